@@ -2,7 +2,9 @@
 
 pub mod cluster;
 pub mod health;
+pub mod keyed;
 pub mod names;
 pub mod placement;
+pub mod pod;
 pub mod record;
 pub mod workspace;
