@@ -1,3 +1,4 @@
 //! Spaceport: cloud development workspaces on many Kubernetes clusters behind one gRPC API.
 
 pub mod domain;
+pub mod proto;
