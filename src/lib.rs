@@ -1,1 +1,3 @@
+//! Spaceport: cloud development workspaces across many Kubernetes clusters behind one gRPC API.
 
+pub mod domain;
