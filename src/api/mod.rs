@@ -1,0 +1,3 @@
+//! The gRPC API: parse, call a use case, convert. No policy lives here.
+
+pub mod parse;
