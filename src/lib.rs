@@ -2,4 +2,5 @@
 
 pub mod cluster;
 pub mod domain;
+pub mod federation;
 pub mod proto;

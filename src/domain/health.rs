@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// Flaps older than this no longer lengthen the hold-down.
-const FLAP_WINDOW: Duration = Duration::from_secs(3600);
+const FLAP_WINDOW: Duration = Duration::from_hours(1);
 
 /// The state placement and clients see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -82,15 +82,14 @@ impl HealthState {
     pub fn answered(&mut self, now: Duration, limits: &Limits) -> Option<Health> {
         self.last_answer = Some(now);
         self.misses = 0;
-        let clean = now - *self.clean_since.get_or_insert(now);
+        let clean = now.saturating_sub(*self.clean_since.get_or_insert(now));
         let trusted = clean >= self.hold_down(now, limits);
         match self.health {
-            Health::Available => None,
-            Health::Connecting => self.enter(Health::Available, now),
-            Health::Suspect | Health::Lost if trusted => self.enter(Health::Available, now),
+            Health::Connecting => Some(self.enter(Health::Available, now)),
+            Health::Suspect | Health::Lost if trusted => Some(self.enter(Health::Available, now)),
             // Answers again, but not for long enough to be trusted with new workspaces.
-            Health::Lost => self.enter(Health::Suspect, now),
-            Health::Suspect => None,
+            Health::Lost => Some(self.enter(Health::Suspect, now)),
+            Health::Available | Health::Suspect => None,
         }
     }
 
@@ -98,28 +97,28 @@ impl HealthState {
     pub fn missed(&mut self, now: Duration, limits: &Limits) -> Option<Health> {
         self.misses = self.misses.saturating_add(1);
         self.clean_since = None;
-        let silent = now - self.last_answer.unwrap_or(self.started);
+        let silent = now.saturating_sub(self.last_answer.unwrap_or(self.started));
         match self.health {
             Health::Available if self.misses >= limits.suspect_after => {
                 self.flaps.push_back(now);
-                self.enter(Health::Suspect, now)
+                Some(self.enter(Health::Suspect, now))
             }
             Health::Connecting | Health::Suspect if silent >= limits.lost_after => {
-                self.enter(Health::Lost, now)
+                Some(self.enter(Health::Lost, now))
             }
             _ => None,
         }
     }
 
-    fn enter(&mut self, health: Health, now: Duration) -> Option<Health> {
+    fn enter(&mut self, health: Health, now: Duration) -> Health {
         self.health = health;
         self.since = now;
-        Some(health)
+        health
     }
 
     /// Clean time asked for: doubled for each flap within the window after the first.
     fn hold_down(&mut self, now: Duration, limits: &Limits) -> Duration {
-        while self.flaps.front().is_some_and(|at| now - *at > FLAP_WINDOW) {
+        while self.flaps.front().is_some_and(|at| now.saturating_sub(*at) > FLAP_WINDOW) {
             self.flaps.pop_front();
         }
         // More doublings than this pass any maximum.
@@ -136,7 +135,7 @@ mod tests {
         suspect_after: 3,
         lost_after: Duration::from_secs(40),
         recover_after: Duration::from_secs(30),
-        hold_down_max: Duration::from_secs(600),
+        hold_down_max: Duration::from_mins(10),
     };
 
     fn at(seconds: u64) -> Duration {

@@ -18,28 +18,22 @@ pub struct Error {
     pub got: String,
 }
 
-const DNS_LABEL: &str = "must be 1 to 63 lower-case letters, digits or dashes, beginning and ending with a letter or digit";
-const LABEL_VALUE: &str =
-    "must be 1 to 63 letters, digits, dots, dashes or underscores, beginning and ending with a letter or digit";
+const DNS_LABEL: &str =
+    "must be 1 to 63 lower-case letters, digits or dashes, beginning and ending with a letter or digit";
+const LABEL_VALUE: &str = "must be 1 to 63 letters, digits, dots, dashes or underscores, beginning and ending with a letter or digit";
 
 /// RFC 1123 label: what Kubernetes takes as a namespace or a host name.
 fn is_dns_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let edge = |b: Option<u8>| b.is_some_and(|b| b != b'-');
-    text.len() <= 63
-        && text.bytes().all(inner)
-        && edge(text.bytes().next())
-        && edge(text.bytes().next_back())
+    text.len() <= 63 && text.bytes().all(inner) && edge(text.bytes().next()) && edge(text.bytes().next_back())
 }
 
 /// What Kubernetes takes as a non-empty label value.
 fn is_label_value(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
-    text.len() <= 63
-        && text.bytes().all(inner)
-        && edge(text.bytes().next())
-        && edge(text.bytes().next_back())
+    text.len() <= 63 && text.bytes().all(inner) && edge(text.bytes().next()) && edge(text.bytes().next_back())
 }
 
 macro_rules! name {

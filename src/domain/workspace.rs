@@ -317,8 +317,11 @@ impl fmt::Debug for View {
 impl View {
     /// Whether `other` differs in nothing but the last activity, which is not published.
     pub fn same_but_for_activity(&self, other: &Self) -> bool {
-        let other =
-            Self { resource_version: self.resource_version, last_activity: self.last_activity, ..other.clone() };
+        let other = Self {
+            resource_version: self.resource_version,
+            last_activity: self.last_activity,
+            ..other.clone()
+        };
         *self == other
     }
 }
