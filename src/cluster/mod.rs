@@ -1,0 +1,3 @@
+//! One member cluster.
+
+pub mod resources;
