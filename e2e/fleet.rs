@@ -6,6 +6,11 @@
 #[path = "harness/mod.rs"]
 mod harness;
 
+/// `cargo test --example fleet` tests the harness itself.
+#[cfg(test)]
+#[path = "harness/self_test.rs"]
+mod self_test;
+
 use std::{
     fs::{self, File, TryLockError},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
@@ -21,7 +26,7 @@ use harness::{Fleet, FleetOptions, NodeSize};
 use tokio::signal::unix::{SignalKind, signal};
 
 const POLL: Duration = Duration::from_millis(100);
-const DOWN: Duration = Duration::from_secs(60);
+const DOWN: Duration = Duration::from_mins(1);
 
 /// Real Kubernetes control planes on this machine.
 #[derive(Debug, Parser)]

@@ -24,16 +24,20 @@ pub async fn apply_file(client: &Client, path: &Path) -> Result<()> {
 
 /// Applies every document of a YAML text, in order. Returns once each CustomResourceDefinition among them is served.
 pub async fn apply_text(client: &Client, text: &str) -> Result<()> {
-    let documents: Vec<Option<DynamicObject>> = serde_saphyr::from_multiple(text).context("not YAML of objects")?;
+    let documents: Vec<Option<DynamicObject>> =
+        serde_saphyr::from_multiple(text).context("not YAML of objects")?;
     let mut discovery = None;
     for object in documents.into_iter().flatten() {
         let name = object.name_any();
         let kind = object.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
         let what = format!("{kind} {name}");
-        let (resource, capabilities) = resolve(client, &mut discovery, &object).await.with_context(|| what.clone())?;
+        let (resource, capabilities) =
+            resolve(client, &mut discovery, &object).await.with_context(|| what.clone())?;
         let api = api_for(client, &resource, &capabilities, object.namespace().as_deref());
         let params = PatchParams::apply("e2e").force();
-        api.patch(&name, &params, &Patch::Apply(&object)).await.with_context(|| format!("cannot apply {what}"))?;
+        api.patch(&name, &params, &Patch::Apply(&object))
+            .await
+            .with_context(|| format!("cannot apply {what}"))?;
         if kind == "CustomResourceDefinition" {
             await_established(client, &name).await?;
             discovery = None;
@@ -52,7 +56,10 @@ async fn resolve(
     loop {
         let known = match discovery.take() {
             Some(known) => known,
-            None => Discovery::new(client.clone()).run_aggregated().await.context("cannot list the API's kinds")?,
+            None => Discovery::new(client.clone())
+                .run_aggregated()
+                .await
+                .context("cannot list the API's kinds")?,
         };
         if let Some(found) = known.resolve_object(object) {
             *discovery = Some(known);
@@ -65,7 +72,12 @@ async fn resolve(
     }
 }
 
-fn api_for(client: &Client, resource: &ApiResource, can: &ApiCapabilities, namespace: Option<&str>) -> Api<DynamicObject> {
+fn api_for(
+    client: &Client,
+    resource: &ApiResource,
+    can: &ApiCapabilities,
+    namespace: Option<&str>,
+) -> Api<DynamicObject> {
     match can.scope {
         Scope::Cluster => Api::all_with(client.clone(), resource),
         Scope::Namespaced => Api::namespaced_with(client.clone(), namespace.unwrap_or("default"), resource),

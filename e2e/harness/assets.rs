@@ -103,16 +103,16 @@ fn stamp(files: &[&Path]) -> Result<String> {
 
 /// Stripped, because it links faster; with the version, because clients parse it.
 fn version_flags() -> String {
-    let mut flags = String::from("-s -w");
-    for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
-        flags += &format!(" -X {package}.gitVersion={KUBERNETES} -X {package}.gitMajor=1 -X {package}.gitMinor=36");
-    }
-    flags
+    let set = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].map(|package| {
+        format!("-X {package}.gitVersion={KUBERNETES} -X {package}.gitMajor=1 -X {package}.gitMinor=36")
+    });
+    format!("-s -w {}", set.join(" "))
 }
 
 fn go_build(source: &Path, output: &Path, package: &str, flags: &str) -> Result<()> {
+    let what = output.file_name().unwrap_or_default().to_string_lossy();
     let output = output.to_string_lossy();
-    run_go(source, None, &["build", "-trimpath", "-ldflags", flags, "-o", &output, package], package)
+    run_go(source, None, &["build", "-trimpath", "-ldflags", flags, "-o", &output, package], &what)
 }
 
 fn go_install(source: &Path, bin: &Path, module: &str) -> Result<()> {
@@ -139,9 +139,16 @@ fn run_go(source: &Path, bin: Option<&Path>, args: &[&str], what: &str) -> Resul
             return if status.success() { Ok(()) } else { bail!("go {}: {}", args.join(" "), text_of(log)) };
         }
         let elapsed = started.elapsed();
-        if elapsed >= told + if std::io::stderr().is_terminal() { Duration::from_secs(1) } else { Duration::from_secs(15) } {
+        if elapsed
+            >= told
+                + if std::io::stderr().is_terminal() {
+                    Duration::from_secs(1)
+                } else {
+                    Duration::from_secs(15)
+                }
+        {
             told = elapsed;
-            progress(&format!("building {what} (about 4 min the first time) ... {} s", elapsed.as_secs()));
+            progress(&format!("building {what} (up to 5 min the first time) ... {} s", elapsed.as_secs()));
         }
         thread::sleep(Duration::from_millis(100));
     }

@@ -29,8 +29,8 @@ use super::{
     process::{Launch, Process, Signal, free_port, fresh_dir, with_free_ports},
 };
 
-const APISERVER_READY: Duration = Duration::from_secs(120);
-const CLUSTER_READY: Duration = Duration::from_secs(120);
+const APISERVER_READY: Duration = Duration::from_mins(2);
+const CLUSTER_READY: Duration = Duration::from_mins(2);
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What kind of cluster to boot.
@@ -86,7 +86,9 @@ impl Cluster {
     /// Boots one with its files in `dir`. Returns once a pod ran on it, which takes every one of its programs.
     pub async fn boot(assets: &Arc<Assets>, dir: &Path, options: ClusterOptions) -> Result<Self> {
         let name = options.name.clone();
-        Self::boot_unnamed(assets, dir, options).await.with_context(|| format!("cluster {name} does not boot"))
+        Box::pin(Self::boot_unnamed(assets, dir, options))
+            .await
+            .with_context(|| format!("cluster {name} does not boot"))
     }
 
     async fn boot_unnamed(assets: &Arc<Assets>, dir: &Path, options: ClusterOptions) -> Result<Self> {
@@ -100,7 +102,10 @@ impl Cluster {
         with_free_ports(async || {
             layout.port = free_port()?;
             let user = format!("token: {token}");
-            write(&layout.kubeconfig(), &kubeconfig(&layout.name, &api_url(layout.port), authority.ca_pem(), &user))?;
+            write(
+                &layout.kubeconfig(),
+                &kubeconfig(&layout.name, &api_url(layout.port), authority.ca_pem(), &user),
+            )?;
             let client = client_of(&layout.kubeconfig()).await?;
             let process = start_apiserver(assets, &layout, &client).await?;
             booted = Some((client, process));
@@ -115,7 +120,7 @@ impl Cluster {
             cluster.start(part).await?;
         }
         cluster.add_nodes(0..cluster.options.nodes).await?;
-        cluster.prove().await?;
+        Box::pin(cluster.prove()).await?;
         Ok(cluster)
     }
 
@@ -251,7 +256,8 @@ impl Cluster {
     }
 
     async fn signal(&self, part: Part, signal: Signal) -> Result<()> {
-        let process = self.process(part).with_context(|| format!("{part:?} of {} does not run", self.name()))?;
+        let process =
+            self.process(part).with_context(|| format!("{part:?} of {} does not run", self.name()))?;
         process.signal(signal).await
     }
 
@@ -289,7 +295,8 @@ impl Cluster {
             "spec": { "containers": [{ "name": "boot", "image": "none" }] },
         }))?;
         pods.create(&PostParams::default(), &pod).await.context("cannot create a pod")?;
-        self.eventually("pod boot", await_condition(pods.clone(), "boot", is_pod_running())).await?;
+        let running = Box::pin(await_condition(pods.clone(), "boot", is_pod_running()));
+        self.eventually("pod boot", running).await?;
         pods.delete("boot", &DeleteParams { grace_period_seconds: Some(0), ..Default::default() }).await?;
         Ok(())
     }
@@ -299,16 +306,15 @@ impl Cluster {
     where
         E: std::error::Error + Send + Sync + 'static,
     {
-        match timeout(CLUSTER_READY, change).await {
-            Ok(outcome) => outcome.with_context(|| format!("cannot watch {what}")),
-            Err(_) => {
-                let tails = AROUND.iter().filter_map(|part| Some((part, self.process(*part)?)));
-                let tails: String = tails
-                    .map(|(part, process)| format!("\n{part:?} running: {}; {}", process.is_running(), process.log_tail()))
-                    .collect();
-                Err(anyhow!("{what} is not ready after {CLUSTER_READY:?}{tails}"))
-            }
+        if let Ok(outcome) = timeout(CLUSTER_READY, Box::pin(change)).await {
+            return outcome.with_context(|| format!("cannot watch {what}"));
         }
+        let mut error = anyhow!("{what} is not ready after {CLUSTER_READY:?}");
+        for (part, process) in AROUND.iter().filter_map(|part| Some((part, self.process(*part)?))) {
+            let running = process.is_running();
+            error = anyhow!("{error}\n{part:?} (running: {running}); {}", process.log_tail());
+        }
+        Err(error)
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     process::{Launch, Process, Signal, free_port, fresh_dir, with_free_ports},
 };
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 /// How clients reach it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +60,12 @@ pub struct Etcd {
 
 impl Etcd {
     /// Starts one with its files in `dir`, and waits until it answers.
-    pub async fn start_new(assets: &Arc<Assets>, dir: &Path, name: &str, options: EtcdOptions) -> Result<Self> {
+    pub async fn start_new(
+        assets: &Arc<Assets>,
+        dir: &Path,
+        name: &str,
+        options: EtcdOptions,
+    ) -> Result<Self> {
         fresh_dir(dir)?;
         let secure = options.security != EtcdSecurity::Plain;
         let authority = secure.then(|| Authority::create(&dir.join("pki"), name)).transpose()?;

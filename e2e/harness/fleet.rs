@@ -41,7 +41,11 @@ impl FleetOptions {
             2 => "ap-1".to_owned(),
             i => format!("cluster-{}", i + 1),
         };
-        let etcd = EtcdOptions { security: EtcdSecurity::MutualTls, users: Some("/spaceport/".to_owned()), fsync: false };
+        let etcd = EtcdOptions {
+            security: EtcdSecurity::MutualTls,
+            users: Some("/spaceport/".to_owned()),
+            fsync: false,
+        };
         Self { etcd, clusters: (0..count).map(|i| ClusterOptions::named(&name(i))).collect() }
     }
 
@@ -69,16 +73,18 @@ impl Fleet {
     /// Builds what is needed and boots it all, telling on standard error how it goes.
     pub async fn boot(options: FleetOptions) -> Result<Self> {
         let started = Instant::now();
-        let assets = Arc::new(tokio::task::spawn_blocking(Assets::ensure).await.context("the build was cancelled")??);
+        let assets =
+            Arc::new(tokio::task::spawn_blocking(Assets::ensure).await.context("the build was cancelled")??);
         let dir = run_dir()?;
         let count = options.clusters.len();
         tell(started, &format!("booting etcd and {count} clusters in {}", dir.path().display()));
-        let etcd = Etcd::start_new(&assets, &dir.path().join("etcd"), "etcd-of-spaceport", options.etcd).await?;
+        let etcd =
+            Etcd::start_new(&assets, &dir.path().join("etcd"), "etcd-of-spaceport", options.etcd).await?;
         let boot = |cluster: ClusterOptions| {
             let (assets, folder) = (Arc::clone(&assets), dir.path().join(&cluster.name));
             async move {
                 let (name, begun) = (cluster.name.clone(), Instant::now());
-                let cluster = Cluster::boot(&assets, &folder, cluster).await?;
+                let cluster = Box::pin(Cluster::boot(&assets, &folder, cluster)).await?;
                 tell(started, &format!("{name} is up ({:.1} s)", begun.elapsed().as_secs_f64()));
                 anyhow::Ok(Arc::new(cluster))
             }
@@ -94,7 +100,10 @@ impl Fleet {
 
     /// The cluster of that name.
     pub fn cluster(&self, name: &str) -> Result<&Arc<Cluster>> {
-        self.clusters.iter().find(|cluster| cluster.name() == name).with_context(|| format!("no cluster {name}"))
+        self.clusters
+            .iter()
+            .find(|cluster| cluster.name() == name)
+            .with_context(|| format!("no cluster {name}"))
     }
 
     /// Spaceport's etcd.

@@ -8,6 +8,11 @@
 //! failure ([`annotations`]), and [`node_agent`] stands in for the node agent there.
 #![allow(dead_code, unused_imports, reason = "each target that includes this module uses a part of it")]
 
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result};
+use tokio::runtime::Runtime;
+
 pub mod apply;
 pub mod assets;
 pub mod cluster;
@@ -26,6 +31,17 @@ pub use fleet::{Fleet, FleetOptions};
 pub use node_agent::NodeAgent;
 pub use nodes::NodeSize;
 pub use process::{Launch, Process, Signal};
+
+/// Runs a test on one runtime that all tests of this process share. A client or a fleet made in one `#[tokio::test]` is dead
+/// in the next, because its tasks ended with the first one's runtime; made here, it serves all of them.
+pub fn block_on<T>(test: impl Future<Output = Result<T>>) -> Result<T> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    if RUNTIME.get().is_none() {
+        // Two threads may both make one; the second is dropped unused.
+        let _ = RUNTIME.set(Runtime::new().context("no async runtime")?);
+    }
+    RUNTIME.get().context("no async runtime")?.block_on(test)
+}
 
 /// Annotations by which a test asks a simulated pod (through its Workspace, whose annotations the pod gets) to misbehave.
 pub mod annotations {

@@ -87,7 +87,9 @@ impl Agent {
         let mut work = JoinSet::new();
         while let Some(event) = events.next().await {
             while work.try_join_next().is_some() {}
-            let (Ok(watcher::Event::Apply(object)) | Ok(watcher::Event::InitApply(object))) = event else { continue };
+            let Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) = event else {
+                continue;
+            };
             let Some(step) = due(&object) else { continue };
             let key = (object.uid().unwrap_or_default(), step);
             if Ask::of(&object, step).hangs() || !self.busy.lock().insert(key.clone()) {

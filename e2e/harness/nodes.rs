@@ -35,14 +35,21 @@ impl Default for NodeSize {
 }
 
 /// Makes the nodes `<prefix>-<i>` for each `i` of `numbers`.
-pub async fn create(client: &Client, prefix: &str, numbers: std::ops::Range<usize>, size: &NodeSize) -> Result<()> {
+pub async fn create(
+    client: &Client,
+    prefix: &str,
+    numbers: std::ops::Range<usize>,
+    size: &NodeSize,
+) -> Result<()> {
     let api = Api::<Node>::all(client.clone());
     let create = |i: usize| {
         let api = api.clone();
         async move {
             let name = format!("{prefix}-{i}");
             let node = node(&name, size)?;
-            api.create(&PostParams::default(), &node).await.with_context(|| format!("cannot create node {name}"))
+            api.create(&PostParams::default(), &node)
+                .await
+                .with_context(|| format!("cannot create node {name}"))
         }
     };
     stream::iter(numbers).map(create).buffer_unordered(8).try_collect::<Vec<_>>().await?;

@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
 /// An authority whose files lie in one folder.
@@ -58,7 +59,8 @@ impl Authority {
     pub fn server(&self, name: &str) -> Result<Identity> {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), name.to_owned()];
         let mut params = CertificateParams::new(names).context("bad server name")?;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(params, name, &[])
     }
 

@@ -40,6 +40,25 @@ pub struct Launch {
     pub log: PathBuf,
 }
 
+impl Launch {
+    /// A program and its arguments, with our own environment.
+    pub fn new<A: Into<String>>(
+        name: &str,
+        program: &Path,
+        args: impl IntoIterator<Item = A>,
+        log: &Path,
+    ) -> Self {
+        let args = args.into_iter().map(Into::into).collect();
+        Self {
+            name: name.to_owned(),
+            program: program.to_path_buf(),
+            args,
+            env: Vec::new(),
+            log: log.to_path_buf(),
+        }
+    }
+}
+
 /// A signal for the process group of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -67,6 +86,7 @@ struct Seen {
 pub struct Process {
     name: String,
     log: PathBuf,
+    log_start: u64,
     pid: u32,
     child: Mutex<Child>,
     control: Mutex<Option<ChildStdin>>,
@@ -87,6 +107,7 @@ impl Process {
             .append(true)
             .open(&launch.log)
             .with_context(|| format!("cannot open log file {}", launch.log.display()))?;
+        let log_start = log.metadata().map_or(0, |meta| meta.len());
         let mut child = Command::new(assets.babysit())
             .arg("--")
             .arg(&launch.program)
@@ -107,10 +128,10 @@ impl Process {
             .map(|s| *s)
             .with_context(|| format!("{}: babysit ended", launch.name))?;
         let Some(pid) = first.pid else {
-            bail!("{} did not start: {}", launch.name, tail(&launch.log));
+            bail!("{} did not start: {}", launch.name, tail(&launch.log, log_start));
         };
         let (name, log) = (launch.name.clone(), launch.log.clone());
-        Ok(Self { name, log, pid, child: Mutex::new(child), control: Mutex::new(control), seen })
+        Ok(Self { name, log, log_start, pid, child: Mutex::new(child), control: Mutex::new(control), seen })
     }
 
     /// Its process id, which is also its process group.
@@ -123,9 +144,14 @@ impl Process {
         self.seen.borrow().exit.is_none()
     }
 
+    /// File of its output, which earlier runs may have written to, too.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// The last lines it logged.
     pub fn log_tail(&self) -> String {
-        tail(&self.log)
+        tail(&self.log, self.log_start)
     }
 
     /// Waits until `probe` says yes. The error tells what the process is, why the probe said no, and its last log lines.
@@ -240,12 +266,12 @@ fn listen(stdout: ChildStdout) -> watch::Receiver<Seen> {
     seen
 }
 
-/// The end of a log file, for an error.
-pub fn tail(log: &Path) -> String {
+/// The end of a log file, for an error; nothing before byte `start`.
+fn tail(log: &Path, start: u64) -> String {
     let read = || -> Result<String> {
         let mut file = File::open(log)?;
         let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
+        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL).max(start)))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -67,7 +67,9 @@ pub fn due(object: &DynamicObject) -> Option<Step> {
     let status = object.data.get("status")?;
     status.pointer("/runtime/nodeName").and_then(Value::as_str).filter(|node| !node.is_empty())?;
     match status.get("phase").and_then(Value::as_str)? {
-        "Creating" | "Initializing" => condition(status, "ContentReady").is_none().then_some(Step::Initialize),
+        "Creating" | "Initializing" => {
+            condition(status, "ContentReady").is_none().then_some(Step::Initialize)
+        }
         "Stopping" => disposal(object, status),
         _ => None,
     }
@@ -78,7 +80,9 @@ fn disposal(object: &DynamicObject, status: &Value) -> Option<Step> {
     if condition(status, "PodRejected") == Some("True") {
         return (stopped && condition(status, "StateWiped").is_none()).then_some(Step::Wipe);
     }
-    let decided = ["BackupComplete", "BackupFailure", "Aborted"].iter().any(|kind| condition(status, kind) == Some("True"));
+    let decided = ["BackupComplete", "BackupFailure", "Aborted"]
+        .iter()
+        .any(|kind| condition(status, kind) == Some("True"));
     let wanted = condition(status, "ContentReady") == Some("True") && kind_of(object) != Some("ImageBuild");
     (stopped && wanted && !decided).then_some(Step::Backup)
 }
@@ -93,12 +97,19 @@ pub fn perform(step: Step, object: &mut DynamicObject, now: Timestamp) -> bool {
     let status = data.entry("status").or_insert_with(|| json!({}));
     let Some(fields) = status.as_object_mut() else { return true };
     match step {
-        Step::Initialize if fails => set(fields, now, "ContentReady", false, "InitializationFailure", "asked to fail"),
+        Step::Initialize if fails => {
+            set(fields, now, "ContentReady", false, "InitializationFailure", "asked to fail");
+        }
         Step::Initialize => {
-            fields.insert("initializerMetrics".to_owned(), json!({ "git": { "duration": "5ms", "size": 1024 } }));
+            fields.insert(
+                "initializerMetrics".to_owned(),
+                json!({ "git": { "duration": "5ms", "size": 1024 } }),
+            );
             set(fields, now, "ContentReady", true, "InitializationSuccess", "");
         }
-        Step::Wipe => set(fields, now, "StateWiped", !fails, "StateWiped", if fails { "asked to fail" } else { "" }),
+        Step::Wipe => {
+            set(fields, now, "StateWiped", !fails, "StateWiped", if fails { "asked to fail" } else { "" });
+        }
         // The place of the upload is known, and told, before it.
         Step::Backup if !regular && !fields.contains_key("snapshot") => {
             fields.insert("snapshot".to_owned(), json!(url));
@@ -108,7 +119,8 @@ pub fn perform(step: Step, object: &mut DynamicObject, now: Timestamp) -> bool {
             if regular {
                 fields.insert("git".to_owned(), json!({ "branch": "main", "latestCommit": "0123abc" }));
             }
-            let (kind, reason) = if fails { ("BackupFailure", "BackupFailed") } else { ("BackupComplete", "BackupComplete") };
+            let (kind, reason) =
+                if fails { ("BackupFailure", "BackupFailed") } else { ("BackupComplete", "BackupComplete") };
             set(fields, now, kind, true, reason, if fails { "asked to fail" } else { "" });
         }
         Step::Snapshot if !fields.contains_key("url") => {
