@@ -17,13 +17,16 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, Parser};
 use harness::{Fleet, FleetOptions, NodeSize};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 
 const POLL: Duration = Duration::from_millis(100);
 const DOWN: Duration = Duration::from_mins(1);

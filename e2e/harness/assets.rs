@@ -8,10 +8,11 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+use tokio::time::Instant;
 
 const KUBERNETES: &str = "v1.36.3";
 const KWOK: &str = "sigs.k8s.io/kwok/cmd/kwok@v0.8.0";

@@ -76,15 +76,15 @@ pub fn due(object: &DynamicObject) -> Option<Step> {
 }
 
 fn disposal(object: &DynamicObject, status: &Value) -> Option<Step> {
-    let stopped = condition(status, "WorkspaceContainerRunning") == Some("False");
+    let running = condition(status, "WorkspaceContainerRunning");
     if condition(status, "PodRejected") == Some("True") {
-        return (stopped && condition(status, "StateWiped").is_none()).then_some(Step::Wipe);
+        return (running != Some("True") && condition(status, "StateWiped").is_none()).then_some(Step::Wipe);
     }
     let decided = ["BackupComplete", "BackupFailure", "Aborted"]
         .iter()
         .any(|kind| condition(status, kind) == Some("True"));
     let wanted = condition(status, "ContentReady") == Some("True") && kind_of(object) != Some("ImageBuild");
-    (stopped && wanted && !decided).then_some(Step::Backup)
+    (running == Some("False") && wanted && !decided).then_some(Step::Backup)
 }
 
 /// Changes the status. Returns false when another write must follow.
