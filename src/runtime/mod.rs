@@ -3,6 +3,7 @@
 //! Nothing here knows a workspace or a cluster.
 
 pub mod admin;
+pub mod config;
 pub mod readiness;
 pub mod shutdown;
 pub mod telemetry;

@@ -119,23 +119,20 @@ impl Supervisor {
         &mut self,
         signals: &mut (impl Stream<Item = &'static str> + Unpin),
     ) -> Result<(), Error> {
-        loop {
-            tokio::select! {
-                biased;
-                () = self.shutdown.cancelled() => {
-                    info!("shutting down on request");
-                    return Ok(());
-                }
-                // A stream of signals that has ended says nothing more: the branch is then off.
-                Some(signal) = signals.next() => {
-                    info!(signal, "shutting down; a second signal aborts");
-                    return Ok(());
-                }
-                Some(ended) = self.tasks.join_next_with_id() => {
-                    let (name, outcome) = self.outcome(ended);
-                    return outcome.and(Err(Error::Ended(name)));
-                }
-                else => self.shutdown.cancelled().await,
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => {
+                info!("shutting down on request");
+                Ok(())
+            }
+            // A stream of signals that has ended says nothing more: the branch is then off.
+            Some(signal) = signals.next() => {
+                info!(signal, "shutting down; a second signal aborts");
+                Ok(())
+            }
+            Some(ended) = self.tasks.join_next_with_id() => {
+                let (name, outcome) = self.outcome(ended);
+                outcome.and(Err(Error::Ended(name)))
             }
         }
     }
