@@ -5,3 +5,4 @@ pub mod cluster;
 pub mod domain;
 pub mod federation;
 pub mod proto;
+pub mod runtime;
