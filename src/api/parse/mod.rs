@@ -127,3 +127,12 @@ pub fn subscription_start(request: &wsman::SubscribeRequest) -> From {
         From::Now
     }
 }
+
+/// Which timeout a call sets, and to what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeoutChange {
+    /// Inactivity; it turns the closed timeout off.
+    Inactivity(Duration),
+    /// After the last editor was closed.
+    Closed(Duration),
+}
