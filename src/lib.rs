@@ -1,5 +1,8 @@
-//! Spaceport: cloud development workspaces across many Kubernetes clusters behind one gRPC API.
+//! Spaceport: cloud development workspaces on many Kubernetes clusters behind one gRPC API.
 
+pub mod api;
+pub mod cluster;
 pub mod domain;
-
+pub mod federation;
+pub mod proto;
 pub mod runtime;

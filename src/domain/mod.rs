@@ -1,6 +1,14 @@
-//! What the other rooms talk about. Pure: no tokio, kube, tonic or etcd, and no clock of its own.
+//! What Spaceport is about, without any IO: no tokio, kube, tonic or etcd here; time is passed in.
 
 pub mod class;
+pub mod cluster;
 pub mod duration;
+pub mod health;
+pub mod keyed;
+pub mod names;
+pub mod placement;
+pub mod pod;
+pub mod record;
 pub mod secret;
 pub mod template;
+pub mod workspace;

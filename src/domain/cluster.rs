@@ -1,0 +1,145 @@
+//! A member cluster as the admin registered it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::names::{ClusterName, Namespace, Region};
+
+/// The permission that marks a canary cluster: where a cluster demands it, those who hold it are placed there first.
+pub const CANARY_PERMISSION: &str = "new-workspace-cluster";
+/// The permission that the constraint `featurePreview` asks for.
+pub const FEATURE_PREVIEW_PERMISSION: &str = "feature-preview";
+/// Upper bound of a weight where the registration names none.
+pub const DEFAULT_MAX_WEIGHT: u32 = 100;
+
+/// What the admin wants of a cluster. Kept apart from what is observed of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSpec {
+    /// Unique in the installation.
+    pub name: ClusterName,
+    /// Where it is.
+    pub region: Region,
+    /// Free labels that a request may ask for.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Share of new workspaces against other clusters; never above `max_weight`; 0 takes none.
+    pub weight: u32,
+    /// Upper bound of `weight`.
+    pub max_weight: u32,
+    /// Whether new workspaces are kept away.
+    #[serde(default)]
+    pub cordoned: bool,
+    /// What a request must hold to be placed here; all must hold.
+    #[serde(default)]
+    pub admission_constraints: Vec<Constraint>,
+    /// The workspace namespaces, at least one; the first is the default.
+    pub namespaces: Vec<NamespaceSpec>,
+}
+
+/// A condition on requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Constraint {
+    /// The request must carry this permission.
+    Permission(String),
+    /// The request must carry [`FEATURE_PREVIEW_PERMISSION`].
+    FeaturePreview(bool),
+}
+
+impl Constraint {
+    /// The permission a request needs, if it needs one.
+    pub fn permission(&self) -> Option<&str> {
+        match self {
+            Self::Permission(permission) => Some(permission),
+            Self::FeaturePreview(true) => Some(FEATURE_PREVIEW_PERMISSION),
+            Self::FeaturePreview(false) => None,
+        }
+    }
+}
+
+/// One workspace namespace of a cluster; what is absent falls back to the manager's configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceSpec {
+    /// Where Workspace resources and pods live.
+    pub namespace: Namespace,
+    /// Where token secrets live.
+    pub secrets_namespace: Namespace,
+    /// The class used where a request names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred_class: Option<String>,
+    /// Classes by id, in the form of the configuration's `workspaceClass` entries; empty: those of the configuration.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<String, serde_json::Value>,
+    /// Overrides `manager.urlTemplate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_template: Option<String>,
+    /// Overrides `manager.portUrlTemplate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_url_template: Option<String>,
+    /// Overrides `manager.workspaceClusterHost`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_cluster_host: Option<String>,
+    /// Overrides `manager.registryFacadeHost`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry_facade_host: Option<String>,
+    /// Overrides `manager.seccompProfile`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp_profile: Option<String>,
+    /// Overrides `manager.schedulerName`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_name: Option<String>,
+    /// gRPC target of the cluster's image builder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_builder: Option<ImageBuilder>,
+}
+
+/// Where a cluster's image builder answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageBuilder {
+    /// gRPC target, `host:port`.
+    pub target_addr: String,
+}
+
+/// A specification that breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cluster {cluster}: {field} {rule}")]
+pub struct Error {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The field, as in the cluster file.
+    pub field: &'static str,
+    /// The rule.
+    pub rule: &'static str,
+}
+
+impl ClusterSpec {
+    /// Checks what the types alone do not hold.
+    pub fn validate(&self) -> Result<(), Error> {
+        let fail = |field, rule| Err(Error { cluster: self.name.clone(), field, rule });
+        if self.max_weight == 0 || self.max_weight > 1000 {
+            return fail("maxWeight", "must be from 1 to 1000");
+        }
+        if self.weight > self.max_weight {
+            return fail("weight", "must not be above maxWeight");
+        }
+        if self.namespaces.is_empty() {
+            return fail("namespaces", "must name at least one namespace");
+        }
+        for (at, namespace) in self.namespaces.iter().enumerate() {
+            if self.namespaces[..at].iter().any(|other| other.namespace == namespace.namespace) {
+                return fail("namespaces", "must not name a namespace twice");
+            }
+            if namespace.secrets_namespace == namespace.namespace {
+                return fail("namespaces.secretsNamespace", "must differ from the workspace namespace");
+            }
+        }
+        if self.admission_constraints.iter().any(|c| c.permission() == Some("")) {
+            return fail("admissionConstraints.permission", "must not be empty");
+        }
+        Ok(())
+    }
+}

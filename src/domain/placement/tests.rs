@@ -1,0 +1,164 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::cluster::CANARY_PERMISSION;
+
+fn cluster(name: &str, region: &str) -> Candidate {
+    Candidate {
+        name: name.parse().unwrap(),
+        region: region.parse().unwrap(),
+        labels: BTreeMap::new(),
+        weight: 50,
+        cordoned: false,
+        health: Health::Available,
+        constraints: Vec::new(),
+        namespaces: vec![CandidateNamespace {
+            name: "workspaces".parse().unwrap(),
+            classes: BTreeSet::from(["small".parse().unwrap()]),
+            preferred_class: Some("small".parse().unwrap()),
+            maintenance: false,
+        }],
+        placed: 0,
+    }
+}
+
+fn fleet() -> Vec<Candidate> {
+    vec![cluster("eu-1", "europe"), cluster("us-1", "north-america"), cluster("ap-1", "asia")]
+}
+
+fn chosen(request: &PlacementRequest, fleet: &[Candidate]) -> Option<String> {
+    place(request, fleet).ranked.first().map(|(target, _)| target.cluster.to_string())
+}
+
+fn regions(names: &[&str]) -> PlacementRequest {
+    PlacementRequest { regions: names.iter().map(|n| n.parse().unwrap()).collect(), ..Default::default() }
+}
+
+/// The rejection of the one cluster `eu-1` after `spoil` changed cluster and request.
+fn rejection(spoil: impl FnOnce(&mut Candidate, &mut PlacementRequest)) -> Rejection {
+    let mut cluster = cluster("eu-1", "europe");
+    let mut request = PlacementRequest::default();
+    spoil(&mut cluster, &mut request);
+    let decision = place(&request, &[cluster]);
+    assert!(decision.ranked.is_empty());
+    decision.rejected[0].1.clone()
+}
+
+#[test]
+fn the_first_preferred_region_wins_and_the_others_come_after() {
+    assert_eq!(chosen(&regions(&["asia", "europe"]), &fleet()).unwrap(), "ap-1");
+    let mut without_asia = fleet();
+    without_asia[2].cordoned = true;
+    assert_eq!(chosen(&regions(&["asia", "europe"]), &without_asia).unwrap(), "eu-1");
+    without_asia[0].health = Health::Suspect;
+    assert_eq!(chosen(&regions(&["asia", "europe"]), &without_asia).unwrap(), "us-1");
+}
+
+#[test]
+fn a_required_region_is_never_left() {
+    let request = PlacementRequest { require_region: true, ..regions(&["africa"]) };
+    assert!(place(&request, &fleet()).ranked.is_empty());
+}
+
+#[test]
+fn every_filter_gives_its_reason() {
+    assert_eq!(rejection(|c, _| c.health = Health::Lost), Rejection::Unhealthy(Health::Lost));
+    assert_eq!(rejection(|c, _| c.cordoned = true), Rejection::Cordoned);
+    assert_eq!(rejection(|c, _| c.weight = 0), Rejection::NoWeight);
+    assert_eq!(rejection(|c, _| c.namespaces[0].maintenance = true), Rejection::Maintenance);
+    assert_eq!(rejection(|c, _| c.namespaces[0].preferred_class = None), Rejection::NoPreferredClass);
+    let other: ClusterName = "us-1".parse().unwrap();
+    assert_eq!(rejection(|_, r| r.cluster = Some(other.clone())), Rejection::NotPinned(other.clone()));
+    let class: ClassId = "large".parse().unwrap();
+    assert_eq!(rejection(|_, r| r.class = Some(class.clone())), Rejection::Class(class.clone()));
+    let namespace: Namespace = "other".parse().unwrap();
+    assert_eq!(
+        rejection(|_, r| r.namespace = Some(namespace.clone())),
+        Rejection::Namespace(namespace.clone())
+    );
+    assert_eq!(
+        rejection(|_, r| r.labels = BTreeMap::from([("gpu".into(), "yes".into())])),
+        Rejection::Label("gpu".into())
+    );
+    assert_eq!(
+        rejection(|c, _| c.constraints = vec![Constraint::FeaturePreview(true)]),
+        Rejection::Permission("feature-preview".into())
+    );
+}
+
+#[test]
+fn a_canary_goes_first_to_those_who_hold_the_permission_and_never_to_others() {
+    let mut fleet = fleet();
+    fleet[1].constraints = vec![Constraint::Permission(CANARY_PERMISSION.into())];
+    let mut request = regions(&["europe"]);
+    assert_eq!(chosen(&request, &fleet).unwrap(), "eu-1");
+    request.permissions.insert(CANARY_PERMISSION.into());
+    assert_eq!(chosen(&request, &fleet).unwrap(), "us-1");
+}
+
+#[test]
+fn clusters_fill_in_proportion_to_their_weights() {
+    let mut fleet = fleet();
+    for (candidate, weight) in fleet.iter_mut().zip([10, 30, 60]) {
+        candidate.weight = weight;
+    }
+    for n in 0..1000 {
+        let request = PlacementRequest { seed: n.to_string(), ..Default::default() };
+        let name = chosen(&request, &fleet).unwrap();
+        fleet.iter_mut().find(|c| c.name.as_str() == name).unwrap().placed += 1;
+    }
+    let placed: Vec<usize> = fleet.iter().map(|c| c.placed).collect();
+    assert_eq!(placed, [100, 300, 600]);
+}
+
+prop_compose! {
+    fn any_candidate()(
+        n in 0..40u32, region in "europe|asia|africa", weight in 0..3u32, cordoned in any::<bool>(),
+        health in prop_oneof![Just(Health::Available), Just(Health::Suspect), Just(Health::Lost)],
+        maintenance in any::<bool>(), placed in 0..50usize, canary in any::<bool>(),
+    ) -> Candidate {
+        let mut candidate = cluster(&format!("c-{n}"), &region);
+        candidate.weight = weight * 50;
+        candidate.cordoned = cordoned;
+        candidate.health = health;
+        candidate.placed = placed;
+        candidate.namespaces[0].maintenance = maintenance;
+        if canary {
+            candidate.constraints = vec![Constraint::Permission(CANARY_PERMISSION.into())];
+        }
+        candidate
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_filtered_cluster_is_never_chosen_and_the_answer_is_the_same_in_any_order(
+        fleet in prop::collection::vec(any_candidate(), 0..8), seed in "[a-z]{4}", required in any::<bool>()
+    ) {
+        let request = PlacementRequest { seed, require_region: required, ..regions(&["europe"]) };
+        let decision = place(&request, &fleet);
+        prop_assert_eq!(decision.ranked.len() + decision.rejected.len(), fleet.len());
+        for (target, _) in &decision.ranked {
+            let fits = fleet.iter().any(|c| {
+                c.name == target.cluster && c.health == Health::Available && !c.cordoned && c.weight > 0
+                    && !c.namespaces[0].maintenance && c.constraints.is_empty()
+                    && (!required || c.region.as_str() == "europe")
+            });
+            prop_assert!(fits);
+        }
+        let mut reversed = fleet.clone();
+        reversed.reverse();
+        let again = place(&request, &reversed);
+        prop_assert_eq!(decision.ranked.first(), again.ranked.first());
+    }
+
+    #[test]
+    fn adding_a_cluster_never_makes_a_request_unplaceable(
+        fleet in prop::collection::vec(any_candidate(), 0..8), extra in any_candidate()
+    ) {
+        let request = regions(&["europe"]);
+        let before = place(&request, &fleet).ranked.len();
+        let larger: Vec<Candidate> = fleet.into_iter().chain([extra]).collect();
+        prop_assert!(place(&request, &larger).ranked.len() >= before);
+    }
+}

@@ -1,0 +1,99 @@
+//! The placement record: the one answer to where a workspace is.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::names::{ClusterName, MetaId, Namespace, OwnerId, WorkspaceId};
+
+/// Keyed hash over the canonical form of a start request, in lower-case hex. It tells a repeated call from a different
+/// one and gives no secret away.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest(pub String);
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a workspace is placed. Written before any cluster is written to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementRecord {
+    /// The instance id; the record's key.
+    pub workspace: WorkspaceId,
+    /// At most one live record of the installation has it.
+    pub meta: MetaId,
+    /// Kept for the STOPPED message made from the record where the resource is gone.
+    pub owner: OwnerId,
+    /// The owning cluster.
+    pub cluster: ClusterName,
+    /// The namespace there.
+    pub namespace: Namespace,
+    /// From 1; grows with a move, a re-creation under the same id, and a member restored from an old backup.
+    pub generation: u32,
+    /// Of the request that was placed.
+    pub digest: Digest,
+    /// When the record was made.
+    pub placed_at: Timestamp,
+    /// How far the start came.
+    pub state: RecordState,
+}
+
+/// How far a placement came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum RecordState {
+    /// Recorded; the resource may or may not exist in the cluster.
+    Placed,
+    /// The resource was seen in the cluster.
+    Confirmed,
+    /// The workspace is gone; the record is kept until `expires` so that a late repeat of the start is refused.
+    #[serde(rename_all = "camelCase")]
+    Ended {
+        /// When its end was recorded.
+        at: Timestamp,
+        /// When the record may be removed.
+        expires: Timestamp,
+    },
+}
+
+impl PlacementRecord {
+    /// Whether the workspace may still run.
+    pub fn is_live(&self) -> bool {
+        !matches!(self.state, RecordState::Ended { .. })
+    }
+}
+
+/// Bits of a status version that hold the resource version; generations take the 10 bits above, so that the whole
+/// stays below 2^53 and a client that reads it as a double loses nothing.
+const RESOURCE_VERSION_BITS: u32 = 43;
+
+/// The status version: a function of generation and resource version alone, so equal on every replica, and never
+/// falling while either grows.
+pub fn status_version(generation: u32, resource_version: u64) -> u64 {
+    let generation = u64::from(generation).min((1 << 10) - 1);
+    let resource_version = resource_version.min((1 << RESOURCE_VERSION_BITS) - 1);
+    (generation << RESOURCE_VERSION_BITS) | resource_version
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_status_version_grows_with_either_part_and_is_exact_as_a_double(
+            generation in 1u32..1022, rv in 0u64..(1 << 43) - 1, other in 0u64..(1 << 43) - 1
+        ) {
+            let version = status_version(generation, rv);
+            prop_assert!(version < 1 << 53);
+            prop_assert!(status_version(generation, rv + 1) > version);
+            prop_assert!(status_version(generation + 1, other) > version);
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! A workspace: what a client asks for ([`Start`]) and what is seen of it ([`View`]).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::names::{ClassId, MetaId, Namespace, OwnerId, WorkspaceId};
+use super::placement::PlacementRequest;
+
+/// What a workspace is for. Prebuilds and image builds are headless: they end by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// A person works in it.
+    Regular,
+    /// Prepares content; leaves a snapshot.
+    Prebuild,
+    /// Builds an image; nothing to back up.
+    ImageBuild,
+}
+
+impl Kind {
+    /// Whether it runs a task to its end instead of serving a person.
+    pub fn is_headless(self) -> bool {
+        self != Self::Regular
+    }
+}
+
+/// Where a workspace is in its life; the values of `status.phase`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Phase {
+    /// Cannot be told.
+    #[default]
+    Unknown,
+    /// No pod runs yet.
+    Pending,
+    /// Left over from older managers; shown as Pending.
+    Imagebuild,
+    /// The pod's containers are being made.
+    Creating,
+    /// Content is being laid in.
+    Initializing,
+    /// In use.
+    Running,
+    /// Shutting down; content is being backed up.
+    Stopping,
+    /// Over.
+    Stopped,
+}
+
+/// Who may open a workspace or a port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Access {
+    /// Only the owner.
+    #[default]
+    Owner,
+    /// Everyone who has the URL.
+    Everyone,
+}
+
+/// What a port speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    /// Plain HTTP.
+    #[default]
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+/// A port of a workspace that the proxy serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Port {
+    /// 1 to 65535.
+    pub port: u16,
+    /// Who may open it.
+    pub visibility: Access,
+    /// What it speaks.
+    pub protocol: Protocol,
+}
+
+/// The IDE that is laid over the workspace image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct IdeImage {
+    /// Image of the web IDE.
+    pub web: String,
+    /// Further layers.
+    pub layers: Vec<String>,
+    /// Image of the supervisor.
+    pub supervisor: String,
+}
+
+/// Who commits made in the workspace are by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct GitIdentity {
+    /// `user.name`.
+    pub username: String,
+    /// `user.email`.
+    pub email: String,
+}
+
+/// A reference to a key of a Secret in the workspace namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SecretRef {
+    /// Name of the Secret.
+    pub name: String,
+    /// Key in it.
+    pub key: String,
+}
+
+/// An environment variable. Values may be secrets and are never printed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct EnvVar {
+    /// Name, never empty.
+    pub name: String,
+    /// Value or reference.
+    pub value: EnvValue,
+}
+
+/// Where a variable's value is.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum EnvValue {
+    /// Given in the request.
+    Plain(String),
+    /// In a Secret that exists already.
+    Secret(SecretRef),
+}
+
+impl fmt::Debug for EnvVar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=***", self.name)
+    }
+}
+
+/// Behaviour that a request asks for by feature flag.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Features {
+    /// The node agent limits new connections per minute.
+    pub connection_limiting: bool,
+    /// The node agent reports pressure stall information.
+    pub psi: bool,
+    /// The workspace trusts the configured SSH certificate authority.
+    pub ssh_ca: bool,
+}
+
+/// Limits of a workspace's life where the request overrides the configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Timeouts {
+    /// Inactivity.
+    pub inactivity: Option<Duration>,
+    /// After the last editor was closed; zero turns the rule off.
+    pub closed: Option<Duration>,
+    /// Since the start, whatever happens.
+    pub maximum_lifetime: Option<Duration>,
+}
+
+/// A valid request to start a workspace. Everything fallible was done in parsing it.
+#[derive(Clone)]
+pub struct Start {
+    /// The instance id.
+    pub id: WorkspaceId,
+    /// The long-lived id.
+    pub meta: MetaId,
+    /// The owner.
+    pub owner: OwnerId,
+    /// What it is for.
+    pub kind: Kind,
+    /// Free annotations; they are put on the resource and the pod.
+    pub annotations: BTreeMap<String, String>,
+    /// Team of the owner.
+    pub team: Option<String>,
+    /// Project.
+    pub project: Option<String>,
+    /// The workspace image.
+    pub image: String,
+    /// The IDE.
+    pub ide: IdeImage,
+    /// Serialised `contentservice.WorkspaceInitializer`, its passwords replaced by references to `token_secrets`.
+    pub initializer: Vec<u8>,
+    /// Passwords taken out of the initializer, by key.
+    pub token_secrets: BTreeMap<String, String>,
+    /// Folder under `/workspace` where the IDE opens.
+    pub workspace_location: String,
+    /// Commit identity.
+    pub git: Option<GitIdentity>,
+    /// Ports served from the start; no number twice.
+    pub ports: Vec<Port>,
+    /// The user's variables.
+    pub user_env: Vec<EnvVar>,
+    /// The system's variables.
+    pub sys_env: Vec<EnvVar>,
+    /// Who may open it.
+    pub admission: Access,
+    /// Overrides of timeouts.
+    pub timeouts: Timeouts,
+    /// SSH keys that may log in.
+    pub ssh_public_keys: Vec<String>,
+    /// Feature flags.
+    pub features: Features,
+    /// What it asks of the fleet, the class included.
+    pub placement: PlacementRequest,
+    /// The canonical form of the whole request, from which the digest is made; it holds secrets and is never kept.
+    pub canonical: Vec<u8>,
+}
+
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start").field("id", &self.id).field("meta", &self.meta).finish_non_exhaustive()
+    }
+}
+
+/// How a workspace is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopPolicy {
+    /// 30 s to end, then the backup.
+    Normally,
+    /// 1 s to end, then the backup.
+    Immediately,
+    /// 1 s to end and no backup.
+    Abort,
+}
+
+impl StopPolicy {
+    /// Grace given to the pod.
+    pub fn grace(self) -> Duration {
+        match self {
+            Self::Normally => Duration::from_secs(30),
+            Self::Immediately | Self::Abort => Duration::from_secs(1),
+        }
+    }
+}
+
+/// A workspace as observed: what `WorkspaceStatus` is made of. Made once for each change seen and shared.
+#[derive(Clone, PartialEq)]
+pub struct View {
+    /// The instance id.
+    pub id: WorkspaceId,
+    /// The namespace in its cluster.
+    pub namespace: Namespace,
+    /// `metadata.uid`: a re-created resource of the same name is another one.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: u64,
+    /// Placement generation stamped on the resource; 1 where it has none.
+    pub generation: u32,
+    /// Digest of the request it was made from; empty where it has none.
+    pub digest: String,
+    /// The long-lived id.
+    pub meta: String,
+    /// The owner.
+    pub owner: String,
+    /// Team of the owner.
+    pub team: Option<String>,
+    /// Project.
+    pub project: Option<String>,
+    /// When the resource was made.
+    pub created_at: Option<Timestamp>,
+    /// The request's annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// What it is for.
+    pub kind: Kind,
+    /// Its class.
+    pub class: String,
+    /// The workspace image.
+    pub image: String,
+    /// The IDE.
+    pub ide: IdeImage,
+    /// Ports with the URL each is served at.
+    pub ports: Vec<(Port, Option<String>)>,
+    /// Who may open it.
+    pub admission: Access,
+    /// Needed to open it where only the owner may.
+    pub owner_token: String,
+    /// Where it is served.
+    pub url: String,
+    /// Inactivity timeout as Go duration text.
+    pub timeout: String,
+    /// Closed timeout as Go duration text.
+    pub closed_timeout: String,
+    /// SSH keys; not shown, but a change of them is one that subscribers are told.
+    pub ssh_public_keys: Vec<String>,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// What happened to it.
+    pub conditions: Conditions,
+    /// One sentence for a person: why it is where it is.
+    pub message: String,
+    /// Name of the snapshot a headless workspace left.
+    pub snapshot: String,
+    /// Repository state after the backup.
+    pub git: Option<Box<GitStatus>>,
+    /// Where its pod runs.
+    pub runtime: Option<Box<Runtime>>,
+    /// What laying in the content took.
+    pub initializer_metrics: Option<Box<InitializerMetrics>>,
+    /// Sizes of its image.
+    pub image_metrics: Option<ImageMetrics>,
+    /// When its user was last seen.
+    pub last_activity: Option<Timestamp>,
+    /// Whether the resource is being deleted.
+    pub deleting: bool,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("id", &self.id)
+            .field("phase", &self.phase)
+            .field("resource_version", &self.resource_version)
+            .field("conditions", &self.conditions)
+            .finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// Whether `other` differs in nothing but the last activity, which is not published.
+    pub fn same_but_for_activity(&self, other: &Self) -> bool {
+        let other = Self {
+            resource_version: self.resource_version,
+            last_activity: self.last_activity,
+            ..other.clone()
+        };
+        *self == other
+    }
+}
+
+/// What happened to a workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a condition of its own on the wire")]
+pub struct Conditions {
+    /// Why it failed; never empty where it did.
+    pub failed: Option<String>,
+    /// Which timeout ended it.
+    pub timeout: Option<String>,
+    /// What the headless task ended with.
+    pub headless_task_failed: Option<String>,
+    /// A pod was seen.
+    pub deployed: bool,
+    /// An image is being pulled.
+    pub pulling_images: bool,
+    /// A stop was asked for.
+    pub stopped_by_request: bool,
+    /// The last backup is complete.
+    pub final_backup_complete: bool,
+    /// It was stopped without a backup.
+    pub aborted: bool,
+    /// When its user was first seen.
+    pub first_user_activity: Option<Timestamp>,
+}
+
+/// Where a pod runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Runtime {
+    /// Node.
+    pub node_name: String,
+    /// Pod.
+    pub pod_name: String,
+    /// Address of the node.
+    pub node_ip: String,
+}
+
+/// A repository's state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GitStatus {
+    /// Branch.
+    pub branch: String,
+    /// Commit.
+    pub latest_commit: String,
+    /// Some of the uncommitted files.
+    pub uncommited_files: Vec<String>,
+    /// How many there are.
+    pub total_uncommited_files: i64,
+    /// Some of the untracked files.
+    pub untracked_files: Vec<String>,
+    /// How many there are.
+    pub total_untracked_files: i64,
+    /// Some of the commits not pushed.
+    pub unpushed_commits: Vec<String>,
+    /// How many there are.
+    pub total_unpushed_commits: i64,
+}
+
+/// What one step of laying in the content took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InitializerMetric {
+    /// Time.
+    pub duration: Duration,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What laying in the content took, by source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InitializerMetrics {
+    /// Cloning.
+    pub git: Option<InitializerMetric>,
+    /// Downloads.
+    pub file_download: Option<InitializerMetric>,
+    /// A snapshot.
+    pub snapshot: Option<InitializerMetric>,
+    /// A backup.
+    pub backup: Option<InitializerMetric>,
+    /// A prebuild.
+    pub prebuild: Option<InitializerMetric>,
+    /// All of a composite.
+    pub composite: Option<InitializerMetric>,
+}
+
+/// Sizes of an image in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ImageMetrics {
+    /// With the IDE.
+    pub total: i64,
+    /// The workspace image alone.
+    pub workspace: i64,
+}
+
+/// A workspace class as clients see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassView {
+    /// Its id.
+    pub id: ClassId,
+    /// Name for people.
+    pub display_name: String,
+    /// What it offers.
+    pub description: String,
+    /// Price.
+    pub credits_per_minute: f32,
+}

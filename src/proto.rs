@@ -1,0 +1,132 @@
+//! The wire types, generated from `proto/`, one module a package.
+//!
+//! Messages that carry secrets have a `Debug` of their own here, which shows that a secret is set but not which.
+
+use std::fmt;
+
+/// Descriptors of every file in `proto/`, for server reflection and for the lock test.
+pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("spaceport");
+
+/// Includes a generated package.
+macro_rules! package {
+    ($(#[$doc:meta])* $name:ident, $package:literal) => {
+        $(#[$doc])*
+        // Generated: the .proto files are the documentation, and style is prost's.
+        #[allow(missing_docs, clippy::all, clippy::pedantic)]
+        pub mod $name {
+            tonic::include_proto!($package);
+        }
+    };
+}
+
+package! {
+    /// The workspace API.
+    wsman, "wsman"
+}
+package! {
+    /// Initializers, git status, and stored content.
+    contentservice, "contentservice"
+}
+package! {
+    /// How workspace images are composed.
+    registryfacade, "registryfacade"
+}
+package! {
+    /// Image builds.
+    builder, "builder"
+}
+package! {
+    /// Storage of IDE plug-ins.
+    ideplugin, "ideplugin"
+}
+package! {
+    /// Cluster registration of existing installations.
+    workspacemanagerbridge, "workspacemanagerbridge"
+}
+/// Spaceport's own API.
+pub mod spaceport {
+    package! {
+        /// The admin's API.
+        v1, "spaceport.v1"
+    }
+}
+
+/// What `Debug` shows in place of a secret.
+struct Redacted;
+
+impl fmt::Debug for Redacted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Writes `Debug` for a message: the first fields as they are, the others only when set and then without content.
+macro_rules! redact {
+    ($message:path, shows [$($shown:ident),*], hides [$($hidden:ident),+]) => {
+        impl fmt::Debug for $message {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // Names every field, so that a new one does not compile until it is on one of the lists.
+                let Self { $($shown,)* $($hidden),+ } = self;
+                let name = stringify!($message).rsplit(' ').next().unwrap_or_default();
+                let mut debug = f.debug_struct(name.rsplit("::").next().unwrap_or(name));
+                $(debug.field(stringify!($shown), $shown);)*
+                $(if !$hidden.is_empty() {
+                    debug.field(stringify!($hidden), &Redacted);
+                })+
+                debug.finish()
+            }
+        }
+    };
+}
+
+// prost takes a message's oneof along when it leaves out `Debug`.
+impl fmt::Debug for builder::build_registry_auth::Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Total(total) => total.fmt(f),
+            Self::Selective(selective) => selective.fmt(f),
+        }
+    }
+}
+
+redact!(builder::BuildRegistryAuth, shows[mode], hides[additional]);
+redact!(builder::LogInfo, shows[url], hides[headers]);
+redact!(
+    contentservice::GitConfig,
+    shows [custom_config, authentication, auth_user],
+    hides [auth_password, auth_ots]
+);
+redact!(spaceport::v1::RegisterRequest, shows[spec], hides[kubeconfig]);
+redact!(workspacemanagerbridge::TlsConfig, shows [ca, crt], hides [key]);
+redact!(wsman::EnvironmentVariable, shows [name, secret], hides [value]);
+redact!(wsman::StartWorkspaceResponse, shows [url, cluster, region, namespace], hides [owner_token]);
+redact!(wsman::WorkspaceAuthentication, shows[admission], hides[owner_token]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_never_shows_a_secret() {
+        let variable = wsman::EnvironmentVariable {
+            name: "TOKEN".to_owned(),
+            value: "hunter2".to_owned(),
+            secret: None,
+        };
+        let request = wsman::StartWorkspaceRequest {
+            spec: Some(wsman::StartWorkspaceSpec { envvars: vec![variable], ..Default::default() }),
+            ..Default::default()
+        };
+        let shown = format!("{request:?}");
+        assert!(shown.contains(r#"EnvironmentVariable { name: "TOKEN", secret: None, value: [redacted] }"#));
+        assert!(!shown.contains("hunter2"));
+    }
+
+    #[test]
+    fn debug_tells_whether_a_secret_is_set() {
+        let without = wsman::WorkspaceAuthentication::default();
+        let with = wsman::WorkspaceAuthentication { owner_token: "hunter2".to_owned(), ..without.clone() };
+        assert_eq!(format!("{without:?}"), "WorkspaceAuthentication { admission: 0 }");
+        assert_eq!(format!("{with:?}"), "WorkspaceAuthentication { admission: 0, owner_token: [redacted] }");
+    }
+}
