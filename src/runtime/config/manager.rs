@@ -7,7 +7,8 @@ use url::Url;
 
 use super::classes;
 use super::reader::Group;
-use crate::domain::class::{Class, ClassId};
+use crate::domain::class::Class;
+use crate::domain::names::ClassId;
 use crate::domain::template::{PortUrl, WorkspaceUrl};
 
 /// `manager`.

@@ -5,7 +5,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::class::ClassId;
+use crate::domain::names::ClassId;
 
 const DOCS: &str = include_str!("../../../docs/configuration.md");
 
@@ -196,7 +196,7 @@ fn classes_report_their_problems_below_their_name() {
             ("/manager/preferredWorkspaceClass", json!("g2")),
         ],
         &[
-            "manager.workspaceClass: \"\" is not a class name: 1 to 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends",
+            r#"manager.workspaceClass: workspace class must be 1 to 63 letters, digits, dots, dashes or underscores, beginning and ending with a letter or digit, got """#,
             "manager.workspaceClass.g1.container.requests.gpu: unknown key",
             "manager.workspaceClass.g1.templates.defaultPath: cannot read",
             "manager.workspaceClass.g1.container.requests.cpu: \"two\" is not a quantity such as 500m, 2 or 16Gi",
