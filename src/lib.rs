@@ -6,3 +6,4 @@ pub mod domain;
 pub mod federation;
 pub mod proto;
 pub mod runtime;
+pub mod store;
