@@ -9,6 +9,7 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use k8s_openapi::api::core::v1::Namespace as K8sNamespace;
+use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::api::{ListParams, PostParams};
 use kube::client::Body;
 use kube::{Api, Client};
@@ -83,18 +84,13 @@ async fn check(spec: &ClusterSpec, client: &Client) -> Result<Facts> {
 
 async fn version(cluster: &ClusterName, client: &Client) -> Result<(Facts, Vec<String>)> {
     let failed = |error| Error::from_kube(cluster, "get /version", error);
-    let request = |path: &str| {
-        http::Request::get(path).body(Body::empty()).map_err(|error| failed(kube::Error::HttpError(error)))
-    };
     let start = Instant::now();
-    let answer = client.send(request("/version")?).await.map_err(failed)?;
+    let answer = client.send(get_version(Body::empty()).map_err(failed)?).await.map_err(failed)?;
     let latency = start.elapsed();
     let clock_skew = skew(answer.headers());
-    let body = http::Request::get("/version")
-        .body(Vec::new())
-        .map_err(|error| failed(kube::Error::HttpError(error)))?;
-    let info: k8s_openapi::apimachinery::pkg::version::Info = client.request(body).await.map_err(failed)?;
     drop(answer);
+    let request = get_version(Vec::new()).map_err(failed)?;
+    let info: Info = client.request(request).await.map_err(failed)?;
     let mut missing = Vec::new();
     let minor: String = info.minor.chars().take_while(char::is_ascii_digit).collect();
     if info.major != "1" || minor.parse::<u32>().is_ok_and(|minor| minor < OLDEST_MINOR) {
@@ -107,6 +103,10 @@ async fn version(cluster: &ClusterName, client: &Client) -> Result<(Facts, Vec<S
     }
     let cluster_uid = uid(cluster, client).await?;
     Ok((Facts { server_version: info.git_version, cluster_uid, latency, clock_skew }, missing))
+}
+
+fn get_version<B>(body: B) -> kube::Result<http::Request<B>> {
+    http::Request::get("/version").body(body).map_err(kube::Error::HttpError)
 }
 
 /// By the `Date` header; none where there is none.
