@@ -4,9 +4,11 @@ use std::path::Path;
 use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
+use kube::ResourceExt;
 use prost::Message;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet};
+use spaceport::cluster::resources;
 
 /// The wire is a promise to clients that exist: whoever changes it sees the change as a diff of `proto/wire.lock`.
 #[test]
@@ -40,10 +42,29 @@ fn wire_matches_the_lock() -> Result<()> {
     matches_file("proto/wire.lock", &(lines.join("\n") + "\n"))
 }
 
+/// What is installed in member clusters is what the types say, and reads back as the same thing.
+#[test]
+fn crds_match_the_types() -> Result<()> {
+    for crd in resources::crds() {
+        let yaml = resources::to_yaml(&crd)?;
+        let read: serde_json::Value = serde_saphyr::from_str(&yaml)?;
+        ensure!(
+            read == serde_json::to_value(&crd)?,
+            "the YAML of {:?} reads as something else",
+            crd.metadata.name
+        );
+        matches_file(&format!("crds/{}.yaml", crd.name_any()), &yaml)?;
+    }
+    Ok(())
+}
+
 /// Compares a generated text with the committed file, or rewrites the file where `UPDATE_EXPECT` is set.
 fn matches_file(path: &str, generated: &str) -> Result<()> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if env::var_os("UPDATE_EXPECT").is_some() {
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder)?;
+        }
         return fs::write(&file, generated).with_context(|| format!("write {path}"));
     }
     let committed = fs::read_to_string(&file).with_context(|| format!("read {path}"))?;

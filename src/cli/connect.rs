@@ -1,13 +1,13 @@
 //! From flags to a server that answers.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
 use url::{Host, Url};
 
@@ -16,6 +16,7 @@ use super::terminal::Format;
 use crate::domain::duration::GoDuration;
 use crate::proto::spaceport::v1::cluster_manager_client::ClusterManagerClient;
 use crate::proto::wsman::workspace_manager_client::WorkspaceManagerClient;
+use crate::runtime::tls::{ClientFiles, IdentityFiles, client_config};
 
 /// What servers send at most.
 const LARGEST_ANSWER: usize = 16 << 20;
@@ -162,24 +163,17 @@ fn endpoint(args: &ClientArgs, address: &Address) -> Result<Endpoint> {
 }
 
 fn tls(args: &ClientArgs) -> Result<ClientTlsConfig> {
-    let Some(ca) = &args.ca else {
+    if args.ca.is_none() {
         let text = "https needs --ca or SPACEPORT_CA: the system's authorities are not consulted";
         return Err(Usage(text.to_owned()).into());
-    };
-    let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?));
-    match (&args.cert, &args.key) {
-        (Some(cert), Some(key)) => config = config.identity(Identity::from_pem(read(cert)?, read(key)?)),
-        (None, None) => {}
+    }
+    let identity = match (&args.cert, &args.key) {
+        (Some(crt), Some(key)) => Some(IdentityFiles { crt: crt.clone(), key: key.clone() }),
+        (None, None) => None,
         _ => return Err(Usage("--cert and --key belong together".to_owned()).into()),
-    }
-    if let Some(name) = &args.server_name {
-        config = config.domain_name(name);
-    }
-    Ok(config)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("failed to read {}", path.display()))
+    };
+    let files = ClientFiles { ca: args.ca.clone(), identity };
+    Ok(client_config(&files, args.server_name.as_deref())?)
 }
 
 #[cfg(test)]
