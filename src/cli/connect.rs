@@ -123,7 +123,8 @@ impl Client {
     ) -> Result<R, Status> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout);
-        self.within(method(request)).await
+        // Boxed, because a call's future is large, and verbs hold several.
+        Box::pin(self.within(method(request))).await
     }
 
     /// Opens a stream: its beginning has the deadline, its life has none.
@@ -132,7 +133,7 @@ impl Client {
         message: T,
         method: impl AsyncFnOnce(Request<T>) -> Result<Response<R>, Status>,
     ) -> Result<R, Status> {
-        self.within(method(Request::new(message))).await
+        Box::pin(self.within(method(Request::new(message)))).await
     }
 
     async fn within<R>(&self, call: impl Future<Output = Result<Response<R>, Status>>) -> Result<R, Status> {

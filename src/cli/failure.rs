@@ -99,10 +99,12 @@ fn details_of(status: &Status) -> String {
                 if metadata.is_empty() {
                     row("reason", &info.reason, &info.domain);
                 }
-                metadata.iter().for_each(|(key, value)| row(&info.reason, key, value));
+                for (key, value) in metadata {
+                    row(&info.reason, key, value);
+                }
             }
             ErrorDetail::ResourceInfo(info) => {
-                row(&info.resource_type, &info.resource_name, &info.description)
+                row(&info.resource_type, &info.resource_name, &info.description);
             }
             ErrorDetail::Help(help) => help.links.iter().for_each(|l| row("help", &l.url, &l.description)),
             _ => {}

@@ -37,6 +37,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the manager
     Manager(ManagerArgs),
+    /// Print the CustomResourceDefinitions that member clusters need
+    Crd,
     /// The verbs.
     #[command(flatten)]
     Client(ClientCommand),
@@ -75,13 +77,21 @@ pub struct ManagerArgs {
 
 /// Runs a verb on the process' own outputs.
 pub fn run(command: ClientCommand) -> ExitCode {
+    on_terminal(|terminal| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.context("failed to start the runtime")?.block_on(dispatch(command, terminal))
+    })
+}
+
+/// Prints a text that was made without a server.
+pub fn print(text: anyhow::Result<String>) -> ExitCode {
+    on_terminal(|terminal| terminal.line(text?.trim_end()))
+}
+
+fn on_terminal(work: impl FnOnce(&mut Terminal<'_>) -> anyhow::Result<()>) -> ExitCode {
     let (out, err) = (&mut std::io::stdout(), &mut std::io::stderr());
     let mut terminal = Terminal { out, err, redraws: Terminal::stderr_redraws() };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime
-        .context("failed to start the runtime")
-        .and_then(|runtime| runtime.block_on(dispatch(command, &mut terminal)));
-    let Err(error) = result else { return ExitCode::SUCCESS };
+    let Err(error) = work(&mut terminal) else { return ExitCode::SUCCESS };
     let (code, text) = failure::report(&error);
     terminal.progress(&text);
     ExitCode::from(code)

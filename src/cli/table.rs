@@ -1,6 +1,6 @@
 //! Columns for people: aligned with spaces, no frames, safe to show whatever a server sent.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Rows under a header. A cell without text is shown as `-`.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl fmt::Display for Table {
         for row in &self.rows {
             let mut line = String::new();
             for (cell, &width) in row.iter().zip(&widths) {
-                line.push_str(&format!("{cell:width$}  "));
+                write!(line, "{cell:width$}  ")?;
             }
             writeln!(f, "{}", line.trim_end())?;
         }

@@ -1,6 +1,6 @@
 //! Cluster files: one or more clusters in YAML or JSON. Everything that is wrong is told at once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
@@ -33,8 +33,9 @@ pub fn read(path: &Path) -> Result<Vec<Value>> {
     };
     let text = text.with_context(|| format!("failed to read {}", path.display()))?;
     // Without a snippet, because it quotes the file, and so perhaps a kubeconfig.
-    let documents = parse(&text)
-        .map_err(|error| anyhow::anyhow!("{} is neither YAML nor JSON: {}", path.display(), clean(&error.to_string())))?;
+    let documents = parse(&text).map_err(|error| {
+        anyhow::anyhow!("{} is neither YAML nor JSON: {}", path.display(), clean(&error.to_string()))
+    })?;
     let documents: Vec<_> = documents.into_iter().filter(|document| !document.is_null()).collect();
     ensure!(!documents.is_empty(), "{} holds no cluster", path.display());
     Ok(documents)
@@ -107,15 +108,15 @@ fn request(
     RegisterRequest { spec: Some(spec), kubeconfig }
 }
 
-fn labels(fields: &mut Fields<'_>, problems: &mut Problems) -> HashMap<String, String> {
-    let mut labels = HashMap::new();
+fn labels(fields: &mut Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
     for (key, value) in fields.mapping("labels", problems) {
         match value.as_str() {
             Some(text) => {
                 labels.insert(key, text.to_owned());
             }
             None => {
-                problems.add(&format!("labels.{key}"), format_args!("must be a text, not {}", kind(value)))
+                problems.add(&format!("labels.{key}"), format_args!("must be a text, not {}", kind(value)));
             }
         }
     }
@@ -184,7 +185,7 @@ fn namespace(value: &Value, at: usize, problems: &mut Problems) -> NamespaceSpec
         seccomp_profile: fields.text("seccompProfile", problems).unwrap_or_default(),
         scheduler_name: fields.text("schedulerName", problems).unwrap_or_default(),
         image_builder_target: builder.unwrap_or_default(),
-        classes: classes.into_iter().collect(),
+        classes,
     };
     if !spec.namespace.is_empty() && spec.secrets_namespace == spec.namespace {
         problems.add(&fields.path_of("secretsNamespace"), "must differ from the workspace namespace");

@@ -69,10 +69,10 @@ impl ClusterManager for Fake {
     }
 
     async fn deregister(&self, request: Request<DeregisterRequest>) -> Answer<DeregisterResponse> {
-        match request.into_inner().force {
-            true => Ok(Response::new(DeregisterResponse {})),
-            false => Err(Status::failed_precondition("3 workspaces are placed there")),
+        if request.into_inner().force {
+            return Ok(Response::new(DeregisterResponse {}));
         }
+        Err(Status::failed_precondition("3 workspaces are placed there"))
     }
 
     async fn list(&self, _: Request<ListRequest>) -> Answer<ListResponse> {

@@ -21,13 +21,14 @@ fn status(id: &str, phase: WorkspacePhase, version: u64) -> WorkspaceStatus {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "streams carry results")]
 fn event(id: &str, phase: WorkspacePhase, version: u64) -> Result<SubscribeResponse, Status> {
-    told(status(id, phase, version))
+    Ok(told(status(id, phase, version)))
 }
 
-fn told(status: WorkspaceStatus) -> Result<SubscribeResponse, Status> {
+fn told(status: WorkspaceStatus) -> SubscribeResponse {
     let resume_token = status.status_version.to_string();
-    Ok(SubscribeResponse { status: Some(status), resume_token, ..Default::default() })
+    SubscribeResponse { status: Some(status), resume_token, ..Default::default() }
 }
 
 fn answer() -> StartWorkspaceResponse {
@@ -82,7 +83,7 @@ async fn a_failed_start_ends_with_its_reason() {
     let failed =
         WorkspaceStatus { conditions: Some(conditions), ..status("one", WorkspacePhase::Stopping, 2) };
     server.0.lock().start = Some(Ok(answer()));
-    server.0.lock().streams.push_back(vec![told(failed)]);
+    server.0.lock().streams.push_back(vec![Ok(told(failed))]);
     let ran = spaceport(&server.serve().await, START).await;
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     assert!(ran.err.ends_with("spaceport: workspace one: failed: image cannot be pulled\n"), "{}", ran.err);
@@ -154,8 +155,8 @@ async fn list_follows_pages_and_filters_what_the_server_cannot() {
         status: vec![status(id, phase, 1)],
         next_page_token: token.to_owned(),
     };
-    let lost = WorkspaceStatus { reachable: false, ..status("c", WorkspacePhase::Running, 1) };
-    let last = GetWorkspacesResponse { status: vec![lost], ..Default::default() };
+    let unreachable = WorkspaceStatus { reachable: false, ..status("c", WorkspacePhase::Running, 1) };
+    let last = GetWorkspacesResponse { status: vec![unreachable], ..Default::default() };
     server.0.lock().pages.extend([
         page("b", WorkspacePhase::Running, "1"),
         page("a", WorkspacePhase::Stopped, "2"),

@@ -85,7 +85,7 @@ impl From<Cluster> for ClusterView {
         Self {
             name,
             region,
-            labels: labels.into_iter().collect(),
+            labels,
             weight,
             max_weight,
             cordoned,

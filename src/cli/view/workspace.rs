@@ -104,7 +104,7 @@ impl From<WorkspaceStatus> for WorkspaceView {
             timeout: text(&spec.timeout),
             closed_timeout: text(&spec.closed_timeout),
             admission: admission.as_str_name().trim_start_matches("ADMIT_"),
-            annotations: metadata.annotations.into_iter().collect(),
+            annotations: metadata.annotations,
             ports: spec.exposed_ports.into_iter().map(PortView::from).collect(),
             conditions: conditions(&status.conditions.unwrap_or_default()),
             node: runtime.node_name,

@@ -146,3 +146,20 @@ fn json_is_read_and_what_is_neither_is_refused_on_one_line() {
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
+
+#[test]
+fn the_example_files_are_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("config");
+    std::fs::write(&kubeconfig, "clusters: []").unwrap();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("clusters");
+    let mut read_files = 0;
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            requests(read(&path).unwrap(), &path, None, Some(&kubeconfig)).unwrap();
+            read_files += 1;
+        }
+    }
+    assert!(read_files > 0);
+}
