@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::ServerTlsConfig;
 use tonic::{Request, Response, Status};
 
 use crate::proto::spaceport::v1::cluster_manager_server::{ClusterManager, ClusterManagerServer};
@@ -38,11 +39,21 @@ pub struct Script {
 pub struct Fake(pub Arc<Mutex<Script>>);
 
 impl Fake {
-    /// Serves on a loopback port; returns its address.
+    /// Serves plaintext on a loopback port; returns its address.
     pub async fn serve(&self) -> String {
+        self.serve_with(None).await
+    }
+
+    /// Serves on a loopback port, with TLS where it is given; returns its address.
+    pub async fn serve_with(&self, tls: Option<ServerTlsConfig>) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let server = tonic::transport::Server::builder()
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let mut server = tonic::transport::Server::builder();
+        if let Some(tls) = tls {
+            server = server.tls_config(tls).unwrap();
+        }
+        let server = server
             .add_service(ClusterManagerServer::new(self.clone()))
             .add_service(WorkspaceManagerServer::new(self.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));

@@ -69,3 +69,34 @@ async fn tls_without_an_authority_is_a_wrong_command_line() {
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("https needs --ca"), "{}", ran.err);
 }
+
+#[tokio::test]
+async fn a_server_that_wants_a_client_certificate_gets_it() {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let (server, folder) = (Fake::default(), tempfile::tempdir().unwrap());
+    let mut authority = CertificateParams::new(vec![]).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let names = CertificateParams::new(vec!["spaceport.test".to_owned()]).unwrap();
+    let certificate = names.signed_by(&key, &authority).unwrap();
+    let file = |name: &str, text: String| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name).display().to_string()
+    };
+    let ca = file("ca.pem", authority.pem());
+    let (crt, key_file) = (file("crt.pem", certificate.pem()), file("key.pem", key.serialize_pem()));
+    let tls = tonic::transport::ServerTlsConfig::new()
+        .identity(tonic::transport::Identity::from_pem(certificate.pem(), key.serialize_pem()))
+        .client_ca_root(tonic::transport::Certificate::from_pem(authority.pem()));
+    let endpoint = server.serve_with(Some(tls)).await;
+
+    let with_ca = format!("cluster leader --ca {ca} --server-name spaceport.test");
+    let ran = spaceport(&endpoint, &format!("{with_ca} --cert {crt} --key {key_file}")).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let ran = spaceport(&endpoint, &with_ca).await;
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.to_lowercase().contains("certificate"), "{}", ran.err);
+    let ran = spaceport(&endpoint, &format!("{with_ca} --cert {crt}")).await;
+    assert_eq!((ran.code, ran.err.as_str()), (2, "spaceport: --cert and --key belong together\n"));
+}
