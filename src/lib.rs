@@ -7,3 +7,4 @@ pub mod domain;
 pub mod federation;
 pub mod proto;
 pub mod runtime;
+pub mod store;

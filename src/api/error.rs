@@ -28,16 +28,14 @@ pub fn status(error: &Error) -> Status {
         }
         Error::NoWorkspace(_) | Error::NoCluster(_) => Code::NotFound,
         Error::WorkspaceExists { .. } | Error::MetaTaken { .. } => Code::AlreadyExists,
-        Error::Maintenance { place } => {
-            details.set_precondition_failure(vec![PreconditionViolation::new(
-                "MAINTENANCE",
-                place.clone(),
-                "is under maintenance",
-            )]);
+        Error::Maintenance { place, verdicts } => {
+            let here = PreconditionViolation::new("MAINTENANCE", place.clone(), "is under maintenance");
+            let others = verdicts.iter().map(verdict);
+            details.set_precondition_failure(std::iter::once(here).chain(others).collect::<Vec<_>>());
             Code::FailedPrecondition
         }
         Error::Unplaceable { verdicts, .. } => {
-            details.set_precondition_failure(verdicts.iter().map(verdict).collect());
+            details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
             Code::FailedPrecondition
         }
         Error::Precondition { .. } => Code::FailedPrecondition,

@@ -48,6 +48,8 @@ pub enum Error {
     Maintenance {
         /// Where, in words.
         place: String,
+        /// Why no other cluster would do, where another was looked for.
+        verdicts: Vec<(ClusterName, Rejection)>,
     },
     /// No cluster fits.
     #[error("no cluster can take workspace {id}: {}", sentences(verdicts))]
