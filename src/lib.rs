@@ -1,6 +1,7 @@
 //! Spaceport: cloud development workspaces on many Kubernetes clusters behind one gRPC API.
 
 pub mod api;
+pub mod cli;
 pub mod cluster;
 pub mod domain;
 pub mod federation;

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use crate::domain::workspace::{
-    Access, ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind, Phase,
-    Port, Protocol, View,
+    Access, ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
+    Phase, Port, Protocol, View,
 };
 use crate::federation::index::Seen;
 use crate::proto::contentservice;
@@ -107,12 +107,7 @@ fn port_spec(port: Port, url: String) -> wsman::PortSpec {
         Protocol::Http => wsman::PortProtocol::Http,
         Protocol::Https => wsman::PortProtocol::Https,
     };
-    wsman::PortSpec {
-        port: port.port.into(),
-        visibility: visibility.into(),
-        url,
-        protocol: protocol.into(),
-    }
+    wsman::PortSpec { port: port.port.into(), visibility: visibility.into(), url, protocol: protocol.into() }
 }
 
 fn phase(phase: Phase) -> wsman::WorkspacePhase {
