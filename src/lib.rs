@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cli;
 pub mod cluster;
+pub mod controller;
 pub mod domain;
 pub mod federation;
 pub mod proto;

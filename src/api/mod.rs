@@ -1,4 +1,9 @@
 //! The gRPC API: parse, call a use case, convert. No policy lives here.
 
-pub mod convert;
-pub mod parse;
+mod access;
+mod clusters;
+mod convert;
+mod error;
+mod parse;
+mod peers;
+mod workspaces;

@@ -254,7 +254,7 @@ impl Fleet {
             controllers: RwLock::default(),
         });
         let observers: Vec<Arc<dyn Observer>> = vec![Arc::<Watcher>::clone(&watcher)];
-        let member = Member::connect(spec.clone(), text, self.options.member.clone(), observers)
+        let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers)
             .map_err(|error| error.to_string())?;
         let member = Arc::new(member);
         let places = self.places(&spec, &member, &settings)?;
@@ -478,8 +478,8 @@ impl Observer for Watcher {
         if let Some(settings) = self.settings.get(namespace) {
             let settings = settings.load();
             let view_settings = ViewSettings {
-                default_timeout: settings.default_timeout.clone(),
-                closed_timeout: settings.closed_timeout.clone(),
+                default_timeout: &settings.default_timeout,
+                closed_timeout: &settings.closed_timeout,
                 urls: &**settings,
             };
             if let Some(view) = view(workspace, &view_settings) {

@@ -69,7 +69,7 @@ impl Federation {
         }
         let credentials = Credentials::parse(&spec.name, &kubeconfig)?;
         let client =
-            connect(&spec.name, &credentials, Limits::default(), Fence::default(), Arc::new(Unheard))?;
+            connect(&spec.name, &credentials, &Limits::default(), Fence::default(), Arc::new(Unheard))?;
         verify(&spec, &client, VERIFY_WITHIN).await?;
         let name = spec.name.clone();
         let new = NewCluster {

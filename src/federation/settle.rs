@@ -150,7 +150,7 @@ impl Federation {
         Ok(step)
     }
 
-    async fn end(&self, term: &Term, record: PlacementRecord, version: i64) -> Result<()> {
+    pub(super) async fn end(&self, term: &Term, record: PlacementRecord, version: i64) -> Result<()> {
         let at = Timestamp::now();
         let life = SignedDuration::try_from(self.options.tombstone_life).unwrap_or(SignedDuration::MAX);
         let expires = at.saturating_add(life).unwrap_or(Timestamp::MAX);

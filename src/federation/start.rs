@@ -208,7 +208,7 @@ impl Federation {
     ) -> cluster::resources::Workspace {
         let settings = place.settings.load();
         let class = settings.classes.get(target.class.as_str());
-        let cpu = class.and_then(|class| class.limits.cpu.as_ref());
+        let cpu = class.map(|class| &class.limits.cpu);
         let storage = class.map(|class| class.limits.storage.value()).filter(|bytes| *bytes > 0);
         let min = cpu.map(|cpu| cpu.min.as_str().to_owned()).filter(|min| !min.is_empty());
         let burst = cpu.map(|cpu| cpu.burst.as_str().to_owned()).filter(|burst| !burst.is_empty());

@@ -32,7 +32,7 @@ impl Problems {
     }
 
     /// Parses a field, or notes why it cannot be.
-    fn parse<T>(&mut self, field: &str, text: &str) -> Option<T>
+    pub fn parse<T>(&mut self, field: &str, text: &str) -> Option<T>
     where
         T: FromStr,
         T::Err: Display,
