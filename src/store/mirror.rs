@@ -35,7 +35,12 @@ pub struct Item<T> {
 #[derive(Debug)]
 pub enum MirrorEvent<T> {
     /// These are all; forget what was known. Comes first, and again where etcd's history was lost.
-    Reset(Vec<Item<T>>),
+    Reset {
+        /// All records.
+        items: Vec<Item<T>>,
+        /// The etcd revision that they were listed at.
+        revision: i64,
+    },
     /// A record is new or changed.
     Put(Item<T>),
     /// A record is gone.
@@ -125,7 +130,7 @@ impl<T: Mirrored> Mirror<T> {
                 return event;
             }
             match self.follow.next().await {
-                Change::Reset { entries, .. } => return self.reset(entries),
+                Change::Reset { entries, revision } => return self.reset(entries, revision),
                 Change::Put(entry) => {
                     return read(entry).map_or_else(|unreadable| unreadable, MirrorEvent::Put);
                 }
@@ -137,7 +142,7 @@ impl<T: Mirrored> Mirror<T> {
         }
     }
 
-    fn reset(&mut self, entries: Vec<Entry>) -> MirrorEvent<T> {
+    fn reset(&mut self, entries: Vec<Entry>, revision: i64) -> MirrorEvent<T> {
         let mut items = Vec::with_capacity(entries.len());
         for entry in entries {
             match read(entry) {
@@ -145,7 +150,7 @@ impl<T: Mirrored> Mirror<T> {
                 Err(unreadable) => self.unreadable.push(unreadable),
             }
         }
-        MirrorEvent::Reset(items)
+        MirrorEvent::Reset { items, revision }
     }
 }
 
