@@ -86,7 +86,13 @@ impl Subscription {
                 }
                 Err(error) => error,
             };
-            let refused = failure.downcast_ref::<Status>().is_some_and(is_final);
+            let status = failure.downcast_ref::<Status>();
+            if status.is_some_and(|status| status.code() == Code::OutOfRange) && !self.token.is_empty() {
+                // The token is too old, or another replica gave it: begin with what is now.
+                self.token.clear();
+                continue;
+            }
+            let refused = status.is_some_and(is_final);
             if refused || Instant::now() + pause >= deadline {
                 return Err(failure.context("failed to resume the subscription"));
             }

@@ -31,6 +31,8 @@ pub struct Script {
     pub pages: VecDeque<GetWorkspacesResponse>,
     pub page_tokens: Vec<String>,
     pub subscriptions: Vec<SubscribeRequest>,
+    /// Refuses every resume token.
+    pub tokens_expire: bool,
     /// One list a subscription; after its end the stream stays open and silent.
     pub streams: VecDeque<Vec<Result<SubscribeResponse, Status>>>,
 }
@@ -154,7 +156,12 @@ impl WorkspaceManager for Fake {
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Answer<Self::SubscribeStream> {
         let mut script = self.0.lock();
         script.calls.push("subscribe");
-        script.subscriptions.push(request.into_inner());
+        let request = request.into_inner();
+        let expired = script.tokens_expire && !request.resume_token.is_empty();
+        script.subscriptions.push(request);
+        if expired {
+            return Err(Status::out_of_range("the token was given by another replica"));
+        }
         let answers = script.streams.pop_front().ok_or_else(|| Status::unimplemented("no stream"))?;
         Ok(Response::new(Box::pin(futures::stream::iter(answers).chain(futures::stream::pending()))))
     }

@@ -76,6 +76,25 @@ async fn start_and_wait_sees_every_phase_and_survives_a_broken_stream() {
 }
 
 #[tokio::test]
+async fn a_token_that_another_replica_gave_is_dropped_for_a_replay() {
+    let server = Fake::default();
+    {
+        let mut script = server.0.lock();
+        script.tokens_expire = true;
+        script.start = Some(Ok(answer()));
+        let lost = Err(Status::unavailable("the leader is gone"));
+        script.streams.push_back(vec![event("one", WorkspacePhase::Creating, 2), lost]);
+        let repeated = event("one", WorkspacePhase::Creating, 2);
+        script.streams.push_back(vec![repeated, event("one", WorkspacePhase::Running, 3)]);
+    }
+    let ran = spaceport(&server.serve().await, START).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let asked: Vec<_> =
+        server.0.lock().subscriptions.iter().map(|s| (s.replay, s.resume_token.clone())).collect();
+    assert_eq!(asked, [(true, String::new()), (false, "2".to_owned()), (true, String::new())]);
+}
+
+#[tokio::test]
 async fn a_failed_start_ends_with_its_reason() {
     let server = Fake::default();
     let conditions =
