@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod controller;
 pub mod domain;
 pub mod federation;
+pub mod manager;
 pub mod proto;
 pub mod runtime;
 pub mod store;

@@ -147,7 +147,8 @@ impl Access {
 
     async fn await_own_lead(&self, request: Request<Body>) -> Result<Request<Body>, Response<Body>> {
         let mut lead = self.lead.clone();
-        let waited = tokio::time::timeout(Duration::from_secs(2), lead.wait_for(|lead| matches!(lead, Lead::Us)));
+        let waited =
+            tokio::time::timeout(Duration::from_secs(2), lead.wait_for(|lead| matches!(lead, Lead::Us)));
         match waited.await {
             Ok(Ok(_)) => Ok(request),
             _ => Err(unavailable("this replica does not lead")),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::convert::timestamp;
-use super::parse::{self, Problems};
 use super::error;
+use super::parse::{self, Problems};
 use crate::domain::cluster::{ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, ImageBuilder, NamespaceSpec};
 use crate::domain::health::Health;
 use crate::federation::registry::ClusterView;

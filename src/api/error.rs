@@ -40,9 +40,9 @@ pub fn status(error: &Error) -> Status {
         }
         Error::Precondition { .. } => Code::FailedPrecondition,
         Error::NotEmpty { workspaces, .. } => {
-            let ids = workspaces.iter().map(|id| {
-                PreconditionViolation::new("WORKSPACE", id.to_string(), "is still placed there")
-            });
+            let ids = workspaces
+                .iter()
+                .map(|id| PreconditionViolation::new("WORKSPACE", id.to_string(), "is still placed there"));
             details.set_precondition_failure(ids.collect::<Vec<_>>());
             Code::FailedPrecondition
         }
@@ -73,8 +73,9 @@ fn cluster(error: &crate::cluster::Error, details: &mut ErrorDetails) -> Code {
             Code::InvalidArgument
         }
         Cluster::Unfit { missing, cluster } => {
-            let violations =
-                missing.iter().map(|what| PreconditionViolation::new("MEMBER", cluster.to_string(), what.clone()));
+            let violations = missing
+                .iter()
+                .map(|what| PreconditionViolation::new("MEMBER", cluster.to_string(), what.clone()));
             details.set_precondition_failure(violations.collect::<Vec<_>>());
             Code::FailedPrecondition
         }
@@ -93,13 +94,17 @@ fn store(error: &crate::store::Error, details: &mut ErrorDetails) -> Code {
         Store::ClusterNotFound { .. } => Code::NotFound,
         Store::Address { .. } => Code::InvalidArgument,
         Store::Conflict { .. } => Code::Aborted,
-        Store::Unavailable { .. } | Store::Ambiguous { .. } | Store::Refused { .. } | Store::NotLeader { .. } => {
+        Store::Unavailable { .. }
+        | Store::Ambiguous { .. }
+        | Store::Refused { .. }
+        | Store::NotLeader { .. } => {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
         }
-        Store::Options { .. } | Store::UnknownVersion { .. } | Store::Malformed { .. } | Store::Seal { .. } => {
-            Code::Internal
-        }
+        Store::Options { .. }
+        | Store::UnknownVersion { .. }
+        | Store::Malformed { .. }
+        | Store::Seal { .. } => Code::Internal,
     }
 }
 

@@ -53,8 +53,7 @@ impl WorkspaceManager for Workspaces {
         };
         let status: Vec<_> = rest.by_ref().take(size).map(convert::status).collect();
         let more = rest.next().is_some();
-        let next_page_token =
-            status.last().filter(|_| more).map(|last| last.id.clone()).unwrap_or_default();
+        let next_page_token = status.last().filter(|_| more).map(|last| last.id.clone()).unwrap_or_default();
         let response = wsman::GetWorkspacesResponse { status, next_page_token };
         if response.encoded_len() > MESSAGE_MAX {
             return Err(Status::resource_exhausted(

@@ -60,7 +60,12 @@ impl Federation {
         self.end(term, record, version).await
     }
 
-    pub(super) async fn request_stop(&self, term: &Term, record: &PlacementRecord, policy: StopPolicy) -> Result<()> {
+    pub(super) async fn request_stop(
+        &self,
+        term: &Term,
+        record: &PlacementRecord,
+        policy: StopPolicy,
+    ) -> Result<()> {
         let now = Timestamp::now();
         self.change_at(term, record, |workspace| stop(workspace, policy, now).map(Patch::Status)).await
     }
@@ -68,10 +73,8 @@ impl Federation {
     /// Notes that a workspace is in use.
     pub async fn mark_active(&self, id: &WorkspaceId, closed: bool, ignore_if_active: bool) -> Result<()> {
         let now = Timestamp::now();
-        self.change(id, |workspace| {
-            mark_active(workspace, closed, ignore_if_active, now).map(Patch::Status)
-        })
-        .await
+        self.change(id, |workspace| mark_active(workspace, closed, ignore_if_active, now).map(Patch::Status))
+            .await
     }
 
     /// Sets a timeout.
@@ -227,7 +230,8 @@ fn is_true(workspace: &Workspace, kind: &str) -> bool {
 /// A stop never gets slower by being asked for again, and an abort stays one.
 fn stop(workspace: &Workspace, policy: StopPolicy, now: Timestamp) -> Option<Value> {
     let mut grace = policy.grace();
-    let asked = current(workspace, conditions::STOPPED_BY_REQUEST).filter(|condition| condition.status == "True");
+    let asked =
+        current(workspace, conditions::STOPPED_BY_REQUEST).filter(|condition| condition.status == "True");
     if let Some(earlier) = asked
         .and_then(|condition| condition.message.parse::<GoDuration>().ok())
         .and_then(|earlier| earlier.to_std().ok())
@@ -378,6 +382,9 @@ mod tests {
         assert_eq!(ports(&workspace, port(80, Access::Owner), true), None);
         assert_eq!(ports(&workspace, port(81, Access::Owner), false), None);
         let public = ports(&workspace, port(80, Access::Everyone), true).unwrap();
-        assert_eq!(public["spec"]["ports"], json!([{ "port": 80, "protocol": "Http", "visibility": "Everyone" }]));
+        assert_eq!(
+            public["spec"]["ports"],
+            json!([{ "port": 80, "protocol": "Http", "visibility": "Everyone" }])
+        );
     }
 }

@@ -45,6 +45,8 @@ pub struct Fleet {
     term: watch::Receiver<Option<Term>>,
     settle: settle::Queue,
     changes: watch::Sender<()>,
+    /// Whether registrations were listed once.
+    listed: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Fleet {
@@ -111,7 +113,16 @@ impl Fleet {
         term: watch::Receiver<Option<Term>>,
         settle: settle::Queue,
     ) -> Arc<Self> {
-        Arc::new(Self { slots: RwLock::default(), index, options, keyed, term, settle, changes: watch::channel(()).0 })
+        Arc::new(Self {
+            slots: RwLock::default(),
+            index,
+            options,
+            keyed,
+            term,
+            settle,
+            changes: watch::channel(()).0,
+            listed: watch::channel(false).0,
+        })
     }
 
     /// Wakes when a registration was taken, changed or let go.
@@ -218,6 +229,24 @@ impl Fleet {
         for name in gone {
             self.remove(&name);
         }
+        self.listed.send_replace(true);
+        self.changes.send_replace(());
+    }
+
+    /// Waits until registrations were listed and every member's workspaces, too.
+    pub async fn synced(&self) {
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            let all =
+                |connected: &Arc<Connected>| connected.places.values().all(|place| place.cache.is_synced());
+            if *self.listed.borrow() && self.connected().iter().all(all) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Ends every task.
@@ -251,6 +280,7 @@ impl Fleet {
             index: Arc::clone(&self.index),
             settle: self.settle.clone(),
             settings: settings.clone(),
+            changes: self.changes.clone(),
             controllers: RwLock::default(),
         });
         let observers: Vec<Arc<dyn Observer>> = vec![Arc::<Watcher>::clone(&watcher)];
@@ -317,9 +347,7 @@ impl Fleet {
             let (connected, place, term) = (Arc::clone(connected), place.clone(), self.term.clone());
             let namespace = namespace.clone();
             let span = tracing::info_span!(parent: &span, "controller", %namespace);
-            tokio::spawn(
-                async move { connected.control(&namespace, &place, term).await }.instrument(span),
-            );
+            tokio::spawn(async move { connected.control(&namespace, &place, term).await }.instrument(span));
         }
     }
 }
@@ -378,7 +406,11 @@ impl Connected {
         let maintenance = self.member.maintenance(namespace.as_str());
         Some(CandidateNamespace {
             name: namespace.clone(),
-            classes: settings.classes.keys().filter_map(|id| id.parse::<ClassId>().ok()).collect::<BTreeSet<_>>(),
+            classes: settings
+                .classes
+                .keys()
+                .filter_map(|id| id.parse::<ClassId>().ok())
+                .collect::<BTreeSet<_>>(),
             preferred_class: settings.preferred_class.clone(),
             maintenance: maintenance.is_some_and(|maintenance| maintenance.enabled_at(now)),
         })
@@ -464,6 +496,7 @@ struct Watcher {
     index: Arc<Index>,
     settle: settle::Queue,
     settings: BTreeMap<Namespace, Arc<ArcSwap<Settings>>>,
+    changes: watch::Sender<()>,
     controllers: RwLock<BTreeMap<Namespace, Arc<Controller>>>,
 }
 
@@ -522,5 +555,6 @@ impl Observer for Watcher {
         for id in self.index.placed_on(&self.cluster) {
             self.settle.push(&id);
         }
+        self.changes.send_replace(());
     }
 }

@@ -50,7 +50,8 @@ impl Federation {
     async fn serve(&self, term: &Term) {
         let caught_up = async {
             let mut placements = self.placements.subscribe();
-            let Ok(progress) = placements.wait_for(Option::is_some).await.map(|progress| progress.clone()) else {
+            let Ok(progress) = placements.wait_for(Option::is_some).await.map(|progress| progress.clone())
+            else {
                 return false;
             };
             let Some(mut progress) = progress else { return false };

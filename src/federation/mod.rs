@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod index;
 mod leading;
 mod locks;
+mod metrics;
 mod mirrors;
 pub mod registry;
 mod settings;
@@ -35,6 +36,7 @@ use self::locks::Locks;
 
 pub use error::{Error, Result};
 pub use fleet::FleetOptions;
+pub use metrics::FleetMetrics;
 pub use settings::Defaults;
 pub use start::Started;
 
@@ -175,6 +177,30 @@ impl Federation {
     /// The token with which a subscriber goes on after an event.
     pub fn resume_token(&self, event: &Event) -> String {
         self.index.token(event)
+    }
+
+    /// Waits until every placement record was listed once.
+    pub async fn placements_known(&self) {
+        let mut placements = self.placements.subscribe();
+        let progress = placements.wait_for(Option::is_some).await.map(|progress| progress.clone());
+        if let Ok(Some(mut progress)) = progress {
+            progress.caught_up(1).await;
+        }
+    }
+
+    /// Waits until every member was listed once, at most so long: one that does not answer must not hold up the others.
+    pub async fn members_known(&self, within: Duration) {
+        if tokio::time::timeout(within, self.fleet.synced()).await.is_err() {
+            tracing::warn!(
+                "some clusters were not listed yet; their workspaces are not shown until they are"
+            );
+        }
+    }
+
+    /// Ends subscriptions and members; the shutdown has begun.
+    pub fn close(&self) {
+        self.index.events().close();
+        self.fleet.close();
     }
 
     /// The right to write, or that this replica has none.

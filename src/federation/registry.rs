@@ -158,7 +158,10 @@ impl Federation {
         let mut preferred = self.fleet.defaults().preferred_class.clone();
         for connected in self.fleet.connected() {
             let spec = connected.spec.load();
-            if spec.cordoned || spec.weight == 0 || connected.member.health().report().health != Health::Available {
+            if spec.cordoned
+                || spec.weight == 0
+                || connected.member.health().report().health != Health::Available
+            {
                 continue;
             }
             for place in connected.places().values() {

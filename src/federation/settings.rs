@@ -104,7 +104,9 @@ impl Settings {
         };
         let preferred_class = match &spec.preferred_class {
             None => defaults.preferred_class.clone(),
-            Some(text) => text.parse().map_err(|error| report("preferredClass".into(), format!("{error}"))).ok(),
+            Some(text) => {
+                text.parse().map_err(|error| report("preferredClass".into(), format!("{error}"))).ok()
+            }
         };
         if let Some(preferred) = &preferred_class
             && !classes.contains_key(preferred.as_str())

@@ -134,7 +134,9 @@ impl Federation {
         };
         let create = self.write(&writer, &place, start, record, target);
         match timeout_at(deadline, create).await {
-            Err(_) => return Err(undecided(format!("no answer within {:?}", self.options.placement_deadline))),
+            Err(_) => {
+                return Err(undecided(format!("no answer within {:?}", self.options.placement_deadline)));
+            }
             Ok(Err(Error::Cluster(error))) if !error.is_definite_refusal() => {
                 return Err(undecided(error.to_string()));
             }
@@ -186,7 +188,13 @@ impl Federation {
     }
 
     /// Nothing refers to them. What cannot be deleted now is swept with the cluster's other strays.
-    async fn take_back_secrets(&self, writer: &Writer, place: &Place, start: &Start, record: &PlacementRecord) {
+    async fn take_back_secrets(
+        &self,
+        writer: &Writer,
+        place: &Place,
+        start: &Start,
+        record: &PlacementRecord,
+    ) {
         let secrets = convert::secrets(start);
         let id = start.id.as_str();
         for (namespace, name, made) in [
