@@ -1,1 +1,4 @@
+//! x
+#[path = "harness/mod.rs"]
+mod harness;
 fn main() {}

@@ -23,6 +23,7 @@ pub mod node_agent;
 pub mod nodes;
 pub mod pki;
 pub mod process;
+pub mod spaceport;
 
 pub use assets::Assets;
 pub use cluster::{Cluster, ClusterOptions, Part};
