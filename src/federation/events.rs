@@ -93,8 +93,7 @@ impl Events {
 
     /// Adds a subscriber that is first given `backlog`, whatever its size. The caller holds off publishing meanwhile.
     pub fn subscribe(self: &Arc<Self>, filter: Filter, backlog: Vec<Event>) -> Subscription {
-        let subscriber =
-            Arc::new(Subscriber { filter, buffer: Mutex::default(), wake: Notify::new() });
+        let subscriber = Arc::new(Subscriber { filter, buffer: Mutex::default(), wake: Notify::new() });
         for event in backlog {
             subscriber.buffer.lock().push(event, usize::MAX);
         }

@@ -132,7 +132,10 @@ async fn heartbeats_are_not_published() {
     index.record(record("a", "eu-1"), 1);
     index.resource(&name("eu-1"), at(1, Phase::Running));
     let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
-    index.resource(&name("eu-1"), View { last_activity: Some(Timestamp::UNIX_EPOCH), ..at(2, Phase::Running) });
+    index.resource(
+        &name("eu-1"),
+        View { last_activity: Some(Timestamp::UNIX_EPOCH), ..at(2, Phase::Running) },
+    );
     index.resource(&name("eu-1"), at(3, Phase::Stopping));
     assert_eq!(next(&mut subscription).await, (status_version(1, 3), Phase::Stopping));
 }

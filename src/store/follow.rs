@@ -75,7 +75,7 @@ enum State {
     Unlisted,
     /// All up to `seen` is known.
     Listed,
-    Watching(Watch),
+    Watching(Box<Watch>),
 }
 
 struct Watch {
@@ -187,13 +187,13 @@ impl Follow {
         };
         let (requests, answers) = stream.split();
         let now = Instant::now();
-        self.state = State::Watching(Watch {
+        self.state = State::Watching(Box::new(Watch {
             link,
             requests,
             answers,
             heard: now,
             next_request: now + PROGRESS_EVERY,
-        });
+        }));
         Ok(())
     }
 

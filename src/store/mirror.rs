@@ -127,7 +127,7 @@ impl<T: Mirrored> Mirror<T> {
             match self.follow.next().await {
                 Change::Reset { entries, .. } => return self.reset(entries),
                 Change::Put(entry) => {
-                    return read(entry).map_or_else(|unreadable| unreadable, MirrorEvent::Put);
+                    return read(entry);
                 }
                 Change::Delete { key, version } => return MirrorEvent::Delete { key, version },
                 Change::Seen(revision) => {
@@ -141,19 +141,20 @@ impl<T: Mirrored> Mirror<T> {
         let mut items = Vec::with_capacity(entries.len());
         for entry in entries {
             match read(entry) {
-                Ok(item) => items.push(item),
-                Err(unreadable) => self.unreadable.push(unreadable),
+                MirrorEvent::Put(item) => items.push(item),
+                unreadable => self.unreadable.push(unreadable),
             }
         }
         MirrorEvent::Reset(items)
     }
 }
 
-fn read<T: Mirrored>(entry: Entry) -> Result<Item<T>, MirrorEvent<T>> {
+/// A `Put`, or `Unreadable`.
+fn read<T: Mirrored>(entry: Entry) -> MirrorEvent<T> {
     let Entry { key, value, version, .. } = entry;
     match T::decode(&key, &value) {
-        Ok(value) => Ok(Item { key, value, version }),
-        Err(error) => Err(MirrorEvent::Unreadable { key, version, error }),
+        Ok(value) => MirrorEvent::Put(Item { key, value, version }),
+        Err(error) => MirrorEvent::Unreadable { key, version, error },
     }
 }
 
