@@ -1,8 +1,11 @@
 //! What every replica needs to keep an index of one kind of record: all of them, then every change, in order.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout},
+};
 
 use super::{
     Error, Result, Store,
@@ -75,18 +78,30 @@ pub struct Seen {
 
 /// Tells how far a [`Mirror`] has come.
 #[derive(Debug, Clone)]
-pub struct Progress(watch::Receiver<Seen>);
+pub struct Progress {
+    seen: watch::Receiver<Seen>,
+    hurry: Arc<Notify>,
+}
+
+/// From one question how far etcd is to the next, while somebody waits for the answer.
+const ASK_EVERY: Duration = Duration::from_millis(50);
 
 impl Progress {
     /// How far it has come now.
     pub fn now(&self) -> Seen {
-        *self.0.borrow()
+        *self.seen.borrow()
     }
 
     /// Waits until everything up to `revision` (of a [`Term`](super::Term), for example) has been taken. Answers no where
     /// the mirror ended before.
     pub async fn caught_up(&mut self, revision: i64) -> bool {
-        self.0.wait_for(|seen| seen.revision >= revision).await.is_ok()
+        loop {
+            self.hurry.notify_one();
+            let reached = self.seen.wait_for(|seen| seen.revision >= revision);
+            if let Ok(reached) = timeout(ASK_EVERY, reached).await {
+                return reached.is_ok();
+            }
+        }
     }
 }
 
@@ -115,7 +130,7 @@ impl<T: Mirrored> Mirror<T> {
 
     /// How far the mirror has come; advances when the event after is asked for, that is, once an event was applied.
     pub fn progress(&self) -> Progress {
-        Progress(self.seen.subscribe())
+        Progress { seen: self.seen.subscribe(), hurry: self.follow.hurry() }
     }
 
     /// The next event. Never fails and never ends: without etcd it waits for it. May be dropped and called again.

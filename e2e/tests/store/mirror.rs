@@ -120,6 +120,10 @@ async fn a_mirror_advances_while_nothing_changes() -> Result<()> {
     let asked = Instant::now();
     index.catch_up(&mut mirror, version).await?;
     println!("caught up in {:?}", asked.elapsed());
+    ensure!(
+        asked.elapsed() < Duration::from_millis(500),
+        "whoever waits must not wait for the next regular question"
+    );
     ensure!(index.records.is_empty() && index.resets == 1);
     Ok(())
 }
