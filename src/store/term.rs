@@ -141,7 +141,7 @@ mod tests {
         let sent = Instant::now();
         tokio::time::advance(SECOND).await;
         assert!(validity.renewed(sent));
-        tokio::time::advance(3 * SECOND - Duration::from_millis(1)).await;
+        tokio::time::advance(Duration::from_millis(2999)).await;
         assert!(validity.holds());
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!validity.holds());

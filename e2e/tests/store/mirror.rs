@@ -39,7 +39,10 @@ impl Index {
             loop {
                 tokio::select! {
                     event = mirror.next() => self.apply(event)?,
-                    caught_up = progress.caught_up(revision) => return Ok(ensure!(caught_up)),
+                    caught_up = progress.caught_up(revision) => {
+                        ensure!(caught_up);
+                        return Ok(());
+                    }
                 }
             }
         };
