@@ -1,1 +1,5 @@
-fn main() {}
+//! Every end-to-end test, one module a story.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod store;

@@ -370,6 +370,6 @@ mod tests {
             cert_pem: None,
             key_pem: Some(Secret::new("hunter2".to_owned())),
         });
-        assert!(!format!("{:?}", Options { user, tls, ..options(&[]) }).contains("hunter2"));
+        assert!(!format!("{:?}", Options { tls, user, ..options(&[]) }).contains("hunter2"));
     }
 }

@@ -254,8 +254,9 @@ fn in_use(address_key: &str, address: String, owner: &KeyValue) -> Error {
 }
 
 fn seal(sealer: &Sealer, key: &str, name: &ClusterName, kubeconfig: &Secret<Vec<u8>>) -> Result<Sealed> {
-    let sealed = sealer.seal(&purpose(name), kubeconfig.expose());
-    sealed.map_err(|source| Error::Seal { key: key.to_owned(), source })
+    sealer
+        .seal(&purpose(name), kubeconfig.expose())
+        .map_err(|source| Error::Seal { key: key.to_owned(), source })
 }
 
 fn purpose(name: &ClusterName) -> String {

@@ -10,7 +10,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use etcd_client::{
     EventType, GetOptions, KeyValue, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
+};
 use tracing::{debug, warn};
 
 use super::{
@@ -68,6 +71,7 @@ pub(super) struct Follow {
     etcd: u64,
     not_before: Instant,
     backoff: Backoff,
+    hurry: Arc<Notify>,
 }
 
 enum State {
@@ -75,7 +79,7 @@ enum State {
     Unlisted,
     /// All up to `seen` is known.
     Listed,
-    Watching(Watch),
+    Watching(Box<Watch>),
 }
 
 struct Watch {
@@ -106,7 +110,13 @@ impl Follow {
             etcd: 0,
             not_before: Instant::now(),
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
+            hurry: Arc::new(Notify::new()),
         }
+    }
+
+    /// Notified, asks etcd at once how far it is.
+    pub(super) fn hurry(&self) -> Arc<Notify> {
+        Arc::clone(&self.hurry)
     }
 
     /// The next change. Never fails: it tries until there is one. May be dropped and called again.
@@ -124,7 +134,7 @@ impl Follow {
         let outcome = match &mut self.state {
             State::Unlisted => self.list().await,
             State::Listed => self.open().await,
-            State::Watching(watch) => match watch.hear().await {
+            State::Watching(watch) => match watch.hear(&self.hurry).await {
                 Ok(Some(answer)) => self.take(&answer),
                 Ok(None) => Ok(()),
                 Err(broken) => Err(broken),
@@ -187,13 +197,13 @@ impl Follow {
         };
         let (requests, answers) = stream.split();
         let now = Instant::now();
-        self.state = State::Watching(Watch {
+        self.state = State::Watching(Box::new(Watch {
             link,
             requests,
             answers,
             heard: now,
             next_request: now + PROGRESS_EVERY,
-        });
+        }));
         Ok(())
     }
 
@@ -245,7 +255,7 @@ impl Follow {
 
 impl Watch {
     /// Waits for one answer, or for the time to ask for one. May be dropped.
-    async fn hear(&mut self) -> Result<Option<WatchResponse>, Broken> {
+    async fn hear(&mut self, hurry: &Notify) -> Result<Option<WatchResponse>, Broken> {
         let lost = |cause| Broken::Rewatch(Failure::Unknown, cause);
         tokio::select! {
             biased;
@@ -263,13 +273,19 @@ impl Watch {
                     return Err(lost(Cause::Silence(SILENCE)));
                 }
                 self.next_request = Instant::now() + PROGRESS_EVERY;
-                match timeout(SILENCE, self.requests.request_progress()).await {
-                    Ok(Ok(())) => Ok(None),
-                    Ok(Err(error)) => Err(lost(Cause::Client(error))),
-                    Err(_) => Err(lost(Cause::Silence(SILENCE))),
-                }
+                self.ask().await
             }
+            () = hurry.notified() => self.ask().await,
         }
+    }
+
+    async fn ask(&mut self) -> Result<Option<WatchResponse>, Broken> {
+        let cause = match timeout(SILENCE, self.requests.request_progress()).await {
+            Ok(Ok(())) => return Ok(None),
+            Ok(Err(error)) => Cause::Client(error),
+            Err(_) => Cause::Silence(SILENCE),
+        };
+        Err(Broken::Rewatch(Failure::Unknown, cause))
     }
 }
 

@@ -133,7 +133,7 @@ impl Timing {
 
     /// How long to wait for the answer to a renewal: a second try must still fit.
     pub(super) fn answer(&self) -> Duration {
-        (self.stop_after - self.renew) / 2
+        self.stop_after.saturating_sub(self.renew) / 2
     }
 }
 
@@ -158,13 +158,13 @@ impl Election {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
         while !shutdown.is_cancelled() {
             let campaign = Instant::now();
-            match self.campaign(&shutdown).await {
+            match Box::pin(self.campaign(&shutdown)).await {
                 Ok(End::Shutdown) => return,
                 Ok(End::Lost(lost)) => {
-                    warn!(replica = self.replica.replica, %lost, "candidacy lost, beginning anew")
+                    warn!(replica = self.replica.replica, %lost, "candidacy lost, beginning anew");
                 }
                 Ok(End::KeyGone) => {
-                    warn!(replica = self.replica.replica, "candidate's key is gone, beginning anew")
+                    warn!(replica = self.replica.replica, "candidate's key is gone, beginning anew");
                 }
                 Err(error) => warn!(replica = self.replica.replica, %error, "cannot stand for election"),
             }

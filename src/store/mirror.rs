@@ -1,8 +1,11 @@
 //! What every replica needs to keep an index of one kind of record: all of them, then every change, in order.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout},
+};
 
 use super::{
     Error, Result, Store,
@@ -80,18 +83,30 @@ pub struct Seen {
 
 /// Tells how far a [`Mirror`] has come.
 #[derive(Debug, Clone)]
-pub struct Progress(watch::Receiver<Seen>);
+pub struct Progress {
+    seen: watch::Receiver<Seen>,
+    hurry: Arc<Notify>,
+}
+
+/// From one question how far etcd is to the next, while somebody waits for the answer.
+const ASK_EVERY: Duration = Duration::from_millis(50);
 
 impl Progress {
     /// How far it has come now.
     pub fn now(&self) -> Seen {
-        *self.0.borrow()
+        *self.seen.borrow()
     }
 
     /// Waits until everything up to `revision` (of a [`Term`](super::Term), for example) has been taken. Answers no where
     /// the mirror ended before.
     pub async fn caught_up(&mut self, revision: i64) -> bool {
-        self.0.wait_for(|seen| seen.revision >= revision).await.is_ok()
+        loop {
+            self.hurry.notify_one();
+            let reached = self.seen.wait_for(|seen| seen.revision >= revision);
+            if let Ok(reached) = timeout(ASK_EVERY, reached).await {
+                return reached.is_ok();
+            }
+        }
     }
 }
 
@@ -120,7 +135,7 @@ impl<T: Mirrored> Mirror<T> {
 
     /// How far the mirror has come; advances when the event after is asked for, that is, once an event was applied.
     pub fn progress(&self) -> Progress {
-        Progress(self.seen.subscribe())
+        Progress { seen: self.seen.subscribe(), hurry: self.follow.hurry() }
     }
 
     /// The next event. Never fails and never ends: without etcd it waits for it. May be dropped and called again.
@@ -132,7 +147,7 @@ impl<T: Mirrored> Mirror<T> {
             match self.follow.next().await {
                 Change::Reset { entries, revision } => return self.reset(entries, revision),
                 Change::Put(entry) => {
-                    return read(entry).map_or_else(|unreadable| unreadable, MirrorEvent::Put);
+                    return read(entry);
                 }
                 Change::Delete { key, version } => return MirrorEvent::Delete { key, version },
                 Change::Seen(revision) => {
@@ -146,19 +161,20 @@ impl<T: Mirrored> Mirror<T> {
         let mut items = Vec::with_capacity(entries.len());
         for entry in entries {
             match read(entry) {
-                Ok(item) => items.push(item),
-                Err(unreadable) => self.unreadable.push(unreadable),
+                MirrorEvent::Put(item) => items.push(item),
+                unreadable => self.unreadable.push(unreadable),
             }
         }
         MirrorEvent::Reset { items, revision }
     }
 }
 
-fn read<T: Mirrored>(entry: Entry) -> Result<Item<T>, MirrorEvent<T>> {
+/// A `Put`, or `Unreadable`.
+fn read<T: Mirrored>(entry: Entry) -> MirrorEvent<T> {
     let Entry { key, value, version, .. } = entry;
     match T::decode(&key, &value) {
-        Ok(value) => Ok(Item { key, value, version }),
-        Err(error) => Err(MirrorEvent::Unreadable { key, version, error }),
+        Ok(value) => MirrorEvent::Put(Item { key, value, version }),
+        Err(error) => MirrorEvent::Unreadable { key, version, error },
     }
 }
 

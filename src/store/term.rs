@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 /// The right to write, from an election until [`Term::is_valid`] says no; a term that ended never holds again.
@@ -45,8 +45,14 @@ impl Term {
     }
 
     /// Resolves once the term has ended. Writers check [`Term::is_valid`]; this is for tasks that live as long as it.
-    pub fn ended(&self) -> WaitForCancellationFuture<'_> {
-        self.validity.ended.cancelled()
+    pub async fn ended(&self) {
+        // By the clock too, so that nobody waits for ever where the election itself was dropped.
+        while self.is_valid() {
+            tokio::select! {
+                () = self.validity.ended() => return,
+                () = sleep_until(self.validity.until()) => {}
+            }
+        }
     }
 
     pub(super) fn key(&self) -> &str {
@@ -118,13 +124,6 @@ impl Validity {
     }
 }
 
-impl Drop for Validity {
-    /// Whoever waits for the end of a term must not wait for ever because the election was dropped.
-    fn drop(&mut self) {
-        self.ended.cancel();
-    }
-}
-
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -142,7 +141,7 @@ mod tests {
         let sent = Instant::now();
         tokio::time::advance(SECOND).await;
         assert!(validity.renewed(sent));
-        tokio::time::advance(3 * SECOND - Duration::from_millis(1)).await;
+        tokio::time::advance(Duration::from_millis(2999)).await;
         assert!(validity.holds());
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!validity.holds());
@@ -166,5 +165,14 @@ mod tests {
         term.end();
         assert!(!validity.renewed(Instant::now()) && !term.is_valid());
         term.ended().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_by_the_clock_is_told_too() {
+        let validity = Validity::since(Instant::now(), 4 * SECOND);
+        let sent = Instant::now();
+        let term = Term::new(7, 9, "leader/1", validity);
+        term.ended().await;
+        assert!(sent.elapsed() >= 4 * SECOND && !term.is_valid());
     }
 }
