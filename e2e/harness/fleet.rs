@@ -113,7 +113,7 @@ impl Fleet {
     }
 
     /// The programs, to start more processes with.
-    pub fn assets(&self) -> &Assets {
+    pub fn assets(&self) -> &Arc<Assets> {
         &self.assets
     }
 

@@ -44,6 +44,7 @@ pub struct Installation {
     admin: pki::Identity,
     client: pki::Identity,
     etcd: serde_json::Value,
+    namespaces: (String, String),
     /// Laid over the configuration of every replica, by top-level group and key.
     pub overrides: serde_json::Value,
 }
@@ -72,8 +73,19 @@ pub struct Output {
 }
 
 impl Installation {
-    /// Makes certificates and a sealing key below `dir`; its state is in `etcd`.
+    /// Makes certificates and a sealing key below `dir`; its state is in `etcd`, in namespaces of the usual names.
     pub fn new(assets: &Arc<Assets>, dir: &Path, etcd: &Etcd) -> Result<Self> {
+        Self::apart(assets, dir, etcd, PREFIX, (NAMESPACE, SECRETS_NAMESPACE))
+    }
+
+    /// As [`Installation::new`], with a prefix in etcd and namespaces in clusters of its own.
+    pub fn apart(
+        assets: &Arc<Assets>,
+        dir: &Path,
+        etcd: &Etcd,
+        prefix: &str,
+        (namespace, secrets): (&str, &str),
+    ) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let authority = Authority::create(&dir.join("pki"), "spaceport")?;
         let key = dir.join("sealing.key");
@@ -85,7 +97,8 @@ impl Installation {
             admin: authority.client("admin", &["spaceport:admin"])?,
             client: authority.client("client", &[])?,
             authority,
-            etcd: etcd_config(etcd, dir)?,
+            etcd: etcd_config(etcd, dir, prefix)?,
+            namespaces: (namespace.to_owned(), secrets.to_owned()),
             overrides: json!({}),
         })
     }
@@ -203,7 +216,7 @@ impl Installation {
             "region": region,
             "labels": { "provider": "e2e" },
             "kubeconfig": { "file": kubeconfig },
-            "namespaces": [{ "namespace": NAMESPACE, "secretsNamespace": SECRETS_NAMESPACE }],
+            "namespaces": [{ "namespace": self.namespaces.0, "secretsNamespace": self.namespaces.1 }],
         });
         let path = self.dir.join(format!("cluster-{name}.yaml"));
         let text = serde_json::to_string_pretty(&file).context("cannot write the cluster file")?;
@@ -215,13 +228,11 @@ impl Installation {
 /// Puts into a cluster what a member needs, as an admin would, and answers a kubeconfig of the identity `spaceport`.
 pub async fn prepare_member(cluster: &Cluster) -> Result<PathBuf> {
     let root = source_dir().join("..");
-    for file in ["namespaces.yaml", "rbac.yaml", "token.yaml"] {
-        cluster.apply_file(&root.join("clusters/member").join(file)).await?;
-    }
     for file in ["workspaces.workspace.gitpod.io.yaml", "snapshots.workspace.gitpod.io.yaml"] {
         cluster.apply_file(&root.join("crds").join(file)).await?;
     }
-    cluster.prepare_namespace(NAMESPACE).await?;
+    prepare_namespaces(cluster, NAMESPACE, SECRETS_NAMESPACE).await?;
+    cluster.apply_file(&root.join("clusters/member/token.yaml")).await?;
     let secrets: Api<Secret> = Api::namespaced(cluster.client(), "spaceport-system");
     let filled = |secret: Option<&Secret>| {
         secret.and_then(|secret| secret.data.as_ref()).is_some_and(|data| data.contains_key("token"))
@@ -239,6 +250,23 @@ pub async fn prepare_member(cluster: &Cluster) -> Result<PathBuf> {
     fs::write(&path, kubeconfig(&cluster.api(), &text("ca.crt")?, &text("token")?)?)
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+/// Namespaces and rights as `clusters/member` has them, for namespaces of other names.
+pub async fn prepare_namespaces(cluster: &Cluster, namespace: &str, secrets: &str) -> Result<()> {
+    let root = source_dir().join("../clusters/member");
+    for file in ["namespaces.yaml", "rbac.yaml"] {
+        let path = root.join(file);
+        let mut text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        for (ours, wanted) in [(NAMESPACE, namespace), (SECRETS_NAMESPACE, secrets)] {
+            for key in ["name", "namespace"] {
+                text = text.replace(&format!(" {key}: {ours}\n"), &format!(" {key}: {wanted}\n"));
+            }
+        }
+        cluster.apply_yaml(&text).await?;
+    }
+    cluster.prepare_namespace(namespace).await
 }
 
 /// A kubeconfig with one context.
@@ -291,8 +319,8 @@ pub async fn get(url: &str) -> Result<String> {
     Ok(body)
 }
 
-fn etcd_config(etcd: &Etcd, dir: &Path) -> Result<serde_json::Value> {
-    let mut config = json!({ "endpoints": [etcd.endpoint()], "prefix": PREFIX });
+fn etcd_config(etcd: &Etcd, dir: &Path, prefix: &str) -> Result<serde_json::Value> {
+    let mut config = json!({ "endpoints": [etcd.endpoint()], "prefix": prefix });
     if let Some(ca) = etcd.ca() {
         config["tls"] = json!({ "ca": ca });
         if let Some(identity) = etcd.client_identity() {

@@ -16,7 +16,7 @@ struct Index {
 impl Index {
     fn apply(&mut self, event: MirrorEvent<PlacementRecord>) -> Result<()> {
         match event {
-            MirrorEvent::Reset(items) => {
+            MirrorEvent::Reset { items, .. } => {
                 self.resets += 1;
                 self.records = items.into_iter().map(|item| (item.key, (item.value, item.version))).collect();
             }
