@@ -1,3 +1,16 @@
-//! One member cluster.
+//! One member cluster: its client, what is known of it, and how it is written to.
+//!
+//! Nothing here is shared between clusters, so a cluster that hangs, throttles or lies changes nothing for another.
 
+pub mod apply;
+pub mod cache;
+pub mod client;
+pub mod convert;
+pub mod error;
+pub mod maintenance;
+mod member;
+pub mod probe;
 pub mod resources;
+
+pub use error::{Error, Result};
+pub use member::{Member, MemberOptions};

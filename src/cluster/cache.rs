@@ -1,0 +1,29 @@
+//! What is known of a cluster's objects, in memory. Synchronous: locks are held for microseconds and never across await.
+
+mod namespace;
+mod nodes;
+
+use std::sync::Arc;
+
+pub use namespace::NamespaceCache;
+pub use nodes::NodeCache;
+
+use crate::domain::names::Namespace;
+
+use super::resources::Workspace;
+
+/// Told of changes, in their order, outside the cache's lock. Must not block.
+#[allow(unused_variables, reason = "every method may be left out")]
+pub trait Observer: Send + Sync {
+    /// A workspace is new or changed.
+    fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {}
+    /// A workspace is gone; `last` is what was last seen of it.
+    fn workspace_gone(&self, namespace: &Namespace, last: &Arc<Workspace>) {}
+    /// Pods of a workspace changed, came or went.
+    fn pods_changed(&self, namespace: &Namespace, workspace: &str) {}
+    /// A node is gone.
+    fn node_gone(&self, node: &str) {}
+    /// Workspaces and pods of the namespace are complete: after the first list, and again after each re-list, when
+    /// everything that vanished meanwhile was told as gone.
+    fn synced(&self, namespace: &Namespace) {}
+}
