@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod cluster;
+pub mod controller;
 pub mod domain;
 pub mod federation;
 pub mod proto;

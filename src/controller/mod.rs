@@ -1,0 +1,4 @@
+//! The controller of one namespace.
+pub mod decide;
+pub mod pod;
+pub mod settings;
