@@ -141,7 +141,9 @@ impl<'a> Case<'a> {
         match pod.phase {
             PodPhase::Pending if pod.containers.iter().any(is_creating) => PodState::Creating,
             PodPhase::Pending => PodState::Waiting,
-            PodPhase::Running => PodState::Up { ready: pod.containers.iter().any(|container| container.ready) },
+            PodPhase::Running => {
+                PodState::Up { ready: pod.containers.iter().any(|container| container.ready) }
+            }
             PodPhase::Succeeded | PodPhase::Failed => PodState::Ended,
             PodPhase::Unknown => PodState::Lost,
         }

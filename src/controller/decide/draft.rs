@@ -204,12 +204,14 @@ impl Draft {
     pub fn into_decision(self, case: &Case<'_>, look_again: Vec<Timestamp>) -> Decision {
         let Self { status, choice, events, now, .. } = self;
         let next = choice.more_to_do.then_some(now);
+        // What should have happened by now waits for something else, which will be seen.
+        let later = look_again.into_iter().filter(|at| *at > now);
         Decision {
             status: StatusChange::between(case.workspace.status.as_ref(), status),
             actions: choice.actions,
             drop_secrets: choice.drop_secrets,
             events,
-            look_again: look_again.into_iter().chain(next).min(),
+            look_again: later.chain(next).min(),
         }
     }
 }

@@ -93,7 +93,10 @@ pub(super) fn vanished(case: &Case<'_>) -> Failure {
     let runtime = case.status().runtime.as_ref();
     let node = runtime.and_then(|runtime| runtime.node_name.as_deref());
     let place = node.map(|node| format!(" from node {node}")).unwrap_or_default();
-    Failure::new(Fault::Platform, format!("the workspace's pod vanished{place}: something removed it by force"))
+    Failure::new(
+        Fault::Platform,
+        format!("the workspace's pod vanished{place}: something removed it by force"),
+    )
 }
 
 /// What a workspace waited for in vain, as its condition tells.

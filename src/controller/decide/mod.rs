@@ -12,9 +12,9 @@ mod ending;
 mod failure;
 pub mod phase;
 mod rejection;
-mod timeout;
 #[cfg(test)]
 mod tests;
+mod timeout;
 
 use std::sync::Arc;
 

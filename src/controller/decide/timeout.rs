@@ -62,8 +62,7 @@ pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
 /// The limits that apply in the phase of the draft, in the order in which they are named.
 fn limits(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {
     let timeouts = &case.settings.timeouts;
-    let since_creation =
-        |activity, limit| vec![Limit { activity, start: case.created_at(), limit }];
+    let since_creation = |activity, limit| vec![Limit { activity, start: case.created_at(), limit }];
     match draft.status.phase {
         Phase::Pending | Phase::Imagebuild => since_creation("initialization", timeouts.initialization),
         Phase::Creating => since_creation("creating containers", timeouts.startup),

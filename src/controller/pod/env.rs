@@ -41,9 +41,7 @@ pub(super) fn environment(input: &PodInput<'_>) -> Vec<EnvVar> {
             .iter()
             .map(|variable| plain(&variable.name, variable.value.as_deref().unwrap_or_default())),
     );
-    env.extend(
-        spec.user_env_vars.iter().filter(|variable| is_for_users(&variable.name)).map(from_resource),
-    );
+    env.extend(spec.user_env_vars.iter().filter(|variable| is_for_users(&variable.name)).map(from_resource));
     env.extend(measures(input));
     env.retain(|variable| {
         let has_value = variable.value.as_ref().is_some_and(|value| !value.is_empty());

@@ -24,7 +24,9 @@ pub enum Error {
     #[error("the initializer cannot be read")]
     Initializer(#[source] prost::DecodeError),
     /// There is nothing to run.
-    #[error("spec.image.workspace.ref is empty, and no registry facade is configured that could compose an image")]
+    #[error(
+        "spec.image.workspace.ref is empty, and no registry facade is configured that could compose an image"
+    )]
     NoImage,
     /// The resource has no uid or name, so it never came from an apiserver.
     #[error("the workspace has no name or uid")]
@@ -49,7 +51,8 @@ impl<'a> PodInput<'a> {
     /// Checks a workspace against the settings.
     pub fn parse(workspace: &'a Workspace, settings: &'a Settings) -> Result<Self, Error> {
         let spec = &workspace.spec;
-        let id = workspace.metadata.name.as_deref().filter(|name| !name.is_empty()).ok_or(Error::NoIdentity)?;
+        let id =
+            workspace.metadata.name.as_deref().filter(|name| !name.is_empty()).ok_or(Error::NoIdentity)?;
         if workspace.metadata.uid.as_deref().unwrap_or_default().is_empty() {
             return Err(Error::NoIdentity);
         }

@@ -44,8 +44,11 @@ pub(super) fn affinity(input: &PodInput<'_>) -> Affinity {
     if input.settings.registry_facade_host.is_some() {
         keys.push(names::registry_facade_ready(namespace));
     }
-    let exists =
-        |key| NodeSelectorRequirement { key, operator: "Exists".to_owned(), ..NodeSelectorRequirement::default() };
+    let exists = |key| NodeSelectorRequirement {
+        key,
+        operator: "Exists".to_owned(),
+        ..NodeSelectorRequirement::default()
+    };
     let term = NodeSelectorTerm {
         match_expressions: Some(keys.into_iter().map(exists).collect()),
         ..NodeSelectorTerm::default()
@@ -84,8 +87,10 @@ pub(super) fn volumes(input: &PodInput<'_>) -> Vec<Volume> {
         host_path: Some(HostPathVolumeSource { path, type_: Some("DirectoryOrCreate".to_owned()) }),
         ..Volume::default()
     };
-    let mut volumes =
-        vec![host_path(CONTENT_VOLUME, content.clone()), host_path(DAEMON_VOLUME, format!("{content}-daemon"))];
+    let mut volumes = vec![
+        host_path(CONTENT_VOLUME, content.clone()),
+        host_path(DAEMON_VOLUME, format!("{content}-daemon")),
+    ];
     if input.settings.custom_ca {
         volumes.push(Volume {
             name: CA_VOLUME.to_owned(),
