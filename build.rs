@@ -27,6 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("spaceport.bin");
     tonic_prost_build::configure()
         .skip_debug(SECRET_MESSAGES)
+        // Sorted, so that the same message always has the same encoding: the digest of a start depends on it.
+        .btree_map(".")
         .file_descriptor_set_path(descriptors)
         .compile_protos(&files, &[root.to_path_buf()])?;
     Ok(())

@@ -3,12 +3,9 @@
 //! A class is read as [`RawClass`], which has the key names of the configuration and of cluster files, and becomes a
 //! [`Class`] only without a single problem.
 
-use std::borrow::Borrow;
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+pub use super::names::ClassId;
 
 pub use quantity::Quantity;
 pub use raw::{Problem, RawClass, RawContainer, RawCpu, RawLimits, RawRequests, RawTemplates};
@@ -21,11 +18,6 @@ mod tests;
 /// Why a text of this module cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A class id ends up in a label of the workspace, so it must be fit for one.
-    #[error(
-        "{0:?} is not a class name: 1 to 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends"
-    )]
-    InvalidId(String),
     /// Not a quantity of Kubernetes.
     #[error("{0:?} is not a quantity such as 500m, 2 or 16Gi")]
     InvalidQuantity(String),
@@ -35,58 +27,6 @@ pub enum Error {
     /// More than Kubernetes can count.
     #[error("{0:?} is larger than a quantity can be")]
     QuantityOverflow(String),
-}
-
-/// The name of a class: a valid value for a label.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ClassId(String);
-
-impl ClassId {
-    /// As text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for ClassId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let alphanumeric = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-        let bytes = text.as_bytes();
-        let valid = bytes.len() <= 63
-            && alphanumeric(bytes.first())
-            && alphanumeric(bytes.last())
-            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte));
-        if valid { Ok(Self(text.to_owned())) } else { Err(Error::InvalidId(text.to_owned())) }
-    }
-}
-
-impl TryFrom<String> for ClassId {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
-    }
-}
-
-impl From<ClassId> for String {
-    fn from(id: ClassId) -> Self {
-        id.0
-    }
-}
-
-impl Borrow<str> for ClassId {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ClassId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// What a workspace of this class gets.

@@ -39,7 +39,13 @@ impl Keyed {
     /// Digest of a start request's canonical form.
     pub fn digest(&self, canonical: &[u8]) -> Digest {
         let tag = hmac::sign(&self.digests, canonical);
-        Digest(tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+        let mut hex = String::with_capacity(64);
+        for byte in tag.as_ref() {
+            for half in [byte >> 4, byte & 15] {
+                hex.push(char::from(b"0123456789abcdef"[usize::from(half)]));
+            }
+        }
+        Digest(hex)
     }
 
     /// The owner token of one generation of a workspace.

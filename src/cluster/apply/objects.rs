@@ -1,14 +1,17 @@
 //! Events, snapshots and maintenance.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
+use kube::runtime::wait::await_condition;
 use serde_json::json;
 
 use crate::cluster::error::{Error, Result};
 use crate::cluster::maintenance;
-use crate::cluster::resources::Snapshot;
+use crate::cluster::resources::{Snapshot, SnapshotStatus};
 
 use super::workspaces::by_us;
 use super::{Created, Patched, Writer, created, found, patched};
@@ -31,6 +34,28 @@ impl Writer {
     pub async fn get_snapshot(&self, name: &str) -> Result<Option<Snapshot>> {
         let api = self.api::<Snapshot>();
         found(self.read(format!("get Snapshot {name}"), api.get(name)).await)
+    }
+
+    /// Waits until a snapshot's status is as wanted. Watches it: nothing is polled.
+    pub async fn await_snapshot(
+        &self,
+        name: &str,
+        wanted: impl Fn(&SnapshotStatus) -> bool,
+        within: Duration,
+    ) -> Result<SnapshotStatus> {
+        let action = format!("wait for Snapshot {name}");
+        let status = |snapshot: Option<&Snapshot>| snapshot.and_then(|snapshot| snapshot.status.clone());
+        let is_as_wanted = |snapshot: Option<&Snapshot>| status(snapshot).is_some_and(|status| wanted(&status));
+        let failed = |reason: String| Error::Ambiguous {
+            cluster: self.cluster.clone(),
+            action: action.clone(),
+            reason,
+        };
+        match tokio::time::timeout(within, await_condition(self.api::<Snapshot>(), name, is_as_wanted)).await {
+            Ok(Ok(snapshot)) => Ok(status(snapshot.as_ref()).unwrap_or_default()),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(failed(format!("the node agent did not get there within {within:?}"))),
+        }
     }
 
     /// Puts maintenance on until a time, or off.

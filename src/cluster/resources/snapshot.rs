@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is to be taken a snapshot of.
+#[allow(clippy::duplicated_attributes)] // one printcolumn a column, and columns share a type
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "workspace.gitpod.io",

@@ -98,7 +98,7 @@ fn minimal() -> Value {
             "admission": { "level": "Owner" },
             "class": "g1-standard",
             "image": { "ide": { "supervisor": "", "web": "" }, "workspace": {} },
-            "initializer": "",
+            "initializer": "CgA=",
             "ownership": { "owner": "u", "workspaceID": "meta" },
             "ports": [],
             "type": "Regular",

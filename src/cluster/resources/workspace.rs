@@ -12,6 +12,7 @@ use super::schema;
 use super::workspace_status::WorkspaceStatus;
 
 /// What a workspace shall be.
+#[allow(clippy::duplicated_attributes)] // one printcolumn a column, and columns share a type
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "workspace.gitpod.io",

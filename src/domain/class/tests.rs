@@ -88,7 +88,7 @@ fn every_problem_is_listed_with_its_path() {
     assert_eq!(
         lines,
         [
-            "\"g1/large\" is not a class name: 1 to 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends",
+            "workspace class must be 1 to 63 letters, digits, dots, dashes or underscores, beginning and ending with a letter or digit, got \"g1/large\"",
             "creditsPerMinute: must be zero or more",
             "container.requests.cpu: \"two\" is not a quantity such as 500m, 2 or 16Gi",
             "container.limits.storage: \"-1Gi\" is negative",

@@ -1,0 +1,237 @@
+//! `StartWorkspaceRequest` -> [`Start`]. Every message is optional on the wire; none can bring the server down.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message;
+use tonic::Status;
+
+use super::{Problems, initializer};
+use crate::domain::placement::PlacementRequest;
+use crate::domain::workspace::{
+    Access, EnvValue, EnvVar, Features, GitIdentity, IdeImage, Kind, Port, Protocol, SecretRef, Start,
+    Timeouts,
+};
+use crate::proto::wsman;
+use crate::proto::wsman::{PortProtocol, PortVisibility, WorkspaceFeatureFlag, WorkspaceType};
+
+/// What an apiserver takes as annotations of one object, in bytes of keys and values.
+const ANNOTATIONS_MAX: usize = 256 * 1024;
+/// Annotations below this name are Spaceport's own.
+const OWN_PREFIX: &str = "spaceport.dev/";
+
+/// Parses and checks a start.
+pub fn start(request: wsman::StartWorkspaceRequest) -> Result<Start, Status> {
+    let mut problems = Problems::default();
+    let start = parse(&mut problems, request);
+    problems.finish(start)
+}
+
+fn parse(problems: &mut Problems, request: wsman::StartWorkspaceRequest) -> Option<Start> {
+    let canonical = request.encode_to_vec();
+    let kind = kind(problems, request.r#type);
+    let id = problems.parse("id", &request.id);
+    let metadata = request.metadata.unwrap_or_else(|| {
+        problems.add("metadata", "is required");
+        wsman::WorkspaceMetadata::default()
+    });
+    let meta = problems.parse("metadata.meta_id", &metadata.meta_id);
+    let owner = problems.parse("metadata.owner", &metadata.owner);
+    annotations(problems, &metadata.annotations);
+    if kind == Some(Kind::Regular) {
+        required(problems, "service_prefix", &request.service_prefix);
+    }
+    let Some(spec) = request.spec else {
+        problems.add("spec", "is required");
+        return None;
+    };
+    required(problems, "spec.workspace_image", &spec.workspace_image);
+    required(problems, "spec.workspace_location", &spec.workspace_location);
+    let stored = initializer::extract(problems, spec.initializer.clone());
+    let placement = placement(problems, &spec, &request.id);
+    let ports = ports(problems, &spec.ports);
+    let timeouts = Timeouts {
+        inactivity: problems.duration("spec.timeout", &spec.timeout),
+        closed: problems.duration("spec.closed_timeout", &spec.closed_timeout),
+        maximum_lifetime: problems.duration("spec.maximum_lifetime", &spec.maximum_lifetime),
+    };
+    let admission = admission(problems, "spec.admission", spec.admission);
+    let features = features(problems, &spec.feature_flags);
+    let (initializer, token_secrets) = stored?;
+    let ide = spec.ide_image.unwrap_or_default();
+    Some(Start {
+        id: id?,
+        meta: meta?,
+        owner: owner?,
+        kind: kind?,
+        annotations: metadata.annotations,
+        team: metadata.team.filter(|team| !team.is_empty()),
+        project: metadata.project.filter(|project| !project.is_empty()),
+        image: spec.workspace_image,
+        ide: IdeImage { web: ide.web_ref, supervisor: ide.supervisor_ref, layers: spec.ide_image_layers },
+        initializer,
+        token_secrets,
+        workspace_location: spec.workspace_location,
+        git: spec.git.map(|git| GitIdentity { username: git.username, email: git.email }),
+        ports,
+        user_env: spec.envvars.into_iter().filter_map(variable).collect(),
+        sys_env: spec.sys_envvars.into_iter().filter_map(variable).collect(),
+        admission: admission?,
+        timeouts,
+        ssh_public_keys: spec.ssh_public_keys,
+        features,
+        placement: placement?,
+        canonical,
+    })
+}
+
+fn required(problems: &mut Problems, field: &str, text: &str) {
+    if text.is_empty() {
+        problems.add(field, "is required");
+    }
+}
+
+fn kind(problems: &mut Problems, number: i32) -> Option<Kind> {
+    match WorkspaceType::try_from(number) {
+        Ok(WorkspaceType::Regular) => Some(Kind::Regular),
+        Ok(WorkspaceType::Prebuild) => Some(Kind::Prebuild),
+        Ok(WorkspaceType::Imagebuild) => Some(Kind::ImageBuild),
+        Err(_) => {
+            problems.add("type", "must be REGULAR, PREBUILD or IMAGEBUILD");
+            None
+        }
+    }
+}
+
+/// Parses an admission level.
+pub(in crate::api) fn admission(problems: &mut Problems, field: &str, number: i32) -> Option<Access> {
+    match wsman::AdmissionLevel::try_from(number) {
+        Ok(wsman::AdmissionLevel::AdmitOwnerOnly) => Some(Access::Owner),
+        Ok(wsman::AdmissionLevel::AdmitEveryone) => Some(Access::Everyone),
+        Err(_) => {
+            problems.add(field, "must be ADMIT_OWNER_ONLY or ADMIT_EVERYONE");
+            None
+        }
+    }
+}
+
+fn annotations(problems: &mut Problems, annotations: &BTreeMap<String, String>) {
+    let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if size > ANNOTATIONS_MAX {
+        problems.add("metadata.annotations", "must not be larger than 256 KiB together");
+    }
+    for key in annotations.keys() {
+        if key.starts_with(OWN_PREFIX) {
+            problems.add("metadata.annotations", format!("{key:?} is reserved"));
+        } else if !is_annotation_key(key) {
+            problems.add("metadata.annotations", format!("{key:?} is not a valid annotation key"));
+        }
+    }
+}
+
+/// An optional DNS prefix and slash, then 1 to 63 letters, digits, dots, dashes or underscores.
+fn is_annotation_key(key: &str) -> bool {
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let name_ok = name.len() <= 63
+        && edge(name.bytes().next())
+        && edge(name.bytes().next_back())
+        && name.bytes().all(inner);
+    let label = |label: &str| {
+        edge(label.bytes().next())
+            && edge(label.bytes().next_back())
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    name_ok && prefix.is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(label))
+}
+
+fn ports(problems: &mut Problems, specs: &[wsman::PortSpec]) -> Vec<Port> {
+    let mut seen = BTreeSet::new();
+    let mut ports = Vec::with_capacity(specs.len());
+    for (at, spec) in specs.iter().enumerate() {
+        let Some(port) = port(problems, &format!("spec.ports[{at}]"), spec) else { continue };
+        if seen.insert(port.port) {
+            ports.push(port);
+        } else {
+            problems.add(format!("spec.ports[{at}].port"), format!("{} is given twice", port.port));
+        }
+    }
+    ports
+}
+
+/// Parses a port.
+pub(in crate::api) fn port(problems: &mut Problems, field: &str, spec: &wsman::PortSpec) -> Option<Port> {
+    let number = u16::try_from(spec.port).ok().filter(|port| *port != 0);
+    if number.is_none() {
+        problems.add(format!("{field}.port"), format!("must be from 1 to 65535, got {}", spec.port));
+    }
+    let visibility = match PortVisibility::try_from(spec.visibility) {
+        Ok(PortVisibility::Private) => Some(Access::Owner),
+        Ok(PortVisibility::Public) => Some(Access::Everyone),
+        Err(_) => {
+            problems.add(format!("{field}.visibility"), "must be private or public");
+            None
+        }
+    };
+    let protocol = match PortProtocol::try_from(spec.protocol) {
+        Ok(PortProtocol::Http) => Some(Protocol::Http),
+        Ok(PortProtocol::Https) => Some(Protocol::Https),
+        Err(_) => {
+            problems.add(format!("{field}.protocol"), "must be HTTP or HTTPS");
+            None
+        }
+    };
+    Some(Port { port: number?, visibility: visibility?, protocol: protocol? })
+}
+
+/// Entries without a name are dropped, as existing managers drop them; a reference takes precedence over a value.
+fn variable(variable: wsman::EnvironmentVariable) -> Option<EnvVar> {
+    if variable.name.is_empty() {
+        return None;
+    }
+    let value = match variable.secret {
+        Some(secret) => EnvValue::Secret(SecretRef { name: secret.secret_name, key: secret.key }),
+        None => EnvValue::Plain(variable.value),
+    };
+    Some(EnvVar { name: variable.name, value })
+}
+
+fn features(problems: &mut Problems, flags: &[i32]) -> Features {
+    let mut features = Features::default();
+    for flag in flags {
+        match WorkspaceFeatureFlag::try_from(*flag) {
+            Ok(WorkspaceFeatureFlag::WorkspaceConnectionLimiting) => features.connection_limiting = true,
+            Ok(WorkspaceFeatureFlag::WorkspacePsi) => features.psi = true,
+            Ok(WorkspaceFeatureFlag::SshCa) => features.ssh_ca = true,
+            Ok(WorkspaceFeatureFlag::Noop) => {}
+            Err(_) => problems.add("spec.feature_flags", format!("{flag} is not a known flag")),
+        }
+    }
+    features
+}
+
+fn placement(
+    problems: &mut Problems,
+    spec: &wsman::StartWorkspaceSpec,
+    seed: &str,
+) -> Option<PlacementRequest> {
+    let class = problems.optional("spec.class", &spec.class);
+    let wish = spec.placement.clone().unwrap_or_default();
+    let mut regions = Vec::with_capacity(wish.regions.len());
+    for (at, region) in wish.regions.iter().enumerate() {
+        regions.extend(problems.parse(&format!("spec.placement.regions[{at}]"), region));
+    }
+    if wish.require_region && wish.regions.is_empty() {
+        problems.add("spec.placement.require_region", "needs at least one region in spec.placement.regions");
+    }
+    Some(PlacementRequest {
+        regions,
+        require_region: wish.require_region,
+        cluster: problems.optional("spec.placement.cluster", &wish.cluster),
+        labels: wish.cluster_labels,
+        permissions: wish.permissions.into_iter().collect(),
+        namespace: problems.optional("spec.placement.namespace", &wish.namespace),
+        class,
+        seed: seed.to_owned(),
+    })
+}

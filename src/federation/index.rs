@@ -1,0 +1,400 @@
+//! The fleet's workspaces as this replica sees them: a synchronous index over placement records and watched resources.
+//!
+//! It can be rebuilt from these two at any time. The lock is held for microseconds and never across an await. A
+//! resource counts only where its record says that it belongs; what has no record is kept aside until one comes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::RwLock;
+
+use super::events::{Event, Events, Filter, Subscription};
+use crate::domain::names::{ClusterName, Region, WorkspaceId};
+use crate::domain::record::{PlacementRecord, status_version};
+use crate::domain::workspace::{Phase, View};
+
+/// How many ends are remembered for subscribers that resume.
+const ENDS_KEPT: usize = 10_000;
+
+/// A workspace with what the federation knows of its place.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// What the resource says.
+    pub view: Arc<View>,
+    /// The owning cluster.
+    pub cluster: ClusterName,
+    /// Its region.
+    pub region: Option<Region>,
+    /// Orders states of one workspace, whoever answers.
+    pub version: u64,
+    /// Whether the cluster answers.
+    pub reachable: bool,
+    /// When the cluster last answered; absent while it is reachable.
+    pub observed_at: Option<Timestamp>,
+}
+
+/// A record with its etcd revision, by which it is changed.
+pub type Versioned = (PlacementRecord, i64);
+
+/// What the index knows of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterFacts {
+    /// Its region.
+    pub region: Region,
+    /// Whether it answers.
+    pub reachable: bool,
+    /// When it last answered.
+    pub last_answer: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    records: HashMap<WorkspaceId, Versioned>,
+    /// Live records by the long-lived id.
+    live_by_meta: HashMap<String, WorkspaceId>,
+    /// Live records by cluster.
+    live_by_cluster: HashMap<ClusterName, BTreeSet<WorkspaceId>>,
+    /// Resources by workspace and cluster, whether they belong there or not.
+    resources: HashMap<(WorkspaceId, ClusterName), Resource>,
+    clusters: HashMap<ClusterName, ClusterFacts>,
+    /// Last ends, for subscribers that resume.
+    ends: VecDeque<Event>,
+    sequence: u64,
+    /// Sequence number of the oldest change that can be resumed from.
+    resumable_from: u64,
+}
+
+#[derive(Debug)]
+struct Resource {
+    view: Arc<View>,
+    /// Sequence number of its last published change.
+    sequence: u64,
+}
+
+/// The index. Cheap to share.
+#[derive(Debug)]
+pub struct Index {
+    inner: RwLock<Inner>,
+    events: Arc<Events>,
+    /// Tells this index from those of other replicas and earlier processes in resume tokens.
+    instance: String,
+}
+
+/// A resume token that this replica cannot honour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expired;
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// Only what comes.
+    Now,
+    /// The current state of everything asked for, then what comes.
+    Replay,
+    /// What changed since the token was given, then what comes.
+    Token(String),
+}
+
+impl Index {
+    /// An empty index whose subscribers get `buffer` places each.
+    pub fn new(buffer: usize) -> Self {
+        Self {
+            inner: RwLock::default(),
+            events: Arc::new(Events::new(buffer)),
+            instance: uuid::Uuid::new_v4().simple().to_string(),
+        }
+    }
+
+    /// The subscribers.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    /// Takes a record as etcd has it. Older versions than the one known are ignored.
+    pub fn record(&self, record: PlacementRecord, version: i64) {
+        let mut inner = self.inner.write();
+        if inner.records.get(&record.workspace).is_some_and(|(_, known)| *known > version) {
+            return;
+        }
+        let id = record.workspace.clone();
+        inner.unlink(&id);
+        inner.link(&record);
+        let cluster = record.cluster.clone();
+        let before = inner.records.insert(id.clone(), (record, version)).map(|(record, _)| record.generation);
+        let key = (id, cluster);
+        // A resource that waited for its record, or whose generation grew, is news.
+        let generation = inner.records[&key.0].0.generation;
+        if inner.resources.contains_key(&key) && before != Some(generation) {
+            self.announce(&mut inner, &key);
+        }
+    }
+
+    /// Takes the removal of a record, unless a newer one is known.
+    pub fn record_gone(&self, id: &WorkspaceId, version: i64) {
+        let mut inner = self.inner.write();
+        if inner.records.get(id).is_some_and(|(_, known)| *known > version) {
+            return;
+        }
+        inner.unlink(id);
+        inner.records.remove(id);
+    }
+
+    /// Keeps only the records given: the answer to a list at an etcd revision. What was changed here since stays.
+    pub fn records_are(&self, all: Vec<Versioned>, revision: i64) {
+        let gone: Vec<(WorkspaceId, i64)> = {
+            let inner = self.inner.read();
+            let listed: std::collections::HashSet<&WorkspaceId> =
+                all.iter().map(|(record, _)| &record.workspace).collect();
+            inner
+                .records
+                .iter()
+                .filter(|(id, (_, version))| !listed.contains(id) && *version <= revision)
+                .map(|(id, (_, version))| (id.clone(), *version))
+                .collect()
+        };
+        for (id, version) in gone {
+            self.record_gone(&id, version);
+        }
+        for (record, version) in all {
+            self.record(record, version);
+        }
+    }
+
+    /// The record of a workspace.
+    pub fn record_of(&self, id: &WorkspaceId) -> Option<Versioned> {
+        self.inner.read().records.get(id).cloned()
+    }
+
+    /// The live workspace that has the long-lived id.
+    pub fn live_of_meta(&self, meta: &str) -> Option<WorkspaceId> {
+        self.inner.read().live_by_meta.get(meta).cloned()
+    }
+
+    /// Ids of the live records of a cluster.
+    pub fn placed_on(&self, cluster: &ClusterName) -> Vec<WorkspaceId> {
+        self.inner.read().live_by_cluster.get(cluster).into_iter().flatten().cloned().collect()
+    }
+
+    /// How many live records a cluster has.
+    pub fn count_on(&self, cluster: &ClusterName) -> usize {
+        self.inner.read().live_by_cluster.get(cluster).map_or(0, BTreeSet::len)
+    }
+
+    /// Live records.
+    pub fn live_records(&self) -> Vec<Versioned> {
+        self.inner.read().records.values().filter(|(record, _)| record.is_live()).cloned().collect()
+    }
+
+    /// Takes a resource as a cluster's watch shows it. A state older than the one known is ignored.
+    pub fn resource(&self, cluster: &ClusterName, view: View) {
+        let mut inner = self.inner.write();
+        let key = (view.id.clone(), cluster.clone());
+        let known = inner.resources.get(&key);
+        if let Some(known) = known
+            && known.view.uid == view.uid
+            && known.view.resource_version > view.resource_version
+        {
+            return;
+        }
+        let silent = known.is_some_and(|known| known.view.same_but_for_activity(&view));
+        let sequence = known.map_or(0, |known| known.sequence);
+        inner.resources.insert(key.clone(), Resource { view: Arc::new(view), sequence });
+        if !silent {
+            self.announce(&mut inner, &key);
+        }
+    }
+
+    /// Takes the disappearance of a resource. Where its end was not shown yet, it is shown now.
+    pub fn resource_gone(&self, cluster: &ClusterName, id: &WorkspaceId) {
+        let mut inner = self.inner.write();
+        let key = (id.clone(), cluster.clone());
+        let Some(last) = inner.resources.remove(&key) else { return };
+        let Some(generation) = inner.generation_at(&key, &last.view) else { return };
+        let (version, view) = if last.view.phase == Phase::Stopped {
+            (status_version(generation, last.view.resource_version), last.view)
+        } else {
+            // Above all versions of this generation and the same on every replica.
+            let ended = View { phase: Phase::Stopped, deleting: true, ..View::clone(&last.view) };
+            (status_version(generation, u64::MAX), Arc::new(ended))
+        };
+        let seen = inner.seen(&key.1, view, version);
+        let shown = last.sequence != 0 && last_was_the_end(&seen, version, generation);
+        inner.sequence += 1;
+        let event = Event { sequence: inner.sequence, seen };
+        if inner.ends.len() == ENDS_KEPT
+            && let Some(oldest) = inner.ends.pop_front()
+        {
+            inner.resumable_from = oldest.sequence;
+        }
+        inner.ends.push_back(event.clone());
+        if !shown {
+            self.events.publish(&event);
+        }
+    }
+
+    /// Takes what is known of a cluster. Its workspaces are announced again where it became reachable or was lost.
+    pub fn cluster(&self, name: &ClusterName, facts: ClusterFacts) {
+        let mut inner = self.inner.write();
+        let before = inner.clusters.insert(name.clone(), facts.clone());
+        if before.is_none_or(|before| before.reachable == facts.reachable && before.region == facts.region) {
+            return;
+        }
+        let keys: Vec<_> = inner.resources.keys().filter(|(_, cluster)| cluster == name).cloned().collect();
+        for key in keys {
+            self.announce(&mut inner, &key);
+        }
+    }
+
+    /// Forgets a cluster and its resources; its records stay. No end is announced: the workspaces may run on.
+    pub fn cluster_gone(&self, name: &ClusterName) {
+        let mut inner = self.inner.write();
+        inner.clusters.remove(name);
+        inner.resources.retain(|(_, cluster), _| cluster != name);
+    }
+
+    /// A workspace, where its record says that it is.
+    pub fn get(&self, id: &WorkspaceId) -> Option<Seen> {
+        let inner = self.inner.read();
+        let (record, _) = inner.records.get(id)?;
+        let key = (id.clone(), record.cluster.clone());
+        inner.visible(&key)
+    }
+
+    /// All workspaces asked for, by id.
+    pub fn list(&self, filter: &Filter) -> BTreeMap<WorkspaceId, Seen> {
+        let inner = self.inner.read();
+        inner
+            .resources
+            .iter()
+            .filter(|(_, resource)| filter.matches(&resource.view))
+            .filter_map(|(key, _)| Some((key.0.clone(), inner.visible(key)?)))
+            .collect()
+    }
+
+    /// Looks at every workspace that is where its record says.
+    pub fn for_each(&self, mut look: impl FnMut(&ClusterName, &View)) {
+        let inner = self.inner.read();
+        for (key, resource) in &inner.resources {
+            if inner.generation_at(key, &resource.view).is_some() {
+                look(&key.1, &resource.view);
+            }
+        }
+    }
+
+    /// Resources that no record places where they are, by id and cluster.
+    pub fn strays(&self) -> Vec<(WorkspaceId, ClusterName)> {
+        let inner = self.inner.read();
+        let stray = |key: &&(WorkspaceId, ClusterName)| inner.visible(key).is_none();
+        inner.resources.keys().filter(stray).cloned().collect()
+    }
+
+    /// Subscribes without a gap between the state at the beginning and what comes after.
+    pub fn subscribe(&self, filter: Filter, from: &From) -> Result<Subscription, Expired> {
+        // Held over the backlog and the subscription, so that nothing is published between them.
+        let inner = self.inner.write();
+        let since = match from {
+            From::Now => return Ok(self.events.subscribe(filter, Vec::new())),
+            From::Replay => None,
+            From::Token(token) => {
+                let sequence = self.sequence_of(token).ok_or(Expired)?;
+                if sequence < inner.resumable_from || sequence > inner.sequence {
+                    return Err(Expired);
+                }
+                Some(sequence)
+            }
+        };
+        let mut backlog: Vec<Event> = inner
+            .resources
+            .iter()
+            .filter(|(_, resource)| since.is_none_or(|since| resource.sequence > since))
+            .filter(|(_, resource)| filter.matches(&resource.view))
+            .filter_map(|(key, resource)| {
+                Some(Event { sequence: resource.sequence, seen: inner.visible(key)? })
+            })
+            .collect();
+        if let Some(since) = since {
+            let ends = inner.ends.iter().filter(|end| end.sequence > since);
+            backlog.extend(ends.filter(|end| filter.matches(&end.seen.view)).cloned());
+        }
+        backlog.sort_by_key(|event| event.sequence);
+        Ok(self.events.subscribe(filter, backlog))
+    }
+
+    /// The token with which a subscriber that has seen `event` goes on.
+    pub fn token(&self, event: &Event) -> String {
+        format!("{}.{}", self.instance, event.sequence)
+    }
+
+    fn sequence_of(&self, token: &str) -> Option<u64> {
+        let (instance, sequence) = token.split_once('.')?;
+        (instance == self.instance).then(|| sequence.parse().ok())?
+    }
+
+    /// Publishes the present state of a resource, where it belongs.
+    fn announce(&self, inner: &mut Inner, key: &(WorkspaceId, ClusterName)) {
+        let Some(seen) = inner.visible(key) else { return };
+        inner.sequence += 1;
+        let sequence = inner.sequence;
+        if let Some(resource) = inner.resources.get_mut(key) {
+            resource.sequence = sequence;
+        }
+        self.events.publish(&Event { sequence, seen });
+    }
+}
+
+/// Whether the state published last was already the end.
+fn last_was_the_end(seen: &Seen, version: u64, generation: u32) -> bool {
+    seen.view.phase == Phase::Stopped && version != status_version(generation, u64::MAX)
+}
+
+impl Inner {
+    fn link(&mut self, record: &PlacementRecord) {
+        if record.is_live() {
+            self.live_by_meta.insert(record.meta.to_string(), record.workspace.clone());
+            let placed = self.live_by_cluster.entry(record.cluster.clone()).or_default();
+            placed.insert(record.workspace.clone());
+        }
+    }
+
+    fn unlink(&mut self, id: &WorkspaceId) {
+        let Some((record, _)) = self.records.get(id) else { return };
+        if self.live_by_meta.get(record.meta.as_str()) == Some(id) {
+            self.live_by_meta.remove(record.meta.as_str());
+        }
+        if let Some(placed) = self.live_by_cluster.get_mut(&record.cluster) {
+            placed.remove(id);
+        }
+    }
+
+    /// The generation of a resource, where its record says that it belongs there.
+    fn generation_at(&self, key: &(WorkspaceId, ClusterName), view: &View) -> Option<u32> {
+        let (record, _) = self.records.get(&key.0)?;
+        (record.cluster == key.1 && record.namespace == view.namespace)
+            .then(|| record.generation.max(view.generation))
+    }
+
+    fn visible(&self, key: &(WorkspaceId, ClusterName)) -> Option<Seen> {
+        let resource = self.resources.get(key)?;
+        let generation = self.generation_at(key, &resource.view)?;
+        let version = status_version(generation, resource.view.resource_version);
+        Some(self.seen(&key.1, Arc::clone(&resource.view), version))
+    }
+
+    fn seen(&self, cluster: &ClusterName, view: Arc<View>, version: u64) -> Seen {
+        let facts = self.clusters.get(cluster);
+        let reachable = facts.is_some_and(|facts| facts.reachable);
+        Seen {
+            view,
+            cluster: cluster.clone(),
+            region: facts.map(|facts| facts.region.clone()),
+            version,
+            reachable,
+            observed_at: facts.filter(|_| !reachable).and_then(|facts| facts.last_answer),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,198 @@
+use super::*;
+use crate::domain::record::{Digest, RecordState};
+use crate::domain::workspace::{Access, Conditions, IdeImage, Kind};
+
+/// A view of a running workspace whose long-lived id is `meta-<id>`.
+pub fn view(id: &str) -> View {
+    View {
+        id: id.parse().unwrap(),
+        namespace: "workspaces".parse().unwrap(),
+        uid: format!("uid-{id}"),
+        resource_version: 1,
+        generation: 1,
+        digest: String::new(),
+        meta: format!("meta-{id}"),
+        owner: "jane".to_owned(),
+        team: None,
+        project: None,
+        created_at: None,
+        annotations: BTreeMap::new(),
+        kind: Kind::Regular,
+        class: "small".to_owned(),
+        image: "image".to_owned(),
+        ide: IdeImage::default(),
+        ports: Vec::new(),
+        admission: Access::Owner,
+        owner_token: "secret".to_owned(),
+        url: String::new(),
+        timeout: String::new(),
+        closed_timeout: String::new(),
+        ssh_public_keys: Vec::new(),
+        phase: Phase::Running,
+        conditions: Conditions::default(),
+        message: String::new(),
+        snapshot: String::new(),
+        git: None,
+        runtime: None,
+        initializer_metrics: None,
+        image_metrics: None,
+        last_activity: None,
+        deleting: false,
+    }
+}
+
+/// The view as seen on `eu-1`.
+pub fn seen(view: View) -> Seen {
+    Seen {
+        version: status_version(view.generation, view.resource_version),
+        view: Arc::new(view),
+        cluster: "eu-1".parse().unwrap(),
+        region: None,
+        reachable: true,
+        observed_at: None,
+    }
+}
+
+fn record(id: &str, cluster: &str) -> PlacementRecord {
+    PlacementRecord {
+        workspace: id.parse().unwrap(),
+        meta: format!("meta-{id}").parse().unwrap(),
+        owner: "jane".parse().unwrap(),
+        cluster: cluster.parse().unwrap(),
+        namespace: "workspaces".parse().unwrap(),
+        generation: 1,
+        digest: Digest(String::new()),
+        placed_at: Timestamp::UNIX_EPOCH,
+        state: RecordState::Placed,
+    }
+}
+
+fn at(version: u64, phase: Phase) -> View {
+    View { resource_version: version, phase, ..view("a") }
+}
+
+fn name(text: &str) -> ClusterName {
+    text.parse().unwrap()
+}
+
+fn id(text: &str) -> WorkspaceId {
+    text.parse().unwrap()
+}
+
+async fn next(subscription: &mut Subscription) -> (u64, Phase) {
+    let event = subscription.next().await.unwrap();
+    (event.seen.version, event.seen.view.phase)
+}
+
+#[tokio::test]
+async fn a_resource_counts_only_where_its_record_says() {
+    let index = Index::new(8);
+    let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+    index.resource(&name("us-1"), at(9, Phase::Running));
+    assert!(index.get(&id("a")).is_none());
+    index.record(record("a", "eu-1"), 1);
+    assert!(index.get(&id("a")).is_none());
+    assert_eq!(index.strays(), [(id("a"), name("us-1"))]);
+    index.resource(&name("eu-1"), at(5, Phase::Pending));
+    assert_eq!(index.get(&id("a")).unwrap().view.phase, Phase::Pending);
+    assert_eq!(next(&mut subscription).await, (status_version(1, 5), Phase::Pending));
+}
+
+#[test]
+fn a_stale_state_is_dropped_and_a_recreated_resource_is_not_stale() {
+    let index = Index::new(8);
+    index.record(record("a", "eu-1"), 1);
+    index.resource(&name("eu-1"), at(9, Phase::Running));
+    index.resource(&name("eu-1"), at(8, Phase::Creating));
+    assert_eq!(index.get(&id("a")).unwrap().view.phase, Phase::Running);
+    index.resource(&name("eu-1"), View { uid: "other".into(), ..at(7, Phase::Pending) });
+    assert_eq!(index.get(&id("a")).unwrap().view.phase, Phase::Pending);
+}
+
+#[tokio::test]
+async fn the_end_is_shown_once_even_where_the_resource_is_already_gone() {
+    let index = Index::new(8);
+    for workspace in ["a", "b"] {
+        index.record(record(workspace, "eu-1"), 1);
+        index.resource(&name("eu-1"), view(workspace));
+    }
+    let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+    index.resource_gone(&name("eu-1"), &id("a"));
+    assert_eq!(next(&mut subscription).await, (status_version(1, u64::MAX), Phase::Stopped));
+    index.resource(&name("eu-1"), View { resource_version: 2, phase: Phase::Stopped, ..view("b") });
+    assert_eq!(next(&mut subscription).await, (status_version(1, 2), Phase::Stopped));
+    index.resource_gone(&name("eu-1"), &id("b"));
+    index.events().close();
+    assert!(subscription.next().await.is_err(), "the end of b was shown already");
+}
+
+#[tokio::test]
+async fn heartbeats_are_not_published() {
+    let index = Index::new(8);
+    index.record(record("a", "eu-1"), 1);
+    index.resource(&name("eu-1"), at(1, Phase::Running));
+    let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+    index.resource(
+        &name("eu-1"),
+        View { last_activity: Some(Timestamp::UNIX_EPOCH), ..at(2, Phase::Running) },
+    );
+    index.resource(&name("eu-1"), at(3, Phase::Stopping));
+    assert_eq!(next(&mut subscription).await, (status_version(1, 3), Phase::Stopping));
+}
+
+#[tokio::test]
+async fn a_lost_cluster_makes_its_workspaces_unreachable_and_tells_subscribers() {
+    let index = Index::new(8);
+    let facts = |reachable| ClusterFacts {
+        region: "europe".parse().unwrap(),
+        reachable,
+        last_answer: Some(Timestamp::UNIX_EPOCH),
+    };
+    index.cluster(&name("eu-1"), facts(true));
+    index.record(record("a", "eu-1"), 1);
+    index.resource(&name("eu-1"), at(1, Phase::Running));
+    let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+    index.cluster(&name("eu-1"), facts(false));
+    let event = subscription.next().await.unwrap();
+    assert!(!event.seen.reachable);
+    assert_eq!(event.seen.view.phase, Phase::Running);
+    assert_eq!(event.seen.observed_at, Some(Timestamp::UNIX_EPOCH));
+}
+
+#[tokio::test]
+async fn a_token_resumes_after_its_event_with_what_changed_and_ended_since() {
+    let index = Index::new(8);
+    for workspace in ["a", "b", "c"] {
+        index.record(record(workspace, "eu-1"), 1);
+        index.resource(&name("eu-1"), view(workspace));
+    }
+    let mut subscription = index.subscribe(Filter::default(), &From::Replay).unwrap();
+    let mut last = None;
+    for _ in 0..3 {
+        last = Some(subscription.next().await.unwrap());
+    }
+    let token = index.token(&last.unwrap());
+    index.resource(&name("eu-1"), View { resource_version: 5, phase: Phase::Stopping, ..view("b") });
+    index.resource_gone(&name("eu-1"), &id("c"));
+    let mut resumed = index.subscribe(Filter::default(), &From::Token(token)).unwrap();
+    assert_eq!(next(&mut resumed).await, (status_version(1, 5), Phase::Stopping));
+    assert_eq!(next(&mut resumed).await.1, Phase::Stopped);
+    assert_eq!(index.subscribe(Filter::default(), &From::Token("other.3".into())).unwrap_err(), Expired);
+    assert_eq!(index.subscribe(Filter::default(), &From::Token("x".into())).unwrap_err(), Expired);
+}
+
+#[test]
+fn records_count_by_cluster_and_meta_while_they_live() {
+    let index = Index::new(8);
+    index.record(record("a", "eu-1"), 1);
+    assert_eq!(index.count_on(&name("eu-1")), 1);
+    assert_eq!(index.live_of_meta("meta-a"), Some(id("a")));
+    let ended = RecordState::Ended { at: Timestamp::UNIX_EPOCH, expires: Timestamp::UNIX_EPOCH };
+    index.record(PlacementRecord { state: ended, ..record("a", "eu-1") }, 2);
+    index.record(record("a", "eu-1"), 1);
+    assert_eq!(index.count_on(&name("eu-1")), 0);
+    assert_eq!(index.live_of_meta("meta-a"), None);
+    index.records_are(vec![(record("b", "us-1"), 7)], 7);
+    assert!(index.record_of(&id("a")).is_none());
+    assert_eq!(index.placed_on(&name("us-1")), [id("b")]);
+}
