@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use parking_lot::Mutex;
-use serde::Deserialize;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -23,16 +23,15 @@ pub struct Unreadable(String);
 
 /// Until when maintenance is on, by the text of [`KEY`].
 pub fn parse(text: &str) -> Result<Option<Timestamp>, Unreadable> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Content {
-        #[serde(default)]
-        enabled_until: Option<String>,
-    }
-    let content: Content = serde_json::from_str(text)
+    let content: Map<String, Value> = serde_json::from_str(text)
         .map_err(|_| Unreadable("is not JSON such as {\"enabledUntil\": \"2026-01-02T03:04:05Z\"}".into()))?;
-    let Some(until) = content.enabled_until.filter(|until| !until.is_empty()) else { return Ok(None) };
-    until.parse().map(Some).map_err(|_| Unreadable("has an enabledUntil that is no RFC 3339 time".into()))
+    let wrong = || Unreadable("has an enabledUntil that is no RFC 3339 time".into());
+    match content.get("enabledUntil") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(until)) if until.is_empty() => Ok(None),
+        Some(Value::String(until)) => until.parse().map(Some).map_err(|_| wrong()),
+        Some(_) => Err(wrong()),
+    }
 }
 
 /// The text of [`KEY`] for a time, or for off.

@@ -101,12 +101,12 @@ impl Member {
                 (namespace, InNamespace { cache, maintenance: Arc::new(Maintenance::new()) })
             })
             .collect();
-        let watched = namespaces.values().map(|namespace| NamespaceWatch {
+        let of_namespaces = namespaces.values().map(|namespace| NamespaceWatch {
             cache: Arc::clone(&namespace.cache),
             maintenance: Arc::clone(&namespace.maintenance),
             maintenance_name: options.maintenance_name.clone(),
         });
-        let watches = Watches::new(&spec.name, &client, watched.collect(), &nodes);
+        let watches = Watches::new(&spec.name, &client, of_namespaces.collect(), &nodes);
         Ok(Self {
             server: credentials.server().to_owned(),
             reports: watches.reports(),

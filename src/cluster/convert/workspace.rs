@@ -208,8 +208,11 @@ fn is_protected(name: &str, system: &BTreeSet<&str>) -> bool {
 
 /// Key of a variable in the Secret: variable names are no valid keys.
 fn secret_key(name: &str) -> String {
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     let hash = digest::digest(&digest::SHA256, name.as_bytes());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = hash.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| DIGITS[usize::from(digit)]).collect()
 }
 
 fn user_variable(id: &WorkspaceId, variable: &EnvVar, system: &BTreeSet<&str>) -> Option<resources::EnvVar> {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(30);
 /// A failure after so long without one is a first failure again.
-const FORGIVEN: Duration = Duration::from_secs(120);
+const FORGIVEN: Duration = Duration::from_mins(2);
 
 #[derive(Default)]
 pub(super) struct Backoff {

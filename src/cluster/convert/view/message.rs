@@ -69,9 +69,8 @@ fn backs_up(status: &WorkspaceStatus) -> bool {
 
 fn waits_for(spec: &WorkspaceSpec, status: &WorkspaceStatus) -> String {
     let text = match status.phase {
-        Phase::Unknown if status.pod_starts == 0 => "Waits for its pod to be made.",
+        Phase::Unknown | Phase::Pending if status.pod_starts == 0 => "Waits for its pod to be made.",
         Phase::Unknown => "The state of its pod cannot be told.",
-        Phase::Pending if status.pod_starts == 0 => "Waits for its pod to be made.",
         Phase::Pending => "Waits for a node with room.",
         Phase::Imagebuild => "Waits for its image.",
         Phase::Creating => "Its node pulls the images and starts the container.",
