@@ -126,7 +126,8 @@ fn lists_are_filtered_by_owner_and_long_lived_id_and_come_in_pages() -> Result<(
 #[test]
 fn a_workspace_named_as_a_resource_of_another_manager_goes_to_another_cluster() -> Result<()> {
     story("foreign", 1, &["eu-1", "us-1"], async |story| {
-        let mut foreign = story.resources("eu-1")?.create(&Default::default(), &foreign()?).await?;
+        let mut foreign =
+            story.resources("eu-1")?.create(&kube::api::PostParams::default(), &foreign()?).await?;
         foreign.metadata.managed_fields = None;
         let mut client = story.client().await?;
         let status = run(&mut client, request("ws", &["europe"])).await?;

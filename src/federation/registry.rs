@@ -79,7 +79,10 @@ impl Federation {
         };
         let version = self.store.create_cluster(&term, &self.sealer, &new).await?;
         tracing::info!(cluster = %name, "registered");
-        self.await_version(&name, version).await
+        self.await_version(&name, version).await?;
+        // Verified a moment ago, it answers as a rule at once; the caller then sees it as it will be.
+        self.await_fleet(|| self.cluster(&name).is_ok_and(|view| view.health == Health::Available)).await;
+        self.cluster(&name)
     }
 
     /// Every namespace's settings must resolve before anything is written.
@@ -236,7 +239,7 @@ impl Federation {
             }
         };
         if tokio::time::timeout(SEEN_WITHIN, waiting).await.is_err() {
-            tracing::warn!("the registry's change was written but is not seen yet");
+            tracing::warn!("the registry's change was written, and is not seen to work yet");
         }
     }
 }

@@ -123,6 +123,7 @@ impl Connected {
             let state = *health.borrow_and_update();
             tracing::info!(health = ?state, "cluster health");
             self.tell(index);
+            self.changes.send_replace(());
             if state == Health::Available && self.server_version.load().is_none() {
                 self.learn_version().await;
             }
