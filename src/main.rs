@@ -1,1 +1,18 @@
-fn main() {}
+//! The program: parse, run, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use spaceport::cli::{self, Cli, Command};
+use spaceport::cluster::resources::{crds, to_yaml};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Manager(args) => spaceport::manager::run(&args.config, args.json_log, args.verbose),
+        Command::Crd => {
+            let documents = crds().iter().map(|crd| Ok(format!("---\n{}", to_yaml(crd)?))).collect();
+            cli::print(documents)
+        }
+        Command::Client(command) => cli::run(command),
+    }
+}

@@ -1,3 +1,78 @@
 //! The gRPC API: parse, call a use case, convert. No policy lives here.
 
-pub mod parse;
+mod access;
+mod clusters;
+mod convert;
+mod error;
+mod images;
+mod parse;
+mod peers;
+mod workspaces;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use self::access::{Access, AccessLayer};
+use self::peers::{MESSAGE_MAX, Peers};
+use crate::federation::Federation;
+use crate::proto::FILE_DESCRIPTOR_SET;
+use crate::proto::registryfacade::spec_provider_server::SpecProviderServer;
+use crate::proto::spaceport::v1::cluster_manager_server::ClusterManagerServer;
+use crate::proto::wsman::workspace_manager_server::WorkspaceManagerServer;
+use crate::runtime::tls::{ClientFiles, Connection};
+
+/// Pings on idle connections, so that a peer that is gone is noticed.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// What cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Our own descriptors are not accepted.
+    #[error("cannot serve reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The server ended.
+    #[error("the gRPC server ended: {0}")]
+    Server(#[from] tonic::transport::Error),
+}
+
+/// Serves until `shutdown`, then lets calls in flight end. `peers`: how other replicas are reached; absent: plaintext.
+pub async fn serve(
+    federation: Arc<Federation>,
+    connections: impl Stream<Item = Result<Connection, Infallible>> + Send + 'static,
+    peers: Option<ClientFiles>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<WorkspaceManagerServer<workspaces::Workspaces>>().await;
+    health.set_serving::<ClusterManagerServer<clusters::Clusters>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let workspaces = workspaces::Workspaces::new(Arc::clone(&federation), shutdown.clone());
+    let access = Access::new(federation.lead(), Peers::new(peers));
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_adaptive_window(Some(true))
+        .layer(AccessLayer(access))
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(
+            WorkspaceManagerServer::new(workspaces)
+                .max_decoding_message_size(MESSAGE_MAX)
+                .max_encoding_message_size(MESSAGE_MAX),
+        )
+        .add_service(SpecProviderServer::new(images::Images(Arc::clone(&federation))))
+        .add_service(
+            ClusterManagerServer::new(clusters::Clusters::new(federation))
+                .max_decoding_message_size(MESSAGE_MAX),
+        )
+        .serve_with_incoming_shutdown(connections, shutdown.cancelled_owned())
+        .await?;
+    Ok(())
+}

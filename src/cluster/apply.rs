@@ -1,17 +1,23 @@
-//! Writes to one namespace of a cluster. Each is checked against the leadership first and has a deadline.
+//! Writes to one namespace of a cluster. Each asks for permission first, has a deadline, and says what came of it.
+//!
+//! Outcomes that a caller acts on are values ([`Created`], [`Patched`], [`Deleted`]); everything else is an
+//! [`Error`](super::Error), of which [`is_definite_refusal`](super::Error::is_definite_refusal) says whether it certainly did not happen.
 
-use std::collections::BTreeMap;
+mod objects;
+mod pods;
+mod secrets;
+mod workspaces;
+
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Pod};
-use serde_json::Value;
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource};
 
 use crate::domain::names::{ClusterName, Namespace};
-use crate::domain::secret::Secret;
 
-use super::error::Result;
-use super::resources::{Snapshot, Workspace};
+use super::error::{Error, Result};
 
 /// Whether this process may write now. Asked before every write.
 pub type Permit = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -28,7 +34,7 @@ pub enum Created<T> {
 /// Outcome of a change.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Patched<T> {
-    /// It was changed.
+    /// It was changed, and this is what it is now.
     Done(T),
     /// There is no such object.
     NotFound,
@@ -52,96 +58,97 @@ pub enum Deleted {
 pub struct Writer {
     cluster: ClusterName,
     namespace: Namespace,
+    client: kube::Client,
+    deadline: Duration,
+    maintenance_name: String,
+    permit: Permit,
 }
 
-#[allow(clippy::unused_async, unused_variables)]
 impl Writer {
+    /// Writes through `client`, each call within `deadline` and only while `permit` allows it.
+    pub fn new(
+        cluster: ClusterName,
+        namespace: Namespace,
+        client: kube::Client,
+        deadline: Duration,
+        maintenance_name: String,
+        permit: Permit,
+    ) -> Self {
+        Self { cluster, namespace, client, deadline, maintenance_name, permit }
+    }
+
     /// The cluster.
     pub fn cluster(&self) -> &ClusterName {
         &self.cluster
     }
+
     /// The workspace namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
-    /// Reads a workspace from the apiserver, not from the cache.
-    pub async fn get_workspace(&self, name: &str) -> Result<Option<Workspace>> {
-        todo!()
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), self.namespace.as_str())
     }
-    /// Reads all workspaces of ours from the apiserver.
-    pub async fn list_workspaces(&self) -> Result<Vec<Workspace>> {
-        todo!()
+
+    /// A read: anyone may.
+    async fn read<T>(&self, action: String, call: impl Future<Output = kube::Result<T>>) -> Result<T> {
+        match tokio::time::timeout(self.deadline, call).await {
+            Ok(answer) => answer.map_err(|error| Error::from_kube(&self.cluster, action, error)),
+            Err(_) => Err(Error::Ambiguous {
+                cluster: self.cluster.clone(),
+                action,
+                reason: format!("no answer within {:?}", self.deadline),
+            }),
+        }
     }
-    /// Creates a workspace.
-    pub async fn create_workspace(&self, workspace: &Workspace) -> Result<Created<Workspace>> {
-        todo!()
-    }
-    /// Makes a secret hold exactly `content`, whatever it held before.
-    pub async fn put_secret(
-        &self,
-        namespace: &Namespace,
-        name: &str,
-        workspace_id: &str,
-        content: &Secret<BTreeMap<String, String>>,
-    ) -> Result<()> {
-        todo!()
-    }
-    /// Deletes a secret.
-    pub async fn delete_secret(&self, namespace: &Namespace, name: &str) -> Result<Deleted> {
-        todo!()
-    }
-    /// JSON merge patch of the status; `resource_version` makes it conditional.
-    pub async fn patch_status(
-        &self,
-        name: &str,
-        resource_version: Option<&str>,
-        patch: Value,
-    ) -> Result<Patched<Workspace>> {
-        todo!()
-    }
-    /// JSON merge patch of metadata and spec.
-    pub async fn patch_spec(
-        &self,
-        name: &str,
-        resource_version: Option<&str>,
-        patch: Value,
-    ) -> Result<Patched<Workspace>> {
-        todo!()
-    }
-    /// Deletes the workspace with this uid.
-    pub async fn delete_workspace(&self, name: &str, uid: &str) -> Result<Deleted> {
-        todo!()
-    }
-    /// Takes our finalizer off; other finalizers stay.
-    pub async fn remove_finalizer(&self, workspace: &Workspace) -> Result<Patched<Workspace>> {
-        todo!()
-    }
-    /// Creates a pod.
-    pub async fn create_pod(&self, pod: &Pod) -> Result<Created<Pod>> {
-        todo!()
-    }
-    /// Deletes the pod with this uid; `grace` in seconds, the pod's own where absent.
-    pub async fn delete_pod(&self, name: &str, uid: &str, grace: Option<u32>) -> Result<Deleted> {
-        todo!()
-    }
-    /// Takes our finalizer off the pod with this uid; other finalizers stay.
-    pub async fn remove_pod_finalizer(&self, name: &str, uid: &str) -> Result<Patched<()>> {
-        todo!()
-    }
-    /// Creates an event.
-    pub async fn create_event(&self, event: &Event) -> Result<()> {
-        todo!()
-    }
-    /// Creates a snapshot.
-    pub async fn create_snapshot(&self, snapshot: &Snapshot) -> Result<Created<Snapshot>> {
-        todo!()
-    }
-    /// Reads a snapshot.
-    pub async fn get_snapshot(&self, name: &str) -> Result<Option<Snapshot>> {
-        todo!()
-    }
-    /// Puts maintenance on until a time, or off.
-    pub async fn set_maintenance(&self, until: Option<Timestamp>) -> Result<()> {
-        todo!()
+
+    /// A write: only the leader may. The permit is asked at the last moment before anything is sent.
+    async fn write<T>(&self, action: String, call: impl Future<Output = kube::Result<T>>) -> Result<T> {
+        if !(self.permit)() {
+            return Err(Error::NotLeader { cluster: self.cluster.clone(), action });
+        }
+        self.read(action, call).await
     }
 }
+
+/// Sorts refusals that a caller acts on out of the errors.
+fn created<T>(answer: Result<T>) -> Result<Created<T>> {
+    match answer {
+        Ok(object) => Ok(Created::New(object)),
+        Err(Error::Refused { code: 409, reason, .. }) if reason == "AlreadyExists" => Ok(Created::Exists),
+        Err(error) => Err(error),
+    }
+}
+
+fn patched<T>(answer: Result<T>) -> Result<Patched<T>> {
+    match answer {
+        Ok(object) => Ok(Patched::Done(object)),
+        Err(Error::Refused { code: 404, .. }) => Ok(Patched::NotFound),
+        Err(Error::Refused { code: 409, .. }) => Ok(Patched::Conflict),
+        Err(error) => Err(error),
+    }
+}
+
+fn deleted<T>(answer: Result<T>) -> Result<Deleted> {
+    Ok(match patched(answer)? {
+        Patched::Done(_) => Deleted::Accepted,
+        Patched::NotFound => Deleted::NotFound,
+        Patched::Conflict => Deleted::Conflict,
+    })
+}
+
+fn found<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(object) => Ok(Some(object)),
+        // A missing resource definition is 404 too, but is no answer about the object.
+        Err(Error::Refused { code: 404, reason, .. }) if reason == "NotFound" => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,11 +2,14 @@
 
 mod namespace;
 mod nodes;
+mod queue;
 
 use std::sync::Arc;
 
 pub use namespace::NamespaceCache;
 pub use nodes::NodeCache;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::domain::names::Namespace;
 
@@ -26,4 +29,9 @@ pub trait Observer: Send + Sync {
     /// Workspaces and pods of the namespace are complete: after the first list, and again after each re-list, when
     /// everything that vanished meanwhile was told as gone.
     fn synced(&self, namespace: &Namespace) {}
+}
+
+/// An object's version as a number; 0 where it is none, so that it is never newer than anything.
+pub(in crate::cluster) fn version(metadata: &ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }

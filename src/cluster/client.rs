@@ -5,16 +5,19 @@
 mod credentials;
 mod layer;
 mod limiter;
+mod link;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use credentials::Credentials;
+pub(in crate::cluster) use layer::READYZ;
 pub use layer::{Epoch, Fault, Fence};
+pub use link::Link;
 
 use crate::domain::names::ClusterName;
 
-use super::error::{Error, Result};
+use super::error::Result;
 
 /// Told of every call, answered or not. Called from the request path: implementations must not block.
 pub trait Signals: Send + Sync {
@@ -37,6 +40,8 @@ pub struct Limits {
     pub burst: u32,
     /// Calls in flight, watches not counted once they run.
     pub in_flight: usize,
+    /// Silence after which a watch is begun anew. An apiserver sends a bookmark about every minute.
+    pub watch_silence: Duration,
 }
 
 impl Default for Limits {
@@ -47,6 +52,7 @@ impl Default for Limits {
             qps: 400,
             burst: 800,
             in_flight: 256,
+            watch_silence: Duration::from_secs(100),
         }
     }
 }
@@ -55,10 +61,14 @@ impl Default for Limits {
 pub fn connect(
     cluster: &ClusterName,
     credentials: &Credentials,
-    limits: Limits,
+    limits: &Limits,
     fence: Fence,
     signals: Arc<dyn Signals>,
 ) -> Result<kube::Client> {
-    let _ = (cluster, credentials, limits, fence, signals);
-    todo!()
+    Ok(client(Link::new(cluster, credentials, limits)?, limits, fence, signals))
+}
+
+/// A client over a link that the caller keeps, to replace its credentials later.
+pub fn client(link: Link, limits: &Limits, fence: Fence, signals: Arc<dyn Signals>) -> kube::Client {
+    kube::Client::new(layer::Guarded::new(link, limits, fence, signals), "default")
 }

@@ -1,8 +1,11 @@
 //! A member as a whole.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::cluster::ClusterSpec;
@@ -11,10 +14,11 @@ use crate::domain::names::{ClusterName, Namespace};
 
 use super::apply::{Permit, Writer};
 use super::cache::{NamespaceCache, NodeCache, Observer};
-use super::client::{Fence, Limits};
+use super::client::{Credentials, Fence, Limits, Link, client};
 use super::error::Result;
 use super::maintenance::Maintenance;
-use super::probe::HealthCell;
+use super::probe::{self, Facts, HealthCell};
+use super::watch::{NamespaceWatch, Reports, WatchReport, Watches};
 
 /// What is the same for every member.
 #[derive(Debug, Clone)]
@@ -27,64 +31,192 @@ pub struct MemberOptions {
     pub probe_period: Duration,
     /// How long a probe waits.
     pub probe_deadline: Duration,
+    /// How long verification may take.
+    pub verify_deadline: Duration,
     /// Name of the maintenance ConfigMap.
     pub maintenance_name: String,
 }
 
-/// One cluster.
-pub struct Member {
-    spec: ClusterSpec,
+impl Default for MemberOptions {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            health: HealthLimits {
+                suspect_after: 3,
+                lost_after: Duration::from_secs(40),
+                recover_after: Duration::from_secs(30),
+                hold_down_max: Duration::from_mins(10),
+            },
+            probe_period: Duration::from_secs(2),
+            probe_deadline: Duration::from_secs(1),
+            verify_deadline: Duration::from_secs(15),
+            maintenance_name: super::maintenance::DEFAULT_NAME.to_owned(),
+        }
+    }
 }
 
-#[allow(unused_variables, clippy::unused_async)]
+/// One cluster: everything that is held of it and for it, shared with no other.
+pub struct Member {
+    spec: ClusterSpec,
+    options: MemberOptions,
+    server: String,
+    link: Link,
+    client: kube::Client,
+    fence: Fence,
+    health: Arc<HealthCell>,
+    nodes: Arc<NodeCache>,
+    namespaces: BTreeMap<Namespace, InNamespace>,
+    reports: Reports,
+    /// Taken by the first run.
+    watches: Mutex<Option<Watches>>,
+}
+
+struct InNamespace {
+    cache: Arc<NamespaceCache>,
+    maintenance: Arc<Maintenance>,
+}
+
 impl Member {
-    /// Makes the client and empty caches; nothing is sent before [`Member::run`].
+    /// Makes the client and empty caches; nothing is sent before [`Member::run`] or [`Member::verify`].
+    ///
+    /// Must be called within a Tokio runtime: a client has a task of its own.
     pub fn connect(
         spec: ClusterSpec,
         kubeconfig: &str,
         options: MemberOptions,
-        observers: Vec<Arc<dyn Observer>>,
+        observers: &[Arc<dyn Observer>],
     ) -> Result<Self> {
-        todo!()
+        let credentials = Credentials::parse(&spec.name, kubeconfig)?;
+        let link = Link::new(&spec.name, &credentials, &options.limits)?;
+        let fence = Fence::default();
+        let health = Arc::new(HealthCell::new(options.health));
+        let client = client(link.clone(), &options.limits, fence.clone(), health.clone());
+        let nodes = Arc::new(NodeCache::new(observers.to_vec()));
+        let namespaces: BTreeMap<_, _> = spec
+            .namespaces
+            .iter()
+            .map(|namespace| {
+                let namespace = namespace.namespace.clone();
+                let cache = Arc::new(NamespaceCache::new(namespace.clone(), observers.to_vec()));
+                (namespace, InNamespace { cache, maintenance: Arc::new(Maintenance::new()) })
+            })
+            .collect();
+        let of_namespaces = namespaces.values().map(|namespace| NamespaceWatch {
+            cache: Arc::clone(&namespace.cache),
+            maintenance: Arc::clone(&namespace.maintenance),
+            maintenance_name: options.maintenance_name.clone(),
+        });
+        let watches = Watches::new(&spec.name, &client, of_namespaces.collect(), &nodes);
+        Ok(Self {
+            server: credentials.server().to_owned(),
+            reports: watches.reports(),
+            watches: Mutex::new(Some(watches)),
+            spec,
+            options,
+            link,
+            client,
+            fence,
+            health,
+            nodes,
+            namespaces,
+        })
     }
-    /// Watches and probes until `shutdown`.
+
+    /// Watches and probes until `shutdown`; once for a member.
     pub async fn run(&self, shutdown: CancellationToken) {
-        todo!()
+        let mut tasks = JoinSet::new();
+        let watches = self.watches.lock().take();
+        if let Some(watches) = watches {
+            tasks.spawn(watches.run(shutdown.clone()));
+        }
+        for namespace in self.namespaces.values() {
+            let (maintenance, shutdown) = (Arc::clone(&namespace.maintenance), shutdown.clone());
+            tasks.spawn(async move { maintenance.run(shutdown).await });
+        }
+        let MemberOptions { probe_period, probe_deadline, .. } = self.options;
+        probe::run(&self.spec.name, &self.client, &self.health, probe_period, probe_deadline, shutdown).await;
+        while tasks.join_next().await.is_some() {}
     }
+
+    /// Whether it may be a member; what is missing is told at once.
+    pub async fn verify(&self) -> Result<Facts> {
+        probe::verify(&self.spec, &self.client, self.options.verify_deadline).await
+    }
+
+    /// Uses another login or address from now on; watches go on and lose nothing.
+    pub fn replace_kubeconfig(&self, kubeconfig: &str) -> Result<()> {
+        self.link.replace(&Credentials::parse(&self.spec.name, kubeconfig)?)
+    }
+
     /// Its name.
     pub fn name(&self) -> &ClusterName {
         &self.spec.name
     }
+
+    /// What the admin wanted of it when it was connected.
+    pub fn spec(&self) -> &ClusterSpec {
+        &self.spec
+    }
+
+    /// Address of its apiserver when it was connected, as `https://host:port`.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
     /// The client, for reads that nothing here covers.
     pub fn client(&self) -> &kube::Client {
-        todo!()
+        &self.client
     }
-    /// The cache of a namespace of the cluster.
+
+    /// What is known of a namespace.
     pub fn cache(&self, namespace: &str) -> Option<&Arc<NamespaceCache>> {
-        todo!()
+        self.namespaces.get(namespace).map(|namespace| &namespace.cache)
     }
+
+    /// What is known of all its namespaces.
+    pub fn caches(&self) -> impl Iterator<Item = &Arc<NamespaceCache>> {
+        self.namespaces.values().map(|namespace| &namespace.cache)
+    }
+
     /// Its nodes.
     pub fn nodes(&self) -> &Arc<NodeCache> {
-        todo!()
+        &self.nodes
     }
+
     /// Its health.
     pub fn health(&self) -> &Arc<HealthCell> {
-        todo!()
+        &self.health
     }
+
     /// Maintenance of a namespace.
     pub fn maintenance(&self, namespace: &str) -> Option<&Arc<Maintenance>> {
-        todo!()
+        self.namespaces.get(namespace).map(|namespace| &namespace.maintenance)
     }
+
     /// Writes to a namespace, while `permit` allows it.
     pub fn writer(&self, namespace: &Namespace, permit: Permit) -> Writer {
-        todo!()
+        Writer::new(
+            self.spec.name.clone(),
+            namespace.clone(),
+            self.client.clone(),
+            self.options.limits.request_timeout,
+            self.options.maintenance_name.clone(),
+            permit,
+        )
     }
+
     /// The epoch stamped on its calls.
     pub fn fence(&self) -> &Fence {
-        todo!()
+        &self.fence
     }
+
     /// Whether every watch has listed at least once.
     pub fn is_synced(&self) -> bool {
-        todo!()
+        self.nodes.is_synced() && self.namespaces.values().all(|namespace| namespace.cache.is_synced())
+    }
+
+    /// How its watches are.
+    pub fn watches(&self) -> Vec<WatchReport> {
+        self.reports.all()
     }
 }

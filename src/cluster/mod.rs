@@ -11,6 +11,7 @@ pub mod maintenance;
 mod member;
 pub mod probe;
 pub mod resources;
+pub mod watch;
 
 pub use error::{Error, Result};
 pub use member::{Member, MemberOptions};

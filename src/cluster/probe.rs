@@ -4,16 +4,21 @@ mod verify;
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::domain::health::{Health, Limits};
+use crate::domain::health::{Health, HealthState, Limits};
+use crate::domain::names::ClusterName;
 
-use super::client::Signals;
+use super::client::{READYZ, Signals};
+use super::error::Error;
 
 pub use verify::{Facts, verify};
 
 /// How a cluster is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthReport {
     /// The state.
     pub health: Health,
@@ -25,26 +30,134 @@ pub struct HealthReport {
     pub last_answer: Option<Duration>,
 }
 
-/// A cluster's health, shared. Every answered call counts; only probes count misses.
-pub struct HealthCell {}
+/// A cluster's health, shared. Every answered call counts; only probes count misses, so that a burst of failing calls
+/// is one fault and not many.
+pub struct HealthCell {
+    limits: Limits,
+    started: Instant,
+    state: Mutex<State>,
+    changes: watch::Sender<Health>,
+}
+
+struct State {
+    health: HealthState,
+    /// What the last failed probe or call said.
+    fault: String,
+}
 
 impl HealthCell {
     /// A cluster that is watched from now on.
     pub fn new(limits: Limits) -> Self {
-        let _ = limits;
-        Self {}
+        let state = State { health: HealthState::new(Duration::ZERO), fault: String::new() };
+        Self {
+            limits,
+            started: Instant::now(),
+            state: Mutex::new(state),
+            changes: watch::Sender::new(Health::Connecting),
+        }
     }
+
     /// How the cluster is now.
     pub fn report(&self) -> HealthReport {
-        todo!()
+        let now = self.started.elapsed();
+        let state = self.state.lock();
+        let health = state.health.health();
+        let last_answer = state.health.last_answer().map(|at| now.saturating_sub(at));
+        HealthReport {
+            health,
+            reason: reason(health, &state.fault, last_answer),
+            lasted: now.saturating_sub(state.health.since()),
+            last_answer,
+        }
     }
+
+    /// The state alone.
+    pub fn health(&self) -> Health {
+        *self.changes.borrow()
+    }
+
     /// The state, and its changes.
     pub fn subscribe(&self) -> watch::Receiver<Health> {
-        todo!()
+        self.changes.subscribe()
+    }
+
+    /// Takes a probe without a good answer.
+    pub fn probe_missed(&self, reason: &str) {
+        let now = self.started.elapsed();
+        let mut state = self.state.lock();
+        reason.clone_into(&mut state.fault);
+        let changed = state.health.missed(now, &self.limits);
+        self.tell(changed);
+    }
+
+    /// Called with the state's lock held, so that changes are told in their order.
+    fn tell(&self, changed: Option<Health>) {
+        if let Some(health) = changed {
+            self.changes.send_replace(health);
+        }
     }
 }
 
 impl Signals for HealthCell {
-    fn answered(&self) {}
-    fn missed(&self, _reason: &str) {}
+    fn answered(&self) {
+        let now = self.started.elapsed();
+        let mut state = self.state.lock();
+        let changed = state.health.answered(now, &self.limits);
+        self.tell(changed);
+    }
+
+    fn missed(&self, reason: &str) {
+        reason.clone_into(&mut self.state.lock().fault);
+    }
 }
+
+fn reason(health: Health, fault: &str, last_answer: Option<Duration>) -> String {
+    let fault = if fault.is_empty() { "no fault was told" } else { fault };
+    match (health, last_answer) {
+        (Health::Available, _) => String::new(),
+        (Health::Connecting, _) => format!("no answer yet: {fault}"),
+        (Health::Suspect, _) => format!("misses probes, or answers again for too short a time: {fault}"),
+        (Health::Lost, Some(ago)) => format!("no answer for {} s: {fault}", ago.as_secs()),
+        (Health::Lost, None) => format!("never answered: {fault}"),
+    }
+}
+
+/// Probes `/readyz` every `period`, waiting `deadline` for each answer, until `shutdown`.
+pub async fn run(
+    cluster: &ClusterName,
+    client: &kube::Client,
+    health: &HealthCell,
+    period: Duration,
+    deadline: Duration,
+    shutdown: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        if let Err(reason) = probe(cluster, client, deadline).await {
+            let before = health.health();
+            health.probe_missed(&reason);
+            let now = health.health();
+            if before != now {
+                tracing::warn!(%cluster, ?now, reason, "health changed");
+            }
+        }
+    }
+}
+
+/// One probe. The answer counts through the client's own signals.
+async fn probe(cluster: &ClusterName, client: &kube::Client, deadline: Duration) -> Result<(), String> {
+    let request = http::Request::get(READYZ).body(Vec::new()).map_err(|error| error.to_string())?;
+    match tokio::time::timeout(deadline, client.request_text(request)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(Error::from_kube(cluster, "probe /readyz", error).to_string()),
+        Err(_) => Err(format!("no answer to /readyz within {deadline:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::names::ClassId;
+pub use super::names::ClassId;
 
 pub use quantity::Quantity;
 pub use raw::{Problem, RawClass, RawContainer, RawCpu, RawLimits, RawRequests, RawTemplates};

@@ -232,6 +232,15 @@ impl StopPolicy {
     }
 }
 
+/// Which timeout a call sets, and to what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeoutChange {
+    /// Inactivity; it turns the closed timeout off.
+    Inactivity(Duration),
+    /// After the last editor was closed.
+    Closed(Duration),
+}
+
 /// A workspace as observed: what `WorkspaceStatus` is made of. Made once for each change seen and shared.
 #[derive(Clone, PartialEq)]
 pub struct View {

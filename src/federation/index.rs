@@ -272,6 +272,16 @@ impl Index {
             .collect()
     }
 
+    /// Looks at every workspace that is where its record says.
+    pub fn for_each(&self, mut look: impl FnMut(&ClusterName, &View)) {
+        let inner = self.inner.read();
+        for (key, resource) in &inner.resources {
+            if inner.generation_at(key, &resource.view).is_some() {
+                look(&key.1, &resource.view);
+            }
+        }
+    }
+
     /// Resources that no record places where they are, by id and cluster.
     pub fn strays(&self) -> Vec<(WorkspaceId, ClusterName)> {
         let inner = self.inner.read();

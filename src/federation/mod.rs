@@ -1,4 +1,210 @@
 //! Use cases over the whole fleet: start, stop, observe, register; the index and its subscribers.
+//!
+//! The way of a start: placement by a pure function over a snapshot of the fleet, the record in etcd, then the cluster.
+//! What is shown comes from the [`index`]; what is changed goes through the leader's [`Term`] and the owning member.
 
+pub mod changes;
+pub mod error;
 pub mod events;
+pub mod fleet;
 pub mod index;
+mod leading;
+mod locks;
+mod metrics;
+mod mirrors;
+pub mod registry;
+mod settings;
+mod settle;
+mod start;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::domain::keyed::Keyed;
+use crate::domain::names::WorkspaceId;
+use crate::store::{Installation, Progress, Sealer, Store, Term};
+
+use self::events::{Event, Filter, Subscription};
+use self::fleet::Fleet;
+use self::index::{Expired, From, Index, Seen};
+use self::locks::Locks;
+
+pub use error::{Error, Result};
+pub use fleet::FleetOptions;
+pub use metrics::FleetMetrics;
+pub use settings::Defaults;
+pub use start::Started;
+
+/// Who leads, as this replica sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lead {
+    /// This replica, and it knows all that earlier leaders recorded.
+    Us,
+    /// Another replica.
+    Other {
+        /// Its name.
+        replica: String,
+        /// Where it answers.
+        address: String,
+    },
+    /// Nobody yet.
+    Nobody,
+}
+
+/// This replica towards others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaName {
+    /// Its name.
+    pub name: String,
+    /// Where others reach it.
+    pub address: String,
+}
+
+/// Limits of the use cases.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// For placing one workspace, all clusters tried included.
+    pub placement_deadline: Duration,
+    /// How long an ended workspace's id stays taken.
+    pub tombstone_life: Duration,
+}
+
+/// The federation: one per process, shared by all requests.
+pub struct Federation {
+    store: Store,
+    sealer: Sealer,
+    installation: Installation,
+    keyed: Keyed,
+    options: Options,
+    us: ReplicaName,
+    index: Arc<Index>,
+    fleet: Arc<Fleet>,
+    locks: Locks,
+    /// The term while this replica leads and has caught up.
+    term: watch::Sender<Option<Term>>,
+    lead: watch::Sender<Lead>,
+    /// Since when the present leader is known.
+    since: RwLock<Option<(i64, Timestamp)>>,
+    placements: watch::Sender<Option<Progress>>,
+    settle: settle::Queue,
+}
+
+impl std::fmt::Debug for Federation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Federation").field("us", &self.us).finish_non_exhaustive()
+    }
+}
+
+impl Federation {
+    /// Ties the parts together; nothing runs yet, see [`Federation::tasks`].
+    pub fn new(
+        store: Store,
+        sealer: Sealer,
+        installation: Installation,
+        us: ReplicaName,
+        options: Options,
+        fleet: FleetOptions,
+        subscriber_buffer: usize,
+    ) -> Arc<Self> {
+        let index = Arc::new(Index::new(subscriber_buffer));
+        let keyed = Keyed::new(installation.secret.expose());
+        let (term, follows) = watch::channel(None);
+        let settle = settle::Queue::default();
+        let fleet = Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone());
+        Arc::new(Self {
+            store,
+            sealer,
+            installation,
+            keyed,
+            options,
+            us,
+            index,
+            fleet,
+            locks: Locks::default(),
+            term,
+            lead: watch::channel(Lead::Nobody).0,
+            since: RwLock::default(),
+            placements: watch::channel(None).0,
+            settle,
+        })
+    }
+
+    /// This replica's name.
+    pub fn replica(&self) -> &ReplicaName {
+        &self.us
+    }
+
+    /// Who leads, and its changes.
+    pub fn lead(&self) -> watch::Receiver<Lead> {
+        self.lead.subscribe()
+    }
+
+    /// Epoch of the present leader, and since when this replica knows it.
+    pub fn epoch(&self) -> Option<(i64, Option<Timestamp>)> {
+        self.since.read().map(|(epoch, since)| (epoch, Some(since)))
+    }
+
+    /// The index.
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// The member clusters.
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    /// All workspaces asked for, by id.
+    pub fn list(&self, filter: &Filter) -> BTreeMap<WorkspaceId, Seen> {
+        self.index.list(filter)
+    }
+
+    /// One workspace.
+    pub fn describe(&self, id: &WorkspaceId) -> Result<Seen> {
+        self.index.get(id).ok_or_else(|| Error::NoWorkspace(id.clone()))
+    }
+
+    /// Changes of workspaces.
+    pub fn subscribe(&self, filter: Filter, from: &From) -> Result<Subscription, Expired> {
+        self.index.subscribe(filter, from)
+    }
+
+    /// The token with which a subscriber goes on after an event.
+    pub fn resume_token(&self, event: &Event) -> String {
+        self.index.token(event)
+    }
+
+    /// Waits until every placement record was listed once.
+    pub async fn placements_known(&self) {
+        let mut placements = self.placements.subscribe();
+        let progress = placements.wait_for(Option::is_some).await.map(|progress| progress.clone());
+        if let Ok(Some(mut progress)) = progress {
+            progress.caught_up(1).await;
+        }
+    }
+
+    /// Waits until every member was listed once, at most so long: one that does not answer must not hold up the others.
+    pub async fn members_known(&self, within: Duration) {
+        if tokio::time::timeout(within, self.fleet.synced()).await.is_err() {
+            tracing::warn!(
+                "some clusters were not listed yet; their workspaces are not shown until they are"
+            );
+        }
+    }
+
+    /// Ends subscriptions and members; the shutdown has begun.
+    pub fn close(&self) {
+        self.index.events().close();
+        self.fleet.close();
+    }
+
+    /// The right to write, or that this replica has none.
+    fn term(&self) -> Result<Term> {
+        self.term.borrow().clone().filter(Term::is_valid).ok_or(Error::NotLeader)
+    }
+}

@@ -14,7 +14,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::domain::duration::GoDuration;
 use crate::domain::names::WorkspaceId;
-use crate::domain::workspace::StopPolicy;
+use crate::domain::workspace::{Access, Port, StopPolicy, TimeoutChange};
 use crate::federation::events::Filter;
 use crate::federation::index::From;
 use crate::proto::wsman;
@@ -32,7 +32,7 @@ impl Problems {
     }
 
     /// Parses a field, or notes why it cannot be.
-    fn parse<T>(&mut self, field: &str, text: &str) -> Option<T>
+    pub fn parse<T>(&mut self, field: &str, text: &str) -> Option<T>
     where
         T: FromStr,
         T::Err: Display,
@@ -126,4 +126,55 @@ pub fn subscription_start(request: &wsman::SubscribeRequest) -> From {
     } else {
         From::Now
     }
+}
+
+/// The workspace whose timeout is set, and how.
+pub fn timeout(request: &wsman::SetTimeoutRequest) -> Result<(WorkspaceId, TimeoutChange), Status> {
+    let mut problems = Problems::default();
+    let id = problems.parse("id", &request.id);
+    if request.duration.is_empty() {
+        problems.add("duration", "is required");
+    }
+    let duration = problems.duration("duration", &request.duration);
+    let change = match wsman::TimeoutType::try_from(request.r#type) {
+        Ok(wsman::TimeoutType::WorkspaceTimeout) => duration.map(TimeoutChange::Inactivity),
+        Ok(wsman::TimeoutType::ClosedTimeout) => duration.map(TimeoutChange::Closed),
+        Err(_) => {
+            problems.add("type", "must be WORKSPACE_TIMEOUT or CLOSED_TIMEOUT");
+            None
+        }
+    };
+    problems.finish(id.zip(change))
+}
+
+/// The workspace and port of a `ControlPort` call.
+pub fn control_port(request: &wsman::ControlPortRequest) -> Result<(WorkspaceId, Port), Status> {
+    let mut problems = Problems::default();
+    let id = problems.parse("id", &request.id);
+    let port = match &request.spec {
+        Some(spec) => start::port(&mut problems, "spec", spec),
+        None => {
+            problems.add("spec", "is required");
+            None
+        }
+    };
+    problems.finish(id.zip(port))
+}
+
+/// The workspace and level of a `ControlAdmission` call.
+pub fn control_admission(request: &wsman::ControlAdmissionRequest) -> Result<(WorkspaceId, Access), Status> {
+    let mut problems = Problems::default();
+    let id = problems.parse("id", &request.id);
+    let level = start::admission(&mut problems, "level", request.level);
+    problems.finish(id.zip(level))
+}
+
+/// The workspace and keys of an `UpdateSSHKey` call.
+pub fn ssh_keys(request: wsman::UpdateSshKeyRequest) -> Result<(WorkspaceId, Vec<String>), Status> {
+    let mut problems = Problems::default();
+    let id = problems.parse("id", &request.id);
+    if request.keys.is_empty() {
+        problems.add("keys", "is required");
+    }
+    problems.finish(id.map(|id| (id, request.keys)))
 }

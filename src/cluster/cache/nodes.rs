@@ -1,35 +1,111 @@
 //! Nodes of one cluster.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 use crate::domain::pod::NodeFacts;
 
 use super::Observer;
+use super::queue::Queue;
 
 /// Nodes by name.
-pub struct NodeCache {}
+pub struct NodeCache {
+    state: RwLock<State>,
+    gone: Queue<String>,
+}
+
+#[derive(Default)]
+struct State {
+    nodes: HashMap<String, Arc<NodeFacts>>,
+    listed: Option<HashSet<String>>,
+    synced: bool,
+}
 
 impl NodeCache {
     /// An empty cache that tells `observers`.
     pub fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
-        let _ = observers;
-        Self {}
+        Self { state: RwLock::default(), gone: Queue::new(observers) }
     }
+
     /// A node.
     pub fn get(&self, name: &str) -> Option<Arc<NodeFacts>> {
-        let _ = name;
-        todo!()
+        self.state.read().nodes.get(name).cloned()
     }
+
+    /// All nodes, in no order.
+    pub fn nodes(&self) -> Vec<Arc<NodeFacts>> {
+        self.state.read().nodes.values().cloned().collect()
+    }
+
     /// Number of nodes.
     pub fn len(&self) -> usize {
-        todo!()
+        self.state.read().nodes.len()
     }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Whether nodes were listed at least once: only then a missing node is a node that is gone.
+
+    /// Whether nodes were listed at least once: only then an absent node is one that is gone.
     pub fn is_synced(&self) -> bool {
-        todo!()
+        self.state.read().synced
+    }
+
+    /// A list of nodes begins.
+    pub fn begin(&self) {
+        self.state.write().listed = Some(HashSet::new());
+    }
+
+    /// A node that is there but cannot be read.
+    pub fn keep(&self, name: &str) {
+        if let Some(listed) = &mut self.state.write().listed {
+            listed.insert(name.to_owned());
+        }
+    }
+
+    /// A node is listed, new or changed.
+    pub fn put(&self, node: NodeFacts) {
+        let mut state = self.state.write();
+        if let Some(listed) = &mut state.listed {
+            listed.insert(node.name.clone());
+        }
+        if state.nodes.get(&node.name).is_none_or(|known| **known != node) {
+            state.nodes.insert(node.name.clone(), Arc::new(node));
+        }
+    }
+
+    /// A node is gone.
+    pub fn remove(&self, name: &str) {
+        {
+            let mut state = self.state.write();
+            if state.nodes.remove(name).is_some() {
+                self.gone.push(name.to_owned());
+            }
+        }
+        self.tell();
+    }
+
+    /// A list of nodes is complete: what it did not name is gone.
+    pub fn end(&self) {
+        {
+            let mut state = self.state.write();
+            let Some(listed) = state.listed.take() else { return };
+            state.nodes.retain(|name, _| {
+                let stays = listed.contains(name);
+                if !stays {
+                    self.gone.push(name.clone());
+                }
+                stays
+            });
+            state.synced = true;
+        }
+        self.tell();
+    }
+
+    fn tell(&self) {
+        self.gone.drain(|observer, node| observer.node_gone(node));
     }
 }

@@ -1,21 +1,56 @@
-//! Deadline, outcome and fence of each call.
+//! Turn, deadline, outcome and fence of each call.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use kube::client::Body;
+use tokio::time::{Instant, Sleep};
+use tower::{BoxError, Service};
 
-/// Identity of a leadership; an apiserver refuses what an earlier one writes. Text of fixed order, given by the store.
+use super::Signals;
+use super::limiter::Limiter;
+
+/// User that is impersonated where the fence is on.
+const FENCE_USER: &str = "spaceport";
+/// Header of the extra `spaceport.dev/epoch`.
+const FENCE_EXTRA: &str = "impersonate-extra-spaceport.dev%2fepoch";
+/// Path of the probe, which takes no turn: it asks about the cluster, not about our limiter.
+pub(in crate::cluster) const READYZ: &str = "/readyz";
+
+/// Identity of a leadership, as the text that the member's policy compares.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Epoch(pub String);
+pub struct Epoch(HeaderValue);
+
+impl Epoch {
+    /// From its text; `None` where it holds what no header can.
+    pub fn new(text: &str) -> Option<Self> {
+        HeaderValue::from_str(text).ok().map(Self)
+    }
+}
 
 /// The epoch that is stamped on every call; none by default, then calls go out under the login's own name.
 #[derive(Debug, Clone, Default)]
 pub struct Fence(Arc<ArcSwapOption<Epoch>>);
 
 impl Fence {
-    /// Stamps calls from now on with `epoch`.
+    /// Stamps calls from now on.
     pub fn set(&self, epoch: Option<Epoch>) {
         self.0.store(epoch.map(Arc::new));
+    }
+
+    fn stamp(&self, request: &mut Request<Body>) {
+        if let Some(epoch) = &*self.0.load() {
+            let headers = request.headers_mut();
+            headers.insert(HeaderName::from_static("impersonate-user"), HeaderValue::from_static(FENCE_USER));
+            headers.insert(HeaderName::from_static(FENCE_EXTRA), epoch.0.clone());
+        }
     }
 }
 
@@ -26,11 +61,14 @@ pub enum Fault {
     #[error("no connection: {0}")]
     Connect(String),
     /// The limiter let it wait for too long.
-    #[error("too many calls are waiting for this cluster")]
+    #[error("too many calls wait for this cluster")]
     Throttled,
     /// No answer within the deadline.
     #[error("no answer within {0:?}")]
-    Timeout(std::time::Duration),
+    Timeout(Duration),
+    /// A watch received nothing, not even a bookmark.
+    #[error("the watch was silent for {0:?}")]
+    Silent(Duration),
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(String),
@@ -42,3 +80,169 @@ impl Fault {
         matches!(self, Self::Connect(_) | Self::Throttled)
     }
 }
+
+/// Gives each call its turn, its deadline and its epoch, and tells how it went.
+#[derive(Clone)]
+pub(super) struct Guarded<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    limiter: Limiter,
+    deadline: Duration,
+    silence: Duration,
+    fence: Fence,
+    signals: Arc<dyn Signals>,
+}
+
+impl<S> Guarded<S> {
+    pub(super) fn new(inner: S, limits: &super::Limits, fence: Fence, signals: Arc<dyn Signals>) -> Self {
+        let limiter = Limiter::new(limits.qps, limits.burst, limits.in_flight);
+        let (deadline, silence) = (limits.request_timeout, limits.watch_silence);
+        Self { inner, shared: Arc::new(Shared { limiter, deadline, silence, fence, signals }) }
+    }
+}
+
+impl<S, B> Service<Request<Body>> for Guarded<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Fault> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = Response<Timed<B>>;
+    type Error = Fault;
+    type Future = BoxFuture<'static, Result<Self::Response, Fault>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The service that was polled ready is the one to use; the clone takes its place.
+        let next = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, next);
+        Box::pin(call(inner, Arc::clone(&self.shared), request))
+    }
+}
+
+async fn call<S, B>(
+    mut inner: S,
+    shared: Arc<Shared>,
+    mut request: Request<Body>,
+) -> Result<Response<Timed<B>>, Fault>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Fault>,
+{
+    let due = Instant::now() + shared.deadline;
+    let is_watch = request.uri().query().is_some_and(is_watch);
+    let permit = if request.uri().path() == READYZ {
+        None
+    } else {
+        tokio::time::timeout_at(due, shared.limiter.turn()).await.map_err(|_| Fault::Throttled)?
+    };
+    shared.fence.stamp(&mut request);
+    let answer = tokio::time::timeout_at(due, inner.call(request)).await;
+    let answer = answer.unwrap_or(Err(Fault::Timeout(shared.deadline)));
+    let signals = Arc::clone(&shared.signals);
+    match answer {
+        Ok(response) => {
+            tell(&*signals, response.status());
+            let limit = if is_watch && response.status().is_success() {
+                drop(permit);
+                Limit::silence(shared.silence)
+            } else {
+                Limit::deadline(due, shared.deadline)
+            };
+            Ok(response.map(|body| Timed { body: Box::pin(body), limit, signals }))
+        }
+        Err(fault) => {
+            signals.missed(&fault.to_string());
+            Err(fault)
+        }
+    }
+}
+
+fn is_watch(query: &str) -> bool {
+    query.split('&').any(|part| part == "watch=true" || part == "watch=1")
+}
+
+/// An answer is a sign of life, unless it says that the server fails or does not know us.
+fn tell(signals: &dyn Signals, status: StatusCode) {
+    if status == StatusCode::UNAUTHORIZED {
+        signals.missed("the login is refused (401)");
+    } else if status.is_server_error() {
+        signals.missed(&format!("the apiserver answers {status}"));
+    } else {
+        signals.answered();
+    }
+}
+
+/// An answer's body that ends in time: by a deadline, or for a watch when it is silent for too long.
+pub(super) struct Timed<B> {
+    body: Pin<Box<B>>,
+    limit: Limit,
+    signals: Arc<dyn Signals>,
+}
+
+struct Limit {
+    sleep: Pin<Box<Sleep>>,
+    length: Duration,
+    renewed: bool,
+}
+
+impl Limit {
+    fn deadline(at: Instant, length: Duration) -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep_until(at)), length, renewed: false }
+    }
+
+    fn silence(length: Duration) -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep(length)), length, renewed: true }
+    }
+
+    fn fault(&self) -> Fault {
+        if self.renewed { Fault::Silent(self.length) } else { Fault::Timeout(self.length) }
+    }
+}
+
+impl<B> HttpBody for Timed<B>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) {
+            if this.limit.renewed && matches!(frame, Some(Ok(_))) {
+                this.limit.sleep.as_mut().reset(Instant::now() + this.limit.length);
+                this.signals.answered();
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(|error| Fault::Broken(told(error)))));
+        }
+        ready!(this.limit.sleep.as_mut().poll(cx));
+        let fault = this.limit.fault();
+        this.signals.missed(&fault.to_string());
+        Poll::Ready(Some(Err(fault)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn told(error: impl Into<BoxError>) -> String {
+    crate::cluster::error::chain(&*error.into())
+}
+
+#[cfg(test)]
+mod tests;

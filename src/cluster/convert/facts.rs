@@ -1,17 +1,116 @@
 //! Pods and nodes, reduced to what decides.
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{
+    ContainerState as K8sState, ContainerStateTerminated, ContainerStatus, Node, Pod, PodCondition,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::domain::pod::{NodeFacts, PodFacts};
+use crate::cluster::resources::names::{FINALIZER, GROUP};
+use crate::domain::pod::{ContainerFacts, ContainerState, NodeFacts, PodFacts, PodPhase, Termination};
 
 /// A pod's facts; `None` where no Workspace of our group owns it as controller.
 pub fn pod_facts(pod: &Pod) -> Option<PodFacts> {
-    let _ = pod;
-    todo!()
+    let meta = &pod.metadata;
+    let owner = workspace_owner(meta)?;
+    let spec = pod.spec.as_ref();
+    let status = pod.status.as_ref();
+    let text = |field: Option<&String>| field.cloned().unwrap_or_default();
+    let filled = |field: Option<&String>| field.filter(|text| !text.is_empty()).cloned();
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    Some(PodFacts {
+        name: meta.name.clone()?,
+        uid: text(meta.uid.as_ref()),
+        resource_version: text(meta.resource_version.as_ref()),
+        workspace: owner.name.clone(),
+        workspace_uid: owner.uid.clone(),
+        phase: phase(status.and_then(|status| status.phase.as_deref())),
+        reason: text(status.and_then(|status| status.reason.as_ref())),
+        message: text(status.and_then(|status| status.message.as_ref())),
+        node_name: filled(spec.and_then(|spec| spec.node_name.as_ref())),
+        pod_ip: filled(status.and_then(|status| status.pod_ip.as_ref())),
+        host_ip: filled(status.and_then(|status| status.host_ip.as_ref())),
+        deleting_since: meta.deletion_timestamp.as_ref().map(|time| time.0),
+        has_finalizer: meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
+        unschedulable: condition(conditions, "PodScheduled", "False")
+            .map(|condition| text(condition.message.as_ref().or(condition.reason.as_ref()))),
+        disruption: condition(conditions, "DisruptionTarget", "True")
+            .map(|condition| (text(condition.reason.as_ref()), text(condition.message.as_ref()))),
+        containers: status
+            .and_then(|status| status.container_statuses.as_deref())
+            .map_or_else(Vec::new, |statuses| statuses.iter().map(container).collect()),
+    })
+}
+
+fn workspace_owner(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    let of_our_group = |owner: &OwnerReference| {
+        owner.api_version.split_once('/').is_some_and(|(group, _)| group == GROUP)
+            && owner.kind == "Workspace"
+    };
+    meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true) && of_our_group(owner))
+}
+
+fn phase(text: Option<&str>) -> PodPhase {
+    match text {
+        Some("Pending") => PodPhase::Pending,
+        Some("Running") => PodPhase::Running,
+        Some("Succeeded") => PodPhase::Succeeded,
+        Some("Failed") => PodPhase::Failed,
+        _ => PodPhase::Unknown,
+    }
+}
+
+fn condition<'a>(conditions: &'a [PodCondition], kind: &str, status: &str) -> Option<&'a PodCondition> {
+    conditions.iter().find(|condition| condition.type_ == kind && condition.status == status)
+}
+
+fn container(status: &ContainerStatus) -> ContainerFacts {
+    ContainerFacts {
+        name: status.name.clone(),
+        ready: status.ready,
+        state: state(status.state.as_ref()),
+        last_termination: status
+            .last_state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref())
+            .map(termination),
+    }
+}
+
+/// A state with none of its three members means waiting, as the API says.
+fn state(state: Option<&K8sState>) -> ContainerState {
+    if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
+        return ContainerState::Terminated(termination(ended));
+    }
+    if state.is_some_and(|state| state.running.is_some()) {
+        return ContainerState::Running;
+    }
+    let waiting = state.and_then(|state| state.waiting.clone()).unwrap_or_default();
+    ContainerState::Waiting {
+        reason: waiting.reason.unwrap_or_default(),
+        message: waiting.message.unwrap_or_default(),
+    }
+}
+
+fn termination(ended: &ContainerStateTerminated) -> Termination {
+    Termination {
+        exit_code: ended.exit_code,
+        reason: ended.reason.clone().unwrap_or_default(),
+        message: ended.message.clone().unwrap_or_default(),
+    }
 }
 
 /// A node's facts.
 pub fn node_facts(node: &Node) -> NodeFacts {
-    let _ = node;
-    todo!()
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    NodeFacts {
+        name: node.metadata.name.clone().unwrap_or_default(),
+        tainted: node
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.taints.as_ref().is_some_and(|taints| !taints.is_empty())),
+        ready: conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,26 +1,220 @@
 //! A Workspace as clients see it.
 
-use crate::cluster::resources::Workspace;
-use crate::domain::workspace::View;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-/// Renders the URL of a port; `None` where it cannot be rendered.
+use crate::cluster::cache::version;
+use crate::cluster::resources::{self, Workspace, WorkspaceSpec, WorkspaceStatus, conditions, names};
+use crate::domain::duration::GoDuration;
+use crate::domain::workspace::{
+    Access, Conditions, GitStatus, IdeImage, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
+    Phase, Port, Protocol, Runtime, View,
+};
+
+mod message;
+
+/// Prefix of our own annotations, which are nobody's business outside.
+const OURS: &str = "spaceport.dev/";
+/// What `kubectl apply` leaves behind: a copy of the whole object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Annotation that keeps the request's project, for which the resource has no field.
+pub(super) const PROJECT: &str = "spaceport.dev/project";
+/// Condition that the controller may set while a container waits for its image.
+pub const PULLING_IMAGES: &str = "PullingImages";
+
+/// Renders the URL of a port.
 pub trait UrlRenderer: Send + Sync {
-    /// URL of `port` of the workspace with this instance id and meta id.
+    /// URL of `port` of the workspace with this instance id and meta id; `None` where it cannot be rendered.
     fn port_url(&self, id: &str, meta: &str, port: u16) -> Option<String>;
 }
 
+impl<F: Fn(&str, &str, u16) -> Option<String> + Send + Sync> UrlRenderer for F {
+    fn port_url(&self, id: &str, meta: &str, port: u16) -> Option<String> {
+        self(id, meta, port)
+    }
+}
+
 /// What a view takes from the configuration.
+#[derive(Clone, Copy)]
 pub struct ViewSettings<'a> {
     /// Inactivity timeout as Go duration text, where the workspace has none of its own.
-    pub default_timeout: String,
+    pub default_timeout: &'a str,
     /// Closed timeout likewise.
-    pub closed_timeout: String,
+    pub closed_timeout: &'a str,
     /// Renders port URLs.
     pub urls: &'a dyn UrlRenderer,
 }
 
-/// What is seen of a workspace; `None` where its name is no workspace id or its namespace none of ours.
+/// What is seen of a workspace; `None` where its name or namespace is none that a workspace of ours can have.
 pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> {
-    let _ = (workspace, settings);
-    todo!()
+    let (meta, spec) = (&workspace.metadata, &workspace.spec);
+    let unseen = WorkspaceStatus::default();
+    let status = workspace.status.as_ref().unwrap_or(&unseen);
+    let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key));
+    let timeout = |pick: fn(&resources::Timeout) -> Option<&String>, default: &str| {
+        spec.timeout.as_deref().and_then(pick).map_or_else(|| default.to_owned(), |text| go_text(text))
+    };
+    Some(View {
+        id: meta.name.as_deref()?.parse().ok()?,
+        namespace: meta.namespace.as_deref()?.parse().ok()?,
+        uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: version(meta),
+        generation: annotation(names::GENERATION).and_then(|text| text.parse().ok()).unwrap_or(1),
+        digest: annotation(names::SPEC_DIGEST).cloned().unwrap_or_default(),
+        meta: spec.ownership.workspace_id.clone(),
+        owner: spec.ownership.owner.clone(),
+        team: spec.ownership.team.clone(),
+        project: annotation(PROJECT).cloned(),
+        created_at: meta.creation_timestamp.as_ref().map(|time| time.0),
+        annotations: shown(meta.annotations.as_ref()),
+        kind: kind(spec.type_),
+        class: spec.class.clone(),
+        image: spec.image.workspace.reference.clone().unwrap_or_default(),
+        ide: ide(&spec.image.ide),
+        ports: ports(meta.name.as_deref()?, spec, settings.urls),
+        admission: access(spec.admission.level),
+        owner_token: status.owner_token.as_ref().map(|token| token.0.clone()).unwrap_or_default(),
+        url: status.url.clone().unwrap_or_default(),
+        timeout: timeout(|timeout| timeout.time.as_ref(), settings.default_timeout),
+        closed_timeout: timeout(|timeout| timeout.closed.as_ref(), settings.closed_timeout),
+        ssh_public_keys: spec.ssh_public_keys.clone(),
+        phase: phase(status.phase),
+        conditions: seen(status),
+        message: message::message(spec, status, meta.deletion_timestamp.is_some()),
+        snapshot: status.snapshot.clone().unwrap_or_default(),
+        git: status.git.as_deref().map(|git| Box::new(self::git(git))),
+        runtime: status.runtime.as_deref().map(|runtime| Box::new(self::runtime(runtime))),
+        initializer_metrics: status.initializer_metrics.as_deref().map(|all| Box::new(metrics(all))),
+        image_metrics: status.image_info.as_deref().map(|info| ImageMetrics {
+            total: info.total_size,
+            workspace: info.workspace_image_size.unwrap_or_default(),
+        }),
+        last_activity: status.last_activity.as_ref().map(|time| time.0),
+        deleting: meta.deletion_timestamp.is_some(),
+    })
 }
+
+fn shown(annotations: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
+    let all = annotations.into_iter().flatten();
+    all.filter(|(key, _)| !key.starts_with(OURS) && *key != LAST_APPLIED)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// A duration as Go would print it; text that is none is shown as it is.
+fn go_text(text: &str) -> String {
+    text.parse().map_or_else(|_| text.to_owned(), |duration: GoDuration| duration.to_string())
+}
+
+fn kind(kind: resources::WorkspaceType) -> Kind {
+    match kind {
+        resources::WorkspaceType::Regular => Kind::Regular,
+        resources::WorkspaceType::Prebuild => Kind::Prebuild,
+        resources::WorkspaceType::ImageBuild => Kind::ImageBuild,
+    }
+}
+
+fn access(level: resources::AdmissionLevel) -> Access {
+    match level {
+        resources::AdmissionLevel::Owner => Access::Owner,
+        resources::AdmissionLevel::Everyone => Access::Everyone,
+    }
+}
+
+fn phase(phase: resources::Phase) -> Phase {
+    match phase {
+        resources::Phase::Unknown => Phase::Unknown,
+        resources::Phase::Pending => Phase::Pending,
+        resources::Phase::Imagebuild => Phase::Imagebuild,
+        resources::Phase::Creating => Phase::Creating,
+        resources::Phase::Initializing => Phase::Initializing,
+        resources::Phase::Running => Phase::Running,
+        resources::Phase::Stopping => Phase::Stopping,
+        resources::Phase::Stopped => Phase::Stopped,
+    }
+}
+
+fn ide(ide: &resources::IdeImage) -> IdeImage {
+    IdeImage { web: ide.web.clone(), layers: ide.refs.clone(), supervisor: ide.supervisor.clone() }
+}
+
+fn ports(id: &str, spec: &WorkspaceSpec, urls: &dyn UrlRenderer) -> Vec<(Port, Option<String>)> {
+    let meta = &spec.ownership.workspace_id;
+    let shown = spec.ports.iter().filter_map(|port| {
+        let number = u16::try_from(port.port).ok().filter(|number| *number > 0)?;
+        let protocol = match port.protocol {
+            resources::PortProtocol::Http => Protocol::Http,
+            resources::PortProtocol::Https => Protocol::Https,
+        };
+        let shown = Port { port: number, visibility: access(port.visibility), protocol };
+        Some((shown, urls.port_url(id, meta, number)))
+    });
+    shown.collect()
+}
+
+fn seen(status: &WorkspaceStatus) -> Conditions {
+    let said = |kind: &str, otherwise: &str| {
+        let condition = status.condition(kind).filter(|condition| condition.status == "True")?;
+        // Without a text it happened all the same.
+        let told = [&condition.message, &condition.reason];
+        let text = told.into_iter().find(|text| !text.is_empty() && *text != conditions::reason::UNKNOWN);
+        Some(text.map_or_else(|| otherwise.to_owned(), Clone::clone))
+    };
+    Conditions {
+        failed: said(conditions::FAILED, "failed for an unknown reason"),
+        timeout: said(conditions::TIMEOUT, "timed out"),
+        headless_task_failed: said(conditions::HEADLESS_TASK_FAILED, "the task failed"),
+        deployed: status.is_true(conditions::DEPLOYED),
+        pulling_images: status.is_true(PULLING_IMAGES),
+        stopped_by_request: status.is_true(conditions::STOPPED_BY_REQUEST),
+        final_backup_complete: status.is_true(conditions::BACKUP_COMPLETE),
+        aborted: status.is_true(conditions::ABORTED),
+        first_user_activity: status
+            .condition(conditions::FIRST_USER_ACTIVITY)
+            .map(|condition| condition.last_transition_time.0),
+    }
+}
+
+fn git(git: &resources::GitStatus) -> GitStatus {
+    GitStatus {
+        branch: git.branch.clone().unwrap_or_default(),
+        latest_commit: git.latest_commit.clone().unwrap_or_default(),
+        uncommited_files: git.uncommited_files.clone(),
+        total_uncommited_files: git.total_uncommited_files.unwrap_or_default(),
+        untracked_files: git.untracked_files.clone(),
+        total_untracked_files: git.total_untracked_files.unwrap_or_default(),
+        unpushed_commits: git.unpushed_commits.clone(),
+        total_unpushed_commits: git.total_unpushed_commits.unwrap_or_default(),
+    }
+}
+
+fn runtime(runtime: &resources::Runtime) -> Runtime {
+    Runtime {
+        node_name: runtime.node_name.clone().unwrap_or_default(),
+        pod_name: runtime.pod_name.clone().unwrap_or_default(),
+        node_ip: runtime.host_ip.clone().unwrap_or_default(),
+    }
+}
+
+fn metrics(all: &resources::InitializerMetrics) -> InitializerMetrics {
+    let one = |metric: &Option<resources::InitializerMetric>| metric.as_ref().map(metric_of);
+    InitializerMetrics {
+        git: one(&all.git),
+        file_download: one(&all.file_download),
+        snapshot: one(&all.snapshot),
+        backup: one(&all.backup),
+        prebuild: one(&all.prebuild),
+        composite: one(&all.composite),
+    }
+}
+
+fn metric_of(metric: &resources::InitializerMetric) -> InitializerMetric {
+    let duration = metric.duration.as_deref().and_then(|text| text.parse::<GoDuration>().ok());
+    InitializerMetric {
+        duration: duration.and_then(|duration| duration.to_std().ok()).unwrap_or(Duration::ZERO),
+        size: metric.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+// Command controlplane is etcd and the three programs of a Kubernetes control plane in one binary. It runs the one whose
+// name it was called by (a symbolic link), or the one its first argument names.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/server/v3/etcdmain"
+	"k8s.io/component-base/cli"
+	_ "k8s.io/component-base/logs/json/register"          // --logging-format=json
+	_ "k8s.io/component-base/metrics/prometheus/clientgo" // client-go's metrics
+	_ "k8s.io/component-base/metrics/prometheus/version"  // build information as a metric
+	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+)
+
+var programs = map[string]func(args []string){
+	"etcd":                    etcdmain.Main,
+	"kube-apiserver":          command(apiserver.NewAPIServerCommand),
+	"kube-controller-manager": command(controllers.NewControllerManagerCommand),
+	"kube-scheduler":          command(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
+}
+
+func command(build func() *cobra.Command) func([]string) {
+	return func(args []string) {
+		cmd := build()
+		cmd.SetArgs(args[1:])
+		os.Exit(cli.Run(cmd))
+	}
+}
+
+func main() {
+	args := os.Args
+	run, known := programs[filepath.Base(args[0])]
+	if !known && len(args) > 1 {
+		args = args[1:]
+		run, known = programs[args[0]]
+	}
+	if !known {
+		fmt.Fprintln(os.Stderr, "usage: etcd|kube-apiserver|kube-controller-manager|kube-scheduler ARGS...")
+		os.Exit(64)
+	}
+	run(args)
+}

@@ -1,0 +1,356 @@
+//! One Kubernetes cluster: etcd, apiserver, scheduler, controller-manager, and simulated nodes.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
+use kube::{
+    Api, Client, Config,
+    api::{DeleteParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+    runtime::{conditions::is_pod_running, wait::await_condition},
+};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{
+    apply,
+    assets::Assets,
+    control_plane::{Layout, kubeconfig, stage_files},
+    etcd::{Etcd, EtcdOptions},
+    nodes::{self, NodeSize},
+    pki::{self, Authority},
+    process::{Launch, Process, Signal, free_port, fresh_dir, with_free_ports},
+};
+
+const APISERVER_READY: Duration = Duration::from_mins(2);
+const CLUSTER_READY: Duration = Duration::from_mins(2);
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What kind of cluster to boot.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// Its name.
+    pub name: String,
+    /// Its region; the harness only passes it on.
+    pub region: String,
+    /// Number of simulated nodes.
+    pub nodes: usize,
+    /// What each of them can hold.
+    pub node_size: NodeSize,
+}
+
+impl ClusterOptions {
+    /// A cluster of three boundless nodes. The region is the name without its number.
+    pub fn named(name: &str) -> Self {
+        let region = name.rsplit_once('-').map_or(name, |(region, _)| region).to_owned();
+        Self { name: name.to_owned(), region, nodes: 3, node_size: NodeSize::default() }
+    }
+}
+
+/// One program of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The cluster's own etcd.
+    Etcd,
+    /// kube-apiserver.
+    ApiServer,
+    /// kube-scheduler.
+    Scheduler,
+    /// kube-controller-manager.
+    ControllerManager,
+    /// KWOK: the nodes and kubelets.
+    Kwok,
+}
+
+const AROUND: [Part; 3] = [Part::Scheduler, Part::ControllerManager, Part::Kwok];
+
+/// A running cluster. Dropping it kills its programs.
+pub struct Cluster {
+    options: ClusterOptions,
+    assets: Arc<Assets>,
+    layout: Layout,
+    authority: Authority,
+    client: Client,
+    running: Mutex<Vec<(Part, Arc<Process>)>>,
+    etcd: Etcd,
+}
+
+impl Cluster {
+    /// Boots one with its files in `dir`. Returns once a pod ran on it, which takes every one of its programs.
+    pub async fn boot(assets: &Arc<Assets>, dir: &Path, options: ClusterOptions) -> Result<Self> {
+        let name = options.name.clone();
+        Box::pin(Self::boot_unnamed(assets, dir, options))
+            .await
+            .with_context(|| format!("cluster {name} does not boot"))
+    }
+
+    async fn boot_unnamed(assets: &Arc<Assets>, dir: &Path, options: ClusterOptions) -> Result<Self> {
+        fresh_dir(dir)?;
+        let etcd_name = format!("etcd-of-{}", options.name);
+        let etcd = Etcd::start_new(assets, &dir.join("etcd"), &etcd_name, EtcdOptions::default()).await?;
+        let name = options.name.clone();
+        let mut layout = Layout { name, dir: dir.to_path_buf(), port: 0, etcd: etcd.endpoint() };
+        let (authority, token) = prepare_files(&layout)?;
+        let mut booted = None;
+        with_free_ports(async || {
+            layout.port = free_port()?;
+            let user = format!("token: {token}");
+            write(
+                &layout.kubeconfig(),
+                &kubeconfig(&layout.name, &api_url(layout.port), authority.ca_pem(), &user),
+            )?;
+            let client = client_of(&layout.kubeconfig()).await?;
+            let process = start_apiserver(assets, &layout, &client).await?;
+            booted = Some((client, process));
+            Ok(())
+        })
+        .await?;
+        let (client, apiserver) = booted.context("the apiserver vanished")?;
+        let running = Mutex::new(vec![(Part::ApiServer, apiserver)]);
+        let assets = Arc::clone(assets);
+        let cluster = Self { options, assets, layout, authority, client, running, etcd };
+        for part in AROUND {
+            cluster.start(part).await?;
+        }
+        cluster.add_nodes(0..cluster.options.nodes).await?;
+        Box::pin(cluster.prove()).await?;
+        Ok(cluster)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    /// Its region.
+    pub fn region(&self) -> &str {
+        &self.options.region
+    }
+
+    /// A client with all rights.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Kubeconfig file with all rights.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.layout.kubeconfig()
+    }
+
+    /// URL of the apiserver.
+    pub fn api(&self) -> String {
+        api_url(self.layout.port)
+    }
+
+    /// Folder with its files and logs.
+    pub fn dir(&self) -> &Path {
+        &self.layout.dir
+    }
+
+    /// Its etcd.
+    pub fn etcd(&self) -> &Etcd {
+        &self.etcd
+    }
+
+    /// Makes a kubeconfig that logs in as `user` of `groups` by client certificate. RBAC grants it nothing yet.
+    pub fn user_kubeconfig(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
+        let identity = self.authority.client(user, groups)?;
+        let body = format!(
+            "client-certificate: \"{}\", client-key: \"{}\"",
+            identity.cert.display(),
+            identity.key.display()
+        );
+        let path = self.layout.dir.join(format!("{}.kubeconfig", user.replace([':', '/'], "_")));
+        write(&path, &kubeconfig(self.name(), &self.api(), self.authority.ca_pem(), &body))?;
+        Ok(path)
+    }
+
+    /// Applies a YAML text of any objects; returns once new kinds are served.
+    pub async fn apply_yaml(&self, text: &str) -> Result<()> {
+        apply::apply_text(&self.client, text).await
+    }
+
+    /// Applies a YAML file of any objects; returns once new kinds are served.
+    pub async fn apply_file(&self, path: &Path) -> Result<()> {
+        apply::apply_file(&self.client, path).await
+    }
+
+    /// Makes a workspace namespace: service account `workspace`, and every node labelled as serving it.
+    pub async fn prepare_namespace(&self, namespace: &str) -> Result<()> {
+        nodes::prepare_namespace(&self.client, namespace).await
+    }
+
+    /// Adds the nodes with these numbers (those of the boot start at 0) and waits until they are ready.
+    pub async fn add_nodes(&self, numbers: std::ops::Range<usize>) -> Result<()> {
+        let prefix = format!("{}-node", self.name());
+        nodes::create(&self.client, &prefix, numbers.clone(), &self.options.node_size).await?;
+        for i in numbers {
+            let node = format!("{prefix}-{i}");
+            let ready = |node: Option<&Node>| node.is_some_and(nodes::is_ready);
+            self.eventually(&node, await_condition(Api::<Node>::all(self.client()), &node, ready)).await?;
+        }
+        Ok(())
+    }
+
+    /// The process of one of its programs while it runs.
+    pub fn process(&self, part: Part) -> Option<Arc<Process>> {
+        if part == Part::Etcd {
+            return self.etcd.process();
+        }
+        self.running.lock().iter().find(|(p, _)| *p == part).map(|(_, process)| Arc::clone(process))
+    }
+
+    /// Starts one of its programs, where it was. The apiserver comes back at the same address.
+    pub async fn start(&self, part: Part) -> Result<()> {
+        if self.process(part).is_some_and(|process| process.is_running()) {
+            return Ok(());
+        }
+        let process = match part {
+            Part::Etcd => return self.etcd.start().await,
+            Part::ApiServer => self.start_apiserver_again().await?,
+            _ => Arc::new(Process::start(&self.assets, &self.launch(part)?).await?),
+        };
+        let mut running = self.running.lock();
+        running.retain(|(p, _)| *p != part);
+        running.push((part, process));
+        Ok(())
+    }
+
+    /// Ends one of its programs.
+    pub async fn stop(&self, part: Part) -> Result<()> {
+        if part == Part::Etcd {
+            return self.etcd.stop().await;
+        }
+        if let Some(process) = self.process(part) {
+            process.stop(GRACE).await?;
+            self.running.lock().retain(|(p, _)| *p != part);
+        }
+        Ok(())
+    }
+
+    /// Freezes one of its programs: its connections stay and nothing answers.
+    pub async fn pause(&self, part: Part) -> Result<()> {
+        self.signal(part, Signal::Stop).await
+    }
+
+    /// Thaws one of its programs.
+    pub async fn resume(&self, part: Part) -> Result<()> {
+        self.signal(part, Signal::Cont).await
+    }
+
+    /// Ends the apiserver: connections are refused.
+    pub async fn stop_apiserver(&self) -> Result<()> {
+        self.stop(Part::ApiServer).await
+    }
+
+    /// Starts the apiserver again at the same address, and waits until it is ready.
+    pub async fn start_apiserver(&self) -> Result<()> {
+        self.start(Part::ApiServer).await
+    }
+
+    async fn signal(&self, part: Part, signal: Signal) -> Result<()> {
+        let process =
+            self.process(part).with_context(|| format!("{part:?} of {} does not run", self.name()))?;
+        process.signal(signal).await
+    }
+
+    /// Sockets of the last run may hold the port for a moment.
+    async fn start_apiserver_again(&self) -> Result<Arc<Process>> {
+        let mut process = None;
+        with_free_ports(async || {
+            process = Some(start_apiserver(&self.assets, &self.layout, &self.client).await?);
+            Ok(())
+        })
+        .await?;
+        process.context("the apiserver vanished")
+    }
+
+    fn launch(&self, part: Part) -> Result<Launch> {
+        Ok(match part {
+            Part::Scheduler => self.layout.scheduler(&self.assets),
+            Part::ControllerManager => self.layout.controller_manager(&self.assets),
+            Part::Kwok => self.layout.kwok(&self.assets, &stage_files().context("cannot list the stages")?),
+            Part::Etcd | Part::ApiServer => return Err(anyhow!("{part:?} starts in its own way")),
+        })
+    }
+
+    /// Runs a pod: the controller-manager makes its service account, the scheduler binds it, KWOK runs it.
+    async fn prove(&self) -> Result<()> {
+        let account = |found: Option<&ServiceAccount>| found.is_some();
+        let accounts = Api::<ServiceAccount>::namespaced(self.client(), "default");
+        self.eventually("service account default", await_condition(accounts, "default", account)).await?;
+        if self.options.nodes == 0 {
+            return Ok(());
+        }
+        let pods = Api::<Pod>::namespaced(self.client(), "default");
+        let pod = serde_json::from_value(json!({
+            "metadata": { "name": "boot" },
+            "spec": { "containers": [{ "name": "boot", "image": "none" }] },
+        }))?;
+        pods.create(&PostParams::default(), &pod).await.context("cannot create a pod")?;
+        let running = Box::pin(await_condition(pods.clone(), "boot", is_pod_running()));
+        self.eventually("pod boot", running).await?;
+        pods.delete("boot", &DeleteParams { grace_period_seconds: Some(0), ..Default::default() }).await?;
+        Ok(())
+    }
+
+    /// Awaits `change`; when it does not come, the error shows how the cluster's programs fare.
+    async fn eventually<T, E>(&self, what: &str, change: impl Future<Output = Result<T, E>>) -> Result<T>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        if let Ok(outcome) = timeout(CLUSTER_READY, Box::pin(change)).await {
+            return outcome.with_context(|| format!("cannot watch {what}"));
+        }
+        let mut error = anyhow!("{what} is not ready after {CLUSTER_READY:?}");
+        for (part, process) in AROUND.iter().filter_map(|part| Some((part, self.process(*part)?))) {
+            let running = process.is_running();
+            error = anyhow!("{error}\n{part:?} (running: {running}); {}", process.log_tail());
+        }
+        Err(error)
+    }
+}
+
+/// A client from a kubeconfig file.
+pub async fn client_of(kubeconfig: &Path) -> Result<Client> {
+    let read = Kubeconfig::read_from(kubeconfig).with_context(|| format!("bad {}", kubeconfig.display()))?;
+    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+    Client::try_from(config).context("cannot make a client")
+}
+
+async fn start_apiserver(assets: &Assets, layout: &Layout, client: &Client) -> Result<Arc<Process>> {
+    let process = Process::start(assets, &layout.apiserver(assets)).await?;
+    process
+        .ready(APISERVER_READY, async || {
+            let request = http::Request::get("/readyz").body(Vec::new())?;
+            client.request_text(request).await?;
+            Ok(())
+        })
+        .await?;
+    Ok(Arc::new(process))
+}
+
+/// Certificates, keys and the administrator's token.
+fn prepare_files(layout: &Layout) -> Result<(Authority, String)> {
+    let authority = Authority::create(&layout.pki(), &format!("{} authority", layout.name))?;
+    authority.server("apiserver")?;
+    pki::key_pair(&layout.pki(), "service-accounts")?;
+    let token = uuid::Uuid::new_v4().to_string();
+    write(&layout.tokens(), &format!("{token},admin,admin,\"system:masters\"\n"))?;
+    Ok((authority, token))
+}
+
+fn api_url(port: u16) -> String {
+    format!("https://127.0.0.1:{port}")
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}

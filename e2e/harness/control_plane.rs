@@ -1,0 +1,144 @@
+//! The command lines of a cluster's programs.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    assets::{Assets, source_dir},
+    process::Launch,
+};
+
+/// Where one cluster keeps its files, and where its apiserver listens.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The cluster's name, for errors.
+    pub name: String,
+    /// The cluster's folder.
+    pub dir: PathBuf,
+    /// Port of the apiserver on 127.0.0.1.
+    pub port: u16,
+    /// Client address of the cluster's etcd.
+    pub etcd: String,
+}
+
+impl Layout {
+    /// Kubeconfig of the administrator.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("admin.kubeconfig")
+    }
+
+    /// Folder of certificates and keys.
+    pub fn pki(&self) -> PathBuf {
+        self.dir.join("pki")
+    }
+
+    /// File of bearer tokens.
+    pub fn tokens(&self) -> PathBuf {
+        self.dir.join("tokens.csv")
+    }
+
+    /// The API server. RBAC decides, and everything that writes quickly is let in.
+    pub fn apiserver(&self, assets: &Assets) -> Launch {
+        let pki = |file: &str| self.pki().join(file).display().to_string();
+        let args = vec![
+            "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=127.0.0.1".to_owned(),
+            format!("--secure-port={}", self.port),
+            format!("--etcd-servers={}", self.etcd),
+            format!("--tls-cert-file={}", pki("apiserver.pem")),
+            format!("--tls-private-key-file={}", pki("apiserver-key.pem")),
+            format!("--client-ca-file={}", pki("ca.pem")),
+            format!("--token-auth-file={}", self.tokens().display()),
+            "--authorization-mode=RBAC".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", pki("service-accounts.pub")),
+            format!("--service-account-signing-key-file={}", pki("service-accounts.key")),
+            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            // A loopback address is refused as an endpoint of service `kubernetes`, and nobody here uses that.
+            "--endpoint-reconciler-type=none".to_owned(),
+            "--max-requests-inflight=4000".to_owned(),
+            "--max-mutating-requests-inflight=2000".to_owned(),
+            "--profiling=false".to_owned(),
+        ];
+        self.launch(assets, "kube-apiserver", args)
+    }
+
+    /// The scheduler. Its default rate of 50 binds a second would be what a benchmark measures.
+    pub fn scheduler(&self, assets: &Assets) -> Launch {
+        let mut args = self.client_args();
+        args.push("--kube-api-content-type=application/vnd.kubernetes.protobuf".to_owned());
+        self.launch(assets, "kube-scheduler", args)
+    }
+
+    /// The controllers, few workers each: the clusters are small.
+    pub fn controller_manager(&self, assets: &Assets) -> Launch {
+        let pki = |file: &str| self.pki().join(file).display().to_string();
+        let mut args = self.client_args();
+        args.extend([
+            "--controllers=*,-node-ipam-controller".to_owned(),
+            format!("--service-account-private-key-file={}", pki("service-accounts.key")),
+            format!("--root-ca-file={}", pki("ca.pem")),
+            "--concurrent-gc-syncs=4".to_owned(),
+            "--concurrent-namespace-syncs=2".to_owned(),
+        ]);
+        self.launch(assets, "kube-controller-manager", args)
+    }
+
+    /// The simulator of nodes and kubelets, with the project's own stages.
+    pub fn kwok(&self, assets: &Assets, stages: &[PathBuf]) -> Launch {
+        let mut args = vec![
+            format!("--kubeconfig={}", self.kubeconfig().display()),
+            "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake".to_owned(),
+            "--node-lease-duration-seconds=40".to_owned(),
+            "--node-ip=127.0.0.1".to_owned(),
+            "--node-port=0".to_owned(),
+        ];
+        args.extend(stages.iter().map(|stage| format!("--config={}", stage.display())));
+        self.launch(assets, "kwok", args)
+    }
+
+    /// Rates, and no leader election: there is one of each, and renewing costs.
+    fn client_args(&self) -> Vec<String> {
+        vec![
+            format!("--kubeconfig={}", self.kubeconfig().display()),
+            "--leader-elect=false".to_owned(),
+            "--kube-api-qps=2000".to_owned(),
+            "--kube-api-burst=4000".to_owned(),
+            "--profiling=false".to_owned(),
+            "--secure-port=0".to_owned(),
+        ]
+    }
+
+    fn launch(&self, assets: &Assets, program: &str, args: Vec<String>) -> Launch {
+        Launch {
+            name: format!("{program} of cluster {}", self.name),
+            program: assets.program(program),
+            args,
+            env: vec![
+                // kwok reads and writes ~/.kwok otherwise.
+                ("KWOK_WORKDIR".to_owned(), self.dir.join("kwok").display().to_string()),
+            ],
+            log: self.dir.join(format!("{program}.log")),
+        }
+    }
+}
+
+/// The stage files of the repository, in order of name.
+pub fn stage_files() -> std::io::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(source_dir().join("stages"))?;
+    let mut files = entries.map(|entry| entry.map(|e| e.path())).collect::<std::io::Result<Vec<_>>>()?;
+    files.retain(|path| path.extension().is_some_and(|ext| ext == "yaml"));
+    files.sort();
+    Ok(files)
+}
+
+/// A kubeconfig with one cluster, one user and one context; `user` is the body of the user entry, in YAML flow style.
+pub fn kubeconfig(name: &str, server: &str, ca_pem: &str, user: &str) -> String {
+    use base64::Engine as _;
+    let ca = base64::engine::general_purpose::STANDARD.encode(ca_pem);
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: {name}\n\
+         clusters:\n- name: {name}\n  cluster: {{server: \"{server}\", certificate-authority-data: {ca}}}\n\
+         users:\n- name: {name}\n  user: {{{user}}}\n\
+         contexts:\n- name: {name}\n  context: {{cluster: {name}, user: {name}}}\n"
+    )
+}

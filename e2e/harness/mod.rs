@@ -1,0 +1,69 @@
+//! Real etcd and real Kubernetes control planes on this machine, for tests, demo and benchmarks.
+//!
+//! A [`fleet::Fleet`] is Spaceport's own etcd and any number of [`cluster::Cluster`]s, each with its own etcd, apiserver,
+//! scheduler, controller-manager and KWOK-simulated nodes. Everything listens on loopback, on ports the system chose, and
+//! ends with the process that started it, even when that is killed ([`process`]).
+//!
+//! `stages/` beside this folder says how simulated pods behave: a pod annotation `e2e.spaceport.dev/pod` asks for a
+//! failure ([`annotations`]), and [`node_agent`] stands in for the node agent there.
+#![allow(dead_code, unused_imports, reason = "each target that includes this module uses a part of it")]
+
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result};
+use tokio::runtime::Runtime;
+
+pub mod apply;
+pub mod assets;
+pub mod cluster;
+pub mod control_plane;
+pub mod etcd;
+pub mod fleet;
+pub mod node_agent;
+pub mod nodes;
+pub mod pki;
+pub mod process;
+pub mod spaceport;
+
+pub use assets::Assets;
+pub use cluster::{Cluster, ClusterOptions, Part};
+pub use etcd::{Etcd, EtcdOptions, EtcdSecurity};
+pub use fleet::{Fleet, FleetOptions};
+pub use node_agent::NodeAgent;
+pub use nodes::NodeSize;
+pub use process::{Launch, Process, Signal};
+
+/// Runs a test on one runtime that all tests of this process share. A client or a fleet made in one `#[tokio::test]` is dead
+/// in the next, because its tasks ended with the first one's runtime; made here, it serves all of them.
+pub fn block_on<T>(test: impl Future<Output = Result<T>>) -> Result<T> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    if RUNTIME.get().is_none() {
+        // Two threads may both make one; the second is dropped unused.
+        let _ = RUNTIME.set(Runtime::new().context("no async runtime")?);
+    }
+    RUNTIME.get().context("no async runtime")?.block_on(test)
+}
+
+/// Annotations by which a test asks a simulated pod (through its Workspace, whose annotations the pod gets) to misbehave.
+pub mod annotations {
+    /// `slow-start`, `never-ready`, `image-pull-error`, `image-pull-flaky`, `reject`, `complete`, `crash`, `oom`, `evict`.
+    pub const POD: &str = "e2e.spaceport.dev/pod";
+    /// How long a pod stays in ContainerCreating (or in its one pull error), such as `2s`.
+    pub const START_DELAY: &str = "e2e.spaceport.dev/start-delay";
+    /// How long a pod runs before it completes, crashes, is out of memory or evicted, such as `1500ms`.
+    pub const FAIL_AFTER: &str = "e2e.spaceport.dev/fail-after";
+    /// How long a running pod takes to stop once it is deleted, such as `3s`.
+    pub const STOP_DELAY: &str = "e2e.spaceport.dev/stop-delay";
+    /// Termination message of a crashed container.
+    pub const MESSAGE: &str = "e2e.spaceport.dev/message";
+    /// Reason of a rejected pod, such as `NodeAffinity`.
+    pub const REASON: &str = "e2e.spaceport.dev/reason";
+    /// Content initialisation: `fail` or `hang`.
+    pub const INIT: &str = "e2e.spaceport.dev/init";
+    /// Milliseconds that content initialisation takes.
+    pub const INIT_DELAY_MS: &str = "e2e.spaceport.dev/init-delay-ms";
+    /// Backup, or wiping after a rejection, or a snapshot: `fail` or `hang`.
+    pub const BACKUP: &str = "e2e.spaceport.dev/backup";
+    /// Milliseconds that a backup takes.
+    pub const BACKUP_DELAY_MS: &str = "e2e.spaceport.dev/backup-delay-ms";
+}

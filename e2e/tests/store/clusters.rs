@@ -1,0 +1,99 @@
+//! The registry of clusters, and the installation's identity.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_registered_once_by_name_and_once_by_address() -> Result<()> {
+    let room = Room::open().await?;
+    let (leader, term) = room.lead().await?;
+    let (store, sealer) = (&leader.store, sealer()?);
+    let again = store.create_cluster(&term, &sealer, &cluster("eu")?).await;
+    ensure!(matches!(again, Err(Error::ClusterExists { .. })), "{again:?}");
+    let same = NewCluster { api_server: "https://EU.example:6443/".to_owned(), ..cluster("us")? };
+    let taken = store.create_cluster(&term, &sealer, &same).await;
+    ensure!(
+        matches!(&taken, Err(Error::AddressInUse { cluster, .. }) if cluster.as_str() == "eu"),
+        "{taken:?}"
+    );
+    let listed = store.clusters(&sealer).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
+    ensure!(listed.len() == 1 && listed[0].kubeconfig.expose() == cluster("eu")?.kubeconfig.expose());
+    store.delete_cluster(&term, &"eu".parse()?, listed[0].version).await?;
+    store.create_cluster(&term, &sealer, &same).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_decided_on_an_old_version_is_refused() -> Result<()> {
+    let room = Room::open().await?;
+    let (leader, term) = room.lead().await?;
+    let (store, sealer) = (&leader.store, sealer()?);
+    let eu = store.clusters(&sealer).await?.remove(0)?;
+    let cordoned = ClusterSpec { cordoned: true, ..eu.spec.clone() };
+    let version = store.update_cluster(&term, eu.version, &cordoned).await?;
+    let late = store.update_cluster(&term, eu.version, &eu.spec).await;
+    ensure!(matches!(late, Err(Error::Conflict { .. })), "{late:?}");
+    let late = store.delete_cluster(&term, &eu.spec.name, eu.version).await;
+    ensure!(matches!(late, Err(Error::Conflict { .. })), "{late:?}");
+    store.create_cluster(&term, &sealer, &cluster("us")?).await?;
+    let theirs = NewCluster { api_server: "https://us.example:6443".to_owned(), ..cluster("eu")? };
+    let taken = store.replace_cluster(&term, &sealer, version, &theirs).await;
+    ensure!(matches!(taken, Err(Error::AddressInUse { .. })), "{taken:?}");
+    let moved =
+        NewCluster { spec: cordoned, api_server: "https://new.example:6443".to_owned(), ..cluster("eu")? };
+    store.replace_cluster(&term, &sealer, version, &moved).await?;
+    let eu = store.clusters(&sealer).await?.remove(0)?;
+    ensure!(eu.spec.cordoned && eu.api_server == "https://new.example:6443");
+    let old = NewCluster { api_server: "https://eu.example:6443".to_owned(), ..cluster("ap")? };
+    store.create_cluster(&term, &sealer, &old).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_lives_as_long_as_its_registration() -> Result<()> {
+    let room = Room::open().await?;
+    let (leader, term) = room.lead().await?;
+    let (store, eu) = (&leader.store, "eu".parse()?);
+    store.put_status(&term, &eu, &json!({ "health": "Available" })).await?;
+    ensure!(store.statuses().await?.get(&eu) == Some(&json!({ "health": "Available" })));
+    let version = store.clusters(&sealer()?).await?.remove(0)?.version;
+    store.delete_cluster(&term, &eu, version).await?;
+    let late = store.put_status(&term, &eu, &json!({})).await;
+    ensure!(matches!(late, Err(Error::ClusterNotFound { .. })), "{late:?}");
+    ensure!(store.statuses().await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubeconfig_never_lies_open_in_etcd_and_one_bad_cluster_hides_no_other() -> Result<()> {
+    let room = Room::open().await?;
+    let (leader, term) = room.lead().await?;
+    leader.store.create_cluster(&term, &sealer()?, &cluster("us")?).await?;
+    let mut etcd = room.etcd.connect().await?;
+    let all = etcd.get("", Some(etcd_client::GetOptions::new().with_all_keys())).await?;
+    ensure!(
+        all.kvs().len() > 4
+            && all.kvs().iter().all(|kv| !String::from_utf8_lossy(kv.value()).contains("hunter2"))
+    );
+    etcd.put("/spaceport/clusters/eu/spec", r#"{"v":9}"#, None).await?;
+    let listed = leader.store.clusters(&sealer()?).await?;
+    ensure!(
+        matches!(&listed[0], Err(Error::UnknownVersion { key, version: 9 }) if key.ends_with("clusters/eu/spec")),
+        "{listed:?}"
+    );
+    ensure!(listed[1].as_ref().is_ok_and(|us| us.spec.name.as_str() == "us"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_replicas_share_one_installation() -> Result<()> {
+    let room = Room::open().await?;
+    let ask = |_| async { Ok::<_, anyhow::Error>(room.store.installation(&sealer()?).await?) };
+    let all = futures::future::try_join_all((0..8).map(ask)).await?;
+    for one in &all {
+        ensure!(one.id == all[0].id && one.secret.expose() == all[0].secret.expose() && one.incarnation == 1);
+    }
+    let other = Sealer::new(vec![SealingKey { id: "other".to_owned(), secret: Secret::new(vec![8; 32]) }])?;
+    let error = room.store.installation(&other).await.err().context("opened with another key")?.to_string();
+    ensure!(error.contains("/spaceport/installation") && error.contains("key test"), "{error}");
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! What the stories share: the fleet, and an installation of Spaceport for each.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use kube::Api;
+use spaceport::cluster::resources::Workspace;
+use spaceport::proto::contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer};
+use spaceport::proto::wsman::{
+    DescribeWorkspaceRequest, MetadataFilter, Placement, StartWorkspaceRequest, StartWorkspaceResponse,
+    StartWorkspaceSpec, StopWorkspaceRequest, SubscribeRequest, SubscribeResponse, WorkspaceMetadata,
+    WorkspacePhase, WorkspaceStatus, workspace_manager_client::WorkspaceManagerClient,
+};
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+use crate::harness::node_agent::Pace;
+use crate::harness::spaceport::{Installation, Replica, prepare_member, prepare_namespaces};
+use crate::harness::{Cluster, Fleet, FleetOptions, NodeAgent};
+
+/// For whatever must happen soon, on a busy machine.
+pub const SOON: Duration = Duration::from_secs(40);
+/// The shared clusters and their regions.
+pub const CLUSTERS: [(&str, &str); 3] = [("eu-1", "europe"), ("us-1", "north-america"), ("ap-1", "asia")];
+
+/// A client of the workspace API.
+pub type Client = WorkspaceManagerClient<Channel>;
+
+struct Shared {
+    fleet: Fleet,
+    kubeconfigs: BTreeMap<String, PathBuf>,
+    _agents: Vec<NodeAgent>,
+}
+
+async fn shared() -> Result<&'static Shared> {
+    static SHARED: OnceLock<OnceCell<Shared>> = OnceLock::new();
+    SHARED.get_or_init(OnceCell::new).get_or_try_init(boot).await
+}
+
+async fn boot() -> Result<Shared> {
+    let mut options = FleetOptions::of(CLUSTERS.len());
+    for (cluster, (name, region)) in options.clusters.iter_mut().zip(CLUSTERS) {
+        (cluster.name, cluster.region) = (name.to_owned(), region.to_owned());
+    }
+    let fleet = Fleet::boot(options).await?;
+    let (mut kubeconfigs, mut agents) = (BTreeMap::new(), Vec::new());
+    for cluster in fleet.clusters() {
+        kubeconfigs.insert(cluster.name().to_owned(), prepare_member(cluster).await?);
+        agents.push(NodeAgent::start(&cluster.client(), Pace::default()));
+    }
+    Ok(Shared { fleet, kubeconfigs, _agents: agents })
+}
+
+/// An installation of Spaceport on the shared fleet.
+pub struct Story {
+    /// The shared clusters.
+    pub fleet: &'static Fleet,
+    /// Kubeconfigs of the identity `spaceport`, by cluster.
+    pub kubeconfigs: &'static BTreeMap<String, PathBuf>,
+    /// Certificates, configuration, CLI.
+    pub installation: Installation,
+    /// Its managers.
+    pub replicas: Vec<Replica>,
+    /// Its workspace namespace in every cluster.
+    pub namespace: String,
+    /// Its secrets namespace.
+    pub secrets_namespace: String,
+}
+
+/// Tells a story: `managers` replicas, and the clusters named registered and available.
+pub fn story(
+    name: &str,
+    managers: usize,
+    clusters: &[&str],
+    tell: impl AsyncFnOnce(&mut Story) -> Result<()>,
+) -> Result<()> {
+    crate::harness::block_on(async {
+        let mut story = Story::open(name).await?;
+        let outcome = async {
+            for n in 0..managers {
+                let replica = story.installation.start(&format!("manager-{n}")).await?;
+                story.replicas.push(replica);
+            }
+            for cluster in clusters {
+                story.register(cluster).await?;
+            }
+            tell(&mut story).await
+        };
+        let outcome = outcome.await;
+        outcome.map_err(|error| match story.replicas.last() {
+            Some(replica) => error.context(format!("{} logged: {}", replica.name, replica.process.log_tail())),
+            None => error,
+        })
+    })
+}
+
+impl Story {
+    async fn open(name: &str) -> Result<Self> {
+        let shared = shared().await?;
+        let (namespace, secrets_namespace) = (name.to_owned(), format!("{name}-secrets"));
+        for cluster in shared.fleet.clusters() {
+            prepare_namespaces(cluster, &namespace, &secrets_namespace).await?;
+        }
+        let installation = Installation::apart(
+            shared.fleet.assets(),
+            &shared.fleet.dir().join(name),
+            shared.fleet.etcd(),
+            &format!("/spaceport/{name}/"),
+            (&namespace, &secrets_namespace),
+        )?;
+        Ok(Self {
+            fleet: &shared.fleet,
+            kubeconfigs: &shared.kubeconfigs,
+            installation,
+            replicas: Vec::new(),
+            namespace,
+            secrets_namespace,
+        })
+    }
+
+    /// Registers a shared cluster through the CLI and waits until it takes workspaces.
+    pub async fn register(&self, cluster: &str) -> Result<()> {
+        let region = CLUSTERS.iter().find(|(name, _)| *name == cluster).context("no such cluster")?.1;
+        let kubeconfig = self.kubeconfigs.get(cluster).context("no such cluster")?;
+        let file = self.installation.cluster_file(cluster, region, kubeconfig)?;
+        let output = self.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
+        ensure!(output.code == 0, "cannot register {cluster}: {}", output.stderr);
+        self.available(cluster).await
+    }
+
+    /// Waits until every replica calls the cluster available.
+    pub async fn available(&self, cluster: &str) -> Result<()> {
+        for replica in &self.replicas {
+            let gauge = format!("spaceport_cluster_health{{cluster=\"{cluster}\",health=\"Available\"}} 1");
+            until("the cluster to be available", async || {
+                let metrics = crate::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?;
+                ensure!(metrics.contains(&gauge), "{cluster} is not available to {}", replica.name);
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// A shared cluster.
+    pub fn cluster(&self, name: &str) -> Result<&Cluster> {
+        self.fleet.cluster(name).map(|cluster| &**cluster)
+    }
+
+    /// The story's Workspace resources in a cluster.
+    pub fn resources(&self, cluster: &str) -> Result<Api<Workspace>> {
+        Ok(Api::namespaced(self.cluster(cluster)?.client(), &self.namespace))
+    }
+
+    /// Runs the CLI against all replicas, as an admin.
+    pub async fn cli(&self, args: &[&str]) -> Result<crate::harness::spaceport::Output> {
+        self.installation.cli(&self.replicas.iter().collect::<Vec<_>>(), args).await
+    }
+
+    /// A client of the first replica.
+    pub async fn client(&self) -> Result<Client> {
+        self.installation.workspaces(self.replicas.first().context("no manager runs")?).await
+    }
+
+    /// Name of the leading replica, as the CLI tells.
+    pub async fn leader(&self) -> Result<String> {
+        let output = self.cli(&["cluster", "leader", "-o", "json"]).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        let answer: serde_json::Value = serde_json::from_str(&output.stdout)?;
+        match answer["replica"].as_str() {
+            Some(name) if !name.is_empty() => Ok(name.to_owned()),
+            _ => bail!("nobody leads: {answer}"),
+        }
+    }
+}
+
+/// A request for a regular workspace; its long-lived id is `meta-<id>`.
+pub fn request(id: &str, regions: &[&str]) -> StartWorkspaceRequest {
+    let initializer =
+        WorkspaceInitializer { spec: Some(workspace_initializer::Spec::Empty(EmptyInitializer {})) };
+    StartWorkspaceRequest {
+        id: id.to_owned(),
+        service_prefix: format!("meta-{id}"),
+        metadata: Some(WorkspaceMetadata {
+            owner: "jane".to_owned(),
+            meta_id: format!("meta-{id}"),
+            ..WorkspaceMetadata::default()
+        }),
+        spec: Some(StartWorkspaceSpec {
+            workspace_image: "image:1".to_owned(),
+            workspace_location: "/".to_owned(),
+            initializer: Some(initializer),
+            placement: Some(Placement {
+                regions: regions.iter().map(|region| (*region).to_owned()).collect(),
+                ..Placement::default()
+            }),
+            ..StartWorkspaceSpec::default()
+        }),
+        r#type: 0,
+    }
+}
+
+/// The request with an annotation, by which simulated pods and the stand-in of the node agent are told what to do.
+pub fn annotated(mut request: StartWorkspaceRequest, key: &str, value: &str) -> StartWorkspaceRequest {
+    if let Some(metadata) = &mut request.metadata {
+        metadata.annotations.insert(key.to_owned(), value.to_owned());
+    }
+    request
+}
+
+/// Starts a workspace.
+pub async fn start(client: &mut Client, request: StartWorkspaceRequest) -> Result<StartWorkspaceResponse> {
+    Ok(client.start_workspace(request).await?.into_inner())
+}
+
+/// Stops a workspace normally.
+pub async fn stop(client: &mut Client, id: &str) -> Result<()> {
+    client.stop_workspace(StopWorkspaceRequest { id: id.to_owned(), policy: 0 }).await?;
+    Ok(())
+}
+
+/// What is known of a workspace; `None` where it does not exist.
+pub async fn describe(client: &mut Client, id: &str) -> Result<Option<WorkspaceStatus>> {
+    match client.describe_workspace(DescribeWorkspaceRequest { id: id.to_owned() }).await {
+        Ok(answer) => Ok(answer.into_inner().status),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// Subscribes to one workspace from its present state on.
+pub async fn watch(client: &mut Client, id: &str) -> Result<Streaming<SubscribeResponse>> {
+    let must_match = Some(MetadataFilter { meta_id: format!("meta-{id}"), ..MetadataFilter::default() });
+    let request = SubscribeRequest { must_match, replay: true, ..SubscribeRequest::default() };
+    Ok(client.subscribe(request).await?.into_inner())
+}
+
+/// Reads a stream until a state is as wanted; all states up to then. Versions must never fall.
+pub async fn follow(
+    stream: &mut Streaming<SubscribeResponse>,
+    wanted: impl Fn(&WorkspaceStatus) -> bool,
+) -> Result<Vec<WorkspaceStatus>> {
+    let mut seen: Vec<WorkspaceStatus> = Vec::new();
+    let reading = async {
+        while let Some(update) = stream.message().await? {
+            let status = update.status.context("an update without a status")?;
+            if let Some(last) = seen.last() {
+                ensure!(last.status_version <= status.status_version, "the version fell: {last:?} {status:?}");
+            }
+            let done = wanted(&status);
+            seen.push(status);
+            if done {
+                return Ok(());
+            }
+        }
+        bail!("the stream ended")
+    };
+    let outcome = timeout(SOON, reading).await.map_err(|_| anyhow!("it took too long")).and_then(|done| done);
+    outcome.with_context(|| format!("seen before: {:?}", phases(&seen)))?;
+    Ok(seen)
+}
+
+/// Whether a state has the phase.
+pub fn is(phase: WorkspacePhase) -> impl Fn(&WorkspaceStatus) -> bool {
+    move |status| status.phase() == phase
+}
+
+/// The phases of states, repetitions left out.
+pub fn phases(states: &[WorkspaceStatus]) -> Vec<WorkspacePhase> {
+    let mut phases: Vec<WorkspacePhase> = states.iter().map(WorkspaceStatus::phase).collect();
+    phases.dedup();
+    phases
+}
+
+/// Starts a workspace and waits until it runs.
+pub async fn run(client: &mut Client, request: StartWorkspaceRequest) -> Result<WorkspaceStatus> {
+    let id = request.id.clone();
+    let mut stream = watch(client, &id).await?;
+    start(client, request).await?;
+    let mut seen = follow(&mut stream, is(WorkspacePhase::Running)).await?;
+    seen.pop().context("nothing was seen")
+}
+
+/// The status that a call is refused with.
+pub fn refused<T: std::fmt::Debug>(outcome: Result<tonic::Response<T>, Status>, code: Code) -> Result<Status> {
+    match outcome {
+        Err(status) if status.code() == code => Ok(status),
+        other => bail!("expected {code:?}, got {other:?}"),
+    }
+}
+
+/// Asks again until the answer is good; the error is the last answer that was not.
+pub async fn until(what: &str, mut check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+    let give_up = Instant::now() + SOON;
+    loop {
+        match check().await {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > give_up => {
+                return Err(error.context(format!("waited {SOON:?} for {what}")));
+            }
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Domain types -> wire messages. Pure.
+
+use jiff::Timestamp;
+
+use crate::domain::workspace::{
+    Access, ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
+    Phase, Port, Protocol, View,
+};
+use crate::federation::index::Seen;
+use crate::proto::contentservice;
+use crate::proto::wsman;
+use crate::proto::wsman::WorkspaceConditionBool;
+
+/// A timestamp on the wire.
+pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
+}
+
+/// What clients see of a workspace.
+pub fn status(seen: &Seen) -> wsman::WorkspaceStatus {
+    let view = &*seen.view;
+    wsman::WorkspaceStatus {
+        id: view.id.to_string(),
+        status_version: seen.version,
+        metadata: Some(metadata(view)),
+        spec: Some(spec(view)),
+        phase: phase(view.phase).into(),
+        conditions: Some(conditions(&view.conditions, &view.snapshot)),
+        message: message(seen),
+        repo: view.git.as_deref().map(repo),
+        runtime: view.runtime.as_deref().map(|runtime| wsman::WorkspaceRuntimeInfo {
+            node_name: runtime.node_name.clone(),
+            pod_name: runtime.pod_name.clone(),
+            node_ip: runtime.node_ip.clone(),
+        }),
+        auth: Some(wsman::WorkspaceAuthentication {
+            admission: admission(view.admission).into(),
+            owner_token: view.owner_token.clone(),
+        }),
+        initializer_metrics: view.initializer_metrics.as_deref().map(initializer_metrics),
+        cluster: seen.cluster.to_string(),
+        region: seen.region.as_ref().map(ToString::to_string).unwrap_or_default(),
+        namespace: view.namespace.to_string(),
+        reachable: seen.reachable,
+        observed_at: seen.observed_at.map(timestamp),
+    }
+}
+
+/// The view's sentence, and that the cluster is unreachable where it is.
+fn message(seen: &Seen) -> String {
+    match (seen.reachable, seen.observed_at) {
+        (true, _) => seen.view.message.clone(),
+        (false, Some(at)) => format!("cluster {} is unreachable, last seen {at:.0}", seen.cluster),
+        (false, None) => format!("cluster {} is unreachable", seen.cluster),
+    }
+}
+
+fn metadata(view: &View) -> wsman::WorkspaceMetadata {
+    wsman::WorkspaceMetadata {
+        owner: view.owner.clone(),
+        meta_id: view.meta.clone(),
+        started_at: view.created_at.map(timestamp),
+        annotations: view.annotations.clone(),
+        team: view.team.clone(),
+        project: view.project.clone(),
+        metrics: view.image_metrics.map(image_metrics),
+    }
+}
+
+fn image_metrics(image: ImageMetrics) -> wsman::workspace_metadata::Metrics {
+    wsman::workspace_metadata::Metrics {
+        image: Some(wsman::workspace_metadata::ImageInfo {
+            total_size: image.total,
+            workspace_image_size: image.workspace,
+        }),
+    }
+}
+
+fn spec(view: &View) -> wsman::WorkspaceSpec {
+    wsman::WorkspaceSpec {
+        workspace_image: view.image.clone(),
+        headless: view.kind.is_headless(),
+        url: view.url.clone(),
+        exposed_ports: view
+            .ports
+            .iter()
+            .filter_map(|(port, url)| Some(port_spec(*port, url.clone()?)))
+            .collect(),
+        r#type: kind(view.kind).into(),
+        timeout: view.timeout.clone(),
+        ide_image: Some(wsman::IdeImage {
+            web_ref: view.ide.web.clone(),
+            supervisor_ref: view.ide.supervisor.clone(),
+        }),
+        class: view.class.clone(),
+        ide_image_layers: view.ide.layers.clone(),
+        closed_timeout: view.closed_timeout.clone(),
+    }
+}
+
+fn port_spec(port: Port, url: String) -> wsman::PortSpec {
+    let visibility = match port.visibility {
+        Access::Owner => wsman::PortVisibility::Private,
+        Access::Everyone => wsman::PortVisibility::Public,
+    };
+    let protocol = match port.protocol {
+        Protocol::Http => wsman::PortProtocol::Http,
+        Protocol::Https => wsman::PortProtocol::Https,
+    };
+    wsman::PortSpec { port: port.port.into(), visibility: visibility.into(), url, protocol: protocol.into() }
+}
+
+fn phase(phase: Phase) -> wsman::WorkspacePhase {
+    match phase {
+        Phase::Unknown => wsman::WorkspacePhase::Unknown,
+        Phase::Pending | Phase::Imagebuild => wsman::WorkspacePhase::Pending,
+        Phase::Creating => wsman::WorkspacePhase::Creating,
+        Phase::Initializing => wsman::WorkspacePhase::Initializing,
+        Phase::Running => wsman::WorkspacePhase::Running,
+        Phase::Stopping => wsman::WorkspacePhase::Stopping,
+        Phase::Stopped => wsman::WorkspacePhase::Stopped,
+    }
+}
+
+fn kind(kind: Kind) -> wsman::WorkspaceType {
+    match kind {
+        Kind::Regular => wsman::WorkspaceType::Regular,
+        Kind::Prebuild => wsman::WorkspaceType::Prebuild,
+        Kind::ImageBuild => wsman::WorkspaceType::Imagebuild,
+    }
+}
+
+fn admission(access: Access) -> wsman::AdmissionLevel {
+    match access {
+        Access::Owner => wsman::AdmissionLevel::AdmitOwnerOnly,
+        Access::Everyone => wsman::AdmissionLevel::AdmitEveryone,
+    }
+}
+
+fn conditions(conditions: &Conditions, snapshot: &str) -> wsman::WorkspaceConditions {
+    let flag = |on: bool| -> i32 {
+        if on { WorkspaceConditionBool::True } else { WorkspaceConditionBool::False }.into()
+    };
+    wsman::WorkspaceConditions {
+        failed: conditions.failed.clone().unwrap_or_default(),
+        timeout: conditions.timeout.clone().unwrap_or_default(),
+        pulling_images: flag(conditions.pulling_images),
+        snapshot: snapshot.to_owned(),
+        final_backup_complete: flag(conditions.final_backup_complete),
+        deployed: flag(conditions.deployed),
+        network_not_ready: flag(false),
+        first_user_activity: conditions.first_user_activity.map(timestamp),
+        headless_task_failed: conditions.headless_task_failed.clone().unwrap_or_default(),
+        stopped_by_request: flag(conditions.stopped_by_request),
+        volume_snapshot: None,
+        aborted: flag(conditions.aborted),
+    }
+}
+
+fn repo(git: &GitStatus) -> contentservice::GitStatus {
+    contentservice::GitStatus {
+        branch: git.branch.clone(),
+        latest_commit: git.latest_commit.clone(),
+        uncommited_files: git.uncommited_files.clone(),
+        total_uncommited_files: git.total_uncommited_files,
+        untracked_files: git.untracked_files.clone(),
+        total_untracked_files: git.total_untracked_files,
+        unpushed_commits: git.unpushed_commits.clone(),
+        total_unpushed_commits: git.total_unpushed_commits,
+    }
+}
+
+fn initializer_metrics(metrics: &InitializerMetrics) -> wsman::InitializerMetrics {
+    let one = |metric: Option<InitializerMetric>| {
+        metric.map(|metric| wsman::InitializerMetric {
+            duration: prost_types::Duration::try_from(metric.duration).ok(),
+            size: metric.size,
+        })
+    };
+    wsman::InitializerMetrics {
+        git: one(metrics.git),
+        file_download: one(metrics.file_download),
+        snapshot: one(metrics.snapshot),
+        backup: one(metrics.backup),
+        prebuild: one(metrics.prebuild),
+        composite: one(metrics.composite),
+    }
+}
+
+/// A class as clients see it.
+pub fn class(class: &ClassView) -> wsman::WorkspaceClass {
+    wsman::WorkspaceClass {
+        id: class.id.to_string(),
+        display_name: class.display_name.clone(),
+        description: class.description.clone(),
+        credits_per_minute: class.credits_per_minute,
+    }
+}

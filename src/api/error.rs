@@ -1,0 +1,131 @@
+//! The one place where errors become status codes.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
+
+use crate::domain::names::ClusterName;
+use crate::domain::placement::Rejection;
+use crate::federation::Error;
+
+/// Domain of the reasons in error details.
+const DOMAIN: &str = "spaceport.dev";
+/// What a client waits before it repeats a call that met no leader.
+const RETRY_LEADER: Duration = Duration::from_millis(500);
+
+/// The status that tells a client of an error.
+pub fn status(error: &Error) -> Status {
+    let mut details = ErrorDetails::new();
+    let code = match error {
+        Error::Invalid { field, rule } => {
+            details.set_bad_request(vec![FieldViolation::new(*field, rule.clone())]);
+            Code::InvalidArgument
+        }
+        Error::Spec(spec) => {
+            details.set_bad_request(vec![FieldViolation::new(spec.field, spec.rule)]);
+            Code::InvalidArgument
+        }
+        Error::NoWorkspace(_) | Error::NoCluster(_) => Code::NotFound,
+        Error::WorkspaceExists { .. } | Error::MetaTaken { .. } => Code::AlreadyExists,
+        Error::Maintenance { place, verdicts } => {
+            let here = PreconditionViolation::new("MAINTENANCE", place.clone(), "is under maintenance");
+            let others = verdicts.iter().map(verdict);
+            details.set_precondition_failure(std::iter::once(here).chain(others).collect::<Vec<_>>());
+            Code::FailedPrecondition
+        }
+        Error::Unplaceable { verdicts, .. } => {
+            details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
+            Code::FailedPrecondition
+        }
+        Error::Precondition { .. } => Code::FailedPrecondition,
+        Error::NotEmpty { workspaces, .. } => {
+            let ids = workspaces
+                .iter()
+                .map(|id| PreconditionViolation::new("WORKSPACE", id.to_string(), "is still placed there"));
+            details.set_precondition_failure(ids.collect::<Vec<_>>());
+            Code::FailedPrecondition
+        }
+        Error::NotLeader | Error::NoNamespace { .. } | Error::Undecided { .. } => {
+            details.set_retry_info(Some(RETRY_LEADER));
+            Code::Unavailable
+        }
+        Error::Contended { .. } => Code::Aborted,
+        Error::Deadline { .. } => Code::DeadlineExceeded,
+        Error::Cluster(error) => cluster(error, &mut details),
+        Error::Store(error) => store(error, &mut details),
+    };
+    if details.error_info().is_none() {
+        details.set_error_info(reason(error), DOMAIN, std::collections::HashMap::new());
+    }
+    Status::with_error_details(code, error.to_string(), details)
+}
+
+fn verdict((cluster, rejection): &(ClusterName, Rejection)) -> PreconditionViolation {
+    PreconditionViolation::new("CLUSTER", cluster.to_string(), rejection.to_string())
+}
+
+fn cluster(error: &crate::cluster::Error, details: &mut ErrorDetails) -> Code {
+    use crate::cluster::Error as Cluster;
+    match error {
+        Cluster::Kubeconfig { field, rule, .. } => {
+            details.set_bad_request(vec![FieldViolation::new(format!("kubeconfig.{field}"), rule.clone())]);
+            Code::InvalidArgument
+        }
+        Cluster::Unfit { missing, cluster } => {
+            let violations = missing
+                .iter()
+                .map(|what| PreconditionViolation::new("MEMBER", cluster.to_string(), what.clone()));
+            details.set_precondition_failure(violations.collect::<Vec<_>>());
+            Code::FailedPrecondition
+        }
+        Cluster::Refused { .. } => Code::FailedPrecondition,
+        Cluster::Unsent { .. } | Cluster::Ambiguous { .. } | Cluster::NotLeader { .. } => {
+            details.set_retry_info(Some(RETRY_LEADER));
+            Code::Unavailable
+        }
+    }
+}
+
+fn store(error: &crate::store::Error, details: &mut ErrorDetails) -> Code {
+    use crate::store::Error as Store;
+    match error {
+        Store::ClusterExists { .. } | Store::AddressInUse { .. } => Code::AlreadyExists,
+        Store::ClusterNotFound { .. } => Code::NotFound,
+        Store::Address { .. } => Code::InvalidArgument,
+        Store::Conflict { .. } => Code::Aborted,
+        Store::Unavailable { .. }
+        | Store::Ambiguous { .. }
+        | Store::Refused { .. }
+        | Store::NotLeader { .. } => {
+            details.set_retry_info(Some(RETRY_LEADER));
+            Code::Unavailable
+        }
+        Store::Options { .. }
+        | Store::UnknownVersion { .. }
+        | Store::Malformed { .. }
+        | Store::Seal { .. } => Code::Internal,
+    }
+}
+
+/// A bounded category for programs; the message is for people.
+fn reason(error: &Error) -> &'static str {
+    match error {
+        Error::Invalid { .. } | Error::Spec(_) => "INVALID",
+        Error::NoWorkspace(_) => "NO_WORKSPACE",
+        Error::NoCluster(_) => "NO_CLUSTER",
+        Error::WorkspaceExists { .. } => "WORKSPACE_EXISTS",
+        Error::MetaTaken { .. } => "META_ID_TAKEN",
+        Error::Maintenance { .. } => "MAINTENANCE",
+        Error::Unplaceable { .. } => "UNPLACEABLE",
+        Error::Precondition { .. } => "PRECONDITION",
+        Error::NotEmpty { .. } => "CLUSTER_NOT_EMPTY",
+        Error::NotLeader => "NOT_LEADER",
+        Error::NoNamespace { .. } => "NO_NAMESPACE",
+        Error::Undecided { .. } => "UNDECIDED",
+        Error::Contended { .. } => "CONTENDED",
+        Error::Deadline { .. } => "DEADLINE",
+        Error::Cluster(_) => "CLUSTER",
+        Error::Store(_) => "STORE",
+    }
+}

@@ -1,0 +1,34 @@
+//! `registryfacade.SpecProvider`: how the image of a workspace is composed.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{error, parse};
+use crate::federation::Federation;
+use crate::proto::registryfacade;
+use crate::proto::registryfacade::spec_provider_server::SpecProvider;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Images(pub Arc<Federation>);
+
+#[tonic::async_trait]
+impl SpecProvider for Images {
+    async fn get_image_spec(
+        &self,
+        request: Request<registryfacade::GetImageSpecRequest>,
+    ) -> Result<Response<registryfacade::GetImageSpecResponse>, Status> {
+        let id = parse::id(&request.into_inner().id)?;
+        let seen = self.0.describe(&id).map_err(|error| error::status(&error))?;
+        let view = &seen.view;
+        let spec = registryfacade::ImageSpec {
+            base_ref: view.image.clone(),
+            ide_ref: view.ide.web.clone(),
+            content_layer: Vec::new(),
+            supervisor_ref: view.ide.supervisor.clone(),
+            ide_layer_ref: view.ide.layers.clone(),
+        };
+        Ok(Response::new(registryfacade::GetImageSpecResponse { spec: Some(spec) }))
+    }
+}

@@ -1,0 +1,254 @@
+//! `wsman.WorkspaceManager`: parse, call, convert.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::peers::MESSAGE_MAX;
+use super::{convert, error, parse};
+use crate::federation::events::Ended;
+use crate::federation::{Federation, events, index};
+use crate::proto::wsman;
+use crate::proto::wsman::workspace_manager_server::WorkspaceManager;
+
+/// Most workspaces in one page.
+const PAGE_MAX: usize = 1000;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Workspaces {
+    federation: Arc<Federation>,
+    shutdown: CancellationToken,
+}
+
+impl Workspaces {
+    /// Streams end when `shutdown` is cancelled.
+    pub fn new(federation: Arc<Federation>, shutdown: CancellationToken) -> Self {
+        Self { federation, shutdown }
+    }
+}
+
+type Updates = Pin<Box<dyn Stream<Item = Result<wsman::SubscribeResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl WorkspaceManager for Workspaces {
+    type SubscribeStream = Updates;
+
+    async fn get_workspaces(
+        &self,
+        request: Request<wsman::GetWorkspacesRequest>,
+    ) -> Result<Response<wsman::GetWorkspacesResponse>, Status> {
+        let request = request.into_inner();
+        let all = self.federation.list(&parse::filter(request.must_match));
+        let after = request.page_token;
+        let mut rest = all.values().skip_while(|seen| seen.view.id.as_str() <= after.as_str());
+        let size = match usize::try_from(request.page_size) {
+            Ok(0) => usize::MAX,
+            Ok(size) => size.min(PAGE_MAX),
+            Err(_) => PAGE_MAX,
+        };
+        let status: Vec<_> = rest.by_ref().take(size).map(convert::status).collect();
+        let more = rest.next().is_some();
+        let next_page_token = status.last().filter(|_| more).map(|last| last.id.clone()).unwrap_or_default();
+        let response = wsman::GetWorkspacesResponse { status, next_page_token };
+        if response.encoded_len() > MESSAGE_MAX {
+            return Err(Status::resource_exhausted(
+                "the answer is larger than 16 MiB; ask for pages with page_size and page_token",
+            ));
+        }
+        Ok(Response::new(response))
+    }
+
+    async fn start_workspace(
+        &self,
+        request: Request<wsman::StartWorkspaceRequest>,
+    ) -> Result<Response<wsman::StartWorkspaceResponse>, Status> {
+        let start = parse::start(request.into_inner())?;
+        let started = self.federation.start(start).await.map_err(|error| error::status(&error))?;
+        Ok(Response::new(wsman::StartWorkspaceResponse {
+            url: started.url,
+            owner_token: started.owner_token,
+            cluster: started.cluster.to_string(),
+            region: started.region.to_string(),
+            namespace: started.namespace.to_string(),
+        }))
+    }
+
+    async fn stop_workspace(
+        &self,
+        request: Request<wsman::StopWorkspaceRequest>,
+    ) -> Result<Response<wsman::StopWorkspaceResponse>, Status> {
+        let request = request.into_inner();
+        let id = parse::id(&request.id)?;
+        let policy = parse::stop_policy(request.policy)?;
+        self.federation.stop(&id, policy).await.map_err(|error| error::status(&error))?;
+        Ok(Response::new(wsman::StopWorkspaceResponse {}))
+    }
+
+    async fn describe_workspace(
+        &self,
+        request: Request<wsman::DescribeWorkspaceRequest>,
+    ) -> Result<Response<wsman::DescribeWorkspaceResponse>, Status> {
+        let id = parse::id(&request.into_inner().id)?;
+        let seen = self.federation.describe(&id).map_err(|error| error::status(&error))?;
+        Ok(Response::new(wsman::DescribeWorkspaceResponse {
+            last_activity: seen.view.last_activity.map(|at| at.to_string()).unwrap_or_default(),
+            status: Some(convert::status(&seen)),
+        }))
+    }
+
+    async fn backup_workspace(
+        &self,
+        _request: Request<wsman::BackupWorkspaceRequest>,
+    ) -> Result<Response<wsman::BackupWorkspaceResponse>, Status> {
+        Err(Status::unimplemented(
+            "node agents back up when a workspace stops; there is no contract for a backup at another time",
+        ))
+    }
+
+    async fn subscribe(
+        &self,
+        request: Request<wsman::SubscribeRequest>,
+    ) -> Result<Response<Updates>, Status> {
+        let request = request.into_inner();
+        let from = parse::subscription_start(&request);
+        let subscription = self
+            .federation
+            .subscribe(parse::filter(request.must_match), &from)
+            .map_err(|index::Expired| {
+                Status::out_of_range(
+                    "the resume token has expired or was given by another replica; subscribe again with replay",
+                )
+            })?;
+        let stream = updates(Arc::clone(&self.federation), subscription, self.shutdown.clone());
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn mark_active(
+        &self,
+        request: Request<wsman::MarkActiveRequest>,
+    ) -> Result<Response<wsman::MarkActiveResponse>, Status> {
+        let request = request.into_inner();
+        let id = parse::id(&request.id)?;
+        self.federation
+            .mark_active(&id, request.closed, request.ignore_if_active)
+            .await
+            .map_err(|error| error::status(&error))?;
+        Ok(Response::new(wsman::MarkActiveResponse {}))
+    }
+
+    async fn set_timeout(
+        &self,
+        request: Request<wsman::SetTimeoutRequest>,
+    ) -> Result<Response<wsman::SetTimeoutResponse>, Status> {
+        let request = request.into_inner();
+        let (id, change) = parse::timeout(&request)?;
+        self.federation.set_timeout(&id, change).await.map_err(|error| error::status(&error))?;
+        Ok(Response::new(wsman::SetTimeoutResponse {}))
+    }
+
+    async fn control_port(
+        &self,
+        request: Request<wsman::ControlPortRequest>,
+    ) -> Result<Response<wsman::ControlPortResponse>, Status> {
+        let request = request.into_inner();
+        let (id, port) = parse::control_port(&request)?;
+        self.federation
+            .control_port(&id, port, request.expose)
+            .await
+            .map_err(|error| error::status(&error))?;
+        Ok(Response::new(wsman::ControlPortResponse {}))
+    }
+
+    async fn take_snapshot(
+        &self,
+        request: Request<wsman::TakeSnapshotRequest>,
+    ) -> Result<Response<wsman::TakeSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        let id = parse::id(&request.id)?;
+        let url = self
+            .federation
+            .take_snapshot(&id, request.return_immediately)
+            .await
+            .map_err(|error| error::status(&error))?;
+        Ok(Response::new(wsman::TakeSnapshotResponse { url }))
+    }
+
+    async fn control_admission(
+        &self,
+        request: Request<wsman::ControlAdmissionRequest>,
+    ) -> Result<Response<wsman::ControlAdmissionResponse>, Status> {
+        let request = request.into_inner();
+        let (id, level) = parse::control_admission(&request)?;
+        self.federation.control_admission(&id, level).await.map_err(|error| error::status(&error))?;
+        Ok(Response::new(wsman::ControlAdmissionResponse {}))
+    }
+
+    async fn delete_volume_snapshot(
+        &self,
+        _request: Request<wsman::DeleteVolumeSnapshotRequest>,
+    ) -> Result<Response<wsman::DeleteVolumeSnapshotResponse>, Status> {
+        Err(Status::unimplemented("workspaces have no volumes; their content is backed up to object storage"))
+    }
+
+    async fn update_ssh_key(
+        &self,
+        request: Request<wsman::UpdateSshKeyRequest>,
+    ) -> Result<Response<wsman::UpdateSshKeyResponse>, Status> {
+        let (id, keys) = parse::ssh_keys(request.into_inner())?;
+        self.federation.update_ssh_keys(&id, keys).await.map_err(|error| error::status(&error))?;
+        Ok(Response::new(wsman::UpdateSshKeyResponse {}))
+    }
+
+    async fn describe_cluster(
+        &self,
+        _request: Request<wsman::DescribeClusterRequest>,
+    ) -> Result<Response<wsman::DescribeClusterResponse>, Status> {
+        let (classes, preferred) = self.federation.classes();
+        Ok(Response::new(wsman::DescribeClusterResponse {
+            workspace_classes: classes.iter().map(convert::class).collect(),
+            preferred_workspace_class: preferred.map(|class| class.to_string()).unwrap_or_default(),
+        }))
+    }
+}
+
+/// Changes as they come, until the subscription ends, the client leaves or the server shuts down.
+fn updates(
+    federation: Arc<Federation>,
+    subscription: events::Subscription,
+    shutdown: CancellationToken,
+) -> impl Stream<Item = Result<wsman::SubscribeResponse, Status>> + Send {
+    futures::stream::unfold(Some(subscription), move |subscription| {
+        let federation = Arc::clone(&federation);
+        let shutdown = shutdown.clone();
+        async move {
+            let mut subscription = subscription?;
+            let next = tokio::select! {
+                next = subscription.next() => next,
+                () = shutdown.cancelled() => Err(Ended::Closed),
+            };
+            Some(match next {
+                Ok(event) => {
+                    let response = wsman::SubscribeResponse {
+                        status: Some(convert::status(&event.seen)),
+                        resume_token: federation.resume_token(&event),
+                        ..Default::default()
+                    };
+                    (Ok(response), Some(subscription))
+                }
+                Err(Ended::Lagged) => (
+                    Err(Status::resource_exhausted(
+                        "the subscriber is too slow: more workspaces changed than its buffer holds; \
+                         subscribe again with replay",
+                    )),
+                    None,
+                ),
+                Err(Ended::Closed) => (Err(Status::unavailable("this replica shuts down")), None),
+            })
+        }
+    })
+}

@@ -1,0 +1,262 @@
+//! Cluster files: one or more clusters in YAML or JSON. Everything that is wrong is told at once.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::Read;
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::fields::{Fields, Problems, kind};
+use super::kubeconfig;
+use crate::cli::table::clean;
+use crate::domain::class::{Class, RawClass};
+use crate::domain::cluster::DEFAULT_MAX_WEIGHT;
+use crate::domain::names::{ClusterName, Namespace, Region};
+use crate::domain::template::{PortUrl, WorkspaceUrl};
+use crate::proto::spaceport::v1::admission_constraint::Constraint;
+use crate::proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, NamespaceSpec, RegisterRequest};
+
+/// Share of new workspaces where the file names none.
+const DEFAULT_WEIGHT: u32 = 50;
+/// Bound of `maxWeight`, as the domain has it.
+const LARGEST_WEIGHT: u32 = 1000;
+
+/// The documents of a file; `-` is standard input.
+pub fn read(path: &Path) -> Result<Vec<Value>> {
+    let text = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin().lock().take(16 << 20))
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = text.with_context(|| format!("failed to read {}", path.display()))?;
+    // Without a snippet, because it quotes the file, and so perhaps a kubeconfig.
+    let documents = parse(&text).map_err(|error| {
+        anyhow::anyhow!("{} is neither YAML nor JSON: {}", path.display(), clean(&error.to_string()))
+    })?;
+    let documents: Vec<_> = documents.into_iter().filter(|document| !document.is_null()).collect();
+    ensure!(!documents.is_empty(), "{} holds no cluster", path.display());
+    Ok(documents)
+}
+
+/// As YAML 1.2 has it: `no` and `n` are texts, and so may be names.
+fn parse(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    serde_saphyr::from_multiple_with_options(text, options)
+}
+
+/// What to ask of the server; `name` and `kubeconfig` win over what the documents say.
+pub fn requests(
+    mut documents: Vec<Value>,
+    path: &Path,
+    name: Option<&ClusterName>,
+    kubeconfig: Option<&Path>,
+) -> Result<Vec<RegisterRequest>> {
+    let mut problems = Vec::new();
+    let mut requests = Vec::new();
+    let mut names = HashSet::new();
+    let many = documents.len() > 1;
+    for (at, document) in documents.iter_mut().enumerate() {
+        if let (Some(name), Some(map)) = (name, document.as_object_mut()) {
+            map.insert("name".to_owned(), name.to_string().into());
+        }
+        let mut found = Problems::default();
+        let request = request(document, path, kubeconfig, &mut found);
+        let spec_name = request.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
+        if !spec_name.is_empty() && !names.insert(spec_name) {
+            found.add("name", "is taken by a document above");
+        }
+        let prefix = if many { format!("document {}: ", at + 1) } else { String::new() };
+        problems.extend(found.into_vec().into_iter().map(|problem| format!("{prefix}{problem}")));
+        requests.push(request);
+    }
+    match problems.as_slice() {
+        [] => Ok(requests),
+        [only] => bail!("{}: {only}", path.display()),
+        all => bail!("{} has {} problems:\n  {}", path.display(), all.len(), all.join("\n  ")),
+    }
+}
+
+fn request(
+    document: &Value,
+    path: &Path,
+    instead: Option<&Path>,
+    problems: &mut Problems,
+) -> RegisterRequest {
+    let mut fields = Fields::of(document, String::new(), problems);
+    let name = fields.required::<ClusterName>("name", problems);
+    let region = fields.required::<Region>("region", problems);
+    let labels = labels(&mut fields, problems);
+    let max_weight = fields.number("maxWeight", DEFAULT_MAX_WEIGHT, problems);
+    if !(1..=LARGEST_WEIGHT).contains(&max_weight) {
+        problems.add("maxWeight", format_args!("must be from 1 to {LARGEST_WEIGHT}"));
+    }
+    let weight = fields.number("weight", DEFAULT_WEIGHT.min(max_weight), problems);
+    if weight > max_weight {
+        problems.add("weight", format_args!("must not be above maxWeight, which is {max_weight}"));
+    }
+    let cordoned = fields.flag("cordoned", problems);
+    let constraints = fields.list("admissionConstraints", problems).iter().enumerate();
+    let admission_constraints = constraints.map(|(at, value)| constraint(value, at, problems)).collect();
+    let namespaces = namespaces(&mut fields, problems);
+    let kubeconfig = kubeconfig_of(&mut fields, path, instead, problems);
+    fields.finish(problems);
+    let spec =
+        ClusterSpec { name, region, labels, weight, max_weight, cordoned, admission_constraints, namespaces };
+    RegisterRequest { spec: Some(spec), kubeconfig }
+}
+
+fn labels(fields: &mut Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in fields.mapping("labels", problems) {
+        match value.as_str() {
+            Some(text) => {
+                labels.insert(key, text.to_owned());
+            }
+            None => {
+                problems.add(&format!("labels.{key}"), format_args!("must be a text, not {}", kind(value)));
+            }
+        }
+    }
+    labels
+}
+
+fn constraint(value: &Value, at: usize, problems: &mut Problems) -> AdmissionConstraint {
+    let path = format!("admissionConstraints[{at}]");
+    let before = problems.len();
+    let mut fields = Fields::of(value, path.clone(), problems);
+    let permission = fields.text("permission", problems);
+    let preview = fields.get("featurePreview").is_some();
+    let wanted = fields.flag("featurePreview", problems);
+    fields.finish(problems);
+    let constraint = match (permission, preview) {
+        (Some(permission), false) if permission.is_empty() => {
+            problems.add(&format!("{path}.permission"), "must not be empty");
+            None
+        }
+        (Some(permission), false) => Some(Constraint::Permission(permission)),
+        (None, true) => Some(Constraint::FeaturePreview(wanted)),
+        _ => {
+            if problems.len() == before {
+                problems.add(&path, "must be either permission or featurePreview");
+            }
+            None
+        }
+    };
+    AdmissionConstraint { constraint }
+}
+
+fn namespaces(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<NamespaceSpec> {
+    let before = problems.len();
+    let values = fields.list("namespaces", problems);
+    if values.is_empty() && problems.len() == before {
+        problems.add("namespaces", "must name at least one namespace");
+    }
+    let specs: Vec<_> = values.iter().enumerate().map(|(at, value)| namespace(value, at, problems)).collect();
+    let mut seen = HashSet::new();
+    for (at, spec) in specs.iter().enumerate() {
+        if !spec.namespace.is_empty() && !seen.insert(&spec.namespace) {
+            problems.add(&format!("namespaces[{at}].namespace"), "is named twice");
+        }
+    }
+    specs
+}
+
+fn namespace(value: &Value, at: usize, problems: &mut Problems) -> NamespaceSpec {
+    let path = format!("namespaces[{at}]");
+    let mut fields = Fields::of(value, path.clone(), problems);
+    let classes = classes(&mut fields, problems);
+    let builder = fields.get("imageBuilder").map(|value| {
+        let mut builder = Fields::of(value, format!("{path}.imageBuilder"), problems);
+        let target = builder.required::<Text>("targetAddr", problems);
+        builder.finish(problems);
+        target
+    });
+    let spec = NamespaceSpec {
+        namespace: fields.required::<Namespace>("namespace", problems),
+        secrets_namespace: fields.parsed::<Namespace>("secretsNamespace", problems).unwrap_or_default(),
+        preferred_class: fields.text("preferredClass", problems).unwrap_or_default(),
+        url_template: fields.parsed::<WorkspaceUrl>("urlTemplate", problems).unwrap_or_default(),
+        port_url_template: fields.parsed::<PortUrl>("portUrlTemplate", problems).unwrap_or_default(),
+        workspace_cluster_host: fields.text("workspaceClusterHost", problems).unwrap_or_default(),
+        registry_facade_host: fields.text("registryFacadeHost", problems).unwrap_or_default(),
+        seccomp_profile: fields.text("seccompProfile", problems).unwrap_or_default(),
+        scheduler_name: fields.text("schedulerName", problems).unwrap_or_default(),
+        image_builder_target: builder.unwrap_or_default(),
+        classes,
+    };
+    if !spec.namespace.is_empty() && spec.secrets_namespace == spec.namespace {
+        problems.add(&fields.path_of("secretsNamespace"), "must differ from the workspace namespace");
+    }
+    let preferred = &spec.preferred_class;
+    if !preferred.is_empty() && !spec.classes.is_empty() && !spec.classes.contains_key(preferred) {
+        problems.add(&fields.path_of("preferredClass"), format_args!("{preferred:?} is none of the classes"));
+    }
+    fields.finish(problems);
+    spec
+}
+
+/// Classes in the form the wire has: JSON by id.
+fn classes(fields: &mut Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
+    let path = fields.path_of("classes");
+    let mut classes = BTreeMap::new();
+    for (id, value) in fields.mapping("classes", problems) {
+        let path = format!("{path}.{id}");
+        match RawClass::deserialize(value) {
+            Ok(raw) => {
+                for problem in Class::parse(&id, &raw, Path::new("")).err().into_iter().flatten() {
+                    problems.add(&path, problem);
+                }
+            }
+            Err(error) => problems.add(&path, error),
+        }
+        classes.insert(id, value.to_string());
+    }
+    classes
+}
+
+/// Any text that is not empty.
+struct Text;
+
+impl FromStr for Text {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() { Err("must not be empty") } else { Ok(Self) }
+    }
+}
+
+fn kubeconfig_of(
+    fields: &mut Fields<'_>,
+    path: &Path,
+    instead: Option<&Path>,
+    problems: &mut Problems,
+) -> Vec<u8> {
+    let value = fields.get("kubeconfig");
+    let base = if path == Path::new("-") { Path::new("") } else { path.parent().unwrap_or(Path::new("")) };
+    let read = match (value, instead) {
+        (_, Some(file)) => kubeconfig::from_file(file),
+        (None, None) => Err(anyhow::anyhow!("is required, here or as --kubeconfig")),
+        (Some(value), None) => {
+            let before = problems.len();
+            let mut source = Fields::of(value, "kubeconfig".to_owned(), problems);
+            let (file, inline) = (source.text("file", problems), source.text("inline", problems));
+            source.finish(problems);
+            match (file, inline) {
+                (Some(file), None) => kubeconfig::from_file(&base.join(file)),
+                (None, Some(inline)) => kubeconfig::standalone(inline, base),
+                _ if problems.len() > before => return Vec::new(),
+                _ => Err(anyhow::anyhow!("must have either file or inline")),
+            }
+        }
+    };
+    read.unwrap_or_else(|error| {
+        problems.add("kubeconfig", format_args!("{error:#}"));
+        Vec::new()
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+use super::*;
+
+const KUBECONFIG: &str = "kubeconfig: {inline: 'clusters: []'}\n";
+
+fn requests_of(text: &str) -> Result<Vec<RegisterRequest>> {
+    requests(parse(text).unwrap(), Path::new("eu.yaml"), None, None)
+}
+
+fn problems_of(text: &str) -> Vec<String> {
+    let error = requests_of(&format!("{KUBECONFIG}{text}")).unwrap_err().to_string();
+    match error.split_once("problems:\n") {
+        Some((_, list)) => list.lines().map(|line| line.trim().to_owned()).collect(),
+        None => vec![error.trim_start_matches("eu.yaml: ").to_owned()],
+    }
+}
+
+#[test]
+fn a_whole_file_becomes_the_request() {
+    let text = r#"
+name: eu
+region: europe
+labels: {tier: gold}
+weight: 80
+cordoned: true
+kubeconfig: {inline: "clusters: []"}
+admissionConstraints: [{permission: new-workspace-cluster}, {featurePreview: true}]
+namespaces:
+- namespace: workspaces
+  secretsNamespace: workspace-secrets
+  preferredClass: small
+  classes:
+    small: {name: Small, container: {requests: {cpu: 500m, memory: 1Gi}}}
+  urlTemplate: https://{{ .Prefix }}.eu.example
+  imageBuilder: {targetAddr: "builder:8080"}
+"#;
+    let request = requests_of(text).unwrap().remove(0);
+    let spec = request.spec.unwrap();
+    assert_eq!(
+        (spec.name.as_str(), spec.region.as_str(), spec.weight, spec.max_weight),
+        ("eu", "europe", 80, 100)
+    );
+    assert!(spec.cordoned);
+    assert_eq!(spec.labels["tier"], "gold");
+    assert_eq!(spec.admission_constraints[1].constraint, Some(Constraint::FeaturePreview(true)));
+    assert_eq!(spec.namespaces[0].image_builder_target, "builder:8080");
+    let class: RawClass = serde_json::from_str(&spec.namespaces[0].classes["small"]).unwrap();
+    assert_eq!(class.container.requests.cpu, "500m");
+    assert_eq!(request.kubeconfig, b"clusters: []");
+}
+
+#[test]
+fn weights_have_defaults() {
+    let spec = |more: &str| {
+        let text = format!("{KUBECONFIG}name: a\nregion: b\nnamespaces: [{{namespace: c}}]\n{more}");
+        requests_of(&text).unwrap().remove(0).spec.unwrap()
+    };
+    assert_eq!((spec("").weight, spec("").max_weight), (50, 100));
+    assert_eq!(spec("maxWeight: 10").weight, 10);
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_field() {
+    let text = "name: EU\nregoin: europe\nweight: 200\ncordoned: maybe\nlabels: {a: 1}\n\
+                admissionConstraints: [{}, {permission: ''}, {permission: a, featurePreview: true}]\n\
+                namespaces: [{namespace: a, secretsNamespace: a, secretNamespace: b, urlTemplate: '{{ .Id }}', \
+                preferredClass: x, imageBuilder: {}, \
+                classes: {y: {container: {requests: {cpu: lots}}}, z: {nme: Z}}}, {namespace: a}, 3]\n";
+    let problems = problems_of(text);
+    for start in [
+        "name: cluster name must be",
+        "region: is required",
+        "labels.a: must be a text",
+        "weight: must not be above maxWeight",
+        "cordoned: must be true or false",
+        "admissionConstraints[0]: must be either",
+        "admissionConstraints[1].permission: must not be empty",
+        "admissionConstraints[2]: must be either",
+        "namespaces[0].classes.y: container.requests.cpu",
+        "namespaces[0].classes.z: unknown field",
+        "namespaces[0].imageBuilder.targetAddr: is required",
+        "namespaces[0].urlTemplate: ",
+        "namespaces[0].secretsNamespace: must differ",
+        "namespaces[0].preferredClass: \"x\" is none",
+        "namespaces[0].secretNamespace: is no known key",
+        "namespaces[1].namespace: is named twice",
+        "namespaces[2]: must be a mapping",
+        "regoin: is no known key; known are name, region",
+    ] {
+        assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start}: {problems:#?}");
+    }
+    assert_eq!(problems.len(), 18, "{problems:#?}");
+}
+
+#[test]
+fn a_file_of_many_clusters_says_which_document_is_wrong() {
+    let one = |name: &str| format!("{KUBECONFIG}name: {name}\nregion: r\nnamespaces: [{{namespace: n}}]\n");
+    assert_eq!(requests_of(&format!("{}---\n{}", one("a"), one("b"))).unwrap().len(), 2);
+    let error = requests_of(&format!("{}---\n{}", one("a"), one("a"))).unwrap_err().to_string();
+    assert_eq!(error, "eu.yaml: document 2: name: is taken by a document above");
+}
+
+#[test]
+fn a_kubeconfig_is_needed_from_one_place() {
+    let rest = "name: a\nregion: b\nnamespaces: [{namespace: c}]\n";
+    for (source, rule) in [
+        ("", "kubeconfig: is required"),
+        ("kubeconfig: {}\n", "kubeconfig: must have either"),
+        ("kubeconfig: {file: a, inline: b}\n", "kubeconfig: must have either"),
+        ("kubeconfig: {fiel: a}\n", "kubeconfig.fiel: is no known key"),
+        ("kubeconfig: {file: /does/not/exist}\n", "kubeconfig: failed to read /does/not/exist"),
+        ("kubeconfig: secret\n", "kubeconfig: must be a mapping"),
+    ] {
+        let error = requests_of(&format!("{source}{rest}")).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("eu.yaml: {rule}")), "{error}");
+    }
+}
+
+#[test]
+fn a_kubeconfig_file_is_found_beside_the_cluster_file_and_name_and_kubeconfig_can_be_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("eu.kubeconfig"), "clusters: []").unwrap();
+    std::fs::write(folder.path().join("other"), "clusters: [] # other").unwrap();
+    let file = folder.path().join("eu.yaml");
+    std::fs::write(
+        &file,
+        "name: a\nregion: b\nnamespaces: [{namespace: c}]\nkubeconfig: {file: eu.kubeconfig}\n",
+    )
+    .unwrap();
+    let found = requests(read(&file).unwrap(), &file, None, None).unwrap().remove(0);
+    assert_eq!(found.kubeconfig, b"clusters: []");
+    let (name, other) = ("z".parse().unwrap(), folder.path().join("other"));
+    let replaced = requests(read(&file).unwrap(), &file, Some(&name), Some(&other)).unwrap().remove(0);
+    assert_eq!(replaced.spec.unwrap().name, "z");
+    assert_eq!(replaced.kubeconfig, b"clusters: [] # other");
+}
+
+#[test]
+fn json_is_read_and_what_is_neither_is_refused_on_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.json");
+    std::fs::write(&file, r#"{"name": "a", "region": "b"}"#).unwrap();
+    assert_eq!(read(&file).unwrap()[0]["region"], "b");
+    for text in ["a: [b", "a: 1\na: 2\n", "", "---\n---\n"] {
+        std::fs::write(&file, text).unwrap();
+        let error = format!("{:#}", read(&file).unwrap_err());
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn the_example_files_are_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("config");
+    std::fs::write(&kubeconfig, "clusters: []").unwrap();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("clusters");
+    let mut read_files = 0;
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            requests(read(&path).unwrap(), &path, None, Some(&kubeconfig)).unwrap();
+            read_files += 1;
+        }
+    }
+    assert!(read_files > 0);
+}

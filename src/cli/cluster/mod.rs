@@ -1,0 +1,183 @@
+//! `spaceport cluster …`
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+use super::connect::{Client, ClientArgs};
+use super::failure::Usage;
+use super::terminal::Terminal;
+use super::view::{ClusterView, LeaderView};
+use crate::domain::names::ClusterName;
+use crate::proto::spaceport::v1::{
+    Cluster, CordonRequest, DeregisterRequest, LeaderRequest, ListRequest, RegisterRequest, UncordonRequest,
+};
+
+mod fields;
+mod file;
+mod kubeconfig;
+
+/// `spaceport cluster`.
+#[derive(Debug, Args)]
+pub struct ClusterArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Register the clusters of a cluster file
+    Register(RegisterArgs),
+    /// List the clusters with what is seen of them
+    List,
+    /// Show one cluster
+    Show {
+        /// The cluster's name
+        name: ClusterName,
+    },
+    /// Keep new workspaces away from clusters; existing ones go on
+    Cordon {
+        /// The clusters' names
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<ClusterName>,
+    },
+    /// Let new workspaces into clusters again
+    Uncordon {
+        /// The clusters' names
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<ClusterName>,
+    },
+    /// Take a cluster out
+    Deregister {
+        /// The cluster's name
+        name: ClusterName,
+        /// Also while workspaces are placed there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Tell which replica of the manager leads
+    Leader,
+}
+
+#[derive(Debug, Args)]
+struct RegisterArgs {
+    /// Cluster file, YAML or JSON; `-` reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// Kubeconfig file to take instead of the one that the cluster file names
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Name to register the cluster under instead of the one in the cluster file
+    #[arg(long)]
+    name: Option<ClusterName>,
+}
+
+/// Runs a verb.
+pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
+    let ClusterArgs { client: connection, verb } = args;
+    if let Verb::Register(register_args) = &verb {
+        // What is wrong with the file is said before any server is asked.
+        let requests = read(register_args)?;
+        return register(&Client::connect(&connection).await?, &connection, requests, terminal).await;
+    }
+    let client = Client::connect(&connection).await?;
+    match verb {
+        Verb::Register(_) => Ok(()),
+        Verb::List => {
+            let clusters = list(&client).await?;
+            terminal.result(connection.output, &clusters, || ClusterView::table(&clusters, Timestamp::now()))
+        }
+        Verb::Show { name } => {
+            let clusters = list(&client).await?;
+            let known = clusters.iter().map(|cluster| cluster.name.as_str()).collect::<Vec<_>>().join(", ");
+            let Some(cluster) = clusters.iter().find(|cluster| cluster.name == name.as_str()) else {
+                bail!(
+                    "no cluster is named {name}; registered are: {}",
+                    if known.is_empty() { "none" } else { &known }
+                );
+            };
+            terminal.result(connection.output, cluster, || cluster.details(Timestamp::now()))
+        }
+        Verb::Cordon { names } => set_intent(&client, &connection, names, true, terminal).await,
+        Verb::Uncordon { names } => set_intent(&client, &connection, names, false, terminal).await,
+        Verb::Deregister { name, force } => {
+            let request = DeregisterRequest { name: name.to_string(), force };
+            let mut api = client.clusters();
+            let answer = client.call(request, async |request| api.deregister(request).await).await;
+            answer.with_context(|| format!("failed to deregister {name}"))?;
+            terminal.progress(&format!("deregistered {name}\n"));
+            Ok(())
+        }
+        Verb::Leader => {
+            let mut api = client.clusters();
+            let leader = client.call(LeaderRequest {}, async |request| api.leader(request).await).await?;
+            let leader = LeaderView::from(leader);
+            terminal.result(connection.output, &leader, || leader.details())
+        }
+    }
+}
+
+fn read(args: &RegisterArgs) -> Result<Vec<RegisterRequest>> {
+    let documents = file::read(&args.file)?;
+    if documents.len() > 1 && (args.name.is_some() || args.kubeconfig.is_some()) {
+        let text = "--name and --kubeconfig are for a file with one cluster".to_owned();
+        return Err(Usage(text).into());
+    }
+    file::requests(documents, &args.file, args.name.as_ref(), args.kubeconfig.as_deref())
+}
+
+async fn register(
+    client: &Client,
+    connection: &ClientArgs,
+    requests: Vec<RegisterRequest>,
+    terminal: &mut Terminal<'_>,
+) -> Result<()> {
+    let mut registered = Vec::new();
+    for request in requests {
+        let name = request.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
+        let mut api = client.clusters();
+        let answer = client.call(request, async |request| api.register(request).await).await;
+        let answer = answer.with_context(|| format!("failed to register {name}"))?;
+        terminal.progress(&format!("registered {name}\n"));
+        registered.extend(answer.cluster.map(ClusterView::from));
+    }
+    terminal.result(connection.output, &registered, || ClusterView::table(&registered, Timestamp::now()))
+}
+
+async fn list(client: &Client) -> Result<Vec<ClusterView>> {
+    let mut api = client.clusters();
+    let answer = client.call(ListRequest {}, async |request| api.list(request).await).await?;
+    Ok(answer.clusters.into_iter().map(ClusterView::from).collect())
+}
+
+/// Cordons or uncordons one after the other; the first refusal ends it.
+async fn set_intent(
+    client: &Client,
+    connection: &ClientArgs,
+    names: Vec<ClusterName>,
+    cordoned: bool,
+    terminal: &mut Terminal<'_>,
+) -> Result<()> {
+    let mut changed = Vec::new();
+    for name in names {
+        let verb = if cordoned { "cordon" } else { "uncordon" };
+        let answer = intent_of(client, name.to_string(), cordoned).await;
+        let cluster = answer.with_context(|| format!("failed to {verb} {name}"))?;
+        terminal.progress(&format!("{verb}ed {name}\n"));
+        changed.extend(cluster.map(ClusterView::from));
+    }
+    terminal.result(connection.output, &changed, || ClusterView::table(&changed, Timestamp::now()))
+}
+
+async fn intent_of(client: &Client, name: String, cordoned: bool) -> Result<Option<Cluster>, tonic::Status> {
+    let mut api = client.clusters();
+    Ok(if cordoned {
+        client.call(CordonRequest { name }, async |request| api.cordon(request).await).await?.cluster
+    } else {
+        client.call(UncordonRequest { name }, async |request| api.uncordon(request).await).await?.cluster
+    })
+}

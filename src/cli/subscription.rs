@@ -1,0 +1,125 @@
+//! A stream of workspace statuses that outlives connections.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures::Stream;
+use tokio::time::Instant;
+use tonic::{Code, Status, Streaming};
+
+use super::connect::{Client, ClientArgs};
+use super::failure::describe;
+use crate::proto::wsman::{MetadataFilter, SubscribeRequest, SubscribeResponse, WorkspaceStatus};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a subscription brings.
+#[derive(Debug)]
+pub enum Event {
+    /// A status; the first ones are those of the moment of subscribing.
+    Status(Box<WorkspaceStatus>),
+    /// The stream broke, and is being resumed where it ended.
+    Lost(String),
+}
+
+/// A subscription with replay. Broken, it resumes from the last token, at whichever address answers.
+pub struct Subscription {
+    args: ClientArgs,
+    filter: MetadataFilter,
+    stream: Option<Streaming<SubscribeResponse>>,
+    token: String,
+}
+
+impl Subscription {
+    /// Subscribes; a server that refuses is a failure here.
+    pub async fn open(args: &ClientArgs, client: &Client, filter: MetadataFilter) -> Result<Self> {
+        let mut subscription = Self { args: args.clone(), filter, stream: None, token: String::new() };
+        subscription.stream = Some(subscription.subscribe(client).await.context("failed to subscribe")?);
+        Ok(subscription)
+    }
+
+    /// The events. Ends only by dropping it, or with a failure.
+    pub fn into_events(self) -> impl Stream<Item = Result<Event>> {
+        futures::stream::unfold(self, |mut subscription| async {
+            let event = subscription.next().await;
+            Some((event, subscription))
+        })
+    }
+
+    async fn next(&mut self) -> Result<Event> {
+        let Some(stream) = &mut self.stream else {
+            self.resume().await?;
+            return Box::pin(self.next()).await;
+        };
+        match stream.message().await {
+            Ok(Some(SubscribeResponse { status, resume_token, .. })) => {
+                if !resume_token.is_empty() {
+                    self.token = resume_token;
+                }
+                match status {
+                    Some(status) => Ok(Event::Status(Box::new(status))),
+                    None => Box::pin(self.next()).await,
+                }
+            }
+            Ok(None) => Ok(self.lost("the server ended the stream".to_owned())),
+            Err(status) if is_final(&status) => Err(status).context("the subscription ended"),
+            Err(status) => Ok(self.lost(describe(&status))),
+        }
+    }
+
+    fn lost(&mut self, reason: String) -> Event {
+        self.stream = None;
+        Event::Lost(reason)
+    }
+
+    /// Tries again, with growing pauses, for as long as one call may take.
+    async fn resume(&mut self) -> Result<()> {
+        let deadline = Instant::now() + self.args.timeout;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            tokio::time::sleep(pause).await;
+            let failure = match self.reconnect().await {
+                Ok(stream) => {
+                    self.stream = Some(stream);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            let status = failure.downcast_ref::<Status>();
+            if status.is_some_and(|status| status.code() == Code::OutOfRange) && !self.token.is_empty() {
+                // The token is too old, or another replica gave it: begin with what is now.
+                self.token.clear();
+                continue;
+            }
+            let refused = status.is_some_and(is_final);
+            if refused || Instant::now() + pause >= deadline {
+                return Err(failure.context("failed to resume the subscription"));
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn reconnect(&self) -> Result<Streaming<SubscribeResponse>> {
+        let client = Client::connect(&self.args).await?;
+        Ok(self.subscribe(&client).await?)
+    }
+
+    async fn subscribe(&self, client: &Client) -> Result<Streaming<SubscribeResponse>, Status> {
+        let request = SubscribeRequest {
+            must_match: Some(self.filter.clone()),
+            replay: self.token.is_empty(),
+            resume_token: self.token.clone(),
+        };
+        let mut api = client.workspaces();
+        client.open(request, async |request| api.subscribe(request).await).await
+    }
+}
+
+/// Whether another try would be refused too.
+fn is_final(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented
+    )
+}

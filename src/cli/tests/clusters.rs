@@ -1,0 +1,112 @@
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::fake::Fake;
+use super::spaceport;
+use crate::proto::spaceport::v1::cluster_status::Health;
+use crate::proto::spaceport::v1::{Cluster, ClusterSpec, ClusterStatus};
+
+fn cluster_file(folder: &tempfile::TempDir) -> String {
+    let path = folder.path().join("eu.yaml");
+    let text =
+        "name: eu\nregion: europe\nkubeconfig: {inline: 'clusters: []'}\nnamespaces: [{namespace: ws}]\n";
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[tokio::test]
+async fn register_sends_the_specification_and_the_kubeconfig() {
+    let (server, folder) = (Fake::default(), tempfile::tempdir().unwrap());
+    let ran =
+        spaceport(&server.serve().await, &format!("cluster register -f {}", cluster_file(&folder))).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains("eu    europe"), "{}", ran.out);
+    assert_eq!(ran.err, "registered eu\n");
+    let request = server.0.lock().registered.remove(0);
+    assert_eq!(request.spec.unwrap().namespaces[0].namespace, "ws");
+    assert_eq!(request.kubeconfig, b"clusters: []");
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_with_its_details() {
+    let (server, folder) = (Fake::default(), tempfile::tempdir().unwrap());
+    let metadata = HashMap::from([("cluster".to_owned(), "eu-old".to_owned())]);
+    let mut details = ErrorDetails::with_error_info("ADDRESS_TAKEN", "spaceport.dev", metadata);
+    details.add_bad_request_violation("kubeconfig", "names an API address that is registered");
+    let refusal =
+        Status::with_error_details(Code::AlreadyExists, "this API is registered as eu-old", details);
+    server.0.lock().register_refusal = Some(refusal);
+    let ran =
+        spaceport(&server.serve().await, &format!("cluster register -f {}", cluster_file(&folder))).await;
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    let expected = "\
+spaceport: failed to register eu: ALREADY_EXISTS: this API is registered as eu-old
+DETAIL         SUBJECT     DESCRIPTION
+ADDRESS_TAKEN  cluster     eu-old
+field          kubeconfig  names an API address that is registered
+";
+    assert_eq!(sorted(&ran.err), sorted(expected), "{}", ran.err);
+}
+
+/// The order of details is the server's.
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[tokio::test]
+async fn a_wrong_file_never_reaches_the_server() {
+    let (server, folder) = (Fake::default(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("bad.yaml");
+    std::fs::write(&path, "name: eu\nregoin: europe\n").unwrap();
+    let ran = spaceport(&server.serve().await, &format!("cluster register -f {}", path.display())).await;
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.err.contains("regoin: is no known key") && ran.err.contains("region: is required"),
+        "{}",
+        ran.err
+    );
+    assert!(server.0.lock().registered.is_empty());
+}
+
+#[tokio::test]
+async fn clusters_are_listed_and_shown_with_health_and_intent() {
+    let server = Fake::default();
+    let spec = ClusterSpec {
+        name: "eu".to_owned(),
+        region: "europe".to_owned(),
+        cordoned: true,
+        ..Default::default()
+    };
+    let status =
+        ClusterStatus { health: Health::Lost.into(), reason: "no answer".to_owned(), ..Default::default() };
+    server.0.lock().clusters.push(Cluster { spec: Some(spec), status: Some(status), version: 3 });
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, "cluster list").await;
+    assert!(ran.out.contains("eu    europe  LOST    cordoned"), "{}", ran.out);
+    let ran = spaceport(&endpoint, "cluster show eu -o json").await;
+    let view: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&view["status"]["health"], &view["version"]), (&"LOST".into(), &3.into()));
+    let ran = spaceport(&endpoint, "cluster show us").await;
+    assert_eq!((ran.code, ran.err.as_str()), (1, "spaceport: no cluster is named us; registered are: eu\n"));
+}
+
+#[tokio::test]
+async fn intent_and_deregistration() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, "cluster cordon eu us -o yaml").await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, "cordoned eu\ncordoned us\n"));
+    assert!(ran.out.contains("cordoned: true"), "{}", ran.out);
+    let ran = spaceport(&endpoint, "cluster uncordon eu").await;
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (1, "spaceport: failed to uncordon eu: NOT_FOUND: no such cluster\n")
+    );
+    let ran = spaceport(&endpoint, "cluster deregister eu").await;
+    assert!(ran.err.contains("FAILED_PRECONDITION: 3 workspaces"), "{}", ran.err);
+    assert_eq!(spaceport(&endpoint, "cluster deregister eu --force").await.code, 0);
+}

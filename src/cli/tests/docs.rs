@@ -1,0 +1,45 @@
+//! docs/cli.md tells every verb and every flag of its own.
+
+use clap::{Command, CommandFactory};
+
+use super::Cli;
+
+fn check(command: &Command, path: &str, text: &str, missing: &mut Vec<String>) {
+    if command.has_subcommands() {
+        for verb in command.get_subcommands() {
+            check(verb, &format!("{path} {}", verb.get_name()), text, missing);
+        }
+        return;
+    }
+    let heading = format!("### `{path}`\n");
+    let Some(start) = text.find(&heading) else {
+        missing.push(heading.trim_end().to_owned());
+        return;
+    };
+    let section = &text[start + heading.len()..];
+    let section = &section[..section.find("\n#").unwrap_or(section.len())];
+    let example = format!("```sh\n{path}");
+    if !section.contains(&example) {
+        missing.push(format!("an example of {path}"));
+    }
+    let own = command.get_arguments().filter(|argument| !argument.is_global_set());
+    for flag in own.filter_map(|argument| argument.get_long()).filter(|flag| *flag != "help") {
+        if !section.contains(&format!("`--{flag}")) {
+            missing.push(format!("--{flag} of {path}"));
+        }
+    }
+}
+
+#[test]
+fn every_verb_and_flag_is_in_the_docs() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut missing = Vec::new();
+    check(&Cli::command(), "spaceport", &text, &mut missing);
+    for flag in ["endpoint", "ca", "cert", "key", "server-name", "timeout", "output"] {
+        if !text.contains(&format!("`--{flag}")) {
+            missing.push(format!("--{flag}"));
+        }
+    }
+    assert!(missing.is_empty(), "docs/cli.md lacks {missing:#?}");
+}

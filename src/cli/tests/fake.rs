@@ -1,0 +1,210 @@
+//! A server that answers what a test says, and remembers what it was asked.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use parking_lot::Mutex;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::ServerTlsConfig;
+use tonic::{Request, Response, Status};
+
+use crate::proto::spaceport::v1::cluster_manager_server::{ClusterManager, ClusterManagerServer};
+use crate::proto::spaceport::v1::*;
+use crate::proto::wsman::workspace_manager_server::{WorkspaceManager, WorkspaceManagerServer};
+use crate::proto::wsman::*;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// What is told and what was asked. A field that is `None` or empty refuses.
+#[derive(Default)]
+pub struct Script {
+    pub calls: Vec<&'static str>,
+    pub registered: Vec<RegisterRequest>,
+    pub register_refusal: Option<Status>,
+    pub clusters: Vec<Cluster>,
+    pub started: Vec<StartWorkspaceRequest>,
+    pub start: Option<Result<StartWorkspaceResponse, Status>>,
+    pub stopped: Vec<StopWorkspaceRequest>,
+    pub described: Option<DescribeWorkspaceResponse>,
+    pub pages: VecDeque<GetWorkspacesResponse>,
+    pub page_tokens: Vec<String>,
+    pub subscriptions: Vec<SubscribeRequest>,
+    /// Refuses every resume token.
+    pub tokens_expire: bool,
+    /// One list a subscription; after its end the stream stays open and silent.
+    pub streams: VecDeque<Vec<Result<SubscribeResponse, Status>>>,
+}
+
+#[derive(Clone, Default)]
+pub struct Fake(pub Arc<Mutex<Script>>);
+
+impl Fake {
+    /// Serves plaintext on a loopback port; returns its address.
+    pub async fn serve(&self) -> String {
+        self.serve_with(None).await
+    }
+
+    /// Serves on a loopback port, with TLS where it is given; returns its address.
+    pub async fn serve_with(&self, tls: Option<ServerTlsConfig>) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let mut server = tonic::transport::Server::builder();
+        if let Some(tls) = tls {
+            server = server.tls_config(tls).unwrap();
+        }
+        let server = server
+            .add_service(ClusterManagerServer::new(self.clone()))
+            .add_service(WorkspaceManagerServer::new(self.clone()))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(server);
+        address
+    }
+}
+
+fn refused<T>(what: &str) -> Answer<T> {
+    Err(Status::unimplemented(what))
+}
+
+#[tonic::async_trait]
+impl ClusterManager for Fake {
+    async fn register(&self, request: Request<RegisterRequest>) -> Answer<RegisterResponse> {
+        let mut script = self.0.lock();
+        let request = request.into_inner();
+        let cluster = Cluster { spec: request.spec.clone(), status: None, version: 1 };
+        script.registered.push(request);
+        match script.register_refusal.take() {
+            Some(status) => Err(status),
+            None => Ok(Response::new(RegisterResponse { cluster: Some(cluster) })),
+        }
+    }
+
+    async fn deregister(&self, request: Request<DeregisterRequest>) -> Answer<DeregisterResponse> {
+        if request.into_inner().force {
+            return Ok(Response::new(DeregisterResponse {}));
+        }
+        Err(Status::failed_precondition("3 workspaces are placed there"))
+    }
+
+    async fn list(&self, _: Request<ListRequest>) -> Answer<ListResponse> {
+        Ok(Response::new(ListResponse { clusters: self.0.lock().clusters.clone() }))
+    }
+
+    async fn cordon(&self, request: Request<CordonRequest>) -> Answer<CordonResponse> {
+        let spec = ClusterSpec { name: request.into_inner().name, cordoned: true, ..Default::default() };
+        Ok(Response::new(CordonResponse {
+            cluster: Some(Cluster { spec: Some(spec), ..Default::default() }),
+        }))
+    }
+
+    async fn uncordon(&self, _: Request<UncordonRequest>) -> Answer<UncordonResponse> {
+        Err(Status::not_found("no such cluster"))
+    }
+
+    async fn leader(&self, _: Request<LeaderRequest>) -> Answer<LeaderResponse> {
+        Ok(Response::new(LeaderResponse { replica: "a".to_owned(), epoch: 7, ..Default::default() }))
+    }
+}
+
+#[tonic::async_trait]
+impl WorkspaceManager for Fake {
+    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
+
+    async fn get_workspaces(&self, request: Request<GetWorkspacesRequest>) -> Answer<GetWorkspacesResponse> {
+        let mut script = self.0.lock();
+        script.page_tokens.push(request.into_inner().page_token);
+        script.pages.pop_front().map(Response::new).ok_or_else(|| Status::internal("no more pages"))
+    }
+
+    async fn start_workspace(
+        &self,
+        request: Request<StartWorkspaceRequest>,
+    ) -> Answer<StartWorkspaceResponse> {
+        let mut script = self.0.lock();
+        script.calls.push("start");
+        script.started.push(request.into_inner());
+        script.start.clone().unwrap_or_else(|| Err(Status::internal("no start"))).map(Response::new)
+    }
+
+    async fn stop_workspace(&self, request: Request<StopWorkspaceRequest>) -> Answer<StopWorkspaceResponse> {
+        let mut script = self.0.lock();
+        script.calls.push("stop");
+        let request = request.into_inner();
+        let unknown = request.id == "unknown";
+        script.stopped.push(request);
+        if unknown {
+            Err(Status::not_found("no such workspace"))
+        } else {
+            Ok(Response::new(StopWorkspaceResponse {}))
+        }
+    }
+
+    async fn describe_workspace(
+        &self,
+        _: Request<DescribeWorkspaceRequest>,
+    ) -> Answer<DescribeWorkspaceResponse> {
+        self.0
+            .lock()
+            .described
+            .clone()
+            .map(Response::new)
+            .ok_or_else(|| Status::not_found("no such workspace"))
+    }
+
+    async fn subscribe(&self, request: Request<SubscribeRequest>) -> Answer<Self::SubscribeStream> {
+        let mut script = self.0.lock();
+        script.calls.push("subscribe");
+        let request = request.into_inner();
+        let expired = script.tokens_expire && !request.resume_token.is_empty();
+        script.subscriptions.push(request);
+        if expired {
+            return Err(Status::out_of_range("the token was given by another replica"));
+        }
+        let answers = script.streams.pop_front().ok_or_else(|| Status::unimplemented("no stream"))?;
+        Ok(Response::new(Box::pin(futures::stream::iter(answers).chain(futures::stream::pending()))))
+    }
+
+    async fn backup_workspace(&self, _: Request<BackupWorkspaceRequest>) -> Answer<BackupWorkspaceResponse> {
+        refused("backup")
+    }
+
+    async fn mark_active(&self, _: Request<MarkActiveRequest>) -> Answer<MarkActiveResponse> {
+        refused("mark active")
+    }
+
+    async fn set_timeout(&self, _: Request<SetTimeoutRequest>) -> Answer<SetTimeoutResponse> {
+        refused("set timeout")
+    }
+
+    async fn control_port(&self, _: Request<ControlPortRequest>) -> Answer<ControlPortResponse> {
+        refused("control port")
+    }
+
+    async fn take_snapshot(&self, _: Request<TakeSnapshotRequest>) -> Answer<TakeSnapshotResponse> {
+        refused("take snapshot")
+    }
+
+    async fn control_admission(
+        &self,
+        _: Request<ControlAdmissionRequest>,
+    ) -> Answer<ControlAdmissionResponse> {
+        refused("control admission")
+    }
+
+    async fn delete_volume_snapshot(
+        &self,
+        _: Request<DeleteVolumeSnapshotRequest>,
+    ) -> Answer<DeleteVolumeSnapshotResponse> {
+        refused("delete volume snapshot")
+    }
+
+    async fn update_ssh_key(&self, _: Request<UpdateSshKeyRequest>) -> Answer<UpdateSshKeyResponse> {
+        refused("update ssh key")
+    }
+
+    async fn describe_cluster(&self, _: Request<DescribeClusterRequest>) -> Answer<DescribeClusterResponse> {
+        refused("describe cluster")
+    }
+}

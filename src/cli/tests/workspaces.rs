@@ -1,0 +1,224 @@
+use tonic::Status;
+
+use super::fake::Fake;
+use super::spaceport;
+use crate::proto::wsman::{
+    DescribeWorkspaceResponse, GetWorkspacesResponse, StartWorkspaceResponse, StopWorkspacePolicy,
+    SubscribeResponse, WorkspaceAuthentication, WorkspaceConditions, WorkspaceMetadata, WorkspacePhase,
+    WorkspaceStatus,
+};
+
+const START: &str = "workspace start --id one --meta-id meta --owner me --image image --wait";
+
+fn status(id: &str, phase: WorkspacePhase, version: u64) -> WorkspaceStatus {
+    WorkspaceStatus {
+        id: id.to_owned(),
+        phase: phase.into(),
+        status_version: version,
+        cluster: "eu".to_owned(),
+        reachable: true,
+        ..Default::default()
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "streams carry results")]
+fn event(id: &str, phase: WorkspacePhase, version: u64) -> Result<SubscribeResponse, Status> {
+    Ok(told(status(id, phase, version)))
+}
+
+fn told(status: WorkspaceStatus) -> SubscribeResponse {
+    let resume_token = status.status_version.to_string();
+    SubscribeResponse { status: Some(status), resume_token, ..Default::default() }
+}
+
+fn answer() -> StartWorkspaceResponse {
+    StartWorkspaceResponse {
+        url: "https://meta.example".to_owned(),
+        owner_token: "hunter2".to_owned(),
+        cluster: "eu".to_owned(),
+        ..Default::default()
+    }
+}
+
+fn phases(ran: &str) -> Vec<&str> {
+    ran.lines().filter_map(|line| line.split_whitespace().nth(1)).collect()
+}
+
+#[tokio::test]
+async fn start_and_wait_sees_every_phase_and_survives_a_broken_stream() {
+    let server = Fake::default();
+    {
+        let mut script = server.0.lock();
+        script.start = Some(Ok(answer()));
+        script.streams.push_back(vec![
+            event("another-run", WorkspacePhase::Stopped, 9),
+            event("one", WorkspacePhase::Pending, 1),
+            event("one", WorkspacePhase::Creating, 2),
+            Err(Status::unavailable("restarting")),
+        ]);
+        script.streams.push_back(vec![
+            event("one", WorkspacePhase::Creating, 2),
+            event("one", WorkspacePhase::Running, 3),
+        ]);
+    }
+    let ran = spaceport(&server.serve().await, &format!("{START} -o json")).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(phases(&ran.err), ["PENDING", "CREATING", "connection", "RUNNING"], "{}", ran.err);
+    let view: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&view["phase"], &view["url"]), (&"RUNNING".into(), &"https://meta.example".into()));
+    assert!(!ran.out.contains("hunter2") && !ran.err.contains("hunter2"));
+    let script = server.0.lock();
+    assert_eq!(script.calls[0], "subscribe");
+    assert_eq!(script.calls.iter().filter(|call| **call == "start").count(), 1);
+    let [first, second] = &script.subscriptions[..] else { panic!("{:?}", script.subscriptions) };
+    assert!(first.replay && first.must_match.as_ref().unwrap().meta_id == "meta");
+    assert_eq!((second.replay, second.resume_token.as_str()), (false, "2"));
+}
+
+#[tokio::test]
+async fn a_token_that_another_replica_gave_is_dropped_for_a_replay() {
+    let server = Fake::default();
+    {
+        let mut script = server.0.lock();
+        script.tokens_expire = true;
+        script.start = Some(Ok(answer()));
+        let lost = Err(Status::unavailable("the leader is gone"));
+        script.streams.push_back(vec![event("one", WorkspacePhase::Creating, 2), lost]);
+        let repeated = event("one", WorkspacePhase::Creating, 2);
+        script.streams.push_back(vec![repeated, event("one", WorkspacePhase::Running, 3)]);
+    }
+    let ran = spaceport(&server.serve().await, START).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let asked: Vec<_> =
+        server.0.lock().subscriptions.iter().map(|s| (s.replay, s.resume_token.clone())).collect();
+    assert_eq!(asked, [(true, String::new()), (false, "2".to_owned()), (true, String::new())]);
+}
+
+#[tokio::test]
+async fn a_failed_start_ends_with_its_reason() {
+    let server = Fake::default();
+    let conditions =
+        WorkspaceConditions { failed: "image cannot be pulled".to_owned(), ..Default::default() };
+    let failed =
+        WorkspaceStatus { conditions: Some(conditions), ..status("one", WorkspacePhase::Stopping, 2) };
+    server.0.lock().start = Some(Ok(answer()));
+    server.0.lock().streams.push_back(vec![Ok(told(failed))]);
+    let ran = spaceport(&server.serve().await, START).await;
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(ran.err.ends_with("spaceport: workspace one: failed: image cannot be pulled\n"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn a_refused_start_and_one_without_an_answer_are_told_apart() {
+    let server = Fake::default();
+    server.0.lock().start = Some(Err(Status::failed_precondition("under maintenance")));
+    server.0.lock().streams.push_back(vec![]);
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, START).await;
+    let expected = "spaceport: failed to start workspace one: FAILED_PRECONDITION: under maintenance\n";
+    assert_eq!((ran.code, ran.err.as_str()), (1, expected));
+    server.0.lock().start = Some(Err(Status::unavailable("leader is changing")));
+    let ran = spaceport(&endpoint, START.trim_end_matches(" --wait")).await;
+    assert!(ran.err.contains("may or may not start (`spaceport workspace show one`"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn a_wait_has_an_end_and_a_refused_subscription_is_told() {
+    let server = Fake::default();
+    server.0.lock().start = Some(Ok(answer()));
+    server.0.lock().streams.push_back(vec![event("one", WorkspacePhase::Creating, 1)]);
+    server.0.lock().streams.push_back(vec![Err(Status::permission_denied("certificate was revoked"))]);
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, &format!("{START} --wait-timeout 300ms")).await;
+    assert!(
+        ran.err.ends_with("workspace one: is CREATING after 300ms, and goes on by itself\n"),
+        "{}",
+        ran.err
+    );
+    let ran = spaceport(&endpoint, START).await;
+    assert!(ran.err.ends_with("PERMISSION_DENIED: certificate was revoked\n"), "{}", ran.err);
+    let ran = spaceport(&endpoint, START).await;
+    assert!(ran.err.starts_with("spaceport: failed to subscribe: UNIMPLEMENTED"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn stop_waits_for_the_end_and_one_failure_does_not_keep_the_others() {
+    let server = Fake::default();
+    let metadata = WorkspaceMetadata { meta_id: "meta".to_owned(), ..Default::default() };
+    let known = WorkspaceStatus { metadata: Some(metadata), ..status("one", WorkspacePhase::Running, 1) };
+    server.0.lock().described =
+        Some(DescribeWorkspaceResponse { status: Some(known), last_activity: String::new() });
+    let stream = vec![event("one", WorkspacePhase::Stopping, 2), event("one", WorkspacePhase::Stopped, 3)];
+    server.0.lock().streams.push_back(stream);
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, "workspace stop one --wait --policy immediately").await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(phases(&ran.err), ["STOPPING", "STOPPED", "one"], "{}", ran.err);
+    assert_eq!(server.0.lock().stopped[0].policy(), StopWorkspacePolicy::Immediately);
+    assert_eq!(server.0.lock().calls, ["subscribe", "stop"]);
+
+    let ran = spaceport(&endpoint, "workspace stop unknown two").await;
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.err.contains("stopping two") && ran.err.contains("failed to stop unknown: NOT_FOUND"),
+        "{}",
+        ran.err
+    );
+    assert!(ran.err.ends_with("spaceport: 1 of 2 workspaces did not stop\n"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn list_follows_pages_and_filters_what_the_server_cannot() {
+    let server = Fake::default();
+    let page = |id: &str, phase, token: &str| GetWorkspacesResponse {
+        status: vec![status(id, phase, 1)],
+        next_page_token: token.to_owned(),
+    };
+    let unreachable = WorkspaceStatus { reachable: false, ..status("c", WorkspacePhase::Running, 1) };
+    let last = GetWorkspacesResponse { status: vec![unreachable], ..Default::default() };
+    server.0.lock().pages.extend([
+        page("b", WorkspacePhase::Running, "1"),
+        page("a", WorkspacePhase::Stopped, "2"),
+        last,
+    ]);
+    let ran = spaceport(&server.serve().await, "workspace list --phase running --cluster eu").await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let ids: Vec<_> = ran.out.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(ids, ["ID", "b", "c"]);
+    assert!(ran.out.contains("RUNNING (stale)"), "{}", ran.out);
+    assert_eq!(server.0.lock().page_tokens, ["", "1", "2"]);
+}
+
+#[tokio::test]
+async fn the_owners_token_is_shown_only_when_asked_for() {
+    let server = Fake::default();
+    let auth = WorkspaceAuthentication { owner_token: "hunter2".to_owned(), ..Default::default() };
+    let known = WorkspaceStatus { auth: Some(auth), ..status("one", WorkspacePhase::Running, 1) };
+    server.0.lock().described =
+        Some(DescribeWorkspaceResponse { status: Some(known), last_activity: String::new() });
+    let endpoint = server.serve().await;
+    for format in ["table", "json", "yaml"] {
+        let ran = spaceport(&endpoint, &format!("workspace show one -o {format}")).await;
+        assert!(ran.out.contains("RUNNING") && !ran.out.contains("hunter2"), "{}", ran.out);
+        let ran = spaceport(&endpoint, &format!("workspace show one --owner-token -o {format}")).await;
+        assert!(ran.out.contains("hunter2"), "{}", ran.out);
+    }
+}
+
+#[tokio::test]
+async fn watch_writes_a_line_a_change_and_ends_with_the_refusal() {
+    let server = Fake::default();
+    server.0.lock().streams.push_back(vec![
+        event("one", WorkspacePhase::Running, 2),
+        event("two", WorkspacePhase::Running, 1),
+        event("one", WorkspacePhase::Creating, 1),
+        event("one", WorkspacePhase::Stopped, 3),
+        Err(Status::permission_denied("certificate was revoked")),
+    ]);
+    let ran = spaceport(&server.serve().await, "workspace watch one --owner me -o json").await;
+    assert_eq!(ran.code, 1);
+    let line = |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["phase"].clone();
+    assert_eq!(ran.out.lines().map(line).collect::<Vec<_>>(), ["RUNNING", "STOPPED"]);
+    let filter = server.0.lock().subscriptions[0].must_match.clone().unwrap();
+    assert_eq!(filter.owner, "me");
+}

@@ -1,0 +1,228 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{age, text, timestamp};
+use crate::cli::table::Table;
+use crate::proto::spaceport::v1::admission_constraint::Constraint;
+use crate::proto::spaceport::v1::cluster_status::Health;
+use crate::proto::spaceport::v1::{Cluster, ClusterSpec, ClusterStatus, LeaderResponse, NamespaceSpec};
+
+/// A cluster: what the admin wants in the form of the cluster file, and what is seen under `status`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterView {
+    pub name: String,
+    region: String,
+    labels: BTreeMap<String, String>,
+    weight: u32,
+    max_weight: u32,
+    cordoned: bool,
+    admission_constraints: Vec<Value>,
+    namespaces: Vec<NamespaceView>,
+    version: i64,
+    status: StatusView,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NamespaceView {
+    namespace: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secrets_namespace: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preferred_class: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    classes: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url_template: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port_url_template: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workspace_cluster_host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registry_facade_host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seccomp_profile: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheduler_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_builder: Option<Value>,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusView {
+    health: String,
+    reason: String,
+    since: Option<Timestamp>,
+    last_seen: Option<Timestamp>,
+    server_version: String,
+    api_server: String,
+    workspaces: u32,
+    classes: Vec<String>,
+}
+
+impl From<Cluster> for ClusterView {
+    fn from(cluster: Cluster) -> Self {
+        let ClusterSpec {
+            name,
+            region,
+            labels,
+            weight,
+            max_weight,
+            cordoned,
+            admission_constraints,
+            namespaces,
+        } = cluster.spec.unwrap_or_default();
+        let constraint = |constraint| match constraint {
+            Some(Constraint::Permission(permission)) => serde_json::json!({ "permission": permission }),
+            Some(Constraint::FeaturePreview(on)) => serde_json::json!({ "featurePreview": on }),
+            None => Value::Null,
+        };
+        Self {
+            name,
+            region,
+            labels,
+            weight,
+            max_weight,
+            cordoned,
+            admission_constraints: admission_constraints
+                .into_iter()
+                .map(|c| constraint(c.constraint))
+                .collect(),
+            namespaces: namespaces.into_iter().map(NamespaceView::from).collect(),
+            version: cluster.version,
+            status: cluster.status.map(StatusView::from).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<NamespaceSpec> for NamespaceView {
+    fn from(spec: NamespaceSpec) -> Self {
+        let class = |json: String| serde_json::from_str(&json).unwrap_or(Value::String(json));
+        let builder = &spec.image_builder_target;
+        Self {
+            namespace: spec.namespace,
+            secrets_namespace: text(&spec.secrets_namespace),
+            preferred_class: text(&spec.preferred_class),
+            classes: spec.classes.into_iter().map(|(id, json)| (id, class(json))).collect(),
+            url_template: text(&spec.url_template),
+            port_url_template: text(&spec.port_url_template),
+            workspace_cluster_host: text(&spec.workspace_cluster_host),
+            registry_facade_host: text(&spec.registry_facade_host),
+            seccomp_profile: text(&spec.seccomp_profile),
+            scheduler_name: text(&spec.scheduler_name),
+            image_builder: text(builder).map(|target| serde_json::json!({ "targetAddr": target })),
+        }
+    }
+}
+
+impl From<ClusterStatus> for StatusView {
+    fn from(status: ClusterStatus) -> Self {
+        let health = status.health().as_str_name().trim_start_matches("HEALTH_");
+        Self {
+            health: if status.health() == Health::Unspecified { "UNKNOWN" } else { health }.to_owned(),
+            since: timestamp(status.since.as_ref()),
+            last_seen: timestamp(status.last_seen.as_ref()),
+            reason: status.reason,
+            server_version: status.server_version,
+            api_server: status.api_server,
+            workspaces: status.workspaces,
+            classes: status.classes,
+        }
+    }
+}
+
+impl ClusterView {
+    /// One line a cluster.
+    pub fn table(clusters: &[Self], now: Timestamp) -> Table {
+        let titles =
+            ["NAME", "REGION", "HEALTH", "INTENT", "WEIGHT", "WORKSPACES", "VERSION", "LAST SEEN", "REASON"];
+        let mut table = Table::new(titles);
+        for cluster in clusters {
+            let status = &cluster.status;
+            table.row([
+                cluster.name.clone(),
+                cluster.region.clone(),
+                status.health.clone(),
+                cluster.intent().to_owned(),
+                format!("{}/{}", cluster.weight, cluster.max_weight),
+                status.workspaces.to_string(),
+                status.server_version.clone(),
+                age(status.last_seen, now),
+                status.reason.clone(),
+            ]);
+        }
+        table
+    }
+
+    /// Everything about one cluster.
+    pub fn details(&self, now: Timestamp) -> Table {
+        let status = &self.status;
+        let pairs = |map: &BTreeMap<String, String>| {
+            map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+        };
+        let namespaces: Vec<_> = self.namespaces.iter().map(|spec| spec.namespace.as_str()).collect();
+        let constraints: Vec<_> = self.admission_constraints.iter().map(Value::to_string).collect();
+        Table::of_fields([
+            ("name", self.name.clone()),
+            ("region", self.region.clone()),
+            ("health", format!("{} for {}", status.health, age(status.since, now)).replace(" for  ", "")),
+            ("reason", status.reason.clone()),
+            ("last seen", age(status.last_seen, now)),
+            ("intent", self.intent().to_owned()),
+            ("weight", format!("{} of {}", self.weight, self.max_weight)),
+            ("labels", pairs(&self.labels)),
+            ("admission", constraints.join(", ")),
+            ("namespaces", namespaces.join(", ")),
+            ("classes", status.classes.join(", ")),
+            ("workspaces", status.workspaces.to_string()),
+            ("api server", status.api_server.clone()),
+            ("version", status.server_version.clone()),
+        ])
+    }
+
+    fn intent(&self) -> &'static str {
+        if self.cordoned { "cordoned" } else { "active" }
+    }
+}
+
+/// Who leads.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaderView {
+    replica: String,
+    address: String,
+    epoch: i64,
+    since: Option<Timestamp>,
+    answered_by: String,
+}
+
+impl From<LeaderResponse> for LeaderView {
+    fn from(leader: LeaderResponse) -> Self {
+        Self {
+            since: timestamp(leader.since.as_ref()),
+            replica: leader.replica,
+            address: leader.address,
+            epoch: leader.epoch,
+            answered_by: leader.answered_by,
+        }
+    }
+}
+
+impl LeaderView {
+    /// The fields for people.
+    pub fn details(&self) -> Table {
+        let nobody = "nobody: a takeover is under way";
+        Table::of_fields([
+            ("leader", text(&self.replica).unwrap_or_else(|| nobody.to_owned())),
+            ("address", self.address.clone()),
+            ("epoch", self.epoch.to_string()),
+            ("since", self.since.map(|since| since.to_string()).unwrap_or_default()),
+            ("answered by", self.answered_by.clone()),
+        ])
+    }
+}

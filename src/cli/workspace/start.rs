@@ -1,0 +1,75 @@
+//! `spaceport workspace start`
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use tonic::{Code, Status};
+
+use super::progress::Progress;
+use super::request::RequestArgs;
+use super::wait::{Goal, Wait};
+use crate::cli::connect::{Client, ClientArgs, positive_duration};
+use crate::cli::subscription::Subscription;
+use crate::cli::terminal::Terminal;
+use crate::cli::view::StartedView;
+use crate::proto::wsman::{MetadataFilter, StartWorkspaceRequest};
+
+/// `spaceport workspace start`.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    #[command(flatten)]
+    pub request: RequestArgs,
+    #[command(flatten)]
+    pub waiting: WaitArgs,
+}
+
+/// Whether to wait for the outcome.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Wait for the outcome and show the phases
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
+    pub wait_timeout: Duration,
+}
+
+/// Starts, and waits where asked to.
+pub async fn run(
+    client: &Client,
+    connection: &ClientArgs,
+    request: StartWorkspaceRequest,
+    waiting: &WaitArgs,
+    terminal: &mut Terminal<'_>,
+) -> Result<()> {
+    let call = || {
+        let (mut api, request) = (client.workspaces(), request.clone());
+        async move { client.call(request, async |request| api.start_workspace(request).await).await }
+    };
+    let (answer, phase) = if waiting.wait {
+        let meta_id = request.metadata.as_ref().map(|metadata| metadata.meta_id.clone()).unwrap_or_default();
+        let filter = MetadataFilter { meta_id, ..Default::default() };
+        // Before the start, so that no phase is missed.
+        let subscription = Subscription::open(connection, client, filter).await?;
+        let progress = Progress::new(terminal.redraws, "");
+        let mut wait = Wait::new(&request.id, Goal::Running, waiting.wait_timeout, subscription, progress);
+        let answer = wait.during(call(), terminal).await.map_err(|status| explain(status, &request.id))?;
+        (answer, Some(wait.finish(terminal).await?.phase))
+    } else {
+        (call().await.map_err(|status| explain(status, &request.id))?, None)
+    };
+    let started = StartedView::new(&request, answer, phase);
+    terminal.result(connection.output, &started, || started.details())
+}
+
+/// Says what is known after a failure: an answer that never came is not a refusal.
+fn explain(status: Status, id: &str) -> anyhow::Error {
+    let ambiguous =
+        matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable | Code::Cancelled | Code::Unknown);
+    anyhow::Error::from(status).context(if ambiguous {
+        format!("workspace {id} may or may not start (`spaceport workspace show {id}` tells)")
+    } else {
+        format!("failed to start workspace {id}")
+    })
+}

@@ -1,0 +1,200 @@
+//! Follows one workspace until it is where one wants it.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result, bail};
+use futures::{Stream, StreamExt};
+use tokio::time::Instant;
+
+use super::progress::Progress;
+use crate::cli::subscription::{Event, Subscription};
+use crate::cli::table::clean;
+use crate::cli::terminal::Terminal;
+use crate::cli::view::phase_name;
+use crate::domain::duration::GoDuration;
+use crate::proto::wsman::{WorkspacePhase, WorkspaceStatus};
+
+/// How often a drawn line is drawn again.
+const REDRAW: Duration = Duration::from_millis(200);
+
+/// Where a workspace shall get to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// Somebody can use it; a headless one may be over already.
+    Running,
+    /// It is over.
+    Stopped,
+}
+
+/// One workspace that is being followed.
+pub struct Wait {
+    id: String,
+    goal: Goal,
+    limit: Duration,
+    began: Instant,
+    progress: Progress,
+    events: Pin<Box<dyn Stream<Item = Result<Event>>>>,
+    last: Option<Box<WorkspaceStatus>>,
+    /// Why no more events come.
+    broken: Option<Error>,
+}
+
+impl Wait {
+    /// Begins to count time.
+    pub fn new(
+        id: &str,
+        goal: Goal,
+        limit: Duration,
+        subscription: Subscription,
+        progress: Progress,
+    ) -> Self {
+        let events = Box::pin(subscription.into_events());
+        Self {
+            id: id.to_owned(),
+            goal,
+            limit,
+            began: Instant::now(),
+            progress,
+            events,
+            last: None,
+            broken: None,
+        }
+    }
+
+    /// Shows phases while `call` runs; returns its answer.
+    pub async fn during<T>(&mut self, call: impl Future<Output = T>, terminal: &mut Terminal<'_>) -> T {
+        let mut call = std::pin::pin!(call);
+        loop {
+            tokio::select! {
+                answer = &mut call => return answer,
+                () = self.step(terminal) => {}
+            }
+        }
+    }
+
+    /// Shows phases until the goal is reached; returns the last status.
+    pub async fn finish(mut self, terminal: &mut Terminal<'_>) -> Result<WorkspaceStatus> {
+        let deadline = self.began + self.limit;
+        let result = loop {
+            if let Some(result) = self.last.as_deref().and_then(|status| outcome(self.goal, status)) {
+                break result.map_err(Error::msg);
+            }
+            if let Some(error) = self.broken.take() {
+                break Err(error.context("cannot be followed any more"));
+            }
+            if tokio::time::timeout_at(deadline, self.step(terminal)).await.is_err() {
+                let phase = self.last.as_ref().map_or("not seen", |status| phase_name(status.phase));
+                break Err(Error::msg(format!(
+                    "is {phase} after {}, and goes on by itself",
+                    GoDuration::from(self.limit)
+                )));
+            }
+        };
+        terminal.progress(&self.progress.close(self.began.elapsed()));
+        match (result, self.last) {
+            (Ok(()), Some(status)) => Ok(*status),
+            (Ok(()), None) => bail!("workspace {} was not seen", self.id),
+            (Err(error), _) => Err(error).with_context(|| format!("workspace {}", self.id)),
+        }
+    }
+
+    /// The next event or redraw. Safe to cancel: the stream keeps what it has begun.
+    async fn step(&mut self, terminal: &mut Terminal<'_>) {
+        let next = async {
+            // After its failure a stream is not asked again.
+            if self.broken.is_some() { std::future::pending().await } else { self.events.next().await }
+        };
+        let event = tokio::time::timeout(REDRAW, next).await;
+        let elapsed = self.began.elapsed();
+        let text = match event {
+            Ok(Some(Ok(Event::Status(status)))) if self.is_news(&status) => {
+                let text = self.progress.update(&status, elapsed);
+                self.last = Some(status);
+                text
+            }
+            Ok(Some(Ok(Event::Lost(reason)))) => {
+                self.progress.note(&format!("connection lost, resuming: {reason}"), elapsed)
+            }
+            Ok(Some(Err(error))) => {
+                self.broken = Some(error);
+                String::new()
+            }
+            _ => self.progress.tick(elapsed),
+        };
+        terminal.progress(&text);
+    }
+
+    fn is_news(&self, status: &WorkspaceStatus) -> bool {
+        // A resumed stream may repeat what was seen.
+        status.id == self.id
+            && self.last.as_ref().is_none_or(|last| last.status_version <= status.status_version)
+    }
+}
+
+/// Whether the wait is over, and how; nothing while it goes on.
+fn outcome(goal: Goal, status: &WorkspaceStatus) -> Option<Result<(), String>> {
+    let phase = status.phase();
+    if goal == Goal::Stopped {
+        return (phase == WorkspacePhase::Stopped).then_some(Ok(()));
+    }
+    if let Some(failure) = failure_of(status) {
+        return Some(Err(format!("failed: {failure}")));
+    }
+    let headless = status.spec.as_ref().is_some_and(|spec| spec.headless);
+    match phase {
+        WorkspacePhase::Running => Some(Ok(())),
+        WorkspacePhase::Stopped | WorkspacePhase::Stopping if headless => {
+            (phase == WorkspacePhase::Stopped).then_some(Ok(()))
+        }
+        WorkspacePhase::Stopped | WorkspacePhase::Stopping => {
+            let reason = if status.message.is_empty() { "no reason given" } else { &status.message };
+            Some(Err(format!("stopped before it ran: {}", clean(reason))))
+        }
+        _ => None,
+    }
+}
+
+/// Why a workspace failed, if it did.
+pub fn failure_of(status: &WorkspaceStatus) -> Option<String> {
+    let conditions = status.conditions.as_ref()?;
+    let reasons = [&conditions.failed, &conditions.headless_task_failed, &conditions.timeout];
+    reasons.into_iter().find(|reason| !reason.is_empty()).map(|reason| clean(reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::wsman::{WorkspaceConditions, WorkspaceSpec};
+
+    fn in_phase(phase: WorkspacePhase) -> WorkspaceStatus {
+        WorkspaceStatus { phase: phase.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn a_start_is_over_when_it_runs_or_cannot_any_more() {
+        assert_eq!(outcome(Goal::Running, &in_phase(WorkspacePhase::Creating)), None);
+        assert_eq!(outcome(Goal::Running, &in_phase(WorkspacePhase::Interrupted)), None);
+        assert_eq!(outcome(Goal::Running, &in_phase(WorkspacePhase::Running)), Some(Ok(())));
+        let stopped = outcome(Goal::Running, &in_phase(WorkspacePhase::Stopped));
+        assert_eq!(stopped, Some(Err("stopped before it ran: no reason given".to_owned())));
+        let conditions = WorkspaceConditions { failed: "no such image".to_owned(), ..Default::default() };
+        let failed = WorkspaceStatus { conditions: Some(conditions), ..in_phase(WorkspacePhase::Creating) };
+        assert_eq!(outcome(Goal::Running, &failed), Some(Err("failed: no such image".to_owned())));
+    }
+
+    #[test]
+    fn a_headless_workspace_that_is_over_did_its_work() {
+        let spec = Some(WorkspaceSpec { headless: true, ..Default::default() });
+        let stopping = WorkspaceStatus { spec: spec.clone(), ..in_phase(WorkspacePhase::Stopping) };
+        assert_eq!(outcome(Goal::Running, &stopping), None);
+        let stopped = WorkspaceStatus { spec, ..in_phase(WorkspacePhase::Stopped) };
+        assert_eq!(outcome(Goal::Running, &stopped), Some(Ok(())));
+    }
+
+    #[test]
+    fn a_stop_is_over_when_it_stopped() {
+        assert_eq!(outcome(Goal::Stopped, &in_phase(WorkspacePhase::Stopping)), None);
+        assert_eq!(outcome(Goal::Stopped, &in_phase(WorkspacePhase::Stopped)), Some(Ok(())));
+    }
+}

@@ -1,0 +1,93 @@
+//! Events, snapshots and maintenance.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Event};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::wait::await_condition;
+use serde_json::json;
+
+use crate::cluster::error::{Error, Result};
+use crate::cluster::maintenance;
+use crate::cluster::resources::{Snapshot, SnapshotStatus};
+
+use super::workspaces::by_us;
+use super::{Created, Patched, Writer, created, found, patched};
+
+impl Writer {
+    /// Creates an event.
+    pub async fn create_event(&self, event: &Event) -> Result<()> {
+        let (api, params) = (self.api::<Event>(), by_us());
+        self.write("create Event".to_owned(), api.create(&params, event)).await.map(drop)
+    }
+
+    /// Creates a snapshot.
+    pub async fn create_snapshot(&self, snapshot: &Snapshot) -> Result<Created<Snapshot>> {
+        let (api, params) = (self.api::<Snapshot>(), by_us());
+        let action = format!("create Snapshot {}", snapshot.metadata.name.as_deref().unwrap_or_default());
+        created(self.write(action, api.create(&params, snapshot)).await)
+    }
+
+    /// Reads a snapshot.
+    pub async fn get_snapshot(&self, name: &str) -> Result<Option<Snapshot>> {
+        let api = self.api::<Snapshot>();
+        found(self.read(format!("get Snapshot {name}"), api.get(name)).await)
+    }
+
+    /// Waits until a snapshot's status is as wanted. Watches it: nothing is polled.
+    pub async fn await_snapshot(
+        &self,
+        name: &str,
+        wanted: impl Fn(&SnapshotStatus) -> bool,
+        within: Duration,
+    ) -> Result<SnapshotStatus> {
+        let action = format!("wait for Snapshot {name}");
+        let status = |snapshot: Option<&Snapshot>| snapshot.and_then(|snapshot| snapshot.status.clone());
+        let is_as_wanted = |snapshot: Option<&Snapshot>| status(snapshot).is_some_and(|status| wanted(&status));
+        let failed = |reason: String| Error::Ambiguous {
+            cluster: self.cluster.clone(),
+            action: action.clone(),
+            reason,
+        };
+        match tokio::time::timeout(within, await_condition(self.api::<Snapshot>(), name, is_as_wanted)).await {
+            Ok(Ok(snapshot)) => Ok(status(snapshot.as_ref()).unwrap_or_default()),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(failed(format!("the node agent did not get there within {within:?}"))),
+        }
+    }
+
+    /// Puts maintenance on until a time, or off.
+    pub async fn set_maintenance(&self, until: Option<Timestamp>) -> Result<()> {
+        let name = self.maintenance_name.as_str();
+        let action = || format!("set maintenance in ConfigMap {name}");
+        let api = self.api::<ConfigMap>();
+        let content = maintenance::render(until);
+        let patch = json!({ "data": { maintenance::KEY: content } });
+        let change = async || {
+            let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+            patched(self.write(action(), api.patch(name, &params, &patch)).await)
+        };
+        if let Patched::Done(_) = change().await? {
+            return Ok(());
+        }
+        let object = ConfigMap {
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            data: Some([(maintenance::KEY.to_owned(), content)].into()),
+            ..ConfigMap::default()
+        };
+        if let Created::New(_) = created(self.write(action(), api.create(&by_us(), &object)).await)? {
+            return Ok(());
+        }
+        // Somebody else made it just now.
+        match change().await? {
+            Patched::Done(_) => Ok(()),
+            Patched::NotFound | Patched::Conflict => Err(Error::Ambiguous {
+                cluster: self.cluster.clone(),
+                action: action(),
+                reason: "others create and delete it at the same time".to_owned(),
+            }),
+        }
+    }
+}

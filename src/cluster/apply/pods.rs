@@ -1,0 +1,39 @@
+//! Pods.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::cluster::error::Result;
+use crate::cluster::resources::names::FINALIZER;
+
+use super::workspaces::{by_us, exactly};
+use super::{Created, Deleted, Patched, Writer, created, deleted, patched};
+
+impl Writer {
+    /// Creates a pod.
+    pub async fn create_pod(&self, pod: &Pod) -> Result<Created<Pod>> {
+        let (api, params) = (self.api::<Pod>(), by_us());
+        let action = format!("create Pod {}", pod.metadata.name.as_deref().unwrap_or_default());
+        created(self.write(action, api.create(&params, pod)).await)
+    }
+
+    /// Deletes the pod with this uid; `grace` in seconds, the pod's own where absent.
+    pub async fn delete_pod(&self, name: &str, uid: &str, grace: Option<u32>) -> Result<Deleted> {
+        let mut params = exactly(uid);
+        params.grace_period_seconds = grace;
+        let api = self.api::<Pod>();
+        deleted(self.write(format!("delete Pod {name}"), api.delete(name, &params)).await)
+    }
+
+    /// Takes our finalizer off the pod with this uid; finalizers of others stay.
+    pub async fn remove_pod_finalizer(&self, name: &str, uid: &str) -> Result<Patched<Pod>> {
+        // A strategic merge patch takes one element out of a list without having read it.
+        let patch = json!({
+            "metadata": { "uid": uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER] }
+        });
+        let (api, params) = (self.api::<Pod>(), PatchParams::default());
+        let action = format!("remove the finalizer of Pod {name}");
+        patched(self.write(action, api.patch(name, &params, &Patch::Strategic(patch))).await)
+    }
+}

@@ -1,0 +1,193 @@
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::{Request, Response, StatusCode};
+use kube::client::Body;
+use serde_json::{Value, json};
+use tower_test::mock;
+
+use super::*;
+use crate::cluster::resources::{Workspace, WorkspaceSpec};
+use crate::domain::secret::Secret;
+
+type Server = mock::Handle<Request<Body>, Response<Body>>;
+
+fn writer() -> (Writer, Server, Arc<AtomicBool>) {
+    let (service, server) = mock::pair::<Request<Body>, Response<Body>>();
+    let leads = Arc::new(AtomicBool::new(true));
+    let permit = Arc::clone(&leads);
+    let writer = Writer::new(
+        "eu-1".parse().unwrap(),
+        "ws".parse().unwrap(),
+        kube::Client::new(service, "default"),
+        Duration::from_secs(10),
+        crate::cluster::maintenance::DEFAULT_NAME.to_owned(),
+        Arc::new(move || permit.load(Ordering::Relaxed)),
+    );
+    (writer, server, leads)
+}
+
+/// Answers one call; returns its method, path and body.
+async fn answer(server: &mut Server, status: u16, body: Value) -> (String, String, Value) {
+    let (request, send) = pin!(server).next_request().await.unwrap();
+    let (parts, content) = request.into_parts();
+    let content = content.collect_bytes().await.unwrap();
+    let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    send.send_response(response);
+    let sent = serde_json::from_slice(&content).unwrap_or(Value::Null);
+    (parts.method.to_string(), parts.uri.path().to_owned(), sent)
+}
+
+fn refusal(code: u16, reason: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
+           "message": format!("it is {reason}")})
+}
+
+fn workspace() -> Workspace {
+    let mut workspace = Workspace::new("a", WorkspaceSpec::default());
+    workspace.metadata.resource_version = Some("7".to_owned());
+    workspace.metadata.uid = Some("u".to_owned());
+    workspace.metadata.finalizers = Some(vec!["other/x".to_owned(), "gitpod.io/finalizer".to_owned()]);
+    workspace
+}
+
+fn as_json(workspace: &Workspace) -> Value {
+    serde_json::to_value(workspace).unwrap()
+}
+
+#[tokio::test]
+async fn nothing_is_sent_by_a_process_that_does_not_lead() {
+    let (writer, mut server, leads) = writer();
+    leads.store(false, Ordering::Relaxed);
+    let error = writer.create_workspace(&workspace()).await.unwrap_err();
+    assert!(matches!(error, Error::NotLeader { .. }));
+    assert!(error.is_definite_refusal());
+    drop(writer);
+    assert!(pin!(server.next_request()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_an_outcome_and_a_refusal_is_a_definite_error() {
+    let (writer, mut server, _) = writer();
+    let object = workspace();
+    let (made, _) = tokio::join!(
+        writer.create_workspace(&object),
+        answer(&mut server, 409, refusal(409, "AlreadyExists"))
+    );
+    assert_eq!(made, Ok(Created::Exists));
+    let (made, _) =
+        tokio::join!(writer.create_workspace(&object), answer(&mut server, 403, refusal(403, "Forbidden")));
+    let error = made.unwrap_err();
+    assert!(error.is_definite_refusal());
+    assert_eq!(
+        error.to_string(),
+        "cluster eu-1: create Workspace a was refused: it is Forbidden (403 Forbidden)"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_say_whether_it_was_stored_is_not_definite() {
+    let (writer, mut server, _) = writer();
+    let object = workspace();
+    let cases = [
+        (500, "InternalError", false),
+        (504, "Timeout", false),
+        (503, "ServiceUnavailable", true),
+        (429, "TooManyRequests", true),
+    ];
+    for (code, reason, definite) in cases {
+        let (made, _) =
+            tokio::join!(writer.create_workspace(&object), answer(&mut server, code, refusal(code, reason)));
+        assert_eq!(made.unwrap_err().is_definite_refusal(), definite, "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_an_answer_is_ambiguous_at_its_deadline() {
+    let (writer, _server, _) = writer();
+    let error = writer.create_workspace(&workspace()).await.unwrap_err();
+    assert!(matches!(error, Error::Ambiguous { .. }));
+    assert!(!error.is_definite_refusal());
+}
+
+#[tokio::test]
+async fn a_patch_carries_the_version_it_was_made_from_and_a_conflict_is_an_outcome() {
+    let (writer, mut server, _) = writer();
+    let patch = json!({"status": {"phase": "Running"}});
+    let (done, sent) = tokio::join!(
+        writer.patch_status("a", Some("7"), patch),
+        answer(&mut server, 409, refusal(409, "Conflict"))
+    );
+    assert_eq!(done, Ok(Patched::Conflict));
+    let (method, path, body) = sent;
+    assert_eq!(
+        (method.as_str(), path.as_str()),
+        ("PATCH", "/apis/workspace.gitpod.io/v1/namespaces/ws/workspaces/a/status")
+    );
+    assert_eq!(body, json!({"status": {"phase": "Running"}, "metadata": {"resourceVersion": "7"}}));
+}
+
+#[tokio::test]
+async fn taking_the_finalizer_off_keeps_those_of_others() {
+    let (writer, mut server, _) = writer();
+    let object = workspace();
+    let (done, (_, _, body)) =
+        tokio::join!(writer.remove_finalizer(&object), answer(&mut server, 200, as_json(&object)));
+    assert!(matches!(done, Ok(Patched::Done(_))));
+    assert_eq!(body, json!({"metadata": {"finalizers": ["other/x"], "uid": "u", "resourceVersion": "7"}}));
+}
+
+#[tokio::test]
+async fn a_deletion_concerns_the_object_that_was_seen_and_no_later_one() {
+    let (writer, mut server, _) = writer();
+    let (done, (_, _, body)) = tokio::join!(
+        writer.delete_pod("p", "u", Some(1)),
+        answer(&mut server, 409, refusal(409, "Conflict"))
+    );
+    assert_eq!(done, Ok(Deleted::Conflict));
+    assert_eq!(body["preconditions"]["uid"], "u");
+    assert_eq!(body["gracePeriodSeconds"], 1);
+}
+
+fn existing(manager: &str, value: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "data": {"key": value},
+           "metadata": {"name": "a-env", "resourceVersion": "3", "labels": {"gitpod.io/managed-by": manager}}})
+}
+
+async fn put(writer: &Writer) -> Result<()> {
+    let content = Secret::new([("key".to_owned(), "new".to_owned())].into());
+    writer.put_secret(&"ws".parse().unwrap(), "a-env", "a", &content).await
+}
+
+#[tokio::test]
+async fn a_stale_secret_is_replaced_and_one_with_the_same_content_is_left() {
+    let (writer, mut server, _) = writer();
+    let stale = async {
+        answer(&mut server, 409, refusal(409, "AlreadyExists")).await;
+        answer(&mut server, 200, existing("spaceport", "b2xk")).await;
+        answer(&mut server, 200, json!({})).await
+    };
+    let (done, (method, _, body)) = tokio::join!(put(&writer), stale);
+    assert_eq!(done, Ok(()));
+    assert_eq!(method, "PUT");
+    assert_eq!(body["data"]["key"], "bmV3");
+    assert_eq!(body["metadata"]["resourceVersion"], "3");
+
+    let same = async {
+        answer(&mut server, 409, refusal(409, "AlreadyExists")).await;
+        answer(&mut server, 200, existing("spaceport", "bmV3")).await
+    };
+    assert_eq!(tokio::join!(put(&writer), same).0, Ok(()));
+}
+
+#[tokio::test]
+async fn a_secret_of_somebody_else_is_not_overwritten() {
+    let (writer, mut server, _) = writer();
+    let others = async {
+        answer(&mut server, 409, refusal(409, "AlreadyExists")).await;
+        answer(&mut server, 200, existing("helm", "b2xk")).await
+    };
+    let error = tokio::join!(put(&writer), others).0.unwrap_err();
+    assert!(error.to_string().contains("belongs to somebody else"), "{error}");
+}

@@ -1,0 +1,109 @@
+//! Workspaces.
+
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use serde_json::{Value, json};
+
+use crate::cluster::error::Result;
+use crate::cluster::resources::Workspace;
+use crate::cluster::resources::names::{FINALIZER, MANAGED_BY, MANAGER};
+
+use super::{Created, Deleted, Patched, Writer, created, deleted, found, patched};
+
+/// Objects a page of a live list.
+const PAGE: u32 = 500;
+
+impl Writer {
+    /// Reads a workspace from the apiserver, not from the cache.
+    pub async fn get_workspace(&self, name: &str) -> Result<Option<Workspace>> {
+        let api = self.api::<Workspace>();
+        found(self.read(format!("get Workspace {name}"), api.get(name)).await)
+    }
+
+    /// Reads all workspaces of ours from the apiserver; each page has the deadline.
+    pub async fn list_workspaces(&self) -> Result<Vec<Workspace>> {
+        let api = self.api::<Workspace>();
+        let mut all = Vec::new();
+        let mut page = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER}")).limit(PAGE);
+        loop {
+            let list = self.read("list Workspaces".to_owned(), api.list(&page)).await?;
+            all.extend(list.items);
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Creates a workspace.
+    pub async fn create_workspace(&self, workspace: &Workspace) -> Result<Created<Workspace>> {
+        let (api, params) = (self.api::<Workspace>(), by_us());
+        let action = format!("create Workspace {}", name_of(workspace));
+        created(self.write(action, api.create(&params, workspace)).await)
+    }
+
+    /// JSON merge patch of the status (`{"status": {...}}`); `resource_version` makes it conditional.
+    ///
+    /// A merge patch replaces lists, conditions too, so one that names conditions needs the version they were read at.
+    pub async fn patch_status(
+        &self,
+        name: &str,
+        resource_version: Option<&str>,
+        patch: Value,
+    ) -> Result<Patched<Workspace>> {
+        let api = self.api::<Workspace>();
+        let (params, patch) = (PatchParams::default(), Patch::Merge(conditional(patch, resource_version)));
+        let action = format!("patch the status of Workspace {name}");
+        patched(self.write(action, api.patch_status(name, &params, &patch)).await)
+    }
+
+    /// JSON merge patch of metadata and spec.
+    pub async fn patch_spec(
+        &self,
+        name: &str,
+        resource_version: Option<&str>,
+        patch: Value,
+    ) -> Result<Patched<Workspace>> {
+        let api = self.api::<Workspace>();
+        let (params, patch) = (PatchParams::default(), Patch::Merge(conditional(patch, resource_version)));
+        let action = format!("patch Workspace {name}");
+        patched(self.write(action, api.patch(name, &params, &patch)).await)
+    }
+
+    /// Deletes the workspace with this uid.
+    pub async fn delete_workspace(&self, name: &str, uid: &str) -> Result<Deleted> {
+        let (api, params) = (self.api::<Workspace>(), exactly(uid));
+        deleted(self.write(format!("delete Workspace {name}"), api.delete(name, &params)).await)
+    }
+
+    /// Takes our finalizer off the very version given; finalizers of others stay.
+    pub async fn remove_finalizer(&self, workspace: &Workspace) -> Result<Patched<Workspace>> {
+        let kept: Vec<_> =
+            workspace.metadata.finalizers.iter().flatten().filter(|held| *held != FINALIZER).collect();
+        let patch = json!({ "metadata": { "finalizers": kept, "uid": workspace.metadata.uid } });
+        self.patch_spec(name_of(workspace), workspace.metadata.resource_version.as_deref(), patch).await
+    }
+}
+
+pub(super) fn by_us() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
+}
+
+/// Deletes no other object of the same name.
+pub(super) fn exactly(uid: &str) -> DeleteParams {
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() };
+    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
+}
+
+fn name_of(workspace: &Workspace) -> &str {
+    workspace.metadata.name.as_deref().unwrap_or_default()
+}
+
+fn conditional(mut patch: Value, resource_version: Option<&str>) -> Value {
+    if let (Some(version), Some(patch)) = (resource_version, patch.as_object_mut()) {
+        let metadata = patch.entry("metadata").or_insert_with(|| json!({}));
+        if let Some(metadata) = metadata.as_object_mut() {
+            metadata.insert("resourceVersion".to_owned(), json!(version));
+        }
+    }
+    patch
+}

@@ -1,0 +1,135 @@
+use std::convert::Infallible;
+
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use parking_lot::Mutex;
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::cluster::client::Limits;
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl Signals for Heard {
+    fn answered(&self) {
+        self.0.lock().push("answered".to_owned());
+    }
+
+    fn missed(&self, reason: &str) {
+        self.0.lock().push(reason.to_owned());
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        request_timeout: Duration::from_secs(10),
+        watch_silence: Duration::from_secs(100),
+        ..Limits::default()
+    }
+}
+
+fn get(path: &str) -> Request<Body> {
+    Request::get(path).body(Body::empty()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_an_answer_ends_at_the_deadline_and_is_told() {
+    let heard = Arc::new(Heard::default());
+    let hung =
+        tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Full<Bytes>>, Fault>>());
+    let service = Guarded::new(hung, &limits(), Fence::default(), heard.clone());
+    let fault = service.oneshot(get("/version")).await.err().unwrap();
+    assert_eq!(fault, Fault::Timeout(Duration::from_secs(10)));
+    assert!(!fault.is_unsent());
+    assert_eq!(*heard.0.lock(), ["no answer within 10s"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_gets_no_turn_was_not_sent() {
+    let hung =
+        tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Full<Bytes>>, Fault>>());
+    let limits = Limits { in_flight: 1, request_timeout: Duration::from_secs(5), ..limits() };
+    let service = Guarded::new(hung, &limits, Fence::default(), Arc::new(Heard::default()));
+    let first = tokio::spawn(service.clone().oneshot(get("/a")));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let probe = service.clone().oneshot(get(READYZ));
+    let second = tokio::time::timeout(Duration::from_secs(60), service.oneshot(get("/b")));
+    // The first call ends at 5 s and gives its turn to the second, which then has 1 s left.
+    let (first, second, probe) = tokio::join!(first, second, probe);
+    assert_eq!(first.unwrap().err(), Some(Fault::Timeout(Duration::from_secs(5))));
+    assert!(second.unwrap().is_err());
+    assert_eq!(probe.err(), Some(Fault::Timeout(Duration::from_secs(5))), "a probe takes no turn");
+}
+
+#[tokio::test]
+async fn the_epoch_is_stamped_only_while_the_fence_is_on() {
+    let echo = tower::service_fn(|request: Request<Body>| async move {
+        let headers = request.headers();
+        let text = format!("{:?} {:?}", headers.get("impersonate-user"), headers.get(FENCE_EXTRA));
+        Ok::<_, Fault>(Response::new(Full::new(Bytes::from(text))))
+    });
+    let fence = Fence::default();
+    let service = Guarded::new(echo, &limits(), fence.clone(), Arc::new(Heard::default()));
+    let body = async || {
+        let answer = service.clone().oneshot(get("/a")).await.unwrap();
+        String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    };
+    assert_eq!(body().await, "None None");
+    fence.set(Epoch::new("i-1/0000000000000000042"));
+    assert_eq!(body().await, "Some(\"spaceport\") Some(\"i-1/0000000000000000042\")");
+    fence.set(None);
+    assert_eq!(body().await, "None None");
+}
+
+#[tokio::test]
+async fn an_answer_is_a_sign_of_life_unless_the_server_fails_or_refuses_the_login() {
+    let heard = Arc::new(Heard::default());
+    let echo = tower::service_fn(|request: Request<Body>| async move {
+        let status: u16 = request.uri().path().trim_start_matches('/').parse().unwrap();
+        Ok::<_, Fault>(Response::builder().status(status).body(Full::new(Bytes::new())).unwrap())
+    });
+    let service = Guarded::new(echo, &limits(), Fence::default(), heard.clone());
+    for status in [200, 404, 409, 429, 401, 500] {
+        service.clone().oneshot(get(&format!("/{status}"))).await.unwrap();
+    }
+    let told = heard.0.lock().clone();
+    assert_eq!(told[..4], ["answered"; 4]);
+    assert_eq!(told[4..], ["the login is refused (401)", "the apiserver answers 500 Internal Server Error"]);
+}
+
+/// A body that gives a frame at each of some seconds, then hangs.
+fn slow(seconds: Vec<u64>) -> impl HttpBody<Data = Bytes, Error = Infallible> + Send {
+    let frames = futures::stream::unfold(seconds.into_iter(), |mut left| async move {
+        match left.next() {
+            Some(wait) => tokio::time::sleep(Duration::from_secs(wait)).await,
+            None => std::future::pending().await,
+        }
+        Some((Ok(Frame::data(Bytes::from_static(b"{}"))), left))
+    });
+    StreamBody::new(frames)
+}
+
+async fn frames_of(path: &str, seconds: Vec<u64>) -> (usize, Fault) {
+    let server = tower::service_fn(move |_: Request<Body>| {
+        let body = slow(seconds.clone());
+        async move { Ok::<_, Fault>(Response::new(Box::pin(body))) }
+    });
+    let service = Guarded::new(server, &limits(), Fence::default(), Arc::new(Heard::default()));
+    let mut body = service.oneshot(get(path)).await.unwrap().into_body();
+    let mut frames = 0;
+    loop {
+        match body.frame().await {
+            Some(Ok(_)) => frames += 1,
+            Some(Err(fault)) => return (frames, fault),
+            None => unreachable!("it hangs, it does not end"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dripping_answer_ends_at_the_deadline_and_a_watch_only_after_silence() {
+    let dripping = frames_of("/a?limit=500", vec![3; 10]).await;
+    assert_eq!(dripping, (3, Fault::Timeout(Duration::from_secs(10))));
+    let watch = frames_of("/a?watch=true&x=y", vec![60; 10]).await;
+    assert_eq!(watch, (10, Fault::Silent(Duration::from_secs(100))));
+}

@@ -1,0 +1,61 @@
+use serde_json::json;
+
+use super::*;
+
+fn pod(owner: &serde_json::Value) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": "ws-a", "uid": "p", "resourceVersion": "5", "ownerReferences": [owner],
+            "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["gitpod.io/finalizer"]},
+        "spec": {"nodeName": "n1", "containers": []},
+        "status": {"phase": "Pending", "podIP": "",
+            "conditions": [
+                {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"},
+                {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "m"}],
+            "containerStatuses": [
+                {"name": "workspace", "ready": false, "image": "", "imageID": "", "restartCount": 0,
+                 "state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}},
+                 "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}},
+                {"name": "side", "ready": true, "image": "", "imageID": "", "restartCount": 0, "state": {}}]}
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_pod_is_one_of_ours_by_its_controlling_owner_alone() {
+    let owner = |group: &str, kind: &str, controller: bool| json!({"apiVersion": format!("{group}/v1"), "kind": kind, "name": "a", "uid": "w", "controller": controller});
+    assert!(pod_facts(&pod(&owner("workspace.gitpod.io", "Workspace", true))).is_some());
+    assert!(pod_facts(&pod(&owner("workspace.gitpod.io", "Workspace", false))).is_none());
+    assert!(pod_facts(&pod(&owner("workspace.gitpod.io", "Snapshot", true))).is_none());
+    assert!(pod_facts(&pod(&owner("example.org", "Workspace", true))).is_none());
+}
+
+#[test]
+fn a_pods_facts_are_what_its_object_says() {
+    let owner = json!({"apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace", "name": "a", "uid": "w",
+        "controller": true});
+    let facts = pod_facts(&pod(&owner)).unwrap();
+    assert_eq!((facts.workspace.as_str(), facts.workspace_uid.as_str()), ("a", "w"));
+    assert_eq!(facts.phase, PodPhase::Pending);
+    assert_eq!(facts.pod_ip, None);
+    assert!(facts.has_finalizer && facts.deleting_since.is_some());
+    assert_eq!(facts.unschedulable.as_deref(), Some("0/3 nodes"));
+    assert_eq!(facts.disruption, Some(("EvictionByEvictionAPI".to_owned(), "m".to_owned())));
+    let [workspace, side] = facts.containers.as_slice() else { panic!("two containers") };
+    let waiting =
+        ContainerState::Waiting { reason: "ErrImagePull".to_owned(), message: "no such image".to_owned() };
+    assert_eq!(workspace.state, waiting);
+    assert_eq!(workspace.last_termination.as_ref().unwrap().exit_code, 137);
+    assert_eq!(side.state, ContainerState::Waiting { reason: String::new(), message: String::new() });
+}
+
+#[test]
+fn a_nodes_facts_are_its_taints_and_readiness() {
+    let node = |spec: serde_json::Value, ready: &str| {
+        let node = json!({"metadata": {"name": "n1"}, "spec": spec,
+            "status": {"conditions": [{"type": "Ready", "status": ready}]}});
+        node_facts(&serde_json::from_value(node).unwrap())
+    };
+    assert_eq!(node(json!({}), "True"), NodeFacts { name: "n1".into(), tainted: false, ready: true });
+    let tainted = json!({"taints": [{"key": "a", "effect": "NoSchedule"}]});
+    assert_eq!(node(tainted, "Unknown"), NodeFacts { name: "n1".into(), tainted: true, ready: false });
+}

@@ -1,0 +1,86 @@
+//! One sentence for a person: why a workspace is where it is.
+
+use crate::cluster::resources::conditions::{self, reason};
+use crate::cluster::resources::{Phase, WorkspaceSpec, WorkspaceStatus, WorkspaceType};
+
+/// What went wrong comes first, then what ended it, then what it waits for.
+pub(super) fn message(spec: &WorkspaceSpec, status: &WorkspaceStatus, deleting: bool) -> String {
+    wrong(status).or_else(|| ended(status, deleting)).unwrap_or_else(|| waits_for(spec, status))
+}
+
+fn text(status: &WorkspaceStatus, kind: &str, value: &str) -> Option<String> {
+    let condition = status.condition(kind).filter(|condition| condition.status == value)?;
+    Some(condition.message.clone())
+}
+
+fn or(text: String, otherwise: &str) -> String {
+    if text.is_empty() { otherwise.to_owned() } else { text }
+}
+
+fn wrong(status: &WorkspaceStatus) -> Option<String> {
+    if let Some(text) = text(status, conditions::POD_REJECTED, "True") {
+        return Some(format!("The node refused the pod: {}", or(text, "it gave no reason")));
+    }
+    if let Some(text) = text(status, conditions::FAILED, "True") {
+        return Some(format!("Failed: {}", or(text, "for an unknown reason")));
+    }
+    if let Some(text) = text(status, conditions::BACKUP_FAILURE, "True") {
+        return Some(format!("The backup failed: {}", or(text, "for an unknown reason")));
+    }
+    let initialised = status.condition(conditions::CONTENT_READY)?;
+    let failed = initialised.status == "False" && initialised.reason == reason::INITIALIZATION_FAILURE;
+    failed.then(|| {
+        let text = or(initialised.message.clone(), "for an unknown reason");
+        format!("The content could not be initialised: {text}")
+    })
+}
+
+fn ended(status: &WorkspaceStatus, deleting: bool) -> Option<String> {
+    let is_over = status.phase == Phase::Stopped;
+    let tail = if is_over {
+        "."
+    } else if backs_up(status) {
+        "; its content is being backed up."
+    } else {
+        "; it is shutting down."
+    };
+    if let Some(text) = text(status, conditions::TIMEOUT, "True") {
+        return Some(format!("Timed out: {}{tail}", or(text, "a limit was reached")));
+    }
+    let why = if status.is_true(conditions::ABORTED) {
+        "Stopped on request, without a backup"
+    } else if status.is_true(conditions::STOPPED_BY_REQUEST) {
+        "Stopped on request"
+    } else if status.is_true(conditions::NODE_DISAPPEARED) {
+        "Its node disappeared"
+    } else if deleting {
+        "Its resource was deleted"
+    } else {
+        return None;
+    };
+    Some(format!("{why}{tail}"))
+}
+
+/// Whether a backup is to come: content is ready and none is done, failed or unwanted.
+fn backs_up(status: &WorkspaceStatus) -> bool {
+    let over = [conditions::BACKUP_COMPLETE, conditions::BACKUP_FAILURE, conditions::ABORTED];
+    status.is_true(conditions::CONTENT_READY) && !over.into_iter().any(|kind| status.is_true(kind))
+}
+
+fn waits_for(spec: &WorkspaceSpec, status: &WorkspaceStatus) -> String {
+    let text = match status.phase {
+        Phase::Unknown | Phase::Pending if status.pod_starts == 0 => "Waits for its pod to be made.",
+        Phase::Unknown => "The state of its pod cannot be told.",
+        Phase::Pending => "Waits for a node with room.",
+        Phase::Imagebuild => "Waits for its image.",
+        Phase::Creating => "Its node pulls the images and starts the container.",
+        Phase::Initializing if status.is_true(conditions::CONTENT_READY) => "Waits for the IDE to answer.",
+        Phase::Initializing => "Content is being laid in.",
+        Phase::Running if spec.type_ == WorkspaceType::Regular => "Ready.",
+        Phase::Running => "The task runs.",
+        Phase::Stopping if backs_up(status) => "Its content is being backed up.",
+        Phase::Stopping => "Shutting down.",
+        Phase::Stopped => "Ended.",
+    };
+    text.to_owned()
+}

@@ -1,0 +1,87 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn seen_of(status: &Value) -> View {
+    let workspace: Workspace = serde_json::from_value(json!({
+        "apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace",
+        "metadata": {"name": "a", "namespace": "ws", "uid": "u", "resourceVersion": "42",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "annotations": {"mine": "1", "spaceport.dev/generation": "3", "spaceport.dev/spec-digest": "d",
+                "spaceport.dev/project": "p"}},
+        "spec": {
+            "ownership": {"owner": "jane", "workspaceID": "meta", "team": "t"}, "type": "Prebuild", "class": "c",
+            "image": {"workspace": {"ref": "img"}, "ide": {"web": "w", "supervisor": "s", "refs": ["l"]}},
+            "initializer": "", "workspaceLocation": "", "admission": {"level": "Everyone"},
+            "timeout": {"time": "90m", "closed": "0"},
+            "ports": [{"port": 8080, "visibility": "Everyone", "protocol": "Https"},
+                      {"port": 99, "visibility": "Owner", "protocol": "Http"}]},
+        "status": status,
+    }))
+    .unwrap();
+    let urls = |id: &str, meta: &str, port: u16| (port != 99).then(|| format!("https://{port}-{meta}.{id}"));
+    view(&workspace, &ViewSettings { default_timeout: "30m0s", closed_timeout: "2m0s", urls: &urls }).unwrap()
+}
+
+fn condition(kind: &str, status: &str, message: &str) -> Value {
+    json!({"type": kind, "status": status, "reason": "Unknown", "message": message,
+           "lastTransitionTime": "2026-01-01T01:00:00Z"})
+}
+
+#[test]
+fn a_view_is_what_the_resource_says() {
+    let view =
+        seen_of(&json!({"podStarts": 1, "phase": "Running", "url": "https://meta", "ownerToken": "tok",
+        "snapshot": "snap", "runtime": {"nodeName": "n1", "podName": "p", "hostIP": "10.0.0.1"},
+        "git": {"branch": "main", "totalUntrackedFiles": 2}, "lastActivity": "2026-01-01T02:00:00Z",
+        "imageInfo": {"totalSize": 10, "workspaceImageSize": 4},
+        "initializerMetrics": {"git": {"duration": "1.5s", "size": 7}},
+        "conditions": [condition("FirstUserActivity", "True", "")]}));
+    assert_eq!((view.resource_version, view.generation, view.digest.as_str()), (42, 3, "d"));
+    assert_eq!(view.annotations, BTreeMap::from([("mine".to_owned(), "1".to_owned())]));
+    assert_eq!((view.team.as_deref(), view.project.as_deref()), (Some("t"), Some("p")));
+    assert_eq!((view.timeout.as_str(), view.closed_timeout.as_str()), ("1h30m0s", "0s"));
+    assert_eq!(view.ports[0].1.as_deref(), Some("https://8080-meta.a"));
+    assert_eq!(view.ports[1].1, None);
+    assert_eq!(view.runtime.unwrap().node_ip, "10.0.0.1");
+    let git = view.initializer_metrics.unwrap().git.unwrap();
+    assert_eq!((git.duration, git.size), (Duration::from_millis(1500), 7));
+    assert_eq!(view.conditions.first_user_activity, Some("2026-01-01T01:00:00Z".parse().unwrap()));
+    assert_eq!(view.message, "The task runs.");
+}
+
+#[test]
+fn a_condition_that_is_true_without_a_text_reads_as_true_all_the_same() {
+    let view = seen_of(&json!({"podStarts": 1, "conditions": [
+        condition("Failed", "True", ""), condition("Timeout", "True", ""), condition("Aborted", "False", "x")]}));
+    assert_eq!(view.conditions.failed.as_deref(), Some("failed for an unknown reason"));
+    assert_eq!(view.conditions.timeout.as_deref(), Some("timed out"));
+    assert!(!view.conditions.aborted);
+    assert_eq!(view.conditions.headless_task_failed, None);
+}
+
+#[test]
+fn the_message_says_why_a_workspace_is_where_it_is() {
+    let cases = [
+        (json!({"podStarts": 0, "phase": "Pending"}), "Waits for its pod to be made."),
+        (json!({"podStarts": 1, "phase": "Pending"}), "Waits for a node with room."),
+        (json!({"podStarts": 1, "phase": "Creating"}), "Its node pulls the images and starts the container."),
+        (
+            json!({"podStarts": 1, "phase": "Stopping", "conditions":
+                [condition("StoppedByRequest", "True", "30s"), condition("ContentReady", "True", "")]}),
+            "Stopped on request; its content is being backed up.",
+        ),
+        (
+            json!({"podStarts": 1, "phase": "Stopped", "conditions": [condition("Timeout", "True", "it was idle")]}),
+            "Timed out: it was idle.",
+        ),
+        (
+            json!({"podStarts": 1, "phase": "Stopping", "conditions":
+                [condition("Failed", "True", "no such image"), condition("StoppedByRequest", "True", "")]}),
+            "Failed: no such image",
+        ),
+    ];
+    for (status, message) in cases {
+        assert_eq!(seen_of(&status).message, message);
+    }
+}

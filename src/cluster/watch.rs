@@ -1,0 +1,184 @@
+//! The watches of a member: workspaces, pods and the maintenance ConfigMap of each namespace, and the nodes.
+//!
+//! Each watch is a task of its own that lists, follows, and begins again with a growing pause. A watch that breaks says
+//! nothing about the cluster: only silence of everything does.
+
+mod backoff;
+mod follow;
+mod pulse;
+mod sinks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use kube::Api;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::Config;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::names::{ClusterName, Namespace};
+
+use super::cache::{NamespaceCache, NodeCache};
+use super::maintenance::Maintenance;
+use super::resources::Workspace;
+use super::resources::names::{MANAGED_BY, MANAGER};
+
+use follow::{Sink, follow};
+use pulse::{Pulse, tapped};
+
+/// Objects a page of a list. Lists are consistent reads: a list that may be older than what was seen would report as
+/// gone what is there. From Kubernetes 1.34 on they are served from the apiserver's cache and streamed all the same.
+const PAGE: u32 = 500;
+/// A watch task that ends before its time is begun anew after this.
+const REBIRTH: Duration = Duration::from_secs(1);
+
+/// How one watch is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchReport {
+    /// What is watched, such as `workspaces in ws-a`.
+    pub what: String,
+    /// How long ago it received anything, bookmarks included.
+    pub last_heard: Option<Duration>,
+    /// What it last failed with, where it has received nothing since.
+    pub error: Option<String>,
+    /// Objects that are there and cannot be read.
+    pub unreadable: Vec<String>,
+    /// Times it began again after a failure.
+    pub restarts: u64,
+}
+
+/// What is watched in one namespace.
+pub struct NamespaceWatch {
+    /// Takes workspaces and pods.
+    pub cache: Arc<NamespaceCache>,
+    /// Takes the ConfigMap.
+    pub maintenance: Arc<Maintenance>,
+    /// Name of the ConfigMap.
+    pub maintenance_name: String,
+}
+
+type Task = Box<dyn Fn(CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// The watches of one member.
+pub struct Watches {
+    cluster: ClusterName,
+    client: kube::Client,
+    tasks: Vec<Task>,
+    pulses: Vec<Arc<Pulse>>,
+}
+
+impl Watches {
+    /// Watches that are not running yet.
+    pub fn new(
+        cluster: &ClusterName,
+        client: &kube::Client,
+        namespaces: Vec<NamespaceWatch>,
+        nodes: &Arc<NodeCache>,
+    ) -> Self {
+        let mut watches =
+            Self { cluster: cluster.clone(), client: client.clone(), tasks: Vec::new(), pulses: Vec::new() };
+        for namespace in namespaces {
+            watches.add_namespace(namespace);
+        }
+        let nodes = Arc::clone(nodes);
+        watches.add("nodes".to_owned(), Api::<DeserializeGuard<Node>>::all, config(), move || {
+            sinks::Nodes(Arc::clone(&nodes))
+        });
+        watches
+    }
+
+    /// How each watch is; valid also after [`Watches::run`] took the watches.
+    pub fn reports(&self) -> Reports {
+        Reports(self.pulses.clone())
+    }
+
+    /// Watches until `shutdown`. A watch that fails, even by a panic, is begun anew and disturbs no other.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut running = JoinSet::new();
+        for task in self.tasks {
+            let (cluster, shutdown) = (self.cluster.clone(), shutdown.clone());
+            running.spawn(async move {
+                while !shutdown.is_cancelled() {
+                    let ended = tokio::spawn(task(shutdown.clone())).await;
+                    if let Err(error) = ended {
+                        tracing::error!(%cluster, %error, "a watch task failed and is begun anew");
+                    }
+                    let _ = tokio::time::timeout(REBIRTH, shutdown.cancelled()).await;
+                }
+            });
+        }
+        while running.join_next().await.is_some() {}
+    }
+
+    fn add_namespace(&mut self, watch: NamespaceWatch) {
+        let NamespaceWatch { cache, maintenance, maintenance_name } = watch;
+        let namespace = cache.namespace().clone();
+        let pods = Arc::clone(&cache);
+        self.add(
+            format!("workspaces in {namespace}"),
+            within::<Workspace>(&namespace),
+            config(),
+            move || sinks::Workspaces(Arc::clone(&cache)),
+        );
+        let ours = config().labels(&format!("{MANAGED_BY}={MANAGER}"));
+        self.add(format!("pods in {namespace}"), within::<Pod>(&namespace), ours, move || {
+            sinks::Pods(Arc::clone(&pods))
+        });
+        let named = config().fields(&format!("metadata.name={maintenance_name}"));
+        self.add(format!("maintenance in {namespace}"), within::<ConfigMap>(&namespace), named, move || {
+            sinks::MaintenanceOf::new(Arc::clone(&maintenance))
+        });
+    }
+
+    fn add<K, S>(
+        &mut self,
+        what: String,
+        api: impl Fn(kube::Client) -> Api<DeserializeGuard<K>> + Send + Sync + 'static,
+        config: Config,
+        sink: impl Fn() -> S + Send + Sync + 'static,
+    ) where
+        K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+        K::DynamicType: Default + Clone + Send + Sync,
+        S: Sink<Object = K>,
+    {
+        let pulse = Arc::new(Pulse::new(what));
+        self.pulses.push(Arc::clone(&pulse));
+        let (cluster, client) = (self.cluster.clone(), self.client.clone());
+        self.tasks.push(Box::new(move |shutdown| {
+            let pulse = Arc::clone(&pulse);
+            let api = api(tapped(&client, &pulse));
+            Box::pin(follow(cluster.clone(), api, config.clone(), sink(), pulse, shutdown))
+        }));
+    }
+}
+
+fn within<K>(
+    namespace: &Namespace,
+) -> impl Fn(kube::Client) -> Api<DeserializeGuard<K>> + Send + Sync + 'static + use<K>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+{
+    let namespace = namespace.to_string();
+    move |client| Api::namespaced(client, &namespace)
+}
+
+fn config() -> Config {
+    Config::default().page_size(PAGE)
+}
+
+/// How the watches are, while they run elsewhere.
+#[derive(Clone)]
+pub struct Reports(Vec<Arc<Pulse>>);
+
+impl Reports {
+    /// One report a watch.
+    pub fn all(&self) -> Vec<WatchReport> {
+        self.0.iter().map(|pulse| pulse.report()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! What a use case can answer instead of a result. The API maps it to status codes in one place.
+
+use std::time::Duration;
+
+use crate::cluster;
+use crate::domain::names::{ClusterName, MetaId, Namespace, WorkspaceId};
+use crate::domain::placement::Rejection;
+use crate::store;
+
+/// A result of this room.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a use case did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field breaks a rule that only the fleet's state can tell.
+    #[error("{field}: {rule}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// The rule.
+        rule: String,
+    },
+    /// There is no such workspace.
+    #[error("workspace {0} does not exist")]
+    NoWorkspace(WorkspaceId),
+    /// There is no such cluster.
+    #[error("cluster {0} is not registered")]
+    NoCluster(ClusterName),
+    /// The id is taken, by another request or by a workspace that ended.
+    #[error("workspace {id} exists already: {reason}")]
+    WorkspaceExists {
+        /// The id.
+        id: WorkspaceId,
+        /// What has it.
+        reason: &'static str,
+    },
+    /// Another live workspace has the long-lived id.
+    #[error("workspace {workspace} with meta id {meta} is still live")]
+    MetaTaken {
+        /// The long-lived id.
+        meta: MetaId,
+        /// The live workspace.
+        workspace: WorkspaceId,
+    },
+    /// The namespace is under maintenance, or every cluster that would fit is.
+    #[error("under maintenance")]
+    Maintenance {
+        /// Where, in words.
+        place: String,
+        /// Why no other cluster would do, where another was looked for.
+        verdicts: Vec<(ClusterName, Rejection)>,
+    },
+    /// No cluster fits.
+    #[error("no cluster can take workspace {id}: {}", sentences(verdicts))]
+    Unplaceable {
+        /// The workspace.
+        id: WorkspaceId,
+        /// Why each cluster does not fit, by name.
+        verdicts: Vec<(ClusterName, Rejection)>,
+    },
+    /// The state of the workspace forbids it.
+    #[error("workspace {id}: {reason}")]
+    Precondition {
+        /// The workspace.
+        id: WorkspaceId,
+        /// Why.
+        reason: String,
+    },
+    /// The cluster still holds workspaces.
+    #[error("cluster {cluster} still holds {} workspaces: {}", workspaces.len(), some(workspaces))]
+    NotEmpty {
+        /// The cluster.
+        cluster: ClusterName,
+        /// All of them.
+        workspaces: Vec<WorkspaceId>,
+    },
+    /// This replica does not lead, or not any more. The call may be repeated: another one does, or will soon.
+    #[error("this replica does not lead")]
+    NotLeader,
+    /// The cluster does not serve a namespace that a record names.
+    #[error("cluster {cluster} serves no namespace {namespace} now")]
+    NoNamespace {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The namespace.
+        namespace: Namespace,
+    },
+    /// A start may or may not have reached its cluster; it is settled there, and a repeated call gets its answer.
+    #[error("workspace {id} may have started on cluster {cluster}: {reason}; repeat the call")]
+    Undecided {
+        /// The workspace.
+        id: WorkspaceId,
+        /// Where it was sent.
+        cluster: ClusterName,
+        /// What is not known.
+        reason: String,
+    },
+    /// Concurrent changes kept getting in the way.
+    #[error("{what} kept changing; try again")]
+    Contended {
+        /// What.
+        what: String,
+    },
+    /// It was not done in time.
+    #[error("{what} took longer than {within:?}")]
+    Deadline {
+        /// What.
+        what: &'static str,
+        /// The limit.
+        within: Duration,
+    },
+    /// A member cluster failed.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    /// etcd failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A registration that breaks a rule.
+    #[error(transparent)]
+    Spec(#[from] crate::domain::cluster::Error),
+}
+
+fn sentences(verdicts: &[(ClusterName, Rejection)]) -> String {
+    if verdicts.is_empty() {
+        return "no cluster is registered".to_owned();
+    }
+    let sentences: Vec<String> = verdicts.iter().map(|(cluster, why)| format!("{cluster} {why}")).collect();
+    sentences.join("; ")
+}
+
+/// The first ids, and how many more.
+fn some(ids: &[WorkspaceId]) -> String {
+    const SHOWN: usize = 20;
+    let mut text = ids.iter().take(SHOWN).map(WorkspaceId::as_str).collect::<Vec<_>>().join(", ");
+    if ids.len() > SHOWN {
+        text.push_str(", …");
+    }
+    text
+}

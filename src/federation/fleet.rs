@@ -1,0 +1,560 @@
+//! The member clusters of this replica: each with its own client, watches, controllers and tasks, and nothing shared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::index::{ClusterFacts, Index};
+use super::settings::{Defaults, Settings};
+use super::{Error, Result, settle};
+use crate::cluster::cache::{NamespaceCache, Observer};
+use crate::cluster::convert::{ViewSettings, view};
+use crate::cluster::probe::HealthReport;
+use crate::cluster::resources::Workspace;
+use crate::cluster::{Member, MemberOptions};
+use crate::controller::Controller;
+use crate::domain::cluster::ClusterSpec;
+use crate::domain::health::Health;
+use crate::domain::keyed::Keyed;
+use crate::domain::names::{ClassId, ClusterName, Namespace, Region, WorkspaceId};
+use crate::domain::placement::{Candidate, CandidateNamespace};
+use crate::store::{Registration, Term};
+
+/// What is the same for every member.
+#[derive(Debug, Clone)]
+pub struct FleetOptions {
+    /// Client, probes and health.
+    pub member: MemberOptions,
+    /// The manager's configuration for namespaces.
+    pub defaults: Arc<ArcSwap<Defaults>>,
+}
+
+/// All members, by name.
+pub struct Fleet {
+    slots: RwLock<BTreeMap<ClusterName, Slot>>,
+    index: Arc<Index>,
+    options: FleetOptions,
+    keyed: Keyed,
+    term: watch::Receiver<Option<Term>>,
+    settle: settle::Queue,
+    changes: watch::Sender<()>,
+    /// Whether registrations were listed once.
+    listed: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fleet").field("members", &self.slots.read().len()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+enum Slot {
+    Connected(Arc<Connected>),
+    Broken(Arc<Broken>),
+}
+
+/// A registration that cannot be used here.
+#[derive(Debug)]
+pub struct Broken {
+    /// What the admin wants.
+    pub spec: ClusterSpec,
+    /// Its API address.
+    pub api_server: String,
+    /// Of the registration.
+    pub version: i64,
+    /// Why it cannot be used.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A member in use.
+pub struct Connected {
+    /// What the admin wants.
+    pub spec: ArcSwap<ClusterSpec>,
+    /// Its API address.
+    pub api_server: String,
+    /// Client, caches and health.
+    pub member: Arc<Member>,
+    /// Learned once it answered.
+    pub server_version: ArcSwapOption<String>,
+    version: AtomicI64,
+    kubeconfig: Vec<u8>,
+    places: BTreeMap<Namespace, Place>,
+    stop: CancellationToken,
+}
+
+/// A namespace of a member.
+#[derive(Clone)]
+pub struct Place {
+    /// Where token secrets are.
+    pub secrets_namespace: Namespace,
+    /// Its settings.
+    pub settings: Arc<ArcSwap<Settings>>,
+    /// Its workspaces and pods.
+    pub cache: Arc<NamespaceCache>,
+    controller: Arc<Controller>,
+}
+
+impl Fleet {
+    /// No member yet. Controllers run while `term` holds one.
+    pub fn new(
+        options: FleetOptions,
+        index: Arc<Index>,
+        keyed: Keyed,
+        term: watch::Receiver<Option<Term>>,
+        settle: settle::Queue,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            slots: RwLock::default(),
+            index,
+            options,
+            keyed,
+            term,
+            settle,
+            changes: watch::channel(()).0,
+            listed: watch::channel(false).0,
+        })
+    }
+
+    /// Wakes when a registration was taken, changed or let go.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// The manager's configuration for namespaces.
+    pub fn defaults(&self) -> Arc<Defaults> {
+        self.options.defaults.load_full()
+    }
+
+    /// A member in use.
+    pub fn get(&self, name: &ClusterName) -> Option<Arc<Connected>> {
+        match self.slots.read().get(name) {
+            Some(Slot::Connected(connected)) => Some(Arc::clone(connected)),
+            _ => None,
+        }
+    }
+
+    /// All members in use, by name.
+    pub fn connected(&self) -> Vec<Arc<Connected>> {
+        let slots = self.slots.read();
+        slots
+            .values()
+            .filter_map(|slot| match slot {
+                Slot::Connected(connected) => Some(Arc::clone(connected)),
+                Slot::Broken(_) => None,
+            })
+            .collect()
+    }
+
+    /// All registrations that cannot be used, by name.
+    pub fn broken(&self) -> Vec<Arc<Broken>> {
+        let slots = self.slots.read();
+        slots
+            .values()
+            .filter_map(|slot| match slot {
+                Slot::Broken(broken) => Some(Arc::clone(broken)),
+                Slot::Connected(_) => None,
+            })
+            .collect()
+    }
+
+    /// Version of a registration, used or not.
+    pub fn version(&self, name: &ClusterName) -> Option<i64> {
+        match self.slots.read().get(name)? {
+            Slot::Connected(connected) => Some(connected.version()),
+            Slot::Broken(broken) => Some(broken.version),
+        }
+    }
+
+    /// The fleet as placement sees it.
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let now = Timestamp::now();
+        self.connected().iter().map(|connected| connected.candidate(&self.index, now)).collect()
+    }
+
+    /// Takes a registration that is new or changed. What can be changed in place is; anything else connects anew.
+    pub fn put(self: &Arc<Self>, registration: Registration) {
+        let name = registration.spec.name.clone();
+        if let Some(connected) = self.get(&name) {
+            if connected.version() >= registration.version {
+                return;
+            }
+            if connected.takes(&registration) {
+                connected.version.store(registration.version, Ordering::Release);
+                connected.spec.store(Arc::new(registration.spec));
+                connected.tell(&self.index);
+                self.changes.send_replace(());
+                return;
+            }
+        }
+        let (spec, api_server, version) =
+            (registration.spec.clone(), registration.api_server.clone(), registration.version);
+        match self.connect(registration) {
+            Ok(connected) => self.replace(name, Slot::Connected(connected)),
+            Err(reason) => self.put_broken(spec, api_server, version, reason),
+        }
+    }
+
+    /// Takes a registration that cannot be used, so that it is shown.
+    pub fn put_broken(&self, spec: ClusterSpec, api_server: String, version: i64, reason: String) {
+        tracing::error!(cluster = %spec.name, reason, "a registration cannot be used");
+        let name = spec.name.clone();
+        let broken = Broken { spec, api_server, version, reason, since: Timestamp::now() };
+        self.replace(name, Slot::Broken(Arc::new(broken)));
+    }
+
+    /// Lets go of a member: its tasks end, its workspaces are no longer shown.
+    pub fn remove(&self, name: &ClusterName) {
+        let gone = self.slots.write().remove(name);
+        if let Some(Slot::Connected(connected)) = gone {
+            connected.stop.cancel();
+        }
+        self.index.cluster_gone(name);
+        self.changes.send_replace(());
+    }
+
+    /// Lets go of every member but those named.
+    pub fn keep_only(&self, names: &[ClusterName]) {
+        let gone: Vec<ClusterName> =
+            self.slots.read().keys().filter(|name| !names.contains(name)).cloned().collect();
+        for name in gone {
+            self.remove(&name);
+        }
+        self.listed.send_replace(true);
+        self.changes.send_replace(());
+    }
+
+    /// Waits until registrations were listed and every member's workspaces, too.
+    pub async fn synced(&self) {
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            let all =
+                |connected: &Arc<Connected>| connected.places.values().all(|place| place.cache.is_synced());
+            if *self.listed.borrow() && self.connected().iter().all(all) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ends every task.
+    pub fn close(&self) {
+        for connected in self.connected() {
+            connected.stop.cancel();
+        }
+    }
+
+    fn replace(&self, name: ClusterName, slot: Slot) {
+        if let Some(Slot::Connected(old)) = self.slots.write().insert(name, slot) {
+            old.stop.cancel();
+        }
+        self.changes.send_replace(());
+    }
+
+    fn connect(self: &Arc<Self>, registration: Registration) -> Result<Arc<Connected>, String> {
+        let defaults = self.options.defaults.load();
+        let spec = registration.spec;
+        let mut settings = BTreeMap::new();
+        for namespace in &spec.namespaces {
+            let resolved = Settings::resolve(namespace, &defaults).map_err(|problems| {
+                problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            })?;
+            settings.insert(namespace.namespace.clone(), Arc::new(ArcSwap::from_pointee(resolved)));
+        }
+        let kubeconfig = registration.kubeconfig.into_exposed();
+        let text = std::str::from_utf8(&kubeconfig).map_err(|_| "its kubeconfig is not UTF-8".to_owned())?;
+        let watcher = Arc::new(Watcher {
+            cluster: spec.name.clone(),
+            index: Arc::clone(&self.index),
+            settle: self.settle.clone(),
+            settings: settings.clone(),
+            changes: self.changes.clone(),
+            controllers: RwLock::default(),
+        });
+        let observers: Vec<Arc<dyn Observer>> = vec![Arc::<Watcher>::clone(&watcher)];
+        let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers)
+            .map_err(|error| error.to_string())?;
+        let member = Arc::new(member);
+        let places = self.places(&spec, &member, &settings)?;
+        *watcher.controllers.write() =
+            places.iter().map(|(name, place)| (name.clone(), Arc::clone(&place.controller))).collect();
+        let connected = Arc::new(Connected {
+            spec: ArcSwap::from_pointee(spec),
+            api_server: registration.api_server,
+            member,
+            server_version: ArcSwapOption::empty(),
+            version: AtomicI64::new(registration.version),
+            kubeconfig,
+            places,
+            stop: CancellationToken::new(),
+        });
+        self.run(&connected);
+        Ok(connected)
+    }
+
+    fn places(
+        &self,
+        spec: &ClusterSpec,
+        member: &Arc<Member>,
+        settings: &BTreeMap<Namespace, Arc<ArcSwap<Settings>>>,
+    ) -> Result<BTreeMap<Namespace, Place>, String> {
+        let mut places = BTreeMap::new();
+        for namespace in &spec.namespaces {
+            let name = &namespace.namespace;
+            let (Some(settings), Some(cache), Some(maintenance)) =
+                (settings.get(name), member.cache(name.as_str()), member.maintenance(name.as_str()))
+            else {
+                return Err(format!("namespace {name} is not watched"));
+            };
+            let controller = Controller::new(
+                Arc::new(settings.load().controller.clone()),
+                Arc::clone(cache),
+                Arc::clone(member.nodes()),
+                Arc::clone(maintenance),
+                Arc::new(self.keyed.clone()),
+            );
+            let place = Place {
+                secrets_namespace: namespace.secrets_namespace.clone(),
+                settings: Arc::clone(settings),
+                cache: Arc::clone(cache),
+                controller: Arc::new(controller),
+            };
+            places.insert(name.clone(), place);
+        }
+        Ok(places)
+    }
+
+    /// Spawns the tasks of a member; they end with its token.
+    fn run(&self, connected: &Arc<Connected>) {
+        let span = tracing::info_span!("member", cluster = %connected.member.name());
+        let (watched, stop) = (Arc::clone(connected), connected.stop.clone());
+        tokio::spawn(async move { watched.member.run(stop).await }.instrument(span.clone()));
+        let (followed, index) = (Arc::clone(connected), Arc::clone(&self.index));
+        tokio::spawn(async move { followed.follow_health(&index).await }.instrument(span.clone()));
+        for (namespace, place) in &connected.places {
+            let (connected, place, term) = (Arc::clone(connected), place.clone(), self.term.clone());
+            let namespace = namespace.clone();
+            let span = tracing::info_span!(parent: &span, "controller", %namespace);
+            tokio::spawn(async move { connected.control(&namespace, &place, term).await }.instrument(span));
+        }
+    }
+}
+
+impl Connected {
+    /// Version of the registration in use.
+    pub fn version(&self) -> i64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Its region.
+    pub fn region(&self) -> Region {
+        self.spec.load().region.clone()
+    }
+
+    /// A namespace of it.
+    pub fn place(&self, namespace: &Namespace) -> Result<Place> {
+        self.places.get(namespace).cloned().ok_or_else(|| Error::NoNamespace {
+            cluster: self.member.name().clone(),
+            namespace: namespace.clone(),
+        })
+    }
+
+    /// Its namespaces, by name.
+    pub fn places(&self) -> &BTreeMap<Namespace, Place> {
+        &self.places
+    }
+
+    /// Whether a changed registration can be taken without connecting anew.
+    fn takes(&self, registration: &Registration) -> bool {
+        self.kubeconfig == *registration.kubeconfig.expose()
+            && self.spec.load().namespaces == registration.spec.namespaces
+    }
+
+    fn candidate(&self, index: &Index, now: Timestamp) -> Candidate {
+        let spec = self.spec.load();
+        Candidate {
+            name: spec.name.clone(),
+            region: spec.region.clone(),
+            labels: spec.labels.clone(),
+            weight: spec.weight.min(spec.max_weight),
+            cordoned: spec.cordoned,
+            health: self.member.health().report().health,
+            constraints: spec.admission_constraints.clone(),
+            namespaces: spec
+                .namespaces
+                .iter()
+                .filter_map(|namespace| self.candidate_namespace(&namespace.namespace, now))
+                .collect(),
+            placed: index.count_on(&spec.name),
+        }
+    }
+
+    fn candidate_namespace(&self, namespace: &Namespace, now: Timestamp) -> Option<CandidateNamespace> {
+        let settings = self.places.get(namespace)?.settings.load();
+        let maintenance = self.member.maintenance(namespace.as_str());
+        Some(CandidateNamespace {
+            name: namespace.clone(),
+            classes: settings
+                .classes
+                .keys()
+                .filter_map(|id| id.parse::<ClassId>().ok())
+                .collect::<BTreeSet<_>>(),
+            preferred_class: settings.preferred_class.clone(),
+            maintenance: maintenance.is_some_and(|maintenance| maintenance.enabled_at(now)),
+        })
+    }
+
+    /// Tells the index of each change of health.
+    async fn follow_health(&self, index: &Index) {
+        let mut health = self.member.health().subscribe();
+        loop {
+            let state = *health.borrow_and_update();
+            tracing::info!(health = ?state, "cluster health");
+            self.tell(index);
+            if state == Health::Available && self.server_version.load().is_none() {
+                self.learn_version().await;
+            }
+            tokio::select! {
+                changed = health.changed() => if changed.is_err() { return },
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn tell(&self, index: &Index) {
+        let report = self.member.health().report();
+        let facts = ClusterFacts {
+            region: self.region(),
+            reachable: matches!(report.health, Health::Available | Health::Suspect),
+            last_answer: last_answer(&report),
+        };
+        // After the end of this member a late answer must not bring the cluster back.
+        if !self.stop.is_cancelled() {
+            index.cluster(self.member.name(), facts);
+        }
+    }
+
+    async fn learn_version(&self) {
+        match self.member.client().apiserver_version().await {
+            Ok(version) => self.server_version.store(Some(Arc::new(version.git_version))),
+            Err(error) => tracing::warn!(%error, "cannot read the server version"),
+        }
+    }
+
+    /// Runs the controller of a namespace in each term.
+    async fn control(&self, namespace: &Namespace, place: &Place, mut term: watch::Receiver<Option<Term>>) {
+        loop {
+            let current = term.borrow_and_update().clone();
+            if let Some(current) = current {
+                let permit = {
+                    let current = current.clone();
+                    Arc::new(move || current.is_valid())
+                };
+                let run = CancellationToken::new();
+                let guard = run.clone().drop_guard();
+                tokio::select! {
+                    () = place.controller.run(self.member.writer(namespace, permit), run) => {}
+                    () = current.ended() => {}
+                    () = self.stop.cancelled() => return,
+                }
+                drop(guard);
+            }
+            tokio::select! {
+                changed = term.changed() => if changed.is_err() { return },
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// When a cluster last answered, by the wall clock.
+pub(super) fn last_answer(report: &HealthReport) -> Option<Timestamp> {
+    report.last_answer.map(ago)
+}
+
+/// The time so long ago.
+pub(super) fn ago(duration: std::time::Duration) -> Timestamp {
+    let ago = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    Timestamp::now().saturating_sub(ago).unwrap_or(Timestamp::MIN)
+}
+
+/// Hands what a member's caches tell to the index, the controllers and what settles records.
+struct Watcher {
+    cluster: ClusterName,
+    index: Arc<Index>,
+    settle: settle::Queue,
+    settings: BTreeMap<Namespace, Arc<ArcSwap<Settings>>>,
+    changes: watch::Sender<()>,
+    controllers: RwLock<BTreeMap<Namespace, Arc<Controller>>>,
+}
+
+impl Watcher {
+    fn controller(&self, namespace: &Namespace) -> Option<Arc<Controller>> {
+        self.controllers.read().get(namespace).cloned()
+    }
+}
+
+impl Observer for Watcher {
+    fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {
+        if let Some(settings) = self.settings.get(namespace) {
+            let settings = settings.load();
+            let view_settings = ViewSettings {
+                default_timeout: &settings.default_timeout,
+                closed_timeout: &settings.closed_timeout,
+                urls: &**settings,
+            };
+            if let Some(view) = view(workspace, &view_settings) {
+                let id = view.id.clone();
+                self.index.resource(&self.cluster, view);
+                if self.index.record_of(&id).is_some_and(|(record, _)| !record.is_live()) {
+                    self.settle.push(&id);
+                }
+            }
+        }
+        if let (Some(controller), Some(name)) = (self.controller(namespace), &workspace.metadata.name) {
+            controller.enqueue(name);
+        }
+    }
+
+    fn workspace_gone(&self, namespace: &Namespace, last: &Arc<Workspace>) {
+        let Some(name) = &last.metadata.name else { return };
+        if let Some(controller) = self.controller(namespace) {
+            controller.enqueue(name);
+        }
+        if let Ok(id) = name.parse::<WorkspaceId>() {
+            self.index.resource_gone(&self.cluster, &id);
+            self.settle.push(&id);
+        }
+    }
+
+    fn pods_changed(&self, namespace: &Namespace, workspace: &str) {
+        if let Some(controller) = self.controller(namespace) {
+            controller.enqueue(workspace);
+        }
+    }
+
+    fn node_gone(&self, node: &str) {
+        for controller in self.controllers.read().values() {
+            controller.node_gone(node);
+        }
+    }
+
+    fn synced(&self, _namespace: &Namespace) {
+        for id in self.index.placed_on(&self.cluster) {
+            self.settle.push(&id);
+        }
+        self.changes.send_replace(());
+    }
+}

@@ -1,0 +1,102 @@
+//! What follows from leading: the term is given out only when everything that earlier leaders recorded is known.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Federation, Lead};
+use crate::store::{Leadership, Term};
+
+/// Between sweeps of expired records.
+const SWEEP_PERIOD: Duration = Duration::from_secs(300);
+/// Records that one sweep removes at most; a full sweep is followed by another at once.
+const SWEEP_FULL: usize = 100;
+
+impl Federation {
+    /// Follows the election until `shutdown`.
+    pub async fn lead_when_elected(
+        self: Arc<Self>,
+        mut leadership: watch::Receiver<Leadership>,
+        shutdown: CancellationToken,
+    ) {
+        loop {
+            let current = leadership.borrow_and_update().clone();
+            match current {
+                Leadership::Leading { term } => {
+                    tokio::select! {
+                        () = self.serve(&term) => {}
+                        () = shutdown.cancelled() => {}
+                    }
+                    self.step_down();
+                }
+                Leadership::Standby { leader } => {
+                    let lead = leader.map_or(Lead::Nobody, |leader| {
+                        self.note_epoch(leader.epoch);
+                        Lead::Other { replica: leader.replica, address: leader.address }
+                    });
+                    self.lead.send_replace(lead);
+                }
+            }
+            tokio::select! {
+                changed = leadership.changed() => if changed.is_err() { return },
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    async fn serve(&self, term: &Term) {
+        let caught_up = async {
+            let mut placements = self.placements.subscribe();
+            let Ok(progress) = placements.wait_for(Option::is_some).await.map(|progress| progress.clone())
+            else {
+                return false;
+            };
+            let Some(mut progress) = progress else { return false };
+            progress.caught_up(term.revision()).await
+        };
+        tokio::select! {
+            caught_up = caught_up => if !caught_up { return },
+            () = term.ended() => return,
+        }
+        self.note_epoch(term.epoch());
+        tracing::info!(epoch = term.epoch(), replica = self.us.name, "leading");
+        self.term.send_replace(Some(term.clone()));
+        self.lead.send_replace(Lead::Us);
+        tokio::join!(self.settle(term), self.sweep(term), term.ended());
+    }
+
+    fn step_down(&self) {
+        tracing::info!(replica = self.us.name, "no longer leading");
+        self.term.send_replace(None);
+        self.lead.send_replace(Lead::Nobody);
+    }
+
+    fn note_epoch(&self, epoch: i64) {
+        let mut since = self.since.write();
+        if since.is_none_or(|(known, _)| known != epoch) {
+            *since = Some((epoch, Timestamp::now()));
+        }
+    }
+
+    async fn sweep(&self, term: &Term) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP_PERIOD) => {}
+                () = term.ended() => return,
+            }
+            loop {
+                match self.store.sweep_expired(term, Timestamp::now()).await {
+                    Ok(SWEEP_FULL) => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot sweep expired records now");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}

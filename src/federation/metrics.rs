@@ -1,0 +1,88 @@
+//! What the fleet looks like, read from the index when somebody scrapes. Labels are bounded by clusters and phases.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntGauge, IntGaugeVec, Opts};
+
+use super::{Federation, Lead};
+use crate::domain::health::Health;
+
+/// Gauges of the fleet.
+pub struct FleetMetrics {
+    federation: Arc<Federation>,
+    workspaces: IntGaugeVec,
+    placed: IntGaugeVec,
+    health: IntGaugeVec,
+    leading: IntGauge,
+    subscribers: IntGauge,
+}
+
+impl FleetMetrics {
+    /// Gauges of `federation`.
+    pub fn new(federation: Arc<Federation>) -> Result<Self, prometheus::Error> {
+        let opts = |name: &str, help: &str| Opts::new(name, help).namespace("spaceport");
+        Ok(Self {
+            federation,
+            workspaces: IntGaugeVec::new(
+                opts("workspaces", "Workspaces seen, by cluster and phase."),
+                &["cluster", "phase"],
+            )?,
+            placed: IntGaugeVec::new(opts("placements_live", "Live placement records."), &["cluster"])?,
+            health: IntGaugeVec::new(
+                opts("cluster_health", "1 for the health that a cluster has."),
+                &["cluster", "health"],
+            )?,
+            leading: IntGauge::with_opts(opts("leading", "Whether this replica leads."))?,
+            subscribers: IntGauge::with_opts(opts("subscribers", "Subscribers of this replica."))?,
+        })
+    }
+
+    fn read(&self) {
+        self.workspaces.reset();
+        self.placed.reset();
+        self.health.reset();
+        let mut counts = BTreeMap::new();
+        self.federation.index().for_each(|cluster, view| {
+            *counts.entry((cluster.to_string(), view.phase)).or_insert(0_i64) += 1;
+        });
+        for ((cluster, phase), count) in counts {
+            self.workspaces.with_label_values(&[cluster.as_str(), &format!("{phase:?}")]).set(count);
+        }
+        for cluster in self.federation.clusters() {
+            let name = cluster.spec.name.as_str();
+            let placed = i64::try_from(cluster.workspaces).unwrap_or(i64::MAX);
+            self.placed.with_label_values(&[name]).set(placed);
+            for health in [Health::Connecting, Health::Available, Health::Suspect, Health::Lost] {
+                let label = format!("{health:?}");
+                self.health
+                    .with_label_values(&[name, label.as_str()])
+                    .set(i64::from(cluster.health == health));
+            }
+        }
+        self.leading.set(i64::from(*self.federation.lead().borrow() == Lead::Us));
+        let subscribers = self.federation.index().events().subscribers();
+        self.subscribers.set(i64::try_from(subscribers).unwrap_or(i64::MAX));
+    }
+}
+
+impl Collector for FleetMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        let vectors = [&self.workspaces, &self.placed, &self.health];
+        let mut descriptions: Vec<&Desc> = vectors.iter().flat_map(|gauges| gauges.desc()).collect();
+        descriptions.extend(self.leading.desc());
+        descriptions.extend(self.subscribers.desc());
+        descriptions
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.read();
+        let vectors = [&self.workspaces, &self.placed, &self.health];
+        let mut families: Vec<MetricFamily> = vectors.iter().flat_map(|gauges| gauges.collect()).collect();
+        families.extend(self.leading.collect());
+        families.extend(self.subscribers.collect());
+        families
+    }
+}

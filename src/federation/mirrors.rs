@@ -1,0 +1,84 @@
+//! Follows etcd on every replica: records into the index, registrations into the fleet.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Federation;
+use crate::domain::names::{ClusterName, WorkspaceId};
+use crate::store::{ClusterEntry, MirrorEvent};
+
+impl Federation {
+    /// Keeps the index's records until `shutdown`.
+    pub async fn follow_placements(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut mirror = self.store.mirror_placements();
+        self.placements.send_replace(Some(mirror.progress()));
+        loop {
+            let event = tokio::select! {
+                event = mirror.next() => event,
+                () = shutdown.cancelled() => return,
+            };
+            match event {
+                MirrorEvent::Reset { items, revision } => {
+                    let all = items.into_iter().map(|item| (item.value, item.version)).collect();
+                    self.index.records_are(all, revision);
+                }
+                MirrorEvent::Put(item) => self.index.record(item.value, item.version),
+                MirrorEvent::Delete { key, version } => {
+                    if let Ok(id) = key.parse::<WorkspaceId>() {
+                        self.index.record_gone(&id, version);
+                    }
+                }
+                MirrorEvent::Unreadable { key, error, .. } => {
+                    tracing::error!(key, %error, "a placement record cannot be read");
+                }
+            }
+        }
+    }
+
+    /// Keeps the fleet's members until `shutdown`.
+    pub async fn follow_clusters(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut mirror = self.store.mirror_clusters();
+        loop {
+            let event = tokio::select! {
+                event = mirror.next() => event,
+                () = shutdown.cancelled() => return,
+            };
+            match event {
+                MirrorEvent::Reset { items, .. } => {
+                    let mut named = Vec::with_capacity(items.len());
+                    for item in items {
+                        named.extend(self.entry(item.value, item.version));
+                    }
+                    self.fleet.keep_only(&named);
+                }
+                MirrorEvent::Put(item) => {
+                    self.entry(item.value, item.version);
+                }
+                MirrorEvent::Delete { key, .. } => {
+                    let name = key.strip_suffix("/spec").and_then(|name| name.parse::<ClusterName>().ok());
+                    if let Some(name) = name {
+                        self.fleet.remove(&name);
+                    }
+                }
+                MirrorEvent::Unreadable { key, error, .. } => {
+                    tracing::error!(key, %error, "a cluster's entry cannot be read");
+                }
+            }
+        }
+    }
+
+    /// Takes a registration into the fleet; its name.
+    fn entry(&self, entry: ClusterEntry, version: i64) -> Option<ClusterName> {
+        let ClusterEntry::Spec(stored) = entry else { return None };
+        let name = stored.spec.name.clone();
+        match stored.open(&self.sealer, version) {
+            Ok(registration) => self.fleet.put(registration),
+            Err(error) => {
+                let reason = format!("its kubeconfig cannot be unsealed: {error}");
+                self.fleet.put_broken(stored.spec, stored.api_server, version, reason);
+            }
+        }
+        Some(name)
+    }
+}

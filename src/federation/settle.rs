@@ -1,0 +1,229 @@
+//! What the leader settles: records whose resource came, went, or never came.
+//!
+//! Ids are pushed when something about them changed and looked at one by one; what is done is decided by a pure
+//! function. Nothing is forgotten or ended before the apiserver itself said that the resource is not there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{Error, Federation, Result};
+use crate::domain::names::WorkspaceId;
+use crate::domain::record::{PlacementRecord, RecordState};
+use crate::domain::workspace::StopPolicy;
+use crate::store::Term;
+
+/// Workspaces settled at once.
+const CONCURRENCY: usize = 16;
+/// Before one that could not be settled is looked at again.
+const RETRY: Duration = Duration::from_secs(2);
+/// A start that was cut off is left alone this long: its client may repeat the call.
+const ABANDONED: SignedDuration = SignedDuration::from_secs(60);
+
+/// Workspaces to look at; no more than there are workspaces.
+#[derive(Debug, Clone, Default)]
+pub struct Queue(Arc<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    ids: Mutex<BTreeSet<WorkspaceId>>,
+    wake: Notify,
+}
+
+impl Queue {
+    /// Asks for a look at a workspace.
+    pub fn push(&self, id: &WorkspaceId) {
+        if self.0.ids.lock().insert(id.clone()) {
+            self.0.wake.notify_one();
+        }
+    }
+
+    async fn pop(&self) -> WorkspaceId {
+        loop {
+            if let Some(id) = self.0.ids.lock().pop_first() {
+                return id;
+            }
+            self.0.wake.notified().await;
+        }
+    }
+
+    fn clear(&self) {
+        self.0.ids.lock().clear();
+    }
+}
+
+/// What is known of a recorded workspace's resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resource {
+    /// It is there; `deleting`: and on its way out.
+    There { deleting: bool },
+    /// The apiserver says that it is not there.
+    Absent,
+    /// The cluster was not asked, or did not answer.
+    NotKnown,
+}
+
+/// What to do about a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Nothing,
+    Confirm,
+    End,
+    Forget,
+    /// It came after its end was recorded: a creation that was thought lost.
+    Stop,
+    Later,
+}
+
+fn step(record: &PlacementRecord, resource: Resource, now: Timestamp) -> Step {
+    match (record.state, resource) {
+        (RecordState::Placed, Resource::There { .. }) => Step::Confirm,
+        (RecordState::Placed, Resource::Absent) if now.duration_since(record.placed_at) >= ABANDONED => {
+            Step::Forget
+        }
+        (RecordState::Confirmed, Resource::Absent) => Step::End,
+        (RecordState::Ended { .. }, Resource::There { deleting: false }) => Step::Stop,
+        (RecordState::Placed, Resource::Absent)
+        | (RecordState::Placed | RecordState::Confirmed, Resource::NotKnown) => Step::Later,
+        (RecordState::Confirmed, Resource::There { .. }) | (RecordState::Ended { .. }, _) => Step::Nothing,
+    }
+}
+
+impl Federation {
+    /// Settles until the term ends.
+    pub(super) async fn settle(&self, term: &Term) {
+        self.settle.clear();
+        for (record, _) in self.index.live_records() {
+            self.settle.push(&record.workspace);
+        }
+        let ids = futures::stream::unfold((), |()| async { Some((self.settle.pop().await, ())) });
+        let settling = ids.for_each_concurrent(CONCURRENCY, |id| async move {
+            match self.settle_one(term, &id).await {
+                Ok(Step::Later) => self.look_again(&id),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(workspace = %id, %error, "cannot settle a record yet");
+                    self.look_again(&id);
+                }
+            }
+        });
+        tokio::select! {
+            () = settling => {}
+            () = term.ended() => {}
+        }
+    }
+
+    /// Pushes the id again after a while, without holding a place among those settled.
+    fn look_again(&self, id: &WorkspaceId) {
+        let (queue, id) = (self.settle.clone(), id.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(RETRY).await;
+            queue.push(&id);
+        });
+    }
+
+    async fn settle_one(&self, term: &Term, id: &WorkspaceId) -> Result<Step> {
+        // Whoever holds the lock works on this very record; it is looked at again afterwards.
+        let Some(_turn) = self.locks.try_lock(id) else { return Ok(Step::Later) };
+        let Some((record, version)) = self.index.record_of(id) else { return Ok(Step::Nothing) };
+        let resource = self.resource_of(term, &record).await?;
+        let step = step(&record, resource, Timestamp::now());
+        match step {
+            Step::Nothing | Step::Later => {}
+            Step::Confirm => {
+                let version = self.store.confirm(term, &record, version).await?;
+                self.index.record(PlacementRecord { state: RecordState::Confirmed, ..record }, version);
+            }
+            Step::End => self.end(term, record, version).await?,
+            Step::Forget => {
+                self.store.forget(term, &record, version).await?;
+                self.index.record_gone(id, version);
+                tracing::info!(workspace = %id, cluster = %record.cluster, "an abandoned start created nothing");
+            }
+            Step::Stop => self.request_stop(term, &record, StopPolicy::Abort).await?,
+        }
+        Ok(step)
+    }
+
+    pub(super) async fn end(&self, term: &Term, record: PlacementRecord, version: i64) -> Result<()> {
+        let at = Timestamp::now();
+        let life = SignedDuration::try_from(self.options.tombstone_life).unwrap_or(SignedDuration::MAX);
+        let expires = at.saturating_add(life).unwrap_or(Timestamp::MAX);
+        let version = self.store.end(term, &record, version, at, expires).await?;
+        self.index.record(PlacementRecord { state: RecordState::Ended { at, expires }, ..record }, version);
+        Ok(())
+    }
+
+    /// From the cache where it is there; only its absence is worth a question to the apiserver.
+    async fn resource_of(&self, term: &Term, record: &PlacementRecord) -> Result<Resource> {
+        let (writer, place, _) = match self.reach(term, record) {
+            Ok(reached) => reached,
+            Err(Error::NoCluster(_) | Error::NoNamespace { .. }) => return Ok(Resource::NotKnown),
+            Err(error) => return Err(error),
+        };
+        if let Some(known) = place.cache.get(record.workspace.as_str()) {
+            return Ok(Resource::There { deleting: known.metadata.deletion_timestamp.is_some() });
+        }
+        if !record.is_live() {
+            return Ok(Resource::Absent);
+        }
+        if !place.cache.is_synced() {
+            return Ok(Resource::NotKnown);
+        }
+        Ok(match writer.get_workspace(record.workspace.as_str()).await? {
+            Some(found) => Resource::There { deleting: found.metadata.deletion_timestamp.is_some() },
+            None => Resource::Absent,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::record::Digest;
+
+    fn record(state: RecordState) -> PlacementRecord {
+        PlacementRecord {
+            workspace: "ws".parse().unwrap(),
+            meta: "meta".parse().unwrap(),
+            owner: "jane".parse().unwrap(),
+            cluster: "eu-1".parse().unwrap(),
+            namespace: "workspaces".parse().unwrap(),
+            generation: 1,
+            digest: Digest(String::new()),
+            placed_at: Timestamp::UNIX_EPOCH,
+            state,
+        }
+    }
+
+    const SOON: Timestamp = Timestamp::constant(5, 0);
+    const LATE: Timestamp = Timestamp::constant(60, 0);
+    const ENDED: RecordState = RecordState::Ended { at: SOON, expires: LATE };
+    const THERE: Resource = Resource::There { deleting: false };
+
+    #[test]
+    fn a_start_that_arrived_is_confirmed_and_one_that_did_not_is_forgotten_when_abandoned() {
+        assert_eq!(step(&record(RecordState::Placed), THERE, SOON), Step::Confirm);
+        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, SOON), Step::Later);
+        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, LATE), Step::Forget);
+    }
+
+    #[test]
+    fn a_confirmed_workspace_ends_only_when_its_cluster_says_that_it_is_gone() {
+        assert_eq!(step(&record(RecordState::Confirmed), Resource::NotKnown, LATE), Step::Later);
+        assert_eq!(step(&record(RecordState::Confirmed), THERE, LATE), Step::Nothing);
+        assert_eq!(step(&record(RecordState::Confirmed), Resource::Absent, SOON), Step::End);
+    }
+
+    #[test]
+    fn a_resource_that_comes_after_its_end_is_stopped() {
+        assert_eq!(step(&record(ENDED), THERE, LATE), Step::Stop);
+        assert_eq!(step(&record(ENDED), Resource::There { deleting: true }, LATE), Step::Nothing);
+        assert_eq!(step(&record(ENDED), Resource::Absent, LATE), Step::Nothing);
+    }
+}

@@ -1,0 +1,104 @@
+//! `etcd`: where the federation's state is kept.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::reader::Group;
+use crate::domain::secret::Secret;
+use crate::runtime::tls::ClientFiles;
+
+/// `etcd`.
+#[derive(Debug, Clone)]
+pub struct Etcd {
+    /// At least one; all `http` or all `https`.
+    pub endpoints: Vec<Url>,
+    /// Before every key; starts and ends with `/`.
+    pub prefix: String,
+    /// With `https` endpoints.
+    pub tls: Option<ClientFiles>,
+    /// Name and password, where etcd wants them.
+    pub login: Option<(String, Secret<String>)>,
+    /// For each request.
+    pub request_timeout: Duration,
+}
+
+pub(super) fn read(mut group: Group<'_>) -> Etcd {
+    let endpoints = endpoints(&mut group);
+    let prefix = normalised(&group.text("prefix").unwrap_or_else(|| "/spaceport/".to_owned()));
+    let mut tls_group = group.group("tls");
+    let tls = tls_group.client_tls();
+    let encrypted = endpoints.iter().any(|url| url.scheme() == "https");
+    if encrypted && tls.ca.is_none() {
+        tls_group.problem("ca", "is required with https endpoints");
+    }
+    if tls != ClientFiles::default() && !encrypted && !endpoints.is_empty() {
+        tls_group.problem("", "is of no use with http endpoints");
+    }
+    drop(tls_group);
+    let login = login(&mut group);
+    let request_timeout = group.duration("requestTimeout", Duration::from_secs(3));
+    Etcd { endpoints, prefix, tls: encrypted.then_some(tls), login, request_timeout }
+}
+
+fn endpoints(group: &mut Group<'_>) -> Vec<Url> {
+    const KEY: &str = "endpoints";
+    let texts = group.required(KEY, |group, key| Some(group.texts(key)).filter(|texts| !texts.is_empty()));
+    let mut urls: Vec<Url> = Vec::new();
+    for (index, text) in texts.unwrap_or_default().into_iter().enumerate() {
+        let key = format!("{KEY}[{index}]");
+        match endpoint(&text) {
+            Ok(url) if urls.first().is_some_and(|first| first.scheme() != url.scheme()) => {
+                group.problem(&key, "must be http or https as the first");
+            }
+            Ok(url) => urls.push(url),
+            Err(message) => group.problem(&key, message),
+        }
+    }
+    urls
+}
+
+/// The message never quotes the text: somebody will have put a password into it.
+fn endpoint(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).map_err(|_| "is not a URL such as https://etcd-0:2379")?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("is not a URL such as https://etcd-0:2379");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a name or password: use username and passwordFile");
+    }
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Err("must be a scheme, a host and a port only");
+    }
+    Ok(url)
+}
+
+fn login(group: &mut Group<'_>) -> Option<(String, Secret<String>)> {
+    let username = group.text("username");
+    let problem_free = |group: &mut Group<'_>, content: Secret<Vec<u8>>| {
+        // Files end in a line break more often than passwords do.
+        let text = String::from_utf8(content.into_exposed())
+            .ok()
+            .map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
+        let password = text.filter(|text| !text.is_empty());
+        if password.is_none() {
+            group.problem("passwordFile", "must hold a password as UTF-8 text");
+        }
+        password.map(Secret::new)
+    };
+    if username.is_none() {
+        if group.text("passwordFile").is_some() {
+            group.problem("username", "is required with passwordFile");
+        }
+        return None;
+    }
+    let content = group.required("passwordFile", Group::secret_file)?;
+    username.zip(problem_free(group, content))
+}
+
+fn normalised(prefix: &str) -> String {
+    match prefix.trim_matches('/') {
+        "" => "/".to_owned(),
+        inner => format!("/{inner}/"),
+    }
+}

@@ -1,0 +1,235 @@
+//! `federation`: how the managers of one installation work together, and how they judge clusters.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use url::Url;
+
+use super::reader::Group;
+use super::servers::RpcServer;
+use crate::domain::secret::Secret;
+use crate::runtime::tls::ClientFiles;
+
+/// `federation`.
+#[derive(Debug, Clone)]
+pub struct Federation {
+    /// The name of this process among the managers.
+    pub replica: String,
+    /// Where the others reach its gRPC.
+    pub advertise_address: Url,
+    /// How what is secret in etcd is sealed.
+    pub sealing: Sealing,
+    /// When leadership is renewed and given up.
+    pub leader: LeaderTimes,
+    /// When a cluster is suspect, lost and well again.
+    pub health: HealthTimes,
+    /// For placing one workspace, all clusters tried included.
+    pub placement_deadline: Duration,
+    /// How long an ended workspace's id stays taken.
+    pub tombstone_life: Duration,
+    /// For connections to other managers; none means plaintext.
+    pub peer_tls: Option<ClientFiles>,
+    /// Events that a subscriber may lag behind.
+    pub subscriber_buffer: usize,
+}
+
+/// Keys: the first seals, all unseal.
+#[derive(Debug, Clone)]
+pub struct Sealing {
+    /// The key that seals.
+    pub first: SealingKey,
+    /// Older keys.
+    pub rest: Vec<SealingKey>,
+}
+
+/// A key of 256 bits.
+#[derive(Debug, Clone)]
+pub struct SealingKey {
+    /// Stored beside what it sealed.
+    pub id: String,
+    /// The key itself.
+    pub key: Secret<[u8; 32]>,
+}
+
+/// Times of leadership: `renew < stop_after < lease`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaderTimes {
+    /// The lease's life; whole seconds, because etcd counts so.
+    pub lease: Duration,
+    /// Between renewals.
+    pub renew: Duration,
+    /// After the last renewal that went through, counted from when it was sent, writing stops.
+    pub stop_after: Duration,
+}
+
+/// Times of a cluster's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthTimes {
+    /// Between probes.
+    pub probe: Duration,
+    /// For one probe.
+    pub deadline: Duration,
+    /// Misses in a row, of every signal.
+    pub suspect_after: u32,
+    /// Without any signal.
+    pub lost_after: Duration,
+    /// Clean time until it is available again.
+    pub recover_after: Duration,
+    /// What the clean time grows to at most when it flaps.
+    pub hold_down_max: Duration,
+}
+
+pub(super) fn read(mut group: Group<'_>, rpc_server: Option<&RpcServer>) -> Option<Federation> {
+    let host = host_name();
+    let replica = group.text("replica").unwrap_or_else(|| format!("{host}-{}", std::process::id()));
+    if replica.len() > 253 || !replica.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c)) {
+        group.problem("replica", "must be at most 253 letters, digits, '-', '_', '.' or ':'");
+    }
+    let advertise_address = advertise_address(&mut group, rpc_server, &host);
+    let sealing = sealing(group.group("sealing"));
+    let leader = leader(group.group("leader"));
+    let health = health(group.group("health"));
+    let placement_deadline = group.group("placement").duration("deadline", Duration::from_secs(10));
+    let tombstone_life = group.duration("tombstoneLife", Duration::from_hours(24));
+    let mut peer_group = group.group("peerTls");
+    // Empty values count as absent, so emptiness is judged after reading.
+    let peer_tls = Some(peer_group.client_tls()).filter(|files| *files != ClientFiles::default());
+    drop(peer_group);
+    let subscriber_buffer = group.count("subscriberBuffer", 1..=1_000_000).unwrap_or(1024);
+    Some(Federation {
+        replica,
+        advertise_address: advertise_address?,
+        sealing: sealing?,
+        leader,
+        health,
+        placement_deadline,
+        tombstone_life,
+        peer_tls: peer_tls.or_else(|| own_identity(rpc_server)),
+        subscriber_buffer,
+    })
+}
+
+/// Managers of one installation usually share a certificate.
+fn own_identity(rpc_server: Option<&RpcServer>) -> Option<ClientFiles> {
+    let tls = rpc_server?.tls.as_ref()?;
+    Some(ClientFiles { ca: tls.client_ca.clone(), identity: Some(tls.identity.clone()) })
+}
+
+fn advertise_address(group: &mut Group<'_>, rpc_server: Option<&RpcServer>, host: &str) -> Option<Url> {
+    const KEY: &str = "advertiseAddr";
+    if let Some(url) = group.parsed::<Url>(KEY) {
+        let plain = url.has_host() && matches!(url.path(), "" | "/") && url.query().is_none();
+        if !plain || !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() {
+            group.problem(KEY, "must be a URL such as https://manager-0:8080");
+        }
+        return Some(url);
+    }
+    // Without a server there are problems to solve first.
+    let server = rpc_server?;
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    let derived = if server.address.ip().is_unspecified() {
+        format!("{scheme}://{host}:{}", server.address.port())
+    } else {
+        format!("{scheme}://{}", server.address)
+    };
+    Url::parse(&derived)
+        .map_err(|_| {
+            group.problem(
+                KEY,
+                format_args!("is required: {derived:?}, taken from rpcServer.addr, is not a URL"),
+            );
+        })
+        .ok()
+}
+
+fn sealing(mut group: Group<'_>) -> Option<Sealing> {
+    let entries = group.groups("keys");
+    if entries.is_empty() {
+        group.problem("keys", "must hold at least one key: 32 random bytes in a file");
+    }
+    let mut keys: Vec<SealingKey> = Vec::new();
+    for mut entry in entries {
+        let id = entry.required("id", Group::text);
+        let content = entry.required("file", Group::secret_file);
+        let key = content.and_then(|content| {
+            decode_key(content.expose()).map(Secret::new).or_else(|| {
+                entry.problem(
+                    "file",
+                    "must hold 32 bytes: as they are, as 64 hexadecimal digits, or as base64",
+                );
+                None
+            })
+        });
+        let Some((id, key)) = id.zip(key) else { continue };
+        if keys.iter().any(|earlier| earlier.id == id) {
+            entry.problem("id", format_args!("{id:?} is taken by an earlier key"));
+        }
+        keys.push(SealingKey { id, key });
+    }
+    let mut keys = keys.into_iter();
+    keys.next().map(|first| Sealing { first, rest: keys.collect() })
+}
+
+fn decode_key(content: &[u8]) -> Option<[u8; 32]> {
+    if let Ok(key) = content.try_into() {
+        return Some(key);
+    }
+    let text = content.trim_ascii();
+    let decoded = if text.len() == 64 {
+        decode_hex(text)
+    } else {
+        STANDARD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).ok()
+    };
+    decoded?.try_into().ok()
+}
+
+fn decode_hex(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    text.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+}
+
+fn leader(mut group: Group<'_>) -> LeaderTimes {
+    let times = LeaderTimes {
+        lease: group.duration("lease", Duration::from_secs(6)),
+        renew: group.duration("renew", Duration::from_secs(2)),
+        stop_after: group.duration("stopAfter", Duration::from_secs(4)),
+    };
+    if times.lease.subsec_nanos() != 0 || times.lease < Duration::from_secs(2) {
+        group.problem("lease", "must be whole seconds, at least two");
+    }
+    if times.renew >= times.stop_after {
+        group.problem("renew", "must be less than stopAfter");
+    }
+    if times.stop_after >= times.lease {
+        group.problem("stopAfter", "must be less than lease");
+    }
+    times
+}
+
+fn health(mut group: Group<'_>) -> HealthTimes {
+    let times = HealthTimes {
+        probe: group.duration("probe", Duration::from_secs(2)),
+        deadline: group.duration("deadline", Duration::from_secs(1)),
+        suspect_after: group.count("suspectAfter", 1..=100).unwrap_or(3),
+        lost_after: group.duration("lostAfter", Duration::from_secs(40)),
+        recover_after: group.duration("recoverAfter", Duration::from_secs(30)),
+        hold_down_max: group.duration("holdDownMax", Duration::from_mins(10)),
+    };
+    if times.deadline > times.probe {
+        group.problem("deadline", "must be at most probe");
+    }
+    if times.lost_after <= times.probe.saturating_mul(times.suspect_after) {
+        group.problem("lostAfter", "must be more than suspectAfter times probe");
+    }
+    if times.hold_down_max < times.recover_after {
+        group.problem("holdDownMax", "must be at least recoverAfter");
+    }
+    times
+}
+
+fn host_name() -> String {
+    let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = from_kernel.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+    name.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_else(|| "spaceport".to_owned())
+}

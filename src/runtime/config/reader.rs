@@ -1,0 +1,360 @@
+//! Walks a document key by key, and goes on after each problem.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::domain::duration::GoDuration;
+use crate::domain::secret::Secret;
+use crate::runtime::tls::{ClientFiles, IdentityFiles};
+
+/// One thing wrong with the configuration: where, and what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The keys that lead there, such as `manager.timeouts.startup`.
+    pub path: String,
+    /// What is wrong. Never quotes a secret.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// What all groups of one document share.
+#[derive(Debug)]
+pub(super) struct Report {
+    base: PathBuf,
+    problems: RefCell<Vec<Problem>>,
+    known: RefCell<BTreeSet<String>>,
+}
+
+impl Report {
+    pub(super) fn new(base: &Path) -> Self {
+        Self { base: base.to_owned(), problems: RefCell::default(), known: RefCell::default() }
+    }
+
+    pub(super) fn take_problems(&self) -> Vec<Problem> {
+        self.problems.take()
+    }
+
+    /// Every key that a reader asked for; names that the user chooses read `<name>`, list elements `[]`.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> BTreeSet<String> {
+        self.known.borrow().clone()
+    }
+}
+
+/// The keys of one object. Dropping it reports those that nobody asked for.
+#[derive(Debug)]
+pub(super) struct Group<'r> {
+    report: &'r Report,
+    path: String,
+    /// As `path`, with `<name>` for names that the user chooses.
+    pattern: String,
+    keys: Map<String, Value>,
+}
+
+impl Drop for Group<'_> {
+    fn drop(&mut self) {
+        for key in std::mem::take(&mut self.keys).keys() {
+            self.problem(key, "unknown key");
+        }
+    }
+}
+
+impl<'r> Group<'r> {
+    pub(super) fn root(report: &'r Report, value: Value) -> Self {
+        Self::new(report, String::new(), String::new(), value)
+    }
+
+    fn new(report: &'r Report, path: String, pattern: String, value: Value) -> Self {
+        let mut group = Self { report, path, pattern, keys: Map::new() };
+        match value {
+            Value::Object(keys) => group.keys = keys,
+            // An empty group in YAML.
+            Value::Null => {}
+            other => group.problem("", format_args!("must be a group of keys, not {}", kind(&other))),
+        }
+        group
+    }
+
+    /// Records a problem with a key of this group; with the group itself when the key is empty.
+    pub(super) fn problem(&self, key: &str, message: impl fmt::Display) {
+        let mut path = join(&self.path, key);
+        if path.is_empty() {
+            "the document".clone_into(&mut path);
+        }
+        self.report.problems.borrow_mut().push(Problem { path, message: message.to_string() });
+    }
+
+    /// The same for a path of keys, joined by dots.
+    pub(super) fn problem_below(&self, path: &str, message: impl fmt::Display) {
+        let path = path.split('.').fold(self.path.clone(), |path, key| join(&path, key));
+        self.report.problems.borrow_mut().push(Problem { path, message: message.to_string() });
+    }
+
+    /// How many problems the whole document has so far.
+    pub(super) fn problems_so_far(&self) -> usize {
+        self.report.problems.borrow().len()
+    }
+
+    /// What is still in this group, as a document of its own.
+    pub(super) fn as_written(&self) -> Value {
+        Value::Object(self.keys.clone())
+    }
+
+    /// The base for relative paths.
+    pub(super) fn base(&self) -> &'r Path {
+        &self.report.base
+    }
+
+    fn take(&mut self, key: &str) -> Option<Value> {
+        self.report.known.borrow_mut().insert(join(&self.pattern, key));
+        self.keys.remove(key).filter(|value| !value.is_null())
+    }
+
+    fn convert<T, E: fmt::Display>(
+        &mut self,
+        key: &str,
+        convert: impl FnOnce(Value) -> Result<T, E>,
+    ) -> Option<T> {
+        let value = self.take(key)?;
+        convert(value).map_err(|error| self.problem(key, error)).ok()
+    }
+
+    /// Accepts a key and whatever it holds.
+    pub(super) fn ignore(&mut self, key: &str) {
+        self.take(key);
+    }
+
+    /// A text; an empty one counts as absent, because generated files write every key.
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+        self.convert(key, |value| match value {
+            Value::String(text) => Ok(text),
+            other => Err(format!("must be a text, not {}", kind(&other))),
+        })
+        .filter(|text| !text.is_empty())
+    }
+
+    /// A text or a number, as a text: quantities are written either way.
+    pub(super) fn text_or_number(&mut self, key: &str) -> String {
+        self.convert(key, |value| match value {
+            Value::String(text) => Ok(text),
+            Value::Number(number) => Ok(number.to_string()),
+            other => Err(format!("must be a text or a number, not {}", kind(&other))),
+        })
+        .unwrap_or_default()
+    }
+
+    /// A text that parses.
+    pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Option<T> {
+        let text = self.text(key)?;
+        text.parse().map_err(|error| self.problem(key, error)).ok()
+    }
+
+    /// As the other readers, but absence is a problem too.
+    pub(super) fn required<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Self, &str) -> Option<T>,
+    ) -> Option<T> {
+        let before = self.problems_so_far();
+        let value = read(self, key);
+        if value.is_none() && self.problems_so_far() == before {
+            self.problem(key, "is required");
+        }
+        value
+    }
+
+    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
+        self.convert(key, |value| {
+            value.as_bool().ok_or_else(|| format!("must be true or false, not {}", kind(&value)))
+        })
+    }
+
+    /// A whole number within a range.
+    pub(super) fn count<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: TryFrom<u64> + PartialOrd + fmt::Display,
+    {
+        let rule = || format!("must be a whole number from {} to {}", range.start(), range.end());
+        self.convert(key, |value| {
+            let number = value.as_u64().and_then(|number| T::try_from(number).ok());
+            number.filter(|number| range.contains(number)).ok_or_else(rule)
+        })
+    }
+
+    /// A decimal number.
+    pub(super) fn decimal(&mut self, key: &str) -> Option<f64> {
+        self.convert(key, |value| {
+            value.as_f64().ok_or_else(|| format!("must be a number, not {}", kind(&value)))
+        })
+    }
+
+    /// A duration of zero or more.
+    pub(super) fn duration_or_zero(&mut self, key: &str) -> Option<Duration> {
+        self.convert(key, |value| {
+            serde_json::from_value::<GoDuration>(value)
+                .map_err(|error| error.to_string())
+                .and_then(|duration| duration.to_std().map_err(|error| error.to_string()))
+        })
+    }
+
+    /// A duration above zero.
+    pub(super) fn duration(&mut self, key: &str, default: Duration) -> Duration {
+        let duration = self.duration_or_zero(key);
+        if duration == Some(Duration::ZERO) {
+            self.problem(key, "must be more than zero");
+        }
+        duration.unwrap_or(default)
+    }
+
+    /// An address to listen on. A key that is there but empty means none.
+    pub(super) fn address(&mut self, key: &str, default: Option<&str>) -> Option<SocketAddr> {
+        let default = if self.keys.contains_key(key) { None } else { default };
+        let text = self.text(key).or_else(|| default.map(str::to_owned))?;
+        // Go's short forms: no host means every interface.
+        let full = match text.strip_prefix("localhost:") {
+            Some(port) => format!("127.0.0.1:{port}"),
+            None if text.starts_with(':') => format!("0.0.0.0{text}"),
+            None => text.clone(),
+        };
+        let rule =
+            format_args!("{text:?} is not an address such as 127.0.0.1:8080, [::]:8080 or :8080").to_string();
+        full.parse().map_err(|_| self.problem(key, rule)).ok()
+    }
+
+    /// A group below this one; an empty one where it is absent.
+    pub(super) fn group(&mut self, key: &str) -> Group<'r> {
+        let value = self.take(key).unwrap_or_default();
+        Group::new(self.report, join(&self.path, key), join(&self.pattern, key), value)
+    }
+
+    /// Groups below a key, by names that the user chooses.
+    pub(super) fn named_groups(&mut self, key: &str) -> Vec<(String, Group<'r>)> {
+        let mut outer = self.group(key);
+        let pattern = join(&outer.pattern, "<name>");
+        std::mem::take(&mut outer.keys)
+            .into_iter()
+            .map(|(name, value)| {
+                let group = Group::new(self.report, join(&outer.path, &name), pattern.clone(), value);
+                (name, group)
+            })
+            .collect()
+    }
+
+    /// The elements of a list.
+    fn list(&mut self, key: &str) -> Vec<Value> {
+        self.convert(key, |value| match value {
+            Value::Array(elements) => Ok(elements),
+            other => Err(format!("must be a list, not {}", kind(&other))),
+        })
+        .unwrap_or_default()
+    }
+
+    /// A list of groups.
+    pub(super) fn groups(&mut self, key: &str) -> Vec<Group<'r>> {
+        let (path, pattern) = (join(&self.path, key), format!("{}[]", join(&self.pattern, key)));
+        let elements = self.list(key).into_iter().enumerate();
+        elements
+            .map(|(index, value)| Group::new(self.report, format!("{path}[{index}]"), pattern.clone(), value))
+            .collect()
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
+        let mut texts = Vec::new();
+        for (index, value) in self.list(key).into_iter().enumerate() {
+            match value {
+                Value::String(text) => texts.push(text),
+                other => self.problem(
+                    &format!("{key}[{index}]"),
+                    format_args!("must be a text, not {}", kind(&other)),
+                ),
+            }
+        }
+        texts
+    }
+
+    /// A file that can be read, as a path.
+    pub(super) fn file(&mut self, key: &str) -> Option<PathBuf> {
+        let path = self.base().join(self.text(key)?);
+        let opened = std::fs::File::open(&path).and_then(|file| file.metadata());
+        match opened {
+            Ok(metadata) if metadata.is_dir() => {
+                self.problem(key, format_args!("{} is a folder", path.display()));
+            }
+            Ok(_) => {}
+            Err(error) => self.problem(key, format_args!("cannot read {}: {error}", path.display())),
+        }
+        Some(path)
+    }
+
+    /// The content of a file that nobody else is to see.
+    pub(super) fn secret_file(&mut self, key: &str) -> Option<Secret<Vec<u8>>> {
+        let path = self.base().join(self.text(key)?);
+        match std::fs::read(&path) {
+            Ok(content) => Some(Secret::new(content)),
+            Err(error) => {
+                self.problem(key, format_args!("cannot read {}: {error}", path.display()));
+                None
+            }
+        }
+    }
+
+    /// The keys `ca`, `crt` and `key` of a client, with `crt` and `key` together or not at all.
+    pub(super) fn client_tls(&mut self) -> ClientFiles {
+        let ca = self.file("ca");
+        ClientFiles { ca, identity: self.identity() }
+    }
+
+    /// The keys `crt` and `key`.
+    pub(super) fn identity(&mut self) -> Option<IdentityFiles> {
+        match (self.file("crt"), self.file("key")) {
+            (Some(crt), Some(key)) => Some(IdentityFiles { crt, key }),
+            (Some(_), None) => {
+                self.problem("key", "is required with crt");
+                None
+            }
+            (None, Some(_)) => {
+                self.problem("crt", "is required with key");
+                None
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_<>[]".contains(c);
+    if key.is_empty() {
+        path.to_owned()
+    } else if !key.chars().all(plain) {
+        format!("{path}[{key:?}]")
+    } else if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a group of keys",
+    }
+}

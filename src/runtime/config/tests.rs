@@ -1,0 +1,355 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::domain::names::ClassId;
+
+const DOCS: &str = include_str!("../../../docs/configuration.md");
+
+/// A folder with every file that the examples name.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["tls/ca.crt", "tls/tls.crt", "tls/tls.key", "etcd/ca.crt", "etcd/tls.crt", "etcd/tls.key"] {
+        write(&folder, file, b"pem");
+    }
+    write(&folder, "sealing/2025-01.key", &[7; 32]);
+    folder
+}
+
+fn write(folder: &TempDir, file: &str, content: &[u8]) {
+    let path = folder.path().join(file);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, content).unwrap();
+}
+
+/// What a loopback manager needs, and nothing else.
+fn minimal() -> Value {
+    json!({
+        "manager": {
+            "urlTemplate": "https://{{ .Prefix }}.ws.example",
+            "portUrlTemplate": "https://{{ .WorkspacePort }}-{{ .Prefix }}.ws.example",
+            "hostURL": "https://gitpod.example",
+        },
+        "rpcServer": {"plaintext": true},
+        "etcd": {"endpoints": ["http://127.0.0.1:2379"]},
+        "federation": {"sealing": {"keys": [{"id": "a", "file": "sealing/2025-01.key"}]}},
+    })
+}
+
+/// Sets the value behind a JSON pointer in the minimal configuration.
+fn with(changes: &[(&str, Value)]) -> Value {
+    let mut document = minimal();
+    for (pointer, value) in changes {
+        let mut place = &mut document;
+        for key in pointer.trim_start_matches('/').split('/') {
+            place = match key.parse::<usize>() {
+                Ok(index) => &mut place[index],
+                Err(_) => &mut place[key.replace("~1", "/").as_str()],
+            };
+        }
+        *place = value.clone();
+    }
+    document
+}
+
+fn read_in(folder: &TempDir, document: &Value) -> Result<Config, Error> {
+    read(&document.to_string(), Format::Json, &Report::new(folder.path()))
+}
+
+fn valid(changes: &[(&str, Value)]) -> Config {
+    read_in(&folder(), &with(changes)).unwrap()
+}
+
+#[track_caller]
+fn check_problems(changes: &[(&str, Value)], expected: &[&str]) {
+    let Err(Error::Invalid { problems }) = read_in(&folder(), &with(changes)) else {
+        panic!("must have problems")
+    };
+    // What the system says about a file, and the folder it is in, differ from run to run.
+    let stable = |problem: &Problem| problem.to_string().split(" /").next().unwrap_or_default().to_owned();
+    let lines: Vec<String> = problems.iter().map(stable).collect();
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn defaults_are_those_of_the_reference() {
+    let config = valid(&[]);
+    assert_eq!(config.manager.namespace, "workspaces");
+    assert_eq!(config.manager.timeouts.max_lifetime, Duration::from_hours(36));
+    assert_eq!(config.manager.timeouts.after_close, Duration::from_mins(2));
+    assert!(!config.manager.workspacekit);
+    assert!(config.content.storage.is_none());
+    assert_eq!(config.rpc_server.address.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.prometheus.unwrap().to_string(), "127.0.0.1:9500");
+    assert_eq!(config.health.to_string(), "127.0.0.1:9090");
+    assert_eq!(config.etcd.prefix, "/spaceport/");
+    assert!(config.federation.replica.ends_with(&std::process::id().to_string()));
+    assert_eq!(config.federation.advertise_address.as_str(), "http://127.0.0.1:8080/");
+    assert_eq!(config.federation.health.suspect_after, 3);
+    assert!(config.federation.peer_tls.is_none());
+}
+
+#[test]
+fn the_example_of_the_reference_is_valid() {
+    let example = DOCS.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let folder = folder();
+    write(&folder, "manager.yaml", example.as_bytes());
+    let config = Config::load(&folder.path().join("manager.yaml")).unwrap();
+    let class = &config.manager.classes["g1-standard"];
+    assert_eq!(class.description(), "4 vCPU, 18GB memory, 33GB disk");
+    assert_eq!(config.manager.preferred_class.as_ref().map(ClassId::as_str), Some("g1-standard"));
+    assert!(config.manager.workspacekit);
+    assert_eq!(config.rpc_server.address.to_string(), "0.0.0.0:8080");
+    let limit = &config.rpc_server.rate_limits["/wsman.WorkspaceManager/StartWorkspace"];
+    assert_eq!(
+        (limit.block, limit.bucket_size, limit.refill_interval),
+        (true, 30, Duration::from_millis(100))
+    );
+    let tls = config.rpc_server.tls.unwrap();
+    assert_eq!(config.federation.peer_tls.unwrap().identity, Some(tls.identity));
+}
+
+#[test]
+fn the_reference_names_every_key_and_no_other() {
+    let folder = folder();
+    let report = Report::new(folder.path());
+    let document = with(&[
+        ("/manager/workspaceClass", json!({"a": {}})),
+        ("/rpcServer/ratelimits", json!({"/a.B/C": {"bucketSize": 1, "refillInterval": "1s"}})),
+        ("/etcd/username", json!("root")),
+        ("/etcd/passwordFile", json!("tls/tls.key")),
+    ]);
+    read(&document.to_string(), Format::Json, &report).unwrap();
+    let known = report.known();
+    // A group is known to its reader too; only what has no keys below it belongs into the reference.
+    let is_group = |key: &str| {
+        known
+            .iter()
+            .any(|other| other.starts_with(&format!("{key}.")) || other.starts_with(&format!("{key}[]")))
+    };
+    let leaves: BTreeSet<&str> = known.iter().map(String::as_str).filter(|key| !is_group(key)).collect();
+    let rows = DOCS.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let documented: BTreeSet<&str> = rows.map(|(key, _)| key).collect();
+    assert_eq!(documented, leaves);
+}
+
+#[test]
+fn all_problems_are_reported_together() {
+    check_problems(
+        &[
+            (
+                "/manager/timeouts",
+                json!({"startup": "5", "stopping": "1m", "maxLifetime": 0, "regularWorkspace": "-1m"}),
+            ),
+            ("/manager/hostURL", json!("gitpod.example")),
+            ("/manager/urlTemplate", json!("https://{{ .Owner }}")),
+            ("/manager/schedulerName", json!(7)),
+            ("/manager/colour", json!("blue")),
+            ("/etcd/endpoints", json!([])),
+            ("/federation/leader", json!({"lease": "2500ms", "renew": "9s"})),
+            ("/extra", json!({})),
+        ],
+        &[
+            r#"manager.timeouts.startup: "5" lacks a unit: one of ns, us, ms, s, m, h"#,
+            "manager.timeouts.regularWorkspace: -1m0s is negative",
+            "manager.timeouts.maxLifetime: must be more than zero",
+            "manager.timeouts.stopping: must be at least contentFinalization",
+            "manager.urlTemplate: unknown action {{ .Owner }}: one of .ID, .Prefix, .Host",
+            "manager.hostURL: relative URL without a base",
+            "manager.schedulerName: must be a text, not a number",
+            "manager.colour: unknown key",
+            "etcd.endpoints: is required",
+            "federation.leader.lease: must be whole seconds, at least two",
+            "federation.leader.renew: must be less than stopAfter",
+            "federation.leader.stopAfter: must be less than lease",
+            "extra: unknown key",
+        ],
+    );
+}
+
+#[test]
+fn the_error_lists_one_problem_a_line() {
+    let error =
+        read_in(&folder(), &with(&[("/extra", json!(1)), ("/manager/namespace", json!("A"))])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the configuration has 2 problems to solve:\n  manager.namespace: \"A\" is not the name of a namespace\n  extra: unknown key"
+    );
+    let error = read("[]", Format::Json, &Report::new(Path::new(""))).unwrap_err().to_string();
+    assert!(error.contains("the document: must be a group of keys, not a list"), "{error}");
+}
+
+#[test]
+fn classes_report_their_problems_below_their_name() {
+    check_problems(
+        &[
+            (
+                "/manager/workspaceClass",
+                json!({
+                    "g1": {"container": {"requests": {"cpu": "two", "gpu": 1}}, "templates": {"defaultPath": "none.yaml"}},
+                    "": {},
+                }),
+            ),
+            ("/manager/preferredWorkspaceClass", json!("g2")),
+        ],
+        &[
+            r#"manager.workspaceClass: workspace class must be 1 to 63 letters, digits, dots, dashes or underscores, beginning and ending with a letter or digit, got """#,
+            "manager.workspaceClass.g1.container.requests.gpu: unknown key",
+            "manager.workspaceClass.g1.templates.defaultPath: cannot read",
+            "manager.workspaceClass.g1.container.requests.cpu: \"two\" is not a quantity such as 500m, 2 or 16Gi",
+        ],
+    );
+}
+
+#[test]
+fn plaintext_is_for_loopback_and_must_be_asked_for() {
+    let no_tls = "rpcServer.tls: is required, or plaintext: true on a loopback address";
+    check_problems(&[("/rpcServer", json!({}))], &[no_tls]);
+    check_problems(&[("/rpcServer", json!({"tls": {"ca": "", "crt": "", "key": ""}}))], &[no_tls]);
+    check_problems(
+        &[("/rpcServer/addr", json!(":8080"))],
+        &["rpcServer.addr: must be a loopback address with plaintext"],
+    );
+    check_problems(
+        &[("/rpcServer/tls", json!({"crt": "tls/tls.crt", "key": "tls/tls.key"}))],
+        &["rpcServer.plaintext: and tls exclude each other"],
+    );
+    check_problems(
+        &[("/rpcServer", json!({"tls": {"ca": "tls/ca.crt", "crt": "tls/tls.crt"}}))],
+        &["rpcServer.tls.key: is required with crt"],
+    );
+}
+
+#[test]
+fn existing_rate_limits_are_understood_with_their_prefix() {
+    let limit =
+        json!({"bucketSize": 1, "refillInterval": 1_000_000, "key": "metadata.owner, id", "keyCacheSize": 9});
+    let config = valid(&[(
+        "/rpcServer/ratelimits",
+        json!({"/proxied.wsman.WorkspaceManager/MarkActive": limit.clone()}),
+    )]);
+    let keyed = config.rpc_server.rate_limits["/wsman.WorkspaceManager/MarkActive"].keyed.clone().unwrap();
+    assert_eq!(keyed.fields, [vec!["metadata", "owner"], vec!["id"]]);
+    assert_eq!(keyed.buckets.get(), 9);
+    check_problems(
+        &[(
+            "/rpcServer/ratelimits",
+            json!({"/proxied.a.B/C": limit.clone(), "/a.B/C": limit, "Start": {"bucketSize": 0}}),
+        )],
+        &[
+            r#"rpcServer.ratelimits["/proxied.a.B/C"]: is written twice: with and without the prefix proxied."#,
+            "rpcServer.ratelimits.Start.bucketSize: must be a whole number from 1 to 4294967295",
+            "rpcServer.ratelimits.Start.refillInterval: is required",
+            "rpcServer.ratelimits.Start: is not a full method such as",
+        ],
+    );
+}
+
+#[test]
+fn etcd_endpoints_are_urls_of_one_kind_without_secrets() {
+    check_problems(
+        &[(
+            "/etcd/endpoints",
+            json!(["https://a:2379", "http://b:2379", "c:2379", "https://u:hunter2@d:2379", 5]),
+        )],
+        &[
+            "etcd.endpoints[4]: must be a text, not a number",
+            "etcd.endpoints[1]: must be http or https as the first",
+            "etcd.endpoints[2]: is not a URL such as https://etcd-0:2379",
+            "etcd.endpoints[3]: must not hold a name or password: use username and passwordFile",
+            "etcd.tls.ca: is required with https endpoints",
+        ],
+    );
+    check_problems(&[("/etcd/passwordFile", json!("x"))], &["etcd.username: is required with passwordFile"]);
+    check_problems(&[("/etcd/username", json!("root"))], &["etcd.passwordFile: is required"]);
+    valid(&[("/etcd/tls", json!({"ca": "", "crt": "", "key": ""}))]);
+    assert_eq!(valid(&[("/etcd/prefix", json!("a/b"))]).etcd.prefix, "/a/b/");
+}
+
+#[test]
+fn keys_and_passwords_are_read_and_never_printed() {
+    let folder = folder();
+    write(&folder, "password", b"hunter2\n");
+    write(&folder, "hex", "0b".repeat(32).as_bytes());
+    write(&folder, "base64", b"DAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw=\n");
+    let config = read_in(
+        &folder,
+        &with(&[
+            ("/etcd/username", json!("root")),
+            ("/etcd/passwordFile", json!("password")),
+            ("/federation/sealing/keys", json!([
+                {"id": "raw", "file": "sealing/2025-01.key"}, {"id": "hex", "file": "hex"}, {"id": "b64", "file": "base64"},
+            ])),
+            ("/content/storage", json!({"kind": "minio", "minio": {"endpoint": "m", "accessKey": "k", "secretKey": "hunter2"}})),
+        ]),
+    )
+    .unwrap();
+    let sealing = &config.federation.sealing;
+    let keys: Vec<u8> =
+        std::iter::once(&sealing.first).chain(&sealing.rest).map(|key| key.key.expose()[31]).collect();
+    assert_eq!(keys, [7, 11, 12]);
+    assert_eq!(config.etcd.login.as_ref().unwrap().1.expose(), "hunter2");
+    let settings = config.content.storage.as_ref().unwrap().settings.expose();
+    assert_eq!(settings["minio"]["secretKey"], "hunter2");
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn sealing_keys_are_whole_and_have_names_of_their_own() {
+    check_problems(
+        &[(
+            "/federation/sealing/keys",
+            json!([
+                {"id": "a", "file": "sealing/2025-01.key"}, {"id": "a", "file": "sealing/2025-01.key"}, {"file": "tls/ca.crt"},
+            ]),
+        )],
+        &[
+            r#"federation.sealing.keys[1].id: "a" is taken by an earlier key"#,
+            "federation.sealing.keys[2].id: is required",
+            "federation.sealing.keys[2].file: must hold 32 bytes: as they are, as 64 hexadecimal digits, or as base64",
+        ],
+    );
+    check_problems(
+        &[("/federation", json!({}))],
+        &["federation.sealing.keys: must hold at least one key: 32 random bytes in a file"],
+    );
+}
+
+#[test]
+fn times_of_health_fit_together() {
+    check_problems(
+        &[(
+            "/federation/health",
+            json!({"probe": "5s", "deadline": "6s", "lostAfter": "15s", "holdDownMax": "1s"}),
+        )],
+        &[
+            "federation.health.deadline: must be at most probe",
+            "federation.health.lostAfter: must be more than suspectAfter times probe",
+            "federation.health.holdDownMax: must be at least recoverAfter",
+        ],
+    );
+}
+
+#[test]
+fn empty_addresses_switch_metrics_off_but_not_health() {
+    assert_eq!(valid(&[("/prometheus/addr", json!(""))]).prometheus, None);
+    check_problems(&[("/health/addr", json!(""))], &["health.addr: is required"]);
+    check_problems(
+        &[("/health/addr", json!("example:80"))],
+        &[r#"health.addr: "example:80" is not an address such as 127.0.0.1:8080, [::]:8080 or :8080"#],
+    );
+}
+
+#[test]
+fn a_file_that_is_no_yaml_is_refused_without_quoting_it() {
+    let folder = folder();
+    write(&folder, "bad.yaml", b"etcd:\n  password: hunter2\n bad: [");
+    let error = Config::load(&folder.path().join("bad.yaml")).unwrap_err().to_string();
+    assert!(error.starts_with("the configuration is not valid: ") && !error.contains("hunter2"), "{error}");
+    write(&folder, "twice.yaml", b"etcd: {}\netcd: {}\n");
+    assert!(matches!(Config::load(&folder.path().join("twice.yaml")), Err(Error::Syntax(_))));
+    assert!(matches!(Config::load(&folder.path().join("none.yaml")), Err(Error::Read { .. })));
+}

@@ -1,0 +1,10 @@
+//! What a process needs around its work: configuration, logs, readiness, TLS, and an orderly end.
+//!
+//! Nothing here knows a workspace or a cluster.
+
+pub mod admin;
+pub mod config;
+pub mod readiness;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;

@@ -1,0 +1,325 @@
+//! The registry of member clusters: what the admin wants, apart from what is observed.
+
+use std::collections::BTreeMap;
+
+use etcd_client::{Compare, GetOptions, KeyValue, TxnOp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    Error, Result, Store,
+    follow::list_all,
+    guard::{Verdict, delete_if, first, is_absent, is_at, is_present},
+    mirror::Mirrored,
+    seal::{Sealed, Sealer},
+    term::Term,
+    value::{decode, decode_name, encode},
+};
+use crate::domain::{cluster::ClusterSpec, names::ClusterName, secret::Secret};
+
+/// A cluster to register.
+#[derive(Debug, Clone)]
+pub struct NewCluster {
+    /// What the admin wants.
+    pub spec: ClusterSpec,
+    /// URL of the cluster's API; no two clusters may have the same.
+    pub api_server: String,
+    /// How to log in there.
+    pub kubeconfig: Secret<Vec<u8>>,
+}
+
+/// A registered cluster, ready for use.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// What the admin wants.
+    pub spec: ClusterSpec,
+    /// URL of the cluster's API, normalised.
+    pub api_server: String,
+    /// How to log in there.
+    pub kubeconfig: Secret<Vec<u8>>,
+    /// What a change must show.
+    pub version: i64,
+}
+
+/// A registered cluster as it lies in etcd.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredRegistration {
+    /// What the admin wants.
+    pub spec: ClusterSpec,
+    /// URL of the cluster's API, normalised.
+    pub api_server: String,
+    /// How to log in there, sealed for this cluster.
+    pub kubeconfig: Sealed,
+}
+
+/// What a mirror of clusters tells: a registration under key `<name>/spec`, what was observed under `<name>/status`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClusterEntry {
+    /// What the admin wants.
+    Spec(Box<StoredRegistration>),
+    /// What was last observed.
+    Status {
+        /// Of which cluster.
+        cluster: ClusterName,
+        /// In the form that [`Store::put_status`] was given.
+        status: Value,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredStatus {
+    status: Value,
+}
+
+impl Store {
+    /// All registered clusters by name. One that cannot be read or unsealed is an error beside the others.
+    pub async fn clusters(&self, sealer: &Sealer) -> Result<Vec<Result<Registration>>> {
+        let (entries, _, _) = list_all(self, &self.keys().clusters()).await?;
+        let specs = entries.into_iter().filter(|entry| entry.key.ends_with("/spec"));
+        let open = |entry: super::follow::Entry| match ClusterEntry::decode(&entry.key, &entry.value)? {
+            ClusterEntry::Spec(stored) => stored.open(sealer, entry.version),
+            ClusterEntry::Status { cluster, .. } => Err(Error::ClusterNotFound { cluster }),
+        };
+        Ok(specs.map(open).collect())
+    }
+
+    /// Registers a cluster. Fails with [`Error::ClusterExists`] or [`Error::AddressInUse`] and then changes nothing.
+    /// Answers the version.
+    pub async fn create_cluster(&self, term: &Term, sealer: &Sealer, new: &NewCluster) -> Result<i64> {
+        let name = &new.spec.name;
+        let api_server = normalise(name, &new.api_server)?;
+        let (spec_key, address_key) = (self.keys().cluster_spec(name), self.keys().address(&api_server));
+        let kubeconfig = seal(sealer, &spec_key, name, &new.kubeconfig)?;
+        let stored =
+            StoredRegistration { spec: new.spec.clone(), api_server: api_server.clone(), kubeconfig };
+        let ops = vec![
+            TxnOp::put(spec_key.as_str(), encode(&spec_key, &stored)?, None),
+            TxnOp::put(address_key.as_str(), name.as_str(), None),
+        ];
+        let when = vec![is_absent(&spec_key), is_absent(&address_key)];
+        let doing = format!("register cluster {name}");
+        match self.guarded_txn(term, &doing, when, ops, &[&spec_key, &address_key]).await? {
+            Verdict::Applied(version) => Ok(version),
+            Verdict::Differs(found) => match found.as_slice() {
+                [None, Some(owner)] => Err(in_use(&address_key, api_server, owner)),
+                _ => Err(Error::ClusterExists { cluster: name.clone() }),
+            },
+        }
+    }
+
+    /// Changes what the admin wants of a cluster; how to reach it stays. The version is that the change was decided on.
+    /// Answers the new one.
+    pub async fn update_cluster(&self, term: &Term, version: i64, spec: &ClusterSpec) -> Result<i64> {
+        let doing = format!("update cluster {}", spec.name);
+        let (key, stored) = self.stored(&doing, &spec.name, version).await?;
+        let changed = StoredRegistration { spec: spec.clone(), ..stored };
+        let put = TxnOp::put(key.as_str(), encode(&key, &changed)?, None);
+        self.guarded_change(term, &doing, &key, vec![is_at(&key, version)], vec![put]).await
+    }
+
+    /// Changes how to reach a cluster, and what the admin wants of it, at once. Answers the new version.
+    pub async fn replace_cluster(
+        &self,
+        term: &Term,
+        sealer: &Sealer,
+        version: i64,
+        new: &NewCluster,
+    ) -> Result<i64> {
+        let name = &new.spec.name;
+        let doing = format!("update cluster {name}");
+        let (key, old) = self.stored(&doing, name, version).await?;
+        let api_server = normalise(name, &new.api_server)?;
+        let kubeconfig = seal(sealer, &key, name, &new.kubeconfig)?;
+        let changed =
+            StoredRegistration { spec: new.spec.clone(), api_server: api_server.clone(), kubeconfig };
+        let mut when = vec![is_at(&key, version)];
+        let mut ops = vec![TxnOp::put(key.as_str(), encode(&key, &changed)?, None)];
+        let address_key = self.keys().address(&api_server);
+        if api_server != old.api_server {
+            when.push(is_absent(&address_key));
+            ops.push(TxnOp::put(address_key.as_str(), name.as_str(), None));
+            ops.push(delete_if(&self.keys().address(&old.api_server), name.as_str()));
+        }
+        match self.guarded_txn(term, &doing, when, ops, &[&key, &address_key]).await? {
+            Verdict::Applied(version) => Ok(version),
+            Verdict::Differs(found) => match found.as_slice() {
+                [Some(spec), Some(owner)] if spec.mod_revision() == version => {
+                    Err(in_use(&address_key, api_server, owner))
+                }
+                _ => Err(Error::Conflict { doing, key }),
+            },
+        }
+    }
+
+    /// Removes a cluster with its status and its hold on the address. Whether it may go is the caller's decision.
+    pub async fn delete_cluster(&self, term: &Term, name: &ClusterName, version: i64) -> Result<()> {
+        let doing = format!("deregister cluster {name}");
+        let (key, stored) = self.stored(&doing, name, version).await?;
+        let ops = vec![
+            TxnOp::delete(key.as_str(), None),
+            TxnOp::delete(self.keys().cluster_status(name), None),
+            delete_if(&self.keys().address(&stored.api_server), name.as_str()),
+        ];
+        self.guarded_change(term, &doing, &key, vec![is_at(&key, version)], ops).await?;
+        Ok(())
+    }
+
+    /// Notes what was observed of a registered cluster, over what was noted before.
+    pub async fn put_status(&self, term: &Term, name: &ClusterName, status: &Value) -> Result<()> {
+        let (spec_key, key) = (self.keys().cluster_spec(name), self.keys().cluster_status(name));
+        let value = encode(&key, &StoredStatus { status: status.clone() })?;
+        let put = TxnOp::put(key.as_str(), value, None);
+        let doing = format!("note the status of cluster {name}");
+        match self.guarded_txn(term, &doing, vec![is_present(&spec_key)], vec![put], &[]).await? {
+            Verdict::Applied(_) => Ok(()),
+            Verdict::Differs(_) => Err(Error::ClusterNotFound { cluster: name.clone() }),
+        }
+    }
+
+    /// What was last observed of each cluster. One that cannot be read is left out: it is observed again soon.
+    pub async fn statuses(&self) -> Result<BTreeMap<ClusterName, Value>> {
+        let (entries, _, _) = list_all(self, &self.keys().clusters()).await?;
+        let status = |entry: &super::follow::Entry| match ClusterEntry::decode(&entry.key, &entry.value) {
+            Ok(ClusterEntry::Status { cluster, status }) => Some((cluster, status)),
+            _ => None,
+        };
+        Ok(entries.iter().filter_map(status).collect())
+    }
+
+    /// A registration that must still be at `version`.
+    async fn stored(
+        &self,
+        doing: &str,
+        name: &ClusterName,
+        version: i64,
+    ) -> Result<(String, StoredRegistration)> {
+        let key = self.keys().cluster_spec(name);
+        match first(&self.get(doing, key.clone(), GetOptions::new()).await?) {
+            None => Err(Error::ClusterNotFound { cluster: name.clone() }),
+            Some(found) if found.mod_revision() != version => {
+                Err(Error::Conflict { doing: doing.to_owned(), key })
+            }
+            Some(found) => {
+                let stored = decode(&key, found.value())?;
+                Ok((key, stored))
+            }
+        }
+    }
+
+    /// The cluster is registered; for writes that refer to it.
+    pub(super) fn is_registered(&self, name: &ClusterName) -> Compare {
+        is_present(&self.keys().cluster_spec(name))
+    }
+}
+
+impl StoredRegistration {
+    /// Unseals it. `version` is that of the item it came in.
+    pub fn open(&self, sealer: &Sealer, version: i64) -> Result<Registration> {
+        let name = &self.spec.name;
+        let kubeconfig = sealer
+            .open(&purpose(name), &self.kubeconfig)
+            .map_err(|source| Error::Seal { key: format!("clusters/{name}/spec"), source })?;
+        Ok(Registration { spec: self.spec.clone(), api_server: self.api_server.clone(), kubeconfig, version })
+    }
+}
+
+impl Mirrored for ClusterEntry {
+    fn decode(key: &str, value: &[u8]) -> Result<Self> {
+        let malformed = |reason: String| Error::Malformed { key: format!("clusters/{key}"), reason };
+        let (name, part) = key.split_once('/').ok_or_else(|| malformed("no such key is known".to_owned()))?;
+        let cluster: ClusterName = name.parse().map_err(|error| malformed(format!("{error}")))?;
+        match part {
+            "spec" => {
+                let stored: StoredRegistration = decode(&format!("clusters/{key}"), value)?;
+                if stored.spec.name != cluster {
+                    return Err(malformed(format!("it is the registration of cluster {}", stored.spec.name)));
+                }
+                Ok(Self::Spec(Box::new(stored)))
+            }
+            "status" => {
+                let StoredStatus { status } = decode(&format!("clusters/{key}"), value)?;
+                Ok(Self::Status { cluster, status })
+            }
+            _ => Err(malformed("no such key is known".to_owned())),
+        }
+    }
+}
+
+fn in_use(address_key: &str, address: String, owner: &KeyValue) -> Error {
+    match decode_name(address_key, owner.value()) {
+        Ok(cluster) => Error::AddressInUse { address, cluster },
+        Err(error) => error,
+    }
+}
+
+fn seal(sealer: &Sealer, key: &str, name: &ClusterName, kubeconfig: &Secret<Vec<u8>>) -> Result<Sealed> {
+    sealer
+        .seal(&purpose(name), kubeconfig.expose())
+        .map_err(|source| Error::Seal { key: key.to_owned(), source })
+}
+
+fn purpose(name: &ClusterName) -> String {
+    format!("kubeconfig of cluster {name}")
+}
+
+/// One form for every way to write the same address: lower-case host, port always, no slash at the end.
+fn normalise(cluster: &ClusterName, address: &str) -> Result<String> {
+    let bad = |rule| Error::Address { cluster: cluster.clone(), rule };
+    let url = url::Url::parse(address).map_err(|_| bad("must be a URL such as https://host:6443"))?;
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return Err(bad("must name a host"));
+    };
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err(bad("must begin with https:// or http://"));
+    }
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
+        return Err(bad("must have neither a user nor a query nor a fragment"));
+    }
+    let host = host.trim_end_matches('.');
+    Ok(format!("{}://{host}:{port}{}", url.scheme(), url.path().trim_end_matches('/')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_one_form() {
+        let eu = "eu".parse().unwrap();
+        for same in ["https://EU.example", "https://eu.example:443/", "https://eu.example.:443"] {
+            assert_eq!(normalise(&eu, same).unwrap(), "https://eu.example:443");
+        }
+        assert_eq!(normalise(&eu, "https://rancher:8443/k8s/c-1/").unwrap(), "https://rancher:8443/k8s/c-1");
+        for bad in
+            ["", "eu.example", "ftp://eu.example", "https://u:hunter2@eu.example", "https://eu.example?a"]
+        {
+            let error = normalise(&eu, bad).unwrap_err().to_string();
+            assert!(
+                error.starts_with("cluster eu: API address must") && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_registration_under_another_clusters_key_is_refused() {
+        let sealer =
+            Sealer::new(vec![super::super::SealingKey { id: "a".to_owned(), secret: vec![1; 32].into() }]);
+        let spec: ClusterSpec = serde_json::from_value(serde_json::json!({
+            "name": "eu", "region": "europe", "weight": 1, "maxWeight": 100,
+            "namespaces": [{"namespace": "a", "secretsNamespace": "b"}],
+        }))
+        .unwrap();
+        let kubeconfig = sealer.unwrap().seal("x", b"hunter2").unwrap();
+        let stored = StoredRegistration { spec, api_server: "https://eu:443".to_owned(), kubeconfig };
+        let bytes = encode("k", &stored).unwrap();
+        assert!(matches!(ClusterEntry::decode("eu/spec", &bytes), Ok(ClusterEntry::Spec(_))));
+        assert!(matches!(ClusterEntry::decode("us/spec", &bytes), Err(Error::Malformed { .. })));
+        assert!(matches!(ClusterEntry::decode("eu/else", &bytes), Err(Error::Malformed { .. })));
+    }
+}

@@ -1,0 +1,115 @@
+//! What an error of a call to etcd says about the call: whether it may be tried again, and whether it was applied.
+
+use tonic::{Code, ConnectError};
+
+/// How a call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Nothing was sent, or the member said that it has no leader and did nothing.
+    NotSent,
+    /// etcd asks for a fresh token; nothing was applied.
+    Token,
+    /// etcd looked at the request and refused it; nothing was applied.
+    Refused,
+    /// Anything else: it may have been applied.
+    Unknown,
+}
+
+impl Failure {
+    /// Reads an error of the client library.
+    pub(super) fn of(error: &etcd_client::Error) -> Self {
+        match error {
+            etcd_client::Error::GRpcStatus(status) => Self::of_status(status),
+            etcd_client::Error::InvalidArgs(_)
+            | etcd_client::Error::InvalidUri(_)
+            | etcd_client::Error::InvalidMetadataValue(_)
+            | etcd_client::Error::EndpointsNotManaged => Self::NotSent,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn of_status(status: &tonic::Status) -> Self {
+        let message = status.message();
+        if status.code() == Code::Unauthenticated || wants_token(message) {
+            return Self::Token;
+        }
+        if never_connected(status) || message == "etcdserver: no leader" {
+            return Self::NotSent;
+        }
+        // An error that the server did not write, such as an answer too long to decode, says nothing about the request.
+        // A full database answers so to the very write that filled it, which is applied.
+        if !message.starts_with("etcdserver:") || message.contains("database space exceeded") {
+            return Self::Unknown;
+        }
+        match status.code() {
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::ResourceExhausted => Self::Refused,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Whether etcd refuses for its token: expired, issued before permissions changed, or missing.
+pub(super) fn wants_token(message: &str) -> bool {
+    ["invalid auth token", "revision of auth store is old", "user name is empty"]
+        .iter()
+        .any(|reason| message.contains(reason))
+}
+
+fn never_connected(status: &tonic::Status) -> bool {
+    let mut at: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    while let Some(error) = at {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        at = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Status;
+
+    use super::*;
+
+    fn check(status: Status, expected: Failure) {
+        let text = status.to_string();
+        assert_eq!(Failure::of(&etcd_client::Error::GRpcStatus(status)), expected, "{text}");
+    }
+
+    #[test]
+    fn an_expired_missing_or_outdated_token_asks_for_a_fresh_one() {
+        check(Status::unauthenticated("etcdserver: invalid auth token"), Failure::Token);
+        check(Status::unknown("etcdserver: invalid auth token"), Failure::Token);
+        check(Status::invalid_argument("etcdserver: revision of auth store is old"), Failure::Token);
+        check(Status::invalid_argument("etcdserver: user name is empty"), Failure::Token);
+    }
+
+    #[test]
+    fn only_the_servers_own_refusal_is_certain() {
+        check(Status::permission_denied("etcdserver: permission denied"), Failure::Refused);
+        check(Status::invalid_argument("etcdserver: request is too large"), Failure::Refused);
+        check(Status::out_of_range("decoded message length too large"), Failure::Unknown);
+        check(Status::unavailable("etcdserver: request timed out"), Failure::Unknown);
+        check(Status::unavailable("etcdserver: leader changed"), Failure::Unknown);
+        check(Status::unavailable("error reading a body from connection"), Failure::Unknown);
+    }
+
+    #[test]
+    fn the_write_that_fills_the_database_may_be_applied() {
+        check(Status::resource_exhausted("etcdserver: mvcc: database space exceeded"), Failure::Unknown);
+    }
+
+    #[test]
+    fn a_refused_connection_certainly_sent_nothing() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        check(Status::from_error(Box::new(ConnectError(Box::new(refused)))), Failure::NotSent);
+        check(Status::unavailable("etcdserver: no leader"), Failure::NotSent);
+    }
+}

@@ -1,0 +1,117 @@
+//! Builds the keys that the room's head comment documents.
+
+use std::fmt::Write as _;
+
+use crate::domain::names::{ClusterName, MetaId, WorkspaceId};
+
+/// Keys below a prefix.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// Keys below `prefix`, which gets a slash at its end where it has none.
+    pub(super) fn new(prefix: &str) -> Self {
+        let slash = if prefix.ends_with('/') { "" } else { "/" };
+        Self { prefix: format!("{prefix}{slash}") }
+    }
+
+    /// A key or a range of keys by its name below the prefix.
+    pub(super) fn below(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    pub(super) fn installation(&self) -> String {
+        self.below("installation")
+    }
+
+    pub(super) fn leaders(&self) -> String {
+        self.below("leader/")
+    }
+
+    pub(super) fn leader(&self, lease: i64) -> String {
+        format!("{}leader/{lease:016x}", self.prefix)
+    }
+
+    pub(super) fn clusters(&self) -> String {
+        self.below("clusters/")
+    }
+
+    pub(super) fn cluster_spec(&self, name: &ClusterName) -> String {
+        format!("{}clusters/{name}/spec", self.prefix)
+    }
+
+    pub(super) fn cluster_status(&self, name: &ClusterName) -> String {
+        format!("{}clusters/{name}/status", self.prefix)
+    }
+
+    pub(super) fn address(&self, address: &str) -> String {
+        format!("{}addresses/{}", self.prefix, percent_encode(address))
+    }
+
+    pub(super) fn placements(&self) -> String {
+        self.below("placements/")
+    }
+
+    pub(super) fn placement(&self, workspace: &WorkspaceId) -> String {
+        format!("{}placements/{workspace}", self.prefix)
+    }
+
+    pub(super) fn meta(&self, meta: &MetaId) -> String {
+        format!("{}meta/{meta}", self.prefix)
+    }
+}
+
+/// The end of the range of keys that begin with `prefix`.
+pub(super) fn range_end(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    while let Some(last) = end.last_mut() {
+        if *last < 0xff {
+            *last += 1;
+            return end;
+        }
+        end.pop();
+    }
+    vec![0]
+}
+
+/// Leaves what RFC 3986 calls unreserved; everything else becomes `%XX`, so that no address breaks a key apart.
+fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_lie_below_the_prefix_with_exactly_one_slash() {
+        for prefix in ["/spaceport", "/spaceport/"] {
+            let keys = Keys::new(prefix);
+            assert_eq!(keys.installation(), "/spaceport/installation");
+            assert_eq!(keys.leader(0x1234), "/spaceport/leader/0000000000001234");
+            assert_eq!(keys.cluster_spec(&"eu-1".parse().unwrap()), "/spaceport/clusters/eu-1/spec");
+        }
+    }
+
+    #[test]
+    fn an_address_is_one_segment_of_a_key() {
+        let key = Keys::new("/s/").address("https://eu.example:6443/k8s");
+        assert_eq!(key, "/s/addresses/https%3A%2F%2Feu.example%3A6443%2Fk8s");
+    }
+
+    #[test]
+    fn a_range_ends_just_after_the_last_key_of_its_prefix() {
+        assert_eq!(range_end("/s/leader/"), b"/s/leader0");
+    }
+}
