@@ -9,13 +9,13 @@
 //! conditions, so that nothing of another writer is lost.
 
 mod apply;
-pub mod decide;
+mod decide;
 mod memo;
 mod observe;
-pub mod pod;
-pub mod queue;
+mod pod;
+mod queue;
 mod report;
-pub mod settings;
+mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,8 @@ use decide::{Action, Decision, Refusal, SecretsToDelete, decide, decide_orphans}
 use memo::{Memos, REPEAT_AFTER};
 use observe::Seen;
 use queue::Queue;
-use settings::{OwnerTokens, Settings};
+
+pub use settings::{ClassSettings, OwnerTokens, PodTemplates, Recreation, Settings, Timeouts};
 
 /// Why a pass did not come to its end. It is made again after a wait that grows.
 #[derive(Debug, thiserror::Error)]

@@ -2,12 +2,13 @@
 //! a pass works with one value from beginning to end.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::cluster::resources::WorkspaceType;
-use crate::domain::class::Class;
+use crate::domain::class::{self, Class};
 use crate::domain::keyed::Keyed;
 use crate::domain::names::{Namespace, WorkspaceId};
 use crate::domain::template::WorkspaceUrl;
@@ -142,6 +143,50 @@ pub struct PodTemplates {
     pub prebuild: Option<Pod>,
     /// For image builds.
     pub imagebuild: Option<Pod>,
+}
+
+/// A pod template that cannot be used. The message names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// It cannot be read.
+    #[error("failed to read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// It is no pod.
+    #[error("{} is not a pod in YAML or JSON: {reason}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl PodTemplates {
+    /// Reads the templates that a class names.
+    pub fn read(paths: &class::Templates) -> Result<Self, TemplateError> {
+        let read = |path: &Option<PathBuf>| path.as_deref().map(read_template).transpose();
+        Ok(Self {
+            default: read(&paths.default)?,
+            regular: read(&paths.regular)?,
+            prebuild: read(&paths.prebuild)?,
+            imagebuild: read(&paths.imagebuild)?,
+        })
+    }
+}
+
+fn read_template(path: &Path) -> Result<Pod, TemplateError> {
+    let path = path.to_path_buf();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(TemplateError::Read { path, source }),
+    };
+    serde_saphyr::from_str(&text)
+        .map_err(|error| TemplateError::Parse { path, reason: error.without_snippet().to_string() })
 }
 
 impl ClassSettings {

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use crate::cluster::resources::{Workspace, WorkspaceType, names};
 
-pub use input::{Error, PodInput};
+pub use input::PodInput;
 pub use template::merge_templates;
 
 /// Name of the container that the user works in.
