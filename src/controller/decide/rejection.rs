@@ -34,7 +34,8 @@ pub(super) fn is_due(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
 
 /// Whether the node refused the pod before there was anything worth keeping: a refused pod's content is wiped.
 pub(super) fn is_rejected(case: &Case<'_>, draft: &Draft) -> bool {
-    let unused = !draft.status.is_true(conditions::EVER_READY) && !draft.status.is_true(conditions::CONTENT_READY);
+    let unused =
+        !draft.status.is_true(conditions::EVER_READY) && !draft.status.is_true(conditions::CONTENT_READY);
     is_refused(&draft.status) || (unused && case.pod.is_some_and(is_pod_rejected))
 }
 

@@ -71,15 +71,32 @@ fn variable(pod: &Value, name: &str) -> Option<String> {
     environment(pod).into_iter().find(|(there, _)| there == name).map(|(_, value)| value)
 }
 
-#[test]
-fn the_whole_pod() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/controller/pod/testdata/regular.json");
-    let is = serde_json::to_string_pretty(&value(&full())).unwrap() + "\n";
+/// A workspace where images hold nothing of ours, and nothing composes them.
+fn plain() -> Scene {
+    let mut scene = full();
+    scene.settings.registry_facade_host = None;
+    scene.settings.workspacekit = false;
+    scene
+}
+
+fn check_file(scene: &Scene, file: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/controller/pod/testdata").join(file);
+    let is = serde_json::to_string_pretty(&value(scene)).unwrap() + "\n";
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(&path, &is).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap();
     assert_eq!(is, expected, "UPDATE_EXPECT=1 writes {} anew", path.display());
+}
+
+#[test]
+fn the_whole_pod() {
+    check_file(&full(), "regular.json");
+}
+
+#[test]
+fn the_whole_pod_without_a_facade_and_a_kit() {
+    check_file(&plain(), "plain.json");
 }
 
 #[test]
@@ -92,6 +109,18 @@ fn a_headless_pod_says_so_and_runs_on_other_nodes() {
     assert!(node_labels(&pod).contains(&"gitpod.io/workload_workspace_headless".to_owned()));
 }
 
+#[test]
+fn only_nodes_for_its_kind_of_work_take_it() {
+    let check = |kind: WorkspaceType, label: &str| {
+        let labels = node_labels(&value(&full().kind(kind)));
+        let of_work: Vec<&String> = labels.iter().filter(|label| label.contains("workload")).collect();
+        assert_eq!(of_work, [&format!("gitpod.io/workload_workspace_{label}")], "{kind:?}");
+    };
+    check(WorkspaceType::Regular, "regular");
+    check(WorkspaceType::Prebuild, "headless");
+    check(WorkspaceType::ImageBuild, "headless");
+}
+
 fn node_labels(pod: &Value) -> Vec<String> {
     let terms = &pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
     assert_eq!(terms.as_array().unwrap().len(), 1);
@@ -101,10 +130,7 @@ fn node_labels(pod: &Value) -> Vec<String> {
 
 #[test]
 fn without_a_facade_and_a_kit_the_image_runs_as_it_is() {
-    let mut scene = full();
-    scene.settings.registry_facade_host = None;
-    scene.settings.workspacekit = false;
-    let pod = value(&scene);
+    let pod = value(&plain());
     let container = &pod["spec"]["containers"][0];
     assert_eq!(container["image"], "docker.io/library/debian:13");
     assert!(container.get("command").is_none() && container.get("readinessProbe").is_none());
@@ -146,6 +172,66 @@ fn variables_of_the_user_do_not_replace_those_of_the_system() {
 }
 
 #[test]
+fn of_the_variables_reserved_for_the_system_users_may_set_nine() {
+    let allowed = [
+        "GITPOD_WORKSPACE_CONTEXT",
+        "GITPOD_WORKSPACE_CONTEXT_URL",
+        "GITPOD_TASKS",
+        "GITPOD_RESOLVED_EXTENSIONS",
+        "GITPOD_EXTERNAL_EXTENSIONS",
+        "GITPOD_WORKSPACE_CLASS_INFO",
+        "GITPOD_IDE_ALIAS",
+        "GITPOD_RLIMIT_CORE",
+        "GITPOD_IMAGE_AUTH",
+    ];
+    let others = ["GITPOD_", "GITPOD_TASKS2", "GITPOD_TOKEN", "GITPOD_REPO_ROOT", "GITPOD_MEMORY"];
+    let free = ["gitpod_tasks", "GITPOD", "MY_GITPOD_TOKEN", "THEIA_X"];
+    let mut scene = full();
+    let all = [&allowed[..], &others, &free].concat();
+    scene.workspace.spec.user_env_vars = all
+        .iter()
+        .map(|name| serde_json::from_value(json!({"name": name, "value": "user"})).unwrap())
+        .collect();
+    let env = environment(&value(&scene));
+    let of_user: Vec<&str> =
+        env.iter().filter(|(_, value)| value == "user").map(|(name, _)| name.as_str()).collect();
+    assert_eq!(of_user, [&allowed[..], &free].concat());
+}
+
+#[test]
+fn what_no_pod_can_be_made_of_is_an_error_that_says_why() {
+    let check = |spoil: fn(&mut Scene), text: &str| {
+        let mut scene = full();
+        spoil(&mut scene);
+        let error = PodInput::parse(&scene.workspace, &scene.settings).unwrap_err();
+        assert!(error.to_string().contains(text), "{error}");
+    };
+    check(
+        |scene| scene.workspace.spec.class = "huge".to_owned(),
+        "workspace class \"huge\" is not configured in this namespace; it has g1-standard",
+    );
+    check(|scene| scene.workspace.spec.initializer.0.0 = vec![255, 0, 1], "the initializer cannot be read");
+    check(|scene| scene.workspace.metadata.uid = None, "no name or uid");
+    check(|scene| scene.workspace.metadata.name = Some(String::new()), "no name or uid");
+    let no_image = |scene: &mut Scene| {
+        scene.settings.registry_facade_host = None;
+        scene.workspace.spec.image.workspace.reference = Some(String::new());
+    };
+    check(no_image, "spec.image.workspace.ref is empty");
+}
+
+#[test]
+fn an_initializer_that_nests_too_deep_is_an_error() {
+    let mut scene = full();
+    let mut nested = initializer(Spec::Git(git("a")));
+    for _ in 0..200 {
+        nested = initializer(Spec::Composite(CompositeInitializer { initializer: vec![nested] }));
+    }
+    scene.workspace.spec.initializer.0 = ByteString(nested.encode_to_vec());
+    assert!(PodInput::parse(&scene.workspace, &scene.settings).is_err());
+}
+
+#[test]
 fn what_is_zero_in_the_class_is_not_set() {
     let pod = value(&full());
     let resources = &pod["spec"]["containers"][0]["resources"];
@@ -155,8 +241,8 @@ fn what_is_zero_in_the_class_is_not_set() {
     assert_eq!(variable(&pod, "GITPOD_MEMORY").as_deref(), Some("4096"));
 }
 
-fn template(value: Value) -> Option<Pod> {
-    Some(serde_json::from_value(value).unwrap())
+fn template(value: Value) -> Pod {
+    serde_json::from_value(value).unwrap()
 }
 
 fn with_templates(mut scene: Scene, templates: &PodTemplates) -> Scene {
@@ -167,7 +253,7 @@ fn with_templates(mut scene: Scene, templates: &PodTemplates) -> Scene {
 
 #[test]
 fn a_template_fills_what_is_empty_and_overrides_the_container() {
-    let default = template(json!({
+    let template = template(json!({
         "metadata": {"labels": {"team": "x", "owner": "nobody"}},
         "spec": {
             "automountServiceAccountToken": true,
@@ -184,7 +270,8 @@ fn a_template_fills_what_is_empty_and_overrides_the_container() {
             ],
         },
     }));
-    let pod = value(&with_templates(full(), &PodTemplates { default, ..PodTemplates::default() }));
+    let pod =
+        value(&with_templates(full(), &PodTemplates { default: Some(template), ..PodTemplates::default() }));
     let (spec, labels) = (&pod["spec"], &pod["metadata"]["labels"]);
     assert_eq!((labels["team"].as_str(), labels["owner"].as_str()), (Some("x"), Some("jane")));
     assert_eq!(spec["priorityClassName"], "workspaces");
@@ -205,10 +292,10 @@ fn a_template_fills_what_is_empty_and_overrides_the_container() {
 #[test]
 fn a_template_of_a_type_goes_into_the_default_one_or_stands_alone() {
     let named = |name: &str, policy: &str| {
-        template(json!({"spec": {
+        Some(template(json!({"spec": {
             "priorityClassName": name,
             "containers": [{"name": "workspace", "imagePullPolicy": policy}],
-        }}))
+        }})))
     };
     let both = PodTemplates {
         default: named("default", "Never"),
@@ -222,4 +309,60 @@ fn a_template_of_a_type_goes_into_the_default_one_or_stands_alone() {
     assert_eq!(value(&with_templates(full(), &alone))["spec"]["priorityClassName"], "regular");
     let prebuild = with_templates(full().kind(WorkspaceType::Prebuild), &alone);
     assert!(value(&prebuild)["spec"].get("priorityClassName").is_none());
+}
+
+#[test]
+fn what_a_template_adds_narrows_the_one_term_and_is_all_there_is_without_one() {
+    let term = |key: &str| json!({"matchExpressions": [{"key": key, "operator": "Exists"}]});
+    let affine = |terms: Value| {
+        template(json!({"spec": {"containers": [], "affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms},
+        }}}}))
+    };
+    let merged = |base: Value, more: Value| {
+        let pod = serde_json::to_value(merge_templates(&affine(base), &affine(more))).unwrap();
+        pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+            .clone()
+    };
+    assert_eq!(merged(json!([]), json!([term("a"), term("b")])), json!([term("a"), term("b")]));
+    let two = json!({"matchExpressions": [
+        {"key": "a", "operator": "Exists"}, {"key": "b", "operator": "Exists"},
+    ]});
+    assert_eq!(merged(json!([term("a")]), json!([term("b")])), json!([two]));
+    let ambiguous = json!([term("a"), term("b")]);
+    assert_eq!(merged(ambiguous.clone(), json!([term("c")])), ambiguous);
+}
+
+#[test]
+fn between_templates_maps_gain_keys_lists_grow_and_containers_are_matched_by_name() {
+    let default = template(json!({
+        "metadata": {"labels": {"a": "1"}},
+        "spec": {
+            "tolerations": [{"key": "a"}],
+            "containers": [{"name": "workspace", "image": "a", "env": [{"name": "A", "value": "1"}]}],
+        },
+    }));
+    let of_type = template(json!({
+        "metadata": {"labels": {"a": "2", "b": "2"}},
+        "spec": {
+            "tolerations": [{"key": "b"}],
+            "containers": [
+                {"name": "workspace", "image": "b", "env": [{"name": "B", "value": "2"}],
+                 "livenessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 7}},
+            ],
+            "initContainers": [{"name": "setup"}],
+        },
+    }));
+    let pod = serde_json::to_value(merge_templates(&default, &of_type)).unwrap();
+    assert_eq!(pod["metadata"]["labels"], json!({"a": "1", "b": "2"}));
+    let spec = &pod["spec"];
+    assert_eq!(spec["tolerations"], json!([{"key": "a"}, {"key": "b"}]));
+    let container = &spec["containers"][0];
+    assert_eq!(container["image"], "b");
+    assert_eq!(container["env"], json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]));
+    let probe = json!({"exec": {"command": ["true"]}, "periodSeconds": 7});
+    assert_eq!(container["livenessProbe"], probe, "the one probe there is, as a whole");
+    let complete =
+        with_templates(full(), &PodTemplates { default: Some(of_type), ..PodTemplates::default() });
+    assert!(value(&complete)["spec"].get("initContainers").is_none(), "nobody may add containers");
 }
