@@ -7,6 +7,7 @@ mod phases;
 mod properties;
 mod recreation;
 mod timeouts;
+mod unseen;
 
 use std::collections::BTreeMap;
 use std::path::Path;
