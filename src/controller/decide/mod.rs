@@ -182,6 +182,7 @@ pub fn decide(observed: &Observed<'_>, settings: &Settings, tokens: &dyn OwnerTo
             && let Some(pod) = pod_to_make
         {
             actions::create(&case, &mut draft, pod);
+            look_again.extend(case.now.checked_add(case::POD_LAG));
         }
         look_again.extend(timeout::next(&case, &draft));
         look_again.extend(rejection::next(&case, &draft));

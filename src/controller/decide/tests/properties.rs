@@ -287,7 +287,7 @@ fn kind() -> impl Strategy<Value = WorkspaceType> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_every_pass_keeps_the_rules_and_a_stop_leads_to_the_end(
