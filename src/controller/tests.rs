@@ -88,7 +88,7 @@ impl Bench {
 }
 
 async fn answer_one(server: &mut Server, cache: &NamespaceCache, answer: Answer) -> (String, Value) {
-    let (request, send) = pin!(server).next_request().await.unwrap();
+    let (request, reply) = pin!(server).next_request().await.unwrap();
     let (parts, content) = request.into_parts();
     let content = content.collect_bytes().await.unwrap();
     let sent: Value = serde_json::from_slice(&content).unwrap_or(Value::Null);
@@ -104,7 +104,7 @@ async fn answer_one(server: &mut Server, cache: &NamespaceCache, answer: Answer)
     };
     let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
-    send.send_response(response);
+    reply.send_response(response);
     (format!("{} {}", parts.method, parts.uri.path().rsplit("/workspaces/").next().unwrap()), sent)
 }
 

@@ -310,7 +310,9 @@ proptest! {
     ) {
         let mut play = Play::new(kind);
         for group in happenings {
-            group.into_iter().for_each(|happening| play.happen(happening));
+            for happening in group {
+                play.happen(happening);
+            }
             play.pass();
         }
         play.happen(Happening::StopAsked);
