@@ -40,12 +40,12 @@ pub(super) async fn apply(
             Deleted::Accepted | Deleted::NotFound => Ok(Outcome::Done),
             Deleted::Conflict => Ok(Outcome::Stale),
         },
-        Action::ReleasePod { name, uid } => stale_or_done(&writer.remove_pod_finalizer(name, uid).await?),
+        Action::ReleasePod { name, uid } => Ok(stale_or_done(&writer.remove_pod_finalizer(name, uid).await?)),
         Action::DeleteSecrets(secrets) => {
             delete_secrets(writer, settings, name, *secrets).await?;
             Ok(Outcome::Done)
         }
-        Action::ReleaseWorkspace => stale_or_done(&writer.remove_finalizer(workspace).await?),
+        Action::ReleaseWorkspace => Ok(stale_or_done(&writer.remove_finalizer(workspace).await?)),
         Action::DeleteWorkspace => {
             let uid = workspace.metadata.uid.as_deref().unwrap_or_default();
             match writer.delete_workspace(name, uid).await? {
@@ -81,11 +81,11 @@ pub(super) async fn delete_secrets(
     Ok(())
 }
 
-fn stale_or_done<T>(patched: &Patched<T>) -> Result<Outcome, Error> {
-    Ok(match patched {
+fn stale_or_done<T>(patched: &Patched<T>) -> Outcome {
+    match patched {
         Patched::Done(_) | Patched::NotFound => Outcome::Done,
         Patched::Conflict => Outcome::Stale,
-    })
+    }
 }
 
 /// A pod that is not valid stays so; one that is forbidden may be allowed when a quota has room again.

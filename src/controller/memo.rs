@@ -8,6 +8,8 @@ use std::hash::BuildHasher;
 use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
 
+use crate::cluster::resources::Workspace;
+
 use super::decide::Action;
 
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -31,9 +33,13 @@ struct Memo {
 /// What was done, so far as it takes to tell that it is asked for again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Mark {
-    Created(String),
+    /// With the number of attempts before: a pod made again goes by the same name.
+    Created(String, i32),
     Deleted(String, Option<u32>),
     Released(String),
+    SecretsDeleted(String),
+    WorkspaceReleased(String),
+    WorkspaceDeleted(String),
 }
 
 impl Memos {
@@ -56,18 +62,18 @@ impl Memos {
     }
 
     /// Whether this was done so recently that its effect may not be seen yet.
-    pub fn was_just_done(&self, name: &str, uid: &str, action: &Action) -> bool {
-        let Some(mark) = mark(uid, action) else { return false };
+    pub fn was_just_done(&self, workspace: &Workspace, action: &Action) -> bool {
+        let mark = mark(workspace, action);
         let by_name = self.by_name.lock();
-        let done = by_name.get(name).map(|memo| memo.done.as_slice()).unwrap_or_default();
+        let done = by_name.get(name_of(workspace)).map(|memo| memo.done.as_slice()).unwrap_or_default();
         done.iter().any(|(there, at)| *there == mark && at.elapsed() < REPEAT_AFTER)
     }
 
     /// This was done.
-    pub fn note_done(&self, name: &str, uid: &str, action: &Action) {
-        let Some(mark) = mark(uid, action) else { return };
+    pub fn note_done(&self, workspace: &Workspace, action: &Action) {
+        let mark = mark(workspace, action);
         let mut by_name = self.by_name.lock();
-        let memo = by_name.entry(name.to_owned()).or_default();
+        let memo = by_name.entry(name_of(workspace).to_owned()).or_default();
         memo.done.retain(|(there, at)| *there != mark && at.elapsed() < REPEAT_AFTER);
         memo.done.push((mark, Instant::now()));
     }
@@ -83,18 +89,27 @@ impl Memos {
     }
 }
 
-fn mark(workspace_uid: &str, action: &Action) -> Option<Mark> {
+fn name_of(workspace: &Workspace) -> &str {
+    workspace.metadata.name.as_deref().unwrap_or_default()
+}
+
+fn mark(workspace: &Workspace, action: &Action) -> Mark {
+    let of_workspace = workspace.metadata.uid.clone().unwrap_or_default();
+    let attempts = workspace.status.as_ref().and_then(|status| status.pod_recreated).unwrap_or_default();
     match action {
-        // A pod made again goes by the same name, but seconds lie between, and the old pod was seen to go.
-        Action::CreatePod(_) => Some(Mark::Created(workspace_uid.to_owned())),
-        Action::DeletePod { uid, grace, .. } => Some(Mark::Deleted(uid.clone(), *grace)),
-        Action::ReleasePod { uid, .. } => Some(Mark::Released(uid.clone())),
-        Action::DeleteSecrets(_) | Action::ReleaseWorkspace | Action::DeleteWorkspace => None,
+        Action::CreatePod(_) => Mark::Created(of_workspace, attempts),
+        Action::DeletePod { uid, grace, .. } => Mark::Deleted(uid.clone(), *grace),
+        Action::ReleasePod { uid, .. } => Mark::Released(uid.clone()),
+        Action::DeleteSecrets(_) => Mark::SecretsDeleted(of_workspace),
+        Action::ReleaseWorkspace => Mark::WorkspaceReleased(of_workspace),
+        Action::DeleteWorkspace => Mark::WorkspaceDeleted(of_workspace),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::cluster::resources::WorkspaceSpec;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -115,11 +130,23 @@ mod tests {
         let memos = Memos::default();
         let delete =
             |uid: &str, grace| Action::DeletePod { name: "ws-a".to_owned(), uid: uid.to_owned(), grace };
-        memos.note_done("a", "u", &delete("1", None));
-        assert!(memos.was_just_done("a", "u", &delete("1", None)));
-        assert!(!memos.was_just_done("a", "u", &delete("1", Some(0))));
-        assert!(!memos.was_just_done("a", "u", &delete("2", None)));
+        let workspace = Workspace::new("a", WorkspaceSpec::default());
+        memos.note_done(&workspace, &delete("1", None));
+        assert!(memos.was_just_done(&workspace, &delete("1", None)));
+        assert!(!memos.was_just_done(&workspace, &delete("1", Some(0))));
+        assert!(!memos.was_just_done(&workspace, &delete("2", None)));
         tokio::time::advance(REPEAT_AFTER).await;
-        assert!(!memos.was_just_done("a", "u", &delete("1", None)));
+        assert!(!memos.was_just_done(&workspace, &delete("1", None)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pod_of_the_next_attempt_is_another_one() {
+        let memos = Memos::default();
+        let create = Action::CreatePod(Box::default());
+        let mut workspace = Workspace::new("a", WorkspaceSpec::default());
+        memos.note_done(&workspace, &create);
+        assert!(memos.was_just_done(&workspace, &create));
+        workspace.status.get_or_insert_default().pod_recreated = Some(1);
+        assert!(!memos.was_just_done(&workspace, &create));
     }
 }

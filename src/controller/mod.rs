@@ -16,6 +16,8 @@ mod pod;
 mod queue;
 mod report;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -190,15 +192,13 @@ impl Controller {
         actions: &[Action],
     ) -> Result<Applied, Error> {
         let mut applied = Applied::default();
-        let name = workspace.metadata.name.as_deref().unwrap_or_default();
-        let uid = workspace.metadata.uid.as_deref().unwrap_or_default();
         for action in actions {
-            if self.memos.was_just_done(name, uid, action) {
+            if self.memos.was_just_done(workspace, action) {
                 applied.repeat_after = Some(REPEAT_AFTER);
                 continue;
             }
             match apply::apply(&self.parts.writer, settings, workspace, action).await? {
-                Outcome::Done => self.memos.note_done(name, uid, action),
+                Outcome::Done => self.memos.note_done(workspace, action),
                 Outcome::Stale => {
                     applied.is_stale = true;
                     break;

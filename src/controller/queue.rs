@@ -93,7 +93,10 @@ impl Queue {
             self.wake.notify_one();
         }
     }
+}
 
+#[cfg(test)]
+impl Queue {
     /// Number of keys, waiting or worked on.
     pub fn len(&self) -> usize {
         self.inner.lock().entries.len()
@@ -174,17 +177,17 @@ mod tests {
         Some((key.to_string(), start.elapsed().as_secs()))
     }
 
-    fn some(key: &str, seconds: u64) -> Option<(String, u64)> {
-        Some((key.to_owned(), seconds))
+    fn key(key: &str, seconds: u64) -> (String, u64) {
+        (key.to_owned(), seconds)
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_earliest_time_of_a_key_counts() {
         let queue = opened();
-        queue.add_after("a", Duration::from_secs(60));
+        queue.add_after("a", Duration::from_mins(1));
         queue.add_after("a", Duration::from_secs(5));
         queue.add_after("a", Duration::from_secs(30));
-        assert_eq!(next(&queue, 100).await, some("a", 5));
+        assert_eq!(next(&queue, 100).await, Some(key("a", 5)));
         queue.done("a");
         assert_eq!(next(&queue, 1000).await, None);
         assert!(queue.is_empty());
@@ -194,12 +197,12 @@ mod tests {
     async fn a_key_is_worked_on_once_at_a_time_and_again_when_added_meanwhile() {
         let queue = opened();
         queue.add("a");
-        assert_eq!(next(&queue, 1).await, some("a", 0));
+        assert_eq!(next(&queue, 1).await, Some(key("a", 0)));
         queue.add("a");
         queue.add("a");
         assert_eq!(next(&queue, 10).await, None);
         queue.done("a");
-        assert_eq!(next(&queue, 1).await, some("a", 0));
+        assert_eq!(next(&queue, 1).await, Some(key("a", 0)));
         queue.done("a");
         assert!(queue.is_empty());
     }
@@ -211,7 +214,7 @@ mod tests {
         next(&queue, 1).await;
         queue.add_after("a", Duration::from_secs(7));
         queue.done("a");
-        assert_eq!(next(&queue, 100).await, some("a", 7));
+        assert_eq!(next(&queue, 100).await, Some(key("a", 7)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -223,8 +226,8 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(3)).await;
             adder.add("early");
         });
-        assert_eq!(next(&queue, 100).await, some("early", 3));
-        assert_eq!(next(&queue, 100).await, some("late", 47));
+        assert_eq!(next(&queue, 100).await, Some(key("early", 3)));
+        assert_eq!(next(&queue, 100).await, Some(key("late", 47)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -100,6 +100,15 @@ impl<'a> Case<'a> {
         made.checked_add(POD_LAG).ok().filter(|until| self.now < *until)
     }
 
+    /// Whether the pod is gone although nothing was ending. Our finalizer holds a pod that is merely deleted, so its
+    /// deletion would have been seen.
+    pub fn has_vanished(&self) -> bool {
+        self.pod.is_none()
+            && self.was_made()
+            && self.unseen_until().is_none()
+            && !matches!(self.phase(), Phase::Stopping | Phase::Stopped)
+    }
+
     pub fn is_deleting(&self) -> bool {
         self.pod.is_some_and(|pod| pod.deleting_since.is_some())
     }

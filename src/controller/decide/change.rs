@@ -9,6 +9,7 @@ use crate::cluster::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus};
 /// The fields of a status that change; only ours are in it, so no other writer's field is ever touched. The list of
 /// conditions is always whole, which is why it is only ever written for the version that was seen.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[allow(clippy::option_option, reason = "as in a merge patch: absent, null, or a value")]
 pub struct StatusChange {
     /// `phase`.
     pub phase: Option<Phase>,
@@ -85,7 +86,8 @@ impl StatusChange {
         json!({ "status": status })
     }
 
-    /// The status after the change; for tests, and to look at a decision before it is carried out.
+    /// The status after the change.
+    #[cfg(test)]
     pub fn apply_to(&self, status: &mut WorkspaceStatus) {
         fn put<T: Clone>(field: &mut T, change: Option<&T>) {
             if let Some(value) = change {

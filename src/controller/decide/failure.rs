@@ -237,8 +237,8 @@ fn last_words(log: &str) -> String {
         #[serde(default)]
         error: String,
     }
-    let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Line>(line.trim()).ok());
-    match lines.filter(|line| !line.message.is_empty()).next() {
+    let mut lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Line>(line.trim()).ok());
+    match lines.find(|line| !line.message.is_empty()) {
         Some(Line { message, error }) => with_detail(&message, &error),
         None => log.to_owned(),
     }

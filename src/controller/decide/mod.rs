@@ -13,7 +13,7 @@ mod failure;
 pub mod phase;
 mod rejection;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timeout;
 
 use std::sync::Arc;
@@ -182,6 +182,7 @@ pub fn decide(observed: &Observed<'_>, settings: &Settings, tokens: &dyn OwnerTo
             && let Some(pod) = pod_to_make
         {
             actions::create(&case, &mut draft, pod);
+            look_again.extend(case.now.checked_add(case::POD_LAG));
         }
         look_again.extend(timeout::next(&case, &draft));
         look_again.extend(rejection::next(&case, &draft));
@@ -232,6 +233,9 @@ fn judge(case: &Case<'_>, draft: &mut Draft) {
         let text = format!("the workspace has more than one pod: {}", names.join(", "));
         draft.fail(&Failure::new(Fault::Platform, text));
     }
+    if case.has_vanished() && !draft.is_doomed(case) {
+        draft.fail(&failure::vanished(case));
+    }
     if let Some(failure) = failure::of_content(&draft.status) {
         draft.fail(&failure);
     }
@@ -261,7 +265,6 @@ fn settle(case: &Case<'_>, draft: &mut Draft) -> Row {
 fn enter(case: &Case<'_>, draft: &mut Draft, row: Row) {
     let (before, after) = (case.phase(), draft.status.phase);
     match row {
-        Row::Vanished if !draft.is_doomed(case) => draft.fail(&failure::vanished(case)),
         Row::Ready => draft.set(conditions::EVER_READY, true, conditions::reason::UNKNOWN, ""),
         Row::Again => rejection::reset(case, draft),
         _ => {}

@@ -32,14 +32,17 @@ pub(super) fn is_due(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
     gone.is_some_and(|gone| ending::has_passed(case.now, gone.0, case.settings.recreation.backoff))
 }
 
-/// Whether the node refused the pod before the workspace ever ran.
+/// Whether the node refused the pod before there was anything worth keeping: a refused pod's content is wiped.
 pub(super) fn is_rejected(case: &Case<'_>, draft: &Draft) -> bool {
-    case.pod.is_some_and(is_pod_rejected) && !draft.status.is_true(conditions::EVER_READY)
+    let unused =
+        !draft.status.is_true(conditions::EVER_READY) && !draft.status.is_true(conditions::CONTENT_READY);
+    is_refused(&draft.status) || (unused && case.pod.is_some_and(is_pod_rejected))
 }
 
-/// Notes the refusal, and fails the workspace where it is not tried again.
+/// Notes the refusal, and fails the workspace where it is not tried again. A pod that goes anyway needs no note.
 pub(super) fn note(case: &Case<'_>, draft: &mut Draft) {
-    let Some(pod) = case.pod.filter(|_| !is_refused(&draft.status)) else { return };
+    let noted = is_refused(&draft.status) || case.is_deleting();
+    let Some(pod) = case.pod.filter(|_| !noted) else { return };
     let text = format!("{}: {}", pod.reason, pod.message);
     draft.set(conditions::POD_REJECTED, true, reason::UNKNOWN, &text);
     draft.warn("PodRejected", text.clone());

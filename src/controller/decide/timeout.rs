@@ -18,7 +18,7 @@ use super::failure;
 struct Limit {
     activity: &'static str,
     start: Timestamp,
-    limit: Duration,
+    length: Duration,
 }
 
 /// Ends the workspace if a limit is reached; tells whether one is.
@@ -26,9 +26,9 @@ pub(super) fn fire(case: &Case<'_>, draft: &mut Draft) -> bool {
     if case.in_maintenance() || draft.status.is_true(conditions::TIMEOUT) {
         return false;
     }
-    let reached = |limit: &Limit| has_passed(case.now, limit.start, limit.limit);
+    let reached = |limit: &Limit| has_passed(case.now, limit.start, limit.length);
     let Some(hit) = limits(case, draft).into_iter().find(reached) else { return false };
-    set(draft, case, hit.activity, hit.start, hit.limit);
+    set(draft, case, hit.activity, hit.start, hit.length);
     if let Some(cause) = failure::of_waiting(&draft.status) {
         draft.fail(&cause);
     }
@@ -54,7 +54,7 @@ pub(super) fn set(draft: &mut Draft, case: &Case<'_>, activity: &str, start: Tim
 pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
     let timed_out = draft.status.is_true(conditions::TIMEOUT);
     let limits = if timed_out { Vec::new() } else { limits(case, draft) };
-    let deadline = limits.iter().filter_map(|limit| after(limit.start, limit.limit)).min();
+    let deadline = limits.iter().filter_map(|limit| after(limit.start, limit.length)).min();
     let deadline = deadline.map(|at| suspended(case, at));
     deadline.into_iter().chain(case.unseen_until()).min()
 }
@@ -62,7 +62,7 @@ pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
 /// The limits that apply in the phase of the draft, in the order in which they are named.
 fn limits(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {
     let timeouts = &case.settings.timeouts;
-    let since_creation = |activity, limit| vec![Limit { activity, start: case.created_at(), limit }];
+    let since_creation = |activity, length| vec![Limit { activity, start: case.created_at(), length }];
     match draft.status.phase {
         Phase::Pending | Phase::Imagebuild => since_creation("initialization", timeouts.initialization),
         Phase::Creating => since_creation("creating containers", timeouts.startup),
@@ -76,7 +76,7 @@ fn limits(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {
 fn of_unknown(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {
     let since = draft.status.condition(INTERRUPTED).filter(|condition| condition.status == "True");
     let start = since.map_or(case.now, |condition| condition.last_transition_time.0);
-    vec![Limit { activity: "being interrupted", start, limit: case.settings.timeouts.interrupted }]
+    vec![Limit { activity: "being interrupted", start, length: case.settings.timeouts.interrupted }]
 }
 
 fn of_running(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {
@@ -84,27 +84,27 @@ fn of_running(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {
     let own = case.workspace.spec.timeout.as_deref();
     let created = case.created_at();
     let lifetime = own_limit(own, |own| &own.maximum_lifetime).unwrap_or(timeouts.max_lifetime);
-    let mut limits = vec![Limit { activity: "maximum lifetime", start: created, limit: lifetime }];
+    let mut limits = vec![Limit { activity: "maximum lifetime", start: created, length: lifetime }];
     let inactivity = "period of inactivity";
     if case.is_headless() {
-        let limit = timeouts.headless_workspace;
-        limits.push(Limit { activity: "running the headless workspace", start: created, limit });
+        let length = timeouts.headless_workspace;
+        limits.push(Limit { activity: "running the headless workspace", start: created, length });
         return limits;
     }
     let Some(active) = draft.status.last_activity.as_ref().map(|time| time.0) else {
-        limits.push(Limit { activity: inactivity, start: created, limit: timeouts.startup });
+        limits.push(Limit { activity: inactivity, start: created, length: timeouts.startup });
         return limits;
     };
     if draft.status.is_true(conditions::CLOSED) {
         let own_closed = own_limit(own, |own| &own.closed);
         // Zero, given by the workspace itself, turns the rule off.
         if own_closed != Some(Duration::ZERO) {
-            let limit = own_closed.unwrap_or(timeouts.after_close);
-            limits.push(Limit { activity: "after being closed", start: active, limit });
+            let length = own_closed.unwrap_or(timeouts.after_close);
+            limits.push(Limit { activity: "after being closed", start: active, length });
         }
     }
-    let limit = own_limit(own, |own| &own.time).unwrap_or(timeouts.regular_workspace);
-    limits.push(Limit { activity: inactivity, start: active, limit });
+    let length = own_limit(own, |own| &own.time).unwrap_or(timeouts.regular_workspace);
+    limits.push(Limit { activity: inactivity, start: active, length });
     limits
 }
 

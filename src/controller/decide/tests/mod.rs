@@ -7,6 +7,7 @@ mod phases;
 mod properties;
 mod recreation;
 mod timeouts;
+mod unseen;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -350,6 +351,8 @@ pub(crate) fn creates(decision: &Decision) -> bool {
     decision.actions.iter().any(|action| matches!(action, Action::CreatePod(_)))
 }
 
+/// Whether a pod is deleted, and the grace it gets where one is named.
+#[allow(clippy::option_option, reason = "a deletion, and its grace")]
 pub(crate) fn deletes(decision: &Decision) -> Option<Option<u32>> {
     decision.actions.iter().find_map(|action| match action {
         Action::DeletePod { grace, .. } => Some(*grace),

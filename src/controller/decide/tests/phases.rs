@@ -160,11 +160,12 @@ fn a_pod_that_nobody_can_tell_about_is_unknown() {
 #[test]
 fn the_page_has_every_row_in_the_order_of_the_table() {
     let page = include_str!("../../../../docs/phases.md");
-    let rows: Vec<&str> = page
+    let (_, after) = page.split_once("## The table").unwrap();
+    let (table, _) = after.split_once("The words of the table").unwrap();
+    let rows: Vec<&str> = table
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
         .map(|(name, _)| name)
-        .filter(|name| Row::ALL.iter().any(|row| format!("{row:?}") == **name))
         .collect();
     assert_eq!(rows, Row::ALL.map(|row| format!("{row:?}")));
 }

@@ -106,7 +106,8 @@ fn it_is_made_again_as_often_as_allowed_and_then_fails() {
 
 #[test]
 fn a_stop_meanwhile_ends_it() {
-    let stops: [(&str, fn() -> Scene); 4] = [
+    type Scenes = [(&'static str, fn() -> Scene); 4];
+    let stops: Scenes = [
         ("with the refused pod", || refused()),
         ("while it is deleted", || {
             let mut scene = refused();
