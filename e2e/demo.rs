@@ -126,7 +126,18 @@ async fn start_a_dozen(stage: &Stage) -> Result<()> {
     stage.start("demo-1", &["--region", REGIONS[0].1, "--wait"]).await?;
     let rest = (2..=WORKSPACES).map(|n| async move {
         let region = REGIONS[(n - 1) % REGIONS.len()].1;
-        stage.quietly(&["workspace", "start", "--id", &format!("demo-{n}"), "--image", "demo:1", "--region", region]).await
+        stage
+            .quietly(&[
+                "workspace",
+                "start",
+                "--id",
+                &format!("demo-{n}"),
+                "--image",
+                "demo:1",
+                "--region",
+                region,
+            ])
+            .await
     });
     for output in futures::future::join_all(rest).await {
         output?;
@@ -278,5 +289,6 @@ async fn until<F: Future<Output = Result<()>>>(what: &str, mut check: impl FnMut
     if timeout(STEP, asking).await.is_ok() {
         return Ok(());
     }
-    Err(last.unwrap_or_else(|| anyhow::anyhow!("no answer"))).with_context(|| format!("waited {STEP:?} for {what}"))
+    Err(last.unwrap_or_else(|| anyhow::anyhow!("no answer")))
+        .with_context(|| format!("waited {STEP:?} for {what}"))
 }

@@ -28,8 +28,8 @@ use crate::store::{Registration, Term};
 
 use watcher::Watcher;
 
-pub(super) use connected::{ago, last_answer};
 pub use connected::{Connected, Place};
+pub(super) use connected::{ago, last_answer};
 
 /// What is the same for every member.
 #[derive(Debug, Clone)]
@@ -330,4 +330,3 @@ impl Fleet {
         }
     }
 }
-

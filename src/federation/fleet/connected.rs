@@ -200,4 +200,3 @@ pub(in crate::federation) fn ago(duration: std::time::Duration) -> Timestamp {
     let ago = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
     Timestamp::now().saturating_sub(ago).unwrap_or(Timestamp::MIN)
 }
-
