@@ -1,15 +1,18 @@
 //! Rules the repository keeps about itself. `UPDATE_EXPECT=1 cargo test --test repository` rewrites generated files.
 
-use std::path::Path;
+#[path = "repository/sources.rs"]
+mod sources;
+#[path = "repository/wire.rs"]
+mod wire;
+
 use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
-use prost::Message;
-use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 use spaceport::cluster::resources;
 use spaceport::runtime::config::Config;
+
+use sources::{Source, imports, mentions_crate, root, sources};
 
 /// What each room may import besides itself. The way of the data is the order of the rooms, and arrows point towards
 /// `domain`; `api`, `cluster` and `store` never import one another.
@@ -48,32 +51,7 @@ const LONGEST_FILE: usize = 400;
 /// The wire is a promise to clients that exist: whoever changes it sees the change as a diff of `proto/wire.lock`.
 #[test]
 fn wire_matches_the_lock() -> Result<()> {
-    let set = FileDescriptorSet::decode(spaceport::proto::FILE_DESCRIPTOR_SET)?;
-    let mut lines = Vec::new();
-    for file in set.file.iter().filter(|file| !file.name().starts_with("google/")) {
-        let package = file.package();
-        for message in &file.message_type {
-            list_message(package, message, &mut lines);
-        }
-        for enumeration in &file.enum_type {
-            list_enum(package, enumeration, &mut lines);
-        }
-        for service in &file.service {
-            for method in &service.method {
-                let stream = |on: bool| if on { "stream " } else { "" };
-                lines.push(format!(
-                    "{package}.{}.{}({}{}) -> {}{}",
-                    service.name(),
-                    method.name(),
-                    stream(method.client_streaming()),
-                    bare(method.input_type()),
-                    stream(method.server_streaming()),
-                    bare(method.output_type()),
-                ));
-            }
-        }
-    }
-    lines.sort();
+    let lines = wire::lines(spaceport::proto::FILE_DESCRIPTOR_SET)?;
     matches_file("proto/wire.lock", &(lines.join("\n") + "\n"))
 }
 
@@ -105,7 +83,11 @@ fn rooms_import_only_in_the_allowed_direction() -> Result<()> {
             wrong.push(format!("{}: {room} is no room that the rule knows", source.path));
             continue;
         };
+        let product = source.lines_before_tests();
         for (line, text) in source.code() {
+            if line <= product && text.contains(&"super::".repeat(source.depth())) {
+                wrong.push(format!("{}:{line}: {room} leaves itself by super::", source.path));
+            }
             for (import, path) in imports(text) {
                 let mapping = source.path == ERROR_MAPPING.0 && ERROR_MAPPING.1.contains(&path);
                 if import != room && !allowed.contains(&import) && !mapping {
@@ -115,6 +97,21 @@ fn rooms_import_only_in_the_allowed_direction() -> Result<()> {
         }
     }
     none(&wrong, "imports against the direction of the rooms")
+}
+
+#[test]
+fn the_rules_see_what_they_forbid() {
+    let rooms = |line| imports(line).into_iter().map(|(room, _)| room).collect::<Vec<_>>();
+    assert_eq!(rooms("use crate::store::{Store, Term};"), ["store"]);
+    assert_eq!(rooms("fn f(error: &crate::cluster::Error) -> crate::api::Status {"), ["cluster", "api"]);
+    assert_eq!(rooms("use crate::{api, store};"), [""]);
+    assert!(rooms("use other_crate::store; $crate::store").is_empty());
+    assert!(mentions_crate("use tokio::time;", "tokio") && mentions_crate("let _ = kube::Error;", "kube"));
+    assert!(!mentions_crate("use tokio_util::sync;", "tokio") && !mentions_crate("self.kube.get()", "kube"));
+    let source = |path: &str, text: &str| Source { path: path.to_owned(), text: text.to_owned() };
+    let listing = "#[cfg(test)]\nmod tests;\nmod more;\n#[cfg(test)]\nmod inline {\n}";
+    assert_eq!(source("src/api/mod.rs", listing).lines_before_tests(), 3);
+    assert_eq!((source("src/api/mod.rs", "").depth(), source("src/api/parse/start.rs", "").depth()), (1, 3));
 }
 
 #[test]
@@ -235,156 +232,6 @@ fn matches_file(path: &str, generated: &str) -> Result<()> {
          UPDATE_EXPECT=1 cargo test --test repository rewrites it"
     );
     Ok(())
-}
-
-fn list_message(scope: &str, message: &DescriptorProto, lines: &mut Vec<String>) {
-    let name = format!("{scope}.{}", message.name());
-    lines.extend(message.field.iter().map(|field| {
-        format!("{name}.{} = {} {}", field.name(), field.number(), type_of(&name, message, field))
-    }));
-    // A message's range excludes its end.
-    lines.extend(message.reserved_range.iter().map(|range| reserved(&name, range.start(), range.end() - 1)));
-    lines.extend(message.reserved_name.iter().map(|field| format!("{name} reserves {field}")));
-    for nested in message.nested_type.iter().filter(|nested| !is_map_entry(nested)) {
-        list_message(&name, nested, lines);
-    }
-    for enumeration in &message.enum_type {
-        list_enum(&name, enumeration, lines);
-    }
-}
-
-fn list_enum(scope: &str, enumeration: &EnumDescriptorProto, lines: &mut Vec<String>) {
-    let name = format!("{scope}.{}", enumeration.name());
-    lines.extend(
-        enumeration.value.iter().map(|value| format!("{name}.{} = {}", value.name(), value.number())),
-    );
-    // An enum's range includes its end.
-    lines.extend(enumeration.reserved_range.iter().map(|range| reserved(&name, range.start(), range.end())));
-    lines.extend(enumeration.reserved_name.iter().map(|value| format!("{name} reserves {value}")));
-}
-
-fn reserved(name: &str, first: i32, last: i32) -> String {
-    if first == last {
-        format!("{name} reserves {first}")
-    } else {
-        format!("{name} reserves {first} to {last}")
-    }
-}
-
-/// The type as it is written in a `.proto` file, with the oneof a field is part of.
-fn type_of(scope: &str, message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
-    let entry = message.nested_type.iter().find(|nested| {
-        is_map_entry(nested) && bare(field.type_name()) == format!("{scope}.{}", nested.name())
-    });
-    if let Some([key, value]) = entry.map(|entry| entry.field.as_slice()) {
-        return format!("map<{}, {}>", bare_type(key), bare_type(value));
-    }
-    let bare = bare_type(field);
-    if field.proto3_optional() {
-        return format!("optional {bare}");
-    }
-    if field.label() == Label::Repeated {
-        return format!("repeated {bare}");
-    }
-    let oneof = field.oneof_index.and_then(|index| message.oneof_decl.get(usize::try_from(index).ok()?));
-    oneof.map_or(bare.clone(), |oneof| format!("{bare} (oneof {})", oneof.name()))
-}
-
-fn bare_type(field: &FieldDescriptorProto) -> String {
-    match field.r#type() {
-        Type::Message | Type::Enum | Type::Group => bare(field.type_name()).to_owned(),
-        scalar => scalar.as_str_name().trim_start_matches("TYPE_").to_lowercase(),
-    }
-}
-
-/// A type's full name without the leading dot that descriptors have.
-fn bare(name: &str) -> &str {
-    name.trim_start_matches('.')
-}
-
-fn is_map_entry(message: &DescriptorProto) -> bool {
-    message.options.as_ref().is_some_and(prost_types::MessageOptions::map_entry)
-}
-
-/// A Rust file of the repository.
-struct Source {
-    /// From the root of the repository.
-    path: String,
-    text: String,
-}
-
-impl Source {
-    /// `src/api/mod.rs` is in `api`, `src/proto.rs` in `proto`.
-    fn room(&self) -> &str {
-        let rest = self.path.trim_start_matches("src/");
-        rest.split('/').next().unwrap_or(rest).trim_end_matches(".rs")
-    }
-
-    fn is_test(&self) -> bool {
-        let name = self.path.rsplit('/').next().unwrap_or_default();
-        name.contains("tests") || self.path.contains("/tests/")
-    }
-
-    /// A list of modules may declare tests and go on.
-    fn lines_before_tests(&self) -> usize {
-        let lines: Vec<&str> = self.text.lines().map(str::trim).collect();
-        let tests = |pair: &[&str]| matches!(pair, ["#[cfg(test)]", next] if !next.ends_with(';'));
-        lines.windows(2).position(tests).unwrap_or(lines.len())
-    }
-
-    /// Numbered lines without comments.
-    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let code = |line: &str| !line.trim_start().starts_with("//");
-        self.text.lines().enumerate().filter(move |(_, line)| code(line)).map(|(at, line)| (at + 1, line))
-    }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The Rust files below a folder.
-fn sources(folder: &str) -> Result<Vec<Source>> {
-    let (mut found, mut folders) = (Vec::new(), vec![root().join(folder)]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
-            let file = entry?.path();
-            if file.is_dir() {
-                folders.push(file);
-            } else if file.extension().is_some_and(|extension| extension == "rs") {
-                let path = file.strip_prefix(root())?.to_string_lossy().into_owned();
-                found.push(Source { path, text: fs::read_to_string(&file)? });
-            }
-        }
-    }
-    ensure!(!found.is_empty(), "there is no Rust file in {folder}");
-    found.sort_by(|left, right| left.path.cmp(&right.path));
-    Ok(found)
-}
-
-/// The rooms that a line names, each with the path it stands in. What is no plain path, as `crate::{…}`, is no room.
-fn imports(line: &str) -> Vec<(&str, &str)> {
-    let in_name = |c: char| c.is_alphanumeric() || c == '_';
-    let paths =
-        line.match_indices("crate::").filter(|(at, _)| !line[..*at].ends_with(|c| in_name(c) || c == '$'));
-    paths
-        .map(|(at, prefix)| {
-            let path = &line[at..];
-            let end = path.find(|c| !in_name(c) && c != ':').unwrap_or(path.len());
-            let room = path[prefix.len()..end].split("::").next().unwrap_or_default();
-            (room, &path[..end])
-        })
-        .collect()
-}
-
-/// Whether a line has the name as a path's beginning.
-fn mentions_crate(line: &str, name: &str) -> bool {
-    let inside = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    line.match_indices(name).any(|(at, _)| {
-        let (before, after) = (&line[..at], &line[at + name.len()..]);
-        !before.ends_with(inside)
-            && (after.starts_with("::") || (before.trim() == "use" && after.starts_with(';')))
-    })
 }
 
 fn none(wrong: &[String], what: &str) -> Result<()> {
