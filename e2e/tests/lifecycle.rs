@@ -28,7 +28,6 @@ fn a_workspace_goes_through_its_phases_and_leaves_nothing() -> Result<()> {
         let up = follow(&mut stream, is(WorkspacePhase::Running)).await?;
         let seen = phases(&up);
         let order = [
-            WorkspacePhase::Unknown,
             WorkspacePhase::Pending,
             WorkspacePhase::Creating,
             WorkspacePhase::Initializing,

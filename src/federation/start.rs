@@ -187,7 +187,7 @@ impl Federation {
         }
     }
 
-    /// Nothing refers to them. What cannot be deleted now is swept with the cluster's other strays.
+    /// Nothing refers to them. One that cannot be deleted now is named in the log.
     async fn take_back_secrets(
         &self,
         writer: &Writer,
