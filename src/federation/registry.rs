@@ -104,6 +104,7 @@ impl Federation {
     /// Takes a cluster out. Without `force` only where no live workspace is placed there.
     pub async fn deregister(&self, name: &ClusterName, force: bool) -> Result<()> {
         let term = self.term()?;
+        let _alone = self.registry.write().await;
         let version = self.fleet.version(name).ok_or_else(|| Error::NoCluster(name.clone()))?;
         let mut workspaces = self.index.placed_on(name);
         if !workspaces.is_empty() && !force {
