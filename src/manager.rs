@@ -40,7 +40,7 @@ pub fn run(path: &Path, json_log: bool, verbose: bool) -> ExitCode {
     let config = match load(path) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("spaceport: {error}");
+            eprintln!("spaceport: {:#}", anyhow!(error));
             return ExitCode::from(EXIT_CODE);
         }
     };

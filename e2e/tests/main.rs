@@ -10,6 +10,7 @@ mod configuration;
 mod failover;
 mod lifecycle;
 mod manifests;
+mod outage;
 mod placement;
 mod registry;
 mod start;

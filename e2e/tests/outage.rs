@@ -1,0 +1,66 @@
+//! A cluster that goes silent and comes back: nothing of it is stopped or started elsewhere.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use spaceport::proto::wsman::WorkspacePhase;
+
+use crate::harness::node_agent::Pace;
+use crate::harness::spaceport::{prepare_member, prepare_namespaces};
+use crate::harness::{Cluster, ClusterOptions, NodeAgent, Part};
+use crate::story::{Story, follow, is, request, run, start, stop, story, until, watch};
+
+#[test]
+fn a_silent_cluster_is_unreachable_and_not_stopped_and_comes_back_as_it_was() -> Result<()> {
+    story("outage", 0, &[], async |story| {
+        // Seconds instead of a minute: what changes is the same.
+        story.installation.overrides = json!({ "federation": { "health": {
+            "probe": "300ms", "deadline": "1s", "lostAfter": "3s", "recoverAfter": "1s",
+        } } });
+        let replica = story.installation.start("manager-0").await?;
+        story.replicas.push(replica);
+        story.register("eu-1").await?;
+        let folder = story.installation.dir().join("solo-1");
+        let cluster = Cluster::boot(story.fleet.assets(), &folder, ClusterOptions::named("solo-1")).await?;
+        let _agent = register_private(story, &cluster).await?;
+
+        let mut client = story.client().await?;
+        let before = run(&mut client, request("there", &["solo"])).await?;
+        ensure!(before.cluster == "solo-1", "it is on {}", before.cluster);
+        let mut stream = watch(&mut client, "there").await?;
+        cluster.pause(Part::ApiServer).await?;
+        let seen = follow(&mut stream, |status| !status.reachable).await?;
+        let silent = seen.last().context("nothing was seen")?;
+        ensure!(silent.phase() == WorkspacePhase::Running, "it is shown as {:?}", silent.phase());
+        ensure!(silent.observed_at.is_some() && silent.message.contains("solo-1"), "{silent:?}");
+        let elsewhere = start(&mut client, request("elsewhere", &["solo"])).await?;
+        ensure!(elsewhere.cluster == "eu-1", "it was placed on {}", elsewhere.cluster);
+
+        cluster.resume(Part::ApiServer).await?;
+        let back = follow(&mut stream, |status| status.reachable).await?;
+        let back = back.last().context("nothing was seen")?;
+        ensure!(back.phase() == WorkspacePhase::Running && back.cluster == "solo-1", "{back:?}");
+        until("the cluster to take workspaces again", async || {
+            let id = format!("probe-{}", uuid::Uuid::new_v4().simple());
+            let answer = start(&mut client, request(&id, &["solo"])).await?;
+            ensure!(answer.cluster == "solo-1", "it went to {}", answer.cluster);
+            Ok(())
+        })
+        .await?;
+        stop(&mut client, "there").await?;
+        follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let output = story.cli(&["cluster", "deregister", "solo-1", "--force"]).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        Ok(())
+    })
+}
+
+async fn register_private(story: &Story, cluster: &Cluster) -> Result<NodeAgent> {
+    let kubeconfig = prepare_member(cluster).await?;
+    prepare_namespaces(cluster, &story.namespace, &story.secrets_namespace).await?;
+    let agent = NodeAgent::start(&cluster.client(), Pace::default());
+    let file = story.installation.cluster_file(cluster.name(), "solo", &kubeconfig)?;
+    let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
+    ensure!(output.code == 0, "{}", output.stderr);
+    story.available(cluster.name()).await?;
+    Ok(agent)
+}
