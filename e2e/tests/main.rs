@@ -6,10 +6,12 @@ mod harness;
 mod story;
 
 mod access;
+mod changes;
 mod configuration;
 mod failover;
 mod lifecycle;
 mod manifests;
+mod namespaces;
 mod placement;
 mod registry;
 mod start;
