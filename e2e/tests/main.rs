@@ -6,12 +6,16 @@ mod harness;
 mod story;
 
 mod access;
+mod changes;
 mod configuration;
 mod failover;
+mod failures;
 mod lifecycle;
 mod manifests;
+mod namespaces;
 mod outage;
 mod placement;
 mod registry;
 mod start;
 mod store;
+mod timeouts;

@@ -65,6 +65,13 @@ pub mod reason {
     pub const BACKUP_COMPLETE: &str = "BackupComplete";
     /// Of [`BACKUP_FAILURE`](super::BACKUP_FAILURE).
     pub const BACKUP_FAILED: &str = "BackupFailed";
+    /// Of [`WORKSPACE_CONTAINER_RUNNING`](super::WORKSPACE_CONTAINER_RUNNING) False while its image cannot be pulled, but
+    /// may be yet.
+    pub const IMAGE_PULL_FAILING: &str = "ImagePullFailing";
+    /// Likewise while no node fits.
+    pub const UNSCHEDULABLE: &str = "Unschedulable";
+    /// Likewise while the cluster does not take the pod.
+    pub const POD_NOT_CREATED: &str = "PodNotCreated";
 }
 
 /// The condition of a type.

@@ -8,7 +8,7 @@ use crate::domain::pod::PodFacts;
 
 use super::case::Case;
 use super::draft::Draft;
-use super::{Action, SecretsToDelete, ending, rejection};
+use super::{Action, NodeObservation, SecretsToDelete, ending, rejection};
 
 /// What was chosen.
 #[derive(Debug, Default)]
@@ -53,9 +53,11 @@ fn with_pod(case: &Case<'_>, draft: &mut Draft, pod: &PodFacts) {
             actions.push(release(extra));
         }
     }
-    if must_go && pod.deleting_since.is_none() {
+    // Nobody is left on a node that is gone who could end the pod and say so.
+    let forsaken = must_go && case.observed.node == NodeObservation::Gone;
+    if must_go && pod.deleting_since.is_none() && !forsaken {
         actions.push(delete(pod, ending::grace(&draft.status)));
-    } else if ending::is_overdue(case, &draft.status) {
+    } else if forsaken || ending::is_overdue(case, &draft.status) {
         actions.push(delete(pod, Some(0)));
     }
     if pod.has_finalizer && (stopped || (refused && finished)) {

@@ -17,12 +17,8 @@ use super::case::Case;
 use super::failure::{Failure, Fault, is_image_pull};
 use super::{Decision, INTERRUPTED, Note, StatusChange, ending};
 
-/// Reason of `WorkspaceContainerRunning` False while its image cannot be pulled, but may be yet.
-pub(super) const IMAGE_PULL: &str = "ImagePullFailing";
-/// Reason of `WorkspaceContainerRunning` False while no node fits.
-pub(super) const UNSCHEDULABLE: &str = "Unschedulable";
-/// Reason of `WorkspaceContainerRunning` False while the cluster does not take the pod.
-pub(super) const POD_NOT_CREATED: &str = "PodNotCreated";
+pub(super) use reason::{IMAGE_PULL_FAILING as IMAGE_PULL, POD_NOT_CREATED, UNSCHEDULABLE};
+
 /// etcd holds a lot, but a condition is for people.
 const LONGEST_MESSAGE: usize = 4096;
 

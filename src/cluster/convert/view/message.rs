@@ -5,7 +5,10 @@ use crate::cluster::resources::{Phase, WorkspaceSpec, WorkspaceStatus, Workspace
 
 /// What went wrong comes first, then what ended it, then what it waits for.
 pub(super) fn message(spec: &WorkspaceSpec, status: &WorkspaceStatus, deleting: bool) -> String {
-    wrong(status).or_else(|| ended(status, deleting)).unwrap_or_else(|| waits_for(spec, status))
+    wrong(status)
+        .or_else(|| ended(spec, status, deleting))
+        .or_else(|| hindered(status))
+        .unwrap_or_else(|| waits_for(spec, status))
 }
 
 fn text(status: &WorkspaceStatus, kind: &str, value: &str) -> Option<String> {
@@ -35,7 +38,7 @@ fn wrong(status: &WorkspaceStatus) -> Option<String> {
     })
 }
 
-fn ended(status: &WorkspaceStatus, deleting: bool) -> Option<String> {
+fn ended(spec: &WorkspaceSpec, status: &WorkspaceStatus, deleting: bool) -> Option<String> {
     let is_over = status.phase == Phase::Stopped;
     let tail = if is_over {
         "."
@@ -55,6 +58,10 @@ fn ended(status: &WorkspaceStatus, deleting: bool) -> Option<String> {
         "Its node disappeared"
     } else if deleting {
         "Its resource was deleted"
+    } else if spec.type_ == WorkspaceType::Regular && matches!(status.phase, Phase::Stopping | Phase::Stopped)
+    {
+        // Nothing else ends a workspace without a condition that says so; a task ends by itself.
+        "Its pod was deleted by somebody else"
     } else {
         return None;
     };
@@ -65,6 +72,20 @@ fn ended(status: &WorkspaceStatus, deleting: bool) -> Option<String> {
 fn backs_up(status: &WorkspaceStatus) -> bool {
     let over = [conditions::BACKUP_COMPLETE, conditions::BACKUP_FAILURE, conditions::ABORTED];
     status.is_true(conditions::CONTENT_READY) && !over.into_iter().any(|kind| status.is_true(kind))
+}
+
+/// What keeps its container from starting, but may not for ever.
+fn hindered(status: &WorkspaceStatus) -> Option<String> {
+    let starting = matches!(status.phase, Phase::Unknown | Phase::Pending | Phase::Creating);
+    let container = status.condition(conditions::WORKSPACE_CONTAINER_RUNNING);
+    let waiting = container.filter(|container| starting && container.status == "False")?;
+    let text = or(waiting.message.clone(), "it is not known why");
+    match waiting.reason.as_str() {
+        reason::IMAGE_PULL_FAILING => Some(format!("Its image cannot be pulled yet: {text}")),
+        reason::UNSCHEDULABLE => Some(format!("No node takes its pod yet: {text}")),
+        reason::POD_NOT_CREATED => Some(format!("The cluster does not take its pod yet: {text}")),
+        _ => None,
+    }
 }
 
 fn waits_for(spec: &WorkspaceSpec, status: &WorkspaceStatus) -> String {

@@ -28,6 +28,12 @@ fn condition(kind: &str, status: &str, message: &str) -> Value {
            "lastTransitionTime": "2026-01-01T01:00:00Z"})
 }
 
+fn hindered(phase: &str, reason: &str, message: &str) -> Value {
+    let mut running = condition("WorkspaceContainerRunning", "False", message);
+    running["reason"] = json!(reason);
+    json!({"podStarts": 1, "phase": phase, "conditions": [running]})
+}
+
 #[test]
 fn a_view_is_what_the_resource_says() {
     let view =
@@ -80,6 +86,10 @@ fn the_message_says_why_a_workspace_is_where_it_is() {
                 [condition("Failed", "True", "no such image"), condition("StoppedByRequest", "True", "")]}),
             "Failed: no such image",
         ),
+        (hindered("Creating", "ImagePullFailing", "not found"), "Its image cannot be pulled yet: not found"),
+        (hindered("Pending", "Unschedulable", "0/3 nodes"), "No node takes its pod yet: 0/3 nodes"),
+        (hindered("Pending", "PodNotCreated", "quota"), "The cluster does not take its pod yet: quota"),
+        (hindered("Stopping", "ImagePullFailing", "not found"), "Shutting down."),
     ];
     for (status, message) in cases {
         assert_eq!(seen_of(&status).message, message);

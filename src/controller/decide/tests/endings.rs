@@ -189,6 +189,14 @@ fn a_pod_that_does_not_go_is_deleted_by_force_in_the_end() {
 }
 
 #[test]
+fn a_pod_on_a_node_that_is_gone_is_deleted_by_force_at_once() {
+    let gone = running().node(NodeObservation::Gone);
+    assert_eq!(deletes(&gone.decide()), Some(Some(0)));
+    let being_deleted = running().stop_asked().deleting_pod().node(NodeObservation::Gone);
+    assert_eq!(deletes(&being_deleted.decide()), Some(Some(0)));
+}
+
+#[test]
 fn more_than_one_pod_fails_the_workspace_and_all_of_them_go() {
     let mut scene = running();
     scene.pods.push(Arc::new(new_pod("stray", "pod-2", UID)));

@@ -1,0 +1,246 @@
+//! What goes wrong with a workspace, and what clients are told of it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+use spaceport::proto::wsman::{
+    StartWorkspaceRequest, WorkspaceConditionBool, WorkspaceConditions, WorkspacePhase, WorkspaceStatus,
+    WorkspaceType,
+};
+
+use crate::harness::{NodeSize, annotations, nodes};
+use crate::story::{
+    Client, Story, annotated, describe, follow, is, phases, request, run, start, stop, story, until, watch,
+};
+
+/// Long enough for content to be ready first.
+const LATER: &str = "3s";
+
+fn misbehaving(mode: &str) -> StartWorkspaceRequest {
+    annotated(request("ws", &[]), annotations::POD, mode)
+}
+
+fn conditions(states: &[WorkspaceStatus]) -> Result<&WorkspaceConditions> {
+    states.last().and_then(|status| status.conditions.as_ref()).context("no conditions")
+}
+
+/// Starts a workspace and follows it to its end by itself.
+async fn follow_to_the_end(
+    client: &mut Client,
+    request: StartWorkspaceRequest,
+) -> Result<Vec<WorkspaceStatus>> {
+    let mut stream = watch(client, &request.id).await?;
+    start(client, request).await?;
+    follow(&mut stream, is(WorkspacePhase::Stopped)).await
+}
+
+async fn is_gone(client: &mut Client) -> Result<()> {
+    until("the workspace to be gone", async || {
+        ensure!(describe(client, "ws").await?.is_none(), "it is still described");
+        Ok(())
+    })
+    .await
+}
+
+/// One manager that makes refused pods again after `backoff`, at most twice.
+async fn with_recreation(story: &mut Story, backoff: &str) -> Result<()> {
+    story.installation.overrides =
+        json!({ "manager": { "podRecreationBackoff": backoff, "podRecreationMaxRetries": 2 } });
+    let replica = story.installation.start("manager-0").await?;
+    story.replicas.push(replica);
+    story.register("eu-1").await
+}
+
+#[test]
+fn a_pull_that_fails_for_a_moment_does_not_keep_a_workspace_from_running() -> Result<()> {
+    story("flaky-pull", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        let wanted = annotated(misbehaving("image-pull-flaky"), annotations::START_DELAY, "2s");
+        let mut stream = watch(&mut client, "ws").await?;
+        start(&mut client, wanted).await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Running)).await?;
+        ensure!(phases(&seen).contains(&WorkspacePhase::Creating), "{:?}", phases(&seen));
+        ensure!(conditions(&seen)?.failed.is_empty(), "{}", conditions(&seen)?.failed);
+        let last = seen.last().context("nothing was seen")?;
+        ensure!(last.message == "Ready.", "{}", last.message);
+        Ok(())
+    })
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_told_and_the_workspace_can_be_stopped() -> Result<()> {
+    story("no-image", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        start(&mut client, misbehaving("image-pull-error")).await?;
+        let told = |status: &WorkspaceStatus| {
+            status.phase() == WorkspacePhase::Creating && status.message.contains("failed to pull")
+        };
+        follow(&mut stream, told).await?;
+        // Through the back-off that follows.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let status = describe(&mut client, "ws").await?.context("it is gone")?;
+        ensure!(told(&status), "{:?}: {}", status.phase(), status.message);
+        stop(&mut client, "ws").await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        ensure!(conditions(&seen)?.failed.is_empty(), "{}", conditions(&seen)?.failed);
+        is_gone(&mut client).await
+    })
+}
+
+#[test]
+fn a_refused_pod_is_made_again_up_to_the_bound_and_then_fails() -> Result<()> {
+    story("refused", 0, &[], async |story| {
+        with_recreation(story, "500ms").await?;
+        let mut client = story.client().await?;
+        let seen = follow_to_the_end(&mut client, misbehaving("reject")).await?;
+        let told: Vec<&str> = seen.iter().map(|status| status.message.as_str()).collect();
+        ensure!(told.iter().any(|message| message.starts_with("The node refused the pod: ")), "{told:?}");
+        let failed = &conditions(&seen)?.failed;
+        ensure!(failed.contains("OutOfcpu") && failed.contains("made again 2 times"), "{failed}");
+        is_gone(&mut client).await
+    })
+}
+
+#[test]
+fn a_stop_ends_a_workspace_whose_pod_is_to_be_made_again() -> Result<()> {
+    story("refused-stop", 0, &[], async |story| {
+        with_recreation(story, "10m").await?;
+        let mut client = story.client().await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        start(&mut client, misbehaving("reject")).await?;
+        let refused = follow(&mut stream, |status| status.message.contains("refused the pod")).await?;
+        let phase = refused.last().map(WorkspaceStatus::phase);
+        ensure!(phase == Some(WorkspacePhase::Pending), "refused, it is {phase:?}");
+        stop(&mut client, "ws").await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        ensure!(conditions(&seen)?.stopped_by_request() == WorkspaceConditionBool::True, "the stop is lost");
+        is_gone(&mut client).await
+    })
+}
+
+#[test]
+fn a_crash_fails_the_workspace_with_its_message_and_is_backed_up() -> Result<()> {
+    story("crash", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        let wanted = annotated(misbehaving("crash"), annotations::MESSAGE, "supervisor: no space for maps");
+        let seen = follow_to_the_end(&mut client, annotated(wanted, annotations::FAIL_AFTER, LATER)).await?;
+        ensure!(phases(&seen).contains(&WorkspacePhase::Running), "{:?}", phases(&seen));
+        let last = conditions(&seen)?;
+        ensure!(last.failed.contains("supervisor: no space for maps"), "{}", last.failed);
+        ensure!(last.final_backup_complete() == WorkspaceConditionBool::True, "it was not backed up");
+        is_gone(&mut client).await
+    })
+}
+
+#[test]
+fn a_container_out_of_memory_is_called_that() -> Result<()> {
+    ends_as("oom", "oom", "OOMKilled")
+}
+
+#[test]
+fn an_evicted_pod_is_called_that() -> Result<()> {
+    ends_as("evicted", "evict", "Evicted: The node was low on resource: ephemeral-storage")
+}
+
+fn ends_as(name: &str, mode: &str, text: &str) -> Result<()> {
+    story(name, 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        let wanted = annotated(misbehaving(mode), annotations::FAIL_AFTER, LATER);
+        let seen = follow_to_the_end(&mut client, wanted).await?;
+        let last = conditions(&seen)?;
+        ensure!(last.failed.contains(text), "{}", last.failed);
+        ensure!(last.final_backup_complete() == WorkspaceConditionBool::True, "it was not backed up");
+        is_gone(&mut client).await
+    })
+}
+
+#[test]
+fn a_pod_deleted_behind_our_back_ends_the_workspace_with_the_reason() -> Result<()> {
+    story("vanished", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        run(&mut client, request("ws", &[])).await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        let pods: Api<Pod> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
+        let bare = json!({ "metadata": { "finalizers": null } });
+        pods.patch("ws-ws", &PatchParams::default(), &Patch::Merge(&bare)).await?;
+        pods.delete("ws-ws", &DeleteParams::default().grace_period(0)).await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let last = conditions(&seen)?;
+        let message = &seen.last().context("nothing was seen")?.message;
+        let told = message.starts_with("Its pod was deleted by somebody else");
+        // Where the deletion came between two looks, the pod is merely not there any more.
+        ensure!(told || last.failed.contains("vanished from node"), "{message} {}", last.failed);
+        ensure!(last.final_backup_complete() == WorkspaceConditionBool::True, "it was not backed up");
+        is_gone(&mut client).await
+    })
+}
+
+#[test]
+fn a_workspace_whose_node_is_deleted_ends_and_names_the_loss() -> Result<()> {
+    story("node-loss", 1, &[], async |story| {
+        // A node of its own, which has room for nobody else.
+        let kube = story.cluster("eu-1")?.client();
+        nodes::label_for_namespace(&kube, &story.namespace, false).await?;
+        let size = NodeSize { pods: 1, ..NodeSize::default() };
+        nodes::create(&kube, "doomed", 0..1, &size).await?;
+        let nodes_of_cluster: Api<Node> = Api::all(kube.clone());
+        let labels = json!({ "metadata": { "labels": {
+            format!("gitpod.io/ws-daemon_ready_ns_{}", story.namespace): "true",
+            format!("gitpod.io/registry-facade_ready_ns_{}", story.namespace): "true",
+        } } });
+        nodes_of_cluster.patch("doomed-0", &PatchParams::default(), &Patch::Merge(&labels)).await?;
+        until("the node to be ready", async || {
+            ensure!(nodes::is_ready(&nodes_of_cluster.get("doomed-0").await?), "it is not");
+            Ok(())
+        })
+        .await?;
+        story.register("eu-1").await?;
+
+        let mut client = story.client().await?;
+        let running = run(&mut client, request("ws", &[])).await?;
+        let node = running.runtime.map(|runtime| runtime.node_name).unwrap_or_default();
+        ensure!(node == "doomed-0", "it is on {node}");
+        let mut stream = watch(&mut client, "ws").await?;
+        nodes::delete(&kube, "doomed-0").await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let failed = &conditions(&seen)?.failed;
+        ensure!(failed.contains("node") && failed.contains("disappeared"), "{failed}");
+        ensure!(conditions(&seen)?.final_backup_complete() != WorkspaceConditionBool::True, "a backup?");
+        is_gone(&mut client).await
+    })
+}
+
+#[test]
+fn a_headless_task_that_completes_leaves_a_snapshot_and_no_failure() -> Result<()> {
+    story("prebuild", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        let mut wanted = annotated(misbehaving("complete"), annotations::FAIL_AFTER, LATER);
+        wanted.set_type(WorkspaceType::Prebuild);
+        let seen = follow_to_the_end(&mut client, wanted).await?;
+        let last = conditions(&seen)?;
+        ensure!(last.failed.is_empty() && last.headless_task_failed.is_empty(), "{last:?}");
+        ensure!(last.snapshot == "e2e://content/ws@backup.tar", "the snapshot is {:?}", last.snapshot);
+        ensure!(last.final_backup_complete() == WorkspaceConditionBool::True, "it was not backed up");
+        is_gone(&mut client).await
+    })
+}
+
+#[test]
+fn a_backup_that_fails_is_told_and_the_workspace_ends() -> Result<()> {
+    story("no-backup", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        run(&mut client, annotated(request("ws", &[]), annotations::BACKUP, "fail")).await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        stop(&mut client, "ws").await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let last = conditions(&seen)?;
+        ensure!(last.failed.contains("Backup failed: asked to fail"), "{}", last.failed);
+        ensure!(last.final_backup_complete() == WorkspaceConditionBool::False, "a complete backup is told");
+        is_gone(&mut client).await
+    })
+}

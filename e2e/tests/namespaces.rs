@@ -1,0 +1,70 @@
+//! Several workspace namespaces in one cluster.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use serde_json::json;
+use spaceport::cluster::resources::Workspace;
+use spaceport::proto::wsman::{StartWorkspaceRequest, WorkspacePhase};
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::harness::spaceport::prepare_namespaces;
+use crate::story::{Story, follow, is, refused, request, run, stop, story, watch};
+
+const SECOND: &str = "two-spaces-b";
+
+/// A request for a namespace.
+fn within(namespace: &str, id: &str) -> Result<StartWorkspaceRequest> {
+    let mut request = request(id, &[]);
+    let spec = request.spec.as_mut().context("no spec")?;
+    spec.placement.as_mut().context("no placement")?.namespace = namespace.to_owned();
+    Ok(request)
+}
+
+/// Registers a cluster with the story's namespace and a second one.
+async fn register_both(story: &Story) -> Result<()> {
+    let secrets = format!("{SECOND}-secrets");
+    prepare_namespaces(story.cluster("eu-1")?, SECOND, &secrets).await?;
+    let kubeconfig = story.kubeconfigs.get("eu-1").context("no such cluster")?;
+    let path = story.installation.cluster_file("eu-1", "europe", kubeconfig)?;
+    let mut file: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+    let namespaces = file["namespaces"].as_array_mut().context("no namespaces in the file")?;
+    namespaces.push(json!({ "namespace": SECOND, "secretsNamespace": secrets }));
+    fs::write(&path, file.to_string())?;
+    let output = story.cli(&["cluster", "register", "-f", &path.to_string_lossy()]).await?;
+    ensure!(output.code == 0, "{}", output.stderr);
+    story.available("eu-1").await
+}
+
+#[test]
+fn a_request_lands_in_the_namespace_it_names_and_an_unknown_one_is_refused() -> Result<()> {
+    story("two-spaces", 1, &[], async |story| {
+        register_both(story).await?;
+        let mut client = story.client().await?;
+        let first = run(&mut client, request("first", &[])).await?;
+        ensure!(first.namespace == story.namespace, "it is in {}", first.namespace);
+        let second = run(&mut client, within(SECOND, "second")?).await?;
+        ensure!(second.namespace == SECOND, "it is in {}", second.namespace);
+        let kube = story.cluster("eu-1")?.client();
+        Api::<Workspace>::namespaced(kube.clone(), SECOND).get("second").await.context("the resource")?;
+        Api::<Pod>::namespaced(kube.clone(), SECOND).get("ws-second").await.context("the pod")?;
+        let here = story.resources("eu-1")?.get_opt("second").await?;
+        ensure!(here.is_none(), "it is in the first namespace too");
+
+        let outcome = client.start_workspace(within("nowhere", "third")?).await;
+        let status = refused(outcome, Code::FailedPrecondition)?;
+        ensure!(status.message().contains("has no namespace nowhere"), "{}", status.message());
+        let details = status.get_details_precondition_failure().context("no details")?;
+        ensure!(details.violations.iter().any(|violation| violation.subject == "eu-1"), "{details:?}");
+
+        let mut stream = watch(&mut client, "second").await?;
+        stop(&mut client, "second").await?;
+        follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let still = story.resources("eu-1")?.get_opt("first").await?;
+        ensure!(still.is_some(), "the other namespace's workspace went too");
+        Ok(())
+    })
+}

@@ -1,0 +1,119 @@
+//! Limits of a workspace's life, as configured, as requested and as set later.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use spaceport::proto::wsman::{
+    MarkActiveRequest, SetTimeoutRequest, StartWorkspaceRequest, TimeoutType, WorkspaceConditionBool,
+    WorkspacePhase, WorkspaceStatus,
+};
+use tokio::time::{Instant, sleep};
+
+use crate::story::{Client, Story, describe, follow, is, request, run, story, watch};
+
+/// One manager with limits of its own.
+async fn with_timeouts(story: &mut Story, timeouts: Value) -> Result<Client> {
+    story.installation.overrides = json!({ "manager": { "timeouts": timeouts } });
+    let replica = story.installation.start("manager-0").await?;
+    story.replicas.push(replica);
+    story.register("eu-1").await?;
+    story.client().await
+}
+
+async fn mark_active(client: &mut Client, closed: bool) -> Result<()> {
+    client.mark_active(MarkActiveRequest { id: "ws".into(), closed, ignore_if_active: false }).await?;
+    Ok(())
+}
+
+async fn set_timeout(client: &mut Client, limit: TimeoutType, duration: &str) -> Result<()> {
+    let r#type = limit.into();
+    client.set_timeout(SetTimeoutRequest { id: "ws".into(), duration: duration.into(), r#type }).await?;
+    Ok(())
+}
+
+/// Waits until the workspace has ended; the text of its timeout.
+async fn timed_out(client: &mut Client) -> Result<String> {
+    let mut stream = watch(client, "ws").await?;
+    let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+    let last = seen.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
+    ensure!(last.failed.is_empty(), "it failed: {}", last.failed);
+    ensure!(last.final_backup_complete() == WorkspaceConditionBool::True, "it was not backed up");
+    Ok(last.timeout.clone())
+}
+
+#[test]
+fn a_workspace_that_nobody_uses_any_more_is_stopped_and_backed_up() -> Result<()> {
+    story("idle", 0, &[], async |story| {
+        let mut client = with_timeouts(story, json!({ "regularWorkspace": "3s" })).await?;
+        run(&mut client, request("ws", &[])).await?;
+        mark_active(&mut client, false).await?;
+        let text = timed_out(&mut client).await?;
+        ensure!(text.starts_with("workspace timed out after period of inactivity ("), "{text}");
+        ensure!(text.ends_with("took longer than 00h00m"), "{text}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_timeout_set_later_counts_at_once() -> Result<()> {
+    story("set-timeout", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        run(&mut client, request("ws", &[])).await?;
+        mark_active(&mut client, false).await?;
+        set_timeout(&mut client, TimeoutType::WorkspaceTimeout, "2s").await?;
+        let text = timed_out(&mut client).await?;
+        ensure!(text.contains("period of inactivity"), "{text}");
+        Ok(())
+    })
+}
+
+#[test]
+fn activity_postpones_the_end_of_an_idle_workspace() -> Result<()> {
+    story("postponed", 0, &[], async |story| {
+        let mut client = with_timeouts(story, json!({ "regularWorkspace": "6s" })).await?;
+        run(&mut client, request("ws", &[])).await?;
+        let until = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < until {
+            mark_active(&mut client, false).await?;
+            sleep(Duration::from_secs(1)).await;
+        }
+        let status = describe(&mut client, "ws").await?.context("it is gone")?;
+        ensure!(status.phase() == WorkspacePhase::Running, "it is {:?}", status.phase());
+        let text = timed_out(&mut client).await?;
+        ensure!(text.contains("period of inactivity"), "{text}");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_maximum_lifetime_of_a_request_ends_a_workspace_in_use() -> Result<()> {
+    story("lifetime", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        let mut wanted: StartWorkspaceRequest = request("ws", &[]);
+        wanted.spec.as_mut().context("no spec")?.maximum_lifetime = "8s".into();
+        run(&mut client, wanted).await?;
+        mark_active(&mut client, false).await?;
+        let text = timed_out(&mut client).await?;
+        ensure!(text.contains("maximum lifetime"), "{text}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_workspace_closed_by_its_user_is_stopped_unless_opened_again() -> Result<()> {
+    story("closed", 0, &[], async |story| {
+        let mut client = with_timeouts(story, json!({ "afterClose": "5s" })).await?;
+        run(&mut client, request("ws", &[])).await?;
+        mark_active(&mut client, true).await?;
+        mark_active(&mut client, false).await?;
+        sleep(Duration::from_secs(7)).await;
+        let status: WorkspaceStatus = describe(&mut client, "ws").await?.context("it is gone")?;
+        ensure!(status.phase() == WorkspacePhase::Running, "opened again, it is {:?}", status.phase());
+        set_timeout(&mut client, TimeoutType::ClosedTimeout, "2s").await?;
+        mark_active(&mut client, true).await?;
+        let text = timed_out(&mut client).await?;
+        ensure!(text.contains("after being closed"), "{text}");
+        Ok(())
+    })
+}
