@@ -110,3 +110,21 @@ async fn intent_and_deregistration() {
     assert!(ran.err.contains("FAILED_PRECONDITION: 3 workspaces"), "{}", ran.err);
     assert_eq!(spaceport(&endpoint, "cluster deregister eu --force").await.code, 0);
 }
+
+#[tokio::test]
+async fn maintenance_has_an_end_and_is_shown_as_intent() {
+    let endpoint = Fake::default().serve().await;
+    let until = "--until 2999-01-01T00:00:00Z";
+    let ran = spaceport(&endpoint, &format!("cluster maintenance on eu {until}")).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, "eu is under maintenance until 2999-01-01T00:00:00Z\n"));
+    assert!(ran.out.contains("  maintenance  "), "{}", ran.out);
+    let ran = spaceport(&endpoint, "cluster maintenance on eu --for 2h --namespace b").await;
+    assert!(ran.code == 0 && ran.out.contains("maintenance of b"), "{}", ran.out);
+    let ran = spaceport(&endpoint, "cluster maintenance off eu").await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, "maintenance of eu ended\n"));
+    assert!(ran.out.contains("active"), "{}", ran.out);
+    let without_end = spaceport(&endpoint, "cluster maintenance on eu").await;
+    assert!(without_end.code != 0 && without_end.err.contains("--until"), "{}", without_end.err);
+    let both = spaceport(&endpoint, &format!("cluster maintenance on eu {until} --for 2h")).await;
+    assert!(both.code != 0, "{}", both.out);
+}
