@@ -1,8 +1,13 @@
 # Real control planes for tests and for trying things by hand. Included by the Makefile.
 CLUSTERS ?= 3
 NODES ?= 3
+# Of `make bench`. SCENARIO empty is all of them; PROFILE is the build of the manager under test.
+SCALE ?= small
+SCENARIO ?=
+PROFILE ?= release
+CONDITIONS ?= floor
 
-.PHONY: fleet fleet-down fleet-test
+.PHONY: fleet fleet-down fleet-test bench
 
 fleet: ## boot etcd and CLUSTERS (3) Kubernetes clusters with NODES (3) simulated nodes each, in the background
 	cargo run --quiet --example fleet -- up --detach --clusters $(CLUSTERS) --nodes $(NODES)
@@ -12,3 +17,8 @@ fleet-down: ## end what `make fleet` booted
 
 fleet-test: ## test the harness itself: simulated pods, node agent, outages
 	cargo test --quiet --example fleet -- --test-threads=1
+
+bench: $(PROTOC_DIR)/bin/protoc ## Spaceport beside bare pods; SCALE=small|full SCENARIO=one|burst|stop|list|calls PROFILE=release|dev CONDITIONS=floor|defaults
+	cargo build $(if $(filter release,$(PROFILE)),--release) --bin spaceport
+	cargo run --quiet --example bench -- --scale $(SCALE) --profile $(PROFILE) --conditions $(CONDITIONS) \
+		$(if $(SCENARIO),--scenario $(SCENARIO))
