@@ -10,7 +10,7 @@ use spaceport::proto::wsman::{
     AdmissionLevel, BackupWorkspaceRequest, ControlAdmissionRequest, ControlPortRequest,
     DeleteVolumeSnapshotRequest, MetadataFilter, PortProtocol, PortSpec, PortVisibility, SetTimeoutRequest,
     SubscribeRequest, SubscribeResponse, TakeSnapshotRequest, TimeoutType, UpdateSshKeyRequest,
-    WorkspacePhase, WorkspaceStatus,
+    WorkspaceAuthentication, WorkspacePhase, WorkspaceStatus,
 };
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
@@ -55,7 +55,7 @@ fn ports(status: &WorkspaceStatus) -> &[PortSpec] {
 }
 
 fn admission(status: &WorkspaceStatus) -> Option<AdmissionLevel> {
-    status.auth.as_ref().map(|auth| auth.admission())
+    status.auth.as_ref().map(WorkspaceAuthentication::admission)
 }
 
 /// What a subscriber and Describe tell of one workspace.

@@ -20,7 +20,7 @@ const SECOND: &str = "two-spaces-b";
 fn within(namespace: &str, id: &str) -> Result<StartWorkspaceRequest> {
     let mut request = request(id, &[]);
     let spec = request.spec.as_mut().context("no spec")?;
-    spec.placement.as_mut().context("no placement")?.namespace = namespace.to_owned();
+    spec.placement.as_mut().context("no placement")?.namespace = namespace.into();
     Ok(request)
 }
 
