@@ -29,7 +29,7 @@ const LEADER_WAIT: Duration = Duration::from_secs(12);
 const WAITING_MOST: usize = 4096;
 
 /// Methods that only the leader may serve.
-const WRITES: [&str; 14] = [
+const WRITES: [&str; 15] = [
     "/wsman.WorkspaceManager/StartWorkspace",
     "/wsman.WorkspaceManager/StopWorkspace",
     "/wsman.WorkspaceManager/MarkActive",
@@ -42,6 +42,7 @@ const WRITES: [&str; 14] = [
     "/spaceport.v1.ClusterManager/Deregister",
     "/spaceport.v1.ClusterManager/Cordon",
     "/spaceport.v1.ClusterManager/Uncordon",
+    "/spaceport.v1.ClusterManager/SetMaintenance",
     "/workspacemanagerbridge.ClusterService/Update",
     "/workspacemanagerbridge.ClusterService/Deregister",
 ];

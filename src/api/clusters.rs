@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::convert::timestamp;
@@ -10,6 +11,7 @@ use super::error;
 use super::parse::{self, Problems};
 use crate::domain::cluster::{ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, ImageBuilder, NamespaceSpec};
 use crate::domain::health::Health;
+use crate::domain::names::Namespace;
 use crate::federation::registry::ClusterView;
 use crate::federation::{Federation, Lead};
 use crate::proto::spaceport::v1;
@@ -79,6 +81,16 @@ impl ClusterManager for Clusters {
         Ok(Response::new(v1::UncordonResponse { cluster: Some(cluster) }))
     }
 
+    async fn set_maintenance(
+        &self,
+        request: Request<v1::SetMaintenanceRequest>,
+    ) -> Result<Response<v1::SetMaintenanceResponse>, Status> {
+        let (name, namespace, until) = parse::maintenance(&request.into_inner())?;
+        let cluster = self.federation.set_maintenance(&name, namespace.as_ref(), until).await;
+        let cluster = cluster.map_err(|error| error::status(&error))?;
+        Ok(Response::new(v1::SetMaintenanceResponse { cluster: Some(self.view(&cluster)) }))
+    }
+
     async fn leader(
         &self,
         _request: Request<v1::LeaderRequest>,
@@ -132,10 +144,15 @@ impl Clusters {
                 api_server: cluster.api_server.clone(),
                 workspaces: u32::try_from(cluster.workspaces).unwrap_or(u32::MAX),
                 classes: cluster.classes.iter().map(ToString::to_string).collect(),
+                maintenance: cluster.maintenance.iter().map(maintenance).collect(),
             }),
             version: cluster.version,
         }
     }
+}
+
+fn maintenance((namespace, until): (&Namespace, &Timestamp)) -> v1::NamespaceMaintenance {
+    v1::NamespaceMaintenance { namespace: namespace.to_string(), until: Some(timestamp(*until)) }
 }
 
 fn spec(problems: &mut Problems, spec: Option<v1::ClusterSpec>) -> Option<ClusterSpec> {

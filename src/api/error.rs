@@ -38,7 +38,7 @@ pub fn status(error: &Error) -> Status {
             details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
             Code::FailedPrecondition
         }
-        Error::Precondition { .. } => Code::FailedPrecondition,
+        Error::Precondition { .. } | Error::Unusable { .. } => Code::FailedPrecondition,
         Error::NotEmpty { workspaces, .. } => {
             let ids = workspaces
                 .iter()
@@ -122,6 +122,7 @@ fn reason(error: &Error) -> &'static str {
         Error::NotEmpty { .. } => "CLUSTER_NOT_EMPTY",
         Error::NotLeader => "NOT_LEADER",
         Error::NoNamespace { .. } => "NO_NAMESPACE",
+        Error::Unusable { .. } => "CLUSTER_UNUSABLE",
         Error::Undecided { .. } => "UNDECIDED",
         Error::Contended { .. } => "CONTENDED",
         Error::Deadline { .. } => "DEADLINE",

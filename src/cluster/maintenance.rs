@@ -73,6 +73,12 @@ impl Maintenance {
         *self.until.borrow()
     }
 
+    /// Waits until it is known to end at that time, or to be off.
+    pub async fn is_until(&self, until: Option<Timestamp>) {
+        // The sender is ours: the wait cannot fail.
+        let _ = self.until.subscribe().wait_for(|seen| *seen == until).await;
+    }
+
     /// Why the content last seen could not be read, so that the last good state holds.
     pub fn problem(&self) -> Option<String> {
         self.problem.lock().clone()

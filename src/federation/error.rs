@@ -86,6 +86,14 @@ pub enum Error {
         /// The namespace.
         namespace: Namespace,
     },
+    /// The cluster's registration cannot be used here.
+    #[error("cluster {cluster} cannot be used: {reason}")]
+    Unusable {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Why.
+        reason: String,
+    },
     /// A start may or may not have reached its cluster; it is settled there, and a repeated call gets its answer.
     #[error("workspace {id} may have started on cluster {cluster}: {reason}; repeat the call")]
     Undecided {

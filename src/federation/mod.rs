@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod index;
 mod leading;
 mod locks;
+mod maintenance;
 mod metrics;
 mod mirrors;
 pub mod registry;

@@ -1,5 +1,6 @@
 //! The registry of member clusters.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::cluster::client::{Credentials, Fence, Limits, Signals, connect};
 use crate::cluster::probe::verify;
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::health::Health;
-use crate::domain::names::{ClassId, ClusterName};
+use crate::domain::names::{ClassId, ClusterName, Namespace};
 use crate::domain::secret::Secret;
 use crate::domain::workspace::ClassView;
 use crate::store;
@@ -21,7 +22,7 @@ use crate::store::NewCluster;
 /// For all calls that verify a cluster.
 const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 /// For this replica to see its own write.
-const SEEN_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const SEEN_WITHIN: Duration = Duration::from_secs(5);
 /// Tries of a change that others get in the way of.
 const TRIES: usize = 5;
 
@@ -48,6 +49,8 @@ pub struct ClusterView {
     pub workspaces: usize,
     /// Classes it offers, over all namespaces.
     pub classes: Vec<ClassId>,
+    /// Namespaces under maintenance now, and until when.
+    pub maintenance: BTreeMap<Namespace, Timestamp>,
 }
 
 /// A client made only to verify tells nobody.
@@ -157,7 +160,7 @@ impl Federation {
 
     /// Classes of the clusters that take starts, by id, and the preferred one.
     pub fn classes(&self) -> (Vec<ClassView>, Option<ClassId>) {
-        let mut classes = std::collections::BTreeMap::new();
+        let mut classes = BTreeMap::new();
         let mut preferred = self.fleet.defaults().preferred_class.clone();
         for connected in self.fleet.connected() {
             let spec = connected.spec.load();
@@ -198,6 +201,7 @@ impl Federation {
             server_version: connected.server_version.load().as_deref().cloned().unwrap_or_default(),
             workspaces: self.index.count_on(&spec.name),
             classes,
+            maintenance: under_maintenance(connected),
             spec,
         }
     }
@@ -214,6 +218,7 @@ impl Federation {
             server_version: String::new(),
             workspaces: self.index.count_on(&broken.spec.name),
             classes: Vec::new(),
+            maintenance: BTreeMap::new(),
         }
     }
 
@@ -242,4 +247,11 @@ impl Federation {
             tracing::warn!("the registry's change was written, and is not seen to work yet");
         }
     }
+}
+
+fn under_maintenance(connected: &Connected) -> BTreeMap<Namespace, Timestamp> {
+    let now = Timestamp::now();
+    let until = |name: &Namespace| connected.member.maintenance(name.as_str())?.until();
+    let on = connected.places().keys().filter_map(|name| Some((name.clone(), until(name)?)));
+    on.filter(|(_, until)| now < *until).collect()
 }

@@ -9,14 +9,16 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tonic::Status;
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::domain::duration::GoDuration;
-use crate::domain::names::WorkspaceId;
+use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
 use crate::domain::workspace::{Access, Port, StopPolicy, TimeoutChange};
 use crate::federation::events::Filter;
 use crate::federation::index::From;
+use crate::proto::spaceport::v1;
 use crate::proto::wsman;
 
 pub use start::start;
@@ -109,6 +111,20 @@ pub fn stop_policy(number: i32) -> Result<StopPolicy, Status> {
         }
     };
     problems.finish(policy)
+}
+
+/// The cluster of a `SetMaintenance` call, the namespace where one is named, and the end.
+pub fn maintenance(
+    request: &v1::SetMaintenanceRequest,
+) -> Result<(ClusterName, Option<Namespace>, Option<Timestamp>), Status> {
+    let mut problems = Problems::default();
+    let name = problems.parse("name", &request.name);
+    let namespace = problems.optional("namespace", &request.namespace);
+    let until = request.until.as_ref().and_then(|until| {
+        let time = Timestamp::new(until.seconds, until.nanos);
+        time.map_err(|error| problems.add("until", error)).ok()
+    });
+    problems.finish(name.map(|name| (name, namespace, until)))
 }
 
 /// What a client asks to see.

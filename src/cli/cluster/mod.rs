@@ -18,6 +18,7 @@ use crate::proto::spaceport::v1::{
 mod fields;
 mod file;
 mod kubeconfig;
+mod maintenance;
 
 /// `spaceport cluster`.
 #[derive(Debug, Args)]
@@ -51,6 +52,9 @@ enum Verb {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<ClusterName>,
     },
+    /// Keep starts away and leave existing workspaces alone for a time
+    #[command(subcommand)]
+    Maintenance(maintenance::Switch),
     /// Take a cluster out
     Deregister {
         /// The cluster's name
@@ -104,6 +108,7 @@ pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
         }
         Verb::Cordon { names } => set_intent(&client, &connection, names, true, terminal).await,
         Verb::Uncordon { names } => set_intent(&client, &connection, names, false, terminal).await,
+        Verb::Maintenance(switch) => maintenance::run(&client, &connection, switch, terminal).await,
         Verb::Deregister { name, force } => {
             let request = DeregisterRequest { name: name.to_string(), force };
             let mut api = client.clusters();

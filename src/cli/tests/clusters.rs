@@ -1,10 +1,11 @@
 use std::collections::HashMap;
 
+use clap::Parser;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::fake::Fake;
-use super::spaceport;
+use super::{Cli, spaceport};
 use crate::proto::spaceport::v1::cluster_status::Health;
 use crate::proto::spaceport::v1::{Cluster, ClusterSpec, ClusterStatus};
 
@@ -109,4 +110,24 @@ async fn intent_and_deregistration() {
     let ran = spaceport(&endpoint, "cluster deregister eu").await;
     assert!(ran.err.contains("FAILED_PRECONDITION: 3 workspaces"), "{}", ran.err);
     assert_eq!(spaceport(&endpoint, "cluster deregister eu --force").await.code, 0);
+}
+
+#[tokio::test]
+async fn maintenance_has_an_end_and_is_shown_as_intent() {
+    let endpoint = Fake::default().serve().await;
+    let until = "--until 2999-01-01T00:00:00Z";
+    let ran = spaceport(&endpoint, &format!("cluster maintenance on eu {until}")).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, "eu is under maintenance until 2999-01-01T00:00:00Z\n"));
+    assert!(ran.out.contains("  maintenance  "), "{}", ran.out);
+    let ran = spaceport(&endpoint, "cluster maintenance on eu --for 2h --namespace b").await;
+    assert!(ran.code == 0 && ran.out.contains("maintenance of b"), "{}", ran.out);
+    let ran = spaceport(&endpoint, "cluster maintenance off eu").await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, "maintenance of eu ended\n"));
+    assert!(ran.out.contains("active"), "{}", ran.out);
+    let ends = |flags: &str| {
+        let line = format!("spaceport cluster maintenance on eu --endpoint {endpoint} {flags}");
+        Cli::try_parse_from(line.split_whitespace()).is_ok()
+    };
+    let both = format!("{until} --for 2h");
+    assert_eq!([ends(""), ends(until), ends("--for 2h"), ends(&both)], [false, true, true, false]);
 }

@@ -103,6 +103,26 @@ impl ClusterManager for Fake {
         Err(Status::not_found("no such cluster"))
     }
 
+    async fn set_maintenance(
+        &self,
+        request: Request<SetMaintenanceRequest>,
+    ) -> Answer<SetMaintenanceResponse> {
+        let request = request.into_inner();
+        let named = |namespace: &str| NamespaceSpec { namespace: namespace.to_owned(), ..Default::default() };
+        let namespaces = vec![named("a"), named("b")];
+        let spec = ClusterSpec { name: request.name, namespaces, ..Default::default() };
+        let maintained = request.until.map(|until| {
+            ["a", "b"]
+                .into_iter()
+                .filter(|name| request.namespace.is_empty() || request.namespace == *name)
+                .map(|name| NamespaceMaintenance { namespace: name.to_owned(), until: Some(until) })
+                .collect()
+        });
+        let status = ClusterStatus { maintenance: maintained.unwrap_or_default(), ..Default::default() };
+        let cluster = Cluster { spec: Some(spec), status: Some(status), ..Default::default() };
+        Ok(Response::new(SetMaintenanceResponse { cluster: Some(cluster) }))
+    }
+
     async fn leader(&self, _: Request<LeaderRequest>) -> Answer<LeaderResponse> {
         Ok(Response::new(LeaderResponse { replica: "a".to_owned(), epoch: 7, ..Default::default() }))
     }

@@ -63,6 +63,7 @@ struct StatusView {
     api_server: String,
     workspaces: u32,
     classes: Vec<String>,
+    maintenance: BTreeMap<String, Option<Timestamp>>,
 }
 
 impl From<Cluster> for ClusterView {
@@ -132,6 +133,11 @@ impl From<ClusterStatus> for StatusView {
             api_server: status.api_server,
             workspaces: status.workspaces,
             classes: status.classes,
+            maintenance: status
+                .maintenance
+                .into_iter()
+                .map(|one| (one.namespace, timestamp(one.until.as_ref())))
+                .collect(),
         }
     }
 }
@@ -148,7 +154,7 @@ impl ClusterView {
                 cluster.name.clone(),
                 cluster.region.clone(),
                 status.health.clone(),
-                cluster.intent().to_owned(),
+                cluster.intent(),
                 format!("{}/{}", cluster.weight, cluster.max_weight),
                 status.workspaces.to_string(),
                 status.server_version.clone(),
@@ -173,7 +179,8 @@ impl ClusterView {
             ("health", format!("{} for {}", status.health, age(status.since, now)).replace(" for  ", "")),
             ("reason", status.reason.clone()),
             ("last seen", age(status.last_seen, now)),
-            ("intent", self.intent().to_owned()),
+            ("intent", self.intent()),
+            ("maintenance", self.maintenance()),
             ("weight", format!("{} of {}", self.weight, self.max_weight)),
             ("labels", pairs(&self.labels)),
             ("admission", constraints.join(", ")),
@@ -185,8 +192,22 @@ impl ClusterView {
         ])
     }
 
-    fn intent(&self) -> &'static str {
-        if self.cordoned { "cordoned" } else { "active" }
+    fn intent(&self) -> String {
+        let cordoned = if self.cordoned { "cordoned" } else { "active" };
+        let maintained = &self.status.maintenance;
+        if maintained.is_empty() {
+            return cordoned.to_owned();
+        }
+        let all = self.namespaces.iter().all(|spec| maintained.contains_key(&spec.namespace));
+        let names: Vec<_> = maintained.keys().map(String::as_str).collect();
+        let place = if all { String::new() } else { format!(" of {}", names.join("+")) };
+        format!("{}maintenance{place}", if self.cordoned { "cordoned, " } else { "" })
+    }
+
+    fn maintenance(&self) -> String {
+        let until = |until: &Option<Timestamp>| until.map(|until| until.to_string()).unwrap_or_default();
+        let one = |(name, time): (&String, &Option<Timestamp>)| format!("{name} until {}", until(time));
+        self.status.maintenance.iter().map(one).collect::<Vec<_>>().join(", ")
     }
 }
 
