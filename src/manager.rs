@@ -20,7 +20,7 @@ use crate::domain::health::Limits as HealthLimits;
 use crate::domain::secret::Secret;
 use crate::federation::{Defaults, Federation, FleetMetrics, FleetOptions, Options, ReplicaName};
 use crate::runtime::admin::Admin;
-use crate::runtime::config::{self, Config, EXIT_CODE};
+use crate::runtime::config::{self, Config, EXIT_CODE, Follower};
 use crate::runtime::readiness::Readiness;
 use crate::runtime::shutdown::{Supervisor, signals};
 use crate::runtime::telemetry::{self, Format, LogFilter};
@@ -31,6 +31,10 @@ use crate::store::{Election, Leadership, Replica, Sealer, SealingKey, Store, Tim
 const DRAIN: Duration = Duration::from_secs(20);
 /// For the caches of members that answer to fill before this replica calls itself ready.
 const FIRST_SYNC: Duration = Duration::from_secs(20);
+/// Between looks at the configuration file.
+const LOOK: Duration = Duration::from_secs(2);
+/// Under this name `/readyz` tells of a configuration that is not in force.
+const CONFIGURATION: &str = "configuration";
 
 /// This replica's part in the election, and its changes.
 type Standing = tokio::sync::watch::Receiver<Leadership>;
@@ -62,17 +66,96 @@ pub fn run(path: &Path, json_log: bool, verbose: bool) -> ExitCode {
 struct Loaded {
     config: Config,
     defaults: Defaults,
+    follower: Follower,
 }
 
 fn load(path: &Path) -> Result<Loaded, config::Error> {
+    let mut follower = Follower::new(path);
+    let (config, defaults) = read(path)?;
+    follower.also(template_files(&config));
+    Ok(Loaded { config, defaults, follower })
+}
+
+fn read(path: &Path) -> Result<(Config, Defaults), config::Error> {
     let config = Config::load(path)?;
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
     let defaults = defaults(&config, base).map_err(|problems| config::Error::Invalid { problems })?;
-    Ok(Loaded { config, defaults })
+    Ok((config, defaults))
+}
+
+fn template_files(config: &Config) -> Vec<PathBuf> {
+    config.manager.classes.values().flat_map(|class| class.templates.files().cloned()).collect()
+}
+
+/// Takes changes of the configuration file into force while the manager runs; a file that is wrong changes nothing.
+struct Reload {
+    follower: Follower,
+    federation: Arc<Federation>,
+    readiness: Readiness,
+    /// What is read once.
+    at_start: (config::Groups, String),
+}
+
+impl Reload {
+    async fn run(mut self, shutdown: CancellationToken) -> Result<(), tokio::task::JoinError> {
+        while shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+            let looking = tokio::task::spawn_blocking(move || {
+                self.look();
+                self
+            });
+            match shutdown.run_until_cancelled(looking).await {
+                Some(looked) => self = looked?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) {
+        if !self.follower.changed() {
+            return;
+        }
+        let (config, defaults) = match read(self.follower.main()) {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!(%error, "the changed configuration is of no use; the last good one stays in force");
+                // Not the problems themselves: whoever may ask for readiness need not be allowed to read them.
+                self.readiness.degrade(
+                    CONFIGURATION,
+                    "the file has problems, see the log; the last good one is in force",
+                );
+                return;
+            }
+        };
+        self.follower.also(template_files(&config));
+        let (groups, maintenance) = &self.at_start;
+        let mut restart = groups.differing(&config.groups);
+        restart.retain(|group| *group != "manager");
+        if *maintenance != config.manager.maintenance_config_map {
+            restart.push("manager.maintenanceConfigMap");
+        }
+        if !restart.is_empty() {
+            tracing::warn!(
+                groups = restart.join(", "),
+                "changed, and read at the start only: restart this manager"
+            );
+        }
+        let problems = self.federation.fleet().reload(defaults);
+        for problem in &problems {
+            tracing::error!(problem, "a namespace keeps its last good settings");
+        }
+        if problems.is_empty() {
+            self.readiness.recover(CONFIGURATION);
+        } else {
+            self.readiness
+                .degrade(CONFIGURATION, "some namespaces keep their last good settings, see the log");
+        }
+        tracing::info!("a changed configuration is in force");
+    }
 }
 
 async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<()> {
-    let Loaded { config, defaults } = loaded;
+    let Loaded { config, defaults, follower } = loaded;
     let filter = if verbose { "info,spaceport=debug" } else { "info" };
     let log_filter = telemetry::init(if json_log { Format::Json } else { Format::Text }, filter)?;
     let shutdown = CancellationToken::new();
@@ -109,6 +192,13 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
     );
     let admin = admin(&config, &federation, readiness.clone(), log_filter).await?;
     spawn_followers(&mut supervisor, &federation, &readiness, election, leadership);
+    let reload = Reload {
+        follower,
+        federation: Arc::clone(&federation),
+        readiness: readiness.clone(),
+        at_start: (config.groups.clone(), config.manager.maintenance_config_map.clone()),
+    };
+    supervisor.spawn("configuration", reload.run(shutdown.clone()));
     if let Some(tls) = server_tls.clone() {
         supervisor.spawn("certificates", tls.follow(shutdown.clone()));
     }

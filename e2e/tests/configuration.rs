@@ -4,11 +4,12 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
+use spaceport::proto::wsman::DescribeClusterRequest;
 
 use crate::harness::Signal;
 use crate::harness::process::free_port;
 use crate::harness::spaceport::{get, program, run};
-use crate::story::{SOON, request, start, story, watch};
+use crate::story::{Client, SOON, request, run as story_run, start, story, until, watch};
 
 #[test]
 fn a_bad_configuration_lists_every_problem_and_exits_with_64() -> Result<()> {
@@ -58,6 +59,44 @@ fn health_and_metrics_tell_how_the_fleet_is() -> Result<()> {
         ensure!(metrics.contains("spaceport_leading 1"), "{metrics}");
         Ok(())
     })
+}
+
+#[test]
+fn a_changed_configuration_is_taken_without_a_restart_and_a_bad_one_is_not() -> Result<()> {
+    story("reload", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        let path = story.installation.dir().join("manager-0.json");
+        let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+        let classes = &mut config["manager"]["workspaceClass"];
+        classes["g1-new"] = classes["g1-standard"].clone();
+        fs::write(&path, config.to_string())?;
+        until("the class to be offered", async || offers(&mut client, "g1-new").await).await?;
+        let mut of_new_class = request("of-new-class", &[]);
+        of_new_class.spec.as_mut().context("no spec")?.class = "g1-new".to_owned();
+        story_run(&mut client, of_new_class).await?;
+        fs::write(&path, config.to_string().replace("g1-new", "g1 new"))?;
+        let readyz = format!("{}/readyz", story.replicas.first().context("no manager")?.health);
+        until("the bad file to be shown", async || {
+            let ready = get(&readyz).await?;
+            ensure!(ready.contains("the last good one is in force"), "{ready}");
+            Ok(())
+        })
+        .await?;
+        offers(&mut client, "g1-new").await?;
+        fs::write(&path, config.to_string())?;
+        until("the good file to be taken", async || {
+            let ready = get(&readyz).await?;
+            ensure!(!ready.contains("the last good one is in force"), "{ready}");
+            Ok(())
+        })
+        .await
+    })
+}
+
+async fn offers(client: &mut Client, class: &str) -> Result<()> {
+    let answer = client.describe_cluster(DescribeClusterRequest {}).await?.into_inner();
+    ensure!(answer.workspace_classes.iter().any(|offered| offered.id == class), "{answer:?}");
+    Ok(())
 }
 
 #[test]

@@ -96,6 +96,13 @@ pub struct Templates {
     pub imagebuild: Option<PathBuf>,
 }
 
+impl Templates {
+    /// Every file that is named.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.default, &self.regular, &self.prebuild, &self.imagebuild].into_iter().flatten()
+    }
+}
+
 const GIGABYTE: u64 = 1_000_000_000;
 
 impl Class {

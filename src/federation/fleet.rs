@@ -1,6 +1,7 @@
 //! The member clusters of this replica: each with its own client, watches, controllers and tasks, and nothing shared.
 
 mod connected;
+mod reload;
 mod watcher;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -48,6 +49,8 @@ pub struct Fleet {
     keyed: Keyed,
     term: watch::Receiver<Option<Term>>,
     settle: settle::Queue,
+    /// Held while members are connected or settings change, so that none is connected with settings of before.
+    changing: Mutex<()>,
     changes: watch::Sender<()>,
     /// Whether registrations were listed once.
     listed: watch::Sender<bool>,
@@ -96,6 +99,7 @@ impl Fleet {
             keyed,
             term,
             settle,
+            changing: Mutex::default(),
             changes: watch::channel(()).0,
             listed: watch::channel(false).0,
         })
@@ -160,6 +164,7 @@ impl Fleet {
     /// Takes a registration that is new or changed. What can be changed in place is; anything else connects anew.
     pub fn put(self: &Arc<Self>, registration: Registration) {
         let name = registration.spec.name.clone();
+        let _alone = self.changing.lock();
         if let Some(connected) = self.get(&name) {
             if connected.version() >= registration.version {
                 return;
@@ -297,12 +302,13 @@ impl Fleet {
             };
             let term = self.term.clone();
             let permit = move || term.borrow().as_ref().is_some_and(Term::is_valid);
+            let controlled = Arc::new(ArcSwap::from_pointee(settings.load().controller.clone()));
             let controller = Controller::new(Parts {
                 cache: Arc::clone(cache),
                 nodes: Arc::clone(member.nodes()),
                 maintenance: Arc::clone(maintenance),
                 writer: member.writer(name, Arc::new(permit)),
-                settings: Arc::new(ArcSwap::from_pointee(settings.load().controller.clone())),
+                settings: Arc::clone(&controlled),
                 tokens: Arc::new(self.keyed.clone()),
             });
             let place = Place {
@@ -310,6 +316,7 @@ impl Fleet {
                 settings: Arc::clone(settings),
                 cache: Arc::clone(cache),
                 controller: Arc::new(controller),
+                controlled,
             };
             places.insert(name.clone(), place);
         }

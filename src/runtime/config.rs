@@ -1,4 +1,4 @@
-//! The configuration file: JSON or YAML, read once, every problem at once.
+//! The configuration file: JSON or YAML, every problem at once.
 //!
 //! Each group has a reader of its own that walks the document with [`reader::Group`], which records every problem and
 //! every key that nobody asked for. What comes out is valid: nothing later has to check it again.
@@ -13,6 +13,7 @@ use serde_json::Value;
 pub use content::{Content, Storage, StorageKind};
 pub use etcd::Etcd;
 pub use federation::{Federation, HealthTimes, LeaderTimes, Sealing, SealingKey};
+pub use follow::{Follower, Groups};
 pub use manager::{Manager, PodRecreation, Timeouts};
 pub use reader::Problem;
 pub use servers::{ImageBuilderProxy, KeyedLimit, RateLimit, RpcServer};
@@ -21,6 +22,7 @@ mod classes;
 mod content;
 mod etcd;
 mod federation;
+mod follow;
 mod manager;
 mod reader;
 mod servers;
@@ -94,6 +96,8 @@ pub struct Config {
     pub etcd: Etcd,
     /// How the managers work together.
     pub federation: Federation,
+    /// What the groups were when read, to tell which of them changed.
+    pub groups: Groups,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +118,9 @@ impl Config {
 }
 
 fn read(text: &str, format: Format, report: &Report) -> Result<Config, Error> {
-    let config = read_groups(Group::root(report, parse(text, format)?));
+    let document = parse(text, format)?;
+    let groups = Groups::of(&document);
+    let config = read_groups(Group::root(report, document), groups);
     let problems = report.take_problems();
     match config {
         Some(config) if problems.is_empty() => Ok(config),
@@ -132,7 +138,7 @@ fn parse(text: &str, format: Format) -> Result<Value, Error> {
 }
 
 /// Reads every group before giving up on any, so that all problems are found.
-fn read_groups(mut root: Group<'_>) -> Option<Config> {
+fn read_groups(mut root: Group<'_>, groups: Groups) -> Option<Config> {
     let manager = manager::read(root.group("manager"));
     let content = content::read(root.group("content"));
     let rpc_server = servers::read_rpc_server(root.group("rpcServer"));
@@ -153,5 +159,6 @@ fn read_groups(mut root: Group<'_>) -> Option<Config> {
         health: health?,
         etcd,
         federation: federation?,
+        groups,
     })
 }

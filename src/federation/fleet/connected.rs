@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::Member;
 use crate::cluster::cache::NamespaceCache;
 use crate::cluster::probe::HealthReport;
-use crate::controller::Controller;
+use crate::controller::{self, Controller};
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::health::Health;
 use crate::domain::names::{ClassId, Namespace, Region};
@@ -50,6 +50,8 @@ pub struct Place {
     /// Its workspaces and pods.
     pub cache: Arc<NamespaceCache>,
     pub(super) controller: Arc<Controller>,
+    /// What the controller takes from the settings.
+    pub(super) controlled: Arc<ArcSwap<controller::Settings>>,
 }
 
 impl Connected {

@@ -1,0 +1,119 @@
+//! Whether files changed since they were last looked at, by content: links are swapped and times are kept by those who
+//! write configurations.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ring::digest;
+use serde_json::Value;
+
+type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
+
+/// Files and their content when last looked at.
+#[derive(Debug)]
+pub struct Follower {
+    main: PathBuf,
+    seen: BTreeMap<PathBuf, Option<Fingerprint>>,
+}
+
+impl Follower {
+    /// Follows one file. To be made before the file is read for its content.
+    pub fn new(main: &Path) -> Self {
+        let seen = BTreeMap::from([(main.to_owned(), of_file(main))]);
+        Self { main: main.to_owned(), seen }
+    }
+
+    /// The file that is always followed.
+    pub fn main(&self) -> &Path {
+        &self.main
+    }
+
+    /// Follows these files as well as the first one, in place of those followed before.
+    pub fn also(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+        let mut before = std::mem::take(&mut self.seen);
+        for file in files.into_iter().chain([self.main.clone()]) {
+            let known = before.remove(&file).unwrap_or_else(|| of_file(&file));
+            self.seen.insert(file, known);
+        }
+    }
+
+    /// Whether any file changed, appeared or went since the last look.
+    pub fn changed(&mut self) -> bool {
+        let mut changed = false;
+        for (file, seen) in &mut self.seen {
+            let now = of_file(file);
+            changed |= *seen != now;
+            *seen = now;
+        }
+        changed
+    }
+}
+
+/// Fingerprints of a document's groups. They hold no content, because there can be keys in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Groups(BTreeMap<String, Fingerprint>);
+
+impl Groups {
+    pub(super) fn of(document: &Value) -> Self {
+        let groups = document.as_object().into_iter().flatten();
+        Self(groups.map(|(name, group)| (name.clone(), of(group.to_string().as_bytes()))).collect())
+    }
+
+    /// Names of the groups that differ.
+    pub fn differing<'a>(&'a self, other: &'a Self) -> Vec<&'a str> {
+        let mut names: Vec<&str> = self.0.keys().chain(other.0.keys()).map(String::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| self.0.get(*name) != other.0.get(*name));
+        names
+    }
+}
+
+fn of_file(file: &Path) -> Option<Fingerprint> {
+    fs::read(file).ok().map(|content| of(&content))
+}
+
+fn of(content: &[u8]) -> Fingerprint {
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.copy_from_slice(digest::digest(&digest::SHA256, content).as_ref());
+    fingerprint
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_seen_once_and_a_rewrite_of_the_same_content_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let (main, template) = (folder.path().join("config.json"), folder.path().join("pod.yaml"));
+        fs::write(&main, "one").unwrap();
+        let mut follower = Follower::new(&main);
+        assert!(!follower.changed());
+        fs::write(&main, "one").unwrap();
+        assert!(!follower.changed());
+        fs::write(&main, "two").unwrap();
+        assert_eq!((follower.changed(), follower.changed()), (true, false));
+        follower.also([template.clone()]);
+        assert!(!follower.changed());
+        fs::write(&template, "pod").unwrap();
+        assert_eq!((follower.changed(), follower.changed()), (true, false));
+        fs::remove_file(&main).unwrap();
+        assert_eq!((follower.changed(), follower.changed()), (true, false));
+        follower.also([]);
+        fs::write(&template, "another").unwrap();
+        assert!(!follower.changed(), "it is not followed any more");
+    }
+
+    #[test]
+    fn groups_differ_by_what_is_in_them_and_whether_they_are_there() {
+        let of = |document: &Value| Groups::of(document);
+        let old = of(&json!({ "manager": { "a": 1 }, "etcd": { "b": 1, "c": 2 }, "content": {} }));
+        let new = of(&json!({ "manager": { "a": 2 }, "etcd": { "c": 2, "b": 1 }, "health": {} }));
+        assert_eq!(old.differing(&new), ["content", "health", "manager"]);
+        assert!(old.differing(&old).is_empty());
+    }
+}
