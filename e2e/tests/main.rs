@@ -9,6 +9,7 @@ mod access;
 mod configuration;
 mod failover;
 mod lifecycle;
+mod limits;
 mod maintenance;
 mod manifests;
 mod placement;
