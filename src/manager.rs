@@ -23,7 +23,7 @@ use crate::runtime::admin::Admin;
 use crate::runtime::config::{self, Config, EXIT_CODE, Follower};
 use crate::runtime::readiness::Readiness;
 use crate::runtime::shutdown::{Supervisor, signals};
-use crate::runtime::telemetry::{self, Format, LogFilter};
+use crate::runtime::telemetry::{self, Format};
 use crate::runtime::tls::{self, ServerTls};
 use crate::store::{Election, Leadership, Replica, Sealer, SealingKey, Store, Timing, Tls, User};
 
@@ -66,6 +66,7 @@ pub fn run(path: &Path, json_log: bool, verbose: bool) -> ExitCode {
 struct Loaded {
     config: Config,
     defaults: Defaults,
+    limits: api::Limits,
     follower: Follower,
 }
 
@@ -73,7 +74,9 @@ fn load(path: &Path) -> Result<Loaded, config::Error> {
     let mut follower = Follower::new(path);
     let (config, defaults) = read(path)?;
     follower.also(template_files(&config));
-    Ok(Loaded { config, defaults, follower })
+    let limits = api::Limits::new(&config.rpc_server.rate_limits);
+    let limits = limits.map_err(|problems| config::Error::Invalid { problems })?;
+    Ok(Loaded { config, defaults, limits, follower })
 }
 
 fn read(path: &Path) -> Result<(Config, Defaults), config::Error> {
@@ -155,7 +158,8 @@ impl Reload {
 }
 
 async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<()> {
-    let Loaded { config, defaults, follower } = loaded;
+    let Loaded { config, defaults, limits, follower } = loaded;
+    let limits = Arc::new(limits);
     let filter = if verbose { "info,spaceport=debug" } else { "info" };
     let log_filter = telemetry::init(if json_log { Format::Json } else { Format::Text }, filter)?;
     let shutdown = CancellationToken::new();
@@ -190,7 +194,9 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         FleetOptions { member: member_options(&config), defaults: Arc::new(ArcSwap::from_pointee(defaults)) },
         config.federation.subscriber_buffer,
     );
-    let admin = admin(&config, &federation, readiness.clone(), log_filter).await?;
+    let registry = registry(&federation, &limits)?;
+    let admin = Admin { readiness: readiness.clone(), registry, log_filter };
+    let admin = admin.bind(config.health, config.prometheus).await?;
     spawn_followers(&mut supervisor, &federation, &readiness, election, leadership);
     let reload = Reload {
         follower,
@@ -204,7 +210,8 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
     }
     let connections = tls::incoming(listener, server_tls);
     let peers = config.federation.peer_tls.clone();
-    supervisor.spawn("grpc", api::serve(Arc::clone(&federation), connections, peers, shutdown.clone()));
+    supervisor
+        .spawn("grpc", api::serve(Arc::clone(&federation), connections, peers, limits, shutdown.clone()));
     let admin_token = CancellationToken::new();
     let admin = tokio::spawn(admin.serve(admin_token.clone()));
     close_with(shutdown, readiness, Arc::clone(&federation));
@@ -263,16 +270,11 @@ fn close_with(shutdown: CancellationToken, readiness: Readiness, federation: Arc
     });
 }
 
-async fn admin(
-    config: &Config,
-    federation: &Arc<Federation>,
-    readiness: Readiness,
-    log_filter: LogFilter,
-) -> anyhow::Result<crate::runtime::admin::Server> {
+fn registry(federation: &Arc<Federation>, limits: &api::Limits) -> anyhow::Result<prometheus::Registry> {
     let registry = prometheus::Registry::new();
     registry.register(Box::new(FleetMetrics::new(Arc::clone(federation))?))?;
-    let admin = Admin { readiness, registry, log_filter };
-    Ok(admin.bind(config.health, config.prometheus).await?)
+    registry.register(Box::new(limits.counters()))?;
+    Ok(registry)
 }
 
 fn election(config: &Config, store: &Store, us: &ReplicaName) -> anyhow::Result<(Election, Standing)> {

@@ -11,6 +11,7 @@ mod configuration;
 mod failover;
 mod failures;
 mod lifecycle;
+mod limits;
 mod maintenance;
 mod manifests;
 mod namespaces;

@@ -5,6 +5,7 @@ mod clusters;
 mod convert;
 mod error;
 mod images;
+mod limits;
 mod parse;
 mod peers;
 mod workspaces;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use self::access::{Access, AccessLayer};
+use self::limits::LimitsLayer;
 use self::peers::{MESSAGE_MAX, Peers};
 use crate::federation::Federation;
 use crate::proto::FILE_DESCRIPTOR_SET;
@@ -25,6 +27,8 @@ use crate::proto::registryfacade::spec_provider_server::SpecProviderServer;
 use crate::proto::spaceport::v1::cluster_manager_server::ClusterManagerServer;
 use crate::proto::wsman::workspace_manager_server::WorkspaceManagerServer;
 use crate::runtime::tls::{ClientFiles, Connection};
+
+pub use self::limits::Limits;
 
 /// Pings on idle connections, so that a peer that is gone is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -45,6 +49,7 @@ pub async fn serve(
     federation: Arc<Federation>,
     connections: impl Stream<Item = Result<Connection, Infallible>> + Send + 'static,
     peers: Option<ClientFiles>,
+    limits: Arc<Limits>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -60,6 +65,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_adaptive_window(Some(true))
         .layer(AccessLayer(access))
+        .layer(LimitsLayer(limits))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(

@@ -1,0 +1,201 @@
+//! Rate limits of unary methods. The replica that serves a call counts it: for writes that is the leader, so that their
+//! limits hold for the whole installation; reads are limited per replica.
+
+mod bucket;
+mod fields;
+mod layer;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::{IntCounterVec, Opts};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use ring::digest;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use self::bucket::{Buckets, Key, Rate};
+use self::fields::FieldPath;
+use crate::proto::FILE_DESCRIPTOR_SET;
+use crate::runtime::config::{Problem, RateLimit};
+
+pub(super) use layer::LimitsLayer;
+
+/// The longest that a blocking limit holds a call.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Limits by full method.
+#[derive(Debug)]
+pub struct Limits {
+    methods: HashMap<String, Limit>,
+    start: Instant,
+    counted: IntCounterVec,
+}
+
+#[derive(Debug)]
+struct Limit {
+    blocks: bool,
+    keys: Vec<FieldPath>,
+    buckets: Mutex<Buckets>,
+}
+
+impl Limits {
+    /// Checks limits against the methods that there are; keys of fields that are not there are problems.
+    pub fn new(configured: &BTreeMap<String, RateLimit>) -> Result<Self, Vec<Problem>> {
+        let broken = |error: &dyn std::fmt::Display| {
+            vec![Problem { path: "rpcServer.ratelimits".to_owned(), message: error.to_string() }]
+        };
+        let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).map_err(|error| broken(&error))?;
+        let counted = Opts::new("requests_limited_total", "Calls that a rate limit refused or made wait.");
+        let counted = IntCounterVec::new(counted.namespace("spaceport"), &["method", "outcome"]);
+        let counted = counted.map_err(|error| broken(&error))?;
+        let (mut methods, mut problems) = (HashMap::new(), Vec::new());
+        for (method, limit) in configured {
+            match Limit::new(&files, method, limit) {
+                Ok(limit) => methods.extend(limit.map(|limit| (method.clone(), limit))),
+                Err(message) => {
+                    problems.push(Problem { path: format!("rpcServer.ratelimits.{method}.key"), message });
+                }
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self { methods, start: Instant::now(), counted })
+    }
+
+    /// Counters of limited calls.
+    pub fn counters(&self) -> IntCounterVec {
+        self.counted.clone()
+    }
+
+    /// Takes a token for a call that gives up after `deadline`; how long to wait before it may be served.
+    fn admit(&self, method: &str, message: &[u8], deadline: Option<Duration>) -> Result<Duration, Status> {
+        let Some(limit) = self.methods.get(method) else { return Ok(Duration::ZERO) };
+        let key = limit.key(message)?;
+        let patience =
+            if limit.blocks { deadline.map_or(PATIENCE, |d| d.min(PATIENCE)) } else { Duration::ZERO };
+        let taken = limit.buckets.lock().take(key, self.start.elapsed(), patience);
+        let count = |outcome| self.counted.with_label_values(&[method, outcome]).inc();
+        match taken {
+            Ok(Duration::ZERO) => Ok(Duration::ZERO),
+            Ok(wait) => {
+                count("waited");
+                Ok(wait)
+            }
+            Err(wait) => {
+                count("refused");
+                let mut details = ErrorDetails::new();
+                details.set_retry_info(Some(wait));
+                Err(Status::with_error_details(Code::ResourceExhausted, "too many requests", details))
+            }
+        }
+    }
+
+    /// Whether a method is limited; and whether its requests must be read for that.
+    fn of(&self, method: &str) -> Option<bool> {
+        self.methods.get(method).map(|limit| !limit.keys.is_empty())
+    }
+}
+
+impl Limit {
+    /// None for what is not limited: streams, and methods that are not served.
+    fn new(files: &FileDescriptorSet, method: &str, limit: &RateLimit) -> Result<Option<Self>, String> {
+        let Some(found) = fields::method(files, method) else {
+            tracing::warn!(method, "a rate limit is for a method that there is not");
+            return Ok(None);
+        };
+        if found.client_streaming() || found.server_streaming() {
+            tracing::warn!(method, "a rate limit is for a stream, and streams are not limited");
+            return Ok(None);
+        }
+        let (paths, most) = match &limit.keyed {
+            None => (&[][..], 1),
+            Some(keyed) => (&keyed.fields[..], keyed.buckets.get()),
+        };
+        let keys = paths.iter().map(|names| FieldPath::find(files, found.input_type(), names));
+        let rate = Rate { size: limit.bucket_size, refill: limit.refill_interval };
+        Ok(Some(Self {
+            blocks: limit.block,
+            keys: keys.collect::<Result<_, _>>()?,
+            buckets: Mutex::new(Buckets::new(rate, most)),
+        }))
+    }
+
+    fn key(&self, message: &[u8]) -> Result<Key, Status> {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for path in &self.keys {
+            let value = path.value(message);
+            let value = value.ok_or_else(|| Status::invalid_argument("the request cannot be decoded"))?;
+            context.update(&value.len().to_be_bytes());
+            context.update(&value);
+        }
+        let mut key = Key::default();
+        key.copy_from_slice(context.finish().as_ref());
+        Ok(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::proto::wsman::StopWorkspaceRequest;
+    use crate::runtime::config::KeyedLimit;
+
+    const STOP: &str = "/wsman.WorkspaceManager/StopWorkspace";
+
+    fn limits(method: &str, block: bool, key: Option<&str>) -> Result<Limits, Vec<Problem>> {
+        let keyed =
+            key.map(|key| KeyedLimit { fields: vec![vec![key.to_owned()]], buckets: NonZeroUsize::MIN });
+        let limit = RateLimit { block, bucket_size: 1, refill_interval: Duration::from_secs(30), keyed };
+        Limits::new(&BTreeMap::from([(method.to_owned(), limit)]))
+    }
+
+    fn stop(id: &str) -> Vec<u8> {
+        StopWorkspaceRequest { id: id.to_owned(), ..Default::default() }.encode_to_vec()
+    }
+
+    #[test]
+    fn too_many_calls_are_told_when_to_come_again_and_counted() {
+        let limits = limits(STOP, false, None).unwrap();
+        assert_eq!(limits.admit(STOP, b"", None).unwrap(), Duration::ZERO);
+        let status = limits.admit(STOP, b"", None).unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "too many requests"));
+        let retry = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+        assert!(retry > Duration::from_secs(28) && retry <= Duration::from_secs(30), "{retry:?}");
+        assert_eq!(limits.counters().with_label_values(&[STOP, "refused"]).get(), 1);
+        assert!(limits.admit("/wsman.WorkspaceManager/MarkActive", b"", None).is_ok());
+    }
+
+    #[test]
+    fn a_blocking_limit_waits_unless_the_caller_would_not() {
+        let limits = limits(STOP, true, None).unwrap();
+        assert_eq!(limits.admit(STOP, b"", None).unwrap(), Duration::ZERO);
+        let refused = limits.admit(STOP, b"", Some(Duration::from_secs(1))).unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(limits.admit(STOP, b"", None).unwrap() > Duration::from_secs(28));
+    }
+
+    #[test]
+    fn values_of_a_key_are_limited_apart() {
+        let limits = limits(STOP, false, Some("id")).unwrap();
+        assert!(limits.admit(STOP, &stop("a"), None).is_ok());
+        assert!(limits.admit(STOP, &stop("a"), None).is_err());
+        assert!(limits.admit(STOP, &stop("b"), None).is_ok());
+        assert_eq!(limits.admit(STOP, &[0xff], None).unwrap_err().code(), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn an_unknown_field_is_a_problem_and_streams_are_not_limited() {
+        let problems = limits(STOP, false, Some("owner")).unwrap_err();
+        assert_eq!(problems[0].path, format!("rpcServer.ratelimits.{STOP}.key"));
+        assert_eq!(problems[0].message, "owner is no field of StopWorkspaceRequest");
+        let subscribe = "/wsman.WorkspaceManager/Subscribe";
+        assert_eq!(limits(subscribe, false, None).unwrap().of(subscribe), None);
+    }
+}
