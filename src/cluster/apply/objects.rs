@@ -45,13 +45,15 @@ impl Writer {
     ) -> Result<SnapshotStatus> {
         let action = format!("wait for Snapshot {name}");
         let status = |snapshot: Option<&Snapshot>| snapshot.and_then(|snapshot| snapshot.status.clone());
-        let is_as_wanted = |snapshot: Option<&Snapshot>| status(snapshot).is_some_and(|status| wanted(&status));
+        let is_as_wanted =
+            |snapshot: Option<&Snapshot>| status(snapshot).is_some_and(|status| wanted(&status));
         let failed = |reason: String| Error::Ambiguous {
             cluster: self.cluster.clone(),
             action: action.clone(),
             reason,
         };
-        match tokio::time::timeout(within, await_condition(self.api::<Snapshot>(), name, is_as_wanted)).await {
+        match tokio::time::timeout(within, await_condition(self.api::<Snapshot>(), name, is_as_wanted)).await
+        {
             Ok(Ok(snapshot)) => Ok(status(snapshot.as_ref()).unwrap_or_default()),
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(_) => Err(failed(format!("the node agent did not get there within {within:?}"))),

@@ -35,8 +35,8 @@ async fn answer(server: &mut Server, status: u16, body: Value) -> (String, Strin
     let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     send.send_response(response);
-    let sent = serde_json::from_slice(&content).unwrap_or(Value::Null);
-    (parts.method.to_string(), parts.uri.path().to_owned(), sent)
+    let body_sent = serde_json::from_slice(&content).unwrap_or(Value::Null);
+    (parts.method.to_string(), parts.uri.path().to_owned(), body_sent)
 }
 
 fn refusal(code: u16, reason: &str) -> Value {
@@ -120,9 +120,9 @@ async fn a_patch_carries_the_version_it_was_made_from_and_a_conflict_is_an_outco
         answer(&mut server, 409, refusal(409, "Conflict"))
     );
     assert_eq!(done, Ok(Patched::Conflict));
-    let (method, path, body) = sent;
+    let (method, url, body) = sent;
     assert_eq!(
-        (method.as_str(), path.as_str()),
+        (method.as_str(), url.as_str()),
         ("PATCH", "/apis/workspace.gitpod.io/v1/namespaces/ws/workspaces/a/status")
     );
     assert_eq!(body, json!({"status": {"phase": "Running"}, "metadata": {"resourceVersion": "7"}}));
@@ -190,4 +190,19 @@ async fn a_secret_of_somebody_else_is_not_overwritten() {
     };
     let error = tokio::join!(put(&writer), others).0.unwrap_err();
     assert!(error.to_string().contains("belongs to somebody else"), "{error}");
+}
+
+#[tokio::test]
+async fn a_pods_finalizer_is_taken_off_that_pod_alone() {
+    let (writer, mut server, _) = writer();
+    let mut refused = refusal(422, "Invalid");
+    refused["message"] =
+        json!("Pod \"p\" is invalid: metadata.uid: Invalid value: \"u\": field is immutable");
+    let (done, (_, _, body)) =
+        tokio::join!(writer.remove_pod_finalizer("p", "u"), answer(&mut server, 422, refused));
+    assert_eq!(done, Ok(Patched::Conflict));
+    assert_eq!(
+        body,
+        json!({"metadata": {"uid": "u", "$deleteFromPrimitiveList/finalizers": ["gitpod.io/finalizer"]}})
+    );
 }
