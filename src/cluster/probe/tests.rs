@@ -5,7 +5,7 @@ fn cell() -> HealthCell {
         suspect_after: 3,
         lost_after: Duration::from_secs(40),
         recover_after: Duration::from_secs(30),
-        hold_down_max: Duration::from_secs(600),
+        hold_down_max: Duration::from_mins(10),
     })
 }
 

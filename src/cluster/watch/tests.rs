@@ -59,9 +59,9 @@ async fn wrap<B>(body: B) -> Body
 where
     B: hyper::body::Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Send + 'static,
 {
-    let body = std::sync::Mutex::new(Some(body));
+    let body = parking_lot::Mutex::new(Some(body));
     let carrier = tower::service_fn(move |_: Request<Body>| {
-        let body = body.lock().unwrap().take().unwrap();
+        let body = body.lock().take().unwrap();
         async move { Ok::<_, std::convert::Infallible>(Response::new(body)) }
     });
     let client = kube::Client::new(carrier, "default");
@@ -131,7 +131,7 @@ async fn a_broken_watch_goes_on_where_it_was_and_after_410_lists_anew() {
     let bookmark = json!({"type": "BOOKMARK", "object": {"apiVersion": "workspace.gitpod.io/v1",
         "kind": "Workspace", "metadata": {"resourceVersion": "40"}}});
     let before = pulse.report().last_heard;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     events.send(bookmark).unwrap();
     until(|| pulse.report().last_heard.is_some_and(|ago| ago < Duration::from_secs(1))).await;
     assert!(before.is_some());

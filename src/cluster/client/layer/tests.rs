@@ -53,7 +53,7 @@ async fn a_call_that_gets_no_turn_was_not_sent() {
     let first = tokio::spawn(service.clone().oneshot(get("/a")));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let probe = service.clone().oneshot(get(READYZ));
-    let second = tokio::time::timeout(Duration::from_secs(60), service.oneshot(get("/b")));
+    let second = tokio::time::timeout(Duration::from_mins(1), service.oneshot(get("/b")));
     // The first call ends at 5 s and gives its turn to the second, which then has 1 s left.
     let (first, second, probe) = tokio::join!(first, second, probe);
     assert_eq!(first.unwrap().err(), Some(Fault::Timeout(Duration::from_secs(5))));
