@@ -23,9 +23,10 @@ check: $(PROTOC_DIR)/bin/protoc ## formatting and lints
 	cargo clippy --all-targets -- -D warnings
 
 test: $(PROTOC_DIR)/bin/protoc ## every test, end to end on real control planes included
-	cargo build --bin spaceport --example fleet
+	cargo build --example fleet
 	cargo run --quiet --example fleet -- assets
-	cargo test
+	cargo build --bin spaceport
+	cargo test --lib --examples --tests
 
 demo: $(PROTOC_DIR)/bin/protoc ## the main job on three real clusters; ONCE=1 ends by itself
 	cargo build --bin spaceport

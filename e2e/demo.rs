@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use harness::node_agent::Pace;
-use harness::spaceport::{Installation, Replica, prepare_member};
+use harness::spaceport::{Installation, Output, Replica, prepare_member};
 use harness::{Fleet, FleetOptions, NodeAgent};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 const REGIONS: [(&str, &str); 3] = [("eu-1", "europe"), ("us-1", "north-america"), ("ap-1", "asia")];
 const WORKSPACES: usize = 12;
 /// For one step that waits.
-const STEP: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_mins(1);
 
 /// Spaceport on three real clusters on this machine.
 #[derive(Debug, Parser)]
@@ -126,7 +126,18 @@ async fn start_a_dozen(stage: &Stage) -> Result<()> {
     stage.start("demo-1", &["--region", REGIONS[0].1, "--wait"]).await?;
     let rest = (2..=WORKSPACES).map(|n| async move {
         let region = REGIONS[(n - 1) % REGIONS.len()].1;
-        stage.quietly(&["workspace", "start", "--id", &format!("demo-{n}"), "--image", "demo:1", "--region", region]).await
+        stage
+            .quietly(&[
+                "workspace",
+                "start",
+                "--id",
+                &format!("demo-{n}"),
+                "--image",
+                "demo:1",
+                "--region",
+                region,
+            ])
+            .await
     });
     for output in futures::future::join_all(rest).await {
         output?;
@@ -195,20 +206,26 @@ impl Stage {
     /// Runs the CLI as an admin and shows it; an error where it fails.
     async fn cli(&self, args: &[&str]) -> Result<String> {
         println!("  $ spaceport {}", args.join(" "));
-        let printed = self.quietly(args).await?;
-        for line in printed.lines() {
+        let output = self.run(args).await?;
+        let printed = output.stdout.clone();
+        for line in output.stderr.lines().chain(output.stdout.lines()) {
             println!("    {line}");
         }
         Ok(printed)
     }
 
     async fn quietly(&self, args: &[&str]) -> Result<String> {
+        Ok(self.run(args).await?.stdout)
+    }
+
+    /// Runs the CLI as an admin; an error where it fails.
+    async fn run(&self, args: &[&str]) -> Result<Output> {
         let replicas: Vec<&Replica> = self.replicas.iter().collect();
         let output = self.installation.cli(&replicas, args).await?;
         if output.code != 0 {
             bail!("spaceport {} ended with {}: {}", args.join(" "), output.code, output.stderr.trim());
         }
-        Ok(if output.stdout.is_empty() { output.stderr } else { output.stdout })
+        Ok(output)
     }
 
     async fn json(&self, args: &[&str]) -> Result<Value> {
@@ -278,5 +295,6 @@ async fn until<F: Future<Output = Result<()>>>(what: &str, mut check: impl FnMut
     if timeout(STEP, asking).await.is_ok() {
         return Ok(());
     }
-    Err(last.unwrap_or_else(|| anyhow::anyhow!("no answer"))).with_context(|| format!("waited {STEP:?} for {what}"))
+    Err(last.unwrap_or_else(|| anyhow::anyhow!("no answer")))
+        .with_context(|| format!("waited {STEP:?} for {what}"))
 }

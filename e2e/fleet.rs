@@ -40,6 +40,8 @@ enum Verb {
     Down,
     /// Print how to reach the fleet that is up.
     Show,
+    /// Build the programs that a fleet needs, and nothing more.
+    Assets,
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Up(up) => run(&up),
         Verb::Down => down(),
         Verb::Show => show(),
+        Verb::Assets => harness::Assets::ensure().map(drop),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

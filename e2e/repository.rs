@@ -1,44 +1,57 @@
 //! Rules the repository keeps about itself. `UPDATE_EXPECT=1 cargo test --test repository` rewrites generated files.
 
-use std::path::Path;
+#[path = "repository/sources.rs"]
+mod sources;
+#[path = "repository/wire.rs"]
+mod wire;
+
 use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
-use prost::Message;
-use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 use spaceport::cluster::resources;
+use spaceport::runtime::config::Config;
+
+use sources::{Source, imports, mentions_crate, root, sources};
+
+/// What each room may import besides itself. The way of the data is the order of the rooms, and arrows point towards
+/// `domain`; `api`, `cluster` and `store` never import one another.
+const DIRECTIONS: [(&str, &[&str]); 9] = [
+    ("domain", &[]),
+    ("proto", &[]),
+    ("runtime", &["domain"]),
+    ("store", &["domain"]),
+    ("cluster", &["domain"]),
+    ("controller", &["cluster", "domain", "proto"]),
+    ("federation", &["store", "cluster", "controller", "domain"]),
+    ("api", &["federation", "domain", "proto", "runtime"]),
+    ("cli", &["proto", "domain", "runtime"]),
+];
+/// Files that know every room: the wiring, the program, and the list of rooms.
+const WIRING: [&str; 3] = ["src/manager.rs", "src/main.rs", "src/lib.rs"];
+/// The one place where errors become status codes has to name the errors of the rooms behind `federation`.
+const ERROR_MAPPING: (&str, [&str; 2]) =
+    ("src/api/error.rs", ["crate::cluster::Error", "crate::store::Error"]);
+/// Crates that do IO or belong to an outer room.
+const OUTER_CRATES: [&str; 10] = [
+    "tokio",
+    "tokio_util",
+    "tokio_stream",
+    "kube",
+    "k8s_openapi",
+    "tonic",
+    "prost",
+    "etcd_client",
+    "hyper",
+    "axum",
+];
+/// Lines of a file up to its tests.
+const LONGEST_FILE: usize = 400;
 
 /// The wire is a promise to clients that exist: whoever changes it sees the change as a diff of `proto/wire.lock`.
 #[test]
 fn wire_matches_the_lock() -> Result<()> {
-    let set = FileDescriptorSet::decode(spaceport::proto::FILE_DESCRIPTOR_SET)?;
-    let mut lines = Vec::new();
-    for file in set.file.iter().filter(|file| !file.name().starts_with("google/")) {
-        let package = file.package();
-        for message in &file.message_type {
-            list_message(package, message, &mut lines);
-        }
-        for enumeration in &file.enum_type {
-            list_enum(package, enumeration, &mut lines);
-        }
-        for service in &file.service {
-            for method in &service.method {
-                let stream = |on: bool| if on { "stream " } else { "" };
-                lines.push(format!(
-                    "{package}.{}.{}({}{}) -> {}{}",
-                    service.name(),
-                    method.name(),
-                    stream(method.client_streaming()),
-                    bare(method.input_type()),
-                    stream(method.server_streaming()),
-                    bare(method.output_type()),
-                ));
-            }
-        }
-    }
-    lines.sort();
+    let lines = wire::lines(spaceport::proto::FILE_DESCRIPTOR_SET)?;
     matches_file("proto/wire.lock", &(lines.join("\n") + "\n"))
 }
 
@@ -58,9 +71,153 @@ fn crds_match_the_types() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn rooms_import_only_in_the_allowed_direction() -> Result<()> {
+    let mut wrong = Vec::new();
+    for source in sources("src")? {
+        if WIRING.contains(&source.path.as_str()) {
+            continue;
+        }
+        let room = source.room();
+        let Some((_, allowed)) = DIRECTIONS.iter().find(|(name, _)| *name == room) else {
+            wrong.push(format!("{}: {room} is no room that the rule knows", source.path));
+            continue;
+        };
+        let product = source.lines_before_tests();
+        for (line, text) in source.code() {
+            if line <= product && text.contains(&"super::".repeat(source.depth())) {
+                wrong.push(format!("{}:{line}: {room} leaves itself by super::", source.path));
+            }
+            for (import, path) in imports(text) {
+                let mapping = source.path == ERROR_MAPPING.0 && ERROR_MAPPING.1.contains(&path);
+                if import != room && !allowed.contains(&import) && !mapping {
+                    wrong.push(format!("{}:{line}: {room} must not know {import}: {path}", source.path));
+                }
+            }
+        }
+    }
+    none(&wrong, "imports against the direction of the rooms")
+}
+
+#[test]
+fn the_rules_see_what_they_forbid() {
+    let rooms = |line| imports(line).into_iter().map(|(room, _)| room).collect::<Vec<_>>();
+    assert_eq!(rooms("use crate::store::{Store, Term};"), ["store"]);
+    assert_eq!(rooms("fn f(error: &crate::cluster::Error) -> crate::api::Status {"), ["cluster", "api"]);
+    assert_eq!(rooms("use crate::{api, store};"), [""]);
+    assert!(rooms("use other_crate::store; $crate::store").is_empty());
+    assert!(mentions_crate("use tokio::time;", "tokio") && mentions_crate("let _ = kube::Error;", "kube"));
+    assert!(!mentions_crate("use tokio_util::sync;", "tokio") && !mentions_crate("self.kube.get()", "kube"));
+    let source = |path: &str, text: &str| Source { path: path.to_owned(), text: text.to_owned() };
+    let listing = "#[cfg(test)]\nmod tests;\nmod more;\n#[cfg(test)]\nmod inline {\n}";
+    assert_eq!(source("src/api/mod.rs", listing).lines_before_tests(), 3);
+    assert_eq!((source("src/api/mod.rs", "").depth(), source("src/api/parse/start.rs", "").depth()), (1, 3));
+}
+
+#[test]
+fn the_domain_does_no_io() -> Result<()> {
+    let mut wrong = Vec::new();
+    for source in sources("src/domain")? {
+        for (line, text) in source.code() {
+            for name in OUTER_CRATES.iter().filter(|name| mentions_crate(text, name)) {
+                wrong.push(format!("{}:{line}: {name}", source.path));
+            }
+        }
+    }
+    none(&wrong, "crates that the domain must not know")
+}
+
+#[test]
+fn files_stay_short() -> Result<()> {
+    let sources = sources("src")?.into_iter().chain(sources("e2e")?);
+    let long: Vec<String> = sources
+        .filter(|source| !source.is_test() && source.lines_before_tests() > LONGEST_FILE)
+        .map(|source| format!("{}: {} lines", source.path, source.lines_before_tests()))
+        .collect();
+    none(&long, &format!("files of more than {LONGEST_FILE} lines without their tests"))
+}
+
+/// Clippy denies these too; an `allow` would get past it.
+#[test]
+fn no_panics_in_the_product() -> Result<()> {
+    const PANICS: [&str; 5] = [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!("];
+    let mut wrong = Vec::new();
+    for source in sources("src")?.into_iter().filter(|source| !source.is_test()) {
+        let product = source.lines_before_tests();
+        for (line, text) in source.code().filter(|(line, _)| *line <= product) {
+            wrong.extend(
+                PANICS
+                    .iter()
+                    .filter(|panic| text.contains(*panic))
+                    .map(|p| format!("{}:{line}: {p}", source.path)),
+            );
+        }
+    }
+    none(&wrong, "panics")
+}
+
+/// Read by the program itself, up to the point where it would ask a server.
+#[test]
+fn the_example_clusters_are_understood() -> Result<()> {
+    const KUBECONFIG: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:6443"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}"#;
+    let folder = tempfile::tempdir()?;
+    let kubeconfig = folder.path().join("kubeconfig");
+    fs::write(&kubeconfig, KUBECONFIG)?;
+    let mut examples = 0;
+    for file in fs::read_dir(root().join("clusters"))? {
+        let file = file?.path();
+        if file.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        examples += 1;
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_spaceport"))
+            .args(["cluster", "register", "--file"])
+            .arg(&file)
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .env_remove("SPACEPORT_ENDPOINT")
+            .output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(error.contains("no server is named"), "{} is refused: {error}", file.display());
+    }
+    ensure!(examples >= 3, "an example a region, but there are {examples}");
+    Ok(())
+}
+
+/// The manager starts with the configuration that `deploy/` installs, and the files that it names are the mounted ones.
+#[test]
+fn the_deployed_configuration_is_understood() -> Result<()> {
+    let manifests: Vec<serde_json::Value> =
+        serde_saphyr::from_multiple(&fs::read_to_string(root().join("deploy/manager.yaml"))?)?;
+    let config = manifests
+        .iter()
+        .find(|manifest| manifest["kind"] == "ConfigMap")
+        .and_then(|manifest| manifest["data"]["config.yaml"].as_str())
+        .context("deploy/manager.yaml has no ConfigMap with config.yaml")?;
+    let folder = tempfile::tempdir()?;
+    let issued = rcgen::generate_simple_self_signed(["spaceport".to_owned()])?;
+    for group in ["etcd", "rpc"] {
+        let secrets = folder.path().join(group);
+        fs::create_dir(&secrets)?;
+        for name in ["ca.crt", "tls.crt"] {
+            fs::write(secrets.join(name), issued.cert.pem())?;
+        }
+        fs::write(secrets.join("tls.key"), issued.signing_key.serialize_pem())?;
+    }
+    fs::create_dir(folder.path().join("seal"))?;
+    fs::write(folder.path().join("seal/key"), [7; 32])?;
+    let file = folder.path().join("config.yaml");
+    fs::write(&file, config.replace("/secrets", &folder.path().to_string_lossy()))?;
+    Config::load(&file).context("the ConfigMap of deploy/manager.yaml")?;
+    Ok(())
+}
+
 /// Compares a generated text with the committed file, or rewrites the file where `UPDATE_EXPECT` is set.
 fn matches_file(path: &str, generated: &str) -> Result<()> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let file = root().join(path);
     if env::var_os("UPDATE_EXPECT").is_some() {
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder)?;
@@ -77,71 +234,7 @@ fn matches_file(path: &str, generated: &str) -> Result<()> {
     Ok(())
 }
 
-fn list_message(scope: &str, message: &DescriptorProto, lines: &mut Vec<String>) {
-    let name = format!("{scope}.{}", message.name());
-    lines.extend(message.field.iter().map(|field| {
-        format!("{name}.{} = {} {}", field.name(), field.number(), type_of(&name, message, field))
-    }));
-    // A message's range excludes its end.
-    lines.extend(message.reserved_range.iter().map(|range| reserved(&name, range.start(), range.end() - 1)));
-    lines.extend(message.reserved_name.iter().map(|field| format!("{name} reserves {field}")));
-    for nested in message.nested_type.iter().filter(|nested| !is_map_entry(nested)) {
-        list_message(&name, nested, lines);
-    }
-    for enumeration in &message.enum_type {
-        list_enum(&name, enumeration, lines);
-    }
-}
-
-fn list_enum(scope: &str, enumeration: &EnumDescriptorProto, lines: &mut Vec<String>) {
-    let name = format!("{scope}.{}", enumeration.name());
-    lines.extend(
-        enumeration.value.iter().map(|value| format!("{name}.{} = {}", value.name(), value.number())),
-    );
-    // An enum's range includes its end.
-    lines.extend(enumeration.reserved_range.iter().map(|range| reserved(&name, range.start(), range.end())));
-    lines.extend(enumeration.reserved_name.iter().map(|value| format!("{name} reserves {value}")));
-}
-
-fn reserved(name: &str, first: i32, last: i32) -> String {
-    if first == last {
-        format!("{name} reserves {first}")
-    } else {
-        format!("{name} reserves {first} to {last}")
-    }
-}
-
-/// The type as it is written in a `.proto` file, with the oneof a field is part of.
-fn type_of(scope: &str, message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
-    let entry = message.nested_type.iter().find(|nested| {
-        is_map_entry(nested) && bare(field.type_name()) == format!("{scope}.{}", nested.name())
-    });
-    if let Some([key, value]) = entry.map(|entry| entry.field.as_slice()) {
-        return format!("map<{}, {}>", bare_type(key), bare_type(value));
-    }
-    let bare = bare_type(field);
-    if field.proto3_optional() {
-        return format!("optional {bare}");
-    }
-    if field.label() == Label::Repeated {
-        return format!("repeated {bare}");
-    }
-    let oneof = field.oneof_index.and_then(|index| message.oneof_decl.get(usize::try_from(index).ok()?));
-    oneof.map_or(bare.clone(), |oneof| format!("{bare} (oneof {})", oneof.name()))
-}
-
-fn bare_type(field: &FieldDescriptorProto) -> String {
-    match field.r#type() {
-        Type::Message | Type::Enum | Type::Group => bare(field.type_name()).to_owned(),
-        scalar => scalar.as_str_name().trim_start_matches("TYPE_").to_lowercase(),
-    }
-}
-
-/// A type's full name without the leading dot that descriptors have.
-fn bare(name: &str) -> &str {
-    name.trim_start_matches('.')
-}
-
-fn is_map_entry(message: &DescriptorProto) -> bool {
-    message.options.as_ref().is_some_and(prost_types::MessageOptions::map_entry)
+fn none(wrong: &[String], what: &str) -> Result<()> {
+    ensure!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
+    Ok(())
 }

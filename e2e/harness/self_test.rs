@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, ResourceExt as _,
+    Api,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
     runtime::wait::await_condition,
 };

@@ -295,7 +295,7 @@ pub fn program() -> Result<PathBuf> {
 
 /// Runs a command to its end.
 pub async fn run(mut command: tokio::process::Command) -> Result<Output> {
-    let done = timeout(Duration::from_secs(120), command.output()).await.context("the command hangs")??;
+    let done = timeout(Duration::from_mins(2), command.output()).await.context("the command hangs")??;
     Ok(Output {
         code: done.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&done.stdout).into_owned(),

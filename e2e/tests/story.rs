@@ -93,7 +93,9 @@ pub fn story(
         };
         let outcome = outcome.await;
         outcome.map_err(|error| match story.replicas.last() {
-            Some(replica) => error.context(format!("{} logged: {}", replica.name, replica.process.log_tail())),
+            Some(replica) => {
+                error.context(format!("{} logged: {}", replica.name, replica.process.log_tail()))
+            }
             None => error,
         })
     })
@@ -250,7 +252,10 @@ pub async fn follow(
         while let Some(update) = stream.message().await? {
             let status = update.status.context("an update without a status")?;
             if let Some(last) = seen.last() {
-                ensure!(last.status_version <= status.status_version, "the version fell: {last:?} {status:?}");
+                ensure!(
+                    last.status_version <= status.status_version,
+                    "the version fell: {last:?} {status:?}"
+                );
             }
             let done = wanted(&status);
             seen.push(status);
@@ -287,7 +292,10 @@ pub async fn run(client: &mut Client, request: StartWorkspaceRequest) -> Result<
 }
 
 /// The status that a call is refused with.
-pub fn refused<T: std::fmt::Debug>(outcome: Result<tonic::Response<T>, Status>, code: Code) -> Result<Status> {
+pub fn refused<T: std::fmt::Debug>(
+    outcome: Result<tonic::Response<T>, Status>,
+    code: Code,
+) -> Result<Status> {
     match outcome {
         Err(status) if status.code() == code => Ok(status),
         other => bail!("expected {code:?}, got {other:?}"),

@@ -124,7 +124,7 @@ impl Access {
                 Lead::Us => return Ok(held.into_own()),
                 Lead::Other { address, .. } => match self.peers.send(&address, held).await {
                     Ok(response) => return Err(response),
-                    Err(peers::Failed::Unsent(back)) => held = back,
+                    Err(peers::Failed::Unsent(back)) => held = *back,
                     Err(peers::Failed::Ambiguous(reason)) => {
                         return Err(unavailable(&format!("the leader did not answer: {reason}")));
                     }

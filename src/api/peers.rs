@@ -20,7 +20,7 @@ pub const MESSAGE_MAX: usize = 16 * 1024 * 1024;
 /// How long a connection to the leader may take.
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long a passed-on call may take where the caller gives no deadline.
-const CALL: Duration = Duration::from_secs(60);
+const CALL: Duration = Duration::from_mins(1);
 
 /// Connections by address.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct Peers {
 #[derive(Debug)]
 pub enum Failed {
     /// Nothing was sent: it may be tried again.
-    Unsent(Held),
+    Unsent(Box<Held>),
     /// It may have been served.
     Ambiguous(String),
 }
@@ -97,7 +97,7 @@ impl Peers {
             Ok(Ok(Ok(response))) => Ok(response),
             Ok(Ok(Err(error))) if is_connect(&error) => {
                 self.forget(address);
-                Err(Failed::Unsent(held))
+                Err(Failed::Unsent(Box::new(held)))
             }
             Ok(Ok(Err(error))) => {
                 self.forget(address);
@@ -105,7 +105,7 @@ impl Peers {
             }
             Ok(Err(())) => {
                 self.forget(address);
-                Err(Failed::Unsent(held))
+                Err(Failed::Unsent(Box::new(held)))
             }
             Err(_) => Err(Failed::Ambiguous(format!("no answer within {limit:?}"))),
         }

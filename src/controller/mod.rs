@@ -1,94 +1,316 @@
-//! STUB for compiling only, replaced by the merge of controller-room.
-#![allow(missing_docs)]
-use crate::cluster::apply::Writer;
-use crate::cluster::cache::{NamespaceCache, NodeCache};
-use crate::cluster::maintenance::Maintenance;
-use crate::domain::class::Class;
-use crate::domain::keyed::Keyed;
-use crate::domain::names::{Namespace, WorkspaceId};
-use crate::domain::template::WorkspaceUrl;
-use k8s_openapi::api::core::v1::Pod;
-use std::collections::BTreeMap;
+//! The controller of one namespace of one cluster: makes pods of workspaces, and tells what becomes of them.
+//!
+//! A pass over a workspace is four steps: *observe* (what is in memory), *decide* (pure, [`decide`]), *apply* (IO) and
+//! *report* (IO: one status patch, events). Passes are made when something changed, and at the one moment that the
+//! last pass named; nothing is polled. Two passes over one workspace are never made at a time.
+//!
+//! Guarantees: a second pod is never made while a first may exist, because its name is the workspace's and it is made
+//! only while the status counts none; a status is written only for the version that was decided on, with all of its
+//! conditions, so that nothing of another writer is lost.
+
+mod apply;
+mod decide;
+mod memo;
+mod observe;
+mod pod;
+mod queue;
+mod report;
+mod settings;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
-#[derive(Debug, Clone)]
-pub struct Settings {
-    pub namespace: Namespace,
-    pub secrets_namespace: Namespace,
-    pub classes: BTreeMap<String, ClassSettings>,
-    pub timeouts: Timeouts,
-    pub url: WorkspaceUrl,
-    pub host_url: String,
-    pub workspace_cluster_host: String,
-    pub workspace_host_path: String,
-    pub scheduler_name: String,
-    pub seccomp_profile: Option<String>,
-    pub registry_facade_host: Option<String>,
-    pub workspacekit: bool,
-    pub heartbeat_interval: Duration,
-    pub custom_ca: bool,
-    pub recreation: Recreation,
-    pub concurrency: usize,
-    pub pass_deadline: Duration,
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info_span, warn};
+
+use crate::cluster;
+use crate::cluster::apply::{Patched, Writer};
+use crate::cluster::cache::{NamespaceCache, NodeCache, Observer};
+use crate::cluster::maintenance::Maintenance;
+use crate::cluster::resources::{Workspace, names};
+use crate::domain::names::Namespace;
+
+use apply::Outcome;
+use decide::{Action, Decision, Refusal, SecretsToDelete, decide, decide_orphans};
+use memo::{Memos, REPEAT_AFTER};
+use observe::Seen;
+use queue::Queue;
+
+pub use settings::{ClassSettings, OwnerTokens, PodTemplates, Recreation, Settings, Timeouts};
+
+/// Why a pass did not come to its end. It is made again after a wait that grows.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The cluster.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    /// A pod of this name is there, and it is not known whose.
+    #[error("a pod {pod} exists already")]
+    NameTaken {
+        /// Its name.
+        pod: String,
+    },
+    /// The cluster does not take the pod for now.
+    #[error("the cluster does not take the pod: {0}")]
+    NotTaken(String),
+    /// The pass took too long.
+    #[error("the pass was not over after {0:?}")]
+    Deadline(Duration),
 }
-#[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
-    pub startup: Duration,
-    pub initialization: Duration,
-    pub regular_workspace: Duration,
-    pub max_lifetime: Duration,
-    pub headless_workspace: Duration,
-    pub after_close: Duration,
-    pub content_finalization: Duration,
-    pub stopping: Duration,
-    pub interrupted: Duration,
+
+/// A status that was not taken because another writer was first: its change must be seen, and is a reason to look.
+/// Only if it is not seen for this long, look anyway.
+const CONFLICT_WAIT: Duration = Duration::from_secs(2);
+
+/// What a controller works with.
+pub struct Parts {
+    /// Workspaces and pods of the namespace.
+    pub cache: Arc<NamespaceCache>,
+    /// Nodes of the cluster.
+    pub nodes: Arc<NodeCache>,
+    /// Maintenance of the namespace.
+    pub maintenance: Arc<Maintenance>,
+    /// Writes to the namespace.
+    pub writer: Writer,
+    /// What the configuration says.
+    pub settings: Arc<ArcSwap<Settings>>,
+    /// Gives owner tokens.
+    pub tokens: Arc<dyn OwnerTokens>,
 }
-#[derive(Debug, Clone, Copy)]
-pub struct Recreation {
-    pub max_retries: u32,
-    pub backoff: Duration,
+
+/// The controller of one namespace.
+pub struct Controller {
+    parts: Parts,
+    queue: Queue,
+    memos: Memos,
 }
-#[derive(Debug, Clone)]
-pub struct ClassSettings {
-    pub class: Class,
-}
-#[derive(Debug, Clone, Default)]
-pub struct PodTemplates {
-    pub default: Option<Pod>,
-    pub regular: Option<Pod>,
-    pub prebuild: Option<Pod>,
-    pub imagebuild: Option<Pod>,
-}
-impl PodTemplates {
-    pub fn read(_: &crate::domain::class::Templates) -> Result<Self, std::io::Error> {
-        Ok(Self::default())
-    }
-}
-impl ClassSettings {
-    pub fn new(class: Class, _: &PodTemplates) -> Self {
-        Self { class }
-    }
-}
-pub trait OwnerTokens: Send + Sync {
-    fn owner_token(&self, id: &WorkspaceId, generation: u32) -> String;
-}
-impl OwnerTokens for Keyed {
-    fn owner_token(&self, id: &WorkspaceId, generation: u32) -> String {
-        Self::owner_token(self, id, generation)
-    }
-}
-pub struct Controller;
+
 impl Controller {
-    pub fn new(
-        _: Arc<Settings>,
-        _: Arc<NamespaceCache>,
-        _: Arc<NodeCache>,
-        _: Arc<Maintenance>,
-        _: Arc<dyn OwnerTokens>,
-    ) -> Self {
-        Self
+    /// A controller that does nothing until [`Controller::run`].
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, queue: Queue::default(), memos: Memos::default() }
     }
-    pub fn enqueue(&self, _: &str) {}
-    pub fn node_gone(&self, _: &str) {}
-    pub async fn run(&self, _: Writer, _: tokio_util::sync::CancellationToken) {}
+
+    /// A workspace or its pod changed. Cheap; ignored unless the controller runs.
+    pub fn enqueue(&self, name: &str) {
+        self.queue.add(name);
+    }
+
+    /// Everything may have changed, as settings do.
+    pub fn enqueue_all(&self) {
+        for name in self.parts.cache.names() {
+            self.queue.add(&name);
+        }
+    }
+
+    /// Works until `shutdown`, and ends when the passes under way have ended. To be called when this process leads and
+    /// the cache is complete.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut maintenance = self.parts.maintenance.subscribe();
+        let mut passes = JoinSet::new();
+        self.queue.open();
+        self.enqueue_all();
+        loop {
+            let room = passes.len() < self.parts.settings.load().concurrency.max(1);
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Ok(()) = maintenance.changed() => self.enqueue_all(),
+                Some(ended) = passes.join_next(), if !passes.is_empty() => {
+                    if let Err(error) = ended {
+                        warn!(%error, "a pass broke off");
+                    }
+                }
+                name = self.queue.next(), if room => {
+                    let span = info_span!("workspace", id = &*name);
+                    passes.spawn(self.clone().pass(name).instrument(span));
+                }
+            }
+        }
+        self.queue.close();
+        while passes.join_next().await.is_some() {}
+        self.memos.clear();
+    }
+
+    /// One pass with its deadline, and when the next one is due.
+    async fn pass(self: Arc<Self>, name: Arc<str>) {
+        let _given_back = GiveBack { queue: &self.queue, name: &name };
+        let deadline = self.parts.settings.load().pass_deadline;
+        let ended = tokio::time::timeout(deadline, self.reconcile(&name)).await;
+        let wait = match ended.unwrap_or(Err(Error::Deadline(deadline))) {
+            Ok(wait) => {
+                self.memos.succeeded(&name);
+                wait
+            }
+            Err(error) => {
+                let wait = self.memos.failed(&name);
+                warn!(%error, ?wait, "a pass failed");
+                Some(wait)
+            }
+        };
+        if let Some(wait) = wait {
+            self.queue.add_after(&name, wait);
+        }
+    }
+
+    /// Observe, decide, apply, report. Returns how long to wait before looking again, if nothing changes.
+    async fn reconcile(&self, name: &str) -> Result<Option<Duration>, Error> {
+        let (settings, now) = (self.parts.settings.load_full(), Timestamp::now());
+        let seen = observe::observe(&self.parts, name);
+        let Some(workspace) = seen.workspace.as_deref().filter(|workspace| is_ours(workspace)) else {
+            self.release_orphans(name, &seen).await?;
+            return Ok(None);
+        };
+        let mut decision = decide(&seen.observed(workspace, now, None), &settings, &*self.parts.tokens);
+        let mut applied = self.apply(&settings, workspace, &decision.actions).await?;
+        if let Some(refusal) = applied.refusal.take() {
+            let observed = seen.observed(workspace, now, Some(&refusal));
+            decision = decide(&observed, &settings, &*self.parts.tokens);
+            self.report(&settings, workspace, &decision, now).await?;
+            return if refusal.is_final {
+                Ok(Some(Duration::ZERO))
+            } else {
+                Err(Error::NotTaken(refusal.message))
+            };
+        }
+        if applied.is_stale || !self.report(&settings, workspace, &decision, now).await? {
+            return Ok(Some(CONFLICT_WAIT));
+        }
+        let next =
+            decision.look_again.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+        Ok(next.into_iter().chain(applied.repeat_after).min())
+    }
+
+    async fn apply(
+        &self,
+        settings: &Settings,
+        workspace: &Workspace,
+        actions: &[Action],
+    ) -> Result<Applied, Error> {
+        let mut applied = Applied::default();
+        for action in actions {
+            if self.memos.was_just_done(workspace, action) {
+                applied.repeat_after = Some(REPEAT_AFTER);
+                continue;
+            }
+            match apply::apply(&self.parts.writer, settings, workspace, action).await? {
+                Outcome::Done => self.memos.note_done(workspace, action),
+                Outcome::Stale => {
+                    applied.is_stale = true;
+                    break;
+                }
+                Outcome::Refused(refusal) => {
+                    applied.refusal = Some(refusal);
+                    break;
+                }
+            }
+        }
+        Ok(applied)
+    }
+
+    /// Writes what was decided; `false` where another writer was first.
+    async fn report(
+        &self,
+        settings: &Settings,
+        workspace: &Workspace,
+        decision: &Decision,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let writer = &self.parts.writer;
+        if !decision.status.is_empty() {
+            match report::status(writer, workspace, &decision.status).await? {
+                Patched::Done(written) => {
+                    self.parts.cache.offer(written);
+                }
+                Patched::NotFound => debug!("the workspace went while its status was written"),
+                Patched::Conflict => return Ok(false),
+            }
+        }
+        report::events(writer, workspace, &decision.events, now).await;
+        if decision.drop_secrets {
+            let id = workspace.metadata.name.as_deref().unwrap_or_default();
+            let secrets = SecretsToDelete::of(workspace);
+            if let Err(error) = apply::delete_secrets(writer, settings, id, secrets).await {
+                warn!(%error, "secrets stay until the workspace ends");
+            }
+        }
+        Ok(true)
+    }
+
+    /// Pods of a workspace that is gone can only be released.
+    async fn release_orphans(&self, name: &str, seen: &Seen) -> Result<(), Error> {
+        if seen.workspace.is_some() {
+            return Ok(());
+        }
+        self.memos.forget(name);
+        for action in decide_orphans(&seen.pods) {
+            if let Action::ReleasePod { name, uid } = &action {
+                self.parts.writer.remove_pod_finalizer(name, uid).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Observer for Controller {
+    fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {
+        if namespace == self.parts.cache.namespace()
+            && let Some(name) = &workspace.metadata.name
+        {
+            self.enqueue(name);
+        }
+    }
+
+    fn workspace_gone(&self, namespace: &Namespace, last: &Arc<Workspace>) {
+        self.workspace(namespace, last);
+    }
+
+    fn pods_changed(&self, namespace: &Namespace, workspace: &str) {
+        if namespace == self.parts.cache.namespace() {
+            self.enqueue(workspace);
+        }
+    }
+
+    fn node_gone(&self, node: &str) {
+        for name in self.parts.cache.on_node(node) {
+            self.enqueue(&name);
+        }
+    }
+
+    fn synced(&self, namespace: &Namespace) {
+        if namespace == self.parts.cache.namespace() {
+            self.enqueue_all();
+        }
+    }
+}
+
+/// What came of the actions of a pass.
+#[derive(Default)]
+struct Applied {
+    refusal: Option<Refusal>,
+    is_stale: bool,
+    /// When to look whether something that was just done has shown.
+    repeat_after: Option<Duration>,
+}
+
+/// Gives a key back to the queue, whatever ends the pass.
+struct GiveBack<'a> {
+    queue: &'a Queue,
+    name: &'a str,
+}
+
+impl Drop for GiveBack<'_> {
+    fn drop(&mut self) {
+        self.queue.done(self.name);
+    }
+}
+
+/// Objects of another manager are never touched.
+fn is_ours(workspace: &Workspace) -> bool {
+    let labels = workspace.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(names::MANAGED_BY)).is_some_and(|manager| manager == names::MANAGER)
 }

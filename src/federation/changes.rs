@@ -29,7 +29,7 @@ const TRIES: u32 = 10;
 /// For the node agent to name a snapshot's URL.
 const SNAPSHOT_URL_WITHIN: Duration = Duration::from_secs(10);
 /// For a snapshot's upload.
-const SNAPSHOT_WITHIN: Duration = Duration::from_secs(3600);
+const SNAPSHOT_WITHIN: Duration = Duration::from_hours(1);
 
 /// A change of a resource.
 enum Patch {

@@ -1,31 +1,35 @@
 //! The member clusters of this replica: each with its own client, watches, controllers and tasks, and nothing shared.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod connected;
+mod watcher;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::index::{ClusterFacts, Index};
+use super::index::Index;
 use super::settings::{Defaults, Settings};
-use super::{Error, Result, settle};
-use crate::cluster::cache::{NamespaceCache, Observer};
-use crate::cluster::convert::{ViewSettings, view};
-use crate::cluster::probe::HealthReport;
-use crate::cluster::resources::Workspace;
+use super::{Result, settle};
+use crate::cluster::cache::Observer;
 use crate::cluster::{Member, MemberOptions};
-use crate::controller::Controller;
+use crate::controller::{Controller, Parts};
 use crate::domain::cluster::ClusterSpec;
-use crate::domain::health::Health;
 use crate::domain::keyed::Keyed;
-use crate::domain::names::{ClassId, ClusterName, Namespace, Region, WorkspaceId};
-use crate::domain::placement::{Candidate, CandidateNamespace};
+use crate::domain::names::{ClusterName, Namespace};
+use crate::domain::placement::Candidate;
 use crate::store::{Registration, Term};
+
+use watcher::Watcher;
+
+pub use connected::{Connected, Place};
+pub(super) use connected::{ago, last_answer};
 
 /// What is the same for every member.
 #[derive(Debug, Clone)]
@@ -74,34 +78,6 @@ pub struct Broken {
     pub reason: String,
     /// Since when.
     pub since: Timestamp,
-}
-
-/// A member in use.
-pub struct Connected {
-    /// What the admin wants.
-    pub spec: ArcSwap<ClusterSpec>,
-    /// Its API address.
-    pub api_server: String,
-    /// Client, caches and health.
-    pub member: Arc<Member>,
-    /// Learned once it answered.
-    pub server_version: ArcSwapOption<String>,
-    version: AtomicI64,
-    kubeconfig: Vec<u8>,
-    places: BTreeMap<Namespace, Place>,
-    stop: CancellationToken,
-}
-
-/// A namespace of a member.
-#[derive(Clone)]
-pub struct Place {
-    /// Where token secrets are.
-    pub secrets_namespace: Namespace,
-    /// Its settings.
-    pub settings: Arc<ArcSwap<Settings>>,
-    /// Its workspaces and pods.
-    pub cache: Arc<NamespaceCache>,
-    controller: Arc<Controller>,
 }
 
 impl Fleet {
@@ -298,6 +274,7 @@ impl Fleet {
             version: AtomicI64::new(registration.version),
             kubeconfig,
             places,
+            changes: self.changes.clone(),
             stop: CancellationToken::new(),
         });
         self.run(&connected);
@@ -318,13 +295,16 @@ impl Fleet {
             else {
                 return Err(format!("namespace {name} is not watched"));
             };
-            let controller = Controller::new(
-                Arc::new(settings.load().controller.clone()),
-                Arc::clone(cache),
-                Arc::clone(member.nodes()),
-                Arc::clone(maintenance),
-                Arc::new(self.keyed.clone()),
-            );
+            let term = self.term.clone();
+            let permit = move || term.borrow().as_ref().is_some_and(Term::is_valid);
+            let controller = Controller::new(Parts {
+                cache: Arc::clone(cache),
+                nodes: Arc::clone(member.nodes()),
+                maintenance: Arc::clone(maintenance),
+                writer: member.writer(name, Arc::new(permit)),
+                settings: Arc::new(ArcSwap::from_pointee(settings.load().controller.clone())),
+                tokens: Arc::new(self.keyed.clone()),
+            });
             let place = Place {
                 secrets_namespace: namespace.secrets_namespace.clone(),
                 settings: Arc::clone(settings),
@@ -345,216 +325,8 @@ impl Fleet {
         tokio::spawn(async move { followed.follow_health(&index).await }.instrument(span.clone()));
         for (namespace, place) in &connected.places {
             let (connected, place, term) = (Arc::clone(connected), place.clone(), self.term.clone());
-            let namespace = namespace.clone();
             let span = tracing::info_span!(parent: &span, "controller", %namespace);
-            tokio::spawn(async move { connected.control(&namespace, &place, term).await }.instrument(span));
+            tokio::spawn(async move { connected.control(&place, term).await }.instrument(span));
         }
-    }
-}
-
-impl Connected {
-    /// Version of the registration in use.
-    pub fn version(&self) -> i64 {
-        self.version.load(Ordering::Acquire)
-    }
-
-    /// Its region.
-    pub fn region(&self) -> Region {
-        self.spec.load().region.clone()
-    }
-
-    /// A namespace of it.
-    pub fn place(&self, namespace: &Namespace) -> Result<Place> {
-        self.places.get(namespace).cloned().ok_or_else(|| Error::NoNamespace {
-            cluster: self.member.name().clone(),
-            namespace: namespace.clone(),
-        })
-    }
-
-    /// Its namespaces, by name.
-    pub fn places(&self) -> &BTreeMap<Namespace, Place> {
-        &self.places
-    }
-
-    /// Whether a changed registration can be taken without connecting anew.
-    fn takes(&self, registration: &Registration) -> bool {
-        self.kubeconfig == *registration.kubeconfig.expose()
-            && self.spec.load().namespaces == registration.spec.namespaces
-    }
-
-    fn candidate(&self, index: &Index, now: Timestamp) -> Candidate {
-        let spec = self.spec.load();
-        Candidate {
-            name: spec.name.clone(),
-            region: spec.region.clone(),
-            labels: spec.labels.clone(),
-            weight: spec.weight.min(spec.max_weight),
-            cordoned: spec.cordoned,
-            health: self.member.health().report().health,
-            constraints: spec.admission_constraints.clone(),
-            namespaces: spec
-                .namespaces
-                .iter()
-                .filter_map(|namespace| self.candidate_namespace(&namespace.namespace, now))
-                .collect(),
-            placed: index.count_on(&spec.name),
-        }
-    }
-
-    fn candidate_namespace(&self, namespace: &Namespace, now: Timestamp) -> Option<CandidateNamespace> {
-        let settings = self.places.get(namespace)?.settings.load();
-        let maintenance = self.member.maintenance(namespace.as_str());
-        Some(CandidateNamespace {
-            name: namespace.clone(),
-            classes: settings
-                .classes
-                .keys()
-                .filter_map(|id| id.parse::<ClassId>().ok())
-                .collect::<BTreeSet<_>>(),
-            preferred_class: settings.preferred_class.clone(),
-            maintenance: maintenance.is_some_and(|maintenance| maintenance.enabled_at(now)),
-        })
-    }
-
-    /// Tells the index of each change of health.
-    async fn follow_health(&self, index: &Index) {
-        let mut health = self.member.health().subscribe();
-        loop {
-            let state = *health.borrow_and_update();
-            tracing::info!(health = ?state, "cluster health");
-            self.tell(index);
-            if state == Health::Available && self.server_version.load().is_none() {
-                self.learn_version().await;
-            }
-            tokio::select! {
-                changed = health.changed() => if changed.is_err() { return },
-                () = self.stop.cancelled() => return,
-            }
-        }
-    }
-
-    fn tell(&self, index: &Index) {
-        let report = self.member.health().report();
-        let facts = ClusterFacts {
-            region: self.region(),
-            reachable: matches!(report.health, Health::Available | Health::Suspect),
-            last_answer: last_answer(&report),
-        };
-        // After the end of this member a late answer must not bring the cluster back.
-        if !self.stop.is_cancelled() {
-            index.cluster(self.member.name(), facts);
-        }
-    }
-
-    async fn learn_version(&self) {
-        match self.member.client().apiserver_version().await {
-            Ok(version) => self.server_version.store(Some(Arc::new(version.git_version))),
-            Err(error) => tracing::warn!(%error, "cannot read the server version"),
-        }
-    }
-
-    /// Runs the controller of a namespace in each term.
-    async fn control(&self, namespace: &Namespace, place: &Place, mut term: watch::Receiver<Option<Term>>) {
-        loop {
-            let current = term.borrow_and_update().clone();
-            if let Some(current) = current {
-                let permit = {
-                    let current = current.clone();
-                    Arc::new(move || current.is_valid())
-                };
-                let run = CancellationToken::new();
-                let guard = run.clone().drop_guard();
-                tokio::select! {
-                    () = place.controller.run(self.member.writer(namespace, permit), run) => {}
-                    () = current.ended() => {}
-                    () = self.stop.cancelled() => return,
-                }
-                drop(guard);
-            }
-            tokio::select! {
-                changed = term.changed() => if changed.is_err() { return },
-                () = self.stop.cancelled() => return,
-            }
-        }
-    }
-}
-
-/// When a cluster last answered, by the wall clock.
-pub(super) fn last_answer(report: &HealthReport) -> Option<Timestamp> {
-    report.last_answer.map(ago)
-}
-
-/// The time so long ago.
-pub(super) fn ago(duration: std::time::Duration) -> Timestamp {
-    let ago = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-    Timestamp::now().saturating_sub(ago).unwrap_or(Timestamp::MIN)
-}
-
-/// Hands what a member's caches tell to the index, the controllers and what settles records.
-struct Watcher {
-    cluster: ClusterName,
-    index: Arc<Index>,
-    settle: settle::Queue,
-    settings: BTreeMap<Namespace, Arc<ArcSwap<Settings>>>,
-    changes: watch::Sender<()>,
-    controllers: RwLock<BTreeMap<Namespace, Arc<Controller>>>,
-}
-
-impl Watcher {
-    fn controller(&self, namespace: &Namespace) -> Option<Arc<Controller>> {
-        self.controllers.read().get(namespace).cloned()
-    }
-}
-
-impl Observer for Watcher {
-    fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {
-        if let Some(settings) = self.settings.get(namespace) {
-            let settings = settings.load();
-            let view_settings = ViewSettings {
-                default_timeout: &settings.default_timeout,
-                closed_timeout: &settings.closed_timeout,
-                urls: &**settings,
-            };
-            if let Some(view) = view(workspace, &view_settings) {
-                let id = view.id.clone();
-                self.index.resource(&self.cluster, view);
-                if self.index.record_of(&id).is_some_and(|(record, _)| !record.is_live()) {
-                    self.settle.push(&id);
-                }
-            }
-        }
-        if let (Some(controller), Some(name)) = (self.controller(namespace), &workspace.metadata.name) {
-            controller.enqueue(name);
-        }
-    }
-
-    fn workspace_gone(&self, namespace: &Namespace, last: &Arc<Workspace>) {
-        let Some(name) = &last.metadata.name else { return };
-        if let Some(controller) = self.controller(namespace) {
-            controller.enqueue(name);
-        }
-        if let Ok(id) = name.parse::<WorkspaceId>() {
-            self.index.resource_gone(&self.cluster, &id);
-            self.settle.push(&id);
-        }
-    }
-
-    fn pods_changed(&self, namespace: &Namespace, workspace: &str) {
-        if let Some(controller) = self.controller(namespace) {
-            controller.enqueue(workspace);
-        }
-    }
-
-    fn node_gone(&self, node: &str) {
-        for controller in self.controllers.read().values() {
-            controller.node_gone(node);
-        }
-    }
-
-    fn synced(&self, _namespace: &Namespace) {
-        for id in self.index.placed_on(&self.cluster) {
-            self.settle.push(&id);
-        }
-        self.changes.send_replace(());
     }
 }

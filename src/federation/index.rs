@@ -236,8 +236,9 @@ impl Index {
     /// Takes what is known of a cluster. Its workspaces are announced again where it became reachable or was lost.
     pub fn cluster(&self, name: &ClusterName, facts: ClusterFacts) {
         let mut inner = self.inner.write();
-        let before = inner.clusters.insert(name.clone(), facts.clone());
-        if before.is_none_or(|before| before.reachable == facts.reachable && before.region == facts.region) {
+        let (reachable, region) = (facts.reachable, facts.region.clone());
+        let before = inner.clusters.insert(name.clone(), facts);
+        if before.is_none_or(|before| before.reachable == reachable && before.region == region) {
             return;
         }
         let keys: Vec<_> = inner.resources.keys().filter(|(_, cluster)| cluster == name).cloned().collect();

@@ -11,7 +11,7 @@ use super::{Federation, Lead};
 use crate::store::{Leadership, Term};
 
 /// Between sweeps of expired records.
-const SWEEP_PERIOD: Duration = Duration::from_secs(300);
+const SWEEP_PERIOD: Duration = Duration::from_mins(5);
 /// Records that one sweep removes at most; a full sweep is followed by another at once.
 const SWEEP_FULL: usize = 100;
 

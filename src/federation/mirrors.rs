@@ -23,7 +23,12 @@ impl Federation {
                     let all = items.into_iter().map(|item| (item.value, item.version)).collect();
                     self.index.records_are(all, revision);
                 }
-                MirrorEvent::Put(item) => self.index.record(item.value, item.version),
+                MirrorEvent::Put(item) => {
+                    // Also a claim whose answer was lost: someone must see whether anything comes of it.
+                    let id = item.value.workspace.clone();
+                    self.index.record(item.value, item.version);
+                    self.settle.push(&id);
+                }
                 MirrorEvent::Delete { key, version } => {
                     if let Ok(id) = key.parse::<WorkspaceId>() {
                         self.index.record_gone(&id, version);

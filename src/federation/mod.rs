@@ -85,6 +85,9 @@ pub struct Federation {
     index: Arc<Index>,
     fleet: Arc<Fleet>,
     locks: Locks,
+    /// Held shared while a placement is recorded and alone while a cluster is taken out, so that a cluster that was found
+    /// empty stays so until it is gone.
+    registry: tokio::sync::RwLock<()>,
     /// The term while this replica leads and has caught up.
     term: watch::Sender<Option<Term>>,
     lead: watch::Sender<Lead>,
@@ -126,6 +129,7 @@ impl Federation {
             index,
             fleet,
             locks: Locks::default(),
+            registry: tokio::sync::RwLock::default(),
             term,
             lead: watch::channel(Lead::Nobody).0,
             since: RwLock::default(),

@@ -79,7 +79,10 @@ impl Federation {
         };
         let version = self.store.create_cluster(&term, &self.sealer, &new).await?;
         tracing::info!(cluster = %name, "registered");
-        self.await_version(&name, version).await
+        self.await_version(&name, version).await?;
+        // Verified a moment ago, it answers as a rule at once; the caller then sees it as it will be.
+        self.await_fleet(|| self.cluster(&name).is_ok_and(|view| view.health == Health::Available)).await;
+        self.cluster(&name)
     }
 
     /// Every namespace's settings must resolve before anything is written.
@@ -101,6 +104,7 @@ impl Federation {
     /// Takes a cluster out. Without `force` only where no live workspace is placed there.
     pub async fn deregister(&self, name: &ClusterName, force: bool) -> Result<()> {
         let term = self.term()?;
+        let _alone = self.registry.write().await;
         let version = self.fleet.version(name).ok_or_else(|| Error::NoCluster(name.clone()))?;
         let mut workspaces = self.index.placed_on(name);
         if !workspaces.is_empty() && !force {
@@ -236,7 +240,7 @@ impl Federation {
             }
         };
         if tokio::time::timeout(SEEN_WITHIN, waiting).await.is_err() {
-            tracing::warn!("the registry's change was written but is not seen yet");
+            tracing::warn!("the registry's change was written, and is not seen to work yet");
         }
     }
 }

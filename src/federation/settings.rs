@@ -78,25 +78,26 @@ pub struct Settings {
 
 /// A field of a cluster file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("namespace {namespace}: {field} {problem}")]
+#[error("namespace {namespace}: {field} {message}")]
 pub struct Problem {
     /// The namespace.
     pub namespace: String,
     /// The field.
     pub field: String,
     /// What is wrong with it.
-    pub problem: String,
+    pub message: String,
 }
 
 impl Settings {
     /// Resolves the settings of a namespace, or tells everything that is wrong.
     pub fn resolve(spec: &NamespaceSpec, defaults: &Defaults) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
-        let mut report = |field: String, problem: String| {
-            problems.push(Problem { namespace: spec.namespace.to_string(), field, problem });
+        let mut report = |field: String, message: String| {
+            problems.push(Problem { namespace: spec.namespace.to_string(), field, message });
         };
-        let url = parsed(&spec.url_template, &defaults.url, "urlTemplate", &mut report);
-        let port_url = parsed(&spec.port_url_template, &defaults.port_url, "portUrlTemplate", &mut report);
+        let url = parsed(spec.url_template.as_deref(), &defaults.url, "urlTemplate", &mut report);
+        let port_url =
+            parsed(spec.port_url_template.as_deref(), &defaults.port_url, "portUrlTemplate", &mut report);
         let classes = if spec.classes.is_empty() {
             defaults.classes.clone()
         } else {
@@ -154,7 +155,7 @@ impl UrlRenderer for Settings {
 }
 
 fn parsed<T>(
-    own: &Option<String>,
+    own: Option<&str>,
     default: &T,
     field: &str,
     report: &mut impl FnMut(String, String),
@@ -230,6 +231,6 @@ fn controller_settings(
         custom_ca: defaults.custom_ca,
         recreation: defaults.recreation,
         concurrency: defaults.concurrency,
-        pass_deadline: Duration::from_secs(60),
+        pass_deadline: Duration::from_mins(1),
     }
 }

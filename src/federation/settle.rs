@@ -32,6 +32,8 @@ pub struct Queue(Arc<Waiting>);
 #[derive(Debug, Default)]
 struct Waiting {
     ids: Mutex<BTreeSet<WorkspaceId>>,
+    /// To be looked at again after a while.
+    later: Mutex<BTreeSet<WorkspaceId>>,
     wake: Notify,
 }
 
@@ -52,8 +54,22 @@ impl Queue {
         }
     }
 
+    fn later(&self, id: WorkspaceId) {
+        self.0.later.lock().insert(id);
+    }
+
+    /// Asks for a look at everything that was put off.
+    fn look_again(&self) {
+        let mut later = std::mem::take(&mut *self.0.later.lock());
+        if !later.is_empty() {
+            self.0.ids.lock().append(&mut later);
+            self.0.wake.notify_one();
+        }
+    }
+
     fn clear(&self) {
         self.0.ids.lock().clear();
+        self.0.later.lock().clear();
     }
 }
 
@@ -104,27 +120,26 @@ impl Federation {
         let ids = futures::stream::unfold((), |()| async { Some((self.settle.pop().await, ())) });
         let settling = ids.for_each_concurrent(CONCURRENCY, |id| async move {
             match self.settle_one(term, &id).await {
-                Ok(Step::Later) => self.look_again(&id),
+                Ok(Step::Later) => self.settle.later(id),
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(workspace = %id, %error, "cannot settle a record yet");
-                    self.look_again(&id);
+                    self.settle.later(id);
                 }
             }
         });
+        let looking_again = async {
+            let mut ticks = tokio::time::interval(RETRY);
+            loop {
+                ticks.tick().await;
+                self.settle.look_again();
+            }
+        };
         tokio::select! {
             () = settling => {}
+            () = looking_again => {}
             () = term.ended() => {}
         }
-    }
-
-    /// Pushes the id again after a while, without holding a place among those settled.
-    fn look_again(&self, id: &WorkspaceId) {
-        let (queue, id) = (self.settle.clone(), id.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(RETRY).await;
-            queue.push(&id);
-        });
     }
 
     async fn settle_one(&self, term: &Term, id: &WorkspaceId) -> Result<Step> {

@@ -67,9 +67,16 @@ impl Federation {
             return Err(unplaceable(&start, decision.rejected));
         };
         let record = new_record(&start, &digest, target);
-        match self.store.claim(&term, &record).await? {
+        let claim = {
+            let _registry = self.registry.read().await;
+            let claim = self.store.claim(&term, &record).await?;
+            if let Claim::Claimed { version } = &claim {
+                self.index.record(record.clone(), *version);
+            }
+            claim
+        };
+        match claim {
             Claim::Claimed { version } => {
-                self.index.record(record.clone(), version);
                 self.place(&term, &start, Held { record, version }, decision, deadline).await
             }
             Claim::IdTaken(record, version) => {
@@ -97,6 +104,7 @@ impl Federation {
                     namespace: target.namespace.clone(),
                     ..held.record
                 };
+                let _registry = self.registry.read().await;
                 let version = self.store.reclaim(term, &record, held.version).await?;
                 self.index.record(record.clone(), version);
                 held = Held { record, version };
@@ -187,7 +195,7 @@ impl Federation {
         }
     }
 
-    /// Nothing refers to them. What cannot be deleted now is swept with the cluster's other strays.
+    /// Nothing refers to them. One that cannot be deleted now is named in the log.
     async fn take_back_secrets(
         &self,
         writer: &Writer,

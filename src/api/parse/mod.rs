@@ -151,12 +151,11 @@ pub fn timeout(request: &wsman::SetTimeoutRequest) -> Result<(WorkspaceId, Timeo
 pub fn control_port(request: &wsman::ControlPortRequest) -> Result<(WorkspaceId, Port), Status> {
     let mut problems = Problems::default();
     let id = problems.parse("id", &request.id);
-    let port = match &request.spec {
-        Some(spec) => start::port(&mut problems, "spec", spec),
-        None => {
-            problems.add("spec", "is required");
-            None
-        }
+    let port = if let Some(spec) = &request.spec {
+        start::port(&mut problems, "spec", spec)
+    } else {
+        problems.add("spec", "is required");
+        None
     };
     problems.finish(id.zip(port))
 }

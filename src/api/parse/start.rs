@@ -79,7 +79,7 @@ fn parse(problems: &mut Problems, request: wsman::StartWorkspaceRequest) -> Opti
         timeouts,
         ssh_public_keys: spec.ssh_public_keys,
         features,
-        placement: placement?,
+        placement,
         canonical,
     })
 }
@@ -210,11 +210,7 @@ fn features(problems: &mut Problems, flags: &[i32]) -> Features {
     features
 }
 
-fn placement(
-    problems: &mut Problems,
-    spec: &wsman::StartWorkspaceSpec,
-    seed: &str,
-) -> Option<PlacementRequest> {
+fn placement(problems: &mut Problems, spec: &wsman::StartWorkspaceSpec, seed: &str) -> PlacementRequest {
     let class = problems.optional("spec.class", &spec.class);
     let wish = spec.placement.clone().unwrap_or_default();
     let mut regions = Vec::with_capacity(wish.regions.len());
@@ -224,7 +220,7 @@ fn placement(
     if wish.require_region && wish.regions.is_empty() {
         problems.add("spec.placement.require_region", "needs at least one region in spec.placement.regions");
     }
-    Some(PlacementRequest {
+    PlacementRequest {
         regions,
         require_region: wish.require_region,
         cluster: problems.optional("spec.placement.cluster", &wish.cluster),
@@ -233,5 +229,5 @@ fn placement(
         namespace: problems.optional("spec.placement.namespace", &wish.namespace),
         class,
         seed: seed.to_owned(),
-    })
+    }
 }

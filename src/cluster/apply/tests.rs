@@ -31,12 +31,12 @@ fn writer() -> (Writer, Server, Arc<AtomicBool>) {
 async fn answer(server: &mut Server, status: u16, body: Value) -> (String, String, Value) {
     let (request, send) = pin!(server).next_request().await.unwrap();
     let (parts, content) = request.into_parts();
-    let content = content.collect_bytes().await.unwrap();
+    let bytes = content.collect_bytes().await.unwrap();
     let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     send.send_response(response);
-    let body_sent = serde_json::from_slice(&content).unwrap_or(Value::Null);
-    (parts.method.to_string(), parts.uri.path().to_owned(), body_sent)
+    let sent = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    (parts.method.to_string(), parts.uri.path().to_owned(), sent)
 }
 
 fn refusal(code: u16, reason: &str) -> Value {
@@ -120,9 +120,9 @@ async fn a_patch_carries_the_version_it_was_made_from_and_a_conflict_is_an_outco
         answer(&mut server, 409, refusal(409, "Conflict"))
     );
     assert_eq!(done, Ok(Patched::Conflict));
-    let (method, url, body) = sent;
+    let (verb, path, body) = sent;
     assert_eq!(
-        (method.as_str(), url.as_str()),
+        (verb.as_str(), path.as_str()),
         ("PATCH", "/apis/workspace.gitpod.io/v1/namespaces/ws/workspaces/a/status")
     );
     assert_eq!(body, json!({"status": {"phase": "Running"}, "metadata": {"resourceVersion": "7"}}));

@@ -78,7 +78,7 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
         timeout: timeout(|timeout| timeout.time.as_ref(), settings.default_timeout),
         closed_timeout: timeout(|timeout| timeout.closed.as_ref(), settings.closed_timeout),
         ssh_public_keys: spec.ssh_public_keys.clone(),
-        phase: phase(status.phase),
+        phase: phase(workspace.status.as_ref()),
         conditions: seen(status),
         message: message::message(spec, status, meta.deletion_timestamp.is_some()),
         snapshot: status.snapshot.clone().unwrap_or_default(),
@@ -121,8 +121,15 @@ fn access(level: resources::AdmissionLevel) -> Access {
     }
 }
 
-fn phase(phase: resources::Phase) -> Phase {
-    match phase {
+/// As the resource says, but for two states that are Pending to a client: one that nobody has looked at yet, and one
+/// whose refused pod is being cleared away to be made again (the resource says Stopping, for the node agent).
+fn phase(status: Option<&WorkspaceStatus>) -> Phase {
+    let Some(status) = status else { return Phase::Pending };
+    let stays_refused = [conditions::FAILED, conditions::STOPPED_BY_REQUEST, conditions::TIMEOUT];
+    if status.is_true(conditions::POD_REJECTED) && !stays_refused.iter().any(|kind| status.is_true(kind)) {
+        return Phase::Pending;
+    }
+    match status.phase {
         resources::Phase::Unknown => Phase::Unknown,
         resources::Phase::Pending => Phase::Pending,
         resources::Phase::Imagebuild => Phase::Imagebuild,

@@ -85,3 +85,20 @@ fn the_message_says_why_a_workspace_is_where_it_is() {
         assert_eq!(seen_of(&status).message, message);
     }
 }
+
+#[test]
+fn a_workspace_whose_refused_pod_is_made_again_is_pending_and_one_that_is_stopped_is_not() {
+    let phase_with = |conditions: serde_json::Value| {
+        let status = json!({ "podStarts": 1, "phase": "Stopping", "conditions": conditions });
+        let status: WorkspaceStatus = serde_json::from_value(status).unwrap();
+        phase(Some(&status))
+    };
+    let condition = |kind: &str| {
+        json!({ "type": kind, "status": "True", "reason": "Because", "message": "",
+            "lastTransitionTime": "1970-01-01T00:00:00Z" })
+    };
+    assert_eq!(phase_with(json!([condition("PodRejected")])), Phase::Pending);
+    assert_eq!(phase_with(json!([condition("PodRejected"), condition("StoppedByRequest")])), Phase::Stopping);
+    assert_eq!(phase_with(json!([])), Phase::Stopping);
+    assert_eq!(phase(None), Phase::Pending);
+}

@@ -1,0 +1,47 @@
+//! Who may call what.
+
+use anyhow::{Context as _, Result, ensure};
+use spaceport::proto::spaceport::v1::{ListRequest, cluster_manager_client::ClusterManagerClient};
+use spaceport::proto::wsman::{GetWorkspacesRequest, workspace_manager_client::WorkspaceManagerClient};
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::harness::pki::Authority;
+use crate::story::{refused, story};
+
+#[test]
+fn clients_need_a_certificate_and_admins_one_that_says_so() -> Result<()> {
+    story("access", 2, &[], async |story| {
+        let authority = story.installation.authority();
+        let user = authority.client("user", &["some-team"])?;
+        let admin = authority.client("boss", &["spaceport:admin"])?;
+        for replica in &story.replicas {
+            let channel = story.installation.channel(&replica.endpoint, Some(&user)).await?;
+            WorkspaceManagerClient::new(channel.clone())
+                .get_workspaces(GetWorkspacesRequest::default())
+                .await?;
+            let denied = ClusterManagerClient::new(channel.clone()).list(ListRequest {}).await;
+            refused(denied, Code::PermissionDenied)?;
+            HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }).await?;
+            let channel = story.installation.channel(&replica.endpoint, Some(&admin)).await?;
+            ClusterManagerClient::new(channel).list(ListRequest {}).await?;
+        }
+        let endpoint = &story.replicas.first().context("no manager")?.endpoint;
+        let anonymous = story.installation.channel(endpoint, None).await;
+        ensure!(is_kept_out(anonymous).await, "a client without a certificate was let in");
+        let stranger = Authority::create(&story.installation.dir().join("strangers"), "strangers")?;
+        let stranger = stranger.client("boss", &["spaceport:admin"])?;
+        let foreign = story.installation.channel(endpoint, Some(&stranger)).await;
+        ensure!(is_kept_out(foreign).await, "a certificate of another authority was let in");
+        let plain =
+            tonic::transport::Endpoint::from_shared(endpoint.replace("https", "http"))?.connect().await;
+        ensure!(is_kept_out(plain.map_err(Into::into)).await, "plaintext was let in");
+        Ok(())
+    })
+}
+
+/// With TLS 1.3 a client may believe in its connection until it uses it.
+async fn is_kept_out(channel: Result<tonic::transport::Channel>) -> bool {
+    let Ok(channel) = channel else { return true };
+    WorkspaceManagerClient::new(channel).get_workspaces(GetWorkspacesRequest::default()).await.is_err()
+}

@@ -1,0 +1,188 @@
+//! A workspace from its start to its end, as subscribers, the cluster and the node agent see it.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams};
+use spaceport::proto::contentservice::{
+    GitConfig, GitInitializer, WorkspaceInitializer, workspace_initializer::Spec,
+};
+use spaceport::proto::wsman::{
+    DescribeWorkspaceRequest, EnvironmentVariable, MarkActiveRequest, StopWorkspaceRequest,
+    WorkspaceConditionBool, WorkspacePhase,
+};
+
+use crate::harness::annotations;
+use crate::story::{
+    Story, annotated, describe, follow, is, phases, request, run, start, stop, story, until, watch,
+};
+
+#[test]
+fn a_workspace_goes_through_its_phases_and_leaves_nothing() -> Result<()> {
+    story("lifecycle", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        let answer = start(&mut client, request("ws", &["europe"])).await?;
+        ensure!(answer.cluster == "eu-1" && answer.owner_token.len() == 32, "{answer:?}");
+        ensure!(answer.url == "https://meta-ws.ws.spaceport.example", "{}", answer.url);
+        let up = follow(&mut stream, is(WorkspacePhase::Running)).await?;
+        let seen = phases(&up);
+        let order = [
+            WorkspacePhase::Pending,
+            WorkspacePhase::Creating,
+            WorkspacePhase::Initializing,
+            WorkspacePhase::Running,
+        ];
+        let mut places = seen.iter().map(|phase| order.iter().position(|known| known == phase));
+        ensure!(places.all(|place| place.is_some()) && is_ascending(&seen, &order), "{seen:?}");
+        let running = up.last().context("nothing was seen")?;
+        let auth = running.auth.as_ref().context("no auth")?;
+        ensure!(auth.owner_token == answer.owner_token, "the token differs from the answer's");
+        ensure!(running.runtime.as_ref().is_some_and(|runtime| !runtime.node_name.is_empty()), "no node");
+        pod_is_as_agents_expect(story).await?;
+
+        stop(&mut client, "ws").await?;
+        let down = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        ensure!(phases(&down).contains(&WorkspacePhase::Stopping), "{:?}", phases(&down));
+        let last = down.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
+        ensure!(last.final_backup_complete() == WorkspaceConditionBool::True, "stopped without its backup");
+        nothing_is_left(story).await?;
+        ensure!(describe(&mut client, "ws").await?.is_none(), "it is still described");
+        Ok(())
+    })
+}
+
+fn is_ascending(seen: &[WorkspacePhase], order: &[WorkspacePhase]) -> bool {
+    let places: Vec<_> =
+        seen.iter().filter_map(|phase| order.iter().position(|known| known == phase)).collect();
+    places.windows(2).all(|pair| pair[0] < pair[1])
+}
+
+async fn pod_is_as_agents_expect(story: &Story) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
+    let pod = pods.get("ws-ws").await.context("the pod's name")?;
+    let labels = pod.metadata.labels.unwrap_or_default();
+    for (key, value) in [
+        ("metaID", "meta-ws"),
+        ("workspaceID", "ws"),
+        ("owner", "jane"),
+        ("workspaceType", "regular"),
+        ("gitpod.io/managed-by", "spaceport"),
+        ("gitpod.io/instanceID", "ws"),
+        ("gitpod.io/headless", "false"),
+    ] {
+        ensure!(labels.get(key).is_some_and(|is| is == value), "label {key} is {:?}", labels.get(key));
+    }
+    ensure!(pod.metadata.finalizers.unwrap_or_default() == ["gitpod.io/finalizer"], "the pod's finalizer");
+    Ok(())
+}
+
+async fn nothing_is_left(story: &Story) -> Result<()> {
+    let client = story.cluster("eu-1")?.client();
+    let (workspaces, pods) =
+        (story.resources("eu-1")?, Api::<Pod>::namespaced(client.clone(), &story.namespace));
+    until("everything of the workspace to be gone", async || {
+        ensure!(workspaces.list(&ListParams::default()).await?.items.is_empty(), "a Workspace is left");
+        ensure!(pods.list(&ListParams::default()).await?.items.is_empty(), "a Pod is left");
+        for namespace in [&story.namespace, &story.secrets_namespace] {
+            let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+            ensure!(secrets.list(&ListParams::default()).await?.items.is_empty(), "a Secret is left");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[test]
+fn secrets_are_made_apart_from_the_resource_and_are_gone_once_it_runs() -> Result<()> {
+    story("secrets", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        let mut wanted = annotated(request("ws", &[]), annotations::INIT_DELAY_MS, "1500");
+        let spec = wanted.spec.as_mut().context("no spec")?;
+        spec.envvars =
+            vec![EnvironmentVariable { name: "PASSWORD".into(), value: "hunter2".into(), secret: None }];
+        let config = GitConfig { auth_password: "t0ken".into(), ..GitConfig::default() };
+        let git = GitInitializer {
+            remote_uri: "https://example.org/a.git".into(),
+            config: Some(config),
+            ..GitInitializer::default()
+        };
+        spec.initializer = Some(WorkspaceInitializer { spec: Some(Spec::Git(git)) });
+        let mut stream = watch(&mut client, "ws").await?;
+        start(&mut client, wanted).await?;
+        let kube = story.cluster("eu-1")?.client();
+        let env: Api<Secret> = Api::namespaced(kube.clone(), &story.namespace);
+        let tokens: Api<Secret> = Api::namespaced(kube, &story.secrets_namespace);
+        ensure!(env.get("ws-env").await?.data.unwrap_or_default().values().any(|v| v.0 == b"hunter2"), "env");
+        ensure!(
+            tokens.get("ws-tokens").await?.data.unwrap_or_default().values().any(|v| v.0 == b"t0ken"),
+            "tokens"
+        );
+        let resource = serde_json::to_string(&story.resources("eu-1")?.get("ws").await?)?;
+        ensure!(!resource.contains("hunter2") && !resource.contains("t0ken"), "a secret is in the resource");
+        follow(&mut stream, is(WorkspacePhase::Running)).await?;
+        until("the secrets to be gone", async || {
+            ensure!(env.get_opt("ws-env").await?.is_none(), "the env secret is left");
+            ensure!(tokens.get_opt("ws-tokens").await?.is_none(), "the token secret is left");
+            Ok(())
+        })
+        .await
+    })
+}
+
+#[test]
+fn an_abort_ends_without_a_backup() -> Result<()> {
+    story("abort", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        run(&mut client, annotated(request("ws", &[]), annotations::BACKUP, "hang")).await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        client.stop_workspace(StopWorkspaceRequest { id: "ws".into(), policy: 2 }).await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let last = seen.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
+        ensure!(last.aborted() == WorkspaceConditionBool::True, "it is not called aborted");
+        Ok(())
+    })
+}
+
+#[test]
+fn content_that_cannot_be_initialised_fails_the_workspace_with_the_reason() -> Result<()> {
+    story("init-fails", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        start(&mut client, annotated(request("ws", &[]), annotations::INIT, "fail")).await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let last = seen.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
+        ensure!(last.failed.contains("ontent initialization failed"), "{}", last.failed);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_resource_deleted_by_hand_is_backed_up_and_its_end_is_told() -> Result<()> {
+    story("by-hand", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        run(&mut client, request("ws", &[])).await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        story.resources("eu-1")?.delete("ws", &DeleteParams::default()).await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let last = seen.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
+        ensure!(last.final_backup_complete() == WorkspaceConditionBool::True, "no backup was taken");
+        nothing_is_left(story).await
+    })
+}
+
+#[test]
+fn activity_is_kept_and_not_published() -> Result<()> {
+    story("activity", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        run(&mut client, request("ws", &[])).await?;
+        client.mark_active(MarkActiveRequest { id: "ws".into(), ..MarkActiveRequest::default() }).await?;
+        let answer =
+            client.describe_workspace(DescribeWorkspaceRequest { id: "ws".into() }).await?.into_inner();
+        ensure!(!answer.last_activity.is_empty(), "no activity is known");
+        let status = answer.status.context("no status")?;
+        let conditions = status.conditions.context("no conditions")?;
+        ensure!(conditions.first_user_activity.is_some(), "the first activity is not known");
+        Ok(())
+    })
+}

@@ -1,0 +1,93 @@
+//! What is to be done, by the status as it will be.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::cluster::resources::conditions::{self, reason};
+use crate::cluster::resources::{Phase, names};
+use crate::domain::pod::PodFacts;
+
+use super::case::Case;
+use super::draft::Draft;
+use super::{Action, SecretsToDelete, ending, rejection};
+
+/// What was chosen.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    pub actions: Vec<Action>,
+    pub drop_secrets: bool,
+    /// Whether the next pass has something to do as soon as this one is written.
+    pub more_to_do: bool,
+}
+
+/// Makes the pod, and says in the same write that it was made.
+pub(super) fn create(case: &Case<'_>, draft: &mut Draft, pod: Box<Pod>) {
+    draft.choice.actions.push(Action::CreatePod(pod));
+    draft.status.pod_starts = draft.status.pod_recreated.unwrap_or_default().saturating_add(1);
+    draft.set(conditions::DEPLOYED, true, reason::UNKNOWN, "");
+    draft.set(conditions::WORKSPACE_CONTAINER_RUNNING, false, reason::UNKNOWN, "");
+    draft.tell("Creating", format!("Creating the pod in class {}", case.workspace.spec.class));
+}
+
+/// Everything else.
+pub(super) fn choose(case: &Case<'_>, draft: &mut Draft) {
+    let stuck = case.foreign.iter().filter(|pod| pod.deleting_since.is_some() && pod.has_finalizer);
+    draft.choice.actions.extend(stuck.map(|pod| release(pod)));
+    match case.pod {
+        Some(pod) => with_pod(case, draft, pod),
+        None if case.phase() == Phase::Stopped => finish(case, draft),
+        None => draft.choice.more_to_do |= draft.status.phase == Phase::Stopped,
+    }
+}
+
+fn with_pod(case: &Case<'_>, draft: &mut Draft, pod: &PodFacts) {
+    let stopped = draft.status.phase == Phase::Stopped;
+    let refused = rejection::is_refused(&draft.status);
+    let must_go = stopped || refused || draft.is_doomed(case);
+    let finished = ending::is_finished(&draft.status, case.workspace.spec.type_);
+    let actions = &mut draft.choice.actions;
+    for extra in case.own.iter().filter(|extra| extra.uid != pod.uid) {
+        if extra.deleting_since.is_none() {
+            actions.push(delete(extra, None));
+        }
+        if extra.has_finalizer {
+            actions.push(release(extra));
+        }
+    }
+    if must_go && pod.deleting_since.is_none() {
+        actions.push(delete(pod, ending::grace(&draft.status)));
+    } else if ending::is_overdue(case, &draft.status) {
+        actions.push(delete(pod, Some(0)));
+    }
+    if pod.has_finalizer && (stopped || (refused && finished)) {
+        actions.push(release(pod));
+    }
+    let first_run =
+        draft.status.is_true(conditions::EVER_READY) && !case.status().is_true(conditions::EVER_READY);
+    draft.choice.drop_secrets = first_run && !SecretsToDelete::of(case.workspace).is_none();
+}
+
+/// The workspace is over and its pod is gone.
+fn finish(case: &Case<'_>, draft: &mut Draft) {
+    let secrets = SecretsToDelete::of(case.workspace);
+    let finalizers = case.workspace.metadata.finalizers.as_deref().unwrap_or_default();
+    let held = finalizers.iter().any(|finalizer| finalizer == names::FINALIZER);
+    let deleting = case.deleting_since().is_some();
+    let actions = &mut draft.choice.actions;
+    if !secrets.is_none() && (held || !deleting) {
+        actions.push(Action::DeleteSecrets(secrets));
+    }
+    if held {
+        actions.push(Action::ReleaseWorkspace);
+    }
+    if !deleting {
+        actions.push(Action::DeleteWorkspace);
+    }
+}
+
+pub(super) fn release(pod: &PodFacts) -> Action {
+    Action::ReleasePod { name: pod.name.clone(), uid: pod.uid.clone() }
+}
+
+fn delete(pod: &PodFacts, grace: Option<u32>) -> Action {
+    Action::DeletePod { name: pod.name.clone(), uid: pod.uid.clone(), grace }
+}

@@ -1,0 +1,165 @@
+//! What is seen, sorted.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, conditions};
+use crate::controller::pod::{self, CONTAINER};
+use crate::controller::settings::Settings;
+use crate::domain::pod::{ContainerFacts, ContainerState, PodFacts, PodPhase};
+
+use super::draft::Draft;
+use super::phase::{Facts, PodState};
+use super::{Observed, ending, rejection};
+
+/// How long the watch on pods may lag behind a pod's creation before the pod counts as vanished.
+pub(super) const POD_LAG: SignedDuration = SignedDuration::from_secs(10);
+
+/// One workspace with its pods told apart. Nothing in it changes during a pass.
+pub(super) struct Case<'a> {
+    pub observed: &'a Observed<'a>,
+    pub settings: &'a Settings,
+    pub workspace: &'a Workspace,
+    pub now: Timestamp,
+    /// Pods of this very workspace.
+    pub own: Vec<&'a PodFacts>,
+    /// The one that counts.
+    pub pod: Option<&'a PodFacts>,
+    /// Pods of an earlier workspace of the same name.
+    pub foreign: Vec<&'a PodFacts>,
+    empty: WorkspaceStatus,
+}
+
+impl<'a> Case<'a> {
+    pub fn of(observed: &'a Observed<'a>, settings: &'a Settings) -> Self {
+        let workspace = observed.workspace;
+        let uid = workspace.metadata.uid.as_deref().unwrap_or_default();
+        let pods = observed.pods.iter().map(AsRef::as_ref);
+        let (own, foreign): (Vec<&PodFacts>, Vec<&PodFacts>) = pods.partition(|pod| pod.workspace_uid == uid);
+        let name = pod::name(workspace.spec.type_, workspace.metadata.name.as_deref().unwrap_or_default());
+        let pod = own.iter().find(|pod| pod.name == name).or(own.first()).copied();
+        let empty = WorkspaceStatus::default();
+        Self { observed, settings, workspace, now: observed.now, own, pod, foreign, empty }
+    }
+
+    pub fn id(&self) -> &str {
+        self.workspace.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The status as it is seen.
+    pub fn status(&self) -> &WorkspaceStatus {
+        self.workspace.status.as_ref().unwrap_or(&self.empty)
+    }
+
+    /// The phase as it is seen.
+    pub fn phase(&self) -> Phase {
+        self.status().phase
+    }
+
+    pub fn created_at(&self) -> Timestamp {
+        self.workspace.metadata.creation_timestamp.as_ref().map_or(self.now, |time| time.0)
+    }
+
+    pub fn deleting_since(&self) -> Option<Timestamp> {
+        self.workspace.metadata.deletion_timestamp.as_ref().map(|time| time.0)
+    }
+
+    pub fn is_headless(&self) -> bool {
+        self.workspace.spec.type_ != WorkspaceType::Regular
+    }
+
+    pub fn in_maintenance(&self) -> bool {
+        self.observed.maintenance_until.is_some_and(|until| self.now < until)
+    }
+
+    pub fn pods_are_many(&self) -> bool {
+        self.own.len() > 1
+    }
+
+    /// Whether a pod was ever made in this attempt.
+    pub fn was_made(&self) -> bool {
+        let status = self.status();
+        status.pod_starts > status.pod_recreated.unwrap_or_default()
+    }
+
+    /// Whether a pod has to be made, unless the workspace is to end.
+    pub fn is_to_start(&self) -> bool {
+        self.pod.is_none() && !self.was_made() && !ending::is_doomed(self.status(), self.workspace)
+    }
+
+    /// Whether the pod of an earlier workspace still has the name.
+    pub fn is_blocked(&self) -> bool {
+        !self.foreign.is_empty()
+    }
+
+    /// Until when a pod that was made but never seen may still be on its way.
+    pub fn unseen_until(&self) -> Option<Timestamp> {
+        if self.pod.is_some() || !self.was_made() || self.status().runtime.is_some() {
+            return None;
+        }
+        let made = self.status().condition(conditions::DEPLOYED)?.last_transition_time.0;
+        made.checked_add(POD_LAG).ok().filter(|until| self.now < *until)
+    }
+
+    /// Whether the pod is gone although nothing was ending. Our finalizer holds a pod that is merely deleted, so its
+    /// deletion would have been seen.
+    pub fn has_vanished(&self) -> bool {
+        self.pod.is_none()
+            && self.was_made()
+            && self.unseen_until().is_none()
+            && !matches!(self.phase(), Phase::Stopping | Phase::Stopped)
+    }
+
+    pub fn is_deleting(&self) -> bool {
+        self.pod.is_some_and(|pod| pod.deleting_since.is_some())
+    }
+
+    pub fn has_succeeded(&self) -> bool {
+        self.is_headless() && self.pod.is_some_and(|pod| pod.phase == PodPhase::Succeeded)
+    }
+
+    /// The container that the user works in.
+    pub fn container(&self) -> Option<&'a ContainerFacts> {
+        self.pod.and_then(|pod| pod.containers.iter().find(|container| container.name == CONTAINER))
+    }
+
+    /// What the phase is looked up by.
+    pub fn facts(&self, draft: &Draft) -> Facts {
+        let status = &draft.status;
+        let doomed = draft.is_doomed(self);
+        Facts {
+            pod: self.pod_state(),
+            phase: self.phase(),
+            headless: self.is_headless(),
+            made: self.was_made(),
+            unseen: self.unseen_until().is_some(),
+            doomed,
+            finished: ending::is_finished(status, self.workspace.spec.type_),
+            refused: rejection::is_refused(status) && !doomed,
+            due: rejection::is_due(self, status),
+            ever_ready: status.is_true(conditions::EVER_READY),
+            content_ready: status.is_true(conditions::CONTENT_READY),
+            maintenance: self.in_maintenance(),
+        }
+    }
+
+    fn pod_state(&self) -> PodState {
+        let Some(pod) = self.pod else { return PodState::Absent };
+        if pod.deleting_since.is_some() {
+            return PodState::Deleting;
+        }
+        match pod.phase {
+            PodPhase::Pending if pod.containers.iter().any(is_creating) => PodState::Creating,
+            PodPhase::Pending => PodState::Waiting,
+            PodPhase::Running => {
+                PodState::Up { ready: pod.containers.iter().any(|container| container.ready) }
+            }
+            PodPhase::Succeeded | PodPhase::Failed => PodState::Ended,
+            PodPhase::Unknown => PodState::Lost,
+        }
+    }
+}
+
+fn is_creating(container: &ContainerFacts) -> bool {
+    let ContainerState::Waiting { reason, .. } = &container.state else { return false };
+    matches!(reason.as_str(), "ContainerCreating" | "ImagePullBackOff" | "ErrImagePull")
+}

@@ -1,0 +1,235 @@
+//! The status in the making.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::cluster::resources::conditions::{self, reason};
+use crate::cluster::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus, names};
+use crate::controller::settings::OwnerTokens;
+use crate::domain::names::WorkspaceId;
+use crate::domain::pod::{ContainerState, PodFacts};
+use crate::domain::template::Values;
+
+use super::actions::Choice;
+use super::case::Case;
+use super::failure::{Failure, Fault, is_image_pull};
+use super::{Decision, INTERRUPTED, Note, StatusChange, ending};
+
+/// Reason of `WorkspaceContainerRunning` False while its image cannot be pulled, but may be yet.
+pub(super) const IMAGE_PULL: &str = "ImagePullFailing";
+/// Reason of `WorkspaceContainerRunning` False while no node fits.
+pub(super) const UNSCHEDULABLE: &str = "Unschedulable";
+/// Reason of `WorkspaceContainerRunning` False while the cluster does not take the pod.
+pub(super) const POD_NOT_CREATED: &str = "PodNotCreated";
+/// etcd holds a lot, but a condition is for people.
+const LONGEST_MESSAGE: usize = 4096;
+
+/// The status in the making, and what else comes of a pass.
+pub(super) struct Draft {
+    pub status: WorkspaceStatus,
+    pub choice: Choice,
+    events: Vec<Note>,
+    now: Timestamp,
+    generation: Option<i64>,
+}
+
+impl Draft {
+    pub fn new(case: &Case<'_>) -> Self {
+        Self {
+            status: case.status().clone(),
+            choice: Choice::default(),
+            events: Vec::new(),
+            now: case.now,
+            generation: case.workspace.metadata.generation,
+        }
+    }
+
+    /// Sets a condition; nothing changes where it says the same already. The transition time is that of the status.
+    pub fn set(&mut self, kind: &str, is_true: bool, reason: &str, message: &str) {
+        let status = if is_true { "True" } else { "False" };
+        let message = shortened(message);
+        let reason = if reason.is_empty() { reason::UNKNOWN } else { reason };
+        let now = Time(self.now);
+        let observed_generation = self.generation;
+        match self.status.conditions.iter_mut().find(|condition| condition.type_ == kind) {
+            Some(there) if there.status == status && there.message == message && there.reason == reason => {}
+            Some(there) => {
+                if there.status != status {
+                    status.clone_into(&mut there.status);
+                    there.last_transition_time = now;
+                }
+                there.message = message;
+                reason.clone_into(&mut there.reason);
+                there.observed_generation = observed_generation;
+            }
+            None => self.status.conditions.push(Condition {
+                type_: kind.to_owned(),
+                status: status.to_owned(),
+                reason: reason.to_owned(),
+                message,
+                last_transition_time: now,
+                observed_generation,
+            }),
+        }
+    }
+
+    /// Fails the workspace; the first failure stays.
+    pub fn fail(&mut self, failure: &Failure) {
+        if self.status.is_true(conditions::FAILED) {
+            return;
+        }
+        self.set(conditions::FAILED, true, failure.fault.reason(), &failure.text);
+        self.warn("Failed", failure.text.clone());
+    }
+
+    pub fn is_doomed(&self, case: &Case<'_>) -> bool {
+        ending::is_doomed(&self.status, case.workspace)
+    }
+
+    pub fn tell(&mut self, reason: &'static str, message: String) {
+        self.events.push(Note { reason, warning: false, message });
+    }
+
+    pub fn warn(&mut self, reason: &'static str, message: String) {
+        self.events.push(Note { reason, warning: true, message });
+    }
+
+    /// URL and owner token, once.
+    pub fn fill_access(&mut self, case: &Case<'_>, tokens: &dyn OwnerTokens) {
+        if self.status.url.as_deref().unwrap_or_default().is_empty() {
+            let meta = &case.workspace.spec.ownership.workspace_id;
+            let values = Values { id: case.id(), prefix: meta, host: &case.settings.host_url };
+            self.status.url = Some(case.settings.url.render(&values));
+        }
+        if self.status.owner_token.as_ref().is_some_and(|token| !token.0.is_empty()) {
+            return;
+        }
+        match case.id().parse::<WorkspaceId>() {
+            Ok(id) => {
+                self.status.owner_token = Some(OwnerToken(tokens.owner_token(&id, generation(case))));
+            }
+            Err(error) => self.fail(&Failure::new(Fault::Configuration, error.to_string())),
+        }
+    }
+
+    /// What is seen of the pod: that it is there, where it runs, and whether its container does.
+    pub fn see_pod(&mut self, case: &Case<'_>) {
+        let Some(pod) = case.pod else {
+            // A pod that may only not be seen yet says nothing about its container.
+            if case.was_made() && case.unseen_until().is_none() {
+                self.set(conditions::WORKSPACE_CONTAINER_RUNNING, false, reason::UNKNOWN, "");
+            }
+            return;
+        };
+        let least = self.status.pod_recreated.unwrap_or_default().saturating_add(1);
+        self.status.pod_starts = self.status.pod_starts.max(least);
+        if !self.status.is_true(conditions::DEPLOYED) {
+            self.set(conditions::DEPLOYED, true, reason::UNKNOWN, "");
+        }
+        if pod.node_name.is_some() {
+            self.fill_runtime(pod);
+        }
+        self.see_container(case, pod);
+    }
+
+    /// Filled once, but for the pod's address.
+    fn fill_runtime(&mut self, pod: &PodFacts) {
+        let mut runtime = self.status.runtime.clone().unwrap_or_default();
+        let fill = |field: &mut Option<String>, value: Option<&String>| {
+            if field.as_deref().unwrap_or_default().is_empty() {
+                *field = value.cloned();
+            }
+        };
+        let Runtime { host_ip, node_name, pod_ip, pod_name } = &mut *runtime;
+        fill(node_name, pod.node_name.as_ref());
+        fill(host_ip, pod.host_ip.as_ref());
+        fill(pod_name, Some(&pod.name));
+        if pod.pod_ip.is_some() {
+            pod_ip.clone_from(&pod.pod_ip);
+        }
+        self.status.runtime = Some(runtime);
+    }
+
+    fn see_container(&mut self, case: &Case<'_>, pod: &PodFacts) {
+        let kind = conditions::WORKSPACE_CONTAINER_RUNNING;
+        let waiting = match case.container().map(|container| &container.state) {
+            Some(ContainerState::Running) => return self.set(kind, true, reason::UNKNOWN, ""),
+            Some(ContainerState::Waiting { reason, message }) if is_image_pull(reason) => {
+                Some((IMAGE_PULL, message.as_str()))
+            }
+            Some(_) => None,
+            None => pod.unschedulable.as_deref().map(|message| (UNSCHEDULABLE, message)),
+        };
+        let Some((reason, message)) = waiting else { return self.set(kind, false, reason::UNKNOWN, "") };
+        // These texts change with every try and every node; the first one says what is wrong.
+        let said = self.status.condition(kind).is_some_and(|there| there.reason == reason);
+        if !said {
+            self.set(kind, false, reason, message);
+        }
+    }
+
+    /// Keeps since when the pod's state cannot be told.
+    pub fn note_interruption(&mut self, interrupted: bool) {
+        let there = self.status.condition(INTERRUPTED).is_some();
+        if interrupted || there {
+            self.set(INTERRUPTED, interrupted, reason::UNKNOWN, "");
+        }
+    }
+
+    /// Times that stopping is measured from.
+    pub fn note_stopping(&mut self, case: &Case<'_>) {
+        self.status.pod_stopping_time.get_or_insert(Time(self.now));
+        let finished = ending::is_finished(&self.status, case.workspace.spec.type_);
+        let going = case.pod.is_none() || case.is_deleting();
+        if self.status.phase == Phase::Stopped || (finished && going) {
+            self.status.pod_deletion_time.get_or_insert(Time(self.now));
+        }
+    }
+
+    /// The events of a new phase.
+    pub fn note_phase(&mut self, before: Phase, after: Phase) {
+        let of_stopping = [Phase::Stopping, Phase::Stopped];
+        match after {
+            Phase::Initializing => self.tell("Initializing", "The content is being laid in".to_owned()),
+            Phase::Running => self.tell("Running", "The workspace is ready".to_owned()),
+            Phase::Stopping | Phase::Stopped if !of_stopping.contains(&before) => {
+                self.tell("Stopping", "The workspace is being stopped".to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    pub fn into_decision(self, case: &Case<'_>, look_again: Vec<Timestamp>) -> Decision {
+        let Self { status, choice, events, now, .. } = self;
+        let next = choice.more_to_do.then_some(now);
+        // What should have happened by now waits for something else, which will be seen.
+        let later = look_again.into_iter().filter(|at| *at > now);
+        Decision {
+            status: StatusChange::between(case.workspace.status.as_ref(), status),
+            actions: choice.actions,
+            drop_secrets: choice.drop_secrets,
+            events,
+            look_again: later.chain(next).min(),
+        }
+    }
+}
+
+/// Generation of the placement that the workspace was written for.
+fn generation(case: &Case<'_>) -> u32 {
+    let annotations = case.workspace.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(names::GENERATION)).and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+fn shortened(message: &str) -> String {
+    if message.chars().count() <= LONGEST_MESSAGE {
+        return message.to_owned();
+    }
+    message.chars().take(LONGEST_MESSAGE).chain(['…']).collect()
+}
+
+/// The moment `limit` after `start`; `None` where that is beyond all time.
+pub(super) fn after(start: Timestamp, limit: Duration) -> Option<Timestamp> {
+    start.checked_add(limit).ok()
+}

@@ -1,0 +1,156 @@
+//! How a workspace ends: what dooms it, when its content is done with, and when waiting for that is given up.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::cluster::resources::conditions::{self, reason};
+use crate::cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType};
+use crate::domain::duration::GoDuration;
+
+use super::NodeObservation;
+use super::case::Case;
+use super::draft::{Draft, after};
+use super::failure::{Failure, Fault};
+use super::{rejection, timeout};
+
+/// Whether it has to end.
+pub(super) fn is_doomed(status: &WorkspaceStatus, workspace: &Workspace) -> bool {
+    let refused = rejection::is_refused(status);
+    // Another node can take a pod that its first node refused.
+    let node_lost = status.is_true(conditions::NODE_DISAPPEARED) && !refused;
+    workspace.metadata.deletion_timestamp.is_some()
+        || node_lost
+        || [conditions::FAILED, conditions::STOPPED_BY_REQUEST, conditions::TIMEOUT]
+            .iter()
+            .any(|kind| status.is_true(kind))
+}
+
+/// Whether nothing is left to be done with the content: it is backed up, cannot be, or need not be.
+pub(super) fn is_finished(status: &WorkspaceStatus, kind: WorkspaceType) -> bool {
+    if rejection::is_refused(status) {
+        return status.condition(conditions::STATE_WIPED).is_some()
+            || status.is_true(conditions::NODE_DISAPPEARED);
+    }
+    kind == WorkspaceType::ImageBuild
+        || !status.is_true(conditions::CONTENT_READY)
+        || [
+            conditions::BACKUP_COMPLETE,
+            conditions::BACKUP_FAILURE,
+            conditions::ABORTED,
+            conditions::NODE_DISAPPEARED,
+        ]
+        .iter()
+        .any(|kind| status.is_true(kind))
+}
+
+/// Seconds the pod gets to end; its own value where nobody asked for less.
+pub(super) fn grace(status: &WorkspaceStatus) -> Option<u32> {
+    let stop = status.condition(conditions::STOPPED_BY_REQUEST).filter(|stop| stop.status == "True")?;
+    let grace = stop.message.parse::<GoDuration>().ok()?.to_std().ok()?;
+    u32::try_from(grace.as_secs()).ok()
+}
+
+/// Notes that the node is gone, and with it what was not backed up.
+pub(super) fn note_node_loss(case: &Case<'_>, draft: &mut Draft) {
+    if case.observed.node != NodeObservation::Gone || draft.status.is_true(conditions::NODE_DISAPPEARED) {
+        return;
+    }
+    let node = node_name(case).to_owned();
+    let kind = case.workspace.spec.type_;
+    if !is_finished(&draft.status, kind) && !rejection::is_refused(&draft.status) {
+        draft.set(
+            conditions::BACKUP_FAILURE,
+            true,
+            reason::BACKUP_FAILED,
+            &format!("node disappeared before backup: {node} and the content on it are gone"),
+        );
+    }
+    let ends_anyway = is_doomed(&draft.status, case.workspace) || rejection::is_refused(&draft.status);
+    draft.set(conditions::NODE_DISAPPEARED, true, reason::UNKNOWN, "");
+    let lost_backup = draft.status.is_true(conditions::BACKUP_FAILURE);
+    if !ends_anyway && !lost_backup {
+        draft.fail(&Failure::new(Fault::Platform, format!("node {node} of the workspace disappeared")));
+    }
+}
+
+/// Stops waiting for a node agent that does not finish. The content stays where it is, and the condition says where.
+pub(super) fn give_up_waiting(case: &Case<'_>, draft: &mut Draft) {
+    let limit = case.settings.timeouts.content_finalization;
+    let Some(since) = waits_since(case, &draft.status) else { return };
+    if case.in_maintenance() || after(since, limit).is_none_or(|at| case.now < at) {
+        return;
+    }
+    let waited = GoDuration::from(limit).hours_minutes();
+    let place = format!("node {} at {}", node_name(case), case.settings.content_path(case.id()));
+    if rejection::is_refused(&draft.status) {
+        let text = format!("gave up waiting after {waited}; what is left is on {place}");
+        draft.set(conditions::STATE_WIPED, false, "GaveUp", &text);
+    } else {
+        let text = format!("gave up waiting after {waited}; the content is still on {place}");
+        draft.set(conditions::BACKUP_FAILURE, true, reason::BACKUP_FAILED, &text);
+    }
+    timeout::set(draft, case, "backup", since, limit);
+}
+
+/// When waiting is given up, or the pod is deleted by force.
+pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
+    let next = match draft.status.phase {
+        Phase::Stopping => {
+            let since = waits_since_of(&draft.status, case)?;
+            after(since, case.settings.timeouts.content_finalization)?
+        }
+        Phase::Stopped if case.is_deleting() && !is_overdue(case, &draft.status) => {
+            force_at(case, &draft.status)?
+        }
+        _ => return None,
+    };
+    Some(suspended(case, next))
+}
+
+/// Whether the pod has not gone for so long that nothing but force helps.
+pub(super) fn is_overdue(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
+    status.phase == Phase::Stopped
+        && !case.in_maintenance()
+        && force_at(case, status).is_some_and(|at| at <= case.now)
+}
+
+/// A moment that must not come before maintenance ends.
+pub(super) fn suspended(case: &Case<'_>, at: Timestamp) -> Timestamp {
+    match case.observed.maintenance_until {
+        Some(until) if case.in_maintenance() => until.max(case.now),
+        _ => at,
+    }
+}
+
+fn force_at(case: &Case<'_>, status: &WorkspaceStatus) -> Option<Timestamp> {
+    after(status.pod_stopping_time.as_ref()?.0, case.settings.timeouts.stopping)
+}
+
+/// Since when the node agent is waited for, where it is.
+fn waits_since(case: &Case<'_>, status: &WorkspaceStatus) -> Option<Timestamp> {
+    (case.phase() == Phase::Stopping).then(|| waits_since_of(status, case)).flatten()
+}
+
+fn waits_since_of(status: &WorkspaceStatus, case: &Case<'_>) -> Option<Timestamp> {
+    if is_finished(status, case.workspace.spec.type_) {
+        return None;
+    }
+    Some(stopping_since(case, status))
+}
+
+fn stopping_since(case: &Case<'_>, status: &WorkspaceStatus) -> Timestamp {
+    let noted = status.pod_stopping_time.as_ref().map(|time| time.0);
+    noted.or(case.deleting_since()).unwrap_or(case.now)
+}
+
+fn node_name<'a>(case: &'a Case<'_>) -> &'a str {
+    let of_pod = case.pod.and_then(|pod| pod.node_name.as_deref());
+    let of_status = case.status().runtime.as_ref().and_then(|runtime| runtime.node_name.as_deref());
+    of_pod.or(of_status).unwrap_or("(unknown)")
+}
+
+/// Whether the wait is over since `start`.
+pub(super) fn has_passed(now: Timestamp, start: Timestamp, limit: Duration) -> bool {
+    after(start, limit).is_some_and(|at| at <= now)
+}

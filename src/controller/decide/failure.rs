@@ -1,0 +1,245 @@
+//! What went wrong, said so that a person understands it, and whose fault it is.
+
+use serde::Deserialize;
+
+use crate::cluster::resources::WorkspaceStatus;
+use crate::cluster::resources::conditions::{self, reason};
+use crate::domain::pod::{ContainerFacts, ContainerState, PodFacts, PodPhase, Termination};
+
+use super::NodeObservation;
+use super::case::Case;
+use super::draft::{Draft, IMAGE_PULL, POD_NOT_CREATED, UNSCHEDULABLE};
+
+/// Whose fault a failure is; the reason of the condition `Failed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// What runs in the workspace, or what it was asked to run.
+    User,
+    /// What the installation says.
+    Configuration,
+    /// Cluster, node, network, storage.
+    Platform,
+}
+
+impl Fault {
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::User => "UserFault",
+            Self::Configuration => "ConfigurationFault",
+            Self::Platform => "PlatformFault",
+        }
+    }
+}
+
+/// A failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub fault: Fault,
+    pub text: String,
+}
+
+impl Failure {
+    pub fn new(fault: Fault, text: impl Into<String>) -> Self {
+        Self { fault, text: text.into() }
+    }
+}
+
+/// Exit code of a container that was killed, or whose end nobody saw.
+const KILLED: i32 = 137;
+const SILENT_TASK_FAILURE: &str = "headless task failed: ";
+
+/// Whether a container waits for its image after a try that failed.
+pub(super) fn is_image_pull(reason: &str) -> bool {
+    matches!(reason, "ErrImagePull" | "ImagePullBackOff")
+}
+
+/// What the node agent says of the content.
+pub(super) fn of_content(status: &WorkspaceStatus) -> Option<Failure> {
+    let said = |kind: &str, is: &str| status.condition(kind).filter(|condition| condition.status == is);
+    let text = |what: &str, message: &str| match message {
+        "" => format!("{what} failed for an unknown reason"),
+        message => format!("{what} failed: {message}"),
+    };
+    let init = said(conditions::CONTENT_READY, "False")
+        .filter(|condition| condition.reason == reason::INITIALIZATION_FAILURE);
+    if let Some(init) = init {
+        // Mostly a repository that is not there or not for this user.
+        return Some(Failure::new(Fault::User, text("Content initialization", &init.message)));
+    }
+    if let Some(backup) = said(conditions::BACKUP_FAILURE, "True") {
+        return Some(Failure::new(Fault::Platform, text("Backup", &backup.message)));
+    }
+    let wiping = said(conditions::STATE_WIPED, "False")?;
+    Some(Failure::new(Fault::Platform, text("Wiping workspace state", &wiping.message)))
+}
+
+/// What the pod says.
+pub(super) fn of_pod(case: &Case<'_>, draft: &Draft) -> Option<Failure> {
+    let pod = case.pod?;
+    if let Some(failure) = of_disruption(case, draft, pod) {
+        return Some(failure);
+    }
+    if pod.phase == PodPhase::Failed && !(pod.reason.is_empty() && pod.message.is_empty()) {
+        return Some(of_pod_reason(pod));
+    }
+    pod.containers
+        .iter()
+        .find_map(|container| of_container(case, container))
+        .or_else(|| of_silent_end(case, pod))
+}
+
+/// A pod that is gone without anybody having asked for it here.
+pub(super) fn vanished(case: &Case<'_>) -> Failure {
+    let runtime = case.status().runtime.as_ref();
+    let node = runtime.and_then(|runtime| runtime.node_name.as_deref());
+    let place = node.map(|node| format!(" from node {node}")).unwrap_or_default();
+    Failure::new(
+        Fault::Platform,
+        format!("the workspace's pod vanished{place}: something removed it by force"),
+    )
+}
+
+/// What a workspace waited for in vain, as its condition tells.
+pub(super) fn of_waiting(status: &WorkspaceStatus) -> Option<Failure> {
+    let waiting = status.condition(conditions::WORKSPACE_CONTAINER_RUNNING)?;
+    let message = waiting.message.as_str();
+    match waiting.reason.as_str() {
+        IMAGE_PULL => Some(image_pull(message)),
+        UNSCHEDULABLE => Some(Failure::new(Fault::Platform, format!("no node takes the pod: {message}"))),
+        POD_NOT_CREATED => Some(Failure::new(Fault::Configuration, message)),
+        _ => None,
+    }
+}
+
+/// What a headless task left as its last words.
+pub(super) fn headless_task_message<'a>(case: &Case<'a>) -> Option<&'a str> {
+    let pod = case.pod.filter(|_| case.is_headless())?;
+    pod.containers.iter().find_map(|container| match &container.state {
+        ContainerState::Terminated(end) if !end.message.is_empty() => Some(end.message.as_str()),
+        _ => None,
+    })
+}
+
+fn image_pull(message: &str) -> Failure {
+    let of_user = ["not found", "manifest unknown", "denied", "unauthorized", "authorization failed"];
+    let lower = message.to_lowercase();
+    let fault = if of_user.iter().any(|hint| lower.contains(hint)) { Fault::User } else { Fault::Platform };
+    Failure::new(fault, format!("cannot pull image: {message}"))
+}
+
+/// Taken away by the platform: preemption, eviction, taints. Where it was to end anyway, that is no failure.
+fn of_disruption(case: &Case<'_>, draft: &Draft, pod: &PodFacts) -> Option<Failure> {
+    let (reason, message) = pod.disruption.as_ref()?;
+    let is_ending = draft.is_doomed(case) || case.phase() == crate::cluster::resources::Phase::Stopping;
+    if is_ending || pod.deleting_since.is_none() {
+        return None;
+    }
+    let what = match reason.as_str() {
+        "PreemptionByScheduler" => "Preempted: a pod of higher priority took its place",
+        "EvictionByEvictionAPI" => "Evicted: the node is being drained",
+        "DeletionByTaintManager" => "Evicted: the node has a taint that the workspace does not tolerate",
+        "DeletionByPodGC" => "the pod's node is gone",
+        "TerminationByKubelet" => "Evicted: the node had to end it",
+        other => other,
+    };
+    Some(Failure::new(Fault::Platform, with_detail(what, message)))
+}
+
+fn of_pod_reason(pod: &PodFacts) -> Failure {
+    let fault = match pod.reason.as_str() {
+        // What the workspace itself used up; pressure that others made is the platform's.
+        "Evicted" if pod.message.contains("ephemeral") && pod.message.contains("exceed") => Fault::User,
+        "DeadlineExceeded" => Fault::Configuration,
+        _ => Fault::Platform,
+    };
+    Failure::new(fault, format!("{}: {}", pod.reason, pod.message))
+}
+
+fn of_container(case: &Case<'_>, container: &ContainerFacts) -> Option<Failure> {
+    let end = match &container.state {
+        ContainerState::Waiting { reason, message } if reason == "InvalidImageName" => {
+            return Some(Failure::new(Fault::User, with_detail("the image name is not valid", message)));
+        }
+        ContainerState::Terminated(end) => Some(end),
+        _ => container.last_termination.as_ref(),
+    };
+    of_end(case, &container.name, end?)
+}
+
+fn of_end(case: &Case<'_>, name: &str, end: &Termination) -> Option<Failure> {
+    let deleting = case.is_deleting();
+    if end.reason == "OOMKilled" && !deleting {
+        let what = format!("container {name} ran out of memory (OOMKilled, exit code {})", end.exit_code);
+        return Some(Failure::new(Fault::User, with_detail(&what, &last_words(&end.message))));
+    }
+    if end.exit_code != 0 && !end.message.is_empty() {
+        let silent = case.is_headless() && end.message.starts_with(SILENT_TASK_FAILURE);
+        let spared = is_unseen_end(end) && case.observed.node == NodeObservation::Present { tainted: false };
+        let fault = if is_unseen_end(end) { Fault::Platform } else { Fault::User };
+        return (!silent && !spared).then(|| Failure::new(fault, last_words(&end.message)));
+    }
+    if deleting {
+        return None;
+    }
+    match end.reason.as_str() {
+        "Error" if end.exit_code == KILLED => None,
+        "Error" => {
+            let text = format!("container {name} ran with an error: exit code {}", end.exit_code);
+            Some(Failure::new(Fault::User, text))
+        }
+        "Completed" if case.is_headless() => None,
+        "Completed" => {
+            let text = format!("container {name} completed; a workspace's container is not supposed to end");
+            Some(Failure::new(Fault::User, text))
+        }
+        reason => {
+            let text =
+                format!("container {name} terminated for an unknown reason: ({reason}) {}", end.message);
+            Some(Failure::new(Fault::Platform, text))
+        }
+    }
+}
+
+/// A regular pod that ended, and nothing above says why.
+fn of_silent_end(case: &Case<'_>, pod: &PodFacts) -> Option<Failure> {
+    let ended = matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed);
+    if case.is_headless() || !ended || pod.deleting_since.is_some() {
+        return None;
+    }
+    let ends = pod.containers.iter().filter_map(|container| match &container.state {
+        ContainerState::Terminated(end) => Some(end),
+        _ => None,
+    });
+    // The node may yet tell how such a container really ended; a limit of time ends the wait.
+    if ends.clone().any(is_unseen_end) {
+        return None;
+    }
+    let codes: Vec<String> = ends.map(|end| end.exit_code.to_string()).collect();
+    let detail = if codes.is_empty() { String::new() } else { format!(" (exit code {})", codes.join(", ")) };
+    Some(Failure::new(Fault::Platform, format!("the workspace's pod ended unexpectedly{detail}")))
+}
+
+/// The node lost sight of the container.
+fn is_unseen_end(end: &Termination) -> bool {
+    end.exit_code == KILLED && end.reason == "ContainerStatusUnknown"
+}
+
+fn with_detail(what: &str, detail: &str) -> String {
+    if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") }
+}
+
+/// The last line of a log that has a message, or all of it.
+fn last_words(log: &str) -> String {
+    #[derive(Deserialize)]
+    struct Line {
+        #[serde(default)]
+        message: String,
+        #[serde(default)]
+        error: String,
+    }
+    let mut lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Line>(line.trim()).ok());
+    match lines.find(|line| !line.message.is_empty()) {
+        Some(Line { message, error }) => with_detail(&message, &error),
+        None => log.to_owned(),
+    }
+}

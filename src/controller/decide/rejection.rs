@@ -1,0 +1,93 @@
+//! Pods that their node refused, and making them again. Meanwhile the phase is Stopping, because that is when the node
+//! agent wipes; it is never Stopped, because the workspace is not over.
+
+use jiff::Timestamp;
+
+use crate::cluster::resources::WorkspaceStatus;
+use crate::cluster::resources::conditions::{self, reason};
+use crate::domain::pod::{PodFacts, PodPhase};
+
+use super::case::Case;
+use super::draft::{Draft, after};
+use super::failure::{Failure, Fault};
+use super::{Row, ending, phase};
+
+/// What outlives an attempt: what people did.
+const KEPT: [&str; 5] = [
+    conditions::STOPPED_BY_REQUEST,
+    conditions::TIMEOUT,
+    conditions::CLOSED,
+    conditions::FIRST_USER_ACTIVITY,
+    conditions::ABORTED,
+];
+
+/// Whether the node refused the pod of this attempt.
+pub(super) fn is_refused(status: &WorkspaceStatus) -> bool {
+    status.is_true(conditions::POD_REJECTED)
+}
+
+/// Whether the wait before the next attempt is over.
+pub(super) fn is_due(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
+    let gone = status.pod_deletion_time.as_ref();
+    gone.is_some_and(|gone| ending::has_passed(case.now, gone.0, case.settings.recreation.backoff))
+}
+
+/// Whether the node refused the pod before there was anything worth keeping: a refused pod's content is wiped.
+pub(super) fn is_rejected(case: &Case<'_>, draft: &Draft) -> bool {
+    let unused =
+        !draft.status.is_true(conditions::EVER_READY) && !draft.status.is_true(conditions::CONTENT_READY);
+    is_refused(&draft.status) || (unused && case.pod.is_some_and(is_pod_rejected))
+}
+
+/// Notes the refusal, and fails the workspace where it is not tried again. A pod that goes anyway needs no note.
+pub(super) fn note(case: &Case<'_>, draft: &mut Draft) {
+    let noted = is_refused(&draft.status) || case.is_deleting();
+    let Some(pod) = case.pod.filter(|_| !noted) else { return };
+    let text = format!("{}: {}", pod.reason, pod.message);
+    draft.set(conditions::POD_REJECTED, true, reason::UNKNOWN, &text);
+    draft.warn("PodRejected", text.clone());
+    let done = attempts(&draft.status);
+    if done >= case.settings.recreation.max_retries && !draft.is_doomed(case) {
+        let text = format!("{text} (the node refused the pod; it was made again {done} times)");
+        draft.fail(&Failure::new(Fault::Platform, text));
+    }
+}
+
+/// Begins the next attempt. The pod itself is made in the next pass, when this is written: never two at a time.
+pub(super) fn reset(case: &Case<'_>, draft: &mut Draft) {
+    let attempt = attempts(&draft.status).saturating_add(1);
+    let text = format!("Recreating pod... ({attempt} retry)");
+    let status = &mut draft.status;
+    status.conditions.retain(|condition| {
+        KEPT.contains(&condition.type_.as_str()) || condition.type_ == conditions::POD_REJECTED
+    });
+    status.pod_recreated = Some(i32::try_from(attempt).unwrap_or(i32::MAX));
+    status.pod_starts = status.pod_starts.min(status.pod_recreated.unwrap_or_default());
+    status.pod_deletion_time = None;
+    status.pod_stopping_time = None;
+    status.runtime = None;
+    draft.set(conditions::POD_REJECTED, false, reason::UNKNOWN, &text);
+    draft.tell("Recreating", format!("{text} of at most {}", case.settings.recreation.max_retries));
+    draft.choice.more_to_do = true;
+}
+
+/// When the next attempt begins.
+pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
+    let waiting = phase::row(&case.facts(draft)) == Row::Refused && case.pod.is_none();
+    let gone = draft.status.pod_deletion_time.as_ref().filter(|_| waiting)?;
+    after(gone.0, case.settings.recreation.backoff)
+}
+
+fn attempts(status: &WorkspaceStatus) -> u32 {
+    u32::try_from(status.pod_recreated.unwrap_or_default()).unwrap_or_default()
+}
+
+/// Whether the node refused a pod.
+fn is_pod_rejected(pod: &PodFacts) -> bool {
+    let reasons = ["NodeAffinity", "UnexpectedAdmissionError", "NodeShutdown"];
+    let reason = pod.reason.as_str();
+    pod.phase == PodPhase::Failed
+        && (reasons.contains(&reason)
+            || reason.starts_with("OutOf")
+            || pod.message.starts_with("Pod was rejected"))
+}

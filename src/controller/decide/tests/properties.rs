@@ -1,0 +1,334 @@
+//! What holds on every path: a workspace is led through whatever happens in a cluster, in any order.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Something that happens around a workspace.
+#[derive(Debug, Clone, Copy)]
+enum Happening {
+    Scheduled,
+    ContainerCreating,
+    PullFails,
+    Started,
+    ContainerReady,
+    ContainerEnds { exit_code: i32 },
+    PodRefused,
+    PodEvicted,
+    PodLost,
+    PodDeletedByHand,
+    PodRemovedByForce,
+    PodGoes,
+    ContentReady,
+    ContentFails,
+    BackupDone,
+    BackupFails,
+    Wiped,
+    NodeGone,
+    StopAsked,
+    Aborted,
+    ResourceDeleted,
+    Active,
+    Closed,
+    MaintenanceBegins,
+    TimePasses { seconds: i64 },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    prop_oneof![
+        8 => Just(Scheduled),
+        8 => Just(ContainerCreating),
+        2 => Just(PullFails),
+        8 => Just(Started),
+        8 => Just(ContainerReady),
+        2 => prop_oneof![Just(0), Just(1), Just(137)].prop_map(|exit_code| ContainerEnds { exit_code }),
+        3 => Just(PodRefused),
+        1 => Just(PodEvicted),
+        1 => Just(PodLost),
+        1 => Just(PodDeletedByHand),
+        1 => Just(PodRemovedByForce),
+        8 => Just(PodGoes),
+        8 => Just(ContentReady),
+        1 => Just(ContentFails),
+        4 => Just(BackupDone),
+        1 => Just(BackupFails),
+        4 => Just(Wiped),
+        1 => Just(NodeGone),
+        1 => Just(StopAsked),
+        1 => Just(Aborted),
+        1 => Just(ResourceDeleted),
+        3 => Just(Active),
+        1 => Just(Closed),
+        1 => Just(MaintenanceBegins),
+        4 => prop_oneof![Just(1_i64), Just(60), Just(3600)].prop_map(|seconds| TimePasses { seconds }),
+    ]
+}
+
+/// A cluster with one workspace in it.
+struct Play {
+    scene: Scene,
+    pods_made: i32,
+    stop_asked: bool,
+    lowest_activity: Option<Time>,
+}
+
+impl Play {
+    fn new(kind: WorkspaceType) -> Self {
+        Self { scene: fresh().kind(kind), pods_made: 0, stop_asked: false, lowest_activity: None }
+    }
+
+    fn alive(&mut self, edit: impl FnOnce(&mut PodFacts)) {
+        if !self.scene.pods.is_empty() {
+            self.scene.edit_pod(|pod| {
+                if !matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed) {
+                    edit(pod);
+                }
+            });
+        }
+    }
+
+    fn container(pod: &mut PodFacts, state: ContainerState, ready: bool) {
+        pod.containers =
+            vec![ContainerFacts { name: "workspace".to_owned(), ready, state, last_termination: None }];
+    }
+
+    #[allow(clippy::too_many_lines, reason = "one line a happening")]
+    fn happen(&mut self, what: Happening) {
+        let now = self.scene.now;
+        match what {
+            Happening::Scheduled => self.alive(|pod| pod.node_name = Some("node-1".to_owned())),
+            Happening::ContainerCreating => self.alive(|pod| {
+                if pod.phase == PodPhase::Pending {
+                    Self::container(pod, waiting("ContainerCreating", ""), false);
+                }
+            }),
+            Happening::PullFails => self.alive(|pod| {
+                if pod.phase == PodPhase::Pending {
+                    Self::container(pod, waiting("ErrImagePull", "no route"), false);
+                }
+            }),
+            Happening::Started => self.alive(|pod| {
+                pod.phase = PodPhase::Running;
+                Self::container(pod, ContainerState::Running, false);
+            }),
+            Happening::ContainerReady => self.alive(|pod| {
+                pod.containers.iter_mut().for_each(|container| {
+                    container.ready = container.state == ContainerState::Running;
+                });
+            }),
+            Happening::ContainerEnds { exit_code } => self.alive(|pod| {
+                let reason = if exit_code == 0 { "Completed" } else { "Error" };
+                Self::container(pod, terminated(exit_code, reason, ""), false);
+                pod.phase = if exit_code == 0 { PodPhase::Succeeded } else { PodPhase::Failed };
+            }),
+            Happening::PodRefused => self.alive(|pod| {
+                if pod.phase == PodPhase::Pending {
+                    pod.phase = PodPhase::Failed;
+                    "OutOfpods".clone_into(&mut pod.reason);
+                    "Pod was rejected".clone_into(&mut pod.message);
+                }
+            }),
+            Happening::PodEvicted => self.alive(|pod| {
+                pod.phase = PodPhase::Failed;
+                "Evicted".clone_into(&mut pod.reason);
+            }),
+            Happening::PodLost => self.alive(|pod| pod.phase = PodPhase::Unknown),
+            Happening::PodDeletedByHand if !self.scene.pods.is_empty() => {
+                self.scene.edit_pod(|pod| pod.deleting_since = pod.deleting_since.or(Some(now)));
+            }
+            Happening::PodRemovedByForce => self.scene.pods.clear(),
+            Happening::PodGoes => {
+                self.scene.pods.retain(|pod| pod.deleting_since.is_none() || pod.has_finalizer);
+                if self.scene.pods.iter().any(|pod| pod.deleting_since.is_some()) {
+                    self.scene.edit_pod(|pod| Self::container(pod, terminated(0, "Completed", ""), false));
+                }
+            }
+            Happening::NodeGone => self.scene.node = NodeObservation::Gone,
+            Happening::MaintenanceBegins => {
+                self.scene.maintenance_until = Some(now + jiff::SignedDuration::from_secs(600));
+            }
+            Happening::TimePasses { seconds } => {
+                self.scene.now = now + jiff::SignedDuration::from_secs(seconds);
+            }
+            Happening::ResourceDeleted => {
+                self.stop_asked = true;
+                self.scene.workspace.metadata.deletion_timestamp.get_or_insert(Time(now));
+            }
+            other => self.written(other),
+        }
+    }
+
+    /// What other writers write in the status.
+    fn written(&mut self, what: Happening) {
+        let has_content = self.scene.status().is_true(conditions::CONTENT_READY);
+        let stopping = self.scene.status().phase == Phase::Stopping;
+        let refused = self.scene.status().is_true(conditions::POD_REJECTED);
+        let set =
+            |scene: &mut Scene, kind, status, reason, text| scene.write_condition(kind, status, reason, text);
+        match what {
+            Happening::ContentReady if !stopping && !self.scene.pods.is_empty() => {
+                let reason = conditions::reason::INITIALIZATION_SUCCESS;
+                set(&mut self.scene, conditions::CONTENT_READY, "True", reason, "");
+            }
+            Happening::ContentFails if !has_content && !self.scene.pods.is_empty() => {
+                let reason = conditions::reason::INITIALIZATION_FAILURE;
+                set(&mut self.scene, conditions::CONTENT_READY, "False", reason, "");
+            }
+            Happening::BackupDone if stopping && has_content && !refused => {
+                set(&mut self.scene, conditions::BACKUP_COMPLETE, "True", "BackupComplete", "");
+            }
+            Happening::BackupFails if stopping && has_content && !refused => {
+                set(&mut self.scene, conditions::BACKUP_FAILURE, "True", "BackupFailed", "disk");
+            }
+            Happening::Wiped if stopping && refused => {
+                set(&mut self.scene, conditions::STATE_WIPED, "True", "Unknown", "");
+            }
+            Happening::StopAsked | Happening::Aborted => {
+                self.stop_asked = true;
+                let reason = conditions::reason::STOP_WORKSPACE_REQUEST;
+                if matches!(what, Happening::Aborted) {
+                    set(&mut self.scene, conditions::ABORTED, "True", reason, "");
+                }
+                set(&mut self.scene, conditions::STOPPED_BY_REQUEST, "True", reason, "1s");
+            }
+            Happening::Active => {
+                let now = Time(self.scene.now);
+                self.lowest_activity = Some(now.clone());
+                self.scene.status_mut().last_activity = Some(now);
+            }
+            Happening::Closed => set(&mut self.scene, conditions::CLOSED, "True", "MarkActiveRequest", ""),
+            _ => {}
+        }
+    }
+
+    /// One pass, with everything that must hold of it; its actions are carried out.
+    fn pass(&mut self) -> Decision {
+        let before = self.scene.status();
+        let decision = self.scene.step();
+        let after = self.scene.status();
+        assert!(before.phase != Phase::Stopped || after.phase == Phase::Stopped, "Stopped is the end");
+        assert_eq!(after.last_activity, self.lowest_activity, "a user's activity was lost");
+        for kind in
+            [conditions::STOPPED_BY_REQUEST, conditions::CLOSED, conditions::FAILED, conditions::TIMEOUT]
+        {
+            assert!(!before.is_true(kind) || after.is_true(kind), "{kind} was lost");
+        }
+        if creates(&decision) {
+            assert!(self.scene.pods.is_empty(), "a second pod");
+            assert!(!self.stop_asked, "a pod for a workspace that is to end");
+            assert_eq!(after.pod_starts, self.pods_made + 1, "a pod was made without being counted");
+            assert!(self.pods_made == after.pod_recreated.unwrap_or_default(), "more pods than attempts");
+        }
+        self.is_settled(&decision);
+        self.carry_out(&decision);
+        decision
+    }
+
+    /// Deciding again says nothing new, but for the pod of a new attempt.
+    fn is_settled(&self, decision: &Decision) {
+        let again = self.scene.decide();
+        let new_attempt = decision.status.pod_recreated.is_some();
+        assert!(new_attempt || again.status.is_empty(), "not settled: {:?}", again.status);
+        assert!(new_attempt || again.events.is_empty(), "told twice: {:?}", again.events);
+        assert!(!creates(&again) || new_attempt, "a pod made twice");
+    }
+
+    fn carry_out(&mut self, decision: &Decision) {
+        let now = self.scene.now;
+        for action in &decision.actions {
+            match action {
+                Action::CreatePod(pod) => {
+                    self.pods_made += 1;
+                    let name = pod.metadata.name.as_deref().unwrap_or_default();
+                    let uid = format!("pod-{}", self.pods_made);
+                    self.scene.pods = vec![Arc::new(new_pod(name, &uid, UID))];
+                    self.scene.node = NodeObservation::Unknown;
+                }
+                Action::DeletePod { grace, .. } => {
+                    self.scene.edit_pod(|pod| pod.deleting_since = pod.deleting_since.or(Some(now)));
+                    if *grace == Some(0) {
+                        self.scene.pods.retain(|pod| pod.has_finalizer);
+                    }
+                }
+                Action::ReleasePod { .. } => self.scene.edit_pod(|pod| pod.has_finalizer = false),
+                _ => {}
+            }
+        }
+    }
+
+    /// From here on nothing happens but what the decisions wait for: time, and pods that go once released.
+    fn run_out(&mut self) {
+        for _ in 0..40 {
+            let decision = self.pass();
+            if self.scene.status().phase == Phase::Stopped && self.scene.pods.is_empty() {
+                return;
+            }
+            let pods = self.scene.pods.len();
+            self.scene.pods.retain(|pod| pod.deleting_since.is_none() || pod.has_finalizer);
+            if self.scene.pods.len() == pods && decision.status.is_empty() && decision.actions.is_empty() {
+                let at = decision
+                    .look_again
+                    .unwrap_or_else(|| panic!("it waits for nothing: {:?}", self.scene.status()));
+                assert!(at > self.scene.now, "it waits for the past");
+                self.scene.now = at;
+            }
+        }
+        panic!("it does not end: {:?} {:?}", self.scene.status(), self.scene.pods);
+    }
+}
+
+fn kind() -> impl Strategy<Value = WorkspaceType> {
+    prop_oneof![
+        3 => Just(WorkspaceType::Regular),
+        1 => Just(WorkspaceType::Prebuild),
+        1 => Just(WorkspaceType::ImageBuild),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_every_pass_keeps_the_rules_and_a_stop_leads_to_the_end(
+        kind in kind(),
+        happenings in prop::collection::vec(happening(), 0..40),
+    ) {
+        let mut play = Play::new(kind);
+        for happening in happenings {
+            play.happen(happening);
+            play.pass();
+        }
+        play.happen(Happening::StopAsked);
+        play.run_out();
+    }
+
+    #[test]
+    fn several_things_may_happen_between_two_passes(
+        kind in kind(),
+        happenings in prop::collection::vec(prop::collection::vec(happening(), 1..5), 0..15),
+    ) {
+        let mut play = Play::new(kind);
+        for group in happenings {
+            for happening in group {
+                play.happen(happening);
+            }
+            play.pass();
+        }
+        play.happen(Happening::StopAsked);
+        play.run_out();
+    }
+
+    #[test]
+    fn left_alone_every_workspace_ends_at_a_limit_of_time(
+        kind in kind(),
+        happenings in prop::collection::vec(happening(), 0..20),
+    ) {
+        let mut play = Play::new(kind);
+        for happening in happenings {
+            play.happen(happening);
+            play.pass();
+        }
+        play.run_out();
+    }
+}

@@ -1,0 +1,148 @@
+//! Limits of a workspace's life: the exact moment, and the text.
+
+use super::*;
+
+const HOUR: i64 = 3600;
+
+/// Checks that nothing happens a second before the deadline but looking again then, and that it ends at the deadline.
+fn check(scene: &Scene, deadline: i64, text: &str) {
+    let before = scene.clone().at(deadline - 1);
+    let decision = before.decide();
+    assert_eq!(decision.look_again, Some(at(deadline)), "{text}");
+    assert!(!before.then().is_true(conditions::TIMEOUT), "{text}");
+    let mut there = scene.clone().at(deadline);
+    let decision = there.step();
+    assert_eq!(message(&there.status(), conditions::TIMEOUT), text);
+    assert!(events(&decision).contains(&"TimedOut"));
+    let timeout = there.status().condition(conditions::TIMEOUT).cloned().unwrap();
+    assert_eq!(timeout.reason, conditions::reason::TIMED_OUT);
+    assert_eq!(there.status().phase, Phase::Stopping, "{text}");
+    assert!(deletes(&decision).is_some(), "{text}");
+}
+
+fn active_at(seconds: i64) -> Scene {
+    let mut scene = running();
+    scene.status_mut().last_activity = Some(Time(at(seconds)));
+    scene
+}
+
+fn with_timeout(mut scene: Scene, field: &str, value: &str) -> Scene {
+    scene.workspace.spec.timeout = Some(serde_json::from_value(serde_json::json!({ field: value })).unwrap());
+    scene
+}
+
+#[test]
+fn pending() {
+    let text = "workspace timed out after initialization (00h30m) took longer than 00h30m";
+    check(&made().pod(PodPhase::Pending), 1800, text);
+}
+
+#[test]
+fn creating() {
+    let scene = in_phase(Phase::Creating).container(waiting("ContainerCreating", ""), false);
+    let text = "workspace timed out after creating containers (00h45m) took longer than 00h45m";
+    check(&scene, 45 * 60, text);
+}
+
+#[test]
+fn initializing() {
+    let scene =
+        in_phase(Phase::Initializing).pod(PodPhase::Running).container(ContainerState::Running, false);
+    check(&scene, 45 * 60, "workspace timed out after startup (00h45m) took longer than 00h45m");
+}
+
+#[test]
+fn nobody_ever_came() {
+    let text = "workspace timed out after period of inactivity (00h45m) took longer than 00h45m";
+    check(&running(), 45 * 60, text);
+}
+
+#[test]
+fn maximum_lifetime_goes_first_and_can_be_given() {
+    let text = "workspace timed out after maximum lifetime (36h00m) took longer than 36h00m";
+    check(&active_at(36 * HOUR - 60), 36 * HOUR, text);
+    let text = "workspace timed out after maximum lifetime (02h00m) took longer than 02h00m";
+    check(&with_timeout(active_at(2 * HOUR - 60), "maximumLifetime", "2h"), 2 * HOUR, text);
+}
+
+#[test]
+fn headless() {
+    let scene = with_timeout(super::headless(WorkspaceType::Prebuild), "time", "1m");
+    let text = "workspace timed out after running the headless workspace (01h30m) took longer than 01h30m";
+    check(&scene, 90 * 60, text);
+}
+
+#[test]
+fn inactivity() {
+    let text = "workspace timed out after period of inactivity (01h00m) took longer than 01h00m";
+    check(&active_at(1000), 1000 + HOUR, text);
+    let text = "workspace timed out after period of inactivity (03h00m) took longer than 03h00m";
+    check(&with_timeout(active_at(1000), "time", "180m"), 1000 + 3 * HOUR, text);
+}
+
+#[test]
+fn closed() {
+    let closed = || active_at(1000).is(conditions::CLOSED);
+    let text = "workspace timed out after after being closed (00h01m) took longer than 00h01m";
+    check(&closed(), 1060, text);
+    let text = "workspace timed out after after being closed (00h10m) took longer than 00h10m";
+    check(&with_timeout(closed(), "closed", "10m"), 1600, text);
+    let text = "workspace timed out after period of inactivity (01h00m) took longer than 01h00m";
+    check(&with_timeout(closed(), "closed", "0"), 1000 + HOUR, text);
+}
+
+#[test]
+fn a_limit_that_cannot_be_read_leaves_the_configured_one() {
+    let text = "workspace timed out after period of inactivity (01h00m) took longer than 01h00m";
+    check(&with_timeout(active_at(0), "time", "5"), HOUR, text);
+}
+
+#[test]
+fn unknown_since_the_pods_state_could_not_be_told() {
+    let mut scene = active_at(1000).pod(PodPhase::Unknown).at(1100);
+    scene.step();
+    assert_eq!(scene.status().phase, Phase::Unknown);
+    let text = "workspace timed out after being interrupted (00h05m) took longer than 00h05m";
+    check(&scene, 1100 + 300, text);
+    scene = scene.pod(PodPhase::Running).container(ContainerState::Running, true).at(1200);
+    scene.step();
+    assert_eq!(scene.status().phase, Phase::Running);
+    scene = scene.pod(PodPhase::Unknown).at(1390);
+    let decision = scene.step();
+    assert_eq!(decision.look_again, Some(at(1690)), "the clock starts anew");
+}
+
+#[test]
+fn maintenance_suspends_them_until_it_ends() {
+    let scene = active_at(0).at(2 * HOUR).maintenance(3 * HOUR);
+    let decision = scene.decide();
+    assert!(!scene.clone().then().is_true(conditions::TIMEOUT));
+    assert_eq!(decision.look_again, Some(at(3 * HOUR)));
+    assert!(scene.at(3 * HOUR).then().is_true(conditions::TIMEOUT));
+}
+
+#[test]
+fn a_workspace_that_timed_out_looks_at_no_further_limit() {
+    let mut scene = active_at(0).at(HOUR);
+    scene.step();
+    let first = scene.status();
+    scene = scene.at(40 * HOUR);
+    scene.status_mut().pod_stopping_time = Some(Time(at(40 * HOUR)));
+    scene.step();
+    assert_eq!(message(&scene.status(), conditions::TIMEOUT), message(&first, conditions::TIMEOUT));
+}
+
+#[test]
+fn a_pending_workspace_without_a_pod_times_out_to_its_end() {
+    let mut scene = fresh().at(1800);
+    let decision = scene.step();
+    assert!(!creates(&decision));
+    assert_eq!(scene.status().phase, Phase::Stopped);
+}
+
+#[test]
+fn a_zero_limit_means_at_once() {
+    let mut scene = running();
+    scene.settings.timeouts.max_lifetime = Duration::ZERO;
+    assert!(scene.then().is_true(conditions::TIMEOUT));
+}

@@ -1,0 +1,115 @@
+//! Limits of a workspace's life.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::cluster::resources::conditions::{self, reason};
+use crate::cluster::resources::{Phase, Timeout};
+use crate::domain::duration::GoDuration;
+
+use super::INTERRUPTED;
+use super::case::Case;
+use super::draft::{Draft, after};
+use super::ending::{has_passed, suspended};
+use super::failure;
+
+/// One limit that applies.
+struct Limit {
+    activity: &'static str,
+    start: Timestamp,
+    length: Duration,
+}
+
+/// Ends the workspace if a limit is reached; tells whether one is.
+pub(super) fn fire(case: &Case<'_>, draft: &mut Draft) -> bool {
+    if case.in_maintenance() || draft.status.is_true(conditions::TIMEOUT) {
+        return false;
+    }
+    let reached = |limit: &Limit| has_passed(case.now, limit.start, limit.length);
+    let Some(hit) = limits(case, draft).into_iter().find(reached) else { return false };
+    set(draft, case, hit.activity, hit.start, hit.length);
+    if let Some(cause) = failure::of_waiting(&draft.status) {
+        draft.fail(&cause);
+    }
+    true
+}
+
+/// Sets the condition, once.
+pub(super) fn set(draft: &mut Draft, case: &Case<'_>, activity: &str, start: Timestamp, limit: Duration) {
+    if draft.status.is_true(conditions::TIMEOUT) {
+        return;
+    }
+    let elapsed = Duration::try_from(case.now.duration_since(start)).unwrap_or_default();
+    let text = format!(
+        "workspace timed out after {activity} ({}) took longer than {}",
+        GoDuration::from(elapsed).hours_minutes(),
+        GoDuration::from(limit).hours_minutes()
+    );
+    draft.set(conditions::TIMEOUT, true, reason::TIMED_OUT, &text);
+    draft.tell("TimedOut", text);
+}
+
+/// When the next limit is reached.
+pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
+    let timed_out = draft.status.is_true(conditions::TIMEOUT);
+    let limits = if timed_out { Vec::new() } else { limits(case, draft) };
+    let deadline = limits.iter().filter_map(|limit| after(limit.start, limit.length)).min();
+    let deadline = deadline.map(|at| suspended(case, at));
+    deadline.into_iter().chain(case.unseen_until()).min()
+}
+
+/// The limits that apply in the phase of the draft, in the order in which they are named.
+fn limits(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {
+    let timeouts = &case.settings.timeouts;
+    let since_creation = |activity, length| vec![Limit { activity, start: case.created_at(), length }];
+    match draft.status.phase {
+        Phase::Pending | Phase::Imagebuild => since_creation("initialization", timeouts.initialization),
+        Phase::Creating => since_creation("creating containers", timeouts.startup),
+        Phase::Initializing => since_creation("startup", timeouts.startup),
+        Phase::Running => of_running(case, draft),
+        Phase::Unknown => of_unknown(case, draft),
+        Phase::Stopping | Phase::Stopped => Vec::new(),
+    }
+}
+
+fn of_unknown(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {
+    let since = draft.status.condition(INTERRUPTED).filter(|condition| condition.status == "True");
+    let start = since.map_or(case.now, |condition| condition.last_transition_time.0);
+    vec![Limit { activity: "being interrupted", start, length: case.settings.timeouts.interrupted }]
+}
+
+fn of_running(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {
+    let timeouts = &case.settings.timeouts;
+    let own = case.workspace.spec.timeout.as_deref();
+    let created = case.created_at();
+    let lifetime = own_limit(own, |own| &own.maximum_lifetime).unwrap_or(timeouts.max_lifetime);
+    let mut limits = vec![Limit { activity: "maximum lifetime", start: created, length: lifetime }];
+    let inactivity = "period of inactivity";
+    if case.is_headless() {
+        let length = timeouts.headless_workspace;
+        limits.push(Limit { activity: "running the headless workspace", start: created, length });
+        return limits;
+    }
+    let Some(active) = draft.status.last_activity.as_ref().map(|time| time.0) else {
+        limits.push(Limit { activity: inactivity, start: created, length: timeouts.startup });
+        return limits;
+    };
+    if draft.status.is_true(conditions::CLOSED) {
+        let own_closed = own_limit(own, |own| &own.closed);
+        // Zero, given by the workspace itself, turns the rule off.
+        if own_closed != Some(Duration::ZERO) {
+            let length = own_closed.unwrap_or(timeouts.after_close);
+            limits.push(Limit { activity: "after being closed", start: active, length });
+        }
+    }
+    let length = own_limit(own, |own| &own.time).unwrap_or(timeouts.regular_workspace);
+    limits.push(Limit { activity: inactivity, start: active, length });
+    limits
+}
+
+/// A limit of the workspace's own. The schema lets a number without a unit pass: like what cannot be read at all, it
+/// leaves the configuration's limit in force.
+fn own_limit(own: Option<&Timeout>, field: impl Fn(&Timeout) -> &Option<String>) -> Option<Duration> {
+    field(own?).as_deref()?.parse::<GoDuration>().ok()?.to_std().ok()
+}

@@ -1,0 +1,259 @@
+//! Single passes against a mock apiserver: which calls are made, in which order, and what comes of the answers.
+
+use std::pin::pin;
+
+use http::{Request, Response, StatusCode};
+use k8s_openapi::api::core::v1::Pod;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tower_test::mock;
+
+use super::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running};
+use super::*;
+use crate::cluster::maintenance::DEFAULT_NAME;
+use crate::cluster::resources::Phase;
+
+type Server = mock::Handle<Request<Body>, Response<Body>>;
+
+struct Bench {
+    controller: Arc<Controller>,
+    cache: Arc<NamespaceCache>,
+    server: Server,
+}
+
+/// A controller whose caches hold what a scene shows.
+fn bench(scene: &Scene) -> Bench {
+    let (service, server) = mock::pair::<Request<Body>, Response<Body>>();
+    let namespace: Namespace = "workspaces".parse().unwrap();
+    let writer = Writer::new(
+        "eu-1".parse().unwrap(),
+        namespace.clone(),
+        kube::Client::new(service, "default"),
+        Duration::from_secs(10),
+        DEFAULT_NAME.to_owned(),
+        Arc::new(|| true),
+    );
+    let cache = Arc::new(NamespaceCache::new(namespace, Vec::new()));
+    let mut workspace = scene.workspace.clone();
+    workspace.metadata.labels =
+        Some([(names::MANAGED_BY.to_owned(), names::MANAGER.to_owned())].into_iter().collect());
+    // Passes go by the clock.
+    workspace.metadata.creation_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()));
+    cache.begin_workspaces();
+    cache.put_workspace(workspace);
+    cache.end_workspaces();
+    cache.begin_pods();
+    for pod in &scene.pods {
+        cache.put_pod(pod.as_ref().clone());
+    }
+    cache.end_pods();
+    let parts = Parts {
+        cache: Arc::clone(&cache),
+        nodes: Arc::new(NodeCache::new(Vec::new())),
+        maintenance: Arc::new(Maintenance::new()),
+        writer,
+        settings: Arc::new(ArcSwap::from_pointee(scene.settings.clone())),
+        tokens: Arc::new(FixedTokens),
+    };
+    Bench { controller: Arc::new(Controller::new(parts)), cache, server }
+}
+
+/// What the mock answers to one call.
+enum Answer {
+    /// With the object that was sent.
+    Echo,
+    /// With the workspace in the cache, its status patched, in a new version.
+    Patched,
+    Refuse(u16, &'static str),
+}
+
+impl Bench {
+    /// Makes one pass, answers its calls in turn, and returns them with what came of the pass.
+    async fn pass(
+        &mut self,
+        answers: Vec<Answer>,
+    ) -> (Vec<(String, Value)>, Result<Option<Duration>, Error>) {
+        let controller = Arc::clone(&self.controller);
+        let answering = async {
+            let mut calls = Vec::new();
+            for answer in answers {
+                calls.push(answer_one(&mut self.server, &self.cache, answer).await);
+            }
+            calls
+        };
+        let both = async { tokio::join!(answering, controller.reconcile("a")) };
+        tokio::time::timeout(Duration::from_secs(1), both).await.expect("calls and answers do not match")
+    }
+}
+
+async fn answer_one(server: &mut Server, cache: &NamespaceCache, answer: Answer) -> (String, Value) {
+    let (request, reply) = pin!(server).next_request().await.unwrap();
+    let (parts, content) = request.into_parts();
+    let content = content.collect_bytes().await.unwrap();
+    let sent: Value = serde_json::from_slice(&content).unwrap_or(Value::Null);
+    let (status, body) = match answer {
+        Answer::Echo => (200, sent.clone()),
+        Answer::Patched => (200, patched(cache, &sent)),
+        Answer::Refuse(code, reason) => {
+            let text = format!("it is {reason}");
+            let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+                "reason": reason, "message": text});
+            (code, body)
+        }
+    };
+    let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    reply.send_response(response);
+    (format!("{} {}", parts.method, parts.uri.path().rsplit("/workspaces/").next().unwrap()), sent)
+}
+
+fn patched(cache: &NamespaceCache, sent: &Value) -> Value {
+    let mut workspace = serde_json::to_value(cache.get("a").unwrap().as_ref()).unwrap();
+    if workspace["status"].is_null() {
+        workspace["status"] = json!({});
+    }
+    for (key, value) in sent["status"].as_object().into_iter().flatten() {
+        workspace["status"][key] = value.clone();
+    }
+    workspace["metadata"]["resourceVersion"] = json!("8");
+    workspace
+}
+
+fn calls(made: &[(String, Value)]) -> Vec<&str> {
+    made.iter().map(|(call, _)| call.as_str()).collect()
+}
+
+#[tokio::test]
+async fn the_first_pass_makes_the_pod_then_writes_the_status_then_the_event() {
+    let mut bench = bench(&fresh());
+    let (made, ended) = bench.pass(vec![Answer::Echo, Answer::Patched, Answer::Echo]).await;
+    assert_eq!(calls(&made), ["POST pods", "PATCH a/status", "POST events"]);
+    assert_eq!(made[1].1["metadata"]["resourceVersion"], "7");
+    assert_eq!(made[1].1["status"]["podStarts"], 1);
+    assert_eq!(made[2].1["reason"], "Creating");
+    let wait = ended.unwrap().unwrap();
+    assert!(wait > Duration::from_secs(9) && wait <= Duration::from_secs(10), "until the pod must be seen");
+    let (made, ended) = bench.pass(Vec::new()).await;
+    assert!(made.is_empty() && ended.is_ok(), "the answer to the patch was taken, so nothing is done twice");
+}
+
+#[tokio::test]
+async fn a_status_that_another_writer_was_faster_with_is_decided_anew_and_no_second_pod_is_asked_for() {
+    let mut bench = bench(&fresh());
+    let (made, ended) = bench.pass(vec![Answer::Echo, Answer::Refuse(409, "Conflict")]).await;
+    assert_eq!(calls(&made), ["POST pods", "PATCH a/status"]);
+    assert_eq!(ended.unwrap(), Some(CONFLICT_WAIT));
+    let (made, _) = bench.pass(vec![Answer::Patched, Answer::Echo]).await;
+    assert_eq!(calls(&made), ["PATCH a/status", "POST events"]);
+    assert_eq!(made[0].1["status"]["podStarts"], 1);
+}
+
+#[tokio::test]
+async fn a_pod_name_that_is_taken_is_waited_for() {
+    let mut bench = bench(&fresh());
+    let (_, ended) = bench.pass(vec![Answer::Refuse(409, "AlreadyExists")]).await;
+    assert!(matches!(ended, Err(Error::NameTaken { pod }) if pod == "ws-a"));
+}
+
+#[tokio::test]
+async fn a_pod_that_is_not_valid_fails_the_workspace() {
+    let mut bench = bench(&fresh());
+    let answers = vec![Answer::Refuse(422, "Invalid"), Answer::Patched, Answer::Echo, Answer::Echo];
+    let (made, ended) = bench.pass(answers).await;
+    assert_eq!(calls(&made), ["POST pods", "PATCH a/status", "POST events", "POST events"]);
+    assert_eq!(made[1].1["status"]["phase"], "Stopped");
+    assert_eq!(ended.unwrap(), Some(Duration::ZERO));
+}
+
+#[tokio::test]
+async fn a_pod_that_is_not_taken_now_leaves_the_reason_and_is_tried_again() {
+    let mut bench = bench(&fresh());
+    let (made, ended) = bench.pass(vec![Answer::Refuse(403, "Forbidden"), Answer::Patched]).await;
+    assert_eq!(calls(&made), ["POST pods", "PATCH a/status"]);
+    assert!(matches!(ended, Err(Error::NotTaken(_))));
+}
+
+#[tokio::test]
+async fn a_steady_workspace_costs_no_call() {
+    let mut scene = running();
+    scene.step();
+    let (made, ended) = bench(&scene).pass(Vec::new()).await;
+    assert!(made.is_empty());
+    assert!(ended.unwrap().is_some(), "it looks again at the next limit of time");
+}
+
+#[tokio::test]
+async fn a_stop_deletes_the_pod_once_and_an_event_that_fails_changes_nothing() {
+    let mut bench = bench(&running().stop_asked());
+    let answers = vec![Answer::Echo, Answer::Patched, Answer::Refuse(500, "InternalError")];
+    let (made, ended) = bench.pass(answers).await;
+    assert_eq!(calls(&made), ["DELETE pods/ws-a", "PATCH a/status", "POST events"]);
+    assert_eq!(made[0].1["preconditions"]["uid"], "pod-1");
+    assert_eq!(made[0].1["gracePeriodSeconds"], 30);
+    assert!(ended.is_ok());
+    let (made, ended) = bench.pass(Vec::new()).await;
+    assert!(made.is_empty());
+    assert_eq!(ended.unwrap(), Some(REPEAT_AFTER), "a deletion that is not seen by then is asked for again");
+}
+
+#[tokio::test]
+async fn a_finished_workspace_takes_two_calls_to_go() {
+    let mut bench = bench(&made().phase(Phase::Stopped).no_pod());
+    let (made, _) = bench.pass(vec![Answer::Patched, Answer::Patched]).await;
+    assert_eq!(calls(&made), ["PATCH a", "DELETE a"]);
+    assert_eq!(made[0].1["metadata"]["finalizers"], json!([]));
+    let (made, _) = bench.pass(Vec::new()).await;
+    assert!(made.is_empty(), "the watch has not told yet");
+}
+
+#[tokio::test]
+async fn a_workspace_of_another_manager_is_not_touched() {
+    let mut bench = bench(&fresh());
+    let mut other = bench.cache.get("a").unwrap().as_ref().clone();
+    other.metadata.labels = Some([(names::MANAGED_BY.to_owned(), "other".to_owned())].into_iter().collect());
+    other.metadata.resource_version = Some("9".to_owned());
+    bench.cache.put_workspace(other);
+    let (made, ended) = bench.pass(Vec::new()).await;
+    assert!(made.is_empty());
+    assert_eq!(ended.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_pod_whose_workspace_is_gone_is_released() {
+    let mut scene = fresh();
+    scene.pods = vec![Arc::new(new_pod("ws-a", "pod-1", "uid-1"))];
+    scene = scene.deleting_pod();
+    let mut bench = bench(&scene);
+    bench.cache.begin_workspaces();
+    bench.cache.end_workspaces();
+    let (made, _) = bench.pass(vec![Answer::Echo]).await;
+    assert_eq!(calls(&made), ["PATCH pods/ws-a"]);
+}
+
+#[test]
+fn the_pod_of_the_mock_is_one_of_kubernetes() {
+    let scene = fresh();
+    let input = pod::PodInput::parse(&scene.workspace, &scene.settings).unwrap();
+    let value = serde_json::to_value(pod::build(&input)).unwrap();
+    assert!(serde_json::from_value::<Pod>(value).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_works_on_what_is_enqueued_until_the_shutdown() {
+    let mut scene = running();
+    scene.step();
+    let bench = bench(&scene);
+    let shutdown = CancellationToken::new();
+    bench.controller.enqueue("a");
+    assert!(bench.controller.queue.is_empty(), "not before it runs");
+    let running = tokio::spawn(Arc::clone(&bench.controller).run(shutdown.clone()));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(bench.controller.queue.len(), 1, "what the cache holds waits for its next limit of time");
+    bench.controller.enqueue("gone");
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(bench.controller.queue.len(), 1, "nothing is kept of what is gone");
+    shutdown.cancel();
+    running.await.unwrap();
+    assert!(bench.controller.queue.is_empty());
+}

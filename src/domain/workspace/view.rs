@@ -1,0 +1,208 @@
+//! What is seen of a workspace.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Access, IdeImage, Kind, Phase, Port};
+use crate::domain::names::{ClassId, Namespace, WorkspaceId};
+
+/// A workspace as observed: what `WorkspaceStatus` is made of. Made once for each change seen and shared.
+#[derive(Clone, PartialEq)]
+pub struct View {
+    /// The instance id.
+    pub id: WorkspaceId,
+    /// The namespace in its cluster.
+    pub namespace: Namespace,
+    /// `metadata.uid`: a re-created resource of the same name is another one.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: u64,
+    /// Placement generation stamped on the resource; 1 where it has none.
+    pub generation: u32,
+    /// Digest of the request it was made from; empty where it has none.
+    pub digest: String,
+    /// The long-lived id.
+    pub meta: String,
+    /// The owner.
+    pub owner: String,
+    /// Team of the owner.
+    pub team: Option<String>,
+    /// Project.
+    pub project: Option<String>,
+    /// When the resource was made.
+    pub created_at: Option<Timestamp>,
+    /// The request's annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// What it is for.
+    pub kind: Kind,
+    /// Its class.
+    pub class: String,
+    /// The workspace image.
+    pub image: String,
+    /// The IDE.
+    pub ide: IdeImage,
+    /// Ports with the URL each is served at.
+    pub ports: Vec<(Port, Option<String>)>,
+    /// Who may open it.
+    pub admission: Access,
+    /// Needed to open it where only the owner may.
+    pub owner_token: String,
+    /// Where it is served.
+    pub url: String,
+    /// Inactivity timeout as Go duration text.
+    pub timeout: String,
+    /// Closed timeout as Go duration text.
+    pub closed_timeout: String,
+    /// SSH keys; not shown, but a change of them is one that subscribers are told.
+    pub ssh_public_keys: Vec<String>,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// What happened to it.
+    pub conditions: Conditions,
+    /// One sentence for a person: why it is where it is.
+    pub message: String,
+    /// Name of the snapshot a headless workspace left.
+    pub snapshot: String,
+    /// Repository state after the backup.
+    pub git: Option<Box<GitStatus>>,
+    /// Where its pod runs.
+    pub runtime: Option<Box<Runtime>>,
+    /// What laying in the content took.
+    pub initializer_metrics: Option<Box<InitializerMetrics>>,
+    /// Sizes of its image.
+    pub image_metrics: Option<ImageMetrics>,
+    /// When its user was last seen.
+    pub last_activity: Option<Timestamp>,
+    /// Whether the resource is being deleted.
+    pub deleting: bool,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("id", &self.id)
+            .field("phase", &self.phase)
+            .field("resource_version", &self.resource_version)
+            .field("conditions", &self.conditions)
+            .finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// Whether `other` differs in nothing but the last activity, which is not published.
+    pub fn same_but_for_activity(&self, other: &Self) -> bool {
+        let other = Self {
+            resource_version: self.resource_version,
+            last_activity: self.last_activity,
+            ..other.clone()
+        };
+        *self == other
+    }
+}
+
+/// What happened to a workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a condition of its own on the wire")]
+pub struct Conditions {
+    /// Why it failed; never empty where it did.
+    pub failed: Option<String>,
+    /// Which timeout ended it.
+    pub timeout: Option<String>,
+    /// What the headless task ended with.
+    pub headless_task_failed: Option<String>,
+    /// A pod was seen.
+    pub deployed: bool,
+    /// An image is being pulled.
+    pub pulling_images: bool,
+    /// A stop was asked for.
+    pub stopped_by_request: bool,
+    /// The last backup is complete.
+    pub final_backup_complete: bool,
+    /// It was stopped without a backup.
+    pub aborted: bool,
+    /// When its user was first seen.
+    pub first_user_activity: Option<Timestamp>,
+}
+
+/// Where a pod runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Runtime {
+    /// Node.
+    pub node_name: String,
+    /// Pod.
+    pub pod_name: String,
+    /// Address of the node.
+    pub node_ip: String,
+}
+
+/// A repository's state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GitStatus {
+    /// Branch.
+    pub branch: String,
+    /// Commit.
+    pub latest_commit: String,
+    /// Some of the uncommitted files.
+    pub uncommited_files: Vec<String>,
+    /// How many there are.
+    pub total_uncommited_files: i64,
+    /// Some of the untracked files.
+    pub untracked_files: Vec<String>,
+    /// How many there are.
+    pub total_untracked_files: i64,
+    /// Some of the commits not pushed.
+    pub unpushed_commits: Vec<String>,
+    /// How many there are.
+    pub total_unpushed_commits: i64,
+}
+
+/// What one step of laying in the content took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InitializerMetric {
+    /// Time.
+    pub duration: Duration,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What laying in the content took, by source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InitializerMetrics {
+    /// Cloning.
+    pub git: Option<InitializerMetric>,
+    /// Downloads.
+    pub file_download: Option<InitializerMetric>,
+    /// A snapshot.
+    pub snapshot: Option<InitializerMetric>,
+    /// A backup.
+    pub backup: Option<InitializerMetric>,
+    /// A prebuild.
+    pub prebuild: Option<InitializerMetric>,
+    /// All of a composite.
+    pub composite: Option<InitializerMetric>,
+}
+
+/// Sizes of an image in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ImageMetrics {
+    /// With the IDE.
+    pub total: i64,
+    /// The workspace image alone.
+    pub workspace: i64,
+}
+
+/// A workspace class as clients see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassView {
+    /// Its id.
+    pub id: ClassId,
+    /// Name for people.
+    pub display_name: String,
+    /// What it offers.
+    pub description: String,
+    /// Price.
+    pub credits_per_minute: f32,
+}

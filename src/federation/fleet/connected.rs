@@ -1,0 +1,203 @@
+//! A member in use: what placement, the index and the controllers take from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Member;
+use crate::cluster::cache::NamespaceCache;
+use crate::cluster::probe::HealthReport;
+use crate::controller::Controller;
+use crate::domain::cluster::ClusterSpec;
+use crate::domain::health::Health;
+use crate::domain::names::{ClassId, Namespace, Region};
+use crate::domain::placement::{Candidate, CandidateNamespace};
+use crate::federation::index::{ClusterFacts, Index};
+use crate::federation::settings::Settings;
+use crate::federation::{Error, Result};
+use crate::store::{Registration, Term};
+
+/// A member in use.
+pub struct Connected {
+    /// What the admin wants.
+    pub spec: ArcSwap<ClusterSpec>,
+    /// Its API address.
+    pub api_server: String,
+    /// Client, caches and health.
+    pub member: Arc<Member>,
+    /// Learned once it answered.
+    pub server_version: ArcSwapOption<String>,
+    pub(super) version: AtomicI64,
+    pub(super) kubeconfig: Vec<u8>,
+    pub(super) places: BTreeMap<Namespace, Place>,
+    /// Wakes when something was listed.
+    pub(super) changes: watch::Sender<()>,
+    pub(super) stop: CancellationToken,
+}
+
+/// A namespace of a member.
+#[derive(Clone)]
+pub struct Place {
+    /// Where token secrets are.
+    pub secrets_namespace: Namespace,
+    /// Its settings.
+    pub settings: Arc<ArcSwap<Settings>>,
+    /// Its workspaces and pods.
+    pub cache: Arc<NamespaceCache>,
+    pub(super) controller: Arc<Controller>,
+}
+
+impl Connected {
+    /// Version of the registration in use.
+    pub fn version(&self) -> i64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Its region.
+    pub fn region(&self) -> Region {
+        self.spec.load().region.clone()
+    }
+
+    /// A namespace of it.
+    pub fn place(&self, namespace: &Namespace) -> Result<Place> {
+        self.places.get(namespace).cloned().ok_or_else(|| Error::NoNamespace {
+            cluster: self.member.name().clone(),
+            namespace: namespace.clone(),
+        })
+    }
+
+    /// Its namespaces, by name.
+    pub fn places(&self) -> &BTreeMap<Namespace, Place> {
+        &self.places
+    }
+
+    /// Whether a changed registration can be taken without connecting anew.
+    pub(super) fn takes(&self, registration: &Registration) -> bool {
+        self.kubeconfig == *registration.kubeconfig.expose()
+            && self.spec.load().namespaces == registration.spec.namespaces
+    }
+
+    pub(super) fn candidate(&self, index: &Index, now: Timestamp) -> Candidate {
+        let spec = self.spec.load();
+        Candidate {
+            name: spec.name.clone(),
+            region: spec.region.clone(),
+            labels: spec.labels.clone(),
+            weight: spec.weight.min(spec.max_weight),
+            cordoned: spec.cordoned,
+            health: self.member.health().report().health,
+            constraints: spec.admission_constraints.clone(),
+            namespaces: spec
+                .namespaces
+                .iter()
+                .filter_map(|namespace| self.candidate_namespace(&namespace.namespace, now))
+                .collect(),
+            placed: index.count_on(&spec.name),
+        }
+    }
+
+    fn candidate_namespace(&self, namespace: &Namespace, now: Timestamp) -> Option<CandidateNamespace> {
+        let settings = self.places.get(namespace)?.settings.load();
+        let maintenance = self.member.maintenance(namespace.as_str());
+        Some(CandidateNamespace {
+            name: namespace.clone(),
+            classes: settings
+                .classes
+                .keys()
+                .filter_map(|id| id.parse::<ClassId>().ok())
+                .collect::<BTreeSet<_>>(),
+            preferred_class: settings.preferred_class.clone(),
+            maintenance: maintenance.is_some_and(|maintenance| maintenance.enabled_at(now)),
+        })
+    }
+
+    /// Tells the index of each change of health.
+    pub(super) async fn follow_health(&self, index: &Index) {
+        let mut health = self.member.health().subscribe();
+        loop {
+            let state = *health.borrow_and_update();
+            tracing::info!(health = ?state, "cluster health");
+            self.tell(index);
+            self.changes.send_replace(());
+            if state == Health::Available && self.server_version.load().is_none() {
+                self.learn_version().await;
+            }
+            tokio::select! {
+                changed = health.changed() => if changed.is_err() { return },
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    pub(super) fn tell(&self, index: &Index) {
+        let report = self.member.health().report();
+        let facts = ClusterFacts {
+            region: self.region(),
+            reachable: matches!(report.health, Health::Available | Health::Suspect),
+            last_answer: last_answer(&report),
+        };
+        // After the end of this member a late answer must not bring the cluster back.
+        if !self.stop.is_cancelled() {
+            index.cluster(self.member.name(), facts);
+        }
+    }
+
+    async fn learn_version(&self) {
+        match self.member.client().apiserver_version().await {
+            Ok(version) => self.server_version.store(Some(Arc::new(version.git_version))),
+            Err(error) => tracing::warn!(%error, "cannot read the server version"),
+        }
+    }
+
+    /// Runs the controller of a namespace in each term, once the namespace's objects are known.
+    pub(super) async fn control(&self, place: &Place, mut term: watch::Receiver<Option<Term>>) {
+        tokio::select! {
+            () = self.listed(place) => {}
+            () = self.stop.cancelled() => return,
+        }
+        loop {
+            let current = term.borrow_and_update().clone();
+            if let Some(current) = current {
+                let run = CancellationToken::new();
+                let running = Arc::clone(&place.controller).run(run.clone());
+                tokio::pin!(running);
+                tokio::select! {
+                    () = &mut running => {}
+                    () = current.ended() => {}
+                    () = self.stop.cancelled() => {}
+                }
+                run.cancel();
+                running.await;
+            }
+            tokio::select! {
+                changed = term.changed() => if changed.is_err() { return },
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn listed(&self, place: &Place) {
+        let mut changes = self.changes.subscribe();
+        while !place.cache.is_synced() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// When a cluster last answered, by the wall clock.
+pub(in crate::federation) fn last_answer(report: &HealthReport) -> Option<Timestamp> {
+    report.last_answer.map(ago)
+}
+
+/// The time so long ago.
+pub(in crate::federation) fn ago(duration: std::time::Duration) -> Timestamp {
+    let ago = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    Timestamp::now().saturating_sub(ago).unwrap_or(Timestamp::MIN)
+}

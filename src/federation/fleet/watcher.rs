@@ -1,0 +1,86 @@
+//! Hands what a member's caches tell to whoever needs it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::cluster::cache::Observer;
+use crate::cluster::convert::{ViewSettings, view};
+use crate::cluster::resources::Workspace;
+use crate::controller::Controller;
+use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
+use crate::federation::index::Index;
+use crate::federation::settings::Settings;
+use crate::federation::settle;
+
+/// Hands what a member's caches tell to the index, the controllers and what settles records.
+pub(super) struct Watcher {
+    pub(super) cluster: ClusterName,
+    pub(super) index: Arc<Index>,
+    pub(super) settle: settle::Queue,
+    pub(super) settings: BTreeMap<Namespace, Arc<ArcSwap<Settings>>>,
+    pub(super) changes: watch::Sender<()>,
+    pub(super) controllers: RwLock<BTreeMap<Namespace, Arc<Controller>>>,
+}
+
+impl Watcher {
+    fn controller(&self, namespace: &Namespace) -> Option<Arc<Controller>> {
+        self.controllers.read().get(namespace).cloned()
+    }
+}
+
+impl Observer for Watcher {
+    fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {
+        if let Some(settings) = self.settings.get(namespace) {
+            let settings = settings.load();
+            let view_settings = ViewSettings {
+                default_timeout: &settings.default_timeout,
+                closed_timeout: &settings.closed_timeout,
+                urls: &**settings,
+            };
+            if let Some(view) = view(workspace, &view_settings) {
+                let id = view.id.clone();
+                self.index.resource(&self.cluster, view);
+                if self.index.record_of(&id).is_some_and(|(record, _)| !record.is_live()) {
+                    self.settle.push(&id);
+                }
+            }
+        }
+        if let (Some(controller), Some(name)) = (self.controller(namespace), &workspace.metadata.name) {
+            controller.enqueue(name);
+        }
+    }
+
+    fn workspace_gone(&self, namespace: &Namespace, last: &Arc<Workspace>) {
+        let Some(name) = &last.metadata.name else { return };
+        if let Some(controller) = self.controller(namespace) {
+            controller.enqueue(name);
+        }
+        if let Ok(id) = name.parse::<WorkspaceId>() {
+            self.index.resource_gone(&self.cluster, &id);
+            self.settle.push(&id);
+        }
+    }
+
+    fn pods_changed(&self, namespace: &Namespace, workspace: &str) {
+        if let Some(controller) = self.controller(namespace) {
+            controller.enqueue(workspace);
+        }
+    }
+
+    fn node_gone(&self, node: &str) {
+        for controller in self.controllers.read().values() {
+            controller.node_gone(node);
+        }
+    }
+
+    fn synced(&self, _namespace: &Namespace) {
+        for id in self.index.placed_on(&self.cluster) {
+            self.settle.push(&id);
+        }
+        self.changes.send_replace(());
+    }
+}
