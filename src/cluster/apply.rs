@@ -129,6 +129,10 @@ fn patched<T>(answer: Result<T>) -> Result<Patched<T>> {
         Ok(object) => Ok(Patched::Done(object)),
         Err(Error::Refused { code: 404, .. }) => Ok(Patched::NotFound),
         Err(Error::Refused { code: 409, .. }) => Ok(Patched::Conflict),
+        // How a patch that names a uid is refused where the object has another.
+        Err(Error::Refused { code: 422, message, .. }) if message.contains("metadata.uid: Invalid value") => {
+            Ok(Patched::Conflict)
+        }
         Err(error) => Err(error),
     }
 }

@@ -40,7 +40,8 @@ pub struct Limits {
     pub burst: u32,
     /// Calls in flight, watches not counted once they run.
     pub in_flight: usize,
-    /// Silence after which a watch is begun anew. An apiserver sends a bookmark about every minute.
+    /// Silence after which a watch goes on over a new connection. An apiserver sends a bookmark about every minute, save
+    /// for kinds that nothing happened to since it was started.
     pub watch_silence: Duration,
 }
 

@@ -91,6 +91,17 @@ impl Error {
         }
     }
 
+    /// What went wrong, without the cluster and what was attempted.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Kubeconfig { field, rule, .. } => format!("{field} {rule}"),
+            Self::Refused { code, reason, message, .. } => format!("{message} ({code} {reason})"),
+            Self::Unsent { reason, .. } | Self::Ambiguous { reason, .. } => reason.clone(),
+            Self::NotLeader { .. } => "this process does not lead".to_owned(),
+            Self::Unfit { missing, .. } => missing.join("; "),
+        }
+    }
+
     /// HTTP status code, where the apiserver answered.
     pub fn code(&self) -> Option<u16> {
         match self {

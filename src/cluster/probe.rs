@@ -154,7 +154,7 @@ async fn probe(cluster: &ClusterName, client: &kube::Client, deadline: Duration)
     let request = http::Request::get(READYZ).body(Vec::new()).map_err(|error| error.to_string())?;
     match tokio::time::timeout(deadline, client.request_text(request)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(Error::from_kube(cluster, "probe /readyz", error).to_string()),
+        Ok(Err(error)) => Err(format!("/readyz: {}", Error::from_kube(cluster, "probe", error).cause())),
         Err(_) => Err(format!("no answer to /readyz within {deadline:?}")),
     }
 }

@@ -191,3 +191,18 @@ async fn a_secret_of_somebody_else_is_not_overwritten() {
     let error = tokio::join!(put(&writer), others).0.unwrap_err();
     assert!(error.to_string().contains("belongs to somebody else"), "{error}");
 }
+
+#[tokio::test]
+async fn a_pods_finalizer_is_taken_off_that_pod_alone() {
+    let (writer, mut server, _) = writer();
+    let mut refused = refusal(422, "Invalid");
+    refused["message"] =
+        json!("Pod \"p\" is invalid: metadata.uid: Invalid value: \"u\": field is immutable");
+    let (done, (_, _, body)) =
+        tokio::join!(writer.remove_pod_finalizer("p", "u"), answer(&mut server, 422, refused));
+    assert_eq!(done, Ok(Patched::Conflict));
+    assert_eq!(
+        body,
+        json!({"metadata": {"uid": "u", "$deleteFromPrimitiveList/finalizers": ["gitpod.io/finalizer"]}})
+    );
+}

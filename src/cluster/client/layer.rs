@@ -66,9 +66,6 @@ pub enum Fault {
     /// No answer within the deadline.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// A watch received nothing, not even a bookmark.
-    #[error("the watch was silent for {0:?}")]
-    Silent(Duration),
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(String),
@@ -199,10 +196,6 @@ impl Limit {
     fn silence(length: Duration) -> Self {
         Self { sleep: Box::pin(tokio::time::sleep(length)), length, renewed: true }
     }
-
-    fn fault(&self) -> Fault {
-        if self.renewed { Fault::Silent(self.length) } else { Fault::Timeout(self.length) }
-    }
 }
 
 impl<B> HttpBody for Timed<B>
@@ -226,7 +219,12 @@ where
             return Poll::Ready(frame.map(|frame| frame.map_err(|error| Fault::Broken(told(error)))));
         }
         ready!(this.limit.sleep.as_mut().poll(cx));
-        let fault = this.limit.fault();
+        if this.limit.renewed {
+            // Silence alone proves nothing: of a kind that nothing happened to since it was started, an apiserver sends
+            // no bookmarks. The watch goes on over a new connection, as after its ordinary end.
+            return Poll::Ready(None);
+        }
+        let fault = Fault::Timeout(this.limit.length);
         this.signals.missed(&fault.to_string());
         Poll::Ready(Some(Err(fault)))
     }

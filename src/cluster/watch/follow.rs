@@ -153,19 +153,19 @@ impl Watch {
         let (cluster, what) = (&self.cluster, self.pulse.what());
         let (text, lost) = match error {
             InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => {
-                let error = Error::from_kube(cluster, format!("watch {what}"), error);
-                let text = error.to_string();
+                let text = Error::from_kube(cluster, "watch", error).cause();
                 let lost = text.contains("Too large resource version");
                 (text, lost)
             }
             // 410 Gone is how an apiserver says that a watch was away for too long; listing anew is the answer.
-            WatchError(status) => (format!("watch {what}: {}", status.message), false),
+            WatchError(status) => (status.message, false),
             NoResourceVersion => (chain(&error), true),
         };
-        if failures == 0 {
-            tracing::debug!(%cluster, what, error = text, "a watch broke and is begun again");
+        // A watch breaks now and then; one that breaks again is told, once.
+        if failures == 1 {
+            tracing::warn!(%cluster, what, error = text, "a watch keeps breaking");
         } else {
-            tracing::warn!(%cluster, what, error = text, failures, "a watch keeps breaking");
+            tracing::debug!(%cluster, what, error = text, failures, "a watch broke and is begun again");
         }
         self.pulse.failed(text);
         lost
