@@ -14,7 +14,7 @@ fn a_silent_cluster_is_unreachable_and_not_stopped_and_comes_back_as_it_was() ->
     story("outage", 0, &[], async |story| {
         // Seconds instead of a minute: what changes is the same.
         story.installation.overrides = json!({ "federation": { "health": {
-            "probe": "300ms", "deadline": "1s", "lostAfter": "3s", "recoverAfter": "1s",
+            "probe": "1s", "deadline": "1s", "lostAfter": "4s", "recoverAfter": "1s",
         } } });
         let replica = story.installation.start("manager-0").await?;
         story.replicas.push(replica);
