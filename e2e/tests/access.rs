@@ -5,6 +5,10 @@ use spaceport::proto::spaceport::v1::{ListRequest, cluster_manager_client::Clust
 use spaceport::proto::wsman::{GetWorkspacesRequest, workspace_manager_client::WorkspaceManagerClient};
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
 
 use crate::harness::pki::Authority;
 use crate::story::{refused, story};
@@ -44,4 +48,29 @@ fn clients_need_a_certificate_and_admins_one_that_says_so() -> Result<()> {
 async fn is_kept_out(channel: Result<tonic::transport::Channel>) -> bool {
     let Ok(channel) = channel else { return true };
     WorkspaceManagerClient::new(channel).get_workspaces(GetWorkspacesRequest::default()).await.is_err()
+}
+
+#[test]
+fn reflection_tells_the_services_that_are_served() -> Result<()> {
+    story("reflection", 1, &[], async |story| {
+        let user = story.installation.authority().client("user", &[])?;
+        let endpoint = &story.replicas.first().context("no manager")?.endpoint;
+        let channel = story.installation.channel(endpoint, Some(&user)).await?;
+        let ask = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let asked = futures::stream::iter([ask]);
+        let mut answers =
+            ServerReflectionClient::new(channel).server_reflection_info(asked).await?.into_inner();
+        let answer = answers.message().await?.context("no answer")?;
+        let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+            anyhow::bail!("another answer: {answer:?}");
+        };
+        let services: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
+        for wanted in ["wsman.WorkspaceManager", "spaceport.v1.ClusterManager", "grpc.health.v1.Health"] {
+            ensure!(services.iter().any(|name| name == wanted), "{wanted} is not among {services:?}");
+        }
+        Ok(())
+    })
 }
