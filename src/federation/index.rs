@@ -397,5 +397,4 @@ impl Inner {
 }
 
 #[cfg(test)]
-#[path = "index_tests.rs"]
 pub(crate) mod tests;
