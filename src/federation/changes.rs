@@ -198,7 +198,7 @@ impl Federation {
     }
 }
 
-/// A condition that is True from now on.
+/// A condition that has its status since `now`.
 fn condition(kind: &str, on: bool, reason: &str, message: String, now: Timestamp) -> Condition {
     Condition {
         type_: kind.to_owned(),

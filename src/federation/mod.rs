@@ -105,7 +105,7 @@ impl std::fmt::Debug for Federation {
 }
 
 impl Federation {
-    /// Ties the parts together; nothing runs yet, see [`Federation::tasks`].
+    /// Ties the parts together; nothing runs yet.
     pub fn new(
         store: Store,
         sealer: Sealer,

@@ -1,6 +1,6 @@
 //! A member in use: what placement, the index and the controllers take from it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -15,7 +15,7 @@ use crate::cluster::probe::HealthReport;
 use crate::controller::{self, Controller};
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::health::Health;
-use crate::domain::names::{ClassId, Namespace, Region};
+use crate::domain::names::{Namespace, Region};
 use crate::domain::placement::{Candidate, CandidateNamespace};
 use crate::federation::index::{ClusterFacts, Index};
 use crate::federation::settings::Settings;
@@ -108,11 +108,7 @@ impl Connected {
         let maintenance = self.member.maintenance(namespace.as_str());
         Some(CandidateNamespace {
             name: namespace.clone(),
-            classes: settings
-                .classes
-                .keys()
-                .filter_map(|id| id.parse::<ClassId>().ok())
-                .collect::<BTreeSet<_>>(),
+            classes: settings.classes.values().map(|class| class.id.clone()).collect(),
             preferred_class: settings.preferred_class.clone(),
             maintenance: maintenance.is_some_and(|maintenance| maintenance.enabled_at(now)),
         })
