@@ -3,16 +3,20 @@
 //! It can be rebuilt from these two at any time. The lock is held for microseconds and never across an await. A
 //! resource counts only where its record says that it belongs; what has no record is kept aside until one comes.
 
+mod subscribe;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
 
-use super::events::{Event, Events, Filter, Subscription};
+use super::events::{Event, Events, Filter};
 use crate::domain::names::{ClusterName, Region, WorkspaceId};
 use crate::domain::record::{PlacementRecord, status_version};
 use crate::domain::workspace::{Phase, View};
+
+pub use subscribe::{Expired, From};
 
 /// How many ends are remembered for subscribers that resume.
 const ENDS_KEPT: usize = 10_000;
@@ -79,21 +83,6 @@ pub struct Index {
     events: Arc<Events>,
     /// Tells this index from those of other replicas and earlier processes in resume tokens.
     instance: String,
-}
-
-/// A resume token that this replica cannot honour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expired;
-
-/// Where a subscription begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
-    /// Only what comes.
-    Now,
-    /// The current state of everything asked for, then what comes.
-    Replay,
-    /// What changed since the token was given, then what comes.
-    Token(String),
 }
 
 impl Index {
@@ -164,6 +153,11 @@ impl Index {
     /// The record of a workspace.
     pub fn record_of(&self, id: &WorkspaceId) -> Option<Versioned> {
         self.inner.read().records.get(id).cloned()
+    }
+
+    /// Whether a workspace's record says that it is over.
+    pub fn has_ended(&self, id: &WorkspaceId) -> bool {
+        self.inner.read().records.get(id).is_some_and(|(record, _)| !record.is_live())
     }
 
     /// The live workspace that has the long-lived id.
@@ -288,48 +282,6 @@ impl Index {
         let inner = self.inner.read();
         let stray = |key: &&(WorkspaceId, ClusterName)| inner.visible(key).is_none();
         inner.resources.keys().filter(stray).cloned().collect()
-    }
-
-    /// Subscribes without a gap between the state at the beginning and what comes after.
-    pub fn subscribe(&self, filter: Filter, from: &From) -> Result<Subscription, Expired> {
-        // Held over the backlog and the subscription, so that nothing is published between them.
-        let inner = self.inner.write();
-        let since = match from {
-            From::Now => return Ok(self.events.subscribe(filter, Vec::new())),
-            From::Replay => None,
-            From::Token(token) => {
-                let sequence = self.sequence_of(token).ok_or(Expired)?;
-                if sequence < inner.resumable_from || sequence > inner.sequence {
-                    return Err(Expired);
-                }
-                Some(sequence)
-            }
-        };
-        let mut backlog: Vec<Event> = inner
-            .resources
-            .iter()
-            .filter(|(_, resource)| since.is_none_or(|since| resource.sequence > since))
-            .filter(|(_, resource)| filter.matches(&resource.view))
-            .filter_map(|(key, resource)| {
-                Some(Event { sequence: resource.sequence, seen: inner.visible(key)? })
-            })
-            .collect();
-        if let Some(since) = since {
-            let ends = inner.ends.iter().filter(|end| end.sequence > since);
-            backlog.extend(ends.filter(|end| filter.matches(&end.seen.view)).cloned());
-        }
-        backlog.sort_by_key(|event| event.sequence);
-        Ok(self.events.subscribe(filter, backlog))
-    }
-
-    /// The token with which a subscriber that has seen `event` goes on.
-    pub fn token(&self, event: &Event) -> String {
-        format!("{}.{}", self.instance, event.sequence)
-    }
-
-    fn sequence_of(&self, token: &str) -> Option<u64> {
-        let (instance, sequence) = token.split_once('.')?;
-        (instance == self.instance).then(|| sequence.parse().ok())?
     }
 
     /// Publishes the present state of a resource, where it belongs.

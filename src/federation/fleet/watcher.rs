@@ -44,7 +44,7 @@ impl Observer for Watcher {
             if let Some(view) = view(workspace, &view_settings) {
                 let id = view.id.clone();
                 self.index.resource(&self.cluster, view);
-                if self.index.record_of(&id).is_some_and(|(record, _)| !record.is_live()) {
+                if self.index.has_ended(&id) {
                     self.settle.push(&id);
                 }
             }

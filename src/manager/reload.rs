@@ -1,0 +1,83 @@
+//! Following the configuration file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{read, template_files};
+use crate::federation::Federation;
+use crate::runtime::config::{self, Follower};
+use crate::runtime::readiness::Readiness;
+
+/// Between looks at the configuration file.
+const LOOK: Duration = Duration::from_secs(2);
+/// Under this name `/readyz` tells of a configuration that is not in force.
+const CONFIGURATION: &str = "configuration";
+
+/// Takes changes of the configuration file into force while the manager runs; a file that is wrong changes nothing.
+pub(super) struct Reload {
+    pub(super) follower: Follower,
+    pub(super) federation: Arc<Federation>,
+    pub(super) readiness: Readiness,
+    /// What is read once.
+    pub(super) at_start: (config::Groups, String),
+}
+
+impl Reload {
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), tokio::task::JoinError> {
+        while shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+            let looking = tokio::task::spawn_blocking(move || {
+                self.look();
+                self
+            });
+            match shutdown.run_until_cancelled(looking).await {
+                Some(looked) => self = looked?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) {
+        if !self.follower.changed() {
+            return;
+        }
+        let (config, defaults) = match read(self.follower.main()) {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!(%error, "the changed configuration is of no use; the last good one stays in force");
+                // Not the problems themselves: whoever may ask for readiness need not be allowed to read them.
+                self.readiness.degrade(
+                    CONFIGURATION,
+                    "the file has problems, see the log; the last good one is in force",
+                );
+                return;
+            }
+        };
+        self.follower.also(template_files(&config));
+        let (groups, maintenance) = &self.at_start;
+        let mut restart = groups.differing(&config.groups);
+        restart.retain(|group| *group != "manager");
+        if *maintenance != config.manager.maintenance_config_map {
+            restart.push("manager.maintenanceConfigMap");
+        }
+        if !restart.is_empty() {
+            tracing::warn!(
+                groups = restart.join(", "),
+                "changed, and read at the start only: restart this manager"
+            );
+        }
+        let problems = self.federation.fleet().reload(defaults);
+        for problem in &problems {
+            tracing::error!(problem, "a namespace keeps its last good settings");
+        }
+        if problems.is_empty() {
+            self.readiness.recover(CONFIGURATION);
+        } else {
+            self.readiness
+                .degrade(CONFIGURATION, "some namespaces keep their last good settings, see the log");
+        }
+        tracing::info!("a changed configuration is in force");
+    }
+}
