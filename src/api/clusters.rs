@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use super::convert::timestamp;
 use super::error;
 use super::parse::{self, Problems};
-use crate::domain::cluster::{ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, ImageBuilder, NamespaceSpec};
+use crate::domain::cluster::{Capacity, ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, ImageBuilder, NamespaceSpec};
 use crate::domain::health::Health;
 use crate::domain::names::Namespace;
 use crate::federation::registry::ClusterView;
@@ -182,6 +182,14 @@ fn spec(problems: &mut Problems, spec: Option<v1::ClusterSpec>) -> Option<Cluste
         weight: spec.weight,
         max_weight,
         cordoned: spec.cordoned,
+        capacity: match v1::cluster_spec::Capacity::try_from(spec.capacity) {
+            Ok(v1::cluster_spec::Capacity::Unlimited) => Capacity::Unlimited,
+            Ok(_) => Capacity::Nodes,
+            Err(_) => {
+                problems.add("spec.capacity", "must be CAPACITY_NODES or CAPACITY_UNLIMITED");
+                return None;
+            }
+        },
         admission_constraints: constraints,
         namespaces,
     };
@@ -234,6 +242,10 @@ fn spec_to_wire(spec: &ClusterSpec) -> v1::ClusterSpec {
         weight: spec.weight,
         max_weight: spec.max_weight,
         cordoned: spec.cordoned,
+        capacity: match spec.capacity {
+            Capacity::Nodes => v1::cluster_spec::Capacity::Nodes.into(),
+            Capacity::Unlimited => v1::cluster_spec::Capacity::Unlimited.into(),
+        },
         admission_constraints: spec.admission_constraints.iter().map(constraint).collect(),
         namespaces: spec.namespaces.iter().map(namespace_to_wire).collect(),
     }

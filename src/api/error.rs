@@ -36,7 +36,7 @@ pub fn status(error: &Error) -> Status {
         }
         Error::Unplaceable { verdicts, .. } => {
             details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
-            Code::FailedPrecondition
+            if is_full(verdicts) { Code::ResourceExhausted } else { Code::FailedPrecondition }
         }
         Error::Precondition { .. } | Error::Unusable { .. } => Code::FailedPrecondition,
         Error::NotEmpty { workspaces, .. } => {
@@ -59,6 +59,11 @@ pub fn status(error: &Error) -> Status {
         details.set_error_info(reason(error), DOMAIN, std::collections::HashMap::new());
     }
     Status::with_error_details(code, error.to_string(), details)
+}
+
+/// Whether room is all that is missing somewhere: a later call may find some.
+fn is_full(verdicts: &[(ClusterName, Rejection)]) -> bool {
+    verdicts.iter().any(|(_, rejection)| rejection.is_capacity())
 }
 
 fn verdict((cluster, rejection): &(ClusterName, Rejection)) -> PreconditionViolation {
@@ -117,6 +122,7 @@ fn reason(error: &Error) -> &'static str {
         Error::WorkspaceExists { .. } => "WORKSPACE_EXISTS",
         Error::MetaTaken { .. } => "META_ID_TAKEN",
         Error::Maintenance { .. } => "MAINTENANCE",
+        Error::Unplaceable { verdicts, .. } if is_full(verdicts) => "NO_CAPACITY",
         Error::Unplaceable { .. } => "UNPLACEABLE",
         Error::Precondition { .. } => "PRECONDITION",
         Error::NotEmpty { .. } => "CLUSTER_NOT_EMPTY",

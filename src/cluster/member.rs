@@ -13,7 +13,7 @@ use crate::domain::health::Limits as HealthLimits;
 use crate::domain::names::{ClusterName, Namespace};
 
 use super::apply::{Permit, Writer};
-use super::cache::{NamespaceCache, NodeCache, Observer};
+use super::cache::{Capacity, NamespaceCache, NodeCache, Observer};
 use super::client::{Credentials, Fence, Limits, Link, client};
 use super::error::Result;
 use super::maintenance::Maintenance;
@@ -65,6 +65,7 @@ pub struct Member {
     fence: Fence,
     health: Arc<HealthCell>,
     nodes: Arc<NodeCache>,
+    capacity: Arc<Capacity>,
     namespaces: BTreeMap<Namespace, InNamespace>,
     reports: Reports,
     /// Taken by the first run.
@@ -92,6 +93,7 @@ impl Member {
         let health = Arc::new(HealthCell::new(options.health));
         let client = client(link.clone(), &options.limits, fence.clone(), health.clone());
         let nodes = Arc::new(NodeCache::new(observers.to_vec()));
+        let capacity = Arc::new(Capacity::default());
         let namespaces: BTreeMap<_, _> = spec
             .namespaces
             .iter()
@@ -106,7 +108,7 @@ impl Member {
             maintenance: Arc::clone(&namespace.maintenance),
             maintenance_name: options.maintenance_name.clone(),
         });
-        let watches = Watches::new(&spec.name, &client, of_namespaces.collect(), &nodes);
+        let watches = Watches::new(&spec.name, &client, of_namespaces.collect(), &nodes, &capacity);
         Ok(Self {
             server: credentials.server().to_owned(),
             reports: watches.reports(),
@@ -118,6 +120,7 @@ impl Member {
             fence,
             health,
             nodes,
+            capacity,
             namespaces,
         })
     }
@@ -181,6 +184,11 @@ impl Member {
     /// Its nodes.
     pub fn nodes(&self) -> &Arc<NodeCache> {
         &self.nodes
+    }
+
+    /// What its nodes have left.
+    pub fn capacity(&self) -> &Arc<Capacity> {
+        &self.capacity
     }
 
     /// Its health.

@@ -31,11 +31,25 @@ pub struct ClusterSpec {
     /// Whether new workspaces are kept away.
     #[serde(default)]
     pub cordoned: bool,
+    /// Whether what its nodes have left limits what is placed there.
+    #[serde(default)]
+    pub capacity: Capacity,
     /// What a request must hold to be placed here; all must hold.
     #[serde(default)]
     pub admission_constraints: Vec<Constraint>,
     /// The workspace namespaces, at least one; the first is the default.
     pub namespaces: Vec<NamespaceSpec>,
+}
+
+/// How many workspaces a cluster takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Capacity {
+    /// As many as its nodes have room for now.
+    #[default]
+    Nodes,
+    /// As many as are placed there: an autoscaler adds nodes for pods that find none.
+    Unlimited,
 }
 
 /// A condition on requests.

@@ -1,5 +1,6 @@
 //! The member clusters of this replica: each with its own client, watches, controllers and tasks, and nothing shared.
 
+mod candidacy;
 mod connected;
 mod reload;
 mod watcher;
@@ -27,8 +28,10 @@ use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::placement::Candidate;
 use crate::store::{Registration, Term};
 
+use candidacy::Candidacy;
 use watcher::Watcher;
 
+pub use candidacy::UnderWay;
 pub use connected::{Connected, Place};
 pub(super) use connected::{ago, last_answer};
 
@@ -156,7 +159,7 @@ impl Fleet {
     }
 
     /// The fleet as placement sees it.
-    pub fn candidates(&self) -> Vec<Candidate> {
+    pub fn candidates(&self) -> Vec<Arc<Candidate>> {
         let now = Timestamp::now();
         self.connected().iter().map(|connected| connected.candidate(&self.index, now)).collect()
     }
@@ -281,7 +284,11 @@ impl Fleet {
             places,
             changes: self.changes.clone(),
             stop: CancellationToken::new(),
+            candidacy: Candidacy::default(),
         });
+        for (namespace, place) in &connected.places {
+            connected.count_shapes(namespace, &place.settings.load());
+        }
         self.run(&connected);
         Ok(connected)
     }

@@ -62,6 +62,9 @@ impl Federation {
             () = term.ended() => return,
         }
         self.note_epoch(term.epoch());
+        for connected in self.fleet.connected() {
+            connected.member.capacity().release_all();
+        }
         tracing::info!(epoch = term.epoch(), replica = self.us.name, "leading");
         self.term.send_replace(Some(term.clone()));
         self.lead.send_replace(Lead::Us);

@@ -84,8 +84,15 @@ impl Federation {
         tracing::info!(cluster = %name, "registered");
         self.await_version(&name, version).await?;
         // Verified a moment ago, it answers as a rule at once; the caller then sees it as it will be.
-        self.await_fleet(|| self.cluster(&name).is_ok_and(|view| view.health == Health::Available)).await;
+        self.await_fleet(|| self.takes_starts(&name)).await;
         self.cluster(&name)
+    }
+
+    /// Whether it answers, and its nodes are known.
+    fn takes_starts(&self, name: &ClusterName) -> bool {
+        self.fleet.get(name).is_some_and(|connected| {
+            connected.member.health().health() == Health::Available && connected.member.capacity().is_known()
+        })
     }
 
     /// Every namespace's settings must resolve before anything is written.

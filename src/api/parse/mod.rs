@@ -22,6 +22,7 @@ use crate::proto::spaceport::v1;
 use crate::proto::wsman;
 
 pub use start::start;
+pub(super) use start::{kind, placement};
 
 /// What is wrong with a request; every problem, not only the first.
 #[derive(Debug, Default)]

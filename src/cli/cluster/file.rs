@@ -17,6 +17,7 @@ use crate::domain::cluster::DEFAULT_MAX_WEIGHT;
 use crate::domain::names::{ClusterName, Namespace, Region};
 use crate::domain::template::{PortUrl, WorkspaceUrl};
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
+use crate::proto::spaceport::v1::cluster_spec::Capacity;
 use crate::proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, NamespaceSpec, RegisterRequest};
 
 /// Share of new workspaces where the file names none.
@@ -98,14 +99,37 @@ fn request(
         problems.add("weight", format_args!("must not be above maxWeight, which is {max_weight}"));
     }
     let cordoned = fields.flag("cordoned", problems);
+    let capacity = capacity(&mut fields, problems);
     let constraints = fields.list("admissionConstraints", problems).iter().enumerate();
     let admission_constraints = constraints.map(|(at, value)| constraint(value, at, problems)).collect();
     let namespaces = namespaces(&mut fields, problems);
     let kubeconfig = kubeconfig_of(&mut fields, path, instead, problems);
     fields.finish(problems);
-    let spec =
-        ClusterSpec { name, region, labels, weight, max_weight, cordoned, admission_constraints, namespaces };
+    let capacity = capacity.into();
+    let spec = ClusterSpec {
+        name,
+        region,
+        labels,
+        weight,
+        max_weight,
+        cordoned,
+        admission_constraints,
+        namespaces,
+        capacity,
+    };
     RegisterRequest { spec: Some(spec), kubeconfig }
+}
+
+/// `nodes` where the file says nothing.
+fn capacity(fields: &mut Fields<'_>, problems: &mut Problems) -> Capacity {
+    match fields.text("capacity", problems).as_deref() {
+        None | Some("nodes") => Capacity::Nodes,
+        Some("unlimited") => Capacity::Unlimited,
+        Some(_) => {
+            problems.add("capacity", "must be nodes or unlimited");
+            Capacity::Nodes
+        }
+    }
 }
 
 fn labels(fields: &mut Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{age, text, timestamp};
 use crate::cli::table::Table;
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
+use crate::proto::spaceport::v1::cluster_spec::Capacity;
 use crate::proto::spaceport::v1::cluster_status::Health;
 use crate::proto::spaceport::v1::{Cluster, ClusterSpec, ClusterStatus, LeaderResponse, NamespaceSpec};
 
@@ -20,6 +21,7 @@ pub struct ClusterView {
     weight: u32,
     max_weight: u32,
     cordoned: bool,
+    capacity: &'static str,
     admission_constraints: Vec<Value>,
     namespaces: Vec<NamespaceView>,
     version: i64,
@@ -77,6 +79,7 @@ impl From<Cluster> for ClusterView {
             cordoned,
             admission_constraints,
             namespaces,
+            capacity,
         } = cluster.spec.unwrap_or_default();
         let constraint = |constraint| match constraint {
             Some(Constraint::Permission(permission)) => serde_json::json!({ "permission": permission }),
@@ -90,6 +93,7 @@ impl From<Cluster> for ClusterView {
             weight,
             max_weight,
             cordoned,
+            capacity: if capacity == i32::from(Capacity::Unlimited) { "unlimited" } else { "nodes" },
             admission_constraints: admission_constraints
                 .into_iter()
                 .map(|c| constraint(c.constraint))
@@ -182,6 +186,7 @@ impl ClusterView {
             ("intent", self.intent()),
             ("maintenance", self.maintenance()),
             ("weight", format!("{} of {}", self.weight, self.max_weight)),
+            ("capacity", self.capacity.to_owned()),
             ("labels", pairs(&self.labels)),
             ("admission", constraints.join(", ")),
             ("namespaces", namespaces.join(", ")),

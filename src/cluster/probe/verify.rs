@@ -57,7 +57,7 @@ const IN_NAMESPACE: Needs = &[
 /// In each secrets namespace.
 const IN_SECRETS_NAMESPACE: Needs = &[("", "secrets", &["get", "create", "update", "delete"])];
 /// In the cluster.
-const IN_CLUSTER: Needs = &[("", "nodes", &["get", "list", "watch"])];
+const IN_CLUSTER: Needs = &[("", "nodes", &["get", "list", "watch"]), ("", "pods", &["list", "watch"])];
 
 /// Whether a cluster may be a member; everything that is missing is told at once.
 pub async fn verify(spec: &ClusterSpec, client: &Client, within: Duration) -> Result<Facts> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use super::candidacy::Candidacy;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,6 @@ use crate::controller::{self, Controller};
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::health::Health;
 use crate::domain::names::{Namespace, Region};
-use crate::domain::placement::{Candidate, CandidateNamespace};
 use crate::federation::index::{ClusterFacts, Index};
 use crate::federation::settings::Settings;
 use crate::federation::{Error, Result};
@@ -38,6 +38,7 @@ pub struct Connected {
     /// Wakes when something was listed.
     pub(super) changes: watch::Sender<()>,
     pub(super) stop: CancellationToken,
+    pub(super) candidacy: Candidacy,
 }
 
 /// A namespace of a member.
@@ -82,36 +83,6 @@ impl Connected {
     pub(super) fn takes(&self, registration: &Registration) -> bool {
         self.kubeconfig == *registration.kubeconfig.expose()
             && self.spec.load().namespaces == registration.spec.namespaces
-    }
-
-    pub(super) fn candidate(&self, index: &Index, now: Timestamp) -> Candidate {
-        let spec = self.spec.load();
-        Candidate {
-            name: spec.name.clone(),
-            region: spec.region.clone(),
-            labels: spec.labels.clone(),
-            weight: spec.weight.min(spec.max_weight),
-            cordoned: spec.cordoned,
-            health: self.member.health().report().health,
-            constraints: spec.admission_constraints.clone(),
-            namespaces: spec
-                .namespaces
-                .iter()
-                .filter_map(|namespace| self.candidate_namespace(&namespace.namespace, now))
-                .collect(),
-            placed: index.count_on(&spec.name),
-        }
-    }
-
-    fn candidate_namespace(&self, namespace: &Namespace, now: Timestamp) -> Option<CandidateNamespace> {
-        let settings = self.places.get(namespace)?.settings.load();
-        let maintenance = self.member.maintenance(namespace.as_str());
-        Some(CandidateNamespace {
-            name: namespace.clone(),
-            classes: settings.classes.values().map(|class| class.id.clone()).collect(),
-            preferred_class: settings.preferred_class.clone(),
-            maintenance: maintenance.is_some_and(|maintenance| maintenance.enabled_at(now)),
-        })
     }
 
     /// Tells the index of each change of health.

@@ -1,0 +1,45 @@
+//! The clusters of a decision one after the other, each with its room taken before anything is written.
+
+use std::sync::Arc;
+
+use crate::domain::names::ClusterName;
+use crate::domain::placement::{Decision, Rejection, Score, Target};
+use crate::domain::workspace::Start;
+use crate::federation::Federation;
+use crate::federation::fleet::UnderWay;
+
+/// What is left of a decision to try.
+pub(super) struct Attempt<'a> {
+    federation: &'a Federation,
+    start: &'a Start,
+    ranked: std::vec::IntoIter<(Arc<Target>, Score)>,
+    /// Clusters that do not fit, or did not take it.
+    pub(super) rejected: Vec<(ClusterName, Rejection)>,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(federation: &'a Federation, start: &'a Start, decision: Decision) -> Self {
+        Self { federation, start, ranked: decision.ranked.into_iter(), rejected: decision.rejected }
+    }
+
+    /// The next cluster that still has room, which is taken now: decisions made at the same time saw it, too. The guard
+    /// counts the start for its cluster until the record does.
+    pub(super) fn next(&mut self) -> Option<(Arc<Target>, UnderWay)> {
+        loop {
+            let (target, _) = self.ranked.next()?;
+            // Deregistered since the decision.
+            let Some(connected) = self.federation.fleet().get(&target.cluster) else { continue };
+            let must = connected.spec.load().capacity == crate::domain::cluster::Capacity::Nodes;
+            let (id, class) = (self.start.id.as_str(), target.class.as_str());
+            let capacity = connected.member.capacity();
+            if capacity.claim(&target.namespace, id, class, self.start.kind, must) {
+                return Some((target, connected.under_way()));
+            }
+            self.refused(target.cluster.clone(), Rejection::Overtaken(target.class.clone()));
+        }
+    }
+
+    pub(super) fn refused(&mut self, cluster: ClusterName, why: Rejection) {
+        self.rejected.push((cluster, why));
+    }
+}
