@@ -113,6 +113,7 @@ impl Ledger {
         if self.nodes.contains_key(&name) {
             self.recount(&name, |entry| entry.bound = entry.bound + requests);
             self.relieve(&name);
+            self.house();
         } else {
             let adrift = self.adrift.entry(name).or_default();
             *adrift = *adrift + requests;
