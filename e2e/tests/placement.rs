@@ -180,7 +180,8 @@ fn a_burst_gets_the_room_that_there_is_and_not_one_start_more() -> Result<()> {
         let output = story.cli(&["workspace", "start", "--image", "image:1", "--id", "one-more"]).await?;
         ensure!(output.code == 1, "{output:?}");
         for cluster in ["eu-1", "us-1"] {
-            let row = output.stderr.lines().find(|line| line.starts_with("CLUSTER") && line.contains(cluster));
+            let row =
+                output.stderr.lines().find(|line| line.starts_with("CLUSTER") && line.contains(cluster));
             let row = row.with_context(|| format!("no row of {cluster}: {}", output.stderr))?;
             ensure!(row.contains("has no room for class huge") && row.contains("cpu"), "{row}");
         }
@@ -217,4 +218,63 @@ fn a_cluster_whose_capacity_is_unlimited_takes_what_its_nodes_cannot_hold_yet() 
         crate::story::follow(&mut states, crate::story::is(WorkspacePhase::Running)).await?;
         Ok(())
     })
+}
+
+#[test]
+fn a_decision_is_explained_by_whoever_leads_later_and_starts_are_forecast() -> Result<()> {
+    story("explain", 2, &["eu-1", "us-1"], async |story| {
+        let mut client = story.client().await?;
+        let answer = start(&mut client, request("told", &["europe"])).await?;
+        ensure!(answer.cluster == "eu-1", "{answer:?}");
+        let mut nowhere = request("nowhere", &["africa"]);
+        let spec = nowhere.spec.as_mut().context("no spec")?;
+        spec.placement.as_mut().context("no placement")?.require_region = true;
+        refused(client.start_workspace(nowhere).await, Code::FailedPrecondition)?;
+        for id in ["told", "nowhere"] {
+            // Every replica answers: the decision is in etcd a moment later.
+            for replica in &story.replicas {
+                until("the decision to be kept", async || explained(story, &[replica], id).await.map(drop))
+                    .await?;
+            }
+        }
+        let leader = story.leader().await?;
+        let before = explained(story, &story.replicas.iter().collect::<Vec<_>>(), "told").await?;
+        story.replicas.retain(|replica| replica.name != leader);
+        until("another replica to lead", async || {
+            ensure!(story.leader().await? != leader, "it still leads");
+            Ok(())
+        })
+        .await?;
+        let rest: Vec<&crate::harness::spaceport::Replica> = story.replicas.iter().collect();
+        let told = explained(story, &rest, "told").await?;
+        ensure!(told == before, "{told} is not {before}");
+        ensure!(told["placed"] == "eu-1" && told["clusters"][1]["cluster"] == "us-1", "{told}");
+        ensure!(told["clusters"][0]["score"]["region"] == 0, "{told}");
+        let nowhere = explained(story, &rest, "nowhere").await?;
+        ensure!(
+            nowhere["placed"] == ""
+                && nowhere["clusters"][0]["reason"]
+                    .as_str()
+                    .is_some_and(|reason| reason.contains("not among those required")),
+            "{nowhere}"
+        );
+        let args =
+            ["cluster", "explain", "--region", "europe", "--count", "20", "--without", "eu-1", "-o", "json"];
+        let output = story.cli(&args).await?;
+        let forecast: serde_json::Value = serde_json::from_str(&output.stdout)?;
+        ensure!(forecast["clusters"]["us-1"]["placed"] == 20 && forecast["leftOver"] == 0, "{forecast}");
+        let output = story.cli(&["cluster", "explain", "--without", "mars"]).await?;
+        ensure!(output.code == 1 && output.stderr.contains("cluster mars is not registered"), "{output:?}");
+        Ok(())
+    })
+}
+
+async fn explained(
+    story: &Story,
+    replicas: &[&crate::harness::spaceport::Replica],
+    id: &str,
+) -> Result<serde_json::Value> {
+    let output = story.installation.cli(replicas, &["workspace", "explain", id, "-o", "json"]).await?;
+    ensure!(output.code == 0, "{}", output.stderr);
+    Ok(serde_json::from_str(&output.stdout)?)
 }

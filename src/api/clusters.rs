@@ -1,5 +1,7 @@
 //! `spaceport.v1.ClusterManager`: the admin's API.
 
+mod explain;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,7 +11,9 @@ use tonic::{Request, Response, Status};
 use super::convert::timestamp;
 use super::error;
 use super::parse::{self, Problems};
-use crate::domain::cluster::{Capacity, ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, ImageBuilder, NamespaceSpec};
+use crate::domain::cluster::{
+    Capacity, ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, ImageBuilder, NamespaceSpec,
+};
 use crate::domain::health::Health;
 use crate::domain::names::Namespace;
 use crate::federation::registry::ClusterView;
@@ -115,6 +119,20 @@ impl ClusterManager for Clusters {
             response.since = since.map(timestamp);
         }
         Ok(Response::new(response))
+    }
+
+    async fn explain_workspace(
+        &self,
+        request: Request<v1::ExplainWorkspaceRequest>,
+    ) -> Result<Response<v1::ExplainWorkspaceResponse>, Status> {
+        self.explain(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn forecast_placement(
+        &self,
+        request: Request<v1::ForecastPlacementRequest>,
+    ) -> Result<Response<v1::ForecastPlacementResponse>, Status> {
+        self.forecast(request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -26,7 +26,7 @@ pub fn status(error: &Error) -> Status {
             details.set_bad_request(vec![FieldViolation::new(spec.field, spec.rule)]);
             Code::InvalidArgument
         }
-        Error::NoWorkspace(_) | Error::NoCluster(_) => Code::NotFound,
+        Error::NoWorkspace(_) | Error::NoDecision(_) | Error::NoCluster(_) => Code::NotFound,
         Error::WorkspaceExists { .. } | Error::MetaTaken { .. } => Code::AlreadyExists,
         Error::Maintenance { place, verdicts } => {
             let here = PreconditionViolation::new("MAINTENANCE", place.clone(), "is under maintenance");
@@ -118,6 +118,7 @@ fn reason(error: &Error) -> &'static str {
     match error {
         Error::Invalid { .. } | Error::Spec(_) => "INVALID",
         Error::NoWorkspace(_) => "NO_WORKSPACE",
+        Error::NoDecision(_) => "NO_DECISION",
         Error::NoCluster(_) => "NO_CLUSTER",
         Error::WorkspaceExists { .. } => "WORKSPACE_EXISTS",
         Error::MetaTaken { .. } => "META_ID_TAKEN",

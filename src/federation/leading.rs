@@ -68,7 +68,7 @@ impl Federation {
         tracing::info!(epoch = term.epoch(), replica = self.us.name, "leading");
         self.term.send_replace(Some(term.clone()));
         self.lead.send_replace(Lead::Us);
-        tokio::join!(self.settle(term), self.sweep(term), term.ended());
+        tokio::join!(self.settle(term), self.sweep(term), self.write_decisions(term), term.ended());
     }
 
     fn step_down(&self) {

@@ -6,6 +6,7 @@
 pub mod changes;
 pub mod error;
 pub mod events;
+pub mod explain;
 pub mod fleet;
 pub mod index;
 mod leading;
@@ -96,6 +97,7 @@ pub struct Federation {
     since: RwLock<Option<(i64, Timestamp)>>,
     placements: watch::Sender<Option<Progress>>,
     settle: settle::Queue,
+    decisions: explain::Decisions,
 }
 
 impl std::fmt::Debug for Federation {
@@ -136,6 +138,7 @@ impl Federation {
             since: RwLock::default(),
             placements: watch::channel(None).0,
             settle,
+            decisions: explain::Decisions::default(),
         })
     }
 

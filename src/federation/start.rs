@@ -64,8 +64,9 @@ impl Federation {
             return self.repeat(&term, &start, &digest, Held { record, version }, deadline).await;
         }
         let decision = placement::place(&start.placement, &self.fleet.candidates());
-        let mut attempt = Attempt::new(self, &start, decision);
+        let mut attempt = Attempt::new(self, &start, decision, term.epoch());
         let Some((target, _counted)) = attempt.next() else {
+            attempt.over(None);
             return Err(unplaceable(&start, attempt.rejected));
         };
         let record = new_record(&start, &digest, &target);
@@ -104,13 +105,20 @@ impl Federation {
     ) -> Result<Started> {
         loop {
             match self.create(term, start, &held.record, &target, deadline).await {
-                Ok(started) => return Ok(started),
+                Ok(started) => {
+                    attempt.over(Some(&target.cluster));
+                    return Ok(started);
+                }
                 Err(Error::Cluster(error)) if error.is_definite_refusal() => {
                     tracing::warn!(workspace = %start.id, cluster = %target.cluster, %error, "start refused");
                     self.release(&held.record);
                     attempt.refused(target.cluster.clone(), Rejection::Refused(error.to_string()));
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // Not known yet, and settled there.
+                    attempt.over(Some(&target.cluster));
+                    return Err(error);
+                }
             }
             if Instant::now() >= deadline {
                 break;
@@ -133,6 +141,7 @@ impl Federation {
             held = Held { record, version };
             target = next;
         }
+        attempt.over(None);
         self.forget(term, &held).await?;
         Err(unplaceable(start, attempt.rejected))
     }

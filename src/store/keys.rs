@@ -58,6 +58,14 @@ impl Keys {
         format!("{}placements/{workspace}", self.prefix)
     }
 
+    pub(super) fn decisions(&self) -> String {
+        self.below("decisions/")
+    }
+
+    pub(super) fn decision(&self, workspace: &WorkspaceId) -> String {
+        format!("{}decisions/{workspace}", self.prefix)
+    }
+
     pub(super) fn meta(&self, meta: &MetaId) -> String {
         format!("{}meta/{meta}", self.prefix)
     }

@@ -14,6 +14,7 @@
 //! | `addresses/<API address, percent-encoded>` | the cluster's name, plain: makes API addresses unique | the leader |
 //! | `placements/<workspace id>` | `{v:1, …}`: the fields of a [`PlacementRecord`](crate::domain::record::PlacementRecord) | the leader |
 //! | `meta/<meta id>` | the workspace id, plain: exists exactly while a live placement has this meta id | the leader |
+//! | `decisions/<workspace id>` | `{v:1, …}`: an [`Explanation`](crate::domain::placement::explain::Explanation); under a lease of some hours | the leader |
 //!
 //! # Who may write
 //! The candidate whose `leader/` key is the oldest leads; the revision that created the key is the *epoch* of its
@@ -38,6 +39,7 @@
 mod backoff;
 mod client;
 mod clusters;
+mod decisions;
 mod error;
 mod failure;
 mod follow;

@@ -44,7 +44,8 @@ impl Problems {
     }
 
     /// Like [`Self::parse`], for a field that may be empty.
-    fn optional<T>(&mut self, field: &str, text: &str) -> Option<T>
+    /// Parses a text that may be empty.
+    pub fn optional<T>(&mut self, field: &str, text: &str) -> Option<T>
     where
         T: FromStr,
         T::Err: Display,

@@ -224,10 +224,8 @@ impl Capacity {
     /// A workspace is listed, new or changed.
     pub fn put_workspace(&self, source: &Source, workspace: &Workspace) {
         let meta = &workspace.metadata;
-        let name = key(
-            meta.namespace.as_deref().unwrap_or_default(),
-            meta.name.as_deref().unwrap_or_default(),
-        );
+        let name =
+            key(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
         let phase = workspace.status.as_ref().map(|status| status.phase).unwrap_or_default();
         let over = meta.deletion_timestamp.is_some()
             || matches!(phase, Phase::Running | Phase::Stopping | Phase::Stopped);
@@ -300,7 +298,9 @@ impl Inner {
         match source {
             Source::Nodes => self.ledger.node_gone(name),
             Source::Pods(_) => self.pod_gone(name),
-            Source::Workspaces(_) => self.workspace(name, |waits| (waits.wanted, waits.claimed) = (None, None)),
+            Source::Workspaces(_) => {
+                self.workspace(name, |waits| (waits.wanted, waits.claimed) = (None, None));
+            }
         }
     }
 

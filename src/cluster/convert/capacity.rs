@@ -8,9 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as K8sQuantity;
 
 use crate::domain::class::Quantity;
-use crate::domain::placement::capacity::{
-    Node, Operator, Requirement, Resources, Shape, Taint, Toleration,
-};
+use crate::domain::placement::capacity::{Node, Operator, Requirement, Resources, Shape, Taint, Toleration};
 
 type Amounts = BTreeMap<String, K8sQuantity>;
 

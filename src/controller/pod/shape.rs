@@ -12,13 +12,11 @@ use super::{PodInput, build};
 
 /// The shape of a class's pods, or `None` where no pod of it could be made.
 pub fn shape(settings: &Settings, class: &str, kind: Kind) -> Option<Shape> {
-    let mut spec = WorkspaceSpec { class: class.to_owned(), type_: type_of(kind), ..WorkspaceSpec::default() };
+    let mut spec =
+        WorkspaceSpec { class: class.to_owned(), type_: type_of(kind), ..WorkspaceSpec::default() };
     spec.image.workspace.reference = Some("any".to_owned());
-    let metadata = ObjectMeta {
-        name: Some("any".to_owned()),
-        uid: Some("any".to_owned()),
-        ..ObjectMeta::default()
-    };
+    let metadata =
+        ObjectMeta { name: Some("any".to_owned()), uid: Some("any".to_owned()), ..ObjectMeta::default() };
     let workspace = Workspace { metadata, spec, status: None };
     let input = PodInput::parse(&workspace, settings).ok()?;
     Some(convert::shape(build(&input).spec.as_ref()?))

@@ -76,7 +76,10 @@ impl Rejection {
 }
 
 /// What a request would get, or why it gets nothing.
-pub(super) fn admit<'a>(request: &PlacementRequest, candidate: &'a Candidate) -> Result<&'a Offer, Rejection> {
+pub(super) fn admit<'a>(
+    request: &PlacementRequest,
+    candidate: &'a Candidate,
+) -> Result<&'a Offer, Rejection> {
     if let Some(pin) = &request.cluster
         && *pin != candidate.name
     {
@@ -145,12 +148,14 @@ fn offers<'a>(
 }
 
 fn has_room(request: &PlacementRequest, candidate: &Candidate, offer: &Offer) -> Result<(), Rejection> {
-    match (candidate.capacity, offer.rooms.of(request.kind)) {
-        (Capacity::Unlimited, _) => Ok(()),
-        (Capacity::Nodes, Room::Unknown) => Err(Rejection::NodesUnknown),
-        (Capacity::Nodes, Room::Counted { left: 0, shortage, .. }) => {
+    if candidate.capacity == Capacity::Unlimited {
+        return Ok(());
+    }
+    match offer.rooms.of(request.kind) {
+        Room::Unknown => Err(Rejection::NodesUnknown),
+        Room::Counted { left: 0, shortage, .. } => {
             Err(Rejection::Capacity(offer.target.class.clone(), shortage.clone().unwrap_or_default()))
         }
-        (Capacity::Nodes, Room::Counted { .. }) => Ok(()),
+        Room::Counted { .. } => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 //! The same request and the same candidates give the same answer.
 
 pub mod capacity;
-
+pub mod explain;
 mod filter;
 mod score;
 mod simulate;

@@ -75,7 +75,7 @@ impl Connected {
         {
             return Arc::clone(candidate);
         }
-        let candidate = Arc::new(self.make(&basis));
+        let candidate = Arc::new(basis.candidate());
         *last = Some((basis, Arc::clone(&candidate)));
         candidate
     }
@@ -107,10 +107,12 @@ impl Connected {
             spec,
         }
     }
+}
 
-    fn make(&self, basis: &Basis) -> Candidate {
-        let spec = &basis.spec;
-        let of_namespaces = spec.namespaces.iter().zip(&basis.settings).zip(&basis.maintenance);
+impl Basis {
+    fn candidate(&self) -> Candidate {
+        let spec = &self.spec;
+        let of_namespaces = spec.namespaces.iter().zip(&self.settings).zip(&self.maintenance);
         Candidate {
             name: spec.name.clone(),
             region: spec.region.clone(),
@@ -118,17 +120,17 @@ impl Connected {
             weight: spec.weight.min(spec.max_weight),
             capacity: spec.capacity,
             cordoned: spec.cordoned,
-            health: basis.health,
+            health: self.health,
             constraints: spec.admission_constraints.clone(),
             namespaces: of_namespaces
                 .map(|((namespace, settings), maintenance)| CandidateNamespace {
                     name: namespace.namespace.clone(),
-                    offers: offers(spec, &namespace.namespace, settings, &basis.rooms),
+                    offers: offers(spec, &namespace.namespace, settings, &self.rooms),
                     preferred_class: settings.preferred_class.clone(),
                     maintenance: *maintenance,
                 })
                 .collect(),
-            placed: basis.placed,
+            placed: self.placed,
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::domain::names::ClusterName;
+use crate::domain::placement::explain::Explanation;
 use crate::domain::placement::{Decision, Rejection, Score, Target};
 use crate::domain::workspace::Start;
 use crate::federation::Federation;
@@ -10,6 +13,7 @@ use crate::federation::fleet::UnderWay;
 
 /// What is left of a decision to try.
 pub(super) struct Attempt<'a> {
+    explanation: Option<Explanation>,
     federation: &'a Federation,
     start: &'a Start,
     ranked: std::vec::IntoIter<(Arc<Target>, Score)>,
@@ -18,8 +22,16 @@ pub(super) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(federation: &'a Federation, start: &'a Start, decision: Decision) -> Self {
-        Self { federation, start, ranked: decision.ranked.into_iter(), rejected: decision.rejected }
+    pub(super) fn new(federation: &'a Federation, start: &'a Start, decision: Decision, epoch: i64) -> Self {
+        let (request, now) = (&start.placement, Timestamp::now());
+        let explanation = Some(Explanation::new(&start.id, request, &decision, epoch, now));
+        Self {
+            explanation,
+            federation,
+            start,
+            ranked: decision.ranked.into_iter(),
+            rejected: decision.rejected,
+        }
     }
 
     /// The next cluster that still has room, which is taken now: decisions made at the same time saw it, too. The guard
@@ -40,6 +52,17 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) fn refused(&mut self, cluster: ClusterName, why: Rejection) {
+        if let Some(explanation) = &mut self.explanation {
+            explanation.refused(&cluster, &why);
+        }
         self.rejected.push((cluster, why));
+    }
+
+    /// Keeps how it came out.
+    pub(super) fn over(&mut self, placed: Option<&ClusterName>) {
+        if let Some(explanation) = self.explanation.take() {
+            let placed = placed.cloned();
+            self.federation.decisions().keep(Explanation { placed, ..explanation });
+        }
     }
 }

@@ -133,7 +133,6 @@ impl Federation {
             },
         )
     }
-
 }
 
 /// Whether a resource that is there already came from the same request and generation.

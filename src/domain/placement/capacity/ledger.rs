@@ -108,7 +108,8 @@ impl Ledger {
             return;
         }
         self.unbind(pod);
-        let name: Arc<str> = self.nodes.get_key_value(node).map_or_else(|| node.into(), |(name, _)| Arc::clone(name));
+        let name: Arc<str> =
+            self.nodes.get_key_value(node).map_or_else(|| node.into(), |(name, _)| Arc::clone(name));
         self.bound.insert(pod.to_owned(), (Arc::clone(&name), requests));
         if self.nodes.contains_key(&name) {
             self.recount(&name, |entry| entry.bound = entry.bound + requests);
