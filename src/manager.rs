@@ -137,9 +137,12 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         supervisor.spawn("certificates", tls.follow(shutdown.clone()));
     }
     let connections = tls::incoming(listener, server_tls);
-    let peers = config.federation.peer_tls.clone();
+    let others = api::Others {
+        replicas: config.federation.peer_tls.clone(),
+        builders: config.image_builder_proxy.tls.clone(),
+    };
     supervisor
-        .spawn("grpc", api::serve(Arc::clone(&federation), connections, peers, limits, shutdown.clone()));
+        .spawn("grpc", api::serve(Arc::clone(&federation), connections, others, limits, shutdown.clone()));
     let admin_token = CancellationToken::new();
     let admin = tokio::spawn(admin.serve(admin_token.clone()));
     close_with(shutdown, readiness, Arc::clone(&federation));

@@ -3,6 +3,7 @@
 //! The way of a start: placement by a pure function over a snapshot of the fleet, the record in etcd, then the cluster.
 //! What is shown comes from the [`index`]; what is changed goes through the leader's [`Term`] and the owning member.
 
+pub mod builders;
 pub mod changes;
 pub mod error;
 pub mod events;
@@ -73,6 +74,8 @@ pub struct Options {
     pub placement_deadline: Duration,
     /// How long an ended workspace's id stays taken.
     pub tombstone_life: Duration,
+    /// Image builder of namespaces whose cluster file names none: host and port.
+    pub image_builder: Option<String>,
 }
 
 /// The federation: one per process, shared by all requests.
