@@ -1,10 +1,12 @@
 //! The gRPC API: parse, call a use case, convert. No policy lives here.
 
 mod access;
+mod bridge;
 mod builders;
 mod clusters;
 mod convert;
 mod error;
+mod gate;
 mod images;
 mod limits;
 mod parse;
@@ -19,14 +21,15 @@ use futures::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use self::access::{Access, AccessLayer};
-use self::limits::LimitsLayer;
+use self::access::Access;
+use self::gate::GateLayer;
 use self::peers::{MESSAGE_MAX, Peers};
 use crate::federation::Federation;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::builder::image_builder_server::ImageBuilderServer;
 use crate::proto::registryfacade::spec_provider_server::SpecProviderServer;
 use crate::proto::spaceport::v1::cluster_manager_server::ClusterManagerServer;
+use crate::proto::workspacemanagerbridge::cluster_service_server::ClusterServiceServer;
 use crate::proto::wsman::workspace_manager_server::WorkspaceManagerServer;
 use crate::runtime::tls::{ClientFiles, Connection};
 
@@ -77,8 +80,8 @@ pub async fn serve(
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_adaptive_window(Some(true))
-        .layer(AccessLayer(access))
-        .layer(LimitsLayer(limits))
+        .layer(GateLayer(access))
+        .layer(GateLayer(limits))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(
@@ -92,6 +95,7 @@ pub async fn serve(
                 .max_encoding_message_size(MESSAGE_MAX),
         )
         .add_service(SpecProviderServer::new(images::Images(Arc::clone(&federation))))
+        .add_service(ClusterServiceServer::new(bridge::Bridge(Arc::clone(&federation))))
         .add_service(
             ClusterManagerServer::new(clusters::Clusters::new(federation))
                 .max_decoding_message_size(MESSAGE_MAX),

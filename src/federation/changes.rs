@@ -224,7 +224,7 @@ fn current<'a>(workspace: &'a Workspace, kind: &str) -> Option<&'a Condition> {
 }
 
 fn is_true(workspace: &Workspace, kind: &str) -> bool {
-    current(workspace, kind).is_some_and(|condition| condition.status == "True")
+    workspace.status.as_ref().is_some_and(|status| status.is_true(kind))
 }
 
 /// A stop never gets slower by being asked for again, and an abort stays one.

@@ -25,6 +25,7 @@ use crate::domain::cluster::ClusterSpec;
 use crate::domain::keyed::Keyed;
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::placement::Candidate;
+use crate::domain::secret::Secret;
 use crate::store::{Registration, Term};
 
 use watcher::Watcher;
@@ -81,6 +82,8 @@ pub struct Broken {
     pub reason: String,
     /// Since when.
     pub since: Timestamp,
+    /// How to log in there, where that is known: another configuration may make it usable.
+    kubeconfig: Option<Secret<Vec<u8>>>,
 }
 
 impl Fleet {
@@ -177,19 +180,31 @@ impl Fleet {
                 return;
             }
         }
-        let (spec, api_server, version) =
-            (registration.spec.clone(), registration.api_server.clone(), registration.version);
-        match self.connect(registration) {
+        match self.connect(registration.clone()) {
             Ok(connected) => self.replace(name, Slot::Connected(connected)),
-            Err(reason) => self.put_broken(spec, api_server, version, reason),
+            Err(reason) => {
+                let Registration { spec, api_server, version, kubeconfig } = registration;
+                self.break_down(Broken {
+                    spec,
+                    api_server,
+                    version,
+                    reason,
+                    since: Timestamp::now(),
+                    kubeconfig: Some(kubeconfig),
+                });
+            }
         }
     }
 
     /// Takes a registration that cannot be used, so that it is shown.
     pub fn put_broken(&self, spec: ClusterSpec, api_server: String, version: i64, reason: String) {
-        tracing::error!(cluster = %spec.name, reason, "a registration cannot be used");
-        let name = spec.name.clone();
-        let broken = Broken { spec, api_server, version, reason, since: Timestamp::now() };
+        let since = Timestamp::now();
+        self.break_down(Broken { spec, api_server, version, reason, since, kubeconfig: None });
+    }
+
+    fn break_down(&self, broken: Broken) {
+        let (name, reason) = (broken.spec.name.clone(), broken.reason.as_str());
+        tracing::error!(cluster = %name, reason, "a registration cannot be used");
         self.replace(name, Slot::Broken(Arc::new(broken)));
     }
 
@@ -279,6 +294,7 @@ impl Fleet {
             version: AtomicI64::new(registration.version),
             kubeconfig,
             places,
+            watcher,
             changes: self.changes.clone(),
             stop: CancellationToken::new(),
         });

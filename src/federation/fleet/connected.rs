@@ -22,6 +22,8 @@ use crate::federation::settings::Settings;
 use crate::federation::{Error, Result};
 use crate::store::{Registration, Term};
 
+use super::watcher::Watcher;
+
 /// A member in use.
 pub struct Connected {
     /// What the admin wants.
@@ -35,6 +37,8 @@ pub struct Connected {
     pub(super) version: AtomicI64,
     pub(super) kubeconfig: Vec<u8>,
     pub(super) places: BTreeMap<Namespace, Place>,
+    /// Shows what the caches hold.
+    pub(super) watcher: Arc<Watcher>,
     /// Wakes when something was listed.
     pub(super) changes: watch::Sender<()>,
     pub(super) stop: CancellationToken,
