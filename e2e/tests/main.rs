@@ -6,6 +6,8 @@ mod harness;
 mod story;
 
 mod access;
+mod bridge;
+mod builders;
 mod changes;
 mod configuration;
 mod failover;

@@ -3,7 +3,7 @@
 use super::{Error, Federation, Result};
 use crate::domain::health::Health;
 use crate::domain::names::{ClusterName, Namespace};
-use crate::domain::placement::{self, Candidate, PlacementRequest};
+use crate::domain::placement::{self, PlacementRequest};
 
 /// An image builder, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,23 +17,23 @@ pub struct Builder {
 }
 
 impl Federation {
-    /// Image builders of clusters that take such a request, best first: placement as for a workspace, over the
-    /// namespaces that have a builder. A build has no class of its own, so that any class will do.
+    /// Image builders of clusters that take such a request, best first: placement as for a workspace, among clusters
+    /// that have a builder. The namespace's own builder is the one, else another of the cluster.
     pub fn builders_for(&self, request: &PlacementRequest) -> Result<Vec<Builder>> {
-        let (mut candidates, mut verdicts) = (Vec::new(), Vec::new());
-        for candidate in self.fleet.candidates() {
-            let name = candidate.name.clone();
-            match self.with_builder(candidate) {
-                Some(candidate) => candidates.push(candidate),
-                None => verdicts.push((name, "has no image builder".to_owned())),
+        let mut verdicts = Vec::new();
+        let mut candidates = self.fleet.candidates();
+        candidates.retain(|candidate| {
+            let has_builder = self.builder_of(&candidate.name, None).is_some();
+            if !has_builder {
+                verdicts.push((candidate.name.clone(), "has no image builder".to_owned()));
             }
-        }
+            has_builder
+        });
         let decision = placement::place(request, &candidates);
-        let builder = |(target, _): (placement::Target, _)| {
-            let address = self.target(&target.cluster, &target.namespace)?;
-            Some(Builder { cluster: target.cluster, namespace: target.namespace, target: address })
-        };
-        let builders: Vec<Builder> = decision.ranked.into_iter().filter_map(builder).collect();
+        let ranked = decision.ranked.iter();
+        let builders: Vec<Builder> = ranked
+            .filter_map(|(target, _)| self.builder_of(&target.cluster, Some(&target.namespace)))
+            .collect();
         if builders.is_empty() {
             verdicts.extend(decision.rejected.iter().map(|(name, why)| (name.clone(), why.to_string())));
             verdicts.sort();
@@ -60,16 +60,13 @@ impl Federation {
         builders
     }
 
-    /// The candidate with those of its namespaces that have a builder, if there are any.
-    fn with_builder(&self, mut candidate: Candidate) -> Option<Candidate> {
-        let name = candidate.name.clone();
-        candidate.namespaces.retain(|namespace| self.target(&name, &namespace.name).is_some());
-        for namespace in &mut candidate.namespaces {
-            if namespace.preferred_class.is_none() {
-                namespace.preferred_class = namespace.classes.iter().next().cloned();
-            }
-        }
-        (!candidate.namespaces.is_empty()).then_some(candidate)
+    /// A cluster's builder, that of a namespace before others.
+    fn builder_of(&self, cluster: &ClusterName, preferred: Option<&Namespace>) -> Option<Builder> {
+        let connected = self.fleet.get(cluster)?;
+        preferred.into_iter().chain(connected.places().keys()).find_map(|namespace| {
+            let target = self.target(cluster, namespace)?;
+            Some(Builder { cluster: cluster.clone(), namespace: namespace.clone(), target })
+        })
     }
 
     /// Address of a namespace's builder: as its cluster file says, else as the configuration does.

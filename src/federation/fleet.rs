@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::index::Index;
+use super::metering::{Meter, Meters};
 use super::settings::{Defaults, Settings};
 use super::{Result, settle};
 use crate::cluster::cache::Observer;
@@ -50,6 +51,7 @@ pub struct Fleet {
     keyed: Keyed,
     term: watch::Receiver<Option<Term>>,
     settle: settle::Queue,
+    meters: Meters,
     /// Held while members are connected or settings change, so that none is connected with settings of before.
     changing: Mutex<()>,
     changes: watch::Sender<()>,
@@ -94,6 +96,7 @@ impl Fleet {
         keyed: Keyed,
         term: watch::Receiver<Option<Term>>,
         settle: settle::Queue,
+        meters: Meters,
     ) -> Arc<Self> {
         Arc::new(Self {
             slots: RwLock::default(),
@@ -102,6 +105,7 @@ impl Fleet {
             keyed,
             term,
             settle,
+            meters,
             changing: Mutex::default(),
             changes: watch::channel(()).0,
             listed: watch::channel(false).0,
@@ -279,7 +283,9 @@ impl Fleet {
             changes: self.changes.clone(),
             controllers: RwLock::default(),
         });
-        let observers: Vec<Arc<dyn Observer>> = vec![Arc::<Watcher>::clone(&watcher)];
+        let meter = Arc::new(Meter::new(spec.name.clone(), self.meters.clone(), self.term.clone()));
+        let observers: [Arc<dyn Observer>; 2] =
+            [Arc::<Watcher>::clone(&watcher), Arc::<Meter>::clone(&meter)];
         let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers)
             .map_err(|error| error.to_string())?;
         let member = Arc::new(member);
@@ -295,6 +301,7 @@ impl Fleet {
             kubeconfig,
             places,
             watcher,
+            meter,
             changes: self.changes.clone(),
             stop: CancellationToken::new(),
         });

@@ -12,6 +12,7 @@ pub mod index;
 mod leading;
 mod locks;
 mod maintenance;
+mod metering;
 mod metrics;
 mod mirrors;
 pub mod registry;
@@ -38,6 +39,7 @@ use self::locks::Locks;
 
 pub use error::{Error, Result};
 pub use fleet::FleetOptions;
+pub use metering::{Meters, WorkspaceGauges};
 pub use metrics::FleetMetrics;
 pub use settings::Defaults;
 pub use start::Started;
@@ -89,6 +91,7 @@ pub struct Federation {
     index: Arc<Index>,
     fleet: Arc<Fleet>,
     locks: Locks,
+    meters: Meters,
     /// Held shared while a placement is recorded and alone while a cluster is taken out, so that a cluster that was found
     /// empty stays so until it is gone.
     registry: tokio::sync::RwLock<()>,
@@ -117,12 +120,14 @@ impl Federation {
         options: Options,
         fleet: FleetOptions,
         subscriber_buffer: usize,
+        meters: Meters,
     ) -> Arc<Self> {
         let index = Arc::new(Index::new(subscriber_buffer));
         let keyed = Keyed::new(installation.secret.expose());
         let (term, follows) = watch::channel(None);
         let settle = settle::Queue::default();
-        let fleet = Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone());
+        let fleet =
+            Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone(), meters.clone());
         Arc::new(Self {
             store,
             sealer,
@@ -133,6 +138,7 @@ impl Federation {
             index,
             fleet,
             locks: Locks::default(),
+            meters,
             registry: tokio::sync::RwLock::default(),
             term,
             lead: watch::channel(Lead::Nobody).0,
@@ -160,6 +166,11 @@ impl Federation {
     /// The index.
     pub fn index(&self) -> &Arc<Index> {
         &self.index
+    }
+
+    /// What is counted of workspaces.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// The member clusters.
