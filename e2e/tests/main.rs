@@ -16,6 +16,7 @@ mod lifecycle;
 mod limits;
 mod maintenance;
 mod manifests;
+mod metrics;
 mod namespaces;
 mod outage;
 mod placement;
