@@ -24,3 +24,4 @@ mod registry;
 mod start;
 mod store;
 mod timeouts;
+mod verbs;
