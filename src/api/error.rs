@@ -38,6 +38,10 @@ pub fn status(error: &Error) -> Status {
             details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
             if is_full(verdicts) { Code::ResourceExhausted } else { Code::FailedPrecondition }
         }
+        Error::NoBuilder { verdicts } => {
+            details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
+            Code::FailedPrecondition
+        }
         Error::Precondition { .. } | Error::Unusable { .. } => Code::FailedPrecondition,
         Error::NotEmpty { workspaces, .. } => {
             let ids = workspaces
@@ -66,7 +70,7 @@ fn is_full(verdicts: &[(ClusterName, Rejection)]) -> bool {
     verdicts.iter().any(|(_, rejection)| rejection.is_capacity())
 }
 
-fn verdict((cluster, rejection): &(ClusterName, Rejection)) -> PreconditionViolation {
+fn verdict((cluster, rejection): &(ClusterName, impl std::fmt::Display)) -> PreconditionViolation {
     PreconditionViolation::new("CLUSTER", cluster.to_string(), rejection.to_string())
 }
 
@@ -125,6 +129,7 @@ fn reason(error: &Error) -> &'static str {
         Error::Maintenance { .. } => "MAINTENANCE",
         Error::Unplaceable { verdicts, .. } if is_full(verdicts) => "NO_CAPACITY",
         Error::Unplaceable { .. } => "UNPLACEABLE",
+        Error::NoBuilder { .. } => "NO_IMAGE_BUILDER",
         Error::Precondition { .. } => "PRECONDITION",
         Error::NotEmpty { .. } => "CLUSTER_NOT_EMPTY",
         Error::NotLeader => "NOT_LEADER",

@@ -10,11 +10,14 @@ use crate::proto::wsman::MetadataFilter;
 
 mod explain;
 mod list;
+mod port;
 mod progress;
 mod request;
 mod show;
+mod snapshot;
 mod start;
 mod stop;
+mod timeout;
 mod wait;
 mod watch;
 
@@ -44,6 +47,13 @@ enum Verb {
     },
     /// Follow the changes of workspaces
     Watch(watch::WatchArgs),
+    /// Take a snapshot of a running workspace
+    Snapshot(snapshot::SnapshotArgs),
+    /// Set after how long a workspace stops by itself
+    Timeout(timeout::TimeoutArgs),
+    /// Serve ports of a workspace
+    #[command(subcommand)]
+    Port(port::PortVerb),
 }
 
 /// Which workspaces; what is absent matches everything.
@@ -87,6 +97,9 @@ pub async fn run(args: WorkspaceArgs, terminal: &mut Terminal<'_>) -> Result<()>
         Verb::Show(args) => show::run(&client, &connection, args, terminal).await,
         Verb::Explain { id } => explain::run(&client, &connection, id, terminal).await,
         Verb::Watch(args) => watch::run(&client, &connection, args, terminal).await,
+        Verb::Snapshot(args) => snapshot::run(&client, &connection, args, terminal).await,
+        Verb::Timeout(args) => timeout::run(&client, &connection, args, terminal).await,
+        Verb::Port(verb) => port::run(&client, &connection, verb, terminal).await,
     }
 }
 
