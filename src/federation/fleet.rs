@@ -6,7 +6,7 @@ mod watcher;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
@@ -22,9 +22,11 @@ use crate::cluster::cache::Observer;
 use crate::cluster::{Member, MemberOptions};
 use crate::controller::{Controller, Parts};
 use crate::domain::cluster::ClusterSpec;
+use crate::domain::health::Health;
 use crate::domain::keyed::Keyed;
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::placement::Candidate;
+use crate::domain::secret::Secret;
 use crate::store::{Registration, Term};
 
 use watcher::Watcher;
@@ -155,6 +157,11 @@ impl Fleet {
         }
     }
 
+    /// How long a health probe waits.
+    pub fn probe_deadline(&self) -> std::time::Duration {
+        self.options.member.probe_deadline
+    }
+
     /// The fleet as placement sees it.
     pub fn candidates(&self) -> Vec<Candidate> {
         let now = Timestamp::now();
@@ -169,9 +176,7 @@ impl Fleet {
             if connected.version() >= registration.version {
                 return;
             }
-            if connected.takes(&registration) {
-                connected.version.store(registration.version, Ordering::Release);
-                connected.spec.store(Arc::new(registration.spec));
+            if connected.take(&registration, &self.options.defaults.load()) {
                 connected.tell(&self.index);
                 self.changes.send_replace(());
                 return;
@@ -212,6 +217,16 @@ impl Fleet {
         }
         self.listed.send_replace(true);
         self.changes.send_replace(());
+    }
+
+    /// Whether a member is in use and well.
+    pub fn is_available(&self, name: &ClusterName) -> bool {
+        self.get(name).is_some_and(|connected| connected.member.health().health() == Health::Available)
+    }
+
+    /// Whether a member serves a namespace now; one that was taken out a moment ago does not.
+    pub fn serves(&self, cluster: &ClusterName, namespace: &Namespace) -> bool {
+        self.get(cluster).is_some_and(|connected| connected.places.contains_key(namespace))
     }
 
     /// Waits until registrations were listed and every member's workspaces, too.
@@ -273,11 +288,13 @@ impl Fleet {
             places.iter().map(|(name, place)| (name.clone(), Arc::clone(&place.controller))).collect();
         let connected = Arc::new(Connected {
             spec: ArcSwap::from_pointee(spec),
-            api_server: registration.api_server,
+            api_server: ArcSwap::from_pointee(registration.api_server),
+            cluster_uid: ArcSwap::from_pointee(registration.cluster_uid),
+            conditions: Mutex::default(),
             member,
             server_version: ArcSwapOption::empty(),
             version: AtomicI64::new(registration.version),
-            kubeconfig,
+            kubeconfig: ArcSwap::from_pointee(Secret::new(kubeconfig)),
             places,
             changes: self.changes.clone(),
             stop: CancellationToken::new(),

@@ -21,7 +21,7 @@ impl Fleet {
 }
 
 impl Connected {
-    fn reload(&self, defaults: &Defaults) -> Vec<String> {
+    pub(super) fn reload(&self, defaults: &Defaults) -> Vec<String> {
         let mut problems = Vec::new();
         for spec in &self.spec.load().namespaces {
             let Some(place) = self.places.get(&spec.namespace) else { continue };
