@@ -95,6 +95,10 @@ pub struct Federation {
     /// Held shared while a placement is recorded and alone while a cluster is taken out, so that a cluster that was found
     /// empty stays so until it is gone.
     registry: tokio::sync::RwLock<()>,
+    /// Held while a cluster is registered, so that none is registered twice under two addresses.
+    registering: tokio::sync::Mutex<()>,
+    /// One permit a watcher of clusters.
+    watchers: Arc<tokio::sync::Semaphore>,
     /// The term while this replica leads and has caught up.
     term: watch::Sender<Option<Term>>,
     lead: watch::Sender<Lead>,
@@ -140,6 +144,8 @@ impl Federation {
             locks: Locks::default(),
             meters,
             registry: tokio::sync::RwLock::default(),
+            registering: tokio::sync::Mutex::default(),
+            watchers: Arc::new(tokio::sync::Semaphore::new(registry::MOST_WATCHERS)),
             term,
             lead: watch::channel(Lead::Nobody).0,
             since: RwLock::default(),
