@@ -42,6 +42,8 @@ pub struct FleetOptions {
     pub member: MemberOptions,
     /// The manager's configuration for namespaces.
     pub defaults: Arc<ArcSwap<Defaults>>,
+    /// What is counted of workspaces.
+    pub meters: Meters,
 }
 
 /// All members, by name.
@@ -52,7 +54,6 @@ pub struct Fleet {
     keyed: Keyed,
     term: watch::Receiver<Option<Term>>,
     settle: settle::Queue,
-    meters: Meters,
     /// Held while members are connected or settings change, so that none is connected with settings of before.
     changing: Mutex<()>,
     changes: watch::Sender<()>,
@@ -97,7 +98,6 @@ impl Fleet {
         keyed: Keyed,
         term: watch::Receiver<Option<Term>>,
         settle: settle::Queue,
-        meters: Meters,
     ) -> Arc<Self> {
         Arc::new(Self {
             slots: RwLock::default(),
@@ -106,7 +106,6 @@ impl Fleet {
             keyed,
             term,
             settle,
-            meters,
             changing: Mutex::default(),
             changes: watch::channel(()).0,
             listed: watch::channel(false).0,
@@ -121,6 +120,11 @@ impl Fleet {
     /// The manager's configuration for namespaces.
     pub fn defaults(&self) -> Arc<Defaults> {
         self.options.defaults.load_full()
+    }
+
+    /// What is counted of workspaces.
+    pub fn meters(&self) -> &Meters {
+        &self.options.meters
     }
 
     /// A member in use.
@@ -292,7 +296,7 @@ impl Fleet {
             changes: self.changes.clone(),
             controllers: RwLock::default(),
         });
-        let meter = Arc::new(Meter::new(spec.name.clone(), self.meters.clone(), self.term.clone()));
+        let meter = Arc::new(Meter::new(spec.name.clone(), self.options.meters.clone(), self.term.clone()));
         let observers: [Arc<dyn Observer>; 2] =
             [Arc::<Watcher>::clone(&watcher), Arc::<Meter>::clone(&meter)];
         let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers)
