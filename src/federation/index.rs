@@ -209,8 +209,8 @@ impl Index {
         }
     }
 
-    /// Takes the disappearance of a resource. Where its end was not shown yet, it is shown now.
-    pub fn resource_gone(&self, cluster: &ClusterName, id: &WorkspaceId) {
+    /// Takes the disappearance of a resource. Where its end was not shown yet, it is shown now, with this message.
+    pub fn resource_gone(&self, cluster: &ClusterName, id: &WorkspaceId, message: String) {
         let mut inner = self.inner.write();
         let key = (id.clone(), cluster.clone());
         let Some(last) = inner.resources.remove(&key) else { return };
@@ -219,7 +219,7 @@ impl Index {
             (status_version(generation, last.view.resource_version), last.view)
         } else {
             // Above all versions of this generation and the same on every replica.
-            let ended = View { phase: Phase::Stopped, deleting: true, ..View::clone(&last.view) };
+            let ended = View { phase: Phase::Stopped, deleting: true, message, ..View::clone(&last.view) };
             (status_version(generation, u64::MAX), Arc::new(ended))
         };
         let seen = inner.seen(&key.1, view, version);
