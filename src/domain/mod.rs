@@ -2,6 +2,7 @@
 
 pub mod class;
 pub mod cluster;
+pub mod drain;
 pub mod duration;
 pub mod health;
 pub mod keyed;

@@ -4,6 +4,7 @@
 //! What is shown comes from the [`index`]; what is changed goes through the leader's [`Term`] and the owning member.
 
 pub mod changes;
+pub mod drain;
 pub mod error;
 pub mod events;
 pub mod fleet;
@@ -95,6 +96,7 @@ pub struct Federation {
     /// Since when the present leader is known.
     since: RwLock<Option<(i64, Timestamp)>>,
     placements: watch::Sender<Option<Progress>>,
+    drains: drain::Drains,
     settle: settle::Queue,
 }
 
@@ -120,6 +122,7 @@ impl Federation {
         let (term, follows) = watch::channel(None);
         let settle = settle::Queue::default();
         let fleet = Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone());
+        let drains = drain::Drains::new(Arc::clone(&index));
         Arc::new(Self {
             store,
             sealer,
@@ -135,6 +138,7 @@ impl Federation {
             lead: watch::channel(Lead::Nobody).0,
             since: RwLock::default(),
             placements: watch::channel(None).0,
+            drains,
             settle,
         })
     }

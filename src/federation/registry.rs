@@ -122,6 +122,9 @@ impl Federation {
 
     /// Keeps new workspaces away, or lets them in again.
     pub async fn set_cordoned(&self, name: &ClusterName, cordoned: bool) -> Result<ClusterView> {
+        if !cordoned {
+            self.end_drain_for_uncordon(name).await?;
+        }
         for _ in 0..TRIES {
             let term = self.term()?;
             let view = self.cluster(name)?;
@@ -167,6 +170,7 @@ impl Federation {
             let spec = connected.spec.load();
             if spec.cordoned
                 || spec.weight == 0
+                || self.index.is_draining(&spec.name)
                 || connected.member.health().report().health != Health::Available
             {
                 continue;
