@@ -1,5 +1,7 @@
 //! `spaceport.v1.ClusterManager`: the admin's API.
 
+mod drain;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -91,6 +93,36 @@ impl ClusterManager for Clusters {
         Ok(Response::new(v1::SetMaintenanceResponse { cluster: Some(self.view(&cluster)) }))
     }
 
+    async fn start_drain(
+        &self,
+        request: Request<v1::StartDrainRequest>,
+    ) -> Result<Response<v1::StartDrainResponse>, Status> {
+        self.start(request.into_inner()).await
+    }
+
+    async fn get_drain(
+        &self,
+        request: Request<v1::GetDrainRequest>,
+    ) -> Result<Response<v1::GetDrainResponse>, Status> {
+        self.get(request.get_ref())
+    }
+
+    type WatchDrainStream = drain::Watch;
+
+    async fn watch_drain(
+        &self,
+        request: Request<v1::WatchDrainRequest>,
+    ) -> Result<Response<drain::Watch>, Status> {
+        self.watch(request.get_ref())
+    }
+
+    async fn change_drain(
+        &self,
+        request: Request<v1::ChangeDrainRequest>,
+    ) -> Result<Response<v1::ChangeDrainResponse>, Status> {
+        self.change(request.into_inner()).await
+    }
+
     async fn leader(
         &self,
         _request: Request<v1::LeaderRequest>,
@@ -145,6 +177,7 @@ impl Clusters {
                 workspaces: u32::try_from(cluster.workspaces).unwrap_or(u32::MAX),
                 classes: cluster.classes.iter().map(ToString::to_string).collect(),
                 maintenance: cluster.maintenance.iter().map(maintenance).collect(),
+                drain: drain::state_of(cluster.drain).into(),
             }),
             version: cluster.version,
         }

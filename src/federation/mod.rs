@@ -26,6 +26,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::keyed::Keyed;
 use crate::domain::names::WorkspaceId;
@@ -98,6 +99,7 @@ pub struct Federation {
     placements: watch::Sender<Option<Progress>>,
     drains: drain::Drains,
     settle: settle::Queue,
+    closing: CancellationToken,
 }
 
 impl std::fmt::Debug for Federation {
@@ -139,6 +141,7 @@ impl Federation {
             since: RwLock::default(),
             placements: watch::channel(None).0,
             drains,
+            closing: CancellationToken::new(),
             settle,
         })
     }
@@ -206,8 +209,14 @@ impl Federation {
         }
     }
 
+    /// Cancelled when the shutdown begins.
+    pub fn closed(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
     /// Ends subscriptions and members; the shutdown has begun.
     pub fn close(&self) {
+        self.closing.cancel();
         self.index.events().close();
         self.fleet.close();
     }

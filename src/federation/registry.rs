@@ -12,6 +12,7 @@ use super::{Error, Federation, Result};
 use crate::cluster::client::{Credentials, Fence, Limits, Signals, connect};
 use crate::cluster::probe::verify;
 use crate::domain::cluster::ClusterSpec;
+use crate::domain::drain::Stage;
 use crate::domain::health::Health;
 use crate::domain::names::{ClassId, ClusterName, Namespace};
 use crate::domain::secret::Secret;
@@ -51,6 +52,8 @@ pub struct ClusterView {
     pub classes: Vec<ClassId>,
     /// Namespaces under maintenance now, and until when.
     pub maintenance: BTreeMap<Namespace, Timestamp>,
+    /// Its drain.
+    pub drain: Option<Stage>,
 }
 
 /// A client made only to verify tells nobody.
@@ -207,6 +210,7 @@ impl Federation {
             workspaces: self.index.count_on(&spec.name),
             classes,
             maintenance: under_maintenance(connected),
+            drain: self.drains.get(&spec.name).map(|(drain, _)| drain.stage),
             spec,
         }
     }
@@ -224,6 +228,7 @@ impl Federation {
             workspaces: self.index.count_on(&broken.spec.name),
             classes: Vec::new(),
             maintenance: BTreeMap::new(),
+            drain: self.drains.get(&broken.spec.name).map(|(drain, _)| drain.stage),
         }
     }
 
