@@ -8,6 +8,7 @@ mod story;
 mod access;
 mod changes;
 mod configuration;
+mod drain;
 mod failover;
 mod failures;
 mod lifecycle;

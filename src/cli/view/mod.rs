@@ -3,9 +3,11 @@
 use jiff::Timestamp;
 
 pub use cluster::{ClusterView, LeaderView};
+pub use drain::DrainView;
 pub use workspace::{StartedView, WorkspaceView, phase_name};
 
 mod cluster;
+mod drain;
 mod workspace;
 
 /// A message's time.

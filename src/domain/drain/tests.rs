@@ -189,7 +189,7 @@ fn residents() -> impl Strategy<Value = Vec<Resident>> {
         prop_oneof![Just(Phase::Pending), Just(Phase::Running), Just(Phase::Running), Just(Phase::Stopping)];
     let one = (kind, phase, 0..5000i64, any::<bool>());
     prop::collection::vec(one, 0..30).prop_map(|all| {
-        let resident = |(n, (kind, phase, idle, closed))| Resident {
+        let resident = |(n, (kind, phase, idle, closed)): (usize, (Kind, Phase, i64, bool))| Resident {
             id: format!("ws-{n}").parse().unwrap(),
             kind,
             phase,
