@@ -7,7 +7,7 @@ use spaceport::proto::spaceport::v1::{
     CordonRequest, Drain, GetDrainRequest, UncordonRequest, WatchDrainRequest, WatchDrainResponse,
     cluster_manager_client::ClusterManagerClient,
 };
-use spaceport::proto::wsman::{MarkActiveRequest, WorkspacePhase};
+use spaceport::proto::wsman::{MarkActiveRequest, WorkspaceConditionBool, WorkspacePhase};
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
@@ -103,7 +103,10 @@ fn a_plan_changes_nothing_and_a_drain_empties_a_cluster_that_can_then_be_taken_o
         ensure!(status.message().contains("eu-1 is being drained"), "{}", status.message());
         let seen = follow(&mut idle, is(WorkspacePhase::Stopped)).await?;
         let last = seen.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
-        ensure!(last.final_backup_complete() == 1, "it was stopped without its backup");
+        ensure!(
+            last.final_backup_complete() == WorkspaceConditionBool::True,
+            "it was stopped without its backup"
+        );
         ensure!(seen.iter().any(|status| status.draining), "subscribers were not told");
 
         let mut stream = watch_drain(story).await?;
@@ -245,7 +248,8 @@ fn a_failed_backup_keeps_the_drain_open_until_it_is_accepted_even_under_another_
 async fn kill_leader(story: &mut Story) -> Result<()> {
     let leader = story.leader().await?;
     let at = story.replicas.iter().position(|replica| replica.name == leader).context("no leader")?;
-    story.replicas.remove(at).process.kill().await
+    story.replicas.remove(at).process.kill().await?;
+    Ok(())
 }
 
 #[test]
