@@ -177,6 +177,8 @@ fn spawn_followers(
     let (this, token) = of();
     supervisor.spawn("placements", run(Box::pin(this.follow_placements(token))));
     let (this, token) = of();
+    supervisor.spawn("drains", run(Box::pin(this.follow_drains(token))));
+    let (this, token) = of();
     supervisor.spawn("clusters", run(Box::pin(this.follow_clusters(token))));
     let (this, token) = of();
     supervisor.spawn("leadership", run(Box::pin(this.lead_when_elected(leadership, token))));

@@ -11,6 +11,7 @@ mod builders;
 mod changes;
 mod configuration;
 mod doctor;
+mod drain;
 mod failover;
 mod failures;
 mod lifecycle;

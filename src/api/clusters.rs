@@ -1,6 +1,7 @@
 //! `spaceport.v1.ClusterManager`: the admin's API.
 
 mod convert;
+mod drain;
 mod install;
 mod registry;
 
@@ -82,6 +83,36 @@ impl ClusterManager for Clusters {
         let cluster = self.federation.set_maintenance(&name, namespace.as_ref(), until).await;
         let cluster = cluster.map_err(|error| error::status(&error))?;
         Ok(Response::new(v1::SetMaintenanceResponse { cluster: Some(view(&cluster)) }))
+    }
+
+    async fn start_drain(
+        &self,
+        request: Request<v1::StartDrainRequest>,
+    ) -> Result<Response<v1::StartDrainResponse>, Status> {
+        self.start(request.into_inner()).await
+    }
+
+    async fn get_drain(
+        &self,
+        request: Request<v1::GetDrainRequest>,
+    ) -> Result<Response<v1::GetDrainResponse>, Status> {
+        self.get(request.get_ref())
+    }
+
+    type WatchDrainStream = drain::Watch;
+
+    async fn watch_drain(
+        &self,
+        request: Request<v1::WatchDrainRequest>,
+    ) -> Result<Response<drain::Watch>, Status> {
+        self.watch(request.get_ref())
+    }
+
+    async fn change_drain(
+        &self,
+        request: Request<v1::ChangeDrainRequest>,
+    ) -> Result<Response<v1::ChangeDrainResponse>, Status> {
+        self.change(request.into_inner()).await
     }
 
     async fn leader(

@@ -4,6 +4,7 @@ pub mod check;
 pub mod class;
 pub mod cluster;
 pub mod condition;
+pub mod drain;
 pub mod duration;
 pub mod health;
 pub mod install;

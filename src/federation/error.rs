@@ -74,6 +74,25 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The other clusters cannot take the workspaces of a cluster that is to be drained.
+    #[error("cluster {cluster} is not drained: no other cluster has room for {} of its workspaces", without.len())]
+    NoRoom {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The workspaces, with each other cluster's reason.
+        without: Vec<(WorkspaceId, String)>,
+    },
+    /// The cluster has no drain.
+    #[error("cluster {0} has no drain")]
+    NoDrain(ClusterName),
+    /// The drain is not where that can be done.
+    #[error("cluster {cluster} {reason}")]
+    DrainStage {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Why not.
+        reason: &'static str,
+    },
     /// The cluster still holds workspaces.
     #[error("cluster {cluster} still holds {} workspaces: {}", workspaces.len(), some(workspaces))]
     NotEmpty {

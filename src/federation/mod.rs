@@ -5,6 +5,7 @@
 
 pub mod builders;
 pub mod changes;
+pub mod drain;
 pub mod error;
 pub mod events;
 pub mod fleet;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::keyed::Keyed;
 use crate::domain::names::WorkspaceId;
@@ -104,7 +106,9 @@ pub struct Federation {
     /// Since when the present leader is known.
     since: RwLock<Option<(i64, Timestamp)>>,
     placements: watch::Sender<Option<Progress>>,
+    drains: drain::Drains,
     settle: settle::Queue,
+    closing: CancellationToken,
 }
 
 impl std::fmt::Debug for Federation {
@@ -129,6 +133,7 @@ impl Federation {
         let (term, follows) = watch::channel(None);
         let settle = settle::Queue::default();
         let fleet = Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone());
+        let drains = drain::Drains::new(Arc::clone(&index));
         Arc::new(Self {
             store,
             sealer,
@@ -146,6 +151,8 @@ impl Federation {
             lead: watch::channel(Lead::Nobody).0,
             since: RwLock::default(),
             placements: watch::channel(None).0,
+            drains,
+            closing: CancellationToken::new(),
             settle,
         })
     }
@@ -218,8 +225,14 @@ impl Federation {
         }
     }
 
+    /// Cancelled when the shutdown begins.
+    pub fn closed(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
     /// Ends subscriptions and members; the shutdown has begun.
     pub fn close(&self) {
+        self.closing.cancel();
         self.index.events().close();
         self.fleet.close();
     }

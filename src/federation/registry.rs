@@ -116,6 +116,9 @@ impl Federation {
 
     /// Keeps new workspaces away, or lets them in again.
     pub async fn set_cordoned(&self, name: &ClusterName, cordoned: bool) -> Result<ClusterView> {
+        if !cordoned {
+            self.end_drain_for_uncordon(name).await?;
+        }
         self.change_cluster(name, |spec| ClusterSpec { cordoned, ..spec.clone() }).await
     }
 
@@ -157,6 +160,7 @@ impl Federation {
             let spec = connected.spec.load();
             if spec.cordoned
                 || spec.weight == 0
+                || self.index.is_draining(&spec.name)
                 || connected.member.health().report().health != Health::Available
             {
                 continue;

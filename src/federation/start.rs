@@ -62,20 +62,18 @@ impl Federation {
         if let Some((record, version)) = self.index.record_of(&start.id) {
             return self.repeat(&term, &start, &digest, Held { record, version }, deadline).await;
         }
+        // Held from the decision to its record, so that no cluster is drained or taken out in between.
+        let registry = self.registry.read().await;
         let decision = placement::place(&start.placement, &self.fleet.candidates());
         let Some((target, _)) = decision.ranked.first() else {
             return Err(unplaceable(&start, decision.rejected));
         };
         let record = new_record(&start, &digest, target);
-        let claim = {
-            let _registry = self.registry.read().await;
-            self.still_served(&record)?;
-            let claim = self.store.claim(&term, &record).await?;
-            if let Claim::Claimed { version } = &claim {
-                self.index.record(record.clone(), *version);
-            }
-            claim
-        };
+        let claim = self.store.claim(&term, &record).await?;
+        if let Claim::Claimed { version } = &claim {
+            self.index.record(record.clone(), *version);
+        }
+        drop(registry);
         match claim {
             Claim::Claimed { version } => {
                 self.place(&term, &start, Held { record, version }, decision, deadline).await
@@ -88,12 +86,13 @@ impl Federation {
         }
     }
 
-    /// A namespace may have been taken out of its cluster since the candidates were read; another try finds another.
-    fn still_served(&self, record: &PlacementRecord) -> Result<()> {
-        if self.fleet.serves(&record.cluster, &record.namespace) {
-            return Ok(());
+    /// What changed at a ranked target since the candidates were read.
+    fn no_longer(&self, target: &Target) -> Option<Rejection> {
+        if self.index.is_draining(&target.cluster) {
+            return Some(Rejection::Draining);
         }
-        Err(Error::NoNamespace { cluster: record.cluster.clone(), namespace: record.namespace.clone() })
+        let serves = self.fleet.serves(&target.cluster, &target.namespace);
+        (!serves).then(|| Rejection::Namespace(target.namespace.clone()))
     }
 
     /// Tries the ranked clusters in turn, the record going before each.
@@ -108,13 +107,16 @@ impl Federation {
         let mut rejected = decision.rejected;
         for (nth, (target, _)) in decision.ranked.into_iter().enumerate() {
             if nth > 0 {
+                let _registry = self.registry.read().await;
+                if let Some(rejection) = self.no_longer(&target) {
+                    rejected.push((target.cluster, rejection));
+                    continue;
+                }
                 let record = PlacementRecord {
                     cluster: target.cluster.clone(),
                     namespace: target.namespace.clone(),
                     ..held.record
                 };
-                let _registry = self.registry.read().await;
-                self.still_served(&record)?;
                 let version = self.store.reclaim(term, &record, held.version).await?;
                 self.index.record(record.clone(), version);
                 held = Held { record, version };

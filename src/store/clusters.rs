@@ -157,13 +157,14 @@ impl Store {
         }
     }
 
-    /// Removes a cluster with its status and its hold on the address. Whether it may go is the caller's decision.
+    /// Removes a cluster with its status, its drain and its hold on the address. Whether it may go is the caller's decision.
     pub async fn delete_cluster(&self, term: &Term, name: &ClusterName, version: i64) -> Result<()> {
         let doing = format!("deregister cluster {name}");
         let (key, stored) = self.stored(&doing, name, version).await?;
         let ops = vec![
             TxnOp::delete(key.as_str(), None),
             TxnOp::delete(self.keys().cluster_status(name), None),
+            TxnOp::delete(self.keys().drain(name), None),
             delete_if(&self.keys().address(&stored.api_server), name.as_str()),
         ];
         self.guarded_change(term, &doing, &key, vec![is_at(&key, version)], ops).await?;

@@ -35,6 +35,7 @@ pub(super) fn view(cluster: &ClusterView) -> v1::Cluster {
             workspaces: u32::try_from(cluster.workspaces).unwrap_or(u32::MAX),
             classes: cluster.classes.iter().map(ToString::to_string).collect(),
             maintenance: cluster.maintenance.iter().map(maintenance).collect(),
+            drain: super::drain::state_of(cluster.drain).into(),
             conditions: cluster.conditions.iter().map(condition).collect(),
         }),
         version: cluster.version,

@@ -17,6 +17,7 @@ use crate::proto::spaceport::v1::{
 };
 
 mod doctor;
+mod drain;
 mod fields;
 mod file;
 mod install;
@@ -70,6 +71,8 @@ enum Verb {
     /// Keep starts away and leave existing workspaces alone for a time
     #[command(subcommand)]
     Maintenance(maintenance::Switch),
+    /// Empty a cluster of workspaces without losing content
+    Drain(drain::DrainArgs),
     /// Take a cluster out
     Deregister {
         /// The cluster's name
@@ -133,6 +136,7 @@ pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
         Verb::Cordon { names } => set_intent(&client, &connection, names, true, terminal).await,
         Verb::Uncordon { names } => set_intent(&client, &connection, names, false, terminal).await,
         Verb::Maintenance(switch) => maintenance::run(&client, &connection, switch, terminal).await,
+        Verb::Drain(args) => drain::run(&client, &connection, args, terminal).await,
         Verb::Deregister { name, force } => {
             let request = DeregisterRequest { name: name.to_string(), force };
             let mut api = client.clusters();

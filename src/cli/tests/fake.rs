@@ -28,6 +28,8 @@ pub struct Script {
     pub doctored: Vec<DoctorRequest>,
     pub installed: Vec<InstallRequest>,
     pub checks: Vec<Check>,
+    pub drain: Option<Drain>,
+    pub drain_states: Vec<Drain>,
     pub started: Vec<StartWorkspaceRequest>,
     pub start: Option<Result<StartWorkspaceResponse, Status>>,
     pub stopped: Vec<StopWorkspaceRequest>,
@@ -127,6 +129,35 @@ impl ClusterManager for Fake {
         let status = ClusterStatus { maintenance: maintained.unwrap_or_default(), ..Default::default() };
         let cluster = Cluster { spec: Some(spec), status: Some(status), ..Default::default() };
         Ok(Response::new(SetMaintenanceResponse { cluster: Some(cluster) }))
+    }
+
+    async fn start_drain(&self, request: Request<StartDrainRequest>) -> Answer<StartDrainResponse> {
+        let request = request.into_inner();
+        let mut drain = self.0.lock().drain.clone().ok_or_else(|| Status::failed_precondition("no room"))?;
+        if request.dry_run {
+            drain.set_state(drain::State::Planned);
+        }
+        drain.rate_per_minute = request.rate_per_minute;
+        drain.idle = request.idle;
+        Ok(Response::new(StartDrainResponse { drain: Some(drain) }))
+    }
+
+    async fn get_drain(&self, _: Request<GetDrainRequest>) -> Answer<GetDrainResponse> {
+        Ok(Response::new(GetDrainResponse { drain: self.0.lock().drain.clone() }))
+    }
+
+    type WatchDrainStream = Pin<Box<dyn Stream<Item = Result<WatchDrainResponse, Status>> + Send>>;
+
+    async fn watch_drain(&self, _: Request<WatchDrainRequest>) -> Answer<Self::WatchDrainStream> {
+        let states = std::mem::take(&mut self.0.lock().drain_states);
+        let answers = states.into_iter().map(|drain| Ok(WatchDrainResponse { drain: Some(drain) }));
+        Ok(Response::new(Box::pin(futures::stream::iter(answers))))
+    }
+
+    async fn change_drain(&self, request: Request<ChangeDrainRequest>) -> Answer<ChangeDrainResponse> {
+        let mut drain = self.0.lock().drain.clone().unwrap_or_default();
+        drain.reason = format!("{:?}", request.into_inner());
+        Ok(Response::new(ChangeDrainResponse { drain: Some(drain) }))
     }
 
     async fn leader(&self, _: Request<LeaderRequest>) -> Answer<LeaderResponse> {

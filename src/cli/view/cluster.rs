@@ -8,6 +8,7 @@ use super::{age, text, timestamp};
 use crate::cli::table::Table;
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
 use crate::proto::spaceport::v1::cluster_status::Health;
+use crate::proto::spaceport::v1::drain::State;
 use crate::proto::spaceport::v1::{
     Cluster, ClusterSpec, ClusterStatus, Condition, LeaderResponse, NamespaceSpec,
 };
@@ -66,6 +67,8 @@ struct StatusView {
     workspaces: u32,
     classes: Vec<String>,
     maintenance: BTreeMap<String, Option<Timestamp>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain: Option<String>,
     conditions: Vec<ConditionView>,
 }
 
@@ -159,6 +162,10 @@ impl From<ClusterStatus> for StatusView {
         let health = status.health().as_str_name().trim_start_matches("HEALTH_");
         Self {
             health: if status.health() == Health::Unspecified { "UNKNOWN" } else { health }.to_owned(),
+            drain: match status.drain() {
+                State::Unspecified => None,
+                state => Some(state.as_str_name().trim_start_matches("STATE_").to_owned()),
+            },
             since: timestamp(status.since.as_ref()),
             last_seen: timestamp(status.last_seen.as_ref()),
             reason: status.reason,
@@ -244,6 +251,12 @@ impl ClusterView {
 
     fn intent(&self) -> String {
         let cordoned = if self.cordoned { "cordoned" } else { "active" };
+        let drain = self.status.drain.as_ref().map(|state| format!("drain {}", state.to_lowercase()));
+        let cordoned = match (&drain, self.cordoned) {
+            (Some(drain), false) => drain,
+            (Some(drain), true) => &format!("cordoned, {drain}"),
+            (None, _) => cordoned,
+        };
         let maintained = &self.status.maintenance;
         if maintained.is_empty() {
             return cordoned.to_owned();
@@ -251,7 +264,8 @@ impl ClusterView {
         let all = self.namespaces.iter().all(|spec| maintained.contains_key(&spec.namespace));
         let names: Vec<_> = maintained.keys().map(String::as_str).collect();
         let place = if all { String::new() } else { format!(" of {}", names.join("+")) };
-        format!("{}maintenance{place}", if self.cordoned { "cordoned, " } else { "" })
+        let before = if cordoned == "active" { String::new() } else { format!("{cordoned}, ") };
+        format!("{before}maintenance{place}")
     }
 
     fn maintenance(&self) -> String {

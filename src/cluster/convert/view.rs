@@ -181,7 +181,10 @@ fn seen(status: &WorkspaceStatus) -> Conditions {
         deployed: status.is_true(conditions::DEPLOYED),
         pulling_images: status.is_true(PULLING_IMAGES),
         stopped_by_request: status.is_true(conditions::STOPPED_BY_REQUEST),
+        content_ready: status.is_true(conditions::CONTENT_READY),
         final_backup_complete: status.is_true(conditions::BACKUP_COMPLETE),
+        backup_failed: said(conditions::BACKUP_FAILURE, "for an unknown reason"),
+        closed: status.is_true(conditions::CLOSED),
         aborted: status.is_true(conditions::ABORTED),
         first_user_activity: status
             .condition(conditions::FIRST_USER_ACTIVITY)

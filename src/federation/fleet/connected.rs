@@ -133,6 +133,7 @@ impl Connected {
             labels: spec.labels.clone(),
             weight: spec.weight.min(spec.max_weight),
             cordoned: spec.cordoned,
+            draining: index.is_draining(&spec.name),
             health: self.member.health().report().health,
             constraints: spec.admission_constraints.clone(),
             namespaces: spec

@@ -51,6 +51,7 @@ pub fn seen(view: View) -> Seen {
         region: None,
         reachable: true,
         observed_at: None,
+        draining: None,
     }
 }
 

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::cluster::probe::HealthReport;
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::condition::{self, Condition, State};
+use crate::domain::drain::Stage;
 use crate::domain::health::Health;
 use crate::domain::names::{ClassId, ClusterName, Namespace};
 use crate::domain::workspace::ClassView;
@@ -47,6 +48,8 @@ pub struct ClusterView {
     pub maintenance: BTreeMap<Namespace, Timestamp>,
     /// What is right and wrong with it.
     pub conditions: Vec<Condition>,
+    /// Its drain.
+    pub drain: Option<Stage>,
 }
 
 impl Federation {
@@ -90,6 +93,7 @@ impl Federation {
             workspaces: self.index.count_on(&spec.name),
             classes,
             maintenance: under_maintenance(connected),
+            drain: self.drains.get(&spec.name).map(|(drain, _)| drain.stage),
             conditions: conditions(connected, &report, shown),
             spec,
         }
@@ -108,6 +112,7 @@ impl Federation {
             workspaces: self.index.count_on(&broken.spec.name),
             classes: Vec::new(),
             maintenance: BTreeMap::new(),
+            drain: self.drains.get(&broken.spec.name).map(|(drain, _)| drain.stage),
             conditions: vec![Condition::fails("Usable", "Registration", broken.reason.clone(), broken.since)],
         }
     }
