@@ -21,9 +21,12 @@ use crate::domain::names::{Namespace, Region};
 use crate::domain::placement::{Candidate, CandidateNamespace};
 use crate::domain::secret::Secret;
 use crate::federation::index::{ClusterFacts, Index};
+use crate::federation::metering::Meter;
 use crate::federation::settings::{Defaults, Settings};
 use crate::federation::{Error, Result};
 use crate::store::{Registration, Term};
+
+use super::watcher::Watcher;
 
 /// A member in use.
 pub struct Connected {
@@ -42,6 +45,10 @@ pub struct Connected {
     pub(super) version: AtomicI64,
     pub(in crate::federation) kubeconfig: ArcSwap<Secret<Vec<u8>>>,
     pub(super) places: BTreeMap<Namespace, Place>,
+    /// Counts what becomes of its workspaces.
+    pub(in crate::federation) meter: Arc<Meter>,
+    /// Shows what the caches hold.
+    pub(super) watcher: Arc<Watcher>,
     /// Wakes when something was listed.
     pub(super) changes: watch::Sender<()>,
     pub(super) stop: CancellationToken,
