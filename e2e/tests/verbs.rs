@@ -29,7 +29,11 @@ fn snapshots_timeouts_and_ports_are_a_verb_each() -> Result<()> {
         let set = (timeout.time.as_deref(), timeout.closed.as_deref());
         ensure!(set == (Some("3h0m0s"), Some("10m0s")), "{timeout:?}");
         let ports: Vec<i32> = spec.ports.iter().map(|port| port.port).collect();
-        ensure!(ports == [8080] && format!("{:?}", spec.ports[0].visibility) == "Everyone", "{:?}", spec.ports);
+        ensure!(
+            ports == [8080] && format!("{:?}", spec.ports[0].visibility) == "Everyone",
+            "{:?}",
+            spec.ports
+        );
         for args in [vec!["snapshot", "none"], vec!["timeout", "none", "--after", "1h"]] {
             let output = story.cli(&[&["workspace"], args.as_slice()].concat()).await?;
             ensure!(output.code == 1 && output.stderr.contains("NOT_FOUND"), "{}", output.stderr);
