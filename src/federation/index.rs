@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 
 use super::events::{Event, Events, Filter};
-use crate::domain::names::{ClusterName, Region, WorkspaceId};
+use crate::domain::names::{ClusterName, Namespace, Region, WorkspaceId};
 use crate::domain::record::{PlacementRecord, status_version};
 use crate::domain::workspace::{Phase, View};
 
@@ -168,6 +168,16 @@ impl Index {
     /// Ids of the live records of a cluster.
     pub fn placed_on(&self, cluster: &ClusterName) -> Vec<WorkspaceId> {
         self.inner.read().live_by_cluster.get(cluster).into_iter().flatten().cloned().collect()
+    }
+
+    /// Ids whose live record names a namespace of a cluster.
+    pub fn placed_in(&self, cluster: &ClusterName, namespace: &Namespace) -> Vec<WorkspaceId> {
+        let inner = self.inner.read();
+        let ids = inner.live_by_cluster.get(cluster).into_iter().flatten();
+        let there = |id: &&WorkspaceId| {
+            inner.records.get(*id).is_some_and(|(record, _)| record.namespace == *namespace)
+        };
+        ids.filter(there).cloned().collect()
     }
 
     /// How many live records a cluster has.

@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 
+pub use checks::{CheckView, InstalledView};
 pub use cluster::{ClusterView, LeaderView};
 pub use workspace::{StartedView, WorkspaceView, phase_name};
 
+mod checks;
 mod cluster;
 mod workspace;
 
