@@ -25,7 +25,7 @@ const LEADER_WAIT: Duration = Duration::from_secs(12);
 const WAITING_MOST: usize = 4096;
 
 /// Methods that only the leader may serve.
-const WRITES: [&str; 15] = [
+const WRITES: [&str; 19] = [
     "/wsman.WorkspaceManager/StartWorkspace",
     "/wsman.WorkspaceManager/StopWorkspace",
     "/wsman.WorkspaceManager/MarkActive",
@@ -39,6 +39,10 @@ const WRITES: [&str; 15] = [
     "/spaceport.v1.ClusterManager/Cordon",
     "/spaceport.v1.ClusterManager/Uncordon",
     "/spaceport.v1.ClusterManager/SetMaintenance",
+    "/spaceport.v1.ClusterManager/Update",
+    "/spaceport.v1.ClusterManager/Install",
+    "/spaceport.v1.ClusterManager/StartDrain",
+    "/spaceport.v1.ClusterManager/ChangeDrain",
     "/workspacemanagerbridge.ClusterService/Update",
     "/workspacemanagerbridge.ClusterService/Deregister",
 ];

@@ -2,7 +2,8 @@
 //!
 //! *Flow.* Place (pure) -> record in etcd -> secrets and resource in the cluster -> answer. *Guarantees.* The record is
 //! the first write and is unique by workspace id and by meta id over the federation. A start moves on to the next
-//! cluster only after a definite refusal; whatever is not known stays where it is and a repeated call goes on there.
+//! cluster only after a definite refusal of its first call there; whatever is not known stays where it is and a
+//! repeated call goes on there, refused or not.
 //! The same request gets the same answer while the workspace lives, because token and URL are derived from it.
 //! *Caveat.* A start that was cut off after the record and is not repeated is settled by the leader ([`super::settle`]).
 
@@ -63,6 +64,8 @@ impl Federation {
         if let Some((record, version)) = self.index.record_of(&start.id) {
             return self.repeat(&term, &start, &digest, Held { record, version }, deadline).await;
         }
+        // Held from the decision to its record, so that no cluster is drained or taken out in between.
+        let registry = self.registry.read().await;
         let decision = placement::place(&start.placement, &self.fleet.candidates());
         let mut attempt = Attempt::new(self, &start, decision, term.epoch());
         let Some((target, _counted)) = attempt.next() else {
@@ -70,14 +73,11 @@ impl Federation {
             return Err(unplaceable(&start, attempt.rejected));
         };
         let record = new_record(&start, &digest, &target);
-        let claim = {
-            let _registry = self.registry.read().await;
-            let claim = self.store.claim(&term, &record).await;
-            if let Ok(Claim::Claimed { version }) = &claim {
-                self.index.record(record.clone(), *version);
-            }
-            claim
-        };
+        let claim = self.store.claim(&term, &record).await;
+        if let Ok(Claim::Claimed { version }) = &claim {
+            self.index.record(record.clone(), *version);
+        }
+        drop(registry);
         if !matches!(claim, Ok(Claim::Claimed { .. })) {
             self.release(&record);
         }
@@ -91,6 +91,15 @@ impl Federation {
             }
             Claim::MetaTaken { workspace } => Err(Error::MetaTaken { meta: start.meta, workspace }),
         }
+    }
+
+    /// What changed at a ranked target since the candidates were read.
+    pub(super) fn no_longer(&self, target: &Target) -> Option<Rejection> {
+        if self.index.is_draining(&target.cluster) {
+            return Some(Rejection::Draining);
+        }
+        let serves = self.fleet.serves(&target.cluster, &target.namespace);
+        (!serves).then(|| Rejection::Namespace(target.namespace.clone()))
     }
 
     /// Tries the ranked clusters in turn, the record going before each.
@@ -123,13 +132,13 @@ impl Federation {
             if Instant::now() >= deadline {
                 break;
             }
+            let _registry = self.registry.read().await;
             let Some((next, _counted)) = attempt.next() else { break };
             let record = PlacementRecord {
                 cluster: next.cluster.clone(),
                 namespace: next.namespace.clone(),
                 ..held.record.clone()
             };
-            let _registry = self.registry.read().await;
             let version = match self.store.reclaim(term, &record, held.version).await {
                 Ok(version) => version,
                 Err(error) => {
@@ -189,10 +198,13 @@ impl Federation {
         let (id, class) = (start.id.as_str(), target.class.as_str());
         connected.member.capacity().claim(&target.namespace, id, class, start.kind, false);
         match self.create(term, start, record, &target, deadline).await {
-            Err(Error::Cluster(error)) if error.is_definite_refusal() => {
-                self.forget(term, &held).await?;
-                Err(unplaceable(start, vec![(target.cluster, Rejection::Refused(error.to_string()))]))
-            }
+            // This call did nothing; the first may have, or may still arrive. Only settling, which asks the cluster, may
+            // forget the record.
+            Err(Error::Cluster(error)) if error.is_definite_refusal() => Err(Error::Undecided {
+                id: start.id.clone(),
+                cluster: record.cluster.clone(),
+                reason: error.to_string(),
+            }),
             outcome => outcome,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::cluster::convert;
 use crate::cluster::resources::{Phase, Workspace, WorkspaceType};
@@ -16,9 +17,16 @@ use crate::domain::workspace::Kind;
 pub type ShapeKey = (Namespace, String, Kind);
 
 /// What is left on a cluster's nodes. Cheap to ask.
-#[derive(Default)]
 pub struct Capacity {
     inner: Mutex<Inner>,
+    /// Whether nodes were listed.
+    known: watch::Sender<bool>,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), known: watch::channel(false).0 }
+    }
 }
 
 #[derive(Default)]
@@ -155,7 +163,13 @@ impl Capacity {
 
     /// Whether nodes were listed.
     pub fn is_known(&self) -> bool {
-        self.inner.lock().nodes_listed
+        *self.known.borrow()
+    }
+
+    /// Waits until nodes were listed.
+    pub async fn known(&self) {
+        // The sender lives as long as `self`, so this ends only when nodes are known.
+        let _ = self.known.subscribe().wait_for(|known| *known).await;
     }
 
     /// What the cluster has in all.
@@ -268,6 +282,9 @@ impl Capacity {
                 inner.gone(source, &name);
             }
         });
+        if *source == Source::Nodes {
+            self.known.send_replace(true);
+        }
     }
 }
 

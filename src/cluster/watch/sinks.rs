@@ -98,7 +98,10 @@ impl Sink for Pods {
         self.capacity.put_pod(&self.source, &pod, facts.as_ref().map(|facts| facts.workspace.as_str()));
         match facts {
             Some(facts) => self.cache.put_pod(facts),
-            None => self.cache.remove_pod(pod.metadata.name.as_deref().unwrap_or_default()),
+            None => {
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                self.cache.remove_pod(name, version(&pod.metadata));
+            }
         }
     }
 
@@ -109,7 +112,7 @@ impl Sink for Pods {
 
     fn remove(&mut self, meta: &ObjectMeta) {
         self.capacity.remove(&self.source, &name(meta));
-        self.cache.remove_pod(meta.name.as_deref().unwrap_or_default());
+        self.cache.remove_pod(meta.name.as_deref().unwrap_or_default(), version(meta));
     }
 
     fn end(&mut self) {

@@ -63,6 +63,8 @@ pub struct Candidate {
     pub capacity: Capacity,
     /// Whether the admin keeps new workspaces away.
     pub cordoned: bool,
+    /// Whether it is being emptied.
+    pub draining: bool,
     /// Its health.
     pub health: Health,
     /// What a request must hold.

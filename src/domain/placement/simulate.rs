@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::capacity::Room;
-use super::{Candidate, ClusterName, PlacementRequest, Rejection, place};
+use super::{Candidate, ClassId, ClusterName, Kind, PlacementRequest, Rejection, place};
 
 /// What would become of a number of equal starts.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -45,18 +45,22 @@ pub fn simulate(request: &PlacementRequest, candidates: &[Arc<Candidate>], count
         };
         forecast.clusters.entry(target.cluster.clone()).or_default().placed += 1;
         if let Some(taken) = fleet.iter_mut().find(|candidate| candidate.name == target.cluster) {
-            taken.placed += 1;
-            take(taken, &request, target);
+            taken.take(request.kind, &target.class);
         }
     }
     forecast
 }
 
-fn take(candidate: &mut Candidate, request: &PlacementRequest, target: &super::Target) {
-    for namespace in &mut candidate.namespaces {
-        let Some(offer) = namespace.offers.get_mut(&target.class) else { continue };
-        if let Room::Counted { left, .. } = offer.rooms.of_mut(request.kind) {
-            *left = left.saturating_sub(1);
+impl Candidate {
+    /// Counts one more workspace there. It takes room from every namespace, because namespaces share nodes.
+    pub fn take(&mut self, kind: Kind, class: &ClassId) {
+        self.placed += 1;
+        for namespace in &mut self.namespaces {
+            if let Some(offer) = namespace.offers.get_mut(class)
+                && let Room::Counted { left, .. } = offer.rooms.of_mut(kind)
+            {
+                *left = left.saturating_sub(1);
+            }
         }
     }
 }

@@ -35,6 +35,7 @@ struct Basis {
     settings: Vec<Arc<Settings>>,
     maintenance: Vec<bool>,
     health: Health,
+    draining: bool,
     rooms: Arc<RoomsByShape>,
     placed: usize,
 }
@@ -43,6 +44,7 @@ impl PartialEq for Basis {
     fn eq(&self, other: &Self) -> bool {
         self.placed == other.placed
             && self.health == other.health
+            && self.draining == other.draining
             && Arc::ptr_eq(&self.spec, &other.spec)
             && Arc::ptr_eq(&self.rooms, &other.rooms)
             && self.maintenance == other.maintenance
@@ -102,6 +104,7 @@ impl Connected {
             maintenance: spec.namespaces.iter().map(|spec| maintained(&spec.namespace)).collect(),
             settings,
             health: self.member.health().health(),
+            draining: index.is_draining(&spec.name),
             rooms: self.member.capacity().rooms(),
             placed: index.count_on(&spec.name) + self.candidacy.under_way.load(Ordering::Relaxed),
             spec,
@@ -120,6 +123,7 @@ impl Basis {
             weight: spec.weight.min(spec.max_weight),
             capacity: spec.capacity,
             cordoned: spec.cordoned,
+            draining: self.draining,
             health: self.health,
             constraints: spec.admission_constraints.clone(),
             namespaces: of_namespaces

@@ -39,7 +39,10 @@ impl<'a> Attempt<'a> {
     pub(super) fn next(&mut self) -> Option<(Arc<Target>, UnderWay)> {
         loop {
             let (target, _) = self.ranked.next()?;
-            // Deregistered since the decision.
+            if let Some(rejection) = self.federation.no_longer(&target) {
+                self.refused(target.cluster.clone(), rejection);
+                continue;
+            }
             let Some(connected) = self.federation.fleet().get(&target.cluster) else { continue };
             let must = connected.spec.load().capacity == crate::domain::cluster::Capacity::Nodes;
             let (id, class) = (self.start.id.as_str(), target.class.as_str());

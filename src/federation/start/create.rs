@@ -64,7 +64,7 @@ impl Federation {
         let workspace = self.resource(place, start, record, target);
         let made = match writer.create_workspace(&workspace).await {
             Ok(Created::New(made)) => {
-                self.meters.started(&record.cluster, start.kind, &made.spec.class);
+                self.meters().started(&record.cluster, start.kind, &made.spec.class);
                 Ok(made)
             }
             Ok(Created::Exists) => match writer.get_workspace(start.id.as_str()).await {
