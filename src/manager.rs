@@ -121,9 +121,12 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         installation,
         us,
         options(&config),
-        FleetOptions { member: member_options(&config), defaults: Arc::new(ArcSwap::from_pointee(defaults)) },
+        FleetOptions {
+            member: member_options(&config),
+            defaults: Arc::new(ArcSwap::from_pointee(defaults)),
+            meters: Meters::new()?,
+        },
         config.federation.subscriber_buffer,
-        Meters::new()?,
     );
     let registry = registry(&federation, &limits)?;
     let admin = Admin { readiness: readiness.clone(), registry, log_filter };

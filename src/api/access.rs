@@ -25,7 +25,7 @@ const LEADER_WAIT: Duration = Duration::from_secs(12);
 const WAITING_MOST: usize = 4096;
 
 /// Methods that only the leader may serve.
-const WRITES: [&str; 17] = [
+const WRITES: [&str; 19] = [
     "/wsman.WorkspaceManager/StartWorkspace",
     "/wsman.WorkspaceManager/StopWorkspace",
     "/wsman.WorkspaceManager/MarkActive",
@@ -41,6 +41,8 @@ const WRITES: [&str; 17] = [
     "/spaceport.v1.ClusterManager/SetMaintenance",
     "/spaceport.v1.ClusterManager/StartDrain",
     "/spaceport.v1.ClusterManager/ChangeDrain",
+    "/spaceport.v1.ClusterManager/Update",
+    "/spaceport.v1.ClusterManager/Install",
     "/workspacemanagerbridge.ClusterService/Update",
     "/workspacemanagerbridge.ClusterService/Deregister",
 ];

@@ -53,6 +53,16 @@ pub fn status(error: &Error) -> Status {
             details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
             Code::FailedPrecondition
         }
+        Error::Unfit { checks, .. } => {
+            let violations = checks.iter().filter(|check| check.is_failed()).map(|check| {
+                let told = format!("{}; {}", check.detail, check.remedy);
+                PreconditionViolation::new("CHECK", check.name, told.trim_end_matches("; "))
+            });
+            details.set_precondition_failure(violations.collect::<Vec<_>>());
+            Code::FailedPrecondition
+        }
+        Error::Changed { .. } => Code::Aborted,
+        Error::SameCluster { .. } => Code::AlreadyExists,
         Error::NotEmpty { workspaces, .. } => {
             let ids = workspaces
                 .iter()
@@ -85,13 +95,6 @@ fn cluster(error: &crate::cluster::Error, details: &mut ErrorDetails) -> Code {
         Cluster::Kubeconfig { field, rule, .. } => {
             details.set_bad_request(vec![FieldViolation::new(format!("kubeconfig.{field}"), rule.clone())]);
             Code::InvalidArgument
-        }
-        Cluster::Unfit { missing, cluster } => {
-            let violations = missing
-                .iter()
-                .map(|what| PreconditionViolation::new("MEMBER", cluster.to_string(), what.clone()));
-            details.set_precondition_failure(violations.collect::<Vec<_>>());
-            Code::FailedPrecondition
         }
         Cluster::Refused { .. } => Code::FailedPrecondition,
         Cluster::Unsent { .. } | Cluster::Ambiguous { .. } | Cluster::NotLeader { .. } => {
@@ -141,6 +144,9 @@ fn reason(error: &Error) -> &'static str {
         Error::NotLeader => "NOT_LEADER",
         Error::NoNamespace { .. } => "NO_NAMESPACE",
         Error::Unusable { .. } => "CLUSTER_UNUSABLE",
+        Error::Unfit { .. } => "CLUSTER_UNFIT",
+        Error::Changed { .. } => "CHANGED",
+        Error::SameCluster { .. } => "SAME_CLUSTER",
         Error::Undecided { .. } => "UNDECIDED",
         Error::Contended { .. } => "CONTENDED",
         Error::Deadline { .. } => "DEADLINE",

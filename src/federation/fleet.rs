@@ -6,7 +6,7 @@ mod watcher;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
@@ -23,6 +23,7 @@ use crate::cluster::cache::Observer;
 use crate::cluster::{Member, MemberOptions};
 use crate::controller::{Controller, Parts};
 use crate::domain::cluster::ClusterSpec;
+use crate::domain::health::Health;
 use crate::domain::keyed::Keyed;
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::placement::Candidate;
@@ -41,6 +42,8 @@ pub struct FleetOptions {
     pub member: MemberOptions,
     /// The manager's configuration for namespaces.
     pub defaults: Arc<ArcSwap<Defaults>>,
+    /// What is counted of workspaces.
+    pub meters: Meters,
 }
 
 /// All members, by name.
@@ -51,7 +54,6 @@ pub struct Fleet {
     keyed: Keyed,
     term: watch::Receiver<Option<Term>>,
     settle: settle::Queue,
-    meters: Meters,
     /// Held while members are connected or settings change, so that none is connected with settings of before.
     changing: Mutex<()>,
     changes: watch::Sender<()>,
@@ -84,8 +86,8 @@ pub struct Broken {
     pub reason: String,
     /// Since when.
     pub since: Timestamp,
-    /// How to log in there, where that is known: another configuration may make it usable.
-    kubeconfig: Option<Secret<Vec<u8>>>,
+    /// What is tried again when the configuration changes; absent where it cannot be unsealed.
+    registration: Option<Registration>,
 }
 
 impl Fleet {
@@ -96,7 +98,6 @@ impl Fleet {
         keyed: Keyed,
         term: watch::Receiver<Option<Term>>,
         settle: settle::Queue,
-        meters: Meters,
     ) -> Arc<Self> {
         Arc::new(Self {
             slots: RwLock::default(),
@@ -105,7 +106,6 @@ impl Fleet {
             keyed,
             term,
             settle,
-            meters,
             changing: Mutex::default(),
             changes: watch::channel(()).0,
             listed: watch::channel(false).0,
@@ -120,6 +120,11 @@ impl Fleet {
     /// The manager's configuration for namespaces.
     pub fn defaults(&self) -> Arc<Defaults> {
         self.options.defaults.load_full()
+    }
+
+    /// What is counted of workspaces.
+    pub fn meters(&self) -> &Meters {
+        &self.options.meters
     }
 
     /// A member in use.
@@ -162,6 +167,11 @@ impl Fleet {
         }
     }
 
+    /// How long a health probe waits.
+    pub fn probe_deadline(&self) -> std::time::Duration {
+        self.options.member.probe_deadline
+    }
+
     /// The fleet as placement sees it.
     pub fn candidates(&self) -> Vec<Candidate> {
         let now = Timestamp::now();
@@ -176,9 +186,7 @@ impl Fleet {
             if connected.version() >= registration.version {
                 return;
             }
-            if connected.takes(&registration) {
-                connected.version.store(registration.version, Ordering::Release);
-                connected.spec.store(Arc::new(registration.spec));
+            if connected.take(&registration, &self.options.defaults.load()) {
                 connected.tell(&self.index);
                 self.changes.send_replace(());
                 return;
@@ -187,15 +195,10 @@ impl Fleet {
         match self.connect(registration.clone()) {
             Ok(connected) => self.replace(name, Slot::Connected(connected)),
             Err(reason) => {
-                let Registration { spec, api_server, version, kubeconfig } = registration;
-                self.break_down(Broken {
-                    spec,
-                    api_server,
-                    version,
-                    reason,
-                    since: Timestamp::now(),
-                    kubeconfig: Some(kubeconfig),
-                });
+                let (spec, api_server) = (registration.spec.clone(), registration.api_server.clone());
+                let (version, since) = (registration.version, Timestamp::now());
+                let registration = Some(registration);
+                self.break_down(Broken { spec, api_server, version, reason, since, registration });
             }
         }
     }
@@ -203,7 +206,7 @@ impl Fleet {
     /// Takes a registration that cannot be used, so that it is shown.
     pub fn put_broken(&self, spec: ClusterSpec, api_server: String, version: i64, reason: String) {
         let since = Timestamp::now();
-        self.break_down(Broken { spec, api_server, version, reason, since, kubeconfig: None });
+        self.break_down(Broken { spec, api_server, version, reason, since, registration: None });
     }
 
     fn break_down(&self, broken: Broken) {
@@ -231,6 +234,16 @@ impl Fleet {
         }
         self.listed.send_replace(true);
         self.changes.send_replace(());
+    }
+
+    /// Whether a member is in use and well.
+    pub fn is_available(&self, name: &ClusterName) -> bool {
+        self.get(name).is_some_and(|connected| connected.member.health().health() == Health::Available)
+    }
+
+    /// Whether a member serves a namespace now; one that was taken out a moment ago does not.
+    pub fn serves(&self, cluster: &ClusterName, namespace: &Namespace) -> bool {
+        self.get(cluster).is_some_and(|connected| connected.places.contains_key(namespace))
     }
 
     /// Waits until registrations were listed and every member's workspaces, too.
@@ -283,7 +296,7 @@ impl Fleet {
             changes: self.changes.clone(),
             controllers: RwLock::default(),
         });
-        let meter = Arc::new(Meter::new(spec.name.clone(), self.meters.clone(), self.term.clone()));
+        let meter = Arc::new(Meter::new(spec.name.clone(), self.options.meters.clone(), self.term.clone()));
         let observers: [Arc<dyn Observer>; 2] =
             [Arc::<Watcher>::clone(&watcher), Arc::<Meter>::clone(&meter)];
         let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers)
@@ -294,11 +307,13 @@ impl Fleet {
             places.iter().map(|(name, place)| (name.clone(), Arc::clone(&place.controller))).collect();
         let connected = Arc::new(Connected {
             spec: ArcSwap::from_pointee(spec),
-            api_server: registration.api_server,
+            api_server: ArcSwap::from_pointee(registration.api_server),
+            cluster_uid: ArcSwap::from_pointee(registration.cluster_uid),
+            conditions: Mutex::default(),
             member,
             server_version: ArcSwapOption::empty(),
             version: AtomicI64::new(registration.version),
-            kubeconfig,
+            kubeconfig: ArcSwap::from_pointee(Secret::new(kubeconfig)),
             places,
             watcher,
             meter,

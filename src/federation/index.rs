@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 
 use super::events::{Event, Events, Filter};
-use crate::domain::names::{ClusterName, Region, WorkspaceId};
+use crate::domain::names::{ClusterName, Namespace, Region, WorkspaceId};
 use crate::domain::record::{PlacementRecord, status_version};
 use crate::domain::workspace::{Phase, View};
 
@@ -181,6 +181,16 @@ impl Index {
         self.inner.read().live_by_cluster.get(cluster).into_iter().flatten().cloned().collect()
     }
 
+    /// Ids whose live record names a namespace of a cluster.
+    pub fn placed_in(&self, cluster: &ClusterName, namespace: &Namespace) -> Vec<WorkspaceId> {
+        let inner = self.inner.read();
+        let ids = inner.live_by_cluster.get(cluster).into_iter().flatten();
+        let there = |id: &&WorkspaceId| {
+            inner.records.get(*id).is_some_and(|(record, _)| record.namespace == *namespace)
+        };
+        ids.filter(there).cloned().collect()
+    }
+
     /// How many live records a cluster has.
     pub fn count_on(&self, cluster: &ClusterName) -> usize {
         self.inner.read().live_by_cluster.get(cluster).map_or(0, BTreeSet::len)
@@ -211,8 +221,8 @@ impl Index {
         }
     }
 
-    /// Takes the disappearance of a resource. Where its end was not shown yet, it is shown now.
-    pub fn resource_gone(&self, cluster: &ClusterName, id: &WorkspaceId) {
+    /// Takes the disappearance of a resource. Where its end was not shown yet, it is shown now, with this message.
+    pub fn resource_gone(&self, cluster: &ClusterName, id: &WorkspaceId, message: String) {
         let mut inner = self.inner.write();
         let key = (id.clone(), cluster.clone());
         let Some(last) = inner.resources.remove(&key) else { return };
@@ -222,7 +232,7 @@ impl Index {
             (status_version(generation, last.view.resource_version), last.view)
         } else {
             // Above all versions of this generation and the same on every replica.
-            let ended = View { phase: Phase::Stopped, deleting: true, ..View::clone(&last.view) };
+            let ended = View { phase: Phase::Stopped, deleting: true, message, ..View::clone(&last.view) };
             (status_version(generation, u64::MAX), Arc::new(ended))
         };
         let seen = inner.seen(&key.1, view, version);

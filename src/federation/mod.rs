@@ -93,10 +93,13 @@ pub struct Federation {
     index: Arc<Index>,
     fleet: Arc<Fleet>,
     locks: Locks,
-    meters: Meters,
     /// Held shared while a placement is recorded and alone while a cluster is taken out, so that a cluster that was found
     /// empty stays so until it is gone.
     registry: tokio::sync::RwLock<()>,
+    /// Held while a cluster is registered, so that none is registered twice under two addresses.
+    registering: tokio::sync::Mutex<()>,
+    /// One permit a watcher of clusters.
+    watchers: Arc<tokio::sync::Semaphore>,
     /// The term while this replica leads and has caught up.
     term: watch::Sender<Option<Term>>,
     lead: watch::Sender<Lead>,
@@ -124,14 +127,12 @@ impl Federation {
         options: Options,
         fleet: FleetOptions,
         subscriber_buffer: usize,
-        meters: Meters,
     ) -> Arc<Self> {
         let index = Arc::new(Index::new(subscriber_buffer));
         let keyed = Keyed::new(installation.secret.expose());
         let (term, follows) = watch::channel(None);
         let settle = settle::Queue::default();
-        let fleet =
-            Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone(), meters.clone());
+        let fleet = Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone());
         let drains = drain::Drains::new(Arc::clone(&index));
         Arc::new(Self {
             store,
@@ -143,8 +144,9 @@ impl Federation {
             index,
             fleet,
             locks: Locks::default(),
-            meters,
             registry: tokio::sync::RwLock::default(),
+            registering: tokio::sync::Mutex::default(),
+            watchers: Arc::new(tokio::sync::Semaphore::new(registry::MOST_WATCHERS)),
             term,
             lead: watch::channel(Lead::Nobody).0,
             since: RwLock::default(),
@@ -177,7 +179,7 @@ impl Federation {
 
     /// What is counted of workspaces.
     pub fn meters(&self) -> &Meters {
-        &self.meters
+        self.fleet.meters()
     }
 
     /// The member clusters.

@@ -69,6 +69,7 @@ impl Federation {
             return Err(unplaceable(&start, decision.rejected));
         };
         let record = new_record(&start, &digest, target);
+        self.still_served(&record)?;
         let claim = self.store.claim(&term, &record).await?;
         if let Claim::Claimed { version } = &claim {
             self.index.record(record.clone(), *version);
@@ -84,6 +85,14 @@ impl Federation {
             }
             Claim::MetaTaken { workspace } => Err(Error::MetaTaken { meta: start.meta, workspace }),
         }
+    }
+
+    /// A namespace may have been taken out of its cluster since the candidates were read; another try finds another.
+    fn still_served(&self, record: &PlacementRecord) -> Result<()> {
+        if self.fleet.serves(&record.cluster, &record.namespace) {
+            return Ok(());
+        }
+        Err(Error::NoNamespace { cluster: record.cluster.clone(), namespace: record.namespace.clone() })
     }
 
     /// Tries the ranked clusters in turn, the record going before each.
@@ -108,6 +117,7 @@ impl Federation {
                     namespace: target.namespace.clone(),
                     ..held.record
                 };
+                self.still_served(&record)?;
                 let version = self.store.reclaim(term, &record, held.version).await?;
                 self.index.record(record.clone(), version);
                 held = Held { record, version };
@@ -177,7 +187,7 @@ impl Federation {
         let workspace = self.resource(place, start, record, target);
         let made = match writer.create_workspace(&workspace).await {
             Ok(Created::New(made)) => {
-                self.meters.started(&record.cluster, start.kind, &made.spec.class);
+                self.meters().started(&record.cluster, start.kind, &made.spec.class);
                 Ok(made)
             }
             Ok(Created::Exists) => match writer.get_workspace(start.id.as_str()).await {

@@ -94,6 +94,13 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
     })
 }
 
+/// What the view of a workspace says whose resource is gone.
+pub fn end_message(last: &Workspace) -> String {
+    let mut status = last.status.clone().unwrap_or_default();
+    status.phase = resources::Phase::Stopped;
+    message::message(&last.spec, &status, last.metadata.deletion_timestamp.is_some())
+}
+
 fn shown(annotations: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
     let all = annotations.into_iter().flatten();
     all.filter(|(key, _)| !key.starts_with(OURS) && *key != LAST_APPLIED)
