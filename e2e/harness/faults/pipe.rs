@@ -37,7 +37,7 @@ async fn broken(mut plan: watch::Receiver<Plan>, caller: &Caller) {
     let reset = |plan: &Plan| plan.fault(caller) == Fault::Refuse || plan.resets(caller) != resets;
     if plan.wait_for(reset).await.is_err() {
         // The proxy is gone, and its connections are dropped with it.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -58,7 +58,7 @@ async fn relay(
     let serving = async {
         calls.serve(theirs).await;
         // What it said last is still on its way.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         outcome = both(client, ours, &plan, caller) => outcome,
