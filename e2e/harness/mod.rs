@@ -18,6 +18,7 @@ pub mod assets;
 pub mod cluster;
 pub mod control_plane;
 pub mod etcd;
+pub mod fence;
 pub mod fleet;
 pub mod node_agent;
 pub mod nodes;

@@ -10,6 +10,7 @@ mod changes;
 mod configuration;
 mod failover;
 mod failures;
+mod fence;
 mod lifecycle;
 mod limits;
 mod maintenance;

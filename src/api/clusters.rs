@@ -9,7 +9,9 @@ use tonic::{Request, Response, Status};
 use super::convert::timestamp;
 use super::error;
 use super::parse::{self, Problems};
-use crate::domain::cluster::{ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, ImageBuilder, NamespaceSpec};
+use crate::domain::cluster::{
+    ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, FenceMode, ImageBuilder, NamespaceSpec,
+};
 use crate::domain::health::Health;
 use crate::domain::names::Namespace;
 use crate::federation::registry::ClusterView;
@@ -174,6 +176,14 @@ fn spec(problems: &mut Problems, spec: Option<v1::ClusterSpec>) -> Option<Cluste
             None => problems.add(format!("spec.admission_constraints[{at}]"), "must name a constraint"),
         }
     }
+    let fence = match v1::FenceMode::try_from(spec.fence) {
+        Ok(v1::FenceMode::Off) => FenceMode::Off,
+        Ok(_) => FenceMode::Enforced,
+        Err(_) => {
+            problems.add("spec.fence", "is unknown");
+            FenceMode::Enforced
+        }
+    };
     let max_weight = if spec.max_weight == 0 { DEFAULT_MAX_WEIGHT } else { spec.max_weight };
     let spec = ClusterSpec {
         name: name?,
@@ -182,6 +192,7 @@ fn spec(problems: &mut Problems, spec: Option<v1::ClusterSpec>) -> Option<Cluste
         weight: spec.weight,
         max_weight,
         cordoned: spec.cordoned,
+        fence,
         admission_constraints: constraints,
         namespaces,
     };
@@ -236,6 +247,11 @@ fn spec_to_wire(spec: &ClusterSpec) -> v1::ClusterSpec {
         cordoned: spec.cordoned,
         admission_constraints: spec.admission_constraints.iter().map(constraint).collect(),
         namespaces: spec.namespaces.iter().map(namespace_to_wire).collect(),
+        fence: match spec.fence {
+            FenceMode::Enforced => v1::FenceMode::Enforced,
+            FenceMode::Off => v1::FenceMode::Off,
+        }
+        .into(),
     }
 }
 

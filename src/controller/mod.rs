@@ -75,8 +75,8 @@ pub struct Parts {
     pub nodes: Arc<NodeCache>,
     /// Maintenance of the namespace.
     pub maintenance: Arc<Maintenance>,
-    /// Writes to the namespace.
-    pub writer: Writer,
+    /// Writes to the namespace in the present leadership; changed only while the controller does not run.
+    pub writer: ArcSwap<Writer>,
     /// What the configuration says.
     pub settings: Arc<ArcSwap<Settings>>,
     /// Gives owner tokens.
@@ -108,9 +108,10 @@ impl Controller {
         }
     }
 
-    /// Works until `shutdown`, and ends when the passes under way have ended. To be called when this process leads and
-    /// the cache is complete.
-    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+    /// Works until `shutdown`, and ends when the passes under way have ended, so that none goes on in another leadership.
+    /// To be called when this process leads, `writer` may write, and the cache is complete; never twice at a time.
+    pub async fn run(self: Arc<Self>, writer: Writer, shutdown: CancellationToken) {
+        self.parts.writer.store(Arc::new(writer));
         let mut maintenance = self.parts.maintenance.subscribe();
         let mut passes = JoinSet::new();
         self.queue.open();
@@ -197,7 +198,7 @@ impl Controller {
                 applied.repeat_after = Some(REPEAT_AFTER);
                 continue;
             }
-            match apply::apply(&self.parts.writer, settings, workspace, action).await? {
+            match apply::apply(&self.parts.writer.load_full(), settings, workspace, action).await? {
                 Outcome::Done => self.memos.note_done(workspace, action),
                 Outcome::Stale => {
                     applied.is_stale = true;
@@ -220,7 +221,7 @@ impl Controller {
         decision: &Decision,
         now: Timestamp,
     ) -> Result<bool, Error> {
-        let writer = &self.parts.writer;
+        let writer = &self.parts.writer.load_full();
         if !decision.status.is_empty() {
             match report::status(writer, workspace, &decision.status).await? {
                 Patched::Done(written) => {
@@ -249,7 +250,7 @@ impl Controller {
         self.memos.forget(name);
         for action in decide_orphans(&seen.pods) {
             if let Action::ReleasePod { name, uid } = &action {
-                self.parts.writer.remove_pod_finalizer(name, uid).await?;
+                self.parts.writer.load_full().remove_pod_finalizer(name, uid).await?;
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 pub mod class;
 pub mod cluster;
 pub mod duration;
+pub mod epoch;
 pub mod health;
 pub mod keyed;
 pub mod names;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::fleet::Leading;
 use super::{Federation, Lead};
 use crate::store::{Leadership, Term};
 
@@ -63,7 +64,9 @@ impl Federation {
         }
         self.note_epoch(term.epoch());
         tracing::info!(epoch = term.epoch(), replica = self.us.name, "leading");
-        self.term.send_replace(Some(term.clone()));
+        let installation = self.installation.id;
+        let incarnation = *self.incarnation.borrow();
+        self.term.send_replace(Some(Leading { term: term.clone(), installation, incarnation }));
         self.lead.send_replace(Lead::Us);
         tokio::join!(self.settle(term), self.sweep(term), term.ended());
     }

@@ -31,7 +31,7 @@ use crate::domain::names::WorkspaceId;
 use crate::store::{Installation, Progress, Sealer, Store, Term};
 
 use self::events::{Event, Filter, Subscription};
-use self::fleet::Fleet;
+use self::fleet::{Fleet, Leading};
 use self::index::{Expired, From, Index, Seen};
 use self::locks::Locks;
 
@@ -90,8 +90,10 @@ pub struct Federation {
     /// empty stays so until it is gone.
     registry: tokio::sync::RwLock<()>,
     /// The term while this replica leads and has caught up.
-    term: watch::Sender<Option<Term>>,
+    term: watch::Sender<Option<Leading>>,
     lead: watch::Sender<Lead>,
+    /// Of etcd, as last read.
+    incarnation: watch::Sender<u64>,
     /// Since when the present leader is known.
     since: RwLock<Option<(i64, Timestamp)>>,
     placements: watch::Sender<Option<Progress>>,
@@ -118,7 +120,7 @@ impl Federation {
         let index = Arc::new(Index::new(subscriber_buffer));
         let keyed = Keyed::new(installation.secret.expose());
         let (term, follows) = watch::channel(None);
-        let settle = settle::Queue::default();
+        let (settle, incarnation) = (settle::Queue::default(), installation.incarnation);
         let fleet = Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone());
         Arc::new(Self {
             store,
@@ -133,6 +135,7 @@ impl Federation {
             registry: tokio::sync::RwLock::default(),
             term,
             lead: watch::channel(Lead::Nobody).0,
+            incarnation: watch::Sender::new(incarnation),
             since: RwLock::default(),
             placements: watch::channel(None).0,
             settle,
@@ -210,6 +213,7 @@ impl Federation {
 
     /// The right to write, or that this replica has none.
     fn term(&self) -> Result<Term> {
-        self.term.borrow().clone().filter(Term::is_valid).ok_or(Error::NotLeader)
+        let term = self.term.borrow().as_ref().map(|leading| leading.term.clone());
+        term.filter(Term::is_valid).ok_or(Error::NotLeader)
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::fleet::{Broken, Connected, ago, last_answer};
 use super::settings::Settings;
 use super::{Error, Federation, Result};
-use crate::cluster::client::{Credentials, Fence, Limits, Signals, connect};
+use crate::cluster::client::{Credentials, Limits, Signals, connect};
 use crate::cluster::probe::verify;
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::health::Health;
@@ -71,8 +71,8 @@ impl Federation {
             return Err(store::Error::ClusterExists { cluster: spec.name }.into());
         }
         let credentials = Credentials::parse(&spec.name, &kubeconfig)?;
-        let client =
-            connect(&spec.name, &credentials, &Limits::default(), Fence::default(), Arc::new(Unheard))?;
+        let identity = crate::cluster::reader(&spec);
+        let client = connect(&spec.name, &credentials, &Limits::default(), identity, Arc::new(Unheard))?;
         verify(&spec, &client, VERIFY_WITHIN).await?;
         let name = spec.name.clone();
         let new = NewCluster {

@@ -17,7 +17,9 @@ use crate::domain::cluster::DEFAULT_MAX_WEIGHT;
 use crate::domain::names::{ClusterName, Namespace, Region};
 use crate::domain::template::{PortUrl, WorkspaceUrl};
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
-use crate::proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, NamespaceSpec, RegisterRequest};
+use crate::proto::spaceport::v1::{
+    AdmissionConstraint, ClusterSpec, FenceMode, NamespaceSpec, RegisterRequest,
+};
 
 /// Share of new workspaces where the file names none.
 const DEFAULT_WEIGHT: u32 = 50;
@@ -101,10 +103,28 @@ fn request(
     let constraints = fields.list("admissionConstraints", problems).iter().enumerate();
     let admission_constraints = constraints.map(|(at, value)| constraint(value, at, problems)).collect();
     let namespaces = namespaces(&mut fields, problems);
+    let fence = match fields.text("fence", problems).as_deref() {
+        None | Some("enforced") => FenceMode::Enforced,
+        Some("off") => FenceMode::Off,
+        Some(_) => {
+            problems.add("fence", "must be enforced or off");
+            FenceMode::Enforced
+        }
+    };
     let kubeconfig = kubeconfig_of(&mut fields, path, instead, problems);
     fields.finish(problems);
-    let spec =
-        ClusterSpec { name, region, labels, weight, max_weight, cordoned, admission_constraints, namespaces };
+    let fence = fence.into();
+    let spec = ClusterSpec {
+        name,
+        region,
+        labels,
+        weight,
+        max_weight,
+        cordoned,
+        admission_constraints,
+        namespaces,
+        fence,
+    };
     RegisterRequest { spec: Some(spec), kubeconfig }
 }
 

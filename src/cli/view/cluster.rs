@@ -8,7 +8,9 @@ use super::{age, text, timestamp};
 use crate::cli::table::Table;
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
 use crate::proto::spaceport::v1::cluster_status::Health;
-use crate::proto::spaceport::v1::{Cluster, ClusterSpec, ClusterStatus, LeaderResponse, NamespaceSpec};
+use crate::proto::spaceport::v1::{
+    Cluster, ClusterSpec, ClusterStatus, FenceMode, LeaderResponse, NamespaceSpec,
+};
 
 /// A cluster: what the admin wants in the form of the cluster file, and what is seen under `status`.
 #[derive(Debug, Serialize)]
@@ -20,6 +22,7 @@ pub struct ClusterView {
     weight: u32,
     max_weight: u32,
     cordoned: bool,
+    fence: &'static str,
     admission_constraints: Vec<Value>,
     namespaces: Vec<NamespaceView>,
     version: i64,
@@ -77,6 +80,7 @@ impl From<Cluster> for ClusterView {
             cordoned,
             admission_constraints,
             namespaces,
+            fence,
         } = cluster.spec.unwrap_or_default();
         let constraint = |constraint| match constraint {
             Some(Constraint::Permission(permission)) => serde_json::json!({ "permission": permission }),
@@ -90,6 +94,7 @@ impl From<Cluster> for ClusterView {
             weight,
             max_weight,
             cordoned,
+            fence: if fence == i32::from(FenceMode::Off) { "off" } else { "enforced" },
             admission_constraints: admission_constraints
                 .into_iter()
                 .map(|c| constraint(c.constraint))

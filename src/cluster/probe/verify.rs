@@ -16,13 +16,14 @@ use kube::{Api, Client};
 use tokio::time::Instant;
 
 use crate::cluster::error::{Error, Result};
+use crate::cluster::fence;
 use crate::cluster::resources::names::GROUP;
 use crate::cluster::resources::{Snapshot, Workspace};
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::names::ClusterName;
 
-/// The oldest minor version of Kubernetes 1 that is taken.
-const OLDEST_MINOR: u32 = 30;
+/// The oldest minor version of Kubernetes 1 that is taken; the fence needs a later one.
+const OLDEST_MINOR: u32 = 25;
 /// How far clocks may be apart: timeouts are counted across them.
 const MOST_SKEW: SignedDuration = SignedDuration::from_secs(30);
 /// Access reviews at once.
@@ -70,7 +71,9 @@ pub async fn verify(spec: &ClusterSpec, client: &Client, within: Duration) -> Re
 
 async fn check(spec: &ClusterSpec, client: &Client) -> Result<Facts> {
     let cluster = &spec.name;
+    let unfenced = fence::check(spec, client).await?;
     let (facts, mut missing) = version(cluster, client).await?;
+    missing.extend(unfenced);
     missing.extend(namespaces(spec, client).await?);
     for namespace in &spec.namespaces {
         missing.extend(definitions(cluster, client, namespace.namespace.as_str()).await?);

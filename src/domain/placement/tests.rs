@@ -11,6 +11,7 @@ fn cluster(name: &str, region: &str) -> Candidate {
         weight: 50,
         cordoned: false,
         health: Health::Available,
+        barred: None,
         constraints: Vec::new(),
         namespaces: vec![CandidateNamespace {
             name: "workspaces".parse().unwrap(),

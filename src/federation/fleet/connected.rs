@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::gate::{Gate, Opened};
 use crate::cluster::Member;
 use crate::cluster::cache::NamespaceCache;
 use crate::cluster::probe::HealthReport;
@@ -20,7 +21,7 @@ use crate::domain::placement::{Candidate, CandidateNamespace};
 use crate::federation::index::{ClusterFacts, Index};
 use crate::federation::settings::Settings;
 use crate::federation::{Error, Result};
-use crate::store::{Registration, Term};
+use crate::store::Registration;
 
 /// A member in use.
 pub struct Connected {
@@ -37,6 +38,8 @@ pub struct Connected {
     pub(super) places: BTreeMap<Namespace, Place>,
     /// Wakes when something was listed.
     pub(super) changes: watch::Sender<()>,
+    /// Whether it may be written to now.
+    pub gate: Gate,
     pub(super) stop: CancellationToken,
 }
 
@@ -82,6 +85,7 @@ impl Connected {
     pub(super) fn takes(&self, registration: &Registration) -> bool {
         self.kubeconfig == *registration.kubeconfig.expose()
             && self.spec.load().namespaces == registration.spec.namespaces
+            && self.spec.load().fence == registration.spec.fence
     }
 
     pub(super) fn candidate(&self, index: &Index, now: Timestamp) -> Candidate {
@@ -93,6 +97,7 @@ impl Connected {
             weight: spec.weight.min(spec.max_weight),
             cordoned: spec.cordoned,
             health: self.member.health().report().health,
+            barred: self.gate.barred(),
             constraints: spec.admission_constraints.clone(),
             namespaces: spec
                 .namespaces
@@ -152,29 +157,40 @@ impl Connected {
         }
     }
 
-    /// Runs the controller of a namespace in each term, once the namespace's objects are known.
-    pub(super) async fn control(&self, place: &Place, mut term: watch::Receiver<Option<Term>>) {
+    /// Runs the controller of a namespace while the cluster may be written to, once the namespace's objects are known.
+    pub(super) async fn control(&self, place: &Place) {
         tokio::select! {
             () = self.listed(place) => {}
             () = self.stop.cancelled() => return,
         }
+        tokio::select! {
+            () = self.control_while_open(place) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    async fn control_while_open(&self, place: &Place) {
+        let mut gate = self.gate.subscribe();
         loop {
-            let current = term.borrow_and_update().clone();
-            if let Some(current) = current {
-                let run = CancellationToken::new();
-                let running = Arc::clone(&place.controller).run(run.clone());
-                tokio::pin!(running);
-                tokio::select! {
-                    () = &mut running => {}
-                    () = current.ended() => {}
-                    () = self.stop.cancelled() => {}
-                }
-                run.cancel();
-                running.await;
-            }
+            let Some(Opened { term, epoch, pass }) =
+                gate.wait_for(|state| state.opened().is_some()).await.ok().and_then(|state| state.opened())
+            else {
+                return;
+            };
+            let run = CancellationToken::new();
+            let writer = self.member.writer(place.cache.namespace(), &pass);
+            let running = Arc::clone(&place.controller).run(writer, run.clone());
+            tokio::pin!(running);
             tokio::select! {
-                changed = term.changed() => if changed.is_err() { return },
-                () = self.stop.cancelled() => return,
+                () = &mut running => {}
+                () = term.ended() => {}
+                _ = gate.wait_for(|state| !state.is_open_at(&epoch)) => {}
+                () = self.stop.cancelled() => {}
+            }
+            run.cancel();
+            running.await;
+            if gate.wait_for(|state| !state.is_open_at(&epoch)).await.is_err() {
+                return;
             }
         }
     }
