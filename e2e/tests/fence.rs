@@ -1,18 +1,20 @@
 //! The fence: a cluster's own apiserver refuses what an earlier leader writes.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use spaceport::cluster::resources::Workspace;
 use spaceport::domain::epoch::Epoch;
 use spaceport::proto::wsman::WorkspacePhase;
 
 use crate::harness::fence::as_spaceport;
-use crate::harness::spaceport::{prepare_member, prepare_namespaces};
-use crate::harness::{Cluster, ClusterOptions, Part, Signal};
-use crate::story::{Story, describe, request, run, start, stop, story, until};
+use crate::harness::spaceport::{Installation, prepare_member, prepare_namespaces};
+use crate::harness::{Cluster, ClusterOptions, Etcd, EtcdOptions, Part, Signal};
+use crate::story::{SOON, Story, describe, request, run, start, stop, story, until};
 
 /// The parameter's name.
 const FENCE: &str = "spaceport-fence";
@@ -53,7 +55,8 @@ async fn refuses_everything(cluster: &Cluster, story: &Story, shown: Option<&str
         kube::api::ObjectMeta { name: Some("copy".to_owned()), ..kube::api::ObjectMeta::default() };
     refused(workspaces.create(&PostParams::default(), &copy).await, shown)?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    refused(pods.delete("ws", &DeleteParams::default()).await, shown)?;
+    let pod = pods.list(&ListParams::default()).await?.items.pop().context("no pod")?;
+    refused(pods.delete(&pod.metadata.name.unwrap_or_default(), &DeleteParams::default()).await, shown)?;
     let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(client, secrets);
     let mut secret = k8s_openapi::api::core::v1::Secret::default();
     secret.metadata.name = Some("stale".to_owned());
@@ -85,6 +88,7 @@ fn the_parameter_only_rises_whoever_writes_it() -> Result<()> {
         let own: Api<ConfigMap> = Api::namespaced(own, &story.namespace);
         refused(own.patch(FENCE, &params, &set(later.to_string())).await, None)?;
         ensure!(own.delete(FENCE, &DeleteParams::default()).await.is_err(), "it was deleted");
+        refused(admin.delete(FENCE, &DeleteParams::default()).await, None)?;
         // By number, not by text: 10 more than the same digits.
         let larger = Epoch { revision: epoch.revision * 10, ..epoch };
         admin.patch(FENCE, &params.clone().dry_run(), &set(larger.to_string())).await?;
@@ -201,6 +205,87 @@ fn an_unfenced_cluster_is_refused_unless_the_fence_is_off() -> Result<()> {
         ensure!(answer.cluster == "solo-3", "it went to {}", answer.cluster);
         Ok(())
     })
+}
+
+#[test]
+fn a_restored_etcd_writes_nothing_until_an_admin_opens_a_new_incarnation() -> Result<()> {
+    story("restored", 0, &[], async |story| {
+        let folder = story.installation.dir().to_path_buf();
+        let (assets, own) = (story.fleet.assets(), folder.join("etcd"));
+        let etcd = Etcd::start_new(assets, &own, "own", EtcdOptions::default()).await?;
+        story.installation = Installation::apart(
+            story.fleet.assets(),
+            &folder.join("own"),
+            &etcd,
+            "/spaceport/",
+            (&story.namespace, &story.secrets_namespace),
+        )?;
+        manage(story, "first").await?;
+        story.register("eu-1").await?;
+        end(story).await?;
+        etcd.stop().await?;
+        copy(&etcd.data(), &folder.join("backup"))?;
+        etcd.start().await?;
+        // Two more leaders after the backup.
+        for name in ["second", "third"] {
+            manage(story, name).await?;
+            story.available("eu-1").await?;
+            let mut client = story.client().await?;
+            start(&mut client, request(name, &[])).await?;
+            end(story).await?;
+        }
+        let before = held(story.cluster("eu-1")?, &story.namespace).await?;
+        etcd.stop().await?;
+        std::fs::remove_dir_all(etcd.data())?;
+        copy(&folder.join("backup"), &etcd.data())?;
+        etcd.start().await?;
+
+        manage(story, "restored").await?;
+        story.available("eu-1").await?;
+        let mut client = story.client().await?;
+        until("the cluster to be barred", async || match client.start_workspace(request("ws", &[])).await {
+            Err(status) if status.message().contains("spaceport cluster incarnation open") => Ok(()),
+            other => anyhow::bail!("{other:?}"),
+        })
+        .await?;
+        ensure!(held(story.cluster("eu-1")?, &story.namespace).await? == before, "it was written");
+        let open = ["cluster", "incarnation", "open", "--reason", "restored from the backup"];
+        let output = story.cli(&open).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        until("the cluster to be raised", async || {
+            start(&mut client, request("ws", &[])).await?;
+            Ok(())
+        })
+        .await?;
+        let after = held(story.cluster("eu-1")?, &story.namespace).await?;
+        ensure!(after.incarnation == before.incarnation + 1, "{after}");
+        let output = story.cli(&["cluster", "leader", "-o", "json"]).await?;
+        let leader: serde_json::Value = serde_json::from_str(&output.stdout)?;
+        ensure!(leader["incarnation"] == json!(after.incarnation), "{leader}");
+        ensure!(leader["replicas"][0]["name"] == "restored", "{leader}");
+        let opening = &leader["openings"][0];
+        ensure!(opening["by"] == "admin" && opening["reason"] == "restored from the backup", "{leader}");
+        Ok(())
+    })
+}
+
+async fn manage(story: &mut Story, name: &str) -> Result<()> {
+    let replica = story.installation.start(name).await?;
+    story.replicas.push(replica);
+    Ok(())
+}
+
+async fn end(story: &mut Story) -> Result<()> {
+    let replica = story.replicas.pop().context("no manager")?;
+    replica.process.signal(Signal::Term).await?;
+    replica.process.exited(SOON).await?;
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let done = std::process::Command::new("cp").arg("-a").args([from, to]).status()?;
+    ensure!(done.success(), "cannot copy {}", from.display());
+    Ok(())
 }
 
 /// The epoch that a namespace holds.

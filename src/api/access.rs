@@ -23,13 +23,15 @@ use crate::runtime::tls::{ConnectInfo, Role, roles_of};
 
 /// Header with which a replica names the roles of the caller it passes on.
 const CALLER_ROLES: &str = "x-spaceport-caller-roles";
+/// Header with the name of the caller; set here, and taken over from a replica only.
+const CALLER_NAME: &str = "x-spaceport-caller-name";
 /// How long a write waits for a leader where the caller gives no shorter deadline.
 const LEADER_WAIT: Duration = Duration::from_secs(12);
 /// Writes that wait for a leader at once; more are refused with UNAVAILABLE.
 const WAITING_MOST: usize = 4096;
 
 /// Methods that only the leader may serve.
-const WRITES: [&str; 15] = [
+const WRITES: [&str; 16] = [
     "/wsman.WorkspaceManager/StartWorkspace",
     "/wsman.WorkspaceManager/StopWorkspace",
     "/wsman.WorkspaceManager/MarkActive",
@@ -43,6 +45,7 @@ const WRITES: [&str; 15] = [
     "/spaceport.v1.ClusterManager/Cordon",
     "/spaceport.v1.ClusterManager/Uncordon",
     "/spaceport.v1.ClusterManager/SetMaintenance",
+    "/spaceport.v1.ClusterManager/OpenIncarnation",
     "/workspacemanagerbridge.ClusterService/Update",
     "/workspacemanagerbridge.ClusterService/Deregister",
 ];
@@ -157,6 +160,29 @@ impl Access {
     }
 }
 
+/// Who called, for audits: the common name of its certificate.
+pub(super) fn caller(metadata: &tonic::metadata::MetadataMap) -> String {
+    metadata.get(CALLER_NAME).and_then(|name| name.to_str().ok()).unwrap_or("unknown").to_owned()
+}
+
+/// Names the caller, whatever it calls itself.
+fn name_caller(request: &mut Request<Body>) {
+    let info = request.extensions().get::<ConnectInfo>();
+    if info.is_some_and(|info| info.encrypted && roles_of(info).contains(Role::Replica))
+        && request.headers().contains_key(CALLER_ROLES)
+        && request.headers().contains_key(CALLER_NAME)
+    {
+        return;
+    }
+    let name = match info {
+        Some(ConnectInfo { peer: Some(peer), .. }) => HeaderValue::from_str(&peer.common_name).ok(),
+        Some(ConnectInfo { encrypted: false, .. }) => Some(HeaderValue::from_static("local")),
+        _ => None,
+    };
+    let name = name.unwrap_or(HeaderValue::from_static("unknown"));
+    request.headers_mut().insert(CALLER_NAME, name);
+}
+
 fn unavailable(message: &str) -> Response<Body> {
     Status::unavailable(message).into_http()
 }
@@ -193,7 +219,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // The clone that was polled ready is the one to call.
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
@@ -203,6 +229,7 @@ where
                 Ok(roles) => roles,
                 Err(status) => return Ok(status.into_http()),
             };
+            name_caller(&mut request);
             if !WRITES.contains(&request.uri().path()) {
                 return inner.call(request).await;
             }

@@ -1,5 +1,7 @@
 //! `spaceport.v1.ClusterManager`: the admin's API.
 
+mod incarnation;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,8 +16,8 @@ use crate::domain::cluster::{
 };
 use crate::domain::health::Health;
 use crate::domain::names::Namespace;
+use crate::federation::Federation;
 use crate::federation::registry::ClusterView;
-use crate::federation::{Federation, Lead};
 use crate::proto::spaceport::v1;
 use crate::proto::spaceport::v1::admission_constraint::Constraint as Wire;
 use crate::proto::spaceport::v1::cluster_manager_server::ClusterManager;
@@ -97,26 +99,14 @@ impl ClusterManager for Clusters {
         &self,
         _request: Request<v1::LeaderRequest>,
     ) -> Result<Response<v1::LeaderResponse>, Status> {
-        let us = self.federation.replica();
-        let mut response =
-            v1::LeaderResponse { answered_by: us.name.clone(), ..v1::LeaderResponse::default() };
-        let lead = self.federation.lead().borrow().clone();
-        match lead {
-            Lead::Us => {
-                response.replica.clone_from(&us.name);
-                response.address.clone_from(&us.address);
-            }
-            Lead::Other { replica, address } => {
-                response.replica = replica;
-                response.address = address;
-            }
-            Lead::Nobody => {}
-        }
-        if let Some((epoch, since)) = self.federation.epoch() {
-            response.epoch = epoch;
-            response.since = since.map(timestamp);
-        }
-        Ok(Response::new(response))
+        Ok(Response::new(self.answer_leader().await))
+    }
+
+    async fn open_incarnation(
+        &self,
+        request: Request<v1::OpenIncarnationRequest>,
+    ) -> Result<Response<v1::OpenIncarnationResponse>, Status> {
+        self.answer_open_incarnation(request).await
     }
 }
 

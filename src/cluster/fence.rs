@@ -152,14 +152,14 @@ impl Raise<'_> {
         let text = parameter.data.as_ref().and_then(|data| data.get(KEY)).map_or("", String::as_str);
         let Ok(held) = text.parse::<Epoch>() else {
             let reason = format!(
-                "ConfigMap {NAME} of namespace {namespace} holds no epoch; delete it, and it is made anew"
+                "ConfigMap {NAME} of namespace {namespace} holds no epoch; annotate it with spaceport.dev/release and delete it, and it is made anew"
             );
             return Err(self.barred(reason));
         };
         match self.epoch.against(&held) {
             Standing::Foreign => Err(self.barred(format!(
                 "namespace {namespace} is held by installation {} of Spaceport; to hand it over, deregister the \
-                 cluster there and delete ConfigMap {NAME} of the namespace",
+                 cluster there, annotate ConfigMap {NAME} of the namespace with spaceport.dev/release, and delete it",
                 held.installation
             ))),
             Standing::Earlier => Err(self.barred(format!(
@@ -186,7 +186,6 @@ impl Raise<'_> {
                 Verdict::Fenced(_) => {
                     match probe(self.cluster, self.reader, self.namespace, PROBE, Some(&ours)).await? {
                         Verdict::Taken => return Ok(taken),
-                        // The parameter was just made, and the policy has not seen it.
                         Verdict::Fenced(reason) | Verdict::Refused(reason) => reason,
                     }
                 }

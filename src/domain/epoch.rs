@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// A leadership: of an installation, in an incarnation of its etcd, at the revision of the leader's key.
@@ -17,6 +19,20 @@ pub struct Epoch {
     pub incarnation: u64,
     /// Of the leader's key in etcd; grows from leader to leader within an incarnation. From 1.
     pub revision: i64,
+}
+
+/// Who opened an incarnation, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Opening {
+    /// The new one.
+    pub incarnation: u64,
+    /// When.
+    pub at: Timestamp,
+    /// The admin.
+    pub by: String,
+    /// In the admin's words.
+    pub reason: String,
 }
 
 /// How an epoch stands to the one that a cluster holds.

@@ -62,6 +62,10 @@ impl Federation {
             caught_up = caught_up => if !caught_up { return },
             () = term.ended() => return,
         }
+        tokio::select! {
+            () = self.learn_incarnation() => {}
+            () = term.ended() => return,
+        }
         self.note_epoch(term.epoch());
         tracing::info!(epoch = term.epoch(), replica = self.us.name, "leading");
         let installation = self.installation.id;
@@ -69,6 +73,20 @@ impl Federation {
         self.term.send_replace(Some(Leading { term: term.clone(), installation, incarnation }));
         self.lead.send_replace(Lead::Us);
         tokio::join!(self.settle(term), self.sweep(term), term.ended());
+    }
+
+    /// Only a leader changes it, so what is read after the election stays true for the term.
+    async fn learn_incarnation(&self) {
+        loop {
+            match self.store.incarnation().await {
+                Ok((incarnation, _)) => {
+                    self.incarnation.send_replace(incarnation);
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "cannot read the incarnation, trying again"),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
 
     fn step_down(&self) {

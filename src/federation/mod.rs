@@ -7,6 +7,7 @@ pub mod changes;
 pub mod error;
 pub mod events;
 pub mod fleet;
+mod incarnation;
 pub mod index;
 mod leading;
 mod locks;
@@ -37,6 +38,7 @@ use self::locks::Locks;
 
 pub use error::{Error, Result};
 pub use fleet::FleetOptions;
+pub use incarnation::Standing;
 pub use metrics::FleetMetrics;
 pub use settings::Defaults;
 pub use start::Started;

@@ -17,6 +17,7 @@ use crate::proto::spaceport::v1::{
 
 mod fields;
 mod file;
+mod incarnation;
 mod kubeconfig;
 mod maintenance;
 
@@ -65,6 +66,9 @@ enum Verb {
     },
     /// Tell which replica of the manager leads
     Leader,
+    /// Incarnations of Spaceport's etcd
+    #[command(subcommand)]
+    Incarnation(incarnation::Verb),
 }
 
 #[derive(Debug, Args)]
@@ -117,6 +121,7 @@ pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
             terminal.progress(&format!("deregistered {name}\n"));
             Ok(())
         }
+        Verb::Incarnation(verb) => incarnation::run(&client, &connection, verb, terminal).await,
         Verb::Leader => {
             let mut api = client.clusters();
             let leader = client.call(LeaderRequest {}, async |request| api.leader(request).await).await?;

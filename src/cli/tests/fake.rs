@@ -126,6 +126,13 @@ impl ClusterManager for Fake {
     async fn leader(&self, _: Request<LeaderRequest>) -> Answer<LeaderResponse> {
         Ok(Response::new(LeaderResponse { replica: "a".to_owned(), epoch: 7, ..Default::default() }))
     }
+
+    async fn open_incarnation(
+        &self,
+        _: Request<crate::proto::spaceport::v1::OpenIncarnationRequest>,
+    ) -> Answer<crate::proto::spaceport::v1::OpenIncarnationResponse> {
+        Err(Status::unavailable("nobody leads"))
+    }
 }
 
 #[tonic::async_trait]

@@ -9,7 +9,8 @@ use crate::cli::table::Table;
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
 use crate::proto::spaceport::v1::cluster_status::Health;
 use crate::proto::spaceport::v1::{
-    Cluster, ClusterSpec, ClusterStatus, FenceMode, LeaderResponse, NamespaceSpec,
+    Cluster, ClusterSpec, ClusterStatus, FenceMode, IncarnationOpening, LeaderResponse, NamespaceSpec,
+    Replica,
 };
 
 /// A cluster: what the admin wants in the form of the cluster file, and what is seen under `status`.
@@ -225,6 +226,45 @@ pub struct LeaderView {
     epoch: i64,
     since: Option<Timestamp>,
     answered_by: String,
+    installation: String,
+    incarnation: u64,
+    replicas: Vec<ReplicaView>,
+    openings: Vec<OpeningView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReplicaView {
+    name: String,
+    address: String,
+    epoch: i64,
+}
+
+/// An incarnation that an admin opened.
+#[derive(Debug, Serialize)]
+pub struct OpeningView {
+    pub incarnation: u64,
+    at: Option<Timestamp>,
+    by: String,
+    reason: String,
+}
+
+impl From<IncarnationOpening> for OpeningView {
+    fn from(opening: IncarnationOpening) -> Self {
+        let IncarnationOpening { incarnation, at, by, reason } = opening;
+        Self { incarnation, at: timestamp(at.as_ref()), by, reason }
+    }
+}
+
+impl OpeningView {
+    /// The fields for people.
+    pub fn details(&self) -> Table {
+        Table::of_fields([
+            ("incarnation", self.incarnation.to_string()),
+            ("opened", self.at.map(|at| at.to_string()).unwrap_or_default()),
+            ("by", self.by.clone()),
+            ("reason", self.reason.clone()),
+        ])
+    }
 }
 
 impl From<LeaderResponse> for LeaderView {
@@ -235,6 +275,14 @@ impl From<LeaderResponse> for LeaderView {
             address: leader.address,
             epoch: leader.epoch,
             answered_by: leader.answered_by,
+            installation: leader.installation,
+            incarnation: leader.incarnation,
+            replicas: leader
+                .replicas
+                .into_iter()
+                .map(|Replica { name, address, epoch }| ReplicaView { name, address, epoch })
+                .collect(),
+            openings: leader.openings.into_iter().map(OpeningView::from).collect(),
         }
     }
 }
@@ -242,12 +290,16 @@ impl From<LeaderResponse> for LeaderView {
 impl LeaderView {
     /// The fields for people.
     pub fn details(&self) -> Table {
+        let names: Vec<&str> = self.replicas.iter().map(|replica| replica.name.as_str()).collect();
         let nobody = "nobody: a takeover is under way";
         Table::of_fields([
             ("leader", text(&self.replica).unwrap_or_else(|| nobody.to_owned())),
             ("address", self.address.clone()),
             ("epoch", self.epoch.to_string()),
             ("since", self.since.map(|since| since.to_string()).unwrap_or_default()),
+            ("installation", self.installation.clone()),
+            ("incarnation", self.incarnation.to_string()),
+            ("replicas", names.join(", ")),
             ("answered by", self.answered_by.clone()),
         ])
     }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-pub use cluster::{ClusterView, LeaderView};
+pub use cluster::{ClusterView, LeaderView, OpeningView};
 pub use workspace::{StartedView, WorkspaceView, phase_name};
 
 mod cluster;

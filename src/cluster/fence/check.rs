@@ -1,7 +1,10 @@
 //! Whether a cluster that is to be fenced is.
 
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::apimachinery::pkg::version::Info;
-use kube::Client;
+use kube::{Api, Client};
 
 use super::{NAME, PROBE, Verdict, namespaces, probe};
 use crate::cluster::error::{Error, Result};
@@ -10,8 +13,10 @@ use crate::domain::names::{ClusterName, Namespace};
 
 /// The oldest minor version of Kubernetes 1 with the policies.
 const OLDEST_MINOR: u32 = 30;
-/// An epoch of no installation.
-const NOBODY: &str = "00000000-0000-0000-0000-000000000000/1/1";
+/// What is no epoch.
+const NONE: &str = "none";
+/// The policies and their bindings.
+const POLICIES: [&str; 3] = ["spaceport-fence", "spaceport-fence-shown", "spaceport-fence-parameter"];
 /// Where what is missing is.
 const HINT: &str = "see clusters/member/, or set fence: off in the cluster file";
 
@@ -22,6 +27,15 @@ pub async fn check(spec: &ClusterSpec, client: &Client) -> Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let mut missing = version(&spec.name, client).await?;
+    for name in POLICIES {
+        let policy = Api::<ValidatingAdmissionPolicy>::all(client.clone()).get(name).await.map(drop);
+        let binding = Api::<ValidatingAdmissionPolicyBinding>::all(client.clone()).get(name).await.map(drop);
+        for (kind, answer) in
+            [("ValidatingAdmissionPolicy", policy), ("ValidatingAdmissionPolicyBinding", binding)]
+        {
+            missing.extend(present(&spec.name, &format!("{kind} {name}"), answer)?);
+        }
+    }
     for namespace in namespaces(spec) {
         missing.extend(policies(&spec.name, client, namespace).await?);
     }
@@ -46,12 +60,25 @@ async fn version(cluster: &ClusterName, client: &Client) -> Result<Vec<String>> 
     Ok(old.then_some(told).into_iter().collect())
 }
 
+fn present(cluster: &ClusterName, what: &str, answer: kube::Result<()>) -> Result<Option<String>> {
+    match answer {
+        Ok(()) => Ok(None),
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            Ok(Some(format!("the fence is not in force: {what} is missing; {HINT}")))
+        }
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            Ok(Some(format!("user spaceport may not get {what}; {HINT}")))
+        }
+        Err(error) => Err(Error::from_kube(cluster, format!("get {what}"), error)),
+    }
+}
+
 /// Dry-run writes that the policies must refuse.
 async fn policies(cluster: &ClusterName, client: &Client, namespace: &Namespace) -> Result<Vec<String>> {
     let tries = [
         (PROBE, None, "a write without an epoch is taken"),
-        (PROBE, Some(NOBODY), "a write with the epoch of no installation is taken"),
-        (NAME, Some(NOBODY), "its parameter may hold anything"),
+        (PROBE, Some(NONE), "a write that shows no epoch but something else is taken"),
+        (NAME, Some(NONE), "its parameter may hold anything"),
     ];
     let mut missing = Vec::new();
     for (name, epoch, taken) in tries {

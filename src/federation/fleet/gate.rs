@@ -108,6 +108,11 @@ impl Gate {
         }
     }
 
+    /// Whether it is not known yet whether the member can be written to.
+    pub fn is_pending(&self) -> bool {
+        matches!(&*self.0.borrow(), State::Standby | State::Raising(_))
+    }
+
     /// The right to write there in this term. Waits while the member is being raised.
     pub async fn pass(&self, cluster: &ClusterName, term: &Term) -> Result<Pass> {
         let fenced = |reason: &str| {
