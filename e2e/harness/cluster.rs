@@ -44,13 +44,15 @@ pub struct ClusterOptions {
     pub nodes: usize,
     /// What each of them can hold.
     pub node_size: NodeSize,
+    /// Whether the apiserver keeps an audit log, see [`Cluster::audit_log`].
+    pub audit: bool,
 }
 
 impl ClusterOptions {
     /// A cluster of three boundless nodes. The region is the name without its number.
     pub fn named(name: &str) -> Self {
         let region = name.rsplit_once('-').map_or(name, |(region, _)| region).to_owned();
-        Self { name: name.to_owned(), region, nodes: 3, node_size: NodeSize::default() }
+        Self { name: name.to_owned(), region, nodes: 3, node_size: NodeSize::default(), audit: false }
     }
 }
 
@@ -96,7 +98,8 @@ impl Cluster {
         let etcd_name = format!("etcd-of-{}", options.name);
         let etcd = Etcd::start_new(assets, &dir.join("etcd"), &etcd_name, EtcdOptions::default()).await?;
         let name = options.name.clone();
-        let mut layout = Layout { name, dir: dir.to_path_buf(), port: 0, etcd: etcd.endpoint() };
+        let mut layout =
+            Layout { name, dir: dir.to_path_buf(), port: 0, etcd: etcd.endpoint(), audit: options.audit };
         let (authority, token) = prepare_files(&layout)?;
         let mut booted = None;
         with_free_ports(async || {
@@ -152,6 +155,11 @@ impl Cluster {
     /// Folder with its files and logs.
     pub fn dir(&self) -> &Path {
         &self.layout.dir
+    }
+
+    /// The apiserver's audit log, where [`ClusterOptions::audit`] asked for one.
+    pub fn audit_log(&self) -> Option<PathBuf> {
+        self.layout.audit.then(|| self.layout.audit_log())
     }
 
     /// Its etcd.
@@ -343,6 +351,7 @@ fn prepare_files(layout: &Layout) -> Result<(Authority, String)> {
     authority.server("apiserver")?;
     pki::key_pair(&layout.pki(), "service-accounts")?;
     let token = uuid::Uuid::new_v4().to_string();
+    layout.write_audit_policy().context("cannot write the audit policy")?;
     write(&layout.tokens(), &format!("{token},admin,admin,\"system:masters\"\n"))?;
     Ok((authority, token))
 }

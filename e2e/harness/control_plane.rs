@@ -18,7 +18,21 @@ pub struct Layout {
     pub port: u16,
     /// Client address of the cluster's etcd.
     pub etcd: String,
+    /// Whether the apiserver logs every request in [`Layout::audit_log`], which costs it a write of a file each.
+    pub audit: bool,
 }
+
+/// Who asked for what, each answered request once; watches count when they end.
+const AUDIT_POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+omitManagedFields: true
+rules:
+- level: None
+  nonResourceURLs: ['/readyz*', '/livez*', '/healthz*', '/metrics*', '/api*', '/openapi*', '/version*']
+- level: Metadata
+";
 
 impl Layout {
     /// Kubeconfig of the administrator.
@@ -36,10 +50,25 @@ impl Layout {
         self.dir.join("tokens.csv")
     }
 
+    /// Policy of the apiserver's audit log.
+    pub fn audit_policy(&self) -> PathBuf {
+        self.dir.join("audit-policy.yaml")
+    }
+
+    /// The apiserver's audit log: an `audit.k8s.io/v1` Event as JSON on each line, in the order of the answers.
+    pub fn audit_log(&self) -> PathBuf {
+        self.dir.join("audit.log")
+    }
+
+    /// Writes the files that the apiserver's command line names.
+    pub fn write_audit_policy(&self) -> std::io::Result<()> {
+        if self.audit { std::fs::write(self.audit_policy(), AUDIT_POLICY) } else { Ok(()) }
+    }
+
     /// The API server. RBAC decides, and everything that writes quickly is let in.
     pub fn apiserver(&self, assets: &Assets) -> Launch {
         let pki = |file: &str| self.pki().join(file).display().to_string();
-        let args = vec![
+        let mut args = vec![
             "--bind-address=127.0.0.1".to_owned(),
             "--advertise-address=127.0.0.1".to_owned(),
             format!("--secure-port={}", self.port),
@@ -59,6 +88,14 @@ impl Layout {
             "--max-mutating-requests-inflight=2000".to_owned(),
             "--profiling=false".to_owned(),
         ];
+        if self.audit {
+            args.extend([
+                format!("--audit-policy-file={}", self.audit_policy().display()),
+                format!("--audit-log-path={}", self.audit_log().display()),
+                // MiB before it would begin a new file, which readers do not look for.
+                "--audit-log-maxsize=100000".to_owned(),
+            ]);
+        }
         self.launch(assets, "kube-apiserver", args)
     }
 

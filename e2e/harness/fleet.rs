@@ -59,6 +59,15 @@ impl FleetOptions {
         }
         self
     }
+
+    /// The same with an audit log of each apiserver.
+    #[must_use]
+    pub fn audited(mut self) -> Self {
+        for cluster in &mut self.clusters {
+            cluster.audit = true;
+        }
+        self
+    }
 }
 
 /// A running fleet. Dropping it ends every process and removes its files.

@@ -99,7 +99,7 @@ impl ClusterManager for Clusters {
         &self,
         _request: Request<v1::LeaderRequest>,
     ) -> Result<Response<v1::LeaderResponse>, Status> {
-        Ok(Response::new(self.answer_leader().await))
+        Ok(Response::new(Box::pin(self.answer_leader()).await))
     }
 
     async fn open_incarnation(

@@ -6,7 +6,6 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
 use crate::domain::names::ClusterName;
-use crate::domain::placement::Rejection;
 use crate::federation::Error;
 
 /// Domain of the reasons in error details.
@@ -38,6 +37,10 @@ pub fn status(error: &Error) -> Status {
             details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
             Code::FailedPrecondition
         }
+        Error::NoBuilder { verdicts } => {
+            details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
+            Code::FailedPrecondition
+        }
         Error::Precondition { .. } | Error::Unusable { .. } => Code::FailedPrecondition,
         Error::NotEmpty { workspaces, .. } => {
             let ids = workspaces
@@ -61,7 +64,7 @@ pub fn status(error: &Error) -> Status {
     Status::with_error_details(code, error.to_string(), details)
 }
 
-fn verdict((cluster, rejection): &(ClusterName, Rejection)) -> PreconditionViolation {
+fn verdict((cluster, rejection): &(ClusterName, impl std::fmt::Display)) -> PreconditionViolation {
     PreconditionViolation::new("CLUSTER", cluster.to_string(), rejection.to_string())
 }
 
@@ -121,6 +124,7 @@ fn reason(error: &Error) -> &'static str {
         Error::MetaTaken { .. } => "META_ID_TAKEN",
         Error::Maintenance { .. } => "MAINTENANCE",
         Error::Unplaceable { .. } => "UNPLACEABLE",
+        Error::NoBuilder { .. } => "NO_IMAGE_BUILDER",
         Error::Precondition { .. } => "PRECONDITION",
         Error::NotEmpty { .. } => "CLUSTER_NOT_EMPTY",
         Error::NotLeader => "NOT_LEADER",

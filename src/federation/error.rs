@@ -59,6 +59,12 @@ pub enum Error {
         /// Why each cluster does not fit, by name.
         verdicts: Vec<(ClusterName, Rejection)>,
     },
+    /// No cluster can build images.
+    #[error("no cluster can build images: {}", sentences(verdicts))]
+    NoBuilder {
+        /// Why each cluster cannot, by name.
+        verdicts: Vec<(ClusterName, String)>,
+    },
     /// The state of the workspace forbids it.
     #[error("workspace {id}: {reason}")]
     Precondition {
@@ -129,7 +135,7 @@ pub enum Error {
     Spec(#[from] crate::domain::cluster::Error),
 }
 
-fn sentences(verdicts: &[(ClusterName, Rejection)]) -> String {
+fn sentences(verdicts: &[(ClusterName, impl std::fmt::Display)]) -> String {
     if verdicts.is_empty() {
         return "no cluster is registered".to_owned();
     }

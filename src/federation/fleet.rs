@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::index::Index;
+use super::metering::{Meter, Meters};
 use super::settings::{Defaults, Settings};
 use super::{Result, settle};
 use crate::cluster::cache::Observer;
@@ -26,6 +27,7 @@ use crate::domain::cluster::ClusterSpec;
 use crate::domain::keyed::Keyed;
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::placement::Candidate;
+use crate::domain::secret::Secret;
 use crate::store::Registration;
 
 use watcher::Watcher;
@@ -51,6 +53,7 @@ pub struct Fleet {
     keyed: Keyed,
     leading: watch::Receiver<Option<Leading>>,
     settle: settle::Queue,
+    meters: Meters,
     /// Held while members are connected or settings change, so that none is connected with settings of before.
     changing: Mutex<()>,
     changes: watch::Sender<()>,
@@ -83,6 +86,8 @@ pub struct Broken {
     pub reason: String,
     /// Since when.
     pub since: Timestamp,
+    /// How to log in there, where that is known: another configuration may make it usable.
+    kubeconfig: Option<Secret<Vec<u8>>>,
 }
 
 impl Fleet {
@@ -93,6 +98,7 @@ impl Fleet {
         keyed: Keyed,
         leading: watch::Receiver<Option<Leading>>,
         settle: settle::Queue,
+        meters: Meters,
     ) -> Arc<Self> {
         Arc::new(Self {
             slots: RwLock::default(),
@@ -101,6 +107,7 @@ impl Fleet {
             keyed,
             leading,
             settle,
+            meters,
             changing: Mutex::default(),
             changes: watch::channel(()).0,
             listed: watch::channel(false).0,
@@ -179,19 +186,31 @@ impl Fleet {
                 return;
             }
         }
-        let (spec, api_server, version) =
-            (registration.spec.clone(), registration.api_server.clone(), registration.version);
-        match self.connect(registration) {
+        match self.connect(registration.clone()) {
             Ok(connected) => self.replace(name, Slot::Connected(connected)),
-            Err(reason) => self.put_broken(spec, api_server, version, reason),
+            Err(reason) => {
+                let Registration { spec, api_server, version, kubeconfig } = registration;
+                self.break_down(Broken {
+                    spec,
+                    api_server,
+                    version,
+                    reason,
+                    since: Timestamp::now(),
+                    kubeconfig: Some(kubeconfig),
+                });
+            }
         }
     }
 
     /// Takes a registration that cannot be used, so that it is shown.
     pub fn put_broken(&self, spec: ClusterSpec, api_server: String, version: i64, reason: String) {
-        tracing::error!(cluster = %spec.name, reason, "a registration cannot be used");
-        let name = spec.name.clone();
-        let broken = Broken { spec, api_server, version, reason, since: Timestamp::now() };
+        let since = Timestamp::now();
+        self.break_down(Broken { spec, api_server, version, reason, since, kubeconfig: None });
+    }
+
+    fn break_down(&self, broken: Broken) {
+        let (name, reason) = (broken.spec.name.clone(), broken.reason.as_str());
+        tracing::error!(cluster = %name, reason, "a registration cannot be used");
         self.replace(name, Slot::Broken(Arc::new(broken)));
     }
 
@@ -266,7 +285,9 @@ impl Fleet {
             changes: self.changes.clone(),
             controllers: RwLock::default(),
         });
-        let observers: Vec<Arc<dyn Observer>> = vec![Arc::<Watcher>::clone(&watcher)];
+        let meter = Arc::new(Meter::new(spec.name.clone(), self.meters.clone(), self.leading.clone()));
+        let observers: [Arc<dyn Observer>; 2] =
+            [Arc::<Watcher>::clone(&watcher), Arc::<Meter>::clone(&meter)];
         let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers)
             .map_err(|error| error.to_string())?;
         let member = Arc::new(member);
@@ -281,6 +302,8 @@ impl Fleet {
             version: AtomicI64::new(registration.version),
             kubeconfig,
             places,
+            watcher,
+            meter,
             changes: self.changes.clone(),
             gate: Gate::default(),
             stop: CancellationToken::new(),

@@ -3,6 +3,7 @@
 //! The way of a start: placement by a pure function over a snapshot of the fleet, the record in etcd, then the cluster.
 //! What is shown comes from the [`index`]; what is changed goes through the leader's [`Term`] and the owning member.
 
+pub mod builders;
 pub mod changes;
 pub mod error;
 pub mod events;
@@ -12,6 +13,7 @@ pub mod index;
 mod leading;
 mod locks;
 mod maintenance;
+mod metering;
 mod metrics;
 mod mirrors;
 pub mod registry;
@@ -39,6 +41,7 @@ use self::locks::Locks;
 pub use error::{Error, Result};
 pub use fleet::FleetOptions;
 pub use incarnation::Standing;
+pub use metering::{Meters, WorkspaceGauges};
 pub use metrics::FleetMetrics;
 pub use settings::Defaults;
 pub use start::Started;
@@ -75,6 +78,8 @@ pub struct Options {
     pub placement_deadline: Duration,
     /// How long an ended workspace's id stays taken.
     pub tombstone_life: Duration,
+    /// Image builder of namespaces whose cluster file names none: host and port.
+    pub image_builder: Option<String>,
 }
 
 /// The federation: one per process, shared by all requests.
@@ -88,6 +93,7 @@ pub struct Federation {
     index: Arc<Index>,
     fleet: Arc<Fleet>,
     locks: Locks,
+    meters: Meters,
     /// Held shared while a placement is recorded and alone while a cluster is taken out, so that a cluster that was found
     /// empty stays so until it is gone.
     registry: tokio::sync::RwLock<()>,
@@ -118,12 +124,14 @@ impl Federation {
         options: Options,
         fleet: FleetOptions,
         subscriber_buffer: usize,
+        meters: Meters,
     ) -> Arc<Self> {
         let index = Arc::new(Index::new(subscriber_buffer));
         let keyed = Keyed::new(installation.secret.expose());
         let (term, follows) = watch::channel(None);
         let (settle, incarnation) = (settle::Queue::default(), installation.incarnation);
-        let fleet = Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone());
+        let fleet =
+            Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone(), meters.clone());
         Arc::new(Self {
             store,
             sealer,
@@ -134,6 +142,7 @@ impl Federation {
             index,
             fleet,
             locks: Locks::default(),
+            meters,
             registry: tokio::sync::RwLock::default(),
             term,
             lead: watch::channel(Lead::Nobody).0,
@@ -162,6 +171,11 @@ impl Federation {
     /// The index.
     pub fn index(&self) -> &Arc<Index> {
         &self.index
+    }
+
+    /// What is counted of workspaces.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// The member clusters.

@@ -126,13 +126,24 @@ impl Federation {
 
     /// Keeps new workspaces away, or lets them in again.
     pub async fn set_cordoned(&self, name: &ClusterName, cordoned: bool) -> Result<ClusterView> {
+        self.change_cluster(name, |spec| ClusterSpec { cordoned, ..spec.clone() }).await
+    }
+
+    /// Changes what the admin wants of a cluster, decided on anew where others get in the way. A change that changes
+    /// nothing is not written.
+    pub async fn change_cluster(
+        &self,
+        name: &ClusterName,
+        change: impl Fn(&ClusterSpec) -> ClusterSpec,
+    ) -> Result<ClusterView> {
         for _ in 0..TRIES {
             let term = self.term()?;
             let view = self.cluster(name)?;
-            if view.spec.cordoned == cordoned {
+            let spec = change(&view.spec);
+            if spec == *view.spec {
                 return Ok(view);
             }
-            let spec = ClusterSpec { cordoned, ..(*view.spec).clone() };
+            spec.validate()?;
             match self.store.update_cluster(&term, view.version, &spec).await {
                 Ok(version) => return self.await_version(name, version).await,
                 // Someone else changed it and this replica will hear of it.

@@ -171,7 +171,10 @@ impl Federation {
         }
         let workspace = self.resource(place, start, record, target);
         let made = match writer.create_workspace(&workspace).await {
-            Ok(Created::New(made)) => Ok(made),
+            Ok(Created::New(made)) => {
+                self.meters.started(&record.cluster, start.kind, &made.spec.class);
+                Ok(made)
+            }
             Ok(Created::Exists) => match writer.get_workspace(start.id.as_str()).await {
                 Ok(Some(found)) if is_ours(&found, record) => Ok(found),
                 Ok(found) => Err(taken(writer, start, found.is_some())),

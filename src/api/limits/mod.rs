@@ -22,8 +22,6 @@ use self::fields::FieldPath;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::runtime::config::{Problem, RateLimit};
 
-pub(super) use layer::LimitsLayer;
-
 /// The longest that a blocking limit holds a call.
 const PATIENCE: Duration = Duration::from_mins(1);
 

@@ -27,6 +27,8 @@ pub struct Script {
     pub started: Vec<StartWorkspaceRequest>,
     pub start: Option<Result<StartWorkspaceResponse, Status>>,
     pub stopped: Vec<StopWorkspaceRequest>,
+    pub timeouts: Vec<SetTimeoutRequest>,
+    pub ports: Vec<ControlPortRequest>,
     pub described: Option<DescribeWorkspaceResponse>,
     pub pages: VecDeque<GetWorkspacesResponse>,
     pub page_tokens: Vec<String>,
@@ -201,16 +203,22 @@ impl WorkspaceManager for Fake {
         refused("mark active")
     }
 
-    async fn set_timeout(&self, _: Request<SetTimeoutRequest>) -> Answer<SetTimeoutResponse> {
-        refused("set timeout")
+    async fn set_timeout(&self, request: Request<SetTimeoutRequest>) -> Answer<SetTimeoutResponse> {
+        self.0.lock().timeouts.push(request.into_inner());
+        Ok(Response::new(SetTimeoutResponse {}))
     }
 
-    async fn control_port(&self, _: Request<ControlPortRequest>) -> Answer<ControlPortResponse> {
-        refused("control port")
+    async fn control_port(&self, request: Request<ControlPortRequest>) -> Answer<ControlPortResponse> {
+        self.0.lock().ports.push(request.into_inner());
+        Ok(Response::new(ControlPortResponse {}))
     }
 
-    async fn take_snapshot(&self, _: Request<TakeSnapshotRequest>) -> Answer<TakeSnapshotResponse> {
-        refused("take snapshot")
+    async fn take_snapshot(&self, request: Request<TakeSnapshotRequest>) -> Answer<TakeSnapshotResponse> {
+        if request.get_ref().id == "stopped" {
+            return Err(Status::failed_precondition("only a running workspace can be snapshotted"));
+        }
+        let url = if request.into_inner().return_immediately { "store://at-once" } else { "store://waited" };
+        Ok(Response::new(TakeSnapshotResponse { url: url.to_owned() }))
     }
 
     async fn control_admission(

@@ -19,9 +19,12 @@ use crate::domain::health::Health;
 use crate::domain::names::{Namespace, Region};
 use crate::domain::placement::{Candidate, CandidateNamespace};
 use crate::federation::index::{ClusterFacts, Index};
+use crate::federation::metering::Meter;
 use crate::federation::settings::Settings;
 use crate::federation::{Error, Result};
 use crate::store::Registration;
+
+use super::watcher::Watcher;
 
 /// A member in use.
 pub struct Connected {
@@ -36,6 +39,10 @@ pub struct Connected {
     pub(super) version: AtomicI64,
     pub(super) kubeconfig: Vec<u8>,
     pub(super) places: BTreeMap<Namespace, Place>,
+    /// Counts what becomes of its workspaces.
+    pub(in crate::federation) meter: Arc<Meter>,
+    /// Shows what the caches hold.
+    pub(super) watcher: Arc<Watcher>,
     /// Wakes when something was listed.
     pub(super) changes: watch::Sender<()>,
     /// Whether it may be written to now.
