@@ -192,7 +192,7 @@ impl Connected {
             () = term.ended() => {
                 // Until the end of the term is told here, too.
                 self.tell_gate(State::Standby);
-                std::future::pending().await;
+                std::future::pending::<()>().await;
             }
         }
     }
