@@ -121,9 +121,12 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         installation,
         us,
         options(&config),
-        FleetOptions { member: member_options(&config), defaults: Arc::new(ArcSwap::from_pointee(defaults)) },
+        FleetOptions {
+            member: member_options(&config),
+            defaults: Arc::new(ArcSwap::from_pointee(defaults)),
+            meters: Meters::new()?,
+        },
         config.federation.subscriber_buffer,
-        Meters::new()?,
     );
     let registry = registry(&federation, &limits)?;
     let admin = Admin { readiness: readiness.clone(), registry, log_filter };
@@ -173,6 +176,8 @@ fn spawn_followers(
     let of = || (Arc::clone(federation), shutdown.clone());
     let (this, token) = of();
     supervisor.spawn("placements", run(Box::pin(this.follow_placements(token))));
+    let (this, token) = of();
+    supervisor.spawn("drains", run(Box::pin(this.follow_drains(token))));
     let (this, token) = of();
     supervisor.spawn("clusters", run(Box::pin(this.follow_clusters(token))));
     let (this, token) = of();

@@ -79,7 +79,7 @@ fn an_apiserver_refuses_changes_that_no_call_can_make() -> Result<()> {
         for (change, rule) in [
             (json!({ "type": "Prebuild" }), "type cannot be changed"),
             (json!({ "class": "d" }), "class cannot be changed"),
-            (json!({ "initializer": "CgB=" }), "initializer cannot be changed"),
+            (json!({ "initializer": "CgE=" }), "initializer cannot be changed"),
             (json!({ "workspaceLocation": "x" }), "workspaceLocation cannot be changed"),
             (json!({ "ownership": { "owner": "jane" } }), "ownership cannot be changed"),
         ] {

@@ -27,7 +27,7 @@ const LEADER_WAIT: Duration = Duration::from_secs(12);
 const WAITING_MOST: usize = 4096;
 
 /// Methods that only the leader may serve.
-const WRITES: [&str; 16] = [
+const WRITES: [&str; 20] = [
     "/wsman.WorkspaceManager/StartWorkspace",
     "/wsman.WorkspaceManager/StopWorkspace",
     "/wsman.WorkspaceManager/MarkActive",
@@ -42,6 +42,10 @@ const WRITES: [&str; 16] = [
     "/spaceport.v1.ClusterManager/Uncordon",
     "/spaceport.v1.ClusterManager/SetMaintenance",
     "/spaceport.v1.ClusterManager/OpenIncarnation",
+    "/spaceport.v1.ClusterManager/Update",
+    "/spaceport.v1.ClusterManager/Install",
+    "/spaceport.v1.ClusterManager/StartDrain",
+    "/spaceport.v1.ClusterManager/ChangeDrain",
     "/workspacemanagerbridge.ClusterService/Update",
     "/workspacemanagerbridge.ClusterService/Deregister",
 ];

@@ -13,6 +13,9 @@ const DOMAIN: &str = "spaceport.dev";
 /// What a client waits before it repeats a call that met no leader.
 const RETRY_LEADER: Duration = Duration::from_millis(500);
 
+/// Workspaces named in the details of one refusal: they are sent in a header of bounded size.
+const NO_ROOM_SHOWN: usize = 20;
+
 /// The status that tells a client of an error.
 pub fn status(error: &Error) -> Status {
     let mut details = ErrorDetails::new();
@@ -25,7 +28,7 @@ pub fn status(error: &Error) -> Status {
             details.set_bad_request(vec![FieldViolation::new(spec.field, spec.rule)]);
             Code::InvalidArgument
         }
-        Error::NoWorkspace(_) | Error::NoCluster(_) => Code::NotFound,
+        Error::NoWorkspace(_) | Error::NoCluster(_) | Error::NoDrain(_) => Code::NotFound,
         Error::WorkspaceExists { .. } | Error::MetaTaken { .. } => Code::AlreadyExists,
         Error::Maintenance { place, verdicts } => {
             let here = PreconditionViolation::new("MAINTENANCE", place.clone(), "is under maintenance");
@@ -37,11 +40,29 @@ pub fn status(error: &Error) -> Status {
             details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
             Code::FailedPrecondition
         }
+        Error::NoRoom { without, .. } => {
+            let ids =
+                without.iter().map(|(id, why)| PreconditionViolation::new("WORKSPACE", id.to_string(), why));
+            details.set_precondition_failure(ids.take(NO_ROOM_SHOWN).collect::<Vec<_>>());
+            Code::FailedPrecondition
+        }
+        Error::Precondition { .. } | Error::Unusable { .. } | Error::DrainStage { .. } => {
+            Code::FailedPrecondition
+        }
         Error::NoBuilder { verdicts } => {
             details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
             Code::FailedPrecondition
         }
-        Error::Precondition { .. } | Error::Unusable { .. } => Code::FailedPrecondition,
+        Error::Unfit { checks, .. } => {
+            let violations = checks.iter().filter(|check| check.is_failed()).map(|check| {
+                let told = format!("{}; {}", check.detail, check.remedy);
+                PreconditionViolation::new("CHECK", check.name, told.trim_end_matches("; "))
+            });
+            details.set_precondition_failure(violations.collect::<Vec<_>>());
+            Code::FailedPrecondition
+        }
+        Error::Changed { .. } => Code::Aborted,
+        Error::SameCluster { .. } => Code::AlreadyExists,
         Error::NotEmpty { workspaces, .. } => {
             let ids = workspaces
                 .iter()
@@ -74,13 +95,6 @@ fn cluster(error: &crate::cluster::Error, details: &mut ErrorDetails) -> Code {
         Cluster::Kubeconfig { field, rule, .. } => {
             details.set_bad_request(vec![FieldViolation::new(format!("kubeconfig.{field}"), rule.clone())]);
             Code::InvalidArgument
-        }
-        Cluster::Unfit { missing, cluster } => {
-            let violations = missing
-                .iter()
-                .map(|what| PreconditionViolation::new("MEMBER", cluster.to_string(), what.clone()));
-            details.set_precondition_failure(violations.collect::<Vec<_>>());
-            Code::FailedPrecondition
         }
         Cluster::Refused { .. } => Code::FailedPrecondition,
         Cluster::Unsent { .. }
@@ -126,10 +140,16 @@ fn reason(error: &Error) -> &'static str {
         Error::Unplaceable { .. } => "UNPLACEABLE",
         Error::NoBuilder { .. } => "NO_IMAGE_BUILDER",
         Error::Precondition { .. } => "PRECONDITION",
+        Error::NoRoom { .. } => "NO_ROOM",
+        Error::NoDrain(_) => "NO_DRAIN",
+        Error::DrainStage { .. } => "DRAIN_STAGE",
         Error::NotEmpty { .. } => "CLUSTER_NOT_EMPTY",
         Error::NotLeader => "NOT_LEADER",
         Error::NoNamespace { .. } => "NO_NAMESPACE",
         Error::Unusable { .. } => "CLUSTER_UNUSABLE",
+        Error::Unfit { .. } => "CLUSTER_UNFIT",
+        Error::Changed { .. } => "CHANGED",
+        Error::SameCluster { .. } => "SAME_CLUSTER",
         Error::Undecided { .. } => "UNDECIDED",
         Error::Contended { .. } => "CONTENDED",
         Error::Deadline { .. } => "DEADLINE",

@@ -97,7 +97,7 @@ pub async fn serve(
         .add_service(SpecProviderServer::new(images::Images(Arc::clone(&federation))))
         .add_service(ClusterServiceServer::new(bridge::Bridge(Arc::clone(&federation))))
         .add_service(
-            ClusterManagerServer::new(clusters::Clusters::new(federation))
+            ClusterManagerServer::new(clusters::Clusters::new(federation, shutdown.clone()))
                 .max_decoding_message_size(MESSAGE_MAX),
         )
         .serve_with_incoming_shutdown(connections, shutdown.cancelled_owned())

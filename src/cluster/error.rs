@@ -70,14 +70,6 @@ pub enum Error {
         /// Why, and what to do.
         reason: String,
     },
-    /// The cluster lacks what a member needs.
-    #[error("cluster {cluster} cannot be a member: {}", missing.join("; "))]
-    Unfit {
-        /// The cluster.
-        cluster: ClusterName,
-        /// One sentence for each thing that is missing.
-        missing: Vec<String>,
-    },
 }
 
 impl Error {
@@ -87,11 +79,9 @@ impl Error {
     /// definite; 503 is, where the apiserver itself gave it, and so is a failed admission webhook.
     pub fn is_definite_refusal(&self) -> bool {
         match self {
-            Self::Kubeconfig { .. }
-            | Self::Unsent { .. }
-            | Self::NotLeader { .. }
-            | Self::Fenced { .. }
-            | Self::Unfit { .. } => true,
+            Self::Kubeconfig { .. } | Self::Unsent { .. } | Self::NotLeader { .. } | Self::Fenced { .. } => {
+                true
+            }
             Self::Ambiguous { .. } => false,
             Self::Refused { code, reason, message, .. } => {
                 *code < 500
@@ -110,7 +100,6 @@ impl Error {
                 reason.clone()
             }
             Self::NotLeader { .. } => "this process does not lead".to_owned(),
-            Self::Unfit { missing, .. } => missing.join("; "),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use super::client::{Clients, Credentials, Identity, Limits, Link};
 use super::error::{Error, Result};
 use super::fence::{self, Pass};
 use super::maintenance::Maintenance;
-use super::probe::{self, Facts, HealthCell};
+use super::probe::{self, HealthCell};
 use super::watch::{NamespaceWatch, Reports, WatchReport, Watches};
 
 /// What is the same for every member.
@@ -33,8 +34,6 @@ pub struct MemberOptions {
     pub probe_period: Duration,
     /// How long a probe waits.
     pub probe_deadline: Duration,
-    /// How long verification may take.
-    pub verify_deadline: Duration,
     /// Name of the maintenance ConfigMap.
     pub maintenance_name: String,
 }
@@ -51,7 +50,6 @@ impl Default for MemberOptions {
             },
             probe_period: Duration::from_secs(2),
             probe_deadline: Duration::from_secs(1),
-            verify_deadline: Duration::from_secs(15),
             maintenance_name: super::maintenance::DEFAULT_NAME.to_owned(),
         }
     }
@@ -61,8 +59,8 @@ impl Default for MemberOptions {
 pub struct Member {
     spec: ClusterSpec,
     options: MemberOptions,
-    server: String,
     link: Link,
+    login_ends: Mutex<Option<Timestamp>>,
     clients: Clients,
     /// For reads; where the fence is on, nothing can be written with it.
     client: kube::Client,
@@ -80,7 +78,7 @@ struct InNamespace {
 }
 
 impl Member {
-    /// Makes the client and empty caches; nothing is sent before [`Member::run`] or [`Member::verify`].
+    /// Makes the client and empty caches; nothing is sent before [`Member::run`].
     ///
     /// Must be called within a Tokio runtime: a client has a task of its own.
     pub fn connect(
@@ -111,7 +109,7 @@ impl Member {
         });
         let watches = Watches::new(&spec.name, &client, of_namespaces.collect(), &nodes);
         Ok(Self {
-            server: credentials.server().to_owned(),
+            login_ends: Mutex::new(credentials.expires()),
             reports: watches.reports(),
             watches: Mutex::new(Some(watches)),
             spec,
@@ -141,14 +139,12 @@ impl Member {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Whether it may be a member; what is missing is told at once.
-    pub async fn verify(&self) -> Result<Facts> {
-        probe::verify(&self.spec, &self.client, self.options.verify_deadline).await
-    }
-
     /// Uses another login or address from now on; watches go on and lose nothing.
     pub fn replace_kubeconfig(&self, kubeconfig: &str) -> Result<()> {
-        self.link.replace(&Credentials::parse(&self.spec.name, kubeconfig)?)
+        let credentials = Credentials::parse(&self.spec.name, kubeconfig)?;
+        self.link.replace(&credentials)?;
+        *self.login_ends.lock() = credentials.expires();
+        Ok(())
     }
 
     /// Its name.
@@ -161,9 +157,9 @@ impl Member {
         &self.spec
     }
 
-    /// Address of its apiserver when it was connected, as `https://host:port`.
-    pub fn server(&self) -> &str {
-        &self.server
+    /// When its login ends, where it names an end.
+    pub fn login_ends(&self) -> Option<Timestamp> {
+        *self.login_ends.lock()
     }
 
     /// The client, for reads that nothing here covers.

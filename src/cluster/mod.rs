@@ -8,6 +8,7 @@ pub mod client;
 pub mod convert;
 pub mod error;
 pub mod fence;
+pub mod install;
 pub mod maintenance;
 mod member;
 pub mod probe;

@@ -7,7 +7,7 @@ mod watcher;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
@@ -24,6 +24,7 @@ use crate::cluster::cache::Observer;
 use crate::cluster::{Member, MemberOptions};
 use crate::controller::{Controller, Parts};
 use crate::domain::cluster::ClusterSpec;
+use crate::domain::health::Health;
 use crate::domain::keyed::Keyed;
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::placement::Candidate;
@@ -43,6 +44,8 @@ pub struct FleetOptions {
     pub member: MemberOptions,
     /// The manager's configuration for namespaces.
     pub defaults: Arc<ArcSwap<Defaults>>,
+    /// What is counted of workspaces.
+    pub meters: Meters,
 }
 
 /// All members, by name.
@@ -53,7 +56,6 @@ pub struct Fleet {
     keyed: Keyed,
     leading: watch::Receiver<Option<Leading>>,
     settle: settle::Queue,
-    meters: Meters,
     /// Held while members are connected or settings change, so that none is connected with settings of before.
     changing: Mutex<()>,
     changes: watch::Sender<()>,
@@ -86,8 +88,8 @@ pub struct Broken {
     pub reason: String,
     /// Since when.
     pub since: Timestamp,
-    /// How to log in there, where that is known: another configuration may make it usable.
-    kubeconfig: Option<Secret<Vec<u8>>>,
+    /// What is tried again when the configuration changes; absent where it cannot be unsealed.
+    registration: Option<Registration>,
 }
 
 impl Fleet {
@@ -98,7 +100,6 @@ impl Fleet {
         keyed: Keyed,
         leading: watch::Receiver<Option<Leading>>,
         settle: settle::Queue,
-        meters: Meters,
     ) -> Arc<Self> {
         Arc::new(Self {
             slots: RwLock::default(),
@@ -107,7 +108,6 @@ impl Fleet {
             keyed,
             leading,
             settle,
-            meters,
             changing: Mutex::default(),
             changes: watch::channel(()).0,
             listed: watch::channel(false).0,
@@ -122,6 +122,11 @@ impl Fleet {
     /// The manager's configuration for namespaces.
     pub fn defaults(&self) -> Arc<Defaults> {
         self.options.defaults.load_full()
+    }
+
+    /// What is counted of workspaces.
+    pub fn meters(&self) -> &Meters {
+        &self.options.meters
     }
 
     /// A member in use.
@@ -164,6 +169,11 @@ impl Fleet {
         }
     }
 
+    /// How long a health probe waits.
+    pub fn probe_deadline(&self) -> std::time::Duration {
+        self.options.member.probe_deadline
+    }
+
     /// The fleet as placement sees it.
     pub fn candidates(&self) -> Vec<Candidate> {
         let now = Timestamp::now();
@@ -178,9 +188,7 @@ impl Fleet {
             if connected.version() >= registration.version {
                 return;
             }
-            if connected.takes(&registration) {
-                connected.version.store(registration.version, Ordering::Release);
-                connected.spec.store(Arc::new(registration.spec));
+            if connected.take(&registration, &self.options.defaults.load()) {
                 connected.tell(&self.index);
                 self.changes.send_replace(());
                 return;
@@ -189,15 +197,10 @@ impl Fleet {
         match self.connect(registration.clone()) {
             Ok(connected) => self.replace(name, Slot::Connected(connected)),
             Err(reason) => {
-                let Registration { spec, api_server, version, kubeconfig } = registration;
-                self.break_down(Broken {
-                    spec,
-                    api_server,
-                    version,
-                    reason,
-                    since: Timestamp::now(),
-                    kubeconfig: Some(kubeconfig),
-                });
+                let (spec, api_server) = (registration.spec.clone(), registration.api_server.clone());
+                let (version, since) = (registration.version, Timestamp::now());
+                let registration = Some(registration);
+                self.break_down(Broken { spec, api_server, version, reason, since, registration });
             }
         }
     }
@@ -205,7 +208,7 @@ impl Fleet {
     /// Takes a registration that cannot be used, so that it is shown.
     pub fn put_broken(&self, spec: ClusterSpec, api_server: String, version: i64, reason: String) {
         let since = Timestamp::now();
-        self.break_down(Broken { spec, api_server, version, reason, since, kubeconfig: None });
+        self.break_down(Broken { spec, api_server, version, reason, since, registration: None });
     }
 
     fn break_down(&self, broken: Broken) {
@@ -233,6 +236,16 @@ impl Fleet {
         }
         self.listed.send_replace(true);
         self.changes.send_replace(());
+    }
+
+    /// Whether a member is in use and well.
+    pub fn is_available(&self, name: &ClusterName) -> bool {
+        self.get(name).is_some_and(|connected| connected.member.health().health() == Health::Available)
+    }
+
+    /// Whether a member serves a namespace now; one that was taken out a moment ago does not.
+    pub fn serves(&self, cluster: &ClusterName, namespace: &Namespace) -> bool {
+        self.get(cluster).is_some_and(|connected| connected.places.contains_key(namespace))
     }
 
     /// Waits until registrations were listed and every member's workspaces, too.
@@ -285,7 +298,8 @@ impl Fleet {
             changes: self.changes.clone(),
             controllers: RwLock::default(),
         });
-        let meter = Arc::new(Meter::new(spec.name.clone(), self.meters.clone(), self.leading.clone()));
+        let meter =
+            Arc::new(Meter::new(spec.name.clone(), self.options.meters.clone(), self.leading.clone()));
         let observers: [Arc<dyn Observer>; 2] =
             [Arc::<Watcher>::clone(&watcher), Arc::<Meter>::clone(&meter)];
         let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers)
@@ -296,11 +310,13 @@ impl Fleet {
             places.iter().map(|(name, place)| (name.clone(), Arc::clone(&place.controller))).collect();
         let connected = Arc::new(Connected {
             spec: ArcSwap::from_pointee(spec),
-            api_server: registration.api_server,
+            api_server: ArcSwap::from_pointee(registration.api_server),
+            cluster_uid: ArcSwap::from_pointee(registration.cluster_uid),
+            conditions: Mutex::default(),
             member,
             server_version: ArcSwapOption::empty(),
             version: AtomicI64::new(registration.version),
-            kubeconfig,
+            kubeconfig: ArcSwap::from_pointee(Secret::new(kubeconfig)),
             places,
             watcher,
             meter,

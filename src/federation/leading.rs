@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fleet::Leading;
 use super::{Federation, Lead};
-use crate::store::{Leadership, Term};
+use crate::store::{Leadership, Progress, Term};
 
 /// Between sweeps of expired records.
 const SWEEP_PERIOD: Duration = Duration::from_mins(5);
@@ -50,13 +50,10 @@ impl Federation {
 
     async fn serve(&self, term: &Term) {
         let caught_up = async {
-            let mut placements = self.placements.subscribe();
-            let Ok(progress) = placements.wait_for(Option::is_some).await.map(|progress| progress.clone())
-            else {
-                return false;
-            };
-            let Some(mut progress) = progress else { return false };
-            progress.caught_up(term.revision()).await
+            let placements = caught_up(self.placements.subscribe(), term);
+            let drains = caught_up(self.drains.progress.subscribe(), term);
+            let (placements, drains) = tokio::join!(placements, drains);
+            placements && drains
         };
         tokio::select! {
             caught_up = caught_up => if !caught_up { return },
@@ -72,7 +69,7 @@ impl Federation {
         let incarnation = *self.incarnation.borrow();
         self.term.send_replace(Some(Leading { term: term.clone(), installation, incarnation }));
         self.lead.send_replace(Lead::Us);
-        tokio::join!(self.settle(term), self.sweep(term), term.ended());
+        tokio::join!(self.settle(term), self.sweep(term), self.carry_out_drains(term), term.ended());
     }
 
     /// Only a leader changes it, so what is read after the election stays true for the term.
@@ -120,4 +117,11 @@ impl Federation {
             }
         }
     }
+}
+
+/// Waits until a mirror has taken everything up to the term's beginning.
+async fn caught_up(mut mirror: watch::Receiver<Option<Progress>>, term: &Term) -> bool {
+    let progress = mirror.wait_for(Option::is_some).await.map(|progress| progress.clone());
+    let Ok(Some(mut progress)) = progress else { return false };
+    progress.caught_up(term.revision()).await
 }

@@ -5,6 +5,7 @@
 
 pub mod builders;
 pub mod changes;
+pub mod drain;
 pub mod error;
 pub mod events;
 pub mod fleet;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::keyed::Keyed;
 use crate::domain::names::WorkspaceId;
@@ -93,10 +95,13 @@ pub struct Federation {
     index: Arc<Index>,
     fleet: Arc<Fleet>,
     locks: Locks,
-    meters: Meters,
     /// Held shared while a placement is recorded and alone while a cluster is taken out, so that a cluster that was found
     /// empty stays so until it is gone.
     registry: tokio::sync::RwLock<()>,
+    /// Held while a cluster is registered, so that none is registered twice under two addresses.
+    registering: tokio::sync::Mutex<()>,
+    /// One permit a watcher of clusters.
+    watchers: Arc<tokio::sync::Semaphore>,
     /// The term while this replica leads and has caught up.
     term: watch::Sender<Option<Leading>>,
     lead: watch::Sender<Lead>,
@@ -105,7 +110,9 @@ pub struct Federation {
     /// Since when the present leader is known.
     since: RwLock<Option<(i64, Timestamp)>>,
     placements: watch::Sender<Option<Progress>>,
+    drains: drain::Drains,
     settle: settle::Queue,
+    closing: CancellationToken,
 }
 
 impl std::fmt::Debug for Federation {
@@ -124,14 +131,13 @@ impl Federation {
         options: Options,
         fleet: FleetOptions,
         subscriber_buffer: usize,
-        meters: Meters,
     ) -> Arc<Self> {
         let index = Arc::new(Index::new(subscriber_buffer));
         let keyed = Keyed::new(installation.secret.expose());
         let (term, follows) = watch::channel(None);
         let (settle, incarnation) = (settle::Queue::default(), installation.incarnation);
-        let fleet =
-            Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone(), meters.clone());
+        let fleet = Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone());
+        let drains = drain::Drains::new(Arc::clone(&index));
         Arc::new(Self {
             store,
             sealer,
@@ -142,13 +148,16 @@ impl Federation {
             index,
             fleet,
             locks: Locks::default(),
-            meters,
             registry: tokio::sync::RwLock::default(),
+            registering: tokio::sync::Mutex::default(),
+            watchers: Arc::new(tokio::sync::Semaphore::new(registry::MOST_WATCHERS)),
             term,
             lead: watch::channel(Lead::Nobody).0,
             incarnation: watch::Sender::new(incarnation),
             since: RwLock::default(),
             placements: watch::channel(None).0,
+            drains,
+            closing: CancellationToken::new(),
             settle,
         })
     }
@@ -175,7 +184,7 @@ impl Federation {
 
     /// What is counted of workspaces.
     pub fn meters(&self) -> &Meters {
-        &self.meters
+        self.fleet.meters()
     }
 
     /// The member clusters.
@@ -221,8 +230,14 @@ impl Federation {
         }
     }
 
+    /// Cancelled when the shutdown begins.
+    pub fn closed(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
     /// Ends subscriptions and members; the shutdown has begun.
     pub fn close(&self) {
+        self.closing.cancel();
         self.index.events().close();
         self.fleet.close();
     }

@@ -1,5 +1,7 @@
 //! What a caller of the image builder may say in metadata of where its call shall go.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message as _;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -56,7 +58,7 @@ pub fn placement(
 pub fn seed(source: Option<&BuildSource>) -> String {
     let encoded = source.map(BuildSource::encode_to_vec).unwrap_or_default();
     let digest = ring::digest::digest(&ring::digest::SHA256, &encoded);
-    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    URL_SAFE_NO_PAD.encode(digest)
 }
 
 /// Whether metadata is between caller and builder, rather than of one connection or for us.

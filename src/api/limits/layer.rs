@@ -29,9 +29,28 @@ async fn admit(limits: &Limits, request: Request<Body>, is_keyed: bool) -> Resul
     let message = body.get(HEAD..).unwrap_or_default();
     let wait = limits.admit(request.uri().path(), message, deadline(request.headers()))?;
     if !wait.is_zero() {
+        let method = request.uri().path().to_owned();
+        let mut taken = Taken { limits, method, message, is_used: false };
         tokio::time::sleep(wait).await;
+        taken.is_used = true;
     }
     Ok(request)
+}
+
+/// A token that is given back when its call is cancelled while it waits.
+struct Taken<'a> {
+    limits: &'a Limits,
+    method: String,
+    message: &'a [u8],
+    is_used: bool,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if !self.is_used {
+            self.limits.give_back(&self.method, self.message);
+        }
+    }
 }
 
 /// Reads a request whole, and keeps it whole.

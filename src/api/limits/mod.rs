@@ -93,6 +93,15 @@ impl Limits {
         }
     }
 
+    /// Gives back what [`Self::admit`] took for a call that is not made.
+    fn give_back(&self, method: &str, message: &[u8]) {
+        if let Some(limit) = self.methods.get(method)
+            && let Ok(key) = limit.key(message)
+        {
+            limit.buckets.lock().give_back(&key);
+        }
+    }
+
     /// Whether a method is limited; and whether its requests must be read for that.
     fn of(&self, method: &str) -> Option<bool> {
         self.methods.get(method).map(|limit| !limit.keys.is_empty())

@@ -24,6 +24,12 @@ pub struct Script {
     pub registered: Vec<RegisterRequest>,
     pub register_refusal: Option<Status>,
     pub clusters: Vec<Cluster>,
+    pub updates: Vec<UpdateRequest>,
+    pub doctored: Vec<DoctorRequest>,
+    pub installed: Vec<InstallRequest>,
+    pub checks: Vec<Check>,
+    pub drain: Option<Drain>,
+    pub drain_states: Vec<Drain>,
     pub started: Vec<StartWorkspaceRequest>,
     pub start: Option<Result<StartWorkspaceResponse, Status>>,
     pub stopped: Vec<StopWorkspaceRequest>,
@@ -125,6 +131,35 @@ impl ClusterManager for Fake {
         Ok(Response::new(SetMaintenanceResponse { cluster: Some(cluster) }))
     }
 
+    async fn start_drain(&self, request: Request<StartDrainRequest>) -> Answer<StartDrainResponse> {
+        let request = request.into_inner();
+        let mut drain = self.0.lock().drain.clone().ok_or_else(|| Status::failed_precondition("no room"))?;
+        if request.dry_run {
+            drain.set_state(drain::State::Planned);
+        }
+        drain.rate_per_minute = request.rate_per_minute;
+        drain.idle = request.idle;
+        Ok(Response::new(StartDrainResponse { drain: Some(drain) }))
+    }
+
+    async fn get_drain(&self, _: Request<GetDrainRequest>) -> Answer<GetDrainResponse> {
+        Ok(Response::new(GetDrainResponse { drain: self.0.lock().drain.clone() }))
+    }
+
+    type WatchDrainStream = Pin<Box<dyn Stream<Item = Result<WatchDrainResponse, Status>> + Send>>;
+
+    async fn watch_drain(&self, _: Request<WatchDrainRequest>) -> Answer<Self::WatchDrainStream> {
+        let states = std::mem::take(&mut self.0.lock().drain_states);
+        let answers = states.into_iter().map(|drain| Ok(WatchDrainResponse { drain: Some(drain) }));
+        Ok(Response::new(Box::pin(futures::stream::iter(answers))))
+    }
+
+    async fn change_drain(&self, request: Request<ChangeDrainRequest>) -> Answer<ChangeDrainResponse> {
+        let mut drain = self.0.lock().drain.clone().unwrap_or_default();
+        drain.reason = format!("{:?}", request.into_inner());
+        Ok(Response::new(ChangeDrainResponse { drain: Some(drain) }))
+    }
+
     async fn leader(&self, _: Request<LeaderRequest>) -> Answer<LeaderResponse> {
         Ok(Response::new(LeaderResponse { replica: "a".to_owned(), epoch: 7, ..Default::default() }))
     }
@@ -134,6 +169,57 @@ impl ClusterManager for Fake {
         _: Request<crate::proto::spaceport::v1::OpenIncarnationRequest>,
     ) -> Answer<crate::proto::spaceport::v1::OpenIncarnationResponse> {
         Err(Status::unavailable("nobody leads"))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Answer<GetResponse> {
+        let name = request.into_inner().name;
+        let script = self.0.lock();
+        let named = |cluster: &&Cluster| cluster.spec.as_ref().is_some_and(|spec| spec.name == name);
+        match script.clusters.iter().find(named) {
+            Some(cluster) => Ok(Response::new(GetResponse { cluster: Some(cluster.clone()) })),
+            None => Err(Status::not_found(format!("cluster {name} is not registered"))),
+        }
+    }
+
+    async fn update(&self, request: Request<UpdateRequest>) -> Answer<UpdateResponse> {
+        let mut script = self.0.lock();
+        let request = request.into_inner();
+        let spec = ClusterSpec { name: request.name.clone(), ..Default::default() };
+        script.updates.push(request);
+        let cluster = Cluster { spec: Some(spec), ..Default::default() };
+        Ok(Response::new(UpdateResponse { cluster: Some(cluster), checks: script.checks.clone() }))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Answer<Self::WatchStream> {
+        let present = |cluster: Cluster| WatchResponse {
+            event: watch_response::Event::Present.into(),
+            cluster: Some(cluster),
+        };
+        let mut told: Vec<_> = self.0.lock().clusters.iter().cloned().map(present).map(Ok).collect();
+        told.push(Ok(WatchResponse { event: watch_response::Event::Synced.into(), cluster: None }));
+        Ok(Response::new(Box::pin(futures::stream::iter(told))))
+    }
+
+    async fn doctor(&self, request: Request<DoctorRequest>) -> Answer<DoctorResponse> {
+        let mut script = self.0.lock();
+        script.doctored.push(request.into_inner());
+        Ok(Response::new(DoctorResponse { checks: script.checks.clone() }))
+    }
+
+    async fn install(&self, request: Request<InstallRequest>) -> Answer<InstallResponse> {
+        let mut script = self.0.lock();
+        let request = request.into_inner();
+        let kubeconfig = if request.with_kubeconfig { b"made: here".to_vec() } else { Vec::new() };
+        script.installed.push(request);
+        let object = InstalledObject {
+            kind: "Namespace".to_owned(),
+            name: "ws".to_owned(),
+            outcome: installed_object::Outcome::Created.into(),
+            ..Default::default()
+        };
+        Ok(Response::new(InstallResponse { objects: vec![object], kubeconfig }))
     }
 }
 

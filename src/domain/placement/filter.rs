@@ -15,6 +15,8 @@ pub enum Rejection {
     Barred(String),
     /// The admin keeps new workspaces away.
     Cordoned,
+    /// It is being emptied, or was.
+    Draining,
     /// Its weight is 0.
     NoWeight,
     /// Another cluster was asked for.
@@ -45,6 +47,7 @@ impl fmt::Display for Rejection {
             Self::Unhealthy(_) => f.write_str("is suspect: it missed probes or is back too short a time"),
             Self::Barred(reason) => write!(f, "takes no writes: {reason}"),
             Self::Cordoned => f.write_str("is cordoned"),
+            Self::Draining => f.write_str("is being drained"),
             Self::NoWeight => f.write_str("has weight 0"),
             Self::NotPinned(wanted) => write!(f, "is not the requested cluster {wanted}"),
             Self::Region(region) => write!(f, "is in region {region}, which is not among those required"),
@@ -85,6 +88,9 @@ pub(super) fn admit(
     }
     if candidate.cordoned {
         return Err(Rejection::Cordoned);
+    }
+    if candidate.draining {
+        return Err(Rejection::Draining);
     }
     if candidate.weight == 0 {
         return Err(Rejection::NoWeight);

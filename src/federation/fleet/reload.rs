@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::federation::settings::{Defaults, Settings};
-use crate::store::Registration;
 
 use super::{Broken, Connected, Fleet, Place, Slot};
 
@@ -27,14 +26,9 @@ impl Fleet {
     /// Connects a registration that could not be used before; why it still cannot be.
     fn mend(self: &Arc<Self>, broken: &Broken) -> Result<(), String> {
         // What cannot be unsealed is no matter of the configuration of namespaces.
-        let Some(kubeconfig) = broken.kubeconfig.clone() else { return Ok(()) };
+        let Some(registration) = broken.registration.clone() else { return Ok(()) };
         let name = broken.spec.name.clone();
-        let connected = self.connect(Registration {
-            spec: broken.spec.clone(),
-            api_server: broken.api_server.clone(),
-            kubeconfig,
-            version: broken.version,
-        });
+        let connected = self.connect(registration);
         let connected = connected.map_err(|reason| format!("cluster {name}: {reason}"))?;
         tracing::info!(cluster = %name, "its registration can be used now");
         self.replace(name, Slot::Connected(connected));
@@ -43,7 +37,7 @@ impl Fleet {
 }
 
 impl Connected {
-    fn reload(&self, defaults: &Defaults) -> Vec<String> {
+    pub(super) fn reload(&self, defaults: &Defaults) -> Vec<String> {
         let mut problems = Vec::new();
         for spec in &self.spec.load().namespaces {
             let Some(place) = self.places.get(&spec.namespace) else { continue };

@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::cluster::cache::Observer;
-use crate::cluster::convert::{ViewSettings, view};
+use crate::cluster::convert::{ViewSettings, end_message, view};
 use crate::cluster::resources::Workspace;
 use crate::controller::Controller;
 use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
@@ -66,7 +66,7 @@ impl Observer for Watcher {
             controller.enqueue(name);
         }
         if let Ok(id) = name.parse::<WorkspaceId>() {
-            self.index.resource_gone(&self.cluster, &id);
+            self.index.resource_gone(&self.cluster, &id, end_message(last));
             self.settle.push(&id);
         }
     }

@@ -69,7 +69,6 @@ struct Facts {
 impl Facts {
     fn of(status: &WorkspaceStatus) -> Self {
         let content = status.condition(conditions::CONTENT_READY);
-        let init_failed = |content: &&_| is_init_failure(content);
         let backup_failed = status.is_true(conditions::BACKUP_FAILURE);
         Self {
             ran: status.is_true(conditions::EVER_READY) || status.phase == Phase::Running,
@@ -77,7 +76,7 @@ impl Facts {
             backed_up: backup_failed || status.is_true(conditions::BACKUP_COMPLETE),
             backup_failed,
             restored: status.is_true(conditions::CONTENT_READY),
-            restore_failed: content.filter(init_failed).is_some(),
+            restore_failed: content.is_some_and(is_init_failure),
             stopped: status.phase == Phase::Stopped,
         }
     }
