@@ -7,8 +7,6 @@
 //! The same request gets the same answer while the workspace lives, because token and URL are derived from it.
 //! *Caveat.* A start that was cut off after the record and is not repeated is settled by the leader ([`super::settle`]).
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
@@ -147,7 +145,7 @@ impl Federation {
         target: &Target,
         deadline: Instant,
     ) -> Result<Started> {
-        let (writer, place, region) = self.reach(term, record)?;
+        let (writer, place, region) = self.reach(term, record).await?;
         let undecided = |reason: String| Error::Undecided {
             id: start.id.clone(),
             cluster: record.cluster.clone(),
@@ -333,12 +331,16 @@ impl Federation {
     }
 
     /// Everything that is needed to write where a record says.
-    pub(super) fn reach(&self, term: &Term, record: &PlacementRecord) -> Result<(Writer, Place, Region)> {
+    pub(super) async fn reach(
+        &self,
+        term: &Term,
+        record: &PlacementRecord,
+    ) -> Result<(Writer, Place, Region)> {
         let connected =
             self.fleet.get(&record.cluster).ok_or_else(|| Error::NoCluster(record.cluster.clone()))?;
         let place = connected.place(&record.namespace)?;
-        let term = term.clone();
-        let writer = connected.member.writer(&record.namespace, Arc::new(move || term.is_valid()));
+        let pass = connected.gate.pass(&record.cluster, term).await?;
+        let writer = connected.member.writer(&record.namespace, &pass);
         Ok((writer, place, connected.region()))
     }
 }

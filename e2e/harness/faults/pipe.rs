@@ -58,7 +58,7 @@ async fn relay(
     let serving = async {
         calls.serve(theirs).await;
         // What it said last is still on its way.
-        std::future::pending::<()>().await;
+        std::future::pending().await
     };
     tokio::select! {
         outcome = both(client, ours, &plan, caller) => outcome,
