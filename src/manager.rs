@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use self::options::{defaults, member_options, options, sealer, store_options};
 use self::reload::Reload;
 use crate::api;
-use crate::federation::{Defaults, Federation, FleetMetrics, FleetOptions, ReplicaName};
+use crate::federation::{
+    Defaults, Federation, FleetMetrics, FleetOptions, Meters, ReplicaName, WorkspaceGauges,
+};
 use crate::runtime::admin::Admin;
 use crate::runtime::config::{self, Config, EXIT_CODE, Follower};
 use crate::runtime::readiness::Readiness;
@@ -119,7 +121,11 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         installation,
         us,
         options(&config),
-        FleetOptions { member: member_options(&config), defaults: Arc::new(ArcSwap::from_pointee(defaults)) },
+        FleetOptions {
+            member: member_options(&config),
+            defaults: Arc::new(ArcSwap::from_pointee(defaults)),
+            meters: Meters::new()?,
+        },
         config.federation.subscriber_buffer,
     );
     let registry = registry(&federation, &limits)?;
@@ -137,9 +143,12 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         supervisor.spawn("certificates", tls.follow(shutdown.clone()));
     }
     let connections = tls::incoming(listener, server_tls);
-    let peers = config.federation.peer_tls.clone();
+    let others = api::Others {
+        replicas: config.federation.peer_tls.clone(),
+        builders: config.image_builder_proxy.tls.clone(),
+    };
     supervisor
-        .spawn("grpc", api::serve(Arc::clone(&federation), connections, peers, limits, shutdown.clone()));
+        .spawn("grpc", api::serve(Arc::clone(&federation), connections, others, limits, shutdown.clone()));
     let admin_token = CancellationToken::new();
     let admin = tokio::spawn(admin.serve(admin_token.clone()));
     close_with(shutdown, readiness, Arc::clone(&federation));
@@ -167,6 +176,8 @@ fn spawn_followers(
     let of = || (Arc::clone(federation), shutdown.clone());
     let (this, token) = of();
     supervisor.spawn("placements", run(Box::pin(this.follow_placements(token))));
+    let (this, token) = of();
+    supervisor.spawn("drains", run(Box::pin(this.follow_drains(token))));
     let (this, token) = of();
     supervisor.spawn("clusters", run(Box::pin(this.follow_clusters(token))));
     let (this, token) = of();
@@ -201,6 +212,8 @@ fn close_with(shutdown: CancellationToken, readiness: Readiness, federation: Arc
 fn registry(federation: &Arc<Federation>, limits: &api::Limits) -> anyhow::Result<prometheus::Registry> {
     let registry = prometheus::Registry::new();
     registry.register(Box::new(FleetMetrics::new(Arc::clone(federation))?))?;
+    registry.register(Box::new(WorkspaceGauges::new(Arc::clone(federation))?))?;
+    federation.meters().register(&registry)?;
     registry.register(Box::new(limits.counters()))?;
     Ok(registry)
 }

@@ -96,7 +96,23 @@ redact!(
     shows [custom_config, authentication, auth_user],
     hides [auth_password, auth_ots]
 );
+redact!(
+    spaceport::v1::DoctorRequest,
+    shows [name, spec],
+    hides [kubeconfig]
+);
+redact!(
+    spaceport::v1::InstallRequest,
+    shows [namespaces, force_conflicts, dry_run, with_kubeconfig],
+    hides [kubeconfig]
+);
+redact!(spaceport::v1::InstallResponse, shows[objects], hides[kubeconfig]);
 redact!(spaceport::v1::RegisterRequest, shows[spec], hides[kubeconfig]);
+redact!(
+    spaceport::v1::UpdateRequest,
+    shows [name, spec, update_mask, add_constraints, remove_constraints, version],
+    hides [kubeconfig]
+);
 redact!(workspacemanagerbridge::TlsConfig, shows [ca, crt], hides [key]);
 redact!(wsman::EnvironmentVariable, shows [name, secret], hides [value]);
 redact!(wsman::StartWorkspaceResponse, shows [url, cluster, region, namespace], hides [owner_token]);

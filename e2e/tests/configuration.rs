@@ -4,12 +4,12 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use spaceport::proto::wsman::DescribeClusterRequest;
+use spaceport::proto::wsman::{DescribeClusterRequest, WorkspaceStatus};
 
 use crate::harness::Signal;
 use crate::harness::process::free_port;
 use crate::harness::spaceport::{get, program, run};
-use crate::story::{Client, SOON, request, run as story_run, start, story, until, watch};
+use crate::story::{Client, SOON, describe, follow, request, run as story_run, start, story, until, watch};
 
 #[test]
 fn a_bad_configuration_lists_every_problem_and_exits_with_64() -> Result<()> {
@@ -90,6 +90,67 @@ fn a_changed_configuration_is_taken_without_a_restart_and_a_bad_one_is_not() -> 
             Ok(())
         })
         .await
+    })
+}
+
+#[test]
+fn a_registration_that_a_changed_configuration_broke_is_mended_by_the_next_change() -> Result<()> {
+    story("mended", 0, &[], async |story| {
+        let class = json!({ "container": {
+            "requests": { "cpu": "1", "memory": "1Gi" },
+            "limits": { "cpu": { "min": "1", "burst": "2" }, "memory": "2Gi", "storage": "5Gi" },
+        } });
+        story.installation.overrides = json!({ "manager": { "workspaceClass": { "g1-extra": class } } });
+        story.replicas.push(story.installation.start("manager-0").await?);
+        let path = story.installation.cluster_file("eu-1", "europe", &story.kubeconfigs["eu-1"])?;
+        let mut file: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+        file["namespaces"][0]["preferredClass"] = json!("g1-extra");
+        fs::write(&path, file.to_string())?;
+        let output = story.cli(&["cluster", "register", "-f", &path.to_string_lossy()]).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+
+        let first = story.replicas.pop().context("no manager")?;
+        first.process.signal(Signal::Term).await?;
+        first.process.exited(SOON).await?;
+        story.installation.overrides = json!({});
+        story.replicas.push(story.installation.start("manager-1").await?);
+        let list = ["cluster", "list", "-o", "json"];
+        until("the registration to be broken", async || {
+            let output = story.cli(&list).await?;
+            ensure!(output.stdout.contains("g1-extra is not one of the classes"), "{}", output.stdout);
+            Ok(())
+        })
+        .await?;
+        let path = story.installation.dir().join("manager-1.json");
+        let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+        config["manager"]["workspaceClass"]["g1-extra"] = class;
+        fs::write(&path, config.to_string())?;
+        story.available("eu-1").await?;
+        let mut client = story.client().await?;
+        start(&mut client, request("ws", &[])).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_changed_default_timeout_is_shown_of_workspaces_that_are_there() -> Result<()> {
+    story("shown-timeouts", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        let running = story_run(&mut client, request("ws", &[])).await?;
+        let shown = |status: &WorkspaceStatus| {
+            status.spec.as_ref().map(|spec| (spec.timeout.clone(), spec.closed_timeout.clone()))
+        };
+        let wanted = Some(("47m0s".to_owned(), "3m0s".to_owned()));
+        ensure!(shown(&running) != wanted, "nothing is to be seen: {running:?}");
+        let mut stream = watch(&mut client, "ws").await?;
+        let path = story.installation.dir().join("manager-0.json");
+        let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+        config["manager"]["timeouts"] = json!({ "regularWorkspace": "47m", "afterClose": "3m" });
+        fs::write(&path, config.to_string())?;
+        follow(&mut stream, |status| shown(status) == wanted).await?;
+        let described = describe(&mut client, "ws").await?.context("it is gone")?;
+        ensure!(shown(&described) == wanted, "{described:?}");
+        Ok(())
     })
 }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use spaceport::proto::wsman::{
     StartWorkspaceRequest, WorkspaceConditionBool, WorkspaceConditions, WorkspacePhase, WorkspaceStatus,
@@ -242,5 +242,54 @@ fn a_backup_that_fails_is_told_and_the_workspace_ends() -> Result<()> {
         ensure!(last.failed.contains("Backup failed: asked to fail"), "{}", last.failed);
         ensure!(last.final_backup_complete() == WorkspaceConditionBool::False, "a complete backup is told");
         is_gone(&mut client).await
+    })
+}
+
+#[test]
+fn a_pod_that_no_node_takes_is_told_and_runs_when_one_does() -> Result<()> {
+    story("unschedulable", 1, &[], async |story| {
+        let kube = story.cluster("eu-1")?.client();
+        nodes::label_for_namespace(&kube, &story.namespace, false).await?;
+        story.register("eu-1").await?;
+        let mut client = story.client().await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        start(&mut client, request("ws", &[])).await?;
+        let told = |status: &WorkspaceStatus| status.message.starts_with("No node takes its pod yet: ");
+        let seen = follow(&mut stream, told).await?;
+        ensure!(phases(&seen) == [WorkspacePhase::Pending], "{:?}", phases(&seen));
+        nodes::label_for_namespace(&kube, &story.namespace, true).await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Running)).await?;
+        ensure!(conditions(&seen)?.failed.is_empty(), "{}", conditions(&seen)?.failed);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_pod_that_the_cluster_does_not_take_is_told_and_made_when_it_does() -> Result<()> {
+    story("no-quota", 1, &["eu-1"], async |story| {
+        let quotas: Api<ResourceQuota> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
+        let none: ResourceQuota = serde_json::from_value(json!({
+            "metadata": { "name": "no-pods" }, "spec": { "hard": { "pods": "0" } },
+        }))?;
+        quotas.create(&PostParams::default(), &none).await?;
+        until("the quota to be in force", async || {
+            let status = quotas.get("no-pods").await?.status.and_then(|status| status.hard);
+            ensure!(status.is_some(), "it is not");
+            Ok(())
+        })
+        .await?;
+        let mut client = story.client().await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        start(&mut client, request("ws", &[])).await?;
+        let told = |status: &WorkspaceStatus| {
+            status.message.starts_with("The cluster does not take its pod yet: ")
+                && status.message.contains("exceeded quota")
+        };
+        let seen = follow(&mut stream, told).await?;
+        ensure!(phases(&seen) == [WorkspacePhase::Pending], "{:?}", phases(&seen));
+        quotas.delete("no-pods", &DeleteParams::default()).await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Running)).await?;
+        ensure!(conditions(&seen)?.failed.is_empty(), "{}", conditions(&seen)?.failed);
+        Ok(())
     })
 }

@@ -1,9 +1,14 @@
 //! A workspace from its start to its end, as subscribers, the cluster and the node agent see it.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use serde_json::json;
+use spaceport::cluster::resources::Workspace;
 use spaceport::proto::contentservice::{
     GitConfig, GitInitializer, WorkspaceInitializer, workspace_initializer::Spec,
 };
@@ -11,6 +16,7 @@ use spaceport::proto::wsman::{
     DescribeWorkspaceRequest, EnvironmentVariable, MarkActiveRequest, StopWorkspaceRequest,
     WorkspaceConditionBool, WorkspacePhase,
 };
+use tokio::time::sleep;
 
 use crate::harness::annotations;
 use crate::story::{
@@ -184,5 +190,61 @@ fn activity_is_kept_and_not_published() -> Result<()> {
         let conditions = status.conditions.context("no conditions")?;
         ensure!(conditions.first_user_activity.is_some(), "the first activity is not known");
         Ok(())
+    })
+}
+
+/// Writes a condition of its own over and over, as a node agent does: it replaces the whole status it has read. Ends with
+/// the resource; the number of writes. Nothing that it wrote, and nothing that was ever true, may be missing later.
+async fn write_beside(workspaces: &Api<Workspace>) -> Result<u32> {
+    let (mut written, mut true_once) = (0_u32, BTreeSet::new());
+    loop {
+        let Some(mut seen) = workspaces.get_opt("ws").await? else {
+            ensure!(written > 0, "it was never there");
+            return Ok(written);
+        };
+        let status = seen.status.get_or_insert_default();
+        let mine = status.condition("Refresh").map_or("0", |condition| condition.message.as_str());
+        ensure!(mine == written.to_string(), "the write {written} is lost: {mine}");
+        let lost = true_once.iter().find(|kind: &&String| status.condition(kind).is_none());
+        ensure!(lost.is_none(), "{lost:?} is lost");
+        true_once.extend(status.conditions.iter().map(|condition| condition.type_.clone()));
+        status.conditions.retain(|condition| condition.type_ != "Refresh");
+        status.conditions.push(serde_json::from_value(json!({
+            "type": "Refresh", "status": "True", "reason": "Test", "message": (written + 1).to_string(),
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }))?);
+        match workspaces.replace_status("ws", &PostParams::default(), &seen).await {
+            Ok(_) => written += 1,
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(error) => return Err(error.into()),
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn nothing_is_lost_between_writers_of_one_status_at_the_same_time() -> Result<()> {
+    story("writers", 1, &["eu-1"], async |story| {
+        let workspaces = story.resources("eu-1")?;
+        let mut client = story.client().await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        let slow = annotated(request("ws", &[]), annotations::INIT_DELAY_MS, "300");
+        start(&mut client, annotated(slow, annotations::BACKUP_DELAY_MS, "300")).await?;
+        let living = async {
+            follow(&mut stream, is(WorkspacePhase::Running)).await?;
+            for closed in [false, true, false] {
+                let active = MarkActiveRequest { id: "ws".into(), closed, ignore_if_active: false };
+                client.mark_active(active).await?;
+            }
+            stop(&mut client, "ws").await?;
+            follow(&mut stream, is(WorkspacePhase::Stopped)).await
+        };
+        let (seen, written) = tokio::try_join!(living, write_beside(&workspaces))?;
+        ensure!(written > 10, "it wrote only {written} times");
+        let last = seen.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
+        ensure!(last.failed.is_empty() && last.timeout.is_empty(), "{last:?}");
+        ensure!(last.final_backup_complete() == WorkspaceConditionBool::True, "stopped without its backup");
+        ensure!(last.first_user_activity.is_some(), "the user's activity is lost");
+        nothing_is_left(story).await
     })
 }

@@ -1,9 +1,10 @@
 //! What the repository ships for clusters is what a real apiserver takes.
 
-use anyhow::{Result, ensure};
-use kube::api::{ListParams, PostParams};
+use anyhow::{Context as _, Result, ensure};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
-use spaceport::cluster::resources::Workspace;
+use spaceport::cluster::resources::{Snapshot, SnapshotSpec, Workspace};
 
 use crate::harness::assets::source_dir;
 use crate::story::story;
@@ -30,6 +31,14 @@ fn an_apiserver_refuses_workspaces_that_the_definition_forbids() -> Result<()> {
             ("an empty owner", json!({ "ownership": { "owner": "", "workspaceID": "meta" } })),
             ("a timeout without unit", json!({ "timeout": { "time": "30" } })),
             ("an unknown type", json!({ "type": "Surprise" })),
+            (
+                "an owner that is no label value",
+                json!({ "ownership": { "owner": "a b", "workspaceID": "meta" } }),
+            ),
+            (
+                "a meta id that is no host name",
+                json!({ "ownership": { "owner": "joe", "workspaceID": "A.b" } }),
+            ),
         ] {
             let mut spec = json!({
                 "ownership": { "owner": "joe", "workspaceID": "meta" }, "type": "Regular", "class": "c",
@@ -50,6 +59,54 @@ fn an_apiserver_refuses_workspaces_that_the_definition_forbids() -> Result<()> {
             ensure!(outcome.is_err(), "{what} was taken");
         }
         ensure!(resources.list(&ListParams::default()).await?.items.is_empty(), "something was made");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_apiserver_refuses_changes_that_no_call_can_make() -> Result<()> {
+    story("unchangeable", 0, &[], async |story| {
+        let spec = json!({
+            "ownership": { "owner": "joe", "workspaceID": "meta" }, "type": "Regular", "class": "c",
+            "image": { "workspace": { "ref": "image" }, "ide": { "web": "", "supervisor": "" } },
+            "initializer": "CgA=", "workspaceLocation": "", "admission": { "level": "Owner" }, "ports": [],
+        });
+        let object = json!({ "apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace",
+            "metadata": { "name": "ws" }, "spec": spec });
+        let workspaces = story.resources("ap-1")?;
+        let params = PatchParams::default();
+        workspaces.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+        for (change, rule) in [
+            (json!({ "type": "Prebuild" }), "type cannot be changed"),
+            (json!({ "class": "d" }), "class cannot be changed"),
+            (json!({ "initializer": "CgE=" }), "initializer cannot be changed"),
+            (json!({ "workspaceLocation": "x" }), "workspaceLocation cannot be changed"),
+            (json!({ "ownership": { "owner": "jane" } }), "ownership cannot be changed"),
+        ] {
+            let patch = json!({ "spec": change });
+            let outcome = workspaces.patch("ws", &params, &Patch::Merge(&patch)).await;
+            let refusal = outcome.err().with_context(|| format!("{change} was taken"))?.to_string();
+            ensure!(refusal.contains(rule), "{refusal}");
+        }
+        let allowed = json!({ "spec": { "ports": [{ "port": 80 }], "admission": { "level": "Everyone" },
+            "timeout": { "time": "1h" }, "sshPublicKeys": ["ssh-rsa A"] } });
+        workspaces.patch("ws", &params, &Patch::Merge(&allowed)).await.context("what calls may change")?;
+        workspaces.delete("ws", &DeleteParams::default()).await?;
+
+        let snapshots: Api<Snapshot> = Api::namespaced(story.cluster("ap-1")?.client(), &story.namespace);
+        let spec = SnapshotSpec { node_name: "node".into(), workspace_id: "ws".into() };
+        snapshots.create(&PostParams::default(), &Snapshot::new("s", spec)).await?;
+        let patch = json!({ "spec": { "nodeName": "other" } });
+        let outcome = snapshots.patch("s", &params, &Patch::Merge(&patch)).await;
+        ensure!(
+            outcome.is_err_and(|error| error.to_string().contains("cannot be changed")),
+            "it was changed"
+        );
+        snapshots
+            .create(&PostParams::default(), &Snapshot::new("e", SnapshotSpec::default()))
+            .await
+            .err()
+            .context("an empty snapshot was taken")?;
         Ok(())
     })
 }

@@ -27,8 +27,12 @@ fn a_cluster_that_cannot_be_reached_or_used_is_refused_with_the_reason() -> Resu
         let folder = story.installation.dir();
         let api = story.cluster("eu-1")?.api();
         for (name, text, expected) in [
-            ("nobody", good.replace(&api, "https://127.0.0.1:1"), "UNAVAILABLE"),
-            ("stranger", kubeconfig(&api, story.installation.authority().ca_pem(), "token")?, "UNAVAILABLE"),
+            ("nobody", good.replace(&api, "https://127.0.0.1:1"), "FAILED_PRECONDITION"),
+            (
+                "stranger",
+                kubeconfig(&api, story.installation.authority().ca_pem(), "token")?,
+                "FAILED_PRECONDITION",
+            ),
             ("tokenless", good.replace("\"token\"", "\"tokenx\""), "INVALID_ARGUMENT"),
             ("nonsense", "no: kubeconfig".to_owned(), "INVALID_ARGUMENT"),
         ] {

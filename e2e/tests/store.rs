@@ -167,7 +167,12 @@ fn cluster(name: &str) -> Result<NewCluster> {
         "namespaces": [{ "namespace": "ws", "secretsNamespace": "ws-secrets" }],
     }))?;
     let kubeconfig = Secret::new(format!("kubeconfig of {name}: hunter2").into_bytes());
-    Ok(NewCluster { spec, api_server: format!("https://{name}.example:6443"), kubeconfig })
+    Ok(NewCluster {
+        spec,
+        api_server: format!("https://{name}.example:6443"),
+        kubeconfig,
+        cluster_uid: String::new(),
+    })
 }
 
 fn record(workspace: &str, meta: &str) -> Result<PlacementRecord> {

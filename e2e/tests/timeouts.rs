@@ -6,11 +6,12 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use spaceport::proto::wsman::{
     MarkActiveRequest, SetTimeoutRequest, StartWorkspaceRequest, TimeoutType, WorkspaceConditionBool,
-    WorkspacePhase, WorkspaceStatus,
+    WorkspacePhase, WorkspaceStatus, WorkspaceType,
 };
 use tokio::time::{Instant, sleep};
 
-use crate::story::{Client, Story, describe, follow, is, request, run, story, watch};
+use crate::harness::annotations;
+use crate::story::{Client, Story, annotated, describe, follow, is, request, run, stop, story, watch};
 
 /// One manager with limits of its own.
 async fn with_timeouts(story: &mut Story, timeouts: Value) -> Result<Client> {
@@ -114,6 +115,36 @@ fn a_workspace_closed_by_its_user_is_stopped_unless_opened_again() -> Result<()>
         mark_active(&mut client, true).await?;
         let text = timed_out(&mut client).await?;
         ensure!(text.contains("after being closed"), "{text}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_backup_that_hangs_is_given_up_at_its_limit_and_says_where_the_content_is() -> Result<()> {
+    story("hung-backup", 0, &[], async |story| {
+        let mut client = with_timeouts(story, json!({ "contentFinalization": "3s" })).await?;
+        run(&mut client, annotated(request("ws", &[]), annotations::BACKUP, "hang")).await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        stop(&mut client, "ws").await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let last = seen.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
+        ensure!(last.failed.contains("gave up waiting"), "{}", last.failed);
+        ensure!(last.failed.contains("the content is still on node"), "{}", last.failed);
+        ensure!(last.timeout.contains("after backup"), "{}", last.timeout);
+        ensure!(last.final_backup_complete() == WorkspaceConditionBool::False, "a complete backup is told");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_headless_task_that_takes_too_long_is_stopped_and_backed_up() -> Result<()> {
+    story("long-task", 0, &[], async |story| {
+        let mut client = with_timeouts(story, json!({ "headlessWorkspace": "6s" })).await?;
+        let mut wanted = request("ws", &[]);
+        wanted.set_type(WorkspaceType::Prebuild);
+        run(&mut client, wanted).await?;
+        let text = timed_out(&mut client).await?;
+        ensure!(text.contains("running the headless workspace"), "{text}");
         Ok(())
     })
 }

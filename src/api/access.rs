@@ -4,19 +4,15 @@
 //! names the caller's roles; only a replica's certificate is believed on that. While nobody leads, writes wait for a
 //! leader for a short, bounded time and in a bounded number.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 use tonic::body::Body;
-use tower::{Layer, Service};
 
+use super::gate::Gate;
 use super::peers::{self, Peers};
 use crate::federation::Lead;
 use crate::runtime::tls::{ConnectInfo, Role, roles_of};
@@ -29,7 +25,7 @@ const LEADER_WAIT: Duration = Duration::from_secs(12);
 const WAITING_MOST: usize = 4096;
 
 /// Methods that only the leader may serve.
-const WRITES: [&str; 15] = [
+const WRITES: [&str; 19] = [
     "/wsman.WorkspaceManager/StartWorkspace",
     "/wsman.WorkspaceManager/StopWorkspace",
     "/wsman.WorkspaceManager/MarkActive",
@@ -43,6 +39,10 @@ const WRITES: [&str; 15] = [
     "/spaceport.v1.ClusterManager/Cordon",
     "/spaceport.v1.ClusterManager/Uncordon",
     "/spaceport.v1.ClusterManager/SetMaintenance",
+    "/spaceport.v1.ClusterManager/Update",
+    "/spaceport.v1.ClusterManager/Install",
+    "/spaceport.v1.ClusterManager/StartDrain",
+    "/spaceport.v1.ClusterManager/ChangeDrain",
     "/workspacemanagerbridge.ClusterService/Update",
     "/workspacemanagerbridge.ClusterService/Deregister",
 ];
@@ -161,55 +161,12 @@ fn unavailable(message: &str) -> Response<Body> {
     Status::unavailable(message).into_http()
 }
 
-/// Puts [`Access`] before a service.
-#[derive(Debug, Clone)]
-pub struct AccessLayer(pub Arc<Access>);
-
-impl<S> Layer<S> for AccessLayer {
-    type Service = Entrance<S>;
-
-    fn layer(&self, inner: S) -> Entrance<S> {
-        Entrance { inner, access: Arc::clone(&self.0) }
-    }
-}
-
-/// A service behind [`Access`].
-#[derive(Debug, Clone)]
-pub struct Entrance<S> {
-    inner: S,
-    access: Arc<Access>,
-}
-
-impl<S> Service<Request<Body>> for Entrance<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The clone that was polled ready is the one to call.
-        let ready = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, ready);
-        let access = Arc::clone(&self.access);
-        Box::pin(async move {
-            let roles = match Access::admit(&request) {
-                Ok(roles) => roles,
-                Err(status) => return Ok(status.into_http()),
-            };
-            if !WRITES.contains(&request.uri().path()) {
-                return inner.call(request).await;
-            }
-            match access.lead_or_pass_on(request, roles).await {
-                Ok(request) => inner.call(request).await,
-                Err(response) => Ok(response),
-            }
-        })
+impl Gate for Access {
+    async fn pass(self: Arc<Self>, request: Request<Body>) -> Result<Request<Body>, Response<Body>> {
+        let roles = Self::admit(&request).map_err(Status::into_http)?;
+        if !WRITES.contains(&request.uri().path()) {
+            return Ok(request);
+        }
+        self.lead_or_pass_on(request, roles).await
     }
 }

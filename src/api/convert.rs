@@ -43,6 +43,13 @@ pub fn status(seen: &Seen) -> wsman::WorkspaceStatus {
         namespace: view.namespace.to_string(),
         reachable: seen.reachable,
         observed_at: seen.observed_at.map(timestamp),
+        draining: seen.draining.is_some(),
+        // A headless one runs to its end.
+        draining_until: seen
+            .draining
+            .filter(|_| !view.kind.is_headless())
+            .and_then(|notice| notice.until)
+            .map(timestamp),
     }
 }
 

@@ -6,13 +6,15 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
 use crate::domain::names::ClusterName;
-use crate::domain::placement::Rejection;
 use crate::federation::Error;
 
 /// Domain of the reasons in error details.
 const DOMAIN: &str = "spaceport.dev";
 /// What a client waits before it repeats a call that met no leader.
 const RETRY_LEADER: Duration = Duration::from_millis(500);
+
+/// Workspaces named in the details of one refusal: they are sent in a header of bounded size.
+const NO_ROOM_SHOWN: usize = 20;
 
 /// The status that tells a client of an error.
 pub fn status(error: &Error) -> Status {
@@ -26,8 +28,10 @@ pub fn status(error: &Error) -> Status {
             details.set_bad_request(vec![FieldViolation::new(spec.field, spec.rule)]);
             Code::InvalidArgument
         }
-        Error::NoWorkspace(_) | Error::NoCluster(_) => Code::NotFound,
-        Error::WorkspaceExists { .. } | Error::MetaTaken { .. } => Code::AlreadyExists,
+        Error::NoWorkspace(_) | Error::NoCluster(_) | Error::NoDrain(_) => Code::NotFound,
+        Error::WorkspaceExists { .. } | Error::MetaTaken { .. } | Error::SameCluster { .. } => {
+            Code::AlreadyExists
+        }
         Error::Maintenance { place, verdicts } => {
             let here = PreconditionViolation::new("MAINTENANCE", place.clone(), "is under maintenance");
             let others = verdicts.iter().map(verdict);
@@ -38,7 +42,27 @@ pub fn status(error: &Error) -> Status {
             details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
             Code::FailedPrecondition
         }
-        Error::Precondition { .. } | Error::Unusable { .. } => Code::FailedPrecondition,
+        Error::NoRoom { without, .. } => {
+            let ids =
+                without.iter().map(|(id, why)| PreconditionViolation::new("WORKSPACE", id.to_string(), why));
+            details.set_precondition_failure(ids.take(NO_ROOM_SHOWN).collect::<Vec<_>>());
+            Code::FailedPrecondition
+        }
+        Error::Precondition { .. } | Error::Unusable { .. } | Error::DrainStage { .. } => {
+            Code::FailedPrecondition
+        }
+        Error::NoBuilder { verdicts } => {
+            details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
+            Code::FailedPrecondition
+        }
+        Error::Unfit { checks, .. } => {
+            let violations = checks.iter().filter(|check| check.is_failed()).map(|check| {
+                let told = format!("{}; {}", check.detail, check.remedy);
+                PreconditionViolation::new("CHECK", check.name, told.trim_end_matches("; "))
+            });
+            details.set_precondition_failure(violations.collect::<Vec<_>>());
+            Code::FailedPrecondition
+        }
         Error::NotEmpty { workspaces, .. } => {
             let ids = workspaces
                 .iter()
@@ -50,7 +74,7 @@ pub fn status(error: &Error) -> Status {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
         }
-        Error::Contended { .. } => Code::Aborted,
+        Error::Contended { .. } | Error::Changed { .. } => Code::Aborted,
         Error::Deadline { .. } => Code::DeadlineExceeded,
         Error::Cluster(error) => cluster(error, &mut details),
         Error::Store(error) => store(error, &mut details),
@@ -61,7 +85,7 @@ pub fn status(error: &Error) -> Status {
     Status::with_error_details(code, error.to_string(), details)
 }
 
-fn verdict((cluster, rejection): &(ClusterName, Rejection)) -> PreconditionViolation {
+fn verdict((cluster, rejection): &(ClusterName, impl std::fmt::Display)) -> PreconditionViolation {
     PreconditionViolation::new("CLUSTER", cluster.to_string(), rejection.to_string())
 }
 
@@ -71,13 +95,6 @@ fn cluster(error: &crate::cluster::Error, details: &mut ErrorDetails) -> Code {
         Cluster::Kubeconfig { field, rule, .. } => {
             details.set_bad_request(vec![FieldViolation::new(format!("kubeconfig.{field}"), rule.clone())]);
             Code::InvalidArgument
-        }
-        Cluster::Unfit { missing, cluster } => {
-            let violations = missing
-                .iter()
-                .map(|what| PreconditionViolation::new("MEMBER", cluster.to_string(), what.clone()));
-            details.set_precondition_failure(violations.collect::<Vec<_>>());
-            Code::FailedPrecondition
         }
         Cluster::Refused { .. } => Code::FailedPrecondition,
         Cluster::Unsent { .. } | Cluster::Ambiguous { .. } | Cluster::NotLeader { .. } => {
@@ -118,11 +135,18 @@ fn reason(error: &Error) -> &'static str {
         Error::MetaTaken { .. } => "META_ID_TAKEN",
         Error::Maintenance { .. } => "MAINTENANCE",
         Error::Unplaceable { .. } => "UNPLACEABLE",
+        Error::NoBuilder { .. } => "NO_IMAGE_BUILDER",
         Error::Precondition { .. } => "PRECONDITION",
+        Error::NoRoom { .. } => "NO_ROOM",
+        Error::NoDrain(_) => "NO_DRAIN",
+        Error::DrainStage { .. } => "DRAIN_STAGE",
         Error::NotEmpty { .. } => "CLUSTER_NOT_EMPTY",
         Error::NotLeader => "NOT_LEADER",
         Error::NoNamespace { .. } => "NO_NAMESPACE",
         Error::Unusable { .. } => "CLUSTER_UNUSABLE",
+        Error::Unfit { .. } => "CLUSTER_UNFIT",
+        Error::Changed { .. } => "CHANGED",
+        Error::SameCluster { .. } => "SAME_CLUSTER",
         Error::Undecided { .. } => "UNDECIDED",
         Error::Contended { .. } => "CONTENDED",
         Error::Deadline { .. } => "DEADLINE",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::Stream;
 use prost::Message;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -68,7 +69,10 @@ impl WorkspaceManager for Workspaces {
         request: Request<wsman::StartWorkspaceRequest>,
     ) -> Result<Response<wsman::StartWorkspaceResponse>, Status> {
         let start = parse::start(request.into_inner())?;
-        let started = self.federation.start(start).await.map_err(|error| error::status(&error))?;
+        let began = Instant::now();
+        let started = self.federation.start(start).await;
+        self.federation.meters().start_took(began.elapsed());
+        let started = started.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::StartWorkspaceResponse {
             url: started.url,
             owner_token: started.owner_token,

@@ -105,6 +105,11 @@ impl Client {
         bail!("no server can be reached: {}", refusals.join(", "))
     }
 
+    /// The same server, for calls that may take longer.
+    pub fn patient(&self, timeout: Duration) -> Self {
+        Self { channel: self.channel.clone(), timeout }
+    }
+
     /// The workspace API.
     pub fn workspaces(&self) -> WorkspaceManagerClient<Channel> {
         WorkspaceManagerClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)

@@ -62,14 +62,6 @@ pub enum Error {
         /// What was attempted.
         action: String,
     },
-    /// The cluster lacks what a member needs.
-    #[error("cluster {cluster} cannot be a member: {}", missing.join("; "))]
-    Unfit {
-        /// The cluster.
-        cluster: ClusterName,
-        /// One sentence for each thing that is missing.
-        missing: Vec<String>,
-    },
 }
 
 impl Error {
@@ -79,9 +71,7 @@ impl Error {
     /// definite; 503 is, where the apiserver itself gave it, and so is a failed admission webhook.
     pub fn is_definite_refusal(&self) -> bool {
         match self {
-            Self::Kubeconfig { .. } | Self::Unsent { .. } | Self::NotLeader { .. } | Self::Unfit { .. } => {
-                true
-            }
+            Self::Kubeconfig { .. } | Self::Unsent { .. } | Self::NotLeader { .. } => true,
             Self::Ambiguous { .. } => false,
             Self::Refused { code, reason, message, .. } => {
                 *code < 500
@@ -98,7 +88,6 @@ impl Error {
             Self::Refused { code, reason, message, .. } => format!("{message} ({code} {reason})"),
             Self::Unsent { reason, .. } | Self::Ambiguous { reason, .. } => reason.clone(),
             Self::NotLeader { .. } => "this process does not lead".to_owned(),
-            Self::Unfit { missing, .. } => missing.join("; "),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,7 @@ use super::cache::{NamespaceCache, NodeCache, Observer};
 use super::client::{Credentials, Fence, Limits, Link, client};
 use super::error::Result;
 use super::maintenance::Maintenance;
-use super::probe::{self, Facts, HealthCell};
+use super::probe::{self, HealthCell};
 use super::watch::{NamespaceWatch, Reports, WatchReport, Watches};
 
 /// What is the same for every member.
@@ -31,8 +32,6 @@ pub struct MemberOptions {
     pub probe_period: Duration,
     /// How long a probe waits.
     pub probe_deadline: Duration,
-    /// How long verification may take.
-    pub verify_deadline: Duration,
     /// Name of the maintenance ConfigMap.
     pub maintenance_name: String,
 }
@@ -49,7 +48,6 @@ impl Default for MemberOptions {
             },
             probe_period: Duration::from_secs(2),
             probe_deadline: Duration::from_secs(1),
-            verify_deadline: Duration::from_secs(15),
             maintenance_name: super::maintenance::DEFAULT_NAME.to_owned(),
         }
     }
@@ -59,8 +57,8 @@ impl Default for MemberOptions {
 pub struct Member {
     spec: ClusterSpec,
     options: MemberOptions,
-    server: String,
     link: Link,
+    login_ends: Mutex<Option<Timestamp>>,
     client: kube::Client,
     fence: Fence,
     health: Arc<HealthCell>,
@@ -77,7 +75,7 @@ struct InNamespace {
 }
 
 impl Member {
-    /// Makes the client and empty caches; nothing is sent before [`Member::run`] or [`Member::verify`].
+    /// Makes the client and empty caches; nothing is sent before [`Member::run`].
     ///
     /// Must be called within a Tokio runtime: a client has a task of its own.
     pub fn connect(
@@ -108,7 +106,7 @@ impl Member {
         });
         let watches = Watches::new(&spec.name, &client, of_namespaces.collect(), &nodes);
         Ok(Self {
-            server: credentials.server().to_owned(),
+            login_ends: Mutex::new(credentials.expires()),
             reports: watches.reports(),
             watches: Mutex::new(Some(watches)),
             spec,
@@ -138,14 +136,12 @@ impl Member {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Whether it may be a member; what is missing is told at once.
-    pub async fn verify(&self) -> Result<Facts> {
-        probe::verify(&self.spec, &self.client, self.options.verify_deadline).await
-    }
-
     /// Uses another login or address from now on; watches go on and lose nothing.
     pub fn replace_kubeconfig(&self, kubeconfig: &str) -> Result<()> {
-        self.link.replace(&Credentials::parse(&self.spec.name, kubeconfig)?)
+        let credentials = Credentials::parse(&self.spec.name, kubeconfig)?;
+        self.link.replace(&credentials)?;
+        *self.login_ends.lock() = credentials.expires();
+        Ok(())
     }
 
     /// Its name.
@@ -158,9 +154,9 @@ impl Member {
         &self.spec
     }
 
-    /// Address of its apiserver when it was connected, as `https://host:port`.
-    pub fn server(&self) -> &str {
-        &self.server
+    /// When its login ends, where it names an end.
+    pub fn login_ends(&self) -> Option<Timestamp> {
+        *self.login_ends.lock()
     }
 
     /// The client, for reads that nothing here covers.

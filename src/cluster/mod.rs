@@ -7,6 +7,7 @@ pub mod cache;
 pub mod client;
 pub mod convert;
 pub mod error;
+pub mod install;
 pub mod maintenance;
 mod member;
 pub mod probe;

@@ -1,6 +1,7 @@
 //! Whether a cluster answers, and whether it may be a member.
 
-mod verify;
+mod checks;
+pub mod needs;
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::domain::names::ClusterName;
 use super::client::{READYZ, Signals};
 use super::error::Error;
 
-pub use verify::{Facts, verify};
+pub use checks::{Examined, Facts, Question, examine, uid};
 
 /// How a cluster is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use crate::cluster;
 use crate::cluster::apply::{Created, Deleted, Patched, Writer};
+use crate::cluster::cache::NamespaceCache;
+use crate::cluster::convert::pod_facts;
 use crate::cluster::resources::{Workspace, names};
 
 use super::Error;
@@ -22,6 +24,7 @@ pub(super) enum Outcome {
 /// Carries out one action.
 pub(super) async fn apply(
     writer: &Writer,
+    cache: &NamespaceCache,
     settings: &Settings,
     workspace: &Workspace,
     action: &Action,
@@ -29,7 +32,13 @@ pub(super) async fn apply(
     let name = workspace.metadata.name.as_deref().unwrap_or_default();
     match action {
         Action::CreatePod(pod) => match writer.create_pod(pod).await {
-            Ok(Created::New(_)) => Ok(Outcome::Done),
+            Ok(Created::New(made)) => {
+                // The next pass need not wait for the watch, and a stop before that finds the pod.
+                if let Some(facts) = pod_facts(&made) {
+                    cache.offer_pod(facts);
+                }
+                Ok(Outcome::Done)
+            }
             // Ours, not seen yet, or one that somebody else made: the watch tells.
             Ok(Created::Exists) => {
                 Err(Error::NameTaken { pod: pod.metadata.name.clone().unwrap_or_default() })
@@ -41,6 +50,16 @@ pub(super) async fn apply(
             Deleted::Conflict => Ok(Outcome::Stale),
         },
         Action::ReleasePod { name, uid } => Ok(stale_or_done(&writer.remove_pod_finalizer(name, uid).await?)),
+        Action::SeeThatNoPodIs { name } => {
+            let found = writer.get_pod(name).await?;
+            let of_this = found
+                .as_ref()
+                .and_then(pod_facts)
+                .filter(|facts| workspace.metadata.uid.as_deref() == Some(facts.workspace_uid.as_str()));
+            let Some(facts) = of_this else { return Ok(Outcome::Done) };
+            cache.offer_pod(facts);
+            Ok(Outcome::Stale)
+        }
         Action::DeleteSecrets(secrets) => {
             delete_secrets(writer, settings, name, *secrets).await?;
             Ok(Outcome::Done)

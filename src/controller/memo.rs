@@ -10,12 +10,16 @@ use tokio::time::{Duration, Instant};
 
 use crate::cluster::resources::Workspace;
 
-use super::decide::Action;
+use super::decide::{Action, Note};
 
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How long the watch may take to show what was done before it is done again.
 pub(super) const REPEAT_AFTER: Duration = Duration::from_secs(5);
+/// How long a status that may wait does so.
+const HOLD: Duration = Duration::from_millis(100);
+/// How long a step must last to be told by an event of its own.
+const WORTH_TELLING: Duration = Duration::from_secs(2);
 
 /// Memory of a namespace; one small entry a workspace.
 #[derive(Debug, Default)]
@@ -27,6 +31,10 @@ pub(super) struct Memos {
 #[derive(Debug, Default)]
 struct Memo {
     failures: u32,
+    /// Until when the status waits for what follows.
+    held_until: Option<Instant>,
+    /// A step to tell of if it lasts until then.
+    untold: Option<(Note, Instant)>,
     done: Vec<(Mark, Instant)>,
 }
 
@@ -37,6 +45,7 @@ enum Mark {
     Created(String, i32),
     Deleted(String, Option<u32>),
     Released(String),
+    Looked(String),
     SecretsDeleted(String),
     WorkspaceReleased(String),
     WorkspaceDeleted(String),
@@ -59,6 +68,45 @@ impl Memos {
         if let Some(memo) = self.by_name.lock().get_mut(name) {
             memo.failures = 0;
         }
+    }
+
+    /// How much longer a status that may wait does so; `None` once that is over.
+    pub fn hold(&self, name: &str) -> Option<Duration> {
+        let now = Instant::now();
+        let mut by_name = self.by_name.lock();
+        let until = *by_name.entry(name.to_owned()).or_default().held_until.get_or_insert(now + HOLD);
+        Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    }
+
+    /// The status is as decided.
+    pub fn written(&self, name: &str) {
+        if let Some(memo) = self.by_name.lock().get_mut(name) {
+            memo.held_until = None;
+        }
+    }
+
+    /// Takes what is to be told; leaves there what is to be told now. Returns when to look whether a step that may be over
+    /// at once has lasted.
+    pub fn sift(&self, name: &str, notes: &mut Vec<Note>) -> Option<Duration> {
+        let now = Instant::now();
+        let mut by_name = self.by_name.lock();
+        if notes.is_empty() && by_name.get(name).is_none_or(|memo| memo.untold.is_none()) {
+            return None;
+        }
+        let memo = by_name.entry(name.to_owned()).or_default();
+        if !notes.is_empty() {
+            let passing = notes.iter().rfind(|note| note.passing).cloned();
+            notes.retain(|note| !note.passing);
+            // What comes after a step says enough of it.
+            memo.untold = passing.filter(|_| notes.is_empty()).map(|note| (note, now + WORTH_TELLING));
+        }
+        let (note, due) = memo.untold.take()?;
+        if due <= now {
+            notes.push(note);
+            return None;
+        }
+        memo.untold = Some((note, due));
+        Some(due.duration_since(now))
     }
 
     /// Whether this was done so recently that its effect may not be seen yet.
@@ -100,6 +148,7 @@ fn mark(workspace: &Workspace, action: &Action) -> Mark {
         Action::CreatePod(_) => Mark::Created(of_workspace, attempts),
         Action::DeletePod { uid, grace, .. } => Mark::Deleted(uid.clone(), *grace),
         Action::ReleasePod { uid, .. } => Mark::Released(uid.clone()),
+        Action::SeeThatNoPodIs { .. } => Mark::Looked(of_workspace),
         Action::DeleteSecrets(_) => Mark::SecretsDeleted(of_workspace),
         Action::ReleaseWorkspace => Mark::WorkspaceReleased(of_workspace),
         Action::DeleteWorkspace => Mark::WorkspaceDeleted(of_workspace),
@@ -137,6 +186,43 @@ mod tests {
         assert!(!memos.was_just_done(&workspace, &delete("2", None)));
         tokio::time::advance(REPEAT_AFTER).await;
         assert!(!memos.was_just_done(&workspace, &delete("1", None)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_waits_once_until_it_is_written() {
+        let memos = Memos::default();
+        assert_eq!(memos.hold("a"), Some(HOLD));
+        tokio::time::advance(HOLD / 2).await;
+        assert_eq!(memos.hold("a"), Some(HOLD / 2), "counted from the first time");
+        tokio::time::advance(HOLD / 2).await;
+        assert_eq!(memos.hold("a"), None);
+        memos.written("a");
+        assert_eq!(memos.hold("a"), Some(HOLD));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_is_told_when_it_lasts_and_not_when_something_follows_at_once() {
+        let memos = Memos::default();
+        let note = |reason, passing| Note { reason, warning: false, message: String::new(), passing };
+        let told = |notes: &[Note]| notes.iter().map(|note| note.reason).collect::<Vec<_>>();
+        let mut notes = vec![note("Creating", true)];
+        assert_eq!(memos.sift("a", &mut notes), Some(WORTH_TELLING));
+        assert!(notes.is_empty());
+        tokio::time::advance(WORTH_TELLING / 2).await;
+        notes = vec![note("Initializing", true)];
+        assert_eq!(memos.sift("a", &mut notes), Some(WORTH_TELLING), "counted anew");
+        tokio::time::advance(WORTH_TELLING).await;
+        assert_eq!(memos.sift("a", &mut notes), None);
+        assert_eq!(told(&notes), ["Initializing"]);
+        notes = vec![note("Creating", true)];
+        memos.sift("a", &mut notes);
+        notes = vec![note("Running", false)];
+        assert_eq!(memos.sift("a", &mut notes), None);
+        assert_eq!(told(&notes), ["Running"]);
+        notes.clear();
+        tokio::time::advance(WORTH_TELLING).await;
+        assert_eq!(memos.sift("a", &mut notes), None);
+        assert!(notes.is_empty(), "what was overtaken is never told");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! The controller of one namespace of one cluster: makes pods of workspaces, and tells what becomes of them.
 //!
 //! A pass over a workspace is four steps: *observe* (what is in memory), *decide* (pure, [`decide`]), *apply* (IO) and
-//! *report* (IO: one status patch, events). Passes are made when something changed, and at the one moment that the
+//! *report* (IO: one status patch; and when the workspace is free again, events). Passes are made when something changed, and at the one moment that the
 //! last pass named; nothing is polled. Two passes over one workspace are never made at a time.
 //!
 //! Guarantees: a second pod is never made while a first may exist, because its name is the workspace's and it is made
@@ -36,7 +36,7 @@ use crate::cluster::resources::{Workspace, names};
 use crate::domain::names::Namespace;
 
 use apply::Outcome;
-use decide::{Action, Decision, Refusal, SecretsToDelete, decide, decide_orphans};
+use decide::{Action, Decision, Note, Refusal, SecretsToDelete, decide, decide_orphans};
 use memo::{Memos, REPEAT_AFTER};
 use observe::Seen;
 use queue::Queue;
@@ -138,51 +138,70 @@ impl Controller {
 
     /// One pass with its deadline, and when the next one is due.
     async fn pass(self: Arc<Self>, name: Arc<str>) {
-        let _given_back = GiveBack { queue: &self.queue, name: &name };
+        let given_back = GiveBack { queue: &self.queue, name: &name };
         let deadline = self.parts.settings.load().pass_deadline;
         let ended = tokio::time::timeout(deadline, self.reconcile(&name)).await;
-        let wait = match ended.unwrap_or(Err(Error::Deadline(deadline))) {
-            Ok(wait) => {
+        let passed = match ended.unwrap_or(Err(Error::Deadline(deadline))) {
+            Ok(passed) => {
                 self.memos.succeeded(&name);
-                wait
+                passed
             }
             Err(error) => {
                 let wait = self.memos.failed(&name);
                 warn!(%error, ?wait, "a pass failed");
-                Some(wait)
+                Passed::look_after(wait)
             }
         };
-        if let Some(wait) = wait {
+        if let Some(wait) = passed.wait {
             self.queue.add_after(&name, wait);
+        }
+        // Nothing waits for what is left.
+        drop(given_back);
+        if let Some(epilogue) = passed.epilogue {
+            self.end(epilogue).await;
         }
     }
 
-    /// Observe, decide, apply, report. Returns how long to wait before looking again, if nothing changes.
-    async fn reconcile(&self, name: &str) -> Result<Option<Duration>, Error> {
+    /// Observe, decide, apply, report.
+    async fn reconcile(&self, name: &str) -> Result<Passed, Error> {
         let (settings, now) = (self.parts.settings.load_full(), Timestamp::now());
         let seen = observe::observe(&self.parts, name);
-        let Some(workspace) = seen.workspace.as_deref().filter(|workspace| is_ours(workspace)) else {
+        let Some(workspace) = seen.workspace.as_ref().filter(|workspace| is_ours(workspace)) else {
             self.release_orphans(name, &seen).await?;
-            return Ok(None);
+            return Ok(Passed::default());
         };
         let mut decision = decide(&seen.observed(workspace, now, None), &settings, &*self.parts.tokens);
         let mut applied = self.apply(&settings, workspace, &decision.actions).await?;
         if let Some(refusal) = applied.refusal.take() {
             let observed = seen.observed(workspace, now, Some(&refusal));
             decision = decide(&observed, &settings, &*self.parts.tokens);
-            self.report(&settings, workspace, &decision, now).await?;
-            return if refusal.is_final {
-                Ok(Some(Duration::ZERO))
-            } else {
-                Err(Error::NotTaken(refusal.message))
-            };
+            self.report(workspace, &decision).await?;
+            if !refusal.is_final {
+                return Err(Error::NotTaken(refusal.message));
+            }
+            let (wait, epilogue) = (Some(Duration::ZERO), Some(Epilogue::of(workspace, &mut decision, now)));
+            return Ok(Passed { wait, epilogue });
         }
-        if applied.is_stale || !self.report(&settings, workspace, &decision, now).await? {
-            return Ok(Some(CONFLICT_WAIT));
+        if applied.is_stale {
+            return Ok(Passed::look_after(CONFLICT_WAIT));
         }
         let next =
             decision.look_again.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
-        Ok(next.into_iter().chain(applied.repeat_after).min())
+        let next = next.into_iter().chain(applied.repeat_after).min();
+        if decision.may_wait
+            && !applied.is_pod_unseen
+            && let Some(held) = self.memos.hold(name)
+        {
+            return Ok(Passed::look_after(next.map_or(held, |next| next.min(held))));
+        }
+        if !self.report(workspace, &decision).await? {
+            return Ok(Passed::look_after(CONFLICT_WAIT));
+        }
+        let untold = self.memos.sift(name, &mut decision.events);
+        let wait = next.into_iter().chain(untold).min();
+        let is_quiet = decision.events.is_empty() && !decision.drop_secrets;
+        let epilogue = (!is_quiet).then(|| Epilogue::of(workspace, &mut decision, now));
+        Ok(Passed { wait, epilogue })
     }
 
     async fn apply(
@@ -195,9 +214,11 @@ impl Controller {
         for action in actions {
             if self.memos.was_just_done(workspace, action) {
                 applied.repeat_after = Some(REPEAT_AFTER);
+                applied.is_pod_unseen |= matches!(action, Action::CreatePod(_));
                 continue;
             }
-            match apply::apply(&self.parts.writer, settings, workspace, action).await? {
+            let Parts { writer, cache, .. } = &self.parts;
+            match apply::apply(writer, cache, settings, workspace, action).await? {
                 Outcome::Done => self.memos.note_done(workspace, action),
                 Outcome::Stale => {
                     applied.is_stale = true;
@@ -213,16 +234,9 @@ impl Controller {
     }
 
     /// Writes what was decided; `false` where another writer was first.
-    async fn report(
-        &self,
-        settings: &Settings,
-        workspace: &Workspace,
-        decision: &Decision,
-        now: Timestamp,
-    ) -> Result<bool, Error> {
-        let writer = &self.parts.writer;
+    async fn report(&self, workspace: &Workspace, decision: &Decision) -> Result<bool, Error> {
         if !decision.status.is_empty() {
-            match report::status(writer, workspace, &decision.status).await? {
+            match report::status(&self.parts.writer, workspace, &decision.status).await? {
                 Patched::Done(written) => {
                     self.parts.cache.offer(written);
                 }
@@ -230,15 +244,22 @@ impl Controller {
                 Patched::Conflict => return Ok(false),
             }
         }
-        report::events(writer, workspace, &decision.events, now).await;
-        if decision.drop_secrets {
+        self.memos.written(workspace.metadata.name.as_deref().unwrap_or_default());
+        Ok(true)
+    }
+
+    /// What nothing waits for: events, and secrets that a workspace that runs needs no more.
+    async fn end(&self, epilogue: Epilogue) {
+        let Epilogue { workspace, events, drop_secrets, now } = epilogue;
+        let writer = &self.parts.writer;
+        report::events(writer, &workspace, &events, now).await;
+        if drop_secrets {
             let id = workspace.metadata.name.as_deref().unwrap_or_default();
-            let secrets = SecretsToDelete::of(workspace);
-            if let Err(error) = apply::delete_secrets(writer, settings, id, secrets).await {
+            let (settings, secrets) = (self.parts.settings.load(), SecretsToDelete::of(&workspace));
+            if let Err(error) = apply::delete_secrets(writer, &settings, id, secrets).await {
                 warn!(%error, "secrets stay until the workspace ends");
             }
         }
-        Ok(true)
     }
 
     /// Pods of a workspace that is gone can only be released.
@@ -288,11 +309,42 @@ impl Observer for Controller {
     }
 }
 
+/// What came of a pass.
+#[derive(Default)]
+struct Passed {
+    /// How long to wait before looking again, if nothing changes.
+    wait: Option<Duration>,
+    epilogue: Option<Epilogue>,
+}
+
+impl Passed {
+    fn look_after(wait: Duration) -> Self {
+        Self { wait: Some(wait), epilogue: None }
+    }
+}
+
+/// What is left to do when the next pass may begin.
+struct Epilogue {
+    workspace: Arc<Workspace>,
+    events: Vec<Note>,
+    drop_secrets: bool,
+    now: Timestamp,
+}
+
+impl Epilogue {
+    fn of(workspace: &Arc<Workspace>, decision: &mut Decision, now: Timestamp) -> Self {
+        let events = std::mem::take(&mut decision.events);
+        Self { workspace: Arc::clone(workspace), events, drop_secrets: decision.drop_secrets, now }
+    }
+}
+
 /// What came of the actions of a pass.
 #[derive(Default)]
 struct Applied {
     refusal: Option<Refusal>,
     is_stale: bool,
+    /// Whether the pod was made before, and is not seen.
+    is_pod_unseen: bool,
     /// When to look whether something that was just done has shown.
     repeat_after: Option<Duration>,
 }

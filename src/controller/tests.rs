@@ -12,6 +12,7 @@ use super::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running};
 use super::*;
 use crate::cluster::maintenance::DEFAULT_NAME;
 use crate::cluster::resources::Phase;
+use crate::domain::pod::PodPhase;
 
 type Server = mock::Handle<Request<Body>, Response<Body>>;
 
@@ -63,9 +64,12 @@ fn bench(scene: &Scene) -> Bench {
 enum Answer {
     /// With the object that was sent.
     Echo,
+    /// With the object that was sent, made.
+    Made,
     /// With the workspace in the cache, its status patched, in a new version.
     Patched,
     Refuse(u16, &'static str),
+    With(Value),
 }
 
 impl Bench {
@@ -82,7 +86,14 @@ impl Bench {
             }
             calls
         };
-        let both = async { tokio::join!(answering, controller.reconcile("a")) };
+        let passing = async {
+            let passed = controller.reconcile("a").await?;
+            if let Some(epilogue) = passed.epilogue {
+                controller.end(epilogue).await;
+            }
+            Ok(passed.wait)
+        };
+        let both = async { tokio::join!(answering, passing) };
         tokio::time::timeout(Duration::from_secs(1), both).await.expect("calls and answers do not match")
     }
 }
@@ -94,7 +105,15 @@ async fn answer_one(server: &mut Server, cache: &NamespaceCache, answer: Answer)
     let sent: Value = serde_json::from_slice(&content).unwrap_or(Value::Null);
     let (status, body) = match answer {
         Answer::Echo => (200, sent.clone()),
+        Answer::Made => {
+            let mut made = sent.clone();
+            made["metadata"]["uid"] = json!("pod-1");
+            made["metadata"]["resourceVersion"] = json!("8");
+            made["status"] = json!({ "phase": "Pending" });
+            (201, made)
+        }
         Answer::Patched => (200, patched(cache, &sent)),
+        Answer::With(object) => (200, object),
         Answer::Refuse(code, reason) => {
             let text = format!("it is {reason}");
             let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
@@ -125,27 +144,79 @@ fn calls(made: &[(String, Value)]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_first_pass_makes_the_pod_then_writes_the_status_then_the_event() {
+async fn the_first_pass_makes_the_pod_and_its_status_is_written_with_what_follows_at_once() {
     let mut bench = bench(&fresh());
-    let (made, ended) = bench.pass(vec![Answer::Echo, Answer::Patched, Answer::Echo]).await;
-    assert_eq!(calls(&made), ["POST pods", "PATCH a/status", "POST events"]);
-    assert_eq!(made[1].1["metadata"]["resourceVersion"], "7");
-    assert_eq!(made[1].1["status"]["podStarts"], 1);
-    assert_eq!(made[2].1["reason"], "Creating");
-    let wait = ended.unwrap().unwrap();
-    assert!(wait > Duration::from_secs(9) && wait <= Duration::from_secs(10), "until the pod must be seen");
+    let (made, ended) = bench.pass(vec![Answer::Made]).await;
+    assert_eq!(calls(&made), ["POST pods"]);
+    assert!(ended.unwrap().unwrap() <= Duration::from_millis(100));
+    let mut pod = bench.cache.pods_of("a")[0].as_ref().clone();
+    pod.resource_version = "9".to_owned();
+    pod.node_name = Some("node-1".to_owned());
+    bench.cache.put_pod(pod.clone());
+    let (made, _) = bench.pass(Vec::new()).await;
+    assert!(made.is_empty(), "a node alone is nothing that anybody acts on");
+    pod.resource_version = "10".to_owned();
+    pod.phase = PodPhase::Running;
+    bench.cache.put_pod(pod);
+    let (made, ended) = bench.pass(vec![Answer::Patched]).await;
+    assert_eq!(calls(&made), ["PATCH a/status"]);
+    assert_eq!(made[0].1["metadata"]["resourceVersion"], "7");
+    assert_eq!(made[0].1["status"]["podStarts"], 1);
+    assert_eq!(made[0].1["status"]["phase"], "Initializing");
+    assert_eq!(made[0].1["status"]["runtime"]["nodeName"], "node-1");
+    assert!(ended.unwrap().unwrap() <= Duration::from_secs(2), "until it is worth an event");
     let (made, ended) = bench.pass(Vec::new()).await;
     assert!(made.is_empty() && ended.is_ok(), "the answer to the patch was taken, so nothing is done twice");
 }
 
 #[tokio::test]
+async fn a_status_that_nothing_follows_is_written_after_a_moment() {
+    let mut bench = bench(&fresh());
+    let (_, ended) = bench.pass(vec![Answer::Made]).await;
+    tokio::time::sleep(ended.unwrap().unwrap()).await;
+    let (made, _) = bench.pass(vec![Answer::Patched]).await;
+    assert_eq!(calls(&made), ["PATCH a/status"]);
+    assert_eq!(made[0].1["status"]["phase"], "Pending");
+    assert_eq!(made[0].1["status"]["podStarts"], 1);
+}
+
+#[tokio::test]
+async fn a_stop_before_the_first_status_is_written_finds_the_pod() {
+    let mut bench = bench(&fresh());
+    bench.pass(vec![Answer::Made]).await.1.unwrap();
+    let mut stopped = fresh().stop_asked().workspace;
+    stopped.metadata.resource_version = Some("9".to_owned());
+    stopped.metadata.labels = bench.cache.get("a").unwrap().metadata.labels.clone();
+    bench.cache.put_workspace(stopped);
+    let (made, _) = bench.pass(vec![Answer::Echo]).await;
+    assert_eq!(calls(&made), ["DELETE pods/ws-a"], "the resource stays for it");
+}
+
+#[tokio::test]
+async fn before_a_workspace_without_a_pod_goes_the_cluster_is_asked_for_one() {
+    let of_pod = json!({ "kind": "Pod", "apiVersion": "v1", "metadata": { "name": "ws-a", "uid": "pod-1",
+        "resourceVersion": "9", "ownerReferences": [{ "apiVersion": "workspace.gitpod.io/v1", "name": "a",
+        "kind": "Workspace", "uid": "uid-1", "controller": true }] } });
+    let mut late = bench(&fresh().stop_asked().phase(Phase::Stopped));
+    let (made, ended) = late.pass(vec![Answer::With(of_pod)]).await;
+    assert_eq!(calls(&made), ["GET pods/ws-a"], "the answer to its creation was lost");
+    assert_eq!((ended.unwrap(), late.cache.pods_of("a").len()), (Some(CONFLICT_WAIT), 1));
+    let mut none = bench(&fresh().stop_asked().phase(Phase::Stopped));
+    let answers = vec![Answer::Refuse(404, "NotFound"), Answer::Patched, Answer::Patched];
+    let (made, _) = none.pass(answers).await;
+    assert_eq!(calls(&made), ["GET pods/ws-a", "PATCH a", "DELETE a"]);
+}
+
+#[tokio::test]
 async fn a_status_that_another_writer_was_faster_with_is_decided_anew_and_no_second_pod_is_asked_for() {
     let mut bench = bench(&fresh());
-    let (made, ended) = bench.pass(vec![Answer::Echo, Answer::Refuse(409, "Conflict")]).await;
-    assert_eq!(calls(&made), ["POST pods", "PATCH a/status"]);
+    // No facts come with this answer: the pod is not seen, and that it was made is written at once.
+    bench.pass(vec![Answer::Echo]).await.1.unwrap();
+    let (made, ended) = bench.pass(vec![Answer::Refuse(409, "Conflict")]).await;
+    assert_eq!(calls(&made), ["PATCH a/status"]);
     assert_eq!(ended.unwrap(), Some(CONFLICT_WAIT));
-    let (made, _) = bench.pass(vec![Answer::Patched, Answer::Echo]).await;
-    assert_eq!(calls(&made), ["PATCH a/status", "POST events"]);
+    let (made, _) = bench.pass(vec![Answer::Patched]).await;
+    assert_eq!(calls(&made), ["PATCH a/status"]);
     assert_eq!(made[0].1["status"]["podStarts"], 1);
 }
 
@@ -186,11 +257,13 @@ async fn a_steady_workspace_costs_no_call() {
 #[tokio::test]
 async fn a_stop_deletes_the_pod_once_and_an_event_that_fails_changes_nothing() {
     let mut bench = bench(&running().stop_asked());
-    let answers = vec![Answer::Echo, Answer::Patched, Answer::Refuse(500, "InternalError")];
-    let (made, ended) = bench.pass(answers).await;
-    assert_eq!(calls(&made), ["DELETE pods/ws-a", "PATCH a/status", "POST events"]);
+    let (made, ended) = bench.pass(vec![Answer::Echo]).await;
+    assert_eq!(calls(&made), ["DELETE pods/ws-a"]);
     assert_eq!(made[0].1["preconditions"]["uid"], "pod-1");
     assert_eq!(made[0].1["gracePeriodSeconds"], 30);
+    tokio::time::sleep(ended.unwrap().unwrap()).await;
+    let (made, ended) = bench.pass(vec![Answer::Patched, Answer::Refuse(500, "InternalError")]).await;
+    assert_eq!(calls(&made), ["PATCH a/status", "POST events"], "its container takes its time to end");
     assert!(ended.is_ok());
     let (made, ended) = bench.pass(Vec::new()).await;
     assert!(made.is_empty());

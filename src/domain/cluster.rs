@@ -1,10 +1,14 @@
 //! A member cluster as the admin registered it.
 
+mod change;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::names::{ClusterName, Namespace, Region};
+
+pub use change::SpecChange;
 
 /// The permission that marks a canary cluster: where a cluster demands it, those who hold it are placed there first.
 pub const CANARY_PERMISSION: &str = "new-workspace-cluster";
@@ -139,6 +143,17 @@ impl ClusterSpec {
         }
         if self.admission_constraints.iter().any(|c| c.permission() == Some("")) {
             return fail("admissionConstraints.permission", "must not be empty");
+        }
+        let is_key = |key: &str| {
+            let character = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+            (1..=253).contains(&key.len()) && key.chars().all(character)
+        };
+        if !self.labels.keys().all(|key| is_key(key)) {
+            return fail("labels", "must have keys of 1 to 253 letters, digits, '-', '_', '.' or '/'");
+        }
+        let is_value = |value: &str| value.len() <= 253 && !value.chars().any(char::is_control);
+        if !self.labels.values().all(|value| is_value(value)) {
+            return fail("labels", "must have values of at most 253 bytes without control characters");
         }
         Ok(())
     }

@@ -1,9 +1,13 @@
 //! What Spaceport is about, without any IO: no tokio, kube, tonic or etcd here; time is passed in.
 
+pub mod check;
 pub mod class;
 pub mod cluster;
+pub mod condition;
+pub mod drain;
 pub mod duration;
 pub mod health;
+pub mod install;
 pub mod keyed;
 pub mod names;
 pub mod placement;

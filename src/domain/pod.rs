@@ -106,4 +106,6 @@ pub struct NodeFacts {
     pub tainted: bool,
     /// Whether `Ready` is True.
     pub ready: bool,
+    /// What its labels say it is for: `regular`, `headless`, or nothing of ours.
+    pub workload: Option<&'static str>,
 }

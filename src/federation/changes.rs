@@ -161,7 +161,11 @@ impl Federation {
             let version = workspace.metadata.resource_version.as_deref();
             let patched = match change {
                 Patch::Spec(value) => writer.patch_spec(id.as_str(), version, value).await?,
-                Patch::Status(value) => {
+                Patch::Status(mut value) => {
+                    if workspace.status.is_none() {
+                        // The schema requires it from the first write on, and this one may come before the controller's.
+                        value["status"]["podStarts"] = json!(0);
+                    }
                     // Only lists can lose what others wrote; a heartbeat need not fail because a phase changed.
                     let version = version.filter(|_| value["status"].get("conditions").is_some());
                     writer.patch_status(id.as_str(), version, value).await?
@@ -224,7 +228,7 @@ fn current<'a>(workspace: &'a Workspace, kind: &str) -> Option<&'a Condition> {
 }
 
 fn is_true(workspace: &Workspace, kind: &str) -> bool {
-    current(workspace, kind).is_some_and(|condition| condition.status == "True")
+    workspace.status.as_ref().is_some_and(|status| status.is_true(kind))
 }
 
 /// A stop never gets slower by being asked for again, and an abort stays one.

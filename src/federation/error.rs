@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster;
+use crate::domain::check::Check;
 use crate::domain::names::{ClusterName, MetaId, Namespace, WorkspaceId};
 use crate::domain::placement::Rejection;
 use crate::store;
@@ -59,6 +60,12 @@ pub enum Error {
         /// Why each cluster does not fit, by name.
         verdicts: Vec<(ClusterName, Rejection)>,
     },
+    /// No cluster can build images.
+    #[error("no cluster can build images: {}", sentences(verdicts))]
+    NoBuilder {
+        /// Why each cluster cannot, by name.
+        verdicts: Vec<(ClusterName, String)>,
+    },
     /// The state of the workspace forbids it.
     #[error("workspace {id}: {reason}")]
     Precondition {
@@ -66,6 +73,25 @@ pub enum Error {
         id: WorkspaceId,
         /// Why.
         reason: String,
+    },
+    /// The other clusters cannot take the workspaces of a cluster that is to be drained.
+    #[error("cluster {cluster} is not drained: no other cluster has room for {} of its workspaces", without.len())]
+    NoRoom {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The workspaces, with each other cluster's reason.
+        without: Vec<(WorkspaceId, String)>,
+    },
+    /// The cluster has no drain.
+    #[error("cluster {0} has no drain")]
+    NoDrain(ClusterName),
+    /// The drain is not where that can be done.
+    #[error("cluster {cluster} {reason}")]
+    DrainStage {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Why not.
+        reason: &'static str,
     },
     /// The cluster still holds workspaces.
     #[error("cluster {cluster} still holds {} workspaces: {}", workspaces.len(), some(workspaces))]
@@ -93,6 +119,38 @@ pub enum Error {
         cluster: ClusterName,
         /// Why.
         reason: String,
+    },
+    /// A check keeps the cluster from being a member.
+    #[error("cluster {cluster} may not be a member: {}", failures(checks))]
+    Unfit {
+        /// The cluster.
+        cluster: ClusterName,
+        /// All checks.
+        checks: Vec<Check>,
+    },
+    /// The change was decided on another version than the present one.
+    #[error(
+        "cluster {cluster} has changed: its version is {found}, and the change was decided on {expected}"
+    )]
+    Changed {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The version the caller named.
+        expected: i64,
+        /// The present one.
+        found: i64,
+    },
+    /// The cluster is registered already, under another name and address.
+    #[error(
+        "cluster {cluster} is the cluster that is registered as {other}, and both name the namespace {namespace}"
+    )]
+    SameCluster {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The name it is registered under.
+        other: ClusterName,
+        /// What both would serve.
+        namespace: Namespace,
     },
     /// A start may or may not have reached its cluster; it is settled there, and a repeated call gets its answer.
     #[error("workspace {id} may have started on cluster {cluster}: {reason}; repeat the call")]
@@ -129,7 +187,12 @@ pub enum Error {
     Spec(#[from] crate::domain::cluster::Error),
 }
 
-fn sentences(verdicts: &[(ClusterName, Rejection)]) -> String {
+fn failures(checks: &[Check]) -> String {
+    let failed = checks.iter().filter(|check| check.is_failed());
+    failed.map(|check| format!("{}: {}", check.name, check.detail)).collect::<Vec<_>>().join("; ")
+}
+
+fn sentences(verdicts: &[(ClusterName, impl std::fmt::Display)]) -> String {
     if verdicts.is_empty() {
         return "no cluster is registered".to_owned();
     }

@@ -6,7 +6,7 @@ mod watcher;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
@@ -16,15 +16,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::index::Index;
+use super::metering::{Meter, Meters};
 use super::settings::{Defaults, Settings};
 use super::{Result, settle};
 use crate::cluster::cache::Observer;
 use crate::cluster::{Member, MemberOptions};
 use crate::controller::{Controller, Parts};
 use crate::domain::cluster::ClusterSpec;
+use crate::domain::health::Health;
 use crate::domain::keyed::Keyed;
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::placement::Candidate;
+use crate::domain::secret::Secret;
 use crate::store::{Registration, Term};
 
 use watcher::Watcher;
@@ -39,6 +42,8 @@ pub struct FleetOptions {
     pub member: MemberOptions,
     /// The manager's configuration for namespaces.
     pub defaults: Arc<ArcSwap<Defaults>>,
+    /// What is counted of workspaces.
+    pub meters: Meters,
 }
 
 /// All members, by name.
@@ -81,6 +86,8 @@ pub struct Broken {
     pub reason: String,
     /// Since when.
     pub since: Timestamp,
+    /// What is tried again when the configuration changes; absent where it cannot be unsealed.
+    registration: Option<Registration>,
 }
 
 impl Fleet {
@@ -113,6 +120,11 @@ impl Fleet {
     /// The manager's configuration for namespaces.
     pub fn defaults(&self) -> Arc<Defaults> {
         self.options.defaults.load_full()
+    }
+
+    /// What is counted of workspaces.
+    pub fn meters(&self) -> &Meters {
+        &self.options.meters
     }
 
     /// A member in use.
@@ -155,6 +167,11 @@ impl Fleet {
         }
     }
 
+    /// How long a health probe waits.
+    pub fn probe_deadline(&self) -> std::time::Duration {
+        self.options.member.probe_deadline
+    }
+
     /// The fleet as placement sees it.
     pub fn candidates(&self) -> Vec<Candidate> {
         let now = Timestamp::now();
@@ -169,27 +186,32 @@ impl Fleet {
             if connected.version() >= registration.version {
                 return;
             }
-            if connected.takes(&registration) {
-                connected.version.store(registration.version, Ordering::Release);
-                connected.spec.store(Arc::new(registration.spec));
+            if connected.take(&registration, &self.options.defaults.load()) {
                 connected.tell(&self.index);
                 self.changes.send_replace(());
                 return;
             }
         }
-        let (spec, api_server, version) =
-            (registration.spec.clone(), registration.api_server.clone(), registration.version);
-        match self.connect(registration) {
+        match self.connect(registration.clone()) {
             Ok(connected) => self.replace(name, Slot::Connected(connected)),
-            Err(reason) => self.put_broken(spec, api_server, version, reason),
+            Err(reason) => {
+                let (spec, api_server) = (registration.spec.clone(), registration.api_server.clone());
+                let (version, since) = (registration.version, Timestamp::now());
+                let registration = Some(registration);
+                self.break_down(Broken { spec, api_server, version, reason, since, registration });
+            }
         }
     }
 
     /// Takes a registration that cannot be used, so that it is shown.
     pub fn put_broken(&self, spec: ClusterSpec, api_server: String, version: i64, reason: String) {
-        tracing::error!(cluster = %spec.name, reason, "a registration cannot be used");
-        let name = spec.name.clone();
-        let broken = Broken { spec, api_server, version, reason, since: Timestamp::now() };
+        let since = Timestamp::now();
+        self.break_down(Broken { spec, api_server, version, reason, since, registration: None });
+    }
+
+    fn break_down(&self, broken: Broken) {
+        let (name, reason) = (broken.spec.name.clone(), broken.reason.as_str());
+        tracing::error!(cluster = %name, reason, "a registration cannot be used");
         self.replace(name, Slot::Broken(Arc::new(broken)));
     }
 
@@ -212,6 +234,16 @@ impl Fleet {
         }
         self.listed.send_replace(true);
         self.changes.send_replace(());
+    }
+
+    /// Whether a member is in use and well.
+    pub fn is_available(&self, name: &ClusterName) -> bool {
+        self.get(name).is_some_and(|connected| connected.member.health().health() == Health::Available)
+    }
+
+    /// Whether a member serves a namespace now; one that was taken out a moment ago does not.
+    pub fn serves(&self, cluster: &ClusterName, namespace: &Namespace) -> bool {
+        self.get(cluster).is_some_and(|connected| connected.places.contains_key(namespace))
     }
 
     /// Waits until registrations were listed and every member's workspaces, too.
@@ -264,7 +296,9 @@ impl Fleet {
             changes: self.changes.clone(),
             controllers: RwLock::default(),
         });
-        let observers: Vec<Arc<dyn Observer>> = vec![Arc::<Watcher>::clone(&watcher)];
+        let meter = Arc::new(Meter::new(spec.name.clone(), self.options.meters.clone(), self.term.clone()));
+        let observers: [Arc<dyn Observer>; 2] =
+            [Arc::<Watcher>::clone(&watcher), Arc::<Meter>::clone(&meter)];
         let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers)
             .map_err(|error| error.to_string())?;
         let member = Arc::new(member);
@@ -273,12 +307,16 @@ impl Fleet {
             places.iter().map(|(name, place)| (name.clone(), Arc::downgrade(&place.controller))).collect();
         let connected = Arc::new(Connected {
             spec: ArcSwap::from_pointee(spec),
-            api_server: registration.api_server,
+            api_server: ArcSwap::from_pointee(registration.api_server),
+            cluster_uid: ArcSwap::from_pointee(registration.cluster_uid),
+            conditions: Mutex::default(),
             member,
             server_version: ArcSwapOption::empty(),
             version: AtomicI64::new(registration.version),
-            kubeconfig,
+            kubeconfig: ArcSwap::from_pointee(Secret::new(kubeconfig)),
             places,
+            watcher,
+            meter,
             changes: self.changes.clone(),
             stop: CancellationToken::new(),
         });

@@ -3,6 +3,7 @@
 //! It can be rebuilt from these two at any time. The lock is held for microseconds and never across an await. A
 //! resource counts only where its record says that it belongs; what has no record is kept aside until one comes.
 
+mod drains;
 mod subscribe;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -12,10 +13,11 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 
 use super::events::{Event, Events, Filter};
-use crate::domain::names::{ClusterName, Region, WorkspaceId};
+use crate::domain::names::{ClusterName, Namespace, Region, WorkspaceId};
 use crate::domain::record::{PlacementRecord, status_version};
 use crate::domain::workspace::{Phase, View};
 
+pub use drains::{Notice, Placed};
 pub use subscribe::{Expired, From};
 
 /// How many ends are remembered for subscribers that resume.
@@ -36,6 +38,8 @@ pub struct Seen {
     pub reachable: bool,
     /// When the cluster last answered; absent while it is reachable.
     pub observed_at: Option<Timestamp>,
+    /// Present while the cluster is being emptied.
+    pub draining: Option<Notice>,
 }
 
 /// A record with its etcd revision, by which it is changed.
@@ -62,6 +66,8 @@ struct Inner {
     /// Resources by workspace and cluster, whether they belong there or not.
     resources: HashMap<(WorkspaceId, ClusterName), Resource>,
     clusters: HashMap<ClusterName, ClusterFacts>,
+    /// Clusters that are being emptied.
+    drains: HashMap<ClusterName, Notice>,
     /// Last ends, for subscribers that resume.
     ends: VecDeque<Event>,
     sequence: u64,
@@ -83,6 +89,7 @@ pub struct Index {
     events: Arc<Events>,
     /// Tells this index from those of other replicas and earlier processes in resume tokens.
     instance: String,
+    drain_changes: tokio::sync::watch::Sender<()>,
 }
 
 impl Index {
@@ -92,6 +99,7 @@ impl Index {
             inner: RwLock::default(),
             events: Arc::new(Events::new(buffer)),
             instance: uuid::Uuid::new_v4().simple().to_string(),
+            drain_changes: tokio::sync::watch::Sender::default(),
         }
     }
 
@@ -111,6 +119,7 @@ impl Index {
         inner.link(&record);
         let cluster = record.cluster.clone();
         let before = inner.records.insert(id.clone(), (record, version)).map(|(record, _)| record.generation);
+        self.stir(&inner, &cluster);
         let key = (id, cluster);
         // A resource that waited for its record, or whose generation grew, is news.
         let generation = inner.records[&key.0].0.generation;
@@ -126,7 +135,9 @@ impl Index {
             return;
         }
         inner.unlink(id);
-        inner.records.remove(id);
+        if let Some((record, _)) = inner.records.remove(id) {
+            self.stir(&inner, &record.cluster);
+        }
     }
 
     /// Keeps only the records given: the answer to a list at an etcd revision. What was changed here since stays.
@@ -170,6 +181,16 @@ impl Index {
         self.inner.read().live_by_cluster.get(cluster).into_iter().flatten().cloned().collect()
     }
 
+    /// Ids whose live record names a namespace of a cluster.
+    pub fn placed_in(&self, cluster: &ClusterName, namespace: &Namespace) -> Vec<WorkspaceId> {
+        let inner = self.inner.read();
+        let ids = inner.live_by_cluster.get(cluster).into_iter().flatten();
+        let there = |id: &&WorkspaceId| {
+            inner.records.get(*id).is_some_and(|(record, _)| record.namespace == *namespace)
+        };
+        ids.filter(there).cloned().collect()
+    }
+
     /// How many live records a cluster has.
     pub fn count_on(&self, cluster: &ClusterName) -> usize {
         self.inner.read().live_by_cluster.get(cluster).map_or(0, BTreeSet::len)
@@ -195,21 +216,23 @@ impl Index {
         let sequence = known.map_or(0, |known| known.sequence);
         inner.resources.insert(key.clone(), Resource { view: Arc::new(view), sequence });
         if !silent {
+            self.stir(&inner, cluster);
             self.announce(&mut inner, &key);
         }
     }
 
-    /// Takes the disappearance of a resource. Where its end was not shown yet, it is shown now.
-    pub fn resource_gone(&self, cluster: &ClusterName, id: &WorkspaceId) {
+    /// Takes the disappearance of a resource. Where its end was not shown yet, it is shown now, with this message.
+    pub fn resource_gone(&self, cluster: &ClusterName, id: &WorkspaceId, message: String) {
         let mut inner = self.inner.write();
         let key = (id.clone(), cluster.clone());
         let Some(last) = inner.resources.remove(&key) else { return };
+        self.stir(&inner, cluster);
         let Some(generation) = inner.generation_at(&key, &last.view) else { return };
         let (version, view) = if last.view.phase == Phase::Stopped {
             (status_version(generation, last.view.resource_version), last.view)
         } else {
             // Above all versions of this generation and the same on every replica.
-            let ended = View { phase: Phase::Stopped, deleting: true, ..View::clone(&last.view) };
+            let ended = View { phase: Phase::Stopped, deleting: true, message, ..View::clone(&last.view) };
             (status_version(generation, u64::MAX), Arc::new(ended))
         };
         let seen = inner.seen(&key.1, view, version);
@@ -344,6 +367,7 @@ impl Inner {
             version,
             reachable,
             observed_at: facts.filter(|_| !reachable).and_then(|facts| facts.last_answer),
+            draining: self.drains.get(cluster).copied(),
         }
     }
 }

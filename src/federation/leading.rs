@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Federation, Lead};
-use crate::store::{Leadership, Term};
+use crate::store::{Leadership, Progress, Term};
 
 /// Between sweeps of expired records.
 const SWEEP_PERIOD: Duration = Duration::from_mins(5);
@@ -49,13 +49,10 @@ impl Federation {
 
     async fn serve(&self, term: &Term) {
         let caught_up = async {
-            let mut placements = self.placements.subscribe();
-            let Ok(progress) = placements.wait_for(Option::is_some).await.map(|progress| progress.clone())
-            else {
-                return false;
-            };
-            let Some(mut progress) = progress else { return false };
-            progress.caught_up(term.revision()).await
+            let placements = caught_up(self.placements.subscribe(), term);
+            let drains = caught_up(self.drains.progress.subscribe(), term);
+            let (placements, drains) = tokio::join!(placements, drains);
+            placements && drains
         };
         tokio::select! {
             caught_up = caught_up => if !caught_up { return },
@@ -65,7 +62,7 @@ impl Federation {
         tracing::info!(epoch = term.epoch(), replica = self.us.name, "leading");
         self.term.send_replace(Some(term.clone()));
         self.lead.send_replace(Lead::Us);
-        tokio::join!(self.settle(term), self.sweep(term), term.ended());
+        tokio::join!(self.settle(term), self.sweep(term), self.carry_out_drains(term), term.ended());
     }
 
     fn step_down(&self) {
@@ -99,4 +96,11 @@ impl Federation {
             }
         }
     }
+}
+
+/// Waits until a mirror has taken everything up to the term's beginning.
+async fn caught_up(mut mirror: watch::Receiver<Option<Progress>>, term: &Term) -> bool {
+    let progress = mirror.wait_for(Option::is_some).await.map(|progress| progress.clone());
+    let Ok(Some(mut progress)) = progress else { return false };
+    progress.caught_up(term.revision()).await
 }

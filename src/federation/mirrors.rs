@@ -41,6 +41,30 @@ impl Federation {
         }
     }
 
+    /// Keeps the drains until `shutdown`.
+    pub async fn follow_drains(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut mirror = self.store.mirror_drains();
+        self.drains.progress.send_replace(Some(mirror.progress()));
+        loop {
+            let event = tokio::select! {
+                event = mirror.next() => event,
+                () = shutdown.cancelled() => return,
+            };
+            match event {
+                MirrorEvent::Reset { items, revision } => self.drains.are(items, revision),
+                MirrorEvent::Put(item) => self.drains.put(item.value, item.version),
+                MirrorEvent::Delete { key, version } => {
+                    if let Ok(name) = key.parse::<ClusterName>() {
+                        self.drains.gone(&name, version);
+                    }
+                }
+                MirrorEvent::Unreadable { key, error, .. } => {
+                    tracing::error!(key, %error, "a drain cannot be read");
+                }
+            }
+        }
+    }
+
     /// Keeps the fleet's members until `shutdown`.
     pub async fn follow_clusters(self: Arc<Self>, shutdown: CancellationToken) {
         let mut mirror = self.store.mirror_clusters();

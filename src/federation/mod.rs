@@ -3,7 +3,9 @@
 //! The way of a start: placement by a pure function over a snapshot of the fleet, the record in etcd, then the cluster.
 //! What is shown comes from the [`index`]; what is changed goes through the leader's [`Term`] and the owning member.
 
+pub mod builders;
 pub mod changes;
+pub mod drain;
 pub mod error;
 pub mod events;
 pub mod fleet;
@@ -11,6 +13,7 @@ pub mod index;
 mod leading;
 mod locks;
 mod maintenance;
+mod metering;
 mod metrics;
 mod mirrors;
 pub mod registry;
@@ -25,6 +28,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::keyed::Keyed;
 use crate::domain::names::WorkspaceId;
@@ -37,6 +41,7 @@ use self::locks::Locks;
 
 pub use error::{Error, Result};
 pub use fleet::FleetOptions;
+pub use metering::{Meters, WorkspaceGauges};
 pub use metrics::FleetMetrics;
 pub use settings::Defaults;
 pub use start::Started;
@@ -73,6 +78,8 @@ pub struct Options {
     pub placement_deadline: Duration,
     /// How long an ended workspace's id stays taken.
     pub tombstone_life: Duration,
+    /// Image builder of namespaces whose cluster file names none: host and port.
+    pub image_builder: Option<String>,
 }
 
 /// The federation: one per process, shared by all requests.
@@ -89,13 +96,19 @@ pub struct Federation {
     /// Held shared while a placement is recorded and alone while a cluster is taken out, so that a cluster that was found
     /// empty stays so until it is gone.
     registry: tokio::sync::RwLock<()>,
+    /// Held while a cluster is registered, so that none is registered twice under two addresses.
+    registering: tokio::sync::Mutex<()>,
+    /// One permit a watcher of clusters.
+    watchers: Arc<tokio::sync::Semaphore>,
     /// The term while this replica leads and has caught up.
     term: watch::Sender<Option<Term>>,
     lead: watch::Sender<Lead>,
     /// Since when the present leader is known.
     since: RwLock<Option<(i64, Timestamp)>>,
     placements: watch::Sender<Option<Progress>>,
+    drains: drain::Drains,
     settle: settle::Queue,
+    closing: CancellationToken,
 }
 
 impl std::fmt::Debug for Federation {
@@ -120,6 +133,7 @@ impl Federation {
         let (term, follows) = watch::channel(None);
         let settle = settle::Queue::default();
         let fleet = Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone());
+        let drains = drain::Drains::new(Arc::clone(&index));
         Arc::new(Self {
             store,
             sealer,
@@ -131,10 +145,14 @@ impl Federation {
             fleet,
             locks: Locks::default(),
             registry: tokio::sync::RwLock::default(),
+            registering: tokio::sync::Mutex::default(),
+            watchers: Arc::new(tokio::sync::Semaphore::new(registry::MOST_WATCHERS)),
             term,
             lead: watch::channel(Lead::Nobody).0,
             since: RwLock::default(),
             placements: watch::channel(None).0,
+            drains,
+            closing: CancellationToken::new(),
             settle,
         })
     }
@@ -157,6 +175,11 @@ impl Federation {
     /// The index.
     pub fn index(&self) -> &Arc<Index> {
         &self.index
+    }
+
+    /// What is counted of workspaces.
+    pub fn meters(&self) -> &Meters {
+        self.fleet.meters()
     }
 
     /// The member clusters.
@@ -202,8 +225,14 @@ impl Federation {
         }
     }
 
+    /// Cancelled when the shutdown begins.
+    pub fn closed(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
     /// Ends subscriptions and members; the shutdown has begun.
     pub fn close(&self) {
+        self.closing.cancel();
         self.index.events().close();
         self.fleet.close();
     }

@@ -1,65 +1,36 @@
 //! The registry of member clusters.
 
+mod install;
+mod update;
+mod verify;
+mod view;
+mod watch;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use super::fleet::{Broken, Connected, ago, last_answer};
-use super::settings::Settings;
 use super::{Error, Federation, Result};
-use crate::cluster::client::{Credentials, Fence, Limits, Signals, connect};
-use crate::cluster::probe::verify;
+use crate::cluster::client::Credentials;
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::health::Health;
-use crate::domain::names::{ClassId, ClusterName, Namespace};
+use crate::domain::names::{ClassId, ClusterName};
 use crate::domain::secret::Secret;
 use crate::domain::workspace::ClassView;
 use crate::store;
 use crate::store::NewCluster;
 
-/// For all calls that verify a cluster.
-const VERIFY_WITHIN: Duration = Duration::from_secs(10);
+use super::settings::Settings;
+use verify::Login;
+
+pub use update::Update;
+pub use view::ClusterView;
+pub(super) use watch::MOST_WATCHERS;
+pub use watch::{ClusterEvent, ClusterWatch, TooMany};
+
 /// For this replica to see its own write.
 pub(super) const SEEN_WITHIN: Duration = Duration::from_secs(5);
 /// Tries of a change that others get in the way of.
 const TRIES: usize = 5;
-
-/// A registered cluster with what is observed of it.
-#[derive(Debug, Clone)]
-pub struct ClusterView {
-    /// What the admin wants.
-    pub spec: Arc<ClusterSpec>,
-    /// Its API address.
-    pub api_server: String,
-    /// Of the registration.
-    pub version: i64,
-    /// Its health.
-    pub health: Health,
-    /// Why the health is what it is; empty where all is well.
-    pub reason: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// When it last answered.
-    pub last_answer: Option<Timestamp>,
-    /// Such as `v1.36.2`; empty until it answered.
-    pub server_version: String,
-    /// Live workspaces placed there.
-    pub workspaces: usize,
-    /// Classes it offers, over all namespaces.
-    pub classes: Vec<ClassId>,
-    /// Namespaces under maintenance now, and until when.
-    pub maintenance: BTreeMap<Namespace, Timestamp>,
-}
-
-/// A client made only to verify tells nobody.
-struct Unheard;
-
-impl Signals for Unheard {
-    fn answered(&self) {}
-    fn missed(&self, _reason: &str) {}
-}
 
 impl Federation {
     /// Verifies a cluster live and adds it.
@@ -70,22 +41,45 @@ impl Federation {
         if self.fleet.version(&spec.name).is_some() {
             return Err(store::Error::ClusterExists { cluster: spec.name }.into());
         }
-        let credentials = Credentials::parse(&spec.name, &kubeconfig)?;
-        let client =
-            connect(&spec.name, &credentials, &Limits::default(), Fence::default(), Arc::new(Unheard))?;
-        verify(&spec, &client, VERIFY_WITHIN).await?;
+        let _alone = self.registering.lock().await;
+        let login = Login { kubeconfig: &kubeconfig, uid: None };
+        let examined = self.examine(&spec, login).await?;
+        if !examined.is_fit() {
+            return Err(Error::Unfit { cluster: spec.name, checks: examined.checks });
+        }
+        self.registered_once(&spec, &examined.facts.cluster_uid)?;
         let name = spec.name.clone();
         let new = NewCluster {
+            api_server: Credentials::parse(&name, &kubeconfig)?.server().to_owned(),
             spec,
-            api_server: credentials.server().to_owned(),
             kubeconfig: Secret::new(kubeconfig.into_bytes()),
+            cluster_uid: examined.facts.cluster_uid,
         };
         let version = self.store.create_cluster(&term, &self.sealer, &new).await?;
         tracing::info!(cluster = %name, "registered");
         self.await_version(&name, version).await?;
         // Verified a moment ago, it answers as a rule at once; the caller then sees it as it will be.
-        self.await_fleet(|| self.cluster(&name).is_ok_and(|view| view.health == Health::Available)).await;
+        self.await_fleet(|| self.fleet.is_available(&name)).await;
         self.cluster(&name)
+    }
+
+    /// The same cluster may be registered twice only where no namespace would be served twice.
+    fn registered_once(&self, spec: &ClusterSpec, uid: &str) -> Result<()> {
+        for other in self.fleet.connected() {
+            let theirs = other.spec.load();
+            if uid.is_empty() || **other.cluster_uid.load() != *uid || theirs.name == spec.name {
+                continue;
+            }
+            let shared = spec.namespaces.iter().find(|one| other.places().contains_key(&one.namespace));
+            if let Some(shared) = shared {
+                return Err(Error::SameCluster {
+                    cluster: spec.name.clone(),
+                    other: theirs.name.clone(),
+                    namespace: shared.namespace.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Every namespace's settings must resolve before anything is written.
@@ -122,13 +116,27 @@ impl Federation {
 
     /// Keeps new workspaces away, or lets them in again.
     pub async fn set_cordoned(&self, name: &ClusterName, cordoned: bool) -> Result<ClusterView> {
+        if !cordoned {
+            self.end_drain_for_uncordon(name).await?;
+        }
+        self.change_cluster(name, |spec| ClusterSpec { cordoned, ..spec.clone() }).await
+    }
+
+    /// Changes what the admin wants of a cluster, decided on anew where others get in the way. A change that changes
+    /// nothing is not written.
+    pub async fn change_cluster(
+        &self,
+        name: &ClusterName,
+        change: impl Fn(&ClusterSpec) -> ClusterSpec,
+    ) -> Result<ClusterView> {
         for _ in 0..TRIES {
             let term = self.term()?;
             let view = self.cluster(name)?;
-            if view.spec.cordoned == cordoned {
+            let spec = change(&view.spec);
+            if spec == *view.spec {
                 return Ok(view);
             }
-            let spec = ClusterSpec { cordoned, ..(*view.spec).clone() };
+            spec.validate()?;
             match self.store.update_cluster(&term, view.version, &spec).await {
                 Ok(version) => return self.await_version(name, version).await,
                 // Someone else changed it and this replica will hear of it.
@@ -141,32 +149,18 @@ impl Federation {
         Err(Error::Contended { what: format!("cluster {name}") })
     }
 
-    /// All registered clusters, by name.
-    pub fn clusters(&self) -> Vec<ClusterView> {
-        let mut views: Vec<ClusterView> =
-            self.fleet.connected().iter().map(|connected| self.view(connected)).collect();
-        views.extend(self.fleet.broken().iter().map(|broken| self.view_broken(broken)));
-        views.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
-        views
-    }
-
-    /// One registered cluster.
-    pub fn cluster(&self, name: &ClusterName) -> Result<ClusterView> {
-        if let Some(connected) = self.fleet.get(name) {
-            return Ok(self.view(&connected));
-        }
-        let broken = self.fleet.broken().into_iter().find(|broken| broken.spec.name == *name);
-        broken.map(|broken| self.view_broken(&broken)).ok_or_else(|| Error::NoCluster(name.clone()))
-    }
-
-    /// Classes of the clusters that take starts, by id, and the preferred one.
+    /// Classes of the clusters that take starts, by id, and the preferred one: that of the configuration where a cluster
+    /// offers it, else that of the first cluster that has one. Where clusters disagree on a class, the first one by name
+    /// is shown, and the condition `ClassesAgree` of the others says so.
     pub fn classes(&self) -> (Vec<ClassView>, Option<ClassId>) {
         let mut classes = BTreeMap::new();
-        let mut preferred = self.fleet.defaults().preferred_class.clone();
+        let preferred = self.fleet.defaults().preferred_class.clone();
+        let mut first = None;
         for connected in self.fleet.connected() {
             let spec = connected.spec.load();
             if spec.cordoned
                 || spec.weight == 0
+                || self.index.is_draining(&spec.name)
                 || connected.member.health().report().health != Health::Available
             {
                 continue;
@@ -176,51 +170,12 @@ impl Federation {
                 for class in settings.class_views() {
                     classes.entry(class.id.clone()).or_insert(class);
                 }
-                preferred = preferred.or_else(|| settings.preferred_class.clone());
+                first = first.or_else(|| settings.preferred_class.clone());
             }
         }
+        let preferred = preferred.filter(|preferred| classes.contains_key(preferred));
+        let preferred = preferred.or(first).filter(|preferred| classes.contains_key(preferred));
         (classes.into_values().collect(), preferred)
-    }
-
-    fn view(&self, connected: &Connected) -> ClusterView {
-        let report = connected.member.health().report();
-        let spec = connected.spec.load_full();
-        let mut classes: Vec<ClassId> = connected
-            .places()
-            .values()
-            .flat_map(|place| place.settings.load().class_views().map(|class| class.id).collect::<Vec<_>>())
-            .collect();
-        classes.sort();
-        classes.dedup();
-        ClusterView {
-            api_server: connected.api_server.clone(),
-            version: connected.version(),
-            health: report.health,
-            reason: report.reason.clone(),
-            since: ago(report.lasted),
-            last_answer: last_answer(&report),
-            server_version: connected.server_version.load().as_deref().cloned().unwrap_or_default(),
-            workspaces: self.index.count_on(&spec.name),
-            classes,
-            maintenance: under_maintenance(connected),
-            spec,
-        }
-    }
-
-    fn view_broken(&self, broken: &Broken) -> ClusterView {
-        ClusterView {
-            spec: Arc::new(broken.spec.clone()),
-            api_server: broken.api_server.clone(),
-            version: broken.version,
-            health: Health::Lost,
-            reason: broken.reason.clone(),
-            since: broken.since,
-            last_answer: None,
-            server_version: String::new(),
-            workspaces: self.index.count_on(&broken.spec.name),
-            classes: Vec::new(),
-            maintenance: BTreeMap::new(),
-        }
     }
 
     /// Waits until this replica's own fleet shows what was just written, so that the next call sees it.
@@ -248,11 +203,4 @@ impl Federation {
             tracing::warn!("the registry's change was written, and is not seen to work yet");
         }
     }
-}
-
-fn under_maintenance(connected: &Connected) -> BTreeMap<Namespace, Timestamp> {
-    let now = Timestamp::now();
-    let until = |name: &Namespace| connected.member.maintenance(name.as_str())?.until();
-    let on = connected.places().keys().filter_map(|name| Some((name.clone(), until(name)?)));
-    on.filter(|(_, until)| now < *until).collect()
 }

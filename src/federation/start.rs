@@ -63,19 +63,18 @@ impl Federation {
         if let Some((record, version)) = self.index.record_of(&start.id) {
             return self.repeat(&term, &start, &digest, Held { record, version }, deadline).await;
         }
+        // Held from the decision to its record, so that no cluster is drained or taken out in between.
+        let registry = self.registry.read().await;
         let decision = placement::place(&start.placement, &self.fleet.candidates());
         let Some((target, _)) = decision.ranked.first() else {
             return Err(unplaceable(&start, decision.rejected));
         };
         let record = new_record(&start, &digest, target);
-        let claim = {
-            let _registry = self.registry.read().await;
-            let claim = self.store.claim(&term, &record).await?;
-            if let Claim::Claimed { version } = &claim {
-                self.index.record(record.clone(), *version);
-            }
-            claim
-        };
+        let claim = self.store.claim(&term, &record).await?;
+        if let Claim::Claimed { version } = &claim {
+            self.index.record(record.clone(), *version);
+        }
+        drop(registry);
         match claim {
             Claim::Claimed { version } => {
                 self.place(&term, &start, Held { record, version }, decision, deadline).await
@@ -86,6 +85,15 @@ impl Federation {
             }
             Claim::MetaTaken { workspace } => Err(Error::MetaTaken { meta: start.meta, workspace }),
         }
+    }
+
+    /// What changed at a ranked target since the candidates were read.
+    fn no_longer(&self, target: &Target) -> Option<Rejection> {
+        if self.index.is_draining(&target.cluster) {
+            return Some(Rejection::Draining);
+        }
+        let serves = self.fleet.serves(&target.cluster, &target.namespace);
+        (!serves).then(|| Rejection::Namespace(target.namespace.clone()))
     }
 
     /// Tries the ranked clusters in turn, the record going before each.
@@ -100,12 +108,16 @@ impl Federation {
         let mut rejected = decision.rejected;
         for (nth, (target, _)) in decision.ranked.into_iter().enumerate() {
             if nth > 0 {
+                let _registry = self.registry.read().await;
+                if let Some(rejection) = self.no_longer(&target) {
+                    rejected.push((target.cluster, rejection));
+                    continue;
+                }
                 let record = PlacementRecord {
                     cluster: target.cluster.clone(),
                     namespace: target.namespace.clone(),
                     ..held.record
                 };
-                let _registry = self.registry.read().await;
                 let version = self.store.reclaim(term, &record, held.version).await?;
                 self.index.record(record.clone(), version);
                 held = Held { record, version };
@@ -174,7 +186,10 @@ impl Federation {
         }
         let workspace = self.resource(place, start, record, target);
         let made = match writer.create_workspace(&workspace).await {
-            Ok(Created::New(made)) => Ok(made),
+            Ok(Created::New(made)) => {
+                self.meters().started(&record.cluster, start.kind, &made.spec.class);
+                Ok(made)
+            }
             Ok(Created::Exists) => match writer.get_workspace(start.id.as_str()).await {
                 Ok(Some(found)) if is_ours(&found, record) => Ok(found),
                 Ok(found) => Err(taken(writer, start, found.is_some())),

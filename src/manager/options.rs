@@ -50,6 +50,7 @@ pub(super) fn options(config: &Config) -> Options {
     Options {
         placement_deadline: config.federation.placement_deadline,
         tombstone_life: config.federation.tombstone_life,
+        image_builder: config.image_builder_proxy.target.as_ref().map(ToString::to_string),
     }
 }
 
@@ -66,7 +67,6 @@ pub(super) fn member_options(config: &Config) -> MemberOptions {
         probe_period: health.probe,
         probe_deadline: health.deadline,
         maintenance_name: config.manager.maintenance_config_map.clone(),
-        ..MemberOptions::default()
     }
 }
 

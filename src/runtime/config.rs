@@ -84,8 +84,8 @@ pub struct Config {
     pub content: Content,
     /// The gRPC address.
     pub rpc_server: RpcServer,
-    /// The image builder that is passed through, where there is one.
-    pub image_builder_proxy: Option<ImageBuilderProxy>,
+    /// How image builders are reached.
+    pub image_builder_proxy: ImageBuilderProxy,
     /// Where profiles would be served.
     pub pprof: Option<SocketAddr>,
     /// Where metrics are served; none switches them off.

@@ -26,6 +26,8 @@ pub struct NewCluster {
     pub api_server: String,
     /// How to log in there.
     pub kubeconfig: Secret<Vec<u8>>,
+    /// What tells the cluster from others whatever its address; empty where that is not known.
+    pub cluster_uid: String,
 }
 
 /// A registered cluster, ready for use.
@@ -37,6 +39,8 @@ pub struct Registration {
     pub api_server: String,
     /// How to log in there.
     pub kubeconfig: Secret<Vec<u8>>,
+    /// What tells the cluster from others whatever its address; empty where that is not known.
+    pub cluster_uid: String,
     /// What a change must show.
     pub version: i64,
 }
@@ -51,6 +55,9 @@ pub struct StoredRegistration {
     pub api_server: String,
     /// How to log in there, sealed for this cluster.
     pub kubeconfig: Sealed,
+    /// Uid of the cluster's namespace `kube-system`; empty where it is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cluster_uid: String,
 }
 
 /// What a mirror of clusters tells: a registration under key `<name>/spec`, what was observed under `<name>/status`.
@@ -91,8 +98,7 @@ impl Store {
         let api_server = normalise(name, &new.api_server)?;
         let (spec_key, address_key) = (self.keys().cluster_spec(name), self.keys().address(&api_server));
         let kubeconfig = seal(sealer, &spec_key, name, &new.kubeconfig)?;
-        let stored =
-            StoredRegistration { spec: new.spec.clone(), api_server: api_server.clone(), kubeconfig };
+        let stored = new.stored(api_server.clone(), kubeconfig);
         let ops = vec![
             TxnOp::put(spec_key.as_str(), encode(&spec_key, &stored)?, None),
             TxnOp::put(address_key.as_str(), name.as_str(), None),
@@ -131,8 +137,7 @@ impl Store {
         let (key, old) = self.stored(&doing, name, version).await?;
         let api_server = normalise(name, &new.api_server)?;
         let kubeconfig = seal(sealer, &key, name, &new.kubeconfig)?;
-        let changed =
-            StoredRegistration { spec: new.spec.clone(), api_server: api_server.clone(), kubeconfig };
+        let changed = new.stored(api_server.clone(), kubeconfig);
         let mut when = vec![is_at(&key, version)];
         let mut ops = vec![TxnOp::put(key.as_str(), encode(&key, &changed)?, None)];
         let address_key = self.keys().address(&api_server);
@@ -152,13 +157,14 @@ impl Store {
         }
     }
 
-    /// Removes a cluster with its status and its hold on the address. Whether it may go is the caller's decision.
+    /// Removes a cluster with its status, its drain and its hold on the address. Whether it may go is the caller's decision.
     pub async fn delete_cluster(&self, term: &Term, name: &ClusterName, version: i64) -> Result<()> {
         let doing = format!("deregister cluster {name}");
         let (key, stored) = self.stored(&doing, name, version).await?;
         let ops = vec![
             TxnOp::delete(key.as_str(), None),
             TxnOp::delete(self.keys().cluster_status(name), None),
+            TxnOp::delete(self.keys().drain(name), None),
             delete_if(&self.keys().address(&stored.api_server), name.as_str()),
         ];
         self.guarded_change(term, &doing, &key, vec![is_at(&key, version)], ops).await?;
@@ -213,6 +219,17 @@ impl Store {
     }
 }
 
+impl NewCluster {
+    fn stored(&self, api_server: String, kubeconfig: Sealed) -> StoredRegistration {
+        StoredRegistration {
+            spec: self.spec.clone(),
+            api_server,
+            kubeconfig,
+            cluster_uid: self.cluster_uid.clone(),
+        }
+    }
+}
+
 impl StoredRegistration {
     /// Unseals it. `version` is that of the item it came in.
     pub fn open(&self, sealer: &Sealer, version: i64) -> Result<Registration> {
@@ -220,7 +237,13 @@ impl StoredRegistration {
         let kubeconfig = sealer
             .open(&purpose(name), &self.kubeconfig)
             .map_err(|source| Error::Seal { key: format!("clusters/{name}/spec"), source })?;
-        Ok(Registration { spec: self.spec.clone(), api_server: self.api_server.clone(), kubeconfig, version })
+        Ok(Registration {
+            spec: self.spec.clone(),
+            api_server: self.api_server.clone(),
+            kubeconfig,
+            cluster_uid: self.cluster_uid.clone(),
+            version,
+        })
     }
 }
 
@@ -316,7 +339,12 @@ mod tests {
         }))
         .unwrap();
         let kubeconfig = sealer.unwrap().seal("x", b"hunter2").unwrap();
-        let stored = StoredRegistration { spec, api_server: "https://eu:443".to_owned(), kubeconfig };
+        let stored = StoredRegistration {
+            spec,
+            api_server: "https://eu:443".to_owned(),
+            kubeconfig,
+            cluster_uid: String::new(),
+        };
         let bytes = encode("k", &stored).unwrap();
         assert!(matches!(ClusterEntry::decode("eu/spec", &bytes), Ok(ClusterEntry::Spec(_))));
         assert!(matches!(ClusterEntry::decode("us/spec", &bytes), Err(Error::Malformed { .. })));

@@ -58,6 +58,14 @@ impl Keys {
         format!("{}placements/{workspace}", self.prefix)
     }
 
+    pub(super) fn drains(&self) -> String {
+        self.below("drains/")
+    }
+
+    pub(super) fn drain(&self, cluster: &ClusterName) -> String {
+        format!("{}drains/{cluster}", self.prefix)
+    }
+
     pub(super) fn meta(&self, meta: &MetaId) -> String {
         format!("{}meta/{meta}", self.prefix)
     }

@@ -14,7 +14,7 @@ use super::{
     keys::Keys,
     value::decode,
 };
-use crate::domain::record::PlacementRecord;
+use crate::domain::{drain::Drain, record::PlacementRecord};
 
 /// A kind of record that can be mirrored. The store implements it for what it keeps.
 pub trait Mirrored: Sized + sealed::Sealed {
@@ -26,7 +26,7 @@ pub trait Mirrored: Sized + sealed::Sealed {
 /// A record with its key and version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item<T> {
-    /// Below the kind's prefix: the workspace id, or `<cluster>/spec` and `<cluster>/status`.
+    /// Below the kind's prefix: the workspace id, the cluster, or `<cluster>/spec` and `<cluster>/status`.
     pub key: String,
     /// The record.
     pub value: T,
@@ -116,6 +116,11 @@ impl Store {
         Mirror::new(self, Keys::placements)
     }
 
+    /// Mirrors all drains.
+    pub fn mirror_drains(&self) -> Mirror<Drain> {
+        Mirror::new(self, Keys::drains)
+    }
+
     /// Mirrors all registrations and statuses of clusters.
     pub fn mirror_clusters(&self) -> Mirror<ClusterEntry> {
         Mirror::new(self, Keys::clusters)
@@ -182,6 +187,7 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for crate::domain::record::PlacementRecord {}
     impl Sealed for crate::store::clusters::ClusterEntry {}
+    impl Sealed for crate::domain::drain::Drain {}
 }
 
 impl Mirrored for PlacementRecord {

@@ -13,6 +13,7 @@
 //! | `clusters/<name>/status` | `{v:1, status}`: what was last observed, in a form this room does not look into | the leader |
 //! | `addresses/<API address, percent-encoded>` | the cluster's name, plain: makes API addresses unique | the leader |
 //! | `placements/<workspace id>` | `{v:1, …}`: the fields of a [`PlacementRecord`](crate::domain::record::PlacementRecord) | the leader |
+//! | `drains/<cluster>` | `{v:1, …}`: the fields of a [`Drain`](crate::domain::drain::Drain); exists only while the cluster is registered | the leader |
 //! | `meta/<meta id>` | the workspace id, plain: exists exactly while a live placement has this meta id | the leader |
 //!
 //! # Who may write
@@ -38,6 +39,7 @@
 mod backoff;
 mod client;
 mod clusters;
+mod drains;
 mod error;
 mod failure;
 mod follow;

@@ -51,6 +51,13 @@ impl Buckets {
         }
         Ok(wait)
     }
+
+    /// Puts a token back that was taken and is not used. Those who wait already wait as long as they were told.
+    pub fn give_back(&mut self, key: &Key) {
+        if let Some((full_at, _)) = self.full_at.get_mut(key) {
+            *full_at = full_at.saturating_sub(self.rate.refill);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -91,6 +98,17 @@ mod tests {
             all,
             [Ok(Duration::ZERO), Ok(Duration::ZERO), Ok(SECOND), Ok(SECOND * 2), Err(SECOND * 3)]
         );
+    }
+
+    #[test]
+    fn a_token_that_is_given_back_is_there_for_the_next() {
+        let mut buckets = buckets(1);
+        let take = |buckets: &mut Buckets| buckets.take(ONE, SECOND, SECOND * 2);
+        let first = [take(&mut buckets), take(&mut buckets), take(&mut buckets)];
+        assert_eq!(first, [Ok(Duration::ZERO), Ok(Duration::ZERO), Ok(SECOND)]);
+        buckets.give_back(&ONE);
+        buckets.give_back(&[2; 32]);
+        assert_eq!([take(&mut buckets), take(&mut buckets)], [Ok(SECOND), Ok(SECOND * 2)]);
     }
 
     #[test]

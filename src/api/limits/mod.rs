@@ -22,8 +22,6 @@ use self::fields::FieldPath;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::runtime::config::{Problem, RateLimit};
 
-pub(super) use layer::LimitsLayer;
-
 /// The longest that a blocking limit holds a call.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -92,6 +90,15 @@ impl Limits {
                 details.set_retry_info(Some(wait));
                 Err(Status::with_error_details(Code::ResourceExhausted, "too many requests", details))
             }
+        }
+    }
+
+    /// Gives back what [`Self::admit`] took for a call that is not made.
+    fn give_back(&self, method: &str, message: &[u8]) {
+        if let Some(limit) = self.methods.get(method)
+            && let Ok(key) = limit.key(message)
+        {
+            limit.buckets.lock().give_back(&key);
         }
     }
 

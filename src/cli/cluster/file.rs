@@ -79,6 +79,23 @@ pub fn requests(
     }
 }
 
+/// What one document says, without looking at the kubeconfig that it names.
+pub fn spec(mut documents: Vec<Value>, path: &Path) -> Result<ClusterSpec> {
+    let mut document = documents.pop().unwrap_or_default();
+    if let Some(map) = document.as_object_mut() {
+        map.remove("kubeconfig");
+    }
+    let mut problems = Problems::default();
+    let mut fields = Fields::of(&document, String::new(), &mut problems);
+    let spec = spec_of(&mut fields, &mut problems);
+    fields.finish(&mut problems);
+    match problems.into_vec().as_slice() {
+        [] => Ok(spec),
+        [only] => bail!("{}: {only}", path.display()),
+        all => bail!("{} has {} problems:\n  {}", path.display(), all.len(), all.join("\n  ")),
+    }
+}
+
 fn request(
     document: &Value,
     path: &Path,
@@ -86,9 +103,16 @@ fn request(
     problems: &mut Problems,
 ) -> RegisterRequest {
     let mut fields = Fields::of(document, String::new(), problems);
+    let spec = spec_of(&mut fields, problems);
+    let kubeconfig = kubeconfig_of(&mut fields, path, instead, problems);
+    fields.finish(problems);
+    RegisterRequest { spec: Some(spec), kubeconfig }
+}
+
+fn spec_of(fields: &mut Fields<'_>, problems: &mut Problems) -> ClusterSpec {
     let name = fields.required::<ClusterName>("name", problems);
     let region = fields.required::<Region>("region", problems);
-    let labels = labels(&mut fields, problems);
+    let labels = labels(fields, problems);
     let max_weight = fields.number("maxWeight", DEFAULT_MAX_WEIGHT, problems);
     if !(1..=LARGEST_WEIGHT).contains(&max_weight) {
         problems.add("maxWeight", format_args!("must be from 1 to {LARGEST_WEIGHT}"));
@@ -100,12 +124,8 @@ fn request(
     let cordoned = fields.flag("cordoned", problems);
     let constraints = fields.list("admissionConstraints", problems).iter().enumerate();
     let admission_constraints = constraints.map(|(at, value)| constraint(value, at, problems)).collect();
-    let namespaces = namespaces(&mut fields, problems);
-    let kubeconfig = kubeconfig_of(&mut fields, path, instead, problems);
-    fields.finish(problems);
-    let spec =
-        ClusterSpec { name, region, labels, weight, max_weight, cordoned, admission_constraints, namespaces };
-    RegisterRequest { spec: Some(spec), kubeconfig }
+    let namespaces = namespaces(fields, problems);
+    ClusterSpec { name, region, labels, weight, max_weight, cordoned, admission_constraints, namespaces }
 }
 
 fn labels(fields: &mut Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {

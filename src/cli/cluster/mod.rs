@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
@@ -12,13 +12,19 @@ use super::terminal::Terminal;
 use super::view::{ClusterView, LeaderView};
 use crate::domain::names::ClusterName;
 use crate::proto::spaceport::v1::{
-    Cluster, CordonRequest, DeregisterRequest, LeaderRequest, ListRequest, RegisterRequest, UncordonRequest,
+    Cluster, CordonRequest, DeregisterRequest, GetRequest, LeaderRequest, ListRequest, RegisterRequest,
+    UncordonRequest,
 };
 
+mod doctor;
+mod drain;
 mod fields;
 mod file;
+mod install;
 mod kubeconfig;
 mod maintenance;
+mod update;
+mod watch;
 
 /// `spaceport cluster`.
 #[derive(Debug, Args)]
@@ -34,12 +40,22 @@ enum Verb {
     /// Register the clusters of a cluster file
     Register(RegisterArgs),
     /// List the clusters with what is seen of them
-    List,
+    List {
+        /// Go on with every change, a line each, until interrupted
+        #[arg(short, long)]
+        watch: bool,
+    },
     /// Show one cluster
     Show {
         /// The cluster's name
         name: ClusterName,
     },
+    /// Change what is wanted of a cluster, or how it is reached
+    Update(Box<update::UpdateArgs>),
+    /// Look at a cluster as registration does, and tell what is wrong
+    Doctor(doctor::DoctorArgs),
+    /// Put into a cluster what a member needs, with an admin's kubeconfig that is used once
+    Install(install::InstallArgs),
     /// Keep new workspaces away from clusters; existing ones go on
     Cordon {
         /// The clusters' names
@@ -55,6 +71,8 @@ enum Verb {
     /// Keep starts away and leave existing workspaces alone for a time
     #[command(subcommand)]
     Maintenance(maintenance::Switch),
+    /// Empty a cluster of workspaces without losing content
+    Drain(drain::DrainArgs),
     /// Take a cluster out
     Deregister {
         /// The cluster's name
@@ -78,37 +96,47 @@ struct RegisterArgs {
     /// Name to register the cluster under instead of the one in the cluster file
     #[arg(long)]
     name: Option<ClusterName>,
+    /// Put there first what a member needs; the kubeconfig is an admin's then, used once and kept nowhere
+    #[arg(long)]
+    install: bool,
 }
 
 /// Runs a verb.
 pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
     let ClusterArgs { client: connection, verb } = args;
-    if let Verb::Register(register_args) = &verb {
-        // What is wrong with the file is said before any server is asked.
-        let requests = read(register_args)?;
-        return register(&Client::connect(&connection).await?, &connection, requests, terminal).await;
+    // What is wrong with a file is said before any server is asked.
+    match &verb {
+        Verb::Register(args) => {
+            let requests = read(args)?;
+            let client = Client::connect(&connection).await?;
+            let requests =
+                if args.install { install::before(&client, requests, terminal).await? } else { requests };
+            return register(&client, &connection, requests, terminal).await;
+        }
+        Verb::Update(args) => return update::run(args, &connection, terminal).await,
+        Verb::Doctor(args) => return doctor::run(args, &connection, terminal).await,
+        Verb::Install(args) => return install::run(args, &connection, terminal).await,
+        _ => {}
     }
     let client = Client::connect(&connection).await?;
     match verb {
-        Verb::Register(_) => Ok(()),
-        Verb::List => {
+        Verb::Register(_) | Verb::Update(_) | Verb::Doctor(_) | Verb::Install(_) => Ok(()),
+        Verb::List { watch: true } => watch::run(&client, &connection, terminal).await,
+        Verb::List { watch: false } => {
             let clusters = list(&client).await?;
             terminal.result(connection.output, &clusters, || ClusterView::table(&clusters, Timestamp::now()))
         }
         Verb::Show { name } => {
-            let clusters = list(&client).await?;
-            let known = clusters.iter().map(|cluster| cluster.name.as_str()).collect::<Vec<_>>().join(", ");
-            let Some(cluster) = clusters.iter().find(|cluster| cluster.name == name.as_str()) else {
-                bail!(
-                    "no cluster is named {name}; registered are: {}",
-                    if known.is_empty() { "none" } else { &known }
-                );
-            };
-            terminal.result(connection.output, cluster, || cluster.details(Timestamp::now()))
+            let request = GetRequest { name: name.to_string() };
+            let mut api = client.clusters();
+            let answer = client.call(request, async |request| api.get(request).await).await?;
+            let cluster = ClusterView::from(answer.cluster.unwrap_or_default());
+            terminal.result(connection.output, &cluster, || cluster.details(Timestamp::now()))
         }
         Verb::Cordon { names } => set_intent(&client, &connection, names, true, terminal).await,
         Verb::Uncordon { names } => set_intent(&client, &connection, names, false, terminal).await,
         Verb::Maintenance(switch) => maintenance::run(&client, &connection, switch, terminal).await,
+        Verb::Drain(args) => drain::run(&client, &connection, args, terminal).await,
         Verb::Deregister { name, force } => {
             let request = DeregisterRequest { name: name.to_string(), force };
             let mut api = client.clusters();

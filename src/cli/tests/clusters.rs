@@ -6,8 +6,12 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::fake::Fake;
 use super::{Cli, spaceport};
+use crate::proto::spaceport::v1::check::Outcome;
 use crate::proto::spaceport::v1::cluster_status::Health;
-use crate::proto::spaceport::v1::{Cluster, ClusterSpec, ClusterStatus};
+use crate::proto::spaceport::v1::drain::State;
+use crate::proto::spaceport::v1::{
+    Check, Cluster, ClusterSpec, ClusterStatus, Drain, DrainCounts, DrainWorkspace,
+};
 
 fn cluster_file(folder: &tempfile::TempDir) -> String {
     let path = folder.path().join("eu.yaml");
@@ -92,7 +96,10 @@ async fn clusters_are_listed_and_shown_with_health_and_intent() {
     let view: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((&view["status"]["health"], &view["version"]), (&"LOST".into(), &3.into()));
     let ran = spaceport(&endpoint, "cluster show us").await;
-    assert_eq!((ran.code, ran.err.as_str()), (1, "spaceport: no cluster is named us; registered are: eu\n"));
+    assert_eq!((ran.code, ran.err.as_str()), (1, "spaceport: NOT_FOUND: cluster us is not registered\n"));
+    let ran = spaceport(&endpoint, "cluster list --watch").await;
+    assert!(ran.out.starts_with("PRESENT eu europe LOST cordoned no answer"), "{}", ran.out);
+    assert_eq!((ran.code, ran.err.as_str()), (1, "spaceport: the server ended the watch; run it again\n"));
 }
 
 #[tokio::test]
@@ -130,4 +137,106 @@ async fn maintenance_has_an_end_and_is_shown_as_intent() {
     };
     let both = format!("{until} --for 2h");
     assert_eq!([ends(""), ends(until), ends("--for 2h"), ends(&both)], [false, true, true, false]);
+}
+
+#[tokio::test]
+async fn an_update_names_what_it_changes_and_nothing_else() {
+    let (server, folder) = (Fake::default(), tempfile::tempdir().unwrap());
+    let endpoint = server.serve().await;
+    let flags = "--weight 7 --label a=b --remove-label c --constraint permission=p --version 3";
+    let ran = spaceport(&endpoint, &format!("cluster update eu {flags}")).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, "updated eu\n"));
+    let request = server.0.lock().updates.remove(0);
+    assert_eq!(request.update_mask.unwrap().paths, ["weight", "labels.a", "labels.c"]);
+    assert_eq!((request.version, request.add_constraints.len(), request.kubeconfig.len()), (3, 1, 0));
+    let ran = spaceport(&endpoint, &format!("cluster update eu -f {}", cluster_file(&folder))).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let paths = server.0.lock().updates.remove(0).update_mask.unwrap().paths;
+    assert!(paths.contains(&"namespaces".to_owned()) && !paths.contains(&"cordoned".to_owned()), "{paths:?}");
+    for wrong in ["", "--version 0 --weight 1", "--constraint x", "--label =x", "--region Not_One"] {
+        let line = format!("spaceport cluster update eu --endpoint {endpoint} {wrong}");
+        let refused = match Cli::try_parse_from(line.split_whitespace()) {
+            Err(_) => true,
+            Ok(_) => spaceport(&endpoint, &format!("cluster update eu {wrong}")).await.code == 2,
+        };
+        assert!(refused, "{wrong}");
+    }
+    let ran = spaceport(&endpoint, &format!("cluster update us -f {}", cluster_file(&folder))).await;
+    assert!(ran.code == 2 && ran.err.contains("is about cluster eu, not us"), "{}", ran.err);
+    assert!(server.0.lock().updates.is_empty());
+}
+
+#[tokio::test]
+async fn doctor_fails_where_a_check_did() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    let check = |name: &str, outcome: Outcome| Check {
+        name: name.to_owned(),
+        outcome: outcome.into(),
+        detail: "as seen".to_owned(),
+        ..Check::default()
+    };
+    server.0.lock().checks = vec![check("login", Outcome::Ok), check("clock", Outcome::Warning)];
+    let ran = spaceport(&endpoint, "cluster doctor eu").await;
+    assert!(ran.code == 0 && ran.out.contains("clock  WARNING  as seen"), "{}", ran.out);
+    server.0.lock().checks.push(check("permissions", Outcome::Failed));
+    let ran = spaceport(&endpoint, "cluster doctor eu").await;
+    assert_eq!((ran.code, ran.err.as_str()), (1, "spaceport: 1 of 3 checks failed: permissions\n"));
+}
+
+#[tokio::test]
+async fn install_makes_a_login_and_registers_with_it() {
+    let (server, folder) = (Fake::default(), tempfile::tempdir().unwrap());
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, &format!("cluster register --install -f {}", cluster_file(&folder))).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(server.0.lock().installed.remove(0).kubeconfig, b"clusters: []");
+    assert_eq!(server.0.lock().registered.remove(0).kubeconfig, b"made: here");
+    let admin = folder.path().join("admin");
+    std::fs::write(&admin, "clusters: []").unwrap();
+    let line = format!("cluster install --kubeconfig {} --namespace a:b", admin.display());
+    let ran = spaceport(&endpoint, &line).await;
+    assert!(ran.code == 0 && ran.out.contains("Namespace  -          ws    CREATED"), "{}", ran.out);
+    let ran = spaceport(&endpoint, &format!("{line} --print-kubeconfig")).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "made: here\n"));
+    let line = format!("spaceport {line}x:b --endpoint {endpoint} --namespace a:a");
+    assert!(Cli::try_parse_from(line.split_whitespace()).is_err());
+}
+
+fn drain(state: State, left: u32) -> Drain {
+    let counts = DrainCounts { total: 4, left, left_alone: left, ..Default::default() };
+    Drain { cluster: "eu".to_owned(), state: state.into(), counts: Some(counts), ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_drain_is_planned_begun_waited_for_and_changed() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, "cluster drain eu").await;
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (1, "spaceport: failed to drain eu: FAILED_PRECONDITION: no room\n")
+    );
+    let workspace =
+        DrainWorkspace { id: "ws".to_owned(), no_room: "us is full".to_owned(), ..Default::default() };
+    server.0.lock().drain = Some(Drain { workspaces: vec![workspace], ..drain(State::Draining, 1) });
+    let ran = spaceport(&endpoint, "cluster drain eu --dry-run --rate 6/min --idle 5m").await;
+    assert!(ran.out.contains("state:       PLANNED") && ran.out.contains("none: us is full"), "{}", ran.out);
+    assert!(ran.out.contains("6/min") && ran.out.contains("idle:        5m0s"), "{}", ran.out);
+    server.0.lock().drain_states = vec![drain(State::Draining, 3), drain(State::Drained, 0)];
+    let ran = spaceport(&endpoint, "cluster drain start eu --wait").await;
+    let expected = "[######..................] 1/4  draining  3 left: 3 left alone\n\
+        [########################] 4/4  drained\n";
+    assert_eq!((ran.code, ran.err.as_str()), (0, expected));
+    let ran = spaceport(&endpoint, "cluster drain accept eu ws-1 ws-2").await;
+    assert!(ran.out.contains("Accept") && ran.out.contains("ws-2"), "{}", ran.out);
+    for wrong in [
+        "cluster drain",
+        "cluster drain eu --rate 0",
+        "cluster drain accept eu",
+        "cluster drain eu --idle 0s",
+    ] {
+        let line = format!("spaceport {wrong} --endpoint {endpoint}");
+        assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{wrong}");
+    }
 }

@@ -24,9 +24,17 @@ pub struct Script {
     pub registered: Vec<RegisterRequest>,
     pub register_refusal: Option<Status>,
     pub clusters: Vec<Cluster>,
+    pub updates: Vec<UpdateRequest>,
+    pub doctored: Vec<DoctorRequest>,
+    pub installed: Vec<InstallRequest>,
+    pub checks: Vec<Check>,
+    pub drain: Option<Drain>,
+    pub drain_states: Vec<Drain>,
     pub started: Vec<StartWorkspaceRequest>,
     pub start: Option<Result<StartWorkspaceResponse, Status>>,
     pub stopped: Vec<StopWorkspaceRequest>,
+    pub timeouts: Vec<SetTimeoutRequest>,
+    pub ports: Vec<ControlPortRequest>,
     pub described: Option<DescribeWorkspaceResponse>,
     pub pages: VecDeque<GetWorkspacesResponse>,
     pub page_tokens: Vec<String>,
@@ -123,8 +131,88 @@ impl ClusterManager for Fake {
         Ok(Response::new(SetMaintenanceResponse { cluster: Some(cluster) }))
     }
 
+    async fn start_drain(&self, request: Request<StartDrainRequest>) -> Answer<StartDrainResponse> {
+        let request = request.into_inner();
+        let mut drain = self.0.lock().drain.clone().ok_or_else(|| Status::failed_precondition("no room"))?;
+        if request.dry_run {
+            drain.set_state(drain::State::Planned);
+        }
+        drain.rate_per_minute = request.rate_per_minute;
+        drain.idle = request.idle;
+        Ok(Response::new(StartDrainResponse { drain: Some(drain) }))
+    }
+
+    async fn get_drain(&self, _: Request<GetDrainRequest>) -> Answer<GetDrainResponse> {
+        Ok(Response::new(GetDrainResponse { drain: self.0.lock().drain.clone() }))
+    }
+
+    type WatchDrainStream = Pin<Box<dyn Stream<Item = Result<WatchDrainResponse, Status>> + Send>>;
+
+    async fn watch_drain(&self, _: Request<WatchDrainRequest>) -> Answer<Self::WatchDrainStream> {
+        let states = std::mem::take(&mut self.0.lock().drain_states);
+        let answers = states.into_iter().map(|drain| Ok(WatchDrainResponse { drain: Some(drain) }));
+        Ok(Response::new(Box::pin(futures::stream::iter(answers))))
+    }
+
+    async fn change_drain(&self, request: Request<ChangeDrainRequest>) -> Answer<ChangeDrainResponse> {
+        let mut drain = self.0.lock().drain.clone().unwrap_or_default();
+        drain.reason = format!("{:?}", request.into_inner());
+        Ok(Response::new(ChangeDrainResponse { drain: Some(drain) }))
+    }
+
     async fn leader(&self, _: Request<LeaderRequest>) -> Answer<LeaderResponse> {
         Ok(Response::new(LeaderResponse { replica: "a".to_owned(), epoch: 7, ..Default::default() }))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Answer<GetResponse> {
+        let name = request.into_inner().name;
+        let script = self.0.lock();
+        let named = |cluster: &&Cluster| cluster.spec.as_ref().is_some_and(|spec| spec.name == name);
+        match script.clusters.iter().find(named) {
+            Some(cluster) => Ok(Response::new(GetResponse { cluster: Some(cluster.clone()) })),
+            None => Err(Status::not_found(format!("cluster {name} is not registered"))),
+        }
+    }
+
+    async fn update(&self, request: Request<UpdateRequest>) -> Answer<UpdateResponse> {
+        let mut script = self.0.lock();
+        let request = request.into_inner();
+        let spec = ClusterSpec { name: request.name.clone(), ..Default::default() };
+        script.updates.push(request);
+        let cluster = Cluster { spec: Some(spec), ..Default::default() };
+        Ok(Response::new(UpdateResponse { cluster: Some(cluster), checks: script.checks.clone() }))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Answer<Self::WatchStream> {
+        let present = |cluster: Cluster| WatchResponse {
+            event: watch_response::Event::Present.into(),
+            cluster: Some(cluster),
+        };
+        let mut told: Vec<_> = self.0.lock().clusters.iter().cloned().map(present).map(Ok).collect();
+        told.push(Ok(WatchResponse { event: watch_response::Event::Synced.into(), cluster: None }));
+        Ok(Response::new(Box::pin(futures::stream::iter(told))))
+    }
+
+    async fn doctor(&self, request: Request<DoctorRequest>) -> Answer<DoctorResponse> {
+        let mut script = self.0.lock();
+        script.doctored.push(request.into_inner());
+        Ok(Response::new(DoctorResponse { checks: script.checks.clone() }))
+    }
+
+    async fn install(&self, request: Request<InstallRequest>) -> Answer<InstallResponse> {
+        let mut script = self.0.lock();
+        let request = request.into_inner();
+        let kubeconfig = if request.with_kubeconfig { b"made: here".to_vec() } else { Vec::new() };
+        script.installed.push(request);
+        let object = InstalledObject {
+            kind: "Namespace".to_owned(),
+            name: "ws".to_owned(),
+            outcome: installed_object::Outcome::Created.into(),
+            ..Default::default()
+        };
+        Ok(Response::new(InstallResponse { objects: vec![object], kubeconfig }))
     }
 }
 
@@ -194,16 +282,22 @@ impl WorkspaceManager for Fake {
         refused("mark active")
     }
 
-    async fn set_timeout(&self, _: Request<SetTimeoutRequest>) -> Answer<SetTimeoutResponse> {
-        refused("set timeout")
+    async fn set_timeout(&self, request: Request<SetTimeoutRequest>) -> Answer<SetTimeoutResponse> {
+        self.0.lock().timeouts.push(request.into_inner());
+        Ok(Response::new(SetTimeoutResponse {}))
     }
 
-    async fn control_port(&self, _: Request<ControlPortRequest>) -> Answer<ControlPortResponse> {
-        refused("control port")
+    async fn control_port(&self, request: Request<ControlPortRequest>) -> Answer<ControlPortResponse> {
+        self.0.lock().ports.push(request.into_inner());
+        Ok(Response::new(ControlPortResponse {}))
     }
 
-    async fn take_snapshot(&self, _: Request<TakeSnapshotRequest>) -> Answer<TakeSnapshotResponse> {
-        refused("take snapshot")
+    async fn take_snapshot(&self, request: Request<TakeSnapshotRequest>) -> Answer<TakeSnapshotResponse> {
+        if request.get_ref().id == "stopped" {
+            return Err(Status::failed_precondition("only a running workspace can be snapshotted"));
+        }
+        let url = if request.into_inner().return_immediately { "store://at-once" } else { "store://waited" };
+        Ok(Response::new(TakeSnapshotResponse { url: url.to_owned() }))
     }
 
     async fn control_admission(

@@ -1,7 +1,8 @@
+use clap::Parser;
 use tonic::Status;
 
 use super::fake::Fake;
-use super::spaceport;
+use super::{Cli, spaceport};
 use crate::proto::wsman::{
     DescribeWorkspaceResponse, GetWorkspacesResponse, StartWorkspaceResponse, StopWorkspacePolicy,
     SubscribeResponse, WorkspaceAuthentication, WorkspaceConditions, WorkspaceMetadata, WorkspacePhase,
@@ -221,4 +222,47 @@ async fn watch_writes_a_line_a_change_and_ends_with_the_refusal() {
     assert_eq!(ran.out.lines().map(line).collect::<Vec<_>>(), ["RUNNING", "STOPPED"]);
     let filter = server.0.lock().subscriptions[0].must_match.clone().unwrap();
     assert_eq!(filter.owner, "me");
+}
+
+#[tokio::test]
+async fn a_snapshot_is_waited_for_where_asked_to() {
+    let endpoint = Fake::default().serve().await;
+    let ran = spaceport(&endpoint, "workspace snapshot one").await;
+    assert!(ran.code == 0 && ran.out.contains("store://at-once  not yet"), "{}{}", ran.out, ran.err);
+    let ran = spaceport(&endpoint, "workspace snapshot one --wait -o json").await;
+    let view: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&view["url"], &view["complete"]), (&"store://waited".into(), &true.into()));
+    let ran = spaceport(&endpoint, "workspace snapshot stopped").await;
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.err.starts_with("spaceport: failed to take a snapshot of stopped: FAILED_PRECONDITION"),
+        "{}",
+        ran.err
+    );
+}
+
+#[tokio::test]
+async fn timeouts_and_ports_are_set_and_the_workspace_is_shown() {
+    let server = Fake::default();
+    let known = status("one", WorkspacePhase::Running, 1);
+    server.0.lock().described =
+        Some(DescribeWorkspaceResponse { status: Some(known), last_activity: String::new() });
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, "workspace timeout one --closed 0s --after 2h").await;
+    assert!(ran.code == 0 && ran.out.contains("RUNNING"), "{}{}", ran.out, ran.err);
+    let set: Vec<_> = server.0.lock().timeouts.iter().map(|t| (t.duration.clone(), t.r#type)).collect();
+    assert_eq!(set, [("2h0m0s".to_owned(), 0), ("0s".to_owned(), 1)]);
+    let ran =
+        spaceport(&endpoint, "workspace port expose one 8080 --visibility public --protocol https").await;
+    assert!(ran.code == 0 && ran.out.contains("RUNNING"), "{}{}", ran.out, ran.err);
+    assert_eq!(spaceport(&endpoint, "workspace port unexpose one 8080").await.code, 0);
+    let asked = std::mem::take(&mut server.0.lock().ports);
+    let (exposed, unexposed) =
+        (asked[0].spec.clone().unwrap_or_default(), asked[1].spec.clone().unwrap_or_default());
+    assert_eq!((asked[0].expose, exposed.port, exposed.visibility, exposed.protocol), (true, 8080, 1, 1));
+    assert_eq!((asked[1].expose, unexposed.port), (false, 8080));
+    for wrong in ["timeout one", "timeout one --after soon", "port expose one 0", "port expose one 65536"] {
+        let line = format!("spaceport workspace {wrong} --endpoint {endpoint}");
+        assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{wrong}");
+    }
 }

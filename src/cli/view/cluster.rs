@@ -8,7 +8,10 @@ use super::{age, text, timestamp};
 use crate::cli::table::Table;
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
 use crate::proto::spaceport::v1::cluster_status::Health;
-use crate::proto::spaceport::v1::{Cluster, ClusterSpec, ClusterStatus, LeaderResponse, NamespaceSpec};
+use crate::proto::spaceport::v1::drain::State;
+use crate::proto::spaceport::v1::{
+    Cluster, ClusterSpec, ClusterStatus, Condition, LeaderResponse, NamespaceSpec,
+};
 
 /// A cluster: what the admin wants in the form of the cluster file, and what is seen under `status`.
 #[derive(Debug, Serialize)]
@@ -64,6 +67,39 @@ struct StatusView {
     workspaces: u32,
     classes: Vec<String>,
     maintenance: BTreeMap<String, Option<Timestamp>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain: Option<String>,
+    conditions: Vec<ConditionView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConditionView {
+    r#type: String,
+    state: String,
+    reason: String,
+    message: String,
+    since: Option<Timestamp>,
+}
+
+impl From<Condition> for ConditionView {
+    fn from(condition: Condition) -> Self {
+        Self {
+            state: condition.state().as_str_name().trim_start_matches("STATE_").to_owned(),
+            since: timestamp(condition.since.as_ref()),
+            r#type: condition.r#type,
+            reason: condition.reason,
+            message: condition.message,
+        }
+    }
+}
+
+impl ConditionView {
+    fn sentence(&self, now: Timestamp) -> String {
+        let reason = if self.reason.is_empty() { String::new() } else { format!(" ({})", self.reason) };
+        let message = if self.message.is_empty() { String::new() } else { format!(": {}", self.message) };
+        format!("{} for {}{reason}{message}", self.state, age(self.since, now))
+    }
 }
 
 impl From<Cluster> for ClusterView {
@@ -126,6 +162,10 @@ impl From<ClusterStatus> for StatusView {
         let health = status.health().as_str_name().trim_start_matches("HEALTH_");
         Self {
             health: if status.health() == Health::Unspecified { "UNKNOWN" } else { health }.to_owned(),
+            drain: match status.drain() {
+                State::Unspecified => None,
+                state => Some(state.as_str_name().trim_start_matches("STATE_").to_owned()),
+            },
             since: timestamp(status.since.as_ref()),
             last_seen: timestamp(status.last_seen.as_ref()),
             reason: status.reason,
@@ -138,11 +178,19 @@ impl From<ClusterStatus> for StatusView {
                 .into_iter()
                 .map(|one| (one.namespace, timestamp(one.until.as_ref())))
                 .collect(),
+            conditions: status.conditions.into_iter().map(ConditionView::from).collect(),
         }
     }
 }
 
 impl ClusterView {
+    /// One line, as it is told of a change.
+    pub fn line(&self, event: &str) -> String {
+        let Self { name, region, status, .. } = self;
+        let reason = if status.reason.is_empty() { String::new() } else { format!(" {}", status.reason) };
+        format!("{event} {name} {region} {} {}{reason}", status.health, self.intent())
+    }
+
     /// One line a cluster.
     pub fn table(clusters: &[Self], now: Timestamp) -> Table {
         let titles =
@@ -173,7 +221,12 @@ impl ClusterView {
         };
         let namespaces: Vec<_> = self.namespaces.iter().map(|spec| spec.namespace.as_str()).collect();
         let constraints: Vec<_> = self.admission_constraints.iter().map(Value::to_string).collect();
-        Table::of_fields([
+        let conditions: Vec<(String, String)> = status
+            .conditions
+            .iter()
+            .map(|one| (format!("condition {}", one.r#type), one.sentence(now)))
+            .collect();
+        let fields = [
             ("name", self.name.clone()),
             ("region", self.region.clone()),
             ("health", format!("{} for {}", status.health, age(status.since, now)).replace(" for  ", "")),
@@ -188,12 +241,22 @@ impl ClusterView {
             ("classes", status.classes.join(", ")),
             ("workspaces", status.workspaces.to_string()),
             ("api server", status.api_server.clone()),
-            ("version", status.server_version.clone()),
-        ])
+            ("kubernetes", status.server_version.clone()),
+            ("version", self.version.to_string()),
+        ];
+        Table::of_fields(
+            fields.into_iter().chain(conditions.iter().map(|(name, text)| (name.as_str(), text.clone()))),
+        )
     }
 
     fn intent(&self) -> String {
         let cordoned = if self.cordoned { "cordoned" } else { "active" };
+        let drain = self.status.drain.as_ref().map(|state| format!("drain {}", state.to_lowercase()));
+        let cordoned = match (&drain, self.cordoned) {
+            (Some(drain), false) => drain,
+            (Some(drain), true) => &format!("cordoned, {drain}"),
+            (None, _) => cordoned,
+        };
         let maintained = &self.status.maintenance;
         if maintained.is_empty() {
             return cordoned.to_owned();
@@ -201,7 +264,8 @@ impl ClusterView {
         let all = self.namespaces.iter().all(|spec| maintained.contains_key(&spec.namespace));
         let names: Vec<_> = maintained.keys().map(String::as_str).collect();
         let place = if all { String::new() } else { format!(" of {}", names.join("+")) };
-        format!("{}maintenance{place}", if self.cordoned { "cordoned, " } else { "" })
+        let before = if cordoned == "active" { String::new() } else { format!("{cordoned}, ") };
+        format!("{before}maintenance{place}")
     }
 
     fn maintenance(&self) -> String {

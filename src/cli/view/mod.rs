@@ -2,10 +2,14 @@
 
 use jiff::Timestamp;
 
+pub use checks::{CheckView, InstalledView};
 pub use cluster::{ClusterView, LeaderView};
+pub use drain::DrainView;
 pub use workspace::{StartedView, WorkspaceView, phase_name};
 
+mod checks;
 mod cluster;
+mod drain;
 mod workspace;
 
 /// A message's time.

@@ -9,11 +9,14 @@ use crate::domain::names::{MetaId, OwnerId};
 use crate::proto::wsman::MetadataFilter;
 
 mod list;
+mod port;
 mod progress;
 mod request;
 mod show;
+mod snapshot;
 mod start;
 mod stop;
+mod timeout;
 mod wait;
 mod watch;
 
@@ -38,6 +41,13 @@ enum Verb {
     Show(show::ShowArgs),
     /// Follow the changes of workspaces
     Watch(watch::WatchArgs),
+    /// Take a snapshot of a running workspace
+    Snapshot(snapshot::SnapshotArgs),
+    /// Set after how long a workspace stops by itself
+    Timeout(timeout::TimeoutArgs),
+    /// Serve ports of a workspace
+    #[command(subcommand)]
+    Port(port::PortVerb),
 }
 
 /// Which workspaces; what is absent matches everything.
@@ -80,6 +90,9 @@ pub async fn run(args: WorkspaceArgs, terminal: &mut Terminal<'_>) -> Result<()>
         Verb::List(args) => list::run(&client, &connection, args, terminal).await,
         Verb::Show(args) => show::run(&client, &connection, args, terminal).await,
         Verb::Watch(args) => watch::run(&client, &connection, args, terminal).await,
+        Verb::Snapshot(args) => snapshot::run(&client, &connection, args, terminal).await,
+        Verb::Timeout(args) => timeout::run(&client, &connection, args, terminal).await,
+        Verb::Port(verb) => port::run(&client, &connection, verb, terminal).await,
     }
 }
 

@@ -27,12 +27,23 @@ pub async fn run(
     args: ShowArgs,
     terminal: &mut Terminal<'_>,
 ) -> Result<()> {
+    details(client, connection, &args.id, args.owner_token, terminal).await
+}
+
+/// Writes everything about a workspace.
+pub async fn details(
+    client: &Client,
+    connection: &ClientArgs,
+    id: &WorkspaceId,
+    owner_token: bool,
+    terminal: &mut Terminal<'_>,
+) -> Result<()> {
     let mut api = client.workspaces();
-    let request = DescribeWorkspaceRequest { id: args.id.to_string() };
+    let request = DescribeWorkspaceRequest { id: id.to_string() };
     let answer = client.call(request, async |request| api.describe_workspace(request).await).await;
-    let answer = answer.with_context(|| format!("failed to show {}", args.id))?;
+    let answer = answer.with_context(|| format!("failed to show {id}"))?;
     let status = answer.status.context("the server described the workspace without a status")?;
-    let token = status.auth.as_ref().filter(|_| args.owner_token).map(|auth| auth.owner_token.clone());
+    let token = status.auth.as_ref().filter(|_| owner_token).map(|auth| auth.owner_token.clone());
     let view = WorkspaceView::from(status).described(&answer.last_activity, token);
     terminal.result(connection.output, &view, || view.details(Timestamp::now()))
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource as _;
 use kube::api::{Patch, PatchParams};
+use kube::core::Request;
 use kube::runtime::wait::await_condition;
 use serde_json::json;
 
@@ -19,8 +21,14 @@ use super::{Created, Patched, Writer, created, found, patched};
 impl Writer {
     /// Creates an event.
     pub async fn create_event(&self, event: &Event) -> Result<()> {
-        let (api, params) = (self.api::<Event>(), by_us());
-        self.write("create Event".to_owned(), api.create(&params, event)).await.map(drop)
+        let request = Request::new(Event::url_path(&(), Some(self.namespace.as_str())));
+        let call = async {
+            let body = serde_json::to_vec(event).map_err(kube::Error::SerdeError)?;
+            let request = request.create(&by_us(), body).map_err(kube::Error::BuildRequest)?;
+            // The answer tells nothing that was not sent.
+            self.client.request_text(request).await.map(drop)
+        };
+        self.write("create Event".to_owned(), call).await
     }
 
     /// Creates a snapshot.

@@ -8,7 +8,7 @@ use crate::cluster::error::Result;
 use crate::cluster::resources::names::FINALIZER;
 
 use super::workspaces::{by_us, exactly};
-use super::{Created, Deleted, Patched, Writer, created, deleted, patched};
+use super::{Created, Deleted, Patched, Writer, created, deleted, found, patched};
 
 impl Writer {
     /// Creates a pod.
@@ -16,6 +16,12 @@ impl Writer {
         let (api, params) = (self.api::<Pod>(), by_us());
         let action = format!("create Pod {}", pod.metadata.name.as_deref().unwrap_or_default());
         created(self.write(action, api.create(&params, pod)).await)
+    }
+
+    /// Reads a pod from the apiserver, not from the cache.
+    pub async fn get_pod(&self, name: &str) -> Result<Option<Pod>> {
+        let api = self.api::<Pod>();
+        found(self.read(format!("get Pod {name}"), api.get(name)).await)
     }
 
     /// Deletes the pod with this uid; `grace` in seconds, the pod's own where absent.
@@ -27,13 +33,16 @@ impl Writer {
     }
 
     /// Takes our finalizer off the pod with this uid; finalizers of others stay.
-    pub async fn remove_pod_finalizer(&self, name: &str, uid: &str) -> Result<Patched<Pod>> {
+    pub async fn remove_pod_finalizer(&self, name: &str, uid: &str) -> Result<Patched<()>> {
         // A strategic merge patch takes one element out of a list without having read it.
         let patch = json!({
             "metadata": { "uid": uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER] }
         });
         let (api, params) = (self.api::<Pod>(), PatchParams::default());
         let action = format!("remove the finalizer of Pod {name}");
-        patched(self.write(action, api.patch(name, &params, &Patch::Strategic(patch))).await)
+        // Of the answer, nobody needs the whole pod.
+        let patch = Patch::Strategic(patch);
+        let call = async { api.patch_metadata(name, &params, &patch).await.map(drop) };
+        patched(self.write(action, call).await)
     }
 }

@@ -34,6 +34,8 @@ struct State {
     pods_of: HashMap<String, BTreeSet<String>>,
     /// The highest version that the watch gave: an unknown object below it is one that is gone already.
     newest: u64,
+    /// Likewise of pods.
+    newest_pod: u64,
     /// What the list under way has named; `None` outside of a list.
     listed_workspaces: Option<HashSet<String>>,
     listed_pods: Option<HashSet<String>>,
@@ -115,6 +117,18 @@ impl NamespaceCache {
             state.put(name, Arc::new(workspace), queue);
             true
         })
+    }
+
+    /// Takes the pod that a creation of ours answered, so that the next look sees it. Nobody is told: whoever made it
+    /// knows.
+    pub fn offer_pod(&self, pod: PodFacts) {
+        let mut state = self.state.write();
+        let version = pod_version(&pod);
+        let known = state.pods.get(&pod.name).map(|known| pod_version(known));
+        // While pods are listed it cannot be told whether the list is of before or after.
+        if state.listed_pods.is_none() && version > known.unwrap_or(0).max(state.newest_pod) {
+            state.insert_pod(pod);
+        }
     }
 
     /// Takes that a live read found no such workspace any more.
@@ -223,13 +237,17 @@ impl NamespaceCache {
     /// A pod is listed, new or changed.
     pub fn put_pod(&self, pod: PodFacts) {
         self.change(|state, queue| {
+            let version = pod_version(&pod);
+            state.newest_pod = state.newest_pod.max(version);
+            let is_listed = state.listed_pods.is_some();
             if let Some(listed) = &mut state.listed_pods {
                 listed.insert(pod.name.clone());
             }
-            if state.pods.get(&pod.name).is_some_and(|known| **known == pod) {
-                return;
+            let is_news =
+                |known: &Arc<PodFacts>| **known != pod && (is_listed || version >= pod_version(known));
+            if state.pods.get(&pod.name).is_none_or(is_news) {
+                state.put_pod(pod, queue);
             }
-            state.put_pod(pod, queue);
         });
     }
 
@@ -240,9 +258,15 @@ impl NamespaceCache {
         }
     }
 
-    /// A pod is gone.
-    pub fn remove_pod(&self, name: &str) {
-        self.change(|state, queue| state.take_pod(name, queue));
+    /// A pod was deleted, at a version.
+    pub fn remove_pod(&self, name: &str, version: u64) {
+        self.change(|state, queue| {
+            state.newest_pod = state.newest_pod.max(version);
+            // What was made again under the name since then stays.
+            if state.pods.get(name).is_some_and(|known| pod_version(known) <= version) {
+                state.take_pod(name, queue);
+            }
+        });
     }
 
     /// A list of pods is complete: what it did not name is gone.
@@ -293,14 +317,17 @@ impl State {
     }
 
     fn put_pod(&mut self, pod: PodFacts, queue: &Queue<Change>) {
-        let name = pod.name.clone();
         let workspace = pod.workspace.clone();
-        if self.pods.get(&name).is_some_and(|known| known.workspace != workspace) {
-            self.take_pod(&name, queue);
+        if self.pods.get(&pod.name).is_some_and(|known| known.workspace != workspace) {
+            self.take_pod(&pod.name, queue);
         }
-        self.pods.insert(name.clone(), Arc::new(pod));
-        self.pods_of.entry(workspace.clone()).or_default().insert(name);
+        self.insert_pod(pod);
         queue.push(Change::Pods(workspace));
+    }
+
+    fn insert_pod(&mut self, pod: PodFacts) {
+        self.pods_of.entry(pod.workspace.clone()).or_default().insert(pod.name.clone());
+        self.pods.insert(pod.name.clone(), Arc::new(pod));
     }
 
     fn take_pod(&mut self, name: &str, queue: &Queue<Change>) {
@@ -323,6 +350,10 @@ impl State {
 
 fn node_of(workspace: &Workspace) -> Option<&str> {
     workspace.status.as_ref()?.runtime.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
+}
+
+fn pod_version(pod: &PodFacts) -> u64 {
+    pod.resource_version.parse().unwrap_or(0)
 }
 
 fn version(workspace: &Workspace) -> u64 {

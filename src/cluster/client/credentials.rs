@@ -3,7 +3,7 @@
 use std::fmt;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderValue, Uri};
 use jiff::Timestamp;
 use kube::config::{AuthInfo, Cluster, Kubeconfig};
@@ -18,6 +18,7 @@ pub struct Credentials {
     server: String,
     base: Uri,
     config: kube::Config,
+    authority_data: Option<String>,
     authorization: Option<HeaderValue>,
     expires: Option<Timestamp>,
 }
@@ -45,9 +46,19 @@ impl Credentials {
         &self.server
     }
 
-    /// When the client certificate ends, where the login is one.
+    /// When the login ends: its client certificate, or its token where that says so.
     pub fn expires(&self) -> Option<Timestamp> {
         self.expires
+    }
+
+    /// The authority as PEM in base64, as a kubeconfig has it; none where this machine's are taken.
+    pub(in crate::cluster) fn authority_data(&self) -> Option<&str> {
+        self.authority_data.as_deref()
+    }
+
+    /// The name that the apiserver's certificate is checked for, where it is not the address.
+    pub(in crate::cluster) fn tls_server_name(&self) -> Option<&str> {
+        self.config.tls_server_name.as_deref()
     }
 
     pub(super) fn base(&self) -> &Uri {
@@ -91,8 +102,10 @@ fn read(text: &str) -> Read<Credentials> {
             "has no login: give token, or client-certificate-data and client-key-data",
         );
     }
+    let expires = expires.or_else(|| token_end(&user));
     config.auth_info = user;
-    Ok(Credentials { server, base, config, authorization, expires })
+    let authority_data = cluster.certificate_authority_data;
+    Ok(Credentials { server, base, config, authority_data, authorization, expires })
 }
 
 /// The context that is meant, as its cluster and user.
@@ -218,16 +231,31 @@ fn certificates(field: &'static str, data: &str) -> Read<Vec<Vec<u8>>> {
     }
 }
 
-/// The header of a token login.
-fn authorization(user: &AuthInfo) -> Read<Option<HeaderValue>> {
-    const FIELD: &str = "users[].user.token";
+/// When a token ends that is a JSON Web Token with an end. Nothing depends on it but warnings.
+fn token_end(user: &AuthInfo) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: Option<i64>,
+    }
+    let token = token(user)?;
+    let claims = URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
+    let end = serde_json::from_slice::<Claims>(&claims).ok()?.exp?;
+    Timestamp::from_second(end).ok()
+}
+
+/// The client library keeps the token in a type that only it can open; serialising opens it.
+fn token(user: &AuthInfo) -> Option<String> {
     #[derive(Deserialize)]
     struct Token {
         token: Option<String>,
     }
-    // The client library keeps the token in a type that only it can open; serialising opens it.
-    let token = serde_json::to_value(user).and_then(Token::deserialize).ok().and_then(|found| found.token);
-    let Some(token) = token else { return Ok(None) };
+    serde_json::to_value(user).and_then(Token::deserialize).ok()?.token
+}
+
+/// The header of a token login.
+fn authorization(user: &AuthInfo) -> Read<Option<HeaderValue>> {
+    const FIELD: &str = "users[].user.token";
+    let Some(token) = token(user) else { return Ok(None) };
     let token = token.trim();
     if token.is_empty() {
         return broken(FIELD, "is empty");

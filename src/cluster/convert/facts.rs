@@ -109,6 +109,11 @@ pub fn node_facts(node: &Node) -> NodeFacts {
             .as_ref()
             .is_some_and(|spec| spec.taints.as_ref().is_some_and(|taints| !taints.is_empty())),
         ready: conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        workload: ["regular", "headless"].into_iter().find(|kind| {
+            let labels = node.metadata.labels.as_ref();
+            let label = labels.and_then(|labels| labels.get(&format!("gitpod.io/workload_workspace_{kind}")));
+            label.is_some_and(|value| value == "true")
+        }),
     }
 }
 

@@ -5,5 +5,5 @@ mod view;
 mod workspace;
 
 pub use facts::{node_facts, pod_facts};
-pub use view::{PULLING_IMAGES, UrlRenderer, ViewSettings, view};
+pub use view::{PULLING_IMAGES, UrlRenderer, ViewSettings, end_message, view};
 pub use workspace::{Build, SecretsOf, level, port, secrets, timeout_text, workspace};

@@ -94,6 +94,13 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
     })
 }
 
+/// What the view of a workspace says whose resource is gone.
+pub fn end_message(last: &Workspace) -> String {
+    let mut status = last.status.clone().unwrap_or_default();
+    status.phase = resources::Phase::Stopped;
+    message::message(&last.spec, &status, last.metadata.deletion_timestamp.is_some())
+}
+
 fn shown(annotations: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
     let all = annotations.into_iter().flatten();
     all.filter(|(key, _)| !key.starts_with(OURS) && *key != LAST_APPLIED)
@@ -174,7 +181,10 @@ fn seen(status: &WorkspaceStatus) -> Conditions {
         deployed: status.is_true(conditions::DEPLOYED),
         pulling_images: status.is_true(PULLING_IMAGES),
         stopped_by_request: status.is_true(conditions::STOPPED_BY_REQUEST),
+        content_ready: status.is_true(conditions::CONTENT_READY),
         final_backup_complete: status.is_true(conditions::BACKUP_COMPLETE),
+        backup_failed: said(conditions::BACKUP_FAILURE, "for an unknown reason"),
+        closed: status.is_true(conditions::CLOSED),
         aborted: status.is_true(conditions::ABORTED),
         first_user_activity: status
             .condition(conditions::FIRST_USER_ACTIVITY)

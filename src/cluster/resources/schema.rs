@@ -1,6 +1,45 @@
 //! Schemas of Kubernetes' own types inside ours, and of integers without a format.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+/// Rules in CEL: an expression that must hold, and what is said where it does not.
+fn rules<const N: usize>(rules: [(&str, &str); N]) -> Value {
+    rules.iter().map(|(rule, message)| json!({ "rule": rule, "message": message })).collect()
+}
+
+/// What no call can change of a workspace: another pod would be needed.
+pub(super) fn workspace_rules() -> Value {
+    rules([
+        ("self.type == oldSelf.type", "type cannot be changed"),
+        ("self.class == oldSelf.class", "class cannot be changed"),
+        ("self.initializer == oldSelf.initializer", "initializer cannot be changed"),
+        ("self.workspaceLocation == oldSelf.workspaceLocation", "workspaceLocation cannot be changed"),
+    ])
+}
+
+/// Labels and host names are made of both.
+pub(super) fn ownership_rules() -> Value {
+    rules([
+        (
+            "self.owner == oldSelf.owner && self.workspaceID == oldSelf.workspaceID",
+            "ownership cannot be changed",
+        ),
+        (
+            "self.owner.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')",
+            "owner must be letters, digits, dots, dashes or underscores, with a letter or digit at both ends",
+        ),
+        (
+            "self.workspaceID.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+            "workspaceID must be lower-case letters, digits or dashes, with a letter or digit at both ends",
+        ),
+    ])
+}
+
+/// A snapshot is an order: another one is another object.
+pub(super) fn snapshot_rules() -> Value {
+    rules([("self == oldSelf", "a snapshot's spec cannot be changed")])
+}
 
 /// An integer of no stated size, as Go's `int` has.
 pub(super) fn integer(_: &mut SchemaGenerator) -> Schema {

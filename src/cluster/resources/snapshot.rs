@@ -4,6 +4,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schema;
+
 /// What is to be taken a snapshot of.
 #[allow(clippy::duplicated_attributes)] // one printcolumn a column, and columns share a type
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
@@ -23,11 +25,14 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Completed", type_ = "boolean", json_path = ".status.completed")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::snapshot_rules()))]
 pub struct SnapshotSpec {
     /// Node whose agent takes the snapshot.
+    #[schemars(length(min = 1))]
     pub node_name: String,
     /// Name of the Workspace.
     #[serde(rename = "workspaceID")]
+    #[schemars(length(min = 1))]
     pub workspace_id: String,
 }
 

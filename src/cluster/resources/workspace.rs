@@ -40,6 +40,7 @@ use super::workspace_status::WorkspaceStatus;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::workspace_rules()))]
 pub struct WorkspaceSpec {
     /// Who may enter.
     pub admission: Admission,
@@ -89,9 +90,10 @@ pub struct WorkspaceSpec {
 
 /// Whose workspace it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = schema::ownership_rules()))]
 pub struct Ownership {
     /// The owner's id.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 63))]
     pub owner: String,
     /// The owner's team.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,7 +103,7 @@ pub struct Ownership {
     pub tenant: Option<String>,
     /// The meta id: the workspace across its runs.
     #[serde(rename = "workspaceID")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 63))]
     pub workspace_id: String,
 }
 

@@ -73,7 +73,7 @@ impl Sink for Pods {
     }
 
     fn remove(&mut self, meta: &ObjectMeta) {
-        self.0.remove_pod(meta.name.as_deref().unwrap_or_default());
+        self.0.remove_pod(meta.name.as_deref().unwrap_or_default(), version(meta));
     }
 
     fn end(&mut self) {

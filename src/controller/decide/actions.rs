@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::cluster::resources::conditions::{self, reason};
 use crate::cluster::resources::{Phase, names};
+use crate::controller::pod;
 use crate::domain::pod::PodFacts;
 
 use super::case::Case;
@@ -17,25 +18,24 @@ pub(super) struct Choice {
     pub drop_secrets: bool,
     /// Whether the next pass has something to do as soon as this one is written.
     pub more_to_do: bool,
+    /// Whether the status may wait for what follows at once.
+    pub may_wait: bool,
 }
 
 /// Makes the pod, and says in the same write that it was made.
 pub(super) fn create(case: &Case<'_>, draft: &mut Draft, pod: Box<Pod>) {
     draft.choice.actions.push(Action::CreatePod(pod));
     draft.status.pod_starts = draft.status.pod_recreated.unwrap_or_default().saturating_add(1);
-    draft.set(conditions::DEPLOYED, true, reason::UNKNOWN, "");
+    draft.note_deployed(case);
     draft.set(conditions::WORKSPACE_CONTAINER_RUNNING, false, reason::UNKNOWN, "");
-    draft.tell("Creating", format!("Creating the pod in class {}", case.workspace.spec.class));
 }
 
 /// Everything else.
 pub(super) fn choose(case: &Case<'_>, draft: &mut Draft) {
     let stuck = case.foreign.iter().filter(|pod| pod.deleting_since.is_some() && pod.has_finalizer);
     draft.choice.actions.extend(stuck.map(|pod| release(pod)));
-    match case.pod {
-        Some(pod) => with_pod(case, draft, pod),
-        None if case.phase() == Phase::Stopped => finish(case, draft),
-        None => draft.choice.more_to_do |= draft.status.phase == Phase::Stopped,
+    if let Some(pod) = case.pod {
+        with_pod(case, draft, pod);
     }
 }
 
@@ -68,13 +68,23 @@ fn with_pod(case: &Case<'_>, draft: &mut Draft, pod: &PodFacts) {
     draft.choice.drop_secrets = first_run && !SecretsToDelete::of(case.workspace).is_none();
 }
 
+/// Whether the resource stays when our finalizer is off it.
+pub(super) fn is_held_by_others(case: &Case<'_>) -> bool {
+    case.phase() != Phase::Stopped && finalizers(case).iter().any(|finalizer| finalizer != names::FINALIZER)
+}
+
+fn finalizers<'a>(case: &Case<'a>) -> &'a [String] {
+    case.workspace.metadata.finalizers.as_deref().unwrap_or_default()
+}
+
 /// The workspace is over and its pod is gone.
-fn finish(case: &Case<'_>, draft: &mut Draft) {
+pub(super) fn finish(case: &Case<'_>, actions: &mut Vec<Action>) {
     let secrets = SecretsToDelete::of(case.workspace);
-    let finalizers = case.workspace.metadata.finalizers.as_deref().unwrap_or_default();
-    let held = finalizers.iter().any(|finalizer| finalizer == names::FINALIZER);
+    let held = finalizers(case).iter().any(|finalizer| finalizer == names::FINALIZER);
     let deleting = case.deleting_since().is_some();
-    let actions = &mut draft.choice.actions;
+    if held && !case.was_made() {
+        actions.push(Action::SeeThatNoPodIs { name: pod::name(case.workspace.spec.type_, case.id()) });
+    }
     if !secrets.is_none() && (held || !deleting) {
         actions.push(Action::DeleteSecrets(secrets));
     }

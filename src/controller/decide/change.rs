@@ -66,6 +66,17 @@ impl StatusChange {
         *self == Self::default()
     }
 
+    /// Whether it says nothing but that the workspace is over, and when it came to that.
+    pub(super) fn says_only_the_end(&self) -> bool {
+        let end = Self {
+            phase: self.phase.filter(|phase| *phase == Phase::Stopped),
+            pod_deletion_time: self.pod_deletion_time,
+            pod_stopping_time: self.pod_stopping_time,
+            ..Self::default()
+        };
+        *self == end
+    }
+
     /// As a JSON merge patch of the whole object.
     pub fn to_patch(&self) -> Value {
         let mut status = Map::new();

@@ -15,7 +15,7 @@ use crate::domain::template::Values;
 use super::actions::Choice;
 use super::case::Case;
 use super::failure::{Failure, Fault, is_image_pull};
-use super::{Decision, INTERRUPTED, Note, StatusChange, ending};
+use super::{Decision, INTERRUPTED, Note, StatusChange, actions, ending};
 
 pub(super) use reason::{IMAGE_PULL_FAILING as IMAGE_PULL, POD_NOT_CREATED, UNSCHEDULABLE};
 
@@ -80,16 +80,26 @@ impl Draft {
         self.warn("Failed", failure.text.clone());
     }
 
+    /// Whether nothing is left to be done with the content.
+    pub fn finished(&self, case: &Case<'_>) -> bool {
+        ending::is_finished(&self.status, case.workspace.spec.type_)
+    }
+
     pub fn is_doomed(&self, case: &Case<'_>) -> bool {
         ending::is_doomed(&self.status, case.workspace)
     }
 
     pub fn tell(&mut self, reason: &'static str, message: String) {
-        self.events.push(Note { reason, warning: false, message });
+        self.events.push(Note { reason, warning: false, message, passing: false });
+    }
+
+    /// Tells of a step that may be over at once.
+    pub fn tell_in_passing(&mut self, reason: &'static str, message: String) {
+        self.events.push(Note { reason, warning: false, message, passing: true });
     }
 
     pub fn warn(&mut self, reason: &'static str, message: String) {
-        self.events.push(Note { reason, warning: true, message });
+        self.events.push(Note { reason, warning: true, message, passing: false });
     }
 
     /// URL and owner token, once.
@@ -121,13 +131,20 @@ impl Draft {
         };
         let least = self.status.pod_recreated.unwrap_or_default().saturating_add(1);
         self.status.pod_starts = self.status.pod_starts.max(least);
-        if !self.status.is_true(conditions::DEPLOYED) {
-            self.set(conditions::DEPLOYED, true, reason::UNKNOWN, "");
-        }
+        self.note_deployed(case);
         if pod.node_name.is_some() {
             self.fill_runtime(pod);
         }
         self.see_container(case, pod);
+    }
+
+    /// That a pod was made, once an attempt.
+    pub fn note_deployed(&mut self, case: &Case<'_>) {
+        if !self.status.is_true(conditions::DEPLOYED) {
+            self.set(conditions::DEPLOYED, true, reason::UNKNOWN, "");
+            let class = &case.workspace.spec.class;
+            self.tell_in_passing("Creating", format!("Creating the pod in class {class}"));
+        }
     }
 
     /// Filled once, but for the pod's address.
@@ -177,7 +194,7 @@ impl Draft {
     /// Times that stopping is measured from.
     pub fn note_stopping(&mut self, case: &Case<'_>) {
         self.status.pod_stopping_time.get_or_insert(Time(self.now));
-        let finished = ending::is_finished(&self.status, case.workspace.spec.type_);
+        let finished = self.finished(case);
         let going = case.pod.is_none() || case.is_deleting();
         if self.status.phase == Phase::Stopped || (finished && going) {
             self.status.pod_deletion_time.get_or_insert(Time(self.now));
@@ -188,7 +205,9 @@ impl Draft {
     pub fn note_phase(&mut self, before: Phase, after: Phase) {
         let of_stopping = [Phase::Stopping, Phase::Stopped];
         match after {
-            Phase::Initializing => self.tell("Initializing", "The content is being laid in".to_owned()),
+            Phase::Initializing => {
+                self.tell_in_passing("Initializing", "The content is being laid in".to_owned());
+            }
             Phase::Running => self.tell("Running", "The workspace is ready".to_owned()),
             Phase::Stopping | Phase::Stopped if !of_stopping.contains(&before) => {
                 self.tell("Stopping", "The workspace is being stopped".to_owned());
@@ -198,12 +217,24 @@ impl Draft {
     }
 
     pub fn into_decision(self, case: &Case<'_>, look_again: Vec<Timestamp>) -> Decision {
-        let Self { status, choice, events, now, .. } = self;
+        let Self { status, mut choice, events, now, .. } = self;
+        let is_over = status.phase == Phase::Stopped && case.pod.is_none();
+        let mut status = StatusChange::between(case.workspace.status.as_ref(), status);
+        let was_ending = matches!(case.phase(), Phase::Stopping | Phase::Stopped);
+        let only_end = was_ending && status.says_only_the_end() && !actions::is_held_by_others(case);
+        if is_over && only_end {
+            // The resource goes now, and that says it.
+            status = StatusChange::default();
+            actions::finish(case, &mut choice.actions);
+        } else {
+            choice.more_to_do |= is_over;
+        }
         let next = choice.more_to_do.then_some(now);
         // What should have happened by now waits for something else, which will be seen.
         let later = look_again.into_iter().filter(|at| *at > now);
         Decision {
-            status: StatusChange::between(case.workspace.status.as_ref(), status),
+            may_wait: choice.may_wait && !status.is_empty(),
+            status,
             actions: choice.actions,
             drop_secrets: choice.drop_secrets,
             events,

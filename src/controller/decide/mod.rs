@@ -80,6 +80,9 @@ pub struct Refusal {
 pub struct Decision {
     /// What changes in the status.
     pub status: StatusChange,
+    /// Whether the status may wait a moment, to be written with what follows at once: nobody acts on it. It is decided
+    /// on anew then.
+    pub may_wait: bool,
     /// What to do before the status is written, in this order.
     pub actions: Vec<Action>,
     /// Whether the secrets are to be deleted because the workspace runs. Done after the status is written, since
@@ -111,6 +114,11 @@ pub enum Action {
         name: String,
         /// Its uid.
         uid: String,
+    },
+    /// Ask the apiserver itself that there is no pod: the answer to its creation may have been lost.
+    SeeThatNoPodIs {
+        /// Its name.
+        name: String,
     },
     /// Delete the secrets it has; both flags false never happens.
     DeleteSecrets(SecretsToDelete),
@@ -163,6 +171,8 @@ pub struct Note {
     pub warning: bool,
     /// Detail.
     pub message: String,
+    /// Whether it tells of a step that may be over at once; what follows then says enough.
+    pub passing: bool,
 }
 
 /// What is to be done about a workspace that exists.
@@ -178,6 +188,7 @@ pub fn decide(observed: &Observed<'_>, settings: &Settings, tokens: &dyn OwnerTo
         judge(&case, &mut draft);
         let row = settle(&case, &mut draft);
         enter(&case, &mut draft, row);
+        draft.choice.may_wait = may_wait(&case, &draft, row);
         if row == Row::ToStart
             && let Some(pod) = pod_to_make
         {
@@ -224,6 +235,31 @@ fn note_refusal(draft: &mut Draft, refusal: &Refusal) {
     } else {
         draft.set(conditions::WORKSPACE_CONTAINER_RUNNING, false, draft::POD_NOT_CREATED, &text);
     }
+}
+
+/// Conditions that somebody acts on, or that say why something ended.
+const URGENT: [&str; 6] = [
+    conditions::FAILED,
+    conditions::TIMEOUT,
+    conditions::POD_REJECTED,
+    conditions::NODE_DISAPPEARED,
+    conditions::BACKUP_FAILURE,
+    conditions::HEADLESS_TASK_FAILED,
+];
+
+/// Whether what is decided is only a step on the way: a pod that has just been made will have a node, one that was just
+/// deleted will end, one that was just released will be gone. Node agents act on Creating, Initializing and Running, and
+/// on Stopping once the container has ended.
+fn may_wait(case: &Case<'_>, draft: &Draft, row: Row) -> bool {
+    let same = |kind: &&str| case.status().is_true(kind) == draft.status.is_true(kind);
+    let is_running = draft.status.is_true(conditions::WORKSPACE_CONTAINER_RUNNING);
+    let on_the_way = match row {
+        Row::ToStart | Row::Pending => case.observed.refusal.is_none(),
+        Row::Doomed | Row::Ending => is_running || draft.finished(case),
+        Row::Finished | Row::TaskFinished => case.pod.is_some(),
+        _ => false,
+    };
+    on_the_way && URGENT.iter().all(same)
 }
 
 /// Failures, rejection, and what a headless task left.

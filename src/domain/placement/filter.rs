@@ -13,6 +13,8 @@ pub enum Rejection {
     Unhealthy(Health),
     /// The admin keeps new workspaces away.
     Cordoned,
+    /// It is being emptied, or was.
+    Draining,
     /// Its weight is 0.
     NoWeight,
     /// Another cluster was asked for.
@@ -42,6 +44,7 @@ impl fmt::Display for Rejection {
             Self::Unhealthy(Health::Lost) => f.write_str("is lost"),
             Self::Unhealthy(_) => f.write_str("is suspect: it missed probes or is back too short a time"),
             Self::Cordoned => f.write_str("is cordoned"),
+            Self::Draining => f.write_str("is being drained"),
             Self::NoWeight => f.write_str("has weight 0"),
             Self::NotPinned(wanted) => write!(f, "is not the requested cluster {wanted}"),
             Self::Region(region) => write!(f, "is in region {region}, which is not among those required"),
@@ -82,6 +85,9 @@ pub(super) fn admit(
     }
     if candidate.cordoned {
         return Err(Rejection::Cordoned);
+    }
+    if candidate.draining {
+        return Err(Rejection::Draining);
     }
     if candidate.weight == 0 {
         return Err(Rejection::NoWeight);

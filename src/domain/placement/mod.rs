@@ -50,6 +50,8 @@ pub struct Candidate {
     pub weight: u32,
     /// Whether the admin keeps new workspaces away.
     pub cordoned: bool,
+    /// Whether it is being emptied.
+    pub draining: bool,
     /// Its health.
     pub health: Health,
     /// What a request must hold.

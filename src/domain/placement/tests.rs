@@ -10,6 +10,7 @@ fn cluster(name: &str, region: &str) -> Candidate {
         labels: BTreeMap::new(),
         weight: 50,
         cordoned: false,
+        draining: false,
         health: Health::Available,
         constraints: Vec::new(),
         namespaces: vec![CandidateNamespace {
@@ -64,6 +65,7 @@ fn a_required_region_is_never_left() {
 fn every_filter_gives_its_reason() {
     assert_eq!(rejection(|c, _| c.health = Health::Lost), Rejection::Unhealthy(Health::Lost));
     assert_eq!(rejection(|c, _| c.cordoned = true), Rejection::Cordoned);
+    assert_eq!(rejection(|c, _| c.draining = true), Rejection::Draining);
     assert_eq!(rejection(|c, _| c.weight = 0), Rejection::NoWeight);
     assert_eq!(rejection(|c, _| c.namespaces[0].maintenance = true), Rejection::Maintenance);
     assert_eq!(rejection(|c, _| c.namespaces[0].preferred_class = None), Rejection::NoPreferredClass);

@@ -119,8 +119,14 @@ pub struct Conditions {
     pub pulling_images: bool,
     /// A stop was asked for.
     pub stopped_by_request: bool,
+    /// Content was laid in.
+    pub content_ready: bool,
     /// The last backup is complete.
     pub final_backup_complete: bool,
+    /// Why the last backup failed; never empty where it did.
+    pub backup_failed: Option<String>,
+    /// Its user closed it.
+    pub closed: bool,
     /// It was stopped without a backup.
     pub aborted: bool,
     /// When its user was first seen.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -13,28 +14,41 @@ use crate::cluster::Member;
 use crate::cluster::cache::NamespaceCache;
 use crate::cluster::probe::HealthReport;
 use crate::controller::{self, Controller};
-use crate::domain::cluster::ClusterSpec;
+use crate::domain::cluster::{ClusterSpec, NamespaceSpec};
+use crate::domain::condition::Condition;
 use crate::domain::health::Health;
 use crate::domain::names::{Namespace, Region};
 use crate::domain::placement::{Candidate, CandidateNamespace};
+use crate::domain::secret::Secret;
 use crate::federation::index::{ClusterFacts, Index};
-use crate::federation::settings::Settings;
+use crate::federation::metering::Meter;
+use crate::federation::settings::{Defaults, Settings};
 use crate::federation::{Error, Result};
 use crate::store::{Registration, Term};
+
+use super::watcher::Watcher;
 
 /// A member in use.
 pub struct Connected {
     /// What the admin wants.
     pub spec: ArcSwap<ClusterSpec>,
     /// Its API address.
-    pub api_server: String,
+    pub api_server: ArcSwap<String>,
+    /// Which cluster it is, whatever its address; empty where that is not known.
+    pub cluster_uid: ArcSwap<String>,
+    /// As they were last seen, for the time since when each is so.
+    pub(in crate::federation) conditions: Mutex<Vec<Condition>>,
     /// Client, caches and health.
     pub member: Arc<Member>,
     /// Learned once it answered.
     pub server_version: ArcSwapOption<String>,
     pub(super) version: AtomicI64,
-    pub(super) kubeconfig: Vec<u8>,
+    pub(in crate::federation) kubeconfig: ArcSwap<Secret<Vec<u8>>>,
     pub(super) places: BTreeMap<Namespace, Place>,
+    /// Counts what becomes of its workspaces.
+    pub(in crate::federation) meter: Arc<Meter>,
+    /// Shows what the caches hold.
+    pub(super) watcher: Arc<Watcher>,
     /// Wakes when something was listed.
     pub(super) changes: watch::Sender<()>,
     pub(super) stop: CancellationToken,
@@ -78,10 +92,37 @@ impl Connected {
         &self.places
     }
 
-    /// Whether a changed registration can be taken without connecting anew.
-    pub(super) fn takes(&self, registration: &Registration) -> bool {
-        self.kubeconfig == *registration.kubeconfig.expose()
-            && self.spec.load().namespaces == registration.spec.namespaces
+    /// Takes a changed registration in place, or says that this takes connecting anew: other namespaces have other
+    /// watches. Another login or address is used from now on, and watches under way go on as they began.
+    pub(super) fn take(&self, registration: &Registration, defaults: &Defaults) -> bool {
+        let places = |spec: &ClusterSpec| {
+            let of = |one: &NamespaceSpec| (one.namespace.clone(), one.secrets_namespace.clone());
+            spec.namespaces.iter().map(of).collect::<Vec<_>>()
+        };
+        let before = self.spec.load_full();
+        if places(&before) != places(&registration.spec) {
+            return false;
+        }
+        let kubeconfig = registration.kubeconfig.expose();
+        if self.kubeconfig.load().expose() != kubeconfig {
+            let replaced = std::str::from_utf8(kubeconfig).map(|text| self.member.replace_kubeconfig(text));
+            if !matches!(replaced, Ok(Ok(()))) {
+                return false;
+            }
+            tracing::info!(cluster = %registration.spec.name, "another kubeconfig is in use");
+            self.kubeconfig.store(Arc::new(registration.kubeconfig.clone()));
+        }
+        self.api_server.store(Arc::new(registration.api_server.clone()));
+        self.cluster_uid.store(Arc::new(registration.cluster_uid.clone()));
+        let resettled = before.namespaces != registration.spec.namespaces;
+        self.spec.store(Arc::new(registration.spec.clone()));
+        self.version.store(registration.version, Ordering::Release);
+        if resettled {
+            for problem in self.reload(defaults) {
+                tracing::error!(problem, "a namespace keeps its last good settings");
+            }
+        }
+        true
     }
 
     pub(super) fn candidate(&self, index: &Index, now: Timestamp) -> Candidate {
@@ -92,6 +133,7 @@ impl Connected {
             labels: spec.labels.clone(),
             weight: spec.weight.min(spec.max_weight),
             cordoned: spec.cordoned,
+            draining: index.is_draining(&spec.name),
             health: self.member.health().report().health,
             constraints: spec.admission_constraints.clone(),
             namespaces: spec

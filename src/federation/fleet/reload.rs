@@ -4,24 +4,40 @@ use std::sync::Arc;
 
 use crate::federation::settings::{Defaults, Settings};
 
-use super::{Connected, Fleet};
+use super::{Broken, Connected, Fleet, Place, Slot};
 
 impl Fleet {
     /// Takes what the configuration says from now on for namespaces, without connecting anew. A namespace whose
     /// settings do not resolve any more keeps those it has; what is wrong with them is answered.
-    pub fn reload(&self, defaults: Defaults) -> Vec<String> {
+    ///
+    /// Registrations that could not be used are tried anew.
+    pub fn reload(self: &Arc<Self>, defaults: Defaults) -> Vec<String> {
         let _alone = self.changing.lock();
         let defaults = Arc::new(defaults);
         self.options.defaults.store(Arc::clone(&defaults));
         let connected = self.connected();
-        let problems = connected.iter().flat_map(|connected| connected.reload(&defaults)).collect();
+        let mut problems: Vec<String> =
+            connected.iter().flat_map(|connected| connected.reload(&defaults)).collect();
+        problems.extend(self.broken().iter().filter_map(|broken| self.mend(broken).err()));
         self.changes.send_replace(());
         problems
+    }
+
+    /// Connects a registration that could not be used before; why it still cannot be.
+    fn mend(self: &Arc<Self>, broken: &Broken) -> Result<(), String> {
+        // What cannot be unsealed is no matter of the configuration of namespaces.
+        let Some(registration) = broken.registration.clone() else { return Ok(()) };
+        let name = broken.spec.name.clone();
+        let connected = self.connect(registration);
+        let connected = connected.map_err(|reason| format!("cluster {name}: {reason}"))?;
+        tracing::info!(cluster = %name, "its registration can be used now");
+        self.replace(name, Slot::Connected(connected));
+        Ok(())
     }
 }
 
 impl Connected {
-    fn reload(&self, defaults: &Defaults) -> Vec<String> {
+    pub(super) fn reload(&self, defaults: &Defaults) -> Vec<String> {
         let mut problems = Vec::new();
         for spec in &self.spec.load().namespaces {
             let Some(place) = self.places.get(&spec.namespace) else { continue };
@@ -31,6 +47,7 @@ impl Connected {
                     place.controlled.store(Arc::new(settings.controller.clone()));
                     place.settings.store(Arc::new(settings));
                     place.controller.enqueue_all();
+                    self.show_again(place);
                 }
                 Err(wrong) => {
                     let of_cluster = |problem| format!("cluster {}, {problem}", self.member.name());
@@ -39,5 +56,14 @@ impl Connected {
             }
         }
         problems
+    }
+
+    /// Defaults are part of what clients see of a workspace.
+    fn show_again(&self, place: &Place) {
+        for name in place.cache.names() {
+            if let Some(workspace) = place.cache.get(&name) {
+                self.watcher.show(place.cache.namespace(), &workspace);
+            }
+        }
     }
 }

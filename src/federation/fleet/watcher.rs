@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::cluster::cache::Observer;
-use crate::cluster::convert::{ViewSettings, view};
+use crate::cluster::convert::{ViewSettings, end_message, view};
 use crate::cluster::resources::Workspace;
 use crate::controller::Controller;
 use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
@@ -33,23 +33,29 @@ impl Watcher {
     }
 }
 
-impl Observer for Watcher {
-    fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {
-        if let Some(settings) = self.settings.get(namespace) {
-            let settings = settings.load();
-            let view_settings = ViewSettings {
-                default_timeout: &settings.default_timeout,
-                closed_timeout: &settings.closed_timeout,
-                urls: &**settings,
-            };
-            if let Some(view) = view(workspace, &view_settings) {
-                let id = view.id.clone();
-                self.index.resource(&self.cluster, view);
-                if self.index.has_ended(&id) {
-                    self.settle.push(&id);
-                }
+impl Watcher {
+    /// Shows a workspace as the settings of now have it.
+    pub(super) fn show(&self, namespace: &Namespace, workspace: &Workspace) {
+        let Some(settings) = self.settings.get(namespace) else { return };
+        let settings = settings.load();
+        let view_settings = ViewSettings {
+            default_timeout: &settings.default_timeout,
+            closed_timeout: &settings.closed_timeout,
+            urls: &**settings,
+        };
+        if let Some(view) = view(workspace, &view_settings) {
+            let id = view.id.clone();
+            self.index.resource(&self.cluster, view);
+            if self.index.has_ended(&id) {
+                self.settle.push(&id);
             }
         }
+    }
+}
+
+impl Observer for Watcher {
+    fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {
+        self.show(namespace, workspace);
         if let (Some(controller), Some(name)) = (self.controller(namespace), &workspace.metadata.name) {
             controller.enqueue(name);
         }
@@ -61,7 +67,7 @@ impl Observer for Watcher {
             controller.enqueue(name);
         }
         if let Ok(id) = name.parse::<WorkspaceId>() {
-            self.index.resource_gone(&self.cluster, &id);
+            self.index.resource_gone(&self.cluster, &id, end_message(last));
             self.settle.push(&id);
         }
     }

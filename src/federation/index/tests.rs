@@ -51,6 +51,7 @@ pub fn seen(view: View) -> Seen {
         region: None,
         reachable: true,
         observed_at: None,
+        draining: None,
     }
 }
 
@@ -118,11 +119,11 @@ async fn the_end_is_shown_once_even_where_the_resource_is_already_gone() {
         index.resource(&name("eu-1"), view(workspace));
     }
     let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
-    index.resource_gone(&name("eu-1"), &id("a"));
+    index.resource_gone(&name("eu-1"), &id("a"), String::new());
     assert_eq!(next(&mut subscription).await, (status_version(1, u64::MAX), Phase::Stopped));
     index.resource(&name("eu-1"), View { resource_version: 2, phase: Phase::Stopped, ..view("b") });
     assert_eq!(next(&mut subscription).await, (status_version(1, 2), Phase::Stopped));
-    index.resource_gone(&name("eu-1"), &id("b"));
+    index.resource_gone(&name("eu-1"), &id("b"), String::new());
     index.events().close();
     assert!(subscription.next().await.is_err(), "the end of b was shown already");
 }
@@ -174,7 +175,7 @@ async fn a_token_resumes_after_its_event_with_what_changed_and_ended_since() {
     }
     let token = index.token(&last.unwrap());
     index.resource(&name("eu-1"), View { resource_version: 5, phase: Phase::Stopping, ..view("b") });
-    index.resource_gone(&name("eu-1"), &id("c"));
+    index.resource_gone(&name("eu-1"), &id("c"), String::new());
     let mut resumed = index.subscribe(Filter::default(), &From::Token(token)).unwrap();
     assert_eq!(next(&mut resumed).await, (status_version(1, 5), Phase::Stopping));
     assert_eq!(next(&mut resumed).await.1, Phase::Stopped);

@@ -44,11 +44,11 @@ pub struct KeyedLimit {
 }
 
 /// `imageBuilderProxy`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageBuilderProxy {
-    /// Host and port.
-    pub target: Authority,
-    /// None means plaintext.
+    /// Host and port of the builder of namespaces whose cluster file names none.
+    pub target: Option<Authority>,
+    /// Towards every builder; none means plaintext.
     pub tls: Option<ClientFiles>,
 }
 
@@ -137,19 +137,16 @@ fn fields(group: &Group<'_>, key: &str) -> Vec<Vec<String>> {
     fields
 }
 
-pub(super) fn read_image_builder_proxy(mut group: Group<'_>) -> Option<ImageBuilderProxy> {
+pub(super) fn read_image_builder_proxy(mut group: Group<'_>) -> ImageBuilderProxy {
+    // An empty target names none, as generated files write it.
     let target = group.text("targetAddr");
-    let mut tls_group = group.group("tls");
-    let tls = tls_group.client_tls();
-    // An empty target switches the proxy off, as generated files write it.
-    let target = target?;
-    match target.parse::<Authority>() {
-        Ok(authority) if authority.port().is_some() && !target.contains('@') => {
-            Some(ImageBuilderProxy { target: authority, tls: (tls != ClientFiles::default()).then_some(tls) })
-        }
+    let tls = group.group("tls").client_tls();
+    let authority = target.as_deref().and_then(|target| match target.parse::<Authority>() {
+        Ok(authority) if authority.port().is_some() && !target.contains('@') => Some(authority),
         _ => {
             group.problem("targetAddr", "is not a host and port such as image-builder-mk3:8080");
             None
         }
-    }
+    });
+    ImageBuilderProxy { target: authority, tls: (tls != ClientFiles::default()).then_some(tls) }
 }

@@ -55,7 +55,13 @@ fn a_nodes_facts_are_its_taints_and_readiness() {
             "status": {"conditions": [{"type": "Ready", "status": ready}]}});
         node_facts(&serde_json::from_value(node).unwrap())
     };
-    assert_eq!(node(json!({}), "True"), NodeFacts { name: "n1".into(), tainted: false, ready: true });
+    assert_eq!(
+        node(json!({}), "True"),
+        NodeFacts { name: "n1".into(), tainted: false, ready: true, workload: None }
+    );
     let tainted = json!({"taints": [{"key": "a", "effect": "NoSchedule"}]});
-    assert_eq!(node(tainted, "Unknown"), NodeFacts { name: "n1".into(), tainted: true, ready: false });
+    assert_eq!(
+        node(tainted, "Unknown"),
+        NodeFacts { name: "n1".into(), tainted: true, ready: false, workload: None }
+    );
 }

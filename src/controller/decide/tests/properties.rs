@@ -261,7 +261,8 @@ impl Play {
     fn run_out(&mut self) {
         for _ in 0..40 {
             let decision = self.pass();
-            if self.scene.status().phase == Phase::Stopped && self.scene.pods.is_empty() {
+            if decision.actions.contains(&Action::ReleaseWorkspace) {
+                assert!(self.scene.pods.is_empty(), "its pod is left");
                 return;
             }
             let pods = self.scene.pods.len();

@@ -1,0 +1,151 @@
+//! What is looked at in a cluster before it is a member, and what is put there so that it may be one.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::story::{Story, request, run, story};
+
+const OTHER_LEADER: &str = "ws-manager-mk2-leader.gitpod.io";
+
+/// Name and outcome of each check.
+async fn outcomes(story: &Story, args: &[&str]) -> Result<(i32, Vec<(String, String)>)> {
+    let all: Vec<&str> =
+        ["cluster", "doctor", "-o", "json"].into_iter().chain(args.iter().copied()).collect();
+    let output = story.cli(&all).await?;
+    let checks: Vec<Value> = serde_json::from_str(&output.stdout).with_context(|| output.stderr.clone())?;
+    let text = |check: &Value, key: &str| check[key].as_str().unwrap_or_default().to_owned();
+    let pairs = checks.iter().map(|check| (text(check, "name"), text(check, "outcome")));
+    Ok((output.code, pairs.collect()))
+}
+
+fn outcome<'a>(checks: &'a [(String, String)], name: &str) -> &'a str {
+    checks.iter().find(|(known, _)| known == name).map_or("", |(_, outcome)| outcome)
+}
+
+#[test]
+fn doctor_finds_a_good_cluster_well_and_tells_what_ails_others() -> Result<()> {
+    story("doctor", 1, &["eu-1"], async |story| {
+        let (code, checks) = outcomes(story, &["eu-1"]).await?;
+        ensure!(code == 0 && checks.len() > 10, "{checks:?}");
+        ensure!(checks.iter().all(|(_, outcome)| outcome != "FAILED" && outcome != "SKIPPED"), "{checks:?}");
+        for name in ["permissions", "definitions", "identity", "other-manager", "watches"] {
+            ensure!(outcome(&checks, name) == "OK", "{name}: {checks:?}");
+        }
+        // Not registered, and nobody there.
+        let member = story.cluster("us-1")?;
+        let nobody = member.user_kubeconfig("doctor-nobody", &[])?;
+        let file = story.installation.cluster_file("us-1", "europe", &nobody)?;
+        let (code, checks) = outcomes(story, &["-f", &file.to_string_lossy()]).await?;
+        ensure!(code == 1 && outcome(&checks, "permissions") == "FAILED", "{checks:?}");
+        ensure!(outcome(&checks, "login") == "OK", "{checks:?}");
+        // The authority of somebody else.
+        let good = fs::read_to_string(&story.kubeconfigs["us-1"])?;
+        let stranger = story.installation.dir().join("stranger.kubeconfig");
+        let theirs = crate::harness::spaceport::kubeconfig(
+            &member.api(),
+            story.installation.authority().ca_pem(),
+            "token",
+        )?;
+        fs::write(&stranger, theirs)?;
+        let kubeconfig = stranger.to_string_lossy().into_owned();
+        let args = ["-f", &*file.to_string_lossy(), "--kubeconfig", &kubeconfig].map(str::to_owned);
+        let (code, checks) = outcomes(story, &args.each_ref().map(String::as_str)).await?;
+        ensure!(code == 1 && outcome(&checks, "ca") == "FAILED", "{checks:?}");
+        ensure!(outcome(&checks, "login") == "SKIPPED", "{checks:?}");
+        // A token that nobody gave.
+        let wrong = story.installation.dir().join("wrong.kubeconfig");
+        let mut config: Value = serde_json::from_str(&good)?;
+        config["users"][0]["user"]["token"] = "nobody-gave-it".into();
+        fs::write(&wrong, config.to_string())?;
+        let kubeconfig = wrong.to_string_lossy().into_owned();
+        let args = ["-f", &*file.to_string_lossy(), "--kubeconfig", &kubeconfig].map(str::to_owned);
+        let (code, checks) = outcomes(story, &args.each_ref().map(String::as_str)).await?;
+        ensure!(code == 1 && outcome(&checks, "login") == "FAILED", "{checks:?}");
+        let unknown = story.cli(&["cluster", "doctor", "nobody"]).await?;
+        ensure!(unknown.code == 1 && unknown.stderr.contains("NOT_FOUND"), "{}", unknown.stderr);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_namespace_in_which_another_manager_is_at_work_is_refused_until_it_stops() -> Result<()> {
+    story("other-manager", 1, &[], async |story| {
+        let leases = Api::<Lease>::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
+        let lease: Lease = serde_json::from_value(json!({
+            "metadata": { "name": OTHER_LEADER },
+            "spec": {
+                "holderIdentity": "ws-manager-mk2-0",
+                "leaseDurationSeconds": 3600,
+                "renewTime": format!("{:.6}", jiff::Timestamp::now()),
+            },
+        }))?;
+        leases.create(&PostParams::default(), &lease).await?;
+        let file = story.installation.cluster_file("eu-1", "europe", &story.kubeconfigs["eu-1"])?;
+        let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
+        ensure!(output.code == 1 && output.stderr.contains("FAILED_PRECONDITION"), "{}", output.stderr);
+        ensure!(output.stderr.contains("ws-manager-mk2-0"), "{}", output.stderr);
+        let (code, checks) = outcomes(story, &["-f", &file.to_string_lossy()]).await?;
+        ensure!(code == 1 && outcome(&checks, "other-manager") == "FAILED", "{checks:?}");
+        leases.delete(OTHER_LEADER, &DeleteParams::default()).await?;
+        story.register("eu-1").await
+    })
+}
+
+#[test]
+fn an_empty_cluster_is_made_a_member_with_an_admins_kubeconfig_that_is_kept_nowhere() -> Result<()> {
+    story("install", 1, &[], async |story| {
+        let member = story.cluster("ap-1")?;
+        let admin = member.kubeconfig();
+        let pair = "install-ws:install-ws-secrets";
+        let kubeconfig = admin.to_string_lossy().into_owned();
+        let install = ["cluster", "install", "--kubeconfig", &kubeconfig, "--namespace", pair];
+        let planned = story.cli(&[&install[..], &["--dry-run"]].concat()).await?;
+        ensure!(planned.code == 0 && planned.stdout.contains("CREATED"), "{}", planned.stderr);
+        let namespaces = Api::<Namespace>::all(member.client());
+        ensure!(namespaces.get_opt("install-ws").await?.is_none(), "a dry run made something");
+        let done = story.cli(&[&install[..], &["--print-kubeconfig"]].concat()).await?;
+        ensure!(done.code == 0 && done.stderr.contains("CREATED"), "{}", done.stderr);
+        let again = story.cli(&install).await?;
+        ensure!(again.code == 0 && !again.stdout.contains("CREATED"), "{}{}", again.stdout, again.stderr);
+        ensure!(!again.stdout.contains("CHANGED") || again.stdout.contains("UNCHANGED"), "{}", again.stdout);
+
+        // What was printed is a login that does, for the namespaces that were named.
+        let login = story.installation.dir().join("made.kubeconfig");
+        fs::write(&login, &done.stdout)?;
+        let path = story.installation.dir().join("installed.yaml");
+        let namespaces = json!([{ "namespace": "install-ws", "secretsNamespace": "install-ws-secrets" }]);
+        let file = json!({
+            "name": "ap-1", "region": "asia", "kubeconfig": { "file": login }, "namespaces": namespaces,
+        });
+        fs::write(&path, file.to_string())?;
+        let output = story.cli(&["cluster", "register", "-f", &path.to_string_lossy()]).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        story.available("ap-1").await?;
+        ensure!(story.cli(&["cluster", "deregister", "ap-1"]).await?.code == 0, "deregister");
+
+        // Both in one, with the admin's kubeconfig.
+        let path_text = path.to_string_lossy().into_owned();
+        let both = ["cluster", "register", "--install", "-f", &path_text, "--kubeconfig", &kubeconfig];
+        let output = story.cli(&both).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        story.available("ap-1").await?;
+        member.prepare_namespace("install-ws").await?;
+        let mut client = story.client().await?;
+        run(&mut client, request("ws", &[])).await?;
+
+        let secret = fs::read_to_string(&admin)?;
+        let token =
+            secret.split("token: ").nth(1).and_then(|rest| rest.split('}').next()).context("a token")?;
+        let replica = story.replicas.first().context("no manager")?;
+        ensure!(!fs::read_to_string(replica.process.log())?.contains(token), "the token is in the log");
+        let bad = story.cli(&["cluster", "install", "--kubeconfig", "/nowhere"]).await?;
+        ensure!(bad.code == 1, "{}", bad.stderr);
+        Ok(())
+    })
+}

@@ -1,0 +1,153 @@
+//! `workspacemanagerbridge.ClusterService`: the admin's API of existing installations, over the same registry. What
+//! needs the address of a workspace manager is refused, with what to do here instead.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::error;
+use super::parse::{self, Problems};
+use crate::domain::cluster::{ClusterSpec, Constraint};
+use crate::federation::registry::ClusterView;
+use crate::federation::{Error, Federation};
+use crate::proto::workspacemanagerbridge as wire;
+use crate::proto::workspacemanagerbridge::admission_constraint::{
+    Constraint as Wire, FeaturePreview, HasPermission,
+};
+use crate::proto::workspacemanagerbridge::cluster_service_server::ClusterService;
+use crate::proto::workspacemanagerbridge::update_request::Property;
+
+/// What an admin who comes with the address or the certificates of a workspace manager has to do here.
+const REGISTER_HERE: &str = "clusters are registered by their apiserver here, and not by a workspace manager: \
+    write a cluster file that names a kubeconfig, and use spaceport cluster register -f FILE";
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Bridge(pub Arc<Federation>);
+
+#[tonic::async_trait]
+impl ClusterService for Bridge {
+    async fn register(
+        &self,
+        _request: Request<wire::RegisterRequest>,
+    ) -> Result<Response<wire::RegisterResponse>, Status> {
+        Err(Status::unimplemented(REGISTER_HERE))
+    }
+
+    async fn update(
+        &self,
+        request: Request<wire::UpdateRequest>,
+    ) -> Result<Response<wire::UpdateResponse>, Status> {
+        let request = request.into_inner();
+        if matches!(request.property, Some(Property::Tls(_))) {
+            return Err(Status::unimplemented(REGISTER_HERE));
+        }
+        let mut problems = Problems::default();
+        let name = problems.parse("name", &request.name);
+        let change = request.property.map_or(Some(Change::None), |property| change(&mut problems, property));
+        let (name, change) = problems.finish(name.zip(change))?;
+        let changed = self.0.change_cluster(&name, |spec| change.of(spec)).await;
+        changed.map_err(|error| error::status(&error))?;
+        Ok(Response::new(wire::UpdateResponse {}))
+    }
+
+    /// A cluster that is not there counts as deregistered.
+    async fn deregister(
+        &self,
+        request: Request<wire::DeregisterRequest>,
+    ) -> Result<Response<wire::DeregisterResponse>, Status> {
+        let request = request.into_inner();
+        let name = parse::named("name", &request.name)?;
+        match self.0.deregister(&name, request.force).await {
+            Ok(()) | Err(Error::NoCluster(_)) => Ok(Response::new(wire::DeregisterResponse {})),
+            Err(error) => Err(error::status(&error)),
+        }
+    }
+
+    async fn list(
+        &self,
+        _request: Request<wire::ListRequest>,
+    ) -> Result<Response<wire::ListResponse>, Status> {
+        let status = self.0.clusters().iter().map(view).collect();
+        Ok(Response::new(wire::ListResponse { status }))
+    }
+}
+
+/// A change of one property.
+#[derive(Debug)]
+enum Change {
+    None,
+    Weight(u32),
+    MaxWeight(u32),
+    Cordoned(bool),
+    Add(Constraint),
+    Remove(Constraint),
+}
+
+impl Change {
+    fn of(&self, spec: &ClusterSpec) -> ClusterSpec {
+        let mut spec = spec.clone();
+        let constraints = &mut spec.admission_constraints;
+        match self {
+            Self::None => {}
+            Self::Weight(weight) => spec.weight = *weight,
+            Self::MaxWeight(weight) => spec.max_weight = *weight,
+            Self::Cordoned(cordoned) => spec.cordoned = *cordoned,
+            Self::Add(constraint) if constraints.contains(constraint) => {}
+            Self::Add(constraint) => constraints.push(constraint.clone()),
+            Self::Remove(constraint) => constraints.retain(|known| known != constraint),
+        }
+        spec
+    }
+}
+
+fn change(problems: &mut Problems, property: Property) -> Option<Change> {
+    let mut number = |field: &str, number: i32| {
+        u32::try_from(number).map_err(|_| problems.add(field, "must not be negative")).ok()
+    };
+    match property {
+        Property::Score(score) => number("score", score).map(Change::Weight),
+        Property::MaxScore(score) => number("max_score", score).map(Change::MaxWeight),
+        Property::Cordoned(cordoned) => Some(Change::Cordoned(cordoned)),
+        Property::AdmissionConstraint(modify) => {
+            let constraint = match modify.constraint.and_then(|constraint| constraint.constraint) {
+                Some(Wire::HasPermission(HasPermission { permission })) => Constraint::Permission(permission),
+                Some(Wire::HasFeaturePreview(FeaturePreview {})) => Constraint::FeaturePreview(true),
+                None => {
+                    problems.add("admission_constraint.constraint", "must name a constraint");
+                    return None;
+                }
+            };
+            Some(if modify.add { Change::Add(constraint) } else { Change::Remove(constraint) })
+        }
+        // Refused before.
+        Property::Tls(_) => None,
+    }
+}
+
+fn view(cluster: &ClusterView) -> wire::ClusterStatus {
+    let spec = &cluster.spec;
+    let state = if spec.cordoned { wire::ClusterState::Cordoned } else { wire::ClusterState::Available };
+    let constraint = |constraint: &Constraint| {
+        let constraint = match constraint {
+            Constraint::Permission(permission) => {
+                Wire::HasPermission(HasPermission { permission: permission.clone() })
+            }
+            Constraint::FeaturePreview(true) => Wire::HasFeaturePreview(FeaturePreview {}),
+            // Asks for nothing.
+            Constraint::FeaturePreview(false) => return None,
+        };
+        Some(wire::AdmissionConstraint { constraint: Some(constraint) })
+    };
+    wire::ClusterStatus {
+        name: spec.name.to_string(),
+        url: cluster.api_server.clone(),
+        state: state.into(),
+        score: i32::try_from(spec.weight).unwrap_or(i32::MAX),
+        max_score: i32::try_from(spec.max_weight).unwrap_or(i32::MAX),
+        governed: true,
+        admission_constraint: spec.admission_constraints.iter().filter_map(constraint).collect(),
+        r#static: false,
+        region: spec.region.to_string(),
+    }
+}

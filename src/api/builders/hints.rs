@@ -1,0 +1,68 @@
+//! What a caller of the image builder may say in metadata of where its call shall go.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use prost::Message as _;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use crate::api::parse::Problems;
+use crate::domain::names::WorkspaceId;
+use crate::domain::placement::PlacementRequest;
+use crate::federation::Federation;
+use crate::proto::builder::BuildSource;
+
+/// Only this cluster will do.
+pub const CLUSTER: &str = "x-spaceport-cluster";
+/// Only a namespace of this name will do.
+const NAMESPACE: &str = "x-spaceport-namespace";
+/// Regions in order of preference, separated by commas.
+const REGIONS: &str = "x-spaceport-regions";
+/// Permissions of the owner, separated by commas.
+const PERMISSIONS: &str = "x-spaceport-permissions";
+/// A live workspace: only its cluster will do.
+const WORKSPACE: &str = "x-spaceport-workspace";
+
+/// Where the call may go.
+pub fn placement(
+    federation: &Federation,
+    metadata: &MetadataMap,
+    seed: &str,
+) -> Result<PlacementRequest, Status> {
+    let mut problems = Problems::default();
+    let text = |key: &str| metadata.get(key).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let list = |key: &str| text(key).split(',').map(str::trim).filter(|item| !item.is_empty());
+    let mut request = PlacementRequest { seed: seed.to_owned(), ..PlacementRequest::default() };
+    request.permissions = list(PERMISSIONS).map(str::to_owned).collect();
+    for region in list(REGIONS) {
+        request.regions.extend(problems.parse(REGIONS, region));
+    }
+    if !text(CLUSTER).is_empty() {
+        request.cluster = problems.parse(CLUSTER, text(CLUSTER));
+    }
+    if !text(NAMESPACE).is_empty() {
+        request.namespace = problems.parse(NAMESPACE, text(NAMESPACE));
+    }
+    if !text(WORKSPACE).is_empty()
+        && let Some(id) = problems.parse::<WorkspaceId>(WORKSPACE, text(WORKSPACE))
+    {
+        match federation.describe(&id) {
+            Ok(seen) => request.cluster = Some(seen.cluster),
+            Err(error) => problems.add(WORKSPACE, error),
+        }
+    }
+    problems.finish(Some(request))
+}
+
+/// Breaks ties alike for every call about the same source.
+pub fn seed(source: Option<&BuildSource>) -> String {
+    let encoded = source.map(BuildSource::encode_to_vec).unwrap_or_default();
+    let digest = ring::digest::digest(&ring::digest::SHA256, &encoded);
+    URL_SAFE_NO_PAD.encode(digest)
+}
+
+/// Whether metadata is between caller and builder, rather than of one connection or for us.
+pub fn passes(key: &str) -> bool {
+    let ours = ["te", "content-type", "user-agent", "host", "connection"].contains(&key);
+    !ours && !key.starts_with("grpc-") && !key.starts_with("x-spaceport-")
+}

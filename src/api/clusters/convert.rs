@@ -1,0 +1,205 @@
+//! Clusters, their specification and what was looked at, on the wire.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::api::convert::timestamp;
+use crate::api::parse::Problems;
+use crate::domain::check::{Check, Outcome};
+use crate::domain::cluster::{ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, ImageBuilder, NamespaceSpec};
+use crate::domain::condition::{Condition, State};
+use crate::domain::health::Health;
+use crate::domain::names::Namespace;
+use crate::federation::registry::ClusterView;
+use crate::proto::spaceport::v1;
+use crate::proto::spaceport::v1::admission_constraint::Constraint as Wire;
+
+/// A cluster as it is shown.
+pub(super) fn view(cluster: &ClusterView) -> v1::Cluster {
+    let health = match cluster.health {
+        Health::Connecting => v1::cluster_status::Health::Connecting,
+        Health::Available => v1::cluster_status::Health::Available,
+        Health::Suspect => v1::cluster_status::Health::Suspect,
+        Health::Lost => v1::cluster_status::Health::Lost,
+    };
+    v1::Cluster {
+        spec: Some(spec_to_wire(&cluster.spec)),
+        status: Some(v1::ClusterStatus {
+            health: health.into(),
+            reason: cluster.reason.clone(),
+            since: Some(timestamp(cluster.since)),
+            last_seen: cluster.last_answer.map(timestamp),
+            server_version: cluster.server_version.clone(),
+            api_server: cluster.api_server.clone(),
+            workspaces: u32::try_from(cluster.workspaces).unwrap_or(u32::MAX),
+            classes: cluster.classes.iter().map(ToString::to_string).collect(),
+            maintenance: cluster.maintenance.iter().map(maintenance).collect(),
+            drain: super::drain::state_of(cluster.drain).into(),
+            conditions: cluster.conditions.iter().map(condition).collect(),
+        }),
+        version: cluster.version,
+    }
+}
+
+fn condition(condition: &Condition) -> v1::Condition {
+    let state = match condition.state {
+        State::True => v1::condition::State::True,
+        State::False => v1::condition::State::False,
+        State::Unknown => v1::condition::State::Unknown,
+    };
+    v1::Condition {
+        r#type: condition.kind.to_owned(),
+        state: state.into(),
+        reason: condition.reason.to_owned(),
+        message: condition.message.clone(),
+        since: Some(timestamp(condition.since)),
+    }
+}
+
+/// What was looked at.
+pub(super) fn check(check: &Check) -> v1::Check {
+    let outcome = match check.outcome {
+        Outcome::Ok => v1::check::Outcome::Ok,
+        Outcome::Warning => v1::check::Outcome::Warning,
+        Outcome::Failed => v1::check::Outcome::Failed,
+        Outcome::Skipped => v1::check::Outcome::Skipped,
+    };
+    v1::Check {
+        name: check.name.to_owned(),
+        outcome: outcome.into(),
+        detail: check.detail.clone(),
+        remedy: check.remedy.clone(),
+    }
+}
+
+fn maintenance((namespace, until): (&Namespace, &Timestamp)) -> v1::NamespaceMaintenance {
+    v1::NamespaceMaintenance { namespace: namespace.to_string(), until: Some(timestamp(*until)) }
+}
+
+/// What the admin wants of a cluster.
+pub(super) fn spec(problems: &mut Problems, spec: Option<v1::ClusterSpec>) -> Option<ClusterSpec> {
+    let Some(spec) = spec else {
+        problems.add("spec", "is required");
+        return None;
+    };
+    let name = problems.parse("spec.name", &spec.name);
+    let region = problems.parse("spec.region", &spec.region);
+    let mut namespaces = Vec::with_capacity(spec.namespaces.len());
+    for (at, namespace) in spec.namespaces.into_iter().enumerate() {
+        namespaces.extend(namespace_spec(problems, &format!("spec.namespaces[{at}]"), namespace));
+    }
+    let mut constraints = Vec::with_capacity(spec.admission_constraints.len());
+    for (at, constraint) in spec.admission_constraints.into_iter().enumerate() {
+        constraints.extend(self::constraint(
+            problems,
+            &format!("spec.admission_constraints[{at}]"),
+            constraint,
+        ));
+    }
+    let max_weight = if spec.max_weight == 0 { DEFAULT_MAX_WEIGHT } else { spec.max_weight };
+    let spec = ClusterSpec {
+        name: name?,
+        region: region?,
+        labels: spec.labels,
+        weight: spec.weight,
+        max_weight,
+        cordoned: spec.cordoned,
+        admission_constraints: constraints,
+        namespaces,
+    };
+    if let Err(error) = spec.validate() {
+        problems.add(format!("spec.{}", error.field), error.rule);
+        return None;
+    }
+    Some(spec)
+}
+
+/// A condition on requests.
+pub(super) fn constraint(
+    problems: &mut Problems,
+    field: &str,
+    constraint: v1::AdmissionConstraint,
+) -> Option<Constraint> {
+    match constraint.constraint {
+        Some(Wire::Permission(permission)) if permission.is_empty() => {
+            problems.add(format!("{field}.permission"), "must not be empty");
+            None
+        }
+        Some(Wire::Permission(permission)) => Some(Constraint::Permission(permission)),
+        Some(Wire::FeaturePreview(on)) => Some(Constraint::FeaturePreview(on)),
+        None => {
+            problems.add(field, "must name a constraint");
+            None
+        }
+    }
+}
+
+/// One namespace of a cluster.
+pub(super) fn namespace_spec(
+    problems: &mut Problems,
+    field: &str,
+    spec: v1::NamespaceSpec,
+) -> Option<NamespaceSpec> {
+    let namespace = problems.parse(&format!("{field}.namespace"), &spec.namespace);
+    let secrets = problems.parse(&format!("{field}.secrets_namespace"), &spec.secrets_namespace);
+    let mut classes = BTreeMap::new();
+    for (id, json) in spec.classes {
+        match serde_json::from_str(&json) {
+            Ok(class) => {
+                classes.insert(id, class);
+            }
+            Err(error) => problems.add(format!("{field}.classes.{id}"), format!("is not JSON: {error}")),
+        }
+    }
+    let optional = |text: String| Some(text).filter(|text| !text.is_empty());
+    Some(NamespaceSpec {
+        namespace: namespace?,
+        secrets_namespace: secrets?,
+        preferred_class: optional(spec.preferred_class),
+        classes,
+        url_template: optional(spec.url_template),
+        port_url_template: optional(spec.port_url_template),
+        workspace_cluster_host: optional(spec.workspace_cluster_host),
+        registry_facade_host: optional(spec.registry_facade_host),
+        seccomp_profile: optional(spec.seccomp_profile),
+        scheduler_name: optional(spec.scheduler_name),
+        image_builder: optional(spec.image_builder_target).map(|target_addr| ImageBuilder { target_addr }),
+    })
+}
+
+fn spec_to_wire(spec: &ClusterSpec) -> v1::ClusterSpec {
+    let constraint = |constraint: &Constraint| v1::AdmissionConstraint {
+        constraint: Some(match constraint {
+            Constraint::Permission(permission) => Wire::Permission(permission.clone()),
+            Constraint::FeaturePreview(on) => Wire::FeaturePreview(*on),
+        }),
+    };
+    v1::ClusterSpec {
+        name: spec.name.to_string(),
+        region: spec.region.to_string(),
+        labels: spec.labels.clone(),
+        weight: spec.weight,
+        max_weight: spec.max_weight,
+        cordoned: spec.cordoned,
+        admission_constraints: spec.admission_constraints.iter().map(constraint).collect(),
+        namespaces: spec.namespaces.iter().map(namespace_to_wire).collect(),
+    }
+}
+
+fn namespace_to_wire(spec: &NamespaceSpec) -> v1::NamespaceSpec {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    v1::NamespaceSpec {
+        namespace: spec.namespace.to_string(),
+        secrets_namespace: spec.secrets_namespace.to_string(),
+        preferred_class: text(&spec.preferred_class),
+        classes: spec.classes.iter().map(|(id, class)| (id.clone(), class.to_string())).collect(),
+        url_template: text(&spec.url_template),
+        port_url_template: text(&spec.port_url_template),
+        workspace_cluster_host: text(&spec.workspace_cluster_host),
+        registry_facade_host: text(&spec.registry_facade_host),
+        seccomp_profile: text(&spec.seccomp_profile),
+        scheduler_name: text(&spec.scheduler_name),
+        image_builder_target: spec.image_builder.as_ref().map(|b| b.target_addr.clone()).unwrap_or_default(),
+    }
+}

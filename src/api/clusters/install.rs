@@ -1,0 +1,56 @@
+//! Install: parse, call, convert.
+
+use tonic::Status;
+
+use super::convert::namespace_spec;
+use crate::api::error;
+use crate::api::parse::Problems;
+use crate::domain::install::{Installed, Outcome, Plan};
+use crate::domain::secret::Secret;
+use crate::federation::Federation;
+use crate::proto::spaceport::v1;
+
+pub(super) async fn install(
+    federation: &Federation,
+    request: v1::InstallRequest,
+) -> Result<v1::InstallResponse, Status> {
+    let mut problems = Problems::default();
+    let kubeconfig = String::from_utf8(request.kubeconfig).ok().filter(|text| !text.trim().is_empty());
+    if kubeconfig.is_none() {
+        problems.add("kubeconfig", "is required, as UTF-8 text");
+    }
+    let mut namespaces = Vec::new();
+    for (at, namespace) in request.namespaces.into_iter().enumerate() {
+        namespaces.extend(namespace_spec(&mut problems, &format!("namespaces[{at}]"), namespace));
+    }
+    if namespaces.iter().any(|one| one.namespace == one.secrets_namespace) {
+        problems.add("namespaces", "must differ from their secrets namespaces");
+    }
+    let plan = Plan {
+        namespaces: namespaces.into_iter().map(|one| (one.namespace, one.secrets_namespace)).collect(),
+        force_conflicts: request.force_conflicts,
+        dry_run: request.dry_run,
+        with_login: request.with_kubeconfig && !request.dry_run,
+    };
+    let (plan, kubeconfig) = problems.finish(kubeconfig.map(|kubeconfig| (plan, kubeconfig)))?;
+    let done = federation.install(&plan, &Secret::new(kubeconfig)).await;
+    let (objects, login) = done.map_err(|error| error::status(&error))?;
+    Ok(v1::InstallResponse {
+        objects: objects.into_iter().map(object).collect(),
+        kubeconfig: login.map(|login| login.into_exposed().into_bytes()).unwrap_or_default(),
+    })
+}
+
+fn object(object: Installed) -> v1::InstalledObject {
+    let outcome = match object.outcome {
+        Outcome::Created => v1::installed_object::Outcome::Created,
+        Outcome::Changed => v1::installed_object::Outcome::Changed,
+        Outcome::Unchanged => v1::installed_object::Outcome::Unchanged,
+    };
+    v1::InstalledObject {
+        kind: object.kind,
+        namespace: object.namespace,
+        name: object.name,
+        outcome: outcome.into(),
+    }
+}

@@ -1,0 +1,58 @@
+//! `spaceport cluster doctor`
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use super::file;
+use crate::cli::connect::{Client, ClientArgs};
+use crate::cli::failure::Usage;
+use crate::cli::terminal::Terminal;
+use crate::cli::view::CheckView;
+use crate::domain::names::ClusterName;
+use crate::proto::spaceport::v1::DoctorRequest;
+
+/// `spaceport cluster doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// A registered cluster's name
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    name: Option<ClusterName>,
+    /// A cluster file instead, registered or not
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Kubeconfig file to take instead of the one that the cluster file names
+    #[arg(long, value_name = "FILE", requires = "file")]
+    kubeconfig: Option<PathBuf>,
+}
+
+/// Prints the checks; fails where one did.
+pub async fn run(args: &DoctorArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
+    let request = request(args)?;
+    let client = Client::connect(connection).await?;
+    let mut api = client.clusters();
+    let answer = client.call(request, async |request| api.doctor(request).await).await;
+    let answer = answer.context("failed to look at the cluster")?;
+    let checks: Vec<CheckView> = answer.checks.into_iter().map(CheckView::from).collect();
+    terminal.result(connection.output, &checks, || CheckView::table(&checks))?;
+    let failed: Vec<&str> = checks.iter().filter(|check| check.is_failed()).map(CheckView::name).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("{} of {} checks failed: {}", failed.len(), checks.len(), failed.join(", "))
+}
+
+fn request(args: &DoctorArgs) -> Result<DoctorRequest> {
+    let Some(path) = &args.file else {
+        let name = args.name.as_ref().map(ToString::to_string).unwrap_or_default();
+        return Ok(DoctorRequest { name, ..DoctorRequest::default() });
+    };
+    let documents = file::read(path)?;
+    if documents.len() > 1 {
+        return Err(Usage("doctor looks at one cluster, and the file names more".to_owned()).into());
+    }
+    let requests = file::requests(documents, path, None, args.kubeconfig.as_deref())?;
+    let request = requests.into_iter().next().unwrap_or_default();
+    Ok(DoctorRequest { name: String::new(), spec: request.spec, kubeconfig: request.kubeconfig })
+}

@@ -1,0 +1,155 @@
+//! `spaceport cluster update`
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use jiff::Timestamp;
+
+use super::{file, kubeconfig};
+use crate::cli::connect::{Client, ClientArgs};
+use crate::cli::failure::Usage;
+use crate::cli::terminal::Terminal;
+use crate::cli::view::{CheckView, ClusterView};
+use crate::domain::names::{ClusterName, Region};
+use crate::proto::spaceport::v1::admission_constraint::Constraint;
+use crate::proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, UpdateRequest};
+
+/// `spaceport cluster update`.
+#[derive(Debug, Args)]
+#[command(disable_version_flag = true)]
+pub struct UpdateArgs {
+    /// The cluster's name
+    name: ClusterName,
+    /// Where it is
+    #[arg(long)]
+    region: Option<Region>,
+    /// Set a label; may be given again
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Take a label away; may be given again
+    #[arg(long = "remove-label", value_name = "KEY")]
+    remove_labels: Vec<String>,
+    /// Share of new workspaces against other clusters
+    #[arg(long)]
+    weight: Option<u32>,
+    /// Upper bound of the weight
+    #[arg(long)]
+    max_weight: Option<u32>,
+    /// Add `permission=NAME` or `feature-preview`; may be given again
+    #[arg(long = "constraint", value_name = "CONSTRAINT", value_parser = constraint)]
+    constraints: Vec<AdmissionConstraint>,
+    /// Take such a constraint away; may be given again
+    #[arg(long = "remove-constraint", value_name = "CONSTRAINT", value_parser = constraint)]
+    remove_constraints: Vec<AdmissionConstraint>,
+    /// Make it as a cluster file says, save for the kubeconfig; whether it is cordoned changes only where the file says so
+    #[arg(
+        short, long, value_name = "FILE",
+        conflicts_with_all = ["region", "labels", "remove_labels", "weight", "max_weight", "constraints", "remove_constraints"]
+    )]
+    file: Option<PathBuf>,
+    /// Another kubeconfig of the same cluster; it comes into force on the live connection
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Refuse where the cluster's version, as `show` tells it, is another one
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i64).range(1..))]
+    version: Option<i64>,
+}
+
+fn label(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    if key.is_empty() {
+        return Err("must have a key before the =");
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn constraint(text: &str) -> Result<AdmissionConstraint, &'static str> {
+    let constraint = match text.split_once('=') {
+        Some(("permission", name)) if !name.is_empty() => Constraint::Permission(name.to_owned()),
+        None if text == "feature-preview" => Constraint::FeaturePreview(true),
+        _ => return Err("must be permission=NAME or feature-preview"),
+    };
+    Ok(AdmissionConstraint { constraint: Some(constraint) })
+}
+
+/// Changes it.
+pub async fn run(args: &UpdateArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
+    let request = request(args)?;
+    let client = Client::connect(connection).await?;
+    let mut api = client.clusters();
+    let answer = client.call(request, async |request| api.update(request).await).await;
+    let answer = answer.with_context(|| format!("failed to update {}", args.name))?;
+    terminal.progress(&format!("updated {}\n", args.name));
+    let warnings: Vec<CheckView> =
+        answer.checks.into_iter().filter(|check| !check.remedy.is_empty()).map(CheckView::from).collect();
+    if !warnings.is_empty() {
+        terminal.progress(&CheckView::table(&warnings).to_string());
+    }
+    let changed: Vec<ClusterView> = answer.cluster.map(ClusterView::from).into_iter().collect();
+    terminal.result(connection.output, &changed, || ClusterView::table(&changed, Timestamp::now()))
+}
+
+fn request(args: &UpdateArgs) -> Result<UpdateRequest> {
+    let kubeconfig = args.kubeconfig.as_deref().map(kubeconfig::from_file).transpose()?.unwrap_or_default();
+    let (spec, paths) = match &args.file {
+        Some(_) => of_file(args)?,
+        None => of_flags(args),
+    };
+    let request = UpdateRequest {
+        name: args.name.to_string(),
+        spec: Some(spec),
+        update_mask: Some(prost_types::FieldMask { paths }),
+        add_constraints: args.constraints.clone(),
+        remove_constraints: args.remove_constraints.clone(),
+        version: args.version.unwrap_or_default(),
+        kubeconfig,
+    };
+    let names_nothing = request.update_mask.as_ref().is_none_or(|mask| mask.paths.is_empty())
+        && request.add_constraints.is_empty()
+        && request.remove_constraints.is_empty()
+        && request.kubeconfig.is_empty();
+    if names_nothing {
+        return Err(
+            Usage("update needs something to change, such as --weight or --kubeconfig".to_owned()).into()
+        );
+    }
+    Ok(request)
+}
+
+fn of_flags(args: &UpdateArgs) -> (ClusterSpec, Vec<String>) {
+    let mut paths = Vec::new();
+    let spec = ClusterSpec {
+        region: args.region.as_ref().map(ToString::to_string).unwrap_or_default(),
+        labels: args.labels.iter().cloned().collect(),
+        weight: args.weight.unwrap_or_default(),
+        max_weight: args.max_weight.unwrap_or_default(),
+        ..ClusterSpec::default()
+    };
+    let named = [
+        ("region", args.region.is_some()),
+        ("weight", args.weight.is_some()),
+        ("max_weight", args.max_weight.is_some()),
+    ];
+    paths.extend(named.iter().filter(|(_, given)| *given).map(|(path, _)| (*path).to_owned()));
+    let keys = args.labels.iter().map(|(key, _)| key).chain(&args.remove_labels);
+    paths.extend(keys.map(|key| format!("labels.{key}")));
+    (spec, paths)
+}
+
+fn of_file(args: &UpdateArgs) -> Result<(ClusterSpec, Vec<String>)> {
+    let path = args.file.clone().unwrap_or_default();
+    let documents = file::read(&path)?;
+    if documents.len() > 1 {
+        return Err(Usage("update changes one cluster, and the file names more".to_owned()).into());
+    }
+    let names_cordoned = documents.iter().any(|document| document.get("cordoned").is_some());
+    let spec = file::spec(documents, &path)?;
+    if spec.name != args.name.as_str() {
+        let text = format!("{} is about cluster {}, not {}", path.display(), spec.name, args.name);
+        return Err(Usage(text).into());
+    }
+    let all = ["region", "labels", "weight", "max_weight", "admission_constraints", "namespaces"];
+    let cordoned = names_cordoned.then_some("cordoned");
+    Ok((spec, all.into_iter().chain(cordoned).map(ToOwned::to_owned).collect()))
+}

@@ -1,0 +1,206 @@
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{age, timestamp};
+use crate::cli::table::Table;
+use crate::domain::duration::GoDuration;
+use crate::proto::spaceport::v1::{Drain, DrainCounts, DrainWorkspace, UnsavedWorkspace};
+
+/// Characters of a progress bar.
+const BAR: u32 = 24;
+
+/// A drain.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainView {
+    cluster: String,
+    state: String,
+    reason: String,
+    started_at: Option<Timestamp>,
+    deadline_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    estimated_end: Option<Timestamp>,
+    idle: Option<String>,
+    rate_per_minute: u32,
+    max_concurrent: u32,
+    accept_no_room: bool,
+    counts: CountsView,
+    workspaces: Vec<WorkspaceView>,
+    unsaved: Vec<UnsavedView>,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CountsView {
+    total: u32,
+    left: u32,
+    left_alone: u32,
+    finishing: u32,
+    due: u32,
+    no_room: u32,
+    stopping: u32,
+    in_flight: u32,
+    stopped: u32,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WorkspaceView {
+    id: String,
+    owner: String,
+    fate: String,
+    due_at: Option<Timestamp>,
+    room: String,
+    no_room: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UnsavedView {
+    id: String,
+    reason: String,
+    at: Option<Timestamp>,
+    accepted: bool,
+}
+
+impl From<Drain> for DrainView {
+    fn from(drain: Drain) -> Self {
+        let idle = drain.idle.and_then(|idle| std::time::Duration::try_from(idle).ok());
+        Self {
+            state: drain.state().as_str_name().trim_start_matches("STATE_").to_owned(),
+            started_at: timestamp(drain.started_at.as_ref()),
+            deadline_at: timestamp(drain.deadline_at.as_ref()),
+            ended_at: timestamp(drain.ended_at.as_ref()),
+            estimated_end: timestamp(drain.estimated_end.as_ref()),
+            idle: idle.map(|idle| GoDuration::from(idle).to_string()),
+            cluster: drain.cluster,
+            reason: drain.reason,
+            rate_per_minute: drain.rate_per_minute,
+            max_concurrent: drain.max_concurrent,
+            accept_no_room: drain.accept_no_room,
+            counts: drain.counts.map(CountsView::from).unwrap_or_default(),
+            workspaces: drain.workspaces.into_iter().map(WorkspaceView::from).collect(),
+            unsaved: drain.unsaved.into_iter().map(UnsavedView::from).collect(),
+        }
+    }
+}
+
+impl From<DrainCounts> for CountsView {
+    fn from(counts: DrainCounts) -> Self {
+        Self {
+            total: counts.total,
+            left: counts.left,
+            left_alone: counts.left_alone,
+            finishing: counts.finishing,
+            due: counts.due,
+            no_room: counts.no_room,
+            stopping: counts.stopping,
+            in_flight: counts.in_flight,
+            stopped: counts.stopped,
+        }
+    }
+}
+
+impl From<DrainWorkspace> for WorkspaceView {
+    fn from(one: DrainWorkspace) -> Self {
+        Self {
+            fate: one.fate().as_str_name().trim_start_matches("FATE_").to_owned(),
+            due_at: timestamp(one.due_at.as_ref()),
+            id: one.id,
+            owner: one.owner,
+            room: one.room,
+            no_room: one.no_room,
+        }
+    }
+}
+
+impl From<UnsavedWorkspace> for UnsavedView {
+    fn from(one: UnsavedWorkspace) -> Self {
+        Self { at: timestamp(one.at.as_ref()), id: one.id, reason: one.reason, accepted: one.accepted }
+    }
+}
+
+impl DrainView {
+    /// The fields for people.
+    pub fn details(&self, now: Timestamp) -> Table {
+        let time = |at: Option<Timestamp>| at.map(|at| format!("{at:.0}")).unwrap_or_default();
+        Table::of_fields([
+            ("cluster", self.cluster.clone()),
+            ("state", self.state.clone()),
+            ("reason", self.reason.clone()),
+            ("started", age(self.started_at, now)),
+            ("ended", age(self.ended_at, now)),
+            ("deadline", time(self.deadline_at)),
+            ("idle", self.idle.clone().unwrap_or_default()),
+            ("stops", format!("{}/min, {} at once", self.rate_per_minute, self.max_concurrent)),
+            ("workspaces", self.left()),
+            ("done by", time(self.estimated_end)),
+        ])
+    }
+
+    /// What becomes of each workspace, and what ended without a backup.
+    pub fn tables(&self, now: Timestamp) -> Vec<Table> {
+        let mut tables = Vec::new();
+        if !self.workspaces.is_empty() {
+            let mut table = Table::new(["WORKSPACE", "OWNER", "FATE", "STOPPED AT", "ROOM"]);
+            for one in &self.workspaces {
+                let due = one.due_at.map(|at| format!("{at:.0}")).unwrap_or_default();
+                let room =
+                    if one.no_room.is_empty() { one.room.clone() } else { format!("none: {}", one.no_room) };
+                table.row([one.id.clone(), one.owner.clone(), one.fate.clone(), due, room]);
+            }
+            tables.push(table);
+        }
+        if !self.unsaved.is_empty() {
+            let mut table = Table::new(["WITHOUT A BACKUP", "SINCE", "ACCEPTED", "REASON"]);
+            for one in &self.unsaved {
+                let accepted = if one.accepted { "yes" } else { "no" }.to_owned();
+                table.row([one.id.clone(), age(one.at, now), accepted, one.reason.clone()]);
+            }
+            tables.push(table);
+        }
+        tables
+    }
+
+    /// One line: a bar, counts, and when it may be over.
+    pub fn progress(&self, now: Timestamp) -> String {
+        let counts = &self.counts;
+        let total = counts.total.max(counts.left);
+        let done = total - counts.left;
+        let filled = if total == 0 { BAR } else { done.saturating_mul(BAR) / total };
+        let bar: String = (0..BAR).map(|at| if at < filled { '#' } else { '.' }).collect();
+        let mut text = format!("[{bar}] {done}/{total}  {}", self.state.to_lowercase());
+        if counts.left > 0 {
+            let _ = write!(text, "  {}", self.left());
+        }
+        if let Some(end) = self.estimated_end.filter(|_| counts.left > 0) {
+            let left =
+                std::time::Duration::from_secs(end.duration_since(now).as_secs().max(0).unsigned_abs());
+            let _ = write!(text, "  about {} left", GoDuration::from(left));
+        }
+        if !self.reason.is_empty() {
+            let _ = write!(text, "  {}", crate::cli::table::clean(&self.reason));
+        }
+        text
+    }
+
+    fn left(&self) -> String {
+        let counts = &self.counts;
+        let parts = [
+            (counts.left_alone, "left alone"),
+            (counts.finishing, "finishing"),
+            (counts.due, "due"),
+            (counts.no_room, "without room"),
+            (counts.stopping, "stopping"),
+        ];
+        let parts: Vec<String> = parts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        let tail = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+        format!("{} left{tail}", counts.left)
+    }
+}

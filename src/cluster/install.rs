@@ -1,0 +1,256 @@
+//! What a member needs, put there by server-side apply: resource definitions, namespaces, rights, the manager's own login.
+//!
+//! The manifests are those in `crds/` and `clusters/member/`, part of the program; a new file there is one line in
+//! [`MANIFESTS`], which a test holds.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret as K8sSecret;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::runtime::conditions::is_crd_established;
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::client::Credentials;
+use super::error::{Error, Result};
+use super::resources::names::MANAGER;
+use crate::domain::install::{Installed, Outcome, Plan};
+use crate::domain::names::{ClusterName, Namespace};
+use crate::domain::secret::Secret;
+
+/// In the order in which they are applied.
+pub const MANIFESTS: [(&str, &str); 6] = [
+    (
+        "crds/snapshots.workspace.gitpod.io.yaml",
+        include_str!("../../crds/snapshots.workspace.gitpod.io.yaml"),
+    ),
+    (
+        "crds/workspaces.workspace.gitpod.io.yaml",
+        include_str!("../../crds/workspaces.workspace.gitpod.io.yaml"),
+    ),
+    ("clusters/member/namespaces.yaml", include_str!("../../clusters/member/namespaces.yaml")),
+    ("clusters/member/rbac.yaml", include_str!("../../clusters/member/rbac.yaml")),
+    ("clusters/member/token.yaml", include_str!("../../clusters/member/token.yaml")),
+    ("clusters/member/networkpolicy.yaml", include_str!("../../clusters/member/networkpolicy.yaml")),
+];
+
+/// Namespaces as the manifests name them.
+const NAMESPACE: &str = "workspaces";
+const SECRETS_NAMESPACE: &str = "workspace-secrets";
+/// Where the manager's own objects are, and the Secret with its token.
+const SYSTEM: &str = "spaceport-system";
+const TOKEN: &str = "spaceport-token";
+/// For a resource definition to be served, and for the cluster to fill in a token.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Applies everything in order. Asks `permit` before each object.
+pub async fn apply(
+    cluster: &ClusterName,
+    client: &Client,
+    plan: &Plan,
+    permit: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<Installed>> {
+    let mut installed = Vec::new();
+    for object in objects(cluster, &plan.namespaces)? {
+        if !permit() {
+            return Err(Error::NotLeader { cluster: cluster.clone(), action: "install".to_owned() });
+        }
+        installed.push(put(cluster, client, plan, &object).await?);
+    }
+    Ok(installed)
+}
+
+/// Every object, for the namespaces that are named.
+fn objects(cluster: &ClusterName, namespaces: &[(Namespace, Namespace)]) -> Result<Vec<DynamicObject>> {
+    let malformed = |reason: String| Error::Unsent {
+        cluster: cluster.clone(),
+        action: "install".to_owned(),
+        reason: format!("a manifest of this program cannot be read: {reason}"),
+    };
+    let mut objects: Vec<Value> = Vec::new();
+    for (_, text) in MANIFESTS {
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(text).map_err(|error| malformed(error.to_string()))?;
+        for document in documents.into_iter().filter(|document| !document.is_null()) {
+            for object in renamed(&document, namespaces) {
+                if !objects.contains(&object) {
+                    objects.push(object);
+                }
+            }
+        }
+    }
+    objects
+        .into_iter()
+        .map(|object| serde_json::from_value(object).map_err(|error| malformed(error.to_string())))
+        .collect()
+}
+
+/// An object once for each pair of namespaces, with their names in place of the manifest's.
+fn renamed(object: &Value, namespaces: &[(Namespace, Namespace)]) -> Vec<Value> {
+    if namespaces.is_empty() {
+        return vec![object.clone()];
+    }
+    let one = |(namespace, secrets): &(Namespace, Namespace)| {
+        let mut object = object.clone();
+        let is_namespace = object["kind"] == "Namespace";
+        let rename = |text: &mut Value| match text.as_str() {
+            Some(NAMESPACE) => *text = namespace.as_str().into(),
+            Some(SECRETS_NAMESPACE) => *text = secrets.as_str().into(),
+            _ => {}
+        };
+        if let Some(text) = object["metadata"].get_mut("namespace") {
+            rename(text);
+        }
+        if let Some(text) = object["metadata"].get_mut("name").filter(|_| is_namespace) {
+            rename(text);
+        }
+        let subjects = object.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten();
+        subjects.filter_map(|subject| subject.get_mut("namespace")).for_each(rename);
+        object
+    };
+    namespaces.iter().map(one).collect()
+}
+
+async fn put(
+    cluster: &ClusterName,
+    client: &Client,
+    plan: &Plan,
+    object: &DynamicObject,
+) -> Result<Installed> {
+    let types = object.types.clone().unwrap_or_default();
+    let (name, namespace) = (object.name_any(), object.namespace());
+    let action = format!("apply {} {name}", types.kind);
+    let failed = |error| Error::from_kube(cluster, action.clone(), error);
+    let gvk = GroupVersionKind::try_from(&types).map_err(|error| Error::Unsent {
+        cluster: cluster.clone(),
+        action: action.clone(),
+        reason: error.to_string(),
+    })?;
+    let resource = ApiResource::from_gvk(&gvk);
+    let api: Api<DynamicObject> = match &namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let before = api.get_metadata_opt(&name).await.map_err(failed)?.and_then(|old| old.resource_version());
+    let params =
+        PatchParams { dry_run: plan.dry_run, force: plan.force_conflicts, ..PatchParams::apply(MANAGER) };
+    let after = match api.patch_metadata(&name, &params, &Patch::Apply(object)).await {
+        Ok(after) => after.resource_version(),
+        // Its namespace would have been made a moment ago.
+        Err(kube::Error::Api(status)) if plan.dry_run && status.code == 404 => None,
+        Err(error) => return Err(failed(error)),
+    };
+    if types.kind == "CustomResourceDefinition" && !plan.dry_run {
+        established(cluster, client, &name).await?;
+    }
+    let outcome = match before {
+        None => Outcome::Created,
+        Some(before) if after.as_ref() == Some(&before) => Outcome::Unchanged,
+        Some(_) => Outcome::Changed,
+    };
+    Ok(Installed { kind: types.kind, namespace: namespace.unwrap_or_default(), name, outcome })
+}
+
+async fn established(cluster: &ClusterName, client: &Client, name: &str) -> Result<()> {
+    let api = Api::<CustomResourceDefinition>::all(client.clone());
+    let action = format!("wait for CustomResourceDefinition {name}");
+    match tokio::time::timeout(SOON, await_condition(api, name, is_crd_established())).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => {
+            Err(Error::Ambiguous { cluster: cluster.clone(), action, reason: error.to_string() })
+        }
+        Err(_) => {
+            let reason = format!("it is not established after {SOON:?}");
+            Err(Error::Ambiguous { cluster: cluster.clone(), action, reason })
+        }
+    }
+}
+
+/// A kubeconfig of the manager's ServiceAccount, at the address and with the authority of the admin's.
+pub async fn login(
+    cluster: &ClusterName,
+    client: &Client,
+    credentials: &Credentials,
+) -> Result<Secret<String>> {
+    let api = Api::<K8sSecret>::namespaced(client.clone(), SYSTEM);
+    let action = "wait for the token of the ServiceAccount spaceport".to_owned();
+    let unfilled =
+        |reason: String| Error::Ambiguous { cluster: cluster.clone(), action: action.clone(), reason };
+    let filled = |secret: Option<&K8sSecret>| {
+        secret.and_then(|secret| secret.data.as_ref()).is_some_and(|data| data.contains_key("token"))
+    };
+    let waited = tokio::time::timeout(SOON, await_condition(api, TOKEN, filled)).await;
+    let secret = waited
+        .map_err(|_| unfilled(format!("the cluster did not fill it in within {SOON:?}")))?
+        .map_err(|error| unfilled(error.to_string()))?;
+    let mut data = secret.and_then(|secret| secret.data).unwrap_or_default();
+    let token = data.remove("token").and_then(|token| String::from_utf8(token.0).ok());
+    let token = token.ok_or_else(|| unfilled("it is no text".to_owned()))?;
+    let mut server = json!({ "server": credentials.server() });
+    if let Some(authority) = credentials.authority_data() {
+        server["certificate-authority-data"] = authority.into();
+    }
+    if let Some(name) = credentials.tls_server_name() {
+        server["tls-server-name"] = name.into();
+    }
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": MANAGER,
+        "clusters": [{ "name": "cluster", "cluster": server }],
+        "users": [{ "name": MANAGER, "user": { "token": token } }],
+        "contexts": [{ "name": MANAGER, "context": { "cluster": "cluster", "user": MANAGER } }],
+    });
+    Ok(Secret::new(format!("{config:#}\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(pairs: &[(&str, &str)]) -> Vec<(String, String, String)> {
+        let pairs: Vec<_> = pairs.iter().map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap())).collect();
+        let objects = objects(&"eu".parse().unwrap(), &pairs).unwrap();
+        let of = |object: &DynamicObject| {
+            let kind = object.types.clone().unwrap().kind;
+            (kind, object.namespace().unwrap_or_default(), object.name_any())
+        };
+        objects.iter().map(of).collect()
+    }
+
+    #[test]
+    fn every_manifest_is_part_of_the_program() {
+        for folder in ["crds", "clusters/member"] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+            for entry in std::fs::read_dir(path).unwrap() {
+                let file = entry.unwrap().path();
+                if file.extension().is_some_and(|extension| extension == "yaml") {
+                    let path = format!("{folder}/{}", file.file_name().unwrap().display());
+                    assert!(MANIFESTS.iter().any(|(known, _)| *known == path), "{path}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn objects_of_a_namespace_are_there_for_each_and_those_of_the_cluster_once() {
+        let found = named(&[("a", "a-secrets"), ("b", "b-secrets")]);
+        let has = |kind: &str, namespace: &str, name: &str| {
+            found.iter().filter(|one| **one == (kind.into(), namespace.into(), name.into())).count()
+        };
+        for namespace in ["a", "a-secrets", "b", "b-secrets"] {
+            assert_eq!(has("Namespace", "", namespace), 1, "{namespace}");
+            assert_eq!(has("Role", namespace, "spaceport"), 1, "{namespace}");
+        }
+        assert_eq!(has("ClusterRole", "", "spaceport"), 1);
+        assert_eq!(has("Namespace", "", "spaceport-system"), 1);
+        assert!(!found.iter().any(|(_, namespace, name)| namespace == NAMESPACE || name == NAMESPACE));
+    }
+
+    #[test]
+    fn without_names_the_manifests_are_applied_as_they_are() {
+        let found = named(&[]);
+        assert!(found.contains(&("Namespace".into(), String::new(), NAMESPACE.into())));
+        assert_eq!(found.iter().filter(|(kind, ..)| kind == "CustomResourceDefinition").count(), 2);
+    }
+}

@@ -1,0 +1,155 @@
+//! What registration and `doctor` look at in a cluster: named checks, one function each, all within one deadline.
+//!
+//! `reachable`, `ca` and `login` come first; where one of them fails, the others are skipped. The others run at once and
+//! know nothing of one another. A new check is one function here or in a file below, and one line in [`examine`].
+
+mod access;
+mod others;
+mod resources;
+mod server;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use kube::Client;
+use tokio::time::Instant;
+
+use crate::domain::check::Check;
+use crate::domain::cluster::ClusterSpec;
+
+/// What is asked of a cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// What the admin wants of it.
+    pub spec: &'a ClusterSpec,
+    /// The installation that asks.
+    pub installation: &'a str,
+    /// When the login ends, where it does.
+    pub login_ends: Option<Timestamp>,
+    /// Which cluster it must be, where that is known.
+    pub uid: Option<&'a str>,
+    /// How long a health probe waits: a cluster that answers more slowly would never be well.
+    pub probe_deadline: Duration,
+    /// For all checks.
+    pub within: Duration,
+}
+
+impl Question<'_> {
+    /// Every namespace that is named, workspace namespaces first.
+    fn namespaces(&self) -> Vec<&str> {
+        let mut seen = BTreeSet::new();
+        let named = self.spec.namespaces.iter().map(|namespace| namespace.namespace.as_str());
+        let secrets = self.spec.namespaces.iter().map(|namespace| namespace.secrets_namespace.as_str());
+        named.chain(secrets).filter(|name| seen.insert(*name)).collect()
+    }
+}
+
+/// What was learned of a cluster; empty where nothing was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Such as `v1.36.2`.
+    pub server_version: String,
+    /// Uid of `kube-system`: the same cluster, whatever its address. Empty where it may not be read.
+    pub cluster_uid: String,
+    /// How long one call took.
+    pub latency: Duration,
+    /// How far the apiserver's clock is ahead of ours, to the second.
+    pub clock_skew: SignedDuration,
+}
+
+/// The checks in their order, and what was learned.
+#[derive(Debug, Clone)]
+pub struct Examined {
+    /// What was looked at.
+    pub checks: Vec<Check>,
+    /// What was learned.
+    pub facts: Facts,
+}
+
+impl Examined {
+    /// Whether nothing keeps the cluster from being a member.
+    pub fn is_fit(&self) -> bool {
+        !self.checks.iter().any(Check::is_failed)
+    }
+}
+
+/// Uid of the cluster, where it can be read.
+pub async fn uid(client: &Client) -> Option<String> {
+    server::uid(client).await.ok().filter(|uid| !uid.is_empty())
+}
+
+type Looking<'a> = BoxFuture<'a, Check>;
+
+/// Looks at everything. Changes nothing in the cluster.
+pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
+    const REST: [&str; 9] = [
+        "version",
+        "clock",
+        "latency",
+        "identity",
+        "namespaces",
+        "definitions",
+        "permissions",
+        "other-manager",
+        "login-end",
+    ];
+    let due = Instant::now() + question.within;
+    let first = tokio::time::timeout_at(due, access::connect(client)).await;
+    let mut examined = match first {
+        Ok((checks, facts)) => Examined { checks, facts },
+        Err(_) => Examined { checks: vec![late("reachable", question.within)], facts: Facts::default() },
+    };
+    if let Some(failed) = examined.checks.iter().find(|check| check.is_failed()).map(|check| check.name) {
+        let all = ["reachable", "ca", "login"].into_iter().chain(REST);
+        let done: Vec<_> = examined.checks.iter().map(|check| check.name).collect();
+        let rest = all.filter(|name| !done.contains(name)).map(|name| Check::skipped(name, failed));
+        examined.checks.extend(rest.collect::<Vec<_>>());
+        return examined;
+    }
+    let skew = examined.facts.clock_skew;
+    let (found_version, found_uid) = tokio::join!(
+        tokio::time::timeout_at(due, server::version(client)),
+        tokio::time::timeout_at(due, server::uid(client)),
+    );
+    let (version, server_version) =
+        found_version.unwrap_or_else(|_| (late("version", question.within), String::new()));
+    let uid = found_uid.unwrap_or_else(|_| Err("no answer".to_owned()));
+    let (identity, cluster_uid) = server::identity(uid, question);
+    let rest: Vec<(&'static str, Looking<'_>)> = vec![
+        ("version", std::future::ready(version).boxed()),
+        ("clock", std::future::ready(server::clock(skew)).boxed()),
+        ("latency", server::latency(client, question.probe_deadline).boxed()),
+        ("identity", std::future::ready(identity).boxed()),
+        ("namespaces", resources::namespaces(client, question).boxed()),
+        ("definitions", resources::definitions(client).boxed()),
+        ("permissions", access::permissions(client, question).boxed()),
+        ("other-manager", others::other_manager(client, question, skew).boxed()),
+        ("login-end", std::future::ready(access::login_end(question.login_ends, Timestamp::now())).boxed()),
+    ];
+    let looking = rest.into_iter().map(|(name, check)| async move {
+        tokio::time::timeout_at(due, check).await.unwrap_or_else(|_| late(name, question.within))
+    });
+    examined.checks.extend(futures::future::join_all(looking).await);
+    (examined.facts.server_version, examined.facts.cluster_uid) = (server_version, cluster_uid);
+    examined
+}
+
+fn late(name: &'static str, within: Duration) -> Check {
+    Check::failed(name, format!("no answer within {within:?}"), "look at the network and at the apiserver")
+}
+
+/// What went wrong, without secrets and in short.
+fn told(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("the apiserver answers {} {}", status.code, status.reason),
+        kube::Error::Service(error) => crate::cluster::error::chain(&*error),
+        kube::Error::SerdeError(_) => "the answer is not what was asked for".to_owned(),
+        other => crate::cluster::error::chain(&other),
+    }
+}
+
+#[cfg(test)]
+mod tests;

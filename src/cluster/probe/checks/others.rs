@@ -1,0 +1,99 @@
+//! Other managers at work in the namespaces: two on the same workspaces would undo each other's work.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt as _};
+
+use super::super::needs::OTHER_LEADER;
+use super::{Question, told};
+use crate::cluster::resources::Workspace;
+use crate::cluster::resources::names::{INSTALLATION, MANAGED_BY, MANAGER};
+use crate::domain::check::Check;
+
+/// Where managers of existing installations run as a rule, besides the workspace namespace itself.
+const USUAL: &str = "default";
+/// Workspaces that are looked at and named.
+const LOOKED_AT: u32 = 500;
+
+pub(super) async fn other_manager(client: &Client, question: &Question<'_>, skew: SignedDuration) -> Check {
+    const NAME: &str = "other-manager";
+    let now = Timestamp::now().saturating_add(skew).unwrap_or(Timestamp::MAX);
+    let (mut failed, mut warned) = (Vec::new(), Vec::new());
+    for namespace in &question.spec.namespaces {
+        let namespace = namespace.namespace.as_str();
+        let here = live_leader(client, namespace, now).await;
+        let usual = if namespace == USUAL { Ok(None) } else { live_leader(client, USUAL, now).await };
+        let (theirs, installations) = match foreign(client, namespace, question.installation).await {
+            Ok(found) => found,
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => continue,
+            Err(error) => return Check::failed(NAME, told(error), "look at the apiserver"),
+        };
+        match (here, usual) {
+            (Ok(Some(holder)), _) => failed.push(format!(
+                "another manager ({holder}) is at work in namespace {namespace}: its Lease {OTHER_LEADER} is live"
+            )),
+            (_, Ok(Some(holder))) if theirs > 0 => failed.push(format!(
+                "another manager ({holder}) is at work in the cluster, and {theirs} workspaces of its kind are in \
+                 namespace {namespace}"
+            )),
+            _ if theirs > 0 => warned.push(format!(
+                "{theirs} workspaces in namespace {namespace} belong to another manager and are left alone"
+            )),
+            _ => {}
+        }
+        if !installations.is_empty() {
+            let named = installations.into_iter().collect::<Vec<_>>().join(", ");
+            failed.push(format!(
+                "workspaces in namespace {namespace} belong to another installation of Spaceport ({named})"
+            ));
+        }
+    }
+    if !failed.is_empty() {
+        Check::failed(NAME, failed.join("; "), "stop the other manager first, or name another namespace")
+    } else if warned.is_empty() {
+        Check::ok(NAME, "nobody else is at work there")
+    } else {
+        Check::warning(NAME, warned.join("; "), "")
+    }
+}
+
+/// Who holds the Lease of the other kind of manager, where it is live by the cluster's own clock.
+async fn live_leader(
+    client: &Client,
+    namespace: &str,
+    now: Timestamp,
+) -> Result<Option<String>, kube::Error> {
+    let lease = Api::<Lease>::namespaced(client.clone(), namespace).get_opt(OTHER_LEADER).await?;
+    let spec = lease.and_then(|lease| lease.spec).filter(|spec| is_live(spec, now));
+    Ok(spec.and_then(|spec| spec.holder_identity))
+}
+
+pub(super) fn is_live(spec: &k8s_openapi::api::coordination::v1::LeaseSpec, now: Timestamp) -> bool {
+    let held = spec.holder_identity.as_deref().is_some_and(|holder| !holder.is_empty());
+    let life = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(15)));
+    let renewed = spec.renew_time.as_ref().map(|time| time.0);
+    held && renewed.is_some_and(|at| now.duration_since(at) <= life)
+}
+
+/// How many workspaces belong to another kind of manager, and which other installations of ours have some.
+async fn foreign(
+    client: &Client,
+    namespace: &str,
+    installation: &str,
+) -> Result<(usize, BTreeSet<String>), kube::Error> {
+    let api = Api::<Workspace>::namespaced(client.clone(), namespace);
+    let page = ListParams::default().limit(LOOKED_AT);
+    let (mut theirs, mut installations) = (0, BTreeSet::new());
+    for object in api.list_metadata(&page).await? {
+        if object.labels().get(MANAGED_BY).map(String::as_str) != Some(MANAGER) {
+            theirs += 1;
+        } else if let Some(other) = object.annotations().get(INSTALLATION).filter(|one| *one != installation)
+        {
+            installations.insert(other.clone());
+        }
+    }
+    Ok((theirs, installations))
+}

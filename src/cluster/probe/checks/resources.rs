@@ -1,0 +1,140 @@
+//! What must be installed: namespaces and resource definitions.
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray,
+    JSONSchemaPropsOrBool,
+};
+use kube::{Api, Client, ResourceExt as _};
+
+use super::{Question, told};
+use crate::cluster::resources;
+use crate::domain::check::Check;
+
+/// Fields that are named of those that are missing.
+const NAMED: usize = 8;
+
+pub(super) async fn namespaces(client: &Client, question: &Question<'_>) -> Check {
+    const NAME: &str = "namespaces";
+    let api = Api::<Namespace>::all(client.clone());
+    let (mut missing, mut unread) = (Vec::new(), Vec::new());
+    let names = question.namespaces();
+    for name in &names {
+        match api.get(name).await {
+            Ok(found) if found.metadata.deletion_timestamp.is_some() => {
+                missing.push(format!("the namespace {name} is being deleted"));
+            }
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                missing.push(format!("the namespace {name} does not exist"));
+            }
+            // Whoever may not read namespaces may still work in one; the rights tell.
+            Err(kube::Error::Api(status)) if status.code == 403 => unread.push(*name),
+            Err(error) => return Check::failed(NAME, told(error), "look at the apiserver"),
+        }
+    }
+    if !missing.is_empty() {
+        let remedy = "create them (clusters/member/namespaces.yaml), or run `spaceport cluster install`";
+        Check::failed(NAME, missing.join("; "), remedy)
+    } else if unread.is_empty() {
+        Check::ok(NAME, names.join(", "))
+    } else {
+        let detail = format!("whether {} are there may not be read", unread.join(", "));
+        Check::warning(NAME, detail, "let the login get namespaces (clusters/member/rbac.yaml)")
+    }
+}
+
+/// Whether the definitions are there, and hold every field that is written and read here.
+pub(super) async fn definitions(client: &Client) -> Check {
+    const NAME: &str = "definitions";
+    let api = Api::<CustomResourceDefinition>::all(client.clone());
+    let (mut missing, mut unread) = (Vec::new(), Vec::new());
+    for ours in resources::crds() {
+        let name = ours.name_any();
+        match api.get(&name).await {
+            Ok(theirs) => missing.extend(differences(&ours, &theirs)),
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                missing.push(format!("the resource definition {name} is not installed"));
+            }
+            Err(kube::Error::Api(status)) if status.code == 403 => unread.push(name),
+            Err(error) => return Check::failed(NAME, told(error), "look at the apiserver"),
+        }
+    }
+    if !missing.is_empty() {
+        Check::failed(NAME, missing.join("; "), "apply crds/ there, or run `spaceport cluster install`")
+    } else if unread.is_empty() {
+        Check::ok(NAME, "both are there and compatible")
+    } else {
+        let detail = format!("whether {} are compatible may not be read", unread.join(", "));
+        Check::warning(NAME, detail, "let the login get customresourcedefinitions")
+    }
+}
+
+/// What keeps an installed definition from doing for ours, in sentences.
+pub(super) fn differences(ours: &CustomResourceDefinition, theirs: &CustomResourceDefinition) -> Vec<String> {
+    let name = ours.name_any();
+    let mut found = Vec::new();
+    let conditions =
+        theirs.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    if !conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True") {
+        found.push(format!("the resource definition {name} is not established"));
+    }
+    if ours.spec.scope != theirs.spec.scope {
+        found.push(format!("the resource definition {name} is not {}", ours.spec.scope));
+    }
+    for version in &ours.spec.versions {
+        let Some(served) = theirs.spec.versions.iter().find(|one| one.name == version.name && one.served)
+        else {
+            found.push(format!("the resource definition {name} does not serve {}", version.name));
+            continue;
+        };
+        let status = |of: &CustomResourceDefinitionVersion| {
+            of.subresources.as_ref().is_some_and(|sub| sub.status.is_some())
+        };
+        if status(version) && !status(served) {
+            found.push(format!("the resource definition {name} has no status of its own"));
+        }
+        let schema = |of: &CustomResourceDefinitionVersion| {
+            of.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.clone()).unwrap_or_default()
+        };
+        let mut fields = Vec::new();
+        lacking(&schema(version), &schema(served), "", &mut fields);
+        if !fields.is_empty() {
+            let more = fields.len().saturating_sub(NAMED);
+            fields.truncate(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            found.push(format!("the resource definition {name} lacks {}{more}", fields.join(", ")));
+        }
+    }
+    found
+}
+
+/// Fields of `ours` that `theirs` would drop or take for something else.
+fn lacking(ours: &JSONSchemaProps, theirs: &JSONSchemaProps, path: &str, found: &mut Vec<String>) {
+    if theirs.x_kubernetes_preserve_unknown_fields == Some(true) {
+        return;
+    }
+    if ours.type_.is_some() && theirs.type_.is_some() && ours.type_ != theirs.type_ {
+        found.push(format!("{path} as {}", ours.type_.clone().unwrap_or_default()));
+        return;
+    }
+    let none = std::collections::BTreeMap::new();
+    let known = theirs.properties.as_ref().unwrap_or(&none);
+    for (name, field) in ours.properties.iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        match known.get(name) {
+            Some(other) => lacking(field, other, &path, found),
+            None => found.push(path),
+        }
+    }
+    if let (Some(JSONSchemaPropsOrArray::Schema(ours)), Some(JSONSchemaPropsOrArray::Schema(theirs))) =
+        (&ours.items, &theirs.items)
+    {
+        lacking(ours, theirs, &format!("{path}[]"), found);
+    }
+    if let (Some(JSONSchemaPropsOrBool::Schema(ours)), Some(JSONSchemaPropsOrBool::Schema(theirs))) =
+        (&ours.additional_properties, &theirs.additional_properties)
+    {
+        lacking(ours, theirs, &format!("{path}.*"), found);
+    }
+}

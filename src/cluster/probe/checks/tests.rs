@@ -1,0 +1,124 @@
+use jiff::ToSpan as _;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, ResourceRule};
+use k8s_openapi::api::coordination::v1::LeaseSpec;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use serde_json::json;
+
+use super::*;
+use crate::cluster::resources::crds;
+use crate::domain::check::Outcome;
+
+fn installed() -> CustomResourceDefinition {
+    let mut crd = crds().remove(1);
+    let status = json!({ "conditions": [{ "type": "Established", "status": "True" }] });
+    crd.status = serde_json::from_value(status).unwrap();
+    crd
+}
+
+#[test]
+fn the_definition_that_is_installed_from_here_is_compatible() {
+    assert_eq!(resources::differences(&crds()[1], &installed()), Vec::<String>::new());
+}
+
+#[test]
+fn a_definition_that_would_drop_or_change_fields_is_told_by_its_fields() {
+    let mut value = serde_json::to_value(installed()).unwrap();
+    let schema = &mut value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    schema["spec"]["properties"].as_object_mut().unwrap().remove("class").unwrap();
+    schema["spec"]["properties"]["type"]["type"] = "integer".into();
+    let theirs: CustomResourceDefinition = serde_json::from_value(value).unwrap();
+    let found = resources::differences(&crds()[1], &theirs).join("\n");
+    assert!(found.contains("spec.class") && found.contains("spec.type as string"), "{found}");
+}
+
+#[test]
+fn a_definition_that_keeps_unknown_fields_is_compatible() {
+    let mut value = serde_json::to_value(installed()).unwrap();
+    value["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+        json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    let theirs: CustomResourceDefinition = serde_json::from_value(value).unwrap();
+    assert_eq!(resources::differences(&crds()[1], &theirs), Vec::<String>::new());
+}
+
+#[test]
+fn clocks_are_judged_by_how_far_they_are_apart() {
+    let outcome = |seconds| server::clock(SignedDuration::from_secs(seconds)).outcome;
+    assert_eq!(
+        [outcome(0), outcome(-5), outcome(6), outcome(-30), outcome(31)],
+        [Outcome::Ok, Outcome::Ok, Outcome::Warning, Outcome::Warning, Outcome::Failed]
+    );
+}
+
+#[test]
+fn a_login_that_ends_soon_is_warned_of_and_one_that_ended_fails() {
+    let now = Timestamp::UNIX_EPOCH;
+    let outcome = |span: jiff::Span| access::login_end(now.checked_add(span).ok(), now).outcome;
+    assert_eq!(access::login_end(None, now).outcome, Outcome::Ok);
+    assert_eq!(
+        [outcome(0.hours()), outcome(1.hours()), outcome((24 * 15).hours())],
+        [Outcome::Failed, Outcome::Warning, Outcome::Ok]
+    );
+}
+
+#[test]
+fn a_lease_is_live_while_its_holder_renews_it() {
+    let now = Timestamp::UNIX_EPOCH;
+    let lease = |holder: &str, ago: i64| LeaseSpec {
+        holder_identity: Some(holder.to_owned()),
+        lease_duration_seconds: Some(15),
+        renew_time: Some(MicroTime(now - SignedDuration::from_secs(ago))),
+        ..LeaseSpec::default()
+    };
+    assert!(others::is_live(&lease("manager-0", 15), now));
+    assert!(!others::is_live(&lease("manager-0", 16), now) && !others::is_live(&lease("", 0), now));
+    assert!(!others::is_live(&LeaseSpec::default(), now));
+}
+
+#[test]
+fn rules_cover_a_right_by_name_or_star_and_never_by_single_objects() {
+    let right = ResourceAttributes {
+        group: Some("workspace.gitpod.io".to_owned()),
+        resource: Some("workspaces".to_owned()),
+        subresource: Some("status".to_owned()),
+        verb: Some("patch".to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let rule = |group: &str, resource: &str, verb: &str, name: Option<&str>| ResourceRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(vec![resource.to_owned()]),
+        verbs: vec![verb.to_owned()],
+        resource_names: name.map(|name| vec![name.to_owned()]),
+    };
+    let covered = |rule| access::is_covered(&right, &[rule]);
+    assert!(covered(rule("workspace.gitpod.io", "workspaces/status", "patch", None)));
+    assert!(covered(rule("*", "*", "*", None)) && covered(rule("*", "*/status", "*", None)));
+    assert!(!covered(rule("", "workspaces/status", "patch", None)));
+    assert!(!covered(rule("workspace.gitpod.io", "workspaces", "patch", None)));
+    assert!(!covered(rule("workspace.gitpod.io", "workspaces/status", "patch", Some("a"))));
+}
+
+#[test]
+fn a_kubeconfig_of_another_cluster_is_told_from_one_of_the_same() {
+    let spec: ClusterSpec = serde_json::from_value(json!({
+        "name": "eu", "region": "europe", "weight": 1, "maxWeight": 1,
+        "namespaces": [{"namespace": "a", "secretsNamespace": "b"}],
+    }))
+    .unwrap();
+    let outcome = |known, found: &str| {
+        let question = Question {
+            spec: &spec,
+            installation: "i",
+            login_ends: None,
+            uid: known,
+            probe_deadline: Duration::from_secs(1),
+            within: Duration::from_secs(1),
+        };
+        server::identity(Ok(found.to_owned()), &question).0.outcome
+    };
+    assert_eq!([outcome(None, "a"), outcome(None, "")], [Outcome::Ok, Outcome::Warning]);
+    assert_eq!(
+        [outcome(Some("a"), "a"), outcome(Some("a"), "b"), outcome(Some("a"), "")],
+        [Outcome::Ok, Outcome::Failed, Outcome::Failed]
+    );
+}

@@ -1,0 +1,95 @@
+//! The rights that the manager needs in a cluster: the one list. `clusters/member/rbac.yaml` grants exactly these, which a
+//! test holds, and the check `permissions` asks for them.
+
+use crate::cluster::resources::names::GROUP;
+
+/// Group, resource with its subresource, verbs.
+pub type Needs = &'static [(&'static str, &'static str, &'static [&'static str])];
+
+/// Lease by which the managers of existing installations elect their leader.
+pub const OTHER_LEADER: &str = "ws-manager-mk2-leader.gitpod.io";
+
+/// In each workspace namespace.
+pub const IN_NAMESPACE: Needs = &[
+    (GROUP, "workspaces", &["create", "delete", "get", "list", "patch", "watch"]),
+    (GROUP, "workspaces/status", &["patch"]),
+    // To own pods in a way that blocks the owner's deletion.
+    (GROUP, "workspaces/finalizers", &["update"]),
+    (GROUP, "snapshots", &["create", "get", "list", "watch"]),
+    ("", "pods", &["create", "delete", "list", "patch", "watch"]),
+    ("", "secrets", &["create", "delete", "get", "update"]),
+    ("", "configmaps", &["create", "list", "patch", "watch"]),
+    ("", "events", &["create"]),
+];
+/// In each secrets namespace.
+pub const IN_SECRETS_NAMESPACE: Needs = &[("", "secrets", &["create", "delete", "get", "update"])];
+/// In the cluster.
+pub const IN_CLUSTER: Needs = &[("", "nodes", &["get", "list", "watch"])];
+/// In the cluster, for checks alone; without them a check says less.
+pub const TO_CHECK: Needs = &[
+    ("", "namespaces", &["get"]),
+    ("apiextensions.k8s.io", "customresourcedefinitions", &["get"]),
+    ("coordination.k8s.io", "leases", &["get"]),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Group, resource and verb, one by one.
+    type Rights = BTreeSet<(String, String, String)>;
+
+    fn needed(needs: &[Needs]) -> Rights {
+        let all = needs.iter().flat_map(|needs| needs.iter());
+        let one = |(group, resource, verbs): &(&str, &str, &'static [&str])| {
+            let (group, resource) = (*group, *resource);
+            let of = |verb: &&str| (group.to_owned(), resource.to_owned(), (*verb).to_owned());
+            verbs.iter().map(of).collect::<Vec<_>>()
+        };
+        all.flat_map(one).collect()
+    }
+
+    /// What the roles named `spaceport` of a kind grant in a namespace.
+    fn granted(kind: &str, namespace: Option<&str>) -> Rights {
+        let text = include_str!("../../../clusters/member/rbac.yaml");
+        let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(text).unwrap();
+        let of = |object: &&serde_json::Value| {
+            object["kind"] == kind
+                && object["metadata"]["name"] == "spaceport"
+                && object["metadata"]["namespace"].as_str() == namespace
+        };
+        let mut rights = Rights::new();
+        for rule in objects.iter().filter(of).flat_map(|object| object["rules"].as_array().unwrap()) {
+            let texts = |key: &str| -> Vec<String> {
+                let list = rule[key].as_array().into_iter().flatten();
+                list.map(|text| text.as_str().unwrap().to_owned()).collect()
+            };
+            for group in texts("apiGroups") {
+                for resource in texts("resources") {
+                    let of = |verb| (group.clone(), resource.clone(), verb);
+                    rights.extend(texts("verbs").into_iter().map(of));
+                }
+            }
+        }
+        rights
+    }
+
+    #[test]
+    fn the_role_in_a_workspace_namespace_grants_what_is_needed_and_no_more() {
+        assert_eq!(granted("Role", Some("workspaces")), needed(&[IN_NAMESPACE]));
+    }
+
+    #[test]
+    fn the_role_in_a_secrets_namespace_grants_what_is_needed_and_no_more() {
+        assert_eq!(granted("Role", Some("workspace-secrets")), needed(&[IN_SECRETS_NAMESPACE]));
+    }
+
+    #[test]
+    fn the_role_in_the_cluster_grants_what_is_needed_and_the_questions_about_oneself() {
+        let mut rights = granted("ClusterRole", None);
+        rights.retain(|(_, resource, _)| !resource.starts_with("selfsubject"));
+        assert_eq!(rights, needed(&[IN_CLUSTER, TO_CHECK]));
+    }
+}

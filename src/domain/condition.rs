@@ -1,0 +1,78 @@
+//! What is right and wrong with a cluster, each with a reason and since when.
+
+use jiff::Timestamp;
+
+/// Whether a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// One condition of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Such as `Reachable`.
+    pub kind: &'static str,
+    /// Whether it holds.
+    pub state: State,
+    /// A bounded category for programs; empty where all is well.
+    pub reason: &'static str,
+    /// One sentence for people; empty where all is well.
+    pub message: String,
+    /// Since when the state is what it is.
+    pub since: Timestamp,
+}
+
+impl Condition {
+    /// Holds, from `since` on.
+    pub fn holds(kind: &'static str, since: Timestamp) -> Self {
+        Self { kind, state: State::True, reason: "", message: String::new(), since }
+    }
+
+    /// Does not hold, from `since` on.
+    pub fn fails(kind: &'static str, reason: &'static str, message: String, since: Timestamp) -> Self {
+        Self { kind, state: State::False, reason, message, since }
+    }
+
+    /// Whether a watcher need not hear of the difference: only words differ, which may hold a growing age.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.kind, self.state, self.reason) == (other.kind, other.state, other.reason)
+    }
+}
+
+/// What is observed now, with the times of `before` where the state has not changed.
+pub fn aged(before: &[Condition], mut now: Vec<Condition>) -> Vec<Condition> {
+    for condition in &mut now {
+        let same = before.iter().find(|old| old.kind == condition.kind && old.state == condition.state);
+        if let Some(old) = same {
+            condition.since = condition.since.min(old.since);
+        }
+    }
+    now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_condition_keeps_its_age_until_its_state_changes() {
+        let first = aged(&[], vec![Condition::holds("Synced", at(1))]);
+        let second = aged(&first, vec![Condition::holds("Synced", at(5))]);
+        assert_eq!(second[0].since, at(1));
+        let broken = aged(&second, vec![Condition::fails("Synced", "Pending", "listing".into(), at(7))]);
+        assert_eq!(broken[0].since, at(7));
+        let other = aged(&broken, vec![Condition::fails("Synced", "WatchesFail", "403".into(), at(9))]);
+        assert_eq!((other[0].since, other[0].reason), (at(7), "WatchesFail"));
+        assert!(!other[0].is_like(&broken[0]) && second[0].is_like(&first[0]));
+    }
+}

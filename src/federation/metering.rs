@@ -1,0 +1,206 @@
+//! Metrics of workspaces, under the names that existing dashboards read, with a label `cluster` beside their own.
+//!
+//! A [`Meter`] watches a member's workspaces on every replica, and counts while this replica leads: what happens is
+//! counted once, and a new leader knows what it was before. What happened while no replica ran is not counted.
+
+mod gauges;
+mod transitions;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use prometheus::core::Collector;
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use tokio::sync::watch;
+
+use crate::cluster::cache::Observer;
+use crate::cluster::resources::{Workspace, WorkspaceType, names};
+use crate::domain::names::{ClusterName, Namespace};
+use crate::domain::workspace::Kind;
+use crate::store::Term;
+
+use self::transitions::{Event, Known};
+
+pub use gauges::WorkspaceGauges;
+
+/// What all names begin with.
+const PREFIX: &str = "gitpod_ws_manager_mk2";
+/// Bounds of the histograms of phases, in seconds.
+const SECONDS: [f64; 10] = [2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// Counters and histograms, shared by all members.
+#[derive(Debug, Clone)]
+pub struct Meters {
+    starts: IntCounterVec,
+    startup: HistogramVec,
+    pending: HistogramVec,
+    creating: HistogramVec,
+    start_failures: IntCounterVec,
+    failures: IntCounterVec,
+    stops: IntCounterVec,
+    recreations: IntCounterVec,
+    backups: IntCounterVec,
+    backup_failures: IntCounterVec,
+    restores: IntCounterVec,
+    restore_failures: IntCounterVec,
+    start_call: Histogram,
+}
+
+impl Meters {
+    /// Counters at zero.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        const LABELS: [&str; 3] = ["cluster", "type", "class"];
+        let counter = |name: &str, help: &str, more: &[&str]| {
+            let labels: Vec<&str> = LABELS.iter().chain(more).copied().collect();
+            IntCounterVec::new(Opts::new(name, help).namespace(PREFIX), &labels)
+        };
+        let seconds = |name: &str, help: &str| {
+            let opts = HistogramOpts::new(name, help).namespace(PREFIX).buckets(SECONDS.to_vec());
+            HistogramVec::new(opts, &LABELS)
+        };
+        let calls = HistogramOpts::new("wsman_start_workspace", "Milliseconds that StartWorkspace took.");
+        let milliseconds = (0..10_u32).map(|step| f64::from(step * 500)).collect();
+        Ok(Self {
+            starts: counter("workspace_starts_total", "Workspaces made.", &[])?,
+            startup: seconds("workspace_startup_seconds", "From creation to running.")?,
+            pending: seconds("workspace_pending_seconds", "Time in phase Pending.")?,
+            creating: seconds("workspace_creating_seconds", "Time in phase Creating.")?,
+            start_failures: counter("workspace_starts_failure_total", "Workspaces that never ran.", &[])?,
+            failures: counter("workspace_failure_total", "Workspaces that failed.", &[])?,
+            stops: counter("workspace_stops_total", "Workspaces that stopped.", &["reason"])?,
+            recreations: counter("workspace_recreations_total", "Pods made again.", &["attempt"])?,
+            backups: counter("workspace_backups_total", "Backups that ended.", &[])?,
+            backup_failures: counter("workspace_backups_failure_total", "Backups that failed.", &[])?,
+            restores: counter("workspace_restores_total", "Contents initialised.", &[])?,
+            restore_failures: counter("workspace_restores_failure_total", "Contents not initialised.", &[])?,
+            start_call: Histogram::with_opts(calls.buckets(milliseconds))?,
+        })
+    }
+
+    /// Serves them.
+    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let histograms = [&self.startup, &self.pending, &self.creating].map(|h| boxed(h.clone()));
+        let counters = [
+            &self.starts,
+            &self.start_failures,
+            &self.failures,
+            &self.stops,
+            &self.recreations,
+            &self.backups,
+            &self.backup_failures,
+            &self.restores,
+            &self.restore_failures,
+        ];
+        let counters = counters.map(|counter| boxed(counter.clone()));
+        for collector in histograms.into_iter().chain(counters).chain([boxed(self.start_call.clone())]) {
+            registry.register(collector)?;
+        }
+        Ok(())
+    }
+
+    /// A workspace was made.
+    pub(super) fn started(&self, cluster: &ClusterName, kind: Kind, class: &str) {
+        let kind = match kind {
+            Kind::Regular => WorkspaceType::Regular,
+            Kind::Prebuild => WorkspaceType::Prebuild,
+            Kind::ImageBuild => WorkspaceType::ImageBuild,
+        };
+        self.starts.with_label_values(&[cluster.as_str(), type_label(kind), class]).inc();
+    }
+
+    /// How long a call of StartWorkspace took.
+    pub fn start_took(&self, took: std::time::Duration) {
+        self.start_call.observe(took.as_secs_f64() * 1000.0);
+    }
+
+    fn count(&self, cluster: &ClusterName, known: &Known, event: Event) {
+        let labels = [cluster.as_str(), type_label(known.kind), known.class.as_str()];
+        let with = |more| [labels[0], labels[1], labels[2], more];
+        match event {
+            Event::Ready { seconds } => self.startup.with_label_values(&labels).observe(seconds),
+            Event::WasPending { seconds } => self.pending.with_label_values(&labels).observe(seconds),
+            Event::WasCreating { seconds } => self.creating.with_label_values(&labels).observe(seconds),
+            Event::StartFailed => self.start_failures.with_label_values(&labels).inc(),
+            Event::Failed => self.failures.with_label_values(&labels).inc(),
+            Event::Stopped { reason } => self.stops.with_label_values(&with(reason)).inc(),
+            Event::Recreated { attempt } => {
+                self.recreations.with_label_values(&with(&attempt.to_string())).inc();
+            }
+            Event::BackedUp => self.backups.with_label_values(&labels).inc(),
+            Event::BackupFailed => self.backup_failures.with_label_values(&labels).inc(),
+            Event::Restored => self.restores.with_label_values(&labels).inc(),
+            Event::RestoreFailed => self.restore_failures.with_label_values(&labels).inc(),
+        }
+    }
+}
+
+fn boxed(collector: impl Collector + 'static) -> Box<dyn Collector> {
+    Box::new(collector)
+}
+
+/// Watches the workspaces of one member.
+pub struct Meter {
+    cluster: ClusterName,
+    meters: Meters,
+    term: watch::Receiver<Option<Term>>,
+    /// By namespace and name; a workspace that is gone is forgotten.
+    known: Mutex<HashMap<(Namespace, String), Known>>,
+}
+
+impl Meter {
+    pub(super) fn new(cluster: ClusterName, meters: Meters, term: watch::Receiver<Option<Term>>) -> Self {
+        Self { cluster, meters, term, known: Mutex::default() }
+    }
+
+    fn leads(&self) -> bool {
+        self.term.borrow().as_ref().is_some_and(Term::is_valid)
+    }
+
+    fn count(&self, known: &Known, events: Vec<Event>) {
+        if self.leads() {
+            for event in events {
+                self.meters.count(&self.cluster, known, event);
+            }
+        }
+    }
+
+    fn for_each(&self, mut look: impl FnMut(&Namespace, &Known)) {
+        for ((namespace, _), known) in &*self.known.lock() {
+            look(namespace, known);
+        }
+    }
+}
+
+impl Observer for Meter {
+    fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {
+        let Some(name) = workspace.metadata.name.clone().filter(|_| is_ours(workspace)) else { return };
+        let now = Timestamp::now();
+        let mut all = self.known.lock();
+        let known = all.entry((namespace.clone(), name)).or_insert_with(|| Known::first(workspace));
+        let events = known.step(workspace, now);
+        self.count(known, events);
+    }
+
+    fn workspace_gone(&self, namespace: &Namespace, last: &Arc<Workspace>) {
+        let Some(name) = last.metadata.name.clone() else { return };
+        if let Some(known) = self.known.lock().remove(&(namespace.clone(), name)) {
+            let events = known.gone(last);
+            self.count(&known, events);
+        }
+    }
+}
+
+fn is_ours(workspace: &Workspace) -> bool {
+    let labels = workspace.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(names::MANAGED_BY)).is_some_and(|manager| manager == names::MANAGER)
+}
+
+fn type_label(kind: WorkspaceType) -> &'static str {
+    match kind {
+        WorkspaceType::Regular => "Regular",
+        WorkspaceType::Prebuild => "Prebuild",
+        WorkspaceType::ImageBuild => "ImageBuild",
+    }
+}

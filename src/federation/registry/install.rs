@@ -1,0 +1,32 @@
+//! Putting into a cluster what a member needs, with an admin's kubeconfig that is used once and kept nowhere.
+
+use std::sync::Arc;
+
+use crate::cluster::client::{Credentials, Fence, Limits, connect};
+use crate::cluster::install::{apply, login};
+use crate::domain::install::{Installed, Plan};
+use crate::domain::names::ClusterName;
+use crate::domain::secret::Secret;
+use crate::federation::{Error, Federation, Result};
+
+use super::verify::Unheard;
+
+impl Federation {
+    /// Applies the manifests and answers what became of each object, and a kubeconfig of the manager's own login where
+    /// the plan asks for one. Idempotent; after an error the call may be repeated.
+    pub async fn install(
+        &self,
+        plan: &Plan,
+        kubeconfig: &Secret<String>,
+    ) -> Result<(Vec<Installed>, Option<Secret<String>>)> {
+        let term = self.term()?;
+        // In errors and logs only: the cluster has no name yet.
+        let name: ClusterName = "cluster-to-install".parse().map_err(|_| Error::NotLeader)?;
+        let credentials = Credentials::parse(&name, kubeconfig.expose())?;
+        let client = connect(&name, &credentials, &Limits::default(), Fence::default(), Arc::new(Unheard))?;
+        let installed = apply(&name, &client, plan, &|| term.is_valid()).await?;
+        tracing::info!(server = credentials.server(), objects = installed.len(), plan.dry_run, "installed");
+        let login = if plan.with_login { Some(login(&name, &client, &credentials).await?) } else { None };
+        Ok((installed, login))
+    }
+}

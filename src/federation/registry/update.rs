@@ -1,0 +1,192 @@
+//! Changing a registered cluster: what is wanted of it, and how it is reached.
+
+use crate::cluster::client::Credentials;
+use crate::cluster::probe;
+use crate::domain::check::Check;
+use crate::domain::cluster::{ClusterSpec, SpecChange};
+use crate::domain::names::{ClusterName, Namespace};
+use crate::domain::secret::Secret;
+use crate::federation::{Error, Federation, Result};
+use crate::store::{self, NewCluster, Registration};
+
+use super::verify::Login;
+use super::{ClusterView, SEEN_WITHIN, TRIES};
+
+/// A change that is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Update {
+    /// The version it was decided on; absent: whatever is.
+    pub version: Option<i64>,
+    /// What shall be different.
+    pub change: SpecChange,
+    /// Another kubeconfig of the same cluster.
+    pub kubeconfig: Option<Secret<String>>,
+}
+
+impl Federation {
+    /// Changes a cluster at once or not at all. Without a version it is decided anew where others change it meanwhile.
+    ///
+    /// A new kubeconfig and new namespaces are verified live before anything is stored. Answers the checks, where there
+    /// were any.
+    pub async fn update(&self, name: &ClusterName, update: &Update) -> Result<(ClusterView, Vec<Check>)> {
+        if update.change.is_empty() && update.kubeconfig.is_none() {
+            let rule = "must name a field to change, where no kubeconfig is given".to_owned();
+            return Err(Error::Invalid { field: "update_mask", rule });
+        }
+        for _ in 0..TRIES {
+            let before = self.present(name, update.version).await?;
+            match self.try_update(&before, update).await {
+                // Someone else changed it and this replica will hear of it.
+                Err(Error::Store(store::Error::Conflict { .. })) => {
+                    self.await_change(name, before.version).await;
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(Error::Contended { what: format!("cluster {name}") })
+    }
+
+    /// The cluster as it is, at the version that the caller saw where it names one.
+    async fn present(&self, name: &ClusterName, version: Option<i64>) -> Result<ClusterView> {
+        let Some(expected) = version else { return self.cluster(name) };
+        // The caller may have seen it at a replica that is ahead of this one.
+        let seen = self.await_fleet(|| self.fleet.version(name).is_none_or(|seen| seen >= expected));
+        if tokio::time::timeout(SEEN_WITHIN, seen).await.is_err() {
+            tracing::warn!(cluster = %name, expected, "a version that was never seen");
+        }
+        let view = self.cluster(name)?;
+        if view.version != expected {
+            return Err(Error::Changed { cluster: name.clone(), expected, found: view.version });
+        }
+        Ok(view)
+    }
+
+    async fn try_update(&self, before: &ClusterView, update: &Update) -> Result<(ClusterView, Vec<Check>)> {
+        let term = self.term()?;
+        let spec = update.change.apply(&before.spec);
+        spec.validate()?;
+        self.resolve(&spec)?;
+        let name = &spec.name;
+        let connected = self.fleet.get(name);
+        let kept = connected.as_ref().map(|connected| connected.kubeconfig.load_full());
+        // The kubeconfig that is in use already is none to verify.
+        let new = update
+            .kubeconfig
+            .as_ref()
+            .map(Secret::expose)
+            .filter(|text| kept.as_ref().is_none_or(|kept| kept.expose().as_slice() != text.as_bytes()));
+        if new.is_none() && spec == *before.spec {
+            return Ok((before.clone(), Vec::new()));
+        }
+        let removed = removed(&before.spec, &spec);
+        self.are_empty(name, &removed)?;
+        let (checks, uid) = match new {
+            Some(kubeconfig) => self.verify_way(before, &spec, kubeconfig).await?,
+            None => (self.verify_places(before, &spec).await?, String::new()),
+        };
+        // From the last look at what is placed there until this replica places nothing there any more.
+        let _alone = if removed.is_empty() { None } else { Some(self.registry.write().await) };
+        self.are_empty(name, &removed)?;
+        let version = match new {
+            None => self.store.update_cluster(&term, before.version, &spec).await?,
+            Some(kubeconfig) => {
+                let new = NewCluster {
+                    api_server: Credentials::parse(name, kubeconfig)?.server().to_owned(),
+                    spec: spec.clone(),
+                    kubeconfig: Secret::new(kubeconfig.as_bytes().to_vec()),
+                    cluster_uid: uid.clone(),
+                };
+                self.store.replace_cluster(&term, &self.sealer, before.version, &new).await?
+            }
+        };
+        tracing::info!(cluster = %name, login = new.is_some(), "updated");
+        if !removed.is_empty()
+            && let (Some(connected), Some(kept)) = (connected, kept)
+        {
+            // As the mirror will in a moment; until then nothing may be placed.
+            self.fleet.put(Registration {
+                spec: spec.clone(),
+                api_server: (**connected.api_server.load()).clone(),
+                kubeconfig: match new {
+                    Some(text) => Secret::new(text.as_bytes().to_vec()),
+                    None => (*kept).clone(),
+                },
+                cluster_uid: if new.is_some() { uid } else { (**connected.cluster_uid.load()).clone() },
+                version,
+            });
+        }
+        Ok((self.await_version(name, version).await?, checks))
+    }
+
+    /// Whether another kubeconfig leads to the same cluster, and does there; the checks and the cluster's uid.
+    async fn verify_way(
+        &self,
+        before: &ClusterView,
+        spec: &ClusterSpec,
+        kubeconfig: &str,
+    ) -> Result<(Vec<Check>, String)> {
+        let server = Credentials::parse(&spec.name, kubeconfig)?.server().to_owned();
+        let known = self.known_uid(&spec.name).await;
+        let examined = self.examine(spec, Login { kubeconfig, uid: known.as_deref() }).await?;
+        let mut checks = examined.checks;
+        if known.is_none() && server != before.api_server {
+            let detail = "the address is another one, and whether the cluster is the same cannot be told";
+            let remedy = "update the kubeconfig once under the old address first, with a login that may get namespaces";
+            checks.push(Check::failed("identity", detail, remedy));
+        }
+        if checks.iter().any(Check::is_failed) {
+            return Err(Error::Unfit { cluster: spec.name.clone(), checks });
+        }
+        let uid = Some(examined.facts.cluster_uid).filter(|uid| !uid.is_empty()).or(known);
+        Ok((checks, uid.unwrap_or_default()))
+    }
+
+    /// What is kept, or else what the cluster in use says now.
+    async fn known_uid(&self, name: &ClusterName) -> Option<String> {
+        let connected = self.fleet.get(name)?;
+        let kept = (**connected.cluster_uid.load()).clone();
+        if kept.is_empty() { probe::uid(connected.member.client()).await } else { Some(kept) }
+    }
+
+    /// New namespaces are looked at as at registration, with the login that is in use.
+    async fn verify_places(&self, before: &ClusterView, spec: &ClusterSpec) -> Result<Vec<Check>> {
+        let is_new = spec.namespaces.iter().any(|namespace| {
+            !before.spec.namespaces.iter().any(|old| {
+                (&old.namespace, &old.secrets_namespace)
+                    == (&namespace.namespace, &namespace.secrets_namespace)
+            })
+        });
+        let Some(connected) = self.fleet.get(&spec.name).filter(|_| is_new) else { return Ok(Vec::new()) };
+        let kept = connected.kubeconfig.load_full();
+        let kubeconfig = std::str::from_utf8(kept.expose()).unwrap_or_default();
+        let uid = connected.cluster_uid.load_full();
+        let examined = self.examine(spec, Login { kubeconfig, uid: Some(uid.as_str()) }).await?;
+        if !examined.is_fit() {
+            return Err(Error::Unfit { cluster: spec.name.clone(), checks: examined.checks });
+        }
+        self.registered_once(spec, &uid)?;
+        Ok(examined.checks)
+    }
+
+    /// Refuses to let go of a namespace, or of its secrets, while workspaces are placed there.
+    fn are_empty(&self, cluster: &ClusterName, namespaces: &[Namespace]) -> Result<()> {
+        let of = |namespace: &Namespace| self.index.placed_in(cluster, namespace);
+        let mut workspaces: Vec<_> = namespaces.iter().flat_map(of).collect();
+        if workspaces.is_empty() {
+            return Ok(());
+        }
+        workspaces.sort();
+        Err(Error::NotEmpty { cluster: cluster.clone(), workspaces })
+    }
+}
+
+/// Namespaces that are named no more, or with another secrets namespace.
+fn removed(before: &ClusterSpec, after: &ClusterSpec) -> Vec<Namespace> {
+    let stays = |old: &&crate::domain::cluster::NamespaceSpec| {
+        after
+            .namespaces
+            .iter()
+            .any(|new| (&new.namespace, &new.secrets_namespace) == (&old.namespace, &old.secrets_namespace))
+    };
+    before.namespaces.iter().filter(|old| !stays(old)).map(|old| old.namespace.clone()).collect()
+}

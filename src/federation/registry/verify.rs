@@ -1,0 +1,93 @@
+//! Looking at a cluster live: before it is registered, before it is reached in another way, and when an admin asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::client::{Credentials, Fence, Limits, Signals, connect};
+use crate::cluster::probe::{Examined, Question, examine};
+use crate::domain::check::Check;
+use crate::domain::cluster::ClusterSpec;
+use crate::domain::names::ClusterName;
+use crate::federation::{Error, Federation, Result};
+
+/// For all checks of a cluster.
+const VERIFY_WITHIN: Duration = Duration::from_secs(10);
+
+/// How a cluster is reached, and which one it must be where that is known.
+#[derive(Clone, Copy)]
+pub(super) struct Login<'a> {
+    pub(super) kubeconfig: &'a str,
+    pub(super) uid: Option<&'a str>,
+}
+
+/// A client made only to verify tells nobody.
+pub(super) struct Unheard;
+
+impl Signals for Unheard {
+    fn answered(&self) {}
+    fn missed(&self, _reason: &str) {}
+}
+
+impl Federation {
+    /// Looks at a cluster with a client of its own, so that a member in use notices nothing.
+    pub(super) async fn examine(&self, spec: &ClusterSpec, login: Login<'_>) -> Result<Examined> {
+        let credentials = Credentials::parse(&spec.name, login.kubeconfig)?;
+        let client =
+            connect(&spec.name, &credentials, &Limits::default(), Fence::default(), Arc::new(Unheard))?;
+        let installation = self.installation.id.to_string();
+        let question = Question {
+            spec,
+            installation: &installation,
+            login_ends: credentials.expires(),
+            uid: login.uid,
+            probe_deadline: self.fleet.probe_deadline(),
+            within: VERIFY_WITHIN,
+        };
+        Ok(examine(&client, &question).await)
+    }
+
+    /// Looks at a cluster that may be registered or not, and changes nothing.
+    pub async fn doctor(&self, spec: &ClusterSpec, kubeconfig: &str) -> Result<Vec<Check>> {
+        spec.validate()?;
+        let settings = match self.resolve(spec) {
+            Ok(()) => Check::ok("settings", "every namespace's settings are complete"),
+            Err(error) => Check::failed("settings", error.to_string(), "correct the cluster file"),
+        };
+        let uid = self.fleet.get(&spec.name).map(|connected| connected.cluster_uid.load_full());
+        let login = Login { kubeconfig, uid: uid.as_ref().map(|uid| uid.as_str()) };
+        let examined = self.examine(spec, login).await?;
+        let mut checks = vec![settings];
+        checks.extend(examined.checks);
+        if let Err(error) = self.registered_once(spec, &examined.facts.cluster_uid) {
+            checks.push(Check::failed("registered-once", error.to_string(), "deregister one of them first"));
+        }
+        Ok(checks)
+    }
+
+    /// Looks at a registered cluster with the login that is kept, and at this replica's watches of it.
+    pub async fn doctor_registered(&self, name: &ClusterName) -> Result<Vec<Check>> {
+        let Some(connected) = self.fleet.get(name) else {
+            let reason = self.cluster(name)?.reason;
+            let remedy = "run `spaceport cluster update NAME --kubeconfig FILE`, or correct its settings";
+            return Ok(vec![Check::failed("registration", reason, remedy)]);
+        };
+        let kubeconfig = connected.kubeconfig.load_full();
+        let text = std::str::from_utf8(kubeconfig.expose()).map_err(|_| Error::Unusable {
+            cluster: name.clone(),
+            reason: "its kubeconfig is not UTF-8".to_owned(),
+        })?;
+        let mut checks = self.doctor(&connected.spec.load_full(), text).await?;
+        let failing: Vec<String> = connected
+            .member
+            .watches()
+            .into_iter()
+            .filter_map(|watch| Some(format!("{}: {}", watch.what, watch.error?)))
+            .collect();
+        checks.push(if failing.is_empty() {
+            Check::ok("watches", "all of this replica's watches are under way")
+        } else {
+            Check::failed("watches", failing.join("; "), "look at the apiserver and at the login's rights")
+        });
+        Ok(checks)
+    }
+}

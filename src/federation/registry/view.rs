@@ -1,0 +1,237 @@
+//! A registered cluster as it is shown.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cluster::probe::HealthReport;
+use crate::domain::cluster::ClusterSpec;
+use crate::domain::condition::{self, Condition, State};
+use crate::domain::drain::Stage;
+use crate::domain::health::Health;
+use crate::domain::names::{ClassId, ClusterName, Namespace};
+use crate::domain::workspace::ClassView;
+use crate::federation::fleet::{Broken, Connected, ago, last_answer};
+use crate::federation::{Error, Federation, Result};
+
+/// A login that ends sooner is worth a word.
+const ENDS_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// A class as the first cluster by name has it.
+type Shown = (ClusterName, ClassView);
+
+/// A registered cluster with what is observed of it.
+#[derive(Debug, Clone)]
+pub struct ClusterView {
+    /// What the admin wants.
+    pub spec: Arc<ClusterSpec>,
+    /// Its API address.
+    pub api_server: String,
+    /// Of the registration.
+    pub version: i64,
+    /// Its health.
+    pub health: Health,
+    /// Why the health is what it is; empty where all is well.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it last answered.
+    pub last_answer: Option<Timestamp>,
+    /// Such as `v1.36.2`; empty until it answered.
+    pub server_version: String,
+    /// Live workspaces placed there.
+    pub workspaces: usize,
+    /// Classes it offers, over all namespaces.
+    pub classes: Vec<ClassId>,
+    /// Namespaces under maintenance now, and until when.
+    pub maintenance: BTreeMap<Namespace, Timestamp>,
+    /// What is right and wrong with it.
+    pub conditions: Vec<Condition>,
+    /// Its drain.
+    pub drain: Option<Stage>,
+}
+
+impl Federation {
+    /// All registered clusters, by name.
+    pub fn clusters(&self) -> Vec<ClusterView> {
+        let shown = self.shown_classes();
+        let mut views: Vec<ClusterView> =
+            self.fleet.connected().iter().map(|connected| self.view(connected, &shown)).collect();
+        views.extend(self.fleet.broken().iter().map(|broken| self.view_broken(broken)));
+        views.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        views
+    }
+
+    /// One registered cluster.
+    pub fn cluster(&self, name: &ClusterName) -> Result<ClusterView> {
+        if let Some(connected) = self.fleet.get(name) {
+            return Ok(self.view(&connected, &self.shown_classes()));
+        }
+        let broken = self.fleet.broken().into_iter().find(|broken| broken.spec.name == *name);
+        broken.map(|broken| self.view_broken(&broken)).ok_or_else(|| Error::NoCluster(name.clone()))
+    }
+
+    fn view(&self, connected: &Connected, shown: &BTreeMap<ClassId, Shown>) -> ClusterView {
+        let report = connected.member.health().report();
+        let spec = connected.spec.load_full();
+        let mut classes: Vec<ClassId> = connected
+            .places()
+            .values()
+            .flat_map(|place| place.settings.load().class_views().map(|class| class.id).collect::<Vec<_>>())
+            .collect();
+        classes.sort();
+        classes.dedup();
+        ClusterView {
+            api_server: (**connected.api_server.load()).clone(),
+            version: connected.version(),
+            health: report.health,
+            reason: report.reason.clone(),
+            since: ago(report.lasted),
+            last_answer: last_answer(&report),
+            server_version: connected.server_version.load().as_deref().cloned().unwrap_or_default(),
+            workspaces: self.index.count_on(&spec.name),
+            classes,
+            maintenance: under_maintenance(connected),
+            drain: self.drains.get(&spec.name).map(|(drain, _)| drain.stage),
+            conditions: conditions(connected, &report, shown),
+            spec,
+        }
+    }
+
+    fn view_broken(&self, broken: &Broken) -> ClusterView {
+        ClusterView {
+            spec: Arc::new(broken.spec.clone()),
+            api_server: broken.api_server.clone(),
+            version: broken.version,
+            health: Health::Lost,
+            reason: broken.reason.clone(),
+            since: broken.since,
+            last_answer: None,
+            server_version: String::new(),
+            workspaces: self.index.count_on(&broken.spec.name),
+            classes: Vec::new(),
+            maintenance: BTreeMap::new(),
+            drain: self.drains.get(&broken.spec.name).map(|(drain, _)| drain.stage),
+            conditions: vec![Condition::fails("Usable", "Registration", broken.reason.clone(), broken.since)],
+        }
+    }
+
+    /// Of each class what the federation shows for it.
+    fn shown_classes(&self) -> BTreeMap<ClassId, Shown> {
+        let mut shown = BTreeMap::new();
+        for connected in self.fleet.connected() {
+            for class in class_views(&connected) {
+                let name = connected.member.name().clone();
+                shown.entry(class.id.clone()).or_insert((name, class));
+            }
+        }
+        shown
+    }
+}
+
+fn class_views(connected: &Connected) -> Vec<ClassView> {
+    let of =
+        |place: &crate::federation::fleet::Place| place.settings.load().class_views().collect::<Vec<_>>();
+    connected.places().values().flat_map(of).collect()
+}
+
+/// What is right and wrong with a member now, each since when.
+fn conditions(
+    connected: &Connected,
+    report: &HealthReport,
+    shown: &BTreeMap<ClassId, Shown>,
+) -> Vec<Condition> {
+    let now = Timestamp::now();
+    let found = vec![
+        available(report),
+        synced(connected, now),
+        login(connected.member.login_ends(), now),
+        maintenance_read(connected, now),
+        classes_agree(connected, shown, now),
+    ];
+    let mut kept = connected.conditions.lock();
+    *kept = condition::aged(&kept, found);
+    kept.clone()
+}
+
+fn available(report: &HealthReport) -> Condition {
+    const KIND: &str = "Available";
+    let since = ago(report.lasted);
+    let reason = match report.health {
+        Health::Available => return Condition::holds(KIND, since),
+        Health::Connecting => "Connecting",
+        Health::Suspect => "Suspect",
+        Health::Lost => "Lost",
+    };
+    let failing = Condition::fails(KIND, reason, report.reason.clone(), since);
+    match report.health {
+        Health::Connecting => Condition { state: State::Unknown, ..failing },
+        _ => failing,
+    }
+}
+
+fn synced(connected: &Connected, now: Timestamp) -> Condition {
+    const KIND: &str = "Synced";
+    let reports = connected.member.watches();
+    let failing: Vec<String> = reports
+        .iter()
+        .filter_map(|watch| Some(format!("{}: {}", watch.what, watch.error.as_ref()?)))
+        .collect();
+    if !failing.is_empty() {
+        return Condition::fails(KIND, "WatchesFail", failing.join("; "), now);
+    }
+    let unreadable: Vec<&str> =
+        reports.iter().flat_map(|watch| watch.unreadable.iter().map(String::as_str)).collect();
+    if !unreadable.is_empty() {
+        let message = format!("objects that cannot be read: {}", unreadable.join(", "));
+        return Condition::fails(KIND, "Unreadable", message, now);
+    }
+    if connected.member.is_synced() {
+        return Condition::holds(KIND, now);
+    }
+    Condition::fails(KIND, "Listing", "not everything was listed yet".to_owned(), now)
+}
+
+fn login(ends: Option<Timestamp>, now: Timestamp) -> Condition {
+    const KIND: &str = "LoginLasts";
+    match ends {
+        Some(ends) if ends <= now => Condition::fails(KIND, "Ended", format!("it ended at {ends}"), ends),
+        Some(ends) if ends.duration_since(now) < ENDS_SOON => {
+            Condition::fails(KIND, "EndsSoon", format!("it ends at {ends}"), now)
+        }
+        _ => Condition::holds(KIND, now),
+    }
+}
+
+fn maintenance_read(connected: &Connected, now: Timestamp) -> Condition {
+    const KIND: &str = "MaintenanceRead";
+    let problem = |name: &Namespace| connected.member.maintenance(name.as_str())?.problem();
+    let problems: Vec<String> =
+        connected.places().keys().filter_map(|name| Some(format!("{name}: {}", problem(name)?))).collect();
+    if problems.is_empty() {
+        return Condition::holds(KIND, now);
+    }
+    Condition::fails(KIND, "Unreadable", problems.join("; "), now)
+}
+
+fn classes_agree(connected: &Connected, shown: &BTreeMap<ClassId, Shown>, now: Timestamp) -> Condition {
+    const KIND: &str = "ClassesAgree";
+    let differs = |class: ClassView| {
+        let (cluster, other) = shown.get(&class.id)?;
+        (*other != class).then(|| format!("class {} is another one on {cluster}", class.id))
+    };
+    let mut differing: Vec<String> = class_views(connected).into_iter().filter_map(differs).collect();
+    differing.dedup();
+    if differing.is_empty() {
+        return Condition::holds(KIND, now);
+    }
+    Condition::fails(KIND, "ClassConflict", differing.join("; "), now)
+}
+
+fn under_maintenance(connected: &Connected) -> BTreeMap<Namespace, Timestamp> {
+    let now = Timestamp::now();
+    let until = |name: &Namespace| connected.member.maintenance(name.as_str())?.until();
+    let on = connected.places().keys().filter_map(|name| Some((name.clone(), until(name)?)));
+    on.filter(|(_, until)| now < *until).collect()
+}
