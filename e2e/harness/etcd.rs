@@ -41,6 +41,8 @@ pub struct EtcdOptions {
     pub users: Option<String>,
     /// Whether writes survive a crash of the machine; without, they are faster and survive a crash of etcd only.
     pub fsync: bool,
+    /// Bytes that its database may take before it refuses writes; none: etcd's own limit.
+    pub quota: Option<u64>,
 }
 
 /// Password of users `spaceport` and `root`, where there are users.
@@ -111,6 +113,11 @@ impl Etcd {
     /// User name and password, where there are users.
     pub fn user(&self) -> Option<(&'static str, &'static str)> {
         self.options.users.as_ref().map(|_| ("spaceport", PASSWORD))
+    }
+
+    /// Folder of its data; to be copied or replaced only while it does not run.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
     }
 
     /// A client as Spaceport's own: user `spaceport` where there are users.
@@ -184,6 +191,9 @@ impl Etcd {
         ];
         if !self.options.fsync {
             args.push("--unsafe-no-fsync".to_owned());
+        }
+        if let Some(quota) = self.options.quota {
+            args.push(format!("--quota-backend-bytes={quota}"));
         }
         if let Some(ca) = &self.authority {
             let pki = self.dir.join("pki");

@@ -21,7 +21,7 @@ use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::secret::Secret;
 
 /// In the order in which they are applied.
-pub const MANIFESTS: [(&str, &str); 6] = [
+pub const MANIFESTS: [(&str, &str); 7] = [
     (
         "crds/snapshots.workspace.gitpod.io.yaml",
         include_str!("../../crds/snapshots.workspace.gitpod.io.yaml"),
@@ -32,6 +32,7 @@ pub const MANIFESTS: [(&str, &str); 6] = [
     ),
     ("clusters/member/namespaces.yaml", include_str!("../../clusters/member/namespaces.yaml")),
     ("clusters/member/rbac.yaml", include_str!("../../clusters/member/rbac.yaml")),
+    ("clusters/member/fence.yaml", include_str!("../../clusters/member/fence.yaml")),
     ("clusters/member/token.yaml", include_str!("../../clusters/member/token.yaml")),
     ("clusters/member/networkpolicy.yaml", include_str!("../../clusters/member/networkpolicy.yaml")),
 ];
@@ -223,9 +224,9 @@ mod tests {
         for folder in ["crds", "clusters/member"] {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
             for entry in std::fs::read_dir(path).unwrap() {
-                let name = entry.unwrap().file_name().into_string().unwrap();
-                if name.ends_with(".yaml") {
-                    let path = format!("{folder}/{name}");
+                let file = entry.unwrap().path();
+                if file.extension().is_some_and(|extension| extension == "yaml") {
+                    let path = format!("{folder}/{}", file.file_name().unwrap().display());
                     assert!(MANIFESTS.iter().any(|(known, _)| *known == path), "{path}");
                 }
             }

@@ -35,11 +35,25 @@ pub struct ClusterSpec {
     /// Whether new workspaces are kept away.
     #[serde(default)]
     pub cordoned: bool,
+    /// Whether the cluster itself refuses what an earlier leader writes.
+    #[serde(default)]
+    pub fence: FenceMode,
     /// What a request must hold to be placed here; all must hold.
     #[serde(default)]
     pub admission_constraints: Vec<Constraint>,
     /// The workspace namespaces, at least one; the first is the default.
     pub namespaces: Vec<NamespaceSpec>,
+}
+
+/// Whether a cluster is fenced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FenceMode {
+    /// Its apiserver refuses writes of earlier leaders.
+    #[default]
+    Enforced,
+    /// It does not: a write that an earlier leader sent may still arrive. For clusters without the policies.
+    Off,
 }
 
 /// A condition on requests.

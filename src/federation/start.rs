@@ -2,11 +2,10 @@
 //!
 //! *Flow.* Place (pure) -> record in etcd -> secrets and resource in the cluster -> answer. *Guarantees.* The record is
 //! the first write and is unique by workspace id and by meta id over the federation. A start moves on to the next
-//! cluster only after a definite refusal; whatever is not known stays where it is and a repeated call goes on there.
+//! cluster only after a definite refusal of its first call there; whatever is not known stays where it is and a
+//! repeated call goes on there, refused or not.
 //! The same request gets the same answer while the workspace lives, because token and URL are derived from it.
 //! *Caveat.* A start that was cut off after the record and is not repeated is settled by the leader ([`super::settle`]).
-
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
@@ -69,7 +68,6 @@ impl Federation {
             return Err(unplaceable(&start, decision.rejected));
         };
         let record = new_record(&start, &digest, target);
-        self.still_served(&record)?;
         let claim = self.store.claim(&term, &record).await?;
         if let Claim::Claimed { version } = &claim {
             self.index.record(record.clone(), *version);
@@ -87,12 +85,13 @@ impl Federation {
         }
     }
 
-    /// A namespace may have been taken out of its cluster since the candidates were read; another try finds another.
-    fn still_served(&self, record: &PlacementRecord) -> Result<()> {
-        if self.fleet.serves(&record.cluster, &record.namespace) {
-            return Ok(());
+    /// What changed at a ranked target since the candidates were read.
+    fn no_longer(&self, target: &Target) -> Option<Rejection> {
+        if self.index.is_draining(&target.cluster) {
+            return Some(Rejection::Draining);
         }
-        Err(Error::NoNamespace { cluster: record.cluster.clone(), namespace: record.namespace.clone() })
+        let serves = self.fleet.serves(&target.cluster, &target.namespace);
+        (!serves).then(|| Rejection::Namespace(target.namespace.clone()))
     }
 
     /// Tries the ranked clusters in turn, the record going before each.
@@ -108,8 +107,8 @@ impl Federation {
         for (nth, (target, _)) in decision.ranked.into_iter().enumerate() {
             if nth > 0 {
                 let _registry = self.registry.read().await;
-                if self.index.is_draining(&target.cluster) {
-                    rejected.push((target.cluster, Rejection::Draining));
+                if let Some(rejection) = self.no_longer(&target) {
+                    rejected.push((target.cluster, rejection));
                     continue;
                 }
                 let record = PlacementRecord {
@@ -117,7 +116,6 @@ impl Federation {
                     namespace: target.namespace.clone(),
                     ..held.record
                 };
-                self.still_served(&record)?;
                 let version = self.store.reclaim(term, &record, held.version).await?;
                 self.index.record(record.clone(), version);
                 held = Held { record, version };
@@ -147,7 +145,7 @@ impl Federation {
         target: &Target,
         deadline: Instant,
     ) -> Result<Started> {
-        let (writer, place, region) = self.reach(term, record)?;
+        let (writer, place, region) = self.reach(term, record).await?;
         let undecided = |reason: String| Error::Undecided {
             id: start.id.clone(),
             cluster: record.cluster.clone(),
@@ -193,7 +191,12 @@ impl Federation {
             Ok(Created::Exists) => match writer.get_workspace(start.id.as_str()).await {
                 Ok(Some(found)) if is_ours(&found, record) => Ok(found),
                 Ok(found) => Err(taken(writer, start, found.is_some())),
-                Err(error) => Err(error),
+                // It is there, whoever made it.
+                Err(error) => Err(cluster::Error::Ambiguous {
+                    cluster: writer.cluster().clone(),
+                    action: format!("create Workspace {}", start.id),
+                    reason: format!("one of this name is there, and {}", error.cause()),
+                }),
             },
             Err(error) => Err(error),
         };
@@ -300,10 +303,13 @@ impl Federation {
             class,
         };
         match self.create(term, start, record, &target, deadline).await {
-            Err(Error::Cluster(error)) if error.is_definite_refusal() => {
-                self.forget(term, &held).await?;
-                Err(unplaceable(start, vec![(target.cluster, Rejection::Refused(error.to_string()))]))
-            }
+            // This call did nothing; the first may have, or may still arrive. Only settling, which asks the cluster, may
+            // forget the record.
+            Err(Error::Cluster(error)) if error.is_definite_refusal() => Err(Error::Undecided {
+                id: start.id.clone(),
+                cluster: record.cluster.clone(),
+                reason: error.to_string(),
+            }),
             outcome => outcome,
         }
     }
@@ -325,12 +331,16 @@ impl Federation {
     }
 
     /// Everything that is needed to write where a record says.
-    pub(super) fn reach(&self, term: &Term, record: &PlacementRecord) -> Result<(Writer, Place, Region)> {
+    pub(super) async fn reach(
+        &self,
+        term: &Term,
+        record: &PlacementRecord,
+    ) -> Result<(Writer, Place, Region)> {
         let connected =
             self.fleet.get(&record.cluster).ok_or_else(|| Error::NoCluster(record.cluster.clone()))?;
         let place = connected.place(&record.namespace)?;
-        let term = term.clone();
-        let writer = connected.member.writer(&record.namespace, Arc::new(move || term.is_valid()));
+        let pass = connected.gate.pass(&record.cluster, term).await?;
+        let writer = connected.member.writer(&record.namespace, &pass);
         Ok((writer, place, connected.region()))
     }
 }

@@ -59,7 +59,7 @@ fn parse_update(request: v1::UpdateRequest) -> Result<(ClusterName, Update), Sta
         problems.add("kubeconfig", "must be UTF-8 text that is not empty");
     }
     let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
-    let mut change = masked(&mut problems, request.spec.unwrap_or_default(), &paths);
+    let mut change = masked(&mut problems, &request.spec.unwrap_or_default(), &paths);
     for (list, given, field) in [
         (&mut change.add_constraints, request.add_constraints, "add_constraints"),
         (&mut change.remove_constraints, request.remove_constraints, "remove_constraints"),
@@ -74,7 +74,7 @@ fn parse_update(request: v1::UpdateRequest) -> Result<(ClusterName, Update), Sta
 }
 
 /// The fields that a mask names.
-fn masked(problems: &mut Problems, spec: v1::ClusterSpec, paths: &[String]) -> SpecChange {
+fn masked(problems: &mut Problems, spec: &v1::ClusterSpec, paths: &[String]) -> SpecChange {
     let mut change = SpecChange::default();
     for path in paths {
         match path.as_str() {
@@ -82,6 +82,7 @@ fn masked(problems: &mut Problems, spec: v1::ClusterSpec, paths: &[String]) -> S
             "labels" => change.labels = Some(spec.labels.clone()),
             "weight" => change.weight = Some(spec.weight),
             "max_weight" => change.max_weight = Some(spec.max_weight),
+            "fence" => change.fence = Some(super::convert::fence_mode(problems, spec.fence)),
             "cordoned" => change.cordoned = Some(spec.cordoned),
             "admission_constraints" => {
                 let wire = spec.admission_constraints.iter().cloned().enumerate();
@@ -107,7 +108,7 @@ fn masked(problems: &mut Problems, spec: v1::ClusterSpec, paths: &[String]) -> S
                 (None, _) => problems.add(
                     "update_mask",
                     format!(
-                        "names {other:?}; known are region, labels, labels.KEY, weight, max_weight, cordoned, \
+                        "names {other:?}; known are region, labels, labels.KEY, weight, max_weight, cordoned, fence, \
                          admission_constraints and namespaces"
                     ),
                 ),

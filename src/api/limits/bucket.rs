@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_token_that_is_given_back_is_there_for_the_next() {
         let mut buckets = buckets(1);
-        let mut take = |buckets: &mut Buckets| buckets.take(ONE, SECOND, SECOND * 2);
+        let take = |buckets: &mut Buckets| buckets.take(ONE, SECOND, SECOND * 2);
         let first = [take(&mut buckets), take(&mut buckets), take(&mut buckets)];
         assert_eq!(first, [Ok(Duration::ZERO), Ok(Duration::ZERO), Ok(SECOND)]);
         buckets.give_back(&ONE);

@@ -17,7 +17,9 @@ use crate::domain::cluster::DEFAULT_MAX_WEIGHT;
 use crate::domain::names::{ClusterName, Namespace, Region};
 use crate::domain::template::{PortUrl, WorkspaceUrl};
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
-use crate::proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, NamespaceSpec, RegisterRequest};
+use crate::proto::spaceport::v1::{
+    AdmissionConstraint, ClusterSpec, FenceMode, NamespaceSpec, RegisterRequest,
+};
 
 /// Share of new workspaces where the file names none.
 const DEFAULT_WEIGHT: u32 = 50;
@@ -125,7 +127,25 @@ fn spec_of(fields: &mut Fields<'_>, problems: &mut Problems) -> ClusterSpec {
     let constraints = fields.list("admissionConstraints", problems).iter().enumerate();
     let admission_constraints = constraints.map(|(at, value)| constraint(value, at, problems)).collect();
     let namespaces = namespaces(fields, problems);
-    ClusterSpec { name, region, labels, weight, max_weight, cordoned, admission_constraints, namespaces }
+    let fence = match fields.text("fence", problems).as_deref() {
+        None | Some("enforced") => FenceMode::Enforced,
+        Some("off") => FenceMode::Off,
+        Some(_) => {
+            problems.add("fence", "must be enforced or off");
+            FenceMode::Enforced
+        }
+    };
+    ClusterSpec {
+        name,
+        region,
+        labels,
+        weight,
+        max_weight,
+        cordoned,
+        admission_constraints,
+        namespaces,
+        fence: fence.into(),
+    }
 }
 
 fn labels(fields: &mut Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {

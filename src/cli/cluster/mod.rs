@@ -20,6 +20,7 @@ mod doctor;
 mod drain;
 mod fields;
 mod file;
+mod incarnation;
 mod install;
 mod kubeconfig;
 mod maintenance;
@@ -83,6 +84,9 @@ enum Verb {
     },
     /// Tell which replica of the manager leads
     Leader,
+    /// Incarnations of Spaceport's etcd
+    #[command(subcommand)]
+    Incarnation(incarnation::Verb),
 }
 
 #[derive(Debug, Args)]
@@ -145,6 +149,7 @@ pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
             terminal.progress(&format!("deregistered {name}\n"));
             Ok(())
         }
+        Verb::Incarnation(verb) => incarnation::run(&client, &connection, verb, terminal).await,
         Verb::Leader => {
             let mut api = client.clusters();
             let leader = client.call(LeaderRequest {}, async |request| api.leader(request).await).await?;

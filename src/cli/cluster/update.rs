@@ -17,6 +17,7 @@ use crate::proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, UpdateReques
 
 /// `spaceport cluster update`.
 #[derive(Debug, Args)]
+#[command(disable_version_flag = true)]
 pub struct UpdateArgs {
     /// The cluster's name
     name: ClusterName,
@@ -148,7 +149,7 @@ fn of_file(args: &UpdateArgs) -> Result<(ClusterSpec, Vec<String>)> {
         let text = format!("{} is about cluster {}, not {}", path.display(), spec.name, args.name);
         return Err(Usage(text).into());
     }
-    let all = ["region", "labels", "weight", "max_weight", "admission_constraints", "namespaces"];
+    let all = ["region", "labels", "weight", "max_weight", "fence", "admission_constraints", "namespaces"];
     let cordoned = names_cordoned.then_some("cordoned");
     Ok((spec, all.into_iter().chain(cordoned).map(ToOwned::to_owned).collect()))
 }

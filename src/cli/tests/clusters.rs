@@ -98,7 +98,7 @@ async fn clusters_are_listed_and_shown_with_health_and_intent() {
     let ran = spaceport(&endpoint, "cluster show us").await;
     assert_eq!((ran.code, ran.err.as_str()), (1, "spaceport: NOT_FOUND: cluster us is not registered\n"));
     let ran = spaceport(&endpoint, "cluster list --watch").await;
-    assert!(ran.out.starts_with("PRESENT       eu  europe  LOST  cordoned  no answer"), "{}", ran.out);
+    assert!(ran.out.starts_with("PRESENT eu europe LOST cordoned no answer"), "{}", ran.out);
     assert_eq!((ran.code, ran.err.as_str()), (1, "spaceport: the server ended the watch; run it again\n"));
 }
 
@@ -137,44 +137,6 @@ async fn maintenance_has_an_end_and_is_shown_as_intent() {
     };
     let both = format!("{until} --for 2h");
     assert_eq!([ends(""), ends(until), ends("--for 2h"), ends(&both)], [false, true, true, false]);
-}
-
-fn drain(state: State, left: u32) -> Drain {
-    let counts = DrainCounts { total: 4, left, left_alone: left, ..Default::default() };
-    Drain { cluster: "eu".to_owned(), state: state.into(), counts: Some(counts), ..Default::default() }
-}
-
-#[tokio::test]
-async fn a_drain_is_planned_begun_waited_for_and_changed() {
-    let server = Fake::default();
-    let endpoint = server.serve().await;
-    let ran = spaceport(&endpoint, "cluster drain eu").await;
-    assert_eq!(
-        (ran.code, ran.err.as_str()),
-        (1, "spaceport: failed to drain eu: FAILED_PRECONDITION: no room\n")
-    );
-    let workspace =
-        DrainWorkspace { id: "ws".to_owned(), no_room: "us is full".to_owned(), ..Default::default() };
-    server.0.lock().drain = Some(Drain { workspaces: vec![workspace], ..drain(State::Draining, 1) });
-    let ran = spaceport(&endpoint, "cluster drain eu --dry-run --rate 6/min --idle 5m").await;
-    assert!(ran.out.contains("state:       PLANNED") && ran.out.contains("none: us is full"), "{}", ran.out);
-    assert!(ran.out.contains("6/min") && ran.out.contains("idle:        5m0s"), "{}", ran.out);
-    server.0.lock().drain_states = vec![drain(State::Draining, 3), drain(State::Drained, 0)];
-    let ran = spaceport(&endpoint, "cluster drain start eu --wait").await;
-    let expected = "[######..................] 1/4  draining  3 left: 3 left alone\n\
-        [########################] 4/4  drained\n";
-    assert_eq!((ran.code, ran.err.as_str()), (0, expected));
-    let ran = spaceport(&endpoint, "cluster drain accept eu ws-1 ws-2").await;
-    assert!(ran.out.contains("Accept") && ran.out.contains("ws-2"), "{}", ran.out);
-    for wrong in [
-        "cluster drain",
-        "cluster drain eu --rate 0",
-        "cluster drain accept eu",
-        "cluster drain eu --idle 0s",
-    ] {
-        let line = format!("spaceport {wrong} --endpoint {endpoint}");
-        assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{wrong}");
-    }
 }
 
 #[tokio::test]
@@ -239,4 +201,42 @@ async fn install_makes_a_login_and_registers_with_it() {
     assert_eq!((ran.code, ran.out.as_str()), (0, "made: here\n"));
     let line = format!("spaceport {line}x:b --endpoint {endpoint} --namespace a:a");
     assert!(Cli::try_parse_from(line.split_whitespace()).is_err());
+}
+
+fn drain(state: State, left: u32) -> Drain {
+    let counts = DrainCounts { total: 4, left, left_alone: left, ..Default::default() };
+    Drain { cluster: "eu".to_owned(), state: state.into(), counts: Some(counts), ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_drain_is_planned_begun_waited_for_and_changed() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, "cluster drain eu").await;
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (1, "spaceport: failed to drain eu: FAILED_PRECONDITION: no room\n")
+    );
+    let workspace =
+        DrainWorkspace { id: "ws".to_owned(), no_room: "us is full".to_owned(), ..Default::default() };
+    server.0.lock().drain = Some(Drain { workspaces: vec![workspace], ..drain(State::Draining, 1) });
+    let ran = spaceport(&endpoint, "cluster drain eu --dry-run --rate 6/min --idle 5m").await;
+    assert!(ran.out.contains("state:       PLANNED") && ran.out.contains("none: us is full"), "{}", ran.out);
+    assert!(ran.out.contains("6/min") && ran.out.contains("idle:        5m0s"), "{}", ran.out);
+    server.0.lock().drain_states = vec![drain(State::Draining, 3), drain(State::Drained, 0)];
+    let ran = spaceport(&endpoint, "cluster drain start eu --wait").await;
+    let expected = "[######..................] 1/4  draining  3 left: 3 left alone\n\
+        [########################] 4/4  drained\n";
+    assert_eq!((ran.code, ran.err.as_str()), (0, expected));
+    let ran = spaceport(&endpoint, "cluster drain accept eu ws-1 ws-2").await;
+    assert!(ran.out.contains("Accept") && ran.out.contains("ws-2"), "{}", ran.out);
+    for wrong in [
+        "cluster drain",
+        "cluster drain eu --rate 0",
+        "cluster drain accept eu",
+        "cluster drain eu --idle 0s",
+    ] {
+        let line = format!("spaceport {wrong} --endpoint {endpoint}");
+        assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{wrong}");
+    }
 }

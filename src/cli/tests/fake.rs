@@ -24,12 +24,12 @@ pub struct Script {
     pub registered: Vec<RegisterRequest>,
     pub register_refusal: Option<Status>,
     pub clusters: Vec<Cluster>,
-    pub drain: Option<Drain>,
-    pub drain_states: Vec<Drain>,
     pub updates: Vec<UpdateRequest>,
     pub doctored: Vec<DoctorRequest>,
     pub installed: Vec<InstallRequest>,
     pub checks: Vec<Check>,
+    pub drain: Option<Drain>,
+    pub drain_states: Vec<Drain>,
     pub started: Vec<StartWorkspaceRequest>,
     pub start: Option<Result<StartWorkspaceResponse, Status>>,
     pub stopped: Vec<StopWorkspaceRequest>,
@@ -162,6 +162,13 @@ impl ClusterManager for Fake {
 
     async fn leader(&self, _: Request<LeaderRequest>) -> Answer<LeaderResponse> {
         Ok(Response::new(LeaderResponse { replica: "a".to_owned(), epoch: 7, ..Default::default() }))
+    }
+
+    async fn open_incarnation(
+        &self,
+        _: Request<crate::proto::spaceport::v1::OpenIncarnationRequest>,
+    ) -> Answer<crate::proto::spaceport::v1::OpenIncarnationResponse> {
+        Err(Status::unavailable("nobody leads"))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Answer<GetResponse> {

@@ -10,7 +10,8 @@ use crate::proto::spaceport::v1::admission_constraint::Constraint;
 use crate::proto::spaceport::v1::cluster_status::Health;
 use crate::proto::spaceport::v1::drain::State;
 use crate::proto::spaceport::v1::{
-    Cluster, ClusterSpec, ClusterStatus, Condition, LeaderResponse, NamespaceSpec,
+    Cluster, ClusterSpec, ClusterStatus, Condition, FenceMode, IncarnationOpening, LeaderResponse,
+    NamespaceSpec, Replica,
 };
 
 /// A cluster: what the admin wants in the form of the cluster file, and what is seen under `status`.
@@ -23,6 +24,7 @@ pub struct ClusterView {
     weight: u32,
     max_weight: u32,
     cordoned: bool,
+    fence: &'static str,
     admission_constraints: Vec<Value>,
     namespaces: Vec<NamespaceView>,
     version: i64,
@@ -113,6 +115,7 @@ impl From<Cluster> for ClusterView {
             cordoned,
             admission_constraints,
             namespaces,
+            fence,
         } = cluster.spec.unwrap_or_default();
         let constraint = |constraint| match constraint {
             Some(Constraint::Permission(permission)) => serde_json::json!({ "permission": permission }),
@@ -126,6 +129,7 @@ impl From<Cluster> for ClusterView {
             weight,
             max_weight,
             cordoned,
+            fence: if fence == i32::from(FenceMode::Off) { "off" } else { "enforced" },
             admission_constraints: admission_constraints
                 .into_iter()
                 .map(|c| constraint(c.constraint))
@@ -187,8 +191,8 @@ impl ClusterView {
     /// One line, as it is told of a change.
     pub fn line(&self, event: &str) -> String {
         let Self { name, region, status, .. } = self;
-        let reason = if status.reason.is_empty() { String::new() } else { format!("  {}", status.reason) };
-        format!("{event:<12}  {name}  {region}  {}  {}{reason}", status.health, self.intent())
+        let reason = if status.reason.is_empty() { String::new() } else { format!(" {}", status.reason) };
+        format!("{event} {name} {region} {} {}{reason}", status.health, self.intent())
     }
 
     /// One line a cluster.
@@ -284,6 +288,45 @@ pub struct LeaderView {
     epoch: i64,
     since: Option<Timestamp>,
     answered_by: String,
+    installation: String,
+    incarnation: u64,
+    replicas: Vec<ReplicaView>,
+    openings: Vec<OpeningView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReplicaView {
+    name: String,
+    address: String,
+    epoch: i64,
+}
+
+/// An incarnation that an admin opened.
+#[derive(Debug, Serialize)]
+pub struct OpeningView {
+    pub incarnation: u64,
+    at: Option<Timestamp>,
+    by: String,
+    reason: String,
+}
+
+impl From<IncarnationOpening> for OpeningView {
+    fn from(opening: IncarnationOpening) -> Self {
+        let IncarnationOpening { incarnation, at, by, reason } = opening;
+        Self { incarnation, at: timestamp(at.as_ref()), by, reason }
+    }
+}
+
+impl OpeningView {
+    /// The fields for people.
+    pub fn details(&self) -> Table {
+        Table::of_fields([
+            ("incarnation", self.incarnation.to_string()),
+            ("opened", self.at.map(|at| at.to_string()).unwrap_or_default()),
+            ("by", self.by.clone()),
+            ("reason", self.reason.clone()),
+        ])
+    }
 }
 
 impl From<LeaderResponse> for LeaderView {
@@ -294,6 +337,14 @@ impl From<LeaderResponse> for LeaderView {
             address: leader.address,
             epoch: leader.epoch,
             answered_by: leader.answered_by,
+            installation: leader.installation,
+            incarnation: leader.incarnation,
+            replicas: leader
+                .replicas
+                .into_iter()
+                .map(|Replica { name, address, epoch }| ReplicaView { name, address, epoch })
+                .collect(),
+            openings: leader.openings.into_iter().map(OpeningView::from).collect(),
         }
     }
 }
@@ -301,12 +352,16 @@ impl From<LeaderResponse> for LeaderView {
 impl LeaderView {
     /// The fields for people.
     pub fn details(&self) -> Table {
+        let names: Vec<&str> = self.replicas.iter().map(|replica| replica.name.as_str()).collect();
         let nobody = "nobody: a takeover is under way";
         Table::of_fields([
             ("leader", text(&self.replica).unwrap_or_else(|| nobody.to_owned())),
             ("address", self.address.clone()),
             ("epoch", self.epoch.to_string()),
             ("since", self.since.map(|since| since.to_string()).unwrap_or_default()),
+            ("installation", self.installation.clone()),
+            ("incarnation", self.incarnation.to_string()),
+            ("replicas", names.join(", ")),
             ("answered by", self.answered_by.clone()),
         ])
     }
