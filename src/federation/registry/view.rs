@@ -46,8 +46,6 @@ pub struct ClusterView {
     pub classes: Vec<ClassId>,
     /// Namespaces under maintenance now, and until when.
     pub maintenance: BTreeMap<Namespace, Timestamp>,
-    /// Its drain.
-    pub drain: Option<Stage>,
     /// What is right and wrong with it.
     pub conditions: Vec<Condition>,
     /// Its drain.
