@@ -115,6 +115,11 @@ impl Etcd {
         self.options.users.as_ref().map(|_| ("spaceport", PASSWORD))
     }
 
+    /// Folder of its data; to be copied or replaced only while it does not run.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
     /// A client as Spaceport's own: user `spaceport` where there are users.
     pub async fn connect(&self) -> Result<Client> {
         self.connect_as(self.user()).await

@@ -86,6 +86,11 @@ impl Plan {
         let of = caller.among(self.resets_of.keys()).and_then(|pid| self.resets_of.get(&pid));
         self.resets + of.copied().unwrap_or(0)
     }
+
+    /// Whether a connection of the caller is to be reset.
+    fn breaks(&self, caller: &Caller) -> bool {
+        self.fault(caller) == Fault::Refuse || self.resets(caller) != caller.resets
+    }
 }
 
 struct Shared {

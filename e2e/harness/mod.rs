@@ -19,6 +19,7 @@ pub mod cluster;
 pub mod control_plane;
 pub mod etcd;
 pub mod faults;
+pub mod fence;
 pub mod fleet;
 pub mod node_agent;
 pub mod nodes;

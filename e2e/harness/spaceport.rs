@@ -232,7 +232,10 @@ pub async fn prepare_member(cluster: &Cluster) -> Result<PathBuf> {
         cluster.apply_file(&root.join("crds").join(file)).await?;
     }
     prepare_namespaces(cluster, NAMESPACE, SECRETS_NAMESPACE).await?;
-    cluster.apply_file(&root.join("clusters/member/token.yaml")).await?;
+    for file in ["token.yaml", "fence.yaml"] {
+        cluster.apply_file(&root.join("clusters/member").join(file)).await?;
+    }
+    super::fence::in_force(cluster).await?;
     let secrets: Api<Secret> = Api::namespaced(cluster.client(), "spaceport-system");
     let filled = |secret: Option<&Secret>| {
         secret.and_then(|secret| secret.data.as_ref()).is_some_and(|data| data.contains_key("token"))

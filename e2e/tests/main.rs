@@ -18,6 +18,7 @@ mod drain;
 mod etcd_outage;
 mod failover;
 mod failures;
+mod fence;
 mod lifecycle;
 mod limits;
 mod maintenance;

@@ -19,13 +19,15 @@ use crate::runtime::tls::{ConnectInfo, Role, roles_of};
 
 /// Header with which a replica names the roles of the caller it passes on.
 const CALLER_ROLES: &str = "x-spaceport-caller-roles";
+/// Header with the name of the caller; set here, and taken over from a replica only.
+const CALLER_NAME: &str = "x-spaceport-caller-name";
 /// How long a write waits for a leader where the caller gives no shorter deadline.
 const LEADER_WAIT: Duration = Duration::from_secs(12);
 /// Writes that wait for a leader at once; more are refused with UNAVAILABLE.
 const WAITING_MOST: usize = 4096;
 
 /// Methods that only the leader may serve.
-const WRITES: [&str; 19] = [
+const WRITES: [&str; 20] = [
     "/wsman.WorkspaceManager/StartWorkspace",
     "/wsman.WorkspaceManager/StopWorkspace",
     "/wsman.WorkspaceManager/MarkActive",
@@ -39,6 +41,7 @@ const WRITES: [&str; 19] = [
     "/spaceport.v1.ClusterManager/Cordon",
     "/spaceport.v1.ClusterManager/Uncordon",
     "/spaceport.v1.ClusterManager/SetMaintenance",
+    "/spaceport.v1.ClusterManager/OpenIncarnation",
     "/spaceport.v1.ClusterManager/Update",
     "/spaceport.v1.ClusterManager/Install",
     "/spaceport.v1.ClusterManager/StartDrain",
@@ -157,13 +160,37 @@ impl Access {
     }
 }
 
+/// Who called, for audits: the common name of its certificate.
+pub(super) fn caller(metadata: &tonic::metadata::MetadataMap) -> String {
+    metadata.get(CALLER_NAME).and_then(|name| name.to_str().ok()).unwrap_or("unknown").to_owned()
+}
+
+/// Names the caller, whatever it calls itself.
+fn name_caller(request: &mut Request<Body>) {
+    let info = request.extensions().get::<ConnectInfo>();
+    if info.is_some_and(|info| info.encrypted && roles_of(info).contains(Role::Replica))
+        && request.headers().contains_key(CALLER_ROLES)
+        && request.headers().contains_key(CALLER_NAME)
+    {
+        return;
+    }
+    let name = match info {
+        Some(ConnectInfo { peer: Some(peer), .. }) => HeaderValue::from_str(&peer.common_name).ok(),
+        Some(ConnectInfo { encrypted: false, .. }) => Some(HeaderValue::from_static("local")),
+        _ => None,
+    };
+    let name = name.unwrap_or(HeaderValue::from_static("unknown"));
+    request.headers_mut().insert(CALLER_NAME, name);
+}
+
 fn unavailable(message: &str) -> Response<Body> {
     Status::unavailable(message).into_http()
 }
 
 impl Gate for Access {
-    async fn pass(self: Arc<Self>, request: Request<Body>) -> Result<Request<Body>, Response<Body>> {
+    async fn pass(self: Arc<Self>, mut request: Request<Body>) -> Result<Request<Body>, Response<Body>> {
         let roles = Self::admit(&request).map_err(Status::into_http)?;
+        name_caller(&mut request);
         if !WRITES.contains(&request.uri().path()) {
             return Ok(request);
         }

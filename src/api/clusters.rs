@@ -3,6 +3,7 @@
 mod convert;
 mod drain;
 mod explain;
+mod incarnation;
 mod install;
 mod registry;
 
@@ -11,10 +12,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::convert::timestamp;
 use super::error;
 use super::parse;
-use crate::federation::{Federation, Lead};
+use crate::federation::Federation;
 use crate::proto::spaceport::v1;
 use crate::proto::spaceport::v1::cluster_manager_server::ClusterManager;
 use convert::view;
@@ -120,26 +120,14 @@ impl ClusterManager for Clusters {
         &self,
         _request: Request<v1::LeaderRequest>,
     ) -> Result<Response<v1::LeaderResponse>, Status> {
-        let us = self.federation.replica();
-        let mut response =
-            v1::LeaderResponse { answered_by: us.name.clone(), ..v1::LeaderResponse::default() };
-        let lead = self.federation.lead().borrow().clone();
-        match lead {
-            Lead::Us => {
-                response.replica.clone_from(&us.name);
-                response.address.clone_from(&us.address);
-            }
-            Lead::Other { replica, address } => {
-                response.replica = replica;
-                response.address = address;
-            }
-            Lead::Nobody => {}
-        }
-        if let Some((epoch, since)) = self.federation.epoch() {
-            response.epoch = epoch;
-            response.since = since.map(timestamp);
-        }
-        Ok(Response::new(response))
+        Ok(Response::new(Box::pin(self.answer_leader()).await))
+    }
+
+    async fn open_incarnation(
+        &self,
+        request: Request<v1::OpenIncarnationRequest>,
+    ) -> Result<Response<v1::OpenIncarnationResponse>, Status> {
+        self.answer_open_incarnation(request).await
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {

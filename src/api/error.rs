@@ -105,7 +105,10 @@ fn cluster(error: &crate::cluster::Error, details: &mut ErrorDetails) -> Code {
             Code::InvalidArgument
         }
         Cluster::Refused { .. } => Code::FailedPrecondition,
-        Cluster::Unsent { .. } | Cluster::Ambiguous { .. } | Cluster::NotLeader { .. } => {
+        Cluster::Unsent { .. }
+        | Cluster::Ambiguous { .. }
+        | Cluster::NotLeader { .. }
+        | Cluster::Fenced { .. } => {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
         }

@@ -65,7 +65,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Writes through `client`, each call within `deadline` and only while `permit` allows it.
+    /// Writes through `client`, each call within `deadline` and only while `permit` allows it. Outside of tests, a pass
+    /// makes one: [`Member::writer`](super::Member::writer).
     pub fn new(
         cluster: ClusterName,
         namespace: Namespace,

@@ -1,6 +1,6 @@
 //! The client of one member cluster: own connections, own limiter, own deadlines, so that nothing is shared with others.
 //!
-//! The layers from outside to inside: limiter, deadline, outcome (health), fence, authentication, connection.
+//! The layers from outside to inside: limiter, deadline, outcome (health), identity, authentication, connection.
 
 mod credentials;
 mod layer;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use credentials::Credentials;
-pub(in crate::cluster) use layer::READYZ;
-pub use layer::{Epoch, Fault, Fence};
+pub(in crate::cluster) use layer::{FENCE_EXTRA, FENCE_USER, READYZ};
+pub use layer::{Fault, Identity};
 pub use link::Link;
 
 use crate::domain::names::ClusterName;
@@ -63,13 +63,25 @@ pub fn connect(
     cluster: &ClusterName,
     credentials: &Credentials,
     limits: &Limits,
-    fence: Fence,
+    identity: Identity,
     signals: Arc<dyn Signals>,
 ) -> Result<kube::Client> {
-    Ok(client(Link::new(cluster, credentials, limits)?, limits, fence, signals))
+    Ok(Clients::new(Link::new(cluster, credentials, limits)?, limits, signals).under(identity))
 }
 
-/// A client over a link that the caller keeps, to replace its credentials later.
-pub fn client(link: Link, limits: &Limits, fence: Fence, signals: Arc<dyn Signals>) -> kube::Client {
-    kube::Client::new(layer::Guarded::new(link, limits, fence, signals), "default")
+/// Makes clients of one cluster that share connections and limits, and differ in identity.
+#[derive(Clone)]
+pub struct Clients(layer::Guarded<Link>);
+
+impl Clients {
+    /// Over a link that the caller keeps, to replace its credentials later.
+    pub fn new(link: Link, limits: &Limits, signals: Arc<dyn Signals>) -> Self {
+        Self(layer::Guarded::new(link, limits, signals))
+    }
+
+    /// A client whose calls all go out under `identity`. Must be called within a Tokio runtime: a client has a task of
+    /// its own, which ends with it.
+    pub fn under(&self, identity: Identity) -> kube::Client {
+        kube::Client::new(self.0.clone().identified(identity), "default")
+    }
 }

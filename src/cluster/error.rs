@@ -62,6 +62,14 @@ pub enum Error {
         /// What was attempted.
         action: String,
     },
+    /// The cluster takes no writes of this leadership, so nothing was written.
+    #[error("cluster {cluster} takes no writes: {reason}")]
+    Fenced {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Why, and what to do.
+        reason: String,
+    },
 }
 
 impl Error {
@@ -71,7 +79,9 @@ impl Error {
     /// definite; 503 is, where the apiserver itself gave it, and so is a failed admission webhook.
     pub fn is_definite_refusal(&self) -> bool {
         match self {
-            Self::Kubeconfig { .. } | Self::Unsent { .. } | Self::NotLeader { .. } => true,
+            Self::Kubeconfig { .. } | Self::Unsent { .. } | Self::NotLeader { .. } | Self::Fenced { .. } => {
+                true
+            }
             Self::Ambiguous { .. } => false,
             Self::Refused { code, reason, message, .. } => {
                 *code < 500
@@ -86,7 +96,9 @@ impl Error {
         match self {
             Self::Kubeconfig { field, rule, .. } => format!("{field} {rule}"),
             Self::Refused { code, reason, message, .. } => format!("{message} ({code} {reason})"),
-            Self::Unsent { reason, .. } | Self::Ambiguous { reason, .. } => reason.clone(),
+            Self::Unsent { reason, .. } | Self::Ambiguous { reason, .. } | Self::Fenced { reason, .. } => {
+                reason.clone()
+            }
             Self::NotLeader { .. } => "this process does not lead".to_owned(),
         }
     }
@@ -103,6 +115,10 @@ impl Error {
     pub(super) fn from_kube(cluster: &ClusterName, action: impl Into<String>, error: kube::Error) -> Self {
         let (cluster, action) = (cluster.clone(), action.into());
         match error {
+            kube::Error::Api(status) if super::fence::is_refusal(&status.message) => Self::Fenced {
+                cluster,
+                reason: format!("{action} was refused: {}", shorten(&status.message)),
+            },
             kube::Error::Api(status) => Self::Refused {
                 cluster,
                 action,

@@ -21,7 +21,7 @@ use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::secret::Secret;
 
 /// In the order in which they are applied.
-pub const MANIFESTS: [(&str, &str); 6] = [
+pub const MANIFESTS: [(&str, &str); 7] = [
     (
         "crds/snapshots.workspace.gitpod.io.yaml",
         include_str!("../../crds/snapshots.workspace.gitpod.io.yaml"),
@@ -32,6 +32,7 @@ pub const MANIFESTS: [(&str, &str); 6] = [
     ),
     ("clusters/member/namespaces.yaml", include_str!("../../clusters/member/namespaces.yaml")),
     ("clusters/member/rbac.yaml", include_str!("../../clusters/member/rbac.yaml")),
+    ("clusters/member/fence.yaml", include_str!("../../clusters/member/fence.yaml")),
     ("clusters/member/token.yaml", include_str!("../../clusters/member/token.yaml")),
     ("clusters/member/networkpolicy.yaml", include_str!("../../clusters/member/networkpolicy.yaml")),
 ];

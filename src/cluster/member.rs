@@ -9,14 +9,16 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::cluster::ClusterSpec;
+use crate::domain::cluster::{ClusterSpec, FenceMode};
+use crate::domain::epoch::Epoch;
 use crate::domain::health::Limits as HealthLimits;
 use crate::domain::names::{ClusterName, Namespace};
 
 use super::apply::{Permit, Writer};
 use super::cache::{Capacity, NamespaceCache, NodeCache, Observer};
-use super::client::{Credentials, Fence, Limits, Link, client};
-use super::error::Result;
+use super::client::{Clients, Credentials, Identity, Limits, Link};
+use super::error::{Error, Result};
+use super::fence::{self, Pass};
 use super::maintenance::Maintenance;
 use super::probe::{self, HealthCell};
 use super::watch::{NamespaceWatch, Reports, WatchReport, Watches};
@@ -59,8 +61,9 @@ pub struct Member {
     options: MemberOptions,
     link: Link,
     login_ends: Mutex<Option<Timestamp>>,
+    clients: Clients,
+    /// For reads; where the fence is on, nothing can be written with it.
     client: kube::Client,
-    fence: Fence,
     health: Arc<HealthCell>,
     nodes: Arc<NodeCache>,
     capacity: Arc<Capacity>,
@@ -87,9 +90,9 @@ impl Member {
     ) -> Result<Self> {
         let credentials = Credentials::parse(&spec.name, kubeconfig)?;
         let link = Link::new(&spec.name, &credentials, &options.limits)?;
-        let fence = Fence::default();
         let health = Arc::new(HealthCell::new(options.health));
-        let client = client(link.clone(), &options.limits, fence.clone(), health.clone());
+        let clients = Clients::new(link.clone(), &options.limits, health.clone());
+        let client = clients.under(reader(&spec));
         let nodes = Arc::new(NodeCache::new(observers.to_vec()));
         let capacity = Arc::new(Capacity::default());
         let namespaces: BTreeMap<_, _> = spec
@@ -114,8 +117,8 @@ impl Member {
             spec,
             options,
             link,
+            clients,
             client,
-            fence,
             health,
             nodes,
             capacity,
@@ -197,21 +200,48 @@ impl Member {
         self.namespaces.get(namespace).map(|namespace| &namespace.maintenance)
     }
 
-    /// Writes to a namespace, while `permit` allows it.
-    pub fn writer(&self, namespace: &Namespace, permit: Permit) -> Writer {
+    /// Raises the cluster's fence to `epoch`: from then on it refuses what earlier leaders write, and takes what is
+    /// written with the pass while `permit` allows it. Repeatable. Where the fence is off nothing is asked of it.
+    pub async fn raise(&self, epoch: &Epoch, permit: Permit) -> Result<Pass> {
+        if self.spec.fence == FenceMode::Off {
+            return Ok(Pass { client: self.client.clone(), permit });
+        }
+        let client = self.clients.under(Identity::Leader(*epoch));
+        if !permit() {
+            let action = "raise the fence".to_owned();
+            return Err(Error::NotLeader { cluster: self.spec.name.clone(), action });
+        }
+        fence::raise(&self.spec, &client, &self.client, epoch).await?;
+        Ok(Pass { client, permit })
+    }
+
+    /// Whether the cluster still is where [`Member::raise`] put it.
+    pub async fn is_raised(&self, epoch: &Epoch) -> Result<()> {
+        if self.spec.fence == FenceMode::Off {
+            return Ok(());
+        }
+        fence::holds(&self.spec, &self.client, &self.client, epoch).await
+    }
+
+    /// Writes to a namespace.
+    pub fn writer(&self, namespace: &Namespace, pass: &Pass) -> Writer {
+        self.writer_with(namespace, pass.client.clone(), Arc::clone(&pass.permit))
+    }
+
+    /// One that only reads.
+    pub fn idle_writer(&self, namespace: &Namespace) -> Writer {
+        self.writer_with(namespace, self.client.clone(), Arc::new(|| false))
+    }
+
+    fn writer_with(&self, namespace: &Namespace, client: kube::Client, permit: Permit) -> Writer {
         Writer::new(
             self.spec.name.clone(),
             namespace.clone(),
-            self.client.clone(),
+            client,
             self.options.limits.request_timeout,
             self.options.maintenance_name.clone(),
             permit,
         )
-    }
-
-    /// The epoch stamped on its calls.
-    pub fn fence(&self) -> &Fence {
-        &self.fence
     }
 
     /// Whether every watch has listed at least once.
@@ -222,5 +252,13 @@ impl Member {
     /// How its watches are.
     pub fn watches(&self) -> Vec<WatchReport> {
         self.reports.all()
+    }
+}
+
+/// As whom a cluster is read.
+pub fn reader(spec: &ClusterSpec) -> Identity {
+    match spec.fence {
+        FenceMode::Enforced => Identity::Reader,
+        FenceMode::Off => Identity::Login,
     }
 }

@@ -7,6 +7,7 @@ pub mod cache;
 pub mod client;
 pub mod convert;
 pub mod error;
+pub mod fence;
 pub mod install;
 pub mod maintenance;
 mod member;
@@ -15,4 +16,4 @@ pub mod resources;
 pub mod watch;
 
 pub use error::{Error, Result};
-pub use member::{Member, MemberOptions};
+pub use member::{Member, MemberOptions, reader};

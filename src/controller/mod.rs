@@ -76,8 +76,8 @@ pub struct Parts {
     pub nodes: Arc<NodeCache>,
     /// Maintenance of the namespace.
     pub maintenance: Arc<Maintenance>,
-    /// Writes to the namespace.
-    pub writer: Writer,
+    /// Writes to the namespace in the present leadership; changed only while the controller does not run.
+    pub writer: ArcSwap<Writer>,
     /// What the configuration says.
     pub settings: Arc<ArcSwap<Settings>>,
     /// Gives owner tokens.
@@ -109,9 +109,10 @@ impl Controller {
         }
     }
 
-    /// Works until `shutdown`, and ends when the passes under way have ended. To be called when this process leads and
-    /// the cache is complete.
-    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+    /// Works until `shutdown`, and ends when the passes under way have ended, so that none goes on in another leadership.
+    /// To be called when this process leads, `writer` may write, and the cache is complete; never twice at a time.
+    pub async fn run(self: Arc<Self>, writer: Writer, shutdown: CancellationToken) {
+        self.parts.writer.store(Arc::new(writer));
         let mut maintenance = self.parts.maintenance.subscribe();
         let mut passes = JoinSet::new();
         self.queue.open();
@@ -219,7 +220,7 @@ impl Controller {
                 continue;
             }
             let Parts { writer, cache, .. } = &self.parts;
-            match apply::apply(writer, cache, settings, workspace, action).await? {
+            match apply::apply(&writer.load_full(), cache, settings, workspace, action).await? {
                 Outcome::Done => self.memos.note_done(workspace, action),
                 Outcome::Stale => {
                     applied.is_stale = true;
@@ -237,7 +238,7 @@ impl Controller {
     /// Writes what was decided; `false` where another writer was first.
     async fn report(&self, workspace: &Workspace, decision: &Decision) -> Result<bool, Error> {
         if !decision.status.is_empty() {
-            match report::status(&self.parts.writer, workspace, &decision.status).await? {
+            match report::status(&self.parts.writer.load_full(), workspace, &decision.status).await? {
                 Patched::Done(written) => {
                     self.parts.cache.offer(written);
                 }
@@ -252,7 +253,7 @@ impl Controller {
     /// What nothing waits for: events, and secrets that a workspace that runs needs no more.
     async fn end(&self, epilogue: Epilogue) {
         let Epilogue { workspace, events, drop_secrets, now } = epilogue;
-        let writer = &self.parts.writer;
+        let writer = &*self.parts.writer.load_full();
         report::events(writer, &workspace, &events, now).await;
         if drop_secrets {
             let id = workspace.metadata.name.as_deref().unwrap_or_default();
@@ -271,7 +272,7 @@ impl Controller {
         self.memos.forget(name);
         for action in decide_orphans(&seen.pods) {
             if let Action::ReleasePod { name, uid } = &action {
-                self.parts.writer.remove_pod_finalizer(name, uid).await?;
+                self.parts.writer.load_full().remove_pod_finalizer(name, uid).await?;
             }
         }
         Ok(())

@@ -53,7 +53,7 @@ fn bench(scene: &Scene) -> Bench {
         cache: Arc::clone(&cache),
         nodes: Arc::new(NodeCache::new(Vec::new())),
         maintenance: Arc::new(Maintenance::new()),
-        writer,
+        writer: ArcSwap::from_pointee(writer),
         settings: Arc::new(ArcSwap::from_pointee(scene.settings.clone())),
         tokens: Arc::new(FixedTokens),
     };
@@ -93,7 +93,7 @@ impl Bench {
             }
             Ok(passed.wait)
         };
-        let both = async { tokio::join!(answering, passing) };
+        let both = Box::pin(async { tokio::join!(answering, passing) });
         tokio::time::timeout(Duration::from_secs(1), both).await.expect("calls and answers do not match")
     }
 }
@@ -320,7 +320,8 @@ async fn it_works_on_what_is_enqueued_until_the_shutdown() {
     let shutdown = CancellationToken::new();
     bench.controller.enqueue("a");
     assert!(bench.controller.queue.is_empty(), "not before it runs");
-    let running = tokio::spawn(Arc::clone(&bench.controller).run(shutdown.clone()));
+    let writer = bench.controller.parts.writer.load().as_ref().clone();
+    let running = tokio::spawn(Arc::clone(&bench.controller).run(writer, shutdown.clone()));
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert_eq!(bench.controller.queue.len(), 1, "what the cache holds waits for its next limit of time");
     bench.controller.enqueue("gone");

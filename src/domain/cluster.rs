@@ -38,6 +38,9 @@ pub struct ClusterSpec {
     /// Whether what its nodes have left limits what is placed there.
     #[serde(default)]
     pub capacity: Capacity,
+    /// Whether the cluster itself refuses what an earlier leader writes.
+    #[serde(default)]
+    pub fence: FenceMode,
     /// What a request must hold to be placed here; all must hold.
     #[serde(default)]
     pub admission_constraints: Vec<Constraint>,
@@ -54,6 +57,17 @@ pub enum Capacity {
     Nodes,
     /// As many as are placed there: an autoscaler adds nodes for pods that find none.
     Unlimited,
+}
+
+/// Whether a cluster is fenced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FenceMode {
+    /// Its apiserver refuses writes of earlier leaders.
+    #[default]
+    Enforced,
+    /// It does not: a write that an earlier leader sent may still arrive. For clusters without the policies.
+    Off,
 }
 
 /// A condition on requests.

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod condition;
 pub mod drain;
 pub mod duration;
+pub mod epoch;
 pub mod health;
 pub mod install;
 pub mod keyed;

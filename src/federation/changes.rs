@@ -108,7 +108,7 @@ impl Federation {
             let reason = format!("is {:?}, and only a running workspace can be snapshotted", seen.view.phase);
             return Err(Error::Precondition { id: id.clone(), reason });
         }
-        let (writer, _, _) = self.reach(&term, &record)?;
+        let (writer, _, _) = self.reach(&term, &record).await?;
         let snapshot = snapshot(id, &seen.view.uid, &node, Timestamp::now());
         let name = snapshot.metadata.name.clone().unwrap_or_default();
         if matches!(writer.create_snapshot(&snapshot).await?, Created::Exists) {
@@ -147,7 +147,7 @@ impl Federation {
         record: &PlacementRecord,
         patch: impl Fn(&Workspace) -> Option<Patch>,
     ) -> Result<()> {
-        let (writer, place, _) = self.reach(term, record)?;
+        let (writer, place, _) = self.reach(term, record).await?;
         let id = &record.workspace;
         let gone = || Error::NoWorkspace(id.clone());
         let deadline = Instant::now() + CHANGE_WITHIN;

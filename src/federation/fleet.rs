@@ -2,6 +2,7 @@
 
 mod candidacy;
 mod connected;
+mod gate;
 mod reload;
 mod watcher;
 
@@ -29,7 +30,7 @@ use crate::domain::keyed::Keyed;
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::placement::Candidate;
 use crate::domain::secret::Secret;
-use crate::store::{Registration, Term};
+use crate::store::Registration;
 
 use candidacy::Candidacy;
 use watcher::Watcher;
@@ -37,6 +38,7 @@ use watcher::Watcher;
 pub use candidacy::UnderWay;
 pub use connected::{Connected, Place};
 pub(super) use connected::{ago, last_answer};
+pub use gate::{Gate, Leading, State as GateState};
 
 /// What is the same for every member.
 #[derive(Debug, Clone)]
@@ -55,7 +57,7 @@ pub struct Fleet {
     index: Arc<Index>,
     options: FleetOptions,
     keyed: Keyed,
-    term: watch::Receiver<Option<Term>>,
+    leading: watch::Receiver<Option<Leading>>,
     settle: settle::Queue,
     /// Held while members are connected or settings change, so that none is connected with settings of before.
     changing: Mutex<()>,
@@ -94,12 +96,12 @@ pub struct Broken {
 }
 
 impl Fleet {
-    /// No member yet. Controllers run while `term` holds one.
+    /// No member yet. Members are raised and controllers run while `leading` holds a term.
     pub fn new(
         options: FleetOptions,
         index: Arc<Index>,
         keyed: Keyed,
-        term: watch::Receiver<Option<Term>>,
+        leading: watch::Receiver<Option<Leading>>,
         settle: settle::Queue,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -107,7 +109,7 @@ impl Fleet {
             index,
             options,
             keyed,
-            term,
+            leading,
             settle,
             changing: Mutex::default(),
             changes: watch::channel(()).0,
@@ -302,7 +304,8 @@ impl Fleet {
             changes: self.changes.clone(),
             controllers: RwLock::default(),
         });
-        let meter = Arc::new(Meter::new(spec.name.clone(), self.options.meters.clone(), self.term.clone()));
+        let meter =
+            Arc::new(Meter::new(spec.name.clone(), self.options.meters.clone(), self.leading.clone()));
         let observers: [Arc<dyn Observer>; 2] =
             [Arc::<Watcher>::clone(&watcher), Arc::<Meter>::clone(&meter)];
         let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers)
@@ -310,7 +313,7 @@ impl Fleet {
         let member = Arc::new(member);
         let places = self.places(&spec, &member, &settings)?;
         *watcher.controllers.write() =
-            places.iter().map(|(name, place)| (name.clone(), Arc::clone(&place.controller))).collect();
+            places.iter().map(|(name, place)| (name.clone(), Arc::downgrade(&place.controller))).collect();
         let connected = Arc::new(Connected {
             spec: ArcSwap::from_pointee(spec),
             api_server: ArcSwap::from_pointee(registration.api_server),
@@ -324,6 +327,7 @@ impl Fleet {
             watcher,
             meter,
             changes: self.changes.clone(),
+            gate: Gate::default(),
             stop: CancellationToken::new(),
             candidacy: Candidacy::default(),
         });
@@ -348,14 +352,12 @@ impl Fleet {
             else {
                 return Err(format!("namespace {name} is not watched"));
             };
-            let term = self.term.clone();
-            let permit = move || term.borrow().as_ref().is_some_and(Term::is_valid);
             let controlled = Arc::new(ArcSwap::from_pointee(settings.load().controller.clone()));
             let controller = Controller::new(Parts {
                 cache: Arc::clone(cache),
                 nodes: Arc::clone(member.nodes()),
                 maintenance: Arc::clone(maintenance),
-                writer: member.writer(name, Arc::new(permit)),
+                writer: ArcSwap::from_pointee(member.idle_writer(name)),
                 settings: Arc::clone(&controlled),
                 tokens: Arc::new(self.keyed.clone()),
             });
@@ -378,10 +380,12 @@ impl Fleet {
         tokio::spawn(async move { watched.member.run(stop).await }.instrument(span.clone()));
         let (followed, index) = (Arc::clone(connected), Arc::clone(&self.index));
         tokio::spawn(async move { followed.follow_health(&index).await }.instrument(span.clone()));
+        let (guarded, leading) = (Arc::clone(connected), self.leading.clone());
+        tokio::spawn(async move { guarded.guard(leading).await }.instrument(span.clone()));
         for (namespace, place) in &connected.places {
-            let (connected, place, term) = (Arc::clone(connected), place.clone(), self.term.clone());
+            let (connected, place) = (Arc::clone(connected), place.clone());
             let span = tracing::info_span!(parent: &span, "controller", %namespace);
-            tokio::spawn(async move { connected.control(&place, term).await }.instrument(span));
+            tokio::spawn(async move { connected.control(&place).await }.instrument(span));
         }
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::fleet::Leading;
 use super::{Federation, Lead};
 use crate::store::{Leadership, Progress, Term};
 
@@ -58,12 +59,18 @@ impl Federation {
             caught_up = caught_up => if !caught_up { return },
             () = term.ended() => return,
         }
+        tokio::select! {
+            () = self.learn_incarnation() => {}
+            () = term.ended() => return,
+        }
         self.note_epoch(term.epoch());
         for connected in self.fleet.connected() {
             connected.member.capacity().release_all();
         }
         tracing::info!(epoch = term.epoch(), replica = self.us.name, "leading");
-        self.term.send_replace(Some(term.clone()));
+        let installation = self.installation.id;
+        let incarnation = *self.incarnation.borrow();
+        self.term.send_replace(Some(Leading { term: term.clone(), installation, incarnation }));
         self.lead.send_replace(Lead::Us);
         tokio::join!(
             self.settle(term),
@@ -72,6 +79,20 @@ impl Federation {
             self.write_decisions(term),
             term.ended()
         );
+    }
+
+    /// Only a leader changes it, so what is read after the election stays true for the term.
+    async fn learn_incarnation(&self) {
+        loop {
+            match self.store.incarnation().await {
+                Ok((incarnation, _)) => {
+                    self.incarnation.send_replace(incarnation);
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "cannot read the incarnation, trying again"),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
 
     fn step_down(&self) {

@@ -1,7 +1,5 @@
 //! Maintenance of a cluster's namespaces, as the admin wants it: written to the cluster, where everybody reads it.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 use super::registry::{ClusterView, SEEN_WITHIN};
@@ -33,9 +31,9 @@ impl Federation {
                 return Err(Error::Invalid { field: "namespace", rule });
             }
         };
+        let pass = connected.gate.pass(name, &term).await?;
         for namespace in &namespaces {
-            let permit = term.clone();
-            let writer = connected.member.writer(namespace, Arc::new(move || permit.is_valid()));
+            let writer = connected.member.writer(namespace, &pass);
             writer.set_maintenance(until).await?;
             tracing::info!(cluster = %name, %namespace, ?until, "maintenance");
         }

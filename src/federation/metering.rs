@@ -19,7 +19,7 @@ use crate::cluster::cache::Observer;
 use crate::cluster::resources::{Workspace, WorkspaceType, names};
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::workspace::Kind;
-use crate::store::Term;
+use crate::federation::fleet::Leading;
 
 use self::transitions::{Event, Known};
 
@@ -144,18 +144,18 @@ fn boxed(collector: impl Collector + 'static) -> Box<dyn Collector> {
 pub struct Meter {
     cluster: ClusterName,
     meters: Meters,
-    term: watch::Receiver<Option<Term>>,
+    term: watch::Receiver<Option<Leading>>,
     /// By namespace and name; a workspace that is gone is forgotten.
     known: Mutex<HashMap<(Namespace, String), Known>>,
 }
 
 impl Meter {
-    pub(super) fn new(cluster: ClusterName, meters: Meters, term: watch::Receiver<Option<Term>>) -> Self {
+    pub(super) fn new(cluster: ClusterName, meters: Meters, term: watch::Receiver<Option<Leading>>) -> Self {
         Self { cluster, meters, term, known: Mutex::default() }
     }
 
     fn leads(&self) -> bool {
-        self.term.borrow().as_ref().is_some_and(Term::is_valid)
+        self.term.borrow().as_ref().is_some_and(|leading| leading.term.is_valid())
     }
 
     fn count(&self, known: &Known, events: Vec<Event>) {

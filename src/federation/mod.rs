@@ -10,6 +10,7 @@ pub mod error;
 pub mod events;
 pub mod explain;
 pub mod fleet;
+mod incarnation;
 pub mod index;
 mod leading;
 mod locks;
@@ -36,12 +37,13 @@ use crate::domain::names::WorkspaceId;
 use crate::store::{Installation, Progress, Sealer, Store, Term};
 
 use self::events::{Event, Filter, Subscription};
-use self::fleet::Fleet;
+use self::fleet::{Fleet, Leading};
 use self::index::{Expired, From, Index, Seen};
 use self::locks::Locks;
 
 pub use error::{Error, Result};
 pub use fleet::FleetOptions;
+pub use incarnation::Standing;
 pub use metering::{Meters, WorkspaceGauges};
 pub use metrics::FleetMetrics;
 pub use settings::Defaults;
@@ -102,8 +104,10 @@ pub struct Federation {
     /// One permit a watcher of clusters.
     watchers: Arc<tokio::sync::Semaphore>,
     /// The term while this replica leads and has caught up.
-    term: watch::Sender<Option<Term>>,
+    term: watch::Sender<Option<Leading>>,
     lead: watch::Sender<Lead>,
+    /// Of etcd, as last read.
+    incarnation: watch::Sender<u64>,
     /// Since when the present leader is known.
     since: RwLock<Option<(i64, Timestamp)>>,
     placements: watch::Sender<Option<Progress>>,
@@ -133,7 +137,7 @@ impl Federation {
         let index = Arc::new(Index::new(subscriber_buffer));
         let keyed = Keyed::new(installation.secret.expose());
         let (term, follows) = watch::channel(None);
-        let settle = settle::Queue::default();
+        let (settle, incarnation) = (settle::Queue::default(), installation.incarnation);
         let fleet = Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone());
         let drains = drain::Drains::new(Arc::clone(&index));
         Arc::new(Self {
@@ -151,6 +155,7 @@ impl Federation {
             watchers: Arc::new(tokio::sync::Semaphore::new(registry::MOST_WATCHERS)),
             term,
             lead: watch::channel(Lead::Nobody).0,
+            incarnation: watch::Sender::new(incarnation),
             since: RwLock::default(),
             placements: watch::channel(None).0,
             drains,
@@ -242,6 +247,7 @@ impl Federation {
 
     /// The right to write, or that this replica has none.
     fn term(&self) -> Result<Term> {
-        self.term.borrow().clone().filter(Term::is_valid).ok_or(Error::NotLeader)
+        let term = self.term.borrow().as_ref().map(|leading| leading.term.clone());
+        term.filter(Term::is_valid).ok_or(Error::NotLeader)
     }
 }

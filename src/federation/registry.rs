@@ -59,7 +59,11 @@ impl Federation {
         tracing::info!(cluster = %name, "registered");
         self.await_version(&name, version).await?;
         // Verified a moment ago, it answers as a rule at once; the caller then sees it as it will be.
-        self.await_fleet(|| self.fleet.is_available(&name)).await;
+        self.await_fleet(|| {
+            self.fleet.is_available(&name)
+                && self.fleet.get(&name).is_none_or(|connected| !connected.gate.is_pending())
+        })
+        .await;
         self.cluster(&name)
     }
 

@@ -177,7 +177,7 @@ impl Federation {
 
     /// From the cache where it is there; only its absence is worth a question to the apiserver.
     async fn resource_of(&self, term: &Term, record: &PlacementRecord) -> Result<Resource> {
-        let (writer, place, _) = match self.reach(term, record) {
+        let (writer, place, _) = match self.reach(term, record).await {
             Ok(reached) => reached,
             Err(Error::NoCluster(_) | Error::NoNamespace { .. }) => return Ok(Resource::NotKnown),
             Err(error) => return Err(error),

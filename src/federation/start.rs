@@ -234,12 +234,16 @@ impl Federation {
     }
 
     /// Everything that is needed to write where a record says.
-    pub(super) fn reach(&self, term: &Term, record: &PlacementRecord) -> Result<(Writer, Place, Region)> {
+    pub(super) async fn reach(
+        &self,
+        term: &Term,
+        record: &PlacementRecord,
+    ) -> Result<(Writer, Place, Region)> {
         let connected =
             self.fleet.get(&record.cluster).ok_or_else(|| Error::NoCluster(record.cluster.clone()))?;
         let place = connected.place(&record.namespace)?;
-        let term = term.clone();
-        let writer = connected.member.writer(&record.namespace, Arc::new(move || term.is_valid()));
+        let pass = connected.gate.pass(&record.cluster, term).await?;
+        let writer = connected.member.writer(&record.namespace, &pass);
         Ok((writer, place, connected.region()))
     }
 }

@@ -3,16 +3,19 @@
 use std::fmt;
 
 use etcd_client::{GetOptions, KeyValue, Txn, TxnOp};
+use jiff::Timestamp;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
     Error, Result, Store,
-    guard::{first, is_absent},
+    guard::{first, is_absent, is_at},
     seal::{self, Sealed, Sealer},
+    term::Term,
     value::{decode, decode_name, encode},
 };
+use crate::domain::epoch::Opening;
 use crate::domain::secret::Secret;
 
 const SECRET_LEN: usize = 32;
@@ -35,7 +38,13 @@ struct Value {
     id: String,
     incarnation: u64,
     secret: Sealed,
+    /// The last ones that admins opened, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    opened: Vec<Opening>,
 }
+
+/// Openings that are kept.
+const OPENINGS: usize = 20;
 
 impl Store {
     /// The installation's identity, made by whichever replica asks first. Safe to call on all at once.
@@ -59,6 +68,44 @@ impl Store {
             None => Err(Error::Conflict { doing: DOING.to_owned(), key }),
         }
     }
+
+    /// The incarnation as etcd has it now, and those that admins opened, the latest last.
+    pub async fn incarnation(&self) -> Result<(u64, Vec<Opening>)> {
+        let (_, value, _) = self.stored_installation("read the incarnation").await?;
+        Ok((value.incarnation, value.opened))
+    }
+
+    /// Opens the next incarnation; fails with [`Error::Conflict`] where somebody else changes the installation meanwhile.
+    pub async fn open_incarnation(
+        &self,
+        term: &Term,
+        reason: &str,
+        by: &str,
+        at: Timestamp,
+    ) -> Result<Opening> {
+        let doing = "open an incarnation";
+        let (key, mut value, version) = self.stored_installation(doing).await?;
+        value.incarnation += 1;
+        let opening =
+            Opening { incarnation: value.incarnation, at, by: by.to_owned(), reason: reason.to_owned() };
+        value.opened.push(opening.clone());
+        let surplus = value.opened.len().saturating_sub(OPENINGS);
+        value.opened.drain(..surplus);
+        let put = TxnOp::put(key.as_str(), encode(&key, &value)?, None);
+        self.guarded_change(term, doing, &key, vec![is_at(&key, version)], vec![put]).await?;
+        Ok(opening)
+    }
+
+    async fn stored_installation(&self, doing: &str) -> Result<(String, Value, i64)> {
+        let key = self.keys().installation();
+        match first(&self.get(doing, key.clone(), GetOptions::new()).await?) {
+            Some(found) => {
+                let value = decode(&key, found.value())?;
+                Ok((key, value, found.mod_revision()))
+            }
+            None => Err(Error::Conflict { doing: doing.to_owned(), key }),
+        }
+    }
 }
 
 fn new_value(sealer: &Sealer) -> Result<Value, seal::Error> {
@@ -66,11 +113,16 @@ fn new_value(sealer: &Sealer) -> Result<Value, seal::Error> {
     let purpose = purpose(id);
     let mut secret = [0; SECRET_LEN];
     SystemRandom::new().fill(&mut secret).map_err(|_| seal::Error::Failed { purpose: purpose.clone() })?;
-    Ok(Value { id: id.to_string(), incarnation: 1, secret: sealer.seal(&purpose, &secret)? })
+    Ok(Value {
+        id: id.to_string(),
+        incarnation: 1,
+        secret: sealer.seal(&purpose, &secret)?,
+        opened: Vec::new(),
+    })
 }
 
 fn open(key: &str, sealer: &Sealer, found: &KeyValue) -> Result<Installation> {
-    let Value { id, incarnation, secret } = decode(key, found.value())?;
+    let Value { id, incarnation, secret, .. } = decode(key, found.value())?;
     let id: Uuid = decode_name(key, id.as_bytes())?;
     let secret =
         sealer.open(&purpose(id), &secret).map_err(|source| Error::Seal { key: key.to_owned(), source })?;

@@ -7,7 +7,7 @@
 //!
 //! | key | value | written by |
 //! |---|---|---|
-//! | `installation` | `{v:1, id, incarnation, secret}`: a random UUID, a count from 1, 32 random bytes sealed | the first replica ever, by create-if-absent |
+//! | `installation` | `{v:1, id, incarnation, secret, opened}`: a random UUID, a count from 1, 32 random bytes sealed, who opened the last 20 incarnations | the first replica ever, by create-if-absent; then the leader |
 //! | `leader/<lease id, 16 hex digits>` | `{v:1, replica, address}`: a candidate; under its lease | each replica, for itself |
 //! | `clusters/<name>/spec` | `{v:1, spec, apiServer, kubeconfig}`: what the admin wants, kubeconfig sealed | the leader |
 //! | `clusters/<name>/status` | `{v:1, status}`: what was last observed, in a form this room does not look into | the leader |

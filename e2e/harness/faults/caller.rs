@@ -13,6 +13,8 @@ pub(super) struct Caller {
     socket: Option<String>,
     /// Processes that were looked at, and whether they hold it.
     looked: Mutex<BTreeMap<u32, bool>>,
+    /// Resets of its connections before this one.
+    pub(super) resets: u64,
 }
 
 impl Caller {
@@ -20,7 +22,7 @@ impl Caller {
     pub(super) fn of(client: SocketAddr, server: SocketAddr) -> Self {
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
         let socket = inode(&table, client, server).map(|inode| format!("socket:[{inode}]"));
-        Self { socket, looked: Mutex::default() }
+        Self { socket, looked: Mutex::default(), resets: 0 }
     }
 
     /// The one of these processes that it is.

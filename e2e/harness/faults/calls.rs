@@ -151,7 +151,7 @@ impl Shared {
         parts.uri = format!("https://{}{path}", self.address).parse::<Uri>().map_err(io::Error::other)?;
         parts.headers.remove(header::HOST);
         let answer = self.upstream.request(Request::from_parts(parts, body)).await;
-        Ok(answer.map_err(io::Error::other)?.map(|body| body.boxed()))
+        Ok(answer.map_err(io::Error::other)?.map(http_body_util::BodyExt::boxed))
     }
 
     /// Waits until no rule holds the call back.

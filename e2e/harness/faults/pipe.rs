@@ -18,7 +18,9 @@ pub(super) async fn serve(shared: &Shared, mut client: TcpStream) {
     let _ = client.set_nodelay(true);
     let plan = shared.plan.subscribe();
     let Ok(peer) = client.peer_addr() else { return };
-    let caller = &Caller::of(peer, shared.here);
+    let mut caller = Caller::of(peer, shared.here);
+    caller.resets = plan.borrow().resets(&caller);
+    let caller = &caller;
     let ended = {
         let broken = broken(plan.clone(), caller);
         tokio::select! {
@@ -33,11 +35,9 @@ pub(super) async fn serve(shared: &Shared, mut client: TcpStream) {
 
 /// Returns when the connection is to be reset.
 async fn broken(mut plan: watch::Receiver<Plan>, caller: &Caller) {
-    let resets = plan.borrow().resets(caller);
-    let reset = |plan: &Plan| plan.fault(caller) == Fault::Refuse || plan.resets(caller) != resets;
-    if plan.wait_for(reset).await.is_err() {
+    if plan.wait_for(|plan| plan.breaks(caller)).await.is_err() {
         // The proxy is gone, and its connections are dropped with it.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -58,7 +58,7 @@ async fn relay(
     let serving = async {
         calls.serve(theirs).await;
         // What it said last is still on its way.
-        std::future::pending().await
+        std::future::pending::<io::Result<()>>().await
     };
     tokio::select! {
         outcome = both(client, ours, &plan, caller) => outcome,
@@ -115,7 +115,13 @@ async fn allowed(
 ) -> io::Result<usize> {
     let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
     loop {
-        let fault = plan.borrow_and_update().fault(caller);
+        let fault = {
+            let plan = plan.borrow_and_update();
+            if plan.breaks(caller) {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            plan.fault(caller)
+        };
         let (wait, size) = match fault {
             Fault::None | Fault::Refuse => return Ok(length),
             Fault::Cut(cut) if cut != way => return Ok(length),

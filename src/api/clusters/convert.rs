@@ -8,7 +8,7 @@ use crate::api::convert::timestamp;
 use crate::api::parse::Problems;
 use crate::domain::check::{Check, Outcome};
 use crate::domain::cluster::{
-    Capacity, ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, ImageBuilder, NamespaceSpec,
+    Capacity, ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, FenceMode, ImageBuilder, NamespaceSpec,
 };
 use crate::domain::condition::{Condition, State};
 use crate::domain::health::Health;
@@ -100,6 +100,7 @@ pub(super) fn spec(problems: &mut Problems, spec: Option<v1::ClusterSpec>) -> Op
         ));
     }
     let capacity = capacity(problems, spec.capacity);
+    let fence = fence_mode(problems, spec.fence);
     let max_weight = if spec.max_weight == 0 { DEFAULT_MAX_WEIGHT } else { spec.max_weight };
     let spec = ClusterSpec {
         name: name?,
@@ -109,6 +110,7 @@ pub(super) fn spec(problems: &mut Problems, spec: Option<v1::ClusterSpec>) -> Op
         max_weight,
         cordoned: spec.cordoned,
         capacity: capacity?,
+        fence,
         admission_constraints: constraints,
         namespaces,
     };
@@ -117,6 +119,18 @@ pub(super) fn spec(problems: &mut Problems, spec: Option<v1::ClusterSpec>) -> Op
         return None;
     }
     Some(spec)
+}
+
+/// Whether it is fenced; it is unless that is refused by name.
+pub(super) fn fence_mode(problems: &mut Problems, wire: i32) -> FenceMode {
+    match v1::FenceMode::try_from(wire) {
+        Ok(v1::FenceMode::Off) => FenceMode::Off,
+        Ok(_) => FenceMode::Enforced,
+        Err(_) => {
+            problems.add("spec.fence", "is unknown");
+            FenceMode::Enforced
+        }
+    }
 }
 
 /// A condition on requests.
@@ -204,6 +218,11 @@ fn spec_to_wire(spec: &ClusterSpec) -> v1::ClusterSpec {
         },
         admission_constraints: spec.admission_constraints.iter().map(constraint).collect(),
         namespaces: spec.namespaces.iter().map(namespace_to_wire).collect(),
+        fence: match spec.fence {
+            FenceMode::Enforced => v1::FenceMode::Enforced,
+            FenceMode::Off => v1::FenceMode::Off,
+        }
+        .into(),
     }
 }
 

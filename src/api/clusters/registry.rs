@@ -82,6 +82,7 @@ fn masked(problems: &mut Problems, spec: &v1::ClusterSpec, paths: &[String]) -> 
             "labels" => change.labels = Some(spec.labels.clone()),
             "weight" => change.weight = Some(spec.weight),
             "max_weight" => change.max_weight = Some(spec.max_weight),
+            "fence" => change.fence = Some(super::convert::fence_mode(problems, spec.fence)),
             "cordoned" => change.cordoned = Some(spec.cordoned),
             "capacity" => change.capacity = super::convert::capacity(problems, spec.capacity),
             "admission_constraints" => {
@@ -108,7 +109,7 @@ fn masked(problems: &mut Problems, spec: &v1::ClusterSpec, paths: &[String]) -> 
                 (None, _) => problems.add(
                     "update_mask",
                     format!(
-                        "names {other:?}; known are region, labels, labels.KEY, weight, max_weight, cordoned, \
+                        "names {other:?}; known are region, labels, labels.KEY, weight, max_weight, cordoned, fence, \
                          capacity, admission_constraints and namespaces"
                     ),
                 ),

@@ -18,7 +18,9 @@ use crate::domain::names::{ClusterName, Namespace, Region};
 use crate::domain::template::{PortUrl, WorkspaceUrl};
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
 use crate::proto::spaceport::v1::cluster_spec::Capacity;
-use crate::proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, NamespaceSpec, RegisterRequest};
+use crate::proto::spaceport::v1::{
+    AdmissionConstraint, ClusterSpec, FenceMode, NamespaceSpec, RegisterRequest,
+};
 
 /// Share of new workspaces where the file names none.
 const DEFAULT_WEIGHT: u32 = 50;
@@ -128,6 +130,14 @@ fn spec_of(fields: &mut Fields<'_>, problems: &mut Problems) -> ClusterSpec {
     let admission_constraints = constraints.map(|(at, value)| constraint(value, at, problems)).collect();
     let namespaces = namespaces(fields, problems);
     let capacity = capacity.into();
+    let fence = match fields.text("fence", problems).as_deref() {
+        None | Some("enforced") => FenceMode::Enforced,
+        Some("off") => FenceMode::Off,
+        Some(_) => {
+            problems.add("fence", "must be enforced or off");
+            FenceMode::Enforced
+        }
+    };
     ClusterSpec {
         name,
         region,
@@ -137,6 +147,7 @@ fn spec_of(fields: &mut Fields<'_>, problems: &mut Problems) -> ClusterSpec {
         cordoned,
         admission_constraints,
         namespaces,
+        fence: fence.into(),
         capacity,
     }
 }

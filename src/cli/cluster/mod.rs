@@ -21,6 +21,7 @@ mod drain;
 mod explain;
 mod fields;
 mod file;
+mod incarnation;
 mod install;
 mod kubeconfig;
 mod maintenance;
@@ -73,7 +74,7 @@ enum Verb {
     #[command(subcommand)]
     Maintenance(maintenance::Switch),
     /// Empty a cluster of workspaces without losing content
-    Drain(drain::DrainArgs),
+    Drain(Box<drain::DrainArgs>),
     /// Tell where starts would be placed now, and why not elsewhere
     Explain(Box<explain::ExplainArgs>),
     /// Take a cluster out
@@ -86,6 +87,9 @@ enum Verb {
     },
     /// Tell which replica of the manager leads
     Leader,
+    /// Incarnations of Spaceport's etcd
+    #[command(subcommand)]
+    Incarnation(incarnation::Verb),
 }
 
 #[derive(Debug, Args)]
@@ -139,7 +143,7 @@ pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
         Verb::Cordon { names } => set_intent(&client, &connection, names, true, terminal).await,
         Verb::Uncordon { names } => set_intent(&client, &connection, names, false, terminal).await,
         Verb::Maintenance(switch) => maintenance::run(&client, &connection, switch, terminal).await,
-        Verb::Drain(args) => drain::run(&client, &connection, args, terminal).await,
+        Verb::Drain(args) => drain::run(&client, &connection, *args, terminal).await,
         Verb::Explain(args) => explain::run(&client, &connection, *args, terminal).await,
         Verb::Deregister { name, force } => {
             let request = DeregisterRequest { name: name.to_string(), force };
@@ -149,6 +153,7 @@ pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
             terminal.progress(&format!("deregistered {name}\n"));
             Ok(())
         }
+        Verb::Incarnation(verb) => incarnation::run(&client, &connection, verb, terminal).await,
         Verb::Leader => {
             let mut api = client.clusters();
             let leader = client.call(LeaderRequest {}, async |request| api.leader(request).await).await?;

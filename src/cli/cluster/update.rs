@@ -163,7 +163,16 @@ fn of_file(args: &UpdateArgs) -> Result<(ClusterSpec, Vec<String>)> {
         let text = format!("{} is about cluster {}, not {}", path.display(), spec.name, args.name);
         return Err(Usage(text).into());
     }
-    let all = ["region", "labels", "weight", "max_weight", "capacity", "admission_constraints", "namespaces"];
+    let all = [
+        "region",
+        "labels",
+        "weight",
+        "max_weight",
+        "capacity",
+        "fence",
+        "admission_constraints",
+        "namespaces",
+    ];
     let cordoned = names_cordoned.then_some("cordoned");
     Ok((spec, all.into_iter().chain(cordoned).map(ToOwned::to_owned).collect()))
 }

@@ -179,6 +179,13 @@ impl ClusterManager for Fake {
         Ok(Response::new(LeaderResponse { replica: "a".to_owned(), epoch: 7, ..Default::default() }))
     }
 
+    async fn open_incarnation(
+        &self,
+        _: Request<crate::proto::spaceport::v1::OpenIncarnationRequest>,
+    ) -> Answer<crate::proto::spaceport::v1::OpenIncarnationResponse> {
+        Err(Status::unavailable("nobody leads"))
+    }
+
     async fn get(&self, request: Request<GetRequest>) -> Answer<GetResponse> {
         let name = request.into_inner().name;
         let script = self.0.lock();

@@ -11,7 +11,8 @@ use crate::proto::spaceport::v1::cluster_spec::Capacity;
 use crate::proto::spaceport::v1::cluster_status::Health;
 use crate::proto::spaceport::v1::drain::State;
 use crate::proto::spaceport::v1::{
-    Cluster, ClusterSpec, ClusterStatus, Condition, LeaderResponse, NamespaceSpec,
+    Cluster, ClusterSpec, ClusterStatus, Condition, FenceMode, IncarnationOpening, LeaderResponse,
+    NamespaceSpec, Replica,
 };
 
 /// A cluster: what the admin wants in the form of the cluster file, and what is seen under `status`.
@@ -25,6 +26,7 @@ pub struct ClusterView {
     max_weight: u32,
     cordoned: bool,
     capacity: &'static str,
+    fence: &'static str,
     admission_constraints: Vec<Value>,
     namespaces: Vec<NamespaceView>,
     version: i64,
@@ -116,6 +118,7 @@ impl From<Cluster> for ClusterView {
             admission_constraints,
             namespaces,
             capacity,
+            fence,
         } = cluster.spec.unwrap_or_default();
         let constraint = |constraint| match constraint {
             Some(Constraint::Permission(permission)) => serde_json::json!({ "permission": permission }),
@@ -130,6 +133,7 @@ impl From<Cluster> for ClusterView {
             max_weight,
             cordoned,
             capacity: if capacity == i32::from(Capacity::Unlimited) { "unlimited" } else { "nodes" },
+            fence: if fence == i32::from(FenceMode::Off) { "off" } else { "enforced" },
             admission_constraints: admission_constraints
                 .into_iter()
                 .map(|c| constraint(c.constraint))
@@ -289,6 +293,45 @@ pub struct LeaderView {
     epoch: i64,
     since: Option<Timestamp>,
     answered_by: String,
+    installation: String,
+    incarnation: u64,
+    replicas: Vec<ReplicaView>,
+    openings: Vec<OpeningView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReplicaView {
+    name: String,
+    address: String,
+    epoch: i64,
+}
+
+/// An incarnation that an admin opened.
+#[derive(Debug, Serialize)]
+pub struct OpeningView {
+    pub incarnation: u64,
+    at: Option<Timestamp>,
+    by: String,
+    reason: String,
+}
+
+impl From<IncarnationOpening> for OpeningView {
+    fn from(opening: IncarnationOpening) -> Self {
+        let IncarnationOpening { incarnation, at, by, reason } = opening;
+        Self { incarnation, at: timestamp(at.as_ref()), by, reason }
+    }
+}
+
+impl OpeningView {
+    /// The fields for people.
+    pub fn details(&self) -> Table {
+        Table::of_fields([
+            ("incarnation", self.incarnation.to_string()),
+            ("opened", self.at.map(|at| at.to_string()).unwrap_or_default()),
+            ("by", self.by.clone()),
+            ("reason", self.reason.clone()),
+        ])
+    }
 }
 
 impl From<LeaderResponse> for LeaderView {
@@ -299,6 +342,14 @@ impl From<LeaderResponse> for LeaderView {
             address: leader.address,
             epoch: leader.epoch,
             answered_by: leader.answered_by,
+            installation: leader.installation,
+            incarnation: leader.incarnation,
+            replicas: leader
+                .replicas
+                .into_iter()
+                .map(|Replica { name, address, epoch }| ReplicaView { name, address, epoch })
+                .collect(),
+            openings: leader.openings.into_iter().map(OpeningView::from).collect(),
         }
     }
 }
@@ -306,12 +357,16 @@ impl From<LeaderResponse> for LeaderView {
 impl LeaderView {
     /// The fields for people.
     pub fn details(&self) -> Table {
+        let names: Vec<&str> = self.replicas.iter().map(|replica| replica.name.as_str()).collect();
         let nobody = "nobody: a takeover is under way";
         Table::of_fields([
             ("leader", text(&self.replica).unwrap_or_else(|| nobody.to_owned())),
             ("address", self.address.clone()),
             ("epoch", self.epoch.to_string()),
             ("since", self.since.map(|since| since.to_string()).unwrap_or_default()),
+            ("installation", self.installation.clone()),
+            ("incarnation", self.incarnation.to_string()),
+            ("replicas", names.join(", ")),
             ("answered by", self.answered_by.clone()),
         ])
     }

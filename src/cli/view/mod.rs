@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 pub use checks::{CheckView, InstalledView};
-pub use cluster::{ClusterView, LeaderView};
+pub use cluster::{ClusterView, LeaderView, OpeningView};
 pub use drain::DrainView;
 pub use workspace::{StartedView, WorkspaceView, phase_name};
 

@@ -1,11 +1,10 @@
-//! Turn, deadline, outcome and fence of each call.
+//! Turn, deadline, outcome and identity of each call.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -16,40 +15,38 @@ use tower::{BoxError, Service};
 
 use super::Signals;
 use super::limiter::Limiter;
+use crate::domain::epoch::Epoch;
 
-/// User that is impersonated where the fence is on.
-const FENCE_USER: &str = "spaceport";
+/// User that holds the rights where the fence is on.
+pub(in crate::cluster) const FENCE_USER: &str = "spaceport";
 /// Header of the extra `spaceport.dev/epoch`.
-const FENCE_EXTRA: &str = "impersonate-extra-spaceport.dev%2fepoch";
+pub(in crate::cluster) const FENCE_EXTRA: &str = "impersonate-extra-spaceport.dev%2fepoch";
 /// Path of the probe, which takes no turn: it asks about the cluster, not about our limiter.
 pub(in crate::cluster) const READYZ: &str = "/readyz";
 
-/// Identity of a leadership, as the text that the member's policy compares.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Epoch(HeaderValue);
-
-impl Epoch {
-    /// From its text; `None` where it holds what no header can.
-    pub fn new(text: &str) -> Option<Self> {
-        HeaderValue::from_str(text).ok().map(Self)
-    }
+/// As whom calls go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Identity {
+    /// Under the login's own name: the fence is off.
+    #[default]
+    Login,
+    /// As user `spaceport` without an epoch: the cluster takes reads.
+    Reader,
+    /// As user `spaceport` in a leadership: the cluster takes writes too, unless it has seen a later one.
+    Leader(Epoch),
 }
 
-/// The epoch that is stamped on every call; none by default, then calls go out under the login's own name.
-#[derive(Debug, Clone, Default)]
-pub struct Fence(Arc<ArcSwapOption<Epoch>>);
-
-impl Fence {
-    /// Stamps calls from now on.
-    pub fn set(&self, epoch: Option<Epoch>) {
-        self.0.store(epoch.map(Arc::new));
-    }
-
-    fn stamp(&self, request: &mut Request<Body>) {
-        if let Some(epoch) = &*self.0.load() {
-            let headers = request.headers_mut();
-            headers.insert(HeaderName::from_static("impersonate-user"), HeaderValue::from_static(FENCE_USER));
-            headers.insert(HeaderName::from_static(FENCE_EXTRA), epoch.0.clone());
+impl Identity {
+    fn stamp(self, request: &mut Request<Body>) {
+        if self == Self::Login {
+            return;
+        }
+        let headers = request.headers_mut();
+        headers.insert(HeaderName::from_static("impersonate-user"), HeaderValue::from_static(FENCE_USER));
+        if let Self::Leader(epoch) = self
+            && let Ok(epoch) = HeaderValue::from_str(&epoch.to_string())
+        {
+            headers.insert(HeaderName::from_static(FENCE_EXTRA), epoch);
         }
     }
 }
@@ -78,10 +75,11 @@ impl Fault {
     }
 }
 
-/// Gives each call its turn, its deadline and its epoch, and tells how it went.
+/// Gives each call its turn, its deadline and its identity, and tells how it went.
 #[derive(Clone)]
 pub(super) struct Guarded<S> {
     inner: S,
+    identity: Identity,
     shared: Arc<Shared>,
 }
 
@@ -89,15 +87,20 @@ struct Shared {
     limiter: Limiter,
     deadline: Duration,
     silence: Duration,
-    fence: Fence,
     signals: Arc<dyn Signals>,
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(inner: S, limits: &super::Limits, fence: Fence, signals: Arc<dyn Signals>) -> Self {
+    pub(super) fn new(inner: S, limits: &super::Limits, signals: Arc<dyn Signals>) -> Self {
         let limiter = Limiter::new(limits.qps, limits.burst, limits.in_flight);
         let (deadline, silence) = (limits.request_timeout, limits.watch_silence);
-        Self { inner, shared: Arc::new(Shared { limiter, deadline, silence, fence, signals }) }
+        let shared = Arc::new(Shared { limiter, deadline, silence, signals });
+        Self { inner, identity: Identity::default(), shared }
+    }
+
+    /// The same limits for calls under another identity.
+    pub(super) fn identified(self, identity: Identity) -> Self {
+        Self { identity, ..self }
     }
 }
 
@@ -119,12 +122,13 @@ where
         // The service that was polled ready is the one to use; the clone takes its place.
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
-        Box::pin(call(inner, Arc::clone(&self.shared), request))
+        Box::pin(call(inner, self.identity, Arc::clone(&self.shared), request))
     }
 }
 
 async fn call<S, B>(
     mut inner: S,
+    identity: Identity,
     shared: Arc<Shared>,
     mut request: Request<Body>,
 ) -> Result<Response<Timed<B>>, Fault>
@@ -138,7 +142,7 @@ where
     } else {
         tokio::time::timeout_at(due, shared.limiter.turn()).await.map_err(|_| Fault::Throttled)?
     };
-    shared.fence.stamp(&mut request);
+    identity.stamp(&mut request);
     let answer = tokio::time::timeout_at(due, inner.call(request)).await;
     let answer = answer.unwrap_or(Err(Fault::Timeout(shared.deadline)));
     let signals = Arc::clone(&shared.signals);

@@ -17,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use tokio::time::Instant;
 
+use crate::cluster::fence;
 use crate::domain::check::Check;
 use crate::domain::cluster::ClusterSpec;
 
@@ -85,7 +86,7 @@ type Looking<'a> = BoxFuture<'a, Check>;
 
 /// Looks at everything. Changes nothing in the cluster.
 pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
-    const REST: [&str; 9] = [
+    const REST: [&str; 10] = [
         "version",
         "clock",
         "latency",
@@ -93,6 +94,7 @@ pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
         "namespaces",
         "definitions",
         "permissions",
+        "fence",
         "other-manager",
         "login-end",
     ];
@@ -111,7 +113,7 @@ pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
     }
     let skew = examined.facts.clock_skew;
     let (found_version, found_uid) = tokio::join!(
-        tokio::time::timeout_at(due, server::version(client)),
+        tokio::time::timeout_at(due, server::version(client, question.spec.fence)),
         tokio::time::timeout_at(due, server::uid(client)),
     );
     let (version, server_version) =
@@ -126,6 +128,7 @@ pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
         ("namespaces", resources::namespaces(client, question).boxed()),
         ("definitions", resources::definitions(client).boxed()),
         ("permissions", access::permissions(client, question).boxed()),
+        ("fence", fence::check(client, question.spec).boxed()),
         ("other-manager", others::other_manager(client, question, skew).boxed()),
         ("login-end", std::future::ready(access::login_end(question.login_ends, Timestamp::now())).boxed()),
     ];

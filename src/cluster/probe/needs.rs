@@ -18,17 +18,22 @@ pub const IN_NAMESPACE: Needs = &[
     (GROUP, "snapshots", &["create", "get", "list", "watch"]),
     ("", "pods", &["create", "delete", "list", "patch", "watch"]),
     ("", "secrets", &["create", "delete", "get", "update"]),
-    ("", "configmaps", &["create", "list", "patch", "watch"]),
+    ("", "configmaps", &["create", "get", "list", "patch", "watch"]),
     ("", "events", &["create"]),
 ];
 /// In each secrets namespace.
-pub const IN_SECRETS_NAMESPACE: Needs = &[("", "secrets", &["create", "delete", "get", "update"])];
+pub const IN_SECRETS_NAMESPACE: Needs = &[
+    ("", "secrets", &["create", "delete", "get", "update"]),
+    ("", "configmaps", &["create", "get", "patch"]),
+];
 /// In the cluster.
 pub const IN_CLUSTER: Needs = &[("", "nodes", &["get", "list", "watch"]), ("", "pods", &["list", "watch"])];
 /// In the cluster, for checks alone; without them a check says less.
 pub const TO_CHECK: Needs = &[
     ("", "namespaces", &["get"]),
     ("apiextensions.k8s.io", "customresourcedefinitions", &["get"]),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies", &["get"]),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings", &["get"]),
     ("coordination.k8s.io", "leases", &["get"]),
 ];
 

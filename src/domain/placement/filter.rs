@@ -14,6 +14,8 @@ use crate::domain::names::{ClassId, ClusterName, Namespace, Region};
 pub enum Rejection {
     /// It does not answer well enough.
     Unhealthy(Health),
+    /// It takes no writes of this leadership, for this reason.
+    Barred(String),
     /// The admin keeps new workspaces away.
     Cordoned,
     /// It is being emptied, or was.
@@ -52,6 +54,7 @@ impl fmt::Display for Rejection {
             Self::Unhealthy(Health::Connecting) => f.write_str("has not answered yet"),
             Self::Unhealthy(Health::Lost) => f.write_str("is lost"),
             Self::Unhealthy(_) => f.write_str("is suspect: it missed probes or is back too short a time"),
+            Self::Barred(reason) => write!(f, "takes no writes: {reason}"),
             Self::Cordoned => f.write_str("is cordoned"),
             Self::Draining => f.write_str("is being drained"),
             Self::NoWeight => f.write_str("has weight 0"),
@@ -114,6 +117,9 @@ pub(super) fn admit<'a>(
     let (first, others) = offers(request, candidate)?;
     if candidate.health != Health::Available {
         return Err(Rejection::Unhealthy(candidate.health));
+    }
+    if let Some(reason) = &candidate.barred {
+        return Err(Rejection::Barred(reason.clone()));
     }
     let refused = match has_room(request, candidate, first) {
         Ok(()) => return Ok(first),

@@ -67,6 +67,8 @@ pub struct Candidate {
     pub draining: bool,
     /// Its health.
     pub health: Health,
+    /// Why it takes no writes of this leadership, where it does not.
+    pub barred: Option<String>,
     /// What a request must hold.
     pub constraints: Vec<Constraint>,
     /// Its workspace namespaces, in the order of the registration.

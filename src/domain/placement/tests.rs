@@ -13,6 +13,7 @@ fn cluster(name: &str, region: &str) -> Candidate {
         cordoned: false,
         draining: false,
         health: Health::Available,
+        barred: None,
         constraints: Vec::new(),
         namespaces: vec![CandidateNamespace {
             name: "workspaces".parse().unwrap(),

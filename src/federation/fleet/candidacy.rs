@@ -36,6 +36,7 @@ struct Basis {
     maintenance: Vec<bool>,
     health: Health,
     draining: bool,
+    barred: Option<String>,
     rooms: Arc<RoomsByShape>,
     placed: usize,
 }
@@ -45,6 +46,7 @@ impl PartialEq for Basis {
         self.placed == other.placed
             && self.health == other.health
             && self.draining == other.draining
+            && self.barred == other.barred
             && Arc::ptr_eq(&self.spec, &other.spec)
             && Arc::ptr_eq(&self.rooms, &other.rooms)
             && self.maintenance == other.maintenance
@@ -105,6 +107,7 @@ impl Connected {
             settings,
             health: self.member.health().health(),
             draining: index.is_draining(&spec.name),
+            barred: self.gate.barred(),
             rooms: self.member.capacity().rooms(),
             placed: index.count_on(&spec.name) + self.candidacy.under_way.load(Ordering::Relaxed),
             spec,
@@ -124,6 +127,7 @@ impl Basis {
             capacity: spec.capacity,
             cordoned: spec.cordoned,
             draining: self.draining,
+            barred: self.barred.clone(),
             health: self.health,
             constraints: spec.admission_constraints.clone(),
             namespaces: of_namespaces

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::gate::{Gate, Opened};
 use crate::cluster::Member;
 use crate::cluster::cache::NamespaceCache;
 use crate::cluster::probe::HealthReport;
@@ -24,7 +25,7 @@ use crate::federation::index::{ClusterFacts, Index};
 use crate::federation::metering::Meter;
 use crate::federation::settings::{Defaults, Settings};
 use crate::federation::{Error, Result};
-use crate::store::{Registration, Term};
+use crate::store::Registration;
 
 use super::watcher::Watcher;
 
@@ -51,6 +52,8 @@ pub struct Connected {
     pub(super) watcher: Arc<Watcher>,
     /// Wakes when something was listed.
     pub(super) changes: watch::Sender<()>,
+    /// Whether it may be written to now.
+    pub gate: Gate,
     pub(super) stop: CancellationToken,
     pub(super) candidacy: Candidacy,
 }
@@ -101,7 +104,7 @@ impl Connected {
             spec.namespaces.iter().map(of).collect::<Vec<_>>()
         };
         let before = self.spec.load_full();
-        if places(&before) != places(&registration.spec) {
+        if places(&before) != places(&registration.spec) || before.fence != registration.spec.fence {
             return false;
         }
         let kubeconfig = registration.kubeconfig.expose();
@@ -171,29 +174,40 @@ impl Connected {
         }
     }
 
-    /// Runs the controller of a namespace in each term, once the namespace's objects are known.
-    pub(super) async fn control(&self, place: &Place, mut term: watch::Receiver<Option<Term>>) {
+    /// Runs the controller of a namespace while the cluster may be written to, once the namespace's objects are known.
+    pub(super) async fn control(&self, place: &Place) {
         tokio::select! {
             () = self.listed(place) => {}
             () = self.stop.cancelled() => return,
         }
+        tokio::select! {
+            () = self.control_while_open(place) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    async fn control_while_open(&self, place: &Place) {
+        let mut gate = self.gate.subscribe();
         loop {
-            let current = term.borrow_and_update().clone();
-            if let Some(current) = current {
-                let run = CancellationToken::new();
-                let running = Arc::clone(&place.controller).run(run.clone());
-                tokio::pin!(running);
-                tokio::select! {
-                    () = &mut running => {}
-                    () = current.ended() => {}
-                    () = self.stop.cancelled() => {}
-                }
-                run.cancel();
-                running.await;
-            }
+            let Some(Opened { term, epoch, pass }) =
+                gate.wait_for(|state| state.opened().is_some()).await.ok().and_then(|state| state.opened())
+            else {
+                return;
+            };
+            let run = CancellationToken::new();
+            let writer = self.member.writer(place.cache.namespace(), &pass);
+            let running = Arc::clone(&place.controller).run(writer, run.clone());
+            tokio::pin!(running);
             tokio::select! {
-                changed = term.changed() => if changed.is_err() { return },
-                () = self.stop.cancelled() => return,
+                () = &mut running => {}
+                () = term.ended() => {}
+                _ = gate.wait_for(|state| !state.is_open_at(&epoch)) => {}
+                () = self.stop.cancelled() => {}
+            }
+            run.cancel();
+            running.await;
+            if gate.wait_for(|state| !state.is_open_at(&epoch)).await.is_err() {
+                return;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cluster::client::{Credentials, Fence, Limits, connect};
+use crate::cluster::client::{Credentials, Identity, Limits, connect};
 use crate::cluster::install::{apply, login};
 use crate::domain::install::{Installed, Plan};
 use crate::domain::names::ClusterName;
@@ -23,7 +23,7 @@ impl Federation {
         // In errors and logs only: the cluster has no name yet.
         let name: ClusterName = "cluster-to-install".parse().map_err(|_| Error::NotLeader)?;
         let credentials = Credentials::parse(&name, kubeconfig.expose())?;
-        let client = connect(&name, &credentials, &Limits::default(), Fence::default(), Arc::new(Unheard))?;
+        let client = connect(&name, &credentials, &Limits::default(), Identity::Login, Arc::new(Unheard))?;
         let installed = apply(&name, &client, plan, &|| term.is_valid()).await?;
         tracing::info!(server = credentials.server(), objects = installed.len(), plan.dry_run, "installed");
         let login = if plan.with_login { Some(login(&name, &client, &credentials).await?) } else { None };

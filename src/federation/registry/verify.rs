@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::client::{Credentials, Fence, Limits, Signals, connect};
+use crate::cluster::client::{Credentials, Limits, Signals, connect};
 use crate::cluster::probe::{Examined, Question, examine};
 use crate::domain::check::Check;
 use crate::domain::cluster::ClusterSpec;
@@ -32,8 +32,8 @@ impl Federation {
     /// Looks at a cluster with a client of its own, so that a member in use notices nothing.
     pub(super) async fn examine(&self, spec: &ClusterSpec, login: Login<'_>) -> Result<Examined> {
         let credentials = Credentials::parse(&spec.name, login.kubeconfig)?;
-        let client =
-            connect(&spec.name, &credentials, &Limits::default(), Fence::default(), Arc::new(Unheard))?;
+        let identity = crate::cluster::reader(spec);
+        let client = connect(&spec.name, &credentials, &Limits::default(), identity, Arc::new(Unheard))?;
         let installation = self.installation.id.to_string();
         let question = Question {
             spec,

@@ -12,7 +12,7 @@ use crate::domain::drain::Stage;
 use crate::domain::health::Health;
 use crate::domain::names::{ClassId, ClusterName, Namespace};
 use crate::domain::workspace::ClassView;
-use crate::federation::fleet::{Broken, Connected, ago, last_answer};
+use crate::federation::fleet::{Broken, Connected, GateState, ago, last_answer};
 use crate::federation::{Error, Federation, Result};
 
 /// A login that ends sooner is worth a word.
@@ -145,6 +145,7 @@ fn conditions(
     let now = Timestamp::now();
     let found = vec![
         available(report),
+        writable(connected, now),
         synced(connected, now),
         login(connected.member.login_ends(), now),
         maintenance_read(connected, now),
@@ -168,6 +169,22 @@ fn available(report: &HealthReport) -> Condition {
     match report.health {
         Health::Connecting => Condition { state: State::Unknown, ..failing },
         _ => failing,
+    }
+}
+
+/// Whether the leader may write there; others do not know.
+fn writable(connected: &Connected, now: Timestamp) -> Condition {
+    const KIND: &str = "Writable";
+    match connected.gate.state() {
+        GateState::Open(_) => Condition::holds(KIND, now),
+        GateState::Barred(_, reason) => Condition::fails(KIND, "Fence", reason, now),
+        GateState::Raising(_) => {
+            Condition::fails(KIND, "Raising", "its fence is being raised".to_owned(), now)
+        }
+        GateState::Standby => Condition {
+            state: State::Unknown,
+            ..Condition::fails(KIND, "Standby", "only the leader knows".to_owned(), now)
+        },
     }
 }
 

@@ -24,7 +24,7 @@ impl Federation {
         target: &Target,
         deadline: Instant,
     ) -> Result<Started> {
-        let (writer, place, region) = self.reach(term, record)?;
+        let (writer, place, region) = self.reach(term, record).await?;
         let undecided = |reason: String| Error::Undecided {
             id: start.id.clone(),
             cluster: record.cluster.clone(),
@@ -70,7 +70,12 @@ impl Federation {
             Ok(Created::Exists) => match writer.get_workspace(start.id.as_str()).await {
                 Ok(Some(found)) if is_ours(&found, record) => Ok(found),
                 Ok(found) => Err(taken(writer, start, found.is_some())),
-                Err(error) => Err(error),
+                // It is there, whoever made it.
+                Err(error) => Err(cluster::Error::Ambiguous {
+                    cluster: writer.cluster().clone(),
+                    action: format!("create Workspace {}", start.id),
+                    reason: format!("one of this name is there, and {}", error.cause()),
+                }),
             },
             Err(error) => Err(error),
         };

@@ -37,7 +37,7 @@ async fn a_call_without_an_answer_ends_at_the_deadline_and_is_told() {
     let heard = Arc::new(Heard::default());
     let hung =
         tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Full<Bytes>>, Fault>>());
-    let service = Guarded::new(hung, &limits(), Fence::default(), heard.clone());
+    let service = Guarded::new(hung, &limits(), heard.clone());
     let fault = service.oneshot(get("/version")).await.err().unwrap();
     assert_eq!(fault, Fault::Timeout(Duration::from_secs(10)));
     assert!(!fault.is_unsent());
@@ -49,7 +49,7 @@ async fn a_call_that_gets_no_turn_was_not_sent() {
     let hung =
         tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Full<Bytes>>, Fault>>());
     let limits = Limits { in_flight: 1, request_timeout: Duration::from_secs(5), ..limits() };
-    let service = Guarded::new(hung, &limits, Fence::default(), Arc::new(Heard::default()));
+    let service = Guarded::new(hung, &limits, Arc::new(Heard::default()));
     let first = tokio::spawn(service.clone().oneshot(get("/a")));
     tokio::time::sleep(Duration::from_secs(1)).await;
     let probe = service.clone().oneshot(get(READYZ));
@@ -62,23 +62,21 @@ async fn a_call_that_gets_no_turn_was_not_sent() {
 }
 
 #[tokio::test]
-async fn the_epoch_is_stamped_only_while_the_fence_is_on() {
+async fn the_epoch_is_stamped_on_the_calls_of_its_leadership_and_on_no_others() {
     let echo = tower::service_fn(|request: Request<Body>| async move {
         let headers = request.headers();
         let text = format!("{:?} {:?}", headers.get("impersonate-user"), headers.get(FENCE_EXTRA));
         Ok::<_, Fault>(Response::new(Full::new(Bytes::from(text))))
     });
-    let fence = Fence::default();
-    let service = Guarded::new(echo, &limits(), fence.clone(), Arc::new(Heard::default()));
-    let body = async || {
-        let answer = service.clone().oneshot(get("/a")).await.unwrap();
+    let service = Guarded::new(echo, &limits(), Arc::new(Heard::default()));
+    let body = async |identity| {
+        let answer = service.clone().identified(identity).oneshot(get("/a")).await.unwrap();
         String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
     };
-    assert_eq!(body().await, "None None");
-    fence.set(Epoch::new("i-1/0000000000000000042"));
-    assert_eq!(body().await, "Some(\"spaceport\") Some(\"i-1/0000000000000000042\")");
-    fence.set(None);
-    assert_eq!(body().await, "None None");
+    let epoch = Epoch { installation: uuid::Uuid::nil(), incarnation: 2, revision: 42 };
+    assert_eq!(body(Identity::Login).await, "None None");
+    assert_eq!(body(Identity::Reader).await, "Some(\"spaceport\") None");
+    assert_eq!(body(Identity::Leader(epoch)).await, format!("Some(\"spaceport\") Some(\"{epoch}\")"));
 }
 
 #[tokio::test]
@@ -88,7 +86,7 @@ async fn an_answer_is_a_sign_of_life_unless_the_server_fails_or_refuses_the_logi
         let status: u16 = request.uri().path().trim_start_matches('/').parse().unwrap();
         Ok::<_, Fault>(Response::builder().status(status).body(Full::new(Bytes::new())).unwrap())
     });
-    let service = Guarded::new(echo, &limits(), Fence::default(), heard.clone());
+    let service = Guarded::new(echo, &limits(), heard.clone());
     for status in [200, 404, 409, 429, 401, 500] {
         service.clone().oneshot(get(&format!("/{status}"))).await.unwrap();
     }
@@ -114,7 +112,7 @@ async fn frames_of(path: &str, seconds: Vec<u64>) -> (usize, Option<Fault>) {
         let body = slow(seconds.clone());
         async move { Ok::<_, Fault>(Response::new(Box::pin(body))) }
     });
-    let service = Guarded::new(server, &limits(), Fence::default(), Arc::new(Heard::default()));
+    let service = Guarded::new(server, &limits(), Arc::new(Heard::default()));
     let mut body = service.oneshot(get(path)).await.unwrap().into_body();
     let mut frames = 0;
     loop {

@@ -80,6 +80,12 @@ async fn login(client: &Client) -> Check {
         Err(kube::Error::Api(status)) if status.code == 401 => {
             Check::failed(NAME, "the apiserver refuses it (401)", "make a new token or certificate")
         }
+        Err(kube::Error::Api(status))
+            if status.code == 403 && status.message.contains("cannot impersonate") =>
+        {
+            let detail = format!("the login may not act as user spaceport: {}", status.message);
+            Check::failed(NAME, detail, GRANT)
+        }
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
             Check::warning(NAME, "the apiserver does not tell who it is", GRANT)
         }

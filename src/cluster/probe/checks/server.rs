@@ -9,9 +9,12 @@ use tokio::time::Instant;
 
 use super::{Question, told};
 use crate::domain::check::Check;
+use crate::domain::cluster::FenceMode;
 
-/// The oldest minor version of Kubernetes 1 that is taken.
-const OLDEST_MINOR: u32 = 30;
+/// The oldest minor version of Kubernetes 1 that has what the fence is made of.
+const OLDEST_FENCED: u32 = 30;
+/// The oldest that is taken at all.
+const OLDEST: u32 = 25;
 /// How far clocks may be apart: timeouts are counted across them.
 const MOST_SKEW: SignedDuration = SignedDuration::from_secs(30);
 /// From here on it is worth a warning; the header counts in seconds.
@@ -20,16 +23,20 @@ const SOME_SKEW: SignedDuration = SignedDuration::from_secs(5);
 const TIMED: usize = 3;
 
 /// The check, and the version.
-pub(super) async fn version(client: &Client) -> (Check, String) {
+pub(super) async fn version(client: &Client, fence: FenceMode) -> (Check, String) {
     const NAME: &str = "version";
     let info = match client.apiserver_version().await {
         Ok(info) => info,
         Err(error) => return (Check::failed(NAME, told(error), "look at the apiserver"), String::new()),
     };
     let minor: String = info.minor.chars().take_while(char::is_ascii_digit).collect();
-    let old = info.major != "1" || minor.parse::<u32>().is_ok_and(|minor| minor < OLDEST_MINOR);
+    let oldest = match fence {
+        FenceMode::Enforced => OLDEST_FENCED,
+        FenceMode::Off => OLDEST,
+    };
+    let old = info.major != "1" || minor.parse::<u32>().is_ok_and(|minor| minor < oldest);
     let check = if old {
-        let detail = format!("Kubernetes is {}, and 1.{OLDEST_MINOR} or later is needed", info.git_version);
+        let detail = format!("Kubernetes is {}, and 1.{oldest} or later is needed", info.git_version);
         Check::failed(NAME, detail, "upgrade the cluster")
     } else {
         Check::ok(NAME, format!("Kubernetes {}", info.git_version))

@@ -1,0 +1,64 @@
+//! Who leads, and incarnations.
+
+use tonic::{Request, Response, Status};
+
+use super::Clusters;
+use crate::api::access::caller;
+use crate::api::convert::timestamp;
+use crate::api::error;
+use crate::domain::epoch::Opening;
+use crate::federation::Lead;
+use crate::proto::spaceport::v1;
+
+impl Clusters {
+    pub(super) async fn answer_open_incarnation(
+        &self,
+        request: Request<v1::OpenIncarnationRequest>,
+    ) -> Result<Response<v1::OpenIncarnationResponse>, Status> {
+        let by = caller(request.metadata());
+        let opened = self.federation.open_incarnation(&request.into_inner().reason, by).await;
+        let opened = opened.map_err(|error| error::status(&error))?;
+        Ok(Response::new(v1::OpenIncarnationResponse { opened: Some(opening(opened)) }))
+    }
+
+    pub(super) async fn answer_leader(&self) -> v1::LeaderResponse {
+        let us = self.federation.replica();
+        let mut response =
+            v1::LeaderResponse { answered_by: us.name.clone(), ..v1::LeaderResponse::default() };
+        let lead = self.federation.lead().borrow().clone();
+        match lead {
+            Lead::Us => {
+                response.replica.clone_from(&us.name);
+                response.address.clone_from(&us.address);
+            }
+            Lead::Other { replica, address } => {
+                response.replica = replica;
+                response.address = address;
+            }
+            Lead::Nobody => {}
+        }
+        if let Some((epoch, since)) = self.federation.epoch() {
+            response.epoch = epoch;
+            response.since = since.map(timestamp);
+        }
+        let standing = self.federation.standing().await;
+        response.installation = standing.installation.to_string();
+        response.incarnation = standing.incarnation;
+        response.openings = standing.openings.into_iter().map(opening).collect();
+        response.replicas = standing
+            .replicas
+            .into_iter()
+            .map(|(name, address, epoch)| v1::Replica { name, address, epoch })
+            .collect();
+        response
+    }
+}
+
+fn opening(opening: Opening) -> v1::IncarnationOpening {
+    v1::IncarnationOpening {
+        incarnation: opening.incarnation,
+        at: Some(timestamp(opening.at)),
+        by: opening.by,
+        reason: opening.reason,
+    }
+}
