@@ -42,6 +42,13 @@ fn doctor_finds_a_good_cluster_well_and_tells_what_ails_others() -> Result<()> {
         let nobody = member.user_kubeconfig("doctor-nobody", &[])?;
         let file = story.installation.cluster_file("us-1", "europe", &nobody)?;
         let (code, checks) = outcomes(story, &["-f", &file.to_string_lossy()]).await?;
+        // It may not act as the user that holds the rights.
+        ensure!(code == 1 && outcome(&checks, "login") == "FAILED", "{checks:?}");
+        let mut unfenced: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
+        unfenced["fence"] = "off".into();
+        let unfenced_file = story.installation.dir().join("unfenced.yaml");
+        fs::write(&unfenced_file, unfenced.to_string())?;
+        let (code, checks) = outcomes(story, &["-f", &unfenced_file.to_string_lossy()]).await?;
         ensure!(code == 1 && outcome(&checks, "permissions") == "FAILED", "{checks:?}");
         ensure!(outcome(&checks, "login") == "OK", "{checks:?}");
         // The authority of somebody else.
