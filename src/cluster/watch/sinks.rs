@@ -96,12 +96,11 @@ impl Sink for Pods {
     fn put(&mut self, pod: Pod) {
         let facts = pod_facts(&pod);
         self.capacity.put_pod(&self.source, &pod, facts.as_ref().map(|facts| facts.workspace.as_str()));
-        match facts {
-            Some(facts) => self.cache.put_pod(facts),
-            None => {
-                let name = pod.metadata.name.as_deref().unwrap_or_default();
-                self.cache.remove_pod(name, version(&pod.metadata));
-            }
+        if let Some(facts) = facts {
+            self.cache.put_pod(facts);
+        } else {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            self.cache.remove_pod(name, version(&pod.metadata));
         }
     }
 
