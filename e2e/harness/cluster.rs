@@ -167,6 +167,16 @@ impl Cluster {
         &self.etcd
     }
 
+    /// A certificate with which a server stands in for the apiserver.
+    pub fn serving(&self, name: &str) -> Result<pki::Identity> {
+        self.authority.server(name)
+    }
+
+    /// Certificate of the authority that signed the apiserver's.
+    pub fn ca_pem(&self) -> &str {
+        self.authority.ca_pem()
+    }
+
     /// Makes a kubeconfig that logs in as `user` of `groups` by client certificate. RBAC grants it nothing yet.
     pub fn user_kubeconfig(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
         let identity = self.authority.client(user, groups)?;

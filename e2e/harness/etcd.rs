@@ -41,6 +41,8 @@ pub struct EtcdOptions {
     pub users: Option<String>,
     /// Whether writes survive a crash of the machine; without, they are faster and survive a crash of etcd only.
     pub fsync: bool,
+    /// Bytes that its database may take before it refuses writes; none: etcd's own limit.
+    pub quota: Option<u64>,
 }
 
 /// Password of users `spaceport` and `root`, where there are users.
@@ -189,6 +191,9 @@ impl Etcd {
         ];
         if !self.options.fsync {
             args.push("--unsafe-no-fsync".to_owned());
+        }
+        if let Some(quota) = self.options.quota {
+            args.push(format!("--quota-backend-bytes={quota}"));
         }
         if let Some(ca) = &self.authority {
             let pki = self.dir.join("pki");

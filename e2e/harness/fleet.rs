@@ -45,7 +45,7 @@ impl FleetOptions {
         let etcd = EtcdOptions {
             security: EtcdSecurity::MutualTls,
             users: Some("/spaceport/".to_owned()),
-            fsync: false,
+            ..EtcdOptions::default()
         };
         Self { etcd, clusters: (0..count).map(|i| ClusterOptions::named(&name(i))).collect() }
     }

@@ -14,6 +14,9 @@ use tokio::time::timeout;
 
 use crate::harness::{Cluster, Fleet, FleetOptions, NodeAgent, Part, annotations, node_agent::Pace};
 
+#[path = "self_test/faults.rs"]
+mod faults;
+
 const SOON: Duration = Duration::from_secs(20);
 const FINALIZER: &str = "gitpod.io/finalizer";
 

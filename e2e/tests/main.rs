@@ -1,6 +1,8 @@
 //! Every end-to-end test, one module a story. All share one fleet of real clusters; each story has managers, an etcd
 //! prefix and namespaces of its own there, so that none sees another.
 
+#[path = "../chaos/mod.rs"]
+mod chaos;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod story;
@@ -8,10 +10,12 @@ mod story;
 mod access;
 mod bridge;
 mod builders;
+mod bulkheads;
 mod changes;
 mod configuration;
 mod doctor;
 mod drain;
+mod etcd_outage;
 mod failover;
 mod failures;
 mod fence;

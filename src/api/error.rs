@@ -29,7 +29,9 @@ pub fn status(error: &Error) -> Status {
             Code::InvalidArgument
         }
         Error::NoWorkspace(_) | Error::NoCluster(_) | Error::NoDrain(_) => Code::NotFound,
-        Error::WorkspaceExists { .. } | Error::MetaTaken { .. } => Code::AlreadyExists,
+        Error::WorkspaceExists { .. } | Error::MetaTaken { .. } | Error::SameCluster { .. } => {
+            Code::AlreadyExists
+        }
         Error::Maintenance { place, verdicts } => {
             let here = PreconditionViolation::new("MAINTENANCE", place.clone(), "is under maintenance");
             let others = verdicts.iter().map(verdict);
@@ -61,8 +63,6 @@ pub fn status(error: &Error) -> Status {
             details.set_precondition_failure(violations.collect::<Vec<_>>());
             Code::FailedPrecondition
         }
-        Error::Changed { .. } => Code::Aborted,
-        Error::SameCluster { .. } => Code::AlreadyExists,
         Error::NotEmpty { workspaces, .. } => {
             let ids = workspaces
                 .iter()
@@ -74,7 +74,7 @@ pub fn status(error: &Error) -> Status {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
         }
-        Error::Contended { .. } => Code::Aborted,
+        Error::Contended { .. } | Error::Changed { .. } => Code::Aborted,
         Error::Deadline { .. } => Code::DeadlineExceeded,
         Error::Cluster(error) => cluster(error, &mut details),
         Error::Store(error) => store(error, &mut details),

@@ -224,9 +224,9 @@ mod tests {
         for folder in ["crds", "clusters/member"] {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
             for entry in std::fs::read_dir(path).unwrap() {
-                let name = entry.unwrap().file_name().into_string().unwrap();
-                if name.ends_with(".yaml") {
-                    let path = format!("{folder}/{name}");
+                let file = entry.unwrap().path();
+                if file.extension().is_some_and(|extension| extension == "yaml") {
+                    let path = format!("{folder}/{}", file.file_name().unwrap().display());
                     assert!(MANIFESTS.iter().any(|(known, _)| *known == path), "{path}");
                 }
             }

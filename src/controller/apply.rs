@@ -34,7 +34,9 @@ pub(super) async fn apply(
         Action::CreatePod(pod) => match writer.create_pod(pod).await {
             Ok(Created::New(made)) => {
                 // The next pass need not wait for the watch, and a stop before that finds the pod.
-                pod_facts(&made).into_iter().for_each(|facts| cache.offer_pod(facts));
+                if let Some(facts) = pod_facts(&made) {
+                    cache.offer_pod(facts);
+                }
                 Ok(Outcome::Done)
             }
             // Ours, not seen yet, or one that somebody else made: the watch tells.

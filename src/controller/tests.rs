@@ -93,7 +93,7 @@ impl Bench {
             }
             Ok(passed.wait)
         };
-        let both = async { tokio::join!(answering, passing) };
+        let both = Box::pin(async { tokio::join!(answering, passing) });
         tokio::time::timeout(Duration::from_secs(1), both).await.expect("calls and answers do not match")
     }
 }

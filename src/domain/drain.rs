@@ -318,11 +318,11 @@ impl Drain {
         for one in residents.iter().filter(|one| !self.stopping.contains_key(&one.id)) {
             let Some(at) = self.due_at(one) else { continue };
             if at > now {
-                wake = earlier(wake, at);
+                wake = Some(earlier(wake, at));
             } else if self.options.accept_no_room || room(one) {
                 due.push((one.idle_since.unwrap_or(now), one));
             } else {
-                wake = earlier(wake, add(now, ROOM_AGAIN));
+                wake = Some(earlier(wake, add(now, ROOM_AGAIN)));
             }
         }
         // Who was away longest goes first.
@@ -337,7 +337,7 @@ impl Drain {
                 return wake;
             }
         }
-        earlier(wake, self.next_stop_at)
+        Some(earlier(wake, self.next_stop_at))
     }
 
     fn concurrent(&self) -> usize {
@@ -359,8 +359,8 @@ impl Drain {
     }
 }
 
-fn earlier(one: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
-    Some(one.map_or(other, |one| one.min(other)))
+fn earlier(one: Option<Timestamp>, other: Timestamp) -> Timestamp {
+    one.map_or(other, |one| one.min(other))
 }
 
 fn after(at: Timestamp, duration: Duration) -> Timestamp {

@@ -307,7 +307,7 @@ impl Fleet {
         let member = Arc::new(member);
         let places = self.places(&spec, &member, &settings)?;
         *watcher.controllers.write() =
-            places.iter().map(|(name, place)| (name.clone(), Arc::clone(&place.controller))).collect();
+            places.iter().map(|(name, place)| (name.clone(), Arc::downgrade(&place.controller))).collect();
         let connected = Arc::new(Connected {
             spec: ArcSwap::from_pointee(spec),
             api_server: ArcSwap::from_pointee(registration.api_server),

@@ -2,7 +2,8 @@
 //!
 //! *Flow.* Place (pure) -> record in etcd -> secrets and resource in the cluster -> answer. *Guarantees.* The record is
 //! the first write and is unique by workspace id and by meta id over the federation. A start moves on to the next
-//! cluster only after a definite refusal; whatever is not known stays where it is and a repeated call goes on there.
+//! cluster only after a definite refusal of its first call there; whatever is not known stays where it is and a
+//! repeated call goes on there, refused or not.
 //! The same request gets the same answer while the workspace lives, because token and URL are derived from it.
 //! *Caveat.* A start that was cut off after the record and is not repeated is settled by the leader ([`super::settle`]).
 
@@ -190,7 +191,12 @@ impl Federation {
             Ok(Created::Exists) => match writer.get_workspace(start.id.as_str()).await {
                 Ok(Some(found)) if is_ours(&found, record) => Ok(found),
                 Ok(found) => Err(taken(writer, start, found.is_some())),
-                Err(error) => Err(error),
+                // It is there, whoever made it.
+                Err(error) => Err(cluster::Error::Ambiguous {
+                    cluster: writer.cluster().clone(),
+                    action: format!("create Workspace {}", start.id),
+                    reason: format!("one of this name is there, and {}", error.cause()),
+                }),
             },
             Err(error) => Err(error),
         };
@@ -297,10 +303,13 @@ impl Federation {
             class,
         };
         match self.create(term, start, record, &target, deadline).await {
-            Err(Error::Cluster(error)) if error.is_definite_refusal() => {
-                self.forget(term, &held).await?;
-                Err(unplaceable(start, vec![(target.cluster, Rejection::Refused(error.to_string()))]))
-            }
+            // This call did nothing; the first may have, or may still arrive. Only settling, which asks the cluster, may
+            // forget the record.
+            Err(Error::Cluster(error)) if error.is_definite_refusal() => Err(Error::Undecided {
+                id: start.id.clone(),
+                cluster: record.cluster.clone(),
+                reason: error.to_string(),
+            }),
             outcome => outcome,
         }
     }

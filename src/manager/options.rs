@@ -67,7 +67,6 @@ pub(super) fn member_options(config: &Config) -> MemberOptions {
         probe_period: health.probe,
         probe_deadline: health.deadline,
         maintenance_name: config.manager.maintenance_config_map.clone(),
-        ..MemberOptions::default()
     }
 }
 

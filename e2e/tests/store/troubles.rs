@@ -153,3 +153,38 @@ async fn expired_tokens_are_renewed_under_calls_leases_and_watches() -> Result<(
     ensure!(matches!(&event, MirrorEvent::Put(item) if item.key == "late"), "{event:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_etcd_refuses_writes_answers_reads_keeps_its_leader_and_takes_writes_once_there_is_room()
+-> Result<()> {
+    let options = EtcdOptions { quota: Some(2 * 1024 * 1024), ..EtcdOptions::default() };
+    let room = Room::open_with(options).await?;
+    let (leader, term) = room.lead().await?;
+    let version = claimed(&leader.store, &term, &record("a", "m")?).await?;
+    let mut other = room.etcd.connect().await?;
+    let mut filled = Ok(());
+    for n in 0..64 {
+        filled = other.put(format!("/elsewhere/{n}"), vec![0; 256 * 1024], None).await.map(drop);
+        if filled.is_err() {
+            break;
+        }
+    }
+    ensure!(filled.is_err(), "etcd is not full");
+    let refused = leader.store.claim(&term, &record("b", "n")?).await;
+    // The write that fills a database is applied and answered just so: nobody can tell.
+    ensure!(matches!(&refused, Err(Error::Ambiguous { .. })), "{refused:?}");
+    ensure!(format!("{refused:?}").contains("space exceeded"), "{refused:?}");
+    let read = room.store.placement(&"a".parse()?).await?.context("what was there is gone")?;
+    ensure!(read.version == version, "{read:?}");
+
+    let everything = etcd_client::DeleteOptions::new().with_prefix();
+    let deleted = other.delete("/elsewhere/", Some(everything)).await?;
+    let revision = deleted.header().context("no revision")?.revision();
+    other.compact(revision, None).await?;
+    other.defragment().await?;
+    let nospace = etcd_client::AlarmType::Nospace;
+    other.alarm(etcd_client::AlarmAction::Deactivate, nospace, None).await?;
+    ensure!(term.is_valid(), "the leader's lease ran out while etcd was full");
+    claimed(&leader.store, &term, &record("b", "n")?).await?;
+    Ok(())
+}

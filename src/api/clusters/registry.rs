@@ -59,7 +59,7 @@ fn parse_update(request: v1::UpdateRequest) -> Result<(ClusterName, Update), Sta
         problems.add("kubeconfig", "must be UTF-8 text that is not empty");
     }
     let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
-    let mut change = masked(&mut problems, request.spec.unwrap_or_default(), &paths);
+    let mut change = masked(&mut problems, &request.spec.unwrap_or_default(), &paths);
     for (list, given, field) in [
         (&mut change.add_constraints, request.add_constraints, "add_constraints"),
         (&mut change.remove_constraints, request.remove_constraints, "remove_constraints"),
@@ -74,7 +74,7 @@ fn parse_update(request: v1::UpdateRequest) -> Result<(ClusterName, Update), Sta
 }
 
 /// The fields that a mask names.
-fn masked(problems: &mut Problems, spec: v1::ClusterSpec, paths: &[String]) -> SpecChange {
+fn masked(problems: &mut Problems, spec: &v1::ClusterSpec, paths: &[String]) -> SpecChange {
     let mut change = SpecChange::default();
     for path in paths {
         match path.as_str() {

@@ -73,7 +73,7 @@ enum Verb {
     #[command(subcommand)]
     Maintenance(maintenance::Switch),
     /// Empty a cluster of workspaces without losing content
-    Drain(drain::DrainArgs),
+    Drain(Box<drain::DrainArgs>),
     /// Take a cluster out
     Deregister {
         /// The cluster's name
@@ -140,7 +140,7 @@ pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
         Verb::Cordon { names } => set_intent(&client, &connection, names, true, terminal).await,
         Verb::Uncordon { names } => set_intent(&client, &connection, names, false, terminal).await,
         Verb::Maintenance(switch) => maintenance::run(&client, &connection, switch, terminal).await,
-        Verb::Drain(args) => drain::run(&client, &connection, args, terminal).await,
+        Verb::Drain(args) => drain::run(&client, &connection, *args, terminal).await,
         Verb::Deregister { name, force } => {
             let request = DeregisterRequest { name: name.to_string(), force };
             let mut api = client.clusters();

@@ -17,6 +17,7 @@ use crate::proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, UpdateReques
 
 /// `spaceport cluster update`.
 #[derive(Debug, Args)]
+#[command(disable_version_flag = true)]
 pub struct UpdateArgs {
     /// The cluster's name
     name: ClusterName,

@@ -191,8 +191,8 @@ impl ClusterView {
     /// One line, as it is told of a change.
     pub fn line(&self, event: &str) -> String {
         let Self { name, region, status, .. } = self;
-        let reason = if status.reason.is_empty() { String::new() } else { format!("  {}", status.reason) };
-        format!("{event:<12}  {name}  {region}  {}  {}{reason}", status.health, self.intent())
+        let reason = if status.reason.is_empty() { String::new() } else { format!(" {}", status.reason) };
+        format!("{event} {name} {region} {} {}{reason}", status.health, self.intent())
     }
 
     /// One line a cluster.

@@ -169,7 +169,7 @@ impl DrainView {
         let counts = &self.counts;
         let total = counts.total.max(counts.left);
         let done = total - counts.left;
-        let filled = if total == 0 { BAR } else { done.saturating_mul(BAR) / total };
+        let filled = done.saturating_mul(BAR).checked_div(total).unwrap_or(BAR);
         let bar: String = (0..BAR).map(|at| if at < filled { '#' } else { '.' }).collect();
         let mut text = format!("[{bar}] {done}/{total}  {}", self.state.to_lowercase());
         if counts.left > 0 {

@@ -1,7 +1,7 @@
 //! Hands what a member's caches tell to whoever needs it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
@@ -23,12 +23,13 @@ pub(super) struct Watcher {
     pub(super) settle: settle::Queue,
     pub(super) settings: BTreeMap<Namespace, Arc<ArcSwap<Settings>>>,
     pub(super) changes: watch::Sender<()>,
-    pub(super) controllers: RwLock<BTreeMap<Namespace, Arc<Controller>>>,
+    /// Not held: a controller holds the cache that holds this, and a member that left would never go.
+    pub(super) controllers: RwLock<BTreeMap<Namespace, Weak<Controller>>>,
 }
 
 impl Watcher {
     fn controller(&self, namespace: &Namespace) -> Option<Arc<Controller>> {
-        self.controllers.read().get(namespace).cloned()
+        self.controllers.read().get(namespace).and_then(Weak::upgrade)
     }
 }
 
@@ -78,7 +79,7 @@ impl Observer for Watcher {
     }
 
     fn node_gone(&self, node: &str) {
-        for controller in self.controllers.read().values() {
+        for controller in self.controllers.read().values().filter_map(Weak::upgrade) {
             controller.node_gone(node);
         }
     }

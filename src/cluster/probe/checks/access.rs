@@ -1,7 +1,5 @@
 //! The way there: address, certificate authority, login, rights.
 
-use std::time::Instant;
-
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -12,6 +10,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::client::Body;
 use kube::{Api, Client};
+use tokio::time::Instant;
 
 use super::super::needs::{IN_CLUSTER, IN_NAMESPACE, IN_SECRETS_NAMESPACE, Needs, OTHER_LEADER, TO_CHECK};
 use super::{Facts, Question, told};

@@ -1,10 +1,11 @@
 //! The apiserver: version, clock, speed, and which cluster it is of.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
+use tokio::time::Instant;
 
 use super::{Question, told};
 use crate::domain::check::Check;

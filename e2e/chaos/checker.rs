@@ -1,0 +1,234 @@
+//! Whether a history of a run that has become quiet is one that Spaceport promises. A pure function; each rule is one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::history::{Answer, Asked, Call, History, Outcome, Resource, Seen, Write};
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Violation {
+    /// A start was acknowledged, and the workspace never existed where the answer said.
+    Lost(String),
+    /// A start was acknowledged and nobody asked for a stop, and it does not run at the end.
+    NotRunning(String),
+    /// More than one life of a workspace, or more than one pod that ran for it.
+    MoreThanOnce(String),
+    /// A workspace on two clusters, at whatever times.
+    TwoClusters(String),
+    /// Two workspaces with one long-lived id at the same time.
+    MetaTwice(String),
+    /// A stop was acknowledged, and the workspace is there at the end.
+    ForgottenStop(String),
+    /// The same request got two answers.
+    TwoAnswers(String),
+    /// Two different requests under one id were both acknowledged.
+    TwoRequests(String),
+    /// What a subscriber received went back in time.
+    VersionFell(String),
+    /// The last that a subscriber received is not how it is.
+    NotTrue(String),
+    /// A write of an earlier epoch was accepted after a later one had taken over.
+    Stale(String),
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, which) = match self {
+            Self::Lost(which) => ("an acknowledged start is lost", which),
+            Self::NotRunning(which) => ("an acknowledged start does not run", which),
+            Self::MoreThanOnce(which) => ("it ran more than once", which),
+            Self::TwoClusters(which) => ("it was on two clusters", which),
+            Self::MetaTwice(which) => ("a long-lived id lived twice", which),
+            Self::ForgottenStop(which) => ("an acknowledged stop is forgotten", which),
+            Self::TwoAnswers(which) => ("a repeated call got another answer", which),
+            Self::TwoRequests(which) => ("two requests under one id were acknowledged", which),
+            Self::VersionFell(which) => ("a version fell", which),
+            Self::NotTrue(which) => ("a subscriber's last state is not true", which),
+            Self::Stale(which) => ("a write of an earlier epoch was accepted", which),
+        };
+        write!(f, "{what}: {which}")
+    }
+}
+
+/// Every broken promise, sorted. `slack` is by how many milliseconds observations of two clusters may be out of order.
+pub fn check(history: &History, slack: u64) -> Vec<Violation> {
+    let mut violations = BTreeSet::new();
+    let mut calls: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
+    for call in &history.calls {
+        calls.entry(&call.id).or_default().push(call);
+    }
+    let mut lives: BTreeMap<&str, Vec<&Resource>> = BTreeMap::new();
+    for resource in &history.resources {
+        lives.entry(&resource.id).or_default().push(resource);
+    }
+    let none = Vec::new();
+    for (id, calls) in &calls {
+        let lives = lives.get(id).unwrap_or(&none);
+        violations.extend(answers(id, calls));
+        violations.extend(fate(id, calls, lives));
+    }
+    for (id, lives) in &lives {
+        violations.extend(once(id, lives));
+    }
+    violations.extend(metas(&history.resources, slack));
+    for (name, seen) in &history.subscribers {
+        violations.extend(versions(name, seen));
+        violations.extend(last_states(name, seen, &lives));
+    }
+    for (cluster, writes) in &history.writes {
+        violations.extend(epochs(cluster, writes));
+    }
+    violations.into_iter().collect()
+}
+
+fn started<'a>(calls: &[&'a Call]) -> Vec<(&'a Asked, &'a Answer)> {
+    let acknowledged = calls.iter().filter_map(|call| match &call.outcome {
+        Outcome::Started(answer) => Some((&call.asked, answer)),
+        Outcome::Stopped | Outcome::Failed(_) => None,
+    });
+    acknowledged.collect()
+}
+
+/// One request an id, one answer a request.
+fn answers(id: &str, calls: &[&Call]) -> Vec<Violation> {
+    let started = started(calls);
+    let Some((asked, answer)) = started.first() else { return Vec::new() };
+    let others = started.iter().filter_map(|(other, got)| {
+        if other != asked {
+            Some(Violation::TwoRequests(id.to_owned()))
+        } else if got != answer {
+            Some(Violation::TwoAnswers(format!("{id}: {answer:?} and {got:?}")))
+        } else {
+            None
+        }
+    });
+    others.collect()
+}
+
+/// What was acknowledged came about, and stays.
+fn fate(id: &str, calls: &[&Call], lives: &[&Resource]) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let stops = || calls.iter().filter(|call| call.asked == Asked::Stop);
+    if let Some((_, answer)) = started(calls).first() {
+        let there: Vec<_> = lives.iter().filter(|life| life.cluster == answer.cluster).collect();
+        if there.is_empty() {
+            violations.push(Violation::Lost(format!("{id} on {}", answer.cluster)));
+        } else if stops().next().is_none()
+            && !there.iter().any(|life| life.until.is_none() && life.phase == "Running")
+        {
+            let last = there.last().map_or("", |life| life.phase.as_str());
+            violations.push(Violation::NotRunning(format!("{id} on {}: {last}", answer.cluster)));
+        }
+    }
+    // A stop of what does not exist is acknowledged too, and a later start is another matter; clients here never do that.
+    if stops().any(|call| call.outcome == Outcome::Stopped)
+        && let Some(life) = lives.iter().find(|life| life.until.is_none())
+    {
+        violations.push(Violation::ForgottenStop(format!("{id} is on {}: {}", life.cluster, life.phase)));
+    }
+    violations
+}
+
+/// One cluster, one life, one pod.
+fn once(id: &str, lives: &[&Resource]) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let clusters: BTreeSet<&str> = lives.iter().map(|life| life.cluster.as_str()).collect();
+    if clusters.len() > 1 {
+        violations.push(Violation::TwoClusters(format!("{id}: {clusters:?}")));
+    }
+    let uids: BTreeSet<&str> = lives.iter().map(|life| life.uid.as_str()).collect();
+    let pods: BTreeSet<&str> = lives.iter().flat_map(|life| life.pods.iter().map(String::as_str)).collect();
+    if uids.len() > clusters.len() || pods.len() > 1 {
+        violations.push(Violation::MoreThanOnce(format!("{id}: {} lives, {} pods", uids.len(), pods.len())));
+    }
+    violations
+}
+
+/// No two workspaces with one long-lived id at a time.
+fn metas(resources: &[Resource], slack: u64) -> Vec<Violation> {
+    let mut by_meta: BTreeMap<&str, Vec<&Resource>> = BTreeMap::new();
+    for resource in resources {
+        by_meta.entry(&resource.meta).or_default().push(resource);
+    }
+    let mut violations = Vec::new();
+    for (meta, mut lives) in by_meta {
+        lives.sort_by_key(|life| life.from);
+        for (nth, first) in lives.iter().enumerate() {
+            let ends = first.until.unwrap_or(u64::MAX);
+            let overlaps = |next: &&&Resource| next.id != first.id && ends > next.from.saturating_add(slack);
+            if let Some(next) = lives[nth + 1..].iter().find(overlaps) {
+                violations.push(Violation::MetaTwice(format!("{meta}: {} and {}", first.id, next.id)));
+            }
+        }
+    }
+    violations
+}
+
+fn versions(name: &str, seen: &[Seen]) -> Vec<Violation> {
+    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut violations = Vec::new();
+    for update in seen {
+        let before = last.insert(&update.id, update.version).unwrap_or(0);
+        if before > update.version {
+            let fell = format!("{name}: {} from {before} to {}", update.id, update.version);
+            violations.push(Violation::VersionFell(fell));
+        }
+    }
+    violations
+}
+
+/// What is there is known as it is, and what is gone is known to have stopped.
+fn last_states(name: &str, seen: &[Seen], lives: &BTreeMap<&str, Vec<&Resource>>) -> Vec<Violation> {
+    let last: BTreeMap<&str, &Seen> = seen.iter().map(|update| (update.id.as_str(), update)).collect();
+    let mut violations = Vec::new();
+    for (id, lives) in lives {
+        let alive = lives.iter().find(|life| life.until.is_none());
+        let told = last.get(id).map(|update| (update.phase.as_str(), update.cluster.as_str()));
+        let good = match (alive, told) {
+            (Some(life), Some((phase, cluster))) => phase == life.phase && cluster == life.cluster,
+            (Some(_), None) => false,
+            // One that came later may never have heard of what was over by then.
+            (None, None) => true,
+            (None, Some((phase, _))) => phase == "Stopped",
+        };
+        if !good {
+            let is = alive.map(|life| (life.phase.as_str(), life.cluster.as_str()));
+            violations.push(Violation::NotTrue(format!("{name}: {id} is {is:?} and was told as {told:?}")));
+        }
+    }
+    for (id, update) in &last {
+        if !lives.contains_key(id) && update.phase != "Stopped" {
+            violations
+                .push(Violation::NotTrue(format!("{name}: {id} never existed, told as {}", update.phase)));
+        }
+    }
+    violations
+}
+
+/// The first write of an epoch proves that its raise was confirmed; what the apiserver receives later under an earlier epoch
+/// must be refused.
+fn epochs(cluster: &str, writes: &[Write]) -> Vec<Violation> {
+    let mut first: BTreeMap<(&str, (u64, u64)), u64> = BTreeMap::new();
+    for write in writes.iter().filter(|write| write.accepted && !write.probe) {
+        let from = first.entry((&write.namespace, write.epoch)).or_insert(write.received);
+        *from = write.received.min(*from);
+    }
+    let mut violations = Vec::new();
+    for write in writes.iter().filter(|write| write.accepted && !write.probe) {
+        let later = first.iter().find(|((namespace, epoch), from)| {
+            *namespace == write.namespace && *epoch > write.epoch && **from < write.received
+        });
+        if let Some(((_, epoch), from)) = later {
+            let (what, late) = (&write.what, write.received - from);
+            violations.push(Violation::Stale(format!(
+                "{cluster}: {what} under {:?}, {late} ms after the first write under {epoch:?}",
+                write.epoch
+            )));
+        }
+    }
+    violations
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Bad histories, one a promise, each made by one change of a good one.
+
+use super::*;
+
+const SLACK: u64 = 1000;
+
+fn start(id: &str, meta: &str, at: u64, cluster: &str) -> Call {
+    Call {
+        id: id.to_owned(),
+        asked: Asked::Start { meta: meta.to_owned(), content: "a".to_owned() },
+        sent: at,
+        answered: at + 10,
+        outcome: Outcome::Started(Answer { cluster: cluster.to_owned(), access: format!("token of {id}") }),
+    }
+}
+
+fn stop(id: &str, at: u64) -> Call {
+    let (asked, outcome) = (Asked::Stop, Outcome::Stopped);
+    Call { id: id.to_owned(), asked, sent: at, answered: at + 10, outcome }
+}
+
+fn life(id: &str, meta: &str, cluster: &str, from: u64, until: Option<u64>) -> Resource {
+    Resource {
+        cluster: cluster.to_owned(),
+        id: id.to_owned(),
+        meta: meta.to_owned(),
+        uid: format!("uid of {id} on {cluster}"),
+        from,
+        until,
+        pods: vec![format!("pod of {id}")],
+        phase: if until.is_some() { "Stopping" } else { "Running" }.to_owned(),
+        version: 7,
+    }
+}
+
+fn seen(id: &str, version: u64, phase: &str, cluster: &str) -> Seen {
+    Seen { id: id.to_owned(), version, phase: phase.to_owned(), cluster: cluster.to_owned() }
+}
+
+fn write(received: u64, revision: u64, accepted: bool) -> Write {
+    Write {
+        received,
+        answered: received + 5,
+        namespace: "ws".to_owned(),
+        what: "create workspaces/w".to_owned(),
+        epoch: (1, revision),
+        accepted,
+        probe: false,
+    }
+}
+
+/// `runs` was started twice with one answer, `over` was stopped, and `next` has the long-lived id of `over`; a start of
+/// `never` failed. A new leader took over, and the old one was refused.
+fn good() -> History {
+    let failed = Call { outcome: Outcome::Failed("UNAVAILABLE".to_owned()), ..start("never", "n", 50, "eu") };
+    let told = vec![
+        seen("over", 1, "Running", "us"),
+        seen("runs", 2, "Creating", "eu"),
+        seen("runs", 3, "Running", "eu"),
+        seen("over", 4, "Stopped", "us"),
+        seen("next", 5, "Running", "eu"),
+    ];
+    let raise =
+        Write { probe: true, what: "patch configmaps/spaceport-fence".to_owned(), ..write(40, 20, true) };
+    History {
+        calls: vec![
+            start("runs", "m", 10, "eu"),
+            start("runs", "m", 30, "eu"),
+            start("over", "x", 10, "us"),
+            stop("over", 100),
+            start("next", "x", 5000, "eu"),
+            failed,
+        ],
+        resources: vec![
+            life("runs", "m", "eu", 15, None),
+            life("over", "x", "us", 15, Some(4000)),
+            life("next", "x", "eu", 5005, None),
+        ],
+        subscribers: BTreeMap::from([("first".to_owned(), told)]),
+        writes: BTreeMap::from([(
+            "eu".to_owned(),
+            vec![write(10, 10, true), raise, write(45, 10, true), write(50, 20, true), write(60, 10, false)],
+        )]),
+    }
+}
+
+fn after(change: impl FnOnce(&mut History)) -> Vec<Violation> {
+    let mut history = good();
+    change(&mut history);
+    check(&history, SLACK)
+}
+
+/// Exactly one kind of violation is found.
+fn only(found: &[Violation], kind: fn(String) -> Violation) {
+    let kinds: BTreeSet<_> =
+        found.iter().map(std::mem::discriminant).map(|kind| format!("{kind:?}")).collect();
+    let wanted = format!("{:?}", std::mem::discriminant(&kind(String::new())));
+    assert_eq!(kinds, BTreeSet::from([wanted]), "{found:?}");
+}
+
+fn told(history: &mut History) -> &mut Vec<Seen> {
+    history.subscribers.entry("first".to_owned()).or_default()
+}
+
+#[test]
+fn a_good_history_is_good() {
+    assert_eq!(check(&good(), SLACK), []);
+}
+
+#[test]
+fn an_acknowledged_start_that_never_existed_is_lost() {
+    only(&after(|history| history.calls.push(start("gone", "g", 20, "eu"))), Violation::Lost);
+}
+
+#[test]
+fn an_acknowledged_start_that_ended_by_itself_does_not_run() {
+    let ended = after(|history| {
+        history.resources[0].until = Some(900);
+        told(history).push(seen("runs", 9, "Stopped", "eu"));
+    });
+    only(&ended, Violation::NotRunning);
+}
+
+#[test]
+fn a_second_life_or_a_second_pod_is_more_than_once() {
+    let twice = after(|history| {
+        let mut again = life("over", "x", "us", 4100, Some(4500));
+        again.uid = "another".to_owned();
+        history.resources.push(again);
+    });
+    only(&twice, Violation::MoreThanOnce);
+    let pods = after(|history| history.resources[0].pods.push("another".to_owned()));
+    only(&pods, Violation::MoreThanOnce);
+}
+
+#[test]
+fn an_id_on_two_clusters_is_found_whenever_it_was_there() {
+    let twice = after(|history| history.resources.push(life("over", "x", "eu", 4100, Some(4200))));
+    only(&twice, Violation::TwoClusters);
+}
+
+#[test]
+fn a_long_lived_id_that_lives_twice_is_found_and_clocks_may_differ_a_little() {
+    let twice = |from| after(|history| history.resources[2].from = from);
+    only(&twice(2000), Violation::MetaTwice);
+    assert_eq!(twice(3500), []);
+}
+
+#[test]
+fn an_acknowledged_stop_whose_workspace_is_there_is_forgotten() {
+    only(&after(|history| history.calls.push(stop("runs", 60))), Violation::ForgottenStop);
+}
+
+#[test]
+fn a_repeated_call_with_another_answer_and_another_request_under_the_id_are_found() {
+    let answers = after(|history| {
+        let mut again = start("runs", "m", 70, "eu");
+        again.outcome = Outcome::Started(Answer { cluster: "eu".to_owned(), access: "another".to_owned() });
+        history.calls.push(again);
+    });
+    only(&answers, Violation::TwoAnswers);
+    let requests = after(|history| {
+        let mut other = start("runs", "m", 70, "eu");
+        other.asked = Asked::Start { meta: "m".to_owned(), content: "b".to_owned() };
+        history.calls.push(other);
+    });
+    only(&requests, Violation::TwoRequests);
+}
+
+#[test]
+fn a_version_that_falls_is_found() {
+    only(&after(|history| told(history)[2].version = 1), Violation::VersionFell);
+}
+
+#[test]
+fn a_last_state_that_is_not_true_is_found() {
+    let stale = after(|history| {
+        told(history).remove(3);
+    });
+    only(&stale, Violation::NotTrue);
+    let missing = after(|history| told(history).retain(|update| update.id != "runs"));
+    only(&missing, Violation::NotTrue);
+    let elsewhere = after(|history| "us".clone_into(&mut told(history)[4].cluster));
+    only(&elsewhere, Violation::NotTrue);
+    let invented = after(|history| told(history).push(seen("ghost", 1, "Running", "eu")));
+    only(&invented, Violation::NotTrue);
+}
+
+#[test]
+fn a_write_of_an_earlier_epoch_is_found_once_the_later_one_has_written_and_not_before() {
+    let writes = |write: Write| {
+        after(|history| {
+            history.writes.entry("eu".to_owned()).or_default().push(write);
+        })
+    };
+    only(&writes(write(61, 10, true)), Violation::Stale);
+    assert_eq!(writes(write(49, 10, true)), []);
+    assert_eq!(writes(Write { probe: true, ..write(61, 10, true) }), []);
+    assert_eq!(writes(Write { namespace: "other".to_owned(), ..write(61, 10, true) }), []);
+}

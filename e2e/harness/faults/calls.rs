@@ -1,0 +1,204 @@
+//! Faults of single calls: the proxy as an HTTP server before the apiserver.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use tokio::io::DuplexStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::harness::pki::Identity;
+
+type Body = BoxBody<Bytes, hyper::Error>;
+type Upstream = Client<HttpsConnector<HttpConnector>, Incoming>;
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is not passed on; this is the answer.
+    Status(u16),
+    /// It is not passed on; too many requests, to be repeated after so many seconds.
+    Throttle(u16),
+    /// It is passed on only when the rule is gone, however late that is.
+    Hold,
+    /// It is passed on and carried out, and the connection breaks instead of an answer.
+    Lose,
+}
+
+/// Calls, and what becomes of them.
+#[derive(Clone)]
+pub struct Rule {
+    calls: Arc<dyn Fn(&Parts) -> bool + Send + Sync>,
+    answer: Answer,
+}
+
+impl Rule {
+    /// For the calls that `calls` picks.
+    pub fn new(calls: impl Fn(&Parts) -> bool + Send + Sync + 'static, answer: Answer) -> Self {
+        Self { calls: Arc::new(calls), answer }
+    }
+
+    /// For every call, probes and watches included; watches under way go on.
+    pub fn all(answer: Answer) -> Self {
+        Self::new(|_| true, answer)
+    }
+
+    /// For calls of a method whose path ends so.
+    pub fn of(method: http::Method, end: &'static str, answer: Answer) -> Self {
+        Self::new(move |call| call.method == method && call.uri.path().ends_with(end), answer)
+    }
+
+    /// For everything but reads.
+    pub fn writes(answer: Answer) -> Self {
+        Self::new(|call| call.method != http::Method::GET, answer)
+    }
+}
+
+pub(super) struct Calls {
+    tls: TlsAcceptor,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    upstream: Upstream,
+    address: SocketAddr,
+    rules: watch::Sender<Vec<Rule>>,
+    held: watch::Sender<usize>,
+    injected: watch::Sender<usize>,
+}
+
+impl Calls {
+    pub(super) fn new(identity: &Identity, ca_pem: &str, address: SocketAddr) -> Result<Self> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).context("no authority")?)?;
+        let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(client).https_only().enable_http1().build();
+        let chain =
+            vec![CertificateDer::from_pem_slice(identity.cert_pem.as_bytes()).context("no certificate")?];
+        let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).context("no key")?;
+        let mut server =
+            rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+        server.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let shared = Arc::new(Shared {
+            upstream: Client::builder(TokioExecutor::new()).build(connector),
+            address,
+            rules: watch::Sender::new(Vec::new()),
+            held: watch::Sender::new(0),
+            injected: watch::Sender::new(0),
+        });
+        Ok(Self { tls: TlsAcceptor::from(Arc::new(server)), shared })
+    }
+
+    pub(super) fn rules(&self, rules: Vec<Rule>) {
+        self.shared.rules.send_replace(rules);
+    }
+
+    pub(super) fn held(&self) -> watch::Receiver<usize> {
+        self.shared.held.subscribe()
+    }
+
+    pub(super) fn injected(&self) -> watch::Receiver<usize> {
+        self.shared.injected.subscribe()
+    }
+
+    /// Serves one connection to its end.
+    pub(super) async fn serve(&self, connection: DuplexStream) {
+        let Ok(tls) = self.tls.accept(connection).await else { return };
+        let service = service_fn(|request| {
+            let shared = Arc::clone(&self.shared);
+            async move { shared.call(request).await }
+        });
+        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), service).await;
+    }
+}
+
+impl Shared {
+    async fn call(&self, request: Request<Incoming>) -> io::Result<Response<Body>> {
+        let (parts, body) = request.into_parts();
+        let answer = self.rules.borrow().iter().find(|rule| (rule.calls)(&parts)).map(|rule| rule.answer);
+        if let Some(answer) = answer {
+            self.injected.send_modify(|injected| *injected += 1);
+            match answer {
+                Answer::Status(code) => return refusal(code, None),
+                Answer::Throttle(seconds) => return refusal(429, Some(seconds)),
+                Answer::Hold => self.hold(&parts).await,
+                Answer::Lose => {
+                    let answer = self.pass_on(parts, body).await?;
+                    let _ = answer.into_body().collect().await;
+                    return Err(io::Error::from(io::ErrorKind::ConnectionReset));
+                }
+            }
+        }
+        self.pass_on(parts, body).await
+    }
+
+    async fn pass_on(&self, mut parts: Parts, body: Incoming) -> io::Result<Response<Body>> {
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        parts.uri = format!("https://{}{path}", self.address).parse::<Uri>().map_err(io::Error::other)?;
+        parts.headers.remove(header::HOST);
+        let answer = self.upstream.request(Request::from_parts(parts, body)).await;
+        Ok(answer.map_err(io::Error::other)?.map(http_body_util::BodyExt::boxed))
+    }
+
+    /// Waits until no rule holds the call back.
+    async fn hold(&self, parts: &Parts) {
+        let _held = Held::count(&self.held);
+        let mut rules = self.rules.subscribe();
+        let free = |rules: &Vec<Rule>| {
+            let first = rules.iter().find(|rule| (rule.calls)(parts));
+            first.is_none_or(|rule| rule.answer != Answer::Hold)
+        };
+        let _ = rules.wait_for(free).await;
+    }
+}
+
+struct Held<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Held<'a> {
+    fn count(held: &'a watch::Sender<usize>) -> Self {
+        held.send_modify(|held| *held += 1);
+        Self(held)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|held| *held -= 1);
+    }
+}
+
+/// An apiserver's error, as it would word it.
+fn refusal(code: u16, retry_after: Option<u16>) -> io::Result<Response<Body>> {
+    let reason = match code {
+        429 => "TooManyRequests",
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "InternalError",
+    };
+    let status = serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "injected by the proxy", "reason": reason, "code": code,
+    });
+    let mut answer = Response::builder()
+        .status(StatusCode::from_u16(code).map_err(io::Error::other)?)
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(seconds) = retry_after {
+        answer = answer.header(header::RETRY_AFTER, seconds);
+    }
+    let body = Full::new(Bytes::from(status.to_string())).map_err(|never: Infallible| match never {}).boxed();
+    answer.body(body).map_err(io::Error::other)
+}

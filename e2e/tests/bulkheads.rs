@@ -1,0 +1,288 @@
+//! One cluster is hung, slow, throttling, failing, resetting or gone: nothing changes for the others, and what was sent to
+//! it is settled there. No clock is asserted: the calls to the bad cluster hang while the others answer.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use http::Method;
+use serde_json::json;
+use spaceport::proto::wsman::{StartWorkspaceRequest, StartWorkspaceResponse};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tonic::{Code, Status};
+
+use crate::harness::{Answer, Fault, Proxy, Rule};
+use crate::story::{SOON, Story, request, run, start, story, until};
+
+/// What is wrong with the cluster.
+enum Trouble {
+    /// By connection.
+    Of(Fault),
+    /// By call.
+    Calls(Answer),
+    /// Connections are accepted and reset.
+    Reset,
+}
+
+/// Where starts that were sent to it end up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// There: nobody knows at first whether they arrived.
+    Stay,
+    /// On the other cluster: they were refused.
+    Move,
+    /// Where the answer says; without one they stay.
+    AsAnswered,
+}
+
+#[test]
+fn hung_and_slow_clusters_change_nothing_for_the_others_and_keep_their_starts() -> Result<()> {
+    let drip = Fault::Drip { bytes: 1, every: std::time::Duration::from_millis(500) };
+    troubles(
+        "bulkhead-slow",
+        &[
+            ("hung", Trouble::Calls(Answer::Hold), End::Stay),
+            ("silent", Trouble::Of(Fault::BlackHole), End::Stay),
+            ("dripping", Trouble::Of(drip), End::Stay),
+        ],
+    )
+}
+
+#[test]
+fn throttling_failing_and_refusing_clusters_change_nothing_for_the_others() -> Result<()> {
+    troubles(
+        "bulkhead-fails",
+        &[
+            ("throttling", Trouble::Calls(Answer::Throttle(1)), End::Move),
+            ("failing", Trouble::Calls(Answer::Status(500)), End::Stay),
+            ("refusing", Trouble::Of(Fault::Refuse), End::AsAnswered),
+            ("resetting", Trouble::Reset, End::AsAnswered),
+        ],
+    )
+}
+
+fn troubles(name: &str, troubles: &[(&str, Trouble, End)]) -> Result<()> {
+    story(name, 0, &[], async |story| {
+        begin(story).await?;
+        story.register("us-1").await?;
+        let proxy = behind_proxy(story, "eu-1").await?;
+        for (name, trouble, end) in troubles {
+            bad_for_a_while(story, &proxy, name, trouble, *end)
+                .await
+                .with_context(|| format!("a {name} cluster"))?;
+        }
+        Ok(())
+    })
+}
+
+/// A manager that judges health in seconds: what happens is the same.
+async fn begin(story: &mut Story) -> Result<()> {
+    story.installation.overrides = json!({ "federation": { "health": {
+        "probe": "1s", "deadline": "1s", "lostAfter": "4s", "recoverAfter": "1s", "holdDownMax": "1s",
+    } } });
+    story.replicas.push(story.installation.start("manager-0").await?);
+    Ok(())
+}
+
+/// Registers a shared cluster through a proxy.
+async fn behind_proxy(story: &Story, cluster: &str) -> Result<Proxy> {
+    let proxy = Proxy::of_cluster(story.cluster(cluster)?).await?;
+    register(story, &proxy, cluster).await?;
+    Ok(proxy)
+}
+
+async fn register(story: &Story, proxy: &Proxy, cluster: &str) -> Result<()> {
+    let original = story.kubeconfigs.get(cluster).context("no such cluster")?;
+    let through = story.installation.dir().join(format!("{cluster}-through.kubeconfig"));
+    let kubeconfig = proxy.kubeconfig(original, &through)?;
+    let file = story.installation.cluster_file(cluster, "europe", &kubeconfig)?;
+    let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
+    ensure!(output.code == 0, "cannot register {cluster}: {}", output.stderr);
+    story.available(cluster).await
+}
+
+async fn bad_for_a_while(
+    story: &Story,
+    proxy: &Proxy,
+    name: &str,
+    trouble: &Trouble,
+    end: End,
+) -> Result<()> {
+    let mut client = story.client().await?;
+    inflict(story, proxy, trouble).await?;
+    let sent = send(story, name, 4).await?;
+    for n in 0..3 {
+        let there = run(&mut client, request(&format!("{name}-other-{n}"), &["north-america"])).await?;
+        ensure!(there.cluster == "us-1", "it is on {}", there.cluster);
+    }
+    if *trouble_of(trouble) == Answer::Throttle(1) {
+        // It answers, so it is there; only its starts go elsewhere.
+        story.available("eu-1").await?;
+    } else {
+        unavailable(story, "eu-1").await?;
+        let passed = start(&mut client, request(&format!("{name}-passed"), &["europe"])).await?;
+        ensure!(passed.cluster == "us-1", "it was placed on {}", passed.cluster);
+    }
+    if matches!(trouble, Trouble::Calls(Answer::Hold)) {
+        ensure!(*proxy.held().borrow() > 0, "no call hung all the while");
+    }
+    proxy.heal().await?;
+    story.available("eu-1").await?;
+    for (request, call) in sent {
+        let first = timeout(SOON, call).await.context("a start hangs")??;
+        settled(story, request, first, end).await?;
+    }
+    Ok(())
+}
+
+/// The answer that is injected, if one is.
+fn trouble_of(trouble: &Trouble) -> &Answer {
+    match trouble {
+        Trouble::Calls(answer) => answer,
+        Trouble::Of(_) | Trouble::Reset => &Answer::Hold,
+    }
+}
+
+async fn inflict(story: &Story, proxy: &Proxy, trouble: &Trouble) -> Result<()> {
+    match trouble {
+        Trouble::Of(fault) => proxy.set(*fault).await,
+        Trouble::Calls(answer) => {
+            proxy.rules(vec![Rule::all(*answer)]);
+            Ok(())
+        }
+        Trouble::Reset => {
+            let pid = story.replicas.first().context("no manager")?.process.pid();
+            proxy.set_for(pid, Fault::Refuse);
+            Ok(())
+        }
+    }
+}
+
+type Call = JoinHandle<Result<StartWorkspaceResponse, Status>>;
+
+/// Starts that prefer the bad cluster, under way.
+async fn send(story: &Story, name: &str, count: usize) -> Result<Vec<(StartWorkspaceRequest, Call)>> {
+    let mut sent = Vec::new();
+    for n in 0..count {
+        let request = request(&format!("{name}-{n}"), &["europe"]);
+        let (mut client, call) = (story.client().await?, request.clone());
+        let call = tokio::spawn(async move { Ok(client.start_workspace(call).await?.into_inner()) });
+        sent.push((request, call));
+    }
+    Ok(sent)
+}
+
+/// Whatever the first call was told, the repeated one is answered, and the workspace is on one cluster.
+async fn settled(
+    story: &Story,
+    request: StartWorkspaceRequest,
+    first: Result<StartWorkspaceResponse, Status>,
+    end: End,
+) -> Result<()> {
+    let mut client = story.client().await?;
+    let id = request.id.clone();
+    let mut again = None;
+    until("the repeated start to be answered", async || {
+        again = Some(start(&mut client, request.clone()).await?);
+        Ok(())
+    })
+    .await?;
+    let again = again.context("no answer")?;
+    let expected = match (&first, end) {
+        (_, End::Stay) | (Err(_), End::AsAnswered) => "eu-1",
+        (_, End::Move) => "us-1",
+        (Ok(answer), End::AsAnswered) => &answer.cluster,
+    };
+    ensure!(again.cluster == expected, "{id} is on {}, after {first:?}", again.cluster);
+    match &first {
+        Ok(answer) => ensure!(*answer == again, "the repeated call got another answer"),
+        Err(status) => ensure!(status.code() == Code::Unavailable, "{status:?}"),
+    }
+    on_one_cluster(story, &id, expected).await
+}
+
+async fn on_one_cluster(story: &Story, id: &str, expected: &str) -> Result<()> {
+    for cluster in ["eu-1", "us-1"] {
+        let found = story.resources(cluster)?.get_opt(id).await?.is_some();
+        ensure!(found == (cluster == expected), "{id} on {cluster}: {found}");
+    }
+    Ok(())
+}
+
+async fn unavailable(story: &Story, cluster: &str) -> Result<()> {
+    let replica = story.replicas.first().context("no manager")?;
+    let gauge = format!("spaceport_cluster_health{{cluster=\"{cluster}\",health=\"Available\"}} 0");
+    until("the cluster to be called bad", async || {
+        let metrics = crate::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?;
+        ensure!(metrics.contains(&gauge), "{cluster} is available to {}", replica.name);
+        Ok(())
+    })
+    .await
+}
+
+#[test]
+fn a_refused_repeat_of_a_start_without_an_answer_does_not_make_a_second_workspace() -> Result<()> {
+    story("bulkhead-repeat", 0, &[], async |story| {
+        begin(story).await?;
+        story.register("us-1").await?;
+        let proxy = behind_proxy(story, "eu-1").await?;
+        let mut client = story.client().await?;
+        // The manager is to learn of the workspace neither by the answer nor by its watch.
+        let watches = Rule::new(
+            |call| call.uri.query().is_some_and(|query| query.contains("watch=true")),
+            Answer::Hold,
+        );
+        let creation = |answer| Rule::of(Method::POST, "/workspaces", answer);
+        proxy.rules(vec![watches.clone(), creation(Answer::Lose)]);
+        proxy.reset();
+        timeout(SOON, proxy.held().wait_for(|held| *held > 0)).await.context("no watch is begun anew")??;
+        let request = request("ws", &["europe"]);
+        let lost = client.start_workspace(request.clone()).await.err().context("there was an answer")?;
+        ensure!(lost.code() == Code::Unavailable, "{lost:?}");
+        on_one_cluster(story, "ws", "eu-1").await?;
+        proxy.rules(vec![watches, creation(Answer::Throttle(1))]);
+        for _ in 0..2 {
+            match client.start_workspace(request.clone()).await {
+                Err(status) if status.code() == Code::Unavailable => {}
+                other => bail!("it is there, and nobody can know: {other:?}"),
+            }
+        }
+        proxy.heal().await?;
+        settled(story, request, Err(lost), End::Stay).await
+    })
+}
+
+#[test]
+fn joining_and_leaving_again_and_again_leaves_nothing_behind() -> Result<()> {
+    const ROUNDS: usize = 25;
+    story("bulkhead-leaks", 0, &[], async |story| {
+        begin(story).await?;
+        let proxy = Proxy::of_cluster(story.cluster("eu-1")?).await?;
+        let manager = story.replicas.first().context("no manager")?.process.pid();
+        let mut settled = 0;
+        for round in 0..ROUNDS {
+            register(story, &proxy, "eu-1").await?;
+            let output = story.cli(&["cluster", "deregister", "eu-1"]).await?;
+            ensure!(output.code == 0, "{}", output.stderr);
+            timeout(SOON, proxy.open().wait_for(|open| *open == 0))
+                .await
+                .with_context(|| format!("round {round}: connections of a cluster that left are open"))??;
+            // What is opened once and kept is open by now.
+            if round == 4 {
+                settled = open_files(manager)?;
+            }
+        }
+        until("no more open files than at first", async || {
+            let now = open_files(manager)?;
+            ensure!(now <= settled, "{now} open files, and {settled} after the first rounds");
+            Ok(())
+        })
+        .await?;
+        let replica = story.replicas.first().context("no manager")?;
+        let metrics = crate::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?;
+        ensure!(!metrics.contains("eu-1"), "metrics tell of a cluster that left: {metrics}");
+        Ok(())
+    })
+}
+
+fn open_files(pid: u32) -> Result<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
