@@ -1,11 +1,11 @@
 //! Where workspaces go, and why not elsewhere.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
-use spaceport::proto::wsman::{DescribeClusterRequest, StopWorkspaceRequest};
+use spaceport::proto::wsman::{DescribeClusterRequest, StopWorkspaceRequest, WorkspacePhase};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -121,4 +121,160 @@ fn the_classes_of_clusters_that_take_starts_are_described() -> Result<()> {
         ensure!(answer.preferred_workspace_class == "g1-standard", "{}", answer.preferred_workspace_class);
         Ok(())
     })
+}
+
+/// Starts of a class of which each of a cluster's nodes holds two, and what else runs there never takes so much that it
+/// holds one.
+fn of_a_large_class(installation: &mut crate::harness::spaceport::Installation) {
+    let huge = json!({ "name": "Huge", "container": { "requests": { "cpu": "1500", "memory": "1Gi" },
+        "limits": { "memory": "1Gi", "storage": "1Gi" } } });
+    installation.overrides = json!({ "manager": {
+        "workspaceClass": { "huge": huge }, "preferredWorkspaceClass": "huge" } });
+}
+
+/// How many of that class the nodes that serve the story can hold.
+async fn room(story: &Story, cluster: &str) -> Result<usize> {
+    let label = format!("gitpod.io/ws-daemon_ready_ns_{}", story.namespace);
+    let nodes: Api<Node> = Api::all(story.cluster(cluster)?.client());
+    Ok(2 * nodes.list(&ListParams::default().labels(&label)).await?.items.len())
+}
+
+#[test]
+fn a_burst_gets_the_room_that_there_is_and_not_one_start_more() -> Result<()> {
+    story("capacity", 0, &[], async |story| {
+        of_a_large_class(&mut story.installation);
+        story.replicas.push(story.installation.start("manager-0").await?);
+        story.register("eu-1").await?;
+        story.register("us-1").await?;
+        let (eu, us) = (room(story, "eu-1").await?, room(story, "us-1").await?);
+        ensure!(eu > 0 && us > 0, "there are no nodes");
+        let client = story.client().await?;
+        let starts = (0..eu + us + 6).map(|n| {
+            let mut client = client.clone();
+            async move { (n, client.start_workspace(request(&format!("ws-{n}"), &["europe"])).await) }
+        });
+        let outcomes = futures::future::join_all(starts).await;
+        let (mut at, mut refusals) = (std::collections::BTreeMap::<String, Vec<usize>>::new(), Vec::new());
+        for (n, outcome) in outcomes {
+            match outcome {
+                Ok(answer) => at.entry(answer.into_inner().cluster).or_default().push(n),
+                Err(status) => refusals.push(status),
+            }
+        }
+        let counts: Vec<usize> = at.values().map(Vec::len).collect();
+        ensure!(counts == [eu, us], "{at:?}, {eu} and {us} fit; {refusals:?}");
+        for status in &refusals {
+            ensure!(status.code() == Code::ResourceExhausted, "{status:?}");
+            let details = status.get_details_precondition_failure().context("no details")?;
+            let told: Vec<&str> = details.violations.iter().map(|one| one.subject.as_str()).collect();
+            ensure!(told == ["eu-1", "us-1"], "{told:?}");
+            let every = details.violations.iter().all(|one| one.description.contains("has no room"));
+            ensure!(every, "{details:?}");
+        }
+        // None waits for a node: the scheduler found what was promised.
+        let mut client = client;
+        for n in at.values().flatten() {
+            let mut states = crate::story::watch(&mut client, &format!("ws-{n}")).await?;
+            crate::story::follow(&mut states, crate::story::is(WorkspacePhase::Running)).await?;
+        }
+        let output = story.cli(&["workspace", "start", "--image", "image:1", "--id", "one-more"]).await?;
+        ensure!(output.code == 1, "{output:?}");
+        for cluster in ["eu-1", "us-1"] {
+            let row =
+                output.stderr.lines().find(|line| line.starts_with("CLUSTER") && line.contains(cluster));
+            let row = row.with_context(|| format!("no row of {cluster}: {}", output.stderr))?;
+            ensure!(row.contains("has no room for class huge") && row.contains("cpu"), "{row}");
+        }
+        crate::story::stop(&mut client, &format!("ws-{}", at["us-1"][0])).await?;
+        until("the room of a stopped workspace to be given again", async || {
+            let answer = start(&mut client, request("after", &["europe"])).await?;
+            ensure!(answer.cluster == "us-1", "{answer:?}");
+            Ok(())
+        })
+        .await
+    })
+}
+
+#[test]
+fn a_cluster_whose_capacity_is_unlimited_takes_what_its_nodes_cannot_hold_yet() -> Result<()> {
+    story("unlimited", 0, &[], async |story| {
+        of_a_large_class(&mut story.installation);
+        story.replicas.push(story.installation.start("manager-0").await?);
+        let kubeconfig = story.kubeconfigs.get("ap-1").context("no such cluster")?;
+        let file = story.installation.cluster_file("ap-1", "asia", kubeconfig)?;
+        let mut cluster: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+        cluster["capacity"] = json!("unlimited");
+        std::fs::write(&file, cluster.to_string())?;
+        let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        crate::harness::nodes::label_for_namespace(&story.cluster("ap-1")?.client(), &story.namespace, false)
+            .await?;
+        let mut client = story.client().await?;
+        start(&mut client, request("patient", &[])).await?;
+        // The autoscaler of this story.
+        crate::harness::nodes::label_for_namespace(&story.cluster("ap-1")?.client(), &story.namespace, true)
+            .await?;
+        let mut states = crate::story::watch(&mut client, "patient").await?;
+        crate::story::follow(&mut states, crate::story::is(WorkspacePhase::Running)).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_decision_is_explained_by_whoever_leads_later_and_starts_are_forecast() -> Result<()> {
+    story("explain", 2, &["eu-1", "us-1"], async |story| {
+        let mut client = story.client().await?;
+        let answer = start(&mut client, request("told", &["europe"])).await?;
+        ensure!(answer.cluster == "eu-1", "{answer:?}");
+        let mut nowhere = request("nowhere", &["africa"]);
+        let spec = nowhere.spec.as_mut().context("no spec")?;
+        spec.placement.as_mut().context("no placement")?.require_region = true;
+        refused(client.start_workspace(nowhere).await, Code::FailedPrecondition)?;
+        for id in ["told", "nowhere"] {
+            // Every replica answers: the decision is in etcd a moment later.
+            for replica in &story.replicas {
+                until("the decision to be kept", async || explained(story, &[replica], id).await.map(drop))
+                    .await?;
+            }
+        }
+        let leader = story.leader().await?;
+        let before = explained(story, &story.replicas.iter().collect::<Vec<_>>(), "told").await?;
+        story.replicas.retain(|replica| replica.name != leader);
+        until("another replica to lead", async || {
+            ensure!(story.leader().await? != leader, "it still leads");
+            Ok(())
+        })
+        .await?;
+        let rest: Vec<&crate::harness::spaceport::Replica> = story.replicas.iter().collect();
+        let told = explained(story, &rest, "told").await?;
+        ensure!(told == before, "{told} is not {before}");
+        ensure!(told["placed"] == "eu-1" && told["clusters"][1]["cluster"] == "us-1", "{told}");
+        ensure!(told["clusters"][0]["score"]["region"] == 0, "{told}");
+        let nowhere = explained(story, &rest, "nowhere").await?;
+        ensure!(
+            nowhere["placed"] == ""
+                && nowhere["clusters"][0]["reason"]
+                    .as_str()
+                    .is_some_and(|reason| reason.contains("not among those required")),
+            "{nowhere}"
+        );
+        let args =
+            ["cluster", "explain", "--region", "europe", "--count", "20", "--without", "eu-1", "-o", "json"];
+        let output = story.cli(&args).await?;
+        let forecast: serde_json::Value = serde_json::from_str(&output.stdout)?;
+        ensure!(forecast["clusters"]["us-1"]["placed"] == 20 && forecast["leftOver"] == 0, "{forecast}");
+        let output = story.cli(&["cluster", "explain", "--without", "mars"]).await?;
+        ensure!(output.code == 1 && output.stderr.contains("cluster mars is not registered"), "{output:?}");
+        Ok(())
+    })
+}
+
+async fn explained(
+    story: &Story,
+    replicas: &[&crate::harness::spaceport::Replica],
+    id: &str,
+) -> Result<serde_json::Value> {
+    let output = story.installation.cli(replicas, &["workspace", "explain", id, "-o", "json"]).await?;
+    ensure!(output.code == 0, "{}", output.stderr);
+    Ok(serde_json::from_str(&output.stdout)?)
 }

@@ -2,6 +2,7 @@
 
 mod convert;
 mod drain;
+mod explain;
 mod incarnation;
 mod install;
 mod registry;
@@ -158,6 +159,20 @@ impl ClusterManager for Clusters {
         request: Request<v1::InstallRequest>,
     ) -> Result<Response<v1::InstallResponse>, Status> {
         install::install(&self.federation, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn explain_workspace(
+        &self,
+        request: Request<v1::ExplainWorkspaceRequest>,
+    ) -> Result<Response<v1::ExplainWorkspaceResponse>, Status> {
+        self.explain(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn forecast_placement(
+        &self,
+        request: Request<v1::ForecastPlacementRequest>,
+    ) -> Result<Response<v1::ForecastPlacementResponse>, Status> {
+        self.forecast(request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
 use crate::domain::names::ClusterName;
+use crate::domain::placement::Rejection;
 use crate::federation::Error;
 
 /// Domain of the reasons in error details.
@@ -28,7 +29,9 @@ pub fn status(error: &Error) -> Status {
             details.set_bad_request(vec![FieldViolation::new(spec.field, spec.rule)]);
             Code::InvalidArgument
         }
-        Error::NoWorkspace(_) | Error::NoCluster(_) | Error::NoDrain(_) => Code::NotFound,
+        Error::NoWorkspace(_) | Error::NoDecision(_) | Error::NoCluster(_) | Error::NoDrain(_) => {
+            Code::NotFound
+        }
         Error::WorkspaceExists { .. } | Error::MetaTaken { .. } | Error::SameCluster { .. } => {
             Code::AlreadyExists
         }
@@ -40,7 +43,7 @@ pub fn status(error: &Error) -> Status {
         }
         Error::Unplaceable { verdicts, .. } => {
             details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
-            Code::FailedPrecondition
+            if is_full(verdicts) { Code::ResourceExhausted } else { Code::FailedPrecondition }
         }
         Error::NoRoom { without, .. } => {
             let ids =
@@ -83,6 +86,11 @@ pub fn status(error: &Error) -> Status {
         details.set_error_info(reason(error), DOMAIN, std::collections::HashMap::new());
     }
     Status::with_error_details(code, error.to_string(), details)
+}
+
+/// Whether room is all that is missing somewhere: a later call may find some.
+fn is_full(verdicts: &[(ClusterName, Rejection)]) -> bool {
+    verdicts.iter().any(|(_, rejection)| rejection.is_capacity())
 }
 
 fn verdict((cluster, rejection): &(ClusterName, impl std::fmt::Display)) -> PreconditionViolation {
@@ -133,10 +141,12 @@ fn reason(error: &Error) -> &'static str {
     match error {
         Error::Invalid { .. } | Error::Spec(_) => "INVALID",
         Error::NoWorkspace(_) => "NO_WORKSPACE",
+        Error::NoDecision(_) => "NO_DECISION",
         Error::NoCluster(_) => "NO_CLUSTER",
         Error::WorkspaceExists { .. } => "WORKSPACE_EXISTS",
         Error::MetaTaken { .. } => "META_ID_TAKEN",
         Error::Maintenance { .. } => "MAINTENANCE",
+        Error::Unplaceable { verdicts, .. } if is_full(verdicts) => "NO_CAPACITY",
         Error::Unplaceable { .. } => "UNPLACEABLE",
         Error::NoBuilder { .. } => "NO_IMAGE_BUILDER",
         Error::Precondition { .. } => "PRECONDITION",

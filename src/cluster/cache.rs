@@ -1,11 +1,14 @@
 //! What is known of a cluster's objects, in memory. Synchronous: locks are held for microseconds and never across await.
 
+mod capacity;
 mod namespace;
 mod nodes;
 mod queue;
 
 use std::sync::Arc;
 
+pub(in crate::cluster) use capacity::key;
+pub use capacity::{Capacity, RoomsByShape, ShapeKey, Source, Totals};
 pub use namespace::NamespaceCache;
 pub use nodes::NodeCache;
 

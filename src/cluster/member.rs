@@ -15,7 +15,7 @@ use crate::domain::health::Limits as HealthLimits;
 use crate::domain::names::{ClusterName, Namespace};
 
 use super::apply::{Permit, Writer};
-use super::cache::{NamespaceCache, NodeCache, Observer};
+use super::cache::{Capacity, NamespaceCache, NodeCache, Observer};
 use super::client::{Clients, Credentials, Identity, Limits, Link};
 use super::error::{Error, Result};
 use super::fence::{self, Pass};
@@ -66,6 +66,7 @@ pub struct Member {
     client: kube::Client,
     health: Arc<HealthCell>,
     nodes: Arc<NodeCache>,
+    capacity: Arc<Capacity>,
     namespaces: BTreeMap<Namespace, InNamespace>,
     reports: Reports,
     /// Taken by the first run.
@@ -93,6 +94,7 @@ impl Member {
         let clients = Clients::new(link.clone(), &options.limits, health.clone());
         let client = clients.under(reader(&spec));
         let nodes = Arc::new(NodeCache::new(observers.to_vec()));
+        let capacity = Arc::new(Capacity::default());
         let namespaces: BTreeMap<_, _> = spec
             .namespaces
             .iter()
@@ -107,7 +109,7 @@ impl Member {
             maintenance: Arc::clone(&namespace.maintenance),
             maintenance_name: options.maintenance_name.clone(),
         });
-        let watches = Watches::new(&spec.name, &client, of_namespaces.collect(), &nodes);
+        let watches = Watches::new(&spec.name, &client, of_namespaces.collect(), &nodes, &capacity);
         Ok(Self {
             login_ends: Mutex::new(credentials.expires()),
             reports: watches.reports(),
@@ -119,6 +121,7 @@ impl Member {
             client,
             health,
             nodes,
+            capacity,
             namespaces,
         })
     }
@@ -180,6 +183,11 @@ impl Member {
     /// Its nodes.
     pub fn nodes(&self) -> &Arc<NodeCache> {
         &self.nodes
+    }
+
+    /// What its nodes have left.
+    pub fn capacity(&self) -> &Arc<Capacity> {
+        &self.capacity
     }
 
     /// Its health.

@@ -1,4 +1,5 @@
-//! The watches of a member: workspaces, pods and the maintenance ConfigMap of each namespace, and the nodes.
+//! The watches of a member: workspaces, pods and the maintenance ConfigMap of each namespace, the nodes, and what other
+//! pods take of them.
 //!
 //! Each watch is a task of its own that lists, follows, and begins again with a growing pause. A watch that breaks says
 //! nothing about the cluster: only silence of everything does.
@@ -8,6 +9,7 @@ mod follow;
 mod pulse;
 mod sinks;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::names::{ClusterName, Namespace};
 
-use super::cache::{NamespaceCache, NodeCache};
+use super::cache::{Capacity, NamespaceCache, NodeCache, Source};
 use super::maintenance::Maintenance;
 use super::resources::Workspace;
 use super::resources::names::{MANAGED_BY, MANAGER};
@@ -77,15 +79,25 @@ impl Watches {
         client: &kube::Client,
         namespaces: Vec<NamespaceWatch>,
         nodes: &Arc<NodeCache>,
+        capacity: &Arc<Capacity>,
     ) -> Self {
         let mut watches =
             Self { cluster: cluster.clone(), client: client.clone(), tasks: Vec::new(), pulses: Vec::new() };
+        // Of pods that others run only those on a node and not over: what they take is all that matters.
+        let mut elsewhere = "status.phase!=Succeeded,status.phase!=Failed,spec.nodeName!=".to_owned();
+        let in_namespace = elsewhere.clone();
         for namespace in namespaces {
-            watches.add_namespace(namespace);
+            let name = namespace.cache.namespace().clone();
+            let _ = write!(elsewhere, ",metadata.namespace!={name}");
+            watches.add_namespace(namespace, capacity);
+            let others = config().fields(&in_namespace).labels(&format!("{MANAGED_BY}!={MANAGER}"));
+            watches.add_others(format!("other pods in {name}"), within::<Pod>(&name), others, capacity);
         }
-        let nodes = Arc::clone(nodes);
+        let pods = Api::<DeserializeGuard<Pod>>::all;
+        watches.add_others("pods elsewhere".to_owned(), pods, config().fields(&elsewhere), capacity);
+        let (nodes, capacity) = (Arc::clone(nodes), Arc::clone(capacity));
         watches.add("nodes".to_owned(), Api::<DeserializeGuard<Node>>::all, config(), move || {
-            sinks::Nodes(Arc::clone(&nodes))
+            sinks::Nodes(Arc::clone(&nodes), Arc::clone(&capacity))
         });
         watches
     }
@@ -113,19 +125,34 @@ impl Watches {
         while running.join_next().await.is_some() {}
     }
 
-    fn add_namespace(&mut self, watch: NamespaceWatch) {
+    fn add_others(
+        &mut self,
+        what: String,
+        api: impl Fn(kube::Client) -> Api<DeserializeGuard<Pod>> + Send + Sync + 'static,
+        config: Config,
+        capacity: &Arc<Capacity>,
+    ) {
+        let (capacity, source) = (Arc::clone(capacity), Source::Pods(what.clone()));
+        self.add(what, api, config, move || sinks::Others {
+            capacity: Arc::clone(&capacity),
+            source: source.clone(),
+        });
+    }
+
+    fn add_namespace(&mut self, watch: NamespaceWatch, capacity: &Arc<Capacity>) {
         let NamespaceWatch { cache, maintenance, maintenance_name } = watch;
         let namespace = cache.namespace().clone();
         let pods = Arc::clone(&cache);
+        let (of_workspaces, of_pods) = (Arc::clone(capacity), Arc::clone(capacity));
         self.add(
             format!("workspaces in {namespace}"),
             within::<Workspace>(&namespace),
             config(),
-            move || sinks::Workspaces(Arc::clone(&cache)),
+            move || sinks::Workspaces::new(Arc::clone(&cache), Arc::clone(&of_workspaces)),
         );
         let ours = config().labels(&format!("{MANAGED_BY}={MANAGER}"));
         self.add(format!("pods in {namespace}"), within::<Pod>(&namespace), ours, move || {
-            sinks::Pods(Arc::clone(&pods))
+            sinks::Pods::new(Arc::clone(&pods), Arc::clone(&of_pods))
         });
         let named = config().fields(&format!("metadata.name={maintenance_name}"));
         self.add(format!("maintenance in {namespace}"), within::<ConfigMap>(&namespace), named, move || {

@@ -35,6 +35,9 @@ pub struct ClusterSpec {
     /// Whether new workspaces are kept away.
     #[serde(default)]
     pub cordoned: bool,
+    /// Whether what its nodes have left limits what is placed there.
+    #[serde(default)]
+    pub capacity: Capacity,
     /// Whether the cluster itself refuses what an earlier leader writes.
     #[serde(default)]
     pub fence: FenceMode,
@@ -43,6 +46,17 @@ pub struct ClusterSpec {
     pub admission_constraints: Vec<Constraint>,
     /// The workspace namespaces, at least one; the first is the default.
     pub namespaces: Vec<NamespaceSpec>,
+}
+
+/// How many workspaces a cluster takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Capacity {
+    /// As many as its nodes have room for now.
+    #[default]
+    Nodes,
+    /// As many as are placed there: an autoscaler adds nodes for pods that find none.
+    Unlimited,
 }
 
 /// Whether a cluster is fenced.

@@ -16,9 +16,10 @@ pub use view::{
 };
 
 /// What a workspace is for. Prebuilds and image builds are headless: they end by themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// A person works in it.
+    #[default]
     Regular,
     /// Prepares content; leaves a snapshot.
     Prebuild,

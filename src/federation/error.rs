@@ -25,6 +25,9 @@ pub enum Error {
     /// There is no such workspace.
     #[error("workspace {0} does not exist")]
     NoWorkspace(WorkspaceId),
+    /// Nothing is known of how the workspace was placed.
+    #[error("no decision about workspace {0} is kept: it was never asked for, or too long ago")]
+    NoDecision(WorkspaceId),
     /// There is no such cluster.
     #[error("cluster {0} is not registered")]
     NoCluster(ClusterName),

@@ -1,5 +1,6 @@
 //! The member clusters of this replica: each with its own client, watches, controllers and tasks, and nothing shared.
 
+mod candidacy;
 mod connected;
 mod gate;
 mod reload;
@@ -31,8 +32,10 @@ use crate::domain::placement::Candidate;
 use crate::domain::secret::Secret;
 use crate::store::Registration;
 
+use candidacy::Candidacy;
 use watcher::Watcher;
 
+pub use candidacy::UnderWay;
 pub use connected::{Connected, Place};
 pub(super) use connected::{ago, last_answer};
 pub use gate::{Gate, Leading, State as GateState};
@@ -175,7 +178,7 @@ impl Fleet {
     }
 
     /// The fleet as placement sees it.
-    pub fn candidates(&self) -> Vec<Candidate> {
+    pub fn candidates(&self) -> Vec<Arc<Candidate>> {
         let now = Timestamp::now();
         self.connected().iter().map(|connected| connected.candidate(&self.index, now)).collect()
     }
@@ -238,9 +241,12 @@ impl Fleet {
         self.changes.send_replace(());
     }
 
-    /// Whether a member is in use and well.
+    /// Whether a member is in use and well, and its nodes are known.
     pub fn is_available(&self, name: &ClusterName) -> bool {
-        self.get(name).is_some_and(|connected| connected.member.health().health() == Health::Available)
+        self.get(name).is_some_and(|connected| {
+            let member = &connected.member;
+            member.health().health() == Health::Available && member.capacity().is_known()
+        })
     }
 
     /// Whether a member serves a namespace now; one that was taken out a moment ago does not.
@@ -323,7 +329,11 @@ impl Fleet {
             changes: self.changes.clone(),
             gate: Gate::default(),
             stop: CancellationToken::new(),
+            candidacy: Candidacy::default(),
         });
+        for (namespace, place) in &connected.places {
+            connected.count_shapes(namespace, &place.settings.load());
+        }
         self.run(&connected);
         Ok(connected)
     }

@@ -64,12 +64,21 @@ impl Federation {
             () = term.ended() => return,
         }
         self.note_epoch(term.epoch());
+        for connected in self.fleet.connected() {
+            connected.member.capacity().release_all();
+        }
         tracing::info!(epoch = term.epoch(), replica = self.us.name, "leading");
         let installation = self.installation.id;
         let incarnation = *self.incarnation.borrow();
         self.term.send_replace(Some(Leading { term: term.clone(), installation, incarnation }));
         self.lead.send_replace(Lead::Us);
-        tokio::join!(self.settle(term), self.sweep(term), self.carry_out_drains(term), term.ended());
+        tokio::join!(
+            self.settle(term),
+            self.sweep(term),
+            self.carry_out_drains(term),
+            self.write_decisions(term),
+            term.ended()
+        );
     }
 
     /// Only a leader changes it, so what is read after the election stays true for the term.

@@ -8,6 +8,7 @@ pub mod changes;
 pub mod drain;
 pub mod error;
 pub mod events;
+pub mod explain;
 pub mod fleet;
 mod incarnation;
 pub mod index;
@@ -112,6 +113,7 @@ pub struct Federation {
     placements: watch::Sender<Option<Progress>>,
     drains: drain::Drains,
     settle: settle::Queue,
+    decisions: explain::Decisions,
     closing: CancellationToken,
 }
 
@@ -159,6 +161,7 @@ impl Federation {
             drains,
             closing: CancellationToken::new(),
             settle,
+            decisions: explain::Decisions::default(),
         })
     }
 

@@ -158,6 +158,7 @@ impl Federation {
             Step::Forget => {
                 self.store.forget(term, &record, version).await?;
                 self.index.record_gone(id, version);
+                self.release(&record);
                 tracing::info!(workspace = %id, cluster = %record.cluster, "an abandoned start created nothing");
             }
             Step::Stop => self.request_stop(term, &record, StopPolicy::Abort).await?,

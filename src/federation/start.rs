@@ -7,17 +7,20 @@
 //! The same request gets the same answer while the workspace lives, because token and URL are derived from it.
 //! *Caveat.* A start that was cut off after the record and is not repeated is settled by the leader ([`super::settle`]).
 
+mod attempt;
+mod create;
+
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
+use self::attempt::Attempt;
 use super::fleet::Place;
 use super::{Error, Federation, Result};
-use crate::cluster;
-use crate::cluster::apply::{Created, Writer};
-use crate::cluster::convert::{self, Build};
-use crate::cluster::resources::names;
+use crate::cluster::apply::Writer;
 use crate::domain::names::{ClusterName, Namespace, Region};
-use crate::domain::placement::{self, Decision, Rejection, Target};
+use crate::domain::placement::{self, Rejection, Target};
 use crate::domain::record::{Digest, PlacementRecord, RecordState};
 use crate::domain::workspace::{Phase, Start};
 use crate::store::{Claim, Term};
@@ -64,18 +67,23 @@ impl Federation {
         // Held from the decision to its record, so that no cluster is drained or taken out in between.
         let registry = self.registry.read().await;
         let decision = placement::place(&start.placement, &self.fleet.candidates());
-        let Some((target, _)) = decision.ranked.first() else {
-            return Err(unplaceable(&start, decision.rejected));
+        let mut attempt = Attempt::new(self, &start, decision, term.epoch());
+        let Some((target, _counted)) = attempt.next() else {
+            attempt.over(None);
+            return Err(unplaceable(&start, attempt.rejected));
         };
-        let record = new_record(&start, &digest, target);
-        let claim = self.store.claim(&term, &record).await?;
-        if let Claim::Claimed { version } = &claim {
+        let record = new_record(&start, &digest, &target);
+        let claim = self.store.claim(&term, &record).await;
+        if let Ok(Claim::Claimed { version }) = &claim {
             self.index.record(record.clone(), *version);
         }
         drop(registry);
-        match claim {
+        if !matches!(claim, Ok(Claim::Claimed { .. })) {
+            self.release(&record);
+        }
+        match claim? {
             Claim::Claimed { version } => {
-                self.place(&term, &start, Held { record, version }, decision, deadline).await
+                self.place(&term, &start, Held { record, version }, target, attempt, deadline).await
             }
             Claim::IdTaken(record, version) => {
                 self.index.record((*record).clone(), version);
@@ -86,7 +94,7 @@ impl Federation {
     }
 
     /// What changed at a ranked target since the candidates were read.
-    fn no_longer(&self, target: &Target) -> Option<Rejection> {
+    pub(super) fn no_longer(&self, target: &Target) -> Option<Rejection> {
         if self.index.is_draining(&target.cluster) {
             return Some(Rejection::Draining);
         }
@@ -100,167 +108,51 @@ impl Federation {
         term: &Term,
         start: &Start,
         mut held: Held,
-        decision: Decision,
+        mut target: Arc<Target>,
+        mut attempt: Attempt<'_>,
         deadline: Instant,
     ) -> Result<Started> {
-        let mut rejected = decision.rejected;
-        for (nth, (target, _)) in decision.ranked.into_iter().enumerate() {
-            if nth > 0 {
-                let _registry = self.registry.read().await;
-                if let Some(rejection) = self.no_longer(&target) {
-                    rejected.push((target.cluster, rejection));
-                    continue;
-                }
-                let record = PlacementRecord {
-                    cluster: target.cluster.clone(),
-                    namespace: target.namespace.clone(),
-                    ..held.record
-                };
-                let version = self.store.reclaim(term, &record, held.version).await?;
-                self.index.record(record.clone(), version);
-                held = Held { record, version };
-            }
+        loop {
             match self.create(term, start, &held.record, &target, deadline).await {
-                Ok(started) => return Ok(started),
+                Ok(started) => {
+                    attempt.over(Some(&target.cluster));
+                    return Ok(started);
+                }
                 Err(Error::Cluster(error)) if error.is_definite_refusal() => {
                     tracing::warn!(workspace = %start.id, cluster = %target.cluster, %error, "start refused");
-                    rejected.push((target.cluster, Rejection::Refused(error.to_string())));
+                    self.release(&held.record);
+                    attempt.refused(target.cluster.clone(), Rejection::Refused(error.to_string()));
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // Not known yet, and settled there.
+                    attempt.over(Some(&target.cluster));
+                    return Err(error);
+                }
             }
             if Instant::now() >= deadline {
                 break;
             }
-        }
-        self.forget(term, &held).await?;
-        Err(unplaceable(start, rejected))
-    }
-
-    /// Writes secrets and resource where the record says. Repeatable.
-    async fn create(
-        &self,
-        term: &Term,
-        start: &Start,
-        record: &PlacementRecord,
-        target: &Target,
-        deadline: Instant,
-    ) -> Result<Started> {
-        let (writer, place, region) = self.reach(term, record).await?;
-        let undecided = |reason: String| Error::Undecided {
-            id: start.id.clone(),
-            cluster: record.cluster.clone(),
-            reason,
-        };
-        let create = self.write(&writer, &place, start, record, target);
-        match timeout_at(deadline, create).await {
-            Err(_) => {
-                return Err(undecided(format!("no answer within {:?}", self.options.placement_deadline)));
-            }
-            Ok(Err(Error::Cluster(error))) if !error.is_definite_refusal() => {
-                return Err(undecided(error.to_string()));
-            }
-            Ok(outcome) => outcome?,
-        }
-        self.settle.push(&start.id);
-        Ok(self.answer(record, &place, region))
-    }
-
-    async fn write(
-        &self,
-        writer: &Writer,
-        place: &Place,
-        start: &Start,
-        record: &PlacementRecord,
-        target: &Target,
-    ) -> Result<()> {
-        let secrets = convert::secrets(start);
-        if let Some(content) = &secrets.env {
-            let name = names::env_secret(start.id.as_str());
-            writer.put_secret(&record.namespace, &name, start.id.as_str(), content).await?;
-        }
-        if let Some(content) = &secrets.tokens {
-            let name = names::token_secret(start.id.as_str());
-            writer.put_secret(&place.secrets_namespace, &name, start.id.as_str(), content).await?;
-        }
-        let workspace = self.resource(place, start, record, target);
-        let made = match writer.create_workspace(&workspace).await {
-            Ok(Created::New(made)) => {
-                self.meters().started(&record.cluster, start.kind, &made.spec.class);
-                Ok(made)
-            }
-            Ok(Created::Exists) => match writer.get_workspace(start.id.as_str()).await {
-                Ok(Some(found)) if is_ours(&found, record) => Ok(found),
-                Ok(found) => Err(taken(writer, start, found.is_some())),
-                // It is there, whoever made it.
-                Err(error) => Err(cluster::Error::Ambiguous {
-                    cluster: writer.cluster().clone(),
-                    action: format!("create Workspace {}", start.id),
-                    reason: format!("one of this name is there, and {}", error.cause()),
-                }),
-            },
-            Err(error) => Err(error),
-        };
-        match made {
-            Ok(made) => {
-                place.cache.offer(made);
-                Ok(())
-            }
-            Err(error) => {
-                if error.is_definite_refusal() {
-                    self.take_back_secrets(writer, place, start, record).await;
+            let _registry = self.registry.read().await;
+            let Some((next, _counted)) = attempt.next() else { break };
+            let record = PlacementRecord {
+                cluster: next.cluster.clone(),
+                namespace: next.namespace.clone(),
+                ..held.record.clone()
+            };
+            let version = match self.store.reclaim(term, &record, held.version).await {
+                Ok(version) => version,
+                Err(error) => {
+                    self.release(&record);
+                    return Err(error.into());
                 }
-                Err(error.into())
-            }
+            };
+            self.index.record(record.clone(), version);
+            held = Held { record, version };
+            target = next;
         }
-    }
-
-    /// Nothing refers to them. One that cannot be deleted now is named in the log.
-    async fn take_back_secrets(
-        &self,
-        writer: &Writer,
-        place: &Place,
-        start: &Start,
-        record: &PlacementRecord,
-    ) {
-        let secrets = convert::secrets(start);
-        let id = start.id.as_str();
-        for (namespace, name, made) in [
-            (&record.namespace, names::env_secret(id), secrets.env.is_some()),
-            (&place.secrets_namespace, names::token_secret(id), secrets.tokens.is_some()),
-        ] {
-            if made && let Err(error) = writer.delete_secret(namespace, &name).await {
-                tracing::warn!(workspace = %start.id, %error, "a secret of a refused start is left over");
-            }
-        }
-    }
-
-    fn resource(
-        &self,
-        place: &Place,
-        start: &Start,
-        record: &PlacementRecord,
-        target: &Target,
-    ) -> cluster::resources::Workspace {
-        let settings = place.settings.load();
-        let class = settings.classes.get(target.class.as_str());
-        let cpu = class.map(|class| &class.limits.cpu);
-        let storage = class.map(|class| class.limits.storage.value()).filter(|bytes| *bytes > 0);
-        let min = cpu.map(|cpu| cpu.min.as_str().to_owned()).filter(|min| !min.is_empty());
-        let burst = cpu.map(|cpu| cpu.burst.as_str().to_owned()).filter(|burst| !burst.is_empty());
-        convert::workspace(
-            start,
-            &Build {
-                namespace: &record.namespace,
-                class: target.class.as_str(),
-                generation: record.generation,
-                digest: &record.digest,
-                installation: &self.installation.id.to_string(),
-                storage_quota: storage.and_then(|bytes| i64::try_from(bytes).ok()),
-                cpu_min_limit: min.as_deref(),
-                cpu_burst_limit: burst.as_deref(),
-                ssh_ca_public_key: settings.ssh_gateway_ca_public_key.as_deref(),
-            },
-        )
+        attempt.over(None);
+        self.forget(term, &held).await?;
+        Err(unplaceable(start, attempt.rejected))
     }
 
     /// Answers a start whose id has a record already.
@@ -302,6 +194,9 @@ impl Federation {
             namespace: record.namespace.clone(),
             class,
         };
+        // Its room may have been given back; where there is none any more, it is there all the same.
+        let (id, class) = (start.id.as_str(), target.class.as_str());
+        connected.member.capacity().claim(&target.namespace, id, class, start.kind, false);
         match self.create(term, start, record, &target, deadline).await {
             // This call did nothing; the first may have, or may still arrive. Only settling, which asks the cluster, may
             // forget the record.
@@ -324,9 +219,17 @@ impl Federation {
         }
     }
 
+    /// Gives back the room of a start that came to nothing.
+    pub(super) fn release(&self, record: &PlacementRecord) {
+        if let Some(connected) = self.fleet.get(&record.cluster) {
+            connected.member.capacity().release(&record.namespace, record.workspace.as_str());
+        }
+    }
+
     async fn forget(&self, term: &Term, held: &Held) -> Result<()> {
         self.store.forget(term, &held.record, held.version).await?;
         self.index.record_gone(&held.record.workspace, held.version);
+        self.release(&held.record);
         Ok(())
     }
 
@@ -356,31 +259,6 @@ fn new_record(start: &Start, digest: &Digest, target: &Target) -> PlacementRecor
         digest: digest.clone(),
         placed_at: Timestamp::now(),
         state: RecordState::Placed,
-    }
-}
-
-/// Whether a resource that is there already came from the same request and generation.
-fn is_ours(found: &cluster::resources::Workspace, record: &PlacementRecord) -> bool {
-    let annotations = found.metadata.annotations.as_ref();
-    let is = |key: &str, value: &str| annotations.and_then(|all| all.get(key)).is_some_and(|is| is == value);
-    found.metadata.deletion_timestamp.is_none()
-        && is(names::SPEC_DIGEST, &record.digest.0)
-        && is(names::GENERATION, &record.generation.to_string())
-}
-
-/// The name belongs to something else there: a definite refusal.
-fn taken(writer: &Writer, start: &Start, exists: bool) -> cluster::Error {
-    let message = if exists {
-        "another workspace of this name exists there"
-    } else {
-        "another workspace of this name existed there a moment ago"
-    };
-    cluster::Error::Refused {
-        cluster: writer.cluster().clone(),
-        action: format!("create Workspace {}", start.id),
-        code: 409,
-        reason: "AlreadyExists".to_owned(),
-        message: message.to_owned(),
     }
 }
 

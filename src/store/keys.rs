@@ -58,6 +58,14 @@ impl Keys {
         format!("{}placements/{workspace}", self.prefix)
     }
 
+    pub(super) fn decisions(&self) -> String {
+        self.below("decisions/")
+    }
+
+    pub(super) fn decision(&self, workspace: &WorkspaceId) -> String {
+        format!("{}decisions/{workspace}", self.prefix)
+    }
+
     pub(super) fn drains(&self) -> String {
         self.below("drains/")
     }

@@ -15,6 +15,7 @@
 //! | `placements/<workspace id>` | `{v:1, …}`: the fields of a [`PlacementRecord`](crate::domain::record::PlacementRecord) | the leader |
 //! | `drains/<cluster>` | `{v:1, …}`: the fields of a [`Drain`](crate::domain::drain::Drain); exists only while the cluster is registered | the leader |
 //! | `meta/<meta id>` | the workspace id, plain: exists exactly while a live placement has this meta id | the leader |
+//! | `decisions/<workspace id>` | `{v:1, …}`: an [`Explanation`](crate::domain::placement::explain::Explanation); under a lease of some hours | the leader |
 //!
 //! # Who may write
 //! The candidate whose `leader/` key is the oldest leads; the revision that created the key is the *epoch* of its
@@ -39,6 +40,7 @@
 mod backoff;
 mod client;
 mod clusters;
+mod decisions;
 mod drains;
 mod error;
 mod failure;

@@ -180,7 +180,7 @@ async fn a_full_etcd_refuses_writes_answers_reads_keeps_its_leader_and_takes_wri
     let everything = etcd_client::DeleteOptions::new().with_prefix();
     let deleted = other.delete("/elsewhere/", Some(everything)).await?;
     let revision = deleted.header().context("no revision")?.revision();
-    other.compact(revision, None).await?;
+    other.compact(revision, Some(etcd_client::CompactionOptions::new().with_physical())).await?;
     other.defragment().await?;
     let nospace = etcd_client::AlarmType::Nospace;
     other.alarm(etcd_client::AlarmAction::Deactivate, nospace, None).await?;

@@ -8,7 +8,7 @@ use crate::api::convert::timestamp;
 use crate::api::parse::Problems;
 use crate::domain::check::{Check, Outcome};
 use crate::domain::cluster::{
-    ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, FenceMode, ImageBuilder, NamespaceSpec,
+    Capacity, ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, FenceMode, ImageBuilder, NamespaceSpec,
 };
 use crate::domain::condition::{Condition, State};
 use crate::domain::health::Health;
@@ -99,6 +99,7 @@ pub(super) fn spec(problems: &mut Problems, spec: Option<v1::ClusterSpec>) -> Op
             constraint,
         ));
     }
+    let capacity = capacity(problems, spec.capacity);
     let fence = fence_mode(problems, spec.fence);
     let max_weight = if spec.max_weight == 0 { DEFAULT_MAX_WEIGHT } else { spec.max_weight };
     let spec = ClusterSpec {
@@ -108,6 +109,7 @@ pub(super) fn spec(problems: &mut Problems, spec: Option<v1::ClusterSpec>) -> Op
         weight: spec.weight,
         max_weight,
         cordoned: spec.cordoned,
+        capacity: capacity?,
         fence,
         admission_constraints: constraints,
         namespaces,
@@ -152,6 +154,18 @@ pub(super) fn constraint(
 }
 
 /// One namespace of a cluster.
+/// Whether what nodes have left is a limit.
+pub(super) fn capacity(problems: &mut Problems, number: i32) -> Option<Capacity> {
+    match v1::cluster_spec::Capacity::try_from(number) {
+        Ok(v1::cluster_spec::Capacity::Unlimited) => Some(Capacity::Unlimited),
+        Ok(_) => Some(Capacity::Nodes),
+        Err(_) => {
+            problems.add("spec.capacity", "must be CAPACITY_NODES or CAPACITY_UNLIMITED");
+            None
+        }
+    }
+}
+
 pub(super) fn namespace_spec(
     problems: &mut Problems,
     field: &str,
@@ -198,6 +212,10 @@ fn spec_to_wire(spec: &ClusterSpec) -> v1::ClusterSpec {
         weight: spec.weight,
         max_weight: spec.max_weight,
         cordoned: spec.cordoned,
+        capacity: match spec.capacity {
+            Capacity::Nodes => v1::cluster_spec::Capacity::Nodes.into(),
+            Capacity::Unlimited => v1::cluster_spec::Capacity::Unlimited.into(),
+        },
         admission_constraints: spec.admission_constraints.iter().map(constraint).collect(),
         namespaces: spec.namespaces.iter().map(namespace_to_wire).collect(),
         fence: match spec.fence {

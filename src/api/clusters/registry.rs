@@ -84,6 +84,7 @@ fn masked(problems: &mut Problems, spec: &v1::ClusterSpec, paths: &[String]) -> 
             "max_weight" => change.max_weight = Some(spec.max_weight),
             "fence" => change.fence = Some(super::convert::fence_mode(problems, spec.fence)),
             "cordoned" => change.cordoned = Some(spec.cordoned),
+            "capacity" => change.capacity = super::convert::capacity(problems, spec.capacity),
             "admission_constraints" => {
                 let wire = spec.admission_constraints.iter().cloned().enumerate();
                 let parsed = wire.filter_map(|(at, wire)| {
@@ -109,7 +110,7 @@ fn masked(problems: &mut Problems, spec: &v1::ClusterSpec, paths: &[String]) -> 
                     "update_mask",
                     format!(
                         "names {other:?}; known are region, labels, labels.KEY, weight, max_weight, cordoned, fence, \
-                         admission_constraints and namespaces"
+                         capacity, admission_constraints and namespaces"
                     ),
                 ),
             },

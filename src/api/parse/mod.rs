@@ -22,6 +22,7 @@ use crate::proto::spaceport::v1;
 use crate::proto::wsman;
 
 pub use start::start;
+pub(super) use start::{kind, placement};
 
 /// What is wrong with a request; every problem, not only the first.
 #[derive(Debug, Default)]
@@ -43,7 +44,8 @@ impl Problems {
     }
 
     /// Like [`Self::parse`], for a field that may be empty.
-    fn optional<T>(&mut self, field: &str, text: &str) -> Option<T>
+    /// Parses a text that may be empty.
+    pub fn optional<T>(&mut self, field: &str, text: &str) -> Option<T>
     where
         T: FromStr,
         T::Err: Display,

@@ -47,7 +47,13 @@ fn parse(problems: &mut Problems, request: wsman::StartWorkspaceRequest) -> Opti
     required(problems, "spec.workspace_image", &spec.workspace_image);
     required(problems, "spec.workspace_location", &spec.workspace_location);
     let stored = initializer::extract(problems, spec.initializer.clone());
-    let placement = placement(problems, &spec, &request.id);
+    let wish = spec.placement.clone().unwrap_or_default();
+    let placement = PlacementRequest {
+        class: problems.optional("spec.class", &spec.class),
+        kind: kind.unwrap_or_default(),
+        seed: request.id.clone(),
+        ..placement(problems, "spec.placement", wish)
+    };
     let ports = ports(problems, &spec.ports);
     let timeouts = Timeouts {
         inactivity: problems.duration("spec.timeout", &spec.timeout),
@@ -90,7 +96,8 @@ fn required(problems: &mut Problems, field: &str, text: &str) {
     }
 }
 
-fn kind(problems: &mut Problems, number: i32) -> Option<Kind> {
+/// Parses a workspace's type.
+pub(in crate::api) fn kind(problems: &mut Problems, number: i32) -> Option<Kind> {
     match WorkspaceType::try_from(number) {
         Ok(WorkspaceType::Regular) => Some(Kind::Regular),
         Ok(WorkspaceType::Prebuild) => Some(Kind::Prebuild),
@@ -210,24 +217,27 @@ fn features(problems: &mut Problems, flags: &[i32]) -> Features {
     features
 }
 
-fn placement(problems: &mut Problems, spec: &wsman::StartWorkspaceSpec, seed: &str) -> PlacementRequest {
-    let class = problems.optional("spec.class", &spec.class);
-    let wish = spec.placement.clone().unwrap_or_default();
+/// Parses what a request asks of the fleet; its seed stays empty. `field` names the wish.
+pub(in crate::api) fn placement(
+    problems: &mut Problems,
+    field: &str,
+    wish: wsman::Placement,
+) -> PlacementRequest {
     let mut regions = Vec::with_capacity(wish.regions.len());
     for (at, region) in wish.regions.iter().enumerate() {
-        regions.extend(problems.parse(&format!("spec.placement.regions[{at}]"), region));
+        regions.extend(problems.parse(&format!("{field}.regions[{at}]"), region));
     }
     if wish.require_region && wish.regions.is_empty() {
-        problems.add("spec.placement.require_region", "needs at least one region in spec.placement.regions");
+        let rule = format!("needs at least one region in {field}.regions");
+        problems.add(format!("{field}.require_region"), rule);
     }
     PlacementRequest {
         regions,
         require_region: wish.require_region,
-        cluster: problems.optional("spec.placement.cluster", &wish.cluster),
+        cluster: problems.optional(&format!("{field}.cluster"), &wish.cluster),
         labels: wish.cluster_labels,
         permissions: wish.permissions.into_iter().collect(),
-        namespace: problems.optional("spec.placement.namespace", &wish.namespace),
-        class,
-        seed: seed.to_owned(),
+        namespace: problems.optional(&format!("{field}.namespace"), &wish.namespace),
+        ..PlacementRequest::default()
     }
 }

@@ -17,6 +17,7 @@ use crate::domain::cluster::DEFAULT_MAX_WEIGHT;
 use crate::domain::names::{ClusterName, Namespace, Region};
 use crate::domain::template::{PortUrl, WorkspaceUrl};
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
+use crate::proto::spaceport::v1::cluster_spec::Capacity;
 use crate::proto::spaceport::v1::{
     AdmissionConstraint, ClusterSpec, FenceMode, NamespaceSpec, RegisterRequest,
 };
@@ -124,9 +125,11 @@ fn spec_of(fields: &mut Fields<'_>, problems: &mut Problems) -> ClusterSpec {
         problems.add("weight", format_args!("must not be above maxWeight, which is {max_weight}"));
     }
     let cordoned = fields.flag("cordoned", problems);
+    let capacity = capacity(fields, problems);
     let constraints = fields.list("admissionConstraints", problems).iter().enumerate();
     let admission_constraints = constraints.map(|(at, value)| constraint(value, at, problems)).collect();
     let namespaces = namespaces(fields, problems);
+    let capacity = capacity.into();
     let fence = match fields.text("fence", problems).as_deref() {
         None | Some("enforced") => FenceMode::Enforced,
         Some("off") => FenceMode::Off,
@@ -145,6 +148,19 @@ fn spec_of(fields: &mut Fields<'_>, problems: &mut Problems) -> ClusterSpec {
         admission_constraints,
         namespaces,
         fence: fence.into(),
+        capacity,
+    }
+}
+
+/// `nodes` where the file says nothing.
+fn capacity(fields: &mut Fields<'_>, problems: &mut Problems) -> Capacity {
+    match fields.text("capacity", problems).as_deref() {
+        None | Some("nodes") => Capacity::Nodes,
+        Some("unlimited") => Capacity::Unlimited,
+        Some(_) => {
+            problems.add("capacity", "must be nodes or unlimited");
+            Capacity::Nodes
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::proto::spaceport::v1::{
 
 mod doctor;
 mod drain;
+mod explain;
 mod fields;
 mod file;
 mod incarnation;
@@ -74,6 +75,8 @@ enum Verb {
     Maintenance(maintenance::Switch),
     /// Empty a cluster of workspaces without losing content
     Drain(Box<drain::DrainArgs>),
+    /// Tell where starts would be placed now, and why not elsewhere
+    Explain(Box<explain::ExplainArgs>),
     /// Take a cluster out
     Deregister {
         /// The cluster's name
@@ -141,6 +144,7 @@ pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
         Verb::Uncordon { names } => set_intent(&client, &connection, names, false, terminal).await,
         Verb::Maintenance(switch) => maintenance::run(&client, &connection, switch, terminal).await,
         Verb::Drain(args) => drain::run(&client, &connection, *args, terminal).await,
+        Verb::Explain(args) => explain::run(&client, &connection, *args, terminal).await,
         Verb::Deregister { name, force } => {
             let request = DeregisterRequest { name: name.to_string(), force };
             let mut api = client.clusters();

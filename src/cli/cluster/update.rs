@@ -13,6 +13,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::view::{CheckView, ClusterView};
 use crate::domain::names::{ClusterName, Region};
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
+use crate::proto::spaceport::v1::cluster_spec::Capacity;
 use crate::proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, UpdateRequest};
 
 /// `spaceport cluster update`.
@@ -36,6 +37,9 @@ pub struct UpdateArgs {
     /// Upper bound of the weight
     #[arg(long)]
     max_weight: Option<u32>,
+    /// Whether what its nodes have left is a limit: nodes, or unlimited where an autoscaler adds nodes
+    #[arg(long, value_name = "CAPACITY", value_parser = capacity)]
+    capacity: Option<Capacity>,
     /// Add `permission=NAME` or `feature-preview`; may be given again
     #[arg(long = "constraint", value_name = "CONSTRAINT", value_parser = constraint)]
     constraints: Vec<AdmissionConstraint>,
@@ -45,7 +49,7 @@ pub struct UpdateArgs {
     /// Make it as a cluster file says, save for the kubeconfig; whether it is cordoned changes only where the file says so
     #[arg(
         short, long, value_name = "FILE",
-        conflicts_with_all = ["region", "labels", "remove_labels", "weight", "max_weight", "constraints", "remove_constraints"]
+        conflicts_with_all = ["region", "labels", "remove_labels", "weight", "max_weight", "capacity", "constraints", "remove_constraints"]
     )]
     file: Option<PathBuf>,
     /// Another kubeconfig of the same cluster; it comes into force on the live connection
@@ -54,6 +58,14 @@ pub struct UpdateArgs {
     /// Refuse where the cluster's version, as `show` tells it, is another one
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i64).range(1..))]
     version: Option<i64>,
+}
+
+fn capacity(text: &str) -> Result<Capacity, &'static str> {
+    match text {
+        "nodes" => Ok(Capacity::Nodes),
+        "unlimited" => Ok(Capacity::Unlimited),
+        _ => Err("must be nodes or unlimited"),
+    }
 }
 
 fn label(text: &str) -> Result<(String, String), &'static str> {
@@ -124,12 +136,14 @@ fn of_flags(args: &UpdateArgs) -> (ClusterSpec, Vec<String>) {
         labels: args.labels.iter().cloned().collect(),
         weight: args.weight.unwrap_or_default(),
         max_weight: args.max_weight.unwrap_or_default(),
+        capacity: args.capacity.unwrap_or_default().into(),
         ..ClusterSpec::default()
     };
     let named = [
         ("region", args.region.is_some()),
         ("weight", args.weight.is_some()),
         ("max_weight", args.max_weight.is_some()),
+        ("capacity", args.capacity.is_some()),
     ];
     paths.extend(named.iter().filter(|(_, given)| *given).map(|(path, _)| (*path).to_owned()));
     let keys = args.labels.iter().map(|(key, _)| key).chain(&args.remove_labels);
@@ -149,7 +163,16 @@ fn of_file(args: &UpdateArgs) -> Result<(ClusterSpec, Vec<String>)> {
         let text = format!("{} is about cluster {}, not {}", path.display(), spec.name, args.name);
         return Err(Usage(text).into());
     }
-    let all = ["region", "labels", "weight", "max_weight", "fence", "admission_constraints", "namespaces"];
+    let all = [
+        "region",
+        "labels",
+        "weight",
+        "max_weight",
+        "capacity",
+        "fence",
+        "admission_constraints",
+        "namespaces",
+    ];
     let cordoned = names_cordoned.then_some("cordoned");
     Ok((spec, all.into_iter().chain(cordoned).map(ToOwned::to_owned).collect()))
 }

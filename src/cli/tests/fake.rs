@@ -10,6 +10,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::ServerTlsConfig;
 use tonic::{Request, Response, Status};
 
+use crate::proto::spaceport::v1;
 use crate::proto::spaceport::v1::cluster_manager_server::{ClusterManager, ClusterManagerServer};
 use crate::proto::spaceport::v1::*;
 use crate::proto::wsman::workspace_manager_server::{WorkspaceManager, WorkspaceManagerServer};
@@ -98,6 +99,20 @@ impl ClusterManager for Fake {
 
     async fn list(&self, _: Request<ListRequest>) -> Answer<ListResponse> {
         Ok(Response::new(ListResponse { clusters: self.0.lock().clusters.clone() }))
+    }
+
+    async fn explain_workspace(
+        &self,
+        _: Request<v1::ExplainWorkspaceRequest>,
+    ) -> Answer<v1::ExplainWorkspaceResponse> {
+        refused("explain_workspace")
+    }
+
+    async fn forecast_placement(
+        &self,
+        _: Request<v1::ForecastPlacementRequest>,
+    ) -> Answer<v1::ForecastPlacementResponse> {
+        refused("forecast_placement")
     }
 
     async fn cordon(&self, request: Request<CordonRequest>) -> Answer<CordonResponse> {

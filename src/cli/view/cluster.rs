@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{age, text, timestamp};
 use crate::cli::table::Table;
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
+use crate::proto::spaceport::v1::cluster_spec::Capacity;
 use crate::proto::spaceport::v1::cluster_status::Health;
 use crate::proto::spaceport::v1::drain::State;
 use crate::proto::spaceport::v1::{
@@ -24,6 +25,7 @@ pub struct ClusterView {
     weight: u32,
     max_weight: u32,
     cordoned: bool,
+    capacity: &'static str,
     fence: &'static str,
     admission_constraints: Vec<Value>,
     namespaces: Vec<NamespaceView>,
@@ -115,6 +117,7 @@ impl From<Cluster> for ClusterView {
             cordoned,
             admission_constraints,
             namespaces,
+            capacity,
             fence,
         } = cluster.spec.unwrap_or_default();
         let constraint = |constraint| match constraint {
@@ -129,6 +132,7 @@ impl From<Cluster> for ClusterView {
             weight,
             max_weight,
             cordoned,
+            capacity: if capacity == i32::from(Capacity::Unlimited) { "unlimited" } else { "nodes" },
             fence: if fence == i32::from(FenceMode::Off) { "off" } else { "enforced" },
             admission_constraints: admission_constraints
                 .into_iter()
@@ -239,6 +243,7 @@ impl ClusterView {
             ("intent", self.intent()),
             ("maintenance", self.maintenance()),
             ("weight", format!("{} of {}", self.weight, self.max_weight)),
+            ("capacity", self.capacity.to_owned()),
             ("labels", pairs(&self.labels)),
             ("admission", constraints.join(", ")),
             ("namespaces", namespaces.join(", ")),

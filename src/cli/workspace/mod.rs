@@ -5,9 +5,10 @@ use clap::{Args, Subcommand};
 
 use super::connect::{Client, ClientArgs};
 use super::terminal::Terminal;
-use crate::domain::names::{MetaId, OwnerId};
+use crate::domain::names::{MetaId, OwnerId, WorkspaceId};
 use crate::proto::wsman::MetadataFilter;
 
+mod explain;
 mod list;
 mod port;
 mod progress;
@@ -39,6 +40,11 @@ enum Verb {
     List(list::ListArgs),
     /// Show one workspace
     Show(show::ShowArgs),
+    /// Tell why a workspace was placed where it is; for admins
+    Explain {
+        /// The workspace's instance id
+        id: WorkspaceId,
+    },
     /// Follow the changes of workspaces
     Watch(watch::WatchArgs),
     /// Take a snapshot of a running workspace
@@ -89,6 +95,7 @@ pub async fn run(args: WorkspaceArgs, terminal: &mut Terminal<'_>) -> Result<()>
         Verb::Stop(args) => stop::run(&client, &connection, args, terminal).await,
         Verb::List(args) => list::run(&client, &connection, args, terminal).await,
         Verb::Show(args) => show::run(&client, &connection, args, terminal).await,
+        Verb::Explain { id } => explain::run(&client, &connection, id, terminal).await,
         Verb::Watch(args) => watch::run(&client, &connection, args, terminal).await,
         Verb::Snapshot(args) => snapshot::run(&client, &connection, args, terminal).await,
         Verb::Timeout(args) => timeout::run(&client, &connection, args, terminal).await,

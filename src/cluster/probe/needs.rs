@@ -27,7 +27,7 @@ pub const IN_SECRETS_NAMESPACE: Needs = &[
     ("", "configmaps", &["create", "get", "patch"]),
 ];
 /// In the cluster.
-pub const IN_CLUSTER: Needs = &[("", "nodes", &["get", "list", "watch"])];
+pub const IN_CLUSTER: Needs = &[("", "nodes", &["get", "list", "watch"]), ("", "pods", &["list", "watch"])];
 /// In the cluster, for checks alone; without them a check says less.
 pub const TO_CHECK: Needs = &[
     ("", "namespaces", &["get"]),

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::cluster::cache::{NamespaceCache, NodeCache, version};
-use crate::cluster::convert::{node_facts, pod_facts};
+use crate::cluster::cache::{Capacity, NamespaceCache, NodeCache, Source, key, version};
+use crate::cluster::convert::{node, node_facts, pod_facts};
 use crate::cluster::maintenance::Maintenance;
 use crate::cluster::resources::Workspace;
 use crate::cluster::resources::names::{MANAGED_BY, MANAGER};
@@ -15,18 +15,31 @@ use crate::cluster::resources::names::{MANAGED_BY, MANAGER};
 use super::follow::Sink;
 
 /// Workspaces of ours: those whose label names us or nobody.
-pub(super) struct Workspaces(pub(super) Arc<NamespaceCache>);
+pub(super) struct Workspaces {
+    cache: Arc<NamespaceCache>,
+    capacity: Arc<Capacity>,
+    source: Source,
+}
+
+impl Workspaces {
+    pub(super) fn new(cache: Arc<NamespaceCache>, capacity: Arc<Capacity>) -> Self {
+        let source = Source::Workspaces(cache.namespace().clone());
+        Self { cache, capacity, source }
+    }
+}
 
 impl Sink for Workspaces {
     type Object = Workspace;
 
     fn begin(&mut self) {
-        self.0.begin_workspaces();
+        self.capacity.begin(&self.source);
+        self.cache.begin_workspaces();
     }
 
     fn put(&mut self, workspace: Workspace) {
         if is_ours(&workspace.metadata) {
-            self.0.put_workspace(workspace);
+            self.capacity.put_workspace(&self.source, &workspace);
+            self.cache.put_workspace(workspace);
         } else {
             // It may have been handed over just now.
             self.remove(&workspace.metadata);
@@ -34,16 +47,23 @@ impl Sink for Workspaces {
     }
 
     fn keep(&mut self, name: &str) {
-        self.0.keep_workspace(name);
+        self.capacity.keep(&self.source, &key(self.cache.namespace().as_str(), name));
+        self.cache.keep_workspace(name);
     }
 
     fn remove(&mut self, meta: &ObjectMeta) {
-        self.0.remove_workspace(meta.name.as_deref().unwrap_or_default(), version(meta));
+        self.capacity.remove(&self.source, &name(meta));
+        self.cache.remove_workspace(meta.name.as_deref().unwrap_or_default(), version(meta));
     }
 
     fn end(&mut self) {
-        self.0.end_workspaces();
+        self.cache.end_workspaces();
+        self.capacity.end(&self.source);
     }
+}
+
+fn name(meta: &ObjectMeta) -> String {
+    key(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
 fn is_ours(meta: &ObjectMeta) -> bool {
@@ -52,58 +72,112 @@ fn is_ours(meta: &ObjectMeta) -> bool {
 }
 
 /// Pods of workspaces.
-pub(super) struct Pods(pub(super) Arc<NamespaceCache>);
+pub(super) struct Pods {
+    cache: Arc<NamespaceCache>,
+    capacity: Arc<Capacity>,
+    source: Source,
+}
+
+impl Pods {
+    pub(super) fn new(cache: Arc<NamespaceCache>, capacity: Arc<Capacity>) -> Self {
+        let source = Source::Pods(cache.namespace().to_string());
+        Self { cache, capacity, source }
+    }
+}
 
 impl Sink for Pods {
     type Object = Pod;
 
     fn begin(&mut self) {
-        self.0.begin_pods();
+        self.capacity.begin(&self.source);
+        self.cache.begin_pods();
     }
 
     fn put(&mut self, pod: Pod) {
-        match pod_facts(&pod) {
-            Some(facts) => self.0.put_pod(facts),
-            None => self.remove(&pod.metadata),
+        let facts = pod_facts(&pod);
+        self.capacity.put_pod(&self.source, &pod, facts.as_ref().map(|facts| facts.workspace.as_str()));
+        match facts {
+            Some(facts) => self.cache.put_pod(facts),
+            None => {
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                self.cache.remove_pod(name, version(&pod.metadata));
+            }
         }
     }
 
     fn keep(&mut self, name: &str) {
-        self.0.keep_pod(name);
+        self.capacity.keep(&self.source, &key(self.cache.namespace().as_str(), name));
+        self.cache.keep_pod(name);
     }
 
     fn remove(&mut self, meta: &ObjectMeta) {
-        self.0.remove_pod(meta.name.as_deref().unwrap_or_default(), version(meta));
+        self.capacity.remove(&self.source, &name(meta));
+        self.cache.remove_pod(meta.name.as_deref().unwrap_or_default(), version(meta));
     }
 
     fn end(&mut self) {
-        self.0.end_pods();
+        self.cache.end_pods();
+        self.capacity.end(&self.source);
+    }
+}
+
+/// Pods that are not of workspaces of ours: they take room, and nothing else of them is kept.
+pub(super) struct Others {
+    pub(super) capacity: Arc<Capacity>,
+    pub(super) source: Source,
+}
+
+impl Sink for Others {
+    type Object = Pod;
+
+    fn begin(&mut self) {
+        self.capacity.begin(&self.source);
+    }
+
+    fn put(&mut self, pod: Pod) {
+        self.capacity.put_pod(&self.source, &pod, None);
+    }
+
+    fn keep(&mut self, _: &str) {}
+
+    fn remove(&mut self, meta: &ObjectMeta) {
+        self.capacity.remove(&self.source, &name(meta));
+    }
+
+    fn end(&mut self) {
+        self.capacity.end(&self.source);
     }
 }
 
 /// Nodes.
-pub(super) struct Nodes(pub(super) Arc<NodeCache>);
+pub(super) struct Nodes(pub(super) Arc<NodeCache>, pub(super) Arc<Capacity>);
 
 impl Sink for Nodes {
     type Object = Node;
 
     fn begin(&mut self) {
+        self.1.begin(&Source::Nodes);
         self.0.begin();
     }
 
-    fn put(&mut self, node: Node) {
-        self.0.put(node_facts(&node));
+    fn put(&mut self, listed: Node) {
+        self.1.put_node(node(&listed));
+        self.0.put(node_facts(&listed));
     }
 
     fn keep(&mut self, name: &str) {
+        self.1.keep(&Source::Nodes, name);
         self.0.keep(name);
     }
 
     fn remove(&mut self, meta: &ObjectMeta) {
-        self.0.remove(meta.name.as_deref().unwrap_or_default());
+        let name = meta.name.as_deref().unwrap_or_default();
+        self.1.remove(&Source::Nodes, name);
+        self.0.remove(name);
     }
 
     fn end(&mut self) {
+        self.1.end(&Source::Nodes);
         self.0.end();
     }
 }

@@ -86,7 +86,7 @@ fn setting() -> Setting {
         "eu-1".parse().unwrap(),
         api,
         config(),
-        sinks::Workspaces(Arc::clone(&cache)),
+        sinks::Workspaces::new(Arc::clone(&cache), Arc::default()),
         Arc::clone(&pulse),
         shutdown.clone(),
     ));

@@ -2,6 +2,7 @@
 
 mod env;
 mod input;
+mod shape;
 mod spec;
 mod template;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use crate::cluster::resources::{Workspace, WorkspaceType, names};
 
 pub use input::PodInput;
+pub use shape::shape;
 pub use template::merge_templates;
 
 /// Name of the container that the user works in.

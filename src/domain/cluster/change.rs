@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ClusterSpec, Constraint, FenceMode, NamespaceSpec};
+use super::{Capacity, ClusterSpec, Constraint, FenceMode, NamespaceSpec};
 use crate::domain::names::Region;
 
 /// New values of fields; what is absent stays. Applying one to what it made already changes nothing.
@@ -22,6 +22,8 @@ pub struct SpecChange {
     pub max_weight: Option<u32>,
     /// Whether new workspaces are kept away.
     pub cordoned: Option<bool>,
+    /// Whether what its nodes have left is a limit.
+    pub capacity: Option<Capacity>,
     /// Whether it is fenced.
     pub fence: Option<FenceMode>,
     /// All constraints.
@@ -59,6 +61,7 @@ impl SpecChange {
             weight: self.weight.unwrap_or(spec.weight),
             max_weight: self.max_weight.unwrap_or(spec.max_weight),
             cordoned: self.cordoned.unwrap_or(spec.cordoned),
+            capacity: self.capacity.unwrap_or(spec.capacity),
             fence: self.fence.unwrap_or(spec.fence),
             admission_constraints: constraints,
             namespaces: self.namespaces.clone().unwrap_or_else(|| spec.namespaces.clone()),

@@ -1,5 +1,7 @@
 //! What a drain means to each workspace, and how long it takes.
 
+use std::borrow::Borrow;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Drain, Options, Resident, Stage, add};
@@ -55,19 +57,20 @@ impl Drain {
 
 /// Where each workspace could go, one after the other: each takes its place before the next is asked about. `without`
 /// is the cluster that they leave.
-pub fn rooms(
+pub fn rooms<C: Borrow<Candidate>>(
     requests: &[PlacementRequest],
-    candidates: &[Candidate],
+    candidates: &[C],
     without: &ClusterName,
 ) -> Vec<Result<ClusterName, Vec<(ClusterName, Rejection)>>> {
-    let mut left: Vec<Candidate> = candidates.iter().filter(|one| one.name != *without).cloned().collect();
+    let others = candidates.iter().map(C::borrow).filter(|one| one.name != *without);
+    let mut left: Vec<Candidate> = others.cloned().collect();
     let one = |request: &PlacementRequest| {
         let decision = place(request, &left);
         let Some((target, _)) = decision.ranked.into_iter().next() else { return Err(decision.rejected) };
         if let Some(taken) = left.iter_mut().find(|one| one.name == target.cluster) {
-            taken.placed += 1;
+            taken.take(request.kind, &target.class);
         }
-        Ok(target.cluster)
+        Ok(target.cluster.clone())
     };
     requests.iter().map(one).collect()
 }

@@ -1,8 +1,11 @@
 //! Which clusters fit, and why the others do not.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::{Candidate, CandidateNamespace, PlacementRequest};
+use super::capacity::{Room, Shortage};
+use super::{Candidate, CandidateNamespace, Offer, PlacementRequest};
+use crate::domain::cluster::Capacity;
 use crate::domain::health::Health;
 use crate::domain::names::{ClassId, ClusterName, Namespace, Region};
 
@@ -35,6 +38,12 @@ pub enum Rejection {
     NoPreferredClass,
     /// Every fitting namespace is under maintenance.
     Maintenance,
+    /// Its nodes were not listed yet.
+    NodesUnknown,
+    /// No node has enough left.
+    Capacity(ClassId, Arc<Shortage>),
+    /// What was left went to another start a moment ago.
+    Overtaken(ClassId),
     /// It refused this start when asked.
     Refused(String),
 }
@@ -57,16 +66,26 @@ impl fmt::Display for Rejection {
             Self::Class(class) => write!(f, "does not offer class {class}"),
             Self::NoPreferredClass => f.write_str("has no preferred class and the request names none"),
             Self::Maintenance => f.write_str("is under maintenance"),
+            Self::NodesUnknown => f.write_str("has not listed its nodes yet"),
+            Self::Capacity(class, shortage) => write!(f, "has no room for class {class}: {shortage}"),
+            Self::Overtaken(class) => write!(f, "has no room for class {class}: another start took the last"),
             Self::Refused(reason) => write!(f, "refused: {reason}"),
         }
     }
 }
 
-/// The namespace and class a request would get, or why it gets none.
-pub(super) fn admit(
+impl Rejection {
+    /// Whether nothing but room is missing.
+    pub fn is_capacity(&self) -> bool {
+        matches!(self, Self::Capacity(..) | Self::Overtaken(_))
+    }
+}
+
+/// What a request would get, or why it gets nothing.
+pub(super) fn admit<'a>(
     request: &PlacementRequest,
-    candidate: &Candidate,
-) -> Result<(Namespace, ClassId), Rejection> {
+    candidate: &'a Candidate,
+) -> Result<&'a Offer, Rejection> {
     if let Some(pin) = &request.cluster
         && *pin != candidate.name
     {
@@ -95,36 +114,60 @@ pub(super) fn admit(
     if candidate.weight == 0 {
         return Err(Rejection::NoWeight);
     }
-    let namespace = namespace(request, candidate)?;
+    let (first, others) = offers(request, candidate)?;
     if candidate.health != Health::Available {
         return Err(Rejection::Unhealthy(candidate.health));
     }
     if let Some(reason) = &candidate.barred {
         return Err(Rejection::Barred(reason.clone()));
     }
-    Ok(namespace)
+    let refused = match has_room(request, candidate, first) {
+        Ok(()) => return Ok(first),
+        Err(refused) => refused,
+    };
+    others.into_iter().find(|offer| has_room(request, candidate, offer).is_ok()).ok_or(refused)
 }
 
-/// The first namespace of the registration that fits; the reason is the one of the namespace that came closest.
-fn namespace(request: &PlacementRequest, candidate: &Candidate) -> Result<(Namespace, ClassId), Rejection> {
-    let named: Vec<&CandidateNamespace> = candidate
-        .namespaces
-        .iter()
-        .filter(|namespace| request.namespace.as_ref().is_none_or(|wanted| *wanted == namespace.name))
-        .collect();
-    if let Some(wanted) = request.namespace.as_ref().filter(|_| named.is_empty()) {
+/// The offer of the first namespace of the registration that fits, and those of others that would do.
+fn offers<'a>(
+    request: &PlacementRequest,
+    candidate: &'a Candidate,
+) -> Result<(&'a Offer, Vec<&'a Offer>), Rejection> {
+    let named = |namespace: &&CandidateNamespace| {
+        request.namespace.as_ref().is_none_or(|wanted| *wanted == namespace.name)
+    };
+    let mut open = candidate.namespaces.iter().filter(named).filter_map(|namespace| {
+        let class = request.class.as_ref().or(namespace.preferred_class.as_ref())?;
+        namespace.offers.get(class).map(|offer| (offer, namespace.maintenance))
+    });
+    let mut fits = open.by_ref().filter(|(_, maintenance)| !maintenance).map(|(offer, _)| offer);
+    if let Some(first) = fits.next() {
+        return Ok((first, fits.collect()));
+    }
+    if let Some(wanted) = &request.namespace
+        && !candidate.namespaces.iter().any(|namespace| named(&namespace))
+    {
         return Err(Rejection::Namespace(wanted.clone()));
     }
-    let mut fits = named.iter().filter_map(|namespace| {
-        let class = request.class.as_ref().or(namespace.preferred_class.as_ref())?;
-        namespace.classes.contains(class).then(|| (*namespace, class.clone()))
+    let offered = candidate.namespaces.iter().filter(named).any(|namespace| {
+        let class = request.class.as_ref().or(namespace.preferred_class.as_ref());
+        class.is_some_and(|class| namespace.offers.contains_key(class))
     });
-    let Some(first) = fits.next() else {
-        return Err(request.class.clone().map_or(Rejection::NoPreferredClass, Rejection::Class));
-    };
-    std::iter::once(first)
-        .chain(fits)
-        .find(|(namespace, _)| !namespace.maintenance)
-        .map(|(namespace, class)| (namespace.name.clone(), class))
-        .ok_or(Rejection::Maintenance)
+    if offered {
+        return Err(Rejection::Maintenance);
+    }
+    Err(request.class.clone().map_or(Rejection::NoPreferredClass, Rejection::Class))
+}
+
+fn has_room(request: &PlacementRequest, candidate: &Candidate, offer: &Offer) -> Result<(), Rejection> {
+    if candidate.capacity == Capacity::Unlimited {
+        return Ok(());
+    }
+    match offer.rooms.of(request.kind) {
+        Room::Unknown => Err(Rejection::NodesUnknown),
+        Room::Counted { left: 0, shortage, .. } => {
+            Err(Rejection::Capacity(offer.target.class.clone(), shortage.clone().unwrap_or_default()))
+        }
+        Room::Counted { .. } => Ok(()),
+    }
 }

@@ -2,19 +2,28 @@
 //!
 //! The same request and the same candidates give the same answer.
 
+pub mod capacity;
+pub mod explain;
 mod filter;
 mod score;
+mod simulate;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::cluster::Constraint;
+use super::cluster::{Capacity, Constraint};
 use super::health::Health;
 use super::names::{ClassId, ClusterName, Namespace, Region};
+use super::workspace::Kind;
+
+use capacity::Room;
 
 pub use filter::Rejection;
 pub use score::Score;
+pub use simulate::{Forecast, Outcome, simulate};
 
 /// What a start asks of the fleet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,11 +42,13 @@ pub struct PlacementRequest {
     pub namespace: Option<Namespace>,
     /// The class; absent: the preferred class of wherever it lands.
     pub class: Option<ClassId>,
+    /// What it is for: headless workspaces have nodes of their own.
+    pub kind: Kind,
     /// Breaks ties; the workspace id, so that a repeated call breaks them alike.
     pub seed: String,
 }
 
-/// A cluster as placement sees it.
+/// A cluster as placement sees it. Made anew when something about it changed, and shared by all decisions until then.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// The cluster.
@@ -48,6 +59,8 @@ pub struct Candidate {
     pub labels: BTreeMap<String, String>,
     /// Its share against others; 0 takes none.
     pub weight: u32,
+    /// Whether what its nodes have left is a limit.
+    pub capacity: Capacity,
     /// Whether the admin keeps new workspaces away.
     pub cordoned: bool,
     /// Whether it is being emptied.
@@ -70,11 +83,47 @@ pub struct CandidateNamespace {
     /// Its name.
     pub name: Namespace,
     /// The classes it offers.
-    pub classes: BTreeSet<ClassId>,
+    pub offers: BTreeMap<ClassId, Offer>,
     /// The class used where a request names none.
     pub preferred_class: Option<ClassId>,
     /// Whether it is under maintenance.
     pub maintenance: bool,
+}
+
+/// A class that a namespace offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// What a request that takes it gets.
+    pub target: Arc<Target>,
+    /// What nodes have left for it.
+    pub rooms: Rooms,
+}
+
+/// Room for workspaces of one class by what they are for, since that decides which nodes take them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rooms(pub [Room; 3]);
+
+impl Rooms {
+    /// Room for workspaces of a kind.
+    pub fn of(&self, kind: Kind) -> &Room {
+        let [regular, prebuild, image_build] = &self.0;
+        match kind {
+            Kind::Regular => regular,
+            Kind::Prebuild => prebuild,
+            Kind::ImageBuild => image_build,
+        }
+    }
+}
+
+impl Rooms {
+    fn of_mut(&mut self, kind: Kind) -> &mut Room {
+        let [regular, prebuild, image_build] = &mut self.0;
+        match kind {
+            Kind::Regular => regular,
+            Kind::Prebuild => prebuild,
+            Kind::ImageBuild => image_build,
+        }
+    }
 }
 
 /// Where a workspace goes.
@@ -94,29 +143,28 @@ pub struct Target {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
     /// Clusters that fit, best first.
-    pub ranked: Vec<(Target, Score)>,
+    pub ranked: Vec<(Arc<Target>, Score)>,
     /// Clusters that do not, with the reason, by name.
     pub rejected: Vec<(ClusterName, Rejection)>,
 }
 
 /// Filters and ranks the candidates.
-pub fn place(request: &PlacementRequest, candidates: &[Candidate]) -> Decision {
-    let mut decision = Decision { ranked: Vec::new(), rejected: Vec::new() };
+pub fn place<C: Borrow<Candidate>>(request: &PlacementRequest, candidates: &[C]) -> Decision {
+    let mut decision = Decision { ranked: Vec::with_capacity(candidates.len()), rejected: Vec::new() };
     for candidate in candidates {
+        let candidate = candidate.borrow();
         match filter::admit(request, candidate) {
-            Ok((namespace, class)) => {
-                let target = Target {
-                    cluster: candidate.name.clone(),
-                    region: candidate.region.clone(),
-                    namespace,
-                    class,
-                };
-                decision.ranked.push((target, Score::of(request, candidate)));
+            Ok(offer) => {
+                let score = Score::of(request, candidate, offer.rooms.of(request.kind));
+                decision.ranked.push((Arc::clone(&offer.target), score));
             }
             Err(rejection) => decision.rejected.push((candidate.name.clone(), rejection)),
         }
     }
-    decision.ranked.sort_by(|(_, a), (_, b)| a.cmp(b));
-    decision.rejected.sort_by(|(a, _), (b, _)| a.cmp(b));
+    // The name last, so that two clusters are never equal.
+    decision.ranked.sort_unstable_by(|(target, a), (other, b)| {
+        a.cmp(b).then_with(|| target.cluster.cmp(&other.cluster))
+    });
+    decision.rejected.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     decision
 }

@@ -2,6 +2,9 @@
 
 use std::hash::{Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
+
+use super::capacity::Room;
 use super::{Candidate, PlacementRequest};
 use crate::domain::cluster::CANARY_PERMISSION;
 use crate::domain::names::ClusterName;
@@ -9,33 +12,50 @@ use crate::domain::names::ClusterName;
 /// Load per weight is scaled so that a share of a workspace per weight point still counts.
 const LOAD_SCALE: u64 = 1_000_000;
 
+/// Headroom is told in thousandths: finer differences say nothing.
+const FULL: u64 = 1000;
+
 /// A score: an explanation that can be compared.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Score {
-    /// 0 for a canary cluster (one that demands the canary permission, which the request then holds), 1 for others.
-    pub canary: u8,
     /// Place of the cluster's region in the preferences; regions not named come after all that are.
     pub region: usize,
+    /// 0 for a canary cluster (one that demands the canary permission, which the request then holds), 1 for others.
+    pub canary: u8,
     /// Load that this placement would make, per weight point: the cluster furthest below its share wins, so that
     /// clusters fill in proportion to their weights.
     pub load: u64,
+    /// How full its nodes would be for this class, in thousandths; 1000 also where only an autoscaler can tell.
+    pub headroom: u64,
+    /// Workspaces there: of equals the one whose failure takes fewer along.
+    pub spread: u64,
     /// Seeded, so that equal clusters are not always taken in the order of their names.
     pub tie: u64,
-    /// Last, so that two scores are never equal.
-    pub name: ClusterName,
 }
 
 impl Score {
-    pub(super) fn of(request: &PlacementRequest, candidate: &Candidate) -> Self {
+    pub(super) fn of(request: &PlacementRequest, candidate: &Candidate, room: &Room) -> Self {
         let canary = candidate.constraints.iter().any(|c| c.permission() == Some(CANARY_PERMISSION));
         let region = request.regions.iter().position(|region| *region == candidate.region);
         let placed = u64::try_from(candidate.placed).unwrap_or(u64::MAX);
         Self {
-            canary: u8::from(!canary),
             region: region.unwrap_or(request.regions.len()),
+            canary: u8::from(!canary),
             load: placed.saturating_add(1).saturating_mul(LOAD_SCALE) / u64::from(candidate.weight.max(1)),
+            headroom: fullness(room),
+            spread: placed,
             tie: tie(&request.seed, &candidate.name),
-            name: candidate.name.clone(),
+        }
+    }
+}
+
+/// With this placement.
+fn fullness(room: &Room) -> u64 {
+    match room {
+        Room::Unknown => FULL,
+        Room::Counted { left, of, .. } => {
+            let taken = of.saturating_sub(*left).saturating_add(1);
+            taken.saturating_mul(FULL).checked_div(*of).map_or(FULL, |full| full.min(FULL))
         }
     }
 }

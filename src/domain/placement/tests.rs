@@ -9,6 +9,7 @@ fn cluster(name: &str, region: &str) -> Candidate {
         region: region.parse().unwrap(),
         labels: BTreeMap::new(),
         weight: 50,
+        capacity: Capacity::Nodes,
         cordoned: false,
         draining: false,
         health: Health::Available,
@@ -16,11 +17,33 @@ fn cluster(name: &str, region: &str) -> Candidate {
         constraints: Vec::new(),
         namespaces: vec![CandidateNamespace {
             name: "workspaces".parse().unwrap(),
-            classes: BTreeSet::from(["small".parse().unwrap()]),
+            offers: BTreeMap::from([("small".parse().unwrap(), offer(name, region, 1000))]),
             preferred_class: Some("small".parse().unwrap()),
             maintenance: false,
         }],
         placed: 0,
+    }
+}
+
+fn offer(name: &str, region: &str, left: u64) -> Offer {
+    let target = Target {
+        cluster: name.parse().unwrap(),
+        region: region.parse().unwrap(),
+        namespace: "workspaces".parse().unwrap(),
+        class: "small".parse().unwrap(),
+    };
+    Offer { target: Arc::new(target), rooms: rooms(left) }
+}
+
+fn rooms(left: u64) -> Rooms {
+    let room = Room::Counted { left, of: 1000, shortage: None };
+    Rooms([room.clone(), room.clone(), room])
+}
+
+/// Leaves so much on the nodes of a cluster.
+fn leave(candidate: &mut Candidate, left: u64) {
+    for offer in candidate.namespaces[0].offers.values_mut() {
+        offer.rooms = rooms(left);
     }
 }
 
@@ -93,10 +116,57 @@ fn every_filter_gives_its_reason() {
 fn a_canary_goes_first_to_those_who_hold_the_permission_and_never_to_others() {
     let mut fleet = fleet();
     fleet[1].constraints = vec![Constraint::Permission(CANARY_PERMISSION.into())];
-    let mut request = regions(&["europe"]);
-    assert_eq!(chosen(&request, &fleet).unwrap(), "eu-1");
+    let mut request = PlacementRequest::default();
+    fleet[1].placed = 100;
+    assert_ne!(chosen(&request, &fleet).unwrap(), "us-1");
     request.permissions.insert(CANARY_PERMISSION.into());
     assert_eq!(chosen(&request, &fleet).unwrap(), "us-1");
+    request.regions = regions(&["europe"]).regions;
+    assert_eq!(chosen(&request, &fleet).unwrap(), "eu-1", "a canary far away does not draw users there");
+}
+
+#[test]
+fn a_cluster_without_room_is_no_choice_unless_an_autoscaler_makes_some() {
+    let mut full = cluster("eu-1", "europe");
+    leave(&mut full, 0);
+    let decision = place(&PlacementRequest::default(), &[&full]);
+    assert!(decision.rejected[0].1.is_capacity(), "{decision:?}");
+    full.capacity = Capacity::Unlimited;
+    assert_eq!(chosen(&PlacementRequest::default(), &[full]).unwrap(), "eu-1");
+    let mut unknown = cluster("eu-1", "europe");
+    let unlisted = Rooms([Room::Unknown, Room::Unknown, Room::Unknown]);
+    unknown.namespaces[0].offers.values_mut().for_each(|offer| offer.rooms = unlisted.clone());
+    assert_eq!(place(&PlacementRequest::default(), &[&unknown]).rejected[0].1, Rejection::NodesUnknown);
+}
+
+#[test]
+fn of_equally_loaded_clusters_the_emptier_is_taken_and_room_that_a_kind_cannot_use_does_not_count() {
+    let mut fleet = fleet();
+    leave(&mut fleet[0], 10);
+    leave(&mut fleet[1], 10);
+    assert_eq!(chosen(&PlacementRequest::default(), &fleet).unwrap(), "ap-1");
+    let none = Room::Counted { left: 0, of: 0, shortage: None };
+    for candidate in &mut fleet[1..] {
+        let offer = candidate.namespaces[0].offers.values_mut().next().unwrap();
+        offer.rooms.0[1] = none.clone();
+    }
+    let prebuild = PlacementRequest { kind: Kind::Prebuild, ..Default::default() };
+    assert_eq!(chosen(&prebuild, &fleet).unwrap(), "eu-1");
+}
+
+#[test]
+fn a_simulation_fills_clusters_as_starts_would_and_says_from_when_they_are_full() {
+    let mut fleet: Vec<Candidate> = fleet();
+    leave(&mut fleet[0], 3);
+    leave(&mut fleet[1], 5);
+    fleet[2].cordoned = true;
+    let shared: Vec<Arc<Candidate>> = fleet.into_iter().map(Arc::new).collect();
+    let forecast = simulate(&regions(&["europe"]), &shared, 10);
+    let of = |name: &str| forecast.clusters[&name.parse::<ClusterName>().unwrap()].clone();
+    assert_eq!((of("eu-1").placed, of("us-1").placed, forecast.left_over), (3, 5, 2));
+    assert_eq!(of("eu-1").refuses_from.unwrap().0, 4);
+    assert_eq!(of("ap-1").refuses_from, Some((1, Rejection::Cordoned)));
+    assert_eq!(simulate(&regions(&["europe"]), &shared, 10), forecast);
 }
 
 #[test]
@@ -118,13 +188,14 @@ prop_compose! {
     fn any_candidate()(
         n in 0..40u32, region in "europe|asia|africa", weight in 0..3u32, cordoned in any::<bool>(),
         health in prop_oneof![Just(Health::Available), Just(Health::Suspect), Just(Health::Lost)],
-        maintenance in any::<bool>(), placed in 0..50usize, canary in any::<bool>(),
+        maintenance in any::<bool>(), placed in 0..50usize, canary in any::<bool>(), left in 0..3u64,
     ) -> Candidate {
         let mut candidate = cluster(&format!("c-{n}"), &region);
         candidate.weight = weight * 50;
         candidate.cordoned = cordoned;
         candidate.health = health;
         candidate.placed = placed;
+        leave(&mut candidate, left);
         candidate.namespaces[0].maintenance = maintenance;
         if canary {
             candidate.constraints = vec![Constraint::Permission(CANARY_PERMISSION.into())];
@@ -144,6 +215,7 @@ proptest! {
         for (target, _) in &decision.ranked {
             let fits = fleet.iter().any(|c| {
                 c.name == target.cluster && c.health == Health::Available && !c.cordoned && c.weight > 0
+                    && c.namespaces[0].offers.values().all(|offer| offer.rooms.0[0].left() > 0)
                     && !c.namespaces[0].maintenance && c.constraints.is_empty()
                     && (!required || c.region.as_str() == "europe")
             });

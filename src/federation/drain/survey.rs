@@ -1,6 +1,7 @@
 //! Who is in a cluster, and whether the others have room for them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -15,7 +16,7 @@ use crate::federation::index::Placed;
 pub(super) struct Survey {
     cluster: ClusterName,
     placed: Vec<Placed>,
-    candidates: Vec<Candidate>,
+    candidates: Vec<Arc<Candidate>>,
     /// Classes that no other cluster could take one more of.
     no_room: BTreeSet<String>,
 }
@@ -27,7 +28,7 @@ impl Survey {
         let mut survey = Self { cluster: cluster.clone(), placed, candidates, no_room: BTreeSet::new() };
         let classes: BTreeMap<&str, &Placed> =
             survey.placed.iter().filter_map(|one| Some((one.1.as_ref()?.class.as_str(), one))).collect();
-        let others: Vec<Candidate> =
+        let others: Vec<Arc<Candidate>> =
             survey.candidates.iter().filter(|one| one.name != *cluster).cloned().collect();
         let full =
             classes.into_iter().filter(|(_, one)| place(&survey.request(one), &others).ranked.is_empty());
@@ -73,6 +74,7 @@ impl Survey {
             regions: here.map(|here| here.region.clone()).into_iter().collect(),
             permissions: demanded.flatten().map(str::to_owned).collect(),
             class: view.as_ref().and_then(|view| view.class.parse::<ClassId>().ok()),
+            kind: view.as_ref().map(|view| view.kind).unwrap_or_default(),
             seed: record.workspace.to_string(),
             ..PlacementRequest::default()
         }

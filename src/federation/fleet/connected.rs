@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use super::candidacy::Candidacy;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -19,7 +20,6 @@ use crate::domain::cluster::{ClusterSpec, NamespaceSpec};
 use crate::domain::condition::Condition;
 use crate::domain::health::Health;
 use crate::domain::names::{Namespace, Region};
-use crate::domain::placement::{Candidate, CandidateNamespace};
 use crate::domain::secret::Secret;
 use crate::federation::index::{ClusterFacts, Index};
 use crate::federation::metering::Meter;
@@ -55,6 +55,7 @@ pub struct Connected {
     /// Whether it may be written to now.
     pub gate: Gate,
     pub(super) stop: CancellationToken,
+    pub(super) candidacy: Candidacy,
 }
 
 /// A namespace of a member.
@@ -128,41 +129,10 @@ impl Connected {
         true
     }
 
-    pub(super) fn candidate(&self, index: &Index, now: Timestamp) -> Candidate {
-        let spec = self.spec.load();
-        Candidate {
-            name: spec.name.clone(),
-            region: spec.region.clone(),
-            labels: spec.labels.clone(),
-            weight: spec.weight.min(spec.max_weight),
-            cordoned: spec.cordoned,
-            draining: index.is_draining(&spec.name),
-            health: self.member.health().report().health,
-            barred: self.gate.barred(),
-            constraints: spec.admission_constraints.clone(),
-            namespaces: spec
-                .namespaces
-                .iter()
-                .filter_map(|namespace| self.candidate_namespace(&namespace.namespace, now))
-                .collect(),
-            placed: index.count_on(&spec.name),
-        }
-    }
-
-    fn candidate_namespace(&self, namespace: &Namespace, now: Timestamp) -> Option<CandidateNamespace> {
-        let settings = self.places.get(namespace)?.settings.load();
-        let maintenance = self.member.maintenance(namespace.as_str());
-        Some(CandidateNamespace {
-            name: namespace.clone(),
-            classes: settings.classes.values().map(|class| class.id.clone()).collect(),
-            preferred_class: settings.preferred_class.clone(),
-            maintenance: maintenance.is_some_and(|maintenance| maintenance.enabled_at(now)),
-        })
-    }
-
     /// Tells the index of each change of health.
     pub(super) async fn follow_health(&self, index: &Index) {
         let mut health = self.member.health().subscribe();
+        let mut nodes_known = false;
         loop {
             let state = *health.borrow_and_update();
             tracing::info!(health = ?state, "cluster health");
@@ -171,9 +141,15 @@ impl Connected {
             if state == Health::Available && self.server_version.load().is_none() {
                 self.learn_version().await;
             }
-            tokio::select! {
-                changed = health.changed() => if changed.is_err() { return },
-                () = self.stop.cancelled() => return,
+            loop {
+                tokio::select! {
+                    changed = health.changed() => if changed.is_err() { return } else { break },
+                    () = self.member.capacity().known(), if !nodes_known => {
+                        nodes_known = true;
+                        self.changes.send_replace(());
+                    }
+                    () = self.stop.cancelled() => return,
+                }
             }
         }
     }

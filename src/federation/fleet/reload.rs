@@ -45,6 +45,7 @@ impl Connected {
                 Ok(settings) => {
                     // The controller first: it must know a class before a workspace of it can come.
                     place.controlled.store(Arc::new(settings.controller.clone()));
+                    self.count_shapes(&spec.namespace, &settings);
                     place.settings.store(Arc::new(settings));
                     place.controller.enqueue_all();
                     self.show_again(place);

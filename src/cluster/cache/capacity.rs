@@ -1,0 +1,337 @@
+//! What the nodes of one cluster have left: the ledger, fed by the watches of nodes, workspaces and pods.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::cluster::convert;
+use crate::cluster::resources::{Phase, Workspace, WorkspaceType};
+use crate::domain::names::Namespace;
+use crate::domain::placement::capacity::{Ledger, Node, Resources, Room, Shape, ShapeId};
+use crate::domain::workspace::Kind;
+
+/// A class in a namespace, for workspaces of a kind.
+pub type ShapeKey = (Namespace, String, Kind);
+
+/// What is left on a cluster's nodes. Cheap to ask.
+pub struct Capacity {
+    inner: Mutex<Inner>,
+    /// Whether nodes were listed.
+    known: watch::Sender<bool>,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), known: watch::channel(false).0 }
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    ledger: Ledger,
+    shapes: HashMap<ShapeKey, ShapeId>,
+    workspaces: HashMap<String, Waits>,
+    /// The workspace of a pod, where it has one.
+    owners: HashMap<String, String>,
+    /// What each watch has named.
+    listings: HashMap<Source, Listing>,
+    nodes_listed: bool,
+    /// Counted when asked for, and forgotten when anything changes.
+    rooms: Option<Arc<RoomsByShape>>,
+}
+
+/// A watch that tells of capacity.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Nodes.
+    Nodes,
+    /// Workspaces of a namespace.
+    Workspaces(Namespace),
+    /// Pods, by the name of their watch.
+    Pods(String),
+}
+
+/// Room by shape; what was never asked for is not in it.
+pub type RoomsByShape = HashMap<ShapeKey, Room>;
+
+/// Why a workspace may need room that no pod on a node takes yet.
+#[derive(Default)]
+struct Waits {
+    /// A start was sent here and is not seen yet.
+    claimed: Option<ShapeId>,
+    /// The resource is there, and a pod of it is to come.
+    wanted: Option<ShapeId>,
+    /// Its pods that are on nodes.
+    pods: HashSet<String>,
+}
+
+/// What a watch named in all, and what the list under way has.
+#[derive(Default)]
+struct Listing {
+    known: HashSet<String>,
+    listed: Option<HashSet<String>>,
+}
+
+/// What a cluster has in all, for people.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Whether nodes were listed.
+    pub known: bool,
+    /// Nodes.
+    pub nodes: usize,
+    /// Nodes that are ready and not cordoned.
+    pub usable: usize,
+    /// What usable nodes offer.
+    pub allocatable: Resources,
+    /// What of it is taken.
+    pub taken: Resources,
+    /// Workspaces whose pods have no node yet.
+    pub waiting: usize,
+}
+
+/// What placement asks.
+impl Capacity {
+    /// What pods of these classes ask for from now on.
+    pub fn set_shapes(&self, namespace: &Namespace, shapes: impl IntoIterator<Item = (String, Kind, Shape)>) {
+        let mut inner = self.inner.lock();
+        inner.shapes.retain(|(of, _, _), _| of != namespace);
+        for (class, kind, shape) in shapes {
+            let id = inner.ledger.shape(shape);
+            inner.shapes.insert((namespace.clone(), class, kind), id);
+        }
+        inner.rooms = None;
+    }
+
+    /// What is left by namespace, class and kind. The same value until something changes.
+    pub fn rooms(&self) -> Arc<RoomsByShape> {
+        let mut inner = self.inner.lock();
+        if let Some(rooms) = &inner.rooms {
+            return Arc::clone(rooms);
+        }
+        let mut by_id: HashMap<ShapeId, Room> = HashMap::new();
+        let mut rooms = RoomsByShape::new();
+        for (key, id) in &inner.shapes {
+            let room = || if inner.nodes_listed { inner.ledger.room(*id) } else { Room::Unknown };
+            rooms.insert(key.clone(), by_id.entry(*id).or_insert_with(room).clone());
+        }
+        let rooms = Arc::new(rooms);
+        inner.rooms = Some(Arc::clone(&rooms));
+        rooms
+    }
+
+    /// Takes room for a start until its resource is seen or [`Capacity::release`]; `must`: only where there is some.
+    /// Says whether the start may go on.
+    pub fn claim(&self, namespace: &Namespace, workspace: &str, class: &str, kind: Kind, must: bool) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(shape) = inner.shapes.get(&(namespace.clone(), class.to_owned(), kind)).copied() else {
+            return true;
+        };
+        let key = key(namespace.as_str(), workspace);
+        if inner.workspaces.get(&key).is_some_and(|waits| waits.wanted.is_some() || !waits.pods.is_empty()) {
+            return true;
+        }
+        inner.rooms = None;
+        if !inner.ledger.reserve(&key, shape) {
+            if must {
+                return false;
+            }
+            inner.ledger.wait(&key, shape);
+        }
+        inner.workspaces.entry(key).or_default().claimed = Some(shape);
+        true
+    }
+
+    /// Gives back what a start that came to nothing had claimed.
+    pub fn release(&self, namespace: &Namespace, workspace: &str) {
+        let key = key(namespace.as_str(), workspace);
+        self.change(|inner| inner.workspace(&key, |waits| waits.claimed = None));
+    }
+
+    /// Gives back every claim: those of an earlier term of ours are settled by others.
+    pub fn release_all(&self) {
+        self.change(|inner| {
+            let claimed = inner.workspaces.iter().filter(|(_, waits)| waits.claimed.is_some());
+            let keys: Vec<String> = claimed.map(|(key, _)| key.clone()).collect();
+            for key in keys {
+                inner.workspace(&key, |waits| waits.claimed = None);
+            }
+        });
+    }
+
+    /// Whether nodes were listed.
+    pub fn is_known(&self) -> bool {
+        *self.known.borrow()
+    }
+
+    /// Waits until nodes were listed.
+    pub async fn known(&self) {
+        // The sender lives as long as `self`, so this ends only when nodes are known.
+        let _ = self.known.subscribe().wait_for(|known| *known).await;
+    }
+
+    /// What the cluster has in all.
+    pub fn totals(&self) -> Totals {
+        let inner = self.inner.lock();
+        let (nodes, usable) = inner.ledger.nodes();
+        let (allocatable, taken) = inner.ledger.sums();
+        let (known, waiting) = (inner.nodes_listed, inner.ledger.waiting());
+        Totals { known, nodes, usable, allocatable, taken, waiting }
+    }
+
+    fn change(&self, act: impl FnOnce(&mut Inner)) {
+        let mut inner = self.inner.lock();
+        act(&mut inner);
+        inner.rooms = None;
+    }
+}
+
+/// What the watches call. Names are `namespace/name`, but of nodes.
+impl Capacity {
+    /// A list begins.
+    pub fn begin(&self, source: &Source) {
+        let mut inner = self.inner.lock();
+        inner.listings.entry(source.clone()).or_default().listed = Some(HashSet::new());
+    }
+
+    /// Something is there that cannot be read: what was last read of it holds.
+    pub fn keep(&self, source: &Source, name: &str) {
+        self.inner.lock().listing(source, name);
+    }
+
+    /// A node is listed, new or changed.
+    pub fn put_node(&self, node: Node) {
+        self.change(|inner| {
+            inner.listing(&Source::Nodes, &node.name);
+            inner.ledger.node(node);
+        });
+    }
+
+    /// A pod is listed, new or changed; `workspace`: whose it is.
+    pub fn put_pod(&self, source: &Source, pod: &Pod, workspace: Option<&str>) {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let name = key(namespace, pod.metadata.name.as_deref().unwrap_or_default());
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let over = matches!(phase, Some("Succeeded" | "Failed"));
+        let spec = pod.spec.as_ref().filter(|_| !over);
+        let node = spec.and_then(|spec| spec.node_name.as_deref()).filter(|node| !node.is_empty());
+        let bound = spec.zip(node).map(|(spec, node)| (node, convert::pod_requests(spec)));
+        self.change(|inner| {
+            inner.listing(source, &name);
+            let Some((node, requests)) = bound else {
+                inner.pod_gone(&name);
+                return;
+            };
+            if let Some(workspace) = workspace {
+                let owner = key(namespace, workspace);
+                inner.workspace(&owner, |waits| {
+                    waits.pods.insert(name.clone());
+                });
+                inner.owners.insert(name.clone(), owner);
+            }
+            inner.ledger.bind(&name, node, requests);
+        });
+    }
+
+    /// A workspace is listed, new or changed.
+    pub fn put_workspace(&self, source: &Source, workspace: &Workspace) {
+        let meta = &workspace.metadata;
+        let name =
+            key(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let phase = workspace.status.as_ref().map(|status| status.phase).unwrap_or_default();
+        let over = meta.deletion_timestamp.is_some()
+            || matches!(phase, Phase::Running | Phase::Stopping | Phase::Stopped);
+        let kind = match workspace.spec.type_ {
+            WorkspaceType::Regular => Kind::Regular,
+            WorkspaceType::Prebuild => Kind::Prebuild,
+            WorkspaceType::ImageBuild => Kind::ImageBuild,
+        };
+        let namespace = meta.namespace.as_deref().and_then(|name| name.parse::<Namespace>().ok());
+        self.change(|inner| {
+            inner.listing(source, &name);
+            let key = namespace.map(|namespace| (namespace, workspace.spec.class.clone(), kind));
+            let shape = key.and_then(|key| inner.shapes.get(&key).copied());
+            inner.workspace(&name, |waits| {
+                waits.claimed = None;
+                waits.wanted = shape.filter(|_| !over);
+            });
+        });
+    }
+
+    /// Something is gone.
+    pub fn remove(&self, source: &Source, name: &str) {
+        self.change(|inner| {
+            if let Some(listing) = inner.listings.get_mut(source) {
+                listing.known.remove(name);
+            }
+            inner.gone(source, name);
+        });
+    }
+
+    /// A list is complete: what it did not name is gone.
+    pub fn end(&self, source: &Source) {
+        self.change(|inner| {
+            inner.nodes_listed |= *source == Source::Nodes;
+            let Some(listing) = inner.listings.get_mut(source) else { return };
+            let Some(listed) = listing.listed.take() else { return };
+            let gone: Vec<String> = listing.known.difference(&listed).cloned().collect();
+            listing.known = listed;
+            for name in gone {
+                inner.gone(source, &name);
+            }
+        });
+        if *source == Source::Nodes {
+            self.known.send_replace(true);
+        }
+    }
+}
+
+impl Inner {
+    fn listing(&mut self, source: &Source, name: &str) {
+        let listing = self.listings.entry(source.clone()).or_default();
+        listing.known.insert(name.to_owned());
+        if let Some(listed) = &mut listing.listed {
+            listed.insert(name.to_owned());
+        }
+    }
+
+    /// Changes why a workspace waits, and counts it accordingly.
+    fn workspace(&mut self, key: &str, change: impl FnOnce(&mut Waits)) {
+        let waits = self.workspaces.entry(key.to_owned()).or_default();
+        change(waits);
+        let waiting = waits.wanted.or(waits.claimed).filter(|_| waits.pods.is_empty());
+        if waits.wanted.is_none() && waits.claimed.is_none() && waits.pods.is_empty() {
+            self.workspaces.remove(key);
+        }
+        match waiting {
+            Some(shape) => self.ledger.wait(key, shape),
+            None => self.ledger.settled(key),
+        }
+    }
+
+    fn gone(&mut self, source: &Source, name: &str) {
+        match source {
+            Source::Nodes => self.ledger.node_gone(name),
+            Source::Pods(_) => self.pod_gone(name),
+            Source::Workspaces(_) => {
+                self.workspace(name, |waits| (waits.wanted, waits.claimed) = (None, None));
+            }
+        }
+    }
+
+    fn pod_gone(&mut self, name: &str) {
+        self.ledger.unbind(name);
+        if let Some(owner) = self.owners.remove(name) {
+            self.workspace(&owner, |waits| {
+                waits.pods.remove(name);
+            });
+        }
+    }
+}
+
+/// A name within the cluster.
+pub(in crate::cluster) fn key(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}

@@ -1,0 +1,148 @@
+//! What is left of a cluster for workspaces of one class, and what is missing where nothing is.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::node::Unfit;
+use super::{Node, Resources, Shape};
+
+/// Room for workspaces of one class and type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Room {
+    /// Nodes were not listed yet.
+    Unknown,
+    /// Counted on nodes.
+    Counted {
+        /// How many more fit now, those whose pods have no node yet counted as taken.
+        left: u64,
+        /// How many would fit were there no workspaces and no other pods.
+        of: u64,
+        /// What is missing where none fits.
+        shortage: Option<Arc<Shortage>>,
+    },
+}
+
+impl Room {
+    /// How many more fit; none where it is not known.
+    pub fn left(&self) -> u64 {
+        match self {
+            Self::Unknown => 0,
+            Self::Counted { left, .. } => *left,
+        }
+    }
+}
+
+/// What is missing for one more pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shortage {
+    /// Nodes of the cluster.
+    nodes: usize,
+    not_ready: usize,
+    cordoned: usize,
+    labels: usize,
+    taints: usize,
+    /// Nodes that take such pods where they have room.
+    fitting: usize,
+    wanted: Resources,
+    /// The most that one fitting node has left, each resource by itself.
+    most: Resources,
+    /// What all fitting nodes have left.
+    sum: Resources,
+}
+
+impl Shortage {
+    /// Counts over nodes and what each has left.
+    pub(super) fn of<'a>(shape: &Shape, nodes: impl Iterator<Item = (&'a Node, Resources)>) -> Self {
+        let mut shortage = Self { wanted: shape.requests, ..Self::default() };
+        for (node, free) in nodes {
+            shortage.nodes += 1;
+            match node.takes(shape) {
+                Ok(()) => {
+                    shortage.fitting += 1;
+                    shortage.most = shortage.most.max(&free);
+                    shortage.sum = shortage.sum + free;
+                }
+                Err(Unfit::NotReady) => shortage.not_ready += 1,
+                Err(Unfit::Cordoned) => shortage.cordoned += 1,
+                Err(Unfit::Labels) => shortage.labels += 1,
+                Err(Unfit::Taints) => shortage.taints += 1,
+            }
+        }
+        shortage
+    }
+
+    /// Each resource: name, unit, wanted, the most on one node, the sum.
+    fn resources(&self) -> [(&'static str, Unit, u64, u64, u64); 4] {
+        let (wanted, most, sum) = (&self.wanted, &self.most, &self.sum);
+        [
+            ("cpu", Unit::Milli, wanted.cpu, most.cpu, sum.cpu),
+            ("memory", Unit::Bytes, wanted.memory, most.memory, sum.memory),
+            ("ephemeral storage", Unit::Bytes, wanted.storage, most.storage, sum.storage),
+            ("pods", Unit::Count, wanted.pods, most.pods, sum.pods),
+        ]
+    }
+
+    fn unfit(&self) -> String {
+        let counted = [
+            (self.not_ready, "not ready"),
+            (self.cordoned, "cordoned"),
+            (self.labels, "without the labels that the pod requires"),
+            (self.taints, "tainted"),
+        ];
+        let told: Vec<String> = counted
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        told.join(", ")
+    }
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.wanted == Resources::default() {
+            return f.write_str("what its nodes have left is taken by then");
+        }
+        if self.nodes == 0 {
+            return f.write_str("it has no nodes (where an autoscaler adds them: capacity: unlimited)");
+        }
+        if self.fitting == 0 {
+            return write!(f, "none of its {} nodes takes it: {}", self.nodes, self.unfit());
+        }
+        let short: Vec<String> = self
+            .resources()
+            .iter()
+            .filter(|(_, _, wanted, most, _)| wanted > most)
+            .map(|(name, unit, wanted, most, sum)| {
+                let (wanted, most, sum) = (unit.show(*wanted), unit.show(*most), unit.show(*sum));
+                format!("{name} ({wanted} wanted, {most} left at most on one node, {sum} on all)")
+            })
+            .collect();
+        if short.is_empty() {
+            write!(f, "none of the {} nodes that take it has all that it asks for left", self.fitting)?;
+        } else {
+            write!(f, "none of the {} nodes that take it has enough {}", self.fitting, short.join(" and "))?;
+        }
+        let unfit = self.unfit();
+        if unfit.is_empty() { Ok(()) } else { write!(f, "; others are {unfit}") }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Unit {
+    Milli,
+    Bytes,
+    Count,
+}
+
+impl Unit {
+    fn show(self, amount: u64) -> String {
+        const MEBI: u64 = 1 << 20;
+        match self {
+            Self::Milli if amount.is_multiple_of(1000) => (amount / 1000).to_string(),
+            Self::Milli => format!("{amount}m"),
+            Self::Bytes if amount >= MEBI => format!("{}Mi", amount / MEBI),
+            Self::Bytes | Self::Count => amount.to_string(),
+        }
+    }
+}

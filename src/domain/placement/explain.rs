@@ -1,0 +1,138 @@
+//! A decision in a form that is kept for a while: what was asked, and every cluster's verdict, bounded in size.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{ClusterName, Decision, PlacementRequest, Rejection, Score, Target};
+use crate::domain::names::{ClassId, Namespace, Region, WorkspaceId};
+use crate::domain::workspace::Kind;
+
+/// Clusters that are kept by name; of others only how many there were.
+const CLUSTERS_KEPT: usize = 32;
+/// Characters of a reason.
+const REASON_KEPT: usize = 400;
+
+/// A decision and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The epoch of the leader that decided.
+    pub epoch: i64,
+    /// What was asked.
+    pub wish: Wish,
+    /// Clusters that fitted, best first.
+    pub ranked: Vec<Fit>,
+    /// Clusters that did not, or refused when asked, with the reason.
+    pub rejected: Vec<(ClusterName, String)>,
+    /// Clusters that are left out above.
+    pub left_out: usize,
+    /// Where it was placed; none where no cluster took it.
+    pub placed: Option<ClusterName>,
+}
+
+/// What was asked of the fleet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Wish {
+    /// Regions in order of preference.
+    pub regions: Vec<Region>,
+    /// Whether others would not do.
+    pub require_region: bool,
+    /// Only this cluster.
+    pub cluster: Option<ClusterName>,
+    /// Labels of the cluster.
+    pub labels: BTreeMap<String, String>,
+    /// Permissions held.
+    pub permissions: BTreeSet<String>,
+    /// Only this namespace.
+    pub namespace: Option<Namespace>,
+    /// The class.
+    pub class: Option<ClassId>,
+    /// What it is for.
+    pub kind: Kind,
+}
+
+/// A cluster that fitted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fit {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Its region.
+    pub region: Region,
+    /// The namespace it would have got.
+    pub namespace: Namespace,
+    /// The class it would have got.
+    pub class: ClassId,
+    /// How good it was; fields are compared in their order, and less is better.
+    pub score: Score,
+}
+
+impl Explanation {
+    /// Of a decision, before anything came of it.
+    pub fn new(
+        workspace: &WorkspaceId,
+        request: &PlacementRequest,
+        decision: &Decision,
+        epoch: i64,
+        at: Timestamp,
+    ) -> Self {
+        let ranked = decision.ranked.iter().take(CLUSTERS_KEPT);
+        let rejected = decision.rejected.iter().take(CLUSTERS_KEPT);
+        Self {
+            workspace: workspace.clone(),
+            at,
+            epoch,
+            wish: Wish::of(request),
+            ranked: ranked.map(|(target, score)| Fit::of(target, *score)).collect(),
+            rejected: rejected.map(|(cluster, why)| (cluster.clone(), shortened(why))).collect(),
+            left_out: decision.ranked.len().saturating_sub(CLUSTERS_KEPT)
+                + decision.rejected.len().saturating_sub(CLUSTERS_KEPT),
+            placed: None,
+        }
+    }
+
+    /// A cluster that fitted did not take it after all.
+    pub fn refused(&mut self, cluster: &ClusterName, why: &Rejection) {
+        if self.rejected.len() < 2 * CLUSTERS_KEPT {
+            self.rejected.push((cluster.clone(), shortened(why)));
+        }
+    }
+}
+
+impl Wish {
+    fn of(request: &PlacementRequest) -> Self {
+        Self {
+            regions: request.regions.clone(),
+            require_region: request.require_region,
+            cluster: request.cluster.clone(),
+            labels: request.labels.clone(),
+            permissions: request.permissions.clone(),
+            namespace: request.namespace.clone(),
+            class: request.class.clone(),
+            kind: request.kind,
+        }
+    }
+}
+
+impl Fit {
+    fn of(target: &Target, score: Score) -> Self {
+        Self {
+            cluster: target.cluster.clone(),
+            region: target.region.clone(),
+            namespace: target.namespace.clone(),
+            class: target.class.clone(),
+            score,
+        }
+    }
+}
+
+fn shortened(why: &Rejection) -> String {
+    why.to_string().chars().take(REASON_KEPT).collect()
+}

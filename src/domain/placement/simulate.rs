@@ -1,0 +1,66 @@
+//! What would become of so many starts: the same rules, over the fleet as it is now.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::capacity::Room;
+use super::{Candidate, ClassId, ClusterName, Kind, PlacementRequest, Rejection, place};
+
+/// What would become of a number of equal starts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Forecast {
+    /// Every cluster's part, by name.
+    pub clusters: BTreeMap<ClusterName, Outcome>,
+    /// Starts that no cluster would take.
+    pub left_over: u32,
+}
+
+/// A cluster's part.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outcome {
+    /// Starts that it would take.
+    pub placed: u32,
+    /// The first start that it would not take (from 1), and why.
+    pub refuses_from: Option<(u32, Rejection)>,
+}
+
+/// Places `count` starts one after the other. Each takes room from every namespace of its cluster, because namespaces
+/// share nodes: what is forecast for clusters with several namespaces is rather too little than too much.
+pub fn simulate(request: &PlacementRequest, candidates: &[Arc<Candidate>], count: u32) -> Forecast {
+    let mut fleet: Vec<Candidate> = candidates.iter().map(|candidate| Candidate::clone(candidate)).collect();
+    let mut forecast = Forecast::default();
+    for candidate in &fleet {
+        forecast.clusters.insert(candidate.name.clone(), Outcome::default());
+    }
+    for nth in 1..=count {
+        let request = PlacementRequest { seed: format!("{}{nth}", request.seed), ..request.clone() };
+        let decision = place(&request, &fleet);
+        for (cluster, rejection) in decision.rejected {
+            let outcome = forecast.clusters.entry(cluster).or_default();
+            outcome.refuses_from.get_or_insert((nth, rejection));
+        }
+        let Some((target, _)) = decision.ranked.first() else {
+            forecast.left_over = count - nth + 1;
+            return forecast;
+        };
+        forecast.clusters.entry(target.cluster.clone()).or_default().placed += 1;
+        if let Some(taken) = fleet.iter_mut().find(|candidate| candidate.name == target.cluster) {
+            taken.take(request.kind, &target.class);
+        }
+    }
+    forecast
+}
+
+impl Candidate {
+    /// Counts one more workspace there. It takes room from every namespace, because namespaces share nodes.
+    pub fn take(&mut self, kind: Kind, class: &ClassId) {
+        self.placed += 1;
+        for namespace in &mut self.namespaces {
+            if let Some(offer) = namespace.offers.get_mut(class)
+                && let Room::Counted { left, .. } = offer.rooms.of_mut(kind)
+            {
+                *left = left.saturating_sub(1);
+            }
+        }
+    }
+}

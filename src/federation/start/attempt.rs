@@ -1,0 +1,71 @@
+//! The clusters of a decision one after the other, each with its room taken before anything is written.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::domain::names::ClusterName;
+use crate::domain::placement::explain::Explanation;
+use crate::domain::placement::{Decision, Rejection, Score, Target};
+use crate::domain::workspace::Start;
+use crate::federation::Federation;
+use crate::federation::fleet::UnderWay;
+
+/// What is left of a decision to try.
+pub(super) struct Attempt<'a> {
+    explanation: Option<Explanation>,
+    federation: &'a Federation,
+    start: &'a Start,
+    ranked: std::vec::IntoIter<(Arc<Target>, Score)>,
+    /// Clusters that do not fit, or did not take it.
+    pub(super) rejected: Vec<(ClusterName, Rejection)>,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(federation: &'a Federation, start: &'a Start, decision: Decision, epoch: i64) -> Self {
+        let (request, now) = (&start.placement, Timestamp::now());
+        let explanation = Some(Explanation::new(&start.id, request, &decision, epoch, now));
+        Self {
+            explanation,
+            federation,
+            start,
+            ranked: decision.ranked.into_iter(),
+            rejected: decision.rejected,
+        }
+    }
+
+    /// The next cluster that still has room, which is taken now: decisions made at the same time saw it, too. The guard
+    /// counts the start for its cluster until the record does.
+    pub(super) fn next(&mut self) -> Option<(Arc<Target>, UnderWay)> {
+        loop {
+            let (target, _) = self.ranked.next()?;
+            if let Some(rejection) = self.federation.no_longer(&target) {
+                self.refused(target.cluster.clone(), rejection);
+                continue;
+            }
+            let Some(connected) = self.federation.fleet().get(&target.cluster) else { continue };
+            let must = connected.spec.load().capacity == crate::domain::cluster::Capacity::Nodes;
+            let (id, class) = (self.start.id.as_str(), target.class.as_str());
+            let capacity = connected.member.capacity();
+            if capacity.claim(&target.namespace, id, class, self.start.kind, must) {
+                return Some((target, connected.under_way()));
+            }
+            self.refused(target.cluster.clone(), Rejection::Overtaken(target.class.clone()));
+        }
+    }
+
+    pub(super) fn refused(&mut self, cluster: ClusterName, why: Rejection) {
+        if let Some(explanation) = &mut self.explanation {
+            explanation.refused(&cluster, &why);
+        }
+        self.rejected.push((cluster, why));
+    }
+
+    /// Keeps how it came out.
+    pub(super) fn over(&mut self, placed: Option<&ClusterName>) {
+        if let Some(explanation) = self.explanation.take() {
+            let placed = placed.cloned();
+            self.federation.decisions().keep(Explanation { placed, ..explanation });
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Why workspaces were placed where they are: kept for a bounded time and number, apart from the records.
+
+use std::time::Duration;
+
+use etcd_client::{GetOptions, PutOptions, SortOrder, SortTarget, TxnOp};
+
+use super::client::Kind;
+use super::guard::first;
+use super::keys::range_end;
+use super::value::{decode, encode};
+use super::{Result, Store, term::Term};
+use crate::domain::names::WorkspaceId;
+use crate::domain::placement::explain::Explanation;
+
+impl Store {
+    /// A lease under which decisions are kept so long.
+    pub async fn decision_lease(&self, life: Duration) -> Result<i64> {
+        let ttl = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
+        // A second lease by a repeated call holds nothing and runs out.
+        let grant = |client: etcd_client::Client| async move {
+            client.lease_client().grant(ttl, None).await.map(|granted| granted.id())
+        };
+        self.call(Kind::Repeatable, "ask for a lease of decisions", grant).await
+    }
+
+    /// Keeps decisions under a lease and forgets others; at most 100 in all.
+    pub async fn keep_decisions(
+        &self,
+        term: &Term,
+        lease: i64,
+        decisions: &[Explanation],
+        forget: &[WorkspaceId],
+    ) -> Result<()> {
+        let mut ops = Vec::with_capacity(decisions.len() + forget.len());
+        for decision in decisions {
+            let key = self.keys().decision(&decision.workspace);
+            let value = encode(&key, decision)?;
+            ops.push(TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease))));
+        }
+        ops.extend(forget.iter().map(|id| TxnOp::delete(self.keys().decision(id), None)));
+        let key = self.keys().decisions();
+        self.guarded_change(term, "keep decisions", &key, Vec::new(), ops).await?;
+        Ok(())
+    }
+
+    /// The decision about a workspace, while it is kept.
+    pub async fn decision(&self, workspace: &WorkspaceId) -> Result<Option<Explanation>> {
+        let key = self.keys().decision(workspace);
+        let doing = format!("read the decision about {workspace}");
+        let found = first(&self.get(&doing, key.clone(), GetOptions::new()).await?);
+        found.map(|found| decode(&key, found.value())).transpose()
+    }
+
+    /// Workspaces whose decisions are kept, the oldest first.
+    pub async fn decided(&self) -> Result<Vec<WorkspaceId>> {
+        let prefix = self.keys().decisions();
+        let options = GetOptions::new()
+            .with_range(range_end(&prefix))
+            .with_keys_only()
+            .with_sort(SortTarget::Mod, SortOrder::Ascend);
+        let found = self.get("list decisions", prefix.clone(), options).await?;
+        let id = |key: &str| key.strip_prefix(&prefix)?.parse().ok();
+        Ok(found.kvs().iter().filter_map(|kv| kv.key_str().ok().and_then(id)).collect())
+    }
+}
