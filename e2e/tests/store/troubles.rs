@@ -1,5 +1,6 @@
 //! etcd behind TLS and users, gone, frozen, or forgetful of tokens.
 
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType, CompactionOptions, DeleteOptions};
 use spaceport::store::MirrorEvent;
 
 use crate::harness::{Launch, Process, process::free_port};
@@ -177,13 +178,19 @@ async fn a_full_etcd_refuses_writes_answers_reads_keeps_its_leader_and_takes_wri
     let read = room.store.placement(&"a".parse()?).await?.context("what was there is gone")?;
     ensure!(read.version == version, "{read:?}");
 
-    let everything = etcd_client::DeleteOptions::new().with_prefix();
+    let everything = DeleteOptions::new().with_prefix();
     let deleted = other.delete("/elsewhere/", Some(everything)).await?;
     let revision = deleted.header().context("no revision")?.revision();
-    other.compact(revision, Some(etcd_client::CompactionOptions::new().with_physical())).await?;
+    other.compact(revision, Some(CompactionOptions::new().with_physical())).await?;
     other.defragment().await?;
-    let nospace = etcd_client::AlarmType::Nospace;
-    other.alarm(etcd_client::AlarmAction::Deactivate, nospace, None).await?;
+    let (get, end, nospace) = (AlarmAction::Get, AlarmAction::Deactivate, AlarmType::Nospace);
+    let raised = other.alarm(get, nospace, None).await?;
+    ensure!(!raised.alarms().is_empty(), "etcd raised no alarm");
+    for alarm in raised.alarms() {
+        let mut of = AlarmOptions::new();
+        of.with_member(alarm.member_id());
+        other.alarm(end, nospace, Some(of)).await?;
+    }
     ensure!(term.is_valid(), "the leader's lease ran out while etcd was full");
     claimed(&leader.store, &term, &record("b", "n")?).await?;
     Ok(())
