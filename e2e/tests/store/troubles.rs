@@ -1,5 +1,6 @@
 //! etcd behind TLS and users, gone, frozen, or forgetful of tokens.
 
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType, CompactionOptions, DeleteOptions};
 use spaceport::store::MirrorEvent;
 
 use crate::harness::{Launch, Process, process::free_port};
@@ -177,30 +178,20 @@ async fn a_full_etcd_refuses_writes_answers_reads_keeps_its_leader_and_takes_wri
     let read = room.store.placement(&"a".parse()?).await?.context("what was there is gone")?;
     ensure!(read.version == version, "{read:?}");
 
-    let everything = etcd_client::DeleteOptions::new().with_prefix();
+    let everything = DeleteOptions::new().with_prefix();
     let deleted = other.delete("/elsewhere/", Some(everything)).await?;
     let revision = deleted.header().context("no revision")?.revision();
-    other.compact(revision, Some(etcd_client::CompactionOptions::new().with_physical())).await?;
+    other.compact(revision, Some(CompactionOptions::new().with_physical())).await?;
     other.defragment().await?;
-    // An alarm that an earlier write raised may still be on its way.
-    let taken = async {
-        loop {
-            let raised =
-                other.alarm(etcd_client::AlarmAction::Get, etcd_client::AlarmType::None, None).await?;
-            for alarm in raised.alarms() {
-                let mut of_member = etcd_client::AlarmOptions::new();
-                of_member.with_member(alarm.member_id());
-                let end = etcd_client::AlarmAction::Deactivate;
-                other.alarm(end, alarm.alarm(), Some(of_member)).await?;
-            }
-            match leader.store.claim(&term, &record("b", "n")?).await {
-                Err(error) if error.to_string().contains("space exceeded") => {}
-                Ok(Claim::Claimed { .. }) => return Ok(()),
-                other => bail!("not claimed: {other:?}"),
-            }
-        }
-    };
-    timeout(SOON, taken).await??;
+    let (get, end, nospace) = (AlarmAction::Get, AlarmAction::Deactivate, AlarmType::Nospace);
+    let raised = other.alarm(get, nospace, None).await?;
+    ensure!(!raised.alarms().is_empty(), "etcd raised no alarm");
+    for alarm in raised.alarms() {
+        let mut of = AlarmOptions::new();
+        of.with_member(alarm.member_id());
+        other.alarm(end, nospace, Some(of)).await?;
+    }
     ensure!(term.is_valid(), "the leader's lease ran out while etcd was full");
+    claimed(&leader.store, &term, &record("b", "n")?).await?;
     Ok(())
 }
