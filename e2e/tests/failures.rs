@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
+use spaceport::cluster::resources::Workspace;
 use spaceport::proto::wsman::{
     StartWorkspaceRequest, WorkspaceConditionBool, WorkspaceConditions, WorkspacePhase, WorkspaceStatus,
     WorkspaceType,
@@ -251,6 +252,9 @@ fn a_pod_that_no_node_takes_is_told_and_runs_when_one_does() -> Result<()> {
         let kube = story.cluster("eu-1")?.client();
         nodes::label_for_namespace(&kube, &story.namespace, false).await?;
         story.register("eu-1").await?;
+        // Else the start itself would be refused, for want of a node.
+        let unlimited = story.cli(&["cluster", "update", "eu-1", "--capacity", "unlimited"]).await?;
+        ensure!(unlimited.code == 0, "{}", unlimited.stderr);
         let mut client = story.client().await?;
         let mut stream = watch(&mut client, "ws").await?;
         start(&mut client, request("ws", &[])).await?;
@@ -287,6 +291,18 @@ fn a_pod_that_the_cluster_does_not_take_is_told_and_made_when_it_does() -> Resul
         };
         let seen = follow(&mut stream, told).await?;
         ensure!(phases(&seen) == [WorkspacePhase::Pending], "{:?}", phases(&seen));
+        // One that is stopped before it ever had a pod ends, too.
+        let mut never = watch(&mut client, "never").await?;
+        start(&mut client, request("never", &[])).await?;
+        follow(&mut never, told).await?;
+        stop(&mut client, "never").await?;
+        follow(&mut never, is(WorkspacePhase::Stopped)).await?;
+        let resources = Api::<Workspace>::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
+        until("the resource that never had a pod to go", async || {
+            ensure!(resources.get_opt("never").await?.is_none(), "it is there");
+            Ok(())
+        })
+        .await?;
         quotas.delete("no-pods", &DeleteParams::default()).await?;
         let seen = follow(&mut stream, is(WorkspacePhase::Running)).await?;
         ensure!(conditions(&seen)?.failed.is_empty(), "{}", conditions(&seen)?.failed);

@@ -184,7 +184,7 @@ fn name_caller(request: &mut Request<Body>) {
 }
 
 fn unavailable(message: &str) -> Response<Body> {
-    Status::unavailable(message).into_http()
+    super::error::unavailable(message).into_http()
 }
 
 impl Gate for Access {

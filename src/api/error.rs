@@ -88,6 +88,13 @@ pub fn status(error: &Error) -> Status {
     Status::with_error_details(code, error.to_string(), details)
 }
 
+/// Refuses a call that another moment, or another replica, will take.
+pub(super) fn unavailable(message: &str) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_retry_info(Some(RETRY_LEADER));
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
 /// Whether room is all that is missing somewhere: a later call may find some.
 fn is_full(verdicts: &[(ClusterName, Rejection)]) -> bool {
     verdicts.iter().any(|(_, rejection)| rejection.is_capacity())

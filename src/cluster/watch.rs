@@ -6,6 +6,7 @@
 
 mod backoff;
 mod follow;
+mod lenient;
 mod pulse;
 mod sinks;
 
@@ -16,7 +17,6 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::Api;
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Config;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use super::resources::Workspace;
 use super::resources::names::{MANAGED_BY, MANAGER};
 
 use follow::{Sink, follow};
+use lenient::Lenient;
 use pulse::{Pulse, tapped};
 
 /// Objects a page of a list. Lists are consistent reads: a list that may be older than what was seen would report as
@@ -93,10 +94,10 @@ impl Watches {
             let others = config().fields(&in_namespace).labels(&format!("{MANAGED_BY}!={MANAGER}"));
             watches.add_others(format!("other pods in {name}"), within::<Pod>(&name), others, capacity);
         }
-        let pods = Api::<DeserializeGuard<Pod>>::all;
+        let pods = Api::<Lenient<Pod>>::all;
         watches.add_others("pods elsewhere".to_owned(), pods, config().fields(&elsewhere), capacity);
         let (nodes, capacity) = (Arc::clone(nodes), Arc::clone(capacity));
-        watches.add("nodes".to_owned(), Api::<DeserializeGuard<Node>>::all, config(), move || {
+        watches.add("nodes".to_owned(), Api::<Lenient<Node>>::all, config(), move || {
             sinks::Nodes(Arc::clone(&nodes), Arc::clone(&capacity))
         });
         watches
@@ -128,7 +129,7 @@ impl Watches {
     fn add_others(
         &mut self,
         what: String,
-        api: impl Fn(kube::Client) -> Api<DeserializeGuard<Pod>> + Send + Sync + 'static,
+        api: impl Fn(kube::Client) -> Api<Lenient<Pod>> + Send + Sync + 'static,
         config: Config,
         capacity: &Arc<Capacity>,
     ) {
@@ -163,7 +164,7 @@ impl Watches {
     fn add<K, S>(
         &mut self,
         what: String,
-        api: impl Fn(kube::Client) -> Api<DeserializeGuard<K>> + Send + Sync + 'static,
+        api: impl Fn(kube::Client) -> Api<Lenient<K>> + Send + Sync + 'static,
         config: Config,
         sink: impl Fn() -> S + Send + Sync + 'static,
     ) where
@@ -184,7 +185,7 @@ impl Watches {
 
 fn within<K>(
     namespace: &Namespace,
-) -> impl Fn(kube::Client) -> Api<DeserializeGuard<K>> + Send + Sync + 'static + use<K>
+) -> impl Fn(kube::Client) -> Api<Lenient<K>> + Send + Sync + 'static + use<K>
 where
     K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
 {

@@ -22,10 +22,10 @@ use crate::store::Term;
 
 /// For one change, conflicts included.
 const CHANGE_WITHIN: Duration = Duration::from_secs(20);
-/// First pause after a conflict; it doubles.
+/// First pause after a conflict; it doubles with each.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
-/// Tries of a change that others get in the way of.
-const TRIES: u32 = 10;
+/// The longest: another writer that never rests lets one through now and then, and each try is a chance.
+const CONFLICT_PAUSE_MOST: Duration = Duration::from_millis(160);
 /// For the node agent to name a snapshot's URL.
 const SNAPSHOT_URL_WITHIN: Duration = Duration::from_secs(10);
 /// For a snapshot's upload.
@@ -152,7 +152,8 @@ impl Federation {
         let gone = || Error::NoWorkspace(id.clone());
         let deadline = Instant::now() + CHANGE_WITHIN;
         let mut known = place.cache.get(id.as_str());
-        for attempt in 0..TRIES {
+        let mut pause = CONFLICT_PAUSE;
+        loop {
             let workspace = match known.take() {
                 Some(workspace) => workspace,
                 None => writer.get_workspace(id.as_str()).await?.map(Into::into).ok_or_else(gone)?,
@@ -178,14 +179,13 @@ impl Federation {
                 }
                 Patched::NotFound => return Err(gone()),
                 Patched::Conflict => {
-                    let pause = tokio::time::sleep(CONFLICT_PAUSE * 2u32.pow(attempt));
-                    if timeout_at(deadline, pause).await.is_err() {
-                        break;
+                    if timeout_at(deadline, tokio::time::sleep(pause)).await.is_err() {
+                        return Err(Error::Contended { what: format!("workspace {id}") });
                     }
+                    pause = CONFLICT_PAUSE_MOST.min(pause * 2);
                 }
             }
         }
-        Err(Error::Contended { what: format!("workspace {id}") })
     }
 
     fn refuse_under_maintenance(&self, record: &PlacementRecord) -> Result<()> {

@@ -16,7 +16,7 @@ pub const IN_NAMESPACE: Needs = &[
     // To own pods in a way that blocks the owner's deletion.
     (GROUP, "workspaces/finalizers", &["update"]),
     (GROUP, "snapshots", &["create", "get", "list", "watch"]),
-    ("", "pods", &["create", "delete", "list", "patch", "watch"]),
+    ("", "pods", &["create", "delete", "get", "list", "patch", "watch"]),
     ("", "secrets", &["create", "delete", "get", "update"]),
     ("", "configmaps", &["create", "get", "list", "patch", "watch"]),
     ("", "events", &["create"]),
