@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::error;
 use super::parse::{self, Problems};
-use crate::domain::cluster::{ClusterSpec, Constraint};
+use crate::domain::cluster::{Constraint, SpecChange};
 use crate::federation::registry::ClusterView;
 use crate::federation::{Error, Federation};
 use crate::proto::workspacemanagerbridge as wire;
@@ -44,9 +44,10 @@ impl ClusterService for Bridge {
         }
         let mut problems = Problems::default();
         let name = problems.parse("name", &request.name);
-        let change = request.property.map_or(Some(Change::None), |property| change(&mut problems, property));
+        let nothing = Some(SpecChange::default());
+        let change = request.property.map_or(nothing, |property| change(&mut problems, property));
         let (name, change) = problems.finish(name.zip(change))?;
-        let changed = self.0.change_cluster(&name, |spec| change.of(spec)).await;
+        let changed = self.0.change_cluster(&name, &change).await;
         changed.map_err(|error| error::status(&error))?;
         Ok(Response::new(wire::UpdateResponse {}))
     }
@@ -73,42 +74,15 @@ impl ClusterService for Bridge {
     }
 }
 
-/// A change of one property.
-#[derive(Debug)]
-enum Change {
-    None,
-    Weight(u32),
-    MaxWeight(u32),
-    Cordoned(bool),
-    Add(Constraint),
-    Remove(Constraint),
-}
-
-impl Change {
-    fn of(&self, spec: &ClusterSpec) -> ClusterSpec {
-        let mut spec = spec.clone();
-        let constraints = &mut spec.admission_constraints;
-        match self {
-            Self::None => {}
-            Self::Weight(weight) => spec.weight = *weight,
-            Self::MaxWeight(weight) => spec.max_weight = *weight,
-            Self::Cordoned(cordoned) => spec.cordoned = *cordoned,
-            Self::Add(constraint) if constraints.contains(constraint) => {}
-            Self::Add(constraint) => constraints.push(constraint.clone()),
-            Self::Remove(constraint) => constraints.retain(|known| known != constraint),
-        }
-        spec
-    }
-}
-
-fn change(problems: &mut Problems, property: Property) -> Option<Change> {
+fn change(problems: &mut Problems, property: Property) -> Option<SpecChange> {
     let mut number = |field: &str, number: i32| {
         u32::try_from(number).map_err(|_| problems.add(field, "must not be negative")).ok()
     };
+    let mut change = SpecChange::default();
     match property {
-        Property::Score(score) => number("score", score).map(Change::Weight),
-        Property::MaxScore(score) => number("max_score", score).map(Change::MaxWeight),
-        Property::Cordoned(cordoned) => Some(Change::Cordoned(cordoned)),
+        Property::Score(score) => change.weight = Some(number("score", score)?),
+        Property::MaxScore(score) => change.max_weight = Some(number("max_score", score)?),
+        Property::Cordoned(cordoned) => change.cordoned = Some(cordoned),
         Property::AdmissionConstraint(modify) => {
             let constraint = match modify.constraint.and_then(|constraint| constraint.constraint) {
                 Some(Wire::HasPermission(HasPermission { permission })) => Constraint::Permission(permission),
@@ -118,11 +92,16 @@ fn change(problems: &mut Problems, property: Property) -> Option<Change> {
                     return None;
                 }
             };
-            Some(if modify.add { Change::Add(constraint) } else { Change::Remove(constraint) })
+            if modify.add {
+                change.add_constraints.push(constraint);
+            } else {
+                change.remove_constraints.push(constraint);
+            }
         }
         // Refused before.
-        Property::Tls(_) => None,
+        Property::Tls(_) => return None,
     }
+    Some(change)
 }
 
 fn view(cluster: &ClusterView) -> wire::ClusterStatus {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{Error, Federation, Result};
 use crate::cluster::client::Credentials;
-use crate::domain::cluster::ClusterSpec;
+use crate::domain::cluster::{ClusterSpec, SpecChange};
 use crate::domain::health::Health;
 use crate::domain::names::{ClassId, ClusterName};
 use crate::domain::secret::Secret;
@@ -123,20 +123,16 @@ impl Federation {
         if !cordoned {
             self.end_drain_for_uncordon(name).await?;
         }
-        self.change_cluster(name, |spec| ClusterSpec { cordoned, ..spec.clone() }).await
+        self.change_cluster(name, &SpecChange { cordoned: Some(cordoned), ..SpecChange::default() }).await
     }
 
     /// Changes what the admin wants of a cluster, decided on anew where others get in the way. A change that changes
     /// nothing is not written.
-    pub async fn change_cluster(
-        &self,
-        name: &ClusterName,
-        change: impl Fn(&ClusterSpec) -> ClusterSpec,
-    ) -> Result<ClusterView> {
+    pub async fn change_cluster(&self, name: &ClusterName, change: &SpecChange) -> Result<ClusterView> {
         for _ in 0..TRIES {
             let term = self.term()?;
             let view = self.cluster(name)?;
-            let spec = change(&view.spec);
+            let spec = change.apply(&view.spec);
             if spec == *view.spec {
                 return Ok(view);
             }
