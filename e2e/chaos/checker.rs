@@ -74,7 +74,9 @@ pub fn check(history: &History, slack: u64) -> Vec<Violation> {
     violations.extend(metas(&history.resources, slack));
     for (name, seen) in &history.subscribers {
         violations.extend(versions(name, seen));
-        violations.extend(last_states(name, seen, &lives));
+        if !history.ended.contains(name) {
+            violations.extend(last_states(name, seen, &lives));
+        }
     }
     for (cluster, writes) in &history.writes {
         violations.extend(epochs(cluster, writes));

@@ -2,7 +2,7 @@
 //!
 //! All times are milliseconds of one clock of this machine. A history is plain data: it can be kept and checked again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,9 @@ pub struct History {
     pub resources: Vec<Resource>,
     /// What subscribers received, each in the order received.
     pub subscribers: BTreeMap<String, Vec<Seen>>,
+    /// Subscribers whose stream broke before the end: what they were last told may have changed since.
+    #[serde(default)]
+    pub ended: BTreeSet<String>,
     /// Fenced writes, as each cluster's apiserver noted them.
     pub writes: BTreeMap<String, Vec<Write>>,
 }

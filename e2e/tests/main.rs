@@ -12,6 +12,7 @@ mod bridge;
 mod builders;
 mod bulkheads;
 mod changes;
+mod chaos_run;
 mod configuration;
 mod doctor;
 mod drain;

@@ -77,6 +77,7 @@ fn good() -> History {
             life("next", "x", "eu", 5005, None),
         ],
         subscribers: BTreeMap::from([("first".to_owned(), told)]),
+        ended: BTreeSet::new(),
         writes: BTreeMap::from([(
             "eu".to_owned(),
             vec![write(10, 10, true), raise, write(45, 10, true), write(50, 20, true), write(60, 10, false)],
@@ -184,6 +185,18 @@ fn a_last_state_that_is_not_true_is_found() {
     only(&elsewhere, Violation::NotTrue);
     let invented = after(|history| told(history).push(seen("ghost", 1, "Running", "eu")));
     only(&invented, Violation::NotTrue);
+}
+
+#[test]
+fn a_stream_that_broke_owes_no_last_state_and_its_versions_still_never_fall() {
+    let broken = |change: fn(&mut Vec<Seen>)| {
+        after(|history| {
+            history.ended.insert("first".to_owned());
+            change(told(history));
+        })
+    };
+    assert_eq!(broken(|seen| seen.truncate(2)), []);
+    only(&broken(|seen| seen[2].version = 1), Violation::VersionFell);
 }
 
 #[test]
