@@ -2,7 +2,7 @@
 //!
 //! One proxy stands before etcd and one before each cluster; a fault there holds for the process of one replica alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
@@ -14,12 +14,18 @@ use parking_lot::RwLock;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::{audit, history::Write};
+use spaceport::domain::{record::RecordState, secret::Secret};
+use spaceport::store::{Options, Store, Tls, User};
+
+use super::audit;
+use super::history::{Record, Recorded, Write};
 use crate::harness::spaceport::{Installation, Replica, get, prepare_namespaces};
-use crate::harness::{Cluster, Fleet, Proxy};
+use crate::harness::{Cluster, Etcd, Fleet, Proxy};
 
 /// For whatever must happen soon, on a busy machine.
 const SOON: Duration = Duration::from_mins(1);
+/// For one read of etcd.
+const READ: Duration = Duration::from_secs(10);
 /// Replicas of the manager.
 const REPLICAS: usize = 3;
 
@@ -37,6 +43,8 @@ pub struct Stage {
     /// Before each cluster, by its name.
     pub proxies: BTreeMap<String, Proxy>,
     replicas: RwLock<Vec<Arc<Replica>>>,
+    /// Reads what the replicas recorded, past the proxy.
+    store: Store,
     /// How long each audit log was before the run.
     logged: BTreeMap<String, u64>,
 }
@@ -67,9 +75,17 @@ impl Stage {
             let log = cluster.audit_log().context("the fleet has no audit logs")?;
             logged.insert(cluster.name().to_owned(), fs::metadata(log).map_or(0, |log| log.len()));
         }
-        let clusters = fleet.clusters().to_vec();
-        let replicas = RwLock::default();
-        let stage = Self { installation, clusters, namespace, secrets, etcd, proxies, replicas, logged };
+        let stage = Self {
+            installation,
+            clusters: fleet.clusters().to_vec(),
+            namespace,
+            secrets,
+            etcd,
+            proxies,
+            replicas: RwLock::default(),
+            store: Store::connect(store_options(fleet.etcd(), prefix)?).await?,
+            logged,
+        };
         let started = (0..REPLICAS).map(|n| stage.start(n));
         let started: Vec<_> = futures::future::try_join_all(started).await?;
         *stage.replicas.write() = started;
@@ -142,6 +158,21 @@ impl Stage {
         self.whole().await
     }
 
+    /// What etcd holds of these workspaces.
+    pub async fn records(&self, ids: BTreeSet<String>) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for id in ids {
+            let Some(found) = self.store.placement(&id.parse()?).await? else { continue };
+            let state = match found.value.state {
+                RecordState::Placed => Recorded::Placed,
+                RecordState::Confirmed => Recorded::Confirmed,
+                RecordState::Ended { .. } => Recorded::Ended,
+            };
+            records.push(Record { id, cluster: found.value.cluster.to_string(), state });
+        }
+        Ok(records)
+    }
+
     /// What the apiservers noted of this run's fenced writes, by cluster.
     pub fn writes(&self) -> Result<BTreeMap<String, Vec<Write>>> {
         let mut writes = BTreeMap::new();
@@ -156,6 +187,20 @@ impl Stage {
         }
         Ok(writes)
     }
+}
+
+fn store_options(etcd: &Etcd, prefix: String) -> Result<Options> {
+    let ca = etcd.ca().map(fs::read_to_string).transpose().context("cannot read etcd's authority")?;
+    let identity = etcd.client_identity();
+    let tls = ca.map(|ca_pem| Tls {
+        ca_pem,
+        cert_pem: identity.map(|identity| identity.cert_pem.clone()),
+        key_pem: identity.map(|identity| Secret::new(identity.key_pem.clone())),
+    });
+    let user = etcd
+        .user()
+        .map(|(name, password)| User { name: name.to_owned(), password: Secret::new(password.to_owned()) });
+    Ok(Options { endpoints: vec![etcd.endpoint()], prefix, tls, user, request_timeout: READ })
 }
 
 /// Milliseconds of the clock that all parts of a history share.

@@ -34,10 +34,10 @@ pub struct Received {
 }
 
 /// Shared by all subscribers.
-pub type Record = Arc<Mutex<Received>>;
+pub type Receipts = Arc<Mutex<Received>>;
 
 /// Follows the replica of a place for ever.
-pub async fn follow(stage: Arc<Stage>, place: usize, seed: u64, record: Record) {
+pub async fn follow(stage: Arc<Stage>, place: usize, seed: u64, record: Receipts) {
     let mut rng = Rng::new(seed, &format!("subscriber-{place}"));
     for nth in 0_usize.. {
         let name = format!("subscriber-{place}-{nth}");
@@ -71,7 +71,7 @@ async fn begin(stage: &Stage, place: usize, token: &str) -> Result<Streaming<Sub
 }
 
 /// Notes what comes until the stream ends.
-async fn read(mut stream: Streaming<SubscribeResponse>, name: &str, token: &mut String, record: &Record) {
+async fn read(mut stream: Streaming<SubscribeResponse>, name: &str, token: &mut String, record: &Receipts) {
     while let Ok(Some(update)) = stream.message().await {
         if let Some(status) = update.status {
             let mut record = record.lock();
