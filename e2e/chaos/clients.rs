@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use parking_lot::Mutex;
 use spaceport::proto::contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer};
 use spaceport::proto::wsman::{
@@ -87,18 +87,16 @@ impl Client {
 
     /// Repeats every acknowledged start until it is acknowledged again: it must be, once nothing is disturbed.
     pub async fn confirm(&mut self) -> Result<()> {
-        for start in self.started.clone() {
+        let acknowledged = self.started.clone().into_iter().filter(|start| start.acknowledged);
+        for start in acknowledged {
             let give_up = Instant::now() + REPEAT;
-            while start.acknowledged {
-                match self.start(&start.request).await {
-                    Ok(()) => break,
-                    Err(status) if is_ambiguous(&status) && Instant::now() < give_up => {
-                        sleep(Duration::from_millis(200)).await;
-                    }
-                    Err(status) => {
-                        bail!("the repeated start of {} is refused: {status}", start.request.id)
-                    }
-                }
+            while let Err(status) = self.start(&start.request).await {
+                let id = &start.request.id;
+                ensure!(
+                    is_ambiguous(&status) && Instant::now() < give_up,
+                    "the repeated start of {id} is refused: {status}"
+                );
+                sleep(Duration::from_millis(200)).await;
             }
         }
         Ok(())
@@ -139,7 +137,7 @@ impl Client {
         let Some(start) = self.rng.pick(&self.started).filter(|start| start.acknowledged) else { return };
         let mut request = start.request.clone();
         if let Some(spec) = &mut request.spec {
-            spec.workspace_image = "image:2".to_owned();
+            "image:2".clone_into(&mut spec.workspace_image);
         }
         let _ = self.start(&request).await;
     }

@@ -152,8 +152,14 @@ impl Stage {
             let kubeconfig = proxy.kubeconfig(direct, &through)?;
             let file = self.installation.cluster_file(name, cluster.region(), &kubeconfig)?;
             let args = ["cluster", "register", "-f", &file.to_string_lossy()];
-            let output = self.installation.cli(&replicas, &args).await?;
-            ensure!(output.code == 0, "cannot register {name}: {}", output.stderr);
+            // With a lease this short a busy machine may change leaders before anybody disturbs one.
+            until("the cluster to be registered", async || {
+                let output = self.installation.cli(&replicas, &args).await?;
+                let done = output.code == 0 || output.stderr.contains("ALREADY_EXISTS");
+                ensure!(done, "cannot register {name}: {}", output.stderr);
+                Ok(())
+            })
+            .await?;
         }
         self.whole().await
     }
