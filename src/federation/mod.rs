@@ -19,11 +19,11 @@ mod metering;
 mod metrics;
 mod mirrors;
 pub mod registry;
+mod sealing;
 mod settings;
 mod settle;
 mod start;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
