@@ -1,6 +1,7 @@
 //! `spaceport.v1.ClusterManager`: the admin's API.
 
 mod convert;
+mod diff;
 mod drain;
 mod explain;
 mod incarnation;
@@ -173,6 +174,10 @@ impl ClusterManager for Clusters {
         request: Request<v1::ForecastPlacementRequest>,
     ) -> Result<Response<v1::ForecastPlacementResponse>, Status> {
         self.forecast(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn diff(&self, request: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
+        diff::diff(&self.federation, &request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -4,6 +4,7 @@ pub mod check;
 pub mod class;
 pub mod cluster;
 pub mod condition;
+pub mod diff;
 pub mod drain;
 pub mod duration;
 pub mod epoch;

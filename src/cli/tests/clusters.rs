@@ -8,9 +8,11 @@ use super::fake::Fake;
 use super::{Cli, spaceport};
 use crate::proto::spaceport::v1::check::Outcome;
 use crate::proto::spaceport::v1::cluster_status::Health;
+use crate::proto::spaceport::v1::compared_workspace::Standing;
 use crate::proto::spaceport::v1::drain::State;
 use crate::proto::spaceport::v1::{
-    Check, Cluster, ClusterSpec, ClusterStatus, Drain, DrainCounts, DrainWorkspace,
+    Check, Cluster, ClusterSpec, ClusterStatus, ComparedWorkspace, DiffResponse, Drain, DrainCounts,
+    DrainWorkspace, StandingCount,
 };
 
 fn cluster_file(folder: &tempfile::TempDir) -> String {
@@ -100,6 +102,46 @@ async fn clusters_are_listed_and_shown_with_health_and_intent() {
     let ran = spaceport(&endpoint, "cluster list --watch").await;
     assert!(ran.out.starts_with("PRESENT eu europe LOST cordoned no answer"), "{}", ran.out);
     assert_eq!((ran.code, ran.err.as_str()), (1, "spaceport: the server ended the watch; run it again\n"));
+}
+
+/// A cluster that holds one workspace as recorded and one that another place should have.
+fn diff() -> DiffResponse {
+    let row = |id: &str, standing: Standing| ComparedWorkspace {
+        id: id.to_owned(),
+        namespace: "ws".to_owned(),
+        standing: standing.into(),
+        owner: "jane".to_owned(),
+        ..Default::default()
+    };
+    let count = |standing: Standing| StandingCount { standing: standing.into(), count: 1 };
+    let stray = ComparedWorkspace { elsewhere: "us/ws".to_owned(), ..row("stray", Standing::Elsewhere) };
+    DiffResponse {
+        registered: true,
+        counts: vec![count(Standing::Adopted), count(Standing::Elsewhere)],
+        workspaces: vec![row("good", Standing::Adopted), stray],
+        left_out: 0,
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_is_compared_with_its_records_in_counts_and_lines() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, "cluster diff eu").await;
+    assert!(
+        ran.code == 1 && ran.err.contains("failed to compare eu with its records: NOT_FOUND"),
+        "{}",
+        ran.err
+    );
+    server.0.lock().diff = Some(diff());
+    let ran = spaceport(&endpoint, "cluster diff eu").await;
+    assert!(ran.out.starts_with("eu: 1 adopted, 1 elsewhere\nWORKSPACE  NAMESPACE"), "{}", ran.out);
+    assert!(ran.out.contains("stray") && ran.out.contains("recorded at us/ws"), "{}", ran.out);
+    assert!(!ran.out.contains("good"), "{}", ran.out);
+    let ran = spaceport(&endpoint, "cluster diff eu --all -o json").await;
+    let view: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(view["workspaces"][0]["standing"], "ADOPTED");
+    assert_eq!(view["workspaces"][1]["elsewhere"], "us/ws");
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ pub struct Script {
     pub doctored: Vec<DoctorRequest>,
     pub installed: Vec<InstallRequest>,
     pub checks: Vec<Check>,
+    pub diff: Option<DiffResponse>,
     pub drain: Option<Drain>,
     pub drain_states: Vec<Drain>,
     pub started: Vec<StartWorkspaceRequest>,
@@ -113,6 +114,17 @@ impl ClusterManager for Fake {
         _: Request<v1::ForecastPlacementRequest>,
     ) -> Answer<v1::ForecastPlacementResponse> {
         refused("forecast_placement")
+    }
+
+    async fn diff(&self, request: Request<DiffRequest>) -> Answer<DiffResponse> {
+        let differing = |all: bool| {
+            self.0.lock().diff.clone().map(|mut diff| {
+                diff.workspaces.retain(|one| all || one.standing() != compared_workspace::Standing::Adopted);
+                diff
+            })
+        };
+        let diff = differing(request.into_inner().all);
+        diff.map(Response::new).ok_or_else(|| Status::not_found("no such cluster"))
     }
 
     async fn cordon(&self, request: Request<CordonRequest>) -> Answer<CordonResponse> {

@@ -4,11 +4,13 @@ use jiff::Timestamp;
 
 pub use checks::{CheckView, InstalledView};
 pub use cluster::{ClusterView, LeaderView, OpeningView};
+pub use diff::DiffView;
 pub use drain::DrainView;
 pub use workspace::{StartedView, WorkspaceView, phase_name};
 
 mod checks;
 mod cluster;
+mod diff;
 mod drain;
 mod workspace;
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::error::Result;
 use crate::cluster::resources::Workspace;
-use crate::cluster::resources::names::{FINALIZER, MANAGED_BY, MANAGER};
+use crate::cluster::resources::names::{FINALIZER, MANAGER};
 
 use super::{Created, Deleted, Patched, Writer, created, deleted, found, patched};
 
@@ -19,17 +19,17 @@ impl Writer {
         found(self.read(format!("get Workspace {name}"), api.get(name)).await)
     }
 
-    /// Reads all workspaces of ours from the apiserver; each page has the deadline.
-    pub async fn list_workspaces(&self) -> Result<Vec<Workspace>> {
+    /// Shows every workspace of the namespace, whoever looks after it, as the apiserver has them; each page has the
+    /// deadline.
+    pub async fn each_workspace(&self, mut show: impl FnMut(Workspace)) -> Result<()> {
         let api = self.api::<Workspace>();
-        let mut all = Vec::new();
-        let mut page = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER}")).limit(PAGE);
+        let mut page = ListParams::default().limit(PAGE);
         loop {
             let list = self.read("list Workspaces".to_owned(), api.list(&page)).await?;
-            all.extend(list.items);
+            list.items.into_iter().for_each(&mut show);
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),
-                None => return Ok(all),
+                None => return Ok(()),
             }
         }
     }
