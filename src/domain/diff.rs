@@ -38,6 +38,8 @@ pub struct Found {
     pub owner: String,
     /// Its phase, by name.
     pub phase: String,
+    /// Its class.
+    pub class: String,
     /// Whether it is being deleted.
     pub deleting: bool,
 }
@@ -133,7 +135,12 @@ fn row(found: Found, record: Option<&PlacementRecord>, here: Option<&PlacementRe
         (Keeper::Us, None, Some(other)) => {
             Standing::Elsewhere(other.cluster.clone(), other.namespace.clone())
         }
-        (Keeper::Manager(_) | Keeper::Nobody, Some(here), _) if here.is_live() => Standing::Handover,
+        // Another record is of a start that found its name taken.
+        (Keeper::Manager(_) | Keeper::Nobody, Some(here), _)
+            if here.is_live() && here.digest.is_adopted() =>
+        {
+            Standing::Handover
+        }
         (Keeper::Manager(_) | Keeper::Nobody, ..) => Standing::Foreign,
     };
     Row {
@@ -197,6 +204,7 @@ mod tests {
             meta: format!("meta-{name}"),
             owner: "jane".to_owned(),
             phase: "Running".to_owned(),
+            class: "small".to_owned(),
             deleting: false,
         }
     }
@@ -239,7 +247,9 @@ mod tests {
 
     #[test]
     fn what_others_look_after_is_left_alone_unless_its_adoption_was_cut_off() {
-        let records = [record("a", "eu-1", RecordState::Placed), record("b", "us-1", RecordState::Confirmed)];
+        let begun = PlacementRecord { digest: Digest::adopted(), ..record("a", "eu-1", RecordState::Placed) };
+        let records =
+            [begun, record("b", "us-1", RecordState::Confirmed), record("e", "eu-1", RecordState::Placed)];
         let theirs = || Keeper::Manager("other".to_owned());
         let installation = Keeper::Installation("i".to_owned());
         let seen = vec![
@@ -247,11 +257,17 @@ mod tests {
             found("b", theirs()),
             found("c", Keeper::Nobody),
             found("d", installation),
+            found("e", theirs()),
         ];
         let told: Vec<Standing> =
             standings(&records, seen).into_iter().map(|(_, standing)| standing).collect();
-        let expected =
-            [Standing::Handover, Standing::Foreign, Standing::Foreign, Standing::OtherInstallation];
+        let expected = [
+            Standing::Handover,
+            Standing::Foreign,
+            Standing::Foreign,
+            Standing::OtherInstallation,
+            Standing::Foreign,
+        ];
         assert_eq!(told, expected);
     }
 

@@ -1,5 +1,6 @@
 //! What Spaceport is about, without any IO: no tokio, kube, tonic or etcd here; time is passed in.
 
+pub mod adoption;
 pub mod check;
 pub mod class;
 pub mod cluster;

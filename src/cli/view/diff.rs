@@ -24,9 +24,10 @@ struct CountView {
     count: u32,
 }
 
+/// One workspace id in one namespace.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ComparedView {
+pub struct ComparedView {
     id: String,
     namespace: String,
     standing: String,
@@ -115,7 +116,18 @@ impl DiffView {
 }
 
 impl ComparedView {
-    fn detail(&self) -> String {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Id, namespace, owner and standing, for tables.
+    pub fn heads(&self) -> [String; 4] {
+        [&self.id, &self.namespace, &self.owner, &self.standing].map(Clone::clone)
+    }
+
+    /// What else is to be said of it.
+    pub fn detail(&self) -> String {
         let manager = self.manager.as_ref().map(|manager| format!("manager: {manager}"));
         let elsewhere = self.elsewhere.as_ref().map(|place| format!("recorded at {place}"));
         let deleting = self.deleting.then(|| "being deleted".to_owned());

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::error::Result;
 use crate::cluster::resources::Workspace;
-use crate::cluster::resources::names::{FINALIZER, MANAGER};
+use crate::cluster::resources::names::{FINALIZER, GENERATION, INSTALLATION, MANAGED_BY, MANAGER};
 
 use super::{Created, Deleted, Patched, Writer, created, deleted, found, patched};
 
@@ -73,6 +73,26 @@ impl Writer {
     pub async fn delete_workspace(&self, name: &str, uid: &str) -> Result<Deleted> {
         let (api, params) = (self.api::<Workspace>(), exactly(uid));
         deleted(self.write(format!("delete Workspace {name}"), api.delete(name, &params)).await)
+    }
+
+    /// Makes the very version given name us and this installation, as one of the first generation; finalizers of others
+    /// stay.
+    pub async fn adopt_workspace(
+        &self,
+        workspace: &Workspace,
+        installation: &str,
+    ) -> Result<Patched<Workspace>> {
+        let mut finalizers = workspace.metadata.finalizers.clone().unwrap_or_default();
+        if !finalizers.iter().any(|held| held == FINALIZER) {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        let patch = json!({ "metadata": {
+            "uid": workspace.metadata.uid,
+            "labels": { MANAGED_BY: MANAGER },
+            "annotations": { INSTALLATION: installation, GENERATION: "1" },
+            "finalizers": finalizers,
+        } });
+        self.patch_spec(name_of(workspace), workspace.metadata.resource_version.as_deref(), patch).await
     }
 
     /// Takes our finalizer off the very version given; finalizers of others stay.

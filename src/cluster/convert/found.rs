@@ -32,6 +32,7 @@ pub fn found(workspace: &Workspace, installation: &str) -> Option<Found> {
         meta: ownership.workspace_id.clone(),
         owner: ownership.owner.clone(),
         phase: format!("{phase:?}"),
+        class: workspace.spec.class.clone(),
         deleting: meta.deletion_timestamp.is_some(),
     })
 }
