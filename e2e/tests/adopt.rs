@@ -301,30 +301,38 @@ fn lease(ago: jiff::SignedDuration) -> Result<Lease> {
     }))?)
 }
 
+/// Puts a label on the pod of a workspace, and answers it.
+async fn label_pod(story: &Story, id: &str, manager: &str) -> Result<Pod> {
+    let (api, mut found) = pods(story, id).await?;
+    let pod = found.pop().context("no pod")?;
+    let patch = json!({ "metadata": { "labels": { "gitpod.io/managed-by": manager } } });
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(pod)
+}
+
 /// Makes a workspace one that another manager made: no record, no sign of ours. Answers its pod.
 async fn give_away(story: &Story, id: &str) -> Result<Pod> {
     forget(story, id).await?;
     label_workspace(story, id, OTHER).await?;
-    let (api, mut found) = pods(story, id).await?;
-    let pod = found.pop().context("no pod")?;
-    let patch = json!({ "metadata": { "labels": { "gitpod.io/managed-by": OTHER } } });
-    let name = pod.metadata.name.clone().unwrap_or_default();
-    api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-    Ok(pod)
+    label_pod(story, id, OTHER).await
 }
 
-/// As if the leader had died before the last step of an adoption.
-async fn cut_off_and_repeat(story: &Story, client: &mut Client) -> Result<()> {
+/// As if the leader had died before the last step of an adoption, or after the first.
+async fn cut_off_and_repeat(story: &Story, client: &mut Client, after_first: bool) -> Result<()> {
     label_workspace(story, "ws", OTHER).await?;
+    if after_first {
+        label_pod(story, "ws", OTHER).await?;
+    }
     until("it to be half adopted", async || {
         let found = standing(story, "eu-1", "ws").await?;
         ensure!(found == "HANDOVER", "it is {found}");
         ensure!(describe(client, "ws").await?.is_none(), "it is still seen as ours");
-        let asked = StopWorkspaceRequest { id: "ws".to_owned(), policy: 0 };
-        refused(client.stop_workspace(asked).await, Code::FailedPrecondition)?;
         Ok(())
     })
     .await?;
+    let asked = StopWorkspaceRequest { id: "ws".to_owned(), policy: 0 };
+    refused(client.stop_workspace(asked).await, Code::FailedPrecondition)?;
     let done = told(story, &["adopt", "eu-1", "--yes"]).await?;
     ensure!(done[0]["outcome"] == "ADOPTED", "{done}");
     Ok(())
@@ -373,7 +381,9 @@ fn a_workspace_of_another_manager_is_taken_over_once_that_has_stopped_and_not_be
         // No start of ours made it, so none is repeated.
         refused(client.start_workspace(request("ws", &[])).await, Code::AlreadyExists)?;
 
-        cut_off_and_repeat(story, &mut client).await?;
+        for after_first in [false, true] {
+            cut_off_and_repeat(story, &mut client, after_first).await?;
+        }
         let mut ws = watch(&mut client, "ws").await?;
         follow(&mut ws, is(WorkspacePhase::Running)).await?;
         stop(&mut client, "ws").await?;

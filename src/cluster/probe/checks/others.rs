@@ -58,7 +58,9 @@ pub(super) async fn other_manager(client: &Client, question: &Question<'_>, skew
     } else if warned.is_empty() {
         Check::ok(NAME, "nobody else is at work there")
     } else {
-        Check::warning(NAME, warned.join("; "), "")
+        let remedy =
+            "`spaceport cluster adopt NAME --others` takes them over once that manager has stopped for good";
+        Check::warning(NAME, warned.join("; "), remedy)
     }
 }
 
