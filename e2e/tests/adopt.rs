@@ -112,8 +112,8 @@ async fn standing(story: &Story, cluster: &str, id: &str) -> Result<String> {
 /// A condition of a cluster.
 async fn condition(story: &Story, cluster: &str, kind: &str) -> Result<Value> {
     let shown = told(story, &["show", cluster]).await?;
-    let conditions = shown["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.cloned().find(|one| one["type"] == kind).with_context(|| format!("no {kind} in {shown}"))
+    let mut conditions = shown["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.find(|one| one["type"] == kind).cloned().with_context(|| format!("no {kind} in {shown}"))
 }
 
 async fn deregister_by_force(story: &Story, cluster: &str) -> Result<()> {
@@ -194,7 +194,7 @@ fn an_empty_cluster_and_one_that_is_unknown_say_so() -> Result<()> {
 async fn not_adopted(story: &Story) -> Result<()> {
     // The meta id of a live workspace is not given to another one.
     let mut twin = by_hand("twin", OURS)?;
-    twin.spec.ownership.workspace_id = "meta-ws".to_owned();
+    "meta-ws".clone_into(&mut twin.spec.ownership.workspace_id);
     story.resources("eu-1")?.create(&PostParams::default(), &twin).await?;
     let said = not_done(story, &["adopt", "eu-1", "twin", "--yes"]).await?;
     ensure!(said.contains("meta-ws of workspace ws, which is still live"), "{said}");
