@@ -7,7 +7,7 @@ mod drains;
 mod strays;
 mod subscribe;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -290,15 +290,18 @@ impl Index {
         inner.visible(&key)
     }
 
-    /// All workspaces asked for, by id.
-    pub fn list(&self, filter: &Filter) -> BTreeMap<WorkspaceId, Seen> {
-        let inner = self.inner.read();
-        inner
-            .resources
-            .iter()
-            .filter(|(_, resource)| filter.matches(&resource.view))
-            .filter_map(|(key, _)| Some((key.0.clone(), inner.visible(key)?)))
-            .collect()
+    /// All workspaces asked for whose id comes after the one given, sorted by id.
+    pub fn list(&self, filter: &Filter, after: &str) -> Vec<Seen> {
+        let mut all: Vec<Seen> = {
+            let inner = self.inner.read();
+            let asked = inner
+                .resources
+                .iter()
+                .filter(|((id, _), resource)| id.as_str() > after && filter.matches(&resource.view));
+            asked.filter_map(|(key, _)| inner.visible(key)).collect()
+        };
+        all.sort_unstable_by(|one, other| one.view.id.cmp(&other.view.id));
+        all
     }
 
     /// Looks at every workspace that is where its record says.

@@ -21,11 +21,11 @@ mod metering;
 mod metrics;
 mod mirrors;
 pub mod registry;
+mod sealing;
 mod settings;
 mod settle;
 mod start;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,9 +198,9 @@ impl Federation {
         &self.fleet
     }
 
-    /// All workspaces asked for, by id.
-    pub fn list(&self, filter: &Filter) -> BTreeMap<WorkspaceId, Seen> {
-        self.index.list(filter)
+    /// All workspaces asked for whose id comes after the one given, sorted by id.
+    pub fn list(&self, filter: &Filter, after: &str) -> Vec<Seen> {
+        self.index.list(filter, after)
     }
 
     /// One workspace.

@@ -9,15 +9,12 @@ use crate::cluster::error::Result;
 use crate::cluster::resources::names::{FINALIZER, MANAGED_BY, MANAGER, WORKSPACE_ID};
 use crate::domain::pod::PodFacts;
 
-use super::workspaces::{by_us, exactly};
-use super::{Created, Deleted, Patched, Writer, created, deleted, found, patched};
+use super::{Created, Deleted, Patched, Writer, deleted, exactly, found, patched};
 
 impl Writer {
     /// Creates a pod.
     pub async fn create_pod(&self, pod: &Pod) -> Result<Created<Pod>> {
-        let (api, params) = (self.api::<Pod>(), by_us());
-        let action = format!("create Pod {}", pod.metadata.name.as_deref().unwrap_or_default());
-        created(self.write(action, api.create(&params, pod)).await)
+        self.create(pod.metadata.name.as_deref().unwrap_or_default(), pod).await
     }
 
     /// Reads a pod from the apiserver, not from the cache.
@@ -50,8 +47,8 @@ impl Writer {
     pub async fn delete_pod(&self, name: &str, uid: &str, grace: Option<u32>) -> Result<Deleted> {
         let mut params = exactly(uid);
         params.grace_period_seconds = grace;
-        let api = self.api::<Pod>();
-        deleted(self.write(format!("delete Pod {name}"), api.delete(name, &params)).await)
+        let request = self.requests::<Pod>().delete(name, &params);
+        deleted(self.write(format!("delete Pod {name}"), self.taken(request)).await)
     }
 
     /// Takes our finalizer off the pod with this uid; finalizers of others stay.
@@ -60,11 +57,10 @@ impl Writer {
         let patch = json!({
             "metadata": { "uid": uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER] }
         });
-        let (api, params) = (self.api::<Pod>(), PatchParams::default());
         let action = format!("remove the finalizer of Pod {name}");
-        // Of the answer, nobody needs the whole pod.
-        let patch = Patch::Strategic(patch);
-        let call = async { api.patch_metadata(name, &params, &patch).await.map(drop) };
-        patched(self.write(action, call).await)
+        // Asked for metadata only, the apiserver does not write the whole pod into its answer.
+        let requests = self.requests::<Pod>();
+        let request = requests.patch_metadata(name, &PatchParams::default(), &Patch::Strategic(patch));
+        patched(self.write(action, self.taken(request)).await)
     }
 }

@@ -134,7 +134,7 @@ async fn taking_the_finalizer_off_keeps_those_of_others() {
     let object = workspace();
     let (done, (_, _, body)) =
         tokio::join!(writer.remove_finalizer(&object), answer(&mut server, 200, as_json(&object)));
-    assert!(matches!(done, Ok(Patched::Done(_))));
+    assert!(matches!(done, Ok(Patched::Done(()))));
     assert_eq!(body, json!({"metadata": {"finalizers": ["other/x"], "uid": "u", "resourceVersion": "7"}}));
 }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::domain::record::{Digest, RecordState};
 use crate::domain::workspace::{Access, Conditions, IdeImage, Kind};
