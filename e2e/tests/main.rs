@@ -8,6 +8,7 @@ mod harness;
 mod story;
 
 mod access;
+mod adopt;
 mod bridge;
 mod builders;
 mod bulkheads;

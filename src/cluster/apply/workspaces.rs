@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::error::Result;
 use crate::cluster::resources::Workspace;
-use crate::cluster::resources::names::{FINALIZER, MANAGED_BY, MANAGER};
+use crate::cluster::resources::names::{FINALIZER, GENERATION, INSTALLATION, MANAGED_BY, MANAGER};
 
 use super::{Created, Deleted, Patched, Prepared, Writer, deleted, exactly, found, patched};
 
@@ -19,17 +19,17 @@ impl Writer {
         found(self.read(format!("get Workspace {name}"), api.get(name)).await)
     }
 
-    /// Reads all workspaces of ours from the apiserver; each page has the deadline.
-    pub async fn list_workspaces(&self) -> Result<Vec<Workspace>> {
+    /// Shows every workspace of the namespace, whoever looks after it, as the apiserver has them; each page has the
+    /// deadline.
+    pub async fn each_workspace(&self, mut show: impl FnMut(Workspace)) -> Result<()> {
         let api = self.api::<Workspace>();
-        let mut all = Vec::new();
-        let mut page = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER}")).limit(PAGE);
+        let mut page = ListParams::default().limit(PAGE);
         loop {
             let list = self.read("list Workspaces".to_owned(), api.list(&page)).await?;
-            all.extend(list.items);
+            list.items.into_iter().for_each(&mut show);
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),
-                None => return Ok(all),
+                None => return Ok(()),
             }
         }
     }
@@ -70,6 +70,26 @@ impl Writer {
     pub async fn delete_workspace(&self, name: &str, uid: &str) -> Result<Deleted> {
         let request = self.requests::<Workspace>().delete(name, &exactly(uid));
         deleted(self.write(format!("delete Workspace {name}"), self.taken(request)).await)
+    }
+
+    /// Makes the very version given name us and this installation, as one of the first generation; finalizers of others
+    /// stay.
+    pub async fn adopt_workspace(
+        &self,
+        workspace: &Workspace,
+        installation: &str,
+    ) -> Result<Patched<Workspace>> {
+        let mut finalizers = workspace.metadata.finalizers.clone().unwrap_or_default();
+        if !finalizers.iter().any(|held| held == FINALIZER) {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        let patch = json!({ "metadata": {
+            "uid": workspace.metadata.uid,
+            "labels": { MANAGED_BY: MANAGER },
+            "annotations": { INSTALLATION: installation, GENERATION: "1" },
+            "finalizers": finalizers,
+        } });
+        self.patch_spec(name_of(workspace), workspace.metadata.resource_version.as_deref(), patch).await
     }
 
     /// Takes our finalizer off the very version given; finalizers of others stay.
