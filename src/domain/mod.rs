@@ -1,5 +1,6 @@
 //! What Spaceport is about, without any IO: no tokio, kube, tonic or etcd here; time is passed in.
 
+pub mod canary;
 pub mod check;
 pub mod class;
 pub mod cluster;
@@ -14,6 +15,7 @@ pub mod names;
 pub mod placement;
 pub mod pod;
 pub mod record;
+pub mod rewind;
 pub mod secret;
 pub mod template;
 pub mod workspace;

@@ -19,6 +19,7 @@ mod metering;
 mod metrics;
 mod mirrors;
 pub mod registry;
+mod rewinds;
 mod settings;
 mod settle;
 mod start;
