@@ -3,6 +3,7 @@
 //! Outcomes that a caller acts on are values ([`Created`], [`Patched`], [`Deleted`]); everything else is an
 //! [`Error`](super::Error), of which [`is_definite_refusal`](super::Error::is_definite_refusal) says whether it certainly did not happen.
 
+mod canary;
 mod objects;
 mod pods;
 mod secrets;

@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod cache;
+pub mod canary;
 pub mod client;
 pub mod convert;
 pub mod error;

@@ -1,6 +1,7 @@
 //! What Spaceport is about, without any IO: no tokio, kube, tonic or etcd here; time is passed in.
 
 pub mod adoption;
+pub mod canary;
 pub mod check;
 pub mod class;
 pub mod cluster;
@@ -16,6 +17,7 @@ pub mod names;
 pub mod placement;
 pub mod pod;
 pub mod record;
+pub mod rewind;
 pub mod secret;
 pub mod template;
 pub mod workspace;

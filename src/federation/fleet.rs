@@ -1,5 +1,6 @@
 //! The member clusters of this replica: each with its own client, watches, controllers and tasks, and nothing shared.
 
+mod canary;
 mod candidacy;
 mod connected;
 mod gate;
@@ -386,6 +387,8 @@ impl Fleet {
         tokio::spawn(async move { followed.follow_health(&index).await }.instrument(span.clone()));
         let (guarded, leading) = (Arc::clone(connected), self.leading.clone());
         tokio::spawn(async move { guarded.guard(leading).await }.instrument(span.clone()));
+        let watched = Arc::clone(connected);
+        tokio::spawn(async move { watched.keep_canary().await }.instrument(span.clone()));
         for (namespace, place) in &connected.places {
             let (connected, place) = (Arc::clone(connected), place.clone());
             let span = tracing::info_span!(parent: &span, "controller", %namespace);

@@ -4,6 +4,7 @@
 //! resource counts only where its record says that it belongs; what has no record is kept aside until one comes.
 
 mod drains;
+mod rewinds;
 mod strays;
 mod subscribe;
 
@@ -16,6 +17,7 @@ use parking_lot::RwLock;
 use super::events::{Event, Events, Filter};
 use crate::domain::names::{ClusterName, Namespace, Region, WorkspaceId};
 use crate::domain::record::{PlacementRecord, status_version};
+use crate::domain::rewind::Rewinds;
 use crate::domain::workspace::{Phase, View};
 
 pub use drains::{Notice, Placed};
@@ -71,6 +73,12 @@ struct Inner {
     clusters: HashMap<ClusterName, ClusterFacts>,
     /// Clusters that are being emptied.
     drains: HashMap<ClusterName, Notice>,
+    /// Clusters that were set back, as recorded.
+    rewinds: HashMap<ClusterName, Rewinds>,
+    /// Clusters that were found set back and are not recorded so yet.
+    rewound: BTreeSet<ClusterName>,
+    /// States of those whose versions fell.
+    parked: HashMap<(WorkspaceId, ClusterName), View>,
     /// Last ends, for subscribers that resume.
     ends: VecDeque<Event>,
     sequence: u64,
@@ -83,6 +91,8 @@ struct Resource {
     view: Arc<View>,
     /// Sequence number of its last published change.
     sequence: u64,
+    /// How often its cluster was set back when the state was taken.
+    rewinds: u32,
 }
 
 /// The index. Cheap to share.
@@ -93,6 +103,7 @@ pub struct Index {
     /// Tells this index from those of other replicas and earlier processes in resume tokens.
     instance: String,
     drain_changes: tokio::sync::watch::Sender<()>,
+    rewound_changes: tokio::sync::watch::Sender<()>,
 }
 
 impl Index {
@@ -103,6 +114,7 @@ impl Index {
             events: Arc::new(Events::new(buffer)),
             instance: uuid::Uuid::new_v4().simple().to_string(),
             drain_changes: tokio::sync::watch::Sender::default(),
+            rewound_changes: tokio::sync::watch::Sender::default(),
         }
     }
 
@@ -213,17 +225,21 @@ impl Index {
     pub fn resource(&self, cluster: &ClusterName, view: View) {
         let mut inner = self.inner.write();
         let key = (view.id.clone(), cluster.clone());
+        let rewinds = inner.rewinds_on(cluster);
         let known = inner.resources.get(&key);
         if let Some(known) = known
             && known.view.uid == view.uid
             && known.view.resource_version > view.resource_version
+            && known.rewinds >= rewinds
         {
+            inner.park(key, view);
             return;
         }
         let silent = known.is_some_and(|known| known.view.same_but_for_activity(&view));
         let sequence = known.map_or(0, |known| known.sequence);
-        inner.resources.insert(key.clone(), Resource { view: Arc::new(view), sequence });
+        inner.resources.insert(key.clone(), Resource { view: Arc::new(view), sequence, rewinds });
         inner.note_stray(&key);
+        inner.parked.remove(&key);
         if !silent {
             self.stir(&inner, cluster);
             self.announce(&mut inner, &key);
@@ -236,8 +252,9 @@ impl Index {
         let key = (id.clone(), cluster.clone());
         let Some(last) = inner.resources.remove(&key) else { return };
         inner.note_stray(&key);
+        inner.parked.remove(&key);
         self.stir(&inner, cluster);
-        let Some(generation) = inner.generation_at(&key, &last.view) else { return };
+        let Some(generation) = inner.generation_at(&key, &last) else { return };
         let (version, view) = if last.view.phase == Phase::Stopped {
             (status_version(generation, last.view.resource_version), last.view)
         } else {
@@ -280,6 +297,9 @@ impl Index {
         inner.clusters.remove(name);
         inner.strays.remove(name);
         inner.resources.retain(|(_, cluster), _| cluster != name);
+        inner.parked.retain(|(_, cluster), _| cluster != name);
+        inner.rewound.remove(name);
+        inner.rewinds.remove(name);
     }
 
     /// A workspace, where its record says that it is.
@@ -308,7 +328,7 @@ impl Index {
     pub fn for_each(&self, mut look: impl FnMut(&ClusterName, &View)) {
         let inner = self.inner.read();
         for (key, resource) in &inner.resources {
-            if inner.generation_at(key, &resource.view).is_some() {
+            if inner.generation_at(key, resource).is_some() {
                 look(&key.1, &resource.view);
             }
         }
@@ -351,15 +371,15 @@ impl Inner {
     }
 
     /// The generation of a resource, where its record says that it belongs there.
-    fn generation_at(&self, key: &(WorkspaceId, ClusterName), view: &View) -> Option<u32> {
+    fn generation_at(&self, key: &(WorkspaceId, ClusterName), resource: &Resource) -> Option<u32> {
         let (record, _) = self.records.get(&key.0)?;
-        (record.cluster == key.1 && record.namespace == view.namespace)
-            .then(|| record.generation.max(view.generation))
+        (record.cluster == key.1 && record.namespace == resource.view.namespace)
+            .then(|| record.generation.max(resource.view.generation).saturating_add(resource.rewinds))
     }
 
     fn visible(&self, key: &(WorkspaceId, ClusterName)) -> Option<Seen> {
         let resource = self.resources.get(key)?;
-        let generation = self.generation_at(key, &resource.view)?;
+        let generation = self.generation_at(key, resource)?;
         let version = status_version(generation, resource.view.resource_version);
         Some(self.seen(&key.1, Arc::clone(&resource.view), version))
     }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntGauge, IntGaugeVec, Opts};
+use prometheus::{GaugeVec, IntGauge, IntGaugeVec, Opts};
 
 use super::{Federation, Lead};
+use crate::domain::canary::Standing;
 use crate::domain::health::Health;
 
 /// Gauges of the fleet.
@@ -18,6 +19,7 @@ pub struct FleetMetrics {
     placed: IntGaugeVec,
     strays: IntGaugeVec,
     health: IntGaugeVec,
+    canary: GaugeVec,
     leading: IntGauge,
     subscribers: IntGauge,
 }
@@ -38,6 +40,13 @@ impl FleetMetrics {
                 opts("cluster_health", "1 for the health that a cluster has."),
                 &["cluster", "health"],
             )?,
+            canary: GaugeVec::new(
+                opts(
+                    "cluster_canary_seconds",
+                    "From the sending of the last small write until a watch showed it; of the leader.",
+                ),
+                &["cluster"],
+            )?,
             leading: IntGauge::with_opts(opts("leading", "Whether this replica leads."))?,
             subscribers: IntGauge::with_opts(opts("subscribers", "Subscribers of this replica."))?,
         })
@@ -48,6 +57,12 @@ impl FleetMetrics {
         self.placed.reset();
         self.strays.reset();
         self.health.reset();
+        self.canary.reset();
+        for connected in self.federation.fleet().connected() {
+            if let Standing::Well(round) = connected.member.canary().standing() {
+                self.canary.with_label_values(&[connected.member.name().as_str()]).set(round.as_secs_f64());
+            }
+        }
         let mut counts = BTreeMap::new();
         self.federation.index().for_each(|cluster, view| {
             *counts.entry((cluster.to_string(), view.phase)).or_insert(0_i64) += 1;
@@ -79,6 +94,7 @@ impl Collector for FleetMetrics {
     fn desc(&self) -> Vec<&Desc> {
         let vectors = [&self.workspaces, &self.placed, &self.strays, &self.health];
         let mut descriptions: Vec<&Desc> = vectors.iter().flat_map(|gauges| gauges.desc()).collect();
+        descriptions.extend(self.canary.desc());
         descriptions.extend(self.leading.desc());
         descriptions.extend(self.subscribers.desc());
         descriptions
@@ -88,6 +104,7 @@ impl Collector for FleetMetrics {
         self.read();
         let vectors = [&self.workspaces, &self.placed, &self.strays, &self.health];
         let mut families: Vec<MetricFamily> = vectors.iter().flat_map(|gauges| gauges.collect()).collect();
+        families.extend(self.canary.collect());
         families.extend(self.leading.collect());
         families.extend(self.subscribers.collect());
         families

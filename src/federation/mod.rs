@@ -21,6 +21,7 @@ mod metering;
 mod metrics;
 mod mirrors;
 pub mod registry;
+mod rewinds;
 mod sealing;
 mod settings;
 mod settle;

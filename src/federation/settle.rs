@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::{Error, Federation, Result};
 use crate::domain::names::WorkspaceId;
 use crate::domain::record::{PlacementRecord, RecordState};
+use crate::domain::rewind::Rewinds;
 use crate::domain::workspace::StopPolicy;
 use crate::store::Term;
 
@@ -96,13 +97,17 @@ enum Step {
     Later,
 }
 
-fn step(record: &PlacementRecord, resource: Resource, now: Timestamp) -> Step {
+fn step(record: &PlacementRecord, resource: Resource, rewinds: Option<Rewinds>, now: Timestamp) -> Step {
     match (record.state, resource) {
         (RecordState::Placed, Resource::There { .. }) => Step::Confirm,
         (RecordState::Placed, Resource::Absent) if now.duration_since(record.placed_at) >= ABANDONED => {
             Step::Forget
         }
         (RecordState::Confirmed, Resource::Absent) => Step::End,
+        // It came back with its cluster's backup: nobody asked for it, and what it holds may be all that there is.
+        (RecordState::Ended { at, .. }, _) if rewinds.is_some_and(|rewinds| rewinds.may_bring_back(at)) => {
+            Step::Nothing
+        }
         (RecordState::Ended { .. }, Resource::There { deleting: false }) => Step::Stop,
         (RecordState::Placed, Resource::Absent)
         | (RecordState::Placed | RecordState::Confirmed, Resource::NotKnown) => Step::Later,
@@ -147,7 +152,7 @@ impl Federation {
         let Some(_turn) = self.locks.try_lock(id) else { return Ok(Step::Later) };
         let Some((record, version)) = self.index.record_of(id) else { return Ok(Step::Nothing) };
         let resource = self.resource_of(term, &record).await?;
-        let step = step(&record, resource, Timestamp::now());
+        let step = step(&record, resource, self.index.rewinds_of(&record.cluster), Timestamp::now());
         match step {
             Step::Nothing | Step::Later => {}
             Step::Confirm => {
@@ -224,22 +229,29 @@ mod tests {
 
     #[test]
     fn a_start_that_arrived_is_confirmed_and_one_that_did_not_is_forgotten_when_abandoned() {
-        assert_eq!(step(&record(RecordState::Placed), THERE, SOON), Step::Confirm);
-        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, SOON), Step::Later);
-        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, LATE), Step::Forget);
+        assert_eq!(step(&record(RecordState::Placed), THERE, None, SOON), Step::Confirm);
+        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, None, SOON), Step::Later);
+        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, None, LATE), Step::Forget);
     }
 
     #[test]
     fn a_confirmed_workspace_ends_only_when_its_cluster_says_that_it_is_gone() {
-        assert_eq!(step(&record(RecordState::Confirmed), Resource::NotKnown, LATE), Step::Later);
-        assert_eq!(step(&record(RecordState::Confirmed), THERE, LATE), Step::Nothing);
-        assert_eq!(step(&record(RecordState::Confirmed), Resource::Absent, SOON), Step::End);
+        assert_eq!(step(&record(RecordState::Confirmed), Resource::NotKnown, None, LATE), Step::Later);
+        assert_eq!(step(&record(RecordState::Confirmed), THERE, None, LATE), Step::Nothing);
+        assert_eq!(step(&record(RecordState::Confirmed), Resource::Absent, None, SOON), Step::End);
+    }
+
+    #[test]
+    fn a_workspace_that_came_back_with_its_clusters_backup_is_left_alone() {
+        let rewound = |last| Some(Rewinds { count: 1, last });
+        assert_eq!(step(&record(ENDED), THERE, rewound(LATE), LATE), Step::Nothing);
+        assert_eq!(step(&record(ENDED), THERE, rewound(Timestamp::UNIX_EPOCH), LATE), Step::Stop);
     }
 
     #[test]
     fn a_resource_that_comes_after_its_end_is_stopped() {
-        assert_eq!(step(&record(ENDED), THERE, LATE), Step::Stop);
-        assert_eq!(step(&record(ENDED), Resource::There { deleting: true }, LATE), Step::Nothing);
-        assert_eq!(step(&record(ENDED), Resource::Absent, LATE), Step::Nothing);
+        assert_eq!(step(&record(ENDED), THERE, None, LATE), Step::Stop);
+        assert_eq!(step(&record(ENDED), Resource::There { deleting: true }, None, LATE), Step::Nothing);
+        assert_eq!(step(&record(ENDED), Resource::Absent, None, LATE), Step::Nothing);
     }
 }

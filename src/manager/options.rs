@@ -66,6 +66,7 @@ pub(super) fn member_options(config: &Config) -> MemberOptions {
         },
         probe_period: health.probe,
         probe_deadline: health.deadline,
+        canary_period: health.canary,
         maintenance_name: config.manager.maintenance_config_map.clone(),
     }
 }

@@ -23,6 +23,7 @@ enum Change {
     Workspace(Arc<Workspace>),
     Gone(Arc<Workspace>),
     Pods(String),
+    Rewound,
     Synced,
 }
 
@@ -147,6 +148,7 @@ impl NamespaceCache {
             Change::Workspace(workspace) => observer.workspace(&self.namespace, workspace),
             Change::Gone(last) => observer.workspace_gone(&self.namespace, last),
             Change::Pods(workspace) => observer.pods_changed(&self.namespace, workspace),
+            Change::Rewound => observer.rewound(&self.namespace),
             Change::Synced => observer.synced(&self.namespace),
         });
         result
@@ -170,7 +172,9 @@ impl NamespaceCache {
         self.change(|state, queue| {
             let version = version(&workspace);
             state.newest = state.newest.max(version);
-            let known = state.workspaces.get(&name).map(|known| self::version(known));
+            let known = state.workspaces.get(&name);
+            let falls = known.is_some_and(|known| is_older(&workspace, known));
+            let known = known.map(|known| self::version(known));
             let listing = match &mut state.listed_workspaces {
                 Some(listed) => {
                     listed.insert(name.clone());
@@ -180,7 +184,9 @@ impl NamespaceCache {
             };
             // A list is the truth, even where versions went backwards with a restored cluster.
             let trusted = listing && !state.offered.contains(&name);
-            state.rewound |= trusted && known.is_some_and(|known| version < known);
+            if trusted && falls && !std::mem::replace(&mut state.rewound, true) {
+                queue.push(Change::Rewound);
+            }
             let is_news = match known {
                 Some(known) if trusted => version != known,
                 Some(known) => version > known,
@@ -354,6 +360,13 @@ fn node_of(workspace: &Workspace) -> Option<&str> {
 
 fn pod_version(pod: &PodFacts) -> u64 {
     pod.resource_version.parse().unwrap_or(0)
+}
+
+/// Whether a state is of before the one known: by its version, or, where a restore raised versions, by its generation.
+fn is_older(workspace: &Workspace, known: &Workspace) -> bool {
+    let generation = |of: &Workspace| of.metadata.generation.unwrap_or(0);
+    let same = workspace.metadata.uid == known.metadata.uid;
+    version(workspace) < version(known) || (same && generation(workspace) < generation(known))
 }
 
 fn version(workspace: &Workspace) -> u64 {

@@ -20,6 +20,8 @@ pub const IN_NAMESPACE: Needs = &[
     ("", "secrets", &["create", "delete", "get", "update"]),
     ("", "configmaps", &["create", "get", "list", "patch", "watch"]),
     ("", "events", &["create"]),
+    // The canary.
+    ("coordination.k8s.io", "leases", &["create", "list", "patch", "watch"]),
 ];
 /// In each secrets namespace.
 pub const IN_SECRETS_NAMESPACE: Needs = &[

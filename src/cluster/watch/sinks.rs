@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster::cache::{Capacity, NamespaceCache, NodeCache, Source, key, version};
+use crate::cluster::canary::Canary;
 use crate::cluster::convert::{node, node_facts, pod_facts};
 use crate::cluster::maintenance::Maintenance;
 use crate::cluster::resources::Workspace;
@@ -220,4 +222,23 @@ impl Sink for MaintenanceOf {
             self.maintenance.take(None, Timestamp::now());
         }
     }
+}
+
+/// The canary's Lease.
+pub(super) struct CanaryOf(pub(super) Arc<Canary>);
+
+impl Sink for CanaryOf {
+    type Object = Lease;
+
+    fn begin(&mut self) {}
+
+    fn put(&mut self, lease: Lease) {
+        self.0.show(version(&lease.metadata));
+    }
+
+    fn keep(&mut self, _: &str) {}
+
+    fn remove(&mut self, _: &ObjectMeta) {}
+
+    fn end(&mut self) {}
 }

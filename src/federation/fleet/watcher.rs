@@ -56,6 +56,14 @@ impl Watcher {
     }
 }
 
+impl Watcher {
+    /// Takes that the cluster was set back.
+    pub(super) fn set_back(&self) {
+        tracing::error!(cluster = %self.cluster, "the cluster was set back, as by a restore of its etcd");
+        self.index.rewound(&self.cluster);
+    }
+}
+
 impl Observer for Watcher {
     fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {
         self.show(namespace, workspace);
@@ -87,7 +95,12 @@ impl Observer for Watcher {
         }
     }
 
+    fn rewound(&self, _namespace: &Namespace) {
+        self.set_back();
+    }
+
     fn synced(&self, _namespace: &Namespace) {
+        self.index.listed(&self.cluster);
         for id in self.index.placed_on(&self.cluster) {
             self.settle.push(&id);
         }

@@ -33,7 +33,7 @@ impl Inner {
     /// Looks whether a resource is a stray now.
     pub(super) fn note_stray(&mut self, key: &(WorkspaceId, ClusterName)) {
         let resource = self.resources.get(key).filter(|resource| resource.view.ours);
-        if resource.is_some_and(|resource| self.generation_at(key, &resource.view).is_none()) {
+        if resource.is_some_and(|resource| self.generation_at(key, resource).is_none()) {
             self.strays.entry(key.1.clone()).or_default().insert(key.0.clone());
         } else if let Some(strays) = self.strays.get_mut(&key.1) {
             strays.remove(&key.0);

@@ -228,3 +228,49 @@ fn records_count_by_cluster_and_meta_while_they_live() {
     assert!(index.record_of(&id("a")).is_none());
     assert_eq!(index.placed_on(&name("us-1")), [id("b")]);
 }
+
+#[tokio::test]
+async fn versions_never_fall_when_a_cluster_is_set_back_whichever_is_heard_of_first() {
+    use crate::domain::rewind::Rewinds;
+    let once = Rewinds { count: 1, last: Timestamp::UNIX_EPOCH };
+    for recorded_first in [false, true] {
+        let index = Index::new(16);
+        let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+        index.record(record("a", "eu-1"), 1);
+        index.resource(&name("eu-1"), at(90, Phase::Running));
+        let mut other = view("b");
+        other.resource_version = 30;
+        index.record(record("b", "eu-1"), 2);
+        index.resource(&name("eu-1"), other);
+        if recorded_first {
+            index.rewinds(&name("eu-1"), once);
+            assert_eq!(index.get(&id("a")).unwrap().version, status_version(1, 90), "not listed since");
+        }
+        index.rewound(&name("eu-1"));
+        index.resource(&name("eu-1"), at(50, Phase::Pending));
+        index.listed(&name("eu-1"));
+        if !recorded_first {
+            assert_eq!(index.unrecorded_rewinds().0, [name("eu-1")]);
+            assert_eq!(
+                index.get(&id("a")).unwrap().version,
+                status_version(1, 90),
+                "it waits for the record"
+            );
+            index.rewinds(&name("eu-1"), once);
+        }
+        assert!(index.unrecorded_rewinds().0.is_empty());
+        let seen = index.get(&id("a")).unwrap();
+        assert_eq!((seen.version, seen.view.phase), (status_version(2, 50), Phase::Pending));
+        assert_eq!(
+            index.get(&id("b")).unwrap().version,
+            status_version(2, 30),
+            "all of the cluster count on"
+        );
+        let mut last = std::collections::BTreeMap::new();
+        for _ in 0..4 {
+            let event = subscription.next().await.unwrap();
+            let before = last.insert(event.seen.view.id.clone(), event.seen.version);
+            assert!(before.is_none_or(|before| before < event.seen.version));
+        }
+    }
+}

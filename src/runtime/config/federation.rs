@@ -70,6 +70,8 @@ pub struct HealthTimes {
     pub probe: Duration,
     /// For one probe.
     pub deadline: Duration,
+    /// Between renewals of a cluster's canary.
+    pub canary: Duration,
     /// Misses in a row, of every signal.
     pub suspect_after: u32,
     /// Without any signal.
@@ -211,11 +213,15 @@ fn health(mut group: Group<'_>) -> HealthTimes {
     let times = HealthTimes {
         probe: group.duration("probe", Duration::from_secs(2)),
         deadline: group.duration("deadline", Duration::from_secs(1)),
+        canary: group.duration("canary", Duration::from_secs(10)),
         suspect_after: group.count("suspectAfter", 1..=100).unwrap_or(3),
         lost_after: group.duration("lostAfter", Duration::from_secs(40)),
         recover_after: group.duration("recoverAfter", Duration::from_secs(30)),
         hold_down_max: group.duration("holdDownMax", Duration::from_mins(10)),
     };
+    if times.canary < Duration::from_secs(1) {
+        group.problem("canary", "must be at least 1s");
+    }
     if times.deadline > times.probe {
         group.problem("deadline", "must be at most probe");
     }

@@ -20,6 +20,10 @@ impl Observer for Log {
         self.0.lock().push(format!("pods of {workspace}"));
     }
 
+    fn rewound(&self, _: &Namespace) {
+        self.0.lock().push("set back".to_owned());
+    }
+
     fn synced(&self, _: &Namespace) {
         self.0.lock().push("synced".to_owned());
     }
@@ -133,8 +137,23 @@ fn a_list_of_a_cluster_restored_from_a_backup_is_believed() {
     let (log, cache) = cache();
     list(&cache, &[("a", 100), ("b", 101)]);
     list(&cache, &[("a", 50)]);
-    assert_eq!(told(&log), ["a@100", "b@101", "a@50", "-b"]);
+    assert_eq!(told(&log), ["a@100", "b@101", "set back", "a@50", "-b"]);
     assert!(cache.offer(workspace("c", 60)), "versions count from the backup's on");
+}
+
+#[test]
+fn a_restore_that_raised_versions_is_seen_by_a_generation_that_fell() {
+    let (log, cache) = cache();
+    let of = |version, generation| {
+        let mut workspace = workspace("a", version);
+        workspace.metadata.generation = Some(generation);
+        workspace
+    };
+    cache.put_workspace(of(10, 3));
+    cache.begin_workspaces();
+    cache.put_workspace(of(1_000_010, 2));
+    cache.end_workspaces();
+    assert_eq!(told(&log), ["a@10", "set back", "a@1000010"]);
 }
 
 #[test]
