@@ -19,6 +19,7 @@ mod etcd_outage;
 mod failover;
 mod failures;
 mod fence;
+mod leftovers;
 mod lifecycle;
 mod limits;
 mod maintenance;

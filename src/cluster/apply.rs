@@ -19,6 +19,8 @@ use crate::domain::names::{ClusterName, Namespace};
 
 use super::error::{Error, Result};
 
+pub use secrets::{Purpose, SecretPage, SecretSeen};
+
 /// Whether this process may write now. Asked before every write.
 pub type Permit = Arc<dyn Fn() -> bool + Send + Sync>;
 

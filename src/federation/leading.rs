@@ -75,6 +75,7 @@ impl Federation {
         tokio::join!(
             self.settle(term),
             self.sweep(term),
+            self.sweep_leftovers(term),
             self.carry_out_drains(term),
             self.write_decisions(term),
             term.ended()
