@@ -28,6 +28,7 @@ mod metrics;
 mod namespaces;
 mod outage;
 mod placement;
+mod pod_events;
 mod registry;
 mod start;
 mod store;

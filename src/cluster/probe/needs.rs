@@ -19,7 +19,7 @@ pub const IN_NAMESPACE: Needs = &[
     ("", "pods", &["create", "delete", "get", "list", "patch", "watch"]),
     ("", "secrets", &["create", "delete", "get", "list", "update"]),
     ("", "configmaps", &["create", "get", "list", "patch", "watch"]),
-    ("", "events", &["create"]),
+    ("", "events", &["create", "list"]),
 ];
 /// In each secrets namespace.
 pub const IN_SECRETS_NAMESPACE: Needs = &[
