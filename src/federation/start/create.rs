@@ -62,6 +62,8 @@ impl Federation {
             writer.put_secret(&place.secrets_namespace, &names::token_secret(id), purpose, content).await?;
         }
         let workspace = self.resource(place, start, record, target);
+        // Its answer may be lost.
+        place.cache.await_creation(id);
         let made = match writer.create_workspace(&workspace).await {
             Ok(Created::New(made)) => {
                 self.meters().started(&record.cluster, start.kind, &made.spec.class);
