@@ -33,7 +33,7 @@ use crate::proto::workspacemanagerbridge::cluster_service_server::ClusterService
 use crate::proto::wsman::workspace_manager_server::WorkspaceManagerServer;
 use crate::runtime::tls::{ClientFiles, Connection};
 
-pub use self::limits::Limits;
+pub use self::limits::{Checked as CheckedLimits, Limits};
 
 /// Pings on idle connections, so that a peer that is gone is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
