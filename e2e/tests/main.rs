@@ -11,6 +11,7 @@ mod access;
 mod bridge;
 mod builders;
 mod bulkheads;
+mod by_hand;
 mod changes;
 mod configuration;
 mod doctor;
