@@ -20,6 +20,7 @@ mod etcd_outage;
 mod failover;
 mod failures;
 mod fence;
+mod killed;
 mod lifecycle;
 mod limits;
 mod maintenance;
