@@ -129,7 +129,8 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         },
         config.federation.subscriber_buffer,
     );
-    let registry = registry(&federation, &limits)?;
+    let calls = api::Calls::new()?;
+    let registry = registry(&federation, &limits, &calls)?;
     let admin = Admin { readiness: readiness.clone(), registry, log_filter };
     let admin = admin.bind(config.health, config.prometheus).await?;
     spawn_followers(&mut supervisor, &federation, &readiness, election, leadership);
@@ -149,8 +150,8 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         replicas: config.federation.peer_tls.clone(),
         builders: config.image_builder_proxy.tls.clone(),
     };
-    supervisor
-        .spawn("grpc", api::serve(Arc::clone(&federation), connections, others, limits, shutdown.clone()));
+    let serving = api::serve(Arc::clone(&federation), connections, others, limits, calls, shutdown.clone());
+    supervisor.spawn("grpc", serving);
     let admin_token = CancellationToken::new();
     let admin = tokio::spawn(admin.serve(admin_token.clone()));
     close_with(shutdown, readiness, Arc::clone(&federation));
@@ -211,12 +212,17 @@ fn close_with(shutdown: CancellationToken, readiness: Readiness, federation: Arc
     });
 }
 
-fn registry(federation: &Arc<Federation>, limits: &api::Limits) -> anyhow::Result<prometheus::Registry> {
+fn registry(
+    federation: &Arc<Federation>,
+    limits: &api::Limits,
+    calls: &api::Calls,
+) -> anyhow::Result<prometheus::Registry> {
     let registry = prometheus::Registry::new();
     registry.register(Box::new(FleetMetrics::new(Arc::clone(federation))?))?;
     registry.register(Box::new(WorkspaceGauges::new(Arc::clone(federation))?))?;
     federation.meters().register(&registry)?;
     registry.register(Box::new(limits.counters()))?;
+    calls.register(&registry)?;
     Ok(registry)
 }
 

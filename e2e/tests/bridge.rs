@@ -101,6 +101,32 @@ fn clusters_are_listed_updated_and_deregistered_through_the_bridges_api() -> Res
 }
 
 #[test]
+fn a_drain_shows_in_the_bridges_api_and_is_ended_there_only_once_it_is_over() -> Result<()> {
+    story("bridge-drain", 1, &["eu-1"], async |story| {
+        let mut bridge = bridge(story, &["spaceport:admin"]).await?;
+        let mut client = story.client().await?;
+        start(&mut client, request("busy", &[])).await?;
+        let drain = async |args: &[&str]| {
+            let output = story.cli(&[&["cluster", "drain"], args].concat()).await?;
+            ensure!(output.code == 0, "{args:?}: {}", output.stderr);
+            Ok(())
+        };
+        drain(&["eu-1", "--accept-no-room"]).await?;
+        listed(&mut bridge, |status| status.state() == ClusterState::Draining).await?;
+        let uncordon = update(Property::Cordoned(false));
+        let status = refused(bridge.update(uncordon.clone()).await, Code::FailedPrecondition)?;
+        ensure!(status.message().contains("cancel the drain first"), "{}", status.message());
+        stop(&mut client, "busy").await?;
+        until("the drain to end", async || {
+            bridge.clone().update(uncordon.clone()).await?;
+            Ok(())
+        })
+        .await?;
+        listed(&mut bridge, |status| status.state() == ClusterState::Available).await
+    })
+}
+
+#[test]
 fn what_the_bridges_api_cannot_do_here_is_refused_with_what_to_do_instead() -> Result<()> {
     story("bridge-bad", 1, &["eu-1"], async |story| {
         let mut bridge = bridge(story, &["spaceport:admin"]).await?;

@@ -74,7 +74,7 @@ fn troubles(name: &str, troubles: &[(&str, Trouble, End)]) -> Result<()> {
 }
 
 /// A manager that judges health in seconds: what happens is the same.
-async fn begin(story: &mut Story) -> Result<()> {
+pub async fn begin(story: &mut Story) -> Result<()> {
     story.installation.overrides = json!({ "federation": { "health": {
         "probe": "1s", "deadline": "1s", "lostAfter": "4s", "recoverAfter": "1s", "holdDownMax": "1s",
     } } });
@@ -83,7 +83,7 @@ async fn begin(story: &mut Story) -> Result<()> {
 }
 
 /// Registers a shared cluster through a proxy.
-async fn behind_proxy(story: &Story, cluster: &str) -> Result<Proxy> {
+pub async fn behind_proxy(story: &Story, cluster: &str) -> Result<Proxy> {
     let proxy = Proxy::of_cluster(story.cluster(cluster)?).await?;
     register(story, &proxy, cluster).await?;
     Ok(proxy)

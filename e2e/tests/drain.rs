@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
-use crate::harness::annotations;
+use crate::bulkheads::{begin, behind_proxy};
+use crate::harness::{Fault, annotations};
 use crate::story::{
     Client, SOON, Story, annotated, describe, follow, is, refused, request, run, start, stop, story, watch,
 };
@@ -296,6 +297,34 @@ fn a_drain_goes_on_under_maintenance_and_waiting_for_it_ends_with_it() -> Result
         ensure!(output.code == 0, "{}", output.stderr);
         let shown = drain(story, &["show", "eu-1"]).await?;
         ensure!(shown["state"] == "CANCELLED", "an uncordon did not end it: {shown}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_drain_of_an_unreachable_cluster_waits_for_it_and_loses_nothing() -> Result<()> {
+    story("drain-away", 0, &[], async |story| {
+        begin(story).await?;
+        story.register("us-1").await?;
+        let proxy = behind_proxy(story, "eu-1").await?;
+        let mut client = story.client().await?;
+        run(&mut client, request("ws", &["europe"])).await?;
+        let mut seen = watch(&mut client, "ws").await?;
+        proxy.set(Fault::BlackHole).await?;
+        follow(&mut seen, |status| !status.reachable).await?;
+        drain(story, &["eu-1", "--idle", "1ms"]).await?;
+        let mut progressing = watch_drain(story).await?;
+        progress(&mut progressing, |drain| drain.counts.is_some_and(|counts| counts.stopping == 1)).await?;
+        let status = describe(&mut client, "ws").await?.context("it is gone")?;
+        ensure!(status.phase() == WorkspacePhase::Running && !status.reachable, "{status:?}");
+        proxy.heal().await?;
+        let states = follow(&mut seen, is(WorkspacePhase::Stopped)).await?;
+        let last = states.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
+        ensure!(
+            last.final_backup_complete() == WorkspaceConditionBool::True,
+            "it was stopped without its backup"
+        );
+        progress(&mut progressing, in_state(State::Drained)).await?;
         Ok(())
     })
 }

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::calls::PassedOn;
 use super::gate::Gate;
 use super::peers::{self, Peers};
 use crate::federation::Lead;
@@ -27,7 +28,7 @@ const LEADER_WAIT: Duration = Duration::from_secs(12);
 const WAITING_MOST: usize = 4096;
 
 /// Methods that only the leader may serve.
-const WRITES: [&str; 20] = [
+const WRITES: [&str; 22] = [
     "/wsman.WorkspaceManager/StartWorkspace",
     "/wsman.WorkspaceManager/StopWorkspace",
     "/wsman.WorkspaceManager/MarkActive",
@@ -46,6 +47,8 @@ const WRITES: [&str; 20] = [
     "/spaceport.v1.ClusterManager/Install",
     "/spaceport.v1.ClusterManager/StartDrain",
     "/spaceport.v1.ClusterManager/ChangeDrain",
+    "/spaceport.v1.ClusterManager/Adopt",
+    "/spaceport.v1.ClusterManager/Discard",
     "/workspacemanagerbridge.ClusterService/Update",
     "/workspacemanagerbridge.ClusterService/Deregister",
 ];
@@ -127,7 +130,10 @@ impl Access {
             match current {
                 Lead::Us => return Ok(held.into_own()),
                 Lead::Other { address, .. } => match self.peers.send(&address, held).await {
-                    Ok(response) => return Err(response),
+                    Ok(mut response) => {
+                        response.extensions_mut().insert(PassedOn);
+                        return Err(response);
+                    }
                     Err(peers::Failed::Unsent(back)) => held = *back,
                     Err(peers::Failed::Ambiguous(reason)) => {
                         return Err(unavailable(&format!("the leader did not answer: {reason}")));

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::error;
 use super::parse::{self, Problems};
 use crate::domain::cluster::{Constraint, SpecChange};
+use crate::domain::drain::Stage;
 use crate::federation::registry::ClusterView;
 use crate::federation::{Error, Federation};
 use crate::proto::workspacemanagerbridge as wire;
@@ -47,7 +48,11 @@ impl ClusterService for Bridge {
         let nothing = Some(SpecChange::default());
         let change = request.property.map_or(nothing, |property| change(&mut problems, property));
         let (name, change) = problems.finish(name.zip(change))?;
-        let changed = self.0.change_cluster(&name, &change).await;
+        // Letting workspaces in again ends a finished drain, and is refused while one is under way.
+        let changed = match change.cordoned {
+            Some(cordoned) => self.0.set_cordoned(&name, cordoned).await,
+            None => self.0.change_cluster(&name, &change).await,
+        };
         changed.map_err(|error| error::status(&error))?;
         Ok(Response::new(wire::UpdateResponse {}))
     }
@@ -106,7 +111,11 @@ fn change(problems: &mut Problems, property: Property) -> Option<SpecChange> {
 
 fn view(cluster: &ClusterView) -> wire::ClusterStatus {
     let spec = &cluster.spec;
-    let state = if spec.cordoned { wire::ClusterState::Cordoned } else { wire::ClusterState::Available };
+    let state = match cluster.drain {
+        Some(Stage::Draining | Stage::Paused | Stage::Drained) => wire::ClusterState::Draining,
+        _ if spec.cordoned => wire::ClusterState::Cordoned,
+        _ => wire::ClusterState::Available,
+    };
     let constraint = |constraint: &Constraint| {
         let constraint = match constraint {
             Constraint::Permission(permission) => {

@@ -29,6 +29,9 @@ pub trait Observer: Send + Sync {
     fn pods_changed(&self, namespace: &Namespace, workspace: &str) {}
     /// A node is gone.
     fn node_gone(&self, node: &str) {}
+    /// The list under way names states of before those known: the cluster was set back, as by a restore of its etcd.
+    /// Told before any of these states.
+    fn rewound(&self, namespace: &Namespace) {}
     /// Workspaces and pods of the namespace are complete: after the first list, and again after each re-list, when
     /// everything that vanished meanwhile was told as gone.
     fn synced(&self, namespace: &Namespace) {}

@@ -16,6 +16,7 @@ use crate::domain::names::{ClusterName, Namespace};
 
 use super::apply::{Permit, Writer};
 use super::cache::{Capacity, NamespaceCache, NodeCache, Observer};
+use super::canary::Canary;
 use super::client::{Clients, Credentials, Identity, Limits, Link};
 use super::error::{Error, Result};
 use super::fence::{self, Pass};
@@ -34,6 +35,8 @@ pub struct MemberOptions {
     pub probe_period: Duration,
     /// How long a probe waits.
     pub probe_deadline: Duration,
+    /// How often its canary is renewed.
+    pub canary_period: Duration,
     /// Name of the maintenance ConfigMap.
     pub maintenance_name: String,
 }
@@ -50,6 +53,7 @@ impl Default for MemberOptions {
             },
             probe_period: Duration::from_secs(2),
             probe_deadline: Duration::from_secs(1),
+            canary_period: Duration::from_secs(10),
             maintenance_name: super::maintenance::DEFAULT_NAME.to_owned(),
         }
     }
@@ -68,6 +72,7 @@ pub struct Member {
     nodes: Arc<NodeCache>,
     capacity: Arc<Capacity>,
     namespaces: BTreeMap<Namespace, InNamespace>,
+    canary: Arc<Canary>,
     reports: Reports,
     /// Taken by the first run.
     watches: Mutex<Option<Watches>>,
@@ -109,7 +114,8 @@ impl Member {
             maintenance: Arc::clone(&namespace.maintenance),
             maintenance_name: options.maintenance_name.clone(),
         });
-        let watches = Watches::new(&spec.name, &client, of_namespaces.collect(), &nodes, &capacity);
+        let canary = Arc::new(Canary::new(home(&spec)?.clone()));
+        let watches = Watches::new(&spec.name, &client, of_namespaces.collect(), &nodes, &capacity, &canary);
         Ok(Self {
             login_ends: Mutex::new(credentials.expires()),
             reports: watches.reports(),
@@ -123,6 +129,7 @@ impl Member {
             nodes,
             capacity,
             namespaces,
+            canary,
         })
     }
 
@@ -195,6 +202,16 @@ impl Member {
         &self.health
     }
 
+    /// Its canary.
+    pub fn canary(&self) -> &Arc<Canary> {
+        &self.canary
+    }
+
+    /// How often its canary is renewed.
+    pub fn canary_period(&self) -> Duration {
+        self.options.canary_period
+    }
+
     /// Maintenance of a namespace.
     pub fn maintenance(&self, namespace: &str) -> Option<&Arc<Maintenance>> {
         self.namespaces.get(namespace).map(|namespace| &namespace.maintenance)
@@ -244,6 +261,20 @@ impl Member {
         )
     }
 
+    /// Who leads the managers of another kind that run in a namespace, unless certainly nobody does.
+    pub async fn other_leader(&self, namespace: &str, now: Timestamp) -> Result<Option<String>> {
+        let action = || format!("get Lease {namespace}/{}", probe::needs::OTHER_LEADER);
+        let reading = probe::possible_leader(&self.client, namespace, now);
+        match tokio::time::timeout(self.options.limits.request_timeout, reading).await {
+            Ok(leader) => leader.map_err(|error| Error::from_kube(&self.spec.name, action(), error)),
+            Err(_) => Err(Error::Ambiguous {
+                cluster: self.spec.name.clone(),
+                action: action(),
+                reason: format!("no answer within {:?}", self.options.limits.request_timeout),
+            }),
+        }
+    }
+
     /// Whether every watch has listed at least once.
     pub fn is_synced(&self) -> bool {
         self.nodes.is_synced() && self.namespaces.values().all(|namespace| namespace.cache.is_synced())
@@ -253,6 +284,16 @@ impl Member {
     pub fn watches(&self) -> Vec<WatchReport> {
         self.reports.all()
     }
+}
+
+/// The namespace that the canary is in: the first.
+fn home(spec: &ClusterSpec) -> Result<&Namespace> {
+    let first = spec.namespaces.first().map(|first| &first.namespace);
+    first.ok_or_else(|| Error::Unsent {
+        cluster: spec.name.clone(),
+        action: "connect".to_owned(),
+        reason: "it has no namespace".to_owned(),
+    })
 }
 
 /// As whom a cluster is read.

@@ -4,11 +4,13 @@
 
 pub mod apply;
 pub mod cache;
+pub mod canary;
 pub mod client;
 pub mod convert;
 pub mod error;
 pub mod fence;
 pub mod install;
+mod lean;
 pub mod maintenance;
 mod member;
 pub mod probe;

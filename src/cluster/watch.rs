@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::Api;
 use kube::runtime::watcher::Config;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::names::{ClusterName, Namespace};
 
 use super::cache::{Capacity, NamespaceCache, NodeCache, Source};
+use super::canary::{self, Canary};
 use super::maintenance::Maintenance;
 use super::resources::Workspace;
 use super::resources::names::{MANAGED_BY, MANAGER};
@@ -81,6 +83,7 @@ impl Watches {
         namespaces: Vec<NamespaceWatch>,
         nodes: &Arc<NodeCache>,
         capacity: &Arc<Capacity>,
+        canary: &Arc<Canary>,
     ) -> Self {
         let mut watches =
             Self { cluster: cluster.clone(), client: client.clone(), tasks: Vec::new(), pulses: Vec::new() };
@@ -96,6 +99,11 @@ impl Watches {
         }
         let pods = Api::<Lenient<Pod>>::all;
         watches.add_others("pods elsewhere".to_owned(), pods, config().fields(&elsewhere), capacity);
+        let named = config().fields(&format!("metadata.name={}", canary::NAME));
+        let (home, canary) = (canary.namespace().clone(), Arc::clone(canary));
+        watches.add(format!("canary in {home}"), within::<Lease>(&home), named, move || {
+            sinks::CanaryOf(Arc::clone(&canary))
+        });
         let (nodes, capacity) = (Arc::clone(nodes), Arc::clone(capacity));
         watches.add("nodes".to_owned(), Api::<Lenient<Node>>::all, config(), move || {
             sinks::Nodes(Arc::clone(&nodes), Arc::clone(&capacity))

@@ -8,7 +8,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tower_test::mock;
 
-use super::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running};
+use super::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running, terminated};
 use super::*;
 use crate::cluster::maintenance::DEFAULT_NAME;
 use crate::cluster::resources::Phase;
@@ -153,20 +153,21 @@ async fn the_first_pass_makes_the_pod_and_its_status_is_written_with_what_follow
     pod.resource_version = "9".to_owned();
     pod.node_name = Some("node-1".to_owned());
     bench.cache.put_pod(pod.clone());
-    let (made, _) = bench.pass(Vec::new()).await;
-    assert!(made.is_empty(), "a node alone is nothing that anybody acts on");
-    pod.resource_version = "10".to_owned();
-    pod.phase = PodPhase::Running;
-    bench.cache.put_pod(pod);
     let (made, ended) = bench.pass(vec![Answer::Patched]).await;
     assert_eq!(calls(&made), ["PATCH a/status"]);
     assert_eq!(made[0].1["metadata"]["resourceVersion"], "7");
     assert_eq!(made[0].1["status"]["podStarts"], 1);
-    assert_eq!(made[0].1["status"]["phase"], "Initializing");
+    assert_eq!(made[0].1["status"]["phase"], "Creating", "so that the node agent begins");
     assert_eq!(made[0].1["status"]["runtime"]["nodeName"], "node-1");
     assert!(ended.unwrap().unwrap() <= Duration::from_secs(2), "until it is worth an event");
     let (made, ended) = bench.pass(Vec::new()).await;
     assert!(made.is_empty() && ended.is_ok(), "the answer to the patch was taken, so nothing is done twice");
+    pod.resource_version = "10".to_owned();
+    pod.phase = PodPhase::Running;
+    bench.cache.put_pod(pod);
+    let (made, ended) = bench.pass(Vec::new()).await;
+    assert!(made.is_empty(), "the node agent is at it, and may be done any moment");
+    assert!(ended.unwrap().unwrap() <= Duration::from_millis(100));
 }
 
 #[tokio::test]
@@ -243,6 +244,27 @@ async fn a_pod_that_is_not_taken_now_leaves_the_reason_and_is_tried_again() {
     let (made, ended) = bench.pass(vec![Answer::Refuse(403, "Forbidden"), Answer::Patched]).await;
     assert_eq!(calls(&made), ["POST pods", "PATCH a/status"]);
     assert!(matches!(ended, Err(Error::NotTaken(_))));
+}
+
+#[tokio::test]
+async fn a_failure_tells_the_last_event_of_its_pod_and_does_not_wait_for_one_that_is_not_to_be_had() {
+    let failed = running().container(terminated(1, "Error", ""), false);
+    let event = json!({ "metadata": { "name": "e" }, "involvedObject": {}, "type": "Warning",
+        "reason": "FailedPostStartHook", "message": "no such file" });
+    let list = json!({ "apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": [event] });
+    let told = "container workspace ran with an error: exit code 1";
+    for (answer, told) in [
+        (Answer::With(list), format!("{told} (last event of its pod: FailedPostStartHook: no such file)")),
+        (Answer::Refuse(403, "Forbidden"), told.to_owned()),
+    ] {
+        let answers = vec![answer, Answer::Echo, Answer::Patched, Answer::Echo, Answer::Echo];
+        let (made, ended) = bench(&failed).pass(answers).await;
+        let expected = ["GET events", "DELETE pods/ws-a", "PATCH a/status", "POST events", "POST events"];
+        assert_eq!(calls(&made), expected);
+        let conditions = made[2].1["status"]["conditions"].as_array().unwrap();
+        let failed = conditions.iter().find(|condition| condition["type"] == "Failed").unwrap();
+        assert_eq!((&failed["message"], ended.is_ok()), (&json!(told), true));
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The member clusters of this replica: each with its own client, watches, controllers and tasks, and nothing shared.
 
+mod canary;
 mod candidacy;
 mod connected;
 mod gate;
@@ -57,6 +58,8 @@ pub struct Fleet {
     index: Arc<Index>,
     options: FleetOptions,
     keyed: Keyed,
+    /// This installation's id.
+    installation: Arc<str>,
     leading: watch::Receiver<Option<Leading>>,
     settle: settle::Queue,
     /// Held while members are connected or settings change, so that none is connected with settings of before.
@@ -100,7 +103,7 @@ impl Fleet {
     pub fn new(
         options: FleetOptions,
         index: Arc<Index>,
-        keyed: Keyed,
+        (keyed, installation): (Keyed, Arc<str>),
         leading: watch::Receiver<Option<Leading>>,
         settle: settle::Queue,
     ) -> Arc<Self> {
@@ -109,6 +112,7 @@ impl Fleet {
             index,
             options,
             keyed,
+            installation,
             leading,
             settle,
             changing: Mutex::default(),
@@ -301,6 +305,7 @@ impl Fleet {
             index: Arc::clone(&self.index),
             settle: self.settle.clone(),
             settings: settings.clone(),
+            installation: Arc::clone(&self.installation),
             changes: self.changes.clone(),
             controllers: RwLock::default(),
         });
@@ -382,6 +387,8 @@ impl Fleet {
         tokio::spawn(async move { followed.follow_health(&index).await }.instrument(span.clone()));
         let (guarded, leading) = (Arc::clone(connected), self.leading.clone());
         tokio::spawn(async move { guarded.guard(leading).await }.instrument(span.clone()));
+        let watched = Arc::clone(connected);
+        tokio::spawn(async move { watched.keep_canary().await }.instrument(span.clone()));
         for (namespace, place) in &connected.places {
             let (connected, place) = (Arc::clone(connected), place.clone());
             let span = tracing::info_span!(parent: &span, "controller", %namespace);

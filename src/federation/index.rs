@@ -4,17 +4,21 @@
 //! resource counts only where its record says that it belongs; what has no record is kept aside until one comes.
 
 mod drains;
+mod reads;
+mod rewinds;
+mod strays;
 mod subscribe;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
 
-use super::events::{Event, Events, Filter};
+use super::events::{Event, Events};
 use crate::domain::names::{ClusterName, Namespace, Region, WorkspaceId};
 use crate::domain::record::{PlacementRecord, status_version};
+use crate::domain::rewind::Rewinds;
 use crate::domain::workspace::{Phase, View};
 
 pub use drains::{Notice, Placed};
@@ -65,9 +69,17 @@ struct Inner {
     live_by_cluster: HashMap<ClusterName, BTreeSet<WorkspaceId>>,
     /// Resources by workspace and cluster, whether they belong there or not.
     resources: HashMap<(WorkspaceId, ClusterName), Resource>,
+    /// Resources of ours that no record places where they are, by cluster.
+    strays: HashMap<ClusterName, BTreeSet<WorkspaceId>>,
     clusters: HashMap<ClusterName, ClusterFacts>,
     /// Clusters that are being emptied.
     drains: HashMap<ClusterName, Notice>,
+    /// Clusters that were set back, as recorded.
+    rewinds: HashMap<ClusterName, Rewinds>,
+    /// Clusters that were found set back and are not recorded so yet.
+    rewound: BTreeSet<ClusterName>,
+    /// States of those whose versions fell.
+    parked: HashMap<(WorkspaceId, ClusterName), View>,
     /// Last ends, for subscribers that resume.
     ends: VecDeque<Event>,
     sequence: u64,
@@ -80,6 +92,8 @@ struct Resource {
     view: Arc<View>,
     /// Sequence number of its last published change.
     sequence: u64,
+    /// How often its cluster was set back when the state was taken.
+    rewinds: u32,
 }
 
 /// The index. Cheap to share.
@@ -90,6 +104,7 @@ pub struct Index {
     /// Tells this index from those of other replicas and earlier processes in resume tokens.
     instance: String,
     drain_changes: tokio::sync::watch::Sender<()>,
+    rewound_changes: tokio::sync::watch::Sender<()>,
 }
 
 impl Index {
@@ -100,6 +115,7 @@ impl Index {
             events: Arc::new(Events::new(buffer)),
             instance: uuid::Uuid::new_v4().simple().to_string(),
             drain_changes: tokio::sync::watch::Sender::default(),
+            rewound_changes: tokio::sync::watch::Sender::default(),
         }
     }
 
@@ -118,12 +134,16 @@ impl Index {
         inner.unlink(&id);
         inner.link(&record);
         let cluster = record.cluster.clone();
-        let before = inner.records.insert(id.clone(), (record, version)).map(|(record, _)| record.generation);
+        let generation = record.generation;
+        let before = inner.records.insert(id.clone(), (record, version)).map(|(record, _)| record);
         self.stir(&inner, &cluster);
         let key = (id, cluster);
+        inner.note_stray(&key);
+        if let Some(moved) = before.as_ref().filter(|before| before.cluster != key.1) {
+            inner.note_stray(&(key.0.clone(), moved.cluster.clone()));
+        }
         // A resource that waited for its record, or whose generation grew, is news.
-        let generation = inner.records[&key.0].0.generation;
-        if inner.resources.contains_key(&key) && before != Some(generation) {
+        if inner.resources.contains_key(&key) && before.is_none_or(|before| before.generation != generation) {
             self.announce(&mut inner, &key);
         }
     }
@@ -136,6 +156,7 @@ impl Index {
         }
         inner.unlink(id);
         if let Some((record, _)) = inner.records.remove(id) {
+            inner.note_stray(&(id.clone(), record.cluster.clone()));
             self.stir(&inner, &record.cluster);
         }
     }
@@ -205,16 +226,21 @@ impl Index {
     pub fn resource(&self, cluster: &ClusterName, view: View) {
         let mut inner = self.inner.write();
         let key = (view.id.clone(), cluster.clone());
+        let rewinds = inner.rewinds_on(cluster);
         let known = inner.resources.get(&key);
         if let Some(known) = known
             && known.view.uid == view.uid
             && known.view.resource_version > view.resource_version
+            && known.rewinds >= rewinds
         {
+            inner.park(key, view);
             return;
         }
         let silent = known.is_some_and(|known| known.view.same_but_for_activity(&view));
         let sequence = known.map_or(0, |known| known.sequence);
-        inner.resources.insert(key.clone(), Resource { view: Arc::new(view), sequence });
+        inner.resources.insert(key.clone(), Resource { view: Arc::new(view), sequence, rewinds });
+        inner.note_stray(&key);
+        inner.parked.remove(&key);
         if !silent {
             self.stir(&inner, cluster);
             self.announce(&mut inner, &key);
@@ -226,8 +252,10 @@ impl Index {
         let mut inner = self.inner.write();
         let key = (id.clone(), cluster.clone());
         let Some(last) = inner.resources.remove(&key) else { return };
+        inner.note_stray(&key);
+        inner.parked.remove(&key);
         self.stir(&inner, cluster);
-        let Some(generation) = inner.generation_at(&key, &last.view) else { return };
+        let Some(generation) = inner.generation_at(&key, &last) else { return };
         let (version, view) = if last.view.phase == Phase::Stopped {
             (status_version(generation, last.view.resource_version), last.view)
         } else {
@@ -268,43 +296,11 @@ impl Index {
     pub fn cluster_gone(&self, name: &ClusterName) {
         let mut inner = self.inner.write();
         inner.clusters.remove(name);
+        inner.strays.remove(name);
         inner.resources.retain(|(_, cluster), _| cluster != name);
-    }
-
-    /// A workspace, where its record says that it is.
-    pub fn get(&self, id: &WorkspaceId) -> Option<Seen> {
-        let inner = self.inner.read();
-        let (record, _) = inner.records.get(id)?;
-        let key = (id.clone(), record.cluster.clone());
-        inner.visible(&key)
-    }
-
-    /// All workspaces asked for, by id.
-    pub fn list(&self, filter: &Filter) -> BTreeMap<WorkspaceId, Seen> {
-        let inner = self.inner.read();
-        inner
-            .resources
-            .iter()
-            .filter(|(_, resource)| filter.matches(&resource.view))
-            .filter_map(|(key, _)| Some((key.0.clone(), inner.visible(key)?)))
-            .collect()
-    }
-
-    /// Looks at every workspace that is where its record says.
-    pub fn for_each(&self, mut look: impl FnMut(&ClusterName, &View)) {
-        let inner = self.inner.read();
-        for (key, resource) in &inner.resources {
-            if inner.generation_at(key, &resource.view).is_some() {
-                look(&key.1, &resource.view);
-            }
-        }
-    }
-
-    /// Resources that no record places where they are, by id and cluster.
-    pub fn strays(&self) -> Vec<(WorkspaceId, ClusterName)> {
-        let inner = self.inner.read();
-        let stray = |key: &&(WorkspaceId, ClusterName)| inner.visible(key).is_none();
-        inner.resources.keys().filter(stray).cloned().collect()
+        inner.parked.retain(|(_, cluster), _| cluster != name);
+        inner.rewound.remove(name);
+        inner.rewinds.remove(name);
     }
 
     /// Publishes the present state of a resource, where it belongs.
@@ -344,15 +340,15 @@ impl Inner {
     }
 
     /// The generation of a resource, where its record says that it belongs there.
-    fn generation_at(&self, key: &(WorkspaceId, ClusterName), view: &View) -> Option<u32> {
+    fn generation_at(&self, key: &(WorkspaceId, ClusterName), resource: &Resource) -> Option<u32> {
         let (record, _) = self.records.get(&key.0)?;
-        (record.cluster == key.1 && record.namespace == view.namespace)
-            .then(|| record.generation.max(view.generation))
+        (record.cluster == key.1 && record.namespace == resource.view.namespace)
+            .then(|| record.generation.max(resource.view.generation).saturating_add(resource.rewinds))
     }
 
     fn visible(&self, key: &(WorkspaceId, ClusterName)) -> Option<Seen> {
         let resource = self.resources.get(key)?;
-        let generation = self.generation_at(key, &resource.view)?;
+        let generation = self.generation_at(key, resource)?;
         let version = status_version(generation, resource.view.resource_version);
         Some(self.seen(&key.1, Arc::clone(&resource.view), version))
     }

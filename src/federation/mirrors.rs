@@ -76,12 +76,15 @@ impl Federation {
             match event {
                 MirrorEvent::Reset { items, .. } => {
                     let mut named = Vec::with_capacity(items.len());
+                    // Before anything of a cluster is listed.
+                    items.iter().for_each(|item| self.observed(&item.value));
                     for item in items {
                         named.extend(self.entry(item.value, item.version));
                     }
                     self.fleet.keep_only(&named);
                 }
                 MirrorEvent::Put(item) => {
+                    self.observed(&item.value);
                     self.entry(item.value, item.version);
                 }
                 MirrorEvent::Delete { key, .. } => {

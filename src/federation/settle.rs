@@ -1,7 +1,8 @@
 //! What the leader settles: records whose resource came, went, or never came.
 //!
 //! Ids are pushed when something about them changed and looked at one by one; what is done is decided by a pure
-//! function. Nothing is forgotten or ended before the apiserver itself said that the resource is not there.
+//! function. Nothing is forgotten or ended before the apiserver itself said that the resource is not there: its answer to a
+//! question, or for a confirmed record its word that the very resource was deleted.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 use super::{Error, Federation, Result};
 use crate::domain::names::WorkspaceId;
 use crate::domain::record::{PlacementRecord, RecordState};
+use crate::domain::rewind::Rewinds;
 use crate::domain::workspace::StopPolicy;
 use crate::store::Term;
 
@@ -96,13 +98,17 @@ enum Step {
     Later,
 }
 
-fn step(record: &PlacementRecord, resource: Resource, now: Timestamp) -> Step {
+fn step(record: &PlacementRecord, resource: Resource, rewinds: Option<Rewinds>, now: Timestamp) -> Step {
     match (record.state, resource) {
         (RecordState::Placed, Resource::There { .. }) => Step::Confirm,
         (RecordState::Placed, Resource::Absent) if now.duration_since(record.placed_at) >= ABANDONED => {
             Step::Forget
         }
         (RecordState::Confirmed, Resource::Absent) => Step::End,
+        // It came back with its cluster's backup: nobody asked for it, and what it holds may be all that there is.
+        (RecordState::Ended { at, .. }, _) if rewinds.is_some_and(|rewinds| rewinds.may_bring_back(at)) => {
+            Step::Nothing
+        }
         (RecordState::Ended { .. }, Resource::There { deleting: false }) => Step::Stop,
         (RecordState::Placed, Resource::Absent)
         | (RecordState::Placed | RecordState::Confirmed, Resource::NotKnown) => Step::Later,
@@ -147,7 +153,7 @@ impl Federation {
         let Some(_turn) = self.locks.try_lock(id) else { return Ok(Step::Later) };
         let Some((record, version)) = self.index.record_of(id) else { return Ok(Step::Nothing) };
         let resource = self.resource_of(term, &record).await?;
-        let step = step(&record, resource, Timestamp::now());
+        let step = step(&record, resource, self.index.rewinds_of(&record.cluster), Timestamp::now());
         match step {
             Step::Nothing | Step::Later => {}
             Step::Confirm => {
@@ -191,6 +197,9 @@ impl Federation {
         if !place.cache.is_synced() {
             return Ok(Resource::NotKnown);
         }
+        if record.state == RecordState::Confirmed && place.cache.was_deleted(record.workspace.as_str()) {
+            return Ok(Resource::Absent);
+        }
         Ok(match writer.get_workspace(record.workspace.as_str()).await? {
             Some(found) => Resource::There { deleting: found.metadata.deletion_timestamp.is_some() },
             None => Resource::Absent,
@@ -224,22 +233,29 @@ mod tests {
 
     #[test]
     fn a_start_that_arrived_is_confirmed_and_one_that_did_not_is_forgotten_when_abandoned() {
-        assert_eq!(step(&record(RecordState::Placed), THERE, SOON), Step::Confirm);
-        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, SOON), Step::Later);
-        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, LATE), Step::Forget);
+        assert_eq!(step(&record(RecordState::Placed), THERE, None, SOON), Step::Confirm);
+        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, None, SOON), Step::Later);
+        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, None, LATE), Step::Forget);
     }
 
     #[test]
     fn a_confirmed_workspace_ends_only_when_its_cluster_says_that_it_is_gone() {
-        assert_eq!(step(&record(RecordState::Confirmed), Resource::NotKnown, LATE), Step::Later);
-        assert_eq!(step(&record(RecordState::Confirmed), THERE, LATE), Step::Nothing);
-        assert_eq!(step(&record(RecordState::Confirmed), Resource::Absent, SOON), Step::End);
+        assert_eq!(step(&record(RecordState::Confirmed), Resource::NotKnown, None, LATE), Step::Later);
+        assert_eq!(step(&record(RecordState::Confirmed), THERE, None, LATE), Step::Nothing);
+        assert_eq!(step(&record(RecordState::Confirmed), Resource::Absent, None, SOON), Step::End);
+    }
+
+    #[test]
+    fn a_workspace_that_came_back_with_its_clusters_backup_is_left_alone() {
+        let rewound = |last| Some(Rewinds { count: 1, last });
+        assert_eq!(step(&record(ENDED), THERE, rewound(LATE), LATE), Step::Nothing);
+        assert_eq!(step(&record(ENDED), THERE, rewound(Timestamp::UNIX_EPOCH), LATE), Step::Stop);
     }
 
     #[test]
     fn a_resource_that_comes_after_its_end_is_stopped() {
-        assert_eq!(step(&record(ENDED), THERE, LATE), Step::Stop);
-        assert_eq!(step(&record(ENDED), Resource::There { deleting: true }, LATE), Step::Nothing);
-        assert_eq!(step(&record(ENDED), Resource::Absent, LATE), Step::Nothing);
+        assert_eq!(step(&record(ENDED), THERE, None, LATE), Step::Stop);
+        assert_eq!(step(&record(ENDED), Resource::There { deleting: true }, None, LATE), Step::Nothing);
+        assert_eq!(step(&record(ENDED), Resource::Absent, None, LATE), Step::Nothing);
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn options(config: &Config) -> Options {
     Options {
         placement_deadline: config.federation.placement_deadline,
         tombstone_life: config.federation.tombstone_life,
+        leftover_age: config.federation.leftover_age,
         image_builder: config.image_builder_proxy.target.as_ref().map(ToString::to_string),
     }
 }
@@ -66,6 +67,7 @@ pub(super) fn member_options(config: &Config) -> MemberOptions {
         },
         probe_period: health.probe,
         probe_deadline: health.deadline,
+        canary_period: health.canary,
         maintenance_name: config.manager.maintenance_config_map.clone(),
     }
 }

@@ -24,6 +24,9 @@ pub(in crate::cluster) const FENCE_EXTRA: &str = "impersonate-extra-spaceport.de
 /// Path of the probe, which takes no turn: it asks about the cluster, not about our limiter.
 pub(in crate::cluster) const READYZ: &str = "/readyz";
 
+/// However long an apiserver wants to be left alone.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// As whom calls go out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Identity {
@@ -149,6 +152,9 @@ where
     match answer {
         Ok(response) => {
             tell(&*signals, response.status());
+            if let Some(pause) = asked_pause(&response) {
+                shared.limiter.hold(Instant::now() + pause);
+            }
             let limit = if is_watch && response.status().is_success() {
                 drop(permit);
                 Limit::silence(shared.silence)
@@ -162,6 +168,15 @@ where
             Err(fault)
         }
     }
+}
+
+/// How long an apiserver that is asked too much wants to be left alone. Its probes go on.
+fn asked_pause<B>(response: &Response<B>) -> Option<Duration> {
+    if response.status() != StatusCode::TOO_MANY_REQUESTS {
+        return None;
+    }
+    let seconds = response.headers().get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
 }
 
 fn is_watch(query: &str) -> bool {

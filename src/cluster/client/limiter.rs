@@ -36,6 +36,12 @@ impl Limiter {
         permit
     }
 
+    /// Lets no call go before `until`, and those that follow only at the rate.
+    pub(super) fn hold(&self, until: Instant) {
+        let mut full_at = self.full_at.lock();
+        *full_at = (*full_at).max(until + self.credit);
+    }
+
     /// When the next call may go.
     fn reserve(&self, now: Instant) -> Instant {
         let mut full_at = self.full_at.lock();
@@ -60,6 +66,20 @@ mod tests {
         }
         assert_eq!(&waited[..3], &[0, 0, 0]);
         assert!(waited[3] >= 100 && waited[4] >= 200, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_goes_while_calls_are_held_and_no_burst_follows() {
+        let limiter = Limiter::new(10, 3, 100);
+        let start = Instant::now();
+        limiter.hold(start + Duration::from_secs(2));
+        limiter.hold(start + Duration::from_secs(1));
+        let mut waited = Vec::new();
+        for _ in 0..3 {
+            let _turn = limiter.turn().await;
+            waited.push(start.elapsed().as_millis());
+        }
+        assert!(waited[0] >= 2000 && waited[1] >= 2100 && waited[2] >= 2200, "{waited:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster::cache::{Capacity, NamespaceCache, NodeCache, Source, key, version};
+use crate::cluster::canary::Canary;
 use crate::cluster::convert::{node, node_facts, pod_facts};
 use crate::cluster::maintenance::Maintenance;
 use crate::cluster::resources::Workspace;
@@ -54,6 +56,11 @@ impl Sink for Workspaces {
     fn remove(&mut self, meta: &ObjectMeta) {
         self.capacity.remove(&self.source, &name(meta));
         self.cache.remove_workspace(meta.name.as_deref().unwrap_or_default(), version(meta));
+    }
+
+    fn deleted(&mut self, meta: &ObjectMeta) {
+        self.capacity.remove(&self.source, &name(meta));
+        self.cache.delete_workspace(meta.name.as_deref().unwrap_or_default(), version(meta));
     }
 
     fn end(&mut self) {
@@ -220,4 +227,23 @@ impl Sink for MaintenanceOf {
             self.maintenance.take(None, Timestamp::now());
         }
     }
+}
+
+/// The canary's Lease.
+pub(super) struct CanaryOf(pub(super) Arc<Canary>);
+
+impl Sink for CanaryOf {
+    type Object = Lease;
+
+    fn begin(&mut self) {}
+
+    fn put(&mut self, lease: Lease) {
+        self.0.show(version(&lease.metadata));
+    }
+
+    fn keep(&mut self, _: &str) {}
+
+    fn remove(&mut self, _: &ObjectMeta) {}
+
+    fn end(&mut self) {}
 }

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, conditions};
 use crate::controller::pod::{self, CONTAINER};
 use crate::controller::settings::Settings;
-use crate::domain::pod::{ContainerFacts, ContainerState, PodFacts, PodPhase};
+use crate::domain::pod::{ContainerFacts, ContainerState, EventQuery, PodFacts, PodPhase};
 
 use super::draft::Draft;
 use super::phase::{Facts, PodState};
@@ -122,6 +122,21 @@ impl<'a> Case<'a> {
         self.pod.and_then(|pod| pod.containers.iter().find(|container| container.name == CONTAINER))
     }
 
+    /// The events of the pod that there is or was.
+    pub fn events_of_pod(&self, starting: bool) -> Option<EventQuery> {
+        if let Some(pod) = self.pod {
+            return Some(EventQuery {
+                pod: pod.name.clone(),
+                uid: Some(pod.uid.clone()),
+                since: None,
+                starting,
+            });
+        }
+        let made = self.was_made().then(|| self.status().condition(conditions::DEPLOYED)).flatten()?;
+        let since = Some(made.last_transition_time.0);
+        Some(EventQuery { pod: pod::name(self.workspace.spec.type_, self.id()), uid: None, since, starting })
+    }
+
     /// What the phase is looked up by.
     pub fn facts(&self, draft: &Draft) -> Facts {
         let status = &draft.status;
@@ -148,7 +163,7 @@ impl<'a> Case<'a> {
             return PodState::Deleting;
         }
         match pod.phase {
-            PodPhase::Pending if pod.containers.iter().any(is_creating) => PodState::Creating,
+            PodPhase::Pending if is_being_created(pod) => PodState::Creating,
             PodPhase::Pending => PodState::Waiting,
             PodPhase::Running => {
                 PodState::Up { ready: pod.containers.iter().any(|container| container.ready) }
@@ -157,6 +172,13 @@ impl<'a> Case<'a> {
             PodPhase::Unknown => PodState::Lost,
         }
     }
+}
+
+/// Whether its node is at it: the kubelet says so, or has just been given the pod and said nothing yet. Node agents begin
+/// with the content then, beside the kubelet and not after it.
+fn is_being_created(pod: &PodFacts) -> bool {
+    let is_given = pod.node_name.is_some() && pod.containers.is_empty();
+    is_given || pod.containers.iter().any(is_creating)
 }
 
 fn is_creating(container: &ContainerFacts) -> bool {

@@ -24,7 +24,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::cluster::resources::{Phase, Workspace, conditions, names};
 use crate::controller::pod::{self, PodInput};
 use crate::controller::settings::{OwnerTokens, Settings};
-use crate::domain::pod::PodFacts;
+use crate::domain::pod::{EventQuery, PodEvent, PodFacts};
 
 use case::Case;
 pub use change::StatusChange;
@@ -48,6 +48,8 @@ pub struct Observed<'a> {
     pub maintenance_until: Option<Timestamp>,
     /// Answer of the cluster to the pod asked for in this pass.
     pub refusal: Option<&'a Refusal>,
+    /// The event of its pod that an earlier decision of this pass asked for.
+    pub pod_event: Option<&'a PodEvent>,
     /// The time.
     pub now: Timestamp,
 }
@@ -90,6 +92,8 @@ pub struct Decision {
     pub drop_secrets: bool,
     /// Kubernetes events to write.
     pub events: Vec<Note>,
+    /// Where it has just failed: the events of its pod among which the reason may be. With the answer it is decided again.
+    pub query: Option<EventQuery>,
     /// When to look again if nothing changes.
     pub look_again: Option<Timestamp>,
 }
@@ -248,13 +252,16 @@ const URGENT: [&str; 6] = [
 ];
 
 /// Whether what is decided is only a step on the way: a pod that has just been made will have a node, one that was just
-/// deleted will end, one that was just released will be gone. Node agents act on Creating, Initializing and Running, and
-/// on Stopping once the container has ended.
+/// deleted will end, one that was just released will be gone. Node agents act on Creating and Initializing alike, on
+/// Running, and on Stopping once the container has ended.
 fn may_wait(case: &Case<'_>, draft: &Draft, row: Row) -> bool {
     let same = |kind: &&str| case.status().is_true(kind) == draft.status.is_true(kind);
+    let is_told = case.phase() == Phase::Creating && case.status().runtime.is_some();
     let is_running = draft.status.is_true(conditions::WORKSPACE_CONTAINER_RUNNING);
     let on_the_way = match row {
         Row::ToStart | Row::Pending => case.observed.refusal.is_none(),
+        // The agent is at it since Creating, and may be done any moment.
+        Row::Initializing => is_told,
         Row::Doomed | Row::Ending => is_running || draft.finished(case),
         Row::Finished | Row::TaskFinished => case.pod.is_some(),
         _ => false,

@@ -107,7 +107,7 @@ impl Connected {
             settings,
             health: self.member.health().health(),
             draining: index.is_draining(&spec.name),
-            barred: self.gate.barred(),
+            barred: self.gate.barred().or_else(|| self.member.canary().barred()),
             rooms: self.member.capacity().rooms(),
             placed: index.count_on(&spec.name) + self.candidacy.under_way.load(Ordering::Relaxed),
             spec,

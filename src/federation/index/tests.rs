@@ -1,7 +1,9 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::domain::record::{Digest, RecordState};
 use crate::domain::workspace::{Access, Conditions, IdeImage, Kind};
-use crate::federation::events::Subscription;
+use crate::federation::events::{Filter, Subscription};
 
 /// A view of a running workspace whose long-lived id is `meta-<id>`.
 pub fn view(id: &str) -> View {
@@ -39,6 +41,7 @@ pub fn view(id: &str) -> View {
         image_metrics: None,
         last_activity: None,
         deleting: false,
+        ours: true,
     }
 }
 
@@ -94,10 +97,37 @@ async fn a_resource_counts_only_where_its_record_says() {
     assert!(index.get(&id("a")).is_none());
     index.record(record("a", "eu-1"), 1);
     assert!(index.get(&id("a")).is_none());
-    assert_eq!(index.strays(), [(id("a"), name("us-1"))]);
+    assert_eq!(index.strays(&name("us-1"), Timestamp::UNIX_EPOCH), [id("a")]);
     index.resource(&name("eu-1"), at(5, Phase::Pending));
     assert_eq!(index.get(&id("a")).unwrap().view.phase, Phase::Pending);
     assert_eq!(next(&mut subscription).await, (status_version(1, 5), Phase::Pending));
+}
+
+#[test]
+fn a_resource_of_ours_is_a_stray_until_a_record_names_its_place() {
+    let index = Index::new(8);
+    let strays = || index.strays(&name("eu-1"), Timestamp::UNIX_EPOCH);
+    index.resource(&name("eu-1"), View { ours: false, ..view("b") });
+    assert!(strays().is_empty(), "another manager's");
+    index.resource(&name("eu-1"), view("a"));
+    assert_eq!(strays(), [id("a")]);
+    index.record(record("a", "us-1"), 1);
+    assert_eq!(strays(), [id("a")]);
+    index.record(record("a", "eu-1"), 2);
+    assert!(strays().is_empty());
+    index.record(record("a", "us-1"), 3);
+    assert_eq!(strays(), [id("a")]);
+    index.resource_gone(&name("eu-1"), &id("a"), String::new());
+    assert!(strays().is_empty());
+}
+
+#[test]
+fn a_stray_that_was_made_a_moment_ago_may_only_be_ahead_of_its_record() {
+    let index = Index::new(8);
+    let made = Timestamp::UNIX_EPOCH;
+    index.resource(&name("eu-1"), View { created_at: Some(made), ..view("a") });
+    assert!(index.strays(&name("eu-1"), made).is_empty());
+    assert_eq!(index.strays(&name("eu-1"), made + jiff::SignedDuration::from_secs(10)), [id("a")]);
 }
 
 #[test]
@@ -197,4 +227,50 @@ fn records_count_by_cluster_and_meta_while_they_live() {
     index.records_are(vec![(record("b", "us-1"), 7)], 7);
     assert!(index.record_of(&id("a")).is_none());
     assert_eq!(index.placed_on(&name("us-1")), [id("b")]);
+}
+
+#[tokio::test]
+async fn versions_never_fall_when_a_cluster_is_set_back_whichever_is_heard_of_first() {
+    use crate::domain::rewind::Rewinds;
+    let once = Rewinds { count: 1, last: Timestamp::UNIX_EPOCH };
+    for recorded_first in [false, true] {
+        let index = Index::new(16);
+        let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+        index.record(record("a", "eu-1"), 1);
+        index.resource(&name("eu-1"), at(90, Phase::Running));
+        let mut other = view("b");
+        other.resource_version = 30;
+        index.record(record("b", "eu-1"), 2);
+        index.resource(&name("eu-1"), other);
+        if recorded_first {
+            index.rewinds(&name("eu-1"), once);
+            assert_eq!(index.get(&id("a")).unwrap().version, status_version(1, 90), "not listed since");
+        }
+        index.rewound(&name("eu-1"));
+        index.resource(&name("eu-1"), at(50, Phase::Pending));
+        index.listed(&name("eu-1"));
+        if !recorded_first {
+            assert_eq!(index.unrecorded_rewinds().0, [name("eu-1")]);
+            assert_eq!(
+                index.get(&id("a")).unwrap().version,
+                status_version(1, 90),
+                "it waits for the record"
+            );
+            index.rewinds(&name("eu-1"), once);
+        }
+        assert!(index.unrecorded_rewinds().0.is_empty());
+        let seen = index.get(&id("a")).unwrap();
+        assert_eq!((seen.version, seen.view.phase), (status_version(2, 50), Phase::Pending));
+        assert_eq!(
+            index.get(&id("b")).unwrap().version,
+            status_version(2, 30),
+            "all of the cluster count on"
+        );
+        let mut last = std::collections::BTreeMap::new();
+        for _ in 0..4 {
+            let event = subscription.next().await.unwrap();
+            let before = last.insert(event.seen.view.id.clone(), event.seen.version);
+            assert!(before.is_none_or(|before| before < event.seen.version));
+        }
+    }
 }

@@ -6,17 +6,22 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::probe::HealthReport;
+use crate::domain::canary::Standing;
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::condition::{self, Condition, State};
 use crate::domain::drain::Stage;
 use crate::domain::health::Health;
-use crate::domain::names::{ClassId, ClusterName, Namespace};
+use crate::domain::names::{ClassId, ClusterName, Namespace, WorkspaceId};
+use crate::domain::rewind::Rewinds;
 use crate::domain::workspace::ClassView;
 use crate::federation::fleet::{Broken, Connected, GateState, ago, last_answer};
 use crate::federation::{Error, Federation, Result};
 
 /// A login that ends sooner is worth a word.
 const ENDS_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// Strays that a condition names.
+const STRAYS_NAMED: usize = 5;
 
 /// A class as the first cluster by name has it.
 type Shown = (ClusterName, ClassView);
@@ -94,7 +99,13 @@ impl Federation {
             classes,
             maintenance: under_maintenance(connected),
             drain: self.drains.get(&spec.name).map(|(drain, _)| drain.stage),
-            conditions: conditions(connected, &report, shown),
+            conditions: conditions(
+                connected,
+                &report,
+                shown,
+                self.no_strays(connected),
+                self.index.rewinds_of(&spec.name),
+            ),
             spec,
         }
     }
@@ -115,6 +126,23 @@ impl Federation {
             drain: self.drains.get(&broken.spec.name).map(|(drain, _)| drain.stage),
             conditions: vec![Condition::fails("Usable", "Registration", broken.reason.clone(), broken.since)],
         }
+    }
+
+    /// Whether everything of ours there has a record.
+    fn no_strays(&self, connected: &Connected) -> Condition {
+        const KIND: &str = "NoStrays";
+        let (name, now) = (connected.member.name(), Timestamp::now());
+        let strays = self.index.strays(name, now);
+        if strays.is_empty() {
+            return Condition::holds(KIND, now);
+        }
+        let mut named: Vec<&str> = strays.iter().take(STRAYS_NAMED).map(WorkspaceId::as_str).collect();
+        if strays.len() > STRAYS_NAMED {
+            named.push("…");
+        }
+        let (count, named) = (strays.len(), named.join(", "));
+        let message = format!("{count} without a record: {named}; see `spaceport cluster diff {name}`");
+        Condition::fails(KIND, "Strays", message, now)
     }
 
     /// Of each class what the federation shows for it.
@@ -141,15 +169,20 @@ fn conditions(
     connected: &Connected,
     report: &HealthReport,
     shown: &BTreeMap<ClassId, Shown>,
+    no_strays: Condition,
+    rewinds: Option<Rewinds>,
 ) -> Vec<Condition> {
     let now = Timestamp::now();
     let found = vec![
         available(report),
         writable(connected, now),
+        canary(connected, now),
         synced(connected, now),
+        history(rewinds, now),
         login(connected.member.login_ends(), now),
         maintenance_read(connected, now),
         classes_agree(connected, shown, now),
+        no_strays,
     ];
     let mut kept = connected.conditions.lock();
     *kept = condition::aged(&kept, found);
@@ -188,6 +221,22 @@ fn writable(connected: &Connected, now: Timestamp) -> Condition {
     }
 }
 
+/// Whether small writes go through and watches show them, as the leader sees it.
+fn canary(connected: &Connected, now: Timestamp) -> Condition {
+    const KIND: &str = "CanarySeen";
+    let (reason, message) = match connected.member.canary().standing() {
+        Standing::Well(_) => return Condition::holds(KIND, now),
+        Standing::Unknown => {
+            let told = "only the leader knows, after the first renewal".to_owned();
+            return Condition { state: State::Unknown, ..Condition::fails(KIND, "Standby", told, now) };
+        }
+        Standing::NotShown(reason) => ("NotShown", reason),
+        Standing::NotWritten(reason) => ("NotWritten", reason),
+        Standing::NotAllowed(reason) => ("NotAllowed", reason),
+    };
+    Condition::fails(KIND, reason, message, now)
+}
+
 fn synced(connected: &Connected, now: Timestamp) -> Condition {
     const KIND: &str = "Synced";
     let reports = connected.member.watches();
@@ -208,6 +257,21 @@ fn synced(connected: &Connected, now: Timestamp) -> Condition {
         return Condition::holds(KIND, now);
     }
     Condition::fails(KIND, "Listing", "not everything was listed yet".to_owned(), now)
+}
+
+/// Whether the cluster's history is the one that was seen.
+fn history(rewinds: Option<Rewinds>, now: Timestamp) -> Condition {
+    const KIND: &str = "HistoryIntact";
+    match rewinds.filter(|rewinds| rewinds.is_recent(now)) {
+        None => Condition::holds(KIND, now),
+        Some(Rewinds { last, .. }) => {
+            let message = format!(
+                "it was found set back at {last}, as by a restore of an old backup of its etcd: workspaces made since \
+                 the backup are gone, and those that had ended and came back are left alone"
+            );
+            Condition::fails(KIND, "Restored", message, last)
+        }
+    }
 }
 
 fn login(ends: Option<Timestamp>, now: Timestamp) -> Condition {
@@ -234,16 +298,22 @@ fn maintenance_read(connected: &Connected, now: Timestamp) -> Condition {
 
 fn classes_agree(connected: &Connected, shown: &BTreeMap<ClassId, Shown>, now: Timestamp) -> Condition {
     const KIND: &str = "ClassesAgree";
-    let differs = |class: ClassView| {
-        let (cluster, other) = shown.get(&class.id)?;
-        (*other != class).then(|| format!("class {} is another one on {cluster}", class.id))
-    };
-    let mut differing: Vec<String> = class_views(connected).into_iter().filter_map(differs).collect();
-    differing.dedup();
+    let differing = differing(class_views(connected), shown);
     if differing.is_empty() {
         return Condition::holds(KIND, now);
     }
     Condition::fails(KIND, "ClassConflict", differing.join("; "), now)
+}
+
+/// Classes that the federation shows as another cluster has them.
+fn differing(classes: Vec<ClassView>, shown: &BTreeMap<ClassId, Shown>) -> Vec<String> {
+    let differs = |class: ClassView| {
+        let (cluster, other) = shown.get(&class.id)?;
+        (*other != class).then(|| format!("class {} is another one on {cluster}", class.id))
+    };
+    let mut differing: Vec<String> = classes.into_iter().filter_map(differs).collect();
+    differing.dedup();
+    differing
 }
 
 fn under_maintenance(connected: &Connected) -> BTreeMap<Namespace, Timestamp> {
@@ -251,4 +321,25 @@ fn under_maintenance(connected: &Connected) -> BTreeMap<Namespace, Timestamp> {
     let until = |name: &Namespace| connected.member.maintenance(name.as_str())?.until();
     let on = connected.places().keys().filter_map(|name| Some((name.clone(), until(name)?)));
     on.filter(|(_, until)| now < *until).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_that_differs_from_the_one_shown_is_named_with_the_cluster_that_has_the_other() {
+        let class = |id: &str, description: &str| ClassView {
+            id: id.parse().unwrap(),
+            display_name: id.to_owned(),
+            description: description.to_owned(),
+            credits_per_minute: 0.0,
+        };
+        let on = |class: ClassView| (class.id.clone(), ("eu-1".parse().unwrap(), class));
+        let shown = BTreeMap::from([on(class("small", "2 cores")), on(class("large", "8 cores"))]);
+        let same = vec![class("small", "2 cores"), class("only-here", "1 core")];
+        assert!(differing(same, &shown).is_empty());
+        let other = vec![class("small", "4 cores"), class("small", "4 cores"), class("large", "8 cores")];
+        assert_eq!(differing(other, &shown), ["class small is another one on eu-1"]);
+    }
 }

@@ -28,6 +28,8 @@ pub struct Federation {
     pub placement_deadline: Duration,
     /// How long an ended workspace's id stays taken.
     pub tombstone_life: Duration,
+    /// How old a secret without a workspace gets before it is swept.
+    pub leftover_age: Duration,
     /// For connections to other managers; none means plaintext.
     pub peer_tls: Option<ClientFiles>,
     /// Events that a subscriber may lag behind.
@@ -70,6 +72,8 @@ pub struct HealthTimes {
     pub probe: Duration,
     /// For one probe.
     pub deadline: Duration,
+    /// Between renewals of a cluster's canary.
+    pub canary: Duration,
     /// Misses in a row, of every signal.
     pub suspect_after: u32,
     /// Without any signal.
@@ -92,6 +96,10 @@ pub(super) fn read(mut group: Group<'_>, rpc_server: Option<&RpcServer>) -> Opti
     let health = health(group.group("health"));
     let placement_deadline = group.group("placement").duration("deadline", Duration::from_secs(10));
     let tombstone_life = group.duration("tombstoneLife", Duration::from_hours(24));
+    let leftover_age = group.duration("leftoverAge", Duration::from_mins(10));
+    if leftover_age < Duration::from_secs(1) {
+        group.problem("leftoverAge", "must be at least one second");
+    }
     let mut peer_group = group.group("peerTls");
     // Empty values count as absent, so emptiness is judged after reading.
     let peer_tls = Some(peer_group.client_tls()).filter(|files| *files != ClientFiles::default());
@@ -105,6 +113,7 @@ pub(super) fn read(mut group: Group<'_>, rpc_server: Option<&RpcServer>) -> Opti
         health,
         placement_deadline,
         tombstone_life,
+        leftover_age,
         peer_tls: peer_tls.or_else(|| own_identity(rpc_server)),
         subscriber_buffer,
     })
@@ -211,11 +220,15 @@ fn health(mut group: Group<'_>) -> HealthTimes {
     let times = HealthTimes {
         probe: group.duration("probe", Duration::from_secs(2)),
         deadline: group.duration("deadline", Duration::from_secs(1)),
+        canary: group.duration("canary", Duration::from_secs(10)),
         suspect_after: group.count("suspectAfter", 1..=100).unwrap_or(3),
         lost_after: group.duration("lostAfter", Duration::from_secs(40)),
         recover_after: group.duration("recoverAfter", Duration::from_secs(30)),
         hold_down_max: group.duration("holdDownMax", Duration::from_mins(10)),
     };
+    if times.canary < Duration::from_secs(1) {
+        group.problem("canary", "must be at least 1s");
+    }
     if times.deadline > times.probe {
         group.problem("deadline", "must be at most probe");
     }

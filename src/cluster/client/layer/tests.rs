@@ -131,3 +131,20 @@ async fn a_dripping_answer_ends_at_the_deadline_and_a_watch_only_after_silence()
     let watch = frames_of("/a?watch=true&x=y", vec![60; 10]).await;
     assert_eq!(watch, (10, None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_apiserver_that_asks_to_be_left_alone_is_and_probes_go_on() {
+    let throttles = tower::service_fn(|request: Request<Body>| async move {
+        let answer = Response::builder().header(http::header::RETRY_AFTER, "3");
+        let code = if request.uri().path() == "/busy" { 429 } else { 200 };
+        Ok::<_, Fault>(answer.status(code).body(Full::new(Bytes::new())).unwrap())
+    });
+    let service = Guarded::new(throttles, &limits(), Arc::new(Heard::default()));
+    let begun = Instant::now();
+    service.clone().oneshot(get("/idle")).await.unwrap();
+    service.clone().oneshot(get("/busy")).await.unwrap();
+    service.clone().oneshot(get(READYZ)).await.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 0);
+    service.oneshot(get("/idle")).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(3));
+}

@@ -149,8 +149,8 @@ fn rights(needs: Needs, namespace: Option<&str>) -> Vec<Right> {
             group: Some(group.to_owned()),
             resource: Some(name.to_owned()),
             subresource: sub.map(ToOwned::to_owned),
-            // Leases of others are of no interest, but this one.
-            name: (resource == "leases").then(|| OTHER_LEADER.to_owned()),
+            // In namespaces that are not ours to write in, only this Lease is of interest.
+            name: (resource == "leases" && namespace.is_none()).then(|| OTHER_LEADER.to_owned()),
             verb: Some(verb.to_owned()),
             namespace: namespace.map(ToOwned::to_owned),
             ..Right::default()

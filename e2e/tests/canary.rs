@@ -1,0 +1,77 @@
+//! The canary: a Lease in each cluster by which the leader sees that writes are taken and that watches show them.
+
+use anyhow::{Context as _, Result, ensure};
+use http::Method;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use serde_json::json;
+
+use crate::harness::spaceport::get;
+use crate::harness::{Answer, Proxy, Rule};
+use crate::story::{Story, request, run, story, until};
+
+const NAME: &str = "spaceport-canary";
+
+#[test]
+fn a_cluster_that_answers_and_takes_no_writes_gets_no_new_workspaces_until_it_does() -> Result<()> {
+    story("canary", 0, &[], async |story| {
+        story.installation.overrides = json!({ "federation": { "health": { "canary": "1s" } } });
+        story.replicas.push(story.installation.start("manager-0").await?);
+        story.register("us-1").await?;
+        let proxy = Proxy::of_cluster(story.cluster("eu-1")?).await?;
+        let original = story.kubeconfigs.get("eu-1").context("no such cluster")?;
+        let through = story.installation.dir().join("eu-1-through.kubeconfig");
+        let kubeconfig = proxy.kubeconfig(original, &through)?;
+        let file = story.installation.cluster_file("eu-1", "europe", &kubeconfig)?;
+        let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        story.available("eu-1").await?;
+
+        condition(story, "True", "").await?;
+        let leases = Api::<Lease>::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
+        let renewed = async || -> Result<_> {
+            let spec = leases.get(NAME).await?.spec.context("a Lease without a spec")?;
+            ensure!(spec.holder_identity.is_some_and(|holder| holder.split('/').count() == 3), "no epoch");
+            spec.renew_time.context("it is not renewed")
+        };
+        let first = renewed().await?;
+        until("it to be renewed again", async || {
+            ensure!(renewed().await? > first, "it was renewed last at {first:?}");
+            Ok(())
+        })
+        .await?;
+        let metrics = get(&format!("{}/metrics", story.replicas[0].health)).await?;
+        ensure!(metrics.contains("spaceport_cluster_canary_seconds{cluster=\"eu-1\"}"), "{metrics}");
+
+        // Everything is read as before, and no write is taken.
+        let write = |call: &http::request::Parts| call.method == Method::PATCH || call.method == Method::PUT;
+        proxy.rules(vec![Rule::new(write, Answer::Status(500))]);
+        condition(story, "False", "NotWritten").await?;
+        story.available("eu-1").await?;
+        let mut client = story.client().await?;
+        let elsewhere = run(&mut client, request("elsewhere", &["europe"])).await?;
+        ensure!(elsewhere.cluster == "us-1", "it is on {}", elsewhere.cluster);
+
+        proxy.heal().await?;
+        condition(story, "True", "").await?;
+        let there = run(&mut client, request("there", &["europe"])).await?;
+        ensure!(there.cluster == "eu-1", "it is on {}", there.cluster);
+        Ok(())
+    })
+}
+
+/// Waits for a state and reason of the condition.
+async fn condition(story: &Story, state: &str, reason: &str) -> Result<()> {
+    until("the condition CanarySeen to change", async || {
+        let output = story.cli(&["cluster", "show", "eu-1", "-o", "json"]).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        let cluster: serde_json::Value = serde_json::from_str(&output.stdout)?;
+        let conditions = cluster["status"]["conditions"].as_array().context("no conditions")?;
+        let canary = conditions.iter().find(|one| one["type"] == "CanarySeen").context("no canary")?;
+        let shown = canary["state"].as_str().unwrap_or_default();
+        let same = shown.eq_ignore_ascii_case(state) && canary["reason"] == reason;
+        ensure!(same, "it is {canary}");
+        Ok(())
+    })
+    .await
+}

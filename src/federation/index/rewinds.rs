@@ -1,0 +1,91 @@
+//! States of clusters that were set back: what counts from an old backup's versions on gets versions above all before.
+//!
+//! The number of times is recorded in etcd, so that all replicas count alike. A state whose version fell waits until the
+//! record tells of one time more than it was shown under.
+
+use tokio::sync::watch;
+
+use super::{Index, Inner};
+use crate::domain::names::{ClusterName, WorkspaceId};
+use crate::domain::rewind::Rewinds;
+use crate::domain::workspace::View;
+
+impl Index {
+    /// Takes how often a cluster was set back, as etcd has it.
+    pub fn rewinds(&self, cluster: &ClusterName, rewinds: Rewinds) {
+        let mut inner = self.inner.write();
+        let known = inner.rewinds.get(cluster).map_or(0, |known| known.count);
+        if rewinds.count <= known {
+            return;
+        }
+        inner.rewinds.insert(cluster.clone(), rewinds);
+        if inner.rewound.remove(cluster) {
+            self.restamp(&mut inner, cluster);
+        }
+    }
+
+    /// How often a cluster was set back.
+    pub fn rewinds_of(&self, cluster: &ClusterName) -> Option<Rewinds> {
+        self.inner.read().rewinds.get(cluster).copied()
+    }
+
+    /// Takes that this replica found a cluster set back. Where the record told of it before, that was expected.
+    pub fn rewound(&self, cluster: &ClusterName) {
+        let mut inner = self.inner.write();
+        let count = inner.rewinds_on(cluster);
+        if inner.resources.iter().any(|(key, resource)| key.1 == *cluster && resource.rewinds < count) {
+            return;
+        }
+        inner.rewound.insert(cluster.clone());
+        self.rewound_changes.send_replace(());
+    }
+
+    /// Clusters that were found set back and whose record does not tell of it yet; and when there are others.
+    pub fn unrecorded_rewinds(&self) -> (Vec<ClusterName>, watch::Receiver<()>) {
+        let changes = self.rewound_changes.subscribe();
+        (self.inner.read().rewound.iter().cloned().collect(), changes)
+    }
+
+    /// Takes that everything of a cluster was listed: from then on its states are those of after the last time.
+    pub fn listed(&self, cluster: &ClusterName) {
+        let mut inner = self.inner.write();
+        if !inner.rewound.contains(cluster) {
+            self.restamp(&mut inner, cluster);
+        }
+    }
+
+    /// Shows every state of a cluster under the recorded number.
+    fn restamp(&self, inner: &mut Inner, cluster: &ClusterName) {
+        let count = inner.rewinds_on(cluster);
+        let behind: Vec<(WorkspaceId, ClusterName)> = inner
+            .resources
+            .iter()
+            .filter(|(key, resource)| key.1 == *cluster && resource.rewinds < count)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in behind {
+            let parked = inner.parked.remove(&key);
+            if let Some(resource) = inner.resources.get_mut(&key) {
+                resource.rewinds = count;
+                if let Some(view) = parked {
+                    resource.view = view.into();
+                }
+            }
+            self.announce(inner, &key);
+        }
+    }
+}
+
+impl Inner {
+    /// How often a cluster was set back, as recorded.
+    pub(super) fn rewinds_on(&self, cluster: &ClusterName) -> u32 {
+        self.rewinds.get(cluster).map_or(0, |rewinds| rewinds.count)
+    }
+
+    /// Keeps a state whose version fell until the record tells why.
+    pub(super) fn park(&mut self, key: (WorkspaceId, ClusterName), view: View) {
+        if self.rewound.contains(&key.1) {
+            self.parked.insert(key, view);
+        }
+    }
+}
