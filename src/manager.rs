@@ -69,18 +69,19 @@ struct Loaded {
 
 fn load(path: &Path) -> Result<Loaded, config::Error> {
     let mut follower = Follower::new(path);
-    let (config, defaults) = read(path)?;
+    let (config, defaults, limits) = read(path)?;
     follower.also(template_files(&config));
-    let limits = api::Limits::new(&config.rpc_server.rate_limits);
-    let limits = limits.map_err(|problems| config::Error::Invalid { problems })?;
+    let limits = api::Limits::new(limits).map_err(|problems| config::Error::Invalid { problems })?;
     Ok(Loaded { config, defaults, limits, follower })
 }
 
-fn read(path: &Path) -> Result<(Config, Defaults), config::Error> {
+fn read(path: &Path) -> Result<(Config, Defaults, api::CheckedLimits), config::Error> {
     let config = Config::load(path)?;
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    let defaults = defaults(&config, base).map_err(|problems| config::Error::Invalid { problems })?;
-    Ok((config, defaults))
+    let invalid = |problems| config::Error::Invalid { problems };
+    let defaults = defaults(&config, base).map_err(invalid)?;
+    let limits = api::CheckedLimits::new(&config.rpc_server.rate_limits).map_err(invalid)?;
+    Ok((config, defaults, limits))
 }
 
 fn template_files(config: &Config) -> Vec<PathBuf> {
@@ -136,6 +137,7 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
     let reload = Reload {
         follower,
         federation: Arc::clone(&federation),
+        limits: Arc::clone(&limits),
         readiness: readiness.clone(),
         at_start: (config.groups.clone(), config.manager.maintenance_config_map.clone()),
     };

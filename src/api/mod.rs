@@ -35,7 +35,7 @@ use crate::proto::wsman::workspace_manager_server::WorkspaceManagerServer;
 use crate::runtime::tls::{ClientFiles, Connection};
 
 pub use self::calls::Calls;
-pub use self::limits::Limits;
+pub use self::limits::{Checked as CheckedLimits, Limits};
 
 /// Pings on idle connections, so that a peer that is gone is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
