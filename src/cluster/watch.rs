@@ -5,6 +5,7 @@
 
 mod backoff;
 mod follow;
+mod lenient;
 mod pulse;
 mod sinks;
 
@@ -14,7 +15,6 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::Api;
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Config;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,7 @@ use super::resources::Workspace;
 use super::resources::names::{MANAGED_BY, MANAGER};
 
 use follow::{Sink, follow};
+use lenient::Lenient;
 use pulse::{Pulse, tapped};
 
 /// Objects a page of a list. Lists are consistent reads: a list that may be older than what was seen would report as
@@ -84,7 +85,7 @@ impl Watches {
             watches.add_namespace(namespace);
         }
         let nodes = Arc::clone(nodes);
-        watches.add("nodes".to_owned(), Api::<DeserializeGuard<Node>>::all, config(), move || {
+        watches.add("nodes".to_owned(), Api::<Lenient<Node>>::all, config(), move || {
             sinks::Nodes(Arc::clone(&nodes))
         });
         watches
@@ -136,7 +137,7 @@ impl Watches {
     fn add<K, S>(
         &mut self,
         what: String,
-        api: impl Fn(kube::Client) -> Api<DeserializeGuard<K>> + Send + Sync + 'static,
+        api: impl Fn(kube::Client) -> Api<Lenient<K>> + Send + Sync + 'static,
         config: Config,
         sink: impl Fn() -> S + Send + Sync + 'static,
     ) where
@@ -157,7 +158,7 @@ impl Watches {
 
 fn within<K>(
     namespace: &Namespace,
-) -> impl Fn(kube::Client) -> Api<DeserializeGuard<K>> + Send + Sync + 'static + use<K>
+) -> impl Fn(kube::Client) -> Api<Lenient<K>> + Send + Sync + 'static + use<K>
 where
     K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
 {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -16,6 +15,7 @@ use crate::cluster::error::{Error, chain};
 use crate::domain::names::ClusterName;
 
 use super::backoff::Backoff;
+use super::lenient::Lenient;
 use super::pulse::Pulse;
 
 /// After so many failures in a row the position is given up and everything is listed anew: the apiserver may have been
@@ -38,12 +38,12 @@ pub(super) trait Sink: Send + 'static {
     fn end(&mut self);
 }
 
-type Item<K> = watcher::Result<Event<DeserializeGuard<K>>>;
+type Item<K> = watcher::Result<Event<Lenient<K>>>;
 
 /// Follows the objects of `api` into `sink` until `shutdown`.
 pub(super) async fn follow<K, S>(
     cluster: ClusterName,
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Lenient<K>>,
     config: Config,
     mut sink: S,
     pulse: Arc<Pulse>,
@@ -110,7 +110,7 @@ impl Watch {
         }
     }
 
-    fn take<K, S>(&self, event: Event<DeserializeGuard<K>>, sink: &mut S)
+    fn take<K, S>(&self, event: Event<Lenient<K>>, sink: &mut S)
     where
         K: Resource,
         K::DynamicType: Default,

@@ -48,7 +48,9 @@ async fn open() -> (mpsc::UnboundedSender<Value>, Response<Body>) {
     let (sender, receiver) = mpsc::unbounded_channel::<Value>();
     let frames = futures::stream::unfold(receiver, |mut receiver| async move {
         let event = receiver.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(Frame::data(format!("{event}\n").into())), receiver))
+        // The type first, as apiservers write it.
+        let line = format!("{{\"type\":{},\"object\":{}}}\n", event["type"], event["object"]);
+        Some((Ok::<_, std::convert::Infallible>(Frame::data(line.into())), receiver))
     });
     let body = StreamBody::new(frames.boxed()).boxed_unsync();
     (sender, Response::new(wrap(body).await))
@@ -81,7 +83,7 @@ fn setting() -> Setting {
     let cache = Arc::new(NamespaceCache::new("ws".parse().unwrap(), Vec::new()));
     let pulse = Arc::new(Pulse::new("workspaces in ws".to_owned()));
     let shutdown = CancellationToken::new();
-    let api: Api<DeserializeGuard<Ours>> = Api::namespaced(tapped(&client, &pulse), "ws");
+    let api: Api<Lenient<Ours>> = Api::namespaced(tapped(&client, &pulse), "ws");
     tokio::spawn(follow(
         "eu-1".parse().unwrap(),
         api,

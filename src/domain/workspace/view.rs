@@ -92,14 +92,76 @@ impl fmt::Debug for View {
 }
 
 impl View {
-    /// Whether `other` differs in nothing but the last activity, which is not published.
+    /// Whether `other` differs in nothing but the last activity, which is not published. Copies nothing: it is asked for
+    /// every state that a watch shows.
     pub fn same_but_for_activity(&self, other: &Self) -> bool {
-        let other = Self {
-            resource_version: self.resource_version,
-            last_activity: self.last_activity,
-            ..other.clone()
-        };
-        *self == other
+        // Names every field, so that a new one does not compile until it is compared or left out here.
+        let Self {
+            resource_version: _,
+            last_activity: _,
+            id,
+            namespace,
+            uid,
+            generation,
+            digest,
+            meta,
+            owner,
+            team,
+            project,
+            created_at,
+            annotations,
+            kind,
+            class,
+            image,
+            ide,
+            ports,
+            admission,
+            owner_token,
+            url,
+            timeout,
+            closed_timeout,
+            ssh_public_keys,
+            phase,
+            conditions,
+            message,
+            snapshot,
+            git,
+            runtime,
+            initializer_metrics,
+            image_metrics,
+            deleting,
+        } = self;
+        *id == other.id
+            && *namespace == other.namespace
+            && *uid == other.uid
+            && *generation == other.generation
+            && *digest == other.digest
+            && *meta == other.meta
+            && *owner == other.owner
+            && *team == other.team
+            && *project == other.project
+            && *created_at == other.created_at
+            && *annotations == other.annotations
+            && *kind == other.kind
+            && *class == other.class
+            && *image == other.image
+            && *ide == other.ide
+            && *ports == other.ports
+            && *admission == other.admission
+            && *owner_token == other.owner_token
+            && *url == other.url
+            && *timeout == other.timeout
+            && *closed_timeout == other.closed_timeout
+            && *ssh_public_keys == other.ssh_public_keys
+            && *phase == other.phase
+            && *conditions == other.conditions
+            && *message == other.message
+            && *snapshot == other.snapshot
+            && *git == other.git
+            && *runtime == other.runtime
+            && *initializer_metrics == other.initializer_metrics
+            && *image_metrics == other.image_metrics
+            && *deleting == other.deleting
     }
 }
 
