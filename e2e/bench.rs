@@ -1,8 +1,12 @@
 //! How fast Spaceport is beside the floor of the same control planes: bare pods, in the same run. See docs/benchmarks.md.
 
+#[path = "bench/follow.rs"]
+mod follow;
 #[path = "harness/mod.rs"]
 mod harness;
-#[path = "bench/scenarios.rs"]
+#[path = "bench/results.rs"]
+mod results;
+#[path = "bench/scenarios/mod.rs"]
 mod scenarios;
 #[path = "bench/stage.rs"]
 mod stage;
@@ -12,17 +16,23 @@ mod table;
 mod tracker;
 #[path = "bench/usage.rs"]
 mod usage;
+#[path = "bench/work.rs"]
+mod work;
 
-use std::{fs, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use scenarios::Bench;
-use serde_json::{Value, json};
+use results::Results;
+use scenarios::{GROUPS, Group, Scale, Scenario};
 use stage::{Conditions, Profile, Stage};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
+use work::Bench;
 
-/// Measures Spaceport on a real control plane on this machine.
+/// Measures Spaceport on real control planes on this machine.
 #[derive(Debug, Parser)]
 struct Args {
     /// How much of it.
@@ -34,35 +44,13 @@ struct Args {
     /// Build of the manager under test.
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
-    /// Under what conditions.
-    #[arg(long, value_enum, default_value_t = Conditions::Floor)]
-    conditions: Conditions,
+    /// Under what conditions, one after the other.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "floor")]
+    conditions: Vec<Conditions>,
+    /// Leave out what was measured already with the same program at the same scale.
+    #[arg(long)]
+    resume: bool,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Scale {
-    /// 20 one at a time, bursts of 50.
-    Small,
-    /// 50 one at a time, bursts of 1,000.
-    Full,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Scenario {
-    /// One workspace at a time.
-    One,
-    /// Many starts at once.
-    Burst,
-    /// Many stops at once, after a burst.
-    Stop,
-    /// GetWorkspaces, after a burst.
-    List,
-    /// API calls of a lifecycle.
-    Calls,
-}
-
-/// Times a burst is repeated, in turn with its floor.
-const ROUNDS: usize = 3;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -70,7 +58,7 @@ fn main() -> ExitCode {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            outcome = run(&args) => outcome,
+            outcome = Box::pin(run(&args)) => outcome,
             _ = interrupt.recv() => Ok(()),
             _ = terminate.recv() => Ok(()),
         }
@@ -85,73 +73,48 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<()> {
-    let stage = Stage::boot(args.conditions, args.profile).await?;
-    let load_before = load();
-    let outcome = Box::pin(measure(args, &stage)).await;
-    let rows = outcome.map_err(|error| error.context(format!("the manager logged: {}", stage.log())))?;
-    table::print(&rows);
-    let load = [load_before, load()];
-    println!(
-        "\n{:?} scale, {:?} conditions, {:?} build, {} cores; load before and after {load:?}.",
-        args.scale,
-        args.conditions,
-        args.profile,
-        cores(),
-    );
-    println!("On a machine that does other things, too, these figures are noisy: compare ratios, not runs.");
-    save(args, &rows, &load)
+    for conditions in &args.conditions {
+        let results = Results::of(args.scale, *conditions, args.profile)?;
+        for group in &GROUPS {
+            let wanted: Vec<Scenario> = group
+                .scenarios
+                .iter()
+                .filter(|scenario| args.scenario.is_none_or(|only| only == **scenario))
+                .filter(|scenario| !(args.resume && results.has(group.name, &name_of(**scenario))))
+                .copied()
+                .collect();
+            if !wanted.is_empty() {
+                Box::pin(run_group(args, *conditions, group, &wanted, &results)).await?;
+            }
+        }
+    }
+    results::report(args.scale)
 }
 
-async fn measure(args: &Args, stage: &Stage) -> Result<Vec<table::Row>> {
-    let (few, many) = match args.scale {
-        Scale::Small => (20, 50),
-        Scale::Full => (50, 1000),
-    };
-    let wanted = |scenarios: &[Scenario]| args.scenario.is_none_or(|wanted| scenarios.contains(&wanted));
+async fn run_group(
+    args: &Args,
+    conditions: Conditions,
+    group: &Group,
+    wanted: &[Scenario],
+    results: &Results,
+) -> Result<()> {
+    let begun = Instant::now();
+    let stage = Stage::boot(group.clusters, conditions, args.profile).await?;
     let mut bench = Bench::new(stage).await?;
-    if wanted(&[Scenario::One]) {
-        bench.one_at_a_time(few).await?;
+    let outcome = Box::pin(scenarios::run(&mut bench, group, wanted, args.scale)).await;
+    outcome.map_err(|error| error.context(format!("the manager logged: {}", bench.stage.log())))?;
+    let seconds = begun.elapsed().as_secs_f64();
+    for scenario in wanted {
+        let name = name_of(*scenario);
+        let rows = bench.record.json(&name);
+        table::print(&rows);
+        results.save(group.name, &name, rows, seconds)?;
     }
-    if wanted(&[Scenario::Calls]) {
-        bench.calls().await?;
-    }
-    if wanted(&[Scenario::Burst, Scenario::Stop, Scenario::List]) {
-        bench.crowd(many, ROUNDS).await?;
-    }
-    let mut rows = bench.rows;
-    if let Some(name) = args.scenario.and_then(|scenario| scenario.to_possible_value()) {
-        rows.retain(|row| row.scenario() == name.get_name());
-    }
-    Ok(rows)
-}
-
-fn save(args: &Args, rows: &[table::Row], load: &[String; 2]) -> Result<()> {
-    let dir = harness::assets::target_dir()?.join("bench");
-    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
-    let path = dir.join(format!("{now}.json"));
-    let name = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_owned());
-    let result: Value = json!({
-        "time": now,
-        "scale": name(args.scale.to_possible_value()),
-        "scenario": args.scenario.and_then(|scenario| name(scenario.to_possible_value())),
-        "profile": name(args.profile.to_possible_value()),
-        "conditions": name(args.conditions.to_possible_value()),
-        "cores": cores(),
-        "loadBeforeAndAfter": load,
-        "rows": table::to_json(rows),
-    });
-    fs::write(&path, serde_json::to_string_pretty(&result)?)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{}", path.display());
+    eprintln!("{} took {seconds:.0} s", group.name);
     Ok(())
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(0, usize::from)
-}
-
-fn load() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().unwrap_or_default().to_owned()
+/// A scenario, scale or condition as the command line names it.
+fn name_of(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

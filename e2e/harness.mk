@@ -6,6 +6,7 @@ SCALE ?= small
 SCENARIO ?=
 PROFILE ?= release
 CONDITIONS ?= floor
+RESUME ?=
 
 .PHONY: fleet fleet-down fleet-test bench
 
@@ -18,7 +19,12 @@ fleet-down: ## end what `make fleet` booted
 fleet-test: ## test the harness itself: simulated pods, node agent, outages
 	cargo test --quiet --example fleet -- --test-threads=1
 
-bench: $(PROTOC_DIR)/bin/protoc ## Spaceport beside bare pods; SCALE=small|full SCENARIO=one|burst|stop|list|calls PROFILE=release|dev CONDITIONS=floor|defaults
-	cargo build $(if $(filter release,$(PROFILE)),--release) --bin spaceport
-	cargo run --quiet --example bench -- --scale $(SCALE) --profile $(PROFILE) --conditions $(CONDITIONS) \
-		$(if $(SCENARIO),--scenario $(SCENARIO))
+bench: $(PROTOC_DIR)/bin/protoc ## Spaceport beside bare pods; SCALE=small|full SCENARIO=one PROFILE=release|dev CONDITIONS=floor,defaults RESUME=1
+ifneq ($(SCENARIO),placement)
+	cargo build $(if $(filter release,$(PROFILE)),--release) --bin spaceport --example bench
+	target/$(if $(filter release,$(PROFILE)),release,debug)/examples/bench --scale $(SCALE) --profile $(PROFILE) \
+		--conditions $(CONDITIONS) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RESUME),--resume)
+endif
+ifneq ($(filter placement,$(SCENARIO) $(if $(SCENARIO),,$(if $(filter full,$(SCALE)),placement))),)
+	cargo bench --bench placement
+endif
