@@ -21,14 +21,14 @@ mod work;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Parser, ValueEnum};
 use results::Results;
-use scenarios::{GROUPS, Group, Scale, Scenario};
+use scenarios::{GROUPS, Group, Scale, Scenario, Sizes};
 use stage::{Conditions, Profile, Stage};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use work::Bench;
 
@@ -59,12 +59,13 @@ fn main() -> ExitCode {
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             outcome = Box::pin(run(&args)) => outcome,
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(false),
+            _ = terminate.recv() => Ok(false),
         }
     });
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("\nbench: {error:#}");
             ExitCode::FAILURE
@@ -72,46 +73,92 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(args: &Args) -> Result<()> {
+/// Runs it all; whether nothing failed.
+async fn run(args: &Args) -> Result<bool> {
+    let mut failed = Vec::new();
     for conditions in &args.conditions {
         let results = Results::of(args.scale, *conditions, args.profile)?;
         for group in &GROUPS {
-            let wanted: Vec<Scenario> = group
-                .scenarios
-                .iter()
-                .filter(|scenario| args.scenario.is_none_or(|only| only == **scenario))
-                .filter(|scenario| !(args.resume && results.has(group.name, &name_of(**scenario))))
-                .copied()
-                .collect();
-            if !wanted.is_empty() {
-                Box::pin(run_group(args, *conditions, group, &wanted, &results)).await?;
-            }
+            let mut wanted = group.scenarios.to_vec();
+            wanted.retain(|scenario| args.scenario.is_none_or(|only| only == *scenario));
+            wanted.retain(|scenario| !(args.resume && results.has(group.name, *scenario)));
+            let of_group = Box::pin(run_group(args, *conditions, group, wanted, &results)).await;
+            let place = |scenario| format!("{} on {} ({})", scenario, group.name, name_of(*conditions));
+            failed.extend(of_group.into_iter().map(|scenario| place(name_of(scenario))));
         }
     }
-    results::report(args.scale)
+    results::report(args.scale)?;
+    if !failed.is_empty() {
+        eprintln!("\nFAILED: {}", failed.join(", "));
+    }
+    Ok(failed.is_empty())
 }
 
+/// Runs scenarios of a group; those that failed. After a failure the rest goes on, on a stage made anew.
 async fn run_group(
     args: &Args,
     conditions: Conditions,
     group: &Group,
-    wanted: &[Scenario],
+    mut wanted: Vec<Scenario>,
     results: &Results,
-) -> Result<()> {
-    let begun = Instant::now();
-    let stage = Stage::boot(group.clusters, conditions, args.profile).await?;
-    let mut bench = Bench::new(stage).await?;
-    let outcome = Box::pin(scenarios::run(&mut bench, group, wanted, args.scale)).await;
-    outcome.map_err(|error| error.context(format!("the manager logged: {}", bench.stage.log())))?;
-    let seconds = begun.elapsed().as_secs_f64();
-    for scenario in wanted {
-        let name = name_of(*scenario);
-        let rows = bench.record.json(&name);
-        table::print(&rows);
-        results.save(group.name, &name, rows, seconds)?;
+) -> Vec<Scenario> {
+    let (sizes, mut failed) = (args.scale.sizes(), Vec::new());
+    while !wanted.is_empty() {
+        let begun = Instant::now();
+        eprintln!("\n{} ({}): {}", group.name, name_of(conditions), names_of(&wanted));
+        let (finished, culprits) = match boot(args, conditions, group, results).await {
+            Ok(mut bench) => match attempt(&mut bench, group, &wanted, &sizes).await {
+                Ok(()) => (bench.finished, Vec::new()),
+                Err(culprits) => (bench.finished, culprits),
+            },
+            Err(error) => {
+                eprintln!("\n{} has no stage: {error:#}", group.name);
+                (Vec::new(), wanted.clone())
+            }
+        };
+        wanted.retain(|scenario| !finished.contains(scenario) && !culprits.contains(scenario));
+        failed.extend(culprits);
+        eprintln!("\n{} ({}) took {} s", group.name, name_of(conditions), begun.elapsed().as_secs());
     }
-    eprintln!("{} took {seconds:.0} s", group.name);
-    Ok(())
+    failed
+}
+
+async fn boot(args: &Args, conditions: Conditions, group: &Group, results: &Results) -> Result<Bench> {
+    let output = results.of_group(group.name);
+    let stage = Box::pin(Stage::boot(group.clusters, conditions, args.profile)).await?;
+    Box::pin(Bench::new(stage, output)).await
+}
+
+/// Runs scenarios until one fails: that one, or all that are left where it was none of them.
+async fn attempt(
+    bench: &mut Bench,
+    group: &Group,
+    wanted: &[Scenario],
+    sizes: &Sizes,
+) -> Result<(), Vec<Scenario>> {
+    let outcome = timeout(sizes.limit, scenarios::run(bench, group, wanted, sizes)).await;
+    let outcome = outcome.unwrap_or_else(|_| Err(anyhow!("{} took more than {:?}", group.name, sizes.limit)));
+    let Err(error) = outcome else { return Ok(()) };
+    let left = wanted.iter().copied().filter(|scenario| !bench.finished.contains(scenario));
+    let culprits: Vec<Scenario> = match bench.doing {
+        // One needs the other.
+        Some(Scenario::Burst | Scenario::Stop) => {
+            left.filter(|scenario| matches!(scenario, Scenario::Burst | Scenario::Stop)).collect()
+        }
+        Some(scenario) => vec![scenario],
+        None => left.collect(),
+    };
+    for scenario in &culprits {
+        if let Err(error) = bench.failed(*scenario, &error) {
+            eprintln!("{error:#}");
+        }
+    }
+    eprintln!("the manager logged: {}", bench.stage.log());
+    Err(culprits)
+}
+
+fn names_of(scenarios: &[Scenario]) -> String {
+    scenarios.iter().map(|scenario| name_of(*scenario)).collect::<Vec<_>>().join(", ")
 }
 
 /// A scenario, scale or condition as the command line names it.

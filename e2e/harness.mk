@@ -19,7 +19,7 @@ fleet-down: ## end what `make fleet` booted
 fleet-test: ## test the harness itself: simulated pods, node agent, outages
 	cargo test --quiet --example fleet -- --test-threads=1
 
-bench: $(PROTOC_DIR)/bin/protoc ## Spaceport beside bare pods; SCALE=small|full SCENARIO=one PROFILE=release|dev CONDITIONS=floor,defaults RESUME=1
+bench: $(PROTOC_DIR)/bin/protoc ## Spaceport beside bare pods; SCALE=small|medium|full SCENARIO=one CONDITIONS=floor,defaults RESUME=1 PROFILE=dev
 ifneq ($(SCENARIO),placement)
 	cargo build $(if $(filter release,$(PROFILE)),--release) --bin spaceport --example bench
 	target/$(if $(filter release,$(PROFILE)),release,debug)/examples/bench --scale $(SCALE) --profile $(PROFILE) \

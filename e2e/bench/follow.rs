@@ -35,7 +35,7 @@ pub async fn follow_workspaces(mut client: Client, tracker: Arc<Tracker>) {
     }
 }
 
-/// Notes what the cluster's watch of the bare pods tells.
+/// Notes what a cluster's watch of the bare pods tells.
 pub async fn follow_pods(client: kube::Client, tracker: Arc<Tracker>) {
     let pods = Api::<Pod>::namespaced(client, FLOOR);
     let mut events = watcher::watcher(pods, watcher::Config::default()).default_backoff().boxed();

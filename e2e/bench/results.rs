@@ -9,15 +9,17 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     name_of,
-    scenarios::Scale,
+    scenarios::{Scale, Scenario},
     stage::{Conditions, Profile, program},
-    table,
+    table::{self, Recorder},
 };
 
 /// Results of one scale under one set of conditions.
+#[derive(Clone)]
 pub struct Results {
     dir: PathBuf,
     about: Value,
@@ -42,19 +44,44 @@ impl Results {
         self.dir.join(format!("{group}-{scenario}.json"))
     }
 
-    /// Whether the present program was measured already.
-    pub fn has(&self, group: &str, scenario: &str) -> bool {
-        read(&self.path(group, scenario)).is_some_and(|file| file["program"]["built"] == self.program)
+    /// Whether the present program was measured already, to the end.
+    pub fn has(&self, group: &str, scenario: Scenario) -> bool {
+        let file = read(&self.path(group, &name_of(scenario)));
+        file.is_some_and(|file| file["program"]["built"] == self.program && file["failed"].is_null())
     }
 
-    /// Keeps the rows of a scenario.
-    pub fn save(&self, group: &str, scenario: &str, rows: Value, seconds: f64) -> Result<()> {
-        let mut file = self.about.clone();
+    /// Where the results of a group go that begins now.
+    pub fn of_group(&self, group: &'static str) -> Output {
+        Output { results: self.clone(), group, begun: Instant::now(), load: load() }
+    }
+}
+
+/// Where the results of a group go.
+#[derive(Clone)]
+pub struct Output {
+    results: Results,
+    group: &'static str,
+    begun: Instant,
+    load: String,
+}
+
+impl Output {
+    /// Prints the rows of a scenario and writes its file; `failed` says why it was not measured to the end.
+    pub fn keep(&self, record: &mut Recorder, scenario: Scenario, failed: Option<String>) -> Result<()> {
+        let name = name_of(scenario);
+        let rows = record.json(&name);
+        if let Some(why) = &failed {
+            eprintln!("\n{name} FAILED: {why}");
+        }
+        table::print(&rows);
+        let mut file = self.results.about.clone();
         file["time"] = json!(jiff::Timestamp::now().to_string());
-        file["group"] = json!({ "name": group, "seconds": seconds });
-        file["load"] = json!(load());
+        file["group"] = json!({ "name": self.group, "seconds": self.begun.elapsed().as_secs() });
+        file["load"] = json!({ "before": self.load, "after": load() });
+        file["failed"] = json!(failed);
         file["rows"] = rows;
-        let path = self.path(group, scenario);
+        file["calls"] = record.calls_json(&name);
+        let path = self.results.path(self.group, &name);
         fs::write(&path, serde_json::to_string_pretty(&file)?)
             .with_context(|| format!("cannot write {}", path.display()))
     }

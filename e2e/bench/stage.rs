@@ -70,7 +70,7 @@ pub struct Stage {
     pub fleet: Fleet,
     /// Workspaces, as the first manager's stream tells.
     pub workspaces: Arc<Tracker>,
-    /// Bare pods, as the first cluster's watch tells.
+    /// Bare pods, as the clusters' watches tell.
     pub pods: Arc<Tracker>,
     installation: Installation,
     conditions: Conditions,
@@ -122,11 +122,13 @@ impl Stage {
             stage.register(&cluster, &kubeconfig, fence_off).await?;
             stage.agents.push(NodeAgent::start(&cluster.client(), Pace::default()));
         }
-        stage.cluster(0)?.prepare_namespace(FLOOR).await?;
-        stage.tasks = vec![
-            tokio::spawn(follow_workspaces(stage.client(), Arc::clone(&stage.workspaces))),
-            tokio::spawn(follow_pods(stage.cluster(0)?.client(), Arc::clone(&stage.pods))),
-        ];
+        let follow = follow_workspaces(stage.client(), Arc::clone(&stage.workspaces));
+        stage.tasks.push(tokio::spawn(follow));
+        for cluster in stage.fleet.clusters() {
+            cluster.prepare_namespace(FLOOR).await?;
+            let follow = follow_pods(cluster.client(), Arc::clone(&stage.pods));
+            stage.tasks.push(tokio::spawn(follow));
+        }
         Ok(stage)
     }
 

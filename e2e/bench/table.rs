@@ -1,6 +1,10 @@
 //! Samples, what is made of them, and how it is shown.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
+
+use super::usage::Call;
 
 /// One measure of one scenario.
 pub struct Row {
@@ -16,6 +20,7 @@ pub struct Row {
 #[derive(Default)]
 pub struct Recorder {
     rows: Vec<Row>,
+    calls: Vec<(String, Value)>,
 }
 
 impl Recorder {
@@ -41,6 +46,20 @@ impl Recorder {
         if let Some(row) = known {
             row.floor = Some(floor.to_owned());
         }
+    }
+
+    /// Adds the API calls of a block `of` a scenario, by sender, verb and resource.
+    pub fn calls(&mut self, scenario: &str, of: &str, calls: &BTreeMap<Call, f64>) {
+        for ((sender, what), count) in calls {
+            let of = of.trim_start_matches([',', ' ']);
+            let call = json!({ "of": of, "client": sender, "call": what, "count": count });
+            self.calls.push((scenario.to_owned(), call));
+        }
+    }
+
+    /// The API calls of a scenario, for a file.
+    pub fn calls_json(&self, scenario: &str) -> Value {
+        self.calls.iter().filter(|(of, _)| of == scenario).map(|(_, call)| call.clone()).collect()
     }
 
     /// The rows of a scenario, for a file.
@@ -86,7 +105,7 @@ pub fn print(rows: &Value) {
             text(row, "scenario"),
             text(row, "measure"),
             text(row, "unit"),
-            row["n"]
+            row["n"].as_u64().unwrap_or_default()
         );
         for head in SHOWN {
             print!(" {:>9.2}", row[head].as_f64().unwrap_or_default());

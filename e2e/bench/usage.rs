@@ -41,14 +41,15 @@ pub struct Spent {
 impl Spent {
     /// Calls of a sender.
     pub fn calls_of(&self, sender: &str) -> f64 {
-        self.calls.iter().filter(|((who, _), _)| who == sender).map(|(_, count)| count).sum()
+        // The sum of no floats is -0.
+        0.0 + self.calls.iter().filter(|((who, _), _)| who == sender).map(|(_, count)| count).sum::<f64>()
     }
 
     /// Calls of the manager that change something.
     pub fn writes(&self) -> f64 {
         let is_write = |what: &str| !["get ", "list "].iter().any(|verb| what.starts_with(verb));
         let of = self.calls.iter().filter(|((who, what), _)| who == "manager" && is_write(what));
-        of.map(|(_, count)| count).sum()
+        0.0 + of.map(|(_, count)| count).sum::<f64>()
     }
 }
 

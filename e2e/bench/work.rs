@@ -18,6 +18,8 @@ use spaceport::proto::{
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{
+    results::Output,
+    scenarios::Scenario,
     stage::{FLOOR, Stage},
     table::Recorder,
     tracker::Moment,
@@ -40,14 +42,27 @@ pub struct Bench {
     pub record: Recorder,
     /// Live workspaces of [`Bench::populate`].
     pub live: usize,
+    /// The scenario that is being measured.
+    pub doing: Option<Scenario>,
+    /// Those that were measured to their end.
+    pub finished: Vec<Scenario>,
+    output: Output,
     /// What a bare pod is made from.
     pod: Value,
 }
 
 impl Bench {
     /// Runs one workspace on each cluster, unmeasured: it warms up everything and its pod is the pattern of the bare ones.
-    pub async fn new(stage: Stage) -> Result<Self> {
-        let mut bench = Self { stage, record: Recorder::default(), live: 0, pod: Value::Null };
+    pub async fn new(stage: Stage, output: Output) -> Result<Self> {
+        let mut bench = Self {
+            stage,
+            record: Recorder::default(),
+            live: 0,
+            doing: None,
+            finished: Vec::new(),
+            output,
+            pod: Value::Null,
+        };
         let names = ids("warm-up", bench.stage.fleet.clusters().len());
         for (at, name) in names.iter().enumerate() {
             let cluster = bench.stage.cluster(at)?.name().to_owned();
@@ -59,8 +74,29 @@ impl Bench {
         Ok(bench)
     }
 
+    /// Whether a scenario is wanted; it begins then.
+    pub fn begin(&mut self, wanted: &[Scenario], scenario: Scenario) -> bool {
+        let is_wanted = wanted.contains(&scenario);
+        if is_wanted {
+            self.doing = Some(scenario);
+        }
+        is_wanted
+    }
+
+    /// A scenario was measured to its end: shows and keeps its results.
+    pub fn done(&mut self, scenario: Scenario) -> Result<()> {
+        self.finished.push(scenario);
+        self.output.keep(&mut self.record, scenario, None)
+    }
+
+    /// Shows and keeps what there is of a scenario that failed.
+    pub fn failed(&mut self, scenario: Scenario, error: &anyhow::Error) -> Result<()> {
+        self.output.keep(&mut self.record, scenario, Some(format!("{error:#}")))
+    }
+
     /// Notes CPU, memory and calls of a scenario; `of` tells several such blocks of one scenario apart.
     pub fn note_spent(&mut self, scenario: &str, of: &str, spent: &Spent) {
+        self.record.calls(scenario, of, &spent.calls);
         for (program, seconds) in &spent.cpu {
             self.record.note(scenario, &format!("CPU of {program}{of}"), "s", *seconds);
         }
@@ -97,7 +133,7 @@ impl Bench {
     /// Starts workspaces, 32 at once; when each call began and how long it took.
     pub async fn start(&self, names: &[String]) -> Result<Vec<(Instant, Duration)>> {
         let calls = names.iter().enumerate().map(|(at, name)| {
-            let (mut client, request) = (self.stage.client(), request(name, at % OWNERS, ""));
+            let (mut client, request) = (self.stage.client(), request(name, owner_of(name), ""));
             async move {
                 let begun = Instant::now();
                 client.start_workspace(request).await.with_context(|| format!("cannot start {name}"))?;
@@ -139,15 +175,17 @@ impl Bench {
         Ok(())
     }
 
-    fn pods(&self) -> Result<Api<Pod>> {
-        Ok(Api::namespaced(self.stage.cluster(0)?.client(), FLOOR))
+    /// Bare pods of each cluster.
+    fn pods(&self) -> Vec<Api<Pod>> {
+        let clusters = self.stage.fleet.clusters().iter();
+        clusters.map(|cluster| Api::namespaced(cluster.client(), FLOOR)).collect()
     }
 
-    /// Makes bare pods in the first cluster, 32 at once; when each call began and how long it took.
+    /// Makes bare pods on all clusters in turn, 32 at once; when each call began and how long it took.
     pub async fn create_pods(&self, names: &[String]) -> Result<Vec<(Instant, Duration)>> {
-        let pods = self.pods()?;
+        let pods = self.pods();
         let calls = names.iter().enumerate().map(|(at, name)| {
-            let (pods, mut pod) = (&pods, self.pod.clone());
+            let (pods, mut pod) = (&pods[at % pods.len()], self.pod.clone());
             async move {
                 pod["metadata"]["name"] = Value::from(name.as_str());
                 let pod: Pod = serde_json::from_value(pod)?;
@@ -159,11 +197,11 @@ impl Bench {
         at_once(calls).await
     }
 
-    /// Deletes bare pods, 32 at once; when each was gone.
+    /// Deletes the bare pods of one [`Bench::create_pods`], 32 at once; when each was gone.
     pub async fn delete_pods(&self, names: &[String]) -> Result<Vec<Instant>> {
-        let pods = self.pods()?;
-        let calls = names.iter().map(|name| {
-            let pods = &pods;
+        let pods = self.pods();
+        let calls = names.iter().enumerate().map(|(at, name)| {
+            let pods = &pods[at % pods.len()];
             async move {
                 pods.delete(name, &DeleteParams::default()).await.context("cannot delete a pod")?;
                 anyhow::Ok(())
@@ -179,6 +217,12 @@ async fn at_once<T, F: Future<Output = Result<(usize, T)>>>(work: impl Iterator<
     let mut done: Vec<(usize, T)> = stream::iter(work).buffer_unordered(AT_ONCE).try_collect().await?;
     done.sort_by_key(|(at, _)| *at);
     Ok(done.into_iter().map(|(_, outcome)| outcome).collect())
+}
+
+/// Owners take turns by the number that ends a name.
+fn owner_of(name: &str) -> usize {
+    let number = name.rsplit('-').next().and_then(|number| number.parse::<usize>().ok());
+    number.unwrap_or_default() % OWNERS
 }
 
 /// A start; on `cluster` alone where that is not empty.

@@ -18,6 +18,8 @@ const COUNTED: usize = 10;
 /// Streams of one connection.
 const STREAMS: usize = 50;
 const PATIENCE: Duration = Duration::from_mins(2);
+/// Ratio of each round to the floor of the same round.
+const BESIDE: &str = "times the floor beside it";
 
 impl Bench {
     /// One at a time, a workspace and a bare pod in turn.
@@ -29,11 +31,13 @@ impl Bench {
             let (begun, took) = first(self.start(name).await?)?;
             let up = first(self.stage.workspaces.wait(name, Moment::Running).await?)?;
             self.record.note("one", "StartWorkspace", "ms", ms(took));
-            self.record.note("one", "start to RUNNING on the stream", "ms", ms(up - begun));
+            let started = up - begun;
+            self.record.note("one", "start to RUNNING on the stream", "ms", ms(started));
             let (begun, took) = first(self.create_pods(pod).await?)?;
             let up = first(self.stage.pods.wait(pod, Moment::Running).await?)?;
             self.record.note("one", "bare pod: POST", "ms", ms(took));
             self.record.note("one", "bare pod: POST to Running", "ms", ms(up - begun));
+            self.record.note("one", BESIDE, "x", started.div_duration_f64(up - begun));
         }
         self.record.floor("one", "StartWorkspace", "bare pod: POST");
         self.record.floor("one", "start to RUNNING on the stream", "bare pod: POST to Running");
@@ -45,9 +49,12 @@ impl Bench {
     pub async fn crowd(&mut self, scenario: &str, count: usize, rounds: usize) -> Result<()> {
         for round in 0..rounds {
             eprintln!("{scenario} of {count}, round {} of {rounds}: workspaces", round + 1);
-            self.crowd_of_workspaces(scenario, &ids(&format!("{scenario}-{round}"), count)).await?;
+            let ours =
+                self.crowd_of_workspaces(scenario, &ids(&format!("{scenario}-{round}"), count)).await?;
             eprintln!("{scenario} of {count}, round {} of {rounds}: bare pods", round + 1);
-            self.crowd_of_pods(scenario, &ids(&format!("{scenario}-pod-{round}"), count)).await?;
+            let floor = self.crowd_of_pods(scenario, &ids(&format!("{scenario}-pod-{round}"), count)).await?;
+            self.record.note(scenario, BESIDE, "x", ours.0 / floor.0);
+            self.record.note("stop", BESIDE, "x", ours.1 / floor.1);
         }
         self.record.floor(scenario, "starts: until all RUNNING", "bare pods: until all Running");
         self.record.floor(scenario, "start to RUNNING on the stream", "bare pod: POST to Running");
@@ -55,14 +62,16 @@ impl Bench {
         Ok(())
     }
 
-    async fn crowd_of_workspaces(&mut self, scenario: &str, names: &[String]) -> Result<()> {
+    /// Milliseconds until all ran, and until all were gone.
+    async fn crowd_of_workspaces(&mut self, scenario: &str, names: &[String]) -> Result<(f64, f64)> {
         let count = number(names.len());
         let (begun, meter) = (Instant::now(), self.stage.meter()?);
         let calls = self.start(names).await?;
         let called = begun.elapsed();
         let up = self.stage.workspaces.wait(names, Moment::Running).await?;
         let spent = self.stage.spent(&meter, None)?;
-        self.record.note(scenario, "starts: until all RUNNING", "ms", until_last(begun, &up));
+        let until_running = until_last(begun, &up);
+        self.record.note(scenario, "starts: until all RUNNING", "ms", until_running);
         self.record.note(scenario, "StartWorkspace calls a second", "1/s", count / called.as_secs_f64());
         self.record.note(scenario, "manager's CPU, a start", "ms", spent.cpu["manager"] * 1000.0 / count);
         for ((begun, took), up) in calls.iter().zip(&up) {
@@ -72,25 +81,29 @@ impl Bench {
         self.note_spent(scenario, "", &spent);
         let (begun, meter) = (Instant::now(), self.stage.meter()?);
         self.clear(names).await?;
+        let until_gone = ms(begun.elapsed());
         let spent = self.stage.spent(&meter, None)?;
-        self.record.note("stop", "stops: until all gone", "ms", ms(begun.elapsed()));
+        self.record.note("stop", "stops: until all gone", "ms", until_gone);
         self.record.note("stop", "manager's CPU, a stop", "ms", spent.cpu["manager"] * 1000.0 / count);
         self.note_spent("stop", "", &spent);
-        Ok(())
+        Ok((until_running, until_gone))
     }
 
-    async fn crowd_of_pods(&mut self, scenario: &str, names: &[String]) -> Result<()> {
+    /// Milliseconds until all ran, and until all were gone.
+    async fn crowd_of_pods(&mut self, scenario: &str, names: &[String]) -> Result<(f64, f64)> {
         let begun = Instant::now();
         let calls = self.create_pods(names).await?;
         let up = self.stage.pods.wait(names, Moment::Running).await?;
-        self.record.note(scenario, "bare pods: until all Running", "ms", until_last(begun, &up));
+        let until_running = until_last(begun, &up);
+        self.record.note(scenario, "bare pods: until all Running", "ms", until_running);
         for ((begun, _), up) in calls.iter().zip(&up) {
             self.record.note(scenario, "bare pod: POST to Running", "ms", ms(up.duration_since(*begun)));
         }
         let begun = Instant::now();
         let gone = self.delete_pods(names).await?;
-        self.record.note("stop", "bare pods: delete until all gone", "ms", until_last(begun, &gone));
-        Ok(())
+        let until_gone = until_last(begun, &gone);
+        self.record.note("stop", "bare pods: delete until all gone", "ms", until_gone);
+        Ok((until_running, until_gone))
     }
 
     /// API calls of a lifecycle, one workspace after the other and nothing else going on.

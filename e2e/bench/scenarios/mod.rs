@@ -3,21 +3,14 @@
 mod faults;
 mod few;
 mod many;
+mod sizes;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use tokio::time::Duration;
 
 use crate::work::Bench;
 
-/// How much of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Scale {
-    /// Seconds each: bursts of 50, 200 live.
-    Small,
-    /// What is held against the goals: bursts of 1,000, 10,000 live.
-    Full,
-}
+pub use sizes::{Scale, Sizes};
 
 /// What can be measured alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -86,95 +79,106 @@ pub const GROUPS: [Group; 5] = [
 /// Times a burst is repeated, in turn with its floor.
 const ROUNDS: usize = 3;
 
-/// Runs the wanted scenarios of a group.
-pub async fn run(bench: &mut Bench, group: &Group, wanted: &[Scenario], scale: Scale) -> Result<()> {
-    let full = scale == Scale::Full;
-    let many = if full { 1000 } else { 50 };
-    let wants = |scenario: Scenario| wanted.contains(&scenario);
+/// Runs the wanted scenarios of a group. [`Bench::doing`] tells which it was when one fails.
+pub async fn run(bench: &mut Bench, group: &Group, wanted: &[Scenario], sizes: &Sizes) -> Result<()> {
     match group.name {
-        "few" => {
-            if wants(Scenario::One) {
-                bench.one_at_a_time(if full { 50 } else { 20 }).await?;
-            }
-            if wants(Scenario::Calls) {
-                bench.calls().await?;
-            }
-            if wants(Scenario::Subscribers) {
-                let (subscribers, starts) = if full { (1000, 200) } else { (100, 50) };
-                bench.subscribers(subscribers, starts).await?;
-            }
-            if wants(Scenario::Burst) || wants(Scenario::Stop) {
-                bench.crowd("burst", many, ROUNDS).await?;
-            }
-        }
-        "many" => Box::pin(with_many(bench, wanted, scale)).await?,
-        "eight" => {
-            if wants(Scenario::BadCluster) {
-                let (rounds, starts) = if full { (6, 100) } else { (2, 14) };
-                bench.bad_cluster(rounds, starts).await?;
-            }
-            if wants(Scenario::Detection) {
-                bench.detection(full).await?;
-            }
-        }
-        _ => {
-            let idle = wants(Scenario::Idle);
-            if idle {
-                bench.idle(window(scale)).await?;
-            }
-            if wants(Scenario::Burst3) {
-                bench.crowd("burst3", many, ROUNDS).await?;
-            }
-            for count in if idle { sizes(scale) } else { &[] } {
-                if *count != 5000 && *count != 100 {
-                    bench.populate(*count).await?;
-                    bench.idle(window(scale)).await?;
-                }
+        "few" => Box::pin(with_few(bench, wanted, sizes)).await,
+        "many" => Box::pin(with_many(bench, wanted, sizes)).await,
+        "eight" => Box::pin(with_a_bad_one(bench, wanted, sizes)).await,
+        _ => Box::pin(over_several(bench, wanted, sizes)).await,
+    }
+}
+
+async fn with_few(bench: &mut Bench, wanted: &[Scenario], sizes: &Sizes) -> Result<()> {
+    if bench.begin(wanted, Scenario::One) {
+        bench.one_at_a_time(sizes.one).await?;
+        bench.done(Scenario::One)?;
+    }
+    if bench.begin(wanted, Scenario::Calls) {
+        bench.calls().await?;
+        bench.done(Scenario::Calls)?;
+    }
+    if bench.begin(wanted, Scenario::Subscribers) {
+        let (subscribers, starts) = sizes.subscribers;
+        bench.subscribers(subscribers, starts).await?;
+        bench.done(Scenario::Subscribers)?;
+    }
+    // A stop needs its burst, and a burst must be stopped.
+    if bench.begin(wanted, Scenario::Stop) | bench.begin(wanted, Scenario::Burst) {
+        bench.crowd("burst", sizes.burst, ROUNDS).await?;
+        for scenario in [Scenario::Burst, Scenario::Stop] {
+            if wanted.contains(&scenario) {
+                bench.done(scenario)?;
             }
         }
     }
     Ok(())
 }
 
-fn window(scale: Scale) -> Duration {
-    Duration::from_secs(if scale == Scale::Full { 20 } else { 5 })
-}
-
-fn sizes(scale: Scale) -> &'static [usize] {
-    if scale == Scale::Full { &[1000, 5000, 10_000] } else { &[50, 100, 200] }
-}
-
 /// More and more live on one cluster, and everything that depends on how many live.
-async fn with_many(bench: &mut Bench, wanted: &[Scenario], scale: Scale) -> Result<()> {
-    let full = scale == Scale::Full;
-    let wants = |scenario: Scenario| wanted.contains(&scenario);
-    let rounds = if full { 3 } else { 1 };
-    if wants(Scenario::Idle) {
-        bench.idle(window(scale)).await?;
+async fn with_many(bench: &mut Bench, wanted: &[Scenario], sizes: &Sizes) -> Result<()> {
+    if bench.begin(wanted, Scenario::Idle) {
+        bench.idle(sizes.window).await?;
     }
-    if wants(Scenario::Takeover) {
-        bench.takeover(rounds).await?;
-    }
-    for (at, count) in sizes(scale).iter().enumerate() {
-        if at == 2 && wanted == [Scenario::Takeover] {
-            break;
+    for count in sizes.live {
+        let at = |scenario| match scenario {
+            Scenario::List | Scenario::Restart => true,
+            Scenario::Idle => sizes.idle.contains(count),
+            Scenario::Takeover => sizes.takeover.contains(count),
+            Scenario::Heartbeats => Some(count) == sizes.live.last(),
+            _ => false,
+        };
+        let now: Vec<Scenario> = wanted.iter().copied().filter(|it| at(*it)).collect();
+        if now.is_empty() {
+            continue;
         }
         bench.populate(*count).await?;
-        if wants(Scenario::List) {
+        if bench.begin(&now, Scenario::List) {
             bench.lists().await?;
         }
-        if wants(Scenario::Idle) && at != 1 {
-            bench.idle(window(scale)).await?;
+        if bench.begin(&now, Scenario::Idle) {
+            bench.idle(sizes.window).await?;
         }
-        if wants(Scenario::Restart) {
-            bench.restart(rounds).await?;
+        if bench.begin(&now, Scenario::Restart) {
+            bench.restart(sizes.repeats).await?;
         }
-        if wants(Scenario::Takeover) && at < 2 {
-            bench.takeover(rounds).await?;
+        if bench.begin(&now, Scenario::Takeover) {
+            bench.takeover(sizes.repeats).await?;
+        }
+        if bench.begin(&now, Scenario::Heartbeats) {
+            bench.heartbeats(sizes.heartbeats).await?;
         }
     }
-    if wants(Scenario::Heartbeats) {
-        bench.heartbeats(Duration::from_secs(if full { 300 } else { 10 })).await?;
+    wanted.iter().try_for_each(|scenario| bench.done(*scenario))
+}
+
+async fn with_a_bad_one(bench: &mut Bench, wanted: &[Scenario], sizes: &Sizes) -> Result<()> {
+    if bench.begin(wanted, Scenario::BadCluster) {
+        let (rounds, starts) = sizes.bad_cluster;
+        bench.bad_cluster(rounds, starts).await?;
+        bench.done(Scenario::BadCluster)?;
+    }
+    if bench.begin(wanted, Scenario::Detection) {
+        bench.detection(sizes.recovery).await?;
+        bench.done(Scenario::Detection)?;
+    }
+    Ok(())
+}
+
+async fn over_several(bench: &mut Bench, wanted: &[Scenario], sizes: &Sizes) -> Result<()> {
+    if bench.begin(wanted, Scenario::Idle) {
+        bench.idle(sizes.window).await?;
+    }
+    if bench.begin(wanted, Scenario::Burst3) {
+        bench.crowd("burst3", sizes.burst, ROUNDS).await?;
+        bench.done(Scenario::Burst3)?;
+    }
+    if bench.begin(wanted, Scenario::Idle) {
+        for count in sizes.idle_over_several {
+            bench.populate(*count).await?;
+            bench.idle(sizes.window).await?;
+        }
+        bench.done(Scenario::Idle)?;
     }
     Ok(())
 }
