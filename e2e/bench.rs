@@ -25,7 +25,7 @@ use anyhow::{Result, anyhow};
 use clap::{Parser, ValueEnum};
 use results::Results;
 use scenarios::{GROUPS, Group, Scale, Scenario, Sizes};
-use stage::{Conditions, Profile, Stage};
+use stage::{Conditions, Profile, Setup, Stage};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, timeout},
@@ -83,8 +83,8 @@ async fn run(args: &Args) -> Result<bool> {
             wanted.retain(|scenario| args.scenario.is_none_or(|only| only == *scenario));
             wanted.retain(|scenario| !(args.resume && results.has(group.name, *scenario)));
             let of_group = Box::pin(run_group(args, *conditions, group, wanted, &results)).await;
-            let place = |scenario| format!("{} on {} ({})", scenario, group.name, name_of(*conditions));
-            failed.extend(of_group.into_iter().map(|scenario| place(name_of(scenario))));
+            let place = |scenario| format!("{} on {} ({})", scenario, group.name, name_of(conditions));
+            failed.extend(of_group.into_iter().map(|scenario| place(name_of(&scenario))));
         }
     }
     results::report(args.scale)?;
@@ -105,7 +105,7 @@ async fn run_group(
     let (sizes, mut failed) = (args.scale.sizes(), Vec::new());
     while !wanted.is_empty() {
         let begun = Instant::now();
-        eprintln!("\n{} ({}): {}", group.name, name_of(conditions), names_of(&wanted));
+        eprintln!("\n{} ({}): {}", group.name, name_of(&conditions), names_of(&wanted));
         let (finished, culprits) = match boot(args, conditions, group, results).await {
             Ok(mut bench) => match attempt(&mut bench, group, &wanted, &sizes).await {
                 Ok(()) => (bench.finished, Vec::new()),
@@ -118,14 +118,21 @@ async fn run_group(
         };
         wanted.retain(|scenario| !finished.contains(scenario) && !culprits.contains(scenario));
         failed.extend(culprits);
-        eprintln!("\n{} ({}) took {} s", group.name, name_of(conditions), begun.elapsed().as_secs());
+        eprintln!("\n{} ({}) took {} s", group.name, name_of(&conditions), begun.elapsed().as_secs());
     }
     failed
 }
 
 async fn boot(args: &Args, conditions: Conditions, group: &Group, results: &Results) -> Result<Bench> {
     let output = results.of_group(group.name);
-    let stage = Box::pin(Stage::boot(group.clusters, conditions, args.profile)).await?;
+    let setup = Setup {
+        clusters: group.clusters,
+        conditions,
+        profile: args.profile,
+        // Each round needs the cluster well.
+        takes_back_at_once: group.scenarios.contains(&Scenario::BadCluster),
+    };
+    let stage = Box::pin(Stage::boot(setup)).await?;
     Box::pin(Bench::new(stage, output)).await
 }
 
@@ -158,10 +165,10 @@ async fn attempt(
 }
 
 fn names_of(scenarios: &[Scenario]) -> String {
-    scenarios.iter().map(|scenario| name_of(*scenario)).collect::<Vec<_>>().join(", ")
+    scenarios.iter().map(name_of).collect::<Vec<_>>().join(", ")
 }
 
 /// A scenario, scale or condition as the command line names it.
-fn name_of(value: impl ValueEnum) -> String {
+fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

@@ -20,11 +20,9 @@ fleet-test: ## test the harness itself: simulated pods, node agent, outages
 	cargo test --quiet --example fleet -- --test-threads=1
 
 bench: $(PROTOC_DIR)/bin/protoc ## Spaceport beside bare pods; SCALE=small|medium|full SCENARIO=one CONDITIONS=floor,defaults RESUME=1 PROFILE=dev
-ifneq ($(SCENARIO),placement)
+ifneq ($(filter placement,$(SCENARIO) $(if $(SCENARIO),,$(if $(filter small,$(SCALE)),,placement))),)
+	cargo bench --bench placement $(if $(filter release,$(PROFILE)),,--profile dev)
+endif
 	cargo build $(if $(filter release,$(PROFILE)),--release) --bin spaceport --example bench
 	target/$(if $(filter release,$(PROFILE)),release,debug)/examples/bench --scale $(SCALE) --profile $(PROFILE) \
 		--conditions $(CONDITIONS) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RESUME),--resume)
-endif
-ifneq ($(filter placement,$(SCENARIO) $(if $(SCENARIO),,$(if $(filter full,$(SCALE)),placement))),)
-	cargo bench --bench placement
-endif

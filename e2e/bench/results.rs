@@ -31,10 +31,10 @@ impl Results {
     pub fn of(scale: Scale, conditions: Conditions, profile: Profile) -> Result<Self> {
         let path = program(profile)?;
         let built = fs::metadata(&path)?.modified()?.duration_since(UNIX_EPOCH)?.as_secs();
-        let dir = folder(scale)?.join(name_of(conditions));
+        let dir = folder(scale)?.join(name_of(&conditions));
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let about = json!({
-            "scale": name_of(scale), "conditions": name_of(conditions), "profile": name_of(profile),
+            "scale": name_of(&scale), "conditions": name_of(&conditions), "profile": name_of(&profile),
             "program": { "path": path, "built": built }, "cores": cores(),
         });
         Ok(Self { dir, about, program: built })
@@ -46,7 +46,7 @@ impl Results {
 
     /// Whether the present program was measured already, to the end.
     pub fn has(&self, group: &str, scenario: Scenario) -> bool {
-        let file = read(&self.path(group, &name_of(scenario)));
+        let file = read(&self.path(group, &name_of(&scenario)));
         file.is_some_and(|file| file["program"]["built"] == self.program && file["failed"].is_null())
     }
 
@@ -67,10 +67,10 @@ pub struct Output {
 
 impl Output {
     /// Prints the rows of a scenario and writes its file; `failed` says why it was not measured to the end.
-    pub fn keep(&self, record: &mut Recorder, scenario: Scenario, failed: Option<String>) -> Result<()> {
-        let name = name_of(scenario);
+    pub fn keep(&self, record: &mut Recorder, scenario: Scenario, failed: Option<&str>) -> Result<()> {
+        let name = name_of(&scenario);
         let rows = record.json(&name);
-        if let Some(why) = &failed {
+        if let Some(why) = failed {
             eprintln!("\n{name} FAILED: {why}");
         }
         table::print(&rows);
@@ -92,29 +92,56 @@ pub fn report(scale: Scale) -> Result<()> {
     let dir = folder(scale)?;
     let (mut all, mut columns) = (Vec::new(), Vec::new());
     for conditions in Conditions::value_variants() {
-        let mut files = fs::read_dir(dir.join(name_of(*conditions)))
+        let mut files = fs::read_dir(dir.join(name_of(conditions)))
             .map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>())
             .unwrap_or_default();
         files.sort();
         let files: Vec<Value> = files.iter().filter_map(|path| read(path)).collect();
         let rows = files.iter().filter_map(|file| file["rows"].as_array()).flatten().cloned().collect();
-        columns.push((name_of(*conditions), rows));
+        columns.push((name_of(conditions), rows));
         all.extend(files);
     }
+    let placement = placement();
+    all.push(json!({ "scenario": "placement", "rows": placement }));
+    columns.push(("alone".to_owned(), placement));
     columns.retain(|(_, rows): &(_, Vec<Value>)| !rows.is_empty());
     fs::write(dir.join("all.json"), serde_json::to_string_pretty(&all)?)?;
     let table = dir.join("table.md");
     let profiles: std::collections::BTreeSet<&str> =
         all.iter().filter_map(|file| file["profile"].as_str()).collect();
-    let head =
-        format!("{} scale, builds {profiles:?}, {} cores, load now {}.\n\n", name_of(scale), cores(), load());
+    let head = format!(
+        "{} scale, builds {profiles:?}, {} cores, load now {}.\n\n",
+        name_of(&scale),
+        cores(),
+        load()
+    );
     fs::write(&table, head + &table::markdown(&columns))?;
     println!("\n{} and all.json beside it; on a busy machine compare ratios, not runs.", table.display());
     Ok(())
 }
 
+/// What criterion last measured of placement alone, if it did.
+fn placement() -> Vec<Value> {
+    let Ok(dir) = crate::harness::assets::target_dir().map(|target| target.join("criterion/placement"))
+    else {
+        return Vec::new();
+    };
+    let rows = [10, 100, 1000].into_iter().filter_map(|clusters: u32| {
+        let estimates = read(&dir.join(clusters.to_string()).join("new/estimates.json"))?;
+        // Nanoseconds a decision; the slowest decision is the lowest rate.
+        let rate = |of: &Value| of.as_f64().map(|nanoseconds| 1e9 / nanoseconds);
+        let interval = &estimates["median"]["confidence_interval"];
+        Some(json!({
+            "scenario": "placement", "measure": format!("decisions over {clusters} clusters"), "unit": "1/s",
+            "min": rate(&interval["upper_bound"]), "p50": rate(&estimates["median"]["point_estimate"]),
+            "max": rate(&interval["lower_bound"]),
+        }))
+    });
+    rows.collect()
+}
+
 fn folder(scale: Scale) -> Result<PathBuf> {
-    Ok(crate::harness::assets::target_dir()?.join("bench").join(name_of(scale)))
+    Ok(crate::harness::assets::target_dir()?.join("bench").join(name_of(&scale)))
 }
 
 fn read(path: &Path) -> Option<Value> {

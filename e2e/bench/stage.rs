@@ -60,6 +60,19 @@ pub enum Profile {
     Release,
 }
 
+/// What to boot.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Clusters.
+    pub clusters: usize,
+    /// Under what conditions.
+    pub conditions: Conditions,
+    /// Build of the managers.
+    pub profile: Profile,
+    /// Whether a cluster that answers again is taken back after 2 s, not after at least 30 s.
+    pub takes_back_at_once: bool,
+}
+
 /// What runs during a benchmark.
 pub struct Stage {
     /// The workspace API of each manager; the first one leads.
@@ -73,8 +86,7 @@ pub struct Stage {
     /// Bare pods, as the clusters' watches tell.
     pub pods: Arc<Tracker>,
     installation: Installation,
-    conditions: Conditions,
-    profile: Profile,
+    setup: Setup,
     tasks: Vec<JoinHandle<()>>,
     agents: Vec<NodeAgent>,
 }
@@ -89,8 +101,9 @@ impl Drop for Stage {
 
 impl Stage {
     /// Boots it all.
-    pub async fn boot(clusters: usize, conditions: Conditions, profile: Profile) -> Result<Self> {
-        let mut options = FleetOptions::of(clusters).audited();
+    pub async fn boot(setup: Setup) -> Result<Self> {
+        let conditions = setup.conditions;
+        let mut options = FleetOptions::of(setup.clusters).audited();
         options.etcd = match conditions {
             Conditions::Floor => EtcdOptions::default(),
             Conditions::Defaults => EtcdOptions { fsync: true, ..options.etcd },
@@ -104,8 +117,7 @@ impl Stage {
             workspaces: Tracker::new(),
             pods: Tracker::new(),
             installation,
-            conditions,
-            profile,
+            setup,
             tasks: Vec::new(),
             agents: Vec::new(),
             fleet,
@@ -139,7 +151,7 @@ impl Stage {
 
     /// A further connection to the leading manager.
     pub async fn channel(&self) -> Result<Channel> {
-        connect(&self.installation, &self.replicas[0], self.conditions).await
+        connect(&self.installation, &self.replicas[0], self.setup.conditions).await
     }
 
     /// A cluster by number.
@@ -199,14 +211,18 @@ impl Stage {
     pub async fn add_manager(&mut self, name: &str) -> Result<()> {
         let replica = with_free_ports(async || {
             let (rpc, health) = (free_port()?, free_port()?);
-            let mut scheme = "https";
-            if self.conditions == Conditions::Floor {
-                scheme = "http";
-                self.installation.overrides = json!({
-                    "rpcServer": { "plaintext": true, "tls": null },
-                    "federation": { "peerTls": null, "advertiseAddr": format!("http://127.0.0.1:{rpc}") },
-                });
+            let mut over = json!({ "federation": {} });
+            if self.setup.takes_back_at_once {
+                over["federation"]["health"] = json!({ "recoverAfter": "2s", "holdDownMax": "2s" });
             }
+            let mut scheme = "https";
+            if self.setup.conditions == Conditions::Floor {
+                scheme = "http";
+                over["rpcServer"] = json!({ "plaintext": true, "tls": null });
+                over["federation"]["peerTls"] = Value::Null;
+                over["federation"]["advertiseAddr"] = json!(format!("http://127.0.0.1:{rpc}"));
+            }
+            self.installation.overrides = over;
             self.installation.write_config(name, rpc, health)?;
             let process = self.process(name).await?;
             let replica = Replica {
@@ -219,7 +235,7 @@ impl Stage {
             Ok(replica)
         })
         .await?;
-        let channel = connect(&self.installation, &replica, self.conditions).await?;
+        let channel = connect(&self.installation, &replica, self.setup.conditions).await?;
         self.clients.push(Client::new(channel).max_decoding_message_size(usize::MAX));
         self.replicas.push(replica);
         Ok(())
@@ -252,7 +268,8 @@ impl Stage {
         let dir = self.installation.dir();
         let (config, log) = (dir.join(format!("{name}.json")), dir.join(format!("{name}.log")));
         let args = ["manager", "--config", &config.to_string_lossy(), "--json-log=false"];
-        Process::start(self.fleet.assets(), &Launch::new(name, &program(self.profile)?, args, &log)).await
+        Process::start(self.fleet.assets(), &Launch::new(name, &program(self.setup.profile)?, args, &log))
+            .await
     }
 
     async fn register(&self, cluster: &Cluster, kubeconfig: &Path, fence_off: bool) -> Result<()> {
@@ -262,10 +279,10 @@ impl Stage {
             text["fence"] = json!("off");
             fs::write(&file, text.to_string())?;
         }
-        let mut command = tokio::process::Command::new(program(self.profile)?);
+        let mut command = tokio::process::Command::new(program(self.setup.profile)?);
         command.args(["cluster", "register", "-f"]).arg(file).kill_on_drop(true);
         let replica = &self.replicas[0];
-        match self.conditions {
+        match self.setup.conditions {
             Conditions::Floor => command.env("SPACEPORT_ENDPOINT", &replica.endpoint),
             Conditions::Defaults => command.envs(self.installation.cli_env(&[replica])),
         };

@@ -120,7 +120,7 @@ pub fn markdown(conditions: &[(String, Vec<Value>)]) -> String {
     let mut rule = "|---|---|---|".to_owned();
     for (name, _) in conditions {
         for head in ["p50", "p99", "max", "x floor"] {
-            table += &format!(" {name}: {head} |");
+            table.extend([" ", name, ": ", head, " |"]);
             rule += "--:|";
         }
     }
@@ -134,14 +134,14 @@ pub fn markdown(conditions: &[(String, Vec<Value>)]) -> String {
         }
     }
     for (scenario, measure, unit) in keys {
-        table += &format!("| `{scenario}` | {measure} | {unit} |");
+        table.extend(["| `", &scenario, "` | ", &measure, " | ", &unit, " |"]);
         for (_, rows) in conditions {
             let row = rows.iter().find(|row| key(row) == (scenario.clone(), measure.clone()));
             for head in ["p50", "p99", "max"] {
                 let shown = row.and_then(|row| row[head].as_f64()).map(|value| format!("{value:.2}"));
-                table += &format!(" {} |", shown.unwrap_or_default());
+                table.extend([" ", &shown.unwrap_or_default(), " |"]);
             }
-            table += &format!(" {} |", row.map(ratio).unwrap_or_default());
+            table.extend([" ", &row.map(ratio).unwrap_or_default(), " |"]);
         }
         table.push('\n');
     }

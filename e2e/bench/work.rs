@@ -91,7 +91,7 @@ impl Bench {
 
     /// Shows and keeps what there is of a scenario that failed.
     pub fn failed(&mut self, scenario: Scenario, error: &anyhow::Error) -> Result<()> {
-        self.output.keep(&mut self.record, scenario, Some(format!("{error:#}")))
+        self.output.keep(&mut self.record, scenario, Some(&format!("{error:#}")))
     }
 
     /// Notes CPU, memory and calls of a scenario; `of` tells several such blocks of one scenario apart.

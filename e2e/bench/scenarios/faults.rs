@@ -1,7 +1,7 @@
 //! What goes wrong, and how long it is felt: takeover, one bad cluster among several, detection and recovery.
 
-use anyhow::{Result, ensure};
-use futures::future::join_all;
+use anyhow::{Context as _, Result, ensure};
+use futures::{FutureExt as _, future::join_all};
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::{
@@ -72,18 +72,25 @@ impl Bench {
         let (mut well, mut ill) = (Vec::new(), Vec::new());
         for round in 0..rounds {
             eprintln!("one bad cluster among {}: round {} of {rounds}", others.len() + 1, round + 1);
+            self.until(bad.name(), "Available", true).await?;
             well.extend(self.on_others(&format!("well-{round}"), &others, starts).await?);
             bad.pause(Part::ApiServer).await?;
             let names = ids(&format!("hangs-{round}"), HANGING);
             let hanging = join_all(names.iter().map(|name| {
                 let (mut client, request) = (self.stage.client(), request(name, 0, bad.name()));
+                let begun = Instant::now();
                 // Whether it is refused or hangs is the bad cluster's matter.
-                async move { client.start_workspace(request).await.map(drop) }
+                async move { client.start_workspace(request).await.map_or_else(drop, drop) }
+                    .map(move |()| begun.elapsed())
             }));
             let prefix = format!("ill-{round}");
-            let (_, measured) = tokio::join!(hanging, self.on_others(&prefix, &others, starts));
+            let (answered, measured) = tokio::join!(hanging, self.on_others(&prefix, &others, starts));
             bad.resume(Part::ApiServer).await?;
             ill.extend(measured?);
+            for took in answered {
+                let what = "StartWorkspace on the one that hangs, until an error";
+                self.record.note("bad-cluster", what, "ms", ms(took));
+            }
         }
         for (what, samples) in [("all clusters well", &well), ("one cluster hangs", &ill)] {
             for sample in samples {
@@ -120,38 +127,48 @@ impl Bench {
     pub async fn detection(&mut self, whole: bool) -> Result<()> {
         let last = self.stage.fleet.clusters().len() - 1;
         let (hangs, refuses) = (self.stage.cluster(last)?.clone(), self.stage.cluster(last - 1)?.clone());
+        let apiserver = refuses.process(Part::ApiServer).context("no apiserver")?;
         let begun = Instant::now();
-        refuses.stop_apiserver().await?;
-        let gone = begun.elapsed();
-        self.until(refuses.name(), "refuses connections: until no more starts are placed", false).await?;
-        eprintln!("the apiserver of {} took {gone:?} to end", refuses.name());
+        apiserver.kill().await?;
+        self.until(refuses.name(), "Available", false).await?;
+        self.seen("killed, so that it refuses: until no more starts are placed", begun);
         refuses.start_apiserver().await?;
+        let begun = Instant::now();
         hangs.pause(Part::ApiServer).await?;
-        let seen = self.until(hangs.name(), "hangs: until no more starts are placed", false).await;
-        if whole && seen.is_ok() {
-            let begun = Instant::now();
-            while !self.stage.is(hangs.name(), "Lost").await? {
-                ensure!(begun.elapsed() < PATIENCE, "{} is not lost", hangs.name());
-                sleep(LOOK).await;
-            }
-            self.record.note("detection", "hangs: from suspect until lost", "ms", ms(begun.elapsed()));
-        }
+        let seen = self.until_lost(hangs.name(), begun, whole).await;
+        let begun = Instant::now();
         hangs.resume(Part::ApiServer).await?;
         seen?;
         if whole {
-            self.until(hangs.name(), "answers again: until starts are placed", true).await?;
+            self.until(hangs.name(), "Available", true).await?;
+            self.seen("answers again: until starts are placed", begun);
         }
         Ok(())
     }
 
-    async fn until(&mut self, cluster: &str, what: &str, available: bool) -> Result<()> {
-        eprintln!("{cluster} {what}");
+    async fn until_lost(&mut self, hangs: &str, begun: Instant, whole: bool) -> Result<()> {
+        self.until(hangs, "Available", false).await?;
+        self.seen("hangs: until no more starts are placed", begun);
+        if whole {
+            self.until(hangs, "Lost", true).await?;
+            self.seen("hangs: until its workspaces are shown as unreachable", begun);
+        }
+        Ok(())
+    }
+
+    fn seen(&mut self, what: &str, begun: Instant) {
+        eprintln!("{what}: {} s", begun.elapsed().as_secs());
+        self.record.note("detection", what, "ms", ms(begun.elapsed()));
+    }
+
+    /// Waits until a cluster is of that health, or is not.
+    async fn until(&self, cluster: &str, health: &str, wanted: bool) -> Result<()> {
         let begun = Instant::now();
-        while self.stage.is(cluster, "Available").await? != available {
-            ensure!(begun.elapsed() < PATIENCE, "{cluster} {what}: not after {PATIENCE:?}");
+        while self.stage.is(cluster, health).await? != wanted {
+            let what = if wanted { "does not become" } else { "stays" };
+            ensure!(begun.elapsed() < PATIENCE, "{cluster} {what} {health}");
             sleep(LOOK).await;
         }
-        self.record.note("detection", what, "ms", ms(begun.elapsed()));
         Ok(())
     }
 }
