@@ -45,25 +45,31 @@ impl Bench {
         self.delete_pods(&floor).await.map(drop)
     }
 
-    /// A burst of starts and the stop of all; then the same with bare pods; and again.
-    pub async fn crowd(&mut self, scenario: &str, count: usize, rounds: usize) -> Result<()> {
+    /// A burst of starts and the stop of all, which is noted as scenario `stop`; then the same with bare pods; and again.
+    pub async fn crowd(&mut self, scenario: &str, stop: &str, count: usize, rounds: usize) -> Result<()> {
         for round in 0..rounds {
             eprintln!("{scenario} of {count}, round {} of {rounds}: workspaces", round + 1);
             let ours =
-                self.crowd_of_workspaces(scenario, &ids(&format!("{scenario}-{round}"), count)).await?;
+                self.crowd_of_workspaces(scenario, stop, &ids(&format!("{scenario}-{round}"), count)).await?;
             eprintln!("{scenario} of {count}, round {} of {rounds}: bare pods", round + 1);
-            let floor = self.crowd_of_pods(scenario, &ids(&format!("{scenario}-pod-{round}"), count)).await?;
-            self.record.note(scenario, BESIDE, "x", ours.0 / floor.0);
-            self.record.note("stop", BESIDE, "x", ours.1 / floor.1);
+            let floor =
+                self.crowd_of_pods(scenario, stop, &ids(&format!("{scenario}-pod-{round}"), count)).await?;
+            self.record.note(scenario, &format!("starts: {BESIDE}"), "x", ours.0 / floor.0);
+            self.record.note(stop, &format!("stops: {BESIDE}"), "x", ours.1 / floor.1);
         }
         self.record.floor(scenario, "starts: until all RUNNING", "bare pods: until all Running");
         self.record.floor(scenario, "start to RUNNING on the stream", "bare pod: POST to Running");
-        self.record.floor("stop", "stops: until all gone", "bare pods: delete until all gone");
+        self.record.floor(stop, "stops: until all gone", "bare pods: delete until all gone");
         Ok(())
     }
 
     /// Milliseconds until all ran, and until all were gone.
-    async fn crowd_of_workspaces(&mut self, scenario: &str, names: &[String]) -> Result<(f64, f64)> {
+    async fn crowd_of_workspaces(
+        &mut self,
+        scenario: &str,
+        stop: &str,
+        names: &[String],
+    ) -> Result<(f64, f64)> {
         let count = number(names.len());
         let (begun, meter) = (Instant::now(), self.stage.meter()?);
         let calls = self.start(names).await?;
@@ -78,19 +84,19 @@ impl Bench {
             self.record.note(scenario, "StartWorkspace", "ms", ms(*took));
             self.record.note(scenario, "start to RUNNING on the stream", "ms", ms(up.duration_since(*begun)));
         }
-        self.note_spent(scenario, "", &spent);
+        self.note_spent(scenario, ", starts", &spent);
         let (begun, meter) = (Instant::now(), self.stage.meter()?);
         self.clear(names).await?;
         let until_gone = ms(begun.elapsed());
         let spent = self.stage.spent(&meter, None)?;
-        self.record.note("stop", "stops: until all gone", "ms", until_gone);
-        self.record.note("stop", "manager's CPU, a stop", "ms", spent.cpu["manager"] * 1000.0 / count);
-        self.note_spent("stop", "", &spent);
+        self.record.note(stop, "stops: until all gone", "ms", until_gone);
+        self.record.note(stop, "manager's CPU, a stop", "ms", spent.cpu["manager"] * 1000.0 / count);
+        self.note_spent(stop, ", stops", &spent);
         Ok((until_running, until_gone))
     }
 
     /// Milliseconds until all ran, and until all were gone.
-    async fn crowd_of_pods(&mut self, scenario: &str, names: &[String]) -> Result<(f64, f64)> {
+    async fn crowd_of_pods(&mut self, scenario: &str, stop: &str, names: &[String]) -> Result<(f64, f64)> {
         let begun = Instant::now();
         let calls = self.create_pods(names).await?;
         let up = self.stage.pods.wait(names, Moment::Running).await?;
@@ -102,7 +108,7 @@ impl Bench {
         let begun = Instant::now();
         let gone = self.delete_pods(names).await?;
         let until_gone = until_last(begun, &gone);
-        self.record.note("stop", "bare pods: delete until all gone", "ms", until_gone);
+        self.record.note(stop, "bare pods: delete until all gone", "ms", until_gone);
         Ok((until_running, until_gone))
     }
 

@@ -106,7 +106,7 @@ async fn with_few(bench: &mut Bench, wanted: &[Scenario], sizes: &Sizes) -> Resu
     }
     // A stop needs its burst, and a burst must be stopped.
     if bench.begin(wanted, Scenario::Stop) | bench.begin(wanted, Scenario::Burst) {
-        bench.crowd("burst", sizes.burst, ROUNDS).await?;
+        bench.crowd("burst", "stop", sizes.burst, ROUNDS).await?;
         for scenario in [Scenario::Burst, Scenario::Stop] {
             if wanted.contains(&scenario) {
                 bench.done(scenario)?;
@@ -158,7 +158,7 @@ async fn over_several(bench: &mut Bench, wanted: &[Scenario], sizes: &Sizes) -> 
         bench.idle(sizes.window).await?;
     }
     if bench.begin(wanted, Scenario::Burst3) {
-        bench.crowd("burst3", sizes.burst, ROUNDS).await?;
+        bench.crowd("burst3", "burst3", sizes.burst, ROUNDS).await?;
         bench.done(Scenario::Burst3)?;
     }
     if bench.begin(wanted, Scenario::Idle) {
