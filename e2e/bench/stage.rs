@@ -195,7 +195,8 @@ impl Stage {
             (Part::Kwok, "kwok"),
         ];
         let mut all = vec![("bench and stand-in".to_owned(), std::process::id())];
-        for (at, replica) in self.replicas.iter().enumerate() {
+        let running = self.replicas.iter().enumerate().filter(|(_, replica)| replica.process.is_running());
+        for (at, replica) in running {
             let name = if at == 0 { "manager" } else { "standby" };
             all.push((name.to_owned(), replica.process.pid()));
         }
