@@ -38,9 +38,9 @@ struct Args {
     /// How much of it.
     #[arg(long, value_enum, default_value_t = Scale::Small)]
     scale: Scale,
-    /// One scenario; all where none is named.
-    #[arg(long, value_enum)]
-    scenario: Option<Scenario>,
+    /// Only these scenarios; all where none is named.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    scenario: Vec<Scenario>,
     /// Build of the manager under test.
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
@@ -80,7 +80,7 @@ async fn run(args: &Args) -> Result<bool> {
         let results = Results::of(args.scale, *conditions, args.profile)?;
         for group in &GROUPS {
             let mut wanted = group.scenarios.to_vec();
-            wanted.retain(|scenario| args.scenario.is_none_or(|only| only == *scenario));
+            wanted.retain(|scenario| args.scenario.is_empty() || args.scenario.contains(scenario));
             wanted.retain(|scenario| !(args.resume && results.has(group.name, *scenario)));
             let of_group = Box::pin(run_group(args, *conditions, group, wanted, &results)).await;
             let place = |scenario| format!("{} on {} ({})", scenario, group.name, name_of(conditions));

@@ -1,12 +1,13 @@
 # Real control planes for tests and for trying things by hand. Included by the Makefile.
 CLUSTERS ?= 3
 NODES ?= 3
-# Of `make bench`. SCENARIO empty is all of them; PROFILE is the build of the manager under test.
+# Of `make bench`. SCENARIO empty is all of them, or a list as in one,burst; PROFILE is the build of the manager under test.
 SCALE ?= small
 SCENARIO ?=
 PROFILE ?= release
 CONDITIONS ?= floor
 RESUME ?=
+comma := ,
 
 .PHONY: fleet fleet-down fleet-test bench
 
@@ -20,7 +21,7 @@ fleet-test: ## test the harness itself: simulated pods, node agent, outages
 	cargo test --quiet --example fleet -- --test-threads=1
 
 bench: $(PROTOC_DIR)/bin/protoc ## Spaceport beside bare pods; SCALE=small|medium|full SCENARIO=one CONDITIONS=floor,defaults RESUME=1 PROFILE=dev
-ifneq ($(filter placement,$(SCENARIO) $(if $(SCENARIO),,$(if $(filter small,$(SCALE)),,placement))),)
+ifneq ($(filter placement,$(subst $(comma), ,$(SCENARIO)) $(if $(SCENARIO),,$(if $(filter small,$(SCALE)),,placement))),)
 	cargo bench --bench placement $(if $(filter release,$(PROFILE)),,--profile dev)
 endif
 	cargo build $(if $(filter release,$(PROFILE)),--release) --bin spaceport --example bench
