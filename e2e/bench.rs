@@ -87,7 +87,7 @@ async fn run(args: &Args) -> Result<bool> {
             failed.extend(of_group.into_iter().map(|scenario| place(name_of(&scenario))));
         }
     }
-    results::report(args.scale)?;
+    results::report(args.scale, args.profile)?;
     if !failed.is_empty() {
         eprintln!("\nFAILED: {}", failed.join(", "));
     }

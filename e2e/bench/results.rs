@@ -29,8 +29,7 @@ pub struct Results {
 impl Results {
     /// In `target/bench/<scale>/<conditions>`.
     pub fn of(scale: Scale, conditions: Conditions, profile: Profile) -> Result<Self> {
-        let path = program(profile)?;
-        let built = fs::metadata(&path)?.modified()?.duration_since(UNIX_EPOCH)?.as_secs();
+        let (path, built) = (program(profile)?, built(profile)?);
         let dir = folder(scale)?.join(name_of(&conditions));
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let about = json!({
@@ -87,24 +86,28 @@ impl Output {
     }
 }
 
-/// Writes all results of a scale as one JSON file and as a Markdown table.
-pub fn report(scale: Scale) -> Result<()> {
-    let dir = folder(scale)?;
+/// Writes all results of a scale, of the present program, as one JSON file and as a Markdown table.
+pub fn report(scale: Scale, profile: Profile) -> Result<()> {
+    let (dir, built) = (folder(scale)?, built(profile)?);
     let (mut all, mut columns) = (Vec::new(), Vec::new());
     for conditions in Conditions::value_variants() {
         let mut files = fs::read_dir(dir.join(name_of(conditions)))
             .map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>())
             .unwrap_or_default();
         files.sort();
-        let files: Vec<Value> = files.iter().filter_map(|path| read(path)).collect();
+        let mut files: Vec<Value> = files.iter().filter_map(|path| read(path)).collect();
+        files.retain(|file| file["program"]["built"] == built);
         let rows = files.iter().filter_map(|file| file["rows"].as_array()).flatten().cloned().collect();
         columns.push((name_of(conditions), rows));
         all.extend(files);
     }
+    columns.retain(|(_, rows): &(_, Vec<Value>)| !rows.is_empty());
     let placement = placement();
     all.push(json!({ "scenario": "placement", "rows": placement }));
-    columns.push(("alone".to_owned(), placement));
-    columns.retain(|(_, rows): &(_, Vec<Value>)| !rows.is_empty());
+    match columns.first_mut() {
+        Some((_, rows)) => rows.extend(placement),
+        None => columns.push(("alone".to_owned(), placement)),
+    }
     fs::write(dir.join("all.json"), serde_json::to_string_pretty(&all)?)?;
     let table = dir.join("table.md");
     let profiles: std::collections::BTreeSet<&str> =
@@ -138,6 +141,11 @@ fn placement() -> Vec<Value> {
         }))
     });
     rows.collect()
+}
+
+/// When the program under test was built, in seconds since 1970.
+fn built(profile: Profile) -> Result<u64> {
+    Ok(fs::metadata(program(profile)?)?.modified()?.duration_since(UNIX_EPOCH)?.as_secs())
 }
 
 fn folder(scale: Scale) -> Result<PathBuf> {

@@ -114,7 +114,7 @@ pub fn print(rows: &Value) {
     }
 }
 
-/// A Markdown table of scenarios' files: one line a measure, the conditions side by side.
+/// A Markdown table of scenarios' files: one line a measure, the conditions side by side. Of memory, the managers' only.
 pub fn markdown(conditions: &[(String, Vec<Value>)]) -> String {
     let mut table = "| Scenario | Measure | Unit |".to_owned();
     let mut rule = "|---|---|---|".to_owned();
@@ -129,6 +129,10 @@ pub fn markdown(conditions: &[(String, Vec<Value>)]) -> String {
     let mut keys: Vec<(String, String, String)> = Vec::new();
     for row in conditions.iter().flat_map(|(_, rows)| rows) {
         let (scenario, measure) = key(row);
+        let of_manager = ["manager", "standby"].iter().any(|program| measure.contains(program));
+        if measure.starts_with("memory of") && !of_manager {
+            continue;
+        }
         if !keys.iter().any(|(known, other, _)| *known == scenario && *other == measure) {
             keys.push((scenario, measure, text(row, "unit")));
         }

@@ -45,6 +45,11 @@ impl Spent {
         0.0 + self.calls.iter().filter(|((who, _), _)| who == sender).map(|(_, count)| count).sum::<f64>()
     }
 
+    /// CPU milliseconds of all programs together for each of `count`.
+    pub fn cpu_each(&self, count: f64) -> f64 {
+        self.cpu.values().sum::<f64>() * 1000.0 / count
+    }
+
     /// Calls of the manager that change something.
     pub fn writes(&self) -> f64 {
         let is_write = |what: &str| !["get ", "list "].iter().any(|verb| what.starts_with(verb));

@@ -60,6 +60,8 @@ impl Bench {
         self.record.floor(scenario, "starts: until all RUNNING", "bare pods: until all Running");
         self.record.floor(scenario, "start to RUNNING on the stream", "bare pod: POST to Running");
         self.record.floor(stop, "stops: until all gone", "bare pods: delete until all gone");
+        self.record.floor(scenario, "CPU of all programs, a start", "bare pods: CPU of all programs, a pod");
+        self.record.floor(stop, "CPU of all programs, a stop", "bare pods: CPU of all programs, a delete");
         Ok(())
     }
 
@@ -80,6 +82,7 @@ impl Bench {
         self.record.note(scenario, "starts: until all RUNNING", "ms", until_running);
         self.record.note(scenario, "StartWorkspace calls a second", "1/s", count / called.as_secs_f64());
         self.record.note(scenario, "manager's CPU, a start", "ms", spent.cpu["manager"] * 1000.0 / count);
+        self.record.note(scenario, "CPU of all programs, a start", "ms", spent.cpu_each(count));
         for ((begun, took), up) in calls.iter().zip(&up) {
             self.record.note(scenario, "StartWorkspace", "ms", ms(*took));
             self.record.note(scenario, "start to RUNNING on the stream", "ms", ms(up.duration_since(*begun)));
@@ -91,23 +94,27 @@ impl Bench {
         let spent = self.stage.spent(&meter, None)?;
         self.record.note(stop, "stops: until all gone", "ms", until_gone);
         self.record.note(stop, "manager's CPU, a stop", "ms", spent.cpu["manager"] * 1000.0 / count);
+        self.record.note(stop, "CPU of all programs, a stop", "ms", spent.cpu_each(count));
         self.note_spent(stop, ", stops", &spent);
         Ok((until_running, until_gone))
     }
 
     /// Milliseconds until all ran, and until all were gone.
     async fn crowd_of_pods(&mut self, scenario: &str, stop: &str, names: &[String]) -> Result<(f64, f64)> {
-        let begun = Instant::now();
+        let count = number(names.len());
+        let (begun, meter) = (Instant::now(), self.stage.meter()?);
         let calls = self.create_pods(names).await?;
         let up = self.stage.pods.wait(names, Moment::Running).await?;
-        let until_running = until_last(begun, &up);
+        let (until_running, spent) = (until_last(begun, &up), self.stage.spent(&meter, None)?);
         self.record.note(scenario, "bare pods: until all Running", "ms", until_running);
+        self.record.note(scenario, "bare pods: CPU of all programs, a pod", "ms", spent.cpu_each(count));
         for ((begun, _), up) in calls.iter().zip(&up) {
             self.record.note(scenario, "bare pod: POST to Running", "ms", ms(up.duration_since(*begun)));
         }
-        let begun = Instant::now();
+        let (begun, meter) = (Instant::now(), self.stage.meter()?);
         let gone = self.delete_pods(names).await?;
-        let until_gone = until_last(begun, &gone);
+        let (until_gone, spent) = (until_last(begun, &gone), self.stage.spent(&meter, None)?);
+        self.record.note(stop, "bare pods: CPU of all programs, a delete", "ms", spent.cpu_each(count));
         self.record.note(stop, "bare pods: delete until all gone", "ms", until_gone);
         Ok((until_running, until_gone))
     }

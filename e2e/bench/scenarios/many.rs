@@ -62,6 +62,7 @@ impl Bench {
                 self.record.note("idle", &format!("memory of {program}{of}"), "MiB", *mib);
             }
         }
+        self.record.calls("idle", &of, &spent.calls);
         let calls = spent.calls_of("manager") * 60.0 / spent.seconds;
         self.record.note("idle", &format!("manager's API calls a minute{of}"), "calls", calls);
         Ok(())
@@ -92,6 +93,7 @@ impl Bench {
             let (all, start) = tokio::try_join!(all, start)?;
             sleep(SETTLED).await;
             let spent = self.stage.spent(&meter, Some(&name))?;
+            self.record.calls("restart", &format!("{live} live, round {}", round + 1), &spent.calls);
             self.record.note("restart", &format!("until all {live} are shown"), "ms", ms(all));
             self.record.note("restart", &format!("until the first start, {live} live"), "ms", ms(start));
             let what = format!("manager's writes to clusters, {live} live");
