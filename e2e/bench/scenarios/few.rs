@@ -47,13 +47,20 @@ impl Bench {
 
     /// A burst of starts and the stop of all, which is noted as scenario `stop`; then the same with bare pods; and again.
     pub async fn crowd(&mut self, scenario: &str, stop: &str, count: usize, rounds: usize) -> Result<()> {
+        let tell = |round: usize, what: &str, (running, gone): (f64, f64)| {
+            let (running, gone) = (running / 1000.0, gone / 1000.0);
+            eprintln!(
+                "{scenario} of {count}, round {} of {rounds}: {what} all run after {running:.1} s, all gone after {gone:.1} s",
+                round + 1
+            );
+        };
         for round in 0..rounds {
-            eprintln!("{scenario} of {count}, round {} of {rounds}: workspaces", round + 1);
             let ours =
                 self.crowd_of_workspaces(scenario, stop, &ids(&format!("{scenario}-{round}"), count)).await?;
-            eprintln!("{scenario} of {count}, round {} of {rounds}: bare pods", round + 1);
+            tell(round, "workspaces", ours);
             let floor =
                 self.crowd_of_pods(scenario, stop, &ids(&format!("{scenario}-pod-{round}"), count)).await?;
+            tell(round, "bare pods", floor);
             self.record.note(scenario, &format!("starts: {BESIDE}"), "x", ours.0 / floor.0);
             self.record.note(stop, &format!("stops: {BESIDE}"), "x", ours.1 / floor.1);
         }
