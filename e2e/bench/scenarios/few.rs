@@ -46,7 +46,7 @@ impl Bench {
     }
 
     /// A burst of starts and the stop of all, which is noted as scenario `stop`; then the same with bare pods; and again.
-    pub async fn crowd(&mut self, scenario: &str, stop: &str, count: usize, rounds: usize) -> Result<()> {
+    pub async fn crowd(&mut self, scenario: &str, stop: &str, (count, rounds): (usize, usize)) -> Result<()> {
         let tell = |round: usize, what: &str, (running, gone): (f64, f64)| {
             let (running, gone) = (running / 1000.0, gone / 1000.0);
             eprintln!(

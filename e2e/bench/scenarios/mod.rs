@@ -78,9 +78,6 @@ pub const GROUPS: [Group; 5] = [
     Group { name: "twelve", clusters: 12, scenarios: &[Scenario::Idle] },
 ];
 
-/// Times a burst is repeated, in turn with its floor.
-const ROUNDS: usize = 3;
-
 /// Runs the wanted scenarios of a group. [`Bench::doing`] tells which it was when one fails.
 pub async fn run(bench: &mut Bench, group: &Group, wanted: &[Scenario], sizes: &Sizes) -> Result<()> {
     match group.name {
@@ -106,7 +103,7 @@ async fn with_few(bench: &mut Bench, wanted: &[Scenario], sizes: &Sizes) -> Resu
     }
     // A stop needs its burst, and a burst must be stopped.
     if bench.begin(wanted, Scenario::Stop) | bench.begin(wanted, Scenario::Burst) {
-        bench.crowd("burst", "stop", sizes.burst, ROUNDS).await?;
+        bench.crowd("burst", "stop", sizes.burst).await?;
         for scenario in [Scenario::Burst, Scenario::Stop] {
             if wanted.contains(&scenario) {
                 bench.done(scenario)?;
@@ -158,7 +155,7 @@ async fn over_several(bench: &mut Bench, wanted: &[Scenario], sizes: &Sizes) -> 
         bench.idle(sizes.window).await?;
     }
     if bench.begin(wanted, Scenario::Burst3) {
-        bench.crowd("burst3", "burst3", sizes.burst, ROUNDS).await?;
+        bench.crowd("burst3", "burst3", sizes.burst_over_several).await?;
         bench.done(Scenario::Burst3)?;
     }
     if bench.begin(wanted, Scenario::Idle) {

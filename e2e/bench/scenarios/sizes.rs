@@ -8,7 +8,7 @@ use tokio::time::Duration;
 pub enum Scale {
     /// Under a minute a scenario: bursts of 50, at most 200 live.
     Small,
-    /// What is held against the goals, except for what only 10,000 live show: bursts of 1,000, at most 5,000 live.
+    /// What is held against the goals: bursts of 1,000, at most 5,000 live.
     Medium,
     /// Everything: bursts of 1,000, at most 10,000 live.
     Full,
@@ -21,8 +21,10 @@ pub struct Sizes {
     pub one: usize,
     /// Subscribers, and starts that they watch.
     pub subscribers: (usize, usize),
-    /// Starts of a burst.
-    pub burst: usize,
+    /// Starts of a burst, and how often it is done, each time followed by its floor.
+    pub burst: (usize, usize),
+    /// The same over several clusters.
+    pub burst_over_several: (usize, usize),
     /// Live workspaces on one cluster, rising.
     pub live: &'static [usize],
     /// Those of them at which idling is measured, on any number of clusters; 0 is always measured.
@@ -52,7 +54,8 @@ impl Scale {
             Self::Small => Sizes {
                 one: 20,
                 subscribers: (100, 50),
-                burst: 50,
+                burst: (50, 3),
+                burst_over_several: (50, 3),
                 live: &[50, 200],
                 idle: &[200],
                 idle_over_several: &[50],
@@ -67,19 +70,21 @@ impl Scale {
             Self::Medium => Sizes {
                 one: 50,
                 subscribers: (1000, 200),
-                burst: 1000,
+                burst: (1000, 3),
+                burst_over_several: (500, 2),
                 live: &[1000, 5000],
                 idle: &[1000, 5000],
                 idle_over_several: &[1000],
                 takeover: &[1000],
-                window: Duration::from_secs(15),
+                window: Duration::from_secs(10),
                 repeats: 3,
-                heartbeats: Duration::from_mins(1),
-                bad_cluster: (4, 70),
+                heartbeats: Duration::from_secs(30),
+                bad_cluster: (3, 70),
                 recovery: true,
                 limit: Duration::from_mins(30),
             },
             Self::Full => Sizes {
+                burst_over_several: (1000, 3),
                 live: &[1000, 5000, 10_000],
                 idle: &[1000, 10_000],
                 idle_over_several: &[1000, 10_000],
