@@ -159,3 +159,35 @@ fn text(row: &Value, key: &str) -> String {
 fn ratio(row: &Value) -> String {
     row["ratioToFloor"].as_f64().map_or_else(String::new, |ratio| format!("{ratio:.2}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let samples: Vec<f64> = (1..=200).map(f64::from).collect();
+        assert_eq!(
+            [0, 50, 95, 99, 100].map(|percent| rank(&samples, percent)),
+            [1.0, 100.0, 190.0, 198.0, 200.0]
+        );
+        assert_eq!(rank(&samples[..3], 99), 3.0);
+        assert_eq!(rank(&[], 50), 0.0);
+    }
+
+    #[test]
+    fn a_measure_has_the_ratio_of_its_median_to_the_floors_in_file_and_table() {
+        let mut record = Recorder::default();
+        for (ours, floor) in [(9.0, 2.0), (6.0, 3.0), (1.0, 4.0)] {
+            record.note("burst", "ours", "ms", ours);
+            record.note("burst", "bare", "ms", floor);
+        }
+        record.floor("burst", "ours", "bare");
+        let rows = record.json("burst");
+        assert_eq!(rows[0]["ratioToFloor"], 2.0);
+        assert!(rows[1]["ratioToFloor"].is_null());
+        let rows = rows.as_array().cloned().unwrap_or_default();
+        let table = markdown(&[("floor".to_owned(), rows)]);
+        assert!(table.contains("| `burst` | ours | ms | 6.00 | 9.00 | 9.00 | 2.00 |"), "{table}");
+    }
+}

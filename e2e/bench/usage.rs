@@ -166,3 +166,37 @@ fn sender(audited: &Audited) -> String {
         program.trim_start_matches("kube-").to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_told_by_login_user_agent_verb_and_resource() {
+        let line = |user: &str, agent: &str, verb: &str, name: &str| {
+            serde_json::json!({
+                "verb": verb, "user": { "username": user }, "userAgent": agent,
+                "objectRef": { "resource": "pods", "subresource": "status", "name": name },
+            })
+        };
+        let fenced = "system:serviceaccount:spaceport-system:spaceport";
+        let lines = [
+            line(fenced, "", "patch", "a"),
+            line("admin", "", "patch", "b"),
+            line("admin", "kube-scheduler/v1 (linux)", "patch", "a"),
+            line("admin", USER_AGENT, "patch", "a"),
+            line("admin", "", "watch", "a"),
+            line("admin", "", "patch", "left-out-1"),
+        ];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(file.path(), format!("{text}{{\"half\":")).unwrap();
+        let mut calls = BTreeMap::new();
+        count(&file.path().to_path_buf(), 0, Some("left-out"), &mut calls).unwrap();
+        let of = |sender: &str| calls.get(&(sender.to_owned(), "patch pods/status".to_owned())).copied();
+        assert_eq!(of("manager"), Some(2.0));
+        assert_eq!(of("scheduler"), Some(1.0));
+        assert_eq!(of("bench and stand-in"), Some(1.0));
+        assert_eq!(calls.len(), 3);
+    }
+}

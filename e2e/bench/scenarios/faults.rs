@@ -193,3 +193,18 @@ fn difference_of_p99(first: &[f64], second: &[f64]) -> (f64, f64) {
     differences.sort_by(f64::total_cmp);
     (differences[RESAMPLED / 40], differences[RESAMPLED - 1 - RESAMPLED / 40])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_holds_zero_for_the_same_samples_and_not_for_slower_ones() {
+        let samples: Vec<f64> = (0..200).map(f64::from).collect();
+        let slower: Vec<f64> = samples.iter().map(|sample| sample + 100.0).collect();
+        let (low, high) = difference_of_p99(&samples, &samples);
+        assert!(low <= 0.0 && high >= 0.0, "{low} to {high}");
+        let (low, high) = difference_of_p99(&samples, &slower);
+        assert!(low > 50.0 && high < 150.0, "{low} to {high}");
+    }
+}
