@@ -8,8 +8,11 @@ PROFILE ?= release
 CONDITIONS ?= floor
 RESUME ?=
 comma := ,
+# Of `make chaos`. SEED empty is a random one.
+SEED ?=
+MINUTES ?= 2
 
-.PHONY: fleet fleet-down fleet-test bench
+.PHONY: fleet fleet-down fleet-test bench chaos
 
 fleet: ## boot etcd and CLUSTERS (3) Kubernetes clusters with NODES (3) simulated nodes each, in the background
 	cargo run --quiet --example fleet -- up --detach --clusters $(CLUSTERS) --nodes $(NODES)
@@ -27,3 +30,7 @@ endif
 	cargo build $(if $(filter release,$(PROFILE)),--release) --bin spaceport --example bench
 	target/$(if $(filter release,$(PROFILE)),release,debug)/examples/bench --scale $(SCALE) --profile $(PROFILE) \
 		--conditions $(CONDITIONS) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RESUME),--resume)
+
+chaos: $(PROTOC_DIR)/bin/protoc ## kill, freeze and cut off managers while clients call, and check the history; SEED= MINUTES=2
+	cargo build --bin spaceport
+	cargo run --quiet --example chaos -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

@@ -8,10 +8,12 @@ mod harness;
 mod story;
 
 mod access;
+mod adopt;
 mod bridge;
 mod builders;
 mod bulkheads;
 mod changes;
+mod chaos_run;
 mod configuration;
 mod doctor;
 mod drain;

@@ -57,6 +57,8 @@ pub struct Fleet {
     index: Arc<Index>,
     options: FleetOptions,
     keyed: Keyed,
+    /// This installation's id.
+    installation: Arc<str>,
     leading: watch::Receiver<Option<Leading>>,
     settle: settle::Queue,
     /// Held while members are connected or settings change, so that none is connected with settings of before.
@@ -100,7 +102,7 @@ impl Fleet {
     pub fn new(
         options: FleetOptions,
         index: Arc<Index>,
-        keyed: Keyed,
+        (keyed, installation): (Keyed, Arc<str>),
         leading: watch::Receiver<Option<Leading>>,
         settle: settle::Queue,
     ) -> Arc<Self> {
@@ -109,6 +111,7 @@ impl Fleet {
             index,
             options,
             keyed,
+            installation,
             leading,
             settle,
             changing: Mutex::default(),
@@ -301,6 +304,7 @@ impl Fleet {
             index: Arc::clone(&self.index),
             settle: self.settle.clone(),
             settings: settings.clone(),
+            installation: Arc::clone(&self.installation),
             changes: self.changes.clone(),
             controllers: RwLock::default(),
         });

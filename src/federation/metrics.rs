@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntGauge, IntGaugeVec, Opts};
@@ -15,6 +16,7 @@ pub struct FleetMetrics {
     federation: Arc<Federation>,
     workspaces: IntGaugeVec,
     placed: IntGaugeVec,
+    strays: IntGaugeVec,
     health: IntGaugeVec,
     leading: IntGauge,
     subscribers: IntGauge,
@@ -31,6 +33,7 @@ impl FleetMetrics {
                 &["cluster", "phase"],
             )?,
             placed: IntGaugeVec::new(opts("placements_live", "Live placement records."), &["cluster"])?,
+            strays: IntGaugeVec::new(opts("strays", "Workspaces of ours without a record."), &["cluster"])?,
             health: IntGaugeVec::new(
                 opts("cluster_health", "1 for the health that a cluster has."),
                 &["cluster", "health"],
@@ -43,6 +46,7 @@ impl FleetMetrics {
     fn read(&self) {
         self.workspaces.reset();
         self.placed.reset();
+        self.strays.reset();
         self.health.reset();
         let mut counts = BTreeMap::new();
         self.federation.index().for_each(|cluster, view| {
@@ -51,10 +55,13 @@ impl FleetMetrics {
         for ((cluster, phase), count) in counts {
             self.workspaces.with_label_values(&[cluster.as_str(), &format!("{phase:?}")]).set(count);
         }
+        let now = Timestamp::now();
         for cluster in self.federation.clusters() {
             let name = cluster.spec.name.as_str();
             let placed = i64::try_from(cluster.workspaces).unwrap_or(i64::MAX);
             self.placed.with_label_values(&[name]).set(placed);
+            let strays = self.federation.index().strays(&cluster.spec.name, now).len();
+            self.strays.with_label_values(&[name]).set(i64::try_from(strays).unwrap_or(i64::MAX));
             for health in [Health::Connecting, Health::Available, Health::Suspect, Health::Lost] {
                 let label = format!("{health:?}");
                 self.health
@@ -70,7 +77,7 @@ impl FleetMetrics {
 
 impl Collector for FleetMetrics {
     fn desc(&self) -> Vec<&Desc> {
-        let vectors = [&self.workspaces, &self.placed, &self.health];
+        let vectors = [&self.workspaces, &self.placed, &self.strays, &self.health];
         let mut descriptions: Vec<&Desc> = vectors.iter().flat_map(|gauges| gauges.desc()).collect();
         descriptions.extend(self.leading.desc());
         descriptions.extend(self.subscribers.desc());
@@ -79,7 +86,7 @@ impl Collector for FleetMetrics {
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.read();
-        let vectors = [&self.workspaces, &self.placed, &self.health];
+        let vectors = [&self.workspaces, &self.placed, &self.strays, &self.health];
         let mut families: Vec<MetricFamily> = vectors.iter().flat_map(|gauges| gauges.collect()).collect();
         families.extend(self.leading.collect());
         families.extend(self.subscribers.collect());
