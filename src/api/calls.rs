@@ -37,7 +37,7 @@ pub struct PassedOn;
 struct Method<T = &'static str> {
     kind: &'static str,
     service: T,
-    method: T,
+    name: T,
 }
 
 /// Counters of calls.
@@ -93,8 +93,8 @@ impl Calls {
 
     fn labels(&self, path: &str) -> [&str; 3] {
         match self.0.methods.get(path) {
-            Some(known) => [known.kind, &known.service, &known.method],
-            None => [UNKNOWN.kind, UNKNOWN.service, UNKNOWN.method],
+            Some(known) => [known.kind, &known.service, &known.name],
+            None => [UNKNOWN.kind, UNKNOWN.service, UNKNOWN.name],
         }
     }
 }
