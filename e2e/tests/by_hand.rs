@@ -61,7 +61,7 @@ impl Case {
             spec.envvars =
                 vec![EnvironmentVariable { name: "PASSWORD".into(), value: "hunter2".into(), secret: None }];
             if self.phase == WorkspacePhase::Pending {
-                spec.class = HUGE.to_owned();
+                HUGE.clone_into(&mut spec.class);
             }
         }
         match self.phase {

@@ -26,7 +26,7 @@ use tower::{Layer, Service};
 use crate::proto::FILE_DESCRIPTOR_SET;
 
 /// What methods are counted as that are not ours: callers choose paths freely, and labels must be few.
-const UNKNOWN: Method = Method { kind: "unary", service: "unknown", method: "unknown" };
+const UNKNOWN: Method = Method { kind: "unary", service: "unknown", name: "unknown" };
 
 /// Marks an answer that came from another replica, which counted the call.
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +114,7 @@ fn methods() -> Result<HashMap<String, Method<String>>, prost::DecodeError> {
                     };
                     let service = format!("{}.{}", file.package(), service.name());
                     let method = method.name().to_owned();
-                    methods.insert(format!("/{service}/{method}"), Method { kind, service, method });
+                    methods.insert(format!("/{service}/{method}"), Method { kind, service, name: method });
                 }
             }
         }
