@@ -26,7 +26,7 @@ use tower::{Layer, Service};
 use crate::proto::FILE_DESCRIPTOR_SET;
 
 /// What methods are counted as that are not ours: callers choose paths freely, and labels must be few.
-const UNKNOWN: Method = Method { kind: "unary", service: "unknown", method: "unknown" };
+const UNKNOWN: Method = Method { kind: "unary", service: "unknown", name: "unknown" };
 
 /// Marks an answer that came from another replica, which counted the call.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +37,7 @@ pub struct PassedOn;
 struct Method<T = &'static str> {
     kind: &'static str,
     service: T,
-    method: T,
+    name: T,
 }
 
 /// Counters of calls.
@@ -93,8 +93,8 @@ impl Calls {
 
     fn labels(&self, path: &str) -> [&str; 3] {
         match self.0.methods.get(path) {
-            Some(known) => [known.kind, &known.service, &known.method],
-            None => [UNKNOWN.kind, UNKNOWN.service, UNKNOWN.method],
+            Some(known) => [known.kind, &known.service, &known.name],
+            None => [UNKNOWN.kind, UNKNOWN.service, UNKNOWN.name],
         }
     }
 }
@@ -113,8 +113,8 @@ fn methods() -> Result<HashMap<String, Method<String>>, prost::DecodeError> {
                         (true, true) => "bidi_stream",
                     };
                     let service = format!("{}.{}", file.package(), service.name());
-                    let method = method.name().to_owned();
-                    methods.insert(format!("/{service}/{method}"), Method { kind, service, method });
+                    let name = method.name().to_owned();
+                    methods.insert(format!("/{service}/{name}"), Method { kind, service, name });
                 }
             }
         }
