@@ -113,8 +113,8 @@ fn methods() -> Result<HashMap<String, Method<String>>, prost::DecodeError> {
                         (true, true) => "bidi_stream",
                     };
                     let service = format!("{}.{}", file.package(), service.name());
-                    let method = method.name().to_owned();
-                    methods.insert(format!("/{service}/{method}"), Method { kind, service, name: method });
+                    let name = method.name().to_owned();
+                    methods.insert(format!("/{service}/{name}"), Method { kind, service, name });
                 }
             }
         }
