@@ -6,8 +6,11 @@ SCALE ?= small
 SCENARIO ?=
 PROFILE ?= release
 CONDITIONS ?= floor
+# Of `make chaos`. SEED empty is a random one.
+SEED ?=
+MINUTES ?= 2
 
-.PHONY: fleet fleet-down fleet-test bench
+.PHONY: fleet fleet-down fleet-test bench chaos
 
 fleet: ## boot etcd and CLUSTERS (3) Kubernetes clusters with NODES (3) simulated nodes each, in the background
 	cargo run --quiet --example fleet -- up --detach --clusters $(CLUSTERS) --nodes $(NODES)
@@ -22,3 +25,7 @@ bench: $(PROTOC_DIR)/bin/protoc ## Spaceport beside bare pods; SCALE=small|full 
 	cargo build $(if $(filter release,$(PROFILE)),--release) --bin spaceport
 	cargo run --quiet --example bench -- --scale $(SCALE) --profile $(PROFILE) --conditions $(CONDITIONS) \
 		$(if $(SCENARIO),--scenario $(SCENARIO))
+
+chaos: $(PROTOC_DIR)/bin/protoc ## kill, freeze and cut off managers while clients call, and check the history; SEED= MINUTES=2
+	cargo build --bin spaceport
+	cargo run --quiet --example chaos -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

@@ -6,6 +6,10 @@ use clap::Parser;
 use spaceport::cli::{self, Cli, Command};
 use spaceport::cluster::resources::{crds, to_yaml};
 
+/// Small objects come and go by the thousand with every change of a workspace.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Manager(args) => spaceport::manager::run(&args.config, args.json_log, args.verbose),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::history::{Answer, Asked, Call, History, Outcome, Resource, Seen, Write};
+use super::history::{Answer, Asked, Call, History, Outcome, Record, Recorded, Resource, Seen, Write};
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +24,8 @@ pub enum Violation {
     TwoAnswers(String),
     /// Two different requests under one id were both acknowledged.
     TwoRequests(String),
+    /// Record and cluster do not agree on whether, or where, a workspace is.
+    WrongRecord(String),
     /// What a subscriber received went back in time.
     VersionFell(String),
     /// The last that a subscriber received is not how it is.
@@ -43,6 +45,7 @@ impl fmt::Display for Violation {
             Self::ForgottenStop(which) => ("an acknowledged stop is forgotten", which),
             Self::TwoAnswers(which) => ("a repeated call got another answer", which),
             Self::TwoRequests(which) => ("two requests under one id were acknowledged", which),
+            Self::WrongRecord(which) => ("record and cluster disagree", which),
             Self::VersionFell(which) => ("a version fell", which),
             Self::NotTrue(which) => ("a subscriber's last state is not true", which),
             Self::Stale(which) => ("a write of an earlier epoch was accepted", which),
@@ -72,9 +75,12 @@ pub fn check(history: &History, slack: u64) -> Vec<Violation> {
         violations.extend(once(id, lives));
     }
     violations.extend(metas(&history.resources, slack));
+    violations.extend(records(&history.records, &lives));
     for (name, seen) in &history.subscribers {
         violations.extend(versions(name, seen));
-        violations.extend(last_states(name, seen, &lives));
+        if !history.ended.contains(name) {
+            violations.extend(last_states(name, seen, &lives));
+        }
     }
     for (cluster, writes) in &history.writes {
         violations.extend(epochs(cluster, writes));
@@ -160,6 +166,28 @@ fn metas(resources: &[Resource], slack: u64) -> Vec<Violation> {
             if let Some(next) = lives[nth + 1..].iter().find(overlaps) {
                 violations.push(Violation::MetaTwice(format!("{meta}: {} and {}", first.id, next.id)));
             }
+        }
+    }
+    violations
+}
+
+/// What is there is recorded where it is, and what is recorded as there is there. Of a record that is not confirmed nobody
+/// knows yet.
+fn records(records: &[Record], lives: &BTreeMap<&str, Vec<&Resource>>) -> Vec<Violation> {
+    let records: BTreeMap<&str, &Record> =
+        records.iter().map(|record| (record.id.as_str(), record)).collect();
+    let there = |id: &str| lives.get(id).and_then(|lives| lives.iter().find(|life| life.until.is_none()));
+    let mut violations = Vec::new();
+    for id in records.keys().chain(lives.keys()) {
+        let said = records.get(id).map(|record| (record.cluster.as_str(), record.state));
+        let is = there(id).map(|life| life.cluster.as_str());
+        let agree = match (said, is) {
+            (Some((said, state)), Some(is)) => said == is && state != Recorded::Ended,
+            (Some((_, state)), None) => state != Recorded::Confirmed,
+            (None, is) => is.is_none(),
+        };
+        if !agree {
+            violations.push(Violation::WrongRecord(format!("{id} is on {is:?}, recorded as {said:?}")));
         }
     }
     violations

@@ -2,7 +2,7 @@
 //!
 //! All times are milliseconds of one clock of this machine. A history is plain data: it can be kept and checked again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,12 @@ pub struct History {
     pub resources: Vec<Resource>,
     /// What subscribers received, each in the order received.
     pub subscribers: BTreeMap<String, Vec<Seen>>,
+    /// Subscribers whose stream broke before the end: what they were last told may have changed since.
+    #[serde(default)]
+    pub ended: BTreeSet<String>,
+    /// What etcd holds at the end of every workspace that was called or seen.
+    #[serde(default)]
+    pub records: Vec<Record>,
     /// Fenced writes, as each cluster's apiserver noted them.
     pub writes: BTreeMap<String, Vec<Write>>,
 }
@@ -89,6 +95,28 @@ pub struct Resource {
     pub phase: String,
     /// Version of the status when it was last seen.
     pub version: u64,
+}
+
+/// A placement record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Workspace id.
+    pub id: String,
+    /// Where it says that the workspace is.
+    pub cluster: String,
+    /// How far the workspace came.
+    pub state: Recorded,
+}
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recorded {
+    /// The workspace may be there.
+    Placed,
+    /// It is there.
+    Confirmed,
+    /// It is gone.
+    Ended,
 }
 
 /// One update that a subscriber received.

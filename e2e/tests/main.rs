@@ -8,11 +8,13 @@ mod harness;
 mod story;
 
 mod access;
+mod adopt;
 mod bridge;
 mod builders;
 mod bulkheads;
 mod canary;
 mod changes;
+mod chaos_run;
 mod configuration;
 mod doctor;
 mod drain;

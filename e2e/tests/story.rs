@@ -42,8 +42,14 @@ async fn shared() -> Result<&'static Shared> {
     SHARED.get_or_init(OnceCell::new).get_or_try_init(boot).await
 }
 
+/// The shared fleet, with audit logs, and kubeconfigs of the identity `spaceport` by cluster.
+pub async fn fleet() -> Result<(&'static Fleet, &'static BTreeMap<String, PathBuf>)> {
+    let shared = shared().await?;
+    Ok((&shared.fleet, &shared.kubeconfigs))
+}
+
 async fn boot() -> Result<Shared> {
-    let mut options = FleetOptions::of(CLUSTERS.len());
+    let mut options = FleetOptions::of(CLUSTERS.len()).audited();
     for (cluster, (name, region)) in options.clusters.iter_mut().zip(CLUSTERS) {
         (cluster.name, cluster.region) = (name.to_owned(), region.to_owned());
     }

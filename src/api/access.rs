@@ -27,7 +27,7 @@ const LEADER_WAIT: Duration = Duration::from_secs(12);
 const WAITING_MOST: usize = 4096;
 
 /// Methods that only the leader may serve.
-const WRITES: [&str; 20] = [
+const WRITES: [&str; 22] = [
     "/wsman.WorkspaceManager/StartWorkspace",
     "/wsman.WorkspaceManager/StopWorkspace",
     "/wsman.WorkspaceManager/MarkActive",
@@ -46,6 +46,8 @@ const WRITES: [&str; 20] = [
     "/spaceport.v1.ClusterManager/Install",
     "/spaceport.v1.ClusterManager/StartDrain",
     "/spaceport.v1.ClusterManager/ChangeDrain",
+    "/spaceport.v1.ClusterManager/Adopt",
+    "/spaceport.v1.ClusterManager/Discard",
     "/workspacemanagerbridge.ClusterService/Update",
     "/workspacemanagerbridge.ClusterService/Deregister",
 ];

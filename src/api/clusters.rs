@@ -1,6 +1,8 @@
 //! `spaceport.v1.ClusterManager`: the admin's API.
 
+mod adopt;
 mod convert;
+mod diff;
 mod drain;
 mod explain;
 mod incarnation;
@@ -173,6 +175,21 @@ impl ClusterManager for Clusters {
         request: Request<v1::ForecastPlacementRequest>,
     ) -> Result<Response<v1::ForecastPlacementResponse>, Status> {
         self.forecast(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn diff(&self, request: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
+        diff::diff(&self.federation, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn adopt(&self, request: Request<v1::AdoptRequest>) -> Result<Response<v1::AdoptResponse>, Status> {
+        Box::pin(adopt::adopt(&self.federation, request.get_ref())).await.map(Response::new)
+    }
+
+    async fn discard(
+        &self,
+        request: Request<v1::DiscardRequest>,
+    ) -> Result<Response<v1::DiscardResponse>, Status> {
+        Box::pin(adopt::discard(&self.federation, request.get_ref())).await.map(Response::new)
     }
 }
 

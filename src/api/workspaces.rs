@@ -44,16 +44,14 @@ impl WorkspaceManager for Workspaces {
         request: Request<wsman::GetWorkspacesRequest>,
     ) -> Result<Response<wsman::GetWorkspacesResponse>, Status> {
         let request = request.into_inner();
-        let all = self.federation.list(&parse::filter(request.must_match));
-        let after = request.page_token;
-        let mut rest = all.values().skip_while(|seen| seen.view.id.as_str() <= after.as_str());
+        let all = self.federation.list(&parse::filter(request.must_match), &request.page_token);
         let size = match usize::try_from(request.page_size) {
             Ok(0) => usize::MAX,
             Ok(size) => size.min(PAGE_MAX),
             Err(_) => PAGE_MAX,
         };
-        let status: Vec<_> = rest.by_ref().take(size).map(convert::status).collect();
-        let more = rest.next().is_some();
+        let status: Vec<_> = all.iter().take(size).map(convert::status).collect();
+        let more = all.len() > status.len();
         let next_page_token = status.last().filter(|_| more).map(|last| last.id.clone()).unwrap_or_default();
         let response = wsman::GetWorkspacesResponse { status, next_page_token };
         if response.encoded_len() > MESSAGE_MAX {

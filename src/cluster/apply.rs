@@ -13,12 +13,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::core::NamespaceResourceScope;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::core::{NamespaceResourceScope, Request, request};
 use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::domain::names::{ClusterName, Namespace};
 
 use super::error::{Error, Result};
+use super::lean;
+use super::resources::names::MANAGER;
 
 /// Whether this process may write now. Asked before every write.
 pub type Permit = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -53,6 +58,9 @@ pub enum Deleted {
     /// The object of that name is another one.
     Conflict,
 }
+
+/// A request, or why there is none.
+type Prepared = std::result::Result<http::Request<Vec<u8>>, request::Error>;
 
 /// Writes to one namespace.
 #[derive(Clone)]
@@ -96,6 +104,38 @@ impl Writer {
         Api::namespaced(self.client.clone(), self.namespace.as_str())
     }
 
+    /// Requests about objects of a kind there.
+    fn requests<K>(&self) -> Request
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Request::new(K::url_path(&(), Some(self.namespace.as_str())))
+    }
+
+    /// A creation; `name` is for people.
+    async fn create<K>(&self, name: &str, object: &K) -> Result<Created<K>>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned,
+    {
+        let action = format!("create {} {name}", K::kind(&()));
+        let call = async {
+            let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+            self.answer(self.requests::<K>().create(&by_us(), body)).await
+        };
+        created(self.write(action, call).await)
+    }
+
+    /// Sends a write and reads the object of its answer.
+    async fn answer<K: DeserializeOwned>(&self, request: Prepared) -> kube::Result<K> {
+        let text = self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
+        lean::read(&text).map_err(kube::Error::SerdeError)
+    }
+
+    /// Sends a write of whose answer nobody needs more than that it was taken.
+    async fn taken(&self, request: Prepared) -> kube::Result<()> {
+        self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await.map(drop)
+    }
+
     /// A read: anyone may.
     async fn read<T>(&self, action: String, call: impl Future<Output = kube::Result<T>>) -> Result<T> {
         match tokio::time::timeout(self.deadline, call).await {
@@ -115,6 +155,17 @@ impl Writer {
         }
         self.read(action, call).await
     }
+}
+
+/// As the one who sets the fields.
+fn by_us() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
+}
+
+/// Deletes no other object of the same name.
+fn exactly(uid: &str) -> DeleteParams {
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() };
+    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
 }
 
 /// Sorts refusals that a caller acts on out of the errors.

@@ -261,6 +261,20 @@ impl Member {
         )
     }
 
+    /// Who leads the managers of another kind that run in a namespace, unless certainly nobody does.
+    pub async fn other_leader(&self, namespace: &str, now: Timestamp) -> Result<Option<String>> {
+        let action = || format!("get Lease {namespace}/{}", probe::needs::OTHER_LEADER);
+        let reading = probe::possible_leader(&self.client, namespace, now);
+        match tokio::time::timeout(self.options.limits.request_timeout, reading).await {
+            Ok(leader) => leader.map_err(|error| Error::from_kube(&self.spec.name, action(), error)),
+            Err(_) => Err(Error::Ambiguous {
+                cluster: self.spec.name.clone(),
+                action: action(),
+                reason: format!("no answer within {:?}", self.options.limits.request_timeout),
+            }),
+        }
+    }
+
     /// Whether every watch has listed at least once.
     pub fn is_synced(&self) -> bool {
         self.nodes.is_synced() && self.namespaces.values().all(|namespace| namespace.cache.is_synced())

@@ -10,6 +10,7 @@ pub mod convert;
 pub mod error;
 pub mod fence;
 pub mod install;
+mod lean;
 pub mod maintenance;
 mod member;
 pub mod probe;

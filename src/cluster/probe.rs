@@ -16,6 +16,7 @@ use crate::domain::names::ClusterName;
 use super::client::{READYZ, Signals};
 use super::error::Error;
 
+pub(in crate::cluster) use checks::possible_leader;
 pub use checks::{Examined, Facts, Question, examine, uid};
 
 /// How a cluster is.

@@ -153,20 +153,21 @@ async fn the_first_pass_makes_the_pod_and_its_status_is_written_with_what_follow
     pod.resource_version = "9".to_owned();
     pod.node_name = Some("node-1".to_owned());
     bench.cache.put_pod(pod.clone());
-    let (made, _) = bench.pass(Vec::new()).await;
-    assert!(made.is_empty(), "a node alone is nothing that anybody acts on");
-    pod.resource_version = "10".to_owned();
-    pod.phase = PodPhase::Running;
-    bench.cache.put_pod(pod);
     let (made, ended) = bench.pass(vec![Answer::Patched]).await;
     assert_eq!(calls(&made), ["PATCH a/status"]);
     assert_eq!(made[0].1["metadata"]["resourceVersion"], "7");
     assert_eq!(made[0].1["status"]["podStarts"], 1);
-    assert_eq!(made[0].1["status"]["phase"], "Initializing");
+    assert_eq!(made[0].1["status"]["phase"], "Creating", "so that the node agent begins");
     assert_eq!(made[0].1["status"]["runtime"]["nodeName"], "node-1");
     assert!(ended.unwrap().unwrap() <= Duration::from_secs(2), "until it is worth an event");
     let (made, ended) = bench.pass(Vec::new()).await;
     assert!(made.is_empty() && ended.is_ok(), "the answer to the patch was taken, so nothing is done twice");
+    pod.resource_version = "10".to_owned();
+    pod.phase = PodPhase::Running;
+    bench.cache.put_pod(pod);
+    let (made, ended) = bench.pass(Vec::new()).await;
+    assert!(made.is_empty(), "the node agent is at it, and may be done any moment");
+    assert!(ended.unwrap().unwrap() <= Duration::from_millis(100));
 }
 
 #[tokio::test]

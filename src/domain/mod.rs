@@ -1,10 +1,12 @@
 //! What Spaceport is about, without any IO: no tokio, kube, tonic or etcd here; time is passed in.
 
+pub mod adoption;
 pub mod canary;
 pub mod check;
 pub mod class;
 pub mod cluster;
 pub mod condition;
+pub mod diff;
 pub mod drain;
 pub mod duration;
 pub mod epoch;

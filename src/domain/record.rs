@@ -12,6 +12,27 @@ use super::names::{ClusterName, MetaId, Namespace, OwnerId, WorkspaceId};
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest(pub String);
 
+/// Stands for a digest where no start of ours was placed: no request has it, since it is no hex.
+const ADOPTED: &str = "adopted";
+
+impl Digest {
+    /// Of a workspace that no start of ours made.
+    pub fn adopted() -> Self {
+        Self(ADOPTED.to_owned())
+    }
+
+    /// Whether no start of ours made the workspace.
+    pub fn is_adopted(&self) -> bool {
+        self.0 == ADOPTED
+    }
+
+    /// What a resource says of the start that it was made for; `None` where that is no digest.
+    pub fn of_start(text: &str) -> Option<Self> {
+        let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        (text.len() == 64 && is_hex).then(|| Self(text.to_owned()))
+    }
+}
+
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -84,6 +105,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_mark_of_an_adopted_workspace_is_never_the_digest_of_a_start() {
+        let digest = crate::domain::keyed::Keyed::new(&[7; 32]).digest(b"a start");
+        assert_eq!(Digest::of_start(&digest.0), Some(digest));
+        for other in [ADOPTED, "", &"A".repeat(64)] {
+            assert_eq!(Digest::of_start(other), None);
+        }
+        assert!(Digest::adopted().is_adopted());
+    }
 
     proptest! {
         #[test]

@@ -12,8 +12,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Error, Federation, Result};
 use crate::cluster::apply::{Created, Patched};
+use crate::cluster::convert::keeper;
 use crate::cluster::resources::conditions::{self, reason};
 use crate::cluster::resources::{self, Snapshot, SnapshotSpec, Workspace};
+use crate::domain::diff::Keeper;
 use crate::domain::duration::GoDuration;
 use crate::domain::names::WorkspaceId;
 use crate::domain::record::PlacementRecord;
@@ -154,9 +156,12 @@ impl Federation {
         let mut known = place.cache.get(id.as_str());
         let mut pause = CONFLICT_PAUSE;
         loop {
-            let workspace = match known.take() {
-                Some(workspace) => workspace,
-                None => writer.get_workspace(id.as_str()).await?.map(Into::into).ok_or_else(gone)?,
+            let workspace = if let Some(workspace) = known.take() {
+                workspace
+            } else {
+                let found = writer.get_workspace(id.as_str()).await?.ok_or_else(gone)?;
+                self.refuse_of_others(id, &found)?;
+                found.into()
             };
             let Some(change) = patch(&workspace) else { return Ok(()) };
             let version = workspace.metadata.resource_version.as_deref();
@@ -184,6 +189,17 @@ impl Federation {
                     }
                     pause = CONFLICT_PAUSE_MOST.min(pause * 2);
                 }
+            }
+        }
+    }
+
+    /// Objects of others are never touched, also where an adoption was cut off.
+    fn refuse_of_others(&self, id: &WorkspaceId, found: &Workspace) -> Result<()> {
+        match keeper(&found.metadata, &self.installation.id.to_string()) {
+            Keeper::Us | Keeper::Nobody => Ok(()),
+            Keeper::Manager(_) | Keeper::Installation(_) => {
+                let reason = "its resource belongs to another manager; see `spaceport cluster diff`";
+                Err(Error::Precondition { id: id.clone(), reason: reason.to_owned() })
             }
         }
     }

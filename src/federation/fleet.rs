@@ -58,6 +58,8 @@ pub struct Fleet {
     index: Arc<Index>,
     options: FleetOptions,
     keyed: Keyed,
+    /// This installation's id.
+    installation: Arc<str>,
     leading: watch::Receiver<Option<Leading>>,
     settle: settle::Queue,
     /// Held while members are connected or settings change, so that none is connected with settings of before.
@@ -101,7 +103,7 @@ impl Fleet {
     pub fn new(
         options: FleetOptions,
         index: Arc<Index>,
-        keyed: Keyed,
+        (keyed, installation): (Keyed, Arc<str>),
         leading: watch::Receiver<Option<Leading>>,
         settle: settle::Queue,
     ) -> Arc<Self> {
@@ -110,6 +112,7 @@ impl Fleet {
             index,
             options,
             keyed,
+            installation,
             leading,
             settle,
             changing: Mutex::default(),
@@ -302,6 +305,7 @@ impl Fleet {
             index: Arc::clone(&self.index),
             settle: self.settle.clone(),
             settings: settings.clone(),
+            installation: Arc::clone(&self.installation),
             changes: self.changes.clone(),
             controllers: RwLock::default(),
         });

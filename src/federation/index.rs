@@ -5,9 +5,10 @@
 
 mod drains;
 mod rewinds;
+mod strays;
 mod subscribe;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -67,6 +68,8 @@ struct Inner {
     live_by_cluster: HashMap<ClusterName, BTreeSet<WorkspaceId>>,
     /// Resources by workspace and cluster, whether they belong there or not.
     resources: HashMap<(WorkspaceId, ClusterName), Resource>,
+    /// Resources of ours that no record places where they are, by cluster.
+    strays: HashMap<ClusterName, BTreeSet<WorkspaceId>>,
     clusters: HashMap<ClusterName, ClusterFacts>,
     /// Clusters that are being emptied.
     drains: HashMap<ClusterName, Notice>,
@@ -130,12 +133,16 @@ impl Index {
         inner.unlink(&id);
         inner.link(&record);
         let cluster = record.cluster.clone();
-        let before = inner.records.insert(id.clone(), (record, version)).map(|(record, _)| record.generation);
+        let generation = record.generation;
+        let before = inner.records.insert(id.clone(), (record, version)).map(|(record, _)| record);
         self.stir(&inner, &cluster);
         let key = (id, cluster);
+        inner.note_stray(&key);
+        if let Some(moved) = before.as_ref().filter(|before| before.cluster != key.1) {
+            inner.note_stray(&(key.0.clone(), moved.cluster.clone()));
+        }
         // A resource that waited for its record, or whose generation grew, is news.
-        let generation = inner.records[&key.0].0.generation;
-        if inner.resources.contains_key(&key) && before != Some(generation) {
+        if inner.resources.contains_key(&key) && before.is_none_or(|before| before.generation != generation) {
             self.announce(&mut inner, &key);
         }
     }
@@ -148,6 +155,7 @@ impl Index {
         }
         inner.unlink(id);
         if let Some((record, _)) = inner.records.remove(id) {
+            inner.note_stray(&(id.clone(), record.cluster.clone()));
             self.stir(&inner, &record.cluster);
         }
     }
@@ -230,6 +238,7 @@ impl Index {
         let silent = known.is_some_and(|known| known.view.same_but_for_activity(&view));
         let sequence = known.map_or(0, |known| known.sequence);
         inner.resources.insert(key.clone(), Resource { view: Arc::new(view), sequence, rewinds });
+        inner.note_stray(&key);
         inner.parked.remove(&key);
         if !silent {
             self.stir(&inner, cluster);
@@ -242,6 +251,7 @@ impl Index {
         let mut inner = self.inner.write();
         let key = (id.clone(), cluster.clone());
         let Some(last) = inner.resources.remove(&key) else { return };
+        inner.note_stray(&key);
         inner.parked.remove(&key);
         self.stir(&inner, cluster);
         let Some(generation) = inner.generation_at(&key, &last) else { return };
@@ -285,6 +295,7 @@ impl Index {
     pub fn cluster_gone(&self, name: &ClusterName) {
         let mut inner = self.inner.write();
         inner.clusters.remove(name);
+        inner.strays.remove(name);
         inner.resources.retain(|(_, cluster), _| cluster != name);
         inner.parked.retain(|(_, cluster), _| cluster != name);
         inner.rewound.remove(name);
@@ -299,15 +310,18 @@ impl Index {
         inner.visible(&key)
     }
 
-    /// All workspaces asked for, by id.
-    pub fn list(&self, filter: &Filter) -> BTreeMap<WorkspaceId, Seen> {
-        let inner = self.inner.read();
-        inner
-            .resources
-            .iter()
-            .filter(|(_, resource)| filter.matches(&resource.view))
-            .filter_map(|(key, _)| Some((key.0.clone(), inner.visible(key)?)))
-            .collect()
+    /// All workspaces asked for whose id comes after the one given, sorted by id.
+    pub fn list(&self, filter: &Filter, after: &str) -> Vec<Seen> {
+        let mut all: Vec<Seen> = {
+            let inner = self.inner.read();
+            let asked = inner
+                .resources
+                .iter()
+                .filter(|((id, _), resource)| id.as_str() > after && filter.matches(&resource.view));
+            asked.filter_map(|(key, _)| inner.visible(key)).collect()
+        };
+        all.sort_unstable_by(|one, other| one.view.id.cmp(&other.view.id));
+        all
     }
 
     /// Looks at every workspace that is where its record says.
@@ -318,13 +332,6 @@ impl Index {
                 look(&key.1, &resource.view);
             }
         }
-    }
-
-    /// Resources that no record places where they are, by id and cluster.
-    pub fn strays(&self) -> Vec<(WorkspaceId, ClusterName)> {
-        let inner = self.inner.read();
-        let stray = |key: &&(WorkspaceId, ClusterName)| inner.visible(key).is_none();
-        inner.resources.keys().filter(stray).cloned().collect()
     }
 
     /// Publishes the present state of a resource, where it belongs.

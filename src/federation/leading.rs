@@ -77,6 +77,7 @@ impl Federation {
             self.sweep(term),
             self.carry_out_drains(term),
             self.write_decisions(term),
+            self.seal_anew(term),
             self.record_rewinds(term),
             term.ended()
         );

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntGauge, IntGaugeVec, Opts};
@@ -16,6 +17,7 @@ pub struct FleetMetrics {
     federation: Arc<Federation>,
     workspaces: IntGaugeVec,
     placed: IntGaugeVec,
+    strays: IntGaugeVec,
     health: IntGaugeVec,
     canary: GaugeVec,
     leading: IntGauge,
@@ -33,6 +35,7 @@ impl FleetMetrics {
                 &["cluster", "phase"],
             )?,
             placed: IntGaugeVec::new(opts("placements_live", "Live placement records."), &["cluster"])?,
+            strays: IntGaugeVec::new(opts("strays", "Workspaces of ours without a record."), &["cluster"])?,
             health: IntGaugeVec::new(
                 opts("cluster_health", "1 for the health that a cluster has."),
                 &["cluster", "health"],
@@ -52,6 +55,7 @@ impl FleetMetrics {
     fn read(&self) {
         self.workspaces.reset();
         self.placed.reset();
+        self.strays.reset();
         self.health.reset();
         self.canary.reset();
         for connected in self.federation.fleet().connected() {
@@ -66,10 +70,13 @@ impl FleetMetrics {
         for ((cluster, phase), count) in counts {
             self.workspaces.with_label_values(&[cluster.as_str(), &format!("{phase:?}")]).set(count);
         }
+        let now = Timestamp::now();
         for cluster in self.federation.clusters() {
             let name = cluster.spec.name.as_str();
             let placed = i64::try_from(cluster.workspaces).unwrap_or(i64::MAX);
             self.placed.with_label_values(&[name]).set(placed);
+            let strays = self.federation.index().strays(&cluster.spec.name, now).len();
+            self.strays.with_label_values(&[name]).set(i64::try_from(strays).unwrap_or(i64::MAX));
             for health in [Health::Connecting, Health::Available, Health::Suspect, Health::Lost] {
                 let label = format!("{health:?}");
                 self.health
@@ -85,7 +92,7 @@ impl FleetMetrics {
 
 impl Collector for FleetMetrics {
     fn desc(&self) -> Vec<&Desc> {
-        let vectors = [&self.workspaces, &self.placed, &self.health];
+        let vectors = [&self.workspaces, &self.placed, &self.strays, &self.health];
         let mut descriptions: Vec<&Desc> = vectors.iter().flat_map(|gauges| gauges.desc()).collect();
         descriptions.extend(self.canary.desc());
         descriptions.extend(self.leading.desc());
@@ -95,7 +102,7 @@ impl Collector for FleetMetrics {
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.read();
-        let vectors = [&self.workspaces, &self.placed, &self.health];
+        let vectors = [&self.workspaces, &self.placed, &self.strays, &self.health];
         let mut families: Vec<MetricFamily> = vectors.iter().flat_map(|gauges| gauges.collect()).collect();
         families.extend(self.canary.collect());
         families.extend(self.leading.collect());

@@ -3,8 +3,10 @@
 //! The way of a start: placement by a pure function over a snapshot of the fleet, the record in etcd, then the cluster.
 //! What is shown comes from the [`index`]; what is changed goes through the leader's [`Term`] and the owning member.
 
+pub mod adopt;
 pub mod builders;
 pub mod changes;
+pub mod diff;
 pub mod drain;
 pub mod error;
 pub mod events;
@@ -20,11 +22,11 @@ mod metrics;
 mod mirrors;
 pub mod registry;
 mod rewinds;
+mod sealing;
 mod settings;
 mod settle;
 mod start;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,7 +141,8 @@ impl Federation {
         let keyed = Keyed::new(installation.secret.expose());
         let (term, follows) = watch::channel(None);
         let (settle, incarnation) = (settle::Queue::default(), installation.incarnation);
-        let fleet = Fleet::new(fleet, Arc::clone(&index), keyed.clone(), follows, settle.clone());
+        let identity = (keyed.clone(), installation.id.to_string().into());
+        let fleet = Fleet::new(fleet, Arc::clone(&index), identity, follows, settle.clone());
         let drains = drain::Drains::new(Arc::clone(&index));
         Arc::new(Self {
             store,
@@ -196,9 +199,9 @@ impl Federation {
         &self.fleet
     }
 
-    /// All workspaces asked for, by id.
-    pub fn list(&self, filter: &Filter) -> BTreeMap<WorkspaceId, Seen> {
-        self.index.list(filter)
+    /// All workspaces asked for whose id comes after the one given, sorted by id.
+    pub fn list(&self, filter: &Filter, after: &str) -> Vec<Seen> {
+        self.index.list(filter, after)
     }
 
     /// One workspace.

@@ -276,7 +276,12 @@ fn in_use(address_key: &str, address: String, owner: &KeyValue) -> Error {
     }
 }
 
-fn seal(sealer: &Sealer, key: &str, name: &ClusterName, kubeconfig: &Secret<Vec<u8>>) -> Result<Sealed> {
+pub(super) fn seal(
+    sealer: &Sealer,
+    key: &str,
+    name: &ClusterName,
+    kubeconfig: &Secret<Vec<u8>>,
+) -> Result<Sealed> {
     sealer
         .seal(&purpose(name), kubeconfig.expose())
         .map_err(|source| Error::Seal { key: key.to_owned(), source })

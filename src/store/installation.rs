@@ -34,7 +34,7 @@ pub struct Installation {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Value {
+pub(super) struct Value {
     id: String,
     incarnation: u64,
     secret: Sealed,
@@ -105,6 +105,20 @@ impl Store {
             }
             None => Err(Error::Conflict { doing: doing.to_owned(), key }),
         }
+    }
+}
+
+impl Value {
+    /// The same under the key that seals now; `None` where it is.
+    pub(super) fn sealed_anew(self, key: &str, sealer: &Sealer) -> Result<Option<Self>> {
+        if sealer.is_current(&self.secret) {
+            return Ok(None);
+        }
+        let purpose = purpose(decode_name(key, self.id.as_bytes())?);
+        let anew =
+            sealer.open(&purpose, &self.secret).and_then(|plain| sealer.seal(&purpose, plain.expose()));
+        let secret = anew.map_err(|source| Error::Seal { key: key.to_owned(), source })?;
+        Ok(Some(Self { secret, ..self }))
     }
 }
 

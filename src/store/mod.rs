@@ -52,6 +52,7 @@ mod leader;
 mod lease;
 mod mirror;
 mod placements;
+mod reseal;
 mod seal;
 mod term;
 mod value;

@@ -33,6 +33,10 @@ fn life(id: &str, meta: &str, cluster: &str, from: u64, until: Option<u64>) -> R
     }
 }
 
+fn record(id: &str, cluster: &str, state: Recorded) -> Record {
+    Record { id: id.to_owned(), cluster: cluster.to_owned(), state }
+}
+
 fn seen(id: &str, version: u64, phase: &str, cluster: &str) -> Seen {
     Seen { id: id.to_owned(), version, phase: phase.to_owned(), cluster: cluster.to_owned() }
 }
@@ -77,6 +81,13 @@ fn good() -> History {
             life("next", "x", "eu", 5005, None),
         ],
         subscribers: BTreeMap::from([("first".to_owned(), told)]),
+        ended: BTreeSet::new(),
+        records: vec![
+            record("runs", "eu", Recorded::Confirmed),
+            record("over", "us", Recorded::Ended),
+            record("next", "eu", Recorded::Placed),
+            record("never", "us", Recorded::Placed),
+        ],
         writes: BTreeMap::from([(
             "eu".to_owned(),
             vec![write(10, 10, true), raise, write(45, 10, true), write(50, 20, true), write(60, 10, false)],
@@ -116,6 +127,7 @@ fn an_acknowledged_start_that_never_existed_is_lost() {
 fn an_acknowledged_start_that_ended_by_itself_does_not_run() {
     let ended = after(|history| {
         history.resources[0].until = Some(900);
+        history.records[0].state = Recorded::Ended;
         told(history).push(seen("runs", 9, "Stopped", "eu"));
     });
     only(&ended, Violation::NotRunning);
@@ -168,6 +180,18 @@ fn a_repeated_call_with_another_answer_and_another_request_under_the_id_are_foun
 }
 
 #[test]
+fn a_record_that_says_otherwise_than_the_cluster_is_found() {
+    let gone = after(|history| history.records[3].state = Recorded::Confirmed);
+    only(&gone, Violation::WrongRecord);
+    let ended = after(|history| history.records[0].state = Recorded::Ended);
+    only(&ended, Violation::WrongRecord);
+    let elsewhere = after(|history| "us".clone_into(&mut history.records[2].cluster));
+    only(&elsewhere, Violation::WrongRecord);
+    let none = after(|history| drop(history.records.remove(0)));
+    only(&none, Violation::WrongRecord);
+}
+
+#[test]
 fn a_version_that_falls_is_found() {
     only(&after(|history| told(history)[2].version = 1), Violation::VersionFell);
 }
@@ -184,6 +208,18 @@ fn a_last_state_that_is_not_true_is_found() {
     only(&elsewhere, Violation::NotTrue);
     let invented = after(|history| told(history).push(seen("ghost", 1, "Running", "eu")));
     only(&invented, Violation::NotTrue);
+}
+
+#[test]
+fn a_stream_that_broke_owes_no_last_state_and_its_versions_still_never_fall() {
+    let broken = |change: fn(&mut Vec<Seen>)| {
+        after(|history| {
+            history.ended.insert("first".to_owned());
+            change(told(history));
+        })
+    };
+    assert_eq!(broken(|seen| seen.truncate(2)), []);
+    only(&broken(|seen| seen[2].version = 1), Violation::VersionFell);
 }
 
 #[test]

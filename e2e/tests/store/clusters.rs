@@ -97,3 +97,29 @@ async fn all_replicas_share_one_installation() -> Result<()> {
     ensure!(error.contains("/spaceport/installation") && error.contains("key test"), "{error}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_old_key_sealed_is_sealed_anew_and_the_old_key_can_go() -> Result<()> {
+    let room = Room::open().await?;
+    let (leader, term) = room.lead().await?;
+    let store = &leader.store;
+    let version = store.create_cluster(&term, &sealer()?, &cluster("us")?).await?;
+    let before = store.installation(&sealer()?).await?;
+    let key = |id: &str, byte| SealingKey { id: id.to_owned(), secret: Secret::new(vec![byte; 32]) };
+    let both = Sealer::new(vec![key("new", 8), key("test", 7)])?;
+    let changed = store.seal_anew(&term, &both).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
+    ensure!(changed == ["/spaceport/installation", "/spaceport/clusters/us/spec"], "{changed:?}");
+    ensure!(store.seal_anew(&term, &both).await?.is_empty(), "once is enough");
+    let new = Sealer::new(vec![key("new", 8)])?;
+    let after = store.installation(&new).await?;
+    ensure!(after.id == before.id && after.secret.expose() == before.secret.expose());
+    let us = store.clusters(&new).await?.pop().context("gone")??;
+    ensure!(us.version > version && us.kubeconfig.expose() == cluster("us")?.kubeconfig.expose());
+    let third = Sealer::new(vec![key("third", 9)])?;
+    let refused = store.seal_anew(&term, &third).await?;
+    ensure!(
+        refused.len() == 2 && refused.iter().all(|one| matches!(one, Err(Error::Seal { .. }))),
+        "{refused:?}"
+    );
+    Ok(())
+}

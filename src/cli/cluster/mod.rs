@@ -16,6 +16,8 @@ use crate::proto::spaceport::v1::{
     UncordonRequest,
 };
 
+mod adopt;
+mod diff;
 mod doctor;
 mod drain;
 mod explain;
@@ -75,6 +77,12 @@ enum Verb {
     Maintenance(maintenance::Switch),
     /// Empty a cluster of workspaces without losing content
     Drain(Box<drain::DrainArgs>),
+    /// Show how a cluster and the records of it differ
+    Diff(diff::DiffArgs),
+    /// Take over workspaces that have no record
+    Adopt(adopt::AdoptArgs),
+    /// Delete resources of ours that have no record
+    Discard(adopt::DiscardArgs),
     /// Tell where starts would be placed now, and why not elsewhere
     Explain(Box<explain::ExplainArgs>),
     /// Take a cluster out
@@ -144,6 +152,9 @@ pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
         Verb::Uncordon { names } => set_intent(&client, &connection, names, false, terminal).await,
         Verb::Maintenance(switch) => maintenance::run(&client, &connection, switch, terminal).await,
         Verb::Drain(args) => drain::run(&client, &connection, *args, terminal).await,
+        Verb::Adopt(args) => adopt::adopt(&client, &connection, args, terminal).await,
+        Verb::Discard(args) => adopt::discard(&client, &connection, args, terminal).await,
+        Verb::Diff(args) => diff::run(&client, &connection, args, terminal).await,
         Verb::Explain(args) => explain::run(&client, &connection, *args, terminal).await,
         Verb::Deregister { name, force } => {
             let request = DeregisterRequest { name: name.to_string(), force };

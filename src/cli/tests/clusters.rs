@@ -8,9 +8,12 @@ use super::fake::Fake;
 use super::{Cli, spaceport};
 use crate::proto::spaceport::v1::check::Outcome;
 use crate::proto::spaceport::v1::cluster_status::Health;
+use crate::proto::spaceport::v1::compared_workspace::Standing;
 use crate::proto::spaceport::v1::drain::State;
+use crate::proto::spaceport::v1::handled_workspace::Outcome as Handled;
 use crate::proto::spaceport::v1::{
-    Check, Cluster, ClusterSpec, ClusterStatus, Drain, DrainCounts, DrainWorkspace,
+    Check, Cluster, ClusterSpec, ClusterStatus, ComparedWorkspace, DiffResponse, Drain, DrainCounts,
+    DrainWorkspace, HandledWorkspace, StandingCount,
 };
 
 fn cluster_file(folder: &tempfile::TempDir) -> String {
@@ -100,6 +103,91 @@ async fn clusters_are_listed_and_shown_with_health_and_intent() {
     let ran = spaceport(&endpoint, "cluster list --watch").await;
     assert!(ran.out.starts_with("PRESENT eu europe LOST cordoned no answer"), "{}", ran.out);
     assert_eq!((ran.code, ran.err.as_str()), (1, "spaceport: the server ended the watch; run it again\n"));
+}
+
+/// A cluster that holds one workspace as recorded and one that another place should have.
+fn diff() -> DiffResponse {
+    let row = |id: &str, standing: Standing| ComparedWorkspace {
+        id: id.to_owned(),
+        namespace: "ws".to_owned(),
+        standing: standing.into(),
+        owner: "jane".to_owned(),
+        ..Default::default()
+    };
+    let count = |standing: Standing| StandingCount { standing: standing.into(), count: 1 };
+    let stray = ComparedWorkspace { elsewhere: "us/ws".to_owned(), ..row("stray", Standing::Elsewhere) };
+    DiffResponse {
+        registered: true,
+        counts: vec![count(Standing::Adopted), count(Standing::Elsewhere)],
+        workspaces: vec![row("good", Standing::Adopted), stray],
+        left_out: 0,
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_is_compared_with_its_records_in_counts_and_lines() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, "cluster diff eu").await;
+    assert!(
+        ran.code == 1 && ran.err.contains("failed to compare eu with its records: NOT_FOUND"),
+        "{}",
+        ran.err
+    );
+    server.0.lock().diff = Some(diff());
+    let ran = spaceport(&endpoint, "cluster diff eu").await;
+    assert!(ran.out.starts_with("eu: 1 adopted, 1 elsewhere\nWORKSPACE  NAMESPACE"), "{}", ran.out);
+    assert!(ran.out.contains("stray") && ran.out.contains("recorded at us/ws"), "{}", ran.out);
+    assert!(!ran.out.contains("good"), "{}", ran.out);
+    let ran = spaceport(&endpoint, "cluster diff eu --all -o json").await;
+    let view: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(view["workspaces"][0]["standing"], "ADOPTED");
+    assert_eq!(view["workspaces"][1]["elsewhere"], "us/ws");
+}
+
+/// One workspace that can be adopted, and one of another manager that cannot.
+fn strays() -> Vec<HandledWorkspace> {
+    let of = |id: &str, outcome: Handled, reason: &str| HandledWorkspace {
+        workspace: Some(ComparedWorkspace { id: id.to_owned(), ..Default::default() }),
+        outcome: outcome.into(),
+        reason: reason.to_owned(),
+        takes_over: false,
+    };
+    vec![of("stray", Handled::Planned, ""), of("theirs", Handled::Refused, "belongs to the manager other")]
+}
+
+#[tokio::test]
+async fn adoption_shows_its_plan_and_acts_on_that_plan_only_when_told_to() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, "cluster adopt eu").await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "nothing to adopt\n"));
+    server.0.lock().strays = strays();
+    let ran = spaceport(&endpoint, "cluster adopt eu --others").await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, "nothing was changed; --yes adopts 1 workspaces\n"));
+    assert!(ran.out.contains("PLANNED") && ran.out.contains("belongs to the manager other"), "{}", ran.out);
+    let asked = std::mem::take(&mut server.0.lock().adopted);
+    assert!(asked.iter().all(|one| one.dry_run) && asked[1].others, "{asked:?}");
+    let ran = spaceport(&endpoint, "cluster adopt eu --yes -o json").await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let view: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&view[0]["id"], &view[0]["outcome"]), (&"stray".into(), &"ADOPTED".into()));
+    let asked = std::mem::take(&mut server.0.lock().adopted);
+    assert_eq!((asked[0].dry_run, asked[1].dry_run), (true, false));
+    assert_eq!(asked[1].workspaces, ["stray"]);
+    // One that is named and cannot be adopted is a failure.
+    let ran = spaceport(&endpoint, "cluster adopt eu stray theirs --yes").await;
+    assert!(ran.code == 1 && ran.err.ends_with("1 workspaces were not adopted: theirs\n"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn discarding_names_what_it_did_not_discard() {
+    let endpoint = Fake::default().serve().await;
+    let ran = spaceport(&endpoint, "cluster discard eu a b").await;
+    assert!(ran.code == 1 && ran.err.ends_with("2 resources were not discarded: a, b\n"), "{}", ran.err);
+    assert!(ran.out.contains("REFUSED  has a pod"), "{}", ran.out);
+    let ran = spaceport(&endpoint, "cluster discard eu a --force").await;
+    assert!(ran.code == 0 && ran.out.contains("DISCARDED"), "{}", ran.err);
 }
 
 #[tokio::test]

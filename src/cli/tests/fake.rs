@@ -29,6 +29,9 @@ pub struct Script {
     pub doctored: Vec<DoctorRequest>,
     pub installed: Vec<InstallRequest>,
     pub checks: Vec<Check>,
+    pub diff: Option<DiffResponse>,
+    pub strays: Vec<HandledWorkspace>,
+    pub adopted: Vec<AdoptRequest>,
     pub drain: Option<Drain>,
     pub drain_states: Vec<Drain>,
     pub started: Vec<StartWorkspaceRequest>,
@@ -113,6 +116,47 @@ impl ClusterManager for Fake {
         _: Request<v1::ForecastPlacementRequest>,
     ) -> Answer<v1::ForecastPlacementResponse> {
         refused("forecast_placement")
+    }
+
+    async fn diff(&self, request: Request<DiffRequest>) -> Answer<DiffResponse> {
+        let differing = |all: bool| {
+            self.0.lock().diff.clone().map(|mut diff| {
+                diff.workspaces.retain(|one| all || one.standing() != compared_workspace::Standing::Adopted);
+                diff
+            })
+        };
+        let diff = differing(request.into_inner().all);
+        diff.map(Response::new).ok_or_else(|| Status::not_found("no such cluster"))
+    }
+
+    async fn adopt(&self, request: Request<AdoptRequest>) -> Answer<AdoptResponse> {
+        let mut script = self.0.lock();
+        let request = request.into_inner();
+        let asked = |one: &&HandledWorkspace| {
+            let id = one.workspace.as_ref().map(|one| one.id.as_str()).unwrap_or_default();
+            request.workspaces.is_empty() || request.workspaces.iter().any(|named| named == id)
+        };
+        let mut workspaces: Vec<HandledWorkspace> = script.strays.iter().filter(asked).cloned().collect();
+        for one in workspaces.iter_mut().filter(|one| !request.dry_run && one.reason.is_empty()) {
+            one.set_outcome(handled_workspace::Outcome::Adopted);
+        }
+        script.adopted.push(request);
+        Ok(Response::new(AdoptResponse { workspaces, left_out: 0 }))
+    }
+
+    async fn discard(&self, request: Request<DiscardRequest>) -> Answer<DiscardResponse> {
+        let request = request.into_inner();
+        let of = |id: String| HandledWorkspace {
+            outcome: if request.force {
+                handled_workspace::Outcome::Discarded.into()
+            } else {
+                handled_workspace::Outcome::Refused.into()
+            },
+            reason: if request.force { String::new() } else { "has a pod".to_owned() },
+            workspace: Some(ComparedWorkspace { id, ..Default::default() }),
+            takes_over: false,
+        };
+        Ok(Response::new(DiscardResponse { workspaces: request.workspaces.into_iter().map(of).collect() }))
     }
 
     async fn cordon(&self, request: Request<CordonRequest>) -> Answer<CordonResponse> {

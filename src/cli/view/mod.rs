@@ -4,12 +4,16 @@ use jiff::Timestamp;
 
 pub use checks::{CheckView, InstalledView};
 pub use cluster::{ClusterView, LeaderView, OpeningView};
+pub use diff::DiffView;
 pub use drain::DrainView;
+pub use handled::HandledView;
 pub use workspace::{StartedView, WorkspaceView, phase_name};
 
 mod checks;
 mod cluster;
+mod diff;
 mod drain;
+mod handled;
 mod workspace;
 
 /// A message's time.

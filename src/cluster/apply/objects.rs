@@ -5,9 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource as _;
 use kube::api::{Patch, PatchParams};
-use kube::core::Request;
 use kube::runtime::wait::await_condition;
 use serde_json::json;
 
@@ -15,27 +13,21 @@ use crate::cluster::error::{Error, Result};
 use crate::cluster::maintenance;
 use crate::cluster::resources::{Snapshot, SnapshotStatus};
 
-use super::workspaces::by_us;
-use super::{Created, Patched, Writer, created, found, patched};
+use super::{Created, Patched, Writer, by_us, created, found, patched};
 
 impl Writer {
     /// Creates an event.
     pub async fn create_event(&self, event: &Event) -> Result<()> {
-        let request = Request::new(Event::url_path(&(), Some(self.namespace.as_str())));
         let call = async {
             let body = serde_json::to_vec(event).map_err(kube::Error::SerdeError)?;
-            let request = request.create(&by_us(), body).map_err(kube::Error::BuildRequest)?;
-            // The answer tells nothing that was not sent.
-            self.client.request_text(request).await.map(drop)
+            self.taken(self.requests::<Event>().create(&by_us(), body)).await
         };
         self.write("create Event".to_owned(), call).await
     }
 
     /// Creates a snapshot.
     pub async fn create_snapshot(&self, snapshot: &Snapshot) -> Result<Created<Snapshot>> {
-        let (api, params) = (self.api::<Snapshot>(), by_us());
-        let action = format!("create Snapshot {}", snapshot.metadata.name.as_deref().unwrap_or_default());
-        created(self.write(action, api.create(&params, snapshot)).await)
+        self.create(snapshot.metadata.name.as_deref().unwrap_or_default(), snapshot).await
     }
 
     /// Reads a snapshot.

@@ -1,21 +1,20 @@
 //! Pods.
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
+use crate::cluster::convert::pod_facts;
 use crate::cluster::error::Result;
-use crate::cluster::resources::names::FINALIZER;
+use crate::cluster::resources::names::{FINALIZER, MANAGED_BY, MANAGER, WORKSPACE_ID};
+use crate::domain::pod::PodFacts;
 
-use super::workspaces::{by_us, exactly};
-use super::{Created, Deleted, Patched, Writer, created, deleted, found, patched};
+use super::{Created, Deleted, Patched, Writer, deleted, exactly, found, patched};
 
 impl Writer {
     /// Creates a pod.
     pub async fn create_pod(&self, pod: &Pod) -> Result<Created<Pod>> {
-        let (api, params) = (self.api::<Pod>(), by_us());
-        let action = format!("create Pod {}", pod.metadata.name.as_deref().unwrap_or_default());
-        created(self.write(action, api.create(&params, pod)).await)
+        self.create(pod.metadata.name.as_deref().unwrap_or_default(), pod).await
     }
 
     /// Reads a pod from the apiserver, not from the cache.
@@ -24,12 +23,32 @@ impl Writer {
         found(self.read(format!("get Pod {name}"), api.get(name)).await)
     }
 
+    /// Names and uids of the pods of the workspace with this uid, whoever looks after them, as the apiserver has them.
+    pub async fn pods_of(&self, workspace: &str, uid: &str) -> Result<Vec<(String, String)>> {
+        let (api, params) =
+            (self.api::<Pod>(), ListParams::default().labels(&format!("{WORKSPACE_ID}={workspace}")));
+        let list = self.read(format!("list the Pods of Workspace {workspace}"), api.list(&params)).await?;
+        let facts = list.items.iter().filter_map(pod_facts).filter(|facts| facts.workspace_uid == uid);
+        Ok(facts.map(|facts| (facts.name, facts.uid)).collect())
+    }
+
+    /// Makes the pod with this uid name us; `None` where it is gone.
+    pub async fn adopt_pod(&self, name: &str, uid: &str) -> Result<Option<PodFacts>> {
+        let patch = json!({ "metadata": { "uid": uid, "labels": { MANAGED_BY: MANAGER } } });
+        let (api, params, patch) = (self.api::<Pod>(), PatchParams::default(), Patch::Merge(patch));
+        let action = format!("adopt Pod {name}");
+        Ok(match patched(self.write(action, api.patch(name, &params, &patch)).await)? {
+            Patched::Done(pod) => pod_facts(&pod),
+            Patched::NotFound | Patched::Conflict => None,
+        })
+    }
+
     /// Deletes the pod with this uid; `grace` in seconds, the pod's own where absent.
     pub async fn delete_pod(&self, name: &str, uid: &str, grace: Option<u32>) -> Result<Deleted> {
         let mut params = exactly(uid);
         params.grace_period_seconds = grace;
-        let api = self.api::<Pod>();
-        deleted(self.write(format!("delete Pod {name}"), api.delete(name, &params)).await)
+        let request = self.requests::<Pod>().delete(name, &params);
+        deleted(self.write(format!("delete Pod {name}"), self.taken(request)).await)
     }
 
     /// Takes our finalizer off the pod with this uid; finalizers of others stay.
@@ -38,11 +57,10 @@ impl Writer {
         let patch = json!({
             "metadata": { "uid": uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER] }
         });
-        let (api, params) = (self.api::<Pod>(), PatchParams::default());
         let action = format!("remove the finalizer of Pod {name}");
-        // Of the answer, nobody needs the whole pod.
-        let patch = Patch::Strategic(patch);
-        let call = async { api.patch_metadata(name, &params, &patch).await.map(drop) };
-        patched(self.write(action, call).await)
+        // Asked for metadata only, the apiserver does not write the whole pod into its answer.
+        let requests = self.requests::<Pod>();
+        let request = requests.patch_metadata(name, &PatchParams::default(), &Patch::Strategic(patch));
+        patched(self.write(action, self.taken(request)).await)
     }
 }

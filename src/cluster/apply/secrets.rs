@@ -14,8 +14,7 @@ use crate::cluster::resources::names::{INSTANCE_ID, MANAGED_BY, MANAGER};
 use crate::domain::names::Namespace;
 use crate::domain::secret::Secret;
 
-use super::workspaces::by_us;
-use super::{Created, Deleted, Patched, Writer, created, deleted, found, patched};
+use super::{Created, Deleted, Patched, Writer, by_us, created, deleted, found, patched};
 
 /// Tries against others who write the same secret.
 const TRIES: usize = 3;
@@ -55,11 +54,9 @@ impl Writer {
 
     /// Deletes a secret.
     pub async fn delete_secret(&self, namespace: &Namespace, name: &str) -> Result<Deleted> {
-        let api: Api<K8sSecret> = Api::namespaced(self.client.clone(), namespace.as_str());
-        let params = DeleteParams::default();
+        let requests = Request::new(K8sSecret::url_path(&(), Some(namespace.as_str())));
         let action = format!("delete Secret {namespace}/{name}");
-        // The answer is a Status for an object without finalizers.
-        deleted(self.write(action, api.delete(name, &params)).await)
+        deleted(self.write(action, self.taken(requests.delete(name, &DeleteParams::default()))).await)
     }
 
     async fn get_secret(&self, action: &str, namespace: &Namespace, name: &str) -> Result<Option<K8sSecret>> {
@@ -81,11 +78,7 @@ impl Writer {
             Some(name) => request.replace(name, &by_us(), body),
             None => request.create(&by_us(), body),
         };
-        let call = async {
-            let request = request.map_err(kube::Error::BuildRequest)?;
-            self.client.request_text(request).await.map(drop)
-        };
-        self.write(action.to_owned(), call).await
+        self.write(action.to_owned(), self.taken(request)).await
     }
 
     fn conflict(&self, action: String, message: &str) -> Error {

@@ -134,7 +134,7 @@ async fn taking_the_finalizer_off_keeps_those_of_others() {
     let object = workspace();
     let (done, (_, _, body)) =
         tokio::join!(writer.remove_finalizer(&object), answer(&mut server, 200, as_json(&object)));
-    assert!(matches!(done, Ok(Patched::Done(_))));
+    assert!(matches!(done, Ok(Patched::Done(()))));
     assert_eq!(body, json!({"metadata": {"finalizers": ["other/x"], "uid": "u", "resourceVersion": "7"}}));
 }
 
@@ -204,5 +204,42 @@ async fn a_pods_finalizer_is_taken_off_that_pod_alone() {
     assert_eq!(
         body,
         json!({"metadata": {"uid": "u", "$deleteFromPrimitiveList/finalizers": ["gitpod.io/finalizer"]}})
+    );
+}
+
+#[tokio::test]
+async fn every_page_of_a_list_is_shown_whoever_looks_after_its_objects() {
+    let (writer, mut server, _) = writer();
+    let page = |name: &str, more: &str| {
+        let mut item = as_json(&workspace());
+        item["metadata"]["name"] = json!(name);
+        json!({ "apiVersion": "workspace.gitpod.io/v1", "kind": "WorkspaceList",
+            "metadata": { "continue": more, "resourceVersion": "1" }, "items": [item] })
+    };
+    let mut seen = Vec::new();
+    let serving = async {
+        answer(&mut server, 200, page("a", "more")).await;
+        answer(&mut server, 200, page("b", "")).await
+    };
+    let (listed, _) =
+        tokio::join!(writer.each_workspace(|workspace| seen.extend(workspace.metadata.name)), serving);
+    listed.unwrap();
+    assert_eq!(seen, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn an_adopted_workspace_names_us_at_the_version_that_was_seen_and_keeps_what_others_hold() {
+    let (writer, mut server, _) = writer();
+    let mut theirs = workspace();
+    theirs.metadata.finalizers = Some(vec!["other/x".to_owned()]);
+    let (adopted, (method, path, patch)) =
+        tokio::join!(writer.adopt_workspace(&theirs, "here"), answer(&mut server, 200, as_json(&theirs)));
+    assert!(matches!(adopted, Ok(Patched::Done(_))));
+    assert_eq!((method.as_str(), path.ends_with("/workspaces/a")), ("PATCH", true));
+    assert_eq!(
+        patch["metadata"],
+        json!({ "uid": "u", "resourceVersion": "7", "labels": { "gitpod.io/managed-by": "spaceport" },
+            "annotations": { "spaceport.dev/installation": "here", "spaceport.dev/generation": "1" },
+            "finalizers": ["other/x", "gitpod.io/finalizer"] })
     );
 }

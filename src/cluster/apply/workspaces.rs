@@ -1,13 +1,13 @@
 //! Workspaces.
 
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::cluster::error::Result;
 use crate::cluster::resources::Workspace;
-use crate::cluster::resources::names::{FINALIZER, MANAGED_BY, MANAGER};
+use crate::cluster::resources::names::{FINALIZER, GENERATION, INSTALLATION, MANAGED_BY, MANAGER};
 
-use super::{Created, Deleted, Patched, Writer, created, deleted, found, patched};
+use super::{Created, Deleted, Patched, Prepared, Writer, deleted, exactly, found, patched};
 
 /// Objects a page of a live list.
 const PAGE: u32 = 500;
@@ -19,26 +19,24 @@ impl Writer {
         found(self.read(format!("get Workspace {name}"), api.get(name)).await)
     }
 
-    /// Reads all workspaces of ours from the apiserver; each page has the deadline.
-    pub async fn list_workspaces(&self) -> Result<Vec<Workspace>> {
+    /// Shows every workspace of the namespace, whoever looks after it, as the apiserver has them; each page has the
+    /// deadline.
+    pub async fn each_workspace(&self, mut show: impl FnMut(Workspace)) -> Result<()> {
         let api = self.api::<Workspace>();
-        let mut all = Vec::new();
-        let mut page = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER}")).limit(PAGE);
+        let mut page = ListParams::default().limit(PAGE);
         loop {
             let list = self.read("list Workspaces".to_owned(), api.list(&page)).await?;
-            all.extend(list.items);
+            list.items.into_iter().for_each(&mut show);
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),
-                None => return Ok(all),
+                None => return Ok(()),
             }
         }
     }
 
     /// Creates a workspace.
     pub async fn create_workspace(&self, workspace: &Workspace) -> Result<Created<Workspace>> {
-        let (api, params) = (self.api::<Workspace>(), by_us());
-        let action = format!("create Workspace {}", name_of(workspace));
-        created(self.write(action, api.create(&params, workspace)).await)
+        self.create(name_of(workspace), workspace).await
     }
 
     /// JSON merge patch of the status (`{"status": {...}}`); `resource_version` makes it conditional.
@@ -50,10 +48,11 @@ impl Writer {
         resource_version: Option<&str>,
         patch: Value,
     ) -> Result<Patched<Workspace>> {
-        let api = self.api::<Workspace>();
-        let (params, patch) = (PatchParams::default(), Patch::Merge(conditional(patch, resource_version)));
+        let patch = Patch::Merge(conditional(patch, resource_version));
+        let requests = self.requests::<Workspace>();
+        let request = requests.patch_subresource("status", name, &PatchParams::default(), &patch);
         let action = format!("patch the status of Workspace {name}");
-        patched(self.write(action, api.patch_status(name, &params, &patch)).await)
+        patched(self.write(action, self.answer(request)).await)
     }
 
     /// JSON merge patch of metadata and spec.
@@ -63,35 +62,51 @@ impl Writer {
         resource_version: Option<&str>,
         patch: Value,
     ) -> Result<Patched<Workspace>> {
-        let api = self.api::<Workspace>();
-        let (params, patch) = (PatchParams::default(), Patch::Merge(conditional(patch, resource_version)));
-        let action = format!("patch Workspace {name}");
-        patched(self.write(action, api.patch(name, &params, &patch)).await)
+        let request = self.spec_patch(name, resource_version, patch);
+        patched(self.write(format!("patch Workspace {name}"), self.answer(request)).await)
     }
 
     /// Deletes the workspace with this uid.
     pub async fn delete_workspace(&self, name: &str, uid: &str) -> Result<Deleted> {
-        let (api, params) = (self.api::<Workspace>(), exactly(uid));
-        deleted(self.write(format!("delete Workspace {name}"), api.delete(name, &params)).await)
+        let request = self.requests::<Workspace>().delete(name, &exactly(uid));
+        deleted(self.write(format!("delete Workspace {name}"), self.taken(request)).await)
+    }
+
+    /// Makes the very version given name us and this installation, as one of the first generation; finalizers of others
+    /// stay.
+    pub async fn adopt_workspace(
+        &self,
+        workspace: &Workspace,
+        installation: &str,
+    ) -> Result<Patched<Workspace>> {
+        let mut finalizers = workspace.metadata.finalizers.clone().unwrap_or_default();
+        if !finalizers.iter().any(|held| held == FINALIZER) {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        let patch = json!({ "metadata": {
+            "uid": workspace.metadata.uid,
+            "labels": { MANAGED_BY: MANAGER },
+            "annotations": { INSTALLATION: installation, GENERATION: "1" },
+            "finalizers": finalizers,
+        } });
+        self.patch_spec(name_of(workspace), workspace.metadata.resource_version.as_deref(), patch).await
     }
 
     /// Takes our finalizer off the very version given; finalizers of others stay.
-    pub async fn remove_finalizer(&self, workspace: &Workspace) -> Result<Patched<Workspace>> {
+    pub async fn remove_finalizer(&self, workspace: &Workspace) -> Result<Patched<()>> {
         let kept: Vec<_> =
             workspace.metadata.finalizers.iter().flatten().filter(|held| *held != FINALIZER).collect();
         let patch = json!({ "metadata": { "finalizers": kept, "uid": workspace.metadata.uid } });
-        self.patch_spec(name_of(workspace), workspace.metadata.resource_version.as_deref(), patch).await
+        let (name, version) = (name_of(workspace), workspace.metadata.resource_version.as_deref());
+        let request = self.spec_patch(name, version, patch);
+        let action = format!("remove the finalizer of Workspace {name}");
+        patched(self.write(action, self.taken(request)).await)
     }
-}
 
-pub(super) fn by_us() -> PostParams {
-    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
-}
-
-/// Deletes no other object of the same name.
-pub(super) fn exactly(uid: &str) -> DeleteParams {
-    let preconditions = Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() };
-    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
+    fn spec_patch(&self, name: &str, resource_version: Option<&str>, patch: Value) -> Prepared {
+        let patch = Patch::Merge(conditional(patch, resource_version));
+        self.requests::<Workspace>().patch(name, &PatchParams::default(), &patch)
+    }
 }
 
 fn name_of(workspace: &Workspace) -> &str {

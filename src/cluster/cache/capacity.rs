@@ -266,7 +266,7 @@ impl Capacity {
             if let Some(listing) = inner.listings.get_mut(source) {
                 listing.known.remove(name);
             }
-            inner.gone(source, name);
+            inner.leave(source, name);
         });
     }
 
@@ -279,7 +279,7 @@ impl Capacity {
             let gone: Vec<String> = listing.known.difference(&listed).cloned().collect();
             listing.known = listed;
             for name in gone {
-                inner.gone(source, &name);
+                inner.leave(source, &name);
             }
         });
         if *source == Source::Nodes {
@@ -311,6 +311,17 @@ impl Inner {
         }
     }
 
+    /// A watch has something no more. A pod that changed hands is in another one by now, which may have told so first.
+    fn leave(&mut self, source: &Source, name: &str) {
+        let is_pods = |source: &Source| matches!(source, Source::Pods(_));
+        let has = |(other, listing): (&Source, &Listing)| {
+            other != source && is_pods(other) && listing.known.contains(name)
+        };
+        if !is_pods(source) || !self.listings.iter().any(has) {
+            self.gone(source, name);
+        }
+    }
+
     fn gone(&mut self, source: &Source, name: &str) {
         match source {
             Source::Nodes => self.ledger.node_gone(name),
@@ -334,4 +345,43 @@ impl Inner {
 /// A name within the cluster.
 pub(in crate::cluster) fn key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Node as K8sNode;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_that_changed_hands_takes_its_room_whichever_watch_tells_first() {
+        let capacity = Capacity::default();
+        let node: K8sNode = serde_json::from_value(json!({
+            "metadata": { "name": "n" },
+            "status": {
+                "allocatable": { "cpu": "4", "memory": "4Gi", "pods": "10" },
+                "conditions": [{ "type": "Ready", "status": "True" }],
+            },
+        }))
+        .unwrap();
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "p", "namespace": "ws" },
+            "spec": { "nodeName": "n", "containers": [{
+                "name": "workspace", "resources": { "requests": { "cpu": "1" } },
+            }] },
+        }))
+        .unwrap();
+        capacity.put_node(convert::node(&node));
+        let (others, ours) = (Source::Pods("others".to_owned()), Source::Pods("ours".to_owned()));
+        let empty = capacity.totals().taken;
+        capacity.put_pod(&others, &pod, None);
+        let taken = capacity.totals().taken;
+        assert_ne!(taken, empty);
+        capacity.put_pod(&ours, &pod, Some("a"));
+        capacity.remove(&others, "ws/p");
+        assert_eq!(capacity.totals().taken, taken);
+        capacity.remove(&ours, "ws/p");
+        assert_eq!(capacity.totals().taken, empty);
+    }
 }

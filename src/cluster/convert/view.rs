@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use crate::cluster::cache::version;
 use crate::cluster::resources::{self, Workspace, WorkspaceSpec, WorkspaceStatus, conditions, names};
+use crate::domain::diff::Keeper;
 use crate::domain::duration::GoDuration;
 use crate::domain::workspace::{
     Access, Conditions, GitStatus, IdeImage, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
     Phase, Port, Protocol, Runtime, View,
 };
+
+use super::keeper;
 
 mod message;
 
@@ -43,6 +46,8 @@ pub struct ViewSettings<'a> {
     pub closed_timeout: &'a str,
     /// Renders port URLs.
     pub urls: &'a dyn UrlRenderer,
+    /// This installation's id.
+    pub installation: &'a str,
 }
 
 /// What is seen of a workspace; `None` where its name or namespace is none that a workspace of ours can have.
@@ -91,6 +96,7 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
         }),
         last_activity: status.last_activity.as_ref().map(|time| time.0),
         deleting: meta.deletion_timestamp.is_some(),
+        ours: keeper(meta, settings.installation) == Keeper::Us,
     })
 }
 

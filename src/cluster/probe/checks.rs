@@ -8,6 +8,8 @@ mod others;
 mod resources;
 mod server;
 
+pub(in crate::cluster) use others::possible_leader;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

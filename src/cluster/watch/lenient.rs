@@ -12,9 +12,7 @@ use kube::core::PartialObjectMeta;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use serde_json::value::RawValue;
 
-/// What begins an object's list of who set which field. Nobody here reads it, and it is half of a pod. Inside a string the
-/// quotation marks would have backslashes.
-const MANAGED_FIELDS: &str = "\"managedFields\":[";
+use crate::cluster::lean::without_managed_fields;
 
 /// An object, or why it is none.
 #[derive(Debug, Clone)]
@@ -71,34 +69,6 @@ impl<K: Resource> Resource for Lenient<K> {
     }
 }
 
-/// The same text with an empty list of managed fields.
-fn without_managed_fields(text: &str) -> Cow<'_, str> {
-    let Some(at) = text.find(MANAGED_FIELDS) else { return Cow::Borrowed(text) };
-    let begin = at + MANAGED_FIELDS.len();
-    let Some(length) = text.get(begin..).and_then(length_of_list) else { return Cow::Borrowed(text) };
-    let (before, after) = (text.get(..begin), text.get(begin + length..));
-    Cow::Owned([before.unwrap_or_default(), after.unwrap_or_default()].concat())
-}
-
-/// Bytes up to the bracket that ends a list whose beginning was cut off.
-fn length_of_list(text: &str) -> Option<usize> {
-    let (mut depth, mut quoted, mut escaped) = (1, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => quoted = !quoted,
-            b'[' if !quoted => depth += 1,
-            b']' if !quoted => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some(at);
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::Pod;
@@ -129,10 +99,5 @@ mod tests {
         assert_eq!(meta.name.as_deref(), Some("it"));
         assert_eq!(meta.managed_fields.unwrap_or_default(), []);
         assert_eq!(meta.annotations.unwrap()["a"], r#""managedFields":[1"#);
-    }
-
-    #[test]
-    fn a_text_without_the_end_of_the_list_is_left_as_it_is() {
-        assert_eq!(without_managed_fields(r#"{"managedFields":[{"#), r#"{"managedFields":[{"#);
     }
 }

@@ -148,7 +148,7 @@ impl<'a> Case<'a> {
             return PodState::Deleting;
         }
         match pod.phase {
-            PodPhase::Pending if pod.containers.iter().any(is_creating) => PodState::Creating,
+            PodPhase::Pending if is_being_created(pod) => PodState::Creating,
             PodPhase::Pending => PodState::Waiting,
             PodPhase::Running => {
                 PodState::Up { ready: pod.containers.iter().any(|container| container.ready) }
@@ -157,6 +157,13 @@ impl<'a> Case<'a> {
             PodPhase::Unknown => PodState::Lost,
         }
     }
+}
+
+/// Whether its node is at it: the kubelet says so, or has just been given the pod and said nothing yet. Node agents begin
+/// with the content then, beside the kubelet and not after it.
+fn is_being_created(pod: &PodFacts) -> bool {
+    let is_given = pod.node_name.is_some() && pod.containers.is_empty();
+    is_given || pod.containers.iter().any(is_creating)
 }
 
 fn is_creating(container: &ContainerFacts) -> bool {

@@ -248,13 +248,16 @@ const URGENT: [&str; 6] = [
 ];
 
 /// Whether what is decided is only a step on the way: a pod that has just been made will have a node, one that was just
-/// deleted will end, one that was just released will be gone. Node agents act on Creating, Initializing and Running, and
-/// on Stopping once the container has ended.
+/// deleted will end, one that was just released will be gone. Node agents act on Creating and Initializing alike, on
+/// Running, and on Stopping once the container has ended.
 fn may_wait(case: &Case<'_>, draft: &Draft, row: Row) -> bool {
     let same = |kind: &&str| case.status().is_true(kind) == draft.status.is_true(kind);
+    let is_told = case.phase() == Phase::Creating && case.status().runtime.is_some();
     let is_running = draft.status.is_true(conditions::WORKSPACE_CONTAINER_RUNNING);
     let on_the_way = match row {
         Row::ToStart | Row::Pending => case.observed.refusal.is_none(),
+        // The agent is at it since Creating, and may be done any moment.
+        Row::Initializing => is_told,
         Row::Doomed | Row::Ending => is_running || draft.finished(case),
         Row::Finished | Row::TaskFinished => case.pod.is_some(),
         _ => false,

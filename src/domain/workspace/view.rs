@@ -78,6 +78,8 @@ pub struct View {
     pub last_activity: Option<Timestamp>,
     /// Whether the resource is being deleted.
     pub deleting: bool,
+    /// Whether it says that this installation looks after it.
+    pub ours: bool,
 }
 
 impl fmt::Debug for View {
@@ -130,6 +132,7 @@ impl View {
             initializer_metrics,
             image_metrics,
             deleting,
+            ours,
         } = self;
         *id == other.id
             && *namespace == other.namespace
@@ -162,6 +165,7 @@ impl View {
             && *initializer_metrics == other.initializer_metrics
             && *image_metrics == other.image_metrics
             && *deleting == other.deleting
+            && *ours == other.ours
     }
 }
 

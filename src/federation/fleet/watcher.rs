@@ -22,6 +22,8 @@ pub(super) struct Watcher {
     pub(super) index: Arc<Index>,
     pub(super) settle: settle::Queue,
     pub(super) settings: BTreeMap<Namespace, Arc<ArcSwap<Settings>>>,
+    /// This installation's id.
+    pub(super) installation: Arc<str>,
     pub(super) changes: watch::Sender<()>,
     /// Not held: a controller holds the cache that holds this, and a member that left would never go.
     pub(super) controllers: RwLock<BTreeMap<Namespace, Weak<Controller>>>,
@@ -42,6 +44,7 @@ impl Watcher {
             default_timeout: &settings.default_timeout,
             closed_timeout: &settings.closed_timeout,
             urls: &**settings,
+            installation: &self.installation,
         };
         if let Some(view) = view(workspace, &view_settings) {
             let id = view.id.clone();

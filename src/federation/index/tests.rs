@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::domain::record::{Digest, RecordState};
 use crate::domain::workspace::{Access, Conditions, IdeImage, Kind};
@@ -39,6 +41,7 @@ pub fn view(id: &str) -> View {
         image_metrics: None,
         last_activity: None,
         deleting: false,
+        ours: true,
     }
 }
 
@@ -94,10 +97,37 @@ async fn a_resource_counts_only_where_its_record_says() {
     assert!(index.get(&id("a")).is_none());
     index.record(record("a", "eu-1"), 1);
     assert!(index.get(&id("a")).is_none());
-    assert_eq!(index.strays(), [(id("a"), name("us-1"))]);
+    assert_eq!(index.strays(&name("us-1"), Timestamp::UNIX_EPOCH), [id("a")]);
     index.resource(&name("eu-1"), at(5, Phase::Pending));
     assert_eq!(index.get(&id("a")).unwrap().view.phase, Phase::Pending);
     assert_eq!(next(&mut subscription).await, (status_version(1, 5), Phase::Pending));
+}
+
+#[test]
+fn a_resource_of_ours_is_a_stray_until_a_record_names_its_place() {
+    let index = Index::new(8);
+    let strays = || index.strays(&name("eu-1"), Timestamp::UNIX_EPOCH);
+    index.resource(&name("eu-1"), View { ours: false, ..view("b") });
+    assert!(strays().is_empty(), "another manager's");
+    index.resource(&name("eu-1"), view("a"));
+    assert_eq!(strays(), [id("a")]);
+    index.record(record("a", "us-1"), 1);
+    assert_eq!(strays(), [id("a")]);
+    index.record(record("a", "eu-1"), 2);
+    assert!(strays().is_empty());
+    index.record(record("a", "us-1"), 3);
+    assert_eq!(strays(), [id("a")]);
+    index.resource_gone(&name("eu-1"), &id("a"), String::new());
+    assert!(strays().is_empty());
+}
+
+#[test]
+fn a_stray_that_was_made_a_moment_ago_may_only_be_ahead_of_its_record() {
+    let index = Index::new(8);
+    let made = Timestamp::UNIX_EPOCH;
+    index.resource(&name("eu-1"), View { created_at: Some(made), ..view("a") });
+    assert!(index.strays(&name("eu-1"), made).is_empty());
+    assert_eq!(index.strays(&name("eu-1"), made + jiff::SignedDuration::from_secs(10)), [id("a")]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::domain::cluster::ClusterSpec;
 use crate::domain::condition::{self, Condition, State};
 use crate::domain::drain::Stage;
 use crate::domain::health::Health;
-use crate::domain::names::{ClassId, ClusterName, Namespace};
+use crate::domain::names::{ClassId, ClusterName, Namespace, WorkspaceId};
 use crate::domain::rewind::Rewinds;
 use crate::domain::workspace::ClassView;
 use crate::federation::fleet::{Broken, Connected, GateState, ago, last_answer};
@@ -19,6 +19,9 @@ use crate::federation::{Error, Federation, Result};
 
 /// A login that ends sooner is worth a word.
 const ENDS_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// Strays that a condition names.
+const STRAYS_NAMED: usize = 5;
 
 /// A class as the first cluster by name has it.
 type Shown = (ClusterName, ClassView);
@@ -96,7 +99,7 @@ impl Federation {
             classes,
             maintenance: under_maintenance(connected),
             drain: self.drains.get(&spec.name).map(|(drain, _)| drain.stage),
-            conditions: conditions(connected, &report, shown, self.index.rewinds_of(&spec.name)),
+            conditions: conditions(connected, &report, shown, self.no_strays(connected), self.index.rewinds_of(&spec.name)),
             spec,
         }
     }
@@ -117,6 +120,23 @@ impl Federation {
             drain: self.drains.get(&broken.spec.name).map(|(drain, _)| drain.stage),
             conditions: vec![Condition::fails("Usable", "Registration", broken.reason.clone(), broken.since)],
         }
+    }
+
+    /// Whether everything of ours there has a record.
+    fn no_strays(&self, connected: &Connected) -> Condition {
+        const KIND: &str = "NoStrays";
+        let (name, now) = (connected.member.name(), Timestamp::now());
+        let strays = self.index.strays(name, now);
+        if strays.is_empty() {
+            return Condition::holds(KIND, now);
+        }
+        let mut named: Vec<&str> = strays.iter().take(STRAYS_NAMED).map(WorkspaceId::as_str).collect();
+        if strays.len() > STRAYS_NAMED {
+            named.push("…");
+        }
+        let (count, named) = (strays.len(), named.join(", "));
+        let message = format!("{count} without a record: {named}; see `spaceport cluster diff {name}`");
+        Condition::fails(KIND, "Strays", message, now)
     }
 
     /// Of each class what the federation shows for it.
@@ -143,6 +163,7 @@ fn conditions(
     connected: &Connected,
     report: &HealthReport,
     shown: &BTreeMap<ClassId, Shown>,
+    no_strays: Condition,
     rewinds: Option<Rewinds>,
 ) -> Vec<Condition> {
     let now = Timestamp::now();
@@ -155,6 +176,7 @@ fn conditions(
         login(connected.member.login_ends(), now),
         maintenance_read(connected, now),
         classes_agree(connected, shown, now),
+        no_strays,
     ];
     let mut kept = connected.conditions.lock();
     *kept = condition::aged(&kept, found);

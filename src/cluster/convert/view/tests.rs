@@ -20,7 +20,9 @@ fn seen_of(status: &Value) -> View {
     }))
     .unwrap();
     let urls = |id: &str, meta: &str, port: u16| (port != 99).then(|| format!("https://{port}-{meta}.{id}"));
-    view(&workspace, &ViewSettings { default_timeout: "30m0s", closed_timeout: "2m0s", urls: &urls }).unwrap()
+    let settings =
+        ViewSettings { default_timeout: "30m0s", closed_timeout: "2m0s", urls: &urls, installation: "here" };
+    view(&workspace, &settings).unwrap()
 }
 
 fn condition(kind: &str, status: &str, message: &str) -> Value {

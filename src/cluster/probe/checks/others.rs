@@ -15,6 +15,8 @@ use crate::domain::check::Check;
 
 /// Where managers of existing installations run as a rule, besides the workspace namespace itself.
 const USUAL: &str = "default";
+/// How far the clocks of a member and ours may be apart.
+const APART: SignedDuration = SignedDuration::from_secs(30);
 /// Workspaces that are looked at and named.
 const LOOKED_AT: u32 = 500;
 
@@ -56,7 +58,9 @@ pub(super) async fn other_manager(client: &Client, question: &Question<'_>, skew
     } else if warned.is_empty() {
         Check::ok(NAME, "nobody else is at work there")
     } else {
-        Check::warning(NAME, warned.join("; "), "")
+        let remedy =
+            "`spaceport cluster adopt NAME --others` takes them over once that manager has stopped for good";
+        Check::warning(NAME, warned.join("; "), remedy)
     }
 }
 
@@ -76,6 +80,23 @@ pub(super) fn is_live(spec: &k8s_openapi::api::coordination::v1::LeaseSpec, now:
     let life = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(15)));
     let renewed = spec.renew_time.as_ref().map(|time| time.0);
     held && renewed.is_some_and(|at| now.duration_since(at) <= life)
+}
+
+/// Who holds that Lease, unless it is certainly dead: clocks may be as far apart as a member's may.
+pub(in crate::cluster) async fn possible_leader(
+    client: &Client,
+    namespace: &str,
+    now: Timestamp,
+) -> Result<Option<String>, kube::Error> {
+    let lease = Api::<Lease>::namespaced(client.clone(), namespace).get_opt(OTHER_LEADER).await?;
+    let spec = lease.and_then(|lease| lease.spec).filter(|spec| may_be_live(spec, now));
+    Ok(spec.and_then(|spec| spec.holder_identity))
+}
+
+pub(super) fn may_be_live(spec: &k8s_openapi::api::coordination::v1::LeaseSpec, now: Timestamp) -> bool {
+    let unknown =
+        spec.renew_time.is_none() && spec.holder_identity.as_deref().is_some_and(|it| !it.is_empty());
+    unknown || is_live(spec, now.saturating_sub(APART).unwrap_or(Timestamp::MIN))
 }
 
 /// How many workspaces belong to another kind of manager, and which other installations of ours have some.

@@ -73,6 +73,11 @@ fn a_lease_is_live_while_its_holder_renews_it() {
     assert!(others::is_live(&lease("manager-0", 15), now));
     assert!(!others::is_live(&lease("manager-0", 16), now) && !others::is_live(&lease("", 0), now));
     assert!(!others::is_live(&LeaseSpec::default(), now));
+    // Whoever would take its place must be sure of it, whatever the clocks.
+    assert!(others::may_be_live(&lease("manager-0", 45), now));
+    assert!(!others::may_be_live(&lease("manager-0", 46), now) && !others::may_be_live(&lease("", 0), now));
+    assert!(others::may_be_live(&LeaseSpec { renew_time: None, ..lease("manager-0", 0) }, now));
+    assert!(!others::may_be_live(&LeaseSpec::default(), now));
 }
 
 #[test]

@@ -131,6 +131,29 @@ fn a_pending_pod_is_pending() {
 }
 
 #[test]
+fn a_pod_that_has_a_node_is_creating_before_the_kubelet_said_so() {
+    let mut scene = made().pod(PodPhase::Pending).with_pod(|pod| pod.node_name = Some("node-1".to_owned()));
+    let decision = scene.step();
+    assert_eq!(scene.status().phase, Phase::Creating);
+    assert!(!decision.may_wait, "the node agent begins with it");
+    let runtime = scene.status().runtime.unwrap();
+    assert_eq!(runtime.node_name.as_deref(), Some("node-1"));
+}
+
+#[test]
+fn initializing_may_wait_only_where_the_node_agent_was_told_before() {
+    let mut scene = made().pod(PodPhase::Running).container(ContainerState::Running, true);
+    scene = scene.with_pod(|pod| pod.node_name = Some("node-1".to_owned()));
+    assert!(!scene.step().may_wait);
+    let mut scene = made().pod(PodPhase::Pending).with_pod(|pod| pod.node_name = Some("node-1".to_owned()));
+    scene.step();
+    scene = scene.pod(PodPhase::Running).container(ContainerState::Running, true);
+    scene = scene.with_pod(|pod| pod.node_name = Some("node-1".to_owned()));
+    assert!(scene.step().may_wait);
+    assert_eq!(scene.status().phase, Phase::Initializing);
+}
+
+#[test]
 fn what_ran_once_is_running_whether_ready_or_not() {
     let facts = Facts { pod: PodState::Up { ready: false }, ever_ready: true, ..facts() };
     check(&facts, Row::StillRunning, Phase::Running);
@@ -204,8 +227,8 @@ fn an_ordinary_life_takes_few_writes_and_events() {
     scene = scene.no_pod();
     pass(&mut scene);
     assert_eq!(told, ["Running", "Stopping"], "Creating and Initializing where they last");
-    assert_eq!(writes, 4, "creating, initializing, running, container gone");
-    assert_eq!(waiting_writes, 3, "made, stopping, stopped: where they last");
+    assert_eq!(writes, 3, "creating, running, container gone");
+    assert_eq!(waiting_writes, 4, "made, initializing, stopping, stopped: where they last");
     assert_eq!(calls, 5, "create, delete and release the pod, release and delete the workspace");
     assert!(!scene.status().is_true(conditions::FAILED));
 }

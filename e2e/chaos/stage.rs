@@ -1,0 +1,229 @@
+//! What a run happens on: three replicas on three clusters, each replica with its own way to etcd and to each cluster.
+//!
+//! One proxy stands before etcd and one before each cluster; a fault there holds for the process of one replica alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use parking_lot::RwLock;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use spaceport::domain::{record::RecordState, secret::Secret};
+use spaceport::store::{Options, Store, Tls, User};
+
+use super::audit;
+use super::history::{Record, Recorded, Write};
+use crate::harness::spaceport::{Installation, Replica, get, prepare_namespaces};
+use crate::harness::{Cluster, Etcd, Fleet, Proxy};
+
+/// For whatever must happen soon, on a busy machine.
+const SOON: Duration = Duration::from_mins(1);
+/// For one read of etcd.
+const READ: Duration = Duration::from_secs(10);
+/// Replicas of the manager.
+const REPLICAS: usize = 3;
+
+/// The stage. Dropping it ends the replicas.
+pub struct Stage {
+    /// Certificates and configuration.
+    pub installation: Installation,
+    /// The clusters, which nothing is between here and there.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// Workspace namespace in each of them.
+    pub namespace: String,
+    secrets: String,
+    /// Before etcd.
+    pub etcd: Proxy,
+    /// Before each cluster, by its name.
+    pub proxies: BTreeMap<String, Proxy>,
+    replicas: RwLock<Vec<Arc<Replica>>>,
+    /// Reads what the replicas recorded, past the proxy.
+    store: Store,
+    /// How long each audit log was before the run.
+    logged: BTreeMap<String, u64>,
+}
+
+impl Stage {
+    /// Sets it on a fleet with audit logs: `name` is that of the workspace namespace and part of etcd's prefix,
+    /// `kubeconfigs` has the login `spaceport` for each cluster.
+    pub async fn set(fleet: &Fleet, kubeconfigs: &BTreeMap<String, PathBuf>, name: &str) -> Result<Self> {
+        let (namespace, secrets) = (name.to_owned(), format!("{name}-secrets"));
+        let dir = fleet.dir().join(name);
+        let prefix = format!("/spaceport/{name}/");
+        let mut installation =
+            Installation::apart(fleet.assets(), &dir, fleet.etcd(), &prefix, (&namespace, &secrets))?;
+        let etcd = Proxy::of_etcd(fleet.etcd()).await?;
+        installation.overrides = json!({
+            "etcd": { "endpoints": [etcd.url("https")] },
+            "federation": {
+                "leader": { "lease": "3s", "renew": "500ms", "stopAfter": "2s" },
+                "health": {
+                    "probe": "1s", "deadline": "1s", "lostAfter": "4s", "recoverAfter": "1s", "holdDownMax": "1s",
+                },
+            },
+        });
+        let (mut proxies, mut logged) = (BTreeMap::new(), BTreeMap::new());
+        for cluster in fleet.clusters() {
+            prepare_namespaces(cluster, &namespace, &secrets).await?;
+            proxies.insert(cluster.name().to_owned(), Proxy::of_cluster(cluster).await?);
+            let log = cluster.audit_log().context("the fleet has no audit logs")?;
+            logged.insert(cluster.name().to_owned(), fs::metadata(log).map_or(0, |log| log.len()));
+        }
+        let stage = Self {
+            installation,
+            clusters: fleet.clusters().to_vec(),
+            namespace,
+            secrets,
+            etcd,
+            proxies,
+            replicas: RwLock::default(),
+            store: Store::connect(store_options(fleet.etcd(), prefix)?).await?,
+            logged,
+        };
+        let started = (0..REPLICAS).map(|n| stage.start(n));
+        let started: Vec<_> = futures::future::try_join_all(started).await?;
+        *stage.replicas.write() = started;
+        stage.register(kubeconfigs).await?;
+        Ok(stage)
+    }
+
+    async fn start(&self, place: usize) -> Result<Arc<Replica>> {
+        Ok(Arc::new(self.installation.start(&format!("manager-{place}")).await?))
+    }
+
+    /// Starts the replica of a place anew, at new ports.
+    pub async fn restart(&self, place: usize) -> Result<()> {
+        let replica = self.start(place).await?;
+        let mut replicas = self.replicas.write();
+        *replicas.get_mut(place).context("no such replica")? = replica;
+        Ok(())
+    }
+
+    /// The replicas as they are now, by their places.
+    pub fn replicas(&self) -> Vec<Arc<Replica>> {
+        self.replicas.read().clone()
+    }
+
+    /// Place of the replica that says that it leads; of several the first.
+    pub async fn leader(&self) -> Result<usize> {
+        for (place, replica) in self.replicas().iter().enumerate() {
+            let metrics = get(&format!("{}/metrics", replica.health)).await;
+            if metrics.is_ok_and(|metrics| metrics.contains("spaceport_leading 1")) {
+                return Ok(place);
+            }
+        }
+        bail!("nobody leads")
+    }
+
+    /// Waits until somebody leads, all replicas are ready, and all clusters available to each.
+    pub async fn whole(&self) -> Result<()> {
+        until("all replicas and clusters to be well", async || {
+            self.leader().await?;
+            for replica in self.replicas() {
+                get(&format!("{}/readyz", replica.health)).await?;
+                let metrics = get(&format!("{}/metrics", replica.health)).await?;
+                for cluster in &self.clusters {
+                    let name = cluster.name();
+                    let gauge =
+                        format!("spaceport_cluster_health{{cluster=\"{name}\",health=\"Available\"}} 1");
+                    ensure!(metrics.contains(&gauge), "{name} is not available to {}", replica.name);
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Registers the clusters as reached through the proxies.
+    async fn register(&self, kubeconfigs: &BTreeMap<String, PathBuf>) -> Result<()> {
+        let replicas = self.replicas();
+        let replicas: Vec<&Replica> = replicas.iter().map(AsRef::as_ref).collect();
+        for cluster in &self.clusters {
+            let name = cluster.name();
+            let proxy = self.proxies.get(name).context("no proxy")?;
+            let direct = kubeconfigs.get(name).context("no kubeconfig")?;
+            let through = self.installation.dir().join(format!("{name}-through.kubeconfig"));
+            let kubeconfig = proxy.kubeconfig(direct, &through)?;
+            let file = self.installation.cluster_file(name, cluster.region(), &kubeconfig)?;
+            let args = ["cluster", "register", "-f", &file.to_string_lossy()];
+            // With a lease this short a busy machine may change leaders before anybody disturbs one.
+            until("the cluster to be registered", async || {
+                let output = self.installation.cli(&replicas, &args).await?;
+                let done = output.code == 0 || output.stderr.contains("ALREADY_EXISTS");
+                ensure!(done, "cannot register {name}: {}", output.stderr);
+                Ok(())
+            })
+            .await?;
+        }
+        self.whole().await
+    }
+
+    /// What etcd holds of these workspaces.
+    pub async fn records(&self, ids: BTreeSet<String>) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for id in ids {
+            let Some(found) = self.store.placement(&id.parse()?).await? else { continue };
+            let state = match found.value.state {
+                RecordState::Placed => Recorded::Placed,
+                RecordState::Confirmed => Recorded::Confirmed,
+                RecordState::Ended { .. } => Recorded::Ended,
+            };
+            records.push(Record { id, cluster: found.value.cluster.to_string(), state });
+        }
+        Ok(records)
+    }
+
+    /// What the apiservers noted of this run's fenced writes, by cluster.
+    pub fn writes(&self) -> Result<BTreeMap<String, Vec<Write>>> {
+        let mut writes = BTreeMap::new();
+        for cluster in &self.clusters {
+            let path = cluster.audit_log().context("the fleet has no audit logs")?;
+            let mut log = fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            log.seek(SeekFrom::Start(self.logged.get(cluster.name()).copied().unwrap_or(0)))?;
+            let mut text = String::new();
+            log.read_to_string(&mut text).with_context(|| format!("cannot read {}", path.display()))?;
+            let found = audit::writes(&text, &[&self.namespace, &self.secrets]);
+            writes.insert(cluster.name().to_owned(), found);
+        }
+        Ok(writes)
+    }
+}
+
+fn store_options(etcd: &Etcd, prefix: String) -> Result<Options> {
+    let ca = etcd.ca().map(fs::read_to_string).transpose().context("cannot read etcd's authority")?;
+    let identity = etcd.client_identity();
+    let tls = ca.map(|ca_pem| Tls {
+        ca_pem,
+        cert_pem: identity.map(|identity| identity.cert_pem.clone()),
+        key_pem: identity.map(|identity| Secret::new(identity.key_pem.clone())),
+    });
+    let user = etcd
+        .user()
+        .map(|(name, password)| User { name: name.to_owned(), password: Secret::new(password.to_owned()) });
+    Ok(Options { endpoints: vec![etcd.endpoint()], prefix, tls, user, request_timeout: READ })
+}
+
+/// Milliseconds of the clock that all parts of a history share.
+pub fn now() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+/// Asks again until the answer is good; the error is the last answer that was not.
+pub async fn until(what: &str, mut check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+    let give_up = Instant::now() + SOON;
+    loop {
+        match check().await {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > give_up => {
+                return Err(error.context(format!("waited {SOON:?} for {what}")));
+            }
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}

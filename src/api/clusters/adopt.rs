@@ -1,0 +1,63 @@
+//! `Adopt` and `Discard`.
+
+use tonic::Status;
+
+use super::diff::compared;
+use crate::api::error;
+use crate::api::parse::Problems;
+use crate::domain::adoption::Way;
+use crate::domain::diff::Row;
+use crate::domain::names::{ClusterName, WorkspaceId};
+use crate::federation::Federation;
+use crate::federation::adopt::{Adoption, Discard, Outcome};
+use crate::proto::spaceport::v1;
+use crate::proto::spaceport::v1::handled_workspace::Outcome as Wire;
+
+/// Rows of one answer: it must stay below what clients accept.
+const MOST: usize = 20_000;
+
+pub(super) async fn adopt(
+    federation: &Federation,
+    request: &v1::AdoptRequest,
+) -> Result<v1::AdoptResponse, Status> {
+    let mut problems = Problems::default();
+    let name = problems.parse::<ClusterName>("name", &request.name);
+    let workspaces = ids(&mut problems, &request.workspaces);
+    let named = request.manager_namespaces.iter().enumerate();
+    let manager_namespaces =
+        named.filter_map(|(at, name)| problems.parse(&format!("manager_namespaces[{at}]"), name)).collect();
+    let name = problems.finish(name)?;
+    let asked = Adoption { workspaces, others: request.others, manager_namespaces, dry_run: request.dry_run };
+    let handled = federation.adopt(&name, &asked).await.map_err(|error| error::status(&error))?;
+    let left_out = u32::try_from(handled.len().saturating_sub(MOST)).unwrap_or(u32::MAX);
+    Ok(v1::AdoptResponse { workspaces: handled.iter().take(MOST).map(wire).collect(), left_out })
+}
+
+pub(super) async fn discard(
+    federation: &Federation,
+    request: &v1::DiscardRequest,
+) -> Result<v1::DiscardResponse, Status> {
+    let mut problems = Problems::default();
+    let name = problems.parse::<ClusterName>("name", &request.name);
+    let workspaces = ids(&mut problems, &request.workspaces);
+    let namespace = problems.optional("namespace", &request.namespace);
+    let name = problems.finish(name)?;
+    let asked = Discard { workspaces, namespace, force: request.force };
+    let handled = federation.discard(&name, &asked).await.map_err(|error| error::status(&error))?;
+    Ok(v1::DiscardResponse { workspaces: handled.iter().map(wire).collect() })
+}
+
+fn ids(problems: &mut Problems, texts: &[String]) -> Vec<WorkspaceId> {
+    let named = texts.iter().enumerate();
+    named.filter_map(|(at, id)| problems.parse(&format!("workspaces[{at}]"), id)).collect()
+}
+
+fn wire((row, outcome): &(Row, Outcome)) -> v1::HandledWorkspace {
+    let (outcome, takes_over, reason) = match outcome {
+        Outcome::Planned(way) => (Wire::Planned, *way == Way::TakeOver, String::new()),
+        Outcome::Adopted => (Wire::Adopted, false, String::new()),
+        Outcome::Discarded => (Wire::Discarded, false, String::new()),
+        Outcome::Refused(why) => (Wire::Refused, false, why.clone()),
+    };
+    v1::HandledWorkspace { workspace: Some(compared(row)), outcome: outcome.into(), takes_over, reason }
+}

@@ -1,0 +1,79 @@
+//! `Diff`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use tonic::Status;
+
+use crate::api::convert::timestamp;
+use crate::api::{error, parse};
+use crate::domain::diff::{Found, Keeper, Row, Standing};
+use crate::federation::Federation;
+use crate::proto::spaceport::v1;
+use crate::proto::spaceport::v1::compared_workspace::Standing as Wire;
+
+/// Rows of one answer: it must stay below what clients accept.
+const MOST: usize = 20_000;
+
+pub(super) async fn diff(
+    federation: &Federation,
+    request: &v1::DiffRequest,
+) -> Result<v1::DiffResponse, Status> {
+    let name = parse::named("name", &request.name)?;
+    let diff = federation.diff(&name).await.map_err(|error| error::status(&error))?;
+    let now = Timestamp::now();
+    let mut counts = BTreeMap::<i32, u32>::new();
+    for row in &diff.rows {
+        *counts.entry(standing(&row.standing).into()).or_default() += 1;
+    }
+    let shown: Vec<&Row> = diff.rows.iter().filter(|row| request.all || row.is_difference(now)).collect();
+    Ok(v1::DiffResponse {
+        registered: diff.registered,
+        counts: counts.into_iter().map(|(standing, count)| v1::StandingCount { standing, count }).collect(),
+        workspaces: shown.iter().take(MOST).map(|row| compared(row)).collect(),
+        left_out: u32::try_from(shown.len().saturating_sub(MOST)).unwrap_or(u32::MAX),
+    })
+}
+
+pub(super) fn compared(row: &Row) -> v1::ComparedWorkspace {
+    let found = row.found.as_ref();
+    v1::ComparedWorkspace {
+        id: row.workspace.clone(),
+        namespace: row.namespace.to_string(),
+        standing: standing(&row.standing).into(),
+        meta_id: row.meta.clone(),
+        owner: row.owner.clone(),
+        phase: found.map(|found| found.phase.to_uppercase()).unwrap_or_default(),
+        manager: found.map(manager).unwrap_or_default(),
+        elsewhere: match &row.standing {
+            Standing::Elsewhere(cluster, namespace) => format!("{cluster}/{namespace}"),
+            _ => String::new(),
+        },
+        at: row.at.map(timestamp),
+        deleting: found.is_some_and(|found| found.deleting),
+    }
+}
+
+fn manager(found: &Found) -> String {
+    match &found.keeper {
+        Keeper::Us => String::new(),
+        Keeper::Manager(manager) => manager.clone(),
+        Keeper::Installation(id) => format!("installation {id}"),
+        Keeper::Nobody => "none".to_owned(),
+    }
+}
+
+fn standing(standing: &Standing) -> Wire {
+    match standing {
+        Standing::Adopted => Wire::Adopted,
+        Standing::Starting => Wire::Starting,
+        Standing::Finished => Wire::Finished,
+        Standing::Ending => Wire::Ending,
+        Standing::Unknown => Wire::Unknown,
+        Standing::Elsewhere(..) => Wire::Elsewhere,
+        Standing::Foreign => Wire::Foreign,
+        Standing::Handover => Wire::Handover,
+        Standing::OtherInstallation => Wire::OtherInstallation,
+        Standing::Left => Wire::Left,
+    }
+}

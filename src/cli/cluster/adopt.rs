@@ -1,0 +1,144 @@
+//! `spaceport cluster adopt` and `spaceport cluster discard`
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::cli::connect::{Client, ClientArgs};
+use crate::cli::terminal::{Format, Terminal};
+use crate::cli::view::HandledView;
+use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
+use crate::proto::spaceport::v1::handled_workspace::Outcome;
+use crate::proto::spaceport::v1::{AdoptRequest, DiscardRequest};
+
+/// Workspaces of one call: each has some 20 s at the server, and the call has one deadline.
+const BATCH: usize = 8;
+/// Workspaces that one discard may name.
+const MOST_DISCARDED: usize = 100;
+
+/// `spaceport cluster adopt`.
+#[derive(Debug, Args)]
+pub struct AdoptArgs {
+    /// The cluster's name
+    name: ClusterName,
+    /// Instance ids; all workspaces without a record when absent
+    #[arg(value_name = "ID")]
+    workspaces: Vec<WorkspaceId>,
+    /// Also those of another manager, which must have stopped
+    #[arg(long)]
+    others: bool,
+    /// Where else the other manager may hold its Lease, besides the workspace namespaces and `default`
+    #[arg(long, value_name = "NAMESPACE", requires = "others")]
+    manager_namespace: Vec<Namespace>,
+    /// Do it; without this only the plan is shown
+    #[arg(long)]
+    yes: bool,
+}
+
+/// `spaceport cluster discard`.
+#[derive(Debug, Args)]
+pub struct DiscardArgs {
+    /// The cluster's name
+    name: ClusterName,
+    /// Instance ids
+    #[arg(required = true, value_name = "ID", num_args = 1..=MOST_DISCARDED)]
+    workspaces: Vec<WorkspaceId>,
+    /// Only in this namespace of the cluster
+    #[arg(long)]
+    namespace: Option<Namespace>,
+    /// Also where a pod is there; it ends as one that is stopped
+    #[arg(long)]
+    force: bool,
+}
+
+/// Shows the plan, and carries it out where that is said.
+pub async fn adopt(
+    client: &Client,
+    connection: &ClientArgs,
+    args: AdoptArgs,
+    terminal: &mut Terminal<'_>,
+) -> Result<()> {
+    let request = |workspaces: Vec<String>, dry_run| AdoptRequest {
+        name: args.name.to_string(),
+        workspaces,
+        others: args.others,
+        manager_namespaces: args.manager_namespace.iter().map(ToString::to_string).collect(),
+        dry_run,
+    };
+    let named: Vec<String> = args.workspaces.iter().map(ToString::to_string).collect();
+    let (plan, left_out) = call(client, request(named.clone(), true)).await?;
+    let planned = ids_of(&plan, Outcome::Planned);
+    if !args.yes {
+        show(connection, &plan, "nothing to adopt", terminal)?;
+        let more = if left_out == 0 { String::new() } else { format!(", {left_out} more are not shown") };
+        if !planned.is_empty() {
+            terminal
+                .progress(&format!("nothing was changed; --yes adopts {} workspaces{more}\n", planned.len()));
+        }
+        return Ok(());
+    }
+    terminal.progress(&HandledView::table(&plan).to_string());
+    let mut done = Vec::new();
+    for batch in planned.chunks(BATCH) {
+        let (handled, _) = call(client, request(batch.to_vec(), false)).await?;
+        done.extend(handled);
+        terminal.progress(&format!("{} of {} done\n", done.len(), planned.len()));
+    }
+    if !named.is_empty() {
+        done.extend(plan.into_iter().filter(|one| !one.is(Outcome::Planned)));
+    }
+    let refused = ids_of(&done, Outcome::Refused);
+    show(connection, &done, "nothing to adopt", terminal)?;
+    if refused.is_empty() {
+        return Ok(());
+    }
+    bail!("{} workspaces were not adopted: {}", refused.len(), refused.join(", "))
+}
+
+async fn call(client: &Client, request: AdoptRequest) -> Result<(Vec<HandledView>, u32)> {
+    let name = request.name.clone();
+    let mut api = client.clusters();
+    let answer = client.call(request, async |request| api.adopt(request).await).await;
+    let answer = answer.with_context(|| format!("failed to adopt workspaces of {name}"))?;
+    Ok((answer.workspaces.into_iter().map(HandledView::from).collect(), answer.left_out))
+}
+
+/// Deletes stray resources.
+pub async fn discard(
+    client: &Client,
+    connection: &ClientArgs,
+    args: DiscardArgs,
+    terminal: &mut Terminal<'_>,
+) -> Result<()> {
+    let request = DiscardRequest {
+        name: args.name.to_string(),
+        workspaces: args.workspaces.iter().map(ToString::to_string).collect(),
+        namespace: args.namespace.map(|namespace| namespace.to_string()).unwrap_or_default(),
+        force: args.force,
+    };
+    let mut api = client.clusters();
+    let answer = client.call(request, async |request| api.discard(request).await).await;
+    let answer = answer.with_context(|| format!("failed to discard resources of {}", args.name))?;
+    let handled: Vec<HandledView> = answer.workspaces.into_iter().map(HandledView::from).collect();
+    show(connection, &handled, "nothing to discard", terminal)?;
+    let refused = ids_of(&handled, Outcome::Refused);
+    if refused.is_empty() {
+        return Ok(());
+    }
+    bail!("{} resources were not discarded: {}", refused.len(), refused.join(", "))
+}
+
+fn ids_of(all: &[HandledView], outcome: Outcome) -> Vec<String> {
+    all.iter().filter(|one| one.is(outcome)).map(|one| one.id().to_owned()).collect()
+}
+
+fn show(
+    connection: &ClientArgs,
+    handled: &[HandledView],
+    nothing: &str,
+    terminal: &mut Terminal<'_>,
+) -> Result<()> {
+    if handled.is_empty() && connection.output == Format::Table {
+        return terminal.line(nothing);
+    }
+    terminal.result(connection.output, &handled, || HandledView::table(handled))
+}

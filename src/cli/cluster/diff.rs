@@ -1,0 +1,43 @@
+//! `spaceport cluster diff`
+
+use anyhow::{Context, Result};
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::cli::connect::{Client, ClientArgs};
+use crate::cli::terminal::{Format, Terminal};
+use crate::cli::view::DiffView;
+use crate::domain::names::ClusterName;
+use crate::proto::spaceport::v1::DiffRequest;
+
+/// `spaceport cluster diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The cluster's name
+    name: ClusterName,
+    /// Also what agrees, and all ends that are remembered
+    #[arg(long)]
+    all: bool,
+}
+
+/// Shows how a cluster and its records differ.
+pub async fn run(
+    client: &Client,
+    connection: &ClientArgs,
+    args: DiffArgs,
+    terminal: &mut Terminal<'_>,
+) -> Result<()> {
+    let name = args.name.to_string();
+    let request = DiffRequest { name: name.clone(), all: args.all };
+    let mut api = client.clusters();
+    let answer = client.call(request, async |request| api.diff(request).await).await;
+    let answer = answer.with_context(|| format!("failed to compare {name} with its records"))?;
+    let view = DiffView::new(name, answer);
+    if connection.output == Format::Table {
+        terminal.line(view.summary())?;
+        if view.is_empty() {
+            return Ok(());
+        }
+    }
+    terminal.result(connection.output, &view, || view.table(Timestamp::now()))
+}

@@ -1,0 +1,136 @@
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{age, text, timestamp};
+use crate::cli::table::Table;
+use crate::proto::spaceport::v1::compared_workspace::Standing;
+use crate::proto::spaceport::v1::{ComparedWorkspace, DiffResponse};
+
+/// A cluster against its records.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiffView {
+    cluster: String,
+    registered: bool,
+    counts: Vec<CountView>,
+    workspaces: Vec<ComparedView>,
+    left_out: u32,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CountView {
+    standing: String,
+    count: u32,
+}
+
+/// One workspace id in one namespace.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ComparedView {
+    id: String,
+    namespace: String,
+    standing: String,
+    meta_id: String,
+    owner: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manager: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    elsewhere: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
+    deleting: bool,
+}
+
+fn name(standing: Standing) -> String {
+    standing.as_str_name().trim_start_matches("STANDING_").to_owned()
+}
+
+impl From<ComparedWorkspace> for ComparedView {
+    fn from(one: ComparedWorkspace) -> Self {
+        Self {
+            standing: name(one.standing()),
+            phase: text(&one.phase),
+            manager: text(&one.manager),
+            elsewhere: text(&one.elsewhere),
+            at: timestamp(one.at.as_ref()),
+            deleting: one.deleting,
+            id: one.id,
+            namespace: one.namespace,
+            meta_id: one.meta_id,
+            owner: one.owner,
+        }
+    }
+}
+
+impl DiffView {
+    /// Of an answer.
+    pub fn new(cluster: String, answer: DiffResponse) -> Self {
+        let counts = answer.counts.iter();
+        Self {
+            cluster,
+            registered: answer.registered,
+            counts: counts
+                .map(|one| CountView { standing: name(one.standing()), count: one.count })
+                .collect(),
+            workspaces: answer.workspaces.into_iter().map(ComparedView::from).collect(),
+            left_out: answer.left_out,
+        }
+    }
+
+    /// One line for people: how many of each.
+    pub fn summary(&self) -> String {
+        let counts: Vec<String> =
+            self.counts.iter().map(|one| format!("{} {}", one.count, one.standing.to_lowercase())).collect();
+        let counts = if counts.is_empty() { "no workspaces".to_owned() } else { counts.join(", ") };
+        let registered = if self.registered { "" } else { ", which is not registered" };
+        let left_out =
+            if self.left_out == 0 { String::new() } else { format!("; {} lines left out", self.left_out) };
+        format!("{}{registered}: {counts}{left_out}", self.cluster).replace('_', " ")
+    }
+
+    /// A line a workspace.
+    pub fn table(&self, now: Timestamp) -> Table {
+        let mut table =
+            Table::new(["WORKSPACE", "NAMESPACE", "STANDING", "OWNER", "PHASE", "SINCE", "DETAIL"]);
+        for one in &self.workspaces {
+            table.row([
+                one.id.clone(),
+                one.namespace.clone(),
+                one.standing.clone(),
+                one.owner.clone(),
+                one.phase.clone().unwrap_or_default(),
+                age(one.at, now),
+                one.detail(),
+            ]);
+        }
+        table
+    }
+
+    /// Whether there is nothing to tell line by line.
+    pub fn is_empty(&self) -> bool {
+        self.workspaces.is_empty()
+    }
+}
+
+impl ComparedView {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Id, namespace, owner and standing, for tables.
+    pub fn heads(&self) -> [String; 4] {
+        [&self.id, &self.namespace, &self.owner, &self.standing].map(Clone::clone)
+    }
+
+    /// What else is to be said of it.
+    pub fn detail(&self) -> String {
+        let manager = self.manager.as_ref().map(|manager| format!("manager: {manager}"));
+        let elsewhere = self.elsewhere.as_ref().map(|place| format!("recorded at {place}"));
+        let deleting = self.deleting.then(|| "being deleted".to_owned());
+        [manager, elsewhere, deleting].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+}

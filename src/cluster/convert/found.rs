@@ -1,0 +1,62 @@
+//! Whose a Workspace is, and what is compared with the records.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::cluster::resources::Workspace;
+use crate::cluster::resources::names::{INSTALLATION, MANAGED_BY, MANAGER};
+use crate::domain::diff::{Found, Keeper};
+
+/// Who looks after an object. One with our label that names no installation is ours: no other kind of manager made it.
+pub fn keeper(meta: &ObjectMeta, installation: &str) -> Keeper {
+    let label = meta.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+    match label.map(String::as_str) {
+        None | Some("") => Keeper::Nobody,
+        Some(MANAGER) => {
+            let made_by = meta.annotations.as_ref().and_then(|all| all.get(INSTALLATION));
+            made_by
+                .filter(|made_by| *made_by != installation)
+                .map_or(Keeper::Us, |made_by| Keeper::Installation(made_by.clone()))
+        }
+        Some(manager) => Keeper::Manager(manager.to_owned()),
+    }
+}
+
+/// A Workspace reduced to what is compared; `None` where it has no name or namespace of ours.
+pub fn found(workspace: &Workspace, installation: &str) -> Option<Found> {
+    let (meta, ownership) = (&workspace.metadata, &workspace.spec.ownership);
+    let phase = workspace.status.as_ref().map(|status| status.phase).unwrap_or_default();
+    Some(Found {
+        name: meta.name.clone()?,
+        namespace: meta.namespace.as_deref()?.parse().ok()?,
+        keeper: keeper(meta, installation),
+        meta: ownership.workspace_id.clone(),
+        owner: ownership.owner.clone(),
+        phase: format!("{phase:?}"),
+        class: workspace.spec.class.clone(),
+        deleting: meta.deletion_timestamp.is_some(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(label: Option<&str>, installation: Option<&str>) -> ObjectMeta {
+        let pair = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+        ObjectMeta {
+            labels: label.map(|label| pair(MANAGED_BY, label)),
+            annotations: installation.map(|installation| pair(INSTALLATION, installation)),
+            ..ObjectMeta::default()
+        }
+    }
+
+    #[test]
+    fn an_object_is_ours_by_its_label_unless_another_installation_made_it() {
+        let of = |label, installation| keeper(&object(label, installation), "here");
+        assert_eq!(of(Some(MANAGER), Some("here")), Keeper::Us);
+        assert_eq!(of(Some(MANAGER), None), Keeper::Us);
+        assert_eq!(of(Some(MANAGER), Some("there")), Keeper::Installation("there".to_owned()));
+        assert_eq!(of(Some("ws-manager-mk2"), Some("here")), Keeper::Manager("ws-manager-mk2".to_owned()));
+        assert_eq!(of(None, Some("here")), Keeper::Nobody);
+    }
+}

@@ -1,0 +1,300 @@
+//! What a cluster holds against what is recorded of it. Nothing is done about a difference here: an admin decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::names::{ClusterName, Namespace};
+use super::record::{PlacementRecord, RecordState};
+
+/// Ends that are told without being asked for: those of the last hour.
+const RECENT: SignedDuration = SignedDuration::from_hours(1);
+
+/// Who looks after a resource, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeper {
+    /// This installation.
+    Us,
+    /// Another installation of Spaceport.
+    Installation(String),
+    /// Another manager, by its label.
+    Manager(String),
+    /// Nobody is named: managers of other kinds take that for theirs.
+    Nobody,
+}
+
+/// A Workspace resource, as the apiserver has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its name: the instance id.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Who looks after it.
+    pub keeper: Keeper,
+    /// The long-lived id.
+    pub meta: String,
+    /// The owner.
+    pub owner: String,
+    /// Its phase, by name.
+    pub phase: String,
+    /// Its class.
+    pub class: String,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// How a record and a resource stand to each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Both are there: it is shown and looked after.
+    Adopted,
+    /// Recorded a moment ago; the resource is on its way, or never came.
+    Starting,
+    /// The record's resource is gone. The record ends, or has ended.
+    Finished,
+    /// The record has ended and the resource is still there: it is being stopped.
+    Ending,
+    /// A resource of ours without a record.
+    Unknown,
+    /// A resource of ours whose record names another place.
+    Elsewhere(ClusterName, Namespace),
+    /// A resource of another manager, or of nobody: left alone.
+    Foreign,
+    /// Recorded, and the resource still names another manager: its adoption was cut off.
+    Handover,
+    /// A resource of another installation of Spaceport: left alone.
+    OtherInstallation,
+    /// A record of a cluster that is not registered now.
+    Left,
+}
+
+/// One workspace id in one namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The instance id, or the resource's name where that is none.
+    pub workspace: String,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// How record and resource stand.
+    pub standing: Standing,
+    /// The long-lived id.
+    pub meta: String,
+    /// The owner.
+    pub owner: String,
+    /// The resource, where it is there.
+    pub found: Option<Found>,
+    /// When the record was made, or ended.
+    pub at: Option<Timestamp>,
+}
+
+impl Row {
+    /// Whether it is worth a line where nobody asked for all: record and resource differ, and not since long.
+    pub fn is_difference(&self, now: Timestamp) -> bool {
+        match self.standing {
+            Standing::Adopted => false,
+            Standing::Finished => self.at.is_none_or(|at| now.duration_since(at) <= RECENT),
+            _ => true,
+        }
+    }
+}
+
+/// Compares what a registered cluster holds with the records: those that name it, and those of the ids found there. By
+/// namespace and id.
+pub fn compare(cluster: &ClusterName, records: &[PlacementRecord], found: Vec<Found>) -> Vec<Row> {
+    let by_id: BTreeMap<&str, &PlacementRecord> =
+        records.iter().map(|record| (record.workspace.as_str(), record)).collect();
+    let mut seen = BTreeSet::new();
+    let mut rows = Vec::with_capacity(found.len());
+    for one in found {
+        let record = by_id.get(one.name.as_str()).copied();
+        let here = record.filter(|record| record.cluster == *cluster && record.namespace == one.namespace);
+        if let Some(here) = here {
+            seen.insert(here.workspace.clone());
+        }
+        rows.push(row(one, record, here));
+    }
+    let absent = records.iter().filter(|record| record.cluster == *cluster);
+    rows.extend(absent.filter(|record| !seen.contains(&record.workspace)).map(absent_row));
+    rows.sort_by(|a, b| (&a.namespace, &a.workspace).cmp(&(&b.namespace, &b.workspace)));
+    rows
+}
+
+/// What is recorded of a cluster that is not registered.
+pub fn left(records: &[PlacementRecord]) -> Vec<Row> {
+    let live = records.iter().filter(|record| record.is_live());
+    live.map(|record| Row { standing: Standing::Left, ..absent_row(record) }).collect()
+}
+
+fn row(found: Found, record: Option<&PlacementRecord>, here: Option<&PlacementRecord>) -> Row {
+    let standing = match (&found.keeper, here, record) {
+        (Keeper::Installation(_), ..) => Standing::OtherInstallation,
+        (Keeper::Us, Some(here), _) if here.is_live() => Standing::Adopted,
+        (Keeper::Us, Some(_), _) => Standing::Ending,
+        (Keeper::Us, None, None) => Standing::Unknown,
+        (Keeper::Us, None, Some(other)) => {
+            Standing::Elsewhere(other.cluster.clone(), other.namespace.clone())
+        }
+        // Another record is of a start that found its name taken.
+        (Keeper::Manager(_) | Keeper::Nobody, Some(here), _)
+            if here.is_live() && here.digest.is_adopted() =>
+        {
+            Standing::Handover
+        }
+        (Keeper::Manager(_) | Keeper::Nobody, ..) => Standing::Foreign,
+    };
+    Row {
+        workspace: found.name.clone(),
+        namespace: found.namespace.clone(),
+        standing,
+        meta: found.meta.clone(),
+        owner: found.owner.clone(),
+        found: Some(found),
+        at: here.map(changed_at),
+    }
+}
+
+fn absent_row(record: &PlacementRecord) -> Row {
+    Row {
+        workspace: record.workspace.to_string(),
+        namespace: record.namespace.clone(),
+        standing: match record.state {
+            RecordState::Placed => Standing::Starting,
+            RecordState::Confirmed | RecordState::Ended { .. } => Standing::Finished,
+        },
+        meta: record.meta.to_string(),
+        owner: record.owner.to_string(),
+        found: None,
+        // One that has not ended yet ends now.
+        at: (record.state != RecordState::Confirmed).then(|| changed_at(record)),
+    }
+}
+
+fn changed_at(record: &PlacementRecord) -> Timestamp {
+    match record.state {
+        RecordState::Ended { at, .. } => at,
+        RecordState::Placed | RecordState::Confirmed => record.placed_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::record::Digest;
+
+    fn record(id: &str, cluster: &str, state: RecordState) -> PlacementRecord {
+        PlacementRecord {
+            workspace: id.parse().unwrap(),
+            meta: format!("meta-{id}").parse().unwrap(),
+            owner: "jane".parse().unwrap(),
+            cluster: cluster.parse().unwrap(),
+            namespace: "workspaces".parse().unwrap(),
+            generation: 1,
+            digest: Digest(String::new()),
+            placed_at: Timestamp::UNIX_EPOCH,
+            state,
+        }
+    }
+
+    fn found(name: &str, keeper: Keeper) -> Found {
+        Found {
+            name: name.to_owned(),
+            namespace: "workspaces".parse().unwrap(),
+            keeper,
+            meta: format!("meta-{name}"),
+            owner: "jane".to_owned(),
+            phase: "Running".to_owned(),
+            class: "small".to_owned(),
+            deleting: false,
+        }
+    }
+
+    const NOON: Timestamp = Timestamp::constant(43_200, 0);
+    const ENDED: RecordState = RecordState::Ended { at: NOON, expires: Timestamp::constant(99_999, 0) };
+
+    fn standings(records: &[PlacementRecord], seen: Vec<Found>) -> Vec<(String, Standing)> {
+        let rows = compare(&"eu-1".parse().unwrap(), records, seen);
+        rows.into_iter().map(|row| (row.workspace, row.standing)).collect()
+    }
+
+    #[test]
+    fn a_resource_of_ours_is_known_only_where_its_record_says() {
+        let records = [
+            record("a", "eu-1", RecordState::Confirmed),
+            record("b", "us-1", RecordState::Confirmed),
+            record("c", "eu-1", ENDED),
+        ];
+        let seen = ["a", "b", "c", "d"].map(|name| found(name, Keeper::Us)).to_vec();
+        let elsewhere = Standing::Elsewhere("us-1".parse().unwrap(), "workspaces".parse().unwrap());
+        let expected = [Standing::Adopted, elsewhere, Standing::Ending, Standing::Unknown];
+        let told: Vec<Standing> =
+            standings(&records, seen).into_iter().map(|(_, standing)| standing).collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_record_without_its_resource_is_starting_or_finished() {
+        let records = [
+            record("a", "eu-1", RecordState::Placed),
+            record("b", "eu-1", RecordState::Confirmed),
+            record("c", "eu-1", ENDED),
+            record("d", "us-1", RecordState::Confirmed),
+        ];
+        let told: Vec<Standing> =
+            standings(&records, Vec::new()).into_iter().map(|(_, standing)| standing).collect();
+        assert_eq!(told, [Standing::Starting, Standing::Finished, Standing::Finished]);
+    }
+
+    #[test]
+    fn what_others_look_after_is_left_alone_unless_its_adoption_was_cut_off() {
+        let begun = PlacementRecord { digest: Digest::adopted(), ..record("a", "eu-1", RecordState::Placed) };
+        let records =
+            [begun, record("b", "us-1", RecordState::Confirmed), record("e", "eu-1", RecordState::Placed)];
+        let theirs = || Keeper::Manager("other".to_owned());
+        let installation = Keeper::Installation("i".to_owned());
+        let seen = vec![
+            found("a", theirs()),
+            found("b", theirs()),
+            found("c", Keeper::Nobody),
+            found("d", installation),
+            found("e", theirs()),
+        ];
+        let told: Vec<Standing> =
+            standings(&records, seen).into_iter().map(|(_, standing)| standing).collect();
+        let expected = [
+            Standing::Handover,
+            Standing::Foreign,
+            Standing::Foreign,
+            Standing::OtherInstallation,
+            Standing::Foreign,
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn the_same_id_in_another_namespace_is_another_resource() {
+        let other = Found { namespace: "second".parse().unwrap(), ..found("a", Keeper::Us) };
+        let records = [record("a", "eu-1", RecordState::Confirmed)];
+        let told = standings(&records, vec![other, found("a", Keeper::Us)]);
+        let elsewhere = Standing::Elsewhere("eu-1".parse().unwrap(), "workspaces".parse().unwrap());
+        assert_eq!(told, [("a".to_owned(), elsewhere), ("a".to_owned(), Standing::Adopted)]);
+    }
+
+    #[test]
+    fn what_agrees_and_ends_of_long_ago_are_no_differences() {
+        let records = [record("a", "eu-1", RecordState::Confirmed), record("b", "eu-1", ENDED)];
+        let rows = compare(&"eu-1".parse().unwrap(), &records, vec![found("a", Keeper::Us)]);
+        let later = |hours| NOON + SignedDuration::from_hours(hours);
+        let told = |now| rows.iter().map(|row| row.is_difference(now)).collect::<Vec<_>>();
+        assert_eq!(told(later(0)), [false, true]);
+        assert_eq!(told(later(2)), [false, false]);
+    }
+
+    #[test]
+    fn live_records_of_a_cluster_that_is_not_registered_are_left() {
+        let records = [record("a", "eu-1", RecordState::Confirmed), record("b", "eu-1", ENDED)];
+        let rows = left(&records);
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].workspace.as_str(), &rows[0].standing), ("a", &Standing::Left));
+    }
+}

@@ -1,0 +1,331 @@
+//! What an admin does about workspaces without a record: adopting and discarding.
+//!
+//! *Flow.* A plan from [`super::diff`]; each workspace is then looked at again under its lock, by the apiserver's word.
+//! One of ours is claimed: one transaction in etcd. One of another manager's is recorded as placed, then its pods name
+//! us, then its Workspace ([`take_over`]). *Guarantees.* A cut-off at any point leaves a state that a repeat goes on from.
+//! Of others' objects nothing is written before their Lease was read and is dead.
+
+mod discard;
+mod take_over;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+
+use super::fleet::{Connected, Place};
+use super::{Error, Federation, Result};
+use crate::cluster::apply::Writer;
+use crate::cluster::convert;
+use crate::cluster::resources::{Workspace, names};
+use crate::domain::adoption::{Names, Way, is_candidate, names as names_of, way};
+use crate::domain::diff::{Row, Standing, compare};
+use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
+use crate::domain::record::{Digest, PlacementRecord, RecordState};
+use crate::store::{Claim, Term};
+
+pub use discard::Discard;
+
+/// Workspaces of one call that changes something.
+pub const MOST: usize = 100;
+/// Worked on at once.
+const AT_ONCE: usize = 8;
+/// For one workspace.
+const WITHIN: Duration = Duration::from_secs(20);
+/// Where managers of other kinds run as a rule, besides the workspace namespace.
+const USUAL: &str = "default";
+
+/// What is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Adoption {
+    /// These; all candidates where empty, which is for plans only.
+    pub workspaces: Vec<WorkspaceId>,
+    /// Also those of other managers.
+    pub others: bool,
+    /// Where else another manager may hold its Lease.
+    pub manager_namespaces: Vec<Namespace>,
+    /// Change nothing and answer the plan.
+    pub dry_run: bool,
+}
+
+/// What came of one workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It would be adopted in this way.
+    Planned(Way),
+    /// It is.
+    Adopted,
+    /// Its resource is gone, or will be when it has ended in order.
+    Discarded,
+    /// It is as it was, or half done and to be repeated; why, in words that follow its name.
+    Refused(String),
+}
+
+impl Federation {
+    /// Adopts workspaces of a cluster, or tells what would be. Repeatable.
+    pub async fn adopt(&self, name: &ClusterName, asked: &Adoption) -> Result<Vec<(Row, Outcome)>> {
+        let term = self.term()?;
+        if !asked.dry_run && !(1..=MOST).contains(&asked.workspaces.len()) {
+            let rule = format!("must name 1 to {MOST} where something is to be changed");
+            return Err(Error::Invalid { field: "workspaces", rule });
+        }
+        let connected = self.usable(name)?;
+        let rows = if asked.workspaces.is_empty() {
+            let mut rows = self.compared(&connected).await?;
+            rows.retain(is_candidate);
+            rows
+        } else {
+            self.compared_of(&connected, &asked.workspaces).await?
+        };
+        let mut planned: Vec<(Row, Outcome)> = Vec::with_capacity(rows.len());
+        for row in rows {
+            let outcome = match way(&row, asked.others).and_then(|way| offered(&connected, &row, way)) {
+                _ if row.standing == Standing::Adopted => Outcome::Adopted,
+                Ok(way) => Outcome::Planned(way),
+                Err(why) => Outcome::Refused(why),
+            };
+            planned.push((row, outcome));
+        }
+        self.bar_while_others_work(&connected, &mut planned, &asked.manager_namespaces).await;
+        if asked.dry_run {
+            return Ok(planned);
+        }
+        let act = async |(row, outcome): (Row, Outcome)| {
+            let Outcome::Planned(_) = outcome else { return (row, outcome) };
+            let outcome = self.adopt_in_time(&term, &connected, &row, asked.others).await;
+            (row, outcome)
+        };
+        Ok(futures::stream::iter(planned).map(act).buffered(AT_ONCE).collect().await)
+    }
+
+    /// A member in use.
+    fn usable(&self, name: &ClusterName) -> Result<std::sync::Arc<Connected>> {
+        if let Some(connected) = self.fleet.get(name) {
+            return Ok(connected);
+        }
+        let reason = self.cluster(name)?.reason;
+        Err(Error::Unusable { cluster: name.clone(), reason })
+    }
+
+    /// Named workspaces, each as it stands in each namespace where it is; one that is nowhere has a row of its own.
+    async fn compared_of(&self, connected: &Connected, ids: &[WorkspaceId]) -> Result<Vec<Row>> {
+        let ids: BTreeSet<&WorkspaceId> = ids.iter().collect();
+        let look = async |id: &WorkspaceId| {
+            let mut rows = Vec::new();
+            for namespace in connected.places().keys() {
+                let reader = connected.member.idle_writer(namespace);
+                if let Some(workspace) = reader.get_workspace(id.as_str()).await? {
+                    rows.extend(self.row_of(connected, id, &workspace));
+                }
+            }
+            if rows.is_empty() {
+                let records: Vec<PlacementRecord> =
+                    self.index.record_of(id).map(|(record, _)| record).into_iter().collect();
+                rows = compare(connected.member.name(), &records, Vec::new());
+            }
+            if rows.is_empty() {
+                rows.extend(connected.places().keys().next().map(|namespace| nowhere(id, namespace)));
+            }
+            Ok::<Vec<Row>, Error>(rows)
+        };
+        let looks = futures::stream::iter(ids).map(look).buffered(AT_ONCE);
+        let all: Vec<Result<Vec<Row>>> = looks.collect().await;
+        Ok(all.into_iter().collect::<Result<Vec<Vec<Row>>>>()?.into_iter().flatten().collect())
+    }
+
+    /// How a resource stands now.
+    fn row_of(&self, connected: &Connected, id: &WorkspaceId, workspace: &Workspace) -> Option<Row> {
+        let found = convert::found(workspace, &self.installation.id.to_string())?;
+        let record: Vec<PlacementRecord> =
+            self.index.record_of(id).map(|(record, _)| record).into_iter().collect();
+        let mut rows = compare(connected.member.name(), &record, vec![found]);
+        rows.retain(|row| row.found.is_some());
+        rows.pop()
+    }
+
+    /// Refuses to take over while another manager may be at work: in the workspace namespaces, where such managers run
+    /// as a rule, and where the admin says.
+    async fn bar_while_others_work(
+        &self,
+        connected: &Connected,
+        planned: &mut [(Row, Outcome)],
+        named: &[Namespace],
+    ) {
+        let takes_over = |outcome: &Outcome| *outcome == Outcome::Planned(Way::TakeOver);
+        let concerned = planned.iter().filter(|(_, outcome)| takes_over(outcome));
+        let mut namespaces: BTreeSet<String> = concerned.map(|(row, _)| row.namespace.to_string()).collect();
+        if namespaces.is_empty() {
+            return;
+        }
+        namespaces.insert(USUAL.to_owned());
+        namespaces.extend(named.iter().map(ToString::to_string));
+        let mut barred = None;
+        for namespace in &namespaces {
+            barred = match connected.member.other_leader(namespace, Timestamp::now()).await {
+                Ok(None) => continue,
+                Ok(Some(holder)) => Some(format!(
+                    "is not taken over while another manager ({holder}) holds its Lease in namespace {namespace}"
+                )),
+                Err(error) => {
+                    Some(format!("is not taken over: whether its manager is at work is not known: {error}"))
+                }
+            };
+            break;
+        }
+        let Some(why) = barred else { return };
+        for (_, outcome) in planned.iter_mut().filter(|(_, outcome)| takes_over(outcome)) {
+            *outcome = Outcome::Refused(why.clone());
+        }
+    }
+
+    async fn adopt_in_time(&self, term: &Term, connected: &Connected, row: &Row, others: bool) -> Outcome {
+        let adopting = self.adopt_one(term, connected, row, others);
+        let outcome = match tokio::time::timeout(WITHIN, adopting).await {
+            Ok(Ok(())) => Outcome::Adopted,
+            Ok(Err(Error::Precondition { reason, .. })) => Outcome::Refused(reason),
+            Ok(Err(error)) => Outcome::Refused(format!("is not adopted: {error}; repeat the call")),
+            Err(_) => Outcome::Refused(format!("is not adopted within {WITHIN:?}; repeat the call")),
+        };
+        let cluster = connected.member.name();
+        tracing::info!(%cluster, workspace = row.workspace, ?outcome, "adopt");
+        outcome
+    }
+
+    async fn adopt_one(&self, term: &Term, connected: &Connected, row: &Row, others: bool) -> Result<()> {
+        let (id, _turn, site) = self.look_again(term, connected, row).await?;
+        let Site { row, workspace, writer, place } = site;
+        if row.standing == Standing::Adopted {
+            return Ok(());
+        }
+        let refused = |reason: String| Error::Precondition { id: id.clone(), reason };
+        let way = way(&row, others).and_then(|way| offered(connected, &row, way)).map_err(refused)?;
+        let names = row.found.as_ref().ok_or_else(|| Error::NoWorkspace(id.clone()))?;
+        let names = names_of(names).map_err(refused)?;
+        match way {
+            Way::Claim => {
+                let record = new_record(connected, &row, names, &workspace, RecordState::Confirmed);
+                self.claim_stray(term, &record).await?;
+            }
+            Way::TakeOver => {
+                let record = PlacementRecord {
+                    generation: 1,
+                    digest: Digest::adopted(),
+                    ..new_record(connected, &row, names, &workspace, RecordState::Placed)
+                };
+                if row.standing != Standing::Handover {
+                    self.claim_stray(term, &record).await?;
+                }
+                self.take_over(&writer, &place, workspace).await?;
+            }
+        }
+        self.settle.push(&id);
+        Ok(())
+    }
+
+    /// A resource and what is recorded of it, both as they are now, for whoever holds the workspace's lock.
+    async fn look_again(
+        &self,
+        term: &Term,
+        connected: &Connected,
+        row: &Row,
+    ) -> Result<(WorkspaceId, tokio::sync::OwnedMutexGuard<()>, Site)> {
+        let id: WorkspaceId = row.workspace.parse().map_err(|_| Error::Invalid {
+            field: "workspaces",
+            rule: format!("{} is no workspace id", row.workspace),
+        })?;
+        let turn = self.locks.lock(&id).await;
+        let place = connected.place(&row.namespace)?;
+        let pass = connected.gate.pass(connected.member.name(), term).await?;
+        let writer = connected.member.writer(&row.namespace, &pass);
+        // Of this very leader's etcd: nothing is done about what may have a record.
+        if let Some(item) = self.store.placement(&id).await? {
+            self.index.record(item.value, item.version);
+        }
+        let gone =
+            || Error::Precondition { id: id.clone(), reason: "has no resource there any more".to_owned() };
+        let workspace = writer.get_workspace(id.as_str()).await?.ok_or_else(gone)?;
+        let row = self.row_of(connected, &id, &workspace).ok_or_else(gone)?;
+        Ok((id, turn, Site { row, workspace, writer, place }))
+    }
+
+    /// Records a workspace that is there, where neither of its ids is taken.
+    async fn claim_stray(&self, term: &Term, record: &PlacementRecord) -> Result<()> {
+        let registry = self.registry.read().await;
+        let claim = self.store.claim(term, record).await?;
+        drop(registry);
+        let refused = |reason: String| Err(Error::Precondition { id: record.workspace.clone(), reason });
+        match claim {
+            Claim::Claimed { version } => {
+                self.index.record(record.clone(), version);
+                Ok(())
+            }
+            Claim::IdTaken(found, version) => {
+                let same = found.is_live()
+                    && (&found.cluster, &found.namespace, &found.digest)
+                        == (&record.cluster, &record.namespace, &record.digest);
+                let place = format!("{}/{}", found.cluster, found.namespace);
+                self.index.record(*found, version);
+                // An earlier try of this, whose answer was lost.
+                if same { Ok(()) } else { refused(format!("is recorded at {place}")) }
+            }
+            Claim::MetaTaken { workspace } => {
+                let meta = &record.meta;
+                refused(format!("has the meta id {meta} of workspace {workspace}, which is still live"))
+            }
+        }
+    }
+}
+
+/// Where a workspace is looked at again before something is done about it.
+struct Site {
+    row: Row,
+    workspace: Workspace,
+    writer: Writer,
+    place: Place,
+}
+
+/// What another manager ran must be a class here, or it could not be looked after.
+fn offered(connected: &Connected, row: &Row, way: Way) -> Result<Way, String> {
+    let class = row.found.as_ref().map(|found| found.class.as_str()).unwrap_or_default();
+    let place = connected.places().get(&row.namespace);
+    if way == Way::TakeOver && place.is_none_or(|place| !place.settings.load().classes.contains_key(class)) {
+        return Err(format!("has class {class:?}, which is not configured in namespace {}", row.namespace));
+    }
+    Ok(way)
+}
+
+fn nowhere(id: &WorkspaceId, namespace: &Namespace) -> Row {
+    Row {
+        workspace: id.to_string(),
+        namespace: namespace.clone(),
+        standing: Standing::Finished,
+        meta: String::new(),
+        owner: String::new(),
+        found: None,
+        at: None,
+    }
+}
+
+/// As the start would have recorded it, so that its repeat has the same answer; what says nothing of a start is marked.
+fn new_record(
+    connected: &Connected,
+    row: &Row,
+    names: Names,
+    workspace: &Workspace,
+    state: RecordState,
+) -> PlacementRecord {
+    let annotation = |key: &str| workspace.metadata.annotations.as_ref().and_then(|all| all.get(key));
+    let digest = annotation(names::SPEC_DIGEST).and_then(|text| Digest::of_start(text));
+    PlacementRecord {
+        workspace: names.id,
+        meta: names.meta,
+        owner: names.owner,
+        cluster: connected.member.name().clone(),
+        namespace: row.namespace.clone(),
+        generation: annotation(names::GENERATION).and_then(|text| text.parse().ok()).unwrap_or(1),
+        digest: digest.unwrap_or_else(Digest::adopted),
+        placed_at: Timestamp::now(),
+        state,
+    }
+}

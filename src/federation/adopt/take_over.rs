@@ -1,0 +1,61 @@
+//! Taking a workspace over from another manager, once it is recorded.
+//!
+//! The pods come first: the controller that sees the Workspace must see its pods, or it would take them for vanished.
+
+use std::time::Duration;
+
+use crate::cluster::apply::{Patched, Writer};
+use crate::cluster::resources::Workspace;
+use crate::federation::fleet::Place;
+use crate::federation::{Error, Federation, Result};
+
+/// For pods that name us to be seen.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
+/// Between looks for that.
+const LOOK: Duration = Duration::from_millis(20);
+/// Tries of a change that others get in the way of.
+const TRIES: usize = 5;
+
+impl Federation {
+    /// Makes pods and Workspace name us. Repeatable from any point.
+    pub(super) async fn take_over(&self, writer: &Writer, place: &Place, workspace: Workspace) -> Result<()> {
+        let id = workspace.metadata.name.clone().unwrap_or_default();
+        let uid = workspace.metadata.uid.clone().unwrap_or_default();
+        let mut adopted = Vec::new();
+        for (name, uid) in writer.pods_of(&id, &uid).await? {
+            if let Some(facts) = writer.adopt_pod(&name, &uid).await? {
+                place.cache.offer_pod(facts);
+                adopted.push(uid);
+            }
+        }
+        let seen = async {
+            let is_seen = |uid: &String| place.cache.pods_of(&id).iter().any(|pod| pod.uid == *uid);
+            while !adopted.iter().all(is_seen) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let late = |_| Error::Deadline { what: "seeing the workspace's pods", within: SEEN_WITHIN };
+        tokio::time::timeout(SEEN_WITHIN, seen).await.map_err(late)?;
+        self.name_us(writer, place, workspace).await
+    }
+
+    async fn name_us(&self, writer: &Writer, place: &Place, mut workspace: Workspace) -> Result<()> {
+        let (name, uid) =
+            (workspace.metadata.name.clone().unwrap_or_default(), workspace.metadata.uid.clone());
+        let installation = self.installation.id.to_string();
+        for _ in 0..TRIES {
+            match writer.adopt_workspace(&workspace, &installation).await? {
+                Patched::Done(changed) => {
+                    place.cache.offer(changed);
+                    return Ok(());
+                }
+                Patched::NotFound => break,
+                Patched::Conflict => match writer.get_workspace(&name).await? {
+                    Some(now) if now.metadata.uid == uid => workspace = now,
+                    _ => break,
+                },
+            }
+        }
+        Err(Error::Contended { what: format!("workspace {name}") })
+    }
+}

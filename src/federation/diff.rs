@@ -1,0 +1,88 @@
+//! What a cluster holds against what is recorded of it, as the apiserver itself tells. Changes nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::fleet::Connected;
+use super::{Error, Federation, Result};
+use crate::cluster::convert;
+use crate::domain::diff::{Found, Row, compare, left};
+use crate::domain::names::{ClusterName, WorkspaceId};
+use crate::domain::record::PlacementRecord;
+
+/// For a cluster to name all that it holds.
+const WITHIN: Duration = Duration::from_secs(25);
+
+/// A comparison.
+#[derive(Debug, Clone)]
+pub struct Diff {
+    /// Whether the cluster is registered; where it is not, only what was left there is told.
+    pub registered: bool,
+    /// By namespace and id.
+    pub rows: Vec<Row>,
+}
+
+impl Federation {
+    /// Compares a cluster with the records. Of one that is not registered, tells what was left there.
+    pub async fn diff(&self, name: &ClusterName) -> Result<Diff> {
+        if let Some(connected) = self.fleet.get(name) {
+            return Ok(Diff { registered: true, rows: self.compared(&connected).await? });
+        }
+        let rows = left(&self.index.records_of(name));
+        if self.fleet.version(name).is_some() || rows.is_empty() {
+            let reason = self.cluster(name)?.reason;
+            return Err(Error::Unusable { cluster: name.clone(), reason });
+        }
+        Ok(Diff { registered: false, rows })
+    }
+
+    /// The records are looked at after the list: a resource without one never had one, since the record comes first.
+    pub(super) async fn compared(&self, connected: &Connected) -> Result<Vec<Row>> {
+        let listing = tokio::time::timeout(WITHIN, self.found_in(connected));
+        let late = |_| Error::Deadline { what: "listing the cluster's workspaces", within: WITHIN };
+        let mut found = listing.await.map_err(late)??;
+        let cluster = connected.member.name();
+        let mut records: BTreeMap<WorkspaceId, PlacementRecord> = BTreeMap::new();
+        for record in self.index.records_of(cluster) {
+            records.insert(record.workspace.clone(), record);
+        }
+        for one in &found {
+            let other = one.name.parse().ok().and_then(|id| self.index.record_of(&id));
+            records.extend(other.map(|(record, _)| (record.workspace.clone(), record)));
+        }
+        found.extend(self.made_since(connected, &records, &found));
+        let records: Vec<PlacementRecord> = records.into_values().collect();
+        Ok(compare(cluster, &records, found))
+    }
+
+    async fn found_in(&self, connected: &Connected) -> Result<Vec<Found>> {
+        let mut all = Vec::new();
+        let installation = self.installation.id.to_string();
+        for namespace in connected.places().keys() {
+            let reader = connected.member.idle_writer(namespace);
+            let show = |workspace| all.extend(convert::found(&workspace, &installation));
+            reader.each_workspace(show).await?;
+        }
+        Ok(all)
+    }
+
+    /// Recorded workspaces that came after the list.
+    fn made_since(
+        &self,
+        connected: &Connected,
+        records: &BTreeMap<WorkspaceId, PlacementRecord>,
+        found: &[Found],
+    ) -> Vec<Found> {
+        let installation = self.installation.id.to_string();
+        let listed: std::collections::HashSet<(&str, &str)> =
+            found.iter().map(|one| (one.namespace.as_str(), one.name.as_str())).collect();
+        let here = records.values().filter(|record| record.cluster == *connected.member.name());
+        let unlisted =
+            here.filter(|record| !listed.contains(&(record.namespace.as_str(), record.workspace.as_str())));
+        let cached = |record: &PlacementRecord| {
+            let place = connected.places().get(&record.namespace)?;
+            convert::found(&*place.cache.get(record.workspace.as_str())?, &installation)
+        };
+        unlisted.filter_map(cached).collect()
+    }
+}
