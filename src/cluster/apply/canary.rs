@@ -12,8 +12,7 @@ use crate::cluster::canary::NAME;
 use crate::cluster::error::{Error, Result};
 use crate::domain::epoch::Epoch;
 
-use super::workspaces::by_us;
-use super::{Created, Patched, Writer, created, patched};
+use super::{Created, Patched, Writer, by_us, created, patched};
 
 impl Writer {
     /// Renews the canary, or makes it; answers its version.

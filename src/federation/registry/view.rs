@@ -99,7 +99,13 @@ impl Federation {
             classes,
             maintenance: under_maintenance(connected),
             drain: self.drains.get(&spec.name).map(|(drain, _)| drain.stage),
-            conditions: conditions(connected, &report, shown, self.no_strays(connected), self.index.rewinds_of(&spec.name)),
+            conditions: conditions(
+                connected,
+                &report,
+                shown,
+                self.no_strays(connected),
+                self.index.rewinds_of(&spec.name),
+            ),
             spec,
         }
     }
