@@ -1,8 +1,12 @@
 //! How fast Spaceport is beside the floor of the same control planes: bare pods, in the same run. See docs/benchmarks.md.
 
+#[path = "bench/follow.rs"]
+mod follow;
 #[path = "harness/mod.rs"]
 mod harness;
-#[path = "bench/scenarios.rs"]
+#[path = "bench/results.rs"]
+mod results;
+#[path = "bench/scenarios/mod.rs"]
 mod scenarios;
 #[path = "bench/stage.rs"]
 mod stage;
@@ -12,57 +16,41 @@ mod table;
 mod tracker;
 #[path = "bench/usage.rs"]
 mod usage;
+#[path = "bench/work.rs"]
+mod work;
 
-use std::{fs, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, anyhow};
 use clap::{Parser, ValueEnum};
-use scenarios::Bench;
-use serde_json::{Value, json};
-use stage::{Conditions, Profile, Stage};
-use tokio::signal::unix::{SignalKind, signal};
+use results::Results;
+use scenarios::{GROUPS, Group, Scale, Scenario, Sizes};
+use stage::{Conditions, Profile, Setup, Stage};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, timeout},
+};
+use work::Bench;
 
-/// Measures Spaceport on a real control plane on this machine.
+/// Measures Spaceport on real control planes on this machine.
 #[derive(Debug, Parser)]
 struct Args {
     /// How much of it.
     #[arg(long, value_enum, default_value_t = Scale::Small)]
     scale: Scale,
-    /// One scenario; all where none is named.
-    #[arg(long, value_enum)]
-    scenario: Option<Scenario>,
+    /// Only these scenarios; all where none is named.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    scenario: Vec<Scenario>,
     /// Build of the manager under test.
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
-    /// Under what conditions.
-    #[arg(long, value_enum, default_value_t = Conditions::Floor)]
-    conditions: Conditions,
+    /// Under what conditions, one after the other.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "floor")]
+    conditions: Vec<Conditions>,
+    /// Leave out what was measured already with the same program at the same scale.
+    #[arg(long)]
+    resume: bool,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Scale {
-    /// 20 one at a time, bursts of 50.
-    Small,
-    /// 50 one at a time, bursts of 1,000.
-    Full,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Scenario {
-    /// One workspace at a time.
-    One,
-    /// Many starts at once.
-    Burst,
-    /// Many stops at once, after a burst.
-    Stop,
-    /// GetWorkspaces, after a burst.
-    List,
-    /// API calls of a lifecycle.
-    Calls,
-}
-
-/// Times a burst is repeated, in turn with its floor.
-const ROUNDS: usize = 3;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -70,13 +58,14 @@ fn main() -> ExitCode {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            outcome = run(&args) => outcome,
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
+            outcome = Box::pin(run(&args)) => outcome,
+            _ = interrupt.recv() => Ok(false),
+            _ = terminate.recv() => Ok(false),
         }
     });
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("\nbench: {error:#}");
             ExitCode::FAILURE
@@ -84,74 +73,102 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(args: &Args) -> Result<()> {
-    let stage = Stage::boot(args.conditions, args.profile).await?;
-    let load_before = load();
-    let outcome = Box::pin(measure(args, &stage)).await;
-    let rows = outcome.map_err(|error| error.context(format!("the manager logged: {}", stage.log())))?;
-    table::print(&rows);
-    let load = [load_before, load()];
-    println!(
-        "\n{:?} scale, {:?} conditions, {:?} build, {} cores; load before and after {load:?}.",
-        args.scale,
-        args.conditions,
-        args.profile,
-        cores(),
-    );
-    println!("On a machine that does other things, too, these figures are noisy: compare ratios, not runs.");
-    save(args, &rows, &load)
+/// Runs it all; whether nothing failed.
+async fn run(args: &Args) -> Result<bool> {
+    let mut failed = Vec::new();
+    for conditions in &args.conditions {
+        let results = Results::of(args.scale, *conditions, args.profile)?;
+        for group in &GROUPS {
+            let mut wanted = group.scenarios.to_vec();
+            wanted.retain(|scenario| args.scenario.is_empty() || args.scenario.contains(scenario));
+            wanted.retain(|scenario| !(args.resume && results.has(group.name, *scenario)));
+            let of_group = Box::pin(run_group(args, *conditions, group, wanted, &results)).await;
+            let place = |scenario| format!("{} on {} ({})", scenario, group.name, name_of(conditions));
+            failed.extend(of_group.into_iter().map(|scenario| place(name_of(&scenario))));
+        }
+    }
+    results::report(args.scale, args.profile)?;
+    if !failed.is_empty() {
+        eprintln!("\nFAILED: {}", failed.join(", "));
+    }
+    Ok(failed.is_empty())
 }
 
-async fn measure(args: &Args, stage: &Stage) -> Result<Vec<table::Row>> {
-    let (few, many) = match args.scale {
-        Scale::Small => (20, 50),
-        Scale::Full => (50, 1000),
+/// Runs scenarios of a group; those that failed. After a failure the rest goes on, on a stage made anew.
+async fn run_group(
+    args: &Args,
+    conditions: Conditions,
+    group: &Group,
+    mut wanted: Vec<Scenario>,
+    results: &Results,
+) -> Vec<Scenario> {
+    let (sizes, mut failed) = (args.scale.sizes(), Vec::new());
+    while !wanted.is_empty() {
+        let begun = Instant::now();
+        eprintln!("\n{} ({}): {}", group.name, name_of(&conditions), names_of(&wanted));
+        let (finished, culprits) = match boot(args, conditions, group, results).await {
+            Ok(mut bench) => match attempt(&mut bench, group, &wanted, &sizes).await {
+                Ok(()) => (bench.finished, Vec::new()),
+                Err(culprits) => (bench.finished, culprits),
+            },
+            Err(error) => {
+                eprintln!("\n{} has no stage: {error:#}", group.name);
+                (Vec::new(), wanted.clone())
+            }
+        };
+        wanted.retain(|scenario| !finished.contains(scenario) && !culprits.contains(scenario));
+        failed.extend(culprits);
+        eprintln!("\n{} ({}) took {} s", group.name, name_of(&conditions), begun.elapsed().as_secs());
+    }
+    failed
+}
+
+async fn boot(args: &Args, conditions: Conditions, group: &Group, results: &Results) -> Result<Bench> {
+    let output = results.of_group(group.name);
+    let setup = Setup {
+        clusters: group.clusters,
+        conditions,
+        profile: args.profile,
+        // Each round needs the cluster well.
+        takes_back_at_once: group.scenarios.contains(&Scenario::BadCluster),
     };
-    let wanted = |scenarios: &[Scenario]| args.scenario.is_none_or(|wanted| scenarios.contains(&wanted));
-    let mut bench = Bench::new(stage).await?;
-    if wanted(&[Scenario::One]) {
-        bench.one_at_a_time(few).await?;
-    }
-    if wanted(&[Scenario::Calls]) {
-        bench.calls().await?;
-    }
-    if wanted(&[Scenario::Burst, Scenario::Stop, Scenario::List]) {
-        bench.crowd(many, ROUNDS).await?;
-    }
-    let mut rows = bench.rows;
-    if let Some(name) = args.scenario.and_then(|scenario| scenario.to_possible_value()) {
-        rows.retain(|row| row.scenario() == name.get_name());
-    }
-    Ok(rows)
+    let stage = Box::pin(Stage::boot(setup)).await?;
+    Box::pin(Bench::new(stage, output)).await
 }
 
-fn save(args: &Args, rows: &[table::Row], load: &[String; 2]) -> Result<()> {
-    let dir = harness::assets::target_dir()?.join("bench");
-    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
-    let path = dir.join(format!("{now}.json"));
-    let name = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_owned());
-    let result: Value = json!({
-        "time": now,
-        "scale": name(args.scale.to_possible_value()),
-        "scenario": args.scenario.and_then(|scenario| name(scenario.to_possible_value())),
-        "profile": name(args.profile.to_possible_value()),
-        "conditions": name(args.conditions.to_possible_value()),
-        "cores": cores(),
-        "loadBeforeAndAfter": load,
-        "rows": table::to_json(rows),
-    });
-    fs::write(&path, serde_json::to_string_pretty(&result)?)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{}", path.display());
-    Ok(())
+/// Runs scenarios until one fails: that one, or all that are left where it was none of them.
+async fn attempt(
+    bench: &mut Bench,
+    group: &Group,
+    wanted: &[Scenario],
+    sizes: &Sizes,
+) -> Result<(), Vec<Scenario>> {
+    let outcome = timeout(sizes.limit, scenarios::run(bench, group, wanted, sizes)).await;
+    let outcome = outcome.unwrap_or_else(|_| Err(anyhow!("{} took more than {:?}", group.name, sizes.limit)));
+    let Err(error) = outcome else { return Ok(()) };
+    let left = wanted.iter().copied().filter(|scenario| !bench.finished.contains(scenario));
+    let culprits: Vec<Scenario> = match bench.doing {
+        // One needs the other.
+        Some(Scenario::Burst | Scenario::Stop) => {
+            left.filter(|scenario| matches!(scenario, Scenario::Burst | Scenario::Stop)).collect()
+        }
+        Some(scenario) => vec![scenario],
+        None => left.collect(),
+    };
+    for scenario in &culprits {
+        if let Err(error) = bench.failed(*scenario, &error) {
+            eprintln!("{error:#}");
+        }
+    }
+    eprintln!("the manager logged: {}", bench.stage.log());
+    Err(culprits)
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(0, usize::from)
+fn names_of(scenarios: &[Scenario]) -> String {
+    scenarios.iter().map(name_of).collect::<Vec<_>>().join(", ")
 }
 
-fn load() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().unwrap_or_default().to_owned()
+/// A scenario, scale or condition as the command line names it.
+fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

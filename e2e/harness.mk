@@ -1,11 +1,13 @@
 # Real control planes for tests and for trying things by hand. Included by the Makefile.
 CLUSTERS ?= 3
 NODES ?= 3
-# Of `make bench`. SCENARIO empty is all of them; PROFILE is the build of the manager under test.
+# Of `make bench`. SCENARIO empty is all of them, or a list as in one,burst; PROFILE is the build of the manager under test.
 SCALE ?= small
 SCENARIO ?=
 PROFILE ?= release
 CONDITIONS ?= floor
+RESUME ?=
+comma := ,
 # Of `make chaos`. SEED empty is a random one.
 SEED ?=
 MINUTES ?= 2
@@ -21,10 +23,13 @@ fleet-down: ## end what `make fleet` booted
 fleet-test: ## test the harness itself: simulated pods, node agent, outages
 	cargo test --quiet --example fleet -- --test-threads=1
 
-bench: $(PROTOC_DIR)/bin/protoc ## Spaceport beside bare pods; SCALE=small|full SCENARIO=one|burst|stop|list|calls PROFILE=release|dev CONDITIONS=floor|defaults
-	cargo build $(if $(filter release,$(PROFILE)),--release) --bin spaceport
-	cargo run --quiet --example bench -- --scale $(SCALE) --profile $(PROFILE) --conditions $(CONDITIONS) \
-		$(if $(SCENARIO),--scenario $(SCENARIO))
+bench: $(PROTOC_DIR)/bin/protoc ## Spaceport beside bare pods; SCALE=small|medium|full SCENARIO=one CONDITIONS=floor,defaults RESUME=1 PROFILE=dev
+ifneq ($(filter placement,$(subst $(comma), ,$(SCENARIO)) $(if $(SCENARIO),,$(if $(filter small,$(SCALE)),,placement))),)
+	cargo bench --bench placement $(if $(filter release,$(PROFILE)),,--profile dev)
+endif
+	cargo build $(if $(filter release,$(PROFILE)),--release) --bin spaceport --example bench
+	target/$(if $(filter release,$(PROFILE)),release,debug)/examples/bench --scale $(SCALE) --profile $(PROFILE) \
+		--conditions $(CONDITIONS) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RESUME),--resume)
 
 chaos: $(PROTOC_DIR)/bin/protoc ## kill, freeze and cut off managers while clients call, and check the history; SEED= MINUTES=2
 	cargo build --bin spaceport

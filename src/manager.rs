@@ -69,18 +69,19 @@ struct Loaded {
 
 fn load(path: &Path) -> Result<Loaded, config::Error> {
     let mut follower = Follower::new(path);
-    let (config, defaults) = read(path)?;
+    let (config, defaults, limits) = read(path)?;
     follower.also(template_files(&config));
-    let limits = api::Limits::new(&config.rpc_server.rate_limits);
-    let limits = limits.map_err(|problems| config::Error::Invalid { problems })?;
+    let limits = api::Limits::new(limits).map_err(|problems| config::Error::Invalid { problems })?;
     Ok(Loaded { config, defaults, limits, follower })
 }
 
-fn read(path: &Path) -> Result<(Config, Defaults), config::Error> {
+fn read(path: &Path) -> Result<(Config, Defaults, api::CheckedLimits), config::Error> {
     let config = Config::load(path)?;
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    let defaults = defaults(&config, base).map_err(|problems| config::Error::Invalid { problems })?;
-    Ok((config, defaults))
+    let invalid = |problems| config::Error::Invalid { problems };
+    let defaults = defaults(&config, base).map_err(invalid)?;
+    let limits = api::CheckedLimits::new(&config.rpc_server.rate_limits).map_err(invalid)?;
+    Ok((config, defaults, limits))
 }
 
 fn template_files(config: &Config) -> Vec<PathBuf> {
@@ -128,13 +129,15 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         },
         config.federation.subscriber_buffer,
     );
-    let registry = registry(&federation, &limits)?;
+    let calls = api::Calls::new()?;
+    let registry = registry(&federation, &limits, &calls)?;
     let admin = Admin { readiness: readiness.clone(), registry, log_filter };
     let admin = admin.bind(config.health, config.prometheus).await?;
     spawn_followers(&mut supervisor, &federation, &readiness, election, leadership);
     let reload = Reload {
         follower,
         federation: Arc::clone(&federation),
+        limits: Arc::clone(&limits),
         readiness: readiness.clone(),
         at_start: (config.groups.clone(), config.manager.maintenance_config_map.clone()),
     };
@@ -147,8 +150,8 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         replicas: config.federation.peer_tls.clone(),
         builders: config.image_builder_proxy.tls.clone(),
     };
-    supervisor
-        .spawn("grpc", api::serve(Arc::clone(&federation), connections, others, limits, shutdown.clone()));
+    let serving = api::serve(Arc::clone(&federation), connections, others, limits, calls, shutdown.clone());
+    supervisor.spawn("grpc", serving);
     let admin_token = CancellationToken::new();
     let admin = tokio::spawn(admin.serve(admin_token.clone()));
     close_with(shutdown, readiness, Arc::clone(&federation));
@@ -209,12 +212,17 @@ fn close_with(shutdown: CancellationToken, readiness: Readiness, federation: Arc
     });
 }
 
-fn registry(federation: &Arc<Federation>, limits: &api::Limits) -> anyhow::Result<prometheus::Registry> {
+fn registry(
+    federation: &Arc<Federation>,
+    limits: &api::Limits,
+    calls: &api::Calls,
+) -> anyhow::Result<prometheus::Registry> {
     let registry = prometheus::Registry::new();
     registry.register(Box::new(FleetMetrics::new(Arc::clone(federation))?))?;
     registry.register(Box::new(WorkspaceGauges::new(Arc::clone(federation))?))?;
     federation.meters().register(&registry)?;
     registry.register(Box::new(limits.counters()))?;
+    calls.register(&registry)?;
     Ok(registry)
 }
 

@@ -1,39 +1,43 @@
-//! What a run stands on: one cluster, a manager, a client of it, and bare pods beside.
+//! What a run stands on: clusters, managers, a client of each, and bare pods beside.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
-use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, ResourceExt as _,
-    runtime::{WatchStreamExt as _, watcher},
-};
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
-use spaceport::proto::wsman::{
-    SubscribeRequest, WorkspacePhase, workspace_manager_client::WorkspaceManagerClient,
-};
+use spaceport::proto::wsman::workspace_manager_client::WorkspaceManagerClient;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::tracker::{Moment, Tracker};
+use super::{
+    follow::{follow_pods, follow_workspaces},
+    tracker::Tracker,
+    usage::{Meter, Spent},
+};
 use crate::harness::{
-    Cluster, Fleet, FleetOptions, Launch, NodeAgent, Process,
+    Cluster, Fleet, FleetOptions, Launch, NodeAgent, Part, Process,
     assets::target_dir,
     etcd::EtcdOptions,
     node_agent::Pace,
     process::{free_port, with_free_ports},
-    spaceport::{Installation, Replica, get, prepare_member},
+    spaceport::{Installation, NAMESPACE, Replica, get, prepare_member, run},
 };
 
-const CLUSTER: &str = "eu-1";
 /// Namespace of the bare pods.
 pub const FLOOR: &str = "floor";
-const READY: Duration = Duration::from_secs(40);
+const READY: Duration = Duration::from_mins(1);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// A client of the workspace API.
 pub type Client = WorkspaceManagerClient<Channel>;
@@ -41,9 +45,9 @@ pub type Client = WorkspaceManagerClient<Channel>;
 /// Under what conditions is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Conditions {
-    /// One manager, plaintext on loopback, etcd without TLS and fsync.
+    /// One manager, plaintext on loopback, etcd without TLS and fsync, no fence.
     Floor,
-    /// As Spaceport is by default: TLS, etcd with fsync, a standby.
+    /// As Spaceport is by default: TLS, fence, etcd with fsync, a standby.
     Defaults,
 }
 
@@ -56,20 +60,35 @@ pub enum Profile {
     Release,
 }
 
+/// What to boot.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Clusters.
+    pub clusters: usize,
+    /// Under what conditions.
+    pub conditions: Conditions,
+    /// Build of the managers.
+    pub profile: Profile,
+    /// Whether a cluster that answers again is taken back after 2 s, not after at least 30 s.
+    pub takes_back_at_once: bool,
+}
+
 /// What runs during a benchmark.
 pub struct Stage {
-    /// The workspace API of the manager.
-    pub client: Client,
-    /// The cluster.
-    pub cluster: Arc<Cluster>,
-    /// Workspaces, as the manager's stream tells.
+    /// The workspace API of each manager; the first one leads.
+    pub clients: Vec<Client>,
+    /// The managers.
+    pub replicas: Vec<Replica>,
+    /// The clusters' programs and Spaceport's etcd.
+    pub fleet: Fleet,
+    /// Workspaces, as the first manager's stream tells.
     pub workspaces: Arc<Tracker>,
-    /// Bare pods, as the cluster's watch tells.
+    /// Bare pods, as the clusters' watches tell.
     pub pods: Arc<Tracker>,
-    replicas: Vec<Replica>,
+    installation: Installation,
+    setup: Setup,
     tasks: Vec<JoinHandle<()>>,
-    _agent: NodeAgent,
-    _fleet: Fleet,
+    agents: Vec<NodeAgent>,
 }
 
 impl Drop for Stage {
@@ -82,42 +101,62 @@ impl Drop for Stage {
 
 impl Stage {
     /// Boots it all.
-    pub async fn boot(conditions: Conditions, profile: Profile) -> Result<Self> {
-        let mut options = FleetOptions::of(1);
+    pub async fn boot(setup: Setup) -> Result<Self> {
+        let conditions = setup.conditions;
+        let mut options = FleetOptions::of(setup.clusters).audited();
         options.etcd = match conditions {
             Conditions::Floor => EtcdOptions::default(),
             Conditions::Defaults => EtcdOptions { fsync: true, ..options.etcd },
         };
         let fleet = Fleet::boot(options).await?;
-        let cluster = Arc::clone(fleet.cluster(CLUSTER)?);
-        let kubeconfig = prepare_member(&cluster).await?;
-        cluster.prepare_namespace(FLOOR).await?;
-        let agent = NodeAgent::start(&cluster.client(), Pace::default());
         let dir = fleet.dir().join("spaceport");
-        let mut installation = Installation::new(fleet.assets(), &dir, fleet.etcd())?;
-        let names: &[&str] = match conditions {
-            Conditions::Floor => &["manager"],
-            Conditions::Defaults => &["manager", "standby"],
+        let installation = Installation::new(fleet.assets(), &dir, fleet.etcd())?;
+        let mut stage = Self {
+            clients: Vec::new(),
+            replicas: Vec::new(),
+            workspaces: Tracker::new(),
+            pods: Tracker::new(),
+            installation,
+            setup,
+            tasks: Vec::new(),
+            agents: Vec::new(),
+            fleet,
         };
-        let mut replicas = Vec::new();
-        for name in names {
-            replicas.push(start_manager(&fleet, &mut installation, name, conditions, profile).await?);
+        stage.add_manager("manager").await?;
+        if conditions == Conditions::Defaults {
+            stage.add_manager("standby").await?;
         }
-        let file = installation.cluster_file(CLUSTER, cluster.region(), &kubeconfig)?;
-        let replica = replicas.first().context("no manager runs")?;
-        register(&installation, replica, conditions, profile, &file).await?;
-        let client = connect(&installation, replica, conditions).await?;
-        let (workspaces, pods) = (Tracker::new(), Tracker::new());
-        let tasks = vec![
-            tokio::spawn(follow_workspaces(client.clone(), Arc::clone(&workspaces))),
-            tokio::spawn(follow_pods(cluster.client(), Arc::clone(&pods))),
-        ];
-        Ok(Self { client, cluster, workspaces, pods, replicas, tasks, _agent: agent, _fleet: fleet })
+        for cluster in stage.fleet.clusters().to_vec() {
+            let fenced = prepare_member(&cluster).await?;
+            // Without the fence the login must have all rights of its own.
+            let fence_off = conditions == Conditions::Floor;
+            let kubeconfig = if fence_off { cluster.kubeconfig() } else { fenced };
+            stage.register(&cluster, &kubeconfig, fence_off).await?;
+            stage.agents.push(NodeAgent::start(&cluster.client(), Pace::default()));
+        }
+        let follow = follow_workspaces(stage.client(), Arc::clone(&stage.workspaces));
+        stage.tasks.push(tokio::spawn(follow));
+        for cluster in stage.fleet.clusters() {
+            cluster.prepare_namespace(FLOOR).await?;
+            let follow = follow_pods(cluster.client(), Arc::clone(&stage.pods));
+            stage.tasks.push(tokio::spawn(follow));
+        }
+        Ok(stage)
     }
 
-    /// The process of the leading manager.
-    pub fn manager(&self) -> Result<u32> {
-        Ok(self.replicas.first().context("no manager runs")?.process.pid())
+    /// A client of the leading manager.
+    pub fn client(&self) -> Client {
+        self.clients[0].clone()
+    }
+
+    /// A further connection to the leading manager.
+    pub async fn channel(&self) -> Result<Channel> {
+        connect(&self.installation, &self.replicas[0], self.setup.conditions).await
+    }
+
+    /// A cluster by number.
+    pub fn cluster(&self, number: usize) -> Result<&Arc<Cluster>> {
+        self.fleet.clusters().get(number).context("no such cluster")
     }
 
     /// The end of the manager's log.
@@ -125,10 +164,143 @@ impl Stage {
         self.replicas.first().map(|replica| replica.process.log_tail()).unwrap_or_default()
     }
 
+    /// What the leading manager's gauges say.
+    pub async fn metrics(&self) -> Result<String> {
+        get(&format!("{}/metrics", self.replicas[0].health)).await
+    }
+
+    /// Whether the manager counts a cluster as being of that health.
+    pub async fn is(&self, cluster: &str, health: &str) -> Result<bool> {
+        let gauge = format!("spaceport_cluster_health{{cluster=\"{cluster}\",health=\"{health}\"}} 1");
+        Ok(self.metrics().await?.contains(&gauge))
+    }
+
+    /// Begins to meter all processes.
+    pub fn meter(&self) -> Result<Meter> {
+        let logs = self.fleet.clusters().iter().filter_map(|cluster| cluster.audit_log());
+        Meter::begin(&self.processes(), logs.collect())
+    }
+
+    /// What was spent since, requests on objects whose name has `but` left out.
+    pub fn spent(&self, meter: &Meter, but: Option<&str>) -> Result<Spent> {
+        meter.end(&self.processes(), but)
+    }
+
+    fn processes(&self) -> Vec<(String, u32)> {
+        let parts = [
+            (Part::Etcd, "etcd of members"),
+            (Part::ApiServer, "apiserver"),
+            (Part::Scheduler, "scheduler"),
+            (Part::ControllerManager, "controller-manager"),
+            (Part::Kwok, "kwok"),
+        ];
+        let mut all = vec![("bench and stand-in".to_owned(), std::process::id())];
+        let running = self.replicas.iter().enumerate().filter(|(_, replica)| replica.process.is_running());
+        for (at, replica) in running {
+            let name = if at == 0 { "manager" } else { "standby" };
+            all.push((name.to_owned(), replica.process.pid()));
+        }
+        all.extend(self.fleet.etcd().process().map(|it| ("etcd of Spaceport".to_owned(), it.pid())));
+        for cluster in self.fleet.clusters() {
+            let of = |(part, name): (Part, &str)| Some((name.to_owned(), cluster.process(part)?.pid()));
+            all.extend(parts.into_iter().filter_map(of));
+        }
+        all
+    }
+
+    /// Starts a further manager and waits until it is ready.
+    pub async fn add_manager(&mut self, name: &str) -> Result<()> {
+        let replica = with_free_ports(async || {
+            let (rpc, health) = (free_port()?, free_port()?);
+            let mut over = json!({ "federation": {} });
+            if self.setup.takes_back_at_once {
+                over["federation"]["health"] = json!({ "recoverAfter": "2s", "holdDownMax": "2s" });
+            }
+            let mut scheme = "https";
+            if self.setup.conditions == Conditions::Floor {
+                scheme = "http";
+                over["rpcServer"] = json!({ "plaintext": true, "tls": null });
+                over["federation"]["peerTls"] = Value::Null;
+                over["federation"]["advertiseAddr"] = json!(format!("http://127.0.0.1:{rpc}"));
+            }
+            self.installation.overrides = over;
+            self.installation.write_config(name, rpc, health)?;
+            let process = self.process(name).await?;
+            let replica = Replica {
+                name: name.to_owned(),
+                endpoint: format!("{scheme}://127.0.0.1:{rpc}"),
+                health: format!("http://127.0.0.1:{health}"),
+                process,
+            };
+            ready(&replica).await?;
+            Ok(replica)
+        })
+        .await?;
+        let channel = connect(&self.installation, &replica, self.setup.conditions).await?;
+        self.clients.push(Client::new(channel).max_decoding_message_size(usize::MAX));
+        self.replicas.push(replica);
+        Ok(())
+    }
+
+    /// Starts a manager that ended again, at the same addresses; it need not be ready yet.
+    pub async fn start_again(&mut self, number: usize) -> Result<()> {
+        let process = self.process(&self.replicas[number].name).await?;
+        self.replicas[number].process = process;
+        Ok(())
+    }
+
+    /// Waits until a manager is ready.
+    pub async fn ready(&self, number: usize) -> Result<()> {
+        ready(&self.replicas[number]).await
+    }
+
+    /// Ends a manager cleanly.
+    pub async fn stop(&self, number: usize) -> Result<()> {
+        self.replicas[number].process.stop(GRACE).await.map(drop)
+    }
+
+    /// Makes the second manager the first one, which leads.
+    pub fn swap(&mut self) {
+        self.replicas.swap(0, 1);
+        self.clients.swap(0, 1);
+    }
+
+    async fn process(&self, name: &str) -> Result<Process> {
+        let dir = self.installation.dir();
+        let (config, log) = (dir.join(format!("{name}.json")), dir.join(format!("{name}.log")));
+        let args = ["manager", "--config", &config.to_string_lossy(), "--json-log=false"];
+        Process::start(self.fleet.assets(), &Launch::new(name, &program(self.setup.profile)?, args, &log))
+            .await
+    }
+
+    async fn register(&self, cluster: &Cluster, kubeconfig: &Path, fence_off: bool) -> Result<()> {
+        let file = self.installation.cluster_file(cluster.name(), cluster.region(), kubeconfig)?;
+        if fence_off {
+            let mut text: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
+            text["fence"] = json!("off");
+            fs::write(&file, text.to_string())?;
+        }
+        let mut command = tokio::process::Command::new(program(self.setup.profile)?);
+        command.args(["cluster", "register", "-f"]).arg(file).kill_on_drop(true);
+        let replica = &self.replicas[0];
+        match self.setup.conditions {
+            Conditions::Floor => command.env("SPACEPORT_ENDPOINT", &replica.endpoint),
+            Conditions::Defaults => command.envs(self.installation.cli_env(&[replica])),
+        };
+        let output = run(command).await?;
+        ensure!(output.code == 0, "cannot register {}: {}", cluster.name(), output.stderr);
+        let give_up = Instant::now() + READY;
+        while !self.is(cluster.name(), "Available").await? {
+            ensure!(Instant::now() < give_up, "{} does not become available", cluster.name());
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
     /// A bare pod that asks for the same as the workspace's pod `like` did: same containers, labels and annotations;
     /// no finalizer, and none of the labels by which the manager finds its own.
     pub async fn pod_like(&self, like: &str) -> Result<Value> {
-        let pods: Api<Pod> = Api::namespaced(self.cluster.client(), crate::harness::spaceport::NAMESPACE);
+        let pods: Api<Pod> = Api::namespaced(self.cluster(0)?.client(), NAMESPACE);
         let pod = pods.get(like).await.with_context(|| format!("no pod {like}"))?;
         let mut labels: BTreeMap<String, String> = pod.labels().clone();
         labels.retain(|key, _| !key.starts_with("gitpod.io/managed-by"));
@@ -138,7 +310,13 @@ impl Stage {
     }
 }
 
-fn program(profile: Profile) -> Result<PathBuf> {
+async fn ready(replica: &Replica) -> Result<()> {
+    let url = format!("{}/readyz", replica.health);
+    replica.process.ready(READY, async || get(&url).await.map(drop)).await
+}
+
+/// The program under test.
+pub fn program(profile: Profile) -> Result<PathBuf> {
     let (folder, flag) = match profile {
         Profile::Dev => ("debug", ""),
         Profile::Release => ("release", " --release"),
@@ -148,107 +326,12 @@ fn program(profile: Profile) -> Result<PathBuf> {
     Ok(path)
 }
 
-async fn start_manager(
-    fleet: &Fleet,
-    installation: &mut Installation,
-    name: &str,
-    conditions: Conditions,
-    profile: Profile,
-) -> Result<Replica> {
-    let program = program(profile)?;
-    with_free_ports(async || {
-        let (rpc, health) = (free_port()?, free_port()?);
-        let mut scheme = "https";
-        if conditions == Conditions::Floor {
-            scheme = "http";
-            installation.overrides = json!({
-                "rpcServer": { "plaintext": true, "tls": null },
-                "federation": { "peerTls": null, "advertiseAddr": format!("http://127.0.0.1:{rpc}") },
-            });
-        }
-        let config = installation.write_config(name, rpc, health)?;
-        let log = installation.dir().join(format!("{name}.log"));
-        let args = ["manager", "--config", &config.to_string_lossy(), "--json-log=false"];
-        let process = Process::start(fleet.assets(), &Launch::new(name, &program, args, &log)).await?;
-        let health = format!("http://127.0.0.1:{health}");
-        process.ready(READY, async || get(&format!("{health}/readyz")).await.map(drop)).await?;
-        Ok(Replica {
-            name: name.to_owned(),
-            endpoint: format!("{scheme}://127.0.0.1:{rpc}"),
-            health,
-            process,
-        })
-    })
-    .await
-}
-
-async fn register(
-    installation: &Installation,
-    replica: &Replica,
-    conditions: Conditions,
-    profile: Profile,
-    file: &std::path::Path,
-) -> Result<()> {
-    let mut command = tokio::process::Command::new(program(profile)?);
-    command.args(["cluster", "register", "-f"]).arg(file).kill_on_drop(true);
+async fn connect(installation: &Installation, replica: &Replica, conditions: Conditions) -> Result<Channel> {
     match conditions {
-        Conditions::Floor => command.env("SPACEPORT_ENDPOINT", &replica.endpoint),
-        Conditions::Defaults => command.envs(installation.cli_env(&[replica])),
-    };
-    let output = crate::harness::spaceport::run(command).await?;
-    ensure!(output.code == 0, "cannot register the cluster: {}", output.stderr);
-    let gauge = format!("spaceport_cluster_health{{cluster=\"{CLUSTER}\",health=\"Available\"}} 1");
-    let give_up = Instant::now() + READY;
-    while !get(&format!("{}/metrics", replica.health)).await?.contains(&gauge) {
-        ensure!(Instant::now() < give_up, "the cluster does not become available");
-        sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
-}
-
-async fn connect(installation: &Installation, replica: &Replica, conditions: Conditions) -> Result<Client> {
-    let client = match conditions {
-        Conditions::Defaults => installation.workspaces(replica).await?,
+        Conditions::Defaults => installation.client_channel(replica).await,
         Conditions::Floor => {
             let endpoint = Endpoint::from_shared(replica.endpoint.clone())?;
-            Client::new(endpoint.connect().await.context("cannot connect to the manager")?)
-        }
-    };
-    Ok(client.max_decoding_message_size(usize::MAX))
-}
-
-async fn follow_workspaces(mut client: Client, tracker: Arc<Tracker>) {
-    loop {
-        let request = SubscribeRequest { replay: true, ..SubscribeRequest::default() };
-        if let Ok(answer) = client.subscribe(request).await {
-            let mut updates = answer.into_inner();
-            while let Ok(Some(update)) = updates.message().await {
-                let Some(status) = update.status else { continue };
-                match status.phase() {
-                    WorkspacePhase::Running => tracker.note(&status.id, Moment::Running),
-                    WorkspacePhase::Stopped => tracker.note(&status.id, Moment::Gone),
-                    _ => {}
-                }
-            }
-        }
-        eprintln!("the stream of workspaces ended; subscribing again");
-        sleep(Duration::from_millis(100)).await;
-    }
-}
-
-async fn follow_pods(client: kube::Client, tracker: Arc<Tracker>) {
-    let pods = Api::<Pod>::namespaced(client, FLOOR);
-    let mut events = watcher::watcher(pods, watcher::Config::default()).default_backoff().boxed();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
-                let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-                if phase == Some("Running") {
-                    tracker.note(&pod.name_any(), Moment::Running);
-                }
-            }
-            Ok(watcher::Event::Delete(pod)) => tracker.note(&pod.name_any(), Moment::Gone),
-            _ => {}
+            endpoint.connect().await.context("cannot connect to the manager")
         }
     }
 }

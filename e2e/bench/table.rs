@@ -1,73 +1,193 @@
 //! Samples, what is made of them, and how it is shown.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
+
+use super::usage::Call;
 
 /// One measure of one scenario.
 pub struct Row {
-    scenario: &'static str,
+    scenario: String,
     measure: String,
-    unit: &'static str,
+    unit: String,
     samples: Vec<f64>,
-    /// Median of the floor beside it.
-    floor: Option<f64>,
+    /// Measure of the same scenario that is its floor.
+    floor: Option<String>,
 }
 
-impl Row {
-    /// A measure without a floor.
-    pub fn new(scenario: &'static str, measure: &str, unit: &'static str, mut samples: Vec<f64>) -> Self {
-        samples.sort_by(f64::total_cmp);
-        Self { scenario, measure: measure.to_owned(), unit, samples, floor: None }
+/// What was measured so far, in the order of its first samples.
+#[derive(Default)]
+pub struct Recorder {
+    rows: Vec<Row>,
+    calls: Vec<(String, Value)>,
+}
+
+impl Recorder {
+    /// Adds a sample.
+    pub fn note(&mut self, scenario: &str, measure: &str, unit: &str, sample: f64) {
+        let known = self.rows.iter_mut().find(|row| row.scenario == scenario && row.measure == measure);
+        if let Some(row) = known {
+            row.samples.push(sample);
+            return;
+        }
+        self.rows.push(Row {
+            scenario: scenario.to_owned(),
+            measure: measure.to_owned(),
+            unit: unit.to_owned(),
+            samples: vec![sample],
+            floor: None,
+        });
     }
 
-    /// The same beside a floor.
-    #[must_use]
-    pub fn over(mut self, floor: &Self) -> Self {
-        self.floor = Some(floor.rank(50));
-        self
+    /// Says which measure is another's floor.
+    pub fn floor(&mut self, scenario: &str, measure: &str, floor: &str) {
+        let known = self.rows.iter_mut().find(|row| row.scenario == scenario && row.measure == measure);
+        if let Some(row) = known {
+            row.floor = Some(floor.to_owned());
+        }
     }
 
-    /// Its scenario.
-    pub fn scenario(&self) -> &str {
-        self.scenario
+    /// Adds the API calls of a block `of` a scenario, by sender, verb and resource.
+    pub fn calls(&mut self, scenario: &str, of: &str, calls: &BTreeMap<Call, f64>) {
+        for ((sender, what), count) in calls {
+            let of = of.trim_start_matches([',', ' ']);
+            let call = json!({ "of": of, "client": sender, "call": what, "count": count });
+            self.calls.push((scenario.to_owned(), call));
+        }
     }
 
-    /// The smallest sample that so many percent do not exceed (nearest rank); 0 without samples.
-    fn rank(&self, percent: usize) -> f64 {
-        let at = (self.samples.len() * percent).div_ceil(100).saturating_sub(1);
-        self.samples.get(at).copied().unwrap_or_default()
+    /// The API calls of a scenario, for a file.
+    pub fn calls_json(&self, scenario: &str) -> Value {
+        self.calls.iter().filter(|(of, _)| of == scenario).map(|(_, call)| call.clone()).collect()
     }
 
-    fn ratio(&self) -> Option<f64> {
-        self.floor.filter(|floor| *floor > 0.0).map(|floor| self.rank(50) / floor)
+    /// The rows of a scenario, for a file.
+    pub fn json(&mut self, scenario: &str) -> Value {
+        for row in &mut self.rows {
+            row.samples.sort_by(f64::total_cmp);
+        }
+        self.rows.iter().filter(|row| row.scenario == scenario).map(|row| self.row(row)).collect()
     }
 
-    fn json(&self) -> Value {
+    fn row(&self, row: &Row) -> Value {
+        let floor = row.floor.as_ref().and_then(|floor| {
+            let of = self.rows.iter().find(|other| other.scenario == row.scenario && other.measure == *floor);
+            of.map(|of| rank(&of.samples, 50)).filter(|floor| *floor > 0.0)
+        });
         json!({
-            "scenario": self.scenario, "measure": self.measure, "unit": self.unit, "n": self.samples.len(),
-            "min": self.rank(0), "p50": self.rank(50), "p95": self.rank(95), "p99": self.rank(99),
-            "max": self.rank(100), "ratioToFloor": self.ratio(),
+            "scenario": row.scenario, "measure": row.measure, "unit": row.unit, "n": row.samples.len(),
+            "min": rank(&row.samples, 0), "p50": rank(&row.samples, 50), "p95": rank(&row.samples, 95),
+            "p99": rank(&row.samples, 99), "max": rank(&row.samples, 100),
+            "ratioToFloor": floor.map(|floor| rank(&row.samples, 50) / floor),
         })
     }
 }
 
-/// Prints the rows as a table.
-pub fn print(rows: &[Row]) {
-    let heads = ["n", "min", "p50", "p95", "p99", "max", "x floor"];
-    print!("\n{:8} {:44} {:5}", "scenario", "measure", "unit");
-    for head in heads {
+/// The smallest of the sorted samples that so many percent do not exceed (nearest rank); 0 without samples.
+pub fn rank(samples: &[f64], percent: usize) -> f64 {
+    let at = (samples.len() * percent).div_ceil(100).saturating_sub(1);
+    samples.get(at).copied().unwrap_or_default()
+}
+
+const SHOWN: [&str; 5] = ["min", "p50", "p95", "p99", "max"];
+
+/// Prints rows as [`Recorder::json`] gives them.
+pub fn print(rows: &Value) {
+    print!("\n{:12} {:54} {:5} {:>6}", "scenario", "measure", "unit", "n");
+    for head in SHOWN.iter().chain(&["x floor"]) {
         print!(" {head:>9}");
     }
     println!();
-    for row in rows {
-        print!("{:8} {:44} {:5} {:>9}", row.scenario, row.measure, row.unit, row.samples.len());
-        for percent in [0, 50, 95, 99, 100] {
-            print!(" {:>9.2}", row.rank(percent));
+    for row in rows.as_array().into_iter().flatten() {
+        print!(
+            "{:12} {:54} {:5} {:>6}",
+            text(row, "scenario"),
+            text(row, "measure"),
+            text(row, "unit"),
+            row["n"].as_u64().unwrap_or_default()
+        );
+        for head in SHOWN {
+            print!(" {:>9.2}", row[head].as_f64().unwrap_or_default());
         }
-        println!(" {:>9}", row.ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}")));
+        println!(" {:>9}", ratio(row));
     }
 }
 
-/// The rows for a file.
-pub fn to_json(rows: &[Row]) -> Value {
-    rows.iter().map(Row::json).collect()
+/// A Markdown table of scenarios' files: one line a measure, the conditions side by side. Of memory, the managers' only.
+pub fn markdown(conditions: &[(String, Vec<Value>)]) -> String {
+    let mut table = "| Scenario | Measure | Unit |".to_owned();
+    let mut rule = "|---|---|---|".to_owned();
+    for (name, _) in conditions {
+        for head in ["p50", "p99", "max", "x floor"] {
+            table.extend([" ", name, ": ", head, " |"]);
+            rule += "--:|";
+        }
+    }
+    table = format!("{table}\n{rule}\n");
+    let key = |row: &Value| (text(row, "scenario"), text(row, "measure"));
+    let mut keys: Vec<(String, String, String)> = Vec::new();
+    for row in conditions.iter().flat_map(|(_, rows)| rows) {
+        let (scenario, measure) = key(row);
+        let of_manager = ["manager", "standby"].iter().any(|program| measure.contains(program));
+        if measure.starts_with("memory of") && !of_manager {
+            continue;
+        }
+        if !keys.iter().any(|(known, other, _)| *known == scenario && *other == measure) {
+            keys.push((scenario, measure, text(row, "unit")));
+        }
+    }
+    for (scenario, measure, unit) in keys {
+        table.extend(["| `", &scenario, "` | ", &measure, " | ", &unit, " |"]);
+        for (_, rows) in conditions {
+            let row = rows.iter().find(|row| key(row) == (scenario.clone(), measure.clone()));
+            for head in ["p50", "p99", "max"] {
+                let shown = row.and_then(|row| row[head].as_f64()).map(|value| format!("{value:.2}"));
+                table.extend([" ", &shown.unwrap_or_default(), " |"]);
+            }
+            table.extend([" ", &row.map(ratio).unwrap_or_default(), " |"]);
+        }
+        table.push('\n');
+    }
+    table
+}
+
+fn text(row: &Value, key: &str) -> String {
+    row[key].as_str().unwrap_or_default().to_owned()
+}
+
+fn ratio(row: &Value) -> String {
+    row["ratioToFloor"].as_f64().map_or_else(String::new, |ratio| format!("{ratio:.2}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let samples: Vec<f64> = (1..=200).map(f64::from).collect();
+        assert_eq!(
+            [0, 50, 95, 99, 100].map(|percent| rank(&samples, percent)),
+            [1.0, 100.0, 190.0, 198.0, 200.0]
+        );
+        assert_eq!(rank(&samples[..3], 99), 3.0);
+        assert_eq!(rank(&[], 50), 0.0);
+    }
+
+    #[test]
+    fn a_measure_has_the_ratio_of_its_median_to_the_floors_in_file_and_table() {
+        let mut record = Recorder::default();
+        for (ours, floor) in [(9.0, 2.0), (6.0, 3.0), (1.0, 4.0)] {
+            record.note("burst", "ours", "ms", ours);
+            record.note("burst", "bare", "ms", floor);
+        }
+        record.floor("burst", "ours", "bare");
+        let rows = record.json("burst");
+        assert_eq!(rows[0]["ratioToFloor"], 2.0);
+        assert!(rows[1]["ratioToFloor"].is_null());
+        let rows = rows.as_array().cloned().unwrap_or_default();
+        let table = markdown(&[("floor".to_owned(), rows)]);
+        assert!(table.contains("| `burst` | ours | ms | 6.00 | 9.00 | 9.00 | 2.00 |"), "{table}");
+    }
 }

@@ -1,14 +1,95 @@
-//! What a process and an apiserver spent.
+//! What processes and apiservers spent: `/proc` and the apiservers' audit logs.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Seek as _, SeekFrom},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result};
-use kube::Client;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::harness::cluster::USER_AGENT;
 
 /// Of `/proc/<pid>/stat`; Linux fixes it for programs.
 const TICKS_A_SECOND: f64 = 100.0;
-/// What a lifecycle touches; leases, nodes and the like are not a workspace's.
-const RESOURCES: [&str; 5] = ["workspaces", "pods", "secrets", "events", "snapshots"];
+
+/// Who sent it, and `verb resource/subresource`.
+pub type Call = (String, String);
+
+/// Processes and audit logs at the beginning of something.
+pub struct Meter {
+    begun: Instant,
+    cpu: BTreeMap<String, f64>,
+    logs: Vec<(PathBuf, u64)>,
+}
+
+/// What was spent since.
+pub struct Spent {
+    /// Seconds since the beginning.
+    pub seconds: f64,
+    /// CPU seconds by program, over all clusters.
+    pub cpu: BTreeMap<String, f64>,
+    /// Resident MiB by program at the end, over all clusters.
+    pub memory: BTreeMap<String, f64>,
+    /// Calls that the apiservers answered; watches left out.
+    pub calls: BTreeMap<Call, f64>,
+}
+
+impl Spent {
+    /// Calls of a sender.
+    pub fn calls_of(&self, sender: &str) -> f64 {
+        // The sum of no floats is -0.
+        0.0 + self.calls.iter().filter(|((who, _), _)| who == sender).map(|(_, count)| count).sum::<f64>()
+    }
+
+    /// CPU milliseconds of all programs together for each of `count`.
+    pub fn cpu_each(&self, count: f64) -> f64 {
+        self.cpu.values().sum::<f64>() * 1000.0 / count
+    }
+
+    /// Calls of the manager that change something.
+    pub fn writes(&self) -> f64 {
+        let is_write = |what: &str| !["get ", "list "].iter().any(|verb| what.starts_with(verb));
+        let of = self.calls.iter().filter(|((who, what), _)| who == "manager" && is_write(what));
+        0.0 + of.map(|(_, count)| count).sum::<f64>()
+    }
+}
+
+impl Meter {
+    /// Begins; `processes` are programs by name, several of one name where there are several clusters.
+    pub fn begin(processes: &[(String, u32)], logs: Vec<PathBuf>) -> Result<Self> {
+        let logs = logs.into_iter().map(|log| {
+            let length = fs::metadata(&log).map_or(0, |meta| meta.len());
+            (log, length)
+        });
+        Ok(Self { begun: Instant::now(), cpu: sum(processes, cpu_seconds)?, logs: logs.collect() })
+    }
+
+    /// What was spent by the same processes; audited requests on objects whose name begins with `but` are left out.
+    pub fn end(&self, processes: &[(String, u32)], but: Option<&str>) -> Result<Spent> {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let mut cpu = sum(processes, cpu_seconds)?;
+        for (name, used) in &mut cpu {
+            *used -= self.cpu.get(name).copied().unwrap_or_default();
+        }
+        let mut calls = BTreeMap::new();
+        for (log, from) in &self.logs {
+            count(log, *from, but, &mut calls).with_context(|| format!("cannot read {}", log.display()))?;
+        }
+        Ok(Spent { seconds, cpu, memory: sum(processes, resident_mib)?, calls })
+    }
+}
+
+fn sum(processes: &[(String, u32)], of: impl Fn(u32) -> Result<f64>) -> Result<BTreeMap<String, f64>> {
+    let mut all = BTreeMap::new();
+    for (name, pid) in processes {
+        *all.entry(name.clone()).or_default() += of(*pid).with_context(|| name.clone())?;
+    }
+    Ok(all)
+}
 
 /// CPU seconds of a process so far.
 pub fn cpu_seconds(pid: u32) -> Result<f64> {
@@ -28,46 +109,94 @@ pub fn resident_mib(pid: u32) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// Requests an apiserver answered, by `VERB resource/subresource`, watches left out.
-pub async fn requests(client: &Client) -> Result<BTreeMap<String, f64>> {
-    let request = http::Request::get("/metrics").body(Vec::new())?;
-    let metrics = client.request_text(request).await.context("no metrics")?;
-    let mut counts = BTreeMap::new();
-    for line in metrics.lines() {
-        let Some(rest) = line.strip_prefix("apiserver_request_total{") else { continue };
-        let Some((labels, count)) = rest.rsplit_once("} ") else { continue };
-        let (verb, resource) = (label(labels, "verb"), label(labels, "resource"));
-        if verb == "WATCH" || !RESOURCES.contains(&resource) {
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Audited {
+    verb: String,
+    user: User,
+    #[serde(default)]
+    user_agent: String,
+    object_ref: Option<Object>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+}
+
+#[derive(Deserialize)]
+struct Object {
+    #[serde(default)]
+    resource: String,
+    #[serde(default)]
+    subresource: String,
+    #[serde(default)]
+    name: String,
+}
+
+fn count(log: &PathBuf, from: u64, but: Option<&str>, calls: &mut BTreeMap<Call, f64>) -> Result<()> {
+    let mut file = File::open(log)?;
+    file.seek(SeekFrom::Start(from))?;
+    for line in BufReader::new(file).lines() {
+        // The last line may be half written.
+        let Ok(audited) = serde_json::from_str::<Audited>(&line?) else { continue };
+        let Some(object) = &audited.object_ref else { continue };
+        let left_out = but.is_some_and(|but| object.name.contains(but));
+        if audited.verb == "watch" || left_out {
             continue;
         }
-        let name = match label(labels, "subresource") {
-            "" => format!("{verb} {resource}"),
-            subresource => format!("{verb} {resource}/{subresource}"),
-        };
-        *counts.entry(name).or_insert(0.0) += count.parse::<f64>().unwrap_or_default();
+        let mut what = format!("{} {}", audited.verb, object.resource);
+        if !object.subresource.is_empty() {
+            what = format!("{what}/{}", object.subresource);
+        }
+        *calls.entry((sender(&audited), what)).or_default() += 1.0;
     }
-    Ok(counts)
+    Ok(())
 }
 
-fn label<'a>(labels: &'a str, name: &str) -> &'a str {
-    let value = labels.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix("=\""));
-    value.map(|value| value.trim_end_matches('"')).unwrap_or_default()
+/// With the fence, managers are told by their login. Without, they log in as the administrator, as all others do, and are who
+/// names no user agent.
+fn sender(audited: &Audited) -> String {
+    let program = audited.user_agent.split('/').next().unwrap_or_default();
+    if audited.user.username.contains("spaceport") || program.is_empty() {
+        "manager".to_owned()
+    } else if program == USER_AGENT {
+        "bench and stand-in".to_owned()
+    } else {
+        program.trim_start_matches("kube-").to_owned()
+    }
 }
 
-/// Who sends such requests in these runs, as far as it is certain; empty where several may.
-pub fn sender(request: &str) -> &'static str {
-    match request {
-        "GET workspaces" | "PUT workspaces/status" => "stand-in",
-        "POST pods/binding" => "scheduler",
-        "PATCH pods/status" => "kwok",
-        "POST pods"
-        | "POST workspaces"
-        | "PATCH workspaces"
-        | "PATCH workspaces/status"
-        | "DELETE workspaces"
-        | "GET secrets"
-        | "POST secrets"
-        | "DELETE secrets" => "manager",
-        _ => "",
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_told_by_login_user_agent_verb_and_resource() {
+        let line = |user: &str, agent: &str, verb: &str, name: &str| {
+            serde_json::json!({
+                "verb": verb, "user": { "username": user }, "userAgent": agent,
+                "objectRef": { "resource": "pods", "subresource": "status", "name": name },
+            })
+        };
+        let fenced = "system:serviceaccount:spaceport-system:spaceport";
+        let lines = [
+            line(fenced, "", "patch", "a"),
+            line("admin", "", "patch", "b"),
+            line("admin", "kube-scheduler/v1 (linux)", "patch", "a"),
+            line("admin", USER_AGENT, "patch", "a"),
+            line("admin", "", "watch", "a"),
+            line("admin", "", "patch", "left-out-1"),
+        ];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(file.path(), format!("{text}{{\"half\":")).unwrap();
+        let mut calls = BTreeMap::new();
+        count(&file.path().to_path_buf(), 0, Some("left-out"), &mut calls).unwrap();
+        let of = |sender: &str| calls.get(&(sender.to_owned(), "patch pods/status".to_owned())).copied();
+        assert_eq!(of("manager"), Some(2.0));
+        assert_eq!(of("scheduler"), Some(1.0));
+        assert_eq!(of("bench and stand-in"), Some(1.0));
+        assert_eq!(calls.len(), 3);
     }
 }

@@ -32,6 +32,8 @@ use super::{
 const APISERVER_READY: Duration = Duration::from_mins(2);
 const CLUSTER_READY: Duration = Duration::from_mins(2);
 const GRACE: Duration = Duration::from_secs(10);
+/// User agent of the harness's own clients.
+pub const USER_AGENT: &str = "spaceport-e2e";
 
 /// What kind of cluster to boot.
 #[derive(Clone, Debug)]
@@ -339,7 +341,9 @@ impl Cluster {
 /// A client from a kubeconfig file.
 pub async fn client_of(kubeconfig: &Path) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig).with_context(|| format!("bad {}", kubeconfig.display()))?;
-    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+    let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+    // Audit logs tell us by it from a manager with the same login.
+    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
     Client::try_from(config).context("cannot make a client")
 }
 

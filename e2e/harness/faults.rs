@@ -24,7 +24,7 @@ mod caller;
 mod calls;
 mod pipe;
 
-pub use calls::{Answer, Rule};
+pub use calls::{Answer, Carried, Rule};
 
 use caller::Caller;
 
@@ -221,6 +221,14 @@ impl Proxy {
         match &self.shared.calls {
             Some(calls) => calls.injected(),
             None => watch::channel(0).1,
+        }
+    }
+
+    /// Passes on what rules kept back as [`Answer::Late`]; a receiver of what it was answered.
+    pub fn let_late_go(&self) -> watch::Receiver<Vec<u16>> {
+        match &self.shared.calls {
+            Some(calls) => calls.let_late_go(),
+            None => watch::channel(Vec::new()).1,
         }
     }
 

@@ -30,7 +30,7 @@ pub mod spaceport;
 pub use assets::Assets;
 pub use cluster::{Cluster, ClusterOptions, Part};
 pub use etcd::{Etcd, EtcdOptions, EtcdSecurity};
-pub use faults::{Answer, Fault, Proxy, Rule, Way};
+pub use faults::{Answer, Carried, Fault, Proxy, Rule, Way};
 pub use fleet::{Fleet, FleetOptions};
 pub use node_agent::NodeAgent;
 pub use nodes::NodeSize;

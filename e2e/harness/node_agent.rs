@@ -91,24 +91,35 @@ impl Agent {
                 continue;
             };
             let Some(step) = due(&object) else { continue };
+            let ask = self.ask(&object, step).await;
             let key = (object.uid().unwrap_or_default(), step);
-            if Ask::of(&object, step).hangs() || !self.busy.lock().insert(key.clone()) {
+            if ask.hangs() || !self.busy.lock().insert(key.clone()) {
                 continue;
             }
             let (agent, slots) = (Arc::clone(&self), Arc::clone(&slots));
             work.spawn(async move {
-                sleep(Ask::of(&object, step).delay(agent.pace)).await;
+                sleep(ask.delay(agent.pace)).await;
                 let _slot = slots.acquire_owned().await;
-                agent.carry_out(&object, step).await;
+                agent.carry_out(&object, step, ask.fails()).await;
                 agent.busy.lock().remove(&key);
             });
         }
     }
 
+    /// What a test asks for: of a snapshot, at its workspace.
+    async fn ask(&self, object: &DynamicObject, step: Step) -> Ask {
+        let workspace = object.data.pointer("/spec/workspaceID").and_then(serde_json::Value::as_str);
+        let (Step::Snapshot, Some(name)) = (step, workspace) else { return Ask::of(object, step) };
+        let namespace = object.namespace().unwrap_or_default();
+        let workspaces = resource("Workspace", "workspaces");
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &namespace, &workspaces);
+        api.get(name).await.map_or_else(|_| Ask::default(), |workspace| Ask::of(&workspace, step))
+    }
+
     /// Writes until the step is not due any more, through conflicts and outages.
-    async fn carry_out(&self, object: &DynamicObject, step: Step) {
+    async fn carry_out(&self, object: &DynamicObject, step: Step, fails: bool) {
         loop {
-            match self.write(object, step).await {
+            match self.write(object, step, fails).await {
                 Ok(()) => return,
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => return,
@@ -120,7 +131,7 @@ impl Agent {
         }
     }
 
-    async fn write(&self, object: &DynamicObject, step: Step) -> Result<(), kube::Error> {
+    async fn write(&self, object: &DynamicObject, step: Step, fails: bool) -> Result<(), kube::Error> {
         let namespace = object.namespace().unwrap_or_default();
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &namespace, &self.resource);
         loop {
@@ -128,7 +139,7 @@ impl Agent {
             if fresh.uid() != object.uid() || due(&fresh) != Some(step) {
                 return Ok(());
             }
-            let finished = step::perform(step, &mut fresh, jiff::Timestamp::now());
+            let finished = step::perform(step, &mut fresh, fails, jiff::Timestamp::now());
             api.replace_status(&object.name_any(), &PostParams::default(), &fresh).await?;
             if finished {
                 return Ok(());

@@ -189,8 +189,12 @@ impl Installation {
 
     /// A client of the workspace API without any special role.
     pub async fn workspaces(&self, replica: &Replica) -> Result<WorkspaceManagerClient<Channel>> {
-        let channel = self.channel(&replica.endpoint, Some(&self.client)).await?;
-        Ok(WorkspaceManagerClient::new(channel))
+        Ok(WorkspaceManagerClient::new(self.client_channel(replica).await?))
+    }
+
+    /// A channel of the client without any special role.
+    pub async fn client_channel(&self, replica: &Replica) -> Result<Channel> {
+        self.channel(&replica.endpoint, Some(&self.client)).await
     }
 
     /// A client of the admin's API.

@@ -18,7 +18,8 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::annotations;
 use crate::story::{
-    Client, SOON, Story, annotated, describe, follow, is, refused, request, run, start, story, until, watch,
+    Client, SOON, Story, annotated, describe, follow, forget, is, refused, request, run, start, story, until,
+    watch,
 };
 
 /// In which nothing comes, if nothing is to come.
@@ -209,6 +210,26 @@ fn a_snapshot_is_waited_for_or_not_and_only_taken_of_what_runs() -> Result<()> {
         let early = TakeSnapshotRequest { id: "new".into(), return_immediately: true };
         let status = refused(client.take_snapshot(early).await, Code::FailedPrecondition)?;
         ensure!(status.message().contains("running"), "{}", status.message());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_snapshot_that_fails_is_told_with_the_node_agents_reason_and_harms_nothing() -> Result<()> {
+    story("bad-snapshot", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        run(&mut client, annotated(request("ws", &[]), annotations::BACKUP, "fail")).await?;
+        let take = |return_immediately| TakeSnapshotRequest { id: "ws".into(), return_immediately };
+        let status = refused(client.take_snapshot(take(false)).await, Code::Internal)?;
+        ensure!(status.message().contains("the snapshot failed: asked to fail"), "{}", status.message());
+        // Whoever does not wait for it gets where it would have been, as always.
+        let url = client.take_snapshot(take(true)).await?.into_inner().url;
+        ensure!(url.contains("ws-"), "{url}");
+        let status = describe(&mut client, "ws").await?.context("it is gone")?;
+        let conditions = status.conditions.clone().context("no conditions")?;
+        ensure!(status.phase() == WorkspacePhase::Running && conditions.failed.is_empty(), "{status:?}");
+        forget(story, "ws", annotations::BACKUP).await?;
+        client.take_snapshot(take(false)).await.context("a later snapshot is not taken")?;
         Ok(())
     })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::PostParams;
 use serde_json::json;
 use spaceport::cluster::resources::Workspace;
 use spaceport::proto::contentservice::{
@@ -20,7 +20,8 @@ use tokio::time::sleep;
 
 use crate::harness::annotations;
 use crate::story::{
-    Story, annotated, describe, follow, is, phases, request, run, start, stop, story, until, watch,
+    Story, annotated, describe, follow, is, nothing_is_left, phases, request, run, start, stop, story, until,
+    watch,
 };
 
 #[test]
@@ -81,22 +82,6 @@ async fn pod_is_as_agents_expect(story: &Story) -> Result<()> {
     }
     ensure!(pod.metadata.finalizers.unwrap_or_default() == ["gitpod.io/finalizer"], "the pod's finalizer");
     Ok(())
-}
-
-async fn nothing_is_left(story: &Story) -> Result<()> {
-    let client = story.cluster("eu-1")?.client();
-    let (workspaces, pods) =
-        (story.resources("eu-1")?, Api::<Pod>::namespaced(client.clone(), &story.namespace));
-    until("everything of the workspace to be gone", async || {
-        ensure!(workspaces.list(&ListParams::default()).await?.items.is_empty(), "a Workspace is left");
-        ensure!(pods.list(&ListParams::default()).await?.items.is_empty(), "a Pod is left");
-        for namespace in [&story.namespace, &story.secrets_namespace] {
-            let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-            ensure!(secrets.list(&ListParams::default()).await?.items.is_empty(), "a Secret is left");
-        }
-        Ok(())
-    })
-    .await
 }
 
 #[test]
@@ -160,20 +145,6 @@ fn content_that_cannot_be_initialised_fails_the_workspace_with_the_reason() -> R
         let last = seen.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
         ensure!(last.failed.contains("ontent initialization failed"), "{}", last.failed);
         Ok(())
-    })
-}
-
-#[test]
-fn a_resource_deleted_by_hand_is_backed_up_and_its_end_is_told() -> Result<()> {
-    story("by-hand", 1, &["eu-1"], async |story| {
-        let mut client = story.client().await?;
-        run(&mut client, request("ws", &[])).await?;
-        let mut stream = watch(&mut client, "ws").await?;
-        story.resources("eu-1")?.delete("ws", &DeleteParams::default()).await?;
-        let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
-        let last = seen.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
-        ensure!(last.final_backup_complete() == WorkspaceConditionBool::True, "no backup was taken");
-        nothing_is_left(story).await
     })
 }
 

@@ -3,11 +3,12 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use spaceport::proto::wsman::DescribeWorkspaceRequest;
+use tokio::time::timeout;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::harness::spaceport::get;
-use crate::story::{refused, story};
+use crate::story::{SOON, refused, request, start, story, until};
 
 #[test]
 fn calls_beyond_a_limit_are_refused_each_key_apart() -> Result<()> {
@@ -28,6 +29,56 @@ fn calls_beyond_a_limit_are_refused_each_key_apart() -> Result<()> {
         let metrics = get(&format!("{health}/metrics")).await?;
         let refusals = metrics.lines().find(|line| line.starts_with("spaceport_requests_limited_total"));
         ensure!(refusals.is_some_and(|line| line.ends_with(" 1")), "{refusals:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn starts_that_wait_for_a_limit_go_on_at_once_when_it_is_lifted_and_a_bad_change_lifts_nothing() -> Result<()>
+{
+    story("limits-lifted", 0, &[], async |story| {
+        const START: &str = "/wsman.WorkspaceManager/StartWorkspace";
+        // No call waits longer than a minute, and the third would have to.
+        let limit = json!({ "block": true, "bucketSize": 1, "refillInterval": "59s" });
+        story.installation.overrides = json!({ "rpcServer": { "ratelimits": { START: limit } } });
+        story.replicas.push(story.installation.start("manager-0").await?);
+        story.register("eu-1").await?;
+        let mut client = story.client().await?;
+        start(&mut client, request("first", &[])).await?;
+        let mut waiting = client.clone();
+        let waiting = tokio::spawn(async move { start(&mut waiting, request("second", &[])).await });
+        let health = story.replicas.first().context("no manager")?.health.clone();
+        until("a start to wait", async || {
+            let metrics = get(&format!("{health}/metrics")).await?;
+            let waits = r#"spaceport_requests_limited_total{method="/wsman.WorkspaceManager/StartWorkspace",outcome="waited"} 1"#;
+            ensure!(metrics.contains(waits), "none does");
+            Ok(())
+        })
+        .await?;
+        refused(client.start_workspace(request("third", &[])).await, Code::ResourceExhausted)?;
+
+        let path = story.installation.dir().join("manager-0.json");
+        let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+        let limits = &mut config["rpcServer"]["ratelimits"];
+        *limits = json!({ START: { "bucketSize": 1, "refillInterval": "1s", "key": "nothing", "keyCacheSize": 9 } });
+        std::fs::write(&path, config.to_string())?;
+        until("the bad file to be shown", async || {
+            let ready = get(&format!("{health}/readyz")).await?;
+            ensure!(ready.contains("the last good one is in force"), "{ready}");
+            Ok(())
+        })
+        .await?;
+        refused(client.start_workspace(request("third", &[])).await, Code::ResourceExhausted)?;
+        ensure!(!waiting.is_finished(), "the second start waits no more");
+
+        config["rpcServer"]["ratelimits"] = json!({});
+        std::fs::write(&path, config.to_string())?;
+        until("the third start to be taken", async || {
+            start(&mut client, request("third", &[])).await.map(drop)
+        })
+        .await?;
+        // Far from its turn under the old limit, which it waited for; SOON is shorter.
+        timeout(SOON, waiting).await.context("the second start waits still")???;
         Ok(())
     })
 }

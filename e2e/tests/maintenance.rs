@@ -1,10 +1,16 @@
 //! Maintenance through the CLI.
 
 use anyhow::{Context as _, Result, ensure};
-use spaceport::proto::wsman::StopWorkspaceRequest;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use spaceport::proto::wsman::{StopWorkspaceRequest, WorkspacePhase, WorkspaceType};
 use tonic::Code;
 
-use crate::story::{refused, request, run, start, story, until};
+use crate::harness::annotations;
+use crate::story::{annotated, follow, forget, is, refused, request, run, start, story, until, watch};
 
 #[test]
 fn an_admin_sets_maintenance_and_ends_it_and_the_very_next_call_keeps_to_it() -> Result<()> {
@@ -46,6 +52,38 @@ fn maintenance_needs_an_end_to_come_and_a_namespace_that_is_there() -> Result<()
         ensure!(output.code == 1 && output.stderr.contains("nowhere is none of cluster eu-1"), "{output:?}");
         let output = story.cli(&["cluster", "maintenance", "off", "mars"]).await?;
         ensure!(output.code == 1 && output.stderr.contains("NOT_FOUND"), "{output:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_task_that_ended_under_maintenance_is_put_away_when_that_has_passed_by_itself() -> Result<()> {
+    story("upkeep-passes", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        let mut wanted = annotated(request("ws", &[]), annotations::BACKUP, "hang");
+        wanted.set_type(WorkspaceType::Prebuild);
+        run(&mut client, wanted).await?;
+        let until = Timestamp::now() + SignedDuration::from_secs(10);
+        let on = ["cluster", "maintenance", "on", "eu-1", "--until", &until.to_string()];
+        let output = story.cli(&on).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        let pods: Api<Pod> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
+        let pod = pods.get("prebuild-ws").await?;
+        let container =
+            pod.spec.and_then(|spec| spec.containers.into_iter().next()).context("no container")?;
+        let ended = json!({ "status": { "phase": "Succeeded", "containerStatuses": [{
+            "name": container.name, "image": container.image, "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "terminated": { "exitCode": 0, "reason": "Completed" } },
+        }] } });
+        pods.patch_status("prebuild-ws", &PatchParams::default(), &Patch::Merge(ended)).await?;
+        // Nothing happens to it but that the time comes.
+        let mut stream = watch(&mut client, "ws").await?;
+        follow(&mut stream, is(WorkspacePhase::Stopping)).await?;
+        let status = story.resources("eu-1")?.get("ws").await?.status.context("no status")?;
+        let stopping = status.pod_stopping_time.context("it does not say since when")?.0;
+        ensure!(stopping.as_second() >= until.as_second(), "{stopping} is before {until}");
+        forget(story, "ws", annotations::BACKUP).await?;
+        follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
         Ok(())
     })
 }

@@ -39,6 +39,8 @@ fn lives_of_workspaces_are_counted_once_under_the_existing_names() -> Result<()>
             &[
                 format!(r#"{P}_workspace_starts_total{{{LABELS},type="Regular"}} 1"#),
                 format!(r#"{P}_workspace_startup_seconds_count{{{LABELS},type="Regular"}} 1"#),
+                // Its pod has a node at once, so that no status ever says Pending.
+                format!(r#"{P}_workspace_pending_seconds_count{{{LABELS},type="Regular"}} 1"#),
                 format!(r#"{P}_workspace_restores_total{{{LABELS},type="Regular"}} 1"#),
                 format!(r#"{P}_workspace_phase_total{{{LABELS},phase="Running",type="Regular"}} 1"#),
                 format!(r#"{P}_workspace_activity_total{{active="true",cluster="eu-1"}} 1"#),
@@ -72,6 +74,7 @@ fn lives_of_workspaces_are_counted_once_under_the_existing_names() -> Result<()>
         let counted = [
             regular("workspace_starts_total", 4),
             regular("workspace_startup_seconds_count", 3),
+            regular("workspace_pending_seconds_count", 4),
             regular("workspace_starts_failure_total", 1),
             regular("workspace_restores_total", 3),
             regular("workspace_restores_failure_total", 1),

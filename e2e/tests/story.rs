@@ -6,7 +6,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::json;
 use spaceport::cluster::resources::Workspace;
 use spaceport::proto::contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer};
 use spaceport::proto::wsman::{
@@ -221,6 +224,13 @@ pub fn annotated(mut request: StartWorkspaceRequest, key: &str, value: &str) -> 
     request
 }
 
+/// Takes an annotation off a workspace, so that the simulated part that was asked to wait goes on.
+pub async fn forget(story: &Story, id: &str, annotation: &str) -> Result<()> {
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { annotation: null } } }));
+    story.resources("eu-1")?.patch(id, &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
 /// Starts a workspace.
 pub async fn start(client: &mut Client, request: StartWorkspaceRequest) -> Result<StartWorkspaceResponse> {
     Ok(client.start_workspace(request).await?.into_inner())
@@ -306,6 +316,23 @@ pub fn refused<T: std::fmt::Debug>(
         Err(status) if status.code() == code => Ok(status),
         other => bail!("expected {code:?}, got {other:?}"),
     }
+}
+
+/// Waits until nothing of the story's workspaces is left in `eu-1`.
+pub async fn nothing_is_left(story: &Story) -> Result<()> {
+    let client = story.cluster("eu-1")?.client();
+    let (workspaces, pods) =
+        (story.resources("eu-1")?, Api::<Pod>::namespaced(client.clone(), &story.namespace));
+    until("everything of the workspace to be gone", async || {
+        ensure!(workspaces.list(&ListParams::default()).await?.items.is_empty(), "a Workspace is left");
+        ensure!(pods.list(&ListParams::default()).await?.items.is_empty(), "a Pod is left");
+        for namespace in [&story.namespace, &story.secrets_namespace] {
+            let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+            ensure!(secrets.list(&ListParams::default()).await?.items.is_empty(), "a Secret is left");
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Asks again until the answer is good; the error is the last answer that was not.

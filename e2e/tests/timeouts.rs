@@ -1,8 +1,13 @@
 //! Limits of a workspace's life, as configured, as requested and as set later.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Event;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use spaceport::proto::wsman::{
     MarkActiveRequest, SetTimeoutRequest, StartWorkspaceRequest, TimeoutType, WorkspaceConditionBool,
@@ -11,7 +16,9 @@ use spaceport::proto::wsman::{
 use tokio::time::{Instant, sleep};
 
 use crate::harness::annotations;
-use crate::story::{Client, Story, annotated, describe, follow, is, request, run, stop, story, watch};
+use crate::story::{
+    Client, Story, annotated, describe, follow, forget, is, request, run, stop, story, watch,
+};
 
 /// One manager with limits of its own.
 async fn with_timeouts(story: &mut Story, timeouts: Value) -> Result<Client> {
@@ -145,6 +152,43 @@ fn a_headless_task_that_takes_too_long_is_stopped_and_backed_up() -> Result<()> 
         run(&mut client, wanted).await?;
         let text = timed_out(&mut client).await?;
         ensure!(text.contains("running the headless workspace"), "{text}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_limit_counts_on_over_a_change_of_the_leader_and_ends_a_workspace_once() -> Result<()> {
+    const LIMIT: SignedDuration = SignedDuration::from_secs(40);
+    story("limit-failover", 2, &["eu-1"], async |story| {
+        let leader = story.leader().await?;
+        let at = story.replicas.iter().position(|replica| replica.name == leader).context("no leader")?;
+        let doomed = story.replicas.remove(at);
+        let mut client = story.client().await?;
+        let mut wanted = annotated(request("ws", &[]), annotations::BACKUP, "hang");
+        wanted.spec.as_mut().context("no spec")?.timeout = "40s".into();
+        run(&mut client, wanted).await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        let workspaces = story.resources("eu-1")?;
+        // Nobody used it for most of its time. A clock that a new leader began again would run far longer.
+        let active = Timestamp::now() - SignedDuration::from_secs(30);
+        let patch = Patch::Merge(json!({ "status": { "lastActivity": active.to_string() } }));
+        workspaces.patch_status("ws", &PatchParams::default(), &patch).await?;
+        let killed = Timestamp::now();
+        doomed.process.kill().await?;
+
+        let mut seen = follow(&mut stream, is(WorkspacePhase::Stopping)).await?;
+        let status = workspaces.get("ws").await?.status.context("no status")?;
+        let fired = status.condition("Timeout").context("it is not told why")?.last_transition_time.0;
+        ensure!(fired.as_second() >= (active + LIMIT).as_second(), "{fired} is early: {active}");
+        ensure!(fired < killed + LIMIT, "{fired} is late: its clock began again after {killed}");
+        forget(story, "ws", annotations::BACKUP).await?;
+        seen.extend(follow(&mut stream, is(WorkspacePhase::Stopped)).await?);
+        let told: BTreeSet<&str> =
+            seen.iter().filter_map(|status| status.conditions.as_ref()).map(|all| &*all.timeout).collect();
+        ensure!(told.iter().filter(|text| !text.is_empty()).count() == 1, "{told:?}");
+        let events: Api<Event> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
+        let timed_out = events.list(&ListParams::default().fields("reason=TimedOut")).await?.items;
+        ensure!(timed_out.len() == 1, "{timed_out:?}");
         Ok(())
     })
 }

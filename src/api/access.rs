@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::calls::PassedOn;
 use super::gate::Gate;
 use super::peers::{self, Peers};
 use crate::federation::Lead;
@@ -129,7 +130,10 @@ impl Access {
             match current {
                 Lead::Us => return Ok(held.into_own()),
                 Lead::Other { address, .. } => match self.peers.send(&address, held).await {
-                    Ok(response) => return Err(response),
+                    Ok(mut response) => {
+                        response.extensions_mut().insert(PassedOn);
+                        return Err(response);
+                    }
                     Err(peers::Failed::Unsent(back)) => held = *back,
                     Err(peers::Failed::Ambiguous(reason)) => {
                         return Err(unavailable(&format!("the leader did not answer: {reason}")));

@@ -77,6 +77,8 @@ pub fn status(error: &Error) -> Status {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
         }
+        // As existing clients know it: another call may fare better, and it is no state of the workspace.
+        Error::SnapshotFailed { .. } => Code::Internal,
         Error::Contended { .. } | Error::Changed { .. } => Code::Aborted,
         Error::Deadline { .. } => Code::DeadlineExceeded,
         Error::Cluster(error) => cluster(error, &mut details),
@@ -157,6 +159,7 @@ fn reason(error: &Error) -> &'static str {
         Error::Unplaceable { .. } => "UNPLACEABLE",
         Error::NoBuilder { .. } => "NO_IMAGE_BUILDER",
         Error::Precondition { .. } => "PRECONDITION",
+        Error::SnapshotFailed { .. } => "SNAPSHOT_FAILED",
         Error::NoRoom { .. } => "NO_ROOM",
         Error::NoDrain(_) => "NO_DRAIN",
         Error::DrainStage { .. } => "DRAIN_STAGE",

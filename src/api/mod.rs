@@ -3,6 +3,7 @@
 mod access;
 mod bridge;
 mod builders;
+mod calls;
 mod clusters;
 mod convert;
 mod error;
@@ -33,7 +34,8 @@ use crate::proto::workspacemanagerbridge::cluster_service_server::ClusterService
 use crate::proto::wsman::workspace_manager_server::WorkspaceManagerServer;
 use crate::runtime::tls::{ClientFiles, Connection};
 
-pub use self::limits::Limits;
+pub use self::calls::Calls;
+pub use self::limits::{Checked as CheckedLimits, Limits};
 
 /// Pings on idle connections, so that a peer that is gone is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -64,6 +66,7 @@ pub async fn serve(
     connections: impl Stream<Item = Result<Connection, Infallible>> + Send + 'static,
     others: Others,
     limits: Arc<Limits>,
+    calls: Calls,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -80,6 +83,7 @@ pub async fn serve(
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_adaptive_window(Some(true))
+        .layer(calls)
         .layer(GateLayer(access))
         .layer(GateLayer(limits))
         .add_service(health_service)

@@ -25,6 +25,8 @@ use super::error::{Error, Result};
 use super::lean;
 use super::resources::names::MANAGER;
 
+pub use secrets::{Purpose, SecretPage, SecretSeen};
+
 /// Whether this process may write now. Asked before every write.
 pub type Permit = Arc<dyn Fn() -> bool + Send + Sync>;
 

@@ -10,6 +10,7 @@
 
 mod apply;
 mod decide;
+mod evidence;
 mod memo;
 mod observe;
 mod pod;
@@ -36,7 +37,8 @@ use crate::cluster::resources::{Workspace, names};
 use crate::domain::names::Namespace;
 
 use apply::Outcome;
-use decide::{Action, Decision, Note, Refusal, SecretsToDelete, decide, decide_orphans};
+use decide::{Action, Decision, Note, Observed, Refusal, SecretsToDelete, decide, decide_orphans};
+use evidence::Evidence;
 use memo::{Memos, REPEAT_AFTER};
 use observe::Seen;
 use queue::Queue;
@@ -89,12 +91,13 @@ pub struct Controller {
     parts: Parts,
     queue: Queue,
     memos: Memos,
+    evidence: Evidence,
 }
 
 impl Controller {
     /// A controller that does nothing until [`Controller::run`].
     pub fn new(parts: Parts) -> Self {
-        Self { parts, queue: Queue::default(), memos: Memos::default() }
+        Self { parts, queue: Queue::default(), memos: Memos::default(), evidence: Evidence::default() }
     }
 
     /// A workspace or its pod changed. Cheap; ignored unless the controller runs.
@@ -173,6 +176,12 @@ impl Controller {
             return Ok(Passed::default());
         };
         let mut decision = decide(&seen.observed(workspace, now, None), &settings, &*self.parts.tokens);
+        if let Some(query) = &decision.query
+            && let Some(event) = self.evidence.find(&self.parts.writer.load_full(), query).await
+        {
+            let observed = Observed { pod_event: Some(&event), ..seen.observed(workspace, now, None) };
+            decision = decide(&observed, &settings, &*self.parts.tokens);
+        }
         let mut applied = self.apply(&settings, workspace, &decision.actions).await?;
         if let Some(refusal) = applied.refusal.take() {
             let observed = seen.observed(workspace, now, Some(&refusal));

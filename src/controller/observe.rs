@@ -32,6 +32,7 @@ impl Seen {
             node: self.node,
             maintenance_until: self.maintenance_until,
             refusal,
+            pod_event: None,
             now,
         }
     }

@@ -8,7 +8,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tower_test::mock;
 
-use super::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running};
+use super::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running, terminated};
 use super::*;
 use crate::cluster::maintenance::DEFAULT_NAME;
 use crate::cluster::resources::Phase;
@@ -244,6 +244,27 @@ async fn a_pod_that_is_not_taken_now_leaves_the_reason_and_is_tried_again() {
     let (made, ended) = bench.pass(vec![Answer::Refuse(403, "Forbidden"), Answer::Patched]).await;
     assert_eq!(calls(&made), ["POST pods", "PATCH a/status"]);
     assert!(matches!(ended, Err(Error::NotTaken(_))));
+}
+
+#[tokio::test]
+async fn a_failure_tells_the_last_event_of_its_pod_and_does_not_wait_for_one_that_is_not_to_be_had() {
+    let failed = running().container(terminated(1, "Error", ""), false);
+    let event = json!({ "metadata": { "name": "e" }, "involvedObject": {}, "type": "Warning",
+        "reason": "FailedPostStartHook", "message": "no such file" });
+    let list = json!({ "apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": [event] });
+    let told = "container workspace ran with an error: exit code 1";
+    for (answer, told) in [
+        (Answer::With(list), format!("{told} (last event of its pod: FailedPostStartHook: no such file)")),
+        (Answer::Refuse(403, "Forbidden"), told.to_owned()),
+    ] {
+        let answers = vec![answer, Answer::Echo, Answer::Patched, Answer::Echo, Answer::Echo];
+        let (made, ended) = bench(&failed).pass(answers).await;
+        let expected = ["GET events", "DELETE pods/ws-a", "PATCH a/status", "POST events", "POST events"];
+        assert_eq!(calls(&made), expected);
+        let conditions = made[2].1["status"]["conditions"].as_array().unwrap();
+        let failed = conditions.iter().find(|condition| condition["type"] == "Failed").unwrap();
+        assert_eq!((&failed["message"], ended.is_ok()), (&json!(told), true));
+    }
 }
 
 #[tokio::test]

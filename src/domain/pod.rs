@@ -1,7 +1,11 @@
 //! What the controller needs to know of a pod and its node. Kept instead of the whole objects: a pod as Kubernetes
 //! gives it is 8 KiB and more, its facts are some hundred bytes.
 
+mod event;
+
 use jiff::Timestamp;
+
+pub use event::{EventQuery, PodEvent, last_relevant};
 
 /// A pod, reduced to what decides about its workspace.
 #[derive(Debug, Clone, PartialEq)]

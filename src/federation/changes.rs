@@ -119,8 +119,8 @@ impl Federation {
         let named = |status: &resources::SnapshotStatus| status.url.is_some() || status.error.is_some();
         let status = writer.await_snapshot(&name, named, SNAPSHOT_URL_WITHIN).await?;
         let failed = |error: Option<String>| {
-            let reason = format!("the snapshot failed: {}", error.unwrap_or_default());
-            Error::Precondition { id: id.clone(), reason }
+            let reason = error.unwrap_or_else(|| "for an unknown reason".to_owned());
+            Error::SnapshotFailed { id: id.clone(), reason }
         };
         let (None, Some(url)) = (&status.error, status.url) else { return Err(failed(status.error)) };
         if return_immediately {

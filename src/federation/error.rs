@@ -77,6 +77,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The node agent could not take a snapshot.
+    #[error("workspace {id}: the snapshot failed: {reason}")]
+    SnapshotFailed {
+        /// The workspace.
+        id: WorkspaceId,
+        /// The node agent's words.
+        reason: String,
+    },
     /// The other clusters cannot take the workspaces of a cluster that is to be drained.
     #[error("cluster {cluster} is not drained: no other cluster has room for {} of its workspaces", without.len())]
     NoRoom {

@@ -4,6 +4,7 @@
 //! resource counts only where its record says that it belongs; what has no record is kept aside until one comes.
 
 mod drains;
+mod reads;
 mod rewinds;
 mod strays;
 mod subscribe;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 
-use super::events::{Event, Events, Filter};
+use super::events::{Event, Events};
 use crate::domain::names::{ClusterName, Namespace, Region, WorkspaceId};
 use crate::domain::record::{PlacementRecord, status_version};
 use crate::domain::rewind::Rewinds;
@@ -299,38 +300,6 @@ impl Index {
         inner.strays.remove(name);
         inner.resources.retain(|(_, cluster), _| cluster != name);
         inner.forget_rewinds(name);
-    }
-
-    /// A workspace, where its record says that it is.
-    pub fn get(&self, id: &WorkspaceId) -> Option<Seen> {
-        let inner = self.inner.read();
-        let (record, _) = inner.records.get(id)?;
-        let key = (id.clone(), record.cluster.clone());
-        inner.visible(&key)
-    }
-
-    /// All workspaces asked for whose id comes after the one given, sorted by id.
-    pub fn list(&self, filter: &Filter, after: &str) -> Vec<Seen> {
-        let mut all: Vec<Seen> = {
-            let inner = self.inner.read();
-            let asked = inner
-                .resources
-                .iter()
-                .filter(|((id, _), resource)| id.as_str() > after && filter.matches(&resource.view));
-            asked.filter_map(|(key, _)| inner.visible(key)).collect()
-        };
-        all.sort_unstable_by(|one, other| one.view.id.cmp(&other.view.id));
-        all
-    }
-
-    /// Looks at every workspace that is where its record says.
-    pub fn for_each(&self, mut look: impl FnMut(&ClusterName, &View)) {
-        let inner = self.inner.read();
-        for (key, resource) in &inner.resources {
-            if inner.generation_at(key, resource).is_some() {
-                look(&key.1, &resource.view);
-            }
-        }
     }
 
     /// Publishes the present state of a resource, where it belongs.

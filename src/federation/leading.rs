@@ -66,6 +66,7 @@ impl Federation {
         self.note_epoch(term.epoch());
         for connected in self.fleet.connected() {
             connected.member.capacity().release_all();
+            connected.member.caches().for_each(|cache| cache.forget_deletions());
         }
         tracing::info!(epoch = term.epoch(), replica = self.us.name, "leading");
         let installation = self.installation.id;
@@ -75,6 +76,7 @@ impl Federation {
         tokio::join!(
             self.settle(term),
             self.sweep(term),
+            self.sweep_leftovers(term),
             self.carry_out_drains(term),
             self.write_decisions(term),
             self.seal_anew(term),

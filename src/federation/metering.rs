@@ -178,7 +178,7 @@ impl Observer for Meter {
         let Some(name) = workspace.metadata.name.clone().filter(|_| is_ours(workspace)) else { return };
         let now = Timestamp::now();
         let mut all = self.known.lock();
-        let known = all.entry((namespace.clone(), name)).or_insert_with(|| Known::first(workspace));
+        let known = all.entry((namespace.clone(), name)).or_insert_with(|| Known::first(workspace, now));
         let events = known.step(workspace, now);
         self.count(known, events);
     }

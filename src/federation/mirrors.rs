@@ -77,7 +77,9 @@ impl Federation {
                 MirrorEvent::Reset { items, .. } => {
                     let mut named = Vec::with_capacity(items.len());
                     // Before anything of a cluster is listed.
-                    items.iter().for_each(|item| self.observed(&item.value));
+                    for item in &items {
+                        self.observed(&item.value);
+                    }
                     for item in items {
                         named.extend(self.entry(item.value, item.version));
                     }

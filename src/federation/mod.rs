@@ -15,6 +15,7 @@ pub mod fleet;
 mod incarnation;
 pub mod index;
 mod leading;
+mod leftovers;
 mod locks;
 mod maintenance;
 mod metering;
@@ -84,6 +85,8 @@ pub struct Options {
     pub placement_deadline: Duration,
     /// How long an ended workspace's id stays taken.
     pub tombstone_life: Duration,
+    /// How old a secret without a workspace gets before it is swept.
+    pub leftover_age: Duration,
     /// Image builder of namespaces whose cluster file names none: host and port.
     pub image_builder: Option<String>,
 }

@@ -45,7 +45,7 @@ impl Federation {
         let rewinds = Rewinds::after(before, Timestamp::now());
         match self.store.put_status(term, cluster, &json!({ KEY: rewinds })).await {
             Ok(()) => {
-                tracing::warn!(%cluster, count = rewinds.count, "recorded that the cluster was set back")
+                tracing::warn!(%cluster, count = rewinds.count, "recorded that the cluster was set back");
             }
             // It goes, and with it what was found.
             Err(store::Error::ClusterNotFound { .. }) => return Ok(()),

@@ -1,7 +1,8 @@
 //! What the leader settles: records whose resource came, went, or never came.
 //!
 //! Ids are pushed when something about them changed and looked at one by one; what is done is decided by a pure
-//! function. Nothing is forgotten or ended before the apiserver itself said that the resource is not there.
+//! function. Nothing is forgotten or ended before the apiserver itself said that the resource is not there: its answer to a
+//! question, or for a confirmed record its word that the very resource was deleted.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -195,6 +196,9 @@ impl Federation {
         }
         if !place.cache.is_synced() {
             return Ok(Resource::NotKnown);
+        }
+        if record.state == RecordState::Confirmed && place.cache.was_deleted(record.workspace.as_str()) {
+            return Ok(Resource::Absent);
         }
         Ok(match writer.get_workspace(record.workspace.as_str()).await? {
             Some(found) => Resource::There { deleting: found.metadata.deletion_timestamp.is_some() },

@@ -50,6 +50,7 @@ pub(super) fn options(config: &Config) -> Options {
     Options {
         placement_deadline: config.federation.placement_deadline,
         tombstone_life: config.federation.tombstone_life,
+        leftover_age: config.federation.leftover_age,
         image_builder: config.image_builder_proxy.target.as_ref().map(ToString::to_string),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{read, template_files};
+use crate::api;
 use crate::federation::Federation;
 use crate::runtime::config::{self, Follower};
 use crate::runtime::readiness::Readiness;
@@ -19,6 +20,7 @@ const CONFIGURATION: &str = "configuration";
 pub(super) struct Reload {
     pub(super) follower: Follower,
     pub(super) federation: Arc<Federation>,
+    pub(super) limits: Arc<api::Limits>,
     pub(super) readiness: Readiness,
     /// What is read once.
     pub(super) at_start: (config::Groups, String),
@@ -43,7 +45,7 @@ impl Reload {
         if !self.follower.changed() {
             return;
         }
-        let (config, defaults) = match read(self.follower.main()) {
+        let (config, defaults, limits) = match read(self.follower.main()) {
             Ok(read) => read,
             Err(error) => {
                 tracing::error!(%error, "the changed configuration is of no use; the last good one stays in force");
@@ -58,7 +60,7 @@ impl Reload {
         self.follower.also(template_files(&config));
         let (groups, maintenance) = &self.at_start;
         let mut restart = groups.differing(&config.groups);
-        restart.retain(|group| *group != "manager");
+        restart.retain(|group| !matches!(*group, "manager" | config::RATE_LIMITS));
         if *maintenance != config.manager.maintenance_config_map {
             restart.push("manager.maintenanceConfigMap");
         }
@@ -68,6 +70,7 @@ impl Reload {
                 "changed, and read at the start only: restart this manager"
             );
         }
+        self.limits.replace(limits);
         let problems = self.federation.fleet().reload(defaults);
         for problem in &problems {
             tracing::error!(problem, "a namespace keeps its last good settings");

@@ -13,7 +13,7 @@ use serde_json::Value;
 pub use content::{Content, Storage, StorageKind};
 pub use etcd::Etcd;
 pub use federation::{Federation, HealthTimes, LeaderTimes, Sealing, SealingKey};
-pub use follow::{Follower, Groups};
+pub use follow::{Follower, Groups, RATE_LIMITS};
 pub use manager::{Manager, PodRecreation, Timeouts};
 pub use reader::Problem;
 pub use servers::{ImageBuilderProxy, KeyedLimit, RateLimit, RpcServer};

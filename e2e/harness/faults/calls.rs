@@ -23,7 +23,11 @@ use tokio_rustls::TlsAcceptor;
 use crate::harness::pki::Identity;
 
 type Body = BoxBody<Bytes, hyper::Error>;
-type Upstream = Client<HttpsConnector<HttpConnector>, Incoming>;
+type Upstream = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// What a call carries, among its extensions, for rules to read.
+#[derive(Clone, Debug)]
+pub struct Carried(pub Bytes);
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,10 @@ pub enum Answer {
     Hold,
     /// It is passed on and carried out, and the connection breaks instead of an answer.
     Lose,
+    /// It is passed on and carried out, and never answered.
+    Mute,
+    /// It is never answered, and passed on at [`let_late_go`](super::Proxy::let_late_go), when its caller may be long dead.
+    Late,
 }
 
 /// Calls, and what becomes of them.
@@ -78,6 +86,10 @@ struct Shared {
     rules: watch::Sender<Vec<Rule>>,
     held: watch::Sender<usize>,
     injected: watch::Sender<usize>,
+    /// Whether late calls go on.
+    late_go: watch::Sender<bool>,
+    /// What late calls were answered.
+    late: watch::Sender<Vec<u16>>,
 }
 
 impl Calls {
@@ -99,6 +111,8 @@ impl Calls {
             rules: watch::Sender::new(Vec::new()),
             held: watch::Sender::new(0),
             injected: watch::Sender::new(0),
+            late_go: watch::Sender::new(false),
+            late: watch::Sender::new(Vec::new()),
         });
         Ok(Self { tls: TlsAcceptor::from(Arc::new(server)), shared })
     }
@@ -115,6 +129,11 @@ impl Calls {
         self.shared.injected.subscribe()
     }
 
+    pub(super) fn let_late_go(&self) -> watch::Receiver<Vec<u16>> {
+        self.shared.late_go.send_replace(true);
+        self.shared.late.subscribe()
+    }
+
     /// Serves one connection to its end.
     pub(super) async fn serve(&self, connection: DuplexStream) {
         let Ok(tls) = self.tls.accept(connection).await else { return };
@@ -127,8 +146,10 @@ impl Calls {
 }
 
 impl Shared {
-    async fn call(&self, request: Request<Incoming>) -> io::Result<Response<Body>> {
-        let (parts, body) = request.into_parts();
+    async fn call(self: Arc<Self>, request: Request<Incoming>) -> io::Result<Response<Body>> {
+        let (mut parts, body) = request.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        parts.extensions.insert(Carried(body.clone()));
         let answer = self.rules.borrow().iter().find(|rule| (rule.calls)(&parts)).map(|rule| rule.answer);
         if let Some(answer) = answer {
             self.injected.send_modify(|injected| *injected += 1);
@@ -136,21 +157,39 @@ impl Shared {
                 Answer::Status(code) => return refusal(code, None),
                 Answer::Throttle(seconds) => return refusal(429, Some(seconds)),
                 Answer::Hold => self.hold(&parts).await,
-                Answer::Lose => {
-                    let answer = self.pass_on(parts, body).await?;
-                    let _ = answer.into_body().collect().await;
+                Answer::Lose | Answer::Mute => {
+                    let taken = self.pass_on(parts, body).await?;
+                    let _ = taken.into_body().collect().await;
+                    if answer == Answer::Mute {
+                        return std::future::pending().await;
+                    }
                     return Err(io::Error::from(io::ErrorKind::ConnectionReset));
+                }
+                Answer::Late => {
+                    tokio::spawn(self.pass_on_late(parts, body));
+                    return std::future::pending().await;
                 }
             }
         }
         self.pass_on(parts, body).await
     }
 
-    async fn pass_on(&self, mut parts: Parts, body: Incoming) -> io::Result<Response<Body>> {
+    /// Outlives the connection that the call came by.
+    async fn pass_on_late(self: Arc<Self>, parts: Parts, body: Bytes) {
+        if self.late_go.subscribe().wait_for(|go| *go).await.is_err() {
+            return;
+        }
+        let answer = self.pass_on(parts, body).await;
+        // Not a code of HTTP where there is no answer at all.
+        let code = answer.map_or(0, |answer| answer.status().as_u16());
+        self.late.send_modify(|late| late.push(code));
+    }
+
+    async fn pass_on(&self, mut parts: Parts, body: Bytes) -> io::Result<Response<Body>> {
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         parts.uri = format!("https://{}{path}", self.address).parse::<Uri>().map_err(io::Error::other)?;
         parts.headers.remove(header::HOST);
-        let answer = self.upstream.request(Request::from_parts(parts, body)).await;
+        let answer = self.upstream.request(Request::from_parts(parts, Full::new(body))).await;
         Ok(answer.map_err(io::Error::other)?.map(http_body_util::BodyExt::boxed))
     }
 

@@ -88,8 +88,7 @@ fn disposal(object: &DynamicObject, status: &Value) -> Option<Step> {
 }
 
 /// Changes the status. Returns false when another write must follow.
-pub fn perform(step: Step, object: &mut DynamicObject, now: Timestamp) -> bool {
-    let fails = Ask::of(object, step).fails();
+pub fn perform(step: Step, object: &mut DynamicObject, fails: bool, now: Timestamp) -> bool {
     let regular = kind_of(object) == Some("Regular");
     let name = object.name_any();
     let url = format!("e2e://content/{name}@backup.tar");

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::Limits;
+use super::{Limit, Limits, PATIENCE};
 use crate::api::gate::Gate;
 use crate::api::peers::{MESSAGE_MAX, deadline};
 
@@ -17,30 +18,40 @@ const HEAD: usize = 5;
 
 impl Gate for Limits {
     async fn pass(self: Arc<Self>, request: Request<Body>) -> Result<Request<Body>, Response<Body>> {
-        match self.of(request.uri().path()) {
-            Some(is_keyed) => admit(&self, request, is_keyed).await.map_err(Status::into_http),
-            None => Ok(request),
-        }
+        admit(&self, request).await.map_err(Status::into_http)
     }
 }
 
-async fn admit(limits: &Limits, request: Request<Body>, is_keyed: bool) -> Result<Request<Body>, Status> {
-    let (request, body) = if is_keyed { read(request).await? } else { (request, Bytes::new()) };
-    let message = body.get(HEAD..).unwrap_or_default();
-    let wait = limits.admit(request.uri().path(), message, deadline(request.headers()))?;
-    if !wait.is_zero() {
-        let method = request.uri().path().to_owned();
-        let mut taken = Taken { limits, method, message, is_used: false };
-        tokio::time::sleep(wait).await;
-        taken.is_used = true;
+async fn admit(limits: &Limits, mut request: Request<Body>) -> Result<Request<Body>, Status> {
+    let (asked, method) = (Instant::now(), request.uri().path().to_owned());
+    let mut whole = None;
+    // Asked once, and anew when the method's limit becomes another while the call waits.
+    while let Some(limit) = limits.of(&method) {
+        if limit.is_keyed() && whole.is_none() {
+            let (same, body) = read(request).await?;
+            (request, whole) = (same, Some(body));
+        }
+        let message = whole.as_ref().and_then(|body: &Bytes| body.get(HEAD..)).unwrap_or_default();
+        let patience = deadline(request.headers()).map_or(PATIENCE, |deadline| deadline.min(PATIENCE));
+        let wait = limits.admit(&method, &limit, message, patience.saturating_sub(asked.elapsed()))?;
+        if wait.is_zero() {
+            break;
+        }
+        let mut taken = Taken { limit: &limit, message, is_used: false };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {
+                taken.is_used = true;
+                break;
+            }
+            () = limits.replaced(&method, &limit) => {}
+        }
     }
     Ok(request)
 }
 
 /// A token that is given back when its call is cancelled while it waits.
 struct Taken<'a> {
-    limits: &'a Limits,
-    method: String,
+    limit: &'a Limit,
     message: &'a [u8],
     is_used: bool,
 }
@@ -48,7 +59,7 @@ struct Taken<'a> {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         if !self.is_used {
-            self.limits.give_back(&self.method, self.message);
+            self.limit.give_back(self.message);
         }
     }
 }

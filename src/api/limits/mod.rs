@@ -1,11 +1,12 @@
 //! Rate limits of unary methods. The replica that serves a call counts it: for writes that is the leader, so that their
-//! limits hold for the whole installation; reads are limited per replica.
+//! limits hold for the whole installation; reads are limited per replica. Limits can be replaced while calls wait.
 
 mod bucket;
 mod fields;
 mod layer;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,6 +14,7 @@ use prometheus::{IntCounterVec, Opts};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use ring::digest;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -25,44 +27,67 @@ use crate::runtime::config::{Problem, RateLimit};
 /// The longest that a blocking limit holds a call.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Limits by full method.
+/// Limits by full method, checked.
+#[derive(Debug)]
+pub struct Checked(HashMap<String, Arc<Limit>>);
+
+/// The limits in force.
 #[derive(Debug)]
 pub struct Limits {
-    methods: HashMap<String, Limit>,
+    methods: watch::Sender<HashMap<String, Arc<Limit>>>,
     start: Instant,
     counted: IntCounterVec,
 }
 
 #[derive(Debug)]
 struct Limit {
-    blocks: bool,
+    configured: RateLimit,
     keys: Vec<FieldPath>,
     buckets: Mutex<Buckets>,
 }
 
-impl Limits {
+impl Checked {
     /// Checks limits against the methods that there are; keys of fields that are not there are problems.
     pub fn new(configured: &BTreeMap<String, RateLimit>) -> Result<Self, Vec<Problem>> {
-        let broken = |error: &dyn std::fmt::Display| {
-            vec![Problem { path: "rpcServer.ratelimits".to_owned(), message: error.to_string() }]
-        };
         let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).map_err(|error| broken(&error))?;
-        let counted = Opts::new("requests_limited_total", "Calls that a rate limit refused or made wait.");
-        let counted = IntCounterVec::new(counted.namespace("spaceport"), &["method", "outcome"]);
-        let counted = counted.map_err(|error| broken(&error))?;
         let (mut methods, mut problems) = (HashMap::new(), Vec::new());
         for (method, limit) in configured {
             match Limit::new(&files, method, limit) {
-                Ok(limit) => methods.extend(limit.map(|limit| (method.clone(), limit))),
+                Ok(limit) => methods.extend(limit.map(|limit| (method.clone(), Arc::new(limit)))),
                 Err(message) => {
                     problems.push(Problem { path: format!("rpcServer.ratelimits.{method}.key"), message });
                 }
             }
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        Ok(Self { methods, start: Instant::now(), counted })
+        if problems.is_empty() { Ok(Self(methods)) } else { Err(problems) }
+    }
+}
+
+fn broken(error: &dyn std::fmt::Display) -> Vec<Problem> {
+    vec![Problem { path: "rpcServer.ratelimits".to_owned(), message: error.to_string() }]
+}
+
+impl Limits {
+    /// Puts limits in force.
+    pub fn new(checked: Checked) -> Result<Self, Vec<Problem>> {
+        let counted = Opts::new("requests_limited_total", "Calls that a rate limit refused or made wait.");
+        let counted = IntCounterVec::new(counted.namespace("spaceport"), &["method", "outcome"]);
+        let counted = counted.map_err(|error| broken(&error))?;
+        Ok(Self { methods: watch::Sender::new(checked.0), start: Instant::now(), counted })
+    }
+
+    /// Puts others in force. Those that stay as they are keep what they counted; calls that wait for one that does not are
+    /// judged anew, at once.
+    pub fn replace(&self, checked: Checked) {
+        self.methods.send_modify(|methods| {
+            let mut new = checked.0;
+            for (method, limit) in &mut new {
+                if let Some(old) = methods.get(method).filter(|old| old.configured == limit.configured) {
+                    *limit = Arc::clone(old);
+                }
+            }
+            *methods = new;
+        });
     }
 
     /// Counters of limited calls.
@@ -70,12 +95,16 @@ impl Limits {
         self.counted.clone()
     }
 
-    /// Takes a token for a call that gives up after `deadline`; how long to wait before it may be served.
-    fn admit(&self, method: &str, message: &[u8], deadline: Option<Duration>) -> Result<Duration, Status> {
-        let Some(limit) = self.methods.get(method) else { return Ok(Duration::ZERO) };
+    /// Takes a token for a call that gives up after `patience`; how long to wait before it may be served.
+    fn admit(
+        &self,
+        method: &str,
+        limit: &Limit,
+        message: &[u8],
+        patience: Duration,
+    ) -> Result<Duration, Status> {
         let key = limit.key(message)?;
-        let patience =
-            if limit.blocks { deadline.map_or(PATIENCE, |d| d.min(PATIENCE)) } else { Duration::ZERO };
+        let patience = if limit.configured.block { patience } else { Duration::ZERO };
         let taken = limit.buckets.lock().take(key, self.start.elapsed(), patience);
         let count = |outcome| self.counted.with_label_values(&[method, outcome]).inc();
         match taken {
@@ -93,18 +122,19 @@ impl Limits {
         }
     }
 
-    /// Gives back what [`Self::admit`] took for a call that is not made.
-    fn give_back(&self, method: &str, message: &[u8]) {
-        if let Some(limit) = self.methods.get(method)
-            && let Ok(key) = limit.key(message)
-        {
-            limit.buckets.lock().give_back(&key);
-        }
+    /// The limit of a method.
+    fn of(&self, method: &str) -> Option<Arc<Limit>> {
+        self.methods.borrow().get(method).cloned()
     }
 
-    /// Whether a method is limited; and whether its requests must be read for that.
-    fn of(&self, method: &str) -> Option<bool> {
-        self.methods.get(method).map(|limit| !limit.keys.is_empty())
+    /// Returns when this is not the limit of the method any more.
+    async fn replaced(&self, method: &str, limit: &Arc<Limit>) {
+        let mut methods = self.methods.subscribe();
+        let is_other = |methods: &HashMap<String, Arc<Limit>>| {
+            methods.get(method).is_none_or(|now| !Arc::ptr_eq(now, limit))
+        };
+        // The sender is ours.
+        let _ = methods.wait_for(is_other).await;
     }
 }
 
@@ -126,10 +156,22 @@ impl Limit {
         let keys = paths.iter().map(|names| FieldPath::find(files, found.input_type(), names));
         let rate = Rate { size: limit.bucket_size, refill: limit.refill_interval };
         Ok(Some(Self {
-            blocks: limit.block,
+            configured: limit.clone(),
             keys: keys.collect::<Result<_, _>>()?,
             buckets: Mutex::new(Buckets::new(rate, most)),
         }))
+    }
+
+    /// Whether requests must be read for it.
+    fn is_keyed(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Gives back what [`Limits::admit`] took for a call that is not made.
+    fn give_back(&self, message: &[u8]) {
+        if let Ok(key) = self.key(message) {
+            self.buckets.lock().give_back(&key);
+        }
     }
 
     fn key(&self, message: &[u8]) -> Result<Key, Status> {
@@ -156,11 +198,26 @@ mod tests {
 
     const STOP: &str = "/wsman.WorkspaceManager/StopWorkspace";
 
-    fn limits(method: &str, block: bool, key: Option<&str>) -> Result<Limits, Vec<Problem>> {
+    const REFILL: Duration = Duration::from_secs(30);
+
+    fn limit(block: bool, refill_interval: Duration, key: Option<&str>) -> RateLimit {
         let keyed =
             key.map(|key| KeyedLimit { fields: vec![vec![key.to_owned()]], buckets: NonZeroUsize::MIN });
-        let limit = RateLimit { block, bucket_size: 1, refill_interval: Duration::from_secs(30), keyed };
-        Limits::new(&BTreeMap::from([(method.to_owned(), limit)]))
+        RateLimit { block, bucket_size: 1, refill_interval, keyed }
+    }
+
+    fn checked(method: &str, limit: RateLimit) -> Result<Checked, Vec<Problem>> {
+        Checked::new(&BTreeMap::from([(method.to_owned(), limit)]))
+    }
+
+    fn limits(method: &str, block: bool, key: Option<&str>) -> Result<Limits, Vec<Problem>> {
+        Limits::new(checked(method, limit(block, REFILL, key))?)
+    }
+
+    impl Limits {
+        fn ask(&self, message: &[u8], deadline: Duration) -> Result<Duration, Status> {
+            self.admit(STOP, &self.of(STOP).unwrap(), message, deadline)
+        }
     }
 
     fn stop(id: &str) -> Vec<u8> {
@@ -170,31 +227,31 @@ mod tests {
     #[test]
     fn too_many_calls_are_told_when_to_come_again_and_counted() {
         let limits = limits(STOP, false, None).unwrap();
-        assert_eq!(limits.admit(STOP, b"", None).unwrap(), Duration::ZERO);
-        let status = limits.admit(STOP, b"", None).unwrap_err();
+        assert_eq!(limits.ask(b"", PATIENCE).unwrap(), Duration::ZERO);
+        let status = limits.ask(b"", PATIENCE).unwrap_err();
         assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "too many requests"));
         let retry = status.get_details_retry_info().unwrap().retry_delay.unwrap();
         assert!(retry > Duration::from_secs(28) && retry <= Duration::from_secs(30), "{retry:?}");
         assert_eq!(limits.counters().with_label_values(&[STOP, "refused"]).get(), 1);
-        assert!(limits.admit("/wsman.WorkspaceManager/MarkActive", b"", None).is_ok());
+        assert!(limits.of("/wsman.WorkspaceManager/MarkActive").is_none());
     }
 
     #[test]
     fn a_blocking_limit_waits_unless_the_caller_would_not() {
         let limits = limits(STOP, true, None).unwrap();
-        assert_eq!(limits.admit(STOP, b"", None).unwrap(), Duration::ZERO);
-        let refused = limits.admit(STOP, b"", Some(Duration::from_secs(1))).unwrap_err();
+        assert_eq!(limits.ask(b"", PATIENCE).unwrap(), Duration::ZERO);
+        let refused = limits.ask(b"", Duration::from_secs(1)).unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
-        assert!(limits.admit(STOP, b"", None).unwrap() > Duration::from_secs(28));
+        assert!(limits.ask(b"", PATIENCE).unwrap() > Duration::from_secs(28));
     }
 
     #[test]
     fn values_of_a_key_are_limited_apart() {
         let limits = limits(STOP, false, Some("id")).unwrap();
-        assert!(limits.admit(STOP, &stop("a"), None).is_ok());
-        assert!(limits.admit(STOP, &stop("a"), None).is_err());
-        assert!(limits.admit(STOP, &stop("b"), None).is_ok());
-        assert_eq!(limits.admit(STOP, &[0xff], None).unwrap_err().code(), Code::InvalidArgument);
+        assert!(limits.ask(&stop("a"), PATIENCE).is_ok());
+        assert!(limits.ask(&stop("a"), PATIENCE).is_err());
+        assert!(limits.ask(&stop("b"), PATIENCE).is_ok());
+        assert_eq!(limits.ask(&[0xff], PATIENCE).unwrap_err().code(), Code::InvalidArgument);
     }
 
     #[test]
@@ -203,6 +260,15 @@ mod tests {
         assert_eq!(problems[0].path, format!("rpcServer.ratelimits.{STOP}.key"));
         assert_eq!(problems[0].message, "owner is no field of StopWorkspaceRequest");
         let subscribe = "/wsman.WorkspaceManager/Subscribe";
-        assert_eq!(limits(subscribe, false, None).unwrap().of(subscribe), None);
+        assert!(limits(subscribe, false, None).unwrap().of(subscribe).is_none());
+    }
+    #[test]
+    fn a_limit_that_stays_as_it_is_keeps_what_it_counted() {
+        let limits = limits(STOP, false, None).unwrap();
+        assert!(limits.ask(b"", PATIENCE).is_ok());
+        limits.replace(checked(STOP, limit(false, REFILL, None)).unwrap());
+        assert!(limits.ask(b"", PATIENCE).is_err());
+        limits.replace(checked(STOP, limit(false, REFILL * 2, None)).unwrap());
+        assert!(limits.ask(b"", PATIENCE).is_ok());
     }
 }

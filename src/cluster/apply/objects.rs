@@ -5,17 +5,32 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use serde_json::json;
 
 use crate::cluster::error::{Error, Result};
 use crate::cluster::maintenance;
 use crate::cluster::resources::{Snapshot, SnapshotStatus};
+use crate::domain::pod::{EventQuery, PodEvent};
 
 use super::{Created, Patched, Writer, by_us, created, found, patched};
 
+/// Events of one pod that are read; kubelet and scheduler write a few and count repetitions.
+const EVENTS: u32 = 100;
+
 impl Writer {
+    /// Reads the events of a pod.
+    pub async fn pod_events(&self, query: &EventQuery) -> Result<Vec<PodEvent>> {
+        let mut fields = format!("involvedObject.kind=Pod,involvedObject.name={}", query.pod);
+        if let Some(uid) = &query.uid {
+            fields = format!("{fields},involvedObject.uid={uid}");
+        }
+        let (api, params) = (self.api::<Event>(), ListParams::default().fields(&fields).limit(EVENTS));
+        let list = self.read(format!("list Events of Pod {}", query.pod), api.list(&params)).await?;
+        Ok(list.items.into_iter().map(pod_event).collect())
+    }
+
     /// Creates an event.
     pub async fn create_event(&self, event: &Event) -> Result<()> {
         let call = async {
@@ -91,5 +106,16 @@ impl Writer {
                 reason: "others create and delete it at the same time".to_owned(),
             }),
         }
+    }
+}
+
+fn pod_event(event: Event) -> PodEvent {
+    let repeated = event.series.and_then(|series| series.last_observed_time).map(|time| time.0);
+    let at = repeated.or(event.last_timestamp.map(|time| time.0)).or(event.event_time.map(|time| time.0));
+    PodEvent {
+        reason: event.reason.unwrap_or_default(),
+        message: event.message.unwrap_or_default(),
+        warning: event.type_.as_deref() == Some("Warning"),
+        at: at.or(event.metadata.creation_timestamp.map(|time| time.0)),
     }
 }

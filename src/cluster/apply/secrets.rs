@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as K8sSecret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::DeleteParams;
-use kube::core::Request;
+use kube::api::{DeleteParams, ListParams, Preconditions};
+use kube::core::{PartialObjectMeta, Request};
 use kube::{Api, Resource as _};
 
 use crate::cluster::error::{Error, Result};
-use crate::cluster::resources::names::{INSTANCE_ID, MANAGED_BY, MANAGER};
+use crate::cluster::resources::names::{INSTALLATION, INSTANCE_ID, MANAGED_BY, MANAGER, PLACED_AT};
 use crate::domain::names::Namespace;
 use crate::domain::secret::Secret;
 
@@ -18,25 +19,69 @@ use super::{Created, Deleted, Patched, Writer, by_us, created, deleted, found, p
 
 /// Tries against others who write the same secret.
 const TRIES: usize = 3;
+/// Objects a page of a list.
+const PAGE: u32 = 500;
+
+/// For what a secret is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Purpose<'a> {
+    /// The workspace's id.
+    pub workspace: &'a str,
+    /// The installation's identity.
+    pub installation: &'a str,
+    /// When the placement was recorded: apart for two workspaces that have the same id after each other.
+    pub placed_at: Timestamp,
+}
+
+/// What is known of a secret without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretSeen {
+    /// Its name.
+    pub name: String,
+    /// Of the workspace that it was made for, as the label says.
+    pub workspace: String,
+    /// When it was made, by the cluster's clock.
+    pub made_at: Option<Timestamp>,
+    uid: Option<String>,
+    version: Option<String>,
+}
+
+#[cfg(test)]
+impl SecretSeen {
+    pub(crate) fn new(name: &str, workspace: &str, made_at: Option<Timestamp>) -> Self {
+        let (name, workspace) = (name.to_owned(), workspace.to_owned());
+        Self { name, workspace, made_at, uid: None, version: None }
+    }
+}
+
+/// A page of a list of secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretPage {
+    /// Those that it names.
+    pub secrets: Vec<SecretSeen>,
+    /// Asks for the next page; absent on the last one.
+    pub next: Option<String>,
+}
 
 impl Writer {
     /// Makes a secret of the workspace hold exactly `content`, whatever it held before: what an earlier workspace of the
-    /// same id left is never used. A secret that is not ours is refused.
+    /// same id left is never used, and becomes another version even where it holds the same, so that nobody who saw the
+    /// earlier one deletes this. A secret that is not ours is refused.
     pub async fn put_secret(
         &self,
         namespace: &Namespace,
         name: &str,
-        workspace: &str,
+        purpose: Purpose<'_>,
         content: &Secret<BTreeMap<String, String>>,
     ) -> Result<()> {
         let action = format!("put Secret {namespace}/{name}");
         for _ in 0..TRIES {
-            let mut wanted = secret(namespace, name, workspace, content.expose());
+            let mut wanted = secret(namespace, name, purpose, content.expose());
             if let Created::New(()) = created(self.send_secret(&action, namespace, None, &wanted).await)? {
                 return Ok(());
             }
             let Some(existing) = self.get_secret(&action, namespace, name).await? else { continue };
-            if existing.data == wanted.data {
+            if existing.data == wanted.data && is_for_the_same(&existing, &wanted) {
                 return Ok(());
             }
             let labels = existing.metadata.labels.as_ref();
@@ -57,6 +102,35 @@ impl Writer {
         let requests = Request::new(K8sSecret::url_path(&(), Some(namespace.as_str())));
         let action = format!("delete Secret {namespace}/{name}");
         deleted(self.write(action, self.taken(requests.delete(name, &DeleteParams::default()))).await)
+    }
+
+    /// A page of the installation's secrets, none of their content; without `page` the first one.
+    pub async fn list_secrets(
+        &self,
+        namespace: &Namespace,
+        installation: &str,
+        page: Option<&str>,
+    ) -> Result<SecretPage> {
+        let api: Api<K8sSecret> = Api::namespaced(self.client.clone(), namespace.as_str());
+        let labels = format!("{MANAGED_BY}={MANAGER},{INSTALLATION}={installation}");
+        let mut params = ListParams::default().labels(&labels).limit(PAGE);
+        params.continue_token = page.map(str::to_owned);
+        let action = format!("list Secrets in {namespace}");
+        let list = self.read(action, api.list_metadata(&params)).await?;
+        Ok(SecretPage {
+            secrets: list.items.into_iter().filter_map(seen).collect(),
+            next: list.metadata.continue_.filter(|token| !token.is_empty()),
+        })
+    }
+
+    /// Deletes a secret as it was seen, and no other version of it.
+    pub async fn delete_seen_secret(&self, namespace: &Namespace, secret: &SecretSeen) -> Result<Deleted> {
+        let api: Api<K8sSecret> = Api::namespaced(self.client.clone(), namespace.as_str());
+        let preconditions =
+            Preconditions { uid: secret.uid.clone(), resource_version: secret.version.clone() };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let action = format!("delete Secret {namespace}/{}", secret.name);
+        deleted(self.write(action, api.delete(&secret.name, &params)).await)
     }
 
     async fn get_secret(&self, action: &str, namespace: &Namespace, name: &str) -> Result<Option<K8sSecret>> {
@@ -87,19 +161,46 @@ impl Writer {
     }
 }
 
+fn seen(object: PartialObjectMeta<K8sSecret>) -> Option<SecretSeen> {
+    let ObjectMeta { name, labels, creation_timestamp, uid, resource_version, .. } = object.metadata;
+    // Without both, a deletion would mean whatever is there by then.
+    if uid.is_none() || resource_version.is_none() {
+        return None;
+    }
+    Some(SecretSeen {
+        name: name?,
+        workspace: labels?.remove(INSTANCE_ID)?,
+        made_at: creation_timestamp.map(|time| time.0),
+        uid,
+        version: resource_version,
+    })
+}
+
+fn is_for_the_same(existing: &K8sSecret, wanted: &K8sSecret) -> bool {
+    fn of<'a>(all: Option<&'a BTreeMap<String, String>>, key: &str) -> Option<&'a String> {
+        all.and_then(|all| all.get(key))
+    }
+    let (existing, wanted) = (&existing.metadata, &wanted.metadata);
+    let labels = [MANAGED_BY, INSTALLATION, INSTANCE_ID];
+    labels.iter().all(|key| of(existing.labels.as_ref(), key) == of(wanted.labels.as_ref(), key))
+        && of(existing.annotations.as_ref(), PLACED_AT) == of(wanted.annotations.as_ref(), PLACED_AT)
+}
+
 fn secret(
     namespace: &Namespace,
     name: &str,
-    workspace: &str,
+    purpose: Purpose<'_>,
     content: &BTreeMap<String, String>,
 ) -> K8sSecret {
-    let labels = [(MANAGED_BY, MANAGER), (INSTANCE_ID, workspace)];
+    let labels =
+        [(MANAGED_BY, MANAGER), (INSTANCE_ID, purpose.workspace), (INSTALLATION, purpose.installation)];
     let data = content.iter().map(|(key, value)| (key.clone(), ByteString(value.clone().into_bytes())));
     K8sSecret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(namespace.to_string()),
             labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            annotations: Some([(PLACED_AT.to_owned(), purpose.placed_at.to_string())].into()),
             ..ObjectMeta::default()
         },
         data: Some(data.collect()),

@@ -2,6 +2,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response, StatusCode};
+use jiff::Timestamp;
 use kube::client::Body;
 use serde_json::{Value, json};
 use tower_test::mock;
@@ -150,14 +151,21 @@ async fn a_deletion_concerns_the_object_that_was_seen_and_no_later_one() {
     assert_eq!(body["gracePeriodSeconds"], 1);
 }
 
-fn existing(manager: &str, value: &str) -> Value {
+/// A secret as it is there, made for the placement of that second.
+fn existing(manager: &str, value: &str, placed_at: i64) -> Value {
+    let placed_at = Timestamp::constant(placed_at, 0).to_string();
+    let labels = json!({
+        "gitpod.io/managed-by": manager, "gitpod.io/instanceID": "a", "spaceport.dev/installation": "i"
+    });
+    let annotations = json!({"spaceport.dev/placed-at": placed_at});
     json!({"apiVersion": "v1", "kind": "Secret", "data": {"key": value},
-           "metadata": {"name": "a-env", "resourceVersion": "3", "labels": {"gitpod.io/managed-by": manager}}})
+           "metadata": {"name": "a-env", "resourceVersion": "3", "labels": labels, "annotations": annotations}})
 }
 
 async fn put(writer: &Writer) -> Result<()> {
     let content = Secret::new([("key".to_owned(), "new".to_owned())].into());
-    writer.put_secret(&"ws".parse().unwrap(), "a-env", "a", &content).await
+    let purpose = Purpose { workspace: "a", installation: "i", placed_at: Timestamp::constant(7, 0) };
+    writer.put_secret(&"ws".parse().unwrap(), "a-env", purpose, &content).await
 }
 
 #[tokio::test]
@@ -165,7 +173,7 @@ async fn a_stale_secret_is_replaced_and_one_with_the_same_content_is_left() {
     let (writer, mut server, _) = writer();
     let stale = async {
         answer(&mut server, 409, refusal(409, "AlreadyExists")).await;
-        answer(&mut server, 200, existing("spaceport", "b2xk")).await;
+        answer(&mut server, 200, existing("spaceport", "b2xk", 7)).await;
         answer(&mut server, 200, json!({})).await
     };
     let (done, (method, _, body)) = tokio::join!(put(&writer), stale);
@@ -176,9 +184,63 @@ async fn a_stale_secret_is_replaced_and_one_with_the_same_content_is_left() {
 
     let same = async {
         answer(&mut server, 409, refusal(409, "AlreadyExists")).await;
-        answer(&mut server, 200, existing("spaceport", "bmV3")).await
+        answer(&mut server, 200, existing("spaceport", "bmV3", 7)).await
     };
     assert_eq!(tokio::join!(put(&writer), same).0, Ok(()));
+}
+
+#[tokio::test]
+async fn a_secret_of_an_earlier_placement_becomes_another_version_though_it_holds_the_same() {
+    let (writer, mut server, _) = writer();
+    let earlier = async {
+        answer(&mut server, 409, refusal(409, "AlreadyExists")).await;
+        answer(&mut server, 200, existing("spaceport", "bmV3", 6)).await;
+        answer(&mut server, 200, json!({})).await
+    };
+    let (done, (method, _, body)) = tokio::join!(put(&writer), earlier);
+    assert_eq!((done, method.as_str()), (Ok(()), "PUT"));
+    assert_eq!(body["metadata"]["annotations"]["spaceport.dev/placed-at"], "1970-01-01T00:00:07Z");
+}
+
+#[tokio::test]
+async fn secrets_are_listed_by_page_without_content_and_deleted_only_as_they_were_seen() {
+    let (writer, mut server, _) = writer();
+    let namespace = "ws".parse().unwrap();
+    let item = |name: &str, meta: Value| {
+        let labels = json!({"gitpod.io/instanceID": "a"});
+        let mut metadata =
+            json!({"name": name, "labels": labels, "creationTimestamp": "1970-01-01T00:00:07Z"});
+        metadata.as_object_mut().unwrap().extend(meta.as_object().unwrap().clone());
+        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata})
+    };
+    let list = json!({
+        "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {"continue": "more"},
+        "items": [item("a-env", json!({"uid": "u", "resourceVersion": "3"})), item("no-version", json!({}))],
+    });
+    let listing = async {
+        let (request, send) = pin!(&mut server).next_request().await.unwrap();
+        send.send_response(Response::new(Body::from(serde_json::to_vec(&list).unwrap())));
+        request
+    };
+    let (page, request) = tokio::join!(writer.list_secrets(&namespace, "i", Some("here")), listing);
+    let accept = request.headers()["accept"].to_str().unwrap();
+    assert!(accept.starts_with("application/json;as=PartialObjectMetadataList"), "{accept}");
+    let query = request.uri().query().unwrap();
+    for part in ["limit=500", "continue=here", "managed-by%3Dspaceport%2Cspaceport.dev%2Finstallation%3Di"] {
+        assert!(query.contains(part), "{query}");
+    }
+    let page = page.unwrap();
+    assert_eq!(page.next.as_deref(), Some("more"));
+    let [seen] = &page.secrets[..] else { panic!("{page:?}") };
+    assert_eq!((seen.name.as_str(), seen.workspace.as_str()), ("a-env", "a"));
+    assert_eq!(seen.made_at, Some(Timestamp::constant(7, 0)));
+
+    let (done, (_, _, body)) = tokio::join!(
+        writer.delete_seen_secret(&namespace, seen),
+        answer(&mut server, 409, refusal(409, "Conflict"))
+    );
+    assert_eq!(done, Ok(Deleted::Conflict));
+    assert_eq!(body["preconditions"], json!({"uid": "u", "resourceVersion": "3"}));
 }
 
 #[tokio::test]
@@ -186,7 +248,7 @@ async fn a_secret_of_somebody_else_is_not_overwritten() {
     let (writer, mut server, _) = writer();
     let others = async {
         answer(&mut server, 409, refusal(409, "AlreadyExists")).await;
-        answer(&mut server, 200, existing("helm", "b2xk")).await
+        answer(&mut server, 200, existing("helm", "b2xk", 7)).await
     };
     let error = tokio::join!(put(&writer), others).0.unwrap_err();
     assert!(error.to_string().contains("belongs to somebody else"), "{error}");

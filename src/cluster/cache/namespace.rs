@@ -1,6 +1,8 @@
 //! Workspaces and pods of one namespace.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod state;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -11,41 +13,13 @@ use crate::domain::pod::PodFacts;
 
 use super::Observer;
 use super::queue::Queue;
+use state::{Change, State, is_older, pod_version, version};
 
 /// Workspaces by name, and pods by the workspace that owns them.
 pub struct NamespaceCache {
     namespace: Namespace,
     state: RwLock<State>,
     queue: Queue<Change>,
-}
-
-enum Change {
-    Workspace(Arc<Workspace>),
-    Gone(Arc<Workspace>),
-    Pods(String),
-    Rewound,
-    Synced,
-}
-
-#[derive(Default)]
-struct State {
-    workspaces: BTreeMap<String, Arc<Workspace>>,
-    on_node: HashMap<String, BTreeSet<String>>,
-    pods: HashMap<String, Arc<PodFacts>>,
-    pods_of: HashMap<String, BTreeSet<String>>,
-    /// The highest version that the watch gave: an unknown object below it is one that is gone already.
-    newest: u64,
-    /// Likewise of pods.
-    newest_pod: u64,
-    /// What the list under way has named; `None` outside of a list.
-    listed_workspaces: Option<HashSet<String>>,
-    listed_pods: Option<HashSet<String>>,
-    /// Offered since the list under way began, which may not hold it.
-    offered: HashSet<String>,
-    /// Whether the list under way names versions below those known: the cluster was restored from a backup.
-    rewound: bool,
-    workspaces_synced: bool,
-    pods_synced: bool,
 }
 
 impl NamespaceCache {
@@ -100,6 +74,22 @@ impl NamespaceCache {
     pub fn is_synced(&self) -> bool {
         let state = self.state.read();
         state.workspaces_synced && state.pods_synced
+    }
+
+    /// Whether the cluster itself said that this workspace was deleted, so that it need not be asked whether it is there.
+    /// Never of one that a list merely left out, that was handed to another manager, or that is there again.
+    pub fn was_deleted(&self, name: &str) -> bool {
+        self.state.read().deleted.contains(name)
+    }
+
+    /// A workspace of the name is about to be made: until it was seen, only the cluster can say that there is none.
+    pub fn await_creation(&self, name: &str) {
+        self.state.write().await_creation(name);
+    }
+
+    /// Others may have made workspaces of the names, which the watch has yet to tell.
+    pub fn forget_deletions(&self) {
+        self.state.write().deleted.clear();
     }
 
     /// Takes what a write of ours answered, if it is newer than what is known; says whether it was taken.
@@ -162,6 +152,7 @@ impl NamespaceCache {
         let mut state = self.state.write();
         state.listed_workspaces = Some(HashSet::new());
         state.offered.clear();
+        state.deleted.clear();
         state.rewound = false;
     }
 
@@ -200,20 +191,26 @@ impl NamespaceCache {
 
     /// A workspace that is there but cannot be read: what was last read of it holds.
     pub fn keep_workspace(&self, name: &str) {
-        if let Some(listed) = &mut self.state.write().listed_workspaces {
+        let mut state = self.state.write();
+        state.deleted.remove(name);
+        if let Some(listed) = &mut state.listed_workspaces {
             listed.insert(name.to_owned());
         }
     }
 
-    /// A workspace was deleted, at a version.
+    /// A workspace is not ours any more, at a version; it may be there.
     pub fn remove_workspace(&self, name: &str, version: u64) {
         self.change(|state, queue| {
-            state.newest = state.newest.max(version);
-            // What was made again under the name since then stays.
-            let known = state.workspaces.get(name).map(|known| self::version(known));
-            if known.is_some_and(|known| known <= version) {
-                state.take(name, queue);
-            }
+            state.remove(name, version, queue);
+            state.deleted.remove(name);
+        });
+    }
+
+    /// A workspace was deleted, at a version.
+    pub fn delete_workspace(&self, name: &str, version: u64) {
+        self.change(|state, queue| {
+            state.remove(name, version, queue);
+            state.remember_deletion(name);
         });
     }
 
@@ -287,90 +284,6 @@ impl NamespaceCache {
             state.tell_synced(queue);
         });
     }
-}
-
-impl State {
-    fn put(&mut self, name: String, workspace: Arc<Workspace>, queue: &Queue<Change>) {
-        let before = self.workspaces.insert(name.clone(), Arc::clone(&workspace));
-        let (was, is) = (before.as_deref().and_then(node_of), node_of(&workspace));
-        if was != is {
-            if let Some(was) = was {
-                self.leave_node(was, &name);
-            }
-            if let Some(is) = is {
-                self.on_node.entry(is.to_owned()).or_default().insert(name);
-            }
-        }
-        queue.push(Change::Workspace(workspace));
-    }
-
-    fn take(&mut self, name: &str, queue: &Queue<Change>) {
-        if let Some(last) = self.workspaces.remove(name) {
-            if let Some(node) = node_of(&last) {
-                self.leave_node(node, name);
-            }
-            queue.push(Change::Gone(last));
-        }
-    }
-
-    fn leave_node(&mut self, node: &str, name: &str) {
-        if let Some(names) = self.on_node.get_mut(node) {
-            names.remove(name);
-            if names.is_empty() {
-                self.on_node.remove(node);
-            }
-        }
-    }
-
-    fn put_pod(&mut self, pod: PodFacts, queue: &Queue<Change>) {
-        let workspace = pod.workspace.clone();
-        if self.pods.get(&pod.name).is_some_and(|known| known.workspace != workspace) {
-            self.take_pod(&pod.name, queue);
-        }
-        self.insert_pod(pod);
-        queue.push(Change::Pods(workspace));
-    }
-
-    fn insert_pod(&mut self, pod: PodFacts) {
-        self.pods_of.entry(pod.workspace.clone()).or_default().insert(pod.name.clone());
-        self.pods.insert(pod.name.clone(), Arc::new(pod));
-    }
-
-    fn take_pod(&mut self, name: &str, queue: &Queue<Change>) {
-        let Some(pod) = self.pods.remove(name) else { return };
-        if let Some(names) = self.pods_of.get_mut(&pod.workspace) {
-            names.remove(name);
-            if names.is_empty() {
-                self.pods_of.remove(&pod.workspace);
-            }
-        }
-        queue.push(Change::Pods(pod.workspace.clone()));
-    }
-
-    fn tell_synced(&self, queue: &Queue<Change>) {
-        if self.workspaces_synced && self.pods_synced {
-            queue.push(Change::Synced);
-        }
-    }
-}
-
-fn node_of(workspace: &Workspace) -> Option<&str> {
-    workspace.status.as_ref()?.runtime.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
-}
-
-fn pod_version(pod: &PodFacts) -> u64 {
-    pod.resource_version.parse().unwrap_or(0)
-}
-
-/// Whether a state is of before the one known: by its version, or, where a restore raised versions, by its generation.
-fn is_older(workspace: &Workspace, known: &Workspace) -> bool {
-    let generation = |of: &Workspace| of.metadata.generation.unwrap_or(0);
-    let same = workspace.metadata.uid == known.metadata.uid;
-    version(workspace) < version(known) || (same && generation(workspace) < generation(known))
-}
-
-fn version(workspace: &Workspace) -> u64 {
-    super::version(&workspace.metadata)
 }
 
 #[cfg(test)]

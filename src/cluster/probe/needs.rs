@@ -17,15 +17,15 @@ pub const IN_NAMESPACE: Needs = &[
     (GROUP, "workspaces/finalizers", &["update"]),
     (GROUP, "snapshots", &["create", "get", "list", "watch"]),
     ("", "pods", &["create", "delete", "get", "list", "patch", "watch"]),
-    ("", "secrets", &["create", "delete", "get", "update"]),
+    ("", "secrets", &["create", "delete", "get", "list", "update"]),
     ("", "configmaps", &["create", "get", "list", "patch", "watch"]),
-    ("", "events", &["create"]),
+    ("", "events", &["create", "list"]),
     // The canary.
     ("coordination.k8s.io", "leases", &["create", "list", "patch", "watch"]),
 ];
 /// In each secrets namespace.
 pub const IN_SECRETS_NAMESPACE: Needs = &[
-    ("", "secrets", &["create", "delete", "get", "update"]),
+    ("", "secrets", &["create", "delete", "get", "list", "update"]),
     ("", "configmaps", &["create", "get", "patch"]),
 ];
 /// In the cluster.

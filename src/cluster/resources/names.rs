@@ -39,8 +39,10 @@ pub const PSI: &str = "gitpod.io/psi";
 pub const GENERATION: &str = "spaceport.dev/generation";
 /// Annotation: keyed digest of the request the object was written for.
 pub const SPEC_DIGEST: &str = "spaceport.dev/spec-digest";
-/// Annotation: the installation that wrote the object.
+/// Annotation of workspaces, label of secrets: the installation that wrote the object.
 pub const INSTALLATION: &str = "spaceport.dev/installation";
+/// Annotation of secrets: when the placement that the object was written for was recorded.
+pub const PLACED_AT: &str = "spaceport.dev/placed-at";
 /// Extra of the impersonated user that the fence compares.
 pub const EPOCH: &str = "spaceport.dev/epoch";
 

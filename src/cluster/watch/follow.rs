@@ -33,8 +33,12 @@ pub(super) trait Sink: Send + 'static {
     fn put(&mut self, object: Self::Object);
     /// An object is there and cannot be read: what was last read of it holds.
     fn keep(&mut self, name: &str);
-    /// An object is gone.
+    /// An object is gone, or none of ours any more.
     fn remove(&mut self, meta: &ObjectMeta);
+    /// The cluster said that an object was deleted.
+    fn deleted(&mut self, meta: &ObjectMeta) {
+        self.remove(meta);
+    }
     /// A list is complete: what it did not name is gone.
     fn end(&mut self);
 }
@@ -134,7 +138,7 @@ impl Watch {
             Event::Delete(object) => {
                 let meta = object.meta();
                 self.pulse.readable(meta.name.as_deref().unwrap_or_default());
-                sink.remove(meta);
+                sink.deleted(meta);
             }
             Event::Apply(object) | Event::InitApply(object) => match object.0 {
                 Ok(object) => {

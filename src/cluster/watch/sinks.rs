@@ -58,6 +58,11 @@ impl Sink for Workspaces {
         self.cache.remove_workspace(meta.name.as_deref().unwrap_or_default(), version(meta));
     }
 
+    fn deleted(&mut self, meta: &ObjectMeta) {
+        self.capacity.remove(&self.source, &name(meta));
+        self.cache.delete_workspace(meta.name.as_deref().unwrap_or_default(), version(meta));
+    }
+
     fn end(&mut self) {
         self.cache.end_workspaces();
         self.capacity.end(&self.source);

@@ -123,6 +123,10 @@ async fn one_object_that_cannot_be_read_is_left_out_and_those_of_others_are_too(
     assert!(pulse.report().unreadable.is_empty());
     events.send(json!({"type": "MODIFIED", "object": object("a", 7, "ws-manager-mk2")})).unwrap();
     until(|| cache.names() == ["bad"]).await;
+    assert!(!cache.was_deleted("a"), "it has another manager");
+    events.send(json!({"type": "DELETED", "object": object("bad", 8, "spaceport")})).unwrap();
+    until(|| cache.was_deleted("bad")).await;
+    assert!(cache.names().is_empty());
     shutdown.cancel();
 }
 

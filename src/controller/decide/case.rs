@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, conditions};
 use crate::controller::pod::{self, CONTAINER};
 use crate::controller::settings::Settings;
-use crate::domain::pod::{ContainerFacts, ContainerState, PodFacts, PodPhase};
+use crate::domain::pod::{ContainerFacts, ContainerState, EventQuery, PodFacts, PodPhase};
 
 use super::draft::Draft;
 use super::phase::{Facts, PodState};
@@ -120,6 +120,21 @@ impl<'a> Case<'a> {
     /// The container that the user works in.
     pub fn container(&self) -> Option<&'a ContainerFacts> {
         self.pod.and_then(|pod| pod.containers.iter().find(|container| container.name == CONTAINER))
+    }
+
+    /// The events of the pod that there is or was.
+    pub fn events_of_pod(&self, starting: bool) -> Option<EventQuery> {
+        if let Some(pod) = self.pod {
+            return Some(EventQuery {
+                pod: pod.name.clone(),
+                uid: Some(pod.uid.clone()),
+                since: None,
+                starting,
+            });
+        }
+        let made = self.was_made().then(|| self.status().condition(conditions::DEPLOYED)).flatten()?;
+        let since = Some(made.last_transition_time.0);
+        Some(EventQuery { pod: pod::name(self.workspace.spec.type_, self.id()), uid: None, since, starting })
     }
 
     /// What the phase is looked up by.

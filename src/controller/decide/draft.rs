@@ -9,7 +9,7 @@ use crate::cluster::resources::conditions::{self, reason};
 use crate::cluster::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus, names};
 use crate::controller::settings::OwnerTokens;
 use crate::domain::names::WorkspaceId;
-use crate::domain::pod::{ContainerState, PodFacts};
+use crate::domain::pod::{ContainerState, PodEvent, PodFacts};
 use crate::domain::template::Values;
 
 use super::actions::Choice;
@@ -27,6 +27,10 @@ pub(super) struct Draft {
     pub status: WorkspaceStatus,
     pub choice: Choice,
     events: Vec<Note>,
+    /// Whether it has just failed, and then whether the pod did not come up.
+    just_failed: Option<bool>,
+    /// The last event of its pod, where it was asked for.
+    evidence: Option<PodEvent>,
     now: Timestamp,
     generation: Option<i64>,
 }
@@ -37,6 +41,8 @@ impl Draft {
             status: case.status().clone(),
             choice: Choice::default(),
             events: Vec::new(),
+            just_failed: None,
+            evidence: case.observed.pod_event.cloned(),
             now: case.now,
             generation: case.workspace.metadata.generation,
         }
@@ -76,8 +82,25 @@ impl Draft {
         if self.status.is_true(conditions::FAILED) {
             return;
         }
-        self.set(conditions::FAILED, true, failure.fault.reason(), &failure.text);
-        self.warn("Failed", failure.text.clone());
+        self.ask_why(false);
+        let text = self.explained(&failure.text);
+        self.set(conditions::FAILED, true, failure.fault.reason(), &text);
+        self.warn("Failed", text);
+    }
+
+    /// It has just failed, or did not come up: the events of its pod may tell why.
+    pub fn ask_why(&mut self, starting: bool) {
+        self.just_failed = Some(starting || self.just_failed == Some(true));
+    }
+
+    /// The text of a failure with the last event of the pod, unless that says the same.
+    pub fn explained(&self, text: &str) -> String {
+        match &self.evidence {
+            Some(event) if !text.contains(&event.message) => {
+                format!("{text} (last event of its pod: {}: {})", event.reason, event.message)
+            }
+            _ => text.to_owned(),
+        }
     }
 
     /// Whether nothing is left to be done with the content.
@@ -217,7 +240,7 @@ impl Draft {
     }
 
     pub fn into_decision(self, case: &Case<'_>, look_again: Vec<Timestamp>) -> Decision {
-        let Self { status, mut choice, events, now, .. } = self;
+        let Self { status, mut choice, events, just_failed, evidence, now, .. } = self;
         let is_over = status.phase == Phase::Stopped && case.pod.is_none();
         let mut status = StatusChange::between(case.workspace.status.as_ref(), status);
         let was_ending = matches!(case.phase(), Phase::Stopping | Phase::Stopped);
@@ -238,6 +261,9 @@ impl Draft {
             actions: choice.actions,
             drop_secrets: choice.drop_secrets,
             events,
+            query: just_failed
+                .filter(|_| evidence.is_none())
+                .and_then(|starting| case.events_of_pod(starting)),
             look_again: later.chain(next).min(),
         }
     }

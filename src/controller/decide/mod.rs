@@ -24,7 +24,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::cluster::resources::{Phase, Workspace, conditions, names};
 use crate::controller::pod::{self, PodInput};
 use crate::controller::settings::{OwnerTokens, Settings};
-use crate::domain::pod::PodFacts;
+use crate::domain::pod::{EventQuery, PodEvent, PodFacts};
 
 use case::Case;
 pub use change::StatusChange;
@@ -48,6 +48,8 @@ pub struct Observed<'a> {
     pub maintenance_until: Option<Timestamp>,
     /// Answer of the cluster to the pod asked for in this pass.
     pub refusal: Option<&'a Refusal>,
+    /// The event of its pod that an earlier decision of this pass asked for.
+    pub pod_event: Option<&'a PodEvent>,
     /// The time.
     pub now: Timestamp,
 }
@@ -90,6 +92,8 @@ pub struct Decision {
     pub drop_secrets: bool,
     /// Kubernetes events to write.
     pub events: Vec<Note>,
+    /// Where it has just failed: the events of its pod among which the reason may be. With the answer it is decided again.
+    pub query: Option<EventQuery>,
     /// When to look again if nothing changes.
     pub look_again: Option<Timestamp>,
 }

@@ -28,26 +28,41 @@ pub(super) fn fire(case: &Case<'_>, draft: &mut Draft) -> bool {
     }
     let reached = |limit: &Limit| has_passed(case.now, limit.start, limit.length);
     let Some(hit) = limits(case, draft).into_iter().find(reached) else { return false };
-    set(draft, case, hit.activity, hit.start, hit.length);
-    if let Some(cause) = failure::of_waiting(&draft.status) {
-        draft.fail(&cause);
+    let text = text(case, hit.activity, hit.start, hit.length);
+    let starting = matches!(draft.status.phase, Phase::Pending | Phase::Creating | Phase::Initializing);
+    if starting {
+        draft.ask_why(true);
+    }
+    match failure::of_waiting(&draft.status) {
+        Some(cause) => {
+            tell(draft, text);
+            draft.fail(&cause);
+        }
+        None if starting => tell(draft, draft.explained(&text)),
+        None => tell(draft, text),
     }
     true
 }
 
 /// Sets the condition, once.
 pub(super) fn set(draft: &mut Draft, case: &Case<'_>, activity: &str, start: Timestamp, limit: Duration) {
-    if draft.status.is_true(conditions::TIMEOUT) {
-        return;
+    if !draft.status.is_true(conditions::TIMEOUT) {
+        tell(draft, text(case, activity, start, limit));
     }
+}
+
+fn tell(draft: &mut Draft, text: String) {
+    draft.set(conditions::TIMEOUT, true, reason::TIMED_OUT, &text);
+    draft.tell("TimedOut", text);
+}
+
+fn text(case: &Case<'_>, activity: &str, start: Timestamp, limit: Duration) -> String {
     let elapsed = Duration::try_from(case.now.duration_since(start)).unwrap_or_default();
-    let text = format!(
+    format!(
         "workspace timed out after {activity} ({}) took longer than {}",
         GoDuration::from(elapsed).hours_minutes(),
         GoDuration::from(limit).hours_minutes()
-    );
-    draft.set(conditions::TIMEOUT, true, reason::TIMED_OUT, &text);
-    draft.tell("TimedOut", text);
+    )
 }
 
 /// When the next limit is reached.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::domain::record::{Digest, RecordState};
 use crate::domain::workspace::{Access, Conditions, IdeImage, Kind};
-use crate::federation::events::Subscription;
+use crate::federation::events::{Filter, Subscription};
 
 /// A view of a running workspace whose long-lived id is `meta-<id>`.
 pub fn view(id: &str) -> View {

@@ -47,7 +47,7 @@ pub struct Known {
     pub timeout: Option<String>,
     /// Whether a user was ever active.
     pub active: bool,
-    /// When its phase was seen to begin; unknown of the phase it was first seen in.
+    /// When its phase was seen to begin; unknown of the phase it was first seen in, unless nobody had looked at it yet.
     since: Option<Timestamp>,
     has: Facts,
     recreated: i32,
@@ -87,18 +87,20 @@ fn is_init_failure(content: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Con
 }
 
 impl Known {
-    /// A workspace that was not known: what it is already is not counted.
-    pub fn first(workspace: &Workspace) -> Self {
+    /// A workspace that was not known: what it is already is not counted. One without a status is pending since now, for
+    /// that phase is never written where what follows comes at once.
+    pub fn first(workspace: &Workspace, now: Timestamp) -> Self {
+        let is_fresh = workspace.status.is_none();
         let status = workspace.status.clone().unwrap_or_default();
         let mut known = Self {
             uid: workspace.metadata.uid.clone(),
             kind: workspace.spec.type_,
             class: workspace.spec.class.clone(),
-            phase: status.phase,
+            phase: phase(workspace),
             node: None,
             timeout: None,
             active: false,
-            since: None,
+            since: is_fresh.then_some(now),
             has: Facts::of(&status),
             recreated: status.pod_recreated.unwrap_or_default(),
         };
@@ -110,7 +112,7 @@ impl Known {
     pub fn step(&mut self, workspace: &Workspace, now: Timestamp) -> Vec<Event> {
         if self.uid != workspace.metadata.uid {
             // Another one of the same name.
-            *self = Self::first(workspace);
+            *self = Self::first(workspace, now);
             return Vec::new();
         }
         let status = workspace.status.clone().unwrap_or_default();
@@ -122,14 +124,15 @@ impl Known {
             self.has = Facts { stopped: self.has.stopped, ..Facts::of(&status) };
             self.recreated = recreated;
         }
-        if status.phase != self.phase {
+        let phase = phase(workspace);
+        if phase != self.phase {
             let seconds = self.since.map(|since| (now - since).total(jiff::Unit::Second).unwrap_or_default());
             match (self.phase, seconds) {
                 (Phase::Pending, Some(seconds)) => events.push(Event::WasPending { seconds }),
                 (Phase::Creating, Some(seconds)) => events.push(Event::WasCreating { seconds }),
                 _ => {}
             }
-            (self.phase, self.since) = (status.phase, Some(now));
+            (self.phase, self.since) = (phase, Some(now));
         }
         let is = Facts::of(&status);
         if is.ran && !self.has.ran {
@@ -169,6 +172,11 @@ impl Known {
         self.timeout = workspace.spec.timeout.as_ref().and_then(|timeout| timeout.time.clone());
         self.active = status.last_activity.is_some();
     }
+}
+
+/// One that nobody has looked at yet is pending.
+fn phase(workspace: &Workspace) -> Phase {
+    workspace.status.as_ref().map_or(Phase::Pending, |status| status.phase)
 }
 
 /// A stop, and whether it is a start that failed.
@@ -242,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_life_is_counted_once_step_by_step() {
-        let mut known = Known::first(&workspace("Unknown", &[]));
+        let mut known = Known::first(&workspace("Unknown", &[]), at(10));
         let mut step =
             |phase, conditions: &[_], second| known.step(&workspace(phase, conditions), at(second));
         assert_eq!(step("Pending", &[], 11), []);
@@ -259,14 +267,41 @@ mod tests {
 
     #[test]
     fn what_a_workspace_is_when_it_is_first_seen_is_not_counted() {
-        let mut known = Known::first(&workspace("Pending", &[READY, BACKUP]));
+        let mut known = Known::first(&workspace("Pending", &[READY, BACKUP]), at(4));
         assert_eq!(known.step(&workspace("Pending", &[READY, BACKUP]), at(5)), []);
         assert_eq!(known.step(&workspace("Creating", &[READY, BACKUP]), at(6)), []);
     }
 
+    fn fresh() -> Workspace {
+        Workspace { status: None, ..workspace("Unknown", &[]) }
+    }
+
+    #[test]
+    fn a_workspace_is_pending_from_the_moment_it_is_seen_without_a_status_even_where_that_is_never_written() {
+        for next in ["Creating", "Initializing", "Stopping"] {
+            let mut known = Known::first(&fresh(), at(10));
+            assert_eq!(known.step(&fresh(), at(11)), []);
+            assert_eq!(
+                known.step(&workspace(next, &[]), at(12)),
+                [Event::WasPending { seconds: 2.0 }],
+                "{next}"
+            );
+        }
+        let mut written = Known::first(&fresh(), at(10));
+        assert_eq!(written.step(&workspace("Pending", &[]), at(11)), []);
+        assert_eq!(written.step(&workspace("Creating", &[]), at(13)), [Event::WasPending { seconds: 3.0 }]);
+        let mut same_name = Known::first(&workspace("Running", &[EVER]), at(0));
+        let mut another = fresh();
+        another.metadata.uid = Some("2".to_owned());
+        assert_eq!(same_name.step(&another, at(20)), []);
+        let mut creating = workspace("Creating", &[]);
+        creating.metadata.uid = Some("2".to_owned());
+        assert_eq!(same_name.step(&creating, at(21)), [Event::WasPending { seconds: 1.0 }]);
+    }
+
     #[test]
     fn a_stop_that_was_not_seen_is_counted_when_the_resource_is_gone() {
-        let known = Known::first(&workspace("Running", &[EVER]));
+        let known = Known::first(&workspace("Running", &[EVER]), at(4));
         let last = workspace("Stopping", &[EVER, ("Aborted", "StopWorkspaceRequest", "")]);
         assert_eq!(known.gone(&last), [Event::Stopped { reason: "aborted" }]);
     }
@@ -303,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_recreation_is_counted_and_the_next_attempt_counts_anew() {
-        let mut known = Known::first(&workspace("Creating", &[]));
+        let mut known = Known::first(&workspace("Creating", &[]), at(0));
         let failed = workspace("Stopping", &[("ContentReady", "InitializationFailure", "no")]);
         assert_eq!(known.step(&failed, at(1)), [Event::RestoreFailed]);
         let mut again = workspace("Pending", &[]);

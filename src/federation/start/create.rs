@@ -4,7 +4,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Started;
 use crate::cluster;
-use crate::cluster::apply::{Created, Writer};
+use crate::cluster::apply::{Created, Purpose, Writer};
 use crate::cluster::convert::{self, Build};
 use crate::cluster::resources::names;
 use crate::domain::placement::Target;
@@ -52,16 +52,18 @@ impl Federation {
         record: &PlacementRecord,
         target: &Target,
     ) -> Result<()> {
-        let secrets = convert::secrets(start);
+        let (id, secrets) = (start.id.as_str(), convert::secrets(start));
+        let installation = self.installation.id.to_string();
+        let purpose = Purpose { workspace: id, installation: &installation, placed_at: record.placed_at };
         if let Some(content) = &secrets.env {
-            let name = names::env_secret(start.id.as_str());
-            writer.put_secret(&record.namespace, &name, start.id.as_str(), content).await?;
+            writer.put_secret(&record.namespace, &names::env_secret(id), purpose, content).await?;
         }
         if let Some(content) = &secrets.tokens {
-            let name = names::token_secret(start.id.as_str());
-            writer.put_secret(&place.secrets_namespace, &name, start.id.as_str(), content).await?;
+            writer.put_secret(&place.secrets_namespace, &names::token_secret(id), purpose, content).await?;
         }
         let workspace = self.resource(place, start, record, target);
+        // Its answer may be lost.
+        place.cache.await_creation(id);
         let made = match writer.create_workspace(&workspace).await {
             Ok(Created::New(made)) => {
                 self.meters().started(&record.cluster, start.kind, &made.spec.class);
@@ -93,7 +95,7 @@ impl Federation {
         }
     }
 
-    /// Nothing refers to them. One that cannot be deleted now is named in the log.
+    /// Nothing refers to them. One that cannot be deleted now is swept later.
     async fn take_back_secrets(
         &self,
         writer: &Writer,

@@ -28,6 +28,8 @@ pub struct Federation {
     pub placement_deadline: Duration,
     /// How long an ended workspace's id stays taken.
     pub tombstone_life: Duration,
+    /// How old a secret without a workspace gets before it is swept.
+    pub leftover_age: Duration,
     /// For connections to other managers; none means plaintext.
     pub peer_tls: Option<ClientFiles>,
     /// Events that a subscriber may lag behind.
@@ -94,6 +96,10 @@ pub(super) fn read(mut group: Group<'_>, rpc_server: Option<&RpcServer>) -> Opti
     let health = health(group.group("health"));
     let placement_deadline = group.group("placement").duration("deadline", Duration::from_secs(10));
     let tombstone_life = group.duration("tombstoneLife", Duration::from_hours(24));
+    let leftover_age = group.duration("leftoverAge", Duration::from_mins(10));
+    if leftover_age < Duration::from_secs(1) {
+        group.problem("leftoverAge", "must be at least one second");
+    }
     let mut peer_group = group.group("peerTls");
     // Empty values count as absent, so emptiness is judged after reading.
     let peer_tls = Some(peer_group.client_tls()).filter(|files| *files != ClientFiles::default());
@@ -107,6 +113,7 @@ pub(super) fn read(mut group: Group<'_>, rpc_server: Option<&RpcServer>) -> Opti
         health,
         placement_deadline,
         tombstone_life,
+        leftover_age,
         peer_tls: peer_tls.or_else(|| own_identity(rpc_server)),
         subscriber_buffer,
     })

@@ -50,14 +50,21 @@ impl Follower {
     }
 }
 
+/// The part of a group that counts as one of its own, since it comes into force without the rest.
+pub const RATE_LIMITS: &str = "rpcServer.ratelimits";
+
 /// Fingerprints of a document's groups. They hold no content, because there can be keys in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Groups(BTreeMap<String, Fingerprint>);
 
 impl Groups {
     pub(super) fn of(document: &Value) -> Self {
-        let groups = document.as_object().into_iter().flatten();
-        Self(groups.map(|(name, group)| (name.clone(), of(group.to_string().as_bytes()))).collect())
+        let mut groups = document.as_object().cloned().unwrap_or_default();
+        let server = groups.get_mut("rpcServer").and_then(Value::as_object_mut);
+        if let Some(limits) = server.and_then(|server| server.remove("ratelimits")) {
+            groups.insert(RATE_LIMITS.to_owned(), limits);
+        }
+        Self(groups.into_iter().map(|(name, group)| (name, of(group.to_string().as_bytes()))).collect())
     }
 
     /// Names of the groups that differ.
@@ -115,5 +122,13 @@ mod tests {
         let new = of(&json!({ "manager": { "a": 2 }, "etcd": { "c": 2, "b": 1 }, "health": {} }));
         assert_eq!(old.differing(&new), ["content", "health", "manager"]);
         assert!(old.differing(&old).is_empty());
+    }
+
+    #[test]
+    fn rate_limits_differ_apart_from_the_rest_of_their_server() {
+        let of = |limits: &Value| Groups::of(&json!({ "rpcServer": { "addr": ":1", "ratelimits": limits } }));
+        assert_eq!(of(&json!({})).differing(&of(&json!({ "a": 1 }))), [RATE_LIMITS]);
+        let moved = Groups::of(&json!({ "rpcServer": { "addr": ":2", "ratelimits": {} } }));
+        assert_eq!(of(&json!({})).differing(&moved), ["rpcServer"]);
     }
 }

@@ -1,5 +1,6 @@
 use parking_lot::Mutex;
 
+use super::state::DELETIONS;
 use super::*;
 use crate::cluster::resources::{Runtime, WorkspaceSpec, WorkspaceStatus};
 
@@ -210,4 +211,53 @@ fn an_observer_that_writes_back_is_told_in_order_and_does_not_hang() {
     assert!(observer.0.set(Arc::clone(&cache)).is_ok());
     cache.put_workspace(workspace("a", 1));
     assert_eq!(*observer.1.lock(), ["1", "2", "3"]);
+}
+
+#[test]
+fn only_what_the_cluster_called_deleted_counts_as_that_and_until_something_is_told_of_the_name() {
+    let (_, cache) = cache();
+    list(&cache, &[("a", 1), ("b", 2), ("c", 3), ("d", 4)]);
+    for name in ["a", "b", "c"] {
+        cache.delete_workspace(name, 5);
+        assert!(cache.was_deleted(name) && cache.get(name).is_none(), "{name}");
+    }
+    cache.remove_workspace("d", 6);
+    assert!(!cache.was_deleted("d"), "it was handed to another manager");
+    cache.put_workspace(workspace("a", 7));
+    cache.delete_workspace("a", 6);
+    assert!(!cache.was_deleted("a") && cache.get("a").is_some(), "the news is older");
+    cache.remove_workspace("b", 8);
+    assert!(!cache.was_deleted("b"), "another manager made it again");
+    cache.keep_workspace("c");
+    assert!(!cache.was_deleted("c"), "it is there and cannot be read");
+}
+
+#[test]
+fn deletions_are_forgotten_with_a_list_a_creation_and_a_term_and_are_never_too_many() {
+    let (_, cache) = cache();
+    list(&cache, &[]);
+    let delete = || {
+        cache.delete_workspace("a", 50);
+        assert!(cache.was_deleted("a"));
+    };
+    cache.delete_workspace("a", 5);
+    assert!(cache.was_deleted("a"));
+    assert!(cache.offer(workspace("a", 6)) && !cache.was_deleted("a"));
+    cache.delete_workspace("a", 7);
+    cache.await_creation("a");
+    assert!(!cache.was_deleted("a"));
+    cache.delete_workspace("a", 8);
+    assert!(!cache.was_deleted("a"), "one of the name may have been made since");
+    cache.put_workspace(workspace("a", 9));
+    cache.delete_workspace("a", 10);
+    assert!(cache.was_deleted("a"));
+    cache.forget_deletions();
+    assert!(!cache.was_deleted("a"));
+    delete();
+    list(&cache, &[]);
+    assert!(!cache.was_deleted("a"));
+    for n in 0..=DELETIONS {
+        cache.delete_workspace(&format!("ws-{n}"), 9);
+    }
+    assert!(!cache.was_deleted("ws-0") && cache.was_deleted(&format!("ws-{DELETIONS}")));
 }

@@ -177,3 +177,41 @@ fn a_pod_that_no_node_takes_shows_the_reason() {
     assert_eq!(message(&status, conditions::WORKSPACE_CONTAINER_RUNNING), "0/3 nodes are available");
     check(scene.at(1800), "Platform", "no node takes the pod: 0/3 nodes are available");
 }
+
+fn told(mut scene: Scene, reason: &str, message: &str) -> Scene {
+    let (reason, message) = (reason.to_owned(), message.to_owned());
+    scene.pod_event = Some(PodEvent { reason, message, warning: true, at: None });
+    scene
+}
+
+#[test]
+fn what_has_just_failed_asks_for_the_events_of_its_pod_and_tells_the_last_one_once() {
+    let scene = ended(1, "Error", "");
+    let query = scene.decide().query.unwrap();
+    assert_eq!((query.pod.as_str(), query.uid.as_deref(), query.starting), ("ws-a", Some("pod-1"), false));
+    let mut told = told(scene, "FailedPostStartHook", "no such file");
+    assert_eq!(told.step().query, None, "the answer is there");
+    let text = "container workspace ran with an error: exit code 1 \
+                (last event of its pod: FailedPostStartHook: no such file)";
+    assert_eq!(message(&told.status(), conditions::FAILED), text);
+    told.pod_event = None;
+    assert_eq!(told.decide().query, None, "it failed before");
+    assert_eq!(running().decide().query, None);
+}
+
+#[test]
+fn an_event_that_says_what_the_failure_says_is_not_told_twice() {
+    let scene = running().refused_pod("Evicted", "The node was low on resource: memory.").ready_content();
+    let status = told(scene, "Evicted", "The node was low on resource: memory.").then();
+    assert_eq!(message(&status, conditions::FAILED), "Evicted: The node was low on resource: memory.");
+}
+
+#[test]
+fn of_a_pod_that_vanished_the_events_since_it_was_made_are_asked_for() {
+    let query = running().no_pod().decide().query.unwrap();
+    assert_eq!((query.pod.as_str(), query.uid, query.since), ("ws-a", None, Some(at(60))));
+    let mut no_pod = fresh();
+    no_pod.workspace.spec.class = "unknown".to_owned();
+    let decision = no_pod.step();
+    assert!(no_pod.status().is_true(conditions::FAILED) && decision.query.is_none(), "there never was one");
+}

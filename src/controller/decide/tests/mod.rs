@@ -94,6 +94,7 @@ pub(crate) struct Scene {
     pub node: NodeObservation,
     pub maintenance_until: Option<Timestamp>,
     pub refusal: Option<Refusal>,
+    pub pod_event: Option<PodEvent>,
     pub now: Timestamp,
     pub settings: Settings,
 }
@@ -120,7 +121,16 @@ pub(crate) fn fresh() -> Scene {
     workspace.metadata.finalizers = Some(vec![names::FINALIZER.to_owned()]);
     let node = NodeObservation::Unknown;
     let settings = settings();
-    Scene { workspace, pods: Vec::new(), node, maintenance_until: None, refusal: None, now: at(60), settings }
+    Scene {
+        workspace,
+        pods: Vec::new(),
+        node,
+        maintenance_until: None,
+        refusal: None,
+        pod_event: None,
+        now: at(60),
+        settings,
+    }
 }
 
 /// A workspace whose pod was made and noted.
@@ -298,6 +308,7 @@ impl Scene {
             node: self.node,
             maintenance_until: self.maintenance_until,
             refusal: self.refusal.as_ref(),
+            pod_event: self.pod_event.as_ref(),
             now: self.now,
         }
     }

@@ -146,3 +146,23 @@ fn a_zero_limit_means_at_once() {
     scene.settings.timeouts.max_lifetime = Duration::ZERO;
     assert!(scene.then().is_true(conditions::TIMEOUT));
 }
+
+#[test]
+fn a_workspace_that_does_not_come_up_in_time_tells_the_last_event_of_its_pod() {
+    let mut scene = made().pod(PodPhase::Pending).at(1800);
+    assert!(scene.decide().query.unwrap().starting);
+    let (reason, message_of) = ("FailedMount".to_owned(), "no such volume".to_owned());
+    scene.pod_event = Some(PodEvent { reason, message: message_of, warning: true, at: None });
+    let told = "workspace timed out after initialization (00h30m) took longer than 00h30m \
+                (last event of its pod: FailedMount: no such volume)";
+    assert_eq!(message(&scene.clone().then(), conditions::TIMEOUT), told);
+    // What it waited for is the failure, and that tells the event.
+    let waits = scene.container(waiting("ImagePullBackOff", "Back-off pulling image"), false).at(45 * 60);
+    let status = waits.phase(Phase::Creating).then();
+    assert!(
+        message(&status, conditions::FAILED)
+            .ends_with("(last event of its pod: FailedMount: no such volume)")
+    );
+    assert!(message(&status, conditions::TIMEOUT).ends_with("took longer than 00h45m"));
+    assert_eq!(active_at(0).at(HOUR).decide().query, None, "nobody uses it, and its pod is well");
+}

@@ -1,0 +1,163 @@
+//! With many live workspaces: lists, what idling costs, the start of the process, and heartbeats.
+
+use anyhow::{Result, ensure};
+use futures::{StreamExt as _, stream};
+use spaceport::proto::wsman::{GetWorkspacesRequest, MarkActiveRequest, MetadataFilter};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
+
+use crate::{
+    tracker::Moment,
+    work::{Bench, OWNERS, ms, number, request},
+};
+
+/// GetWorkspaces calls of each kind.
+const LISTS: usize = 30;
+/// Each workspace is said to be in use this often.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Heartbeats in flight at most.
+const HEARTBEATS_AT_ONCE: usize = 64;
+/// Between two looks at a process that starts.
+const LOOK: Duration = Duration::from_millis(2);
+/// What a started process writes of its own accord comes within this.
+const SETTLED: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_mins(2);
+
+impl Bench {
+    /// All that live, and those of one owner, in turn.
+    pub async fn lists(&mut self) -> Result<()> {
+        let live = self.live;
+        let owner = MetadataFilter { owner: "owner-0".to_owned(), ..MetadataFilter::default() };
+        for _ in 0..LISTS {
+            for (what, must_match) in [("all", None), ("one owner of 20", Some(owner.clone()))] {
+                let expected = if must_match.is_some() { live.div_ceil(OWNERS) } else { live };
+                let found = self.list(must_match).await?;
+                let (found, took) = found;
+                ensure!(found == expected, "GetWorkspaces ({what}) has {found} workspaces, not {expected}");
+                self.record.note("list", &format!("GetWorkspaces at {live}, {what}"), "ms", ms(took));
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self, must_match: Option<MetadataFilter>) -> Result<(usize, Duration)> {
+        let begun = Instant::now();
+        let request = GetWorkspacesRequest { must_match, ..GetWorkspacesRequest::default() };
+        let found = self.stage.client().get_workspaces(request).await?.into_inner().status.len();
+        Ok((found, begun.elapsed()))
+    }
+
+    /// What is spent while nothing happens.
+    pub async fn idle(&mut self, window: Duration) -> Result<()> {
+        let of = format!(", {} live, {} clusters", self.live, self.stage.fleet.clusters().len());
+        eprintln!("idle{of}: {} s", window.as_secs());
+        let meter = self.stage.meter()?;
+        sleep(window).await;
+        let spent = self.stage.spent(&meter, None)?;
+        for (program, seconds) in &spent.cpu {
+            let share = seconds * 100.0 / spent.seconds;
+            self.record.note("idle", &format!("CPU of {program}{of}"), "%", share);
+        }
+        for program in ["manager", "standby"] {
+            if let Some(mib) = spent.memory.get(program) {
+                self.record.note("idle", &format!("memory of {program}{of}"), "MiB", *mib);
+            }
+        }
+        self.record.calls("idle", &of, &spent.calls);
+        let calls = spent.calls_of("manager") * 60.0 / spent.seconds;
+        self.record.note("idle", &format!("manager's API calls a minute{of}"), "calls", calls);
+        Ok(())
+    }
+
+    /// The manager's process begins anew, alone: until it shows all, until it took a start, and what it writes meanwhile.
+    pub async fn restart(&mut self, rounds: usize) -> Result<()> {
+        for standby in 1..self.stage.replicas.len() {
+            self.stage.stop(standby).await?;
+        }
+        for round in 0..rounds {
+            let live = self.live;
+            eprintln!("process start with {live} live, round {} of {rounds}", round + 1);
+            self.stage.stop(0).await?;
+            let begun = Instant::now();
+            self.stage.start_again(0).await?;
+            let name = format!("again-{live}-{round}");
+            let meter = self.stage.meter()?;
+            let give_up = begun + PATIENCE;
+            let all = async {
+                while !self.list(None).await.is_ok_and(|(found, _)| found >= live) {
+                    ensure!(Instant::now() < give_up, "not all workspaces are shown after {PATIENCE:?}");
+                    sleep(LOOK).await;
+                }
+                anyhow::Ok(begun.elapsed())
+            };
+            let start = self.until_started(&name, "", begun);
+            let (all, start) = tokio::try_join!(all, start)?;
+            sleep(SETTLED).await;
+            let spent = self.stage.spent(&meter, Some(&name))?;
+            self.record.calls("restart", &format!("{live} live, round {}", round + 1), &spent.calls);
+            self.record.note("restart", &format!("until all {live} are shown"), "ms", ms(all));
+            self.record.note("restart", &format!("until the first start, {live} live"), "ms", ms(start));
+            let what = format!("manager's writes to clusters, {live} live");
+            self.record.note("restart", &what, "calls", spent.writes());
+            let what = format!("manager's reads of clusters, {live} live");
+            self.record.note("restart", &what, "calls", spent.calls_of("manager") - spent.writes());
+            self.record.note("restart", &format!("manager's CPU, {live} live"), "s", spent.cpu["manager"]);
+            self.record.note(
+                "restart",
+                &format!("manager's memory, {live} live"),
+                "MiB",
+                spent.memory["manager"],
+            );
+            self.stage.workspaces.wait(std::slice::from_ref(&name), Moment::Running).await?;
+            self.clear(&[name]).await?;
+        }
+        for standby in 1..self.stage.replicas.len() {
+            self.stage.start_again(standby).await?;
+            self.stage.ready(standby).await?;
+        }
+        Ok(())
+    }
+
+    /// Repeats a start with the first manager until it is acknowledged; how long after `begun` that is.
+    pub async fn until_started(&self, name: &str, cluster: &str, begun: Instant) -> Result<Duration> {
+        let mut client = self.stage.client();
+        loop {
+            match client.start_workspace(request(name, 0, cluster)).await {
+                Ok(_) => return Ok(begun.elapsed()),
+                Err(status) => ensure!(begun.elapsed() < PATIENCE, "no start is acknowledged: {status}"),
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Every live workspace is said to be in use each 30 s, evenly spread, for so long.
+    pub async fn heartbeats(&mut self, window: Duration) -> Result<()> {
+        let (live, begun) = (self.live, Instant::now());
+        let apart = HEARTBEAT.div_f64(number(live));
+        let beats = (window.as_secs_f64() / apart.as_secs_f64()).floor();
+        eprintln!("{beats} heartbeats of {live} workspaces in {} s", window.as_secs());
+        let meter = self.stage.meter()?;
+        let calls = stream::iter((0u32..).take_while(|at| f64::from(*at) < beats)).map(|at| {
+            let mut client = self.stage.client();
+            async move {
+                sleep_until(begun + apart * at).await;
+                let id = format!("live-{}", usize::try_from(at)? % live);
+                let asked = Instant::now();
+                client.mark_active(MarkActiveRequest { id, ..MarkActiveRequest::default() }).await?;
+                anyhow::Ok(asked.elapsed())
+            }
+        });
+        let outcomes: Vec<_> = calls.buffer_unordered(HEARTBEATS_AT_ONCE).collect().await;
+        let spent = self.stage.spent(&meter, None)?;
+        let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+        for took in outcomes.into_iter().flatten() {
+            self.record.note("heartbeats", &format!("MarkActive, {live} live"), "ms", ms(took));
+        }
+        self.record.note("heartbeats", "heartbeats that failed", "", number(failed));
+        self.record.note("heartbeats", "manager's writes a heartbeat", "calls", spent.writes() / beats);
+        let each = spent.cpu["manager"] * 1000.0 / beats;
+        self.record.note("heartbeats", "manager's CPU, a heartbeat", "ms", each);
+        self.record.note("heartbeats", "seconds it took", "s", spent.seconds);
+        self.note_spent("heartbeats", "", &spent);
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! Somebody deletes a workspace's resource, its pod or its secrets by hand, in every phase. What becomes of it is as
+//! `docs/phases.md` says, content that is ready is backed up, and nothing is left over.
+
+use anyhow::{Context as _, Result, ensure};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+use spaceport::proto::wsman::{
+    EnvironmentVariable, StartWorkspaceRequest, WorkspaceConditionBool, WorkspacePhase, WorkspaceStatus,
+};
+
+use crate::harness::annotations;
+use crate::story::{
+    Client, Story, annotated, describe, follow, forget, is, nothing_is_left, request, start, stop, story,
+    until, watch,
+};
+
+/// A class whose pods no node takes.
+const HUGE: &str = "g1-huge";
+
+/// What is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deleted {
+    /// The resource.
+    Workspace,
+    /// The pod, which may end in its own time.
+    Pod,
+    /// The pod, and nobody is asked: our finalizer and the kubelet least of all.
+    PodByForce,
+    /// Its secret.
+    Secrets,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    phase: WorkspacePhase,
+    deleted: Deleted,
+}
+
+impl Case {
+    fn all() -> Vec<Self> {
+        use WorkspacePhase::{Creating, Initializing, Pending, Running, Stopping};
+        let phases = [Pending, Creating, Initializing, Running, Stopping];
+        let of = |phase| {
+            [Deleted::Workspace, Deleted::Pod, Deleted::PodByForce].map(|deleted| Self { phase, deleted })
+        };
+        let secrets = Self { phase: Initializing, deleted: Deleted::Secrets };
+        phases.into_iter().flat_map(of).chain([secrets]).collect()
+    }
+
+    fn id(self) -> String {
+        format!("{:?}-{:?}", self.phase, self.deleted).to_lowercase()
+    }
+
+    /// A workspace that stays in the phase.
+    fn request(self) -> StartWorkspaceRequest {
+        let mut wanted = request(&self.id(), &[]);
+        if let Some(spec) = &mut wanted.spec {
+            spec.envvars =
+                vec![EnvironmentVariable { name: "PASSWORD".into(), value: "hunter2".into(), secret: None }];
+            if self.phase == WorkspacePhase::Pending {
+                spec.class = HUGE.to_owned();
+            }
+        }
+        match self.phase {
+            WorkspacePhase::Creating => {
+                // The node agent begins with the content while the container is being made.
+                let slow = annotated(wanted, annotations::START_DELAY, "10m");
+                annotated(slow, annotations::INIT, "hang")
+            }
+            WorkspacePhase::Initializing => annotated(wanted, annotations::INIT, "hang"),
+            WorkspacePhase::Stopping => annotated(wanted, annotations::BACKUP, "hang"),
+            _ => wanted,
+        }
+    }
+
+    /// Whether there is content that must be safe before the end.
+    fn has_content(self) -> bool {
+        matches!(self.phase, WorkspacePhase::Running | WorkspacePhase::Stopping)
+            || self.deleted == Deleted::Secrets
+    }
+}
+
+#[test]
+fn whatever_is_deleted_by_hand_in_any_phase_ends_as_the_table_says_and_nothing_is_left() -> Result<()> {
+    story("by-hand", 0, &[], async |story| {
+        let class = json!({ "container": {
+            "requests": { "cpu": "100k", "memory": "1Gi" },
+            "limits": { "cpu": { "min": "100k", "burst": "100k" }, "memory": "1Gi", "storage": "1Gi" },
+        } });
+        story.installation.overrides = json!({ "manager": { "workspaceClass": { HUGE: class } } });
+        story.replicas.push(story.installation.start("manager-0").await?);
+        story.register("eu-1").await?;
+        // Else a start that no node takes would be refused.
+        let unlimited = story.cli(&["cluster", "update", "eu-1", "--capacity", "unlimited"]).await?;
+        ensure!(unlimited.code == 0, "{}", unlimited.stderr);
+        let (client, story) = (story.client().await?, &*story);
+        let cases = Case::all().into_iter().map(|case| {
+            let client = client.clone();
+            async move { told(story, client, case).await.with_context(|| case.id()) }
+        });
+        try_join_all(cases).await?;
+        nothing_is_left(story).await
+    })
+}
+
+async fn told(story: &Story, mut client: Client, case: Case) -> Result<()> {
+    let id = case.id();
+    let mut stream = watch(&mut client, &id).await?;
+    start(&mut client, case.request()).await?;
+    if case.phase == WorkspacePhase::Stopping {
+        follow(&mut stream, is(WorkspacePhase::Running)).await?;
+        stop(&mut client, &id).await?;
+    }
+    follow(&mut stream, is(case.phase)).await?;
+    delete(story, case).await?;
+    match (case.phase, case.deleted) {
+        (WorkspacePhase::Stopping, _) => {
+            let still = describe(&mut client, &id).await?.context("it is gone before its backup")?;
+            ensure!(still.phase() == WorkspacePhase::Stopping, "it is {:?} before its backup", still.phase());
+            forget(story, &id, annotations::BACKUP).await?;
+        }
+        (_, Deleted::Secrets) => {
+            forget(story, &id, annotations::INIT).await?;
+            follow(&mut stream, is(WorkspacePhase::Running)).await?;
+            stop(&mut client, &id).await?;
+        }
+        _ => {}
+    }
+    let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+    ended(case, seen.last().context("nothing was seen")?)
+}
+
+/// How it ended, and what is told of it.
+fn ended(case: Case, last: &WorkspaceStatus) -> Result<()> {
+    let conditions = last.conditions.as_ref().context("no conditions")?;
+    let pod_was_taken = matches!(case.deleted, Deleted::Pod | Deleted::PodByForce);
+    if pod_was_taken && case.phase != WorkspacePhase::Stopping {
+        // Where the deletion came between two looks, the pod is merely not there any more.
+        let told = last.message.starts_with("Its pod was deleted by somebody else");
+        let vanished = conditions.failed.contains("vanished");
+        ensure!(told || vanished, "{} {}", last.message, conditions.failed);
+    } else {
+        ensure!(conditions.failed.is_empty(), "it failed: {}", conditions.failed);
+    }
+    let backup = conditions.final_backup_complete() == WorkspaceConditionBool::True;
+    ensure!(backup == case.has_content(), "a backup: {backup}");
+    Ok(())
+}
+
+async fn delete(story: &Story, case: Case) -> Result<()> {
+    let (kube, id) = (story.cluster("eu-1")?.client(), case.id());
+    let pods: Api<Pod> = Api::namespaced(kube.clone(), &story.namespace);
+    let (pod, params) = (format!("ws-{id}"), DeleteParams::default());
+    if case.phase != WorkspacePhase::Stopping {
+        // The first phase is told before the pod is there.
+        until("the pod to be there", async || Ok(pods.get(&pod).await.map(drop)?)).await?;
+    }
+    match case.deleted {
+        Deleted::Workspace => drop(story.resources("eu-1")?.delete(&id, &params).await?),
+        Deleted::Pod => {
+            // One that was stopped may be gone already.
+            if pods.get_opt(&pod).await?.is_some() {
+                pods.delete(&pod, &params).await?;
+            }
+        }
+        Deleted::PodByForce => {
+            until("the pod to be gone", async || {
+                let bare = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+                if pods.get_opt(&pod).await?.is_some() {
+                    pods.patch(&pod, &PatchParams::default(), &bare).await?;
+                    pods.delete(&pod, &DeleteParams::default().grace_period(0)).await?;
+                }
+                ensure!(pods.get_opt(&pod).await?.is_none(), "it is there");
+                Ok(())
+            })
+            .await?;
+        }
+        Deleted::Secrets => {
+            let secrets: Api<Secret> = Api::namespaced(kube, &story.namespace);
+            secrets.delete(&format!("{id}-env"), &params).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! Counts gRPC calls under the names that Go's servers use (`grpc_server_…`), so that existing dashboards read them.
+//!
+//! The outermost layer: what access or a limit refuses is counted, too. A call that was passed on to the leader is counted
+//! there alone. A call ends with its status; a stream's is in its trailers. One that ends without any, because the
+//! caller went, counts as `Canceled`.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use hyper::body::{Frame, SizeHint};
+use prometheus::core::Collector;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use tokio::time::Instant;
+use tonic::Code;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use crate::proto::FILE_DESCRIPTOR_SET;
+
+/// What methods are counted as that are not ours: callers choose paths freely, and labels must be few.
+const UNKNOWN: Method = Method { kind: "unary", service: "unknown", method: "unknown" };
+
+/// Marks an answer that came from another replica, which counted the call.
+#[derive(Debug, Clone, Copy)]
+pub struct PassedOn;
+
+/// A method as its labels name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Method<T = &'static str> {
+    kind: &'static str,
+    service: T,
+    name: T,
+}
+
+/// Counters of calls.
+#[derive(Debug, Clone)]
+pub struct Calls(Arc<Counters>);
+
+#[derive(Debug)]
+struct Counters {
+    methods: HashMap<String, Method<String>>,
+    started: IntCounterVec,
+    handled: IntCounterVec,
+    seconds: HistogramVec,
+}
+
+impl Calls {
+    /// Counters at zero, for the methods that are served.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        const LABELS: [&str; 3] = ["grpc_type", "grpc_service", "grpc_method"];
+        let counter = |name: &str, help: &str, more: &[&str]| {
+            let labels: Vec<&str> = LABELS.iter().chain(more).copied().collect();
+            IntCounterVec::new(Opts::new(name, help), &labels)
+        };
+        let seconds =
+            HistogramOpts::new("grpc_server_handling_seconds", "How long calls took, to their end.");
+        Ok(Self(Arc::new(Counters {
+            methods: methods().map_err(|error| prometheus::Error::Msg(error.to_string()))?,
+            started: counter("grpc_server_started_total", "Calls whose answer began, or that ended.", &[])?,
+            handled: counter("grpc_server_handled_total", "Calls that ended, by status.", &["grpc_code"])?,
+            seconds: HistogramVec::new(seconds, &LABELS)?,
+        })))
+    }
+
+    /// Serves them.
+    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let counters = &self.0;
+        let all: [Box<dyn Collector>; 3] = [
+            Box::new(counters.started.clone()),
+            Box::new(counters.handled.clone()),
+            Box::new(counters.seconds.clone()),
+        ];
+        all.into_iter().try_for_each(|collector| registry.register(collector))
+    }
+
+    fn begin(&self, path: &str) -> Call {
+        Call {
+            calls: self.clone(),
+            path: path.to_owned(),
+            since: Instant::now(),
+            is_started: false,
+            is_over: false,
+        }
+    }
+
+    fn labels(&self, path: &str) -> [&str; 3] {
+        match self.0.methods.get(path) {
+            Some(known) => [known.kind, &known.service, &known.name],
+            None => [UNKNOWN.kind, UNKNOWN.service, UNKNOWN.name],
+        }
+    }
+}
+
+/// Every method that is served, by its path.
+fn methods() -> Result<HashMap<String, Method<String>>, prost::DecodeError> {
+    let mut methods = HashMap::new();
+    for set in [FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET] {
+        for file in FileDescriptorSet::decode(set)?.file {
+            for service in &file.service {
+                for method in &service.method {
+                    let kind = match (method.client_streaming(), method.server_streaming()) {
+                        (false, false) => "unary",
+                        (false, true) => "server_stream",
+                        (true, false) => "client_stream",
+                        (true, true) => "bidi_stream",
+                    };
+                    let service = format!("{}.{}", file.package(), service.name());
+                    let method = method.name().to_owned();
+                    methods.insert(format!("/{service}/{method}"), Method { kind, service, method });
+                }
+            }
+        }
+    }
+    Ok(methods)
+}
+
+/// A call under way. One that is dropped before its end was cancelled.
+#[derive(Debug)]
+struct Call {
+    calls: Calls,
+    path: String,
+    since: Instant,
+    is_started: bool,
+    is_over: bool,
+}
+
+impl Call {
+    fn started(&mut self) {
+        if !self.is_started {
+            self.is_started = true;
+            self.calls.0.started.with_label_values(&self.calls.labels(&self.path)).inc();
+        }
+    }
+
+    fn over(&mut self, code: Code) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        self.started();
+        let [kind, service, method] = self.calls.labels(&self.path);
+        self.calls.0.handled.with_label_values(&[kind, service, method, name(code)]).inc();
+        let took = self.since.elapsed().as_secs_f64();
+        self.calls.0.seconds.with_label_values(&[kind, service, method]).observe(took);
+    }
+
+    /// Somebody else counts it.
+    fn disown(&mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.over(Code::Cancelled);
+    }
+}
+
+/// The status in headers or trailers, where there is one.
+fn status(headers: &HeaderMap) -> Option<Code> {
+    headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
+}
+
+/// As Go names codes.
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+impl<S> Layer<S> for Calls {
+    type Service = Counted<S>;
+
+    fn layer(&self, inner: S) -> Counted<S> {
+        Counted { inner, calls: self.clone() }
+    }
+}
+
+/// A service whose calls are counted.
+#[derive(Debug, Clone)]
+pub struct Counted<S> {
+    inner: S,
+    calls: Calls,
+}
+
+impl<S> Service<Request<Body>> for Counted<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut call = self.calls.begin(request.uri().path());
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            if response.extensions().get::<PassedOn>().is_some() {
+                call.disown();
+                return Ok(response);
+            }
+            call.started();
+            // A status in the head is all that there is.
+            if let Some(code) = status(response.headers()) {
+                call.over(code);
+                return Ok(response);
+            }
+            Ok(response.map(|body| Body::new(CountedBody { body, call })))
+        })
+    }
+}
+
+/// An answer whose end is waited for.
+struct CountedBody {
+    body: Body,
+    call: Call,
+}
+
+impl hyper::body::Body for CountedBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.call.over(status(trailers).unwrap_or(Code::Unknown));
+                }
+            }
+            Some(Err(error)) => self.call.over(error.code()),
+            None => self.call.over(Code::Unknown),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;

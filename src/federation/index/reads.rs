@@ -1,0 +1,40 @@
+//! What clients ask for: workspaces where their records say that they are.
+
+use super::{Index, Seen};
+use crate::domain::names::{ClusterName, WorkspaceId};
+use crate::domain::workspace::View;
+use crate::federation::events::Filter;
+
+impl Index {
+    /// A workspace, where its record says that it is.
+    pub fn get(&self, id: &WorkspaceId) -> Option<Seen> {
+        let inner = self.inner.read();
+        let (record, _) = inner.records.get(id)?;
+        let key = (id.clone(), record.cluster.clone());
+        inner.visible(&key)
+    }
+
+    /// All workspaces asked for whose id comes after the one given, sorted by id.
+    pub fn list(&self, filter: &Filter, after: &str) -> Vec<Seen> {
+        let mut all: Vec<Seen> = {
+            let inner = self.inner.read();
+            let asked = inner
+                .resources
+                .iter()
+                .filter(|((id, _), resource)| id.as_str() > after && filter.matches(&resource.view));
+            asked.filter_map(|(key, _)| inner.visible(key)).collect()
+        };
+        all.sort_unstable_by(|one, other| one.view.id.cmp(&other.view.id));
+        all
+    }
+
+    /// Looks at every workspace that is where its record says.
+    pub fn for_each(&self, mut look: impl FnMut(&ClusterName, &View)) {
+        let inner = self.inner.read();
+        for (key, resource) in &inner.resources {
+            if inner.generation_at(key, resource).is_some() {
+                look(&key.1, &resource.view);
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Sweeping secrets of ours that no workspace has any more: a refused start whose secrets could not be deleted leaves
+//! them, and so does a resource whose finalizer somebody took off by hand.
+//!
+//! *Flow.* Each cluster by itself: a list of the installation's secrets without their content, then under the lock of each
+//! id: no record, no resource in any cache, none where the apiserver is asked → deleted as it was listed. *Guarantees.*
+//! A start writes secrets only under that lock and after its record, and one that finds a secret of an earlier placement
+//! makes another version of it; so what is deleted is never what a start made. *Caveats.* The secret of a start that went
+//! on to another cluster stays until its record is forgotten. Secrets that carry no installation are left alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::{sleep, timeout};
+
+use super::fleet::Connected;
+use super::{Federation, Result};
+use crate::cluster::apply::{Deleted, SecretSeen, Writer};
+use crate::cluster::resources::names;
+use crate::domain::names::{Namespace, WorkspaceId};
+use crate::store::Term;
+
+/// Between sweeps, at most: where leftovers are to be younger, it is their age.
+const PERIOD: Duration = Duration::from_mins(5);
+/// For sweeping one cluster; what is left is swept the next time.
+const WITHIN: Duration = Duration::from_mins(2);
+
+impl Federation {
+    /// Sweeps until the term ends.
+    pub(super) async fn sweep_leftovers(&self, term: &Term) {
+        let sweeping = async {
+            loop {
+                sleep(self.options.leftover_age.min(PERIOD)).await;
+                let members = self.fleet.connected();
+                join_all(members.iter().map(|connected| self.sweep_member(term, connected))).await;
+            }
+        };
+        tokio::select! {
+            () = sweeping => {}
+            () = term.ended() => {}
+        }
+    }
+
+    /// One that is not complete or takes no writes now is left for the next time.
+    async fn sweep_member(&self, term: &Term, connected: &Connected) {
+        let cluster = connected.member.name();
+        if connected.places().values().any(|place| !place.cache.is_synced()) {
+            return;
+        }
+        let Ok(pass) = connected.gate.pass(cluster, term).await else { return };
+        let sweep = async {
+            for (namespace, owners) in homes(connected) {
+                let owners: Vec<Writer> =
+                    owners.iter().map(|owner| connected.member.writer(owner, &pass)).collect();
+                if let Err(error) = self.sweep_namespace(connected, &namespace, &owners).await {
+                    tracing::warn!(%cluster, %namespace, %error, "cannot sweep leftover secrets now");
+                }
+            }
+        };
+        if timeout(WITHIN, sweep).await.is_err() {
+            tracing::warn!(%cluster, "sweeping leftover secrets takes too long and goes on later");
+        }
+    }
+
+    async fn sweep_namespace(
+        &self,
+        connected: &Connected,
+        namespace: &Namespace,
+        owners: &[Writer],
+    ) -> Result<()> {
+        let Some(writer) = owners.first() else { return Ok(()) };
+        let installation = self.installation.id.to_string();
+        let (mut page, mut swept) = (None, Ok(()));
+        loop {
+            let listed = writer.list_secrets(namespace, &installation, page.as_deref()).await?;
+            for secret in &listed.secrets {
+                if let Some(id) = due(secret, self.options.leftover_age, Timestamp::now()) {
+                    // One that cannot be deleted keeps no other.
+                    swept = swept.and(self.sweep_secret(connected, namespace, owners, secret, &id).await);
+                }
+            }
+            page = listed.next;
+            if page.is_none() {
+                return swept;
+            }
+        }
+    }
+
+    async fn sweep_secret(
+        &self,
+        connected: &Connected,
+        namespace: &Namespace,
+        owners: &[Writer],
+        secret: &SecretSeen,
+        id: &WorkspaceId,
+    ) -> Result<()> {
+        // Whoever holds the lock may be about to make the workspace.
+        let Some(_turn) = self.locks.try_lock(id) else { return Ok(()) };
+        let mut caches = connected.places().values().map(|place| &place.cache);
+        if self.index.record_of(id).is_some() || caches.any(|cache| cache.get(id.as_str()).is_some()) {
+            return Ok(());
+        }
+        for owner in owners {
+            if owner.get_workspace(id.as_str()).await?.is_some() {
+                return Ok(());
+            }
+        }
+        let Some(writer) = owners.first() else { return Ok(()) };
+        if writer.delete_seen_secret(namespace, secret).await? == Deleted::Accepted {
+            let (cluster, secret) = (connected.member.name(), &secret.name);
+            tracing::info!(%cluster, %namespace, secret, workspace = %id, "a leftover secret was deleted");
+        }
+        Ok(())
+    }
+}
+
+/// Where secrets are, and the namespaces whose workspaces may have them there.
+fn homes(connected: &Connected) -> BTreeMap<Namespace, Vec<Namespace>> {
+    let mut homes: BTreeMap<Namespace, Vec<Namespace>> = BTreeMap::new();
+    for (owner, place) in connected.places() {
+        for home in [owner, &place.secrets_namespace] {
+            let owners = homes.entry(home.clone()).or_default();
+            if !owners.contains(owner) {
+                owners.push(owner.clone());
+            }
+        }
+    }
+    homes
+}
+
+/// The workspace that an old enough secret was made for; none where the secret's name is not one that we give.
+fn due(secret: &SecretSeen, age: Duration, now: Timestamp) -> Option<WorkspaceId> {
+    let id: WorkspaceId = secret.workspace.parse().ok()?;
+    let ours = [names::env_secret(id.as_str()), names::token_secret(id.as_str())];
+    let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+    let is_old = secret.made_at.is_some_and(|made_at| now.duration_since(made_at) >= age);
+    (is_old && ours.contains(&secret.name)).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AGE: Duration = Duration::from_mins(10);
+
+    fn seconds(secret: &SecretSeen, now: i64) -> Option<String> {
+        due(secret, AGE, Timestamp::constant(now, 0)).map(|id| id.to_string())
+    }
+
+    #[test]
+    fn a_secret_is_due_only_when_it_is_old_enough_by_a_known_age() {
+        let secret = SecretSeen::new("a-env", "a", Some(Timestamp::constant(1000, 0)));
+        assert_eq!(seconds(&secret, 1600).as_deref(), Some("a"));
+        assert_eq!(seconds(&secret, 1599), None);
+        assert_eq!(seconds(&secret, 0), None);
+        assert_eq!(seconds(&SecretSeen::new("a-env", "a", None), 1600), None);
+    }
+
+    #[test]
+    fn only_secrets_of_the_names_that_we_give_are_due() {
+        let named =
+            |name, workspace| seconds(&SecretSeen::new(name, workspace, Some(Timestamp::UNIX_EPOCH)), 600);
+        assert_eq!(named("a-tokens", "a").as_deref(), Some("a"));
+        for (name, workspace) in [("a-pull", "a"), ("b-env", "a"), ("-env", ""), ("A b-env", "A b")] {
+            assert_eq!(named(name, workspace), None, "{name}");
+        }
+    }
+}
