@@ -27,8 +27,6 @@ enum Trouble {
 enum End {
     /// There: nobody knows at first whether they arrived.
     Stay,
-    /// On the other cluster: they were refused.
-    Move,
     /// Where the answer says; without one they stay.
     AsAnswered,
 }
@@ -51,7 +49,8 @@ fn throttling_failing_and_refusing_clusters_change_nothing_for_the_others() -> R
     troubles(
         "bulkhead-fails",
         &[
-            ("throttling", Trouble::Calls(Answer::Throttle(1)), End::Move),
+            // Its first starts are refused and move; those that wait as long as it asks may go there once it is well.
+            ("throttling", Trouble::Calls(Answer::Throttle(1)), End::AsAnswered),
             ("failing", Trouble::Calls(Answer::Status(500)), End::Stay),
             ("refusing", Trouble::Of(Fault::Refuse), End::AsAnswered),
             ("resetting", Trouble::Reset, End::AsAnswered),
@@ -114,7 +113,7 @@ async fn bad_for_a_while(
         ensure!(there.cluster == "us-1", "it is on {}", there.cluster);
     }
     if *trouble_of(trouble) == Answer::Throttle(1) {
-        // It answers, so it is there; only its starts go elsewhere.
+        // It answers, so it is there; only its starts go elsewhere, or wait as long as it asks.
         story.available("eu-1").await?;
     } else {
         unavailable(story, "eu-1").await?;
@@ -188,7 +187,6 @@ async fn settled(
     let again = again.context("no answer")?;
     let expected = match (&first, end) {
         (_, End::Stay) | (Err(_), End::AsAnswered) => "eu-1",
-        (_, End::Move) => "us-1",
         (Ok(answer), End::AsAnswered) => &answer.cluster,
     };
     ensure!(again.cluster == expected, "{id} is on {}, after {first:?}", again.cluster);

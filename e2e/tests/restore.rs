@@ -11,7 +11,7 @@ use spaceport::proto::wsman::WorkspacePhase;
 use crate::harness::node_agent::Pace;
 use crate::harness::spaceport::{prepare_member, prepare_namespaces};
 use crate::harness::{Cluster, ClusterOptions, NodeAgent, Part};
-use crate::story::{describe, follow, is, request, run, stop, story, until, watch};
+use crate::story::{describe, follow, is, request, run, start, stop, story, until, watch};
 
 #[test]
 fn a_cluster_restored_from_an_old_backup_is_noticed_and_nothing_of_it_is_deleted() -> Result<()> {
@@ -69,12 +69,13 @@ fn a_cluster_restored_from_an_old_backup_is_noticed_and_nothing_of_it_is_deleted
         })
         .await?;
 
-        // The one that had ended came back, and another start there shows that settling went on.
+        // The one that had ended came back, and another start there shows that settling went on. It does not run: the
+        // cluster's own scheduler waits for versions to come that were there before the restore.
         let resources = Api::<Workspace>::namespaced(cluster.client(), &story.namespace);
         story.available(cluster.name()).await?;
         until("the cluster to take workspaces again", async || {
             let id = format!("again-{}", uuid::Uuid::new_v4().simple());
-            run(&mut client, request(&id, &["old"])).await.map(drop)
+            start(&mut client, request(&id, &["old"])).await.map(drop)
         })
         .await?;
         let back = resources.get("ended").await?;

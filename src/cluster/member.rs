@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +75,7 @@ pub struct Member {
     namespaces: BTreeMap<Namespace, InNamespace>,
     canary: Arc<Canary>,
     reports: Reports,
+    relist: watch::Sender<()>,
     /// Taken by the first run.
     watches: Mutex<Option<Watches>>,
 }
@@ -119,6 +121,7 @@ impl Member {
         Ok(Self {
             login_ends: Mutex::new(credentials.expires()),
             reports: watches.reports(),
+            relist: watches.relist(),
             watches: Mutex::new(Some(watches)),
             spec,
             options,
@@ -155,6 +158,12 @@ impl Member {
         self.link.replace(&credentials)?;
         *self.login_ends.lock() = credentials.expires();
         Ok(())
+    }
+
+    /// Lists everything anew. A watch that stands at a version which a cluster that was set back has not reached yet
+    /// would be told nothing, and no error either.
+    pub fn relist(&self) {
+        self.relist.send_replace(());
     }
 
     /// Its name.

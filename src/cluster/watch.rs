@@ -19,6 +19,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::Api;
 use kube::runtime::watcher::Config;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +74,7 @@ pub struct Watches {
     client: kube::Client,
     tasks: Vec<Task>,
     pulses: Vec<Arc<Pulse>>,
+    relist: watch::Sender<()>,
 }
 
 impl Watches {
@@ -85,8 +87,13 @@ impl Watches {
         capacity: &Arc<Capacity>,
         canary: &Arc<Canary>,
     ) -> Self {
-        let mut watches =
-            Self { cluster: cluster.clone(), client: client.clone(), tasks: Vec::new(), pulses: Vec::new() };
+        let mut watches = Self {
+            cluster: cluster.clone(),
+            client: client.clone(),
+            tasks: Vec::new(),
+            pulses: Vec::new(),
+            relist: watch::Sender::default(),
+        };
         // Of pods that others run only those on a node and not over: what they take is all that matters.
         let mut elsewhere = "status.phase!=Succeeded,status.phase!=Failed,spec.nodeName!=".to_owned();
         let in_namespace = elsewhere.clone();
@@ -114,6 +121,11 @@ impl Watches {
     /// How each watch is; valid also after [`Watches::run`] took the watches.
     pub fn reports(&self) -> Reports {
         Reports(self.pulses.clone())
+    }
+
+    /// Makes every watch list everything anew, and wait for nothing that it knew; valid also after [`Watches::run`].
+    pub fn relist(&self) -> watch::Sender<()> {
+        self.relist.clone()
     }
 
     /// Watches until `shutdown`. A watch that fails, even by a panic, is begun anew and disturbs no other.
@@ -182,11 +194,19 @@ impl Watches {
     {
         let pulse = Arc::new(Pulse::new(what));
         self.pulses.push(Arc::clone(&pulse));
-        let (cluster, client) = (self.cluster.clone(), self.client.clone());
+        let (cluster, client, relist) = (self.cluster.clone(), self.client.clone(), self.relist.clone());
         self.tasks.push(Box::new(move |shutdown| {
             let pulse = Arc::clone(&pulse);
             let api = api(tapped(&client, &pulse));
-            Box::pin(follow(cluster.clone(), api, config.clone(), sink(), pulse, shutdown))
+            Box::pin(follow(
+                cluster.clone(),
+                api,
+                config.clone(),
+                sink(),
+                pulse,
+                relist.subscribe(),
+                shutdown,
+            ))
         }));
     }
 }

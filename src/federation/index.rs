@@ -9,7 +9,7 @@ mod rewinds;
 mod strays;
 mod subscribe;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -22,6 +22,7 @@ use crate::domain::rewind::Rewinds;
 use crate::domain::workspace::{Phase, View};
 
 pub use drains::{Notice, Placed};
+pub use rewinds::Found;
 pub use subscribe::{Expired, From};
 
 /// How many ends are remembered for subscribers that resume.
@@ -77,7 +78,7 @@ struct Inner {
     /// Clusters that were set back, as recorded.
     rewinds: HashMap<ClusterName, Rewinds>,
     /// Clusters that were found set back and are not recorded so yet.
-    rewound: BTreeSet<ClusterName>,
+    rewound: BTreeMap<ClusterName, Found>,
     /// States of those whose versions fell.
     parked: HashMap<(WorkspaceId, ClusterName), View>,
     /// Last ends, for subscribers that resume.
@@ -298,9 +299,7 @@ impl Index {
         inner.clusters.remove(name);
         inner.strays.remove(name);
         inner.resources.retain(|(_, cluster), _| cluster != name);
-        inner.parked.retain(|(_, cluster), _| cluster != name);
-        inner.rewound.remove(name);
-        inner.rewinds.remove(name);
+        inner.forget_rewinds(name);
     }
 
     /// Publishes the present state of a resource, where it belongs.

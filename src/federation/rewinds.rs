@@ -51,8 +51,17 @@ impl Federation {
             Err(store::Error::ClusterNotFound { .. }) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
-        self.index.rewinds(cluster, rewinds);
+        self.take_rewinds(cluster, rewinds);
         Ok(())
+    }
+
+    /// Shows the cluster's states under the new number, once everything there was listed anew.
+    fn take_rewinds(&self, cluster: &ClusterName, rewinds: Rewinds) {
+        if self.index.rewinds(cluster, rewinds)
+            && let Some(connected) = self.fleet.get(cluster)
+        {
+            connected.member.relist();
+        }
     }
 
     /// Takes what was recorded as observed of a cluster.
@@ -60,7 +69,7 @@ impl Federation {
         if let ClusterEntry::Status { cluster, status } = entry
             && let Some(rewinds) = rewinds(status)
         {
-            self.index.rewinds(cluster, rewinds);
+            self.take_rewinds(cluster, rewinds);
         }
     }
 }

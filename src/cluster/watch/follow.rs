@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -44,13 +45,17 @@ pub(super) trait Sink: Send + 'static {
 
 type Item<K> = watcher::Result<Event<Lenient<K>>>;
 
-/// Follows the objects of `api` into `sink` until `shutdown`.
+/// Asks for everything to be listed anew.
+pub(super) type Relist = watch::Receiver<()>;
+
+/// Follows the objects of `api` into `sink` until `shutdown`; lists everything anew when `relist` asks for it.
 pub(super) async fn follow<K, S>(
     cluster: ClusterName,
     api: Api<Lenient<K>>,
     config: Config,
     mut sink: S,
     pulse: Arc<Pulse>,
+    mut relist: Relist,
     shutdown: CancellationToken,
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
@@ -60,8 +65,12 @@ pub(super) async fn follow<K, S>(
     let watch = Watch { cluster, pulse, shutdown };
     let mut backoff = Backoff::default();
     while !watch.shutdown.is_cancelled() {
+        relist.borrow_and_update();
         let events = std::pin::pin!(watcher(api.clone(), config.clone()));
-        watch.until_given_up(events, &mut sink, &mut backoff).await;
+        tokio::select! {
+            () = watch.until_given_up(events, &mut sink, &mut backoff) => {}
+            Ok(()) = relist.changed() => {}
+        }
     }
 }
 

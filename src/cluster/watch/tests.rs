@@ -74,6 +74,7 @@ struct Setting {
     cache: Arc<NamespaceCache>,
     pulse: Arc<Pulse>,
     server: Server,
+    relist: watch::Sender<()>,
     shutdown: CancellationToken,
 }
 
@@ -82,7 +83,7 @@ fn setting() -> Setting {
     let client = kube::Client::new(service, "default");
     let cache = Arc::new(NamespaceCache::new("ws".parse().unwrap(), Vec::new()));
     let pulse = Arc::new(Pulse::new("workspaces in ws".to_owned()));
-    let shutdown = CancellationToken::new();
+    let (relist, shutdown) = (watch::Sender::default(), CancellationToken::new());
     let api: Api<Lenient<Ours>> = Api::namespaced(tapped(&client, &pulse), "ws");
     tokio::spawn(follow(
         "eu-1".parse().unwrap(),
@@ -90,9 +91,10 @@ fn setting() -> Setting {
         config(),
         sinks::Workspaces::new(Arc::clone(&cache), Arc::default()),
         Arc::clone(&pulse),
+        relist.subscribe(),
         shutdown.clone(),
     ));
-    Setting { cache, pulse, server, shutdown }
+    Setting { cache, pulse, server, relist, shutdown }
 }
 
 async fn until(what: impl Fn() -> bool) {
@@ -107,7 +109,7 @@ async fn until(what: impl Fn() -> bool) {
 
 #[tokio::test(start_paused = true)]
 async fn one_object_that_cannot_be_read_is_left_out_and_those_of_others_are_too() {
-    let Setting { cache, pulse, mut server, shutdown } = setting();
+    let Setting { cache, pulse, mut server, shutdown, .. } = setting();
     let mut invalid = object("bad", 3, "spaceport");
     invalid["spec"]["ports"] = json!("none");
     let items = [object("a", 1, "spaceport"), object("theirs", 2, "ws-manager-mk2"), invalid];
@@ -130,7 +132,7 @@ async fn one_object_that_cannot_be_read_is_left_out_and_those_of_others_are_too(
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_watch_goes_on_where_it_was_and_after_410_lists_anew() {
-    let Setting { cache, pulse, mut server, shutdown } = setting();
+    let Setting { cache, pulse, mut server, shutdown, .. } = setting();
     call(&mut server, answer(&list(5, &[object("a", 1, "spaceport"), object("b", 2, "spaceport")]))).await;
     let (events, watch) = open().await;
     call(&mut server, watch).await;
@@ -190,4 +192,19 @@ async fn a_watch_that_always_ends_at_once_is_begun_at_most_once_a_second() {
     let _ = tokio::time::timeout(Duration::from_secs(10), counting).await;
     assert!((5..=11).contains(&begun.load(Ordering::Relaxed)), "{begun:?}");
     shutdown.cancel();
+}
+
+#[tokio::test]
+async fn everything_is_listed_anew_when_that_is_asked_for() {
+    let mut setting = setting();
+    call(&mut setting.server, answer(&list(90, &[object("a", 90, "spaceport")]))).await;
+    let (_events, response) = open().await;
+    call(&mut setting.server, response).await;
+    until(|| !setting.cache.is_empty()).await;
+    // The watch stands at a version that the cluster will not reach for long.
+    setting.relist.send_replace(());
+    let query = call(&mut setting.server, answer(&list(50, &[object("b", 50, "spaceport")]))).await;
+    assert!(!query.contains("watch="), "{query}");
+    until(|| setting.cache.names() == ["b"]).await;
+    setting.shutdown.cancel();
 }

@@ -1,6 +1,7 @@
 //! Renews the canary of a member while it may be written to.
 
 use crate::domain::canary::Standing;
+use crate::federation::index::Found;
 
 use super::Connected;
 use super::gate::Opened;
@@ -42,7 +43,7 @@ impl Connected {
             let before = canary.standing();
             let pause = canary.renew(&writer, epoch, period).await;
             if canary.take_rewound() {
-                self.watcher.set_back();
+                self.watcher.set_back(Found::Written);
             }
             let now = canary.standing();
             if std::mem::discriminant(&before) != std::mem::discriminant(&now) {

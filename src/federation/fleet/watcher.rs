@@ -12,7 +12,7 @@ use crate::cluster::convert::{ViewSettings, end_message, view};
 use crate::cluster::resources::Workspace;
 use crate::controller::Controller;
 use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
-use crate::federation::index::Index;
+use crate::federation::index::{Found, Index};
 use crate::federation::settings::Settings;
 use crate::federation::settle;
 
@@ -58,9 +58,9 @@ impl Watcher {
 
 impl Watcher {
     /// Takes that the cluster was set back.
-    pub(super) fn set_back(&self) {
-        tracing::error!(cluster = %self.cluster, "the cluster was set back, as by a restore of its etcd");
-        self.index.rewound(&self.cluster);
+    pub(super) fn set_back(&self, found: Found) {
+        tracing::error!(cluster = %self.cluster, ?found, "the cluster was set back, as by a restore of its etcd");
+        self.index.rewound(&self.cluster, found);
     }
 }
 
@@ -96,7 +96,7 @@ impl Observer for Watcher {
     }
 
     fn rewound(&self, _namespace: &Namespace) {
-        self.set_back();
+        self.set_back(Found::Listed);
     }
 
     fn synced(&self, _namespace: &Namespace) {

@@ -10,18 +10,29 @@ use crate::domain::names::{ClusterName, WorkspaceId};
 use crate::domain::rewind::Rewinds;
 use crate::domain::workspace::View;
 
+/// How it was found that a cluster was set back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Found {
+    /// The canary was written at a version below its last.
+    Written,
+    /// A list named states of before those known.
+    Listed,
+}
+
 impl Index {
-    /// Takes how often a cluster was set back, as etcd has it.
-    pub fn rewinds(&self, cluster: &ClusterName, rewinds: Rewinds) {
+    /// Takes how often a cluster was set back, as etcd has it; whether that is news.
+    pub fn rewinds(&self, cluster: &ClusterName, rewinds: Rewinds) -> bool {
         let mut inner = self.inner.write();
         let known = inner.rewinds.get(cluster).map_or(0, |known| known.count);
         if rewinds.count <= known {
-            return;
+            return false;
         }
         inner.rewinds.insert(cluster.clone(), rewinds);
-        if inner.rewound.remove(cluster) {
+        // What only the canary told waits for a list.
+        if inner.rewound.remove(cluster) == Some(Found::Listed) {
             self.restamp(&mut inner, cluster);
         }
+        true
     }
 
     /// How often a cluster was set back.
@@ -30,26 +41,27 @@ impl Index {
     }
 
     /// Takes that this replica found a cluster set back. Where the record told of it before, that was expected.
-    pub fn rewound(&self, cluster: &ClusterName) {
+    pub fn rewound(&self, cluster: &ClusterName, found: Found) {
         let mut inner = self.inner.write();
         let count = inner.rewinds_on(cluster);
         if inner.resources.iter().any(|(key, resource)| key.1 == *cluster && resource.rewinds < count) {
             return;
         }
-        inner.rewound.insert(cluster.clone());
+        let known = inner.rewound.entry(cluster.clone()).or_insert(found);
+        *known = found.max(*known);
         self.rewound_changes.send_replace(());
     }
 
     /// Clusters that were found set back and whose record does not tell of it yet; and when there are others.
     pub fn unrecorded_rewinds(&self) -> (Vec<ClusterName>, watch::Receiver<()>) {
         let changes = self.rewound_changes.subscribe();
-        (self.inner.read().rewound.iter().cloned().collect(), changes)
+        (self.inner.read().rewound.keys().cloned().collect(), changes)
     }
 
     /// Takes that everything of a cluster was listed: from then on its states are those of after the last time.
     pub fn listed(&self, cluster: &ClusterName) {
         let mut inner = self.inner.write();
-        if !inner.rewound.contains(cluster) {
+        if !inner.rewound.contains_key(cluster) {
             self.restamp(&mut inner, cluster);
         }
     }
@@ -82,9 +94,16 @@ impl Inner {
         self.rewinds.get(cluster).map_or(0, |rewinds| rewinds.count)
     }
 
+    /// Forgets what is known of a cluster's past.
+    pub(super) fn forget_rewinds(&mut self, cluster: &ClusterName) {
+        self.parked.retain(|(_, at), _| at != cluster);
+        self.rewound.remove(cluster);
+        self.rewinds.remove(cluster);
+    }
+
     /// Keeps a state whose version fell until the record tells why.
     pub(super) fn park(&mut self, key: (WorkspaceId, ClusterName), view: View) {
-        if self.rewound.contains(&key.1) {
+        if self.rewound.contains_key(&key.1) {
             self.parked.insert(key, view);
         }
     }
