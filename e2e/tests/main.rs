@@ -38,6 +38,7 @@ mod pod_events;
 mod registry;
 mod restore;
 mod start;
+mod status;
 mod store;
 mod timeouts;
 mod update;

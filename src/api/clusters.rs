@@ -8,6 +8,7 @@ mod explain;
 mod incarnation;
 mod install;
 mod registry;
+mod status;
 
 use std::sync::Arc;
 
@@ -175,6 +176,13 @@ impl ClusterManager for Clusters {
         request: Request<v1::ForecastPlacementRequest>,
     ) -> Result<Response<v1::ForecastPlacementResponse>, Status> {
         self.forecast(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_status(
+        &self,
+        _request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        Ok(Response::new(Box::pin(self.overview()).await))
     }
 
     async fn diff(&self, request: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {

@@ -117,7 +117,8 @@ fn port_spec(port: Port, url: String) -> wsman::PortSpec {
     wsman::PortSpec { port: port.port.into(), visibility: visibility.into(), url, protocol: protocol.into() }
 }
 
-fn phase(phase: Phase) -> wsman::WorkspacePhase {
+/// A phase as clients see it.
+pub(super) fn phase(phase: Phase) -> wsman::WorkspacePhase {
     match phase {
         Phase::Unknown => wsman::WorkspacePhase::Unknown,
         Phase::Pending | Phase::Imagebuild => wsman::WorkspacePhase::Pending,

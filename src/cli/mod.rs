@@ -15,6 +15,7 @@ use terminal::Terminal;
 mod cluster;
 mod connect;
 mod failure;
+mod status;
 mod subscription;
 mod table;
 mod terminal;
@@ -49,6 +50,8 @@ pub enum Command {
 pub enum ClientCommand {
     /// Register, show and withdraw member clusters
     Cluster(cluster::ClusterArgs),
+    /// Show the whole installation on one page
+    Status(status::StatusArgs),
     /// Start, stop and watch workspaces
     Workspace(workspace::WorkspaceArgs),
 }
@@ -100,6 +103,7 @@ fn on_terminal(work: impl FnOnce(&mut Terminal<'_>) -> anyhow::Result<()>) -> Ex
 async fn dispatch(command: ClientCommand, terminal: &mut Terminal<'_>) -> anyhow::Result<()> {
     match command {
         ClientCommand::Cluster(args) => cluster::run(args, terminal).await,
+        ClientCommand::Status(args) => status::run(args, terminal).await,
         ClientCommand::Workspace(args) => workspace::run(args, terminal).await,
     }
 }

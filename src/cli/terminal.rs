@@ -6,8 +6,6 @@ use std::io::{IsTerminal, Write};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::table::Table;
-
 /// How results are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -60,11 +58,11 @@ impl Terminal<'_> {
     }
 
     /// Writes a result: the table for people, the view for programs.
-    pub fn result<V: Serialize>(
+    pub fn result<V: Serialize, T: Display>(
         &mut self,
         format: Format,
         view: &V,
-        table: impl FnOnce() -> Table,
+        table: impl FnOnce() -> T,
     ) -> Result<()> {
         let text = match format {
             Format::Table => table().to_string(),

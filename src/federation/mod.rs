@@ -27,6 +27,7 @@ mod sealing;
 mod settings;
 mod settle;
 mod start;
+pub mod status;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -138,7 +138,8 @@ fn change(request: &v1::ChangeDrainRequest) -> Result<(ClusterName, Change), Sta
     problems.finish(name.zip(change))
 }
 
-fn drain(view: &DrainView) -> v1::Drain {
+/// A drain on the wire.
+pub(super) fn drain(view: &DrainView) -> v1::Drain {
     let (drain, options) = (&view.drain, &view.drain.options);
     let unsaved = drain.unsaved.iter().map(|(id, unsaved)| v1::UnsavedWorkspace {
         id: id.to_string(),

@@ -328,3 +328,72 @@ async fn a_drain_is_planned_begun_waited_for_and_changed() {
         assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{wrong}");
     }
 }
+
+#[tokio::test]
+async fn status_shows_who_leads_what_is_left_and_what_is_wrong_on_one_page() {
+    use crate::proto::spaceport::v1::condition::State as Holds;
+    use crate::proto::spaceport::v1::{
+        ClusterCapacity, ClusterOverview, Condition, DrainCounts, GetStatusResponse, Replica,
+    };
+    let condition = |kind: &str, state: Holds, reason: &str| Condition {
+        r#type: kind.to_owned(),
+        state: state.into(),
+        reason: reason.to_owned(),
+        message: "because".to_owned(),
+        since: None,
+    };
+    let cluster = Cluster {
+        spec: Some(ClusterSpec { name: "eu".into(), region: "europe".into(), ..ClusterSpec::default() }),
+        status: Some(ClusterStatus {
+            health: Health::Available.into(),
+            drain: State::Draining.into(),
+            conditions: vec![
+                condition("Available", Holds::True, ""),
+                condition("Writable", Holds::Unknown, "Standby"),
+                condition("CanarySeen", Holds::False, "NotWritten"),
+            ],
+            ..ClusterStatus::default()
+        }),
+        version: 1,
+    };
+    let capacity = ClusterCapacity {
+        known: true,
+        nodes: 3,
+        usable_nodes: 2,
+        cpu_milli: 8000,
+        cpu_milli_taken: 2000,
+        rooms: [("small".to_owned(), 12)].into(),
+        ..ClusterCapacity::default()
+    };
+    let drain = Drain {
+        cluster: "eu".into(),
+        state: State::Draining.into(),
+        counts: Some(DrainCounts { total: 9, left: 4, ..DrainCounts::default() }),
+        ..Drain::default()
+    };
+    let server = Fake::default();
+    server.0.lock().status = GetStatusResponse {
+        answered_by: "b".into(),
+        leader: "a".into(),
+        replicas: ["a", "b"].map(|name| Replica { name: name.into(), ..Replica::default() }).into(),
+        clusters: vec![ClusterOverview {
+            cluster: Some(cluster),
+            capacity: Some(capacity),
+            phases: [("RUNNING".to_owned(), 4)].into(),
+            drain: Some(drain),
+        }],
+        phases: [("RUNNING".to_owned(), 4)].into(),
+        ..GetStatusResponse::default()
+    };
+    let ran = spaceport(&server.serve().await, "status").await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    for part in ["a, b", "4: 4 running", "2/3", "25 % taken", "12 small", "drain draining"] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    assert!(ran.out.contains("CanarySeen") && ran.out.contains("NotWritten: because"), "{}", ran.out);
+    assert!(!ran.out.contains("Writable"), "what only the leader knows is no fault: {}", ran.out);
+    assert!(ran.out.contains("DRAINING  4 of 9"), "{}", ran.out);
+    let ran = spaceport(&server.serve().await, "status -o json").await;
+    let page: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((page["leader"].as_str(), page["clusters"][0]["name"].as_str()), (Some("a"), Some("eu")));
+}

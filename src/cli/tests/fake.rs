@@ -33,6 +33,7 @@ pub struct Script {
     pub strays: Vec<HandledWorkspace>,
     pub adopted: Vec<AdoptRequest>,
     pub drain: Option<Drain>,
+    pub status: crate::proto::spaceport::v1::GetStatusResponse,
     pub drain_states: Vec<Drain>,
     pub started: Vec<StartWorkspaceRequest>,
     pub start: Option<Result<StartWorkspaceResponse, Status>>,
@@ -221,6 +222,13 @@ impl ClusterManager for Fake {
 
     async fn leader(&self, _: Request<LeaderRequest>) -> Answer<LeaderResponse> {
         Ok(Response::new(LeaderResponse { replica: "a".to_owned(), epoch: 7, ..Default::default() }))
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<crate::proto::spaceport::v1::GetStatusRequest>,
+    ) -> Answer<crate::proto::spaceport::v1::GetStatusResponse> {
+        Ok(Response::new(self.0.lock().status.clone()))
     }
 
     async fn open_incarnation(

@@ -258,6 +258,17 @@ impl ClusterView {
         )
     }
 
+    /// Its conditions that do not hold, and that somebody knows: name, since when, and why.
+    pub fn faults(&self) -> impl Iterator<Item = (&str, Option<Timestamp>, String)> {
+        let wrong = self.status.conditions.iter().filter(|one| one.state == "FALSE");
+        wrong.map(|one| (one.r#type.as_str(), one.since, format!("{}: {}", one.reason, one.message)))
+    }
+
+    /// Region, health, when it last answered, and what the admin wants of it.
+    pub fn summary(&self) -> (&str, &str, Option<Timestamp>, String) {
+        (&self.region, &self.status.health, self.status.last_seen, self.intent())
+    }
+
     fn intent(&self) -> String {
         let cordoned = if self.cordoned { "cordoned" } else { "active" };
         let drain = self.status.drain.as_ref().map(|state| format!("drain {}", state.to_lowercase()));

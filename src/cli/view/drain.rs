@@ -123,6 +123,13 @@ impl From<UnsavedWorkspace> for UnsavedView {
 }
 
 impl DrainView {
+    /// A row of a page: cluster, state, what is left, when it ends, and why it does not go on.
+    pub fn summary(&self, now: Timestamp) -> [String; 5] {
+        let ends = self.estimated_end.map(|end| format!("in {}", age(Some(now), end))).unwrap_or_default();
+        let left = format!("{} of {}", self.counts.left, self.counts.total);
+        [self.cluster.clone(), self.state.clone(), left, ends, self.reason.clone()]
+    }
+
     /// The fields for people.
     pub fn details(&self, now: Timestamp) -> Table {
         let time = |at: Option<Timestamp>| at.map(|at| format!("{at:.0}")).unwrap_or_default();

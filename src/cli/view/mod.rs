@@ -7,6 +7,7 @@ pub use cluster::{ClusterView, LeaderView, OpeningView};
 pub use diff::DiffView;
 pub use drain::DrainView;
 pub use handled::HandledView;
+pub use status::StatusPage;
 pub use workspace::{StartedView, WorkspaceView, phase_name};
 
 mod checks;
@@ -14,6 +15,7 @@ mod cluster;
 mod diff;
 mod drain;
 mod handled;
+mod status;
 mod workspace;
 
 /// A message's time.
