@@ -120,7 +120,8 @@ impl StatusPage {
         let mut page = head.to_string();
         for (table, rows) in [self.clusters(now), self.faults(now), self.drains(now)] {
             if rows > 0 {
-                page += &format!("\n{table}");
+                page.push('\n');
+                page.push_str(&table.to_string());
             }
         }
         page
