@@ -189,8 +189,8 @@ mod tests {
             line("admin", "", "patch", "left-out-1"),
         ];
         let file = tempfile::NamedTempFile::new().unwrap();
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        fs::write(file.path(), format!("{text}{{\"half\":")).unwrap();
+        fs::write(file.path(), format!("{}\n{{\"half\":", lines.map(|line| line.to_string()).join("\n")))
+            .unwrap();
         let mut calls = BTreeMap::new();
         count(&file.path().to_path_buf(), 0, Some("left-out"), &mut calls).unwrap();
         let of = |sender: &str| calls.get(&(sender.to_owned(), "patch pods/status".to_owned())).copied();

@@ -32,10 +32,10 @@ pub(super) fn is_due(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
     gone.is_some_and(|gone| ending::has_passed(case.now, gone.0, case.settings.recreation.backoff))
 }
 
-/// Whether the node refused the pod before there was anything worth keeping: a refused pod's content is wiped.
+/// Whether the node refused the pod before anybody could use it: a refused pod's content is wiped. That may be ready, since
+/// the node agent begins with it when the pod is given to the node.
 pub(super) fn is_rejected(case: &Case<'_>, draft: &Draft) -> bool {
-    let unused =
-        !draft.status.is_true(conditions::EVER_READY) && !draft.status.is_true(conditions::CONTENT_READY);
+    let unused = !draft.status.is_true(conditions::EVER_READY);
     is_refused(&draft.status) || (unused && case.pod.is_some_and(is_pod_rejected))
 }
 
