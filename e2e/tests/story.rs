@@ -147,10 +147,15 @@ impl Story {
     /// Waits until every replica calls the cluster available.
     pub async fn available(&self, cluster: &str) -> Result<()> {
         for replica in &self.replicas {
-            let gauge = format!("spaceport_cluster_health{{cluster=\"{cluster}\",health=\"Available\"}} 1");
+            let gauges = [
+                format!("spaceport_cluster_health{{cluster=\"{cluster}\",health=\"Available\"}} 1"),
+                format!("spaceport_cluster_condition{{cluster=\"{cluster}\",condition=\"Synced\"}} 1"),
+            ];
             until("the cluster to be available", async || {
                 let metrics = crate::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?;
-                ensure!(metrics.contains(&gauge), "{cluster} is not available to {}", replica.name);
+                for gauge in &gauges {
+                    ensure!(metrics.contains(gauge), "{} does not say {gauge}", replica.name);
+                }
                 Ok(())
             })
             .await?;

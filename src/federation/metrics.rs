@@ -10,6 +10,7 @@ use prometheus::{GaugeVec, IntGauge, IntGaugeVec, Opts};
 
 use super::{Federation, Lead};
 use crate::domain::canary::Standing;
+use crate::domain::condition::State;
 use crate::domain::health::Health;
 
 /// Gauges of the fleet.
@@ -19,6 +20,7 @@ pub struct FleetMetrics {
     placed: IntGaugeVec,
     strays: IntGaugeVec,
     health: IntGaugeVec,
+    conditions: IntGaugeVec,
     canary: GaugeVec,
     leading: IntGauge,
     subscribers: IntGauge,
@@ -40,6 +42,13 @@ impl FleetMetrics {
                 opts("cluster_health", "1 for the health that a cluster has."),
                 &["cluster", "health"],
             )?,
+            conditions: IntGaugeVec::new(
+                opts(
+                    "cluster_condition",
+                    "1 for each condition of a cluster that holds, 0 where it does not or is unknown.",
+                ),
+                &["cluster", "condition"],
+            )?,
             canary: GaugeVec::new(
                 opts(
                     "cluster_canary_seconds",
@@ -57,6 +66,7 @@ impl FleetMetrics {
         self.placed.reset();
         self.strays.reset();
         self.health.reset();
+        self.conditions.reset();
         self.canary.reset();
         for connected in self.federation.fleet().connected() {
             if let Standing::Well(round) = connected.member.canary().standing() {
@@ -83,6 +93,10 @@ impl FleetMetrics {
                     .with_label_values(&[name, label.as_str()])
                     .set(i64::from(cluster.health == health));
             }
+            for condition in &cluster.conditions {
+                let gauge = self.conditions.with_label_values(&[name, condition.kind]);
+                gauge.set(i64::from(condition.state == State::True));
+            }
         }
         self.leading.set(i64::from(*self.federation.lead().borrow() == Lead::Us));
         let subscribers = self.federation.index().events().subscribers();
@@ -92,7 +106,7 @@ impl FleetMetrics {
 
 impl Collector for FleetMetrics {
     fn desc(&self) -> Vec<&Desc> {
-        let vectors = [&self.workspaces, &self.placed, &self.strays, &self.health];
+        let vectors = [&self.workspaces, &self.placed, &self.strays, &self.health, &self.conditions];
         let mut descriptions: Vec<&Desc> = vectors.iter().flat_map(|gauges| gauges.desc()).collect();
         descriptions.extend(self.canary.desc());
         descriptions.extend(self.leading.desc());
@@ -102,7 +116,7 @@ impl Collector for FleetMetrics {
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.read();
-        let vectors = [&self.workspaces, &self.placed, &self.strays, &self.health];
+        let vectors = [&self.workspaces, &self.placed, &self.strays, &self.health, &self.conditions];
         let mut families: Vec<MetricFamily> = vectors.iter().flat_map(|gauges| gauges.collect()).collect();
         families.extend(self.canary.collect());
         families.extend(self.leading.collect());

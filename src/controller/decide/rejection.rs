@@ -39,9 +39,10 @@ pub(super) fn is_rejected(case: &Case<'_>, draft: &Draft) -> bool {
     is_refused(&draft.status) || (unused && case.pod.is_some_and(is_pod_rejected))
 }
 
-/// Notes the refusal, and fails the workspace where it is not tried again. A pod that goes anyway needs no note.
+/// Notes the refusal, and fails the workspace where it is not tried again. A pod that goes for another reason needs no
+/// note; one that is merely being deleted does, since that was us where another writer was faster with the status.
 pub(super) fn note(case: &Case<'_>, draft: &mut Draft) {
-    let noted = is_refused(&draft.status) || case.is_deleting();
+    let noted = is_refused(&draft.status) || (case.is_deleting() && draft.is_doomed(case));
     let Some(pod) = case.pod.filter(|_| !noted) else { return };
     let text = format!("{}: {}", pod.reason, pod.message);
     draft.set(conditions::POD_REJECTED, true, reason::UNKNOWN, &text);

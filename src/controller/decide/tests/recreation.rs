@@ -44,6 +44,13 @@ fn every_reason_of_a_refusal_is_known() {
 }
 
 #[test]
+fn a_refusal_is_told_though_the_pod_is_being_deleted_and_its_content_is_ready() {
+    let status = refused().ready_content().deleting_pod().then();
+    assert!(status.is_true(conditions::POD_REJECTED) && !status.is_true(conditions::FAILED));
+    assert_eq!(status.phase, Phase::Stopping);
+}
+
+#[test]
 fn a_workspace_that_ran_is_not_made_again() {
     let status = running().refused_pod("NodeShutdown", "going down").then();
     assert!(!status.is_true(conditions::POD_REJECTED));
