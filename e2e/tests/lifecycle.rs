@@ -104,7 +104,10 @@ fn secrets_are_made_apart_from_the_resource_and_are_gone_once_it_runs() -> Resul
         let kube = story.cluster("eu-1")?.client();
         let env: Api<Secret> = Api::namespaced(kube.clone(), &story.namespace);
         let tokens: Api<Secret> = Api::namespaced(kube, &story.secrets_namespace);
-        ensure!(env.get("ws-env").await?.data.unwrap_or_default().values().any(|v| v.0 == b"hunter2"), "env");
+        let made = env.get("ws-env").await?;
+        let owner = made.metadata.owner_references.unwrap_or_default().pop().context("no owner")?;
+        ensure!(Some(owner.uid) == story.resources("eu-1")?.get("ws").await?.metadata.uid, "another owner");
+        ensure!(made.data.unwrap_or_default().values().any(|v| v.0 == b"hunter2"), "env");
         ensure!(
             tokens.get("ws-tokens").await?.data.unwrap_or_default().values().any(|v| v.0 == b"t0ken"),
             "tokens"

@@ -25,7 +25,7 @@ use super::error::{Error, Result};
 use super::lean;
 use super::resources::names::MANAGER;
 
-pub use secrets::{Purpose, SecretPage, SecretSeen};
+pub use secrets::{Owner, Purpose, SecretPage, SecretSeen};
 
 /// Whether this process may write now. Asked before every write.
 pub type Permit = Arc<dyn Fn() -> bool + Send + Sync>;

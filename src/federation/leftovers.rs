@@ -1,8 +1,10 @@
-//! Sweeping secrets of ours that no workspace has any more: a refused start whose secrets could not be deleted leaves
-//! them, and so does a resource whose finalizer somebody took off by hand.
+//! Sweeping secrets of ours that no workspace needs any more: a refused start whose secrets could not be deleted leaves
+//! them, and so does a resource whose finalizer somebody took off by hand, and a leader that died between writing that a
+//! workspace runs and deleting its secrets.
 //!
 //! *Flow.* Each cluster by itself: a list of the installation's secrets without their content, then under the lock of each
-//! id: no record, no resource in any cache, none where the apiserver is asked → deleted as it was listed. *Guarantees.*
+//! id: no record, no resource in any cache, none where the apiserver is asked, or one that was ready once → deleted as it
+//! was listed. *Guarantees.*
 //! A start writes secrets only under that lock and after its record, and one that finds a secret of an earlier placement
 //! makes another version of it; so what is deleted is never what a start made. *Caveats.* The secret of a start that went
 //! on to another cluster stays until its record is forgotten. Secrets that carry no installation are left alone.
@@ -17,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::fleet::Connected;
 use super::{Federation, Result};
 use crate::cluster::apply::{Deleted, SecretSeen, Writer};
-use crate::cluster::resources::names;
+use crate::cluster::resources::{Workspace, conditions, names};
 use crate::domain::names::{Namespace, WorkspaceId};
 use crate::store::Term;
 
@@ -97,13 +99,16 @@ impl Federation {
     ) -> Result<()> {
         // Whoever holds the lock may be about to make the workspace.
         let Some(_turn) = self.locks.try_lock(id) else { return Ok(()) };
-        let mut caches = connected.places().values().map(|place| &place.cache);
-        if self.index.record_of(id).is_some() || caches.any(|cache| cache.get(id.as_str()).is_some()) {
-            return Ok(());
-        }
-        for owner in owners {
-            if owner.get_workspace(id.as_str()).await?.is_some() {
+        let found = connected.places().values().find_map(|place| place.cache.get(id.as_str()));
+        // A pod is made again only before it was ready.
+        if !found.as_deref().is_some_and(was_ready) {
+            if found.is_some() || self.index.record_of(id).is_some() {
                 return Ok(());
+            }
+            for owner in owners {
+                if owner.get_workspace(id.as_str()).await?.is_some() {
+                    return Ok(());
+                }
             }
         }
         let Some(writer) = owners.first() else { return Ok(()) };
@@ -127,6 +132,10 @@ fn homes(connected: &Connected) -> BTreeMap<Namespace, Vec<Namespace>> {
         }
     }
     homes
+}
+
+fn was_ready(workspace: &Workspace) -> bool {
+    workspace.status.as_ref().is_some_and(|status| status.is_true(conditions::EVER_READY))
 }
 
 /// The workspace that an old enough secret was made for; none where the secret's name is not one that we give.

@@ -6,12 +6,13 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as K8sSecret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, ListParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::{PartialObjectMeta, Request};
 use kube::{Api, Resource as _};
+use serde_json::json;
 
 use crate::cluster::error::{Error, Result};
-use crate::cluster::resources::names::{INSTALLATION, INSTANCE_ID, MANAGED_BY, MANAGER, PLACED_AT};
+use crate::cluster::resources::names::{GROUP, INSTALLATION, INSTANCE_ID, MANAGED_BY, MANAGER, PLACED_AT};
 use crate::domain::names::Namespace;
 use crate::domain::secret::Secret;
 
@@ -31,6 +32,15 @@ pub struct Purpose<'a> {
     pub installation: &'a str,
     /// When the placement was recorded: apart for two workspaces that have the same id after each other.
     pub placed_at: Timestamp,
+}
+
+/// A workspace that owns a secret.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
 }
 
 /// What is known of a secret without its content.
@@ -95,6 +105,17 @@ impl Writer {
             }
         }
         Err(self.conflict(action, "others keep writing it"))
+    }
+
+    /// Makes a workspace the owner of a secret in its namespace, so that the cluster itself collects what neither the
+    /// workspace's finalizer nor a sweep deletes.
+    pub async fn give_secret(&self, name: &str, owner: &Owner) -> Result<Patched<()>> {
+        let owner = json!({
+            "apiVersion": format!("{GROUP}/v1"), "kind": "Workspace", "name": owner.name, "uid": owner.uid,
+        });
+        let patch = Patch::Merge(json!({ "metadata": { "ownerReferences": [owner] } }));
+        let request = self.requests::<K8sSecret>().patch(name, &PatchParams::default(), &patch);
+        patched(self.write(format!("give Secret {name} its owner"), self.taken(request)).await)
     }
 
     /// Deletes a secret.

@@ -4,7 +4,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Started;
 use crate::cluster;
-use crate::cluster::apply::{Created, Purpose, Writer};
+use crate::cluster::apply::{Created, Owner, Purpose, Writer};
 use crate::cluster::convert::{self, Build};
 use crate::cluster::resources::names;
 use crate::domain::placement::Target;
@@ -83,7 +83,11 @@ impl Federation {
         };
         match made {
             Ok(made) => {
+                let owner = made.metadata.uid.clone().map(|uid| Owner { name: id.to_owned(), uid });
                 place.cache.offer(made);
+                if let Some(owner) = owner.filter(|_| secrets.env.is_some()) {
+                    give_secret(writer, &owner).await;
+                }
                 Ok(())
             }
             Err(error) => {
@@ -142,6 +146,13 @@ impl Federation {
                 ssh_ca_public_key: settings.ssh_gateway_ca_public_key.as_deref(),
             },
         )
+    }
+}
+
+/// The workspace is there, so where this fails it starts all the same: its finalizer deletes the secret, or a sweep.
+async fn give_secret(writer: &Writer, owner: &Owner) {
+    if let Err(error) = writer.give_secret(&names::env_secret(&owner.name), owner).await {
+        tracing::warn!(workspace = owner.name, %error, "the secret of its environment has no owner");
     }
 }
 
