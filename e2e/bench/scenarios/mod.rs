@@ -118,6 +118,9 @@ async fn with_many(bench: &mut Bench, wanted: &[Scenario], sizes: &Sizes) -> Res
     if bench.begin(wanted, Scenario::Idle) {
         bench.idle(sizes.window).await?;
     }
+    if bench.begin(wanted, Scenario::Takeover) {
+        bench.takeover(sizes.repeats).await?;
+    }
     for count in sizes.live {
         let at = |scenario| match scenario {
             Scenario::List | Scenario::Restart => true,

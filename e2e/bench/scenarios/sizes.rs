@@ -31,7 +31,7 @@ pub struct Sizes {
     pub idle: &'static [usize],
     /// Those of them at which idling is measured over several clusters.
     pub idle_over_several: &'static [usize],
-    /// Those of them at which a leader ends.
+    /// Those of them at which a leader ends; it always ends with none live, too.
     pub takeover: &'static [usize],
     /// How long idling is measured.
     pub window: Duration,
