@@ -12,7 +12,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use parking_lot::RwLock;
 use serde_json::json;
-use tokio::time::{Instant, sleep};
 
 use spaceport::domain::{record::RecordState, secret::Secret};
 use spaceport::store::{Options, Store, Tls, User};
@@ -20,7 +19,7 @@ use spaceport::store::{Options, Store, Tls, User};
 use super::audit;
 use super::history::{Record, Recorded, Write};
 use crate::harness::spaceport::{Installation, Replica, get, prepare_namespaces};
-use crate::harness::{Cluster, Etcd, Fleet, Proxy};
+use crate::harness::{Cluster, Etcd, Fleet, Proxy, until};
 
 /// For whatever must happen soon, on a busy machine.
 const SOON: Duration = Duration::from_mins(1);
@@ -123,7 +122,7 @@ impl Stage {
 
     /// Waits until somebody leads, all replicas are ready, and all clusters available to each.
     pub async fn whole(&self) -> Result<()> {
-        until("all replicas and clusters to be well", async || {
+        until(SOON, "all replicas and clusters to be well", async || {
             self.leader().await?;
             for replica in self.replicas() {
                 get(&format!("{}/readyz", replica.health)).await?;
@@ -153,7 +152,7 @@ impl Stage {
             let file = self.installation.cluster_file(name, cluster.region(), &kubeconfig)?;
             let args = ["cluster", "register", "-f", &file.to_string_lossy()];
             // With a lease this short a busy machine may change leaders before anybody disturbs one.
-            until("the cluster to be registered", async || {
+            until(SOON, "the cluster to be registered", async || {
                 let output = self.installation.cli(&replicas, &args).await?;
                 let done = output.code == 0 || output.stderr.contains("ALREADY_EXISTS");
                 ensure!(done, "cannot register {name}: {}", output.stderr);
@@ -212,18 +211,4 @@ fn store_options(etcd: &Etcd, prefix: String) -> Result<Options> {
 /// Milliseconds of the clock that all parts of a history share.
 pub fn now() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
-}
-
-/// Asks again until the answer is good; the error is the last answer that was not.
-pub async fn until(what: &str, mut check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
-    let give_up = Instant::now() + SOON;
-    loop {
-        match check().await {
-            Ok(()) => return Ok(()),
-            Err(error) if Instant::now() > give_up => {
-                return Err(error.context(format!("waited {SOON:?} for {what}")));
-            }
-            Err(_) => sleep(Duration::from_millis(100)).await,
-        }
-    }
 }

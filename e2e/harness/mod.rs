@@ -9,9 +9,11 @@
 #![allow(dead_code, unused_imports, reason = "each target that includes this module uses a part of it")]
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::runtime::Runtime;
+use tokio::time::{Instant, sleep};
 
 pub mod apply;
 pub mod assets;
@@ -45,6 +47,20 @@ pub fn block_on<T>(test: impl Future<Output = Result<T>>) -> Result<T> {
         let _ = RUNTIME.set(Runtime::new().context("no async runtime")?);
     }
     RUNTIME.get().context("no async runtime")?.block_on(test)
+}
+
+/// Asks again until the answer is good; the error is the last answer that was not.
+pub async fn until(within: Duration, what: &str, mut check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+    let give_up = Instant::now() + within;
+    loop {
+        match check().await {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > give_up => {
+                return Err(error.context(format!("waited {within:?} for {what}")));
+            }
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
 }
 
 /// Annotations by which a test asks a simulated pod (through its Workspace, whose annotations the pod gets) to misbehave.

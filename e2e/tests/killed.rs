@@ -11,12 +11,8 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use spaceport::proto::contentservice::{
-    GitConfig, GitInitializer, WorkspaceInitializer, workspace_initializer::Spec,
-};
 use spaceport::proto::wsman::{
-    EnvironmentVariable, StartWorkspaceRequest, StartWorkspaceResponse, SubscribeResponse,
-    WorkspaceConditionBool, WorkspacePhase,
+    StartWorkspaceRequest, StartWorkspaceResponse, SubscribeResponse, WorkspaceConditionBool, WorkspacePhase,
 };
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -25,7 +21,7 @@ use tonic::{Code, Status, Streaming};
 use crate::harness::{Answer, Carried, Proxy, Rule, annotations};
 use crate::story::{
     Client, SOON, Story, annotated, follow, forget, is, nothing_is_left, refused, request, run, start, stop,
-    story, until, watch,
+    story, until, watch, with_secrets,
 };
 
 /// A write at which the leader is killed.
@@ -114,19 +110,7 @@ fn object(path: &str, carried: &[u8]) -> Option<(String, String)> {
 
 /// A workspace with secrets in both namespaces.
 fn wanted(case: &Case) -> StartWorkspaceRequest {
-    let mut wanted = request(&case.id, &["europe"]);
-    if let Some(spec) = &mut wanted.spec {
-        spec.envvars =
-            vec![EnvironmentVariable { name: "PASSWORD".into(), value: "hunter2".into(), secret: None }];
-        let config = GitConfig { auth_password: "t0ken".into(), ..GitConfig::default() };
-        let git = GitInitializer {
-            remote_uri: "https://example.org/a.git".into(),
-            config: Some(config),
-            ..GitInitializer::default()
-        };
-        spec.initializer = Some(WorkspaceInitializer { spec: Some(Spec::Git(git)) });
-    }
-    wanted
+    with_secrets(request(&case.id, &["europe"]))
 }
 
 fn wanted_by_a_start(case: &Case) -> StartWorkspaceRequest {

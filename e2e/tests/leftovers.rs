@@ -8,29 +8,15 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
 use spaceport::cluster::resources::{Workspace, names};
-use spaceport::proto::contentservice::{
-    GitConfig, GitInitializer, WorkspaceInitializer, workspace_initializer::Spec,
-};
-use spaceport::proto::wsman::{EnvironmentVariable, StartWorkspaceRequest};
+use spaceport::proto::wsman::StartWorkspaceRequest;
 use tonic::Code;
 
 use crate::harness::annotations;
-use crate::story::{Story, annotated, refused, request, start, story, until};
+use crate::story::{Story, annotated, refused, request, start, story, until, with_secrets};
 
 /// A request that takes both secrets.
-fn secretive(id: &str) -> Result<StartWorkspaceRequest> {
-    let mut wanted = request(id, &[]);
-    let spec = wanted.spec.as_mut().context("no spec")?;
-    spec.envvars =
-        vec![EnvironmentVariable { name: "PASSWORD".into(), value: "hunter2".into(), secret: None }];
-    let config = GitConfig { auth_password: "t0ken".into(), ..GitConfig::default() };
-    let git = GitInitializer {
-        remote_uri: "https://example.org/a.git".into(),
-        config: Some(config),
-        ..GitInitializer::default()
-    };
-    spec.initializer = Some(WorkspaceInitializer { spec: Some(Spec::Git(git)) });
-    Ok(wanted)
+fn secretive(id: &str) -> StartWorkspaceRequest {
+    with_secrets(request(id, &[]))
 }
 
 fn secrets(story: &Story, namespace: &str) -> Result<Api<Secret>> {
@@ -109,7 +95,7 @@ fn secrets_that_a_refused_start_left_are_swept_and_no_others() -> Result<()> {
 
         // What must stay, and comes first in a list: of a workspace that is on its way, of a resource that is there
         // without a record, and of another installation.
-        start(&mut client, annotated(secretive("a-live")?, annotations::INIT, "hang")).await?;
+        start(&mut client, annotated(secretive("a-live"), annotations::INIT, "hang")).await?;
         let labels = env.get("a-live-env").await?.metadata.labels.unwrap_or_default();
         let installation = labels.get(names::INSTALLATION).context("it names no installation")?;
         let resources = story.resources("eu-1")?;
@@ -124,7 +110,7 @@ fn secrets_that_a_refused_start_left_are_swept_and_no_others() -> Result<()> {
         may(story, here, ("create", names::GROUP, "workspaces"), false).await?;
         may(story, here, ("delete", "", "secrets"), false).await?;
         may(story, there, ("delete", "", "secrets"), false).await?;
-        refused(client.start_workspace(secretive("b-gone")?).await, Code::FailedPrecondition)?;
+        refused(client.start_workspace(secretive("b-gone")).await, Code::FailedPrecondition)?;
         env.get("b-gone-env").await.context("the start took its secrets back")?;
         tokens.get("b-gone-tokens").await.context("the start took its tokens back")?;
 
@@ -142,6 +128,6 @@ fn secrets_that_a_refused_start_left_are_swept_and_no_others() -> Result<()> {
         tokens.get("a-live-tokens").await.context("a-live-tokens was swept")?;
         // The id is free.
         may(story, here, ("create", names::GROUP, "workspaces"), true).await?;
-        start(&mut client, secretive("b-gone")?).await.map(drop)
+        start(&mut client, secretive("b-gone")).await.map(drop)
     })
 }

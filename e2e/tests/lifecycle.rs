@@ -9,19 +9,15 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
 use spaceport::cluster::resources::Workspace;
-use spaceport::proto::contentservice::{
-    GitConfig, GitInitializer, WorkspaceInitializer, workspace_initializer::Spec,
-};
 use spaceport::proto::wsman::{
-    DescribeWorkspaceRequest, EnvironmentVariable, MarkActiveRequest, StopWorkspaceRequest,
-    WorkspaceConditionBool, WorkspacePhase,
+    DescribeWorkspaceRequest, MarkActiveRequest, StopWorkspaceRequest, WorkspaceConditionBool, WorkspacePhase,
 };
 use tokio::time::sleep;
 
 use crate::harness::annotations;
 use crate::story::{
     Story, annotated, describe, follow, is, nothing_is_left, phases, request, run, start, stop, story, until,
-    watch,
+    watch, with_secrets,
 };
 
 #[test]
@@ -88,17 +84,7 @@ async fn pod_is_as_agents_expect(story: &Story) -> Result<()> {
 fn secrets_are_made_apart_from_the_resource_and_are_gone_once_it_runs() -> Result<()> {
     story("secrets", 1, &["eu-1"], async |story| {
         let mut client = story.client().await?;
-        let mut wanted = annotated(request("ws", &[]), annotations::INIT_DELAY_MS, "1500");
-        let spec = wanted.spec.as_mut().context("no spec")?;
-        spec.envvars =
-            vec![EnvironmentVariable { name: "PASSWORD".into(), value: "hunter2".into(), secret: None }];
-        let config = GitConfig { auth_password: "t0ken".into(), ..GitConfig::default() };
-        let git = GitInitializer {
-            remote_uri: "https://example.org/a.git".into(),
-            config: Some(config),
-            ..GitInitializer::default()
-        };
-        spec.initializer = Some(WorkspaceInitializer { spec: Some(Spec::Git(git)) });
+        let wanted = annotated(with_secrets(request("ws", &[])), annotations::INIT_DELAY_MS, "1500");
         let mut stream = watch(&mut client, "ws").await?;
         start(&mut client, wanted).await?;
         let kube = story.cluster("eu-1")?.client();

@@ -11,14 +11,16 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 use spaceport::cluster::resources::Workspace;
-use spaceport::proto::contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer};
+use spaceport::proto::contentservice::{
+    EmptyInitializer, GitConfig, GitInitializer, WorkspaceInitializer, workspace_initializer,
+};
 use spaceport::proto::wsman::{
-    DescribeWorkspaceRequest, MetadataFilter, Placement, StartWorkspaceRequest, StartWorkspaceResponse,
-    StartWorkspaceSpec, StopWorkspaceRequest, SubscribeRequest, SubscribeResponse, WorkspaceMetadata,
-    WorkspacePhase, WorkspaceStatus, workspace_manager_client::WorkspaceManagerClient,
+    DescribeWorkspaceRequest, EnvironmentVariable, MetadataFilter, Placement, StartWorkspaceRequest,
+    StartWorkspaceResponse, StartWorkspaceSpec, StopWorkspaceRequest, SubscribeRequest, SubscribeResponse,
+    WorkspaceMetadata, WorkspacePhase, WorkspaceStatus, workspace_manager_client::WorkspaceManagerClient,
 };
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
@@ -229,6 +231,22 @@ pub fn annotated(mut request: StartWorkspaceRequest, key: &str, value: &str) -> 
     request
 }
 
+/// The same workspace with a secret in each namespace: `PASSWORD` in its environment, and a token for its content.
+pub fn with_secrets(mut request: StartWorkspaceRequest) -> StartWorkspaceRequest {
+    if let Some(spec) = &mut request.spec {
+        spec.envvars =
+            vec![EnvironmentVariable { name: "PASSWORD".into(), value: "hunter2".into(), secret: None }];
+        let config = GitConfig { auth_password: "t0ken".into(), ..GitConfig::default() };
+        let git = GitInitializer {
+            remote_uri: "https://example.org/a.git".into(),
+            config: Some(config),
+            ..GitInitializer::default()
+        };
+        spec.initializer = Some(WorkspaceInitializer { spec: Some(workspace_initializer::Spec::Git(git)) });
+    }
+    request
+}
+
 /// Takes an annotation off a workspace, so that the simulated part that was asked to wait goes on.
 pub async fn forget(story: &Story, id: &str, annotation: &str) -> Result<()> {
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { annotation: null } } }));
@@ -341,15 +359,6 @@ pub async fn nothing_is_left(story: &Story) -> Result<()> {
 }
 
 /// Asks again until the answer is good; the error is the last answer that was not.
-pub async fn until(what: &str, mut check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
-    let give_up = Instant::now() + SOON;
-    loop {
-        match check().await {
-            Ok(()) => return Ok(()),
-            Err(error) if Instant::now() > give_up => {
-                return Err(error.context(format!("waited {SOON:?} for {what}")));
-            }
-            Err(_) => sleep(Duration::from_millis(100)).await,
-        }
-    }
+pub async fn until(what: &str, check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+    crate::harness::until(SOON, what, check).await
 }

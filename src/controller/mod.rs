@@ -171,7 +171,8 @@ impl Controller {
     async fn reconcile(&self, name: &str) -> Result<Passed, Error> {
         let (settings, now) = (self.parts.settings.load_full(), Timestamp::now());
         let seen = observe::observe(&self.parts, name);
-        let Some(workspace) = seen.workspace.as_ref().filter(|workspace| is_ours(workspace)) else {
+        let Some(workspace) = seen.workspace.as_ref().filter(|workspace| names::is_ours(&workspace.metadata))
+        else {
             self.release_orphans(name, &seen).await?;
             return Ok(Passed::default());
         };
@@ -370,10 +371,4 @@ impl Drop for GiveBack<'_> {
     fn drop(&mut self) {
         self.queue.done(self.name);
     }
-}
-
-/// Objects of another manager are never touched.
-fn is_ours(workspace: &Workspace) -> bool {
-    let labels = workspace.metadata.labels.as_ref();
-    labels.and_then(|labels| labels.get(names::MANAGED_BY)).is_some_and(|manager| manager == names::MANAGER)
 }

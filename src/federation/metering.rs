@@ -175,7 +175,10 @@ impl Meter {
 
 impl Observer for Meter {
     fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {
-        let Some(name) = workspace.metadata.name.clone().filter(|_| is_ours(workspace)) else { return };
+        let Some(name) = workspace.metadata.name.clone().filter(|_| names::is_ours(&workspace.metadata))
+        else {
+            return;
+        };
         let now = Timestamp::now();
         let mut all = self.known.lock();
         let known = all.entry((namespace.clone(), name)).or_insert_with(|| Known::first(workspace, now));
@@ -190,11 +193,6 @@ impl Observer for Meter {
             self.count(&known, events);
         }
     }
-}
-
-fn is_ours(workspace: &Workspace) -> bool {
-    let labels = workspace.metadata.labels.as_ref();
-    labels.and_then(|labels| labels.get(names::MANAGED_BY)).is_some_and(|manager| manager == names::MANAGER)
 }
 
 fn type_label(kind: WorkspaceType) -> &'static str {

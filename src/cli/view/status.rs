@@ -73,31 +73,18 @@ impl From<ClusterOverview> for Overview {
 
 impl From<ClusterCapacity> for CapacityView {
     fn from(capacity: ClusterCapacity) -> Self {
-        let ClusterCapacity {
-            known,
-            nodes,
-            usable_nodes,
-            cpu_milli,
-            cpu_milli_taken,
-            memory,
-            memory_taken,
-            pods,
-            pods_taken,
-            waiting,
-            rooms,
-        } = capacity;
         Self {
-            known,
-            nodes,
-            usable_nodes,
-            cpu_milli,
-            cpu_milli_taken,
-            memory,
-            memory_taken,
-            pods,
-            pods_taken,
-            waiting,
-            rooms,
+            known: capacity.known,
+            nodes: capacity.nodes,
+            usable_nodes: capacity.usable_nodes,
+            cpu_milli: capacity.cpu_milli,
+            cpu_milli_taken: capacity.cpu_milli_taken,
+            memory: capacity.memory,
+            memory_taken: capacity.memory_taken,
+            pods: capacity.pods,
+            pods_taken: capacity.pods_taken,
+            waiting: capacity.waiting,
+            rooms: capacity.rooms,
         }
     }
 }

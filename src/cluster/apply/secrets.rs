@@ -12,7 +12,9 @@ use kube::{Api, Resource as _};
 use serde_json::json;
 
 use crate::cluster::error::{Error, Result};
-use crate::cluster::resources::names::{GROUP, INSTALLATION, INSTANCE_ID, MANAGED_BY, MANAGER, PLACED_AT};
+use crate::cluster::resources::names::{
+    GROUP, INSTALLATION, INSTANCE_ID, MANAGED_BY, MANAGER, PLACED_AT, is_ours,
+};
 use crate::domain::names::Namespace;
 use crate::domain::secret::Secret;
 
@@ -94,8 +96,7 @@ impl Writer {
             if existing.data == wanted.data && is_for_the_same(&existing, &wanted) {
                 return Ok(());
             }
-            let labels = existing.metadata.labels.as_ref();
-            if labels.and_then(|labels| labels.get(MANAGED_BY)).map(String::as_str) != Some(MANAGER) {
+            if !is_ours(&existing.metadata) {
                 return Err(self.conflict(action, "a secret of that name belongs to somebody else"));
             }
             wanted.metadata.resource_version = existing.metadata.resource_version;
@@ -120,9 +121,7 @@ impl Writer {
 
     /// Deletes a secret.
     pub async fn delete_secret(&self, namespace: &Namespace, name: &str) -> Result<Deleted> {
-        let requests = Request::new(K8sSecret::url_path(&(), Some(namespace.as_str())));
-        let action = format!("delete Secret {namespace}/{name}");
-        deleted(self.write(action, self.taken(requests.delete(name, &DeleteParams::default()))).await)
+        self.delete_as(namespace, name, &DeleteParams::default()).await
     }
 
     /// A page of the installation's secrets, none of their content; without `page` the first one.
@@ -146,12 +145,15 @@ impl Writer {
 
     /// Deletes a secret as it was seen, and no other version of it.
     pub async fn delete_seen_secret(&self, namespace: &Namespace, secret: &SecretSeen) -> Result<Deleted> {
-        let api: Api<K8sSecret> = Api::namespaced(self.client.clone(), namespace.as_str());
         let preconditions =
             Preconditions { uid: secret.uid.clone(), resource_version: secret.version.clone() };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        let action = format!("delete Secret {namespace}/{}", secret.name);
-        deleted(self.write(action, api.delete(&secret.name, &params)).await)
+        self.delete_as(namespace, &secret.name, &params).await
+    }
+
+    async fn delete_as(&self, namespace: &Namespace, name: &str, params: &DeleteParams) -> Result<Deleted> {
+        let request = Request::new(K8sSecret::url_path(&(), Some(namespace.as_str()))).delete(name, params);
+        deleted(self.write(format!("delete Secret {namespace}/{name}"), self.taken(request)).await)
     }
 
     async fn get_secret(&self, action: &str, namespace: &Namespace, name: &str) -> Result<Option<K8sSecret>> {

@@ -1,5 +1,7 @@
 //! Labels, annotations, finalizers and object names that programs outside Spaceport read too.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 /// Group of both custom resources.
 pub const GROUP: &str = "workspace.gitpod.io";
 
@@ -10,6 +12,12 @@ pub const FINALIZER: &str = "gitpod.io/finalizer";
 pub const MANAGED_BY: &str = "gitpod.io/managed-by";
 /// Our value of [`MANAGED_BY`], and the field manager of everything we apply.
 pub const MANAGER: &str = "spaceport";
+
+/// Whether an object belongs to us; objects of another manager are never touched.
+pub fn is_ours(metadata: &ObjectMeta) -> bool {
+    let manager = metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+    manager.is_some_and(|manager| manager == MANAGER)
+}
 
 /// Label: the meta id on a Workspace, but the instance id on a pod, as existing programs expect.
 pub const WORKSPACE_ID: &str = "workspaceID";
