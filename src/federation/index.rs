@@ -70,8 +70,8 @@ struct Inner {
     live_by_meta: HashMap<String, WorkspaceId>,
     /// Live records by cluster.
     live_by_cluster: HashMap<ClusterName, BTreeSet<WorkspaceId>>,
-    /// Resources by workspace and cluster, whether they belong there or not.
-    resources: HashMap<(WorkspaceId, ClusterName), Resource>,
+    /// Resources by workspace and cluster, whether they belong there or not. Sorted as lists are.
+    resources: BTreeMap<(WorkspaceId, ClusterName), Resource>,
     /// Resources of ours that no record places where they are, by cluster.
     strays: HashMap<ClusterName, BTreeSet<WorkspaceId>>,
     clusters: HashMap<ClusterName, ClusterFacts>,
@@ -348,7 +348,10 @@ impl Inner {
     }
 
     fn visible(&self, key: &(WorkspaceId, ClusterName)) -> Option<Seen> {
-        let resource = self.resources.get(key)?;
+        self.visible_as(key, self.resources.get(key)?)
+    }
+
+    fn visible_as(&self, key: &(WorkspaceId, ClusterName), resource: &Resource) -> Option<Seen> {
         let generation = self.generation_at(key, resource)?;
         let version = status_version(generation, resource.view.resource_version);
         Some(self.seen(&key.1, Arc::clone(&resource.view), version))
