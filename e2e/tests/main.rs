@@ -9,6 +9,8 @@ mod story;
 
 mod access;
 mod adopt;
+mod adopt_killed;
+mod adopt_moved;
 mod bridge;
 mod builders;
 mod bulkheads;

@@ -284,6 +284,25 @@ impl Member {
         }
     }
 
+    /// What tells that another installation of Spaceport than `us` is at work in a namespace, unless certainly none is.
+    pub async fn other_installation(
+        &self,
+        namespace: &Namespace,
+        us: &str,
+        now: Timestamp,
+    ) -> Result<Option<String>> {
+        let action = || format!("look for other installations in namespace {namespace}");
+        let reading = probe::rival(&self.client, namespace.as_str(), us, now);
+        match tokio::time::timeout(self.options.limits.request_timeout, reading).await {
+            Ok(found) => found.map_err(|error| Error::from_kube(&self.spec.name, action(), error)),
+            Err(_) => Err(Error::Ambiguous {
+                cluster: self.spec.name.clone(),
+                action: action(),
+                reason: format!("no answer within {:?}", self.options.limits.request_timeout),
+            }),
+        }
+    }
+
     /// Whether every watch has listed at least once.
     pub fn is_synced(&self) -> bool {
         self.nodes.is_synced() && self.namespaces.values().all(|namespace| namespace.cache.is_synced())

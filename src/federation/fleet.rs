@@ -365,6 +365,7 @@ impl Fleet {
                 writer: ArcSwap::from_pointee(member.idle_writer(name)),
                 settings: Arc::clone(&controlled),
                 tokens: Arc::new(self.keyed.clone()),
+                installation: Arc::clone(&self.installation),
             });
             let place = Place {
                 secrets_namespace: namespace.secrets_namespace.clone(),

@@ -144,7 +144,8 @@ impl Index {
             inner.note_stray(&(key.0.clone(), moved.cluster.clone()));
         }
         // A resource that waited for its record, or whose generation grew, is news.
-        if inner.resources.contains_key(&key) && before.is_none_or(|before| before.generation != generation) {
+        let is_news = |before: &PlacementRecord| before.generation != generation || before.cluster != key.1;
+        if inner.resources.contains_key(&key) && before.as_ref().is_none_or(is_news) {
             self.announce(&mut inner, &key);
         }
     }
@@ -279,6 +280,15 @@ impl Index {
         }
     }
 
+    /// Takes that a resource is not ours to show any more. No end is announced: it may run on.
+    pub fn let_go(&self, cluster: &ClusterName, id: &WorkspaceId) {
+        let mut inner = self.inner.write();
+        let key = (id.clone(), cluster.clone());
+        inner.resources.remove(&key);
+        inner.parked.remove(&key);
+        inner.note_stray(&key);
+    }
+
     /// Takes what is known of a cluster. Its workspaces are announced again where it became reachable or was lost.
     pub fn cluster(&self, name: &ClusterName, facts: ClusterFacts) {
         let mut inner = self.inner.write();
@@ -338,11 +348,14 @@ impl Inner {
         }
     }
 
-    /// The generation of a resource, where its record says that it belongs there.
+    /// The generation of a resource, where its record says that it belongs there and is of its start.
     fn generation_at(&self, key: &(WorkspaceId, ClusterName), resource: &Resource) -> Option<u32> {
         let (record, _) = self.records.get(&key.0)?;
-        (record.cluster == key.1 && record.namespace == resource.view.namespace)
-            .then(|| record.generation.max(resource.view.generation).saturating_add(resource.rewinds))
+        let view = &resource.view;
+        (record.cluster == key.1
+            && record.namespace == view.namespace
+            && record.takes(&view.digest, view.generation))
+        .then(|| record.generation.max(resource.view.generation).saturating_add(resource.rewinds))
     }
 
     fn visible(&self, key: &(WorkspaceId, ClusterName)) -> Option<Seen> {

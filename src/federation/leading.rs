@@ -118,6 +118,9 @@ impl Federation {
                 () = tokio::time::sleep(SWEEP_PERIOD) => {}
                 () = term.ended() => return,
             }
+            if let Err(error) = self.sweep_departures(term).await {
+                tracing::warn!(%error, "cannot sweep what is known of clusters that were taken out");
+            }
             loop {
                 match self.store.sweep_expired(term, Timestamp::now()).await {
                     Ok(SWEEP_FULL) => {}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use etcd_client::{Compare, GetOptions, KeyValue, TxnOp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -91,18 +92,25 @@ impl Store {
         Ok(specs.map(open).collect())
     }
 
-    /// Registers a cluster. Fails with [`Error::ClusterExists`] or [`Error::AddressInUse`] and then changes nothing.
-    /// Answers the version.
+    /// Registers a cluster, with what was observed of it if it was a member before. Fails with [`Error::ClusterExists`] or
+    /// [`Error::AddressInUse`] and then changes nothing. Answers the version.
     pub async fn create_cluster(&self, term: &Term, sealer: &Sealer, new: &NewCluster) -> Result<i64> {
         let name = &new.spec.name;
         let api_server = normalise(name, &new.api_server)?;
         let (spec_key, address_key) = (self.keys().cluster_spec(name), self.keys().address(&api_server));
         let kubeconfig = seal(sealer, &spec_key, name, &new.kubeconfig)?;
         let stored = new.stored(api_server.clone(), kubeconfig);
-        let ops = vec![
+        let mut ops = Vec::new();
+        // First, so that replicas hear of it before they look at the cluster.
+        if let Some(status) = self.observed_before(&new.cluster_uid).await? {
+            let key = self.keys().cluster_status(name);
+            ops.push(TxnOp::put(key.as_str(), encode(&key, &StoredStatus { status })?, None));
+        }
+        ops.extend([
             TxnOp::put(spec_key.as_str(), encode(&spec_key, &stored)?, None),
             TxnOp::put(address_key.as_str(), name.as_str(), None),
-        ];
+            TxnOp::delete(self.keys().departure(name), None),
+        ]);
         let when = vec![is_absent(&spec_key), is_absent(&address_key)];
         let doing = format!("register cluster {name}");
         match self.guarded_txn(term, &doing, when, ops, &[&spec_key, &address_key]).await? {
@@ -159,14 +167,38 @@ impl Store {
 
     /// Removes a cluster with its status, its drain and its hold on the address. Whether it may go is the caller's decision.
     pub async fn delete_cluster(&self, term: &Term, name: &ClusterName, version: i64) -> Result<()> {
+        self.delete_noting(term, name, version, None).await
+    }
+
+    /// As [`Store::delete_cluster`], of a cluster that workspaces are placed in: which cluster it was stays known.
+    pub async fn leave_cluster(
+        &self,
+        term: &Term,
+        name: &ClusterName,
+        version: i64,
+        at: Timestamp,
+    ) -> Result<()> {
+        self.delete_noting(term, name, version, Some(at)).await
+    }
+
+    async fn delete_noting(
+        &self,
+        term: &Term,
+        name: &ClusterName,
+        version: i64,
+        left_at: Option<Timestamp>,
+    ) -> Result<()> {
         let doing = format!("deregister cluster {name}");
         let (key, stored) = self.stored(&doing, name, version).await?;
-        let ops = vec![
+        let mut ops = vec![
             TxnOp::delete(key.as_str(), None),
             TxnOp::delete(self.keys().cluster_status(name), None),
             TxnOp::delete(self.keys().drain(name), None),
             delete_if(&self.keys().address(&stored.api_server), name.as_str()),
         ];
+        if let Some(at) = left_at {
+            ops.push(self.departing(name, &stored, at).await?);
+        }
         self.guarded_change(term, &doing, &key, vec![is_at(&key, version)], ops).await?;
         Ok(())
     }

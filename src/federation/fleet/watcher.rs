@@ -52,6 +52,9 @@ impl Watcher {
             if self.index.has_ended(&id) {
                 self.settle.push(&id);
             }
+        } else if let Some(Ok(id)) = workspace.metadata.name.as_deref().map(str::parse::<WorkspaceId>) {
+            // Another installation took it over.
+            self.index.let_go(&self.cluster, &id);
         }
     }
 }
