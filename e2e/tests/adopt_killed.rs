@@ -19,7 +19,7 @@ use crate::adopt::{forget, give_away, pods, standing, told};
 use crate::bulkheads::behind_proxy;
 use crate::harness::{Answer, Carried, Proxy, Rule};
 use crate::story::{
-    SOON, Story, describe, follow, is, nothing_is_left, request, run, stop, story, until, watch,
+    SOON, Story, describe, follow, is, nothing_is_left, request, run, start, stop, story, until, watch,
 };
 
 /// Whose a workspace is before.
@@ -145,6 +145,11 @@ fn a_leader_killed_between_any_two_steps_of_a_takeover_leaves_what_the_next_one_
         let first = timeout(SOON, first).await.context("the call hangs")??;
         ensure!(first.is_err(), "it was answered: {first:?}");
 
+        // From here on the next leader writes, and the cluster takes nothing from the dead one.
+        until("the next leader to write there", async || {
+            start(&mut client, request("after", &[])).await.map(drop)
+        })
+        .await?;
         until("all to be as the dead leader left them", async || {
             for case in &cases {
                 let found = standing(story, "eu-1", &case.id).await?;
@@ -171,6 +176,7 @@ fn a_leader_killed_between_any_two_steps_of_a_takeover_leaves_what_the_next_one_
         for (case, uid) in cases.iter().zip(&uids) {
             runs_in_its_pod(story, case, uid).await.with_context(|| case.id.clone())?;
         }
+        stop(&mut client, "after").await?;
         nothing_is_left(story).await
     })
 }

@@ -26,6 +26,7 @@ use verify::Login;
 
 pub use update::Update;
 pub use view::ClusterView;
+pub(super) use view::told_by_the_leader;
 pub(super) use watch::MOST_WATCHERS;
 pub use watch::{ClusterEvent, ClusterWatch, TooMany};
 

@@ -166,6 +166,8 @@ impl Federation {
         let step = step(&record, resource, self.index.rewinds_of(&record.cluster), Timestamp::now());
         match step {
             Step::Nothing | Step::Later => {}
+            // It may have come back with its cluster's backup.
+            Step::Stop if !self.is_history_known(&record) => return Ok(Step::Later),
             Step::Confirm => {
                 let version = self.store.confirm(term, &record, version).await?;
                 self.index.record(PlacementRecord { state: RecordState::Confirmed, ..record }, version);
@@ -180,6 +182,12 @@ impl Federation {
             Step::Stop => self.request_stop(term, &record, StopPolicy::Abort).await?,
         }
         Ok(step)
+    }
+
+    fn is_history_known(&self, record: &PlacementRecord) -> bool {
+        let place =
+            self.fleet.get(&record.cluster).and_then(|connected| connected.place(&record.namespace).ok());
+        place.is_some_and(|place| !place.cache.is_listing()) && self.fleet.is_history_known(&record.cluster)
     }
 
     pub(super) async fn end(&self, term: &Term, record: PlacementRecord, version: i64) -> Result<()> {

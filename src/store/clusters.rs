@@ -203,16 +203,28 @@ impl Store {
         Ok(())
     }
 
-    /// Notes what was observed of a registered cluster, over what was noted before.
-    pub async fn put_status(&self, term: &Term, name: &ClusterName, status: &Value) -> Result<()> {
+    /// Notes what was observed of a registered cluster, over what was noted before. Answers the version.
+    pub async fn put_status(&self, term: &Term, name: &ClusterName, status: &Value) -> Result<i64> {
         let (spec_key, key) = (self.keys().cluster_spec(name), self.keys().cluster_status(name));
         let value = encode(&key, &StoredStatus { status: status.clone() })?;
         let put = TxnOp::put(key.as_str(), value, None);
         let doing = format!("note the status of cluster {name}");
         match self.guarded_txn(term, &doing, vec![is_present(&spec_key)], vec![put], &[]).await? {
-            Verdict::Applied(_) => Ok(()),
+            Verdict::Applied(version) => Ok(version),
             Verdict::Differs(_) => Err(Error::ClusterNotFound { cluster: name.clone() }),
         }
+    }
+
+    /// What was last observed of a cluster. What cannot be read is an error.
+    pub async fn status(&self, name: &ClusterName) -> Result<Option<Value>> {
+        let key = self.keys().cluster_status(name);
+        let found =
+            first(&self.get(&format!("read the status of cluster {name}"), key, GetOptions::new()).await?);
+        let read = |found: KeyValue| {
+            let StoredStatus { status } = decode(&format!("clusters/{name}/status"), found.value())?;
+            Ok(status)
+        };
+        found.map(read).transpose()
     }
 
     /// What was last observed of each cluster. One that cannot be read is left out: it is observed again soon.

@@ -3,17 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use etcd_client::{GetOptions, TxnOp};
+use etcd_client::TxnOp;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
     Error, Result, Store,
-    clusters::{ClusterEntry, StoredRegistration},
+    clusters::StoredRegistration,
     follow::list_all,
-    guard::{first, is_absent, is_at},
-    mirror::Mirrored as _,
+    guard::{is_absent, is_at},
     term::Term,
     value::{decode, encode},
 };
@@ -80,12 +79,7 @@ impl Store {
         stored: &StoredRegistration,
         at: Timestamp,
     ) -> Result<TxnOp> {
-        let status = self.keys().cluster_status(name);
-        let found = first(&self.get("read what was observed", status, GetOptions::new()).await?);
-        let status = match found.map(|found| ClusterEntry::decode(&format!("{name}/status"), found.value())) {
-            Some(Ok(ClusterEntry::Status { status, .. })) => status,
-            _ => Value::Null,
-        };
+        let status = self.status(name).await?.unwrap_or_default();
         let departure = Departure { cluster_uid: stored.cluster_uid.clone(), at, status };
         let key = self.keys().departure(name);
         Ok(TxnOp::put(key.as_str(), encode(&key, &departure)?, None))

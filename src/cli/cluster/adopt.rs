@@ -35,6 +35,9 @@ pub struct AdoptArgs {
     /// Do it; without this only the plan is shown
     #[arg(long)]
     yes: bool,
+    /// Change nothing and show the plan, which is also what happens without --yes
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
 }
 
 /// `spaceport cluster discard`.

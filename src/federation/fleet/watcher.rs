@@ -54,7 +54,7 @@ impl Watcher {
             }
         } else if let Some(Ok(id)) = workspace.metadata.name.as_deref().map(str::parse::<WorkspaceId>) {
             // Another installation took it over.
-            self.index.let_go(&self.cluster, &id);
+            self.index.let_go(&self.cluster, namespace, &id);
         }
     }
 }
@@ -81,7 +81,7 @@ impl Observer for Watcher {
             controller.enqueue(name);
         }
         if let Ok(id) = name.parse::<WorkspaceId>() {
-            self.index.resource_gone(&self.cluster, &id, end_message(last));
+            self.index.resource_gone(&self.cluster, namespace, &id, end_message(last));
             self.settle.push(&id);
         }
     }

@@ -1,6 +1,6 @@
 //! What clients ask for: workspaces where their records say that they are.
 
-use super::{Index, Seen};
+use super::{Index, Seen, key_of};
 use crate::domain::names::{ClusterName, WorkspaceId};
 use crate::domain::workspace::View;
 use crate::federation::events::Filter;
@@ -10,8 +10,7 @@ impl Index {
     pub fn get(&self, id: &WorkspaceId) -> Option<Seen> {
         let inner = self.inner.read();
         let (record, _) = inner.records.get(id)?;
-        let key = (id.clone(), record.cluster.clone());
-        inner.visible(&key)
+        inner.visible(&key_of(record))
     }
 
     /// All workspaces asked for whose id comes after the one given, sorted by id.
@@ -21,7 +20,7 @@ impl Index {
             let asked = inner
                 .resources
                 .iter()
-                .filter(|((id, _), resource)| id.as_str() > after && filter.matches(&resource.view));
+                .filter(|((id, ..), resource)| id.as_str() > after && filter.matches(&resource.view));
             asked.filter_map(|(key, _)| inner.visible(key)).collect()
         };
         all.sort_unstable_by(|one, other| one.view.id.cmp(&other.view.id));
