@@ -154,9 +154,8 @@ impl Federation {
             rewinds: before.rewinds,
         };
         match self.note(term, cluster, change).await {
-            Ok(()) => later(period),
-            // It goes.
-            Err(Error::Store(store::Error::ClusterNotFound { .. })) => later(period),
+            // One that is not found goes.
+            Ok(()) | Err(Error::Store(store::Error::ClusterNotFound { .. })) => later(period),
             Err(error) => {
                 tracing::warn!(%cluster, %error, "cannot note how the cluster is");
                 later(RETRY)
