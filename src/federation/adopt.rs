@@ -261,10 +261,17 @@ struct Site {
     place: Place,
 }
 
-/// What another manager ran must be a class here, or it could not be looked after.
+/// What another manager ran must be a class here, or it could not be looked after; and what moves must be in a namespace that
+/// is served.
 fn offered(connected: &Connected, row: &Row, way: Way) -> Result<Way, String> {
     let class = row.found.as_ref().map(|found| found.class.as_str()).unwrap_or_default();
     let place = connected.places().get(&row.namespace);
+    if way == Way::Move && place.is_none() {
+        return Err(format!(
+            "is recorded in namespace {}, which the cluster does not serve now",
+            row.namespace
+        ));
+    }
     if way == Way::TakeOver && place.is_none_or(|place| !place.settings.load().classes.contains_key(class)) {
         return Err(format!("has class {class:?}, which is not configured in namespace {}", row.namespace));
     }

@@ -17,7 +17,7 @@ const SWEEP_PERIOD: Duration = Duration::from_mins(5);
 const SWEEP_FULL: usize = 100;
 
 impl Federation {
-    /// Follows the election until `shutdown`.
+    /// Follows the election until `shutdown`; then the term may be given up.
     pub async fn lead_when_elected(
         self: Arc<Self>,
         mut leadership: watch::Receiver<Leadership>,
@@ -29,7 +29,7 @@ impl Federation {
                 Leadership::Leading { term } => {
                     tokio::select! {
                         () = self.serve(&term) => {}
-                        () = shutdown.cancelled() => {}
+                        () = shutdown.cancelled() => self.last_notes(&term).await,
                     }
                     self.step_down();
                 }

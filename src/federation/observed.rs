@@ -2,9 +2,9 @@
 //! do not lead.
 //!
 //! *Flow.* Each replica follows the notes. The leader writes a cluster's note when what it says of it changes, no more than
-//! once in some seconds, and else once in six renewals of the canary (a minute, as a rule). *Caveat.* The canary's version is
-//! so much behind: a cluster that is restored from a backup which is younger than the last note, while no manager runs, is
-//! not found set back.
+//! once in some seconds, and else once in six renewals of the canary (a minute, as a rule), and when it ends in order.
+//! *Caveat.* The canary's version of a killed leader is so much behind: a cluster that is restored from a backup which is
+//! younger than the last note, while no manager runs, is not found set back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,6 +23,8 @@ use crate::store::{self, ClusterEntry, Term};
 const GATHER: Duration = Duration::from_millis(200);
 /// Before another try.
 const RETRY: SignedDuration = SignedDuration::from_secs(2);
+/// For the last notes of a leader that ends: another one waits for it.
+const LAST_WITHIN: Duration = Duration::from_millis(500);
 /// The longest sleep: the wall clock may be set meanwhile.
 const LOOK: Duration = Duration::from_secs(30);
 /// Renewals of the canary from one note to the next.
@@ -80,19 +82,20 @@ impl Federation {
         }
     }
 
-    /// Changes the note of a registered cluster.
+    /// Changes the note of a registered cluster, by compare-and-swap.
     pub(super) async fn note(
         &self,
         term: &Term,
         cluster: &ClusterName,
         change: impl FnOnce(Observed) -> Observed,
     ) -> Result<()> {
-        // Only the leader writes them, one at a time: so nothing of another is lost.
         let _alone = self.noting.lock().await;
-        let before = match self.store.status(cluster).await? {
+        let found = self.store.status(cluster).await?;
+        let version = found.as_ref().map(|(_, version)| *version);
+        let before = match found {
             None => Observed::default(),
             // Not written over: how often it was set back must not be lost.
-            Some(status) => serde_json::from_value::<Observed>(status).map_err(|error| {
+            Some((status, _)) => serde_json::from_value::<Observed>(status).map_err(|error| {
                 let key = format!("clusters/{cluster}/status");
                 store::Error::Malformed { key, reason: error.to_string() }
             })?,
@@ -101,7 +104,7 @@ impl Federation {
         if after == before {
             return Ok(());
         }
-        let version = self.store.put_status(term, cluster, &serde_json::json!(after)).await?;
+        let version = self.store.put_status(term, cluster, &serde_json::json!(after), version).await?;
         self.take_observed(cluster, after, version);
         Ok(())
     }
@@ -127,6 +130,22 @@ impl Federation {
         tokio::select! {
             () = noting => {}
             () = term.ended() => {}
+        }
+    }
+
+    /// Notes the canaries' versions as a leader that ends in order knows them, so that the next one misses nothing.
+    pub(super) async fn last_notes(&self, term: &Term) {
+        let noting = async {
+            for connected in self.fleet.connected() {
+                let written = connected.member.canary().written();
+                let change = |before: Observed| Observed { canary: before.canary.max(written), ..before };
+                if let Err(error) = self.note(term, connected.member.name(), change).await {
+                    tracing::warn!(cluster = %connected.member.name(), %error, "cannot note the canary's version");
+                }
+            }
+        };
+        if tokio::time::timeout(LAST_WITHIN, noting).await.is_err() {
+            tracing::warn!("not all clusters' last notes were written");
         }
     }
 

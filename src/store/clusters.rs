@@ -203,26 +203,38 @@ impl Store {
         Ok(())
     }
 
-    /// Notes what was observed of a registered cluster, over what was noted before. Answers the version.
-    pub async fn put_status(&self, term: &Term, name: &ClusterName, status: &Value) -> Result<i64> {
+    /// Notes what was observed of a registered cluster: for the first time, or over what was noted at `version`. Answers the
+    /// new one.
+    pub async fn put_status(
+        &self,
+        term: &Term,
+        name: &ClusterName,
+        status: &Value,
+        version: Option<i64>,
+    ) -> Result<i64> {
         let (spec_key, key) = (self.keys().cluster_spec(name), self.keys().cluster_status(name));
         let value = encode(&key, &StoredStatus { status: status.clone() })?;
         let put = TxnOp::put(key.as_str(), value, None);
         let doing = format!("note the status of cluster {name}");
-        match self.guarded_txn(term, &doing, vec![is_present(&spec_key)], vec![put], &[]).await? {
+        let unchanged = version.map_or_else(|| is_absent(&key), |version| is_at(&key, version));
+        let when = vec![is_present(&spec_key), unchanged];
+        match self.guarded_txn(term, &doing, when, vec![put], &[&spec_key]).await? {
             Verdict::Applied(version) => Ok(version),
-            Verdict::Differs(_) => Err(Error::ClusterNotFound { cluster: name.clone() }),
+            Verdict::Differs(found) if found.iter().all(Option::is_none) => {
+                Err(Error::ClusterNotFound { cluster: name.clone() })
+            }
+            Verdict::Differs(_) => Err(Error::Conflict { doing, key }),
         }
     }
 
-    /// What was last observed of a cluster. What cannot be read is an error.
-    pub async fn status(&self, name: &ClusterName) -> Result<Option<Value>> {
+    /// What was last observed of a cluster, and its version. What cannot be read is an error.
+    pub async fn status(&self, name: &ClusterName) -> Result<Option<(Value, i64)>> {
         let key = self.keys().cluster_status(name);
         let found =
             first(&self.get(&format!("read the status of cluster {name}"), key, GetOptions::new()).await?);
         let read = |found: KeyValue| {
             let StoredStatus { status } = decode(&format!("clusters/{name}/status"), found.value())?;
-            Ok(status)
+            Ok((status, found.mod_revision()))
         };
         found.map(read).transpose()
     }

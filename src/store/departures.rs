@@ -79,7 +79,7 @@ impl Store {
         stored: &StoredRegistration,
         at: Timestamp,
     ) -> Result<TxnOp> {
-        let status = self.status(name).await?.unwrap_or_default();
+        let status = self.status(name).await?.map(|(status, _)| status).unwrap_or_default();
         let departure = Departure { cluster_uid: stored.cluster_uid.clone(), at, status };
         let key = self.keys().departure(name);
         Ok(TxnOp::put(key.as_str(), encode(&key, &departure)?, None))
