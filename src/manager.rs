@@ -187,8 +187,9 @@ fn spawn_followers(
     let resign = CancellationToken::new();
     let (this, token) = of();
     let guard = resign.clone().drop_guard();
+    let leads = Box::pin(this.lead_when_elected(leadership, token));
     let leading = async move {
-        this.lead_when_elected(leadership, token).await;
+        leads.await;
         drop(guard);
     };
     supervisor.spawn("leadership", run(Box::pin(leading)));

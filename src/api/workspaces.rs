@@ -44,12 +44,14 @@ impl WorkspaceManager for Workspaces {
         request: Request<wsman::GetWorkspacesRequest>,
     ) -> Result<Response<encoded::GetWorkspacesResponse>, Status> {
         let request = request.into_inner();
-        let all = self.federation.list(&parse::filter(request.must_match), &request.page_token);
         let size = match usize::try_from(request.page_size) {
             Ok(0) => usize::MAX,
             Ok(size) => size.min(PAGE_MAX),
             Err(_) => PAGE_MAX,
         };
+        // One more tells whether there are more.
+        let filter = parse::filter(request.must_match);
+        let all = self.federation.list(&filter, &request.page_token, size.saturating_add(1));
         let page = all.get(..size).unwrap_or(&all);
         let next_page_token =
             page.last().filter(|_| page.len() < all.len()).map(|last| last.view.id.to_string());

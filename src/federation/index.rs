@@ -73,8 +73,8 @@ struct Inner {
     live_by_meta: HashMap<String, WorkspaceId>,
     /// Live records by cluster.
     live_by_cluster: HashMap<ClusterName, BTreeSet<WorkspaceId>>,
-    /// Resources by where they are, whether they belong there or not.
-    resources: HashMap<Key, Resource>,
+    /// Resources by where they are, whether they belong there or not. Sorted as lists are.
+    resources: BTreeMap<Key, Resource>,
     /// Resources of ours that no record places where they are, by cluster.
     strays: HashMap<ClusterName, BTreeSet<(WorkspaceId, Namespace)>>,
     clusters: HashMap<ClusterName, ClusterFacts>,
@@ -291,15 +291,6 @@ impl Index {
         }
     }
 
-    /// Takes that a resource is not ours to show any more. No end is announced: it may run on.
-    pub fn let_go(&self, cluster: &ClusterName, namespace: &Namespace, id: &WorkspaceId) {
-        let mut inner = self.inner.write();
-        let key = (id.clone(), cluster.clone(), namespace.clone());
-        inner.resources.remove(&key);
-        inner.parked.remove(&key);
-        inner.note_stray(&key);
-    }
-
     /// Takes what is known of a cluster. Its workspaces are announced again where it became reachable or was lost.
     pub fn cluster(&self, name: &ClusterName, facts: ClusterFacts) {
         let mut inner = self.inner.write();
@@ -374,7 +365,10 @@ impl Inner {
     }
 
     fn visible(&self, key: &Key) -> Option<Seen> {
-        let resource = self.resources.get(key)?;
+        self.visible_as(key, self.resources.get(key)?)
+    }
+
+    fn visible_as(&self, key: &Key, resource: &Resource) -> Option<Seen> {
         let generation = self.generation_at(key, resource)?;
         let version = status_version(generation, resource.view.resource_version);
         Some(self.seen(&key.1, Arc::clone(&resource.view), version))

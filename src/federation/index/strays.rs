@@ -22,6 +22,15 @@ impl Index {
         strays.map(|(id, _)| id.clone()).collect()
     }
 
+    /// Takes that a resource is not ours to show any more. No end is announced: it may run on.
+    pub fn let_go(&self, cluster: &ClusterName, namespace: &Namespace, id: &WorkspaceId) {
+        let mut inner = self.inner.write();
+        let key = (id.clone(), cluster.clone(), namespace.clone());
+        inner.resources.remove(&key);
+        inner.parked.remove(&key);
+        inner.note_stray(&key);
+    }
+
     /// All records that name a cluster, those that have ended too.
     pub fn records_of(&self, cluster: &ClusterName) -> Vec<PlacementRecord> {
         let inner = self.inner.read();

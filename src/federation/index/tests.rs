@@ -136,7 +136,7 @@ async fn the_same_id_in_another_namespace_is_a_stray_and_hides_nothing() {
     index.resource(&name("eu-1"), at(5, Phase::Running));
     index.resource(&name("eu-1"), View { resource_version: 10, ..other });
     assert_eq!(index.get(&id("a")).unwrap().view.phase, Phase::Running);
-    assert_eq!(index.list(&Filter::default(), "").len(), 1);
+    assert_eq!(index.list(&Filter::default(), "", 9).len(), 1);
     assert_eq!(index.strays(&name("eu-1"), Timestamp::UNIX_EPOCH), [id("a")]);
     index.resource_gone(&name("eu-1"), &second, &id("a"), String::new());
     assert!(index.strays(&name("eu-1"), Timestamp::UNIX_EPOCH).is_empty());
