@@ -86,7 +86,8 @@ struct InNamespace {
 }
 
 impl Member {
-    /// Makes the client and empty caches; nothing is sent before [`Member::run`].
+    /// Makes the client and empty caches; nothing is sent before [`Member::run`]. `canary_mark`: the version at which a leader
+    /// wrote the canary once.
     ///
     /// Must be called within a Tokio runtime: a client has a task of its own.
     pub fn connect(
@@ -94,6 +95,7 @@ impl Member {
         kubeconfig: &str,
         options: MemberOptions,
         observers: &[Arc<dyn Observer>],
+        canary_mark: Option<u64>,
     ) -> Result<Self> {
         let credentials = Credentials::parse(&spec.name, kubeconfig)?;
         let link = Link::new(&spec.name, &credentials, &options.limits)?;
@@ -116,7 +118,7 @@ impl Member {
             maintenance: Arc::clone(&namespace.maintenance),
             maintenance_name: options.maintenance_name.clone(),
         });
-        let canary = Arc::new(Canary::new(home(&spec)?.clone()));
+        let canary = Arc::new(Canary::new(home(&spec)?.clone(), canary_mark));
         let watches = Watches::new(&spec.name, &client, of_namespaces.collect(), &nodes, &capacity, &canary);
         Ok(Self {
             login_ends: Mutex::new(credentials.expires()),
@@ -163,6 +165,7 @@ impl Member {
     /// Lists everything anew. A watch that stands at a version which a cluster that was set back has not reached yet
     /// would be told nothing, and no error either.
     pub fn relist(&self) {
+        self.canary.begin_anew();
         self.relist.send_replace(());
     }
 
@@ -276,6 +279,25 @@ impl Member {
         let reading = probe::possible_leader(&self.client, namespace, now);
         match tokio::time::timeout(self.options.limits.request_timeout, reading).await {
             Ok(leader) => leader.map_err(|error| Error::from_kube(&self.spec.name, action(), error)),
+            Err(_) => Err(Error::Ambiguous {
+                cluster: self.spec.name.clone(),
+                action: action(),
+                reason: format!("no answer within {:?}", self.options.limits.request_timeout),
+            }),
+        }
+    }
+
+    /// What tells that another installation of Spaceport than `us` is at work in a namespace, unless certainly none is.
+    pub async fn other_installation(
+        &self,
+        namespace: &Namespace,
+        us: &str,
+        now: Timestamp,
+    ) -> Result<Option<String>> {
+        let action = || format!("look for other installations in namespace {namespace}");
+        let reading = probe::rival(&self.client, namespace.as_str(), us, now);
+        match tokio::time::timeout(self.options.limits.request_timeout, reading).await {
+            Ok(found) => found.map_err(|error| Error::from_kube(&self.spec.name, action(), error)),
             Err(_) => Err(Error::Ambiguous {
                 cluster: self.spec.name.clone(),
                 action: action(),

@@ -11,7 +11,7 @@ use tower_test::mock;
 use super::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running, terminated};
 use super::*;
 use crate::cluster::maintenance::DEFAULT_NAME;
-use crate::cluster::resources::Phase;
+use crate::cluster::resources::{Phase, names};
 use crate::domain::pod::PodPhase;
 
 type Server = mock::Handle<Request<Body>, Response<Body>>;
@@ -56,6 +56,7 @@ fn bench(scene: &Scene) -> Bench {
         writer: ArcSwap::from_pointee(writer),
         settings: Arc::new(ArcSwap::from_pointee(scene.settings.clone())),
         tokens: Arc::new(FixedTokens),
+        installation: "here".into(),
     };
     Bench { controller: Arc::new(Controller::new(parts)), cache, server }
 }
@@ -307,6 +308,19 @@ async fn a_workspace_of_another_manager_is_not_touched() {
     let mut bench = bench(&fresh());
     let mut other = bench.cache.get("a").unwrap().as_ref().clone();
     other.metadata.labels = Some([(names::MANAGED_BY.to_owned(), "other".to_owned())].into_iter().collect());
+    other.metadata.resource_version = Some("9".to_owned());
+    bench.cache.put_workspace(other);
+    let (made, ended) = bench.pass(Vec::new()).await;
+    assert!(made.is_empty());
+    assert_eq!(ended.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_workspace_of_another_installation_is_not_touched() {
+    let mut bench = bench(&fresh());
+    let mut other = bench.cache.get("a").unwrap().as_ref().clone();
+    let signs = other.metadata.annotations.get_or_insert_default();
+    signs.insert(names::INSTALLATION.to_owned(), "there".to_owned());
     other.metadata.resource_version = Some("9".to_owned());
     bench.cache.put_workspace(other);
     let (made, ended) = bench.pass(Vec::new()).await;

@@ -14,6 +14,7 @@ pub mod health;
 pub mod install;
 pub mod keyed;
 pub mod names;
+pub mod observed;
 pub mod placement;
 pub mod pod;
 pub mod record;

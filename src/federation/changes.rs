@@ -156,13 +156,11 @@ impl Federation {
         let mut known = place.cache.get(id.as_str());
         let mut pause = CONFLICT_PAUSE;
         loop {
-            let workspace = if let Some(workspace) = known.take() {
-                workspace
-            } else {
-                let found = writer.get_workspace(id.as_str()).await?.ok_or_else(gone)?;
-                self.refuse_of_others(id, &found)?;
-                found.into()
+            let workspace = match known.take() {
+                Some(workspace) => workspace,
+                None => writer.get_workspace(id.as_str()).await?.ok_or_else(gone)?.into(),
             };
+            self.refuse_of_others(id, &workspace)?;
             let Some(change) = patch(&workspace) else { return Ok(()) };
             let version = workspace.metadata.resource_version.as_deref();
             let patched = match change {

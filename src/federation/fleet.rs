@@ -4,6 +4,7 @@ mod canary;
 mod candidacy;
 mod connected;
 mod gate;
+mod ready;
 mod reload;
 mod watcher;
 
@@ -20,6 +21,7 @@ use tracing::Instrument;
 
 use super::index::Index;
 use super::metering::{Meter, Meters};
+use super::observed::Known;
 use super::settings::{Defaults, Settings};
 use super::{Result, settle};
 use crate::cluster::cache::Observer;
@@ -62,6 +64,8 @@ pub struct Fleet {
     installation: Arc<str>,
     leading: watch::Receiver<Option<Leading>>,
     settle: settle::Queue,
+    /// What was noted of members.
+    known: Arc<Known>,
     /// Held while members are connected or settings change, so that none is connected with settings of before.
     changing: Mutex<()>,
     changes: watch::Sender<()>,
@@ -106,6 +110,7 @@ impl Fleet {
         (keyed, installation): (Keyed, Arc<str>),
         leading: watch::Receiver<Option<Leading>>,
         settle: settle::Queue,
+        known: Arc<Known>,
     ) -> Arc<Self> {
         Arc::new(Self {
             slots: RwLock::default(),
@@ -115,6 +120,7 @@ impl Fleet {
             installation,
             leading,
             settle,
+            known,
             changing: Mutex::default(),
             changes: watch::channel(()).0,
             listed: watch::channel(false).0,
@@ -174,6 +180,11 @@ impl Fleet {
             Slot::Connected(connected) => Some(connected.version()),
             Slot::Broken(broken) => Some(broken.version),
         }
+    }
+
+    /// Wakes whoever waits for changes.
+    pub(super) fn stir(&self) {
+        self.changes.send_replace(());
     }
 
     /// How long a health probe waits.
@@ -258,22 +269,6 @@ impl Fleet {
         self.get(cluster).is_some_and(|connected| connected.places.contains_key(namespace))
     }
 
-    /// Waits until registrations were listed and every member's workspaces, too.
-    pub async fn synced(&self) {
-        let mut changes = self.changes();
-        loop {
-            changes.borrow_and_update();
-            let all =
-                |connected: &Arc<Connected>| connected.places.values().all(|place| place.cache.is_synced());
-            if *self.listed.borrow() && self.connected().iter().all(all) {
-                return;
-            }
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
     /// Ends every task.
     pub fn close(&self) {
         for connected in self.connected() {
@@ -313,7 +308,8 @@ impl Fleet {
             Arc::new(Meter::new(spec.name.clone(), self.options.meters.clone(), self.leading.clone()));
         let observers: [Arc<dyn Observer>; 2] =
             [Arc::<Watcher>::clone(&watcher), Arc::<Meter>::clone(&meter)];
-        let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers)
+        let mark = self.known.get(&spec.name).and_then(|observed| observed.canary);
+        let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers, mark)
             .map_err(|error| error.to_string())?;
         let member = Arc::new(member);
         let places = self.places(&spec, &member, &settings)?;
@@ -365,6 +361,7 @@ impl Fleet {
                 writer: ArcSwap::from_pointee(member.idle_writer(name)),
                 settings: Arc::clone(&controlled),
                 tokens: Arc::new(self.keyed.clone()),
+                installation: Arc::clone(&self.installation),
             });
             let place = Place {
                 secrets_namespace: namespace.secrets_namespace.clone(),

@@ -156,6 +156,7 @@ impl ClusterManager for Fake {
             reason: if request.force { String::new() } else { "has a pod".to_owned() },
             workspace: Some(ComparedWorkspace { id, ..Default::default() }),
             takes_over: false,
+            moves: false,
         };
         Ok(Response::new(DiscardResponse { workspaces: request.workspaces.into_iter().map(of).collect() }))
     }
