@@ -13,6 +13,7 @@ use spaceport::proto::wsman::{
     WorkspaceType,
 };
 
+use crate::harness::spaceport::get;
 use crate::harness::{NodeSize, annotations, nodes};
 use crate::story::{
     Client, Story, annotated, describe, follow, is, phases, request, run, start, stop, story, until, watch,
@@ -103,6 +104,14 @@ fn a_refused_pod_is_made_again_up_to_the_bound_and_then_fails() -> Result<()> {
         ensure!(told.iter().any(|message| message.starts_with("The node refused the pod: ")), "{told:?}");
         let failed = &conditions(&seen)?.failed;
         ensure!(failed.contains("OutOfcpu") && failed.contains("made again 2 times"), "{failed}");
+        let metrics =
+            get(&format!("{}/metrics", story.replicas.first().context("no manager")?.health)).await?;
+        for attempt in [1, 2] {
+            let line = format!(
+                r#"gitpod_ws_manager_mk2_workspace_recreations_total{{attempt="{attempt}",class="g1-standard",cluster="eu-1",type="Regular"}} 1"#
+            );
+            ensure!(metrics.lines().any(|is| is == line), "no {line} in {metrics}");
+        }
         is_gone(&mut client).await
     })
 }

@@ -28,6 +28,7 @@ mod killed;
 mod leftovers;
 mod lifecycle;
 mod limits;
+mod logs;
 mod maintenance;
 mod manifests;
 mod metrics;

@@ -204,3 +204,6 @@ pub fn class(class: &ClassView) -> wsman::WorkspaceClass {
         credits_per_minute: class.credits_per_minute,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ use memo::{Memos, REPEAT_AFTER};
 use observe::Seen;
 use queue::Queue;
 
-pub use pod::shape;
+pub use pod::{CONTAINER, shape};
 pub use settings::{ClassSettings, OwnerTokens, PodTemplates, Recreation, Settings, Timeouts};
 
 /// Why a pass did not come to its end. It is made again after a wait that grows.
