@@ -3,6 +3,8 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use serde_json::json;
 use spaceport::proto::wsman::{DescribeClusterRequest, WorkspaceStatus};
 
@@ -90,6 +92,58 @@ fn a_changed_configuration_is_taken_without_a_restart_and_a_bad_one_is_not() -> 
             Ok(())
         })
         .await
+    })
+}
+
+#[test]
+fn a_changed_pod_template_is_taken_without_a_restart_and_a_bad_one_is_not() -> Result<()> {
+    story("templates", 0, &[], async |story| {
+        let file = story.installation.dir().join("template.yaml");
+        let write = |team: &str| fs::write(&file, format!("metadata: {{labels: {{team: {team}}}}}\n"));
+        story.installation.overrides = json!({
+            "manager": { "workspaceClass": { "g1-standard": { "templates": { "defaultPath": file } } } },
+        });
+        fs::write(&file, "spec: {containers: surprise}\n")?;
+        let path = story.installation.write_config("bad", free_port()?, free_port()?)?;
+        let mut command = tokio::process::Command::new(program()?);
+        command.args(["manager", "--config"]).arg(&path).kill_on_drop(true);
+        let output = run(command).await?;
+        let named = output.stderr.contains("manager.workspaceClass.g1-standard.templates: ");
+        ensure!(output.code == 64 && named, "it ended with {}: {}", output.code, output.stderr);
+
+        write("one")?;
+        story.replicas.push(story.installation.start("manager-0").await?);
+        story.register("eu-1").await?;
+        let mut client = story.client().await?;
+        let team = async |client: &mut Client, id: &str| {
+            story_run(client, request(id, &[])).await?;
+            let pods: Api<Pod> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
+            let labels = pods.get(&format!("ws-{id}")).await?.metadata.labels.unwrap_or_default();
+            anyhow::Ok(labels.get("team").cloned().unwrap_or_default())
+        };
+        let first = team(&mut client, "first").await?;
+        ensure!(first == "one", "{first:?}");
+        write("two")?;
+        let log = story.installation.dir().join("manager-0.log");
+        until("the changed template to be in force", async || {
+            let logged = fs::read_to_string(&log)?;
+            ensure!(logged.contains("a changed configuration is in force"), "it is not");
+            Ok(())
+        })
+        .await?;
+        let second = team(&mut client, "second").await?;
+        ensure!(second == "two", "{second:?}");
+        fs::write(&file, "spec: {containers: surprise}\n")?;
+        let readyz = format!("{}/readyz", story.replicas.first().context("no manager")?.health);
+        until("the bad template to be shown", async || {
+            let ready = get(&readyz).await?;
+            ensure!(ready.contains("the last good one is in force"), "{ready}");
+            Ok(())
+        })
+        .await?;
+        let third = team(&mut client, "third").await?;
+        ensure!(third == "two", "{third:?}");
+        Ok(())
     })
 }
 

@@ -25,6 +25,7 @@ mod failover;
 mod failures;
 mod fence;
 mod killed;
+mod kubectl;
 mod leftovers;
 mod lifecycle;
 mod limits;
