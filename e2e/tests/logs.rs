@@ -113,16 +113,17 @@ fn a_followed_log_ends_with_its_cluster_and_with_the_replica_and_says_so() -> Re
     story("logs-end", 0, &[], async |story| {
         story.installation.overrides = json!({ "federation": { "health": { "probe": "500ms", "deadline": "500ms", "lostAfter": "3s" } } });
         story.replicas.push(story.installation.start("manager-0").await?);
-        let proxy = behind_a_proxy(story).await?;
-        run(&mut story.client().await?, request("ws", &["europe"])).await?;
-        write(story.cluster("eu-1")?, &["first"])?;
+        // The log of the other cluster is read elsewhere.
+        let proxy = behind_a_proxy(story, "us-1", "north-america").await?;
+        run(&mut story.client().await?, request("ws", &[])).await?;
+        write(story.cluster("us-1")?, &["first"])?;
         let replica = story.replicas.first().context("no manager")?;
         let mut log = api(story, replica).await?.logs(followed("ws")).await?.into_inner();
         read_until(&mut log, "\n").await?;
         proxy.set(Fault::BlackHole).await?;
         let status = end(&mut log).await?;
         ensure!(status.code() == Code::Unavailable, "{status:?}");
-        ensure!(status.message().ends_with("cluster eu-1 is unreachable"), "{}", status.message());
+        ensure!(status.message().ends_with("cluster us-1 is unreachable"), "{}", status.message());
         let outcome = api(story, replica).await?.logs(of("ws")).await;
         refused(outcome.map(|_| tonic::Response::new(())), Code::Unavailable)?;
         proxy.heal().await?;
@@ -142,21 +143,21 @@ fn a_followed_log_ends_with_its_cluster_and_with_the_replica_and_says_so() -> Re
     })
 }
 
-async fn behind_a_proxy(story: &Story) -> Result<Proxy> {
-    let proxy = Proxy::of_cluster(story.cluster("eu-1")?).await?;
+async fn behind_a_proxy(story: &Story, cluster: &str, region: &str) -> Result<Proxy> {
+    let proxy = Proxy::of_cluster(story.cluster(cluster)?).await?;
     let through = story.installation.dir().join("through.kubeconfig");
-    let kubeconfig = proxy.kubeconfig(&story.kubeconfigs["eu-1"], &through)?;
-    let file = story.installation.cluster_file("eu-1", "europe", &kubeconfig)?;
+    let kubeconfig = proxy.kubeconfig(&story.kubeconfigs[cluster], &through)?;
+    let file = story.installation.cluster_file(cluster, region, &kubeconfig)?;
     let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
     ensure!(output.code == 0, "{}", output.stderr);
-    story.available("eu-1").await?;
+    story.available(cluster).await?;
     Ok(proxy)
 }
 
 #[test]
 fn what_stands_in_the_way_of_a_log_is_said() -> Result<()> {
     story("logs-not", 1, &[], async |story| {
-        let proxy = behind_a_proxy(story).await?;
+        let proxy = behind_a_proxy(story, "eu-1", "europe").await?;
         let mut client = story.client().await?;
         let sentence = async |id: &str, code: Code, wanted: &str| {
             for follow in [false, true] {

@@ -26,7 +26,7 @@ impl Federation {
         let pod = pod_with_log(&pods, &view.uid, CONTAINER, view.conditions.deployed, options.previous)
             .map_err(|reason| Error::Precondition { id: id.clone(), reason })?;
         let opening = connected.member.logs().open(&view.namespace, &pod.name, CONTAINER, options);
-        let log = opening.await.map_err(|error| failed(id, error))?;
+        let log = opening.await.map_err(|error| failed(id, &cluster, &error))?;
         let health = connected.member.health().subscribe();
         let id = id.clone();
         let told = stream::unfold(Some((log, health)), move |going_on| {
@@ -34,7 +34,7 @@ impl Federation {
             async move {
                 let (mut log, mut health) = going_on?;
                 let next = tokio::select! {
-                    next = log.next() => next?.map_err(|error| failed(&id, error)),
+                    next = log.next() => next?.map_err(|error| failed(&id, &cluster, &error)),
                     // A cluster that hangs would be taken for a container that is silent.
                     _ = health.wait_for(|health| *health == Health::Lost) => Err(unreachable(&id, &cluster)),
                 };
@@ -51,22 +51,15 @@ fn unreachable(id: &WorkspaceId, cluster: &ClusterName) -> Error {
 }
 
 /// What the cluster says of the log: what stands in its way there, or that it cannot be had now.
-fn failed(id: &WorkspaceId, error: cluster::Error) -> Error {
-    let id = id.clone();
-    let cause = error.cause();
-    match (&error, error.code()) {
-        (_, Some(404)) => {
-            Error::Precondition { id, reason: "its pod is gone, and its log with it".to_owned() }
+fn failed(id: &WorkspaceId, cluster: &ClusterName, error: &cluster::Error) -> Error {
+    let (id, cause) = (id.clone(), error.cause());
+    let reason = match error.code() {
+        Some(404) => "its pod is gone, and its log with it".to_owned(),
+        Some(403) => {
+            format!("its log may not be read: {cause}; apply clusters/member/rbac.yaml in cluster {cluster}")
         }
-        (cluster::Error::Refused { cluster, .. }, Some(403)) => {
-            let reason = format!(
-                "its log may not be read: {cause}; apply clusters/member/rbac.yaml in cluster {cluster}"
-            );
-            Error::Precondition { id, reason }
-        }
-        (_, Some(code)) if code < 500 && code != 429 => {
-            Error::Precondition { id, reason: format!("its log cannot be read: {cause}") }
-        }
-        _ => Error::NoLog { id, reason: error.to_string() },
-    }
+        Some(code) if code < 500 && code != 429 => format!("its log cannot be read: {cause}"),
+        _ => return Error::NoLog { id, reason: format!("cluster {cluster}: {cause}") },
+    };
+    Error::Precondition { id, reason }
 }

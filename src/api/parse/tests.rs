@@ -200,7 +200,7 @@ fn what_is_read_of_a_log_is_checked() {
     };
     let minutes = prost_types::Duration { seconds: 300, nanos: 0 };
     let (id, options) = of(Some(minutes)).unwrap();
-    let since = Some(Duration::from_secs(300));
+    let since = Some(Duration::from_mins(5));
     assert_eq!(
         (id.as_str(), options),
         ("ws", LogOptions { follow: true, tail: Some(0), since, previous: true })

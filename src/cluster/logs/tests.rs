@@ -10,9 +10,11 @@ type Answer = Response<UnsyncBoxBody<Bytes, std::io::Error>>;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Every call that came, and what the body of the answer is.
+/// Every call that came, with how its deadline holds.
+type Call = (String, Option<Lasting>);
+
 #[derive(Clone, Default)]
-struct Calls(Arc<Mutex<Vec<(String, Option<Lasting>)>>>);
+struct Calls(Arc<Mutex<Vec<Call>>>);
 
 fn logs(calls: &Calls, answer: impl Fn(&str) -> Answer + Clone + Send + 'static) -> Logs {
     let calls = calls.clone();
@@ -55,7 +57,7 @@ async fn a_log_is_asked_for_as_it_is_wanted_and_comes_in_bounded_pieces() {
     let content = long.clone();
     let logs = logs(&calls, move |_| whole(content.clone()));
     let options =
-        LogOptions { tail: Some(7), since: Some(Duration::from_secs(300)), previous: true, follow: false };
+        LogOptions { tail: Some(7), since: Some(Duration::from_mins(5)), previous: true, follow: false };
     let pieces: Vec<Bytes> = open(&logs, options).await.unwrap().try_collect().await.unwrap();
     assert!(pieces.iter().all(|piece| piece.len() <= PIECE), "{pieces:?}");
     assert_eq!(pieces.concat(), long);
@@ -68,9 +70,8 @@ async fn a_log_that_is_followed_is_asked_for_first_and_may_be_silent_for_hours()
     let calls = Calls::default();
     let (sender, body) = dripping();
     let body = Arc::new(Mutex::new(Some(body)));
-    let logs = logs(&calls, move |uri| match uri.contains("follow=true") {
-        true => body.lock().take().unwrap(),
-        false => whole(Bytes::new()),
+    let logs = logs(&calls, move |uri| {
+        if uri.contains("follow=true") { body.lock().take().unwrap() } else { whole(Bytes::new()) }
     });
     let mut log = open(&logs, LogOptions { follow: true, ..LogOptions::default() }).await.unwrap();
     let first = "/api/v1/namespaces/workspaces/pods/ws-a/log?&container=workspace&tailLines=0";

@@ -81,8 +81,8 @@ mod tests {
         })]
     }
 
-    fn waiting(reason: &str, message: &str) -> Option<ContainerState> {
-        Some(ContainerState::Waiting { reason: reason.to_owned(), message: message.to_owned() })
+    fn waiting(reason: &str, message: &str) -> ContainerState {
+        ContainerState::Waiting { reason: reason.to_owned(), message: message.to_owned() }
     }
 
     fn look(pods: &[Arc<PodFacts>], was_made: bool) -> Result<String, String> {
@@ -105,11 +105,11 @@ mod tests {
         assert_eq!(sentence(&pod(None, None), true), "its pod has no node yet");
         assert_eq!(sentence(&pod(Some("n"), None), true), "its container has not started yet");
         assert_eq!(
-            sentence(&pod(Some("n"), waiting("ErrImagePull", "no such image")), true),
+            sentence(&pod(Some("n"), Some(waiting("ErrImagePull", "no such image"))), true),
             "its container has not started yet: ErrImagePull: no such image"
         );
         assert_eq!(
-            sentence(&pod(Some("n"), waiting("ContainerCreating", "")), true),
+            sentence(&pod(Some("n"), Some(waiting("ContainerCreating", ""))), true),
             "its container has not started yet: ContainerCreating"
         );
     }
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_container_before_may_have_left_a_log_though_the_present_one_waits() {
-        let pods = pod(Some("n"), waiting("CrashLoopBackOff", ""));
+        let pods = pod(Some("n"), Some(waiting("CrashLoopBackOff", "")));
         assert!(pod_with_log(&pods, "uid", "workspace", true, true).is_ok());
         assert!(pod_with_log(&pod(None, None), "uid", "workspace", true, true).is_err());
     }

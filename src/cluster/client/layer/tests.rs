@@ -165,7 +165,7 @@ async fn a_log_that_is_followed_is_waited_for_without_taking_the_turn_of_others(
     let limits = Limits { in_flight: 1, ..limits() };
     let service = Guarded::new(server, &limits, Arc::new(Heard::default()));
     let follows = tokio::spawn(service.clone().oneshot(lasting(Lasting::All)));
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     service.oneshot(get("/version")).await.unwrap();
     let line = follows.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes();
     assert_eq!(line, "line");
