@@ -91,7 +91,7 @@ fn view() -> View {
 
 fn seen(view: View) -> Seen {
     Seen {
-        view: Arc::new(view),
+        view: Arc::new(view.into()),
         cluster: "eu".parse().unwrap(),
         region: Some("europe".parse().unwrap()),
         version: 7,
@@ -240,4 +240,15 @@ fn only_those_who_are_stopped_by_a_drain_are_told_when() {
     assert_eq!((headless.draining, headless.draining_until), (true, None));
     let regular = status(&Seen { draining, ..seen(View { kind: Kind::Regular, ..view() }) });
     assert_eq!((regular.draining, regular.draining_until), (true, Some(timestamp(at(90)))));
+}
+
+#[test]
+fn the_encoded_status_is_the_status_wherever_the_workspace_is() {
+    let there = seen(view());
+    let unreachable = Seen { reachable: false, observed_at: Some(at(60)), ..there.clone() };
+    let draining = Seen { draining: Some(Notice { until: Some(at(90)) }), ..there.clone() };
+    // One after the other: the first makes what the others use.
+    for seen in [there, unreachable, draining] {
+        assert_eq!(wsman::WorkspaceStatus::decode(encoded(&seen)).unwrap(), status(&seen));
+    }
 }
