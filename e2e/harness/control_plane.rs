@@ -72,7 +72,11 @@ impl Layout {
         let (now, before) = (self.container_log(), self.dir.join("container-before.log"));
         std::fs::write(&now, "")?;
         std::fs::write(&before, "2026-01-01T00:00:00.000000000Z stdout F what ran before\n")?;
-        let logs = format!("{{logsFile: {:?}, previousLogsFile: {:?}, follow: true}}", now, before);
+        let logs = format!(
+            "{{logsFile: '{}', previousLogsFile: '{}', follow: true}}",
+            now.display(),
+            before.display()
+        );
         std::fs::write(
             self.logs_config(),
             format!(

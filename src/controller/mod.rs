@@ -52,8 +52,8 @@ pub enum Error {
     /// The cluster.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
-    /// A pod of this name is there, and it is not known whose.
-    #[error("a pod {pod} exists already")]
+    /// A pod of this name was there, and went before it was known whose.
+    #[error("a pod {pod} existed a moment ago")]
     NameTaken {
         /// Its name.
         pod: String,

@@ -180,7 +180,14 @@ impl Federation {
                 return exists("it has stopped; a new start needs a new id");
             }
             let place = connected.place(&record.namespace)?;
-            return Ok(self.answer(record, &place, connected.region()));
+            let answer = self.answer(record, &place, connected.region());
+            // The URL's template may have changed since.
+            let first = |told: &str, now: String| if told.is_empty() { now } else { told.to_owned() };
+            return Ok(Started {
+                url: first(&seen.view.url, answer.url),
+                owner_token: first(&seen.view.owner_token, answer.owner_token),
+                ..answer
+            });
         }
         // Recorded, but not known to exist: go on where the first call was cut off.
         let place = connected.place(&record.namespace)?;
