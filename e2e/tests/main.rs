@@ -37,6 +37,7 @@ mod placement;
 mod pod_events;
 mod registry;
 mod restore;
+mod secretref;
 mod start;
 mod status;
 mod store;

@@ -19,5 +19,6 @@ pub mod pod;
 pub mod record;
 pub mod rewind;
 pub mod secret;
+pub mod secret_ref;
 pub mod template;
 pub mod workspace;

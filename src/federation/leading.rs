@@ -81,6 +81,7 @@ impl Federation {
             self.write_decisions(term),
             self.seal_anew(term),
             self.record_rewinds(term),
+            self.record_addresses(term),
             term.ended()
         );
     }

@@ -24,8 +24,8 @@ pub struct NewCluster {
     pub spec: ClusterSpec,
     /// URL of the cluster's API; no two clusters may have the same.
     pub api_server: String,
-    /// How to log in there.
-    pub kubeconfig: Secret<Vec<u8>>,
+    /// How to log in there; absent where the specification names a Secret of the manager's own cluster instead.
+    pub kubeconfig: Option<Secret<Vec<u8>>>,
     /// What tells the cluster from others whatever its address; empty where that is not known.
     pub cluster_uid: String,
 }
@@ -37,8 +37,8 @@ pub struct Registration {
     pub spec: ClusterSpec,
     /// URL of the cluster's API, normalised.
     pub api_server: String,
-    /// How to log in there.
-    pub kubeconfig: Secret<Vec<u8>>,
+    /// How to log in there; absent where that is in a Secret and was not read yet.
+    pub kubeconfig: Option<Secret<Vec<u8>>>,
     /// What tells the cluster from others whatever its address; empty where that is not known.
     pub cluster_uid: String,
     /// What a change must show.
@@ -53,8 +53,9 @@ pub struct StoredRegistration {
     pub spec: ClusterSpec,
     /// URL of the cluster's API, normalised.
     pub api_server: String,
-    /// How to log in there, sealed for this cluster.
-    pub kubeconfig: Sealed,
+    /// How to log in there, sealed for this cluster; absent where the specification names a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<Sealed>,
     /// Uid of the cluster's namespace `kube-system`; empty where it is not known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cluster_uid: String,
@@ -95,9 +96,9 @@ impl Store {
     /// Answers the version.
     pub async fn create_cluster(&self, term: &Term, sealer: &Sealer, new: &NewCluster) -> Result<i64> {
         let name = &new.spec.name;
-        let api_server = normalise(name, &new.api_server)?;
+        let api_server = normal_address(name, &new.api_server)?;
         let (spec_key, address_key) = (self.keys().cluster_spec(name), self.keys().address(&api_server));
-        let kubeconfig = seal(sealer, &spec_key, name, &new.kubeconfig)?;
+        let kubeconfig = seal_some(sealer, &spec_key, name, new.kubeconfig.as_ref())?;
         let stored = new.stored(api_server.clone(), kubeconfig);
         let ops = vec![
             TxnOp::put(spec_key.as_str(), encode(&spec_key, &stored)?, None),
@@ -135,8 +136,8 @@ impl Store {
         let name = &new.spec.name;
         let doing = format!("update cluster {name}");
         let (key, old) = self.stored(&doing, name, version).await?;
-        let api_server = normalise(name, &new.api_server)?;
-        let kubeconfig = seal(sealer, &key, name, &new.kubeconfig)?;
+        let api_server = normal_address(name, &new.api_server)?;
+        let kubeconfig = seal_some(sealer, &key, name, new.kubeconfig.as_ref())?;
         let changed = new.stored(api_server.clone(), kubeconfig);
         let mut when = vec![is_at(&key, version)];
         let mut ops = vec![TxnOp::put(key.as_str(), encode(&key, &changed)?, None)];
@@ -220,7 +221,7 @@ impl Store {
 }
 
 impl NewCluster {
-    fn stored(&self, api_server: String, kubeconfig: Sealed) -> StoredRegistration {
+    fn stored(&self, api_server: String, kubeconfig: Option<Sealed>) -> StoredRegistration {
         StoredRegistration {
             spec: self.spec.clone(),
             api_server,
@@ -230,12 +231,24 @@ impl NewCluster {
     }
 }
 
+impl Registration {
+    /// Whether it may be the same cluster as another registration of the name.
+    pub fn is_of_same_cluster(&self, other: &Self) -> bool {
+        let (one, other) = (&self.cluster_uid, &other.cluster_uid);
+        one.is_empty() || other.is_empty() || one == other
+    }
+}
+
 impl StoredRegistration {
     /// Unseals it. `version` is that of the item it came in.
     pub fn open(&self, sealer: &Sealer, version: i64) -> Result<Registration> {
         let name = &self.spec.name;
-        let kubeconfig = sealer
-            .open(&purpose(name), &self.kubeconfig)
+        let open = |sealed: &Sealed| sealer.open(&purpose(name), sealed);
+        let kubeconfig = self
+            .kubeconfig
+            .as_ref()
+            .map(open)
+            .transpose()
             .map_err(|source| Error::Seal { key: format!("clusters/{name}/spec"), source })?;
         Ok(Registration {
             spec: self.spec.clone(),
@@ -258,6 +271,11 @@ impl Mirrored for ClusterEntry {
                 if stored.spec.name != cluster {
                     return Err(malformed(format!("it is the registration of cluster {}", stored.spec.name)));
                 }
+                if stored.kubeconfig.is_some() == stored.spec.kubeconfig_secret.is_some() {
+                    return Err(malformed(
+                        "it has not exactly one kubeconfig, sealed or in a Secret".to_owned(),
+                    ));
+                }
                 Ok(Self::Spec(Box::new(stored)))
             }
             "status" => {
@@ -276,12 +294,16 @@ fn in_use(address_key: &str, address: String, owner: &KeyValue) -> Error {
     }
 }
 
-pub(super) fn seal(
+pub(super) fn seal_some(
     sealer: &Sealer,
     key: &str,
     name: &ClusterName,
-    kubeconfig: &Secret<Vec<u8>>,
-) -> Result<Sealed> {
+    kubeconfig: Option<&Secret<Vec<u8>>>,
+) -> Result<Option<Sealed>> {
+    kubeconfig.map(|kubeconfig| seal(sealer, key, name, kubeconfig)).transpose()
+}
+
+fn seal(sealer: &Sealer, key: &str, name: &ClusterName, kubeconfig: &Secret<Vec<u8>>) -> Result<Sealed> {
     sealer
         .seal(&purpose(name), kubeconfig.expose())
         .map_err(|source| Error::Seal { key: key.to_owned(), source })
@@ -292,7 +314,7 @@ fn purpose(name: &ClusterName) -> String {
 }
 
 /// One form for every way to write the same address: lower-case host, port always, no slash at the end.
-fn normalise(cluster: &ClusterName, address: &str) -> Result<String> {
+pub fn normal_address(cluster: &ClusterName, address: &str) -> Result<String> {
     let bad = |rule| Error::Address { cluster: cluster.clone(), rule };
     let url = url::Url::parse(address).map_err(|_| bad("must be a URL such as https://host:6443"))?;
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
@@ -320,13 +342,16 @@ mod tests {
     fn an_address_has_one_form() {
         let eu = "eu".parse().unwrap();
         for same in ["https://EU.example", "https://eu.example:443/", "https://eu.example.:443"] {
-            assert_eq!(normalise(&eu, same).unwrap(), "https://eu.example:443");
+            assert_eq!(normal_address(&eu, same).unwrap(), "https://eu.example:443");
         }
-        assert_eq!(normalise(&eu, "https://rancher:8443/k8s/c-1/").unwrap(), "https://rancher:8443/k8s/c-1");
+        assert_eq!(
+            normal_address(&eu, "https://rancher:8443/k8s/c-1/").unwrap(),
+            "https://rancher:8443/k8s/c-1"
+        );
         for bad in
             ["", "eu.example", "ftp://eu.example", "https://u:hunter2@eu.example", "https://eu.example?a"]
         {
-            let error = normalise(&eu, bad).unwrap_err().to_string();
+            let error = normal_address(&eu, bad).unwrap_err().to_string();
             assert!(
                 error.starts_with("cluster eu: API address must") && !error.contains("hunter2"),
                 "{error}"
@@ -343,7 +368,7 @@ mod tests {
             "namespaces": [{"namespace": "a", "secretsNamespace": "b"}],
         }))
         .unwrap();
-        let kubeconfig = sealer.unwrap().seal("x", b"hunter2").unwrap();
+        let kubeconfig = Some(sealer.unwrap().seal("x", b"hunter2").unwrap());
         let stored = StoredRegistration {
             spec,
             api_server: "https://eu:443".to_owned(),

@@ -58,7 +58,7 @@ mod term;
 mod value;
 
 pub use client::{Options, Store, Tls, User};
-pub use clusters::{ClusterEntry, NewCluster, Registration, StoredRegistration};
+pub use clusters::{ClusterEntry, NewCluster, Registration, StoredRegistration, normal_address};
 pub use error::Error;
 pub use installation::Installation;
 pub use leader::{Election, Leader, Leadership, Replica, Timing};
