@@ -24,6 +24,7 @@ mod etcd_outage;
 mod failover;
 mod failures;
 mod fence;
+mod host_events;
 mod killed;
 mod leftovers;
 mod lifecycle;

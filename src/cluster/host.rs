@@ -1,6 +1,7 @@
 //! The cluster that the manager itself runs in, the *host*: where kubeconfigs of members may be, and where an admin sees
 //! what happens to members. Its client, connections and limits are its own, as those of each member are.
 
+mod events;
 mod secrets;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use super::error::{Error, Result};
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::secret::Secret;
 
+pub use events::Events;
 pub use secrets::{Found, Reading, Unread, Why};
 
 /// Between looks at how the host is reached: the token of a service account is renewed about hourly.

@@ -14,6 +14,7 @@ pub mod health;
 pub mod install;
 pub mod keyed;
 pub mod names;
+pub mod news;
 pub mod placement;
 pub mod pod;
 pub mod record;

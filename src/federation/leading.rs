@@ -82,6 +82,7 @@ impl Federation {
             self.seal_anew(term),
             self.record_rewinds(term),
             self.record_addresses(term),
+            self.tell_host(term),
             term.ended()
         );
     }

@@ -22,6 +22,7 @@ mod maintenance;
 mod metering;
 mod metrics;
 mod mirrors;
+mod news;
 pub mod registry;
 mod rewinds;
 mod sealing;
