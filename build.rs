@@ -35,6 +35,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         .btree_map(".")
         .file_descriptor_set_path(descriptors)
         .compile_protos(&files, &[root.to_path_buf()])?;
+    compile_encoded(root)
+}
+
+/// The server of the workspace API once more, with the answers of `src/proto/encoded.rs`. All other messages are those
+/// generated before.
+fn compile_encoded(root: &Path) -> Result<(), Box<dyn Error>> {
+    let folder = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("encoded");
+    fs::create_dir_all(&folder)?;
+    let mut build = tonic_prost_build::configure().build_client(false).out_dir(folder);
+    for package in ["wsman", "contentservice"] {
+        build = build.extern_path(format!(".{package}"), format!("crate::proto::{package}"));
+    }
+    for answer in ["GetWorkspacesResponse", "SubscribeResponse"] {
+        build = build.extern_path(format!(".wsman.{answer}"), format!("crate::proto::encoded::{answer}"));
+    }
+    build.compile_protos(&[root.join("wsman/core.proto")], &[root.to_path_buf()])?;
     Ok(())
 }
 

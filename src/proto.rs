@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+pub mod encoded;
+
 /// Descriptors of every file in `proto/`, for server reflection and for the lock test.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("spaceport");
 

@@ -50,12 +50,25 @@ impl Spent {
         self.cpu.values().sum::<f64>() * 1000.0 / count
     }
 
-    /// Calls of the manager that change something.
+    /// Calls of the manager that change something. Its canary, a Lease that each leader renews now and then, has nothing to
+    /// do with workspaces and is left out.
     pub fn writes(&self) -> f64 {
-        let is_write = |what: &str| !["get ", "list "].iter().any(|verb| what.starts_with(verb));
-        let of = self.calls.iter().filter(|((who, what), _)| who == "manager" && is_write(what));
+        self.of_manager(|what| !is_read(what) && !what.ends_with(" leases"))
+    }
+
+    /// Calls of the manager that read.
+    pub fn reads(&self) -> f64 {
+        self.of_manager(is_read)
+    }
+
+    fn of_manager(&self, counts: impl Fn(&str) -> bool) -> f64 {
+        let of = self.calls.iter().filter(|((who, what), _)| who == "manager" && counts(what));
         0.0 + of.map(|(_, count)| count).sum::<f64>()
     }
+}
+
+fn is_read(what: &str) -> bool {
+    ["get ", "list "].iter().any(|verb| what.starts_with(verb))
 }
 
 impl Meter {

@@ -1,6 +1,8 @@
 //! Domain types -> wire messages. Pure.
 
 use jiff::Timestamp;
+use prost::Message as _;
+use prost::bytes::{Bytes, BytesMut};
 
 use crate::domain::workspace::{
     Access, ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
@@ -18,15 +20,29 @@ pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
 
 /// What clients see of a workspace.
 pub fn status(seen: &Seen) -> wsman::WorkspaceStatus {
-    let view = &*seen.view;
+    placed(seen, of_view(&seen.view))
+}
+
+/// The same, encoded. What the view gives is encoded once for all who ask.
+pub fn encoded(seen: &Seen) -> Bytes {
+    let of_view = seen.view.encoded(|view| of_view(view).encode_to_vec().into());
+    let placed = placed(seen, wsman::WorkspaceStatus::default());
+    let mut both = BytesMut::with_capacity(of_view.len() + placed.encoded_len());
+    both.extend_from_slice(&of_view);
+    // Of a field that is there twice, the second counts.
+    placed.encode_raw(&mut both);
+    both.freeze()
+}
+
+/// What the resource tells.
+fn of_view(view: &View) -> wsman::WorkspaceStatus {
     wsman::WorkspaceStatus {
         id: view.id.to_string(),
-        status_version: seen.version,
         metadata: Some(metadata(view)),
         spec: Some(spec(view)),
         phase: phase(view.phase).into(),
         conditions: Some(conditions(&view.conditions, &view.snapshot)),
-        message: message(seen),
+        message: view.message.clone(),
         repo: view.git.as_deref().map(repo),
         runtime: view.runtime.as_deref().map(|runtime| wsman::WorkspaceRuntimeInfo {
             node_name: runtime.node_name.clone(),
@@ -38,27 +54,37 @@ pub fn status(seen: &Seen) -> wsman::WorkspaceStatus {
             owner_token: view.owner_token.clone(),
         }),
         initializer_metrics: view.initializer_metrics.as_deref().map(initializer_metrics),
+        namespace: view.namespace.to_string(),
+        ..wsman::WorkspaceStatus::default()
+    }
+}
+
+/// Adds what its place tells. Sets no field that [`of_view`] sets, but for the message of one that cannot be reached.
+fn placed(seen: &Seen, status: wsman::WorkspaceStatus) -> wsman::WorkspaceStatus {
+    wsman::WorkspaceStatus {
+        status_version: seen.version,
+        message: unreachable(seen).unwrap_or(status.message),
         cluster: seen.cluster.to_string(),
         region: seen.region.as_ref().map(ToString::to_string).unwrap_or_default(),
-        namespace: view.namespace.to_string(),
         reachable: seen.reachable,
         observed_at: seen.observed_at.map(timestamp),
         draining: seen.draining.is_some(),
         // A headless one runs to its end.
         draining_until: seen
             .draining
-            .filter(|_| !view.kind.is_headless())
+            .filter(|_| !seen.view.kind.is_headless())
             .and_then(|notice| notice.until)
             .map(timestamp),
+        ..status
     }
 }
 
-/// The view's sentence, and that the cluster is unreachable where it is.
-fn message(seen: &Seen) -> String {
+/// Said instead of the view's sentence where the cluster is unreachable.
+fn unreachable(seen: &Seen) -> Option<String> {
     match (seen.reachable, seen.observed_at) {
-        (true, _) => seen.view.message.clone(),
-        (false, Some(at)) => format!("cluster {} is unreachable, last seen {at:.0}", seen.cluster),
-        (false, None) => format!("cluster {} is unreachable", seen.cluster),
+        (true, _) => None,
+        (false, Some(at)) => Some(format!("cluster {} is unreachable, last seen {at:.0}", seen.cluster)),
+        (false, None) => Some(format!("cluster {} is unreachable", seen.cluster)),
     }
 }
 
@@ -202,5 +228,24 @@ pub fn class(class: &ClassView) -> wsman::WorkspaceClass {
         display_name: class.display_name.clone(),
         description: class.description.clone(),
         credits_per_minute: class.credits_per_minute,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::federation::index::Notice;
+    use crate::federation::index::tests::{seen, view};
+
+    #[test]
+    fn the_encoded_status_is_the_status_wherever_the_workspace_is() {
+        let now = Timestamp::UNIX_EPOCH;
+        let there = seen(View { message: "is running".to_owned(), ..view("a") });
+        let unreachable = Seen { reachable: false, observed_at: Some(now), ..there.clone() };
+        let draining = Seen { draining: Some(Notice { until: Some(now) }), ..there.clone() };
+        // One after the other: the first makes what the others use.
+        for seen in [there, unreachable, draining] {
+            assert_eq!(wsman::WorkspaceStatus::decode(encoded(&seen)).unwrap(), status(&seen));
+        }
     }
 }

@@ -28,10 +28,10 @@ use self::peers::{MESSAGE_MAX, Peers};
 use crate::federation::Federation;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::builder::image_builder_server::ImageBuilderServer;
+use crate::proto::encoded::workspace_manager_server::WorkspaceManagerServer;
 use crate::proto::registryfacade::spec_provider_server::SpecProviderServer;
 use crate::proto::spaceport::v1::cluster_manager_server::ClusterManagerServer;
 use crate::proto::workspacemanagerbridge::cluster_service_server::ClusterServiceServer;
-use crate::proto::wsman::workspace_manager_server::WorkspaceManagerServer;
 use crate::runtime::tls::{ClientFiles, Connection};
 
 pub use self::calls::Calls;

@@ -13,8 +13,8 @@ use super::peers::MESSAGE_MAX;
 use super::{convert, error, parse};
 use crate::federation::events::Ended;
 use crate::federation::{Federation, events, index};
+use crate::proto::encoded::{self, workspace_manager_server::WorkspaceManager};
 use crate::proto::wsman;
-use crate::proto::wsman::workspace_manager_server::WorkspaceManager;
 
 /// Most workspaces in one page.
 const PAGE_MAX: usize = 1000;
@@ -33,7 +33,7 @@ impl Workspaces {
     }
 }
 
-type Updates = Pin<Box<dyn Stream<Item = Result<wsman::SubscribeResponse, Status>> + Send>>;
+type Updates = Pin<Box<dyn Stream<Item = Result<encoded::SubscribeResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl WorkspaceManager for Workspaces {
@@ -42,18 +42,23 @@ impl WorkspaceManager for Workspaces {
     async fn get_workspaces(
         &self,
         request: Request<wsman::GetWorkspacesRequest>,
-    ) -> Result<Response<wsman::GetWorkspacesResponse>, Status> {
+    ) -> Result<Response<encoded::GetWorkspacesResponse>, Status> {
         let request = request.into_inner();
-        let all = self.federation.list(&parse::filter(request.must_match), &request.page_token);
         let size = match usize::try_from(request.page_size) {
             Ok(0) => usize::MAX,
             Ok(size) => size.min(PAGE_MAX),
             Err(_) => PAGE_MAX,
         };
-        let status: Vec<_> = all.iter().take(size).map(convert::status).collect();
-        let more = all.len() > status.len();
-        let next_page_token = status.last().filter(|_| more).map(|last| last.id.clone()).unwrap_or_default();
-        let response = wsman::GetWorkspacesResponse { status, next_page_token };
+        // One more tells whether there are more.
+        let filter = parse::filter(request.must_match);
+        let all = self.federation.list(&filter, &request.page_token, size.saturating_add(1));
+        let page = all.get(..size).unwrap_or(&all);
+        let next_page_token =
+            page.last().filter(|_| page.len() < all.len()).map(|last| last.view.id.to_string());
+        let response = encoded::GetWorkspacesResponse {
+            status: page.iter().map(convert::encoded).collect(),
+            next_page_token: next_page_token.unwrap_or_default(),
+        };
         if response.encoded_len() > MESSAGE_MAX {
             return Err(Status::resource_exhausted(
                 "the answer is larger than 16 MiB; ask for pages with page_size and page_token",
@@ -223,7 +228,7 @@ fn updates(
     federation: Arc<Federation>,
     subscription: events::Subscription,
     shutdown: CancellationToken,
-) -> impl Stream<Item = Result<wsman::SubscribeResponse, Status>> + Send {
+) -> impl Stream<Item = Result<encoded::SubscribeResponse, Status>> + Send {
     futures::stream::unfold(Some(subscription), move |subscription| {
         let federation = Arc::clone(&federation);
         let shutdown = shutdown.clone();
@@ -235,10 +240,9 @@ fn updates(
             };
             Some(match next {
                 Ok(event) => {
-                    let response = wsman::SubscribeResponse {
-                        status: Some(convert::status(&event.seen)),
+                    let response = encoded::SubscribeResponse {
+                        status: Some(convert::encoded(&event.seen)),
                         resume_token: federation.resume_token(&event),
-                        ..Default::default()
                     };
                     (Ok(response), Some(subscription))
                 }

@@ -114,10 +114,11 @@ impl Writer {
         Request::new(K::url_path(&(), Some(self.namespace.as_str())))
     }
 
-    /// A creation; `name` is for people.
-    async fn create<K>(&self, name: &str, object: &K) -> Result<Created<K>>
+    /// A creation, with what is read of the object made; `name` is for people.
+    async fn create<K, A>(&self, name: &str, object: &K) -> Result<Created<A>>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize,
+        A: DeserializeOwned,
     {
         let action = format!("create {} {name}", K::kind(&()));
         let call = async {

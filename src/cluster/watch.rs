@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::Api;
 use kube::runtime::watcher::Config;
 use tokio::sync::watch;
@@ -28,8 +28,8 @@ use crate::domain::names::{ClusterName, Namespace};
 use super::cache::{Capacity, NamespaceCache, NodeCache, Source};
 use super::canary::{self, Canary};
 use super::maintenance::Maintenance;
-use super::resources::Workspace;
 use super::resources::names::{MANAGED_BY, MANAGER};
+use super::resources::{SeenPod, Workspace};
 
 pub(in crate::cluster) use backoff::Backoff;
 use follow::{Sink, follow};
@@ -103,9 +103,9 @@ impl Watches {
             let _ = write!(elsewhere, ",metadata.namespace!={name}");
             watches.add_namespace(namespace, capacity);
             let others = config().fields(&in_namespace).labels(&format!("{MANAGED_BY}!={MANAGER}"));
-            watches.add_others(format!("other pods in {name}"), within::<Pod>(&name), others, capacity);
+            watches.add_others(format!("other pods in {name}"), within::<SeenPod>(&name), others, capacity);
         }
-        let pods = Api::<Lenient<Pod>>::all;
+        let pods = Api::<Lenient<SeenPod>>::all;
         watches.add_others("pods elsewhere".to_owned(), pods, config().fields(&elsewhere), capacity);
         let named = config().fields(&format!("metadata.name={}", canary::NAME));
         let (home, canary) = (canary.namespace().clone(), Arc::clone(canary));
@@ -150,7 +150,7 @@ impl Watches {
     fn add_others(
         &mut self,
         what: String,
-        api: impl Fn(kube::Client) -> Api<Lenient<Pod>> + Send + Sync + 'static,
+        api: impl Fn(kube::Client) -> Api<Lenient<SeenPod>> + Send + Sync + 'static,
         config: Config,
         capacity: &Arc<Capacity>,
     ) {
@@ -173,7 +173,7 @@ impl Watches {
             move || sinks::Workspaces::new(Arc::clone(&cache), Arc::clone(&of_workspaces)),
         );
         let ours = config().labels(&format!("{MANAGED_BY}={MANAGER}"));
-        self.add(format!("pods in {namespace}"), within::<Pod>(&namespace), ours, move || {
+        self.add(format!("pods in {namespace}"), within::<SeenPod>(&namespace), ours, move || {
             sinks::Pods::new(Arc::clone(&pods), Arc::clone(&of_pods))
         });
         let named = config().fields(&format!("metadata.name={maintenance_name}"));

@@ -6,6 +6,7 @@
 mod drains;
 mod reads;
 mod rewinds;
+mod shown;
 mod strays;
 mod subscribe;
 
@@ -23,6 +24,7 @@ use crate::domain::workspace::{Phase, View};
 
 pub use drains::{Notice, Placed};
 pub use rewinds::Found;
+pub use shown::Shown;
 pub use subscribe::{Expired, From};
 
 /// How many ends are remembered for subscribers that resume.
@@ -32,7 +34,7 @@ const ENDS_KEPT: usize = 10_000;
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// What the resource says.
-    pub view: Arc<View>,
+    pub view: Arc<Shown>,
     /// The owning cluster.
     pub cluster: ClusterName,
     /// Its region.
@@ -68,8 +70,8 @@ struct Inner {
     live_by_meta: HashMap<String, WorkspaceId>,
     /// Live records by cluster.
     live_by_cluster: HashMap<ClusterName, BTreeSet<WorkspaceId>>,
-    /// Resources by workspace and cluster, whether they belong there or not.
-    resources: HashMap<(WorkspaceId, ClusterName), Resource>,
+    /// Resources by workspace and cluster, whether they belong there or not. Sorted as lists are.
+    resources: BTreeMap<(WorkspaceId, ClusterName), Resource>,
     /// Resources of ours that no record places where they are, by cluster.
     strays: HashMap<ClusterName, BTreeSet<WorkspaceId>>,
     clusters: HashMap<ClusterName, ClusterFacts>,
@@ -90,7 +92,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Resource {
-    view: Arc<View>,
+    view: Arc<Shown>,
     /// Sequence number of its last published change.
     sequence: u64,
     /// How often its cluster was set back when the state was taken.
@@ -239,7 +241,7 @@ impl Index {
         }
         let silent = known.is_some_and(|known| known.view.same_but_for_activity(&view));
         let sequence = known.map_or(0, |known| known.sequence);
-        inner.resources.insert(key.clone(), Resource { view: Arc::new(view), sequence, rewinds });
+        inner.resources.insert(key.clone(), Resource { view: Arc::new(view.into()), sequence, rewinds });
         inner.note_stray(&key);
         inner.parked.remove(&key);
         if !silent {
@@ -262,7 +264,7 @@ impl Index {
         } else {
             // Above all versions of this generation and the same on every replica.
             let ended = View { phase: Phase::Stopped, deleting: true, message, ..View::clone(&last.view) };
-            (status_version(generation, u64::MAX), Arc::new(ended))
+            (status_version(generation, u64::MAX), Arc::new(ended.into()))
         };
         let seen = inner.seen(&key.1, view, version);
         let shown = last.sequence != 0 && last_was_the_end(&seen, version, generation);
@@ -346,13 +348,16 @@ impl Inner {
     }
 
     fn visible(&self, key: &(WorkspaceId, ClusterName)) -> Option<Seen> {
-        let resource = self.resources.get(key)?;
+        self.visible_as(key, self.resources.get(key)?)
+    }
+
+    fn visible_as(&self, key: &(WorkspaceId, ClusterName), resource: &Resource) -> Option<Seen> {
         let generation = self.generation_at(key, resource)?;
         let version = status_version(generation, resource.view.resource_version);
         Some(self.seen(&key.1, Arc::clone(&resource.view), version))
     }
 
-    fn seen(&self, cluster: &ClusterName, view: Arc<View>, version: u64) -> Seen {
+    fn seen(&self, cluster: &ClusterName, view: Arc<Shown>, version: u64) -> Seen {
         let facts = self.clusters.get(cluster);
         let reachable = facts.is_some_and(|facts| facts.reachable);
         Seen {

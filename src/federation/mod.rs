@@ -205,9 +205,9 @@ impl Federation {
         &self.fleet
     }
 
-    /// All workspaces asked for whose id comes after the one given, sorted by id.
-    pub fn list(&self, filter: &Filter, after: &str) -> Vec<Seen> {
-        self.index.list(filter, after)
+    /// The first `limit` workspaces asked for whose id comes after the one given, sorted by id.
+    pub fn list(&self, filter: &Filter, after: &str, limit: usize) -> Vec<Seen> {
+        self.index.list(filter, after, limit)
     }
 
     /// One workspace.

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::cluster::convert::pod_facts;
 use crate::cluster::error::Result;
+use crate::cluster::resources::SeenPod;
 use crate::cluster::resources::names::{FINALIZER, MANAGED_BY, MANAGER, WORKSPACE_ID};
 use crate::domain::pod::PodFacts;
 
@@ -13,20 +14,20 @@ use super::{Created, Deleted, Patched, Writer, deleted, exactly, found, patched}
 
 impl Writer {
     /// Creates a pod.
-    pub async fn create_pod(&self, pod: &Pod) -> Result<Created<Pod>> {
+    pub async fn create_pod(&self, pod: &Pod) -> Result<Created<SeenPod>> {
         self.create(pod.metadata.name.as_deref().unwrap_or_default(), pod).await
     }
 
     /// Reads a pod from the apiserver, not from the cache.
-    pub async fn get_pod(&self, name: &str) -> Result<Option<Pod>> {
-        let api = self.api::<Pod>();
+    pub async fn get_pod(&self, name: &str) -> Result<Option<SeenPod>> {
+        let api = self.api::<SeenPod>();
         found(self.read(format!("get Pod {name}"), api.get(name)).await)
     }
 
     /// Names and uids of the pods of the workspace with this uid, whoever looks after them, as the apiserver has them.
     pub async fn pods_of(&self, workspace: &str, uid: &str) -> Result<Vec<(String, String)>> {
         let (api, params) =
-            (self.api::<Pod>(), ListParams::default().labels(&format!("{WORKSPACE_ID}={workspace}")));
+            (self.api::<SeenPod>(), ListParams::default().labels(&format!("{WORKSPACE_ID}={workspace}")));
         let list = self.read(format!("list the Pods of Workspace {workspace}"), api.list(&params)).await?;
         let facts = list.items.iter().filter_map(pod_facts).filter(|facts| facts.workspace_uid == uid);
         Ok(facts.map(|facts| (facts.name, facts.uid)).collect())
@@ -35,7 +36,7 @@ impl Writer {
     /// Makes the pod with this uid name us; `None` where it is gone.
     pub async fn adopt_pod(&self, name: &str, uid: &str) -> Result<Option<PodFacts>> {
         let patch = json!({ "metadata": { "uid": uid, "labels": { MANAGED_BY: MANAGER } } });
-        let (api, params, patch) = (self.api::<Pod>(), PatchParams::default(), Patch::Merge(patch));
+        let (api, params, patch) = (self.api::<SeenPod>(), PatchParams::default(), Patch::Merge(patch));
         let action = format!("adopt Pod {name}");
         Ok(match patched(self.write(action, api.patch(name, &params, &patch)).await)? {
             Patched::Done(pod) => pod_facts(&pod),

@@ -3,12 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::cluster::convert;
-use crate::cluster::resources::{Phase, Workspace, WorkspaceType};
+use crate::cluster::resources::{Phase, SeenPod, Workspace, WorkspaceType};
 use crate::domain::names::Namespace;
 use crate::domain::placement::capacity::{Ledger, Node, Resources, Room, Shape, ShapeId};
 use crate::domain::workspace::Kind;
@@ -210,7 +209,7 @@ impl Capacity {
     }
 
     /// A pod is listed, new or changed; `workspace`: whose it is.
-    pub fn put_pod(&self, source: &Source, pod: &Pod, workspace: Option<&str>) {
+    pub fn put_pod(&self, source: &Source, pod: &SeenPod, workspace: Option<&str>) {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let name = key(namespace, pod.metadata.name.as_deref().unwrap_or_default());
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
@@ -365,7 +364,7 @@ mod tests {
             },
         }))
         .unwrap();
-        let pod: Pod = serde_json::from_value(json!({
+        let pod: SeenPod = serde_json::from_value(json!({
             "metadata": { "name": "p", "namespace": "ws" },
             "spec": { "nodeName": "n", "containers": [{
                 "name": "workspace", "resources": { "requests": { "cpu": "1" } },

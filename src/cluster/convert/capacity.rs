@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, Node as K8sNode, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, ResourceRequirements,
+    Node as K8sNode, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, ResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as K8sQuantity;
 
+use crate::cluster::resources::{SeenContainer, SeenPodSpec};
 use crate::domain::class::Quantity;
 use crate::domain::placement::capacity::{Node, Operator, Requirement, Resources, Shape, Taint, Toleration};
 
@@ -39,7 +40,7 @@ pub fn node(node: &K8sNode) -> Node {
 
 /// What a pod asks of its node, counted as the scheduler does: containers and sidecars together, or the largest
 /// init container with the sidecars before it where that is more; with overhead.
-pub fn pod_requests(spec: &PodSpec) -> Resources {
+pub fn pod_requests(spec: &SeenPodSpec) -> Resources {
     let mut running = Resources::default();
     let mut peak = Resources::default();
     for container in spec.init_containers.iter().flatten() {
@@ -76,7 +77,7 @@ pub fn shape(spec: &PodSpec) -> Shape {
         values: vec![value.clone()],
     };
     Shape {
-        requests: pod_requests(spec),
+        requests: pod_requests(&spec.into()),
         all: spec.node_selector.iter().flatten().map(equal).collect(),
         any: required.map_or_else(Vec::new, |one| one.node_selector_terms.iter().map(term).collect()),
         tolerations: spec
@@ -114,7 +115,7 @@ fn requirement(one: &NodeSelectorRequirement, label: Option<String>) -> Requirem
     Requirement { label, operator, values: one.values.clone().unwrap_or_default() }
 }
 
-fn container_requests(container: &Container) -> Resources {
+fn container_requests(container: &SeenContainer) -> Resources {
     requests(container.resources.as_ref())
 }
 

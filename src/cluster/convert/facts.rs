@@ -1,15 +1,16 @@
 //! Pods and nodes, reduced to what decides.
 
 use k8s_openapi::api::core::v1::{
-    ContainerState as K8sState, ContainerStateTerminated, ContainerStatus, Node, Pod, PodCondition,
+    ContainerState as K8sState, ContainerStateTerminated, ContainerStatus, Node, PodCondition,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use crate::cluster::resources::SeenPod;
 use crate::cluster::resources::names::{FINALIZER, GROUP};
 use crate::domain::pod::{ContainerFacts, ContainerState, NodeFacts, PodFacts, PodPhase, Termination};
 
 /// A pod's facts; `None` where no Workspace of our group owns it as controller.
-pub fn pod_facts(pod: &Pod) -> Option<PodFacts> {
+pub fn pod_facts(pod: &SeenPod) -> Option<PodFacts> {
     let meta = &pod.metadata;
     let owner = workspace_owner(meta)?;
     let spec = pod.spec.as_ref();

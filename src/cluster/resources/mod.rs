@@ -9,6 +9,7 @@ mod crd;
 mod env;
 pub mod names;
 mod schema;
+mod seen_pod;
 mod snapshot;
 mod workspace;
 mod workspace_status;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use crd::{crds, to_yaml};
 pub use env::EnvVar;
+pub use seen_pod::{SeenContainer, SeenPod, SeenPodSpec, SeenPodStatus};
 pub use snapshot::{Snapshot, SnapshotSpec, SnapshotStatus};
 pub use workspace::{
     Admission, AdmissionLevel, Git, IdeImage, Image, Initializer, Ownership, Port, PortProtocol, Timeout,

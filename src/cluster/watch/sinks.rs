@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster::cache::{Capacity, NamespaceCache, NodeCache, Source, key, version};
 use crate::cluster::canary::Canary;
 use crate::cluster::convert::{node, node_facts, pod_facts};
 use crate::cluster::maintenance::Maintenance;
-use crate::cluster::resources::Workspace;
 use crate::cluster::resources::names::{MANAGED_BY, MANAGER};
+use crate::cluster::resources::{SeenPod, Workspace};
 
 use super::follow::Sink;
 
@@ -93,14 +93,14 @@ impl Pods {
 }
 
 impl Sink for Pods {
-    type Object = Pod;
+    type Object = SeenPod;
 
     fn begin(&mut self) {
         self.capacity.begin(&self.source);
         self.cache.begin_pods();
     }
 
-    fn put(&mut self, pod: Pod) {
+    fn put(&mut self, pod: SeenPod) {
         let facts = pod_facts(&pod);
         self.capacity.put_pod(&self.source, &pod, facts.as_ref().map(|facts| facts.workspace.as_str()));
         if let Some(facts) = facts {
@@ -134,13 +134,13 @@ pub(super) struct Others {
 }
 
 impl Sink for Others {
-    type Object = Pod;
+    type Object = SeenPod;
 
     fn begin(&mut self) {
         self.capacity.begin(&self.source);
     }
 
-    fn put(&mut self, pod: Pod) {
+    fn put(&mut self, pod: SeenPod) {
         self.capacity.put_pod(&self.source, &pod, None);
     }
 

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Index, Inner};
+use super::{Index, Inner, Shown};
 use crate::domain::names::{ClusterName, WorkspaceId};
 use crate::domain::record::{PlacementRecord, RecordState};
-use crate::domain::workspace::View;
 
 /// A notice to the users of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +17,7 @@ pub struct Notice {
 }
 
 /// A workspace of a cluster: its record, and the resource where it was seen.
-pub type Placed = (PlacementRecord, Option<Arc<View>>);
+pub type Placed = (PlacementRecord, Option<Arc<Shown>>);
 
 impl Index {
     /// Takes whether a cluster is being emptied, and tells the subscribers of its workspaces where that changed.
@@ -68,7 +67,7 @@ impl Index {
 
     /// The last states of workspaces that ended in a cluster, those after `since` in the order of their ends, and the
     /// number to ask with next. 0 asks for all that are remembered.
-    pub fn ends_after(&self, cluster: &ClusterName, since: u64) -> (Vec<Arc<View>>, u64) {
+    pub fn ends_after(&self, cluster: &ClusterName, since: u64) -> (Vec<Arc<Shown>>, u64) {
         let inner = self.inner.read();
         let new = inner.ends.iter().rev().take_while(|end| end.sequence > since);
         let here = new.filter(|end| end.seen.cluster == *cluster).map(|end| Arc::clone(&end.seen.view));

@@ -14,18 +14,12 @@ impl Index {
         inner.visible(&key)
     }
 
-    /// All workspaces asked for whose id comes after the one given, sorted by id.
-    pub fn list(&self, filter: &Filter, after: &str) -> Vec<Seen> {
-        let mut all: Vec<Seen> = {
-            let inner = self.inner.read();
-            let asked = inner
-                .resources
-                .iter()
-                .filter(|((id, _), resource)| id.as_str() > after && filter.matches(&resource.view));
-            asked.filter_map(|(key, _)| inner.visible(key)).collect()
-        };
-        all.sort_unstable_by(|one, other| one.view.id.cmp(&other.view.id));
-        all
+    /// The first `limit` workspaces asked for whose id comes after the one given, sorted by id.
+    pub fn list(&self, filter: &Filter, after: &str, limit: usize) -> Vec<Seen> {
+        let inner = self.inner.read();
+        let rest = inner.resources.iter().skip_while(|((id, _), _)| id.as_str() <= after);
+        let asked = rest.filter(|(_, resource)| filter.matches(&resource.view));
+        asked.filter_map(|(key, resource)| inner.visible_as(key, resource)).take(limit).collect()
     }
 
     /// Looks at every workspace that is where its record says.

@@ -3,6 +3,8 @@
 //! The number of times is recorded in etcd, so that all replicas count alike. A state whose version fell waits until the
 //! record tells of one time more than it was shown under.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use super::{Index, Inner};
@@ -80,7 +82,7 @@ impl Index {
             if let Some(resource) = inner.resources.get_mut(&key) {
                 resource.rewinds = count;
                 if let Some(view) = parked {
-                    resource.view = view.into();
+                    resource.view = Arc::new(view.into());
                 }
             }
             self.announce(inner, &key);

@@ -47,7 +47,7 @@ pub fn view(id: &str) -> View {
 pub fn seen(view: View) -> Seen {
     Seen {
         version: status_version(view.generation, view.resource_version),
-        view: Arc::new(view),
+        view: Arc::new(view.into()),
         cluster: "eu-1".parse().unwrap(),
         region: None,
         reachable: true,

@@ -10,7 +10,7 @@ fn spec(value: serde_json::Value) -> PodSpec {
 #[test]
 fn requests_are_counted_as_the_scheduler_does() {
     let requests = |cpu: &str, memory: &str| json!({ "requests": { "cpu": cpu, "memory": memory } });
-    let asked = pod_requests(&spec(json!({
+    let pod = json!({
         "containers": [
             { "name": "a", "resources": requests("500m", "1Gi") },
             { "name": "b", "resources": { "limits": { "cpu": "1" } } },
@@ -20,9 +20,12 @@ fn requests_are_counted_as_the_scheduler_does() {
             { "name": "init", "resources": requests("3", "0") },
         ],
         "overhead": { "cpu": "10m" },
-    })));
+    });
     // The init container beside the sidecar is the peak; a limit without a request is a request.
-    assert_eq!(asked, Resources { cpu: 3110, memory: 1 << 30, storage: 0, pods: 1 });
+    let expected = Resources { cpu: 3110, memory: 1 << 30, storage: 0, pods: 1 };
+    let seen: SeenPodSpec = serde_json::from_value(pod.clone()).unwrap();
+    assert_eq!(pod_requests(&seen), expected);
+    assert_eq!(pod_requests(&(&spec(pod)).into()), expected, "as of a template");
 }
 
 #[test]

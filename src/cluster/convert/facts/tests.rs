@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-fn pod(owner: &serde_json::Value) -> Pod {
+fn pod(owner: &serde_json::Value) -> SeenPod {
     serde_json::from_value(json!({
         "metadata": {"name": "ws-a", "uid": "p", "resourceVersion": "5", "ownerReferences": [owner],
             "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["gitpod.io/finalizer"]},
