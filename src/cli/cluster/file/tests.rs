@@ -104,8 +104,8 @@ fn a_kubeconfig_is_needed_from_one_place() {
     let rest = "name: a\nregion: b\nnamespaces: [{namespace: c}]\n";
     for (source, rule) in [
         ("", "kubeconfig: is required"),
-        ("kubeconfig: {}\n", "kubeconfig: must have either"),
-        ("kubeconfig: {file: a, inline: b}\n", "kubeconfig: must have either"),
+        ("kubeconfig: {}\n", "kubeconfig: must have one of"),
+        ("kubeconfig: {file: a, inline: b}\n", "kubeconfig: must have one of"),
         ("kubeconfig: {fiel: a}\n", "kubeconfig.fiel: is no known key"),
         ("kubeconfig: {file: /does/not/exist}\n", "kubeconfig: failed to read /does/not/exist"),
         ("kubeconfig: secret\n", "kubeconfig: must be a mapping"),
