@@ -15,7 +15,8 @@ use spaceport::proto::spaceport::v1::{Condition, GetRequest};
 use spaceport::proto::wsman::WorkspacePhase;
 
 use crate::harness::assets::source_dir;
-use crate::harness::spaceport::{Output, Replica, kubeconfig};
+use crate::harness::process::free_port;
+use crate::harness::spaceport::{Output, Replica, kubeconfig, program, run as run_command};
 use crate::harness::{Fault, Proxy};
 use crate::story::{Story, follow, is, request, run, stop, story, until, watch};
 use crate::update::{fresh_login, token};
@@ -53,7 +54,13 @@ async fn host_login(story: &Story) -> Result<PathBuf> {
     let shipped = fs::read_to_string(source_dir().join("../deploy/host.yaml"))?;
     host.apply_yaml(&shipped.replace(" namespace: spaceport\n", &format!(" namespace: {namespace}\n")))
         .await?;
-    let (ca, token) = token(host, namespace, "host-login").await?;
+    host_token(story, "host-login").await
+}
+
+/// A kubeconfig with a token of its own, which goes with the Secret of the name.
+async fn host_token(story: &Story, secret: &str) -> Result<PathBuf> {
+    let host = story.cluster(HOST)?;
+    let (ca, token) = token(host, &story.namespace, secret).await?;
     let path = story.installation.dir().join("host.kubeconfig");
     fs::write(&path, kubeconfig(&host.api(), &ca, &token)?)?;
     Ok(path)
@@ -329,6 +336,50 @@ fn a_host_that_is_away_takes_no_cluster_with_it() -> Result<()> {
         run(&mut client, request("ws", &[])).await?;
 
         proxy.heal().await?;
+        in_use(story, "eu-1", &version).await?;
+
+        // Another login of the host comes into force, too.
+        let login = host_token(story, "host-second").await?;
+        let login = proxy.kubeconfig(&login, &story.installation.dir().join("host-through.kubeconfig"))?;
+        let manager = story.replicas.first().context("no manager")?;
+        until("the host's login to be replaced", async || {
+            let log = fs::read_to_string(manager.process.log())?;
+            ensure!(log.contains("login of the manager's own cluster was replaced"), "{}", login.display());
+            Ok(())
+        })
+        .await?;
+        secrets(story)?.delete("host-login", &DeleteParams::default()).await?;
+        proxy.reset();
+        let second = fs::read(fresh_login(story, "eu-1", "hostaway-second").await?)?;
+        let version = put(story, SECRET, "kubeconfig", &second).await?;
         in_use(story, "eu-1", &version).await
+    })
+}
+
+#[test]
+fn a_host_kubeconfig_that_cannot_be_used_is_a_problem_of_the_configuration() -> Result<()> {
+    story("hostbad", 0, &[], async |story| {
+        let file = story.installation.dir().join("host.kubeconfig");
+        fs::write(&file, "clusters: [hunter2")?;
+        story.installation.overrides =
+            json!({ "federation": { "hostKubeconfig": file, "hostNamespace": "Not A Namespace" } });
+        let path = story.installation.write_config("bad", free_port()?, free_port()?)?;
+        let manager = async || {
+            let mut command = tokio::process::Command::new(program()?);
+            command.args(["manager", "--config"]).arg(&path).kill_on_drop(true);
+            run_command(command).await
+        };
+        let output = manager().await?;
+        ensure!(output.code == 64 && output.stderr.contains("federation.hostNamespace"), "{}", output.stderr);
+        story.installation.overrides = json!({ "federation": { "hostKubeconfig": file } });
+        story.installation.write_config("bad", free_port()?, free_port()?)?;
+        let output = manager().await?;
+        ensure!(
+            output.code == 64 && output.stderr.contains("federation.hostKubeconfig"),
+            "{}",
+            output.stderr
+        );
+        ensure!(!output.stderr.contains("hunter2"), "{}", output.stderr);
+        Ok(())
     })
 }

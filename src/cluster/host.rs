@@ -160,3 +160,39 @@ pub fn check(source: &Source) -> Result<Secret<String>> {
     Credentials::parse(&name, login.expose())?;
     Ok(login)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(folder: &tempfile::TempDir) -> Source {
+        Source::Pod { server: "https://10.0.0.1:443".to_owned(), folder: folder.path().to_owned() }
+    }
+
+    #[test]
+    fn a_pod_has_all_that_a_kubeconfig_needs() {
+        let folder = tempfile::tempdir().unwrap();
+        let issued = rcgen::generate_simple_self_signed(["host".to_owned()]).unwrap();
+        for (file, content) in [
+            ("ca.crt", issued.cert.pem()),
+            ("token", "t0ken\n".to_owned()),
+            ("namespace", "ours\n".to_owned()),
+        ] {
+            std::fs::write(folder.path().join(file), content).unwrap();
+        }
+        let login = check(&pod(&folder)).unwrap();
+        assert!(login.expose().contains("https://10.0.0.1:443") && login.expose().contains("\"t0ken\""));
+        assert_eq!(pod(&folder).namespace().as_deref(), Some("ours"));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_without_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = check(&pod(&folder)).unwrap_err().to_string();
+        assert!(error.contains("cannot be read"), "{error}");
+        let file = folder.path().join("kubeconfig");
+        std::fs::write(&file, "clusters: [hunter2").unwrap();
+        let error = check(&Source::File(file)).unwrap_err().to_string();
+        assert!(error.starts_with("cluster host: kubeconfig field") && !error.contains("hunter2"), "{error}");
+    }
+}

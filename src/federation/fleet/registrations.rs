@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Connected, Fleet, LoginState};
+use crate::cluster::probe;
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::names::ClusterName;
 use crate::store::Registration;
@@ -147,6 +148,15 @@ impl Fleet {
             Slot::Connected(connected) => Some(connected.registration()),
             Slot::Broken(broken) => broken.registration.clone(),
         }
+    }
+
+    /// Which cluster it must be: what is kept, or else what the cluster in use says now.
+    pub(in crate::federation) async fn cluster_uid(&self, name: &ClusterName) -> Option<String> {
+        let kept = self.registration(name)?.cluster_uid;
+        if !kept.is_empty() {
+            return Some(kept);
+        }
+        probe::uid(self.get(name)?.member.client()).await
     }
 
     pub(super) fn replace(&self, name: ClusterName, slot: Slot) {

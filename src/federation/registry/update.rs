@@ -1,7 +1,6 @@
 //! Changing a registered cluster: what is wanted of it, and how it is reached.
 
 use crate::cluster::client::Credentials;
-use crate::cluster::probe;
 use crate::domain::check::Check;
 use crate::domain::cluster::{ClusterSpec, SpecChange};
 use crate::domain::names::{ClusterName, Namespace};
@@ -127,7 +126,8 @@ impl Federation {
                 api_server: (**connected.api_server.load()).clone(),
                 kubeconfig: match new {
                     Some(text) => kept(&spec, text),
-                    None => kept(&spec, "").map(|_| (**connected.kubeconfig.load()).clone()),
+                    None if spec.kubeconfig_secret.is_some() => None,
+                    None => Some((**connected.kubeconfig.load()).clone()),
                 },
                 cluster_uid: if new.is_some() { uid } else { (**connected.cluster_uid.load()).clone() },
                 version,
@@ -162,7 +162,7 @@ impl Federation {
         kubeconfig: &str,
     ) -> Result<(Vec<Check>, String)> {
         let server = Credentials::parse(&spec.name, kubeconfig)?.server().to_owned();
-        let known = self.known_uid(&spec.name).await;
+        let known = self.fleet.cluster_uid(&spec.name).await;
         let examined = self.examine(spec, Login { kubeconfig, uid: known.as_deref() }).await?;
         let mut checks = examined.checks;
         if known.is_none() && server != before.api_server {
@@ -175,13 +175,6 @@ impl Federation {
         }
         let uid = Some(examined.facts.cluster_uid).filter(|uid| !uid.is_empty()).or(known);
         Ok((checks, uid.unwrap_or_default()))
-    }
-
-    /// What is kept, or else what the cluster in use says now.
-    async fn known_uid(&self, name: &ClusterName) -> Option<String> {
-        let connected = self.fleet.get(name)?;
-        let kept = (**connected.cluster_uid.load()).clone();
-        if kept.is_empty() { probe::uid(connected.member.client()).await } else { Some(kept) }
     }
 
     /// New namespaces are looked at as at registration, with the login that is in use.

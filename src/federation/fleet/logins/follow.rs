@@ -10,7 +10,6 @@ use super::{Failure, LoginState};
 use crate::cluster;
 use crate::cluster::client::Credentials;
 use crate::cluster::host::{Found, Reading, Unread};
-use crate::cluster::probe;
 use crate::domain::names::ClusterName;
 use crate::domain::secret::Secret;
 use crate::domain::secret_ref::SecretRef;
@@ -156,7 +155,7 @@ impl Following {
             let message = format!("the login in Secret {} does not do: {why}", self.reference);
             Rejected { failure: Failure { reason: "Refused", message }, again: true }
         };
-        let uid = self.uid(known).await;
+        let uid = self.fleet.cluster_uid(&self.name).await;
         let login = Login { kubeconfig: text.expose(), uid: uid.as_deref() };
         let (installation, deadline) = (&self.fleet.installation, self.fleet.probe_deadline());
         let examined = examine(&known.spec, login, installation, deadline).await;
@@ -173,15 +172,6 @@ impl Following {
             failed.push(told.to_owned());
         }
         if failed.is_empty() { Ok(()) } else { Err(refused(failed.join("; "))) }
-    }
-
-    /// Which cluster it must be: what is kept, or else what the cluster in use says now.
-    async fn uid(&self, known: &Registration) -> Option<String> {
-        if !known.cluster_uid.is_empty() {
-            return Some(known.cluster_uid.clone());
-        }
-        let connected = self.fleet.get(&self.name)?;
-        probe::uid(connected.member.client()).await
     }
 
     /// Puts a verified login to use, unless the cluster went or its kubeconfig is elsewhere by now.
