@@ -14,9 +14,10 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::options::{defaults, member_options, options, sealer, store_options};
+use self::options::{defaults, host_source, member_options, open_host, options, sealer, store_options};
 use self::reload::Reload;
 use crate::api;
+use crate::cluster::host::Source;
 use crate::federation::{
     Defaults, Federation, FleetMetrics, FleetOptions, Meters, ReplicaName, WorkspaceGauges,
 };
@@ -64,6 +65,7 @@ struct Loaded {
     config: Config,
     defaults: Defaults,
     limits: api::Limits,
+    host: Option<Source>,
     follower: Follower,
 }
 
@@ -72,7 +74,8 @@ fn load(path: &Path) -> Result<Loaded, config::Error> {
     let (config, defaults, limits) = read(path)?;
     follower.also(template_files(&config));
     let limits = api::Limits::new(limits).map_err(|problems| config::Error::Invalid { problems })?;
-    Ok(Loaded { config, defaults, limits, follower })
+    let host = host_source(&config).map_err(|problems| config::Error::Invalid { problems })?;
+    Ok(Loaded { config, defaults, limits, host, follower })
 }
 
 fn read(path: &Path) -> Result<(Config, Defaults, api::CheckedLimits), config::Error> {
@@ -89,7 +92,7 @@ fn template_files(config: &Config) -> Vec<PathBuf> {
 }
 
 async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<()> {
-    let Loaded { config, defaults, limits, follower } = loaded;
+    let Loaded { config, defaults, limits, host, follower } = loaded;
     let limits = Arc::new(limits);
     let filter = if verbose { "info,spaceport=debug" } else { "info" };
     let log_filter = telemetry::init(if json_log { Format::Json } else { Format::Text }, filter)?;
@@ -116,6 +119,7 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         address: config.federation.advertise_address.to_string(),
     };
     let (election, leadership) = election(&config, &store, &us)?;
+    let host = host.map(|source| open_host(&config, source)).transpose()?.map(Arc::new);
     let federation = Federation::new(
         store,
         sealer,
@@ -126,6 +130,7 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
             member: member_options(&config),
             defaults: Arc::new(ArcSwap::from_pointee(defaults)),
             meters: Meters::new()?,
+            host: host.clone(),
         },
         config.federation.subscriber_buffer,
     );
@@ -144,6 +149,14 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
     supervisor.spawn("configuration", reload.run(shutdown.clone()));
     if let Some(tls) = server_tls.clone() {
         supervisor.spawn("certificates", tls.follow(shutdown.clone()));
+    }
+    if let Some(host) = host {
+        let shutdown = shutdown.clone();
+        let following = async move {
+            host.run(shutdown).await;
+            Ok::<(), Infallible>(())
+        };
+        supervisor.spawn("host", following);
     }
     let connections = tls::incoming(listener, server_tls);
     let others = api::Others {

@@ -14,7 +14,7 @@ fn an_apiserver_takes_the_manifests_of_the_manager_and_of_members() -> Result<()
     story("manifests", 0, &[], async |story| {
         let cluster = story.cluster("ap-1")?;
         let root = source_dir().join("..");
-        for file in ["clusters/member/networkpolicy.yaml", "deploy/manager.yaml"] {
+        for file in ["clusters/member/networkpolicy.yaml", "deploy/manager.yaml", "deploy/host.yaml"] {
             cluster.apply_file(&root.join(file)).await?;
         }
         Ok(())

@@ -167,7 +167,7 @@ fn cluster(name: &str) -> Result<NewCluster> {
         "name": name, "region": "europe", "weight": 100, "maxWeight": 100,
         "namespaces": [{ "namespace": "ws", "secretsNamespace": "ws-secrets" }],
     }))?;
-    let kubeconfig = Secret::new(format!("kubeconfig of {name}: hunter2").into_bytes());
+    let kubeconfig = Some(Secret::new(format!("kubeconfig of {name}: hunter2").into_bytes()));
     Ok(NewCluster {
         spec,
         api_server: format!("https://{name}.example:6443"),

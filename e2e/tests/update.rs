@@ -16,6 +16,7 @@ use spaceport::proto::wsman::WorkspacePhase;
 use tokio::time::timeout;
 use tonic::Streaming;
 
+use crate::harness::Cluster;
 use crate::harness::spaceport::{kubeconfig, prepare_namespaces};
 use crate::story::{SOON, Story, follow, is, request, run, start, stop, story, until, watch};
 
@@ -27,9 +28,17 @@ async fn shown(story: &Story, name: &str) -> Result<Value> {
 }
 
 /// A kubeconfig of the manager's identity with a token of its own, which goes with the Secret of the name.
-async fn fresh_login(story: &Story, cluster: &str, secret: &str) -> Result<PathBuf> {
+pub async fn fresh_login(story: &Story, cluster: &str, secret: &str) -> Result<PathBuf> {
     let member = story.cluster(cluster)?;
-    let api = Api::<Secret>::namespaced(member.client(), "spaceport-system");
+    let (ca, token) = token(member, "spaceport-system", secret).await?;
+    let path = story.installation.dir().join(format!("{secret}.kubeconfig"));
+    fs::write(&path, kubeconfig(&member.api(), &ca, &token)?)?;
+    Ok(path)
+}
+
+/// A token of the service account `spaceport`, which goes with the Secret of the name; the authority before it.
+pub async fn token(cluster: &Cluster, namespace: &str, secret: &str) -> Result<(String, String)> {
+    let api = Api::<Secret>::namespaced(cluster.client(), namespace);
     let annotations = json!({ "kubernetes.io/service-account.name": "spaceport" });
     let object = serde_json::from_value(json!({
         "metadata": { "name": secret, "annotations": annotations },
@@ -43,9 +52,7 @@ async fn fresh_login(story: &Story, cluster: &str, secret: &str) -> Result<PathB
     let data = found.and_then(|secret| secret.data).unwrap_or_default();
     let text =
         |key: &str| String::from_utf8(data.get(key).context("the token's Secret")?.0.clone()).context("text");
-    let path = story.installation.dir().join(format!("{secret}.kubeconfig"));
-    fs::write(&path, kubeconfig(&member.api(), &text("ca.crt")?, &text("token")?)?)?;
-    Ok(path)
+    Ok((text("ca.crt")?, text("token")?))
 }
 
 async fn register_with(story: &Story, cluster: &str, kubeconfig: &Path) -> Result<()> {

@@ -61,6 +61,16 @@ pub fn status(error: &Error) -> Status {
         Error::Precondition { .. } | Error::Unusable { .. } | Error::DrainStage { .. } => {
             Code::FailedPrecondition
         }
+        Error::Unread { unread, .. } if unread.is_passing() => {
+            details.set_retry_info(Some(RETRY_LEADER));
+            Code::Unavailable
+        }
+        Error::Unread { unread, .. } => {
+            let told =
+                PreconditionViolation::new("SECRET", unread.reference.to_string(), unread.problem.clone());
+            details.set_precondition_failure(vec![told]);
+            Code::FailedPrecondition
+        }
         Error::NoBuilder { verdicts } => {
             details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
             Code::FailedPrecondition
@@ -181,6 +191,7 @@ fn reason(error: &Error) -> &'static str {
         Error::NotLeader => "NOT_LEADER",
         Error::NoNamespace { .. } => "NO_NAMESPACE",
         Error::Unusable { .. } => "CLUSTER_UNUSABLE",
+        Error::Unread { .. } => "SECRET_UNREAD",
         Error::Unfit { .. } => "CLUSTER_UNFIT",
         Error::Changed { .. } => "CHANGED",
         Error::SameCluster { .. } => "SAME_CLUSTER",

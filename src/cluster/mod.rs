@@ -9,6 +9,7 @@ pub mod client;
 pub mod convert;
 pub mod error;
 pub mod fence;
+pub mod host;
 pub mod install;
 mod lean;
 pub mod logs;

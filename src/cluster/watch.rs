@@ -31,6 +31,7 @@ use super::maintenance::Maintenance;
 use super::resources::names::{MANAGED_BY, MANAGER};
 use super::resources::{SeenPod, Workspace};
 
+pub(in crate::cluster) use backoff::Backoff;
 use follow::{Sink, follow};
 use lenient::Lenient;
 use pulse::{Pulse, tapped};

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::names::{ClusterName, Namespace, Region};
+use super::secret_ref::SecretRef;
 
 pub use change::SpecChange;
 
@@ -46,6 +47,9 @@ pub struct ClusterSpec {
     pub admission_constraints: Vec<Constraint>,
     /// The workspace namespaces, at least one; the first is the default.
     pub namespaces: Vec<NamespaceSpec>,
+    /// Where its kubeconfig is in the manager's own cluster; absent where Spaceport keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig_secret: Option<SecretRef>,
 }
 
 /// How many workspaces a cluster takes.

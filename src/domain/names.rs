@@ -20,6 +20,9 @@ pub struct Error {
 
 const DNS_LABEL: &str =
     "must be 1 to 63 lower-case letters, digits or dashes, beginning and ending with a letter or digit";
+const DNS_SUBDOMAIN: &str = "must be 1 to 253 lower-case letters, digits, dashes or dots, each part between dots beginning and ending with a letter or digit";
+const SECRET_KEY: &str =
+    "must be 1 to 253 letters, digits, dashes, underscores or dots, and not begin with two dots";
 const LABEL_VALUE: &str = "must be 1 to 63 letters, digits, dots, dashes or underscores, beginning and ending with a letter or digit";
 
 /// RFC 1123 label: what Kubernetes takes as a namespace or a host name.
@@ -34,6 +37,17 @@ fn is_label_value(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
     text.len() <= 63 && text.bytes().all(inner) && edge(text.bytes().next()) && edge(text.bytes().next_back())
+}
+
+/// RFC 1123 subdomain: what Kubernetes takes as the name of most objects.
+fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+/// What Kubernetes takes as a key of a Secret.
+fn is_secret_key(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (1..=253).contains(&text.len()) && text.bytes().all(inner) && text != "." && !text.starts_with("..")
 }
 
 macro_rules! name {
@@ -129,6 +143,21 @@ name!(
     /// A workspace class.
     ClassId, "workspace class", is_label_value, LABEL_VALUE
 );
+name!(
+    /// A Secret of Kubernetes.
+    SecretName, "Secret name", is_dns_subdomain, DNS_SUBDOMAIN
+);
+name!(
+    /// A key in a Secret.
+    SecretKey, "Secret key", is_secret_key, SECRET_KEY
+);
+
+impl ClusterName {
+    /// Stands in errors and logs for the cluster that the manager runs in, which is no member.
+    pub fn of_host() -> Self {
+        Self("host".into())
+    }
+}
 
 #[cfg(test)]
 mod tests {

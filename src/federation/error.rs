@@ -139,6 +139,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A Secret gives no kubeconfig.
+    #[error("cluster {cluster}: {unread}")]
+    Unread {
+        /// The cluster that it is for.
+        cluster: ClusterName,
+        /// Which Secret, and why.
+        unread: cluster::host::Unread,
+    },
     /// A check keeps the cluster from being a member.
     #[error("cluster {cluster} may not be a member: {}", failures(checks))]
     Unfit {

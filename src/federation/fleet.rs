@@ -4,7 +4,9 @@ mod canary;
 mod candidacy;
 mod connected;
 mod gate;
+mod logins;
 mod ready;
+mod registrations;
 mod reload;
 mod watcher;
 
@@ -25,6 +27,7 @@ use super::observed::Known;
 use super::settings::{Defaults, Settings};
 use super::{Result, settle};
 use crate::cluster::cache::Observer;
+use crate::cluster::host::Host;
 use crate::cluster::{Member, MemberOptions};
 use crate::controller::{Controller, Parts};
 use crate::domain::cluster::ClusterSpec;
@@ -42,6 +45,11 @@ pub use candidacy::UnderWay;
 pub use connected::{Connected, Place};
 pub(super) use connected::{ago, last_answer};
 pub use gate::{Gate, Leading, State as GateState};
+pub use logins::{Failure, LoginState};
+pub use registrations::Broken;
+
+use logins::Logins;
+use registrations::Slot;
 
 /// What is the same for every member.
 #[derive(Debug, Clone)]
@@ -52,6 +60,8 @@ pub struct FleetOptions {
     pub defaults: Arc<ArcSwap<Defaults>>,
     /// What is counted of workspaces.
     pub meters: Meters,
+    /// The cluster that the manager itself runs in, where it knows one.
+    pub host: Option<Arc<Host>>,
 }
 
 /// All members, by name.
@@ -66,7 +76,9 @@ pub struct Fleet {
     settle: settle::Queue,
     /// What was noted of members.
     known: Arc<Known>,
-    /// Held while members are connected or settings change, so that none is connected with settings of before.
+    logins: Logins,
+    /// Held while members are connected, go or get another login, or settings change, so that none is connected with
+    /// settings of before.
     changing: Mutex<()>,
     changes: watch::Sender<()>,
     /// Whether registrations were listed once.
@@ -77,29 +89,6 @@ impl std::fmt::Debug for Fleet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fleet").field("members", &self.slots.read().len()).finish_non_exhaustive()
     }
-}
-
-#[derive(Clone)]
-enum Slot {
-    Connected(Arc<Connected>),
-    Broken(Arc<Broken>),
-}
-
-/// A registration that cannot be used here.
-#[derive(Debug)]
-pub struct Broken {
-    /// What the admin wants.
-    pub spec: ClusterSpec,
-    /// Its API address.
-    pub api_server: String,
-    /// Of the registration.
-    pub version: i64,
-    /// Why it cannot be used.
-    pub reason: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// What is tried again when the configuration changes; absent where it cannot be unsealed.
-    registration: Option<Registration>,
 }
 
 impl Fleet {
@@ -114,6 +103,7 @@ impl Fleet {
     ) -> Arc<Self> {
         Arc::new(Self {
             slots: RwLock::default(),
+            logins: Logins::new(options.host.clone()),
             index,
             options,
             keyed,
@@ -198,64 +188,6 @@ impl Fleet {
         self.connected().iter().map(|connected| connected.candidate(&self.index, now)).collect()
     }
 
-    /// Takes a registration that is new or changed. What can be changed in place is; anything else connects anew.
-    pub fn put(self: &Arc<Self>, registration: Registration) {
-        let name = registration.spec.name.clone();
-        let _alone = self.changing.lock();
-        if let Some(connected) = self.get(&name) {
-            if connected.version() >= registration.version {
-                return;
-            }
-            if connected.take(&registration, &self.options.defaults.load()) {
-                connected.tell(&self.index);
-                self.changes.send_replace(());
-                return;
-            }
-        }
-        match self.connect(registration.clone()) {
-            Ok(connected) => self.replace(name, Slot::Connected(connected)),
-            Err(reason) => {
-                let (spec, api_server) = (registration.spec.clone(), registration.api_server.clone());
-                let (version, since) = (registration.version, Timestamp::now());
-                let registration = Some(registration);
-                self.break_down(Broken { spec, api_server, version, reason, since, registration });
-            }
-        }
-    }
-
-    /// Takes a registration that cannot be used, so that it is shown.
-    pub fn put_broken(&self, spec: ClusterSpec, api_server: String, version: i64, reason: String) {
-        let since = Timestamp::now();
-        self.break_down(Broken { spec, api_server, version, reason, since, registration: None });
-    }
-
-    fn break_down(&self, broken: Broken) {
-        let (name, reason) = (broken.spec.name.clone(), broken.reason.as_str());
-        tracing::error!(cluster = %name, reason, "a registration cannot be used");
-        self.replace(name, Slot::Broken(Arc::new(broken)));
-    }
-
-    /// Lets go of a member: its tasks end, its workspaces are no longer shown.
-    pub fn remove(&self, name: &ClusterName) {
-        let gone = self.slots.write().remove(name);
-        if let Some(Slot::Connected(connected)) = gone {
-            connected.stop.cancel();
-        }
-        self.index.cluster_gone(name);
-        self.changes.send_replace(());
-    }
-
-    /// Lets go of every member but those named.
-    pub fn keep_only(&self, names: &[ClusterName]) {
-        let gone: Vec<ClusterName> =
-            self.slots.read().keys().filter(|name| !names.contains(name)).cloned().collect();
-        for name in gone {
-            self.remove(&name);
-        }
-        self.listed.send_replace(true);
-        self.changes.send_replace(());
-    }
-
     /// Whether a member is in use and well, and its nodes are known.
     pub fn is_available(&self, name: &ClusterName) -> bool {
         self.get(name).is_some_and(|connected| {
@@ -271,16 +203,10 @@ impl Fleet {
 
     /// Ends every task.
     pub fn close(&self) {
+        self.logins.close();
         for connected in self.connected() {
             connected.stop.cancel();
         }
-    }
-
-    fn replace(&self, name: ClusterName, slot: Slot) {
-        if let Some(Slot::Connected(old)) = self.slots.write().insert(name, slot) {
-            old.stop.cancel();
-        }
-        self.changes.send_replace(());
     }
 
     fn connect(self: &Arc<Self>, registration: Registration) -> Result<Arc<Connected>, String> {
@@ -293,7 +219,7 @@ impl Fleet {
             })?;
             settings.insert(namespace.namespace.clone(), Arc::new(ArcSwap::from_pointee(resolved)));
         }
-        let kubeconfig = registration.kubeconfig.into_exposed();
+        let kubeconfig = registration.kubeconfig.ok_or("its kubeconfig was not read yet")?.into_exposed();
         let text = std::str::from_utf8(&kubeconfig).map_err(|_| "its kubeconfig is not UTF-8".to_owned())?;
         let watcher = Arc::new(Watcher {
             cluster: spec.name.clone(),

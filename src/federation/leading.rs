@@ -82,6 +82,8 @@ impl Federation {
             self.seal_anew(term),
             self.record_rewinds(term),
             self.note_observed(term),
+            self.record_addresses(term),
+            self.tell_host(term),
             term.ended()
         );
     }

@@ -3,6 +3,7 @@
 //! The way of a start: placement by a pure function over a snapshot of the fleet, the record in etcd, then the cluster.
 //! What is shown comes from the [`index`]; what is changed goes through the leader's [`Term`] and the owning member.
 
+mod addresses;
 pub mod adopt;
 pub mod builders;
 pub mod changes;
@@ -22,6 +23,7 @@ mod maintenance;
 mod metering;
 mod metrics;
 mod mirrors;
+mod news;
 mod observed;
 pub mod registry;
 mod rewinds;

@@ -1,6 +1,7 @@
 //! The registry of member clusters.
 
 mod install;
+mod login;
 mod update;
 mod verify;
 mod view;
@@ -22,9 +23,9 @@ use crate::store;
 use crate::store::{NewCluster, Term};
 
 use super::settings::Settings;
-use verify::Login;
+pub(super) use verify::{Login, examine};
 
-pub use update::Update;
+pub use update::{NewLogin, Update};
 pub use view::ClusterView;
 pub(super) use view::told_by_the_leader;
 pub(super) use watch::MOST_WATCHERS;
@@ -35,9 +36,14 @@ pub(super) const SEEN_WITHIN: Duration = Duration::from_secs(5);
 /// Tries of a change that others get in the way of.
 const TRIES: usize = 5;
 
+/// What is kept of a kubeconfig: nothing of one that is in a Secret.
+fn kept(spec: &ClusterSpec, kubeconfig: &str) -> Option<Secret<Vec<u8>>> {
+    spec.kubeconfig_secret.is_none().then(|| Secret::new(kubeconfig.as_bytes().to_vec()))
+}
+
 impl Federation {
-    /// Verifies a cluster live and adds it.
-    pub async fn register(&self, spec: ClusterSpec, kubeconfig: String) -> Result<ClusterView> {
+    /// Verifies a cluster live and adds it. Its kubeconfig is given, or in the Secret that the specification names.
+    pub async fn register(&self, spec: ClusterSpec, given: Option<Secret<String>>) -> Result<ClusterView> {
         let term = self.term()?;
         spec.validate()?;
         self.resolve(&spec)?;
@@ -45,7 +51,8 @@ impl Federation {
             return Err(store::Error::ClusterExists { cluster: spec.name }.into());
         }
         let _alone = self.registering.lock().await;
-        let login = Login { kubeconfig: &kubeconfig, uid: None };
+        let kubeconfig = self.kubeconfig(&spec, given).await?;
+        let login = Login { kubeconfig: kubeconfig.expose(), uid: None };
         let examined = self.examine(&spec, login).await?;
         if !examined.is_fit() {
             return Err(Error::Unfit { cluster: spec.name, checks: examined.checks });
@@ -53,9 +60,9 @@ impl Federation {
         self.registered_once(&spec, &examined.facts.cluster_uid)?;
         let name = spec.name.clone();
         let new = NewCluster {
-            api_server: Credentials::parse(&name, &kubeconfig)?.server().to_owned(),
+            api_server: Credentials::parse(&name, kubeconfig.expose())?.server().to_owned(),
+            kubeconfig: kept(&spec, kubeconfig.expose()),
             spec,
-            kubeconfig: Secret::new(kubeconfig.into_bytes()),
             cluster_uid: examined.facts.cluster_uid,
         };
         let version = self.store.create_cluster(&term, &self.sealer, &new).await?;

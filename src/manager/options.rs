@@ -7,12 +7,17 @@ use anyhow::{Context as _, anyhow};
 
 use crate::cluster::MemberOptions;
 use crate::cluster::client::Limits as ClientLimits;
+use crate::cluster::host::{self, Host, Source};
 use crate::controller::{ClassSettings, PodTemplates, Recreation, Timeouts};
 use crate::domain::health::Limits as HealthLimits;
+use crate::domain::names::Namespace;
 use crate::domain::secret::Secret;
 use crate::federation::{Defaults, Options};
 use crate::runtime::config::{self, Config};
 use crate::store::{Sealer, SealingKey, Tls, User};
+
+/// For events where neither the configuration nor the pod names a namespace.
+const DEFAULT_NAMESPACE: &str = "spaceport";
 
 pub(super) fn store_options(etcd: &config::Etcd) -> anyhow::Result<crate::store::Options> {
     let read = |path: &PathBuf| {
@@ -44,6 +49,26 @@ pub(super) fn sealer(sealing: &config::Sealing) -> anyhow::Result<Sealer> {
         .chain(&sealing.rest)
         .map(|key| SealingKey { id: key.id.clone(), secret: key.key.clone().map(|bytes| bytes.to_vec()) });
     Ok(Sealer::new(keys.collect())?)
+}
+
+/// How the cluster is reached that the manager runs in, where there is a way; checked here.
+pub(super) fn host_source(config: &Config) -> Result<Option<Source>, Vec<config::Problem>> {
+    let file = config.federation.host_kubeconfig.clone();
+    let absent = if file.is_some() { "" } else { "is absent, and the pod's service account does not do: " };
+    let Some(source) = Source::find(file) else { return Ok(None) };
+    host::check(&source).map_err(|error| {
+        let path = "federation.hostKubeconfig".to_owned();
+        vec![config::Problem { path, message: format!("{absent}{}", error.cause()) }]
+    })?;
+    Ok(Some(source))
+}
+
+/// Events go into the namespace that is configured, or else the pod's own.
+pub(super) fn open_host(config: &Config, source: Source) -> anyhow::Result<Host> {
+    let own = source.namespace().and_then(|name| name.parse().ok());
+    let namespace = config.federation.host_namespace.clone().or(own);
+    let namespace = namespace.map_or_else(|| DEFAULT_NAMESPACE.parse::<Namespace>(), Ok)?;
+    Ok(Host::open(source, namespace)?)
 }
 
 pub(super) fn options(config: &Config) -> Options {

@@ -25,8 +25,8 @@ pub struct NewCluster {
     pub spec: ClusterSpec,
     /// URL of the cluster's API; no two clusters may have the same.
     pub api_server: String,
-    /// How to log in there.
-    pub kubeconfig: Secret<Vec<u8>>,
+    /// How to log in there; absent where the specification names a Secret of the manager's own cluster instead.
+    pub kubeconfig: Option<Secret<Vec<u8>>>,
     /// What tells the cluster from others whatever its address; empty where that is not known.
     pub cluster_uid: String,
 }
@@ -38,8 +38,8 @@ pub struct Registration {
     pub spec: ClusterSpec,
     /// URL of the cluster's API, normalised.
     pub api_server: String,
-    /// How to log in there.
-    pub kubeconfig: Secret<Vec<u8>>,
+    /// How to log in there; absent where that is in a Secret and was not read yet.
+    pub kubeconfig: Option<Secret<Vec<u8>>>,
     /// What tells the cluster from others whatever its address; empty where that is not known.
     pub cluster_uid: String,
     /// What a change must show.
@@ -54,8 +54,9 @@ pub struct StoredRegistration {
     pub spec: ClusterSpec,
     /// URL of the cluster's API, normalised.
     pub api_server: String,
-    /// How to log in there, sealed for this cluster.
-    pub kubeconfig: Sealed,
+    /// How to log in there, sealed for this cluster; absent where the specification names a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<Sealed>,
     /// Uid of the cluster's namespace `kube-system`; empty where it is not known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cluster_uid: String,
@@ -96,9 +97,9 @@ impl Store {
     /// [`Error::AddressInUse`] and then changes nothing. Answers the version.
     pub async fn create_cluster(&self, term: &Term, sealer: &Sealer, new: &NewCluster) -> Result<i64> {
         let name = &new.spec.name;
-        let api_server = normalise(name, &new.api_server)?;
+        let api_server = normal_address(name, &new.api_server)?;
         let (spec_key, address_key) = (self.keys().cluster_spec(name), self.keys().address(&api_server));
-        let kubeconfig = seal(sealer, &spec_key, name, &new.kubeconfig)?;
+        let kubeconfig = seal_some(sealer, &spec_key, name, new.kubeconfig.as_ref())?;
         let stored = new.stored(api_server.clone(), kubeconfig);
         let mut ops = Vec::new();
         // First, so that replicas hear of it before they look at the cluster.
@@ -143,8 +144,8 @@ impl Store {
         let name = &new.spec.name;
         let doing = format!("update cluster {name}");
         let (key, old) = self.stored(&doing, name, version).await?;
-        let api_server = normalise(name, &new.api_server)?;
-        let kubeconfig = seal(sealer, &key, name, &new.kubeconfig)?;
+        let api_server = normal_address(name, &new.api_server)?;
+        let kubeconfig = seal_some(sealer, &key, name, new.kubeconfig.as_ref())?;
         let changed = new.stored(api_server.clone(), kubeconfig);
         let mut when = vec![is_at(&key, version)];
         let mut ops = vec![TxnOp::put(key.as_str(), encode(&key, &changed)?, None)];
@@ -276,7 +277,7 @@ impl Store {
 }
 
 impl NewCluster {
-    fn stored(&self, api_server: String, kubeconfig: Sealed) -> StoredRegistration {
+    fn stored(&self, api_server: String, kubeconfig: Option<Sealed>) -> StoredRegistration {
         StoredRegistration {
             spec: self.spec.clone(),
             api_server,
@@ -286,12 +287,24 @@ impl NewCluster {
     }
 }
 
+impl Registration {
+    /// Whether it may be the same cluster as another registration of the name.
+    pub fn is_of_same_cluster(&self, other: &Self) -> bool {
+        let (one, other) = (&self.cluster_uid, &other.cluster_uid);
+        one.is_empty() || other.is_empty() || one == other
+    }
+}
+
 impl StoredRegistration {
     /// Unseals it. `version` is that of the item it came in.
     pub fn open(&self, sealer: &Sealer, version: i64) -> Result<Registration> {
         let name = &self.spec.name;
-        let kubeconfig = sealer
-            .open(&purpose(name), &self.kubeconfig)
+        let open = |sealed: &Sealed| sealer.open(&purpose(name), sealed);
+        let kubeconfig = self
+            .kubeconfig
+            .as_ref()
+            .map(open)
+            .transpose()
             .map_err(|source| Error::Seal { key: format!("clusters/{name}/spec"), source })?;
         Ok(Registration {
             spec: self.spec.clone(),
@@ -314,6 +327,11 @@ impl Mirrored for ClusterEntry {
                 if stored.spec.name != cluster {
                     return Err(malformed(format!("it is the registration of cluster {}", stored.spec.name)));
                 }
+                if stored.kubeconfig.is_some() == stored.spec.kubeconfig_secret.is_some() {
+                    return Err(malformed(
+                        "it has not exactly one kubeconfig, sealed or in a Secret".to_owned(),
+                    ));
+                }
                 Ok(Self::Spec(Box::new(stored)))
             }
             "status" => {
@@ -332,12 +350,16 @@ fn in_use(address_key: &str, address: String, owner: &KeyValue) -> Error {
     }
 }
 
-pub(super) fn seal(
+pub(super) fn seal_some(
     sealer: &Sealer,
     key: &str,
     name: &ClusterName,
-    kubeconfig: &Secret<Vec<u8>>,
-) -> Result<Sealed> {
+    kubeconfig: Option<&Secret<Vec<u8>>>,
+) -> Result<Option<Sealed>> {
+    kubeconfig.map(|kubeconfig| seal(sealer, key, name, kubeconfig)).transpose()
+}
+
+fn seal(sealer: &Sealer, key: &str, name: &ClusterName, kubeconfig: &Secret<Vec<u8>>) -> Result<Sealed> {
     sealer
         .seal(&purpose(name), kubeconfig.expose())
         .map_err(|source| Error::Seal { key: key.to_owned(), source })
@@ -348,7 +370,7 @@ fn purpose(name: &ClusterName) -> String {
 }
 
 /// One form for every way to write the same address: lower-case host, port always, no slash at the end.
-fn normalise(cluster: &ClusterName, address: &str) -> Result<String> {
+pub fn normal_address(cluster: &ClusterName, address: &str) -> Result<String> {
     let bad = |rule| Error::Address { cluster: cluster.clone(), rule };
     let url = url::Url::parse(address).map_err(|_| bad("must be a URL such as https://host:6443"))?;
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
@@ -376,13 +398,16 @@ mod tests {
     fn an_address_has_one_form() {
         let eu = "eu".parse().unwrap();
         for same in ["https://EU.example", "https://eu.example:443/", "https://eu.example.:443"] {
-            assert_eq!(normalise(&eu, same).unwrap(), "https://eu.example:443");
+            assert_eq!(normal_address(&eu, same).unwrap(), "https://eu.example:443");
         }
-        assert_eq!(normalise(&eu, "https://rancher:8443/k8s/c-1/").unwrap(), "https://rancher:8443/k8s/c-1");
+        assert_eq!(
+            normal_address(&eu, "https://rancher:8443/k8s/c-1/").unwrap(),
+            "https://rancher:8443/k8s/c-1"
+        );
         for bad in
             ["", "eu.example", "ftp://eu.example", "https://u:hunter2@eu.example", "https://eu.example?a"]
         {
-            let error = normalise(&eu, bad).unwrap_err().to_string();
+            let error = normal_address(&eu, bad).unwrap_err().to_string();
             assert!(
                 error.starts_with("cluster eu: API address must") && !error.contains("hunter2"),
                 "{error}"
@@ -399,7 +424,7 @@ mod tests {
             "namespaces": [{"namespace": "a", "secretsNamespace": "b"}],
         }))
         .unwrap();
-        let kubeconfig = sealer.unwrap().seal("x", b"hunter2").unwrap();
+        let kubeconfig = Some(sealer.unwrap().seal("x", b"hunter2").unwrap());
         let stored = StoredRegistration {
             spec,
             api_server: "https://eu:443".to_owned(),

@@ -60,7 +60,7 @@ mod term;
 mod value;
 
 pub use client::{Options, Store, Tls, User};
-pub use clusters::{ClusterEntry, NewCluster, Registration, StoredRegistration};
+pub use clusters::{ClusterEntry, NewCluster, Registration, StoredRegistration, normal_address};
 pub use departures::Departure;
 pub use error::Error;
 pub use installation::Installation;

@@ -28,7 +28,7 @@ impl Store {
             let Ok(ClusterEntry::Spec(stored)) = ClusterEntry::decode(&entry.key, &entry.value) else {
                 continue;
             };
-            if !sealer.is_current(&stored.kubeconfig) {
+            if stored.kubeconfig.as_ref().is_some_and(|sealed| !sealer.is_current(sealed)) {
                 done.push(self.seal_cluster_anew(term, sealer, &entry, *stored).await);
             }
         }
@@ -45,7 +45,7 @@ impl Store {
         let (name, version) = (stored.spec.name.clone(), entry.version);
         let key = self.keys().cluster_spec(&name);
         let plain = stored.open(sealer, version)?.kubeconfig;
-        let kubeconfig = clusters::seal(sealer, &key, &name, &plain)?;
+        let kubeconfig = clusters::seal_some(sealer, &key, &name, plain.as_ref())?;
         let value = encode(&key, &StoredRegistration { kubeconfig, ..stored })?;
         self.replace_at(term, key, version, value).await
     }

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn text(kubeconfig: Option<&Secret<Vec<u8>>>) -> Option<&[u8]> {
+    kubeconfig.map(|kubeconfig| kubeconfig.expose().as_slice())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_is_registered_once_by_name_and_once_by_address() -> Result<()> {
     let room = Room::open().await?;
@@ -16,7 +20,9 @@ async fn a_cluster_is_registered_once_by_name_and_once_by_address() -> Result<()
         "{taken:?}"
     );
     let listed = store.clusters(&sealer).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
-    ensure!(listed.len() == 1 && listed[0].kubeconfig.expose() == cluster("eu")?.kubeconfig.expose());
+    ensure!(
+        listed.len() == 1 && text(listed[0].kubeconfig.as_ref()) == text(cluster("eu")?.kubeconfig.as_ref())
+    );
     store.delete_cluster(&term, &"eu".parse()?, listed[0].version).await?;
     store.create_cluster(&term, &sealer, &same).await?;
     Ok(())
@@ -88,6 +94,33 @@ async fn a_kubeconfig_never_lies_open_in_etcd_and_one_bad_cluster_hides_no_other
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_registration_by_secret_has_the_reference_alone_and_no_registration_has_both_or_neither()
+-> Result<()> {
+    let room = Room::open().await?;
+    let (leader, term) = room.lead().await?;
+    let (store, sealer) = (&leader.store, sealer()?);
+    let inline = cluster("us")?;
+    let mut named = NewCluster { kubeconfig: None, ..inline.clone() };
+    named.spec.kubeconfig_secret = Some("spaceport/us".parse()?);
+    let version = store.create_cluster(&term, &sealer, &named).await?;
+    let us = store.clusters(&sealer).await?.pop().context("not there")??;
+    ensure!(us.kubeconfig.is_none() && us.spec.kubeconfig_secret == named.spec.kubeconfig_secret);
+    ensure!(store.seal_anew(&term, &sealer).await?.is_empty(), "there is nothing to seal");
+    // Back, and there again.
+    let version = store.replace_cluster(&term, &sealer, version, &inline).await?;
+    let us = store.clusters(&sealer).await?.pop().context("not there")??;
+    ensure!(
+        text(us.kubeconfig.as_ref()) == text(inline.kubeconfig.as_ref())
+            && us.spec.kubeconfig_secret.is_none()
+    );
+    let neither = NewCluster { kubeconfig: None, ..inline.clone() };
+    store.replace_cluster(&term, &sealer, version, &neither).await?;
+    let us = store.clusters(&sealer).await?.pop().context("not there")?;
+    ensure!(matches!(us, Err(Error::Malformed { .. })), "{us:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_replicas_share_one_installation() -> Result<()> {
     let room = Room::open().await?;
     let ask = |_| async { Ok::<_, anyhow::Error>(room.store.installation(&sealer()?).await?) };
@@ -119,7 +152,7 @@ async fn what_an_old_key_sealed_is_sealed_anew_and_the_old_key_can_go() -> Resul
     let after = store.installation(&new).await?;
     ensure!(after.id == before.id && after.secret.expose() == before.secret.expose());
     let us = store.clusters(&new).await?.pop().context("gone")??;
-    ensure!(us.version > version && us.kubeconfig.expose() == cluster("us")?.kubeconfig.expose());
+    ensure!(us.version > version && text(us.kubeconfig.as_ref()) == text(cluster("us")?.kubeconfig.as_ref()));
     let third = Sealer::new(vec![key("third", 9)])?;
     let refused = store.seal_anew(&term, &third).await?;
     ensure!(

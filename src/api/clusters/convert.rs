@@ -13,6 +13,7 @@ use crate::domain::cluster::{
 use crate::domain::condition::{Condition, State};
 use crate::domain::health::Health;
 use crate::domain::names::Namespace;
+use crate::domain::secret_ref::SecretRef;
 use crate::federation::registry::ClusterView;
 use crate::proto::spaceport::v1;
 use crate::proto::spaceport::v1::admission_constraint::Constraint as Wire;
@@ -101,6 +102,10 @@ pub(super) fn spec(problems: &mut Problems, spec: Option<v1::ClusterSpec>) -> Op
     }
     let capacity = capacity(problems, spec.capacity);
     let fence = fence_mode(problems, spec.fence);
+    let kubeconfig_secret = match spec.kubeconfig_secret {
+        Some(reference) => Some(secret(problems, reference)?),
+        None => None,
+    };
     let max_weight = if spec.max_weight == 0 { DEFAULT_MAX_WEIGHT } else { spec.max_weight };
     let spec = ClusterSpec {
         name: name?,
@@ -113,6 +118,7 @@ pub(super) fn spec(problems: &mut Problems, spec: Option<v1::ClusterSpec>) -> Op
         fence,
         admission_constraints: constraints,
         namespaces,
+        kubeconfig_secret,
     };
     if let Err(error) = spec.validate() {
         problems.add(format!("spec.{}", error.field), error.rule);
@@ -131,6 +137,14 @@ pub(super) fn fence_mode(problems: &mut Problems, wire: i32) -> FenceMode {
             FenceMode::Enforced
         }
     }
+}
+
+/// Where a kubeconfig is.
+pub(super) fn secret(problems: &mut Problems, wire: v1::SecretReference) -> Option<SecretRef> {
+    let v1::SecretReference { namespace, name, key } = wire;
+    SecretRef::of(&namespace, &name, &key)
+        .map_err(|error| problems.add("spec.kubeconfig_secret", error.to_string()))
+        .ok()
 }
 
 /// A condition on requests.
@@ -223,6 +237,11 @@ fn spec_to_wire(spec: &ClusterSpec) -> v1::ClusterSpec {
             FenceMode::Off => v1::FenceMode::Off,
         }
         .into(),
+        kubeconfig_secret: spec.kubeconfig_secret.as_ref().map(|reference| v1::SecretReference {
+            namespace: reference.namespace.to_string(),
+            name: reference.name.to_string(),
+            key: reference.key.to_string(),
+        }),
     }
 }
 

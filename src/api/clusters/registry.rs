@@ -14,22 +14,30 @@ use crate::domain::cluster::{ClusterSpec, SpecChange};
 use crate::domain::names::ClusterName;
 use crate::domain::secret::Secret;
 use crate::federation::Federation;
-use crate::federation::registry::{ClusterEvent, ClusterWatch, TooMany, Update};
+use crate::federation::registry::{ClusterEvent, ClusterWatch, NewLogin, TooMany, Update};
 use crate::proto::spaceport::v1;
 use crate::proto::spaceport::v1::watch_response::Event;
+
+/// Path of the Secret in a mask.
+const SECRET: &str = "kubeconfig_secret";
 
 /// Of a `Watch`.
 pub type Events = Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
 
 /// The cluster of a `Register` call, and its kubeconfig.
-pub(super) fn registration(request: v1::RegisterRequest) -> Result<(ClusterSpec, String), Status> {
+pub(super) fn registration(
+    request: v1::RegisterRequest,
+) -> Result<(ClusterSpec, Option<Secret<String>>), Status> {
     let mut problems = Problems::default();
+    let named = request.spec.as_ref().is_some_and(|spec| spec.kubeconfig_secret.is_some());
     let spec = spec(&mut problems, request.spec);
-    let kubeconfig = text(&mut problems, request.kubeconfig);
-    if kubeconfig.is_none() {
-        problems.add("kubeconfig", "is required, as UTF-8 text");
+    let kubeconfig = text(&mut problems, request.kubeconfig).map(Secret::new);
+    match (named, kubeconfig.is_some()) {
+        (false, false) => problems.add("kubeconfig", "is required, as UTF-8 text, or spec.kubeconfig_secret"),
+        (true, true) => problems.add("kubeconfig", "must not be given together with spec.kubeconfig_secret"),
+        _ => {}
     }
-    problems.finish(spec.zip(kubeconfig))
+    problems.finish(spec.map(|spec| (spec, kubeconfig)))
 }
 
 pub(super) fn get(federation: &Federation, request: &v1::GetRequest) -> Result<v1::GetResponse, Status> {
@@ -58,8 +66,12 @@ fn parse_update(request: v1::UpdateRequest) -> Result<(ClusterName, Update), Sta
     if given && kubeconfig.is_none() {
         problems.add("kubeconfig", "must be UTF-8 text that is not empty");
     }
-    let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
-    let mut change = masked(&mut problems, &request.spec.unwrap_or_default(), &paths);
+    let mut paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
+    let spec = request.spec.unwrap_or_default();
+    let named = paths.iter().any(|path| path == SECRET);
+    paths.retain(|path| path != SECRET);
+    let login = new_login(&mut problems, kubeconfig, spec.kubeconfig_secret.clone().filter(|_| named), named);
+    let mut change = masked(&mut problems, &spec, &paths);
     for (list, given, field) in [
         (&mut change.add_constraints, request.add_constraints, "add_constraints"),
         (&mut change.remove_constraints, request.remove_constraints, "remove_constraints"),
@@ -69,8 +81,32 @@ fn parse_update(request: v1::UpdateRequest) -> Result<(ClusterName, Update), Sta
         }
     }
     let version = Some(request.version).filter(|version| *version > 0);
-    let update = Update { version, change, kubeconfig: kubeconfig.map(Secret::new) };
+    let update = Update { version, change, login };
     problems.finish(name.map(|name| (name, update)))
+}
+
+/// Another login of a cluster, where one is given or named.
+fn new_login(
+    problems: &mut Problems,
+    given: Option<String>,
+    secret: Option<v1::SecretReference>,
+    named: bool,
+) -> Option<NewLogin> {
+    match (given, secret) {
+        (Some(_), _) if named => {
+            problems.add("kubeconfig", "must not be given together with kubeconfig_secret");
+            None
+        }
+        (Some(given), _) => Some(NewLogin::Given(Secret::new(given))),
+        (None, Some(secret)) => super::convert::secret(problems, secret).map(NewLogin::Named),
+        (None, None) => {
+            if named {
+                let rule = "must be in spec where update_mask names it; give a kubeconfig to end it";
+                problems.add("spec.kubeconfig_secret", rule);
+            }
+            None
+        }
+    }
 }
 
 /// The fields that a mask names.
@@ -110,7 +146,7 @@ fn masked(problems: &mut Problems, spec: &v1::ClusterSpec, paths: &[String]) -> 
                     "update_mask",
                     format!(
                         "names {other:?}; known are region, labels, labels.KEY, weight, max_weight, cordoned, fence, \
-                         capacity, admission_constraints and namespaces"
+                         capacity, admission_constraints, namespaces and kubeconfig_secret"
                     ),
                 ),
             },
@@ -135,7 +171,7 @@ pub(super) async fn doctor(
     let checks = if request.name.is_empty() {
         let (spec, kubeconfig) =
             registration(v1::RegisterRequest { spec: request.spec, kubeconfig: request.kubeconfig })?;
-        federation.doctor(&spec, &kubeconfig).await
+        federation.doctor(&spec, kubeconfig).await
     } else if request.spec.is_some() || !request.kubeconfig.is_empty() {
         let mut problems = Problems::default();
         problems.add("name", "must not be given together with spec or kubeconfig");
@@ -210,7 +246,7 @@ mod tests {
             ..SpecChange::default()
         };
         assert_eq!(update.change, expected);
-        assert_eq!((update.version, update.kubeconfig.is_none()), (None, true));
+        assert_eq!((update.version, update.login.is_none()), (None, true));
     }
 
     #[test]
@@ -224,6 +260,31 @@ mod tests {
         for field in ["spec.region", "spec.admission_constraints[0]", "\"name\""] {
             assert!(status.message().contains(field), "{field}: {}", status.message());
         }
+    }
+
+    #[test]
+    fn one_login_is_given_or_named_and_not_both() {
+        let secret = |name: &str| {
+            let (namespace, name) = ("spaceport".to_owned(), name.to_owned());
+            Some(v1::SecretReference { namespace, name, key: String::new() })
+        };
+        let spec = |name| v1::ClusterSpec { kubeconfig_secret: secret(name), ..Default::default() };
+        let (_, named) = update(&[SECRET], spec("eu")).unwrap();
+        let Some(NewLogin::Named(reference)) = named.login else { panic!("no login") };
+        assert_eq!(reference.to_string(), "spaceport/eu:kubeconfig");
+        assert!(update(&[], spec("eu")).unwrap().1.login.is_none(), "the mask does not name it");
+        for (spec, told) in [(spec("E U"), "Secret name"), (v1::ClusterSpec::default(), "must be in spec")] {
+            let status = update(&[SECRET], spec).unwrap_err();
+            assert!(status.message().contains(told), "{}", status.message());
+        }
+        let both = v1::UpdateRequest {
+            name: "eu".to_owned(),
+            spec: Some(spec("eu")),
+            update_mask: Some(prost_types::FieldMask { paths: vec![SECRET.to_owned()] }),
+            kubeconfig: b"clusters: []".to_vec(),
+            ..v1::UpdateRequest::default()
+        };
+        assert!(parse_update(both).unwrap_err().message().contains("together"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::cli::failure::Usage;
 use crate::cli::terminal::Terminal;
 use crate::cli::view::CheckView;
 use crate::domain::names::ClusterName;
+use crate::domain::secret_ref::SecretRef;
 use crate::proto::spaceport::v1::DoctorRequest;
 
 /// `spaceport cluster doctor`.
@@ -25,6 +26,9 @@ pub struct DoctorArgs {
     /// Kubeconfig file to take instead of the one that the cluster file names
     #[arg(long, value_name = "FILE", requires = "file")]
     kubeconfig: Option<PathBuf>,
+    /// Secret of the manager's own cluster to take instead
+    #[arg(long, value_name = "NAMESPACE/NAME[:KEY]", requires = "file", conflicts_with = "kubeconfig")]
+    kubeconfig_secret: Option<SecretRef>,
 }
 
 /// Prints the checks; fails where one did.
@@ -52,7 +56,8 @@ fn request(args: &DoctorArgs) -> Result<DoctorRequest> {
     if documents.len() > 1 {
         return Err(Usage("doctor looks at one cluster, and the file names more".to_owned()).into());
     }
-    let requests = file::requests(documents, path, None, args.kubeconfig.as_deref())?;
+    let login = file::Login::of(args.kubeconfig.as_deref(), args.kubeconfig_secret.as_ref());
+    let requests = file::requests(documents, path, None, login)?;
     let request = requests.into_iter().next().unwrap_or_default();
     Ok(DoctorRequest { name: String::new(), spec: request.spec, kubeconfig: request.kubeconfig })
 }

@@ -14,12 +14,13 @@ use super::kubeconfig;
 use crate::cli::table::clean;
 use crate::domain::class::{Class, RawClass};
 use crate::domain::cluster::DEFAULT_MAX_WEIGHT;
-use crate::domain::names::{ClusterName, Namespace, Region};
+use crate::domain::names::{ClusterName, Namespace, Region, SecretKey, SecretName};
+use crate::domain::secret_ref::SecretRef;
 use crate::domain::template::{PortUrl, WorkspaceUrl};
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
 use crate::proto::spaceport::v1::cluster_spec::Capacity;
 use crate::proto::spaceport::v1::{
-    AdmissionConstraint, ClusterSpec, FenceMode, NamespaceSpec, RegisterRequest,
+    AdmissionConstraint, ClusterSpec, FenceMode, NamespaceSpec, RegisterRequest, SecretReference,
 };
 
 /// Share of new workspaces where the file names none.
@@ -50,12 +51,37 @@ fn parse(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
     serde_saphyr::from_multiple_with_options(text, options)
 }
 
-/// What to ask of the server; `name` and `kubeconfig` win over what the documents say.
+/// Where a kubeconfig is, whatever a document says.
+#[derive(Clone, Copy)]
+pub enum Login<'a> {
+    /// In a file.
+    File(&'a Path),
+    /// In a Secret of the manager's own cluster.
+    Secret(&'a SecretRef),
+}
+
+impl<'a> Login<'a> {
+    /// Of what flags name; the command line takes one of them at most.
+    pub fn of(file: Option<&'a Path>, secret: Option<&'a SecretRef>) -> Option<Self> {
+        secret.map(Self::Secret).or(file.map(Self::File))
+    }
+}
+
+/// A reference as it is sent.
+pub fn to_wire(reference: &SecretRef) -> SecretReference {
+    SecretReference {
+        namespace: reference.namespace.to_string(),
+        name: reference.name.to_string(),
+        key: reference.key.to_string(),
+    }
+}
+
+/// What to ask of the server; `name` and `login` win over what the documents say.
 pub fn requests(
     mut documents: Vec<Value>,
     path: &Path,
     name: Option<&ClusterName>,
-    kubeconfig: Option<&Path>,
+    login: Option<Login<'_>>,
 ) -> Result<Vec<RegisterRequest>> {
     let mut problems = Vec::new();
     let mut requests = Vec::new();
@@ -66,7 +92,7 @@ pub fn requests(
             map.insert("name".to_owned(), name.to_string().into());
         }
         let mut found = Problems::default();
-        let request = request(document, path, kubeconfig, &mut found);
+        let request = request(document, path, login, &mut found);
         let spec_name = request.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
         if !spec_name.is_empty() && !names.insert(spec_name) {
             found.add("name", "is taken by a document above");
@@ -102,12 +128,22 @@ pub fn spec(mut documents: Vec<Value>, path: &Path) -> Result<ClusterSpec> {
 fn request(
     document: &Value,
     path: &Path,
-    instead: Option<&Path>,
+    instead: Option<Login<'_>>,
     problems: &mut Problems,
 ) -> RegisterRequest {
     let mut fields = Fields::of(document, String::new(), problems);
-    let spec = spec_of(&mut fields, problems);
-    let kubeconfig = kubeconfig_of(&mut fields, path, instead, problems);
+    let mut spec = spec_of(&mut fields, problems);
+    let kubeconfig = match kubeconfig_of(&mut fields, path, instead, problems) {
+        Ok(Kubeconfig::Text(text)) => text,
+        Ok(Kubeconfig::Secret(reference)) => {
+            spec.kubeconfig_secret = Some(reference);
+            Vec::new()
+        }
+        Err(error) => {
+            problems.add("kubeconfig", format_args!("{error:#}"));
+            Vec::new()
+        }
+    };
     fields.finish(problems);
     RegisterRequest { spec: Some(spec), kubeconfig }
 }
@@ -149,6 +185,7 @@ fn spec_of(fields: &mut Fields<'_>, problems: &mut Problems) -> ClusterSpec {
         namespaces,
         fence: fence.into(),
         capacity,
+        kubeconfig_secret: None,
     }
 }
 
@@ -284,34 +321,49 @@ impl FromStr for Text {
     }
 }
 
+/// A kubeconfig, or where the manager finds it.
+enum Kubeconfig {
+    Text(Vec<u8>),
+    Secret(SecretReference),
+}
+
 fn kubeconfig_of(
     fields: &mut Fields<'_>,
     path: &Path,
-    instead: Option<&Path>,
+    instead: Option<Login<'_>>,
     problems: &mut Problems,
-) -> Vec<u8> {
-    let value = fields.get("kubeconfig");
+) -> Result<Kubeconfig> {
     let base = if path == Path::new("-") { Path::new("") } else { path.parent().unwrap_or(Path::new("")) };
-    let read = match (value, instead) {
-        (_, Some(file)) => kubeconfig::from_file(file),
-        (None, None) => Err(anyhow::anyhow!("is required, here or as --kubeconfig")),
-        (Some(value), None) => {
-            let before = problems.len();
-            let mut source = Fields::of(value, "kubeconfig".to_owned(), problems);
-            let (file, inline) = (source.text("file", problems), source.text("inline", problems));
-            source.finish(problems);
-            match (file, inline) {
-                (Some(file), None) => kubeconfig::from_file(&base.join(file)),
-                (None, Some(inline)) => kubeconfig::standalone(inline, base),
-                _ if problems.len() > before => return Vec::new(),
-                _ => Err(anyhow::anyhow!("must have either file or inline")),
-            }
-        }
+    let value = match (fields.get("kubeconfig"), instead) {
+        (_, Some(Login::File(file))) => return kubeconfig::from_file(file).map(Kubeconfig::Text),
+        (_, Some(Login::Secret(reference))) => return Ok(Kubeconfig::Secret(to_wire(reference))),
+        (None, None) => bail!("is required, here or as --kubeconfig or --kubeconfig-secret"),
+        (Some(value), None) => value,
     };
-    read.unwrap_or_else(|error| {
-        problems.add("kubeconfig", format_args!("{error:#}"));
-        Vec::new()
-    })
+    let before = problems.len();
+    let mut source = Fields::of(value, "kubeconfig".to_owned(), problems);
+    let (file, inline) = (source.text("file", problems), source.text("inline", problems));
+    let secret = source.get("secret").map(|value| secret(value, problems));
+    source.finish(problems);
+    match (file, inline, secret) {
+        (Some(file), None, None) => kubeconfig::from_file(&base.join(file)).map(Kubeconfig::Text),
+        (None, Some(inline), None) => kubeconfig::standalone(inline, base).map(Kubeconfig::Text),
+        (None, None, Some(secret)) => Ok(Kubeconfig::Secret(secret)),
+        // What is wrong is told already.
+        _ if problems.len() > before => Ok(Kubeconfig::Text(Vec::new())),
+        _ => bail!("must have one of file, inline and secret"),
+    }
+}
+
+fn secret(value: &Value, problems: &mut Problems) -> SecretReference {
+    let mut fields = Fields::of(value, "kubeconfig.secret".to_owned(), problems);
+    let reference = SecretReference {
+        namespace: fields.required::<Namespace>("namespace", problems),
+        name: fields.required::<SecretName>("name", problems),
+        key: fields.parsed::<SecretKey>("key", problems).unwrap_or_default(),
+    };
+    fields.finish(problems);
+    reference
 }
 
 #[cfg(test)]

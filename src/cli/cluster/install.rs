@@ -76,6 +76,11 @@ pub async fn before(
     let mut ready = Vec::with_capacity(requests.len());
     for request in requests {
         let spec = request.spec.clone().unwrap_or_default();
+        ensure!(
+            spec.kubeconfig_secret.is_none(),
+            "cluster {}: --install needs an admin's kubeconfig, as a file and not in a Secret",
+            spec.name
+        );
         let asked = InstallRequest {
             kubeconfig: request.kubeconfig,
             namespaces: spec.namespaces,

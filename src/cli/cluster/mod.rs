@@ -11,6 +11,7 @@ use super::failure::Usage;
 use super::terminal::Terminal;
 use super::view::{ClusterView, LeaderView};
 use crate::domain::names::ClusterName;
+use crate::domain::secret_ref::SecretRef;
 use crate::proto::spaceport::v1::{
     Cluster, CordonRequest, DeregisterRequest, GetRequest, LeaderRequest, ListRequest, RegisterRequest,
     UncordonRequest,
@@ -42,7 +43,7 @@ pub struct ClusterArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Register the clusters of a cluster file
-    Register(RegisterArgs),
+    Register(Box<RegisterArgs>),
     /// List the clusters with what is seen of them
     List {
         /// Go on with every change, a line each, until interrupted
@@ -57,7 +58,7 @@ enum Verb {
     /// Change what is wanted of a cluster, or how it is reached
     Update(Box<update::UpdateArgs>),
     /// Look at a cluster as registration does, and tell what is wrong
-    Doctor(doctor::DoctorArgs),
+    Doctor(Box<doctor::DoctorArgs>),
     /// Put into a cluster what a member needs, with an admin's kubeconfig that is used once
     Install(install::InstallArgs),
     /// Keep new workspaces away from clusters; existing ones go on
@@ -108,6 +109,10 @@ struct RegisterArgs {
     /// Kubeconfig file to take instead of the one that the cluster file names
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// Secret of the manager's own cluster that holds the kubeconfig, instead of a file; the key is `kubeconfig` where
+    /// none is named
+    #[arg(long, value_name = "NAMESPACE/NAME[:KEY]", conflicts_with_all = ["kubeconfig", "install"])]
+    kubeconfig_secret: Option<SecretRef>,
     /// Name to register the cluster under instead of the one in the cluster file
     #[arg(long)]
     name: Option<ClusterName>,
@@ -176,11 +181,12 @@ pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
 
 fn read(args: &RegisterArgs) -> Result<Vec<RegisterRequest>> {
     let documents = file::read(&args.file)?;
-    if documents.len() > 1 && (args.name.is_some() || args.kubeconfig.is_some()) {
-        let text = "--name and --kubeconfig are for a file with one cluster".to_owned();
+    let login = file::Login::of(args.kubeconfig.as_deref(), args.kubeconfig_secret.as_ref());
+    if documents.len() > 1 && (args.name.is_some() || login.is_some()) {
+        let text = "--name, --kubeconfig and --kubeconfig-secret are for a file with one cluster".to_owned();
         return Err(Usage(text).into());
     }
-    file::requests(documents, &args.file, args.name.as_ref(), args.kubeconfig.as_deref())
+    file::requests(documents, &args.file, args.name.as_ref(), login)
 }
 
 async fn register(

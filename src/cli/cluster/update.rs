@@ -12,6 +12,7 @@ use crate::cli::failure::Usage;
 use crate::cli::terminal::Terminal;
 use crate::cli::view::{CheckView, ClusterView};
 use crate::domain::names::{ClusterName, Region};
+use crate::domain::secret_ref::SecretRef;
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
 use crate::proto::spaceport::v1::cluster_spec::Capacity;
 use crate::proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, UpdateRequest};
@@ -55,6 +56,9 @@ pub struct UpdateArgs {
     /// Another kubeconfig of the same cluster; it comes into force on the live connection
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// Secret of the manager's own cluster that holds the kubeconfig from now on; `--kubeconfig` ends that
+    #[arg(long, value_name = "NAMESPACE/NAME[:KEY]", conflicts_with = "kubeconfig")]
+    kubeconfig_secret: Option<SecretRef>,
     /// Refuse where the cluster's version, as `show` tells it, is another one
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i64).range(1..))]
     version: Option<i64>,
@@ -104,10 +108,14 @@ pub async fn run(args: &UpdateArgs, connection: &ClientArgs, terminal: &mut Term
 
 fn request(args: &UpdateArgs) -> Result<UpdateRequest> {
     let kubeconfig = args.kubeconfig.as_deref().map(kubeconfig::from_file).transpose()?.unwrap_or_default();
-    let (spec, paths) = match &args.file {
+    let (mut spec, mut paths) = match &args.file {
         Some(_) => of_file(args)?,
         None => of_flags(args),
     };
+    if let Some(reference) = &args.kubeconfig_secret {
+        spec.kubeconfig_secret = Some(file::to_wire(reference));
+        paths.push("kubeconfig_secret".to_owned());
+    }
     let request = UpdateRequest {
         name: args.name.to_string(),
         spec: Some(spec),

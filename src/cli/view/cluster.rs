@@ -11,8 +11,7 @@ use crate::proto::spaceport::v1::cluster_spec::Capacity;
 use crate::proto::spaceport::v1::cluster_status::Health;
 use crate::proto::spaceport::v1::drain::State;
 use crate::proto::spaceport::v1::{
-    Cluster, ClusterSpec, ClusterStatus, Condition, FenceMode, IncarnationOpening, LeaderResponse,
-    NamespaceSpec, Replica,
+    Cluster, ClusterSpec, ClusterStatus, Condition, FenceMode, NamespaceSpec, SecretReference,
 };
 
 /// A cluster: what the admin wants in the form of the cluster file, and what is seen under `status`.
@@ -29,8 +28,36 @@ pub struct ClusterView {
     fence: &'static str,
     admission_constraints: Vec<Value>,
     namespaces: Vec<NamespaceView>,
+    /// Where its kubeconfig is; absent where the installation keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubeconfig: Option<KubeconfigView>,
     version: i64,
     status: StatusView,
+}
+
+#[derive(Debug, Serialize)]
+struct KubeconfigView {
+    secret: SecretView,
+}
+
+#[derive(Debug, Serialize)]
+struct SecretView {
+    namespace: String,
+    name: String,
+    key: String,
+}
+
+impl KubeconfigView {
+    fn sentence(&self) -> String {
+        let SecretView { namespace, name, key } = &self.secret;
+        format!("in Secret {namespace}/{name}, key {key}, of the manager's own cluster")
+    }
+}
+
+impl From<SecretReference> for KubeconfigView {
+    fn from(SecretReference { namespace, name, key }: SecretReference) -> Self {
+        Self { secret: SecretView { namespace, name, key } }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -119,6 +146,7 @@ impl From<Cluster> for ClusterView {
             namespaces,
             capacity,
             fence,
+            kubeconfig_secret,
         } = cluster.spec.unwrap_or_default();
         let constraint = |constraint| match constraint {
             Some(Constraint::Permission(permission)) => serde_json::json!({ "permission": permission }),
@@ -139,6 +167,7 @@ impl From<Cluster> for ClusterView {
                 .map(|c| constraint(c.constraint))
                 .collect(),
             namespaces: namespaces.into_iter().map(NamespaceView::from).collect(),
+            kubeconfig: kubeconfig_secret.map(KubeconfigView::from),
             version: cluster.version,
             status: cluster.status.map(StatusView::from).unwrap_or_default(),
         }
@@ -250,6 +279,7 @@ impl ClusterView {
             ("classes", status.classes.join(", ")),
             ("workspaces", status.workspaces.to_string()),
             ("api server", status.api_server.clone()),
+            ("kubeconfig", self.kubeconfig.as_ref().map(KubeconfigView::sentence).unwrap_or_default()),
             ("kubernetes", status.server_version.clone()),
             ("version", self.version.to_string()),
         ];
@@ -292,93 +322,5 @@ impl ClusterView {
         let until = |until: &Option<Timestamp>| until.map(|until| until.to_string()).unwrap_or_default();
         let one = |(name, time): (&String, &Option<Timestamp>)| format!("{name} until {}", until(time));
         self.status.maintenance.iter().map(one).collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// Who leads.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LeaderView {
-    replica: String,
-    address: String,
-    epoch: i64,
-    since: Option<Timestamp>,
-    answered_by: String,
-    installation: String,
-    incarnation: u64,
-    replicas: Vec<ReplicaView>,
-    openings: Vec<OpeningView>,
-}
-
-#[derive(Debug, Serialize)]
-struct ReplicaView {
-    name: String,
-    address: String,
-    epoch: i64,
-}
-
-/// An incarnation that an admin opened.
-#[derive(Debug, Serialize)]
-pub struct OpeningView {
-    pub incarnation: u64,
-    at: Option<Timestamp>,
-    by: String,
-    reason: String,
-}
-
-impl From<IncarnationOpening> for OpeningView {
-    fn from(opening: IncarnationOpening) -> Self {
-        let IncarnationOpening { incarnation, at, by, reason } = opening;
-        Self { incarnation, at: timestamp(at.as_ref()), by, reason }
-    }
-}
-
-impl OpeningView {
-    /// The fields for people.
-    pub fn details(&self) -> Table {
-        Table::of_fields([
-            ("incarnation", self.incarnation.to_string()),
-            ("opened", self.at.map(|at| at.to_string()).unwrap_or_default()),
-            ("by", self.by.clone()),
-            ("reason", self.reason.clone()),
-        ])
-    }
-}
-
-impl From<LeaderResponse> for LeaderView {
-    fn from(leader: LeaderResponse) -> Self {
-        Self {
-            since: timestamp(leader.since.as_ref()),
-            replica: leader.replica,
-            address: leader.address,
-            epoch: leader.epoch,
-            answered_by: leader.answered_by,
-            installation: leader.installation,
-            incarnation: leader.incarnation,
-            replicas: leader
-                .replicas
-                .into_iter()
-                .map(|Replica { name, address, epoch }| ReplicaView { name, address, epoch })
-                .collect(),
-            openings: leader.openings.into_iter().map(OpeningView::from).collect(),
-        }
-    }
-}
-
-impl LeaderView {
-    /// The fields for people.
-    pub fn details(&self) -> Table {
-        let names: Vec<&str> = self.replicas.iter().map(|replica| replica.name.as_str()).collect();
-        let nobody = "nobody: a takeover is under way";
-        Table::of_fields([
-            ("leader", text(&self.replica).unwrap_or_else(|| nobody.to_owned())),
-            ("address", self.address.clone()),
-            ("epoch", self.epoch.to_string()),
-            ("since", self.since.map(|since| since.to_string()).unwrap_or_default()),
-            ("installation", self.installation.clone()),
-            ("incarnation", self.incarnation.to_string()),
-            ("replicas", names.join(", ")),
-            ("answered by", self.answered_by.clone()),
-        ])
     }
 }

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 
 pub use checks::{CheckView, InstalledView};
-pub use cluster::{ClusterView, LeaderView, OpeningView};
+pub use cluster::ClusterView;
 pub use diff::DiffView;
 pub use drain::DrainView;
 pub use handled::HandledView;
+pub use leader::{LeaderView, OpeningView};
 pub use status::StatusPage;
 pub use workspace::{StartedView, WorkspaceView, phase_name};
 
@@ -15,6 +16,7 @@ mod cluster;
 mod diff;
 mod drain;
 mod handled;
+mod leader;
 mod status;
 mod workspace;
 

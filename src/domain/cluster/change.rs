@@ -65,6 +65,8 @@ impl SpecChange {
             fence: self.fence.unwrap_or(spec.fence),
             admission_constraints: constraints,
             namespaces: self.namespaces.clone().unwrap_or_else(|| spec.namespaces.clone()),
+            // How the cluster is reached changes only with a verified login.
+            kubeconfig_secret: spec.kubeconfig_secret.clone(),
         }
     }
 }

@@ -96,8 +96,21 @@ impl Connected {
         &self.places
     }
 
+    /// The registration in use, with the login in use.
+    pub(super) fn registration(&self) -> Registration {
+        let version = self.version();
+        Registration {
+            spec: (**self.spec.load()).clone(),
+            api_server: (**self.api_server.load()).clone(),
+            kubeconfig: Some((**self.kubeconfig.load()).clone()),
+            cluster_uid: (**self.cluster_uid.load()).clone(),
+            version,
+        }
+    }
+
     /// Takes a changed registration in place, or says that this takes connecting anew: other namespaces have other
-    /// watches. Another login or address is used from now on, and watches under way go on as they began.
+    /// watches. Another login or address is used from now on, and watches under way go on as they began. A login that is
+    /// in a Secret is no matter of the registration: the one in use goes on.
     pub(super) fn take(&self, registration: &Registration, defaults: &Defaults) -> bool {
         let places = |spec: &ClusterSpec| {
             let of = |one: &NamespaceSpec| (one.namespace.clone(), one.secrets_namespace.clone());
@@ -107,14 +120,16 @@ impl Connected {
         if places(&before) != places(&registration.spec) || before.fence != registration.spec.fence {
             return false;
         }
-        let kubeconfig = registration.kubeconfig.expose();
-        if self.kubeconfig.load().expose() != kubeconfig {
-            let replaced = std::str::from_utf8(kubeconfig).map(|text| self.member.replace_kubeconfig(text));
+        if let Some(kubeconfig) = &registration.kubeconfig
+            && self.kubeconfig.load().expose() != kubeconfig.expose()
+        {
+            let text = std::str::from_utf8(kubeconfig.expose());
+            let replaced = text.map(|text| self.member.replace_kubeconfig(text));
             if !matches!(replaced, Ok(Ok(()))) {
                 return false;
             }
             tracing::info!(cluster = %registration.spec.name, "another kubeconfig is in use");
-            self.kubeconfig.store(Arc::new(registration.kubeconfig.clone()));
+            self.kubeconfig.store(Arc::new(kubeconfig.clone()));
         }
         self.api_server.store(Arc::new(registration.api_server.clone()));
         self.cluster_uid.store(Arc::new(registration.cluster_uid.clone()));

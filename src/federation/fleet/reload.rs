@@ -25,8 +25,9 @@ impl Fleet {
 
     /// Connects a registration that could not be used before; why it still cannot be.
     fn mend(self: &Arc<Self>, broken: &Broken) -> Result<(), String> {
-        // What cannot be unsealed is no matter of the configuration of namespaces.
-        let Some(registration) = broken.registration.clone() else { return Ok(()) };
+        // What cannot be unsealed, or was not read yet, is no matter of the configuration of namespaces.
+        let registration = broken.registration.clone().filter(|_| !broken.is_waiting());
+        let Some(registration) = registration else { return Ok(()) };
         let name = broken.spec.name.clone();
         let connected = self.connect(registration);
         let connected = connected.map_err(|reason| format!("cluster {name}: {reason}"))?;

@@ -1,16 +1,16 @@
 //! Changing a registered cluster: what is wanted of it, and how it is reached.
 
 use crate::cluster::client::Credentials;
-use crate::cluster::probe;
 use crate::domain::check::Check;
 use crate::domain::cluster::{ClusterSpec, SpecChange};
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::secret::Secret;
+use crate::domain::secret_ref::SecretRef;
 use crate::federation::{Error, Federation, Result};
 use crate::store::{self, NewCluster, Registration};
 
 use super::verify::Login;
-use super::{ClusterView, SEEN_WITHIN, TRIES};
+use super::{ClusterView, SEEN_WITHIN, TRIES, kept};
 
 /// A change that is asked for.
 #[derive(Debug, Clone, Default)]
@@ -19,8 +19,26 @@ pub struct Update {
     pub version: Option<i64>,
     /// What shall be different.
     pub change: SpecChange,
-    /// Another kubeconfig of the same cluster.
-    pub kubeconfig: Option<Secret<String>>,
+    /// Another login of the same cluster.
+    pub login: Option<NewLogin>,
+}
+
+/// Another login of a cluster.
+#[derive(Debug, Clone)]
+pub enum NewLogin {
+    /// A kubeconfig to keep.
+    Given(Secret<String>),
+    /// A Secret of the manager's own cluster that holds a kubeconfig.
+    Named(SecretRef),
+}
+
+impl NewLogin {
+    fn reference(&self) -> Option<&SecretRef> {
+        match self {
+            Self::Given(_) => None,
+            Self::Named(reference) => Some(reference),
+        }
+    }
 }
 
 impl Federation {
@@ -29,7 +47,7 @@ impl Federation {
     /// A new kubeconfig and new namespaces are verified live before anything is stored. Answers the checks, where there
     /// were any.
     pub async fn update(&self, name: &ClusterName, update: &Update) -> Result<(ClusterView, Vec<Check>)> {
-        if update.change.is_empty() && update.kubeconfig.is_none() {
+        if update.change.is_empty() && update.login.is_none() {
             let rule = "must name a field to change, where no kubeconfig is given".to_owned();
             return Err(Error::Invalid { field: "update_mask", rule });
         }
@@ -63,18 +81,17 @@ impl Federation {
 
     async fn try_update(&self, before: &ClusterView, update: &Update) -> Result<(ClusterView, Vec<Check>)> {
         let term = self.term()?;
-        let spec = update.change.apply(&before.spec);
+        let mut spec = update.change.apply(&before.spec);
+        if let Some(login) = &update.login {
+            spec.kubeconfig_secret = login.reference().cloned();
+        }
         spec.validate()?;
         self.resolve(&spec)?;
         let name = &spec.name;
         let connected = self.fleet.get(name);
-        let kept = connected.as_ref().map(|connected| connected.kubeconfig.load_full());
-        // The kubeconfig that is in use already is none to verify.
-        let new = update
-            .kubeconfig
-            .as_ref()
-            .map(Secret::expose)
-            .filter(|text| kept.as_ref().is_none_or(|kept| kept.expose().as_slice() != text.as_bytes()));
+        let moves = spec.kubeconfig_secret != before.spec.kubeconfig_secret;
+        let new = self.new_login(name, update.login.as_ref(), moves).await?;
+        let new = new.as_ref().map(Secret::expose).map(String::as_str);
         if new.is_none() && spec == *before.spec {
             return Ok((before.clone(), Vec::new()));
         }
@@ -93,7 +110,7 @@ impl Federation {
                 let new = NewCluster {
                     api_server: Credentials::parse(name, kubeconfig)?.server().to_owned(),
                     spec: spec.clone(),
-                    kubeconfig: Secret::new(kubeconfig.as_bytes().to_vec()),
+                    kubeconfig: kept(&spec, kubeconfig),
                     cluster_uid: uid.clone(),
                 };
                 self.store.replace_cluster(&term, &self.sealer, before.version, &new).await?
@@ -101,21 +118,40 @@ impl Federation {
         };
         tracing::info!(cluster = %name, login = new.is_some(), "updated");
         if !removed.is_empty()
-            && let (Some(connected), Some(kept)) = (connected, kept)
+            && let Some(connected) = connected
         {
             // As the mirror will in a moment; until then nothing may be placed.
             self.fleet.put(Registration {
                 spec: spec.clone(),
                 api_server: (**connected.api_server.load()).clone(),
                 kubeconfig: match new {
-                    Some(text) => Secret::new(text.as_bytes().to_vec()),
-                    None => (*kept).clone(),
+                    Some(text) => kept(&spec, text),
+                    None if spec.kubeconfig_secret.is_some() => None,
+                    None => Some((**connected.kubeconfig.load()).clone()),
                 },
                 cluster_uid: if new.is_some() { uid } else { (**connected.cluster_uid.load()).clone() },
                 version,
             });
         }
         Ok((self.await_version(name, version).await?, checks))
+    }
+
+    /// The kubeconfig to verify. The one that is in use already is none, unless it `moves`.
+    async fn new_login(
+        &self,
+        name: &ClusterName,
+        login: Option<&NewLogin>,
+        moves: bool,
+    ) -> Result<Option<Secret<String>>> {
+        let text = match login {
+            None => return Ok(None),
+            Some(NewLogin::Given(text)) => text.clone(),
+            Some(NewLogin::Named(reference)) => self.read_secret(name, reference).await?,
+        };
+        let in_use = self.fleet.get(name).is_some_and(|connected| {
+            connected.kubeconfig.load().expose().as_slice() == text.expose().as_bytes()
+        });
+        Ok(Some(text).filter(|_| moves || !in_use))
     }
 
     /// Whether another kubeconfig leads to the same cluster, and does there; the checks and the cluster's uid.
@@ -126,7 +162,7 @@ impl Federation {
         kubeconfig: &str,
     ) -> Result<(Vec<Check>, String)> {
         let server = Credentials::parse(&spec.name, kubeconfig)?.server().to_owned();
-        let known = self.known_uid(&spec.name).await;
+        let known = self.fleet.cluster_uid(&spec.name).await;
         let examined = self.examine(spec, Login { kubeconfig, uid: known.as_deref() }).await?;
         let mut checks = examined.checks;
         if known.is_none() && server != before.api_server {
@@ -139,13 +175,6 @@ impl Federation {
         }
         let uid = Some(examined.facts.cluster_uid).filter(|uid| !uid.is_empty()).or(known);
         Ok((checks, uid.unwrap_or_default()))
-    }
-
-    /// What is kept, or else what the cluster in use says now.
-    async fn known_uid(&self, name: &ClusterName) -> Option<String> {
-        let connected = self.fleet.get(name)?;
-        let kept = (**connected.cluster_uid.load()).clone();
-        if kept.is_empty() { probe::uid(connected.member.client()).await } else { Some(kept) }
     }
 
     /// New namespaces are looked at as at registration, with the login that is in use.

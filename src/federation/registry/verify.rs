@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::client::{Credentials, Limits, Signals, connect};
-use crate::cluster::probe::{Examined, Question, examine};
+use crate::cluster::probe::{self, Examined, Question};
 use crate::domain::check::Check;
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::names::ClusterName;
+use crate::domain::secret::Secret;
 use crate::federation::{Error, Federation, Result};
 
 /// For all checks of a cluster.
@@ -15,9 +16,9 @@ const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a cluster is reached, and which one it must be where that is known.
 #[derive(Clone, Copy)]
-pub(super) struct Login<'a> {
-    pub(super) kubeconfig: &'a str,
-    pub(super) uid: Option<&'a str>,
+pub(in crate::federation) struct Login<'a> {
+    pub(in crate::federation) kubeconfig: &'a str,
+    pub(in crate::federation) uid: Option<&'a str>,
 }
 
 /// A client made only to verify tells nobody.
@@ -28,27 +29,42 @@ impl Signals for Unheard {
     fn missed(&self, _reason: &str) {}
 }
 
+/// Looks at a cluster with a client of its own, so that a member in use notices nothing.
+pub(in crate::federation) async fn examine(
+    spec: &ClusterSpec,
+    login: Login<'_>,
+    installation: &str,
+    probe_deadline: Duration,
+) -> Result<Examined> {
+    let credentials = Credentials::parse(&spec.name, login.kubeconfig)?;
+    let identity = crate::cluster::reader(spec);
+    let client = connect(&spec.name, &credentials, &Limits::default(), identity, Arc::new(Unheard))?;
+    let question = Question {
+        spec,
+        installation,
+        login_ends: credentials.expires(),
+        uid: login.uid,
+        probe_deadline,
+        within: VERIFY_WITHIN,
+    };
+    Ok(probe::examine(&client, &question).await)
+}
+
 impl Federation {
-    /// Looks at a cluster with a client of its own, so that a member in use notices nothing.
+    /// As [`examine`], in the name of this installation.
     pub(super) async fn examine(&self, spec: &ClusterSpec, login: Login<'_>) -> Result<Examined> {
-        let credentials = Credentials::parse(&spec.name, login.kubeconfig)?;
-        let identity = crate::cluster::reader(spec);
-        let client = connect(&spec.name, &credentials, &Limits::default(), identity, Arc::new(Unheard))?;
         let installation = self.installation.id.to_string();
-        let question = Question {
-            spec,
-            installation: &installation,
-            login_ends: credentials.expires(),
-            uid: login.uid,
-            probe_deadline: self.fleet.probe_deadline(),
-            within: VERIFY_WITHIN,
-        };
-        Ok(examine(&client, &question).await)
+        examine(spec, login, &installation, self.fleet.probe_deadline()).await
     }
 
     /// Looks at a cluster that may be registered or not, and changes nothing.
-    pub async fn doctor(&self, spec: &ClusterSpec, kubeconfig: &str) -> Result<Vec<Check>> {
+    pub async fn doctor(&self, spec: &ClusterSpec, given: Option<Secret<String>>) -> Result<Vec<Check>> {
         spec.validate()?;
+        let kubeconfig = self.kubeconfig(spec, given).await?;
+        self.look_at(spec, kubeconfig.expose()).await
+    }
+
+    async fn look_at(&self, spec: &ClusterSpec, kubeconfig: &str) -> Result<Vec<Check>> {
         let settings = match self.resolve(spec) {
             Ok(()) => Check::ok("settings", "every namespace's settings are complete"),
             Err(error) => Check::failed("settings", error.to_string(), "correct the cluster file"),
@@ -68,7 +84,7 @@ impl Federation {
     pub async fn doctor_registered(&self, name: &ClusterName) -> Result<Vec<Check>> {
         let Some(connected) = self.fleet.get(name) else {
             let reason = self.cluster(name)?.reason;
-            let remedy = "run `spaceport cluster update NAME --kubeconfig FILE`, or correct its settings";
+            let remedy = "run `spaceport cluster update NAME --kubeconfig FILE`, or correct its Secret or its settings";
             return Ok(vec![Check::failed("registration", reason, remedy)]);
         };
         let kubeconfig = connected.kubeconfig.load_full();
@@ -76,7 +92,8 @@ impl Federation {
             cluster: name.clone(),
             reason: "its kubeconfig is not UTF-8".to_owned(),
         })?;
-        let mut checks = self.doctor(&connected.spec.load_full(), text).await?;
+        let mut checks = self.look_at(&connected.spec.load_full(), text).await?;
+        checks.extend(self.login_check(name));
         let failing: Vec<String> = connected
             .member
             .watches()

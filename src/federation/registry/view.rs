@@ -111,12 +111,16 @@ impl Federation {
                 shown,
                 self.no_strays(connected),
                 &self.known.get(&spec.name).unwrap_or_default(),
+                self.login_current(&spec),
             ),
             spec,
         }
     }
 
     fn view_broken(&self, broken: &Broken) -> ClusterView {
+        let unusable = Condition::fails("Usable", broken.kind, broken.reason.clone(), broken.since);
+        let mut conditions = vec![unusable];
+        conditions.extend(self.login_current(&broken.spec));
         ClusterView {
             spec: Arc::new(broken.spec.clone()),
             api_server: broken.api_server.clone(),
@@ -130,7 +134,7 @@ impl Federation {
             classes: Vec::new(),
             maintenance: BTreeMap::new(),
             drain: self.drains.get(&broken.spec.name).map(|(drain, _)| drain.stage),
-            conditions: vec![Condition::fails("Usable", "Registration", broken.reason.clone(), broken.since)],
+            conditions,
         }
     }
 
@@ -177,13 +181,14 @@ fn conditions(
     shown: &BTreeMap<ClassId, Shown>,
     no_strays: Condition,
     observed: &Observed,
+    login_current: Option<Condition>,
 ) -> Vec<Condition> {
     let now = Timestamp::now();
     let [writable, canary] = match connected.gate.state() {
         GateState::Standby => [WRITABLE, CANARY_SEEN].map(|kind| noted(kind, connected, observed, now)),
         _ => [writable(connected, now), canary(connected, now)],
     };
-    let found = vec![
+    let mut found = vec![
         available(report),
         writable,
         canary,
@@ -194,6 +199,7 @@ fn conditions(
         classes_agree(connected, shown, now),
         no_strays,
     ];
+    found.extend(login_current);
     let mut kept = connected.conditions.lock();
     *kept = condition::aged(&kept, found);
     kept.clone()

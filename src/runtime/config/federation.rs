@@ -1,5 +1,6 @@
 //! `federation`: how the managers of one installation work together, and how they judge clusters.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -8,6 +9,7 @@ use url::Url;
 
 use super::reader::Group;
 use super::servers::RpcServer;
+use crate::domain::names::Namespace;
 use crate::domain::secret::Secret;
 use crate::runtime::tls::ClientFiles;
 
@@ -34,6 +36,10 @@ pub struct Federation {
     pub peer_tls: Option<ClientFiles>,
     /// Events that a subscriber may lag behind.
     pub subscriber_buffer: usize,
+    /// Kubeconfig file of the cluster that the manager runs in; none means this pod's service account, if it has one.
+    pub host_kubeconfig: Option<PathBuf>,
+    /// Namespace there for events; none means the pod's own.
+    pub host_namespace: Option<Namespace>,
 }
 
 /// Keys: the first seals, all unseal.
@@ -105,6 +111,8 @@ pub(super) fn read(mut group: Group<'_>, rpc_server: Option<&RpcServer>) -> Opti
     let peer_tls = Some(peer_group.client_tls()).filter(|files| *files != ClientFiles::default());
     drop(peer_group);
     let subscriber_buffer = group.count("subscriberBuffer", 1..=1_000_000).unwrap_or(1024);
+    let host_kubeconfig = group.file("hostKubeconfig");
+    let host_namespace = group.parsed::<Namespace>("hostNamespace");
     Some(Federation {
         replica,
         advertise_address: advertise_address?,
@@ -116,6 +124,8 @@ pub(super) fn read(mut group: Group<'_>, rpc_server: Option<&RpcServer>) -> Opti
         leftover_age,
         peer_tls: peer_tls.or_else(|| own_identity(rpc_server)),
         subscriber_buffer,
+        host_kubeconfig,
+        host_namespace,
     })
 }
 

@@ -104,8 +104,8 @@ fn a_kubeconfig_is_needed_from_one_place() {
     let rest = "name: a\nregion: b\nnamespaces: [{namespace: c}]\n";
     for (source, rule) in [
         ("", "kubeconfig: is required"),
-        ("kubeconfig: {}\n", "kubeconfig: must have either"),
-        ("kubeconfig: {file: a, inline: b}\n", "kubeconfig: must have either"),
+        ("kubeconfig: {}\n", "kubeconfig: must have one of"),
+        ("kubeconfig: {file: a, inline: b}\n", "kubeconfig: must have one of"),
         ("kubeconfig: {fiel: a}\n", "kubeconfig.fiel: is no known key"),
         ("kubeconfig: {file: /does/not/exist}\n", "kubeconfig: failed to read /does/not/exist"),
         ("kubeconfig: secret\n", "kubeconfig: must be a mapping"),
@@ -129,9 +129,41 @@ fn a_kubeconfig_file_is_found_beside_the_cluster_file_and_name_and_kubeconfig_ca
     let found = requests(read(&file).unwrap(), &file, None, None).unwrap().remove(0);
     assert_eq!(found.kubeconfig, b"clusters: []");
     let (name, other) = ("z".parse().unwrap(), folder.path().join("other"));
-    let replaced = requests(read(&file).unwrap(), &file, Some(&name), Some(&other)).unwrap().remove(0);
+    let replaced =
+        requests(read(&file).unwrap(), &file, Some(&name), Some(Login::File(&other))).unwrap().remove(0);
     assert_eq!(replaced.spec.unwrap().name, "z");
     assert_eq!(replaced.kubeconfig, b"clusters: [] # other");
+}
+
+#[test]
+fn a_kubeconfig_in_a_secret_is_named_by_the_file_or_the_command_line_and_by_one_of_them() {
+    let text = |kubeconfig: &str| {
+        format!("name: a\nregion: b\nnamespaces: [{{namespace: c}}]\nkubeconfig: {kubeconfig}\n")
+    };
+    let named = text("{secret: {namespace: spaceport, name: cluster-eu}}");
+    let request = requests_of(&named).unwrap().remove(0);
+    let expected = SecretReference {
+        namespace: "spaceport".to_owned(),
+        name: "cluster-eu".to_owned(),
+        key: String::new(),
+    };
+    assert_eq!((request.spec.unwrap().kubeconfig_secret, request.kubeconfig), (Some(expected), Vec::new()));
+    let other: SecretRef = "spaceport/other:key".parse().unwrap();
+    let login = Some(Login::Secret(&other));
+    let inline = parse(&text("{inline: 'clusters: []'}")).unwrap();
+    let request = requests(inline, Path::new("eu.yaml"), None, login).unwrap().remove(0);
+    assert_eq!(request.spec.unwrap().kubeconfig_secret, Some(to_wire(&other)));
+    assert!(request.kubeconfig.is_empty());
+    for (bad, told) in [
+        ("{secret: {namespace: spaceport}}", "kubeconfig.secret.name: is required"),
+        ("{secret: {namespace: a, name: B}}", "kubeconfig.secret.name: Secret name must be"),
+        ("{secret: {namespace: a, name: b, keys: c}}", "keys: is no known key"),
+        ("{inline: 'clusters: []', secret: {namespace: a, name: b}}", "must have one of"),
+        ("{}", "must have one of file, inline and secret"),
+    ] {
+        let error = requests_of(&text(bad)).unwrap_err().to_string();
+        assert!(error.contains(told), "{bad}: {error}");
+    }
 }
 
 #[test]
@@ -157,7 +189,7 @@ fn the_example_files_are_right() {
     for entry in std::fs::read_dir(examples).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
-            requests(read(&path).unwrap(), &path, None, Some(&kubeconfig)).unwrap();
+            requests(read(&path).unwrap(), &path, None, Some(Login::File(&kubeconfig))).unwrap();
             read_files += 1;
         }
     }

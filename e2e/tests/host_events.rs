@@ -1,0 +1,135 @@
+//! What happens to clusters is told as events in the cluster that the manager runs in.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
+use serde_json::json;
+
+use crate::bulkheads::behind_proxy;
+use crate::harness::{Answer, Fault, Proxy, Rule};
+use crate::secretref::{HOST, start_with_host};
+use crate::story::{Story, request, run, story, until};
+
+/// Seconds instead of minutes: what is told is the same.
+fn in_a_hurry(story: &mut Story) {
+    story.installation.overrides = json!({ "federation": { "health": {
+        "probe": "1s", "deadline": "1s", "lostAfter": "4s", "recoverAfter": "1s", "holdDownMax": "1s",
+    } } });
+}
+
+async fn events(story: &Story, cluster: &str) -> Result<Vec<Event>> {
+    let api = Api::<Event>::namespaced(story.cluster(HOST)?.client(), &story.namespace);
+    let of = format!("involvedObject.kind=Cluster,involvedObject.name={cluster}");
+    Ok(api.list(&ListParams::default().fields(&of)).await?.items)
+}
+
+/// Waits until something of the cluster is told so many times.
+async fn told(story: &Story, cluster: &str, reason: &str, times: i32) -> Result<Event> {
+    let mut found = None;
+    until("the event", async || {
+        let all = events(story, cluster).await?;
+        let of_reason: Vec<&Event> =
+            all.iter().filter(|event| event.reason.as_deref() == Some(reason)).collect();
+        let count: i32 = of_reason.iter().filter_map(|event| event.count).sum();
+        ensure!(count >= times, "{reason} was told {count} times: {all:?}");
+        found = of_reason.last().map(|event| (*event).clone());
+        Ok(())
+    })
+    .await?;
+    found.context("no event")
+}
+
+async fn cli(story: &Story, args: &[&str]) -> Result<()> {
+    let output = story.cli(args).await?;
+    ensure!(output.code == 0, "{args:?}: {}", output.stderr);
+    Ok(())
+}
+
+#[test]
+fn an_admin_sees_a_clusters_life_as_events_of_the_managers_own_cluster() -> Result<()> {
+    story("hostevents", 0, &[], async |story| {
+        in_a_hurry(story);
+        start_with_host(story, 1, None).await?;
+        let proxy = behind_proxy(story, "eu-1").await?;
+        let event = told(story, "eu-1", "ClusterRegistered", 1).await?;
+        ensure!(event.type_.as_deref() == Some("Normal"), "{event:?}");
+        ensure!(event.message.as_deref() == Some("cluster eu-1 was registered"), "{event:?}");
+
+        for times in 1..=2 {
+            proxy.set(Fault::Refuse).await?;
+            told(story, "eu-1", "ClusterSuspect", times).await?;
+            let event = told(story, "eu-1", "ClusterLost", times).await?;
+            ensure!(event.type_.as_deref() == Some("Warning"), "{event:?}");
+            proxy.heal().await?;
+            told(story, "eu-1", "ClusterAvailable", times).await?;
+        }
+        // What repeats is one event.
+        let lost = events(story, "eu-1").await?;
+        let lost = lost.iter().filter(|event| event.reason.as_deref() == Some("ClusterLost"));
+        ensure!(lost.clone().count() == 1, "{:?}", lost.collect::<Vec<_>>());
+
+        story.available("eu-1").await?;
+        let mut client = story.client().await?;
+        run(&mut client, request("ws", &["europe"])).await?;
+        cli(story, &["cluster", "cordon", "eu-1"]).await?;
+        told(story, "eu-1", "ClusterCordoned", 1).await?;
+        let drain = ["cluster", "drain", "eu-1", "--deadline", "1s", "--accept-no-room", "--wait"];
+        cli(story, &drain).await?;
+        told(story, "eu-1", "DrainStarted", 1).await?;
+        told(story, "eu-1", "DrainFinished", 1).await?;
+        cli(story, &["cluster", "deregister", "eu-1"]).await?;
+        told(story, "eu-1", "ClusterDeregistered", 1).await.map(drop)
+    })
+}
+
+#[test]
+fn a_drain_that_is_stuck_and_a_leader_that_comes_later_are_told() -> Result<()> {
+    story("hoststuck", 0, &[], async |story| {
+        in_a_hurry(story);
+        start_with_host(story, 1, None).await?;
+        story.register("eu-1").await?;
+        story.register("us-1").await?;
+        let mut client = story.client().await?;
+        run(&mut client, request("ws", &["europe"])).await?;
+        // It begins while there is room, and its workspace is due when there is none.
+        cli(story, &["cluster", "drain", "eu-1"]).await?;
+        cli(story, &["cluster", "cordon", "us-1"]).await?;
+        cli(story, &["cluster", "drain", "eu-1", "--idle", "1ms"]).await?;
+        let event = told(story, "eu-1", "DrainStuck", 1).await?;
+        ensure!(
+            event.message.is_some_and(|told| told.contains("no other cluster has room")),
+            "another reason"
+        );
+
+        // The next leader tells what is wrong when it begins, and not what is as it was.
+        let before = events(story, "us-1").await?.len();
+        let first = story.replicas.remove(0);
+        first.process.stop(crate::story::SOON).await?;
+        story.replicas.push(story.installation.start("manager-1").await?);
+        told(story, "eu-1", "DrainStuck", 2).await?;
+        ensure!(events(story, "us-1").await?.len() == before, "what did not change is told");
+        let started = events(story, "eu-1").await?;
+        let started = started.iter().filter(|event| event.reason.as_deref() == Some("DrainStarted"));
+        ensure!(started.count() == 1, "the drain did not begin twice");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_host_that_takes_no_events_changes_nothing_and_is_told_when_it_does() -> Result<()> {
+    story("hostdeaf", 0, &[], async |story| {
+        in_a_hurry(story);
+        let proxy = Proxy::of_cluster(story.cluster(HOST)?).await?;
+        start_with_host(story, 1, Some(&proxy)).await?;
+        proxy.rules(vec![Rule::of(http::Method::POST, "/namespaces/hostdeaf/events", Answer::Hold)]);
+        story.register("eu-1").await?;
+        proxy.held().wait_for(|held| *held > 0).await?;
+        let mut client = story.client().await?;
+        run(&mut client, request("ws", &[])).await?;
+        cli(story, &["cluster", "cordon", "eu-1"]).await?;
+        proxy.heal().await?;
+        told(story, "eu-1", "ClusterRegistered", 1).await?;
+        told(story, "eu-1", "ClusterCordoned", 1).await.map(drop)
+    })
+}

@@ -1,0 +1,96 @@
+//! Who leads, and incarnations.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{text, timestamp};
+use crate::cli::table::Table;
+use crate::proto::spaceport::v1::{IncarnationOpening, LeaderResponse, Replica};
+
+/// Who leads.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaderView {
+    replica: String,
+    address: String,
+    epoch: i64,
+    since: Option<Timestamp>,
+    answered_by: String,
+    installation: String,
+    incarnation: u64,
+    replicas: Vec<ReplicaView>,
+    openings: Vec<OpeningView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReplicaView {
+    name: String,
+    address: String,
+    epoch: i64,
+}
+
+/// An incarnation that an admin opened.
+#[derive(Debug, Serialize)]
+pub struct OpeningView {
+    pub incarnation: u64,
+    at: Option<Timestamp>,
+    by: String,
+    reason: String,
+}
+
+impl From<IncarnationOpening> for OpeningView {
+    fn from(opening: IncarnationOpening) -> Self {
+        let IncarnationOpening { incarnation, at, by, reason } = opening;
+        Self { incarnation, at: timestamp(at.as_ref()), by, reason }
+    }
+}
+
+impl OpeningView {
+    /// The fields for people.
+    pub fn details(&self) -> Table {
+        Table::of_fields([
+            ("incarnation", self.incarnation.to_string()),
+            ("opened", self.at.map(|at| at.to_string()).unwrap_or_default()),
+            ("by", self.by.clone()),
+            ("reason", self.reason.clone()),
+        ])
+    }
+}
+
+impl From<LeaderResponse> for LeaderView {
+    fn from(leader: LeaderResponse) -> Self {
+        Self {
+            since: timestamp(leader.since.as_ref()),
+            replica: leader.replica,
+            address: leader.address,
+            epoch: leader.epoch,
+            answered_by: leader.answered_by,
+            installation: leader.installation,
+            incarnation: leader.incarnation,
+            replicas: leader
+                .replicas
+                .into_iter()
+                .map(|Replica { name, address, epoch }| ReplicaView { name, address, epoch })
+                .collect(),
+            openings: leader.openings.into_iter().map(OpeningView::from).collect(),
+        }
+    }
+}
+
+impl LeaderView {
+    /// The fields for people.
+    pub fn details(&self) -> Table {
+        let names: Vec<&str> = self.replicas.iter().map(|replica| replica.name.as_str()).collect();
+        let nobody = "nobody: a takeover is under way";
+        Table::of_fields([
+            ("leader", text(&self.replica).unwrap_or_else(|| nobody.to_owned())),
+            ("address", self.address.clone()),
+            ("epoch", self.epoch.to_string()),
+            ("since", self.since.map(|since| since.to_string()).unwrap_or_default()),
+            ("installation", self.installation.clone()),
+            ("incarnation", self.incarnation.to_string()),
+            ("replicas", names.join(", ")),
+            ("answered by", self.answered_by.clone()),
+        ])
+    }
+}

@@ -1,0 +1,198 @@
+//! The cluster that the manager itself runs in, the *host*: where kubeconfigs of members may be, and where an admin sees
+//! what happens to members. Its client, connections and limits are its own, as those of each member are.
+
+mod events;
+mod secrets;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Clients, Credentials, Identity, Limits, Link, Signals};
+use super::error::{Error, Result};
+use crate::domain::names::{ClusterName, Namespace};
+use crate::domain::secret::Secret;
+
+pub use events::Events;
+pub use secrets::{Found, Reading, Unread, Why};
+
+/// Between looks at how the host is reached: the token of a service account is renewed about hourly.
+const LOOK: Duration = Duration::from_secs(10);
+/// What the kubelet puts into a pod.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Under this name it is in errors and logs.
+const NAME: &str = "host";
+
+/// How the host is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// By a kubeconfig file.
+    File(PathBuf),
+    /// By the service account of this pod.
+    Pod {
+        /// Address of the apiserver.
+        server: String,
+        /// Folder with `token`, `ca.crt` and `namespace`.
+        folder: PathBuf,
+    },
+}
+
+impl Source {
+    /// The file, or else this pod's service account where there is one.
+    pub fn find(file: Option<PathBuf>) -> Option<Self> {
+        if let Some(file) = file {
+            return Some(Self::File(file));
+        }
+        let folder = PathBuf::from(SERVICE_ACCOUNT);
+        let host = std::env::var("KUBERNETES_SERVICE_HOST").ok()?;
+        let port = std::env::var("KUBERNETES_SERVICE_PORT").unwrap_or_else(|_| "443".to_owned());
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        folder.join("token").is_file().then(|| Self::Pod { server: format!("https://{host}:{port}"), folder })
+    }
+
+    /// The namespace that this pod is in.
+    pub fn namespace(&self) -> Option<String> {
+        let Self::Pod { folder, .. } = self else { return None };
+        let text = std::fs::read_to_string(folder.join("namespace")).ok()?;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// The kubeconfig as it is now.
+    fn read(&self) -> std::io::Result<Secret<String>> {
+        match self {
+            Self::File(path) => std::fs::read_to_string(path).map(Secret::new),
+            Self::Pod { server, folder } => of_pod(server, folder).map(Secret::new),
+        }
+    }
+}
+
+/// A kubeconfig of what the kubelet put there.
+fn of_pod(server: &str, folder: &Path) -> std::io::Result<String> {
+    let authority = STANDARD.encode(std::fs::read(folder.join("ca.crt"))?);
+    let token = std::fs::read_to_string(folder.join("token"))?;
+    let config = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": NAME,
+        "clusters": [{ "name": NAME, "cluster": { "server": server, "certificate-authority-data": authority } }],
+        "users": [{ "name": NAME, "user": { "token": token.trim() } }],
+        "contexts": [{ "name": NAME, "context": { "cluster": NAME, "user": NAME } }],
+    });
+    Ok(config.to_string())
+}
+
+/// Nobody counts how the host answers; whoever asks it tells.
+struct Unheard;
+
+impl Signals for Unheard {
+    fn answered(&self) {}
+    fn missed(&self, _reason: &str) {}
+}
+
+/// The host.
+pub struct Host {
+    name: ClusterName,
+    namespace: Namespace,
+    source: Source,
+    link: Link,
+    client: kube::Client,
+    /// As it was read first.
+    login: Secret<String>,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Reads how it is reached; nothing is sent yet. Must be called within a Tokio runtime.
+    pub fn open(source: Source, namespace: Namespace) -> Result<Self> {
+        let login = check(&source)?;
+        let name = ClusterName::of_host();
+        let credentials = Credentials::parse(&name, login.expose())?;
+        let limits = Limits::default();
+        let link = Link::new(&name, &credentials, &limits)?;
+        let client = Clients::new(link.clone(), &limits, Arc::new(Unheard)).under(Identity::Login);
+        Ok(Self { name, namespace, source, link, client, login })
+    }
+
+    /// Follows how it is reached, until `shutdown`. What cannot be used changes nothing.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let mut known = self.login.clone();
+        let mut told = false;
+        while shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+            let source = self.source.clone();
+            let Ok(read) = tokio::task::spawn_blocking(move || check(&source)).await else { continue };
+            let replaced = match read {
+                Ok(login) if login.expose() == known.expose() => Ok(()),
+                Ok(login) => self.replace(&login).inspect(|()| {
+                    tracing::info!("the login of the manager's own cluster was replaced");
+                    known = login;
+                }),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &replaced
+                && !told
+            {
+                tracing::warn!(%error, "the login of the manager's own cluster cannot be read; the last one goes on");
+            }
+            told = replaced.is_err();
+        }
+    }
+
+    fn replace(&self, login: &Secret<String>) -> Result<()> {
+        self.link.replace(&Credentials::parse(&self.name, login.expose())?)
+    }
+}
+
+/// Whether a source can be used, and what it holds.
+pub fn check(source: &Source) -> Result<Secret<String>> {
+    let name = ClusterName::of_host();
+    let login = source.read().map_err(|error| Error::Kubeconfig {
+        cluster: name.clone(),
+        field: "(file)".to_owned(),
+        rule: format!("cannot be read: {error}"),
+    })?;
+    Credentials::parse(&name, login.expose())?;
+    Ok(login)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(folder: &tempfile::TempDir) -> Source {
+        Source::Pod { server: "https://10.0.0.1:443".to_owned(), folder: folder.path().to_owned() }
+    }
+
+    #[test]
+    fn a_pod_has_all_that_a_kubeconfig_needs() {
+        let folder = tempfile::tempdir().unwrap();
+        let issued = rcgen::generate_simple_self_signed(["host".to_owned()]).unwrap();
+        for (file, content) in [
+            ("ca.crt", issued.cert.pem()),
+            ("token", "t0ken\n".to_owned()),
+            ("namespace", "ours\n".to_owned()),
+        ] {
+            std::fs::write(folder.path().join(file), content).unwrap();
+        }
+        let login = check(&pod(&folder)).unwrap();
+        assert!(login.expose().contains("https://10.0.0.1:443") && login.expose().contains("\"t0ken\""));
+        assert_eq!(pod(&folder).namespace().as_deref(), Some("ours"));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_without_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = check(&pod(&folder)).unwrap_err().to_string();
+        assert!(error.contains("cannot be read"), "{error}");
+        let file = folder.path().join("kubeconfig");
+        std::fs::write(&file, "clusters: [hunter2").unwrap();
+        let error = check(&Source::File(file)).unwrap_err().to_string();
+        assert!(error.starts_with("cluster host: kubeconfig field") && !error.contains("hunter2"), "{error}");
+    }
+}

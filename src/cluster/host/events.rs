@@ -1,0 +1,130 @@
+//! Events in the host, for admins. What repeats is counted in one event, as other programs of Kubernetes have it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+
+use super::Host;
+use crate::cluster::error::{Error, Result};
+use crate::cluster::resources::names::MANAGER;
+use crate::domain::names::{ClusterName, Namespace};
+use crate::domain::news::News;
+
+/// For one write.
+const WRITE_WITHIN: Duration = Duration::from_secs(5);
+/// What comes again within this is counted in the event that is there.
+const TOGETHER: SignedDuration = SignedDuration::from_mins(10);
+/// Characters of a message that an apiserver takes.
+const LONGEST: usize = 1024;
+
+/// Writes events to the host.
+pub struct Events {
+    host: Arc<Host>,
+    told: BTreeMap<(ClusterName, &'static str), Told>,
+}
+
+/// An event that is there.
+struct Told {
+    name: String,
+    count: i32,
+    last: Timestamp,
+}
+
+impl Events {
+    /// Nothing was told yet.
+    pub fn new(host: Arc<Host>) -> Self {
+        Self { host, told: BTreeMap::new() }
+    }
+
+    /// Writes what happened at a time, or counts it in the last event of its kind; five seconds a call at most.
+    pub async fn write(&mut self, news: &News, at: Timestamp) -> Result<()> {
+        self.told.retain(|_, told| at.duration_since(told.last) < TOGETHER);
+        let key = (news.cluster.clone(), news.reason);
+        if let Some(told) = self.told.get_mut(&key) {
+            let count = told.count.saturating_add(1);
+            if self.host.count_event(&told.name, count, news, at).await? {
+                (told.count, told.last) = (count, at);
+                return Ok(());
+            }
+        }
+        let name = self.host.create_event(news, at).await?;
+        self.told.insert(key, Told { name, count: 1, last: at });
+        Ok(())
+    }
+}
+
+impl Host {
+    /// Whether the event is still there.
+    async fn count_event(&self, name: &str, count: i32, news: &News, at: Timestamp) -> Result<bool> {
+        let patch = json!({ "count": count, "lastTimestamp": Time(at), "message": message(news) });
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+        match self.done("patch Event", self.events().patch(name, &params, &patch)).await {
+            Ok(_) => Ok(true),
+            // Events go after an hour or so; then counting begins anew.
+            Err(Error::Refused { code: 404, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The name that it got.
+    async fn create_event(&self, news: &News, at: Timestamp) -> Result<String> {
+        // As other programs name them: unique by time.
+        let name = format!("{}.{:x}", news.cluster, at.as_nanosecond());
+        let event = event(&self.namespace, &name, news, at);
+        self.done("create Event", self.events().create(&PostParams::default(), &event)).await?;
+        Ok(name)
+    }
+
+    fn events(&self) -> Api<Event> {
+        Api::namespaced(self.client.clone(), self.namespace.as_str())
+    }
+
+    async fn done<T>(&self, action: &'static str, call: impl Future<Output = kube::Result<T>>) -> Result<T> {
+        match tokio::time::timeout(WRITE_WITHIN, call).await {
+            Ok(done) => done.map_err(|error| Error::from_kube(&self.name, action, error)),
+            Err(_) => Err(Error::Ambiguous {
+                cluster: self.name.clone(),
+                action: action.to_owned(),
+                reason: format!("no answer within {WRITE_WITHIN:?}"),
+            }),
+        }
+    }
+}
+
+fn message(news: &News) -> String {
+    news.message.chars().take(LONGEST).collect()
+}
+
+/// It regards the member cluster: no object of the host, and what an admin asks for by name.
+fn event(namespace: &Namespace, name: &str, news: &News, now: Timestamp) -> Event {
+    Event {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(namespace.to_string()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some("spaceport.dev/v1".to_owned()),
+            kind: Some("Cluster".to_owned()),
+            name: Some(news.cluster.to_string()),
+            namespace: Some(namespace.to_string()),
+            ..ObjectReference::default()
+        },
+        reason: Some(news.reason.to_owned()),
+        message: Some(message(news)),
+        type_: Some(if news.warning { "Warning" } else { "Normal" }.to_owned()),
+        source: Some(EventSource { component: Some(MANAGER.to_owned()), host: None }),
+        reporting_component: Some(MANAGER.to_owned()),
+        first_timestamp: Some(Time(now)),
+        last_timestamp: Some(Time(now)),
+        count: Some(1),
+        ..Event::default()
+    }
+}

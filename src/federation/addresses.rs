@@ -1,0 +1,54 @@
+//! Records the address that a cluster's Secret names by now, so that no other cluster is registered under it.
+
+use std::time::Duration;
+
+use super::fleet::{Connected, LoginState};
+use super::{Federation, Result};
+use crate::store::{NewCluster, Term, normal_address};
+
+/// Before another try.
+const RETRY: Duration = Duration::from_secs(10);
+
+impl Federation {
+    /// Records addresses until the term ends.
+    pub(super) async fn record_addresses(&self, term: &Term) {
+        let mut changes = self.fleet.changes();
+        loop {
+            changes.borrow_and_update();
+            let mut failed = false;
+            for connected in self.fleet.connected() {
+                if let Err(error) = self.record_address(term, &connected).await {
+                    let cluster = connected.member.name();
+                    tracing::warn!(%cluster, %error, "the cluster's new address is in use, and cannot be recorded");
+                    failed = true;
+                }
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(RETRY), if failed => {}
+                () = term.ended() => return,
+            }
+        }
+    }
+
+    async fn record_address(&self, term: &Term, connected: &Connected) -> Result<()> {
+        let name = connected.member.name();
+        let Some(LoginState::InUse { server, .. }) = self.fleet.login(name) else { return Ok(()) };
+        let (version, spec) = (connected.version(), connected.spec.load_full());
+        if spec.kubeconfig_secret.is_none() {
+            return Ok(());
+        }
+        if normal_address(name, &server)? == **connected.api_server.load() {
+            return Ok(());
+        }
+        let new = NewCluster {
+            spec: (*spec).clone(),
+            api_server: server,
+            kubeconfig: None,
+            cluster_uid: (**connected.cluster_uid.load()).clone(),
+        };
+        self.store.replace_cluster(term, &self.sealer, version, &new).await?;
+        tracing::info!(cluster = %name, "its new address was recorded");
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! Logins that are read from Secrets of the manager's own cluster.
+//!
+//! *Flow.* One task a cluster follows its Secret, verifies what it holds, and puts it to use on the live connection; a
+//! cluster that is not joined yet is joined with it. *Guarantees.* A login is used only after it led to the cluster that is
+//! registered; the first one of a process also where it names the very address that was verified before, so that a cluster
+//! that does not answer is joined as any other. Whatever is wrong with a Secret changes nothing: the last good login goes
+//! on, in memory, and the reason is told. *Bounds.* One watch and one verification at a time a cluster; pauses between
+//! tries grow.
+
+mod follow;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument as _;
+
+use super::Fleet;
+use crate::cluster::host::{Host, Unread, Why};
+use crate::domain::names::ClusterName;
+use crate::domain::secret_ref::SecretRef;
+
+use follow::Following;
+
+/// How a login that is read from a Secret is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginState {
+    /// Its Secret was not read yet.
+    Reading,
+    /// What the Secret holds is in use.
+    InUse {
+        /// Address that it names.
+        server: String,
+        /// Version of the Secret.
+        version: String,
+    },
+    /// What the Secret holds is not in use.
+    Failing(Failure),
+}
+
+/// Why what a Secret holds is not in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// A bounded category for programs.
+    pub reason: &'static str,
+    /// One sentence for people.
+    pub message: String,
+}
+
+impl From<Unread> for Failure {
+    fn from(unread: Unread) -> Self {
+        let reason = match unread.why {
+            Why::SecretNotFound => "SecretNotFound",
+            Why::KeyNotFound => "KeyNotFound",
+            Why::NotText => "NotText",
+            Why::NotAllowed => "NotAllowed",
+            Why::HostUnreachable => "HostUnreachable",
+            Why::NoHost => "NoHost",
+        };
+        Self { reason, message: unread.to_string() }
+    }
+}
+
+/// The logins of all clusters whose kubeconfig is in a Secret.
+pub(super) struct Logins {
+    host: Option<Arc<Host>>,
+    kept: Mutex<BTreeMap<ClusterName, Kept>>,
+}
+
+struct Kept {
+    reference: SecretRef,
+    state: LoginState,
+    /// Ends the task that follows the Secret.
+    _stop: DropGuard,
+}
+
+impl Logins {
+    pub(super) fn new(host: Option<Arc<Host>>) -> Self {
+        Self { host, kept: Mutex::default() }
+    }
+
+    pub(super) fn state(&self, name: &ClusterName) -> Option<LoginState> {
+        self.kept.lock().get(name).map(|kept| kept.state.clone())
+    }
+
+    /// Whether the Secret of any cluster was not read yet.
+    pub(super) fn are_reading(&self) -> bool {
+        self.kept.lock().values().any(|kept| kept.state == LoginState::Reading)
+    }
+
+    /// Ends the task of a cluster.
+    pub(super) fn forget(&self, name: &ClusterName) {
+        self.kept.lock().remove(name);
+    }
+
+    /// Ends all tasks.
+    pub(super) fn close(&self) {
+        self.kept.lock().clear();
+    }
+
+    /// Notes a state; whether it is news.
+    fn note(&self, name: &ClusterName, state: &LoginState) -> bool {
+        match self.kept.lock().get_mut(name) {
+            Some(kept) if kept.state != *state => {
+                kept.state = state.clone();
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Fleet {
+    /// How a cluster's login is, where it is read from a Secret.
+    pub fn login(&self, name: &ClusterName) -> Option<LoginState> {
+        self.logins.state(name)
+    }
+
+    /// The cluster that the manager itself runs in.
+    pub fn host(&self) -> Option<&Arc<Host>> {
+        self.logins.host.as_ref()
+    }
+
+    /// Follows the Secret that a cluster's kubeconfig is in from now on, or none.
+    pub(super) fn keep_login(self: &Arc<Self>, name: &ClusterName, reference: Option<&SecretRef>) {
+        let Some(reference) = reference else {
+            self.logins.forget(name);
+            return;
+        };
+        let mut kept = self.logins.kept.lock();
+        if kept.get(name).is_some_and(|kept| kept.reference == *reference) {
+            return;
+        }
+        let stop = CancellationToken::new();
+        let guard = stop.clone().drop_guard();
+        kept.insert(
+            name.clone(),
+            Kept { reference: reference.clone(), state: LoginState::Reading, _stop: guard },
+        );
+        let span = tracing::info_span!("login", cluster = %name, %reference);
+        let following = Following::new(Arc::clone(self), name.clone(), reference.clone(), stop);
+        tokio::spawn(following.run().instrument(span));
+    }
+}

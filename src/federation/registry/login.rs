@@ -1,0 +1,80 @@
+//! The kubeconfig of a cluster: given with the call, or read from the Secret that its specification names.
+
+use jiff::Timestamp;
+
+use crate::cluster::host::Unread;
+use crate::domain::check::Check;
+use crate::domain::cluster::ClusterSpec;
+use crate::domain::condition::{Condition, State};
+use crate::domain::names::ClusterName;
+use crate::domain::secret::Secret;
+use crate::domain::secret_ref::SecretRef;
+use crate::federation::fleet::LoginState;
+use crate::federation::{Error, Federation, Result};
+
+impl Federation {
+    /// The one kubeconfig that is given or named; both or none is refused.
+    pub(super) async fn kubeconfig(
+        &self,
+        spec: &ClusterSpec,
+        given: Option<Secret<String>>,
+    ) -> Result<Secret<String>> {
+        match (&spec.kubeconfig_secret, given) {
+            (None, Some(given)) => Ok(given),
+            (Some(reference), None) => self.read_secret(&spec.name, reference).await,
+            (reference, _) => {
+                let both = "must not be given together with spec.kubeconfig_secret";
+                let none = "is required, or spec.kubeconfig_secret";
+                let rule = if reference.is_some() { both } else { none };
+                Err(Error::Invalid { field: "kubeconfig", rule: rule.to_owned() })
+            }
+        }
+    }
+
+    /// Reads a kubeconfig in the manager's own cluster.
+    pub(super) async fn read_secret(
+        &self,
+        cluster: &ClusterName,
+        reference: &SecretRef,
+    ) -> Result<Secret<String>> {
+        let reading = match self.fleet.host() {
+            Some(host) => host.read(reference).await,
+            None => Err(Unread::without_host(reference)),
+        };
+        let unread = |unread| Error::Unread { cluster: cluster.clone(), unread };
+        reading.map(|found| found.text).map_err(unread)
+    }
+
+    /// Whether what a cluster's Secret holds is in use; nothing of a cluster whose kubeconfig is kept here.
+    pub(super) fn login_current(&self, spec: &ClusterSpec) -> Option<Condition> {
+        const KIND: &str = "LoginCurrent";
+        let reference = spec.kubeconfig_secret.as_ref()?;
+        let now = Timestamp::now();
+        Some(match self.fleet.login(&spec.name) {
+            Some(LoginState::InUse { version, .. }) => {
+                let message = format!("what Secret {reference} holds in version {version} is in use");
+                Condition { message, ..Condition::holds(KIND, now) }
+            }
+            Some(LoginState::Failing(failure)) => {
+                Condition::fails(KIND, failure.reason, failure.message, now)
+            }
+            Some(LoginState::Reading) | None => {
+                let message = format!("Secret {reference} was not read yet");
+                Condition { state: State::Unknown, ..Condition::fails(KIND, "Reading", message, now) }
+            }
+        })
+    }
+
+    /// The same as a check.
+    pub(super) fn login_check(&self, name: &ClusterName) -> Option<Check> {
+        const NAME: &str = "kubeconfig-secret";
+        let connected = self.fleet.get(name)?;
+        let condition = self.login_current(&connected.spec.load())?;
+        let remedy = "correct the Secret; until then the last good login goes on";
+        Some(match condition.state {
+            State::True => Check::ok(NAME, condition.message),
+            State::False => Check::failed(NAME, condition.message, remedy),
+            State::Unknown => Check::warning(NAME, condition.message, "ask again in a moment"),
+        })
+    }
+}
