@@ -196,9 +196,17 @@ fn spawn_followers(
     supervisor.spawn("drains", run(Box::pin(this.follow_drains(token))));
     let (this, token) = of();
     supervisor.spawn("clusters", run(Box::pin(this.follow_clusters(token))));
+    // A leader's last notes are written before another one may lead.
+    let resign = CancellationToken::new();
     let (this, token) = of();
-    supervisor.spawn("leadership", run(Box::pin(this.lead_when_elected(leadership, token))));
-    supervisor.spawn("election", run(Box::pin(election.run(shutdown.clone()))));
+    let guard = resign.clone().drop_guard();
+    let leads = Box::pin(this.lead_when_elected(leadership, token));
+    let leading = async move {
+        leads.await;
+        drop(guard);
+    };
+    supervisor.spawn("leadership", run(Box::pin(leading)));
+    supervisor.spawn("election", run(Box::pin(election.run(resign))));
     let (records, members) = (readiness.gate("placements"), readiness.gate("members"));
     let (this, token) = of();
     let waiting = async move {
@@ -234,7 +242,7 @@ fn registry(
     registry.register(Box::new(FleetMetrics::new(Arc::clone(federation))?))?;
     registry.register(Box::new(WorkspaceGauges::new(Arc::clone(federation))?))?;
     federation.meters().register(&registry)?;
-    registry.register(Box::new(limits.counters()))?;
+    limits.register(&registry)?;
     calls.register(&registry)?;
     Ok(registry)
 }

@@ -181,14 +181,20 @@ impl Bench {
         clusters.map(|cluster| Api::namespaced(cluster.client(), FLOOR)).collect()
     }
 
+    /// A bare pod.
+    pub fn pod_named(&self, name: &str) -> Result<Pod> {
+        let mut pod = self.pod.clone();
+        pod["metadata"]["name"] = Value::from(name);
+        Ok(serde_json::from_value(pod)?)
+    }
+
     /// Makes bare pods on all clusters in turn, 32 at once; when each call began and how long it took.
     pub async fn create_pods(&self, names: &[String]) -> Result<Vec<(Instant, Duration)>> {
         let pods = self.pods();
         let calls = names.iter().enumerate().map(|(at, name)| {
-            let (pods, mut pod) = (&pods[at % pods.len()], self.pod.clone());
+            let pods = &pods[at % pods.len()];
             async move {
-                pod["metadata"]["name"] = Value::from(name.as_str());
-                let pod: Pod = serde_json::from_value(pod)?;
+                let pod = self.pod_named(name)?;
                 let begun = Instant::now();
                 pods.create(&PostParams::default(), &pod).await.context("cannot create a pod")?;
                 anyhow::Ok((at, (begun, begun.elapsed())))

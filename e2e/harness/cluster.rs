@@ -8,10 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use kube::{
     Api, Client, Config,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
     runtime::{conditions::is_pod_running, wait::await_condition},
 };
@@ -100,8 +101,11 @@ impl Cluster {
         let etcd_name = format!("etcd-of-{}", options.name);
         let etcd = Etcd::start_new(assets, &dir.join("etcd"), &etcd_name, EtcdOptions::default()).await?;
         let name = options.name.clone();
+        let (kubelet_port, etcd_endpoint) = (free_port()?, etcd.endpoint());
+        let dir = dir.to_path_buf();
         let mut layout =
-            Layout { name, dir: dir.to_path_buf(), port: 0, etcd: etcd.endpoint(), audit: options.audit };
+            Layout { name, dir, port: 0, kubelet_port, etcd: etcd_endpoint, audit: options.audit };
+        layout.write_logs().context("cannot write logs")?;
         let (authority, token) = prepare_files(&layout)?;
         let mut booted = None;
         with_free_ports(async || {
@@ -162,6 +166,11 @@ impl Cluster {
     /// The apiserver's audit log, where [`ClusterOptions::audit`] asked for one.
     pub fn audit_log(&self) -> Option<PathBuf> {
         self.layout.audit.then(|| self.layout.audit_log())
+    }
+
+    /// What simulated kubelets serve as the log of every container.
+    pub fn container_log(&self) -> PathBuf {
+        self.layout.container_log()
     }
 
     /// Its etcd.
@@ -251,6 +260,26 @@ impl Cluster {
         if let Some(process) = self.process(part) {
             process.stop(GRACE).await?;
             self.running.lock().retain(|(p, _)| *p != part);
+        }
+        Ok(())
+    }
+
+    /// Ends scheduler, controllers and kubelets, as admins do before a restore of etcd: what they keep in memory is of a time
+    /// that will never have been, and their watches would wait for versions that are yet to come.
+    pub async fn stop_components(&self) -> Result<()> {
+        for part in AROUND {
+            self.stop(part).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts them again.
+    pub async fn start_components(&self) -> Result<()> {
+        // A kubelet is the same after a restart. KWOK is another one each time, and would wait for the end of its own leases.
+        let leases = Api::<Lease>::namespaced(self.client(), "kube-node-lease");
+        leases.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+        for part in AROUND {
+            self.start(part).await?;
         }
         Ok(())
     }

@@ -18,12 +18,12 @@ use crate::story::{
 };
 
 /// Label value of another kind of manager.
-const OTHER: &str = "ws-manager-mk2";
+pub const OTHER: &str = "ws-manager-mk2";
 /// Our own.
 const OURS: &str = "spaceport";
 
 /// A Workspace that no start asked for.
-fn by_hand(id: &str, manager: &str) -> Result<Workspace> {
+pub fn by_hand(id: &str, manager: &str) -> Result<Workspace> {
     Ok(serde_json::from_value(json!({
         "apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace",
         "metadata": {
@@ -47,7 +47,7 @@ async fn make(story: &Story, cluster: &str, id: &str, manager: &str) -> Result<(
 }
 
 /// Takes a Workspace away as nobody should: without its backup.
-async fn vanish(story: &Story, cluster: &str, id: &str) -> Result<()> {
+pub async fn vanish(story: &Story, cluster: &str, id: &str) -> Result<()> {
     let workspaces = story.resources(cluster)?;
     let bare = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
     workspaces.patch(id, &PatchParams::default(), &bare).await?;
@@ -56,7 +56,7 @@ async fn vanish(story: &Story, cluster: &str, id: &str) -> Result<()> {
 }
 
 /// Runs a verb that must succeed, and reads what it prints.
-async fn told(story: &Story, args: &[&str]) -> Result<Value> {
+pub async fn told(story: &Story, args: &[&str]) -> Result<Value> {
     let line: Vec<&str> = ["cluster"].iter().chain(args).chain(&["-o", "json"]).copied().collect();
     let output = story.cli(&line).await?;
     ensure!(output.code == 0, "{args:?}: {}{}", output.stdout, output.stderr);
@@ -64,7 +64,7 @@ async fn told(story: &Story, args: &[&str]) -> Result<Value> {
 }
 
 /// Runs a verb that must fail; what it says on both outputs.
-async fn not_done(story: &Story, args: &[&str]) -> Result<String> {
+pub async fn not_done(story: &Story, args: &[&str]) -> Result<String> {
     let line: Vec<&str> = ["cluster"].iter().chain(args).copied().collect();
     let output = story.cli(&line).await?;
     ensure!(output.code == 1, "{args:?} was done: {}{}", output.stdout, output.stderr);
@@ -72,7 +72,7 @@ async fn not_done(story: &Story, args: &[&str]) -> Result<String> {
 }
 
 /// Takes a workspace's record away, as an etcd does that was restored from before its start.
-async fn forget(story: &Story, id: &str) -> Result<()> {
+pub async fn forget(story: &Story, id: &str) -> Result<()> {
     let mut etcd = story.fleet.etcd().connect().await?;
     for key in [format!("placements/{id}"), format!("meta/meta-{id}")] {
         let gone = etcd.delete(format!("/spaceport/{}/{key}", story.namespace), None).await?;
@@ -82,7 +82,7 @@ async fn forget(story: &Story, id: &str) -> Result<()> {
 }
 
 /// Puts a label on a Workspace, with no sign of ours where it is another manager's.
-async fn label_workspace(story: &Story, id: &str, manager: &str) -> Result<()> {
+pub async fn label_workspace(story: &Story, id: &str, manager: &str) -> Result<()> {
     let signs = json!({ "spaceport.dev/installation": null, "spaceport.dev/spec-digest": null,
         "spaceport.dev/generation": null });
     let patch =
@@ -92,7 +92,7 @@ async fn label_workspace(story: &Story, id: &str, manager: &str) -> Result<()> {
 }
 
 /// The pods of a workspace.
-async fn pods(story: &Story, id: &str) -> Result<(Api<Pod>, Vec<Pod>)> {
+pub async fn pods(story: &Story, id: &str) -> Result<(Api<Pod>, Vec<Pod>)> {
     let api = Api::<Pod>::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
     let found = api.list(&ListParams::default().labels(&format!("workspaceID={id}"))).await?.items;
     Ok((api, found))
@@ -103,7 +103,7 @@ fn manager_of(labels: Option<&std::collections::BTreeMap<String, String>>) -> &s
 }
 
 /// How a workspace stands in a cluster.
-async fn standing(story: &Story, cluster: &str, id: &str) -> Result<String> {
+pub async fn standing(story: &Story, cluster: &str, id: &str) -> Result<String> {
     let diff = told(story, &["diff", cluster, "--all"]).await?;
     let row = diff["workspaces"].as_array().into_iter().flatten().find(|row| row["id"] == id);
     Ok(row.and_then(|row| row["standing"].as_str()).unwrap_or("ABSENT").to_owned())
@@ -116,7 +116,8 @@ async fn condition(story: &Story, cluster: &str, kind: &str) -> Result<Value> {
     conditions.find(|one| one["type"] == kind).cloned().with_context(|| format!("no {kind} in {shown}"))
 }
 
-async fn deregister_by_force(story: &Story, cluster: &str) -> Result<()> {
+/// Takes a cluster out whatever is placed there.
+pub async fn deregister_by_force(story: &Story, cluster: &str) -> Result<()> {
     let output = story.cli(&["cluster", "deregister", cluster, "--force"]).await?;
     ensure!(output.code == 0, "{}", output.stderr);
     Ok(())
@@ -312,7 +313,7 @@ async fn label_pod(story: &Story, id: &str, manager: &str) -> Result<Pod> {
 }
 
 /// Makes a workspace one that another manager made: no record, no sign of ours. Answers its pod.
-async fn give_away(story: &Story, id: &str) -> Result<Pod> {
+pub async fn give_away(story: &Story, id: &str) -> Result<Pod> {
     forget(story, id).await?;
     label_workspace(story, id, OTHER).await?;
     label_pod(story, id, OTHER).await

@@ -6,8 +6,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
 
+use crate::bulkheads::behind_proxy;
 use crate::harness::spaceport::get;
-use crate::harness::{Answer, Proxy, Rule};
+use crate::harness::{Answer, Rule};
 use crate::story::{Story, request, run, story, until};
 
 const NAME: &str = "spaceport-canary";
@@ -16,16 +17,11 @@ const NAME: &str = "spaceport-canary";
 fn a_cluster_that_answers_and_takes_no_writes_gets_no_new_workspaces_until_it_does() -> Result<()> {
     story("canary", 0, &[], async |story| {
         story.installation.overrides = json!({ "federation": { "health": { "canary": "1s" } } });
-        story.replicas.push(story.installation.start("manager-0").await?);
+        for name in ["manager-0", "manager-1"] {
+            story.replicas.push(story.installation.start(name).await?);
+        }
         story.register("us-1").await?;
-        let proxy = Proxy::of_cluster(story.cluster("eu-1")?).await?;
-        let original = story.kubeconfigs.get("eu-1").context("no such cluster")?;
-        let through = story.installation.dir().join("eu-1-through.kubeconfig");
-        let kubeconfig = proxy.kubeconfig(original, &through)?;
-        let file = story.installation.cluster_file("eu-1", "europe", &kubeconfig)?;
-        let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
-        ensure!(output.code == 0, "{}", output.stderr);
-        story.available("eu-1").await?;
+        let proxy = behind_proxy(story, "eu-1").await?;
 
         condition(story, "True", "").await?;
         let leases = Api::<Lease>::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
@@ -40,7 +36,9 @@ fn a_cluster_that_answers_and_takes_no_writes_gets_no_new_workspaces_until_it_do
             Ok(())
         })
         .await?;
-        let metrics = get(&format!("{}/metrics", story.replicas[0].health)).await?;
+        let leader = story.leader().await?;
+        let leader = story.replicas.iter().find(|one| one.name == leader).context("no leader")?;
+        let metrics = get(&format!("{}/metrics", leader.health)).await?;
         ensure!(metrics.contains("spaceport_cluster_canary_seconds{cluster=\"eu-1\"}"), "{metrics}");
 
         // Everything is read as before, and no write is taken.
@@ -60,18 +58,29 @@ fn a_cluster_that_answers_and_takes_no_writes_gets_no_new_workspaces_until_it_do
     })
 }
 
-/// Waits for a state and reason of the condition.
+/// Waits until every replica tells this state and reason of the condition: the leader as it sees it, the other as the
+/// leader noted it.
 async fn condition(story: &Story, state: &str, reason: &str) -> Result<()> {
-    until("the condition CanarySeen to change", async || {
-        let output = story.cli(&["cluster", "show", "eu-1", "-o", "json"]).await?;
-        ensure!(output.code == 0, "{}", output.stderr);
-        let cluster: serde_json::Value = serde_json::from_str(&output.stdout)?;
-        let conditions = cluster["status"]["conditions"].as_array().context("no conditions")?;
-        let canary = conditions.iter().find(|one| one["type"] == "CanarySeen").context("no canary")?;
-        let shown = canary["state"].as_str().unwrap_or_default();
-        let same = shown.eq_ignore_ascii_case(state) && canary["reason"] == reason;
-        ensure!(same, "it is {canary}");
-        Ok(())
-    })
-    .await
+    let leader = story.leader().await?;
+    for replica in &story.replicas {
+        until("the condition CanarySeen to change", async || {
+            let show = ["cluster", "show", "eu-1", "-o", "json"];
+            let output = story.installation.cli(&[replica], &show).await?;
+            ensure!(output.code == 0, "{}", output.stderr);
+            let cluster: serde_json::Value = serde_json::from_str(&output.stdout)?;
+            let conditions = cluster["status"]["conditions"].as_array().context("no conditions")?;
+            let told = |kind: &str| conditions.iter().find(|one| one["type"] == kind).context("not told");
+            let (canary, writable) = (told("CanarySeen")?, told("Writable")?);
+            let shown = canary["state"].as_str().unwrap_or_default();
+            let same = shown.eq_ignore_ascii_case(state) && canary["reason"] == reason;
+            ensure!(same, "it is {canary} at {}", replica.name);
+            ensure!(writable["state"] == "TRUE", "it is {writable} at {}", replica.name);
+            let noted =
+                canary["message"].as_str().is_some_and(|text| text.starts_with("as the leader saw it at"));
+            ensure!(noted == (replica.name != leader), "{canary} at {}", replica.name);
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }

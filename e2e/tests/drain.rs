@@ -24,7 +24,7 @@ async fn admin(story: &Story) -> Result<ClusterManagerClient<Channel>> {
 }
 
 /// Runs `cluster drain …`, which must be taken; what it shows.
-async fn drain(story: &Story, args: &[&str]) -> Result<Value> {
+pub async fn drain(story: &Story, args: &[&str]) -> Result<Value> {
     let line: Vec<&str> = ["cluster", "drain"].iter().chain(args).chain(&["-o", "json"]).copied().collect();
     let output = story.cli(&line).await?;
     ensure!(output.code == 0, "{args:?}: {}", output.stderr);
@@ -39,13 +39,13 @@ async fn not_drained(story: &Story, args: &[&str]) -> Result<String> {
     Ok(output.stderr)
 }
 
-async fn watch_drain(story: &Story) -> Result<Streaming<WatchDrainResponse>> {
+pub async fn watch_drain(story: &Story) -> Result<Streaming<WatchDrainResponse>> {
     let request = WatchDrainRequest { name: "eu-1".into() };
     Ok(admin(story).await?.watch_drain(request).await?.into_inner())
 }
 
 /// Reads the progress until it is as wanted; everything seen up to then.
-async fn progress(
+pub async fn progress(
     stream: &mut Streaming<WatchDrainResponse>,
     wanted: impl Fn(&Drain) -> bool,
 ) -> Result<Vec<Drain>> {
@@ -66,7 +66,7 @@ async fn progress(
     Ok(seen)
 }
 
-fn in_state(state: State) -> impl Fn(&Drain) -> bool {
+pub fn in_state(state: State) -> impl Fn(&Drain) -> bool {
     move |drain| drain.state() == state
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
 use spaceport::cluster::resources::Workspace;
@@ -11,7 +12,7 @@ use spaceport::proto::wsman::WorkspacePhase;
 use crate::harness::node_agent::Pace;
 use crate::harness::spaceport::{prepare_member, prepare_namespaces};
 use crate::harness::{Cluster, ClusterOptions, NodeAgent, Part};
-use crate::story::{describe, follow, is, request, run, start, stop, story, until, watch};
+use crate::story::{SOON, Story, describe, follow, is, request, run, start, stop, story, until, watch};
 
 #[test]
 fn a_cluster_restored_from_an_old_backup_is_noticed_and_nothing_of_it_is_deleted() -> Result<()> {
@@ -24,7 +25,7 @@ fn a_cluster_restored_from_an_old_backup_is_noticed_and_nothing_of_it_is_deleted
         let cluster = Cluster::boot(story.fleet.assets(), &folder, ClusterOptions::named("old-1")).await?;
         let kubeconfig = prepare_member(&cluster).await?;
         prepare_namespaces(&cluster, &story.namespace, &story.secrets_namespace).await?;
-        let _agent = NodeAgent::start(&cluster.client(), Pace::default());
+        let agent = NodeAgent::start(&cluster.client(), Pace::default());
         let file = story.installation.cluster_file(cluster.name(), "old", &kubeconfig)?;
         let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
         ensure!(output.code == 0, "{}", output.stderr);
@@ -49,7 +50,9 @@ fn a_cluster_restored_from_an_old_backup_is_noticed_and_nothing_of_it_is_deleted
         let before = seen.last().context("nothing was seen")?.clone();
         let mut of_new = watch(&mut client, "new").await?;
 
+        drop(agent);
         restore(&cluster, &backup).await?;
+        let _agent = NodeAgent::start(&cluster.client(), Pace::default());
 
         // What the backup holds is shown as news, above all versions before.
         let seen = follow(&mut of_stays, |status| timeout_of(status) != timeout_of(&before)).await?;
@@ -57,34 +60,134 @@ fn a_cluster_restored_from_an_old_backup_is_noticed_and_nothing_of_it_is_deleted
         ensure!(after.status_version > before.status_version, "{before:?} {after:?}");
         ensure!(after.phase() == WorkspacePhase::Running, "{after:?}");
         follow(&mut of_new, is(WorkspacePhase::Stopped)).await?;
-        until("the condition to tell of it", async || {
-            let output = story.cli(&["cluster", "show", "old-1", "-o", "json"]).await?;
-            ensure!(output.code == 0, "{}", output.stderr);
-            let shown: serde_json::Value = serde_json::from_str(&output.stdout)?;
-            let conditions = shown["status"]["conditions"].as_array().context("no conditions")?;
-            let told =
-                |one: &&serde_json::Value| one["type"] == "HistoryIntact" && one["reason"] == "Restored";
-            ensure!(conditions.iter().any(|one| told(&one)), "{conditions:?}");
-            Ok(())
-        })
-        .await?;
-
-        // The one that had ended came back, and another start there shows that settling went on. It does not run: the
-        // cluster's own scheduler waits for versions to come that were there before the restore.
-        let resources = Api::<Workspace>::namespaced(cluster.client(), &story.namespace);
-        story.available(cluster.name()).await?;
-        until("the cluster to take workspaces again", async || {
-            let id = format!("again-{}", uuid::Uuid::new_v4().simple());
-            start(&mut client, request(&id, &["old"])).await.map(drop)
-        })
-        .await?;
-        let back = resources.get("ended").await?;
-        ensure!(back.metadata.deletion_timestamp.is_none(), "it is deleted: {back:?}");
+        told_of(story, "old-1").await?;
+        back_at_work(story, &cluster, "old").await?;
         ensure!(describe(&mut client, "stays").await?.is_some(), "it is lost");
         let output = story.cli(&["cluster", "deregister", "old-1", "--force"]).await?;
         ensure!(output.code == 0, "{}", output.stderr);
         Ok(())
     })
+}
+
+#[test]
+fn a_cluster_restored_while_no_manager_ran_is_noticed_when_they_are_back() -> Result<()> {
+    story("restore-away", 0, &[], async |story| {
+        story.installation.overrides =
+            json!({ "federation": { "health": { "recoverAfter": "1s", "canary": "1s" } } });
+        story.replicas.push(story.installation.start("manager-0").await?);
+        let folder = story.installation.dir().join("old-2");
+        let cluster = Cluster::boot(story.fleet.assets(), &folder, ClusterOptions::named("old-2")).await?;
+        let kubeconfig = prepare_member(&cluster).await?;
+        prepare_namespaces(&cluster, &story.namespace, &story.secrets_namespace).await?;
+        let agent = NodeAgent::start(&cluster.client(), Pace::default());
+        let file = story.installation.cluster_file(cluster.name(), "old", &kubeconfig)?;
+        let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        story.available(cluster.name()).await?;
+        let mut client = story.client().await?;
+        run(&mut client, request("stays", &["old"])).await?;
+        run(&mut client, request("ended", &["old"])).await?;
+        let backup = folder.join("backup");
+        set_aside(&cluster, &backup).await?;
+        story.available(cluster.name()).await?;
+        let at_backup = canary_of(story, &cluster).await?;
+
+        let mut stream = watch(&mut client, "ended").await?;
+        stop(&mut client, "ended").await?;
+        follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let output = story.cli(&["workspace", "timeout", "stays", "--after", "2h"]).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        let mut of_stays = watch(&mut client, "stays").await?;
+        let seen = follow(&mut of_stays, |status| timeout_of(status).starts_with("2h")).await?;
+        let before = seen.last().context("nothing was seen")?.status_version;
+        until("the leader to note a version of after the backup", async || {
+            let noted = noted(story, cluster.name()).await?["canary"].as_u64().unwrap_or(0);
+            ensure!(noted > at_backup, "{noted} is noted, and {at_backup} was backed up");
+            Ok(())
+        })
+        .await?;
+
+        let replica = story.replicas.pop().context("no manager")?;
+        replica.process.stop(SOON).await?;
+        drop(agent);
+        restore(&cluster, &backup).await?;
+        let _agent = NodeAgent::start(&cluster.client(), Pace::default());
+        for name in ["manager-1", "manager-2"] {
+            story.replicas.push(story.installation.start(name).await?);
+        }
+        let mut client = story.client().await?;
+        told_of(story, "old-2").await?;
+        until("versions to rise", async || {
+            let stays = describe(&mut client, "stays").await?.context("it is lost")?;
+            ensure!(stays.status_version > before, "{before} {stays:?}");
+            ensure!(stays.phase() == WorkspacePhase::Running, "{stays:?}");
+            Ok(())
+        })
+        .await?;
+        back_at_work(story, &cluster, "old").await?;
+        // It is told once: the next leader compares with what was noted since.
+        let times = noted(story, cluster.name()).await?["rewinds"]["count"].clone();
+        ensure!(times == 1, "set back {times} times");
+        let leader = story.leader().await?;
+        let at = story.replicas.iter().position(|replica| replica.name == leader).context("no leader")?;
+        story.replicas.remove(at).process.stop(SOON).await?;
+        story.replicas.push(story.installation.start("manager-3").await?);
+        back_at_work(story, &cluster, "old").await?;
+        let times = noted(story, cluster.name()).await?["rewinds"]["count"].clone();
+        ensure!(times == 1, "set back {times} times");
+        Ok(())
+    })
+}
+
+/// The version of the canary that a backup of now would hold.
+async fn canary_of(story: &Story, cluster: &Cluster) -> Result<u64> {
+    let leases = Api::<Lease>::namespaced(cluster.client(), &story.namespace);
+    let version = leases.get("spaceport-canary").await?.metadata.resource_version;
+    Ok(version.context("no version")?.parse()?)
+}
+
+/// What the leader noted of a cluster.
+async fn noted(story: &Story, cluster: &str) -> Result<serde_json::Value> {
+    let mut etcd = story.fleet.etcd().connect().await?;
+    let key = format!("/spaceport/{}/clusters/{cluster}/status", story.namespace);
+    let answer = etcd.get(key, None).await?;
+    let value: serde_json::Value = match answer.kvs().first() {
+        Some(found) => serde_json::from_slice(found.value())?,
+        None => serde_json::Value::Null,
+    };
+    Ok(value["status"].clone())
+}
+
+/// Waits until a cluster is told to have been set back.
+async fn told_of(story: &Story, cluster: &str) -> Result<()> {
+    until("the condition to tell of it", async || {
+        let output = story.cli(&["cluster", "show", cluster, "-o", "json"]).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        let shown: serde_json::Value = serde_json::from_str(&output.stdout)?;
+        let conditions = shown["status"]["conditions"].as_array().context("no conditions")?;
+        let told = |one: &&serde_json::Value| one["type"] == "HistoryIntact" && one["reason"] == "Restored";
+        ensure!(conditions.iter().any(|one| told(&one)), "{conditions:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// The cluster runs new workspaces, so settling went on; and the one that had ended and came back is left alone.
+async fn back_at_work(story: &Story, cluster: &Cluster, region: &str) -> Result<()> {
+    story.available(cluster.name()).await?;
+    let mut client = story.client().await?;
+    let id = format!("again-{}", uuid::Uuid::new_v4().simple());
+    let mut stream = watch(&mut client, &id).await?;
+    until("the cluster to take workspaces again", async || {
+        start(&mut client, request(&id, &[region])).await.map(drop)
+    })
+    .await?;
+    follow(&mut stream, is(WorkspacePhase::Running)).await?;
+    let back = Api::<Workspace>::namespaced(cluster.client(), &story.namespace).get("ended").await?;
+    ensure!(back.metadata.deletion_timestamp.is_none(), "it is deleted: {back:?}");
+    let stopped = back.status.as_ref().is_some_and(|status| status.is_true("StoppedByRequest"));
+    ensure!(!stopped, "it is being stopped: {back:?}");
+    Ok(())
 }
 
 fn timeout_of(status: &spaceport::proto::wsman::WorkspaceStatus) -> String {
@@ -102,13 +205,15 @@ async fn set_aside(cluster: &Cluster, backup: &Path) -> Result<()> {
 
 /// Puts the copy in the place of the data.
 async fn restore(cluster: &Cluster, backup: &Path) -> Result<()> {
+    cluster.stop_components().await?;
     cluster.stop(Part::ApiServer).await?;
     cluster.stop(Part::Etcd).await?;
     let data = cluster.etcd().data();
     tokio::fs::remove_dir_all(&data).await.with_context(|| format!("cannot remove {}", data.display()))?;
     copy(backup, &data).await?;
     cluster.start(Part::Etcd).await?;
-    cluster.start(Part::ApiServer).await
+    cluster.start(Part::ApiServer).await?;
+    cluster.start_components().await
 }
 
 async fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{Assets, Etcd, EtcdOptions, EtcdSecurity};
 
 mod clusters;
+mod departures;
 mod election;
 mod mirror;
 mod placements;

@@ -43,7 +43,14 @@ pub fn status(error: &Error) -> Status {
         }
         Error::Unplaceable { verdicts, .. } => {
             details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
-            if is_full(verdicts) { Code::ResourceExhausted } else { Code::FailedPrecondition }
+            if is_passing(verdicts) {
+                details.set_retry_info(Some(RETRY_LEADER));
+                Code::Unavailable
+            } else if is_full(verdicts) {
+                Code::ResourceExhausted
+            } else {
+                Code::FailedPrecondition
+            }
         }
         Error::NoRoom { without, .. } => {
             let ids =
@@ -83,7 +90,7 @@ pub fn status(error: &Error) -> Status {
             details.set_precondition_failure(ids.collect::<Vec<_>>());
             Code::FailedPrecondition
         }
-        Error::NotLeader | Error::NoNamespace { .. } | Error::Undecided { .. } => {
+        Error::NotLeader | Error::NoNamespace { .. } | Error::Undecided { .. } | Error::NoLog { .. } => {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
         }
@@ -105,6 +112,11 @@ pub(super) fn unavailable(message: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(RETRY_LEADER));
     Status::with_error_details(Code::Unavailable, message, details)
+}
+
+/// Whether a cluster is not known well enough yet: the same call may fare better in a moment.
+fn is_passing(verdicts: &[(ClusterName, Rejection)]) -> bool {
+    verdicts.iter().any(|(_, rejection)| rejection.is_passing())
 }
 
 /// Whether room is all that is missing somewhere: a later call may find some.
@@ -165,11 +177,13 @@ fn reason(error: &Error) -> &'static str {
         Error::WorkspaceExists { .. } => "WORKSPACE_EXISTS",
         Error::MetaTaken { .. } => "META_ID_TAKEN",
         Error::Maintenance { .. } => "MAINTENANCE",
+        Error::Unplaceable { verdicts, .. } if is_passing(verdicts) => "CLUSTERS_NOT_KNOWN",
         Error::Unplaceable { verdicts, .. } if is_full(verdicts) => "NO_CAPACITY",
         Error::Unplaceable { .. } => "UNPLACEABLE",
         Error::NoBuilder { .. } => "NO_IMAGE_BUILDER",
         Error::Precondition { .. } => "PRECONDITION",
         Error::SnapshotFailed { .. } => "SNAPSHOT_FAILED",
+        Error::NoLog { .. } => "NO_LOG",
         Error::NoRoom { .. } => "NO_ROOM",
         Error::NoDrain(_) => "NO_DRAIN",
         Error::DrainStage { .. } => "DRAIN_STAGE",

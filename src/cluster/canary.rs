@@ -1,7 +1,7 @@
 //! The canary of a cluster: a Lease that the leader renews, and that every replica watches. One round proves that writes
 //! are taken and that watches show them, and says how long that takes.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,20 +27,26 @@ pub struct Canary {
     /// Version that the watch showed last.
     shown: watch::Sender<u64>,
     renewals: Mutex<Renewals>,
-    /// Version of the last renewal of ours.
+    /// Version of the last renewal that is known, ours or an earlier leader's; 0 where none is.
     written: AtomicU64,
-    rewound: AtomicBool,
+    /// Version that an earlier leader noted.
+    mark: Option<u64>,
+    /// Whether the cluster's history was compared with the mark.
+    compared: watch::Sender<bool>,
+    rewound: watch::Sender<bool>,
 }
 
 impl Canary {
-    /// One that is not renewed yet, in a namespace.
-    pub fn new(namespace: Namespace) -> Self {
+    /// One that is not renewed yet, in a namespace. `mark`: the version at which a leader wrote it once.
+    pub fn new(namespace: Namespace, mark: Option<u64>) -> Self {
         Self {
             namespace,
             shown: watch::Sender::new(0),
             renewals: Mutex::default(),
-            written: AtomicU64::new(0),
-            rewound: AtomicBool::new(false),
+            written: AtomicU64::new(mark.unwrap_or(0)),
+            mark,
+            compared: watch::Sender::new(mark.is_none()),
+            rewound: watch::Sender::new(false),
         }
     }
 
@@ -51,6 +57,12 @@ impl Canary {
 
     /// Takes what a watch showed. Versions may fall with a cluster that was restored.
     pub(super) fn show(&self, version: u64) {
+        // Only leaders write it, so what is shown first is the last that was written before.
+        let first = !*self.compared.borrow();
+        if first && self.mark.is_some_and(|mark| version < mark) {
+            self.rewound.send_replace(true);
+        }
+        self.compared.send_if_modified(|compared| !std::mem::replace(compared, true));
         self.shown.send_replace(version);
     }
 
@@ -61,8 +73,9 @@ impl Canary {
             Ok(version) => {
                 // Each write of a cluster has a higher version than all before.
                 if version < self.written.swap(version, Ordering::Relaxed) {
-                    self.rewound.store(true, Ordering::Relaxed);
+                    self.rewound.send_replace(true);
                 }
+                self.compared.send_if_modified(|compared| !std::mem::replace(compared, true));
                 self.await_shown(version, sent).await
             }
             Err(Error::Refused { code: 403, message, .. }) => Outcome::NotAllowed(message),
@@ -83,9 +96,35 @@ impl Canary {
         }
     }
 
-    /// Whether the last renewals show that the cluster was set back; told once.
-    pub fn take_rewound(&self) -> bool {
-        self.rewound.swap(false, Ordering::Relaxed)
+    /// Waits until the cluster's history was compared with what an earlier leader noted.
+    pub async fn compared(&self) {
+        // The sender lives as long as this.
+        let _ = self.compared.subscribe().wait_for(|compared| *compared).await;
+    }
+
+    /// Whether it was, and whoever waits for it was told what came of that.
+    pub fn is_compared(&self) -> bool {
+        *self.compared.borrow() && !*self.rewound.borrow()
+    }
+
+    /// Waits until it shows that the cluster was set back, and until [`Canary::told`] that again and again.
+    pub async fn rewound(&self) {
+        let _ = self.rewound.subscribe().wait_for(|rewound| *rewound).await;
+    }
+
+    /// Takes that everybody was told that the cluster was set back.
+    pub fn told(&self) {
+        self.rewound.send_replace(false);
+    }
+
+    /// The version at which it was written last, as far as that is known.
+    pub fn written(&self) -> Option<u64> {
+        Some(self.written.load(Ordering::Relaxed)).filter(|version| *version > 0)
+    }
+
+    /// Versions count anew.
+    pub(super) fn begin_anew(&self) {
+        self.written.store(0, Ordering::Relaxed);
     }
 
     /// Nobody renews it here any more.

@@ -87,6 +87,11 @@ pub(super) async fn holds(spec: &ClusterSpec, leader: &Client, reader: &Client, 
     Ok(())
 }
 
+/// The epoch that a parameter holds.
+pub(super) fn held_by(parameter: &ConfigMap) -> Option<Epoch> {
+    parameter.data.as_ref()?.get(KEY)?.parse().ok()
+}
+
 struct Raise<'a> {
     cluster: &'a ClusterName,
     namespace: &'a Namespace,

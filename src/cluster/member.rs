@@ -21,6 +21,7 @@ use super::canary::Canary;
 use super::client::{Clients, Credentials, Identity, Limits, Link};
 use super::error::{Error, Result};
 use super::fence::{self, Pass};
+use super::logs::Logs;
 use super::maintenance::Maintenance;
 use super::probe::{self, HealthCell};
 use super::watch::{NamespaceWatch, Reports, WatchReport, Watches};
@@ -69,6 +70,7 @@ pub struct Member {
     clients: Clients,
     /// For reads; where the fence is on, nothing can be written with it.
     client: kube::Client,
+    logs: Logs,
     health: Arc<HealthCell>,
     nodes: Arc<NodeCache>,
     capacity: Arc<Capacity>,
@@ -86,7 +88,8 @@ struct InNamespace {
 }
 
 impl Member {
-    /// Makes the client and empty caches; nothing is sent before [`Member::run`].
+    /// Makes the client and empty caches; nothing is sent before [`Member::run`]. `canary_mark`: the version at which a leader
+    /// wrote the canary once.
     ///
     /// Must be called within a Tokio runtime: a client has a task of its own.
     pub fn connect(
@@ -94,12 +97,14 @@ impl Member {
         kubeconfig: &str,
         options: MemberOptions,
         observers: &[Arc<dyn Observer>],
+        canary_mark: Option<u64>,
     ) -> Result<Self> {
         let credentials = Credentials::parse(&spec.name, kubeconfig)?;
         let link = Link::new(&spec.name, &credentials, &options.limits)?;
         let health = Arc::new(HealthCell::new(options.health));
         let clients = Clients::new(link.clone(), &options.limits, health.clone());
         let client = clients.under(reader(&spec));
+        let logs = Logs::new(spec.name.clone(), client.clone(), options.limits.request_timeout);
         let nodes = Arc::new(NodeCache::new(observers.to_vec()));
         let capacity = Arc::new(Capacity::default());
         let namespaces: BTreeMap<_, _> = spec
@@ -116,7 +121,7 @@ impl Member {
             maintenance: Arc::clone(&namespace.maintenance),
             maintenance_name: options.maintenance_name.clone(),
         });
-        let canary = Arc::new(Canary::new(home(&spec)?.clone()));
+        let canary = Arc::new(Canary::new(home(&spec)?.clone(), canary_mark));
         let watches = Watches::new(&spec.name, &client, of_namespaces.collect(), &nodes, &capacity, &canary);
         Ok(Self {
             login_ends: Mutex::new(credentials.expires()),
@@ -128,6 +133,7 @@ impl Member {
             link,
             clients,
             client,
+            logs,
             health,
             nodes,
             capacity,
@@ -163,6 +169,7 @@ impl Member {
     /// Lists everything anew. A watch that stands at a version which a cluster that was set back has not reached yet
     /// would be told nothing, and no error either.
     pub fn relist(&self) {
+        self.canary.begin_anew();
         self.relist.send_replace(());
     }
 
@@ -184,6 +191,11 @@ impl Member {
     /// The client, for reads that nothing here covers.
     pub fn client(&self) -> &kube::Client {
         &self.client
+    }
+
+    /// What containers wrote.
+    pub fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     /// What is known of a namespace.
@@ -276,6 +288,25 @@ impl Member {
         let reading = probe::possible_leader(&self.client, namespace, now);
         match tokio::time::timeout(self.options.limits.request_timeout, reading).await {
             Ok(leader) => leader.map_err(|error| Error::from_kube(&self.spec.name, action(), error)),
+            Err(_) => Err(Error::Ambiguous {
+                cluster: self.spec.name.clone(),
+                action: action(),
+                reason: format!("no answer within {:?}", self.options.limits.request_timeout),
+            }),
+        }
+    }
+
+    /// What tells that another installation of Spaceport than `us` is at work in a namespace, unless certainly none is.
+    pub async fn other_installation(
+        &self,
+        namespace: &Namespace,
+        us: &str,
+        now: Timestamp,
+    ) -> Result<Option<String>> {
+        let action = || format!("look for other installations in namespace {namespace}");
+        let reading = probe::rival(&self.client, namespace.as_str(), us, now);
+        match tokio::time::timeout(self.options.limits.request_timeout, reading).await {
+            Ok(found) => found.map_err(|error| Error::from_kube(&self.spec.name, action(), error)),
             Err(_) => Err(Error::Ambiguous {
                 cluster: self.spec.name.clone(),
                 action: action(),

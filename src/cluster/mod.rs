@@ -12,6 +12,7 @@ pub mod fence;
 pub mod host;
 pub mod install;
 mod lean;
+pub mod logs;
 pub mod maintenance;
 mod member;
 pub mod probe;

@@ -16,8 +16,8 @@ use crate::domain::names::ClusterName;
 use super::client::{READYZ, Signals};
 use super::error::Error;
 
-pub(in crate::cluster) use checks::possible_leader;
 pub use checks::{Examined, Facts, Question, examine, uid};
+pub(in crate::cluster) use checks::{possible_leader, rival};
 
 /// How a cluster is.
 #[derive(Debug, Clone, PartialEq, Eq)]

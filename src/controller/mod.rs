@@ -32,8 +32,10 @@ use tracing::{Instrument, debug, info_span, warn};
 use crate::cluster;
 use crate::cluster::apply::{Patched, Writer};
 use crate::cluster::cache::{NamespaceCache, NodeCache, Observer};
+use crate::cluster::convert;
 use crate::cluster::maintenance::Maintenance;
-use crate::cluster::resources::{Workspace, names};
+use crate::cluster::resources::Workspace;
+use crate::domain::diff::Keeper;
 use crate::domain::names::Namespace;
 
 use apply::Outcome;
@@ -43,7 +45,7 @@ use memo::{Memos, REPEAT_AFTER};
 use observe::Seen;
 use queue::Queue;
 
-pub use pod::shape;
+pub use pod::{CONTAINER, shape};
 pub use settings::{ClassSettings, OwnerTokens, PodTemplates, Recreation, Settings, Timeouts};
 
 /// Why a pass did not come to its end. It is made again after a wait that grows.
@@ -52,8 +54,8 @@ pub enum Error {
     /// The cluster.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
-    /// A pod of this name is there, and it is not known whose.
-    #[error("a pod {pod} exists already")]
+    /// A pod of this name was there, and went before it was known whose.
+    #[error("a pod {pod} existed a moment ago")]
     NameTaken {
         /// Its name.
         pod: String,
@@ -84,6 +86,8 @@ pub struct Parts {
     pub settings: Arc<ArcSwap<Settings>>,
     /// Gives owner tokens.
     pub tokens: Arc<dyn OwnerTokens>,
+    /// This installation's id: workspaces of others are left alone.
+    pub installation: Arc<str>,
 }
 
 /// The controller of one namespace.
@@ -171,8 +175,10 @@ impl Controller {
     async fn reconcile(&self, name: &str) -> Result<Passed, Error> {
         let (settings, now) = (self.parts.settings.load_full(), Timestamp::now());
         let seen = observe::observe(&self.parts, name);
-        let Some(workspace) = seen.workspace.as_ref().filter(|workspace| names::is_ours(&workspace.metadata))
-        else {
+        let is_ours = |workspace: &&Arc<Workspace>| {
+            convert::keeper(&workspace.metadata, &self.parts.installation) == Keeper::Us
+        };
+        let Some(workspace) = seen.workspace.as_ref().filter(is_ours) else {
             self.release_orphans(name, &seen).await?;
             return Ok(Passed::default());
         };

@@ -11,6 +11,18 @@ pub enum Way {
     Claim,
     /// Another manager's: recorded, and then its labels are changed.
     TakeOver,
+    /// Ours, and its record names the cluster as it was called before: the record moves. Also where the resource is gone:
+    /// then the record ends.
+    Move,
+}
+
+/// Whose workspaces are taken over beside our own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct From {
+    /// Those of other kinds of managers, and those that name none.
+    pub others: bool,
+    /// Those of this installation of Spaceport.
+    pub installation: Option<String>,
 }
 
 /// Names of a workspace that can be recorded.
@@ -28,26 +40,39 @@ pub struct Names {
 pub fn is_candidate(row: &Row) -> bool {
     matches!(
         row.standing,
-        Standing::Unknown | Standing::Elsewhere(..) | Standing::Foreign | Standing::Handover
+        Standing::Unknown
+            | Standing::Elsewhere(..)
+            | Standing::Foreign
+            | Standing::Handover
+            | Standing::Left(_)
+            | Standing::OtherInstallation
     )
 }
 
-/// How a workspace would be adopted, or why not, in words that follow its name. `others`: also those of other managers.
-pub fn way(row: &Row, others: bool) -> Result<Way, String> {
+/// How a workspace would be adopted, or why not, in words that follow its name.
+pub fn way(row: &Row, from: &From) -> Result<Way, String> {
+    if matches!(row.standing, Standing::Left(_)) {
+        return Ok(Way::Move);
+    }
     let Some(found) = &row.found else { return Err("has no resource there".to_owned()) };
     let way = match &row.standing {
         Standing::Unknown => Way::Claim,
         Standing::Handover => Way::TakeOver,
-        Standing::Foreign if others => Way::TakeOver,
+        Standing::Foreign if from.others => Way::TakeOver,
+        Standing::OtherInstallation if is_named(&found.keeper, from) => Way::TakeOver,
         Standing::Foreign => {
             return Err(format!("{}; --others takes such workspaces over", kept_by(found)));
         }
         Standing::Elsewhere(cluster, namespace) => {
             return Err(format!("is recorded in namespace {namespace} of cluster {cluster}"));
         }
-        Standing::OtherInstallation => return Err("belongs to another installation of Spaceport".to_owned()),
+        Standing::OtherInstallation => {
+            let id = installation(&found.keeper);
+            return Err(format!("{}; --installation {id} takes such workspaces over", kept_by(found)));
+        }
+        Standing::Different => return Err("has the name of a record that is of another start".to_owned()),
         Standing::Ending => return Err("has ended and is being stopped".to_owned()),
-        Standing::Adopted | Standing::Starting | Standing::Finished | Standing::Left => {
+        Standing::Adopted | Standing::Starting | Standing::Finished | Standing::Left(_) => {
             return Err("has a record already".to_owned());
         }
     };
@@ -71,13 +96,13 @@ pub fn names(found: &Found) -> Result<Names, String> {
 pub fn discardable(row: &Row) -> Result<(), String> {
     let Some(found) = &row.found else { return Err("has no resource there".to_owned()) };
     match row.standing {
-        Standing::Unknown | Standing::Elsewhere(..) => Ok(()),
-        Standing::Foreign | Standing::Handover => Err(format!("{} and is never discarded", kept_by(found))),
-        Standing::OtherInstallation => {
-            Err("belongs to another installation of Spaceport and is never discarded".to_owned())
+        Standing::Unknown | Standing::Elsewhere(..) | Standing::Different => Ok(()),
+        Standing::Foreign | Standing::Handover | Standing::OtherInstallation => {
+            Err(format!("{} and is never discarded", kept_by(found)))
         }
+        Standing::Left(_) => Err("has a record of the cluster's former name: adopt it first".to_owned()),
         Standing::Ending => Err("has ended and is being stopped".to_owned()),
-        Standing::Adopted | Standing::Starting | Standing::Finished | Standing::Left => {
+        Standing::Adopted | Standing::Starting | Standing::Finished => {
             Err("has a record: stop it instead".to_owned())
         }
     }
@@ -87,8 +112,20 @@ fn kept_by(found: &Found) -> String {
     match &found.keeper {
         Keeper::Manager(manager) => format!("belongs to the manager {manager}"),
         Keeper::Nobody => "names no manager, which others take for theirs".to_owned(),
-        Keeper::Us | Keeper::Installation(_) => "belongs to Spaceport".to_owned(),
+        Keeper::Installation(id) => format!("belongs to the installation {id} of Spaceport"),
+        Keeper::Us => "belongs to Spaceport".to_owned(),
     }
+}
+
+fn installation(keeper: &Keeper) -> &str {
+    match keeper {
+        Keeper::Installation(id) => id,
+        _ => "",
+    }
+}
+
+fn is_named(keeper: &Keeper, from: &From) -> bool {
+    from.installation.as_deref().is_some_and(|named| named == installation(keeper))
 }
 
 #[cfg(test)]
@@ -105,6 +142,8 @@ mod tests {
             owner: "jane".to_owned(),
             phase: "Running".to_owned(),
             class: "small".to_owned(),
+            digest: String::new(),
+            generation: 1,
             deleting: false,
         };
         Row {
@@ -118,26 +157,51 @@ mod tests {
         }
     }
 
+    const OURS: From = From { others: false, installation: None };
+
+    fn others() -> From {
+        From { others: true, installation: None }
+    }
+
     fn theirs() -> Keeper {
         Keeper::Manager("other".to_owned())
     }
 
     #[test]
     fn a_stray_of_ours_is_claimed_and_another_managers_is_taken_over_only_where_asked_for() {
-        assert_eq!(way(&row(Standing::Unknown, Keeper::Us), false), Ok(Way::Claim));
-        assert_eq!(way(&row(Standing::Foreign, theirs()), true), Ok(Way::TakeOver));
-        assert_eq!(way(&row(Standing::Foreign, Keeper::Nobody), true), Ok(Way::TakeOver));
-        let refused = way(&row(Standing::Foreign, theirs()), false).unwrap_err();
+        assert_eq!(way(&row(Standing::Unknown, Keeper::Us), &OURS), Ok(Way::Claim));
+        assert_eq!(way(&row(Standing::Foreign, theirs()), &others()), Ok(Way::TakeOver));
+        assert_eq!(way(&row(Standing::Foreign, Keeper::Nobody), &others()), Ok(Way::TakeOver));
+        let refused = way(&row(Standing::Foreign, theirs()), &OURS).unwrap_err();
         assert!(refused.contains("manager other") && refused.contains("--others"), "{refused}");
         // What was begun is gone on with.
-        assert_eq!(way(&row(Standing::Handover, theirs()), false), Ok(Way::TakeOver));
+        assert_eq!(way(&row(Standing::Handover, theirs()), &OURS), Ok(Way::TakeOver));
     }
 
     #[test]
-    fn what_has_a_record_or_another_installation_is_not_adopted() {
+    fn another_installations_workspaces_are_taken_over_only_from_the_one_that_is_named() {
+        let theirs = row(Standing::OtherInstallation, Keeper::Installation("a".to_owned()));
+        let from = |id: &str| From { others: true, installation: Some(id.to_owned()) };
+        assert_eq!(way(&theirs, &from("a")), Ok(Way::TakeOver));
+        for from in [from("b"), from(""), others(), OURS] {
+            let refused = way(&theirs, &from).unwrap_err();
+            assert!(refused.contains("--installation a takes"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_the_clusters_former_name_moves_whether_its_resource_is_there_or_not() {
+        let mut left = row(Standing::Left("old".parse().unwrap()), Keeper::Us);
+        assert_eq!(way(&left, &OURS), Ok(Way::Move));
+        left.found = None;
+        assert_eq!(way(&left, &OURS), Ok(Way::Move));
+    }
+
+    #[test]
+    fn what_has_a_record_is_not_adopted() {
         let elsewhere = Standing::Elsewhere("us-1".parse().unwrap(), "ws".parse().unwrap());
-        for standing in [Standing::Adopted, Standing::Ending, Standing::OtherInstallation, elsewhere] {
-            assert!(way(&row(standing.clone(), Keeper::Us), true).is_err(), "{standing:?}");
+        for standing in [Standing::Adopted, Standing::Ending, Standing::Different, elsewhere] {
+            assert!(way(&row(standing.clone(), Keeper::Us), &others()).is_err(), "{standing:?}");
         }
     }
 
@@ -146,7 +210,7 @@ mod tests {
         let with = |change: fn(&mut Found)| {
             let mut row = row(Standing::Unknown, Keeper::Us);
             row.found.as_mut().map(change).unwrap();
-            way(&row, true).unwrap_err()
+            way(&row, &others()).unwrap_err()
         };
         assert_eq!(with(|found| found.deleting = true), "is being deleted");
         assert!(with(|found| found.name = "a.b".to_owned()).contains("workspace id must be"));
@@ -157,12 +221,13 @@ mod tests {
     #[test]
     fn only_resources_of_ours_that_no_record_places_there_are_discarded() {
         let elsewhere = Standing::Elsewhere("us-1".parse().unwrap(), "ws".parse().unwrap());
-        for standing in [Standing::Unknown, elsewhere] {
+        for standing in [Standing::Unknown, Standing::Different, elsewhere] {
             assert_eq!(discardable(&row(standing, Keeper::Us)), Ok(()));
         }
         for (standing, keeper) in [
             (Standing::Adopted, Keeper::Us),
             (Standing::Ending, Keeper::Us),
+            (Standing::Left("old".parse().unwrap()), Keeper::Us),
             (Standing::Foreign, theirs()),
             (Standing::Foreign, Keeper::Nobody),
             (Standing::Handover, theirs()),

@@ -1,9 +1,10 @@
 //! What is right and wrong with a cluster, each with a reason and since when.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// Whether a condition holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// It holds.
     True,

@@ -40,6 +40,10 @@ pub struct Found {
     pub phase: String,
     /// Its class.
     pub class: String,
+    /// The start that it was made for, as it says; empty where it says none.
+    pub digest: String,
+    /// Generation of the placement that it was made for, as it says.
+    pub generation: u32,
     /// Whether it is being deleted.
     pub deleting: bool,
 }
@@ -65,8 +69,10 @@ pub enum Standing {
     Handover,
     /// A resource of another installation of Spaceport: left alone.
     OtherInstallation,
-    /// A record of a cluster that is not registered now.
-    Left,
+    /// Its record names this cluster under the name that it had before; or any cluster, where that is not registered.
+    Left(ClusterName),
+    /// A resource of ours under the name of a record that is of another start.
+    Different,
 }
 
 /// One workspace id in one namespace.
@@ -99,9 +105,14 @@ impl Row {
     }
 }
 
-/// Compares what a registered cluster holds with the records: those that name it, and those of the ids found there. By
-/// namespace and id.
-pub fn compare(cluster: &ClusterName, records: &[PlacementRecord], found: Vec<Found>) -> Vec<Row> {
+/// Compares what a registered cluster holds with the records: those that name it, those that name it as it was called
+/// before (`formerly`, none of which is registered now), and those of the ids found there. By namespace and id.
+pub fn compare(
+    cluster: &ClusterName,
+    formerly: &BTreeSet<ClusterName>,
+    records: &[PlacementRecord],
+    found: Vec<Found>,
+) -> Vec<Row> {
     let by_id: BTreeMap<&str, &PlacementRecord> =
         records.iter().map(|record| (record.workspace.as_str(), record)).collect();
     let mut seen = BTreeSet::new();
@@ -109,38 +120,53 @@ pub fn compare(cluster: &ClusterName, records: &[PlacementRecord], found: Vec<Fo
     for one in found {
         let record = by_id.get(one.name.as_str()).copied();
         let here = record.filter(|record| record.cluster == *cluster && record.namespace == one.namespace);
-        if let Some(here) = here {
-            seen.insert(here.workspace.clone());
+        let row = row(one, record, here, formerly);
+        if here.is_some() || matches!(row.standing, Standing::Left(_)) {
+            seen.extend(record.map(|record| record.workspace.clone()));
         }
-        rows.push(row(one, record, here));
+        rows.push(row);
     }
-    let absent = records.iter().filter(|record| record.cluster == *cluster);
-    rows.extend(absent.filter(|record| !seen.contains(&record.workspace)).map(absent_row));
+    let absent = |record: &&PlacementRecord| !seen.contains(&record.workspace);
+    let here = records.iter().filter(|record| record.cluster == *cluster);
+    rows.extend(here.filter(absent).map(absent_row));
+    let before = records.iter().filter(|record| formerly.contains(&record.cluster) && record.is_live());
+    rows.extend(before.filter(absent).map(left_row));
     rows.sort_by(|a, b| (&a.namespace, &a.workspace).cmp(&(&b.namespace, &b.workspace)));
     rows
 }
 
 /// What is recorded of a cluster that is not registered.
 pub fn left(records: &[PlacementRecord]) -> Vec<Row> {
-    let live = records.iter().filter(|record| record.is_live());
-    live.map(|record| Row { standing: Standing::Left, ..absent_row(record) }).collect()
+    records.iter().filter(|record| record.is_live()).map(left_row).collect()
 }
 
-fn row(found: Found, record: Option<&PlacementRecord>, here: Option<&PlacementRecord>) -> Row {
+fn left_row(record: &PlacementRecord) -> Row {
+    Row { standing: Standing::Left(record.cluster.clone()), ..absent_row(record) }
+}
+
+fn row(
+    found: Found,
+    record: Option<&PlacementRecord>,
+    here: Option<&PlacementRecord>,
+    formerly: &BTreeSet<ClusterName>,
+) -> Row {
+    let is_of = |record: &PlacementRecord| record.is_of(&found.digest, found.generation);
     let standing = match (&found.keeper, here, record) {
-        (Keeper::Installation(_), ..) => Standing::OtherInstallation,
+        (Keeper::Us, Some(here), _) if !here.takes(&found.digest, found.generation) => Standing::Different,
         (Keeper::Us, Some(here), _) if here.is_live() => Standing::Adopted,
         (Keeper::Us, Some(_), _) => Standing::Ending,
         (Keeper::Us, None, None) => Standing::Unknown,
         (Keeper::Us, None, Some(other)) => {
-            Standing::Elsewhere(other.cluster.clone(), other.namespace.clone())
+            let moves = formerly.contains(&other.cluster) && other.namespace == found.namespace;
+            if moves && other.is_live() && is_of(other) {
+                Standing::Left(other.cluster.clone())
+            } else {
+                Standing::Elsewhere(other.cluster.clone(), other.namespace.clone())
+            }
         }
         // Another record is of a start that found its name taken.
-        (Keeper::Manager(_) | Keeper::Nobody, Some(here), _)
-            if here.is_live() && here.digest.is_adopted() =>
-        {
-            Standing::Handover
-        }
+        (_, Some(here), _) if here.is_live() && here.digest.is_adopted() => Standing::Handover,
+        (Keeper::Installation(_), ..) => Standing::OtherInstallation,
         (Keeper::Manager(_) | Keeper::Nobody, ..) => Standing::Foreign,
     };
     Row {
@@ -205,6 +231,8 @@ mod tests {
             owner: "jane".to_owned(),
             phase: "Running".to_owned(),
             class: "small".to_owned(),
+            digest: String::new(),
+            generation: 1,
             deleting: false,
         }
     }
@@ -213,7 +241,7 @@ mod tests {
     const ENDED: RecordState = RecordState::Ended { at: NOON, expires: Timestamp::constant(99_999, 0) };
 
     fn standings(records: &[PlacementRecord], seen: Vec<Found>) -> Vec<(String, Standing)> {
-        let rows = compare(&"eu-1".parse().unwrap(), records, seen);
+        let rows = compare(&"eu-1".parse().unwrap(), &BTreeSet::new(), records, seen);
         rows.into_iter().map(|row| (row.workspace, row.standing)).collect()
     }
 
@@ -283,7 +311,8 @@ mod tests {
     #[test]
     fn what_agrees_and_ends_of_long_ago_are_no_differences() {
         let records = [record("a", "eu-1", RecordState::Confirmed), record("b", "eu-1", ENDED)];
-        let rows = compare(&"eu-1".parse().unwrap(), &records, vec![found("a", Keeper::Us)]);
+        let rows =
+            compare(&"eu-1".parse().unwrap(), &BTreeSet::new(), &records, vec![found("a", Keeper::Us)]);
         let later = |hours| NOON + SignedDuration::from_hours(hours);
         let told = |now| rows.iter().map(|row| row.is_difference(now)).collect::<Vec<_>>();
         assert_eq!(told(later(0)), [false, true]);
@@ -295,6 +324,38 @@ mod tests {
         let records = [record("a", "eu-1", RecordState::Confirmed), record("b", "eu-1", ENDED)];
         let rows = left(&records);
         assert_eq!(rows.len(), 1);
-        assert_eq!((rows[0].workspace.as_str(), &rows[0].standing), ("a", &Standing::Left));
+        let left = Standing::Left("eu-1".parse().unwrap());
+        assert_eq!((rows[0].workspace.as_str(), &rows[0].standing), ("a", &left));
+    }
+
+    #[test]
+    fn live_records_under_a_former_name_of_the_cluster_are_left_and_only_of_the_same_start() {
+        let formerly = BTreeSet::from(["old".parse().unwrap()]);
+        let records = [
+            record("a", "old", RecordState::Confirmed),
+            record("b", "old", RecordState::Confirmed),
+            record("c", "old", RecordState::Placed),
+            record("d", "old", ENDED),
+            record("e", "us-1", RecordState::Confirmed),
+        ];
+        let other = Found { digest: "f".repeat(64), ..found("b", Keeper::Us) };
+        let seen = vec![found("a", Keeper::Us), other, found("d", Keeper::Us), found("e", Keeper::Us)];
+        let rows = compare(&"new".parse().unwrap(), &formerly, &records, seen);
+        let told: Vec<(&str, &Standing)> =
+            rows.iter().map(|row| (row.workspace.as_str(), &row.standing)).collect();
+        let left = Standing::Left("old".parse().unwrap());
+        let at = |name: &str| Standing::Elsewhere(name.parse().unwrap(), "workspaces".parse().unwrap());
+        let (old, us) = (at("old"), at("us-1"));
+        // What is not there is left too: its record moves, and ends.
+        assert_eq!(told, [("a", &left), ("b", &old), ("b", &left), ("c", &left), ("d", &old), ("e", &us)]);
+    }
+
+    #[test]
+    fn another_starts_resource_under_a_records_name_is_told_and_not_taken_for_it() {
+        let other = Found { digest: "f".repeat(64), ..found("a", Keeper::Us) };
+        for state in [RecordState::Placed, RecordState::Confirmed, ENDED] {
+            let told = standings(&[record("a", "eu-1", state)], vec![other.clone()]);
+            assert_eq!(told, [("a".to_owned(), Standing::Different)]);
+        }
     }
 }

@@ -15,6 +15,7 @@ pub mod install;
 pub mod keyed;
 pub mod names;
 pub mod news;
+pub mod observed;
 pub mod placement;
 pub mod pod;
 pub mod record;

@@ -82,6 +82,20 @@ pub enum RecordState {
 }
 
 impl PlacementRecord {
+    /// Whether it is the record of the start that a resource was made for, by the digest and generation that the resource
+    /// names. One that names no start was adopted.
+    pub fn is_of(&self, digest: &str, generation: u32) -> bool {
+        let adopted = self.digest.is_adopted() && Digest::of_start(digest).is_none();
+        (adopted || self.digest.0 == digest) && self.generation == generation
+    }
+
+    /// Whether a resource under its name is taken for what it is about. Once confirmed, one that names no start is too: its
+    /// annotations may have been taken off.
+    pub fn takes(&self, digest: &str, generation: u32) -> bool {
+        let unnamed = self.digest.is_adopted() || Digest::of_start(digest).is_none();
+        self.is_of(digest, generation) || (self.state == RecordState::Confirmed && unnamed)
+    }
+
     /// Whether the workspace may still run.
     pub fn is_live(&self) -> bool {
         !matches!(self.state, RecordState::Ended { .. })
@@ -114,6 +128,34 @@ mod tests {
             assert_eq!(Digest::of_start(other), None);
         }
         assert!(Digest::adopted().is_adopted());
+    }
+
+    #[test]
+    fn a_record_takes_the_resource_of_its_own_start_and_no_other_of_the_name() {
+        let digest = |secret| crate::domain::keyed::Keyed::new(&[secret; 32]).digest(b"a start");
+        let record = |digest, state| PlacementRecord {
+            workspace: "ws".parse().unwrap(),
+            meta: "meta".parse().unwrap(),
+            owner: "jane".parse().unwrap(),
+            cluster: "eu-1".parse().unwrap(),
+            namespace: "workspaces".parse().unwrap(),
+            generation: 1,
+            digest,
+            placed_at: Timestamp::UNIX_EPOCH,
+            state,
+        };
+        let ended = RecordState::Ended { at: Timestamp::UNIX_EPOCH, expires: Timestamp::UNIX_EPOCH };
+        let (own, other) = (digest(1), digest(2));
+        for state in [RecordState::Placed, RecordState::Confirmed, ended] {
+            let record = record(own.clone(), state);
+            assert!(record.takes(&own.0, 1), "{state:?}");
+            assert!(!record.takes(&other.0, 1), "{state:?}");
+            // Made by hand, or its annotations were taken off.
+            assert_eq!(record.takes("", 1), state == RecordState::Confirmed, "{state:?}");
+        }
+        assert!(!record(own.clone(), RecordState::Placed).takes(&own.0, 2), "of another generation");
+        let adopted = record(Digest::adopted(), RecordState::Placed);
+        assert!(adopted.takes("", 1) && !adopted.takes(&own.0, 1));
     }
 
     proptest! {

@@ -2,10 +2,14 @@
 //!
 //! *Flow.* A plan from [`super::diff`]; each workspace is then looked at again under its lock, by the apiserver's word.
 //! One of ours is claimed: one transaction in etcd. One of another manager's is recorded as placed, then its pods name
-//! us, then its Workspace ([`take_over`]). *Guarantees.* A cut-off at any point leaves a state that a repeat goes on from.
-//! Of others' objects nothing is written before their Lease was read and is dead.
+//! us, then its Workspace ([`take_over`]); likewise one of another installation of Spaceport. One whose record names the cluster
+//! as it was called before keeps its record, which moves ([`relocate`]). *Guarantees.* A cut-off at any point leaves a state
+//! that a repeat goes on from. Of others' objects nothing is written before what tells that they are at work was read and is
+//! dead ([`rivals`]).
 
 mod discard;
+mod relocate;
+mod rivals;
 mod take_over;
 
 use std::collections::BTreeSet;
@@ -18,8 +22,8 @@ use super::fleet::{Connected, Place};
 use super::{Error, Federation, Result};
 use crate::cluster::apply::Writer;
 use crate::cluster::convert;
-use crate::cluster::resources::{Workspace, names};
-use crate::domain::adoption::{Names, Way, is_candidate, names as names_of, way};
+use crate::cluster::resources::Workspace;
+use crate::domain::adoption::{From, Names, Way, is_candidate, names as names_of, way};
 use crate::domain::diff::{Row, Standing, compare};
 use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
 use crate::domain::record::{Digest, PlacementRecord, RecordState};
@@ -33,16 +37,14 @@ pub const MOST: usize = 100;
 const AT_ONCE: usize = 8;
 /// For one workspace.
 const WITHIN: Duration = Duration::from_secs(20);
-/// Where managers of other kinds run as a rule, besides the workspace namespace.
-const USUAL: &str = "default";
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Adoption {
     /// These; all candidates where empty, which is for plans only.
     pub workspaces: Vec<WorkspaceId>,
-    /// Also those of other managers.
-    pub others: bool,
+    /// Whose beside our own.
+    pub from: From,
     /// Where else another manager may hold its Lease.
     pub manager_namespaces: Vec<Namespace>,
     /// Change nothing and answer the plan.
@@ -80,7 +82,7 @@ impl Federation {
         };
         let mut planned: Vec<(Row, Outcome)> = Vec::with_capacity(rows.len());
         for row in rows {
-            let outcome = match way(&row, asked.others).and_then(|way| offered(&connected, &row, way)) {
+            let outcome = match way(&row, &asked.from).and_then(|way| offered(&connected, &row, way)) {
                 _ if row.standing == Standing::Adopted => Outcome::Adopted,
                 Ok(way) => Outcome::Planned(way),
                 Err(why) => Outcome::Refused(why),
@@ -93,7 +95,7 @@ impl Federation {
         }
         let act = async |(row, outcome): (Row, Outcome)| {
             let Outcome::Planned(_) = outcome else { return (row, outcome) };
-            let outcome = self.adopt_in_time(&term, &connected, &row, asked.others).await;
+            let outcome = self.adopt_in_time(&term, &connected, &row, &asked.from).await;
             (row, outcome)
         };
         Ok(futures::stream::iter(planned).map(act).buffered(AT_ONCE).collect().await)
@@ -111,18 +113,19 @@ impl Federation {
     /// Named workspaces, each as it stands in each namespace where it is; one that is nowhere has a row of its own.
     async fn compared_of(&self, connected: &Connected, ids: &[WorkspaceId]) -> Result<Vec<Row>> {
         let ids: BTreeSet<&WorkspaceId> = ids.iter().collect();
+        let formerly = self.formerly(connected).await?;
         let look = async |id: &WorkspaceId| {
             let mut rows = Vec::new();
             for namespace in connected.places().keys() {
                 let reader = connected.member.idle_writer(namespace);
                 if let Some(workspace) = reader.get_workspace(id.as_str()).await? {
-                    rows.extend(self.row_of(connected, id, &workspace));
+                    rows.extend(self.row_of(connected, &formerly, id, &workspace));
                 }
             }
             if rows.is_empty() {
                 let records: Vec<PlacementRecord> =
                     self.index.record_of(id).map(|(record, _)| record).into_iter().collect();
-                rows = compare(connected.member.name(), &records, Vec::new());
+                rows = compare(connected.member.name(), &formerly, &records, Vec::new());
             }
             if rows.is_empty() {
                 rows.extend(connected.places().keys().next().map(|namespace| nowhere(id, namespace)));
@@ -135,52 +138,23 @@ impl Federation {
     }
 
     /// How a resource stands now.
-    fn row_of(&self, connected: &Connected, id: &WorkspaceId, workspace: &Workspace) -> Option<Row> {
+    fn row_of(
+        &self,
+        connected: &Connected,
+        formerly: &BTreeSet<ClusterName>,
+        id: &WorkspaceId,
+        workspace: &Workspace,
+    ) -> Option<Row> {
         let found = convert::found(workspace, &self.installation.id.to_string())?;
         let record: Vec<PlacementRecord> =
             self.index.record_of(id).map(|(record, _)| record).into_iter().collect();
-        let mut rows = compare(connected.member.name(), &record, vec![found]);
+        let mut rows = compare(connected.member.name(), formerly, &record, vec![found]);
         rows.retain(|row| row.found.is_some());
         rows.pop()
     }
 
-    /// Refuses to take over while another manager may be at work: in the workspace namespaces, where such managers run
-    /// as a rule, and where the admin says.
-    async fn bar_while_others_work(
-        &self,
-        connected: &Connected,
-        planned: &mut [(Row, Outcome)],
-        named: &[Namespace],
-    ) {
-        let takes_over = |outcome: &Outcome| *outcome == Outcome::Planned(Way::TakeOver);
-        let concerned = planned.iter().filter(|(_, outcome)| takes_over(outcome));
-        let mut namespaces: BTreeSet<String> = concerned.map(|(row, _)| row.namespace.to_string()).collect();
-        if namespaces.is_empty() {
-            return;
-        }
-        namespaces.insert(USUAL.to_owned());
-        namespaces.extend(named.iter().map(ToString::to_string));
-        let mut barred = None;
-        for namespace in &namespaces {
-            barred = match connected.member.other_leader(namespace, Timestamp::now()).await {
-                Ok(None) => continue,
-                Ok(Some(holder)) => Some(format!(
-                    "is not taken over while another manager ({holder}) holds its Lease in namespace {namespace}"
-                )),
-                Err(error) => {
-                    Some(format!("is not taken over: whether its manager is at work is not known: {error}"))
-                }
-            };
-            break;
-        }
-        let Some(why) = barred else { return };
-        for (_, outcome) in planned.iter_mut().filter(|(_, outcome)| takes_over(outcome)) {
-            *outcome = Outcome::Refused(why.clone());
-        }
-    }
-
-    async fn adopt_in_time(&self, term: &Term, connected: &Connected, row: &Row, others: bool) -> Outcome {
-        let adopting = self.adopt_one(term, connected, row, others);
+    async fn adopt_in_time(&self, term: &Term, connected: &Connected, row: &Row, from: &From) -> Outcome {
+        let adopting = self.adopt_one(term, connected, row, from);
         let outcome = match tokio::time::timeout(WITHIN, adopting).await {
             Ok(Ok(())) => Outcome::Adopted,
             Ok(Err(Error::Precondition { reason, .. })) => Outcome::Refused(reason),
@@ -192,14 +166,17 @@ impl Federation {
         outcome
     }
 
-    async fn adopt_one(&self, term: &Term, connected: &Connected, row: &Row, others: bool) -> Result<()> {
+    async fn adopt_one(&self, term: &Term, connected: &Connected, row: &Row, from: &From) -> Result<()> {
+        if matches!(row.standing, Standing::Left(_)) {
+            return self.relocate(term, connected, row).await;
+        }
         let (id, _turn, site) = self.look_again(term, connected, row).await?;
         let Site { row, workspace, writer, place } = site;
         if row.standing == Standing::Adopted {
             return Ok(());
         }
         let refused = |reason: String| Error::Precondition { id: id.clone(), reason };
-        let way = way(&row, others).and_then(|way| offered(connected, &row, way)).map_err(refused)?;
+        let way = way(&row, from).and_then(|way| offered(connected, &row, way)).map_err(refused)?;
         let names = row.found.as_ref().ok_or_else(|| Error::NoWorkspace(id.clone()))?;
         let names = names_of(names).map_err(refused)?;
         match way {
@@ -208,16 +185,15 @@ impl Federation {
                 self.claim_stray(term, &record).await?;
             }
             Way::TakeOver => {
-                let record = PlacementRecord {
-                    generation: 1,
-                    digest: Digest::adopted(),
-                    ..new_record(connected, &row, names, &workspace, RecordState::Placed)
-                };
+                let placed = new_record(connected, &row, names, &workspace, RecordState::Placed);
+                let record = PlacementRecord { digest: Digest::adopted(), ..placed };
                 if row.standing != Standing::Handover {
                     self.claim_stray(term, &record).await?;
                 }
                 self.take_over(&writer, &place, workspace).await?;
             }
+            // Looked at again, it is none of these any more.
+            Way::Move => return Err(refused("kept changing; repeat the call".to_owned())),
         }
         self.settle.push(&id);
         Ok(())
@@ -245,7 +221,7 @@ impl Federation {
         let gone =
             || Error::Precondition { id: id.clone(), reason: "has no resource there any more".to_owned() };
         let workspace = writer.get_workspace(id.as_str()).await?.ok_or_else(gone)?;
-        let row = self.row_of(connected, &id, &workspace).ok_or_else(gone)?;
+        let row = self.row_of(connected, &BTreeSet::new(), &id, &workspace).ok_or_else(gone)?;
         Ok((id, turn, Site { row, workspace, writer, place }))
     }
 
@@ -285,10 +261,17 @@ struct Site {
     place: Place,
 }
 
-/// What another manager ran must be a class here, or it could not be looked after.
+/// What another manager ran must be a class here, or it could not be looked after; and what moves must be in a namespace that
+/// is served.
 fn offered(connected: &Connected, row: &Row, way: Way) -> Result<Way, String> {
     let class = row.found.as_ref().map(|found| found.class.as_str()).unwrap_or_default();
     let place = connected.places().get(&row.namespace);
+    if way == Way::Move && place.is_none() {
+        return Err(format!(
+            "is recorded in namespace {}, which the cluster does not serve now",
+            row.namespace
+        ));
+    }
     if way == Way::TakeOver && place.is_none_or(|place| !place.settings.load().classes.contains_key(class)) {
         return Err(format!("has class {class:?}, which is not configured in namespace {}", row.namespace));
     }
@@ -315,15 +298,14 @@ fn new_record(
     workspace: &Workspace,
     state: RecordState,
 ) -> PlacementRecord {
-    let annotation = |key: &str| workspace.metadata.annotations.as_ref().and_then(|all| all.get(key));
-    let digest = annotation(names::SPEC_DIGEST).and_then(|text| Digest::of_start(text));
+    let digest = Digest::of_start(convert::digest(&workspace.metadata));
     PlacementRecord {
         workspace: names.id,
         meta: names.meta,
         owner: names.owner,
         cluster: connected.member.name().clone(),
         namespace: row.namespace.clone(),
-        generation: annotation(names::GENERATION).and_then(|text| text.parse().ok()).unwrap_or(1),
+        generation: convert::generation(&workspace.metadata),
         digest: digest.unwrap_or_else(Digest::adopted),
         placed_at: Timestamp::now(),
         state,

@@ -1,6 +1,6 @@
 //! What a cluster holds against what is recorded of it, as the apiserver itself tells. Changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::fleet::Connected;
@@ -42,9 +42,15 @@ impl Federation {
         let late = |_| Error::Deadline { what: "listing the cluster's workspaces", within: WITHIN };
         let mut found = listing.await.map_err(late)??;
         let cluster = connected.member.name();
+        // Where etcd does not answer, its former names are left out, and their workspaces are told as elsewhere.
+        let formerly = self.formerly(connected).await.unwrap_or_else(|error| {
+            tracing::warn!(%cluster, %error, "cannot read under which names the cluster was registered");
+            BTreeSet::new()
+        });
         let mut records: BTreeMap<WorkspaceId, PlacementRecord> = BTreeMap::new();
-        for record in self.index.records_of(cluster) {
-            records.insert(record.workspace.clone(), record);
+        for name in formerly.iter().chain([cluster]) {
+            let of_name = self.index.records_of(name).into_iter();
+            records.extend(of_name.map(|record| (record.workspace.clone(), record)));
         }
         for one in &found {
             let other = one.name.parse().ok().and_then(|id| self.index.record_of(&id));
@@ -52,7 +58,7 @@ impl Federation {
         }
         found.extend(self.made_since(connected, &records, &found));
         let records: Vec<PlacementRecord> = records.into_values().collect();
-        Ok(compare(cluster, &records, found))
+        Ok(compare(cluster, &formerly, &records, found))
     }
 
     async fn found_in(&self, connected: &Connected) -> Result<Vec<Found>> {

@@ -5,6 +5,7 @@ mod candidacy;
 mod connected;
 mod gate;
 mod logins;
+mod ready;
 mod registrations;
 mod reload;
 mod watcher;
@@ -22,6 +23,7 @@ use tracing::Instrument;
 
 use super::index::Index;
 use super::metering::{Meter, Meters};
+use super::observed::Known;
 use super::settings::{Defaults, Settings};
 use super::{Result, settle};
 use crate::cluster::cache::Observer;
@@ -73,6 +75,8 @@ pub struct Fleet {
     leading: watch::Receiver<Option<Leading>>,
     settle: settle::Queue,
     logins: Logins,
+    /// What was noted of members.
+    known: Arc<Known>,
     /// Held while members are connected, go or get another login, or settings change, so that none is connected with
     /// settings of before.
     changing: Mutex<()>,
@@ -95,6 +99,7 @@ impl Fleet {
         (keyed, installation): (Keyed, Arc<str>),
         leading: watch::Receiver<Option<Leading>>,
         settle: settle::Queue,
+        known: Arc<Known>,
     ) -> Arc<Self> {
         Arc::new(Self {
             slots: RwLock::default(),
@@ -105,6 +110,7 @@ impl Fleet {
             installation,
             leading,
             settle,
+            known,
             changing: Mutex::default(),
             changes: watch::channel(()).0,
             listed: watch::channel(false).0,
@@ -166,6 +172,11 @@ impl Fleet {
         }
     }
 
+    /// Wakes whoever waits for changes.
+    pub(super) fn stir(&self) {
+        self.changes.send_replace(());
+    }
+
     /// How long a health probe waits.
     pub fn probe_deadline(&self) -> std::time::Duration {
         self.options.member.probe_deadline
@@ -188,30 +199,6 @@ impl Fleet {
     /// Whether a member serves a namespace now; one that was taken out a moment ago does not.
     pub fn serves(&self, cluster: &ClusterName, namespace: &Namespace) -> bool {
         self.get(cluster).is_some_and(|connected| connected.places.contains_key(namespace))
-    }
-
-    /// Waits until registrations were listed.
-    pub async fn listed(&self) {
-        // The sender is ours: the wait cannot fail.
-        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
-    }
-
-    /// Waits until registrations were listed and every member's workspaces, too; and the Secrets of those that are not
-    /// joined yet were read.
-    pub async fn synced(&self) {
-        let mut changes = self.changes();
-        loop {
-            changes.borrow_and_update();
-            let all =
-                |connected: &Arc<Connected>| connected.places.values().all(|place| place.cache.is_synced());
-            let listed = *self.listed.borrow() && !self.logins.are_reading();
-            if listed && self.connected().iter().all(all) {
-                return;
-            }
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
     }
 
     /// Ends every task.
@@ -247,7 +234,8 @@ impl Fleet {
             Arc::new(Meter::new(spec.name.clone(), self.options.meters.clone(), self.leading.clone()));
         let observers: [Arc<dyn Observer>; 2] =
             [Arc::<Watcher>::clone(&watcher), Arc::<Meter>::clone(&meter)];
-        let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers)
+        let mark = self.known.get(&spec.name).and_then(|observed| observed.canary);
+        let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers, mark)
             .map_err(|error| error.to_string())?;
         let member = Arc::new(member);
         let places = self.places(&spec, &member, &settings)?;
@@ -299,6 +287,7 @@ impl Fleet {
                 writer: ArcSwap::from_pointee(member.idle_writer(name)),
                 settings: Arc::clone(&controlled),
                 tokens: Arc::new(self.keyed.clone()),
+                installation: Arc::clone(&self.installation),
             });
             let place = Place {
                 secrets_namespace: namespace.secrets_namespace.clone(),

@@ -49,6 +49,9 @@ pub struct Seen {
     pub draining: Option<Notice>,
 }
 
+/// Where a resource is. The same id may be in several namespaces of a cluster.
+type Key = (WorkspaceId, ClusterName, Namespace);
+
 /// A record with its etcd revision, by which it is changed.
 pub type Versioned = (PlacementRecord, i64);
 
@@ -70,10 +73,10 @@ struct Inner {
     live_by_meta: HashMap<String, WorkspaceId>,
     /// Live records by cluster.
     live_by_cluster: HashMap<ClusterName, BTreeSet<WorkspaceId>>,
-    /// Resources by workspace and cluster, whether they belong there or not. Sorted as lists are.
-    resources: BTreeMap<(WorkspaceId, ClusterName), Resource>,
+    /// Resources by where they are, whether they belong there or not. Sorted as lists are.
+    resources: BTreeMap<Key, Resource>,
     /// Resources of ours that no record places where they are, by cluster.
-    strays: HashMap<ClusterName, BTreeSet<WorkspaceId>>,
+    strays: HashMap<ClusterName, BTreeSet<(WorkspaceId, Namespace)>>,
     clusters: HashMap<ClusterName, ClusterFacts>,
     /// Clusters that are being emptied.
     drains: HashMap<ClusterName, Notice>,
@@ -82,7 +85,7 @@ struct Inner {
     /// Clusters that were found set back and are not recorded so yet.
     rewound: BTreeMap<ClusterName, Found>,
     /// States of those whose versions fell.
-    parked: HashMap<(WorkspaceId, ClusterName), View>,
+    parked: HashMap<Key, View>,
     /// Last ends, for subscribers that resume.
     ends: VecDeque<Event>,
     sequence: u64,
@@ -136,17 +139,18 @@ impl Index {
         let id = record.workspace.clone();
         inner.unlink(&id);
         inner.link(&record);
-        let cluster = record.cluster.clone();
+        let key = key_of(&record);
         let generation = record.generation;
         let before = inner.records.insert(id.clone(), (record, version)).map(|(record, _)| record);
-        self.stir(&inner, &cluster);
-        let key = (id, cluster);
+        self.stir(&inner, &key.1);
         inner.note_stray(&key);
-        if let Some(moved) = before.as_ref().filter(|before| before.cluster != key.1) {
-            inner.note_stray(&(key.0.clone(), moved.cluster.clone()));
+        let moved = before.as_ref().map(key_of).filter(|before| *before != key);
+        if let Some(before) = &moved {
+            inner.note_stray(before);
         }
         // A resource that waited for its record, or whose generation grew, is news.
-        if inner.resources.contains_key(&key) && before.is_none_or(|before| before.generation != generation) {
+        let is_news = |before: &PlacementRecord| before.generation != generation || moved.is_some();
+        if inner.resources.contains_key(&key) && before.as_ref().is_none_or(is_news) {
             self.announce(&mut inner, &key);
         }
     }
@@ -159,7 +163,7 @@ impl Index {
         }
         inner.unlink(id);
         if let Some((record, _)) = inner.records.remove(id) {
-            inner.note_stray(&(id.clone(), record.cluster.clone()));
+            inner.note_stray(&key_of(&record));
             self.stir(&inner, &record.cluster);
         }
     }
@@ -228,7 +232,7 @@ impl Index {
     /// Takes a resource as a cluster's watch shows it. A state older than the one known is ignored.
     pub fn resource(&self, cluster: &ClusterName, view: View) {
         let mut inner = self.inner.write();
-        let key = (view.id.clone(), cluster.clone());
+        let key = (view.id.clone(), cluster.clone(), view.namespace.clone());
         let rewinds = inner.rewinds_on(cluster);
         let known = inner.resources.get(&key);
         if let Some(known) = known
@@ -251,9 +255,15 @@ impl Index {
     }
 
     /// Takes the disappearance of a resource. Where its end was not shown yet, it is shown now, with this message.
-    pub fn resource_gone(&self, cluster: &ClusterName, id: &WorkspaceId, message: String) {
+    pub fn resource_gone(
+        &self,
+        cluster: &ClusterName,
+        namespace: &Namespace,
+        id: &WorkspaceId,
+        message: String,
+    ) {
         let mut inner = self.inner.write();
-        let key = (id.clone(), cluster.clone());
+        let key = (id.clone(), cluster.clone(), namespace.clone());
         let Some(last) = inner.resources.remove(&key) else { return };
         inner.note_stray(&key);
         inner.parked.remove(&key);
@@ -289,7 +299,8 @@ impl Index {
         if before.is_none_or(|before| before.reachable == reachable && before.region == region) {
             return;
         }
-        let keys: Vec<_> = inner.resources.keys().filter(|(_, cluster)| cluster == name).cloned().collect();
+        let keys: Vec<_> =
+            inner.resources.keys().filter(|(_, cluster, _)| cluster == name).cloned().collect();
         for key in keys {
             self.announce(&mut inner, &key);
         }
@@ -300,12 +311,12 @@ impl Index {
         let mut inner = self.inner.write();
         inner.clusters.remove(name);
         inner.strays.remove(name);
-        inner.resources.retain(|(_, cluster), _| cluster != name);
+        inner.resources.retain(|(_, cluster, _), _| cluster != name);
         inner.forget_rewinds(name);
     }
 
     /// Publishes the present state of a resource, where it belongs.
-    fn announce(&self, inner: &mut Inner, key: &(WorkspaceId, ClusterName)) {
+    fn announce(&self, inner: &mut Inner, key: &Key) {
         let Some(seen) = inner.visible(key) else { return };
         inner.sequence += 1;
         let sequence = inner.sequence;
@@ -314,6 +325,11 @@ impl Index {
         }
         self.events.publish(&Event { sequence, seen });
     }
+}
+
+/// Where a record says that its resource is.
+fn key_of(record: &PlacementRecord) -> Key {
+    (record.workspace.clone(), record.cluster.clone(), record.namespace.clone())
 }
 
 /// Whether the state published last was already the end.
@@ -340,18 +356,19 @@ impl Inner {
         }
     }
 
-    /// The generation of a resource, where its record says that it belongs there.
-    fn generation_at(&self, key: &(WorkspaceId, ClusterName), resource: &Resource) -> Option<u32> {
+    /// The generation of a resource, where its record says that it belongs there and is of its start.
+    fn generation_at(&self, key: &Key, resource: &Resource) -> Option<u32> {
         let (record, _) = self.records.get(&key.0)?;
-        (record.cluster == key.1 && record.namespace == resource.view.namespace)
+        let view = &resource.view;
+        (record.cluster == key.1 && record.namespace == key.2 && record.takes(&view.digest, view.generation))
             .then(|| record.generation.max(resource.view.generation).saturating_add(resource.rewinds))
     }
 
-    fn visible(&self, key: &(WorkspaceId, ClusterName)) -> Option<Seen> {
+    fn visible(&self, key: &Key) -> Option<Seen> {
         self.visible_as(key, self.resources.get(key)?)
     }
 
-    fn visible_as(&self, key: &(WorkspaceId, ClusterName), resource: &Resource) -> Option<Seen> {
+    fn visible_as(&self, key: &Key, resource: &Resource) -> Option<Seen> {
         let generation = self.generation_at(key, resource)?;
         let version = status_version(generation, resource.view.resource_version);
         Some(self.seen(&key.1, Arc::clone(&resource.view), version))

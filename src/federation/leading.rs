@@ -17,7 +17,7 @@ const SWEEP_PERIOD: Duration = Duration::from_mins(5);
 const SWEEP_FULL: usize = 100;
 
 impl Federation {
-    /// Follows the election until `shutdown`.
+    /// Follows the election until `shutdown`; then the term may be given up.
     pub async fn lead_when_elected(
         self: Arc<Self>,
         mut leadership: watch::Receiver<Leadership>,
@@ -29,7 +29,7 @@ impl Federation {
                 Leadership::Leading { term } => {
                     tokio::select! {
                         () = self.serve(&term) => {}
-                        () = shutdown.cancelled() => {}
+                        () = shutdown.cancelled() => self.last_notes(&term).await,
                     }
                     self.step_down();
                 }
@@ -83,6 +83,7 @@ impl Federation {
             self.record_rewinds(term),
             self.record_addresses(term),
             self.tell_host(term),
+            self.note_observed(term),
             term.ended()
         );
     }
@@ -119,6 +120,9 @@ impl Federation {
             tokio::select! {
                 () = tokio::time::sleep(SWEEP_PERIOD) => {}
                 () = term.ended() => return,
+            }
+            if let Err(error) = self.sweep_departures(term).await {
+                tracing::warn!(%error, "cannot sweep what is known of clusters that were taken out");
             }
             loop {
                 match self.store.sweep_expired(term, Timestamp::now()).await {

@@ -78,20 +78,22 @@ impl Federation {
                     let mut named = Vec::with_capacity(items.len());
                     // Before anything of a cluster is listed.
                     for item in &items {
-                        self.observed(&item.value);
+                        self.observed(&item.value, item.version);
                     }
                     for item in items {
                         named.extend(self.entry(item.value, item.version));
                     }
+                    self.known.forget(|name| !named.contains(name));
                     self.fleet.keep_only(&named);
                 }
                 MirrorEvent::Put(item) => {
-                    self.observed(&item.value);
+                    self.observed(&item.value, item.version);
                     self.entry(item.value, item.version);
                 }
                 MirrorEvent::Delete { key, .. } => {
                     let name = key.strip_suffix("/spec").and_then(|name| name.parse::<ClusterName>().ok());
                     if let Some(name) = name {
+                        self.known.forget(|known| *known == name);
                         self.fleet.remove(&name);
                     }
                 }

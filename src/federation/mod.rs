@@ -18,11 +18,13 @@ pub mod index;
 mod leading;
 mod leftovers;
 mod locks;
+pub mod logs;
 mod maintenance;
 mod metering;
 mod metrics;
 mod mirrors;
 mod news;
+mod observed;
 pub mod registry;
 mod rewinds;
 mod sealing;
@@ -123,6 +125,10 @@ pub struct Federation {
     drains: drain::Drains,
     settle: settle::Queue,
     decisions: explain::Decisions,
+    /// What was noted of clusters.
+    known: Arc<observed::Known>,
+    /// Held while a note is changed.
+    noting: tokio::sync::Mutex<()>,
     closing: CancellationToken,
 }
 
@@ -148,7 +154,9 @@ impl Federation {
         let (term, follows) = watch::channel(None);
         let (settle, incarnation) = (settle::Queue::default(), installation.incarnation);
         let identity = (keyed.clone(), installation.id.to_string().into());
-        let fleet = Fleet::new(fleet, Arc::clone(&index), identity, follows, settle.clone());
+        let known = Arc::<observed::Known>::default();
+        let fleet =
+            Fleet::new(fleet, Arc::clone(&index), identity, follows, settle.clone(), Arc::clone(&known));
         let drains = drain::Drains::new(Arc::clone(&index));
         Arc::new(Self {
             store,
@@ -172,6 +180,8 @@ impl Federation {
             closing: CancellationToken::new(),
             settle,
             decisions: explain::Decisions::default(),
+            known,
+            noting: tokio::sync::Mutex::default(),
         })
     }
 

@@ -10,6 +10,8 @@ mod watch;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{Error, Federation, Result};
 use crate::cluster::client::Credentials;
 use crate::domain::cluster::{ClusterSpec, SpecChange};
@@ -18,13 +20,14 @@ use crate::domain::names::{ClassId, ClusterName};
 use crate::domain::secret::Secret;
 use crate::domain::workspace::ClassView;
 use crate::store;
-use crate::store::NewCluster;
+use crate::store::{NewCluster, Term};
 
 use super::settings::Settings;
 pub(super) use verify::{Login, examine};
 
 pub use update::{NewLogin, Update};
 pub use view::ClusterView;
+pub(super) use view::told_by_the_leader;
 pub(super) use watch::MOST_WATCHERS;
 pub use watch::{ClusterEvent, ClusterWatch, TooMany};
 
@@ -119,9 +122,24 @@ impl Federation {
             workspaces.sort();
             return Err(Error::NotEmpty { cluster: name.clone(), workspaces });
         }
-        self.store.delete_cluster(&term, name, version).await?;
+        if workspaces.is_empty() {
+            self.store.delete_cluster(&term, name, version).await?;
+        } else {
+            self.store.leave_cluster(&term, name, version, Timestamp::now()).await?;
+        }
         self.fleet.remove(name);
         tracing::info!(cluster = %name, left = workspaces.len(), force, "deregistered");
+        Ok(())
+    }
+
+    /// Forgets which clusters names stood for that no live record has any more.
+    pub(super) async fn sweep_departures(&self, term: &Term) -> Result<()> {
+        for name in self.store.departures().await?.into_keys() {
+            let _alone = self.registry.write().await;
+            if self.index.count_on(&name) == 0 && self.fleet.version(&name).is_none() {
+                self.store.forget_departure(term, &name).await?;
+            }
+        }
         Ok(())
     }
 

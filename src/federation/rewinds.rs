@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::json;
 
-use super::{Federation, Result};
+use super::{Error, Federation, Result};
 use crate::domain::names::ClusterName;
+use crate::domain::observed::Observed;
 use crate::domain::rewind::Rewinds;
-use crate::store::{self, ClusterEntry, Term};
+use crate::store::{self, Term};
 
-/// Key of it in a cluster's status.
-const KEY: &str = "rewinds";
 /// Before another try.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -41,39 +39,26 @@ impl Federation {
     }
 
     async fn record_rewind(&self, term: &Term, cluster: &ClusterName) -> Result<()> {
-        let before = self.store.statuses().await?.get(cluster).and_then(rewinds);
-        let rewinds = Rewinds::after(before, Timestamp::now());
-        match self.store.put_status(term, cluster, &json!({ KEY: rewinds })).await {
-            Ok(()) => {
-                tracing::warn!(%cluster, count = rewinds.count, "recorded that the cluster was set back");
-            }
+        let now = Timestamp::now();
+        // The canary's version counts from another one on.
+        let change = |before: Observed| {
+            let rewinds = Rewinds::after(before.rewinds, now);
+            tracing::warn!(%cluster, count = rewinds.count, "recording that the cluster was set back");
+            Observed { rewinds: Some(rewinds), canary: None, ..before }
+        };
+        match self.note(term, cluster, change).await {
             // It goes, and with it what was found.
-            Err(store::Error::ClusterNotFound { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
+            Ok(()) | Err(Error::Store(store::Error::ClusterNotFound { .. })) => Ok(()),
+            Err(error) => Err(error),
         }
-        self.take_rewinds(cluster, rewinds);
-        Ok(())
     }
 
     /// Shows the cluster's states under the new number, once everything there was listed anew.
-    fn take_rewinds(&self, cluster: &ClusterName, rewinds: Rewinds) {
+    pub(super) fn take_rewinds(&self, cluster: &ClusterName, rewinds: Rewinds) {
         if self.index.rewinds(cluster, rewinds)
             && let Some(connected) = self.fleet.get(cluster)
         {
             connected.member.relist();
         }
     }
-
-    /// Takes what was recorded as observed of a cluster.
-    pub(super) fn observed(&self, entry: &ClusterEntry) {
-        if let ClusterEntry::Status { cluster, status } = entry
-            && let Some(rewinds) = rewinds(status)
-        {
-            self.take_rewinds(cluster, rewinds);
-        }
-    }
-}
-
-fn rewinds(status: &serde_json::Value) -> Option<Rewinds> {
-    serde_json::from_value(status.get(KEY)?.clone()).ok()
 }

@@ -14,6 +14,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{Error, Federation, Result};
+use crate::cluster::convert;
+use crate::cluster::resources::Workspace;
+use crate::domain::diff::Keeper;
 use crate::domain::names::WorkspaceId;
 use crate::domain::record::{PlacementRecord, RecordState};
 use crate::domain::rewind::Rewinds;
@@ -77,9 +80,13 @@ impl Queue {
 
 /// What is known of a recorded workspace's resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Resource {
+pub(super) enum Resource {
     /// It is there; `deleting`: and on its way out.
     There { deleting: bool },
+    /// One of ours has its name, and is of another start. So it is not there itself.
+    Different,
+    /// Somebody else's has its name; or it was somebody else's, and is not taken over yet.
+    Foreign,
     /// The apiserver says that it is not there.
     Absent,
     /// The cluster was not asked, or did not answer.
@@ -101,18 +108,21 @@ enum Step {
 fn step(record: &PlacementRecord, resource: Resource, rewinds: Option<Rewinds>, now: Timestamp) -> Step {
     match (record.state, resource) {
         (RecordState::Placed, Resource::There { .. }) => Step::Confirm,
-        (RecordState::Placed, Resource::Absent) if now.duration_since(record.placed_at) >= ABANDONED => {
-            Step::Forget
+        // Its adoption was cut off, and is gone on with.
+        (RecordState::Placed, Resource::Foreign) if record.digest.is_adopted() => Step::Nothing,
+        (RecordState::Placed, Resource::Absent | Resource::Different | Resource::Foreign) => {
+            let is_abandoned = now.duration_since(record.placed_at) >= ABANDONED;
+            if is_abandoned { Step::Forget } else { Step::Later }
         }
-        (RecordState::Confirmed, Resource::Absent) => Step::End,
+        (RecordState::Confirmed, Resource::Absent | Resource::Different) => Step::End,
         // It came back with its cluster's backup: nobody asked for it, and what it holds may be all that there is.
         (RecordState::Ended { at, .. }, _) if rewinds.is_some_and(|rewinds| rewinds.may_bring_back(at)) => {
             Step::Nothing
         }
         (RecordState::Ended { .. }, Resource::There { deleting: false }) => Step::Stop,
-        (RecordState::Placed, Resource::Absent)
-        | (RecordState::Placed | RecordState::Confirmed, Resource::NotKnown) => Step::Later,
-        (RecordState::Confirmed, Resource::There { .. }) | (RecordState::Ended { .. }, _) => Step::Nothing,
+        (RecordState::Placed | RecordState::Confirmed, Resource::NotKnown) => Step::Later,
+        (RecordState::Confirmed, Resource::There { .. } | Resource::Foreign)
+        | (RecordState::Ended { .. }, _) => Step::Nothing,
     }
 }
 
@@ -156,6 +166,8 @@ impl Federation {
         let step = step(&record, resource, self.index.rewinds_of(&record.cluster), Timestamp::now());
         match step {
             Step::Nothing | Step::Later => {}
+            // It may have come back with its cluster's backup.
+            Step::Stop if !self.is_history_known(&record) => return Ok(Step::Later),
             Step::Confirm => {
                 let version = self.store.confirm(term, &record, version).await?;
                 self.index.record(PlacementRecord { state: RecordState::Confirmed, ..record }, version);
@@ -170,6 +182,12 @@ impl Federation {
             Step::Stop => self.request_stop(term, &record, StopPolicy::Abort).await?,
         }
         Ok(step)
+    }
+
+    fn is_history_known(&self, record: &PlacementRecord) -> bool {
+        let place =
+            self.fleet.get(&record.cluster).and_then(|connected| connected.place(&record.namespace).ok());
+        place.is_some_and(|place| !place.cache.is_listing()) && self.fleet.is_history_known(&record.cluster)
     }
 
     pub(super) async fn end(&self, term: &Term, record: PlacementRecord, version: i64) -> Result<()> {
@@ -189,7 +207,7 @@ impl Federation {
             Err(error) => return Err(error),
         };
         if let Some(known) = place.cache.get(record.workspace.as_str()) {
-            return Ok(Resource::There { deleting: known.metadata.deletion_timestamp.is_some() });
+            return Ok(self.judged(record, Some(&known)));
         }
         if !record.is_live() {
             return Ok(Resource::Absent);
@@ -200,10 +218,27 @@ impl Federation {
         if record.state == RecordState::Confirmed && place.cache.was_deleted(record.workspace.as_str()) {
             return Ok(Resource::Absent);
         }
-        Ok(match writer.get_workspace(record.workspace.as_str()).await? {
-            Some(found) => Resource::There { deleting: found.metadata.deletion_timestamp.is_some() },
-            None => Resource::Absent,
-        })
+        let found = writer.get_workspace(record.workspace.as_str()).await?;
+        Ok(self.judged(record, found.as_ref()))
+    }
+
+    /// Whether what the apiserver has under a record's name is what the record is about.
+    pub(super) fn judged(&self, record: &PlacementRecord, found: Option<&Workspace>) -> Resource {
+        found.map_or(Resource::Absent, |found| judged(record, found, &self.installation.id.to_string()))
+    }
+}
+
+fn judged(record: &PlacementRecord, found: &Workspace, installation: &str) -> Resource {
+    let meta = &found.metadata;
+    let takes = record.takes(convert::digest(meta), convert::generation(meta));
+    match convert::keeper(meta, installation) {
+        Keeper::Us if takes => Resource::There { deleting: meta.deletion_timestamp.is_some() },
+        Keeper::Us => Resource::Different,
+        // Its label was taken off by hand; before it is taken over, an adopted one has none either.
+        Keeper::Nobody if takes && !(record.digest.is_adopted() && record.state == RecordState::Placed) => {
+            Resource::There { deleting: meta.deletion_timestamp.is_some() }
+        }
+        Keeper::Nobody | Keeper::Manager(_) | Keeper::Installation(_) => Resource::Foreign,
     }
 }
 
@@ -236,6 +271,20 @@ mod tests {
         assert_eq!(step(&record(RecordState::Placed), THERE, None, SOON), Step::Confirm);
         assert_eq!(step(&record(RecordState::Placed), Resource::Absent, None, SOON), Step::Later);
         assert_eq!(step(&record(RecordState::Placed), Resource::Absent, None, LATE), Step::Forget);
+    }
+
+    #[test]
+    fn another_resource_of_the_name_confirms_nothing_and_is_never_stopped() {
+        for resource in [Resource::Different, Resource::Foreign] {
+            assert_eq!(step(&record(RecordState::Placed), resource, None, SOON), Step::Later);
+            assert_eq!(step(&record(RecordState::Placed), resource, None, LATE), Step::Forget);
+            assert_eq!(step(&record(ENDED), resource, None, LATE), Step::Nothing);
+        }
+        // Where another start's has its name, its own is gone; what was handed to others may run on.
+        assert_eq!(step(&record(RecordState::Confirmed), Resource::Different, None, SOON), Step::End);
+        assert_eq!(step(&record(RecordState::Confirmed), Resource::Foreign, None, LATE), Step::Nothing);
+        let begun = PlacementRecord { digest: Digest::adopted(), ..record(RecordState::Placed) };
+        assert_eq!(step(&begun, Resource::Foreign, None, LATE), Step::Nothing);
     }
 
     #[test]

@@ -13,10 +13,11 @@ mod create;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::attempt::Attempt;
-use super::fleet::Place;
+use super::fleet::{Place, UnderWay};
+use super::settle::Resource;
 use super::{Error, Federation, Result};
 use crate::cluster::apply::Writer;
 use crate::domain::names::{ClusterName, Namespace, Region};
@@ -46,6 +47,19 @@ impl std::fmt::Debug for Started {
     }
 }
 
+/// Why an id is taken.
+const ENDED: &str = "it has ended; a new start needs a new id";
+const STOPPED: &str = "it has stopped; a new start needs a new id";
+
+/// Where a start goes first.
+struct Decided<'a> {
+    /// Held from the decision to its record, so that no cluster is drained or taken out in between.
+    registry: tokio::sync::RwLockReadGuard<'a, ()>,
+    attempt: Attempt<'a>,
+    target: Arc<Target>,
+    _counted: UnderWay,
+}
+
 /// A record of ours and its version in etcd.
 struct Held {
     record: PlacementRecord,
@@ -64,14 +78,7 @@ impl Federation {
         if let Some((record, version)) = self.index.record_of(&start.id) {
             return self.repeat(&term, &start, &digest, Held { record, version }, deadline).await;
         }
-        // Held from the decision to its record, so that no cluster is drained or taken out in between.
-        let registry = self.registry.read().await;
-        let decision = placement::place(&start.placement, &self.fleet.candidates());
-        let mut attempt = Attempt::new(self, &start, decision, term.epoch());
-        let Some((target, _counted)) = attempt.next() else {
-            attempt.over(None);
-            return Err(unplaceable(&start, attempt.rejected));
-        };
+        let Decided { registry, attempt, target, _counted } = self.decide(&term, &start, deadline).await?;
         let record = new_record(&start, &digest, &target);
         let claim = self.store.claim(&term, &record).await;
         if let Ok(Claim::Claimed { version }) = &claim {
@@ -90,6 +97,31 @@ impl Federation {
                 self.repeat(&term, &start, &digest, Held { record: *record, version }, deadline).await
             }
             Claim::MetaTaken { workspace } => Err(Error::MetaTaken { meta: start.meta, workspace }),
+        }
+    }
+
+    /// Decides, and takes the room at the best cluster. Where none fits yet, and one may as soon as more is known of it, that
+    /// is waited for.
+    async fn decide<'a>(&'a self, term: &Term, start: &'a Start, deadline: Instant) -> Result<Decided<'a>> {
+        let mut changes = self.fleet.changes();
+        loop {
+            changes.borrow_and_update();
+            let registry = self.registry.read().await;
+            let decision = placement::place(&start.placement, &self.fleet.candidates());
+            let mut attempt = Attempt::new(self, start, decision, term.epoch());
+            if let Some((target, counted)) = attempt.next() {
+                return Ok(Decided { registry, attempt, target, _counted: counted });
+            }
+            drop(registry);
+            if attempt.rejected.iter().any(|(_, why)| why.is_passing()) {
+                tokio::select! {
+                    changed = changes.changed() => if changed.is_ok() { continue },
+                    () = term.ended() => return Err(Error::NotLeader),
+                    () = sleep_until(deadline) => {}
+                }
+            }
+            attempt.over(None);
+            return Err(unplaceable(start, attempt.rejected));
         }
     }
 
@@ -167,7 +199,7 @@ impl Federation {
         let exists = |reason| Err(Error::WorkspaceExists { id: start.id.clone(), reason });
         let record = &held.record;
         if !record.is_live() {
-            return exists("it has ended; a new start needs a new id");
+            return exists(ENDED);
         }
         if record.digest != *digest {
             return exists("another request has this id");
@@ -177,10 +209,20 @@ impl Federation {
         };
         if let Some(seen) = self.index.get(&start.id) {
             if seen.view.phase == Phase::Stopped || seen.view.deleting {
-                return exists("it has stopped; a new start needs a new id");
+                return exists(STOPPED);
             }
             let place = connected.place(&record.namespace)?;
-            return Ok(self.answer(record, &place, connected.region()));
+            let answer = self.answer(record, &place, connected.region());
+            // The URL's template may have changed since.
+            let first = |told: &str, now: String| if told.is_empty() { now } else { told.to_owned() };
+            return Ok(Started {
+                url: first(&seen.view.url, answer.url),
+                owner_token: first(&seen.view.owner_token, answer.owner_token),
+                ..answer
+            });
+        }
+        if record.state == RecordState::Confirmed {
+            return self.repeat_of_one_seen(term, held).await;
         }
         // Recorded, but not known to exist: go on where the first call was cut off.
         let place = connected.place(&record.namespace)?;
@@ -206,6 +248,30 @@ impl Federation {
                 reason: error.to_string(),
             }),
             outcome => outcome,
+        }
+    }
+
+    /// It was seen in its cluster once, so nothing is made again. The apiserver says whether it is still there.
+    async fn repeat_of_one_seen(&self, term: &Term, held: Held) -> Result<Started> {
+        let Held { record, version } = held;
+        let id = record.workspace.clone();
+        let exists = |reason| Err(Error::WorkspaceExists { id: id.clone(), reason });
+        let (writer, place, region) = self.reach(term, &record).await?;
+        let found = match writer.get_workspace(id.as_str()).await {
+            Ok(found) => found,
+            Err(error) => {
+                let (cluster, reason) = (record.cluster.clone(), error.to_string());
+                return Err(Error::Undecided { id: id.clone(), cluster, reason });
+            }
+        };
+        match self.judged(&record, found.as_ref()) {
+            Resource::There { deleting: false } => Ok(self.answer(&record, &place, region)),
+            Resource::There { deleting: true } => exists(STOPPED),
+            Resource::Foreign => exists("another manager took it over"),
+            Resource::Absent | Resource::Different | Resource::NotKnown => {
+                self.end(term, record, version).await?;
+                exists(ENDED)
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use etcd_client::{Compare, GetOptions, KeyValue, TxnOp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -92,18 +93,25 @@ impl Store {
         Ok(specs.map(open).collect())
     }
 
-    /// Registers a cluster. Fails with [`Error::ClusterExists`] or [`Error::AddressInUse`] and then changes nothing.
-    /// Answers the version.
+    /// Registers a cluster, with what was observed of it if it was a member before. Fails with [`Error::ClusterExists`] or
+    /// [`Error::AddressInUse`] and then changes nothing. Answers the version.
     pub async fn create_cluster(&self, term: &Term, sealer: &Sealer, new: &NewCluster) -> Result<i64> {
         let name = &new.spec.name;
         let api_server = normal_address(name, &new.api_server)?;
         let (spec_key, address_key) = (self.keys().cluster_spec(name), self.keys().address(&api_server));
         let kubeconfig = seal_some(sealer, &spec_key, name, new.kubeconfig.as_ref())?;
         let stored = new.stored(api_server.clone(), kubeconfig);
-        let ops = vec![
+        let mut ops = Vec::new();
+        // First, so that replicas hear of it before they look at the cluster.
+        if let Some(status) = self.observed_before(&new.cluster_uid).await? {
+            let key = self.keys().cluster_status(name);
+            ops.push(TxnOp::put(key.as_str(), encode(&key, &StoredStatus { status })?, None));
+        }
+        ops.extend([
             TxnOp::put(spec_key.as_str(), encode(&spec_key, &stored)?, None),
             TxnOp::put(address_key.as_str(), name.as_str(), None),
-        ];
+            TxnOp::delete(self.keys().departure(name), None),
+        ]);
         let when = vec![is_absent(&spec_key), is_absent(&address_key)];
         let doing = format!("register cluster {name}");
         match self.guarded_txn(term, &doing, when, ops, &[&spec_key, &address_key]).await? {
@@ -160,28 +168,76 @@ impl Store {
 
     /// Removes a cluster with its status, its drain and its hold on the address. Whether it may go is the caller's decision.
     pub async fn delete_cluster(&self, term: &Term, name: &ClusterName, version: i64) -> Result<()> {
+        self.delete_noting(term, name, version, None).await
+    }
+
+    /// As [`Store::delete_cluster`], of a cluster that workspaces are placed in: which cluster it was stays known.
+    pub async fn leave_cluster(
+        &self,
+        term: &Term,
+        name: &ClusterName,
+        version: i64,
+        at: Timestamp,
+    ) -> Result<()> {
+        self.delete_noting(term, name, version, Some(at)).await
+    }
+
+    async fn delete_noting(
+        &self,
+        term: &Term,
+        name: &ClusterName,
+        version: i64,
+        left_at: Option<Timestamp>,
+    ) -> Result<()> {
         let doing = format!("deregister cluster {name}");
         let (key, stored) = self.stored(&doing, name, version).await?;
-        let ops = vec![
+        let mut ops = vec![
             TxnOp::delete(key.as_str(), None),
             TxnOp::delete(self.keys().cluster_status(name), None),
             TxnOp::delete(self.keys().drain(name), None),
             delete_if(&self.keys().address(&stored.api_server), name.as_str()),
         ];
+        if let Some(at) = left_at {
+            ops.push(self.departing(name, &stored, at).await?);
+        }
         self.guarded_change(term, &doing, &key, vec![is_at(&key, version)], ops).await?;
         Ok(())
     }
 
-    /// Notes what was observed of a registered cluster, over what was noted before.
-    pub async fn put_status(&self, term: &Term, name: &ClusterName, status: &Value) -> Result<()> {
+    /// Notes what was observed of a registered cluster: for the first time, or over what was noted at `version`. Answers the
+    /// new one.
+    pub async fn put_status(
+        &self,
+        term: &Term,
+        name: &ClusterName,
+        status: &Value,
+        version: Option<i64>,
+    ) -> Result<i64> {
         let (spec_key, key) = (self.keys().cluster_spec(name), self.keys().cluster_status(name));
         let value = encode(&key, &StoredStatus { status: status.clone() })?;
         let put = TxnOp::put(key.as_str(), value, None);
         let doing = format!("note the status of cluster {name}");
-        match self.guarded_txn(term, &doing, vec![is_present(&spec_key)], vec![put], &[]).await? {
-            Verdict::Applied(_) => Ok(()),
-            Verdict::Differs(_) => Err(Error::ClusterNotFound { cluster: name.clone() }),
+        let unchanged = version.map_or_else(|| is_absent(&key), |version| is_at(&key, version));
+        let when = vec![is_present(&spec_key), unchanged];
+        match self.guarded_txn(term, &doing, when, vec![put], &[&spec_key]).await? {
+            Verdict::Applied(version) => Ok(version),
+            Verdict::Differs(found) if found.iter().all(Option::is_none) => {
+                Err(Error::ClusterNotFound { cluster: name.clone() })
+            }
+            Verdict::Differs(_) => Err(Error::Conflict { doing, key }),
         }
+    }
+
+    /// What was last observed of a cluster, and its version. What cannot be read is an error.
+    pub async fn status(&self, name: &ClusterName) -> Result<Option<(Value, i64)>> {
+        let key = self.keys().cluster_status(name);
+        let found =
+            first(&self.get(&format!("read the status of cluster {name}"), key, GetOptions::new()).await?);
+        let read = |found: KeyValue| {
+            let StoredStatus { status } = decode(&format!("clusters/{name}/status"), found.value())?;
+            Ok((status, found.mod_revision()))
+        };
+        found.map(read).transpose()
     }
 
     /// What was last observed of each cluster. One that cannot be read is left out: it is observed again soon.

@@ -46,6 +46,14 @@ impl Keys {
         format!("{}clusters/{name}/status", self.prefix)
     }
 
+    pub(super) fn departures(&self) -> String {
+        self.below("departed/")
+    }
+
+    pub(super) fn departure(&self, name: &ClusterName) -> String {
+        format!("{}departed/{name}", self.prefix)
+    }
+
     pub(super) fn address(&self, address: &str) -> String {
         format!("{}addresses/{}", self.prefix, percent_encode(address))
     }

@@ -12,6 +12,7 @@
 //! | `clusters/<name>/spec` | `{v:1, spec, apiServer, kubeconfig}`: what the admin wants, kubeconfig sealed | the leader |
 //! | `clusters/<name>/status` | `{v:1, status}`: what was last observed, in a form this room does not look into | the leader |
 //! | `addresses/<API address, percent-encoded>` | the cluster's name, plain: makes API addresses unique | the leader |
+//! | `departed/<name>` | `{v:1, clusterUid, at, status}`: which cluster a name stood for that was taken out while records name it, and its last status | the leader |
 //! | `placements/<workspace id>` | `{v:1, …}`: the fields of a [`PlacementRecord`](crate::domain::record::PlacementRecord) | the leader |
 //! | `drains/<cluster>` | `{v:1, …}`: the fields of a [`Drain`](crate::domain::drain::Drain); exists only while the cluster is registered | the leader |
 //! | `meta/<meta id>` | the workspace id, plain: exists exactly while a live placement has this meta id | the leader |
@@ -41,6 +42,7 @@ mod backoff;
 mod client;
 mod clusters;
 mod decisions;
+mod departures;
 mod drains;
 mod error;
 mod failure;
@@ -59,6 +61,7 @@ mod value;
 
 pub use client::{Options, Store, Tls, User};
 pub use clusters::{ClusterEntry, NewCluster, Registration, StoredRegistration, normal_address};
+pub use departures::Departure;
 pub use error::Error;
 pub use installation::Installation;
 pub use leader::{Election, Leader, Leadership, Replica, Timing};

@@ -20,11 +20,13 @@ const STREAMS: usize = 50;
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Ratio of each round to the floor of the same round.
 const BESIDE: &str = "times the floor beside it";
+/// What the resources alone cost.
+const BARE: &str = "bare calls: POST of the workspace to phase Running";
 
 impl Bench {
-    /// One at a time, a workspace and a bare pod in turn.
+    /// One at a time, a workspace, a bare pod, and the bare calls of a workspace in turn.
     pub async fn one_at_a_time(&mut self, count: usize) -> Result<()> {
-        let (names, floor) = (ids("one", count), ids("one-pod", count));
+        let (names, floor, bare) = (ids("one", count), ids("one-pod", count), ids("one-bare", count));
         for at in 0..count {
             tell(at, count, "one at a time");
             let (name, pod) = (&names[at..=at], &floor[at..=at]);
@@ -38,10 +40,15 @@ impl Bench {
             self.record.note("one", "bare pod: POST", "ms", ms(took));
             self.record.note("one", "bare pod: POST to Running", "ms", ms(up - begun));
             self.record.note("one", BESIDE, "x", started.div_duration_f64(up - begun));
+            let calls = self.bare_calls(&names[at], &bare[at]).await?;
+            let took = Box::pin(calls.run()).await?;
+            self.record.note("one", BARE, "ms", ms(took));
+            self.record.note("one", "times the bare calls beside it", "x", started.div_duration_f64(took));
         }
         self.record.floor("one", "StartWorkspace", "bare pod: POST");
         self.record.floor("one", "start to RUNNING on the stream", "bare pod: POST to Running");
         self.clear(&names).await?;
+        self.clear_bare_calls(&bare).await?;
         self.delete_pods(&floor).await.map(drop)
     }
 

@@ -16,8 +16,10 @@ const LISTS: usize = 30;
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// Heartbeats in flight at most.
 const HEARTBEATS_AT_ONCE: usize = 64;
-/// Between two looks at a process that starts.
-const LOOK: Duration = Duration::from_millis(5);
+/// Between two starts that a process is asked for while it begins.
+const TRY: Duration = Duration::from_millis(5);
+/// Between two lists that it is asked for meanwhile, which cost it more.
+const LOOK: Duration = Duration::from_millis(20);
 /// What a started process writes of its own accord comes within this.
 const SETTLED: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -127,7 +129,7 @@ impl Bench {
                 Ok(_) => return Ok(begun.elapsed()),
                 Err(status) => ensure!(begun.elapsed() < PATIENCE, "no start is acknowledged: {status}"),
             }
-            sleep(LOOK).await;
+            sleep(TRY).await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! The scenarios: which there are, on what they run together, and how much of each.
 
+mod bare;
 mod faults;
 mod few;
 mod many;

@@ -59,11 +59,14 @@ async fn a_status_lives_as_long_as_its_registration() -> Result<()> {
     let room = Room::open().await?;
     let (leader, term) = room.lead().await?;
     let (store, eu) = (&leader.store, "eu".parse()?);
-    store.put_status(&term, &eu, &json!({ "health": "Available" })).await?;
+    let seen = store.put_status(&term, &eu, &json!({ "health": "Connecting" }), None).await?;
+    let blind = store.put_status(&term, &eu, &json!({}), None).await;
+    ensure!(matches!(blind, Err(Error::Conflict { .. })), "{blind:?}");
+    store.put_status(&term, &eu, &json!({ "health": "Available" }), Some(seen)).await?;
     ensure!(store.statuses().await?.get(&eu) == Some(&json!({ "health": "Available" })));
     let version = store.clusters(&sealer()?).await?.remove(0)?.version;
     store.delete_cluster(&term, &eu, version).await?;
-    let late = store.put_status(&term, &eu, &json!({})).await;
+    let late = store.put_status(&term, &eu, &json!({}), None).await;
     ensure!(matches!(late, Err(Error::ClusterNotFound { .. })), "{late:?}");
     ensure!(store.statuses().await?.is_empty());
     Ok(())

@@ -1,11 +1,12 @@
 //! `Adopt` and `Discard`.
 
 use tonic::Status;
+use uuid::Uuid;
 
 use super::diff::compared;
 use crate::api::error;
 use crate::api::parse::Problems;
-use crate::domain::adoption::Way;
+use crate::domain::adoption::{From, Way};
 use crate::domain::diff::Row;
 use crate::domain::names::{ClusterName, WorkspaceId};
 use crate::federation::Federation;
@@ -26,8 +27,11 @@ pub(super) async fn adopt(
     let named = request.manager_namespaces.iter().enumerate();
     let manager_namespaces =
         named.filter_map(|(at, name)| problems.parse(&format!("manager_namespaces[{at}]"), name)).collect();
+    let installation = problems.optional::<Uuid>("installation", &request.installation);
+    let installation = installation.map(|id| id.to_string());
     let name = problems.finish(name)?;
-    let asked = Adoption { workspaces, others: request.others, manager_namespaces, dry_run: request.dry_run };
+    let from = From { others: request.others, installation };
+    let asked = Adoption { workspaces, from, manager_namespaces, dry_run: request.dry_run };
     let handled = federation.adopt(&name, &asked).await.map_err(|error| error::status(&error))?;
     let left_out = u32::try_from(handled.len().saturating_sub(MOST)).unwrap_or(u32::MAX);
     Ok(v1::AdoptResponse { workspaces: handled.iter().take(MOST).map(wire).collect(), left_out })
@@ -53,11 +57,17 @@ fn ids(problems: &mut Problems, texts: &[String]) -> Vec<WorkspaceId> {
 }
 
 fn wire((row, outcome): &(Row, Outcome)) -> v1::HandledWorkspace {
-    let (outcome, takes_over, reason) = match outcome {
-        Outcome::Planned(way) => (Wire::Planned, *way == Way::TakeOver, String::new()),
-        Outcome::Adopted => (Wire::Adopted, false, String::new()),
-        Outcome::Discarded => (Wire::Discarded, false, String::new()),
-        Outcome::Refused(why) => (Wire::Refused, false, why.clone()),
+    let (outcome, way, reason) = match outcome {
+        Outcome::Planned(way) => (Wire::Planned, Some(*way), String::new()),
+        Outcome::Adopted => (Wire::Adopted, None, String::new()),
+        Outcome::Discarded => (Wire::Discarded, None, String::new()),
+        Outcome::Refused(why) => (Wire::Refused, None, why.clone()),
     };
-    v1::HandledWorkspace { workspace: Some(compared(row)), outcome: outcome.into(), takes_over, reason }
+    v1::HandledWorkspace {
+        workspace: Some(compared(row)),
+        outcome: outcome.into(),
+        takes_over: way == Some(Way::TakeOver),
+        moves: way == Some(Way::Move),
+        reason,
+    }
 }

@@ -47,6 +47,7 @@ pub(super) fn compared(row: &Row) -> v1::ComparedWorkspace {
         manager: found.map(manager).unwrap_or_default(),
         elsewhere: match &row.standing {
             Standing::Elsewhere(cluster, namespace) => format!("{cluster}/{namespace}"),
+            Standing::Left(cluster) => format!("{cluster}/{}", row.namespace),
             _ => String::new(),
         },
         at: row.at.map(timestamp),
@@ -74,6 +75,7 @@ fn standing(standing: &Standing) -> Wire {
         Standing::Foreign => Wire::Foreign,
         Standing::Handover => Wire::Handover,
         Standing::OtherInstallation => Wire::OtherInstallation,
-        Standing::Left => Wire::Left,
+        Standing::Left(_) => Wire::Left,
+        Standing::Different => Wire::Different,
     }
 }

@@ -29,9 +29,15 @@ pub struct AdoptArgs {
     /// Where else the other manager may hold its Lease, besides the workspace namespaces and `default`
     #[arg(long, value_name = "NAMESPACE", requires = "others")]
     manager_namespace: Vec<Namespace>,
+    /// Also those of this other installation of Spaceport, which must be out of the cluster
+    #[arg(long, value_name = "ID")]
+    installation: Option<uuid::Uuid>,
     /// Do it; without this only the plan is shown
     #[arg(long)]
     yes: bool,
+    /// Change nothing and show the plan, which is also what happens without --yes
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
 }
 
 /// `spaceport cluster discard`.
@@ -63,6 +69,7 @@ pub async fn adopt(
         others: args.others,
         manager_namespaces: args.manager_namespace.iter().map(ToString::to_string).collect(),
         dry_run,
+        installation: args.installation.map(|id| id.to_string()).unwrap_or_default(),
     };
     let named: Vec<String> = args.workspaces.iter().map(ToString::to_string).collect();
     let (plan, left_out) = call(client, request(named.clone(), true)).await?;

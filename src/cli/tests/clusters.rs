@@ -152,6 +152,7 @@ fn strays() -> Vec<HandledWorkspace> {
         outcome: outcome.into(),
         reason: reason.to_owned(),
         takes_over: false,
+        moves: false,
     };
     vec![of("stray", Handled::Planned, ""), of("theirs", Handled::Refused, "belongs to the manager other")]
 }

@@ -13,6 +13,7 @@ pub struct HandledView {
     workspace: ComparedView,
     outcome: String,
     takes_over: bool,
+    moves: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
 }
@@ -23,6 +24,7 @@ impl From<HandledWorkspace> for HandledView {
             outcome: one.outcome().as_str_name().trim_start_matches("OUTCOME_").to_owned(),
             workspace: ComparedView::from(one.workspace.unwrap_or_default()),
             takes_over: one.takes_over,
+            moves: one.moves,
             reason: one.reason,
         }
     }
@@ -43,10 +45,11 @@ impl HandledView {
     pub fn table(all: &[Self]) -> Table {
         let mut table = Table::new(["WORKSPACE", "NAMESPACE", "OWNER", "STANDING", "OUTCOME", "DETAIL"]);
         for one in all {
-            let detail = match (one.takes_over, one.reason.is_empty()) {
-                (true, _) => format!("taken over; {}", one.workspace.detail()),
-                (false, true) => one.workspace.detail(),
-                (false, false) => one.reason.clone(),
+            let detail = match (one.takes_over, one.moves, one.reason.is_empty()) {
+                (true, ..) => format!("taken over; {}", one.workspace.detail()),
+                (_, true, _) => format!("its record moves here; {}", one.workspace.detail()),
+                (_, _, true) => one.workspace.detail(),
+                (_, _, false) => one.reason.clone(),
             };
             let [id, namespace, owner, standing] = one.workspace.heads();
             table.row([id, namespace, owner, standing, one.outcome.clone(), detail]);

@@ -301,7 +301,8 @@ async fn an_adopted_workspace_names_us_at_the_version_that_was_seen_and_keeps_wh
     assert_eq!(
         patch["metadata"],
         json!({ "uid": "u", "resourceVersion": "7", "labels": { "gitpod.io/managed-by": "spaceport" },
-            "annotations": { "spaceport.dev/installation": "here", "spaceport.dev/generation": "1" },
+            "annotations": { "spaceport.dev/installation": "here", "spaceport.dev/generation": "1",
+                "spaceport.dev/spec-digest": null },
             "finalizers": ["other/x", "gitpod.io/finalizer"] })
     );
 }

@@ -3,9 +3,12 @@
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
+use crate::cluster::convert;
 use crate::cluster::error::Result;
 use crate::cluster::resources::Workspace;
-use crate::cluster::resources::names::{FINALIZER, GENERATION, INSTALLATION, MANAGED_BY, MANAGER};
+use crate::cluster::resources::names::{
+    FINALIZER, GENERATION, INSTALLATION, MANAGED_BY, MANAGER, SPEC_DIGEST,
+};
 
 use super::{Created, Deleted, Patched, Prepared, Writer, deleted, exactly, found, patched};
 
@@ -72,8 +75,8 @@ impl Writer {
         deleted(self.write(format!("delete Workspace {name}"), self.taken(request)).await)
     }
 
-    /// Makes the very version given name us and this installation, as one of the first generation; finalizers of others
-    /// stay.
+    /// Makes the very version given name us and this installation, and no start of another; its generation, and finalizers of
+    /// others, stay.
     pub async fn adopt_workspace(
         &self,
         workspace: &Workspace,
@@ -83,10 +86,11 @@ impl Writer {
         if !finalizers.iter().any(|held| held == FINALIZER) {
             finalizers.push(FINALIZER.to_owned());
         }
+        let generation = convert::generation(&workspace.metadata).to_string();
         let patch = json!({ "metadata": {
             "uid": workspace.metadata.uid,
             "labels": { MANAGED_BY: MANAGER },
-            "annotations": { INSTALLATION: installation, GENERATION: "1" },
+            "annotations": { INSTALLATION: installation, GENERATION: generation, SPEC_DIGEST: null },
             "finalizers": finalizers,
         } });
         self.patch_spec(name_of(workspace), workspace.metadata.resource_version.as_deref(), patch).await

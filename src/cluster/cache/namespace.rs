@@ -76,6 +76,11 @@ impl NamespaceCache {
         state.workspaces_synced && state.pods_synced
     }
 
+    /// Whether a list of workspaces is under way: what is known may be of before.
+    pub fn is_listing(&self) -> bool {
+        self.state.read().listed_workspaces.is_some()
+    }
+
     /// Whether the cluster itself said that this workspace was deleted, so that it need not be asked whether it is there.
     /// Never of one that a list merely left out, that was handed to another manager, or that is there again.
     pub fn was_deleted(&self, name: &str) -> bool {

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster::resources::Workspace;
-use crate::cluster::resources::names::{INSTALLATION, MANAGED_BY, MANAGER};
+use crate::cluster::resources::names::{GENERATION, INSTALLATION, MANAGED_BY, MANAGER, SPEC_DIGEST};
 use crate::domain::diff::{Found, Keeper};
 
 /// Who looks after an object. One with our label that names no installation is ours: no other kind of manager made it.
@@ -21,6 +21,20 @@ pub fn keeper(meta: &ObjectMeta, installation: &str) -> Keeper {
     }
 }
 
+/// The start that an object was made for, as it says; empty where it says none.
+pub fn digest(meta: &ObjectMeta) -> &str {
+    annotation(meta, SPEC_DIGEST).map_or("", String::as_str)
+}
+
+/// Generation of the placement that an object was made for, as it says.
+pub fn generation(meta: &ObjectMeta) -> u32 {
+    annotation(meta, GENERATION).and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a String> {
+    meta.annotations.as_ref().and_then(|all| all.get(key))
+}
+
 /// A Workspace reduced to what is compared; `None` where it has no name or namespace of ours.
 pub fn found(workspace: &Workspace, installation: &str) -> Option<Found> {
     let (meta, ownership) = (&workspace.metadata, &workspace.spec.ownership);
@@ -33,6 +47,8 @@ pub fn found(workspace: &Workspace, installation: &str) -> Option<Found> {
         owner: ownership.owner.clone(),
         phase: format!("{phase:?}"),
         class: workspace.spec.class.clone(),
+        digest: digest(meta).to_owned(),
+        generation: generation(meta),
         deleting: meta.deletion_timestamp.is_some(),
     })
 }

@@ -8,6 +8,6 @@ mod workspace;
 
 pub use capacity::{node, pod_requests, shape};
 pub use facts::{node_facts, pod_facts};
-pub use found::{found, keeper};
+pub use found::{digest, found, generation, keeper};
 pub use view::{PULLING_IMAGES, UrlRenderer, ViewSettings, end_message, view};
 pub use workspace::{Build, SecretsOf, level, port, secrets, timeout_text, workspace};

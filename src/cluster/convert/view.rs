@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cluster::cache::version;
-use crate::cluster::resources::{self, Workspace, WorkspaceSpec, WorkspaceStatus, conditions, names};
+use crate::cluster::resources::{self, Workspace, WorkspaceSpec, WorkspaceStatus, conditions};
 use crate::domain::diff::Keeper;
 use crate::domain::duration::GoDuration;
 use crate::domain::workspace::{
@@ -12,7 +12,7 @@ use crate::domain::workspace::{
     Phase, Port, Protocol, Runtime, View,
 };
 
-use super::keeper;
+use super::{digest, generation, keeper};
 
 mod message;
 
@@ -50,9 +50,14 @@ pub struct ViewSettings<'a> {
     pub installation: &'a str,
 }
 
-/// What is seen of a workspace; `None` where its name or namespace is none that a workspace of ours can have.
+/// What is seen of a workspace; `None` where its name or namespace is none that a workspace of ours can have, or where it is
+/// another installation's.
 pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> {
     let (meta, spec) = (&workspace.metadata, &workspace.spec);
+    let keeper = keeper(meta, settings.installation);
+    if matches!(keeper, Keeper::Installation(_)) {
+        return None;
+    }
     let unseen = WorkspaceStatus::default();
     let status = workspace.status.as_ref().unwrap_or(&unseen);
     let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key));
@@ -64,8 +69,8 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
         namespace: meta.namespace.as_deref()?.parse().ok()?,
         uid: meta.uid.clone().unwrap_or_default(),
         resource_version: version(meta),
-        generation: annotation(names::GENERATION).and_then(|text| text.parse().ok()).unwrap_or(1),
-        digest: annotation(names::SPEC_DIGEST).cloned().unwrap_or_default(),
+        generation: generation(meta),
+        digest: digest(meta).to_owned(),
         meta: spec.ownership.workspace_id.clone(),
         owner: spec.ownership.owner.clone(),
         team: spec.ownership.team.clone(),
@@ -96,7 +101,7 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
         }),
         last_activity: status.last_activity.as_ref().map(|time| time.0),
         deleting: meta.deletion_timestamp.is_some(),
-        ours: keeper(meta, settings.installation) == Keeper::Us,
+        ours: keeper == Keeper::Us,
     })
 }
 

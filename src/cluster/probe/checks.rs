@@ -6,9 +6,11 @@
 mod access;
 mod others;
 mod resources;
+mod rivals;
 mod server;
 
 pub(in crate::cluster) use others::possible_leader;
+pub(in crate::cluster) use rivals::rival;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -75,6 +75,11 @@ impl fmt::Display for Rejection {
 }
 
 impl Rejection {
+    /// Whether the cluster is not known well enough yet: soon it may fit.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::NodesUnknown | Self::Unhealthy(Health::Connecting))
+    }
+
     /// Whether nothing but room is missing.
     pub fn is_capacity(&self) -> bool {
         matches!(self, Self::Capacity(..) | Self::Overtaken(_))

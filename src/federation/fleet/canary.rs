@@ -11,7 +11,21 @@ impl Connected {
     pub(super) async fn keep_canary(&self) {
         tokio::select! {
             () = self.renew_while_open() => {}
+            () = self.compare() => {}
             () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Tells, on every replica, whenever the canary shows that the cluster was set back. Never ends.
+    async fn compare(&self) {
+        let canary = self.member.canary();
+        canary.compared().await;
+        self.changes.send_replace(());
+        loop {
+            canary.rewound().await;
+            self.watcher.set_back(Found::Written);
+            canary.told();
+            self.changes.send_replace(());
         }
     }
 
@@ -42,9 +56,6 @@ impl Connected {
         loop {
             let before = canary.standing();
             let pause = canary.renew(&writer, epoch, period).await;
-            if canary.take_rewound() {
-                self.watcher.set_back(Found::Written);
-            }
             let now = canary.standing();
             if std::mem::discriminant(&before) != std::mem::discriminant(&now) {
                 match &now {

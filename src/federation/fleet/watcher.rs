@@ -52,6 +52,9 @@ impl Watcher {
             if self.index.has_ended(&id) {
                 self.settle.push(&id);
             }
+        } else if let Some(Ok(id)) = workspace.metadata.name.as_deref().map(str::parse::<WorkspaceId>) {
+            // Another installation took it over.
+            self.index.let_go(&self.cluster, namespace, &id);
         }
     }
 }
@@ -78,7 +81,7 @@ impl Observer for Watcher {
             controller.enqueue(name);
         }
         if let Ok(id) = name.parse::<WorkspaceId>() {
-            self.index.resource_gone(&self.cluster, &id, end_message(last));
+            self.index.resource_gone(&self.cluster, namespace, &id, end_message(last));
             self.settle.push(&id);
         }
     }

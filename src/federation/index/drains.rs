@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Index, Inner, Shown};
+use super::{Index, Inner, Shown, key_of};
 use crate::domain::names::{ClusterName, WorkspaceId};
 use crate::domain::record::{PlacementRecord, RecordState};
 
@@ -30,7 +30,7 @@ impl Index {
         if before == notice {
             return;
         }
-        let keys: Vec<_> = inner.resources.keys().filter(|(_, at)| at == cluster).cloned().collect();
+        let keys: Vec<_> = inner.resources.keys().filter(|(_, at, _)| at == cluster).cloned().collect();
         for key in keys {
             self.announce(&mut inner, &key);
         }
@@ -58,9 +58,8 @@ impl Index {
         let ids = inner.live_by_cluster.get(cluster).into_iter().flatten();
         let placed = |id: &WorkspaceId| {
             let (record, _) = inner.records.get(id)?;
-            let resource = inner.resources.get(&(id.clone(), cluster.clone()));
-            let view = resource.filter(|resource| resource.view.namespace == record.namespace);
-            Some((record.clone(), view.map(|resource| Arc::clone(&resource.view))))
+            let resource = inner.resources.get(&key_of(record));
+            Some((record.clone(), resource.map(|resource| Arc::clone(&resource.view))))
         };
         ids.filter_map(placed).collect()
     }

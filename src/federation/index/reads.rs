@@ -1,6 +1,6 @@
 //! What clients ask for: workspaces where their records say that they are.
 
-use super::{Index, Seen};
+use super::{Index, Seen, key_of};
 use crate::domain::names::{ClusterName, WorkspaceId};
 use crate::domain::workspace::View;
 use crate::federation::events::Filter;
@@ -10,14 +10,13 @@ impl Index {
     pub fn get(&self, id: &WorkspaceId) -> Option<Seen> {
         let inner = self.inner.read();
         let (record, _) = inner.records.get(id)?;
-        let key = (id.clone(), record.cluster.clone());
-        inner.visible(&key)
+        inner.visible(&key_of(record))
     }
 
     /// The first `limit` workspaces asked for whose id comes after the one given, sorted by id.
     pub fn list(&self, filter: &Filter, after: &str, limit: usize) -> Vec<Seen> {
         let inner = self.inner.read();
-        let rest = inner.resources.iter().skip_while(|((id, _), _)| id.as_str() <= after);
+        let rest = inner.resources.iter().skip_while(|((id, ..), _)| id.as_str() <= after);
         let asked = rest.filter(|(_, resource)| filter.matches(&resource.view));
         asked.filter_map(|(key, resource)| inner.visible_as(key, resource)).take(limit).collect()
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Index, Inner};
-use crate::domain::names::{ClusterName, WorkspaceId};
+use super::{Index, Inner, Key};
+use crate::domain::names::ClusterName;
 use crate::domain::rewind::Rewinds;
 use crate::domain::workspace::View;
 
@@ -60,6 +60,11 @@ impl Index {
         (self.inner.read().rewound.keys().cloned().collect(), changes)
     }
 
+    /// Whether a cluster was found set back and its record does not tell of it yet.
+    pub fn is_rewound(&self, cluster: &ClusterName) -> bool {
+        self.inner.read().rewound.contains_key(cluster)
+    }
+
     /// Takes that everything of a cluster was listed: from then on its states are those of after the last time.
     pub fn listed(&self, cluster: &ClusterName) {
         let mut inner = self.inner.write();
@@ -71,7 +76,7 @@ impl Index {
     /// Shows every state of a cluster under the recorded number.
     fn restamp(&self, inner: &mut Inner, cluster: &ClusterName) {
         let count = inner.rewinds_on(cluster);
-        let behind: Vec<(WorkspaceId, ClusterName)> = inner
+        let behind: Vec<Key> = inner
             .resources
             .iter()
             .filter(|(key, resource)| key.1 == *cluster && resource.rewinds < count)
@@ -98,13 +103,13 @@ impl Inner {
 
     /// Forgets what is known of a cluster's past.
     pub(super) fn forget_rewinds(&mut self, cluster: &ClusterName) {
-        self.parked.retain(|(_, at), _| at != cluster);
+        self.parked.retain(|(_, at, _), _| at != cluster);
         self.rewound.remove(cluster);
         self.rewinds.remove(cluster);
     }
 
     /// Keeps a state whose version fell until the record tells why.
-    pub(super) fn park(&mut self, key: (WorkspaceId, ClusterName), view: View) {
+    pub(super) fn park(&mut self, key: Key, view: View) {
         if self.rewound.contains_key(&key.1) {
             self.parked.insert(key, view);
         }

@@ -78,6 +78,11 @@ fn name(text: &str) -> ClusterName {
     text.parse().unwrap()
 }
 
+/// The namespace of views and records.
+fn usual() -> Namespace {
+    "workspaces".parse().unwrap()
+}
+
 fn id(text: &str) -> WorkspaceId {
     text.parse().unwrap()
 }
@@ -115,8 +120,52 @@ fn a_resource_of_ours_is_a_stray_until_a_record_names_its_place() {
     assert!(strays().is_empty());
     index.record(record("a", "us-1"), 3);
     assert_eq!(strays(), [id("a")]);
-    index.resource_gone(&name("eu-1"), &id("a"), String::new());
+    index.resource_gone(&name("eu-1"), &usual(), &id("a"), String::new());
     assert!(strays().is_empty());
+}
+
+#[tokio::test]
+async fn the_same_id_in_another_namespace_is_a_stray_and_hides_nothing() {
+    let index = Index::new(8);
+    let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+    let second: Namespace = "second".parse().unwrap();
+    let other = View { namespace: second.clone(), ..at(9, Phase::Pending) };
+    index.record(record("a", "eu-1"), 1);
+    index.resource(&name("eu-1"), other.clone());
+    assert!(index.get(&id("a")).is_none());
+    index.resource(&name("eu-1"), at(5, Phase::Running));
+    index.resource(&name("eu-1"), View { resource_version: 10, ..other });
+    assert_eq!(index.get(&id("a")).unwrap().view.phase, Phase::Running);
+    assert_eq!(index.list(&Filter::default(), "", 9).len(), 1);
+    assert_eq!(index.strays(&name("eu-1"), Timestamp::UNIX_EPOCH), [id("a")]);
+    index.resource_gone(&name("eu-1"), &second, &id("a"), String::new());
+    assert!(index.strays(&name("eu-1"), Timestamp::UNIX_EPOCH).is_empty());
+    assert_eq!(index.get(&id("a")).unwrap().view.phase, Phase::Running);
+    assert_eq!(next(&mut subscription).await, (status_version(1, 5), Phase::Running));
+    index.resource_gone(&name("eu-1"), &usual(), &id("a"), String::new());
+    assert_eq!(next(&mut subscription).await.1, Phase::Stopped);
+}
+
+#[test]
+fn another_starts_resource_under_a_records_name_is_a_stray_and_is_not_shown() {
+    let index = Index::new(8);
+    index.record(record("a", "eu-1"), 1);
+    index.resource(&name("eu-1"), View { digest: "f".repeat(64), ..view("a") });
+    assert!(index.get(&id("a")).is_none());
+    assert_eq!(index.strays(&name("eu-1"), Timestamp::UNIX_EPOCH), [id("a")]);
+}
+
+#[tokio::test]
+async fn a_record_that_moves_to_its_clusters_other_name_is_news_with_the_resource_there() {
+    let index = Index::new(8);
+    let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+    index.record(record("a", "old"), 1);
+    index.resource(&name("eu-1"), view("a"));
+    assert_eq!(index.strays(&name("eu-1"), Timestamp::UNIX_EPOCH), [id("a")]);
+    index.record(record("a", "eu-1"), 2);
+    assert!(index.strays(&name("eu-1"), Timestamp::UNIX_EPOCH).is_empty());
+    assert_eq!(next(&mut subscription).await, (status_version(1, 1), Phase::Running));
+    assert_eq!(index.get(&id("a")).unwrap().cluster, name("eu-1"));
 }
 
 #[test]
@@ -147,11 +196,11 @@ async fn the_end_is_shown_once_even_where_the_resource_is_already_gone() {
         index.resource(&name("eu-1"), view(workspace));
     }
     let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
-    index.resource_gone(&name("eu-1"), &id("a"), String::new());
+    index.resource_gone(&name("eu-1"), &usual(), &id("a"), String::new());
     assert_eq!(next(&mut subscription).await, (status_version(1, u64::MAX), Phase::Stopped));
     index.resource(&name("eu-1"), View { resource_version: 2, phase: Phase::Stopped, ..view("b") });
     assert_eq!(next(&mut subscription).await, (status_version(1, 2), Phase::Stopped));
-    index.resource_gone(&name("eu-1"), &id("b"), String::new());
+    index.resource_gone(&name("eu-1"), &usual(), &id("b"), String::new());
     index.events().close();
     assert!(subscription.next().await.is_err(), "the end of b was shown already");
 }
@@ -203,7 +252,7 @@ async fn a_token_resumes_after_its_event_with_what_changed_and_ended_since() {
     }
     let token = index.token(&last.unwrap());
     index.resource(&name("eu-1"), View { resource_version: 5, phase: Phase::Stopping, ..view("b") });
-    index.resource_gone(&name("eu-1"), &id("c"), String::new());
+    index.resource_gone(&name("eu-1"), &usual(), &id("c"), String::new());
     let mut resumed = index.subscribe(Filter::default(), &From::Token(token)).unwrap();
     assert_eq!(next(&mut resumed).await, (status_version(1, 5), Phase::Stopping));
     assert_eq!(next(&mut resumed).await.1, Phase::Stopped);

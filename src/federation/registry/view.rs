@@ -12,13 +12,19 @@ use crate::domain::condition::{self, Condition, State};
 use crate::domain::drain::Stage;
 use crate::domain::health::Health;
 use crate::domain::names::{ClassId, ClusterName, Namespace, WorkspaceId};
+use crate::domain::observed::Observed;
 use crate::domain::rewind::Rewinds;
 use crate::domain::workspace::ClassView;
 use crate::federation::fleet::{Broken, Connected, GateState, ago, last_answer};
+use crate::federation::observed::period;
 use crate::federation::{Error, Federation, Result};
 
 /// A login that ends sooner is worth a word.
 const ENDS_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// Conditions that only the leader can tell.
+const WRITABLE: &str = "Writable";
+const CANARY_SEEN: &str = "CanarySeen";
 
 /// Strays that a condition names.
 const STRAYS_NAMED: usize = 5;
@@ -104,7 +110,7 @@ impl Federation {
                 &report,
                 shown,
                 self.no_strays(connected),
-                self.index.rewinds_of(&spec.name),
+                &self.known.get(&spec.name).unwrap_or_default(),
                 self.login_current(&spec),
             ),
             spec,
@@ -174,16 +180,20 @@ fn conditions(
     report: &HealthReport,
     shown: &BTreeMap<ClassId, Shown>,
     no_strays: Condition,
-    rewinds: Option<Rewinds>,
+    observed: &Observed,
     login_current: Option<Condition>,
 ) -> Vec<Condition> {
     let now = Timestamp::now();
+    let [writable, canary] = match connected.gate.state() {
+        GateState::Standby => [WRITABLE, CANARY_SEEN].map(|kind| noted(kind, connected, observed, now)),
+        _ => [writable(connected, now), canary(connected, now)],
+    };
     let mut found = vec![
         available(report),
-        writable(connected, now),
-        canary(connected, now),
+        writable,
+        canary,
         synced(connected, now),
-        history(rewinds, now),
+        history(observed.rewinds, now),
         login(connected.member.login_ends(), now),
         maintenance_read(connected, now),
         classes_agree(connected, shown, now),
@@ -211,9 +221,27 @@ fn available(report: &HealthReport) -> Condition {
     }
 }
 
+/// What only the leader can tell, each since when.
+pub(in crate::federation) fn told_by_the_leader(connected: &Connected, now: Timestamp) -> Vec<Condition> {
+    condition::aged(&connected.conditions.lock(), vec![writable(connected, now), canary(connected, now)])
+}
+
+/// What the leader noted, on a replica that does not lead.
+fn noted(kind: &'static str, connected: &Connected, observed: &Observed, now: Timestamp) -> Condition {
+    let Some((noted, at)) = observed.condition(kind, period(connected), now) else {
+        let told = "only the leader knows, and none told it lately".to_owned();
+        return Condition { state: State::Unknown, ..Condition::fails(kind, "Standby", told, now) };
+    };
+    let known = ["", "Fence", "Raising", "Standby", "NotShown", "NotWritten", "NotAllowed"];
+    let reason = known.into_iter().find(|known| *known == noted.reason).unwrap_or("Noted");
+    let colon = if noted.message.is_empty() { "" } else { ": " };
+    let message = format!("as the leader saw it at {at:.0}{colon}{}", noted.message);
+    Condition { kind, state: noted.state, reason, message, since: noted.since }
+}
+
 /// Whether the leader may write there; others do not know.
 fn writable(connected: &Connected, now: Timestamp) -> Condition {
-    const KIND: &str = "Writable";
+    const KIND: &str = WRITABLE;
     match connected.gate.state() {
         GateState::Open(_) => Condition::holds(KIND, now),
         GateState::Barred(_, reason) => Condition::fails(KIND, "Fence", reason, now),
@@ -229,7 +257,7 @@ fn writable(connected: &Connected, now: Timestamp) -> Condition {
 
 /// Whether small writes go through and watches show them, as the leader sees it.
 fn canary(connected: &Connected, now: Timestamp) -> Condition {
-    const KIND: &str = "CanarySeen";
+    const KIND: &str = CANARY_SEEN;
     let (reason, message) = match connected.member.canary().standing() {
         Standing::Well(_) => return Condition::holds(KIND, now),
         Standing::Unknown => {

@@ -8,6 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::super::needs::OTHER_LEADER;
+use super::rivals::rival;
 use super::{Question, told};
 use crate::cluster::resources::Workspace;
 use crate::cluster::resources::names::{INSTALLATION, MANAGED_BY, MANAGER};
@@ -46,11 +47,19 @@ pub(super) async fn other_manager(client: &Client, question: &Question<'_>, skew
             )),
             _ => {}
         }
-        if !installations.is_empty() {
-            let named = installations.into_iter().collect::<Vec<_>>().join(", ");
-            failed.push(format!(
-                "workspaces in namespace {namespace} belong to another installation of Spaceport ({named})"
-            ));
+        if installations.is_empty() {
+            continue;
+        }
+        match rival(client, namespace, question.installation, now).await {
+            Ok(Some(why)) => failed.push(why),
+            Ok(None) => {
+                let named = installations.into_iter().collect::<Vec<_>>().join(", ");
+                warned.push(format!(
+                    "workspaces in namespace {namespace} belong to another installation of Spaceport ({named}), which is \
+                     not at work there, and are left alone"
+                ));
+            }
+            Err(error) => return Check::failed(NAME, told(error), "look at the apiserver"),
         }
     }
     if !failed.is_empty() {
@@ -58,8 +67,8 @@ pub(super) async fn other_manager(client: &Client, question: &Question<'_>, skew
     } else if warned.is_empty() {
         Check::ok(NAME, "nobody else is at work there")
     } else {
-        let remedy =
-            "`spaceport cluster adopt NAME --others` takes them over once that manager has stopped for good";
+        let remedy = "`spaceport cluster adopt NAME` takes them over once nobody else is at work there: with --others from \
+                      another manager, with --installation ID from another installation";
         Check::warning(NAME, warned.join("; "), remedy)
     }
 }

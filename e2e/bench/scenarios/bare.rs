@@ -1,0 +1,133 @@
+//! What the resources alone cost: the calls that any manager of them must make before a workspace runs, made by a program
+//! that decides nothing, records nothing and answers nobody.
+
+use anyhow::{Context as _, Result};
+use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Resource,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use spaceport::cluster::resources::Workspace;
+use tokio::time::{Duration, Instant, timeout};
+
+use crate::{harness::spaceport::NAMESPACE, stage::FLOOR, work::Bench};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The calls for one workspace, prepared from another one that runs.
+pub struct BareCalls {
+    workspaces: Api<Workspace>,
+    pods: Api<Pod>,
+    workspace: Workspace,
+    pod: Pod,
+    status: Value,
+}
+
+impl Bench {
+    /// Prepares the calls for a workspace and a pod of this name, in the namespace beside.
+    pub async fn bare_calls(&self, like: &str, name: &str) -> Result<BareCalls> {
+        let client = self.stage.cluster(0)?.client();
+        let model: Workspace = Api::namespaced(client.clone(), NAMESPACE).get(like).await?;
+        let metadata = json!({ "name": name, "labels": model.metadata.labels, "annotations": model.metadata.annotations });
+        let workspace = json!({ "metadata": metadata, "spec": model.spec });
+        Ok(BareCalls {
+            workspaces: Api::namespaced(client.clone(), FLOOR),
+            pods: Api::namespaced(client, FLOOR),
+            workspace: serde_json::from_value(workspace)?,
+            pod: self.pod_named(name)?,
+            status: serde_json::to_value(&model.status)?,
+        })
+    }
+
+    /// Deletes what the calls made.
+    pub async fn clear_bare_calls(&self, names: &[String]) -> Result<()> {
+        let client = self.stage.cluster(0)?.client();
+        let workspaces: Api<Workspace> = Api::namespaced(client, FLOOR);
+        for name in names {
+            workspaces.delete(name, &DeleteParams::default()).await?;
+        }
+        self.delete_pods(names).await.map(drop)
+    }
+}
+
+impl BareCalls {
+    /// Makes them: the workspace and its pod; the status when the pod has a node, upon which the node agent begins; and
+    /// the status when pod and content are ready. How long it took until the last one was answered.
+    pub async fn run(self) -> Result<Duration> {
+        let name = self.workspace.metadata.name.clone().unwrap_or_default();
+        let (mut workspaces, mut pods) = (changes(&self.workspaces, &name), changes(&self.pods, &name));
+        listed(&mut workspaces).await?;
+        listed(&mut pods).await?;
+        // A connection that is open, as a manager has.
+        self.workspaces.get_opt(&name).await?;
+        let begun = Instant::now();
+        self.workspaces.create(&PostParams::default(), &self.workspace).await?;
+        self.pods.create(&PostParams::default(), &self.pod).await?;
+        let is_bound = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+        let bound = until(&mut pods, is_bound).await?;
+        let node = bound.spec.and_then(|spec| spec.node_name);
+        let mut status = self.status.clone();
+        let all = conditions(&status).to_vec();
+        status["phase"] = json!("Creating");
+        status["runtime"] = json!({ "nodeName": node, "podName": name });
+        status["conditions"] = all.iter().filter(|one| one["type"] == "Deployed").cloned().collect();
+        self.write(&name, &status).await?;
+        let is_ready = |workspace: &Workspace| {
+            workspace.status.as_ref().is_some_and(|status| status.is_true("ContentReady"))
+        };
+        let is_running =
+            |pod: &Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
+        tokio::try_join!(until(&mut workspaces, is_ready), until(&mut pods, is_running))?;
+        status["phase"] = json!("Running");
+        status["runtime"] = self.status["runtime"].clone();
+        status["conditions"] = all.into();
+        self.write(&name, &status).await?;
+        Ok(begun.elapsed())
+    }
+
+    async fn write(&self, name: &str, status: &Value) -> Result<()> {
+        let patch = Patch::Merge(json!({ "status": status }));
+        self.workspaces.patch_status(name, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+}
+
+type Changes<K> = BoxStream<'static, watcher::Result<watcher::Event<K>>>;
+
+/// The changes of one object.
+fn changes<K>(api: &Api<K>, name: &str) -> Changes<K>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    // A list that comes over the watch ends when the watch stands.
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}")).streaming_lists();
+    watcher(api.clone(), config).default_backoff().boxed()
+}
+
+async fn listed<K: Send>(changes: &mut Changes<K>) -> Result<()> {
+    while !matches!(next(changes).await?, watcher::Event::InitDone) {}
+    Ok(())
+}
+
+async fn until<K: Send>(changes: &mut Changes<K>, wanted: impl Fn(&K) -> bool) -> Result<K> {
+    loop {
+        if let watcher::Event::Apply(object) | watcher::Event::InitApply(object) = next(changes).await?
+            && wanted(&object)
+        {
+            return Ok(object);
+        }
+    }
+}
+
+async fn next<K: Send>(changes: &mut Changes<K>) -> Result<watcher::Event<K>> {
+    let next = timeout(PATIENCE, changes.try_next()).await.context("nothing changed for too long")?;
+    next?.context("a watch ended")
+}
+
+fn conditions(status: &Value) -> &[Value] {
+    status["conditions"].as_array().map_or(&[], Vec::as_slice)
+}

@@ -1,0 +1,198 @@
+//! The leader is killed between the steps of taking workspaces over: from another manager, and from another installation.
+//! One workspace a step, all in the same blow; the next leader goes on where the dead one was.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use http::Method;
+use http::request::Parts;
+use kube::api::{Patch, PatchParams};
+use parking_lot::Mutex;
+use serde_json::json;
+use spaceport::proto::spaceport::v1::AdoptRequest;
+use spaceport::proto::wsman::{WorkspaceConditionBool, WorkspacePhase};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::adopt::{forget, give_away, pods, standing, told};
+use crate::bulkheads::behind_proxy;
+use crate::harness::{Answer, Carried, Proxy, Rule};
+use crate::story::{
+    SOON, Story, describe, follow, is, nothing_is_left, request, run, start, stop, story, until, watch,
+};
+
+/// Whose a workspace is before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Manager,
+    Installation,
+}
+
+/// A workspace, the write at which the leader is killed, and what becomes of that write.
+#[derive(Clone)]
+struct Case {
+    id: String,
+    of: Of,
+    resource: &'static str,
+    answer: Answer,
+}
+
+impl Case {
+    /// Killed after the write was carried out, or before; then it comes when the next leader has taken over.
+    fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for (of, whose) in [(Of::Manager, "manager"), (Of::Installation, "installation")] {
+            for resource in ["pods", "workspaces"] {
+                for (answer, when) in [(Answer::Mute, "after"), (Answer::Late, "before")] {
+                    all.push(Self { id: format!("{whose}-{when}-{resource}"), of, resource, answer });
+                }
+            }
+        }
+        all
+    }
+
+    fn is_it(&self, call: &Parts) -> bool {
+        let carried = call.extensions.get::<Carried>().map(|carried| &*carried.0).unwrap_or_default();
+        let name = if self.resource == "pods" { format!("ws-{}", self.id) } else { self.id.clone() };
+        call.method == Method::PATCH
+            && call.uri.path().ends_with(&format!("/{}/{name}", self.resource))
+            && String::from_utf8_lossy(carried).contains("gitpod.io/managed-by")
+    }
+
+    /// How it stands after the leader's death: taken over, or half.
+    fn standing(&self) -> &'static str {
+        if self.resource == "workspaces" && self.answer == Answer::Mute { "ADOPTED" } else { "HANDOVER" }
+    }
+}
+
+/// Makes a workspace one of another owner: no record, and its resource names them. Answers the uid of its pod.
+async fn give(story: &Story, case: &Case, installation: Uuid) -> Result<String> {
+    if case.of == Of::Manager {
+        return Ok(give_away(story, &case.id).await?.metadata.uid.unwrap_or_default());
+    }
+    forget(story, &case.id).await?;
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": {
+        "spaceport.dev/installation": installation.to_string(),
+    } } }));
+    story.resources("eu-1")?.patch(&case.id, &PatchParams::default(), &patch).await?;
+    let pod = pods(story, &case.id).await?.1.pop().context("no pod")?;
+    Ok(pod.metadata.uid.unwrap_or_default())
+}
+
+/// Has the proxy keep back the write of each case; the cases that came to it.
+fn keep_back(proxy: &Proxy, cases: &[Case]) -> Arc<Mutex<BTreeSet<String>>> {
+    let reached = Arc::new(Mutex::new(BTreeSet::new()));
+    let rule = |case: &Case| {
+        let (case, reached, answer) = (case.clone(), Arc::clone(&reached), case.answer);
+        let calls = move |call: &Parts| {
+            let is_it = case.is_it(call);
+            if is_it {
+                reached.lock().insert(case.id.clone());
+            }
+            is_it
+        };
+        Rule::new(calls, answer)
+    };
+    proxy.rules(cases.iter().map(rule).collect());
+    reached
+}
+
+#[test]
+fn a_leader_killed_between_any_two_steps_of_a_takeover_leaves_what_the_next_one_goes_on_with() -> Result<()> {
+    story("adopt-killed", 2, &[], async |story| {
+        let proxy = behind_proxy(story, "eu-1").await?;
+        let leader = story.leader().await?;
+        let at = story.replicas.iter().position(|replica| replica.name == leader).context("no leader")?;
+        let doomed = story.replicas.remove(at);
+        let mut client = story.client().await?;
+
+        let (cases, installation) = (Case::all(), Uuid::new_v4());
+        let mut uids = Vec::new();
+        for case in &cases {
+            run(&mut client, request(&case.id, &[])).await?;
+            uids.push(give(story, case, installation).await?);
+        }
+        until("all to be others'", async || {
+            for case in &cases {
+                let found = standing(story, "eu-1", &case.id).await?;
+                let wanted = if case.of == Of::Manager { "FOREIGN" } else { "OTHER_INSTALLATION" };
+                ensure!(found == wanted, "{} is {found}", case.id);
+            }
+            Ok(())
+        })
+        .await?;
+
+        let reached = keep_back(&proxy, &cases);
+        let ids: BTreeSet<String> = cases.iter().map(|case| case.id.clone()).collect();
+        let asked = AdoptRequest {
+            name: "eu-1".to_owned(),
+            workspaces: ids.iter().cloned().collect(),
+            others: true,
+            installation: installation.to_string(),
+            ..AdoptRequest::default()
+        };
+        let mut api = story.installation.clusters(&story.replicas[0]).await?;
+        let first = tokio::spawn(async move { api.adopt(asked).await });
+        until("every step to be reached", async || {
+            let reached = reached.lock().clone();
+            ensure!(reached == ids, "not reached: {:?}", ids.difference(&reached).collect::<Vec<_>>());
+            Ok(())
+        })
+        .await?;
+        doomed.process.kill().await?;
+        proxy.rules(Vec::new());
+        let first = timeout(SOON, first).await.context("the call hangs")??;
+        ensure!(first.is_err(), "it was answered: {first:?}");
+
+        // From here on the next leader writes, and the cluster takes nothing from the dead one.
+        until("the next leader to write there", async || {
+            start(&mut client, request("after", &[])).await.map(drop)
+        })
+        .await?;
+        until("all to be as the dead leader left them", async || {
+            for case in &cases {
+                let found = standing(story, "eu-1", &case.id).await?;
+                ensure!(found == case.standing(), "{} is {found}", case.id);
+            }
+            Ok(())
+        })
+        .await?;
+        for case in cases.iter().filter(|case| case.standing() == "HANDOVER") {
+            ensure!(describe(&mut client, &case.id).await?.is_none(), "{} is shown", case.id);
+        }
+        let late = cases.iter().filter(|case| case.answer == Answer::Late).count();
+        let mut codes = proxy.let_late_go();
+        let codes = timeout(SOON, codes.wait_for(|codes| codes.len() == late)).await;
+        let codes = codes.context("what came late is not answered")??.clone();
+        ensure!(codes.iter().all(|code| *code >= 400), "a dead leader's write was taken: {codes:?}");
+
+        // Nobody has to be named again.
+        let done = told(story, &["adopt", "eu-1", "--yes"]).await?;
+        ensure!(
+            done.as_array().is_some_and(|all| all.iter().all(|one| one["outcome"] == "ADOPTED")),
+            "{done}"
+        );
+        for (case, uid) in cases.iter().zip(&uids) {
+            runs_in_its_pod(story, case, uid).await.with_context(|| case.id.clone())?;
+        }
+        stop(&mut client, "after").await?;
+        nothing_is_left(story).await
+    })
+}
+
+/// It is ours, runs in the pod that it had, and ends in order.
+async fn runs_in_its_pod(story: &Story, case: &Case, uid: &str) -> Result<()> {
+    let mut client = story.client().await?;
+    ensure!(standing(story, "eu-1", &case.id).await? == "ADOPTED", "it is not adopted");
+    let mut stream = watch(&mut client, &case.id).await?;
+    follow(&mut stream, is(WorkspacePhase::Running)).await?;
+    let now = pods(story, &case.id).await?.1;
+    ensure!(now.len() == 1 && now[0].metadata.uid.as_deref() == Some(uid), "its pod was made anew");
+    stop(&mut client, &case.id).await?;
+    let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+    let last = seen.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
+    ensure!(last.failed.is_empty(), "it failed: {}", last.failed);
+    ensure!(last.final_backup_complete() == WorkspaceConditionBool::True, "stopped without its backup");
+    Ok(())
+}

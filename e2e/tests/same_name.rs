@@ -1,0 +1,116 @@
+//! Resources under the name of a record that are of another start: nothing takes them for the record's, and no start is made
+//! twice.
+
+use anyhow::{Context as _, Result, ensure};
+use http::Method;
+use kube::api::PostParams;
+use serde_json::json;
+use spaceport::proto::wsman::WorkspacePhase;
+use tokio::time::timeout;
+use tonic::Code;
+
+use crate::adopt::{by_hand, standing, told, vanish};
+use crate::bulkheads::behind_proxy;
+use crate::harness::{Answer, Rule};
+use crate::story::{SOON, describe, follow, is, refused, request, run, start, stop, story, until, watch};
+
+#[test]
+fn a_start_that_was_cut_off_is_not_confirmed_by_another_resource_of_its_name() -> Result<()> {
+    story("same-name", 2, &[], async |story| {
+        let proxy = behind_proxy(story, "eu-1").await?;
+        let leader = story.leader().await?;
+        let at = story.replicas.iter().position(|replica| replica.name == leader).context("no leader")?;
+        let doomed = story.replicas.remove(at);
+        let mut client = story.client().await?;
+        let creation = |call: &http::request::Parts| {
+            call.method == Method::POST && call.uri.path().ends_with("/namespaces/same-name/workspaces")
+        };
+        proxy.rules(vec![Rule::new(creation, Answer::Late)]);
+        let mut injected = proxy.injected();
+        let (mut caller, asked) = (client.clone(), request("ws", &[]));
+        let first = tokio::spawn(async move { caller.start_workspace(asked).await });
+        timeout(SOON, injected.wait_for(|count| *count > 0)).await.context("it is not created")??;
+        doomed.process.kill().await?;
+        proxy.rules(Vec::new());
+        let first = timeout(SOON, first).await.context("the call hangs")??;
+        ensure!(first.is_err(), "it was answered: {first:?}");
+
+        story.resources("eu-1")?.create(&PostParams::default(), &by_hand("ws", "spaceport")?).await?;
+        until("it to be told apart", async || {
+            let found = standing(story, "eu-1", "ws").await?;
+            ensure!(found == "DIFFERENT", "it is {found}");
+            Ok(())
+        })
+        .await?;
+        ensure!(describe(&mut client, "ws").await?.is_none(), "it is taken for the workspace");
+        until("the next leader to find the name taken", async || {
+            let status = refused(client.start_workspace(request("ws", &[])).await, Code::Unavailable)?;
+            ensure!(status.message().contains("another workspace of this name"), "{}", status.message());
+            Ok(())
+        })
+        .await?;
+        let mut codes = proxy.let_late_go();
+        let codes = timeout(SOON, codes.wait_for(|codes| codes.len() == 1)).await;
+        ensure!(codes.context("it never came")??[0] >= 400, "a dead leader's start was taken");
+
+        let done = told(story, &["discard", "eu-1", "ws", "--force"]).await?;
+        ensure!(done[0]["outcome"] == "DISCARDED", "{done}");
+        let mut stream = watch(&mut client, "ws").await?;
+        until("the start to be repeated", async || start(&mut client, request("ws", &[])).await.map(drop))
+            .await?;
+        follow(&mut stream, is(WorkspacePhase::Running)).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_repeated_start_never_makes_a_workspace_again_that_is_gone() -> Result<()> {
+    story("not-again", 1, &[], async |story| {
+        let proxy = behind_proxy(story, "eu-1").await?;
+        let mut client = story.client().await?;
+        run(&mut client, request("ws", &[])).await?;
+        let replica = story.replicas.pop().context("no manager")?;
+        replica.process.stop(SOON).await?;
+        vanish(story, "eu-1", "ws").await?;
+        // So the next leader cannot settle that it is gone.
+        proxy.rules(vec![Rule::of(Method::GET, "/workspaces/ws", Answer::Status(500))]);
+        story.replicas.push(story.installation.start("manager-1").await?);
+        let mut client = story.client().await?;
+        until("the cluster to be written to", async || {
+            start(&mut client, request("other", &[])).await.map(drop)
+        })
+        .await?;
+        let status = refused(client.start_workspace(request("ws", &[])).await, Code::Unavailable)?;
+        ensure!(story.resources("eu-1")?.get_opt("ws").await?.is_none(), "it was made again: {status:?}");
+        proxy.rules(Vec::new());
+        let status = refused(client.start_workspace(request("ws", &[])).await, Code::AlreadyExists)?;
+        ensure!(status.message().contains("it has ended"), "{}", status.message());
+        ensure!(story.resources("eu-1")?.get_opt("ws").await?.is_none(), "it was made again");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_start_waits_until_a_clusters_nodes_are_known_and_is_told_to_come_again_where_that_takes_too_long()
+-> Result<()> {
+    story("nodes-later", 0, &[], async |story| {
+        story.installation.overrides = json!({ "federation": { "placement": { "deadline": "2s" } } });
+        story.replicas.push(story.installation.start("manager-0").await?);
+        let proxy = behind_proxy(story, "eu-1").await?;
+        let replica = story.replicas.pop().context("no manager")?;
+        replica.process.stop(SOON).await?;
+        proxy.rules(vec![Rule::of(Method::GET, "/api/v1/nodes", Answer::Hold)]);
+        story.replicas.push(story.installation.start("manager-1").await?);
+        let mut client = story.client().await?;
+        let status = refused(client.start_workspace(request("early", &[])).await, Code::Unavailable)?;
+        ensure!(status.message().contains("eu-1 has not listed its nodes yet"), "{}", status.message());
+        let (mut caller, asked) = (client.clone(), request("patient", &[]));
+        let patient = tokio::spawn(async move { caller.start_workspace(asked).await });
+        proxy.rules(Vec::new());
+        let answer = timeout(SOON, patient).await.context("the call hangs")??;
+        ensure!(answer?.into_inner().cluster == "eu-1", "it is elsewhere");
+        let mut stream = watch(&mut client, "patient").await?;
+        follow(&mut stream, is(WorkspacePhase::Running)).await?;
+        stop(&mut client, "patient").await
+    })
+}

@@ -1,0 +1,62 @@
+//! What stays known of a cluster that was taken out while workspaces were placed there.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_noted_of_a_cluster_comes_back_with_it_under_whatever_name() -> Result<()> {
+    let room = Room::open().await?;
+    let (leader, term) = room.lead().await?;
+    let (store, sealer, eu) = (&leader.store, sealer()?, "eu".parse()?);
+    let of = |name: &str, uid: &str| -> Result<NewCluster> {
+        Ok(NewCluster { cluster_uid: uid.to_owned(), ..cluster(name)? })
+    };
+    let version = store.clusters(&sealer).await?.remove(0)?.version;
+    store.delete_cluster(&term, &eu, version).await?;
+    ensure!(store.departures().await?.is_empty(), "one that was empty is remembered");
+
+    let version = store.create_cluster(&term, &sealer, &of("eu", "u-1")?).await?;
+    let noted = json!({ "rewinds": { "count": 3 } });
+    store.put_status(&term, &eu, &noted, None).await?;
+    let now = jiff::Timestamp::now();
+    store.leave_cluster(&term, &eu, version, now).await?;
+    let known = store.departures().await?;
+    ensure!(known.len() == 1 && known[&eu].cluster_uid == "u-1" && known[&eu].at == now, "{known:?}");
+    ensure!(store.statuses().await?.is_empty(), "the status outlived its registration");
+
+    store.create_cluster(&term, &sealer, &of("other", "u-2")?).await?;
+    store.create_cluster(&term, &sealer, &of("new", "u-1")?).await?;
+    let statuses = store.statuses().await?;
+    ensure!(statuses.len() == 1 && statuses.get("new") == Some(&noted), "{statuses:?}");
+    ensure!(store.departures().await?.contains_key(&eu), "records may still name it");
+    // The old name is in use again, so it stands for the cluster that has it.
+    store.create_cluster(&term, &sealer, &cluster("eu")?).await?;
+    ensure!(store.departures().await?.is_empty(), "it stands for two");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_moves_once_and_only_from_a_name_that_is_not_registered_to_one_that_is() -> Result<()> {
+    let room = Room::open().await?;
+    let (leader, term) = room.lead().await?;
+    let (store, sealer, eu) = (&leader.store, sealer()?, "eu".parse()?);
+    let a = record("a", "m")?;
+    let version = claimed(store, &term, &a).await?;
+    let moved = PlacementRecord { cluster: "us".parse()?, ..a.clone() };
+    store.create_cluster(&term, &sealer, &cluster("us")?).await?;
+    let early = store.relocate(&term, &moved, version, &eu).await;
+    ensure!(matches!(early, Err(Error::Conflict { .. })), "from a registered name: {early:?}");
+    let registered = store.clusters(&sealer).await?.remove(0)?.version;
+    store.leave_cluster(&term, &eu, registered, jiff::Timestamp::now()).await?;
+    let nowhere = PlacementRecord { cluster: "nowhere".parse()?, ..a.clone() };
+    let nowhere = store.relocate(&term, &nowhere, version, &eu).await;
+    ensure!(matches!(nowhere, Err(Error::Conflict { .. })), "to nowhere: {nowhere:?}");
+    store.relocate(&term, &moved, version, &eu).await?;
+    let again = store.relocate(&term, &moved, version, &eu).await;
+    ensure!(matches!(again, Err(Error::Conflict { .. })), "twice: {again:?}");
+    ensure!(store.placement(&a.workspace).await?.context("no record")?.value.cluster.as_str() == "us");
+    let twin = store.claim(&term, &PlacementRecord { cluster: "us".parse()?, ..record("b", "m")? }).await?;
+    ensure!(matches!(twin, Claim::MetaTaken { .. }), "its meta id is free: {twin:?}");
+    store.forget_departure(&term, &eu).await?;
+    ensure!(store.departures().await?.is_empty());
+    Ok(())
+}

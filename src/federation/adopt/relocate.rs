@@ -1,0 +1,70 @@
+//! Moving a record to the name that its cluster has now.
+//!
+//! One transaction in etcd and nothing else: at no time has a workspace two records, or none. The resource is not touched,
+//! and repeats of its start get the same answer as before.
+
+use std::collections::BTreeSet;
+
+use crate::cluster::convert;
+use crate::domain::adoption::{From, way};
+use crate::domain::diff::{Row, Standing, compare};
+use crate::domain::names::{ClusterName, WorkspaceId};
+use crate::domain::record::{PlacementRecord, RecordState};
+use crate::federation::fleet::Connected;
+use crate::federation::{Error, Federation, Result};
+use crate::store::Term;
+
+impl Federation {
+    /// Names that the cluster had before and that are not registered now: workspaces were placed there when it was taken
+    /// out under them. Empty where it is not known which cluster it is.
+    pub(in crate::federation) async fn formerly(
+        &self,
+        connected: &Connected,
+    ) -> Result<BTreeSet<ClusterName>> {
+        let uid = connected.cluster_uid.load_full();
+        if uid.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let departures = self.store.departures().await?.into_iter();
+        let same =
+            departures.filter(|(name, one)| one.cluster_uid == *uid && self.fleet.version(name).is_none());
+        Ok(same.map(|(name, _)| name).collect())
+    }
+
+    /// Moves a record that names the cluster by a former name; done already where it names the present one.
+    pub(super) async fn relocate(&self, term: &Term, connected: &Connected, row: &Row) -> Result<()> {
+        let id: WorkspaceId = row.workspace.parse().map_err(|_| Error::Invalid {
+            field: "workspaces",
+            rule: format!("{} is no workspace id", row.workspace),
+        })?;
+        let refused = |reason: &str| Error::Precondition { id: id.clone(), reason: reason.to_owned() };
+        let _turn = self.locks.lock(&id).await;
+        connected.place(&row.namespace)?;
+        let item = self.store.placement(&id).await?.ok_or_else(|| refused("has no record any more"))?;
+        let (record, version) = (item.value, item.version);
+        self.index.record(record.clone(), version);
+        let cluster = connected.member.name();
+        if record.cluster == *cluster && record.namespace == row.namespace {
+            return Ok(());
+        }
+        let formerly = self.formerly(connected).await?;
+        let from = record.cluster.clone();
+        let reader = connected.member.idle_writer(&row.namespace);
+        let there = reader.get_workspace(id.as_str()).await?;
+        let found = there.and_then(|workspace| convert::found(&workspace, &self.installation.id.to_string()));
+        let is_there = found.is_some();
+        let rows = compare(cluster, &formerly, std::slice::from_ref(&record), found.into_iter().collect());
+        let Some(Row { standing: Standing::Left(_), .. }) = rows.first() else {
+            let why = rows.first().and_then(|row| way(row, &From::default()).err());
+            return Err(refused(&why.unwrap_or_else(|| "has no record any more".to_owned())));
+        };
+        let state = if is_there { RecordState::Confirmed } else { record.state };
+        let moved = PlacementRecord { cluster: cluster.clone(), state, ..record };
+        let registry = self.registry.read().await;
+        let version = self.store.relocate(term, &moved, version, &from).await?;
+        self.index.record(moved, version);
+        drop(registry);
+        self.settle.push(&id);
+        Ok(())
+    }
+}
