@@ -25,7 +25,7 @@ async fn events(story: &Story, cluster: &str) -> Result<Vec<Event>> {
 }
 
 /// Waits until something of the cluster is told so many times.
-async fn told(story: &Story, cluster: &str, reason: &str, times: i32) -> Result<Event> {
+pub async fn told(story: &Story, cluster: &str, reason: &str, times: i32) -> Result<Event> {
     let mut found = None;
     until("the event", async || {
         let all = events(story, cluster).await?;

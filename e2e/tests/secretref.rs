@@ -18,6 +18,7 @@ use crate::harness::assets::source_dir;
 use crate::harness::process::free_port;
 use crate::harness::spaceport::{Output, Replica, kubeconfig, program, run as run_command};
 use crate::harness::{Fault, Proxy};
+use crate::host_events::told;
 use crate::story::{Story, follow, is, request, run, stop, story, until, watch};
 use crate::update::{fresh_login, token};
 
@@ -171,6 +172,7 @@ fn a_new_login_in_the_secret_comes_into_force_and_a_bad_or_missing_one_changes_n
         failing(story, "eu-1", "KeyNotFound").await?;
         secrets(story)?.delete(SECRET, &DeleteParams::default()).await?;
         failing(story, "eu-1", "SecretNotFound").await?;
+        told(story, "eu-1", "LoginNotUsable", 1).await?;
 
         // The last good login goes on, watches and all.
         let mut seen = watch(&mut client, "after").await?;
@@ -224,6 +226,7 @@ async fn restarted(story: &mut Story, login: &[u8]) -> Result<()> {
     let version = put(story, SECRET, "kubeconfig", login).await?;
     in_use(story, "eu-1", &version).await?;
     story.available("eu-1").await?;
+    told(story, "eu-1", "LoginGood", 1).await?;
     let mut stream = watch(&mut client, "later").await?;
     follow(&mut stream, is(WorkspacePhase::Running)).await?;
     stop(&mut client, "later").await?;
@@ -296,6 +299,7 @@ async fn a_bad_update_changes_nothing(story: &Story, good: &[u8]) -> Result<()> 
     let output = update("cluster-us:login").await?;
     ensure!(output.code == 0, "{}", output.stderr);
     in_use(story, "eu-1", &version).await?;
+    moved(story).await?;
 
     // Back to a login that is kept here.
     let path = story.kubeconfigs["eu-1"].to_string_lossy();
@@ -305,6 +309,26 @@ async fn a_bad_update_changes_nothing(story: &Story, good: &[u8]) -> Result<()> 
     let shown: Value = serde_json::from_str(&shown.stdout)?;
     ensure!(shown.get("kubeconfig").is_none(), "{shown}");
     story.available("eu-1").await
+}
+
+/// Another address of the same cluster comes into force, too, and is recorded.
+async fn moved(story: &Story) -> Result<()> {
+    let proxy = Proxy::of_cluster(story.cluster("eu-1")?).await?;
+    let through = story.installation.dir().join("eu-1-through.kubeconfig");
+    let through = proxy.kubeconfig(&story.kubeconfigs["eu-1"], &through)?;
+    let version = put(story, OTHER, "login", &fs::read(through)?).await?;
+    in_use(story, "eu-1", &version).await?;
+    until("the address to be recorded", async || {
+        let shown = story.cli(&["cluster", "show", "eu-1", "-o", "json"]).await?;
+        let shown: Value = serde_json::from_str(&shown.stdout)?;
+        ensure!(shown["status"]["apiServer"] == proxy.url("https"), "{shown}");
+        Ok(())
+    })
+    .await?;
+    let mut client = story.client().await?;
+    run(&mut client, request("ws", &[])).await?;
+    let back = put(story, OTHER, "login", &fs::read(&story.kubeconfigs["eu-1"])?).await?;
+    in_use(story, "eu-1", &back).await
 }
 
 #[test]

@@ -74,9 +74,9 @@ pub struct Fleet {
     installation: Arc<str>,
     leading: watch::Receiver<Option<Leading>>,
     settle: settle::Queue,
+    logins: Logins,
     /// What was noted of members.
     known: Arc<Known>,
-    logins: Logins,
     /// Held while members are connected, go or get another login, or settings change, so that none is connected with
     /// settings of before.
     changing: Mutex<()>,

@@ -81,9 +81,9 @@ impl Federation {
             self.write_decisions(term),
             self.seal_anew(term),
             self.record_rewinds(term),
-            self.note_observed(term),
             self.record_addresses(term),
             self.tell_host(term),
+            self.note_observed(term),
             term.ended()
         );
     }

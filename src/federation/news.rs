@@ -2,9 +2,8 @@
 //!
 //! *Flow.* The leader compares what it sees of the clusters with what it saw before, when something changed and now and
 //! then; what differs goes into a queue, and from there to the host. *Guarantees.* Nothing waits for it. What is wrong when
-//! a term begins is told then; what became well between two terms is not. News may be told twice where an answer was lost;
-//! what waits when a term ends is not told. *Bounds.* [`MOST`] news wait: the oldest make room, and the log counts them.
-//! One write at a time, and [`PAUSE`] after each.
+//! a term begins is told then; what became well between two terms is not, nor what waits when one ends. *Bounds.* [`MOST`]
+//! news wait: the oldest make room, and the log counts them. One write at a time, and [`PAUSE`] after each.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

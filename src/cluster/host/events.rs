@@ -73,13 +73,15 @@ impl Host {
         }
     }
 
-    /// The name that it got.
+    /// The name that it got. Of the same news at the same time it is the same, so that a repeat tells nothing twice.
     async fn create_event(&self, news: &News, at: Timestamp) -> Result<String> {
-        // As other programs name them: unique by time.
-        let name = format!("{}.{:x}", news.cluster, at.as_nanosecond());
+        let reason = news.reason.to_ascii_lowercase();
+        let name = format!("{}.{:x}.{reason}", news.cluster, at.as_nanosecond());
         let event = event(&self.namespace, &name, news, at);
-        self.done("create Event", self.events().create(&PostParams::default(), &event)).await?;
-        Ok(name)
+        match self.done("create Event", self.events().create(&PostParams::default(), &event)).await {
+            Ok(_) | Err(Error::Refused { code: 409, .. }) => Ok(name),
+            Err(error) => Err(error),
+        }
     }
 
     fn events(&self) -> Api<Event> {

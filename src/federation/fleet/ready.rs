@@ -6,20 +6,20 @@ use super::{Connected, Fleet};
 use crate::domain::names::ClusterName;
 
 impl Fleet {
-    /// Waits until registrations were listed.
-    pub async fn listed(&self) {
-        // The sender is ours: the wait cannot fail.
-        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
-    }
-
     /// Whether a member's history is known to go on from what was noted of it, or that it does not is recorded.
     pub(in crate::federation) fn is_history_known(&self, name: &ClusterName) -> bool {
         self.get(name).is_some_and(|connected| connected.member.canary().is_compared())
             && !self.index.is_rewound(name)
     }
 
+    /// Waits until registrations were listed.
+    pub async fn listed(&self) {
+        // The sender is ours: the wait cannot fail.
+        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
+    }
+
     /// Waits until registrations were listed and every member's workspaces, too, each with the versions that it is to be shown
-    /// with; and the Secrets of those that are not joined yet were read.
+    /// with; and until the Secrets of those that are not joined yet were read.
     pub async fn synced(&self) {
         let mut changes = self.changes();
         loop {
