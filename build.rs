@@ -6,13 +6,14 @@ use std::{env, fs};
 
 /// Messages whose derived `Debug` would show a secret; `src/proto.rs` writes theirs. Without a leading dot, so that
 /// nested messages keep the derived one.
-const SECRET_MESSAGES: [&str; 12] = [
+const SECRET_MESSAGES: [&str; 13] = [
     "builder.BuildRegistryAuth",
     "builder.LogInfo",
     "contentservice.GitConfig",
     "spaceport.v1.DoctorRequest",
     "spaceport.v1.InstallRequest",
     "spaceport.v1.InstallResponse",
+    "spaceport.v1.LogsResponse",
     "spaceport.v1.RegisterRequest",
     "spaceport.v1.UpdateRequest",
     "workspacemanagerbridge.TlsConfig",

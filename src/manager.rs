@@ -229,7 +229,7 @@ fn registry(
     registry.register(Box::new(FleetMetrics::new(Arc::clone(federation))?))?;
     registry.register(Box::new(WorkspaceGauges::new(Arc::clone(federation))?))?;
     federation.meters().register(&registry)?;
-    registry.register(Box::new(limits.counters()))?;
+    limits.register(&registry)?;
     calls.register(&registry)?;
     Ok(registry)
 }

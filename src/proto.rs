@@ -109,6 +109,7 @@ redact!(
     hides [kubeconfig]
 );
 redact!(spaceport::v1::InstallResponse, shows[objects], hides[kubeconfig]);
+redact!(spaceport::v1::LogsResponse, shows[], hides[content]);
 redact!(spaceport::v1::RegisterRequest, shows[spec], hides[kubeconfig]);
 redact!(
     spaceport::v1::UpdateRequest,
@@ -138,6 +139,12 @@ mod tests {
         let shown = format!("{request:?}");
         assert!(shown.contains(r#"EnvironmentVariable { name: "TOKEN", secret: None, value: [redacted] }"#));
         assert!(!shown.contains("hunter2"));
+    }
+
+    #[test]
+    fn debug_never_shows_what_a_workspace_wrote() {
+        let piece = spaceport::v1::LogsResponse { content: b"hunter2".to_vec() };
+        assert_eq!(format!("{piece:?}"), "LogsResponse { content: [redacted] }");
     }
 
     #[test]

@@ -101,8 +101,11 @@ impl Cluster {
         let etcd_name = format!("etcd-of-{}", options.name);
         let etcd = Etcd::start_new(assets, &dir.join("etcd"), &etcd_name, EtcdOptions::default()).await?;
         let name = options.name.clone();
+        let (kubelet_port, etcd_endpoint) = (free_port()?, etcd.endpoint());
+        let dir = dir.to_path_buf();
         let mut layout =
-            Layout { name, dir: dir.to_path_buf(), port: 0, etcd: etcd.endpoint(), audit: options.audit };
+            Layout { name, dir, port: 0, kubelet_port, etcd: etcd_endpoint, audit: options.audit };
+        layout.write_logs().context("cannot write logs")?;
         let (authority, token) = prepare_files(&layout)?;
         let mut booted = None;
         with_free_ports(async || {
@@ -163,6 +166,11 @@ impl Cluster {
     /// The apiserver's audit log, where [`ClusterOptions::audit`] asked for one.
     pub fn audit_log(&self) -> Option<PathBuf> {
         self.layout.audit.then(|| self.layout.audit_log())
+    }
+
+    /// What simulated kubelets serve as the log of every container.
+    pub fn container_log(&self) -> PathBuf {
+        self.layout.container_log()
     }
 
     /// Its etcd.

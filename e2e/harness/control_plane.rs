@@ -16,6 +16,8 @@ pub struct Layout {
     pub dir: PathBuf,
     /// Port of the apiserver on 127.0.0.1.
     pub port: u16,
+    /// Port of KWOK on 127.0.0.1, which stands for the kubelet of every node.
+    pub kubelet_port: u16,
     /// Client address of the cluster's etcd.
     pub etcd: String,
     /// Whether the apiserver logs every request in [`Layout::audit_log`], which costs it a write of a file each.
@@ -58,6 +60,33 @@ impl Layout {
     /// The apiserver's audit log: an `audit.k8s.io/v1` Event as JSON on each line, in the order of the answers.
     pub fn audit_log(&self) -> PathBuf {
         self.dir.join("audit.log")
+    }
+
+    /// What KWOK serves as the log of every container, in the format of container runtimes.
+    pub fn container_log(&self) -> PathBuf {
+        self.dir.join("container.log")
+    }
+
+    /// Writes the logs that KWOK serves, and its configuration of them.
+    pub fn write_logs(&self) -> std::io::Result<()> {
+        let (now, before) = (self.container_log(), self.dir.join("container-before.log"));
+        std::fs::write(&now, "")?;
+        std::fs::write(&before, "2026-01-01T00:00:00.000000000Z stdout F what ran before\n")?;
+        let logs = format!(
+            "{{logsFile: '{}', previousLogsFile: '{}', follow: true}}",
+            now.display(),
+            before.display()
+        );
+        std::fs::write(
+            self.logs_config(),
+            format!(
+                "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: ClusterLogs\nmetadata: {{name: all}}\nspec: {{logs: [{logs}]}}\n"
+            ),
+        )
+    }
+
+    fn logs_config(&self) -> PathBuf {
+        self.dir.join("kwok-logs.yaml")
     }
 
     /// Writes the files that the apiserver's command line names.
@@ -127,7 +156,9 @@ impl Layout {
             "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake".to_owned(),
             "--node-lease-duration-seconds=40".to_owned(),
             "--node-ip=127.0.0.1".to_owned(),
-            "--node-port=0".to_owned(),
+            format!("--node-port={}", self.kubelet_port),
+            format!("--server-address=127.0.0.1:{}", self.kubelet_port),
+            format!("--config={}", self.logs_config().display()),
         ];
         args.extend(stages.iter().map(|stage| format!("--config={}", stage.display())));
         self.launch(assets, "kwok", args)

@@ -20,14 +20,16 @@ const CALLS: usize = 12;
 /// Of these, events.
 const EVENTS: usize = 4;
 
-/// Puts a cluster behind a proxy that notes the calls about objects of the story's namespaces, watches left out.
+/// Puts a cluster behind a proxy that notes every call, watches and probes left out.
 async fn behind_spy(story: &Story, cluster: &str) -> Result<(Proxy, Arc<Mutex<Vec<String>>>)> {
     let proxy = Proxy::of_cluster(story.cluster(cluster)?).await?;
     let seen = Arc::<Mutex<Vec<String>>>::default();
     let (noted, place) = (Arc::clone(&seen), format!("/namespaces/{}", story.namespace));
     let spy = move |call: &http::request::Parts| {
         let is_watch = call.uri.query().is_some_and(|query| query.contains("watch=true"));
-        if !is_watch && let Some((_, object)) = call.uri.path().split_once(&place) {
+        let path = call.uri.path();
+        if !is_watch && path != "/readyz" {
+            let object = path.split_once(&place).map_or(path, |(_, object)| object);
             noted.lock().push(format!("{} {object}", call.method));
         }
         false
@@ -57,6 +59,10 @@ fn a_lifecycle_takes_twelve_calls_and_reads_nothing() -> Result<()> {
             let id = format!("ws-{life}");
             seen.lock().clear();
             run(&mut client, request(&id, &[])).await?;
+            // What is scraped is in memory.
+            let scraped = metrics(story).await?;
+            let running = r#"phase="Running",type="Regular"} 1"#;
+            ensure!(scraped.contains(running), "it is not in {scraped}");
             let mut stream = watch(&mut client, &id).await?;
             stop(&mut client, &id).await?;
             follow(&mut stream, is(WorkspacePhase::Stopped)).await?;

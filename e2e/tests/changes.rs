@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kube::Api;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use spaceport::cluster::resources::Snapshot;
 use spaceport::proto::wsman::{
     AdmissionLevel, BackupWorkspaceRequest, ControlAdmissionRequest, ControlPortRequest,
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-use crate::harness::annotations;
+use crate::harness::{Proxy, annotations};
 use crate::story::{
     Client, SOON, Story, annotated, describe, follow, forget, is, refused, request, run, start, story, until,
     watch,
@@ -230,6 +230,58 @@ fn a_snapshot_that_fails_is_told_with_the_node_agents_reason_and_harms_nothing()
         ensure!(status.phase() == WorkspacePhase::Running && conditions.failed.is_empty(), "{status:?}");
         forget(story, "ws", annotations::BACKUP).await?;
         client.take_snapshot(take(false)).await.context("a later snapshot is not taken")?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_snapshot_is_waited_for_through_broken_connections_and_not_when_it_is_gone_or_never_comes() -> Result<()>
+{
+    story("lost-snapshots", 1, &[], async |story| {
+        let proxy = Proxy::of_cluster(story.cluster("eu-1")?).await?;
+        let through = story.installation.dir().join("through.kubeconfig");
+        let kubeconfig = proxy.kubeconfig(&story.kubeconfigs["eu-1"], &through)?;
+        let file = story.installation.cluster_file("eu-1", "europe", &kubeconfig)?;
+        let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        story.available("eu-1").await?;
+        let mut client = story.client().await?;
+        let snapshots: Api<Snapshot> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
+        let take = |id: &str| {
+            let (mut client, id) = (client.clone(), id.to_owned());
+            let request = TakeSnapshotRequest { id, return_immediately: false };
+            tokio::spawn(async move { client.take_snapshot(request).await })
+        };
+        let made = async |of: &str| {
+            let mut name = None;
+            until("the snapshot to be made", async || {
+                let all = snapshots.list(&ListParams::default()).await?.items;
+                name =
+                    all.into_iter().find(|one| one.spec.workspace_id == of).and_then(|one| one.metadata.name);
+                ensure!(name.is_some(), "there is none");
+                Ok(())
+            })
+            .await?;
+            name.context("no name")
+        };
+        let slow = annotated(request("slow", &[]), annotations::BACKUP_DELAY_MS, "3000");
+        let never = annotated(request("never", &[]), annotations::BACKUP, "hang");
+        for wanted in [slow, never] {
+            run(&mut client.clone(), wanted).await?;
+        }
+        let taking = take("slow");
+        made("slow").await?;
+        proxy.reset();
+        let url = taking.await?.context("the broken watch")?.into_inner().url;
+        ensure!(url.contains("slow-"), "{url}");
+
+        let taking = take("never");
+        snapshots.delete(&made("never").await?, &DeleteParams::default()).await?;
+        let status = refused(taking.await?, Code::Internal)?;
+        ensure!(status.message().contains("the snapshot failed: it was deleted"), "{}", status.message());
+        let never = TakeSnapshotRequest { id: "never".into(), return_immediately: true };
+        let status = refused(client.take_snapshot(never).await, Code::Internal)?;
+        ensure!(status.message().contains("did not get there within 10s"), "{}", status.message());
         Ok(())
     })
 }

@@ -3,13 +3,17 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use serde_json::json;
 use spaceport::proto::wsman::{DescribeClusterRequest, WorkspaceStatus};
 
 use crate::harness::Signal;
 use crate::harness::process::free_port;
 use crate::harness::spaceport::{get, program, run};
-use crate::story::{Client, SOON, describe, follow, request, run as story_run, start, story, until, watch};
+use crate::story::{
+    Client, SOON, Story, describe, follow, request, run as story_run, start, story, until, watch,
+};
 
 #[test]
 fn a_bad_configuration_lists_every_problem_and_exits_with_64() -> Result<()> {
@@ -90,6 +94,80 @@ fn a_changed_configuration_is_taken_without_a_restart_and_a_bad_one_is_not() -> 
             Ok(())
         })
         .await
+    })
+}
+
+#[test]
+fn a_changed_url_template_is_for_new_workspaces_and_a_repeated_start_gets_its_first_answer() -> Result<()> {
+    story("url-template", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        let first = start(&mut client, request("first", &[])).await?;
+        let path = story.installation.dir().join("manager-0.json");
+        let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+        config["manager"]["urlTemplate"] = json!("https://{{ .Prefix }}.elsewhere.example");
+        fs::write(&path, config.to_string())?;
+        in_force(story).await?;
+        let third = start(&mut client, request("third", &[])).await?;
+        ensure!(third.url == "https://meta-third.elsewhere.example", "{}", third.url);
+        ensure!(start(&mut client, request("first", &[])).await? == first, "another answer");
+        Ok(())
+    })
+}
+
+/// Waits until the first manager has taken its changed configuration.
+async fn in_force(story: &Story) -> Result<()> {
+    let log = story.installation.dir().join("manager-0.log");
+    until("the changed configuration to be in force", async || {
+        let logged = fs::read_to_string(&log)?;
+        ensure!(logged.contains("a changed configuration is in force"), "it is not");
+        Ok(())
+    })
+    .await
+}
+
+#[test]
+fn a_changed_pod_template_is_taken_without_a_restart_and_a_bad_one_is_not() -> Result<()> {
+    story("templates", 0, &[], async |story| {
+        let file = story.installation.dir().join("template.yaml");
+        let write = |team: &str| fs::write(&file, format!("metadata: {{labels: {{team: {team}}}}}\n"));
+        story.installation.overrides = json!({
+            "manager": { "workspaceClass": { "g1-standard": { "templates": { "defaultPath": file } } } },
+        });
+        fs::write(&file, "spec: {containers: surprise}\n")?;
+        let path = story.installation.write_config("bad", free_port()?, free_port()?)?;
+        let mut command = tokio::process::Command::new(program()?);
+        command.args(["manager", "--config"]).arg(&path).kill_on_drop(true);
+        let output = run(command).await?;
+        let named = output.stderr.contains("manager.workspaceClass.g1-standard.templates: ");
+        ensure!(output.code == 64 && named, "it ended with {}: {}", output.code, output.stderr);
+
+        write("one")?;
+        story.replicas.push(story.installation.start("manager-0").await?);
+        story.register("eu-1").await?;
+        let mut client = story.client().await?;
+        let team = async |client: &mut Client, id: &str| {
+            story_run(client, request(id, &[])).await?;
+            let pods: Api<Pod> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
+            let labels = pods.get(&format!("ws-{id}")).await?.metadata.labels.unwrap_or_default();
+            anyhow::Ok(labels.get("team").cloned().unwrap_or_default())
+        };
+        let first = team(&mut client, "first").await?;
+        ensure!(first == "one", "{first:?}");
+        write("two")?;
+        in_force(story).await?;
+        let second = team(&mut client, "second").await?;
+        ensure!(second == "two", "{second:?}");
+        fs::write(&file, "spec: {containers: surprise}\n")?;
+        let readyz = format!("{}/readyz", story.replicas.first().context("no manager")?.health);
+        until("the bad template to be shown", async || {
+            let ready = get(&readyz).await?;
+            ensure!(ready.contains("the last good one is in force"), "{ready}");
+            Ok(())
+        })
+        .await?;
+        let third = team(&mut client, "third").await?;
+        ensure!(third == "two", "{third:?}");
+        Ok(())
     })
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{Node, ResourceQuota};
+use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -13,6 +13,7 @@ use spaceport::proto::wsman::{
     WorkspaceType,
 };
 
+use crate::harness::spaceport::get;
 use crate::harness::{NodeSize, annotations, nodes};
 use crate::story::{
     Client, Story, annotated, describe, follow, is, phases, request, run, start, stop, story, until, watch,
@@ -103,6 +104,14 @@ fn a_refused_pod_is_made_again_up_to_the_bound_and_then_fails() -> Result<()> {
         ensure!(told.iter().any(|message| message.starts_with("The node refused the pod: ")), "{told:?}");
         let failed = &conditions(&seen)?.failed;
         ensure!(failed.contains("OutOfcpu") && failed.contains("made again 2 times"), "{failed}");
+        let metrics =
+            get(&format!("{}/metrics", story.replicas.first().context("no manager")?.health)).await?;
+        for attempt in [1, 2] {
+            let line = format!(
+                r#"gitpod_ws_manager_mk2_workspace_recreations_total{{attempt="{attempt}",class="g1-standard",cluster="eu-1",type="Regular"}} 1"#
+            );
+            ensure!(metrics.lines().any(|is| is == line), "no {line} in {metrics}");
+        }
         is_gone(&mut client).await
     })
 }
@@ -282,9 +291,34 @@ fn a_pod_that_the_cluster_does_not_take_is_told_and_made_when_it_does() -> Resul
             Ok(())
         })
         .await?;
+        let message = describe(&mut client, "ws").await?.context("it is gone")?.message;
+        ensure!(message.starts_with("The cluster does not take its pod yet: pods "), "{message}");
         quotas.delete("no-pods", &DeleteParams::default()).await?;
         let seen = follow(&mut stream, is(WorkspacePhase::Running)).await?;
         ensure!(conditions(&seen)?.failed.is_empty(), "{}", conditions(&seen)?.failed);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_pod_name_that_somebody_else_has_is_told_and_taken_when_it_is_free() -> Result<()> {
+    story("name-taken", 1, &["eu-1"], async |story| {
+        let pods: Api<Pod> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
+        let other: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "ws-ws" },
+            "spec": { "containers": [{ "name": "other", "image": "none" }], "terminationGracePeriodSeconds": 0 },
+        }))?;
+        pods.create(&PostParams::default(), &other).await?;
+        let mut client = story.client().await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        start(&mut client, request("ws", &[])).await?;
+        let told = "The cluster does not take its pod yet: a pod ws-ws is there";
+        let seen = follow(&mut stream, |status| status.message.starts_with(told)).await?;
+        ensure!(phases(&seen) == [WorkspacePhase::Pending], "{:?}", phases(&seen));
+        pods.delete("ws-ws", &DeleteParams::default()).await?;
+        follow(&mut stream, is(WorkspacePhase::Running)).await?;
+        let own = pods.get("ws-ws").await?.metadata.owner_references.unwrap_or_default();
+        ensure!(own.iter().any(|owner| owner.kind == "Workspace"), "{own:?}");
         Ok(())
     })
 }

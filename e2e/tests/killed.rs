@@ -18,11 +18,14 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
+use crate::harness::spaceport::Replica;
 use crate::harness::{Answer, Carried, Proxy, Rule, annotations};
 use crate::story::{
     Client, SOON, Story, annotated, follow, forget, is, nothing_is_left, refused, request, run, start, stop,
     story, until, watch, with_secrets,
 };
+
+mod recreated;
 
 /// A write at which the leader is killed.
 struct Step {
@@ -134,21 +137,7 @@ struct Followed<T> {
 fn a_leader_killed_between_any_two_steps_leaves_one_workspace_and_its_answer() -> Result<()> {
     story("killed", 0, &[], async |story| {
         story.installation.overrides = json!({ "federation": { "leftoverAge": "2s" } });
-        for name in ["manager-0", "manager-1"] {
-            story.replicas.push(story.installation.start(name).await?);
-        }
-        story.register("us-1").await?;
-        let proxy = Proxy::of_cluster(story.cluster("eu-1")?).await?;
-        let through = story.installation.dir().join("through.kubeconfig");
-        let kubeconfig = proxy.kubeconfig(&story.kubeconfigs["eu-1"], &through)?;
-        let file = story.installation.cluster_file("eu-1", "europe", &kubeconfig)?;
-        let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
-        ensure!(output.code == 0, "{}", output.stderr);
-        story.available("eu-1").await?;
-        let leader = story.leader().await?;
-        let at = story.replicas.iter().position(|replica| replica.name == leader).context("no leader")?;
-        let doomed = story.replicas.remove(at);
-        let client = story.client().await?;
+        let (proxy, doomed, client) = behind_a_proxy(story).await?;
 
         let (starts, stops) = (Case::all("start", &OF_A_START), Case::all("stop", &OF_A_STOP));
         for case in &stops {
@@ -171,34 +160,73 @@ fn a_leader_killed_between_any_two_steps_leaves_one_workspace_and_its_answer() -
         }
         let all = starting.iter().map(|one| &one.case).chain(stopping.iter().map(|one| &one.case));
         let all: BTreeSet<String> = all.map(|case| case.id.clone()).collect();
-        until("every step to be reached", async || {
-            let reached = reached.lock().clone();
-            ensure!(reached == all, "not reached: {:?}", all.difference(&reached).collect::<Vec<_>>());
-            Ok(())
-        })
-        .await?;
-        doomed.process.kill().await?;
-        proxy.rules(Vec::new());
+        kill_when_reached(&proxy, doomed, &reached, &all).await?;
 
         let mut answers = Vec::new();
         for one in &mut starting {
             let answer = started_once(story, &client, one).await;
             answers.push(answer.with_context(|| one.case.id.clone())?.owner_token);
         }
-        let late = all.iter().filter(|id| id.contains("-before-")).count();
-        let mut codes = proxy.let_late_go();
-        let codes = timeout(SOON, codes.wait_for(|codes| codes.len() == late)).await;
-        let codes = codes.context("what came late is not answered")??.clone();
-        let refused = codes.iter().all(|code| *code >= 400);
-        ensure!(refused, "the cluster took what a dead leader sent: {codes:?}");
+        refused_what_came_late(&proxy, &all).await?;
         for (one, token) in starting.iter_mut().zip(&answers) {
-            runs(story, &client, one, token).await.with_context(|| one.case.id.clone())?;
+            let outcome = runs(story, &client, &one.case.id, &mut one.stream, token, (1, 0)).await;
+            outcome.with_context(|| one.case.id.clone())?;
         }
         for one in &mut stopping {
             stopped(&client, one).await.with_context(|| one.case.id.clone())?;
         }
         nothing_is_left(story).await
     })
+}
+
+/// Two managers with two clusters, `eu-1` behind a proxy; the leader, which is taken out of the story, and a client of the
+/// other.
+async fn behind_a_proxy(story: &mut Story) -> Result<(Proxy, Replica, Client)> {
+    for name in ["manager-0", "manager-1"] {
+        story.replicas.push(story.installation.start(name).await?);
+    }
+    story.register("us-1").await?;
+    let proxy = Proxy::of_cluster(story.cluster("eu-1")?).await?;
+    let through = story.installation.dir().join("through.kubeconfig");
+    let kubeconfig = proxy.kubeconfig(&story.kubeconfigs["eu-1"], &through)?;
+    let file = story.installation.cluster_file("eu-1", "europe", &kubeconfig)?;
+    let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
+    ensure!(output.code == 0, "{}", output.stderr);
+    story.available("eu-1").await?;
+    let leader = story.leader().await?;
+    let at = story.replicas.iter().position(|replica| replica.name == leader).context("no leader")?;
+    let doomed = story.replicas.remove(at);
+    let client = story.client().await?;
+    Ok((proxy, doomed, client))
+}
+
+/// Kills the leader once the write of every case is kept back; what comes next passes.
+async fn kill_when_reached(
+    proxy: &Proxy,
+    doomed: Replica,
+    reached: &Mutex<BTreeSet<String>>,
+    all: &BTreeSet<String>,
+) -> Result<()> {
+    until("every step to be reached", async || {
+        let reached = reached.lock().clone();
+        ensure!(reached == *all, "not reached: {:?}", all.difference(&reached).collect::<Vec<_>>());
+        Ok(())
+    })
+    .await?;
+    doomed.process.kill().await?;
+    proxy.rules(Vec::new());
+    Ok(())
+}
+
+/// What the dead leader sent comes now, and the cluster takes none of it.
+async fn refused_what_came_late(proxy: &Proxy, all: &BTreeSet<String>) -> Result<()> {
+    let late = all.iter().filter(|id| id.contains("-before-")).count();
+    let mut codes = proxy.let_late_go();
+    let codes = timeout(SOON, codes.wait_for(|codes| codes.len() == late)).await;
+    let codes = codes.context("what came late is not answered")??.clone();
+    let refused = codes.iter().all(|code| *code >= 400);
+    ensure!(refused, "the cluster took what a dead leader sent: {codes:?}");
+    Ok(())
 }
 
 fn stop_of(id: &str) -> spaceport::proto::wsman::StopWorkspaceRequest {
@@ -262,27 +290,28 @@ async fn start_until_answered(client: &mut Client, case: &Case) -> Result<StartW
     answer.context("no answer")
 }
 
-/// It runs in the one pod that was ever made for it, and can be stopped.
+/// It runs in the last of the pods that were made for it, so many and so many of them again, and can be stopped.
 async fn runs(
     story: &Story,
     client: &Client,
-    one: &mut Followed<StartWorkspaceResponse>,
+    id: &str,
+    stream: &mut Streaming<SubscribeResponse>,
     token: &str,
+    pods: (i32, i32),
 ) -> Result<()> {
-    let id = &one.case.id;
-    let seen = follow(&mut one.stream, is(WorkspacePhase::Running)).await?;
+    let seen = follow(stream, is(WorkspacePhase::Running)).await?;
     let auth = seen.last().and_then(|status| status.auth.as_ref()).context("no auth")?;
     ensure!(auth.owner_token == token, "another token is told");
     let kube = story.cluster("eu-1")?.client();
     let status = story.resources("eu-1")?.get(id).await?.status.context("no status")?;
     let made = (status.pod_starts, status.pod_recreated.unwrap_or_default());
-    ensure!(made == (1, 0), "its pod was made {made:?} times");
+    ensure!(made == pods, "its pod was made {made:?} times");
     let pod = Api::<Pod>::namespaced(kube.clone(), &story.namespace).get(&format!("ws-{id}")).await?;
     ensure!(pod.metadata.deletion_timestamp.is_none(), "its pod is being deleted");
     // A leader deletes them once, after it wrote that the workspace runs; where it dies before, they are swept.
     secrets_are_gone(story, id).await?;
     stop(&mut client.clone(), id).await?;
-    ended_with_a_backup(&mut one.stream).await
+    ended_with_a_backup(stream).await
 }
 
 async fn secrets_are_gone(story: &Story, id: &str) -> Result<()> {

@@ -9,15 +9,19 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
 use spaceport::cluster::resources::Workspace;
+use spaceport::proto::registryfacade::spec_provider_client::SpecProviderClient;
+use spaceport::proto::registryfacade::{GetImageSpecRequest, ImageSpec};
 use spaceport::proto::wsman::{
-    DescribeWorkspaceRequest, MarkActiveRequest, StopWorkspaceRequest, WorkspaceConditionBool, WorkspacePhase,
+    DescribeWorkspaceRequest, IdeImage, MarkActiveRequest, StopWorkspaceRequest, WorkspaceConditionBool,
+    WorkspacePhase,
 };
 use tokio::time::sleep;
+use tonic::Code;
 
 use crate::harness::annotations;
 use crate::story::{
-    Story, annotated, describe, follow, is, nothing_is_left, phases, request, run, start, stop, story, until,
-    watch, with_secrets,
+    Story, annotated, describe, follow, is, nothing_is_left, phases, refused, request, run, start, stop,
+    story, until, watch, with_secrets,
 };
 
 #[test]
@@ -107,6 +111,42 @@ fn secrets_are_made_apart_from_the_resource_and_are_gone_once_it_runs() -> Resul
             Ok(())
         })
         .await
+    })
+}
+
+#[test]
+fn a_registry_facade_is_told_how_the_image_is_composed() -> Result<()> {
+    story("image-spec", 2, &["eu-1"], async |story| {
+        let mut wanted = request("ws", &[]);
+        let spec = wanted.spec.as_mut().context("no spec")?;
+        spec.ide_image = Some(IdeImage { web_ref: "web:1".into(), supervisor_ref: "supervisor:1".into() });
+        spec.ide_image_layers = vec!["layer:1".into(), "layer:2".into()];
+        let mut client = story.client().await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        start(&mut client, wanted).await?;
+        follow(&mut stream, is(WorkspacePhase::Running)).await?;
+        for replica in &story.replicas {
+            let channel = story.installation.client_channel(replica).await?;
+            let mut provider = SpecProviderClient::new(channel);
+            let mut told = None;
+            until("the replica to know of it", async || {
+                told =
+                    provider.get_image_spec(GetImageSpecRequest { id: "ws".into() }).await?.into_inner().spec;
+                Ok(())
+            })
+            .await?;
+            let expected = ImageSpec {
+                base_ref: "image:1".into(),
+                ide_ref: "web:1".into(),
+                content_layer: Vec::new(),
+                supervisor_ref: "supervisor:1".into(),
+                ide_layer_ref: vec!["layer:1".into(), "layer:2".into()],
+            };
+            ensure!(told.as_ref() == Some(&expected), "{told:?}");
+            let nobody = GetImageSpecRequest { id: "nobody".into() };
+            refused(provider.get_image_spec(nobody).await, Code::NotFound)?;
+        }
+        Ok(())
     })
 }
 

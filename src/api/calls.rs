@@ -2,16 +2,18 @@
 //!
 //! The outermost layer: what access or a limit refuses is counted, too. A call that was passed on to the leader is counted
 //! there alone. A call ends with its status; a stream's is in its trailers. One that ends without any, because the
-//! caller went, counts as `Canceled`.
+//! caller went, counts as `Canceled`. A handler that panics costs its own call and no other of the connection.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{HeaderMap, Request, Response};
 use hyper::body::{Frame, SizeHint};
 use prometheus::core::Collector;
@@ -19,8 +21,8 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tokio::time::Instant;
-use tonic::Code;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use crate::proto::FILE_DESCRIPTOR_SET;
@@ -221,9 +223,15 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut call = self.calls.begin(request.uri().path());
-        let answer = self.inner.call(request);
+        // What a call left half done is as after a cancelled one: nobody waits for it, and locks are let go of.
+        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         Box::pin(async move {
-            let response = answer.await?;
+            let Ok(answer) = answer.await else {
+                tracing::error!(method = call.path, "a call panicked");
+                call.over(Code::Internal);
+                return Ok(Status::internal("this call met a bug; the server's log says where").into_http());
+            };
+            let response = answer?;
             if response.extensions().get::<PassedOn>().is_some() {
                 call.disown();
                 return Ok(response);

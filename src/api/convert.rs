@@ -232,20 +232,4 @@ pub fn class(class: &ClassView) -> wsman::WorkspaceClass {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::federation::index::Notice;
-    use crate::federation::index::tests::{seen, view};
-
-    #[test]
-    fn the_encoded_status_is_the_status_wherever_the_workspace_is() {
-        let now = Timestamp::UNIX_EPOCH;
-        let there = seen(View { message: "is running".to_owned(), ..view("a") });
-        let unreachable = Seen { reachable: false, observed_at: Some(now), ..there.clone() };
-        let draining = Seen { draining: Some(Notice { until: Some(now) }), ..there.clone() };
-        // One after the other: the first makes what the others use.
-        for seen in [there, unreachable, draining] {
-            assert_eq!(wsman::WorkspaceStatus::decode(encoded(&seen)).unwrap(), status(&seen));
-        }
-    }
-}
+mod tests;

@@ -80,7 +80,7 @@ pub fn status(error: &Error) -> Status {
             details.set_precondition_failure(ids.collect::<Vec<_>>());
             Code::FailedPrecondition
         }
-        Error::NotLeader | Error::NoNamespace { .. } | Error::Undecided { .. } => {
+        Error::NotLeader | Error::NoNamespace { .. } | Error::Undecided { .. } | Error::NoLog { .. } => {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
         }
@@ -173,6 +173,7 @@ fn reason(error: &Error) -> &'static str {
         Error::NoBuilder { .. } => "NO_IMAGE_BUILDER",
         Error::Precondition { .. } => "PRECONDITION",
         Error::SnapshotFailed { .. } => "SNAPSHOT_FAILED",
+        Error::NoLog { .. } => "NO_LOG",
         Error::NoRoom { .. } => "NO_ROOM",
         Error::NoDrain(_) => "NO_DRAIN",
         Error::DrainStage { .. } => "DRAIN_STAGE",

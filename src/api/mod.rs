@@ -10,6 +10,7 @@ mod error;
 mod gate;
 mod images;
 mod limits;
+mod logs;
 mod parse;
 mod peers;
 mod workspaces;
@@ -31,6 +32,7 @@ use crate::proto::builder::image_builder_server::ImageBuilderServer;
 use crate::proto::encoded::workspace_manager_server::WorkspaceManagerServer;
 use crate::proto::registryfacade::spec_provider_server::SpecProviderServer;
 use crate::proto::spaceport::v1::cluster_manager_server::ClusterManagerServer;
+use crate::proto::spaceport::v1::workspace_manager_server::WorkspaceManagerServer as LogsServer;
 use crate::proto::workspacemanagerbridge::cluster_service_server::ClusterServiceServer;
 use crate::runtime::tls::{ClientFiles, Connection};
 
@@ -71,6 +73,7 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<WorkspaceManagerServer<workspaces::Workspaces>>().await;
+    health.set_serving::<LogsServer<logs::Logs>>().await;
     health.set_serving::<ClusterManagerServer<clusters::Clusters>>().await;
     health.set_serving::<ImageBuilderServer<builders::Builders>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -78,6 +81,7 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let workspaces = workspaces::Workspaces::new(Arc::clone(&federation), shutdown.clone());
+    let logs = logs::Logs::new(Arc::clone(&federation), shutdown.clone());
     let builders = builders::Builders::new(Arc::clone(&federation), others.builders, shutdown.clone());
     let access = Access::new(federation.lead(), Peers::new(others.replicas));
     Server::builder()
@@ -93,6 +97,7 @@ pub async fn serve(
                 .max_decoding_message_size(MESSAGE_MAX)
                 .max_encoding_message_size(MESSAGE_MAX),
         )
+        .add_service(LogsServer::new(logs))
         .add_service(
             ImageBuilderServer::new(builders)
                 .max_decoding_message_size(MESSAGE_MAX)

@@ -15,6 +15,7 @@ use super::failure::{Usage, root_cause};
 use super::terminal::Format;
 use crate::domain::duration::GoDuration;
 use crate::proto::spaceport::v1::cluster_manager_client::ClusterManagerClient;
+use crate::proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient as LogsClient;
 use crate::proto::wsman::workspace_manager_client::WorkspaceManagerClient;
 use crate::runtime::tls::{ClientFiles, IdentityFiles, client_config};
 
@@ -113,6 +114,11 @@ impl Client {
     /// The workspace API.
     pub fn workspaces(&self) -> WorkspaceManagerClient<Channel> {
         WorkspaceManagerClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    /// Workspaces' logs.
+    pub fn logs(&self) -> LogsClient<Channel> {
+        LogsClient::new(self.channel.clone())
     }
 
     /// The admin's API.

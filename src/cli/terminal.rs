@@ -52,6 +52,12 @@ impl Terminal<'_> {
         Ok(())
     }
 
+    /// Writes bytes of result as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).and_then(|()| self.out.flush()).map_err(WriteError)?;
+        Ok(())
+    }
+
     /// Writes progress as it is; it is worth nothing once standard error is closed.
     pub fn progress(&mut self, text: &str) {
         let _ = self.err.write_all(text.as_bytes()).and_then(|()| self.err.flush());

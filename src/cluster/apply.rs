@@ -25,6 +25,7 @@ use super::error::{Error, Result};
 use super::lean;
 use super::resources::names::MANAGER;
 
+pub use objects::Awaited;
 pub use secrets::{Owner, Purpose, SecretPage, SecretSeen};
 
 /// Whether this process may write now. Asked before every write.

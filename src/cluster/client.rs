@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use credentials::Credentials;
 pub(in crate::cluster) use layer::{FENCE_EXTRA, FENCE_USER, READYZ};
-pub use layer::{Fault, Identity};
+pub use layer::{Fault, Identity, Lasting};
 pub use link::Link;
 
 use crate::domain::names::ClusterName;

@@ -21,6 +21,7 @@ use super::canary::Canary;
 use super::client::{Clients, Credentials, Identity, Limits, Link};
 use super::error::{Error, Result};
 use super::fence::{self, Pass};
+use super::logs::Logs;
 use super::maintenance::Maintenance;
 use super::probe::{self, HealthCell};
 use super::watch::{NamespaceWatch, Reports, WatchReport, Watches};
@@ -69,6 +70,7 @@ pub struct Member {
     clients: Clients,
     /// For reads; where the fence is on, nothing can be written with it.
     client: kube::Client,
+    logs: Logs,
     health: Arc<HealthCell>,
     nodes: Arc<NodeCache>,
     capacity: Arc<Capacity>,
@@ -102,6 +104,7 @@ impl Member {
         let health = Arc::new(HealthCell::new(options.health));
         let clients = Clients::new(link.clone(), &options.limits, health.clone());
         let client = clients.under(reader(&spec));
+        let logs = Logs::new(spec.name.clone(), client.clone(), options.limits.request_timeout);
         let nodes = Arc::new(NodeCache::new(observers.to_vec()));
         let capacity = Arc::new(Capacity::default());
         let namespaces: BTreeMap<_, _> = spec
@@ -130,6 +133,7 @@ impl Member {
             link,
             clients,
             client,
+            logs,
             health,
             nodes,
             capacity,
@@ -187,6 +191,11 @@ impl Member {
     /// The client, for reads that nothing here covers.
     pub fn client(&self) -> &kube::Client {
         &self.client
+    }
+
+    /// What containers wrote.
+    pub fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     /// What is known of a namespace.

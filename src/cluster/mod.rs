@@ -11,6 +11,7 @@ pub mod error;
 pub mod fence;
 pub mod install;
 mod lean;
+pub mod logs;
 pub mod maintenance;
 mod member;
 pub mod probe;

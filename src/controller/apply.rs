@@ -4,7 +4,8 @@ use crate::cluster;
 use crate::cluster::apply::{Created, Deleted, Patched, Writer};
 use crate::cluster::cache::NamespaceCache;
 use crate::cluster::convert::pod_facts;
-use crate::cluster::resources::{Workspace, names};
+use crate::cluster::resources::{SeenPod, Workspace, names};
+use crate::domain::pod::PodFacts;
 
 use super::Error;
 use super::decide::{Action, Refusal, SecretsToDelete};
@@ -39,9 +40,8 @@ pub(super) async fn apply(
                 }
                 Ok(Outcome::Done)
             }
-            // Ours, not seen yet, or one that somebody else made: the watch tells.
             Ok(Created::Exists) => {
-                Err(Error::NameTaken { pod: pod.metadata.name.clone().unwrap_or_default() })
+                taken(writer, cache, workspace, pod.metadata.name.as_deref().unwrap_or_default()).await
             }
             Err(error) => refusal(error).map(Outcome::Refused),
         },
@@ -52,11 +52,9 @@ pub(super) async fn apply(
         Action::ReleasePod { name, uid } => Ok(stale_or_done(&writer.remove_pod_finalizer(name, uid).await?)),
         Action::SeeThatNoPodIs { name } => {
             let found = writer.get_pod(name).await?;
-            let of_this = found
-                .as_ref()
-                .and_then(pod_facts)
-                .filter(|facts| workspace.metadata.uid.as_deref() == Some(facts.workspace_uid.as_str()));
-            let Some(facts) = of_this else { return Ok(Outcome::Done) };
+            let Some(facts) = found.as_ref().and_then(|found| own(found, workspace)) else {
+                return Ok(Outcome::Done);
+            };
             cache.offer_pod(facts);
             Ok(Outcome::Stale)
         }
@@ -73,6 +71,29 @@ pub(super) async fn apply(
             }
         }
     }
+}
+
+/// A pod of the name is there: ours, of which the watch has yet to tell, or somebody else's, which a person must know of.
+async fn taken(
+    writer: &Writer,
+    cache: &NamespaceCache,
+    workspace: &Workspace,
+    name: &str,
+) -> Result<Outcome, Error> {
+    let Some(found) = writer.get_pod(name).await? else {
+        return Err(Error::NameTaken { pod: name.to_owned() });
+    };
+    if let Some(facts) = own(&found, workspace) {
+        cache.offer_pod(facts);
+        return Ok(Outcome::Stale);
+    }
+    let message = format!("a pod {name} is there, which is none of this workspace's");
+    Ok(Outcome::Refused(Refusal { message, is_final: false }))
+}
+
+/// The facts of a pod of this very workspace.
+fn own(pod: &SeenPod, workspace: &Workspace) -> Option<PodFacts> {
+    pod_facts(pod).filter(|facts| workspace.metadata.uid.as_deref() == Some(facts.workspace_uid.as_str()))
 }
 
 /// Deletes the secrets of a workspace; one that fails does not keep the other from being deleted.

@@ -45,7 +45,7 @@ use memo::{Memos, REPEAT_AFTER};
 use observe::Seen;
 use queue::Queue;
 
-pub use pod::shape;
+pub use pod::{CONTAINER, shape};
 pub use settings::{ClassSettings, OwnerTokens, PodTemplates, Recreation, Settings, Timeouts};
 
 /// Why a pass did not come to its end. It is made again after a wait that grows.
@@ -54,8 +54,8 @@ pub enum Error {
     /// The cluster.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
-    /// A pod of this name is there, and it is not known whose.
-    #[error("a pod {pod} exists already")]
+    /// A pod of this name was there, and went before it was known whose.
+    #[error("a pod {pod} existed a moment ago")]
     NameTaken {
         /// Its name.
         pod: String,

@@ -223,9 +223,27 @@ async fn a_status_that_another_writer_was_faster_with_is_decided_anew_and_no_sec
 }
 
 #[tokio::test]
-async fn a_pod_name_that_is_taken_is_waited_for() {
-    let mut bench = bench(&fresh());
-    let (_, ended) = bench.pass(vec![Answer::Refuse(409, "AlreadyExists")]).await;
+async fn a_pod_name_that_is_taken_is_told_and_waited_for_unless_the_pod_is_ours() {
+    let exists = || Answer::Refuse(409, "AlreadyExists");
+    let pod = |uid: &str| {
+        json!({ "kind": "Pod", "apiVersion": "v1", "metadata": { "name": "ws-a", "uid": "pod-1",
+            "resourceVersion": "9", "ownerReferences": [{ "apiVersion": "workspace.gitpod.io/v1", "name": "a",
+            "kind": "Workspace", "uid": uid, "controller": true }] } })
+    };
+    let mut ours = bench(&fresh());
+    let (made, ended) = ours.pass(vec![exists(), Answer::With(pod("uid-1"))]).await;
+    assert_eq!(calls(&made), ["POST pods", "GET pods/ws-a"], "the answer to its creation was lost");
+    assert_eq!((ended.unwrap(), ours.cache.pods_of("a").len()), (Some(CONFLICT_WAIT), 1));
+
+    let mut of_another = bench(&fresh());
+    let (made, ended) = of_another.pass(vec![exists(), Answer::With(pod("uid-0")), Answer::Patched]).await;
+    assert_eq!(calls(&made), ["POST pods", "GET pods/ws-a", "PATCH a/status"]);
+    let told = made[2].1["status"]["conditions"].to_string();
+    assert!(told.contains("PodNotCreated") && told.contains("a pod ws-a is there"), "{told}");
+    assert!(matches!(ended, Err(Error::NotTaken(_))));
+
+    let mut gone = bench(&fresh());
+    let (_, ended) = gone.pass(vec![exists(), Answer::Refuse(404, "NotFound")]).await;
     assert!(matches!(ended, Err(Error::NameTaken { pod }) if pod == "ws-a"));
 }
 

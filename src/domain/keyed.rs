@@ -81,6 +81,22 @@ mod tests {
     }
 
     #[test]
+    fn every_letter_of_a_token_is_as_likely_as_any_other() {
+        let keyed = Keyed::new(&[7; 32]);
+        let (tokens, mut counts) = (20_000_u32, [0_u32; 256]);
+        for n in 0..tokens {
+            let id: WorkspaceId = format!("ws-{n}").parse().unwrap();
+            keyed.owner_token(&id, 1).bytes().for_each(|letter| counts[usize::from(letter)] += 1);
+        }
+        // A byte modulo 65 would give the last four letters a quarter less than the others.
+        let expected = tokens * 32 / 65;
+        for letter in ALPHABET {
+            let count = counts[usize::from(*letter)];
+            assert!(count.abs_diff(expected) < expected / 20, "{}: {count}", char::from(*letter));
+        }
+    }
+
+    #[test]
     fn a_digest_depends_on_the_secret_and_the_request() {
         let keyed = Keyed::new(&[7; 32]);
         assert_eq!(keyed.digest(b"a"), keyed.digest(b"a"));

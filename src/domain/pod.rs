@@ -2,10 +2,12 @@
 //! gives it is 8 KiB and more, its facts are some hundred bytes.
 
 mod event;
+mod log;
 
 use jiff::Timestamp;
 
 pub use event::{EventQuery, PodEvent, last_relevant};
+pub use log::{LogOptions, pod_with_log};
 
 /// A pod, reduced to what decides about its workspace.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Error, Federation, Result};
-use crate::cluster::apply::{Created, Patched};
+use crate::cluster::apply::{Awaited, Created, Patched, Writer};
 use crate::cluster::convert::keeper;
 use crate::cluster::resources::conditions::{self, reason};
 use crate::cluster::resources::{self, Snapshot, SnapshotSpec, Workspace};
@@ -117,7 +117,7 @@ impl Federation {
             return Err(Error::Contended { what: format!("snapshots of workspace {id}") });
         }
         let named = |status: &resources::SnapshotStatus| status.url.is_some() || status.error.is_some();
-        let status = writer.await_snapshot(&name, named, SNAPSHOT_URL_WITHIN).await?;
+        let status = await_snapshot(&writer, id, &name, named, SNAPSHOT_URL_WITHIN).await?;
         let failed = |error: Option<String>| {
             let reason = error.unwrap_or_else(|| "for an unknown reason".to_owned());
             Error::SnapshotFailed { id: id.clone(), reason }
@@ -127,7 +127,7 @@ impl Federation {
             return Ok(url);
         }
         let done = |status: &resources::SnapshotStatus| status.completed || status.error.is_some();
-        let status = writer.await_snapshot(&name, done, SNAPSHOT_WITHIN).await?;
+        let status = await_snapshot(&writer, id, &name, done, SNAPSHOT_WITHIN).await?;
         if status.error.is_some() { Err(failed(status.error)) } else { Ok(url) }
     }
 
@@ -214,6 +214,21 @@ impl Federation {
         }
         Ok(())
     }
+}
+
+async fn await_snapshot(
+    writer: &Writer,
+    id: &WorkspaceId,
+    name: &str,
+    wanted: impl Fn(&resources::SnapshotStatus) -> bool,
+    within: Duration,
+) -> Result<resources::SnapshotStatus> {
+    let reason = match writer.await_snapshot(name, wanted, within).await {
+        Awaited::Is(status) => return Ok(status),
+        Awaited::Gone => "it was deleted, as it is when its workspace ends".to_owned(),
+        Awaited::Late(reason) => reason,
+    };
+    Err(Error::SnapshotFailed { id: id.clone(), reason })
 }
 
 /// A condition that has its status since `now`.

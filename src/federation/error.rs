@@ -85,6 +85,14 @@ pub enum Error {
         /// The node agent's words.
         reason: String,
     },
+    /// Its log cannot be had now; another moment may do.
+    #[error("workspace {id}: its log cannot be read: {reason}")]
+    NoLog {
+        /// The workspace.
+        id: WorkspaceId,
+        /// Why.
+        reason: String,
+    },
     /// The other clusters cannot take the workspaces of a cluster that is to be drained.
     #[error("cluster {cluster} is not drained: no other cluster has room for {} of its workspaces", without.len())]
     NoRoom {

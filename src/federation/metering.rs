@@ -202,3 +202,66 @@ fn type_label(kind: WorkspaceType) -> &'static str {
         WorkspaceType::ImageBuild => "ImageBuild",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_counted_is_served_under_the_name_that_dashboards_know() {
+        let (meters, registry) = (Meters::new().unwrap(), Registry::new());
+        meters.register(&registry).unwrap();
+        let workspace = Workspace::new("ws", crate::cluster::resources::WorkspaceSpec::default());
+        let known = Known::first(&workspace, Timestamp::UNIX_EPOCH);
+        let cluster = "eu".parse().unwrap();
+        meters.started(&cluster, Kind::Regular, "small");
+        meters.start_took(std::time::Duration::from_millis(7));
+        let seconds = 1.0;
+        for event in [
+            Event::Ready { seconds },
+            Event::WasPending { seconds },
+            Event::WasCreating { seconds },
+            Event::StartFailed,
+            Event::Failed,
+            Event::Stopped { reason: "failed" },
+            Event::Recreated { attempt: 2 },
+            Event::BackedUp,
+            Event::BackupFailed,
+            Event::Restored,
+            Event::RestoreFailed,
+        ] {
+            meters.count(&cluster, &known, event);
+        }
+        let served: Vec<(String, Vec<String>)> = registry
+            .gather()
+            .iter()
+            .map(|family| {
+                let labels = family.get_metric()[0].get_label();
+                let names = labels.iter().map(|label| label.name().to_owned()).collect();
+                (family.name().replace(PREFIX, "P"), names)
+            })
+            .collect();
+        let of = |name: &str, more: &[&str]| {
+            let mut labels: Vec<String> =
+                ["class", "cluster", "type"].iter().chain(more).map(|label| (*label).to_owned()).collect();
+            labels.sort();
+            (format!("P_workspace_{name}"), labels)
+        };
+        let expected = [
+            of("backups_failure_total", &[]),
+            of("backups_total", &[]),
+            of("creating_seconds", &[]),
+            of("failure_total", &[]),
+            of("pending_seconds", &[]),
+            of("recreations_total", &["attempt"]),
+            of("restores_failure_total", &[]),
+            of("restores_total", &[]),
+            of("starts_failure_total", &[]),
+            of("starts_total", &[]),
+            of("startup_seconds", &[]),
+            of("stops_total", &["reason"]),
+            ("wsman_start_workspace".to_owned(), Vec::new()),
+        ];
+        assert_eq!(served, expected);
+    }
+}

@@ -17,6 +17,7 @@ pub mod index;
 mod leading;
 mod leftovers;
 mod locks;
+pub mod logs;
 mod maintenance;
 mod metering;
 mod metrics;

@@ -212,7 +212,14 @@ impl Federation {
                 return exists(STOPPED);
             }
             let place = connected.place(&record.namespace)?;
-            return Ok(self.answer(record, &place, connected.region()));
+            let answer = self.answer(record, &place, connected.region());
+            // The URL's template may have changed since.
+            let first = |told: &str, now: String| if told.is_empty() { now } else { told.to_owned() };
+            return Ok(Started {
+                url: first(&seen.view.url, answer.url),
+                owner_token: first(&seen.view.owner_token, answer.owner_token),
+                ..answer
+            });
         }
         if record.state == RecordState::Confirmed {
             return self.repeat_of_one_seen(term, held).await;

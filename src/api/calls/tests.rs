@@ -100,3 +100,18 @@ async fn methods_that_are_not_served_are_counted_as_one() {
     assert_eq!(handled(&calls, "/d", "Unimplemented"), 3);
     assert_eq!(calls.labels("/grpc.health.v1.Health/Watch")[0], "server_stream");
 }
+
+#[tokio::test]
+async fn a_call_that_panics_is_answered_and_counted() {
+    let calls = Calls::new().unwrap();
+    let panics = tower::service_fn(|request: Request<Body>| async move {
+        assert!(request.uri().path().is_empty(), "on purpose");
+        Ok::<_, Infallible>(Response::new(Body::empty()))
+    });
+    let request = Request::builder().uri(START).body(Body::empty()).unwrap();
+    let answer = calls.layer(panics).oneshot(request).await.unwrap();
+    let status = tonic::Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(status.code(), Code::Internal);
+    assert!(!status.message().contains("on purpose"), "{}", status.message());
+    assert_eq!((started(&calls, START), handled(&calls, START, "Internal")), (1, 1));
+}

@@ -31,6 +31,11 @@ impl Buckets {
         Self { rate, most, full_at: HashMap::new(), by_use: BTreeMap::new(), uses: 0 }
     }
 
+    /// Whether a key has a bucket of its own.
+    pub fn knows(&self, key: &Key) -> bool {
+        self.full_at.contains_key(key)
+    }
+
     /// Takes a token; how long to wait for it. Where that is longer than `patience` none is taken, and the wait is the
     /// error.
     pub fn take(&mut self, key: Key, now: Duration, patience: Duration) -> Result<Duration, Duration> {

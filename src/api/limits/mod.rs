@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus::{IntCounterVec, Opts};
+use prometheus::{IntCounterVec, Opts, Registry};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use ring::digest;
@@ -37,6 +37,9 @@ pub struct Limits {
     methods: watch::Sender<HashMap<String, Arc<Limit>>>,
     start: Instant,
     counted: IntCounterVec,
+    /// Under the names that Go's rate limiter of existing installations has.
+    calls: IntCounterVec,
+    hits: IntCounterVec,
 }
 
 #[derive(Debug)]
@@ -70,10 +73,25 @@ fn broken(error: &dyn std::fmt::Display) -> Vec<Problem> {
 impl Limits {
     /// Puts limits in force.
     pub fn new(checked: Checked) -> Result<Self, Vec<Problem>> {
-        let counted = Opts::new("requests_limited_total", "Calls that a rate limit refused or made wait.");
-        let counted = IntCounterVec::new(counted.namespace("spaceport"), &["method", "outcome"]);
-        let counted = counted.map_err(|error| broken(&error))?;
-        Ok(Self { methods: watch::Sender::new(checked.0), start: Instant::now(), counted })
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels).map_err(|error| broken(&error))
+        };
+        let limited = "Calls that a rate limit refused or made wait.";
+        Ok(Self {
+            methods: watch::Sender::new(checked.0),
+            start: Instant::now(),
+            counted: counter("spaceport_requests_limited_total", limited, &["method", "outcome"])?,
+            calls: counter(
+                "grpc_server_rate_limiter_calls_total",
+                "Calls of methods with a rate limit, by whether it refused them or made them wait.",
+                &["grpc_method", "rate_limited"],
+            )?,
+            hits: counter(
+                "grpc_server_rate_limiter_cache_hit_total",
+                "Calls whose key had a bucket of its own already.",
+                &["grpc_method"],
+            )?,
+        })
     }
 
     /// Puts others in force. Those that stay as they are keep what they counted; calls that wait for one that does not are
@@ -90,9 +108,10 @@ impl Limits {
         });
     }
 
-    /// Counters of limited calls.
-    pub fn counters(&self) -> IntCounterVec {
-        self.counted.clone()
+    /// Serves counters of limited calls.
+    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let counters = [&self.counted, &self.calls, &self.hits];
+        counters.into_iter().try_for_each(|counter| registry.register(Box::new(counter.clone())))
     }
 
     /// Takes a token for a call that gives up after `patience`; how long to wait before it may be served.
@@ -105,7 +124,15 @@ impl Limits {
     ) -> Result<Duration, Status> {
         let key = limit.key(message)?;
         let patience = if limit.configured.block { patience } else { Duration::ZERO };
-        let taken = limit.buckets.lock().take(key, self.start.elapsed(), patience);
+        let taken = {
+            let mut buckets = limit.buckets.lock();
+            if limit.is_keyed() && buckets.knows(&key) {
+                self.hits.with_label_values(&[method]).inc();
+            }
+            buckets.take(key, self.start.elapsed(), patience)
+        };
+        let is_limited = if taken == Ok(Duration::ZERO) { "false" } else { "true" };
+        self.calls.with_label_values(&[method, is_limited]).inc();
         let count = |outcome| self.counted.with_label_values(&[method, outcome]).inc();
         match taken {
             Ok(Duration::ZERO) => Ok(Duration::ZERO),
@@ -232,7 +259,9 @@ mod tests {
         assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "too many requests"));
         let retry = status.get_details_retry_info().unwrap().retry_delay.unwrap();
         assert!(retry > Duration::from_secs(28) && retry <= Duration::from_secs(30), "{retry:?}");
-        assert_eq!(limits.counters().with_label_values(&[STOP, "refused"]).get(), 1);
+        assert_eq!(limits.counted.with_label_values(&[STOP, "refused"]).get(), 1);
+        let calls = |limited| limits.calls.with_label_values(&[STOP, limited]).get();
+        assert_eq!((calls("false"), calls("true")), (1, 1));
         assert!(limits.of("/wsman.WorkspaceManager/MarkActive").is_none());
     }
 
@@ -250,7 +279,9 @@ mod tests {
         let limits = limits(STOP, false, Some("id")).unwrap();
         assert!(limits.ask(&stop("a"), PATIENCE).is_ok());
         assert!(limits.ask(&stop("a"), PATIENCE).is_err());
+        assert_eq!(limits.hits.with_label_values(&[STOP]).get(), 1);
         assert!(limits.ask(&stop("b"), PATIENCE).is_ok());
+        assert_eq!(limits.hits.with_label_values(&[STOP]).get(), 1);
         assert_eq!(limits.ask(&[0xff], PATIENCE).unwrap_err().code(), Code::InvalidArgument);
     }
 

@@ -15,6 +15,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::domain::duration::GoDuration;
 use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
+use crate::domain::pod::LogOptions;
 use crate::domain::workspace::{Access, Port, StopPolicy, TimeoutChange};
 use crate::federation::events::Filter;
 use crate::federation::index::From;
@@ -194,4 +195,20 @@ pub fn ssh_keys(request: wsman::UpdateSshKeyRequest) -> Result<(WorkspaceId, Vec
         problems.add("keys", "is required");
     }
     problems.finish(id.map(|id| (id, request.keys)))
+}
+
+/// The workspace whose log is read, and what of it.
+pub fn logs(request: &v1::LogsRequest) -> Result<(WorkspaceId, LogOptions), Status> {
+    let v1::LogsRequest { id, follow, tail, since, previous } = request;
+    let mut problems = Problems::default();
+    let id = problems.parse("id", id);
+    let since = since.as_ref().and_then(|since| {
+        let given = Duration::try_from(*since).ok().filter(|given| !given.is_zero());
+        if given.is_none() {
+            problems.add("since", "must be more than zero");
+        }
+        given
+    });
+    let options = LogOptions { follow: *follow, tail: *tail, since, previous: *previous };
+    problems.finish(id.map(|id| (id, options)))
 }

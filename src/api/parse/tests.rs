@@ -46,7 +46,7 @@ fn with(change: impl FnOnce(&mut wsman::StartWorkspaceSpec)) -> Result<Start, St
 }
 
 /// The fields that a refused request names.
-fn fields(result: Result<Start, Status>) -> Vec<String> {
+fn fields<T: std::fmt::Debug>(result: Result<T, Status>) -> Vec<String> {
     let status = result.unwrap_err();
     assert_eq!(status.code(), tonic::Code::InvalidArgument);
     let details = status.get_details_bad_request().unwrap();
@@ -191,4 +191,24 @@ fn the_same_request_has_the_same_canonical_form_whatever_the_order_of_its_maps()
     };
     assert_eq!(with_annotations(["a", "b", "c"]), with_annotations(["c", "a", "b"]));
     assert_ne!(with_annotations(["a", "b", "c"]), with_annotations(["d", "a", "b"]));
+}
+
+#[test]
+fn what_is_read_of_a_log_is_checked() {
+    let of = |since: Option<prost_types::Duration>| {
+        logs(&v1::LogsRequest { id: "ws".into(), follow: true, tail: Some(0), since, previous: true })
+    };
+    let minutes = prost_types::Duration { seconds: 300, nanos: 0 };
+    let (id, options) = of(Some(minutes)).unwrap();
+    let since = Some(Duration::from_mins(5));
+    assert_eq!(
+        (id.as_str(), options),
+        ("ws", LogOptions { follow: true, tail: Some(0), since, previous: true })
+    );
+    assert_eq!(of(None).unwrap().1.since, None);
+    for seconds in [0, -1] {
+        let given = prost_types::Duration { seconds, nanos: 0 };
+        assert_eq!(fields(of(Some(given))), ["since"], "{seconds}");
+    }
+    assert_eq!(fields(logs(&v1::LogsRequest::default())), ["id"]);
 }

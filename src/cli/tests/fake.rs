@@ -12,6 +12,9 @@ use tonic::{Request, Response, Status};
 
 use crate::proto::spaceport::v1;
 use crate::proto::spaceport::v1::cluster_manager_server::{ClusterManager, ClusterManagerServer};
+use crate::proto::spaceport::v1::workspace_manager_server::{
+    WorkspaceManager as WorkspaceLogs, WorkspaceManagerServer as LogsServer,
+};
 use crate::proto::spaceport::v1::*;
 use crate::proto::wsman::workspace_manager_server::{WorkspaceManager, WorkspaceManagerServer};
 use crate::proto::wsman::*;
@@ -40,6 +43,8 @@ pub struct Script {
     pub stopped: Vec<StopWorkspaceRequest>,
     pub timeouts: Vec<SetTimeoutRequest>,
     pub ports: Vec<ControlPortRequest>,
+    pub logs: Vec<Result<LogsResponse, Status>>,
+    pub logs_asked: Vec<LogsRequest>,
     pub described: Option<DescribeWorkspaceResponse>,
     pub pages: VecDeque<GetWorkspacesResponse>,
     pub page_tokens: Vec<String>,
@@ -71,6 +76,7 @@ impl Fake {
         let server = server
             .add_service(ClusterManagerServer::new(self.clone()))
             .add_service(WorkspaceManagerServer::new(self.clone()))
+            .add_service(LogsServer::new(self.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(server);
         address
@@ -288,6 +294,21 @@ impl ClusterManager for Fake {
             ..Default::default()
         };
         Ok(Response::new(InstallResponse { objects: vec![object], kubeconfig }))
+    }
+}
+
+#[tonic::async_trait]
+impl WorkspaceLogs for Fake {
+    type LogsStream = Pin<Box<dyn Stream<Item = Result<LogsResponse, Status>> + Send>>;
+
+    async fn logs(&self, request: Request<LogsRequest>) -> Answer<Self::LogsStream> {
+        let mut script = self.0.lock();
+        script.logs_asked.push(request.into_inner());
+        if script.logs.is_empty() {
+            return Err(Status::failed_precondition("workspace one: it has no pod yet"));
+        }
+        let pieces = std::mem::take(&mut script.logs);
+        Ok(Response::new(Box::pin(futures::stream::iter(pieces))))
     }
 }
 

@@ -3,6 +3,7 @@ use tonic::Status;
 
 use super::fake::Fake;
 use super::{Cli, spaceport};
+use crate::proto::spaceport::v1::{LogsRequest, LogsResponse};
 use crate::proto::wsman::{
     DescribeWorkspaceResponse, GetWorkspacesResponse, StartWorkspaceResponse, StopWorkspacePolicy,
     SubscribeResponse, WorkspaceAuthentication, WorkspaceConditions, WorkspaceMetadata, WorkspacePhase,
@@ -265,4 +266,28 @@ async fn timeouts_and_ports_are_set_and_the_workspace_is_shown() {
         let line = format!("spaceport workspace {wrong} --endpoint {endpoint}");
         assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn a_log_is_written_as_it_is_and_what_was_asked_for_is_passed_on() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    let piece = |content: &[u8]| Ok(LogsResponse { content: content.to_vec() });
+    // The second piece goes on within a character of the first.
+    server.0.lock().logs = vec![piece(b"gr\xc3"), piece(b"\xbc\xc3\x9fe\n"), piece(b"no newline")];
+    let flags = "--follow --tail 7 --since 5m --previous -o json";
+    let ran = spaceport(&endpoint, &format!("workspace logs one {flags}")).await;
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "grüße\nno newline", ""));
+    let since = Some(prost_types::Duration { seconds: 300, nanos: 0 });
+    let asked = LogsRequest { id: "one".to_owned(), follow: true, tail: Some(7), since, previous: true };
+    assert_eq!(server.0.lock().logs_asked, [asked]);
+
+    server.0.lock().logs = vec![piece(b"a line\n"), Err(Status::unavailable("this replica shuts down"))];
+    let ran = spaceport(&endpoint, "workspace logs one").await;
+    assert_eq!((ran.code, ran.out.as_str()), (1, "a line\n"));
+    assert_eq!(ran.err, "spaceport: the log of one broke off: UNAVAILABLE: this replica shuts down\n");
+
+    let ran = spaceport(&endpoint, "workspace logs one").await;
+    let told = "failed to read the log of one: FAILED_PRECONDITION: workspace one: it has no pod yet";
+    assert_eq!((ran.code, ran.out.as_str(), ran.err), (1, "", format!("spaceport: {told}\n")));
 }

@@ -10,6 +10,7 @@ use crate::proto::wsman::MetadataFilter;
 
 mod explain;
 mod list;
+mod logs;
 mod port;
 mod progress;
 mod request;
@@ -47,6 +48,8 @@ enum Verb {
     },
     /// Follow the changes of workspaces
     Watch(watch::WatchArgs),
+    /// Read what a workspace's container wrote
+    Logs(logs::LogsArgs),
     /// Take a snapshot of a running workspace
     Snapshot(snapshot::SnapshotArgs),
     /// Set after how long a workspace stops by itself
@@ -97,6 +100,7 @@ pub async fn run(args: WorkspaceArgs, terminal: &mut Terminal<'_>) -> Result<()>
         Verb::Show(args) => show::run(&client, &connection, args, terminal).await,
         Verb::Explain { id } => explain::run(&client, &connection, id, terminal).await,
         Verb::Watch(args) => watch::run(&client, &connection, args, terminal).await,
+        Verb::Logs(args) => logs::run(&client, args, terminal).await,
         Verb::Snapshot(args) => snapshot::run(&client, &connection, args, terminal).await,
         Verb::Timeout(args) => timeout::run(&client, &connection, args, terminal).await,
         Verb::Port(verb) => port::run(&client, &connection, verb, terminal).await,

@@ -1,15 +1,18 @@
 //! Events, snapshots and maintenance.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::runtime::wait::await_condition;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::watch_object;
 use serde_json::json;
 
-use crate::cluster::error::{Error, Result};
+use crate::cluster::error::{Error, Result, chain};
 use crate::cluster::maintenance;
 use crate::cluster::resources::{Snapshot, SnapshotStatus};
 use crate::domain::pod::{EventQuery, PodEvent};
@@ -18,6 +21,17 @@ use super::{Created, Patched, Writer, by_us, created, found, patched};
 
 /// Events of one pod that are read; kubelet and scheduler write a few and count repetitions.
 const EVENTS: u32 = 100;
+
+/// What became of something that was waited for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Awaited {
+    /// It is as wanted.
+    Is(SnapshotStatus),
+    /// It is gone.
+    Gone,
+    /// It was not as wanted in time; the last that is known of it, in a sentence.
+    Late(String),
+}
 
 impl Writer {
     /// Reads the events of a pod.
@@ -51,28 +65,32 @@ impl Writer {
         found(self.read(format!("get Snapshot {name}"), api.get(name)).await)
     }
 
-    /// Waits until a snapshot's status is as wanted. Watches it: nothing is polled.
+    /// Waits until a snapshot's status is as wanted. Watches it: nothing is polled, and a watch that breaks goes on.
     pub async fn await_snapshot(
         &self,
         name: &str,
         wanted: impl Fn(&SnapshotStatus) -> bool,
         within: Duration,
-    ) -> Result<SnapshotStatus> {
-        let action = format!("wait for Snapshot {name}");
-        let status = |snapshot: Option<&Snapshot>| snapshot.and_then(|snapshot| snapshot.status.clone());
-        let is_as_wanted =
-            |snapshot: Option<&Snapshot>| status(snapshot).is_some_and(|status| wanted(&status));
-        let failed = |reason: String| Error::Ambiguous {
-            cluster: self.cluster.clone(),
-            action: action.clone(),
-            reason,
+    ) -> Awaited {
+        let mut broken = None;
+        let waiting = async {
+            let mut states = pin!(watch_object(self.api::<Snapshot>(), name).default_backoff());
+            loop {
+                match states.next().await {
+                    Some(Ok(Some(Snapshot { status: Some(status), .. }))) if wanted(&status) => {
+                        return Awaited::Is(status);
+                    }
+                    Some(Ok(Some(_))) => {}
+                    Some(Ok(None)) | None => return Awaited::Gone,
+                    Some(Err(error)) => broken = Some(chain(&error)),
+                }
+            }
         };
-        match tokio::time::timeout(within, await_condition(self.api::<Snapshot>(), name, is_as_wanted)).await
-        {
-            Ok(Ok(snapshot)) => Ok(status(snapshot.as_ref()).unwrap_or_default()),
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(_) => Err(failed(format!("the node agent did not get there within {within:?}"))),
-        }
+        let awaited = tokio::time::timeout(within, waiting).await;
+        awaited.unwrap_or_else(|_| {
+            let last = broken.map(|error| format!(": {error}")).unwrap_or_default();
+            Awaited::Late(format!("it did not get there within {within:?}{last}"))
+        })
     }
 
     /// Puts maintenance on until a time, or off.

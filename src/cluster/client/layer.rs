@@ -54,6 +54,16 @@ impl Identity {
     }
 }
 
+/// Among a request's extensions: how its deadline holds for an answer that is a log. A log takes no place among the calls in
+/// flight while it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasting {
+    /// For its beginning alone.
+    Answer,
+    /// Not at all: the log of a container that is followed may be silent for hours, and its answer begins with the first line.
+    All,
+}
+
 /// How a call failed without an answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -140,14 +150,21 @@ where
 {
     let due = Instant::now() + shared.deadline;
     let is_watch = request.uri().query().is_some_and(is_watch);
+    let lasting = request.extensions().get::<Lasting>().copied();
     let permit = if request.uri().path() == READYZ {
         None
     } else {
         tokio::time::timeout_at(due, shared.limiter.turn()).await.map_err(|_| Fault::Throttled)?
     };
     identity.stamp(&mut request);
-    let answer = tokio::time::timeout_at(due, inner.call(request)).await;
-    let answer = answer.unwrap_or(Err(Fault::Timeout(shared.deadline)));
+    let answer = if lasting == Some(Lasting::All) {
+        drop(permit);
+        inner.call(request).await
+    } else {
+        let answer = tokio::time::timeout_at(due, inner.call(request)).await;
+        drop(permit);
+        answer.unwrap_or(Err(Fault::Timeout(shared.deadline)))
+    };
     let signals = Arc::clone(&shared.signals);
     match answer {
         Ok(response) => {
@@ -155,11 +172,12 @@ where
             if let Some(pause) = asked_pause(&response) {
                 shared.limiter.hold(Instant::now() + pause);
             }
-            let limit = if is_watch && response.status().is_success() {
-                drop(permit);
-                Limit::silence(shared.silence)
+            let limit = if !response.status().is_success() {
+                Some(Limit::deadline(due, shared.deadline))
+            } else if is_watch {
+                Some(Limit::silence(shared.silence))
             } else {
-                Limit::deadline(due, shared.deadline)
+                lasting.is_none().then(|| Limit::deadline(due, shared.deadline))
             };
             Ok(response.map(|body| Timed { body: Box::pin(body), limit, signals }))
         }
@@ -197,7 +215,8 @@ fn tell(signals: &dyn Signals, status: StatusCode) {
 /// An answer's body that ends in time: by a deadline, or for a watch when it is silent for too long.
 pub(super) struct Timed<B> {
     body: Pin<Box<B>>,
-    limit: Limit,
+    /// None where its reader sees to that.
+    limit: Option<Limit>,
     signals: Arc<dyn Signals>,
 }
 
@@ -231,19 +250,22 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) {
-            if this.limit.renewed && matches!(frame, Some(Ok(_))) {
-                this.limit.sleep.as_mut().reset(Instant::now() + this.limit.length);
+            if let Some(limit) = this.limit.as_mut().filter(|limit| limit.renewed)
+                && matches!(frame, Some(Ok(_)))
+            {
+                limit.sleep.as_mut().reset(Instant::now() + limit.length);
                 this.signals.answered();
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(|error| Fault::Broken(told(error)))));
         }
-        ready!(this.limit.sleep.as_mut().poll(cx));
-        if this.limit.renewed {
+        let Some(limit) = &mut this.limit else { return Poll::Pending };
+        ready!(limit.sleep.as_mut().poll(cx));
+        if limit.renewed {
             // Silence alone proves nothing: of a kind that nothing happened to since it was started, an apiserver sends
             // no bookmarks. The watch goes on over a new connection, as after its ordinary end.
             return Poll::Ready(None);
         }
-        let fault = Fault::Timeout(this.limit.length);
+        let fault = Fault::Timeout(limit.length);
         this.signals.missed(&fault.to_string());
         Poll::Ready(Some(Err(fault)))
     }

@@ -17,6 +17,7 @@ pub const IN_NAMESPACE: Needs = &[
     (GROUP, "workspaces/finalizers", &["update"]),
     (GROUP, "snapshots", &["create", "get", "list", "watch"]),
     ("", "pods", &["create", "delete", "get", "list", "patch", "watch"]),
+    ("", "pods/log", &["get"]),
     ("", "secrets", &["create", "delete", "get", "list", "patch", "update"]),
     ("", "configmaps", &["create", "get", "list", "patch", "watch"]),
     ("", "events", &["create", "list"]),

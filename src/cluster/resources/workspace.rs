@@ -37,6 +37,24 @@ use super::workspace_status::WorkspaceStatus;
     printcolumn(name = "Owner", type_ = "string", json_path = ".spec.ownership.owner"),
     printcolumn(name = "Team", type_ = "string", json_path = ".spec.ownership.team"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(
+        name = "Waits",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="WorkspaceContainerRunning")].message"#,
+        priority = 1
+    ),
+    printcolumn(
+        name = "Timeout",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Timeout")].message"#,
+        priority = 1
+    ),
+    printcolumn(
+        name = "Failed",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Failed")].message"#,
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

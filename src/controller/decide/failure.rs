@@ -99,6 +99,11 @@ pub(super) fn vanished(case: &Case<'_>) -> Failure {
     )
 }
 
+/// A pod that the cluster does not take, for the reason that it gives.
+pub(super) fn not_taken(reason: &str) -> Failure {
+    Failure::new(Fault::Configuration, format!("the cluster does not take the pod: {reason}"))
+}
+
 /// What a workspace waited for in vain, as its condition tells.
 pub(super) fn of_waiting(status: &WorkspaceStatus) -> Option<Failure> {
     let waiting = status.condition(conditions::WORKSPACE_CONTAINER_RUNNING)?;
@@ -106,7 +111,7 @@ pub(super) fn of_waiting(status: &WorkspaceStatus) -> Option<Failure> {
     match waiting.reason.as_str() {
         IMAGE_PULL => Some(image_pull(message)),
         UNSCHEDULABLE => Some(Failure::new(Fault::Platform, format!("no node takes the pod: {message}"))),
-        POD_NOT_CREATED => Some(Failure::new(Fault::Configuration, message)),
+        POD_NOT_CREATED => Some(not_taken(message)),
         _ => None,
     }
 }

@@ -233,11 +233,11 @@ fn prepare(case: &Case<'_>, draft: &mut Draft, tokens: &dyn OwnerTokens) -> Opti
 }
 
 fn note_refusal(draft: &mut Draft, refusal: &Refusal) {
-    let text = format!("the cluster does not take the pod: {}", refusal.message);
     if refusal.is_final {
-        draft.fail(&Failure::new(Fault::Configuration, text));
+        draft.fail(&failure::not_taken(&refusal.message));
     } else {
-        draft.set(conditions::WORKSPACE_CONTAINER_RUNNING, false, draft::POD_NOT_CREATED, &text);
+        let text = &refusal.message;
+        draft.set(conditions::WORKSPACE_CONTAINER_RUNNING, false, draft::POD_NOT_CREATED, text);
     }
 }
 

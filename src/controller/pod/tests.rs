@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::cluster::resources::{Git, Workspace, WorkspaceType};
 use crate::controller::decide::tests::{Scene, fresh};
 use crate::controller::settings::{ClassSettings, PodTemplates};
+use crate::domain::class;
 use crate::proto::contentservice::{
     CompositeInitializer, FromBackupInitializer, GitInitializer, PrebuildInitializer, WorkspaceInitializer,
     workspace_initializer::Spec,
@@ -365,4 +366,22 @@ fn between_templates_maps_gain_keys_lists_grow_and_containers_are_matched_by_nam
     let complete =
         with_templates(full(), &PodTemplates { default: Some(of_type), ..PodTemplates::default() });
     assert!(value(&complete)["spec"].get("initContainers").is_none(), "nobody may add containers");
+}
+
+#[test]
+fn a_template_is_read_with_the_configuration_and_its_file_is_not_looked_at_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("template.yaml");
+    let text = "{apiVersion: v1, kind: Pod, spec: {priorityClassName: high, containers: []}}";
+    std::fs::write(&file, text).unwrap();
+    let paths = class::Templates { default: Some(file), ..class::Templates::default() };
+    let templates = PodTemplates::read(&paths).unwrap();
+    drop(folder);
+    let mut scene = full();
+    let id = scene.workspace.spec.class.clone();
+    let there = scene.settings.classes[&id].class.clone();
+    scene.settings.classes.insert(id, ClassSettings::new(there, &templates));
+    assert_eq!(value(&scene)["spec"]["priorityClassName"], "high");
+    let error = PodTemplates::read(&paths).unwrap_err().to_string();
+    assert!(error.starts_with("failed to read ") && error.contains("template.yaml"), "{error}");
 }

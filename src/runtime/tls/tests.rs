@@ -4,6 +4,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt as _};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -213,4 +214,51 @@ fn roles_come_from_the_organization_alone() {
     assert_eq!(roles(false, local, None), [true, true, true]);
     assert_eq!(roles(false, "[::ffff:127.0.0.1]:9", None), [true, true, true]);
     assert_eq!(roles(false, remote, None), [false, false, false]);
+}
+
+/// Shakes hands as a client that knows only these versions; the one that was agreed on.
+async fn version_agreed(
+    authority: &Authority,
+    port: u16,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Option<rustls::ProtocolVersion> {
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = std::fs::read(authority.path("ca.crt")).unwrap();
+    for certificate in rustls_pemfile::certs(&mut &pem[..]) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connection = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = connector.connect("localhost".try_into().unwrap(), connection).await.unwrap();
+    stream.get_ref().1.protocol_version()
+}
+
+#[tokio::test]
+async fn the_newest_version_that_both_know_is_spoken_and_none_before_1_2() {
+    let authority = Authority::new();
+    let port = serve(Arc::new(ServerTls::load(authority.server(false)).unwrap())).await;
+    let (old, new) = (&rustls::version::TLS12, &rustls::version::TLS13);
+    assert_eq!(version_agreed(&authority, port, &[new, old]).await, Some(rustls::ProtocolVersion::TLSv1_3));
+    assert_eq!(version_agreed(&authority, port, &[old]).await, Some(rustls::ProtocolVersion::TLSv1_2));
+
+    // The hello of a client that knows nothing later than 1.1: its version, 32 random bytes, no session, two ciphers, no
+    // compression, no extensions.
+    let mut hello = vec![3, 2];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 4, 0xc0, 0x13, 0, 0x2f, 1, 0]);
+    let length = u8::try_from(hello.len()).unwrap();
+    let mut record = vec![22, 3, 1, 0, length + 4, 1, 0, 0, length];
+    record.extend(hello);
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    connection.write_all(&record).await.unwrap();
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).await.unwrap();
+    // One fatal alert, and the connection is closed.
+    assert_eq!((answer[0], answer[5], answer.len()), (21, 2, 7), "{answer:?}");
 }

@@ -108,12 +108,16 @@ fn slow(seconds: Vec<u64>) -> impl HttpBody<Data = Bytes, Error = Infallible> + 
 }
 
 async fn frames_of(path: &str, seconds: Vec<u64>) -> (usize, Option<Fault>) {
+    frames_of_call(get(path), seconds).await
+}
+
+async fn frames_of_call(call: Request<Body>, seconds: Vec<u64>) -> (usize, Option<Fault>) {
     let server = tower::service_fn(move |_: Request<Body>| {
         let body = slow(seconds.clone());
         async move { Ok::<_, Fault>(Response::new(Box::pin(body))) }
     });
     let service = Guarded::new(server, &limits(), Arc::new(Heard::default()));
-    let mut body = service.oneshot(get(path)).await.unwrap().into_body();
+    let mut body = service.oneshot(call).await.unwrap().into_body();
     let mut frames = 0;
     loop {
         match body.frame().await {
@@ -130,6 +134,41 @@ async fn a_dripping_answer_ends_at_the_deadline_and_a_watch_only_after_silence()
     assert_eq!(dripping, (3, Some(Fault::Timeout(Duration::from_secs(10)))));
     let watch = frames_of("/a?watch=true&x=y", vec![60; 10]).await;
     assert_eq!(watch, (10, None));
+}
+
+fn lasting(lasting: Lasting) -> Request<Body> {
+    let mut call = get("/api/v1/namespaces/a/pods/b/log");
+    call.extensions_mut().insert(lasting);
+    call
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_is_read_for_as_long_as_it_takes_once_its_answer_has_begun() {
+    let reading =
+        tokio::time::timeout(Duration::from_hours(1), frames_of_call(lasting(Lasting::Answer), vec![60; 10]));
+    assert!(reading.await.is_err(), "it was cut off");
+    let hung =
+        tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Full<Bytes>>, Fault>>());
+    let service = Guarded::new(hung, &limits(), Arc::new(Heard::default()));
+    let fault = service.oneshot(lasting(Lasting::Answer)).await.err();
+    assert_eq!(fault, Some(Fault::Timeout(Duration::from_secs(10))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_followed_is_waited_for_without_taking_the_turn_of_others() {
+    let server = tower::service_fn(|request: Request<Body>| async move {
+        if request.extensions().get::<Lasting>().is_some() {
+            tokio::time::sleep(Duration::from_hours(5)).await;
+        }
+        Ok::<_, Fault>(Response::new(Full::new(Bytes::from_static(b"line"))))
+    });
+    let limits = Limits { in_flight: 1, ..limits() };
+    let service = Guarded::new(server, &limits, Arc::new(Heard::default()));
+    let follows = tokio::spawn(service.clone().oneshot(lasting(Lasting::All)));
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    service.oneshot(get("/version")).await.unwrap();
+    let line = follows.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(line, "line");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,254 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::domain::workspace::{IdeImage, Runtime};
+use crate::federation::index::Notice;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
+}
+
+/// A workspace with everything that can be seen.
+fn view() -> View {
+    let metric = |size| Some(InitializerMetric { duration: Duration::from_millis(1500), size });
+    View {
+        id: "ws".parse().unwrap(),
+        namespace: "workspaces".parse().unwrap(),
+        uid: "uid".to_owned(),
+        resource_version: 42,
+        generation: 1,
+        digest: "digest".to_owned(),
+        meta: "meta".to_owned(),
+        owner: "jane".to_owned(),
+        team: Some("team".to_owned()),
+        project: Some("project".to_owned()),
+        created_at: Some(at(1)),
+        annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+        kind: Kind::Prebuild,
+        class: "large".to_owned(),
+        image: "image:1".to_owned(),
+        ide: IdeImage {
+            web: "web:1".to_owned(),
+            layers: vec!["layer:1".to_owned()],
+            supervisor: "sup:1".to_owned(),
+        },
+        ports: vec![
+            (
+                Port { port: 3000, visibility: Access::Everyone, protocol: Protocol::Https },
+                Some("https://3000-meta".to_owned()),
+            ),
+            (Port { port: 99, visibility: Access::Owner, protocol: Protocol::Http }, None),
+        ],
+        admission: Access::Everyone,
+        owner_token: "token".to_owned(),
+        url: "https://meta".to_owned(),
+        timeout: "30m0s".to_owned(),
+        closed_timeout: "2m0s".to_owned(),
+        ssh_public_keys: vec!["ssh-rsa A".to_owned()],
+        phase: Phase::Stopping,
+        conditions: Conditions {
+            failed: Some("it failed".to_owned()),
+            timeout: Some("it timed out".to_owned()),
+            headless_task_failed: Some("its task failed".to_owned()),
+            deployed: true,
+            stopped_by_request: true,
+            first_user_activity: Some(at(2)),
+            ..Conditions::default()
+        },
+        message: "Failed: it failed".to_owned(),
+        snapshot: "snapshot@bucket".to_owned(),
+        git: Some(Box::new(GitStatus {
+            branch: "main".to_owned(),
+            latest_commit: "c0ffee".to_owned(),
+            uncommited_files: vec!["u".to_owned()],
+            total_uncommited_files: 1,
+            untracked_files: vec!["t".to_owned()],
+            total_untracked_files: 2,
+            unpushed_commits: vec!["p".to_owned()],
+            total_unpushed_commits: 3,
+        })),
+        runtime: Some(Box::new(Runtime {
+            node_name: "node".to_owned(),
+            pod_name: "pod".to_owned(),
+            node_ip: "10.0.0.1".to_owned(),
+        })),
+        initializer_metrics: Some(Box::new(InitializerMetrics {
+            git: metric(1),
+            file_download: metric(2),
+            snapshot: metric(3),
+            backup: metric(4),
+            prebuild: metric(5),
+            composite: metric(6),
+        })),
+        image_metrics: Some(ImageMetrics { total: 100, workspace: 60 }),
+        last_activity: Some(at(3)),
+        deleting: false,
+        ours: true,
+    }
+}
+
+fn seen(view: View) -> Seen {
+    Seen {
+        view: Arc::new(view.into()),
+        cluster: "eu".parse().unwrap(),
+        region: Some("europe".parse().unwrap()),
+        version: 7,
+        reachable: true,
+        observed_at: None,
+        draining: None,
+    }
+}
+
+fn of_phase(phase: Phase) -> wsman::WorkspacePhase {
+    status(&seen(View { phase, ..view() })).phase()
+}
+
+#[test]
+fn a_status_says_everything_that_is_seen_in_the_fields_that_clients_know() {
+    let status = status(&seen(view()));
+    let metric = |size| {
+        let duration = Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 });
+        Some(wsman::InitializerMetric { duration, size })
+    };
+    let expected = wsman::WorkspaceStatus {
+        id: "ws".to_owned(),
+        status_version: 7,
+        metadata: Some(wsman::WorkspaceMetadata {
+            owner: "jane".to_owned(),
+            meta_id: "meta".to_owned(),
+            started_at: Some(timestamp(at(1))),
+            annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            team: Some("team".to_owned()),
+            project: Some("project".to_owned()),
+            metrics: Some(wsman::workspace_metadata::Metrics {
+                image: Some(wsman::workspace_metadata::ImageInfo {
+                    total_size: 100,
+                    workspace_image_size: 60,
+                }),
+            }),
+        }),
+        spec: Some(wsman::WorkspaceSpec {
+            workspace_image: "image:1".to_owned(),
+            headless: true,
+            url: "https://meta".to_owned(),
+            // A port whose URL cannot be told is left out.
+            exposed_ports: vec![wsman::PortSpec {
+                port: 3000,
+                visibility: wsman::PortVisibility::Public.into(),
+                url: "https://3000-meta".to_owned(),
+                protocol: wsman::PortProtocol::Https.into(),
+            }],
+            r#type: wsman::WorkspaceType::Prebuild.into(),
+            timeout: "30m0s".to_owned(),
+            ide_image: Some(wsman::IdeImage {
+                web_ref: "web:1".to_owned(),
+                supervisor_ref: "sup:1".to_owned(),
+            }),
+            class: "large".to_owned(),
+            ide_image_layers: vec!["layer:1".to_owned()],
+            closed_timeout: "2m0s".to_owned(),
+        }),
+        phase: wsman::WorkspacePhase::Stopping.into(),
+        conditions: Some(wsman::WorkspaceConditions {
+            failed: "it failed".to_owned(),
+            timeout: "it timed out".to_owned(),
+            pulling_images: WorkspaceConditionBool::False.into(),
+            snapshot: "snapshot@bucket".to_owned(),
+            final_backup_complete: WorkspaceConditionBool::False.into(),
+            deployed: WorkspaceConditionBool::True.into(),
+            network_not_ready: WorkspaceConditionBool::False.into(),
+            first_user_activity: Some(timestamp(at(2))),
+            headless_task_failed: "its task failed".to_owned(),
+            stopped_by_request: WorkspaceConditionBool::True.into(),
+            volume_snapshot: None,
+            aborted: WorkspaceConditionBool::False.into(),
+        }),
+        message: "Failed: it failed".to_owned(),
+        repo: Some(contentservice::GitStatus {
+            branch: "main".to_owned(),
+            latest_commit: "c0ffee".to_owned(),
+            uncommited_files: vec!["u".to_owned()],
+            total_uncommited_files: 1,
+            untracked_files: vec!["t".to_owned()],
+            total_untracked_files: 2,
+            unpushed_commits: vec!["p".to_owned()],
+            total_unpushed_commits: 3,
+        }),
+        runtime: Some(wsman::WorkspaceRuntimeInfo {
+            node_name: "node".to_owned(),
+            pod_name: "pod".to_owned(),
+            node_ip: "10.0.0.1".to_owned(),
+        }),
+        auth: Some(wsman::WorkspaceAuthentication {
+            admission: wsman::AdmissionLevel::AdmitEveryone.into(),
+            owner_token: "token".to_owned(),
+        }),
+        initializer_metrics: Some(wsman::InitializerMetrics {
+            git: metric(1),
+            file_download: metric(2),
+            snapshot: metric(3),
+            backup: metric(4),
+            prebuild: metric(5),
+            composite: metric(6),
+        }),
+        cluster: "eu".to_owned(),
+        region: "europe".to_owned(),
+        namespace: "workspaces".to_owned(),
+        reachable: true,
+        observed_at: None,
+        draining: false,
+        draining_until: None,
+    };
+    assert_eq!(status, expected);
+}
+
+#[test]
+fn phases_are_those_that_clients_know() {
+    use wsman::WorkspacePhase as Wire;
+    let told = [
+        (Phase::Unknown, Wire::Unknown),
+        (Phase::Pending, Wire::Pending),
+        (Phase::Imagebuild, Wire::Pending),
+        (Phase::Creating, Wire::Creating),
+        (Phase::Initializing, Wire::Initializing),
+        (Phase::Running, Wire::Running),
+        (Phase::Stopping, Wire::Stopping),
+        (Phase::Stopped, Wire::Stopped),
+    ];
+    for (phase, wire) in told {
+        assert_eq!(of_phase(phase), wire, "{phase:?}");
+    }
+}
+
+#[test]
+fn a_workspace_of_a_cluster_that_does_not_answer_keeps_its_phase_and_says_since_when() {
+    let lost = Seen { reachable: false, observed_at: Some(at(60)), ..seen(view()) };
+    let told = status(&lost);
+    assert_eq!(told.phase(), wsman::WorkspacePhase::Stopping);
+    assert_eq!((told.reachable, told.observed_at), (false, Some(timestamp(at(60)))));
+    assert_eq!(told.message, "cluster eu is unreachable, last seen 1970-01-01T00:01:00Z");
+    let never = status(&Seen { observed_at: None, ..lost });
+    assert_eq!(never.message, "cluster eu is unreachable");
+}
+
+#[test]
+fn only_those_who_are_stopped_by_a_drain_are_told_when() {
+    let draining = Some(Notice { until: Some(at(90)) });
+    let headless = status(&Seen { draining, ..seen(view()) });
+    assert_eq!((headless.draining, headless.draining_until), (true, None));
+    let regular = status(&Seen { draining, ..seen(View { kind: Kind::Regular, ..view() }) });
+    assert_eq!((regular.draining, regular.draining_until), (true, Some(timestamp(at(90)))));
+}
+
+#[test]
+fn the_encoded_status_is_the_status_wherever_the_workspace_is() {
+    let there = seen(view());
+    let unreachable = Seen { reachable: false, observed_at: Some(at(60)), ..there.clone() };
+    let draining = Seen { draining: Some(Notice { until: Some(at(90)) }), ..there.clone() };
+    // One after the other: the first makes what the others use.
+    for seen in [there, unreachable, draining] {
+        assert_eq!(wsman::WorkspaceStatus::decode(encoded(&seen)).unwrap(), status(&seen));
+    }
+}

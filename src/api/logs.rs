@@ -1,0 +1,92 @@
+//! `spaceport.v1.WorkspaceManager`: what users of workspaces may ask beyond `wsman.WorkspaceManager`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::{error, parse};
+use crate::federation::Federation;
+use crate::federation::logs::WorkspaceLog;
+use crate::proto::spaceport::v1;
+use crate::proto::spaceport::v1::workspace_manager_server::WorkspaceManager;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    federation: Arc<Federation>,
+    shutdown: CancellationToken,
+}
+
+impl Logs {
+    /// Streams end when `shutdown` is cancelled.
+    pub fn new(federation: Arc<Federation>, shutdown: CancellationToken) -> Self {
+        Self { federation, shutdown }
+    }
+}
+
+type Pieces = Pin<Box<dyn Stream<Item = Result<v1::LogsResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl WorkspaceManager for Logs {
+    type LogsStream = Pieces;
+
+    async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Pieces>, Status> {
+        let (id, options) = parse::logs(&request.into_inner())?;
+        let log = self.federation.logs(&id, &options).await.map_err(|error| error::status(&error))?;
+        Ok(Response::new(Box::pin(pieces(log, self.shutdown.clone()))))
+    }
+}
+
+/// The log as it comes, until it ends, the client leaves or the server shuts down.
+fn pieces(
+    log: WorkspaceLog,
+    shutdown: CancellationToken,
+) -> impl Stream<Item = Result<v1::LogsResponse, Status>> + Send {
+    futures::stream::unfold(Some(log), move |log| {
+        let shutdown = shutdown.clone();
+        async move {
+            let mut log = log?;
+            let next = tokio::select! {
+                next = log.next() => next?.map_err(|error| error::status(&error)),
+                () = shutdown.cancelled() => Err(Status::unavailable("this replica shuts down")),
+            };
+            let goes_on = next.is_ok().then_some(log);
+            Some((next.map(|content| v1::LogsResponse { content: content.into() }), goes_on))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::sync::mpsc;
+    use tokio_stream::wrappers::UnboundedReceiverStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_gives_what_comes_and_ends_with_the_log() {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut pieces =
+            Box::pin(pieces(UnboundedReceiverStream::new(receiver).boxed(), CancellationToken::new()));
+        sender.send(Ok(Bytes::from_static(b"one\n"))).unwrap();
+        assert_eq!(pieces.next().await.unwrap().unwrap().content, b"one\n");
+        drop(sender);
+        assert!(pieces.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_shutdown_ends_a_silent_stream_and_lets_go_of_the_log() {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let shutdown = CancellationToken::new();
+        let mut pieces = Box::pin(pieces(UnboundedReceiverStream::new(receiver).boxed(), shutdown.clone()));
+        shutdown.cancel();
+        assert_eq!(pieces.next().await.unwrap().unwrap_err().code(), tonic::Code::Unavailable);
+        assert!(pieces.next().await.is_none());
+        sender.closed().await;
+        drop(sender.send(Ok(Bytes::new())));
+    }
+}

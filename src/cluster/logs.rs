@@ -1,0 +1,146 @@
+//! What the container of a pod wrote, as a stream.
+//!
+//! Nothing is read ahead: a caller who takes time holds up the node, through the connection, and one piece of memory. What
+//! is read goes to the caller alone.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::AsyncBufReadExt as _;
+use futures::io::AsyncBufRead;
+use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Resource as _;
+use kube::core::Request;
+use kube::core::subresource::LogParams;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::client::Lasting;
+use super::error::{Error, Result, chain};
+use crate::domain::names::{ClusterName, Namespace};
+use crate::domain::pod::LogOptions;
+
+/// Logs of one cluster that are read at once.
+const AT_ONCE: usize = 64;
+/// Bytes of a piece, at most.
+const PIECE: usize = 32 * 1024;
+
+/// A log, piece by piece; ends where the log ends.
+pub type Log = BoxStream<'static, Result<Bytes>>;
+
+type Reader = Pin<Box<dyn AsyncBufRead + Send>>;
+
+/// Reads logs of one cluster.
+#[derive(Clone)]
+pub struct Logs {
+    cluster: ClusterName,
+    client: kube::Client,
+    patience: Duration,
+    places: Arc<Semaphore>,
+}
+
+impl Logs {
+    /// Reads through `client`; no longer than `patience` is waited for an answer, nor for a piece of a log that is not followed.
+    pub fn new(cluster: ClusterName, client: kube::Client, patience: Duration) -> Self {
+        Self { cluster, client, patience, places: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// Opens the log of a container. An error here is the cluster's answer; later ones come as the last item.
+    pub async fn open(
+        &self,
+        namespace: &Namespace,
+        pod: &str,
+        container: &str,
+        options: &LogOptions,
+    ) -> Result<Log> {
+        let action = format!("read the log of pod {namespace}/{pod}");
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let reason = format!("{AT_ONCE} logs are read there already");
+            return Err(Error::Unsent { cluster: self.cluster.clone(), action, reason });
+        };
+        let reading = Reading { logs: self.clone(), action, _place: place };
+        let request = |options: &LogOptions| request(namespace, pod, container, options);
+        if !options.follow {
+            let reader = reading.ask(request(options), Lasting::Answer).await?;
+            return Ok(reading.pieces(reader, Some(self.patience)));
+        }
+        // The answer to the question for a log that is followed begins with its first line, which may take hours. Whether
+        // there is a log at all is asked before.
+        let nothing = LogOptions { follow: false, tail: Some(0), ..*options };
+        let reader = reading.ask(request(&nothing), Lasting::Answer).await?;
+        drop(reader);
+        let follow = request(options);
+        let opening = async move {
+            let reader = reading.ask(follow, Lasting::All).await?;
+            Ok(reading.pieces(reader, None))
+        };
+        Ok(stream::once(opening).try_flatten().boxed())
+    }
+}
+
+type Prepared = std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>;
+
+fn request(namespace: &Namespace, pod: &str, container: &str, options: &LogOptions) -> Prepared {
+    let LogOptions { follow, tail, since, previous } = *options;
+    let whole = |since: Duration| since.as_secs() + u64::from(since.subsec_nanos() > 0);
+    let seconds = since.map(|since| i64::try_from(whole(since)).unwrap_or(i64::MAX));
+    let params = LogParams {
+        container: Some(container.to_owned()),
+        follow,
+        previous,
+        since_seconds: seconds,
+        tail_lines: tail.map(i64::from),
+        ..LogParams::default()
+    };
+    Request::new(Pod::url_path(&(), Some(namespace.as_str()))).logs(pod, &params)
+}
+
+/// A log that is being read, with its place among those that are.
+struct Reading {
+    logs: Logs,
+    action: String,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Reading {
+    async fn ask(&self, request: Prepared, lasting: Lasting) -> Result<Reader> {
+        let failed = |error| Error::from_kube(&self.logs.cluster, &*self.action, error);
+        let mut request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+        request.extensions_mut().insert(lasting);
+        let reader = self.logs.client.request_stream(request).await.map_err(failed)?;
+        Ok(Box::pin(reader))
+    }
+
+    /// Waits no longer than `patience` for each.
+    fn pieces(self, reader: Reader, patience: Option<Duration>) -> Log {
+        let next = move |(reading, mut reader): (Self, Reader)| async move {
+            let piece = reading.piece(&mut reader, patience).await?;
+            Ok((!piece.is_empty()).then_some((piece, (reading, reader))))
+        };
+        stream::try_unfold((self, reader), next).boxed()
+    }
+
+    /// What is there next; nothing at the end.
+    async fn piece(&self, reader: &mut Reader, patience: Option<Duration>) -> Result<Bytes> {
+        let broken = |reason| Error::Ambiguous {
+            cluster: self.logs.cluster.clone(),
+            action: self.action.clone(),
+            reason,
+        };
+        let there = match patience {
+            Some(patience) => tokio::time::timeout(patience, reader.fill_buf())
+                .await
+                .map_err(|_| broken(format!("no more of it within {patience:?}")))?,
+            None => reader.fill_buf().await,
+        };
+        let there = there.map_err(|error| broken(chain(&error)))?;
+        let piece = Bytes::copy_from_slice(&there[..there.len().min(PIECE)]);
+        reader.consume_unpin(piece.len());
+        Ok(piece)
+    }
+}
+
+#[cfg(test)]
+mod tests;
