@@ -213,13 +213,7 @@ impl Federation {
             }
             let place = connected.place(&record.namespace)?;
             let answer = self.answer(record, &place, connected.region());
-            // The URL's template may have changed since.
-            let first = |told: &str, now: String| if told.is_empty() { now } else { told.to_owned() };
-            return Ok(Started {
-                url: first(&seen.view.url, answer.url),
-                owner_token: first(&seen.view.owner_token, answer.owner_token),
-                ..answer
-            });
+            return Ok(as_told(answer, &seen.view.url, &seen.view.owner_token));
         }
         if record.state == RecordState::Confirmed {
             return self.repeat_of_one_seen(term, held).await;
@@ -265,7 +259,12 @@ impl Federation {
             }
         };
         match self.judged(&record, found.as_ref()) {
-            Resource::There { deleting: false } => Ok(self.answer(&record, &place, region)),
+            Resource::There { deleting: false } => {
+                let status = found.and_then(|found| found.status).unwrap_or_default();
+                let token = status.owner_token.map(|token| token.0).unwrap_or_default();
+                let answer = self.answer(&record, &place, region);
+                Ok(as_told(answer, status.url.as_deref().unwrap_or_default(), &token))
+            }
             Resource::There { deleting: true } => exists(STOPPED),
             Resource::Foreign => exists("another manager took it over"),
             Resource::Absent | Resource::Different | Resource::NotKnown => {
@@ -326,6 +325,12 @@ fn new_record(start: &Start, digest: &Digest, target: &Target) -> PlacementRecor
         placed_at: Timestamp::now(),
         state: RecordState::Placed,
     }
+}
+
+/// What the workspace itself tells is what the first call was answered: the URL's template may have changed since.
+fn as_told(now: Started, url: &str, owner_token: &str) -> Started {
+    let first = |told: &str, now: String| if told.is_empty() { now } else { told.to_owned() };
+    Started { url: first(url, now.url), owner_token: first(owner_token, now.owner_token), ..now }
 }
 
 /// Where maintenance is all that keeps clusters from taking it, existing clients expect to be told just that.
