@@ -1,5 +1,7 @@
 //! One Kubernetes cluster: etcd, apiserver, scheduler, controller-manager, and simulated nodes.
 
+mod parts;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -8,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use kube::{
     Api, Client, Config,
@@ -30,9 +31,10 @@ use super::{
     process::{Launch, Process, Signal, free_port, fresh_dir, with_free_ports},
 };
 
-const APISERVER_READY: Duration = Duration::from_mins(2);
+pub use parts::Part;
+use parts::{AROUND, start_apiserver};
+
 const CLUSTER_READY: Duration = Duration::from_mins(2);
-const GRACE: Duration = Duration::from_secs(10);
 /// User agent of the harness's own clients.
 pub const USER_AGENT: &str = "spaceport-e2e";
 
@@ -58,23 +60,6 @@ impl ClusterOptions {
         Self { name: name.to_owned(), region, nodes: 3, node_size: NodeSize::default(), audit: false }
     }
 }
-
-/// One program of a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The cluster's own etcd.
-    Etcd,
-    /// kube-apiserver.
-    ApiServer,
-    /// kube-scheduler.
-    Scheduler,
-    /// kube-controller-manager.
-    ControllerManager,
-    /// KWOK: the nodes and kubelets.
-    Kwok,
-}
-
-const AROUND: [Part; 3] = [Part::Scheduler, Part::ControllerManager, Part::Kwok];
 
 /// A running cluster. Dropping it kills its programs.
 pub struct Cluster {
@@ -228,108 +213,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// The process of one of its programs while it runs.
-    pub fn process(&self, part: Part) -> Option<Arc<Process>> {
-        if part == Part::Etcd {
-            return self.etcd.process();
-        }
-        self.running.lock().iter().find(|(p, _)| *p == part).map(|(_, process)| Arc::clone(process))
-    }
-
-    /// Starts one of its programs, where it was. The apiserver comes back at the same address.
-    pub async fn start(&self, part: Part) -> Result<()> {
-        if self.process(part).is_some_and(|process| process.is_running()) {
-            return Ok(());
-        }
-        let process = match part {
-            Part::Etcd => return self.etcd.start().await,
-            Part::ApiServer => self.start_apiserver_again().await?,
-            _ => Arc::new(Process::start(&self.assets, &self.launch(part)?).await?),
-        };
-        let mut running = self.running.lock();
-        running.retain(|(p, _)| *p != part);
-        running.push((part, process));
-        Ok(())
-    }
-
-    /// Ends one of its programs.
-    pub async fn stop(&self, part: Part) -> Result<()> {
-        if part == Part::Etcd {
-            return self.etcd.stop().await;
-        }
-        if let Some(process) = self.process(part) {
-            process.stop(GRACE).await?;
-            self.running.lock().retain(|(p, _)| *p != part);
-        }
-        Ok(())
-    }
-
-    /// Ends scheduler, controllers and kubelets, as admins do before a restore of etcd: what they keep in memory is of a time
-    /// that will never have been, and their watches would wait for versions that are yet to come.
-    pub async fn stop_components(&self) -> Result<()> {
-        for part in AROUND {
-            self.stop(part).await?;
-        }
-        Ok(())
-    }
-
-    /// Starts them again.
-    pub async fn start_components(&self) -> Result<()> {
-        // A kubelet is the same after a restart. KWOK is another one each time, and would wait for the end of its own leases.
-        let leases = Api::<Lease>::namespaced(self.client(), "kube-node-lease");
-        leases.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
-        for part in AROUND {
-            self.start(part).await?;
-        }
-        Ok(())
-    }
-
-    /// Freezes one of its programs: its connections stay and nothing answers.
-    pub async fn pause(&self, part: Part) -> Result<()> {
-        self.signal(part, Signal::Stop).await
-    }
-
-    /// Thaws one of its programs.
-    pub async fn resume(&self, part: Part) -> Result<()> {
-        self.signal(part, Signal::Cont).await
-    }
-
-    /// Ends the apiserver: connections are refused.
-    pub async fn stop_apiserver(&self) -> Result<()> {
-        self.stop(Part::ApiServer).await
-    }
-
-    /// Starts the apiserver again at the same address, and waits until it is ready.
-    pub async fn start_apiserver(&self) -> Result<()> {
-        self.start(Part::ApiServer).await
-    }
-
-    async fn signal(&self, part: Part, signal: Signal) -> Result<()> {
-        let process =
-            self.process(part).with_context(|| format!("{part:?} of {} does not run", self.name()))?;
-        process.signal(signal).await
-    }
-
-    /// Sockets of the last run may hold the port for a moment.
-    async fn start_apiserver_again(&self) -> Result<Arc<Process>> {
-        let mut process = None;
-        with_free_ports(async || {
-            process = Some(start_apiserver(&self.assets, &self.layout, &self.client).await?);
-            Ok(())
-        })
-        .await?;
-        process.context("the apiserver vanished")
-    }
-
-    fn launch(&self, part: Part) -> Result<Launch> {
-        Ok(match part {
-            Part::Scheduler => self.layout.scheduler(&self.assets),
-            Part::ControllerManager => self.layout.controller_manager(&self.assets),
-            Part::Kwok => self.layout.kwok(&self.assets, &stage_files().context("cannot list the stages")?),
-            Part::Etcd | Part::ApiServer => return Err(anyhow!("{part:?} starts in its own way")),
-        })
-    }
-
     /// Runs a pod: the controller-manager makes its service account, the scheduler binds it, KWOK runs it.
     async fn prove(&self) -> Result<()> {
         let account = |found: Option<&ServiceAccount>| found.is_some();
@@ -374,18 +257,6 @@ pub async fn client_of(kubeconfig: &Path) -> Result<Client> {
     // Audit logs tell us by it from a manager with the same login.
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
     Client::try_from(config).context("cannot make a client")
-}
-
-async fn start_apiserver(assets: &Assets, layout: &Layout, client: &Client) -> Result<Arc<Process>> {
-    let process = Process::start(assets, &layout.apiserver(assets)).await?;
-    process
-        .ready(APISERVER_READY, async || {
-            let request = http::Request::get("/readyz").body(Vec::new())?;
-            client.request_text(request).await?;
-            Ok(())
-        })
-        .await?;
-    Ok(Arc::new(process))
 }
 
 /// Certificates, keys and the administrator's token.
