@@ -83,7 +83,7 @@ pub(super) fn finish(case: &Case<'_>, actions: &mut Vec<Action>) {
     let held = finalizers(case).iter().any(|finalizer| finalizer == names::FINALIZER);
     let deleting = case.deleting_since().is_some();
     if held && !case.was_made() {
-        actions.push(Action::SeeThatNoPodIs { name: pod::name(case.workspace.spec.type_, case.id()) });
+        actions.push(see_that_no_pod_is(case));
     }
     if !secrets.is_none() && (held || !deleting) {
         actions.push(Action::DeleteSecrets(secrets));
@@ -94,6 +94,10 @@ pub(super) fn finish(case: &Case<'_>, actions: &mut Vec<Action>) {
     if !deleting {
         actions.push(Action::DeleteWorkspace);
     }
+}
+
+pub(super) fn see_that_no_pod_is(case: &Case<'_>) -> Action {
+    Action::SeeThatNoPodIs { name: pod::name(case.workspace.spec.type_, case.id()) }
 }
 
 pub(super) fn release(pod: &PodFacts) -> Action {

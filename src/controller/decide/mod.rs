@@ -119,7 +119,7 @@ pub enum Action {
         /// Its uid.
         uid: String,
     },
-    /// Ask the apiserver itself that there is no pod: the answer to its creation may have been lost.
+    /// Ask the apiserver itself that there is no pod: the answer to its creation may have been lost, or a watch may lag.
     SeeThatNoPodIs {
         /// Its name.
         name: String,
@@ -277,6 +277,8 @@ fn judge(case: &Case<'_>, draft: &mut Draft) {
         draft.fail(&Failure::new(Fault::Platform, text));
     }
     if case.has_vanished() && !draft.is_doomed(case) {
+        // The watch on pods may lag behind the one on workspaces, as after a restore of the cluster.
+        draft.choice.actions.push(actions::see_that_no_pod_is(case));
         draft.fail(&failure::vanished(case));
     }
     if let Some(failure) = failure::of_content(&draft.status) {

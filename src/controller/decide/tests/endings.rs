@@ -90,6 +90,8 @@ fn an_aborted_workspace_is_not_backed_up() {
 fn a_pod_that_vanishes_fails_the_workspace_which_is_still_backed_up() {
     let mut scene = running().no_pod();
     let decision = scene.step();
+    let looks = matches!(&decision.actions[..], [Action::SeeThatNoPodIs { .. }]);
+    assert!(looks, "what is there is asked for before anything is said: {:?}", decision.actions);
     let status = scene.status();
     assert_eq!(status.phase, Phase::Stopping);
     assert_eq!(events(&decision), ["Failed", "Stopping"]);
