@@ -24,6 +24,16 @@ async fn events(story: &Story, cluster: &str) -> Result<Vec<Event>> {
     Ok(api.list(&ListParams::default().fields(&of)).await?.items)
 }
 
+/// How often something of the cluster was told.
+pub async fn times(story: &Story, cluster: &str, reason: &str) -> Result<i32> {
+    let all = events(story, cluster).await?;
+    Ok(all
+        .iter()
+        .filter(|event| event.reason.as_deref() == Some(reason))
+        .filter_map(|event| event.count)
+        .sum())
+}
+
 /// Waits until something of the cluster is told so many times.
 pub async fn told(story: &Story, cluster: &str, reason: &str, times: i32) -> Result<Event> {
     let mut found = None;

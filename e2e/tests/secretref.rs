@@ -18,7 +18,7 @@ use crate::harness::assets::source_dir;
 use crate::harness::process::free_port;
 use crate::harness::spaceport::{Output, Replica, kubeconfig, program, run as run_command};
 use crate::harness::{Fault, Proxy};
-use crate::host_events::told;
+use crate::host_events::{times, told};
 use crate::story::{Story, follow, is, request, run, stop, story, until, watch};
 use crate::update::{fresh_login, token};
 
@@ -214,8 +214,11 @@ async fn restarted(story: &mut Story, login: &[u8]) -> Result<()> {
     for replica in story.replicas.drain(..) {
         replica.process.stop(crate::story::SOON).await?;
     }
+    let before = times(story, "eu-1", "LoginNotUsable").await?;
     story.replicas.push(story.installation.start("manager-2").await?);
     failing(story, "eu-1", "SecretNotFound").await?;
+    // What is mended before it was told is no news.
+    told(story, "eu-1", "LoginNotUsable", before + 1).await?;
     let replica = story.replicas.first().context("no manager")?;
     let unusable = condition(story, replica, "eu-1", "Usable").await?;
     ensure!(unusable.state() == State::False && unusable.reason == "SecretNotFound", "{unusable:?}");
