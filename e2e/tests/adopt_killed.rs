@@ -84,15 +84,8 @@ async fn give(story: &Story, case: &Case, installation: Uuid) -> Result<String> 
 fn keep_back(proxy: &Proxy, cases: &[Case]) -> Arc<Mutex<BTreeSet<String>>> {
     let reached = Arc::new(Mutex::new(BTreeSet::new()));
     let rule = |case: &Case| {
-        let (case, reached, answer) = (case.clone(), Arc::clone(&reached), case.answer);
-        let calls = move |call: &Parts| {
-            let is_it = case.is_it(call);
-            if is_it {
-                reached.lock().insert(case.id.clone());
-            }
-            is_it
-        };
-        Rule::new(calls, answer)
+        let one = case.clone();
+        Rule::new(move |call: &Parts| one.is_it(call), case.answer).noting(&case.id, &reached)
     };
     proxy.rules(cases.iter().map(rule).collect());
     reached

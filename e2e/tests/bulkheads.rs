@@ -84,18 +84,8 @@ pub async fn begin(story: &mut Story) -> Result<()> {
 /// Registers a shared cluster through a proxy.
 pub async fn behind_proxy(story: &Story, cluster: &str) -> Result<Proxy> {
     let proxy = Proxy::of_cluster(story.cluster(cluster)?).await?;
-    register(story, &proxy, cluster).await?;
+    story.register_through(cluster, &proxy).await?;
     Ok(proxy)
-}
-
-async fn register(story: &Story, proxy: &Proxy, cluster: &str) -> Result<()> {
-    let original = story.kubeconfigs.get(cluster).context("no such cluster")?;
-    let through = story.installation.dir().join(format!("{cluster}-through.kubeconfig"));
-    let kubeconfig = proxy.kubeconfig(original, &through)?;
-    let file = story.installation.cluster_file(cluster, "europe", &kubeconfig)?;
-    let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
-    ensure!(output.code == 0, "cannot register {cluster}: {}", output.stderr);
-    story.available(cluster).await
 }
 
 async fn bad_for_a_while(
@@ -257,7 +247,7 @@ fn joining_and_leaving_again_and_again_leaves_nothing_behind() -> Result<()> {
         let manager = story.replicas.first().context("no manager")?.process.pid();
         let mut settled = 0;
         for round in 0..ROUNDS {
-            register(story, &proxy, "eu-1").await?;
+            story.register_through("eu-1", &proxy).await?;
             let output = story.cli(&["cluster", "deregister", "eu-1"]).await?;
             ensure!(output.code == 0, "{}", output.stderr);
             timeout(SOON, proxy.open().wait_for(|open| *open == 0))

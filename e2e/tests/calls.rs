@@ -35,13 +35,7 @@ async fn behind_spy(story: &Story, cluster: &str) -> Result<(Proxy, Arc<Mutex<Ve
         false
     };
     proxy.rules(vec![Rule::new(spy, Answer::Hold)]);
-    let original = story.kubeconfigs.get(cluster).context("no such cluster")?;
-    let through = story.installation.dir().join("spied.kubeconfig");
-    let kubeconfig = proxy.kubeconfig(original, &through)?;
-    let file = story.installation.cluster_file(cluster, "europe", &kubeconfig)?;
-    let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
-    ensure!(output.code == 0, "cannot register {cluster}: {}", output.stderr);
-    story.available(cluster).await?;
+    story.register_through(cluster, &proxy).await?;
     Ok((proxy, seen))
 }
 

@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Proxy, annotations};
+use crate::bulkheads::behind_proxy;
+use crate::harness::annotations;
 use crate::story::{
     Client, SOON, Story, annotated, describe, follow, forget, is, refused, request, run, start, story, until,
     watch,
@@ -238,13 +239,7 @@ fn a_snapshot_that_fails_is_told_with_the_node_agents_reason_and_harms_nothing()
 fn a_snapshot_is_waited_for_through_broken_connections_and_not_when_it_is_gone_or_never_comes() -> Result<()>
 {
     story("lost-snapshots", 1, &[], async |story| {
-        let proxy = Proxy::of_cluster(story.cluster("eu-1")?).await?;
-        let through = story.installation.dir().join("through.kubeconfig");
-        let kubeconfig = proxy.kubeconfig(&story.kubeconfigs["eu-1"], &through)?;
-        let file = story.installation.cluster_file("eu-1", "europe", &kubeconfig)?;
-        let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
-        ensure!(output.code == 0, "{}", output.stderr);
-        story.available("eu-1").await?;
+        let proxy = behind_proxy(story, "eu-1").await?;
         let mut client = story.client().await?;
         let snapshots: Api<Snapshot> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
         let take = |id: &str| {

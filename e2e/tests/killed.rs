@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
+use crate::bulkheads::behind_proxy;
 use crate::harness::spaceport::Replica;
 use crate::harness::{Answer, Carried, Proxy, Rule, annotations};
 use crate::story::{
@@ -186,13 +187,7 @@ async fn behind_a_proxy(story: &mut Story) -> Result<(Proxy, Replica, Client)> {
         story.replicas.push(story.installation.start(name).await?);
     }
     story.register("us-1").await?;
-    let proxy = Proxy::of_cluster(story.cluster("eu-1")?).await?;
-    let through = story.installation.dir().join("through.kubeconfig");
-    let kubeconfig = proxy.kubeconfig(&story.kubeconfigs["eu-1"], &through)?;
-    let file = story.installation.cluster_file("eu-1", "europe", &kubeconfig)?;
-    let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
-    ensure!(output.code == 0, "{}", output.stderr);
-    story.available("eu-1").await?;
+    let proxy = behind_proxy(story, "eu-1").await?;
     let leader = story.leader().await?;
     let at = story.replicas.iter().position(|replica| replica.name == leader).context("no leader")?;
     let doomed = story.replicas.remove(at);
@@ -237,16 +232,8 @@ fn stop_of(id: &str) -> spaceport::proto::wsman::StopWorkspaceRequest {
 fn keep_back<'a>(proxy: &Proxy, cases: impl Iterator<Item = &'a Case>) -> Arc<Mutex<BTreeSet<String>>> {
     let reached = Arc::new(Mutex::new(BTreeSet::new()));
     let rule = |case: &Case| {
-        let (case, reached) = (case.clone(), Arc::clone(&reached));
-        let answer = case.answer;
-        let calls = move |call: &Parts| {
-            let is_it = case.is_it(call);
-            if is_it {
-                reached.lock().insert(case.id.clone());
-            }
-            is_it
-        };
-        Rule::new(calls, answer)
+        let one = case.clone();
+        Rule::new(move |call: &Parts| one.is_it(call), case.answer).noting(&case.id, &reached)
     };
     proxy.rules(cases.map(rule).collect());
     reached

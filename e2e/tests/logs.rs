@@ -15,8 +15,9 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
+use crate::bulkheads::behind_proxy;
 use crate::harness::spaceport::Replica;
-use crate::harness::{Answer, Cluster, Fault, Proxy, Rule, annotations};
+use crate::harness::{Answer, Cluster, Fault, Rule, annotations};
 use crate::story::{
     SOON, Story, annotated, follow, is, refused, request, run, start, stop, story, until, watch,
 };
@@ -114,7 +115,7 @@ fn a_followed_log_ends_with_its_cluster_and_with_the_replica_and_says_so() -> Re
         story.installation.overrides = json!({ "federation": { "health": { "probe": "500ms", "deadline": "500ms", "lostAfter": "3s" } } });
         story.replicas.push(story.installation.start("manager-0").await?);
         // The log of the other cluster is read elsewhere.
-        let proxy = behind_a_proxy(story, "us-1", "north-america").await?;
+        let proxy = behind_proxy(story, "us-1").await?;
         run(&mut story.client().await?, request("ws", &[])).await?;
         write(story.cluster("us-1")?, &["first"])?;
         let replica = story.replicas.first().context("no manager")?;
@@ -143,21 +144,10 @@ fn a_followed_log_ends_with_its_cluster_and_with_the_replica_and_says_so() -> Re
     })
 }
 
-async fn behind_a_proxy(story: &Story, cluster: &str, region: &str) -> Result<Proxy> {
-    let proxy = Proxy::of_cluster(story.cluster(cluster)?).await?;
-    let through = story.installation.dir().join("through.kubeconfig");
-    let kubeconfig = proxy.kubeconfig(&story.kubeconfigs[cluster], &through)?;
-    let file = story.installation.cluster_file(cluster, region, &kubeconfig)?;
-    let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
-    ensure!(output.code == 0, "{}", output.stderr);
-    story.available(cluster).await?;
-    Ok(proxy)
-}
-
 #[test]
 fn what_stands_in_the_way_of_a_log_is_said() -> Result<()> {
     story("logs-not", 1, &[], async |story| {
-        let proxy = behind_a_proxy(story, "eu-1", "europe").await?;
+        let proxy = behind_proxy(story, "eu-1").await?;
         let mut client = story.client().await?;
         let sentence = async |id: &str, code: Code, wanted: &str| {
             for follow in [false, true] {

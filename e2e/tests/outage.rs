@@ -21,7 +21,7 @@ fn a_silent_cluster_is_unreachable_and_not_stopped_and_comes_back_as_it_was() ->
         story.register("eu-1").await?;
         let folder = story.installation.dir().join("solo-1");
         let cluster = Cluster::boot(story.fleet.assets(), &folder, ClusterOptions::named("solo-1")).await?;
-        let _agent = register_private(story, &cluster).await?;
+        let _agent = register_private(story, &cluster, "solo").await?;
 
         let mut client = story.client().await?;
         let before = run(&mut client, request("there", &["solo"])).await?;
@@ -54,13 +54,11 @@ fn a_silent_cluster_is_unreachable_and_not_stopped_and_comes_back_as_it_was() ->
     })
 }
 
-async fn register_private(story: &Story, cluster: &Cluster) -> Result<NodeAgent> {
+/// Prepares a cluster of the story's own and registers it in a region of its own.
+pub async fn register_private(story: &Story, cluster: &Cluster, region: &str) -> Result<NodeAgent> {
     let kubeconfig = prepare_member(cluster).await?;
     prepare_namespaces(cluster, &story.namespace, &story.secrets_namespace).await?;
     let agent = NodeAgent::start(&cluster.client(), Pace::default());
-    let file = story.installation.cluster_file(cluster.name(), "solo", &kubeconfig)?;
-    let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
-    ensure!(output.code == 0, "{}", output.stderr);
-    story.available(cluster.name()).await?;
+    story.register_as(cluster.name(), region, &kubeconfig).await?;
     Ok(agent)
 }

@@ -1,17 +1,18 @@
 //! A cluster whose etcd is restored from an old backup: it is noticed, versions go on rising, and nothing is deleted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
 use spaceport::cluster::resources::Workspace;
-use spaceport::proto::wsman::WorkspacePhase;
+use spaceport::proto::wsman::{SubscribeResponse, WorkspacePhase, WorkspaceStatus};
+use tonic::Streaming;
 
 use crate::harness::node_agent::Pace;
-use crate::harness::spaceport::{prepare_member, prepare_namespaces};
 use crate::harness::{Cluster, ClusterOptions, NodeAgent, Part};
+use crate::outage::register_private;
 use crate::story::{SOON, Story, describe, follow, is, request, run, start, stop, story, until, watch};
 
 #[test]
@@ -21,33 +22,12 @@ fn a_cluster_restored_from_an_old_backup_is_noticed_and_nothing_of_it_is_deleted
         story.installation.overrides =
             json!({ "federation": { "health": { "recoverAfter": "1s", "canary": "1s" } } });
         story.replicas.push(story.installation.start("manager-0").await?);
-        let folder = story.installation.dir().join("old-1");
-        let cluster = Cluster::boot(story.fleet.assets(), &folder, ClusterOptions::named("old-1")).await?;
-        let kubeconfig = prepare_member(&cluster).await?;
-        prepare_namespaces(&cluster, &story.namespace, &story.secrets_namespace).await?;
-        let agent = NodeAgent::start(&cluster.client(), Pace::default());
-        let file = story.installation.cluster_file(cluster.name(), "old", &kubeconfig)?;
-        let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
-        ensure!(output.code == 0, "{}", output.stderr);
-        story.available(cluster.name()).await?;
-
+        let Aside { cluster, agent, backup } = Aside::make(story, "old-1").await?;
         let mut client = story.client().await?;
-        run(&mut client, request("stays", &["old"])).await?;
-        run(&mut client, request("ended", &["old"])).await?;
-        let backup = folder.join("backup");
-        set_aside(&cluster, &backup).await?;
-        story.available(cluster.name()).await?;
 
         // After the backup: one ends, one is new, one is changed.
-        let mut stream = watch(&mut client, "ended").await?;
-        stop(&mut client, "ended").await?;
-        follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let (mut of_stays, before) = go_on(story).await?;
         run(&mut client, request("new", &["old"])).await?;
-        let output = story.cli(&["workspace", "timeout", "stays", "--after", "2h"]).await?;
-        ensure!(output.code == 0, "{}", output.stderr);
-        let mut of_stays = watch(&mut client, "stays").await?;
-        let seen = follow(&mut of_stays, |status| timeout_of(status).starts_with("2h")).await?;
-        let before = seen.last().context("nothing was seen")?.clone();
         let mut of_new = watch(&mut client, "new").await?;
 
         drop(agent);
@@ -75,31 +55,9 @@ fn a_cluster_restored_while_no_manager_ran_is_noticed_when_they_are_back() -> Re
         story.installation.overrides =
             json!({ "federation": { "health": { "recoverAfter": "1s", "canary": "1s" } } });
         story.replicas.push(story.installation.start("manager-0").await?);
-        let folder = story.installation.dir().join("old-2");
-        let cluster = Cluster::boot(story.fleet.assets(), &folder, ClusterOptions::named("old-2")).await?;
-        let kubeconfig = prepare_member(&cluster).await?;
-        prepare_namespaces(&cluster, &story.namespace, &story.secrets_namespace).await?;
-        let agent = NodeAgent::start(&cluster.client(), Pace::default());
-        let file = story.installation.cluster_file(cluster.name(), "old", &kubeconfig)?;
-        let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
-        ensure!(output.code == 0, "{}", output.stderr);
-        story.available(cluster.name()).await?;
-        let mut client = story.client().await?;
-        run(&mut client, request("stays", &["old"])).await?;
-        run(&mut client, request("ended", &["old"])).await?;
-        let backup = folder.join("backup");
-        set_aside(&cluster, &backup).await?;
-        story.available(cluster.name()).await?;
+        let Aside { cluster, agent, backup } = Aside::make(story, "old-2").await?;
         let at_backup = canary_of(story, &cluster).await?;
-
-        let mut stream = watch(&mut client, "ended").await?;
-        stop(&mut client, "ended").await?;
-        follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
-        let output = story.cli(&["workspace", "timeout", "stays", "--after", "2h"]).await?;
-        ensure!(output.code == 0, "{}", output.stderr);
-        let mut of_stays = watch(&mut client, "stays").await?;
-        let seen = follow(&mut of_stays, |status| timeout_of(status).starts_with("2h")).await?;
-        let before = seen.last().context("nothing was seen")?.status_version;
+        let before = go_on(story).await?.1.status_version;
         until("the leader to note a version of after the backup", async || {
             let noted = noted(story, cluster.name()).await?["canary"].as_u64().unwrap_or(0);
             ensure!(noted > at_backup, "{noted} is noted, and {at_backup} was backed up");
@@ -137,6 +95,42 @@ fn a_cluster_restored_while_no_manager_ran_is_noticed_when_they_are_back() -> Re
         ensure!(times == 1, "set back {times} times");
         Ok(())
     })
+}
+
+/// A cluster with two workspaces, `stays` and `ended`, and a copy of its etcd as it was then.
+struct Aside {
+    cluster: Cluster,
+    agent: NodeAgent,
+    backup: PathBuf,
+}
+
+impl Aside {
+    async fn make(story: &Story, name: &str) -> Result<Self> {
+        let folder = story.installation.dir().join(name);
+        let cluster = Cluster::boot(story.fleet.assets(), &folder, ClusterOptions::named(name)).await?;
+        let agent = register_private(story, &cluster, "old").await?;
+        let mut client = story.client().await?;
+        run(&mut client, request("stays", &["old"])).await?;
+        run(&mut client, request("ended", &["old"])).await?;
+        let backup = folder.join("backup");
+        set_aside(&cluster, &backup).await?;
+        story.available(cluster.name()).await?;
+        Ok(Self { cluster, agent, backup })
+    }
+}
+
+/// `ended` ends, and `stays` gets another timeout; its stream, and how it is then.
+async fn go_on(story: &Story) -> Result<(Streaming<SubscribeResponse>, WorkspaceStatus)> {
+    let mut client = story.client().await?;
+    let mut stream = watch(&mut client, "ended").await?;
+    stop(&mut client, "ended").await?;
+    follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+    let output = story.cli(&["workspace", "timeout", "stays", "--after", "2h"]).await?;
+    ensure!(output.code == 0, "{}", output.stderr);
+    let mut of_stays = watch(&mut client, "stays").await?;
+    let seen = follow(&mut of_stays, |status| timeout_of(status).starts_with("2h")).await?;
+    let last = seen.last().context("nothing was seen")?.clone();
+    Ok((of_stays, last))
 }
 
 /// The version of the canary that a backup of now would hold.

@@ -1,7 +1,7 @@
 //! What the stories share: the fleet, and an installation of Spaceport for each.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::harness::node_agent::Pace;
 use crate::harness::spaceport::{Installation, Replica, prepare_member, prepare_namespaces};
-use crate::harness::{Cluster, Fleet, FleetOptions, NodeAgent};
+use crate::harness::{Cluster, Fleet, FleetOptions, NodeAgent, Proxy};
 
 /// For whatever must happen soon, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(40);
@@ -138,8 +138,20 @@ impl Story {
 
     /// Registers a shared cluster through the CLI and waits until it takes workspaces.
     pub async fn register(&self, cluster: &str) -> Result<()> {
-        let region = CLUSTERS.iter().find(|(name, _)| *name == cluster).context("no such cluster")?.1;
         let kubeconfig = self.kubeconfigs.get(cluster).context("no such cluster")?;
+        self.register_as(cluster, region_of(cluster)?, kubeconfig).await
+    }
+
+    /// Registers a shared cluster with the address of a proxy before it.
+    pub async fn register_through(&self, cluster: &str, proxy: &Proxy) -> Result<()> {
+        let original = self.kubeconfigs.get(cluster).context("no such cluster")?;
+        let through = self.installation.dir().join(format!("{cluster}-through.kubeconfig"));
+        let kubeconfig = proxy.kubeconfig(original, &through)?;
+        self.register_as(cluster, region_of(cluster)?, &kubeconfig).await
+    }
+
+    /// Registers a cluster by its kubeconfig and waits until every replica calls it available.
+    pub async fn register_as(&self, cluster: &str, region: &str, kubeconfig: &Path) -> Result<()> {
         let file = self.installation.cluster_file(cluster, region, kubeconfig)?;
         let output = self.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
         ensure!(output.code == 0, "cannot register {cluster}: {}", output.stderr);
@@ -195,6 +207,11 @@ impl Story {
             _ => bail!("nobody leads: {answer}"),
         }
     }
+}
+
+fn region_of(cluster: &str) -> Result<&'static str> {
+    let found = CLUSTERS.iter().find(|(name, _)| *name == cluster);
+    found.map(|(_, region)| *region).context("no such cluster")
 }
 
 /// A request for a regular workspace; its long-lived id is `meta-<id>`.

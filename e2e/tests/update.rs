@@ -1,7 +1,7 @@
 //! Changing registered clusters while workspaces run there, and watching the registry.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -53,13 +53,6 @@ pub async fn token(cluster: &Cluster, namespace: &str, secret: &str) -> Result<(
     let text =
         |key: &str| String::from_utf8(data.get(key).context("the token's Secret")?.0.clone()).context("text");
     Ok((text("ca.crt")?, text("token")?))
-}
-
-async fn register_with(story: &Story, cluster: &str, kubeconfig: &Path) -> Result<()> {
-    let file = story.installation.cluster_file(cluster, "europe", kubeconfig)?;
-    let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
-    ensure!(output.code == 0, "{}", output.stderr);
-    story.available(cluster).await
 }
 
 #[test]
@@ -118,7 +111,7 @@ fn since(cluster: &Value) -> Result<i64> {
 fn a_new_token_comes_into_force_on_the_live_connections_of_every_replica() -> Result<()> {
     story("rotate", 2, &[], async |story| {
         let first = fresh_login(story, "eu-1", "rotate-first").await?;
-        register_with(story, "eu-1", &first).await?;
+        story.register_as("eu-1", "europe", &first).await?;
         let mut client = story.client().await?;
         run(&mut client, request("before", &[])).await?;
         let mut stream = watch(&mut client, "before").await?;

@@ -1,5 +1,6 @@
 //! Faults of single calls: the proxy as an HTTP server before the apiserver.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::io::DuplexStream;
 use tokio::sync::watch;
@@ -57,6 +59,20 @@ impl Rule {
     /// For the calls that `calls` picks.
     pub fn new(calls: impl Fn(&Parts) -> bool + Send + Sync + 'static, answer: Answer) -> Self {
         Self { calls: Arc::new(calls), answer }
+    }
+
+    /// Notes a name when one of its calls comes.
+    pub fn noting(self, name: &str, reached: &Arc<Mutex<BTreeSet<String>>>) -> Self {
+        let Self { calls, answer } = self;
+        let (name, reached) = (name.to_owned(), Arc::clone(reached));
+        let noted = move |call: &Parts| {
+            let is_it = calls(call);
+            if is_it {
+                reached.lock().insert(name.clone());
+            }
+            is_it
+        };
+        Self::new(noted, answer)
     }
 
     /// For every call, probes and watches included; watches under way go on.
