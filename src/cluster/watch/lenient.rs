@@ -47,8 +47,9 @@ impl<K: Resource + DeserializeOwned> Lenient<K> {
 }
 
 fn read<K: Resource + DeserializeOwned>(text: &str) -> Result<K, Unreadable> {
-    serde_json::from_str(text).map_err(|error| {
-        let partial: Option<PartialObjectMeta<K>> = serde_json::from_str(text).ok();
+    let text = without_managed_fields(text);
+    serde_json::from_str(&text).map_err(|error| {
+        let partial: Option<PartialObjectMeta<K>> = serde_json::from_str(&text).ok();
         let metadata = partial.map(|partial| partial.metadata).unwrap_or_default();
         Unreadable { error: error.to_string(), metadata }
     })
@@ -57,8 +58,7 @@ fn read<K: Resource + DeserializeOwned>(text: &str) -> Result<K, Unreadable> {
 impl<'de, K> Deserialize<'de> for Lenient<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw: &RawValue = Deserialize::deserialize(deserializer)?;
-        let text = without_managed_fields(raw.get()).into();
-        Ok(Self { text, object: OnceLock::new(), changed: None })
+        Ok(Self { text: raw.get().into(), object: OnceLock::new(), changed: None })
     }
 }
 
