@@ -13,6 +13,7 @@ pub mod error;
 pub mod events;
 pub mod explain;
 pub mod fleet;
+pub mod forget;
 mod incarnation;
 pub mod index;
 mod leading;

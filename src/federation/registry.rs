@@ -2,6 +2,7 @@
 
 mod install;
 mod login;
+mod name;
 mod update;
 mod verify;
 mod view;
@@ -58,6 +59,7 @@ impl Federation {
             return Err(Error::Unfit { cluster: spec.name, checks: examined.checks });
         }
         self.registered_once(&spec, &examined.facts.cluster_uid)?;
+        self.name_is_free(&spec, &examined.facts.cluster_uid, kubeconfig.expose()).await?;
         let name = spec.name.clone();
         let new = NewCluster {
             api_server: Credentials::parse(&name, kubeconfig.expose())?.server().to_owned(),

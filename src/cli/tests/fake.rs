@@ -35,6 +35,8 @@ pub struct Script {
     pub diff: Option<DiffResponse>,
     pub strays: Vec<HandledWorkspace>,
     pub adopted: Vec<AdoptRequest>,
+    pub forgets: VecDeque<ForgetResponse>,
+    pub forgotten: Vec<ForgetRequest>,
     pub drain: Option<Drain>,
     pub status: crate::proto::spaceport::v1::GetStatusResponse,
     pub drain_states: Vec<Drain>,
@@ -165,6 +167,13 @@ impl ClusterManager for Fake {
             moves: false,
         };
         Ok(Response::new(DiscardResponse { workspaces: request.workspaces.into_iter().map(of).collect() }))
+    }
+
+    async fn forget(&self, request: Request<ForgetRequest>) -> Answer<ForgetResponse> {
+        let mut script = self.0.lock();
+        script.forgotten.push(request.into_inner());
+        let answer = script.forgets.pop_front();
+        answer.map(Response::new).ok_or_else(|| Status::failed_precondition("cluster eu is registered"))
     }
 
     async fn cordon(&self, request: Request<CordonRequest>) -> Answer<CordonResponse> {

@@ -67,6 +67,7 @@ fn record(id: &str, cluster: &str) -> PlacementRecord {
         digest: Digest(String::new()),
         placed_at: Timestamp::UNIX_EPOCH,
         state: RecordState::Placed,
+        given_up: None,
     }
 }
 
@@ -274,6 +275,36 @@ fn records_count_by_cluster_and_meta_while_they_live() {
     index.records_are(vec![(record("b", "us-1"), 7)], 7);
     assert!(index.record_of(&id("a")).is_none());
     assert_eq!(index.placed_on(&name("us-1")), [id("b")]);
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_told_as_stopped_above_all_before_and_never_shown_again() {
+    let index = Index::new(8);
+    let record = record("a", "eu-1");
+    index.record(record.clone(), 1);
+    index.resource(&name("eu-1"), at(7, Phase::Running));
+    let token = format!("{}.{}", index.instance, index.inner.read().sequence);
+    let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+    index.cluster_gone(&name("eu-1"));
+    let given_up = record.given_up("eu-1 burned down".to_owned(), 1, Timestamp::UNIX_EPOCH, Timestamp::MAX);
+    index.record(given_up.clone(), 2);
+    index.record(given_up.clone(), 2);
+    for mut subscription in [subscription, index.subscribe(Filter::default(), &From::Token(token)).unwrap()] {
+        let told = subscription.next().await.unwrap().seen;
+        assert_eq!((told.view.phase, told.view.message.as_str()), (Phase::Stopped, "eu-1 burned down"));
+        assert_eq!((told.view.owner.as_str(), told.version), ("jane", status_version(2, u64::MAX)));
+        assert!(futures::FutureExt::now_or_never(subscription.next()).is_none(), "told twice");
+    }
+    assert_eq!((index.count_on(&name("eu-1")), index.live_of_meta("meta-a")), (0, None));
+    // It comes back after all.
+    index.resource(&name("eu-1"), at(8, Phase::Running));
+    assert!(index.get(&id("a")).is_none());
+    assert_eq!(index.strays(&name("eu-1"), Timestamp::UNIX_EPOCH), [id("a")]);
+    // To a replica that starts it is no news.
+    let index = Index::new(8);
+    let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+    index.records_are(vec![(given_up, 2)], 2);
+    assert!(futures::FutureExt::now_or_never(subscription.next()).is_none());
 }
 
 #[tokio::test]
