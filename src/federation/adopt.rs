@@ -2,7 +2,7 @@
 //!
 //! *Flow.* A plan from [`super::diff`]; each workspace is then looked at again under its lock, by the apiserver's word.
 //! One of ours is claimed: one transaction in etcd. One of another manager's is recorded as placed, then its pods name
-//! us, then its Workspace ([`take_over`]); likewise one of another installation of Spaceport. One whose record names the cluster
+//! us, then its secrets, then its Workspace ([`take_over`]); likewise one of another installation of Spaceport. One whose record names the cluster
 //! as it was called before keeps its record, which moves ([`relocate`]). *Guarantees.* A cut-off at any point leaves a state
 //! that a repeat goes on from. Of others' objects nothing is written before what tells that they are at work was read and is
 //! dead ([`rivals`]).
