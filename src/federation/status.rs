@@ -61,10 +61,7 @@ pub struct Overview {
 impl Federation {
     /// The page.
     pub async fn overview(&self) -> Overview {
-        let mut phases: BTreeMap<ClusterName, Phases> = BTreeMap::new();
-        self.index.for_each(|cluster, view| {
-            *phases.entry(cluster.clone()).or_default().entry(view.phase).or_default() += 1;
-        });
+        let mut phases = self.index.phases();
         let of_cluster = |cluster: ClusterView| {
             let name = &cluster.spec.name;
             ClusterOverview {
