@@ -28,6 +28,7 @@ mod news;
 mod observed;
 pub mod registry;
 mod rewinds;
+mod rounds;
 mod sealing;
 mod settings;
 mod settle;

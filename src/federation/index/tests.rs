@@ -284,7 +284,7 @@ async fn what_is_given_up_is_told_as_stopped_above_all_before_and_never_shown_ag
     index.record(record.clone(), 1);
     index.resource(&name("eu-1"), at(7, Phase::Running));
     let token = format!("{}.{}", index.instance, index.inner.read().sequence);
-    let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+    let subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
     index.cluster_gone(&name("eu-1"));
     let given_up = record.given_up("eu-1 burned down".to_owned(), 1, Timestamp::UNIX_EPOCH, Timestamp::MAX);
     index.record(given_up.clone(), 2);
@@ -329,7 +329,7 @@ async fn versions_never_fall_when_a_cluster_is_set_back_whichever_is_heard_of_fi
         index.resource(&name("eu-1"), at(50, Phase::Pending));
         index.listed(&name("eu-1"));
         if !recorded_first {
-            assert_eq!(index.unrecorded_rewinds().0, [name("eu-1")]);
+            assert_eq!(index.unrecorded_rewinds(), [name("eu-1")]);
             assert_eq!(
                 index.get(&id("a")).unwrap().version,
                 status_version(1, 90),
@@ -337,7 +337,7 @@ async fn versions_never_fall_when_a_cluster_is_set_back_whichever_is_heard_of_fi
             );
             index.rewinds(&name("eu-1"), once);
         }
-        assert!(index.unrecorded_rewinds().0.is_empty());
+        assert!(index.unrecorded_rewinds().is_empty());
         let seen = index.get(&id("a")).unwrap();
         assert_eq!((seen.version, seen.view.phase), (status_version(2, 50), Phase::Pending));
         assert_eq!(
