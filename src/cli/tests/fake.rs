@@ -45,7 +45,8 @@ pub struct Script {
     pub stopped: Vec<StopWorkspaceRequest>,
     pub timeouts: Vec<SetTimeoutRequest>,
     pub ports: Vec<ControlPortRequest>,
-    pub logs: Vec<Result<LogsResponse, Status>>,
+    /// One list a call.
+    pub logs: VecDeque<Vec<Result<LogsResponse, Status>>>,
     pub logs_asked: Vec<LogsRequest>,
     pub described: Option<DescribeWorkspaceResponse>,
     pub pages: VecDeque<GetWorkspacesResponse>,
@@ -313,10 +314,8 @@ impl WorkspaceLogs for Fake {
     async fn logs(&self, request: Request<LogsRequest>) -> Answer<Self::LogsStream> {
         let mut script = self.0.lock();
         script.logs_asked.push(request.into_inner());
-        if script.logs.is_empty() {
-            return Err(Status::failed_precondition("workspace one: it has no pod yet"));
-        }
-        let pieces = std::mem::take(&mut script.logs);
+        let none = || Status::failed_precondition("workspace one: it has no pod yet");
+        let pieces = script.logs.pop_front().ok_or_else(none)?;
         Ok(Response::new(Box::pin(futures::stream::iter(pieces))))
     }
 }
