@@ -216,7 +216,8 @@ fn within<K>(
     namespace: &Namespace,
 ) -> impl Fn(kube::Client) -> Api<Lenient<K>> + Send + Sync + 'static + use<K>
 where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+        + serde::de::DeserializeOwned,
 {
     let namespace = namespace.to_string();
     move |client| Api::namespaced(client, &namespace)

@@ -88,7 +88,7 @@ impl Bench {
             calls
         };
         let passing = async {
-            let passed = controller.reconcile("a").await?;
+            let passed = controller.reconcile("a", tokio::time::Instant::now()).await?;
             if let Some(epilogue) = passed.epilogue {
                 controller.end(epilogue).await;
             }
