@@ -54,6 +54,8 @@ fn the_name_of_a_lost_cluster_goes_to_no_other_until_its_workspaces_are_given_up
         let file = file_as(story, "eu-1", "ap-1")?;
         let looked = story.cli(&["cluster", "doctor", "-f", &file.to_string_lossy()]).await?;
         ensure!(looked.stdout.contains("is not the one that was taken out"), "{}", looked.stdout);
+        let page = story.cli(&["status"]).await?.stdout;
+        ensure!(page.contains("1 of eu-1, which is not registered"), "{page}");
         let plan = told(story, &["forget", "eu-1"]).await?;
         ensure!(plan["left"] == 1 && plan["givenUp"] == 0 && plan["workspaces"][0]["id"] == "ws", "{plan}");
         ensure!(standing(story, "eu-1", "ws").await? == "LEFT", "the plan was carried out");
@@ -81,6 +83,8 @@ fn the_name_of_a_lost_cluster_goes_to_no_other_until_its_workspaces_are_given_up
         refused(client.start_workspace(request("ws", &[])).await, Code::AlreadyExists)?;
         let again = told(story, &["forget", "eu-1"]).await?;
         ensure!(again["left"] == 0, "{again}");
+        let page = story.cli(&["status"]).await?.stdout;
+        ensure!(!page.contains("not registered"), "{page}");
         let other = register_as(story, "eu-1", "ap-1").await?;
         ensure!(other.code == 0, "{}", other.stderr);
         Ok(())

@@ -89,6 +89,9 @@ impl FleetMetrics {
                 gauge.set(i64::from(condition.state == State::True));
             }
         }
+        for (name, count) in self.federation.left() {
+            self.placed.with_label_values(&[name.as_str()]).set(whole(count));
+        }
         self.leading.set(i64::from(*self.federation.lead().borrow() == Lead::Us));
         let subscribers = self.federation.index().events().subscribers();
         self.subscribers.set(whole(subscribers));

@@ -423,11 +423,20 @@ async fn status_shows_who_leads_what_is_left_and_what_is_wrong_on_one_page() {
             drain: Some(drain),
         }],
         phases: [("RUNNING".to_owned(), 4)].into(),
+        left: [("old".to_owned(), 3)].into(),
         ..GetStatusResponse::default()
     };
     let ran = spaceport(&server.serve().await, "status").await;
     assert_eq!(ran.code, 0, "{}", ran.err);
-    for part in ["a, b", "4: 4 running", "2/3", "25 % taken", "12 small", "drain draining"] {
+    for part in [
+        "a, b",
+        "3 of old, which is not registered",
+        "4: 4 running",
+        "2/3",
+        "25 % taken",
+        "12 small",
+        "drain draining",
+    ] {
         assert!(ran.out.contains(part), "{part}: {}", ran.out);
     }
     assert!(ran.out.contains("CanarySeen") && ran.out.contains("NotWritten: because"), "{}", ran.out);

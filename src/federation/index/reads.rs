@@ -23,6 +23,13 @@ impl Index {
         asked.filter_map(|(key, resource)| inner.visible_as(key, resource)).take(limit).collect()
     }
 
+    /// How many live records name each cluster, registered or not.
+    pub fn placed(&self) -> BTreeMap<ClusterName, usize> {
+        let inner = self.inner.read();
+        let counts = inner.live_by_cluster.iter().map(|(name, ids)| (name.clone(), ids.len()));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// How many workspaces of each cluster are in each phase. One that is not where its record says does not count.
     pub fn phases(&self) -> BTreeMap<ClusterName, BTreeMap<Phase, usize>> {
         let inner = self.inner.read();
