@@ -109,7 +109,7 @@ redact!(
     hides [kubeconfig]
 );
 redact!(spaceport::v1::InstallResponse, shows[objects], hides[kubeconfig]);
-redact!(spaceport::v1::LogsResponse, shows[], hides[content]);
+redact!(spaceport::v1::LogsResponse, shows[resume_token], hides[content]);
 redact!(spaceport::v1::RegisterRequest, shows[spec], hides[kubeconfig]);
 redact!(
     spaceport::v1::UpdateRequest,
@@ -143,8 +143,9 @@ mod tests {
 
     #[test]
     fn debug_never_shows_what_a_workspace_wrote() {
-        let piece = spaceport::v1::LogsResponse { content: b"hunter2".to_vec() };
-        assert_eq!(format!("{piece:?}"), "LogsResponse { content: [redacted] }");
+        let piece =
+            spaceport::v1::LogsResponse { content: b"hunter2".to_vec(), resume_token: "t".to_owned() };
+        assert_eq!(format!("{piece:?}"), r#"LogsResponse { resume_token: "t", content: [redacted] }"#);
     }
 
     #[test]

@@ -177,7 +177,7 @@ impl Process {
         }
     }
 
-    /// Sends a signal to its process group, and returns when it was sent.
+    /// Sends a signal to its process group, and returns when it was sent; a stop when it has come to everything.
     pub async fn signal(&self, signal: Signal) -> Result<()> {
         let mut seen = self.seen.clone();
         let before = seen.borrow_and_update().sent;
@@ -186,6 +186,19 @@ impl Process {
             .await
             .map_err(|_| anyhow!("{}: {signal:?} was not sent in 5 s", self.name))?
             .with_context(|| format!("{}: babysit ended", self.name))?;
+        if signal == Signal::Stop { self.frozen().await } else { Ok(()) }
+    }
+
+    /// Waits until it is stopped. The signal wakes one of its threads, and until that one runs, on a busy machine for some time,
+    /// the others go on.
+    async fn frozen(&self) -> Result<()> {
+        let until = Instant::now() + Duration::from_secs(5);
+        while self.is_running() && !is_stopped(self.pid)? {
+            if Instant::now() > until {
+                bail!("{} goes on 5 s after it was stopped", self.name);
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
         Ok(())
     }
 
@@ -224,6 +237,20 @@ impl Process {
         pipe.write_all(signal.line().as_bytes())?;
         Ok(())
     }
+}
+
+/// Whether every thread of a process is stopped, as the kernel tells.
+fn is_stopped(pid: u32) -> Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // One that ended meanwhile does nothing.
+        let Ok(stat) = fs::read_to_string(thread?.path().join("stat")) else { continue };
+        // The name before the state may hold anything, parentheses too.
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        if !matches!(state, Some('T' | 't' | 'Z' | 'X')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 impl Drop for Process {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use http::request::Parts;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use kube::api::{Patch, PatchParams};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -17,9 +19,10 @@ use uuid::Uuid;
 
 use crate::adopt::{forget, give_away, pods, standing, told};
 use crate::bulkheads::behind_proxy;
-use crate::harness::{Answer, Carried, Proxy, Rule};
+use crate::harness::{Answer, Carried, Proxy, Rule, annotations};
 use crate::story::{
-    SOON, Story, describe, follow, is, nothing_is_left, request, run, start, stop, story, until, watch,
+    Client, SOON, Story, annotated, describe, follow, forget as let_go_on, is, nothing_is_left, request, run,
+    start, stop, story, until, watch, with_secrets,
 };
 
 /// Whose a workspace is before.
@@ -42,8 +45,12 @@ impl Case {
     /// Killed after the write was carried out, or before; then it comes when the next leader has taken over.
     fn all() -> Vec<Self> {
         let mut all = Vec::new();
-        for (of, whose) in [(Of::Manager, "manager"), (Of::Installation, "installation")] {
-            for resource in ["pods", "workspaces"] {
+        let steps: [(Of, &str, &[&str]); 2] = [
+            (Of::Manager, "manager", &["pods", "workspaces"]),
+            (Of::Installation, "installation", &["pods", "secrets", "workspaces"]),
+        ];
+        for (of, whose, resources) in steps {
+            for &resource in resources {
                 for (answer, when) in [(Answer::Mute, "after"), (Answer::Late, "before")] {
                     all.push(Self { id: format!("{whose}-{when}-{resource}"), of, resource, answer });
                 }
@@ -54,10 +61,26 @@ impl Case {
 
     fn is_it(&self, call: &Parts) -> bool {
         let carried = call.extensions.get::<Carried>().map(|carried| &*carried.0).unwrap_or_default();
-        let name = if self.resource == "pods" { format!("ws-{}", self.id) } else { self.id.clone() };
-        call.method == Method::PATCH
+        let (method, name) = match self.resource {
+            "pods" => (Method::PATCH, format!("ws-{}", self.id)),
+            // The second one, so that the first names us already.
+            "secrets" => (Method::PUT, format!("{}-tokens", self.id)),
+            _ => (Method::PATCH, self.id.clone()),
+        };
+        call.method == method
             && call.uri.path().ends_with(&format!("/{}/{name}", self.resource))
             && String::from_utf8_lossy(carried).contains("gitpod.io/managed-by")
+    }
+
+    /// Has it run; or wait with its secrets, where they are what is adopted.
+    async fn begin(&self, client: &mut Client) -> Result<()> {
+        let wanted = request(&self.id, &[]);
+        if self.resource != "secrets" {
+            return run(client, wanted).await.map(drop);
+        }
+        let mut stream = watch(client, &self.id).await?;
+        start(client, annotated(with_secrets(wanted), annotations::INIT, "hang")).await?;
+        follow(&mut stream, is(WorkspacePhase::Initializing)).await.map(drop)
     }
 
     /// How it stands after the leader's death: taken over, or half.
@@ -72,12 +95,27 @@ async fn give(story: &Story, case: &Case, installation: Uuid) -> Result<String> 
         return Ok(give_away(story, &case.id).await?.metadata.uid.unwrap_or_default());
     }
     forget(story, &case.id).await?;
-    let patch = Patch::Merge(json!({ "metadata": { "annotations": {
-        "spaceport.dev/installation": installation.to_string(),
-    } } }));
+    let sign = json!({ "spaceport.dev/installation": installation.to_string() });
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": sign } }));
     story.resources("eu-1")?.patch(&case.id, &PatchParams::default(), &patch).await?;
+    if case.resource == "secrets" {
+        let patch = Patch::Merge(json!({ "metadata": { "labels": sign } }));
+        for (api, name) in secrets(story, case)? {
+            api.patch(&name, &PatchParams::default(), &patch).await.with_context(|| name.clone())?;
+        }
+    }
     let pod = pods(story, &case.id).await?.1.pop().context("no pod")?;
     Ok(pod.metadata.uid.unwrap_or_default())
+}
+
+/// The two secrets of a case.
+fn secrets(story: &Story, case: &Case) -> Result<[(Api<Secret>, String); 2]> {
+    let api =
+        |namespace: &str| Ok::<_, anyhow::Error>(Api::namespaced(story.cluster("eu-1")?.client(), namespace));
+    Ok([
+        (api(&story.namespace)?, format!("{}-env", case.id)),
+        (api(&story.secrets_namespace)?, format!("{}-tokens", case.id)),
+    ])
 }
 
 /// Has the proxy keep back the write of each case; the cases that came to it.
@@ -103,7 +141,7 @@ fn a_leader_killed_between_any_two_steps_of_a_takeover_leaves_what_the_next_one_
         let (cases, installation) = (Case::all(), Uuid::new_v4());
         let mut uids = Vec::new();
         for case in &cases {
-            run(&mut client, request(&case.id, &[])).await?;
+            case.begin(&mut client).await?;
             uids.push(give(story, case, installation).await?);
         }
         until("all to be others'", async || {
@@ -178,6 +216,15 @@ fn a_leader_killed_between_any_two_steps_of_a_takeover_leaves_what_the_next_one_
 async fn runs_in_its_pod(story: &Story, case: &Case, uid: &str) -> Result<()> {
     let mut client = story.client().await?;
     ensure!(standing(story, "eu-1", &case.id).await? == "ADOPTED", "it is not adopted");
+    if case.resource == "secrets" {
+        let us = story.resources("eu-1")?.get(&case.id).await?.metadata.annotations.unwrap_or_default();
+        let us = us.get("spaceport.dev/installation").context("it names no installation")?;
+        for (api, name) in secrets(story, case)? {
+            let labels = api.get(&name).await?.metadata.labels.unwrap_or_default();
+            ensure!(labels.get("spaceport.dev/installation") == Some(us), "{name} names another: {labels:?}");
+        }
+        let_go_on(story, &case.id, annotations::INIT).await?;
+    }
     let mut stream = watch(&mut client, &case.id).await?;
     follow(&mut stream, is(WorkspacePhase::Running)).await?;
     let now = pods(story, &case.id).await?.1;

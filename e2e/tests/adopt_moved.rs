@@ -9,7 +9,7 @@ use serde_json::json;
 use spaceport::proto::wsman::{WorkspaceConditionBool, WorkspacePhase};
 
 use crate::adopt::{deregister_by_force, not_done, pods, standing, told, vanish};
-use crate::harness::spaceport::Installation;
+use crate::harness::spaceport::{Installation, get};
 use crate::story::{Story, describe, follow, is, request, run, start, stop, story, until, watch};
 
 /// Registers the story's `eu-1` under a name; what the CLI said, and how it ended.
@@ -117,6 +117,19 @@ async fn release(story: &Story) -> Result<()> {
     Ok(())
 }
 
+/// Whether the metrics of an installation with one manager count the workspace.
+async fn counts(story: &Story) -> Result<bool> {
+    let replica = story.replicas.first().context("no manager")?;
+    let metrics = get(&format!("{}/metrics", replica.health)).await?;
+    let phases: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with("gitpod_ws_manager_mk2_workspace_phase_total{"))
+        .collect();
+    let running = phases.iter().any(|line| line.contains("phase=\"Running\"") && line.ends_with(" 1"));
+    ensure!(running || phases.is_empty(), "{phases:?}");
+    Ok(running)
+}
+
 /// The time that must pass after the last renewal of the canary.
 async fn let_the_canary_age(story: &Story) -> Result<()> {
     let leases = Api::<Lease>::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
@@ -152,6 +165,7 @@ fn a_cluster_goes_from_one_installation_to_another_once_the_first_is_out_of_it_a
         ensure!(standing(&other, "eu-1", "ws").await? == "OTHER_INSTALLATION", "it is not told apart");
         let mut there = other.client().await?;
         ensure!(describe(&mut there, "ws").await?.is_none(), "it is shown");
+        ensure!(!counts(&other).await?, "the workspace of another installation is counted");
         let said = not_done(&other, &["adopt", "eu-1", "ws", "--yes"]).await?;
         ensure!(said.contains(&format!("--installation {theirs} takes such workspaces over")), "{said}");
         let said = not_done(&other, &["discard", "eu-1", "ws", "--force"]).await?;
@@ -172,6 +186,7 @@ fn a_cluster_goes_from_one_installation_to_another_once_the_first_is_out_of_it_a
         };
         ensure!(!token(seen).is_empty() && token(seen) == token(&before), "its owner is locked out");
 
+        ensure!(counts(&other).await?, "what was taken over is not counted");
         // The first one still knows what it had, and does not get it back by itself.
         ensure!(standing(story, "eu-1", "ws").await? == "LEFT", "it was forgotten");
         let said = not_registered(story, "eu-1").await?;

@@ -110,6 +110,43 @@ fn a_log_is_read_and_followed_at_every_replica_and_by_the_command_line() -> Resu
 }
 
 #[test]
+fn a_followed_log_goes_on_at_another_replica_where_it_broke_off() -> Result<()> {
+    story("logs-on", 2, &["ap-1"], async |story| {
+        let cluster = story.cluster("ap-1")?;
+        run(&mut story.client().await?, request("ws", &[])).await?;
+        write(cluster, &["before"])?;
+        let first = story.replicas.first().context("no manager")?;
+        let mut log = api(story, first).await?.logs(followed("ws")).await?.into_inner();
+        let mut text = read_until(&mut log, "before\n").await?;
+        write(cluster, &["one", "two"])?;
+        let mut resume_token = String::new();
+        while !text.ends_with("two\n") {
+            let piece = timeout(SOON, log.message()).await.context("no more comes")??.context("it ended")?;
+            text += &String::from_utf8(piece.content)?;
+            resume_token = piece.resume_token;
+        }
+        first.process.kill().await?;
+        ensure!(timeout(SOON, log.message()).await.context("it does not end")?.is_err(), "it ended well");
+        write(cluster, &["meanwhile", "and more"])?;
+        ensure!(!resume_token.is_empty(), "nothing tells where to go on");
+        let second = story.replicas.get(1).context("no other manager")?;
+        let on = LogsRequest { resume_token, ..followed("ws") };
+        let mut log = api(story, second).await?.logs(on).await?.into_inner();
+        text += &read_until(&mut log, "and more\n").await?;
+        write(cluster, &["after"])?;
+        text += &read_until(&mut log, "after\n").await?;
+        ensure!(text == "before\none\ntwo\nmeanwhile\nand more\nafter\n", "{text:?}");
+        let bad = LogsRequest { resume_token: "x".to_owned(), ..followed("ws") };
+        let status = refused(
+            api(story, second).await?.logs(bad).await.map(|_| tonic::Response::new(())),
+            Code::InvalidArgument,
+        )?;
+        ensure!(status.message().contains("resume_token"), "{status:?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_followed_log_ends_with_its_cluster_and_with_the_replica_and_says_so() -> Result<()> {
     story("logs-end", 0, &[], async |story| {
         story.installation.overrides = json!({ "federation": { "health": { "probe": "500ms", "deadline": "500ms", "lostAfter": "3s" } } });

@@ -27,6 +27,7 @@ mod etcd_outage;
 mod failover;
 mod failures;
 mod fence;
+mod forget;
 mod host_events;
 mod killed;
 mod kubectl;

@@ -187,6 +187,7 @@ fn record(workspace: &str, meta: &str) -> Result<PlacementRecord> {
         digest: Digest("d1".to_owned()),
         placed_at: jiff::Timestamp::from_second(1_800_000_000)?,
         state: RecordState::Placed,
+        given_up: None,
     })
 }
 

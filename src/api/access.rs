@@ -28,7 +28,7 @@ const LEADER_WAIT: Duration = Duration::from_secs(12);
 const WAITING_MOST: usize = 4096;
 
 /// Methods that only the leader may serve.
-const WRITES: [&str; 22] = [
+const WRITES: [&str; 23] = [
     "/wsman.WorkspaceManager/StartWorkspace",
     "/wsman.WorkspaceManager/StopWorkspace",
     "/wsman.WorkspaceManager/MarkActive",
@@ -49,6 +49,7 @@ const WRITES: [&str; 22] = [
     "/spaceport.v1.ClusterManager/ChangeDrain",
     "/spaceport.v1.ClusterManager/Adopt",
     "/spaceport.v1.ClusterManager/Discard",
+    "/spaceport.v1.ClusterManager/Forget",
     "/workspacemanagerbridge.ClusterService/Update",
     "/workspacemanagerbridge.ClusterService/Deregister",
 ];

@@ -5,6 +5,7 @@ mod convert;
 mod diff;
 mod drain;
 mod explain;
+mod forget;
 mod incarnation;
 mod install;
 mod registry;
@@ -198,6 +199,13 @@ impl ClusterManager for Clusters {
         request: Request<v1::DiscardRequest>,
     ) -> Result<Response<v1::DiscardResponse>, Status> {
         Box::pin(adopt::discard(&self.federation, request.get_ref())).await.map(Response::new)
+    }
+
+    async fn forget(
+        &self,
+        request: Request<v1::ForgetRequest>,
+    ) -> Result<Response<v1::ForgetResponse>, Status> {
+        Box::pin(forget::forget(&self.federation, request)).await
     }
 }
 

@@ -89,9 +89,9 @@ fn place(seen: &Seen) -> Place {
     }
 }
 
-/// Said instead of the view's sentence where the cluster is unreachable.
+/// Said instead of the view's sentence where the cluster is unreachable; an end is told as it was.
 fn unreachable(seen: &Seen) -> Option<String> {
-    match (seen.reachable, seen.observed_at) {
+    match (seen.reachable || seen.view.phase == Phase::Stopped, seen.observed_at) {
         (true, _) => None,
         (false, Some(at)) => Some(format!("cluster {} is unreachable, last seen {at:.0}", seen.cluster)),
         (false, None) => Some(format!("cluster {} is unreachable", seen.cluster)),

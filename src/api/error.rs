@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
-use crate::domain::names::ClusterName;
+use crate::domain::names::{ClusterName, WorkspaceId};
 use crate::domain::placement::Rejection;
 use crate::federation::Error;
 
@@ -15,7 +15,7 @@ const DOMAIN: &str = "spaceport.dev";
 const RETRY_LEADER: Duration = Duration::from_millis(500);
 
 /// Workspaces named in the details of one refusal: they are sent in a header of bounded size.
-const NO_ROOM_SHOWN: usize = 20;
+const WORKSPACES_SHOWN: usize = 20;
 
 /// The status that tells a client of an error.
 pub fn status(error: &Error) -> Status {
@@ -55,12 +55,13 @@ pub fn status(error: &Error) -> Status {
         Error::NoRoom { without, .. } => {
             let ids =
                 without.iter().map(|(id, why)| PreconditionViolation::new("WORKSPACE", id.to_string(), why));
-            details.set_precondition_failure(ids.take(NO_ROOM_SHOWN).collect::<Vec<_>>());
+            details.set_precondition_failure(ids.take(WORKSPACES_SHOWN).collect::<Vec<_>>());
             Code::FailedPrecondition
         }
-        Error::Precondition { .. } | Error::Unusable { .. } | Error::DrainStage { .. } => {
-            Code::FailedPrecondition
-        }
+        Error::Precondition { .. }
+        | Error::Unusable { .. }
+        | Error::DrainStage { .. }
+        | Error::StillRegistered(_) => Code::FailedPrecondition,
         Error::Unread { unread, .. } if unread.is_passing() => {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
@@ -84,10 +85,11 @@ pub fn status(error: &Error) -> Status {
             Code::FailedPrecondition
         }
         Error::NotEmpty { workspaces, .. } => {
-            let ids = workspaces
-                .iter()
-                .map(|id| PreconditionViolation::new("WORKSPACE", id.to_string(), "is still placed there"));
-            details.set_precondition_failure(ids.collect::<Vec<_>>());
+            details.set_precondition_failure(each(workspaces, "is still placed there"));
+            Code::FailedPrecondition
+        }
+        Error::NameInUse { workspaces, .. } => {
+            details.set_precondition_failure(each(workspaces, "is recorded under the name"));
             Code::FailedPrecondition
         }
         Error::NotLeader | Error::NoNamespace { .. } | Error::Undecided { .. } | Error::NoLog { .. } => {
@@ -105,6 +107,12 @@ pub fn status(error: &Error) -> Status {
         details.set_error_info(reason(error), DOMAIN, std::collections::HashMap::new());
     }
     Status::with_error_details(code, error.to_string(), details)
+}
+
+/// Workspaces with the same words.
+fn each(workspaces: &[WorkspaceId], words: &str) -> Vec<PreconditionViolation> {
+    let shown = workspaces.iter().take(WORKSPACES_SHOWN);
+    shown.map(|id| PreconditionViolation::new("WORKSPACE", id.to_string(), words)).collect()
 }
 
 /// Refuses a call that another moment, or another replica, will take.
@@ -188,6 +196,8 @@ fn reason(error: &Error) -> &'static str {
         Error::NoDrain(_) => "NO_DRAIN",
         Error::DrainStage { .. } => "DRAIN_STAGE",
         Error::NotEmpty { .. } => "CLUSTER_NOT_EMPTY",
+        Error::NameInUse { .. } => "NAME_IN_USE",
+        Error::StillRegistered(_) => "STILL_REGISTERED",
         Error::NotLeader => "NOT_LEADER",
         Error::NoNamespace { .. } => "NO_NAMESPACE",
         Error::Unusable { .. } => "CLUSTER_UNUSABLE",

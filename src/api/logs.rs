@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{error, parse};
 use crate::federation::Federation;
-use crate::federation::logs::WorkspaceLog;
+use crate::federation::logs::{Piece, WorkspaceLog};
 use crate::proto::spaceport::v1;
 use crate::proto::spaceport::v1::workspace_manager_server::WorkspaceManager;
 
@@ -54,9 +54,14 @@ fn pieces(
                 () = shutdown.cancelled() => Err(Status::unavailable("this replica shuts down")),
             };
             let goes_on = next.is_ok().then_some(log);
-            Some((next.map(|content| v1::LogsResponse { content: content.into() }), goes_on))
+            Some((next.map(wire), goes_on))
         }
     })
+}
+
+fn wire(piece: Piece) -> v1::LogsResponse {
+    let resume_token = piece.end.map(|end| end.to_string()).unwrap_or_default();
+    v1::LogsResponse { content: piece.content.into(), resume_token }
 }
 
 #[cfg(test)]
@@ -72,7 +77,7 @@ mod tests {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut pieces =
             Box::pin(pieces(UnboundedReceiverStream::new(receiver).boxed(), CancellationToken::new()));
-        sender.send(Ok(Bytes::from_static(b"one\n"))).unwrap();
+        sender.send(Ok(Piece { content: Bytes::from_static(b"one\n"), end: None })).unwrap();
         assert_eq!(pieces.next().await.unwrap().unwrap().content, b"one\n");
         drop(sender);
         assert!(pieces.next().await.is_none());
@@ -87,6 +92,6 @@ mod tests {
         assert_eq!(pieces.next().await.unwrap().unwrap_err().code(), tonic::Code::Unavailable);
         assert!(pieces.next().await.is_none());
         sender.closed().await;
-        drop(sender.send(Ok(Bytes::new())));
+        drop(sender.send(Ok(Piece { content: Bytes::new(), end: None })));
     }
 }

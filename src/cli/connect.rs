@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use tokio::time::Instant;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
 use url::{Host, Url};
@@ -23,6 +24,9 @@ use crate::runtime::tls::{ClientFiles, IdentityFiles, client_config};
 const LARGEST_ANSWER: usize = 16 << 20;
 /// How long one address may take, so that a dead one leaves time for the next.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Before a stream that broke is asked for again; the pause doubles with each try.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How to reach the server, and how to write what it says.
 #[derive(Debug, Clone, Args)]
@@ -159,6 +163,32 @@ impl Client {
             Ok(Err(status)) => Err(status),
             Err(_) => Err(late()),
         }
+    }
+}
+
+/// Asks again at whichever address answers, with growing pauses and for as long as one call may take, unless another try would
+/// be refused too.
+pub async fn again<T>(
+    args: &ClientArgs,
+    is_final: impl Fn(&Status) -> bool,
+    mut ask: impl AsyncFnMut(&Client) -> Result<T, Status>,
+) -> Result<T> {
+    let deadline = Instant::now() + args.timeout;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        tokio::time::sleep(pause).await;
+        let failure = match Client::connect(args).await {
+            Ok(client) => match ask(&client).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) if is_final(&status) => return Err(status.into()),
+                Err(status) => status.into(),
+            },
+            Err(error) => error,
+        };
+        if Instant::now() + pause >= deadline {
+            return Err(failure);
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

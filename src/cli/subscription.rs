@@ -1,18 +1,12 @@
 //! A stream of workspace statuses that outlives connections.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use futures::Stream;
-use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
-use super::connect::{Client, ClientArgs};
+use super::connect::{Client, ClientArgs, again};
 use super::failure::describe;
 use crate::proto::wsman::{MetadataFilter, SubscribeRequest, SubscribeResponse, WorkspaceStatus};
-
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a subscription brings.
 #[derive(Debug)]
@@ -73,36 +67,18 @@ impl Subscription {
         Event::Lost(reason)
     }
 
-    /// Tries again, with growing pauses, for as long as one call may take.
     async fn resume(&mut self) -> Result<()> {
-        let deadline = Instant::now() + self.args.timeout;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            tokio::time::sleep(pause).await;
-            let failure = match self.reconnect().await {
-                Ok(stream) => {
-                    self.stream = Some(stream);
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            let status = failure.downcast_ref::<Status>();
-            if status.is_some_and(|status| status.code() == Code::OutOfRange) && !self.token.is_empty() {
-                // The token is too old, or another replica gave it: begin with what is now.
+        let args = self.args.clone();
+        let resumed = again(&args, is_final, async |client| match self.subscribe(client).await {
+            // The token is too old, or another replica gave it: begin with what is now.
+            Err(status) if status.code() == Code::OutOfRange && !self.token.is_empty() => {
                 self.token.clear();
-                continue;
+                self.subscribe(client).await
             }
-            let refused = status.is_some_and(is_final);
-            if refused || Instant::now() + pause >= deadline {
-                return Err(failure.context("failed to resume the subscription"));
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    async fn reconnect(&self) -> Result<Streaming<SubscribeResponse>> {
-        let client = Client::connect(&self.args).await?;
-        Ok(self.subscribe(&client).await?)
+            outcome => outcome,
+        });
+        self.stream = Some(resumed.await.context("failed to resume the subscription")?);
+        Ok(())
     }
 
     async fn subscribe(&self, client: &Client) -> Result<Streaming<SubscribeResponse>, Status> {

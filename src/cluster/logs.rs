@@ -1,8 +1,10 @@
 //! What the container of a pod wrote, as a stream.
 //!
 //! Nothing is read ahead: a caller who takes time holds up the node, through the connection, and one piece of memory. What
-//! is read goes to the caller alone.
+//! is read goes to the caller alone. Of a log that is followed the node tells the time of each line, which is taken off again:
+//! with it the caller can go on at another replica.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use bytes::Bytes;
 use futures::AsyncBufReadExt as _;
 use futures::io::AsyncBufRead;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Resource as _;
 use kube::core::Request;
@@ -20,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::client::Lasting;
 use super::error::{Error, Result, chain};
 use crate::domain::names::{ClusterName, Namespace};
-use crate::domain::pod::LogOptions;
+use crate::domain::pod::{LogOptions, Position, Untimed};
 
 /// Logs of one cluster that are read at once.
 const AT_ONCE: usize = 64;
@@ -28,7 +31,23 @@ const AT_ONCE: usize = 64;
 const PIECE: usize = 32 * 1024;
 
 /// A log, piece by piece; ends where the log ends.
-pub type Log = BoxStream<'static, Result<Bytes>>;
+pub type Log = BoxStream<'static, Result<Piece>>;
+
+/// A piece of a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// What was written.
+    pub content: Bytes,
+    /// Where to go on after it; of a log that is followed.
+    pub end: Option<Position>,
+}
+
+impl fmt::Debug for Piece {
+    /// What a workspace wrote is nobody's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Piece({} bytes)", self.content.len())
+    }
+}
 
 type Reader = Pin<Box<dyn AsyncBufRead + Send>>;
 
@@ -64,17 +83,17 @@ impl Logs {
         let request = |options: &LogOptions| request(namespace, pod, container, options);
         if !options.follow {
             let reader = reading.ask(request(options), Lasting::Answer).await?;
-            return Ok(reading.pieces(reader, Some(self.patience)));
+            return Ok(reading.pieces(reader, Some(self.patience), None));
         }
         // The answer to the question for a log that is followed begins with its first line, which may take hours. Whether
         // there is a log at all is asked before.
-        let nothing = LogOptions { follow: false, tail: Some(0), ..*options };
+        let nothing = LogOptions { follow: false, tail: Some(0), after: None, ..*options };
         let reader = reading.ask(request(&nothing), Lasting::Answer).await?;
         drop(reader);
-        let follow = request(options);
+        let (follow, untimed) = (request(options), Untimed::new(options.after));
         let opening = async move {
             let reader = reading.ask(follow, Lasting::All).await?;
-            Ok(reading.pieces(reader, None))
+            Ok(reading.pieces(reader, None, Some(untimed)))
         };
         Ok(stream::once(opening).try_flatten().boxed())
     }
@@ -83,7 +102,8 @@ impl Logs {
 type Prepared = std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>;
 
 fn request(namespace: &Namespace, pod: &str, container: &str, options: &LogOptions) -> Prepared {
-    let LogOptions { follow, tail, since, previous } = *options;
+    let LogOptions { follow, tail, since, previous, after } = *options;
+    let (tail, since) = if after.is_some() { (None, None) } else { (tail, since) };
     let whole = |since: Duration| since.as_secs() + u64::from(since.subsec_nanos() > 0);
     let seconds = since.map(|since| i64::try_from(whole(since)).unwrap_or(i64::MAX));
     let params = LogParams {
@@ -91,6 +111,9 @@ fn request(namespace: &Namespace, pod: &str, container: &str, options: &LogOptio
         follow,
         previous,
         since_seconds: seconds,
+        // Nodes are asked in whole seconds.
+        since_time: after.and_then(|after| Timestamp::from_second(after.at.as_second()).ok()),
+        timestamps: follow,
         tail_lines: tail.map(i64::from),
         ..LogParams::default()
     };
@@ -114,12 +137,27 @@ impl Reading {
     }
 
     /// Waits no longer than `patience` for each.
-    fn pieces(self, reader: Reader, patience: Option<Duration>) -> Log {
-        let next = move |(reading, mut reader): (Self, Reader)| async move {
-            let piece = reading.piece(&mut reader, patience).await?;
-            Ok((!piece.is_empty()).then_some((piece, (reading, reader))))
+    fn pieces(self, reader: Reader, patience: Option<Duration>, untimed: Option<Untimed>) -> Log {
+        let next = move |(reading, mut reader, mut untimed): (Self, Reader, Option<Untimed>)| async move {
+            loop {
+                let content = reading.piece(&mut reader, patience).await?;
+                if content.is_empty() {
+                    return Ok(None);
+                }
+                let piece = match &mut untimed {
+                    None => Piece { content, end: None },
+                    Some(untimed) => {
+                        let content = untimed.take(&content).into();
+                        Piece { content, end: untimed.position() }
+                    }
+                };
+                // Of what was read before nothing is left.
+                if !piece.content.is_empty() {
+                    return Ok(Some((piece, (reading, reader, untimed))));
+                }
+            }
         };
-        stream::try_unfold((self, reader), next).boxed()
+        stream::try_unfold((self, reader, untimed), next).boxed()
     }
 
     /// What is there next; nothing at the end.

@@ -8,6 +8,7 @@ pub mod canary;
 pub mod client;
 pub mod convert;
 pub mod error;
+pub mod events;
 pub mod fence;
 pub mod host;
 pub mod install;

@@ -2,6 +2,7 @@
 
 mod checks;
 pub mod needs;
+mod recognise;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::error::Error;
 
 pub use checks::{Examined, Facts, Question, examine, uid};
 pub(in crate::cluster) use checks::{possible_leader, rival};
+pub use recognise::has_workspace;
 
 /// How a cluster is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Tells what was decided: one status patch, and Kubernetes events for people.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::api::core::v1::{Event, ObjectReference};
 use tracing::warn;
 
 use crate::cluster::apply::{Patched, Writer};
+use crate::cluster::events::{self, Told};
 use crate::cluster::resources::{Workspace, names};
 
 use super::Error;
@@ -36,29 +36,15 @@ fn event(workspace: &Workspace, note: &Note, now: Timestamp, index: usize) -> Ev
     let name = metadata.name.clone().unwrap_or_default();
     // As other programs name them: unique by time, and by number within a pass.
     let event_name = format!("{name}.{:x}{index}", now.as_nanosecond());
-    Event {
-        metadata: ObjectMeta {
-            name: Some(event_name),
-            namespace: metadata.namespace.clone(),
-            ..ObjectMeta::default()
-        },
-        involved_object: ObjectReference {
-            api_version: Some(format!("{}/v1", names::GROUP)),
-            kind: Some("Workspace".to_owned()),
-            name: Some(name),
-            namespace: metadata.namespace.clone(),
-            uid: metadata.uid.clone(),
-            resource_version: metadata.resource_version.clone(),
-            field_path: None,
-        },
-        reason: Some(note.reason.to_owned()),
-        message: Some(note.message.chars().take(1024).collect()),
-        type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
-        source: Some(EventSource { component: Some("workspace".to_owned()), host: None }),
-        reporting_component: Some(names::MANAGER.to_owned()),
-        first_timestamp: Some(Time(now)),
-        last_timestamp: Some(Time(now)),
-        count: Some(1),
-        ..Event::default()
-    }
+    let about = ObjectReference {
+        api_version: Some(format!("{}/v1", names::GROUP)),
+        kind: Some("Workspace".to_owned()),
+        name: Some(name),
+        namespace: metadata.namespace.clone(),
+        uid: metadata.uid.clone(),
+        resource_version: metadata.resource_version.clone(),
+        field_path: None,
+    };
+    let told = Told { by: "workspace", reason: note.reason, message: &note.message, warning: note.warning };
+    events::event(event_name, about, told, now)
 }

@@ -106,15 +106,17 @@ impl Row {
 }
 
 /// Compares what a registered cluster holds with the records: those that name it, those that name it as it was called
-/// before (`formerly`, none of which is registered now), and those of the ids found there. By namespace and id.
+/// before (`formerly`, none of which is registered now), and those of the ids found there. By namespace and id. What was
+/// given up counts as not recorded.
 pub fn compare(
     cluster: &ClusterName,
     formerly: &BTreeSet<ClusterName>,
     records: &[PlacementRecord],
     found: Vec<Found>,
 ) -> Vec<Row> {
+    let records: Vec<&PlacementRecord> = records.iter().filter(|record| record.given_up.is_none()).collect();
     let by_id: BTreeMap<&str, &PlacementRecord> =
-        records.iter().map(|record| (record.workspace.as_str(), record)).collect();
+        records.iter().map(|record| (record.workspace.as_str(), *record)).collect();
     let mut seen = BTreeSet::new();
     let mut rows = Vec::with_capacity(found.len());
     for one in found {
@@ -127,21 +129,26 @@ pub fn compare(
         rows.push(row);
     }
     let absent = |record: &&PlacementRecord| !seen.contains(&record.workspace);
-    let here = records.iter().filter(|record| record.cluster == *cluster);
+    let here = records.iter().copied().filter(|record| record.cluster == *cluster);
     rows.extend(here.filter(absent).map(absent_row));
-    let before = records.iter().filter(|record| formerly.contains(&record.cluster) && record.is_live());
+    let before = records.iter().copied();
+    let before = before.filter(|record| formerly.contains(&record.cluster) && record.is_live());
     rows.extend(before.filter(absent).map(left_row));
     rows.sort_by(|a, b| (&a.namespace, &a.workspace).cmp(&(&b.namespace, &b.workspace)));
     rows
 }
 
-/// What is recorded of a cluster that is not registered.
+/// What is recorded of a cluster that is not registered, by namespace and id.
 pub fn left(records: &[PlacementRecord]) -> Vec<Row> {
-    records.iter().filter(|record| record.is_live()).map(left_row).collect()
+    let live = records.iter().filter(|record| record.is_live());
+    let mut rows: Vec<Row> = live.map(left_row).collect();
+    rows.sort_by(|a, b| (&a.namespace, &a.workspace).cmp(&(&b.namespace, &b.workspace)));
+    rows
 }
 
 fn left_row(record: &PlacementRecord) -> Row {
-    Row { standing: Standing::Left(record.cluster.clone()), ..absent_row(record) }
+    let standing = Standing::Left(record.cluster.clone());
+    Row { standing, at: Some(record.placed_at), ..absent_row(record) }
 }
 
 fn row(
@@ -219,6 +226,7 @@ mod tests {
             digest: Digest(String::new()),
             placed_at: Timestamp::UNIX_EPOCH,
             state,
+            given_up: None,
         }
     }
 
@@ -326,6 +334,16 @@ mod tests {
         assert_eq!(rows.len(), 1);
         let left = Standing::Left("eu-1".parse().unwrap());
         assert_eq!((rows[0].workspace.as_str(), &rows[0].standing), ("a", &left));
+    }
+
+    #[test]
+    fn what_was_given_up_is_as_if_it_was_never_recorded_when_its_cluster_comes_back_after_all() {
+        let given_up = |id: &str| {
+            let record = record(id, "eu-1", RecordState::Confirmed);
+            record.given_up("it burned down".to_owned(), 0, NOON, Timestamp::MAX)
+        };
+        let told = standings(&[given_up("a"), given_up("gone")], vec![found("a", Keeper::Us)]);
+        assert_eq!(told, [("a".to_owned(), Standing::Unknown)]);
     }
 
     #[test]

@@ -3,11 +3,13 @@
 
 mod event;
 mod log;
+mod position;
 
 use jiff::Timestamp;
 
 pub use event::{EventQuery, PodEvent, last_relevant};
 pub use log::{LogOptions, pod_with_log};
+pub use position::{BadPosition, Position, Untimed};
 
 /// A pod, reduced to what decides about its workspace.
 #[derive(Debug, Clone, PartialEq)]

@@ -61,6 +61,9 @@ pub struct PlacementRecord {
     pub placed_at: Timestamp,
     /// How far the start came.
     pub state: RecordState,
+    /// Why it was given up: an admin ended it, and its cluster never said that the workspace is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<String>,
 }
 
 /// How far a placement came.
@@ -94,6 +97,18 @@ impl PlacementRecord {
     pub fn takes(&self, digest: &str, generation: u32) -> bool {
         let unnamed = self.digest.is_adopted() || Digest::of_start(digest).is_none();
         self.is_of(digest, generation) || (self.state == RecordState::Confirmed && unnamed)
+    }
+
+    /// Ended by an admin, as its cluster does not return; `reason` is told to users. What was ever shown of it has a version
+    /// below that of the generation it has then: the cluster was set back so often, `rewinds`, and each counted as one.
+    #[must_use]
+    pub fn given_up(&self, reason: String, rewinds: u32, at: Timestamp, expires: Timestamp) -> Self {
+        Self {
+            generation: self.generation.saturating_add(rewinds),
+            state: RecordState::Ended { at, expires },
+            given_up: Some(reason),
+            ..self.clone()
+        }
     }
 
     /// Whether the workspace may still run.
@@ -143,6 +158,7 @@ mod tests {
             digest,
             placed_at: Timestamp::UNIX_EPOCH,
             state,
+            given_up: None,
         };
         let ended = RecordState::Ended { at: Timestamp::UNIX_EPOCH, expires: Timestamp::UNIX_EPOCH };
         let (own, other) = (digest(1), digest(2));
@@ -156,6 +172,19 @@ mod tests {
         assert!(!record(own.clone(), RecordState::Placed).takes(&own.0, 2), "of another generation");
         let adopted = record(Digest::adopted(), RecordState::Placed);
         assert!(adopted.takes("", 1) && !adopted.takes(&own.0, 1));
+    }
+
+    #[test]
+    fn a_record_of_before_workspaces_could_be_given_up_is_read_and_written_as_it_was() {
+        let text = concat!(
+            r#"{"workspace":"ws","meta":"meta","owner":"jane","cluster":"eu-1","namespace":"workspaces","generation":1,"#,
+            r#""digest":"","placedAt":"1970-01-01T00:00:00Z","state":{"kind":"confirmed"}}"#
+        );
+        let read: PlacementRecord = serde_json::from_str(text).unwrap();
+        assert_eq!((&read.given_up, read.is_live()), (&None, true));
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        let given_up = read.given_up("it burned down".to_owned(), 2, Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        assert!(!given_up.is_live() && given_up.generation == 3, "{given_up:?}");
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::fleet::{Connected, LoginState};
+use super::rounds::rounds;
 use super::{Federation, Result};
 use crate::store::{NewCluster, Term, normal_address};
 
@@ -12,9 +13,7 @@ const RETRY: Duration = Duration::from_secs(10);
 impl Federation {
     /// Records addresses until the term ends.
     pub(super) async fn record_addresses(&self, term: &Term) {
-        let mut changes = self.fleet.changes();
-        loop {
-            changes.borrow_and_update();
+        let round = || async {
             let mut failed = false;
             for connected in self.fleet.connected() {
                 if let Err(error) = self.record_address(term, &connected).await {
@@ -23,12 +22,9 @@ impl Federation {
                     failed = true;
                 }
             }
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(RETRY), if failed => {}
-                () = term.ended() => return,
-            }
-        }
+            failed.then_some(RETRY)
+        };
+        rounds(term, self.fleet.changes(), Duration::ZERO, round).await;
     }
 
     async fn record_address(&self, term: &Term, connected: &Connected) -> Result<()> {

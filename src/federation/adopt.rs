@@ -2,7 +2,7 @@
 //!
 //! *Flow.* A plan from [`super::diff`]; each workspace is then looked at again under its lock, by the apiserver's word.
 //! One of ours is claimed: one transaction in etcd. One of another manager's is recorded as placed, then its pods name
-//! us, then its Workspace ([`take_over`]); likewise one of another installation of Spaceport. One whose record names the cluster
+//! us, then its secrets, then its Workspace ([`take_over`]); likewise one of another installation of Spaceport. One whose record names the cluster
 //! as it was called before keeps its record, which moves ([`relocate`]). *Guarantees.* A cut-off at any point leaves a state
 //! that a repeat goes on from. Of others' objects nothing is written before what tells that they are at work was read and is
 //! dead ([`rivals`]).
@@ -20,7 +20,7 @@ use jiff::Timestamp;
 
 use super::fleet::{Connected, Place};
 use super::{Error, Federation, Result};
-use crate::cluster::apply::Writer;
+use crate::cluster::apply::{Patched, Writer};
 use crate::cluster::convert;
 use crate::cluster::resources::Workspace;
 use crate::domain::adoption::{From, Names, Way, is_candidate, names as names_of, way};
@@ -181,14 +181,19 @@ impl Federation {
         let names = names_of(names).map_err(refused)?;
         match way {
             Way::Claim => {
+                let given_up = self.index.record_of(&id).filter(|(record, _)| record.given_up.is_some());
+                let workspace = match &given_up {
+                    Some((record, _)) => outgrow(&writer, &place, workspace, record.generation).await?,
+                    None => workspace,
+                };
                 let record = new_record(connected, &row, names, &workspace, RecordState::Confirmed);
-                self.claim_stray(term, &record).await?;
+                self.claim_stray(term, &record, given_up.map(|(_, version)| version)).await?;
             }
             Way::TakeOver => {
                 let placed = new_record(connected, &row, names, &workspace, RecordState::Placed);
                 let record = PlacementRecord { digest: Digest::adopted(), ..placed };
                 if row.standing != Standing::Handover {
-                    self.claim_stray(term, &record).await?;
+                    self.claim_stray(term, &record, None).await?;
                 }
                 self.take_over(&writer, &place, workspace).await?;
             }
@@ -225,10 +230,14 @@ impl Federation {
         Ok((id, turn, Site { row, workspace, writer, place }))
     }
 
-    /// Records a workspace that is there, where neither of its ids is taken.
-    async fn claim_stray(&self, term: &Term, record: &PlacementRecord) -> Result<()> {
+    /// Records a workspace that is there, where neither of its ids is taken; `given_up`: version of a record that does not
+    /// count any more.
+    async fn claim_stray(&self, term: &Term, record: &PlacementRecord, given_up: Option<i64>) -> Result<()> {
         let registry = self.registry.read().await;
-        let claim = self.store.claim(term, record).await?;
+        let claim = match given_up {
+            None => self.store.claim(term, record).await?,
+            Some(version) => self.store.claim_over(term, record, version).await?,
+        };
         drop(registry);
         let refused = |reason: String| Err(Error::Precondition { id: record.workspace.clone(), reason });
         match claim {
@@ -278,6 +287,24 @@ fn offered(connected: &Connected, row: &Row, way: Way) -> Result<Way, String> {
     Ok(way)
 }
 
+/// A workspace that was given up and is there after all gets a generation above the one that its end was told with. Before its
+/// record, which names it: a cut-off in between leaves a stray that the same adoption goes on with.
+async fn outgrow(writer: &Writer, place: &Place, workspace: Workspace, told: u32) -> Result<Workspace> {
+    if convert::generation(&workspace.metadata) > told {
+        return Ok(workspace);
+    }
+    match writer.set_generation(&workspace, told.saturating_add(1)).await? {
+        Patched::Done(changed) => {
+            place.cache.offer(changed.clone());
+            Ok(changed)
+        }
+        Patched::NotFound | Patched::Conflict => {
+            let name = workspace.metadata.name.unwrap_or_default();
+            Err(Error::Contended { what: format!("workspace {name}") })
+        }
+    }
+}
+
 fn nowhere(id: &WorkspaceId, namespace: &Namespace) -> Row {
     Row {
         workspace: id.to_string(),
@@ -309,5 +336,6 @@ fn new_record(
         digest: digest.unwrap_or_else(Digest::adopted),
         placed_at: Timestamp::now(),
         state,
+        given_up: None,
     }
 }

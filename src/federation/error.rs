@@ -179,6 +179,27 @@ pub enum Error {
         /// What both would serve.
         namespace: Namespace,
     },
+    /// Workspaces are recorded under the name of a cluster that was taken out, and this is not that cluster.
+    #[error(
+        "cluster {cluster} {}, and {} workspaces are still recorded under its name: {}; register it under another name, or \
+         give these workspaces up with `spaceport cluster forget {cluster}`",
+        told_apart(*known),
+        workspaces.len(),
+        some(workspaces)
+    )]
+    NameInUse {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Whether it is certainly another one.
+        known: bool,
+        /// All of them.
+        workspaces: Vec<WorkspaceId>,
+    },
+    /// Only of a cluster that is not registered are workspaces given up.
+    #[error(
+        "cluster {0} is registered: its workspaces are given up only after it was deregistered, with --force"
+    )]
+    StillRegistered(ClusterName),
     /// A start may or may not have reached its cluster; it is settled there, and a repeated call gets its answer.
     #[error("workspace {id} may have started on cluster {cluster}: {reason}; repeat the call")]
     Undecided {
@@ -212,6 +233,14 @@ pub enum Error {
     /// A registration that breaks a rule.
     #[error(transparent)]
     Spec(#[from] crate::domain::cluster::Error),
+}
+
+fn told_apart(known: bool) -> &'static str {
+    if known {
+        "is not the one that was taken out under its name"
+    } else {
+        "cannot be told from the one that was taken out under its name, and holds none of its workspaces"
+    }
 }
 
 fn failures(checks: &[Check]) -> String {

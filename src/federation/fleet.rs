@@ -230,8 +230,12 @@ impl Fleet {
             changes: self.changes.clone(),
             controllers: RwLock::default(),
         });
-        let meter =
-            Arc::new(Meter::new(spec.name.clone(), self.options.meters.clone(), self.leading.clone()));
+        let meter = Arc::new(Meter::new(
+            spec.name.clone(),
+            Arc::clone(&self.installation),
+            self.options.meters.clone(),
+            self.leading.clone(),
+        ));
         let observers: [Arc<dyn Observer>; 2] =
             [Arc::<Watcher>::clone(&watcher), Arc::<Meter>::clone(&meter)];
         let mark = self.known.get(&spec.name).and_then(|observed| observed.canary);

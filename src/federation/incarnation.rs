@@ -29,11 +29,7 @@ pub struct Standing {
 impl Federation {
     /// Opens a new incarnation. Every member is raised to it.
     pub async fn open_incarnation(&self, reason: &str, by: String) -> Result<Opening> {
-        let reason = reason.trim();
-        if reason.is_empty() || reason.chars().count() > REASON_MOST {
-            let rule = format!("must say why, in at most {REASON_MOST} characters");
-            return Err(Error::Invalid { field: "reason", rule });
-        }
+        let reason = stated(reason)?;
         let term = self.term()?;
         let opening = self.store.open_incarnation(&term, reason, &by, Timestamp::now()).await?;
         tracing::warn!(incarnation = opening.incarnation, by, reason, "an admin opened a new incarnation");
@@ -55,4 +51,14 @@ impl Federation {
         let replicas = replicas.map(|one| (one.replica, one.address, one.epoch)).collect();
         Standing { installation, incarnation, openings, replicas }
     }
+}
+
+/// Why an admin does something, in words that are kept.
+pub(super) fn stated(reason: &str) -> Result<&str> {
+    let reason = reason.trim();
+    if reason.is_empty() || reason.chars().count() > REASON_MOST {
+        let rule = format!("must say why, in at most {REASON_MOST} characters");
+        return Err(Error::Invalid { field: "reason", rule });
+    }
+    Ok(reason)
 }

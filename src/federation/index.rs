@@ -4,6 +4,7 @@
 //! resource counts only where its record says that it belongs; what has no record is kept aside until one comes.
 
 mod drains;
+mod ends;
 mod reads;
 mod rewinds;
 mod shown;
@@ -26,9 +27,6 @@ pub use drains::{Notice, Placed};
 pub use rewinds::Found;
 pub use shown::Shown;
 pub use subscribe::{Expired, From};
-
-/// How many ends are remembered for subscribers that resume.
-const ENDS_KEPT: usize = 10_000;
 
 /// A workspace with what the federation knows of its place.
 #[derive(Debug, Clone)]
@@ -141,12 +139,17 @@ impl Index {
         inner.link(&record);
         let key = key_of(&record);
         let generation = record.generation;
+        let given_up = record.given_up.is_some().then(|| record.clone());
         let before = inner.records.insert(id.clone(), (record, version)).map(|(record, _)| record);
         self.stir(&inner, &key.1);
         inner.note_stray(&key);
         let moved = before.as_ref().map(key_of).filter(|before| *before != key);
         if let Some(before) = &moved {
             inner.note_stray(before);
+        }
+        if let Some(given_up) = given_up.filter(|_| before.as_ref().is_some_and(PlacementRecord::is_live)) {
+            self.announce_given_up(&mut inner, &given_up);
+            return;
         }
         // A resource that waited for its record, or whose generation grew, is news.
         let is_news = |before: &PlacementRecord| before.generation != generation || moved.is_some();
@@ -278,14 +281,7 @@ impl Index {
         };
         let seen = inner.seen(&key.1, view, version);
         let shown = last.sequence != 0 && last_was_the_end(&seen, version, generation);
-        inner.sequence += 1;
-        let event = Event { sequence: inner.sequence, seen };
-        if inner.ends.len() == ENDS_KEPT
-            && let Some(oldest) = inner.ends.pop_front()
-        {
-            inner.resumable_from = oldest.sequence;
-        }
-        inner.ends.push_back(event.clone());
+        let event = inner.ended(seen);
         if !shown {
             self.events.publish(&event);
         }
@@ -356,11 +352,13 @@ impl Inner {
         }
     }
 
-    /// The generation of a resource, where its record says that it belongs there and is of its start.
+    /// The generation of a resource, where its record says that it belongs there and is of its start. What was given up
+    /// belongs nowhere any more.
     fn generation_at(&self, key: &Key, resource: &Resource) -> Option<u32> {
         let (record, _) = self.records.get(&key.0)?;
         let view = &resource.view;
-        (record.cluster == key.1 && record.namespace == key.2 && record.takes(&view.digest, view.generation))
+        let is_here = record.cluster == key.1 && record.namespace == key.2 && record.given_up.is_none();
+        (is_here && record.takes(&view.digest, view.generation))
             .then(|| record.generation.max(resource.view.generation).saturating_add(resource.rewinds))
     }
 

@@ -1,17 +1,17 @@
 //! What the container of a workspace wrote. A read: any replica that sees the cluster serves it, and keeps nothing of it.
 
-use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 use super::{Error, Federation, Result};
 use crate::cluster;
+pub use crate::cluster::logs::Piece;
 use crate::controller::CONTAINER;
 use crate::domain::health::Health;
 use crate::domain::names::{ClusterName, WorkspaceId};
 use crate::domain::pod::{LogOptions, pod_with_log};
 
 /// A workspace's log, piece by piece. An error is its last item.
-pub type WorkspaceLog = BoxStream<'static, Result<Bytes>>;
+pub type WorkspaceLog = BoxStream<'static, Result<Piece>>;
 
 impl Federation {
     /// Opens the log of a workspace.

@@ -1,7 +1,8 @@
 //! Metrics of workspaces, under the names that existing dashboards read, with a label `cluster` beside their own.
 //!
 //! A [`Meter`] watches a member's workspaces on every replica, and counts while this replica leads: what happens is
-//! counted once, and a new leader knows what it was before. What happened while no replica ran is not counted.
+//! counted once, and a new leader knows what it was before. What happened while no replica ran is not counted, nor what
+//! another manager or another installation looks after: that one counts it, until it is taken over.
 
 mod gauges;
 mod transitions;
@@ -16,7 +17,9 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Re
 use tokio::sync::watch;
 
 use crate::cluster::cache::Observer;
-use crate::cluster::resources::{Workspace, WorkspaceType, names};
+use crate::cluster::convert::keeper;
+use crate::cluster::resources::{Workspace, WorkspaceType};
+use crate::domain::diff::Keeper;
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::workspace::Kind;
 use crate::federation::fleet::Leading;
@@ -143,6 +146,8 @@ fn boxed(collector: impl Collector + 'static) -> Box<dyn Collector> {
 /// Watches the workspaces of one member.
 pub struct Meter {
     cluster: ClusterName,
+    /// This installation's id.
+    installation: Arc<str>,
     meters: Meters,
     term: watch::Receiver<Option<Leading>>,
     /// By namespace and name; a workspace that is gone is forgotten.
@@ -150,8 +155,13 @@ pub struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(cluster: ClusterName, meters: Meters, term: watch::Receiver<Option<Leading>>) -> Self {
-        Self { cluster, meters, term, known: Mutex::default() }
+    pub(super) fn new(
+        cluster: ClusterName,
+        installation: Arc<str>,
+        meters: Meters,
+        term: watch::Receiver<Option<Leading>>,
+    ) -> Self {
+        Self { cluster, installation, meters, term, known: Mutex::default() }
     }
 
     fn leads(&self) -> bool {
@@ -175,13 +185,14 @@ impl Meter {
 
 impl Observer for Meter {
     fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {
-        let Some(name) = workspace.metadata.name.clone().filter(|_| names::is_ours(&workspace.metadata))
-        else {
-            return;
-        };
-        let now = Timestamp::now();
+        let Some(name) = workspace.metadata.name.clone() else { return };
+        let (key, now) = ((namespace.clone(), name), Timestamp::now());
         let mut all = self.known.lock();
-        let known = all.entry((namespace.clone(), name)).or_insert_with(|| Known::first(workspace, now));
+        if keeper(&workspace.metadata, &self.installation) != Keeper::Us {
+            all.remove(&key);
+            return;
+        }
+        let known = all.entry(key).or_insert_with(|| Known::first(workspace, now));
         let events = known.step(workspace, now);
         self.count(known, events);
     }
@@ -206,6 +217,30 @@ fn type_label(kind: WorkspaceType) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::resources::names;
+
+    #[test]
+    fn what_others_look_after_is_not_counted_until_it_is_taken_over() {
+        let (_leads, term) = watch::channel(None);
+        let meter = Meter::new("eu".parse().unwrap(), "us".into(), Meters::new().unwrap(), term);
+        let namespace = "ws".parse().unwrap();
+        let show = |manager: &str, installation: Option<&str>| {
+            let mut workspace = Workspace::new("a", crate::cluster::resources::WorkspaceSpec::default());
+            let pair = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+            workspace.metadata.labels = Some(pair(names::MANAGED_BY, manager));
+            workspace.metadata.annotations = installation.map(|id| pair(names::INSTALLATION, id));
+            meter.workspace(&namespace, &Arc::new(workspace));
+            let mut counted = 0;
+            meter.for_each(|_, _| counted += 1);
+            counted
+        };
+        assert_eq!(show(names::MANAGER, Some("them")), 0);
+        assert_eq!(show("another", None), 0);
+        assert_eq!(show(names::MANAGER, Some("us")), 1);
+        assert_eq!(show(names::MANAGER, None), 1);
+        // It goes to another installation.
+        assert_eq!(show(names::MANAGER, Some("them")), 0);
+    }
 
     #[test]
     fn everything_that_is_counted_is_served_under_the_name_that_dashboards_know() {

@@ -1,15 +1,12 @@
 //! What the fleet looks like, read from the index when somebody scrapes. Labels are bounded by clusters and phases.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntGauge, IntGaugeVec, Opts};
 
 use super::{Federation, Lead};
-use crate::domain::canary::Standing;
 use crate::domain::condition::State;
 use crate::domain::health::Health;
 
@@ -68,25 +65,19 @@ impl FleetMetrics {
         self.health.reset();
         self.conditions.reset();
         self.canary.reset();
-        for connected in self.federation.fleet().connected() {
-            if let Standing::Well(round) = connected.member.canary().standing() {
-                self.canary.with_label_values(&[connected.member.name().as_str()]).set(round.as_secs_f64());
+        for (cluster, phases) in self.federation.index().phases() {
+            for (phase, count) in phases {
+                let labels = [cluster.as_str(), &format!("{phase:?}")];
+                self.workspaces.with_label_values(&labels).set(whole(count));
             }
         }
-        let mut counts = BTreeMap::new();
-        self.federation.index().for_each(|cluster, view| {
-            *counts.entry((cluster.to_string(), view.phase)).or_insert(0_i64) += 1;
-        });
-        for ((cluster, phase), count) in counts {
-            self.workspaces.with_label_values(&[cluster.as_str(), &format!("{phase:?}")]).set(count);
-        }
-        let now = Timestamp::now();
-        for cluster in self.federation.clusters() {
-            let name = cluster.spec.name.as_str();
-            let placed = i64::try_from(cluster.workspaces).unwrap_or(i64::MAX);
-            self.placed.with_label_values(&[name]).set(placed);
-            let strays = self.federation.index().strays(&cluster.spec.name, now).len();
-            self.strays.with_label_values(&[name]).set(i64::try_from(strays).unwrap_or(i64::MAX));
+        for cluster in self.federation.vitals() {
+            let name = cluster.cluster.as_str();
+            self.placed.with_label_values(&[name]).set(whole(cluster.placed));
+            self.strays.with_label_values(&[name]).set(whole(cluster.strays));
+            if let Some(round) = cluster.canary {
+                self.canary.with_label_values(&[name]).set(round.as_secs_f64());
+            }
             for health in [Health::Connecting, Health::Available, Health::Suspect, Health::Lost] {
                 let label = format!("{health:?}");
                 self.health
@@ -98,10 +89,17 @@ impl FleetMetrics {
                 gauge.set(i64::from(condition.state == State::True));
             }
         }
+        for (name, count) in self.federation.left() {
+            self.placed.with_label_values(&[name.as_str()]).set(whole(count));
+        }
         self.leading.set(i64::from(*self.federation.lead().borrow() == Lead::Us));
         let subscribers = self.federation.index().events().subscribers();
-        self.subscribers.set(i64::try_from(subscribers).unwrap_or(i64::MAX));
+        self.subscribers.set(whole(subscribers));
     }
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl Collector for FleetMetrics {

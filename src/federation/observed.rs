@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 
 use super::fleet::Connected;
 use super::registry::told_by_the_leader;
+use super::rounds::rounds;
 use super::{Error, Federation, Result};
 use crate::domain::names::ClusterName;
 use crate::domain::observed::{Noted, Observed};
@@ -111,26 +112,15 @@ impl Federation {
 
     /// Notes what this replica sees as the leader, until the term ends.
     pub(super) async fn note_observed(&self, term: &Term) {
-        let noting = async {
-            let mut changes = self.fleet.changes();
-            loop {
-                changes.borrow_and_update();
-                let mut wake = Timestamp::MAX;
-                for connected in self.fleet.connected() {
-                    wake = wake.min(self.note_one(term, &connected).await);
-                }
-                let pause = Duration::try_from(wake.duration_since(Timestamp::now())).unwrap_or_default();
-                tokio::select! {
-                    changed = changes.changed() => if changed.is_err() { return },
-                    () = tokio::time::sleep(pause.min(LOOK)) => {}
-                }
-                tokio::time::sleep(GATHER).await;
+        let round = || async {
+            let mut wake = Timestamp::MAX;
+            for connected in self.fleet.connected() {
+                wake = wake.min(self.note_one(term, &connected).await);
             }
+            let pause = Duration::try_from(wake.duration_since(Timestamp::now())).unwrap_or_default();
+            Some(pause.min(LOOK))
         };
-        tokio::select! {
-            () = noting => {}
-            () = term.ended() => {}
-        }
+        rounds(term, self.fleet.changes(), GATHER, round).await;
     }
 
     /// Notes the canaries' versions as a leader that ends in order knows them, so that the next one misses nothing.

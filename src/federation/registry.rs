@@ -1,13 +1,15 @@
 //! The registry of member clusters.
 
+mod classes;
 mod install;
 mod login;
+mod name;
 mod update;
 mod verify;
 mod view;
+mod vitals;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,10 +17,8 @@ use jiff::Timestamp;
 use super::{Error, Federation, Result};
 use crate::cluster::client::Credentials;
 use crate::domain::cluster::{ClusterSpec, SpecChange};
-use crate::domain::health::Health;
-use crate::domain::names::{ClassId, ClusterName};
+use crate::domain::names::ClusterName;
 use crate::domain::secret::Secret;
-use crate::domain::workspace::ClassView;
 use crate::store;
 use crate::store::{NewCluster, Term};
 
@@ -58,6 +58,7 @@ impl Federation {
             return Err(Error::Unfit { cluster: spec.name, checks: examined.checks });
         }
         self.registered_once(&spec, &examined.facts.cluster_uid)?;
+        self.name_is_free(&spec, &examined.facts.cluster_uid, kubeconfig.expose()).await?;
         let name = spec.name.clone();
         let new = NewCluster {
             api_server: Credentials::parse(&name, kubeconfig.expose())?.server().to_owned(),
@@ -172,35 +173,6 @@ impl Federation {
             }
         }
         Err(Error::Contended { what: format!("cluster {name}") })
-    }
-
-    /// Classes of the clusters that take starts, by id, and the preferred one: that of the configuration where a cluster
-    /// offers it, else that of the first cluster that has one. Where clusters disagree on a class, the first one by name
-    /// is shown, and the condition `ClassesAgree` of the others says so.
-    pub fn classes(&self) -> (Vec<ClassView>, Option<ClassId>) {
-        let mut classes = BTreeMap::new();
-        let preferred = self.fleet.defaults().preferred_class.clone();
-        let mut first = None;
-        for connected in self.fleet.connected() {
-            let spec = connected.spec.load();
-            if spec.cordoned
-                || spec.weight == 0
-                || self.index.is_draining(&spec.name)
-                || connected.member.health().report().health != Health::Available
-            {
-                continue;
-            }
-            for place in connected.places().values() {
-                let settings = place.settings.load();
-                for class in settings.class_views() {
-                    classes.entry(class.id.clone()).or_insert(class);
-                }
-                first = first.or_else(|| settings.preferred_class.clone());
-            }
-        }
-        let preferred = preferred.filter(|preferred| classes.contains_key(preferred));
-        let preferred = preferred.or(first).filter(|preferred| classes.contains_key(preferred));
-        (classes.into_values().collect(), preferred)
     }
 
     /// Waits until this replica's own fleet shows what was just written, so that the next call sees it.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::rounds::rounds;
 use super::{Error, Federation, Result};
 use crate::domain::names::ClusterName;
 use crate::domain::observed::Observed;
@@ -16,26 +17,17 @@ const RETRY: Duration = Duration::from_secs(2);
 impl Federation {
     /// Records what this replica finds, until the term ends.
     pub(super) async fn record_rewinds(&self, term: &Term) {
-        let recording = async {
-            loop {
-                let (clusters, mut changes) = self.index.unrecorded_rewinds();
-                let mut failed = false;
-                for cluster in clusters {
-                    if let Err(error) = self.record_rewind(term, &cluster).await {
-                        tracing::warn!(%cluster, %error, "cannot record that the cluster was set back");
-                        failed = true;
-                    }
-                }
-                tokio::select! {
-                    changed = changes.changed() => if changed.is_err() { return },
-                    () = tokio::time::sleep(RETRY), if failed => {}
+        let round = || async {
+            let mut failed = false;
+            for cluster in self.index.unrecorded_rewinds() {
+                if let Err(error) = self.record_rewind(term, &cluster).await {
+                    tracing::warn!(%cluster, %error, "cannot record that the cluster was set back");
+                    failed = true;
                 }
             }
+            failed.then_some(RETRY)
         };
-        tokio::select! {
-            () = recording => {}
-            () = term.ended() => {}
-        }
+        rounds(term, self.index.rewinds_found(), Duration::ZERO, round).await;
     }
 
     async fn record_rewind(&self, term: &Term, cluster: &ClusterName) -> Result<()> {

@@ -74,6 +74,7 @@ pub struct Settings {
     /// Closed timeout as clients see it.
     pub closed_timeout: String,
     port_url: PortUrl,
+    class_views: Vec<ClassView>,
 }
 
 /// A field of a cluster file that cannot be used.
@@ -128,6 +129,7 @@ impl Settings {
             default_timeout: GoDuration::from(defaults.timeouts.regular_workspace).to_string(),
             closed_timeout: GoDuration::from(defaults.timeouts.after_close).to_string(),
             port_url,
+            class_views: classes.values().map(|settings| class_view(&settings.class)).collect(),
             controller: controller_settings(spec, defaults, classes, url),
         })
     }
@@ -137,14 +139,18 @@ impl Settings {
         self.controller.url.render(&Values { id, prefix: meta, host: &self.controller.host_url })
     }
 
-    /// Classes as clients see them.
-    pub fn class_views(&self) -> impl Iterator<Item = ClassView> {
-        self.classes.values().map(|class| ClassView {
-            id: class.id.clone(),
-            display_name: class.name.clone(),
-            description: class.description(),
-            credits_per_minute: class.credits_per_minute,
-        })
+    /// Classes as clients see them, by id.
+    pub fn class_views(&self) -> &[ClassView] {
+        &self.class_views
+    }
+}
+
+fn class_view(class: &Class) -> ClassView {
+    ClassView {
+        id: class.id.clone(),
+        display_name: class.name.clone(),
+        description: class.description(),
+        credits_per_minute: class.credits_per_minute,
     }
 }
 

@@ -115,6 +115,8 @@ fn step(record: &PlacementRecord, resource: Resource, rewinds: Option<Rewinds>, 
             if is_abandoned { Step::Forget } else { Step::Later }
         }
         (RecordState::Confirmed, Resource::Absent | Resource::Different) => Step::End,
+        // It came back with its cluster: nobody asked for its end there.
+        (RecordState::Ended { .. }, _) if record.given_up.is_some() => Step::Nothing,
         // It came back with its cluster's backup: nobody asked for it, and what it holds may be all that there is.
         (RecordState::Ended { at, .. }, _) if rewinds.is_some_and(|rewinds| rewinds.may_bring_back(at)) => {
             Step::Nothing
@@ -190,10 +192,15 @@ impl Federation {
         place.is_some_and(|place| !place.cache.is_listing()) && self.fleet.is_history_known(&record.cluster)
     }
 
-    pub(super) async fn end(&self, term: &Term, record: PlacementRecord, version: i64) -> Result<()> {
+    /// Now, and until when what ends now is remembered.
+    pub(super) fn tombstone(&self) -> (Timestamp, Timestamp) {
         let at = Timestamp::now();
         let life = SignedDuration::try_from(self.options.tombstone_life).unwrap_or(SignedDuration::MAX);
-        let expires = at.saturating_add(life).unwrap_or(Timestamp::MAX);
+        (at, at.saturating_add(life).unwrap_or(Timestamp::MAX))
+    }
+
+    pub(super) async fn end(&self, term: &Term, record: PlacementRecord, version: i64) -> Result<()> {
+        let (at, expires) = self.tombstone();
         let version = self.store.end(term, &record, version, at, expires).await?;
         self.index.record(PlacementRecord { state: RecordState::Ended { at, expires }, ..record }, version);
         Ok(())
@@ -258,6 +265,7 @@ mod tests {
             digest: Digest(String::new()),
             placed_at: Timestamp::UNIX_EPOCH,
             state,
+            given_up: None,
         }
     }
 
@@ -299,6 +307,14 @@ mod tests {
         let rewound = |last| Some(Rewinds { count: 1, last });
         assert_eq!(step(&record(ENDED), THERE, rewound(LATE), LATE), Step::Nothing);
         assert_eq!(step(&record(ENDED), THERE, rewound(Timestamp::UNIX_EPOCH), LATE), Step::Stop);
+    }
+
+    #[test]
+    fn a_workspace_that_was_given_up_and_is_there_after_all_is_left_alone() {
+        let given_up = record(RecordState::Confirmed).given_up("lost".to_owned(), 0, SOON, LATE);
+        for resource in [THERE, Resource::Absent, Resource::Foreign] {
+            assert_eq!(step(&given_up, resource, None, LATE), Step::Nothing);
+        }
     }
 
     #[test]

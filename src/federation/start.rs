@@ -324,6 +324,7 @@ fn new_record(start: &Start, digest: &Digest, target: &Target) -> PlacementRecor
         digest: digest.clone(),
         placed_at: Timestamp::now(),
         state: RecordState::Placed,
+        given_up: None,
     }
 }
 

@@ -56,15 +56,14 @@ pub struct Overview {
     pub clusters: Vec<ClusterOverview>,
     /// Resources that no record places where they are.
     pub strays: usize,
+    /// Live records by the name that they have, where that is not registered.
+    pub left: BTreeMap<ClusterName, usize>,
 }
 
 impl Federation {
     /// The page.
     pub async fn overview(&self) -> Overview {
-        let mut phases: BTreeMap<ClusterName, Phases> = BTreeMap::new();
-        self.index.for_each(|cluster, view| {
-            *phases.entry(cluster.clone()).or_default().entry(view.phase).or_default() += 1;
-        });
+        let mut phases = self.index.phases();
         let of_cluster = |cluster: ClusterView| {
             let name = &cluster.spec.name;
             ClusterOverview {
@@ -80,7 +79,14 @@ impl Federation {
         let strays = self.fleet.connected();
         let strays =
             strays.iter().map(|connected| self.index.strays(connected.member.name(), now).len()).sum();
-        Overview { standing: self.standing().await, clusters, strays }
+        Overview { standing: self.standing().await, clusters, strays, left: self.left() }
+    }
+
+    /// How many workspaces are still recorded under the names of clusters that were taken out.
+    pub fn left(&self) -> BTreeMap<ClusterName, usize> {
+        let mut placed = self.index.placed();
+        placed.retain(|name, _| self.fleet.version(name).is_none());
+        placed
     }
 
     fn capacity_of(&self, name: &ClusterName) -> Option<CapacityOverview> {

@@ -138,6 +138,16 @@ impl Store {
         self.guarded_change(term, &doing, &key, vec![is_at(&key, version)], ops).await
     }
 
+    /// Puts a record that was given up ([`PlacementRecord::given_up`]) in the place of the live one at `version`, and lets go of
+    /// its meta id; only while its cluster is not registered, which is a conflict otherwise. Answers the new version.
+    pub async fn give_up(&self, term: &Term, record: &PlacementRecord, version: i64) -> Result<i64> {
+        let doing = format!("give up workspace {}", record.workspace);
+        let key = self.keys().placement(&record.workspace);
+        let when = vec![is_at(&key, version), is_absent(&self.keys().cluster_spec(&record.cluster))];
+        let ops = vec![TxnOp::put(key.as_str(), encode(&key, record)?, None), self.release(record)];
+        self.guarded_change(term, &doing, &key, when, ops).await
+    }
+
     /// Removes the record of a start that definitely created nothing, and lets go of its meta id.
     pub async fn forget(&self, term: &Term, record: &PlacementRecord, version: i64) -> Result<()> {
         let doing = format!("forget workspace {}", record.workspace);

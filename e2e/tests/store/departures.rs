@@ -60,3 +60,31 @@ async fn a_record_moves_once_and_only_from_a_name_that_is_not_registered_to_one_
     ensure!(store.departures().await?.is_empty());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_given_up_once_only_while_its_cluster_is_not_registered_and_lets_go_of_its_meta_id()
+-> Result<()> {
+    let room = Room::open().await?;
+    let (leader, term) = room.lead().await?;
+    let (store, sealer, eu) = (&leader.store, sealer()?, "eu".parse()?);
+    let a = record("a", "m")?;
+    let version = claimed(store, &term, &a).await?;
+    let now = jiff::Timestamp::now();
+    let given_up = a.given_up("it burned down".to_owned(), 1, now, jiff::Timestamp::MAX);
+    let early = store.give_up(&term, &given_up, version).await;
+    ensure!(matches!(early, Err(Error::Conflict { .. })), "of a registered cluster: {early:?}");
+    let registered = store.clusters(&sealer).await?.remove(0)?.version;
+    store.leave_cluster(&term, &eu, registered, now).await?;
+    store.give_up(&term, &given_up, version).await?;
+    let again = store.give_up(&term, &given_up, version).await;
+    ensure!(matches!(again, Err(Error::Conflict { .. })), "twice: {again:?}");
+    let found = store.placement(&a.workspace).await?.context("no record")?.value;
+    ensure!(found == given_up && found.generation == 2 && !found.is_live(), "{found:?}");
+    store.create_cluster(&term, &sealer, &cluster("us")?).await?;
+    let elsewhere =
+        |id: &str| Ok::<_, anyhow::Error>(PlacementRecord { cluster: "us".parse()?, ..record(id, "m")? });
+    claimed(store, &term, &elsewhere("b")?).await?;
+    let taken = store.claim(&term, &PlacementRecord { meta: "n".parse()?, ..elsewhere("a")? }).await?;
+    ensure!(matches!(taken, Claim::IdTaken(..)), "its id is free at once: {taken:?}");
+    Ok(())
+}

@@ -3,7 +3,7 @@
 use tonic::Status;
 use uuid::Uuid;
 
-use super::diff::compared;
+use super::diff::{MOST, compared};
 use crate::api::error;
 use crate::api::parse::Problems;
 use crate::domain::adoption::{From, Way};
@@ -13,9 +13,6 @@ use crate::federation::Federation;
 use crate::federation::adopt::{Adoption, Discard, Outcome};
 use crate::proto::spaceport::v1;
 use crate::proto::spaceport::v1::handled_workspace::Outcome as Wire;
-
-/// Rows of one answer: it must stay below what clients accept.
-const MOST: usize = 20_000;
 
 pub(super) async fn adopt(
     federation: &Federation,

@@ -13,7 +13,7 @@ use crate::proto::spaceport::v1;
 use crate::proto::spaceport::v1::compared_workspace::Standing as Wire;
 
 /// Rows of one answer: it must stay below what clients accept.
-const MOST: usize = 20_000;
+pub(super) const MOST: usize = 20_000;
 
 pub(super) async fn diff(
     federation: &Federation,

@@ -11,7 +11,7 @@ use crate::proto::spaceport::v1;
 impl Clusters {
     pub(super) async fn overview(&self) -> v1::GetStatusResponse {
         let federation = &self.federation;
-        let overview = federation.overview().await;
+        let overview = Box::pin(federation.overview()).await;
         let us = federation.replica().name.clone();
         let leader = match &*federation.lead().borrow() {
             Lead::Us => us.clone(),
@@ -31,6 +31,7 @@ impl Clusters {
             clusters: overview.clusters.iter().map(cluster).collect(),
             phases: phases(&all),
             strays: number(overview.strays),
+            left: overview.left.iter().map(|(name, count)| (name.to_string(), number(*count))).collect(),
         }
     }
 }

@@ -199,7 +199,7 @@ pub fn ssh_keys(request: wsman::UpdateSshKeyRequest) -> Result<(WorkspaceId, Vec
 
 /// The workspace whose log is read, and what of it.
 pub fn logs(request: &v1::LogsRequest) -> Result<(WorkspaceId, LogOptions), Status> {
-    let v1::LogsRequest { id, follow, tail, since, previous } = request;
+    let v1::LogsRequest { id, follow, tail, since, previous, resume_token } = request;
     let mut problems = Problems::default();
     let id = problems.parse("id", id);
     let since = since.as_ref().and_then(|since| {
@@ -209,6 +209,10 @@ pub fn logs(request: &v1::LogsRequest) -> Result<(WorkspaceId, LogOptions), Stat
         }
         given
     });
-    let options = LogOptions { follow: *follow, tail: *tail, since, previous: *previous };
+    let after = problems.optional("resume_token", resume_token);
+    if after.is_some() && !follow {
+        problems.add("resume_token", "is only for a log that is followed");
+    }
+    let options = LogOptions { follow: *follow, tail: *tail, since, previous: *previous, after };
     problems.finish(id.map(|id| (id, options)))
 }

@@ -196,15 +196,32 @@ fn the_same_request_has_the_same_canonical_form_whatever_the_order_of_its_maps()
 #[test]
 fn what_is_read_of_a_log_is_checked() {
     let of = |since: Option<prost_types::Duration>| {
-        logs(&v1::LogsRequest { id: "ws".into(), follow: true, tail: Some(0), since, previous: true })
+        let resume_token = String::new();
+        logs(&v1::LogsRequest {
+            id: "ws".into(),
+            follow: true,
+            tail: Some(0),
+            since,
+            previous: true,
+            resume_token,
+        })
     };
     let minutes = prost_types::Duration { seconds: 300, nanos: 0 };
     let (id, options) = of(Some(minutes)).unwrap();
     let since = Some(Duration::from_mins(5));
     assert_eq!(
         (id.as_str(), options),
-        ("ws", LogOptions { follow: true, tail: Some(0), since, previous: true })
+        ("ws", LogOptions { follow: true, tail: Some(0), since, previous: true, after: None })
     );
+    let resumed = |follow, token: &str| {
+        let resume_token = token.to_owned();
+        logs(&v1::LogsRequest { id: "ws".into(), follow, resume_token, ..v1::LogsRequest::default() })
+    };
+    let token = "2026-11-24T12:00:00Z/1/2";
+    assert_eq!(resumed(true, token).unwrap().1.after.unwrap().to_string(), token);
+    for bad in [resumed(false, token), resumed(true, "x")] {
+        assert_eq!(fields(bad), ["resume_token"]);
+    }
     assert_eq!(of(None).unwrap().1.since, None);
     for seconds in [0, -1] {
         let given = prost_types::Duration { seconds, nanos: 0 };

@@ -24,6 +24,7 @@ mod drain;
 mod explain;
 mod fields;
 mod file;
+mod forget;
 mod incarnation;
 mod install;
 mod kubeconfig;
@@ -94,6 +95,8 @@ enum Verb {
         #[arg(long)]
         force: bool,
     },
+    /// Give up the workspaces recorded under the name of a cluster that does not return
+    Forget(forget::ForgetArgs),
     /// Tell which replica of the manager leads
     Leader,
     /// Incarnations of Spaceport's etcd
@@ -169,6 +172,7 @@ pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
             terminal.progress(&format!("deregistered {name}\n"));
             Ok(())
         }
+        Verb::Forget(args) => forget::run(&client, &connection, args, terminal).await,
         Verb::Incarnation(verb) => incarnation::run(&client, &connection, verb, terminal).await,
         Verb::Leader => {
             let mut api = client.clusters();

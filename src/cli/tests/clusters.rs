@@ -13,7 +13,7 @@ use crate::proto::spaceport::v1::drain::State;
 use crate::proto::spaceport::v1::handled_workspace::Outcome as Handled;
 use crate::proto::spaceport::v1::{
     Check, Cluster, ClusterSpec, ClusterStatus, ComparedWorkspace, DiffResponse, Drain, DrainCounts,
-    DrainWorkspace, HandledWorkspace, StandingCount,
+    DrainWorkspace, ForgetResponse, HandledWorkspace, StandingCount,
 };
 
 fn cluster_file(folder: &tempfile::TempDir) -> String {
@@ -189,6 +189,45 @@ async fn discarding_names_what_it_did_not_discard() {
     assert!(ran.out.contains("REFUSED  has a pod"), "{}", ran.out);
     let ran = spaceport(&endpoint, "cluster discard eu a --force").await;
     assert!(ran.code == 0 && ran.out.contains("DISCARDED"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn workspaces_are_given_up_only_when_told_to_and_why_and_until_none_is_left() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    let row = |id: &str| ComparedWorkspace {
+        id: id.to_owned(),
+        meta_id: format!("meta-{id}"),
+        standing: Standing::Left.into(),
+        ..Default::default()
+    };
+    let answer = |given_up: u32, left: &[&str]| ForgetResponse {
+        given_up,
+        left: u32::try_from(left.len()).unwrap(),
+        workspaces: left.iter().map(|id| row(id)).collect(),
+        left_out: 0,
+    };
+    let script = |answers: Vec<ForgetResponse>| server.0.lock().forgets = answers.into();
+    script(vec![answer(0, &["a", "b"])]);
+    let ran = spaceport(&endpoint, "cluster forget eu").await;
+    assert!(ran.out.starts_with("eu: 2 workspaces are recorded under this name\nWORKSPACE"), "{}", ran.out);
+    assert!(ran.out.contains("meta-b"), "{}", ran.out);
+    let told = "nothing was changed; --yes with --reason gives them up\n";
+    assert_eq!((ran.code, ran.err.as_str()), (0, told));
+    let line = |flags: &str| format!("spaceport cluster forget eu --endpoint {endpoint} {flags}");
+    let parsed = |flags: &str| Cli::try_parse_from(line(flags).split_whitespace()).is_ok();
+    assert_eq!([parsed("--yes"), parsed("--yes --reason fire")], [false, true]);
+
+    script(vec![answer(1, &["b"]), answer(1, &[])]);
+    let ran = spaceport(&endpoint, "cluster forget eu --yes --reason fire").await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "eu: 2 workspaces given up, 0 left\n"), "{}", ran.err);
+    script(vec![answer(0, &["b"])]);
+    let ran = spaceport(&endpoint, "cluster forget eu --yes --reason fire").await;
+    let told = "spaceport: 1 workspaces are still recorded under eu: run it again\n";
+    assert_eq!((ran.code, ran.err.as_str()), (1, told));
+    let asked = std::mem::take(&mut server.0.lock().forgotten);
+    let asked: Vec<_> = asked.iter().map(|one| (one.reason.as_str(), one.dry_run)).collect();
+    assert_eq!(asked, [("", true), ("fire", false), ("fire", false), ("fire", false)]);
 }
 
 #[tokio::test]
@@ -384,11 +423,20 @@ async fn status_shows_who_leads_what_is_left_and_what_is_wrong_on_one_page() {
             drain: Some(drain),
         }],
         phases: [("RUNNING".to_owned(), 4)].into(),
+        left: [("old".to_owned(), 3)].into(),
         ..GetStatusResponse::default()
     };
     let ran = spaceport(&server.serve().await, "status").await;
     assert_eq!(ran.code, 0, "{}", ran.err);
-    for part in ["a, b", "4: 4 running", "2/3", "25 % taken", "12 small", "drain draining"] {
+    for part in [
+        "a, b",
+        "3 of old, which is not registered",
+        "4: 4 running",
+        "2/3",
+        "25 % taken",
+        "12 small",
+        "drain draining",
+    ] {
         assert!(ran.out.contains(part), "{part}: {}", ran.out);
     }
     assert!(ran.out.contains("CanarySeen") && ran.out.contains("NotWritten: because"), "{}", ran.out);

@@ -35,6 +35,8 @@ pub struct Script {
     pub diff: Option<DiffResponse>,
     pub strays: Vec<HandledWorkspace>,
     pub adopted: Vec<AdoptRequest>,
+    pub forgets: VecDeque<ForgetResponse>,
+    pub forgotten: Vec<ForgetRequest>,
     pub drain: Option<Drain>,
     pub status: crate::proto::spaceport::v1::GetStatusResponse,
     pub drain_states: Vec<Drain>,
@@ -43,7 +45,8 @@ pub struct Script {
     pub stopped: Vec<StopWorkspaceRequest>,
     pub timeouts: Vec<SetTimeoutRequest>,
     pub ports: Vec<ControlPortRequest>,
-    pub logs: Vec<Result<LogsResponse, Status>>,
+    /// One list a call.
+    pub logs: VecDeque<Vec<Result<LogsResponse, Status>>>,
     pub logs_asked: Vec<LogsRequest>,
     pub described: Option<DescribeWorkspaceResponse>,
     pub pages: VecDeque<GetWorkspacesResponse>,
@@ -165,6 +168,13 @@ impl ClusterManager for Fake {
             moves: false,
         };
         Ok(Response::new(DiscardResponse { workspaces: request.workspaces.into_iter().map(of).collect() }))
+    }
+
+    async fn forget(&self, request: Request<ForgetRequest>) -> Answer<ForgetResponse> {
+        let mut script = self.0.lock();
+        script.forgotten.push(request.into_inner());
+        let answer = script.forgets.pop_front();
+        answer.map(Response::new).ok_or_else(|| Status::failed_precondition("cluster eu is registered"))
     }
 
     async fn cordon(&self, request: Request<CordonRequest>) -> Answer<CordonResponse> {
@@ -304,10 +314,8 @@ impl WorkspaceLogs for Fake {
     async fn logs(&self, request: Request<LogsRequest>) -> Answer<Self::LogsStream> {
         let mut script = self.0.lock();
         script.logs_asked.push(request.into_inner());
-        if script.logs.is_empty() {
-            return Err(Status::failed_precondition("workspace one: it has no pod yet"));
-        }
-        let pieces = std::mem::take(&mut script.logs);
+        let none = || Status::failed_precondition("workspace one: it has no pod yet");
+        let pieces = script.logs.pop_front().ok_or_else(none)?;
         Ok(Response::new(Box::pin(futures::stream::iter(pieces))))
     }
 }

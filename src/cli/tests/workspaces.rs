@@ -272,17 +272,20 @@ async fn timeouts_and_ports_are_set_and_the_workspace_is_shown() {
 async fn a_log_is_written_as_it_is_and_what_was_asked_for_is_passed_on() {
     let server = Fake::default();
     let endpoint = server.serve().await;
-    let piece = |content: &[u8]| Ok(LogsResponse { content: content.to_vec() });
+    let piece = |content: &[u8]| Ok(LogsResponse { content: content.to_vec(), resume_token: String::new() });
     // The second piece goes on within a character of the first.
-    server.0.lock().logs = vec![piece(b"gr\xc3"), piece(b"\xbc\xc3\x9fe\n"), piece(b"no newline")];
+    let pieces = vec![piece(b"gr\xc3"), piece(b"\xbc\xc3\x9fe\n"), piece(b"no newline")];
+    server.0.lock().logs.push_back(pieces);
     let flags = "--follow --tail 7 --since 5m --previous -o json";
     let ran = spaceport(&endpoint, &format!("workspace logs one {flags}")).await;
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "grüße\nno newline", ""));
     let since = Some(prost_types::Duration { seconds: 300, nanos: 0 });
-    let asked = LogsRequest { id: "one".to_owned(), follow: true, tail: Some(7), since, previous: true };
+    let (id, resume_token) = ("one".to_owned(), String::new());
+    let asked = LogsRequest { id, follow: true, tail: Some(7), since, previous: true, resume_token };
     assert_eq!(server.0.lock().logs_asked, [asked]);
 
-    server.0.lock().logs = vec![piece(b"a line\n"), Err(Status::unavailable("this replica shuts down"))];
+    let broken = vec![piece(b"a line\n"), Err(Status::unavailable("this replica shuts down"))];
+    server.0.lock().logs.push_back(broken);
     let ran = spaceport(&endpoint, "workspace logs one").await;
     assert_eq!((ran.code, ran.out.as_str()), (1, "a line\n"));
     assert_eq!(ran.err, "spaceport: the log of one broke off: UNAVAILABLE: this replica shuts down\n");
@@ -290,4 +293,25 @@ async fn a_log_is_written_as_it_is_and_what_was_asked_for_is_passed_on() {
     let ran = spaceport(&endpoint, "workspace logs one").await;
     let told = "failed to read the log of one: FAILED_PRECONDITION: workspace one: it has no pod yet";
     assert_eq!((ran.code, ran.out.as_str(), ran.err), (1, "", format!("spaceport: {told}\n")));
+}
+
+#[tokio::test]
+async fn a_followed_log_that_breaks_off_is_gone_on_with_where_it_was_and_ends_when_there_is_no_more() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    let piece = |content: &[u8], token: &str| {
+        Ok(LogsResponse { content: content.to_vec(), resume_token: token.to_owned() })
+    };
+    let broken = || Err(Status::unavailable("this replica shuts down"));
+    server.0.lock().logs =
+        [vec![piece(b"one\ntw", "t1"), broken()], vec![broken()], vec![piece(b"o\nthree\n", "t2"), broken()]]
+            .into();
+    let ran = spaceport(&endpoint, "workspace logs one --follow").await;
+    assert_eq!((ran.code, ran.out.as_str()), (1, "one\ntwo\nthree\n"));
+    let going_on = "the log of one broke off: UNAVAILABLE: this replica shuts down; going on\n".repeat(3);
+    let told = "the log of one broke off: FAILED_PRECONDITION: workspace one: it has no pod yet";
+    assert_eq!(ran.err, format!("{going_on}spaceport: {told}\n"));
+    let asked = std::mem::take(&mut server.0.lock().logs_asked);
+    let tokens: Vec<&str> = asked.iter().map(|one| one.resume_token.as_str()).collect();
+    assert_eq!(tokens, ["", "t1", "t1", "t2"]);
 }

@@ -121,6 +121,16 @@ impl ComparedView {
         &self.id
     }
 
+    /// Its long-lived id.
+    pub fn meta_id(&self) -> &str {
+        &self.meta_id
+    }
+
+    /// When it was recorded, or when that ended.
+    pub fn at(&self) -> Option<Timestamp> {
+        self.at
+    }
+
     /// Id, namespace, owner and standing, for tables.
     pub fn heads(&self) -> [String; 4] {
         [&self.id, &self.namespace, &self.owner, &self.standing].map(Clone::clone)

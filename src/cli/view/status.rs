@@ -17,6 +17,8 @@ pub struct StatusPage {
     replicas: Vec<String>,
     phases: BTreeMap<String, u32>,
     strays: u32,
+    /// By names that are not registered.
+    left: BTreeMap<String, u32>,
     clusters: Vec<Overview>,
 }
 
@@ -55,6 +57,7 @@ impl From<GetStatusResponse> for StatusPage {
             replicas: status.replicas.into_iter().map(|replica| replica.name).collect(),
             phases: status.phases,
             strays: status.strays,
+            left: status.left,
             clusters: status.clusters.into_iter().map(Overview::from).collect(),
         }
     }
@@ -97,11 +100,14 @@ impl StatusPage {
             name => format!("{name} for {}", age(self.leading_since, now)),
         };
         let strays = if self.strays == 0 { String::new() } else { self.strays.to_string() };
+        let left =
+            self.left.iter().map(|(name, count)| format!("{count} of {name}, which is not registered"));
         let head = Table::of_fields([
             ("leader", leader),
             ("replicas", self.replicas.join(", ")),
             ("workspaces", counted(&self.phases)),
             ("strays", strays),
+            ("left", left.collect::<Vec<_>>().join("; ")),
             ("answered by", self.answered_by.clone()),
         ]);
         let mut page = head.to_string();

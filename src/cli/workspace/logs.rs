@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use tonic::{Code, Status, Streaming};
 
-use crate::cli::connect::{Client, positive_duration};
+use crate::cli::connect::{Client, ClientArgs, again, positive_duration};
+use crate::cli::failure::describe;
 use crate::cli::terminal::Terminal;
 use crate::domain::names::WorkspaceId;
-use crate::proto::spaceport::v1::LogsRequest;
+use crate::proto::spaceport::v1::{LogsRequest, LogsResponse};
 
 /// `spaceport workspace logs`.
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// The workspace's instance id
     id: WorkspaceId,
-    /// Go on with what is written from now on, until the container ends
+    /// Go on with what is written from now on, until the container ends; at another replica where this one goes
     #[arg(short, long)]
     follow: bool,
     /// Only so many of the last lines
@@ -29,16 +31,53 @@ pub struct LogsArgs {
     previous: bool,
 }
 
-/// Writes the log as it is.
-pub async fn run(client: &Client, args: LogsArgs, terminal: &mut Terminal<'_>) -> Result<()> {
+/// Writes the log as it is. One that is followed goes on at whichever address answers when the connection breaks.
+pub async fn run(
+    client: &Client,
+    connection: &ClientArgs,
+    args: LogsArgs,
+    terminal: &mut Terminal<'_>,
+) -> Result<()> {
     let LogsArgs { id, follow, tail, since, previous } = args;
     let since = since.map(prost_types::Duration::try_from).transpose()?;
-    let request = LogsRequest { id: id.to_string(), follow, tail, since, previous };
-    let mut api = client.logs();
-    let log = client.open(request, async |request| api.logs(request).await).await;
+    let resume_token = String::new();
+    let mut request = LogsRequest { id: id.to_string(), follow, tail, since, previous, resume_token };
+    let log = open(client, &request).await;
     let mut log = log.with_context(|| format!("failed to read the log of {id}"))?;
-    while let Some(piece) = log.message().await.with_context(|| format!("the log of {id} broke off"))? {
-        terminal.bytes(&piece.content)?;
+    let broke_off = || format!("the log of {id} broke off");
+    loop {
+        match log.message().await {
+            Ok(Some(piece)) => {
+                terminal.bytes(&piece.content)?;
+                if !piece.resume_token.is_empty() {
+                    request.resume_token = piece.resume_token;
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(status) if !follow || is_final(&status) => return Err(status).with_context(broke_off),
+            Err(status) => {
+                terminal.progress(&format!("{}: {}; going on\n", broke_off(), describe(&status)));
+                let resumed = again(connection, is_final, async |client| open(client, &request).await);
+                log = resumed.await.with_context(broke_off)?;
+            }
+        }
     }
-    Ok(())
+}
+
+async fn open(client: &Client, request: &LogsRequest) -> Result<Streaming<LogsResponse>, Status> {
+    let mut api = client.logs();
+    client.open(request.clone(), async |request| api.logs(request).await).await
+}
+
+/// Whether there is no more to read: another try would be answered so, too.
+fn is_final(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::InvalidArgument
+            | Code::NotFound
+            | Code::FailedPrecondition
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::Unimplemented
+    )
 }

@@ -100,7 +100,7 @@ pub async fn run(args: WorkspaceArgs, terminal: &mut Terminal<'_>) -> Result<()>
         Verb::Show(args) => show::run(&client, &connection, args, terminal).await,
         Verb::Explain { id } => explain::run(&client, &connection, id, terminal).await,
         Verb::Watch(args) => watch::run(&client, &connection, args, terminal).await,
-        Verb::Logs(args) => logs::run(&client, args, terminal).await,
+        Verb::Logs(args) => logs::run(&client, &connection, args, terminal).await,
         Verb::Snapshot(args) => snapshot::run(&client, &connection, args, terminal).await,
         Verb::Timeout(args) => timeout::run(&client, &connection, args, terminal).await,
         Verb::Port(verb) => port::run(&client, &connection, verb, terminal).await,

@@ -119,6 +119,33 @@ impl Writer {
         patched(self.write(format!("give Secret {name} its owner"), self.taken(request)).await)
     }
 
+    /// Makes a secret that another installation made for the workspace name this one, at the very version that it has. Any other
+    /// secret of the name is left alone. Replaced and not patched, for which the rights in a secrets namespace are enough.
+    pub async fn adopt_secret(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        workspace: &str,
+        installation: &str,
+    ) -> Result<()> {
+        let action = format!("adopt Secret {namespace}/{name}");
+        for _ in 0..TRIES {
+            let Some(mut secret) = self.get_secret(&action, namespace, name).await? else { return Ok(()) };
+            let ours = is_ours(&secret.metadata);
+            let labels = secret.metadata.labels.get_or_insert_default();
+            let of_it = labels.get(INSTANCE_ID).is_some_and(|id| id == workspace);
+            if !ours || !of_it || labels.get(INSTALLATION).is_some_and(|made_by| made_by == installation) {
+                return Ok(());
+            }
+            labels.insert(INSTALLATION.to_owned(), installation.to_owned());
+            match patched(self.send_secret(&action, namespace, Some(name), &secret).await)? {
+                Patched::Done(()) | Patched::NotFound => return Ok(()),
+                Patched::Conflict => {}
+            }
+        }
+        Err(self.conflict(action, "others keep writing it"))
+    }
+
     /// Deletes a secret.
     pub async fn delete_secret(&self, namespace: &Namespace, name: &str) -> Result<Deleted> {
         self.delete_as(namespace, name, &DeleteParams::default()).await

@@ -244,6 +244,34 @@ async fn secrets_are_listed_by_page_without_content_and_deleted_only_as_they_wer
 }
 
 #[tokio::test]
+async fn only_a_secret_that_another_installation_made_for_the_workspace_is_made_ours_with_its_content() {
+    let (writer, mut server, _) = writer();
+    let adopt = |workspace, installation| {
+        let (writer, namespace) = (writer.clone(), "ws".parse().unwrap());
+        async move { writer.adopt_secret(&namespace, "a-env", workspace, installation).await }
+    };
+    let raced = async {
+        answer(&mut server, 200, existing("spaceport", "b2xk", 7)).await;
+        answer(&mut server, 409, refusal(409, "Conflict")).await;
+        answer(&mut server, 200, existing("spaceport", "bmV3", 7)).await;
+        answer(&mut server, 200, json!({})).await
+    };
+    let (done, (method, _, body)) = tokio::join!(adopt("a", "here"), raced);
+    assert_eq!((done, method.as_str()), (Ok(()), "PUT"));
+    let mut expected = existing("spaceport", "bmV3", 7);
+    expected["metadata"]["labels"]["spaceport.dev/installation"] = json!("here");
+    assert_eq!(body, expected);
+    for (manager, workspace, installation) in
+        [("helm", "a", "here"), ("spaceport", "b", "here"), ("spaceport", "a", "i")]
+    {
+        let reading = answer(&mut server, 200, existing(manager, "b2xk", 7));
+        assert_eq!(tokio::join!(adopt(workspace, installation), reading).0, Ok(()));
+    }
+    let gone = answer(&mut server, 404, refusal(404, "NotFound"));
+    assert_eq!(tokio::join!(adopt("a", "here"), gone).0, Ok(()));
+}
+
+#[tokio::test]
 async fn a_secret_of_somebody_else_is_not_overwritten() {
     let (writer, mut server, _) = writer();
     let others = async {

@@ -96,6 +96,13 @@ impl Writer {
         self.patch_spec(name_of(workspace), workspace.metadata.resource_version.as_deref(), patch).await
     }
 
+    /// Puts another generation on the very version given.
+    pub async fn set_generation(&self, workspace: &Workspace, generation: u32) -> Result<Patched<Workspace>> {
+        let annotations = json!({ GENERATION: generation.to_string() });
+        let patch = json!({ "metadata": { "uid": workspace.metadata.uid, "annotations": annotations } });
+        self.patch_spec(name_of(workspace), workspace.metadata.resource_version.as_deref(), patch).await
+    }
+
     /// Takes our finalizer off the very version given; finalizers of others stay.
     pub async fn remove_finalizer(&self, workspace: &Workspace) -> Result<Patched<()>> {
         let kept: Vec<_> =

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::api::core::v1::{Event, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::Host;
 use crate::cluster::error::{Error, Result};
+use crate::cluster::events;
 use crate::cluster::resources::names::MANAGER;
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::news::News;
@@ -21,8 +22,6 @@ use crate::domain::news::News;
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 /// What comes again within this is counted in the event that is there.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(10);
-/// Characters of a message that an apiserver takes.
-const LONGEST: usize = 1024;
 
 /// Writes events to the host.
 pub struct Events {
@@ -63,7 +62,8 @@ impl Events {
 impl Host {
     /// Whether the event is still there.
     async fn count_event(&self, name: &str, count: i32, news: &News, at: Timestamp) -> Result<bool> {
-        let patch = json!({ "count": count, "lastTimestamp": Time(at), "message": message(news) });
+        let patch =
+            json!({ "count": count, "lastTimestamp": Time(at), "message": events::message(&news.message) });
         let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
         match self.done("patch Event", self.events().patch(name, &params, &patch)).await {
             Ok(_) => Ok(true),
@@ -77,7 +77,7 @@ impl Host {
     async fn create_event(&self, news: &News, at: Timestamp) -> Result<String> {
         let reason = news.reason.to_ascii_lowercase();
         let name = format!("{}.{:x}.{reason}", news.cluster, at.as_nanosecond());
-        let event = event(&self.namespace, &name, news, at);
+        let event = event(&self.namespace, name.clone(), news, at);
         match self.done("create Event", self.events().create(&PostParams::default(), &event)).await {
             Ok(_) | Err(Error::Refused { code: 409, .. }) => Ok(name),
             Err(error) => Err(error),
@@ -100,33 +100,16 @@ impl Host {
     }
 }
 
-fn message(news: &News) -> String {
-    news.message.chars().take(LONGEST).collect()
-}
-
 /// It regards the member cluster: no object of the host, and what an admin asks for by name.
-fn event(namespace: &Namespace, name: &str, news: &News, now: Timestamp) -> Event {
-    Event {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            namespace: Some(namespace.to_string()),
-            ..ObjectMeta::default()
-        },
-        involved_object: ObjectReference {
-            api_version: Some("spaceport.dev/v1".to_owned()),
-            kind: Some("Cluster".to_owned()),
-            name: Some(news.cluster.to_string()),
-            namespace: Some(namespace.to_string()),
-            ..ObjectReference::default()
-        },
-        reason: Some(news.reason.to_owned()),
-        message: Some(message(news)),
-        type_: Some(if news.warning { "Warning" } else { "Normal" }.to_owned()),
-        source: Some(EventSource { component: Some(MANAGER.to_owned()), host: None }),
-        reporting_component: Some(MANAGER.to_owned()),
-        first_timestamp: Some(Time(now)),
-        last_timestamp: Some(Time(now)),
-        count: Some(1),
-        ..Event::default()
-    }
+fn event(namespace: &Namespace, name: String, news: &News, at: Timestamp) -> Event {
+    let about = ObjectReference {
+        api_version: Some("spaceport.dev/v1".to_owned()),
+        kind: Some("Cluster".to_owned()),
+        name: Some(news.cluster.to_string()),
+        namespace: Some(namespace.to_string()),
+        ..ObjectReference::default()
+    };
+    let told =
+        events::Told { by: MANAGER, reason: news.reason, message: &news.message, warning: news.warning };
+    events::event(name, about, told, at)
 }

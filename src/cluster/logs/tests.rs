@@ -56,9 +56,10 @@ async fn a_log_is_asked_for_as_it_is_wanted_and_comes_in_bounded_pieces() {
     let long = vec![b'x'; 3 * PIECE + 1];
     let content = long.clone();
     let logs = logs(&calls, move |_| whole(content.clone()));
-    let options =
-        LogOptions { tail: Some(7), since: Some(Duration::from_mins(5)), previous: true, follow: false };
-    let pieces: Vec<Bytes> = open(&logs, options).await.unwrap().try_collect().await.unwrap();
+    let since = Some(Duration::from_mins(5));
+    let options = LogOptions { tail: Some(7), since, previous: true, ..LogOptions::default() };
+    let pieces: Vec<Piece> = open(&logs, options).await.unwrap().try_collect().await.unwrap();
+    let pieces: Vec<Bytes> = pieces.into_iter().map(|piece| piece.content).collect();
     assert!(pieces.iter().all(|piece| piece.len() <= PIECE), "{pieces:?}");
     assert_eq!(pieces.concat(), long);
     let asked = "/api/v1/namespaces/workspaces/pods/ws-a/log?&container=workspace&previous=true&sinceSeconds=300&tailLines=7";
@@ -78,12 +79,30 @@ async fn a_log_that_is_followed_is_asked_for_first_and_may_be_silent_for_hours()
     assert_eq!(*calls.0.lock(), [(first.to_owned(), Some(Lasting::Answer))]);
     let late = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_hours(5)).await;
-        sender.unbounded_send(Bytes::from_static(b"line\n")).unwrap();
+        let line = b"2026-11-24T12:00:00.000000001Z line\n";
+        sender.unbounded_send(Bytes::from_static(line)).unwrap();
     });
-    assert_eq!(log.next().await.unwrap().unwrap(), "line\n");
+    let piece = log.next().await.unwrap().unwrap();
+    assert_eq!(piece.content, "line\n");
+    assert_eq!(piece.end.unwrap().to_string(), "2026-11-24T12:00:00.000000001Z/1/0");
     late.await.unwrap();
     assert!(log.next().await.is_none(), "it ends with the container");
     assert_eq!(calls.0.lock()[1].1, Some(Lasting::All));
+    assert!(calls.0.lock()[1].0.contains("timestamps=true"));
+}
+
+#[tokio::test]
+async fn a_log_is_gone_on_with_after_the_line_where_it_broke_off_elsewhere() {
+    let calls = Calls::default();
+    let logs = logs(&calls, |_| {
+        whole("2026-11-24T12:00:00.6Z one\n2026-11-24T12:00:00.7Z two\n2026-11-24T12:00:00.7Z three\n")
+    });
+    let after = Some("2026-11-24T12:00:00.7Z/0/2".parse().unwrap());
+    let options = LogOptions { follow: true, tail: Some(1), after, ..LogOptions::default() };
+    let pieces: Vec<Piece> = open(&logs, options).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(pieces[0].content, "o\nthree\n");
+    let asked = calls.0.lock()[1].0.clone();
+    assert!(asked.contains("sinceTime=2026-11-24T12%3A00%3A00Z") && !asked.contains("tailLines"), "{asked}");
 }
 
 #[tokio::test]
@@ -104,11 +123,11 @@ async fn a_log_that_is_not_followed_is_given_up_when_nothing_comes() {
     let logs = logs(&Calls::default(), move |_| body.lock().take().unwrap());
     let mut log = open(&logs, LogOptions::default()).await.unwrap();
     sender.unbounded_send(Bytes::from_static(b"a")).unwrap();
-    assert_eq!(log.next().await.unwrap().unwrap(), "a");
+    assert_eq!(log.next().await.unwrap().unwrap().content, "a");
     // However long the caller takes.
     tokio::time::sleep(Duration::from_hours(1)).await;
     sender.unbounded_send(Bytes::from_static(b"b")).unwrap();
-    assert_eq!(log.next().await.unwrap().unwrap(), "b");
+    assert_eq!(log.next().await.unwrap().unwrap().content, "b");
     let error = log.next().await.unwrap().unwrap_err();
     assert_eq!(error.cause(), "no more of it within 10s");
     assert!(log.next().await.is_none());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ContainerState, PodFacts};
+use super::{ContainerState, PodFacts, Position};
 
 /// What is read of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,6 +16,8 @@ pub struct LogOptions {
     pub since: Option<Duration>,
     /// Whether it is that of the container that ran before the present one.
     pub previous: bool,
+    /// Where a log that is followed is gone on with; then `tail` and `since` count for nothing.
+    pub after: Option<Position>,
 }
 
 /// The pod whose container wrote the log of the workspace with this uid; otherwise what stands in the way, in a

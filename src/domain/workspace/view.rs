@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::{Access, IdeImage, Kind, Phase, Port};
 use crate::domain::names::{ClassId, Namespace, WorkspaceId};
+use crate::domain::record::PlacementRecord;
 
 /// A workspace as observed: what `WorkspaceStatus` is made of. Made once for each change seen and shared.
 #[derive(Clone, PartialEq)]
@@ -94,6 +95,46 @@ impl fmt::Debug for View {
 }
 
 impl View {
+    /// What a record alone tells of a workspace.
+    pub fn of_record(record: &PlacementRecord) -> Self {
+        Self {
+            id: record.workspace.clone(),
+            namespace: record.namespace.clone(),
+            uid: String::new(),
+            resource_version: 0,
+            generation: record.generation,
+            digest: record.digest.0.clone(),
+            meta: record.meta.to_string(),
+            owner: record.owner.to_string(),
+            team: None,
+            project: None,
+            created_at: Some(record.placed_at),
+            annotations: BTreeMap::new(),
+            kind: Kind::Regular,
+            class: String::new(),
+            image: String::new(),
+            ide: IdeImage::default(),
+            ports: Vec::new(),
+            admission: Access::Owner,
+            owner_token: String::new(),
+            url: String::new(),
+            timeout: String::new(),
+            closed_timeout: String::new(),
+            ssh_public_keys: Vec::new(),
+            phase: Phase::Unknown,
+            conditions: Conditions::default(),
+            message: String::new(),
+            snapshot: String::new(),
+            git: None,
+            runtime: None,
+            initializer_metrics: None,
+            image_metrics: None,
+            last_activity: None,
+            deleting: false,
+            ours: true,
+        }
+    }
+
     /// Whether `other` differs in nothing but the last activity, which is not published. Copies nothing: it is asked for
     /// every state that a watch shows.
     pub fn same_but_for_activity(&self, other: &Self) -> bool {

@@ -1,11 +1,14 @@
 //! Taking a workspace over from another manager, once it is recorded.
 //!
-//! The pods come first: the controller that sees the Workspace must see its pods, or it would take them for vanished.
+//! The pods come first: the controller that sees the Workspace must see its pods, or it would take them for vanished. The
+//! Workspace comes last: once it names us, nothing is repeated. So secrets, which our sweep finds by the installation that they
+//! name, are between; the workspace's record keeps the sweep from them meanwhile.
 
 use std::time::Duration;
 
 use crate::cluster::apply::{Patched, Writer};
 use crate::cluster::resources::Workspace;
+use crate::cluster::resources::names::{env_secret, token_secret};
 use crate::federation::fleet::Place;
 use crate::federation::{Error, Federation, Result};
 
@@ -17,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const TRIES: usize = 5;
 
 impl Federation {
-    /// Makes pods and Workspace name us. Repeatable from any point.
+    /// Makes pods, secrets and Workspace name us. Repeatable from any point.
     pub(super) async fn take_over(&self, writer: &Writer, place: &Place, workspace: Workspace) -> Result<()> {
         let id = workspace.metadata.name.clone().unwrap_or_default();
         let uid = workspace.metadata.uid.clone().unwrap_or_default();
@@ -36,6 +39,11 @@ impl Federation {
         };
         let late = |_| Error::Deadline { what: "seeing the workspace's pods", within: SEEN_WITHIN };
         tokio::time::timeout(SEEN_WITHIN, seen).await.map_err(late)?;
+        let installation = self.installation.id.to_string();
+        let secrets = [(writer.namespace(), env_secret(&id)), (&place.secrets_namespace, token_secret(&id))];
+        for (namespace, name) in secrets {
+            writer.adopt_secret(namespace, &name, &id, &installation).await?;
+        }
         self.name_us(writer, place, workspace).await
     }
 

@@ -54,10 +54,14 @@ impl Index {
         self.rewound_changes.send_replace(());
     }
 
-    /// Clusters that were found set back and whose record does not tell of it yet; and when there are others.
-    pub fn unrecorded_rewinds(&self) -> (Vec<ClusterName>, watch::Receiver<()>) {
-        let changes = self.rewound_changes.subscribe();
-        (self.inner.read().rewound.keys().cloned().collect(), changes)
+    /// Clusters that were found set back and whose record does not tell of it yet.
+    pub fn unrecorded_rewinds(&self) -> Vec<ClusterName> {
+        self.inner.read().rewound.keys().cloned().collect()
+    }
+
+    /// Wakes when there are others.
+    pub fn rewinds_found(&self) -> watch::Receiver<()> {
+        self.rewound_changes.subscribe()
     }
 
     /// Whether a cluster was found set back and its record does not tell of it yet.

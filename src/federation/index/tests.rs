@@ -67,6 +67,7 @@ fn record(id: &str, cluster: &str) -> PlacementRecord {
         digest: Digest(String::new()),
         placed_at: Timestamp::UNIX_EPOCH,
         state: RecordState::Placed,
+        given_up: None,
     }
 }
 
@@ -277,6 +278,36 @@ fn records_count_by_cluster_and_meta_while_they_live() {
 }
 
 #[tokio::test]
+async fn what_is_given_up_is_told_as_stopped_above_all_before_and_never_shown_again() {
+    let index = Index::new(8);
+    let record = record("a", "eu-1");
+    index.record(record.clone(), 1);
+    index.resource(&name("eu-1"), at(7, Phase::Running));
+    let token = format!("{}.{}", index.instance, index.inner.read().sequence);
+    let subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+    index.cluster_gone(&name("eu-1"));
+    let given_up = record.given_up("eu-1 burned down".to_owned(), 1, Timestamp::UNIX_EPOCH, Timestamp::MAX);
+    index.record(given_up.clone(), 2);
+    index.record(given_up.clone(), 2);
+    for mut subscription in [subscription, index.subscribe(Filter::default(), &From::Token(token)).unwrap()] {
+        let told = subscription.next().await.unwrap().seen;
+        assert_eq!((told.view.phase, told.view.message.as_str()), (Phase::Stopped, "eu-1 burned down"));
+        assert_eq!((told.view.owner.as_str(), told.version), ("jane", status_version(2, u64::MAX)));
+        assert!(futures::FutureExt::now_or_never(subscription.next()).is_none(), "told twice");
+    }
+    assert_eq!((index.count_on(&name("eu-1")), index.live_of_meta("meta-a")), (0, None));
+    // It comes back after all.
+    index.resource(&name("eu-1"), at(8, Phase::Running));
+    assert!(index.get(&id("a")).is_none());
+    assert_eq!(index.strays(&name("eu-1"), Timestamp::UNIX_EPOCH), [id("a")]);
+    // To a replica that starts it is no news.
+    let index = Index::new(8);
+    let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+    index.records_are(vec![(given_up, 2)], 2);
+    assert!(futures::FutureExt::now_or_never(subscription.next()).is_none());
+}
+
+#[tokio::test]
 async fn versions_never_fall_when_a_cluster_is_set_back_whichever_is_heard_of_first() {
     use crate::domain::rewind::Rewinds;
     let once = Rewinds { count: 1, last: Timestamp::UNIX_EPOCH };
@@ -298,7 +329,7 @@ async fn versions_never_fall_when_a_cluster_is_set_back_whichever_is_heard_of_fi
         index.resource(&name("eu-1"), at(50, Phase::Pending));
         index.listed(&name("eu-1"));
         if !recorded_first {
-            assert_eq!(index.unrecorded_rewinds().0, [name("eu-1")]);
+            assert_eq!(index.unrecorded_rewinds(), [name("eu-1")]);
             assert_eq!(
                 index.get(&id("a")).unwrap().version,
                 status_version(1, 90),
@@ -306,7 +337,7 @@ async fn versions_never_fall_when_a_cluster_is_set_back_whichever_is_heard_of_fi
             );
             index.rewinds(&name("eu-1"), once);
         }
-        assert!(index.unrecorded_rewinds().0.is_empty());
+        assert!(index.unrecorded_rewinds().is_empty());
         let seen = index.get(&id("a")).unwrap();
         assert_eq!((seen.version, seen.view.phase), (status_version(2, 50), Phase::Pending));
         assert_eq!(

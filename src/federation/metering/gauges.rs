@@ -1,6 +1,6 @@
 //! What workspaces are now, read when somebody scrapes. Only the leader shows it, so that sums over replicas are right.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,8 +8,11 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntGaugeVec, Opts};
 
+use super::transitions::Known;
 use super::{PREFIX, type_label};
-use crate::cluster::resources::WorkspaceType;
+use crate::cluster::resources::{Phase, WorkspaceType};
+use crate::domain::names::Namespace;
+use crate::domain::pod::NodeFacts;
 use crate::federation::fleet::Connected;
 use crate::federation::{Federation, Lead};
 
@@ -80,53 +83,85 @@ impl WorkspaceGauges {
 
     fn read_workspaces(&self, connected: &Connected) {
         let cluster = connected.member.name().as_str();
-        let mut requested: BTreeMap<(String, &str), (u64, u64)> = BTreeMap::new();
-        for node in connected.member.nodes().nodes() {
-            if let Some(workload) = node.workload {
-                requested.insert((node.name.clone(), workload), (0, 0));
-            }
+        let mut counts = Counts::new(connected);
+        connected.meter.for_each(|namespace, known| counts.take(namespace, known));
+        for (phase, kind, class, count) in counts.phases {
+            let labels = [cluster, &format!("{phase:?}"), type_label(kind), class.as_str()];
+            self.phases.with_label_values(&labels).set(count);
         }
-        let mut timeouts: BTreeMap<String, i64> = BTreeMap::new();
-        for active in ["true", "false"] {
-            self.activity.with_label_values(&[cluster, active]).set(0);
+        for (active, count) in [("true", counts.active), ("false", counts.inactive)] {
+            self.activity.with_label_values(&[cluster, active]).set(count);
         }
-        connected.meter.for_each(|namespace, known| {
-            let (phase, kind) = (format!("{:?}", known.phase), type_label(known.kind));
-            self.phases.with_label_values(&[cluster, phase.as_str(), kind, known.class.as_str()]).inc();
-            if let Some(timeout) = &known.timeout {
-                *timeouts.entry(timeout.clone()).or_default() += 1;
-            }
-            if known.kind == WorkspaceType::Regular {
-                let active = if known.active { "true" } else { "false" };
-                self.activity.with_label_values(&[cluster, active]).inc();
-            }
-            let Some(name) = &known.node else { return };
-            let settings = connected.places().get(namespace).map(|place| place.settings.load());
-            let class = settings.as_ref().and_then(|settings| settings.classes.get(known.class.as_str()));
-            let workload = connected.member.nodes().get(name).and_then(|node| node.workload);
-            let sum = requested.entry((name.clone(), workload.unwrap_or_default())).or_default();
-            if let Some(class) = class {
-                sum.0 += class.requests.cpu.milli();
-                sum.1 += class.requests.memory.value();
-            }
-        });
-        for ((node, workload), (milli, bytes)) in &requested {
+        for (node, (workload, milli, bytes)) in counts.requested {
             #[allow(clippy::cast_precision_loss, reason = "a gauge is a double")]
-            for (resource, amount) in [("cpu", *milli as f64 / 1000.0), ("memory", *bytes as f64)] {
+            for (resource, amount) in [("cpu", milli as f64 / 1000.0), ("memory", bytes as f64)] {
                 let labels = [cluster, node.as_str(), resource, workload];
                 self.utilization.with_label_values(&labels).set(amount);
             }
         }
-        for (timeout, count) in told(timeouts) {
+        for (timeout, count) in told(counts.timeouts) {
             self.timeouts.with_label_values(&[cluster, timeout.as_str()]).set(count);
         }
     }
 }
 
+/// What is counted while the meter's lock is held: nothing is copied but what is new.
+struct Counts<'a> {
+    connected: &'a Connected,
+    /// By phase, type and class: a handful, found sooner by looking than by hashing.
+    phases: Vec<(Phase, WorkspaceType, String, i64)>,
+    active: i64,
+    inactive: i64,
+    timeouts: HashMap<String, i64>,
+    /// Of a node: what it is for, and what is requested of it in thousandths of a core and bytes.
+    requested: HashMap<String, (&'static str, u64, u64)>,
+}
+
+impl<'a> Counts<'a> {
+    fn new(connected: &'a Connected) -> Self {
+        let of = |node: &Arc<NodeFacts>| Some((node.name.clone(), (node.workload?, 0, 0)));
+        Self {
+            connected,
+            phases: Vec::new(),
+            active: 0,
+            inactive: 0,
+            timeouts: HashMap::new(),
+            requested: connected.member.nodes().nodes().iter().filter_map(of).collect(),
+        }
+    }
+
+    fn take(&mut self, namespace: &Namespace, known: &Known) {
+        let alike = self.phases.iter_mut().find(|(phase, kind, class, _)| {
+            (*phase, *kind) == (known.phase, known.kind) && *class == known.class
+        });
+        match alike {
+            Some((.., count)) => *count += 1,
+            None => self.phases.push((known.phase, known.kind, known.class.clone(), 1)),
+        }
+        if let Some(timeout) = &known.timeout {
+            *self.timeouts.entry(timeout.clone()).or_default() += 1;
+        }
+        if known.kind == WorkspaceType::Regular {
+            *(if known.active { &mut self.active } else { &mut self.inactive }) += 1;
+        }
+        let Some(name) = &known.node else { return };
+        if !self.requested.contains_key(name) {
+            let workload = self.connected.member.nodes().get(name).and_then(|node| node.workload);
+            self.requested.insert(name.clone(), (workload.unwrap_or_default(), 0, 0));
+        }
+        let settings = self.connected.places().get(namespace).map(|place| place.settings.load());
+        let class = settings.as_ref().and_then(|settings| settings.classes.get(known.class.as_str()));
+        if let (Some(class), Some((_, milli, bytes))) = (class, self.requested.get_mut(name)) {
+            *milli += class.requests.cpu.milli();
+            *bytes += class.requests.memory.value();
+        }
+    }
+}
+
 /// The most frequent ones, and the rest as `other`.
-fn told(timeouts: BTreeMap<String, i64>) -> Vec<(String, i64)> {
+fn told(timeouts: HashMap<String, i64>) -> Vec<(String, i64)> {
     let mut all: Vec<(String, i64)> = timeouts.into_iter().collect();
-    all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    all.sort_by(|(one, of_one), (other, of_other)| of_other.cmp(of_one).then_with(|| one.cmp(other)));
     let rest: i64 = all.iter().skip(TIMEOUTS_TOLD).map(|(_, count)| count).sum();
     all.truncate(TIMEOUTS_TOLD);
     all.extend((rest > 0).then(|| ("other".to_owned(), rest)));

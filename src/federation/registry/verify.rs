@@ -12,7 +12,7 @@ use crate::domain::secret::Secret;
 use crate::federation::{Error, Federation, Result};
 
 /// For all checks of a cluster.
-const VERIFY_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a cluster is reached, and which one it must be where that is known.
 #[derive(Clone, Copy)]
@@ -74,8 +74,14 @@ impl Federation {
         let examined = self.examine(spec, login).await?;
         let mut checks = vec![settings];
         checks.extend(examined.checks);
-        if let Err(error) = self.registered_once(spec, &examined.facts.cluster_uid) {
+        let uid = &examined.facts.cluster_uid;
+        if let Err(error) = self.registered_once(spec, uid) {
             checks.push(Check::failed("registered-once", error.to_string(), "deregister one of them first"));
+        }
+        if self.fleet.version(&spec.name).is_none()
+            && let Err(error) = self.name_is_free(spec, uid, kubeconfig).await
+        {
+            checks.push(Check::failed("name", error.to_string(), ""));
         }
         Ok(checks)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::classes::{Shown, classes_agree, settings_of, shown};
 use crate::cluster::probe::HealthReport;
 use crate::domain::canary::Standing;
 use crate::domain::cluster::ClusterSpec;
@@ -14,7 +15,6 @@ use crate::domain::health::Health;
 use crate::domain::names::{ClassId, ClusterName, Namespace, WorkspaceId};
 use crate::domain::observed::Observed;
 use crate::domain::rewind::Rewinds;
-use crate::domain::workspace::ClassView;
 use crate::federation::fleet::{Broken, Connected, GateState, ago, last_answer};
 use crate::federation::observed::period;
 use crate::federation::{Error, Federation, Result};
@@ -28,9 +28,6 @@ const CANARY_SEEN: &str = "CanarySeen";
 
 /// Strays that a condition names.
 const STRAYS_NAMED: usize = 5;
-
-/// A class as the first cluster by name has it.
-type Shown = (ClusterName, ClassView);
 
 /// A registered cluster with what is observed of it.
 #[derive(Debug, Clone)]
@@ -66,9 +63,10 @@ pub struct ClusterView {
 impl Federation {
     /// All registered clusters, by name.
     pub fn clusters(&self) -> Vec<ClusterView> {
-        let shown = self.shown_classes();
+        let (members, offers) = (self.fleet.connected(), self.offers());
+        let shown = shown(&offers);
         let mut views: Vec<ClusterView> =
-            self.fleet.connected().iter().map(|connected| self.view(connected, &shown)).collect();
+            members.iter().map(|connected| self.view(connected, &shown)).collect();
         views.extend(self.fleet.broken().iter().map(|broken| self.view_broken(broken)));
         views.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         views
@@ -77,19 +75,20 @@ impl Federation {
     /// One registered cluster.
     pub fn cluster(&self, name: &ClusterName) -> Result<ClusterView> {
         if let Some(connected) = self.fleet.get(name) {
-            return Ok(self.view(&connected, &self.shown_classes()));
+            return Ok(self.view(&connected, &shown(&self.offers())));
         }
         let broken = self.fleet.broken().into_iter().find(|broken| broken.spec.name == *name);
         broken.map(|broken| self.view_broken(&broken)).ok_or_else(|| Error::NoCluster(name.clone()))
     }
 
-    fn view(&self, connected: &Connected, shown: &BTreeMap<ClassId, Shown>) -> ClusterView {
+    fn view(&self, connected: &Connected, shown: &Shown<'_>) -> ClusterView {
         let report = connected.member.health().report();
         let spec = connected.spec.load_full();
-        let mut classes: Vec<ClassId> = connected
-            .places()
-            .values()
-            .flat_map(|place| place.settings.load().class_views().map(|class| class.id).collect::<Vec<_>>())
+        let settings = settings_of(connected);
+        let mut classes: Vec<ClassId> = settings
+            .iter()
+            .flat_map(|settings| settings.class_views())
+            .map(|class| class.id.clone())
             .collect();
         classes.sort();
         classes.dedup();
@@ -105,22 +104,31 @@ impl Federation {
             classes,
             maintenance: under_maintenance(connected),
             drain: self.drains.get(&spec.name).map(|(drain, _)| drain.stage),
-            conditions: conditions(
-                connected,
-                &report,
-                shown,
-                self.no_strays(connected),
-                &self.known.get(&spec.name).unwrap_or_default(),
-                self.login_current(&spec),
-            ),
+            conditions: self.conditions_of(connected, &report, shown),
             spec,
         }
     }
 
-    fn view_broken(&self, broken: &Broken) -> ClusterView {
+    pub(super) fn conditions_of(
+        &self,
+        connected: &Connected,
+        report: &HealthReport,
+        shown: &Shown<'_>,
+    ) -> Vec<Condition> {
+        let spec = connected.spec.load();
+        let observed = self.known.get(&spec.name).unwrap_or_default();
+        let login_current = self.login_current(&spec);
+        conditions(connected, report, shown, self.no_strays(connected), &observed, login_current)
+    }
+
+    pub(super) fn conditions_of_broken(&self, broken: &Broken) -> Vec<Condition> {
         let unusable = Condition::fails("Usable", broken.kind, broken.reason.clone(), broken.since);
         let mut conditions = vec![unusable];
         conditions.extend(self.login_current(&broken.spec));
+        conditions
+    }
+
+    fn view_broken(&self, broken: &Broken) -> ClusterView {
         ClusterView {
             spec: Arc::new(broken.spec.clone()),
             api_server: broken.api_server.clone(),
@@ -134,7 +142,7 @@ impl Federation {
             classes: Vec::new(),
             maintenance: BTreeMap::new(),
             drain: self.drains.get(&broken.spec.name).map(|(drain, _)| drain.stage),
-            conditions,
+            conditions: self.conditions_of_broken(broken),
         }
     }
 
@@ -154,31 +162,13 @@ impl Federation {
         let message = format!("{count} without a record: {named}; see `spaceport cluster diff {name}`");
         Condition::fails(KIND, "Strays", message, now)
     }
-
-    /// Of each class what the federation shows for it.
-    fn shown_classes(&self) -> BTreeMap<ClassId, Shown> {
-        let mut shown = BTreeMap::new();
-        for connected in self.fleet.connected() {
-            for class in class_views(&connected) {
-                let name = connected.member.name().clone();
-                shown.entry(class.id.clone()).or_insert((name, class));
-            }
-        }
-        shown
-    }
-}
-
-fn class_views(connected: &Connected) -> Vec<ClassView> {
-    let of =
-        |place: &crate::federation::fleet::Place| place.settings.load().class_views().collect::<Vec<_>>();
-    connected.places().values().flat_map(of).collect()
 }
 
 /// What is right and wrong with a member now, each since when.
 fn conditions(
     connected: &Connected,
     report: &HealthReport,
-    shown: &BTreeMap<ClassId, Shown>,
+    shown: &Shown<'_>,
     no_strays: Condition,
     observed: &Observed,
     login_current: Option<Condition>,
@@ -330,50 +320,9 @@ fn maintenance_read(connected: &Connected, now: Timestamp) -> Condition {
     Condition::fails(KIND, "Unreadable", problems.join("; "), now)
 }
 
-fn classes_agree(connected: &Connected, shown: &BTreeMap<ClassId, Shown>, now: Timestamp) -> Condition {
-    const KIND: &str = "ClassesAgree";
-    let differing = differing(class_views(connected), shown);
-    if differing.is_empty() {
-        return Condition::holds(KIND, now);
-    }
-    Condition::fails(KIND, "ClassConflict", differing.join("; "), now)
-}
-
-/// Classes that the federation shows as another cluster has them.
-fn differing(classes: Vec<ClassView>, shown: &BTreeMap<ClassId, Shown>) -> Vec<String> {
-    let differs = |class: ClassView| {
-        let (cluster, other) = shown.get(&class.id)?;
-        (*other != class).then(|| format!("class {} is another one on {cluster}", class.id))
-    };
-    let mut differing: Vec<String> = classes.into_iter().filter_map(differs).collect();
-    differing.dedup();
-    differing
-}
-
 fn under_maintenance(connected: &Connected) -> BTreeMap<Namespace, Timestamp> {
     let now = Timestamp::now();
     let until = |name: &Namespace| connected.member.maintenance(name.as_str())?.until();
     let on = connected.places().keys().filter_map(|name| Some((name.clone(), until(name)?)));
     on.filter(|(_, until)| now < *until).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_class_that_differs_from_the_one_shown_is_named_with_the_cluster_that_has_the_other() {
-        let class = |id: &str, description: &str| ClassView {
-            id: id.parse().unwrap(),
-            display_name: id.to_owned(),
-            description: description.to_owned(),
-            credits_per_minute: 0.0,
-        };
-        let on = |class: ClassView| (class.id.clone(), ("eu-1".parse().unwrap(), class));
-        let shown = BTreeMap::from([on(class("small", "2 cores")), on(class("large", "8 cores"))]);
-        let same = vec![class("small", "2 cores"), class("only-here", "1 core")];
-        assert!(differing(same, &shown).is_empty());
-        let other = vec![class("small", "4 cores"), class("small", "4 cores"), class("large", "8 cores")];
-        assert_eq!(differing(other, &shown), ["class small is another one on eu-1"]);
-    }
 }

@@ -1,0 +1,149 @@
+//! A cluster that was taken out by force: its name is given to no other while workspaces are recorded under it, and an admin
+//! can give these up.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use spaceport::proto::wsman::{WorkspaceConditionBool, WorkspacePhase};
+use tonic::Code;
+
+use crate::adopt::{deregister_by_force, not_done, pods, standing, told};
+use crate::harness::spaceport::Output;
+use crate::story::{Story, describe, follow, is, refused, request, run, start, stop, story, until, watch};
+
+/// Why, in these stories.
+const REASON: &str = "the-datacentre-burned-down";
+
+/// A file that names the story's cluster `is` as `name`.
+fn file_as(story: &Story, name: &str, is: &str) -> Result<PathBuf> {
+    let kubeconfig = story.kubeconfigs.get(is).context("no such cluster")?;
+    story.installation.cluster_file(name, "europe", kubeconfig)
+}
+
+async fn register_as(story: &Story, name: &str, is: &str) -> Result<Output> {
+    let file = file_as(story, name, is)?;
+    story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await
+}
+
+/// Neither deleted nor stopped.
+async fn runs_on(story: &Story, id: &str) -> Result<()> {
+    let there = story.resources("eu-1")?.get(id).await?;
+    ensure!(there.metadata.deletion_timestamp.is_none(), "it is being deleted");
+    let phase = there.status.map(|status| status.phase).unwrap_or_default();
+    ensure!(phase == spaceport::cluster::resources::Phase::Running, "it is {phase:?}");
+    ensure!(pods(story, id).await?.1.len() == 1, "its pod is gone");
+    Ok(())
+}
+
+#[test]
+fn the_name_of_a_lost_cluster_goes_to_no_other_until_its_workspaces_are_given_up_and_all_are_told()
+-> Result<()> {
+    story("forget", 2, &["eu-1", "us-1"], async |story| {
+        let mut client = story.client().await?;
+        let before = run(&mut client, request("ws", &["europe"])).await?;
+        ensure!(before.cluster == "eu-1", "it is on {}", before.cluster);
+        let said = not_done(story, &["forget", "eu-1", "--yes", "--reason", REASON]).await?;
+        ensure!(said.contains("cluster eu-1 is registered"), "{said}");
+        deregister_by_force(story, "eu-1").await?;
+
+        let other = register_as(story, "eu-1", "ap-1").await?;
+        ensure!(other.code == 1 && other.stderr.contains("FAILED_PRECONDITION"), "{other:?}");
+        for part in ["is not the one that was taken out", "1 workspaces", "ws", "cluster forget eu-1"] {
+            ensure!(other.stderr.contains(part), "{part}: {}", other.stderr);
+        }
+        let file = file_as(story, "eu-1", "ap-1")?;
+        let looked = story.cli(&["cluster", "doctor", "-f", &file.to_string_lossy()]).await?;
+        ensure!(looked.stdout.contains("is not the one that was taken out"), "{}", looked.stdout);
+        let page = story.cli(&["status"]).await?.stdout;
+        ensure!(page.contains("1 of eu-1, which is not registered"), "{page}");
+        let plan = told(story, &["forget", "eu-1"]).await?;
+        ensure!(plan["left"] == 1 && plan["givenUp"] == 0 && plan["workspaces"][0]["id"] == "ws", "{plan}");
+        ensure!(standing(story, "eu-1", "ws").await? == "LEFT", "the plan was carried out");
+
+        let mut streams = Vec::new();
+        for replica in &story.replicas {
+            let mut client = story.installation.workspaces(replica).await?;
+            streams.push(watch(&mut client, "ws").await?);
+        }
+        let done = told(story, &["forget", "eu-1", "--yes", "--reason", REASON]).await?;
+        ensure!(done["givenUp"] == 1 && done["left"] == 0, "{done}");
+        for stream in &mut streams {
+            let seen = follow(stream, is(WorkspacePhase::Stopped)).await?;
+            let [last] = &seen[..] else { anyhow::bail!("more was told: {seen:?}") };
+            ensure!(last.message == format!("given up with cluster eu-1: {REASON}"), "{last:?}");
+            ensure!(last.cluster == "eu-1" && !last.reachable, "{last:?}");
+            ensure!(last.status_version > before.status_version, "{before:?} {last:?}");
+        }
+        runs_on(story, "ws").await?;
+        ensure!(describe(&mut client, "ws").await?.is_none(), "it is still shown");
+        // Its long-lived id is free; its own as after any end.
+        let mut next = request("next", &[]);
+        next.metadata.as_mut().context("no metadata")?.meta_id = "meta-ws".to_owned();
+        ensure!(start(&mut client, next).await?.cluster == "us-1", "it was placed elsewhere");
+        refused(client.start_workspace(request("ws", &[])).await, Code::AlreadyExists)?;
+        let again = told(story, &["forget", "eu-1"]).await?;
+        ensure!(again["left"] == 0, "{again}");
+        let page = story.cli(&["status"]).await?.stdout;
+        ensure!(!page.contains("not registered"), "{page}");
+        let other = register_as(story, "eu-1", "ap-1").await?;
+        ensure!(other.code == 0, "{}", other.stderr);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_cluster_that_comes_back_after_it_was_given_up_loses_nothing_and_is_adopted() -> Result<()> {
+    story("forget-back", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        run(&mut client, request("ws", &[])).await?;
+        deregister_by_force(story, "eu-1").await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        told(story, &["forget", "eu-1", "--yes", "--reason", REASON]).await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let stopped = seen.last().context("nothing was seen")?.status_version;
+
+        story.register("eu-1").await?;
+        until("it to be a stray", async || {
+            let found = standing(story, "eu-1", "ws").await?;
+            ensure!(found == "UNKNOWN", "it is {found}");
+            Ok(())
+        })
+        .await?;
+        // By then everything that is recorded there was settled.
+        run(&mut client, request("after", &[])).await?;
+        stop(&mut client, "after").await?;
+        runs_on(story, "ws").await?;
+        ensure!(describe(&mut client, "ws").await?.is_none(), "it is shown without a record");
+
+        let done = told(story, &["adopt", "eu-1", "ws", "--yes"]).await?;
+        ensure!(done[0]["outcome"] == "ADOPTED", "{done}");
+        let seen = follow(&mut stream, is(WorkspacePhase::Running)).await?;
+        let seen = seen.last().context("nothing was seen")?;
+        ensure!(seen.status_version > stopped, "the version fell from {stopped}: {seen:?}");
+        runs_on(story, "ws").await?;
+        stop(&mut client, "ws").await?;
+        let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let last = seen.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
+        ensure!(last.final_backup_complete() == WorkspaceConditionBool::True, "stopped without its backup");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_cluster_whose_uid_was_not_noted_is_known_by_its_workspaces() -> Result<()> {
+    story("forget-unknown", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        run(&mut client, request("ws", &[])).await?;
+        deregister_by_force(story, "eu-1").await?;
+        let mut etcd = story.fleet.etcd().connect().await?;
+        let noted = format!("/spaceport/{}/departed/eu-1", story.namespace);
+        ensure!(etcd.delete(noted, None).await?.deleted() == 1, "nothing was noted");
+
+        let other = register_as(story, "eu-1", "ap-1").await?;
+        ensure!(other.code == 1, "it was registered: {}", other.stdout);
+        ensure!(other.stderr.contains("holds none of its workspaces"), "{}", other.stderr);
+        story.register("eu-1").await?;
+        ensure!(standing(story, "eu-1", "ws").await? == "ADOPTED", "it was not brought back");
+        runs_on(story, "ws").await
+    })
+}

@@ -1,0 +1,28 @@
+//! `Forget`.
+
+use tonic::{Request, Response, Status};
+
+use super::diff::{MOST, compared};
+use crate::api::access::caller;
+use crate::api::{error, parse};
+use crate::federation::Federation;
+use crate::federation::forget::Forgetting;
+use crate::proto::spaceport::v1;
+
+pub(super) async fn forget(
+    federation: &Federation,
+    request: Request<v1::ForgetRequest>,
+) -> Result<Response<v1::ForgetResponse>, Status> {
+    let by = caller(request.metadata());
+    let v1::ForgetRequest { name, reason, dry_run } = request.into_inner();
+    let name = parse::named("name", &name)?;
+    let asked = Forgetting { reason, by, dry_run };
+    let done = federation.forget_cluster(&name, &asked).await.map_err(|error| error::status(&error))?;
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Ok(Response::new(v1::ForgetResponse {
+        given_up: count(done.given_up),
+        left: count(done.left.len()),
+        workspaces: done.left.iter().take(MOST).map(compared).collect(),
+        left_out: count(done.left.len().saturating_sub(MOST)),
+    }))
+}

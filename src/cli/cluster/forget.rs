@@ -1,0 +1,72 @@
+//! `spaceport cluster forget`
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::cli::connect::{Client, ClientArgs};
+use crate::cli::terminal::{Format, Terminal};
+use crate::cli::view::ForgottenView;
+use crate::domain::names::ClusterName;
+use crate::proto::spaceport::v1::{ForgetRequest, ForgetResponse};
+
+/// `spaceport cluster forget`.
+#[derive(Debug, Args)]
+pub struct ForgetArgs {
+    /// The cluster's name; it must not be registered
+    name: ClusterName,
+    /// Why; whoever is subscribed to the workspaces is told
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Do it; without this only the plan is shown
+    #[arg(long, requires = "reason")]
+    yes: bool,
+    /// Change nothing and show the plan, which is also what happens without --yes
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+}
+
+/// Shows what would be given up, and does it where that is said.
+pub async fn run(
+    client: &Client,
+    connection: &ClientArgs,
+    args: ForgetArgs,
+    terminal: &mut Terminal<'_>,
+) -> Result<()> {
+    let request = ForgetRequest {
+        name: args.name.to_string(),
+        reason: args.reason.unwrap_or_default(),
+        dry_run: !args.yes,
+    };
+    let mut view = ForgottenView::new(args.name.to_string());
+    loop {
+        let answer = call(client, request.clone()).await?;
+        let (given_up, left) = (answer.given_up, answer.left);
+        view.add(answer);
+        if !args.yes || left == 0 {
+            break;
+        }
+        if given_up == 0 {
+            bail!("{left} workspaces are still recorded under {}: run it again", args.name);
+        }
+        terminal.progress(&format!("{} given up, {left} are left\n", view.given_up()));
+    }
+    if connection.output == Format::Table {
+        terminal.line(view.summary())?;
+        if view.is_empty() {
+            return Ok(());
+        }
+    }
+    terminal.result(connection.output, &view, || view.table(Timestamp::now()))?;
+    if !args.yes && !view.is_empty() {
+        terminal.progress("nothing was changed; --yes with --reason gives them up\n");
+    }
+    Ok(())
+}
+
+async fn call(client: &Client, request: ForgetRequest) -> Result<ForgetResponse> {
+    let name = request.name.clone();
+    let mut api = client.clusters();
+    let answer = client.call(request, async |request| api.forget(request).await).await;
+    answer.with_context(|| format!("failed to give up the workspaces of {name}"))
+}

@@ -1,0 +1,65 @@
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::age;
+use super::diff::ComparedView;
+use crate::cli::table::Table;
+use crate::proto::spaceport::v1::ForgetResponse;
+
+/// What was given up of a cluster, and what is still recorded under its name.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForgottenView {
+    cluster: String,
+    given_up: u32,
+    left: u32,
+    workspaces: Vec<ComparedView>,
+    left_out: u32,
+}
+
+impl ForgottenView {
+    /// Nothing was done yet.
+    pub fn new(cluster: String) -> Self {
+        Self { cluster, given_up: 0, left: 0, workspaces: Vec::new(), left_out: 0 }
+    }
+
+    /// Takes the answer of one more call.
+    pub fn add(&mut self, answer: ForgetResponse) {
+        self.given_up = self.given_up.saturating_add(answer.given_up);
+        (self.left, self.left_out) = (answer.left, answer.left_out);
+        self.workspaces = answer.workspaces.into_iter().map(ComparedView::from).collect();
+    }
+
+    /// Workspaces that were given up.
+    pub fn given_up(&self) -> u32 {
+        self.given_up
+    }
+
+    /// Whether nothing is recorded under the name.
+    pub fn is_empty(&self) -> bool {
+        self.workspaces.is_empty()
+    }
+
+    /// One line for people.
+    pub fn summary(&self) -> String {
+        let left_out =
+            if self.left_out == 0 { String::new() } else { format!("; {} lines left out", self.left_out) };
+        match (self.given_up, self.left) {
+            (0, 0) => format!("{}: no workspaces are recorded under this name", self.cluster),
+            (0, left) => {
+                format!("{}: {left} workspaces are recorded under this name{left_out}", self.cluster)
+            }
+            (given_up, left) => format!("{}: {given_up} workspaces given up, {left} left", self.cluster),
+        }
+    }
+
+    /// A line a workspace that is recorded.
+    pub fn table(&self, now: Timestamp) -> Table {
+        let mut table = Table::new(["WORKSPACE", "NAMESPACE", "OWNER", "META ID", "RECORDED"]);
+        for one in &self.workspaces {
+            let [id, namespace, owner, _] = one.heads();
+            table.row([id, namespace, owner, one.meta_id().to_owned(), age(one.at(), now)]);
+        }
+        table
+    }
+}

@@ -1,0 +1,37 @@
+//! Telling by its workspaces which cluster it is, where nothing else does.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ListParams;
+use kube::{Api, Client};
+
+use crate::cluster::error::{Error, Result};
+use crate::cluster::resources::Workspace;
+use crate::domain::names::{ClusterName, Namespace};
+
+/// Objects a page.
+const PAGE: u32 = 500;
+
+/// Whether one of the Workspaces in these namespaces is as wanted. A namespace that is not there has none.
+pub async fn has_workspace(
+    cluster: &ClusterName,
+    client: &Client,
+    namespaces: &[Namespace],
+    wanted: impl Fn(&Namespace, &ObjectMeta) -> bool,
+) -> Result<bool> {
+    for namespace in namespaces {
+        let api = Api::<Workspace>::namespaced(client.clone(), namespace.as_str());
+        let mut page = ListParams::default().limit(PAGE);
+        loop {
+            let listed = api.list_metadata(&page).await;
+            let list = listed.map_err(|error| Error::from_kube(cluster, "list Workspaces", error))?;
+            if list.items.iter().any(|one| wanted(namespace, &one.metadata)) {
+                return Ok(true);
+            }
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => break,
+            }
+        }
+    }
+    Ok(false)
+}

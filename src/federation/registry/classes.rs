@@ -1,0 +1,120 @@
+//! Which classes clusters offer, and as which clients see them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::domain::condition::Condition;
+use crate::domain::health::Health;
+use crate::domain::names::{ClassId, ClusterName};
+use crate::domain::workspace::ClassView;
+use crate::federation::Federation;
+use crate::federation::fleet::Connected;
+use crate::federation::settings::Settings;
+
+/// The settings of every namespace, by cluster.
+pub(super) type Offers = Vec<(ClusterName, Arc<Settings>)>;
+/// Classes as the first cluster by name has them, which is how clients see them.
+pub(super) type Shown<'a> = BTreeMap<&'a ClassId, (&'a ClusterName, &'a ClassView)>;
+
+impl Federation {
+    /// Classes of the clusters that take starts, by id, and the preferred one: that of the configuration where a cluster
+    /// offers it, else that of the first cluster that has one. Where clusters disagree on a class, the first one by name
+    /// is shown, and the condition `ClassesAgree` of the others says so.
+    pub fn classes(&self) -> (Vec<ClassView>, Option<ClassId>) {
+        let mut classes = BTreeMap::new();
+        let preferred = self.fleet.defaults().preferred_class.clone();
+        let mut first = None;
+        for connected in self.fleet.connected() {
+            let spec = connected.spec.load();
+            if spec.cordoned
+                || spec.weight == 0
+                || self.index.is_draining(&spec.name)
+                || connected.member.health().report().health != Health::Available
+            {
+                continue;
+            }
+            for place in connected.places().values() {
+                let settings = place.settings.load();
+                for class in settings.class_views() {
+                    classes.entry(class.id.clone()).or_insert_with(|| class.clone());
+                }
+                first = first.or_else(|| settings.preferred_class.clone());
+            }
+        }
+        let preferred = preferred.filter(|preferred| classes.contains_key(preferred));
+        let preferred = preferred.or(first).filter(|preferred| classes.contains_key(preferred));
+        (classes.into_values().collect(), preferred)
+    }
+
+    /// What all clusters offer now.
+    pub(super) fn offers(&self) -> Offers {
+        let members = self.fleet.connected();
+        let of = |connected: &Arc<Connected>| {
+            let name = connected.member.name().clone();
+            settings_of(connected).into_iter().map(move |settings| (name.clone(), settings))
+        };
+        members.iter().flat_map(of).collect()
+    }
+}
+
+/// The settings of every namespace of a cluster.
+pub(super) fn settings_of(connected: &Connected) -> Vec<Arc<Settings>> {
+    connected.places().values().map(|place| place.settings.load_full()).collect()
+}
+
+/// As which clients see classes.
+pub(super) fn shown(offers: &Offers) -> Shown<'_> {
+    let mut shown = BTreeMap::new();
+    for (cluster, settings) in offers {
+        for class in settings.class_views() {
+            shown.entry(&class.id).or_insert((cluster, class));
+        }
+    }
+    shown
+}
+
+/// Whether a cluster's classes are those that clients see.
+pub(super) fn classes_agree(connected: &Connected, shown: &Shown<'_>, now: Timestamp) -> Condition {
+    const KIND: &str = "ClassesAgree";
+    let settings = settings_of(connected);
+    let differing = differing(settings.iter().flat_map(|settings| settings.class_views()), shown);
+    if differing.is_empty() {
+        return Condition::holds(KIND, now);
+    }
+    Condition::fails(KIND, "ClassConflict", differing.join("; "), now)
+}
+
+/// Classes that the federation shows as another cluster has them.
+fn differing<'a>(classes: impl Iterator<Item = &'a ClassView>, shown: &Shown<'_>) -> Vec<String> {
+    let differs = |class: &ClassView| {
+        let (cluster, other) = shown.get(&class.id)?;
+        (*other != class).then(|| format!("class {} is another one on {cluster}", class.id))
+    };
+    let mut differing: Vec<String> = classes.filter_map(differs).collect();
+    differing.dedup();
+    differing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_that_differs_from_the_one_shown_is_named_with_the_cluster_that_has_the_other() {
+        let class = |id: &str, description: &str| ClassView {
+            id: id.parse().unwrap(),
+            display_name: id.to_owned(),
+            description: description.to_owned(),
+            credits_per_minute: 0.0,
+        };
+        let eu: ClusterName = "eu-1".parse().unwrap();
+        let offered = [class("small", "2 cores"), class("large", "8 cores")];
+        let shown = offered.iter().map(|class| (&class.id, (&eu, class))).collect();
+        let same = [class("small", "2 cores"), class("only-here", "1 core")];
+        assert!(differing(same.iter(), &shown).is_empty());
+        let other = [class("small", "4 cores"), class("small", "4 cores"), class("large", "8 cores")];
+        assert_eq!(differing(other.iter(), &shown), ["class small is another one on eu-1"]);
+    }
+}
