@@ -241,13 +241,11 @@ mod tests {
 
     use super::*;
 
-    fn item() -> Item<Pod> {
-        Ok(Event::InitDone)
-    }
+    const DONE: Item<Pod> = Ok(Event::InitDone);
 
     #[tokio::test]
     async fn what_comes_at_once_is_gathered_up_to_a_failure_and_nothing_waits_for_more() {
-        let items = vec![item(), item(), Err(watcher::Error::NoResourceVersion), item()];
+        let items = vec![DONE, DONE, Err(watcher::Error::NoResourceVersion), DONE];
         let mut events = stream::iter(items).chain(stream::pending());
         let mut ready = VecDeque::new();
         assert!(gather(&mut events, &mut ready).await);
@@ -257,7 +255,7 @@ mod tests {
         assert_eq!(ready.len(), 1);
         ready.clear();
         assert_eq!(gather(&mut events, &mut ready).now_or_never(), None, "there is nothing");
-        let mut ended = stream::iter([item()]).fuse();
+        let mut ended = stream::iter([DONE]).fuse();
         assert!(gather(&mut ended, &mut ready).await, "what came before the end counts");
         ready.clear();
         assert!(!gather(&mut ended, &mut ready).await);
@@ -265,7 +263,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_is_gathered_than_two_pages() {
-        let mut events = stream::repeat_with(item);
+        let mut events = stream::repeat_with(|| DONE);
         let mut ready = VecDeque::new();
         assert!(gather(&mut events, &mut ready).await);
         assert_eq!(ready.len(), AHEAD);

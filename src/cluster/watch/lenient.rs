@@ -31,7 +31,7 @@ pub(super) struct Unreadable {
     /// What the parser said.
     pub(super) error: String,
     /// Which object it is; without a name where not even that can be read.
-    pub(super) metadata: ObjectMeta,
+    pub(super) metadata: Box<ObjectMeta>,
 }
 
 impl<K: Resource + DeserializeOwned> Lenient<K> {
@@ -51,7 +51,7 @@ fn read<K: Resource + DeserializeOwned>(text: &str) -> Result<K, Unreadable> {
     serde_json::from_str(&text).map_err(|error| {
         let partial: Option<PartialObjectMeta<K>> = serde_json::from_str(&text).ok();
         let metadata = partial.map(|partial| partial.metadata).unwrap_or_default();
-        Unreadable { error: error.to_string(), metadata }
+        Unreadable { error: error.to_string(), metadata: Box::new(metadata) }
     })
 }
 
@@ -83,7 +83,7 @@ impl<K: Resource + DeserializeOwned> Resource for Lenient<K> {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        self.look().as_ref().map_or_else(|unreadable| &unreadable.metadata, K::meta)
+        self.look().as_ref().map_or_else(|unreadable| &*unreadable.metadata, K::meta)
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
