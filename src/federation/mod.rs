@@ -34,6 +34,7 @@ mod start;
 pub mod status;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -53,8 +54,8 @@ use self::locks::Locks;
 pub use error::{Error, Result};
 pub use fleet::FleetOptions;
 pub use incarnation::Standing;
-pub use metering::{Meters, WorkspaceGauges};
-pub use metrics::FleetMetrics;
+pub use metering::{Meters, WorkspaceGauges, WorkspaceMetricSet};
+pub use metrics::{FleetMetricSet, FleetMetrics};
 pub use settings::Defaults;
 pub use start::Started;
 
@@ -125,6 +126,8 @@ pub struct Federation {
     drains: drain::Drains,
     settle: settle::Queue,
     decisions: explain::Decisions,
+    /// News that were not told.
+    news_dropped: AtomicU64,
     /// What was noted of clusters.
     known: Arc<observed::Known>,
     /// Held while a note is changed.
@@ -180,6 +183,7 @@ impl Federation {
             closing: CancellationToken::new(),
             settle,
             decisions: explain::Decisions::default(),
+            news_dropped: AtomicU64::new(0),
             known,
             noting: tokio::sync::Mutex::default(),
         })
@@ -198,6 +202,11 @@ impl Federation {
     /// Epoch of the present leader, and since when this replica knows it.
     pub fn epoch(&self) -> Option<(i64, Option<Timestamp>)> {
         self.since.read().map(|(epoch, since)| (epoch, Some(since)))
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The index.

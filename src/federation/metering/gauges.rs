@@ -19,6 +19,11 @@ const TIMEOUTS_TOLD: usize = 50;
 /// Gauges of workspaces.
 pub struct WorkspaceGauges {
     federation: Arc<Federation>,
+    gauges: WorkspaceMetricSet,
+}
+
+/// The same without workspaces: what there is, and nothing of how it is.
+pub struct WorkspaceMetricSet {
     phases: IntGaugeVec,
     timeouts: IntGaugeVec,
     utilization: GaugeVec,
@@ -26,15 +31,14 @@ pub struct WorkspaceGauges {
     maintenance: IntGaugeVec,
 }
 
-impl WorkspaceGauges {
-    /// Gauges of `federation`.
-    pub fn new(federation: Arc<Federation>) -> Result<Self, prometheus::Error> {
+impl WorkspaceMetricSet {
+    /// With no values.
+    pub fn new() -> Result<Self, prometheus::Error> {
         let ours = |name: &str, help: &str| Opts::new(name, help).namespace(PREFIX);
         let settings = "wsman_workspace_timeout_settings_total";
         Ok(Self {
-            federation,
             phases: IntGaugeVec::new(
-                ours("workspace_phase_total", "Workspaces by phase."),
+                ours("workspace_phase_total", "Workspaces now."),
                 &["cluster", "phase", "type", "class"],
             )?,
             timeouts: IntGaugeVec::new(
@@ -42,7 +46,10 @@ impl WorkspaceGauges {
                 &["cluster", "timeout"],
             )?,
             utilization: GaugeVec::new(
-                ours("workspace_node_utilization", "What workspaces request of a node: cores and bytes."),
+                ours(
+                    "workspace_node_utilization",
+                    "What workspaces request of a node: `cpu` in cores, `memory` in bytes.",
+                ),
                 &["cluster", "node", "resource", "type"],
             )?,
             activity: IntGaugeVec::new(
@@ -50,18 +57,25 @@ impl WorkspaceGauges {
                 &["cluster", "active"],
             )?,
             maintenance: IntGaugeVec::new(
-                ours("maintenance_enabled", "1 where a namespace is under maintenance."),
+                ours("maintenance_enabled", "1 where a namespace is under maintenance; of every replica."),
                 &["cluster"],
             )?,
         })
     }
+}
+
+impl WorkspaceGauges {
+    /// Gauges of `federation`.
+    pub fn new(federation: Arc<Federation>) -> Result<Self, prometheus::Error> {
+        Ok(Self { federation, gauges: WorkspaceMetricSet::new()? })
+    }
 
     fn read(&self) {
-        self.phases.reset();
-        self.timeouts.reset();
-        self.utilization.reset();
-        self.activity.reset();
-        self.maintenance.reset();
+        self.gauges.phases.reset();
+        self.gauges.timeouts.reset();
+        self.gauges.utilization.reset();
+        self.gauges.activity.reset();
+        self.gauges.maintenance.reset();
         let leads = *self.federation.lead().borrow() == Lead::Us;
         for connected in self.federation.fleet().connected() {
             self.read_maintenance(&connected);
@@ -75,7 +89,7 @@ impl WorkspaceGauges {
         let now = Timestamp::now();
         let maintained = |name: &str| connected.member.maintenance(name).is_some_and(|m| m.enabled_at(now));
         let any = connected.places().keys().any(|namespace| maintained(namespace.as_str()));
-        self.maintenance.with_label_values(&[connected.member.name().as_str()]).set(i64::from(any));
+        self.gauges.maintenance.with_label_values(&[connected.member.name().as_str()]).set(i64::from(any));
     }
 
     fn read_workspaces(&self, connected: &Connected) {
@@ -88,17 +102,20 @@ impl WorkspaceGauges {
         }
         let mut timeouts: BTreeMap<String, i64> = BTreeMap::new();
         for active in ["true", "false"] {
-            self.activity.with_label_values(&[cluster, active]).set(0);
+            self.gauges.activity.with_label_values(&[cluster, active]).set(0);
         }
         connected.meter.for_each(|namespace, known| {
             let (phase, kind) = (format!("{:?}", known.phase), type_label(known.kind));
-            self.phases.with_label_values(&[cluster, phase.as_str(), kind, known.class.as_str()]).inc();
+            self.gauges
+                .phases
+                .with_label_values(&[cluster, phase.as_str(), kind, known.class.as_str()])
+                .inc();
             if let Some(timeout) = &known.timeout {
                 *timeouts.entry(timeout.clone()).or_default() += 1;
             }
             if known.kind == WorkspaceType::Regular {
                 let active = if known.active { "true" } else { "false" };
-                self.activity.with_label_values(&[cluster, active]).inc();
+                self.gauges.activity.with_label_values(&[cluster, active]).inc();
             }
             let Some(name) = &known.node else { return };
             let settings = connected.places().get(namespace).map(|place| place.settings.load());
@@ -114,11 +131,11 @@ impl WorkspaceGauges {
             #[allow(clippy::cast_precision_loss, reason = "a gauge is a double")]
             for (resource, amount) in [("cpu", *milli as f64 / 1000.0), ("memory", *bytes as f64)] {
                 let labels = [cluster, node.as_str(), resource, workload];
-                self.utilization.with_label_values(&labels).set(amount);
+                self.gauges.utilization.with_label_values(&labels).set(amount);
             }
         }
         for (timeout, count) in told(timeouts) {
-            self.timeouts.with_label_values(&[cluster, timeout.as_str()]).set(count);
+            self.gauges.timeouts.with_label_values(&[cluster, timeout.as_str()]).set(count);
         }
     }
 }
@@ -135,14 +152,24 @@ fn told(timeouts: BTreeMap<String, i64>) -> Vec<(String, i64)> {
 
 impl Collector for WorkspaceGauges {
     fn desc(&self) -> Vec<&Desc> {
-        let whole = [&self.phases, &self.timeouts, &self.activity, &self.maintenance];
-        whole.iter().flat_map(|gauges| gauges.desc()).chain(self.utilization.desc()).collect()
+        self.gauges.desc()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.read();
+        self.gauges.collect()
+    }
+}
+
+impl Collector for WorkspaceMetricSet {
+    fn desc(&self) -> Vec<&Desc> {
         let whole = [&self.phases, &self.timeouts, &self.activity, &self.maintenance];
-        whole.iter().flat_map(|gauges| gauges.collect()).chain(self.utilization.collect()).collect()
+        whole.into_iter().flat_map(Collector::desc).chain(self.utilization.desc()).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let whole = [&self.phases, &self.timeouts, &self.activity, &self.maintenance];
+        whole.into_iter().flat_map(Collector::collect).chain(self.utilization.collect()).collect()
     }
 }
 
