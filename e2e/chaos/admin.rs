@@ -28,6 +28,8 @@ const CLOSED: Range<u64> = 1_000..4_000;
 const PAUSE: Range<u64> = 300..1_500;
 /// Between two tries.
 const AGAIN: Duration = Duration::from_millis(300);
+/// For a drain to stop the first.
+const STOPPED: Duration = Duration::from_secs(20);
 /// For what must come about.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -51,13 +53,11 @@ impl Admin {
     /// Closes and opens clusters until the end; one is cordoned and one drained in any case.
     pub async fn run(&mut self, end: &CancellationToken) -> Result<()> {
         for act in self.rng.shuffled(vec![Act::Cordon, Act::Drain]) {
-            let cluster = self.cluster()?;
-            self.until_taken(act, &cluster).await?;
-            sleep(self.rng.millis(CLOSED)).await;
-            if act == Act::Drain {
-                self.until_somebody_stopped(&cluster).await?;
+            let give_up = Instant::now() + PATIENCE;
+            // A cluster may have nobody to stop.
+            while !self.close_and_open(act).await? {
+                ensure!(Instant::now() < give_up, "no drain stopped anybody");
             }
-            self.open(act, &cluster).await?;
         }
         while !end.is_cancelled() {
             let act = if self.rng.chance(50) { Act::Cordon } else { Act::Drain };
@@ -68,6 +68,16 @@ impl Admin {
             self.open(act, &cluster).await?;
         }
         Ok(())
+    }
+
+    /// Closes a cluster until that is taken, and opens it again; whether a drain stopped somebody.
+    async fn close_and_open(&mut self, act: Act) -> Result<bool> {
+        let cluster = self.cluster()?;
+        self.until_taken(act, &cluster).await?;
+        sleep(self.rng.millis(CLOSED)).await;
+        let enough = act == Act::Cordon || self.stops_somebody(&cluster).await;
+        self.open(act, &cluster).await?;
+        Ok(enough)
     }
 
     fn cluster(&mut self) -> Result<String> {
@@ -94,19 +104,21 @@ impl Admin {
         }
     }
 
-    /// The first drain must have something to be judged by.
-    async fn until_somebody_stopped(&mut self, cluster: &str) -> Result<()> {
-        let give_up = Instant::now() + PATIENCE;
+    /// Whether the drain of a cluster stops somebody; waits for it where somebody is there.
+    async fn stops_somebody(&mut self, cluster: &str) -> bool {
+        let give_up = Instant::now() + STOPPED;
         loop {
             let request = GetDrainRequest { name: cluster.to_owned() };
-            let seen = self
-                .call(async |mut manager| manager.get_drain(request).await.map(tonic::Response::into_inner))
-                .await;
-            let counts = seen.ok().and_then(|seen| seen.drain?.counts);
-            if counts.is_some_and(|counts| counts.stopped > 0) {
-                return Ok(());
+            let seen = self.call(async |mut manager| manager.get_drain(request).await).await;
+            let counts = seen.ok().and_then(|seen| seen.into_inner().drain?.counts);
+            if let Some(counts) = counts
+                && (counts.stopped > 0 || counts.left == 0)
+            {
+                return counts.stopped > 0;
             }
-            ensure!(Instant::now() < give_up, "the drain of {cluster} stopped nobody: {counts:?}");
+            if Instant::now() >= give_up {
+                return false;
+            }
             sleep(AGAIN).await;
         }
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail, ensure};
 
-const FUNCTIONS: [&str; 8] =
-    ["absent", "changes", "histogram_quantile", "increase", "label_values", "rate", "time", "vector"];
+const FUNCTIONS: [&str; 9] =
+    ["abs", "absent", "changes", "histogram_quantile", "increase", "label_values", "rate", "time", "vector"];
 const AGGREGATIONS: [&str; 5] = ["sum", "min", "max", "count", "topk"];
 const LISTS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 const WORDS: [&str; 4] = ["and", "or", "unless", "bool"];

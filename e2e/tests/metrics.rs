@@ -46,6 +46,12 @@ fn lives_of_workspaces_are_counted_once_under_the_existing_names() -> Result<()>
                 format!(r#"{P}_workspace_pending_seconds_count{{{LABELS},type="Regular"}} 1"#),
                 format!(r#"{P}_workspace_restores_total{{{LABELS},type="Regular"}} 1"#),
                 format!(r#"{P}_workspace_phase_total{{{LABELS},phase="Running",type="Regular"}} 1"#),
+                // Before the first: Prometheus sees no increase in a series that begins with 1.
+                format!(r#"{P}_workspace_backups_failure_total{{{LABELS},type="Regular"}} 0"#),
+                format!(r#"{P}_workspace_starts_failure_total{{{LABELS},type="Regular"}} 0"#),
+                r#"spaceport_start_rejections_total{cluster="eu-1",reason="refused"} 0"#.to_owned(),
+                r#"spaceport_cluster_calls_failed_total{cluster="eu-1",reason="throttled"} 0"#.to_owned(),
+                r#"spaceport_etcd_requests_failed_total{kind="write",outcome="refused"} 0"#.to_owned(),
                 format!(r#"{P}_workspace_activity_total{{active="true",cluster="eu-1"}} 1"#),
                 format!(r#"{P}_workspace_node_utilization{{cluster="eu-1",node="{node}",resource="cpu",type="regular"}} 0.1"#),
                 r#"wsman_workspace_timeout_settings_total{cluster="eu-1",timeout="3h0m0s"} 1"#.to_owned(),

@@ -113,6 +113,18 @@ impl Meters {
         })
     }
 
+    /// What is alerted on is told as 0 before it happens: a series that begins with 1 is no increase to Prometheus.
+    fn begin(&self, cluster: &ClusterName, kind: WorkspaceType, class: &str) {
+        for failures in [&self.start_failures, &self.backup_failures, &self.restore_failures] {
+            failures.with_label_values(&[cluster.as_str(), type_label(kind), class]);
+        }
+    }
+
+    /// As [`Meters::begin`], of clusters.
+    pub(super) fn begin_cluster(&self, cluster: &ClusterName) {
+        self.rejections.with_label_values(&[cluster.as_str(), "refused"]);
+    }
+
     /// A start found no cluster. What refused it when asked is counted by itself.
     pub(super) fn unplaced(&self, rejected: &[(ClusterName, Rejection)]) {
         self.unplaced.inc();

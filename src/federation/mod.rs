@@ -123,6 +123,8 @@ pub struct Federation {
     /// Since when the present leader is known.
     since: RwLock<Option<(i64, Timestamp)>>,
     placements: watch::Sender<Option<Progress>>,
+    /// How far registrations were followed.
+    registrations: watch::Sender<Option<Progress>>,
     drains: drain::Drains,
     settle: settle::Queue,
     decisions: explain::Decisions,
@@ -179,6 +181,7 @@ impl Federation {
             incarnation: watch::Sender::new(incarnation),
             since: RwLock::default(),
             placements: watch::channel(None).0,
+            registrations: watch::channel(None).0,
             drains,
             closing: CancellationToken::new(),
             settle,

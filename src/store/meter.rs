@@ -52,10 +52,14 @@ impl EtcdMeter {
             "Requests that etcd did not carry out: `unavailable`: no answer, and nothing changed; `ambiguous`: no \
              answer to a write that may have been carried out; `refused`: etcd said no.",
         );
-        Ok(Self {
-            seconds: HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["kind"])?,
-            failed: IntCounterVec::new(failed, &["kind", "outcome"])?,
-        })
+        let failed = IntCounterVec::new(failed, &["kind", "outcome"])?;
+        // Told as 0 before it happens: a series that begins with 1 is no increase to Prometheus.
+        for asked in [Asked::Read, Asked::Write, Asked::Renew] {
+            for outcome in ["unavailable", "ambiguous", "refused"] {
+                failed.with_label_values(&[asked.label(), outcome]);
+            }
+        }
+        Ok(Self { seconds: HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["kind"])?, failed })
     }
 
     /// A request came to its end.

@@ -27,6 +27,10 @@ pub enum Kind {
 const KINDS: [(Kind, &str); 4] =
     [(Kind::Probe, "probe"), (Kind::Read, "read"), (Kind::Watch, "watch"), (Kind::Write, "write")];
 
+/// Why a call fails.
+const REASONS: [&str; 7] =
+    ["connect", "throttled", "timeout", "broken", "unauthorized", "busy", "server_error"];
+
 /// Histograms and counters of the calls of all members. Cloning shares them.
 #[derive(Debug, Clone)]
 pub struct CallMeters {
@@ -62,8 +66,11 @@ impl CallMeters {
         })
     }
 
-    /// Those of one member.
+    /// Those of one member. What fails is told as 0 before it does: a series that begins with 1 is no increase to Prometheus.
     pub fn of(&self, cluster: &ClusterName) -> CallMeter {
+        for reason in REASONS {
+            self.failed.with_label_values(&[cluster.as_str(), reason]);
+        }
         CallMeter {
             cluster: cluster.to_string(),
             seconds: KINDS.map(|(_, kind)| self.seconds.with_label_values(&[cluster.as_str(), kind])),

@@ -1,6 +1,6 @@
 //! What workspaces are now, read when somebody scrapes. Only the leader shows it, so that sums over replicas are right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -101,11 +101,15 @@ impl WorkspaceGauges {
             }
         }
         let mut timeouts: BTreeMap<String, i64> = BTreeMap::new();
+        let mut kinds: BTreeSet<(&str, String)> = BTreeSet::new();
         for active in ["true", "false"] {
             self.gauges.activity.with_label_values(&[cluster, active]).set(0);
         }
         connected.meter.for_each(|namespace, known| {
             let (phase, kind) = (format!("{:?}", known.phase), type_label(known.kind));
+            if kinds.insert((kind, known.class.clone())) {
+                self.federation.meters().begin(connected.member.name(), known.kind, &known.class);
+            }
             self.gauges
                 .phases
                 .with_label_values(&[cluster, phase.as_str(), kind, known.class.as_str()])
