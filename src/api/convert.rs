@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use prost::Message as _;
-use prost::bytes::{Bytes, BytesMut};
 
 use crate::domain::workspace::{
     Access, ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
@@ -10,6 +9,7 @@ use crate::domain::workspace::{
 };
 use crate::federation::index::Seen;
 use crate::proto::contentservice;
+use crate::proto::encoded::{Place, Status};
 use crate::proto::wsman;
 use crate::proto::wsman::WorkspaceConditionBool;
 
@@ -23,15 +23,10 @@ pub fn status(seen: &Seen) -> wsman::WorkspaceStatus {
     placed(seen, of_view(&seen.view))
 }
 
-/// The same, encoded. What the view gives is encoded once for all who ask.
-pub fn encoded(seen: &Seen) -> Bytes {
+/// The same for the server. What the view gives is encoded once for all who ask.
+pub fn encoded(seen: &Seen) -> Status {
     let of_view = seen.view.encoded(|view| of_view(view).encode_to_vec().into());
-    let placed = placed(seen, wsman::WorkspaceStatus::default());
-    let mut both = BytesMut::with_capacity(of_view.len() + placed.encoded_len());
-    both.extend_from_slice(&of_view);
-    // Of a field that is there twice, the second counts.
-    placed.encode_raw(&mut both);
-    both.freeze()
+    Status { of_view, of_place: place(seen) }
 }
 
 /// What the resource tells.
@@ -59,11 +54,27 @@ fn of_view(view: &View) -> wsman::WorkspaceStatus {
     }
 }
 
-/// Adds what its place tells. Sets no field that [`of_view`] sets, but for the message of one that cannot be reached.
+/// Adds what its place tells, as it is encoded behind what the view gives.
 fn placed(seen: &Seen, status: wsman::WorkspaceStatus) -> wsman::WorkspaceStatus {
+    let place = place(seen);
     wsman::WorkspaceStatus {
+        message: if place.message.is_empty() { status.message } else { place.message },
+        status_version: place.status_version,
+        cluster: place.cluster,
+        region: place.region,
+        reachable: place.reachable,
+        observed_at: place.observed_at,
+        draining: place.draining,
+        draining_until: place.draining_until,
+        ..status
+    }
+}
+
+/// What its place tells. Sets no field that [`of_view`] sets, but for the message of one that cannot be reached.
+fn place(seen: &Seen) -> Place {
+    Place {
+        message: unreachable(seen).unwrap_or_default(),
         status_version: seen.version,
-        message: unreachable(seen).unwrap_or(status.message),
         cluster: seen.cluster.to_string(),
         region: seen.region.as_ref().map(ToString::to_string).unwrap_or_default(),
         reachable: seen.reachable,
@@ -75,7 +86,6 @@ fn placed(seen: &Seen, status: wsman::WorkspaceStatus) -> wsman::WorkspaceStatus
             .filter(|_| !seen.view.kind.is_headless())
             .and_then(|notice| notice.until)
             .map(timestamp),
-        ..status
     }
 }
 

@@ -155,6 +155,7 @@ impl Watches {
         capacity: &Arc<Capacity>,
     ) {
         let (capacity, source) = (Arc::clone(capacity), Source::Pods(what.clone()));
+        capacity.expect(source.clone());
         self.add(what, api, config, move || sinks::Others {
             capacity: Arc::clone(&capacity),
             source: source.clone(),
@@ -166,6 +167,8 @@ impl Watches {
         let namespace = cache.namespace().clone();
         let pods = Arc::clone(&cache);
         let (of_workspaces, of_pods) = (Arc::clone(capacity), Arc::clone(capacity));
+        capacity.expect(Source::Workspaces(namespace.clone()));
+        capacity.expect(Source::Pods(namespace.to_string()));
         self.add(
             format!("workspaces in {namespace}"),
             within::<Workspace>(&namespace),
@@ -216,7 +219,8 @@ fn within<K>(
     namespace: &Namespace,
 ) -> impl Fn(kube::Client) -> Api<Lenient<K>> + Send + Sync + 'static + use<K>
 where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+        + serde::de::DeserializeOwned,
 {
     let namespace = namespace.to_string();
     move |client| Api::namespaced(client, &namespace)

@@ -18,10 +18,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub(super) const REPEAT_AFTER: Duration = Duration::from_secs(5);
 /// Failures in a row from which on a workspace counts as failing: some seconds of them.
 const FAILING: u32 = 5;
-/// How long a status that may wait does so.
-const HOLD: Duration = Duration::from_millis(100);
-/// How long a step must last to be told by an event of its own.
-const WORTH_TELLING: Duration = Duration::from_secs(2);
+/// How long a status that may wait does so on a quiet cluster.
+pub(super) const HOLD: Duration = Duration::from_millis(100);
+/// How long a step must last there to be told by an event of its own.
+pub(super) const WORTH_TELLING: Duration = Duration::from_secs(2);
 
 /// Memory of a namespace; one small entry a workspace.
 #[derive(Debug, Default)]
@@ -33,8 +33,8 @@ pub(super) struct Memos {
 #[derive(Debug, Default)]
 struct Memo {
     failures: u32,
-    /// Until when the status waits for what follows.
-    held_until: Option<Instant>,
+    /// Since when the status waits for what follows.
+    held_since: Option<Instant>,
     /// A step to tell of if it lasts until then.
     untold: Option<(Note, Instant)>,
     done: Vec<(Mark, Instant)>,
@@ -77,24 +77,24 @@ impl Memos {
         }
     }
 
-    /// How much longer a status that may wait does so; `None` once that is over.
-    pub fn hold(&self, name: &str) -> Option<Duration> {
+    /// How much longer a status that may wait for `patience` does so; `None` once that is over.
+    pub fn hold(&self, name: &str, patience: Duration) -> Option<Duration> {
         let now = Instant::now();
         let mut by_name = self.by_name.lock();
-        let until = *by_name.entry(name.to_owned()).or_default().held_until.get_or_insert(now + HOLD);
-        Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+        let since = *by_name.entry(name.to_owned()).or_default().held_since.get_or_insert(now);
+        Some((since + patience).saturating_duration_since(now)).filter(|left| !left.is_zero())
     }
 
     /// The status is as decided.
     pub fn written(&self, name: &str) {
         if let Some(memo) = self.by_name.lock().get_mut(name) {
-            memo.held_until = None;
+            memo.held_since = None;
         }
     }
 
     /// Takes what is to be told; leaves there what is to be told now. Returns when to look whether a step that may be over
-    /// at once has lasted.
-    pub fn sift(&self, name: &str, notes: &mut Vec<Note>) -> Option<Duration> {
+    /// at once has lasted for `patience`.
+    pub fn sift(&self, name: &str, notes: &mut Vec<Note>, patience: Duration) -> Option<Duration> {
         let now = Instant::now();
         let mut by_name = self.by_name.lock();
         if notes.is_empty() && by_name.get(name).is_none_or(|memo| memo.untold.is_none()) {
@@ -105,7 +105,7 @@ impl Memos {
             let passing = notes.iter().rfind(|note| note.passing).cloned();
             notes.retain(|note| !note.passing);
             // What comes after a step says enough of it.
-            memo.untold = passing.filter(|_| notes.is_empty()).map(|note| (note, now + WORTH_TELLING));
+            memo.untold = passing.filter(|_| notes.is_empty()).map(|note| (note, now + patience));
         }
         let (note, due) = memo.untold.take()?;
         if due <= now {
@@ -200,13 +200,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_status_waits_once_until_it_is_written() {
         let memos = Memos::default();
-        assert_eq!(memos.hold("a"), Some(HOLD));
+        assert_eq!(memos.hold("a", HOLD), Some(HOLD));
         tokio::time::advance(HOLD / 2).await;
-        assert_eq!(memos.hold("a"), Some(HOLD / 2), "counted from the first time");
+        assert_eq!(memos.hold("a", HOLD), Some(HOLD / 2), "counted from the first time");
         tokio::time::advance(HOLD / 2).await;
-        assert_eq!(memos.hold("a"), None);
+        assert_eq!(memos.hold("a", HOLD), None);
         memos.written("a");
-        assert_eq!(memos.hold("a"), Some(HOLD));
+        assert_eq!(memos.hold("a", HOLD), Some(HOLD));
     }
 
     #[tokio::test(start_paused = true)]
@@ -215,22 +215,22 @@ mod tests {
         let note = |reason, passing| Note { reason, warning: false, message: String::new(), passing };
         let told = |notes: &[Note]| notes.iter().map(|note| note.reason).collect::<Vec<_>>();
         let mut notes = vec![note("Creating", true)];
-        assert_eq!(memos.sift("a", &mut notes), Some(WORTH_TELLING));
+        assert_eq!(memos.sift("a", &mut notes, WORTH_TELLING), Some(WORTH_TELLING));
         assert!(notes.is_empty());
         tokio::time::advance(WORTH_TELLING / 2).await;
         notes = vec![note("Initializing", true)];
-        assert_eq!(memos.sift("a", &mut notes), Some(WORTH_TELLING), "counted anew");
+        assert_eq!(memos.sift("a", &mut notes, WORTH_TELLING), Some(WORTH_TELLING), "counted anew");
         tokio::time::advance(WORTH_TELLING).await;
-        assert_eq!(memos.sift("a", &mut notes), None);
+        assert_eq!(memos.sift("a", &mut notes, WORTH_TELLING), None);
         assert_eq!(told(&notes), ["Initializing"]);
         notes = vec![note("Creating", true)];
-        memos.sift("a", &mut notes);
+        memos.sift("a", &mut notes, WORTH_TELLING);
         notes = vec![note("Running", false)];
-        assert_eq!(memos.sift("a", &mut notes), None);
+        assert_eq!(memos.sift("a", &mut notes, WORTH_TELLING), None);
         assert_eq!(told(&notes), ["Running"]);
         notes.clear();
         tokio::time::advance(WORTH_TELLING).await;
-        assert_eq!(memos.sift("a", &mut notes), None);
+        assert_eq!(memos.sift("a", &mut notes, WORTH_TELLING), None);
         assert!(notes.is_empty(), "what was overtaken is never told");
     }
 

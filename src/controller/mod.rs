@@ -13,6 +13,7 @@ mod decide;
 mod evidence;
 mod memo;
 mod observe;
+mod pace;
 mod pod;
 mod queue;
 mod report;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
@@ -41,8 +43,9 @@ use crate::domain::names::Namespace;
 use apply::Outcome;
 use decide::{Action, Decision, Note, Observed, Refusal, SecretsToDelete, decide, decide_orphans};
 use evidence::Evidence;
-use memo::{Memos, REPEAT_AFTER};
+use memo::{HOLD, Memos, REPEAT_AFTER, WORTH_TELLING};
 use observe::Seen;
+use pace::Pace;
 use queue::Queue;
 
 pub use pod::{CONTAINER, shape};
@@ -95,13 +98,15 @@ pub struct Controller {
     parts: Parts,
     queue: Queue,
     memos: Memos,
+    pace: Pace,
     evidence: Evidence,
 }
 
 impl Controller {
     /// A controller that does nothing until [`Controller::run`].
     pub fn new(parts: Parts) -> Self {
-        Self { parts, queue: Queue::default(), memos: Memos::default(), evidence: Evidence::default() }
+        let (queue, memos, pace) = (Queue::default(), Memos::default(), Pace::default());
+        Self { parts, queue, memos, pace, evidence: Evidence::default() }
     }
 
     /// A workspace or its pod changed. Cheap; ignored unless the controller runs.
@@ -144,9 +149,9 @@ impl Controller {
                         warn!(%error, "a pass broke off");
                     }
                 }
-                name = self.queue.next(), if room => {
+                (name, due) = self.queue.next(), if room => {
                     let span = info_span!("workspace", id = &*name);
-                    passes.spawn(self.clone().pass(name).instrument(span));
+                    passes.spawn(self.clone().pass(name, due).instrument(span));
                 }
             }
         }
@@ -156,10 +161,10 @@ impl Controller {
     }
 
     /// One pass with its deadline, and when the next one is due.
-    async fn pass(self: Arc<Self>, name: Arc<str>) {
+    async fn pass(self: Arc<Self>, name: Arc<str>, due: Instant) {
         let given_back = GiveBack { queue: &self.queue, name: &name };
         let deadline = self.parts.settings.load().pass_deadline;
-        let ended = tokio::time::timeout(deadline, self.reconcile(&name)).await;
+        let ended = tokio::time::timeout(deadline, self.reconcile(&name, due)).await;
         let passed = match ended.unwrap_or(Err(Error::Deadline(deadline))) {
             Ok(passed) => {
                 self.memos.succeeded(&name);
@@ -182,7 +187,7 @@ impl Controller {
     }
 
     /// Observe, decide, apply, report.
-    async fn reconcile(&self, name: &str) -> Result<Passed, Error> {
+    async fn reconcile(&self, name: &str, due: Instant) -> Result<Passed, Error> {
         let (settings, now) = (self.parts.settings.load_full(), Timestamp::now());
         let seen = observe::observe(&self.parts, name);
         let is_ours = |workspace: &&Arc<Workspace>| {
@@ -218,14 +223,17 @@ impl Controller {
         let next = next.into_iter().chain(applied.repeat_after).min();
         if decision.may_wait
             && !applied.is_pod_unseen
-            && let Some(held) = self.memos.hold(name)
+            && let Some(held) = self.memos.hold(name, self.pace.patience(HOLD))
         {
             return Ok(Passed::look_after(next.map_or(held, |next| next.min(held))));
         }
         if !self.report(workspace, &decision).await? {
             return Ok(Passed::look_after(CONFLICT_WAIT));
         }
-        let untold = self.memos.sift(name, &mut decision.events);
+        if !decision.status.is_empty() {
+            self.pace.note(due.elapsed());
+        }
+        let untold = self.memos.sift(name, &mut decision.events, self.pace.patience(WORTH_TELLING));
         let wait = next.into_iter().chain(untold).min();
         let is_quiet = decision.events.is_empty() && !decision.drop_secrets;
         let epilogue = (!is_quiet).then(|| Epilogue::of(workspace, &mut decision, now));

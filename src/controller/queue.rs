@@ -72,14 +72,14 @@ impl Queue {
         }
     }
 
-    /// The next key, once its time has come. It must be given back with [`Queue::done`]. For one caller at a time;
-    /// nothing is lost when the future is dropped.
-    pub async fn next(&self) -> Arc<str> {
+    /// The next key, once its time has come, with that time. It must be given back with [`Queue::done`]. For one caller at
+    /// a time; nothing is lost when the future is dropped.
+    pub async fn next(&self) -> (Arc<str>, Instant) {
         loop {
             // Made before looking, so that nothing added in between is missed.
             let woken = self.wake.notified();
             let first = match self.inner.lock().pop(Instant::now()) {
-                Ok(key) => return key,
+                Ok(next) => return next,
                 Err(first) => first,
             };
             match first {
@@ -144,14 +144,14 @@ impl Inner {
     }
 
     /// The first key if its time has come, or else when that will be.
-    fn pop(&mut self, now: Instant) -> Result<Arc<str>, Option<Instant>> {
+    fn pop(&mut self, now: Instant) -> Result<(Arc<str>, Instant), Option<Instant>> {
         match self.waiting.first() {
             Some((due, _)) if *due > now => Err(Some(*due)),
             None => Err(None),
             Some(_) => {
-                let Some((_, key)) = self.waiting.pop_first() else { return Err(None) };
+                let Some((due, key)) = self.waiting.pop_first() else { return Err(None) };
                 self.entries.insert(key.clone(), Entry { due: None, running: true });
-                Ok(key)
+                Ok((key, due))
             }
         }
     }
@@ -179,7 +179,8 @@ mod tests {
     /// The next key within `seconds`, with the seconds it took.
     async fn next(queue: &Queue, seconds: u64) -> Option<(String, u64)> {
         let start = Instant::now();
-        let key = timeout(Duration::from_secs(seconds), queue.next()).await.ok()?;
+        let (key, due) = timeout(Duration::from_secs(seconds), queue.next()).await.ok()?;
+        assert!(due <= Instant::now(), "not before its time");
         Some((key.to_string(), start.elapsed().as_secs()))
     }
 

@@ -79,6 +79,16 @@ impl Bench {
         &mut self,
         answers: Vec<Answer>,
     ) -> (Vec<(String, Value)>, Result<Option<Duration>, Error>) {
+        self.late_pass(Duration::ZERO, answers).await
+    }
+
+    /// The same so long after it was due.
+    async fn late_pass(
+        &mut self,
+        late: Duration,
+        answers: Vec<Answer>,
+    ) -> (Vec<(String, Value)>, Result<Option<Duration>, Error>) {
+        let due = Instant::now() - late;
         let controller = Arc::clone(&self.controller);
         let answering = async {
             let mut calls = Vec::new();
@@ -88,7 +98,7 @@ impl Bench {
             calls
         };
         let passing = async {
-            let passed = controller.reconcile("a").await?;
+            let passed = controller.reconcile("a", due).await?;
             if let Some(epilogue) = passed.epilogue {
                 controller.end(epilogue).await;
             }
@@ -180,6 +190,25 @@ async fn a_status_that_nothing_follows_is_written_after_a_moment() {
     assert_eq!(calls(&made), ["PATCH a/status"]);
     assert_eq!(made[0].1["status"]["phase"], "Pending");
     assert_eq!(made[0].1["status"]["podStarts"], 1);
+}
+
+#[tokio::test]
+async fn where_passes_have_to_wait_for_their_turn_a_step_on_the_way_waits_longer_for_what_follows() {
+    let mut bench = bench(&fresh());
+    bench.pass(vec![Answer::Made]).await.1.unwrap();
+    let mut pod = bench.cache.pods_of("a")[0].as_ref().clone();
+    pod.resource_version = "9".to_owned();
+    pod.node_name = Some("node-1".to_owned());
+    bench.cache.put_pod(pod.clone());
+    let (made, ended) = bench.late_pass(Duration::from_secs(1), vec![Answer::Patched]).await;
+    assert_eq!(calls(&made), ["PATCH a/status"], "the node agent waits for it");
+    assert!(ended.unwrap().unwrap() > Duration::from_secs(4), "until it is worth an event");
+    pod.resource_version = "10".to_owned();
+    pod.phase = PodPhase::Running;
+    bench.cache.put_pod(pod);
+    let (made, ended) = bench.pass(Vec::new()).await;
+    let wait = ended.unwrap().unwrap();
+    assert!(made.is_empty() && wait > Duration::from_secs(4) && wait < Duration::from_secs(10), "{wait:?}");
 }
 
 #[tokio::test]

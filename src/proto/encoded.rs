@@ -1,10 +1,12 @@
 //! `wsman.WorkspaceManager` as the server serves it: statuses are encoded before the answer is.
 //!
-//! On the wire an embedded message is its bytes with their length, so a field of bytes is the same answer. Clients and
+//! On the wire a message is its fields one after the other, so what was encoded before may be put there as it is. Clients and
 //! everything else use [`super::wsman`]; `build.rs` makes the service here from the same file, with the two answers
 //! below in place of the generated ones.
 
-use prost::bytes::Bytes;
+use prost::Message;
+use prost::bytes::{Buf, BufMut, Bytes};
+use prost::encoding::{DecodeContext, WireType, skip_field};
 
 // Generated: the .proto files are the documentation, and style is tonic's.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
@@ -18,9 +20,9 @@ pub use service::workspace_manager_server;
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 pub struct GetWorkspacesResponse {
-    /// Each a `wsman.WorkspaceStatus`.
-    #[prost(bytes = "bytes", repeated, tag = "1")]
-    pub status: Vec<Bytes>,
+    /// In the order of their ids.
+    #[prost(message, repeated, tag = "1")]
+    pub status: Vec<Status>,
     /// Empty on the last page.
     #[prost(string, tag = "1000")]
     pub next_page_token: String,
@@ -30,9 +32,9 @@ pub struct GetWorkspacesResponse {
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 pub struct SubscribeResponse {
-    /// A `wsman.WorkspaceStatus`.
-    #[prost(bytes = "bytes", optional, tag = "1")]
-    pub status: Option<Bytes>,
+    /// How the workspace is.
+    #[prost(message, optional, tag = "1")]
+    pub status: Option<Status>,
     /// Where to resume after this answer.
     #[prost(string, tag = "1000")]
     pub resume_token: String,
@@ -51,10 +53,72 @@ macro_rules! without_content {
 
 without_content!(GetWorkspacesResponse, SubscribeResponse);
 
+/// `wsman.WorkspaceStatus`: what its resource tells, encoded before, and then what its place tells.
+#[derive(Clone, Default, PartialEq)]
+pub struct Status {
+    /// What the resource tells.
+    pub of_view: Bytes,
+    /// What the place tells. Of a field that is in both, this one counts.
+    pub of_place: Place,
+}
+
+/// The fields of `wsman.WorkspaceStatus` that the place of a workspace tells.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Place {
+    /// Instead of the resource's.
+    #[prost(string, tag = "6")]
+    pub message: String,
+    /// Orders states.
+    #[prost(uint64, tag = "10")]
+    pub status_version: u64,
+    /// The owning cluster.
+    #[prost(string, tag = "1000")]
+    pub cluster: String,
+    /// Its region.
+    #[prost(string, tag = "1001")]
+    pub region: String,
+    /// Whether it answers.
+    #[prost(bool, tag = "1003")]
+    pub reachable: bool,
+    /// When it last did.
+    #[prost(message, optional, tag = "1004")]
+    pub observed_at: Option<prost_types::Timestamp>,
+    /// Whether it is being emptied.
+    #[prost(bool, tag = "1010")]
+    pub draining: bool,
+    /// When it shall be empty.
+    #[prost(message, optional, tag = "1011")]
+    pub draining_until: Option<prost_types::Timestamp>,
+}
+
+/// Only ever encoded: what comes from the wire is read as the generated type.
+impl Message for Status {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        buf.put_slice(&self.of_view);
+        self.of_place.encode_raw(buf);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), prost::DecodeError> {
+        skip_field(wire_type, tag, buf, context)
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.of_view.len() + self.of_place.encoded_len()
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
-
     use super::*;
     use crate::proto::wsman;
 
@@ -62,36 +126,46 @@ mod tests {
         wsman::WorkspaceStatus { id: id.to_owned(), ..Default::default() }
     }
 
+    /// As the resource tells it, on one cluster.
+    fn encoded(status: &wsman::WorkspaceStatus) -> Status {
+        let of_place = Place { cluster: "eu-1".to_owned(), ..Place::default() };
+        Status { of_view: status.encode_to_vec().into(), of_place }
+    }
+
+    /// The same as it is read.
+    fn generated(status: wsman::WorkspaceStatus) -> wsman::WorkspaceStatus {
+        wsman::WorkspaceStatus { cluster: "eu-1".to_owned(), ..status }
+    }
+
     #[test]
     fn clients_read_answers_of_encoded_statuses_as_the_generated_ones() {
         let (one, two) = (status("one"), status("two"));
         let list = GetWorkspacesResponse {
-            status: vec![one.encode_to_vec().into(), two.encode_to_vec().into()],
+            status: vec![encoded(&one), encoded(&two)],
             next_page_token: "two".to_owned(),
         };
         let read = wsman::GetWorkspacesResponse::decode(&*list.encode_to_vec()).unwrap();
-        let generated = wsman::GetWorkspacesResponse {
-            status: vec![one.clone(), two],
+        let expected = wsman::GetWorkspacesResponse {
+            status: vec![generated(one.clone()), generated(two)],
             next_page_token: "two".to_owned(),
         };
-        assert_eq!(read, generated);
+        assert_eq!(read, expected);
 
-        let update =
-            SubscribeResponse { status: Some(one.encode_to_vec().into()), resume_token: "7".to_owned() };
+        let update = SubscribeResponse { status: Some(encoded(&one)), resume_token: "7".to_owned() };
         let read = wsman::SubscribeResponse::decode(&*update.encode_to_vec()).unwrap();
-        let generated = wsman::SubscribeResponse {
-            status: Some(one),
+        let expected = wsman::SubscribeResponse {
+            status: Some(generated(one)),
             resume_token: "7".to_owned(),
             ..Default::default()
         };
-        assert_eq!(read, generated);
+        assert_eq!(read, expected);
     }
 
     #[test]
     fn an_answer_shows_no_status_when_it_is_logged() {
         let auth = wsman::WorkspaceAuthentication { owner_token: "hunter2".to_owned(), ..Default::default() };
-        let status = wsman::WorkspaceStatus { auth: Some(auth), ..status("one") }.encode_to_vec();
-        let list = GetWorkspacesResponse { status: vec![status.into()], ..Default::default() };
+        let status = wsman::WorkspaceStatus { auth: Some(auth), ..status("one") };
+        let list = GetWorkspacesResponse { status: vec![encoded(&status)], ..Default::default() };
         assert_eq!(format!("{list:?}"), "GetWorkspacesResponse { .. }");
     }
 }

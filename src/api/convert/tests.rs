@@ -249,6 +249,6 @@ fn the_encoded_status_is_the_status_wherever_the_workspace_is() {
     let draining = Seen { draining: Some(Notice { until: Some(at(90)) }), ..there.clone() };
     // One after the other: the first makes what the others use.
     for seen in [there, unreachable, draining] {
-        assert_eq!(wsman::WorkspaceStatus::decode(encoded(&seen)).unwrap(), status(&seen));
+        assert_eq!(wsman::WorkspaceStatus::decode(&*encoded(&seen).encode_to_vec()).unwrap(), status(&seen));
     }
 }

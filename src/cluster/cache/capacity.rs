@@ -18,13 +18,14 @@ pub type ShapeKey = (Namespace, String, Kind);
 /// What is left on a cluster's nodes. Cheap to ask.
 pub struct Capacity {
     inner: Mutex<Inner>,
-    /// Whether nodes were listed.
+    /// Whether all was listed that takes or gives room.
     known: watch::Sender<bool>,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { inner: Mutex::default(), known: watch::channel(false).0 }
+        let inner = Inner { unlisted: HashSet::from([Source::Nodes]), ..Inner::default() };
+        Self { inner: Mutex::new(inner), known: watch::channel(false).0 }
     }
 }
 
@@ -37,7 +38,8 @@ struct Inner {
     owners: HashMap<String, String>,
     /// What each watch has named.
     listings: HashMap<Source, Listing>,
-    nodes_listed: bool,
+    /// What was not listed once: without it the nodes look emptier than they are.
+    unlisted: HashSet<Source>,
     /// Counted when asked for, and forgotten when anything changes.
     rooms: Option<Arc<RoomsByShape>>,
 }
@@ -77,7 +79,7 @@ struct Listing {
 /// What a cluster has in all, for people.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Whether nodes were listed.
+    /// Whether all was listed that takes or gives room.
     pub known: bool,
     /// Nodes.
     pub nodes: usize,
@@ -113,7 +115,7 @@ impl Capacity {
         let mut by_id: HashMap<ShapeId, Room> = HashMap::new();
         let mut rooms = RoomsByShape::new();
         for (key, id) in &inner.shapes {
-            let room = || if inner.nodes_listed { inner.ledger.room(*id) } else { Room::Unknown };
+            let room = || if inner.unlisted.is_empty() { inner.ledger.room(*id) } else { Room::Unknown };
             rooms.insert(key.clone(), by_id.entry(*id).or_insert_with(room).clone());
         }
         let rooms = Arc::new(rooms);
@@ -160,14 +162,14 @@ impl Capacity {
         });
     }
 
-    /// Whether nodes were listed.
+    /// Whether all was listed that takes or gives room.
     pub fn is_known(&self) -> bool {
         *self.known.borrow()
     }
 
-    /// Waits until nodes were listed.
+    /// Waits until all was listed that takes or gives room.
     pub async fn known(&self) {
-        // The sender lives as long as `self`, so this ends only when nodes are known.
+        // The sender lives as long as `self`, so this ends only when all is known.
         let _ = self.known.subscribe().wait_for(|known| *known).await;
     }
 
@@ -176,7 +178,7 @@ impl Capacity {
         let inner = self.inner.lock();
         let (nodes, usable) = inner.ledger.nodes();
         let (allocatable, taken) = inner.ledger.sums();
-        let (known, waiting) = (inner.nodes_listed, inner.ledger.waiting());
+        let (known, waiting) = (inner.unlisted.is_empty(), inner.ledger.waiting());
         Totals { known, nodes, usable, allocatable, taken, waiting }
     }
 
@@ -189,6 +191,11 @@ impl Capacity {
 
 /// What the watches call. Names are `namespace/name`, but of nodes.
 impl Capacity {
+    /// What is left is not known before this was listed, too. To be called before anything is listed.
+    pub fn expect(&self, source: Source) {
+        self.inner.lock().unlisted.insert(source);
+    }
+
     /// A list begins.
     pub fn begin(&self, source: &Source) {
         let mut inner = self.inner.lock();
@@ -271,8 +278,10 @@ impl Capacity {
 
     /// A list is complete: what it did not name is gone.
     pub fn end(&self, source: &Source) {
+        let mut is_known = false;
         self.change(|inner| {
-            inner.nodes_listed |= *source == Source::Nodes;
+            inner.unlisted.remove(source);
+            is_known = inner.unlisted.is_empty();
             let Some(listing) = inner.listings.get_mut(source) else { return };
             let Some(listed) = listing.listed.take() else { return };
             let gone: Vec<String> = listing.known.difference(&listed).cloned().collect();
@@ -281,7 +290,7 @@ impl Capacity {
                 inner.leave(source, &name);
             }
         });
-        if *source == Source::Nodes {
+        if is_known {
             self.known.send_replace(true);
         }
     }
@@ -352,6 +361,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn room_is_known_when_all_that_takes_or_gives_it_was_listed() {
+        let (capacity, others) = (Capacity::default(), Source::Pods("others".to_owned()));
+        let shape = ("ws".parse().unwrap(), "c".to_owned(), Kind::Regular);
+        capacity.set_shapes(&shape.0, [(shape.1.clone(), shape.2, Shape::default())]);
+        capacity.expect(others.clone());
+        for source in [&Source::Nodes, &others] {
+            assert!(!capacity.is_known() && capacity.rooms()[&shape] == Room::Unknown);
+            capacity.begin(source);
+            capacity.end(source);
+        }
+        assert!(capacity.is_known() && capacity.rooms()[&shape] != Room::Unknown);
+        capacity.begin(&others);
+        assert!(capacity.is_known(), "what was known before holds until the list is complete");
+    }
 
     #[test]
     fn a_pod_that_changed_hands_takes_its_room_whichever_watch_tells_first() {

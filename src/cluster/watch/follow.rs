@@ -1,7 +1,10 @@
 //! One watch: list, follow, and begin again.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,6 +12,7 @@ use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tokio::task::consume_budget;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +26,9 @@ use super::pulse::Pulse;
 /// After so many failures in a row the position is given up and everything is listed anew: the apiserver may have been
 /// restored from a backup and know our position no more.
 const GIVE_UP: u32 = 5;
+
+/// What is taken from a watch before it is read: more than a page of a list, so that the next page is asked for meanwhile.
+const AHEAD: usize = super::PAGE as usize * 2;
 
 /// Where watched objects go. Called from one task, in order.
 pub(super) trait Sink: Send + 'static {
@@ -66,7 +73,7 @@ pub(super) async fn follow<K, S>(
     let mut backoff = Backoff::default();
     while !watch.shutdown.is_cancelled() {
         relist.borrow_and_update();
-        let events = std::pin::pin!(watcher(api.clone(), config.clone()));
+        let events = std::pin::pin!(watcher(api.clone(), config.clone()).fuse());
         tokio::select! {
             () = watch.until_given_up(events, &mut sink, &mut backoff) => {}
             Ok(()) = relist.changed() => {}
@@ -88,44 +95,49 @@ impl Watch {
         sink: &mut S,
         backoff: &mut Backoff,
     ) where
-        K: Resource,
+        K: Resource + DeserializeOwned,
         K::DynamicType: Default,
         S: Sink<Object = K>,
     {
         let mut failures_here = 0;
+        let mut ready = VecDeque::new();
         loop {
-            let event = tokio::select! {
+            tokio::select! {
                 () = self.shutdown.cancelled() => return,
-                event = events.next() => event,
-            };
-            match event {
-                Some(Ok(event)) => {
-                    // The mark that a list begins comes before anything is sent.
-                    if !matches!(event, Event::Init) {
-                        backoff.reset();
-                        failures_here = 0;
+                goes_on = gather(&mut events, &mut ready) => if !goes_on { return },
+            }
+            while let Some(event) = ready.pop_front() {
+                let taken = match event {
+                    Ok(event) => {
+                        // The mark that a list begins comes before anything is sent.
+                        if !matches!(event, Event::Init) {
+                            backoff.reset();
+                            failures_here = 0;
+                        }
+                        self.take(event, sink)
                     }
-                    self.take(event, sink);
-                }
-                Some(Err(error)) => {
+                    Err(error) => Err(self.told(error)),
+                };
+                if let Err(Failed { text, is_lost }) = taken {
                     failures_here += 1;
-                    let lost = self.failed(error, backoff.failures());
+                    self.failed(text, backoff.failures());
                     let pause = backoff.next(Instant::now());
                     if tokio::time::timeout(pause, self.shutdown.cancelled()).await.is_ok() {
                         return;
                     }
-                    if lost || failures_here >= GIVE_UP {
+                    if is_lost || failures_here >= GIVE_UP {
                         return;
                     }
                 }
-                None => return,
+                // A long list is read a bit at a time, so that other clusters have their turns.
+                consume_budget().await;
             }
         }
     }
 
-    fn take<K, S>(&self, event: Event<Lenient<K>>, sink: &mut S)
+    fn take<K, S>(&self, event: Event<Lenient<K>>, sink: &mut S) -> Result<(), Failed>
     where
-        K: Resource,
+        K: Resource + DeserializeOwned,
         K::DynamicType: Default,
         S: Sink<Object = K>,
     {
@@ -140,13 +152,17 @@ impl Watch {
                 self.pulse.readable(meta.name.as_deref().unwrap_or_default());
                 sink.deleted(meta);
             }
-            Event::Apply(object) | Event::InitApply(object) => match object.0 {
+            Event::Apply(object) | Event::InitApply(object) => match object.read() {
                 Ok(object) => {
                     self.pulse.readable(object.meta().name.as_deref().unwrap_or_default());
                     sink.put(object);
                 }
                 Err(invalid) => {
-                    let name = invalid.metadata.name.unwrap_or_default();
+                    let Some(name) = invalid.metadata.name else {
+                        // A list that leaves it out would tell that it is gone.
+                        let text = format!("an object without a name: {}", without_values(&invalid.error));
+                        return Err(Failed { text, is_lost: true });
+                    };
                     if self.pulse.unreadable(&name) {
                         let problem = without_values(&invalid.error);
                         let (cluster, what) = (&self.cluster, self.pulse.what());
@@ -156,24 +172,28 @@ impl Watch {
                 }
             },
         }
+        Ok(())
     }
 
-    /// Notes a failure; says whether the position is void.
-    fn failed(&self, error: watcher::Error, failures: u32) -> bool {
+    fn told(&self, error: watcher::Error) -> Failed {
         use watcher::Error::{
             InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed,
         };
-        let (cluster, what) = (&self.cluster, self.pulse.what());
-        let (text, lost) = match error {
+        let (text, is_lost) = match error {
             InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => {
-                let text = Error::from_kube(cluster, "watch", error).cause();
-                let lost = text.contains("Too large resource version");
-                (text, lost)
+                let text = Error::from_kube(&self.cluster, "watch", error).cause();
+                let is_lost = text.contains("Too large resource version");
+                (text, is_lost)
             }
             // 410 Gone is how an apiserver says that a watch was away for too long; listing anew is the answer.
             WatchError(status) => (status.message, false),
             NoResourceVersion => (chain(&error), true),
         };
+        Failed { text, is_lost }
+    }
+
+    fn failed(&self, text: String, failures: u32) {
+        let (cluster, what) = (&self.cluster, self.pulse.what());
         // A watch breaks now and then; one that breaks again is told, once.
         if failures == 1 {
             tracing::warn!(%cluster, what, error = text, "a watch keeps breaking");
@@ -181,11 +201,73 @@ impl Watch {
             tracing::debug!(%cluster, what, error = text, failures, "a watch broke and is begun again");
         }
         self.pulse.failed(text);
-        lost
     }
+}
+
+/// What went wrong, and whether the position is void.
+struct Failed {
+    text: String,
+    is_lost: bool,
+}
+
+/// Takes what there is now, and waits only for the first; not beyond a failure, which a pause follows. `false` at the end.
+async fn gather<K>(
+    events: &mut (impl Stream<Item = Item<K>> + Unpin),
+    ready: &mut VecDeque<Item<K>>,
+) -> bool {
+    poll_fn(|context| {
+        while ready.len() < AHEAD && !ready.back().is_some_and(Result::is_err) {
+            match events.poll_next_unpin(context) {
+                Poll::Ready(Some(event)) => ready.push_back(event),
+                Poll::Ready(None) => return Poll::Ready(!ready.is_empty()),
+                Poll::Pending if ready.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(true)
+    })
+    .await
 }
 
 /// What a parser says without the value that it quotes.
 fn without_values(error: &str) -> String {
     error.split(['"', '`']).next().unwrap_or_default().trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt as _, stream};
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+
+    fn item() -> Item<Pod> {
+        Ok(Event::InitDone)
+    }
+
+    #[tokio::test]
+    async fn what_comes_at_once_is_gathered_up_to_a_failure_and_nothing_waits_for_more() {
+        let items = vec![item(), item(), Err(watcher::Error::NoResourceVersion), item()];
+        let mut events = stream::iter(items).chain(stream::pending());
+        let mut ready = VecDeque::new();
+        assert!(gather(&mut events, &mut ready).await);
+        assert_eq!(ready.len(), 3, "not beyond the failure");
+        ready.clear();
+        assert!(gather(&mut events, &mut ready).await);
+        assert_eq!(ready.len(), 1);
+        ready.clear();
+        assert_eq!(gather(&mut events, &mut ready).now_or_never(), None, "there is nothing");
+        let mut ended = stream::iter([item()]).fuse();
+        assert!(gather(&mut ended, &mut ready).await, "what came before the end counts");
+        ready.clear();
+        assert!(!gather(&mut ended, &mut ready).await);
+    }
+
+    #[tokio::test]
+    async fn no_more_is_gathered_than_two_pages() {
+        let mut events = stream::repeat_with(item);
+        let mut ready = VecDeque::new();
+        assert!(gather(&mut events, &mut ready).await);
+        assert_eq!(ready.len(), AHEAD);
+    }
 }

@@ -116,8 +116,8 @@ async fn one_object_that_cannot_be_read_is_left_out_and_those_of_others_are_too(
     call(&mut server, answer(&list(5, &items))).await;
     let (events, watch) = open().await;
     call(&mut server, watch).await;
-    assert_eq!(cache.names(), ["a"]);
-    assert_eq!(pulse.report().unreadable, ["bad"]);
+    until(|| cache.names() == ["a"]).await;
+    until(|| pulse.report().unreadable == ["bad"]).await;
     events.send(json!({"type": "MODIFIED", "object": object("bad", 6, "spaceport")})).unwrap();
     until(|| cache.names() == ["a", "bad"]).await;
     assert!(pulse.report().unreadable.is_empty());

@@ -39,7 +39,7 @@ pub enum Rejection {
     /// Every fitting namespace is under maintenance.
     Maintenance,
     /// Its nodes were not listed yet.
-    NodesUnknown,
+    RoomUnknown,
     /// No node has enough left.
     Capacity(ClassId, Arc<Shortage>),
     /// What was left went to another start a moment ago.
@@ -66,7 +66,7 @@ impl fmt::Display for Rejection {
             Self::Class(class) => write!(f, "does not offer class {class}"),
             Self::NoPreferredClass => f.write_str("has no preferred class and the request names none"),
             Self::Maintenance => f.write_str("is under maintenance"),
-            Self::NodesUnknown => f.write_str("has not listed its nodes yet"),
+            Self::RoomUnknown => f.write_str("has not listed its nodes and pods yet"),
             Self::Capacity(class, shortage) => write!(f, "has no room for class {class}: {shortage}"),
             Self::Overtaken(class) => write!(f, "has no room for class {class}: another start took the last"),
             Self::Refused(reason) => write!(f, "refused: {reason}"),
@@ -77,7 +77,7 @@ impl fmt::Display for Rejection {
 impl Rejection {
     /// Whether the cluster is not known well enough yet: soon it may fit.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::NodesUnknown | Self::Unhealthy(Health::Connecting))
+        matches!(self, Self::RoomUnknown | Self::Unhealthy(Health::Connecting))
     }
 
     /// The reason in a word, one of a few.
@@ -190,7 +190,7 @@ fn has_room(request: &PlacementRequest, candidate: &Candidate, offer: &Offer) ->
         return Ok(());
     }
     match offer.rooms.of(request.kind) {
-        Room::Unknown => Err(Rejection::NodesUnknown),
+        Room::Unknown => Err(Rejection::RoomUnknown),
         Room::Counted { left: 0, shortage, .. } => {
             Err(Rejection::Capacity(offer.target.class.clone(), shortage.clone().unwrap_or_default()))
         }

@@ -136,7 +136,7 @@ fn a_cluster_without_room_is_no_choice_unless_an_autoscaler_makes_some() {
     let mut unknown = cluster("eu-1", "europe");
     let unlisted = Rooms([Room::Unknown, Room::Unknown, Room::Unknown]);
     unknown.namespaces[0].offers.values_mut().for_each(|offer| offer.rooms = unlisted.clone());
-    assert_eq!(place(&PlacementRequest::default(), &[&unknown]).rejected[0].1, Rejection::NodesUnknown);
+    assert_eq!(place(&PlacementRequest::default(), &[&unknown]).rejected[0].1, Rejection::RoomUnknown);
 }
 
 #[test]
