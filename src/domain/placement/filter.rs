@@ -95,7 +95,7 @@ impl Rejection {
             Self::Namespace(_) => "namespace",
             Self::Class(_) | Self::NoPreferredClass => "class",
             Self::Maintenance => "maintenance",
-            Self::NodesUnknown => "unknown",
+            Self::RoomUnknown => "unknown",
             Self::Capacity(..) | Self::Overtaken(_) => "capacity",
             Self::Refused(_) => "refused",
         }
