@@ -23,10 +23,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, Parser};
 use harness::{Fleet, FleetOptions, Interrupt, NodeSize};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 const POLL: Duration = Duration::from_millis(100);
 const DOWN: Duration = Duration::from_mins(1);
