@@ -200,7 +200,7 @@ fn metas(resources: &[Resource], outages: &[Outage], slack: u64) -> Vec<Violatio
     for (meta, mut lives) in by_meta {
         lives.sort_by_key(|life| life.from);
         for (nth, first) in lives.iter().enumerate() {
-            let ends = first.until.map(|until| admin::in_truth(until, &first.cluster, outages, slack));
+            let ends = first.until.map(|until| admin::in_truth(until, &first.cluster, outages));
             let ends = ends.unwrap_or(u64::MAX);
             let overlaps = |next: &&&Resource| next.id != first.id && ends > next.from.saturating_add(slack);
             if let Some(next) = lives[nth + 1..].iter().find(overlaps) {

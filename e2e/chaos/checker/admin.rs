@@ -10,6 +10,10 @@ use crate::chaos::history::{Act, AdminCall, Asked, Call, Content, History, Outag
 /// once somebody leads.
 pub const LATE: u64 = 20_000;
 
+/// For our own watches to go on after their cluster did not answer: what happened meanwhile is heard of only then, and a
+/// watch of before a restart lists anew.
+pub const REJOIN: u64 = 15_000;
+
 /// From when until when new workspaces were certainly kept away from a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Closed {
@@ -82,7 +86,7 @@ pub fn is_drained(life: &Resource, history: &History) -> bool {
     let drains = admin.clone().filter(|call| call.act == Act::Drain);
     // When the stop was asked for; where the end alone was seen, any time before.
     let (earliest, latest) = match (life.stop_asked, life.until) {
-        (Some(at), _) => (in_truth(at, &life.cluster, &history.outages, 0), at),
+        (Some(at), _) => (in_truth(at, &life.cluster, &history.outages), at),
         (None, Some(until)) if !life.seen_end => (life.from, until),
         (None, _) => return false,
     };
@@ -121,9 +125,9 @@ pub fn lost_activity(id: &str, calls: &[&Call], lives: &[&Resource]) -> Vec<Viol
 }
 
 /// The earliest time that what was seen at `at` may have happened: a cluster that does not answer tells nothing.
-pub fn in_truth(at: u64, cluster: &str, outages: &[Outage], slack: u64) -> u64 {
+pub fn in_truth(at: u64, cluster: &str, outages: &[Outage]) -> u64 {
     let during = |outage: &&Outage| {
-        outage.cluster == cluster && outage.from <= at && at <= outage.until.saturating_add(slack)
+        outage.cluster == cluster && outage.from <= at && at <= outage.until.saturating_add(REJOIN)
     };
     outages.iter().filter(during).map(|outage| outage.from).min().unwrap_or(at)
 }
