@@ -26,10 +26,7 @@ use clap::{Parser, ValueEnum};
 use results::Results;
 use scenarios::{GROUPS, Group, Scale, Scenario, Sizes};
 use stage::{Conditions, Profile, Setup, Stage};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use work::Bench;
 
 /// Measures Spaceport on real control planes on this machine.

@@ -80,7 +80,7 @@ impl fmt::Display for Summary {
 /// Runs with faults for a time; an error says what was violated, and where the history is.
 pub async fn run(stage: Stage, seed: u64, time: Duration) -> Result<Summary> {
     let stage = Arc::new(stage);
-    let outcome = recorded(&stage, seed, time).await;
+    let outcome = Box::pin(recorded(&stage, seed, time)).await;
     outcome.with_context(|| format!("chaos with seed {seed}; repeat it: make chaos SEED={seed}"))
 }
 
@@ -144,7 +144,7 @@ impl Notes {
 
 async fn recorded(stage: &Arc<Stage>, seed: u64, time: Duration) -> Result<Summary> {
     let notes = Notes::begin(stage, seed);
-    let happened = happen(&notes, seed, time).await;
+    let happened = Box::pin(happen(&notes, seed, time)).await;
     if happened.is_ok() {
         notes.settled().await?;
     }
