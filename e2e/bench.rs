@@ -26,10 +26,7 @@ use clap::{Parser, ValueEnum};
 use results::Results;
 use scenarios::{GROUPS, Group, Scale, Scenario, Sizes};
 use stage::{Conditions, Profile, Setup, Stage};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use work::Bench;
 
 /// Measures Spaceport on real control planes on this machine.
@@ -54,18 +51,9 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let outcome = harness::block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            outcome = Box::pin(run(&args)) => outcome,
-            _ = interrupt.recv() => Ok(false),
-            _ = terminate.recv() => Ok(false),
-        }
-    });
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    match harness::block_on(harness::unless_interrupted(Box::pin(run(&args)))) {
+        Ok(Some(true)) => ExitCode::SUCCESS,
+        Ok(Some(false) | None) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("\nbench: {error:#}");
             ExitCode::FAILURE

@@ -13,17 +13,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use chaos::stage::{Ground, Stage};
 use clap::Parser;
 use harness::node_agent::Pace;
 use harness::spaceport::prepare_member;
 use harness::{Fleet, FleetOptions, NodeAgent};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 /// Faults of one round: short enough that its history can be read.
 const ROUND: Duration = Duration::from_mins(1);
 
-/// Disturbs three managers on three real clusters while clients use them, and checks that every promise was kept.
+/// Disturbs three managers, their etcd and three real clusters while clients and an admin use them, and checks that every
+/// promise was kept.
 #[derive(Debug, Parser)]
 struct Args {
     /// Seed of the first round; chosen at random where it is not given.
@@ -36,17 +37,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let outcome = harness::block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            outcome = rounds(&args) => outcome,
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
-        }
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    match harness::block_on(harness::unless_interrupted(rounds(&args))) {
+        Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nchaos: {error:#}");
             ExitCode::FAILURE
@@ -65,7 +57,14 @@ async fn rounds(args: &Args) -> Result<()> {
     }
     for seed in first.. {
         println!("chaos: seed {seed}");
-        let stage = chaos::stage::Stage::set(&fleet, &kubeconfigs, &format!("chaos-{seed}")).await?;
+        let ground = Ground {
+            assets: fleet.assets(),
+            dir: fleet.dir(),
+            clusters: fleet.clusters().to_vec(),
+            disturbable: fleet.clusters().to_vec(),
+            kubeconfigs: &kubeconfigs,
+        };
+        let stage = Stage::set(ground, &format!("chaos-{seed}")).await?;
         println!("chaos: {}", chaos::run::run(stage, seed, ROUND).await?);
         if Instant::now() >= end {
             break;

@@ -16,7 +16,6 @@ use harness::node_agent::Pace;
 use harness::spaceport::{Installation, Output, Replica, prepare_member};
 use harness::{Fleet, FleetOptions, NodeAgent};
 use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
 const REGIONS: [(&str, &str); 3] = [("eu-1", "europe"), ("us-1", "north-america"), ("ap-1", "asia")];
@@ -34,17 +33,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let outcome = harness::block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            outcome = demo(args.once) => outcome,
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
-        }
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    match harness::block_on(harness::unless_interrupted(demo(args.once))) {
+        Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\ndemo: {error:#}");
             ExitCode::FAILURE

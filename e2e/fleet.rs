@@ -22,11 +22,8 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, Parser};
-use harness::{Fleet, FleetOptions, NodeSize};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::Instant,
-};
+use harness::{Fleet, FleetOptions, Interrupt, NodeSize};
+use tokio::time::Instant;
 
 const POLL: Duration = Duration::from_millis(100);
 const DOWN: Duration = Duration::from_mins(1);
@@ -92,23 +89,18 @@ fn run(up: &Up) -> Result<()> {
 }
 
 async fn keep_up(up: &Up, dir: &Path) -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = Interrupt::listen()?;
     let options = FleetOptions::of(up.clusters).with_nodes(up.nodes, &NodeSize::default());
     let fleet = tokio::select! {
         fleet = Fleet::boot(options) => fleet?,
-        _ = interrupt.recv() => return Ok(()),
-        _ = terminate.recv() => return Ok(()),
+        () = interrupt.comes() => return Ok(()),
     };
     let text = serde_json::to_string_pretty(&fleet.describe())?;
     let (file, draft) = (dir.join("fleet.json"), dir.join("fleet.json.new"));
     fs::write(&draft, &text).and_then(|()| fs::rename(&draft, &file)).context("cannot write fleet.json")?;
     println!("{text}");
     eprintln!("the fleet is up; Ctrl-C ends it");
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    interrupt.comes().await;
     eprintln!("ending the fleet");
     drop(fleet);
     Ok(())

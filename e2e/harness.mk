@@ -31,6 +31,6 @@ endif
 	target/$(if $(filter release,$(PROFILE)),release,debug)/examples/bench --scale $(SCALE) --profile $(PROFILE) \
 		--conditions $(CONDITIONS) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RESUME),--resume)
 
-chaos: $(PROTOC_DIR)/bin/protoc ## kill, freeze and cut off managers while clients call, and check the history; SEED= MINUTES=2
+chaos: $(PROTOC_DIR)/bin/protoc ## kill, freeze and cut off managers, etcd and clusters while clients call, and check the history; SEED= MINUTES=2
 	cargo build --bin spaceport
 	cargo run --quiet --example chaos -- --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

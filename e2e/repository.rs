@@ -1,5 +1,9 @@
 //! Rules the repository keeps about itself. `UPDATE_EXPECT=1 cargo test --test repository` rewrites generated files.
 
+#[path = "repository/monitoring.rs"]
+mod monitoring;
+#[path = "repository/promql.rs"]
+mod promql;
 #[path = "repository/sources.rs"]
 mod sources;
 #[path = "repository/wire.rs"]

@@ -1,5 +1,6 @@
 //! The wiring: the one file that knows every room. It reads in the order of the data.
 
+pub mod metrics;
 mod options;
 mod reload;
 
@@ -17,10 +18,9 @@ use tokio_util::sync::CancellationToken;
 use self::options::{defaults, host_source, member_options, open_host, options, sealer, store_options};
 use self::reload::Reload;
 use crate::api;
+use crate::cluster::client::CallMeters;
 use crate::cluster::host::Source;
-use crate::federation::{
-    Defaults, Federation, FleetMetrics, FleetOptions, Meters, ReplicaName, WorkspaceGauges,
-};
+use crate::federation::{Defaults, Federation, FleetOptions, Meters, ReplicaName};
 use crate::runtime::admin::Admin;
 use crate::runtime::config::{self, Config, EXIT_CODE, Follower};
 use crate::runtime::readiness::Readiness;
@@ -120,6 +120,7 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
     };
     let (election, leadership) = election(&config, &store, &us)?;
     let host = host.map(|source| open_host(&config, source)).transpose()?.map(Arc::new);
+    let members = CallMeters::new()?;
     let federation = Federation::new(
         store,
         sealer,
@@ -127,7 +128,7 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         us,
         options(&config),
         FleetOptions {
-            member: member_options(&config),
+            member: member_options(&config, members.clone()),
             defaults: Arc::new(ArcSwap::from_pointee(defaults)),
             meters: Meters::new()?,
             host: host.clone(),
@@ -135,7 +136,13 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         config.federation.subscriber_buffer,
     );
     let calls = api::Calls::new()?;
-    let registry = registry(&federation, &limits, &calls)?;
+    let registry = metrics::registry(&metrics::Told {
+        federation: &federation,
+        limits: &limits,
+        calls: &calls,
+        members: &members,
+        readiness: &readiness,
+    })?;
     let admin = Admin { readiness: readiness.clone(), registry, log_filter };
     let admin = admin.bind(config.health, config.prometheus).await?;
     spawn_followers(&mut supervisor, &federation, &readiness, election, leadership);
@@ -231,20 +238,6 @@ fn close_with(shutdown: CancellationToken, readiness: Readiness, federation: Arc
         readiness.close();
         federation.close();
     });
-}
-
-fn registry(
-    federation: &Arc<Federation>,
-    limits: &api::Limits,
-    calls: &api::Calls,
-) -> anyhow::Result<prometheus::Registry> {
-    let registry = prometheus::Registry::new();
-    registry.register(Box::new(FleetMetrics::new(Arc::clone(federation))?))?;
-    registry.register(Box::new(WorkspaceGauges::new(Arc::clone(federation))?))?;
-    federation.meters().register(&registry)?;
-    limits.register(&registry)?;
-    calls.register(&registry)?;
-    Ok(registry)
 }
 
 fn election(config: &Config, store: &Store, us: &ReplicaName) -> anyhow::Result<(Election, Standing)> {

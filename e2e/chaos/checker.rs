@@ -1,16 +1,20 @@
 //! Whether a history of a run that has become quiet is one that Spaceport promises. A pure function; each rule is one.
 
+mod admin;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::history::{Answer, Asked, Call, History, Outcome, Record, Recorded, Resource, Seen, Write};
+use super::history::{
+    Answer, Asked, Call, History, Outage, Outcome, Record, Recorded, Resource, Seen, Write,
+};
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Violation {
     /// A start was acknowledged, and the workspace never existed where the answer said.
     Lost(String),
-    /// A start was acknowledged and nobody asked for a stop, and it does not run at the end.
+    /// A start was acknowledged, no client asked for a stop and no drain stopped it, and it does not run at the end.
     NotRunning(String),
     /// More than one life of a workspace, or more than one pod that ran for it.
     MoreThanOnce(String),
@@ -32,6 +36,16 @@ pub enum Violation {
     NotTrue(String),
     /// A write of an earlier epoch was accepted after a later one had taken over.
     Stale(String),
+    /// A start that was asked for after a cluster was closed was placed there while it was.
+    Misplaced(String),
+    /// A workspace was stopped that nobody asked to stop.
+    StoppedByNobody(String),
+    /// A workspace is gone, and its content is in no backup.
+    LostContent(String),
+    /// Activity was acknowledged and is not known.
+    LostActivity(String),
+    /// An acknowledged start was refused when it was repeated, though the workspace runs.
+    RepeatRefused(String),
 }
 
 impl fmt::Display for Violation {
@@ -49,6 +63,11 @@ impl fmt::Display for Violation {
             Self::VersionFell(which) => ("a version fell", which),
             Self::NotTrue(which) => ("a subscriber's last state is not true", which),
             Self::Stale(which) => ("a write of an earlier epoch was accepted", which),
+            Self::Misplaced(which) => ("it was placed on a cluster that was closed", which),
+            Self::StoppedByNobody(which) => ("nobody asked for the stop", which),
+            Self::LostContent(which) => ("it ended without a backup", which),
+            Self::LostActivity(which) => ("acknowledged activity is lost", which),
+            Self::RepeatRefused(which) => ("a repeated start was refused though it runs", which),
         };
         write!(f, "{what}: {which}")
     }
@@ -69,12 +88,17 @@ pub fn check(history: &History, slack: u64) -> Vec<Violation> {
     for (id, calls) in &calls {
         let lives = lives.get(id).unwrap_or(&none);
         violations.extend(answers(id, calls));
-        violations.extend(fate(id, calls, lives));
+        violations.extend(fate(id, calls, lives, history));
+        violations.extend(repeats(id, calls, lives));
+        violations.extend(admin::stopped_by_nobody(id, calls, lives, history));
+        violations.extend(admin::lost_activity(id, calls, lives));
     }
     for (id, lives) in &lives {
         violations.extend(once(id, lives));
     }
-    violations.extend(metas(&history.resources, slack));
+    violations.extend(admin::misplaced(history, &lives));
+    violations.extend(admin::lost_content(&history.resources));
+    violations.extend(metas(&history.resources, &history.outages, slack));
     violations.extend(records(&history.records, &lives));
     for (name, seen) in &history.subscribers {
         violations.extend(versions(name, seen));
@@ -91,7 +115,7 @@ pub fn check(history: &History, slack: u64) -> Vec<Violation> {
 fn started<'a>(calls: &[&'a Call]) -> Vec<(&'a Asked, &'a Answer)> {
     let acknowledged = calls.iter().filter_map(|call| match &call.outcome {
         Outcome::Started(answer) => Some((&call.asked, answer)),
-        Outcome::Stopped | Outcome::Failed(_) => None,
+        Outcome::Stopped | Outcome::Marked | Outcome::Failed(_) => None,
     });
     acknowledged.collect()
 }
@@ -113,7 +137,7 @@ fn answers(id: &str, calls: &[&Call]) -> Vec<Violation> {
 }
 
 /// What was acknowledged came about, and stays.
-fn fate(id: &str, calls: &[&Call], lives: &[&Resource]) -> Vec<Violation> {
+fn fate(id: &str, calls: &[&Call], lives: &[&Resource], history: &History) -> Vec<Violation> {
     let mut violations = Vec::new();
     let stops = || calls.iter().filter(|call| call.asked == Asked::Stop);
     if let Some((_, answer)) = started(calls).first() {
@@ -122,6 +146,7 @@ fn fate(id: &str, calls: &[&Call], lives: &[&Resource]) -> Vec<Violation> {
             violations.push(Violation::Lost(format!("{id} on {}", answer.cluster)));
         } else if stops().next().is_none()
             && !there.iter().any(|life| life.until.is_none() && life.phase == "Running")
+            && !there.iter().any(|life| admin::is_drained(life, history))
         {
             let last = there.last().map_or("", |life| life.phase.as_str());
             violations.push(Violation::NotRunning(format!("{id} on {}: {last}", answer.cluster)));
@@ -134,6 +159,20 @@ fn fate(id: &str, calls: &[&Call], lives: &[&Resource]) -> Vec<Violation> {
         violations.push(Violation::ForgottenStop(format!("{id} is on {}: {}", life.cluster, life.phase)));
     }
     violations
+}
+
+/// What was acknowledged and runs is acknowledged again.
+fn repeats(id: &str, calls: &[&Call], lives: &[&Resource]) -> Vec<Violation> {
+    let Some(first) = calls.iter().find(|call| matches!(call.outcome, Outcome::Started(_))) else {
+        return Vec::new();
+    };
+    let refused = |call: &&&Call| {
+        let is_refused = matches!(&call.outcome, Outcome::Failed(why) if why.starts_with("AlreadyExists"));
+        is_refused && call.asked == first.asked && call.sent >= first.answered
+    };
+    let runs = lives.iter().any(|life| life.until.is_none() && life.stop_asked.is_none());
+    let refused = calls.iter().find(refused).filter(|_| runs);
+    refused.map(|call| Violation::RepeatRefused(format!("{id}: {:?}", call.outcome))).into_iter().collect()
 }
 
 /// One cluster, one life, one pod.
@@ -152,7 +191,7 @@ fn once(id: &str, lives: &[&Resource]) -> Vec<Violation> {
 }
 
 /// No two workspaces with one long-lived id at a time.
-fn metas(resources: &[Resource], slack: u64) -> Vec<Violation> {
+fn metas(resources: &[Resource], outages: &[Outage], slack: u64) -> Vec<Violation> {
     let mut by_meta: BTreeMap<&str, Vec<&Resource>> = BTreeMap::new();
     for resource in resources {
         by_meta.entry(&resource.meta).or_default().push(resource);
@@ -161,7 +200,8 @@ fn metas(resources: &[Resource], slack: u64) -> Vec<Violation> {
     for (meta, mut lives) in by_meta {
         lives.sort_by_key(|life| life.from);
         for (nth, first) in lives.iter().enumerate() {
-            let ends = first.until.unwrap_or(u64::MAX);
+            let ends = first.until.map(|until| admin::in_truth(until, &first.cluster, outages));
+            let ends = ends.unwrap_or(u64::MAX);
             let overlaps = |next: &&&Resource| next.id != first.id && ends > next.from.saturating_add(slack);
             if let Some(next) = lives[nth + 1..].iter().find(overlaps) {
                 violations.push(Violation::MetaTwice(format!("{meta}: {} and {}", first.id, next.id)));

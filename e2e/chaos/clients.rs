@@ -1,6 +1,8 @@
-//! Clients that start, stop and repeat calls at random, through whichever replica, and note what they were told.
+//! Clients that start, stop, use and repeat calls at random, through whichever replica, and note what they were told.
 //!
 //! A client never starts again what it asked to stop, and stops only what was acknowledged. What got no answer it repeats.
+//! Where a start that was acknowledged is refused because the workspace has ended, as after a drain, it lets go of it:
+//! whether that may be so is not for it to judge.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use parking_lot::Mutex;
 use spaceport::proto::contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer};
 use spaceport::proto::wsman::{
-    Placement, StartWorkspaceRequest, StartWorkspaceSpec, StopWorkspaceRequest, WorkspaceMetadata,
-    workspace_manager_client::WorkspaceManagerClient,
+    MarkActiveRequest, Placement, StartWorkspaceRequest, StartWorkspaceSpec, StopWorkspaceRequest,
+    WorkspaceMetadata, workspace_manager_client::WorkspaceManagerClient,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -75,23 +77,28 @@ impl Client {
     pub async fn run(&mut self, end: &CancellationToken) {
         while !end.is_cancelled() {
             match self.rng.below(100) {
-                0..45 if self.started.len() < AT_A_TIME => self.begin().await,
-                0..65 => self.repeat().await,
-                65..85 => self.stop().await,
-                85..95 => self.stop_again().await,
+                0..40 if self.started.len() < AT_A_TIME => self.begin().await,
+                0..55 => self.repeat().await,
+                55..70 => self.mark_active().await,
+                70..86 => self.stop().await,
+                86..95 => self.stop_again().await,
                 _ => self.contradict().await,
             }
             sleep(self.rng.millis(PAUSE)).await;
         }
     }
 
-    /// Repeats every acknowledged start until it is acknowledged again: it must be, once nothing is disturbed.
+    /// Repeats every acknowledged start until it is acknowledged again: it must be, once nothing is disturbed, unless the
+    /// workspace has ended.
     pub async fn confirm(&mut self) -> Result<()> {
         let acknowledged = self.started.clone().into_iter().filter(|start| start.acknowledged);
         for start in acknowledged {
             let give_up = Instant::now() + REPEAT;
             while let Err(status) = self.start(&start.request).await {
                 let id = &start.request.id;
+                if status.code() == Code::AlreadyExists {
+                    break;
+                }
                 ensure!(
                     is_ambiguous(&status) && Instant::now() < give_up,
                     "the repeated start of {id} is refused: {status}"
@@ -125,7 +132,9 @@ impl Client {
         let outcome = self.start(&request).await;
         match (outcome, self.started.get_mut(at)) {
             (Ok(()), Some(start)) => start.acknowledged = true,
-            (Err(status), Some(_)) if !acknowledged && !is_ambiguous(&status) => {
+            (Err(status), Some(_))
+                if !is_ambiguous(&status) && (!acknowledged || status.code() == Code::AlreadyExists) =>
+            {
                 self.started.swap_remove(at);
             }
             _ => {}
@@ -142,10 +151,29 @@ impl Client {
         let _ = self.start(&request).await;
     }
 
-    async fn stop(&mut self) {
+    /// Tells that somebody is active in one that was acknowledged.
+    async fn mark_active(&mut self) {
+        let Some(at) = self.acknowledged() else { return };
+        let Some(id) = self.started.get(at).map(|start| start.request.id.clone()) else { return };
+        let sent = now();
+        let call = MarkActiveRequest { id: id.clone(), ..MarkActiveRequest::default() };
+        let outcome = self.call(async |mut connection| connection.mark_active(call).await).await;
+        let outcome = match outcome {
+            Ok(_) => Outcome::Marked,
+            Err(status) => failed(&status),
+        };
+        self.note(id, Asked::Activity, sent, outcome);
+    }
+
+    /// One of those that were acknowledged.
+    fn acknowledged(&mut self) -> Option<usize> {
         let acknowledged = |(at, start): (usize, &Started)| start.acknowledged.then_some(at);
         let which: Vec<usize> = self.started.iter().enumerate().filter_map(acknowledged).collect();
-        let Some(at) = self.rng.pick(&which).copied() else { return };
+        self.rng.pick(&which).copied()
+    }
+
+    async fn stop(&mut self) {
+        let Some(at) = self.acknowledged() else { return };
         let id = self.started.swap_remove(at).request.id;
         self.stopped.push(id.clone());
         self.send_stop(id).await;

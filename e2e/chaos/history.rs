@@ -11,7 +11,13 @@ use serde::{Deserialize, Serialize};
 pub struct History {
     /// Calls of clients, in any order.
     pub calls: Vec<Call>,
-    /// What the clusters themselves told of resources, by watches that no fault touches.
+    /// Calls of the admin, who makes one after the other.
+    #[serde(default)]
+    pub admin: Vec<AdminCall>,
+    /// When clusters did not answer, nor told what happened there.
+    #[serde(default)]
+    pub outages: Vec<Outage>,
+    /// What the clusters themselves told of resources, by watches past all proxies.
     pub resources: Vec<Resource>,
     /// What subscribers received, each in the order received.
     pub subscribers: BTreeMap<String, Vec<Seen>>,
@@ -52,6 +58,8 @@ pub enum Asked {
     },
     /// A stop.
     Stop,
+    /// That somebody is active.
+    Activity,
 }
 
 /// How a call went.
@@ -61,6 +69,8 @@ pub enum Outcome {
     Started(Answer),
     /// A stop was acknowledged.
     Stopped,
+    /// Activity was acknowledged.
+    Marked,
     /// Refused, or never answered: it may have happened.
     Failed(String),
 }
@@ -72,6 +82,61 @@ pub struct Answer {
     pub cluster: String,
     /// Address and token, in any form that is equal where they are.
     pub access: String,
+}
+
+/// One call of the admin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdminCall {
+    /// The cluster.
+    pub cluster: String,
+    /// What was asked.
+    pub act: Act,
+    /// When it was sent.
+    pub sent: u64,
+    /// When the answer came, or was given up.
+    pub answered: u64,
+    /// Whether it was acknowledged; otherwise it may have been carried out, or be so later.
+    pub acknowledged: bool,
+}
+
+/// What an admin does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// Keeps new workspaces away.
+    Cordon,
+    /// Lets them in again; also where a drain is over.
+    Uncordon,
+    /// Keeps new workspaces away and stops those that are there.
+    Drain,
+    /// Takes a drain back.
+    CancelDrain,
+}
+
+impl Act {
+    /// Whether it keeps new workspaces away.
+    pub fn closes(self) -> bool {
+        matches!(self, Self::Cordon | Self::Drain)
+    }
+
+    /// Whether it may let in what `closed` keeps away.
+    pub fn opens(self, closed: Self) -> bool {
+        match self {
+            Self::Uncordon => true,
+            Self::CancelDrain => closed == Self::Drain,
+            Self::Cordon | Self::Drain => false,
+        }
+    }
+}
+
+/// A time without an answer of a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outage {
+    /// The cluster.
+    pub cluster: String,
+    /// When it began.
+    pub from: u64,
+    /// When it was over.
+    pub until: u64,
 }
 
 /// The life of one Workspace resource in one cluster.
@@ -95,6 +160,30 @@ pub struct Resource {
     pub phase: String,
     /// Version of the status when it was last seen.
     pub version: u64,
+    /// Whether its end was told with its last state, and not only found out by a list that does not have it.
+    #[serde(default)]
+    pub seen_end: bool,
+    /// When it was first seen that its stop was asked for.
+    #[serde(default)]
+    pub stop_asked: Option<u64>,
+    /// The last activity that it knew of.
+    #[serde(default)]
+    pub active: Option<u64>,
+    /// Where its content was when it was last seen.
+    #[serde(default)]
+    pub content: Content,
+}
+
+/// Where a workspace's content is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// There is none yet, or it is not wanted.
+    #[default]
+    None,
+    /// On its node alone.
+    Unsaved,
+    /// In a backup.
+    Saved,
 }
 
 /// A placement record.

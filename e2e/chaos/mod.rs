@@ -1,10 +1,11 @@
 //! The chaos run: whether what Spaceport promised was kept in a run in which everything that may fail did.
 //!
-//! A [`run`] sets a [`stage`], lets [`clients`] and [`subscribers`] use it while a [`nemesis`] breaks it, and an [`observer`]
-//! see what becomes of it. It is recorded as a [`history::History`], plain data; [`checker::check`] is a pure function over it, and is itself
+//! A [`run`] sets a [`stage`], lets [`clients`], an [`admin`] and [`subscribers`] use it while a [`nemesis`] breaks it, and an
+//! [`observer`] see what becomes of it. It is recorded as a [`history::History`], plain data; [`checker::check`] is a pure function over it, and is itself
 //! tested with bad histories, one for each promise. [`audit`] reads the fenced writes out of an apiserver's audit log.
 #![allow(dead_code, reason = "each target that includes this module uses a part of it")]
 
+pub mod admin;
 pub mod audit;
 pub mod checker;
 pub mod clients;

@@ -1,5 +1,5 @@
-//! Disturbs one replica after another, as the seed says: each kind of fault first of all at the leader, in some order, then
-//! any, at whichever replica. Only one is disturbed at a time, so that two can always go on.
+//! Disturbs one thing after another, as the seed says: each kind of fault first, those of replicas at the leader, in some
+//! order; then any, at whichever replica or cluster. Only one is disturbed at a time, so that the others can always go on.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,119 +8,208 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
+use super::history::Outage;
 use super::rng::Rng;
-use super::stage::Stage;
+use super::stage::{Stage, now};
 use crate::harness::spaceport::Replica;
-use crate::harness::{Fault, Proxy, Signal, Way};
+use crate::harness::{Cluster, Fault, Part, Proxy, Signal, Way};
 
-/// How long a killed replica is away, in milliseconds.
-const AWAY: Range<u64> = 0..3_000;
-/// How long one is frozen: longer than its lease of 3 s.
-const FROZEN: Range<u64> = 3_500..6_000;
-/// How long one is cut off: shorter and longer than a lease.
+/// How long something that is killed is away, in milliseconds.
+const AWAY: Range<u64> = 0..2_000;
+/// How long a replica is frozen: longer than its lease of 3 s.
+const FROZEN: Range<u64> = 3_500..5_000;
+/// How long one is cut off, or an apiserver or etcd frozen: shorter and longer than a lease, and than a cluster that does not
+/// answer takes to be lost.
 const APART: Range<u64> = 1_500..6_000;
 /// Between two faults.
-const PEACE: Range<u64> = 200..2_000;
+const PEACE: Range<u64> = 200..1_500;
 /// How connections are cut.
 const CUTS: [Fault; 4] =
     [Fault::Refuse, Fault::BlackHole, Fault::Cut(Way::ToServer), Fault::Cut(Way::ToClient)];
 
-/// What is done to a replica.
+/// What is done, and to what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Killed with SIGKILL, and started again.
+    /// A replica is killed with SIGKILL, and started again.
     Kill,
-    /// Stopped for longer than its lease, and continued.
+    /// A replica is stopped for longer than its lease, and continued.
     Freeze,
-    /// Cut from etcd.
+    /// A replica is cut from etcd.
     CutFromEtcd,
-    /// Cut from one cluster.
+    /// A replica is cut from one cluster.
     CutFromCluster,
+    /// The apiserver of a cluster is stopped, and continued.
+    FreezeCluster,
+    /// The apiserver of a cluster is killed, and started again.
+    KillCluster,
+    /// etcd is stopped, and continued.
+    FreezeEtcd,
+    /// etcd is killed, and started again with what it had.
+    KillEtcd,
 }
 
 /// All of them.
-pub const KINDS: [Kind; 4] = [Kind::Kill, Kind::Freeze, Kind::CutFromEtcd, Kind::CutFromCluster];
+pub const KINDS: [Kind; 8] = [
+    Kind::Kill,
+    Kind::Freeze,
+    Kind::CutFromEtcd,
+    Kind::CutFromCluster,
+    Kind::FreezeCluster,
+    Kind::KillCluster,
+    Kind::FreezeEtcd,
+    Kind::KillEtcd,
+];
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Kill => "killed",
-            Self::Freeze => "frozen",
+            Self::Kill => "replica killed",
+            Self::Freeze => "replica frozen",
             Self::CutFromEtcd => "cut from etcd",
             Self::CutFromCluster => "cut from a cluster",
+            Self::FreezeCluster => "apiserver frozen",
+            Self::KillCluster => "apiserver killed",
+            Self::FreezeEtcd => "etcd frozen",
+            Self::KillEtcd => "etcd killed",
         })
     }
 }
 
 /// How often each fault happened.
 pub type Done = BTreeMap<Kind, usize>;
+/// When clusters did not answer.
+pub type Outages = Arc<Mutex<Vec<Outage>>>;
 
-/// Disturbs for a time, and longer until every kind has happened. In the end everything is well again.
-pub async fn disturb(stage: &Arc<Stage>, seed: u64, time: Duration) -> Result<Done> {
-    let mut rng = Rng::new(seed, "nemesis");
-    let began = Instant::now();
-    let mut done = Done::new();
-    let mut first = rng.shuffled(KINDS.to_vec());
-    loop {
-        let (kind, at_leader) = match first.pop() {
-            Some(kind) => (kind, true),
-            None if began.elapsed() >= time => return Ok(done),
-            None => (*rng.pick(&KINDS).context("no kinds")?, rng.chance(60)),
-        };
-        stage.whole().await?;
-        let any = rng.place(stage.replicas().len()).context("no replicas")?;
-        let place = if at_leader { stage.leader().await? } else { any };
-        fault(stage, &mut rng, kind, place, began)
-            .await
-            .with_context(|| format!("manager-{place} {kind}"))?;
-        *done.entry(kind).or_default() += 1;
-        sleep(rng.millis(PEACE)).await;
-    }
+/// The nemesis.
+pub struct Nemesis {
+    stage: Arc<Stage>,
+    rng: Rng,
+    began: Instant,
+    outages: Outages,
 }
 
-async fn fault(stage: &Stage, rng: &mut Rng, kind: Kind, place: usize, began: Instant) -> Result<()> {
-    let replicas = stage.replicas();
-    let replica = replicas.get(place).context("no such replica")?;
-    let tell = |how: &str, time: Duration| {
-        let at = began.elapsed().as_secs_f64();
-        eprintln!("[{at:5.1} s] {} {kind}{how} for {:.1} s", replica.name, time.as_secs_f64());
-    };
-    match kind {
-        Kind::Kill => {
-            let away = rng.millis(AWAY);
-            tell("", away);
-            replica.process.kill().await?;
-            sleep(away).await;
-            stage.restart(place).await
+impl Nemesis {
+    /// Of a stage.
+    pub fn new(stage: &Arc<Stage>, seed: u64, outages: &Outages) -> Self {
+        let (stage, outages) = (Arc::clone(stage), Arc::clone(outages));
+        Self { stage, rng: Rng::new(seed, "nemesis"), began: Instant::now(), outages }
+    }
+
+    /// Disturbs for a time, and longer until every kind has happened. In the end everything is well again.
+    pub async fn disturb(&mut self, time: Duration) -> Result<Done> {
+        let mut done = Done::new();
+        let mut first = self.rng.shuffled(KINDS.to_vec());
+        loop {
+            let (kind, at_leader) = match first.pop() {
+                Some(kind) => (kind, true),
+                None if self.began.elapsed() >= time => return Ok(done),
+                None => (*self.rng.pick(&KINDS).context("no kinds")?, self.rng.chance(60)),
+            };
+            self.stage.whole().await?;
+            self.fault(kind, at_leader).await.with_context(|| kind.to_string())?;
+            *done.entry(kind).or_default() += 1;
+            sleep(self.rng.millis(PEACE)).await;
         }
-        Kind::Freeze => {
-            let frozen = rng.millis(FROZEN);
-            tell("", frozen);
-            replica.process.signal(Signal::Stop).await?;
+    }
+
+    async fn fault(&mut self, kind: Kind, at_leader: bool) -> Result<()> {
+        match kind {
+            Kind::Kill | Kind::Freeze | Kind::CutFromEtcd | Kind::CutFromCluster => {
+                let any = self.rng.place(self.stage.replicas().len()).context("no replicas")?;
+                let place = if at_leader { self.stage.leader().await? } else { any };
+                self.at_replica(kind, place).await
+            }
+            Kind::FreezeCluster | Kind::KillCluster => {
+                let cluster =
+                    self.rng.pick(&self.stage.disturbable).cloned().context("no cluster of ours")?;
+                let from = now();
+                let outcome = self.at_cluster(kind, &cluster).await;
+                let (cluster, until) = (cluster.name().to_owned(), now());
+                self.outages.lock().push(Outage { cluster, from, until });
+                outcome
+            }
+            Kind::FreezeEtcd | Kind::KillEtcd => self.at_etcd(kind).await,
+        }
+    }
+
+    async fn at_replica(&mut self, kind: Kind, place: usize) -> Result<()> {
+        let replicas = self.stage.replicas();
+        let replica = replicas.get(place).context("no such replica")?;
+        match kind {
+            Kind::Kill => {
+                let away = self.rng.millis(AWAY);
+                self.tell(kind, &replica.name, away);
+                replica.process.kill().await?;
+                sleep(away).await;
+                self.stage.restart(place).await
+            }
+            Kind::CutFromEtcd => {
+                let (cut, apart) = (self.cut()?, self.rng.millis(APART));
+                self.tell(kind, &format!("{} ({cut:?})", replica.name), apart);
+                apart_from(&self.stage.etcd_proxy, replica, cut, apart).await;
+                Ok(())
+            }
+            Kind::CutFromCluster => {
+                let names: Vec<&String> = self.stage.proxies.keys().collect();
+                let name = (*self.rng.pick(&names).context("no clusters")?).clone();
+                let (cut, apart) = (self.cut()?, self.rng.millis(APART));
+                self.tell(kind, &format!("{} {name} ({cut:?})", replica.name), apart);
+                let proxy = self.stage.proxies.get(&name).context("no proxy")?;
+                apart_from(proxy, replica, cut, apart).await;
+                Ok(())
+            }
+            _ => {
+                let frozen = self.rng.millis(FROZEN);
+                self.tell(kind, &replica.name, frozen);
+                replica.process.signal(Signal::Stop).await?;
+                sleep(frozen).await;
+                replica.process.signal(Signal::Cont).await
+            }
+        }
+    }
+
+    async fn at_cluster(&mut self, kind: Kind, cluster: &Cluster) -> Result<()> {
+        if kind == Kind::FreezeCluster {
+            let frozen = self.rng.millis(APART);
+            self.tell(kind, cluster.name(), frozen);
+            cluster.pause(Part::ApiServer).await?;
             sleep(frozen).await;
-            replica.process.signal(Signal::Cont).await
+            return cluster.resume(Part::ApiServer).await;
         }
-        Kind::CutFromEtcd => {
-            let (cut, apart) = (cut(rng)?, rng.millis(APART));
-            tell(&format!(" ({cut:?})"), apart);
-            apart_from(&stage.etcd, replica, cut, apart).await;
-            Ok(())
-        }
-        Kind::CutFromCluster => {
-            let names: Vec<&String> = stage.proxies.keys().collect();
-            let name = *rng.pick(&names).context("no clusters")?;
-            let (cut, apart) = (cut(rng)?, rng.millis(APART));
-            tell(&format!(" {name} ({cut:?})"), apart);
-            apart_from(stage.proxies.get(name).context("no proxy")?, replica, cut, apart).await;
-            Ok(())
-        }
+        let away = self.rng.millis(AWAY);
+        self.tell(kind, cluster.name(), away);
+        cluster.kill(Part::ApiServer).await?;
+        sleep(away).await;
+        cluster.start(Part::ApiServer).await
     }
-}
 
-fn cut(rng: &mut Rng) -> Result<Fault> {
-    rng.pick(&CUTS).copied().context("no cuts")
+    async fn at_etcd(&mut self, kind: Kind) -> Result<()> {
+        let etcd = &self.stage.etcd;
+        if kind == Kind::FreezeEtcd {
+            let frozen = self.rng.millis(APART);
+            self.tell(kind, "", frozen);
+            etcd.pause().await?;
+            sleep(frozen).await;
+            return etcd.resume().await;
+        }
+        let away = self.rng.millis(AWAY);
+        self.tell(kind, "", away);
+        etcd.kill().await?;
+        sleep(away).await;
+        etcd.start().await
+    }
+
+    fn cut(&mut self) -> Result<Fault> {
+        self.rng.pick(&CUTS).copied().context("no cuts")
+    }
+
+    fn tell(&self, kind: Kind, of: &str, time: Duration) {
+        let at = self.began.elapsed().as_secs_f64();
+        eprintln!("[{at:5.1} s] {kind} {of} for {:.1} s", time.as_secs_f64());
+    }
 }
 
 async fn apart_from(proxy: &Proxy, replica: &Replica, cut: Fault, time: Duration) {

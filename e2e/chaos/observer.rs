@@ -1,4 +1,5 @@
-//! Sees what happens in the clusters themselves, by watches that no fault touches.
+//! Sees what happens in the clusters themselves, by watches past all proxies. Of a cluster whose apiserver is frozen or
+//! killed it hears later, and may miss how something ended: the history says when that was.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,14 +7,14 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::{WatchStreamExt as _, utils::Backoff, watcher};
 use kube::{Api, ResourceExt as _};
 use parking_lot::Mutex;
-use spaceport::cluster::resources::Workspace;
+use spaceport::cluster::resources::{Workspace, WorkspaceStatus, conditions};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::history::Resource;
+use super::history::{Content, Resource};
 use super::stage::{Stage, now};
 
 /// The observer. Dropping it ends its watches.
@@ -75,15 +76,28 @@ impl Seen {
             pods: Vec::new(),
             phase: String::new(),
             version: 0,
+            seen_end: false,
+            stop_asked: None,
+            active: None,
+            content: Content::None,
         });
         life.phase = status.map_or_else(String::new, |status| format!("{:?}", status.phase));
         life.version = workspace.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
+        if let Some(status) = status {
+            if status.is_true(conditions::STOPPED_BY_REQUEST) {
+                life.stop_asked.get_or_insert_with(now);
+            }
+            life.active =
+                status.last_activity.as_ref().and_then(|at| u64::try_from(at.0.as_millisecond()).ok());
+            life.content = content(status);
+        }
         self.changed = Instant::now();
     }
 
-    fn is_gone(&mut self, uid: &str) {
+    fn is_gone(&mut self, uid: &str, seen_end: bool) {
         if let Some(life) = self.lives.get_mut(uid) {
             life.until.get_or_insert_with(now);
+            life.seen_end |= seen_end;
             self.changed = Instant::now();
         }
     }
@@ -94,13 +108,39 @@ impl Seen {
         let gone: Vec<String> =
             there.filter(|life| !listed.contains(&life.uid)).map(|life| life.uid.clone()).collect();
         for uid in gone {
-            self.is_gone(&uid);
+            self.is_gone(&uid, false);
         }
     }
 }
 
+fn content(status: &WorkspaceStatus) -> Content {
+    let is = |kind| status.is_true(kind);
+    if is(conditions::BACKUP_COMPLETE) {
+        Content::Saved
+    } else if is(conditions::CONTENT_READY) && !is(conditions::ABORTED) {
+        Content::Unsaved
+    } else {
+        Content::None
+    }
+}
+
+/// Tries again after a moment, so that little is missed of a cluster that is back.
+struct Soon;
+
+impl Iterator for Soon {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(Duration::from_millis(100))
+    }
+}
+
+impl Backoff for Soon {
+    fn reset(&mut self) {}
+}
+
 async fn watch_workspaces(api: Api<Workspace>, cluster: String, seen: Arc<Mutex<Seen>>) {
-    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut events = watcher(api, watcher::Config::default()).backoff(Soon).boxed();
     let mut listed = BTreeSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -108,7 +148,7 @@ async fn watch_workspaces(api: Api<Workspace>, cluster: String, seen: Arc<Mutex<
             Ok(watcher::Event::Delete(workspace)) => {
                 let mut seen = seen.lock();
                 seen.is(&cluster, &workspace);
-                seen.is_gone(&workspace.uid().unwrap_or_default());
+                seen.is_gone(&workspace.uid().unwrap_or_default(), true);
             }
             Ok(watcher::Event::Init) => listed.clear(),
             Ok(watcher::Event::InitApply(workspace)) => {
@@ -116,13 +156,14 @@ async fn watch_workspaces(api: Api<Workspace>, cluster: String, seen: Arc<Mutex<
                 seen.lock().is(&cluster, &workspace);
             }
             Ok(watcher::Event::InitDone) => seen.lock().are_only(&cluster, &listed),
-            Err(error) => eprintln!("chaos: watch of {cluster}: {error}"),
+            // As long as its apiserver is away.
+            Err(_) => {}
         }
     }
 }
 
 async fn watch_pods(api: Api<Pod>, seen: Arc<Mutex<Seen>>) {
-    let mut pods = watcher(api, watcher::Config::default()).default_backoff().applied_objects().boxed();
+    let mut pods = watcher(api, watcher::Config::default()).backoff(Soon).applied_objects().boxed();
     while let Some(pod) = pods.next().await {
         let Ok(pod) = pod else { continue };
         let ran = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");

@@ -1,4 +1,4 @@
-//! One run: a stage, clients, subscribers and a nemesis; then quiet, and the judgement.
+//! One run: a stage, clients, an admin, subscribers and a nemesis; then quiet, and the judgement.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,10 +13,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::admin::{Acts, Admin};
 use super::checker::{Violation, check};
 use super::clients::{Calls, Client};
-use super::history::{Call, History, Outcome};
-use super::nemesis::{Done, KINDS, disturb};
+use super::history::{Act, Asked, Call, History, Outcome, Resource};
+use super::nemesis::{Done, KINDS, Nemesis, Outages};
 use super::observer::Observer;
 use super::stage::Stage;
 use super::subscribers::{Receipts, follow};
@@ -38,6 +39,10 @@ pub struct Summary {
     starts: usize,
     repeats: usize,
     stops: usize,
+    marks: usize,
+    cordons: usize,
+    drains: usize,
+    drained: usize,
     refused: usize,
     workspaces: usize,
     updates: usize,
@@ -51,14 +56,19 @@ impl fmt::Display for Summary {
         let faults: Vec<String> = self.faults.iter().map(|(kind, times)| format!("{kind} {times}")).collect();
         write!(
             f,
-            "seed {}: acknowledged {} starts, {} repeated ones and {} stops, {} calls refused or without an answer; \
-             {} workspaces, {} updates to subscribers ({} resumptions), {} epochs; faults: {}; violations: none",
+            "seed {}: acknowledged {} starts, {} repeated ones, {} stops, {} marks of activity, {} cordons and {} drains, \
+             {} calls refused or without an answer; {} workspaces ({} stopped by drains), {} updates to subscribers \
+             ({} resumptions), {} epochs; faults: {}; violations: none",
             self.seed,
             self.starts,
             self.repeats,
             self.stops,
+            self.marks,
+            self.cordons,
+            self.drains,
             self.refused,
             self.workspaces,
+            self.drained,
             self.updates,
             self.resumed,
             self.epochs,
@@ -70,7 +80,7 @@ impl fmt::Display for Summary {
 /// Runs with faults for a time; an error says what was violated, and where the history is.
 pub async fn run(stage: Stage, seed: u64, time: Duration) -> Result<Summary> {
     let stage = Arc::new(stage);
-    let outcome = recorded(&stage, seed, time).await;
+    let outcome = Box::pin(recorded(&stage, seed, time)).await;
     outcome.with_context(|| format!("chaos with seed {seed}; repeat it: make chaos SEED={seed}"))
 }
 
@@ -78,6 +88,8 @@ pub async fn run(stage: Stage, seed: u64, time: Duration) -> Result<Summary> {
 struct Notes {
     stage: Arc<Stage>,
     calls: Calls,
+    acts: Acts,
+    outages: Outages,
     received: Receipts,
     observer: Observer,
     _subscribers: JoinSet<()>,
@@ -92,6 +104,8 @@ impl Notes {
         Self {
             stage: Arc::clone(stage),
             calls: Calls::default(),
+            acts: Acts::default(),
+            outages: Outages::default(),
             received,
             observer: Observer::begin(stage),
             _subscribers: subscribers,
@@ -106,7 +120,9 @@ impl Notes {
         let records = self.stage.records(ids).await?;
         let received = self.received.lock().clone();
         let (subscribers, ended) = (received.streams, received.ended);
-        Ok(History { calls, resources, subscribers, ended, records, writes: BTreeMap::new() })
+        let (admin, outages) = (self.acts.lock().clone(), self.outages.lock().clone());
+        let writes = BTreeMap::new();
+        Ok(History { calls, admin, outages, resources, subscribers, ended, records, writes })
     }
 
     async fn all(&self) -> Result<History> {
@@ -128,7 +144,7 @@ impl Notes {
 
 async fn recorded(stage: &Arc<Stage>, seed: u64, time: Duration) -> Result<Summary> {
     let notes = Notes::begin(stage, seed);
-    let happened = happen(stage, &notes.calls, seed, time).await;
+    let happened = Box::pin(happen(&notes, seed, time)).await;
     if happened.is_ok() {
         notes.settled().await?;
     }
@@ -144,18 +160,27 @@ async fn recorded(stage: &Arc<Stage>, seed: u64, time: Duration) -> Result<Summa
     }
 }
 
-/// Clients call while the nemesis disturbs; then all is made well, and what was acknowledged is asked for again.
-async fn happen(stage: &Arc<Stage>, calls: &Calls, seed: u64, time: Duration) -> Result<Done> {
-    let client = |n| Client::new(&format!("c{n}"), seed, stage, calls);
+/// Clients and the admin call while the nemesis disturbs; then all is made well, and what was acknowledged is asked for again.
+async fn happen(notes: &Notes, seed: u64, time: Duration) -> Result<Done> {
+    let stage = &notes.stage;
+    let client = |n| Client::new(&format!("c{n}"), seed, stage, &notes.calls);
     let mut clients: Vec<Client> = (0..CLIENTS).map(client).collect();
-    let end = CancellationToken::new();
+    let mut admin = Admin::new(seed, stage, &notes.acts);
+    let mut nemesis = Nemesis::new(stage, seed, &notes.outages);
+    // Clients go on until the admin is done, too: a drain needs somebody to stop.
+    let (disturbed, end) = (CancellationToken::new(), CancellationToken::new());
     let disturbing = async {
-        let done = disturb(stage, seed, time).await;
-        end.cancel();
+        let done = nemesis.disturb(time).await;
+        disturbed.cancel();
         done
     };
+    let acting = async {
+        let (faults, acted) = tokio::join!(disturbing, admin.run(&disturbed));
+        end.cancel();
+        acted.and(faults)
+    };
     let calling = join_all(clients.iter_mut().map(|client| client.run(&end)));
-    let faults = tokio::join!(disturbing, calling).0?;
+    let faults = tokio::join!(acting, calling).0?;
     stage.whole().await?;
     try_join_all(clients.iter_mut().map(Client::confirm)).await?;
     Ok(faults)
@@ -167,6 +192,10 @@ fn summary(seed: u64, history: &History, faults: Done, resumed: usize) -> Summar
     let ids: BTreeSet<&str> = started.iter().copied().collect();
     let count =
         |wanted: fn(&Outcome) -> bool| history.calls.iter().filter(|call| wanted(&call.outcome)).count();
+    let acts = |act| history.admin.iter().filter(|call| call.act == act && call.acknowledged).count();
+    let stopped: BTreeSet<&str> =
+        history.calls.iter().filter(|call| call.asked == Asked::Stop).map(|call| call.id.as_str()).collect();
+    let by_drain = |life: &Resource| life.stop_asked.is_some() && !stopped.contains(life.id.as_str());
     let writes = history.writes.values().flatten().filter(|write| write.accepted && !write.probe);
     let epochs: BTreeSet<(u64, u64)> = writes.map(|write| write.epoch).collect();
     Summary {
@@ -174,6 +203,10 @@ fn summary(seed: u64, history: &History, faults: Done, resumed: usize) -> Summar
         starts: ids.len(),
         repeats: started.len() - ids.len(),
         stops: count(|outcome| *outcome == Outcome::Stopped),
+        marks: count(|outcome| *outcome == Outcome::Marked),
+        cordons: acts(Act::Cordon),
+        drains: acts(Act::Drain),
+        drained: history.resources.iter().filter(|life| by_drain(life)).count(),
         refused: count(|outcome| matches!(outcome, Outcome::Failed(_))),
         workspaces: history.resources.len(),
         updates: history.subscribers.values().map(Vec::len).sum(),
@@ -189,9 +222,11 @@ fn judge(violations: &[Violation], summary: &Summary) -> Result<()> {
     ensure!(violations.is_empty(), "{} violations:\n{}\n{summary:?}", told.len(), told.join("\n"));
     ensure!(summary.epochs >= 2, "it proves nothing: there was one leader only: {summary:?}");
     for kind in KINDS {
-        ensure!(summary.faults.contains_key(&kind), "it proves nothing: none was {kind}: {summary:?}");
+        ensure!(summary.faults.contains_key(&kind), "it proves nothing: no {kind}: {summary:?}");
     }
-    let enough = summary.starts >= 10 && summary.repeats >= 10 && summary.stops >= 5 && summary.resumed >= 1;
+    let used = summary.starts >= 10 && summary.repeats >= 10 && summary.stops >= 5 && summary.marks >= 5;
+    let closed = summary.cordons >= 1 && summary.drains >= 1 && summary.drained >= 1;
+    let enough = used && closed && summary.resumed >= 1;
     ensure!(enough, "it proves nothing: too little happened: {summary:?}");
     Ok(())
 }

@@ -1,11 +1,13 @@
-//! What a run happens on: three replicas on three clusters, each replica with its own way to etcd and to each cluster.
+//! What a run happens on: an etcd of its own, and three replicas on three clusters, each replica with its own way to etcd and
+//! to each cluster.
 //!
 //! One proxy stands before etcd and one before each cluster; a fault there holds for the process of one replica alone.
+//! Clusters that nobody else uses may be disturbed themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +20,8 @@ use spaceport::store::{Options, Store, Tls, User};
 
 use super::audit;
 use super::history::{Record, Recorded, Write};
-use crate::harness::spaceport::{Installation, Replica, get, prepare_namespaces};
-use crate::harness::{Cluster, Etcd, Fleet, Proxy, until};
+use crate::harness::spaceport::{Installation, PREFIX, Replica, get, prepare_namespaces};
+use crate::harness::{Assets, Cluster, Etcd, EtcdOptions, EtcdSecurity, Proxy, until};
 
 /// For whatever must happen soon, on a busy machine.
 const SOON: Duration = Duration::from_mins(1);
@@ -28,17 +30,33 @@ const READ: Duration = Duration::from_secs(10);
 /// Replicas of the manager.
 const REPLICAS: usize = 3;
 
-/// The stage. Dropping it ends the replicas.
+/// Where a stage is set.
+pub struct Ground<'a> {
+    /// The programs.
+    pub assets: &'a Arc<Assets>,
+    /// Folder for its files.
+    pub dir: &'a Path,
+    /// Clusters with audit logs, prepared as members.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// Those of them that nobody else uses.
+    pub disturbable: Vec<Arc<Cluster>>,
+    /// The login `spaceport` for each, by its name.
+    pub kubeconfigs: &'a BTreeMap<String, PathBuf>,
+}
+
+/// The stage. Dropping it ends the replicas and etcd.
 pub struct Stage {
     /// Certificates and configuration.
     pub installation: Installation,
     /// The clusters, which nothing is between here and there.
     pub clusters: Vec<Arc<Cluster>>,
+    /// Those of them that may be disturbed themselves.
+    pub disturbable: Vec<Arc<Cluster>>,
     /// Workspace namespace in each of them.
     pub namespace: String,
     secrets: String,
     /// Before etcd.
-    pub etcd: Proxy,
+    pub etcd_proxy: Proxy,
     /// Before each cluster, by its name.
     pub proxies: BTreeMap<String, Proxy>,
     replicas: RwLock<Vec<Arc<Replica>>>,
@@ -46,20 +64,26 @@ pub struct Stage {
     store: Store,
     /// How long each audit log was before the run.
     logged: BTreeMap<String, u64>,
+    /// etcd itself; last, so that replicas end before it.
+    pub etcd: Etcd,
 }
 
 impl Stage {
-    /// Sets it on a fleet with audit logs: `name` is that of the workspace namespace and part of etcd's prefix,
-    /// `kubeconfigs` has the login `spaceport` for each cluster.
-    pub async fn set(fleet: &Fleet, kubeconfigs: &BTreeMap<String, PathBuf>, name: &str) -> Result<Self> {
+    /// Sets it; `name` is that of the workspace namespace.
+    pub async fn set(ground: Ground<'_>, name: &str) -> Result<Self> {
         let (namespace, secrets) = (name.to_owned(), format!("{name}-secrets"));
-        let dir = fleet.dir().join(name);
-        let prefix = format!("/spaceport/{name}/");
+        let dir = ground.dir.join(name);
+        let secured = EtcdOptions {
+            security: EtcdSecurity::MutualTls,
+            users: Some(PREFIX.to_owned()),
+            ..EtcdOptions::default()
+        };
+        let etcd = Etcd::start_new(ground.assets, &dir.join("etcd"), "etcd-of-chaos", secured).await?;
         let mut installation =
-            Installation::apart(fleet.assets(), &dir, fleet.etcd(), &prefix, (&namespace, &secrets))?;
-        let etcd = Proxy::of_etcd(fleet.etcd()).await?;
+            Installation::apart(ground.assets, &dir, &etcd, PREFIX, (&namespace, &secrets))?;
+        let etcd_proxy = Proxy::of_etcd(&etcd).await?;
         installation.overrides = json!({
-            "etcd": { "endpoints": [etcd.url("https")] },
+            "etcd": { "endpoints": [etcd_proxy.url("https")] },
             "federation": {
                 "leader": { "lease": "3s", "renew": "500ms", "stopAfter": "2s" },
                 "health": {
@@ -68,7 +92,7 @@ impl Stage {
             },
         });
         let (mut proxies, mut logged) = (BTreeMap::new(), BTreeMap::new());
-        for cluster in fleet.clusters() {
+        for cluster in &ground.clusters {
             prepare_namespaces(cluster, &namespace, &secrets).await?;
             proxies.insert(cluster.name().to_owned(), Proxy::of_cluster(cluster).await?);
             let log = cluster.audit_log().context("the fleet has no audit logs")?;
@@ -76,19 +100,21 @@ impl Stage {
         }
         let stage = Self {
             installation,
-            clusters: fleet.clusters().to_vec(),
+            clusters: ground.clusters,
+            disturbable: ground.disturbable,
             namespace,
             secrets,
-            etcd,
+            etcd_proxy,
             proxies,
             replicas: RwLock::default(),
-            store: Store::connect(store_options(fleet.etcd(), prefix)?).await?,
+            store: Store::connect(store_options(&etcd)?).await?,
             logged,
+            etcd,
         };
         let started = (0..REPLICAS).map(|n| stage.start(n));
         let started: Vec<_> = futures::future::try_join_all(started).await?;
         *stage.replicas.write() = started;
-        stage.register(kubeconfigs).await?;
+        stage.register(ground.kubeconfigs).await?;
         Ok(stage)
     }
 
@@ -194,7 +220,7 @@ impl Stage {
     }
 }
 
-fn store_options(etcd: &Etcd, prefix: String) -> Result<Options> {
+fn store_options(etcd: &Etcd) -> Result<Options> {
     let ca = etcd.ca().map(fs::read_to_string).transpose().context("cannot read etcd's authority")?;
     let identity = etcd.client_identity();
     let tls = ca.map(|ca_pem| Tls {
@@ -205,6 +231,7 @@ fn store_options(etcd: &Etcd, prefix: String) -> Result<Options> {
     let user = etcd
         .user()
         .map(|(name, password)| User { name: name.to_owned(), password: Secret::new(password.to_owned()) });
+    let prefix = PREFIX.to_owned();
     Ok(Options { endpoints: vec![etcd.endpoint()], prefix, tls, user, request_timeout: READ })
 }
 

@@ -144,6 +144,15 @@ impl Etcd {
         Ok(())
     }
 
+    /// Ends it with SIGKILL, as a crash does; its data is what it had written.
+    pub async fn kill(&self) -> Result<()> {
+        let process = self.process.lock().take();
+        if let Some(process) = process {
+            process.kill().await?;
+        }
+        Ok(())
+    }
+
     /// Starts it again at the same address with the same data.
     pub async fn start(&self) -> Result<()> {
         with_free_ports(async || self.launch(self.options.users.is_some()).await).await

@@ -311,7 +311,7 @@ fn tail(log: &Path, start: u64) -> String {
 
 /// Whether an error of [`Process::ready`] says that somebody took the port in the meantime.
 pub fn is_port_clash(error: &anyhow::Error) -> bool {
-    format!("{error:#}").contains("address already in use")
+    format!("{error:#}").to_lowercase().contains("address already in use")
 }
 
 /// Runs `start` again, with new ports, while it fails for a port that was taken in the meantime.

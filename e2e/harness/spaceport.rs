@@ -115,7 +115,8 @@ impl Installation {
 
     /// Writes the configuration of a replica and answers its path.
     pub fn write_config(&self, name: &str, rpc: u16, health: u16) -> Result<PathBuf> {
-        let server = self.authority.server("ws-manager")?;
+        // Of each replica's own: a file that another one reads is not written anew.
+        let server = self.authority.server(&format!("ws-manager-{name}"))?;
         let peer = self.authority.client(&format!("replica-{name}"), &["spaceport:replica"])?;
         let mut config = json!({
             "manager": {

@@ -16,8 +16,9 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{HeaderMap, Request, Response};
 use hyper::body::{Frame, SizeHint};
-use prometheus::core::Collector;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tokio::time::Instant;
@@ -62,25 +63,20 @@ impl Calls {
             let labels: Vec<&str> = LABELS.iter().chain(more).copied().collect();
             IntCounterVec::new(Opts::new(name, help), &labels)
         };
-        let seconds =
-            HistogramOpts::new("grpc_server_handling_seconds", "How long calls took, to their end.");
+        let seconds = HistogramOpts::new(
+            "grpc_server_handling_seconds",
+            "Seconds that calls took, streams to their end.",
+        );
         Ok(Self(Arc::new(Counters {
             methods: methods().map_err(|error| prometheus::Error::Msg(error.to_string()))?,
-            started: counter("grpc_server_started_total", "Calls whose answer began, or that ended.", &[])?,
-            handled: counter("grpc_server_handled_total", "Calls that ended, by status.", &["grpc_code"])?,
+            started: counter(
+                "grpc_server_started_total",
+                "Calls whose answer began, or that ended; less the handled ones, the streams that are open.",
+                &[],
+            )?,
+            handled: counter("grpc_server_handled_total", "Calls that ended.", &["grpc_code"])?,
             seconds: HistogramVec::new(seconds, &LABELS)?,
         })))
-    }
-
-    /// Serves them.
-    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        let counters = &self.0;
-        let all: [Box<dyn Collector>; 3] = [
-            Box::new(counters.started.clone()),
-            Box::new(counters.handled.clone()),
-            Box::new(counters.seconds.clone()),
-        ];
-        all.into_iter().try_for_each(|collector| registry.register(collector))
     }
 
     fn begin(&self, path: &str) -> Call {
@@ -98,6 +94,18 @@ impl Calls {
             Some(known) => [known.kind, &known.service, &known.name],
             None => [UNKNOWN.kind, UNKNOWN.service, UNKNOWN.name],
         }
+    }
+}
+
+impl Collector for Calls {
+    fn desc(&self) -> Vec<&Desc> {
+        let counters = [&self.0.started, &self.0.handled].into_iter().flat_map(Collector::desc);
+        counters.chain(self.0.seconds.desc()).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let counters = [&self.0.started, &self.0.handled].into_iter().flat_map(Collector::collect);
+        counters.chain(self.0.seconds.collect()).collect()
     }
 }
 

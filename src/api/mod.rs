@@ -37,7 +37,7 @@ use crate::proto::workspacemanagerbridge::cluster_service_server::ClusterService
 use crate::runtime::tls::{ClientFiles, Connection};
 
 pub use self::calls::Calls;
-pub use self::limits::{Checked as CheckedLimits, Limits};
+pub use self::limits::{Checked as CheckedLimits, Counters as LimitCounters, Limits};
 
 /// Pings on idle connections, so that a peer that is gone is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);

@@ -6,6 +6,7 @@ mod credentials;
 mod layer;
 mod limiter;
 mod link;
+mod meter;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ pub use credentials::Credentials;
 pub(in crate::cluster) use layer::{FENCE_EXTRA, FENCE_USER, READYZ};
 pub use layer::{Fault, Identity, Lasting};
 pub use link::Link;
+pub use meter::{CallMeter, CallMeters, Kind};
 
 use crate::domain::names::ClusterName;
 
@@ -25,6 +27,10 @@ pub trait Signals: Send + Sync {
     fn answered(&self);
     /// A call failed; `reason` is one short sentence.
     fn missed(&self, reason: &str);
+    /// Where calls are counted.
+    fn meter(&self) -> Option<&CallMeter> {
+        None
+    }
 }
 
 /// What one cluster may cost, and how long it is waited for.

@@ -18,7 +18,7 @@ use crate::domain::names::{ClusterName, Namespace};
 use super::apply::{Permit, Writer};
 use super::cache::{Capacity, NamespaceCache, NodeCache, Observer};
 use super::canary::Canary;
-use super::client::{Clients, Credentials, Identity, Limits, Link};
+use super::client::{CallMeters, Clients, Credentials, Identity, Limits, Link};
 use super::error::{Error, Result};
 use super::fence::{self, Pass};
 use super::logs::Logs;
@@ -41,6 +41,8 @@ pub struct MemberOptions {
     pub canary_period: Duration,
     /// Name of the maintenance ConfigMap.
     pub maintenance_name: String,
+    /// Where calls are counted, if anywhere.
+    pub calls: Option<CallMeters>,
 }
 
 impl Default for MemberOptions {
@@ -57,6 +59,7 @@ impl Default for MemberOptions {
             probe_deadline: Duration::from_secs(1),
             canary_period: Duration::from_secs(10),
             maintenance_name: super::maintenance::DEFAULT_NAME.to_owned(),
+            calls: None,
         }
     }
 }
@@ -101,7 +104,8 @@ impl Member {
     ) -> Result<Self> {
         let credentials = Credentials::parse(&spec.name, kubeconfig)?;
         let link = Link::new(&spec.name, &credentials, &options.limits)?;
-        let health = Arc::new(HealthCell::new(options.health));
+        let calls = options.calls.as_ref().map(|calls| calls.of(&spec.name));
+        let health = Arc::new(HealthCell::new(options.health).counted(calls));
         let clients = Clients::new(link.clone(), &options.limits, health.clone());
         let client = clients.under(reader(&spec));
         let logs = Logs::new(spec.name.clone(), client.clone(), options.limits.request_timeout);

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::health::{Health, HealthState, Limits};
 use crate::domain::names::ClusterName;
 
-use super::client::{READYZ, Signals};
+use super::client::{CallMeter, READYZ, Signals};
 use super::error::Error;
 
 pub use checks::{Examined, Facts, Question, examine, uid};
@@ -41,6 +41,7 @@ pub struct HealthCell {
     started: Instant,
     state: Mutex<State>,
     changes: watch::Sender<Health>,
+    meter: Option<CallMeter>,
 }
 
 struct State {
@@ -58,7 +59,14 @@ impl HealthCell {
             started: Instant::now(),
             state: Mutex::new(state),
             changes: watch::Sender::new(Health::Connecting),
+            meter: None,
         }
+    }
+
+    /// The same, and calls are counted.
+    #[must_use]
+    pub fn counted(self, meter: Option<CallMeter>) -> Self {
+        Self { meter, ..self }
     }
 
     /// How the cluster is now.
@@ -112,6 +120,10 @@ impl Signals for HealthCell {
 
     fn missed(&self, reason: &str) {
         reason.clone_into(&mut self.state.lock().fault);
+    }
+
+    fn meter(&self) -> Option<&CallMeter> {
+        self.meter.as_ref()
     }
 }
 

@@ -155,7 +155,7 @@ impl Watches {
         capacity: &Arc<Capacity>,
     ) {
         let (capacity, source) = (Arc::clone(capacity), Source::Pods(what.clone()));
-        capacity.expect(source.clone());
+        capacity.wait_for(source.clone());
         self.add(what, api, config, move || sinks::Others {
             capacity: Arc::clone(&capacity),
             source: source.clone(),
@@ -167,8 +167,8 @@ impl Watches {
         let namespace = cache.namespace().clone();
         let pods = Arc::clone(&cache);
         let (of_workspaces, of_pods) = (Arc::clone(capacity), Arc::clone(capacity));
-        capacity.expect(Source::Workspaces(namespace.clone()));
-        capacity.expect(Source::Pods(namespace.to_string()));
+        capacity.wait_for(Source::Workspaces(namespace.clone()));
+        capacity.wait_for(Source::Pods(namespace.to_string()));
         self.add(
             format!("workspaces in {namespace}"),
             within::<Workspace>(&namespace),

@@ -16,6 +16,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How long the watch may take to show what was done before it is done again.
 pub(super) const REPEAT_AFTER: Duration = Duration::from_secs(5);
+/// Failures in a row from which on a workspace counts as failing: some seconds of them.
+const FAILING: u32 = 5;
 /// How long a status that may wait does so on a quiet cluster.
 pub(super) const HOLD: Duration = Duration::from_millis(100);
 /// How long a step must last there to be told by an event of its own.
@@ -61,6 +63,11 @@ impl Memos {
         let random = self.jitter.hash_one((name, memo.failures, Instant::now())) % 1000;
         let thousandth = whole / 2000;
         whole / 2 + thousandth * u32::try_from(random).unwrap_or_default()
+    }
+
+    /// Workspaces that failed several times in a row.
+    pub fn failing(&self) -> usize {
+        self.by_name.lock().values().filter(|memo| memo.failures >= FAILING).count()
     }
 
     /// A pass went well.
@@ -170,7 +177,9 @@ mod tests {
             assert!(wait >= bound / 2 && wait <= bound, "{wait:?} of {bound:?}");
             bound = (bound * 2).min(LONGEST_WAIT);
         }
+        assert_eq!(memos.failing(), 1);
         memos.succeeded("a");
+        assert_eq!(memos.failing(), 0);
         assert!(memos.failed("a") <= FIRST_WAIT);
     }
 

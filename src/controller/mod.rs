@@ -114,6 +114,16 @@ impl Controller {
         self.queue.add(name);
     }
 
+    /// Workspaces that could not be brought on, several times in a row.
+    pub fn failing(&self) -> usize {
+        self.memos.failing()
+    }
+
+    /// Workspaces whose turn has come.
+    pub fn waiting(&self) -> usize {
+        self.queue.due()
+    }
+
     /// Everything may have changed, as settings do.
     pub fn enqueue_all(&self) {
         for name in self.parts.cache.names() {

@@ -59,6 +59,12 @@ impl Queue {
         }
     }
 
+    /// Number of keys whose time has come and that nobody works on yet.
+    pub fn due(&self) -> usize {
+        let now = Instant::now();
+        self.inner.lock().waiting.iter().take_while(|(due, _)| *due <= now).count()
+    }
+
     fn add_at(&self, key: &str, due: Instant) {
         let is_new_first = self.inner.lock().add_at(key, due);
         if is_new_first {
@@ -237,6 +243,7 @@ mod tests {
         for (key, seconds) in [("c", 3), ("a", 1), ("b", 2)] {
             queue.add_after(key, Duration::from_secs(seconds));
         }
+        assert_eq!(queue.due(), 0);
         for key in ["a", "b", "c"] {
             assert_eq!(next(&queue, 10).await.map(|(key, _)| key).as_deref(), Some(key));
         }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -59,6 +60,7 @@ pub enum Ended {
 pub struct Events {
     subscribers: Mutex<HashMap<Uuid, Arc<Subscriber>>>,
     capacity: usize,
+    lagged: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -83,7 +85,23 @@ struct Buffer {
 impl Events {
     /// `capacity`: places in a subscriber's buffer.
     pub fn new(capacity: usize) -> Self {
-        Self { subscribers: Mutex::default(), capacity }
+        Self { subscribers: Mutex::default(), capacity, lagged: AtomicU64::new(0) }
+    }
+
+    /// Places in a subscriber's buffer.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Places taken in the fullest buffer.
+    pub fn longest(&self) -> usize {
+        let subscribers = self.subscribers.lock();
+        subscribers.values().map(|subscriber| subscriber.buffer.lock().order.len()).max().unwrap_or(0)
+    }
+
+    /// Subscriptions that were ended because their buffers were full.
+    pub fn lagged(&self) -> u64 {
+        self.lagged.load(Ordering::Relaxed)
     }
 
     /// Number of subscribers.
@@ -95,7 +113,8 @@ impl Events {
     pub fn subscribe(self: &Arc<Self>, filter: Filter, backlog: Vec<Event>) -> Subscription {
         let subscriber = Arc::new(Subscriber { filter, buffer: Mutex::default(), wake: Notify::new() });
         for event in backlog {
-            subscriber.buffer.lock().push(event, usize::MAX);
+            // Where nothing is too much, nothing ends it.
+            let _ = subscriber.buffer.lock().push(event, usize::MAX);
         }
         let id = Uuid::new_v4();
         self.subscribers.lock().insert(id, Arc::clone(&subscriber));
@@ -106,7 +125,9 @@ impl Events {
     pub fn publish(&self, event: &Event) {
         for subscriber in self.subscribers.lock().values() {
             if subscriber.filter.matches(&event.seen.view) {
-                subscriber.buffer.lock().push(event.clone(), self.capacity);
+                if subscriber.buffer.lock().push(event.clone(), self.capacity).is_err() {
+                    self.lagged.fetch_add(1, Ordering::Relaxed);
+                }
                 subscriber.wake.notify_one();
             }
         }
@@ -122,9 +143,10 @@ impl Events {
 }
 
 impl Buffer {
-    fn push(&mut self, event: Event, capacity: usize) {
+    /// An error tells that this event ended the subscription.
+    fn push(&mut self, event: Event, capacity: usize) -> Result<(), Ended> {
         if self.ended.is_some() {
-            return;
+            return Ok(());
         }
         let id = event.seen.view.id.clone();
         if let Some(at) = self.latest.get(&id)
@@ -132,17 +154,18 @@ impl Buffer {
             && waiting.seen.view.phase != Phase::Stopped
         {
             *waiting = event;
-            return;
+            return Ok(());
         }
         if self.order.len() >= capacity {
             self.ended = Some(Ended::Lagged);
-            return;
+            return Err(Ended::Lagged);
         }
         let place = self.next_place;
         self.next_place += 1;
         self.latest.insert(id, place);
         self.order.push_back(place);
         self.events.insert(place, event);
+        Ok(())
     }
 
     fn pop(&mut self) -> Option<Event> {
@@ -219,9 +242,14 @@ mod tests {
     async fn a_subscriber_with_more_changed_workspaces_than_places_is_told_that_it_lagged() {
         let events = Arc::new(Events::new(2));
         let mut subscription = events.subscribe(Filter::default(), Vec::new());
-        for (sequence, id) in [(1, "a"), (2, "b"), (3, "a"), (4, "c")] {
+        for (sequence, id) in [(1, "a"), (2, "b"), (3, "a")] {
             events.publish(&event(sequence, id, Phase::Running));
         }
+        assert_eq!((events.longest(), events.lagged()), (2, 0));
+        for (sequence, id) in [(4, "c"), (5, "d")] {
+            events.publish(&event(sequence, id, Phase::Running));
+        }
+        assert_eq!(events.lagged(), 1, "it is ended once");
         assert_eq!(subscription.next().await.unwrap().sequence, 3);
         assert_eq!(subscription.next().await.unwrap().sequence, 2);
         assert_eq!(subscription.next().await.unwrap_err(), Ended::Lagged);

@@ -52,8 +52,10 @@ impl Federation {
         let caught_up = async {
             let placements = caught_up(self.placements.subscribe(), term);
             let drains = caught_up(self.drains.progress.subscribe(), term);
-            let (placements, drains) = tokio::join!(placements, drains);
-            placements && drains
+            // What was cordoned stays so, whoever leads.
+            let registrations = caught_up(self.registrations.subscribe(), term);
+            let (placements, drains, registrations) = tokio::join!(placements, drains, registrations);
+            placements && drains && registrations
         };
         tokio::select! {
             caught_up = caught_up => if !caught_up { return },

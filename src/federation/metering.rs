@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
 use tokio::sync::watch;
 
 use crate::cluster::cache::Observer;
@@ -21,12 +22,13 @@ use crate::cluster::convert::keeper;
 use crate::cluster::resources::{Workspace, WorkspaceType};
 use crate::domain::diff::Keeper;
 use crate::domain::names::{ClusterName, Namespace};
+use crate::domain::placement::Rejection;
 use crate::domain::workspace::Kind;
 use crate::federation::fleet::Leading;
 
 use self::transitions::{Event, Known};
 
-pub use gauges::WorkspaceGauges;
+pub use gauges::{WorkspaceGauges, WorkspaceMetricSet};
 
 /// What all names begin with.
 const PREFIX: &str = "gitpod_ws_manager_mk2";
@@ -49,6 +51,8 @@ pub struct Meters {
     restores: IntCounterVec,
     restore_failures: IntCounterVec,
     start_call: Histogram,
+    unplaced: IntCounter,
+    rejections: IntCounterVec,
 }
 
 impl Meters {
@@ -67,26 +71,82 @@ impl Meters {
         let milliseconds = (0..10_u32).map(|step| f64::from(step * 500)).collect();
         Ok(Self {
             starts: counter("workspace_starts_total", "Workspaces made.", &[])?,
-            startup: seconds("workspace_startup_seconds", "From creation to running.")?,
-            pending: seconds("workspace_pending_seconds", "Time in phase Pending.")?,
-            creating: seconds("workspace_creating_seconds", "Time in phase Creating.")?,
-            start_failures: counter("workspace_starts_failure_total", "Workspaces that never ran.", &[])?,
+            startup: seconds("workspace_startup_seconds", "Seconds from creation to running.")?,
+            pending: seconds(
+                "workspace_pending_seconds",
+                "Seconds in phase Pending. One is pending from when it is first seen, though its status may never say so.",
+            )?,
+            creating: seconds("workspace_creating_seconds", "Seconds in phase Creating.")?,
+            start_failures: counter(
+                "workspace_starts_failure_total",
+                "Workspaces that stopped without ever running though nobody stopped them.",
+                &[],
+            )?,
             failures: counter("workspace_failure_total", "Workspaces that failed.", &[])?,
-            stops: counter("workspace_stops_total", "Workspaces that stopped.", &["reason"])?,
+            stops: counter(
+                "workspace_stops_total",
+                "Workspaces that stopped: `start-failure`, `out-of-space`, `failed`, `aborted`, `timeout`, `tab-closed`, \
+                 `regular-stop`.",
+                &["reason"],
+            )?,
             recreations: counter("workspace_recreations_total", "Pods made again.", &["attempt"])?,
-            backups: counter("workspace_backups_total", "Backups that ended.", &[])?,
+            backups: counter("workspace_backups_total", "Backups that ended, well or not.", &[])?,
             backup_failures: counter("workspace_backups_failure_total", "Backups that failed.", &[])?,
-            restores: counter("workspace_restores_total", "Contents initialised.", &[])?,
-            restore_failures: counter("workspace_restores_failure_total", "Contents not initialised.", &[])?,
+            restores: counter("workspace_restores_total", "Contents initialised, well or not.", &[])?,
+            restore_failures: counter(
+                "workspace_restores_failure_total",
+                "Contents that could not be initialised.",
+                &[],
+            )?,
             start_call: Histogram::with_opts(calls.buckets(milliseconds))?,
+            unplaced: IntCounter::new(
+                "spaceport_starts_unplaced_total",
+                "Starts that no cluster took; of the leader.",
+            )?,
+            rejections: IntCounterVec::new(
+                Opts::new(
+                    "spaceport_start_rejections_total",
+                    "Why clusters did not take starts that no cluster took: `unhealthy`, `barred` (takes no writes), \
+                     `cordoned`, `draining`, `weight`, `pinned` (another cluster was asked for), `region`, `label`, \
+                     `permission`, `namespace`, `class`, `maintenance`, `unknown` (not listed yet), `capacity`; and \
+                     `refused`, also where another cluster took it then. Of the leader.",
+                ),
+                &["cluster", "reason"],
+            )?,
         })
     }
 
-    /// Serves them.
-    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        let histograms = [&self.startup, &self.pending, &self.creating].map(|h| boxed(h.clone()));
-        let counters = [
+    /// What is alerted on is told as 0 before it happens: a series that begins with 1 is no increase to Prometheus.
+    fn begin(&self, cluster: &ClusterName, kind: WorkspaceType, class: &str) {
+        for failures in [&self.start_failures, &self.backup_failures, &self.restore_failures] {
+            failures.with_label_values(&[cluster.as_str(), type_label(kind), class]);
+        }
+    }
+
+    /// As [`Meters::begin`], of clusters.
+    pub(super) fn begin_cluster(&self, cluster: &ClusterName) {
+        self.rejections.with_label_values(&[cluster.as_str(), "refused"]);
+    }
+
+    /// A start found no cluster. What refused it when asked is counted by itself.
+    pub(super) fn unplaced(&self, rejected: &[(ClusterName, Rejection)]) {
+        self.unplaced.inc();
+        for (cluster, why) in rejected.iter().filter(|(_, why)| !matches!(why, Rejection::Refused(_))) {
+            self.rejected(cluster, why);
+        }
+    }
+
+    /// A cluster did not take a start.
+    pub(super) fn rejected(&self, cluster: &ClusterName, why: &Rejection) {
+        self.rejections.with_label_values(&[cluster.as_str(), why.category()]).inc();
+    }
+
+    fn all(&self) -> [&dyn Collector; 15] {
+        [
             &self.starts,
+            &self.startup,
+            &self.pending,
+            &self.creating,
             &self.start_failures,
             &self.failures,
             &self.stops,
@@ -95,12 +155,10 @@ impl Meters {
             &self.backup_failures,
             &self.restores,
             &self.restore_failures,
-        ];
-        let counters = counters.map(|counter| boxed(counter.clone()));
-        for collector in histograms.into_iter().chain(counters).chain([boxed(self.start_call.clone())]) {
-            registry.register(collector)?;
-        }
-        Ok(())
+            &self.start_call,
+            &self.unplaced,
+            &self.rejections,
+        ]
     }
 
     /// A workspace was made.
@@ -139,8 +197,14 @@ impl Meters {
     }
 }
 
-fn boxed(collector: impl Collector + 'static) -> Box<dyn Collector> {
-    Box::new(collector)
+impl Collector for Meters {
+    fn desc(&self) -> Vec<&Desc> {
+        self.all().into_iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.all().into_iter().flat_map(Collector::collect).collect()
+    }
 }
 
 /// Watches the workspaces of one member.
@@ -244,13 +308,14 @@ mod tests {
 
     #[test]
     fn everything_that_is_counted_is_served_under_the_name_that_dashboards_know() {
-        let (meters, registry) = (Meters::new().unwrap(), Registry::new());
-        meters.register(&registry).unwrap();
+        let (meters, registry) = (Meters::new().unwrap(), prometheus::Registry::new());
+        registry.register(Box::new(meters.clone())).unwrap();
         let workspace = Workspace::new("ws", crate::cluster::resources::WorkspaceSpec::default());
         let known = Known::first(&workspace, Timestamp::UNIX_EPOCH);
-        let cluster = "eu".parse().unwrap();
+        let cluster: ClusterName = "eu".parse().unwrap();
         meters.started(&cluster, Kind::Regular, "small");
         meters.start_took(std::time::Duration::from_millis(7));
+        meters.unplaced(&[(cluster.clone(), Rejection::Cordoned)]);
         let seconds = 1.0;
         for event in [
             Event::Ready { seconds },
@@ -295,6 +360,11 @@ mod tests {
             of("starts_total", &[]),
             of("startup_seconds", &[]),
             of("stops_total", &["reason"]),
+            (
+                "spaceport_start_rejections_total".to_owned(),
+                ["cluster", "reason"].map(str::to_owned).to_vec(),
+            ),
+            ("spaceport_starts_unplaced_total".to_owned(), Vec::new()),
             ("wsman_start_workspace".to_owned(), Vec::new()),
         ];
         assert_eq!(served, expected);

@@ -68,6 +68,7 @@ impl Federation {
     /// Keeps the fleet's members until `shutdown`.
     pub async fn follow_clusters(self: Arc<Self>, shutdown: CancellationToken) {
         let mut mirror = self.store.mirror_clusters();
+        self.registrations.send_replace(Some(mirror.progress()));
         loop {
             let event = tokio::select! {
                 event = mirror.next() => event,

@@ -36,6 +36,7 @@ mod start;
 pub mod status;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -55,8 +56,8 @@ use self::locks::Locks;
 pub use error::{Error, Result};
 pub use fleet::FleetOptions;
 pub use incarnation::Standing;
-pub use metering::{Meters, WorkspaceGauges};
-pub use metrics::FleetMetrics;
+pub use metering::{Meters, WorkspaceGauges, WorkspaceMetricSet};
+pub use metrics::{FleetMetricSet, FleetMetrics};
 pub use settings::Defaults;
 pub use start::Started;
 
@@ -124,9 +125,13 @@ pub struct Federation {
     /// Since when the present leader is known.
     since: RwLock<Option<(i64, Timestamp)>>,
     placements: watch::Sender<Option<Progress>>,
+    /// How far registrations were followed.
+    registrations: watch::Sender<Option<Progress>>,
     drains: drain::Drains,
     settle: settle::Queue,
     decisions: explain::Decisions,
+    /// News that were not told.
+    news_dropped: AtomicU64,
     /// What was noted of clusters.
     known: Arc<observed::Known>,
     /// Held while a note is changed.
@@ -178,10 +183,12 @@ impl Federation {
             incarnation: watch::Sender::new(incarnation),
             since: RwLock::default(),
             placements: watch::channel(None).0,
+            registrations: watch::channel(None).0,
             drains,
             closing: CancellationToken::new(),
             settle,
             decisions: explain::Decisions::default(),
+            news_dropped: AtomicU64::new(0),
             known,
             noting: tokio::sync::Mutex::default(),
         })
@@ -200,6 +207,11 @@ impl Federation {
     /// Epoch of the present leader, and since when this replica knows it.
     pub fn epoch(&self) -> Option<(i64, Option<Timestamp>)> {
         self.since.read().map(|(epoch, since)| (epoch, Some(since)))
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The index.

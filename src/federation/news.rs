@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -35,6 +36,11 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 type Looks = BTreeMap<ClusterName, Look>;
 
 impl Federation {
+    /// News that were not told, because too many came at once.
+    pub(super) fn news_dropped(&self) -> u64 {
+        self.news_dropped.load(Ordering::Relaxed)
+    }
+
     /// Tells the host, where there is one, until the term ends.
     pub(super) async fn tell_host(&self, term: &Term) {
         let Some(host) = self.fleet.host() else { return };
@@ -55,7 +61,8 @@ impl Federation {
             fleet.borrow_and_update();
             drains.borrow_and_update();
             let now = self.looks();
-            queue.put(differences(&before, &now), Timestamp::now());
+            let over = queue.put(differences(&before, &now), Timestamp::now());
+            self.news_dropped.fetch_add(over, Ordering::Relaxed);
             before = now;
             tokio::select! {
                 changed = fleet.changed() => if changed.is_err() { return },
@@ -100,7 +107,8 @@ struct Queue {
 }
 
 impl Queue {
-    fn put(&self, news: Vec<News>, at: Timestamp) {
+    /// How many had to make room.
+    fn put(&self, news: Vec<News>, at: Timestamp) -> u64 {
         let mut waiting = self.waiting.lock();
         for news in news {
             tracing::info!(cluster = %news.cluster, reason = news.reason, message = news.message, "news");
@@ -116,6 +124,7 @@ impl Queue {
         }
         drop(waiting);
         self.filled.notify_one();
+        over.try_into().unwrap_or(u64::MAX)
     }
 
     async fn next(&self) -> (News, Timestamp) {
@@ -161,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn where_too_many_wait_the_oldest_are_left_out() {
         let queue = Queue::default();
-        queue.put((0..MOST + 3).map(piece).collect(), Timestamp::UNIX_EPOCH);
+        assert_eq!(queue.put((0..MOST + 3).map(piece).collect(), Timestamp::UNIX_EPOCH), 3);
         let (first, _) = queue.next().await;
         assert_eq!(first.message, "3");
         assert_eq!(queue.waiting.lock().len(), MOST - 1);

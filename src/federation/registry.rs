@@ -28,6 +28,7 @@ pub(super) use verify::{Login, examine};
 pub use update::{NewLogin, Update};
 pub use view::ClusterView;
 pub(super) use view::told_by_the_leader;
+pub use vitals::Vitals;
 pub(super) use watch::MOST_WATCHERS;
 pub use watch::{ClusterEvent, ClusterWatch, TooMany};
 
@@ -164,7 +165,11 @@ impl Federation {
             }
             spec.validate()?;
             match self.store.update_cluster(&term, view.version, &spec).await {
-                Ok(version) => return self.await_version(name, version).await,
+                Ok(version) => {
+                    // A cordon that is acknowledged is in force, however late the mirror is.
+                    self.fleet.put_spec(spec, version);
+                    return self.await_version(name, version).await;
+                }
                 // Someone else changed it and this replica will hear of it.
                 Err(store::Error::Conflict { .. }) => {
                     self.await_change(name, view.version).await;

@@ -15,6 +15,11 @@ use crate::store::{self, Term};
 const RETRY: Duration = Duration::from_secs(2);
 
 impl Federation {
+    /// How often a cluster was set back, as far as is recorded.
+    pub(super) fn rewinds_of(&self, cluster: &ClusterName) -> u32 {
+        self.known.get(cluster).and_then(|observed| observed.rewinds).map_or(0, |rewinds| rewinds.count)
+    }
+
     /// Records what this replica finds, until the term ends.
     pub(super) async fn record_rewinds(&self, term: &Term) {
         let round = || async {

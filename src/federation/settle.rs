@@ -50,6 +50,11 @@ impl Queue {
         }
     }
 
+    /// Workspaces that are to be looked at, now or after a while.
+    pub(super) fn waiting(&self) -> usize {
+        self.0.ids.lock().len() + self.0.later.lock().len()
+    }
+
     async fn pop(&self) -> WorkspaceId {
         loop {
             if let Some(id) = self.0.ids.lock().pop_first() {

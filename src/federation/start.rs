@@ -121,6 +121,7 @@ impl Federation {
                 }
             }
             attempt.over(None);
+            self.meters().unplaced(&attempt.rejected);
             return Err(unplaceable(start, attempt.rejected));
         }
     }
@@ -153,7 +154,9 @@ impl Federation {
                 Err(Error::Cluster(error)) if error.is_definite_refusal() => {
                     tracing::warn!(workspace = %start.id, cluster = %target.cluster, %error, "start refused");
                     self.release(&held.record);
-                    attempt.refused(target.cluster.clone(), Rejection::Refused(error.to_string()));
+                    let why = Rejection::Refused(error.to_string());
+                    self.meters().rejected(&target.cluster, &why);
+                    attempt.refused(target.cluster.clone(), why);
                 }
                 Err(error) => {
                     // Not known yet, and settled there.
@@ -183,6 +186,7 @@ impl Federation {
             target = next;
         }
         attempt.over(None);
+        self.meters().unplaced(&attempt.rejected);
         self.forget(term, &held).await?;
         Err(unplaceable(start, attempt.rejected))
     }

@@ -89,7 +89,7 @@ impl Federation {
         placed
     }
 
-    fn capacity_of(&self, name: &ClusterName) -> Option<CapacityOverview> {
+    pub(super) fn capacity_of(&self, name: &ClusterName) -> Option<CapacityOverview> {
         let connected = self.fleet.get(name)?;
         let capacity = connected.member.capacity();
         let mut rooms: BTreeMap<String, u64> = BTreeMap::new();

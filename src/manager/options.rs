@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 
 use crate::cluster::MemberOptions;
+use crate::cluster::client::CallMeters;
 use crate::cluster::client::Limits as ClientLimits;
 use crate::cluster::host::{self, Host, Source};
 use crate::controller::{ClassSettings, PodTemplates, Recreation, Timeouts};
@@ -80,7 +81,7 @@ pub(super) fn options(config: &Config) -> Options {
     }
 }
 
-pub(super) fn member_options(config: &Config) -> MemberOptions {
+pub(super) fn member_options(config: &Config, calls: CallMeters) -> MemberOptions {
     let health = config.federation.health;
     MemberOptions {
         limits: ClientLimits::default(),
@@ -94,6 +95,7 @@ pub(super) fn member_options(config: &Config) -> MemberOptions {
         probe_deadline: health.deadline,
         canary_period: health.canary,
         maintenance_name: config.manager.maintenance_config_map.clone(),
+        calls: Some(calls),
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod process;
 pub mod readiness;
 pub mod shutdown;
 pub mod telemetry;

@@ -16,7 +16,13 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Error, Result, error::Cause, failure::Failure, keys::Keys};
+use super::{
+    Error, Result,
+    error::Cause,
+    failure::Failure,
+    keys::Keys,
+    meter::{Asked, EtcdMeter},
+};
 use crate::domain::secret::Secret;
 
 /// etcd counts more than one ping in 5 s, or any ping without a stream, as abuse and hangs up.
@@ -72,6 +78,7 @@ struct Inner {
     options: Options,
     connect: ConnectOptions,
     keys: Keys,
+    meter: EtcdMeter,
     link: ArcSwap<Link>,
     /// Held while a new link is made; tells the last failure to those who waited for it.
     dialing: Mutex<Option<(Instant, String)>>,
@@ -91,6 +98,8 @@ impl Store {
     pub async fn connect(options: Options) -> Result<Self> {
         let connect = connect_options(&options)?;
         let keys = Keys::new(&options.prefix);
+        let meter =
+            EtcdMeter::new().map_err(|error| Error::Options { field: "metrics", rule: error.to_string() })?;
         let deadline = Instant::now() + options.request_timeout;
         let link =
             dial_any(&options, &connect, &keys, 0, deadline).await.map_err(|cause| Error::Unavailable {
@@ -100,7 +109,12 @@ impl Store {
                 cause,
             })?;
         let link = ArcSwap::from_pointee(link);
-        Ok(Self { inner: Arc::new(Inner { options, connect, keys, link, dialing: Mutex::new(None) }) })
+        Ok(Self { inner: Arc::new(Inner { options, connect, keys, meter, link, dialing: Mutex::new(None) }) })
+    }
+
+    /// How etcd fares.
+    pub fn meter(&self) -> &EtcdMeter {
+        &self.inner.meter
     }
 
     pub(super) fn keys(&self) -> &Keys {
@@ -131,6 +145,17 @@ impl Store {
 
     /// Makes a call with a deadline; see the room's head comment for what its errors mean.
     pub(super) async fn call<T, F>(&self, kind: Kind, doing: &str, call: impl Fn(Client) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let began = Instant::now();
+        let outcome = Box::pin(self.tried(kind, doing, call)).await;
+        let asked = if kind == Kind::Once { Asked::Write } else { Asked::Read };
+        self.inner.meter.took(asked, began.elapsed(), &outcome);
+        outcome
+    }
+
+    async fn tried<T, F>(&self, kind: Kind, doing: &str, call: impl Fn(Client) -> F) -> Result<T>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {

@@ -79,6 +79,7 @@ impl Lease {
         let sent = Instant::now();
         let link = self.store.link(self.answer_by(sent)).await?;
         let renewed = self.open(&link, sent).await;
+        self.store.meter().renewed(sent.elapsed(), renewed.is_ok());
         let outcome = match renewed {
             Ok((keeper, stream)) if self.validity.renewed(sent) => self.renew(keeper, stream, sent).await,
             Ok(_) => Ok(Lost::Unconfirmed),
@@ -127,7 +128,9 @@ impl Lease {
                 stream.message().await
             };
             // A stream whose answer was late is given up: the next answer on it would be counted for the wrong renewal.
-            let answer = match timeout_at(self.answer_by(sent), round).await {
+            let answer = timeout_at(self.answer_by(sent), round).await;
+            self.store.meter().renewed(sent.elapsed(), matches!(answer, Ok(Ok(Some(_)))));
+            let answer = match answer {
                 Ok(answer) => answer.map_err(Cause::Client)?,
                 Err(_) => return Err(Cause::Silence(self.timing.answer())),
             };

@@ -1,6 +1,8 @@
 //! Bad histories, one a promise, each made by one change of a good one.
 
+use super::admin::LATE;
 use super::*;
+use crate::chaos::history::{Act, AdminCall, Content, Outage};
 
 const SLACK: u64 = 1000;
 
@@ -19,6 +21,19 @@ fn stop(id: &str, at: u64) -> Call {
     Call { id: id.to_owned(), asked, sent: at, answered: at + 10, outcome }
 }
 
+fn mark(id: &str, at: u64) -> Call {
+    let (asked, outcome) = (Asked::Activity, Outcome::Marked);
+    Call { id: id.to_owned(), asked, sent: at, answered: at + 10, outcome }
+}
+
+fn refused(id: &str, meta: &str, at: u64) -> Call {
+    Call { outcome: Outcome::Failed("AlreadyExists: it has ended".to_owned()), ..start(id, meta, at, "") }
+}
+
+fn act(cluster: &str, act: Act, at: u64) -> AdminCall {
+    AdminCall { cluster: cluster.to_owned(), act, sent: at, answered: at + 10, acknowledged: true }
+}
+
 fn life(id: &str, meta: &str, cluster: &str, from: u64, until: Option<u64>) -> Resource {
     Resource {
         cluster: cluster.to_owned(),
@@ -30,6 +45,10 @@ fn life(id: &str, meta: &str, cluster: &str, from: u64, until: Option<u64>) -> R
         pods: vec![format!("pod of {id}")],
         phase: if until.is_some() { "Stopping" } else { "Running" }.to_owned(),
         version: 7,
+        seen_end: until.is_some(),
+        stop_asked: until.map(|until| until - 100),
+        active: None,
+        content: if until.is_some() { Content::Saved } else { Content::Unsaved },
     }
 }
 
@@ -54,7 +73,8 @@ fn write(received: u64, revision: u64, accepted: bool) -> Write {
 }
 
 /// `runs` was started twice with one answer, `over` was stopped, and `next` has the long-lived id of `over`; a start of
-/// `never` failed. A new leader took over, and the old one was refused.
+/// `never` failed. A new leader took over, and the old one was refused. `ap` was cordoned for a while, and was drained after
+/// that, which stopped `drained`; a start of it was repeated, and refused. Somebody was active in `runs`.
 fn good() -> History {
     let failed = Call { outcome: Outcome::Failed("UNAVAILABLE".to_owned()), ..start("never", "n", 50, "eu") };
     let told = vec![
@@ -63,6 +83,7 @@ fn good() -> History {
         seen("runs", 3, "Running", "eu"),
         seen("over", 4, "Stopped", "us"),
         seen("next", 5, "Running", "eu"),
+        seen("drained", 6, "Stopped", "ap"),
     ];
     let raise =
         Write { probe: true, what: "patch configmaps/spaceport-fence".to_owned(), ..write(40, 20, true) };
@@ -74,11 +95,22 @@ fn good() -> History {
             stop("over", 100),
             start("next", "x", 5000, "eu"),
             failed,
+            start("drained", "d", 2500, "ap"),
+            refused("drained", "d", 7000),
+            mark("runs", 3010),
         ],
+        admin: vec![
+            act("ap", Act::Cordon, 1000),
+            act("ap", Act::Uncordon, 2000),
+            act("ap", Act::Drain, 3000),
+            act("ap", Act::CancelDrain, 6000),
+        ],
+        outages: Vec::new(),
         resources: vec![
-            life("runs", "m", "eu", 15, None),
+            Resource { active: Some(3000), ..life("runs", "m", "eu", 15, None) },
             life("over", "x", "us", 15, Some(4000)),
             life("next", "x", "eu", 5005, None),
+            life("drained", "d", "ap", 2510, Some(4000)),
         ],
         subscribers: BTreeMap::from([("first".to_owned(), told)]),
         ended: BTreeSet::new(),
@@ -87,6 +119,7 @@ fn good() -> History {
             record("over", "us", Recorded::Ended),
             record("next", "eu", Recorded::Placed),
             record("never", "us", Recorded::Placed),
+            record("drained", "ap", Recorded::Ended),
         ],
         writes: BTreeMap::from([(
             "eu".to_owned(),
@@ -126,7 +159,8 @@ fn an_acknowledged_start_that_never_existed_is_lost() {
 #[test]
 fn an_acknowledged_start_that_ended_by_itself_does_not_run() {
     let ended = after(|history| {
-        history.resources[0].until = Some(900);
+        history.resources[0] = Resource { stop_asked: None, ..life("runs", "m", "eu", 15, Some(900)) };
+        history.calls.retain(|call| call.asked != Asked::Activity);
         history.records[0].state = Recorded::Ended;
         told(history).push(seen("runs", 9, "Stopped", "eu"));
     });
@@ -233,4 +267,137 @@ fn a_write_of_an_earlier_epoch_is_found_once_the_later_one_has_written_and_not_b
     assert_eq!(writes(write(49, 10, true)), []);
     assert_eq!(writes(Write { probe: true, ..write(61, 10, true) }), []);
     assert_eq!(writes(Write { namespace: "other".to_owned(), ..write(61, 10, true) }), []);
+}
+
+/// A start of `late`, and where and when it was seen.
+fn late(sent: u64, cluster: &str) -> Vec<Violation> {
+    after(|history| {
+        history.calls.push(start("late", "l", sent, cluster));
+        history.resources.push(life("late", "l", cluster, sent + 5, None));
+        history.records.push(record("late", cluster, Recorded::Confirmed));
+        told(history).push(seen("late", 9, "Running", cluster));
+    })
+}
+
+#[test]
+fn a_start_on_a_closed_cluster_is_found_and_not_one_from_before_or_after_or_elsewhere() {
+    only(&late(1500, "ap"), Violation::Misplaced);
+    only(&late(4500, "ap"), Violation::Misplaced);
+    assert_eq!(late(1500, "us"), []);
+    assert_eq!(late(1005, "ap"), [], "the cordon was not acknowledged yet");
+    assert_eq!(late(2500, "ap"), [], "it was open again");
+    let earlier = after(|history| {
+        let failed = Outcome::Failed("Unavailable".to_owned());
+        history.calls.push(Call { outcome: failed, ..start("late", "l", 900, "ap") });
+        history.calls.push(start("late", "l", 1500, "ap"));
+        history.resources.push(life("late", "l", "ap", 1505, None));
+        history.records.push(record("late", "ap", Recorded::Confirmed));
+        told(history).push(seen("late", 9, "Running", "ap"));
+    });
+    assert_eq!(earlier, [], "it may have been placed before the cordon");
+}
+
+#[test]
+fn a_start_without_an_answer_that_came_about_on_a_closed_cluster_is_found() {
+    let found = after(|history| {
+        let failed = Outcome::Failed("Unavailable".to_owned());
+        history.calls.push(Call { outcome: failed, ..start("late", "l", 1500, "ap") });
+        history.resources.push(life("late", "l", "ap", 1600, None));
+        history.records.push(record("late", "ap", Recorded::Confirmed));
+        told(history).push(seen("late", 9, "Running", "ap"));
+    });
+    only(&found, Violation::Misplaced);
+}
+
+#[test]
+fn what_an_earlier_call_without_an_answer_may_have_opened_later_counts_as_open() {
+    let at = |sent| {
+        after(|history| {
+            history.admin.insert(0, AdminCall { acknowledged: false, ..act("us", Act::Uncordon, 100) });
+            history.admin.push(act("us", Act::Cordon, 10_000));
+            history.calls.push(start("late", "l", sent, "us"));
+            history.resources.push(life("late", "l", "us", sent + 5, None));
+            history.records.push(record("late", "us", Recorded::Confirmed));
+            told(history).push(seen("late", 9, "Running", "us"));
+        })
+    };
+    assert_eq!(at(11_000), []);
+    only(&at(100 + LATE), Violation::Misplaced);
+}
+
+#[test]
+fn an_end_that_nobody_asked_for_is_found_and_a_drain_answers_for_its_own_cluster_and_time_alone() {
+    let without = |keep: fn(&AdminCall) -> bool| {
+        let mut found = after(|history| history.admin.retain(keep));
+        // It does not run either.
+        found.retain(|violation| !matches!(violation, Violation::NotRunning(_)));
+        found
+    };
+    only(&without(|call| call.act != Act::Drain), Violation::StoppedByNobody);
+    let later = after(|history| history.admin[2].sent = 3950);
+    only(
+        &later.into_iter().filter(|v| !matches!(v, Violation::NotRunning(_))).collect::<Vec<_>>(),
+        Violation::StoppedByNobody,
+    );
+    let unseen = after(|history| {
+        let life = &mut history.resources[3];
+        (life.stop_asked, life.seen_end) = (None, false);
+    });
+    assert_eq!(unseen, [], "what was not seen may have been the drain");
+}
+
+#[test]
+fn an_end_without_a_backup_is_found_whoever_stopped_it() {
+    let lost = |which: usize| after(|history| history.resources[which].content = Content::Unsaved);
+    only(&lost(1), Violation::LostContent);
+    only(&lost(3), Violation::LostContent);
+    let unseen = after(|history| {
+        let life = &mut history.resources[3];
+        (life.content, life.seen_end) = (Content::Unsaved, false);
+    });
+    assert_eq!(unseen, [], "its last state was not seen");
+}
+
+#[test]
+fn acknowledged_activity_that_is_not_known_is_found() {
+    only(&after(|history| history.resources[0].active = None), Violation::LostActivity);
+    only(&after(|history| history.calls.push(mark("runs", 9000))), Violation::LostActivity);
+    let overtaken = after(|history| {
+        let failed = Outcome::Failed("DeadlineExceeded".to_owned());
+        history.calls.push(Call { outcome: failed, ..mark("runs", 3500) });
+        history.calls.push(mark("runs", 9000 + LATE));
+    });
+    only(&overtaken, Violation::LostActivity);
+    let late = after(|history| {
+        let failed = Outcome::Failed("DeadlineExceeded".to_owned());
+        history.calls.push(Call { outcome: failed, ..mark("runs", 3500) });
+        history.calls.push(mark("runs", 9000));
+        history.resources[0].active = Some(3000);
+    });
+    assert_eq!(late, [], "the one without an answer came last");
+}
+
+#[test]
+fn a_repeated_start_that_is_refused_while_it_runs_is_found() {
+    only(&after(|history| history.calls.push(refused("runs", "m", 70))), Violation::RepeatRefused);
+    let other = after(|history| {
+        let mut other = refused("runs", "m", 70);
+        other.asked = Asked::Start { meta: "m".to_owned(), content: "b".to_owned() };
+        history.calls.push(other);
+    });
+    assert_eq!(other, [], "it was another request");
+}
+
+#[test]
+fn an_end_that_a_cluster_told_late_because_it_did_not_answer_may_have_been_earlier() {
+    let twice = |cluster: &str, from| {
+        after(|history| {
+            history.resources[2].from = 2000;
+            history.outages = vec![Outage { cluster: cluster.to_owned(), from, until: from + 100 }];
+        })
+    };
+    assert_eq!(twice("us", 1500), []);
+    only(&twice("eu", 1500), Violation::MetaTwice);
+    only(&twice("us", 3900), Violation::MetaTwice);
+    only(&twice("us", 4100), Violation::MetaTwice);
 }

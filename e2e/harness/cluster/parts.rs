@@ -75,6 +75,18 @@ impl Cluster {
         Ok(())
     }
 
+    /// Ends one of its programs with SIGKILL, as a crash does.
+    pub async fn kill(&self, part: Part) -> Result<()> {
+        if part == Part::Etcd {
+            return self.etcd.kill().await;
+        }
+        if let Some(process) = self.process(part) {
+            process.kill().await?;
+            self.running.lock().retain(|(p, _)| *p != part);
+        }
+        Ok(())
+    }
+
     /// Ends scheduler, controllers and kubelets, as admins do before a restore of etcd: what they keep in memory is of a time
     /// that will never have been, and their watches would wait for versions that are yet to come.
     pub async fn stop_components(&self) -> Result<()> {

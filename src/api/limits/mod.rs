@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounterVec, Opts};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use ring::digest;
@@ -36,10 +38,51 @@ pub struct Checked(HashMap<String, Arc<Limit>>);
 pub struct Limits {
     methods: watch::Sender<HashMap<String, Arc<Limit>>>,
     start: Instant,
+    counters: Counters,
+}
+
+/// What limits did. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Counters {
     counted: IntCounterVec,
     /// Under the names that Go's rate limiter of existing installations has.
     calls: IntCounterVec,
     hits: IntCounterVec,
+}
+
+impl Counters {
+    /// With no values.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let counter =
+            |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        Ok(Self {
+            counted: counter(
+                "spaceport_requests_limited_total",
+                "Calls that a rate limit `refused`, and that `waited`.",
+                &["method", "outcome"],
+            )?,
+            calls: counter(
+                "grpc_server_rate_limiter_calls_total",
+                "Calls of methods with a rate limit, by whether it refused them or made them wait.",
+                &["grpc_method", "rate_limited"],
+            )?,
+            hits: counter(
+                "grpc_server_rate_limiter_cache_hit_total",
+                "Calls whose key had a bucket of its own already.",
+                &["grpc_method"],
+            )?,
+        })
+    }
+}
+
+impl Collector for Counters {
+    fn desc(&self) -> Vec<&Desc> {
+        [&self.counted, &self.calls, &self.hits].into_iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        [&self.counted, &self.calls, &self.hits].into_iter().flat_map(Collector::collect).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -73,24 +116,10 @@ fn broken(error: &dyn std::fmt::Display) -> Vec<Problem> {
 impl Limits {
     /// Puts limits in force.
     pub fn new(checked: Checked) -> Result<Self, Vec<Problem>> {
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            IntCounterVec::new(Opts::new(name, help), labels).map_err(|error| broken(&error))
-        };
-        let limited = "Calls that a rate limit refused or made wait.";
         Ok(Self {
             methods: watch::Sender::new(checked.0),
             start: Instant::now(),
-            counted: counter("spaceport_requests_limited_total", limited, &["method", "outcome"])?,
-            calls: counter(
-                "grpc_server_rate_limiter_calls_total",
-                "Calls of methods with a rate limit, by whether it refused them or made them wait.",
-                &["grpc_method", "rate_limited"],
-            )?,
-            hits: counter(
-                "grpc_server_rate_limiter_cache_hit_total",
-                "Calls whose key had a bucket of its own already.",
-                &["grpc_method"],
-            )?,
+            counters: Counters::new().map_err(|error| broken(&error))?,
         })
     }
 
@@ -108,10 +137,9 @@ impl Limits {
         });
     }
 
-    /// Serves counters of limited calls.
-    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        let counters = [&self.counted, &self.calls, &self.hits];
-        counters.into_iter().try_for_each(|counter| registry.register(Box::new(counter.clone())))
+    /// What they did.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Takes a token for a call that gives up after `patience`; how long to wait before it may be served.
@@ -127,13 +155,13 @@ impl Limits {
         let taken = {
             let mut buckets = limit.buckets.lock();
             if limit.is_keyed() && buckets.knows(&key) {
-                self.hits.with_label_values(&[method]).inc();
+                self.counters.hits.with_label_values(&[method]).inc();
             }
             buckets.take(key, self.start.elapsed(), patience)
         };
         let is_limited = if taken == Ok(Duration::ZERO) { "false" } else { "true" };
-        self.calls.with_label_values(&[method, is_limited]).inc();
-        let count = |outcome| self.counted.with_label_values(&[method, outcome]).inc();
+        self.counters.calls.with_label_values(&[method, is_limited]).inc();
+        let count = |outcome| self.counters.counted.with_label_values(&[method, outcome]).inc();
         match taken {
             Ok(Duration::ZERO) => Ok(Duration::ZERO),
             Ok(wait) => {
@@ -259,8 +287,8 @@ mod tests {
         assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "too many requests"));
         let retry = status.get_details_retry_info().unwrap().retry_delay.unwrap();
         assert!(retry > Duration::from_secs(28) && retry <= Duration::from_secs(30), "{retry:?}");
-        assert_eq!(limits.counted.with_label_values(&[STOP, "refused"]).get(), 1);
-        let calls = |limited| limits.calls.with_label_values(&[STOP, limited]).get();
+        assert_eq!(limits.counters.counted.with_label_values(&[STOP, "refused"]).get(), 1);
+        let calls = |limited| limits.counters.calls.with_label_values(&[STOP, limited]).get();
         assert_eq!((calls("false"), calls("true")), (1, 1));
         assert!(limits.of("/wsman.WorkspaceManager/MarkActive").is_none());
     }
@@ -279,9 +307,9 @@ mod tests {
         let limits = limits(STOP, false, Some("id")).unwrap();
         assert!(limits.ask(&stop("a"), PATIENCE).is_ok());
         assert!(limits.ask(&stop("a"), PATIENCE).is_err());
-        assert_eq!(limits.hits.with_label_values(&[STOP]).get(), 1);
+        assert_eq!(limits.counters.hits.with_label_values(&[STOP]).get(), 1);
         assert!(limits.ask(&stop("b"), PATIENCE).is_ok());
-        assert_eq!(limits.hits.with_label_values(&[STOP]).get(), 1);
+        assert_eq!(limits.counters.hits.with_label_values(&[STOP]).get(), 1);
         assert_eq!(limits.ask(&[0xff], PATIENCE).unwrap_err().code(), Code::InvalidArgument);
     }
 

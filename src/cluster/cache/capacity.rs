@@ -192,7 +192,7 @@ impl Capacity {
 /// What the watches call. Names are `namespace/name`, but of nodes.
 impl Capacity {
     /// What is left is not known before this was listed, too. To be called before anything is listed.
-    pub fn expect(&self, source: Source) {
+    pub fn wait_for(&self, source: Source) {
         self.inner.lock().unlisted.insert(source);
     }
 
@@ -367,7 +367,7 @@ mod tests {
         let (capacity, others) = (Capacity::default(), Source::Pods("others".to_owned()));
         let shape = ("ws".parse().unwrap(), "c".to_owned(), Kind::Regular);
         capacity.set_shapes(&shape.0, [(shape.1.clone(), shape.2, Shape::default())]);
-        capacity.expect(others.clone());
+        capacity.wait_for(others.clone());
         for source in [&Source::Nodes, &others] {
             assert!(!capacity.is_known() && capacity.rooms()[&shape] == Room::Unknown);
             capacity.begin(source);

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use kube::client::Body;
 use tokio::time::{Instant, Sleep};
 use tower::{BoxError, Service};
 
-use super::Signals;
 use super::limiter::Limiter;
+use super::{CallMeter, Kind, Signals};
 use crate::domain::epoch::Epoch;
 
 /// User that holds the rights where the fence is on.
@@ -82,6 +82,16 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// In a word, one of a few.
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::Throttled => "throttled",
+            Self::Timeout(_) => "timeout",
+            Self::Broken(_) => "broken",
+        }
+    }
+
     /// Whether nothing was sent.
     pub fn is_unsent(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::Throttled)
@@ -154,9 +164,12 @@ where
     let permit = if request.uri().path() == READYZ {
         None
     } else {
-        tokio::time::timeout_at(due, shared.limiter.turn()).await.map_err(|_| Fault::Throttled)?
+        let turn = tokio::time::timeout_at(due, shared.limiter.turn()).await;
+        turn.map_err(|_| Fault::Throttled)
+            .inspect_err(|fault| failed(shared.signals.meter(), fault.category()))?
     };
     identity.stamp(&mut request);
+    let (kind, sent) = (kind(&request, is_watch), Instant::now());
     let answer = if lasting == Some(Lasting::All) {
         drop(permit);
         inner.call(request).await
@@ -166,6 +179,9 @@ where
         answer.unwrap_or(Err(Fault::Timeout(shared.deadline)))
     };
     let signals = Arc::clone(&shared.signals);
+    if lasting.is_none() {
+        count(signals.meter(), kind, sent.elapsed(), &answer);
+    }
     match answer {
         Ok(response) => {
             tell(&*signals, response.status());
@@ -185,6 +201,33 @@ where
             signals.missed(&fault.to_string());
             Err(fault)
         }
+    }
+}
+
+fn kind(request: &Request<Body>, is_watch: bool) -> Kind {
+    match *request.method() {
+        _ if request.uri().path() == READYZ => Kind::Probe,
+        _ if is_watch => Kind::Watch,
+        Method::GET | Method::HEAD => Kind::Read,
+        _ => Kind::Write,
+    }
+}
+
+fn count<B>(meter: Option<&CallMeter>, kind: Kind, time: Duration, answer: &Result<Response<B>, Fault>) {
+    let Some(meter) = meter else { return };
+    meter.took(kind, time);
+    match answer {
+        Ok(response) if response.status() == StatusCode::UNAUTHORIZED => meter.failed("unauthorized"),
+        Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => meter.failed("busy"),
+        Ok(response) if response.status().is_server_error() => meter.failed("server_error"),
+        Ok(_) => {}
+        Err(fault) => meter.failed(fault.category()),
+    }
+}
+
+fn failed(meter: Option<&CallMeter>, reason: &'static str) {
+    if let Some(meter) = meter {
+        meter.failed(reason);
     }
 }
 

@@ -80,6 +80,27 @@ impl Rejection {
         matches!(self, Self::RoomUnknown | Self::Unhealthy(Health::Connecting))
     }
 
+    /// The reason in a word, one of a few.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Unhealthy(_) => "unhealthy",
+            Self::Barred(_) => "barred",
+            Self::Cordoned => "cordoned",
+            Self::Draining => "draining",
+            Self::NoWeight => "weight",
+            Self::NotPinned(_) => "pinned",
+            Self::Region(_) => "region",
+            Self::Label(_) => "label",
+            Self::Permission(_) => "permission",
+            Self::Namespace(_) => "namespace",
+            Self::Class(_) | Self::NoPreferredClass => "class",
+            Self::Maintenance => "maintenance",
+            Self::RoomUnknown => "unknown",
+            Self::Capacity(..) | Self::Overtaken(_) => "capacity",
+            Self::Refused(_) => "refused",
+        }
+    }
+
     /// Whether nothing but room is missing.
     pub fn is_capacity(&self) -> bool {
         matches!(self, Self::Capacity(..) | Self::Overtaken(_))

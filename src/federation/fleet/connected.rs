@@ -72,6 +72,13 @@ pub struct Place {
     pub(super) controlled: Arc<ArcSwap<controller::Settings>>,
 }
 
+impl Place {
+    /// Workspaces that its controller could not bring on, and those whose turn has come.
+    pub fn at_work(&self) -> (usize, usize) {
+        (self.controller.failing(), self.controller.waiting())
+    }
+}
+
 impl Connected {
     /// Version of the registration in use.
     pub fn version(&self) -> i64 {

@@ -75,6 +75,14 @@ impl Fleet {
         self.join(registration);
     }
 
+    /// Takes what was just written of a member in use, as its mirror will in a moment.
+    pub fn put_spec(self: &Arc<Self>, spec: ClusterSpec, version: i64) {
+        let Some(connected) = self.get(&spec.name) else { return };
+        let known = connected.registration();
+        let kubeconfig = known.kubeconfig.filter(|_| spec.kubeconfig_secret.is_none());
+        self.put(Registration { spec, kubeconfig, version, ..known });
+    }
+
     /// Connects a registration, or shows why that cannot be. To be called while `changing` is held.
     pub(super) fn join(self: &Arc<Self>, registration: Registration) {
         let name = registration.spec.name.clone();

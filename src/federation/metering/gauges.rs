@@ -22,6 +22,11 @@ const TIMEOUTS_TOLD: usize = 50;
 /// Gauges of workspaces.
 pub struct WorkspaceGauges {
     federation: Arc<Federation>,
+    gauges: WorkspaceMetricSet,
+}
+
+/// The same without workspaces: what there is, and nothing of how it is.
+pub struct WorkspaceMetricSet {
     phases: IntGaugeVec,
     timeouts: IntGaugeVec,
     utilization: GaugeVec,
@@ -29,15 +34,14 @@ pub struct WorkspaceGauges {
     maintenance: IntGaugeVec,
 }
 
-impl WorkspaceGauges {
-    /// Gauges of `federation`.
-    pub fn new(federation: Arc<Federation>) -> Result<Self, prometheus::Error> {
+impl WorkspaceMetricSet {
+    /// With no values.
+    pub fn new() -> Result<Self, prometheus::Error> {
         let ours = |name: &str, help: &str| Opts::new(name, help).namespace(PREFIX);
         let settings = "wsman_workspace_timeout_settings_total";
         Ok(Self {
-            federation,
             phases: IntGaugeVec::new(
-                ours("workspace_phase_total", "Workspaces by phase."),
+                ours("workspace_phase_total", "Workspaces now."),
                 &["cluster", "phase", "type", "class"],
             )?,
             timeouts: IntGaugeVec::new(
@@ -45,7 +49,10 @@ impl WorkspaceGauges {
                 &["cluster", "timeout"],
             )?,
             utilization: GaugeVec::new(
-                ours("workspace_node_utilization", "What workspaces request of a node: cores and bytes."),
+                ours(
+                    "workspace_node_utilization",
+                    "What workspaces request of a node: `cpu` in cores, `memory` in bytes.",
+                ),
                 &["cluster", "node", "resource", "type"],
             )?,
             activity: IntGaugeVec::new(
@@ -53,18 +60,25 @@ impl WorkspaceGauges {
                 &["cluster", "active"],
             )?,
             maintenance: IntGaugeVec::new(
-                ours("maintenance_enabled", "1 where a namespace is under maintenance."),
+                ours("maintenance_enabled", "1 where a namespace is under maintenance; of every replica."),
                 &["cluster"],
             )?,
         })
     }
+}
+
+impl WorkspaceGauges {
+    /// Gauges of `federation`.
+    pub fn new(federation: Arc<Federation>) -> Result<Self, prometheus::Error> {
+        Ok(Self { federation, gauges: WorkspaceMetricSet::new()? })
+    }
 
     fn read(&self) {
-        self.phases.reset();
-        self.timeouts.reset();
-        self.utilization.reset();
-        self.activity.reset();
-        self.maintenance.reset();
+        self.gauges.phases.reset();
+        self.gauges.timeouts.reset();
+        self.gauges.utilization.reset();
+        self.gauges.activity.reset();
+        self.gauges.maintenance.reset();
         let leads = *self.federation.lead().borrow() == Lead::Us;
         for connected in self.federation.fleet().connected() {
             self.read_maintenance(&connected);
@@ -78,7 +92,7 @@ impl WorkspaceGauges {
         let now = Timestamp::now();
         let maintained = |name: &str| connected.member.maintenance(name).is_some_and(|m| m.enabled_at(now));
         let any = connected.places().keys().any(|namespace| maintained(namespace.as_str()));
-        self.maintenance.with_label_values(&[connected.member.name().as_str()]).set(i64::from(any));
+        self.gauges.maintenance.with_label_values(&[connected.member.name().as_str()]).set(i64::from(any));
     }
 
     fn read_workspaces(&self, connected: &Connected) {
@@ -86,21 +100,22 @@ impl WorkspaceGauges {
         let mut counts = Counts::new(connected);
         connected.meter.for_each(|namespace, known| counts.take(namespace, known));
         for (phase, kind, class, count) in counts.phases {
+            self.federation.meters().begin(connected.member.name(), kind, &class);
             let labels = [cluster, &format!("{phase:?}"), type_label(kind), class.as_str()];
-            self.phases.with_label_values(&labels).set(count);
+            self.gauges.phases.with_label_values(&labels).set(count);
         }
         for (active, count) in [("true", counts.active), ("false", counts.inactive)] {
-            self.activity.with_label_values(&[cluster, active]).set(count);
+            self.gauges.activity.with_label_values(&[cluster, active]).set(count);
         }
         for (node, (workload, milli, bytes)) in counts.requested {
             #[allow(clippy::cast_precision_loss, reason = "a gauge is a double")]
             for (resource, amount) in [("cpu", milli as f64 / 1000.0), ("memory", bytes as f64)] {
                 let labels = [cluster, node.as_str(), resource, workload];
-                self.utilization.with_label_values(&labels).set(amount);
+                self.gauges.utilization.with_label_values(&labels).set(amount);
             }
         }
         for (timeout, count) in told(counts.timeouts) {
-            self.timeouts.with_label_values(&[cluster, timeout.as_str()]).set(count);
+            self.gauges.timeouts.with_label_values(&[cluster, timeout.as_str()]).set(count);
         }
     }
 }
@@ -170,14 +185,24 @@ fn told(timeouts: HashMap<String, i64>) -> Vec<(String, i64)> {
 
 impl Collector for WorkspaceGauges {
     fn desc(&self) -> Vec<&Desc> {
-        let whole = [&self.phases, &self.timeouts, &self.activity, &self.maintenance];
-        whole.iter().flat_map(|gauges| gauges.desc()).chain(self.utilization.desc()).collect()
+        self.gauges.desc()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.read();
+        self.gauges.collect()
+    }
+}
+
+impl Collector for WorkspaceMetricSet {
+    fn desc(&self) -> Vec<&Desc> {
         let whole = [&self.phases, &self.timeouts, &self.activity, &self.maintenance];
-        whole.iter().flat_map(|gauges| gauges.collect()).chain(self.utilization.collect()).collect()
+        whole.into_iter().flat_map(Collector::desc).chain(self.utilization.desc()).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let whole = [&self.phases, &self.timeouts, &self.activity, &self.maintenance];
+        whole.into_iter().flat_map(Collector::collect).chain(self.utilization.collect()).collect()
     }
 }
 

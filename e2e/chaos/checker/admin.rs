@@ -1,0 +1,133 @@
+//! What an admin was promised: a cluster that was cordoned or is drained gets nothing new, a drain stops nobody but who is
+//! there while it goes on, and no content is lost by any of it.
+
+use std::collections::BTreeMap;
+
+use super::Violation;
+use crate::chaos::history::{Act, AdminCall, Asked, Call, Content, History, Outage, Outcome, Resource};
+
+/// A call without an answer may be carried out so many milliseconds after it was sent: by a replica that was frozen, or
+/// once somebody leads.
+pub const LATE: u64 = 20_000;
+
+/// For our own watches to go on after their cluster did not answer: what happened meanwhile is heard of only then, and a
+/// watch of before a restart lists anew.
+pub const REJOIN: u64 = 15_000;
+
+/// From when until when new workspaces were certainly kept away from a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Closed {
+    from: u64,
+    until: u64,
+}
+
+/// Starts that were first asked for while their cluster was closed, and placed there while it still was.
+pub fn misplaced(history: &History, lives: &BTreeMap<&str, Vec<&Resource>>) -> Vec<Violation> {
+    let mut first: BTreeMap<&str, u64> = BTreeMap::new();
+    for call in history.calls.iter().filter(|call| matches!(call.asked, Asked::Start { .. })) {
+        let sent = first.entry(&call.id).or_insert(call.sent);
+        *sent = call.sent.min(*sent);
+    }
+    let mut violations = Vec::new();
+    for (id, sent) in first {
+        let acknowledged = history.calls.iter().filter(|call| call.id == id).filter_map(placed);
+        let seen = lives.get(id).into_iter().flatten().map(|life| (life.cluster.as_str(), life.from));
+        for (cluster, at) in acknowledged.chain(seen) {
+            let closed = closed(&history.admin, cluster);
+            if let Some(closed) = closed.iter().find(|closed| closed.from <= sent && at <= closed.until) {
+                let what = format!("{id} on {cluster}: asked for {} ms after", sent - closed.from);
+                violations.push(Violation::Misplaced(what));
+                break;
+            }
+        }
+    }
+    violations
+}
+
+fn placed(call: &Call) -> Option<(&str, u64)> {
+    match &call.outcome {
+        Outcome::Started(answer) => Some((answer.cluster.as_str(), call.answered)),
+        _ => None,
+    }
+}
+
+/// A cluster is closed from the acknowledgement of the act that closes it to the sending of the next that may open it again,
+/// and not while an earlier one that may open it could still be carried out.
+fn closed(admin: &[AdminCall], cluster: &str) -> Vec<Closed> {
+    let here: Vec<&AdminCall> = admin.iter().filter(|call| call.cluster == cluster).collect();
+    let mut closed = Vec::new();
+    for call in here.iter().filter(|call| call.acknowledged && call.act.closes()) {
+        let opens = |other: &&&AdminCall| other.act.opens(call.act);
+        let until = here.iter().filter(opens).map(|other| other.sent).filter(|sent| *sent >= call.sent).min();
+        let lost = here.iter().filter(opens).filter(|other| !other.acknowledged && other.sent < call.sent);
+        let certain = lost.map(|other| other.sent.saturating_add(LATE)).max().unwrap_or(0);
+        closed.push(Closed { from: call.answered.max(certain), until: until.unwrap_or(u64::MAX) });
+    }
+    closed
+}
+
+/// Workspaces that nobody asked to stop, no client and no drain.
+pub fn stopped_by_nobody(
+    id: &str,
+    calls: &[&Call],
+    lives: &[&Resource],
+    history: &History,
+) -> Vec<Violation> {
+    if calls.iter().any(|call| call.asked == Asked::Stop) {
+        return Vec::new();
+    }
+    let stopped = lives.iter().filter(|life| life.stop_asked.is_some() && !is_drained(life, history));
+    stopped.map(|life| Violation::StoppedByNobody(format!("{id} on {}", life.cluster))).collect()
+}
+
+/// Whether a drain of its cluster may have stopped it.
+pub fn is_drained(life: &Resource, history: &History) -> bool {
+    let admin = history.admin.iter().filter(|call| call.cluster == life.cluster);
+    let drains = admin.clone().filter(|call| call.act == Act::Drain);
+    // When the stop was asked for; where the end alone was seen, any time before.
+    let (earliest, latest) = match (life.stop_asked, life.until) {
+        (Some(at), _) => (in_truth(at, &life.cluster, &history.outages), at),
+        (None, Some(until)) if !life.seen_end => (life.from, until),
+        (None, _) => return false,
+    };
+    let mut ends = drains.map(|drain| {
+        let over = admin.clone().filter(|call| call.act.opens(Act::Drain) && call.acknowledged);
+        let over = over.map(|call| call.answered).filter(|answered| *answered >= drain.answered).min();
+        (drain.sent, over.map_or(u64::MAX, |over| over.saturating_add(LATE)))
+    });
+    ends.any(|(from, until)| from <= latest && earliest <= until)
+}
+
+/// Ends whose content nobody has.
+pub fn lost_content(lives: &[Resource]) -> Vec<Violation> {
+    let lost = lives.iter().filter(|life| life.seen_end && life.content == Content::Unsaved);
+    lost.map(|life| Violation::LostContent(format!("{} on {}", life.id, life.cluster))).collect()
+}
+
+/// Activity that was acknowledged is known, unless an earlier call without an answer was carried out after it.
+pub fn lost_activity(id: &str, calls: &[&Call], lives: &[&Resource]) -> Vec<Violation> {
+    let marks = || calls.iter().filter(|call| call.asked == Asked::Activity);
+    let acknowledged = marks().filter(|call| call.outcome == Outcome::Marked).map(|call| call.sent).max();
+    let (Some(marked), Some(life)) = (acknowledged, lives.last()) else { return Vec::new() };
+    let without_answer = marks().filter(|call| matches!(call.outcome, Outcome::Failed(_)));
+    let late =
+        without_answer.map(|call| call.sent).filter(|sent| *sent < marked && sent + LATE > marked).min();
+    // Kubernetes' times have whole seconds.
+    let bound = late.unwrap_or(marked) / 1000 * 1000;
+    let is_known = life.until.is_none() || life.seen_end;
+    if is_known && life.active.is_none_or(|active| active < bound) {
+        return vec![Violation::LostActivity(format!(
+            "{id}: {:?} is known, {bound} was acknowledged",
+            life.active
+        ))];
+    }
+    Vec::new()
+}
+
+/// The earliest time that what was seen at `at` may have happened: a cluster that does not answer tells nothing.
+pub fn in_truth(at: u64, cluster: &str, outages: &[Outage]) -> u64 {
+    let during = |outage: &&Outage| {
+        outage.cluster == cluster && outage.from <= at && at <= outage.until.saturating_add(REJOIN)
+    };
+    outages.iter().filter(during).map(|outage| outage.from).min().unwrap_or(at)
+}

@@ -1,0 +1,286 @@
+//! Metrics, what is written of them, and what looks at them: dashboards and alerts name nothing that a manager does not
+//! tell, and each alert says what to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use spaceport::manager::metrics::{Metric, catalogue};
+
+use super::promql::{Named, Selector, read};
+use super::sources::root;
+use super::{matches_file, none};
+
+const ALERTS: &str = "deploy/monitoring/alerts.yaml";
+const DASHBOARDS: [&str; 2] =
+    ["deploy/monitoring/dashboards/fleet.json", "deploy/monitoring/dashboards/cluster.json"];
+const DOCS: &str = "docs/metrics.md";
+/// Labels that Prometheus itself gives.
+const OF_TARGETS: [&str; 2] = ["job", "instance"];
+/// What generated tables of the documentation begin with; what comes before is written by hand.
+const GENERATED: &str = "<!-- From here on generated: UPDATE_EXPECT=1 cargo test --test repository -->\n";
+
+/// Values of labels whose metric does not name them, because they are the same for many.
+const KNOWN_VALUES: [(&str, &[&str]); 5] = [
+    (
+        "grpc_code",
+        &["OK", "Unavailable", "DeadlineExceeded", "Internal", "Unknown", "ResourceExhausted", "DataLoss"],
+    ),
+    ("type", &["Regular", "Prebuild", "ImageBuild"]),
+    ("grpc_type", &["unary", "server_stream", "client_stream", "bidi_stream"]),
+    ("grpc_service", &["wsman.WorkspaceManager"]),
+    ("grpc_method", &["StartWorkspace"]),
+];
+
+#[test]
+fn every_metric_is_documented_as_it_is() -> Result<()> {
+    let file = root().join(DOCS);
+    let committed = fs::read_to_string(&file).with_context(|| format!("read {DOCS}"))?;
+    let by_hand = committed.split(GENERATED).next().unwrap_or_default();
+    let mut text = format!("{by_hand}{GENERATED}");
+    let metrics = catalogue()?;
+    for (title, prefixes) in [
+        ("Managers and clusters", &["spaceport_"][..]),
+        ("Workspaces", &["gitpod_", "wsman_"]),
+        ("Calls", &["grpc_"]),
+    ] {
+        write!(text, "\n## {title}\n\n| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n")?;
+        let is_here = |metric: &&Metric| prefixes.iter().any(|prefix| metric.name.starts_with(prefix));
+        for Metric { name, kind, labels, help } in metrics.iter().filter(is_here) {
+            let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+            writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels.join(", "))?;
+        }
+    }
+    for metric in &metrics {
+        ensure!(text.contains(&format!("| `{}` |", metric.name)), "{} is in no table", metric.name);
+        for label in &metric.labels {
+            ensure!(by_hand.contains(&format!("| `{label}` |")), "what label {label} is, is not said");
+        }
+    }
+    matches_file(DOCS, &text)
+}
+
+#[test]
+fn dashboards_and_alerts_name_only_what_a_manager_tells() -> Result<()> {
+    let metrics = catalogue()?;
+    let known: BTreeMap<&str, &Metric> =
+        metrics.iter().map(|metric| (metric.name.as_str(), metric)).collect();
+    let mut wrong = Vec::new();
+    let mut check = |of: &str, expression: &str| match read(expression) {
+        Ok(named) => wrong.extend(unknown(&known, &named).into_iter().map(|what| format!("{of}: {what}"))),
+        Err(error) => wrong.push(format!("{of}: {error}: {expression}")),
+    };
+    for rule in rules()? {
+        check(
+            rule["alert"].as_str().unwrap_or(ALERTS),
+            rule["expr"].as_str().context("a rule without expr")?,
+        );
+    }
+    for file in DASHBOARDS {
+        let dashboard = dashboard(file)?;
+        let mut expressions = 0;
+        for panel in dashboard["panels"].as_array().context("no panels")? {
+            let title = panel["title"].as_str().context("a panel without title")?;
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                expressions += 1;
+                check(&format!("{file}: {title}"), target["expr"].as_str().context("a target without expr")?);
+            }
+        }
+        ensure!(expressions > 20, "{file} has {expressions} expressions only");
+        for variable in dashboard["templating"]["list"].as_array().context("no variables")? {
+            if let Some(query) = variable["definition"].as_str() {
+                let (metric, label) = query
+                    .strip_prefix("label_values(")
+                    .and_then(|query| query.strip_suffix(')')?.rsplit_once(", "))
+                    .with_context(|| format!("{query} is no query of a variable"))?;
+                check(file, &format!("max by ({label}) ({metric})"));
+            }
+        }
+    }
+    none(&wrong, "what no manager tells")
+}
+
+/// Panels that lie on one another, and names that differ from those that links use, are seen only in a browser.
+#[test]
+fn dashboards_are_whole() -> Result<()> {
+    for file in DASHBOARDS {
+        let dashboard = dashboard(file)?;
+        let mut taken: BTreeSet<(u64, u64)> = BTreeSet::new();
+        let mut ids = BTreeSet::new();
+        for panel in dashboard["panels"].as_array().context("no panels")? {
+            let title = &panel["title"];
+            ensure!(ids.insert(panel["id"].as_u64()), "{file}: {title} has the id of another panel");
+            let at =
+                |key: &str| panel["gridPos"][key].as_u64().with_context(|| format!("{title} has no {key}"));
+            let (x, y, width, height) = (at("x")?, at("y")?, at("w")?, at("h")?);
+            ensure!(x + width <= 24, "{file}: {title} is too wide");
+            for column in x..x + width {
+                for row in y..y + height {
+                    ensure!(taken.insert((column, row)), "{file}: {title} lies on another panel");
+                }
+            }
+        }
+        for link in dashboard["links"].as_array().context("no links")? {
+            let url = link["url"].as_str().context("a link without url")?;
+            let uid = url.trim_start_matches("/d/").split('?').next().unwrap_or_default();
+            let there = DASHBOARDS.iter().any(|other| dashboard_uid(other).is_ok_and(|other| other == uid));
+            ensure!(there, "{file} links to {url}, which is not there");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_alert_says_how_bad_it_is_what_it_means_and_what_to_do() -> Result<()> {
+    let operations = fs::read_to_string(root().join("docs/operations.md"))?;
+    let sections: BTreeSet<String> = operations.lines().filter_map(heading).map(anchor).collect();
+    let mut names = BTreeSet::new();
+    for rule in rules()? {
+        let name = rule["alert"].as_str().context("a rule without alert")?;
+        ensure!(names.insert(name.to_owned()), "{name} is there twice");
+        let severity = rule["labels"]["severity"].as_str().unwrap_or_default();
+        ensure!(["critical", "warning", "info"].contains(&severity), "{name} has severity {severity:?}");
+        for annotation in ["summary", "description"] {
+            let text = rule["annotations"][annotation].as_str().unwrap_or_default();
+            ensure!(!text.is_empty(), "{name} has no {annotation}");
+        }
+        let runbook = rule["annotations"]["runbook_url"].as_str().unwrap_or_default();
+        let section = runbook.strip_prefix("https://spaceport.example.com/docs/operations.md#");
+        let section = section.with_context(|| format!("{name} links to {runbook:?}"))?;
+        ensure!(section == anchor(name) && sections.contains(section), "docs/operations.md has no {section}");
+        if let Some(wait) = rule.get("for") {
+            let wait = wait.as_str().unwrap_or_default();
+            let minutes = wait.strip_suffix('m').and_then(|number| number.parse::<u32>().ok());
+            ensure!(minutes.is_some(), "{name} waits {wait:?}");
+        }
+    }
+    let told: BTreeSet<String> = operations
+        .lines()
+        .filter_map(|line| line.strip_prefix("### Spaceport"))
+        .map(|n| format!("Spaceport{n}"))
+        .collect();
+    ensure!(told == names, "sections without an alert: {:?}", told.difference(&names).collect::<Vec<_>>());
+    Ok(())
+}
+
+/// Every link within the page leads somewhere.
+#[test]
+fn sections_that_operations_links_to_are_there() -> Result<()> {
+    let text = fs::read_to_string(root().join("docs/operations.md"))?;
+    let sections: BTreeSet<String> = text.lines().filter_map(heading).map(anchor).collect();
+    let links = text.split("](#").skip(1).filter_map(|rest| rest.split(')').next());
+    let broken: Vec<String> = links.filter(|link| !sections.contains(*link)).map(str::to_owned).collect();
+    none(&broken, "links to sections that are not there")
+}
+
+fn heading(line: &str) -> Option<&str> {
+    let text = line.trim_start_matches('#');
+    (text.len() < line.len()).then(|| text.trim())
+}
+
+/// As GitHub makes them.
+fn anchor(heading: &str) -> String {
+    let lower = heading.to_lowercase().replace(' ', "-");
+    lower.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
+}
+
+fn rules() -> Result<Vec<Value>> {
+    let manifest: Value =
+        serde_saphyr::from_str(&fs::read_to_string(root().join(ALERTS))?).context(ALERTS)?;
+    ensure!(manifest["kind"] == "PrometheusRule", "{ALERTS} is a {}", manifest["kind"]);
+    let mut rules = Vec::new();
+    for group in manifest["spec"]["groups"].as_array().context("no groups")? {
+        ensure!(group["name"].is_string(), "a group without name");
+        rules.extend(group["rules"].as_array().context("a group without rules")?.iter().cloned());
+    }
+    Ok(rules)
+}
+
+fn dashboard(file: &str) -> Result<Value> {
+    let text = fs::read_to_string(root().join(file)).with_context(|| format!("read {file}"))?;
+    serde_json::from_str(&text).with_context(|| format!("{file} is no JSON"))
+}
+
+fn dashboard_uid(file: &str) -> Result<String> {
+    Ok(dashboard(file)?["uid"].as_str().context("no uid")?.to_owned())
+}
+
+/// What an expression names and is not told.
+fn unknown(known: &BTreeMap<&str, &Metric>, named: &Named) -> Vec<String> {
+    let (mut wrong, mut labels) = (Vec::new(), BTreeSet::from(OF_TARGETS));
+    for selector in &named.selectors {
+        let Some((metric, has_le)) = find(known, &selector.metric) else {
+            wrong.push(format!("no metric {}", selector.metric));
+            continue;
+        };
+        labels.extend(metric.labels.iter().map(String::as_str));
+        labels.extend(has_le.then_some("le"));
+        for (label, text) in &selector.labels {
+            if !metric.labels.contains(label) && !OF_TARGETS.contains(&label.as_str()) {
+                wrong.push(format!("{} has no label {label}", metric.name));
+                continue;
+            }
+            let values = text.split('|').filter(|value| !value.is_empty() && !value.contains(['$', '*']));
+            let is_told = |value: &&str| is_value(metric, label, value);
+            wrong.extend(values.filter(|v| !is_told(v)).map(|v| told_nowhere(selector, label, v)));
+        }
+    }
+    let grouped = named.grouped.iter().filter(|label| !labels.contains(label.as_str()));
+    wrong.extend(grouped.map(|label| format!("nothing here has label {label}")));
+    wrong
+}
+
+fn told_nowhere(selector: &Selector, label: &str, value: &str) -> String {
+    format!("{}: nothing says that {label} may be {value}", selector.metric)
+}
+
+fn find<'a>(known: &BTreeMap<&str, &'a Metric>, name: &str) -> Option<(&'a Metric, bool)> {
+    if let Some(metric) = known.get(name).filter(|metric| metric.kind != "histogram") {
+        return Some((metric, false));
+    }
+    let suffixes = ["_bucket", "_sum", "_count"];
+    let part =
+        |suffix: &&str| known.get(name.strip_suffix(*suffix)?).map(|metric| (*metric, *suffix == "_bucket"));
+    suffixes.iter().find_map(part).filter(|(metric, _)| metric.kind == "histogram")
+}
+
+/// A value counts as told where the metric's own text has it.
+fn is_value(metric: &Metric, label: &str, value: &str) -> bool {
+    let values = KNOWN_VALUES.iter().find(|(known, _)| *known == label).map(|(_, values)| *values);
+    values.is_some_and(|values| values.contains(&value)) || metric.help.contains(&format!("`{value}`"))
+}
+
+#[test]
+fn what_no_manager_tells_is_found() {
+    let metric = |name: &str, kind, labels: &[&str], help: &str| Metric {
+        name: name.to_owned(),
+        kind,
+        labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        help: help.to_owned(),
+    };
+    let all =
+        [metric("a", "gauge", &["cluster"], ""), metric("h", "histogram", &["kind"], "`read`, `write`")];
+    let known: BTreeMap<&str, &Metric> = all.iter().map(|metric| (metric.name.as_str(), metric)).collect();
+    let wrong = |expression| unknown(&known, &read(expression).unwrap()).len();
+    for good in [
+        "sum by (job, cluster) (a)",
+        r#"max by (kind, le) (h_bucket{kind=~"read|write", job=~"$job"})"#,
+        "a unless on (cluster) a",
+        r#"h_count{kind=~"$kind"}"#,
+    ] {
+        assert_eq!(wrong(good), 0, "{good}");
+    }
+    for bad in [
+        "b",
+        "h",
+        "a_bucket",
+        r#"a{kind="read"}"#,
+        "max by (kind) (a)",
+        r#"h_sum{kind="erase"}"#,
+        "max by (le) (h_sum)",
+    ] {
+        assert_eq!(wrong(bad), 1, "{bad}");
+    }
+}

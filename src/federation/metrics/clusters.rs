@@ -1,0 +1,267 @@
+//! Member clusters: how each is, what it has left, and what is placed there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use prometheus::GaugeVec;
+use prometheus::core::Collector;
+
+use super::{Result, amount, count, gauge, one_if};
+use crate::domain::condition::State;
+use crate::domain::drain::Stage;
+use crate::domain::health::Health;
+use crate::domain::names::ClassId;
+use crate::domain::placement::{PlacementRequest, place};
+use crate::federation::Federation;
+use crate::federation::fleet::{Connected, Place};
+use crate::federation::registry::Vitals;
+
+const HEALTHS: [Health; 4] = [Health::Connecting, Health::Available, Health::Suspect, Health::Lost];
+const WORKSPACES: &str = "Workspaces seen: `Unknown`, `Pending`, `Imagebuild`, `Creating`, `Initializing`, `Running`, \
+                          `Stopping`, `Stopped`.";
+const INTENTS: [&str; 4] = ["Active", "Cordoned", "Draining", "Drained"];
+
+/// Gauges of clusters.
+pub(super) struct ClusterGauges {
+    info: GaugeVec,
+    health: GaugeVec,
+    conditions: GaugeVec,
+    intent: GaugeVec,
+    last_answer: GaugeVec,
+    login_end: GaugeVec,
+    rewinds: GaugeVec,
+    canary: GaugeVec,
+    workspaces: GaugeVec,
+    placed: GaugeVec,
+    strays: GaugeVec,
+    nodes: GaugeVec,
+    allocatable: GaugeVec,
+    taken: GaugeVec,
+    room: GaugeVec,
+    placeable: GaugeVec,
+    failing: GaugeVec,
+    queued: GaugeVec,
+}
+
+impl ClusterGauges {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self {
+            info: gauge(
+                "cluster_info",
+                "1, with the region of a cluster and the version of its Kubernetes.",
+                &["cluster", "region", "version"],
+            )?,
+            health: gauge(
+                "cluster_health",
+                "1 for the health that a cluster has: `Connecting`, `Available`, `Suspect`, `Lost`.",
+                &["cluster", "health"],
+            )?,
+            conditions: gauge(
+                "cluster_condition",
+                "1 for each condition of a cluster that holds, 0 where it does not or is unknown: `Available`, \
+                 `Writable`, `CanarySeen`, `Synced`, `HistoryIntact`, `LoginLasts`, `MaintenanceRead`, `ClassesAgree`, \
+                 `NoStrays`, `LoginCurrent` where its kubeconfig is in a Secret; of a registration that cannot be used \
+                 `Usable`.",
+                &["cluster", "condition"],
+            )?,
+            intent: gauge(
+                "cluster_intent",
+                "1 for what an admin wants of a cluster: `Active`, `Cordoned`, `Draining`, `Drained`.",
+                &["cluster", "intent"],
+            )?,
+            last_answer: gauge(
+                "cluster_last_answer_seconds",
+                "How long ago a cluster last answered; absent until it did.",
+                &["cluster"],
+            )?,
+            login_end: gauge(
+                "cluster_login_end_timestamp_seconds",
+                "When the login for a cluster ends, in seconds since 1970; absent where it names no end.",
+                &["cluster"],
+            )?,
+            rewinds: gauge(
+                "cluster_rewinds",
+                "How often a cluster was found set back since it was registered.",
+                &["cluster"],
+            )?,
+            canary: gauge(
+                "cluster_canary_seconds",
+                "From the sending of the last small write until a watch showed it; of the leader.",
+                &["cluster"],
+            )?,
+            workspaces: gauge("workspaces", WORKSPACES, &["cluster", "phase"])?,
+            placed: gauge(
+                "placements_live",
+                "Live placement records, also under names of clusters that were taken out.",
+                &["cluster"],
+            )?,
+            strays: gauge("strays", "Workspaces of ours without a record, older than 10 s.", &["cluster"])?,
+            nodes: gauge(
+                "cluster_nodes",
+                "Nodes: `true`, ready and not cordoned; `false`, the others.",
+                &["cluster", "usable"],
+            )?,
+            allocatable: gauge(
+                "cluster_allocatable",
+                "What usable nodes offer: `cpu` in cores, `memory` in bytes, `pods`.",
+                &["cluster", "resource"],
+            )?,
+            taken: gauge(
+                "cluster_taken",
+                "What of it is taken: `cpu` in cores, `memory` in bytes, `pods`.",
+                &["cluster", "resource"],
+            )?,
+            room: gauge(
+                "cluster_room",
+                "Regular workspaces that nodes have room for, each class by itself; the namespace with most room where \
+                 they differ. Absent until nodes and pods were listed.",
+                &["cluster", "class"],
+            )?,
+            placeable: gauge(
+                "placeable_clusters",
+                "Clusters that would take a regular workspace now from a caller without permissions; of the leader.",
+                &["class"],
+            )?,
+            failing: gauge(
+                "reconcile_failing",
+                "Workspaces that the controllers could not bring on, five times in a row or more; of the leader.",
+                &["cluster"],
+            )?,
+            queued: gauge(
+                "reconcile_waiting",
+                "Workspaces that controllers are due to look at; of the leader.",
+                &["cluster"],
+            )?,
+        })
+    }
+
+    pub(super) fn all(&self) -> Vec<&dyn Collector> {
+        self.gauges().into_iter().map(|gauges| -> &dyn Collector { gauges }).collect()
+    }
+
+    fn gauges(&self) -> [&GaugeVec; 18] {
+        [
+            &self.info,
+            &self.health,
+            &self.conditions,
+            &self.intent,
+            &self.last_answer,
+            &self.login_end,
+            &self.rewinds,
+            &self.canary,
+            &self.workspaces,
+            &self.placed,
+            &self.strays,
+            &self.nodes,
+            &self.allocatable,
+            &self.taken,
+            &self.room,
+            &self.placeable,
+            &self.failing,
+            &self.queued,
+        ]
+    }
+
+    pub(super) fn read(&self, federation: &Federation, leads: bool) {
+        self.gauges().into_iter().for_each(GaugeVec::reset);
+        for (cluster, phases) in federation.index().phases() {
+            for (phase, of) in phases {
+                self.workspaces.with_label_values(&[cluster.as_str(), &format!("{phase:?}")]).set(count(of));
+            }
+        }
+        let now = Timestamp::now();
+        for cluster in federation.vitals() {
+            self.show(federation, &cluster, now);
+        }
+        for (name, of) in federation.left() {
+            self.placed.with_label_values(&[name.as_str()]).set(count(of));
+        }
+        for connected in federation.fleet().connected() {
+            self.show_member(federation, &connected, leads);
+        }
+        if leads {
+            for (class, clusters) in placeable(federation) {
+                self.placeable.with_label_values(&[class.as_str()]).set(count(clusters));
+            }
+        }
+    }
+
+    fn show(&self, federation: &Federation, cluster: &Vitals, now: Timestamp) {
+        let name = cluster.cluster.as_str();
+        let labels = [name, cluster.region.as_str(), cluster.server_version.as_str()];
+        self.info.with_label_values(&labels).set(1.0);
+        for health in HEALTHS {
+            let holds = one_if(cluster.health == health);
+            self.health.with_label_values(&[name, &format!("{health:?}")]).set(holds);
+        }
+        for condition in &cluster.conditions {
+            let gauge = self.conditions.with_label_values(&[name, condition.kind]);
+            gauge.set(one_if(condition.state == State::True));
+        }
+        for intent in INTENTS {
+            self.intent.with_label_values(&[name, intent]).set(one_if(intent == intended(cluster)));
+        }
+        if let Some(answer) = cluster.last_answer {
+            let ago = now.duration_since(answer).as_secs_f64().max(0.0);
+            self.last_answer.with_label_values(&[name]).set(ago);
+        }
+        if let Some(round) = cluster.canary {
+            self.canary.with_label_values(&[name]).set(round.as_secs_f64());
+        }
+        self.placed.with_label_values(&[name]).set(count(cluster.placed));
+        self.strays.with_label_values(&[name]).set(count(cluster.strays));
+        let rewinds = federation.rewinds_of(&cluster.cluster);
+        self.rewinds.with_label_values(&[name]).set(f64::from(rewinds));
+    }
+
+    fn show_member(&self, federation: &Federation, connected: &Connected, leads: bool) {
+        let member = &connected.member;
+        let name = member.name().as_str();
+        if let Some(ends) = member.login_ends() {
+            self.login_end.with_label_values(&[name]).set(ends.as_duration().as_secs_f64());
+        }
+        if let Some(capacity) = federation.capacity_of(member.name()).filter(|capacity| capacity.known) {
+            let unusable = capacity.nodes.saturating_sub(capacity.usable);
+            for (usable, nodes) in [("true", capacity.usable), ("false", unusable)] {
+                self.nodes.with_label_values(&[name, usable]).set(count(nodes));
+            }
+            for (gauge, of) in [(&self.allocatable, capacity.allocatable), (&self.taken, capacity.taken)] {
+                gauge.with_label_values(&[name, "cpu"]).set(amount(of.cpu) / 1000.0);
+                gauge.with_label_values(&[name, "memory"]).set(amount(of.memory));
+                gauge.with_label_values(&[name, "pods"]).set(amount(of.pods));
+            }
+            for (class, room) in &capacity.rooms {
+                self.room.with_label_values(&[name, class]).set(amount(*room));
+            }
+        }
+        if leads {
+            federation.meters().begin_cluster(member.name());
+            let at_work = connected.places().values().map(Place::at_work);
+            let (failing, queued) = at_work.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+            self.failing.with_label_values(&[name]).set(count(failing));
+            self.queued.with_label_values(&[name]).set(count(queued));
+        }
+    }
+}
+
+fn intended(cluster: &Vitals) -> &'static str {
+    match cluster.drain {
+        Some(Stage::Draining | Stage::Paused) => "Draining",
+        Some(Stage::Drained) => "Drained",
+        Some(Stage::Cancelled) | None if cluster.cordoned => "Cordoned",
+        Some(Stage::Cancelled) | None => "Active",
+    }
+}
+
+/// For each class how many clusters would take a workspace of it: placement itself is asked.
+fn placeable(federation: &Federation) -> BTreeMap<ClassId, usize> {
+    let candidates = federation.fleet().candidates();
+    let namespaces = candidates.iter().flat_map(|candidate| &candidate.namespaces);
+    let classes: BTreeSet<ClassId> =
+        namespaces.flat_map(|namespace| namespace.offers.keys().cloned()).collect();
+    let takers = |class: ClassId| {
+        let request = PlacementRequest { class: Some(class.clone()), ..PlacementRequest::default() };
+        (class, place(&request, &candidates).ranked.len())
+    };
+    classes.into_iter().map(takers).collect()
+}

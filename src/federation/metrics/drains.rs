@@ -1,0 +1,95 @@
+//! Drains that keep new workspaces away.
+
+use std::collections::BTreeMap;
+
+use prometheus::GaugeVec;
+use prometheus::core::Collector;
+
+use super::{Result, count, gauge, one_if};
+use crate::domain::drain::{Fate, Stage};
+use crate::federation::Federation;
+use crate::federation::drain::DrainView;
+
+/// Every fate, so that one that nobody has is told as 0.
+const FATES: [&str; 5] = ["Finishes", "LeftAlone", "Due", "NoRoom", "Stopping"];
+
+/// Gauges of drains.
+pub(super) struct DrainGauges {
+    stage: GaugeVec,
+    workspaces: GaugeVec,
+    unsaved: GaugeVec,
+    blocked: GaugeVec,
+}
+
+impl DrainGauges {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self {
+            stage: gauge(
+                "drain_stage",
+                "1 for the stage of a drain: `Draining`, `Paused`, or `Drained` and not taken back yet.",
+                &["cluster", "stage"],
+            )?,
+            workspaces: gauge(
+                "drain_workspaces",
+                "Workspaces that are left in a cluster that is drained, by what becomes of them: `Finishes`, \
+                 `LeftAlone`, `Due`, `NoRoom`, `Stopping`.",
+                &["cluster", "fate"],
+            )?,
+            unsaved: gauge(
+                "drain_unsaved",
+                "Workspaces that ended without a backup during a drain, and that nobody took note of.",
+                &["cluster"],
+            )?,
+            blocked: gauge(
+                "drain_blocked",
+                "1 where a drain does not go on by itself, 0 where it does.",
+                &["cluster"],
+            )?,
+        })
+    }
+
+    pub(super) fn all(&self) -> Vec<&dyn Collector> {
+        vec![&self.stage, &self.workspaces, &self.unsaved, &self.blocked]
+    }
+
+    pub(super) fn read(&self, federation: &Federation) {
+        for gauges in [&self.stage, &self.workspaces, &self.unsaved, &self.blocked] {
+            gauges.reset();
+        }
+        for cluster in federation.clusters() {
+            let name = &cluster.spec.name;
+            if cluster.drain.is_some_and(|stage| stage != Stage::Cancelled)
+                && let Ok(view) = federation.drain(name, false)
+            {
+                self.show(name.as_str(), &view);
+            }
+        }
+    }
+
+    fn show(&self, cluster: &str, view: &DrainView) {
+        for stage in [Stage::Draining, Stage::Paused, Stage::Drained] {
+            let holds = one_if(view.drain.stage == stage);
+            self.stage.with_label_values(&[cluster, &format!("{stage:?}")]).set(holds);
+        }
+        let mut fates: BTreeMap<&str, usize> = BTreeMap::new();
+        for fate in &view.fates {
+            *fates.entry(named(*fate)).or_default() += 1;
+        }
+        for fate in FATES {
+            let left = fates.get(fate).copied().unwrap_or_default();
+            self.workspaces.with_label_values(&[cluster, fate]).set(count(left));
+        }
+        self.unsaved.with_label_values(&[cluster]).set(count(view.drain.held()));
+        self.blocked.with_label_values(&[cluster]).set(one_if(!view.blocked.is_empty()));
+    }
+}
+
+fn named(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Finishes => "Finishes",
+        Fate::LeftAlone(_) => "LeftAlone",
+        Fate::Due => "Due",
+        Fate::NoRoom => "NoRoom",
+        Fate::Stopping => "Stopping",
+    }
+}

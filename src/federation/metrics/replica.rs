@@ -1,0 +1,73 @@
+//! This replica: whether it leads, its subscribers, what waits in its queues and what they dropped.
+
+use prometheus::core::Collector;
+use prometheus::{GaugeVec, IntCounterVec, Opts};
+
+use super::{Result, count, gauge, one_if};
+use crate::federation::Federation;
+
+/// Metrics of a replica.
+pub(super) struct ReplicaMetrics {
+    leading: GaugeVec,
+    subscribers: GaugeVec,
+    waiting: GaugeVec,
+    buffer: GaugeVec,
+    settling: GaugeVec,
+    dropped: IntCounterVec,
+}
+
+impl ReplicaMetrics {
+    pub(super) fn new() -> Result<Self> {
+        let dropped = Opts::new(
+            "spaceport_dropped_total",
+            "What was dropped because it came faster than it went. `subscriber`: a subscription that was ended; \
+             `decision`: one that is not kept in etcd; `news`: one that was not told to the host.",
+        );
+        Ok(Self {
+            leading: gauge("leading", "1 on the replica that leads, 0 on others.", &[])?,
+            subscribers: gauge("subscribers", "Subscribers of this replica.", &[])?,
+            waiting: gauge(
+                "subscriber_waiting",
+                "Changed workspaces that wait for the slowest subscriber of this replica.",
+                &[],
+            )?,
+            buffer: gauge(
+                "subscriber_buffer",
+                "Changed workspaces that may wait for one subscriber before it is ended.",
+                &[],
+            )?,
+            settling: gauge(
+                "settle_waiting",
+                "Workspaces whose records the leader has yet to look at; of the leader.",
+                &[],
+            )?,
+            dropped: IntCounterVec::new(dropped, &["what"])?,
+        })
+    }
+
+    pub(super) fn all(&self) -> Vec<&dyn Collector> {
+        vec![&self.leading, &self.subscribers, &self.waiting, &self.buffer, &self.settling, &self.dropped]
+    }
+
+    pub(super) fn read(&self, federation: &Federation, leads: bool) {
+        let set = |gauge: &GaugeVec, value| gauge.with_label_values::<&str>(&[]).set(value);
+        let events = federation.index().events();
+        set(&self.leading, one_if(leads));
+        set(&self.subscribers, count(events.subscribers()));
+        set(&self.waiting, count(events.longest()));
+        set(&self.buffer, count(events.capacity()));
+        self.settling.reset();
+        if leads {
+            set(&self.settling, count(federation.settle.waiting()));
+        }
+        let dropped = [
+            ("subscriber", events.lagged()),
+            ("decision", federation.decisions().dropped()),
+            ("news", federation.news_dropped()),
+        ];
+        for (what, total) in dropped {
+            let counter = self.dropped.with_label_values(&[what]);
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Everything that `/metrics` tells: what is registered, and the same as a list, which documentation, dashboards and alerts
+//! are held to.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use prometheus::Registry;
+use prometheus::core::Collector;
+use prometheus::proto::MetricType;
+
+use crate::api;
+use crate::cluster::client::CallMeters;
+use crate::federation::{
+    Federation, FleetMetricSet, FleetMetrics, Meters, WorkspaceGauges, WorkspaceMetricSet,
+};
+use crate::runtime::process::ProcessMetrics;
+use crate::runtime::readiness::Readiness;
+use crate::store::EtcdMeter;
+
+/// One metric.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Metric {
+    /// Its whole name; of a histogram without `_bucket`, `_sum` and `_count`.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Its labels, sorted.
+    pub labels: Vec<String>,
+    /// What it means.
+    pub help: String,
+}
+
+/// What tells.
+pub(super) struct Told<'a> {
+    pub federation: &'a Arc<Federation>,
+    pub limits: &'a api::Limits,
+    pub calls: &'a api::Calls,
+    pub members: &'a CallMeters,
+    pub readiness: &'a Readiness,
+}
+
+/// A registry of everything.
+pub(super) fn registry(of: &Told<'_>) -> anyhow::Result<Registry> {
+    let registry = Registry::new();
+    let all: [Box<dyn Collector>; 8] = [
+        Box::new(FleetMetrics::new(Arc::clone(of.federation))?),
+        Box::new(WorkspaceGauges::new(Arc::clone(of.federation))?),
+        Box::new(of.federation.meters().clone()),
+        Box::new(of.limits.counters().clone()),
+        Box::new(of.calls.clone()),
+        Box::new(of.members.clone()),
+        Box::new(of.federation.store().meter().clone()),
+        Box::new(ProcessMetrics::new(of.readiness.clone())?),
+    ];
+    for collector in all {
+        registry.register(collector)?;
+    }
+    Ok(registry)
+}
+
+/// Every metric, by name.
+pub fn catalogue() -> anyhow::Result<Vec<Metric>> {
+    let all: [Box<dyn Collector>; 8] = [
+        Box::new(FleetMetricSet::new()?),
+        Box::new(WorkspaceMetricSet::new()?),
+        Box::new(Meters::new()?),
+        Box::new(api::LimitCounters::new()?),
+        Box::new(api::Calls::new()?),
+        Box::new(CallMeters::new()?),
+        Box::new(EtcdMeter::new()?),
+        Box::new(ProcessMetrics::new(Readiness::default())?),
+    ];
+    let mut metrics = Vec::new();
+    for collector in &all {
+        let families = collector.collect();
+        for description in collector.desc() {
+            let family = families.iter().find(|family| family.name() == description.fq_name);
+            let family = family.with_context(|| format!("{} has no family", description.fq_name))?;
+            let mut labels = description.variable_labels.clone();
+            labels.sort();
+            metrics.push(Metric {
+                name: description.fq_name.clone(),
+                kind: kind(family.get_field_type()),
+                labels,
+                help: description.help.clone(),
+            });
+        }
+    }
+    metrics.sort();
+    Ok(metrics)
+}
+
+fn kind(of: MetricType) -> &'static str {
+    match of {
+        MetricType::COUNTER => "counter",
+        MetricType::GAUGE => "gauge",
+        MetricType::HISTOGRAM => "histogram",
+        MetricType::SUMMARY => "summary",
+        MetricType::UNTYPED => "untyped",
+    }
+}

@@ -1,0 +1,98 @@
+//! How long etcd takes, and how often it does not do what it is asked.
+
+use std::time::Duration;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
+
+use super::{Error, Result};
+
+/// Bounds in seconds: a write of a healthy etcd takes milliseconds, and a request is given up after seconds.
+const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// What is asked of etcd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A read, or a lease of something that may be asked for twice.
+    Read,
+    /// A transaction.
+    Write,
+    /// A renewal of this replica's candidacy.
+    Renew,
+}
+
+impl Asked {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Renew => "renew",
+        }
+    }
+}
+
+/// Histograms and counters of requests. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct EtcdMeter {
+    seconds: HistogramVec,
+    failed: IntCounterVec,
+}
+
+impl EtcdMeter {
+    /// With no values.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let seconds = HistogramOpts::new(
+            "spaceport_etcd_request_seconds",
+            "How long requests of etcd took, tries at other members included, whether they failed or not: `read`, \
+             `write`, and `renew` of this replica's candidacy.",
+        );
+        let failed = Opts::new(
+            "spaceport_etcd_requests_failed_total",
+            "Requests that etcd did not carry out: `unavailable`: no answer, and nothing changed; `ambiguous`: no \
+             answer to a write that may have been carried out; `refused`: etcd said no.",
+        );
+        let failed = IntCounterVec::new(failed, &["kind", "outcome"])?;
+        // Told as 0 before it happens: a series that begins with 1 is no increase to Prometheus.
+        for asked in [Asked::Read, Asked::Write, Asked::Renew] {
+            for outcome in ["unavailable", "ambiguous", "refused"] {
+                failed.with_label_values(&[asked.label(), outcome]);
+            }
+        }
+        Ok(Self { seconds: HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["kind"])?, failed })
+    }
+
+    /// A request came to its end.
+    pub(super) fn took<T>(&self, asked: Asked, time: Duration, outcome: &Result<T>) {
+        let failure = match outcome {
+            Err(Error::Unavailable { .. }) => Some("unavailable"),
+            Err(Error::Ambiguous { .. }) => Some("ambiguous"),
+            Err(Error::Refused { .. }) => Some("refused"),
+            _ => None,
+        };
+        self.note(asked, time, failure);
+    }
+
+    /// A renewal came to its end.
+    pub(super) fn renewed(&self, time: Duration, is_answered: bool) {
+        self.note(Asked::Renew, time, (!is_answered).then_some("unavailable"));
+    }
+
+    fn note(&self, asked: Asked, time: Duration, failure: Option<&str>) {
+        let kind = asked.label();
+        self.seconds.with_label_values(&[kind]).observe(time.as_secs_f64());
+        if let Some(outcome) = failure {
+            self.failed.with_label_values(&[kind, outcome]).inc();
+        }
+    }
+}
+
+impl Collector for EtcdMeter {
+    fn desc(&self) -> Vec<&Desc> {
+        self.seconds.desc().into_iter().chain(self.failed.desc()).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.seconds.collect().into_iter().chain(self.failed.collect()).collect()
+    }
+}
