@@ -331,8 +331,7 @@ async fn connect(installation: &Installation, replica: &Replica, conditions: Con
         Conditions::Defaults => installation.client_channel(replica).await,
         Conditions::Floor => {
             let endpoint = Endpoint::from_shared(replica.endpoint.clone())?;
-            // As clients of grpc-go do by themselves.
-            endpoint.http2_adaptive_window(true).connect().await.context("cannot connect to the manager")
+            endpoint.connect().await.context("cannot connect to the manager")
         }
     }
 }

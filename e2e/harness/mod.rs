@@ -11,9 +11,9 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use tokio::runtime::Runtime;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 pub mod apply;
 pub mod assets;
@@ -51,11 +51,15 @@ pub fn block_on<T>(test: impl Future<Output = Result<T>>) -> Result<T> {
     RUNTIME.get().context("no async runtime")?.block_on(test)
 }
 
+/// One answer that [`until`] waits for comes within this, or never.
+const ONE_ANSWER: Duration = Duration::from_mins(1);
+
 /// Asks again until the answer is good; the error is the last answer that was not.
 pub async fn until(within: Duration, what: &str, mut check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
     let give_up = Instant::now() + within;
     loop {
-        match check().await {
+        let answer = timeout(within + ONE_ANSWER, check()).await;
+        match answer.unwrap_or_else(|_| Err(anyhow!("there is no answer at all"))) {
             Ok(()) => return Ok(()),
             Err(error) if Instant::now() > give_up => {
                 return Err(error.context(format!("waited {within:?} for {what}")));

@@ -211,7 +211,7 @@ impl Installation {
             tls = tls.identity(Identity::from_pem(&identity.cert_pem, &identity.key_pem));
         }
         let endpoint = Endpoint::from_shared(endpoint.to_owned())?.tls_config(tls)?;
-        endpoint.http2_adaptive_window(true).connect().await.context("cannot connect to the manager")
+        endpoint.connect().await.context("cannot connect to the manager")
     }
 
     /// Writes a cluster file for the CLI, as the examples in `clusters/` are; answers its path.

@@ -122,7 +122,6 @@ impl Peers {
             .map_err(|error| format!("{address} is no address: {error}"))?
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
-            .http2_adaptive_window(true)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5));
         if let Some(files) = &self.tls {

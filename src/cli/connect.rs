@@ -195,8 +195,6 @@ pub async fn again<T>(
 fn endpoint(args: &ClientArgs, address: &Address) -> Result<Endpoint> {
     let endpoint = Endpoint::from_shared(address.0.to_string())?
         .connect_timeout(args.timeout.min(CONNECT_TIMEOUT))
-        // Else a long list is sent 64 KiB at a time, each waiting for an answer.
-        .http2_adaptive_window(true)
         // A stream may be silent for hours: this tells a quiet server from one that is gone.
         .http2_keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10));

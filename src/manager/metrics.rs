@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use prometheus::Registry;
-use prometheus::core::Collector;
-use prometheus::proto::MetricType;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{MetricFamily, MetricType};
 
 use crate::api;
 use crate::cluster::client::CallMeters;
@@ -45,10 +45,10 @@ pub(super) fn registry(of: &Told<'_>) -> anyhow::Result<Registry> {
     let all: [Box<dyn Collector>; 8] = [
         Box::new(FleetMetrics::new(Arc::clone(of.federation))?),
         Box::new(WorkspaceGauges::new(Arc::clone(of.federation))?),
-        Box::new(of.federation.meters().clone()),
+        Box::new(OfRegistered::new(of.federation, of.federation.meters().clone())),
         Box::new(of.limits.counters().clone()),
         Box::new(of.calls.clone()),
-        Box::new(of.members.clone()),
+        Box::new(OfRegistered::new(of.federation, of.members.clone())),
         Box::new(of.federation.store().meter().clone()),
         Box::new(ProcessMetrics::new(of.readiness.clone())?),
     ];
@@ -56,6 +56,38 @@ pub(super) fn registry(of: &Told<'_>) -> anyhow::Result<Registry> {
         registry.register(collector)?;
     }
     Ok(registry)
+}
+
+/// Counters without clusters that left. What was counted goes on should one come back: its name is all that is kept of it.
+struct OfRegistered<C> {
+    federation: Arc<Federation>,
+    counters: C,
+}
+
+impl<C: Collector> OfRegistered<C> {
+    fn new(federation: &Arc<Federation>, counters: C) -> Self {
+        Self { federation: Arc::clone(federation), counters }
+    }
+}
+
+impl<C: Collector> Collector for OfRegistered<C> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counters.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let fleet = self.federation.fleet();
+        let registered = |name: &str| name.parse().is_ok_and(|name| fleet.version(&name).is_some());
+        let mut families = self.counters.collect();
+        for family in &mut families {
+            family.mut_metric().retain(|metric| {
+                let cluster = metric.get_label().iter().find(|label| label.name() == "cluster");
+                cluster.is_none_or(|label| registered(label.value()))
+            });
+        }
+        families.retain(|family| !family.get_metric().is_empty());
+        families
+    }
 }
 
 /// Every metric, by name.
