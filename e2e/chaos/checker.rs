@@ -143,6 +143,14 @@ fn fate(id: &str, calls: &[&Call], lives: &[&Resource], history: &History) -> Ve
     if let Some((_, answer)) = started(calls).first() {
         let there: Vec<_> = lives.iter().filter(|life| life.cluster == answer.cluster).collect();
         if there.is_empty() {
+            // A life that was ended within an outage may be over before our own watch is back: its record tells.
+            let mut stopped = stops().filter(|stop| stop.outcome == Outcome::Stopped);
+            let unseen = stopped.any(|stop| admin::is_unseen(stop.sent, &answer.cluster, history));
+            let ended =
+                || history.records.iter().any(|record| record.id == id && record.state == Recorded::Ended);
+            if unseen && ended() {
+                return violations;
+            }
             violations.push(Violation::Lost(format!("{id} on {}", answer.cluster)));
         } else if stops().next().is_none()
             && !there.iter().any(|life| life.until.is_none() && life.phase == "Running")

@@ -131,3 +131,8 @@ pub fn in_truth(at: u64, cluster: &str, outages: &[Outage]) -> u64 {
     };
     outages.iter().filter(during).map(|outage| outage.from).min().unwrap_or(at)
 }
+
+/// Whether our own watch of a cluster was not back at that time.
+pub fn is_unseen(at: u64, cluster: &str, history: &History) -> bool {
+    in_truth(at, cluster, &history.outages) < at
+}

@@ -157,6 +157,20 @@ fn an_acknowledged_start_that_never_existed_is_lost() {
 }
 
 #[test]
+fn a_life_that_was_over_within_an_outage_is_known_by_its_record() {
+    let life = |outage: bool| {
+        after(|history| {
+            history.calls.extend([start("brief", "g", 220, "eu"), stop("brief", 260)]);
+            let (id, cluster) = ("brief".to_owned(), "eu".to_owned());
+            history.records.push(Record { id, cluster: cluster.clone(), state: Recorded::Ended });
+            history.outages.extend(outage.then(|| Outage { cluster, from: 200, until: 210 }));
+        })
+    };
+    assert_eq!(life(true), []);
+    only(&life(false), Violation::Lost);
+}
+
+#[test]
 fn an_acknowledged_start_that_ended_by_itself_does_not_run() {
     let ended = after(|history| {
         history.resources[0] = Resource { stop_asked: None, ..life("runs", "m", "eu", 15, Some(900)) };
