@@ -163,7 +163,7 @@ fn a_life_that_was_over_within_an_outage_is_known_by_its_record() {
             history.calls.extend([start("brief", "g", 220, "eu"), stop("brief", 260)]);
             let (id, cluster) = ("brief".to_owned(), "eu".to_owned());
             history.records.push(Record { id, cluster: cluster.clone(), state: Recorded::Ended });
-            history.outages.extend(outage.then(|| Outage { cluster, from: 200, until: 210 }));
+            history.outages.extend(outage.then_some(Outage { cluster, from: 200, until: 210 }));
         })
     };
     assert_eq!(life(true), []);
