@@ -224,11 +224,11 @@ impl Proxy {
         }
     }
 
-    /// Passes on what rules kept back as [`Answer::Late`]; a receiver of what it was answered.
-    pub fn let_late_go(&self) -> watch::Receiver<Vec<u16>> {
+    /// Passes on what rules kept back as [`Answer::Late`]; what each call was answered, once all are.
+    pub async fn let_late_go(&self) -> Result<Vec<u16>> {
         match &self.shared.calls {
-            Some(calls) => calls.let_late_go(),
-            None => watch::channel(Vec::new()).1,
+            Some(calls) => calls.let_late_go().await,
+            None => Ok(Vec::new()),
         }
     }
 

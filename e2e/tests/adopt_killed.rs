@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::adopt::{forget, give_away, pods, standing, told};
 use crate::bulkheads::behind_proxy;
 use crate::harness::{Answer, Carried, Proxy, Rule, annotations};
+use crate::killed::refused_what_came_late;
 use crate::story::{
     Client, SOON, Story, annotated, describe, follow, forget as let_go_on, is, nothing_is_left, request, run,
     start, stop, story, until, watch, with_secrets,
@@ -193,10 +194,7 @@ fn a_leader_killed_between_any_two_steps_of_a_takeover_leaves_what_the_next_one_
             ensure!(describe(&mut client, &case.id).await?.is_none(), "{} is shown", case.id);
         }
         let late = cases.iter().filter(|case| case.answer == Answer::Late).count();
-        let mut codes = proxy.let_late_go();
-        let codes = timeout(SOON, codes.wait_for(|codes| codes.len() == late)).await;
-        let codes = codes.context("what came late is not answered")??.clone();
-        ensure!(codes.iter().all(|code| *code >= 400), "a dead leader's write was taken: {codes:?}");
+        refused_what_came_late(&proxy, late).await?;
 
         // Nobody has to be named again.
         let done = told(story, &["adopt", "eu-1", "--yes"]).await?;

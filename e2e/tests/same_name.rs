@@ -12,6 +12,7 @@ use tonic::Code;
 use crate::adopt::{by_hand, standing, told, vanish};
 use crate::bulkheads::behind_proxy;
 use crate::harness::{Answer, Rule};
+use crate::killed::refused_what_came_late;
 use crate::story::{SOON, describe, follow, is, refused, request, run, start, stop, story, until, watch};
 
 #[test]
@@ -49,9 +50,7 @@ fn a_start_that_was_cut_off_is_not_confirmed_by_another_resource_of_its_name() -
             Ok(())
         })
         .await?;
-        let mut codes = proxy.let_late_go();
-        let codes = timeout(SOON, codes.wait_for(|codes| codes.len() == 1)).await;
-        ensure!(codes.context("it never came")??[0] >= 400, "a dead leader's start was taken");
+        refused_what_came_late(&proxy, 1).await?;
 
         let done = told(story, &["discard", "eu-1", "ws", "--force"]).await?;
         ensure!(done[0]["outcome"] == "DISCARDED", "{done}");

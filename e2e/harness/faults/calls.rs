@@ -104,8 +104,15 @@ struct Shared {
     injected: watch::Sender<usize>,
     /// Whether late calls go on.
     late_go: watch::Sender<bool>,
-    /// What late calls were answered.
-    late: watch::Sender<Vec<u16>>,
+    late: watch::Sender<Late>,
+}
+
+/// Calls that are passed on late.
+#[derive(Default)]
+struct Late {
+    kept: usize,
+    /// What those that were passed on were answered.
+    codes: Vec<u16>,
 }
 
 impl Calls {
@@ -128,7 +135,7 @@ impl Calls {
             held: watch::Sender::new(0),
             injected: watch::Sender::new(0),
             late_go: watch::Sender::new(false),
-            late: watch::Sender::new(Vec::new()),
+            late: watch::Sender::default(),
         });
         Ok(Self { tls: TlsAcceptor::from(Arc::new(server)), shared })
     }
@@ -145,9 +152,11 @@ impl Calls {
         self.shared.injected.subscribe()
     }
 
-    pub(super) fn let_late_go(&self) -> watch::Receiver<Vec<u16>> {
+    pub(super) async fn let_late_go(&self) -> Result<Vec<u16>> {
         self.shared.late_go.send_replace(true);
-        self.shared.late.subscribe()
+        let mut late = self.shared.late.subscribe();
+        let all = late.wait_for(|late| late.codes.len() == late.kept).await?;
+        Ok(all.codes.clone())
     }
 
     /// Serves one connection to its end.
@@ -182,6 +191,7 @@ impl Shared {
                     return Err(io::Error::from(io::ErrorKind::ConnectionReset));
                 }
                 Answer::Late => {
+                    self.late.send_modify(|late| late.kept += 1);
                     tokio::spawn(self.pass_on_late(parts, body));
                     return std::future::pending().await;
                 }
@@ -198,7 +208,7 @@ impl Shared {
         let answer = self.pass_on(parts, body).await;
         // Not a code of HTTP where there is no answer at all.
         let code = answer.map_or(0, |answer| answer.status().as_u16());
-        self.late.send_modify(|late| late.push(code));
+        self.late.send_modify(|late| late.codes.push(code));
     }
 
     async fn pass_on(&self, mut parts: Parts, body: Bytes) -> io::Result<Response<Body>> {

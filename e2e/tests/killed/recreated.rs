@@ -75,7 +75,7 @@ fn a_leader_killed_while_it_makes_a_refused_pod_again_leaves_one_workspace_with_
             told_of_the_refusal(&mut one.stream).await.with_context(|| one.case.id.clone())?;
             let_it_run(story, &one.case.id).await?;
         }
-        refused_what_came_late(&proxy, &all).await?;
+        refused_what_came_late(&proxy, late_of(&all)).await?;
         for one in early.iter_mut().chain(&mut late) {
             let outcome = runs(story, &client, &one.case.id, &mut one.stream, &one.token, (2, 1)).await;
             outcome.with_context(|| one.case.id.clone())?;
