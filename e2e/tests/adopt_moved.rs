@@ -14,8 +14,7 @@ use crate::story::{Story, describe, follow, is, request, run, start, stop, story
 
 /// Registers the story's `eu-1` under a name; what the CLI said, and how it ended.
 async fn register_as(story: &Story, name: &str) -> Result<crate::harness::spaceport::Output> {
-    let file = story.installation.cluster_file(name, "europe", &story.kubeconfigs["eu-1"])?;
-    story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await
+    story.try_to_register(name, "europe", &story.kubeconfigs["eu-1"]).await
 }
 
 /// What the refusal of a registration said.

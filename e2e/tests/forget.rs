@@ -1,8 +1,6 @@
 //! A cluster that was taken out by force: its name is given to no other while workspaces are recorded under it, and an admin
 //! can give these up.
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result, ensure};
 use spaceport::proto::wsman::{WorkspaceConditionBool, WorkspacePhase};
 use tonic::Code;
@@ -14,15 +12,9 @@ use crate::story::{Story, describe, follow, is, refused, request, run, start, st
 /// Why, in these stories.
 const REASON: &str = "the-datacentre-burned-down";
 
-/// A file that names the story's cluster `is` as `name`.
-fn file_as(story: &Story, name: &str, is: &str) -> Result<PathBuf> {
-    let kubeconfig = story.kubeconfigs.get(is).context("no such cluster")?;
-    story.installation.cluster_file(name, "europe", kubeconfig)
-}
-
-async fn register_as(story: &Story, name: &str, is: &str) -> Result<Output> {
-    let file = file_as(story, name, is)?;
-    story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await
+/// Registers the story's `ap-1` as `eu-1`; what the CLI said, and how it ended.
+async fn register_another(story: &Story) -> Result<Output> {
+    story.try_to_register("eu-1", "europe", &story.kubeconfigs["ap-1"]).await
 }
 
 /// Neither deleted nor stopped.
@@ -46,12 +38,12 @@ fn the_name_of_a_lost_cluster_goes_to_no_other_until_its_workspaces_are_given_up
         ensure!(said.contains("cluster eu-1 is registered"), "{said}");
         deregister_by_force(story, "eu-1").await?;
 
-        let other = register_as(story, "eu-1", "ap-1").await?;
+        let other = register_another(story).await?;
         ensure!(other.code == 1 && other.stderr.contains("FAILED_PRECONDITION"), "{other:?}");
         for part in ["is not the one that was taken out", "1 workspaces", "ws", "cluster forget eu-1"] {
             ensure!(other.stderr.contains(part), "{part}: {}", other.stderr);
         }
-        let file = file_as(story, "eu-1", "ap-1")?;
+        let file = story.installation.cluster_file("eu-1", "europe", &story.kubeconfigs["ap-1"])?;
         let looked = story.cli(&["cluster", "doctor", "-f", &file.to_string_lossy()]).await?;
         ensure!(looked.stdout.contains("is not the one that was taken out"), "{}", looked.stdout);
         let page = story.cli(&["status"]).await?.stdout;
@@ -85,7 +77,7 @@ fn the_name_of_a_lost_cluster_goes_to_no_other_until_its_workspaces_are_given_up
         ensure!(again["left"] == 0, "{again}");
         let page = story.cli(&["status"]).await?.stdout;
         ensure!(!page.contains("not registered"), "{page}");
-        let other = register_as(story, "eu-1", "ap-1").await?;
+        let other = register_another(story).await?;
         ensure!(other.code == 0, "{}", other.stderr);
         Ok(())
     })
@@ -139,7 +131,7 @@ fn a_cluster_whose_uid_was_not_noted_is_known_by_its_workspaces() -> Result<()> 
         let noted = format!("/spaceport/{}/departed/eu-1", story.namespace);
         ensure!(etcd.delete(noted, None).await?.deleted() == 1, "nothing was noted");
 
-        let other = register_as(story, "eu-1", "ap-1").await?;
+        let other = register_another(story).await?;
         ensure!(other.code == 1, "it was registered: {}", other.stdout);
         ensure!(other.stderr.contains("holds none of its workspaces"), "{}", other.stderr);
         story.register("eu-1").await?;

@@ -152,10 +152,20 @@ impl Story {
 
     /// Registers a cluster by its kubeconfig and waits until every replica calls it available.
     pub async fn register_as(&self, cluster: &str, region: &str, kubeconfig: &Path) -> Result<()> {
-        let file = self.installation.cluster_file(cluster, region, kubeconfig)?;
-        let output = self.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
+        let output = self.try_to_register(cluster, region, kubeconfig).await?;
         ensure!(output.code == 0, "cannot register {cluster}: {}", output.stderr);
         self.available(cluster).await
+    }
+
+    /// Registers a cluster by its kubeconfig; what the CLI said, and how it ended.
+    pub async fn try_to_register(
+        &self,
+        cluster: &str,
+        region: &str,
+        kubeconfig: &Path,
+    ) -> Result<crate::harness::spaceport::Output> {
+        let file = self.installation.cluster_file(cluster, region, kubeconfig)?;
+        self.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await
     }
 
     /// Waits until every replica calls the cluster available.

@@ -18,6 +18,11 @@ pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
 
+/// A count on the wire, or the largest that can be told.
+pub fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 /// What clients see of a workspace.
 pub fn status(seen: &Seen) -> wsman::WorkspaceStatus {
     placed(seen, of_view(&seen.view))

@@ -167,8 +167,8 @@ impl Watches {
         let namespace = cache.namespace().clone();
         let pods = Arc::clone(&cache);
         let (of_workspaces, of_pods) = (Arc::clone(capacity), Arc::clone(capacity));
-        capacity.wait_for(Source::Workspaces(namespace.clone()));
-        capacity.wait_for(Source::Pods(namespace.to_string()));
+        capacity.wait_for(sinks::Workspaces::source(&namespace));
+        capacity.wait_for(sinks::Pods::source(&namespace));
         self.add(
             format!("workspaces in {namespace}"),
             within::<Workspace>(&namespace),

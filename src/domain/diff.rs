@@ -134,14 +134,16 @@ pub fn compare(
     let before = records.iter().copied();
     let before = before.filter(|record| formerly.contains(&record.cluster) && record.is_live());
     rows.extend(before.filter(absent).map(left_row));
-    rows.sort_by(|a, b| (&a.namespace, &a.workspace).cmp(&(&b.namespace, &b.workspace)));
-    rows
+    by_place(rows)
 }
 
 /// What is recorded of a cluster that is not registered, by namespace and id.
 pub fn left(records: &[PlacementRecord]) -> Vec<Row> {
     let live = records.iter().filter(|record| record.is_live());
-    let mut rows: Vec<Row> = live.map(left_row).collect();
+    by_place(live.map(left_row).collect())
+}
+
+fn by_place(mut rows: Vec<Row>) -> Vec<Row> {
     rows.sort_by(|a, b| (&a.namespace, &a.workspace).cmp(&(&b.namespace, &b.workspace)));
     rows
 }

@@ -43,8 +43,9 @@ impl FleetMetrics {
     fn read(&self) {
         let leads = *self.federation.lead().borrow() == Lead::Us;
         self.metrics.replica.read(&self.federation, leads);
-        self.metrics.clusters.read(&self.federation, leads);
-        self.metrics.drains.read(&self.federation);
+        let vitals = self.federation.vitals();
+        self.metrics.clusters.read(&self.federation, &vitals, leads);
+        self.metrics.drains.read(&self.federation, &vitals);
     }
 }
 

@@ -4,6 +4,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::diff::{MOST, compared};
+use crate::api::convert::number;
 use crate::api::error;
 use crate::api::parse::Problems;
 use crate::domain::adoption::{From, Way};
@@ -30,7 +31,7 @@ pub(super) async fn adopt(
     let from = From { others: request.others, installation };
     let asked = Adoption { workspaces, from, manager_namespaces, dry_run: request.dry_run };
     let handled = federation.adopt(&name, &asked).await.map_err(|error| error::status(&error))?;
-    let left_out = u32::try_from(handled.len().saturating_sub(MOST)).unwrap_or(u32::MAX);
+    let left_out = number(handled.len().saturating_sub(MOST));
     Ok(v1::AdoptResponse { workspaces: handled.iter().take(MOST).map(wire).collect(), left_out })
 }
 

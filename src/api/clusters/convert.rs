@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::api::convert::timestamp;
+use crate::api::convert::{number, timestamp};
 use crate::api::parse::Problems;
 use crate::domain::check::{Check, Outcome};
 use crate::domain::cluster::{
@@ -35,7 +35,7 @@ pub(super) fn view(cluster: &ClusterView) -> v1::Cluster {
             last_seen: cluster.last_answer.map(timestamp),
             server_version: cluster.server_version.clone(),
             api_server: cluster.api_server.clone(),
-            workspaces: u32::try_from(cluster.workspaces).unwrap_or(u32::MAX),
+            workspaces: number(cluster.workspaces),
             classes: cluster.classes.iter().map(ToString::to_string).collect(),
             maintenance: cluster.maintenance.iter().map(maintenance).collect(),
             drain: super::drain::state_of(cluster.drain).into(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use tonic::Status;
 
-use crate::api::convert::timestamp;
+use crate::api::convert::{number, timestamp};
 use crate::api::{error, parse};
 use crate::domain::diff::{Found, Keeper, Row, Standing};
 use crate::federation::Federation;
@@ -31,7 +31,7 @@ pub(super) async fn diff(
         registered: diff.registered,
         counts: counts.into_iter().map(|(standing, count)| v1::StandingCount { standing, count }).collect(),
         workspaces: shown.iter().take(MOST).map(|row| compared(row)).collect(),
-        left_out: u32::try_from(shown.len().saturating_sub(MOST)).unwrap_or(u32::MAX),
+        left_out: number(shown.len().saturating_sub(MOST)),
     })
 }
 

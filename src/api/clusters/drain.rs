@@ -8,7 +8,7 @@ use futures::Stream;
 use tonic::{Response, Status};
 
 use super::Clusters;
-use crate::api::convert::timestamp;
+use crate::api::convert::{number, timestamp};
 use crate::api::error;
 use crate::api::parse::{self, Problems};
 use crate::domain::drain::{DEFAULT_CONCURRENT, DEFAULT_RATE, Fate, Options, Row, Stage};
@@ -188,7 +188,6 @@ pub(super) fn state_of(stage: Option<Stage>) -> State {
 }
 
 fn counts(view: &DrainView) -> v1::DrainCounts {
-    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let with = |is: fn(&Fate) -> bool| number(view.fates.iter().filter(|fate| is(fate)).count());
     v1::DrainCounts {
         total: number(view.drain.total),

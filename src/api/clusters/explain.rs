@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tonic::Status;
 
 use super::Clusters;
-use crate::api::convert::timestamp;
+use crate::api::convert::{number, timestamp};
 use crate::api::error;
 use crate::api::parse::{self, Problems};
 use crate::domain::names::ClusterName;
@@ -96,7 +96,7 @@ fn decision_to_wire(decision: &Explanation) -> v1::PlacementDecision {
         r#type: kind.into(),
         placed: decision.placed.as_ref().map(ToString::to_string).unwrap_or_default(),
         verdicts: decision.ranked.iter().map(fit_to_wire).chain(rejected).collect(),
-        left_out: u32::try_from(decision.left_out).unwrap_or(u32::MAX),
+        left_out: number(decision.left_out),
     }
 }
 
@@ -113,7 +113,7 @@ fn wish_to_wire(wish: &Wish) -> wsman::Placement {
 
 fn fit_to_wire(fit: &Fit) -> v1::ClusterVerdict {
     let Score { region, canary, load, headroom, spread, tie } = fit.score;
-    let region = u32::try_from(region).unwrap_or(u32::MAX);
+    let region = number(region);
     v1::ClusterVerdict {
         cluster: fit.cluster.to_string(),
         score: Some(v1::PlacementScore { region, canary: canary.into(), load, headroom, spread, tie }),

@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::diff::{MOST, compared};
 use crate::api::access::caller;
+use crate::api::convert::number;
 use crate::api::{error, parse};
 use crate::federation::Federation;
 use crate::federation::forget::Forgetting;
@@ -18,11 +19,10 @@ pub(super) async fn forget(
     let name = parse::named("name", &name)?;
     let asked = Forgetting { reason, by, dry_run };
     let done = federation.forget_cluster(&name, &asked).await.map_err(|error| error::status(&error))?;
-    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Ok(Response::new(v1::ForgetResponse {
-        given_up: count(done.given_up),
-        left: count(done.left.len()),
+        given_up: number(done.given_up),
+        left: number(done.left.len()),
         workspaces: done.left.iter().take(MOST).map(compared).collect(),
-        left_out: count(done.left.len().saturating_sub(MOST)),
+        left_out: number(done.left.len().saturating_sub(MOST)),
     }))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Clusters, convert, drain};
-use crate::api::convert::{phase, timestamp};
+use crate::api::convert::{number, phase, timestamp};
 use crate::federation::Lead;
 use crate::federation::status::{CapacityOverview, ClusterOverview, Phases};
 use crate::proto::spaceport::v1;
@@ -69,8 +69,4 @@ fn phases(phases: &Phases) -> BTreeMap<String, u32> {
         *named.entry(phase(*of).as_str_name().to_owned()).or_default() += number(*count);
     }
     named
-}
-
-fn number(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -13,6 +13,7 @@ use crate::cluster::convert::{node, node_facts, pod_facts};
 use crate::cluster::maintenance::Maintenance;
 use crate::cluster::resources::names::{MANAGED_BY, MANAGER};
 use crate::cluster::resources::{SeenPod, Workspace};
+use crate::domain::names::Namespace;
 
 use super::follow::Sink;
 
@@ -24,8 +25,13 @@ pub(super) struct Workspaces {
 }
 
 impl Workspaces {
+    /// What it tells of capacity.
+    pub(super) fn source(namespace: &Namespace) -> Source {
+        Source::Workspaces(namespace.clone())
+    }
+
     pub(super) fn new(cache: Arc<NamespaceCache>, capacity: Arc<Capacity>) -> Self {
-        let source = Source::Workspaces(cache.namespace().clone());
+        let source = Self::source(cache.namespace());
         Self { cache, capacity, source }
     }
 }
@@ -86,8 +92,13 @@ pub(super) struct Pods {
 }
 
 impl Pods {
+    /// What it tells of capacity.
+    pub(super) fn source(namespace: &Namespace) -> Source {
+        Source::Pods(namespace.to_string())
+    }
+
     pub(super) fn new(cache: Arc<NamespaceCache>, capacity: Arc<Capacity>) -> Self {
-        let source = Source::Pods(cache.namespace().to_string());
+        let source = Self::source(cache.namespace());
         Self { cache, capacity, source }
     }
 }

@@ -38,7 +38,7 @@ pub enum Rejection {
     NoPreferredClass,
     /// Every fitting namespace is under maintenance.
     Maintenance,
-    /// Its nodes were not listed yet.
+    /// Its nodes and pods were not listed yet.
     RoomUnknown,
     /// No node has enough left.
     Capacity(ClassId, Arc<Shortage>),

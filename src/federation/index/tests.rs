@@ -1,45 +1,18 @@
 use super::*;
 use crate::domain::record::{Digest, RecordState};
-use crate::domain::workspace::{Access, Conditions, IdeImage, Kind};
 use crate::federation::events::{Filter, Subscription};
 
 /// A view of a running workspace whose long-lived id is `meta-<id>`.
 pub fn view(id: &str) -> View {
     View {
-        id: id.parse().unwrap(),
-        namespace: "workspaces".parse().unwrap(),
         uid: format!("uid-{id}"),
         resource_version: 1,
-        generation: 1,
-        digest: String::new(),
-        meta: format!("meta-{id}"),
-        owner: "jane".to_owned(),
-        team: None,
-        project: None,
         created_at: None,
-        annotations: BTreeMap::new(),
-        kind: Kind::Regular,
         class: "small".to_owned(),
         image: "image".to_owned(),
-        ide: IdeImage::default(),
-        ports: Vec::new(),
-        admission: Access::Owner,
         owner_token: "secret".to_owned(),
-        url: String::new(),
-        timeout: String::new(),
-        closed_timeout: String::new(),
-        ssh_public_keys: Vec::new(),
         phase: Phase::Running,
-        conditions: Conditions::default(),
-        message: String::new(),
-        snapshot: String::new(),
-        git: None,
-        runtime: None,
-        initializer_metrics: None,
-        image_metrics: None,
-        last_activity: None,
-        deleting: false,
-        ours: true,
+        ..View::of_record(&record(id, "eu-1"))
     }
 }
 

@@ -162,7 +162,7 @@ impl ClusterGauges {
         ]
     }
 
-    pub(super) fn read(&self, federation: &Federation, leads: bool) {
+    pub(super) fn read(&self, federation: &Federation, clusters: &[Vitals], leads: bool) {
         self.gauges().into_iter().for_each(GaugeVec::reset);
         for (cluster, phases) in federation.index().phases() {
             for (phase, of) in phases {
@@ -170,8 +170,8 @@ impl ClusterGauges {
             }
         }
         let now = Timestamp::now();
-        for cluster in federation.vitals() {
-            self.show(federation, &cluster, now);
+        for cluster in clusters {
+            self.show(federation, cluster, now);
         }
         for (name, of) in federation.left() {
             self.placed.with_label_values(&[name.as_str()]).set(count(of));
@@ -187,8 +187,8 @@ impl ClusterGauges {
     }
 
     fn show(&self, federation: &Federation, cluster: &Vitals, now: Timestamp) {
-        let name = cluster.cluster.as_str();
-        let labels = [name, cluster.region.as_str(), cluster.server_version.as_str()];
+        let name = cluster.spec.name.as_str();
+        let labels = [name, cluster.spec.region.as_str(), cluster.server_version.as_str()];
         self.info.with_label_values(&labels).set(1.0);
         for health in HEALTHS {
             let holds = one_if(cluster.health == health);
@@ -210,7 +210,7 @@ impl ClusterGauges {
         }
         self.placed.with_label_values(&[name]).set(count(cluster.placed));
         self.strays.with_label_values(&[name]).set(count(cluster.strays));
-        let rewinds = federation.rewinds_of(&cluster.cluster);
+        let rewinds = federation.rewinds_of(&cluster.spec.name);
         self.rewinds.with_label_values(&[name]).set(f64::from(rewinds));
     }
 
@@ -248,7 +248,7 @@ fn intended(cluster: &Vitals) -> &'static str {
     match cluster.drain {
         Some(Stage::Draining | Stage::Paused) => "Draining",
         Some(Stage::Drained) => "Drained",
-        Some(Stage::Cancelled) | None if cluster.cordoned => "Cordoned",
+        Some(Stage::Cancelled) | None if cluster.spec.cordoned => "Cordoned",
         Some(Stage::Cancelled) | None => "Active",
     }
 }

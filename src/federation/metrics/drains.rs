@@ -9,6 +9,7 @@ use super::{Result, count, gauge, one_if};
 use crate::domain::drain::{Fate, Stage};
 use crate::federation::Federation;
 use crate::federation::drain::DrainView;
+use crate::federation::registry::Vitals;
 
 /// Every fate, so that one that nobody has is told as 0.
 const FATES: [&str; 5] = ["Finishes", "LeftAlone", "Due", "NoRoom", "Stopping"];
@@ -52,11 +53,11 @@ impl DrainGauges {
         vec![&self.stage, &self.workspaces, &self.unsaved, &self.blocked]
     }
 
-    pub(super) fn read(&self, federation: &Federation) {
+    pub(super) fn read(&self, federation: &Federation, clusters: &[Vitals]) {
         for gauges in [&self.stage, &self.workspaces, &self.unsaved, &self.blocked] {
             gauges.reset();
         }
-        for cluster in federation.clusters() {
+        for cluster in clusters {
             let name = &cluster.spec.name;
             if cluster.drain.is_some_and(|stage| stage != Stage::Cancelled)
                 && let Ok(view) = federation.drain(name, false)

@@ -1,31 +1,28 @@
 //! What metrics tell of registered clusters. Somebody scrapes every few seconds, so no more than that is built.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::classes::{Shown, shown};
 use crate::domain::canary::Standing;
+use crate::domain::cluster::ClusterSpec;
 use crate::domain::condition::Condition;
 use crate::domain::drain::Stage;
 use crate::domain::health::Health;
-use crate::domain::names::{ClusterName, Region};
 use crate::federation::Federation;
 use crate::federation::fleet::{Connected, last_answer};
 
 /// What is measured of a registered cluster.
 #[derive(Debug, Clone)]
 pub struct Vitals {
-    /// Its name.
-    pub cluster: ClusterName,
-    /// Its region.
-    pub region: Region,
+    /// What the admin wants.
+    pub spec: Arc<ClusterSpec>,
     /// The version of its Kubernetes; empty until it told.
     pub server_version: String,
     /// When it last answered.
     pub last_answer: Option<Timestamp>,
-    /// Whether an admin keeps new workspaces away.
-    pub cordoned: bool,
     /// How far its drain is.
     pub drain: Option<Stage>,
     /// Its health.
@@ -48,11 +45,9 @@ impl Federation {
         let mut all: Vec<Vitals> =
             members.iter().map(|connected| self.vitals_of(connected, &shown)).collect();
         all.extend(self.fleet.broken().iter().map(|broken| Vitals {
-            cluster: broken.spec.name.clone(),
-            region: broken.spec.region.clone(),
+            spec: Arc::new(broken.spec.clone()),
             server_version: String::new(),
             last_answer: None,
-            cordoned: broken.spec.cordoned,
             drain: self.drains.get(&broken.spec.name).map(|(drain, _)| drain.stage),
             health: Health::Lost,
             conditions: self.conditions_of_broken(broken),
@@ -60,29 +55,26 @@ impl Federation {
             strays: 0,
             canary: None,
         }));
-        all.sort_by(|a, b| a.cluster.cmp(&b.cluster));
+        all.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         all
     }
 
     fn vitals_of(&self, connected: &Connected, shown: &Shown<'_>) -> Vitals {
-        let (cluster, report) = (connected.member.name(), connected.member.health().report());
-        let spec = connected.spec.load();
+        let (spec, report) = (connected.spec.load_full(), connected.member.health().report());
         let canary = match connected.member.canary().standing() {
             Standing::Well(round) => Some(round),
             _ => None,
         };
         Vitals {
-            region: spec.region.clone(),
             server_version: connected.server_version.load().as_deref().cloned().unwrap_or_default(),
             last_answer: last_answer(&report),
-            cordoned: spec.cordoned,
-            drain: self.drains.get(cluster).map(|(drain, _)| drain.stage),
+            drain: self.drains.get(&spec.name).map(|(drain, _)| drain.stage),
             health: report.health,
             conditions: self.conditions_of(connected, &report, shown),
-            placed: self.index.count_on(cluster),
-            strays: self.index.strays(cluster, Timestamp::now()).len(),
+            placed: self.index.count_on(&spec.name),
+            strays: self.index.strays(&spec.name, Timestamp::now()).len(),
             canary,
-            cluster: cluster.clone(),
+            spec,
         }
     }
 }

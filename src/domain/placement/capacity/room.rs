@@ -9,7 +9,7 @@ use super::{Node, Resources, Shape};
 /// Room for workspaces of one class and type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Room {
-    /// Nodes were not listed yet.
+    /// Nodes and pods were not listed yet.
     Unknown,
     /// Counted on nodes.
     Counted {
