@@ -198,21 +198,23 @@ fn once(id: &str, lives: &[&Resource]) -> Vec<Violation> {
     violations
 }
 
-/// No two workspaces with one long-lived id at a time.
+/// No two workspaces with one long-lived id at a time. Of each counts the latest that it may have begun, when our own watch told
+/// of it, and the earliest that it may have ended, in whatever order the two were told of.
 fn metas(resources: &[Resource], outages: &[Outage], slack: u64) -> Vec<Violation> {
     let mut by_meta: BTreeMap<&str, Vec<&Resource>> = BTreeMap::new();
     for resource in resources {
         by_meta.entry(&resource.meta).or_default().push(resource);
     }
+    let ends =
+        |life: &Resource| life.until.map_or(u64::MAX, |until| admin::in_truth(until, &life.cluster, outages));
+    let begins_within = |one: &Resource, other: &Resource| one.from.saturating_add(slack) < ends(other);
+    let overlap = |one: &Resource, other: &Resource| begins_within(one, other) && begins_within(other, one);
     let mut violations = Vec::new();
-    for (meta, mut lives) in by_meta {
-        lives.sort_by_key(|life| life.from);
-        for (nth, first) in lives.iter().enumerate() {
-            let ends = first.until.map(|until| admin::in_truth(until, &first.cluster, outages));
-            let ends = ends.unwrap_or(u64::MAX);
-            let overlaps = |next: &&&Resource| next.id != first.id && ends > next.from.saturating_add(slack);
-            if let Some(next) = lives[nth + 1..].iter().find(overlaps) {
-                violations.push(Violation::MetaTwice(format!("{meta}: {} and {}", first.id, next.id)));
+    for (meta, lives) in by_meta {
+        for (nth, one) in lives.iter().enumerate() {
+            let mut others = lives[nth + 1..].iter().filter(|other| other.id != one.id);
+            if let Some(other) = others.find(|other| overlap(one, other)) {
+                violations.push(Violation::MetaTwice(format!("{meta}: {} and {}", one.id, other.id)));
             }
         }
     }

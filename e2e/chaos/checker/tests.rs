@@ -415,3 +415,22 @@ fn an_end_that_a_cluster_told_late_because_it_did_not_answer_may_have_been_earli
     only(&twice("us", 3900), Violation::MetaTwice);
     only(&twice("us", 4100), Violation::MetaTwice);
 }
+
+#[test]
+fn a_life_that_a_cluster_told_late_from_begin_to_end_may_have_been_over_before_the_next() {
+    let next = |from, until| {
+        after(|history| {
+            let late = life("late", "m of late", "us", from, Some(until));
+            let then = life("then", "m of late", "eu", 2000, None);
+            history.calls.extend([start("late", "m of late", 1000, "us"), stop("late", 1100)]);
+            history.calls.push(start("then", "m of late", 1900, "eu"));
+            history.records.push(record("late", "us", Recorded::Ended));
+            history.records.push(record("then", "eu", Recorded::Confirmed));
+            history.resources.extend([late, then]);
+            history.subscribers.clear();
+            history.outages = vec![Outage { cluster: "us".to_owned(), from: 900, until: 2500 }];
+        })
+    };
+    assert_eq!(next(2800, 2900), [], "all of it was told after the cluster was back");
+    only(&next(950, 2900 + super::admin::REJOIN), Violation::MetaTwice);
+}
