@@ -39,12 +39,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     compile_encoded(root)
 }
 
-/// The server of the workspace API once more, with the answers of `src/proto/encoded.rs`. All other messages are those
-/// generated before.
+/// The server of the workspace API once more, with the answers of `src/proto/encoded.rs` and the codec of
+/// `src/proto/codec.rs`. All other messages are those generated before.
 fn compile_encoded(root: &Path) -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("encoded");
     fs::create_dir_all(&folder)?;
-    let mut build = tonic_prost_build::configure().build_client(false).out_dir(folder);
+    let mut build = tonic_prost_build::configure()
+        .build_client(false)
+        .codec_path("crate::proto::codec::Reserving")
+        .out_dir(folder);
     for package in ["wsman", "contentservice"] {
         build = build.extern_path(format!(".{package}"), format!("crate::proto::{package}"));
     }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+pub mod codec;
 pub mod encoded;
 
 /// Descriptors of every file in `proto/`, for server reflection and for the lock test.
