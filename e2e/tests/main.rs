@@ -42,6 +42,7 @@ mod namespaces;
 mod outage;
 mod placement;
 mod pod_events;
+mod protobuf;
 mod registry;
 mod restore;
 mod same_name;

@@ -17,6 +17,7 @@ pub mod logs;
 pub mod maintenance;
 mod member;
 pub mod probe;
+pub mod protobuf;
 pub mod resources;
 pub mod watch;
 

@@ -28,6 +28,7 @@ use crate::domain::names::{ClusterName, Namespace};
 use super::cache::{Capacity, NamespaceCache, NodeCache, Source};
 use super::canary::{self, Canary};
 use super::maintenance::Maintenance;
+use super::protobuf;
 use super::resources::names::{MANAGED_BY, MANAGER};
 use super::resources::{SeenPod, Workspace};
 
@@ -103,9 +104,9 @@ impl Watches {
             let _ = write!(elsewhere, ",metadata.namespace!={name}");
             watches.add_namespace(namespace, capacity);
             let others = config().fields(&in_namespace).labels(&format!("{MANAGED_BY}!={MANAGER}"));
-            watches.add_others(format!("other pods in {name}"), within::<SeenPod>(&name), others, capacity);
+            watches.add_others(format!("other pods in {name}"), pods_within(&name), others, capacity);
         }
-        let pods = Api::<Lenient<SeenPod>>::all;
+        let pods = |client| Api::all(protobuf::of_pods(client));
         watches.add_others("pods elsewhere".to_owned(), pods, config().fields(&elsewhere), capacity);
         let named = config().fields(&format!("metadata.name={}", canary::NAME));
         let (home, canary) = (canary.namespace().clone(), Arc::clone(canary));
@@ -176,7 +177,7 @@ impl Watches {
             move || sinks::Workspaces::new(Arc::clone(&cache), Arc::clone(&of_workspaces)),
         );
         let ours = config().labels(&format!("{MANAGED_BY}={MANAGER}"));
-        self.add(format!("pods in {namespace}"), within::<SeenPod>(&namespace), ours, move || {
+        self.add(format!("pods in {namespace}"), pods_within(&namespace), ours, move || {
             sinks::Pods::new(Arc::clone(&pods), Arc::clone(&of_pods))
         });
         let named = config().fields(&format!("metadata.name={maintenance_name}"));
@@ -224,6 +225,13 @@ where
 {
     let namespace = namespace.to_string();
     move |client| Api::namespaced(client, &namespace)
+}
+
+fn pods_within(
+    namespace: &Namespace,
+) -> impl Fn(kube::Client) -> Api<Lenient<SeenPod>> + Send + Sync + 'static + use<> {
+    let within = within(namespace);
+    move |client| within(protobuf::of_pods(client))
 }
 
 fn config() -> Config {

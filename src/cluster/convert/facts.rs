@@ -1,12 +1,10 @@
 //! Pods and nodes, reduced to what decides.
 
-use k8s_openapi::api::core::v1::{
-    ContainerState as K8sState, ContainerStateTerminated, ContainerStatus, Node, PodCondition,
-};
+use k8s_openapi::api::core::v1::{ContainerState as K8sState, ContainerStateTerminated, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::cluster::resources::SeenPod;
 use crate::cluster::resources::names::{FINALIZER, GROUP};
+use crate::cluster::resources::{SeenCondition, SeenContainerStatus, SeenPod};
 use crate::domain::pod::{ContainerFacts, ContainerState, NodeFacts, PodFacts, PodPhase, Termination};
 
 /// A pod's facts; `None` where no Workspace of our group owns it as controller.
@@ -60,11 +58,11 @@ fn phase(text: Option<&str>) -> PodPhase {
     }
 }
 
-fn condition<'a>(conditions: &'a [PodCondition], kind: &str, status: &str) -> Option<&'a PodCondition> {
-    conditions.iter().find(|condition| condition.type_ == kind && condition.status == status)
+fn condition<'a>(conditions: &'a [SeenCondition], kind: &str, status: &str) -> Option<&'a SeenCondition> {
+    conditions.iter().find(|condition| condition.kind == kind && condition.status == status)
 }
 
-fn container(status: &ContainerStatus) -> ContainerFacts {
+fn container(status: &SeenContainerStatus) -> ContainerFacts {
     ContainerFacts {
         name: status.name.clone(),
         ready: status.ready,

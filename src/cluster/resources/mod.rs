@@ -19,7 +19,7 @@ mod tests;
 
 pub use crd::{crds, to_yaml};
 pub use env::EnvVar;
-pub use seen_pod::{SeenContainer, SeenPod, SeenPodSpec, SeenPodStatus};
+pub use seen_pod::{SeenCondition, SeenContainer, SeenContainerStatus, SeenPod, SeenPodSpec, SeenPodStatus};
 pub use snapshot::{Snapshot, SnapshotSpec, SnapshotStatus};
 pub use workspace::{
     Admission, AdmissionLevel, Git, IdeImage, Image, Initializer, Ownership, Port, PortProtocol, Timeout,

@@ -4,17 +4,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{
-    Container, ContainerStatus, Pod, PodCondition, PodSpec, ResourceRequirements,
-};
+use k8s_openapi::api::core::v1::{Container, ContainerState, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
 
 /// A pod without what nobody here reads: volumes, environment, probes and the rest of its specification are most of it,
-/// and every change of a pod brings all of it again.
-#[derive(Debug, Clone, Deserialize)]
+/// and every change of a pod brings all of it again. What is read here, [`protobuf`](crate::cluster::protobuf) must name, too.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct SeenPod {
     /// Name, owner and the like.
     pub metadata: ObjectMeta,
@@ -25,7 +23,7 @@ pub struct SeenPod {
 }
 
 /// What a pod asks for.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SeenPodSpec {
     /// The node it is bound to.
@@ -42,7 +40,7 @@ pub struct SeenPodSpec {
 }
 
 /// What a container asks for.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SeenContainer {
     /// `Always` for an init container that runs beside the others.
@@ -52,7 +50,7 @@ pub struct SeenContainer {
 }
 
 /// How a pod is.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SeenPodStatus {
     /// Where it is in its life.
@@ -68,9 +66,37 @@ pub struct SeenPodStatus {
     #[serde(rename = "hostIP")]
     pub host_ip: Option<String>,
     /// What happened to it.
-    pub conditions: Option<Vec<PodCondition>>,
+    pub conditions: Option<Vec<SeenCondition>>,
     /// How its containers are.
-    pub container_statuses: Option<Vec<ContainerStatus>>,
+    pub container_statuses: Option<Vec<SeenContainerStatus>>,
+}
+
+/// What happened to a pod.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct SeenCondition {
+    /// What it is about.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Why, in one word.
+    pub reason: Option<String>,
+    /// Why, in a sentence.
+    pub message: Option<String>,
+}
+
+/// How a container is.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SeenContainerStatus {
+    /// The container's.
+    pub name: String,
+    /// Whether it takes requests.
+    pub ready: bool,
+    /// What it does.
+    pub state: Option<ContainerState>,
+    /// How it ended before.
+    pub last_state: Option<ContainerState>,
 }
 
 impl From<&PodSpec> for SeenPodSpec {
