@@ -1,22 +1,26 @@
-//! What the resources alone cost: the calls that any manager of them must make before a workspace runs, made by a program
-//! that decides nothing, records nothing and answers nobody.
+//! What the resources alone cost: the calls that any manager of them must make before a workspace runs or when it starts,
+//! made by a program that decides nothing, records nothing, keeps nothing and answers nobody.
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::{
-    Api, Resource,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    Api, Client, Resource,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    core::Request,
     runtime::{WatchStreamExt as _, watcher},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use spaceport::cluster::resources::Workspace;
+use spaceport::cluster::{protobuf, resources::Workspace};
 use tokio::time::{Duration, Instant, timeout};
 
 use crate::{harness::spaceport::NAMESPACE, stage::FLOOR, work::Bench};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Objects a page of a list, as of the manager's.
+const PAGE: u32 = 500;
 
 /// The calls for one workspace, prepared from another one that runs.
 pub struct BareCalls {
@@ -51,6 +55,34 @@ impl Bench {
             workspaces.delete(name, &DeleteParams::default()).await?;
         }
         self.delete_pods(names).await.map(drop)
+    }
+
+    /// Lists all workspaces, and all pods beside them. How long it took until the last page was there.
+    pub async fn bare_lists(&self) -> Result<Duration> {
+        let client = self.stage.cluster(0)?.client();
+        // A connection that is open, as `bare_calls` has.
+        client.apiserver_version().await?;
+        let begun = Instant::now();
+        let workspaces = list(client.clone(), Workspace::url_path(&(), Some(NAMESPACE)));
+        let pods = list(protobuf::of_pods(client), Pod::url_path(&(), Some(NAMESPACE)));
+        tokio::try_join!(workspaces, pods)?;
+        Ok(begun.elapsed())
+    }
+}
+
+/// Reads of each page which one is next.
+async fn list(client: Client, path: String) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Page {
+        metadata: ListMeta,
+    }
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page: Page = client.request(Request::new(&path).list(&params)?).await?;
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(()),
+        }
     }
 }
 

@@ -115,6 +115,9 @@ impl Bench {
             );
             self.stage.workspaces.wait(std::slice::from_ref(&name), Moment::Running).await?;
             self.clear(&[name]).await?;
+            let floor = format!("bare lists of {live} workspaces and their pods");
+            self.record.note("restart", &floor, "ms", ms(self.bare_lists().await?));
+            self.record.floor("restart", &format!("until all {live} are shown"), &floor);
         }
         for standby in 1..self.stage.replicas.len() {
             self.stage.start_again(standby).await?;
