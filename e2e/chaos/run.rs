@@ -193,11 +193,10 @@ fn summary(seed: u64, history: &History, faults: Done, resumed: usize) -> Summar
     let count =
         |wanted: fn(&Outcome) -> bool| history.calls.iter().filter(|call| wanted(&call.outcome)).count();
     let acts = |act| history.admin.iter().filter(|call| call.act == act && call.acknowledged).count();
-    let is_stop_of = |life: &Resource, call: &&Call| call.asked == Asked::Stop && call.id == life.id;
     // A client may ask, too, later.
     let by_drain = |life: &Resource| {
-        let mut stops = history.calls.iter().filter(|call| is_stop_of(life, call));
-        life.stop_asked.is_some_and(|seen| stops.all(|call| seen < call.sent))
+        let mut of_it = history.calls.iter().filter(|call| call.id == life.id);
+        life.stop_asked.is_some_and(|seen| of_it.all(|call| call.asked != Asked::Stop || seen < call.sent))
     };
     let writes = history.writes.values().flatten().filter(|write| write.accepted && !write.probe);
     let epochs: BTreeSet<(u64, u64)> = writes.map(|write| write.epoch).collect();

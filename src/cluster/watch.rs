@@ -39,7 +39,7 @@ use pulse::{Pulse, tapped};
 
 /// Objects a page of a list. Lists are consistent reads: a list that may be older than what was seen would report as
 /// gone what is there. From Kubernetes 1.34 on they are served from the apiserver's cache and streamed all the same.
-const PAGE: u32 = 500;
+pub const PAGE: u32 = 500;
 /// A watch task that ends before its time is begun anew after this.
 const REBIRTH: Duration = Duration::from_secs(1);
 

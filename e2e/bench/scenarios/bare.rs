@@ -13,14 +13,12 @@ use kube::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use spaceport::cluster::{protobuf, resources::Workspace};
+use spaceport::cluster::{protobuf, resources::Workspace, watch::PAGE};
 use tokio::time::{Duration, Instant, timeout};
 
 use crate::{harness::spaceport::NAMESPACE, stage::FLOOR, work::Bench};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Objects a page of a list, as of the manager's.
-const PAGE: u32 = 500;
 
 /// The calls for one workspace, prepared from another one that runs.
 pub struct BareCalls {
@@ -57,10 +55,10 @@ impl Bench {
         self.delete_pods(names).await.map(drop)
     }
 
-    /// Lists all workspaces, and all pods beside them. How long it took until the last page was there.
+    /// Lists all workspaces, and all pods beside them, in pages like the manager's. How long it took until the last was there.
     pub async fn bare_lists(&self) -> Result<Duration> {
         let client = self.stage.cluster(0)?.client();
-        // A connection that is open, as `bare_calls` has.
+        // A connection that is open, as for the other calls.
         client.apiserver_version().await?;
         let begun = Instant::now();
         let workspaces = list(client.clone(), Workspace::url_path(&(), Some(NAMESPACE)));
