@@ -6,31 +6,39 @@ SHELL := /bin/bash
 PROTOC_DIR := target/protoc
 export PROTOC ?= $(CURDIR)/$(PROTOC_DIR)/bin/protoc
 
-.PHONY: help build check test demo clean
+CARGO_DENY := 0.20.2
 
-help: ## what there is
+.PHONY: help build check deny test demo clean
+
+help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 # protoc for our .proto files and etcd-client's, unpacked from a crate: no root, no system package.
 $(PROTOC_DIR)/bin/protoc: proto/protoc/Cargo.toml proto/protoc/src/main.rs
-	cargo run --quiet --manifest-path proto/protoc/Cargo.toml --target-dir target/protoc-build -- $(PROTOC_DIR)
+	cargo run --locked --quiet --manifest-path proto/protoc/Cargo.toml --target-dir target/protoc-build -- $(PROTOC_DIR)
 
 build: $(PROTOC_DIR)/bin/protoc ## build the program
-	cargo build --bin spaceport
+	cargo build --locked --bin spaceport
 
 check: $(PROTOC_DIR)/bin/protoc ## formatting and lints
 	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo clippy --locked --all-targets -- -D warnings
+
+# Advisories need a copy of the RustSec database, which is on GitHub: DENY="advisories bans licenses sources" with the network.
+DENY ?= bans licenses sources
+deny: ## licences and sources of the dependencies, by deny.toml
+	@cargo deny --version 2>/dev/null | grep -qF $(CARGO_DENY) || cargo install --quiet --locked --no-default-features cargo-deny@$(CARGO_DENY)
+	cargo deny --locked --workspace check --hide-inclusion-graph $(DENY)
 
 test: $(PROTOC_DIR)/bin/protoc ## every test, end to end on real control planes included
-	cargo build --example fleet
-	cargo run --quiet --example fleet -- assets
-	cargo build --bin spaceport
-	cargo test --lib --examples --tests
+	cargo build --locked --example fleet
+	cargo run --locked --quiet --example fleet -- assets
+	cargo build --locked --bin spaceport
+	cargo test --locked --lib --examples --tests
 
 demo: $(PROTOC_DIR)/bin/protoc ## the main job on three real clusters; ONCE=1 ends by itself
-	cargo build --bin spaceport
-	cargo run --quiet --example demo -- $(if $(ONCE),--once)
+	cargo build --locked --bin spaceport
+	cargo run --locked --quiet --example demo -- $(if $(ONCE),--once)
 
 clean: ## remove what was built
 	cargo clean

@@ -51,6 +51,7 @@ fn candidate(number: usize, clusters: usize) -> Arc<Candidate> {
             offers: BTreeMap::from(offers),
             preferred_class: Some("standard".parse().unwrap()),
             maintenance: false,
+            closed: None,
         }],
         placed,
     })

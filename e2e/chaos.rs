@@ -1,4 +1,5 @@
-//! The chaos run by itself, on a fleet of its own, for as long as one likes: `make chaos SEED= MINUTES=`.
+//! The chaos run by itself, on a fleet of its own, for as long as one likes: `make chaos SEED= MINUTES=`; or restores of a cluster
+//! from backups: `make chaos SEED= RESTORES=`.
 //!
 //! Rounds follow one another until the time is over, each with a seed of its own, counted up from the first; an error names
 //! the seed that repeats it.
@@ -9,7 +10,9 @@ mod chaos;
 mod harness;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -17,7 +20,7 @@ use chaos::stage::{Ground, Stage};
 use clap::Parser;
 use harness::node_agent::Pace;
 use harness::spaceport::prepare_member;
-use harness::{Fleet, FleetOptions, NodeAgent};
+use harness::{Audit, Cluster, Fleet, FleetOptions, NodeAgent};
 use tokio::time::Instant;
 
 /// Faults of one round: short enough that its history can be read.
@@ -33,11 +36,21 @@ struct Args {
     /// How long; no round begins after that.
     #[arg(long, default_value_t = 2)]
     minutes: u64,
+    /// Restores of each kind of one cluster from backups of its etcd, instead of faults for a time.
+    #[arg(long, conflicts_with = "minutes", value_parser = clap::value_parser!(u32).range(1..))]
+    restores: Option<u32>,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match harness::block_on(harness::unless_interrupted(rounds(&args))) {
+    let seed = args.seed.unwrap_or_else(|| u64::from(uuid::Uuid::new_v4().as_fields().0));
+    let running = async {
+        match args.restores {
+            Some(count) => restores(seed, count).await,
+            None => rounds(seed, args.minutes).await,
+        }
+    };
+    match harness::block_on(harness::unless_interrupted(running)) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nchaos: {error:#}");
@@ -46,25 +59,44 @@ fn main() -> ExitCode {
     }
 }
 
-async fn rounds(args: &Args) -> Result<()> {
-    let first = args.seed.unwrap_or_else(|| u64::from(uuid::Uuid::new_v4().as_fields().0));
-    let end = Instant::now() + Duration::from_secs(args.minutes.saturating_mul(60));
-    let fleet = Fleet::boot(FleetOptions::of(3).audited()).await?;
-    let (mut kubeconfigs, mut agents) = (BTreeMap::new(), Vec::new());
+/// Prepares the clusters of a fleet as members; the login for each, by its name.
+async fn prepared(fleet: &Fleet) -> Result<BTreeMap<String, PathBuf>> {
+    let mut kubeconfigs = BTreeMap::new();
     for cluster in fleet.clusters() {
         kubeconfigs.insert(cluster.name().to_owned(), prepare_member(cluster).await?);
-        agents.push(NodeAgent::start(&cluster.client(), Pace::default()));
     }
+    Ok(kubeconfigs)
+}
+
+/// A fleet that nobody else uses.
+fn ground<'a>(fleet: &'a Fleet, kubeconfigs: &'a BTreeMap<String, PathBuf>) -> Ground<'a> {
+    Ground {
+        assets: fleet.assets(),
+        dir: fleet.dir(),
+        clusters: fleet.clusters().to_vec(),
+        disturbable: fleet.clusters().to_vec(),
+        kubeconfigs,
+    }
+}
+
+async fn restores(seed: u64, count: u32) -> Result<()> {
+    println!("chaos: seed {seed}");
+    let fleet = Fleet::boot(FleetOptions::of(1).audited(Audit::Objects)).await?;
+    let kubeconfigs = prepared(&fleet).await?;
+    let stage = Stage::set(ground(&fleet, &kubeconfigs), &format!("restores-{seed}")).await?;
+    println!("chaos: {}", Box::pin(chaos::restores::run(stage, seed, count)).await?);
+    Ok(())
+}
+
+async fn rounds(first: u64, minutes: u64) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(minutes.saturating_mul(60));
+    let fleet = Fleet::boot(FleetOptions::of(3).audited(Audit::Objects)).await?;
+    let kubeconfigs = prepared(&fleet).await?;
+    let agent = |cluster: &Arc<Cluster>| NodeAgent::start(&cluster.client(), Pace::default());
+    let _agents: Vec<NodeAgent> = fleet.clusters().iter().map(agent).collect();
     for seed in first.. {
         println!("chaos: seed {seed}");
-        let ground = Ground {
-            assets: fleet.assets(),
-            dir: fleet.dir(),
-            clusters: fleet.clusters().to_vec(),
-            disturbable: fleet.clusters().to_vec(),
-            kubeconfigs: &kubeconfigs,
-        };
-        let stage = Stage::set(ground, &format!("chaos-{seed}")).await?;
+        let stage = Stage::set(ground(&fleet, &kubeconfigs), &format!("chaos-{seed}")).await?;
         println!("chaos: {}", chaos::run::run(stage, seed, ROUND).await?);
         if Instant::now() >= end {
             break;

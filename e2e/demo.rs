@@ -20,6 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 const REGIONS: [(&str, &str); 3] = [("eu-1", "europe"), ("us-1", "north-america"), ("ap-1", "asia")];
 const WORKSPACES: usize = 12;
+/// Columns of a line, besides the backslash of one that goes on.
+const LINE: usize = 78;
 /// For one step that waits.
 const STEP: Duration = Duration::from_mins(1);
 
@@ -86,7 +88,7 @@ async fn set_up() -> Result<Stage> {
     let mut replicas = Vec::new();
     for name in ["manager-a", "manager-b"] {
         replicas.push(installation.start(name).await?);
-        println!("  {name} is ready");
+        println!("{name} is ready");
     }
     Ok(Stage { fleet, installation, replicas, _agents: agents })
 }
@@ -163,12 +165,13 @@ async fn lose_the_leader(stage: &mut Stage) -> Result<()> {
     stage.cli(&["cluster", "leader"]).await?;
     let leader = text(&stage.json(&["cluster", "leader"]).await?["replica"]);
     let at = stage.replicas.iter().position(|replica| replica.name == leader);
-    let dead = stage.replicas.remove(at.with_context(|| format!("{leader} is not one of ours"))?);
-    println!("  $ kill -9 {}   # {leader}", dead.process.pid());
+    let dead =
+        stage.replicas.remove(at.with_context(|| format!("{leader} is not one of the demo's replicas"))?);
+    println!("$ kill -9 {}   # {leader}", dead.process.pid());
     dead.process.kill().await?;
     let died = Instant::now();
     stage.start("after-the-crash", &["--region", "asia", "--timeout", "30s"]).await?;
-    println!("  acknowledged {:.1} s after the death of {leader}", died.elapsed().as_secs_f64());
+    println!("acknowledged {:.1} s after the death of {leader}", died.elapsed().as_secs_f64());
     stage.running(WORKSPACES + 3).await?;
     let successor = text(&stage.json(&["cluster", "leader"]).await?["replica"]);
     ensure!(successor != leader, "the dead replica still leads");
@@ -195,13 +198,10 @@ async fn stop_some(stage: &Stage) -> Result<()> {
 impl Stage {
     /// Runs the CLI as an admin and shows it; an error where it fails.
     async fn cli(&self, args: &[&str]) -> Result<String> {
-        println!("  $ spaceport {}", args.join(" "));
+        println!("{}", command(args));
         let output = self.run(args).await?;
-        let printed = output.stdout.clone();
-        for line in output.stderr.lines().chain(output.stdout.lines()) {
-            println!("    {line}");
-        }
-        Ok(printed)
+        print!("{}{}", output.stderr, output.stdout);
+        Ok(output.stdout)
     }
 
     async fn quietly(&self, args: &[&str]) -> Result<String> {
@@ -267,6 +267,21 @@ impl Stage {
 
 fn title(text: &str) {
     println!("\n== {text}");
+}
+
+/// A command line in lines that a shell takes back, of at most 80 columns where no argument is longer.
+fn command(args: &[&str]) -> String {
+    let (mut text, mut column) = ("$ spaceport".to_owned(), "$ spaceport".len());
+    for arg in args {
+        if column + 1 + arg.len() > LINE {
+            text.push_str(" \\\n   ");
+            column = 3;
+        }
+        text.push(' ');
+        text.push_str(arg);
+        column += 1 + arg.len();
+    }
+    text
 }
 
 fn text(value: &Value) -> String {

@@ -6,6 +6,8 @@ pub mod cluster;
 pub mod controller;
 pub mod domain;
 pub mod federation;
+#[cfg(test)]
+mod fuzz;
 pub mod manager;
 pub mod proto;
 pub mod runtime;

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use spaceport::cli::{self, Cli, Command};
 use spaceport::cluster::resources::{crds, to_yaml};
 
@@ -11,12 +10,14 @@ use spaceport::cluster::resources::{crds, to_yaml};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let Cli { flags, command } = Cli::read();
+    match command {
         Command::Manager(args) => spaceport::manager::run(&args.config, args.json_log, args.verbose),
         Command::Crd => {
             let documents = crds().iter().map(|crd| Ok(format!("---\n{}", to_yaml(crd)?))).collect();
             cli::print(documents)
         }
-        Command::Client(command) => cli::run(command),
+        Command::Completion(args) => cli::print(cli::completion(&args)),
+        Command::Client(command) => cli::run(command, &flags),
     }
 }

@@ -3,6 +3,9 @@
 pub mod metrics;
 mod options;
 mod reload;
+mod templates;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -13,24 +16,34 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use self::options::{defaults, host_source, member_options, open_host, options, sealer, store_options};
 use self::reload::Reload;
 use crate::api;
 use crate::cluster::client::CallMeters;
-use crate::cluster::host::Source;
+use crate::cluster::host::{Host, Source};
+use crate::cluster::tasks::TaskMeters;
 use crate::federation::{Defaults, Federation, FleetOptions, Meters, ReplicaName};
 use crate::runtime::admin::Admin;
-use crate::runtime::config::{self, Config, EXIT_CODE, Follower};
+use crate::runtime::audit::{AuditMeters, AuditSink};
+use crate::runtime::config::{self, Config, EXIT_CODE, Follower, Reading};
+use crate::runtime::connections::ConnectionMeters;
 use crate::runtime::readiness::Readiness;
 use crate::runtime::shutdown::{Supervisor, signals};
 use crate::runtime::telemetry::{self, Format};
 use crate::runtime::tls::{self, ServerTls};
 use crate::store::{Election, Leadership, Replica, Store, Timing};
 
+/// Threads for large requests; they compute, and wait for nothing.
+const LARGE_WORKERS: usize = 2;
+/// For what cannot be aborted to end by itself, once everything else has ended.
+const LAST: Duration = Duration::from_secs(1);
 /// For calls in flight to end after a signal.
 const DRAIN: Duration = Duration::from_secs(20);
+/// For the last audit lines to be written.
+const FLUSH: Duration = Duration::from_secs(2);
 /// For the caches of members that answer to fill before this replica calls itself ready.
 const FIRST_SYNC: Duration = Duration::from_secs(20);
 
@@ -46,17 +59,39 @@ pub fn run(path: &Path, json_log: bool, verbose: bool) -> ExitCode {
             return ExitCode::from(EXIT_CODE);
         }
     };
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(serve(config, json_log, verbose)));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    match runtimes().map(|runtimes| runtimes.run(|large| serve(config, large, json_log, verbose))) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) | Err(error) => {
             eprintln!("spaceport: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The runtimes of the process, but for that of the lease (`store::apart`).
+struct Runtimes {
+    main: Runtime,
+    /// For requests that are large, so that the main one has no long work.
+    large: Runtime,
+}
+
+fn runtimes() -> anyhow::Result<Runtimes> {
+    let main = Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let large = Builder::new_multi_thread()
+        .worker_threads(LARGE_WORKERS)
+        .thread_name("large-requests")
+        .build()
+        .context("cannot start the runtime of large requests")?;
+    Ok(Runtimes { main, large })
+}
+
+impl Runtimes {
+    /// Runs to the end. A thread that hangs then, in a file system as a rule, does not keep the process.
+    fn run<F: Future>(self, work: impl FnOnce(Handle) -> F) -> F::Output {
+        let output = self.main.block_on(work(self.large.handle().clone()));
+        self.large.shutdown_timeout(LAST);
+        self.main.shutdown_timeout(LAST);
+        output
     }
 }
 
@@ -71,27 +106,33 @@ struct Loaded {
 
 fn load(path: &Path) -> Result<Loaded, config::Error> {
     let mut follower = Follower::new(path);
-    let (config, defaults, limits) = read(path)?;
+    let (config, (defaults, limits, host)) =
+        read(path, |reading| reading.check(host_source(reading.host_kubeconfig.clone())))?;
     follower.also(template_files(&config));
+    follower.below(config.manager.template_folder.as_deref());
     let limits = api::Limits::new(limits).map_err(|problems| config::Error::Invalid { problems })?;
-    let host = host_source(&config).map_err(|problems| config::Error::Invalid { problems })?;
     Ok(Loaded { config, defaults, limits, host, follower })
 }
 
-fn read(path: &Path) -> Result<(Config, Defaults, api::CheckedLimits), config::Error> {
-    let config = Config::load(path)?;
-    let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    let invalid = |problems| config::Error::Invalid { problems };
-    let defaults = defaults(&config, base).map_err(invalid)?;
-    let limits = api::CheckedLimits::new(&config.rpc_server.rate_limits).map_err(invalid)?;
-    Ok((config, defaults, limits))
+/// The configuration with what rooms make of it, and with what is needed `besides`; or all problems together.
+fn read<T>(
+    path: &Path,
+    besides: impl FnOnce(&mut Reading) -> Option<T>,
+) -> Result<(Config, (Defaults, api::CheckedLimits, T)), config::Error> {
+    let mut reading = Config::read(path, templates::check)?;
+    let made = reading.manager.clone().map(|manager| defaults(&manager, reading.is_flawless()));
+    let defaults = made.and_then(|made| reading.check(made));
+    let limits = reading.check(api::CheckedLimits::new(&reading.rate_limits));
+    let besides = besides(&mut reading);
+    let made = defaults.zip(limits).zip(besides);
+    reading.finish(made.map(|((defaults, limits), besides)| (defaults, limits, besides)))
 }
 
 fn template_files(config: &Config) -> Vec<PathBuf> {
     config.manager.classes.values().flat_map(|class| class.templates.files().cloned()).collect()
 }
 
-async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<()> {
+async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> anyhow::Result<()> {
     let Loaded { config, defaults, limits, host, follower } = loaded;
     let limits = Arc::new(limits);
     let filter = if verbose { "info,spaceport=debug" } else { "info" };
@@ -103,7 +144,8 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
     let listener = TcpListener::bind(config.rpc_server.address)
         .await
         .with_context(|| format!("cannot listen on rpcServer.addr {}", config.rpc_server.address))?;
-    let server_tls = config.rpc_server.tls.clone().map(ServerTls::load).transpose()?.map(Arc::new);
+    let server_tls = config.rpc_server.tls.clone().map(ServerTls::load).transpose();
+    let server_tls = server_tls.context("cannot use rpcServer.tls")?.map(Arc::new);
     let readiness = Readiness::default();
     let store = Store::connect(store_options(&config.etcd)?).await?;
     let sealer = sealer(&config.federation.sealing)?;
@@ -120,7 +162,7 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
     };
     let (election, leadership) = election(&config, &store, &us)?;
     let host = host.map(|source| open_host(&config, source)).transpose()?.map(Arc::new);
-    let members = CallMeters::new()?;
+    let (members, tasks) = (CallMeters::new()?, TaskMeters::new()?);
     let federation = Federation::new(
         store,
         sealer,
@@ -128,7 +170,7 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         us,
         options(&config),
         FleetOptions {
-            member: member_options(&config, members.clone()),
+            member: member_options(&config, members.clone(), tasks.clone()),
             defaults: Arc::new(ArcSwap::from_pointee(defaults)),
             meters: Meters::new()?,
             host: host.clone(),
@@ -136,14 +178,21 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
         config.federation.subscriber_buffer,
     );
     let calls = api::Calls::new()?;
+    let (connections, refusals) = (ConnectionMeters::new()?, api::Refusals::new()?);
+    let audited = AuditMeters::new()?;
+    let audit = AuditSink::open(&config.audit.target, audited.clone()).context("cannot open audit.file")?;
     let registry = metrics::registry(&metrics::Told {
         federation: &federation,
         limits: &limits,
         calls: &calls,
         members: &members,
+        tasks: &tasks,
         readiness: &readiness,
+        connections: &connections,
+        refusals: &refusals,
+        audited: &audited,
     })?;
-    let admin = Admin { readiness: readiness.clone(), registry, log_filter };
+    let admin = Admin { readiness: readiness.clone(), registry, log_filter, meters: connections.clone() };
     let admin = admin.bind(config.health, config.prometheus).await?;
     spawn_followers(&mut supervisor, &federation, &readiness, election, leadership);
     let reload = Reload {
@@ -157,30 +206,50 @@ async fn serve(loaded: Loaded, json_log: bool, verbose: bool) -> anyhow::Result<
     if let Some(tls) = server_tls.clone() {
         supervisor.spawn("certificates", tls.follow(shutdown.clone()));
     }
-    if let Some(host) = host {
-        let shutdown = shutdown.clone();
-        let following = async move {
-            host.run(shutdown).await;
-            Ok::<(), Infallible>(())
-        };
-        supervisor.spawn("host", following);
-    }
-    let connections = tls::incoming(listener, server_tls);
-    let others = api::Others {
-        replicas: config.federation.peer_tls.clone(),
-        builders: config.image_builder_proxy.tls.clone(),
+    spawn_host(&mut supervisor, host);
+    let connections = tls::incoming(listener, server_tls, config.rpc_server.connections, connections);
+    let guards = api::Guards {
+        limits,
+        calls,
+        streams: config.rpc_server.streams,
+        refusals,
+        clients: config.rpc_server.clients.clone(),
+        age: config.rpc_server.age,
+        audit: audit.clone(),
+        large,
     };
-    let serving = api::serve(Arc::clone(&federation), connections, others, limits, calls, shutdown.clone());
+    let serving = api::serve(Arc::clone(&federation), connections, others(&config), guards, shutdown.clone());
     supervisor.spawn("grpc", serving);
     let admin_token = CancellationToken::new();
     let admin = tokio::spawn(admin.serve(admin_token.clone()));
     close_with(shutdown, readiness, Arc::clone(&federation));
     let outcome = supervisor.run(DRAIN, signals).await;
+    // What was recorded last is written before the process ends.
+    let _ = tokio::task::spawn_blocking(move || audit.flush(FLUSH)).await;
     admin_token.cancel();
     if admin.await.is_err() {
         tracing::error!("the admin server panicked");
     }
     Ok(outcome?)
+}
+
+/// How others are connected to.
+fn others(config: &Config) -> api::Others {
+    api::Others {
+        replicas: config.federation.peers.clone(),
+        builders: config.image_builder_proxy.transport.clone(),
+    }
+}
+
+/// Follows the cluster that the manager runs in, where there is one.
+fn spawn_host(supervisor: &mut Supervisor, host: Option<Arc<Host>>) {
+    let Some(host) = host else { return };
+    let shutdown = supervisor.token();
+    let following = async move {
+        host.run(shutdown).await;
+        Ok::<(), Infallible>(())
+    };
+    supervisor.spawn("host", following);
 }
 
 /// Everything that follows etcd: records, registrations, the election and what it brings.
@@ -203,6 +272,8 @@ fn spawn_followers(
     supervisor.spawn("drains", run(Box::pin(this.follow_drains(token))));
     let (this, token) = of();
     supervisor.spawn("clusters", run(Box::pin(this.follow_clusters(token))));
+    let (this, token) = of();
+    supervisor.spawn("conditions", run(Box::pin(this.follow_conditions(token))));
     // A leader's last notes are written before another one may lead.
     let resign = CancellationToken::new();
     let (this, token) = of();
@@ -213,7 +284,7 @@ fn spawn_followers(
         drop(guard);
     };
     supervisor.spawn("leadership", run(Box::pin(leading)));
-    supervisor.spawn("election", run(Box::pin(election.run(resign))));
+    supervisor.spawn("election", election.run(resign));
     let (records, members) = (readiness.gate("placements"), readiness.gate("members"));
     let (this, token) = of();
     let waiting = async move {
@@ -242,7 +313,12 @@ fn close_with(shutdown: CancellationToken, readiness: Readiness, federation: Arc
 
 fn election(config: &Config, store: &Store, us: &ReplicaName) -> anyhow::Result<(Election, Standing)> {
     let times = config.federation.leader;
-    let timing = Timing { ttl: times.lease, renew: times.renew, stop_after: times.stop_after };
+    let timing = Timing {
+        ttl: times.lease,
+        renew: times.renew,
+        stop_after: times.stop_after,
+        stalled_after: times.stalled_after,
+    };
     let replica = Replica { replica: us.name.clone(), address: us.address.clone() };
     Ok(Election::new(store, replica, timing)?)
 }

@@ -5,6 +5,7 @@
 use std::fmt;
 
 pub mod codec;
+pub mod codes;
 pub mod encoded;
 
 /// Descriptors of every file in `proto/`, for server reflection and for the lock test.
@@ -119,7 +120,7 @@ redact!(
 );
 redact!(workspacemanagerbridge::TlsConfig, shows [ca, crt], hides [key]);
 redact!(wsman::EnvironmentVariable, shows [name, secret], hides [value]);
-redact!(wsman::StartWorkspaceResponse, shows [url, cluster, region, namespace], hides [owner_token]);
+redact!(wsman::StartWorkspaceResponse, shows [url, cluster, region, namespace, warnings], hides [owner_token]);
 redact!(wsman::WorkspaceAuthentication, shows[admission], hides[owner_token]);
 
 #[cfg(test)]

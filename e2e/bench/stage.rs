@@ -26,7 +26,7 @@ use super::{
     usage::{Meter, Spent},
 };
 use crate::harness::{
-    Cluster, Fleet, FleetOptions, Launch, NodeAgent, Part, Process,
+    Audit, Cluster, Fleet, FleetOptions, Launch, NodeAgent, Part, Process,
     assets::target_dir,
     etcd::EtcdOptions,
     node_agent::Pace,
@@ -103,7 +103,7 @@ impl Stage {
     /// Boots it all.
     pub async fn boot(setup: Setup) -> Result<Self> {
         let conditions = setup.conditions;
-        let mut options = FleetOptions::of(setup.clusters).audited();
+        let mut options = FleetOptions::of(setup.clusters).audited(Audit::Requests);
         options.etcd = match conditions {
             Conditions::Floor => EtcdOptions::default(),
             Conditions::Defaults => EtcdOptions { fsync: true, ..options.etcd },

@@ -1,5 +1,6 @@
-//! Reads fenced writes out of an apiserver's audit log.
+//! Reads an apiserver's audit log: what each answered request did, and which fenced writes there were.
 
+use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -9,38 +10,93 @@ use super::history::Write;
 const EXTRA: &str = "spaceport.dev/epoch";
 /// The object that holds the epoch a namespace is fenced at.
 const FENCE: &str = "spaceport-fence";
+/// How an apiserver begins each line.
+const HEAD: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#;
 
-/// The writes under an epoch to one namespace, of the lines of a log. Lines that are no whole event are left out: the last
-/// one may be under way.
-pub fn writes(log: &str, namespaces: &[&str]) -> Vec<Write> {
-    // A shared cluster logs much that is none of ours, and reading it all as JSON takes long.
-    let ours = |line: &&str| namespaces.iter().any(|namespace| line.contains(namespace));
-    log.lines().filter(ours).filter_map(|line| write(&serde_json::from_str(line).ok()?, namespaces)).collect()
+/// A write that an apiserver answered. It happened between the two times.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// When the apiserver received it.
+    pub received: u64,
+    /// When it had answered.
+    pub answered: u64,
+    /// Such as `create`.
+    pub verb: String,
+    /// Plural kind, such as `workspaces`.
+    pub resource: String,
+    /// Namespace written to.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+    /// Whether it was carried out.
+    pub accepted: bool,
+    /// Whether it was a dry run.
+    pub dry_run: bool,
+    /// Incarnation and revision of the epoch that it showed.
+    pub epoch: Option<(u64, u64)>,
+    /// What it was answered with, where the log has that.
+    pub object: Value,
 }
 
-fn write(event: &Value, namespaces: &[&str]) -> Option<Write> {
-    let verb = event["verb"].as_str()?;
-    if event["stage"] != "ResponseComplete" || matches!(verb, "get" | "list" | "watch") {
+/// The writes to some namespaces, of whole lines of a log.
+///
+/// A killed apiserver may leave the beginning of a line, and the next one appends to it: the rest of that line counts. Anything
+/// else that cannot be read is an error, because a missing entry would look like something that never happened.
+pub fn events(lines: &str, namespaces: &[&str]) -> Result<Vec<Event>> {
+    // A shared cluster logs much that is none of ours, and reading it all as JSON takes long.
+    let ours = |line: &&str| namespaces.iter().any(|namespace| line.contains(namespace));
+    let mut events = Vec::new();
+    for line in lines.lines().filter(ours) {
+        let entry = whole(line).with_context(|| format!("cannot read a line of the audit log: {line}"))?;
+        events.extend(event(entry, namespaces));
+    }
+    Ok(events)
+}
+
+fn whole(line: &str) -> Option<Value> {
+    let whole = serde_json::from_str(line).ok();
+    whole.or_else(|| serde_json::from_str(line.get(line.rfind(HEAD)?..)?).ok())
+}
+
+fn event(mut entry: Value, namespaces: &[&str]) -> Option<Event> {
+    let verb = entry["verb"].as_str()?.to_owned();
+    if entry["stage"] != "ResponseComplete" || matches!(verb.as_str(), "get" | "list" | "watch") {
         return None;
     }
-    let namespace = event["objectRef"]["namespace"].as_str()?;
-    if !namespaces.contains(&namespace) {
+    let object = entry["responseObject"].take();
+    let of = |key: &str| entry["objectRef"][key].as_str().unwrap_or_default().to_owned();
+    let namespace = of("namespace");
+    if !namespaces.contains(&namespace.as_str()) {
         return None;
     }
-    let shown = &event["impersonatedUser"]["extra"][EXTRA][0];
-    let object = &event["objectRef"];
-    let name = object["name"].as_str().unwrap_or_default();
-    let resource = object["resource"].as_str()?;
-    let code = event["responseStatus"]["code"].as_u64()?;
-    Some(Write {
-        received: millis(&event["requestReceivedTimestamp"])?,
-        answered: millis(&event["stageTimestamp"])?,
-        namespace: namespace.to_owned(),
-        what: format!("{verb} {resource}/{name}"),
-        epoch: epoch(shown.as_str()?)?,
+    let code = entry["responseStatus"]["code"].as_u64()?;
+    Some(Event {
+        received: millis(&entry["requestReceivedTimestamp"])?,
+        answered: millis(&entry["stageTimestamp"])?,
+        verb,
+        resource: of("resource"),
+        namespace,
+        name: of("name"),
         accepted: (200..300).contains(&code),
-        probe: name == FENCE || event["requestURI"].as_str()?.contains("dryRun=All"),
+        dry_run: entry["requestURI"].as_str()?.contains("dryRun=All"),
+        epoch: entry["impersonatedUser"]["extra"][EXTRA][0].as_str().and_then(epoch),
+        object,
     })
+}
+
+impl Event {
+    /// As a write under an epoch.
+    pub fn write(&self) -> Option<Write> {
+        Some(Write {
+            received: self.received,
+            answered: self.answered,
+            namespace: self.namespace.clone(),
+            what: format!("{} {}/{}", self.verb, self.resource, self.name),
+            epoch: self.epoch?,
+            accepted: self.accepted,
+            probe: self.name == FENCE || self.dry_run,
+        })
+    }
 }
 
 /// Incarnation and revision of `<installation>/<incarnation>/<revision>`.
@@ -58,29 +114,30 @@ fn millis(time: &Value) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn event(uri: &str, name: &str, code: u16) -> String {
-        serde_json::json!({
+    fn line(uri: &str, name: &str, code: u16) -> String {
+        let entry = serde_json::json!({
             "stage": "ResponseComplete", "verb": "create", "requestURI": uri,
             "objectRef": { "resource": "workspaces", "namespace": "ws", "name": name },
             "impersonatedUser": { "username": "spaceport", "extra": { EXTRA: ["some-id/1/42"] } },
             "responseStatus": { "code": code },
             "requestReceivedTimestamp": "2026-11-24T08:00:00.100000Z",
             "stageTimestamp": "2026-11-24T08:00:00.250000Z",
-        })
-        .to_string()
+        });
+        // As an apiserver begins it; `serde_json` sorts keys.
+        entry.to_string().replacen('{', &format!("{HEAD},"), 1)
     }
 
     #[test]
     fn a_log_becomes_the_writes_under_an_epoch() {
         let log = [
-            event("/apis/x", "w1", 201),
-            event("/apis/x", "w2", 403),
-            event("/apis/x?dryRun=All", "w3", 201),
-            event("/api/v1", FENCE, 200),
-            r#"{"stage":"ResponseComplete","verb":"list"}"#.to_owned(),
-            r#"{"stage":"Respon"#.to_owned(),
+            line("/apis/x", "w1", 201),
+            line("/apis/x", "w2", 403),
+            line("/apis/x?dryRun=All", "w3", 201),
+            line("/api/v1", FENCE, 200),
+            r#"{"stage":"ResponseComplete","verb":"list","ws":1}"#.to_owned(),
         ];
-        let writes = writes(&log.join("\n"), &["ws"]);
+        let events = events(&log.join("\n"), &["ws"]).unwrap();
+        let writes: Vec<Write> = events.iter().filter_map(Event::write).collect();
         let told: Vec<_> = writes.iter().map(|write| (write.accepted, write.probe, write.epoch)).collect();
         assert_eq!(
             told,
@@ -88,6 +145,15 @@ mod tests {
         );
         assert_eq!(writes[0].answered - writes[0].received, 150);
         assert_eq!(writes[0].what, "create workspaces/w1");
-        assert!(super::writes(&log[0], &["other"]).is_empty());
+        assert!(super::events(&log[0], &["other"]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_line_that_a_killed_apiserver_began_does_not_hide_the_next_and_any_other_is_an_error() {
+        let begun = &line("/apis/x", "w1", 201)[..90];
+        let log = format!("{begun}{}", line("/apis/x", "w2", 201));
+        let names: Vec<String> = events(&log, &["ws"]).unwrap().into_iter().map(|event| event.name).collect();
+        assert_eq!(names, ["w2"]);
+        assert!(events(r#"{"namespace":"ws","#, &["ws"]).is_err());
     }
 }

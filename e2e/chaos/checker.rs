@@ -5,9 +5,7 @@ mod admin;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::history::{
-    Answer, Asked, Call, History, Outage, Outcome, Record, Recorded, Resource, Seen, Write,
-};
+use super::history::{Answer, Asked, Call, History, Outcome, Record, Recorded, Resource, Seen, Write};
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,8 +71,8 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Every broken promise, sorted. `slack` is by how many milliseconds observations of two clusters may be out of order.
-pub fn check(history: &History, slack: u64) -> Vec<Violation> {
+/// Every broken promise, sorted.
+pub fn check(history: &History) -> Vec<Violation> {
     let mut violations = BTreeSet::new();
     let mut calls: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
     for call in &history.calls {
@@ -98,7 +96,7 @@ pub fn check(history: &History, slack: u64) -> Vec<Violation> {
     }
     violations.extend(admin::misplaced(history, &lives));
     violations.extend(admin::lost_content(&history.resources));
-    violations.extend(metas(&history.resources, &history.outages, slack));
+    violations.extend(metas(&history.resources));
     violations.extend(records(&history.records, &lives));
     for (name, seen) in &history.subscribers {
         violations.extend(versions(name, seen));
@@ -143,14 +141,6 @@ fn fate(id: &str, calls: &[&Call], lives: &[&Resource], history: &History) -> Ve
     if let Some((_, answer)) = started(calls).first() {
         let there: Vec<_> = lives.iter().filter(|life| life.cluster == answer.cluster).collect();
         if there.is_empty() {
-            // A life that was ended within an outage may be over before our own watch is back: its record tells.
-            let mut stopped = stops().filter(|stop| stop.outcome == Outcome::Stopped);
-            let unseen = stopped.any(|stop| admin::is_unseen(stop.sent, &answer.cluster, history));
-            let ended =
-                || history.records.iter().any(|record| record.id == id && record.state == Recorded::Ended);
-            if unseen && ended() {
-                return violations;
-            }
             violations.push(Violation::Lost(format!("{id} on {}", answer.cluster)));
         } else if stops().next().is_none()
             && !there.iter().any(|life| life.until.is_none() && life.phase == "Running")
@@ -198,16 +188,13 @@ fn once(id: &str, lives: &[&Resource]) -> Vec<Violation> {
     violations
 }
 
-/// No two workspaces with one long-lived id at a time. Of each counts the latest that it may have begun, when our own watch told
-/// of it, and the earliest that it may have ended, in whatever order the two were told of.
-fn metas(resources: &[Resource], outages: &[Outage], slack: u64) -> Vec<Violation> {
+/// No two workspaces with one long-lived id at a time.
+fn metas(resources: &[Resource]) -> Vec<Violation> {
     let mut by_meta: BTreeMap<&str, Vec<&Resource>> = BTreeMap::new();
     for resource in resources {
         by_meta.entry(&resource.meta).or_default().push(resource);
     }
-    let ends =
-        |life: &Resource| life.until.map_or(u64::MAX, |until| admin::in_truth(until, &life.cluster, outages));
-    let begins_within = |one: &Resource, other: &Resource| one.from.saturating_add(slack) < ends(other);
+    let begins_within = |one: &Resource, other: &Resource| one.from < other.until.unwrap_or(u64::MAX);
     let overlap = |one: &Resource, other: &Resource| begins_within(one, other) && begins_within(other, one);
     let mut violations = Vec::new();
     for (meta, lives) in by_meta {

@@ -266,7 +266,8 @@ fn is_ambiguous(status: &Status) -> bool {
     )
 }
 
-fn request(id: &str, meta: &str, regions: Vec<String>) -> StartWorkspaceRequest {
+/// A start.
+pub fn request(id: &str, meta: &str, regions: Vec<String>) -> StartWorkspaceRequest {
     let initializer =
         WorkspaceInitializer { spec: Some(workspace_initializer::Spec::Empty(EmptyInitializer {})) };
     StartWorkspaceRequest {

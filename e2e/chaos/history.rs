@@ -14,10 +14,7 @@ pub struct History {
     /// Calls of the admin, who makes one after the other.
     #[serde(default)]
     pub admin: Vec<AdminCall>,
-    /// When clusters did not answer, nor told what happened there.
-    #[serde(default)]
-    pub outages: Vec<Outage>,
-    /// What the clusters themselves told of resources, by watches past all proxies.
+    /// What the clusters' apiservers logged of resources.
     pub resources: Vec<Resource>,
     /// What subscribers received, each in the order received.
     pub subscribers: BTreeMap<String, Vec<Seen>>,
@@ -128,17 +125,6 @@ impl Act {
     }
 }
 
-/// A time without an answer of a cluster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outage {
-    /// The cluster.
-    pub cluster: String,
-    /// When it began.
-    pub from: u64,
-    /// When it was over.
-    pub until: u64,
-}
-
 /// The life of one Workspace resource in one cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resource {
@@ -150,9 +136,9 @@ pub struct Resource {
     pub meta: String,
     /// The object's own id: another one is another life.
     pub uid: String,
-    /// When it was first seen.
+    /// The latest that it may have begun: its apiserver had answered.
     pub from: u64,
-    /// When it was seen to be gone; none: it is there at the end.
+    /// The earliest that it may have ended: its apiserver received the request that removed it. None: it is there at the end.
     pub until: Option<u64>,
     /// Pods that ran for it, by their own ids.
     pub pods: Vec<String>,
@@ -160,10 +146,10 @@ pub struct Resource {
     pub phase: String,
     /// Version of the status when it was last seen.
     pub version: u64,
-    /// Whether its end was told with its last state, and not only found out by a list that does not have it.
+    /// Whether its end was logged, with its last state. The entry is lost where the apiserver was killed just then.
     #[serde(default)]
     pub seen_end: bool,
-    /// When it was first seen that its stop was asked for.
+    /// When the apiserver received the write that asked for its stop.
     #[serde(default)]
     pub stop_asked: Option<u64>,
     /// The last activity that it knew of.

@@ -8,12 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::history::Outage;
 use super::rng::Rng;
-use super::stage::{Stage, now};
+use super::stage::Stage;
 use crate::harness::spaceport::Replica;
 use crate::harness::{Cluster, Fault, Part, Proxy, Signal, Way};
 
@@ -80,22 +78,18 @@ impl fmt::Display for Kind {
 
 /// How often each fault happened.
 pub type Done = BTreeMap<Kind, usize>;
-/// When clusters did not answer.
-pub type Outages = Arc<Mutex<Vec<Outage>>>;
 
 /// The nemesis.
 pub struct Nemesis {
     stage: Arc<Stage>,
     rng: Rng,
     began: Instant,
-    outages: Outages,
 }
 
 impl Nemesis {
     /// Of a stage.
-    pub fn new(stage: &Arc<Stage>, seed: u64, outages: &Outages) -> Self {
-        let (stage, outages) = (Arc::clone(stage), Arc::clone(outages));
-        Self { stage, rng: Rng::new(seed, "nemesis"), began: Instant::now(), outages }
+    pub fn new(stage: &Arc<Stage>, seed: u64) -> Self {
+        Self { stage: Arc::clone(stage), rng: Rng::new(seed, "nemesis"), began: Instant::now() }
     }
 
     /// Disturbs for a time, and longer until every kind has happened. In the end everything is well again.
@@ -125,11 +119,7 @@ impl Nemesis {
             Kind::FreezeCluster | Kind::KillCluster => {
                 let cluster =
                     self.rng.pick(&self.stage.disturbable).cloned().context("no cluster of ours")?;
-                let from = now();
-                let outcome = self.at_cluster(kind, &cluster).await;
-                let (cluster, until) = (cluster.name().to_owned(), now());
-                self.outages.lock().push(Outage { cluster, from, until });
-                outcome
+                self.at_cluster(kind, &cluster).await
             }
             Kind::FreezeEtcd | Kind::KillEtcd => self.at_etcd(kind).await,
         }

@@ -1,178 +1,109 @@
-//! Sees what happens in the clusters themselves, by watches past all proxies. Of a cluster whose apiserver is frozen or
-//! killed it hears later, and may miss how something ended: the history says when that was.
+//! Reads what happened in the clusters themselves from the audit logs of their apiservers, and how it is there by a list past
+//! all proxies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::{WatchStreamExt as _, utils::Backoff, watcher};
-use kube::{Api, ResourceExt as _};
+use anyhow::{Context as _, Result, ensure};
+use kube::Api;
+use kube::api::ListParams;
 use parking_lot::Mutex;
-use spaceport::cluster::resources::{Workspace, WorkspaceStatus, conditions};
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use spaceport::cluster::resources::Workspace;
+use tokio::time::{Instant, timeout};
 
-use super::history::{Content, Resource};
-use super::stage::{Stage, now};
+use super::audit;
+use super::history::{Resource, Write};
+use super::lives::Lives;
+use super::stage::Stage;
+use crate::harness::Cluster;
 
-/// The observer. Dropping it ends its watches.
+/// For one list.
+const LIST: Duration = Duration::from_secs(10);
+
+/// The observer.
 pub struct Observer {
-    seen: Arc<Mutex<Seen>>,
-    _watches: JoinSet<()>,
+    stage: Arc<Stage>,
+    seen: Mutex<Seen>,
 }
 
 struct Seen {
-    /// By the resource's own id.
-    lives: BTreeMap<String, Resource>,
-    /// Pods that ran, by the own id of the resource that owns them.
-    pods: BTreeMap<String, BTreeSet<String>>,
+    /// How far each log was read.
+    read: BTreeMap<String, u64>,
+    lives: Lives,
+    writes: BTreeMap<String, Vec<Write>>,
     changed: Instant,
 }
 
 impl Observer {
-    /// Begins to watch every cluster of the stage.
-    pub fn begin(stage: &Stage) -> Self {
-        let seen = Seen { lives: BTreeMap::new(), pods: BTreeMap::new(), changed: Instant::now() };
-        let seen = Arc::new(Mutex::new(seen));
-        let mut watches = JoinSet::new();
-        for cluster in &stage.clusters {
-            let workspaces = Api::namespaced(cluster.client(), &stage.namespace);
-            watches.spawn(watch_workspaces(workspaces, cluster.name().to_owned(), Arc::clone(&seen)));
-            let pods = Api::namespaced(cluster.client(), &stage.namespace);
-            watches.spawn(watch_pods(pods, Arc::clone(&seen)));
+    /// Of everything since the stage was set.
+    pub fn new(stage: &Arc<Stage>) -> Self {
+        let (read, lives, writes) = (stage.logged.clone(), Lives::default(), BTreeMap::new());
+        let seen = Mutex::new(Seen { read, lives, writes, changed: Instant::now() });
+        Self { stage: Arc::clone(stage), seen }
+    }
+
+    /// Reads what was added since the last time.
+    pub async fn read(&self) -> Result<()> {
+        for cluster in &self.stage.clusters {
+            // Before the log, so that what is missing here is there.
+            let workspaces = Api::<Workspace>::namespaced(cluster.client(), &self.stage.namespace);
+            let listed = timeout(LIST, workspaces.list(&ListParams::default())).await;
+            let mut seen = self.seen.lock();
+            seen.follow(cluster, &[&self.stage.namespace, &self.stage.secrets])?;
+            // An apiserver that is down tells nothing; what its log holds stays true.
+            if let Ok(Ok(listed)) = listed {
+                seen.lives.are(cluster.name(), &listed.items);
+            }
         }
-        Self { seen, _watches: watches }
+        Ok(())
     }
 
-    /// Every resource that was seen.
+    /// Every resource that there was.
     pub fn resources(&self) -> Vec<Resource> {
-        let seen = self.seen.lock();
-        let with_pods = |(uid, life): (&String, &Resource)| {
-            let pods = seen.pods.get(uid).map(|pods| pods.iter().cloned().collect());
-            Resource { pods: pods.unwrap_or_default(), ..life.clone() }
-        };
-        seen.lives.iter().map(with_pods).collect()
+        self.seen.lock().lives.resources()
     }
 
-    /// For how long nothing has changed.
+    /// Fenced writes, by cluster.
+    pub fn writes(&self) -> BTreeMap<String, Vec<Write>> {
+        self.seen.lock().writes.clone()
+    }
+
+    /// For how long no change was read.
     pub fn quiet_for(&self) -> Duration {
         self.seen.lock().changed.elapsed()
     }
 }
 
 impl Seen {
-    fn is(&mut self, cluster: &str, workspace: &Workspace) {
-        let Some(uid) = workspace.uid() else { return };
-        let status = workspace.status.as_ref();
-        let life = self.lives.entry(uid.clone()).or_insert_with(|| Resource {
-            cluster: cluster.to_owned(),
-            id: workspace.name_any(),
-            meta: workspace.spec.ownership.workspace_id.clone(),
-            uid,
-            from: now(),
-            until: None,
-            pods: Vec::new(),
-            phase: String::new(),
-            version: 0,
-            seen_end: false,
-            stop_asked: None,
-            active: None,
-            content: Content::None,
-        });
-        life.phase = status.map_or_else(String::new, |status| format!("{:?}", status.phase));
-        life.version = workspace.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
-        if let Some(status) = status {
-            if status.is_true(conditions::STOPPED_BY_REQUEST) {
-                life.stop_asked.get_or_insert_with(now);
+    fn follow(&mut self, cluster: &Cluster, namespaces: &[&str]) -> Result<()> {
+        let from = self.read.entry(cluster.name().to_owned()).or_default();
+        let lines = added(cluster, from)?;
+        for event in audit::events(&lines, namespaces)? {
+            if self.lives.take(cluster.name(), &event)? {
+                self.changed = Instant::now();
             }
-            life.active =
-                status.last_activity.as_ref().and_then(|at| u64::try_from(at.0.as_millisecond()).ok());
-            life.content = content(status);
+            let writes = self.writes.entry(cluster.name().to_owned()).or_default();
+            writes.extend(event.write());
         }
-        self.changed = Instant::now();
-    }
-
-    fn is_gone(&mut self, uid: &str, seen_end: bool) {
-        if let Some(life) = self.lives.get_mut(uid) {
-            life.until.get_or_insert_with(now);
-            life.seen_end |= seen_end;
-            self.changed = Instant::now();
-        }
-    }
-
-    /// Whatever of the cluster is not in a list is gone.
-    fn are_only(&mut self, cluster: &str, listed: &BTreeSet<String>) {
-        let there = self.lives.values().filter(|life| life.cluster == cluster && life.until.is_none());
-        let gone: Vec<String> =
-            there.filter(|life| !listed.contains(&life.uid)).map(|life| life.uid.clone()).collect();
-        for uid in gone {
-            self.is_gone(&uid, false);
-        }
+        Ok(())
     }
 }
 
-fn content(status: &WorkspaceStatus) -> Content {
-    let is = |kind| status.is_true(kind);
-    if is(conditions::BACKUP_COMPLETE) {
-        Content::Saved
-    } else if is(conditions::CONTENT_READY) && !is(conditions::ABORTED) {
-        Content::Unsaved
-    } else {
-        Content::None
-    }
-}
-
-/// Tries again after a moment, so that little is missed of a cluster that is back.
-struct Soon;
-
-impl Iterator for Soon {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        Some(Duration::from_millis(100))
-    }
-}
-
-impl Backoff for Soon {
-    fn reset(&mut self) {}
-}
-
-async fn watch_workspaces(api: Api<Workspace>, cluster: String, seen: Arc<Mutex<Seen>>) {
-    let mut events = watcher(api, watcher::Config::default()).backoff(Soon).boxed();
-    let mut listed = BTreeSet::new();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(watcher::Event::Apply(workspace)) => seen.lock().is(&cluster, &workspace),
-            Ok(watcher::Event::Delete(workspace)) => {
-                let mut seen = seen.lock();
-                seen.is(&cluster, &workspace);
-                seen.is_gone(&workspace.uid().unwrap_or_default(), true);
-            }
-            Ok(watcher::Event::Init) => listed.clear(),
-            Ok(watcher::Event::InitApply(workspace)) => {
-                listed.insert(workspace.uid().unwrap_or_default());
-                seen.lock().is(&cluster, &workspace);
-            }
-            Ok(watcher::Event::InitDone) => seen.lock().are_only(&cluster, &listed),
-            // As long as its apiserver is away.
-            Err(_) => {}
-        }
-    }
-}
-
-async fn watch_pods(api: Api<Pod>, seen: Arc<Mutex<Seen>>) {
-    let mut pods = watcher(api, watcher::Config::default()).backoff(Soon).applied_objects().boxed();
-    while let Some(pod) = pods.next().await {
-        let Ok(pod) = pod else { continue };
-        let ran = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
-        let owner = pod.owner_references().first().map(|owner| owner.uid.clone());
-        if let (true, Some(owner), Some(uid)) = (ran, owner, pod.uid()) {
-            let mut seen = seen.lock();
-            if seen.pods.entry(owner).or_default().insert(uid) {
-                seen.changed = Instant::now();
-            }
-        }
-    }
+/// The whole lines of a cluster's audit log from a place on, which is moved behind them.
+pub fn added(cluster: &Cluster, from: &mut u64) -> Result<String> {
+    let path = cluster.audit_log().context("the cluster has no audit log")?;
+    let cannot = || format!("cannot read {}", path.display());
+    let mut log = fs::File::open(&path).with_context(cannot)?;
+    let length = log.metadata().with_context(cannot)?.len();
+    ensure!(length >= *from, "{} was rotated: entries are lost", path.display());
+    log.seek(SeekFrom::Start(*from)).with_context(cannot)?;
+    let mut text = Vec::new();
+    log.take(length - *from).read_to_end(&mut text).with_context(cannot)?;
+    // The last one may be under way.
+    text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
+    *from += u64::try_from(text.len())?;
+    String::from_utf8(text).with_context(cannot)
 }

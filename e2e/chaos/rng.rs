@@ -35,9 +35,14 @@ impl Rng {
         self.below(100) < percent
     }
 
+    /// A number of a range; its start where it is empty.
+    pub fn within(&mut self, of: Range<u64>) -> u64 {
+        of.start + self.below(of.end.saturating_sub(of.start))
+    }
+
     /// So many milliseconds.
     pub fn millis(&mut self, of: Range<u64>) -> Duration {
-        Duration::from_millis(of.start + self.below(of.end.saturating_sub(of.start)))
+        Duration::from_millis(self.within(of))
     }
 
     /// A place in a list of that length; none where it is empty.

@@ -1,6 +1,6 @@
 //! One run: a stage, clients, an admin, subscribers and a nemesis; then quiet, and the judgement.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use super::admin::{Acts, Admin};
 use super::checker::{Violation, check};
 use super::clients::{Calls, Client};
 use super::history::{Act, Asked, Call, History, Outcome, Resource};
-use super::nemesis::{Done, KINDS, Nemesis, Outages};
+use super::nemesis::{Done, KINDS, Nemesis};
 use super::observer::Observer;
 use super::stage::Stage;
 use super::subscribers::{Receipts, follow};
@@ -25,8 +25,6 @@ use crate::harness::assets::target_dir;
 
 /// Clients that call at once.
 const CLIENTS: usize = 6;
-/// By how many milliseconds observations of two clusters may be out of order.
-const SLACK: u64 = 3_000;
 /// Nothing has changed for so long: it is quiet.
 const QUIET: Duration = Duration::from_secs(2);
 /// For everything that was begun to come to its end.
@@ -89,7 +87,6 @@ struct Notes {
     stage: Arc<Stage>,
     calls: Calls,
     acts: Acts,
-    outages: Outages,
     received: Receipts,
     observer: Observer,
     _subscribers: JoinSet<()>,
@@ -105,35 +102,30 @@ impl Notes {
             stage: Arc::clone(stage),
             calls: Calls::default(),
             acts: Acts::default(),
-            outages: Outages::default(),
             received,
-            observer: Observer::begin(stage),
+            observer: Observer::new(stage),
             _subscribers: subscribers,
         }
     }
 
-    /// All but the audit logs, which are long.
-    async fn so_far(&self) -> Result<History> {
+    async fn history(&self) -> Result<History> {
+        self.observer.read().await?;
         let (calls, resources) = (self.calls.lock().clone(), self.observer.resources());
         let ids = calls.iter().map(|call| call.id.clone());
         let ids = ids.chain(resources.iter().map(|life| life.id.clone())).collect();
         let records = self.stage.records(ids).await?;
         let received = self.received.lock().clone();
         let (subscribers, ended) = (received.streams, received.ended);
-        let (admin, outages) = (self.acts.lock().clone(), self.outages.lock().clone());
-        let writes = BTreeMap::new();
-        Ok(History { calls, admin, outages, resources, subscribers, ended, records, writes })
-    }
-
-    async fn all(&self) -> Result<History> {
-        Ok(History { writes: self.stage.writes()?, ..self.so_far().await? })
+        let (admin, writes) = (self.acts.lock().clone(), self.observer.writes());
+        Ok(History { calls, admin, resources, subscribers, ended, records, writes })
     }
 
     /// Waits until what was begun has come to its end: nothing changes any more, and everybody knows how it is.
     async fn settled(&self) -> Result<()> {
         let give_up = Instant::now() + SETTLED;
         while Instant::now() < give_up {
-            if self.observer.quiet_for() >= QUIET && check(&self.so_far().await?, SLACK).is_empty() {
+            let history = self.history().await?;
+            if self.observer.quiet_for() >= QUIET && check(&history).is_empty() {
                 return Ok(());
             }
             sleep(Duration::from_millis(500)).await;
@@ -148,10 +140,10 @@ async fn recorded(stage: &Arc<Stage>, seed: u64, time: Duration) -> Result<Summa
     if happened.is_ok() {
         notes.settled().await?;
     }
-    let history = notes.all().await?;
+    let history = notes.history().await?;
     let judged = happened.and_then(|faults| {
         let summary = summary(seed, &history, faults, notes.received.lock().resumed);
-        judge(&check(&history, SLACK), &summary)?;
+        judge(&check(&history), &summary)?;
         Ok(summary)
     });
     match judged {
@@ -166,7 +158,7 @@ async fn happen(notes: &Notes, seed: u64, time: Duration) -> Result<Done> {
     let client = |n| Client::new(&format!("c{n}"), seed, stage, &notes.calls);
     let mut clients: Vec<Client> = (0..CLIENTS).map(client).collect();
     let mut admin = Admin::new(seed, stage, &notes.acts);
-    let mut nemesis = Nemesis::new(stage, seed, &notes.outages);
+    let mut nemesis = Nemesis::new(stage, seed);
     // Clients go on until the admin is done, too: a drain needs somebody to stop.
     let (disturbed, end) = (CancellationToken::new(), CancellationToken::new());
     let disturbing = async {
@@ -235,13 +227,19 @@ fn judge(violations: &[Violation], summary: &Summary) -> Result<()> {
 
 /// Keeps the history and the logs of the managers of a run that failed, and says where.
 fn keep(stage: &Stage, seed: u64, history: &History) -> Result<String> {
-    let folder: PathBuf = target_dir()?.join(format!("chaos/seed-{seed}"));
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = keep_logs(stage, &format!("seed-{seed}"))?;
     fs::write(folder.join("history.json"), serde_json::to_string(history)?)?;
+    Ok(format!("the history and the logs of the managers are in {}", folder.display()))
+}
+
+/// Copies the logs of the managers into a folder that stays.
+pub fn keep_logs(stage: &Stage, name: &str) -> Result<PathBuf> {
+    let folder = target_dir()?.join("chaos").join(name);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for entry in fs::read_dir(stage.installation.dir())?.flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "log") {
             fs::copy(entry.path(), folder.join(entry.file_name()))?;
         }
     }
-    Ok(format!("the history and the logs of the managers are in {}", folder.display()))
+    Ok(folder)
 }

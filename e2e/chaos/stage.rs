@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +17,8 @@ use serde_json::json;
 use spaceport::domain::{record::RecordState, secret::Secret};
 use spaceport::store::{Options, Store, Tls, User};
 
-use super::audit;
-use super::history::{Record, Recorded, Write};
-use crate::harness::spaceport::{Installation, PREFIX, Replica, get, prepare_namespaces};
+use super::history::{Record, Recorded};
+use crate::harness::spaceport::{Installation, Output, PREFIX, Replica, get, prepare_namespaces};
 use crate::harness::{Assets, Cluster, Etcd, EtcdOptions, EtcdSecurity, Proxy, until};
 
 /// For whatever must happen soon, on a busy machine.
@@ -54,7 +52,8 @@ pub struct Stage {
     pub disturbable: Vec<Arc<Cluster>>,
     /// Workspace namespace in each of them.
     pub namespace: String,
-    secrets: String,
+    /// Its secrets namespace.
+    pub secrets: String,
     /// Before etcd.
     pub etcd_proxy: Proxy,
     /// Before each cluster, by its name.
@@ -63,7 +62,7 @@ pub struct Stage {
     /// Reads what the replicas recorded, past the proxy.
     store: Store,
     /// How long each audit log was before the run.
-    logged: BTreeMap<String, u64>,
+    pub logged: BTreeMap<String, u64>,
     /// etcd itself; last, so that replicas end before it.
     pub etcd: Etcd,
 }
@@ -165,10 +164,15 @@ impl Stage {
         .await
     }
 
-    /// Registers the clusters as reached through the proxies.
-    async fn register(&self, kubeconfigs: &BTreeMap<String, PathBuf>) -> Result<()> {
+    /// Runs the CLI against all replicas, as an admin.
+    pub async fn cli(&self, args: &[&str]) -> Result<Output> {
         let replicas = self.replicas();
         let replicas: Vec<&Replica> = replicas.iter().map(AsRef::as_ref).collect();
+        self.installation.cli(&replicas, args).await
+    }
+
+    /// Registers the clusters as reached through the proxies.
+    async fn register(&self, kubeconfigs: &BTreeMap<String, PathBuf>) -> Result<()> {
         for cluster in &self.clusters {
             let name = cluster.name();
             let proxy = self.proxies.get(name).context("no proxy")?;
@@ -179,7 +183,7 @@ impl Stage {
             let args = ["cluster", "register", "-f", &file.to_string_lossy()];
             // With a lease this short a busy machine may change leaders before anybody disturbs one.
             until(SOON, "the cluster to be registered", async || {
-                let output = self.installation.cli(&replicas, &args).await?;
+                let output = self.cli(&args).await?;
                 let done = output.code == 0 || output.stderr.contains("ALREADY_EXISTS");
                 ensure!(done, "cannot register {name}: {}", output.stderr);
                 Ok(())
@@ -202,21 +206,6 @@ impl Stage {
             records.push(Record { id, cluster: found.value.cluster.to_string(), state });
         }
         Ok(records)
-    }
-
-    /// What the apiservers noted of this run's fenced writes, by cluster.
-    pub fn writes(&self) -> Result<BTreeMap<String, Vec<Write>>> {
-        let mut writes = BTreeMap::new();
-        for cluster in &self.clusters {
-            let path = cluster.audit_log().context("the fleet has no audit logs")?;
-            let mut log = fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            log.seek(SeekFrom::Start(self.logged.get(cluster.name()).copied().unwrap_or(0)))?;
-            let mut text = String::new();
-            log.read_to_string(&mut text).with_context(|| format!("cannot read {}", path.display()))?;
-            let found = audit::writes(&text, &[&self.namespace, &self.secrets]);
-            writes.insert(cluster.name().to_owned(), found);
-        }
-        Ok(writes)
     }
 }
 

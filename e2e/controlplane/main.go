@@ -1,4 +1,4 @@
-// Command controlplane is etcd and the three programs of a Kubernetes control plane in one binary. It runs the one whose
+// Command controlplane is etcd, etcdutl and the three programs of a Kubernetes control plane in one binary. It runs the one whose
 // name it was called by (a symbolic link), or the one its first argument names.
 package main
 
@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/etcdutl/v3/etcdutl"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"          // --logging-format=json
@@ -20,6 +21,7 @@ import (
 
 var programs = map[string]func(args []string){
 	"etcd":                    etcdmain.Main,
+	"etcdutl":                 command(restores),
 	"kube-apiserver":          command(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": command(controllers.NewControllerManagerCommand),
 	"kube-scheduler":          command(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
@@ -33,6 +35,13 @@ func command(build func() *cobra.Command) func([]string) {
 	}
 }
 
+// restores is the part of etcdutl that restores a snapshot.
+func restores() *cobra.Command {
+	cmd := &cobra.Command{Use: "etcdutl"}
+	cmd.AddCommand(etcdutl.NewSnapshotCommand())
+	return cmd
+}
+
 func main() {
 	args := os.Args
 	run, known := programs[filepath.Base(args[0])]
@@ -41,7 +50,7 @@ func main() {
 		run, known = programs[args[0]]
 	}
 	if !known {
-		fmt.Fprintln(os.Stderr, "usage: etcd|kube-apiserver|kube-controller-manager|kube-scheduler ARGS...")
+		fmt.Fprintln(os.Stderr, "usage: etcd|etcdutl|kube-apiserver|kube-controller-manager|kube-scheduler ARGS...")
 		os.Exit(64)
 	}
 	run(args)

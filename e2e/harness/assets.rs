@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 const KUBERNETES: &str = "v1.36.3";
 const KWOK: &str = "sigs.k8s.io/kwok/cmd/kwok@v0.8.0";
-const PROGRAMS: [&str; 4] = ["etcd", "kube-apiserver", "kube-scheduler", "kube-controller-manager"];
+const PROGRAMS: [&str; 5] =
+    ["etcd", "etcdutl", "kube-apiserver", "kube-scheduler", "kube-controller-manager"];
 
 /// Where the programs are.
 #[derive(Clone, Debug)]

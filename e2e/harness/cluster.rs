@@ -1,5 +1,6 @@
 //! One Kubernetes cluster: etcd, apiserver, scheduler, controller-manager, and simulated nodes.
 
+mod backup;
 mod parts;
 
 use std::{
@@ -24,13 +25,14 @@ use tokio::time::timeout;
 use super::{
     apply,
     assets::Assets,
-    control_plane::{Layout, kubeconfig, stage_files},
+    control_plane::{Audit, Layout, kubeconfig, stage_files},
     etcd::{Etcd, EtcdOptions},
     nodes::{self, NodeSize},
     pki::{self, Authority},
     process::{Launch, Process, Signal, free_port, fresh_dir, with_free_ports},
 };
 
+pub use backup::{Versions, Writers};
 pub use parts::Part;
 use parts::{AROUND, start_apiserver};
 
@@ -49,15 +51,24 @@ pub struct ClusterOptions {
     pub nodes: usize,
     /// What each of them can hold.
     pub node_size: NodeSize,
-    /// Whether the apiserver keeps an audit log, see [`Cluster::audit_log`].
-    pub audit: bool,
+    /// What the apiserver writes to its audit log, see [`Cluster::audit_log`].
+    pub audit: Audit,
+    /// How long the apiserver serves on, not ready, once it is asked to end.
+    pub shutdown_delay: Duration,
 }
 
 impl ClusterOptions {
     /// A cluster of three boundless nodes. The region is the name without its number.
     pub fn named(name: &str) -> Self {
         let region = name.rsplit_once('-').map_or(name, |(region, _)| region).to_owned();
-        Self { name: name.to_owned(), region, nodes: 3, node_size: NodeSize::default(), audit: false }
+        Self {
+            name: name.to_owned(),
+            region,
+            nodes: 3,
+            node_size: NodeSize::default(),
+            audit: Audit::Off,
+            shutdown_delay: Duration::ZERO,
+        }
     }
 }
 
@@ -88,8 +99,15 @@ impl Cluster {
         let name = options.name.clone();
         let (kubelet_port, etcd_endpoint) = (free_port()?, etcd.endpoint());
         let dir = dir.to_path_buf();
-        let mut layout =
-            Layout { name, dir, port: 0, kubelet_port, etcd: etcd_endpoint, audit: options.audit };
+        let mut layout = Layout {
+            name,
+            dir,
+            port: 0,
+            kubelet_port,
+            etcd: etcd_endpoint,
+            audit: options.audit,
+            shutdown_delay: options.shutdown_delay,
+        };
         layout.write_logs().context("cannot write logs")?;
         let (authority, token) = prepare_files(&layout)?;
         let mut booted = None;
@@ -150,7 +168,7 @@ impl Cluster {
 
     /// The apiserver's audit log, where [`ClusterOptions::audit`] asked for one.
     pub fn audit_log(&self) -> Option<PathBuf> {
-        self.layout.audit.then(|| self.layout.audit_log())
+        (self.layout.audit != Audit::Off).then(|| self.layout.audit_log())
     }
 
     /// What simulated kubelets serve as the log of every container.

@@ -1,6 +1,7 @@
 //! The command lines of a cluster's programs.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{
     assets::{Assets, source_dir},
@@ -20,12 +21,25 @@ pub struct Layout {
     pub kubelet_port: u16,
     /// Client address of the cluster's etcd.
     pub etcd: String,
-    /// Whether the apiserver logs every request in [`Layout::audit_log`], which costs it a write of a file each.
-    pub audit: bool,
+    /// What the apiserver logs in [`Layout::audit_log`].
+    pub audit: Audit,
+    /// How long the apiserver serves on, not ready, once it is asked to end.
+    pub shutdown_delay: Duration,
 }
 
-/// Who asked for what, each answered request once; watches count when they end.
-const AUDIT_POLICY: &str = "\
+/// What an apiserver logs of requests: a write to a file for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audit {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Who asked for what, each answered request once; watches count when they end.
+    Requests,
+    /// The same, and the object that each write of a Workspace or a pod answered with.
+    Objects,
+}
+
+const AUDIT_HEAD: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived, ResponseStarted]
@@ -33,8 +47,15 @@ omitManagedFields: true
 rules:
 - level: None
   nonResourceURLs: ['/readyz*', '/livez*', '/healthz*', '/metrics*', '/api*', '/openapi*', '/version*']
-- level: Metadata
 ";
+const AUDIT_OBJECTS: &str = "\
+- level: RequestResponse
+  verbs: [create, update, patch, delete, deletecollection]
+  resources:
+  - { group: workspace.gitpod.io, resources: [workspaces, workspaces/status] }
+  - { group: '', resources: [pods, pods/status] }
+";
+const AUDIT_REST: &str = "- level: Metadata\n";
 
 impl Layout {
     /// Kubeconfig of the administrator.
@@ -91,7 +112,12 @@ impl Layout {
 
     /// Writes the files that the apiserver's command line names.
     pub fn write_audit_policy(&self) -> std::io::Result<()> {
-        if self.audit { std::fs::write(self.audit_policy(), AUDIT_POLICY) } else { Ok(()) }
+        let objects = match self.audit {
+            Audit::Off => return Ok(()),
+            Audit::Requests => "",
+            Audit::Objects => AUDIT_OBJECTS,
+        };
+        std::fs::write(self.audit_policy(), format!("{AUDIT_HEAD}{objects}{AUDIT_REST}"))
     }
 
     /// The API server. RBAC decides, and everything that writes quickly is let in.
@@ -107,6 +133,8 @@ impl Layout {
             format!("--client-ca-file={}", pki("ca.pem")),
             format!("--token-auth-file={}", self.tokens().display()),
             "--authorization-mode=RBAC".to_owned(),
+            // As clusters have it: what is privileged is for policies to refuse.
+            "--allow-privileged=true".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={}", pki("service-accounts.pub")),
             format!("--service-account-signing-key-file={}", pki("service-accounts.key")),
@@ -116,11 +144,14 @@ impl Layout {
             "--max-requests-inflight=4000".to_owned(),
             "--max-mutating-requests-inflight=2000".to_owned(),
             "--profiling=false".to_owned(),
+            format!("--shutdown-delay-duration={}ms", self.shutdown_delay.as_millis()),
         ];
-        if self.audit {
+        if self.audit != Audit::Off {
             args.extend([
                 format!("--audit-policy-file={}", self.audit_policy().display()),
                 format!("--audit-log-path={}", self.audit_log().display()),
+                // Entries are written as requests end, and wait in no buffer that is lost with a killed apiserver.
+                "--audit-log-mode=blocking".to_owned(),
                 // MiB before it would begin a new file, which readers do not look for.
                 "--audit-log-maxsize=100000".to_owned(),
             ]);

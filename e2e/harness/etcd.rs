@@ -115,6 +115,11 @@ impl Etcd {
         self.options.users.as_ref().map(|_| ("spaceport", PASSWORD))
     }
 
+    /// Its member name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Folder of its data; to be copied or replaced only while it does not run.
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")

@@ -22,9 +22,11 @@ use super::{Cluster, Etcd};
 
 mod caller;
 mod calls;
+mod flood;
 mod pipe;
 
 pub use calls::{Answer, Carried, Rule};
+pub use flood::Flood;
 
 use caller::Caller;
 

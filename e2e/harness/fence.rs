@@ -19,9 +19,14 @@ const FENCED: Duration = Duration::from_secs(30);
 
 /// A client that acts as user `spaceport` and shows an epoch, or none.
 pub async fn as_spaceport(cluster: &Cluster, epoch: Option<&str>) -> Result<Client> {
+    as_user(cluster, "spaceport", epoch).await
+}
+
+/// A client that acts as a user and shows an epoch, or none.
+pub async fn as_user(cluster: &Cluster, user: &'static str, epoch: Option<&str>) -> Result<Client> {
     let read = Kubeconfig::read_from(cluster.kubeconfig()).context("cannot read the kubeconfig")?;
     let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
-    let user = (HeaderName::from_static("impersonate-user"), HeaderValue::from_static("spaceport"));
+    let user = (HeaderName::from_static("impersonate-user"), HeaderValue::from_static(user));
     config.headers.push(user);
     if let Some(epoch) = epoch {
         let name = HeaderName::from_static("impersonate-extra-spaceport.dev%2fepoch");

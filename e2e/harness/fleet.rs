@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::{
     assets::{Assets, target_dir},
     cluster::{Cluster, ClusterOptions},
+    control_plane::Audit,
     etcd::{Etcd, EtcdOptions, EtcdSecurity},
     nodes::NodeSize,
     process::fresh_dir,
@@ -62,9 +63,9 @@ impl FleetOptions {
 
     /// The same with an audit log of each apiserver.
     #[must_use]
-    pub fn audited(mut self) -> Self {
+    pub fn audited(mut self, audit: Audit) -> Self {
         for cluster in &mut self.clusters {
-            cluster.audit = true;
+            cluster.audit = audit;
         }
         self
     }

@@ -31,9 +31,10 @@ pub mod process;
 pub mod spaceport;
 
 pub use assets::Assets;
-pub use cluster::{Cluster, ClusterOptions, Part};
+pub use cluster::{Cluster, ClusterOptions, Part, Versions, Writers};
+pub use control_plane::Audit;
 pub use etcd::{Etcd, EtcdOptions, EtcdSecurity};
-pub use faults::{Answer, Carried, Fault, Proxy, Rule, Way};
+pub use faults::{Answer, Carried, Fault, Flood, Proxy, Rule, Way};
 pub use fleet::{Fleet, FleetOptions};
 pub use interrupt::{Interrupt, unless_interrupted};
 pub use node_agent::NodeAgent;
@@ -69,7 +70,7 @@ pub async fn until(within: Duration, what: &str, mut check: impl AsyncFnMut() ->
     }
 }
 
-/// Annotations by which a test asks a simulated pod (through its Workspace, whose annotations the pod gets) to misbehave.
+/// Annotations by which a test asks a simulated pod (through its Workspace: the configuration lets them through) to misbehave.
 pub mod annotations {
     /// `slow-start`, `never-ready`, `image-pull-error`, `image-pull-flaky`, `reject`, `complete`, `crash`, `oom`, `evict`.
     pub const POD: &str = "e2e.spaceport.dev/pod";

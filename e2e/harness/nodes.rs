@@ -76,7 +76,8 @@ fn node(name: &str, size: &NodeSize) -> Result<Node> {
 
 /// Makes `namespace` with the service account `workspace`, and labels every node as serving it.
 pub async fn prepare_namespace(client: &Client, namespace: &str) -> Result<()> {
-    let params = PatchParams::apply("e2e").force();
+    // Not the manager of what is applied from files: their labels would go.
+    let params = PatchParams::apply("e2e-namespace").force();
     let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
     Api::<Namespace>::all(client.clone())
         .patch(namespace, &params, &Patch::Apply(object))

@@ -57,17 +57,35 @@ impl Authority {
 
     /// A certificate for a server (also usable as its client certificate) at 127.0.0.1 and localhost.
     pub fn server(&self, name: &str) -> Result<Identity> {
+        self.issue(Self::server_params(name)?, name, &[])
+    }
+
+    fn server_params(name: &str) -> Result<CertificateParams> {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), name.to_owned()];
         let mut params = CertificateParams::new(names).context("bad server name")?;
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        self.issue(params, name, &[])
+        Ok(params)
+    }
+
+    /// A certificate of a manager, which other managers believe to be one.
+    pub fn manager(&self, name: &str) -> Result<Identity> {
+        self.issue(Self::server_params(name)?, name, &["spaceport:replica"])
     }
 
     /// A certificate for a client: `name` is its common name (the user), `groups` are its organizations.
     pub fn client(&self, name: &str, groups: &[&str]) -> Result<Identity> {
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(params, name, groups)
+    }
+
+    /// The same, which expires after so long.
+    pub fn client_for(&self, name: &str, groups: &[&str], life: std::time::Duration) -> Result<Identity> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+        let mut params = CertificateParams::default();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + now + life;
         self.issue(params, name, groups)
     }
 

@@ -5,6 +5,7 @@
 //! on its standard output, so that a stop or a pause has happened when the call returns.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::process::CommandExt as _,
@@ -24,6 +25,8 @@ use super::assets::Assets;
 
 const POLL: Duration = Duration::from_millis(50);
 const LOG_TAIL: u64 = 3_000;
+/// Ports of the system that may all have been given before.
+const PORT_TRIES: usize = 1_000;
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -93,10 +96,21 @@ pub struct Process {
     seen: watch::Receiver<Seen>,
 }
 
-/// A port nobody listens on now. Whoever takes one must be ready to find it taken and start again with another.
+/// A port nobody listens on now, and that this process gave to nobody before: two that start at once would each take the
+/// other's answer for its own. Whoever takes one must be ready to find it taken and start again with another.
 pub fn free_port() -> Result<u16> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1")?;
-    Ok(listener.local_addr()?.port())
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut held = Vec::new();
+    for _ in 0..PORT_TRIES {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1")?;
+        let port = listener.local_addr()?.port();
+        if GIVEN.lock().insert(port) {
+            return Ok(port);
+        }
+        // Held, so that the next one is another.
+        held.push(listener);
+    }
+    bail!("no port on 127.0.0.1 that was not given before")
 }
 
 impl Process {

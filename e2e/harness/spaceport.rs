@@ -116,7 +116,7 @@ impl Installation {
     /// Writes the configuration of a replica and answers its path.
     pub fn write_config(&self, name: &str, rpc: u16, health: u16) -> Result<PathBuf> {
         // Of each replica's own: a file that another one reads is not written anew.
-        let server = self.authority.server(&format!("ws-manager-{name}"))?;
+        let server = self.authority.manager(&format!("ws-manager-{name}"))?;
         let peer = self.authority.client(&format!("replica-{name}"), &["spaceport:replica"])?;
         let mut config = json!({
             "manager": {
@@ -125,6 +125,8 @@ impl Installation {
                 "hostURL": "https://spaceport.example",
                 "workspaceClass": { "g1-standard": class(), "g1-large": class() },
                 "preferredWorkspaceClass": "g1-standard",
+                // By which tests ask simulated pods to misbehave.
+                "podAnnotations": ["e2e.spaceport.dev/*"],
             },
             "rpcServer": {
                 "addr": format!("127.0.0.1:{rpc}"),
@@ -178,6 +180,8 @@ impl Installation {
             ("SPACEPORT_CERT".to_owned(), path(&self.admin.cert)),
             ("SPACEPORT_KEY".to_owned(), path(&self.admin.key)),
             ("SPACEPORT_OWNER".to_owned(), "demo".to_owned()),
+            // Not that of the person who runs the tests.
+            ("SPACEPORT_CONFIG".to_owned(), path(&self.dir.join("cli.yaml"))),
         ]
     }
 
@@ -232,6 +236,12 @@ impl Installation {
 
 /// Puts into a cluster what a member needs, as an admin would, and answers a kubeconfig of the identity `spaceport`.
 pub async fn prepare_member(cluster: &Cluster) -> Result<PathBuf> {
+    cluster.apply_file(&source_dir().join("../clusters/member/pod-policy.yaml")).await?;
+    prepare_without_pod_policy(cluster).await
+}
+
+/// The same without the policy of pods, for tests of other policies by writes of any pod.
+pub async fn prepare_without_pod_policy(cluster: &Cluster) -> Result<PathBuf> {
     let root = source_dir().join("..");
     for file in ["workspaces.workspace.gitpod.io.yaml", "snapshots.workspace.gitpod.io.yaml"] {
         cluster.apply_file(&root.join("crds").join(file)).await?;

@@ -27,7 +27,7 @@ impl Source {
 
     pub fn is_test(&self) -> bool {
         let name = self.path.rsplit('/').next().unwrap_or_default();
-        name.contains("tests") || self.path.contains("/tests/")
+        name.contains("tests") || self.path.contains("/tests/") || self.path.starts_with("src/fuzz")
     }
 
     /// A list of modules may declare tests and go on.

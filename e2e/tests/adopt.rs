@@ -65,7 +65,7 @@ pub async fn told(story: &Story, args: &[&str]) -> Result<Value> {
 
 /// Runs a verb that must fail; what it says on both outputs.
 pub async fn not_done(story: &Story, args: &[&str]) -> Result<String> {
-    let line: Vec<&str> = ["cluster"].iter().chain(args).copied().collect();
+    let line: Vec<&str> = ["cluster", "-o", "wide"].iter().chain(args).copied().collect();
     let output = story.cli(&line).await?;
     ensure!(output.code == 1, "{args:?} was done: {}{}", output.stdout, output.stderr);
     Ok(output.stdout + &output.stderr)
@@ -110,7 +110,7 @@ pub async fn standing(story: &Story, cluster: &str, id: &str) -> Result<String> 
 }
 
 /// A condition of a cluster.
-async fn condition(story: &Story, cluster: &str, kind: &str) -> Result<Value> {
+pub async fn condition(story: &Story, cluster: &str, kind: &str) -> Result<Value> {
     let shown = told(story, &["show", cluster]).await?;
     let mut conditions = shown["status"]["conditions"].as_array().into_iter().flatten();
     conditions.find(|one| one["type"] == kind).cloned().with_context(|| format!("no {kind} in {shown}"))

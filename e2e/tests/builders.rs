@@ -81,6 +81,9 @@ impl ImageBuilder for Builder {
             value.unwrap_or("-").to_owned()
         };
         let caller = (text("x-request-id"), text("x-spaceport-cluster"), text("grpc-timeout") != "-");
+        if request.get_ref().r#ref == "verbose" {
+            return Err(Status::with_details(Code::NotFound, "no ".repeat(10_000), vec![7; 60_000].into()));
+        }
         if request.get_ref().r#ref == "bad" {
             return Err(Status::with_details(Code::NotFound, "no such image", b"why".as_slice().into()));
         }
@@ -203,6 +206,10 @@ fn a_call_reaches_the_builder_of_the_cluster_that_takes_it_and_errors_name_the_c
         )?;
         ensure!(status.message() == "the image builder of cluster eu-1: no such image", "{status}");
         ensure!(status.details() == b"why", "the details are not the builder's");
+        let verbose = base("verbose", &[("x-spaceport-cluster", "eu-1")])?;
+        let status = refused(client.resolve_base_image(verbose).await, Code::NotFound)?;
+        ensure!(status.message().starts_with("the image builder of cluster eu-1: no no no"), "{status}");
+        ensure!(status.message().len() + status.details().len() < 6_000, "{}", status.message().len());
         for (hint, value, code) in [
             ("x-spaceport-cluster", "nowhere", Code::FailedPrecondition),
             ("x-spaceport-cluster", "No Name", Code::InvalidArgument),
@@ -225,7 +232,8 @@ fn a_builder_that_cannot_be_connected_to_is_passed_over_and_one_default_serves_a
     story("builders-default", 0, &[], async |story| {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let default = listener.local_addr()?.to_string();
-        story.installation.overrides = json!({ "imageBuilderProxy": { "targetAddr": default } });
+        story.installation.overrides =
+            json!({ "imageBuilderProxy": { "targetAddr": default, "plaintext": true } });
         story.replicas.push(story.installation.start("manager-0").await?);
         let mut client = client(story).await?;
         let status = refused(client.resolve_base_image(base("image", &[])?).await, Code::FailedPrecondition)?;

@@ -51,7 +51,8 @@ fn throttling_failing_and_refusing_clusters_change_nothing_for_the_others() -> R
         &[
             // Its first starts are refused and move; those that wait as long as it asks may go there once it is well.
             ("throttling", Trouble::Calls(Answer::Throttle(1)), End::AsAnswered),
-            ("failing", Trouble::Calls(Answer::Status(500)), End::Stay),
+            // What is in flight when it begins to fail stays; later starts dry-run there first, and move.
+            ("failing", Trouble::Calls(Answer::Status(500)), End::AsAnswered),
             ("refusing", Trouble::Of(Fault::Refuse), End::AsAnswered),
             ("resetting", Trouble::Reset, End::AsAnswered),
         ],
@@ -216,12 +217,24 @@ fn a_refused_repeat_of_a_start_without_an_answer_does_not_make_a_second_workspac
         // The manager is to learn of the workspace neither by the answer nor by its watch.
         let watches = Rule::new(
             |call| call.uri.query().is_some_and(|query| query.contains("watch=true")),
-            Answer::Hold,
+            Answer::Quiet,
         );
-        let creation = |answer| Rule::of(Method::POST, "/workspaces", answer);
-        proxy.rules(vec![watches.clone(), creation(Answer::Lose)]);
+        // Dry runs pass: the leader is not to learn of the trouble by its own.
+        let creation = |answer| {
+            let creates = |call: &http::request::Parts| {
+                let is_dry = call.uri.query().is_some_and(|query| query.contains("dryRun"));
+                call.method == Method::POST && call.uri.path().ends_with("/workspaces") && !is_dry
+            };
+            Rule::new(creates, answer)
+        };
+        proxy.rules(vec![watches.clone()]);
+        let mut begun = proxy.injected();
+        let before = *begun.borrow();
         proxy.reset();
-        timeout(SOON, proxy.held().wait_for(|held| *held > 0)).await.context("no watch is begun anew")??;
+        timeout(SOON, begun.wait_for(|count| *count > before)).await.context("no watch is begun anew")??;
+        // No start goes where a watch fails; these do not fail.
+        story.available("eu-1").await?;
+        proxy.rules(vec![watches.clone(), creation(Answer::Lose)]);
         let request = request("ws", &["europe"]);
         let lost = client.start_workspace(request.clone()).await.err().context("there was an answer")?;
         ensure!(lost.code() == Code::Unavailable, "{lost:?}");

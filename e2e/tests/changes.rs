@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use http::Method;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use spaceport::cluster::resources::Snapshot;
@@ -18,6 +19,7 @@ use tonic_types::StatusExt as _;
 
 use crate::bulkheads::behind_proxy;
 use crate::harness::annotations;
+use crate::harness::faults::{Answer, Rule};
 use crate::story::{
     Client, SOON, Story, annotated, describe, follow, forget, is, refused, request, run, start, story, until,
     watch,
@@ -264,7 +266,12 @@ fn a_snapshot_is_waited_for_through_broken_connections_and_not_when_it_is_gone_o
         for wanted in [slow, never] {
             run(&mut client.clone(), wanted).await?;
         }
+        // The answer of the creation is lost, then the watch of the snapshot breaks.
+        proxy.rules(vec![Rule::of(Method::POST, "/snapshots", Answer::Lose)]);
+        let mut lost = proxy.injected();
         let taking = take("slow");
+        timeout(SOON, lost.wait_for(|count| *count > 0)).await.context("no answer was lost")??;
+        proxy.rules(Vec::new());
         made("slow").await?;
         proxy.reset();
         let url = taking.await?.context("the broken watch")?.into_inner().url;

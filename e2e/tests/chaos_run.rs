@@ -10,7 +10,7 @@ use crate::chaos::run::run;
 use crate::chaos::stage::{Ground, Stage};
 use crate::harness::node_agent::Pace;
 use crate::harness::spaceport::prepare_member;
-use crate::harness::{Cluster, ClusterOptions, NodeAgent};
+use crate::harness::{Audit, Cluster, ClusterOptions, NodeAgent};
 use crate::story::fleet;
 
 /// Of the faults alone, and longer until each has happened. `make chaos SEED= MINUTES=` has any other.
@@ -23,7 +23,7 @@ fn whatever_dies_freezes_or_is_cut_off_nothing_is_lost_or_twice_and_what_was_clo
     crate::harness::block_on(async {
         let (fleet, kubeconfigs) = fleet().await?;
         // Other stories use the shared clusters and etcd, so that only one of its own may be disturbed itself.
-        let options = ClusterOptions { audit: true, ..ClusterOptions::named("chaos-1") };
+        let options = ClusterOptions { audit: Audit::Objects, ..ClusterOptions::named("chaos-1") };
         let ours = Cluster::boot(fleet.assets(), &fleet.dir().join("chaos-1"), options).await?;
         let ours = Arc::new(ours);
         let mut kubeconfigs = kubeconfigs.clone();

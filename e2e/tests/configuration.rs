@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde_json::json;
-use spaceport::proto::wsman::{DescribeClusterRequest, WorkspaceStatus};
+use spaceport::proto::wsman::{DescribeClusterRequest, MarkActiveRequest, WorkspaceStatus};
 
 use crate::harness::Signal;
 use crate::harness::process::free_port;
@@ -24,14 +24,27 @@ fn a_bad_configuration_lists_every_problem_and_exits_with_64() -> Result<()> {
         config["manager"]["urlTemplate"] = json!("https://{{ .Nonsense }}");
         config["federation"]["leader"] = json!({ "lease": "2s", "renew": "3s" });
         config["surprise"] = json!(1);
+        let no_authority = story.installation.dir().join("no-authority");
+        fs::write(&no_authority, "hunter2")?;
+        for group in ["rpcServer", "etcd"] {
+            config[group]["tls"]["ca"] = json!(no_authority);
+        }
         fs::write(&path, config.to_string())?;
         let mut command = tokio::process::Command::new(program()?);
         command.args(["manager", "--config"]).arg(&path).kill_on_drop(true);
         let output = run(command).await?;
         ensure!(output.code == 64, "it ended with {}: {}", output.code, output.stderr);
-        for problem in ["manager.timeouts.startup", "manager.urlTemplate", "federation.leader", "surprise"] {
+        for problem in [
+            "manager.timeouts.startup",
+            "manager.urlTemplate",
+            "rpcServer.tls.ca: ",
+            "etcd.tls.ca: ",
+            "federation.leader",
+            "surprise",
+        ] {
             ensure!(output.stderr.contains(problem), "{problem} is not named: {}", output.stderr);
         }
+        ensure!(!output.stderr.contains("hunter2"), "{}", output.stderr);
         Ok(())
     })
 }
@@ -61,6 +74,11 @@ fn health_and_metrics_tell_how_the_fleet_is() -> Result<()> {
         let metrics = get(&format!("{health}/metrics")).await?;
         ensure!(metrics.contains("spaceport_placements_live{cluster=\"eu-1\"} 1"), "{metrics}");
         ensure!(metrics.contains("spaceport_leading 1"), "{metrics}");
+        let log = fs::read_to_string(story.replicas.first().context("no manager")?.process.log())?;
+        ensure!(
+            log.contains("spaceport manager") && !log.contains('\u{1b}'),
+            "the log of a file has colours"
+        );
         Ok(())
     })
 }
@@ -211,7 +229,7 @@ fn a_registration_that_a_changed_configuration_broke_is_mended_by_the_next_chang
 }
 
 #[test]
-fn a_changed_default_timeout_is_shown_of_workspaces_that_are_there() -> Result<()> {
+fn a_changed_default_timeout_is_shown_with_the_next_version_of_workspaces_that_are_there() -> Result<()> {
     story("shown-timeouts", 1, &["eu-1"], async |story| {
         let mut client = story.client().await?;
         let running = story_run(&mut client, request("ws", &[])).await?;
@@ -225,7 +243,16 @@ fn a_changed_default_timeout_is_shown_of_workspaces_that_are_there() -> Result<(
         let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
         config["manager"]["timeouts"] = json!({ "regularWorkspace": "47m", "afterClose": "3m" });
         fs::write(&path, config.to_string())?;
-        follow(&mut stream, |status| shown(status) == wanted).await?;
+        in_force(story).await?;
+        let described = describe(&mut client, "ws").await?.context("it is gone")?;
+        let is_one_state =
+            described.status_version > running.status_version || shown(&described) == shown(&running);
+        ensure!(is_one_state, "a version has one state: {running:?} {described:?}");
+        // A heartbeat is a change.
+        client.mark_active(MarkActiveRequest { id: "ws".to_owned(), ..MarkActiveRequest::default() }).await?;
+        let seen = follow(&mut stream, |status| shown(status) == wanted).await?;
+        let version = seen.last().context("nothing")?.status_version;
+        ensure!(version > running.status_version, "the version did not grow: {seen:?}");
         let described = describe(&mut client, "ws").await?.context("it is gone")?;
         ensure!(shown(&described) == wanted, "{described:?}");
         Ok(())

@@ -5,8 +5,9 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
 use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::story::{Story, request, run, story};
@@ -34,7 +35,9 @@ fn doctor_finds_a_good_cluster_well_and_tells_what_ails_others() -> Result<()> {
         let (code, checks) = outcomes(story, &["eu-1"]).await?;
         ensure!(code == 0 && checks.len() > 10, "{checks:?}");
         ensure!(checks.iter().all(|(_, outcome)| outcome != "FAILED" && outcome != "SKIPPED"), "{checks:?}");
-        for name in ["permissions", "definitions", "identity", "fence", "other-manager", "watches"] {
+        for name in
+            ["permissions", "definitions", "identity", "fence", "pod-policy", "other-manager", "watches"]
+        {
             ensure!(outcome(&checks, name) == "OK", "{name}: {checks:?}");
         }
         // Not registered, and nobody there.
@@ -104,6 +107,47 @@ fn a_namespace_in_which_another_manager_is_at_work_is_refused_until_it_stops() -
     })
 }
 
+/// Outcomes of an installation by kind, namespace and name.
+async fn installed(story: &Story, install: &[&str], flags: &[&str]) -> Result<Vec<(String, String)>> {
+    let output = story.cli(&[install, flags, &["-o", "json"]].concat()).await?;
+    ensure!(output.code == 0, "{output:?}");
+    let objects: Vec<Value> = serde_json::from_str(&output.stdout)?;
+    let name = |object: &Value| format!("{} {} {}", object["kind"], object["namespace"], object["name"]);
+    let outcome = |object: &Value| object["outcome"].as_str().unwrap_or_default().to_owned();
+    Ok(objects.iter().map(|object| (name(object), outcome(object))).collect())
+}
+
+#[test]
+fn the_plan_of_an_installation_says_what_the_installation_does() -> Result<()> {
+    story("install-plan", 1, &[], async |story| {
+        let member = story.cluster("ap-1")?;
+        let kubeconfig = member.kubeconfig().to_string_lossy().into_owned();
+        let pair = "plan-ws:plan-ws-secrets";
+        let install =
+            ["cluster", "install", "--kubeconfig", &kubeconfig, "--namespace", pair, "--force-conflicts"];
+        installed(story, &install, &[]).await?;
+        let plan = installed(story, &install, &["--dry-run"]).await?;
+        ensure!(plan.iter().all(|(_, outcome)| outcome == "UNCHANGED"), "{plan:?}");
+
+        // By hand: an object is gone, and another one is a different one.
+        let roles: Api<Role> = Api::namespaced(member.client(), "plan-ws-secrets");
+        roles.delete("spaceport", &DeleteParams::default()).await?;
+        let rules = Patch::Merge(json!({ "rules": [] }));
+        let cluster_roles: Api<ClusterRole> = Api::all(member.client());
+        cluster_roles.patch("spaceport", &PatchParams::default(), &rules).await?;
+        let plan = installed(story, &install, &["--dry-run"]).await?;
+        let count = |wanted: &str| plan.iter().filter(|(_, outcome)| outcome == wanted).count();
+        ensure!(count("CREATED") == 1 && count("CHANGED") == 1, "{plan:?}");
+        let table = story.cli(&[&install[..], &["--dry-run"]].concat()).await?.stdout;
+        ensure!(table.contains("WOULD CREATE") && table.contains("WOULD CHANGE"), "{table}");
+        let done = installed(story, &install, &[]).await?;
+        ensure!(done == plan, "{done:?} was done, {plan:?} was the plan");
+        let plan = installed(story, &install, &["--dry-run"]).await?;
+        ensure!(plan.iter().all(|(_, outcome)| outcome == "UNCHANGED"), "{plan:?}");
+        Ok(())
+    })
+}
+
 #[test]
 fn an_empty_cluster_is_made_a_member_with_an_admins_kubeconfig_that_is_kept_nowhere() -> Result<()> {
     story("install", 1, &[], async |story| {
@@ -113,14 +157,18 @@ fn an_empty_cluster_is_made_a_member_with_an_admins_kubeconfig_that_is_kept_nowh
         let kubeconfig = admin.to_string_lossy().into_owned();
         let install = ["cluster", "install", "--kubeconfig", &kubeconfig, "--namespace", pair];
         let planned = story.cli(&[&install[..], &["--dry-run"]].concat()).await?;
-        ensure!(planned.code == 0 && planned.stdout.contains("CREATED"), "{}", planned.stderr);
+        ensure!(planned.code == 0 && planned.stdout.contains("WOULD CREATE"), "{}", planned.stderr);
+        ensure!(planned.stdout.lines().all(|line| line.len() <= 80), "{}", planned.stdout);
         let namespaces = Api::<Namespace>::all(member.client());
         ensure!(namespaces.get_opt("install-ws").await?.is_none(), "a dry run made something");
         let done = story.cli(&[&install[..], &["--print-kubeconfig"]].concat()).await?;
         ensure!(done.code == 0 && done.stderr.contains("CREATED"), "{}", done.stderr);
         let again = story.cli(&install).await?;
         ensure!(again.code == 0 && !again.stdout.contains("CREATED"), "{}{}", again.stdout, again.stderr);
-        ensure!(!again.stdout.contains("CHANGED") || again.stdout.contains("UNCHANGED"), "{}", again.stdout);
+        ensure!(
+            again.stdout.matches("CHANGED").count() == again.stdout.matches("UNCHANGED").count(),
+            "{again:?}"
+        );
 
         // What was printed is a login that does, for the namespaces that were named.
         let login = story.installation.dir().join("made.kubeconfig");

@@ -33,7 +33,7 @@ pub async fn drain(story: &Story, args: &[&str]) -> Result<Value> {
 
 /// Runs `cluster drain …`, which must be refused; what it says.
 async fn not_drained(story: &Story, args: &[&str]) -> Result<String> {
-    let line: Vec<&str> = ["cluster", "drain"].iter().chain(args).copied().collect();
+    let line: Vec<&str> = ["cluster", "-o", "wide", "drain"].iter().chain(args).copied().collect();
     let output = story.cli(&line).await?;
     ensure!(output.code == 1, "{args:?} was taken: {}", output.stdout);
     Ok(output.stderr)

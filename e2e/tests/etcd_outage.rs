@@ -9,15 +9,21 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::harness::{Fault, Proxy};
-use crate::story::{describe, follow, is, request, run, start, stop, story, until, watch};
+use crate::story::{Story, describe, follow, is, request, run, start, stop, story, until, watch};
+
+/// Starts one manager with a proxy before its etcd, and registers eu-1.
+pub async fn behind_etcd_proxy(story: &mut Story) -> Result<Proxy> {
+    let proxy = Proxy::of_etcd(story.fleet.etcd()).await?;
+    story.installation.overrides = json!({ "etcd": { "endpoints": [proxy.url("https")] } });
+    story.replicas.push(story.installation.start("manager-0").await?);
+    story.register("eu-1").await?;
+    Ok(proxy)
+}
 
 #[test]
 fn without_etcd_reads_go_on_writes_are_refused_with_a_delay_and_all_is_well_afterwards() -> Result<()> {
     story("etcd-outage", 0, &[], async |story| {
-        let proxy = Proxy::of_etcd(story.fleet.etcd()).await?;
-        story.installation.overrides = json!({ "etcd": { "endpoints": [proxy.url("https")] } });
-        story.replicas.push(story.installation.start("manager-0").await?);
-        story.register("eu-1").await?;
+        let proxy = behind_etcd_proxy(story).await?;
         let mut client = story.client().await?;
         let before = run(&mut client, request("before", &[])).await?;
         let mut stream = watch(&mut client, "before").await?;

@@ -13,8 +13,9 @@ use spaceport::proto::wsman::{
     WorkspaceType,
 };
 
+use crate::bulkheads::behind_proxy;
 use crate::harness::spaceport::get;
-use crate::harness::{NodeSize, annotations, nodes};
+use crate::harness::{Answer, NodeSize, Rule, annotations, nodes};
 use crate::story::{
     Client, Story, annotated, describe, follow, is, phases, request, run, start, stop, story, until, watch,
 };
@@ -258,7 +259,20 @@ fn a_pod_that_no_node_takes_is_told_and_runs_when_one_does() -> Result<()> {
 
 #[test]
 fn a_pod_that_the_cluster_does_not_take_is_told_and_made_when_it_does() -> Result<()> {
-    story("no-quota", 1, &["eu-1"], async |story| {
+    story("no-quota", 1, &[], async |story| {
+        // Both are acknowledged before the quota is there: later starts would dry-run their pod, and be rejected.
+        let proxy = behind_proxy(story, "eu-1").await?;
+        let creates_pod = |call: &http::request::Parts| {
+            let is_dry = call.uri.query().is_some_and(|query| query.contains("dryRun"));
+            call.method == http::Method::POST && call.uri.path().ends_with("/pods") && !is_dry
+        };
+        proxy.rules(vec![Rule::new(creates_pod, Answer::Status(500))]);
+        let mut client = story.client().await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        let mut never = watch(&mut client, "never").await?;
+        for id in ["ws", "never"] {
+            start(&mut client, request(id, &[])).await?;
+        }
         let quotas: Api<ResourceQuota> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
         let none: ResourceQuota = serde_json::from_value(json!({
             "metadata": { "name": "no-pods" }, "spec": { "hard": { "pods": "0" } },
@@ -270,9 +284,7 @@ fn a_pod_that_the_cluster_does_not_take_is_told_and_made_when_it_does() -> Resul
             Ok(())
         })
         .await?;
-        let mut client = story.client().await?;
-        let mut stream = watch(&mut client, "ws").await?;
-        start(&mut client, request("ws", &[])).await?;
+        proxy.heal().await?;
         let told = |status: &WorkspaceStatus| {
             status.message.starts_with("The cluster does not take its pod yet: ")
                 && status.message.contains("exceeded quota")
@@ -280,8 +292,6 @@ fn a_pod_that_the_cluster_does_not_take_is_told_and_made_when_it_does() -> Resul
         let seen = follow(&mut stream, told).await?;
         ensure!(phases(&seen) == [WorkspacePhase::Pending], "{:?}", phases(&seen));
         // One that is stopped before it ever had a pod ends, too.
-        let mut never = watch(&mut client, "never").await?;
-        start(&mut client, request("never", &[])).await?;
         follow(&mut never, told).await?;
         stop(&mut client, "never").await?;
         follow(&mut never, is(WorkspacePhase::Stopped)).await?;
@@ -292,7 +302,10 @@ fn a_pod_that_the_cluster_does_not_take_is_told_and_made_when_it_does() -> Resul
         })
         .await?;
         let message = describe(&mut client, "ws").await?.context("it is gone")?.message;
-        ensure!(message.starts_with("The cluster does not take its pod yet: pods "), "{message}");
+        ensure!(
+            message.starts_with("The cluster does not take its pod yet: exceeded quota: no-pods"),
+            "{message}"
+        );
         quotas.delete("no-pods", &DeleteParams::default()).await?;
         let seen = follow(&mut stream, is(WorkspacePhase::Running)).await?;
         ensure!(conditions(&seen)?.failed.is_empty(), "{}", conditions(&seen)?.failed);

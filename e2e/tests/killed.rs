@@ -55,12 +55,12 @@ static OF_A_START: [Step; 9] = [
     step("secrets-off", Method::DELETE, "secrets", "-env"),
 ];
 
-static OF_A_STOP: [Step; 7] = [
+/// Its secrets went when it ran.
+static OF_A_STOP: [Step; 6] = [
     step("asked", Method::PATCH, "workspaces/status", r#""type":"StoppedByRequest""#),
     step("pod-off", Method::DELETE, "pods", ""),
     step("stopping", Method::PATCH, "workspaces/status", r#""phase":"Stopping""#),
     step("pod-free", Method::PATCH, "pods", ""),
-    step("env-off", Method::DELETE, "secrets", "-env"),
     step("free", Method::PATCH, "workspaces", ""),
     step("off", Method::DELETE, "workspaces", ""),
 ];

@@ -209,7 +209,7 @@ fn what_stands_in_the_way_of_a_log_is_said() -> Result<()> {
         run(&mut client, request("ws", &["europe"])).await?;
         let log = |call: &http::request::Parts| call.uri.path().ends_with("/log");
         proxy.rules(vec![Rule::new(log, Answer::Status(500))]);
-        sentence("ws", Code::Unavailable, "injected by the proxy").await?;
+        sentence("ws", Code::Unavailable, "the apiserver rejected it (500 InternalError)").await?;
         proxy.rules(Vec::new());
 
         let roles: Api<Role> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);

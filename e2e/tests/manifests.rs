@@ -79,6 +79,10 @@ fn an_apiserver_refuses_changes_that_no_call_can_make() -> Result<()> {
         for (change, rule) in [
             (json!({ "type": "Prebuild" }), "type cannot be changed"),
             (json!({ "class": "d" }), "class cannot be changed"),
+            (json!({ "image": { "workspace": { "ref": "other" } } }), "image cannot be changed"),
+            (json!({ "image": { "workspace": { "ref": null } } }), "image cannot be changed"),
+            (json!({ "image": { "ide": { "refs": ["layer"] } } }), "image cannot be changed"),
+            (json!({ "image": { "ide": { "supervisor": "other" } } }), "image cannot be changed"),
             (json!({ "initializer": "CgE=" }), "initializer cannot be changed"),
             (json!({ "workspaceLocation": "x" }), "workspaceLocation cannot be changed"),
             (json!({ "ownership": { "owner": "jane" } }), "ownership cannot be changed"),

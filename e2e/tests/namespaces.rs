@@ -17,7 +17,7 @@ use crate::harness::spaceport::prepare_namespaces;
 use crate::story::{Story, describe, follow, is, refused, request, run, stop, story, until, watch};
 
 /// A request for a namespace.
-fn within(namespace: &str, id: &str) -> Result<StartWorkspaceRequest> {
+pub fn within(namespace: &str, id: &str) -> Result<StartWorkspaceRequest> {
     let mut request = request(id, &[]);
     let spec = request.spec.as_mut().context("no spec")?;
     spec.placement.as_mut().context("no placement")?.namespace = namespace.into();
@@ -25,7 +25,7 @@ fn within(namespace: &str, id: &str) -> Result<StartWorkspaceRequest> {
 }
 
 /// Registers a cluster with the story's namespace and a second one, which is answered.
-async fn register_both(story: &Story) -> Result<String> {
+pub async fn register_both(story: &Story) -> Result<String> {
     let second = format!("{}-b", story.namespace);
     let secrets = format!("{second}-secrets");
     prepare_namespaces(story.cluster("eu-1")?, &second, &secrets).await?;

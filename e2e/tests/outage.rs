@@ -4,10 +4,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use spaceport::proto::wsman::WorkspacePhase;
 
+use crate::adopt::deregister_by_force;
 use crate::harness::node_agent::Pace;
 use crate::harness::spaceport::{prepare_member, prepare_namespaces};
 use crate::harness::{Cluster, ClusterOptions, NodeAgent, Part};
-use crate::story::{Story, follow, is, request, run, start, stop, story, until, watch};
+use crate::story::{Story, follow, is, request, run, start, starts_go_to, stop, story, watch};
 
 #[test]
 fn a_silent_cluster_is_unreachable_and_not_stopped_and_comes_back_as_it_was() -> Result<()> {
@@ -39,18 +40,10 @@ fn a_silent_cluster_is_unreachable_and_not_stopped_and_comes_back_as_it_was() ->
         let back = follow(&mut stream, |status| status.reachable).await?;
         let back = back.last().context("nothing was seen")?;
         ensure!(back.phase() == WorkspacePhase::Running && back.cluster == "solo-1", "{back:?}");
-        until("the cluster to take workspaces again", async || {
-            let id = format!("probe-{}", uuid::Uuid::new_v4().simple());
-            let answer = start(&mut client, request(&id, &["solo"])).await?;
-            ensure!(answer.cluster == "solo-1", "it went to {}", answer.cluster);
-            Ok(())
-        })
-        .await?;
+        starts_go_to(&mut client, "solo", "solo-1").await?;
         stop(&mut client, "there").await?;
         follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
-        let output = story.cli(&["cluster", "deregister", "solo-1", "--force"]).await?;
-        ensure!(output.code == 0, "{}", output.stderr);
-        Ok(())
+        deregister_by_force(story, "solo-1").await
     })
 }
 

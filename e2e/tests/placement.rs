@@ -9,7 +9,7 @@ use spaceport::proto::wsman::{DescribeClusterRequest, StopWorkspaceRequest, Work
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::story::{CLUSTERS, Story, refused, request, run, start, story, until};
+use crate::story::{CLUSTERS, Story, refused, request, run, start, starts_go_to, story, until};
 
 #[test]
 fn workspaces_go_to_the_preferred_region_and_never_leave_a_required_one() -> Result<()> {
@@ -77,13 +77,7 @@ fn maintenance_sends_starts_elsewhere_and_is_named_where_nothing_else_fits() -> 
         let mut client = story.client().await?;
         run(&mut client, request("before", &["europe"])).await?;
         maintain(story, "eu-1", Some("2999-01-01T00:00:00Z")).await?;
-        until("starts to go elsewhere", async || {
-            let id = format!("probe-{}", uuid::Uuid::new_v4().simple());
-            let answer = start(&mut client, request(&id, &["europe"])).await?;
-            ensure!(answer.cluster == "us-1", "it went to {}", answer.cluster);
-            Ok(())
-        })
-        .await?;
+        starts_go_to(&mut client, "europe", "us-1").await?;
         let stop = StopWorkspaceRequest { id: "before".into(), policy: 0 };
         let status = refused(client.stop_workspace(stop.clone()).await, Code::FailedPrecondition)?;
         ensure!(status.message() == "under maintenance", "{}", status.message());
@@ -178,12 +172,10 @@ fn a_burst_gets_the_room_that_there_is_and_not_one_start_more() -> Result<()> {
             crate::story::follow(&mut states, crate::story::is(WorkspacePhase::Running)).await?;
         }
         let output = story.cli(&["workspace", "start", "--image", "image:1", "--id", "one-more"]).await?;
-        ensure!(output.code == 1, "{output:?}");
+        ensure!(output.code == 1 && output.stderr.lines().count() == 1, "{output:?}");
         for cluster in ["eu-1", "us-1"] {
-            let row =
-                output.stderr.lines().find(|line| line.starts_with("CLUSTER") && line.contains(cluster));
-            let row = row.with_context(|| format!("no row of {cluster}: {}", output.stderr))?;
-            ensure!(row.contains("has no room for class huge") && row.contains("cpu"), "{row}");
+            let why = format!("{cluster} has no room for class huge: ");
+            ensure!(output.stderr.matches(&why).count() == 1 && output.stderr.contains("cpu"), "{output:?}");
         }
         crate::story::stop(&mut client, &format!("ws-{}", at["us-1"][0])).await?;
         until("the room of a stopped workspace to be given again", async || {
@@ -265,6 +257,15 @@ fn a_decision_is_explained_by_whoever_leads_later_and_starts_are_forecast() -> R
         ensure!(forecast["clusters"]["us-1"]["placed"] == 20 && forecast["leftOver"] == 0, "{forecast}");
         let output = story.cli(&["cluster", "explain", "--without", "mars"]).await?;
         ensure!(output.code == 1 && output.stderr.contains("cluster mars is not registered"), "{output:?}");
+        let start = ["workspace", "start", "--image", "image:1", "--cluster", "mars"];
+        let output = story.cli(&start).await?;
+        let once = output.stderr.matches("mars").count() == 1 && output.stderr.lines().count() == 1;
+        ensure!(once && output.stderr.contains("FAILED_PRECONDITION"), "{output:?}");
+        let output = story.cli(&[&start[..], &["-o", "json"]].concat()).await?;
+        let failure: serde_json::Value = serde_json::from_str(&output.stderr)?;
+        ensure!(output.code == 1 && output.stdout.is_empty(), "{output:?}");
+        ensure!(failure["error"]["code"] == "FAILED_PRECONDITION", "{failure}");
+        ensure!(failure["error"]["details"][0]["subject"] == "mars", "{failure}");
         Ok(())
     })
 }

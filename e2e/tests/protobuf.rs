@@ -47,7 +47,13 @@ fn status() -> serde_json::Value {
                 "state": {"running": {}},
                 "lastState": {"terminated": {"exitCode": -1, "reason": "Error", "message": "it crashed"}}},
             {"name": "second", "ready": false, "restartCount": 0, "image": "i", "imageID": "",
-                "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]
+                "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}],
+        "initContainerStatuses": [
+            {"name": "init", "ready": false, "restartCount": 0, "image": "i", "imageID": "",
+                "state": {"terminated": {"exitCode": 1, "reason": "Error", "message": "it failed"}}}],
+        "ephemeralContainerStatuses": [
+            {"name": "debugger", "ready": false, "restartCount": 0, "image": "i", "imageID": "",
+                "state": {"running": {}}}]
     }})
 }
 

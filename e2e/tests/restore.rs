@@ -1,6 +1,6 @@
 //! A cluster whose etcd is restored from an old backup: it is noticed, versions go on rising, and nothing is deleted.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -11,7 +11,7 @@ use spaceport::proto::wsman::{SubscribeResponse, WorkspacePhase, WorkspaceStatus
 use tonic::Streaming;
 
 use crate::harness::node_agent::Pace;
-use crate::harness::{Cluster, ClusterOptions, NodeAgent, Part};
+use crate::harness::{Cluster, ClusterOptions, NodeAgent, Versions, Writers};
 use crate::outage::register_private;
 use crate::story::{SOON, Story, describe, follow, is, request, run, start, stop, story, until, watch};
 
@@ -31,15 +31,17 @@ fn a_cluster_restored_from_an_old_backup_is_noticed_and_nothing_of_it_is_deleted
         let mut of_new = watch(&mut client, "new").await?;
 
         drop(agent);
-        restore(&cluster, &backup).await?;
+        cluster.restore(&backup, Versions::Fall).await?;
         let _agent = NodeAgent::start(&cluster.client(), Pace::default());
 
         // What the backup holds is shown as news, above all versions before.
-        let seen = follow(&mut of_stays, |status| timeout_of(status) != timeout_of(&before)).await?;
+        let seen = follow(&mut of_stays, |status| timeout_of(status) != timeout_of(&before)).await;
+        let seen = seen.context("the workspace of the backup")?;
         let after = seen.last().context("nothing was seen")?;
         ensure!(after.status_version > before.status_version, "{before:?} {after:?}");
         ensure!(after.phase() == WorkspacePhase::Running, "{after:?}");
-        follow(&mut of_new, is(WorkspacePhase::Stopped)).await?;
+        let ended = follow(&mut of_new, is(WorkspacePhase::Stopped)).await;
+        ended.context("the workspace of after the backup")?;
         told_of(story, "old-1").await?;
         back_at_work(story, &cluster, "old").await?;
         ensure!(describe(&mut client, "stays").await?.is_some(), "it is lost");
@@ -68,7 +70,7 @@ fn a_cluster_restored_while_no_manager_ran_is_noticed_when_they_are_back() -> Re
         let replica = story.replicas.pop().context("no manager")?;
         replica.process.stop(SOON).await?;
         drop(agent);
-        restore(&cluster, &backup).await?;
+        cluster.restore(&backup, Versions::Fall).await?;
         let _agent = NodeAgent::start(&cluster.client(), Pace::default());
         for name in ["manager-1", "manager-2"] {
             story.replicas.push(story.installation.start(name).await?);
@@ -97,7 +99,55 @@ fn a_cluster_restored_while_no_manager_ran_is_noticed_when_they_are_back() -> Re
     })
 }
 
-/// A cluster with two workspaces, `stays` and `ended`, and a copy of its etcd as it was then.
+#[test]
+fn a_restore_that_bumps_revisions_is_noticed_whatever_others_write_meanwhile() -> Result<()> {
+    story("restore-bump", 0, &[], async |story| {
+        story.installation.overrides =
+            json!({ "federation": { "health": { "recoverAfter": "1s", "canary": "1s" } } });
+        story.replicas.push(story.installation.start("manager-0").await?);
+        let Aside { cluster, agent, backup } = Aside::make(story, "old-3").await?;
+        let before = go_on(story).await?.1.status_version;
+        drop(agent);
+        let writers = Writers::begin(&cluster);
+        cluster.restore(&backup, Versions::Rise).await?;
+        let _agent = NodeAgent::start(&cluster.client(), Pace::default());
+        told_of(story, "old-3").await?;
+        let mut client = story.client().await?;
+        until("versions to rise", async || {
+            let stays = describe(&mut client, "stays").await?.context("it is lost")?;
+            ensure!(stays.status_version > before, "{before} {stays:?}");
+            Ok(())
+        })
+        .await?;
+        back_at_work(story, &cluster, "old").await?;
+        drop(writers);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_restore_that_bumps_revisions_while_no_manager_ran_is_noticed_beside_heavy_writers() -> Result<()> {
+    story("restore-bump-away", 0, &[], async |story| {
+        story.installation.overrides =
+            json!({ "federation": { "health": { "recoverAfter": "1s", "canary": "1s" } } });
+        story.replicas.push(story.installation.start("manager-0").await?);
+        let Aside { cluster, agent, backup } = Aside::make(story, "old-4").await?;
+        go_on(story).await?;
+        // One that ends in order notes the canary's version.
+        story.replicas.pop().context("no manager")?.process.stop(SOON).await?;
+        drop(agent);
+        let writers = Writers::begin(&cluster);
+        cluster.restore(&backup, Versions::Rise).await?;
+        let _agent = NodeAgent::start(&cluster.client(), Pace::default());
+        story.replicas.push(story.installation.start("manager-1").await?);
+        told_of(story, "old-4").await?;
+        back_at_work(story, &cluster, "old").await?;
+        drop(writers);
+        Ok(())
+    })
+}
+
+/// A cluster with two workspaces, `stays` and `ended`, and a snapshot of its etcd as it was then.
 struct Aside {
     cluster: Cluster,
     agent: NodeAgent,
@@ -113,7 +163,14 @@ impl Aside {
         run(&mut client, request("stays", &["old"])).await?;
         run(&mut client, request("ended", &["old"])).await?;
         let backup = folder.join("backup");
-        set_aside(&cluster, &backup).await?;
+        cluster.back_up(&backup).await?;
+        // While managers run, a restore is found by the canary, which has to be renewed after the backup.
+        let at_backup = canary_of(story, &cluster).await?;
+        until("the canary to be renewed", async || {
+            ensure!(canary_of(story, &cluster).await? > at_backup, "it is as the backup may have it");
+            Ok(())
+        })
+        .await?;
         story.available(cluster.name()).await?;
         Ok(Self { cluster, agent, backup })
     }
@@ -186,32 +243,4 @@ async fn back_at_work(story: &Story, cluster: &Cluster, region: &str) -> Result<
 
 fn timeout_of(status: &spaceport::proto::wsman::WorkspaceStatus) -> String {
     status.spec.as_ref().map(|spec| spec.timeout.clone()).unwrap_or_default()
-}
-
-/// Copies the data of a cluster's etcd while nothing runs on it.
-async fn set_aside(cluster: &Cluster, backup: &Path) -> Result<()> {
-    cluster.stop(Part::ApiServer).await?;
-    cluster.stop(Part::Etcd).await?;
-    copy(&cluster.etcd().data(), backup).await?;
-    cluster.start(Part::Etcd).await?;
-    cluster.start(Part::ApiServer).await
-}
-
-/// Puts the copy in the place of the data.
-async fn restore(cluster: &Cluster, backup: &Path) -> Result<()> {
-    cluster.stop_components().await?;
-    cluster.stop(Part::ApiServer).await?;
-    cluster.stop(Part::Etcd).await?;
-    let data = cluster.etcd().data();
-    tokio::fs::remove_dir_all(&data).await.with_context(|| format!("cannot remove {}", data.display()))?;
-    copy(backup, &data).await?;
-    cluster.start(Part::Etcd).await?;
-    cluster.start(Part::ApiServer).await?;
-    cluster.start_components().await
-}
-
-async fn copy(from: &Path, to: &Path) -> Result<()> {
-    let done = tokio::process::Command::new("cp").arg("-a").arg(from).arg(to).status().await?;
-    ensure!(done.success(), "cannot copy {} to {}", from.display(), to.display());
-    Ok(())
 }

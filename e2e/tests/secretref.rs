@@ -181,7 +181,7 @@ fn a_new_login_in_the_secret_comes_into_force_and_a_bad_or_missing_one_changes_n
         follow(&mut seen, is(WorkspacePhase::Stopped)).await?;
         let other = run(&mut client, request("other", &["north-america"])).await?;
         ensure!(other.cluster == "us-1", "it is on {}", other.cluster);
-        let doctor = story.cli(&["cluster", "doctor", "eu-1"]).await?;
+        let doctor = story.cli(&["cluster", "doctor", "eu-1", "-o", "wide"]).await?;
         ensure!(doctor.code == 1 && doctor.stdout.contains("is not there"), "{}", doctor.stdout);
         restarted(story, &second).await
     })
@@ -276,7 +276,11 @@ fn a_secret_that_gives_no_good_login_is_refused_with_the_reason_and_nothing_is_r
             );
         }
         let hidden = register(story, "eu-1", "host-login").await?;
-        ensure!(hidden.code == 1 && hidden.stderr.contains("forbidden"), "{}", hidden.stderr);
+        ensure!(
+            hidden.code == 1 && hidden.stderr.contains("the login may not get secrets"),
+            "{}",
+            hidden.stderr
+        );
         let malformed = register(story, "eu-1", "Cluster_EU").await?;
         ensure!(malformed.code == 2 && malformed.stderr.contains("Secret"), "{}", malformed.stderr);
         let list = story.cli(&["cluster", "list", "-o", "json"]).await?;

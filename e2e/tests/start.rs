@@ -114,11 +114,18 @@ fn lists_are_filtered_by_owner_and_long_lived_id_and_come_in_pages() -> Result<(
         ensure!(ids(meta, 0, String::new()).await?.0 == ["ws-4"], "by long-lived id");
         let all = MetadataFilter::default();
         let (first, token) = ids(all.clone(), 3, String::new()).await?;
-        let (second, end) = ids(all, 3, token).await?;
+        let (second, end) = ids(all.clone(), 3, token.clone()).await?;
         ensure!(
             [first, second].concat() == ["ws-0", "ws-1", "ws-2", "ws-3", "ws-4"] && end.is_empty(),
             "pages"
         );
+        let joe = MetadataFilter { owner: "joe".into(), ..MetadataFilter::default() };
+        for (filter, bad) in [(all.clone(), "ws-2"), (all, "nonsense"), (joe, token.as_str())] {
+            let (must_match, page_token) = (Some(filter), bad.to_owned());
+            let request = GetWorkspacesRequest { must_match, page_size: 3, page_token };
+            let status = refused(client.get_workspaces(request).await, Code::InvalidArgument)?;
+            ensure!(status.message().contains("page_token"), "{bad}: {}", status.message());
+        }
         Ok(())
     })
 }

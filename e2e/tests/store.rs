@@ -15,8 +15,8 @@ use spaceport::{
         secret::Secret,
     },
     store::{
-        Claim, Election, Error, Leadership, NewCluster, Options, Replica, Sealer, SealingKey, Store, Term,
-        Timing, Tls, User,
+        Claim, Election, Error, Fallen, Leadership, NewCluster, Options, Replica, Sealer, SealingKey, Store,
+        Term, Timing, Tls, User,
     },
 };
 use tempfile::TempDir;
@@ -32,6 +32,7 @@ use crate::harness::{Assets, Etcd, EtcdOptions, EtcdSecurity};
 mod clusters;
 mod departures;
 mod election;
+mod hung;
 mod mirror;
 mod placements;
 mod troubles;
@@ -63,12 +64,7 @@ impl Room {
 
     /// A candidate with its own connection, as another process would have.
     async fn stand(&self, name: &str, timing: Timing) -> Result<Candidate> {
-        let store = Store::connect(store_options(&self.etcd)?).await?;
-        let replica = Replica { replica: name.to_owned(), address: format!("{name}:1") };
-        let (election, leadership) = Election::new(&store, replica, timing)?;
-        let shutdown = CancellationToken::new();
-        let task = tokio::spawn(election.run(shutdown.clone()));
-        Ok(Candidate { store, leadership, shutdown, task })
+        stand(store_options(&self.etcd)?, name.to_owned(), timing).await
     }
 
     /// A leader, and cluster `eu` registered by it.
@@ -80,11 +76,20 @@ impl Room {
     }
 }
 
+async fn stand(options: Options, name: String, timing: Timing) -> Result<Candidate> {
+    let store = Store::connect(options).await?;
+    let (election, leadership) =
+        Election::new(&store, Replica { address: format!("{name}:1"), replica: name }, timing)?;
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(election.run(shutdown.clone()));
+    Ok(Candidate { store, leadership, shutdown, task })
+}
+
 struct Candidate {
     store: Store,
     leadership: watch::Receiver<Leadership>,
     shutdown: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), Fallen>>,
 }
 
 impl Candidate {
@@ -155,7 +160,13 @@ fn plain(endpoint: &str) -> Options {
 /// A lease that is short to wait for.
 fn short() -> Timing {
     let ms = Duration::from_millis;
-    Timing { ttl: ms(2000), renew: ms(500), stop_after: ms(1400) }
+    Timing { ttl: ms(2000), renew: ms(500), stop_after: ms(1400), stalled_after: ms(30_000) }
+}
+
+/// A lease that outlives a restart of etcd.
+fn patient() -> Timing {
+    let seconds = Duration::from_secs;
+    Timing { ttl: seconds(30), renew: seconds(1), stop_after: seconds(25), stalled_after: seconds(60) }
 }
 
 fn sealer() -> Result<Sealer> {
@@ -185,9 +196,12 @@ fn record(workspace: &str, meta: &str) -> Result<PlacementRecord> {
         namespace: "ws".parse()?,
         generation: 1,
         digest: Digest("d1".to_owned()),
+        keying: None,
         placed_at: jiff::Timestamp::from_second(1_800_000_000)?,
         state: RecordState::Placed,
         given_up: None,
+        ending: None,
+        port_of: None,
     })
 }
 

@@ -26,7 +26,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::harness::node_agent::Pace;
 use crate::harness::spaceport::{Installation, Replica, prepare_member, prepare_namespaces};
-use crate::harness::{Cluster, Fleet, FleetOptions, NodeAgent, Proxy};
+use crate::harness::{Audit, Cluster, Fleet, FleetOptions, NodeAgent, Proxy};
 
 /// For whatever must happen soon, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(40);
@@ -54,7 +54,7 @@ pub async fn fleet() -> Result<(&'static Fleet, &'static BTreeMap<String, PathBu
 }
 
 async fn boot() -> Result<Shared> {
-    let mut options = FleetOptions::of(CLUSTERS.len()).audited();
+    let mut options = FleetOptions::of(CLUSTERS.len()).audited(Audit::Objects);
     for (cluster, (name, region)) in options.clusters.iter_mut().zip(CLUSTERS) {
         (cluster.name, cluster.region) = (name.to_owned(), region.to_owned());
     }
@@ -334,6 +334,26 @@ pub async fn follow(
     let outcome = timeout(SOON, reading).await.map_err(|_| anyhow!("it took too long")).and_then(|done| done);
     outcome.with_context(|| format!("seen before: {:?}", phases(&seen)))?;
     Ok(seen)
+}
+
+/// Waits until starts that prefer a region go to a cluster.
+pub async fn starts_go_to(client: &mut Client, region: &str, cluster: &str) -> Result<()> {
+    until(&format!("starts for {region} to go to {cluster}"), async || {
+        let id = format!("probe-{}", uuid::Uuid::new_v4().simple());
+        let answer = start(client, request(&id, &[region])).await?;
+        ensure!(answer.cluster == cluster, "it went to {}", answer.cluster);
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until a Workspace is gone from its cluster.
+pub async fn resource_gone(workspaces: &Api<Workspace>, id: &str) -> Result<()> {
+    until(&format!("Workspace {id} to be gone"), async || {
+        ensure!(workspaces.get_opt(id).await?.is_none(), "{id} is there");
+        Ok(())
+    })
+    .await
 }
 
 /// Whether a state has the phase.

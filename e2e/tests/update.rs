@@ -67,13 +67,18 @@ fn a_change_is_taken_where_its_version_is_the_present_one_and_a_wrong_one_change
             story.cli(&["cluster", "update", "eu-1", "--weight", "70", "--version", &version]).await?;
         ensure!(again.code == 1 && again.stderr.contains("ABORTED"), "{}", again.stderr);
         for (args, told) in [
-            (["--weight", "2000"], "weight must not be above maxWeight"),
-            (["--max-weight", "0"], "maxWeight must be from 1 to 1000"),
+            (["--weight", "1000"], "weight must not be above maxWeight"),
             (["--label", "a b=c"], "labels must have keys"),
         ] {
             let output = story.cli(&["cluster", "update", "eu-1", args[0], args[1]]).await?;
             ensure!(output.code == 1 && output.stderr.contains("INVALID_ARGUMENT"), "{}", output.stderr);
             ensure!(output.stderr.contains(told), "{}", output.stderr);
+        }
+        for (args, told) in
+            [(["--weight", "2000"], "from 0 to 1000"), (["--max-weight", "0"], "from 1 to 1000")]
+        {
+            let output = story.cli(&["cluster", "update", "eu-1", args[0], args[1]]).await?;
+            ensure!(output.code == 2 && output.stderr.contains(told), "{}", output.stderr);
         }
         let unknown = story.cli(&["cluster", "update", "us-1", "--weight", "1"]).await?;
         ensure!(unknown.code == 1 && unknown.stderr.contains("NOT_FOUND"), "{}", unknown.stderr);

@@ -4,6 +4,7 @@
 //! names the caller's roles; only a replica's certificate is believed on that. While nobody leads, writes wait for a
 //! leader for a short, bounded time and in a bounded number.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,23 +13,28 @@ use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::audit::Note;
+use super::caller::{Caller, Who};
 use super::calls::PassedOn;
 use super::gate::Gate;
 use super::peers::{self, Peers};
 use crate::federation::Lead;
+use crate::runtime::config::Clients;
 use crate::runtime::tls::{ConnectInfo, Role, roles_of};
 
-/// Header with which a replica names the roles of the caller it passes on.
+/// Header with which a replica marks a call that it passes on: the roles of the caller.
 const CALLER_ROLES: &str = "x-spaceport-caller-roles";
-/// Header with the name of the caller; set here, and taken over from a replica only.
+/// Header with the name of the caller, for replicas of earlier versions and for people: percent-encoded beyond ASCII.
 const CALLER_NAME: &str = "x-spaceport-caller-name";
+/// Header with all that is known of the caller ([`Who`]). Of these three, only a replica's are believed.
+const CALLER: &str = "x-spaceport-caller";
 /// How long a write waits for a leader where the caller gives no shorter deadline.
 const LEADER_WAIT: Duration = Duration::from_secs(12);
 /// Writes that wait for a leader at once; more are refused with UNAVAILABLE.
 const WAITING_MOST: usize = 4096;
 
 /// Methods that only the leader may serve.
-const WRITES: [&str; 23] = [
+pub(super) const WRITES: [&str; 24] = [
     "/wsman.WorkspaceManager/StartWorkspace",
     "/wsman.WorkspaceManager/StopWorkspace",
     "/wsman.WorkspaceManager/MarkActive",
@@ -43,6 +49,7 @@ const WRITES: [&str; 23] = [
     "/spaceport.v1.ClusterManager/Uncordon",
     "/spaceport.v1.ClusterManager/SetMaintenance",
     "/spaceport.v1.ClusterManager/OpenIncarnation",
+    "/spaceport.v1.ClusterManager/RotateSecret",
     "/spaceport.v1.ClusterManager/Update",
     "/spaceport.v1.ClusterManager/Install",
     "/spaceport.v1.ClusterManager/StartDrain",
@@ -59,13 +66,14 @@ const WRITES: [&str; 23] = [
 pub struct Access {
     lead: watch::Receiver<Lead>,
     peers: Peers,
+    rules: Clients,
     waiting: Semaphore,
 }
 
 impl Access {
-    /// `peers` connects to other replicas.
-    pub fn new(lead: watch::Receiver<Lead>, peers: Peers) -> Arc<Self> {
-        Arc::new(Self { lead, peers, waiting: Semaphore::new(WAITING_MOST) })
+    /// `peers` connects to other replicas, `rules` say whom clients are and what they may touch.
+    pub fn new(lead: watch::Receiver<Lead>, peers: Peers, rules: Clients) -> Arc<Self> {
+        Arc::new(Self { lead, peers, rules, waiting: Semaphore::new(WAITING_MOST) })
     }
 
     /// The role a method needs; none for health and reflection.
@@ -78,36 +86,53 @@ impl Access {
         }
     }
 
-    /// Checks the caller; the roles it has, for passing on.
-    fn admit(request: &Request<Body>) -> Result<String, Status> {
-        let info = request.extensions().get::<ConnectInfo>();
-        let roles = info.map(roles_of).unwrap_or_default();
-        let passed_on = request.headers().get(CALLER_ROLES).filter(|_| roles.contains(Role::Replica));
-        let (client, admin) = match passed_on.and_then(|header| header.to_str().ok()) {
-            Some(named) => (named.contains("client"), named.contains("admin")),
-            None => (roles.contains(Role::Client), roles.contains(Role::Admin)),
-        };
-        let allowed = match Self::needed(request.uri().path()) {
-            None => true,
-            Some(Role::Admin) => admin,
-            Some(Role::Client | Role::Replica) => client,
-        };
-        if !allowed && !client {
+    /// Who makes a call: who is at the other end of the connection, or who a replica there says that it passes on for.
+    fn identify(&self, request: &Request<Body>) -> Result<Caller, Status> {
+        let Some(info) = request.extensions().get::<ConnectInfo>() else {
             return Err(Status::unauthenticated("a client certificate is required"));
+        };
+        let text = |header| request.headers().get(header).and_then(|value| value.to_str().ok());
+        let is_replica = info.encrypted && roles_of(info).contains(Role::Replica);
+        let Some(roles) = text(CALLER_ROLES).filter(|_| is_replica) else {
+            return Ok(Caller::new(Who::of(info), &self.rules));
+        };
+        let mut caller = match request.headers().get(CALLER) {
+            Some(header) => {
+                let who = Who::from_header(header)
+                    .ok_or_else(|| Status::internal("a replica passed on a call of somebody unreadable"))?;
+                Caller::new(who, &self.rules)
+            }
+            None => Caller::of_earlier_version(text(CALLER_NAME).unwrap_or("unknown"), roles, &self.rules)?,
+        };
+        caller.via = Some(Who::of(info).name().to_owned());
+        Ok(caller)
+    }
+
+    /// Whether the caller has the role that a method needs.
+    fn admit(caller: &Caller, path: &str) -> Result<(), Status> {
+        let allowed = Self::needed(path).is_none_or(|role| caller.is(role));
+        if allowed {
+            return Ok(());
         }
-        if !allowed {
-            return Err(Status::permission_denied(
-                "the method needs the role admin: a client certificate of organization spaceport:admin",
-            ));
+        if !caller.is(Role::Client) {
+            caller.deny("no certificate of a client");
+            return Err(Status::unauthenticated(if caller.who.certificate.is_some() {
+                "the client certificate is not one of those that rpcServer.clients lets in"
+            } else {
+                "a client certificate is required"
+            }));
         }
-        Ok(if admin { "client,admin" } else { "client" }.to_owned())
+        caller.deny("needs the role admin");
+        Err(Status::permission_denied(
+            "the method needs the role admin: a client certificate of organization spaceport:admin",
+        ))
     }
 
     /// Sends a write to whoever leads, or answers `None` where this replica does.
     async fn lead_or_pass_on(
         &self,
-        request: Request<Body>,
-        roles: String,
+        mut request: Request<Body>,
+        caller: &Caller,
     ) -> Result<Request<Body>, Response<Body>> {
         if matches!(*self.lead.borrow(), Lead::Us) {
             return Ok(request);
@@ -121,11 +146,14 @@ impl Access {
         };
         let patience = peers::deadline(request.headers()).map_or(LEADER_WAIT, |d| d.min(LEADER_WAIT));
         let give_up = tokio::time::Instant::now() + patience;
-        let mut held = match peers::Held::of(request, HeaderValue::from_str(&roles), CALLER_ROLES).await {
+        name_caller(&mut request, caller);
+        let roles = HeaderValue::from_static(if caller.is(Role::Admin) { "client,admin" } else { "client" });
+        let mut held = match peers::Held::of(request, roles, CALLER_ROLES).await {
             Ok(held) => held,
             Err(status) => return Err(status.into_http()),
         };
         let mut lead = self.lead.clone();
+        let mut unsent = None;
         loop {
             let current = lead.borrow_and_update().clone();
             match current {
@@ -135,9 +163,16 @@ impl Access {
                         response.extensions_mut().insert(PassedOn);
                         return Err(response);
                     }
-                    Err(peers::Failed::Unsent(back)) => held = *back,
+                    Err(peers::Failed::Unsent(back, reason)) => {
+                        held = *back;
+                        unsent = Some(format!("the leader at {address} cannot be reached: {reason}"));
+                    }
                     Err(peers::Failed::Ambiguous(reason)) => {
                         return Err(unavailable(&format!("the leader did not answer: {reason}")));
+                    }
+                    Err(peers::Failed::Unusable(reason)) => {
+                        tracing::warn!(reason, "a call cannot be passed on to the leader");
+                        return Err(unavailable(&format!("the call is not passed on: {reason}")));
                     }
                 },
                 Lead::Nobody => {}
@@ -151,7 +186,8 @@ impl Access {
                 () = pause => {}
             }
             if tokio::time::Instant::now() >= give_up {
-                return Err(unavailable("nobody leads at the moment"));
+                let unsent = unsent.inspect(|reason| tracing::warn!(reason, "a call was not passed on"));
+                return Err(unavailable(unsent.as_deref().unwrap_or("nobody leads at the moment")));
             }
         }
     }
@@ -167,27 +203,31 @@ impl Access {
     }
 }
 
-/// Who called, for audits: the common name of its certificate.
-pub(super) fn caller(metadata: &tonic::metadata::MetadataMap) -> String {
-    metadata.get(CALLER_NAME).and_then(|name| name.to_str().ok()).unwrap_or("unknown").to_owned()
+/// The caller whose call a replica passes on, by its headers.
+pub(super) fn passed_on_for(headers: &http::HeaderMap) -> Option<String> {
+    headers.get(CALLER_ROLES)?;
+    Some(String::from_utf8_lossy(headers.get(CALLER_NAME)?.as_bytes()).into_owned())
 }
 
-/// Names the caller, whatever it calls itself.
-fn name_caller(request: &mut Request<Body>) {
-    let info = request.extensions().get::<ConnectInfo>();
-    if info.is_some_and(|info| info.encrypted && roles_of(info).contains(Role::Replica))
-        && request.headers().contains_key(CALLER_ROLES)
-        && request.headers().contains_key(CALLER_NAME)
-    {
-        return;
+/// Tells the leader who called, whatever the caller wrote into these headers itself.
+fn name_caller(request: &mut Request<Body>, caller: &Caller) {
+    let headers = request.headers_mut();
+    headers.remove(CALLER);
+    if let Some(who) = caller.who.header() {
+        headers.insert(CALLER, who);
     }
-    let name = match info {
-        Some(ConnectInfo { peer: Some(peer), .. }) => HeaderValue::from_str(&peer.common_name).ok(),
-        Some(ConnectInfo { encrypted: false, .. }) => Some(HeaderValue::from_static("local")),
-        _ => None,
-    };
-    let name = name.unwrap_or(HeaderValue::from_static("unknown"));
-    request.headers_mut().insert(CALLER_NAME, name);
+    let mut name = String::new();
+    for byte in caller.who.name().bytes() {
+        match byte {
+            b'%' => name.push_str("%25"),
+            0x20..=0x7e => name.push(char::from(byte)),
+            other => {
+                let _ = write!(name, "%{other:02X}");
+            }
+        }
+    }
+    let name = HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("unknown"));
+    headers.insert(CALLER_NAME, name);
 }
 
 fn unavailable(message: &str) -> Response<Body> {
@@ -196,11 +236,94 @@ fn unavailable(message: &str) -> Response<Body> {
 
 impl Gate for Access {
     async fn pass(self: Arc<Self>, mut request: Request<Body>) -> Result<Request<Body>, Response<Body>> {
-        let roles = Self::admit(&request).map_err(Status::into_http)?;
-        name_caller(&mut request);
+        let caller = Arc::new(self.identify(&request).map_err(Status::into_http)?);
+        if let Some(note) = request.extensions().get::<Note>() {
+            note.made_by(Arc::clone(&caller));
+        }
+        Self::admit(&caller, request.uri().path()).map_err(Status::into_http)?;
+        request.extensions_mut().insert(Arc::clone(&caller));
         if !WRITES.contains(&request.uri().path()) {
             return Ok(request);
         }
-        self.lead_or_pass_on(request, roles).await
+        self.lead_or_pass_on(request, &caller).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::tls::{Lifetime, PeerIdentity, Transport};
+
+    fn access() -> Arc<Access> {
+        let (_, lead) = watch::channel(Lead::Nobody);
+        Access::new(lead, Peers::new(Some(Transport::Plaintext)), Clients::default())
+    }
+
+    fn request(
+        encrypted: bool,
+        organizations: &[&str],
+        headers: &[(&'static str, HeaderValue)],
+    ) -> Request<Body> {
+        let peer = encrypted.then(|| PeerIdentity {
+            common_name: "replica-1".to_owned(),
+            organizations: organizations.iter().map(|name| (*name).to_owned()).collect(),
+            names: Vec::new(),
+        });
+        let remote_addr = Some("10.0.0.1:9".parse().unwrap());
+        let mut request = Request::new(Body::empty());
+        request.extensions_mut().insert(ConnectInfo {
+            remote_addr,
+            encrypted,
+            peer,
+            lifetime: Lifetime::default(),
+        });
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.clone());
+        }
+        request
+    }
+
+    fn told(name: &str) -> Vec<(&'static str, HeaderValue)> {
+        let identity = PeerIdentity {
+            common_name: name.to_owned(),
+            organizations: vec!["spaceport:admin".to_owned()],
+            names: Vec::new(),
+        };
+        let who = Who { certificate: Some(identity), ..Who::default() };
+        vec![(CALLER_ROLES, HeaderValue::from_static("client,admin")), (CALLER, who.header().unwrap())]
+    }
+
+    #[test]
+    fn only_a_replica_is_believed_on_who_called() {
+        let access = access();
+        let passed_on = access.identify(&request(true, &["spaceport:replica"], &told("Žofie"))).unwrap();
+        assert_eq!((passed_on.who.name(), passed_on.via.as_deref()), ("Žofie", Some("replica-1")));
+        assert!(passed_on.is(Role::Admin));
+        let forged = access.identify(&request(true, &["staff"], &told("boss"))).unwrap();
+        assert_eq!((forged.who.name(), &forged.via), ("replica-1", &None));
+        assert!(!forged.is(Role::Admin));
+        let plain = access.identify(&request(false, &[], &told("boss"))).unwrap();
+        assert!(!plain.is(Role::Client), "plaintext from elsewhere");
+        let own = access.identify(&request(true, &["spaceport:replica"], &[])).unwrap();
+        assert!(own.is(Role::Client) && !own.is(Role::Admin));
+    }
+
+    #[test]
+    fn what_a_client_writes_of_itself_is_replaced_before_a_call_is_passed_on() {
+        let access = access();
+        let mut forged = request(true, &["staff"], &told("boss"));
+        let caller = access.identify(&forged).unwrap();
+        name_caller(&mut forged, &caller);
+        let who = Who::from_header(&forged.headers()[CALLER]).unwrap();
+        assert_eq!((who.name(), forged.headers()[CALLER_NAME].to_str().unwrap()), ("replica-1", "replica-1"));
+    }
+
+    #[test]
+    fn a_name_beyond_ascii_goes_into_a_header_without_loss() {
+        let identity = PeerIdentity { common_name: "Žo 1%\n".to_owned(), ..PeerIdentity::default() };
+        let who = Who { certificate: Some(identity), ..Who::default() };
+        let mut request = Request::new(Body::empty());
+        name_caller(&mut request, &Caller::new(who, &Clients::default()));
+        assert_eq!(request.headers()[CALLER_NAME].to_str().unwrap(), "%C5%BDo 1%25%0A");
     }
 }

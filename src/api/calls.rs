@@ -10,12 +10,10 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use futures::FutureExt as _;
-use http::{HeaderMap, Request, Response};
-use hyper::body::{Frame, SizeHint};
+use http::{Request, Response};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
@@ -26,6 +24,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use super::watched::{Watch, Watched, status};
 use crate::proto::FILE_DESCRIPTOR_SET;
 
 /// What methods are counted as that are not ours: callers choose paths freely, and labels must be few.
@@ -132,6 +131,28 @@ fn methods() -> Result<HashMap<String, Method<String>>, prost::DecodeError> {
     Ok(methods)
 }
 
+/// What a method streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// Its requests.
+    pub(super) requests: bool,
+    /// Its answers.
+    pub(super) answers: bool,
+}
+
+/// What each method that is served streams, by its path.
+pub(super) fn kinds() -> Result<HashMap<String, Kind>, prost::DecodeError> {
+    let kind = |kind: &str| Kind {
+        requests: matches!(kind, "client_stream" | "bidi_stream"),
+        answers: matches!(kind, "server_stream" | "bidi_stream"),
+    };
+    let mut kinds: HashMap<String, Kind> =
+        methods()?.into_iter().map(|(path, method)| (path, kind(method.kind))).collect();
+    let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    kinds.insert(reflection.to_owned(), Kind { requests: true, answers: true });
+    Ok(kinds)
+}
+
 /// A call under way. One that is dropped before its end was cancelled.
 #[derive(Debug)]
 struct Call {
@@ -173,13 +194,14 @@ impl Drop for Call {
     }
 }
 
-/// The status in headers or trailers, where there is one.
-fn status(headers: &HeaderMap) -> Option<Code> {
-    headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
+impl Watch for Call {
+    fn over(&mut self, code: Code) {
+        Self::over(self, code);
+    }
 }
 
-/// As Go names codes.
-fn name(code: Code) -> &'static str {
+/// As Go names codes, which dashboards of existing installations read.
+pub(super) fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "Canceled",
@@ -250,44 +272,8 @@ where
                 call.over(code);
                 return Ok(response);
             }
-            Ok(response.map(|body| Body::new(CountedBody { body, call })))
+            Ok(response.map(|body| Watched::body(body, call)))
         })
-    }
-}
-
-/// An answer whose end is waited for.
-struct CountedBody {
-    body: Body,
-    call: Call,
-}
-
-impl hyper::body::Body for CountedBody {
-    type Data = Bytes;
-    type Error = tonic::Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_ref() {
-                    self.call.over(status(trailers).unwrap_or(Code::Unknown));
-                }
-            }
-            Some(Err(error)) => self.call.over(error.code()),
-            None => self.call.over(Code::Unknown),
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status};
 use super::error;
 use super::parse;
 use crate::federation::Federation;
+use crate::federation::registry::Registered;
 use crate::proto::spaceport::v1;
 use crate::proto::spaceport::v1::cluster_manager_server::ClusterManager;
 use convert::view;
@@ -43,10 +44,15 @@ impl ClusterManager for Clusters {
         &self,
         request: Request<v1::RegisterRequest>,
     ) -> Result<Response<v1::RegisterResponse>, Status> {
-        let (spec, kubeconfig) = registry::registration(request.into_inner())?;
-        let cluster =
-            self.federation.register(spec, kubeconfig).await.map_err(|error| error::status(&error))?;
-        Ok(Response::new(v1::RegisterResponse { cluster: Some(view(&cluster)) }))
+        let defaults = self.federation.default_namespaces();
+        let (spec, kubeconfig) = registry::registration(request.into_inner(), &defaults)?;
+        let registered = self.federation.register(spec, kubeconfig).await;
+        let (cluster, since) = registered.map_err(|error| error::status(&error))?;
+        let outcome = match since {
+            Registered::Now => v1::register_response::Outcome::Registered,
+            Registered::Before => v1::register_response::Outcome::Unchanged,
+        };
+        Ok(Response::new(v1::RegisterResponse { cluster: Some(view(&cluster)), outcome: outcome.into() }))
     }
 
     async fn deregister(
@@ -132,6 +138,13 @@ impl ClusterManager for Clusters {
         request: Request<v1::OpenIncarnationRequest>,
     ) -> Result<Response<v1::OpenIncarnationResponse>, Status> {
         self.answer_open_incarnation(request).await
+    }
+
+    async fn rotate_secret(
+        &self,
+        request: Request<v1::RotateSecretRequest>,
+    ) -> Result<Response<v1::RotateSecretResponse>, Status> {
+        self.answer_rotate_secret(request).await
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use prost::Message as _;
 
+use crate::domain::ending::Ended;
 use crate::domain::workspace::{
     Access, ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
     Phase, Port, Protocol, View,
@@ -10,6 +11,7 @@ use crate::domain::workspace::{
 use crate::federation::index::Seen;
 use crate::proto::contentservice;
 use crate::proto::encoded::{Place, Status};
+use crate::proto::spaceport::v1;
 use crate::proto::wsman;
 use crate::proto::wsman::WorkspaceConditionBool;
 
@@ -23,15 +25,27 @@ pub fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// What clients see of a workspace.
-pub fn status(seen: &Seen) -> wsman::WorkspaceStatus {
-    placed(seen, of_view(&seen.view))
+/// What clients see of a workspace, with its owner token or without.
+pub fn status(seen: &Seen, with_token: bool) -> wsman::WorkspaceStatus {
+    let of_view = of_view(&seen.view);
+    placed(seen, if with_token { of_view } else { without_token(of_view) })
 }
 
-/// The same for the server. What the view gives is encoded once for all who ask.
-pub fn encoded(seen: &Seen) -> Status {
-    let of_view = seen.view.encoded(|view| of_view(view).encode_to_vec().into());
+/// The same for the server. What the view gives is encoded once for all who ask and see the token.
+pub fn encoded(seen: &Seen, with_token: bool) -> Status {
+    let of_view = if with_token {
+        seen.view.encoded(|view| of_view(view).encode_to_vec().into())
+    } else {
+        without_token(of_view(&seen.view)).encode_to_vec().into()
+    };
     Status { of_view, of_place: place(seen) }
+}
+
+fn without_token(mut status: wsman::WorkspaceStatus) -> wsman::WorkspaceStatus {
+    if let Some(auth) = &mut status.auth {
+        auth.owner_token.clear();
+    }
+    status
 }
 
 /// What the resource tells.
@@ -55,6 +69,7 @@ fn of_view(view: &View) -> wsman::WorkspaceStatus {
         }),
         initializer_metrics: view.initializer_metrics.as_deref().map(initializer_metrics),
         namespace: view.namespace.to_string(),
+        held: view.held.clone(),
         ..wsman::WorkspaceStatus::default()
     }
 }
@@ -203,6 +218,24 @@ fn conditions(conditions: &Conditions, snapshot: &str) -> wsman::WorkspaceCondit
         stopped_by_request: flag(conditions.stopped_by_request),
         volume_snapshot: None,
         aborted: flag(conditions.aborted),
+    }
+}
+
+/// What is kept of a workspace that is over.
+pub fn ended(ended: Ended) -> v1::EndedWorkspace {
+    v1::EndedWorkspace {
+        id: ended.workspace.to_string(),
+        meta_id: ended.meta.to_string(),
+        owner: ended.owner.to_string(),
+        cluster: ended.cluster.to_string(),
+        namespace: ended.namespace.to_string(),
+        placed_at: Some(timestamp(ended.placed_at)),
+        ended_at: Some(timestamp(ended.at)),
+        id_taken_until: Some(timestamp(ended.expires)),
+        last_phase: phase(ended.phase).into(),
+        conditions: Some(conditions(&ended.conditions, "")),
+        backup_failed: ended.conditions.backup_failed.unwrap_or_default(),
+        message: ended.message,
     }
 }
 

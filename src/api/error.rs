@@ -1,10 +1,12 @@
 //! The one place where errors become status codes.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
+use super::brief::{self, Violations};
 use crate::domain::names::{ClusterName, WorkspaceId};
 use crate::domain::placement::Rejection;
 use crate::federation::Error;
@@ -14,35 +16,36 @@ const DOMAIN: &str = "spaceport.dev";
 /// What a client waits before it repeats a call that met no leader.
 const RETRY_LEADER: Duration = Duration::from_millis(500);
 
-/// Workspaces named in the details of one refusal: they are sent in a header of bounded size.
-const WORKSPACES_SHOWN: usize = 20;
-
 /// The status that tells a client of an error.
 pub fn status(error: &Error) -> Status {
     let mut details = ErrorDetails::new();
     let code = match error {
         Error::Invalid { field, rule } => {
-            details.set_bad_request(vec![FieldViolation::new(*field, rule.clone())]);
+            details.set_bad_request(bad_request(field, rule));
             Code::InvalidArgument
         }
         Error::Spec(spec) => {
-            details.set_bad_request(vec![FieldViolation::new(spec.field, spec.rule)]);
+            details.set_bad_request(bad_request(spec.field, spec.rule));
             Code::InvalidArgument
         }
         Error::NoWorkspace(_) | Error::NoDecision(_) | Error::NoCluster(_) | Error::NoDrain(_) => {
             Code::NotFound
         }
-        Error::WorkspaceExists { .. } | Error::MetaTaken { .. } | Error::SameCluster { .. } => {
-            Code::AlreadyExists
-        }
+        Error::WorkspaceExists { .. }
+        | Error::MetaTaken { .. }
+        | Error::HostTaken { .. }
+        | Error::FolderTaken { .. }
+        | Error::SameCluster { .. }
+        | Error::RegisteredOtherwise { .. } => Code::AlreadyExists,
         Error::Maintenance { place, verdicts } => {
-            let here = PreconditionViolation::new("MAINTENANCE", place.clone(), "is under maintenance");
-            let others = verdicts.iter().map(verdict);
+            let here = brief::text(place, 200);
+            let here = PreconditionViolation::new("MAINTENANCE", here, "is under maintenance");
+            let others = rejections(verdicts);
             details.set_precondition_failure(std::iter::once(here).chain(others).collect::<Vec<_>>());
             Code::FailedPrecondition
         }
         Error::Unplaceable { verdicts, .. } => {
-            details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
+            details.set_precondition_failure(rejections(verdicts));
             if is_passing(verdicts) {
                 details.set_retry_info(Some(RETRY_LEADER));
                 Code::Unavailable
@@ -53,35 +56,35 @@ pub fn status(error: &Error) -> Status {
             }
         }
         Error::NoRoom { without, .. } => {
-            let ids =
-                without.iter().map(|(id, why)| PreconditionViolation::new("WORKSPACE", id.to_string(), why));
-            details.set_precondition_failure(ids.take(WORKSPACES_SHOWN).collect::<Vec<_>>());
+            details.set_precondition_failure(listed("WORKSPACE", without.iter().map(|(id, why)| (id, why))));
             Code::FailedPrecondition
         }
         Error::Precondition { .. }
         | Error::Unusable { .. }
         | Error::DrainStage { .. }
+        | Error::SecretsInUse
         | Error::StillRegistered(_) => Code::FailedPrecondition,
         Error::Unread { unread, .. } if unread.is_passing() => {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
         }
         Error::Unread { unread, .. } => {
-            let told =
-                PreconditionViolation::new("SECRET", unread.reference.to_string(), unread.problem.clone());
-            details.set_precondition_failure(vec![told]);
+            details.set_precondition_failure(listed("SECRET", [(&unread.reference, &unread.problem)]));
             Code::FailedPrecondition
         }
         Error::NoBuilder { verdicts } => {
-            details.set_precondition_failure(verdicts.iter().map(verdict).collect::<Vec<_>>());
+            details.set_precondition_failure(listed(
+                "CLUSTER",
+                verdicts.iter().map(|(cluster, why)| (cluster, why)),
+            ));
             Code::FailedPrecondition
         }
         Error::Unfit { checks, .. } => {
             let violations = checks.iter().filter(|check| check.is_failed()).map(|check| {
                 let told = format!("{}; {}", check.detail, check.remedy);
-                PreconditionViolation::new("CHECK", check.name, told.trim_end_matches("; "))
+                (check.name, told.trim_end_matches("; ").to_owned())
             });
-            details.set_precondition_failure(violations.collect::<Vec<_>>());
+            details.set_precondition_failure(listed("CHECK", violations));
             Code::FailedPrecondition
         }
         Error::NotEmpty { workspaces, .. } => {
@@ -106,13 +109,36 @@ pub fn status(error: &Error) -> Status {
     if details.error_info().is_none() {
         details.set_error_info(reason(error), DOMAIN, std::collections::HashMap::new());
     }
-    Status::with_error_details(code, error.to_string(), details)
+    Status::with_error_details(code, brief::text(error, brief::MESSAGE), details)
+}
+
+/// Why each cluster does not fit.
+fn rejections(verdicts: &[(ClusterName, Rejection)]) -> Vec<PreconditionViolation> {
+    match Rejection::unknown_pin(verdicts) {
+        Some(wanted) => listed("CLUSTER", [(wanted, "is not registered")]),
+        None => listed("CLUSTER", verdicts.iter().map(|(cluster, why)| (cluster, why))),
+    }
+}
+
+/// As many violations of a kind as an error lists; its message says what there is in all.
+fn listed<S: Display, W: Display>(
+    kind: &str,
+    all: impl IntoIterator<Item = (S, W)>,
+) -> Vec<PreconditionViolation> {
+    let mut violations = Violations::default();
+    all.into_iter().for_each(|(subject, why)| violations.add(subject, why));
+    violations.into_listed().map(|(subject, why)| PreconditionViolation::new(kind, subject, why)).collect()
+}
+
+fn bad_request(field: &str, rule: &str) -> Vec<FieldViolation> {
+    let mut violations = Violations::default();
+    violations.add(field, rule);
+    violations.into_listed().map(|(field, rule)| FieldViolation::new(field, rule)).collect()
 }
 
 /// Workspaces with the same words.
 fn each(workspaces: &[WorkspaceId], words: &str) -> Vec<PreconditionViolation> {
-    let shown = workspaces.iter().take(WORKSPACES_SHOWN);
-    shown.map(|id| PreconditionViolation::new("WORKSPACE", id.to_string(), words)).collect()
+    listed("WORKSPACE", workspaces.iter().map(|id| (id, words)))
 }
 
 /// Refuses a call that another moment, or another replica, will take.
@@ -132,19 +158,18 @@ fn is_full(verdicts: &[(ClusterName, Rejection)]) -> bool {
     verdicts.iter().any(|(_, rejection)| rejection.is_capacity())
 }
 
-fn verdict((cluster, rejection): &(ClusterName, impl std::fmt::Display)) -> PreconditionViolation {
-    PreconditionViolation::new("CLUSTER", cluster.to_string(), rejection.to_string())
-}
-
 fn cluster(error: &crate::cluster::Error, details: &mut ErrorDetails) -> Code {
     use crate::cluster::Error as Cluster;
     match error {
         Cluster::Kubeconfig { field, rule, .. } => {
-            details.set_bad_request(vec![FieldViolation::new(format!("kubeconfig.{field}"), rule.clone())]);
+            details.set_bad_request(bad_request(&format!("kubeconfig.{field}"), rule));
             Code::InvalidArgument
         }
-        Cluster::Refused { .. } => Code::FailedPrecondition,
+        Cluster::Refused { .. } | Cluster::TooLarge { .. } | Cluster::Disallowed { .. } => {
+            Code::FailedPrecondition
+        }
         Cluster::Unsent { .. }
+        | Cluster::Queued { .. }
         | Cluster::Ambiguous { .. }
         | Cluster::NotLeader { .. }
         | Cluster::Fenced { .. } => {
@@ -160,6 +185,7 @@ fn store(error: &crate::store::Error, details: &mut ErrorDetails) -> Code {
         Store::ClusterExists { .. } | Store::AddressInUse { .. } => Code::AlreadyExists,
         Store::ClusterNotFound { .. } => Code::NotFound,
         Store::Address { .. } => Code::InvalidArgument,
+        Store::Refused { .. } if error.is_too_large() => Code::InvalidArgument,
         Store::Conflict { .. } => Code::Aborted,
         Store::Unavailable { .. }
         | Store::Ambiguous { .. }
@@ -184,6 +210,8 @@ fn reason(error: &Error) -> &'static str {
         Error::NoCluster(_) => "NO_CLUSTER",
         Error::WorkspaceExists { .. } => "WORKSPACE_EXISTS",
         Error::MetaTaken { .. } => "META_ID_TAKEN",
+        Error::HostTaken { .. } => "HOST_TAKEN",
+        Error::FolderTaken { .. } => "FOLDER_TAKEN",
         Error::Maintenance { .. } => "MAINTENANCE",
         Error::Unplaceable { verdicts, .. } if is_passing(verdicts) => "CLUSTERS_NOT_KNOWN",
         Error::Unplaceable { verdicts, .. } if is_full(verdicts) => "NO_CAPACITY",
@@ -193,6 +221,7 @@ fn reason(error: &Error) -> &'static str {
         Error::SnapshotFailed { .. } => "SNAPSHOT_FAILED",
         Error::NoLog { .. } => "NO_LOG",
         Error::NoRoom { .. } => "NO_ROOM",
+        Error::SecretsInUse => "SECRETS_IN_USE",
         Error::NoDrain(_) => "NO_DRAIN",
         Error::DrainStage { .. } => "DRAIN_STAGE",
         Error::NotEmpty { .. } => "CLUSTER_NOT_EMPTY",
@@ -209,6 +238,7 @@ fn reason(error: &Error) -> &'static str {
         Error::Contended { .. } => "CONTENDED",
         Error::Deadline { .. } => "DEADLINE",
         Error::Cluster(_) => "CLUSTER",
-        Error::Store(_) => "STORE",
+        // The first is what clients know since it was the store alone that refused a name.
+        Error::RegisteredOtherwise { .. } | Error::Store(_) => "STORE",
     }
 }

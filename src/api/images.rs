@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{error, parse};
+use super::{caller, error, parse};
 use crate::federation::Federation;
 use crate::proto::registryfacade;
 use crate::proto::registryfacade::spec_provider_server::SpecProvider;
@@ -19,7 +19,9 @@ impl SpecProvider for Images {
         &self,
         request: Request<registryfacade::GetImageSpecRequest>,
     ) -> Result<Response<registryfacade::GetImageSpecResponse>, Status> {
+        let caller = caller::of(request.extensions());
         let id = parse::id(&request.into_inner().id)?;
+        caller.check(&self.0, &id)?;
         let seen = self.0.describe(&id).map_err(|error| error::status(&error))?;
         let view = &seen.view;
         let spec = registryfacade::ImageSpec {

@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{error, parse};
+use super::{caller, convert, error, parse};
 use crate::federation::Federation;
 use crate::federation::logs::{Piece, WorkspaceLog};
 use crate::proto::spaceport::v1;
@@ -34,9 +34,26 @@ impl WorkspaceManager for Logs {
     type LogsStream = Pieces;
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Pieces>, Status> {
+        let caller = caller::of(request.extensions());
         let (id, options) = parse::logs(&request.into_inner())?;
+        caller.check(&self.federation, &id)?;
         let log = self.federation.logs(&id, &options).await.map_err(|error| error::status(&error))?;
         Ok(Response::new(Box::pin(pieces(log, self.shutdown.clone()))))
+    }
+
+    async fn describe_ended(
+        &self,
+        request: Request<v1::DescribeEndedRequest>,
+    ) -> Result<Response<v1::DescribeEndedResponse>, Status> {
+        let caller = caller::of(request.extensions());
+        let id = parse::id(&request.into_inner().id)?;
+        caller.check(&self.federation, &id)?;
+        let ended = self.federation.describe_ended(&id).map_err(|error| error::status(&error))?;
+        Ok(Response::new(v1::DescribeEndedResponse { workspace: Some(convert::ended(ended)) }))
+    }
+
+    async fn version(&self, _: Request<v1::VersionRequest>) -> Result<Response<v1::VersionResponse>, Status> {
+        Ok(Response::new(v1::VersionResponse { version: env!("CARGO_PKG_VERSION").to_owned() }))
     }
 }
 

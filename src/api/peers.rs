@@ -1,41 +1,71 @@
 //! Connections to other replicas, for passing writes on to the leader.
 
 use std::collections::HashMap;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::InvalidHeaderValue;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
-use tower::{Service, ServiceExt};
+use tower::{Service, ServiceExt, service_fn};
+use url::{Host, Url};
 
-use crate::runtime::tls::{self, ClientFiles};
+use super::trim;
+use crate::runtime::files;
+use crate::runtime::tls::{PeerTls, Transport, is_loopback};
 
 /// What existing clients may send at most.
 pub const MESSAGE_MAX: usize = 16 * 1024 * 1024;
 /// How long a connection to the leader may take.
 const CONNECT: Duration = Duration::from_secs(2);
+/// Calls that were cancelled and whose answers may still come.
+const CANCELLED: usize = 4096;
+/// Frames of answers that come later still, over the life of a connection.
+const LATE_FRAMES: usize = 65_536;
+/// Header with a call's deadline.
+const TIMEOUT: &str = "grpc-timeout";
 /// How long a passed-on call may take where the caller gives no deadline.
 const CALL: Duration = Duration::from_mins(1);
 
 /// Connections by address.
 #[derive(Debug)]
 pub struct Peers {
-    tls: Option<ClientFiles>,
+    transport: Option<Transport>,
     channels: Mutex<HashMap<String, Channel>>,
 }
 
 /// Why a call did not get an answer.
 #[derive(Debug)]
 pub enum Failed {
-    /// Nothing was sent: it may be tried again.
-    Unsent(Box<Held>),
+    /// Nothing was sent, and why: it may be tried again.
+    Unsent(Box<Held>, String),
     /// It may have been served.
     Ambiguous(String),
+    /// Nothing was sent, and nothing ever is to this address.
+    Unusable(String),
+}
+
+/// Why there is no connection.
+enum Unconnected {
+    /// There will be none to this address.
+    Unusable(String),
+    /// Another moment may do.
+    Later(String),
+}
+
+/// When the caller's deadline passes, counted from now; nothing where it has none.
+pub fn due(headers: &HeaderMap) -> Option<Instant> {
+    deadline(headers).and_then(|within| Instant::now().checked_add(within))
+}
+
+/// What remains until then.
+pub fn remaining(due: Instant) -> Duration {
+    due.saturating_duration_since(Instant::now())
 }
 
 /// A unary request whose body was read, so that it can be sent more than once.
@@ -44,26 +74,40 @@ pub struct Held {
     parts: http::request::Parts,
     body: Bytes,
     header: &'static str,
+    /// When the caller's deadline passes, where it has one.
+    due: Option<Instant>,
 }
 
 impl Held {
-    /// Reads a request whole and marks it as passed on.
+    /// Reads a request whole and marks it as passed on. Its time counts from now.
     pub async fn of(
         request: Request<Body>,
-        roles: Result<HeaderValue, InvalidHeaderValue>,
+        roles: HeaderValue,
         header: &'static str,
     ) -> Result<Self, Status> {
         let (mut parts, body) = request.into_parts();
-        let roles = roles.map_err(|_| Status::internal("the caller's roles cannot be passed on"))?;
+        let due = due(&parts.headers);
         parts.headers.insert(header, roles);
         // The message, and the five bytes before it.
-        let body = Limited::new(body, MESSAGE_MAX + 5).collect().await;
+        let body = Limited::new(body, MESSAGE_MAX + 5).collect();
+        let late = |_| Status::deadline_exceeded(format!("the request did not arrive within {CALL:?}"));
+        let body = timeout(CALL, body).await.map_err(late)?;
         let body = body.map_err(|error| Status::resource_exhausted(error.to_string()))?.to_bytes();
-        Ok(Self { parts, body, header })
+        Ok(Self { parts, body, header, due })
     }
 
+    /// What remains of the caller's time, where it has a deadline.
+    fn remaining(&self) -> Option<Duration> {
+        self.due.map(remaining)
+    }
+
+    /// The request as it goes out now: waiting for a leader has cost a part of the caller's time.
     fn request(&self) -> Request<Body> {
-        Request::from_parts(self.parts.clone(), Body::new(Full::new(self.body.clone())))
+        let mut parts = self.parts.clone();
+        if let Some(remaining) = self.remaining() {
+            parts.headers.insert(TIMEOUT, timeout_header(remaining));
+        }
+        Request::from_parts(parts, Body::new(Full::new(self.body.clone())))
     }
 
     /// The request as it came, for serving it here.
@@ -74,69 +118,135 @@ impl Held {
 }
 
 impl Peers {
-    /// `tls`: identity and authority towards other replicas; absent: plaintext.
-    pub fn new(tls: Option<ClientFiles>) -> Self {
-        Self { tls, channels: Mutex::default() }
+    /// `transport`: how other replicas are connected to; none: there is no authority to check them by.
+    pub fn new(transport: Option<Transport>) -> Self {
+        Self { transport, channels: Mutex::default() }
     }
 
     /// Sends a request to the replica at `address`.
     pub async fn send(&self, address: &str, held: Held) -> Result<Response<Body>, Failed> {
-        let channel = match self.channel(address) {
+        let mut channel = match self.channel(address).await {
             Ok(channel) => channel,
-            Err(reason) => return Err(Failed::Ambiguous(reason)),
+            Err(Unconnected::Unusable(reason)) => return Err(Failed::Unusable(reason)),
+            Err(Unconnected::Later(reason)) => return Err(Failed::Unsent(Box::new(held), reason)),
         };
-        let mut channel = channel;
-        let limit = deadline(&held.parts.headers).unwrap_or(CALL);
+        let limit = held.remaining().unwrap_or(CALL);
         let call = async {
-            match tokio::time::timeout(CONNECT, channel.ready()).await {
+            match timeout(CONNECT, channel.ready()).await {
                 Ok(Ok(channel)) => Ok(channel.call(held.request()).await),
-                Ok(Err(_)) | Err(_) => Err(()),
+                Ok(Err(error)) => Err(root_cause(&error)),
+                Err(_) => Err(format!("no connection within {CONNECT:?}")),
             }
         };
-        match tokio::time::timeout(limit, call).await {
+        match timeout(limit, call).await {
             Ok(Ok(Ok(response))) => Ok(response),
             Ok(Ok(Err(error))) if is_connect(&error) => {
                 self.forget(address);
-                Err(Failed::Unsent(Box::new(held)))
+                Err(Failed::Unsent(Box::new(held), root_cause(&error)))
             }
             Ok(Ok(Err(error))) => {
                 self.forget(address);
                 Err(Failed::Ambiguous(error.to_string()))
             }
-            Ok(Err(())) => {
+            Ok(Err(reason)) => {
                 self.forget(address);
-                Err(Failed::Unsent(Box::new(held)))
+                Err(Failed::Unsent(Box::new(held), reason))
             }
             Err(_) => Err(Failed::Ambiguous(format!("no answer within {limit:?}"))),
         }
     }
 
-    fn channel(&self, address: &str) -> Result<Channel, String> {
-        let mut channels = self.channels.lock();
-        if let Some(channel) = channels.get(address) {
+    async fn channel(&self, address: &str) -> Result<Channel, Unconnected> {
+        if let Some(channel) = self.channels.lock().get(address) {
             return Ok(channel.clone());
         }
-        // Only leaders are called: one address now and then, never many.
-        channels.clear();
-        let mut endpoint = Endpoint::from_shared(address.to_owned())
-            .map_err(|error| format!("{address} is no address: {error}"))?
-            .connect_timeout(CONNECT)
+        let (host, port) = self.checked(address).map_err(Unconnected::Unusable)?;
+        let unusable = |error: &dyn std::fmt::Display| {
+            Unconnected::Unusable(format!("{address} cannot be used: {error}"))
+        };
+        // The connector encrypts; tonic's own TLS knows nothing of roles and keeps out of plain addresses.
+        let plain = format!("http://{}:{port}", authority(&host));
+        let endpoint = Endpoint::from_shared(plain)
+            .map_err(|error| unusable(&error))?
             .tcp_nodelay(true)
+            .http2_max_header_list_size(trim::READ_MAX)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5));
-        if let Some(files) = &self.tls {
-            let config = tls::client_config(files, None).map_err(|error| error.to_string())?;
-            endpoint = endpoint.tls_config(config).map_err(|error| error.to_string())?;
+        let endpoint = lasting(endpoint);
+        let channel = match &self.transport {
+            Some(Transport::Tls(files)) => {
+                let files = files.clone();
+                let late = |error: io::Error| Unconnected::Later(format!("federation.peerTls: {error}"));
+                let tls = files::apart(move || PeerTls::load(&files)).await.map_err(late)?;
+                let tls = tls.map_err(|error| unusable(&error))?;
+                let origin = Uri::try_from(address).map_err(|error| unusable(&error))?;
+                let connect = move |_: Uri| {
+                    let (tls, host) = (tls.clone(), host.clone());
+                    // Not the endpoint's own limit: its error does not say that nothing was sent.
+                    async move {
+                        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+                        tokio::time::timeout(CONNECT, tls.connect(host, port)).await.map_err(late)?
+                    }
+                };
+                endpoint.origin(origin).connect_with_connector_lazy(service_fn(connect))
+            }
+            _ => endpoint.connect_timeout(CONNECT).connect_lazy(),
+        };
+        let mut channels = self.channels.lock();
+        // Only leaders are called: one address now and then, never many.
+        channels.retain(|other, _| other == address);
+        Ok(channels.entry(address.to_owned()).or_insert(channel).clone())
+    }
+
+    /// Host and port to connect to. The address comes from etcd, so it has no say in whether to encrypt.
+    fn checked(&self, address: &str) -> Result<(String, u16), String> {
+        let url = Url::parse(address).map_err(|error| format!("{address:?} is no address: {error}"))?;
+        match &self.transport {
+            None => {
+                return Err("federation.peerTls.ca is needed to pass calls on to other managers".to_owned());
+            }
+            Some(Transport::Tls(_)) if url.scheme() != "https" => {
+                return Err(format!("{address} is not https, and this replica has TLS configured"));
+            }
+            Some(Transport::Plaintext) if url.scheme() != "http" || !is_loopback(&url) => {
+                return Err(format!(
+                    "{address} is not http on loopback, and this replica has no TLS configured"
+                ));
+            }
+            Some(_) => {}
         }
-        let channel = endpoint.connect_lazy();
-        channels.insert(address.to_owned(), channel.clone());
-        Ok(channel)
+        let host = match url.host() {
+            Some(Host::Ipv6(ip)) => ip.to_string(),
+            Some(host) => host.to_string(),
+            None => return Err(format!("{address} has no host")),
+        };
+        let port = url.port_or_known_default().ok_or_else(|| format!("{address} has no port"))?;
+        Ok((host, port))
     }
 
     /// The next call connects anew, with the certificates that the files hold by then.
     fn forget(&self, address: &str) {
         self.channels.lock().remove(address);
     }
+}
+
+/// A host as a URL has it.
+fn authority(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// The innermost cause, which says what happened.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// So that calls cancelled at once do not end a connection that others use, whose answers are on their way.
+pub fn lasting(endpoint: Endpoint) -> Endpoint {
+    endpoint.http2_max_concurrent_reset_streams(CANCELLED).http2_max_local_error_reset_streams(LATE_FRAMES)
 }
 
 /// Whether the connection never came about.
@@ -156,9 +266,20 @@ pub fn is_connect(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
+/// A time as the header `grpc-timeout` has it: at most eight digits.
+fn timeout_header(time: Duration) -> HeaderValue {
+    const MOST: u128 = 99_999_999;
+    let (number, unit) = match (time.as_micros(), time.as_millis()) {
+        (micros, _) if micros <= MOST => (micros, 'u'),
+        (_, millis) if millis <= MOST => (millis, 'm'),
+        _ => (u128::from(time.as_secs()).min(MOST), 'S'),
+    };
+    HeaderValue::from_str(&format!("{number}{unit}")).unwrap_or(HeaderValue::from_static("0u"))
+}
+
 /// The caller's deadline, from the header `grpc-timeout`.
 pub fn deadline(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let text = headers.get(TIMEOUT)?.to_str().ok()?;
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let number: u64 = number.parse().ok()?;
     match unit {
@@ -175,6 +296,56 @@ pub fn deadline(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::tls::ClientFiles;
+
+    #[test]
+    fn an_address_from_etcd_never_decides_that_a_call_goes_unencrypted() {
+        let tls = Peers::new(Some(Transport::Tls(ClientFiles::default())));
+        let plaintext = Peers::new(Some(Transport::Plaintext));
+        for bad in ["http://10.0.0.1:8080", "http://127.0.0.1:8080", "ftp://a", "10.0.0.1:8080", ""] {
+            assert!(tls.checked(bad).is_err(), "{bad}");
+        }
+        for bad in ["http://10.0.0.1:8080", "https://127.0.0.1:8080", "http://localhost.example.com:1"] {
+            assert!(plaintext.checked(bad).is_err(), "{bad}");
+        }
+        let at = |host: &str, port| Ok((host.to_owned(), port));
+        assert_eq!(tls.checked("https://manager-0"), at("manager-0", 443));
+        assert_eq!(tls.checked("https://manager-0:80"), at("manager-0", 80));
+        assert_eq!(tls.checked("https://[::1]:8080"), at("::1", 8080));
+        assert_eq!(plaintext.checked("http://127.0.0.1:8080"), at("127.0.0.1", 8080));
+        let without = Peers::new(None).checked("https://manager-0:8080").unwrap_err();
+        assert!(without.contains("federation.peerTls.ca"), "{without}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_waited_is_passed_on_with_what_remains_of_its_time() {
+        let held = async |timeout: Option<&str>| {
+            let mut request = Request::new(Body::empty());
+            if let Some(timeout) = timeout {
+                request.headers_mut().insert(TIMEOUT, timeout.parse().unwrap());
+            }
+            Held::of(request, HeaderValue::from_static("client"), "x-roles").await.unwrap()
+        };
+        let left = |held: &Held| deadline(held.request().headers());
+        let (with, without) = (held(Some("15S")).await, held(None).await);
+        tokio::time::advance(Duration::from_secs(12)).await;
+        assert_eq!((left(&with), left(&without)), (Some(Duration::from_secs(3)), None));
+        tokio::time::advance(Duration::from_secs(12)).await;
+        assert_eq!(left(&with), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_time_is_written_in_eight_digits_as_precisely_as_that_allows() {
+        for (time, text) in [
+            (Duration::from_micros(1500), "1500u"),
+            (Duration::from_secs(99), "99000000u"),
+            (Duration::from_secs(100), "100000m"),
+            (Duration::from_hours(30), "108000S"),
+            (Duration::MAX, "99999999S"),
+        ] {
+            assert_eq!(timeout_header(time).to_str().unwrap(), text);
+        }
+    }
 
     #[test]
     fn a_callers_deadline_is_read_in_every_unit_and_nonsense_is_none() {

@@ -9,15 +9,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::caller::{self, Caller};
 use super::peers::MESSAGE_MAX;
 use super::{convert, error, parse};
 use crate::federation::events::Ended;
-use crate::federation::{Federation, events, index};
+use crate::federation::index::Seen;
+use crate::federation::{Federation, index};
 use crate::proto::encoded::{self, workspace_manager_server::WorkspaceManager};
 use crate::proto::wsman;
 
 /// Most workspaces in one page.
 const PAGE_MAX: usize = 1000;
+/// Bytes from which on a page takes no more workspaces, well below what clients accept.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -43,45 +47,64 @@ impl WorkspaceManager for Workspaces {
         &self,
         request: Request<wsman::GetWorkspacesRequest>,
     ) -> Result<Response<encoded::GetWorkspacesResponse>, Status> {
+        let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let size = match usize::try_from(request.page_size) {
             Ok(0) => usize::MAX,
             Ok(size) => size.min(PAGE_MAX),
             Err(_) => PAGE_MAX,
         };
+        let list = parse::list(self.federation.installation(), request.must_match.as_ref());
+        let after = parse::page(&list, &request.page_token)?;
         // One more tells whether there are more.
-        let filter = parse::filter(request.must_match);
-        let all = self.federation.list(&filter, &request.page_token, size.saturating_add(1));
-        let page = all.get(..size).unwrap_or(&all);
-        let next_page_token =
-            page.last().filter(|_| page.len() < all.len()).map(|last| last.view.id.to_string());
-        let response = encoded::GetWorkspacesResponse {
-            status: page.iter().map(convert::encoded).collect(),
-            next_page_token: next_page_token.unwrap_or_default(),
-        };
-        if response.encoded_len() > MESSAGE_MAX {
-            return Err(Status::resource_exhausted(
-                "the answer is larger than 16 MiB; ask for pages with page_size and page_token",
-            ));
+        let filter = parse::filter(request.must_match, &caller);
+        let all = self.federation.list(&filter, after, size.saturating_add(1));
+        let (mut status, mut bytes) = (Vec::with_capacity(all.len().min(size)), 0);
+        for seen in all.iter().take(size) {
+            let one = convert::encoded(seen, sees_token(&caller, seen));
+            // With the field's tag and length.
+            bytes += one.encoded_len() + 6;
+            if size != usize::MAX && bytes > PAGE_BYTES && !status.is_empty() {
+                break;
+            }
+            if bytes > MESSAGE_MAX {
+                return Err(Status::resource_exhausted(
+                    "the answer is larger than 16 MiB; ask for pages with page_size and page_token",
+                ));
+            }
+            status.push(one);
         }
-        Ok(Response::new(response))
+        let last = status.len().checked_sub(1).and_then(|last| all.get(last));
+        let next_page_token = last
+            .filter(|_| status.len() < all.len())
+            .map(|last| list.token(last.view.id.as_str()))
+            .unwrap_or_default();
+        Ok(Response::new(encoded::GetWorkspacesResponse { status, next_page_token }))
     }
 
     async fn start_workspace(
         &self,
         request: Request<wsman::StartWorkspaceRequest>,
     ) -> Result<Response<wsman::StartWorkspaceResponse>, Status> {
-        let start = parse::start(request.into_inner())?;
+        let caller = caller::of(request.extensions());
+        let request = request.into_inner();
+        let owner = request.metadata.as_ref().map(|metadata| metadata.owner.clone()).unwrap_or_default();
+        caller.check_owner(&owner)?;
+        let left_out = parse::without_effect(&request);
+        let start = parse::start(request)?;
+        let unknown = self.federation.unknown_regions(&start.placement.regions).into_iter();
+        let warnings = unknown.map(|region| format!("no cluster is in region {region}")).chain(left_out);
         let began = Instant::now();
         let started = self.federation.start(start).await;
         self.federation.meters().start_took(began.elapsed());
         let started = started.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::StartWorkspaceResponse {
             url: started.url,
-            owner_token: started.owner_token,
+            owner_token: if caller.sees_token_of(&owner) { started.owner_token } else { String::new() },
             cluster: started.cluster.to_string(),
             region: started.region.to_string(),
             namespace: started.namespace.to_string(),
+            warnings: warnings.collect(),
         }))
     }
 
@@ -89,8 +112,10 @@ impl WorkspaceManager for Workspaces {
         &self,
         request: Request<wsman::StopWorkspaceRequest>,
     ) -> Result<Response<wsman::StopWorkspaceResponse>, Status> {
+        let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let id = parse::id(&request.id)?;
+        caller.check(&self.federation, &id)?;
         let policy = parse::stop_policy(request.policy)?;
         self.federation.stop(&id, policy).await.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::StopWorkspaceResponse {}))
@@ -100,11 +125,13 @@ impl WorkspaceManager for Workspaces {
         &self,
         request: Request<wsman::DescribeWorkspaceRequest>,
     ) -> Result<Response<wsman::DescribeWorkspaceResponse>, Status> {
+        let caller = caller::of(request.extensions());
         let id = parse::id(&request.into_inner().id)?;
+        caller.check(&self.federation, &id)?;
         let seen = self.federation.describe(&id).map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::DescribeWorkspaceResponse {
             last_activity: seen.view.last_activity.map(|at| at.to_string()).unwrap_or_default(),
-            status: Some(convert::status(&seen)),
+            status: Some(convert::status(&seen, sees_token(&caller, &seen))),
         }))
     }
 
@@ -121,17 +148,18 @@ impl WorkspaceManager for Workspaces {
         &self,
         request: Request<wsman::SubscribeRequest>,
     ) -> Result<Response<Updates>, Status> {
+        let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let from = parse::subscription_start(&request);
         let subscription = self
             .federation
-            .subscribe(parse::filter(request.must_match), &from)
+            .subscribe(parse::filter(request.must_match, &caller), &from)
             .map_err(|index::Expired| {
                 Status::out_of_range(
                     "the resume token has expired or was given by another replica; subscribe again with replay",
                 )
             })?;
-        let stream = updates(Arc::clone(&self.federation), subscription, self.shutdown.clone());
+        let stream = updates(Arc::clone(&self.federation), subscription, caller, self.shutdown.clone());
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -139,8 +167,10 @@ impl WorkspaceManager for Workspaces {
         &self,
         request: Request<wsman::MarkActiveRequest>,
     ) -> Result<Response<wsman::MarkActiveResponse>, Status> {
+        let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let id = parse::id(&request.id)?;
+        caller.check(&self.federation, &id)?;
         self.federation
             .mark_active(&id, request.closed, request.ignore_if_active)
             .await
@@ -152,8 +182,10 @@ impl WorkspaceManager for Workspaces {
         &self,
         request: Request<wsman::SetTimeoutRequest>,
     ) -> Result<Response<wsman::SetTimeoutResponse>, Status> {
+        let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let (id, change) = parse::timeout(&request)?;
+        caller.check(&self.federation, &id)?;
         self.federation.set_timeout(&id, change).await.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::SetTimeoutResponse {}))
     }
@@ -162,8 +194,10 @@ impl WorkspaceManager for Workspaces {
         &self,
         request: Request<wsman::ControlPortRequest>,
     ) -> Result<Response<wsman::ControlPortResponse>, Status> {
+        let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let (id, port) = parse::control_port(&request)?;
+        caller.check(&self.federation, &id)?;
         self.federation
             .control_port(&id, port, request.expose)
             .await
@@ -175,8 +209,10 @@ impl WorkspaceManager for Workspaces {
         &self,
         request: Request<wsman::TakeSnapshotRequest>,
     ) -> Result<Response<wsman::TakeSnapshotResponse>, Status> {
+        let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let id = parse::id(&request.id)?;
+        caller.check(&self.federation, &id)?;
         let url = self
             .federation
             .take_snapshot(&id, request.return_immediately)
@@ -189,8 +225,10 @@ impl WorkspaceManager for Workspaces {
         &self,
         request: Request<wsman::ControlAdmissionRequest>,
     ) -> Result<Response<wsman::ControlAdmissionResponse>, Status> {
+        let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let (id, level) = parse::control_admission(&request)?;
+        caller.check(&self.federation, &id)?;
         self.federation.control_admission(&id, level).await.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::ControlAdmissionResponse {}))
     }
@@ -206,7 +244,9 @@ impl WorkspaceManager for Workspaces {
         &self,
         request: Request<wsman::UpdateSshKeyRequest>,
     ) -> Result<Response<wsman::UpdateSshKeyResponse>, Status> {
+        let caller = caller::of(request.extensions());
         let (id, keys) = parse::ssh_keys(request.into_inner())?;
+        caller.check(&self.federation, &id)?;
         self.federation.update_ssh_keys(&id, keys).await.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::UpdateSshKeyResponse {}))
     }
@@ -223,15 +263,20 @@ impl WorkspaceManager for Workspaces {
     }
 }
 
+fn sees_token(caller: &Caller, seen: &Seen) -> bool {
+    caller.sees_token_of(&seen.view.owner)
+}
+
 /// Changes as they come, until the subscription ends, the client leaves or the server shuts down.
 fn updates(
     federation: Arc<Federation>,
-    subscription: events::Subscription,
+    subscription: index::Subscription,
+    caller: Arc<Caller>,
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<encoded::SubscribeResponse, Status>> + Send {
     futures::stream::unfold(Some(subscription), move |subscription| {
         let federation = Arc::clone(&federation);
-        let shutdown = shutdown.clone();
+        let (caller, shutdown) = (Arc::clone(&caller), shutdown.clone());
         async move {
             let mut subscription = subscription?;
             let next = tokio::select! {
@@ -241,7 +286,7 @@ fn updates(
             Some(match next {
                 Ok(event) => {
                     let response = encoded::SubscribeResponse {
-                        status: Some(convert::encoded(&event.seen)),
+                        status: Some(convert::encoded(&event.seen, sees_token(&caller, &event.seen))),
                         resume_token: federation.resume_token(&event),
                     };
                     (Ok(response), Some(subscription))

@@ -1,24 +1,37 @@
-//! From flags to a server that answers.
+//! From settings to a server that answers.
 
-use std::net::IpAddr;
+use std::error::Error as _;
 use std::path::PathBuf;
-use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use clap::Args;
-use tokio::time::Instant;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use anyhow::Result;
+use http::Uri;
+use parking_lot::Mutex;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
-use url::{Host, Url};
+use tower::service_fn;
+use url::Host;
 
+pub use self::files::{Identity, PemFile};
+
+use self::link::Dialer;
+use self::trouble::{Failure, Sides, Stage};
 use super::failure::{Usage, root_cause};
+use super::flags::Address;
 use super::terminal::Format;
 use crate::domain::duration::GoDuration;
 use crate::proto::spaceport::v1::cluster_manager_client::ClusterManagerClient;
-use crate::proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient as LogsClient;
+use crate::proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient as UsersClient;
 use crate::proto::wsman::workspace_manager_client::WorkspaceManagerClient;
-use crate::runtime::tls::{ClientFiles, IdentityFiles, client_config};
+
+mod files;
+mod link;
+mod trouble;
 
 /// What servers send at most.
 const LARGEST_ANSWER: usize = 16 << 20;
@@ -28,91 +41,75 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How to reach the server, and how to write what it says.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Connection and output")]
+/// How to reach the server, and how to write what it says: flags, variables and a context, put together.
+#[derive(Debug, Clone)]
 pub struct ClientArgs {
-    /// The server's address; of several, separated by commas, the first that answers
-    #[arg(long, env = "SPACEPORT_ENDPOINT", global = true, value_delimiter = ',', value_name = "URL")]
+    /// Addresses; the first that answers is used.
     pub endpoint: Vec<Address>,
-    /// Authority (PEM) that the server's certificate comes from
-    #[arg(long, env = "SPACEPORT_CA", global = true, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
-    /// Client certificate (PEM)
-    #[arg(long, env = "SPACEPORT_CERT", global = true, value_name = "FILE")]
-    pub cert: Option<PathBuf>,
-    /// Private key (PEM) of the client certificate
-    #[arg(long, env = "SPACEPORT_KEY", global = true, value_name = "FILE")]
-    pub key: Option<PathBuf>,
-    /// Name that the server's certificate is checked against, instead of the address
-    #[arg(long, global = true, value_name = "NAME")]
+    /// Authority of the server's certificate.
+    pub ca: Option<PemFile>,
+    /// What the client proves itself with.
+    pub identity: Option<Identity>,
+    /// Name in the server's certificate, instead of that in the address.
     pub server_name: Option<String>,
-    /// How long one call may take
-    #[arg(long, global = true, default_value = "30s", value_parser = positive_duration, value_name = "DURATION")]
+    /// How long one call may take.
     pub timeout: Duration,
-    /// How the result is written
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    /// How the result is written.
     pub output: Format,
-}
-
-/// An address that may be talked to: TLS anywhere, plaintext on this machine only.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address(Url);
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let url = url.ok_or_else(|| format!("{text:?} must be https://HOST:PORT or http://LOOPBACK:PORT"))?;
-        let loopback = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(ip)) => IpAddr::from(ip).is_loopback(),
-            Some(Host::Ipv6(ip)) => IpAddr::from(ip).is_loopback(),
-            None => false,
-        };
-        if url.scheme() == "http" && !loopback {
-            return Err(format!("{text:?} is not on this machine, and plaintext goes no further: use https"));
-        }
-        Ok(Self(url))
-    }
-}
-
-/// A Go duration above zero, such as `90s` or `1h30m`.
-pub fn positive_duration(text: &str) -> Result<Duration, String> {
-    let duration =
-        text.parse::<GoDuration>().and_then(GoDuration::to_std).map_err(|error| error.to_string())?;
-    if duration.is_zero() { Err("must be above zero".to_owned()) } else { Ok(duration) }
+    /// The file whose contexts were looked at.
+    pub config: Option<PathBuf>,
 }
 
 /// A connected server.
 #[derive(Debug, Clone)]
 pub struct Client {
     channel: Channel,
+    address: Address,
     timeout: Duration,
+    /// When the first call has to end: it shares its time with the connection.
+    first: Arc<Mutex<Option<Instant>>>,
+    stage: watch::Receiver<Stage>,
 }
 
+/// A connection whose server has answered.
+type Linked = (Channel, watch::Receiver<Stage>);
+
 impl Client {
-    /// Connects to the first address that answers.
+    /// Connects to the first address that answers. All of it takes `args.timeout` at most.
     pub async fn connect(args: &ClientArgs) -> Result<Self> {
         if args.endpoint.is_empty() {
-            return Err(
-                Usage("no server is named: give --endpoint or set SPACEPORT_ENDPOINT".to_owned()).into()
-            );
+            return Err(args.no_endpoint().into());
         }
-        let mut refusals = Vec::new();
-        for address in &args.endpoint {
-            match endpoint(args, address)?.connect().await {
-                Ok(channel) => return Ok(Self { channel, timeout: args.timeout }),
-                Err(error) => refusals.push(format!("{} ({})", address.0, root_cause(&error))),
+        let deadline = Instant::now() + args.timeout;
+        let tls = args.tls()?;
+        let (mut refusals, mut all_late) = (Vec::new(), true);
+        for (at, address) in args.endpoint.iter().enumerate() {
+            let untried = u32::try_from(args.endpoint.len() - at).unwrap_or(u32::MAX);
+            let share = deadline.saturating_duration_since(Instant::now()) / untried;
+            let dialer = args.dialer(address, tls.as_ref())?;
+            match link(address, dialer, share.min(CONNECT_TIMEOUT)).await {
+                Ok((channel, stage)) => {
+                    let (address, first) = (address.clone(), Arc::new(Mutex::new(Some(deadline))));
+                    return Ok(Self { channel, address, timeout: args.timeout, first, stage });
+                }
+                Err((failure, late)) => {
+                    all_late &= late;
+                    refusals.push(format!("{address} ({failure})"));
+                }
             }
         }
-        bail!("no server can be reached: {}", refusals.join(", "))
+        let text = format!("no server can be reached: {}", refusals.join(", "));
+        Err(if all_late { Status::deadline_exceeded(text) } else { Status::unavailable(text) }.into())
     }
 
     /// The same server, for calls that may take longer.
     pub fn patient(&self, timeout: Duration) -> Self {
-        Self { channel: self.channel.clone(), timeout }
+        Self { timeout, first: Arc::default(), ..self.clone() }
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// The workspace API.
@@ -120,9 +117,9 @@ impl Client {
         WorkspaceManagerClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    /// Workspaces' logs.
-    pub fn logs(&self) -> LogsClient<Channel> {
-        LogsClient::new(self.channel.clone())
+    /// What users may ask beyond the workspace API: logs, and the server's version.
+    pub fn logs(&self) -> UsersClient<Channel> {
+        UsersClient::new(self.channel.clone())
     }
 
     /// The admin's API.
@@ -136,10 +133,11 @@ impl Client {
         message: T,
         method: impl AsyncFnOnce(Request<T>) -> Result<Response<R>, Status>,
     ) -> Result<R, Status> {
+        let deadline = self.deadline();
         let mut request = Request::new(message);
-        request.set_timeout(self.timeout);
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         // Boxed, because a call's future is large, and verbs hold several.
-        Box::pin(self.within(method(request))).await
+        Box::pin(self.within(deadline, method(request))).await
     }
 
     /// Opens a stream: its beginning has the deadline, its life has none.
@@ -148,22 +146,156 @@ impl Client {
         message: T,
         method: impl AsyncFnOnce(Request<T>) -> Result<Response<R>, Status>,
     ) -> Result<R, Status> {
-        Box::pin(self.within(method(Request::new(message)))).await
+        Box::pin(self.within(self.deadline(), method(Request::new(message)))).await
     }
 
-    async fn within<R>(&self, call: impl Future<Output = Result<Response<R>, Status>>) -> Result<R, Status> {
-        let late =
-            || Status::deadline_exceeded(format!("no answer within {}", GoDuration::from(self.timeout)));
-        match tokio::time::timeout(self.timeout, call).await {
+    fn deadline(&self) -> Instant {
+        self.first.lock().take().unwrap_or_else(|| Instant::now() + self.timeout)
+    }
+
+    async fn within<R>(
+        &self,
+        deadline: Instant,
+        call: impl Future<Output = Result<Response<R>, Status>>,
+    ) -> Result<R, Status> {
+        let late = || {
+            let limit = GoDuration::from(self.timeout);
+            Status::deadline_exceeded(format!("no answer from {} within {limit}", self.address))
+        };
+        match timeout_at(deadline, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             // The transport's own timer, which is as long, may be first.
             Ok(Err(status)) if status.code() == Code::Cancelled && status.message() == "Timeout expired" => {
                 Err(late())
             }
-            Ok(Err(status)) => Err(status),
+            Ok(Err(status)) => Err(self.explained(status)),
             Err(_) => Err(late()),
         }
     }
+
+    /// Why the connection broke, where that is what a status is about: the transport only says that it did.
+    fn explained(&self, status: Status) -> Status {
+        match &*self.stage.borrow() {
+            Stage::Failed(failure) if status.source().is_some() => {
+                Status::unavailable(format!("{}: {failure}", self.address))
+            }
+            _ => status,
+        }
+    }
+}
+
+impl ClientArgs {
+    fn no_endpoint(&self) -> Usage {
+        let file = self.config.as_ref().map_or_else(
+            || "name a context with --context".to_owned(),
+            |path| format!("choose a context of {} with `spaceport config use-context`", path.display()),
+        );
+        Usage(format!("no server is named: give --endpoint, set SPACEPORT_ENDPOINT, or {file}"))
+    }
+
+    /// Whether a connection can be tried: files, names and addresses fit together.
+    pub fn check(&self) -> Result<()> {
+        let tls = self.tls()?;
+        let settings = [
+            ("ca", self.ca.is_some()),
+            ("cert and key", self.identity.is_some()),
+            ("server-name", self.server_name.is_some()),
+        ];
+        if tls.is_none()
+            && let Some((name, _)) = settings.into_iter().find(|(_, given)| *given)
+        {
+            let text =
+                format!("{name} is for https, and every endpoint is http: correct --endpoint, or --unset it");
+            return Err(Usage(text).into());
+        }
+        self.endpoint.iter().try_for_each(|address| self.dialer(address, tls.as_ref()).map(drop))
+    }
+
+    /// The TLS configuration, read from files now; none where every address is plaintext.
+    fn tls(&self) -> Result<Option<Arc<ClientConfig>>> {
+        if !self.endpoint.iter().any(Address::is_secure) {
+            return Ok(None);
+        }
+        let Some(ca) = &self.ca else {
+            let text = "https needs --ca, SPACEPORT_CA or a context with `ca`: the system's authorities are not consulted";
+            return Err(Usage(text.to_owned()).into());
+        };
+        Ok(Some(files::configuration(ca, self.identity.as_ref())?))
+    }
+
+    fn dialer(&self, address: &Address, tls: Option<&Arc<ClientConfig>>) -> Result<Dialer> {
+        let url = address.url();
+        let host = match url.host() {
+            Some(Host::Ipv6(ip)) => ip.to_string(),
+            Some(host) => host.to_string(),
+            None => return Err(Usage(format!("{address} has no host")).into()),
+        };
+        let server_name = self.server_name.clone().unwrap_or_else(|| host.clone());
+        let tls = match tls.filter(|_| address.is_secure()) {
+            Some(config) => {
+                let name = ServerName::try_from(server_name.clone()).map_err(|_| {
+                    Usage(format!(
+                        "{server_name:?} is neither a host name nor an address: correct --server-name"
+                    ))
+                })?;
+                Some((Arc::clone(config), name))
+            }
+            None => None,
+        };
+        let encrypted = tls.is_some();
+        let path = |file: &PemFile| file.path().to_owned();
+        let sides = Sides {
+            server_name,
+            ca: self.ca.as_ref().filter(|_| encrypted).map(path),
+            cert: self.identity.as_ref().filter(|_| encrypted).map(|identity| path(&identity.cert)),
+        };
+        Ok(Dialer {
+            host,
+            port: url.port_or_known_default().unwrap_or(443),
+            tls,
+            sides: Arc::new(sides),
+            stage: Arc::new(watch::Sender::new(Stage::Connecting)),
+            limit: CONNECT_TIMEOUT,
+        })
+    }
+}
+
+/// Connects to one address and waits for the first bytes of its server. The failure comes with whether it was too late.
+async fn link(address: &Address, dialer: Dialer, limit: Duration) -> Result<Linked, (Failure, bool)> {
+    let endpoint = endpoint(address).map_err(|error| (Failure(root_cause(&error)), false))?;
+    let mut stage = dialer.stage.subscribe();
+    let connecting = async {
+        let dial = service_fn(move |_: Uri| dialer.clone().dial());
+        let channel =
+            endpoint.connect_with_connector(dial).await.map_err(|error| match &*stage.borrow() {
+                Stage::Failed(failure) => failure.clone(),
+                _ => Failure(root_cause(&error)),
+            })?;
+        let over = stage.wait_for(|stage| matches!(stage, Stage::Answered | Stage::Failed(_))).await;
+        match over.as_deref() {
+            Ok(Stage::Failed(failure)) => Err(failure.clone()),
+            _ => Ok(channel),
+        }
+    };
+    match timeout(limit, connecting).await {
+        Ok(Ok(channel)) => Ok((channel, stage)),
+        Ok(Err(failure)) => Err((failure, false)),
+        Err(_) => Err((stage.borrow().late(limit), true)),
+    }
+}
+
+fn endpoint(address: &Address) -> Result<Endpoint, tonic::transport::Error> {
+    let url = address.url().as_str();
+    // The dialer encrypts; the transport's own TLS keeps out of plain addresses.
+    let plain = url.strip_prefix("https:").map_or_else(|| url.to_owned(), |rest| format!("http:{rest}"));
+    let endpoint = Endpoint::from_shared(plain)?
+        // A stream may be silent for hours: this tells a quiet server from one that is gone.
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10));
+    Ok(match Uri::try_from(url) {
+        Ok(origin) => endpoint.origin(origin),
+        Err(_) => endpoint,
+    })
 }
 
 /// Asks again at whichever address answers, with growing pauses and for as long as one call may take, unless another try would
@@ -177,7 +309,8 @@ pub async fn again<T>(
     let mut pause = FIRST_PAUSE;
     loop {
         tokio::time::sleep(pause).await;
-        let failure = match Client::connect(args).await {
+        let left = deadline.saturating_duration_since(Instant::now()).max(FIRST_PAUSE);
+        let failure = match Client::connect(&ClientArgs { timeout: left, ..args.clone() }).await {
             Ok(client) => match ask(&client).await {
                 Ok(answer) => return Ok(answer),
                 Err(status) if is_final(&status) => return Err(status.into()),
@@ -189,62 +322,5 @@ pub async fn again<T>(
             return Err(failure);
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-fn endpoint(args: &ClientArgs, address: &Address) -> Result<Endpoint> {
-    let endpoint = Endpoint::from_shared(address.0.to_string())?
-        .connect_timeout(args.timeout.min(CONNECT_TIMEOUT))
-        // A stream may be silent for hours: this tells a quiet server from one that is gone.
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10));
-    if address.0.scheme() == "http" {
-        return Ok(endpoint);
-    }
-    Ok(endpoint.tls_config(tls(args)?)?)
-}
-
-fn tls(args: &ClientArgs) -> Result<ClientTlsConfig> {
-    if args.ca.is_none() {
-        let text = "https needs --ca or SPACEPORT_CA: the system's authorities are not consulted";
-        return Err(Usage(text.to_owned()).into());
-    }
-    let identity = match (&args.cert, &args.key) {
-        (Some(crt), Some(key)) => Some(IdentityFiles { crt: crt.clone(), key: key.clone() }),
-        (None, None) => None,
-        _ => return Err(Usage("--cert and --key belong together".to_owned()).into()),
-    };
-    let files = ClientFiles { ca: args.ca.clone(), identity };
-    Ok(client_config(&files, args.server_name.as_deref())?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plaintext_stays_on_this_machine() {
-        for good in ["http://127.0.0.1:80", "http://[::1]:80", "http://localhost:1", "https://a.example:443"]
-        {
-            assert!(good.parse::<Address>().is_ok(), "{good}");
-        }
-        for bad in [
-            "http://10.0.0.1:80",
-            "http://a.example",
-            "a.example:80",
-            "ftp://localhost",
-            "",
-            "http://127.0.0.1.example",
-        ] {
-            assert!(bad.parse::<Address>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_timeout_is_a_duration_above_zero() {
-        assert_eq!(positive_duration("1m30s"), Ok(Duration::from_secs(90)));
-        for bad in ["0s", "-1s", "30", ""] {
-            assert!(positive_duration(bad).is_err(), "{bad}");
-        }
     }
 }

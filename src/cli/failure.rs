@@ -1,41 +1,173 @@
-//! What a failed verb says: one sentence, then the details that the server gave, as a table.
+//! What a failed verb reports: a sentence and the details that it leaves out for people, one object for programs.
 
 use std::error::Error;
 use std::fmt::Write;
 
-use tonic::{Code, Status};
+use clap::error::ErrorKind;
+use serde::Serialize;
+use tonic::Status;
 use tonic_types::{ErrorDetail, StatusExt};
 
-use super::table::{Table, clean};
-use super::terminal::WriteError;
+pub use self::file::{FileProblems, Problem};
+use super::interrupt::{self, Interrupted};
+use super::table::{Layout, Table, WIDTH, clean, paragraphs, plain, sentence};
+use super::terminal::{Format, WriteError};
+use crate::proto::codes;
 
-/// The command line is wrong in a way that clap cannot see; exit code 2, as clap's own.
+mod file;
+
+/// Done, also where the reader of the output has gone.
+pub const SUCCESS: u8 = 0;
+/// The server refused, a file is wrong, or something else failed.
+pub const FAILED: u8 = 1;
+/// The command line is wrong, as clap has it.
+pub const USAGE: u8 = 2;
+
+/// The command line is wrong in a way that clap cannot see; exit code [`USAGE`], as clap's own.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// The exit code, and what to print on standard error.
-pub fn report(error: &anyhow::Error) -> (u8, String) {
+/// A failure as programs read it (`-o json`, `-o yaml`).
+#[derive(Debug, Serialize)]
+struct ErrorView {
+    error: FailureView,
+}
+
+#[derive(Debug, Serialize)]
+struct FailureView {
+    /// Of gRPC; `USAGE` where the command line is wrong, `FAILED` where something else failed on this side.
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    message: String,
+    details: Vec<DetailView>,
+}
+
+#[derive(Debug, Serialize)]
+struct DetailView {
+    kind: String,
+    subject: String,
+    description: String,
+}
+
+/// The exit code, and what to print on standard error: for people in lines of at most `width`, where that is a terminal.
+pub fn report(error: &anyhow::Error, format: Format, width: Option<usize>) -> (u8, String) {
     if error.downcast_ref::<WriteError>().is_some_and(WriteError::is_closed_pipe) {
-        return (0, String::new());
+        return (SUCCESS, String::new());
     }
-    let mut sentence = String::from("spaceport");
-    let mut details = String::new();
+    let code = if error.downcast_ref::<Usage>().is_some() {
+        USAGE
+    } else if error.downcast_ref::<Interrupted>().is_some() {
+        interrupt::EXIT_CODE
+    } else {
+        FAILED
+    };
+    let text = match format {
+        Format::Table => for_people(error, width, Layout::Fit(width.unwrap_or(WIDTH))),
+        Format::Wide => for_people(error, None, Layout::Wide),
+        format => for_programs(format, &view(error)),
+    };
+    (code, text)
+}
+
+/// What clap says of a wrong command line, for people as it says it.
+pub fn of_parser(error: &clap::Error, format: Format, width: Option<usize>) -> String {
+    let text = error.render().to_string();
+    match format {
+        Format::Table | Format::Wide => width.map_or_else(|| text.clone(), |width| paragraphs(&text, width)),
+        format => {
+            let message = parser_message(error, &text);
+            for_programs(format, &ErrorView::of("USAGE", message))
+        }
+    }
+}
+
+/// The sentence and the tips of clap, without its usage and its pointer to `--help`.
+fn parser_message(error: &clap::Error, text: &str) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "a verb is missing; --help lists them".to_owned();
+    }
+    let mut parts = text.split("\n\n");
+    let sentence = parts.next().unwrap_or_default().trim_start_matches("error:");
+    let tips = parts.filter(|part| part.trim_start().starts_with("tip:"));
+    let words = |part: &str| part.split_whitespace().collect::<Vec<_>>().join(" ");
+    std::iter::once(sentence).chain(tips).map(|part| clean(&words(part))).collect::<Vec<_>>().join("; ")
+}
+
+fn for_programs(format: Format, view: &ErrorView) -> String {
+    match format {
+        Format::Yaml => serde_saphyr::to_string(view).unwrap_or_default(),
+        _ => serde_json::to_string(view).unwrap_or_default() + "\n",
+    }
+}
+
+fn for_people(error: &anyhow::Error, width: Option<usize>, layout: Layout) -> String {
+    let (context, status) = parts(error);
+    let mut text = String::from("spaceport");
+    for part in context.iter().cloned().chain(status.map(describe)) {
+        let _ = write!(text, ": {part}");
+    }
+    let mut table = Table::new([plain("DETAIL"), plain("SUBJECT"), sentence("DESCRIPTION")]);
+    for detail in status.map(details_of).into_iter().flatten() {
+        if let Some(left) = detail.beyond(&text) {
+            table.row([detail.kind, detail.subject, left]);
+        }
+    }
+    let text = width.map_or_else(|| text.clone(), |width| paragraphs(&text, width)) + "\n";
+    if table.is_empty() { text } else { text + &table.render(layout) }
+}
+
+impl ErrorView {
+    fn of(code: &'static str, message: String) -> Self {
+        Self { error: FailureView { code, reason: None, message, details: Vec::new() } }
+    }
+}
+
+fn view(error: &anyhow::Error) -> ErrorView {
+    let (mut message, status) = parts(error);
+    message.extend(status.map(sentence_of));
+    let code = match status {
+        Some(status) => codes::name(status.code()),
+        None if error.downcast_ref::<Usage>().is_some() => "USAGE",
+        None => "FAILED",
+    };
+    let mut view = ErrorView::of(code, message.join(": "));
+    view.error.reason = status.and_then(reason_of);
+    view.error.details = status.map(details_of).unwrap_or_default();
+    if let Some(file) = error.downcast_ref::<FileProblems>() {
+        view.error.message = file.summary();
+        view.error.details = file.problems.iter().map(DetailView::from).collect();
+    }
+    view
+}
+
+impl From<&Problem> for DetailView {
+    fn from(problem: &Problem) -> Self {
+        let Problem { field, rule } = problem.clone();
+        Self { kind: "field".to_owned(), subject: field, description: rule }
+    }
+}
+
+/// What was tried, and the server's answer.
+fn parts(error: &anyhow::Error) -> (Vec<String>, Option<&Status>) {
+    let mut context = Vec::new();
     for cause in error.chain() {
-        let Some(status) = cause.downcast_ref::<Status>() else {
-            let _ = write!(sentence, ": {cause}");
-            continue;
-        };
-        let _ = write!(sentence, ": {}", describe(status));
-        details = details_of(status);
-        break;
+        if let Some(status) = cause.downcast_ref::<Status>() {
+            return (context, Some(status));
+        }
+        context.push(cause.to_string());
     }
-    (if error.downcast_ref::<Usage>().is_some() { 2 } else { 1 }, sentence + "\n" + &details)
+    (context, None)
 }
 
 /// The code's name, the message, and the reason below where the connection failed.
 pub fn describe(status: &Status) -> String {
-    let mut text = format!("{}: {}", code_name(status.code()), clean(status.message()));
+    format!("{}: {}", codes::name(status.code()), sentence_of(status))
+}
+
+fn sentence_of(status: &Status) -> String {
+    let mut text = clean(status.message());
     if let Some(reason) = status.source().map(root_cause).filter(|reason| !text.contains(reason.as_str())) {
         let _ = write!(text, " ({reason})");
     }
@@ -51,102 +183,75 @@ pub fn root_cause(error: &(dyn Error + 'static)) -> String {
     clean(&innermost.to_string())
 }
 
-/// The code's name as in the protocol's documentation.
-pub fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
+/// The server's category of the failure, for programs.
+fn reason_of(status: &Status) -> Option<String> {
+    status.get_error_details_vec().into_iter().find_map(|detail| match detail {
+        ErrorDetail::ErrorInfo(info) => Some(info.reason),
+        _ => None,
+    })
 }
 
-/// Every detail that a person can use; what cannot be decoded is left out.
-fn details_of(status: &Status) -> String {
-    let mut table = Table::new(["DETAIL", "SUBJECT", "DESCRIPTION"]);
-    let mut rows = 0;
-    let mut row = |kind: &str, subject: &str, description: &str| {
-        rows += 1;
-        table.row([kind, subject, description].map(str::to_owned));
+/// Every detail with a text of its own; what cannot be decoded is left out.
+fn details_of(status: &Status) -> Vec<DetailView> {
+    let mut details = Vec::new();
+    let mut add = |kind: &str, subject: &str, description: &str| {
+        let [kind, subject, description] = [kind, subject, description].map(str::to_owned);
+        details.push(DetailView { kind, subject, description });
     };
     for detail in status.get_error_details_vec() {
         match detail {
             ErrorDetail::BadRequest(bad) => {
-                bad.field_violations.iter().for_each(|v| row("field", &v.field, &v.description));
+                bad.field_violations.iter().for_each(|v| add("field", &v.field, &v.description));
             }
             ErrorDetail::PreconditionFailure(failure) => {
-                failure.violations.iter().for_each(|v| row(&v.r#type, &v.subject, &v.description));
+                failure.violations.iter().for_each(|v| add(&v.r#type, &v.subject, &v.description));
             }
             ErrorDetail::QuotaFailure(failure) => {
-                failure.violations.iter().for_each(|v| row("quota", &v.subject, &v.description));
+                failure.violations.iter().for_each(|v| add("quota", &v.subject, &v.description));
             }
             ErrorDetail::ErrorInfo(info) => {
                 let mut metadata: Vec<_> = info.metadata.iter().collect();
                 metadata.sort();
-                if metadata.is_empty() {
-                    row("reason", &info.reason, &info.domain);
-                }
                 for (key, value) in metadata {
-                    row(&info.reason, key, value);
+                    add(&info.reason, key, value);
                 }
             }
             ErrorDetail::ResourceInfo(info) => {
-                row(&info.resource_type, &info.resource_name, &info.description);
+                add(&info.resource_type, &info.resource_name, &info.description);
             }
-            ErrorDetail::Help(help) => help.links.iter().for_each(|l| row("help", &l.url, &l.description)),
+            ErrorDetail::Help(help) => help.links.iter().for_each(|l| add("help", &l.url, &l.description)),
             _ => {}
         }
     }
-    if rows == 0 { String::new() } else { table.to_string() }
+    details
+}
+
+impl DetailView {
+    /// What it adds to a sentence; nothing where the sentence has it already.
+    fn beyond(&self, sentence: &str) -> Option<String> {
+        // Fields are named with their message, and in a sentence often without it.
+        let subject = self.subject.rsplit('.').next().unwrap_or_default();
+        if !has_word(sentence, &clean(subject)) {
+            return Some(self.description.clone());
+        }
+        if self.kind == "WORKSPACE" {
+            // One of those that the sentence is about.
+            return None;
+        }
+        let is_new = |part: &&str| !sentence.contains(clean(part.trim_end_matches("...")).as_str());
+        let left: Vec<&str> = self.description.split("; ").filter(is_new).collect();
+        if left.is_empty() { None } else { Some(left.join("; ")) }
+    }
+}
+
+/// Whether a text names something, and not only as a part of another name.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + word.len()..]);
+        !before.ends_with(is_part) && !after.starts_with(is_part)
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use anyhow::Context;
-    use tonic_types::ErrorDetails;
-
-    use super::*;
-
-    #[test]
-    fn a_status_is_told_by_code_message_and_details() {
-        let mut details = ErrorDetails::with_error_info(
-            "NO_CLUSTER_FITS",
-            "spaceport.dev",
-            HashMap::from([
-                ("us".to_owned(), "is cordoned".to_owned()),
-                ("eu".to_owned(), "is lost".to_owned()),
-            ]),
-        );
-        details.add_bad_request_violation("spec.class", "is unknown");
-        let status = Status::with_error_details(Code::FailedPrecondition, "no cluster fits", details);
-        let (code, text) = report(&Err::<(), _>(status).context("start a").unwrap_err());
-        assert_eq!(code, 1);
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[0], "spaceport: start a: FAILED_PRECONDITION: no cluster fits");
-        assert!(lines.contains(&"NO_CLUSTER_FITS  eu          is lost"), "{text}");
-        assert!(lines.contains(&"NO_CLUSTER_FITS  us          is cordoned"), "{text}");
-        assert!(lines.contains(&"field            spec.class  is unknown"), "{text}");
-    }
-
-    #[test]
-    fn a_wrong_command_line_ends_with_2_and_a_closed_pipe_with_0() {
-        assert_eq!(report(&Usage("no server".to_owned()).into()), (2, "spaceport: no server\n".to_owned()));
-        let closed = WriteError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
-        assert_eq!(report(&closed.into()), (0, String::new()));
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 //! the domain and the wire types.
 //!
 //! Results go to standard output, progress and failures to standard error. Exit codes: 0 done, 1 refused or failed,
-//! 2 a wrong command line.
+//! 2 a wrong command line, 130 interrupted while waiting.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,17 +10,26 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use terminal::Terminal;
+use flags::{Environment, Flags};
+use terminal::{Format, Terminal};
 
 mod cluster;
+mod command;
+mod completion;
+mod config;
 mod connect;
 mod failure;
+mod flags;
+mod input;
+mod interrupt;
+mod numbers;
 mod status;
 mod subscription;
 mod table;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod version;
 mod view;
 mod workspace;
 
@@ -28,9 +37,19 @@ mod workspace;
 #[derive(Debug, Parser)]
 #[command(name = "spaceport", version, propagate_version = true)]
 pub struct Cli {
+    /// How to reach a manager.
+    #[command(flatten)]
+    pub flags: Flags,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line of the process; a wrong one ends it with exit code 2.
+    pub fn read() -> Self {
+        command::read()
+    }
 }
 
 /// What the program can be.
@@ -40,6 +59,8 @@ pub enum Command {
     Manager(ManagerArgs),
     /// Print the CustomResourceDefinitions that member clusters need
     Crd,
+    /// Print a script that completes verbs and flags in a shell
+    Completion(completion::CompletionArgs),
     /// The verbs.
     #[command(flatten)]
     Client(ClientCommand),
@@ -48,10 +69,14 @@ pub enum Command {
 /// The verbs that talk to a manager.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Register, show and withdraw member clusters
+    /// Register, show and deregister member clusters
     Cluster(cluster::ClusterArgs),
+    /// Keep addresses and certificates of installations under names
+    Config(config::ConfigArgs),
     /// Show the whole installation on one page
-    Status(status::StatusArgs),
+    Status,
+    /// Print the version of this program, and of the server
+    Version(version::VersionArgs),
     /// Start, stop and watch workspaces
     Workspace(workspace::WorkspaceArgs),
 }
@@ -79,31 +104,60 @@ pub struct ManagerArgs {
 }
 
 /// Runs a verb on the process' own outputs.
-pub fn run(command: ClientCommand) -> ExitCode {
-    on_terminal(|terminal| {
+pub fn run(command: ClientCommand, flags: &Flags) -> ExitCode {
+    on_terminal(flags.output.unwrap_or_default(), |terminal| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.context("failed to start the runtime")?.block_on(dispatch(command, terminal))
+        let runtime = runtime.context("failed to start the runtime")?;
+        let outcome = runtime.block_on(dispatch(command, flags, &Environment::of_process(), terminal));
+        // Looking up a name cannot be cancelled, and would outlast --timeout.
+        runtime.shutdown_background();
+        outcome
     })
 }
 
 /// Prints a text that was made without a server.
 pub fn print(text: anyhow::Result<String>) -> ExitCode {
-    on_terminal(|terminal| terminal.line(text?.trim_end()))
+    on_terminal(Format::Table, |terminal| terminal.line(text?.trim_end()))
 }
 
-fn on_terminal(work: impl FnOnce(&mut Terminal<'_>) -> anyhow::Result<()>) -> ExitCode {
+/// The script for a shell.
+pub fn completion(args: &completion::CompletionArgs) -> anyhow::Result<String> {
+    completion::script(args)
+}
+
+fn on_terminal(format: Format, work: impl FnOnce(&mut Terminal<'_>) -> anyhow::Result<()>) -> ExitCode {
     let (out, err) = (&mut std::io::stdout(), &mut std::io::stderr());
-    let mut terminal = Terminal { out, err, redraws: Terminal::stderr_redraws() };
+    let (redraws, width) = (Terminal::stderr_redraws(), Terminal::stdout_width());
+    let err_width = Terminal::stderr_width();
+    let mut terminal = Terminal { out, err, redraws, width, err_width };
     let Err(error) = work(&mut terminal) else { return ExitCode::SUCCESS };
-    let (code, text) = failure::report(&error);
+    let (code, text) = failure::report(&error, format, err_width);
+    if code == interrupt::EXIT_CODE && terminal.redraws {
+        // Ends the line that was being drawn.
+        terminal.progress("\n");
+    }
     terminal.progress(&text);
     ExitCode::from(code)
 }
 
-async fn dispatch(command: ClientCommand, terminal: &mut Terminal<'_>) -> anyhow::Result<()> {
+async fn dispatch(
+    command: ClientCommand,
+    flags: &Flags,
+    environment: &Environment,
+    terminal: &mut Terminal<'_>,
+) -> anyhow::Result<()> {
+    // What works without a server needs no settings for one.
     match command {
-        ClientCommand::Cluster(args) => cluster::run(args, terminal).await,
-        ClientCommand::Status(args) => status::run(args, terminal).await,
-        ClientCommand::Workspace(args) => workspace::run(args, terminal).await,
+        ClientCommand::Config(args) => return config::run(args, flags, environment, terminal),
+        ClientCommand::Version(args) => return version::run(&args, flags, environment, terminal).await,
+        _ => {}
+    }
+    let connection = flags.resolve(environment)?;
+    // Boxed, because the futures of all verbs together are large.
+    match command {
+        ClientCommand::Cluster(args) => Box::pin(cluster::run(args, &connection, terminal)).await,
+        ClientCommand::Config(_) | ClientCommand::Version(_) => Ok(()),
+        ClientCommand::Status => status::run(&connection, terminal).await,
+        ClientCommand::Workspace(args) => Box::pin(workspace::run(args, &connection, terminal)).await,
     }
 }

@@ -1,90 +1,256 @@
-//! Columns for people: aligned with spaces, no frames, safe to show whatever a server sent.
+//! Tables for people: aligned with spaces, no frames, safe to show whatever a server sent.
+//!
+//! A table fits the width of the terminal. It has few columns and notes below its rows; `-o wide` shows every column, one
+//! row a line. Sentences wrap at words under their column, or stand below their row where the column would be too narrow.
+//! Nothing is cut, so that everything can be copied: a word wider than the line sticks out.
 
-use std::fmt::{self, Write};
+use unicode_width::UnicodeWidthStr;
+
+use crate::domain::text::is_unsafe;
+
+mod wrap;
+
+pub use wrap::{columns, paragraphs, wrapped};
+
+/// Columns of a terminal whose width is unknown, and of a pipe.
+pub const WIDTH: usize = 80;
+/// Spaces between columns.
+const GAP: usize = 2;
+/// Spaces before what stands below a row.
+const INDENT: usize = 4;
+/// A column of sentences that would be narrower stands below the row.
+const NARROWEST: usize = 24;
+
+/// How a table is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// The main columns, in lines of at most so many terminal columns.
+    Fit(usize),
+    /// Every column, and one line a row.
+    Wide,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    title: &'static str,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Wide,
+    Sentence,
+    Note,
+}
+
+/// A column that is always shown.
+pub const fn plain(title: &'static str) -> Column {
+    Column { title, kind: Kind::Plain }
+}
+
+/// A column that only `-o wide` shows.
+pub const fn wide(title: &'static str) -> Column {
+    Column { title, kind: Kind::Wide }
+}
+
+/// A column of sentences, at most one a table: wraps, or stands below the row.
+pub const fn sentence(title: &'static str) -> Column {
+    Column { title, kind: Kind::Sentence }
+}
+
+/// Stands below its row with its title, where it has a text; `-o wide` shows it as a column.
+pub const fn note(title: &'static str) -> Column {
+    Column { title, kind: Kind::Note }
+}
 
 /// Rows under a header. A cell without text is shown as `-`.
 #[derive(Debug, Default)]
 pub struct Table {
+    columns: Vec<Column>,
+    has_header: bool,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table with column titles.
-    pub fn new<const N: usize>(titles: [&str; N]) -> Self {
-        Self { rows: vec![titles.iter().map(|&title| title.to_owned()).collect()] }
+    /// A table without rows.
+    pub fn new<const N: usize>(columns: [Column; N]) -> Self {
+        Self { columns: columns.to_vec(), has_header: true, rows: Vec::new() }
     }
 
     /// Names at the left, values at the right; values without text are left out.
     pub fn of_fields<'a>(fields: impl IntoIterator<Item = (&'a str, String)>) -> Self {
-        let mut table = Self::default();
-        for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
-            table.rows.push(vec![format!("{name}:"), clean(&value)]);
-        }
-        table
+        let named = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        let rows = named.map(|(name, value)| vec![format!("{name}:"), clean(&value)]).collect();
+        Self { columns: vec![plain(""), sentence("")], has_header: false, rows }
     }
 
-    /// Adds a row.
+    /// Adds a row; cells after the last one given stay empty.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let shown = |cell: String| if cell.is_empty() { "-".to_owned() } else { clean(&cell) };
-        self.rows.push(cells.into_iter().map(shown).collect());
+        self.rows.push(cells.into_iter().map(|cell| clean(&cell)).collect());
     }
 
-    fn widths(&self) -> Vec<usize> {
-        let mut widths = Vec::new();
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The text, each line with its end.
+    pub fn render(&self, layout: Layout) -> String {
+        let plan = self.plan(layout);
+        let mut lines = Vec::new();
+        if self.has_header {
+            let titles = plan.columns.iter().map(|&(at, _)| vec![self.columns[at].title.to_owned()]);
+            plan.compose(&titles.collect::<Vec<_>>(), &mut lines);
+        }
         for row in &self.rows {
-            widths.resize(row.len().max(widths.len()), 0);
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
+            let mut below = plan.below.clone();
+            let cells = plan.columns.iter().map(|&(at, width)| match row.get(at).map(String::as_str) {
+                None => Vec::new(),
+                Some("") => vec!["-".to_owned()],
+                Some(text) if self.is_too_narrow(at, width, text) => {
+                    below.push(at);
+                    Vec::new()
+                }
+                Some(text) => wrap::words(text, width),
+            });
+            plan.compose(&cells.collect::<Vec<_>>(), &mut lines);
+            below.sort_unstable();
+            for at in below {
+                let Some(text) = row.get(at).filter(|text| !text.is_empty()) else { continue };
+                let note = format!("{}: {text}", self.columns[at].title.to_lowercase());
+                lines.extend(wrap::indented(&note, plan.line));
             }
         }
-        widths
+        lines.iter().flat_map(|line| [line.trim_end(), "\n"]).collect()
+    }
+
+    fn plan(&self, layout: Layout) -> Plan {
+        let natural: Vec<usize> = (0..self.columns.len()).map(|at| self.natural(at)).collect();
+        let Layout::Fit(line) = layout else {
+            let columns = natural.into_iter().enumerate().collect();
+            return Plan { columns, below: Vec::new(), line: usize::MAX };
+        };
+        let plain = self.of(Kind::Plain);
+        let left = line.saturating_sub(plain.iter().map(|&at| natural[at] + GAP).sum());
+        let is_narrow = |at: usize| self.has_header && left < natural[at].min(NARROWEST);
+        let (under, beside): (Vec<usize>, Vec<usize>) =
+            self.of(Kind::Sentence).into_iter().partition(|&at| is_narrow(at));
+        let mut columns = self.widths(&plain, &natural, line);
+        columns.extend(beside.into_iter().map(|at| (at, natural[at].min(left.max(NARROWEST)))));
+        let below = [under, self.of(Kind::Note)].concat();
+        columns.sort_unstable();
+        Plan { columns, below, line }
+    }
+
+    fn of(&self, kind: Kind) -> Vec<usize> {
+        (0..self.columns.len()).filter(|&at| self.columns[at].kind == kind).collect()
+    }
+
+    /// Whether a sentence has a word that does not fit its column.
+    fn is_too_narrow(&self, at: usize, width: usize, text: &str) -> bool {
+        let is_sentence = self.has_header && self.columns[at].kind == Kind::Sentence;
+        is_sentence && text.split_whitespace().any(|word| word.width() > width)
+    }
+
+    /// Columns with their widths in a line: what they need, and less where they do not fit, the widest first. Words that
+    /// stick out do not count.
+    fn widths(&self, columns: &[usize], natural: &[usize], line: usize) -> Vec<(usize, usize)> {
+        let available = line.saturating_sub(columns.len().saturating_sub(1) * GAP);
+        let width = |at: usize, most: usize| {
+            if natural[at] <= most { natural[at] } else { self.widest_line(at, most) }
+        };
+        let fits = |most: &usize| columns.iter().map(|&at| width(at, *most)).sum::<usize>() <= available;
+        let most = (1..=line).rev().find(fits).unwrap_or(1);
+        columns.iter().map(|&at| (at, width(at, most))).collect()
+    }
+
+    /// What a column takes when nothing is wrapped.
+    fn natural(&self, at: usize) -> usize {
+        self.cells(at).map(UnicodeWidthStr::width).max().unwrap_or_default().max(self.title_width(at))
+    }
+
+    /// What a column takes when its cells are wrapped at a width, besides words that do not fit.
+    fn widest_line(&self, at: usize, width: usize) -> usize {
+        let lines = self.cells(at).flat_map(|cell| wrap::words(cell, width));
+        let fitting = lines.map(|line| line.width()).filter(|&taken| taken <= width);
+        fitting.max().unwrap_or_default().max(self.title_width(at))
+    }
+
+    fn title_width(&self, at: usize) -> usize {
+        if self.has_header { self.columns[at].title.width() } else { 0 }
+    }
+
+    fn cells(&self, at: usize) -> impl Iterator<Item = &str> {
+        let cells = self.rows.iter().filter_map(move |row| row.get(at));
+        cells.map(|cell| if cell.is_empty() { "-" } else { cell.as_str() })
     }
 }
 
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let widths = self.widths();
-        for row in &self.rows {
-            let mut line = String::new();
-            for (cell, &width) in row.iter().zip(&widths) {
-                write!(line, "{cell:width$}  ")?;
+/// Where columns stand.
+struct Plan {
+    /// Index and width of each column in the line.
+    columns: Vec<(usize, usize)>,
+    /// Columns that stand below the row.
+    below: Vec<usize>,
+    /// Width of a line.
+    line: usize,
+}
+
+impl Plan {
+    /// Lines of one row. A text wider than its column pushes the next column to a line of its own.
+    fn compose(&self, cells: &[Vec<String>], lines: &mut Vec<String>) {
+        let height = cells.iter().map(Vec::len).max().unwrap_or_default();
+        for nth in 0..height {
+            let (mut line, mut start) = (String::new(), 0);
+            for (cell, &(_, width)) in cells.iter().zip(&self.columns) {
+                let at = start;
+                start += width + GAP;
+                let Some(text) = cell.get(nth) else { continue };
+                let sticks_out = at > 0 && at.saturating_add(text.width()) > self.line;
+                let at = if sticks_out { at.min(INDENT) } else { at };
+                let taken = line.width();
+                if taken > 0 && (sticks_out || taken + GAP > at) {
+                    lines.push(std::mem::take(&mut line));
+                }
+                line.push_str(&" ".repeat(at.saturating_sub(line.width())));
+                line.push_str(text);
             }
-            writeln!(f, "{}", line.trim_end())?;
+            if !line.is_empty() {
+                lines.push(line);
+            }
         }
-        Ok(())
     }
 }
 
-/// One line without control characters: what came over the wire must not move a terminal's cursor.
+/// Tables under one another, with an empty line between them.
+#[derive(Debug, Default)]
+pub struct Page(Vec<Table>);
+
+impl Page {
+    /// Of tables; those without rows are left out.
+    pub fn of(tables: impl IntoIterator<Item = Table>) -> Self {
+        Self(tables.into_iter().filter(|table| !table.is_empty()).collect())
+    }
+
+    /// The text, each line with its end.
+    pub fn render(&self, layout: Layout) -> String {
+        self.0.iter().map(|table| table.render(layout)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl From<Table> for Page {
+    fn from(table: Table) -> Self {
+        Self(vec![table])
+    }
+}
+
+/// One line without unsafe characters: what came over the wire must not move a terminal's cursor, nor hide text.
 pub fn clean(text: &str) -> String {
-    let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let shown: String = text.chars().map(|c| if is_unsafe(c) { ' ' } else { c }).collect();
     shown.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell_and_lines_end_without_spaces() {
-        let mut table = Table::new(["NAME", "REGION", "REASON"]);
-        table.row(["eu".to_owned(), "europe".to_owned(), String::new()]);
-        table.row(["asia-long".to_owned(), "asia".to_owned(), "größer".to_owned()]);
-        let expected = "NAME       REGION  REASON\neu         europe  -\nasia-long  asia    größer\n";
-        assert_eq!(table.to_string(), expected);
-    }
-
-    #[test]
-    fn control_characters_never_reach_the_terminal() {
-        let mut table = Table::new(["A"]);
-        table.row(["x\u{1b}[2Jy\nz".to_owned()]);
-        assert_eq!(table.to_string(), "A\nx [2Jy z\n");
-    }
-
-    #[test]
-    fn fields_without_a_value_are_left_out() {
-        let table =
-            Table::of_fields([("id", "a".to_owned()), ("message", String::new()), ("meta id", "b".into())]);
-        assert_eq!(table.to_string(), "id:       a\nmeta id:  b\n");
-    }
-}
+mod tests;

@@ -6,16 +6,30 @@ use std::io::{IsTerminal, Write};
 use anyhow::Result;
 use serde::Serialize;
 
+use super::table::{Layout, Page, WIDTH, clean, wrapped};
+
+/// Narrower terminals get lines of this width.
+const NARROWEST: usize = 40;
+
 /// How results are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Tables that fit the terminal, or 80 columns.
     #[default]
     Table,
+    /// Tables with every column, one row a line.
+    Wide,
     /// One JSON document; for streams one a line.
     Json,
     /// YAML.
     Yaml,
+}
+
+impl Format {
+    /// Whether people read it.
+    pub fn is_table(self) -> bool {
+        matches!(self, Self::Table | Self::Wide)
+    }
 }
 
 /// A result could not be written: most often the reader has closed the pipe.
@@ -38,6 +52,10 @@ pub struct Terminal<'a> {
     pub err: &'a mut dyn Write,
     /// Whether `err` is a terminal, where a line may be drawn again.
     pub redraws: bool,
+    /// Columns of a line of `out`.
+    pub width: usize,
+    /// Columns of a line of `err`, where that is a terminal; elsewhere sentences are not wrapped.
+    pub err_width: Option<usize>,
 }
 
 impl Terminal<'_> {
@@ -46,10 +64,32 @@ impl Terminal<'_> {
         std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
     }
 
+    /// Columns of the terminal that is the process' own standard output; 80 where it is none.
+    pub fn stdout_width() -> usize {
+        let size = terminal_size::terminal_size_of(std::io::stdout());
+        size.map_or(WIDTH, |(width, _)| usize::from(width.0).max(NARROWEST))
+    }
+
+    /// Columns of the terminal that is the process' own standard error.
+    pub fn stderr_width() -> Option<usize> {
+        let size = terminal_size::terminal_size_of(std::io::stderr());
+        size.map(|(width, _)| usize::from(width.0).max(NARROWEST))
+    }
+
+    /// How tables are laid out.
+    pub fn layout(&self, format: Format) -> Layout {
+        if format == Format::Wide { Layout::Wide } else { Layout::Fit(self.width) }
+    }
+
     /// Writes a line of result.
     pub fn line(&mut self, text: impl Display) -> Result<()> {
         writeln!(self.out, "{text}").and_then(|()| self.out.flush()).map_err(WriteError)?;
         Ok(())
+    }
+
+    /// Writes a sentence of result, wrapped at words.
+    pub fn sentence(&mut self, format: Format, text: &str) -> Result<()> {
+        self.line(wrapped(&clean(text), self.layout(format)))
     }
 
     /// Writes bytes of result as they are.
@@ -63,15 +103,21 @@ impl Terminal<'_> {
         let _ = self.err.write_all(text.as_bytes()).and_then(|()| self.err.flush());
     }
 
-    /// Writes a result: the table for people, the view for programs.
-    pub fn result<V: Serialize, T: Display>(
+    /// Writes tables as progress.
+    pub fn progress_page(&mut self, format: Format, page: impl Into<Page>) {
+        let text = page.into().render(self.layout(format));
+        self.progress(&text);
+    }
+
+    /// Writes a result: tables for people, the view for programs.
+    pub fn result<V: Serialize, P: Into<Page>>(
         &mut self,
         format: Format,
         view: &V,
-        table: impl FnOnce() -> T,
+        page: impl FnOnce() -> P,
     ) -> Result<()> {
         let text = match format {
-            Format::Table => table().to_string(),
+            Format::Table | Format::Wide => page().into().render(self.layout(format)),
             Format::Json => serde_json::to_string_pretty(view)? + "\n",
             Format::Yaml => serde_saphyr::to_string(view)?,
         };

@@ -21,12 +21,14 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::names::{ClusterName, Namespace};
 
-use super::error::{Error, Result};
+use super::client::{Waited, within};
+use super::error::{Error, Result, Rule};
 use super::lean;
 use super::resources::names::MANAGER;
 
+pub use canary::Renewed;
 pub use objects::Awaited;
-pub use secrets::{Owner, Purpose, SecretPage, SecretSeen};
+pub use secrets::{MadeFor, Owner, Purpose, SecretPage, SecretSeen};
 
 /// Whether this process may write now. Asked before every write.
 pub type Permit = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -122,11 +124,34 @@ impl Writer {
         A: DeserializeOwned,
     {
         let action = format!("create {} {name}", K::kind(&()));
-        let call = async {
-            let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
-            self.answer(self.requests::<K>().create(&by_us(), body)).await
-        };
+        let call = async { self.answer(self.creation(&by_us(), object)?).await };
         created(self.write(action, call).await)
+    }
+
+    /// A dry run of a creation: whether the cluster would accept it. An object of the name that exists is no failure.
+    async fn try_create<K>(&self, name: &str, object: &K) -> Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize,
+    {
+        let action = format!("dry-run the creation of {} {name}", K::kind(&()));
+        let params = PostParams { dry_run: true, ..by_us() };
+        let call = async { self.taken(self.creation(&params, object)?).await };
+        created(self.write(action, call).await).map(drop)
+    }
+
+    /// The request of a creation. The apiserver gives up when the caller does: what was not created by then will not be.
+    fn creation<K>(&self, params: &PostParams, object: &K) -> kube::Result<Prepared>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize,
+    {
+        let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+        Ok(giving_up_after(self.requests::<K>().create(params, body), self.deadline))
+    }
+
+    /// The same writer with a shorter deadline for each call.
+    #[must_use]
+    pub fn within(&self, deadline: Duration) -> Self {
+        Self { deadline: deadline.min(self.deadline), ..self.clone() }
     }
 
     /// Sends a write and reads the object of its answer.
@@ -142,9 +167,11 @@ impl Writer {
 
     /// A read: anyone may.
     async fn read<T>(&self, action: String, call: impl Future<Output = kube::Result<T>>) -> Result<T> {
-        match tokio::time::timeout(self.deadline, call).await {
+        match within(self.deadline, call).await {
             Ok(answer) => answer.map_err(|error| Error::from_kube(&self.cluster, action, error)),
-            Err(_) => Err(Error::Ambiguous {
+            // A write is one request, so none of it was sent.
+            Err(Waited::ForTurn) => Err(Error::Queued { cluster: self.cluster.clone(), action }),
+            Err(Waited::ForAnswer) => Err(Error::Ambiguous {
                 cluster: self.cluster.clone(),
                 action,
                 reason: format!("no answer within {:?}", self.deadline),
@@ -159,6 +186,17 @@ impl Writer {
         }
         self.read(action, call).await
     }
+}
+
+/// With the time after which the apiserver gives up.
+fn giving_up_after(request: Prepared, deadline: Duration) -> Prepared {
+    let mut request = request?;
+    let query = if request.uri().query().is_some() { '&' } else { '?' };
+    let uri = format!("{}{query}timeout={}ms", request.uri(), deadline.as_millis().max(1));
+    if let Ok(uri) = uri.parse() {
+        *request.uri_mut() = uri;
+    }
+    Ok(request)
 }
 
 /// As the one who sets the fields.
@@ -176,7 +214,7 @@ fn exactly(uid: &str) -> DeleteParams {
 fn created<T>(answer: Result<T>) -> Result<Created<T>> {
     match answer {
         Ok(object) => Ok(Created::New(object)),
-        Err(Error::Refused { code: 409, reason, .. }) if reason == "AlreadyExists" => Ok(Created::Exists),
+        Err(Error::Refused { code: 409, reason: "AlreadyExists", .. }) => Ok(Created::Exists),
         Err(error) => Err(error),
     }
 }
@@ -185,9 +223,7 @@ fn patched<T>(answer: Result<T>) -> Result<Patched<T>> {
     match answer {
         Ok(object) => Ok(Patched::Done(object)),
         Err(Error::Refused { code: 404, .. }) => Ok(Patched::NotFound),
-        Err(Error::Refused { code: 409, .. }) => Ok(Patched::Conflict),
-        // How a patch that names a uid is refused where the object has another.
-        Err(Error::Refused { code: 422, message, .. }) if message.contains("metadata.uid: Invalid value") => {
+        Err(Error::Refused { code: 409, .. } | Error::Refused { rule: Rule::OtherUid, .. }) => {
             Ok(Patched::Conflict)
         }
         Err(error) => Err(error),
@@ -206,7 +242,7 @@ fn found<T>(answer: Result<T>) -> Result<Option<T>> {
     match answer {
         Ok(object) => Ok(Some(object)),
         // A missing resource definition is 404 too, but is no answer about the object.
-        Err(Error::Refused { code: 404, reason, .. }) if reason == "NotFound" => Ok(None),
+        Err(Error::Refused { code: 404, reason: "NotFound", .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -8,7 +8,7 @@ mod queue;
 use std::sync::Arc;
 
 pub(in crate::cluster) use capacity::key;
-pub use capacity::{Capacity, RoomsByShape, ShapeKey, Source, Totals};
+pub use capacity::{Capacity, Reservation, RoomsByShape, ShapeKey, Source, Totals};
 pub use namespace::NamespaceCache;
 pub use nodes::NodeCache;
 
@@ -25,10 +25,12 @@ pub trait Observer: Send + Sync {
     fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {}
     /// A workspace is gone; `last` is what was last seen of it.
     fn workspace_gone(&self, namespace: &Namespace, last: &Arc<Workspace>) {}
+    /// A workspace is there and cannot be read, or is not kept: what was last read of it holds.
+    fn workspace_unreadable(&self, namespace: &Namespace, workspace: &str) {}
     /// Pods of a workspace changed, came or went.
     fn pods_changed(&self, namespace: &Namespace, workspace: &str) {}
-    /// A node is gone.
-    fn node_gone(&self, node: &str) {}
+    /// A node that was known changed or is gone, or a new one is not ready.
+    fn node_changed(&self, node: &str) {}
     /// The list under way names states of before those known: the cluster was set back, as by a restore of its etcd.
     /// Told before any of these states.
     fn rewound(&self, namespace: &Namespace) {}

@@ -13,11 +13,13 @@ use crate::domain::canary::{Outcome, Renewals, Standing};
 use crate::domain::epoch::Epoch;
 use crate::domain::names::Namespace;
 
-use super::apply::Writer;
-use super::error::Error;
+use super::apply::{Renewed, Writer};
+use super::error::{Error, Result, Rule};
 
 /// Name of the Lease.
 pub const NAME: &str = "spaceport-canary";
+/// Tries of a renewal that others get in the way of.
+const TRIES: usize = 3;
 /// For a watch to show what was written.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -59,33 +61,64 @@ impl Canary {
     pub(super) fn show(&self, version: u64) {
         // Only leaders write it, so what is shown first is the last that was written before.
         let first = !*self.compared.borrow();
-        if first && self.mark.is_some_and(|mark| version < mark) {
-            self.rewound.send_replace(true);
+        let before = self.shown.send_replace(version);
+        if version < before || first && self.mark.is_some_and(|mark| version < mark) {
+            self.restored_at(version);
         }
         self.compared.send_if_modified(|compared| !std::mem::replace(compared, true));
-        self.shown.send_replace(version);
     }
 
     /// Renews it once, and waits until the watch shows that; answers how long to wait for the next time.
     pub async fn renew(&self, writer: &Writer, epoch: &Epoch, period: Duration) -> Duration {
         let sent = Instant::now();
-        let outcome = match writer.renew_canary(epoch, period, Timestamp::now()).await {
-            Ok(version) => {
-                // Each write of a cluster has a higher version than all before.
-                if version < self.written.swap(version, Ordering::Relaxed) {
-                    self.rewound.send_replace(true);
-                }
-                self.compared.send_if_modified(|compared| !std::mem::replace(compared, true));
-                self.await_shown(version, sent).await
+        let outcome = match self.write(writer, epoch, period).await {
+            Ok(version) => self.await_shown(version, sent).await,
+            // This is no news of the cluster: nothing was sent to it.
+            Err(Error::NotLeader { .. } | Error::Fenced { .. } | Error::Queued { .. }) => return period,
+            // Its namespace ends, which is a condition of its own and must not close the others.
+            Err(Error::Refused { rule: Rule::Terminating, .. } | Error::Refused { code: 404, .. }) => {
+                self.rest();
+                return period;
             }
-            Err(Error::Refused { code: 403, message, .. }) => Outcome::NotAllowed(message),
-            // This is no news of the cluster.
-            Err(Error::NotLeader { .. } | Error::Fenced { .. }) => return period,
+            Err(Error::Refused { code: 403, rule, .. }) => Outcome::NotAllowed(rule.to_string()),
             Err(error) => Outcome::Failed(error.cause()),
         };
         let mut renewals = self.renewals.lock();
         renewals.take(outcome);
         renewals.pause(period)
+    }
+
+    /// Writes it where it is at the version that was written last. Where it is older, the cluster was restored from a backup,
+    /// whatever others wrote since; that is told before anything is written.
+    async fn write(&self, writer: &Writer, epoch: &Epoch, period: Duration) -> Result<u64> {
+        for _ in 0..TRIES {
+            let expected = self.written();
+            match writer.renew_canary(epoch, period, Timestamp::now(), expected).await? {
+                Renewed::Written(version) => {
+                    self.take(version);
+                    return Ok(version);
+                }
+                // Another leader wrote it later, or there is nothing to compare with any more.
+                Renewed::Differs(found) => self.take(found),
+            }
+        }
+        let (cluster, action) = (writer.cluster().clone(), format!("renew Lease {NAME}"));
+        Err(Error::Ambiguous { cluster, action, reason: "others keep changing it".to_owned() })
+    }
+
+    /// Takes the version that it is at. Versions of one object never fall, but with a restored cluster.
+    fn take(&self, version: u64) {
+        if version < self.written.swap(version, Ordering::Relaxed) {
+            self.restored_at(version);
+        }
+        self.compared.send_if_modified(|compared| !std::mem::replace(compared, true));
+    }
+
+    /// Versions count from here on, so that the write and the watch do not both report one restore.
+    fn restored_at(&self, version: u64) {
+        self.written.store(version, Ordering::Relaxed);
+        self.shown.send_replace(version);
+        self.rewound.send_replace(true);
     }
 
     async fn await_shown(&self, version: u64, sent: Instant) -> Outcome {
@@ -125,6 +158,7 @@ impl Canary {
     /// Versions count anew.
     pub(super) fn begin_anew(&self) {
         self.written.store(0, Ordering::Relaxed);
+        self.shown.send_replace(0);
     }
 
     /// Nobody renews it here any more.

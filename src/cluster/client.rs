@@ -2,11 +2,14 @@
 //!
 //! The layers from outside to inside: limiter, deadline, outcome (health), identity, authentication, connection.
 
+mod cap;
 mod credentials;
 mod layer;
 mod limiter;
 mod link;
 mod meter;
+mod trust;
+mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +19,7 @@ pub(in crate::cluster) use layer::{FENCE_EXTRA, FENCE_USER, READYZ};
 pub use layer::{Fault, Identity, Lasting};
 pub use link::Link;
 pub use meter::{CallMeter, CallMeters, Kind};
+pub use turn::{Waited, until, within};
 
 use crate::domain::names::ClusterName;
 

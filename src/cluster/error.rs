@@ -1,8 +1,16 @@
 //! What can go wrong with a member cluster, told apart by what a caller may do next.
 
+mod rule;
+mod size;
+
+use kube::core::Status;
+use kube::runtime::watcher;
+
 use crate::domain::names::ClusterName;
 
 use super::client::Fault;
+
+pub use rule::{BrokenField, Rule};
 
 /// A result of this room.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,8 +28,8 @@ pub enum Error {
         /// What is wrong with it.
         rule: String,
     },
-    /// The apiserver answered with an error.
-    #[error("cluster {cluster}: {action} was refused: {message} ({code} {reason})")]
+    /// The apiserver answered with an error. Its text is not kept: it quotes what was sent.
+    #[error("cluster {cluster}: {action} was refused: {rule} ({code}{})", after_space(reason))]
     Refused {
         /// The cluster.
         cluster: ClusterName,
@@ -29,12 +37,22 @@ pub enum Error {
         action: String,
         /// HTTP status code.
         code: u16,
-        /// Machine-readable reason, such as `Forbidden`.
-        reason: String,
-        /// The apiserver's message.
-        message: String,
+        /// Machine-readable reason, such as `Forbidden`; empty where it is none of the apiserver's own.
+        reason: &'static str,
+        /// The rule that it broke.
+        rule: Rule,
     },
-    /// Nothing was sent: no connection, or no turn in our own limiter.
+    /// The object is too large for the cluster: nothing was stored, and it is refused again however often it is sent.
+    #[error("cluster {cluster}: {action} was refused: the object exceeds a limit there: {limit}")]
+    TooLarge {
+        /// The cluster.
+        cluster: ClusterName,
+        /// What was attempted.
+        action: String,
+        /// Which limit it exceeds, without any value of the object.
+        limit: String,
+    },
+    /// Nothing was sent: no connection.
     #[error("cluster {cluster}: {action} was not sent: {reason}")]
     Unsent {
         /// The cluster.
@@ -43,6 +61,14 @@ pub enum Error {
         action: String,
         /// Why.
         reason: String,
+    },
+    /// Nothing was sent: the call waited too long in the cluster's own limiter, which says nothing of the cluster.
+    #[error("cluster {cluster}: {action} was not sent: too many calls wait for this cluster; try again")]
+    Queued {
+        /// The cluster.
+        cluster: ClusterName,
+        /// What was attempted.
+        action: String,
     },
     /// It may have happened or not: a timeout, a broken connection, an answer that cannot be read.
     #[error("cluster {cluster}: {action} may or may not have happened: {reason}")]
@@ -62,6 +88,16 @@ pub enum Error {
         /// What was attempted.
         action: String,
     },
+    /// The namespace does not take what was asked for, so nothing was written.
+    #[error("cluster {cluster}: {action} is not allowed: {why}")]
+    Disallowed {
+        /// The cluster.
+        cluster: ClusterName,
+        /// What was attempted.
+        action: String,
+        /// Why: fields and objects by name, no values.
+        why: String,
+    },
     /// The cluster takes no writes of this leadership, so nothing was written.
     #[error("cluster {cluster} takes no writes: {reason}")]
     Fenced {
@@ -79,14 +115,18 @@ impl Error {
     /// definite; 503 is, where the apiserver itself gave it, and so is a failed admission webhook.
     pub fn is_definite_refusal(&self) -> bool {
         match self {
-            Self::Kubeconfig { .. } | Self::Unsent { .. } | Self::NotLeader { .. } | Self::Fenced { .. } => {
-                true
-            }
+            Self::Kubeconfig { .. }
+            | Self::TooLarge { .. }
+            | Self::Unsent { .. }
+            | Self::Queued { .. }
+            | Self::NotLeader { .. }
+            | Self::Disallowed { .. }
+            | Self::Fenced { .. } => true,
             Self::Ambiguous { .. } => false,
-            Self::Refused { code, reason, message, .. } => {
+            Self::Refused { code, reason, rule, .. } => {
                 *code < 500
-                    || (*code == 503 && reason == "ServiceUnavailable")
-                    || message.contains("failed calling webhook")
+                    || (*code == 503 && *reason == "ServiceUnavailable")
+                    || matches!(rule, Rule::WebhookFailed(_))
             }
         }
     }
@@ -95,11 +135,29 @@ impl Error {
     pub fn cause(&self) -> String {
         match self {
             Self::Kubeconfig { field, rule, .. } => format!("{field} {rule}"),
-            Self::Refused { code, reason, message, .. } => format!("{message} ({code} {reason})"),
+            Self::Refused { code, reason, rule, .. } => format!("{rule} ({code}{})", after_space(reason)),
             Self::Unsent { reason, .. } | Self::Ambiguous { reason, .. } | Self::Fenced { reason, .. } => {
                 reason.clone()
             }
+            Self::TooLarge { limit, .. } => format!("the object exceeds a limit there: {limit}"),
+            Self::Disallowed { why, .. } => why.clone(),
+            Self::Queued { .. } => Fault::Throttled.to_string(),
             Self::NotLeader { .. } => "this process does not lead".to_owned(),
+        }
+    }
+
+    /// The same failure of a dry run, which certainly wrote nothing.
+    #[must_use]
+    pub fn of_dry_run(self) -> Self {
+        if self.is_definite_refusal() {
+            return self;
+        }
+        let reason = self.cause();
+        match self {
+            Self::Ambiguous { cluster, action, .. } | Self::Refused { cluster, action, .. } => {
+                Self::Unsent { cluster, action, reason }
+            }
+            other => other,
         }
     }
 
@@ -112,39 +170,40 @@ impl Error {
     }
 
     /// Sorts a client error into what a caller may do next.
-    pub(super) fn from_kube(cluster: &ClusterName, action: impl Into<String>, error: kube::Error) -> Self {
+    pub fn from_kube(cluster: &ClusterName, action: impl Into<String>, error: kube::Error) -> Self {
         let (cluster, action) = (cluster.clone(), action.into());
         match error {
-            kube::Error::Api(status) if super::fence::is_refusal(&status.message) => Self::Fenced {
-                cluster,
-                reason: format!("{action} was refused: {}", shorten(&status.message)),
-            },
-            kube::Error::Api(status) => Self::Refused {
-                cluster,
-                action,
-                code: status.code,
-                reason: status.reason.clone(),
-                message: shorten(&status.message),
-            },
+            kube::Error::Api(status) => Self::from_status(cluster, action, &status),
             kube::Error::Service(error) => match error.downcast::<Fault>() {
+                Ok(fault) if *fault == Fault::Throttled => Self::Queued { cluster, action },
                 Ok(fault) if fault.is_unsent() => Self::Unsent { cluster, action, reason: fault.to_string() },
                 Ok(fault) => Self::Ambiguous { cluster, action, reason: fault.to_string() },
                 Err(error) => Self::Ambiguous { cluster, action, reason: chain(&*error) },
             },
             kube::Error::BuildRequest(error) => Self::Unsent { cluster, action, reason: error.to_string() },
-            // Its text would quote the answer, which may hold secrets.
-            kube::Error::SerdeError(error) => Self::Ambiguous {
-                cluster,
-                action,
-                reason: format!("the answer is not what was asked for (line {})", error.line()),
-            },
             other => Self::Ambiguous { cluster, action, reason: chain(&other) },
         }
     }
+
+    fn from_status(cluster: ClusterName, action: String, status: &Status) -> Self {
+        let rule = Rule::of(status);
+        // A webhook writes causes and texts of its own.
+        let limit = if matches!(rule, Rule::Webhook(_)) { None } else { size::exceeded(status) };
+        if let Some(limit) = limit {
+            return Self::TooLarge { cluster, action, limit };
+        }
+        if super::fence::is_refusal(&rule) {
+            return Self::Fenced { cluster, reason: format!("{action} was refused: {rule}") };
+        }
+        Self::Refused { cluster, action, code: status.code, reason: rule::reason(&status.reason), rule }
+    }
 }
 
-/// An error with its causes, each said once.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes, each said once; what an apiserver wrote, and what could not be read of it, is left out.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(text) = without_values(error) {
+        return text;
+    }
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -158,11 +217,37 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Refusals quote what they refuse; some of it is enough.
-fn shorten(message: &str) -> String {
-    const MOST: usize = 512;
-    if message.chars().count() <= MOST {
-        return message.to_owned();
+/// What may be shown of the first cause that quotes an answer; `None` where none does.
+fn without_values(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let status = match (error.downcast_ref::<kube::Error>(), error.downcast_ref::<watcher::Error>()) {
+            (Some(kube::Error::Api(status)), _) | (_, Some(watcher::Error::WatchError(status))) => {
+                Some(&**status)
+            }
+            _ => error.downcast_ref::<Status>(),
+        };
+        if let Some(status) = status {
+            return Some(answered(status));
+        }
+        if let Some(error) = error.downcast_ref::<serde_json::Error>() {
+            return Some(unreadable(error));
+        }
+        cause = error.source();
     }
-    message.chars().take(MOST).chain(['…']).collect()
+    None
+}
+
+/// An apiserver's answer without its text.
+pub(super) fn answered(status: &Status) -> String {
+    format!("{} ({}{})", Rule::of(status), status.code, after_space(rule::reason(&status.reason)))
+}
+
+/// Its text would quote the answer, which may hold secrets.
+fn unreadable(error: &serde_json::Error) -> String {
+    format!("the answer is not what was asked for (line {})", error.line())
+}
+
+fn after_space(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(" {reason}") }
 }

@@ -8,11 +8,14 @@
 //! apiservers answer behind one address, another one may lag some milliseconds more; nobody can ask each.
 
 mod check;
+mod shipped;
+mod trial;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace as Object};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
@@ -20,20 +23,24 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::apply::Permit;
-use super::client::{FENCE_EXTRA, FENCE_USER};
-use super::error::{Error, Result};
+use super::error::{Error, Result, Rule};
+use crate::domain::acceptance::Ending;
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::epoch::{Epoch, Standing};
 use crate::domain::names::{ClusterName, Namespace};
 
 pub use check::check;
+pub(in crate::cluster) use shipped::version;
+use trial::{Fault, Trial, Verdict};
 
 /// Name of the parameter in each namespace, and what the names of the policies begin with.
 pub const NAME: &str = "spaceport-fence";
+/// What a login lacks that is to write without the fence.
+pub(super) const NO_RIGHTS: &str = "the login may not write there: without the fence it needs the rights itself, and may \
+                                    not only act as user spaceport; bind the roles of clusters/member/rbac.yaml to it, \
+                                    or set fence: enforced";
 /// Key of the epoch in the parameter.
 const KEY: &str = "epoch";
-/// Name of what is never made: the dry-run writes.
-const PROBE: &str = "spaceport-fence-probe";
 /// Tries of a raise that others get in the way of.
 const TRIES: usize = 5;
 /// For the policy to see a raised parameter. It takes milliseconds.
@@ -48,43 +55,110 @@ pub struct Pass {
     pub(super) permit: Permit,
 }
 
+/// Namespaces in which nothing new can be created.
+pub type Endings = BTreeMap<Namespace, Ending>;
+
 /// Every namespace that is written to.
 fn namespaces(spec: &ClusterSpec) -> BTreeSet<&Namespace> {
     spec.namespaces.iter().flat_map(|one| [&one.namespace, &one.secrets_namespace]).collect()
 }
 
 /// Raises every namespace of a cluster, all at once. `leader` goes out under `epoch`, `reader` under none.
-pub(super) async fn raise(spec: &ClusterSpec, leader: &Client, reader: &Client, epoch: &Epoch) -> Result<()> {
-    let each = namespaces(spec).into_iter().map(async |namespace| {
-        let raise = Raise { cluster: &spec.name, namespace, leader, reader, epoch };
-        let begun = Instant::now();
-        raise.put().await?;
-        let put = Instant::now();
-        let taken = raise.confirm().await?;
-        info!(
-            %namespace,
-            %epoch,
-            raised_us = (put - begun).as_micros(),
-            refused_us = put.elapsed().as_micros(),
-            earlier_still_taken = taken,
-            "fence raised"
-        );
-        Ok(())
-    });
-    futures::future::try_join_all(each).await.map(drop)
+pub(super) async fn raise<'a>(
+    spec: &'a ClusterSpec,
+    leader: &'a Client,
+    reader: &'a Client,
+    epoch: &'a Epoch,
+) -> Result<Endings> {
+    each(spec, reader, |namespace| {
+        Box::pin(async move {
+            let raise = Raise { cluster: &spec.name, namespace, leader, reader, epoch };
+            let begun = Instant::now();
+            raise.put().await?;
+            let put = Instant::now();
+            let taken = raise.confirm().await?;
+            info!(
+                %namespace,
+                %epoch,
+                raised_us = (put - begun).as_micros(),
+                refused_us = put.elapsed().as_micros(),
+                earlier_still_taken = taken,
+                "fence raised"
+            );
+            Ok(())
+        })
+    })
+    .await
 }
 
-/// Whether every namespace still holds `epoch`; else what it holds instead.
-pub(super) async fn holds(spec: &ClusterSpec, leader: &Client, reader: &Client, epoch: &Epoch) -> Result<()> {
-    for namespace in namespaces(spec) {
-        let raise = Raise { cluster: &spec.name, namespace, leader, reader, epoch };
-        let held = raise.held().await?;
-        match held.as_ref().map(|parameter| raise.standing(parameter)).transpose()? {
-            Some(Standing::Same) => {}
-            _ => return Err(raise.barred(format!("{NAME} of namespace {namespace} was taken back"))),
+/// Whether every namespace still holds `epoch`, refuses the one before and accepts this one; else what is wrong.
+pub(super) async fn holds<'a>(
+    spec: &'a ClusterSpec,
+    reader: &'a Client,
+    epoch: &'a Epoch,
+) -> Result<Endings> {
+    each(spec, reader, |namespace| {
+        Box::pin(async move {
+            let raise = Raise { cluster: &spec.name, namespace, leader: reader, reader, epoch };
+            let held = raise.held().await?;
+            match held.as_ref().map(|parameter| raise.standing(parameter)).transpose()? {
+                Some(Standing::Same) => {}
+                _ => return Err(raise.barred(format!("{NAME} of namespace {namespace} was taken back"))),
+            }
+            match raise.trial().compare(epoch).await? {
+                None => Ok(()),
+                Some(fault) => Err(raise.faulty(&fault)),
+            }
+        })
+    })
+    .await
+}
+
+/// Whether every namespace of a cluster without the fence accepts a write of the login itself; else what is wrong.
+pub(super) async fn accepts<'a>(spec: &'a ClusterSpec, login: &'a Client) -> Result<Endings> {
+    each(spec, login, |namespace| {
+        Box::pin(async move {
+            let trial = Trial { cluster: &spec.name, client: login, namespace };
+            let reason = match trial.create(trial::PROBE, "none", None).await? {
+                Verdict::Accepted => return Ok(()),
+                Verdict::NotAllowed => NO_RIGHTS.to_owned(),
+                Verdict::Fenced(reason) => format!("{reason}; set fence: enforced"),
+                Verdict::Refused(rule) => rule.to_string(),
+            };
+            let reason = format!("namespace {namespace} refuses a write with fence: off: {reason}");
+            Err(Error::Fenced { cluster: spec.name.clone(), reason })
+        })
+    })
+    .await
+}
+
+/// Does something in every namespace at once. One that is being deleted, or does not exist, is no failure: it must not keep
+/// the cluster's other namespaces closed, and stops and finalizers go on there.
+async fn each<'a>(
+    spec: &'a ClusterSpec,
+    reader: &'a Client,
+    act: impl Fn(&'a Namespace) -> BoxFuture<'a, Result<()>>,
+) -> Result<Endings> {
+    let acting = namespaces(spec).into_iter().map(|namespace| (namespace, act(namespace)));
+    let each = acting.map(|(namespace, acted)| async move {
+        let Err(error) = acted.await else { return Ok(None) };
+        if !matches!(error, Error::Refused { .. } | Error::Fenced { .. }) {
+            return Err(error);
         }
+        match ending(reader, namespace).await {
+            Some(ending) => Ok(Some((namespace.clone(), ending))),
+            None => Err(error),
+        }
+    });
+    Ok(futures::future::try_join_all(each).await?.into_iter().flatten().collect())
+}
+
+/// Whether a namespace is being deleted, or does not exist; `None` where that cannot be read.
+async fn ending(reader: &Client, namespace: &Namespace) -> Option<Ending> {
+    match Api::<Object>::all(reader.clone()).get_metadata_opt(namespace.as_str()).await.ok()? {
+        None => Some(Ending::Missing),
+        Some(found) => found.metadata.deletion_timestamp.map(|_| Ending::Terminating),
     }
-    Ok(())
 }
 
 /// The epoch that a parameter holds.
@@ -107,6 +181,11 @@ impl Raise<'_> {
 
     fn barred(&self, reason: String) -> Error {
         Error::Fenced { cluster: self.cluster.clone(), reason }
+    }
+
+    fn faulty(&self, fault: &Fault) -> Error {
+        let (namespace, cluster) = (self.namespace, self.cluster);
+        self.barred(format!("namespace {namespace}: {fault}; see `spaceport cluster doctor {cluster}`"))
     }
 
     fn failed(&self, verb: &str, error: kube::Error) -> Error {
@@ -176,69 +255,22 @@ impl Raise<'_> {
         }
     }
 
-    /// Waits until the policy refuses the epoch before ours and takes ours. Answers how many earlier writes it took.
+    fn trial(&self) -> Trial<'_> {
+        Trial { cluster: self.cluster, client: self.reader, namespace: self.namespace }
+    }
+
+    /// Waits until the policy refuses the epoch before ours and accepts ours. Answers how many earlier writes it accepted.
     async fn confirm(&self) -> Result<usize> {
         let give_up = Instant::now() + SEEN_WITHIN;
-        let (before, ours) = (self.epoch.before().to_string(), self.epoch.to_string());
         let mut taken = 0;
         loop {
-            let earlier = probe(self.cluster, self.reader, self.namespace, PROBE, Some(&before)).await?;
-            let reason = match earlier {
-                Verdict::Taken => {
-                    taken += 1;
-                    "writes of an earlier epoch are still taken: its policies are not in force".to_owned()
-                }
-                Verdict::Fenced(_) => {
-                    match probe(self.cluster, self.reader, self.namespace, PROBE, Some(&ours)).await? {
-                        Verdict::Taken => return Ok(taken),
-                        Verdict::Fenced(reason) | Verdict::Refused(reason) => reason,
-                    }
-                }
-                Verdict::Refused(reason) => reason,
-            };
-            if Instant::now() > give_up {
-                return Err(self.barred(format!("namespace {}: {reason}", self.namespace)));
+            let Some(fault) = self.trial().compare(self.epoch).await? else { return Ok(taken) };
+            taken += usize::from(fault == Fault::EarlierAccepted);
+            if fault == Fault::Terminating || Instant::now() > give_up {
+                return Err(self.faulty(&fault));
             }
             tokio::time::sleep(AGAIN).await;
         }
-    }
-}
-
-/// What came of a dry-run write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Verdict {
-    Taken,
-    /// By a policy of the fence.
-    Fenced(String),
-    /// By something else.
-    Refused(String),
-}
-
-/// A dry-run creation of a ConfigMap as user `spaceport`, showing `epoch` or none.
-async fn probe(
-    cluster: &ClusterName,
-    client: &Client,
-    namespace: &Namespace,
-    name: &str,
-    epoch: Option<&str>,
-) -> Result<Verdict> {
-    let action = || format!("try a write in namespace {namespace}");
-    let failed = |reason: String| Error::Unsent { cluster: cluster.clone(), action: action(), reason };
-    let body = serde_json::to_vec(&config_map(name, "none".to_owned()));
-    let mut request = http::Request::post(format!("/api/v1/namespaces/{namespace}/configmaps?dryRun=All"))
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .header("impersonate-user", FENCE_USER);
-    if let Some(epoch) = epoch {
-        request = request.header(FENCE_EXTRA, epoch);
-    }
-    let request = request.body(body.map_err(|error| failed(error.to_string()))?);
-    match client.request::<ConfigMap>(request.map_err(|error| failed(error.to_string()))?).await {
-        Ok(_) => Ok(Verdict::Taken),
-        Err(error) => match Error::from_kube(cluster, action(), error) {
-            Error::Fenced { reason, .. } => Ok(Verdict::Fenced(reason)),
-            Error::Refused { code: 400..=499, message, .. } => Ok(Verdict::Refused(message)),
-            error => Err(error),
-        },
     }
 }
 
@@ -249,6 +281,6 @@ fn config_map(name: &str, epoch: String) -> ConfigMap {
 }
 
 /// Whether a refusal is that of a policy of the fence.
-pub(super) fn is_refusal(message: &str) -> bool {
-    message.contains("ValidatingAdmissionPolicy 'spaceport-fence")
+pub(super) fn is_refusal(rule: &Rule) -> bool {
+    matches!(rule, Rule::Policy { name, .. } if name.starts_with(NAME))
 }

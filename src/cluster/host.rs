@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Clients, Credentials, Identity, Limits, Link, Signals};
 use super::error::{Error, Result};
+use crate::domain::kubeconfig::encoding;
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::secret::Secret;
 
@@ -26,6 +27,13 @@ const LOOK: Duration = Duration::from_secs(10);
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Under this name it is in errors and logs.
 const NAME: &str = "host";
+/// Bytes of a kubeconfig, a token or a certificate at most.
+const LARGEST: usize = 1024 * 1024;
+/// How long files are waited for before that is logged.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+
+/// Reads a regular file of at most so many bytes.
+pub type ReadFile = fn(&Path, usize) -> std::io::Result<Vec<u8>>;
 
 /// How the host is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,18 +70,24 @@ impl Source {
     }
 
     /// The kubeconfig as it is now.
-    fn read(&self) -> std::io::Result<Secret<String>> {
+    fn read(&self, read: ReadFile) -> std::io::Result<Secret<String>> {
         match self {
-            Self::File(path) => std::fs::read_to_string(path).map(Secret::new),
-            Self::Pod { server, folder } => of_pod(server, folder).map(Secret::new),
+            Self::File(path) => text_of(path, read).map(Secret::new),
+            Self::Pod { server, folder } => of_pod(server, folder, read).map(Secret::new),
         }
     }
 }
 
+fn text_of(path: &Path, read: ReadFile) -> std::io::Result<String> {
+    let text = encoding::decode(&read(path, LARGEST)?);
+    text.map_err(|rule| std::io::Error::new(std::io::ErrorKind::InvalidData, format!("it {rule}")))
+}
+
 /// A kubeconfig of what the kubelet put there.
-fn of_pod(server: &str, folder: &Path) -> std::io::Result<String> {
-    let authority = STANDARD.encode(std::fs::read(folder.join("ca.crt"))?);
-    let token = std::fs::read_to_string(folder.join("token"))?;
+fn of_pod(server: &str, folder: &Path, read: ReadFile) -> std::io::Result<String> {
+    let authority = STANDARD.encode(read(&folder.join("ca.crt"), LARGEST)?);
+    let token = String::from_utf8(read(&folder.join("token"), LARGEST)?)
+        .map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "the token is not text"))?;
     let config = serde_json::json!({
         "apiVersion": "v1", "kind": "Config", "current-context": NAME,
         "clusters": [{ "name": NAME, "cluster": { "server": server, "certificate-authority-data": authority } }],
@@ -96,6 +110,7 @@ pub struct Host {
     name: ClusterName,
     namespace: Namespace,
     source: Source,
+    read: ReadFile,
     link: Link,
     client: kube::Client,
     /// As it was read first.
@@ -109,15 +124,15 @@ impl std::fmt::Debug for Host {
 }
 
 impl Host {
-    /// Reads how it is reached; nothing is sent yet. Must be called within a Tokio runtime.
-    pub fn open(source: Source, namespace: Namespace) -> Result<Self> {
-        let login = check(&source)?;
+    /// Reads how it is reached, by `read`; nothing is sent yet. Must be called within a Tokio runtime.
+    pub fn open(source: Source, namespace: Namespace, read: ReadFile) -> Result<Self> {
+        let login = check(&source, read)?;
         let name = ClusterName::of_host();
         let credentials = Credentials::parse(&name, login.expose())?;
         let limits = Limits::default();
         let link = Link::new(&name, &credentials, &limits)?;
         let client = Clients::new(link.clone(), &limits, Arc::new(Unheard)).under(Identity::Login);
-        Ok(Self { name, namespace, source, link, client, login })
+        Ok(Self { name, namespace, source, read, link, client, login })
     }
 
     /// Follows how it is reached, until `shutdown`. What cannot be used changes nothing.
@@ -125,8 +140,20 @@ impl Host {
         let mut known = self.login.clone();
         let mut told = false;
         while shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-            let source = self.source.clone();
-            let Ok(read) = tokio::task::spawn_blocking(move || check(&source)).await else { continue };
+            let (source, read) = (self.source.clone(), self.read);
+            let mut reading = tokio::task::spawn_blocking(move || check(&source, read));
+            let within = tokio::time::timeout(READ_WITHIN, &mut reading);
+            let Some(mut read) = shutdown.run_until_cancelled(within).await else { return };
+            if read.is_err() {
+                tracing::warn!(
+                    "the login of the manager's own cluster was not read within {READ_WITHIN:?}: does its file system \
+                     hang? The last one goes on"
+                );
+                // Not read by another thread meanwhile, which would hang as well.
+                let Some(late) = shutdown.run_until_cancelled(reading).await else { return };
+                read = Ok(late);
+            }
+            let Ok(Ok(read)) = read else { continue };
             let replaced = match read {
                 Ok(login) if login.expose() == known.expose() => Ok(()),
                 Ok(login) => self.replace(&login).inspect(|()| {
@@ -150,20 +177,25 @@ impl Host {
 }
 
 /// Whether a source can be used, and what it holds.
-pub fn check(source: &Source) -> Result<Secret<String>> {
+pub fn check(source: &Source, read: ReadFile) -> Result<Secret<String>> {
     let name = ClusterName::of_host();
-    let login = source.read().map_err(|error| Error::Kubeconfig {
+    let login = source.read(read).map_err(|error| Error::Kubeconfig {
         cluster: name.clone(),
         field: "(file)".to_owned(),
         rule: format!("cannot be read: {error}"),
     })?;
-    Credentials::parse(&name, login.expose())?;
+    // Whether certificate and key are of use is known once connections are prepared.
+    Link::new(&name, &Credentials::parse(&name, login.expose())?, &Limits::default())?;
     Ok(login)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(path: &Path, _: usize) -> std::io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
 
     fn pod(folder: &tempfile::TempDir) -> Source {
         Source::Pod { server: "https://10.0.0.1:443".to_owned(), folder: folder.path().to_owned() }
@@ -180,7 +212,7 @@ mod tests {
         ] {
             std::fs::write(folder.path().join(file), content).unwrap();
         }
-        let login = check(&pod(&folder)).unwrap();
+        let login = check(&pod(&folder), read).unwrap();
         assert!(login.expose().contains("https://10.0.0.1:443") && login.expose().contains("\"t0ken\""));
         assert_eq!(pod(&folder).namespace().as_deref(), Some("ours"));
     }
@@ -188,11 +220,11 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_told_without_its_content() {
         let folder = tempfile::tempdir().unwrap();
-        let error = check(&pod(&folder)).unwrap_err().to_string();
+        let error = check(&pod(&folder), read).unwrap_err().to_string();
         assert!(error.contains("cannot be read"), "{error}");
         let file = folder.path().join("kubeconfig");
         std::fs::write(&file, "clusters: [hunter2").unwrap();
-        let error = check(&Source::File(file)).unwrap_err().to_string();
+        let error = check(&Source::File(file), read).unwrap_err().to_string();
         assert!(error.starts_with("cluster host: kubeconfig field") && !error.contains("hunter2"), "{error}");
     }
 }

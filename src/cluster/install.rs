@@ -14,14 +14,15 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::client::Credentials;
-use super::error::{Error, Result};
-use super::resources::names::MANAGER;
-use crate::domain::install::{Installed, Outcome, Plan};
+use super::error::{Error, Result, chain};
+use super::fence;
+use super::resources::names::{HOST_PATH, MANAGER};
+use crate::domain::install::{Installed, Outcome, Plan, WORKSPACE_HOST_PATH};
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::secret::Secret;
 
 /// In the order in which they are applied.
-pub const MANIFESTS: [(&str, &str); 7] = [
+pub const MANIFESTS: [(&str, &str); 8] = [
     (
         "crds/snapshots.workspace.gitpod.io.yaml",
         include_str!("../../crds/snapshots.workspace.gitpod.io.yaml"),
@@ -33,6 +34,7 @@ pub const MANIFESTS: [(&str, &str); 7] = [
     ("clusters/member/namespaces.yaml", include_str!("../../clusters/member/namespaces.yaml")),
     ("clusters/member/rbac.yaml", include_str!("../../clusters/member/rbac.yaml")),
     ("clusters/member/fence.yaml", include_str!("../../clusters/member/fence.yaml")),
+    ("clusters/member/pod-policy.yaml", include_str!("../../clusters/member/pod-policy.yaml")),
     ("clusters/member/token.yaml", include_str!("../../clusters/member/token.yaml")),
     ("clusters/member/networkpolicy.yaml", include_str!("../../clusters/member/networkpolicy.yaml")),
 ];
@@ -46,15 +48,16 @@ const TOKEN: &str = "spaceport-token";
 /// For a resource definition to be served, and for the cluster to fill in a token.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Applies everything in order. Asks `permit` before each object.
+/// Applies everything in order, for pods with content below `host_path`. Asks `permit` before each object.
 pub async fn apply(
     cluster: &ClusterName,
     client: &Client,
     plan: &Plan,
+    host_path: &str,
     permit: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Installed>> {
     let mut installed = Vec::new();
-    for object in objects(cluster, &plan.namespaces)? {
+    for object in objects(cluster, &plan.namespaces, host_path)? {
         if !permit() {
             return Err(Error::NotLeader { cluster: cluster.clone(), action: "install".to_owned() });
         }
@@ -64,7 +67,11 @@ pub async fn apply(
 }
 
 /// Every object, for the namespaces that are named.
-fn objects(cluster: &ClusterName, namespaces: &[(Namespace, Namespace)]) -> Result<Vec<DynamicObject>> {
+fn objects(
+    cluster: &ClusterName,
+    namespaces: &[(Namespace, Namespace)],
+    host_path: &str,
+) -> Result<Vec<DynamicObject>> {
     let malformed = |reason: String| Error::Unsent {
         cluster: cluster.clone(),
         action: "install".to_owned(),
@@ -74,7 +81,8 @@ fn objects(cluster: &ClusterName, namespaces: &[(Namespace, Namespace)]) -> Resu
     for (_, text) in MANIFESTS {
         let documents: Vec<Value> =
             serde_saphyr::from_multiple(text).map_err(|error| malformed(error.to_string()))?;
-        for document in documents.into_iter().filter(|document| !document.is_null()) {
+        for mut document in documents.into_iter().filter(|document| !document.is_null()) {
+            name_folder(&mut document, host_path);
             for object in renamed(&document, namespaces) {
                 if !objects.contains(&object) {
                     objects.push(object);
@@ -86,6 +94,15 @@ fn objects(cluster: &ClusterName, namespaces: &[(Namespace, Namespace)]) -> Resu
         .into_iter()
         .map(|object| serde_json::from_value(object).map_err(|error| malformed(error.to_string())))
         .collect()
+}
+
+/// Names the folder of workspaces' content on the workspace namespace, for the pod policy, where it is not the usual one.
+fn name_folder(object: &mut Value, host_path: &str) {
+    let host_path = host_path.trim_end_matches('/');
+    let is_for_pods = object["kind"] == "Namespace" && object["metadata"]["name"] == NAMESPACE;
+    if is_for_pods && host_path != WORKSPACE_HOST_PATH {
+        object["metadata"]["annotations"][HOST_PATH] = host_path.into();
+    }
 }
 
 /// An object once for each pair of namespaces, with their names in place of the manifest's.
@@ -134,24 +151,47 @@ async fn put(
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
     };
-    let before = api.get_metadata_opt(&name).await.map_err(failed)?.and_then(|old| old.resource_version());
+    let before = api.get_opt(&name).await.map_err(failed)?;
+    if before.as_ref().is_some_and(|before| fence::version(before) > fence::version(object)) {
+        // Another installation with a later Spaceport shares the cluster.
+        let (kind, namespace) = (types.kind, namespace.unwrap_or_default());
+        return Ok(Installed { kind, namespace, name, outcome: Outcome::Unchanged });
+    }
     let params =
         PatchParams { dry_run: plan.dry_run, force: plan.force_conflicts, ..PatchParams::apply(MANAGER) };
-    let after = match api.patch_metadata(&name, &params, &Patch::Apply(object)).await {
-        Ok(after) => after.resource_version(),
-        // Its namespace would have been made a moment ago.
+    let after = match api.patch(&name, &params, &Patch::Apply(object)).await {
+        Ok(after) => Some(after),
+        // The dry run did not create its namespace.
         Err(kube::Error::Api(status)) if plan.dry_run && status.code == 404 => None,
         Err(error) => return Err(failed(error)),
     };
     if types.kind == "CustomResourceDefinition" && !plan.dry_run {
         established(cluster, client, &name).await?;
     }
-    let outcome = match before {
-        None => Outcome::Created,
-        Some(before) if after.as_ref() == Some(&before) => Outcome::Unchanged,
-        Some(_) => Outcome::Changed,
-    };
+    let outcome = outcome(before.as_ref(), after.as_ref());
     Ok(Installed { kind: types.kind, namespace: namespace.unwrap_or_default(), name, outcome })
+}
+
+/// Compares contents, because a dry run answers with the resource version that is stored: so a plan says what the run will.
+fn outcome(before: Option<&DynamicObject>, after: Option<&DynamicObject>) -> Outcome {
+    match before {
+        None => Outcome::Created,
+        Some(before) if Some(content(before)) == after.map(content) => Outcome::Unchanged,
+        Some(_) => Outcome::Changed,
+    }
+}
+
+/// An object without what depends on when it was written.
+fn content(object: &DynamicObject) -> DynamicObject {
+    let mut object = object.clone();
+    let metadata = &mut object.metadata;
+    (metadata.resource_version, metadata.generation) = (None, None);
+    let owners = metadata.managed_fields.get_or_insert_default();
+    for owner in owners.iter_mut() {
+        owner.time = None;
+    }
+    owners.sort_by_key(|owner| (owner.manager.clone(), owner.operation.clone(), owner.subresource.clone()));
+    object
 }
 
 async fn established(cluster: &ClusterName, client: &Client, name: &str) -> Result<()> {
@@ -159,9 +199,7 @@ async fn established(cluster: &ClusterName, client: &Client, name: &str) -> Resu
     let action = format!("wait for CustomResourceDefinition {name}");
     match tokio::time::timeout(SOON, await_condition(api, name, is_crd_established())).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => {
-            Err(Error::Ambiguous { cluster: cluster.clone(), action, reason: error.to_string() })
-        }
+        Ok(Err(error)) => Err(Error::Ambiguous { cluster: cluster.clone(), action, reason: chain(&error) }),
         Err(_) => {
             let reason = format!("it is not established after {SOON:?}");
             Err(Error::Ambiguous { cluster: cluster.clone(), action, reason })
@@ -211,7 +249,7 @@ mod tests {
 
     fn named(pairs: &[(&str, &str)]) -> Vec<(String, String, String)> {
         let pairs: Vec<_> = pairs.iter().map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap())).collect();
-        let objects = objects(&"eu".parse().unwrap(), &pairs).unwrap();
+        let objects = objects(&"eu".parse().unwrap(), &pairs, WORKSPACE_HOST_PATH).unwrap();
         let of = |object: &DynamicObject| {
             let kind = object.types.clone().unwrap().kind;
             (kind, object.namespace().unwrap_or_default(), object.name_any())
@@ -246,6 +284,47 @@ mod tests {
         assert_eq!(has("ClusterRole", "", "spaceport"), 1);
         assert_eq!(has("Namespace", "", "spaceport-system"), 1);
         assert!(!found.iter().any(|(_, namespace, name)| namespace == NAMESPACE || name == NAMESPACE));
+    }
+
+    #[test]
+    fn the_workspace_namespace_names_the_folder_of_content_for_the_pod_policy_where_it_is_another_one() {
+        let folders = |host_path: &str| {
+            let pair = ("a".parse().unwrap(), "a-secrets".parse().unwrap());
+            let objects = objects(&"eu".parse().unwrap(), &[pair], host_path).unwrap();
+            let named = objects.iter().filter_map(|object| {
+                Some((object.name_any(), object.metadata.annotations.as_ref()?.get(HOST_PATH)?.clone()))
+            });
+            named.collect::<Vec<_>>()
+        };
+        assert_eq!(folders("/mnt/workspaces/"), [("a".to_owned(), "/mnt/workspaces".to_owned())]);
+        assert!(folders(WORKSPACE_HOST_PATH).is_empty());
+        let policy = include_str!("../../clusters/member/pod-policy.yaml");
+        assert!(
+            policy.contains(&format!("'{WORKSPACE_HOST_PATH}'"))
+                && policy.contains(&format!("'{HOST_PATH}'"))
+        );
+    }
+
+    #[test]
+    fn an_apply_changes_what_differs_besides_versions_and_times() {
+        let object = |version: &str, time: &str, label: &str| -> DynamicObject {
+            serde_json::from_value(json!({
+                "apiVersion": "v1", "kind": "Namespace",
+                "metadata": {
+                    "name": "ws", "resourceVersion": version, "labels": { "a": label },
+                    "managedFields": [{ "manager": MANAGER, "operation": "Apply", "time": time }],
+                },
+            }))
+            .unwrap()
+        };
+        let before = object("1", "2026-01-01T00:00:00Z", "x");
+        let written_again = object("2", "2026-01-01T00:01:00Z", "x");
+        assert_eq!(outcome(Some(&before), Some(&written_again)), Outcome::Unchanged);
+        // A dry run answers with the version before.
+        let planned = object("1", "2026-01-01T00:01:00Z", "y");
+        assert_eq!(outcome(Some(&before), Some(&planned)), Outcome::Changed);
+        assert_eq!(outcome(None, Some(&before)), Outcome::Created);
+        assert_eq!(outcome(None, None), Outcome::Created);
     }
 
     #[test]

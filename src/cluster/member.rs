@@ -1,5 +1,7 @@
 //! A member as a whole.
 
+mod learned;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +9,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use crate::domain::cluster::{ClusterSpec, FenceMode};
+use crate::domain::cluster::{Capacity as NodeCapacity, ClusterSpec, FenceMode};
 use crate::domain::epoch::Epoch;
 use crate::domain::health::Limits as HealthLimits;
 use crate::domain::names::{ClusterName, Namespace};
+use crate::domain::placement::one_try;
 
+use super::acceptance::Acceptance;
 use super::apply::{Permit, Writer};
 use super::cache::{Capacity, NamespaceCache, NodeCache, Observer};
 use super::canary::Canary;
@@ -24,7 +26,8 @@ use super::fence::{self, Pass};
 use super::logs::Logs;
 use super::maintenance::Maintenance;
 use super::probe::{self, HealthCell};
-use super::watch::{NamespaceWatch, Reports, WatchReport, Watches};
+use super::tasks::{TaskMeters, TaskName, Tasks};
+use super::watch::{ClusterWatch, NamespaceWatch, Reports, WatchReport, Watches};
 
 /// What is the same for every member.
 #[derive(Debug, Clone)]
@@ -39,10 +42,16 @@ pub struct MemberOptions {
     pub probe_deadline: Duration,
     /// How often its canary is renewed.
     pub canary_period: Duration,
+    /// How long one try to create a Workspace may take, of a start or as a dry run.
+    pub try_within: Duration,
     /// Name of the maintenance ConfigMap.
     pub maintenance_name: String,
     /// Where calls are counted, if anywhere.
     pub calls: Option<CallMeters>,
+    /// Where restarts of its tasks are counted, if anywhere.
+    pub tasks: Option<TaskMeters>,
+    /// Bytes of its objects, as text, that its watches keep.
+    pub object_bytes: u64,
 }
 
 impl Default for MemberOptions {
@@ -58,8 +67,11 @@ impl Default for MemberOptions {
             probe_period: Duration::from_secs(2),
             probe_deadline: Duration::from_secs(1),
             canary_period: Duration::from_secs(10),
+            try_within: one_try(Duration::from_secs(10)),
             maintenance_name: super::maintenance::DEFAULT_NAME.to_owned(),
             calls: None,
+            tasks: None,
+            object_bytes: 1 << 30,
         }
     }
 }
@@ -81,17 +93,19 @@ pub struct Member {
     canary: Arc<Canary>,
     reports: Reports,
     relist: watch::Sender<()>,
-    /// Taken by the first run.
-    watches: Mutex<Option<Watches>>,
+    learned: watch::Sender<()>,
+    watches: Watches,
 }
 
 struct InNamespace {
     cache: Arc<NamespaceCache>,
     maintenance: Arc<Maintenance>,
+    acceptance: Arc<Acceptance>,
+    secrets_namespace: Namespace,
 }
 
 impl Member {
-    /// Makes the client and empty caches; nothing is sent before [`Member::run`]. `canary_mark`: the version at which a leader
+    /// Makes the client and empty caches; nothing is sent before [`Member::spawn`]. `canary_mark`: the version at which a leader
     /// wrote the canary once.
     ///
     /// Must be called within a Tokio runtime: a client has a task of its own.
@@ -111,13 +125,19 @@ impl Member {
         let logs = Logs::new(spec.name.clone(), client.clone(), options.limits.request_timeout);
         let nodes = Arc::new(NodeCache::new(observers.to_vec()));
         let capacity = Arc::new(Capacity::default());
+        let learned = watch::Sender::default();
         let namespaces: BTreeMap<_, _> = spec
             .namespaces
             .iter()
-            .map(|namespace| {
-                let namespace = namespace.namespace.clone();
-                let cache = Arc::new(NamespaceCache::new(namespace.clone(), observers.to_vec()));
-                (namespace, InNamespace { cache, maintenance: Arc::new(Maintenance::new()) })
+            .map(|spec| {
+                let namespace = spec.namespace.clone();
+                let of = InNamespace {
+                    cache: Arc::new(NamespaceCache::new(namespace.clone(), observers.to_vec())),
+                    maintenance: Arc::new(Maintenance::new()),
+                    acceptance: Arc::new(Acceptance::new(learned.clone())),
+                    secrets_namespace: spec.secrets_namespace.clone(),
+                };
+                (namespace, of)
             })
             .collect();
         let of_namespaces = namespaces.values().map(|namespace| NamespaceWatch {
@@ -126,12 +146,16 @@ impl Member {
             maintenance_name: options.maintenance_name.clone(),
         });
         let canary = Arc::new(Canary::new(home(&spec)?.clone(), canary_mark));
-        let watches = Watches::new(&spec.name, &client, of_namespaces.collect(), &nodes, &capacity, &canary);
+        let elsewhere = spec.capacity == NodeCapacity::Nodes;
+        let within = of_namespaces.collect();
+        let everywhere = ClusterWatch { nodes: &nodes, capacity: &capacity, canary: &canary, elsewhere };
+        let watches = Watches::new(&spec.name, &client, options.object_bytes, within, everywhere, &learned);
         Ok(Self {
             login_ends: Mutex::new(credentials.expires()),
             reports: watches.reports(),
             relist: watches.relist(),
-            watches: Mutex::new(Some(watches)),
+            learned,
+            watches,
             spec,
             options,
             link,
@@ -146,20 +170,25 @@ impl Member {
         })
     }
 
-    /// Watches and probes until `shutdown`; once for a member.
-    pub async fn run(&self, shutdown: CancellationToken) {
-        let mut tasks = JoinSet::new();
-        let watches = self.watches.lock().take();
-        if let Some(watches) = watches {
-            tasks.spawn(watches.run(shutdown.clone()));
+    /// Spawns the tasks that watch and probe the cluster; once for a member.
+    pub fn spawn(self: &Arc<Self>, tasks: &Arc<Tasks>) {
+        self.watches.spawn(tasks);
+        for (name, namespace) in &self.namespaces {
+            let (maintenance, stop) = (Arc::clone(&namespace.maintenance), tasks.stop().clone());
+            tasks.spawn(TaskName::of("maintenance", name.as_str()), move || {
+                let (maintenance, stop) = (Arc::clone(&maintenance), stop.clone());
+                async move { maintenance.run(stop).await }
+            });
         }
-        for namespace in self.namespaces.values() {
-            let (maintenance, shutdown) = (Arc::clone(&namespace.maintenance), shutdown.clone());
-            tasks.spawn(async move { maintenance.run(shutdown).await });
-        }
-        let MemberOptions { probe_period, probe_deadline, .. } = self.options;
-        probe::run(&self.spec.name, &self.client, &self.health, probe_period, probe_deadline, shutdown).await;
-        while tasks.join_next().await.is_some() {}
+        let (this, stop) = (Arc::clone(self), tasks.stop().clone());
+        tasks.spawn(TaskName::one("probe"), move || {
+            let (this, stop) = (Arc::clone(&this), stop.clone());
+            async move {
+                let MemberOptions { probe_period, probe_deadline, .. } = this.options;
+                probe::run(&this.spec.name, &this.client, &this.health, probe_period, probe_deadline, stop)
+                    .await;
+            }
+        });
     }
 
     /// Uses another login or address from now on; watches go on and lose nothing.
@@ -173,6 +202,7 @@ impl Member {
     /// Lists everything anew. A watch that stands at a version which a cluster that was set back has not reached yet
     /// would be told nothing, and no error either.
     pub fn relist(&self) {
+        self.caches().for_each(|cache| cache.expect_fall());
         self.canary.begin_anew();
         self.relist.send_replace(());
     }
@@ -222,6 +252,11 @@ impl Member {
         &self.capacity
     }
 
+    /// Whether pods of namespaces that are not its own are counted, too. They are not where capacity is no limit.
+    pub fn counts_all_pods(&self) -> bool {
+        self.spec.capacity == NodeCapacity::Nodes
+    }
+
     /// Its health.
     pub fn health(&self) -> &Arc<HealthCell> {
         &self.health
@@ -237,32 +272,40 @@ impl Member {
         self.options.canary_period
     }
 
+    /// How long one try to create a Workspace may take.
+    pub fn try_within(&self) -> Duration {
+        self.options.try_within
+    }
+
     /// Maintenance of a namespace.
     pub fn maintenance(&self, namespace: &str) -> Option<&Arc<Maintenance>> {
         self.namespaces.get(namespace).map(|namespace| &namespace.maintenance)
     }
 
     /// Raises the cluster's fence to `epoch`: from then on it refuses what earlier leaders write, and takes what is
-    /// written with the pass while `permit` allows it. Repeatable. Where the fence is off nothing is asked of it.
+    /// written with the pass while `permit` allows it. Repeatable. Where the fence is off it must accept a dry-run write.
     pub async fn raise(&self, epoch: &Epoch, permit: Permit) -> Result<Pass> {
-        if self.spec.fence == FenceMode::Off {
-            return Ok(Pass { client: self.client.clone(), permit });
-        }
-        let client = self.clients.under(Identity::Leader(*epoch));
         if !permit() {
             let action = "raise the fence".to_owned();
             return Err(Error::NotLeader { cluster: self.spec.name.clone(), action });
         }
-        fence::raise(&self.spec, &client, &self.client, epoch).await?;
+        if self.spec.fence == FenceMode::Off {
+            self.end_namespaces(&fence::accepts(&self.spec, &self.client).await?);
+            return Ok(Pass { client: self.client.clone(), permit });
+        }
+        let client = self.clients.under(Identity::Leader(*epoch));
+        self.end_namespaces(&fence::raise(&self.spec, &client, &self.client, epoch).await?);
         Ok(Pass { client, permit })
     }
 
-    /// Whether the cluster still is where [`Member::raise`] put it.
+    /// Whether the cluster still is where [`Member::raise`] put it, and accepts writes.
     pub async fn is_raised(&self, epoch: &Epoch) -> Result<()> {
-        if self.spec.fence == FenceMode::Off {
-            return Ok(());
-        }
-        fence::holds(&self.spec, &self.client, &self.client, epoch).await
+        let endings = match self.spec.fence {
+            FenceMode::Off => fence::accepts(&self.spec, &self.client).await?,
+            FenceMode::Enforced => fence::holds(&self.spec, &self.client, epoch).await?,
+        };
+        self.end_namespaces(&endings);
+        Ok(())
     }
 
     /// Writes to a namespace.

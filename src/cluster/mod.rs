@@ -2,6 +2,7 @@
 //!
 //! Nothing here is shared between clusters, so a cluster that hangs, throttles or lies changes nothing for another.
 
+pub mod acceptance;
 pub mod apply;
 pub mod cache;
 pub mod canary;
@@ -16,9 +17,14 @@ mod lean;
 pub mod logs;
 pub mod maintenance;
 mod member;
+mod pages;
+pub mod pod_policy;
 pub mod probe;
 pub mod protobuf;
+pub mod references;
 pub mod resources;
+pub mod tasks;
+pub mod texts;
 pub mod watch;
 
 pub use error::{Error, Result};

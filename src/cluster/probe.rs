@@ -6,6 +6,8 @@ mod recognise;
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -170,9 +172,22 @@ async fn probe(cluster: &ClusterName, client: &kube::Client, deadline: Duration)
     let request = http::Request::get(READYZ).body(Vec::new()).map_err(|error| error.to_string())?;
     match tokio::time::timeout(deadline, client.request_text(request)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(format!("/readyz: {}", Error::from_kube(cluster, "probe", error).cause())),
+        Ok(Err(error)) => {
+            let error = Error::from_kube(cluster, "probe", error);
+            let reason = format!("/readyz: {}", error.cause());
+            let is_answer = error.code().is_some_and(|code| code >= 500);
+            if is_answer && serves(client, deadline).await { Ok(()) } else { Err(reason) }
+        }
         Err(_) => Err(format!("no answer to /readyz within {deadline:?}")),
     }
+}
+
+/// Whether an apiserver that says that it is not ready serves requests all the same, as it does for a minute when it shuts down
+/// gracefully: a read that takes its etcd, too.
+async fn serves(client: &kube::Client, deadline: Duration) -> bool {
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let read = tokio::time::timeout(deadline, namespaces.get_metadata_opt("kube-system")).await;
+    matches!(read, Ok(Ok(Some(_))))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ const WATCH: HeaderValue =
 /// Begins every object.
 const MAGIC: &[u8] = b"k8s\0";
 /// Of an event, in bytes; etcd holds no object that long.
-const LONGEST: usize = 16 << 20;
+const LONGEST: usize = 8 << 20;
 
 type Transcoded = UnsyncBoxBody<Bytes, BoxError>;
 

@@ -9,6 +9,7 @@ mod follow;
 mod lenient;
 mod pulse;
 mod sinks;
+mod stock;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -20,7 +21,6 @@ use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::Api;
 use kube::runtime::watcher::Config;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::names::{ClusterName, Namespace};
@@ -31,17 +31,17 @@ use super::maintenance::Maintenance;
 use super::protobuf;
 use super::resources::names::{MANAGED_BY, MANAGER};
 use super::resources::{SeenPod, Workspace};
+use super::tasks::{TaskName, Tasks};
 
 pub(in crate::cluster) use backoff::Backoff;
-use follow::{Sink, follow};
+use follow::{Followed, Sink, follow};
 use lenient::Lenient;
 use pulse::{Pulse, tapped};
+use stock::Stock;
 
 /// Objects a page of a list. Lists are consistent reads: a list that may be older than what was seen would report as
 /// gone what is there. From Kubernetes 1.34 on they are served from the apiserver's cache and streamed all the same.
 pub const PAGE: u32 = 500;
-/// A watch task that ends before its time is begun anew after this.
-const REBIRTH: Duration = Duration::from_secs(1);
 
 /// How one watch is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,46 +68,67 @@ pub struct NamespaceWatch {
     pub maintenance_name: String,
 }
 
-type Task = Box<dyn Fn(CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
+/// What is watched in all of a cluster, and where it goes.
+pub struct ClusterWatch<'a> {
+    /// Takes nodes.
+    pub nodes: &'a Arc<NodeCache>,
+    /// Takes what nodes have and pods request.
+    pub capacity: &'a Arc<Capacity>,
+    /// Takes the canary's Lease.
+    pub canary: &'a Arc<Canary>,
+    /// Whether pods of other namespaces count, too.
+    pub elsewhere: bool,
+}
+
+type Task = Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// The watches of one member.
 pub struct Watches {
     cluster: ClusterName,
     client: kube::Client,
     tasks: Vec<Task>,
+    /// One for each task.
     pulses: Vec<Arc<Pulse>>,
+    stock: Arc<Stock>,
     relist: watch::Sender<()>,
+    failures: watch::Sender<()>,
 }
 
 impl Watches {
-    /// Watches that are not running yet.
+    /// Watches that are not running yet. Of all their objects `most` bytes are kept, as text; `failures` is notified when one
+    /// fails or recovers.
     pub fn new(
         cluster: &ClusterName,
         client: &kube::Client,
+        most: u64,
         namespaces: Vec<NamespaceWatch>,
-        nodes: &Arc<NodeCache>,
-        capacity: &Arc<Capacity>,
-        canary: &Arc<Canary>,
+        ClusterWatch { nodes, capacity, canary, elsewhere }: ClusterWatch<'_>,
+        failures: &watch::Sender<()>,
     ) -> Self {
         let mut watches = Self {
             cluster: cluster.clone(),
             client: client.clone(),
             tasks: Vec::new(),
             pulses: Vec::new(),
+            stock: Stock::new(most),
             relist: watch::Sender::default(),
+            failures: failures.clone(),
         };
         // Of pods that others run only those on a node and not over: what they take is all that matters.
-        let mut elsewhere = "status.phase!=Succeeded,status.phase!=Failed,spec.nodeName!=".to_owned();
-        let in_namespace = elsewhere.clone();
+        let mut others_elsewhere = "status.phase!=Succeeded,status.phase!=Failed,spec.nodeName!=".to_owned();
+        let in_namespace = others_elsewhere.clone();
         for namespace in namespaces {
             let name = namespace.cache.namespace().clone();
-            let _ = write!(elsewhere, ",metadata.namespace!={name}");
+            let _ = write!(others_elsewhere, ",metadata.namespace!={name}");
             watches.add_namespace(namespace, capacity);
             let others = config().fields(&in_namespace).labels(&format!("{MANAGED_BY}!={MANAGER}"));
             watches.add_others(format!("other pods in {name}"), pods_within(&name), others, capacity);
         }
-        let pods = |client| Api::all(protobuf::of_pods(client));
-        watches.add_others("pods elsewhere".to_owned(), pods, config().fields(&elsewhere), capacity);
+        if elsewhere {
+            let pods = |client| Api::all(protobuf::of_pods(client));
+            let config = config().fields(&others_elsewhere);
+            watches.add_others("pods elsewhere".to_owned(), pods, config, capacity);
+        }
         let named = config().fields(&format!("metadata.name={}", canary::NAME));
         let (home, canary) = (canary.namespace().clone(), Arc::clone(canary));
         watches.add(format!("canary in {home}"), within::<Lease>(&home), named, move || {
@@ -120,32 +141,22 @@ impl Watches {
         watches
     }
 
-    /// How each watch is; valid also after [`Watches::run`] took the watches.
+    /// How each watch is; valid also apart from the watches.
     pub fn reports(&self) -> Reports {
         Reports(self.pulses.clone())
     }
 
-    /// Makes every watch list everything anew, and wait for nothing that it knew; valid also after [`Watches::run`].
+    /// Makes every watch list everything anew, and wait for nothing that it knew.
     pub fn relist(&self) -> watch::Sender<()> {
         self.relist.clone()
     }
 
-    /// Watches until `shutdown`. A watch that fails, even by a panic, is begun anew and disturbs no other.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let mut running = JoinSet::new();
-        for task in self.tasks {
-            let (cluster, shutdown) = (self.cluster.clone(), shutdown.clone());
-            running.spawn(async move {
-                while !shutdown.is_cancelled() {
-                    let ended = tokio::spawn(task(shutdown.clone())).await;
-                    if let Err(error) = ended {
-                        tracing::error!(%cluster, %error, "a watch task failed and is begun anew");
-                    }
-                    let _ = tokio::time::timeout(REBIRTH, shutdown.cancelled()).await;
-                }
-            });
+    /// Spawns all watches among the tasks of their member. One that panics is begun anew and disturbs no other.
+    pub fn spawn(&self, tasks: &Arc<Tasks>) {
+        for (pulse, task) in self.pulses.iter().zip(&self.tasks) {
+            let (task, stop) = (Arc::clone(task), tasks.stop().clone());
+            tasks.spawn(TaskName::of("watch", pulse.what()), move || task(stop.clone()));
         }
-        while running.join_next().await.is_some() {}
     }
 
     fn add_others(
@@ -170,12 +181,9 @@ impl Watches {
         let (of_workspaces, of_pods) = (Arc::clone(capacity), Arc::clone(capacity));
         capacity.wait_for(sinks::Workspaces::source(&namespace));
         capacity.wait_for(sinks::Pods::source(&namespace));
-        self.add(
-            format!("workspaces in {namespace}"),
-            within::<Workspace>(&namespace),
-            config(),
-            move || sinks::Workspaces::new(Arc::clone(&cache), Arc::clone(&of_workspaces)),
-        );
+        self.add(workspaces_in(&namespace), within::<Workspace>(&namespace), config(), move || {
+            sinks::Workspaces::new(Arc::clone(&cache), Arc::clone(&of_workspaces))
+        });
         let ours = config().labels(&format!("{MANAGED_BY}={MANAGER}"));
         self.add(format!("pods in {namespace}"), pods_within(&namespace), ours, move || {
             sinks::Pods::new(Arc::clone(&pods), Arc::clone(&of_pods))
@@ -197,21 +205,15 @@ impl Watches {
         K::DynamicType: Default + Clone + Send + Sync,
         S: Sink<Object = K>,
     {
-        let pulse = Arc::new(Pulse::new(what));
+        let pulse = Arc::new(Pulse::new(what).notifying(self.failures.clone()));
         self.pulses.push(Arc::clone(&pulse));
         let (cluster, client, relist) = (self.cluster.clone(), self.client.clone(), self.relist.clone());
-        self.tasks.push(Box::new(move |shutdown| {
-            let pulse = Arc::clone(&pulse);
+        let stock = Arc::clone(&self.stock);
+        self.tasks.push(Arc::new(move |shutdown| {
             let api = api(tapped(&client, &pulse));
-            Box::pin(follow(
-                cluster.clone(),
-                api,
-                config.clone(),
-                sink(),
-                pulse,
-                relist.subscribe(),
-                shutdown,
-            ))
+            let of =
+                Followed { cluster: cluster.clone(), pulse: Arc::clone(&pulse), stock: Arc::clone(&stock) };
+            Box::pin(follow(of, api, config.clone(), sink(), relist.subscribe(), shutdown))
         }));
     }
 }
@@ -238,6 +240,11 @@ fn config() -> Config {
     Config::default().page_size(PAGE)
 }
 
+/// What the watch on the workspaces of a namespace is called.
+pub(in crate::cluster) fn workspaces_in(namespace: &Namespace) -> String {
+    format!("workspaces in {namespace}")
+}
+
 /// How the watches are, while they run elsewhere.
 #[derive(Clone)]
 pub struct Reports(Vec<Arc<Pulse>>);
@@ -246,6 +253,11 @@ impl Reports {
     /// One report a watch.
     pub fn all(&self) -> Vec<WatchReport> {
         self.0.iter().map(|pulse| pulse.report()).collect()
+    }
+
+    /// What the watch of this name last failed with, where it received nothing since.
+    pub fn error_of(&self, what: &str) -> Option<String> {
+        self.0.iter().find(|pulse| pulse.what() == what)?.error()
     }
 }
 

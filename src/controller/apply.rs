@@ -1,15 +1,19 @@
 //! Carries out actions. Each can be repeated: what is there already, or gone already, is as good as done.
 
+use k8s_openapi::api::core::v1::Pod;
+
 use crate::cluster;
-use crate::cluster::apply::{Created, Deleted, Patched, Writer};
+use crate::cluster::apply::{Created, Deleted, MadeFor, Patched, Writer};
 use crate::cluster::cache::NamespaceCache;
-use crate::cluster::convert::pod_facts;
+use crate::cluster::convert::{self, pod_facts};
+use crate::cluster::error::Rule;
+use crate::cluster::references::{self, Referrer};
 use crate::cluster::resources::{SeenPod, Workspace, names};
 use crate::domain::pod::PodFacts;
 
-use super::Error;
 use super::decide::{Action, Refusal, SecretsToDelete};
 use super::settings::Settings;
+use super::{Error, Parts};
 
 /// What came of an action.
 #[derive(Debug, PartialEq)]
@@ -24,27 +28,15 @@ pub(super) enum Outcome {
 
 /// Carries out one action.
 pub(super) async fn apply(
-    writer: &Writer,
-    cache: &NamespaceCache,
+    parts: &Parts,
     settings: &Settings,
     workspace: &Workspace,
     action: &Action,
 ) -> Result<Outcome, Error> {
+    let (writer, cache) = (&*parts.writer.load_full(), &*parts.cache);
     let name = workspace.metadata.name.as_deref().unwrap_or_default();
     match action {
-        Action::CreatePod(pod) => match writer.create_pod(pod).await {
-            Ok(Created::New(made)) => {
-                // The next pass need not wait for the watch, and a stop before that finds the pod.
-                if let Some(facts) = pod_facts(&made) {
-                    cache.offer_pod(facts);
-                }
-                Ok(Outcome::Done)
-            }
-            Ok(Created::Exists) => {
-                taken(writer, cache, workspace, pod.metadata.name.as_deref().unwrap_or_default()).await
-            }
-            Err(error) => refusal(error).map(Outcome::Refused),
-        },
+        Action::CreatePod(pod) => create_pod(parts, writer, settings, workspace, pod).await,
         Action::DeletePod { name, uid, grace } => match writer.delete_pod(name, uid, *grace).await? {
             Deleted::Accepted | Deleted::NotFound => Ok(Outcome::Done),
             Deleted::Conflict => Ok(Outcome::Stale),
@@ -59,7 +51,7 @@ pub(super) async fn apply(
             Ok(Outcome::Stale)
         }
         Action::DeleteSecrets(secrets) => {
-            delete_secrets(writer, settings, name, *secrets).await?;
+            delete_secrets(writer, settings, workspace, *secrets).await?;
             Ok(Outcome::Done)
         }
         Action::ReleaseWorkspace => Ok(stale_or_done(&writer.remove_finalizer(workspace).await?)),
@@ -69,6 +61,47 @@ pub(super) async fn apply(
                 Deleted::Accepted | Deleted::NotFound => Ok(Outcome::Done),
                 Deleted::Conflict => Ok(Outcome::Stale),
             }
+        }
+    }
+}
+
+/// Makes a pod where its Secrets may still be referenced: an admin may have changed that since the start, and one who makes
+/// a Workspace by hand is checked here alone.
+async fn create_pod(
+    parts: &Parts,
+    writer: &Writer,
+    settings: &Settings,
+    workspace: &Workspace,
+    pod: &Pod,
+) -> Result<Outcome, Error> {
+    let id = workspace.metadata.name.as_deref().unwrap_or_default();
+    let referrer = Referrer { own: Some(id), allowed: &settings.allowed_secrets };
+    let referenced = references::of_workspace(workspace);
+    let checked = writer.check_references(&format!("create the Pod of {id}"), &referenced, referrer).await;
+    let made = match checked {
+        Ok(()) => writer.create_pod(pod).await,
+        Err(error) => Err(error),
+    };
+    let cache = &*parts.cache;
+    match made {
+        Ok(Created::New(made)) => {
+            parts.acceptance.pod(Ok(()));
+            if let Some(spec) = &made.spec {
+                let (class, kind) = (&workspace.spec.class, convert::kind(workspace.spec.type_));
+                parts.capacity.admitted(cache.namespace(), class, kind, convert::pod_requests(spec));
+            }
+            // The next pass need not wait for the watch, and a stop before that finds the pod.
+            if let Some(facts) = pod_facts(&made) {
+                cache.offer_pod(facts);
+            }
+            Ok(Outcome::Done)
+        }
+        Ok(Created::Exists) => {
+            taken(writer, cache, workspace, pod.metadata.name.as_deref().unwrap_or_default()).await
+        }
+        Err(error) => {
+            parts.acceptance.pod(Err(&error));
+            refusal(error).map(Outcome::Refused)
         }
     }
 }
@@ -96,22 +129,27 @@ fn own(pod: &SeenPod, workspace: &Workspace) -> Option<PodFacts> {
     pod_facts(pod).filter(|facts| workspace.metadata.uid.as_deref() == Some(facts.workspace_uid.as_str()))
 }
 
-/// Deletes the secrets of a workspace; one that fails does not keep the other from being deleted.
+/// Deletes the secrets that were made for this very workspace; one that fails does not keep the other from being deleted.
+/// A workspace that names no installation was made by hand and has none: Secrets of such names are somebody else's.
 pub(super) async fn delete_secrets(
     writer: &Writer,
     settings: &Settings,
-    id: &str,
+    workspace: &Workspace,
     which: SecretsToDelete,
 ) -> Result<(), Error> {
+    let annotation = |key: &str| workspace.metadata.annotations.as_ref()?.get(key).map(String::as_str);
+    let Some(installation) = annotation(names::INSTALLATION) else { return Ok(()) };
+    let id = workspace.metadata.name.as_deref().unwrap_or_default();
+    let made_for = MadeFor { workspace: id, installation, placed_at: annotation(names::PLACED_AT) };
     let env = async {
         if which.env {
-            writer.delete_secret(&settings.namespace, &names::env_secret(id)).await?;
+            writer.delete_secret(&settings.namespace, &names::env_secret(id), made_for).await?;
         }
         Ok::<(), cluster::Error>(())
     };
     let tokens = async {
         if which.tokens {
-            writer.delete_secret(&settings.secrets_namespace, &names::token_secret(id)).await?;
+            writer.delete_secret(&settings.secrets_namespace, &names::token_secret(id), made_for).await?;
         }
         Ok::<(), cluster::Error>(())
     };
@@ -128,15 +166,34 @@ fn stale_or_done<T>(patched: &Patched<T>) -> Outcome {
     }
 }
 
-/// A pod that is not valid stays so; one that is forbidden may be allowed when a quota has room again.
+/// A pod that is not valid or too large stays so; whatever else keeps the cluster from making it may pass: a quota has room
+/// again, a webhook answers again. A person is told at once; only what no status can be written about either is an error.
 fn refusal(error: cluster::Error) -> Result<Refusal, Error> {
     match &error {
-        cluster::Error::Refused { code: 400 | 422, message, .. } => {
-            Ok(Refusal { message: message.clone(), is_final: true })
+        cluster::Error::TooLarge { .. } => Ok(Refusal { message: error.cause(), is_final: true }),
+        cluster::Error::Refused { code, rule, .. } => {
+            // The code says more than nothing.
+            let message = if *rule == Rule::Unnamed { error.cause() } else { rule.to_string() };
+            Ok(Refusal { message, is_final: matches!(code, 400 | 422) })
         }
-        cluster::Error::Refused { code: 403, message, .. } => {
-            Ok(Refusal { message: message.clone(), is_final: false })
-        }
-        _ => Err(error.into()),
+        cluster::Error::Ambiguous { .. } => Ok(Refusal { message: error.cause(), is_final: false }),
+        cluster::Error::Disallowed { why, .. } => Ok(Refusal { message: why.clone(), is_final: false }),
+        cluster::Error::Unsent { .. }
+        | cluster::Error::Queued { .. }
+        | cluster::Error::NotLeader { .. }
+        | cluster::Error::Fenced { .. }
+        | cluster::Error::Kubeconfig { .. } => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_is_too_large_is_not_tried_again() {
+        let (cluster, action) = ("eu-1".parse().unwrap(), "create Pod ws-a".to_owned());
+        let error = cluster::Error::TooLarge { cluster, action, limit: "the size of an object".to_owned() };
+        assert!(refusal(error).unwrap().is_final);
     }
 }

@@ -13,11 +13,13 @@ mod decide;
 mod evidence;
 mod memo;
 mod observe;
+mod observer;
 mod pace;
 mod pod;
 mod queue;
 mod report;
 mod settings;
+mod templates;
 #[cfg(test)]
 mod tests;
 
@@ -29,16 +31,16 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, debug, error, info_span, warn};
 
 use crate::cluster;
+use crate::cluster::acceptance::Acceptance;
 use crate::cluster::apply::{Patched, Writer};
-use crate::cluster::cache::{NamespaceCache, NodeCache, Observer};
+use crate::cluster::cache::{Capacity, NamespaceCache, NodeCache};
 use crate::cluster::convert;
 use crate::cluster::maintenance::Maintenance;
 use crate::cluster::resources::Workspace;
 use crate::domain::diff::Keeper;
-use crate::domain::names::Namespace;
 
 use apply::Outcome;
 use decide::{Action, Decision, Note, Observed, Refusal, SecretsToDelete, decide, decide_orphans};
@@ -48,8 +50,9 @@ use observe::Seen;
 use pace::Pace;
 use queue::Queue;
 
-pub use pod::{CONTAINER, shape};
-pub use settings::{ClassSettings, OwnerTokens, PodTemplates, Recreation, Settings, Timeouts};
+pub use pod::{CONTAINER, planned as planned_pod, problems as pod_problems, sample, sample_workspace, shape};
+pub use settings::{ClassSettings, OwnerTokens, Recreation, Settings, Timeouts};
+pub use templates::{PodTemplates, TemplateError, TemplateFolder, parse_template};
 
 /// Why a pass did not come to its end. It is made again after a wait that grows.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +86,10 @@ pub struct Parts {
     pub nodes: Arc<NodeCache>,
     /// Maintenance of the namespace.
     pub maintenance: Arc<Maintenance>,
+    /// Learns which pods the namespace accepts.
+    pub acceptance: Arc<Acceptance>,
+    /// Learns what admitted pods request.
+    pub capacity: Arc<Capacity>,
     /// Writes to the namespace in the present leadership; changed only while the controller does not run.
     pub writer: ArcSwap<Writer>,
     /// What the configuration says.
@@ -146,7 +153,7 @@ impl Controller {
                 Ok(()) = maintenance.changed() => self.enqueue_all(),
                 Some(ended) = passes.join_next(), if !passes.is_empty() => {
                     if let Err(error) = ended {
-                        warn!(%error, "a pass broke off");
+                        error!(%error, "a reconcile panicked and is repeated");
                     }
                 }
                 (name, due) = self.queue.next(), if room => {
@@ -162,7 +169,7 @@ impl Controller {
 
     /// One pass with its deadline, and when the next one is due.
     async fn pass(self: Arc<Self>, name: Arc<str>, due: Instant) {
-        let given_back = GiveBack { queue: &self.queue, name: &name };
+        let given_back = GiveBack { queue: &self.queue, memos: &self.memos, name: &name };
         let deadline = self.parts.settings.load().pass_deadline;
         let ended = tokio::time::timeout(deadline, self.reconcile(&name, due)).await;
         let passed = match ended.unwrap_or(Err(Error::Deadline(deadline))) {
@@ -253,8 +260,7 @@ impl Controller {
                 applied.is_pod_unseen |= matches!(action, Action::CreatePod(_));
                 continue;
             }
-            let Parts { writer, cache, .. } = &self.parts;
-            match apply::apply(&writer.load_full(), cache, settings, workspace, action).await? {
+            match apply::apply(&self.parts, settings, workspace, action).await? {
                 Outcome::Done => self.memos.note_done(workspace, action),
                 Outcome::Stale => {
                     applied.is_stale = true;
@@ -290,9 +296,8 @@ impl Controller {
         let writer = &*self.parts.writer.load_full();
         report::events(writer, &workspace, &events, now).await;
         if drop_secrets {
-            let id = workspace.metadata.name.as_deref().unwrap_or_default();
             let (settings, secrets) = (self.parts.settings.load(), SecretsToDelete::of(&workspace));
-            if let Err(error) = apply::delete_secrets(writer, &settings, id, secrets).await {
+            if let Err(error) = apply::delete_secrets(writer, &settings, &workspace, secrets).await {
                 warn!(%error, "secrets stay until the workspace ends");
             }
         }
@@ -310,38 +315,6 @@ impl Controller {
             }
         }
         Ok(())
-    }
-}
-
-impl Observer for Controller {
-    fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {
-        if namespace == self.parts.cache.namespace()
-            && let Some(name) = &workspace.metadata.name
-        {
-            self.enqueue(name);
-        }
-    }
-
-    fn workspace_gone(&self, namespace: &Namespace, last: &Arc<Workspace>) {
-        self.workspace(namespace, last);
-    }
-
-    fn pods_changed(&self, namespace: &Namespace, workspace: &str) {
-        if namespace == self.parts.cache.namespace() {
-            self.enqueue(workspace);
-        }
-    }
-
-    fn node_gone(&self, node: &str) {
-        for name in self.parts.cache.on_node(node) {
-            self.enqueue(&name);
-        }
-    }
-
-    fn synced(&self, namespace: &Namespace) {
-        if namespace == self.parts.cache.namespace() {
-            self.enqueue_all();
-        }
     }
 }
 
@@ -385,14 +358,18 @@ struct Applied {
     repeat_after: Option<Duration>,
 }
 
-/// Gives a key back to the queue, whatever ends the pass.
+/// Gives a key back to the queue, whatever ends the pass. One that panicked is made again, as one that failed.
 struct GiveBack<'a> {
     queue: &'a Queue,
+    memos: &'a Memos,
     name: &'a str,
 }
 
 impl Drop for GiveBack<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.queue.add_after(self.name, self.memos.failed(self.name));
+        }
         self.queue.done(self.name);
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::cluster::resources::Workspace;
-use crate::domain::pod::PodFacts;
+use crate::domain::pod::{NodeFacts, PodFacts};
 
 use super::Parts;
-use super::decide::{NodeObservation, Observed, Refusal};
+use super::decide::{NodeObservation, Observed, Readiness, Refusal};
 
 /// What is seen, held for the length of a pass.
 pub(super) struct Seen {
@@ -59,10 +59,18 @@ fn node_name<'a>(workspace: &'a Workspace, pods: &'a [Arc<PodFacts>]) -> Option<
 
 fn observe_node(parts: &Parts, workspace: &Workspace, name: &str) -> NodeObservation {
     match parts.nodes.get(name) {
-        Some(node) => NodeObservation::Present { tainted: node.tainted },
+        Some(node) => NodeObservation::Present { tainted: node.tainted, readiness: readiness(&node) },
         // A node that joined just now may be seen later than the first pod on it, so one pass must have noted it.
         None if parts.nodes.is_synced() && noted_node(workspace) == Some(name) => NodeObservation::Gone,
         None => NodeObservation::Unknown,
+    }
+}
+
+fn readiness(node: &NodeFacts) -> Readiness {
+    match (node.unreachable, node.ready) {
+        (true, _) => Readiness::Unreachable,
+        (false, false) => Readiness::NotReady,
+        (false, true) => Readiness::Ready,
     }
 }
 

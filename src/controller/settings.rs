@@ -1,19 +1,21 @@
 //! What the controller of a namespace is told by the configuration. Swapped as a whole when the configuration changes;
 //! a pass works with one value from beginning to end.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::cluster::resources::WorkspaceType;
-use crate::domain::class::{self, Class};
-use crate::domain::keyed::Keyed;
+use crate::domain::class::Class;
+use crate::domain::keyed::{Keyed, Keying};
 use crate::domain::names::{Namespace, WorkspaceId};
+use crate::domain::pod_annotations::PodAnnotations;
 use crate::domain::template::WorkspaceUrl;
 
 use super::pod::merge_templates;
+use super::templates::PodTemplates;
 
 /// Settings of one namespace.
 #[derive(Debug, Clone)]
@@ -22,6 +24,8 @@ pub struct Settings {
     pub namespace: Namespace,
     /// Where `<id>-tokens` secrets are.
     pub secrets_namespace: Namespace,
+    /// Secrets of the namespace that a workspace may reference, beside those that are labelled.
+    pub allowed_secrets: BTreeSet<String>,
     /// Classes that pods can be made with, by id.
     pub classes: BTreeMap<String, ClassSettings>,
     /// Limits of a workspace's life.
@@ -46,6 +50,8 @@ pub struct Settings {
     pub heartbeat_interval: Duration,
     /// Whether workspaces trust the configured certificate authority.
     pub custom_ca: bool,
+    /// Annotations of clients that reach the pod.
+    pub pod_annotations: PodAnnotations,
     /// Making a refused pod again.
     pub recreation: Recreation,
     /// How many workspaces are worked on at once, at least 1.
@@ -68,6 +74,8 @@ pub struct Timeouts {
     pub startup: Duration,
     /// Pending, since the creation.
     pub initialization: Duration,
+    /// A container that the kubelet cannot create or start, since it says so.
+    pub container_start: Duration,
     /// Inactivity.
     pub regular_workspace: Duration,
     /// Since the creation, whatever happens.
@@ -91,6 +99,7 @@ impl Default for Timeouts {
         Self {
             startup: minutes(60),
             initialization: minutes(30),
+            container_start: minutes(5),
             regular_workspace: minutes(30),
             max_lifetime: minutes(36 * 60),
             headless_workspace: minutes(60),
@@ -132,63 +141,6 @@ struct Templates {
     imagebuild: Option<Pod>,
 }
 
-/// Pod templates of a class as they were read.
-#[derive(Debug, Clone, Default)]
-pub struct PodTemplates {
-    /// For every type.
-    pub default: Option<Pod>,
-    /// For regular workspaces.
-    pub regular: Option<Pod>,
-    /// For prebuilds.
-    pub prebuild: Option<Pod>,
-    /// For image builds.
-    pub imagebuild: Option<Pod>,
-}
-
-/// A pod template that cannot be used. The message names the file.
-#[derive(Debug, thiserror::Error)]
-pub enum TemplateError {
-    /// It cannot be read.
-    #[error("failed to read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// It is no pod.
-    #[error("{} is not a pod in YAML or JSON: {reason}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-}
-
-impl PodTemplates {
-    /// Reads the templates that a class names.
-    pub fn read(paths: &class::Templates) -> Result<Self, TemplateError> {
-        let read = |path: &Option<PathBuf>| path.as_deref().map(read_template).transpose();
-        Ok(Self {
-            default: read(&paths.default)?,
-            regular: read(&paths.regular)?,
-            prebuild: read(&paths.prebuild)?,
-            imagebuild: read(&paths.imagebuild)?,
-        })
-    }
-}
-
-fn read_template(path: &Path) -> Result<Pod, TemplateError> {
-    let path = path.to_path_buf();
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(source) => return Err(TemplateError::Read { path, source }),
-    };
-    serde_saphyr::from_str(&text)
-        .map_err(|error| TemplateError::Parse { path, reason: error.without_snippet().to_string() })
-}
-
 impl ClassSettings {
     /// A class with its templates, the ones of a type merged into the default once and for all.
     pub fn new(class: Class, templates: &PodTemplates) -> Self {
@@ -217,12 +169,12 @@ impl ClassSettings {
 
 /// Gives the token that opens a workspace.
 pub trait OwnerTokens: Send + Sync {
-    /// The token of one generation of a workspace; the same whenever asked.
-    fn owner_token(&self, id: &WorkspaceId, generation: u32) -> String;
+    /// The token of one start of a workspace; the same whenever asked.
+    fn owner_token(&self, id: &WorkspaceId, generation: u32, keying: Option<&Keying>) -> String;
 }
 
-impl OwnerTokens for Keyed {
-    fn owner_token(&self, id: &WorkspaceId, generation: u32) -> String {
-        Self::owner_token(self, id, generation)
+impl OwnerTokens for ArcSwap<Keyed> {
+    fn owner_token(&self, id: &WorkspaceId, generation: u32, keying: Option<&Keying>) -> String {
+        self.load().owner_token(id, generation, keying)
     }
 }

@@ -6,12 +6,14 @@ use http::{Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::Pod;
 use kube::client::Body;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tower_test::mock;
 
 use super::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running, terminated};
 use super::*;
 use crate::cluster::maintenance::DEFAULT_NAME;
 use crate::cluster::resources::{Phase, names};
+use crate::domain::names::Namespace;
 use crate::domain::pod::PodPhase;
 
 type Server = mock::Handle<Request<Body>, Response<Body>>;
@@ -50,6 +52,8 @@ fn bench(scene: &Scene) -> Bench {
     }
     cache.end_pods();
     let parts = Parts {
+        acceptance: Arc::new(Acceptance::new(watch::Sender::default())),
+        capacity: Arc::default(),
         cache: Arc::clone(&cache),
         nodes: Arc::new(NodeCache::new(Vec::new())),
         maintenance: Arc::new(Maintenance::new()),
@@ -295,6 +299,28 @@ async fn a_pod_that_is_not_taken_now_leaves_the_reason_and_is_tried_again() {
 }
 
 #[tokio::test]
+async fn whatever_the_cluster_answers_instead_of_a_pod_is_told_at_once_and_tried_again() {
+    for (code, reason) in [
+        (404, "NotFound"),
+        (409, "Conflict"),
+        (429, "TooManyRequests"),
+        (500, "InternalError"),
+        (503, "ServiceUnavailable"),
+        (504, "Timeout"),
+    ] {
+        let mut bench = bench(&fresh());
+        let (made, ended) = bench.pass(vec![Answer::Refuse(code, reason), Answer::Patched]).await;
+        assert_eq!(calls(&made), ["POST pods", "PATCH a/status"], "{code}");
+        let conditions = made[1].1["status"]["conditions"].as_array().unwrap();
+        let told = conditions.iter().find(|one| one["type"] == "WorkspaceContainerRunning").unwrap();
+        assert_eq!(told["reason"], "PodNotCreated");
+        assert_eq!(told["message"], format!("the apiserver rejected it ({code} {reason})"));
+        assert_eq!(made[1].1["status"]["podStarts"], 0, "a second try may be the first to make it");
+        assert!(matches!(ended, Err(Error::NotTaken(_))), "{code}");
+    }
+}
+
+#[tokio::test]
 async fn a_failure_tells_the_last_event_of_its_pod_and_does_not_wait_for_one_that_is_not_to_be_had() {
     let failed = running().container(terminated(1, "Error", ""), false);
     let event = json!({ "metadata": { "name": "e" }, "involvedObject": {}, "type": "Warning",
@@ -413,4 +439,20 @@ async fn it_works_on_what_is_enqueued_until_the_shutdown() {
     shutdown.cancel();
     running.await.unwrap();
     assert!(bench.controller.queue.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reconcile_that_panics_is_repeated_after_a_backoff() {
+    let bench = bench(&fresh());
+    let Controller { queue, memos, .. } = &*bench.controller;
+    queue.open();
+    queue.add("a");
+    let (name, began) = queue.next().await;
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _given_back = GiveBack { queue, memos, name: &name };
+        panic!("a test's panic");
+    }));
+    assert!(panicked.is_err());
+    let (again, due) = tokio::time::timeout(Duration::from_mins(1), queue.next()).await.unwrap();
+    assert!(again == name && due > began);
 }

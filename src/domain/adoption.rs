@@ -72,7 +72,11 @@ pub fn way(row: &Row, from: &From) -> Result<Way, String> {
         }
         Standing::Different => return Err("has the name of a record that is of another start".to_owned()),
         Standing::Ending => return Err("has ended and is being stopped".to_owned()),
-        Standing::Adopted | Standing::Starting | Standing::Finished | Standing::Left(_) => {
+        Standing::Adopted
+        | Standing::Starting
+        | Standing::Finished
+        | Standing::Left(_)
+        | Standing::PodLeft(_) => {
             return Err("has a record already".to_owned());
         }
     };
@@ -97,12 +101,14 @@ pub fn discardable(row: &Row) -> Result<(), String> {
     let Some(found) = &row.found else { return Err("has no resource there".to_owned()) };
     match row.standing {
         Standing::Unknown | Standing::Elsewhere(..) | Standing::Different => Ok(()),
+        // What came back with a restored cluster stays until an admin discards it; anything else ends no otherwise than it would.
+        Standing::Ending if !found.deleting => Ok(()),
         Standing::Foreign | Standing::Handover | Standing::OtherInstallation => {
             Err(format!("{} and is never discarded", kept_by(found)))
         }
         Standing::Left(_) => Err("has a record of the cluster's former name: adopt it first".to_owned()),
-        Standing::Ending => Err("has ended and is being stopped".to_owned()),
-        Standing::Adopted | Standing::Starting | Standing::Finished => {
+        Standing::Ending => Err("has ended and is being deleted".to_owned()),
+        Standing::Adopted | Standing::Starting | Standing::Finished | Standing::PodLeft(_) => {
             Err("has a record: stop it instead".to_owned())
         }
     }
@@ -137,6 +143,7 @@ mod tests {
         let found = Found {
             name: "a".to_owned(),
             namespace: namespace.clone(),
+            made_here: keeper == Keeper::Us,
             keeper,
             meta: "meta-a".to_owned(),
             owner: "jane".to_owned(),
@@ -219,14 +226,13 @@ mod tests {
     }
 
     #[test]
-    fn only_resources_of_ours_that_no_record_places_there_are_discarded() {
+    fn only_resources_of_ours_that_no_live_record_places_there_are_discarded() {
         let elsewhere = Standing::Elsewhere("us-1".parse().unwrap(), "ws".parse().unwrap());
-        for standing in [Standing::Unknown, Standing::Different, elsewhere] {
+        for standing in [Standing::Unknown, Standing::Different, Standing::Ending, elsewhere] {
             assert_eq!(discardable(&row(standing, Keeper::Us)), Ok(()));
         }
         for (standing, keeper) in [
             (Standing::Adopted, Keeper::Us),
-            (Standing::Ending, Keeper::Us),
             (Standing::Left("old".parse().unwrap()), Keeper::Us),
             (Standing::Foreign, theirs()),
             (Standing::Foreign, Keeper::Nobody),
@@ -235,5 +241,8 @@ mod tests {
         ] {
             assert!(discardable(&row(standing.clone(), keeper)).is_err(), "{standing:?}");
         }
+        let mut deleted = row(Standing::Ending, Keeper::Us);
+        deleted.found.as_mut().unwrap().deleting = true;
+        assert!(discardable(&deleted).is_err());
     }
 }

@@ -1,15 +1,20 @@
 //! A member cluster as the admin registered it.
 
 mod change;
+mod differences;
+pub mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{ClusterName, Namespace, Region};
+use super::names::{ClusterName, Namespace, Region, SecretName};
 use super::secret_ref::SecretRef;
 
 pub use change::SpecChange;
+pub use differences::differences;
 
 /// The permission that marks a canary cluster: where a cluster demands it, those who hold it are placed there first.
 pub const CANARY_PERMISSION: &str = "new-workspace-cluster";
@@ -95,6 +100,70 @@ impl Constraint {
     }
 }
 
+/// Which node agent serves a namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NodeAgent {
+    /// One that resolves references to secrets in git passwords alone.
+    #[default]
+    Existing,
+    /// Spaceport's own, which resolves them wherever a start has a secret.
+    Spaceport,
+}
+
+/// What becomes of a start with secrets that an existing node agent must be given in clear text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ClearText {
+    /// They stay in the Workspace resource as they are.
+    #[default]
+    Keep,
+    /// It is rejected there.
+    Refuse,
+}
+
+impl fmt::Display for NodeAgent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Existing => "existing",
+            Self::Spaceport => "spaceport",
+        })
+    }
+}
+
+impl fmt::Display for ClearText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Keep => "keep",
+            Self::Refuse => "refuse",
+        })
+    }
+}
+
+impl FromStr for NodeAgent {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "existing" => Ok(Self::Existing),
+            "spaceport" => Ok(Self::Spaceport),
+            _ => Err("must be existing or spaceport"),
+        }
+    }
+}
+
+impl FromStr for ClearText {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "keep" => Ok(Self::Keep),
+            "refuse" => Ok(Self::Refuse),
+            _ => Err("must be keep or refuse"),
+        }
+    }
+}
+
 /// One workspace namespace of a cluster; what is absent falls back to the manager's configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -127,9 +196,49 @@ pub struct NamespaceSpec {
     /// Overrides `manager.schedulerName`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler_name: Option<String>,
+    /// Overrides `manager.nodeAgent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_agent: Option<NodeAgent>,
+    /// Overrides `manager.clearTextSecrets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear_text_secrets: Option<ClearText>,
+    /// Secrets of the namespace that a start may reference, beside those that are labelled.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub allowed_secrets: BTreeSet<SecretName>,
     /// gRPC target of the cluster's image builder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_builder: Option<ImageBuilder>,
+}
+
+/// Namespaces of clusters that name none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefaultNamespaces {
+    /// For workspaces.
+    pub workspaces: Namespace,
+    /// For their token secrets.
+    pub secrets: Namespace,
+}
+
+impl NamespaceSpec {
+    /// One that takes everything from the manager's configuration.
+    pub fn of_defaults(namespace: Namespace, secrets_namespace: Namespace) -> Self {
+        Self {
+            namespace,
+            secrets_namespace,
+            preferred_class: None,
+            classes: BTreeMap::new(),
+            url_template: None,
+            port_url_template: None,
+            workspace_cluster_host: None,
+            registry_facade_host: None,
+            seccomp_profile: None,
+            scheduler_name: None,
+            node_agent: None,
+            clear_text_secrets: None,
+            allowed_secrets: BTreeSet::new(),
+            image_builder: None,
+        }
+    }
 }
 
 /// Where a cluster's image builder answers.
@@ -152,11 +261,14 @@ pub struct Error {
     pub rule: &'static str,
 }
 
+/// The largest `maxWeight`.
+pub const LARGEST_WEIGHT: u32 = 1000;
+
 impl ClusterSpec {
     /// Checks what the types alone do not hold.
     pub fn validate(&self) -> Result<(), Error> {
         let fail = |field, rule| Err(Error { cluster: self.name.clone(), field, rule });
-        if self.max_weight == 0 || self.max_weight > 1000 {
+        if self.max_weight == 0 || self.max_weight > LARGEST_WEIGHT {
             return fail("maxWeight", "must be from 1 to 1000");
         }
         if self.weight > self.max_weight {

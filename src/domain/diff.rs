@@ -32,6 +32,8 @@ pub struct Found {
     pub namespace: Namespace,
     /// Who looks after it.
     pub keeper: Keeper,
+    /// Whether it says that this installation made it, or took it over.
+    pub made_here: bool,
     /// The long-lived id.
     pub meta: String,
     /// The owner.
@@ -73,6 +75,17 @@ pub enum Standing {
     Left(ClusterName),
     /// A resource of ours under the name of a record that is of another start.
     Different,
+    /// A pod of ours whose resource is gone.
+    PodLeft(LeftPod),
+}
+
+/// A pod whose workspace is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftPod {
+    /// Its name.
+    pub pod: String,
+    /// Finalizers of others on it.
+    pub held_by: Vec<String>,
 }
 
 /// One workspace id in one namespace.
@@ -160,7 +173,10 @@ fn row(
     formerly: &BTreeSet<ClusterName>,
 ) -> Row {
     let is_of = |record: &PlacementRecord| record.is_of(&found.digest, found.generation);
-    let standing = match (&found.keeper, here, record) {
+    // Its label was taken off by hand: record and resource agree that it is ours.
+    let lost_label = found.keeper == Keeper::Nobody && found.made_here && here.is_some_and(is_of);
+    let keeper = if lost_label { &Keeper::Us } else { &found.keeper };
+    let standing = match (keeper, here, record) {
         (Keeper::Us, Some(here), _) if !here.takes(&found.digest, found.generation) => Standing::Different,
         (Keeper::Us, Some(here), _) if here.is_live() => Standing::Adopted,
         (Keeper::Us, Some(_), _) => Standing::Ending,
@@ -221,14 +237,8 @@ mod tests {
         PlacementRecord {
             workspace: id.parse().unwrap(),
             meta: format!("meta-{id}").parse().unwrap(),
-            owner: "jane".parse().unwrap(),
             cluster: cluster.parse().unwrap(),
-            namespace: "workspaces".parse().unwrap(),
-            generation: 1,
-            digest: Digest(String::new()),
-            placed_at: Timestamp::UNIX_EPOCH,
-            state,
-            given_up: None,
+            ..PlacementRecord::sample(state)
         }
     }
 
@@ -236,6 +246,7 @@ mod tests {
         Found {
             name: name.to_owned(),
             namespace: "workspaces".parse().unwrap(),
+            made_here: keeper == Keeper::Us,
             keeper,
             meta: format!("meta-{name}"),
             owner: "jane".to_owned(),
@@ -253,6 +264,25 @@ mod tests {
     fn standings(records: &[PlacementRecord], seen: Vec<Found>) -> Vec<(String, Standing)> {
         let rows = compare(&"eu-1".parse().unwrap(), &BTreeSet::new(), records, seen);
         rows.into_iter().map(|row| (row.workspace, row.standing)).collect()
+    }
+
+    #[test]
+    fn a_resource_whose_label_was_taken_off_is_ours_where_record_and_annotations_agree() {
+        let bare = || Found { made_here: true, ..found("a", Keeper::Nobody) };
+        let of = |record: &PlacementRecord, found: Found| {
+            standings(std::slice::from_ref(record), vec![found])[0].1.clone()
+        };
+        let live = record("a", "eu-1", RecordState::Confirmed);
+        assert_eq!(of(&live, bare()), Standing::Adopted);
+        assert_eq!(of(&record("a", "eu-1", ENDED), bare()), Standing::Ending);
+        let adopted = PlacementRecord { digest: Digest::adopted(), ..live.clone() };
+        assert_eq!(of(&adopted, bare()), Standing::Adopted);
+        // What does not agree proves nothing.
+        assert_eq!(of(&live, Found { generation: 2, ..bare() }), Standing::Foreign);
+        assert_eq!(of(&live, Found { digest: "f".repeat(64), ..bare() }), Standing::Foreign);
+        assert_eq!(of(&live, Found { made_here: false, ..bare() }), Standing::Foreign);
+        assert_eq!(of(&live, found("a", Keeper::Manager("other".into()))), Standing::Foreign);
+        assert_eq!(of(&record("a", "us-1", RecordState::Confirmed), bare()), Standing::Foreign);
     }
 
     #[test]

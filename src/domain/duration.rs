@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::names::quoted;
+
 #[cfg(test)]
 mod tests;
 
@@ -105,7 +107,7 @@ impl FromStr for GoDuration {
             return Ok(Self::ZERO);
         }
         if rest.is_empty() {
-            return Err(Error::Invalid(text.to_owned()));
+            return Err(Error::Invalid(quoted(text)));
         }
         let mut nanos = 0_u64;
         while !rest.is_empty() {
@@ -129,15 +131,15 @@ fn parse_part<'a>(rest: &'a str, text: &str) -> Result<(u64, &'a str), Error> {
         None => ("", after_whole),
     };
     if whole_digits.is_empty() && fraction_digits.is_empty() {
-        return Err(Error::Invalid(text.to_owned()));
+        return Err(Error::Invalid(quoted(text)));
     }
     let unit_end = after_number.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after_number.len());
     let (unit_name, after) = after_number.split_at(unit_end);
     if unit_name.is_empty() {
-        return Err(Error::MissingUnit(text.to_owned()));
+        return Err(Error::MissingUnit(quoted(text)));
     }
     let unit = unit_nanos(unit_name)
-        .ok_or_else(|| Error::UnknownUnit { text: text.to_owned(), unit: unit_name.to_owned() })?;
+        .ok_or_else(|| Error::UnknownUnit { text: quoted(text), unit: quoted(unit_name) })?;
     let whole = if whole_digits.is_empty() { Ok(0) } else { whole_digits.parse::<u64>() };
     whole
         .ok()
@@ -189,7 +191,7 @@ fn fraction_nanos(digits: &str, unit: u64) -> u64 {
 }
 
 fn overflow(text: &str) -> Error {
-    Error::Overflow(text.to_owned())
+    Error::Overflow(quoted(text))
 }
 
 impl fmt::Display for GoDuration {

@@ -2,6 +2,9 @@
 
 use super::names::Namespace;
 
+/// Folder on nodes that holds content, where neither configuration nor cluster says otherwise.
+pub const WORKSPACE_HOST_PATH: &str = "/var/gitpod/workspaces-mk2";
+
 /// What shall be put there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {

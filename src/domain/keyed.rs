@@ -1,11 +1,15 @@
 //! What is derived from the installation's secret: digests of start requests, and owner tokens.
 //!
 //! A token is derived, not drawn: a repeated start gets the same answer whoever leads by then, without anything being
-//! kept or waited for.
+//! kept or waited for. What it is derived from, beside the secret, is a nonce that is recorded with the start: a move keeps
+//! it, and an id that is used again has another. The secret has versions; a record names the one that it was made with.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use ring::hmac;
+use serde::{Deserialize, Serialize};
 
 use super::names::WorkspaceId;
 use super::record::Digest;
@@ -14,10 +18,58 @@ use super::record::Digest;
 const ALPHABET: &[u8; 65] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-.";
 /// Length of an owner token in characters: 192 bits.
 const TOKEN_LENGTH: usize = 32;
+/// Longest nonce, in letters.
+const NONCE_MOST: usize = 64;
+/// Version of the secret that everything was made with before secrets had versions.
+pub const FIRST_VERSION: u32 = 1;
 
-/// The installation's secret, as a key.
+/// What a start was keyed with, as its record and its Workspace say it: `VERSION.NONCE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Keying {
+    /// Version of the installation's secret.
+    pub secret: u32,
+    /// Random, drawn for this start.
+    pub nonce: String,
+}
+
+impl Keying {
+    /// Version of the secret that a record was made with; those of before versions name none.
+    pub fn version(keying: Option<&Self>) -> u32 {
+        keying.map_or(FIRST_VERSION, |keying| keying.secret)
+    }
+}
+
+impl fmt::Display for Keying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.secret, self.nonce)
+    }
+}
+
+impl FromStr for Keying {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const RULE: &str = "must be VERSION.NONCE";
+        let (secret, nonce) = text.split_once('.').ok_or(RULE)?;
+        let is_nonce =
+            (1..=NONCE_MOST).contains(&nonce.len()) && nonce.bytes().all(|b| b.is_ascii_alphanumeric());
+        let secret = secret.parse().map_err(|_| RULE)?;
+        if is_nonce { Ok(Self { secret, nonce: nonce.to_owned() }) } else { Err(RULE) }
+    }
+}
+
+/// The installation's secrets, as keys by their version.
 #[derive(Clone)]
 pub struct Keyed {
+    current: u32,
+    keys: BTreeMap<u32, Keys>,
+    newest: Keys,
+}
+
+/// One key a purpose.
+#[derive(Clone)]
+struct Keys {
     digests: hmac::Key,
     tokens: hmac::Key,
 }
@@ -28,16 +80,14 @@ impl fmt::Debug for Keyed {
     }
 }
 
-impl Keyed {
-    /// Derives one key a purpose from the installation's secret.
-    pub fn new(secret: &[u8]) -> Self {
+impl Keys {
+    fn new(secret: &[u8]) -> Self {
         let root = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let derive = |purpose: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, purpose).as_ref());
         Self { digests: derive(b"spaceport/start-digest"), tokens: derive(b"spaceport/owner-token") }
     }
 
-    /// Digest of a start request's canonical form.
-    pub fn digest(&self, canonical: &[u8]) -> Digest {
+    fn digest(&self, canonical: &[u8]) -> Digest {
         let tag = hmac::sign(&self.digests, canonical);
         let mut hex = String::with_capacity(64);
         for byte in tag.as_ref() {
@@ -48,12 +98,11 @@ impl Keyed {
         Digest(hex)
     }
 
-    /// The owner token of one generation of a workspace.
-    pub fn owner_token(&self, id: &WorkspaceId, generation: u32) -> String {
+    fn token(&self, of: &str) -> String {
         let mut token = String::with_capacity(TOKEN_LENGTH);
         let mut block = 0u32;
         while token.len() < TOKEN_LENGTH {
-            let tag = hmac::sign(&self.tokens, format!("{id}/{generation}/{block}").as_bytes());
+            let tag = hmac::sign(&self.tokens, format!("{of}/{block}").as_bytes());
             // Bytes from 195 up would make the first letters likelier: 195 is the largest multiple of 65 in a byte.
             let letters = tag.as_ref().iter().filter(|byte| **byte < 195);
             token.extend(letters.map(|byte| char::from(ALPHABET[usize::from(byte % 65)])));
@@ -64,29 +113,106 @@ impl Keyed {
     }
 }
 
+impl Keyed {
+    /// Keys of the secret that new starts are keyed with, and of its version.
+    pub fn new(version: u32, secret: &[u8]) -> Self {
+        let newest = Keys::new(secret);
+        Self { current: version, keys: [(version, newest.clone())].into(), newest }
+    }
+
+    /// And of a former one, which records still name.
+    #[must_use]
+    pub fn and(mut self, version: u32, secret: &[u8]) -> Self {
+        self.keys.entry(version).or_insert_with(|| Keys::new(secret));
+        self
+    }
+
+    /// What a new start is keyed with.
+    pub fn keying(&self, nonce: String) -> Keying {
+        Keying { secret: self.current, nonce }
+    }
+
+    /// Digest of a start request's canonical form, by the secret that new starts are keyed with.
+    pub fn digest(&self, canonical: &[u8]) -> Digest {
+        self.newest.digest(canonical)
+    }
+
+    /// The same by the secret of an earlier start; `None` where that is not kept any more.
+    pub fn digest_of(&self, keying: Option<&Keying>, canonical: &[u8]) -> Option<Digest> {
+        Some(self.keys.get(&Keying::version(keying))?.digest(canonical))
+    }
+
+    /// The owner token of a start. Those of before nonces were recorded have one by generation.
+    pub fn owner_token(&self, id: &WorkspaceId, generation: u32, keying: Option<&Keying>) -> String {
+        let keys = self.keys.get(&Keying::version(keying)).unwrap_or(&self.newest);
+        match keying {
+            Some(Keying { nonce, .. }) => keys.token(&format!("{id}/nonce/{nonce}")),
+            None => keys.token(&format!("{id}/{generation}")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn keying(secret: u32, nonce: &str) -> Keying {
+        Keying { secret, nonce: nonce.to_owned() }
+    }
+
     #[test]
-    fn a_token_is_the_same_for_the_same_generation_and_another_for_the_next() {
-        let keyed = Keyed::new(&[7; 32]);
+    fn a_token_is_that_of_its_start_whatever_its_generation_and_another_for_the_next_start() {
+        let keyed = Keyed::new(1, &[7; 32]);
         let id: WorkspaceId = "ws-1".parse().unwrap();
-        let token = keyed.owner_token(&id, 1);
+        let first = keying(1, "a");
+        let token = keyed.owner_token(&id, 1, Some(&first));
         assert_eq!(token.len(), 32);
         assert!(token.bytes().all(|b| ALPHABET.contains(&b)));
-        assert_eq!(token, keyed.owner_token(&id, 1));
-        assert_ne!(token, keyed.owner_token(&id, 2));
-        assert_ne!(token, Keyed::new(&[8; 32]).owner_token(&id, 1));
+        assert_eq!(token, keyed.owner_token(&id, 2, Some(&first)), "a move keeps it");
+        assert_ne!(token, keyed.owner_token(&id, 1, Some(&keying(1, "b"))), "an id that is used again");
+        assert_ne!(token, keyed.owner_token(&id, 1, None));
+        assert_ne!(token, Keyed::new(1, &[8; 32]).owner_token(&id, 1, Some(&first)));
+    }
+
+    #[test]
+    fn a_start_of_before_nonces_keeps_its_token() {
+        let keyed = Keyed::new(2, &[8; 32]).and(1, &[7; 32]);
+        let id: WorkspaceId = "ws-1".parse().unwrap();
+        // As earlier versions derive it.
+        let before = Keys::new(&[7; 32]).token("ws-1/1");
+        assert_eq!(keyed.owner_token(&id, 1, None), before);
+        assert_ne!(keyed.owner_token(&id, 2, None), before);
+    }
+
+    #[test]
+    fn a_new_secret_leaves_tokens_and_digests_of_earlier_starts_as_they_are() {
+        let before = Keyed::new(1, &[7; 32]);
+        let after = Keyed::new(2, &[8; 32]).and(1, &[7; 32]);
+        let (id, old): (WorkspaceId, _) = ("ws-1".parse().unwrap(), before.keying("a".to_owned()));
+        assert_eq!(after.owner_token(&id, 1, Some(&old)), before.owner_token(&id, 1, Some(&old)));
+        assert_eq!(after.digest_of(Some(&old), b"x"), Some(before.digest(b"x")));
+        assert_eq!(after.digest_of(None, b"x"), Some(before.digest(b"x")));
+        assert_ne!(after.digest(b"x"), before.digest(b"x"));
+        assert_eq!(after.keying("b".to_owned()).secret, 2);
+        assert_eq!(after.digest_of(Some(&keying(9, "a")), b"x"), None, "it is not kept");
+    }
+
+    #[test]
+    fn what_a_start_is_keyed_with_is_read_as_it_is_written() {
+        let written = keying(3, "0f").to_string();
+        assert_eq!(written.parse(), Ok(keying(3, "0f")));
+        for bad in ["", "3", "3.", ".a", "x.a", "3.a/b", "-1.a"] {
+            assert!(bad.parse::<Keying>().is_err(), "{bad}");
+        }
     }
 
     #[test]
     fn every_letter_of_a_token_is_as_likely_as_any_other() {
-        let keyed = Keyed::new(&[7; 32]);
+        let keyed = Keyed::new(1, &[7; 32]);
         let (tokens, mut counts) = (20_000_u32, [0_u32; 256]);
         for n in 0..tokens {
             let id: WorkspaceId = format!("ws-{n}").parse().unwrap();
-            keyed.owner_token(&id, 1).bytes().for_each(|letter| counts[usize::from(letter)] += 1);
+            keyed.owner_token(&id, 1, None).bytes().for_each(|letter| counts[usize::from(letter)] += 1);
         }
         // A byte modulo 65 would give the last four letters a quarter less than the others.
         let expected = tokens * 32 / 65;
@@ -98,10 +224,10 @@ mod tests {
 
     #[test]
     fn a_digest_depends_on_the_secret_and_the_request() {
-        let keyed = Keyed::new(&[7; 32]);
+        let keyed = Keyed::new(1, &[7; 32]);
         assert_eq!(keyed.digest(b"a"), keyed.digest(b"a"));
         assert_ne!(keyed.digest(b"a"), keyed.digest(b"b"));
-        assert_ne!(keyed.digest(b"a"), Keyed::new(&[8; 32]).digest(b"a"));
+        assert_ne!(keyed.digest(b"a"), Keyed::new(1, &[8; 32]).digest(b"a"));
         assert_eq!(keyed.digest(b"a").0.len(), 64);
     }
 }

@@ -25,23 +25,32 @@ const SECRET_KEY: &str =
     "must be 1 to 253 letters, digits, dashes, underscores or dots, and not begin with two dots";
 const LABEL_VALUE: &str = "must be 1 to 63 letters, digits, dots, dashes or underscores, beginning and ending with a letter or digit";
 
+/// What an error quotes of a text: its first 80 characters, because callers may send megabytes.
+pub fn quoted(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
 /// RFC 1123 label: what Kubernetes takes as a namespace or a host name.
-fn is_dns_label(text: &str) -> bool {
+pub fn is_dns_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let edge = |b: Option<u8>| b.is_some_and(|b| b != b'-');
     text.len() <= 63 && text.bytes().all(inner) && edge(text.bytes().next()) && edge(text.bytes().next_back())
 }
 
 /// What Kubernetes takes as a non-empty label value.
-fn is_label_value(text: &str) -> bool {
+pub fn is_label_value(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
     text.len() <= 63 && text.bytes().all(inner) && edge(text.bytes().next()) && edge(text.bytes().next_back())
 }
 
-/// RFC 1123 subdomain: what Kubernetes takes as the name of most objects.
-fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_dns_label)
+/// RFC 1123 subdomain: what Kubernetes takes as the name of most objects. Only the whole has a limit, its parts have none.
+pub fn is_dns_subdomain(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let edge = |b: Option<u8>| b.is_some_and(|b| b != b'-');
+    let part =
+        |part: &str| part.bytes().all(inner) && edge(part.bytes().next()) && edge(part.bytes().next_back());
+    text.len() <= 253 && text.split('.').all(part)
 }
 
 /// What Kubernetes takes as a key of a Secret.
@@ -71,7 +80,7 @@ macro_rules! name {
                 if $check(text) {
                     return Ok(Self(text.into()));
                 }
-                Err(Error { what: $what, rule: $rule, got: text.chars().take(80).collect() })
+                Err(Error { what: $what, rule: $rule, got: quoted(text) })
             }
         }
 
@@ -151,6 +160,21 @@ name!(
     /// A key in a Secret.
     SecretKey, "Secret key", is_secret_key, SECRET_KEY
 );
+
+impl WorkspaceId {
+    /// What follows a workspace's id in the name of its node agent's folder, beside that of its content.
+    pub const DAEMON_SUFFIX: &str = "-daemon";
+
+    /// The id whose node agent's folder has the name of this one's content.
+    pub fn daemon_of(&self) -> Option<Self> {
+        self.0.strip_suffix(Self::DAEMON_SUFFIX)?.parse().ok()
+    }
+
+    /// The id whose content has the name of this one's node agent's folder; `None` where it is too long for an id.
+    pub fn daemon(&self) -> Option<Self> {
+        format!("{self}{}", Self::DAEMON_SUFFIX).parse().ok()
+    }
+}
 
 impl ClusterName {
     /// Stands in errors and logs for the cluster that the manager runs in, which is no member.

@@ -40,13 +40,20 @@ pub struct PodFacts {
     pub deleting_since: Option<Timestamp>,
     /// Whether our finalizer is on it.
     pub has_finalizer: bool,
+    /// Finalizers of others.
+    pub held_by: Vec<String>,
     /// Why the scheduler finds no node: message of `PodScheduled` False.
     pub unschedulable: Option<String>,
     /// Why the platform ends it: reason and message of `DisruptionTarget` True (preemption, eviction, taints, node
     /// shutdown).
     pub disruption: Option<(String, String)>,
-    /// Container statuses, init containers left out.
+    /// Statuses of containers; those of init containers and ephemeral ones are left out.
     pub containers: Vec<ContainerFacts>,
+    /// Statuses of init containers, in their order.
+    pub init_containers: Vec<ContainerFacts>,
+    /// Whether the kubelet reported every container terminated: each of the pod's has a status that says so, and no init or
+    /// ephemeral container runs; or it refused the pod, and none ever ran.
+    pub all_terminated: bool,
 }
 
 /// `status.phase` of a pod.
@@ -114,6 +121,8 @@ pub struct NodeFacts {
     pub tainted: bool,
     /// Whether `Ready` is True.
     pub ready: bool,
+    /// Whether its kubelet does not answer: `Ready` is Unknown, or the taint for that is on it.
+    pub unreachable: bool,
     /// What its labels say it is for: `regular`, `headless`, or nothing of ours.
     pub workload: Option<&'static str>,
 }

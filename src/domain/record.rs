@@ -5,6 +5,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::ending::Ending;
+use super::keyed::Keying;
 use super::names::{ClusterName, MetaId, Namespace, OwnerId, WorkspaceId};
 
 /// Keyed hash over the canonical form of a start request, in lower-case hex. It tells a repeated call from a different
@@ -57,6 +59,9 @@ pub struct PlacementRecord {
     pub generation: u32,
     /// Of the request that was placed.
     pub digest: Digest,
+    /// What its digest and owner token are keyed with; absent where an earlier version recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keying: Option<Keying>,
     /// When the record was made.
     pub placed_at: Timestamp,
     /// How far the start came.
@@ -64,6 +69,14 @@ pub struct PlacementRecord {
     /// Why it was given up: an admin ended it, and its cluster never said that the workspace is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up: Option<String>,
+    /// How it ended, as it was last seen. Absent while it is live, where nobody saw the end, and in records that an earlier
+    /// version ended; which drops nothing, since an ended record is not written again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
+    /// Meta ids that have a port whose URL is this workspace's: none of them is live beside it. Absent in records that were
+    /// made before this was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_of: Option<Vec<MetaId>>,
 }
 
 /// How far a placement came.
@@ -111,6 +124,11 @@ impl PlacementRecord {
         }
     }
 
+    /// Meta ids that have a port whose URL is this workspace's, as far as they are noted.
+    pub fn port_of(&self) -> &[MetaId] {
+        self.port_of.as_deref().unwrap_or_default()
+    }
+
     /// Whether the workspace may still run.
     pub fn is_live(&self) -> bool {
         !matches!(self.state, RecordState::Ended { .. })
@@ -130,6 +148,29 @@ pub fn status_version(generation: u32, resource_version: u64) -> u64 {
 }
 
 #[cfg(test)]
+impl PlacementRecord {
+    /// The first start of workspace `ws` of jane on eu-1, for tests of any room.
+    #[allow(clippy::missing_panics_doc, reason = "for tests alone")]
+    pub fn sample(state: RecordState) -> Self {
+        Self {
+            workspace: "ws".parse().unwrap(),
+            meta: "meta".parse().unwrap(),
+            owner: "jane".parse().unwrap(),
+            cluster: "eu-1".parse().unwrap(),
+            namespace: "workspaces".parse().unwrap(),
+            generation: 1,
+            digest: Digest(String::new()),
+            keying: None,
+            placed_at: Timestamp::UNIX_EPOCH,
+            state,
+            given_up: None,
+            ending: None,
+            port_of: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
@@ -137,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_mark_of_an_adopted_workspace_is_never_the_digest_of_a_start() {
-        let digest = crate::domain::keyed::Keyed::new(&[7; 32]).digest(b"a start");
+        let digest = crate::domain::keyed::Keyed::new(1, &[7; 32]).digest(b"a start");
         assert_eq!(Digest::of_start(&digest.0), Some(digest));
         for other in [ADOPTED, "", &"A".repeat(64)] {
             assert_eq!(Digest::of_start(other), None);
@@ -147,19 +188,8 @@ mod tests {
 
     #[test]
     fn a_record_takes_the_resource_of_its_own_start_and_no_other_of_the_name() {
-        let digest = |secret| crate::domain::keyed::Keyed::new(&[secret; 32]).digest(b"a start");
-        let record = |digest, state| PlacementRecord {
-            workspace: "ws".parse().unwrap(),
-            meta: "meta".parse().unwrap(),
-            owner: "jane".parse().unwrap(),
-            cluster: "eu-1".parse().unwrap(),
-            namespace: "workspaces".parse().unwrap(),
-            generation: 1,
-            digest,
-            placed_at: Timestamp::UNIX_EPOCH,
-            state,
-            given_up: None,
-        };
+        let digest = |secret| crate::domain::keyed::Keyed::new(1, &[secret; 32]).digest(b"a start");
+        let record = |digest, state| PlacementRecord { digest, ..PlacementRecord::sample(state) };
         let ended = RecordState::Ended { at: Timestamp::UNIX_EPOCH, expires: Timestamp::UNIX_EPOCH };
         let (own, other) = (digest(1), digest(2));
         for state in [RecordState::Placed, RecordState::Confirmed, ended] {

@@ -2,12 +2,16 @@
 //!
 //! Everything that can fail does so while parsing; rendering cannot.
 
+mod host;
+
 use std::fmt;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
+
+pub use host::{HostError, ID_ROOM};
 
 /// Why a text is not a URL template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::NodeAgent;
 use super::names::{MetaId, OwnerId, WorkspaceId};
 use super::placement::PlacementRequest;
 
@@ -162,6 +163,21 @@ pub struct Timeouts {
     pub maximum_lifetime: Option<Duration>,
 }
 
+/// How the content comes to be: a serialised `contentservice.WorkspaceInitializer` with references where secrets were.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SealedInitializer {
+    /// The message.
+    pub content: Vec<u8>,
+    /// What the references name, by key.
+    pub secrets: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for SealedInitializer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealedInitializer({} bytes, {} secrets)", self.content.len(), self.secrets.len())
+    }
+}
+
 /// A valid request to start a workspace. Everything fallible was done in parsing it.
 #[derive(Clone)]
 pub struct Start {
@@ -173,7 +189,7 @@ pub struct Start {
     pub owner: OwnerId,
     /// What it is for.
     pub kind: Kind,
-    /// Free annotations; they are put on the resource and the pod.
+    /// Free annotations; they are put on the resource, and on the pod where the configuration names them.
     pub annotations: BTreeMap<String, String>,
     /// Team of the owner.
     pub team: Option<String>,
@@ -183,10 +199,12 @@ pub struct Start {
     pub image: String,
     /// The IDE.
     pub ide: IdeImage,
-    /// Serialised `contentservice.WorkspaceInitializer`, its passwords replaced by references to `token_secrets`.
-    pub initializer: Vec<u8>,
-    /// Passwords taken out of the initializer, by key.
-    pub token_secrets: BTreeMap<String, String>,
+    /// How the content comes to be, its passwords taken out.
+    pub initializer: SealedInitializer,
+    /// The same for Spaceport's own node agent, everything secret taken out; absent where it is the same.
+    pub own_agents_initializer: Option<SealedInitializer>,
+    /// Fields of the request that are secret and stay in clear text in `initializer`.
+    pub clear_text: Vec<String>,
     /// Folder under `/workspace` where the IDE opens.
     pub workspace_location: String,
     /// Commit identity.
@@ -209,6 +227,16 @@ pub struct Start {
     pub placement: PlacementRequest,
     /// The canonical form of the whole request, from which the digest is made; it holds secrets and is never kept.
     pub canonical: Vec<u8>,
+}
+
+impl Start {
+    /// How the content comes to be, as the node agent that serves there understands it.
+    pub fn initializer_for(&self, agent: NodeAgent) -> &SealedInitializer {
+        match agent {
+            NodeAgent::Existing => &self.initializer,
+            NodeAgent::Spaceport => self.own_agents_initializer.as_ref().unwrap_or(&self.initializer),
+        }
+    }
 }
 
 impl fmt::Debug for Start {

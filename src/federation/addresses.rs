@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::fleet::{Connected, LoginState};
 use super::rounds::rounds;
 use super::{Federation, Result};
+use crate::domain::cluster::ClusterSpec;
 use crate::store::{NewCluster, Term, normal_address};
 
 /// Before another try.
@@ -30,20 +31,20 @@ impl Federation {
     async fn record_address(&self, term: &Term, connected: &Connected) -> Result<()> {
         let name = connected.member.name();
         let Some(LoginState::InUse { server, .. }) = self.fleet.login(name) else { return Ok(()) };
-        let (version, spec) = (connected.version(), connected.spec.load_full());
-        if spec.kubeconfig_secret.is_none() {
+        let known = connected.in_use();
+        if known.spec.kubeconfig_secret.is_none() {
             return Ok(());
         }
-        if normal_address(name, &server)? == **connected.api_server.load() {
+        if normal_address(name, &server)? == known.api_server {
             return Ok(());
         }
         let new = NewCluster {
-            spec: (*spec).clone(),
+            spec: ClusterSpec::clone(&known.spec),
             api_server: server,
             kubeconfig: None,
-            cluster_uid: (**connected.cluster_uid.load()).clone(),
+            cluster_uid: known.cluster_uid.clone(),
         };
-        self.store.replace_cluster(term, &self.sealer, version, &new).await?;
+        self.store.replace_cluster(term, &self.sealer, known.version, &new).await?;
         tracing::info!(cluster = %name, "its new address was recorded");
         Ok(())
     }

@@ -11,6 +11,7 @@ mod discard;
 mod relocate;
 mod rivals;
 mod take_over;
+mod taken;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,9 +20,10 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 
 use super::fleet::{Connected, Place};
+use super::locks::PATIENCE;
 use super::{Error, Federation, Result};
 use crate::cluster::apply::{Patched, Writer};
-use crate::cluster::convert;
+use crate::cluster::convert::{self, budget};
 use crate::cluster::resources::Workspace;
 use crate::domain::adoption::{From, Names, Way, is_candidate, names as names_of, way};
 use crate::domain::diff::{Row, Standing, compare};
@@ -30,6 +32,7 @@ use crate::domain::record::{Digest, PlacementRecord, RecordState};
 use crate::store::{Claim, Term};
 
 pub use discard::Discard;
+use taken::Taken;
 
 /// Workspaces of one call that changes something.
 pub const MOST: usize = 100;
@@ -70,7 +73,7 @@ impl Federation {
         let term = self.term()?;
         if !asked.dry_run && !(1..=MOST).contains(&asked.workspaces.len()) {
             let rule = format!("must name 1 to {MOST} where something is to be changed");
-            return Err(Error::Invalid { field: "workspaces", rule });
+            return Err(Error::Invalid { field: "workspaces".into(), rule });
         }
         let connected = self.usable(name)?;
         let rows = if asked.workspaces.is_empty() {
@@ -80,11 +83,11 @@ impl Federation {
         } else {
             self.compared_of(&connected, &asked.workspaces).await?
         };
-        let mut planned: Vec<(Row, Outcome)> = Vec::with_capacity(rows.len());
+        let (mut planned, mut taken) = (Vec::with_capacity(rows.len()), Taken::of(self));
         for row in rows {
             let outcome = match way(&row, &asked.from).and_then(|way| offered(&connected, &row, way)) {
                 _ if row.standing == Standing::Adopted => Outcome::Adopted,
-                Ok(way) => Outcome::Planned(way),
+                Ok(way) => taken.in_the_way(&row, way).map_or(Outcome::Planned(way), Outcome::Refused),
                 Err(why) => Outcome::Refused(why),
             };
             planned.push((row, outcome));
@@ -190,6 +193,8 @@ impl Federation {
                 self.claim_stray(term, &record, given_up.map(|(_, version)| version)).await?;
             }
             Way::TakeOver => {
+                let large = |large: budget::Exceeded| refused(format!("is too large to be adopted: {large}"));
+                budget::of_adoption(&workspace).map_err(large)?;
                 let placed = new_record(connected, &row, names, &workspace, RecordState::Placed);
                 let record = PlacementRecord { digest: Digest::adopted(), ..placed };
                 if row.standing != Standing::Handover {
@@ -212,10 +217,10 @@ impl Federation {
         row: &Row,
     ) -> Result<(WorkspaceId, tokio::sync::OwnedMutexGuard<()>, Site)> {
         let id: WorkspaceId = row.workspace.parse().map_err(|_| Error::Invalid {
-            field: "workspaces",
+            field: "workspaces".into(),
             rule: format!("{} is no workspace id", row.workspace),
         })?;
-        let turn = self.locks.lock(&id).await;
+        let turn = self.locks.lock(&id, PATIENCE).await?;
         let place = connected.place(&row.namespace)?;
         let pass = connected.gate.pass(connected.member.name(), term).await?;
         let writer = connected.member.writer(&row.namespace, &pass);
@@ -233,32 +238,33 @@ impl Federation {
     /// Records a workspace that is there, where neither of its ids is taken; `given_up`: version of a record that does not
     /// count any more.
     async fn claim_stray(&self, term: &Term, record: &PlacementRecord, given_up: Option<i64>) -> Result<()> {
-        let registry = self.registry.read().await;
+        let record = &PlacementRecord { port_of: Some(self.port_of(&record.meta)), ..record.clone() };
+        let refused = |reason: String| Err(Error::Precondition { id: record.workspace.clone(), reason });
+        if let Err(taken) = self.check_unnoted(record) {
+            return refused(taken.to_string());
+        }
+        let registry = self.registry.read(PATIENCE).await?;
         let claim = match given_up {
             None => self.store.claim(term, record).await?,
             Some(version) => self.store.claim_over(term, record, version).await?,
         };
         drop(registry);
-        let refused = |reason: String| Err(Error::Precondition { id: record.workspace.clone(), reason });
+        let why = taken::why(&claim, &record.workspace, &record.meta);
         match claim {
-            Claim::Claimed { version } => {
-                self.index.record(record.clone(), version);
-                Ok(())
-            }
+            Claim::Claimed { version } => self.index.record(record.clone(), version),
             Claim::IdTaken(found, version) => {
                 let same = found.is_live()
                     && (&found.cluster, &found.namespace, &found.digest)
                         == (&record.cluster, &record.namespace, &record.digest);
-                let place = format!("{}/{}", found.cluster, found.namespace);
                 self.index.record(*found, version);
                 // An earlier try of this, whose answer was lost.
-                if same { Ok(()) } else { refused(format!("is recorded at {place}")) }
+                if same {
+                    return Ok(());
+                }
             }
-            Claim::MetaTaken { workspace } => {
-                let meta = &record.meta;
-                refused(format!("has the meta id {meta} of workspace {workspace}, which is still live"))
-            }
+            Claim::MetaTaken { .. } | Claim::HostTaken { .. } | Claim::FolderTaken { .. } => {}
         }
+        why.map_or(Ok(()), refused)
     }
 }
 
@@ -334,8 +340,11 @@ fn new_record(
         namespace: row.namespace.clone(),
         generation: convert::generation(&workspace.metadata),
         digest: digest.unwrap_or_else(Digest::adopted),
+        keying: convert::keying(&workspace.metadata),
         placed_at: Timestamp::now(),
         state,
         given_up: None,
+        ending: None,
+        port_of: None,
     }
 }

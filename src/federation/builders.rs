@@ -72,7 +72,7 @@ impl Federation {
     /// Address of a namespace's builder: as its cluster file says, else as the configuration does.
     fn target(&self, cluster: &ClusterName, namespace: &Namespace) -> Option<String> {
         let connected = self.fleet.get(cluster)?;
-        let spec = connected.spec.load();
+        let spec = connected.spec();
         let own = spec.namespaces.iter().find(|spec| spec.namespace == *namespace)?.image_builder.as_ref();
         own.map(|builder| builder.target_addr.clone()).or_else(|| self.options.image_builder.clone())
     }

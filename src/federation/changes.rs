@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Error, Federation, Result};
+use crate::cluster;
 use crate::cluster::apply::{Awaited, Created, Patched, Writer};
-use crate::cluster::convert::keeper;
+use crate::cluster::convert::budget;
 use crate::cluster::resources::conditions::{self, reason};
 use crate::cluster::resources::{self, Snapshot, SnapshotSpec, Workspace};
-use crate::domain::diff::Keeper;
 use crate::domain::duration::GoDuration;
 use crate::domain::names::WorkspaceId;
 use crate::domain::record::PlacementRecord;
@@ -23,7 +23,7 @@ use crate::domain::workspace::{Access, Phase, Port, Protocol, StopPolicy, Timeou
 use crate::store::Term;
 
 /// For one change, conflicts included.
-const CHANGE_WITHIN: Duration = Duration::from_secs(20);
+const CHANGE_WITHIN: Duration = super::locks::PATIENCE;
 /// First pause after a conflict; it doubles with each.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
 /// The longest: another writer that never rests lets one through now and then, and each try is a chance.
@@ -35,17 +35,59 @@ const SNAPSHOT_WITHIN: Duration = Duration::from_hours(1);
 
 /// A change of a resource.
 enum Patch {
-    /// Of metadata and spec.
-    Spec(Value),
+    /// Of the spec, for a field of the call; the limit of what the resource may have then.
+    Spec { field: &'static str, value: Value, limit: usize },
     /// Of the status.
     Status(Value),
+}
+
+impl Patch {
+    /// Of the spec, by a list that a caller can make as long as it likes.
+    fn growing(field: &'static str, value: Value) -> Self {
+        Self::Spec { field, value, limit: budget::RESOURCE }
+    }
+
+    /// Of the spec, by a few bytes.
+    fn small(field: &'static str, value: Value) -> Self {
+        Self::Spec { field, value, limit: budget::LARGEST }
+    }
+}
+
+impl Patch {
+    async fn write(
+        self,
+        writer: &Writer,
+        id: &WorkspaceId,
+        workspace: &Workspace,
+    ) -> Result<Patched<Workspace>> {
+        let version = workspace.metadata.resource_version.as_deref();
+        match self {
+            Self::Spec { field, value, limit } => {
+                let invalid = |rule: String| Error::Invalid { field: field.into(), rule };
+                budget::of_change(workspace, &value, limit).map_err(|large| invalid(large.to_string()))?;
+                match writer.patch_spec(id.as_str(), version, value).await {
+                    Err(error @ cluster::Error::TooLarge { .. }) => Err(invalid(error.to_string())),
+                    outcome => Ok(outcome?),
+                }
+            }
+            Self::Status(mut value) => {
+                if workspace.status.is_none() {
+                    // The schema requires it from the first write on, and this one may come before the controller's.
+                    value["status"]["podStarts"] = json!(0);
+                }
+                // Only lists can lose what others wrote; a heartbeat need not fail because a phase changed.
+                let version = version.filter(|_| value["status"].get("conditions").is_some());
+                Ok(writer.patch_status(id.as_str(), version, value).await?)
+            }
+        }
+    }
 }
 
 impl Federation {
     /// Asks a workspace to stop. One that does not exist counts as stopped.
     pub async fn stop(&self, id: &WorkspaceId, policy: StopPolicy) -> Result<()> {
         let term = self.term()?;
-        let _turn = self.locks.lock(id).await;
+        let _turn = self.locks.lock(id, CHANGE_WITHIN).await?;
         let Some((record, version)) = self.index.record_of(id) else { return Ok(()) };
         if !record.is_live() {
             return Ok(());
@@ -81,22 +123,33 @@ impl Federation {
 
     /// Sets a timeout.
     pub async fn set_timeout(&self, id: &WorkspaceId, change: TimeoutChange) -> Result<()> {
-        self.change(id, |_| Some(Patch::Spec(timeout(change)))).await
+        self.change(id, |_| Some(Patch::small("duration", timeout(change)))).await
     }
 
     /// Exposes a port or no longer does.
     pub async fn control_port(&self, id: &WorkspaceId, port: Port, expose: bool) -> Result<()> {
-        self.change(id, |workspace| ports(workspace, port, expose).map(Patch::Spec)).await
+        let record = self.live_record(id)?;
+        if expose
+            && let Some(place) =
+                self.fleet.get(&record.cluster).and_then(|one| one.place(&record.namespace).ok())
+        {
+            let url = place.settings.load().check_port(id.as_str(), record.meta.as_str(), port.port);
+            url.map_err(|error| Error::Invalid { field: "spec.port".into(), rule: error.to_string() })?;
+        }
+        let patch = |workspace: &Workspace| ports(workspace, port, expose);
+        self.change(id, |workspace| patch(workspace).map(|value| Patch::growing("spec.port", value))).await
     }
 
     /// Sets who may open a workspace.
     pub async fn control_admission(&self, id: &WorkspaceId, level: Access) -> Result<()> {
-        self.change(id, |_| Some(Patch::Spec(json!({ "spec": { "admission": { "level": level } } })))).await
+        let value = json!({ "spec": { "admission": { "level": level } } });
+        self.change(id, |_| Some(Patch::small("level", value.clone()))).await
     }
 
     /// Replaces the SSH keys of a workspace.
     pub async fn update_ssh_keys(&self, id: &WorkspaceId, keys: Vec<String>) -> Result<()> {
-        self.change(id, |_| Some(Patch::Spec(json!({ "spec": { "sshPublicKeys": keys } })))).await
+        let value = json!({ "spec": { "sshPublicKeys": keys } });
+        self.change(id, |_| Some(Patch::growing("keys", value.clone()))).await
     }
 
     /// Has the node agent snapshot a running workspace; the snapshot's URL, once it is named, or once it is complete.
@@ -113,9 +166,7 @@ impl Federation {
         let (writer, _, _) = self.reach(&term, &record).await?;
         let snapshot = snapshot(id, &seen.view.uid, &node, Timestamp::now());
         let name = snapshot.metadata.name.clone().unwrap_or_default();
-        if matches!(writer.create_snapshot(&snapshot).await?, Created::Exists) {
-            return Err(Error::Contended { what: format!("snapshots of workspace {id}") });
-        }
+        create_snapshot(&writer, id, &name, &snapshot).await?;
         let named = |status: &resources::SnapshotStatus| status.url.is_some() || status.error.is_some();
         let status = await_snapshot(&writer, id, &name, named, SNAPSHOT_URL_WITHIN).await?;
         let failed = |error: Option<String>| {
@@ -160,20 +211,13 @@ impl Federation {
                 Some(workspace) => workspace,
                 None => writer.get_workspace(id.as_str()).await?.ok_or_else(gone)?.into(),
             };
-            self.refuse_of_others(id, &workspace)?;
-            let Some(change) = patch(&workspace) else { return Ok(()) };
-            let version = workspace.metadata.resource_version.as_deref();
-            let patched = match change {
-                Patch::Spec(value) => writer.patch_spec(id.as_str(), version, value).await?,
-                Patch::Status(mut value) => {
-                    if workspace.status.is_none() {
-                        // The schema requires it from the first write on, and this one may come before the controller's.
-                        value["status"]["podStarts"] = json!(0);
-                    }
-                    // Only lists can lose what others wrote; a heartbeat need not fail because a phase changed.
-                    let version = version.filter(|_| value["status"].get("conditions").is_some());
-                    writer.patch_status(id.as_str(), version, value).await?
-                }
+            let patched = match self.labelled(&writer, &place, record, workspace).await? {
+                Patched::Done(workspace) => match patch(&workspace) {
+                    Some(change) => change.write(&writer, id, &workspace).await?,
+                    None => return Ok(()),
+                },
+                Patched::NotFound => Patched::NotFound,
+                Patched::Conflict => Patched::Conflict,
             };
             match patched {
                 Patched::Done(changed) => {
@@ -191,17 +235,6 @@ impl Federation {
         }
     }
 
-    /// Objects of others are never touched, also where an adoption was cut off.
-    fn refuse_of_others(&self, id: &WorkspaceId, found: &Workspace) -> Result<()> {
-        match keeper(&found.metadata, &self.installation.id.to_string()) {
-            Keeper::Us | Keeper::Nobody => Ok(()),
-            Keeper::Manager(_) | Keeper::Installation(_) => {
-                let reason = "its resource belongs to another manager; see `spaceport cluster diff`";
-                Err(Error::Precondition { id: id.clone(), reason: reason.to_owned() })
-            }
-        }
-    }
-
     fn refuse_under_maintenance(&self, record: &PlacementRecord) -> Result<()> {
         let connected = self.fleet.get(&record.cluster);
         let maintenance = connected
@@ -213,6 +246,20 @@ impl Federation {
             return Err(Error::Maintenance { place, verdicts: Vec::new() });
         }
         Ok(())
+    }
+}
+
+/// Creates a snapshot. Its name is this call's own, so when the answer is lost the apiserver is asked for it: it may be
+/// there, and a caller who tried again would pay for a second one.
+async fn create_snapshot(writer: &Writer, id: &WorkspaceId, name: &str, snapshot: &Snapshot) -> Result<()> {
+    match writer.create_snapshot(snapshot).await {
+        Ok(Created::New(_)) => Ok(()),
+        Ok(Created::Exists) => Err(Error::Contended { what: format!("snapshots of workspace {id}") }),
+        Err(lost @ cluster::Error::Ambiguous { .. }) => match writer.get_snapshot(name).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) | Err(_) => Err(lost.into()),
+        },
+        Err(error) => Err(error.into()),
     }
 }
 

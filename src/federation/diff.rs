@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::fleet::Connected;
+use super::locks::turn;
 use super::{Error, Federation, Result};
 use crate::cluster::convert;
-use crate::domain::diff::{Found, Row, compare, left};
-use crate::domain::names::{ClusterName, WorkspaceId};
+use crate::domain::diff::{Found, LeftPod, Row, Standing, compare, left};
+use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
+use crate::domain::pod::PodFacts;
 use crate::domain::record::PlacementRecord;
 
 /// For a cluster to name all that it holds.
@@ -26,7 +28,9 @@ impl Federation {
     /// Compares a cluster with the records. Of one that is not registered, tells what was left there.
     pub async fn diff(&self, name: &ClusterName) -> Result<Diff> {
         if let Some(connected) = self.fleet.get(name) {
-            return Ok(Diff { registered: true, rows: self.compared(&connected).await? });
+            let mut rows = self.compared(&connected).await?;
+            rows.extend(self.pods_left(&connected, &rows));
+            return Ok(Diff { registered: true, rows });
         }
         let rows = left(&self.index.records_of(name));
         if self.fleet.version(name).is_some() || rows.is_empty() {
@@ -38,9 +42,8 @@ impl Federation {
 
     /// The records are looked at after the list: a resource without one never had one, since the record comes first.
     pub(super) async fn compared(&self, connected: &Connected) -> Result<Vec<Row>> {
-        let listing = tokio::time::timeout(WITHIN, self.found_in(connected));
-        let late = |_| Error::Deadline { what: "listing the cluster's workspaces", within: WITHIN };
-        let mut found = listing.await.map_err(late)??;
+        let listing = self.found_in(connected);
+        let mut found = turn("listing the cluster's workspaces", WITHIN, listing).await??;
         let cluster = connected.member.name();
         // Where etcd does not answer, its former names are left out, and their workspaces are told as elsewhere.
         let formerly = self.formerly(connected).await.unwrap_or_else(|error| {
@@ -70,6 +73,36 @@ impl Federation {
             reader.each_workspace(show).await?;
         }
         Ok(all)
+    }
+
+    /// Pods that finalizers of others hold though their workspaces are gone, as they are watched. They hold nothing else:
+    /// no meta id, and no room that the scheduler counts.
+    fn pods_left(&self, connected: &Connected, rows: &[Row]) -> Vec<Row> {
+        let is_there = |namespace: &Namespace, workspace: &str| {
+            let here = |row: &&Row| row.found.is_some() && row.namespace == *namespace;
+            rows.iter().filter(here).any(|row| row.workspace == workspace)
+        };
+        let places = connected.places();
+        let left = places.iter().flat_map(|(namespace, place)| {
+            place.cache.pods_left().into_iter().map(move |pod| (namespace, pod))
+        });
+        let left = left.filter(|(namespace, pod)| !is_there(namespace, &pod.workspace));
+        left.map(|(namespace, pod)| self.left_pod(namespace, &pod)).collect()
+    }
+
+    fn left_pod(&self, namespace: &Namespace, pod: &PodFacts) -> Row {
+        let record = pod.workspace.parse().ok().and_then(|id| self.index.record_of(&id));
+        let (meta, owner) =
+            record.map(|(record, _)| (record.meta.to_string(), record.owner.to_string())).unwrap_or_default();
+        Row {
+            workspace: pod.workspace.clone(),
+            namespace: namespace.clone(),
+            standing: Standing::PodLeft(LeftPod { pod: pod.name.clone(), held_by: pod.held_by.clone() }),
+            meta,
+            owner,
+            found: None,
+            at: pod.deleting_since,
+        }
     }
 
     /// Recorded workspaces that came after the list.

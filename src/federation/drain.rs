@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::locks::PATIENCE;
 use super::{Error, Federation, Result};
 use crate::domain::drain::{Drain, Fate, Options, Row, Stage, estimate};
 use crate::domain::names::{ClusterName, WorkspaceId};
@@ -62,11 +63,11 @@ impl Federation {
         options: Options,
         dry_run: bool,
     ) -> Result<DrainView> {
-        options.validate().map_err(|(field, rule)| Error::Invalid { field, rule })?;
+        options.validate().map_err(|(field, rule)| Error::Invalid { field: field.into(), rule })?;
         self.cluster(name)?;
         let term = self.term()?;
         // No start is decided before and recorded after.
-        let _alone = self.registry.write().await;
+        let _alone = self.registry.write(PATIENCE).await?;
         let (now, survey, known) = (Timestamp::now(), Survey::of(self, name), self.drains.get(name));
         let residents = survey.residents();
         let fresh = || Drain::begin(name.clone(), options, residents.len(), now);
@@ -89,7 +90,7 @@ impl Federation {
         if before != Some(&view.drain) {
             let version =
                 self.store.put_drain(&term, &view.drain, known.as_ref().map(|known| known.1)).await?;
-            self.drains.put(view.drain.clone(), version);
+            self.drains.put_written(view.drain.clone(), version);
             tracing::info!(cluster = %name, workspaces = residents.len(), begins, "drain");
         }
         Ok(view)
@@ -119,7 +120,7 @@ impl Federation {
             }
             match self.store.put_drain(&term, &changed, Some(version)).await {
                 Ok(version) => {
-                    self.drains.put(changed, version);
+                    self.drains.put_written(changed, version);
                     tracing::info!(cluster = %name, ?change, "drain");
                     return self.drain(name, false);
                 }
@@ -169,7 +170,7 @@ fn changed(drain: &Drain, change: &Change, now: Timestamp) -> Result<Drain> {
         Change::Cancel if drain.stage == Stage::Cancelled => Ok(drain.clone()),
         Change::Cancel => Ok(drain.in_stage(Stage::Cancelled, now)),
         Change::Accept(ids) => drain.accept(ids).map_err(|id| Error::Invalid {
-            field: "workspaces",
+            field: "workspaces".into(),
             rule: format!("{id} is none that ended without a backup"),
         }),
         _ if !drain.is_active() => Err(Error::DrainStage { cluster: cluster(), reason: over() }),

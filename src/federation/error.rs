@@ -18,7 +18,7 @@ pub enum Error {
     #[error("{field}: {rule}")]
     Invalid {
         /// The field.
-        field: &'static str,
+        field: std::borrow::Cow<'static, str>,
         /// The rule.
         rule: String,
     },
@@ -47,6 +47,25 @@ pub enum Error {
         /// The live workspace.
         workspace: WorkspaceId,
     },
+    /// The URL of a port of one of the two is the URL of the other.
+    #[error(
+        "meta id {meta} would share a URL with workspace {workspace}, which is still live: that of a port of one is that of \
+         the other"
+    )]
+    HostTaken {
+        /// The long-lived id.
+        meta: MetaId,
+        /// The live workspace.
+        workspace: WorkspaceId,
+    },
+    /// A folder on nodes would be that of another live workspace.
+    #[error("workspace {id} would share a folder on nodes with workspace {workspace}, which is still live")]
+    FolderTaken {
+        /// The id.
+        id: WorkspaceId,
+        /// The live workspace.
+        workspace: WorkspaceId,
+    },
     /// The namespace is under maintenance, or every cluster that would fit is.
     #[error("under maintenance")]
     Maintenance {
@@ -56,7 +75,7 @@ pub enum Error {
         verdicts: Vec<(ClusterName, Rejection)>,
     },
     /// No cluster fits.
-    #[error("no cluster can take workspace {id}: {}", sentences(verdicts))]
+    #[error("no cluster can take workspace {id}: {}", rejections(verdicts))]
     Unplaceable {
         /// The workspace.
         id: WorkspaceId,
@@ -101,6 +120,12 @@ pub enum Error {
         /// The workspaces, with each other cluster's reason.
         without: Vec<(WorkspaceId, String)>,
     },
+    /// As many former secrets of the installation as are kept are in use.
+    #[error(
+        "the installation's secret was rotated too often: records name each former secret that is kept; end workspaces \
+         that were started long ago, and try again when their records have expired"
+    )]
+    SecretsInUse,
     /// The cluster has no drain.
     #[error("cluster {0} has no drain")]
     NoDrain(ClusterName),
@@ -179,6 +204,18 @@ pub enum Error {
         /// What both would serve.
         namespace: Namespace,
     },
+    /// The name is registered, with another specification or kubeconfig than is asked for.
+    #[error(
+        "cluster {cluster} is registered already, and differs from what is asked for in {}; `spaceport cluster update \
+         {cluster}` changes it",
+        fields.join(", ")
+    )]
+    RegisteredOtherwise {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Paths of the fields that differ.
+        fields: Vec<String>,
+    },
     /// Workspaces are recorded under the name of a cluster that was taken out, and this is not that cluster.
     #[error(
         "cluster {cluster} {}, and {} workspaces are still recorded under its name: {}; register it under another name, or \
@@ -235,6 +272,12 @@ pub enum Error {
     Spec(#[from] crate::domain::cluster::Error),
 }
 
+impl From<cluster::convert::budget::Exceeded> for Error {
+    fn from(exceeded: cluster::convert::budget::Exceeded) -> Self {
+        Self::Invalid { field: exceeded.field.into(), rule: exceeded.to_string() }
+    }
+}
+
 fn told_apart(known: bool) -> &'static str {
     if known {
         "is not the one that was taken out under its name"
@@ -246,6 +289,14 @@ fn told_apart(known: bool) -> &'static str {
 fn failures(checks: &[Check]) -> String {
     let failed = checks.iter().filter(|check| check.is_failed());
     failed.map(|check| format!("{}: {}", check.name, check.detail)).collect::<Vec<_>>().join("; ")
+}
+
+/// Once where no cluster is the one that was asked for.
+fn rejections(verdicts: &[(ClusterName, Rejection)]) -> String {
+    match Rejection::unknown_pin(verdicts) {
+        Some(wanted) => format!("cluster {wanted} is not registered"),
+        None => sentences(verdicts),
+    }
 }
 
 fn sentences(verdicts: &[(ClusterName, impl std::fmt::Display)]) -> String {

@@ -1,11 +1,12 @@
 //! Changes of workspaces on their way to subscribers.
 //!
-//! Publishing never waits. Each subscriber has a bounded buffer with one place a workspace: a newer state takes the
+//! *Flow.* What is published waits in order until whoever published it delivers it, outside of any lock of the index, so that
+//! many subscribers hold up no other change. Each subscriber has a bounded buffer with one place a workspace: a newer state takes the
 //! place of an older one that was not fetched yet, as Kubernetes merges them, except that the end of a workspace is
 //! never replaced. Filters are applied before buffering. A subscriber with more changed workspaces than its buffer has
 //! places is ended with [`Lagged`]: it knows that it missed something.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,6 +27,8 @@ pub struct Filter {
     pub meta: String,
     /// Annotations that must all be there with these values.
     pub annotations: BTreeMap<String, String>,
+    /// The owners whose workspaces the client may see; none: everybody's.
+    pub owners: Option<Arc<BTreeSet<String>>>,
 }
 
 impl Filter {
@@ -33,6 +36,7 @@ impl Filter {
     pub fn matches(&self, view: &View) -> bool {
         (self.owner.is_empty() || self.owner == view.owner)
             && (self.meta.is_empty() || self.meta == view.meta)
+            && self.owners.as_ref().is_none_or(|owners| owners.contains(&view.owner))
             && self.annotations.iter().all(|(key, value)| view.annotations.get(key) == Some(value))
     }
 }
@@ -55,10 +59,18 @@ pub enum Ended {
     Closed,
 }
 
+/// Events that may wait to be delivered by another thread; with more, whoever published one helps and waits.
+const BACKLOG: usize = 1024;
+
 /// All subscribers of a replica.
 #[derive(Debug, Default)]
 pub struct Events {
-    subscribers: Mutex<HashMap<Uuid, Arc<Subscriber>>>,
+    /// Replaced as a whole, so that an event is delivered without the lock.
+    subscribers: Mutex<Arc<HashMap<Uuid, Arc<Subscriber>>>>,
+    /// Published, and not delivered yet.
+    waiting: Mutex<VecDeque<Event>>,
+    /// Held by the one thread that delivers.
+    delivering: Mutex<()>,
     capacity: usize,
     lagged: AtomicU64,
 }
@@ -66,6 +78,8 @@ pub struct Events {
 #[derive(Debug)]
 struct Subscriber {
     filter: Filter,
+    /// Sequence number of the last change that is no part of what it gets.
+    after: u64,
     buffer: Mutex<Buffer>,
     wake: Notify,
 }
@@ -85,7 +99,7 @@ struct Buffer {
 impl Events {
     /// `capacity`: places in a subscriber's buffer.
     pub fn new(capacity: usize) -> Self {
-        Self { subscribers: Mutex::default(), capacity, lagged: AtomicU64::new(0) }
+        Self { capacity, ..Self::default() }
     }
 
     /// Places in a subscriber's buffer.
@@ -95,7 +109,7 @@ impl Events {
 
     /// Places taken in the fullest buffer.
     pub fn longest(&self) -> usize {
-        let subscribers = self.subscribers.lock();
+        let subscribers = self.all();
         subscribers.values().map(|subscriber| subscriber.buffer.lock().order.len()).max().unwrap_or(0)
     }
 
@@ -109,22 +123,49 @@ impl Events {
         self.subscribers.lock().len()
     }
 
-    /// Adds a subscriber that is first given `backlog`, whatever its size. The caller holds off publishing meanwhile.
-    pub fn subscribe(self: &Arc<Self>, filter: Filter, backlog: Vec<Event>) -> Subscription {
-        let subscriber = Arc::new(Subscriber { filter, buffer: Mutex::default(), wake: Notify::new() });
-        for event in backlog {
-            // Where nothing is too much, nothing ends it.
-            let _ = subscriber.buffer.lock().push(event, usize::MAX);
-        }
+    /// Adds a subscriber to what is published after a sequence number.
+    pub fn subscribe(self: &Arc<Self>, filter: Filter, after: u64) -> Subscription {
+        let (buffer, wake) = (Mutex::default(), Notify::new());
+        let subscriber = Arc::new(Subscriber { filter, after, buffer, wake });
         let id = Uuid::new_v4();
-        self.subscribers.lock().insert(id, Arc::clone(&subscriber));
+        Arc::make_mut(&mut *self.subscribers.lock()).insert(id, Arc::clone(&subscriber));
         Subscription { id, subscriber, events: Arc::clone(self) }
     }
 
-    /// Gives a change to every subscriber that asks for it.
-    pub fn publish(&self, event: &Event) {
-        for subscriber in self.subscribers.lock().values() {
-            if subscriber.filter.matches(&event.seen.view) {
+    /// Takes a change for every subscriber that asks for it; [`Events::deliver`] brings it there. Call it with the lock of what
+    /// changed held, so that the order is that of the changes.
+    pub fn publish(&self, event: Event) {
+        self.waiting.lock().push_back(event);
+    }
+
+    /// Delivers what was published, unless another thread is at it: that one then delivers ours too. Call it without any
+    /// lock.
+    pub fn deliver(&self) {
+        loop {
+            let turn = if self.waiting.lock().len() < BACKLOG {
+                self.delivering.try_lock()
+            } else {
+                Some(self.delivering.lock())
+            };
+            let Some(turn) = turn else { return };
+            while let Some(event) = self.next() {
+                self.give(&event);
+            }
+            drop(turn);
+            // What came between the last look and the end of our turn would be delivered by nobody.
+            if self.waiting.lock().is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Event> {
+        self.waiting.lock().pop_front()
+    }
+
+    fn give(&self, event: &Event) {
+        for subscriber in self.all().values() {
+            if event.sequence > subscriber.after && subscriber.filter.matches(&event.seen.view) {
                 if subscriber.buffer.lock().push(event.clone(), self.capacity).is_err() {
                     self.lagged.fetch_add(1, Ordering::Relaxed);
                 }
@@ -133,9 +174,13 @@ impl Events {
         }
     }
 
+    fn all(&self) -> Arc<HashMap<Uuid, Arc<Subscriber>>> {
+        Arc::clone(&self.subscribers.lock())
+    }
+
     /// Ends every subscription, once what is buffered was fetched.
     pub fn close(&self) {
-        for subscriber in self.subscribers.lock().values() {
+        for subscriber in self.all().values() {
             subscriber.buffer.lock().ended.get_or_insert(Ended::Closed);
             subscriber.wake.notify_one();
         }
@@ -206,7 +251,15 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.events.subscribers.lock().remove(&self.id);
+        Arc::make_mut(&mut *self.events.subscribers.lock()).remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+impl Events {
+    /// Nothing is delivered while this is held.
+    pub(crate) fn hold_up(&self) -> parking_lot::MutexGuard<'_, ()> {
+        self.delivering.lock()
     }
 }
 
@@ -222,14 +275,19 @@ mod tests {
         Event { sequence, seen: seen(view) }
     }
 
+    fn publish(events: &Events, event: Event) {
+        events.publish(event);
+        events.deliver();
+    }
+
     #[tokio::test]
     async fn a_newer_state_takes_the_place_of_an_older_one_but_never_of_the_end() {
         let events = Arc::new(Events::new(8));
-        let mut subscription = events.subscribe(Filter::default(), Vec::new());
-        events.publish(&event(1, "a", Phase::Pending));
-        events.publish(&event(2, "b", Phase::Pending));
-        events.publish(&event(3, "a", Phase::Stopped));
-        events.publish(&event(4, "a", Phase::Pending));
+        let mut subscription = events.subscribe(Filter::default(), 0);
+        publish(&events, event(1, "a", Phase::Pending));
+        publish(&events, event(2, "b", Phase::Pending));
+        publish(&events, event(3, "a", Phase::Stopped));
+        publish(&events, event(4, "a", Phase::Pending));
         let mut got = Vec::new();
         for _ in 0..3 {
             let event = subscription.next().await.unwrap();
@@ -241,13 +299,13 @@ mod tests {
     #[tokio::test]
     async fn a_subscriber_with_more_changed_workspaces_than_places_is_told_that_it_lagged() {
         let events = Arc::new(Events::new(2));
-        let mut subscription = events.subscribe(Filter::default(), Vec::new());
+        let mut subscription = events.subscribe(Filter::default(), 0);
         for (sequence, id) in [(1, "a"), (2, "b"), (3, "a")] {
-            events.publish(&event(sequence, id, Phase::Running));
+            publish(&events, event(sequence, id, Phase::Running));
         }
         assert_eq!((events.longest(), events.lagged()), (2, 0));
         for (sequence, id) in [(4, "c"), (5, "d")] {
-            events.publish(&event(sequence, id, Phase::Running));
+            publish(&events, event(sequence, id, Phase::Running));
         }
         assert_eq!(events.lagged(), 1, "it is ended once");
         assert_eq!(subscription.next().await.unwrap().sequence, 3);
@@ -259,17 +317,30 @@ mod tests {
     async fn traffic_that_a_filter_does_not_want_takes_no_place() {
         let events = Arc::new(Events::new(1));
         let filter = Filter { meta: "meta-b".to_owned(), ..Filter::default() };
-        let mut subscription = events.subscribe(filter, Vec::new());
+        let mut subscription = events.subscribe(filter, 0);
         for (sequence, id) in [(1, "a"), (2, "c"), (3, "b")] {
-            events.publish(&event(sequence, id, Phase::Running));
+            publish(&events, event(sequence, id, Phase::Running));
         }
         assert_eq!(subscription.next().await.unwrap().sequence, 3);
+    }
+
+    #[test]
+    fn what_others_own_is_not_asked_for_by_whoever_may_not_see_it() {
+        let view = view("a");
+        let of = |owners: &[&str]| Filter {
+            owners: Some(Arc::new(owners.iter().map(|owner| (*owner).to_owned()).collect())),
+            ..Filter::default()
+        };
+        assert!(Filter::default().matches(&view) && of(&[&view.owner]).matches(&view));
+        assert!(!of(&["somebody-else"]).matches(&view) && !of(&[]).matches(&view));
+        let asked = Filter { owner: view.owner.clone(), ..of(&["somebody-else"]) };
+        assert!(!asked.matches(&view), "asking for an owner gives no right");
     }
 
     #[tokio::test]
     async fn a_dropped_subscription_is_forgotten() {
         let events = Arc::new(Events::new(1));
-        let subscription = events.subscribe(Filter::default(), Vec::new());
+        let subscription = events.subscribe(Filter::default(), 0);
         assert_eq!(events.subscribers(), 1);
         drop(subscription);
         assert_eq!(events.subscribers(), 0);

@@ -8,18 +8,19 @@ mod logins;
 mod ready;
 mod registrations;
 mod reload;
+#[cfg(test)]
+pub(crate) mod tests;
 mod watcher;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use super::index::Index;
 use super::metering::{Meter, Meters};
@@ -28,8 +29,9 @@ use super::settings::{Defaults, Settings};
 use super::{Result, settle};
 use crate::cluster::cache::Observer;
 use crate::cluster::host::Host;
+use crate::cluster::tasks::{TaskName, Tasks};
 use crate::cluster::{Member, MemberOptions};
-use crate::controller::{Controller, Parts};
+use crate::controller::{Controller, OwnerTokens, Parts};
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::health::Health;
 use crate::domain::keyed::Keyed;
@@ -41,8 +43,8 @@ use crate::store::Registration;
 use candidacy::Candidacy;
 use watcher::Watcher;
 
-pub use candidacy::UnderWay;
-pub use connected::{Connected, Place};
+pub use candidacy::InFlight;
+pub use connected::{Connected, InUse, Place};
 pub(super) use connected::{ago, last_answer};
 pub use gate::{Gate, Leading, State as GateState};
 pub use logins::{Failure, LoginState};
@@ -69,7 +71,7 @@ pub struct Fleet {
     slots: RwLock<BTreeMap<ClusterName, Slot>>,
     index: Arc<Index>,
     options: FleetOptions,
-    keyed: Keyed,
+    keyed: Arc<ArcSwap<Keyed>>,
     /// This installation's id.
     installation: Arc<str>,
     leading: watch::Receiver<Option<Leading>>,
@@ -96,7 +98,7 @@ impl Fleet {
     pub fn new(
         options: FleetOptions,
         index: Arc<Index>,
-        (keyed, installation): (Keyed, Arc<str>),
+        (keyed, installation): (Arc<ArcSwap<Keyed>>, Arc<str>),
         leading: watch::Receiver<Option<Leading>>,
         settle: settle::Queue,
         known: Arc<Known>,
@@ -147,7 +149,7 @@ impl Fleet {
             .values()
             .filter_map(|slot| match slot {
                 Slot::Connected(connected) => Some(Arc::clone(connected)),
-                Slot::Broken(_) => None,
+                Slot::Broken(_) | Slot::Removed(_) => None,
             })
             .collect()
     }
@@ -159,17 +161,14 @@ impl Fleet {
             .values()
             .filter_map(|slot| match slot {
                 Slot::Broken(broken) => Some(Arc::clone(broken)),
-                Slot::Connected(_) => None,
+                Slot::Connected(_) | Slot::Removed(_) => None,
             })
             .collect()
     }
 
     /// Version of a registration, used or not.
     pub fn version(&self, name: &ClusterName) -> Option<i64> {
-        match self.slots.read().get(name)? {
-            Slot::Connected(connected) => Some(connected.version()),
-            Slot::Broken(broken) => Some(broken.version),
-        }
+        self.slots.read().get(name).filter(|slot| !matches!(slot, Slot::Removed(_))).map(Slot::version)
     }
 
     /// Wakes whoever waits for changes.
@@ -205,13 +204,19 @@ impl Fleet {
     pub fn close(&self) {
         self.logins.close();
         for connected in self.connected() {
-            connected.stop.cancel();
+            connected.tasks.stop().cancel();
         }
+    }
+
+    fn tasks_of(&self, name: &ClusterName) -> Arc<Tasks> {
+        let (meters, changes) = (self.options.member.tasks.clone(), self.changes.clone());
+        Tasks::new(name.clone(), meters, changes, CancellationToken::new())
     }
 
     fn connect(self: &Arc<Self>, registration: Registration) -> Result<Arc<Connected>, String> {
         let defaults = self.options.defaults.load();
         let spec = registration.spec;
+        let name = spec.name.clone();
         let mut settings = BTreeMap::new();
         for namespace in &spec.namespaces {
             let resolved = Settings::resolve(namespace, &defaults).map_err(|problems| {
@@ -221,8 +226,9 @@ impl Fleet {
         }
         let kubeconfig = registration.kubeconfig.ok_or("its kubeconfig was not read yet")?.into_exposed();
         let text = std::str::from_utf8(&kubeconfig).map_err(|_| "its kubeconfig is not UTF-8".to_owned())?;
+        let served = settings.keys().cloned().collect();
         let watcher = Arc::new(Watcher {
-            cluster: spec.name.clone(),
+            session: self.index.connect(&spec.name, served),
             index: Arc::clone(&self.index),
             settle: self.settle.clone(),
             settings: settings.clone(),
@@ -245,21 +251,24 @@ impl Fleet {
         let places = self.places(&spec, &member, &settings)?;
         *watcher.controllers.write() =
             places.iter().map(|(name, place)| (name.clone(), Arc::downgrade(&place.controller))).collect();
+        let tasks = self.tasks_of(&name);
         let connected = Arc::new(Connected {
-            spec: ArcSwap::from_pointee(spec),
-            api_server: ArcSwap::from_pointee(registration.api_server),
-            cluster_uid: ArcSwap::from_pointee(registration.cluster_uid),
+            in_use: ArcSwap::from_pointee(InUse {
+                spec: Arc::new(spec),
+                api_server: registration.api_server,
+                cluster_uid: registration.cluster_uid,
+                version: registration.version,
+                kubeconfig: Secret::new(kubeconfig),
+            }),
             conditions: Mutex::default(),
             member,
             server_version: ArcSwapOption::empty(),
-            version: AtomicI64::new(registration.version),
-            kubeconfig: ArcSwap::from_pointee(Secret::new(kubeconfig)),
             places,
             watcher,
             meter,
             changes: self.changes.clone(),
             gate: Gate::default(),
-            stop: CancellationToken::new(),
+            tasks,
             candidacy: Candidacy::default(),
         });
         for (namespace, place) in &connected.places {
@@ -278,9 +287,12 @@ impl Fleet {
         let mut places = BTreeMap::new();
         for namespace in &spec.namespaces {
             let name = &namespace.namespace;
-            let (Some(settings), Some(cache), Some(maintenance)) =
-                (settings.get(name), member.cache(name.as_str()), member.maintenance(name.as_str()))
-            else {
+            let (Some(settings), Some(cache), Some(maintenance), Some(acceptance)) = (
+                settings.get(name),
+                member.cache(name.as_str()),
+                member.maintenance(name.as_str()),
+                member.acceptance(name.as_str()),
+            ) else {
                 return Err(format!("namespace {name} is not watched"));
             };
             let controlled = Arc::new(ArcSwap::from_pointee(settings.load().controller.clone()));
@@ -288,15 +300,18 @@ impl Fleet {
                 cache: Arc::clone(cache),
                 nodes: Arc::clone(member.nodes()),
                 maintenance: Arc::clone(maintenance),
+                acceptance: Arc::clone(acceptance),
+                capacity: Arc::clone(member.capacity()),
                 writer: ArcSwap::from_pointee(member.idle_writer(name)),
                 settings: Arc::clone(&controlled),
-                tokens: Arc::new(self.keyed.clone()),
+                tokens: Arc::clone(&self.keyed) as Arc<dyn OwnerTokens>,
                 installation: Arc::clone(&self.installation),
             });
             let place = Place {
                 secrets_namespace: namespace.secrets_namespace.clone(),
                 settings: Arc::clone(settings),
                 cache: Arc::clone(cache),
+                acceptance: Arc::clone(acceptance),
                 controller: Arc::new(controller),
                 controlled,
             };
@@ -305,21 +320,29 @@ impl Fleet {
         Ok(places)
     }
 
-    /// Spawns the tasks of a member; they end with its token.
+    /// Spawns the tasks of a member; they end when it is closed.
     fn run(&self, connected: &Arc<Connected>) {
-        let span = tracing::info_span!("member", cluster = %connected.member.name());
-        let (watched, stop) = (Arc::clone(connected), connected.stop.clone());
-        tokio::spawn(async move { watched.member.run(stop).await }.instrument(span.clone()));
-        let (followed, index) = (Arc::clone(connected), Arc::clone(&self.index));
-        tokio::spawn(async move { followed.follow_health(&index).await }.instrument(span.clone()));
+        let _entered = tracing::info_span!("member", cluster = %connected.member.name()).entered();
+        let tasks = &connected.tasks;
+        connected.member.spawn(tasks);
+        let of = |act: fn(Arc<Connected>) -> BoxFuture<'static, ()>| {
+            let connected = Arc::clone(connected);
+            move || act(Arc::clone(&connected))
+        };
+        tasks.spawn(TaskName::one("health"), of(|this| Box::pin(async move { this.follow_health().await })));
+        tasks.spawn(TaskName::one("canary"), of(|this| Box::pin(async move { this.keep_canary().await })));
         let (guarded, leading) = (Arc::clone(connected), self.leading.clone());
-        tokio::spawn(async move { guarded.guard(leading).await }.instrument(span.clone()));
-        let watched = Arc::clone(connected);
-        tokio::spawn(async move { watched.keep_canary().await }.instrument(span.clone()));
+        tasks.spawn(TaskName::one("fence"), move || {
+            let (guarded, leading) = (Arc::clone(&guarded), leading.clone());
+            async move { guarded.guard(leading).await }
+        });
         for (namespace, place) in &connected.places {
             let (connected, place) = (Arc::clone(connected), place.clone());
-            let span = tracing::info_span!(parent: &span, "controller", %namespace);
-            tokio::spawn(async move { connected.control(&place).await }.instrument(span));
+            let _entered = tracing::info_span!("controller", %namespace).entered();
+            tasks.spawn(TaskName::of("controller", namespace.as_str()), move || {
+                let (connected, place) = (Arc::clone(&connected), place.clone());
+                async move { connected.control(&place).await }
+            });
         }
     }
 }

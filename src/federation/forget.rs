@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 
 use super::incarnation::stated;
+use super::locks::PATIENCE;
 use super::{Error, Federation, Result};
 use crate::domain::diff::{Row, left};
 use crate::domain::names::{ClusterName, WorkspaceId};
@@ -88,7 +89,7 @@ impl Federation {
         told: &str,
         rewinds: u32,
     ) -> Result<bool> {
-        let _turn = self.locks.lock(&id).await;
+        let _turn = self.locks.lock(&id, PATIENCE).await?;
         let Some((record, version)) = self.index.record_of(&id) else { return Ok(false) };
         if !record.is_live() || record.cluster != *name {
             return Ok(false);

@@ -58,7 +58,7 @@ pub(super) fn stated(reason: &str) -> Result<&str> {
     let reason = reason.trim();
     if reason.is_empty() || reason.chars().count() > REASON_MOST {
         let rule = format!("must say why, in at most {REASON_MOST} characters");
-        return Err(Error::Invalid { field: "reason", rule });
+        return Err(Error::Invalid { field: "reason".into(), rule });
     }
     Ok(reason)
 }

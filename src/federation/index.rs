@@ -1,32 +1,42 @@
 //! The fleet's workspaces as this replica sees them: a synchronous index over placement records and watched resources.
 //!
-//! It can be rebuilt from these two at any time. The lock is held for microseconds and never across an await. A
+//! It can be rebuilt from these two at any time. The lock is held for microseconds and never across an await: a read of
+//! many workspaces takes it for a few of them at a time, and subscribers get what is published after it is released. A
 //! resource counts only where its record says that it belongs; what has no record is kept aside until one comes.
 
+mod clusters;
 mod drains;
 mod ends;
 mod reads;
+mod records;
 mod rewinds;
+mod session;
 mod shown;
 mod strays;
 mod subscribe;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
 
 use super::events::{Event, Events};
-use crate::domain::names::{ClusterName, Namespace, Region, WorkspaceId};
+use crate::domain::ending::Ending;
+use crate::domain::names::{ClusterName, MetaId, Namespace, Region, WorkspaceId};
 use crate::domain::record::{PlacementRecord, status_version};
 use crate::domain::rewind::Rewinds;
 use crate::domain::workspace::{Phase, View};
 
 pub use drains::{Notice, Placed};
-pub use rewinds::Found;
+pub use session::Session;
 pub use shown::Shown;
-pub use subscribe::{Expired, From};
+pub use subscribe::{Expired, From, Subscription};
+
+/// Workspaces that are read, or published again, under the lock at a time.
+const LOOK: usize = 64;
 
 /// A workspace with what the federation knows of its place.
 #[derive(Debug, Clone)]
@@ -66,24 +76,35 @@ pub struct ClusterFacts {
 
 #[derive(Debug, Default)]
 struct Inner {
-    records: HashMap<WorkspaceId, Versioned>,
+    /// Sorted as lists are.
+    records: BTreeMap<WorkspaceId, Versioned>,
     /// Live records by the long-lived id.
     live_by_meta: HashMap<String, WorkspaceId>,
+    /// Live records that do not say whose ports' URLs theirs are, as an earlier release made them.
+    unnoted: BTreeMap<WorkspaceId, MetaId>,
     /// Live records by cluster.
     live_by_cluster: HashMap<ClusterName, BTreeSet<WorkspaceId>>,
-    /// Resources by where they are, whether they belong there or not. Sorted as lists are.
+    /// Resources by where they are, whether they belong there or not.
     resources: BTreeMap<Key, Resource>,
+    /// Those that were published, by the sequence number of their last change.
+    by_sequence: BTreeMap<u64, Key>,
     /// Resources of ours that no record places where they are, by cluster.
     strays: HashMap<ClusterName, BTreeSet<(WorkspaceId, Namespace)>>,
     clusters: HashMap<ClusterName, ClusterFacts>,
+    /// The connection that is in use to each cluster.
+    sessions: HashMap<ClusterName, session::Current>,
+    /// Number of the last session.
+    last_session: u64,
     /// Clusters that are being emptied.
     drains: HashMap<ClusterName, Notice>,
     /// Clusters that were set back, as recorded.
     rewinds: HashMap<ClusterName, Rewinds>,
     /// Clusters that were found set back and are not recorded so yet.
-    rewound: BTreeMap<ClusterName, Found>,
+    rewound: BTreeSet<ClusterName>,
     /// States of those whose versions fell.
     parked: HashMap<Key, View>,
+    /// How workspaces ended whose records are yet to end.
+    endings: HashMap<WorkspaceId, Ending>,
     /// Last ends, for subscribers that resume.
     ends: VecDeque<Event>,
     sequence: u64,
@@ -98,6 +119,10 @@ struct Resource {
     sequence: u64,
     /// How often its cluster was set back when the state was taken.
     rewinds: u32,
+    /// The last phase in which it was not ending; where none was seen, that in which it was first.
+    reached: Phase,
+    /// Number of the session that last reported it.
+    session: u64,
 }
 
 /// The index. Cheap to share.
@@ -128,187 +153,105 @@ impl Index {
         &self.events
     }
 
-    /// Takes a record as etcd has it. Older versions than the one known are ignored.
-    pub fn record(&self, record: PlacementRecord, version: i64) {
-        let mut inner = self.inner.write();
-        if inner.records.get(&record.workspace).is_some_and(|(_, known)| *known > version) {
-            return;
-        }
-        let id = record.workspace.clone();
-        inner.unlink(&id);
-        inner.link(&record);
-        let key = key_of(&record);
-        let generation = record.generation;
-        let given_up = record.given_up.is_some().then(|| record.clone());
-        let before = inner.records.insert(id.clone(), (record, version)).map(|(record, _)| record);
-        self.stir(&inner, &key.1);
-        inner.note_stray(&key);
-        let moved = before.as_ref().map(key_of).filter(|before| *before != key);
-        if let Some(before) = &moved {
-            inner.note_stray(before);
-        }
-        if let Some(given_up) = given_up.filter(|_| before.as_ref().is_some_and(PlacementRecord::is_live)) {
-            self.announce_given_up(&mut inner, &given_up);
-            return;
-        }
-        // A resource that waited for its record, or whose generation grew, is news.
-        let is_news = |before: &PlacementRecord| before.generation != generation || moved.is_some();
-        if inner.resources.contains_key(&key) && before.as_ref().is_none_or(is_news) {
-            self.announce(&mut inner, &key);
-        }
+    /// Changes the index; subscribers get what was published once the lock is released.
+    fn change<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+        let result = act(&mut self.inner.write());
+        self.events.deliver();
+        result
     }
 
-    /// Takes the removal of a record, unless a newer one is known.
-    pub fn record_gone(&self, id: &WorkspaceId, version: i64) {
-        let mut inner = self.inner.write();
-        if inner.records.get(id).is_some_and(|(_, known)| *known > version) {
-            return;
-        }
-        inner.unlink(id);
-        if let Some((record, _)) = inner.records.remove(id) {
-            inner.note_stray(&key_of(&record));
-            self.stir(&inner, &record.cluster);
-        }
+    /// Takes a resource as a cluster's watch shows it. A version that is known is no news, even if the view differs, as it
+    /// does after the configuration changed: clients take equal versions for equal states. Neither is an older one.
+    pub fn resource(&self, session: &Session, view: View) {
+        self.change(|inner| {
+            if inner.is_current(session) {
+                self.take_view(inner, session, view);
+            }
+        });
     }
 
-    /// Keeps only the records given: the answer to a list at an etcd revision. What was changed here since stays.
-    pub fn records_are(&self, all: Vec<Versioned>, revision: i64) {
-        let gone: Vec<(WorkspaceId, i64)> = {
-            let inner = self.inner.read();
-            let listed: std::collections::HashSet<&WorkspaceId> =
-                all.iter().map(|(record, _)| &record.workspace).collect();
-            inner
-                .records
-                .iter()
-                .filter(|(id, (_, version))| !listed.contains(id) && *version <= revision)
-                .map(|(id, (_, version))| (id.clone(), *version))
-                .collect()
-        };
-        for (id, version) in gone {
-            self.record_gone(&id, version);
-        }
-        for (record, version) in all {
-            self.record(record, version);
-        }
-    }
-
-    /// The record of a workspace.
-    pub fn record_of(&self, id: &WorkspaceId) -> Option<Versioned> {
-        self.inner.read().records.get(id).cloned()
-    }
-
-    /// Whether a workspace's record says that it is over.
-    pub fn has_ended(&self, id: &WorkspaceId) -> bool {
-        self.inner.read().records.get(id).is_some_and(|(record, _)| !record.is_live())
-    }
-
-    /// The live workspace that has the long-lived id.
-    pub fn live_of_meta(&self, meta: &str) -> Option<WorkspaceId> {
-        self.inner.read().live_by_meta.get(meta).cloned()
-    }
-
-    /// Ids of the live records of a cluster.
-    pub fn placed_on(&self, cluster: &ClusterName) -> Vec<WorkspaceId> {
-        self.inner.read().live_by_cluster.get(cluster).into_iter().flatten().cloned().collect()
-    }
-
-    /// Ids whose live record names a namespace of a cluster.
-    pub fn placed_in(&self, cluster: &ClusterName, namespace: &Namespace) -> Vec<WorkspaceId> {
-        let inner = self.inner.read();
-        let ids = inner.live_by_cluster.get(cluster).into_iter().flatten();
-        let there = |id: &&WorkspaceId| {
-            inner.records.get(*id).is_some_and(|(record, _)| record.namespace == *namespace)
-        };
-        ids.filter(there).cloned().collect()
-    }
-
-    /// How many live records a cluster has.
-    pub fn count_on(&self, cluster: &ClusterName) -> usize {
-        self.inner.read().live_by_cluster.get(cluster).map_or(0, BTreeSet::len)
-    }
-
-    /// Live records.
-    pub fn live_records(&self) -> Vec<Versioned> {
-        self.inner.read().records.values().filter(|(record, _)| record.is_live()).cloned().collect()
-    }
-
-    /// Takes a resource as a cluster's watch shows it. A state older than the one known is ignored.
-    pub fn resource(&self, cluster: &ClusterName, view: View) {
-        let mut inner = self.inner.write();
+    fn take_view(&self, inner: &mut Inner, session: &Session, view: View) {
+        let cluster = session.cluster();
         let key = (view.id.clone(), cluster.clone(), view.namespace.clone());
         let rewinds = inner.rewinds_on(cluster);
-        let known = inner.resources.get(&key);
-        if let Some(known) = known
-            && known.view.uid == view.uid
-            && known.view.resource_version > view.resource_version
-            && known.rewinds >= rewinds
-        {
-            inner.park(key, view);
-            return;
+        let known = inner.resources.get_mut(&key);
+        if let Some(known) = known {
+            let is_first = std::mem::replace(&mut known.session, session.number()) != session.number();
+            if known.view.uid == view.uid && known.rewinds >= rewinds {
+                match view.resource_version.cmp(&known.view.resource_version) {
+                    Ordering::Less => return inner.park(key, view, is_first),
+                    Ordering::Equal => return,
+                    Ordering::Greater => {}
+                }
+            }
         }
+        let known = inner.resources.get(&key);
         let silent = known.is_some_and(|known| known.view.same_but_for_activity(&view));
         let sequence = known.map_or(0, |known| known.sequence);
-        inner.resources.insert(key.clone(), Resource { view: Arc::new(view.into()), sequence, rewinds });
+        let is_ending = matches!(view.phase, Phase::Stopping | Phase::Stopped | Phase::Unknown);
+        let reached = known.filter(|_| is_ending).map_or(view.phase, |known| known.reached);
+        let session = session.number();
+        let resource = Resource { view: Arc::new(view.into()), sequence, rewinds, reached, session };
+        inner.resources.insert(key.clone(), resource);
+        // It is there again.
+        inner.endings.remove(&key.0);
         inner.note_stray(&key);
         inner.parked.remove(&key);
         if !silent {
-            self.stir(&inner, cluster);
-            self.announce(&mut inner, &key);
+            self.stir(inner, &key.1);
+            self.announce(inner, &key);
         }
     }
 
     /// Takes the disappearance of a resource. Where its end was not shown yet, it is shown now, with this message.
-    pub fn resource_gone(
-        &self,
-        cluster: &ClusterName,
-        namespace: &Namespace,
-        id: &WorkspaceId,
-        message: String,
-    ) {
-        let mut inner = self.inner.write();
-        let key = (id.clone(), cluster.clone(), namespace.clone());
-        let Some(last) = inner.resources.remove(&key) else { return };
-        inner.note_stray(&key);
-        inner.parked.remove(&key);
-        self.stir(&inner, cluster);
-        let Some(generation) = inner.generation_at(&key, &last) else { return };
+    pub fn resource_gone(&self, session: &Session, namespace: &Namespace, id: &WorkspaceId, message: String) {
+        self.change(|inner| {
+            if inner.is_current(session) {
+                self.end(inner, &(id.clone(), session.cluster().clone(), namespace.clone()), message);
+            }
+        });
+    }
+
+    fn end(&self, inner: &mut Inner, key: &Key, message: String) {
+        let Some(last) = inner.take_resource(key) else { return };
+        inner.note_stray(key);
+        inner.parked.remove(key);
+        self.stir(inner, &key.1);
+        let Some(generation) = inner.generation_at(key, &last) else { return };
+        inner.note_ending(&key.0, &last, &message);
         let (version, view) = if last.view.phase == Phase::Stopped {
             (status_version(generation, last.view.resource_version), last.view)
         } else {
             // Above all versions of this generation and the same on every replica.
-            let ended = View { phase: Phase::Stopped, deleting: true, message, ..View::clone(&last.view) };
+            let held = String::new();
+            let ended =
+                View { phase: Phase::Stopped, deleting: true, message, held, ..View::clone(&last.view) };
             (status_version(generation, u64::MAX), Arc::new(ended.into()))
         };
         let seen = inner.seen(&key.1, view, version);
-        let shown = last.sequence != 0 && last_was_the_end(&seen, version, generation);
+        let shown = last.sequence != 0 && ends::last_was_the_end(&seen, version, generation);
         let event = inner.ended(seen);
         if !shown {
-            self.events.publish(&event);
+            self.events.publish(event);
         }
     }
 
-    /// Takes what is known of a cluster. Its workspaces are announced again where it became reachable or was lost.
-    pub fn cluster(&self, name: &ClusterName, facts: ClusterFacts) {
-        let mut inner = self.inner.write();
-        let (reachable, region) = (facts.reachable, facts.region.clone());
-        let before = inner.clusters.insert(name.clone(), facts);
-        if before.is_none_or(|before| before.reachable == reachable && before.region == region) {
-            return;
+    /// Publishes the present state of every workspace of a cluster again, a few under one lock.
+    fn announce_all(&self, cluster: &ClusterName) {
+        let mut after = None;
+        loop {
+            let keys = self.change(|inner| {
+                let keys = inner.keys_after(after.as_ref());
+                for key in keys.iter().filter(|(_, at, _)| at == cluster) {
+                    self.announce(inner, key);
+                }
+                keys
+            });
+            match keys.into_iter().nth(LOOK - 1) {
+                Some(last) => after = Some(last),
+                None => return,
+            }
         }
-        let keys: Vec<_> =
-            inner.resources.keys().filter(|(_, cluster, _)| cluster == name).cloned().collect();
-        for key in keys {
-            self.announce(&mut inner, &key);
-        }
-    }
-
-    /// Forgets a cluster and its resources; its records stay. No end is announced: the workspaces may run on.
-    pub fn cluster_gone(&self, name: &ClusterName) {
-        let mut inner = self.inner.write();
-        inner.clusters.remove(name);
-        inner.strays.remove(name);
-        inner.resources.retain(|(_, cluster, _), _| cluster != name);
-        inner.forget_rewinds(name);
     }
 
     /// Publishes the present state of a resource, where it belongs.
@@ -317,9 +260,11 @@ impl Index {
         inner.sequence += 1;
         let sequence = inner.sequence;
         if let Some(resource) = inner.resources.get_mut(key) {
-            resource.sequence = sequence;
+            let before = std::mem::replace(&mut resource.sequence, sequence);
+            inner.by_sequence.remove(&before);
+            inner.by_sequence.insert(sequence, key.clone());
         }
-        self.events.publish(&Event { sequence, seen });
+        self.events.publish(Event { sequence, seen });
     }
 }
 
@@ -328,28 +273,11 @@ fn key_of(record: &PlacementRecord) -> Key {
     (record.workspace.clone(), record.cluster.clone(), record.namespace.clone())
 }
 
-/// Whether the state published last was already the end.
-fn last_was_the_end(seen: &Seen, version: u64, generation: u32) -> bool {
-    seen.view.phase == Phase::Stopped && version != status_version(generation, u64::MAX)
-}
-
 impl Inner {
-    fn link(&mut self, record: &PlacementRecord) {
-        if record.is_live() {
-            self.live_by_meta.insert(record.meta.to_string(), record.workspace.clone());
-            let placed = self.live_by_cluster.entry(record.cluster.clone()).or_default();
-            placed.insert(record.workspace.clone());
-        }
-    }
-
-    fn unlink(&mut self, id: &WorkspaceId) {
-        let Some((record, _)) = self.records.get(id) else { return };
-        if self.live_by_meta.get(record.meta.as_str()) == Some(id) {
-            self.live_by_meta.remove(record.meta.as_str());
-        }
-        if let Some(placed) = self.live_by_cluster.get_mut(&record.cluster) {
-            placed.remove(id);
-        }
+    /// The first resources after one.
+    fn keys_after(&self, after: Option<&Key>) -> Vec<Key> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.resources.range((from, Bound::Unbounded)).take(LOOK).map(|(key, _)| key.clone()).collect()
     }
 
     /// The generation of a resource, where its record says that it belongs there and is of its start. What was given up

@@ -13,8 +13,6 @@ use crate::store::{Leadership, Progress, Term};
 
 /// Between sweeps of expired records.
 const SWEEP_PERIOD: Duration = Duration::from_mins(5);
-/// Records that one sweep removes at most; a full sweep is followed by another at once.
-const SWEEP_FULL: usize = 100;
 
 impl Federation {
     /// Follows the election until `shutdown`; then the term may be given up.
@@ -62,7 +60,7 @@ impl Federation {
             () = term.ended() => return,
         }
         tokio::select! {
-            () = self.learn_incarnation() => {}
+            () = self.learn_installation() => {}
             () = term.ended() => return,
         }
         self.note_epoch(term.epoch());
@@ -90,15 +88,16 @@ impl Federation {
         );
     }
 
-    /// Only a leader changes it, so what is read after the election stays true for the term.
-    async fn learn_incarnation(&self) {
+    /// Its incarnation and its secrets. Only a leader changes them, so what is read after the election stays true for the term.
+    async fn learn_installation(&self) {
         loop {
-            match self.store.incarnation().await {
-                Ok((incarnation, _)) => {
-                    self.incarnation.send_replace(incarnation);
+            match self.store.installation(&self.sealer).await {
+                Ok(installation) => {
+                    self.incarnation.send_replace(installation.incarnation);
+                    self.keyed.store(Arc::new(installation.keyed()));
                     return;
                 }
-                Err(error) => tracing::warn!(%error, "cannot read the incarnation, trying again"),
+                Err(error) => tracing::warn!(%error, "cannot read the installation, trying again"),
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
@@ -126,16 +125,11 @@ impl Federation {
             if let Err(error) = self.sweep_departures(term).await {
                 tracing::warn!(%error, "cannot sweep what is known of clusters that were taken out");
             }
-            loop {
-                match self.store.sweep_expired(term, Timestamp::now()).await {
-                    Ok(SWEEP_FULL) => {}
-                    Ok(_) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot sweep expired records now");
-                        break;
-                    }
-                }
+            match self.store.sweep_expired(term, Timestamp::now()).await {
+                Ok(removed) => tracing::debug!(removed, "swept expired records"),
+                Err(error) => tracing::warn!(%error, "cannot sweep expired records now"),
             }
+            self.sweep_secrets(term).await;
         }
     }
 }

@@ -16,7 +16,7 @@ impl Federation {
         until: Option<Timestamp>,
     ) -> Result<ClusterView> {
         if until.is_some_and(|until| until <= Timestamp::now()) {
-            return Err(Error::Invalid { field: "until", rule: "must be in the future".to_owned() });
+            return Err(Error::Invalid { field: "until".into(), rule: "must be in the future".to_owned() });
         }
         let term = self.term()?;
         let Some(connected) = self.fleet.get(name) else {
@@ -28,7 +28,7 @@ impl Federation {
             Some(one) if connected.places().contains_key(one) => vec![one],
             Some(other) => {
                 let rule = format!("{other} is none of cluster {name}");
-                return Err(Error::Invalid { field: "namespace", rule });
+                return Err(Error::Invalid { field: "namespace".into(), rule });
             }
         };
         let pass = connected.gate.pass(name, &term).await?;

@@ -108,7 +108,7 @@ impl Meters {
                     "spaceport_start_rejections_total",
                     "Why clusters did not take starts that no cluster took: `unhealthy`, `barred` (takes no writes), \
                      `cordoned`, `draining`, `weight`, `pinned` (another cluster was asked for), `region`, `label`, \
-                     `permission`, `namespace`, `class`, `maintenance`, `unknown` (not listed yet), `capacity`; and \
+                     `permission`, `namespace`, `class`, `maintenance`, `closed` (accepts no workspaces now), `unknown` (not listed yet), `capacity`; and \
                      `refused`, also where another cluster took it then. Of the leader.",
                 ),
                 &["cluster", "reason"],

@@ -75,7 +75,7 @@ impl Federation {
                 () = shutdown.cancelled() => return,
             };
             match event {
-                MirrorEvent::Reset { items, .. } => {
+                MirrorEvent::Reset { items, revision } => {
                     let mut named = Vec::with_capacity(items.len());
                     // Before anything of a cluster is listed.
                     for item in &items {
@@ -84,18 +84,18 @@ impl Federation {
                     for item in items {
                         named.extend(self.entry(item.value, item.version));
                     }
-                    self.known.forget(|name| !named.contains(name));
+                    self.known.forget(revision, |name| !named.contains(name));
                     self.fleet.keep_only(&named);
                 }
                 MirrorEvent::Put(item) => {
                     self.observed(&item.value, item.version);
                     self.entry(item.value, item.version);
                 }
-                MirrorEvent::Delete { key, .. } => {
+                MirrorEvent::Delete { key, version } => {
                     let name = key.strip_suffix("/spec").and_then(|name| name.parse::<ClusterName>().ok());
                     if let Some(name) = name {
-                        self.known.forget(|known| *known == name);
-                        self.fleet.remove(&name);
+                        self.known.forget(version, |known| *known == name);
+                        self.fleet.removed(&name);
                     }
                 }
                 MirrorEvent::Unreadable { key, error, .. } => {

@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod forget;
 mod incarnation;
 pub mod index;
+mod labels;
 mod leading;
 mod leftovers;
 mod locks;
@@ -30,6 +31,7 @@ pub mod registry;
 mod rewinds;
 mod rounds;
 mod sealing;
+pub mod secret;
 mod settings;
 mod settle;
 mod start;
@@ -39,26 +41,28 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::ending::Ended;
 use crate::domain::keyed::Keyed;
 use crate::domain::names::WorkspaceId;
 use crate::store::{Installation, Progress, Sealer, Store, Term};
 
-use self::events::{Event, Filter, Subscription};
+use self::events::{Event, Filter};
 use self::fleet::{Fleet, Leading};
-use self::index::{Expired, From, Index, Seen};
-use self::locks::Locks;
+use self::index::{Expired, From, Index, Seen, Subscription};
+use self::locks::{Locks, Registry};
 
 pub use error::{Error, Result};
 pub use fleet::FleetOptions;
 pub use incarnation::Standing;
 pub use metering::{Meters, WorkspaceGauges, WorkspaceMetricSet};
 pub use metrics::{FleetMetricSet, FleetMetrics};
-pub use settings::Defaults;
+pub use settings::{Defaults, Problem, vet};
 pub use start::Started;
 
 /// Who leads, as this replica sees it.
@@ -104,15 +108,13 @@ pub struct Federation {
     store: Store,
     sealer: Sealer,
     installation: Installation,
-    keyed: Keyed,
+    keyed: Arc<ArcSwap<Keyed>>,
     options: Options,
     us: ReplicaName,
     index: Arc<Index>,
     fleet: Arc<Fleet>,
     locks: Locks,
-    /// Held shared while a placement is recorded and alone while a cluster is taken out, so that a cluster that was found
-    /// empty stays so until it is gone.
-    registry: tokio::sync::RwLock<()>,
+    registry: Registry,
     /// Held while a cluster is registered, so that none is registered twice under two addresses.
     registering: tokio::sync::Mutex<()>,
     /// One permit a watcher of clusters.
@@ -157,10 +159,10 @@ impl Federation {
         subscriber_buffer: usize,
     ) -> Arc<Self> {
         let index = Arc::new(Index::new(subscriber_buffer));
-        let keyed = Keyed::new(installation.secret.expose());
+        let keyed = Arc::new(ArcSwap::from_pointee(installation.keyed()));
         let (term, follows) = watch::channel(None);
         let (settle, incarnation) = (settle::Queue::default(), installation.incarnation);
-        let identity = (keyed.clone(), installation.id.to_string().into());
+        let identity = (Arc::clone(&keyed), installation.id.to_string().into());
         let known = Arc::<observed::Known>::default();
         let fleet =
             Fleet::new(fleet, Arc::clone(&index), identity, follows, settle.clone(), Arc::clone(&known));
@@ -175,7 +177,7 @@ impl Federation {
             index,
             fleet,
             locks: Locks::default(),
-            registry: tokio::sync::RwLock::default(),
+            registry: Registry::default(),
             registering: tokio::sync::Mutex::default(),
             watchers: Arc::new(tokio::sync::Semaphore::new(registry::MOST_WATCHERS)),
             term,
@@ -229,6 +231,11 @@ impl Federation {
         &self.fleet
     }
 
+    /// This installation's id.
+    pub fn installation(&self) -> uuid::Uuid {
+        self.installation.id
+    }
+
     /// The first `limit` workspaces asked for whose id comes after the one given, sorted by id.
     pub fn list(&self, filter: &Filter, after: &str, limit: usize) -> Vec<Seen> {
         self.index.list(filter, after, limit)
@@ -237,6 +244,27 @@ impl Federation {
     /// One workspace.
     pub fn describe(&self, id: &WorkspaceId) -> Result<Seen> {
         self.index.get(id).ok_or_else(|| Error::NoWorkspace(id.clone()))
+    }
+
+    /// A workspace that is over, for as long as its id is taken.
+    pub fn describe_ended(&self, id: &WorkspaceId) -> Result<Ended> {
+        if let Some(ended) = self.index.ended(id) {
+            return Ok(ended);
+        }
+        match self.index.record_of(id) {
+            Some(_) => Err(Error::Precondition { id: id.clone(), reason: "it has not ended yet".to_owned() }),
+            None => Err(Error::NoWorkspace(id.clone())),
+        }
+    }
+
+    /// Whose a workspace is, as its record says.
+    pub fn owner_of(&self, id: &WorkspaceId) -> Option<String> {
+        self.place_of(id).map(|(owner, _)| owner)
+    }
+
+    /// Whose a workspace is, and its cluster, as its record says.
+    pub fn place_of(&self, id: &WorkspaceId) -> Option<(String, String)> {
+        self.index.record_of(id).map(|(record, _)| (record.owner.to_string(), record.cluster.to_string()))
     }
 
     /// Changes of workspaces.

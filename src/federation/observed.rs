@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::RwLock;
 
 use super::fleet::Connected;
+use super::locks::{PATIENCE, turn};
 use super::registry::told_by_the_leader;
 use super::rounds::rounds;
 use super::{Error, Federation, Result};
@@ -33,27 +34,49 @@ const RENEWALS: u32 = 6;
 
 /// The notes as this replica knows them.
 #[derive(Debug, Default)]
-pub struct Known(RwLock<BTreeMap<ClusterName, (Observed, i64)>>);
+pub struct Known(RwLock<Notes>);
+
+#[derive(Debug, Default)]
+struct Notes {
+    of_clusters: BTreeMap<ClusterName, (Observed, i64)>,
+    /// Everything up to this etcd revision was reported by the mirror.
+    mirrored: i64,
+}
 
 impl Known {
     /// What was noted of a cluster.
     pub fn get(&self, cluster: &ClusterName) -> Option<Observed> {
-        self.0.read().get(cluster).map(|(observed, _)| observed.clone())
+        self.0.read().of_clusters.get(cluster).map(|(observed, _)| observed.clone())
     }
 
-    /// Takes a note as etcd has it; what was noted before, where it is news.
+    /// Takes a note as the mirror reports it; what was noted before, where it is news.
     fn take(&self, cluster: &ClusterName, observed: Observed, version: i64) -> Option<Observed> {
-        let mut known = self.0.write();
-        let entry = known.entry(cluster.clone()).or_default();
+        let mut notes = self.0.write();
+        notes.mirrored = notes.mirrored.max(version);
+        notes.take(cluster, observed, version)
+    }
+
+    /// As [`Known::take`], of one that was just written. Where the mirror is ahead, the cluster may be gone already.
+    fn take_written(&self, cluster: &ClusterName, observed: Observed, version: i64) -> Option<Observed> {
+        let mut notes = self.0.write();
+        if notes.mirrored >= version { None } else { notes.take(cluster, observed, version) }
+    }
+
+    /// Forgets clusters that are not registered any more at an etcd revision.
+    pub(super) fn forget(&self, revision: i64, is_gone: impl Fn(&ClusterName) -> bool) {
+        let mut notes = self.0.write();
+        notes.mirrored = notes.mirrored.max(revision);
+        notes.of_clusters.retain(|name, _| !is_gone(name));
+    }
+}
+
+impl Notes {
+    fn take(&mut self, cluster: &ClusterName, observed: Observed, version: i64) -> Option<Observed> {
+        let entry = self.of_clusters.entry(cluster.clone()).or_default();
         if entry.1 >= version {
             return None;
         }
         Some(std::mem::replace(entry, (observed, version)).0)
-    }
-
-    /// Forgets clusters that are not registered any more.
-    pub(super) fn forget(&self, is_gone: impl Fn(&ClusterName) -> bool) {
-        self.0.write().retain(|name, _| !is_gone(name));
     }
 }
 
@@ -67,18 +90,21 @@ impl Federation {
     pub(super) fn observed(&self, entry: &ClusterEntry, version: i64) {
         let ClusterEntry::Status { cluster, status } = entry else { return };
         match serde_json::from_value::<Observed>(status.clone()) {
-            Ok(observed) => self.take_observed(cluster, observed, version),
+            Ok(observed) => {
+                let before = self.known.take(cluster, observed.clone(), version);
+                self.show_observed(cluster, before, &observed);
+            }
             Err(error) => tracing::error!(%cluster, %error, "what was noted of the cluster cannot be read"),
         }
     }
 
-    fn take_observed(&self, cluster: &ClusterName, observed: Observed, version: i64) {
-        let (rewinds, conditions) = (observed.rewinds, observed.conditions.clone());
-        let Some(before) = self.known.take(cluster, observed, version) else { return };
-        if let Some(rewinds) = rewinds {
+    /// `before`: absent where it is no news.
+    fn show_observed(&self, cluster: &ClusterName, before: Option<Observed>, observed: &Observed) {
+        let Some(before) = before else { return };
+        if let Some(rewinds) = observed.rewinds {
             self.take_rewinds(cluster, rewinds);
         }
-        if before.conditions != conditions {
+        if before.conditions != observed.conditions {
             self.fleet.stir();
         }
     }
@@ -90,7 +116,7 @@ impl Federation {
         cluster: &ClusterName,
         change: impl FnOnce(Observed) -> Observed,
     ) -> Result<()> {
-        let _alone = self.noting.lock().await;
+        let _alone = turn("waiting for another note of a cluster", PATIENCE, self.noting.lock()).await?;
         let found = self.store.status(cluster).await?;
         let version = found.as_ref().map(|(_, version)| *version);
         let before = match found {
@@ -106,7 +132,8 @@ impl Federation {
             return Ok(());
         }
         let version = self.store.put_status(term, cluster, &serde_json::json!(after), version).await?;
-        self.take_observed(cluster, after, version);
+        let before = self.known.take_written(cluster, after.clone(), version);
+        self.show_observed(cluster, before, &after);
         Ok(())
     }
 
@@ -170,5 +197,22 @@ impl Federation {
                 later(RETRY)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_of_a_cluster_does_not_come_back_by_a_late_answer() {
+        let (known, eu) = (Known::default(), "eu-1".parse::<ClusterName>().unwrap());
+        let noted = |canary| Observed { canary: Some(canary), ..Observed::default() };
+        assert!(known.take_written(&eu, noted(1), 5).is_some());
+        assert!(known.take(&eu, noted(1), 5).is_none(), "it is known");
+        known.forget(8, |name| *name == eu);
+        assert!(known.take_written(&eu, noted(2), 7).is_none());
+        assert_eq!(known.get(&eu), None, "another cluster of the name would be compared with it");
+        assert!(known.take_written(&eu, noted(3), 9).is_some());
     }
 }

@@ -1,7 +1,9 @@
 //! The registry of member clusters.
 
+mod ages;
 mod classes;
 mod install;
+mod learned;
 mod login;
 mod name;
 mod update;
@@ -16,13 +18,14 @@ use jiff::Timestamp;
 
 use super::{Error, Federation, Result};
 use crate::cluster::client::Credentials;
-use crate::domain::cluster::{ClusterSpec, SpecChange};
+use crate::domain::cluster::{ClusterSpec, DefaultNamespaces, SpecChange, differences};
 use crate::domain::names::ClusterName;
 use crate::domain::secret::Secret;
 use crate::store;
-use crate::store::{NewCluster, Term};
+use crate::store::Term;
 
-use super::settings::Settings;
+use super::locks::{PATIENCE, turn};
+use super::settings::{self, Settings};
 pub(super) use verify::{Login, examine};
 
 pub use update::{NewLogin, Update};
@@ -36,22 +39,44 @@ pub use watch::{ClusterEvent, ClusterWatch, TooMany};
 pub(super) const SEEN_WITHIN: Duration = Duration::from_secs(5);
 /// Tries of a change that others get in the way of.
 const TRIES: usize = 5;
+/// How long a registration waits for another one, which verifies a cluster meanwhile.
+const REGISTERED_WITHIN: Duration = Duration::from_mins(1);
 
 /// What is kept of a kubeconfig: nothing of one that is in a Secret.
 fn kept(spec: &ClusterSpec, kubeconfig: &str) -> Option<Secret<Vec<u8>>> {
     spec.kubeconfig_secret.is_none().then(|| Secret::new(kubeconfig.as_bytes().to_vec()))
 }
 
+/// Since when a cluster is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// By this call.
+    Now,
+    /// It was, with the same specification and kubeconfig.
+    Before,
+}
+
 impl Federation {
-    /// Verifies a cluster live and adds it. Its kubeconfig is given, or in the Secret that the specification names.
-    pub async fn register(&self, spec: ClusterSpec, given: Option<Secret<String>>) -> Result<ClusterView> {
+    /// Namespaces of clusters that name none, by the configuration in force.
+    pub fn default_namespaces(&self) -> DefaultNamespaces {
+        self.fleet.defaults().namespaces.clone()
+    }
+
+    /// Verifies a cluster live and adds it. Its kubeconfig is given, or in the Secret that the specification names. One that
+    /// is registered like this already stays as it is.
+    pub async fn register(
+        &self,
+        spec: ClusterSpec,
+        given: Option<Secret<String>>,
+    ) -> Result<(ClusterView, Registered)> {
         let term = self.term()?;
         spec.validate()?;
-        self.resolve(&spec)?;
         if self.fleet.version(&spec.name).is_some() {
-            return Err(store::Error::ClusterExists { cluster: spec.name }.into());
+            return Ok((self.registered_before(&spec, given.as_ref())?, Registered::Before));
         }
-        let _alone = self.registering.lock().await;
+        self.vet(&spec, None)?;
+        let _alone =
+            turn("waiting for another registration", REGISTERED_WITHIN, self.registering.lock()).await?;
         let kubeconfig = self.kubeconfig(&spec, given).await?;
         let login = Login { kubeconfig: kubeconfig.expose(), uid: None };
         let examined = self.examine(&spec, login).await?;
@@ -61,12 +86,7 @@ impl Federation {
         self.registered_once(&spec, &examined.facts.cluster_uid)?;
         self.name_is_free(&spec, &examined.facts.cluster_uid, kubeconfig.expose()).await?;
         let name = spec.name.clone();
-        let new = NewCluster {
-            api_server: Credentials::parse(&name, kubeconfig.expose())?.server().to_owned(),
-            kubeconfig: kept(&spec, kubeconfig.expose()),
-            spec,
-            cluster_uid: examined.facts.cluster_uid,
-        };
+        let new = update::new_cluster(&spec, kubeconfig.expose(), examined.facts.cluster_uid)?;
         let version = self.store.create_cluster(&term, &self.sealer, &new).await?;
         tracing::info!(cluster = %name, "registered");
         self.await_version(&name, version).await?;
@@ -76,21 +96,45 @@ impl Federation {
                 && self.fleet.get(&name).is_none_or(|connected| !connected.gate.is_pending())
         })
         .await;
-        self.cluster(&name)
+        Ok((self.cluster(&name)?, Registered::Now))
+    }
+
+    /// The cluster of the name, where specification and kubeconfig are those that it is registered with.
+    fn registered_before(&self, spec: &ClusterSpec, given: Option<&Secret<String>>) -> Result<ClusterView> {
+        let present = self.cluster(&spec.name)?;
+        let mut fields = differences(&present.spec, spec);
+        if let Some(given) = given
+            && !self.is_login_of(&spec.name, given.expose())?
+        {
+            fields.push("kubeconfig".to_owned());
+        }
+        if fields.is_empty() {
+            return Ok(present);
+        }
+        Err(Error::RegisteredOtherwise { cluster: spec.name.clone(), fields })
+    }
+
+    /// Whether a kubeconfig is the one that a registration has, however it is written.
+    fn is_login_of(&self, name: &ClusterName, given: &str) -> Result<bool> {
+        let given = Credentials::parse(name, given)?;
+        let kept = self.fleet.kubeconfig(name);
+        let kept = kept.as_ref().and_then(|kept| std::str::from_utf8(kept.expose()).ok());
+        let kept = kept.and_then(|kept| Credentials::parse(name, kept).ok());
+        Ok(kept.is_some_and(|kept| kept.is_same(&given)))
     }
 
     /// The same cluster may be registered twice only where no namespace would be served twice.
     fn registered_once(&self, spec: &ClusterSpec, uid: &str) -> Result<()> {
         for other in self.fleet.connected() {
-            let theirs = other.spec.load();
-            if uid.is_empty() || **other.cluster_uid.load() != *uid || theirs.name == spec.name {
+            let theirs = other.in_use();
+            if uid.is_empty() || theirs.cluster_uid != uid || theirs.spec.name == spec.name {
                 continue;
             }
             let shared = spec.namespaces.iter().find(|one| other.places().contains_key(&one.namespace));
             if let Some(shared) = shared {
                 return Err(Error::SameCluster {
                     cluster: spec.name.clone(),
-                    other: theirs.name.clone(),
+                    other: theirs.spec.name.clone(),
                     namespace: shared.namespace.clone(),
                 });
             }
@@ -98,26 +142,30 @@ impl Federation {
         Ok(())
     }
 
-    /// Every namespace's settings must resolve before anything is written.
-    fn resolve(&self, spec: &ClusterSpec) -> Result<()> {
+    /// Workspaces must be able to start in every namespace that is new or differs from `before`, and the settings of the others
+    /// must resolve, before anything is written.
+    fn vet(&self, spec: &ClusterSpec, before: Option<&ClusterSpec>) -> Result<()> {
         let defaults = self.fleet.defaults();
-        let problems: Vec<String> = spec
-            .namespaces
-            .iter()
-            .filter_map(|namespace| Settings::resolve(namespace, &defaults).err())
-            .flatten()
-            .map(|problem| problem.to_string())
-            .collect();
+        let is_kept = |namespace| before.is_some_and(|before| before.namespaces.contains(namespace));
+        let problems_of = |namespace| {
+            if is_kept(namespace) {
+                Settings::resolve(namespace, &defaults).err().unwrap_or_default()
+            } else {
+                settings::vet(namespace, &defaults)
+            }
+        };
+        let problems: Vec<String> =
+            spec.namespaces.iter().flat_map(problems_of).map(|problem| problem.to_string()).collect();
         if problems.is_empty() {
             return Ok(());
         }
-        Err(Error::Invalid { field: "spec.namespaces", rule: problems.join("; ") })
+        Err(Error::Invalid { field: "spec.namespaces".into(), rule: problems.join("; ") })
     }
 
     /// Takes a cluster out. Without `force` only where no live workspace is placed there.
     pub async fn deregister(&self, name: &ClusterName, force: bool) -> Result<()> {
         let term = self.term()?;
-        let _alone = self.registry.write().await;
+        let _alone = self.registry.write(PATIENCE).await?;
         let version = self.fleet.version(name).ok_or_else(|| Error::NoCluster(name.clone()))?;
         let mut workspaces = self.index.placed_on(name);
         if !workspaces.is_empty() && !force {
@@ -129,7 +177,7 @@ impl Federation {
         } else {
             self.store.leave_cluster(&term, name, version, Timestamp::now()).await?;
         }
-        self.fleet.remove(name);
+        self.fleet.remove(name, version);
         tracing::info!(cluster = %name, left = workspaces.len(), force, "deregistered");
         Ok(())
     }
@@ -137,7 +185,7 @@ impl Federation {
     /// Forgets which clusters names stood for that no live record has any more.
     pub(super) async fn sweep_departures(&self, term: &Term) -> Result<()> {
         for name in self.store.departures().await?.into_keys() {
-            let _alone = self.registry.write().await;
+            let _alone = self.registry.write(PATIENCE).await?;
             if self.index.count_on(&name) == 0 && self.fleet.version(&name).is_none() {
                 self.store.forget_departure(term, &name).await?;
             }
@@ -167,7 +215,7 @@ impl Federation {
             match self.store.update_cluster(&term, view.version, &spec).await {
                 Ok(version) => {
                     // A cordon that is acknowledged is in force, however late the mirror is.
-                    self.fleet.put_spec(spec, version);
+                    self.fleet.put_written(spec, version, None);
                     return self.await_version(name, version).await;
                 }
                 // Someone else changed it and this replica will hear of it.

@@ -50,7 +50,7 @@ impl Federation {
         }
     }
 
-    /// Shows the cluster's states under the new number, once everything there was listed anew.
+    /// Shows the cluster's states under the new number, once each namespace was listed again.
     pub(super) fn take_rewinds(&self, cluster: &ClusterName, rewinds: Rewinds) {
         if self.index.rewinds(cluster, rewinds)
             && let Some(connected) = self.fleet.get(cluster)

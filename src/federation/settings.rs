@@ -1,25 +1,33 @@
 //! The settings of one namespace of one cluster: the manager's configuration, and what the cluster file puts in place
 //! of it. Everything that can be wrong is found here, before a cluster is registered.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+mod vet;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
 use crate::cluster::convert::UrlRenderer;
 use crate::controller;
-use crate::controller::{ClassSettings, PodTemplates};
+use crate::controller::{ClassSettings, PodTemplates, TemplateFolder};
 use crate::domain::class::{Class, RawClass};
-use crate::domain::cluster::NamespaceSpec;
+use crate::domain::cluster::{ClearText, DefaultNamespaces, NamespaceSpec, NodeAgent};
 use crate::domain::duration::GoDuration;
-use crate::domain::names::ClassId;
-use crate::domain::template::{PortUrl, Values, WorkspaceUrl};
+use crate::domain::names::{ClassId, MetaId};
+use crate::domain::pod_annotations::PodAnnotations;
+use crate::domain::template::{HostError, PortUrl, Values, WorkspaceUrl};
 use crate::domain::workspace::ClassView;
+use crate::federation::Error;
+
+pub use vet::vet;
 
 /// What the manager's configuration says for namespaces whose cluster file says nothing else.
 #[derive(Debug, Clone)]
 pub struct Defaults {
+    /// Where workspaces and their secrets live, in clusters that name no namespace.
+    pub namespaces: DefaultNamespaces,
     /// Classes by id.
     pub classes: BTreeMap<String, ClassSettings>,
     /// The class used where a request names none.
@@ -40,12 +48,18 @@ pub struct Defaults {
     pub seccomp_profile: Option<String>,
     /// See [`controller::Settings`].
     pub registry_facade_host: Option<String>,
+    /// Which node agent serves.
+    pub node_agent: NodeAgent,
+    /// What becomes of starts whose secrets it needs in clear text.
+    pub clear_text_secrets: ClearText,
     /// See [`controller::Settings`].
     pub workspacekit: bool,
     /// See [`controller::Settings`].
     pub heartbeat_interval: Duration,
     /// See [`controller::Settings`].
     pub custom_ca: bool,
+    /// See [`controller::Settings`].
+    pub pod_annotations: PodAnnotations,
     /// Of the SSH gateway's authority.
     pub ssh_gateway_ca_public_key: Option<String>,
     /// See [`controller::Settings`].
@@ -54,8 +68,8 @@ pub struct Defaults {
     pub recreation: controller::Recreation,
     /// See [`controller::Settings`].
     pub concurrency: usize,
-    /// Folder at which relative template paths of cluster files start.
-    pub base: PathBuf,
+    /// The pod templates that cluster files may name.
+    pub templates: Arc<TemplateFolder>,
 }
 
 /// Settings of one namespace.
@@ -69,11 +83,17 @@ pub struct Settings {
     pub preferred_class: Option<ClassId>,
     /// Of the SSH gateway's authority.
     pub ssh_gateway_ca_public_key: Option<String>,
+    /// Which node agent serves.
+    pub node_agent: NodeAgent,
+    /// What becomes of starts whose secrets it needs in clear text.
+    pub clear_text_secrets: ClearText,
     /// Inactivity timeout as clients see it.
     pub default_timeout: String,
     /// Closed timeout as clients see it.
     pub closed_timeout: String,
     port_url: PortUrl,
+    /// Letters of meta ids whose URLs are never too long.
+    room: usize,
     class_views: Vec<ClassView>,
 }
 
@@ -96,9 +116,7 @@ impl Settings {
         let mut report = |field: String, message: String| {
             problems.push(Problem { namespace: spec.namespace.to_string(), field, message });
         };
-        let url = parsed(spec.url_template.as_deref(), &defaults.url, "urlTemplate", &mut report);
-        let port_url =
-            parsed(spec.port_url_template.as_deref(), &defaults.port_url, "portUrlTemplate", &mut report);
+        let (url, port_url) = urls(spec, defaults, &mut report);
         let classes = if spec.classes.is_empty() {
             defaults.classes.clone()
         } else {
@@ -110,14 +128,21 @@ impl Settings {
                 text.parse().map_err(|error| report("preferredClass".into(), format!("{error}"))).ok()
             }
         };
-        if let Some(preferred) = &preferred_class
-            && !classes.contains_key(preferred.as_str())
+        // By name: a class that has problems is one of the classes all the same.
+        let is_named = |id: &str| {
+            if spec.classes.is_empty() {
+                defaults.classes.contains_key(id)
+            } else {
+                spec.classes.contains_key(id)
+            }
+        };
+        if spec.classes.is_empty() && defaults.classes.is_empty() {
+            report("classes".into(), "are given neither here nor in the configuration".into());
+        } else if let Some(preferred) = &preferred_class
             && spec.preferred_class.is_some()
+            && !is_named(preferred.as_str())
         {
             report("preferredClass".into(), format!("{preferred} is not one of the classes"));
-        }
-        if classes.is_empty() {
-            report("classes".into(), "are given neither here nor in the configuration".into());
         }
         let (Some(url), Some(port_url), true) = (url, port_url, problems.is_empty()) else {
             return Err(problems);
@@ -126,8 +151,11 @@ impl Settings {
             classes: classes.iter().map(|(id, settings)| (id.clone(), settings.class.clone())).collect(),
             preferred_class: preferred_class.filter(|preferred| classes.contains_key(preferred.as_str())),
             ssh_gateway_ca_public_key: defaults.ssh_gateway_ca_public_key.clone(),
+            node_agent: spec.node_agent.unwrap_or(defaults.node_agent),
+            clear_text_secrets: spec.clear_text_secrets.unwrap_or(defaults.clear_text_secrets),
             default_timeout: GoDuration::from(defaults.timeouts.regular_workspace).to_string(),
             closed_timeout: GoDuration::from(defaults.timeouts.after_close).to_string(),
+            room: room(&url, &port_url, &defaults.host_url),
             port_url,
             class_views: classes.values().map(|settings| class_view(&settings.class)).collect(),
             controller: controller_settings(spec, defaults, classes, url),
@@ -139,10 +167,47 @@ impl Settings {
         self.controller.url.render(&Values { id, prefix: meta, host: &self.controller.host_url })
     }
 
+    /// Checks the hosts of a workspace's URL and of those of its ports.
+    pub fn check_urls(&self, id: &str, meta: &str, ports: &[u16]) -> Result<(), Error> {
+        if meta.len() <= self.room {
+            return Ok(());
+        }
+        let values = Values { id, prefix: meta, host: &self.controller.host_url };
+        let invalid =
+            |field: String, error: HostError| Error::Invalid { field: field.into(), rule: error.to_string() };
+        let url = self.controller.url.check(&values);
+        url.map_err(|error| invalid("metadata.meta_id".to_owned(), error))?;
+        for (at, port) in ports.iter().enumerate() {
+            let url = self.port_url.check(&values, *port);
+            url.map_err(|error| invalid(format!("spec.ports[{at}].port"), error))?;
+        }
+        Ok(())
+    }
+
+    /// Checks the host of a port's URL.
+    pub fn check_port(&self, id: &str, meta: &str, port: u16) -> Result<(), HostError> {
+        self.port_url.check(&Values { id, prefix: meta, host: &self.controller.host_url }, port)
+    }
+
+    /// Meta ids that have a port whose URL is that of `meta`.
+    pub fn port_of(&self, meta: &MetaId) -> BTreeSet<MetaId> {
+        self.port_url.owners(&self.controller.url, &self.controller.host_url, meta)
+    }
+
     /// Classes as clients see them, by id.
     pub fn class_views(&self) -> &[ClassView] {
         &self.class_views
     }
+}
+
+/// The longest meta id with which no URL is too long, whatever the id and the port.
+fn room(url: &WorkspaceUrl, port_url: &PortUrl, host: &str) -> usize {
+    let any = "x".repeat(63);
+    let fits = |length: &usize| {
+        let values = Values { id: &any, prefix: &any[..*length], host };
+        url.check(&values).is_ok() && port_url.check(&values, u16::MAX).is_ok()
+    };
+    (1..=any.len()).rev().find(fits).unwrap_or_default()
 }
 
 fn class_view(class: &Class) -> ClassView {
@@ -158,6 +223,17 @@ impl UrlRenderer for Settings {
     fn port_url(&self, id: &str, meta: &str, port: u16) -> Option<String> {
         Some(self.port_url.render(&Values { id, prefix: meta, host: &self.controller.host_url }, port))
     }
+}
+
+/// The templates of URLs that a namespace has.
+fn urls(
+    spec: &NamespaceSpec,
+    defaults: &Defaults,
+    report: &mut impl FnMut(String, String),
+) -> (Option<WorkspaceUrl>, Option<PortUrl>) {
+    let url = parsed(spec.url_template.as_deref(), &defaults.url, "urlTemplate", report);
+    let port_url = parsed(spec.port_url_template.as_deref(), &defaults.port_url, "portUrlTemplate", report);
+    (url, port_url)
 }
 
 fn parsed<T>(
@@ -190,8 +266,8 @@ fn own_classes(
                 continue;
             }
         };
-        match Class::parse(id, &raw, &defaults.base) {
-            Ok(class) => match PodTemplates::read(&class.templates) {
+        match Class::parse(id, &raw, defaults.templates.root()) {
+            Ok(class) => match PodTemplates::of(&class.templates, |path| defaults.templates.template(path)) {
                 Ok(templates) => {
                     classes.insert(id.clone(), ClassSettings::new(class, &templates));
                 }
@@ -222,6 +298,7 @@ fn controller_settings(
     controller::Settings {
         namespace: spec.namespace.clone(),
         secrets_namespace: spec.secrets_namespace.clone(),
+        allowed_secrets: spec.allowed_secrets.iter().map(ToString::to_string).collect(),
         classes,
         timeouts: defaults.timeouts,
         url,
@@ -235,6 +312,7 @@ fn controller_settings(
         registry_facade_host,
         heartbeat_interval: defaults.heartbeat_interval,
         custom_ca: defaults.custom_ca,
+        pod_annotations: defaults.pod_annotations.clone(),
         recreation: defaults.recreation,
         concurrency: defaults.concurrency,
         pass_deadline: Duration::from_mins(1),

@@ -4,84 +4,35 @@
 //! function. Nothing is forgotten or ended before the apiserver itself said that the resource is not there: its answer to a
 //! question, or for a confirmed record its word that the very resource was deleted.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+mod queue;
+
 use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 
+use super::fleet::Place;
+use super::labels::is_proven;
 use super::{Error, Federation, Result};
+use crate::cluster::apply::Writer;
 use crate::cluster::convert;
 use crate::cluster::resources::Workspace;
 use crate::domain::diff::Keeper;
-use crate::domain::names::WorkspaceId;
+use crate::domain::names::{Region, WorkspaceId};
 use crate::domain::record::{PlacementRecord, RecordState};
 use crate::domain::rewind::Rewinds;
 use crate::domain::workspace::StopPolicy;
 use crate::store::Term;
 
+pub use queue::Queue;
+
 /// Workspaces settled at once.
 const CONCURRENCY: usize = 16;
 /// Before one that could not be settled is looked at again.
 const RETRY: Duration = Duration::from_secs(2);
-/// A start that was cut off is left alone this long: its client may repeat the call.
-const ABANDONED: SignedDuration = SignedDuration::from_secs(60);
-
-/// Workspaces to look at; no more than there are workspaces.
-#[derive(Debug, Clone, Default)]
-pub struct Queue(Arc<Waiting>);
-
-#[derive(Debug, Default)]
-struct Waiting {
-    ids: Mutex<BTreeSet<WorkspaceId>>,
-    /// To be looked at again after a while.
-    later: Mutex<BTreeSet<WorkspaceId>>,
-    wake: Notify,
-}
-
-impl Queue {
-    /// Asks for a look at a workspace.
-    pub fn push(&self, id: &WorkspaceId) {
-        if self.0.ids.lock().insert(id.clone()) {
-            self.0.wake.notify_one();
-        }
-    }
-
-    /// Workspaces that are to be looked at, now or after a while.
-    pub(super) fn waiting(&self) -> usize {
-        self.0.ids.lock().len() + self.0.later.lock().len()
-    }
-
-    async fn pop(&self) -> WorkspaceId {
-        loop {
-            if let Some(id) = self.0.ids.lock().pop_first() {
-                return id;
-            }
-            self.0.wake.notified().await;
-        }
-    }
-
-    fn later(&self, id: WorkspaceId) {
-        self.0.later.lock().insert(id);
-    }
-
-    /// Asks for a look at everything that was put off.
-    fn look_again(&self) {
-        let mut later = std::mem::take(&mut *self.0.later.lock());
-        if !later.is_empty() {
-            self.0.ids.lock().append(&mut later);
-            self.0.wake.notify_one();
-        }
-    }
-
-    fn clear(&self) {
-        self.0.ids.lock().clear();
-        self.0.later.lock().clear();
-    }
-}
+/// A recorded start is given up once its cluster said twice, so far apart, that its resource does not exist. The apiserver
+/// gave up the creation before that, since it was sent with a shorter timeout; and its client could repeat the call.
+const ABANDONED: Duration = Duration::from_secs(20);
 
 /// What is known of a recorded workspace's resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,14 +61,19 @@ enum Step {
     Later,
 }
 
-fn step(record: &PlacementRecord, resource: Resource, rewinds: Option<Rewinds>, now: Timestamp) -> Step {
+/// `absent_for`: for how long the cluster has said that the resource of a recorded start does not exist.
+fn step(
+    record: &PlacementRecord,
+    resource: Resource,
+    rewinds: Option<Rewinds>,
+    absent_for: Duration,
+) -> Step {
     match (record.state, resource) {
         (RecordState::Placed, Resource::There { .. }) => Step::Confirm,
         // Its adoption was cut off, and is gone on with.
         (RecordState::Placed, Resource::Foreign) if record.digest.is_adopted() => Step::Nothing,
         (RecordState::Placed, Resource::Absent | Resource::Different | Resource::Foreign) => {
-            let is_abandoned = now.duration_since(record.placed_at) >= ABANDONED;
-            if is_abandoned { Step::Forget } else { Step::Later }
+            if absent_for >= ABANDONED { Step::Forget } else { Step::Later }
         }
         (RecordState::Confirmed, Resource::Absent | Resource::Different) => Step::End,
         // It came back with its cluster: nobody asked for its end there.
@@ -136,9 +92,12 @@ fn step(record: &PlacementRecord, resource: Resource, rewinds: Option<Rewinds>, 
 impl Federation {
     /// Settles until the term ends.
     pub(super) async fn settle(&self, term: &Term) {
-        self.settle.clear();
+        let _open = self.settle.open();
         for (record, _) in self.index.live_records() {
             self.settle.push(&record.workspace);
+        }
+        for id in self.ended_but_there() {
+            self.settle.push(&id);
         }
         let ids = futures::stream::unfold((), |()| async { Some((self.settle.pop().await, ())) });
         let settling = ids.for_each_concurrent(CONCURRENCY, |id| async move {
@@ -165,12 +124,36 @@ impl Federation {
         }
     }
 
+    /// Workspaces whose record has ended and whose resource is there: it may have come while nobody settled.
+    fn ended_but_there(&self) -> Vec<WorkspaceId> {
+        let members = self.fleet.connected();
+        let names =
+            members.iter().flat_map(|connected| connected.member.caches()).flat_map(|cache| cache.names());
+        let ids = names.filter_map(|name| name.parse::<WorkspaceId>().ok());
+        ids.filter(|id| self.index.has_ended(id)).collect()
+    }
+
     async fn settle_one(&self, term: &Term, id: &WorkspaceId) -> Result<Step> {
         // Whoever holds the lock works on this very record; it is looked at again afterwards.
         let Some(_turn) = self.locks.try_lock(id) else { return Ok(Step::Later) };
-        let Some((record, version)) = self.index.record_of(id) else { return Ok(Step::Nothing) };
-        let resource = self.resource_of(term, &record).await?;
-        let step = step(&record, resource, self.index.rewinds_of(&record.cluster), Timestamp::now());
+        let Some((record, version)) = self.index.record_of(id) else {
+            self.settle.not_absent(id);
+            return Ok(Step::Nothing);
+        };
+        let reached = self.reach(term, &record).await;
+        if let Ok((writer, place, _)) = &reached
+            && !self.put_labels_back(writer, place, &record).await?
+        {
+            return Ok(Step::Later);
+        }
+        let resource = self.resource_of(reached, &record).await?;
+        let is_absent = record.state == RecordState::Placed
+            && matches!(resource, Resource::Absent | Resource::Different | Resource::Foreign);
+        let absent_for = if is_absent { self.settle.absent_for(id) } else { Duration::ZERO };
+        if !is_absent {
+            self.settle.not_absent(id);
+        }
+        let step = step(&record, resource, self.index.rewinds_of(&record.cluster), absent_for);
         match step {
             Step::Nothing | Step::Later => {}
             // It may have come back with its cluster's backup.
@@ -184,6 +167,7 @@ impl Federation {
                 self.store.forget(term, &record, version).await?;
                 self.index.record_gone(id, version);
                 self.release(&record);
+                self.settle.not_absent(id);
                 tracing::info!(workspace = %id, cluster = %record.cluster, "an abandoned start created nothing");
             }
             Step::Stop => self.request_stop(term, &record, StopPolicy::Abort).await?,
@@ -205,15 +189,22 @@ impl Federation {
     }
 
     pub(super) async fn end(&self, term: &Term, record: PlacementRecord, version: i64) -> Result<()> {
+        // Its watch may never have shown it.
+        self.release(&record);
         let (at, expires) = self.tombstone();
+        let record = PlacementRecord { ending: self.index.ending_of(&record.workspace), ..record };
         let version = self.store.end(term, &record, version, at, expires).await?;
         self.index.record(PlacementRecord { state: RecordState::Ended { at, expires }, ..record }, version);
         Ok(())
     }
 
     /// From the cache where it is there; only its absence is worth a question to the apiserver.
-    async fn resource_of(&self, term: &Term, record: &PlacementRecord) -> Result<Resource> {
-        let (writer, place, _) = match self.reach(term, record).await {
+    async fn resource_of(
+        &self,
+        reached: Result<(Writer, Place, Region)>,
+        record: &PlacementRecord,
+    ) -> Result<Resource> {
+        let (writer, place, _) = match reached {
             Ok(reached) => reached,
             Err(Error::NoCluster(_) | Error::NoNamespace { .. }) => return Ok(Resource::NotKnown),
             Err(error) => return Err(error),
@@ -246,8 +237,13 @@ fn judged(record: &PlacementRecord, found: &Workspace, installation: &str) -> Re
     match convert::keeper(meta, installation) {
         Keeper::Us if takes => Resource::There { deleting: meta.deletion_timestamp.is_some() },
         Keeper::Us => Resource::Different,
-        // Its label was taken off by hand; before it is taken over, an adopted one has none either.
-        Keeper::Nobody if takes && !(record.digest.is_adopted() && record.state == RecordState::Placed) => {
+        // Its label was taken off by hand; before it is taken over, an adopted one has none either. What has ended is stopped
+        // only where that it is ours is beyond doubt.
+        Keeper::Nobody
+            if takes
+                && (record.is_live() || is_proven(record, found, installation))
+                && !(record.digest.is_adopted() && record.state == RecordState::Placed) =>
+        {
             Resource::There { deleting: meta.deletion_timestamp.is_some() }
         }
         Keeper::Nobody | Keeper::Manager(_) | Keeper::Installation(_) => Resource::Foreign,
@@ -260,20 +256,10 @@ mod tests {
     use crate::domain::record::Digest;
 
     fn record(state: RecordState) -> PlacementRecord {
-        PlacementRecord {
-            workspace: "ws".parse().unwrap(),
-            meta: "meta".parse().unwrap(),
-            owner: "jane".parse().unwrap(),
-            cluster: "eu-1".parse().unwrap(),
-            namespace: "workspaces".parse().unwrap(),
-            generation: 1,
-            digest: Digest(String::new()),
-            placed_at: Timestamp::UNIX_EPOCH,
-            state,
-            given_up: None,
-        }
+        PlacementRecord::sample(state)
     }
 
+    const AT_ONCE: Duration = Duration::ZERO;
     const SOON: Timestamp = Timestamp::constant(5, 0);
     const LATE: Timestamp = Timestamp::constant(60, 0);
     const ENDED: RecordState = RecordState::Ended { at: SOON, expires: LATE };
@@ -281,51 +267,51 @@ mod tests {
 
     #[test]
     fn a_start_that_arrived_is_confirmed_and_one_that_did_not_is_forgotten_when_abandoned() {
-        assert_eq!(step(&record(RecordState::Placed), THERE, None, SOON), Step::Confirm);
-        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, None, SOON), Step::Later);
-        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, None, LATE), Step::Forget);
+        assert_eq!(step(&record(RecordState::Placed), THERE, None, AT_ONCE), Step::Confirm);
+        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, None, AT_ONCE), Step::Later);
+        assert_eq!(step(&record(RecordState::Placed), Resource::Absent, None, ABANDONED), Step::Forget);
     }
 
     #[test]
     fn another_resource_of_the_name_confirms_nothing_and_is_never_stopped() {
         for resource in [Resource::Different, Resource::Foreign] {
-            assert_eq!(step(&record(RecordState::Placed), resource, None, SOON), Step::Later);
-            assert_eq!(step(&record(RecordState::Placed), resource, None, LATE), Step::Forget);
-            assert_eq!(step(&record(ENDED), resource, None, LATE), Step::Nothing);
+            assert_eq!(step(&record(RecordState::Placed), resource, None, AT_ONCE), Step::Later);
+            assert_eq!(step(&record(RecordState::Placed), resource, None, ABANDONED), Step::Forget);
+            assert_eq!(step(&record(ENDED), resource, None, ABANDONED), Step::Nothing);
         }
         // Where another start's has its name, its own is gone; what was handed to others may run on.
-        assert_eq!(step(&record(RecordState::Confirmed), Resource::Different, None, SOON), Step::End);
-        assert_eq!(step(&record(RecordState::Confirmed), Resource::Foreign, None, LATE), Step::Nothing);
+        assert_eq!(step(&record(RecordState::Confirmed), Resource::Different, None, AT_ONCE), Step::End);
+        assert_eq!(step(&record(RecordState::Confirmed), Resource::Foreign, None, ABANDONED), Step::Nothing);
         let begun = PlacementRecord { digest: Digest::adopted(), ..record(RecordState::Placed) };
-        assert_eq!(step(&begun, Resource::Foreign, None, LATE), Step::Nothing);
+        assert_eq!(step(&begun, Resource::Foreign, None, ABANDONED), Step::Nothing);
     }
 
     #[test]
     fn a_confirmed_workspace_ends_only_when_its_cluster_says_that_it_is_gone() {
-        assert_eq!(step(&record(RecordState::Confirmed), Resource::NotKnown, None, LATE), Step::Later);
-        assert_eq!(step(&record(RecordState::Confirmed), THERE, None, LATE), Step::Nothing);
-        assert_eq!(step(&record(RecordState::Confirmed), Resource::Absent, None, SOON), Step::End);
+        assert_eq!(step(&record(RecordState::Confirmed), Resource::NotKnown, None, ABANDONED), Step::Later);
+        assert_eq!(step(&record(RecordState::Confirmed), THERE, None, ABANDONED), Step::Nothing);
+        assert_eq!(step(&record(RecordState::Confirmed), Resource::Absent, None, AT_ONCE), Step::End);
     }
 
     #[test]
     fn a_workspace_that_came_back_with_its_clusters_backup_is_left_alone() {
         let rewound = |last| Some(Rewinds { count: 1, last });
-        assert_eq!(step(&record(ENDED), THERE, rewound(LATE), LATE), Step::Nothing);
-        assert_eq!(step(&record(ENDED), THERE, rewound(Timestamp::UNIX_EPOCH), LATE), Step::Stop);
+        assert_eq!(step(&record(ENDED), THERE, rewound(LATE), ABANDONED), Step::Nothing);
+        assert_eq!(step(&record(ENDED), THERE, rewound(Timestamp::UNIX_EPOCH), ABANDONED), Step::Stop);
     }
 
     #[test]
     fn a_workspace_that_was_given_up_and_is_there_after_all_is_left_alone() {
         let given_up = record(RecordState::Confirmed).given_up("lost".to_owned(), 0, SOON, LATE);
         for resource in [THERE, Resource::Absent, Resource::Foreign] {
-            assert_eq!(step(&given_up, resource, None, LATE), Step::Nothing);
+            assert_eq!(step(&given_up, resource, None, ABANDONED), Step::Nothing);
         }
     }
 
     #[test]
     fn a_resource_that_comes_after_its_end_is_stopped() {
-        assert_eq!(step(&record(ENDED), THERE, None, LATE), Step::Stop);
-        assert_eq!(step(&record(ENDED), Resource::There { deleting: true }, None, LATE), Step::Nothing);
-        assert_eq!(step(&record(ENDED), Resource::Absent, None, LATE), Step::Nothing);
+        assert_eq!(step(&record(ENDED), THERE, None, ABANDONED), Step::Stop);
+        assert_eq!(step(&record(ENDED), Resource::There { deleting: true }, None, ABANDONED), Step::Nothing);
+        assert_eq!(step(&record(ENDED), Resource::Absent, None, ABANDONED), Step::Nothing);
     }
 }

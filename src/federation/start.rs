@@ -9,20 +9,25 @@
 
 mod attempt;
 mod create;
+mod hosts;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until, timeout_at};
+use uuid::Uuid;
 
 use self::attempt::Attempt;
-use super::fleet::{Place, UnderWay};
+use super::fleet::{InFlight, Place};
 use super::settle::Resource;
 use super::{Error, Federation, Result};
+use crate::cluster;
 use crate::cluster::apply::Writer;
+use crate::cluster::convert::budget;
+use crate::domain::keyed::Keyed;
 use crate::domain::names::{ClusterName, Namespace, Region};
 use crate::domain::placement::{self, Rejection, Target};
-use crate::domain::record::{Digest, PlacementRecord, RecordState};
+use crate::domain::record::{PlacementRecord, RecordState};
 use crate::domain::workspace::{Phase, Start};
 use crate::store::{Claim, Term};
 
@@ -57,7 +62,7 @@ struct Decided<'a> {
     registry: tokio::sync::RwLockReadGuard<'a, ()>,
     attempt: Attempt<'a>,
     target: Arc<Target>,
-    _counted: UnderWay,
+    in_flight: InFlight,
 }
 
 /// A record of ours and its version in etcd.
@@ -71,32 +76,38 @@ impl Federation {
     pub async fn start(&self, start: Start) -> Result<Started> {
         let term = self.term()?;
         let deadline = Instant::now() + self.options.placement_deadline;
-        let within = self.options.placement_deadline;
-        let late = |_| Error::Deadline { what: "waiting for another call about the same workspace", within };
-        let _turn = timeout_at(deadline, self.locks.lock(&start.id)).await.map_err(late)?;
-        let digest = self.keyed.digest(&start.canonical);
+        let _turn = self.locks.lock(&start.id, self.options.placement_deadline).await?;
         if let Some((record, version)) = self.index.record_of(&start.id) {
-            return self.repeat(&term, &start, &digest, Held { record, version }, deadline).await;
+            return self.repeat(&term, &start, Held { record, version }, deadline).await;
         }
-        let Decided { registry, attempt, target, _counted } = self.decide(&term, &start, deadline).await?;
-        let record = new_record(&start, &digest, &target);
-        let claim = self.store.claim(&term, &record).await;
+        budget::of_variables(&start)?;
+        self.check_urls(&start)?;
+        let Decided { registry, attempt, target, in_flight } = self.decide(&term, &start, deadline).await?;
+        let port_of = Some(self.port_of(&start.meta));
+        let record = PlacementRecord { port_of, ..new_record(&start, &self.keyed.load(), &target) };
+        let checked = self.check_size(&start, &record, &target).and_then(|()| self.check_unnoted(&record));
+        let claim = match checked {
+            Ok(()) => self.store.claim(&term, &record).await.map_err(Error::from),
+            Err(refused) => Err(refused),
+        };
         if let Ok(Claim::Claimed { version }) = &claim {
             self.index.record(record.clone(), *version);
+            in_flight.recorded();
+        } else {
+            drop(in_flight);
         }
         drop(registry);
-        if !matches!(claim, Ok(Claim::Claimed { .. })) {
-            self.release(&record);
-        }
         match claim? {
             Claim::Claimed { version } => {
                 self.place(&term, &start, Held { record, version }, target, attempt, deadline).await
             }
             Claim::IdTaken(record, version) => {
                 self.index.record((*record).clone(), version);
-                self.repeat(&term, &start, &digest, Held { record: *record, version }, deadline).await
+                self.repeat(&term, &start, Held { record: *record, version }, deadline).await
             }
             Claim::MetaTaken { workspace } => Err(Error::MetaTaken { meta: start.meta, workspace }),
+            Claim::HostTaken { workspace } => Err(Error::HostTaken { meta: start.meta, workspace }),
+            Claim::FolderTaken { workspace } => Err(Error::FolderTaken { id: start.id, workspace }),
         }
     }
 
@@ -106,11 +117,11 @@ impl Federation {
         let mut changes = self.fleet.changes();
         loop {
             changes.borrow_and_update();
-            let registry = self.registry.read().await;
+            let registry = self.registry.read(deadline.duration_since(Instant::now())).await?;
             let decision = placement::place(&start.placement, &self.fleet.candidates());
             let mut attempt = Attempt::new(self, start, decision, term.epoch());
-            if let Some((target, counted)) = attempt.next() {
-                return Ok(Decided { registry, attempt, target, _counted: counted });
+            if let Some((target, in_flight)) = attempt.next() {
+                return Ok(Decided { registry, attempt, target, in_flight });
             }
             drop(registry);
             if attempt.rejected.iter().any(|(_, why)| why.is_passing()) {
@@ -145,6 +156,7 @@ impl Federation {
         mut attempt: Attempt<'_>,
         deadline: Instant,
     ) -> Result<Started> {
+        let mut too_large = None;
         loop {
             match self.create(term, start, &held.record, &target, deadline).await {
                 Ok(started) => {
@@ -153,7 +165,12 @@ impl Federation {
                 }
                 Err(Error::Cluster(error)) if error.is_definite_refusal() => {
                     tracing::warn!(workspace = %start.id, cluster = %target.cluster, %error, "start refused");
+                    // What is not deleted in time is swept later.
+                    let _ = timeout_at(deadline, self.take_back_secrets(term, start, &held.record)).await;
                     self.release(&held.record);
+                    if matches!(error, cluster::Error::TooLarge { .. }) {
+                        too_large = Some(self.too_large(start, &held.record, &target, &error));
+                    }
                     let why = Rejection::Refused(error.to_string());
                     self.meters().rejected(&target.cluster, &why);
                     attempt.refused(target.cluster.clone(), why);
@@ -167,45 +184,48 @@ impl Federation {
             if Instant::now() >= deadline {
                 break;
             }
-            let _registry = self.registry.read().await;
-            let Some((next, _counted)) = attempt.next() else { break };
+            let left = deadline.duration_since(Instant::now());
+            let Ok(_registry) = self.registry.read(left).await else { break };
+            let Some((next, in_flight)) = attempt.next() else { break };
             let record = PlacementRecord {
                 cluster: next.cluster.clone(),
                 namespace: next.namespace.clone(),
                 ..held.record.clone()
             };
-            let version = match self.store.reclaim(term, &record, held.version).await {
-                Ok(version) => version,
-                Err(error) => {
-                    self.release(&record);
-                    return Err(error.into());
-                }
-            };
+            let version = self.store.reclaim(term, &record, held.version).await?;
             self.index.record(record.clone(), version);
+            in_flight.recorded();
             held = Held { record, version };
             target = next;
         }
         attempt.over(None);
         self.meters().unplaced(&attempt.rejected);
         self.forget(term, &held).await?;
-        Err(unplaceable(start, attempt.rejected))
+        Err(too_large.unwrap_or_else(|| unplaceable(start, attempt.rejected)))
+    }
+
+    /// What a start is answered that a cluster refused for its size, where no other takes it. Clusters store what the budget
+    /// allows, so this one stores less than others; it refuses a repeated call, too.
+    fn too_large(
+        &self,
+        start: &Start,
+        record: &PlacementRecord,
+        target: &Target,
+        error: &cluster::Error,
+    ) -> Error {
+        let rule = format!("makes an object too large that no cluster stores: {error}");
+        Error::Invalid { field: self.largest_field(start, record, target).into(), rule }
     }
 
     /// Answers a start whose id has a record already.
-    async fn repeat(
-        &self,
-        term: &Term,
-        start: &Start,
-        digest: &Digest,
-        held: Held,
-        deadline: Instant,
-    ) -> Result<Started> {
+    async fn repeat(&self, term: &Term, start: &Start, held: Held, deadline: Instant) -> Result<Started> {
         let exists = |reason| Err(Error::WorkspaceExists { id: start.id.clone(), reason });
         let record = &held.record;
         if !record.is_live() {
             return exists(ENDED);
         }
-        if record.digest != *digest {
+        let digest = self.keyed.load().digest_of(record.keying.as_ref(), &start.canonical);
+        if digest.as_ref() != Some(&record.digest) {
             return exists("another request has this id");
         }
         let Some(connected) = self.fleet.get(&record.cluster) else {
@@ -226,7 +246,7 @@ impl Federation {
         let place = connected.place(&record.namespace)?;
         let class = start.placement.class.clone().or_else(|| place.settings.load().preferred_class.clone());
         let Some(class) = class else {
-            return Err(Error::Invalid { field: "spec.class", rule: "is required there".to_owned() });
+            return Err(Error::Invalid { field: "spec.class".into(), rule: "is required there".to_owned() });
         };
         let target = Target {
             cluster: record.cluster.clone(),
@@ -236,7 +256,10 @@ impl Federation {
         };
         // Its room may have been given back; where there is none any more, it is there all the same.
         let (id, class) = (start.id.as_str(), target.class.as_str());
-        connected.member.capacity().claim(&target.namespace, id, class, start.kind, false);
+        let capacity = connected.member.capacity();
+        if let Some(reserved) = capacity.reserve(&target.namespace, id, class, start.kind, false) {
+            reserved.keep();
+        }
         match self.create(term, start, record, &target, deadline).await {
             // This call did nothing; the first may have, or may still arrive. Only settling, which asks the cluster, may
             // forget the record.
@@ -281,7 +304,11 @@ impl Federation {
     fn answer(&self, record: &PlacementRecord, place: &Place, region: Region) -> Started {
         Started {
             url: place.settings.load().url(record.workspace.as_str(), record.meta.as_str()),
-            owner_token: self.keyed.owner_token(&record.workspace, record.generation),
+            owner_token: self.keyed.load().owner_token(
+                &record.workspace,
+                record.generation,
+                record.keying.as_ref(),
+            ),
             cluster: record.cluster.clone(),
             region,
             namespace: record.namespace.clone(),
@@ -317,7 +344,7 @@ impl Federation {
     }
 }
 
-fn new_record(start: &Start, digest: &Digest, target: &Target) -> PlacementRecord {
+fn new_record(start: &Start, keyed: &Keyed, target: &Target) -> PlacementRecord {
     PlacementRecord {
         workspace: start.id.clone(),
         meta: start.meta.clone(),
@@ -325,10 +352,13 @@ fn new_record(start: &Start, digest: &Digest, target: &Target) -> PlacementRecor
         cluster: target.cluster.clone(),
         namespace: target.namespace.clone(),
         generation: 1,
-        digest: digest.clone(),
+        digest: keyed.digest(&start.canonical),
+        keying: Some(keyed.keying(Uuid::new_v4().simple().to_string())),
         placed_at: Timestamp::now(),
         state: RecordState::Placed,
         given_up: None,
+        ending: None,
+        port_of: None,
     }
 }
 

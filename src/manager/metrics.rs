@@ -10,9 +10,12 @@ use prometheus::proto::{MetricFamily, MetricType};
 
 use crate::api;
 use crate::cluster::client::CallMeters;
+use crate::cluster::tasks::TaskMeters;
 use crate::federation::{
     Federation, FleetMetricSet, FleetMetrics, Meters, WorkspaceGauges, WorkspaceMetricSet,
 };
+use crate::runtime::audit::AuditMeters;
+use crate::runtime::connections::ConnectionMeters;
 use crate::runtime::process::ProcessMetrics;
 use crate::runtime::readiness::Readiness;
 use crate::store::EtcdMeter;
@@ -36,21 +39,29 @@ pub(super) struct Told<'a> {
     pub limits: &'a api::Limits,
     pub calls: &'a api::Calls,
     pub members: &'a CallMeters,
+    pub tasks: &'a TaskMeters,
     pub readiness: &'a Readiness,
+    pub connections: &'a ConnectionMeters,
+    pub refusals: &'a api::Refusals,
+    pub audited: &'a AuditMeters,
 }
 
 /// A registry of everything.
 pub(super) fn registry(of: &Told<'_>) -> anyhow::Result<Registry> {
     let registry = Registry::new();
-    let all: [Box<dyn Collector>; 8] = [
+    let all: [Box<dyn Collector>; 12] = [
         Box::new(FleetMetrics::new(Arc::clone(of.federation))?),
         Box::new(WorkspaceGauges::new(Arc::clone(of.federation))?),
         Box::new(OfRegistered::new(of.federation, of.federation.meters().clone())),
         Box::new(of.limits.counters().clone()),
         Box::new(of.calls.clone()),
         Box::new(OfRegistered::new(of.federation, of.members.clone())),
+        Box::new(OfRegistered::new(of.federation, of.tasks.clone())),
         Box::new(of.federation.store().meter().clone()),
         Box::new(ProcessMetrics::new(of.readiness.clone())?),
+        Box::new(of.connections.clone()),
+        Box::new(of.refusals.clone()),
+        Box::new(of.audited.clone()),
     ];
     for collector in all {
         registry.register(collector)?;
@@ -92,15 +103,19 @@ impl<C: Collector> Collector for OfRegistered<C> {
 
 /// Every metric, by name.
 pub fn catalogue() -> anyhow::Result<Vec<Metric>> {
-    let all: [Box<dyn Collector>; 8] = [
+    let all: [Box<dyn Collector>; 12] = [
         Box::new(FleetMetricSet::new()?),
         Box::new(WorkspaceMetricSet::new()?),
         Box::new(Meters::new()?),
         Box::new(api::LimitCounters::new()?),
         Box::new(api::Calls::new()?),
         Box::new(CallMeters::new()?),
+        Box::new(TaskMeters::new()?),
         Box::new(EtcdMeter::new()?),
         Box::new(ProcessMetrics::new(Readiness::default())?),
+        Box::new(ConnectionMeters::new()?),
+        Box::new(api::Refusals::new()?),
+        Box::new(AuditMeters::new()?),
     ];
     let mut metrics = Vec::new();
     for collector in &all {

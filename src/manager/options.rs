@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 
+use super::templates;
 use crate::cluster::MemberOptions;
 use crate::cluster::client::CallMeters;
 use crate::cluster::client::Limits as ClientLimits;
 use crate::cluster::host::{self, Host, Source};
-use crate::controller::{ClassSettings, PodTemplates, Recreation, Timeouts};
+use crate::cluster::tasks::TaskMeters;
+use crate::controller::{ClassSettings, PodTemplates, Recreation, TemplateFolder, Timeouts};
+use crate::domain::cluster::{DefaultNamespaces, NamespaceSpec};
 use crate::domain::health::Limits as HealthLimits;
 use crate::domain::names::Namespace;
+use crate::domain::placement::one_try;
 use crate::domain::secret::Secret;
-use crate::federation::{Defaults, Options};
+use crate::federation::{self, Defaults, Options, vet};
 use crate::runtime::config::{self, Config};
+use crate::runtime::files;
 use crate::store::{Sealer, SealingKey, Tls, User};
 
 /// For events where neither the configuration nor the pod names a namespace.
@@ -22,7 +28,8 @@ const DEFAULT_NAMESPACE: &str = "spaceport";
 
 pub(super) fn store_options(etcd: &config::Etcd) -> anyhow::Result<crate::store::Options> {
     let read = |path: &PathBuf| {
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+        let reading = || format!("etcd.tls: cannot read {}", path.display());
+        files::read_text(path, files::LARGEST).with_context(reading)
     };
     let tls = match &etcd.tls {
         None => None,
@@ -53,11 +60,10 @@ pub(super) fn sealer(sealing: &config::Sealing) -> anyhow::Result<Sealer> {
 }
 
 /// How the cluster is reached that the manager runs in, where there is a way; checked here.
-pub(super) fn host_source(config: &Config) -> Result<Option<Source>, Vec<config::Problem>> {
-    let file = config.federation.host_kubeconfig.clone();
+pub(super) fn host_source(file: Option<PathBuf>) -> Result<Option<Source>, Vec<config::Problem>> {
     let absent = if file.is_some() { "" } else { "is absent, and the pod's service account does not do: " };
     let Some(source) = Source::find(file) else { return Ok(None) };
-    host::check(&source).map_err(|error| {
+    host::check(&source, files::read).map_err(|error| {
         let path = "federation.hostKubeconfig".to_owned();
         vec![config::Problem { path, message: format!("{absent}{}", error.cause()) }]
     })?;
@@ -69,7 +75,7 @@ pub(super) fn open_host(config: &Config, source: Source) -> anyhow::Result<Host>
     let own = source.namespace().and_then(|name| name.parse().ok());
     let namespace = config.federation.host_namespace.clone().or(own);
     let namespace = namespace.map_or_else(|| DEFAULT_NAMESPACE.parse::<Namespace>(), Ok)?;
-    Ok(Host::open(source, namespace)?)
+    Ok(Host::open(source, namespace, files::read)?)
 }
 
 pub(super) fn options(config: &Config) -> Options {
@@ -81,7 +87,7 @@ pub(super) fn options(config: &Config) -> Options {
     }
 }
 
-pub(super) fn member_options(config: &Config, calls: CallMeters) -> MemberOptions {
+pub(super) fn member_options(config: &Config, calls: CallMeters, tasks: TaskMeters) -> MemberOptions {
     let health = config.federation.health;
     MemberOptions {
         limits: ClientLimits::default(),
@@ -94,32 +100,63 @@ pub(super) fn member_options(config: &Config, calls: CallMeters) -> MemberOption
         probe_period: health.probe,
         probe_deadline: health.deadline,
         canary_period: health.canary,
+        try_within: one_try(config.federation.placement_deadline),
         maintenance_name: config.manager.maintenance_config_map.clone(),
         calls: Some(calls),
+        tasks: Some(tasks),
+        object_bytes: config.federation.object_bytes,
     }
 }
 
-/// What namespaces get whose cluster file says nothing else; templates are read and checked here.
-pub(super) fn defaults(config: &Config, base: PathBuf) -> Result<Defaults, Vec<config::Problem>> {
-    let manager = &config.manager;
+/// What namespaces get whose cluster file says nothing else; templates are read and checked here. Where the configuration has
+/// problems, they say already which of the templates of its classes cannot be used.
+pub(super) fn defaults(
+    manager: &config::Manager,
+    is_flawless: bool,
+) -> Result<Defaults, Vec<config::Problem>> {
     let mut problems = Vec::new();
     let mut classes = BTreeMap::new();
     for (id, class) in &manager.classes {
-        match PodTemplates::read(&class.templates) {
+        match PodTemplates::of(&class.templates, templates::read) {
             Ok(templates) => {
                 classes.insert(id.to_string(), ClassSettings::new(class.clone(), &templates));
             }
-            Err(error) => problems.push(config::Problem {
+            Err(error) if is_flawless => problems.push(config::Problem {
                 path: format!("manager.workspaceClass.{id}.templates"),
                 message: error.to_string(),
             }),
+            Err(_) => {}
         }
     }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
+    let templates = templates::read_folder(manager.template_folder.as_deref());
+    let templates = templates.map_err(|problem| problems.push(problem)).unwrap_or_default();
+    let defaults = unvetted(manager, classes, templates);
+    problems.extend(unfit_templates(manager, &defaults));
+    if problems.is_empty() { Ok(defaults) } else { Err(problems) }
+}
+
+/// Classes whose templates make pods that no apiserver accepts.
+fn unfit_templates(manager: &config::Manager, defaults: &Defaults) -> Vec<config::Problem> {
+    let (namespace, secrets) = (manager.namespace.clone(), manager.secrets_namespace.clone());
+    let problems = vet(&NamespaceSpec::of_defaults(namespace, secrets), defaults).into_iter();
+    let of_class = |problem: federation::Problem| {
+        let class = problem.field.strip_prefix("classes.")?;
+        Some(config::Problem { path: format!("manager.workspaceClass.{class}"), message: problem.message })
+    };
+    problems.filter_map(of_class).collect()
+}
+
+fn unvetted(
+    manager: &config::Manager,
+    classes: BTreeMap<String, ClassSettings>,
+    templates: TemplateFolder,
+) -> Defaults {
     let timeouts = manager.timeouts;
-    Ok(Defaults {
+    Defaults {
+        namespaces: DefaultNamespaces {
+            workspaces: manager.namespace.clone(),
+            secrets: manager.secrets_namespace.clone(),
+        },
         classes,
         preferred_class: manager.preferred_class.clone(),
         url: manager.workspace_url.clone(),
@@ -129,14 +166,18 @@ pub(super) fn defaults(config: &Config, base: PathBuf) -> Result<Defaults, Vec<c
         workspace_host_path: manager.workspace_host_path.clone(),
         scheduler_name: manager.scheduler_name.clone().unwrap_or_default(),
         seccomp_profile: manager.seccomp_profile.clone(),
+        node_agent: manager.node_agent,
+        clear_text_secrets: manager.clear_text_secrets,
         registry_facade_host: manager.registry_facade_host.clone(),
         workspacekit: manager.workspacekit,
         heartbeat_interval: manager.heartbeat_interval,
         custom_ca: manager.custom_ssl_certificate,
+        pod_annotations: manager.pod_annotations.clone(),
         ssh_gateway_ca_public_key: manager.ssh_gateway_ca_public_key.clone(),
         timeouts: Timeouts {
             startup: timeouts.startup,
             initialization: timeouts.initialization,
+            container_start: timeouts.container_start,
             regular_workspace: timeouts.regular_workspace,
             max_lifetime: timeouts.max_lifetime,
             headless_workspace: timeouts.headless_workspace,
@@ -150,6 +191,6 @@ pub(super) fn defaults(config: &Config, base: PathBuf) -> Result<Defaults, Vec<c
             backoff: manager.pod_recreation.backoff,
         },
         concurrency: manager.workspace_reconcilers,
-        base,
-    })
+        templates: Arc::new(templates),
+    }
 }

@@ -9,12 +9,15 @@ use super::{read, template_files};
 use crate::api;
 use crate::federation::Federation;
 use crate::runtime::config::{self, Follower};
+use crate::runtime::files::READ_WITHIN;
 use crate::runtime::readiness::Readiness;
 
 /// Between looks at the configuration file.
 const LOOK: Duration = Duration::from_secs(2);
 /// Under this name `/readyz` tells of a configuration that is not in force.
 const CONFIGURATION: &str = "configuration";
+/// And of one that cannot be read now.
+const UNREAD: &str = "configuration-files";
 
 /// Takes changes of the configuration file into force while the manager runs; a file that is wrong changes nothing.
 pub(super) struct Reload {
@@ -29,11 +32,25 @@ pub(super) struct Reload {
 impl Reload {
     pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), tokio::task::JoinError> {
         while shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-            let looking = tokio::task::spawn_blocking(move || {
+            let readiness = self.readiness.clone();
+            let mut looking = tokio::task::spawn_blocking(move || {
                 self.look();
                 self
             });
-            match shutdown.run_until_cancelled(looking).await {
+            let within = tokio::time::timeout(READ_WITHIN, &mut looking);
+            let looked = match shutdown.run_until_cancelled(within).await {
+                Some(Ok(looked)) => Some(looked),
+                Some(Err(_)) => {
+                    let told = "its files were not read in time: does their file system hang?";
+                    tracing::error!(within = ?READ_WITHIN, "{told} The last good configuration stays in force");
+                    readiness.degrade(UNREAD, told);
+                    // Not read by another thread meanwhile, which would hang as well.
+                    shutdown.run_until_cancelled(looking).await
+                }
+                None => None,
+            };
+            readiness.recover(UNREAD);
+            match looked {
                 Some(looked) => self = looked?,
                 None => break,
             }
@@ -45,7 +62,7 @@ impl Reload {
         if !self.follower.changed() {
             return;
         }
-        let (config, defaults, limits) = match read(self.follower.main()) {
+        let (config, (defaults, limits, ())) = match read(self.follower.main(), |_| Some(())) {
             Ok(read) => read,
             Err(error) => {
                 tracing::error!(%error, "the changed configuration is of no use; the last good one stays in force");
@@ -58,6 +75,7 @@ impl Reload {
             }
         };
         self.follower.also(template_files(&config));
+        self.follower.below(config.manager.template_folder.as_deref());
         let (groups, maintenance) = &self.at_start;
         let mut restart = groups.differing(&config.groups);
         restart.retain(|group| !matches!(*group, "manager" | config::RATE_LIMITS));

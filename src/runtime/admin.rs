@@ -12,7 +12,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, State};
@@ -24,11 +23,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::connections::{Caps, Closed, ConnectionMeters, Origin, ServerKind, Slot, Slots, Yields};
 use super::readiness::Readiness;
 use super::telemetry::LogFilter;
 
@@ -41,7 +40,9 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Scrapers reuse connections; a client that never reads must not hold one for ever.
 const CONNECTION_DEADLINE: Duration = Duration::from_mins(10);
-const MAX_CONNECTIONS: usize = 64;
+/// Connections of each listener. A newcomer always gets a slot: the oldest connection of the busiest address is closed, so that
+/// probes are answered whoever holds connections open.
+const CAPS: Caps = Caps { total: 128, per_address: 32 };
 /// Log filters are short.
 const MAX_BODY: usize = 4 * 1024;
 
@@ -67,12 +68,15 @@ pub struct Admin {
     pub registry: Registry,
     /// Behind `/log-level`.
     pub log_filter: LogFilter,
+    /// Counts connections.
+    pub meters: ConnectionMeters,
 }
 
 /// Bound listeners with what they serve.
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<(TcpListener, Router)>,
+    meters: ConnectionMeters,
 }
 
 impl Admin {
@@ -87,7 +91,7 @@ impl Admin {
             Some(address) => vec![listen(health, health_paths).await?, listen(address, metrics_paths).await?],
             None => vec![listen(health, health_paths).await?],
         };
-        Ok(Server { listeners })
+        Ok(Server { listeners, meters: self.meters })
     }
 
     fn health_paths(&self) -> Router {
@@ -116,28 +120,26 @@ impl Server {
     /// Serves until cancelled. Keeps answering until then, so cancel it last: probes watch the drain.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), Infallible> {
         info!(addresses = ?self.addresses(), "admin HTTP is listening");
-        let accepting = self.listeners.into_iter().map(|(listener, paths)| accept(listener, paths));
+        let meters = &self.meters;
+        let accepting = self.listeners.into_iter().map(|(listener, paths)| accept(listener, paths, meters));
         shutdown.run_until_cancelled_owned(futures::future::join_all(accepting)).await;
         Ok(())
     }
 }
 
-async fn accept(listener: TcpListener, paths: Router) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept(listener: TcpListener, paths: Router, meters: &ConnectionMeters) {
+    let slots = Slots::new(CAPS, Yields::Oldest);
     // Dropped with this future, which ends the connections with it.
     let mut connections = JoinSet::new();
     loop {
-        // A closed semaphore does not happen: it is ours alone.
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                let paths = paths.clone();
-                connections.spawn(async move {
-                    serve_connection(stream, peer, paths).await;
-                    drop(slot);
-                });
-            }
+            Ok((stream, peer)) => match slots.take(Origin::from(peer)) {
+                Ok(slot) => {
+                    connections.spawn(serve_connection(stream, peer, paths.clone(), slot, meters.clone()));
+                }
+                Err(full) => meters.closed(ServerKind::Admin, full.into()),
+            },
             Err(error) => {
                 warn!(%error, "failed to accept an admin connection");
                 // Out of file descriptors, as a rule: trying at once would only spin.
@@ -147,17 +149,27 @@ async fn accept(listener: TcpListener, paths: Router) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, peer: SocketAddr, paths: Router) {
+async fn serve_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    paths: Router,
+    slot: Slot,
+    meters: ConnectionMeters,
+) {
+    let _open = meters.opened(ServerKind::Admin);
     let service = TowerToHyperService::new(paths.layer(Extension(ConnectInfo(peer))));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_DEADLINE)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(CONNECTION_DEADLINE, connection).await {
-        Ok(Err(error)) => debug!(%peer, %error, "admin connection failed"),
-        Err(_) => debug!(%peer, "admin connection lived long enough"),
-        Ok(Ok(())) => {}
+    tokio::select! {
+        served = tokio::time::timeout(CONNECTION_DEADLINE, connection) => match served {
+            Ok(Err(error)) => debug!(%peer, %error, "admin connection failed"),
+            Err(_) => debug!(%peer, "admin connection lived long enough"),
+            Ok(Ok(())) => {}
+        },
+        () = slot.displaced().cancelled() => meters.closed(ServerKind::Admin, Closed::Displaced),
     }
 }
 

@@ -4,32 +4,43 @@
 //! every key that nobody asked for. What comes out is valid: nothing later has to check it again.
 //! `docs/configuration.md` is the reference; a test compares it with what the readers know.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+pub use audit::{Audit, AuditTarget};
+pub use clients::{Clients, Scope};
 pub use content::{Content, Storage, StorageKind};
 pub use etcd::Etcd;
 pub use federation::{Federation, HealthTimes, LeaderTimes, Sealing, SealingKey};
+pub use folder::read as files_below;
 pub use follow::{Follower, Groups, RATE_LIMITS};
 pub use manager::{Manager, PodRecreation, Timeouts};
-pub use reader::Problem;
-pub use servers::{ImageBuilderProxy, KeyedLimit, RateLimit, RpcServer};
+pub use reader::{Problem, TemplateCheck};
+pub use servers::{ImageBuilderProxy, KeyedLimit, RateLimit, RpcServer, StreamCaps};
 
+mod audit;
 mod classes;
+mod clients;
 mod content;
 mod etcd;
 mod federation;
+mod folder;
 mod follow;
 mod manager;
 mod reader;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use reader::{Group, Report};
+
+use crate::domain::yaml;
+use crate::runtime::files;
 
 /// The exit code for a configuration that cannot be used: `EX_USAGE`.
 pub const EXIT_CODE: u8 = 64;
@@ -38,16 +49,21 @@ pub const EXIT_CODE: u8 = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file is missing or not ours to read.
-    #[error("failed to read the configuration {}", path.display())]
+    #[error("failed to read the configuration {}: {}", path.display(), files::why(error))]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// Neither JSON nor YAML. The message holds no content of the file.
-    #[error("the configuration is not valid: {0}")]
-    Syntax(String),
+    #[error("the configuration {} {fault}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The rest of a sentence about it.
+        fault: String,
+    },
     /// Everything that is wrong with it.
     #[error("the configuration has {} to solve:\n{}", Count(problems.len()), Lines(problems))]
     Invalid {
@@ -96,6 +112,8 @@ pub struct Config {
     pub etcd: Etcd,
     /// How the managers work together.
     pub federation: Federation,
+    /// Where calls that change something are recorded.
+    pub audit: Audit,
     /// What the groups were when read, to tell which of them changed.
     pub groups: Groups,
 }
@@ -107,58 +125,119 @@ enum Format {
 }
 
 impl Config {
-    /// Reads a file: JSON when its name ends in `.json`, otherwise YAML. Paths in it start at its folder.
+    /// As [`Config::read`], where nothing is to be checked beside.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Ok(Self::read(path, |_| Ok(()))?.finish(Some(()))?.0)
+    }
+
+    /// Reads a file: JSON when its name ends in `.json`, otherwise YAML. Paths in it start at its folder.
+    pub fn read(path: &Path, template: TemplateCheck) -> Result<Reading, Error> {
+        let text = files::read_text(path, files::LARGEST)
+            .map_err(|error| Error::Read { path: path.to_owned(), error })?;
         let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
         let base = path.parent().unwrap_or_else(|| Path::new(""));
-        read(&text, if is_json { Format::Json } else { Format::Yaml }, &Report::new(base))
+        read(&text, if is_json { Format::Json } else { Format::Yaml }, &Report::new(base, template))
+            .map_err(|fault| Error::Syntax { path: path.to_owned(), fault })
     }
 }
 
-fn read(text: &str, format: Format, report: &Report) -> Result<Config, Error> {
+/// A configuration as far as it can be read, with everything that is wrong with it. The rooms that it is for check their parts
+/// before all of it is judged, so that all problems are reported together.
+#[derive(Debug)]
+pub struct Reading {
+    config: Option<Config>,
+    /// `manager`; where its own values have problems, others stand in for them.
+    pub manager: Option<Manager>,
+    /// `rpcServer.ratelimits`.
+    pub rate_limits: BTreeMap<String, RateLimit>,
+    /// `federation.hostKubeconfig`.
+    pub host_kubeconfig: Option<PathBuf>,
+    problems: Vec<Problem>,
+}
+
+impl Reading {
+    /// Whether nothing is wrong so far.
+    pub fn is_flawless(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Notes what is wrong besides. Of a key that has a problem already nothing is said.
+    pub fn check<T>(&mut self, outcome: Result<T, Vec<Problem>>) -> Option<T> {
+        let problems = match outcome {
+            Ok(value) => return Some(value),
+            Err(problems) => problems,
+        };
+        for problem in problems {
+            if self.problems.iter().all(|known| known.path != problem.path) {
+                self.problems.push(problem);
+            }
+        }
+        None
+    }
+
+    /// The configuration and what was made of it, where nothing is wrong; else everything that is.
+    pub fn finish<T>(self, made: Option<T>) -> Result<(Config, T), Error> {
+        match (self.config, made) {
+            (Some(config), Some(made)) if self.problems.is_empty() => Ok((config, made)),
+            _ => Err(Error::Invalid { problems: self.problems }),
+        }
+    }
+}
+
+/// Reads a text. An error is the rest of a sentence about it.
+fn read(text: &str, format: Format, report: &Report) -> Result<Reading, String> {
     let document = parse(text, format)?;
     let groups = Groups::of(&document);
-    let config = read_groups(Group::root(report, document), groups);
-    let problems = report.take_problems();
-    match config {
-        Some(config) if problems.is_empty() => Ok(config),
-        _ => Err(Error::Invalid { problems }),
-    }
+    let reading = read_groups(Group::root(report, document), groups);
+    Ok(Reading { problems: report.take_problems(), ..reading })
 }
 
-fn parse(text: &str, format: Format) -> Result<Value, Error> {
+fn parse(text: &str, format: Format) -> Result<Value, String> {
     match format {
-        Format::Json => serde_json::from_str(text).map_err(|error| Error::Syntax(error.to_string())),
-        Format::Yaml => serde_saphyr::from_str(text)
-            // A snippet would quote the file, and there can be keys in it.
-            .map_err(|error| Error::Syntax(error.without_snippet().to_string())),
+        Format::Json => serde_json::from_str(text).map_err(|error| yaml::json_fault(&error)),
+        Format::Yaml => serde_saphyr::from_str(text).map_err(|error| yaml::fault(&error, text)),
     }
 }
 
 /// Reads every group before giving up on any, so that all problems are found.
-fn read_groups(mut root: Group<'_>, groups: Groups) -> Option<Config> {
+fn read_groups(mut root: Group<'_>, groups: Groups) -> Reading {
     let manager = manager::read(root.group("manager"));
     let content = content::read(root.group("content"));
-    let rpc_server = servers::read_rpc_server(root.group("rpcServer"));
+    let mut rpc_group = root.group("rpcServer");
+    let rate_limits = servers::read_rate_limits(&mut rpc_group);
+    let rpc_server = servers::read_rpc_server(rpc_group, rate_limits.clone());
     let image_builder_proxy = servers::read_image_builder_proxy(root.group("imageBuilderProxy"));
     let pprof = root.group("pprof").address("addr", None);
     let prometheus = root.group("prometheus").address("addr", Some("127.0.0.1:9500"));
     let health =
         root.group("health").required("addr", |group, key| group.address(key, Some("127.0.0.1:9090")));
     let etcd = etcd::read(root.group("etcd"));
-    let federation = federation::read(root.group("federation"), rpc_server.as_ref());
-    Some(Config {
-        manager: manager?,
-        content,
-        rpc_server: rpc_server?,
-        image_builder_proxy,
-        pprof,
-        prometheus,
-        health: health?,
-        etcd,
-        federation: federation?,
-        groups,
-    })
+    let mut federation_group = root.group("federation");
+    let host_kubeconfig = federation::read_host_kubeconfig(&mut federation_group);
+    let federation = federation::read(federation_group, rpc_server.as_ref(), host_kubeconfig.clone());
+    let audit = audit::read(root.group("audit"));
+    let whole = || {
+        Some(Config {
+            manager: manager.clone()?,
+            content,
+            rpc_server: rpc_server?,
+            image_builder_proxy,
+            pprof,
+            prometheus,
+            health: health?,
+            etcd,
+            federation: federation?,
+            audit,
+            groups,
+        })
+    };
+    Reading { config: whole(), manager, rate_limits, host_kubeconfig, problems: Vec::new() }
+}
+
+/// Rules for clients as a configuration has them, for tests of other rooms.
+#[cfg(test)]
+pub fn clients_for_tests(rules: &Value) -> Option<Clients> {
+    let report = Report::new(Path::new(""), |_| Ok(()));
+    let clients = clients::read(Group::root(&report, rules.clone()), true);
+    report.take_problems().is_empty().then_some(clients)
 }

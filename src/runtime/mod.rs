@@ -3,7 +3,11 @@
 //! Nothing here knows a workspace or a cluster.
 
 pub mod admin;
+pub mod audit;
 pub mod config;
+pub mod connections;
+pub mod files;
+pub mod http2;
 pub mod process;
 pub mod readiness;
 pub mod shutdown;

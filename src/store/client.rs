@@ -81,7 +81,7 @@ struct Inner {
     meter: EtcdMeter,
     link: ArcSwap<Link>,
     /// Held while a new link is made; tells the last failure to those who waited for it.
-    dialing: Mutex<Option<(Instant, String)>>,
+    dialing: Mutex<Option<(Instant, Cause)>>,
 }
 
 /// A connection to one member.
@@ -100,16 +100,20 @@ impl Store {
         let keys = Keys::new(&options.prefix);
         let meter =
             EtcdMeter::new().map_err(|error| Error::Options { field: "metrics", rule: error.to_string() })?;
-        let deadline = Instant::now() + options.request_timeout;
-        let link =
-            dial_any(&options, &connect, &keys, 0, deadline).await.map_err(|cause| Error::Unavailable {
-                doing: "connect".to_owned(),
-                endpoints: options.endpoints.join(","),
-                within: options.request_timeout,
-                cause,
-            })?;
+        let link = first_link(&options, &connect, &keys).await?;
+        Ok(Self::over(options, connect, keys, meter, link))
+    }
+
+    /// The same store over a connection of its own, which lives on the runtime that calls this.
+    pub(super) async fn apart(&self) -> Result<Self> {
+        let Inner { options, connect, keys, meter, .. } = &*self.inner;
+        let link = first_link(options, connect, keys).await?;
+        Ok(Self::over(options.clone(), connect.clone(), keys.clone(), meter.clone(), link))
+    }
+
+    fn over(options: Options, connect: ConnectOptions, keys: Keys, meter: EtcdMeter, link: Link) -> Self {
         let link = ArcSwap::from_pointee(link);
-        Ok(Self { inner: Arc::new(Inner { options, connect, keys, meter, link, dialing: Mutex::new(None) }) })
+        Self { inner: Arc::new(Inner { options, connect, keys, meter, link, dialing: Mutex::new(None) }) }
     }
 
     /// How etcd fares.
@@ -209,7 +213,7 @@ impl Store {
             return Ok(link);
         }
         match &*last_failure {
-            Some((at, why)) if *at >= asked => return Err(Cause::Known(why.clone())),
+            Some((at, why)) if *at >= asked => return Err(why.known()),
             _ => {}
         }
         let Inner { options, connect, keys, .. } = &*self.inner;
@@ -220,7 +224,7 @@ impl Store {
                 Ok(link)
             }
             Err(cause) => {
-                *last_failure = Some((Instant::now(), cause.to_string()));
+                *last_failure = Some((Instant::now(), cause.known()));
                 Err(cause)
             }
         }
@@ -282,6 +286,17 @@ pub(super) fn watch_client(link: &Link) -> etcd_client::WatchClient {
 fn share(options: &Options) -> Duration {
     let members = u32::try_from(options.endpoints.len()).unwrap_or(TRIES).clamp(1, TRIES);
     options.request_timeout / members
+}
+
+/// Connects within `request_timeout`.
+async fn first_link(options: &Options, connect: &ConnectOptions, keys: &Keys) -> Result<Link> {
+    let deadline = Instant::now() + options.request_timeout;
+    dial_any(options, connect, keys, 0, deadline).await.map_err(|cause| Error::Unavailable {
+        doing: "connect".to_owned(),
+        endpoints: options.endpoints.join(","),
+        within: options.request_timeout,
+        cause,
+    })
 }
 
 /// Connects to the first endpoint that answers, beginning with number `from`.

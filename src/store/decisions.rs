@@ -1,5 +1,6 @@
 //! Why workspaces were placed where they are: kept for a bounded time and number, apart from the records.
 
+use std::mem::take;
 use std::time::Duration;
 
 use etcd_client::{GetOptions, PutOptions, SortOrder, SortTarget, TxnOp};
@@ -11,6 +12,9 @@ use super::value::{decode, encode};
 use super::{Result, Store, term::Term};
 use crate::domain::names::WorkspaceId;
 use crate::domain::placement::explain::Explanation;
+
+/// Bytes of values in one transaction; etcd takes 1.5 MiB by default.
+const TRANSACTION: usize = 512 * 1024;
 
 impl Store {
     /// A lease under which decisions are kept so long.
@@ -31,16 +35,24 @@ impl Store {
         decisions: &[Explanation],
         forget: &[WorkspaceId],
     ) -> Result<()> {
-        let mut ops = Vec::with_capacity(decisions.len() + forget.len());
+        let (mut ops, mut size) = (Vec::with_capacity(decisions.len() + forget.len()), 0);
         for decision in decisions {
             let key = self.keys().decision(&decision.workspace);
             let value = encode(&key, decision)?;
+            if size + value.len() > TRANSACTION && !ops.is_empty() {
+                self.put_decisions(term, take(&mut ops)).await?;
+                size = 0;
+            }
+            size += value.len();
             ops.push(TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease))));
         }
         ops.extend(forget.iter().map(|id| TxnOp::delete(self.keys().decision(id), None)));
+        self.put_decisions(term, ops).await
+    }
+
+    async fn put_decisions(&self, term: &Term, ops: Vec<TxnOp>) -> Result<()> {
         let key = self.keys().decisions();
-        self.guarded_change(term, "keep decisions", &key, Vec::new(), ops).await?;
-        Ok(())
+        self.guarded_change(term, "keep decisions", &key, Vec::new(), ops).await.map(drop)
     }
 
     /// The decision about a workspace, while it is kept.

@@ -1,8 +1,9 @@
 //! What can go wrong in the store.
 
-use std::{fmt, time::Duration};
+use std::{fmt, io, time::Duration};
 
 use super::seal;
+use crate::domain::causes;
 use crate::domain::names::ClusterName;
 
 /// A call of the store that failed. Only [`Error::Ambiguous`] leaves open whether a write was applied.
@@ -17,7 +18,7 @@ pub enum Error {
         rule: String,
     },
     /// No endpoint answered; nothing was changed.
-    #[error("cannot {doing}: no answer from etcd at {endpoints} within {within:?}: {cause}")]
+    #[error("cannot {doing}: {}", unavailable(endpoints, *within, cause))]
     Unavailable {
         /// What was tried.
         doing: String,
@@ -123,13 +124,25 @@ pub enum Cause {
     Client(etcd_client::Error),
     /// A sibling call just found out the same.
     Known(String),
+    /// A sibling call just found that the connection is refused.
+    KnownRefused(String),
+}
+
+impl Error {
+    /// Whether etcd refused a value for its size: it refuses the same again.
+    pub fn is_too_large(&self) -> bool {
+        let Self::Refused { cause: Cause::Client(etcd_client::Error::GRpcStatus(status)), .. } = self else {
+            return false;
+        };
+        super::failure::is_too_large(status)
+    }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silence(time) => write!(f, "no answer in {time:?}"),
-            Self::Known(text) => f.write_str(text),
+            Self::Known(text) | Self::KnownRefused(text) => f.write_str(text),
             Self::Client(etcd_client::Error::GRpcStatus(status)) => {
                 f.write_str(status.message())?;
                 // The last link of the chain is the one that names the reason, such as `connection refused`.
@@ -147,6 +160,65 @@ impl fmt::Display for Cause {
     }
 }
 
+/// Why no endpoint answered. What was refused at once took no time.
+fn unavailable(endpoints: &str, within: Duration, cause: &Cause) -> String {
+    if cause.is_refused() {
+        format!("etcd at {endpoints} refused the connection: nothing listens there ({cause})")
+    } else {
+        format!("no answer from etcd at {endpoints} within {within:?}: {cause}")
+    }
+}
+
+impl Cause {
+    /// Whether the last member that was tried refused the connection.
+    fn is_refused(&self) -> bool {
+        let error: &(dyn std::error::Error + 'static) = match self {
+            Self::Silence(_) | Self::Known(_) => return false,
+            Self::KnownRefused(_) => return true,
+            Self::Client(etcd_client::Error::GRpcStatus(status)) => status,
+            Self::Client(etcd_client::Error::TransportError(error)) => error,
+            Self::Client(error) => error,
+        };
+        causes::find::<io::Error>(error).is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
+    /// The same for a call that waited for this one.
+    pub(super) fn known(&self) -> Self {
+        let text = self.to_string();
+        if self.is_refused() { Self::KnownRefused(text) } else { Self::Known(text) }
+    }
+}
+
 fn last_source(error: &dyn std::error::Error) -> Option<&dyn std::error::Error> {
     std::iter::successors(error.source(), |error| error.source()).last()
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::{ConnectError, Status};
+
+    use super::*;
+
+    fn told(cause: Cause) -> String {
+        let (doing, endpoints) = ("read the installation".to_owned(), "http://127.0.0.1:1".to_owned());
+        Error::Unavailable { doing, endpoints, within: Duration::from_secs(3), cause }.to_string()
+    }
+
+    #[test]
+    fn a_connection_that_etcd_refuses_is_told_as_refused_and_not_as_late() {
+        let refused = || {
+            let io = io::Error::from(io::ErrorKind::ConnectionRefused);
+            Cause::Client(etcd_client::Error::GRpcStatus(Status::from_error(Box::new(ConnectError(
+                Box::new(io),
+            )))))
+        };
+        for cause in [refused(), refused().known()] {
+            let text = told(cause);
+            assert!(text.contains("etcd at http://127.0.0.1:1 refused the connection"), "{text}");
+            assert!(!text.contains("within"), "{text}");
+        }
+        let silent = told(Cause::Silence(Duration::from_secs(3)));
+        assert!(silent.contains("no answer from etcd at http://127.0.0.1:1 within 3s"), "{silent}");
+        assert_eq!(told(Cause::Silence(Duration::from_secs(3)).known()), silent);
+    }
 }

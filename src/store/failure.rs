@@ -36,6 +36,9 @@ impl Failure {
         if never_connected(status) || message == "etcdserver: no leader" {
             return Self::NotSent;
         }
+        if is_too_large(status) {
+            return Self::Refused;
+        }
         // An error that the server did not write, such as an answer too long to decode, says nothing about the request.
         // A full database answers so to the very write that filled it, which is applied.
         if !message.starts_with("etcdserver:") || message.contains("database space exceeded") {
@@ -59,6 +62,15 @@ pub(super) fn wants_token(message: &str) -> bool {
     ["invalid auth token", "revision of auth store is old", "user name is empty"]
         .iter()
         .any(|reason| message.contains(reason))
+}
+
+/// Whether etcd refuses a request for its size: by its own limit, or by that of its gRPC server, which is 512 KiB above. An
+/// answer that is too long for this client is told in other words.
+pub(super) fn is_too_large(status: &tonic::Status) -> bool {
+    let message = status.message();
+    let of_grpc =
+        status.code() == Code::ResourceExhausted && message.starts_with("grpc: received message larger");
+    message == "etcdserver: request is too large" || of_grpc
 }
 
 fn never_connected(status: &tonic::Status) -> bool {
@@ -95,6 +107,10 @@ mod tests {
     fn only_the_servers_own_refusal_is_certain() {
         check(Status::permission_denied("etcdserver: permission denied"), Failure::Refused);
         check(Status::invalid_argument("etcdserver: request is too large"), Failure::Refused);
+        check(
+            Status::resource_exhausted("grpc: received message larger than max (2 vs. 1)"),
+            Failure::Refused,
+        );
         check(Status::out_of_range("decoded message length too large"), Failure::Unknown);
         check(Status::unavailable("etcdserver: request timed out"), Failure::Unknown);
         check(Status::unavailable("etcdserver: leader changed"), Failure::Unknown);

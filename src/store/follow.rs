@@ -291,21 +291,45 @@ impl Watch {
 
 /// All keys of a prefix as they are at one revision, that revision, and the id of the etcd cluster.
 pub(super) async fn list_all(store: &Store, prefix: &str) -> Result<(Vec<Entry>, i64, u64)> {
-    let doing = format!("list {prefix}");
-    let end = range_end(prefix);
-    let (mut entries, mut from, mut at, mut etcd) = (Vec::new(), prefix.to_owned(), 0, 0);
-    loop {
-        let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(at);
-        let page = store.get(&doing, from, options).await?;
-        if at == 0 {
-            (at, etcd) = page.header().map_or((0, 0), |header| (header.revision(), header.cluster_id()));
+    let (mut entries, mut pages) = (Vec::new(), Pages::new(store, prefix));
+    while let Some(page) = pages.next().await? {
+        entries.extend(page);
+    }
+    Ok((entries, pages.revision, pages.etcd))
+}
+
+/// The keys of a prefix as they are at one revision, a page at a time.
+pub(super) struct Pages<'a> {
+    store: &'a Store,
+    prefix: &'a str,
+    /// Where the next page begins; none after the last.
+    from: Option<String>,
+    /// Of the first page, and so of all.
+    revision: i64,
+    etcd: u64,
+}
+
+impl<'a> Pages<'a> {
+    /// Nothing is read yet.
+    pub(super) fn new(store: &'a Store, prefix: &'a str) -> Self {
+        Self { store, prefix, from: Some(prefix.to_owned()), revision: 0, etcd: 0 }
+    }
+
+    /// The next page; none after the last. An error leaves the position as it was.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Entry>>> {
+        let Some(from) = &self.from else { return Ok(None) };
+        let range = GetOptions::new().with_range(range_end(self.prefix)).with_limit(PAGE);
+        let options = range.with_revision(self.revision);
+        let page = self.store.get(&format!("list {}", self.prefix), from.clone(), options).await?;
+        if self.revision == 0
+            && let Some(header) = page.header()
+        {
+            (self.revision, self.etcd) = (header.revision(), header.cluster_id());
         }
-        entries.extend(page.kvs().iter().map(|kv| entry(prefix, kv)));
-        match page.kvs().last() {
-            // The next possible key after the last one.
-            Some(last) if page.more() => from = format!("{}\0", String::from_utf8_lossy(last.key())),
-            _ => return Ok((entries, at, etcd)),
-        }
+        let last = page.kvs().last().filter(|_| page.more());
+        // The next possible key after the last one.
+        self.from = last.map(|last| format!("{}\0", String::from_utf8_lossy(last.key())));
+        Ok(Some(page.kvs().iter().map(|kv| entry(self.prefix, kv)).collect()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who we are to the member clusters: an identity and a secret that the first replica makes for all.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use etcd_client::{GetOptions, KeyValue, Txn, TxnOp};
@@ -16,6 +17,7 @@ use super::{
     value::{decode, decode_name, encode},
 };
 use crate::domain::epoch::Opening;
+use crate::domain::keyed::{FIRST_VERSION, Keyed};
 use crate::domain::secret::Secret;
 
 const SECRET_LEN: usize = 32;
@@ -30,6 +32,20 @@ pub struct Installation {
     pub incarnation: u64,
     /// From which keys of their own are derived, such as that of request digests.
     pub secret: Secret<[u8; SECRET_LEN]>,
+    /// Version of the secret.
+    pub secret_version: u32,
+    /// Former secrets by their version, kept while records name them.
+    pub former_secrets: BTreeMap<u32, Secret<[u8; SECRET_LEN]>>,
+}
+
+impl Installation {
+    /// Keys of all secrets.
+    pub fn keyed(&self) -> Keyed {
+        let newest = Keyed::new(self.secret_version, self.secret.expose());
+        self.former_secrets
+            .iter()
+            .fold(newest, |keyed, (version, secret)| keyed.and(*version, secret.expose()))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,11 +54,37 @@ pub(super) struct Value {
     id: String,
     incarnation: u64,
     secret: Sealed,
+    #[serde(default = "first_version", skip_serializing_if = "is_first_version")]
+    secret_version: u32,
+    /// Those of before, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former_secrets: Vec<Former>,
     /// The last ones that admins opened, the latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     opened: Vec<Opening>,
 }
 
+/// A secret that new starts are not keyed with any more.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Former {
+    version: u32,
+    secret: Sealed,
+    /// When it was replaced.
+    replaced_at: Timestamp,
+}
+
+fn first_version() -> u32 {
+    FIRST_VERSION
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_first_version(version: &u32) -> bool {
+    *version == FIRST_VERSION
+}
+
+/// Former secrets that are kept; where records name as many, there is no new one.
+const FORMER_MOST: usize = 16;
 /// Openings that are kept.
 const OPENINGS: usize = 20;
 
@@ -96,6 +138,57 @@ impl Store {
         Ok(opening)
     }
 
+    /// Makes new starts be keyed with a new secret; `None` where too many former ones are still in use.
+    pub async fn rotate_secret(
+        &self,
+        term: &Term,
+        sealer: &Sealer,
+        at: Timestamp,
+    ) -> Result<Option<Installation>> {
+        let doing = "rotate the installation's secret";
+        let (key, mut value, version) = self.stored_installation(doing).await?;
+        if value.former_secrets.len() >= FORMER_MOST {
+            return Ok(None);
+        }
+        let purpose = purpose(decode_name(&key, value.id.as_bytes())?);
+        let sealed =
+            new_secret(sealer, &purpose).map_err(|source| Error::Seal { key: key.clone(), source })?;
+        let former = Former {
+            version: value.secret_version,
+            secret: std::mem::replace(&mut value.secret, sealed),
+            replaced_at: at,
+        };
+        value.former_secrets.push(former);
+        value.secret_version += 1;
+        let put = TxnOp::put(key.as_str(), encode(&key, &value)?, None);
+        self.guarded_change(term, doing, &key, vec![is_at(&key, version)], vec![put]).await?;
+        opened(&key, sealer, value).map(Some)
+    }
+
+    /// Forgets former secrets that were replaced before a time and that no record names; answers what is left, where
+    /// something went.
+    pub async fn forget_secrets(
+        &self,
+        term: &Term,
+        sealer: &Sealer,
+        before: Timestamp,
+    ) -> Result<Option<Installation>> {
+        let doing = "forget former secrets";
+        let (key, mut value, version) = self.stored_installation(doing).await?;
+        if value.former_secrets.iter().all(|former| former.replaced_at >= before) {
+            return Ok(None);
+        }
+        let used = self.secrets_in_use().await?;
+        let kept = value.former_secrets.len();
+        value.former_secrets.retain(|former| former.replaced_at >= before || used.contains(&former.version));
+        if value.former_secrets.len() == kept {
+            return Ok(None);
+        }
+        let put = TxnOp::put(key.as_str(), encode(&key, &value)?, None);
+        self.guarded_change(term, doing, &key, vec![is_at(&key, version)], vec![put]).await?;
+        opened(&key, sealer, value).map(Some)
+    }
+
     async fn stored_installation(&self, doing: &str) -> Result<(String, Value, i64)> {
         let key = self.keys().installation();
         match first(&self.get(doing, key.clone(), GetOptions::new()).await?) {
@@ -111,39 +204,62 @@ impl Store {
 impl Value {
     /// The same under the key that seals now; `None` where it is.
     pub(super) fn sealed_anew(self, key: &str, sealer: &Sealer) -> Result<Option<Self>> {
-        if sealer.is_current(&self.secret) {
+        let is_current = |secret: &Sealed| sealer.is_current(secret);
+        if is_current(&self.secret) && self.former_secrets.iter().all(|former| is_current(&former.secret)) {
             return Ok(None);
         }
         let purpose = purpose(decode_name(key, self.id.as_bytes())?);
-        let anew =
-            sealer.open(&purpose, &self.secret).and_then(|plain| sealer.seal(&purpose, plain.expose()));
-        let secret = anew.map_err(|source| Error::Seal { key: key.to_owned(), source })?;
-        Ok(Some(Self { secret, ..self }))
+        let anew = |secret: &Sealed| {
+            let anew = sealer.open(&purpose, secret).and_then(|plain| sealer.seal(&purpose, plain.expose()));
+            anew.map_err(|source| Error::Seal { key: key.to_owned(), source })
+        };
+        let secret = anew(&self.secret)?;
+        let mut former_secrets = Vec::with_capacity(self.former_secrets.len());
+        for former in &self.former_secrets {
+            former_secrets.push(Former { secret: anew(&former.secret)?, ..*former });
+        }
+        Ok(Some(Self { secret, former_secrets, ..self }))
     }
 }
 
 fn new_value(sealer: &Sealer) -> Result<Value, seal::Error> {
     let id = Uuid::new_v4();
-    let purpose = purpose(id);
-    let mut secret = [0; SECRET_LEN];
-    SystemRandom::new().fill(&mut secret).map_err(|_| seal::Error::Failed { purpose: purpose.clone() })?;
     Ok(Value {
         id: id.to_string(),
         incarnation: 1,
-        secret: sealer.seal(&purpose, &secret)?,
+        secret: new_secret(sealer, &purpose(id))?,
+        secret_version: FIRST_VERSION,
+        former_secrets: Vec::new(),
         opened: Vec::new(),
     })
 }
 
+fn new_secret(sealer: &Sealer, purpose: &str) -> Result<Sealed, seal::Error> {
+    let mut secret = [0; SECRET_LEN];
+    SystemRandom::new().fill(&mut secret).map_err(|_| seal::Error::Failed { purpose: purpose.to_owned() })?;
+    sealer.seal(purpose, &secret)
+}
+
 fn open(key: &str, sealer: &Sealer, found: &KeyValue) -> Result<Installation> {
-    let Value { id, incarnation, secret, .. } = decode(key, found.value())?;
+    opened(key, sealer, decode(key, found.value())?)
+}
+
+fn opened(key: &str, sealer: &Sealer, value: Value) -> Result<Installation> {
+    let Value { id, incarnation, secret, secret_version, former_secrets, .. } = value;
     let id: Uuid = decode_name(key, id.as_bytes())?;
-    let secret =
-        sealer.open(&purpose(id), &secret).map_err(|source| Error::Seal { key: key.to_owned(), source })?;
-    let wrong_length =
-        |_| Error::Malformed { key: key.to_owned(), reason: "the secret is not 32 bytes".to_owned() };
-    let secret = <[u8; SECRET_LEN]>::try_from(secret.expose().as_slice()).map_err(wrong_length)?;
-    Ok(Installation { id, incarnation, secret: Secret::new(secret) })
+    let open = |sealed: &Sealed| {
+        let plain = sealer.open(&purpose(id), sealed);
+        let plain = plain.map_err(|source| Error::Seal { key: key.to_owned(), source })?;
+        let wrong_length =
+            |_| Error::Malformed { key: key.to_owned(), reason: "a secret is not 32 bytes".to_owned() };
+        <[u8; SECRET_LEN]>::try_from(plain.expose().as_slice()).map_err(wrong_length).map(Secret::new)
+    };
+    let secret = open(&secret)?;
+    let mut former = BTreeMap::new();
+    for Former { version, secret, .. } in &former_secrets {
+        former.insert(*version, open(secret)?);
+    }
+    Ok(Installation { id, incarnation, secret, secret_version, former_secrets: former })
 }
 
 fn purpose(id: Uuid) -> String {

@@ -82,6 +82,15 @@ impl Keys {
         format!("{}drains/{cluster}", self.prefix)
     }
 
+    /// Live workspaces whose URL is that of a port of `owner`.
+    pub(super) fn hosts(&self, owner: &MetaId) -> String {
+        format!("{}hosts/{owner}/", self.prefix)
+    }
+
+    pub(super) fn host(&self, owner: &MetaId, meta: &MetaId) -> String {
+        format!("{}{meta}", self.hosts(owner))
+    }
+
     pub(super) fn meta(&self, meta: &MetaId) -> String {
         format!("{}meta/{meta}", self.prefix)
     }

@@ -4,7 +4,8 @@
 //! leads. *Guarantees.* At most one candidate is the oldest at any revision, and only its writes pass the guard. A leader
 //! that dies is replaced once its lease ran out, one that shuts down at once. One that cannot renew stops by itself
 //! `stop_after` the last confirmed renewal was sent, before etcd lets go of its lease, and campaigns again in the same
-//! process. *Every replica* learns who leads, also while it is a candidate itself.
+//! process. *Every replica* learns who leads, also while it is a candidate itself. All of it happens on a thread of its own,
+//! see [`super::apart`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,10 +16,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{
     Error, Result, Store,
+    apart::Pulse,
     backoff::Backoff,
     follow::{Change, Entry, Follow, list_all},
     guard::is_absent,
@@ -27,7 +29,7 @@ use super::{
     value::{decode, encode},
 };
 
-/// How a lease is timed. `renew < stop_after < ttl`.
+/// How a lease is timed. `renew < stop_after < ttl < stalled_after`.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
     /// Whole seconds after the last renewal until etcd lets another replica lead; 6 s is usual, 2 s the least.
@@ -36,6 +38,8 @@ pub struct Timing {
     pub renew: Duration,
     /// From when the last confirmed renewal was sent until the leader stops writing by itself; 4 s is usual.
     pub stop_after: Duration,
+    /// How long the process's main runtime may stand still until the leader lets another replica lead; 30 s is usual.
+    pub stalled_after: Duration,
 }
 
 /// This replica, as others see it.
@@ -104,12 +108,13 @@ enum End {
     Shutdown,
     Lost(Lost),
     KeyGone,
+    Stalled,
 }
 
 impl Default for Timing {
     fn default() -> Self {
         let second = Duration::from_secs(1);
-        Self { ttl: 6 * second, renew: 2 * second, stop_after: 4 * second }
+        Self { ttl: 6 * second, renew: 2 * second, stop_after: 4 * second, stalled_after: 30 * second }
     }
 }
 
@@ -127,6 +132,9 @@ impl Timing {
                 "renew",
                 "must be at most two thirds of stopAfter, so that a renewal can be tried again",
             );
+        }
+        if self.stalled_after <= self.ttl {
+            return bad("stalledAfter", "must be longer than the lease");
         }
         Ok(())
     }
@@ -152,19 +160,47 @@ impl Election {
         Ok((Self { store, timing, replica, follow, candidates, seen: 0, told }, leadership))
     }
 
-    /// Campaigns, leads, and campaigns again, until `shutdown`; then it lets another replica lead at once. What writes
-    /// under the term should be done before `shutdown`.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    pub(super) fn stalled_after(&self) -> Duration {
+        self.timing.stalled_after
+    }
+
+    /// The same with a connection of the runtime that calls this.
+    pub(super) async fn connect_apart(&self) -> Result<Self> {
+        let store = self.store.apart().await?;
+        Ok(Self {
+            follow: Follow::new(&store, store.keys().leaders()),
+            store,
+            timing: self.timing,
+            replica: self.replica.clone(),
+            candidates: BTreeMap::new(),
+            seen: 0,
+            told: self.told.clone(),
+        })
+    }
+
+    pub(super) async fn campaigns(mut self, shutdown: &CancellationToken, pulse: &Pulse) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
         while !shutdown.is_cancelled() {
             let campaign = Instant::now();
-            match Box::pin(self.campaign(&shutdown)).await {
+            match Box::pin(self.campaign(shutdown, pulse)).await {
                 Ok(End::Shutdown) => return,
                 Ok(End::Lost(lost)) => {
                     warn!(replica = self.replica.replica, %lost, "candidacy lost, beginning anew");
                 }
                 Ok(End::KeyGone) => {
                     warn!(replica = self.replica.replica, "candidate's key is gone, beginning anew");
+                }
+                Ok(End::Stalled) => {
+                    let stalled_after = self.timing.stalled_after;
+                    error!(
+                        replica = self.replica.replica,
+                        ?stalled_after,
+                        "the process hangs, leadership given up"
+                    );
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        () = pulse.beats() => {}
+                    }
                 }
                 Err(error) => warn!(replica = self.replica.replica, %error, "cannot stand for election"),
             }
@@ -179,7 +215,7 @@ impl Election {
         }
     }
 
-    async fn campaign(&mut self, shutdown: &CancellationToken) -> Result<End> {
+    async fn campaign(&mut self, shutdown: &CancellationToken, pulse: &Pulse) -> Result<End> {
         let lease = Lease::grant(&self.store, self.timing).await?;
         let standing = self.stand(lease.id).await;
         let (key, epoch) = match standing {
@@ -195,6 +231,7 @@ impl Election {
         let end = tokio::select! {
             biased;
             () = shutdown.cancelled() => End::Shutdown,
+            () = pulse.stalled() => End::Stalled,
             lost = mine.lease.keep() => End::Lost(lost),
             () = self.watch_queue(&mine) => End::KeyGone,
         };
@@ -316,8 +353,14 @@ mod tests {
     fn times_that_contradict_each_other_are_refused_by_name() {
         let ms = Duration::from_millis;
         let check = |ttl, renew, stop_after, field: &str| {
-            let error =
-                Timing { ttl: ms(ttl), renew: ms(renew), stop_after: ms(stop_after) }.check().unwrap_err();
+            let error = Timing {
+                ttl: ms(ttl),
+                renew: ms(renew),
+                stop_after: ms(stop_after),
+                stalled_after: ms(7000),
+            }
+            .check()
+            .unwrap_err();
             assert!(error.to_string().starts_with(&format!("etcd {field}:")), "{error}");
         };
         assert!(Timing::default().check().is_ok());
@@ -326,6 +369,7 @@ mod tests {
         check(6000, 2000, 6000, "stopAfter");
         check(6000, 3000, 4000, "renew");
         check(6000, 0, 4000, "renew");
+        check(7000, 2000, 4000, "stalledAfter");
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! | `placements/<workspace id>` | `{v:1, …}`: the fields of a [`PlacementRecord`](crate::domain::record::PlacementRecord) | the leader |
 //! | `drains/<cluster>` | `{v:1, …}`: the fields of a [`Drain`](crate::domain::drain::Drain); exists only while the cluster is registered | the leader |
 //! | `meta/<meta id>` | the workspace id, plain: exists exactly while a live placement has this meta id | the leader |
+//! | `hosts/<meta id>/<other meta id>` | the workspace id, plain: a live placement has the other meta id, and its URL is that of a port of the first; see `placements/claim.rs` | the leader |
 //! | `decisions/<workspace id>` | `{v:1, …}`: an [`Explanation`](crate::domain::placement::explain::Explanation); under a lease of some hours | the leader |
 //!
 //! # Who may write
@@ -38,6 +39,7 @@
 //!   term for up to `stop_after`; its etcd writes are still refused, and so are its cluster writes by the fence.
 //! * Losing the sealing key loses the kubeconfigs and the installation's secret, nothing else.
 
+mod apart;
 mod backoff;
 mod client;
 mod clusters;
@@ -60,6 +62,7 @@ mod seal;
 mod term;
 mod value;
 
+pub use apart::Fallen;
 pub use client::{Options, Store, Tls, User};
 pub use clusters::{ClusterEntry, NewCluster, Registration, StoredRegistration, normal_address};
 pub use departures::Departure;

@@ -3,18 +3,23 @@
 //! A record and its hold on the meta id change in one transaction, so a meta id is held exactly while one live record has
 //! it. A write whose outcome is [`Error::Ambiguous`] is cleared up by [`Store::placement`] and the version found there.
 
-use etcd_client::{Compare, GetOptions, KeyValue, Txn, TxnOp};
+mod claim;
+
+use std::collections::BTreeSet;
+
+use etcd_client::{GetOptions, KeyValue, Txn, TxnOp};
 use jiff::Timestamp;
 
 use super::{
     Error, Result, Store,
-    follow::{Entry, list_all},
+    follow::{Entry, Pages, list_all},
     guard::{Verdict, delete_if, first, is_absent, is_at},
     mirror::{Item, Mirrored},
     term::Term,
-    value::{decode, decode_name, encode},
+    value::encode,
 };
 use crate::domain::{
+    keyed::Keying,
     names::{ClusterName, WorkspaceId},
     record::{PlacementRecord, RecordState},
 };
@@ -37,59 +42,19 @@ pub enum Claim {
         /// That workspace.
         workspace: WorkspaceId,
     },
+    /// The URL of a port of one of the two is the URL of the other, which is live.
+    HostTaken {
+        /// The other one.
+        workspace: WorkspaceId,
+    },
+    /// The folder of the node agent of one of the two is the content's folder of the other, which is live.
+    FolderTaken {
+        /// The other one.
+        workspace: WorkspaceId,
+    },
 }
 
 impl Store {
-    /// Records a new placement where neither its workspace id nor its meta id is taken, in a registered cluster
-    /// ([`Error::ClusterNotFound`] otherwise).
-    pub async fn claim(&self, term: &Term, record: &PlacementRecord) -> Result<Claim> {
-        let key = self.keys().placement(&record.workspace);
-        self.claim_when(term, record, &key, is_absent(&key), |found| found.is_none()).await
-    }
-
-    /// As [`Store::claim`], in the place of an ended record of the same workspace id at `version`.
-    pub async fn claim_over(&self, term: &Term, record: &PlacementRecord, version: i64) -> Result<Claim> {
-        let key = self.keys().placement(&record.workspace);
-        let same = |found: Option<&KeyValue>| found.is_some_and(|found| found.mod_revision() == version);
-        self.claim_when(term, record, &key, is_at(&key, version), same).await
-    }
-
-    async fn claim_when(
-        &self,
-        term: &Term,
-        record: &PlacementRecord,
-        key: &str,
-        condition: Compare,
-        holds: impl Fn(Option<&KeyValue>) -> bool,
-    ) -> Result<Claim> {
-        let doing = format!("place workspace {}", record.workspace);
-        let meta_key = self.keys().meta(&record.meta);
-        let when = vec![condition, is_absent(&meta_key), self.is_registered(&record.cluster)];
-        let ops = vec![
-            TxnOp::put(key, encode(key, record)?, None),
-            TxnOp::put(meta_key.as_str(), record.workspace.as_str(), None),
-        ];
-        let found = match self.guarded_txn(term, &doing, when, ops, &[key, &meta_key]).await? {
-            Verdict::Applied(version) => return Ok(Claim::Claimed { version }),
-            Verdict::Differs(found) => found,
-        };
-        let mut found = found.into_iter();
-        let (existing, holder) = (found.next().flatten(), found.next().flatten());
-        match (existing, holder) {
-            (existing, Some(holder)) if holds(existing.as_ref()) => {
-                Ok(Claim::MetaTaken { workspace: decode_name(&meta_key, holder.value())? })
-            }
-            (existing, None) if holds(existing.as_ref()) => {
-                Err(Error::ClusterNotFound { cluster: record.cluster.clone() })
-            }
-            (Some(existing), _) => {
-                let record = Box::new(decode(key, existing.value())?);
-                Ok(Claim::IdTaken(record, existing.mod_revision()))
-            }
-            (None, _) => Err(Error::Conflict { doing, key: key.to_owned() }),
-        }
-    }
-
     /// Moves a record that is still `Placed` at `version` to another registered cluster, after the first one definitely
     /// refused. Only `record.cluster` and `record.namespace` may differ: nothing was created, so the generation stays.
     /// Answers the new version.
@@ -134,7 +99,8 @@ impl Store {
         let doing = format!("end workspace {}", record.workspace);
         let key = self.keys().placement(&record.workspace);
         let ended = PlacementRecord { state: RecordState::Ended { at, expires }, ..record.clone() };
-        let ops = vec![TxnOp::put(key.as_str(), encode(&key, &ended)?, None), self.release(record)];
+        let mut ops = self.release(record);
+        ops.push(TxnOp::put(key.as_str(), encode(&key, &ended)?, None));
         self.guarded_change(term, &doing, &key, vec![is_at(&key, version)], ops).await
     }
 
@@ -144,7 +110,8 @@ impl Store {
         let doing = format!("give up workspace {}", record.workspace);
         let key = self.keys().placement(&record.workspace);
         let when = vec![is_at(&key, version), is_absent(&self.keys().cluster_spec(&record.cluster))];
-        let ops = vec![TxnOp::put(key.as_str(), encode(&key, record)?, None), self.release(record)];
+        let mut ops = self.release(record);
+        ops.push(TxnOp::put(key.as_str(), encode(&key, record)?, None));
         self.guarded_change(term, &doing, &key, when, ops).await
     }
 
@@ -152,7 +119,8 @@ impl Store {
     pub async fn forget(&self, term: &Term, record: &PlacementRecord, version: i64) -> Result<()> {
         let doing = format!("forget workspace {}", record.workspace);
         let key = self.keys().placement(&record.workspace);
-        let ops = vec![TxnOp::delete(key.as_str(), None), self.release(record)];
+        let mut ops = self.release(record);
+        ops.push(TxnOp::delete(key.as_str(), None));
         self.guarded_change(term, &doing, &key, vec![is_at(&key, version)], ops).await?;
         Ok(())
     }
@@ -168,23 +136,30 @@ impl Store {
         found.map(item).transpose()
     }
 
-    /// Removes up to 100 ended records that expired before `now`, and answers how many; 100 means that there may be more.
-    /// It reads all records, so call it every few minutes.
+    /// Removes all ended records that expired before `now`, and answers how many. It reads all records once, a page at a time,
+    /// so call it every few minutes.
     pub async fn sweep_expired(&self, term: &Term, now: Timestamp) -> Result<usize> {
-        let (entries, _, _) = list_all(self, &self.keys().placements()).await?;
-        let expired: Vec<_> = entries.iter().filter(|entry| is_expired(entry, now)).take(SWEEP).collect();
-        if expired.is_empty() {
-            return Ok(0);
+        let prefix = self.keys().placements();
+        let (mut pages, mut removed) = (Pages::new(self, &prefix), 0);
+        while let Some(page) = pages.next().await? {
+            let expired: Vec<_> = page.iter().filter(|entry| is_expired(entry, now)).collect();
+            for batch in expired.chunks(SWEEP) {
+                self.remove_unchanged(term, &prefix, batch).await?;
+                removed += batch.len();
+            }
         }
+        Ok(removed)
+    }
+
+    /// Removes those of the records that are as they were read.
+    async fn remove_unchanged(&self, term: &Term, prefix: &str, records: &[&Entry]) -> Result<()> {
         let remove = |entry: &&Entry| {
-            let key = format!("{}{}", self.keys().placements(), entry.key);
+            let key = format!("{prefix}{}", entry.key);
             let unchanged = Txn::new().when([is_at(&key, entry.version)]);
             TxnOp::txn(unchanged.and_then([TxnOp::delete(key, None)]))
         };
-        let ops = expired.iter().map(remove).collect();
-        let doing = "remove expired records";
-        self.guarded_change(term, doing, &self.keys().placements(), Vec::new(), ops).await?;
-        Ok(expired.len())
+        let ops = records.iter().map(remove).collect();
+        self.guarded_change(term, "remove expired records", prefix, Vec::new(), ops).await.map(drop)
     }
 
     /// How many records name a cluster and are live; a cluster may only go when there are none.
@@ -196,6 +171,17 @@ impl Store {
             live += usize::from(record.cluster == *cluster && record.is_live());
         }
         Ok(live)
+    }
+
+    /// Versions of the installation's secret that records name, ended ones included.
+    pub async fn secrets_in_use(&self) -> Result<BTreeSet<u32>> {
+        let (entries, _, _) = list_all(self, &self.keys().placements()).await?;
+        let mut used = BTreeSet::new();
+        for entry in entries {
+            let record = PlacementRecord::decode(&entry.key, &entry.value)?;
+            used.insert(Keying::version(record.keying.as_ref()));
+        }
+        Ok(used)
     }
 
     async fn put_record(
@@ -210,9 +196,11 @@ impl Store {
         self.guarded_change(term, doing, &key, vec![is_at(&key, version)], vec![put]).await
     }
 
-    /// Lets go of the meta id where it is still this workspace's.
-    fn release(&self, record: &PlacementRecord) -> TxnOp {
-        delete_if(&self.keys().meta(&record.meta), record.workspace.as_str())
+    /// Releases the meta id and the hosts that are still this workspace's.
+    fn release(&self, record: &PlacementRecord) -> Vec<TxnOp> {
+        let meta = self.keys().meta(&record.meta);
+        let hosts = record.port_of().iter().map(|owner| self.keys().host(owner, &record.meta));
+        hosts.chain([meta]).map(|key| delete_if(&key, record.workspace.as_str())).collect()
     }
 }
 

@@ -44,6 +44,8 @@ pub enum Scenario {
     Detection,
     /// Placement alone; `benches/placement.rs` measures it, and here it is only reported.
     Placement,
+    /// Changes of the index while everything is read; `benches/index.rs` measures and prints it.
+    Index,
 }
 
 /// Scenarios that share a fleet.

@@ -4,15 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::Violation;
-use crate::chaos::history::{Act, AdminCall, Asked, Call, Content, History, Outage, Outcome, Resource};
+use crate::chaos::history::{Act, AdminCall, Asked, Call, Content, History, Outcome, Resource};
 
 /// A call without an answer may be carried out so many milliseconds after it was sent: by a replica that was frozen, or
 /// once somebody leads.
 pub const LATE: u64 = 20_000;
-
-/// For our own watches to go on after their cluster did not answer: what happened meanwhile is heard of only then, and a
-/// watch of before a restart lists anew.
-pub const REJOIN: u64 = 15_000;
 
 /// From when until when new workspaces were certainly kept away from a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,10 +80,10 @@ pub fn stopped_by_nobody(
 pub fn is_drained(life: &Resource, history: &History) -> bool {
     let admin = history.admin.iter().filter(|call| call.cluster == life.cluster);
     let drains = admin.clone().filter(|call| call.act == Act::Drain);
-    // When the stop was asked for; where the end alone was seen, any time before.
+    // When the stop was asked for; where the entry of that is lost with its apiserver, at any time.
     let (earliest, latest) = match (life.stop_asked, life.until) {
-        (Some(at), _) => (in_truth(at, &life.cluster, &history.outages), at),
-        (None, Some(until)) if !life.seen_end => (life.from, until),
+        (Some(at), _) => (at, at),
+        (None, Some(_)) if !life.seen_end => (life.from, u64::MAX),
         (None, _) => return false,
     };
     let mut ends = drains.map(|drain| {
@@ -122,17 +118,4 @@ pub fn lost_activity(id: &str, calls: &[&Call], lives: &[&Resource]) -> Vec<Viol
         ))];
     }
     Vec::new()
-}
-
-/// The earliest time that what was seen at `at` may have happened: a cluster that does not answer tells nothing.
-pub fn in_truth(at: u64, cluster: &str, outages: &[Outage]) -> u64 {
-    let during = |outage: &&Outage| {
-        outage.cluster == cluster && outage.from <= at && at <= outage.until.saturating_add(REJOIN)
-    };
-    outages.iter().filter(during).map(|outage| outage.from).min().unwrap_or(at)
-}
-
-/// Whether our own watch of a cluster was not back at that time.
-pub fn is_unseen(at: u64, cluster: &str, history: &History) -> bool {
-    in_truth(at, cluster, &history.outages) < at
 }

@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
@@ -22,9 +22,10 @@ use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use super::flood::Flood;
 use crate::harness::pki::Identity;
 
-type Body = BoxBody<Bytes, hyper::Error>;
+pub(super) type Body = BoxBody<Bytes, hyper::Error>;
 type Upstream = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// What a call carries, among its extensions, for rules to read.
@@ -44,6 +45,10 @@ pub enum Answer {
     Lose,
     /// It is passed on and carried out, and never answered.
     Mute,
+    /// It is passed on, and nothing follows the head of its answer: a watch that shows nothing.
+    Quiet,
+    /// It is not passed on, and the answer is too much.
+    Flood(Flood),
     /// It is never answered, and passed on at [`let_late_go`](super::Proxy::let_late_go), when its caller may be long dead.
     Late,
 }
@@ -180,6 +185,7 @@ impl Shared {
             self.injected.send_modify(|injected| *injected += 1);
             match answer {
                 Answer::Status(code) => return refusal(code, None),
+                Answer::Flood(flood) => return flood.answer(&parts),
                 Answer::Throttle(seconds) => return refusal(429, Some(seconds)),
                 Answer::Hold => self.hold(&parts).await,
                 Answer::Lose | Answer::Mute => {
@@ -189,6 +195,12 @@ impl Shared {
                         return std::future::pending().await;
                     }
                     return Err(io::Error::from(io::ErrorKind::ConnectionReset));
+                }
+                Answer::Quiet => {
+                    let (head, _) = self.pass_on(parts, body).await?.into_parts();
+                    let nothing =
+                        StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, hyper::Error>>());
+                    return Ok(Response::from_parts(head, BodyExt::boxed(nothing)));
                 }
                 Answer::Late => {
                     self.late.send_modify(|late| late.kept += 1);

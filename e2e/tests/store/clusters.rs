@@ -161,3 +161,37 @@ async fn what_an_old_key_sealed_is_sealed_anew_and_the_old_key_can_go() -> Resul
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_secret_is_kept_while_a_record_names_it_and_sealed_as_the_others() -> Result<()> {
+    let room = Room::open().await?;
+    let (leader, term) = room.lead().await?;
+    let (store, sealer) = (&leader.store, sealer()?);
+    let first = store.installation(&sealer).await?;
+    ensure!(first.secret_version == 1 && first.former_secrets.is_empty());
+    let version = claimed(store, &term, &record("a", "m")?).await?;
+    let (at, later) = (jiff::Timestamp::from_second(100)?, jiff::Timestamp::from_second(200)?);
+    let rotated = store.rotate_secret(&term, &sealer, at).await?.context("it is not rotated")?;
+    ensure!(rotated.secret_version == 2 && rotated.secret.expose() != first.secret.expose());
+    let again = store.installation(&sealer).await?;
+    ensure!(again.secret.expose() == rotated.secret.expose());
+    ensure!(again.former_secrets[&1].expose() == first.secret.expose());
+
+    // A record without a version was made with the first one.
+    ensure!(store.forget_secrets(&term, &sealer, at).await?.is_none(), "it was replaced just now");
+    ensure!(store.forget_secrets(&term, &sealer, later).await?.is_none(), "a record names it");
+    let version = store.end(&term, &record("a", "m")?, version, at, later).await?;
+    ensure!(store.forget_secrets(&term, &sealer, later).await?.is_none(), "an ended record names it");
+
+    // The key that sealed it can go.
+    let key = |id: &str, byte| SealingKey { id: id.to_owned(), secret: Secret::new(vec![byte; 32]) };
+    let resealed = Sealer::new(vec![key("new", 9), key("test", 7)])?;
+    store.seal_anew(&term, &resealed).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let alone = Sealer::new(vec![key("new", 9)])?;
+    ensure!(store.installation(&alone).await?.former_secrets[&1].expose() == first.secret.expose());
+
+    store.forget(&term, &record("a", "m")?, version).await?;
+    let left = store.forget_secrets(&term, &alone, later).await?.context("it is kept")?;
+    ensure!(left.former_secrets.is_empty() && left.secret_version == 2);
+    Ok(())
+}

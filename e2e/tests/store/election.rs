@@ -33,7 +33,7 @@ async fn a_clean_shutdown_hands_over_at_once() -> Result<()> {
     first.shutdown.cancel();
     let new = second.leads(AT_ONCE).await?;
     println!("handed over in {:?}", asked.elapsed());
-    timeout(AT_ONCE, &mut first.task).await??;
+    timeout(AT_ONCE, &mut first.task).await???;
     third.follows("second", AT_ONCE).await?;
     ensure!(new.epoch() > old.epoch() && !old.is_valid());
     Ok(())
@@ -84,12 +84,7 @@ async fn a_leader_cut_off_from_etcd_stops_by_itself_and_leads_again_in_the_same_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_short_restart_of_etcd_costs_no_leadership() -> Result<()> {
     let room = Room::open().await?;
-    let timing = Timing {
-        ttl: Duration::from_secs(30),
-        renew: Duration::from_secs(1),
-        stop_after: Duration::from_secs(25),
-    };
-    let leader = room.stand("leader", timing).await?;
+    let leader = room.stand("leader", patient()).await?;
     let term = leader.leads(SOON).await?;
     leader.store.create_cluster(&term, &sealer()?, &cluster("eu")?).await?;
     room.etcd.stop().await?;

@@ -61,12 +61,7 @@ async fn claim_many(store: &Store, term: &Term, name: &str, count: usize) -> Res
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_etcd_loses_no_change_and_lists_nothing_again() -> Result<()> {
     let room = Room::open().await?;
-    let timing = Timing {
-        ttl: Duration::from_secs(30),
-        renew: Duration::from_secs(1),
-        stop_after: Duration::from_secs(25),
-    };
-    let leader = room.stand("leader", timing).await?;
+    let leader = room.stand("leader", patient()).await?;
     let term = leader.leads(SOON).await?;
     leader.store.create_cluster(&term, &sealer()?, &cluster("eu")?).await?;
     let (mut mirror, mut index) = (room.store.mirror_placements(), Index::default());
@@ -84,12 +79,7 @@ async fn a_restart_of_etcd_loses_no_change_and_lists_nothing_again() -> Result<(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compaction_of_what_was_not_seen_lists_anew() -> Result<()> {
     let room = Room::open().await?;
-    let timing = Timing {
-        ttl: Duration::from_secs(30),
-        renew: Duration::from_secs(1),
-        stop_after: Duration::from_secs(25),
-    };
-    let leader = room.stand("leader", timing).await?;
+    let leader = room.stand("leader", patient()).await?;
     let term = leader.leads(SOON).await?;
     leader.store.create_cluster(&term, &sealer()?, &cluster("eu")?).await?;
     let (mut mirror, mut index) = (room.store.mirror_placements(), Index::default());

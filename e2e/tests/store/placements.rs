@@ -1,5 +1,7 @@
 //! One record a workspace id, one live workspace a meta id.
 
+use prometheus::core::Collector as _;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,6 +81,39 @@ async fn a_record_lives_and_its_meta_id_is_held_exactly_as_long() -> Result<()> 
     Ok(())
 }
 
+/// Reads of etcd so far.
+fn reads(store: &Store) -> u64 {
+    let families = store.meter().collect();
+    let requests = families.iter().filter(|family| family.name() == "spaceport_etcd_request_seconds");
+    let metrics = requests.flat_map(prometheus::proto::MetricFamily::get_metric);
+    let reads = metrics.filter(|metric| metric.get_label().iter().any(|label| label.value() == "read"));
+    reads.map(|metric| metric.get_histogram().get_sample_count()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_lists_all_records_once_however_many_have_expired() -> Result<()> {
+    const ENDED: usize = 250;
+    let room = Room::open().await?;
+    let (leader, term) = room.lead().await?;
+    let store = &leader.store;
+    let (at, expires) = (jiff::Timestamp::from_second(100)?, jiff::Timestamp::from_second(200)?);
+    let ended = (0..ENDED).map(async |n| {
+        let record = record(&format!("w{n}"), &format!("m{n}"))?;
+        let version = claimed(store, &term, &record).await?;
+        anyhow::Ok(store.end(&term, &record, version, at, expires).await?)
+    });
+    futures::future::try_join_all(ended).await?;
+    claimed(store, &term, &record("live", "live")?).await?;
+    let before = reads(store);
+    let removed = store.sweep_expired(&term, expires).await?;
+    ensure!(removed == ENDED, "{removed} were removed");
+    let lists = reads(store) - before;
+    ensure!(lists == 1, "{lists} reads for a page of records");
+    ensure!(store.live_placements(&"eu".parse()?).await? == 1, "the live one");
+    ensure!(store.placement(&"w0".parse()?).await?.is_none(), "one was left");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_made_nothing_moves_or_is_forgotten() -> Result<()> {
     let room = Room::open().await?;
@@ -111,5 +146,57 @@ async fn nothing_is_placed_in_a_cluster_that_is_not_registered() -> Result<()> {
         "{refused:?}"
     );
     ensure!(leader.store.placement(&"a".parse()?).await?.is_none());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_workspaces_with_one_url_exactly_one_is_live() -> Result<()> {
+    let room = Room::open().await?;
+    let (leader, term) = room.lead().await?;
+    let store = &leader.store;
+    let port_of = |id: &str, meta: &str, owner: &str| {
+        Ok::<_, anyhow::Error>(PlacementRecord { port_of: Some(vec![owner.parse()?]), ..record(id, meta)? })
+    };
+    for round in 0..10 {
+        let (owner, alias) = (format!("m{round}"), format!("3000-m{round}"));
+        let one = record(&format!("a{round}"), &owner)?;
+        let other = port_of(&format!("b{round}"), &alias, &owner)?;
+        let (first, second) = tokio::try_join!(store.claim(&term, &one), store.claim(&term, &other))?;
+        let won = [&first, &second].iter().filter(|claim| matches!(claim, Claim::Claimed { .. })).count();
+        let taken = [&first, &second].iter().filter(|claim| matches!(claim, Claim::HostTaken { .. })).count();
+        ensure!((won, taken) == (1, 1), "{first:?} {second:?}");
+    }
+    // Freed with the record, and with one that a manager of an earlier release ended without freeing it.
+    let alias = port_of("alias", "3000-foo", "foo")?;
+    let version = claimed(store, &term, &alias).await?;
+    let taken = store.claim(&term, &record("foo", "foo")?).await?;
+    ensure!(taken == Claim::HostTaken { workspace: "alias".parse()? }, "{taken:?}");
+    let (at, expires) = (jiff::Timestamp::from_second(100)?, jiff::Timestamp::from_second(200)?);
+    store.end(&term, &PlacementRecord { port_of: None, ..alias.clone() }, version, at, expires).await?;
+    let version = claimed(store, &term, &record("foo", "foo")?).await?;
+    let taken = store.claim(&term, &port_of("again", "3000-foo", "foo")?).await?;
+    ensure!(taken == Claim::HostTaken { workspace: "foo".parse()? }, "{taken:?}");
+    store.forget(&term, &record("foo", "foo")?, version).await?;
+    let version = claimed(store, &term, &port_of("again", "3000-foo", "foo")?).await?;
+    store.forget(&term, &port_of("again", "3000-foo", "foo")?, version).await?;
+    claimed(store, &term, &record("foo", "foo")?).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_workspaces_with_one_folder_exactly_one_is_live() -> Result<()> {
+    let room = Room::open().await?;
+    let (leader, term) = room.lead().await?;
+    let store = &leader.store;
+    let (at, expires) = (jiff::Timestamp::from_second(100)?, jiff::Timestamp::from_second(200)?);
+    for (first, second) in [("x", "x-daemon"), ("y-daemon", "y")] {
+        let record_of = |id: &str| record(id, id);
+        let version = claimed(store, &term, &record_of(first)?).await?;
+        let taken = store.claim(&term, &record_of(second)?).await?;
+        ensure!(taken == Claim::FolderTaken { workspace: first.parse()? }, "{taken:?}");
+        // An ended record is in nobody's way.
+        store.end(&term, &record_of(first)?, version, at, expires).await?;
+        claimed(store, &term, &record_of(second)?).await?;
+    }
     Ok(())
 }

@@ -7,7 +7,10 @@ use parking_lot::Mutex;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::runtime::tls::{self, ClientFiles};
+use crate::api::peers::lasting;
+use crate::api::trim;
+use crate::runtime::files;
+use crate::runtime::tls::{self, Transport};
 
 /// The name in the certificate of existing builders.
 const SERVER_NAME: &str = "image-builder-mk3";
@@ -19,48 +22,75 @@ const MOST: usize = 256;
 /// Connections by address, made when they are first used.
 #[derive(Debug)]
 pub struct Channels {
-    tls: Option<ClientFiles>,
+    transport: Option<Transport>,
     open: Mutex<HashMap<String, Channel>>,
 }
 
 impl Channels {
-    /// `tls`: identity and authority towards every builder; absent: plaintext.
-    pub fn new(tls: Option<ClientFiles>) -> Self {
-        Self { tls, open: Mutex::default() }
+    /// `transport`: how every builder is connected to; none: not at all.
+    pub fn new(transport: Option<Transport>) -> Self {
+        Self { transport, open: Mutex::default() }
     }
 
     /// The connection to an address.
-    pub fn get(&self, target: &str) -> Result<Channel, Status> {
-        let mut open = self.open.lock();
-        if let Some(channel) = open.get(target) {
+    pub async fn get(&self, target: &str) -> Result<Channel, Status> {
+        if let Some(channel) = self.open.lock().get(target) {
             return Ok(channel.clone());
         }
         let unusable = |reason: &dyn std::fmt::Display| {
             Status::failed_precondition(format!("{target} cannot be used: {reason}"))
         };
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let (scheme, files) = match &self.transport {
+            Some(Transport::Tls(files)) => ("https", Some(files)),
+            Some(Transport::Plaintext) => ("http", None),
+            None => {
+                return Err(unusable(&"imageBuilderProxy.tls is not configured, nor plaintext: true there"));
+            }
+        };
         let host = target.strip_prefix("dns:///").unwrap_or(target);
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{host}"))
             .map_err(|error| unusable(&error))?
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
+            .http2_max_header_list_size(trim::READ_MAX)
             // A build may be silent for long: this tells a quiet builder from one that is gone.
             .http2_keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10));
-        if let Some(files) = &self.tls {
-            let config = tls::client_config(files, Some(SERVER_NAME)).map_err(|error| unusable(&error))?;
+        endpoint = lasting(endpoint);
+        if let Some(files) = files {
+            let files = files.clone();
+            let late = |error: std::io::Error| Status::unavailable(format!("imageBuilderProxy.tls: {error}"));
+            let read = files::apart(move || tls::client_config(&files, Some(SERVER_NAME)));
+            let config = read.await.map_err(late)?.map_err(|error| unusable(&error))?;
             endpoint = endpoint.tls_config(config).map_err(|error| unusable(&error))?;
         }
         let channel = endpoint.connect_lazy();
+        let mut open = self.open.lock();
         if open.len() >= MOST {
             open.clear();
         }
-        open.insert(target.to_owned(), channel.clone());
-        Ok(channel)
+        Ok(open.entry(target.to_owned()).or_insert(channel).clone())
     }
 
     /// The next call connects anew, with the certificates that the files hold by then.
     pub fn forget(&self, target: &str) {
         self.open.lock().remove(target);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_builder_is_not_called_before_somebody_says_how() {
+        let refused = Channels::new(None).get("builder:8080").await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+        assert!(refused.message().contains("imageBuilderProxy.tls"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn plaintext_is_used_where_it_is_asked_for() {
+        Channels::new(Some(Transport::Plaintext)).get("builder:8080").await.unwrap();
     }
 }

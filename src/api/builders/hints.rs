@@ -6,10 +6,11 @@ use prost::Message as _;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
+use crate::api::caller::Caller;
 use crate::api::parse::Problems;
 use crate::domain::names::WorkspaceId;
 use crate::domain::placement::PlacementRequest;
-use crate::federation::Federation;
+use crate::federation::{Error, Federation};
 use crate::proto::builder::BuildSource;
 
 /// Only this cluster will do.
@@ -26,6 +27,7 @@ const WORKSPACE: &str = "x-spaceport-workspace";
 /// Where the call may go.
 pub fn placement(
     federation: &Federation,
+    caller: &Caller,
     metadata: &MetadataMap,
     seed: &str,
 ) -> Result<PlacementRequest, Status> {
@@ -46,7 +48,10 @@ pub fn placement(
     if !text(WORKSPACE).is_empty()
         && let Some(id) = problems.parse::<WorkspaceId>(WORKSPACE, text(WORKSPACE))
     {
-        match federation.describe(&id) {
+        // What the caller may not touch does not exist for it.
+        let own =
+            |id| if caller.check(federation, id).is_ok() { Some(federation.describe(id)) } else { None };
+        match own(&id).unwrap_or_else(|| Err(Error::NoWorkspace(id.clone()))) {
             Ok(seen) => request.cluster = Some(seen.cluster),
             Err(error) => problems.add(WORKSPACE, error),
         }

@@ -22,14 +22,14 @@ use tonic::transport::Channel;
 use tonic::{Code, Extensions, Request, Response, Status, Streaming};
 
 use self::channels::Channels;
-use super::error;
-use super::peers::{MESSAGE_MAX, deadline, is_connect};
+use super::peers::{MESSAGE_MAX, deadline, due, is_connect, remaining};
+use super::{caller, error};
 use crate::federation::Federation;
 use crate::federation::builders::Builder;
 use crate::proto::builder;
 use crate::proto::builder::image_builder_client::ImageBuilderClient;
 use crate::proto::builder::image_builder_server::ImageBuilder;
-use crate::runtime::tls::ClientFiles;
+use crate::runtime::tls::Transport;
 
 /// For a unary call whose caller gives no deadline.
 const UNARY: Duration = Duration::from_mins(2);
@@ -50,8 +50,12 @@ pub struct Builders {
 
 impl Builders {
     /// Passes calls on to the builders of `federation`. Streams end when `shutdown` is cancelled.
-    pub fn new(federation: Arc<Federation>, tls: Option<ClientFiles>, shutdown: CancellationToken) -> Self {
-        Self { federation, channels: Channels::new(tls), shutdown }
+    pub fn new(
+        federation: Arc<Federation>,
+        transport: Option<Transport>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { federation, channels: Channels::new(transport), shutdown }
     }
 
     /// Calls the best builder that can be connected to.
@@ -64,11 +68,13 @@ impl Builders {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let wanted = hints::placement(&self.federation, request.metadata(), seed)?;
+        let caller = caller::of(request.extensions());
+        let wanted = hints::placement(&self.federation, &caller, request.metadata(), seed)?;
         let builders = self.federation.builders_for(&wanted).map_err(|error| error::status(&error))?;
+        let limit = due(request.metadata().as_ref());
         let mut last = Status::unavailable("there is no image builder");
         for builder in builders {
-            match self.call_one(&builder, copy(&request), &call).await {
+            match self.call_one(&builder, copy(&request, limit), &call).await {
                 Ok(response) => return Ok((builder, response)),
                 Err(status) if was_not_sent(&status) => {
                     tracing::warn!(cluster = %builder.cluster, %status, "the image builder cannot be reached");
@@ -89,7 +95,7 @@ impl Builders {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let client = ImageBuilderClient::new(self.channels.get(&builder.target)?)
+        let client = ImageBuilderClient::new(self.channels.get(&builder.target).await?)
             .max_decoding_message_size(MESSAGE_MAX)
             .max_encoding_message_size(MESSAGE_MAX);
         let answer = call(client, request).await;
@@ -219,7 +225,7 @@ impl ImageBuilder for Builders {
         request: Request<builder::BuildRequest>,
     ) -> Result<Response<Self::BuildStream>, Status> {
         let seed = hints::seed(request.get_ref().source.as_ref());
-        let limit = limit_of(request.metadata());
+        let limit = due(request.metadata().as_ref());
         let answer = self.call(request, &seed, async |mut client: ImageBuilderClient<Channel>, request| {
             client.build(request).await
         });
@@ -230,10 +236,11 @@ impl ImageBuilder for Builders {
         &self,
         request: Request<builder::LogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
-        let limit = limit_of(request.metadata());
+        caller::of(request.extensions()).check_unscoped()?;
+        let limit = due(request.metadata().as_ref());
         let holder = self.holder(request.metadata(), request.get_ref()).await?;
-        let answer =
-            self.call_one(&holder, copy(&request), async |mut client, request| client.logs(request).await);
+        let request = copy(&request, limit);
+        let answer = self.call_one(&holder, request, async |mut client, request| client.logs(request).await);
         let answer = answer.await.map_err(|status| named(&holder, &status))?;
         Ok(self.pass(holder, answer, limit))
     }
@@ -243,6 +250,7 @@ impl ImageBuilder for Builders {
         &self,
         request: Request<builder::ListBuildsRequest>,
     ) -> Result<Response<builder::ListBuildsResponse>, Status> {
+        caller::of(request.extensions()).check_unscoped()?;
         let (mut builds, mut missing, mut last) = (Vec::new(), Vec::new(), None);
         let answers = self.builds(request.metadata()).await;
         let asked = answers.len();
@@ -309,13 +317,9 @@ fn limited<Q>(mut request: Request<Q>) -> Request<Q> {
     request
 }
 
-fn limit_of(metadata: &MetadataMap) -> Option<Instant> {
-    deadline(metadata.as_ref()).and_then(|deadline| Instant::now().checked_add(deadline))
-}
-
-/// The request for a builder: message, deadline and metadata of the caller.
-fn copy<Q: Clone>(request: &Request<Q>) -> Request<Q> {
-    outgoing(request.metadata(), request.get_ref().clone(), deadline(request.metadata().as_ref()))
+/// The request for a builder: message and metadata of the caller, and what remains of its time until `limit`.
+fn copy<Q: Clone>(request: &Request<Q>, limit: Option<Instant>) -> Request<Q> {
+    outgoing(request.metadata(), request.get_ref().clone(), limit.map(remaining))
 }
 
 fn outgoing<Q>(metadata: &MetadataMap, message: Q, limit: Option<Duration>) -> Request<Q> {

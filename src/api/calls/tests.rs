@@ -1,4 +1,7 @@
+use bytes::Bytes;
+use http::HeaderMap;
 use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
 use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 

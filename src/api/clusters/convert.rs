@@ -1,6 +1,6 @@
 //! Clusters, their specification and what was looked at, on the wire.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -8,11 +8,12 @@ use crate::api::convert::{number, timestamp};
 use crate::api::parse::Problems;
 use crate::domain::check::{Check, Outcome};
 use crate::domain::cluster::{
-    Capacity, ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, FenceMode, ImageBuilder, NamespaceSpec,
+    Capacity, ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, DefaultNamespaces, FenceMode, ImageBuilder,
+    NamespaceSpec,
 };
 use crate::domain::condition::{Condition, State};
 use crate::domain::health::Health;
-use crate::domain::names::Namespace;
+use crate::domain::names::{Namespace, quoted};
 use crate::domain::secret_ref::SecretRef;
 use crate::federation::registry::ClusterView;
 use crate::proto::spaceport::v1;
@@ -81,17 +82,18 @@ fn maintenance((namespace, until): (&Namespace, &Timestamp)) -> v1::NamespaceMai
 }
 
 /// What the admin wants of a cluster.
-pub(super) fn spec(problems: &mut Problems, spec: Option<v1::ClusterSpec>) -> Option<ClusterSpec> {
+pub(super) fn spec(
+    problems: &mut Problems,
+    spec: Option<v1::ClusterSpec>,
+    defaults: &DefaultNamespaces,
+) -> Option<ClusterSpec> {
     let Some(spec) = spec else {
         problems.add("spec", "is required");
         return None;
     };
     let name = problems.parse("spec.name", &spec.name);
     let region = problems.parse("spec.region", &spec.region);
-    let mut namespaces = Vec::with_capacity(spec.namespaces.len());
-    for (at, namespace) in spec.namespaces.into_iter().enumerate() {
-        namespaces.extend(namespace_spec(problems, &format!("spec.namespaces[{at}]"), namespace));
-    }
+    let namespaces = namespaces(problems, "spec.namespaces", spec.namespaces, defaults);
     let mut constraints = Vec::with_capacity(spec.admission_constraints.len());
     for (at, constraint) in spec.admission_constraints.into_iter().enumerate() {
         constraints.extend(self::constraint(
@@ -167,7 +169,6 @@ pub(super) fn constraint(
     }
 }
 
-/// One namespace of a cluster.
 /// Whether what nodes have left is a limit.
 pub(super) fn capacity(problems: &mut Problems, number: i32) -> Option<Capacity> {
     match v1::cluster_spec::Capacity::try_from(number) {
@@ -180,21 +181,50 @@ pub(super) fn capacity(problems: &mut Problems, number: i32) -> Option<Capacity>
     }
 }
 
-pub(super) fn namespace_spec(
+/// The namespaces of a cluster; one of the configuration where none is named.
+pub(super) fn namespaces(
+    problems: &mut Problems,
+    field: &str,
+    specs: Vec<v1::NamespaceSpec>,
+    defaults: &DefaultNamespaces,
+) -> Vec<NamespaceSpec> {
+    let specs = if specs.is_empty() { vec![v1::NamespaceSpec::default()] } else { specs };
+    let specs = specs.into_iter().enumerate();
+    specs
+        .filter_map(|(at, spec)| namespace_spec(problems, &format!("{field}[{at}]"), spec, defaults))
+        .collect()
+}
+
+/// One namespace of a cluster. Its names are kept as they are now, whatever the configuration says later.
+fn namespace_spec(
     problems: &mut Problems,
     field: &str,
     spec: v1::NamespaceSpec,
+    defaults: &DefaultNamespaces,
 ) -> Option<NamespaceSpec> {
-    let namespace = problems.parse(&format!("{field}.namespace"), &spec.namespace);
-    let secrets = problems.parse(&format!("{field}.secrets_namespace"), &spec.secrets_namespace);
+    let mut name = |key: &str, text: &str, default: &Namespace| {
+        if text.is_empty() { Some(default.clone()) } else { problems.parse(&format!("{field}.{key}"), text) }
+    };
+    let namespace = name("namespace", &spec.namespace, &defaults.workspaces);
+    let secrets = name("secrets_namespace", &spec.secrets_namespace, &defaults.secrets);
     let mut classes = BTreeMap::new();
     for (id, json) in spec.classes {
         match serde_json::from_str(&json) {
             Ok(class) => {
                 classes.insert(id, class);
             }
-            Err(error) => problems.add(format!("{field}.classes.{id}"), format!("is not JSON: {error}")),
+            Err(error) => {
+                let id = quoted(&id);
+                problems.add(format!("{field}.classes.{id}"), format!("is not JSON: {error}"));
+            }
         }
+    }
+    let node_agent = problems.optional(&format!("{field}.node_agent"), &spec.node_agent);
+    let clear_text_secrets =
+        problems.optional(&format!("{field}.clear_text_secrets"), &spec.clear_text_secrets);
+    let mut allowed_secrets = BTreeSet::new();
+    for (at, name) in spec.allowed_secrets.iter().enumerate() {
+        allowed_secrets.extend(problems.parse(&format!("{field}.allowed_secrets[{at}]"), name));
     }
     let optional = |text: String| Some(text).filter(|text| !text.is_empty());
     Some(NamespaceSpec {
@@ -208,6 +238,9 @@ pub(super) fn namespace_spec(
         registry_facade_host: optional(spec.registry_facade_host),
         seccomp_profile: optional(spec.seccomp_profile),
         scheduler_name: optional(spec.scheduler_name),
+        node_agent,
+        clear_text_secrets,
+        allowed_secrets,
         image_builder: optional(spec.image_builder_target).map(|target_addr| ImageBuilder { target_addr }),
     })
 }
@@ -258,6 +291,9 @@ fn namespace_to_wire(spec: &NamespaceSpec) -> v1::NamespaceSpec {
         registry_facade_host: text(&spec.registry_facade_host),
         seccomp_profile: text(&spec.seccomp_profile),
         scheduler_name: text(&spec.scheduler_name),
+        node_agent: spec.node_agent.map(|agent| agent.to_string()).unwrap_or_default(),
+        clear_text_secrets: spec.clear_text_secrets.map(|rule| rule.to_string()).unwrap_or_default(),
+        allowed_secrets: spec.allowed_secrets.iter().map(ToString::to_string).collect(),
         image_builder_target: spec.image_builder.as_ref().map(|b| b.target_addr.clone()).unwrap_or_default(),
     }
 }

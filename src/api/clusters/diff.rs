@@ -37,6 +37,10 @@ pub(super) async fn diff(
 
 pub(super) fn compared(row: &Row) -> v1::ComparedWorkspace {
     let found = row.found.as_ref();
+    let left = match &row.standing {
+        Standing::PodLeft(left) => Some(left),
+        _ => None,
+    };
     v1::ComparedWorkspace {
         id: row.workspace.clone(),
         namespace: row.namespace.to_string(),
@@ -51,7 +55,9 @@ pub(super) fn compared(row: &Row) -> v1::ComparedWorkspace {
             _ => String::new(),
         },
         at: row.at.map(timestamp),
-        deleting: found.is_some_and(|found| found.deleting),
+        deleting: found.is_some_and(|found| found.deleting) || left.is_some(),
+        pod: left.map(|left| left.pod.clone()).unwrap_or_default(),
+        held_by: left.map(|left| left.held_by.join(", ")).unwrap_or_default(),
     }
 }
 
@@ -77,5 +83,6 @@ fn standing(standing: &Standing) -> Wire {
         Standing::OtherInstallation => Wire::OtherInstallation,
         Standing::Left(_) => Wire::Left,
         Standing::Different => Wire::Different,
+        Standing::PodLeft(_) => Wire::PodLeft,
     }
 }

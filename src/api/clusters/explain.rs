@@ -10,13 +10,10 @@ use crate::api::error;
 use crate::api::parse::{self, Problems};
 use crate::domain::names::ClusterName;
 use crate::domain::placement::explain::{Explanation, Fit, Wish};
-use crate::domain::placement::{Forecast, PlacementRequest, Score};
+use crate::domain::placement::{Forecast, MOST_STARTS, PlacementRequest, Score};
 use crate::domain::workspace::Kind;
 use crate::proto::spaceport::v1;
 use crate::proto::wsman;
-
-/// Starts that one call may imagine.
-const MOST: u32 = 10_000;
 
 impl Clusters {
     pub(super) async fn explain(
@@ -40,8 +37,8 @@ impl Clusters {
             kind: kind.unwrap_or_default(),
             ..parse::placement(&mut problems, "placement", wish)
         };
-        if !(1..=MOST).contains(&request.count) {
-            problems.add("count", format!("must be from 1 to {MOST}"));
+        if !(1..=MOST_STARTS).contains(&request.count) {
+            problems.add("count", format!("must be from 1 to {MOST_STARTS}"));
         }
         let mut without: Vec<ClusterName> = Vec::new();
         for (at, name) in request.without.iter().enumerate() {
@@ -49,7 +46,7 @@ impl Clusters {
         }
         let mut weights: BTreeMap<ClusterName, u32> = BTreeMap::new();
         for (name, weight) in request.weights {
-            weights.extend(problems.parse(&format!("weights.{name}"), &name).map(|name| (name, weight)));
+            weights.extend(problems.parse("weights", &name).map(|name| (name, weight)));
         }
         problems.finish(kind)?;
         let federation = std::sync::Arc::clone(&self.federation);

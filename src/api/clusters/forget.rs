@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::diff::{MOST, compared};
-use crate::api::access::caller;
+use crate::api::caller;
 use crate::api::convert::number;
 use crate::api::{error, parse};
 use crate::federation::Federation;
@@ -14,7 +14,7 @@ pub(super) async fn forget(
     federation: &Federation,
     request: Request<v1::ForgetRequest>,
 ) -> Result<Response<v1::ForgetResponse>, Status> {
-    let by = caller(request.metadata());
+    let by = caller::of(request.extensions()).who.name().to_owned();
     let v1::ForgetRequest { name, reason, dry_run } = request.into_inner();
     let name = parse::named("name", &name)?;
     let asked = Forgetting { reason, by, dry_run };

@@ -1,9 +1,9 @@
-//! Who leads, and incarnations.
+//! Who leads, incarnations, and the installation's secret.
 
 use tonic::{Request, Response, Status};
 
 use super::Clusters;
-use crate::api::access::caller;
+use crate::api::caller;
 use crate::api::convert::timestamp;
 use crate::api::error;
 use crate::domain::epoch::Opening;
@@ -15,10 +15,20 @@ impl Clusters {
         &self,
         request: Request<v1::OpenIncarnationRequest>,
     ) -> Result<Response<v1::OpenIncarnationResponse>, Status> {
-        let by = caller(request.metadata());
+        let by = caller::of(request.extensions()).who.name().to_owned();
         let opened = self.federation.open_incarnation(&request.into_inner().reason, by).await;
         let opened = opened.map_err(|error| error::status(&error))?;
         Ok(Response::new(v1::OpenIncarnationResponse { opened: Some(opening(opened)) }))
+    }
+
+    pub(super) async fn answer_rotate_secret(
+        &self,
+        request: Request<v1::RotateSecretRequest>,
+    ) -> Result<Response<v1::RotateSecretResponse>, Status> {
+        let by = caller::of(request.extensions()).who.name().to_owned();
+        let rotated = self.federation.rotate_secret(&request.into_inner().reason, by).await;
+        let versions = rotated.map_err(|error| error::status(&error))?;
+        Ok(Response::new(v1::RotateSecretResponse { version: versions.current, former: versions.former }))
     }
 
     pub(super) async fn answer_leader(&self) -> v1::LeaderResponse {

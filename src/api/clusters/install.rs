@@ -2,7 +2,8 @@
 
 use tonic::Status;
 
-use super::convert::namespace_spec;
+use super::convert::namespaces;
+use super::registry::text;
 use crate::api::error;
 use crate::api::parse::Problems;
 use crate::domain::install::{Installed, Outcome, Plan};
@@ -15,14 +16,12 @@ pub(super) async fn install(
     request: v1::InstallRequest,
 ) -> Result<v1::InstallResponse, Status> {
     let mut problems = Problems::default();
-    let kubeconfig = String::from_utf8(request.kubeconfig).ok().filter(|text| !text.trim().is_empty());
+    let kubeconfig = text(&mut problems, &request.kubeconfig);
     if kubeconfig.is_none() {
-        problems.add("kubeconfig", "is required, as UTF-8 text");
+        problems.add("kubeconfig", "is required, as text");
     }
-    let mut namespaces = Vec::new();
-    for (at, namespace) in request.namespaces.into_iter().enumerate() {
-        namespaces.extend(namespace_spec(&mut problems, &format!("namespaces[{at}]"), namespace));
-    }
+    let defaults = federation.default_namespaces();
+    let namespaces = namespaces(&mut problems, "namespaces", request.namespaces, &defaults);
     if namespaces.iter().any(|one| one.namespace == one.secrets_namespace) {
         problems.add("namespaces", "must differ from their secrets namespaces");
     }

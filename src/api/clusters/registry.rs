@@ -7,10 +7,11 @@ use futures::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::convert::{check, constraint, spec, view};
+use super::convert::{check, constraint, namespaces, spec, view};
 use crate::api::error;
 use crate::api::parse::{self, Problems};
-use crate::domain::cluster::{ClusterSpec, SpecChange};
+use crate::domain::cluster::{ClusterSpec, DefaultNamespaces, SpecChange};
+use crate::domain::kubeconfig::encoding;
 use crate::domain::names::ClusterName;
 use crate::domain::secret::Secret;
 use crate::federation::Federation;
@@ -27,13 +28,14 @@ pub type Events = Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> +
 /// The cluster of a `Register` call, and its kubeconfig.
 pub(super) fn registration(
     request: v1::RegisterRequest,
+    defaults: &DefaultNamespaces,
 ) -> Result<(ClusterSpec, Option<Secret<String>>), Status> {
     let mut problems = Problems::default();
     let named = request.spec.as_ref().is_some_and(|spec| spec.kubeconfig_secret.is_some());
-    let spec = spec(&mut problems, request.spec);
-    let kubeconfig = text(&mut problems, request.kubeconfig).map(Secret::new);
+    let spec = spec(&mut problems, request.spec, defaults);
+    let kubeconfig = text(&mut problems, &request.kubeconfig).map(Secret::new);
     match (named, kubeconfig.is_some()) {
-        (false, false) => problems.add("kubeconfig", "is required, as UTF-8 text, or spec.kubeconfig_secret"),
+        (false, false) => problems.add("kubeconfig", "is required, as text, or spec.kubeconfig_secret"),
         (true, true) => problems.add("kubeconfig", "must not be given together with spec.kubeconfig_secret"),
         _ => {}
     }
@@ -50,28 +52,31 @@ pub(super) async fn update(
     federation: &Federation,
     request: v1::UpdateRequest,
 ) -> Result<v1::UpdateResponse, Status> {
-    let (name, update) = parse_update(request)?;
+    let (name, update) = parse_update(request, &federation.default_namespaces())?;
     let (cluster, checks) = federation.update(&name, &update).await.map_err(|error| error::status(&error))?;
     Ok(v1::UpdateResponse { cluster: Some(view(&cluster)), checks: checks.iter().map(check).collect() })
 }
 
-fn parse_update(request: v1::UpdateRequest) -> Result<(ClusterName, Update), Status> {
+fn parse_update(
+    request: v1::UpdateRequest,
+    defaults: &DefaultNamespaces,
+) -> Result<(ClusterName, Update), Status> {
     let mut problems = Problems::default();
     let name = problems.parse("name", &request.name);
     if request.version < 0 {
         problems.add("version", "must not be negative");
     }
     let given = !request.kubeconfig.is_empty();
-    let kubeconfig = text(&mut problems, request.kubeconfig);
+    let kubeconfig = text(&mut problems, &request.kubeconfig);
     if given && kubeconfig.is_none() {
-        problems.add("kubeconfig", "must be UTF-8 text that is not empty");
+        problems.add("kubeconfig", "must be text that is not empty");
     }
     let mut paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
     let spec = request.spec.unwrap_or_default();
     let named = paths.iter().any(|path| path == SECRET);
     paths.retain(|path| path != SECRET);
     let login = new_login(&mut problems, kubeconfig, spec.kubeconfig_secret.clone().filter(|_| named), named);
-    let mut change = masked(&mut problems, &spec, &paths);
+    let mut change = masked(&mut problems, &spec, &paths, defaults);
     for (list, given, field) in [
         (&mut change.add_constraints, request.add_constraints, "add_constraints"),
         (&mut change.remove_constraints, request.remove_constraints, "remove_constraints"),
@@ -110,7 +115,12 @@ fn new_login(
 }
 
 /// The fields that a mask names.
-fn masked(problems: &mut Problems, spec: &v1::ClusterSpec, paths: &[String]) -> SpecChange {
+fn masked(
+    problems: &mut Problems,
+    spec: &v1::ClusterSpec,
+    paths: &[String],
+    defaults: &DefaultNamespaces,
+) -> SpecChange {
     let mut change = SpecChange::default();
     for path in paths {
         match path.as_str() {
@@ -129,11 +139,8 @@ fn masked(problems: &mut Problems, spec: &v1::ClusterSpec, paths: &[String]) -> 
                 change.constraints = Some(parsed.collect());
             }
             "namespaces" => {
-                let wire = spec.namespaces.iter().cloned().enumerate();
-                let parsed = wire.filter_map(|(at, wire)| {
-                    super::convert::namespace_spec(problems, &format!("spec.namespaces[{at}]"), wire)
-                });
-                change.namespaces = Some(parsed.collect());
+                let wire = spec.namespaces.clone();
+                change.namespaces = Some(namespaces(problems, "spec.namespaces", wire, defaults));
             }
             other => match (other.strip_prefix("labels."), spec.labels.get(other.trim_start_matches("labels."))) {
                 (Some(key), Some(value)) => {
@@ -156,11 +163,8 @@ fn masked(problems: &mut Problems, spec: &v1::ClusterSpec, paths: &[String]) -> 
 }
 
 /// A kubeconfig, absent where it is empty.
-fn text(problems: &mut Problems, bytes: Vec<u8>) -> Option<String> {
-    let text = String::from_utf8(bytes);
-    if text.is_err() {
-        problems.add("kubeconfig", "must be UTF-8 text");
-    }
+pub(super) fn text(problems: &mut Problems, bytes: &[u8]) -> Option<String> {
+    let text = encoding::decode(bytes).map_err(|rule| problems.add("kubeconfig", rule));
     text.ok().filter(|text| !text.trim().is_empty())
 }
 
@@ -169,8 +173,10 @@ pub(super) async fn doctor(
     request: v1::DoctorRequest,
 ) -> Result<v1::DoctorResponse, Status> {
     let checks = if request.name.is_empty() {
-        let (spec, kubeconfig) =
-            registration(v1::RegisterRequest { spec: request.spec, kubeconfig: request.kubeconfig })?;
+        let (spec, kubeconfig) = registration(
+            v1::RegisterRequest { spec: request.spec, kubeconfig: request.kubeconfig },
+            &federation.default_namespaces(),
+        )?;
         federation.doctor(&spec, kubeconfig).await
     } else if request.spec.is_some() || !request.kubeconfig.is_empty() {
         let mut problems = Problems::default();
@@ -222,6 +228,40 @@ mod tests {
     use super::*;
     use crate::domain::cluster::Constraint;
 
+    fn defaults() -> DefaultNamespaces {
+        DefaultNamespaces { workspaces: "ws".parse().unwrap(), secrets: "ws-secrets".parse().unwrap() }
+    }
+
+    #[test]
+    fn namespaces_that_are_not_named_are_those_of_the_configuration() {
+        let names = |namespaces: Vec<v1::NamespaceSpec>| {
+            let spec = v1::ClusterSpec {
+                name: "eu".into(),
+                region: "europe".into(),
+                namespaces,
+                ..v1::ClusterSpec::default()
+            };
+            let request = v1::RegisterRequest { spec: Some(spec.clone()), kubeconfig: b"x".to_vec() };
+            let (registered, _) = registration(request, &defaults()).unwrap();
+            let (_, updated) = update(&["namespaces"], spec).unwrap();
+            assert_eq!(updated.change.namespaces.as_ref(), Some(&registered.namespaces));
+            let pair = |one: &crate::domain::cluster::NamespaceSpec| {
+                (one.namespace.to_string(), one.secrets_namespace.to_string())
+            };
+            registered.namespaces.iter().map(pair).collect::<Vec<_>>()
+        };
+        let wire = |namespace: &str, secrets: &str| v1::NamespaceSpec {
+            namespace: namespace.into(),
+            secrets_namespace: secrets.into(),
+            ..v1::NamespaceSpec::default()
+        };
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(names(vec![]), [pair("ws", "ws-secrets")]);
+        assert_eq!(names(vec![wire("a", "")]), [pair("a", "ws-secrets")]);
+        assert_eq!(names(vec![wire("", "b")]), [pair("ws", "b")]);
+        assert_eq!(names(vec![wire("a", "b"), wire("", "")]), [pair("a", "b"), pair("ws", "ws-secrets")]);
+    }
+
     fn update(paths: &[&str], spec: v1::ClusterSpec) -> Result<(ClusterName, Update), Status> {
         let update_mask =
             Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() });
@@ -231,7 +271,7 @@ mod tests {
             update_mask,
             ..v1::UpdateRequest::default()
         };
-        parse_update(request)
+        parse_update(request, &defaults())
     }
 
     #[test]
@@ -284,7 +324,7 @@ mod tests {
             kubeconfig: b"clusters: []".to_vec(),
             ..v1::UpdateRequest::default()
         };
-        assert!(parse_update(both).unwrap_err().message().contains("together"));
+        assert!(parse_update(both, &defaults()).unwrap_err().message().contains("together"));
     }
 
     #[test]
@@ -299,7 +339,7 @@ mod tests {
             version: 3,
             ..v1::UpdateRequest::default()
         };
-        let (_, update) = parse_update(request).unwrap();
+        let (_, update) = parse_update(request, &defaults()).unwrap();
         assert_eq!(update.change.add_constraints, [Constraint::FeaturePreview(true)]);
         assert_eq!((update.change.remove_constraints.len(), update.version), (1, Some(3)));
     }

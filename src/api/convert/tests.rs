@@ -58,6 +58,7 @@ fn view() -> View {
             ..Conditions::default()
         },
         message: "Failed: it failed".to_owned(),
+        held: "Its pod is held by finalizer a/b.".to_owned(),
         snapshot: "snapshot@bucket".to_owned(),
         git: Some(Box::new(GitStatus {
             branch: "main".to_owned(),
@@ -102,12 +103,12 @@ fn seen(view: View) -> Seen {
 }
 
 fn of_phase(phase: Phase) -> wsman::WorkspacePhase {
-    status(&seen(View { phase, ..view() })).phase()
+    status(&seen(View { phase, ..view() }), true).phase()
 }
 
 #[test]
 fn a_status_says_everything_that_is_seen_in_the_fields_that_clients_know() {
-    let status = status(&seen(view()));
+    let status = status(&seen(view()), true);
     let metric = |size| {
         let duration = Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 });
         Some(wsman::InitializerMetric { duration, size })
@@ -166,6 +167,7 @@ fn a_status_says_everything_that_is_seen_in_the_fields_that_clients_know() {
             aborted: WorkspaceConditionBool::False.into(),
         }),
         message: "Failed: it failed".to_owned(),
+        held: "Its pod is held by finalizer a/b.".to_owned(),
         repo: Some(contentservice::GitStatus {
             branch: "main".to_owned(),
             latest_commit: "c0ffee".to_owned(),
@@ -225,20 +227,20 @@ fn phases_are_those_that_clients_know() {
 #[test]
 fn a_workspace_of_a_cluster_that_does_not_answer_keeps_its_phase_and_says_since_when() {
     let lost = Seen { reachable: false, observed_at: Some(at(60)), ..seen(view()) };
-    let told = status(&lost);
+    let told = status(&lost, true);
     assert_eq!(told.phase(), wsman::WorkspacePhase::Stopping);
     assert_eq!((told.reachable, told.observed_at), (false, Some(timestamp(at(60)))));
     assert_eq!(told.message, "cluster eu is unreachable, last seen 1970-01-01T00:01:00Z");
-    let never = status(&Seen { observed_at: None, ..lost });
+    let never = status(&Seen { observed_at: None, ..lost }, true);
     assert_eq!(never.message, "cluster eu is unreachable");
 }
 
 #[test]
 fn only_those_who_are_stopped_by_a_drain_are_told_when() {
     let draining = Some(Notice { until: Some(at(90)) });
-    let headless = status(&Seen { draining, ..seen(view()) });
+    let headless = status(&Seen { draining, ..seen(view()) }, true);
     assert_eq!((headless.draining, headless.draining_until), (true, None));
-    let regular = status(&Seen { draining, ..seen(View { kind: Kind::Regular, ..view() }) });
+    let regular = status(&Seen { draining, ..seen(View { kind: Kind::Regular, ..view() }) }, true);
     assert_eq!((regular.draining, regular.draining_until), (true, Some(timestamp(at(90)))));
 }
 
@@ -249,6 +251,10 @@ fn the_encoded_status_is_the_status_wherever_the_workspace_is() {
     let draining = Seen { draining: Some(Notice { until: Some(at(90)) }), ..there.clone() };
     // One after the other: the first makes what the others use.
     for seen in [there, unreachable, draining] {
-        assert_eq!(wsman::WorkspaceStatus::decode(&*encoded(&seen).encode_to_vec()).unwrap(), status(&seen));
+        for with_token in [true, false] {
+            let read = wsman::WorkspaceStatus::decode(&*encoded(&seen, with_token).encode_to_vec()).unwrap();
+            assert_eq!(read, status(&seen, with_token));
+            assert_eq!(read.auth.is_some_and(|auth| auth.owner_token.is_empty()), !with_token);
+        }
     }
 }

@@ -145,4 +145,21 @@ mod tests {
         assert!(method(&files, "/spaceport.v1.ClusterManager/List").is_some());
         assert!(method(&files, "/wsman.WorkspaceManager/Nothing").is_none());
     }
+
+    #[test]
+    fn any_bytes_have_a_value_or_are_malformed() {
+        let request = wsman::StartWorkspaceRequest {
+            id: "ws".to_owned(),
+            metadata: Some(wsman::WorkspaceMetadata { owner: "jane".to_owned(), ..Default::default() }),
+            ..Default::default()
+        };
+        let path = find(".wsman.StartWorkspaceRequest", "metadata.owner").unwrap();
+        crate::fuzz::target("start-requests", &[&request.encode_to_vec()], |input| {
+            if let (Some(value), Ok(decoded)) =
+                (path.value(input), wsman::StartWorkspaceRequest::decode(input))
+            {
+                assert_eq!(value, decoded.metadata.unwrap_or_default().owner.into_bytes());
+            }
+        });
+    }
 }

@@ -1,9 +1,14 @@
 //! Requests become domain types here, or an answer that names every field that breaks a rule. Nothing else validates.
 
+mod content;
+mod extract;
+mod git;
 mod initializer;
+mod problems;
 mod start;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -11,10 +16,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tonic::Status;
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::domain::duration::GoDuration;
+use super::caller::Caller;
 use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
+use crate::domain::page_token::List;
 use crate::domain::pod::LogOptions;
 use crate::domain::workspace::{Access, Port, StopPolicy, TimeoutChange};
 use crate::federation::events::Filter;
@@ -22,68 +27,9 @@ use crate::federation::index::From;
 use crate::proto::spaceport::v1;
 use crate::proto::wsman;
 
-pub use start::start;
+pub use problems::Problems;
 pub(super) use start::{kind, placement};
-
-/// What is wrong with a request; every problem, not only the first.
-#[derive(Debug, Default)]
-pub struct Problems(Vec<FieldViolation>);
-
-impl Problems {
-    /// Notes that a field breaks a rule.
-    pub fn add(&mut self, field: impl Into<String>, rule: impl Display) {
-        self.0.push(FieldViolation::new(field, rule.to_string()));
-    }
-
-    /// Parses a field, or notes why it cannot be.
-    pub fn parse<T>(&mut self, field: &str, text: &str) -> Option<T>
-    where
-        T: FromStr,
-        T::Err: Display,
-    {
-        text.parse().map_err(|error: T::Err| self.add(field, error)).ok()
-    }
-
-    /// Like [`Self::parse`], for a field that may be empty.
-    /// Parses a text that may be empty.
-    pub fn optional<T>(&mut self, field: &str, text: &str) -> Option<T>
-    where
-        T: FromStr,
-        T::Err: Display,
-    {
-        if text.is_empty() { None } else { self.parse(field, text) }
-    }
-
-    /// A Go duration of zero or more in whole milliseconds, which is what the resource can hold.
-    fn duration(&mut self, field: &str, text: &str) -> Option<Duration> {
-        let duration = self.optional::<GoDuration>(field, text)?;
-        let Ok(duration) = duration.to_std() else {
-            self.add(field, "must not be negative");
-            return None;
-        };
-        if !duration.subsec_nanos().is_multiple_of(1_000_000) {
-            self.add(field, "must be in whole milliseconds");
-            return None;
-        }
-        Some(duration)
-    }
-
-    /// The value where there are no problems, else `INVALID_ARGUMENT` with all of them.
-    pub fn finish<T>(self, value: Option<T>) -> Result<T, Status> {
-        match value {
-            Some(value) if self.0.is_empty() => Ok(value),
-            _ => Err(self.into_status()),
-        }
-    }
-
-    fn into_status(self) -> Status {
-        let sentences: Vec<String> =
-            self.0.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
-        let mut details = ErrorDetails::new();
-        details.set_bad_request(self.0);
-        Status::with_error_details(tonic::Code::InvalidArgument, sentences.join("; "), details)
-    }
-}
+pub use start::{start, without_effect};
 
 /// A workspace id given as `id`.
 pub fn id(text: &str) -> Result<WorkspaceId, Status> {
@@ -130,10 +76,36 @@ pub fn maintenance(
     problems.finish(name.map(|name| (name, namespace, until)))
 }
 
-/// What a client asks to see.
-pub fn filter(filter: Option<wsman::MetadataFilter>) -> Filter {
+/// What a client asks to see, of what it may see.
+pub fn filter(filter: Option<wsman::MetadataFilter>, caller: &Caller) -> Filter {
     let filter = filter.unwrap_or_default();
-    Filter { owner: filter.owner, meta: filter.meta_id, annotations: filter.annotations }
+    Filter {
+        owner: filter.owner,
+        meta: filter.meta_id,
+        annotations: filter.annotations,
+        owners: caller.owners(),
+    }
+}
+
+/// The list that a client asks for, by which the tokens of its pages are made.
+pub fn list(installation: impl Display, filter: Option<&wsman::MetadataFilter>) -> List {
+    let asked = filter.map(|filter| (&filter.owner, &filter.meta_id, &filter.annotations));
+    let is_empty = filter.is_none_or(|filter| *filter == wsman::MetadataFilter::default());
+    List::new(&installation.to_string(), asked.filter(|_| !is_empty))
+}
+
+/// The workspace after which a page of a list begins; empty for the first page.
+pub fn page<'a>(list: &List, token: &'a str) -> Result<&'a str, Status> {
+    if token.is_empty() {
+        return Ok(token);
+    }
+    let mut problems = Problems::default();
+    let after = list.after(token);
+    if after.is_none() {
+        let rule = "must be empty, or next_page_token of an answer to the same must_match";
+        problems.add("page_token", rule);
+    }
+    problems.finish(after)
 }
 
 /// Where a subscription begins; a token wins over `replay`.
@@ -194,6 +166,7 @@ pub fn ssh_keys(request: wsman::UpdateSshKeyRequest) -> Result<(WorkspaceId, Vec
     if request.keys.is_empty() {
         problems.add("keys", "is required");
     }
+    text::ssh_keys(&mut problems, "keys", &request.keys);
     problems.finish(id.map(|id| (id, request.keys)))
 }
 

@@ -5,19 +5,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 use tonic::Status;
 
-use super::{Problems, initializer};
+use super::initializer::Stored;
+use super::{Problems, content, initializer, text};
+use crate::domain::names::{WorkspaceId, quoted};
 use crate::domain::placement::PlacementRequest;
+use crate::domain::pod_annotations::is_reserved;
 use crate::domain::workspace::{
     Access, EnvValue, EnvVar, Features, GitIdentity, IdeImage, Kind, Port, Protocol, SecretRef, Start,
     Timeouts,
 };
+use crate::domain::{annotation, path};
 use crate::proto::wsman;
 use crate::proto::wsman::{PortProtocol, PortVisibility, WorkspaceFeatureFlag, WorkspaceType};
 
 /// What an apiserver takes as annotations of one object, in bytes of keys and values.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
-/// Annotations below this name are Spaceport's own.
-const OWN_PREFIX: &str = "spaceport.dev/";
+
+/// Variables that a warning names.
+const NAMED: usize = 5;
+
+/// What a start asks for that has no effect, for people: variables without a name, which are left out as existing managers
+/// leave them out.
+pub fn without_effect(request: &wsman::StartWorkspaceRequest) -> Vec<String> {
+    let Some(spec) = &request.spec else { return Vec::new() };
+    let nameless = [("spec.envvars", &spec.envvars), ("spec.sys_envvars", &spec.sys_envvars)];
+    nameless.into_iter().filter_map(|(field, variables)| left_out(field, variables)).collect()
+}
+
+fn left_out(field: &str, variables: &[wsman::EnvironmentVariable]) -> Option<String> {
+    let nameless = variables.iter().enumerate().filter(|(_, variable)| variable.name.is_empty());
+    let places: Vec<String> = nameless.map(|(at, _)| format!("{field}[{at}]")).collect();
+    let more = if places.len() > NAMED { ", ..." } else { "" };
+    let named = places.get(..NAMED).unwrap_or(&places).join(", ");
+    let (count, verb) = (places.len(), if places.len() == 1 { "has" } else { "have" });
+    let are = if count == 1 { "is" } else { "are" };
+    (count > 0).then(|| format!("{count} of {field} {verb} no name and {are} left out: {named}{more}"))
+}
 
 /// Parses and checks a start.
 pub fn start(request: wsman::StartWorkspaceRequest) -> Result<Start, Status> {
@@ -29,7 +52,7 @@ pub fn start(request: wsman::StartWorkspaceRequest) -> Result<Start, Status> {
 fn parse(problems: &mut Problems, request: wsman::StartWorkspaceRequest) -> Option<Start> {
     let canonical = request.encode_to_vec();
     let kind = kind(problems, request.r#type);
-    let id = problems.parse("id", &request.id);
+    let id = id(problems, &request.id);
     let metadata = request.metadata.unwrap_or_else(|| {
         problems.add("metadata", "is required");
         wsman::WorkspaceMetadata::default()
@@ -37,6 +60,8 @@ fn parse(problems: &mut Problems, request: wsman::StartWorkspaceRequest) -> Opti
     let meta = problems.parse("metadata.meta_id", &metadata.meta_id);
     let owner = problems.parse("metadata.owner", &metadata.owner);
     annotations(problems, &metadata.annotations);
+    problems.line("metadata.team", metadata.team.as_deref().unwrap_or_default());
+    problems.line("metadata.project", metadata.project.as_deref().unwrap_or_default());
     if kind == Some(Kind::Regular) {
         required(problems, "service_prefix", &request.service_prefix);
     }
@@ -44,8 +69,7 @@ fn parse(problems: &mut Problems, request: wsman::StartWorkspaceRequest) -> Opti
         problems.add("spec", "is required");
         return None;
     };
-    required(problems, "spec.workspace_image", &spec.workspace_image);
-    required(problems, "spec.workspace_location", &spec.workspace_location);
+    contents(problems, &spec);
     let stored = initializer::extract(problems, spec.initializer.clone());
     let wish = spec.placement.clone().unwrap_or_default();
     let placement = PlacementRequest {
@@ -62,7 +86,7 @@ fn parse(problems: &mut Problems, request: wsman::StartWorkspaceRequest) -> Opti
     };
     let admission = admission(problems, "spec.admission", spec.admission);
     let features = features(problems, &spec.feature_flags);
-    let (initializer, token_secrets) = stored?;
+    let Stored { existing, own, clear } = stored?;
     let ide = spec.ide_image.unwrap_or_default();
     Some(Start {
         id: id?,
@@ -74,8 +98,9 @@ fn parse(problems: &mut Problems, request: wsman::StartWorkspaceRequest) -> Opti
         project: metadata.project.filter(|project| !project.is_empty()),
         image: spec.workspace_image,
         ide: IdeImage { web: ide.web_ref, supervisor: ide.supervisor_ref, layers: spec.ide_image_layers },
-        initializer,
-        token_secrets,
+        initializer: existing,
+        own_agents_initializer: own,
+        clear_text: clear,
         workspace_location: spec.workspace_location,
         git: spec.git.map(|git| GitIdentity { username: git.username, email: git.email }),
         ports,
@@ -88,6 +113,43 @@ fn parse(problems: &mut Problems, request: wsman::StartWorkspaceRequest) -> Opti
         placement,
         canonical,
     })
+}
+
+/// The id of a new workspace: on its node, `<id>-daemon` is the folder of its node agent.
+fn id(problems: &mut Problems, text: &str) -> Option<WorkspaceId> {
+    let id = problems.parse::<WorkspaceId>("id", text);
+    if id.as_ref().is_some_and(|id| id.daemon_of().is_some()) {
+        problems
+            .add("id", "must not end with -daemon: such a folder belongs to the workspace named before it");
+    }
+    id
+}
+
+/// Texts that become parts of the resource and of its pod.
+fn contents(problems: &mut Problems, spec: &wsman::StartWorkspaceSpec) {
+    required(problems, "spec.workspace_image", &spec.workspace_image);
+    problems.image("spec.workspace_image", &spec.workspace_image);
+    if let Some(ide) = &spec.ide_image {
+        problems.image("spec.ide_image.web_ref", &ide.web_ref);
+        problems.image("spec.ide_image.supervisor_ref", &ide.supervisor_ref);
+    }
+    for (at, layer) in spec.ide_image_layers.iter().enumerate() {
+        let field = format!("spec.ide_image_layers[{at}]");
+        required(problems, &field, layer);
+        problems.image(field, layer);
+    }
+    required(problems, "spec.workspace_location", &spec.workspace_location);
+    problems.check("spec.workspace_location", path::check_folder(&spec.workspace_location));
+    if let Some(initializer) = &spec.initializer {
+        content::check(problems, "spec.initializer", initializer);
+    }
+    if let Some(git) = &spec.git {
+        problems.line("spec.git.username", &git.username);
+        problems.line("spec.git.email", &git.email);
+    }
+    text::variables(problems, "spec.envvars", &spec.envvars);
+    text::variables(problems, "spec.sys_envvars", &spec.sys_envvars);
+    text::ssh_keys(problems, "spec.ssh_public_keys", &spec.ssh_public_keys);
 }
 
 fn required(problems: &mut Problems, field: &str, text: &str) {
@@ -127,29 +189,14 @@ fn annotations(problems: &mut Problems, annotations: &BTreeMap<String, String>) 
         problems.add("metadata.annotations", "must not be larger than 256 KiB together");
     }
     for key in annotations.keys() {
-        if key.starts_with(OWN_PREFIX) {
-            problems.add("metadata.annotations", format!("{key:?} is reserved"));
-        } else if !is_annotation_key(key) {
-            problems.add("metadata.annotations", format!("{key:?} is not a valid annotation key"));
+        // It may be of any length.
+        let shown = quoted(key);
+        if is_reserved(key) {
+            problems.add("metadata.annotations", format!("{shown:?} is reserved for the manager"));
+        } else if !annotation::is_annotation_key(key) {
+            problems.add("metadata.annotations", format!("{shown:?} is not a valid annotation key"));
         }
     }
-}
-
-/// An optional DNS prefix and slash, then 1 to 63 letters, digits, dots, dashes or underscores.
-fn is_annotation_key(key: &str) -> bool {
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
-    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let name_ok = name.len() <= 63
-        && edge(name.bytes().next())
-        && edge(name.bytes().next_back())
-        && name.bytes().all(inner);
-    let label = |label: &str| {
-        edge(label.bytes().next())
-            && edge(label.bytes().next_back())
-            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    name_ok && prefix.is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(label))
 }
 
 fn ports(problems: &mut Problems, specs: &[wsman::PortSpec]) -> Vec<Port> {

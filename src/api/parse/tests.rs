@@ -2,10 +2,10 @@ use prost::Message;
 use tonic_types::StatusExt;
 
 use super::*;
-use crate::domain::workspace::{Access, EnvValue, Kind, Port, Protocol, Start};
+use crate::domain::workspace::{Access, EnvValue, Kind, Port, Protocol, SealedInitializer, Start};
 use crate::proto::contentservice::{
-    CompositeInitializer, EmptyInitializer, GitConfig, GitInitializer, PrebuildInitializer,
-    WorkspaceInitializer, workspace_initializer::Spec,
+    CompositeInitializer, EmptyInitializer, FileDownloadInitializer, GitConfig, GitInitializer,
+    PrebuildInitializer, WorkspaceInitializer, file_download_initializer, workspace_initializer::Spec,
 };
 
 fn request() -> wsman::StartWorkspaceRequest {
@@ -37,6 +37,10 @@ fn git(password: &str) -> GitInitializer {
         config: Some(GitConfig { auth_password: password.into(), ..Default::default() }),
         ..Default::default()
     }
+}
+
+fn at(checkout_location: &str, git: GitInitializer) -> GitInitializer {
+    GitInitializer { checkout_location: checkout_location.into(), ..git }
 }
 
 fn with(change: impl FnOnce(&mut wsman::StartWorkspaceSpec)) -> Result<Start, Status> {
@@ -112,21 +116,146 @@ fn passwords_leave_the_initializer_under_their_path() {
     let nested = from(Spec::Composite(CompositeInitializer {
         initializer: vec![
             from(Spec::Git(git("one"))),
-            from(Spec::Prebuild(PrebuildInitializer { prebuild: None, git: vec![git("two"), git("")] })),
+            from(Spec::Prebuild(PrebuildInitializer {
+                prebuild: None,
+                git: vec![at("a", git("two")), at("b", git(""))],
+            })),
         ],
     }));
     let start = with(|spec| spec.initializer = Some(nested)).unwrap();
     let secrets: Vec<(&str, &str)> =
-        start.token_secrets.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        start.initializer.secrets.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     assert_eq!(
         secrets,
         [("initializer.composite.0.git", "one"), ("initializer.composite.1.prebuild.0.git", "two")]
     );
-    let stored = WorkspaceInitializer::decode(start.initializer.as_slice()).unwrap();
-    let shown = String::from_utf8_lossy(&start.initializer).into_owned();
+    let stored = WorkspaceInitializer::decode(start.initializer.content.as_slice()).unwrap();
+    let shown = String::from_utf8_lossy(&start.initializer.content).into_owned();
     assert!(shown.contains("extracted-secret/initializer.composite.0.git"));
     assert!(!shown.contains("one\u{0}"));
     assert!(matches!(stored.spec, Some(Spec::Composite(_))));
+}
+
+fn stored_git(sealed: &SealedInitializer) -> GitInitializer {
+    match WorkspaceInitializer::decode(sealed.content.as_slice()).unwrap().spec {
+        Some(Spec::Git(git)) => git,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn user_and_password_of_a_url_become_basic_authentication() {
+    let cloned = |url: &str| {
+        let git = GitInitializer { remote_uri: url.into(), ..GitInitializer::default() };
+        let start = with(|spec| spec.initializer = Some(from(Spec::Git(git)))).unwrap();
+        let stored = stored_git(&start.initializer);
+        let config = stored.config.unwrap_or_default();
+        let password = start.initializer.secrets.get("initializer.git").cloned().unwrap_or_default();
+        (stored.remote_uri, config.authentication, config.auth_user, password)
+    };
+    let git = |url: &str, method, user: &str, password: &str| {
+        (url.to_owned(), method, user.to_owned(), password.to_owned())
+    };
+    assert_eq!(
+        cloned("https://jane:hunt%20er%3a2@example.org/a.git?x=@y"),
+        git("https://example.org/a.git?x=@y", 1, "jane", "hunt er:2")
+    );
+    assert_eq!(cloned("HTTP://a@b:c@example.org"), git("HTTP://example.org", 1, "a@b", "c"));
+    assert_eq!(cloned("https://t0ken@example.org/"), git("https://example.org/", 1, "t0ken", ""));
+    for plain in [
+        "https://example.org/~jane/a.git",
+        "https://example.org/a@b",
+        "git@example.org:a/b.git",
+        "ssh://git@example.org/a",
+    ] {
+        assert_eq!(cloned(plain), git(plain, 0, "", ""));
+    }
+}
+
+#[test]
+fn a_password_that_looks_like_a_reference_is_a_password() {
+    let mut initializer = git("extracted-secret/other");
+    initializer.upstream_remote_uri = "https://example.org/a.git".into();
+    let start = with(|spec| spec.initializer = Some(from(Spec::Git(initializer)))).unwrap();
+    assert_eq!(start.initializer.secrets["initializer.git"], "extracted-secret/other");
+    assert_eq!(
+        stored_git(&start.initializer).config.unwrap().auth_password,
+        "extracted-secret/initializer.git"
+    );
+    assert_eq!(start.own_agents_initializer, None);
+}
+
+#[test]
+fn everything_secret_is_taken_out_for_our_own_node_agent_and_named_for_others() {
+    let config = GitConfig {
+        custom_config: [("http.extraHeader".to_owned(), "hunter2-header".to_owned())].into(),
+        authentication: 2,
+        auth_user: "hunter2-user".into(),
+        auth_password: "hunter2-password".into(),
+        auth_ots: "https://hunter2-ots".into(),
+    };
+    let git = GitInitializer {
+        remote_uri: "https://jane:hunter2-remote@example.org/a.git".into(),
+        upstream_remote_uri: "https://jane:hunter2-up@example.org/a.git".into(),
+        config: Some(config),
+        ..GitInitializer::default()
+    };
+    let file = |file_path: &str, url: &str| file_download_initializer::FileInfo {
+        url: url.into(),
+        file_path: file_path.into(),
+        ..Default::default()
+    };
+    let download = FileDownloadInitializer {
+        files: vec![
+            file("a", "https://example.org/a"),
+            file("b", "https://example.org/a?X-Sig=hunter2-query"),
+        ],
+        ..FileDownloadInitializer::default()
+    };
+    let both =
+        CompositeInitializer { initializer: vec![from(Spec::Git(git)), from(Spec::Download(download))] };
+    let start = with(|spec| spec.initializer = Some(from(Spec::Composite(both)))).unwrap();
+    let path = "spec.initializer.composite";
+    assert_eq!(
+        start.clear_text,
+        [
+            format!("{path}.0.git.remote_uri"),
+            format!("{path}.0.git.upstream_remote_uri"),
+            format!("{path}.0.git.config.auth_user"),
+            format!("{path}.0.git.config.auth_ots"),
+            format!("{path}.0.git.config.custom_config.0"),
+            format!("{path}.1.download.files.1.url"),
+        ]
+    );
+    let shown = |sealed: &SealedInitializer| String::from_utf8_lossy(&sealed.content).into_owned();
+    assert!(!shown(&start.initializer).contains("hunter2-password"));
+    let own = start.own_agents_initializer.unwrap();
+    assert!(!shown(&own).contains("hunter2"), "{}", shown(&own));
+    assert!(shown(&own).contains("http.extraHeader"));
+    assert_eq!(own.secrets.len(), 7);
+    assert!(own.secrets.values().all(|secret| secret.contains("hunter2")), "{:?}", own.secrets.keys());
+    let content = WorkspaceInitializer::decode(own.content.as_slice()).unwrap();
+    assert!(matches!(content.spec, Some(Spec::Composite(_))));
+}
+
+#[test]
+fn a_password_under_many_composites_has_a_key_that_a_secret_takes() {
+    let deep = |password: &str| {
+        let mut initializer = from(Spec::Git(git(password)));
+        for _ in 0..40 {
+            let inner = CompositeInitializer { initializer: vec![initializer] };
+            initializer = from(Spec::Composite(inner));
+        }
+        with(|spec| spec.initializer = Some(initializer)).unwrap()
+    };
+    let start = deep("hunter2");
+    let (key, password) = start.initializer.secrets.first_key_value().unwrap();
+    assert_eq!(password, "hunter2");
+    assert!(
+        key.len() <= 253 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
+        "{key}"
+    );
+    assert_eq!(deep("hunter2").initializer, start.initializer, "the same request is the same");
 }
 
 #[test]
@@ -145,14 +274,24 @@ fn a_git_initializer_without_configuration_is_taken() {
 
 #[test]
 fn annotations_of_our_own_and_malformed_ones_are_refused() {
-    for key in ["spaceport.dev/generation", "a b", "UPPER.example/x", ""] {
+    for key in ["spaceport.dev/generation", "a b", "a_b.example/x", "x/y/z", ""] {
         let mut bad = request();
         bad.metadata.as_mut().unwrap().annotations.insert(key.into(), "x".into());
         assert_eq!(fields(start(bad)), ["metadata.annotations"], "{key}");
     }
     let mut good = request();
     good.metadata.as_mut().unwrap().annotations.insert("example.org/Key_1".into(), "x".into());
+    good.metadata.as_mut().unwrap().annotations.insert("Example.org/Key_2".into(), "ä\n".into());
     assert!(start(good).is_ok());
+}
+
+#[test]
+fn annotations_that_node_agents_act_on_are_refused() {
+    for name in ["cpuMinLimit", "cpuBurstLimit", "netConnLimitPerMinute", "psi"] {
+        let mut bad = request();
+        bad.metadata.as_mut().unwrap().annotations.insert(format!("gitpod.io/{name}"), "64".into());
+        assert_eq!(fields(start(bad)), ["metadata.annotations"], "{name}");
+    }
 }
 
 #[test]
@@ -167,6 +306,25 @@ fn a_reference_takes_precedence_over_a_value_and_nameless_variables_are_dropped(
     .unwrap();
     assert_eq!(start.user_env.len(), 1);
     assert!(matches!(start.user_env[0].value, EnvValue::Secret(_)));
+}
+
+#[test]
+fn variables_that_are_dropped_are_said_with_their_places() {
+    let said = |names: &[&str]| {
+        let variable =
+            |name: &&str| wsman::EnvironmentVariable { name: (*name).into(), ..Default::default() };
+        let mut request = request();
+        request.spec.as_mut().unwrap().sys_envvars = names.iter().map(variable).collect();
+        without_effect(&request)
+    };
+    assert!(said(&["A"]).is_empty());
+    assert_eq!(
+        said(&["A", "", "B", ""]),
+        ["2 of spec.sys_envvars have no name and are left out: spec.sys_envvars[1], spec.sys_envvars[3]"]
+    );
+    let many = said(&[""; 1_000]);
+    assert!(many[0].starts_with("1000 of") && many[0].ends_with(", ...") && many[0].len() < 300, "{many:?}");
+    assert!(without_effect(&wsman::StartWorkspaceRequest::default()).is_empty());
 }
 
 #[test]
@@ -228,4 +386,88 @@ fn what_is_read_of_a_log_is_checked() {
         assert_eq!(fields(of(Some(given))), ["since"], "{seconds}");
     }
     assert_eq!(fields(logs(&v1::LogsRequest::default())), ["id"]);
+}
+
+#[test]
+fn a_page_begins_where_the_one_before_ended_and_nowhere_else() {
+    let jane = wsman::MetadataFilter { owner: "jane".into(), ..Default::default() };
+    let list = list("i", Some(&jane));
+    let token = list.token("ws-1");
+    assert_eq!(page(&list, "").unwrap(), "");
+    assert_eq!(page(&list, &token).unwrap(), "ws-1");
+    for bad in ["ws-1", "nonsense", "\u{1b}", &token[1..]] {
+        assert_eq!(fields(page(&list, bad)), ["page_token"], "{bad}");
+    }
+    let all = self::list("i", None);
+    assert_eq!(fields(page(&all, &token)), ["page_token"], "of another filter");
+    let empty = self::list("i", Some(&wsman::MetadataFilter::default()));
+    assert_eq!(page(&empty, &all.token("ws-1")).unwrap(), "ws-1", "no filter and an empty one are the same");
+}
+
+#[test]
+fn any_start_request_is_parsed_or_refused_by_field() {
+    let git = from(Spec::Git(git("hunter2")));
+    let beside = from(Spec::Git(at("b", self::git(""))));
+    let composite = from(Spec::Composite(CompositeInitializer { initializer: vec![git, beside] }));
+    let mut whole = request();
+    whole.spec.as_mut().unwrap().initializer = Some(composite);
+    let seeds = [request().encode_to_vec(), whole.encode_to_vec()];
+    crate::fuzz::target("start-requests", &[&seeds[0], &seeds[1]], |input| {
+        let Ok(request) = wsman::StartWorkspaceRequest::decode(input) else { return };
+        if let Err(status) = start(request) {
+            assert_eq!(status.code(), tonic::Code::InvalidArgument, "{}", status.message());
+            assert!(status.get_details_bad_request().is_some(), "{}", status.message());
+        }
+    });
+}
+
+#[test]
+fn what_no_pod_can_be_made_of_is_refused_by_the_name_of_its_field() {
+    type Change = Box<dyn FnOnce(&mut wsman::StartWorkspaceSpec)>;
+    let variable = |name: &str| wsman::EnvironmentVariable { name: name.into(), ..Default::default() };
+    let secret = |secret_name: &str, key: &str| {
+        let (secret_name, key) = (secret_name.to_owned(), key.to_owned());
+        let secret = Some(wsman::environment_variable::SecretKeyRef { secret_name, key });
+        wsman::EnvironmentVariable { name: "A".into(), secret, ..Default::default() }
+    };
+    let changes: Vec<(&str, Change)> = vec![
+        ("spec.workspace_image", Box::new(|spec| spec.workspace_image = "https://a.example/b".into())),
+        (
+            "spec.ide_image.web_ref",
+            Box::new(|spec| spec.ide_image.get_or_insert_default().web_ref = "A b".into()),
+        ),
+        (
+            "spec.ide_image_layers[1]",
+            Box::new(|spec| spec.ide_image_layers = vec!["a".into(), String::new()]),
+        ),
+        ("spec.workspace_location", Box::new(|spec| spec.workspace_location = "../x".into())),
+        ("spec.workspace_location", Box::new(|spec| spec.workspace_location = "/etc".into())),
+        ("spec.git.email", Box::new(|spec| spec.git.get_or_insert_default().email = "a\nb".into())),
+        ("spec.envvars[1].name", Box::new(move |spec| spec.envvars = vec![variable("A"), variable("A=B")])),
+        ("spec.sys_envvars[0].name", Box::new(move |spec| spec.sys_envvars = vec![variable("É")])),
+        ("spec.envvars[0].secret.secret_name", Box::new(move |spec| spec.envvars = vec![secret("A", "k")])),
+        ("spec.envvars[0].secret.key", Box::new(move |spec| spec.envvars = vec![secret("a", "")])),
+        ("spec.ssh_public_keys[0]", Box::new(|spec| spec.ssh_public_keys = vec!["a\nb".into()])),
+    ];
+    for (field, change) in changes {
+        assert_eq!(fields(with(change)), [field]);
+    }
+}
+
+#[test]
+fn an_id_never_names_the_folder_of_another_workspaces_node_agent() {
+    let of = |id: &str| start(wsman::StartWorkspaceRequest { id: id.to_owned(), ..request() });
+    assert_eq!(fields(of("x-daemon")), ["id"]);
+    assert!(of("x-daemons").is_ok() && of("daemon").is_ok());
+}
+
+#[test]
+fn ssh_keys_are_one_line_each() {
+    let of = |keys: &[&str]| {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        ssh_keys(wsman::UpdateSshKeyRequest { id: "ws".into(), keys })
+    };
+    assert_eq!(of(&["ssh-ed25519 AAAA jane@example.org"]).unwrap().1.len(), 1);
+    assert_eq!(fields(of(&[])), ["keys"]);
+    assert_eq!(fields(of(&["ssh-ed25519 A\nssh-rsa B", " ", "a\0"])), ["keys[0]", "keys[1]", "keys[2]"]);
 }

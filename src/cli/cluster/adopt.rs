@@ -4,13 +4,13 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::terminal::{Format, Terminal};
-use crate::cli::view::HandledView;
+use crate::cli::terminal::Terminal;
+use crate::cli::view::{HandledView, counted};
 use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
 use crate::proto::spaceport::v1::handled_workspace::Outcome;
 use crate::proto::spaceport::v1::{AdoptRequest, DiscardRequest};
 
-/// Workspaces of one call: each has some 20 s at the server, and the call has one deadline.
+/// Workspaces of one call: each may take 20 s at the server, and the call has one deadline.
 const BATCH: usize = 8;
 /// Workspaces that one discard may name.
 const MOST_DISCARDED: usize = 100;
@@ -23,19 +23,19 @@ pub struct AdoptArgs {
     /// Instance ids; all workspaces without a record when absent
     #[arg(value_name = "ID")]
     workspaces: Vec<WorkspaceId>,
-    /// Also those of another manager, which must have stopped
+    /// Also adopt workspaces of another manager, which must have stopped
     #[arg(long)]
     others: bool,
-    /// Where else the other manager may hold its Lease, besides the workspace namespaces and `default`
+    /// Another namespace in which to look for the other manager's Lease
     #[arg(long, value_name = "NAMESPACE", requires = "others")]
     manager_namespace: Vec<Namespace>,
-    /// Also those of this other installation of Spaceport, which must be out of the cluster
+    /// Also adopt workspaces of this other installation of Spaceport, which must have left the cluster
     #[arg(long, value_name = "ID")]
     installation: Option<uuid::Uuid>,
-    /// Do it; without this only the plan is shown
+    /// Adopt them; without this flag only the plan is shown
     #[arg(long)]
     yes: bool,
-    /// Change nothing and show the plan, which is also what happens without --yes
+    /// Show the plan and change nothing, as without --yes
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
 }
@@ -48,15 +48,15 @@ pub struct DiscardArgs {
     /// Instance ids
     #[arg(required = true, value_name = "ID", num_args = 1..=MOST_DISCARDED)]
     workspaces: Vec<WorkspaceId>,
-    /// Only in this namespace of the cluster
+    /// Only in this namespace
     #[arg(long)]
     namespace: Option<Namespace>,
-    /// Also where a pod is there; it ends as one that is stopped
+    /// Also discard workspaces with a pod; they stop in order, with a backup
     #[arg(long)]
     force: bool,
 }
 
-/// Shows the plan, and carries it out where that is said.
+/// Shows the plan, and carries it out with `--yes`.
 pub async fn adopt(
     client: &Client,
     connection: &ClientArgs,
@@ -75,15 +75,15 @@ pub async fn adopt(
     let (plan, left_out) = call(client, request(named.clone(), true)).await?;
     let planned = ids_of(&plan, Outcome::Planned);
     if !args.yes {
-        show(connection, &plan, "nothing to adopt", terminal)?;
+        show(connection, &plan, true, terminal)?;
         let more = if left_out == 0 { String::new() } else { format!(", {left_out} more are not shown") };
         if !planned.is_empty() {
-            terminal
-                .progress(&format!("nothing was changed; --yes adopts {} workspaces{more}\n", planned.len()));
+            let count = counted(planned.len(), "workspace");
+            terminal.progress(&format!("nothing was changed; --yes would adopt {count}{more}\n"));
         }
         return Ok(());
     }
-    terminal.progress(&HandledView::table(&plan).to_string());
+    terminal.progress_page(connection.output, HandledView::table(&plan, true));
     let mut done = Vec::new();
     for batch in planned.chunks(BATCH) {
         let (handled, _) = call(client, request(batch.to_vec(), false)).await?;
@@ -94,11 +94,11 @@ pub async fn adopt(
         done.extend(plan.into_iter().filter(|one| !one.is(Outcome::Planned)));
     }
     let refused = ids_of(&done, Outcome::Refused);
-    show(connection, &done, "nothing to adopt", terminal)?;
+    show(connection, &done, false, terminal)?;
     if refused.is_empty() {
         return Ok(());
     }
-    bail!("{} workspaces were not adopted: {}", refused.len(), refused.join(", "))
+    bail!("not adopted: {}", refused.join(", "))
 }
 
 async fn call(client: &Client, request: AdoptRequest) -> Result<(Vec<HandledView>, u32)> {
@@ -109,7 +109,7 @@ async fn call(client: &Client, request: AdoptRequest) -> Result<(Vec<HandledView
     Ok((answer.workspaces.into_iter().map(HandledView::from).collect(), answer.left_out))
 }
 
-/// Deletes stray resources.
+/// Deletes resources without a record.
 pub async fn discard(
     client: &Client,
     connection: &ClientArgs,
@@ -126,12 +126,12 @@ pub async fn discard(
     let answer = client.call(request, async |request| api.discard(request).await).await;
     let answer = answer.with_context(|| format!("failed to discard resources of {}", args.name))?;
     let handled: Vec<HandledView> = answer.workspaces.into_iter().map(HandledView::from).collect();
-    show(connection, &handled, "nothing to discard", terminal)?;
+    terminal.result(connection.output, &handled, || HandledView::table(&handled, false))?;
     let refused = ids_of(&handled, Outcome::Refused);
     if refused.is_empty() {
         return Ok(());
     }
-    bail!("{} resources were not discarded: {}", refused.len(), refused.join(", "))
+    bail!("not discarded: {}", refused.join(", "))
 }
 
 fn ids_of(all: &[HandledView], outcome: Outcome) -> Vec<String> {
@@ -141,11 +141,11 @@ fn ids_of(all: &[HandledView], outcome: Outcome) -> Vec<String> {
 fn show(
     connection: &ClientArgs,
     handled: &[HandledView],
-    nothing: &str,
+    is_plan: bool,
     terminal: &mut Terminal<'_>,
 ) -> Result<()> {
-    if handled.is_empty() && connection.output == Format::Table {
-        return terminal.line(nothing);
+    if handled.is_empty() && connection.output.is_table() {
+        return terminal.line("nothing to adopt");
     }
-    terminal.result(connection.output, &handled, || HandledView::table(handled))
+    terminal.result(connection.output, &handled, || HandledView::table(handled, is_plan))
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::terminal::{Format, Terminal};
+use crate::cli::terminal::Terminal;
 use crate::cli::view::DiffView;
 use crate::domain::names::ClusterName;
 use crate::proto::spaceport::v1::DiffRequest;
@@ -15,12 +15,12 @@ use crate::proto::spaceport::v1::DiffRequest;
 pub struct DiffArgs {
     /// The cluster's name
     name: ClusterName,
-    /// Also what agrees, and all ends that are remembered
+    /// Also list workspaces that agree with their records, and all records of ended ones
     #[arg(long)]
     all: bool,
 }
 
-/// Shows how a cluster and its records differ.
+/// Shows where a cluster and its records differ.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,
@@ -33,8 +33,8 @@ pub async fn run(
     let answer = client.call(request, async |request| api.diff(request).await).await;
     let answer = answer.with_context(|| format!("failed to compare {name} with its records"))?;
     let view = DiffView::new(name, answer);
-    if connection.output == Format::Table {
-        terminal.line(view.summary())?;
+    if connection.output.is_table() {
+        terminal.sentence(connection.output, &view.summary())?;
         if view.is_empty() {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::file;
+use super::file::{self, Overrides};
 use crate::cli::connect::{Client, ClientArgs};
 use crate::cli::failure::Usage;
 use crate::cli::terminal::Terminal;
@@ -23,10 +23,13 @@ pub struct DoctorArgs {
     /// A cluster file instead, registered or not
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Kubeconfig file to take instead of the one that the cluster file names
+    /// Kubeconfig file, instead of the one that the cluster file names
     #[arg(long, value_name = "FILE", requires = "file")]
     kubeconfig: Option<PathBuf>,
-    /// Secret of the manager's own cluster to take instead
+    /// Context of the kubeconfig to take instead of its current one
+    #[arg(long, value_name = "NAME", requires = "file", conflicts_with = "kubeconfig_secret")]
+    kube_context: Option<String>,
+    /// Secret of the host cluster with the kubeconfig, instead of a file
     #[arg(long, value_name = "NAMESPACE/NAME[:KEY]", requires = "file", conflicts_with = "kubeconfig")]
     kubeconfig_secret: Option<SecretRef>,
 }
@@ -37,7 +40,7 @@ pub async fn run(args: &DoctorArgs, connection: &ClientArgs, terminal: &mut Term
     let client = Client::connect(connection).await?;
     let mut api = client.clusters();
     let answer = client.call(request, async |request| api.doctor(request).await).await;
-    let answer = answer.context("failed to look at the cluster")?;
+    let answer = answer.context("failed to check the cluster")?;
     let checks: Vec<CheckView> = answer.checks.into_iter().map(CheckView::from).collect();
     terminal.result(connection.output, &checks, || CheckView::table(&checks))?;
     let failed: Vec<&str> = checks.iter().filter(|check| check.is_failed()).map(CheckView::name).collect();
@@ -54,10 +57,11 @@ fn request(args: &DoctorArgs) -> Result<DoctorRequest> {
     };
     let documents = file::read(path)?;
     if documents.len() > 1 {
-        return Err(Usage("doctor looks at one cluster, and the file names more".to_owned()).into());
+        return Err(Usage("doctor checks one cluster, and the file names more".to_owned()).into());
     }
     let login = file::Login::of(args.kubeconfig.as_deref(), args.kubeconfig_secret.as_ref());
-    let requests = file::requests(documents, path, None, login)?;
-    let request = requests.into_iter().next().unwrap_or_default();
+    let instead = Overrides { login, context: args.kube_context.as_deref(), ..Overrides::default() };
+    let requests = file::requests(documents, path, &instead)?;
+    let request = requests.into_iter().next().map(|registration| registration.request).unwrap_or_default();
     Ok(DoctorRequest { name: String::new(), spec: request.spec, kubeconfig: request.kubeconfig })
 }

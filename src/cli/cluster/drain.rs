@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status, Streaming};
 
-use crate::cli::connect::{Client, ClientArgs, positive_duration};
+use crate::cli::connect::{Client, ClientArgs};
+use crate::cli::interrupt::Interrupt;
+use crate::cli::numbers::{positive_duration, whole};
+use crate::cli::table::{clean, wrapped};
 use crate::cli::terminal::Terminal;
 use crate::cli::view::DrainView;
 use crate::domain::names::{ClusterName, WorkspaceId};
@@ -18,9 +21,9 @@ use crate::proto::spaceport::v1::{
     ChangeDrainRequest, Drain, GetDrainRequest, StartDrainRequest, WatchDrainRequest, WatchDrainResponse,
 };
 
-/// For a manager to answer again, once it stopped answering.
+/// How long to wait for a manager to answer again.
 const RECONNECT_WITHIN: Duration = Duration::from_mins(1);
-/// Between two tries of that.
+/// Between two tries to reach it.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 /// `spaceport cluster drain`.
@@ -37,7 +40,7 @@ pub struct DrainArgs {
 enum Verb {
     /// Begin a drain, or change its options; the same as `drain NAME`
     Start(StartArgs),
-    /// Show a drain with what becomes of each workspace
+    /// Show a drain and each of its workspaces
     Show {
         /// The cluster's name
         name: ClusterName,
@@ -47,22 +50,22 @@ enum Verb {
         /// The cluster's name
         name: ClusterName,
     },
-    /// Stop nothing more for the time being; new workspaces are still kept away
+    /// Pause a drain: stop no more workspaces, and still keep new ones away
     Pause {
         /// The cluster's name
         name: ClusterName,
     },
-    /// Go on with a paused drain
+    /// Resume a paused drain
     Resume {
         /// The cluster's name
         name: ClusterName,
     },
-    /// Take a drain back: new workspaces are let in again, stops that were asked for go on
+    /// Cancel a drain: new workspaces are placed there again; stops under way are completed
     Cancel {
         /// The cluster's name
         name: ClusterName,
     },
-    /// Take note of workspaces that ended without a backup, so that they no longer keep the drain open
+    /// Accept that workspaces ended without a backup, so that the drain can end
     Accept {
         /// The cluster's name
         name: ClusterName,
@@ -77,22 +80,22 @@ enum Verb {
 struct StartArgs {
     /// The cluster's name
     name: ClusterName,
-    /// From now until workspaces are stopped even if busy, such as 2h; never where absent
+    /// Stop workspaces after this time even if they are in use, such as 2h; never when absent
     #[arg(long, value_parser = positive_duration, value_name = "DURATION")]
     deadline: Option<Duration>,
-    /// Inactivity after which a workspace is stopped; its own timeouts where absent
+    /// Inactivity after which a workspace is stopped; its own timeouts when absent
     #[arg(long, value_parser = positive_duration, value_name = "DURATION")]
     idle: Option<Duration>,
-    /// Stops a minute, such as 30/min
+    /// Stops per minute, such as 30/min
     #[arg(long, value_parser = rate, value_name = "N/min", default_value = "30/min")]
     rate: u32,
-    /// Stops under way at once
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=200), value_name = "N", default_value_t = 10)]
+    /// Stops at the same time
+    #[arg(long, value_parser = whole(1..=200_u32), value_name = "N", default_value_t = 10)]
     concurrent: u32,
-    /// Drain although no other cluster could take the workspaces
+    /// Drain even if no other cluster has capacity for the workspaces
     #[arg(long, visible_alias = "force")]
     accept_no_room: bool,
-    /// Change nothing and show the plan
+    /// Show the plan and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Wait until the drain has ended
@@ -158,7 +161,11 @@ async fn begin(
     if args.wait {
         return wait(client, connection, &args.name, terminal).await;
     }
-    result(connection, answer.drain, terminal)
+    result(connection, answer.drain, terminal)?;
+    if args.dry_run {
+        terminal.progress("nothing was changed; without --dry-run the drain would begin\n");
+    }
+    Ok(())
 }
 
 async fn show(
@@ -175,17 +182,27 @@ async fn show(
 
 fn result(connection: &ClientArgs, drain: Option<Drain>, terminal: &mut Terminal<'_>) -> Result<()> {
     let view = DrainView::from(drain.context("the server described no drain")?);
-    terminal.result(connection.output, &view, || view.details(Timestamp::now()))?;
-    if connection.output == crate::cli::terminal::Format::Table {
-        for table in view.tables(Timestamp::now()) {
-            terminal.line(format!("\n{table}").trim_end())?;
-        }
-    }
-    Ok(())
+    terminal.result(connection.output, &view, || view.page(Timestamp::now()))
+}
+
+/// Follows a drain to its end, or to Ctrl-C, which does not end the drain.
+async fn wait(
+    client: &Client,
+    connection: &ClientArgs,
+    name: &ClusterName,
+    terminal: &mut Terminal<'_>,
+) -> Result<()> {
+    let goes_on = || {
+        format!(
+            "the drain of {name} goes on: follow it with `spaceport cluster drain wait {name}`, end it with `spaceport \
+             cluster drain cancel {name}`"
+        )
+    };
+    Interrupt::listen()?.unless(follow(client, connection, name, terminal), goes_on).await
 }
 
 /// Follows a drain to its end, through changes of the leader and lost connections.
-async fn wait(
+async fn follow(
     client: &Client,
     connection: &ClientArgs,
     name: &ClusterName,
@@ -193,7 +210,7 @@ async fn wait(
 ) -> Result<()> {
     let mut stream =
         open(client, name).await.with_context(|| format!("failed to watch the drain of {name}"))?;
-    let mut shown = String::new();
+    let mut shown = Shown::default();
     loop {
         let drain = match stream.message().await {
             Ok(Some(answer)) => answer.drain.context("the server described no drain")?,
@@ -205,16 +222,9 @@ async fn wait(
                 stream = open_again(connection, name).await?;
                 continue;
             }
-            Err(status) => return Err(status).context("the drain cannot be followed any more"),
+            Err(status) => return Err(status).context("following the drain failed; it goes on"),
         };
-        let view = DrainView::from(drain.clone());
-        let line = view.progress(Timestamp::now());
-        if terminal.redraws {
-            terminal.progress(&format!("\r\u{1b}[2K{line}"));
-        } else if line != shown {
-            terminal.progress(&format!("{line}\n"));
-        }
-        shown = line;
+        shown.update(&DrainView::from(drain.clone()), connection, terminal);
         if matches!(drain.state(), State::Drained | State::Cancelled) {
             if terminal.redraws {
                 terminal.progress("\n");
@@ -224,6 +234,32 @@ async fn wait(
             }
             return result(connection, Some(drain), terminal);
         }
+    }
+}
+
+/// What was last shown of a drain that is waited for.
+#[derive(Default)]
+struct Shown {
+    progress: String,
+    reason: String,
+}
+
+impl Shown {
+    /// Draws the progress again on a terminal, and writes it where it changed elsewhere; a new reason is a line of its own.
+    fn update(&mut self, view: &DrainView, connection: &ClientArgs, terminal: &mut Terminal<'_>) {
+        let layout = terminal.layout(connection.output);
+        let clear = if terminal.redraws { "\r\u{1b}[2K" } else { "" };
+        let reason = wrapped(&clean(view.reason()), layout);
+        if reason != self.reason && !reason.is_empty() {
+            terminal.progress(&format!("{clear}{reason}\n"));
+        }
+        let progress = view.progress(Timestamp::now(), layout);
+        if terminal.redraws {
+            terminal.progress(&format!("{clear}{}", progress.lines().next().unwrap_or_default()));
+        } else if progress != self.progress {
+            terminal.progress(&format!("{progress}\n"));
+        }
+        (self.progress, self.reason) = (progress, reason);
     }
 }
 
@@ -245,7 +281,7 @@ async fn open_again(connection: &ClientArgs, name: &ClusterName) -> Result<Strea
             Ok(stream) => return Ok(stream),
             Err(error) if Instant::now() > give_up => {
                 let error: anyhow::Error = error;
-                return Err(error.context("no manager answers any more; the drain goes on without this"));
+                return Err(error.context("no manager answers; the drain goes on"));
             }
             Err(_) => sleep(RECONNECT_PAUSE).await,
         }

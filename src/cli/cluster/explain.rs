@@ -1,16 +1,17 @@
 //! `spaceport cluster explain`
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result};
 use clap::Args;
-use serde::Serialize;
 
 use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::table::Table;
+use crate::cli::numbers::whole;
 use crate::cli::terminal::Terminal;
+use crate::cli::view::ForecastView;
+use crate::cli::workspace::pair;
+use crate::domain::cluster::LARGEST_WEIGHT;
 use crate::domain::names::{ClassId, ClusterName, Namespace, Region};
-use crate::proto::spaceport::v1::{ForecastPlacementRequest, ForecastPlacementResponse};
+use crate::domain::placement::MOST_STARTS;
+use crate::proto::spaceport::v1::ForecastPlacementRequest;
 use crate::proto::wsman::Placement;
 
 /// `spaceport cluster explain`.
@@ -19,13 +20,13 @@ pub struct ExplainArgs {
     /// Preferred region; repeatable, in order of preference
     #[arg(long = "region", value_name = "REGION")]
     regions: Vec<Region>,
-    /// Only the named regions will do
+    /// Only clusters in the named regions
     #[arg(long)]
     require_region: bool,
     /// Only this cluster
     #[arg(long, value_name = "NAME")]
     cluster: Option<ClusterName>,
-    /// Label that the cluster must carry; repeatable
+    /// Label that the cluster must have; repeatable
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
     /// Permission that the owner holds; repeatable
@@ -37,28 +38,20 @@ pub struct ExplainArgs {
     /// Workspace class; the preferred one of each namespace when absent
     #[arg(long)]
     class: Option<ClassId>,
-    /// How many starts to imagine, one after the other
-    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    /// Number of starts to simulate, one after the other
+    #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = whole(1..=MOST_STARTS))]
     count: u32,
     /// Cluster to leave out; repeatable
     #[arg(long, value_name = "NAME")]
     without: Vec<ClusterName>,
-    /// Weight to imagine for a cluster; repeatable
+    /// Weight to assume for a cluster; repeatable
     #[arg(long = "with-weight", value_name = "NAME=WEIGHT", value_parser = weight)]
     weights: Vec<(ClusterName, u32)>,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("must be KEY=VALUE".to_owned()),
-    }
-}
-
 fn weight(text: &str) -> Result<(ClusterName, u32), String> {
     let (name, weight) = text.split_once('=').ok_or("must be NAME=WEIGHT")?;
-    let weight = weight.parse::<u32>().ok().filter(|weight| *weight <= 1000);
-    let weight = weight.ok_or("the weight must be from 0 to 1000")?;
+    let weight = whole(0..=LARGEST_WEIGHT)(weight).map_err(|rule| format!("the weight {rule}"))?;
     Ok((name.parse().map_err(|error| format!("{error}"))?, weight))
 }
 
@@ -82,47 +75,7 @@ impl From<ExplainArgs> for ForecastPlacementRequest {
     }
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ForecastView {
-    clusters: BTreeMap<String, OutcomeView>,
-    left_over: u32,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct OutcomeView {
-    placed: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refuses_from: Option<u32>,
-    reason: String,
-}
-
-impl From<ForecastPlacementResponse> for ForecastView {
-    fn from(answer: ForecastPlacementResponse) -> Self {
-        let outcome = |one: crate::proto::spaceport::v1::ClusterForecast| {
-            let refuses_from = Some(one.refuses_from).filter(|nth| *nth > 0);
-            (one.cluster, OutcomeView { placed: one.placed, refuses_from, reason: one.reason })
-        };
-        Self { clusters: answer.clusters.into_iter().map(outcome).collect(), left_over: answer.left_over }
-    }
-}
-
-impl ForecastView {
-    fn table(&self) -> Table {
-        let mut table = Table::new(["CLUSTER", "PLACED", "REFUSES FROM", "REASON"]);
-        for (name, outcome) in &self.clusters {
-            let from = outcome.refuses_from.map(|nth| format!("start {nth}")).unwrap_or_default();
-            table.row([name.clone(), outcome.placed.to_string(), from, outcome.reason.clone()]);
-        }
-        if self.left_over > 0 || self.clusters.is_empty() {
-            table.row(["(none)".to_owned(), self.left_over.to_string()]);
-        }
-        table
-    }
-}
-
-/// Tells where starts would be placed.
+/// Shows where starts would be placed.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,

@@ -2,22 +2,43 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::path::Path;
 use std::str::FromStr;
 
+use anyhow::anyhow;
 use serde_json::{Map, Value};
 
-/// Everything that is wrong with a file: the path of the field, and the rule.
+use crate::cli::failure::{FileProblems, Problem};
+use crate::domain::yaml;
+
+/// As YAML 1.2 has it: `no` and `n` are texts, and so may be names.
+pub fn parse(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    serde_saphyr::from_multiple_with_options(text, options)
+}
+
+/// The documents of a file.
+pub fn documents(text: &str, path: &Path) -> anyhow::Result<Vec<Value>> {
+    parse(text).map_err(|error| anyhow!("{} {}", path.display(), yaml::fault(&error, text)))
+}
+
+/// What was read of a file, unless something is wrong with it.
+pub fn unless_wrong<T>(value: T, problems: Vec<Problem>, path: &Path) -> anyhow::Result<T> {
+    if problems.is_empty() { Ok(value) } else { Err(FileProblems { path: path.to_owned(), problems }.into()) }
+}
+
+/// Everything that is wrong with a file.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<String>);
+pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Remembers one.
+    /// Remembers one, at the path of a field; an empty path is the document itself.
     pub fn add(&mut self, path: &str, rule: impl Display) {
-        self.0.push(if path.is_empty() { rule.to_string() } else { format!("{path}: {rule}") });
+        self.0.push(Problem { field: path.to_owned(), rule: rule.to_string() });
     }
 
     /// All of them, in the order of the file.
-    pub fn into_vec(self) -> Vec<String> {
+    pub fn into_vec(self) -> Vec<Problem> {
         self.0
     }
 
@@ -77,6 +98,16 @@ impl<'a> Fields<'a> {
         Some(text)
     }
 
+    /// The value that a text stands for.
+    pub fn typed<T: FromStr<Err: Display>>(
+        &mut self,
+        name: &'static str,
+        problems: &mut Problems,
+    ) -> Option<T> {
+        let parsed = self.text(name, problems)?.parse();
+        parsed.map_err(|rule| problems.add(&self.path_of(name), rule)).ok()
+    }
+
     /// Such a text that must be there.
     pub fn required<T: FromStr<Err: Display>>(
         &mut self,
@@ -96,6 +127,31 @@ impl<'a> Fields<'a> {
             problems.add(&self.path_of(name), format_args!("must be a whole number from 0 up, not {value}"));
             default
         })
+    }
+
+    /// A number.
+    pub fn decimal(&mut self, name: &'static str, problems: &mut Problems) {
+        if let Some(value) = self.get(name).filter(|value| !value.is_number()) {
+            problems.add(&self.path_of(name), format_args!("must be a number, not {}", kind(value)));
+        }
+    }
+
+    /// Quantities, which are written as texts or as numbers.
+    pub fn quantities(&mut self, names: &[&'static str], problems: &mut Problems) {
+        for name in names {
+            if let Some(value) = self.get(name).filter(|value| !value.is_number() && !value.is_string()) {
+                problems.add(
+                    &self.path_of(name),
+                    format_args!("must be a text or a number, not {}", kind(value)),
+                );
+            }
+        }
+    }
+
+    /// A mapping below this one.
+    pub fn group(&mut self, name: &'static str, problems: &mut Problems) -> Option<Self> {
+        let value = self.get(name)?;
+        Some(Self::of(value, self.path_of(name), problems))
     }
 
     /// True or false; false when absent.
@@ -132,7 +188,9 @@ impl<'a> Fields<'a> {
     pub fn finish(self, problems: &mut Problems) {
         for key in self.map.into_iter().flat_map(Map::keys) {
             if !self.asked.contains(&key.as_str()) {
-                let known = self.asked.join(", ");
+                let mut known: Vec<&str> = self.asked.clone();
+                known.dedup();
+                let known = known.join(", ");
                 problems.add(&self.path_of(key), format_args!("is no known key; known are {known}"));
             }
         }

@@ -1,20 +1,22 @@
-//! Cluster files: one or more clusters in YAML or JSON. Everything that is wrong is told at once.
+//! Cluster files: one or more clusters in YAML or JSON. Every problem is reported at once.
 
-use std::collections::{BTreeMap, HashSet};
-use std::io::Read;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::fields::{Fields, Problems, kind};
-use super::kubeconfig;
+use super::fields::{Fields, Problems, documents, kind, unless_wrong};
+use super::kubeconfig::{self, Plugins};
+use super::plugin::Plugin;
+use crate::cli::input;
 use crate::cli::table::clean;
 use crate::domain::class::{Class, RawClass};
-use crate::domain::cluster::DEFAULT_MAX_WEIGHT;
-use crate::domain::names::{ClusterName, Namespace, Region, SecretKey, SecretName};
+use crate::domain::cluster::{ClearText, DEFAULT_MAX_WEIGHT, LARGEST_WEIGHT, NodeAgent};
+use crate::domain::kubeconfig::encoding;
+use crate::domain::names::{ClusterName, Namespace, Region, SecretName};
 use crate::domain::secret_ref::SecretRef;
 use crate::domain::template::{PortUrl, WorkspaceUrl};
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
@@ -23,48 +25,44 @@ use crate::proto::spaceport::v1::{
     AdmissionConstraint, ClusterSpec, FenceMode, NamespaceSpec, RegisterRequest, SecretReference,
 };
 
+mod login;
+
+use login::{Kubeconfig, kubeconfig_of};
+
+pub use login::Login;
+
 /// Share of new workspaces where the file names none.
 const DEFAULT_WEIGHT: u32 = 50;
-/// Bound of `maxWeight`, as the domain has it.
-const LARGEST_WEIGHT: u32 = 1000;
 
 /// The documents of a file; `-` is standard input.
 pub fn read(path: &Path) -> Result<Vec<Value>> {
-    let text = if path == Path::new("-") {
-        std::io::read_to_string(std::io::stdin().lock().take(16 << 20))
-    } else {
-        std::fs::read_to_string(path)
-    };
-    let text = text.with_context(|| format!("failed to read {}", path.display()))?;
-    // Without a snippet, because it quotes the file, and so perhaps a kubeconfig.
-    let documents = parse(&text).map_err(|error| {
-        anyhow::anyhow!("{} is neither YAML nor JSON: {}", path.display(), clean(&error.to_string()))
-    })?;
-    let documents: Vec<_> = documents.into_iter().filter(|document| !document.is_null()).collect();
+    let bytes = input::read_or_stdin(path, input::CLUSTER_FILE)?;
+    let text = encoding::decode(&bytes).map_err(|rule| anyhow::anyhow!("{} {rule}", path.display()))?;
+    let documents: Vec<_> =
+        documents(&text, path)?.into_iter().filter(|document| !document.is_null()).collect();
     ensure!(!documents.is_empty(), "{} holds no cluster", path.display());
     Ok(documents)
 }
 
-/// As YAML 1.2 has it: `no` and `n` are texts, and so may be names.
-fn parse(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
-    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-    serde_saphyr::from_multiple_with_options(text, options)
+/// What the command line says in place of a document, and of its kubeconfig.
+#[derive(Clone, Copy, Default)]
+pub struct Overrides<'a> {
+    /// The cluster's name.
+    pub name: Option<&'a ClusterName>,
+    /// Where the kubeconfig is.
+    pub login: Option<Login<'a>>,
+    /// Which context of it is meant.
+    pub context: Option<&'a str>,
+    /// What becomes of login plugins.
+    pub plugins: Plugins,
 }
 
-/// Where a kubeconfig is, whatever a document says.
-#[derive(Clone, Copy)]
-pub enum Login<'a> {
-    /// In a file.
-    File(&'a Path),
-    /// In a Secret of the manager's own cluster.
-    Secret(&'a SecretRef),
-}
-
-impl<'a> Login<'a> {
-    /// Of what flags name; the command line takes one of them at most.
-    pub fn of(file: Option<&'a Path>, secret: Option<&'a SecretRef>) -> Option<Self> {
-        secret.map(Self::Secret).or(file.map(Self::File))
-    }
+/// A cluster to ask the server for, and the plugin that makes its login where that is not known yet.
+pub struct Registration {
+    /// Without a kubeconfig where a plugin makes it.
+    pub request: RegisterRequest,
+    /// To be run first.
+    pub plugin: Option<Box<Plugin>>,
 }
 
 /// A reference as it is sent.
@@ -76,36 +74,33 @@ pub fn to_wire(reference: &SecretRef) -> SecretReference {
     }
 }
 
-/// What to ask of the server; `name` and `login` win over what the documents say.
+/// What to ask of the server. A document may be there twice; a name may not.
 pub fn requests(
     mut documents: Vec<Value>,
     path: &Path,
-    name: Option<&ClusterName>,
-    login: Option<Login<'_>>,
-) -> Result<Vec<RegisterRequest>> {
+    instead: &Overrides<'_>,
+) -> Result<Vec<Registration>> {
     let mut problems = Vec::new();
     let mut requests = Vec::new();
-    let mut names = HashSet::new();
+    let mut names: HashMap<String, &Value> = HashMap::new();
     let many = documents.len() > 1;
-    for (at, document) in documents.iter_mut().enumerate() {
-        if let (Some(name), Some(map)) = (name, document.as_object_mut()) {
+    if let Some(name) = instead.name {
+        for map in documents.iter_mut().filter_map(Value::as_object_mut) {
             map.insert("name".to_owned(), name.to_string().into());
         }
+    }
+    for (at, document) in documents.iter().enumerate() {
         let mut found = Problems::default();
-        let request = request(document, path, login, &mut found);
-        let spec_name = request.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
-        if !spec_name.is_empty() && !names.insert(spec_name) {
+        let registration = registration(document, path, instead, &mut found);
+        let name = registration.request.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
+        if !name.is_empty() && *names.entry(name).or_insert(document) != document {
             found.add("name", "is taken by a document above");
         }
-        let prefix = if many { format!("document {}: ", at + 1) } else { String::new() };
-        problems.extend(found.into_vec().into_iter().map(|problem| format!("{prefix}{problem}")));
-        requests.push(request);
+        let document = if many { format!("document {}", at + 1) } else { String::new() };
+        problems.extend(found.into_vec().into_iter().map(|problem| problem.of(&document)));
+        requests.push(registration);
     }
-    match problems.as_slice() {
-        [] => Ok(requests),
-        [only] => bail!("{}: {only}", path.display()),
-        all => bail!("{} has {} problems:\n  {}", path.display(), all.len(), all.join("\n  ")),
-    }
+    unless_wrong(requests, problems, path)
 }
 
 /// What one document says, without looking at the kubeconfig that it names.
@@ -118,34 +113,27 @@ pub fn spec(mut documents: Vec<Value>, path: &Path) -> Result<ClusterSpec> {
     let mut fields = Fields::of(&document, String::new(), &mut problems);
     let spec = spec_of(&mut fields, &mut problems);
     fields.finish(&mut problems);
-    match problems.into_vec().as_slice() {
-        [] => Ok(spec),
-        [only] => bail!("{}: {only}", path.display()),
-        all => bail!("{} has {} problems:\n  {}", path.display(), all.len(), all.join("\n  ")),
-    }
+    unless_wrong(spec, problems.into_vec(), path)
 }
 
-fn request(
+fn registration(
     document: &Value,
     path: &Path,
-    instead: Option<Login<'_>>,
+    instead: &Overrides<'_>,
     problems: &mut Problems,
-) -> RegisterRequest {
+) -> Registration {
     let mut fields = Fields::of(document, String::new(), problems);
     let mut spec = spec_of(&mut fields, problems);
-    let kubeconfig = match kubeconfig_of(&mut fields, path, instead, problems) {
-        Ok(Kubeconfig::Text(text)) => text,
-        Ok(Kubeconfig::Secret(reference)) => {
-            spec.kubeconfig_secret = Some(reference);
-            Vec::new()
-        }
-        Err(error) => {
-            problems.add("kubeconfig", format_args!("{error:#}"));
-            Vec::new()
-        }
-    };
+    let (mut kubeconfig, mut plugin) = (Vec::new(), None);
+    match kubeconfig_of(&mut fields, path, instead, problems) {
+        Ok(Kubeconfig::Here(kubeconfig::Login::Ready(text))) => kubeconfig = text,
+        Ok(Kubeconfig::Here(kubeconfig::Login::Plugin(found))) => plugin = Some(found),
+        Ok(Kubeconfig::Secret(reference)) => spec.kubeconfig_secret = Some(reference),
+        Ok(Kubeconfig::Wrong) => {}
+        Err(error) => problems.add("kubeconfig", format_args!("{error:#}")),
+    }
     fields.finish(problems);
-    RegisterRequest { spec: Some(spec), kubeconfig }
+    Registration { request: RegisterRequest { spec: Some(spec), kubeconfig }, plugin }
 }
 
 fn spec_of(fields: &mut Fields<'_>, problems: &mut Problems) -> ClusterSpec {
@@ -242,11 +230,7 @@ fn constraint(value: &Value, at: usize, problems: &mut Problems) -> AdmissionCon
 }
 
 fn namespaces(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<NamespaceSpec> {
-    let before = problems.len();
     let values = fields.list("namespaces", problems);
-    if values.is_empty() && problems.len() == before {
-        problems.add("namespaces", "must name at least one namespace");
-    }
     let specs: Vec<_> = values.iter().enumerate().map(|(at, value)| namespace(value, at, problems)).collect();
     let mut seen = HashSet::new();
     for (at, spec) in specs.iter().enumerate() {
@@ -268,7 +252,7 @@ fn namespace(value: &Value, at: usize, problems: &mut Problems) -> NamespaceSpec
         target
     });
     let spec = NamespaceSpec {
-        namespace: fields.required::<Namespace>("namespace", problems),
+        namespace: fields.parsed::<Namespace>("namespace", problems).unwrap_or_default(),
         secrets_namespace: fields.parsed::<Namespace>("secretsNamespace", problems).unwrap_or_default(),
         preferred_class: fields.text("preferredClass", problems).unwrap_or_default(),
         url_template: fields.parsed::<WorkspaceUrl>("urlTemplate", problems).unwrap_or_default(),
@@ -277,6 +261,9 @@ fn namespace(value: &Value, at: usize, problems: &mut Problems) -> NamespaceSpec
         registry_facade_host: fields.text("registryFacadeHost", problems).unwrap_or_default(),
         seccomp_profile: fields.text("seccompProfile", problems).unwrap_or_default(),
         scheduler_name: fields.text("schedulerName", problems).unwrap_or_default(),
+        node_agent: fields.parsed::<NodeAgent>("nodeAgent", problems).unwrap_or_default(),
+        clear_text_secrets: fields.parsed::<ClearText>("clearTextSecrets", problems).unwrap_or_default(),
+        allowed_secrets: allowed_secrets(&mut fields, problems),
         image_builder_target: builder.unwrap_or_default(),
         classes,
     };
@@ -291,23 +278,74 @@ fn namespace(value: &Value, at: usize, problems: &mut Problems) -> NamespaceSpec
     spec
 }
 
+/// Names of Secrets that starts may reference.
+fn allowed_secrets(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<String> {
+    let path = fields.path_of("allowedSecrets");
+    let mut names = Vec::new();
+    for (at, value) in fields.list("allowedSecrets", problems).iter().enumerate() {
+        match value.as_str().map(str::parse::<SecretName>) {
+            Some(Ok(name)) => names.push(name.to_string()),
+            Some(Err(error)) => problems.add(&format!("{path}[{at}]"), error),
+            None => {
+                problems.add(&format!("{path}[{at}]"), format_args!("must be a text, not {}", kind(value)));
+            }
+        }
+    }
+    names
+}
+
 /// Classes in the form the wire has: JSON by id.
 fn classes(fields: &mut Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
     let path = fields.path_of("classes");
     let mut classes = BTreeMap::new();
     for (id, value) in fields.mapping("classes", problems) {
-        let path = format!("{path}.{id}");
+        let path = format!("{path}.{}", clean(&id));
+        let before = problems.len();
+        class_kinds(value, &path, problems);
         match RawClass::deserialize(value) {
             Ok(raw) => {
                 for problem in Class::parse(&id, &raw, Path::new("")).err().into_iter().flatten() {
-                    problems.add(&path, problem);
+                    let below = if problem.path.is_empty() { "" } else { "." };
+                    problems.add(&format!("{path}{below}{}", problem.path), problem.message);
                 }
             }
-            Err(error) => problems.add(&path, error),
+            // The reader of classes stops at the first, and names its own types.
+            Err(_) if problems.len() > before => {}
+            Err(_) => problems.add(&path, "is not a workspace class: a key in it has no value"),
         }
         classes.insert(id, value.to_string());
     }
     classes
+}
+
+/// Whether each key of a class is known, and what it holds is of the right kind.
+fn class_kinds(value: &Value, path: &str, problems: &mut Problems) {
+    let mut class = Fields::of(value, path.to_owned(), problems);
+    class.text("name", problems);
+    class.text("description", problems);
+    class.decimal("creditsPerMinute", problems);
+    if let Some(mut container) = class.group("container", problems) {
+        if let Some(mut requests) = container.group("requests", problems) {
+            requests.quantities(&["cpu", "memory", "ephemeral-storage", "storage"], problems);
+            requests.finish(problems);
+        }
+        if let Some(mut limits) = container.group("limits", problems) {
+            limits.quantities(&["memory", "ephemeral-storage", "storage"], problems);
+            if let Some(mut cpu) = limits.group("cpu", problems) {
+                cpu.quantities(&["min", "burst"], problems);
+                cpu.finish(problems);
+            }
+            limits.finish(problems);
+        }
+        container.finish(problems);
+    }
+    if let Some(mut templates) = class.group("templates", problems) {
+        for key in ["defaultPath", "regularPath", "prebuildPath", "probePath", "imagebuildPath"] {
+            templates.text(key, problems);
+        }
+        templates.finish(problems);
+    }
+    class.finish(problems);
 }
 
 /// Any text that is not empty.
@@ -319,51 +357,6 @@ impl FromStr for Text {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.is_empty() { Err("must not be empty") } else { Ok(Self) }
     }
-}
-
-/// A kubeconfig, or where the manager finds it.
-enum Kubeconfig {
-    Text(Vec<u8>),
-    Secret(SecretReference),
-}
-
-fn kubeconfig_of(
-    fields: &mut Fields<'_>,
-    path: &Path,
-    instead: Option<Login<'_>>,
-    problems: &mut Problems,
-) -> Result<Kubeconfig> {
-    let base = if path == Path::new("-") { Path::new("") } else { path.parent().unwrap_or(Path::new("")) };
-    let value = match (fields.get("kubeconfig"), instead) {
-        (_, Some(Login::File(file))) => return kubeconfig::from_file(file).map(Kubeconfig::Text),
-        (_, Some(Login::Secret(reference))) => return Ok(Kubeconfig::Secret(to_wire(reference))),
-        (None, None) => bail!("is required, here or as --kubeconfig or --kubeconfig-secret"),
-        (Some(value), None) => value,
-    };
-    let before = problems.len();
-    let mut source = Fields::of(value, "kubeconfig".to_owned(), problems);
-    let (file, inline) = (source.text("file", problems), source.text("inline", problems));
-    let secret = source.get("secret").map(|value| secret(value, problems));
-    source.finish(problems);
-    match (file, inline, secret) {
-        (Some(file), None, None) => kubeconfig::from_file(&base.join(file)).map(Kubeconfig::Text),
-        (None, Some(inline), None) => kubeconfig::standalone(inline, base).map(Kubeconfig::Text),
-        (None, None, Some(secret)) => Ok(Kubeconfig::Secret(secret)),
-        // What is wrong is told already.
-        _ if problems.len() > before => Ok(Kubeconfig::Text(Vec::new())),
-        _ => bail!("must have one of file, inline and secret"),
-    }
-}
-
-fn secret(value: &Value, problems: &mut Problems) -> SecretReference {
-    let mut fields = Fields::of(value, "kubeconfig.secret".to_owned(), problems);
-    let reference = SecretReference {
-        namespace: fields.required::<Namespace>("namespace", problems),
-        name: fields.required::<SecretName>("name", problems),
-        key: fields.parsed::<SecretKey>("key", problems).unwrap_or_default(),
-    };
-    fields.finish(problems);
-    reference
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use clap::Args;
 use jiff::Timestamp;
 
 use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::terminal::{Format, Terminal};
-use crate::cli::view::ForgottenView;
+use crate::cli::terminal::Terminal;
+use crate::cli::view::{ForgottenView, counted};
 use crate::domain::names::ClusterName;
 use crate::proto::spaceport::v1::{ForgetRequest, ForgetResponse};
 
@@ -15,18 +15,18 @@ use crate::proto::spaceport::v1::{ForgetRequest, ForgetResponse};
 pub struct ForgetArgs {
     /// The cluster's name; it must not be registered
     name: ClusterName,
-    /// Why; whoever is subscribed to the workspaces is told
+    /// Why; subscribers of the workspaces get this text
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Do it; without this only the plan is shown
+    /// Give the workspaces up; without this flag only the plan is shown
     #[arg(long, requires = "reason")]
     yes: bool,
-    /// Change nothing and show the plan, which is also what happens without --yes
+    /// Show the plan and change nothing, as without --yes
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
 }
 
-/// Shows what would be given up, and does it where that is said.
+/// Shows which workspaces would be given up, and gives them up with `--yes`.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,
@@ -47,19 +47,19 @@ pub async fn run(
             break;
         }
         if given_up == 0 {
-            bail!("{left} workspaces are still recorded under {}: run it again", args.name);
+            bail!("{} still recorded under {}: run it again", counted(left, "workspace"), args.name);
         }
-        terminal.progress(&format!("{} given up, {left} are left\n", view.given_up()));
+        terminal.progress(&format!("{} given up, {left} left\n", view.given_up()));
     }
-    if connection.output == Format::Table {
-        terminal.line(view.summary())?;
+    if connection.output.is_table() {
+        terminal.sentence(connection.output, &view.summary())?;
         if view.is_empty() {
             return Ok(());
         }
     }
     terminal.result(connection.output, &view, || view.table(Timestamp::now()))?;
     if !args.yes && !view.is_empty() {
-        terminal.progress("nothing was changed; --yes with --reason gives them up\n");
+        terminal.progress("nothing was changed; --yes with --reason would give them up\n");
     }
     Ok(())
 }

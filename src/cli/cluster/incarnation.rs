@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
+use jiff::Timestamp;
 
 use crate::cli::connect::{Client, ClientArgs};
 use crate::cli::terminal::Terminal;
@@ -13,7 +14,7 @@ use crate::proto::spaceport::v1::OpenIncarnationRequest;
 pub enum Verb {
     /// Open a new incarnation, after Spaceport's etcd was restored from a backup
     Open {
-        /// Why; kept with who opened it and when
+        /// Why; stored with who opened it and when
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
@@ -33,5 +34,5 @@ pub async fn run(
     let answer = answer.context("failed to open an incarnation")?;
     let opened = OpeningView::from(answer.opened.unwrap_or_default());
     terminal.progress(&format!("incarnation {} is open\n", opened.incarnation));
-    terminal.result(connection.output, &opened, || opened.details())
+    terminal.result(connection.output, &opened, || opened.details(Timestamp::now()))
 }

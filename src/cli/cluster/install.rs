@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::kubeconfig;
+use super::file::Registration;
+use super::kubeconfig::{self, Choice, Login, Plugins};
 use crate::cli::connect::{Client, ClientArgs};
 use crate::cli::terminal::Terminal;
 use crate::cli::view::InstalledView;
@@ -15,89 +16,103 @@ use crate::proto::spaceport::v1::{InstallRequest, InstallResponse, NamespaceSpec
 /// `spaceport cluster install`.
 #[derive(Debug, Args)]
 pub struct InstallArgs {
-    /// An admin's kubeconfig; it is used once and kept nowhere
+    /// An admin's kubeconfig; it is used once and not stored
     #[arg(long, value_name = "FILE")]
     kubeconfig: PathBuf,
-    /// A workspace namespace and its secrets namespace, such as `workspaces:workspace-secrets`; may be given again
-    #[arg(long = "namespace", value_name = "NAME:NAME", value_parser = pair)]
-    namespaces: Vec<(Namespace, Namespace)>,
-    /// Take fields over that others own there with other values
+    /// Context of the kubeconfig to take instead of its current one
+    #[arg(long, value_name = "NAME")]
+    kube_context: Option<String>,
+    /// A workspace namespace and its secrets namespace, such as `workspaces:workspace-secrets`; repeatable. What is left
+    /// out comes from the manager's configuration
+    #[arg(long = "namespace", value_name = "NAME[:NAME]", value_parser = pair)]
+    namespaces: Vec<(Namespace, Option<Namespace>)>,
+    /// Take over fields that other field managers own with other values
     #[arg(long)]
     force_conflicts: bool,
-    /// Tell what would be done and do nothing
+    /// Show the plan and change nothing
     #[arg(long, conflicts_with = "print_kubeconfig")]
     dry_run: bool,
-    /// Print a kubeconfig of the manager's own login instead of what was done; it holds a token that does not run out
+    /// Print a kubeconfig of the manager's own login instead of the objects; its token does not expire
     #[arg(long)]
     print_kubeconfig: bool,
 }
 
-fn pair(text: &str) -> Result<(Namespace, Namespace), String> {
-    let (namespace, secrets) =
-        text.split_once(':').ok_or("must be a namespace, a colon and its secrets namespace")?;
+fn pair(text: &str) -> Result<(Namespace, Option<Namespace>), String> {
+    let (namespace, secrets) = text.split_once(':').map_or((text, None), |(one, two)| (one, Some(two)));
     let parsed = |text: &str| text.parse::<Namespace>().map_err(|error| error.to_string());
-    let (namespace, secrets) = (parsed(namespace)?, parsed(secrets)?);
-    if namespace == secrets {
+    let (namespace, secrets) = (parsed(namespace)?, secrets.map(parsed).transpose()?);
+    if secrets.as_ref() == Some(&namespace) {
         return Err("must be two different namespaces".to_owned());
     }
     Ok((namespace, secrets))
 }
 
-/// Puts it there.
+/// Applies the objects.
 pub async fn run(args: &InstallArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
     let namespaces = args.namespaces.iter().map(|(namespace, secrets)| NamespaceSpec {
         namespace: namespace.to_string(),
-        secrets_namespace: secrets.to_string(),
+        secrets_namespace: secrets.as_ref().map(ToString::to_string).unwrap_or_default(),
         ..NamespaceSpec::default()
     });
+    let choice = Choice { context: args.kube_context.as_deref(), plugins: Plugins::Run, stdin_taken: false };
+    let login = kubeconfig::from_file(&args.kubeconfig, choice)?;
+    let client = Client::connect(connection).await?;
+    let kubeconfig = match login {
+        Login::Ready(kubeconfig) => kubeconfig,
+        Login::Plugin(plugin) => plugin.run(terminal).await?,
+    };
     let request = InstallRequest {
-        kubeconfig: kubeconfig::from_file(&args.kubeconfig)?,
+        kubeconfig,
         namespaces: namespaces.collect(),
         force_conflicts: args.force_conflicts,
         dry_run: args.dry_run,
         with_kubeconfig: args.print_kubeconfig,
     };
-    let client = Client::connect(connection).await?;
     let answer = install(&client, request).await?;
     let objects: Vec<InstalledView> = answer.objects.into_iter().map(InstalledView::from).collect();
     if args.print_kubeconfig {
-        terminal.progress(&InstalledView::table(&objects).to_string());
+        terminal.progress_page(connection.output, InstalledView::table(&objects, false));
         return terminal.line(String::from_utf8_lossy(&answer.kubeconfig).trim_end());
     }
-    terminal.result(connection.output, &objects, || InstalledView::table(&objects))
+    terminal.result(connection.output, &objects, || InstalledView::table(&objects, args.dry_run))?;
+    if args.dry_run {
+        terminal.progress("nothing was changed\n");
+    }
+    Ok(())
 }
 
-/// Puts there what each cluster needs that is to be registered, and takes the manager's own login in place of the admin's.
+/// Puts there what a cluster needs that is to be registered, and takes the manager's own login in place of the admin's.
 pub async fn before(
     client: &Client,
-    requests: Vec<RegisterRequest>,
+    connection: &ClientArgs,
+    registration: Registration,
     terminal: &mut Terminal<'_>,
-) -> Result<Vec<RegisterRequest>> {
-    let mut ready = Vec::with_capacity(requests.len());
-    for request in requests {
-        let spec = request.spec.clone().unwrap_or_default();
-        ensure!(
-            spec.kubeconfig_secret.is_none(),
-            "cluster {}: --install needs an admin's kubeconfig, as a file and not in a Secret",
-            spec.name
-        );
-        let asked = InstallRequest {
-            kubeconfig: request.kubeconfig,
-            namespaces: spec.namespaces,
-            with_kubeconfig: true,
-            ..InstallRequest::default()
-        };
-        let answer = install(client, asked).await.with_context(|| format!("cluster {}", spec.name))?;
-        ensure!(!answer.kubeconfig.is_empty(), "cluster {}: the server made no login", spec.name);
-        let objects: Vec<InstalledView> = answer.objects.into_iter().map(InstalledView::from).collect();
-        terminal.progress(&InstalledView::table(&objects).to_string());
-        ready.push(RegisterRequest { kubeconfig: answer.kubeconfig, ..request });
-    }
-    Ok(ready)
+) -> Result<RegisterRequest> {
+    let Registration { request, plugin } = registration;
+    let spec = request.spec.clone().unwrap_or_default();
+    ensure!(
+        spec.kubeconfig_secret.is_none(),
+        "--install needs an admin's kubeconfig, as a file and not in a Secret"
+    );
+    let kubeconfig = match plugin {
+        Some(plugin) => plugin.run(terminal).await?,
+        None => request.kubeconfig,
+    };
+    let asked = InstallRequest {
+        kubeconfig,
+        namespaces: spec.namespaces,
+        with_kubeconfig: true,
+        ..InstallRequest::default()
+    };
+    let answer = install(client, asked).await?;
+    ensure!(!answer.kubeconfig.is_empty(), "the server made no login");
+    let objects: Vec<InstalledView> = answer.objects.into_iter().map(InstalledView::from).collect();
+    terminal.progress_page(connection.output, InstalledView::table(&objects, false));
+    Ok(RegisterRequest { kubeconfig: answer.kubeconfig, spec: request.spec })
 }
 
 async fn install(client: &Client, request: InstallRequest) -> Result<InstallResponse> {
     let mut api = client.clusters();
     let answer = client.call(request, async |request| api.install(request).await).await;
-    answer.context("failed to install what a member needs")
+    answer.context("failed to install")
 }

@@ -1,107 +1,148 @@
-//! A kubeconfig that stands alone: files it refers to are on this machine, and the manager is not.
+//! One context of a kubeconfig, complete in itself: the files that it names are on this machine, and the manager is not.
 
-use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value};
+use jiff::Timestamp;
 
-/// Far above any kubeconfig, far below what fills memory.
-const LARGEST: u64 = 1 << 20;
-/// Keys that name a file, and the keys that hold its content.
-const FILES: [(&str, &str); 3] = [
-    ("certificate-authority", "certificate-authority-data"),
-    ("client-certificate", "client-certificate-data"),
-    ("client-key", "client-key-data"),
-];
+use super::plugin::Plugin;
+use crate::cli::input;
+use crate::cli::table::clean;
+use crate::domain::kubeconfig::exec::Exec;
+use crate::domain::kubeconfig::{self, Aliases, Chosen, Section, encoding};
+
+/// What becomes of a login that a plugin makes (`exec`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Plugins {
+    /// The person is shown what to do instead: such a login ends after minutes, and the manager runs no plugin.
+    #[default]
+    Explain,
+    /// The plugin is run here: the login is needed once.
+    Run,
+}
+
+/// Which context is taken, and how.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choice<'a> {
+    /// Its name; the current one where none is named.
+    pub context: Option<&'a str>,
+    /// What becomes of its plugin.
+    pub plugins: Plugins,
+    /// Whether standard input is read for something else.
+    pub stdin_taken: bool,
+}
+
+/// A login, or what makes one.
+pub enum Login {
+    /// A kubeconfig with this login and nothing else.
+    Ready(Vec<u8>),
+    /// A plugin to run first.
+    Plugin(Box<Plugin>),
+}
 
 /// Reads a kubeconfig file; paths in it are relative to it.
-pub fn from_file(path: &Path) -> Result<Vec<u8>> {
-    let text = String::from_utf8(read(path)?);
-    let text = text.ok().with_context(|| format!("{} is not a text", path.display()))?;
-    let base = path.parent().unwrap_or(Path::new(""));
-    standalone(text, base).with_context(|| format!("kubeconfig {}", path.display()))
+pub fn from_file(path: &Path, choice: Choice<'_>) -> Result<Login> {
+    let bytes = read(path)?;
+    let text = encoding::decode(&bytes).map_err(|rule| anyhow!("{} {rule}", path.display()))?;
+    standalone(&text, input::folder(path), choice).with_context(|| format!("kubeconfig {}", path.display()))
 }
 
-/// Puts the content of every file in place of its name; what refers to none stays as it is.
-pub fn standalone(text: String, base: &Path) -> Result<Vec<u8>> {
-    // The parser's message may quote the text, and so a secret: it is not passed on.
-    let options = serde_saphyr::options! { strict_booleans: true };
-    let Ok(mut config) = serde_saphyr::from_str_with_options::<Value>(&text, options) else {
-        bail!("is not valid YAML")
-    };
-    ensure!(config.get("clusters").is_some_and(Value::is_array), "has no clusters: it is not a kubeconfig");
-    let mut changed = false;
-    for (list, entry) in [("clusters", "cluster"), ("users", "user")] {
-        let entries = config.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
-        for object in entries.filter_map(|item| item.get_mut(entry)).filter_map(Value::as_object_mut) {
-            changed |= lay_in(object, base)?;
+/// The chosen context alone, with the content of each file in place of its name.
+pub fn standalone(text: &str, base: &Path, choice: Choice<'_>) -> Result<Login> {
+    let mut chosen = choose(text, choice.context)?;
+    for (section, files) in [(&mut chosen.cluster, &CLUSTER_FILES[..]), (&mut chosen.user, &USER_FILES[..])] {
+        lay_in(section, files, base)?;
+    }
+    lay_in_token(&mut chosen.user, base)?;
+    if chosen.has_static_login() {
+        // As kubectl has it: then no plugin is asked.
+        chosen.user.remove("exec");
+        chosen.user.remove("auth-provider");
+    }
+    let Some(exec) = Exec::of(&chosen.user)? else { return finish(&chosen).map(Login::Ready) };
+    match choice.plugins {
+        Plugins::Explain => bail!("{}", recipe(&exec)),
+        Plugins::Run => {
+            let (base, stdin_taken) = (PathBuf::from(base), choice.stdin_taken);
+            Ok(Login::Plugin(Box::new(Plugin { chosen, exec, base, stdin_taken })))
         }
     }
-    Ok(if changed { serde_json::to_vec(&config)? } else { text.into_bytes() })
 }
 
-fn lay_in(object: &mut Map<String, Value>, base: &Path) -> Result<bool> {
-    let mut changed = false;
-    for (file_key, data_key) in FILES {
-        let Some(Value::String(file)) = object.remove(file_key) else { continue };
-        changed = true;
+/// Checks by the manager's rules what is sent to it.
+pub fn finish(chosen: &Chosen) -> Result<Vec<u8>> {
+    chosen.login()?.refuse_expired_authority(Timestamp::now())?;
+    Ok(chosen.minimal()?.into_bytes())
+}
+
+fn choose(text: &str, context: Option<&str>) -> Result<Chosen> {
+    kubeconfig::choose(text, context, Aliases::Resolved).map_err(|problem| {
+        let names: Vec<String> = kubeconfig::contexts(text).iter().map(|name| clean(name)).collect();
+        match context {
+            Some(context) if problem.field == "contexts" && !names.iter().any(|name| name == context) => {
+                anyhow!("has no context {context:?}; it has {}", names.join(", "))
+            }
+            None if problem.field == "current-context" && names.len() > 1 => {
+                anyhow!("{problem}; name one with --kube-context: {}", names.join(", "))
+            }
+            _ => problem.into(),
+        }
+    })
+}
+
+fn recipe(exec: &Exec) -> String {
+    format!(
+        "logs in with the plugin {:?}, whose logins end after minutes, and which the manager does not run; make a login that \
+         lasts with `spaceport cluster install --kubeconfig FILE --print-kubeconfig > NEW`, which runs the plugin here, and \
+         give NEW; or register with --install",
+        clean(&exec.command)
+    )
+}
+
+/// Keys that name a file, and the keys that hold its content.
+const CLUSTER_FILES: [(&str, &str); 1] = [("certificate-authority", "certificate-authority-data")];
+const USER_FILES: [(&str, &str); 2] =
+    [("client-certificate", "client-certificate-data"), ("client-key", "client-key-data")];
+
+fn lay_in(section: &mut Section, files: &[(&'static str, &str)], base: &Path) -> Result<()> {
+    for (file_key, data_key) in files {
+        let Some(file) = section.text(file_key)? else { continue };
+        section.remove(file_key);
         // As kubectl has it: data wins over a file.
-        if !object.contains_key(data_key) && !file.is_empty() {
-            let content = read(&base.join(&file)).context(file_key)?;
-            object.insert(data_key.to_owned(), STANDARD.encode(content).into());
+        if !section.has(data_key) {
+            let content = read(&base.join(&file)).context(*file_key)?;
+            // PEM that PowerShell wrote; other bytes are named by whoever reads them.
+            let content = encoding::decode(&content).map_or(content, String::into_bytes);
+            section.set(data_key, STANDARD.encode(content).into());
         }
     }
-    if let Some(Value::String(file)) = object.remove("tokenFile") {
-        changed = true;
-        if !file.is_empty() {
-            let token = read(&base.join(&file)).context("tokenFile")?;
-            object.insert("token".to_owned(), String::from_utf8_lossy(&token).trim().into());
+    Ok(())
+}
+
+/// A token in a file goes before one that is written beside it, unless the file cannot be read.
+fn lay_in_token(user: &mut Section, base: &Path) -> Result<()> {
+    let Some(file) = user.text("tokenFile")? else { return Ok(()) };
+    user.remove("tokenFile");
+    match read(&base.join(&file)).context("tokenFile") {
+        Ok(content) => {
+            let token = encoding::decode(&content).map_err(|rule| anyhow!("tokenFile {file} {rule}"))?;
+            let token = token.trim();
+            ensure!(!token.is_empty() || user.has("token"), "tokenFile {file} is empty");
+            if !token.is_empty() {
+                user.set("token", token.into());
+            }
+            Ok(())
         }
+        Err(_) if user.has("token") => Ok(()),
+        Err(error) => Err(error),
     }
-    Ok(changed)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut content = Vec::new();
-    let file = std::fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut content));
-    file.with_context(|| format!("failed to read {}", path.display()))?;
-    ensure!(content.len() as u64 <= LARGEST, "{} is larger than 1 MiB", path.display());
-    Ok(content)
+    Ok(input::read(path, input::KUBECONFIG)?.bytes)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_laid_in_and_the_rest_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), "CA").unwrap();
-        std::fs::write(folder.path().join("token"), "t0ken\n").unwrap();
-        let config = "clusters: [{name: a, cluster: {server: 'https://a', certificate-authority: ca.pem}}]\n\
-                      users: [{name: u, user: {tokenFile: token}}]\ncurrent-context: x\n";
-        std::fs::write(folder.path().join("config"), config).unwrap();
-        let read: Value = serde_json::from_slice(&from_file(&folder.path().join("config")).unwrap()).unwrap();
-        assert_eq!(read["clusters"][0]["cluster"]["certificate-authority-data"], STANDARD.encode("CA"));
-        assert_eq!(read["clusters"][0]["cluster"].get("certificate-authority"), None);
-        assert_eq!(read["users"][0]["user"]["token"], "t0ken");
-        assert_eq!(read["current-context"], "x");
-    }
-
-    #[test]
-    fn a_kubeconfig_without_files_is_passed_on_as_it_is() {
-        let text = "clusters: []   # mine\n";
-        assert_eq!(standalone(text.to_owned(), Path::new("")).unwrap(), text.as_bytes());
-    }
-
-    #[test]
-    fn what_is_no_kubeconfig_is_refused_without_quoting_it() {
-        for text in ["a: [hunter2", "hunter2", "", "clusters: hunter2"] {
-            let error = format!("{:#}", standalone(text.to_owned(), Path::new("")).unwrap_err());
-            assert!(!error.contains("hunter2"), "{error}");
-        }
-    }
-}
+mod tests;

@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cli::connect::{Client, ClientArgs, positive_duration};
+use crate::cli::connect::{Client, ClientArgs};
 use crate::cli::failure::Usage;
+use crate::cli::numbers::{positive_duration, time};
 use crate::cli::terminal::Terminal;
 use crate::cli::view::ClusterView;
 use crate::domain::names::{ClusterName, Namespace};
@@ -22,7 +23,7 @@ pub enum Switch {
     Off {
         /// The cluster's name
         name: ClusterName,
-        /// One namespace instead of all
+        /// Only this namespace
         #[arg(long, value_name = "NAME")]
         namespace: Option<Namespace>,
     },
@@ -30,12 +31,14 @@ pub enum Switch {
 
 /// `spaceport cluster maintenance on`.
 #[derive(Debug, Args)]
+#[command(override_usage = "spaceport cluster maintenance on [OPTIONS] --until <TIME> <NAME>
+       spaceport cluster maintenance on [OPTIONS] --for <DURATION> <NAME>")]
 pub struct OnArgs {
     /// The cluster's name
     name: ClusterName,
     #[command(flatten)]
     end: End,
-    /// One namespace instead of all
+    /// Only this namespace
     #[arg(long, value_name = "NAME")]
     namespace: Option<Namespace>,
 }
@@ -44,7 +47,7 @@ pub struct OnArgs {
 #[group(required = true, multiple = false)]
 struct End {
     /// When it ends, such as 2026-01-02T03:04:05Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Timestamp>,
     /// How long it takes, such as 2h30m
     #[arg(long = "for", value_parser = positive_duration, value_name = "DURATION")]
@@ -59,7 +62,7 @@ impl End {
     }
 }
 
-/// Switches it on or off.
+/// Begins or ends maintenance.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,
@@ -82,7 +85,7 @@ pub async fn run(
     let answer = client.call(request, async |request| api.set_maintenance(request).await).await;
     let answer = answer.with_context(|| format!("failed to set maintenance of {name}"))?;
     terminal.progress(&match until {
-        Some(until) => format!("{name} is under maintenance until {until}\n"),
+        Some(until) => format!("{name} is under maintenance until {until:.0}\n"),
         None => format!("maintenance of {name} ended\n"),
     });
     let changed: Vec<ClusterView> = answer.cluster.map(ClusterView::from).into_iter().collect();

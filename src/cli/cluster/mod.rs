@@ -1,20 +1,15 @@
 //! `spaceport cluster …`
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::connect::{Client, ClientArgs};
-use super::failure::Usage;
 use super::terminal::Terminal;
 use super::view::{ClusterView, LeaderView};
 use crate::domain::names::ClusterName;
-use crate::domain::secret_ref::SecretRef;
 use crate::proto::spaceport::v1::{
-    Cluster, CordonRequest, DeregisterRequest, GetRequest, LeaderRequest, ListRequest, RegisterRequest,
-    UncordonRequest,
+    Cluster, CordonRequest, DeregisterRequest, GetRequest, LeaderRequest, ListRequest, UncordonRequest,
 };
 
 mod adopt;
@@ -22,21 +17,22 @@ mod diff;
 mod doctor;
 mod drain;
 mod explain;
-mod fields;
+pub(super) mod fields;
 mod file;
 mod forget;
 mod incarnation;
 mod install;
 mod kubeconfig;
 mod maintenance;
+mod plugin;
+mod register;
+mod rotate_secret;
 mod update;
 mod watch;
 
 /// `spaceport cluster`.
 #[derive(Debug, Args)]
 pub struct ClusterArgs {
-    #[command(flatten)]
-    client: ClientArgs,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -44,10 +40,10 @@ pub struct ClusterArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Register the clusters of a cluster file
-    Register(Box<RegisterArgs>),
-    /// List the clusters with what is seen of them
+    Register(Box<register::RegisterArgs>),
+    /// List the clusters with their health
     List {
-        /// Go on with every change, a line each, until interrupted
+        /// Watch: a line for each change, until interrupted
         #[arg(short, long)]
         watch: bool,
     },
@@ -56,38 +52,38 @@ enum Verb {
         /// The cluster's name
         name: ClusterName,
     },
-    /// Change what is wanted of a cluster, or how it is reached
+    /// Change the settings of a cluster, or its kubeconfig
     Update(Box<update::UpdateArgs>),
-    /// Look at a cluster as registration does, and tell what is wrong
+    /// Check a cluster as registration does, and report problems with remedies
     Doctor(Box<doctor::DoctorArgs>),
-    /// Put into a cluster what a member needs, with an admin's kubeconfig that is used once
+    /// Install into a cluster what a member cluster needs, with an admin's kubeconfig
     Install(install::InstallArgs),
-    /// Keep new workspaces away from clusters; existing ones go on
+    /// Place no new workspaces on clusters; existing ones keep running
     Cordon {
         /// The clusters' names
         #[arg(required = true, value_name = "NAME")]
         names: Vec<ClusterName>,
     },
-    /// Let new workspaces into clusters again
+    /// Place new workspaces on clusters again
     Uncordon {
         /// The clusters' names
         #[arg(required = true, value_name = "NAME")]
         names: Vec<ClusterName>,
     },
-    /// Keep starts away and leave existing workspaces alone for a time
+    /// Put a cluster under maintenance for a time, or end it
     #[command(subcommand)]
     Maintenance(maintenance::Switch),
     /// Empty a cluster of workspaces without losing content
     Drain(Box<drain::DrainArgs>),
-    /// Show how a cluster and the records of it differ
+    /// Show where a cluster and its records differ
     Diff(diff::DiffArgs),
     /// Take over workspaces that have no record
     Adopt(adopt::AdoptArgs),
-    /// Delete resources of ours that have no record
+    /// Delete resources of this installation that have no record
     Discard(adopt::DiscardArgs),
-    /// Tell where starts would be placed now, and why not elsewhere
+    /// Show where starts would be placed now, and why not elsewhere
     Explain(Box<explain::ExplainArgs>),
-    /// Take a cluster out
+    /// Deregister a cluster
     Deregister {
         /// The cluster's name
         name: ClusterName,
@@ -97,54 +93,30 @@ enum Verb {
     },
     /// Give up the workspaces recorded under the name of a cluster that does not return
     Forget(forget::ForgetArgs),
-    /// Tell which replica of the manager leads
+    /// Show which replica of the manager leads
     Leader,
     /// Incarnations of Spaceport's etcd
     #[command(subcommand)]
     Incarnation(incarnation::Verb),
-}
-
-#[derive(Debug, Args)]
-struct RegisterArgs {
-    /// Cluster file, YAML or JSON; `-` reads standard input
-    #[arg(short, long, value_name = "FILE")]
-    file: PathBuf,
-    /// Kubeconfig file to take instead of the one that the cluster file names
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// Secret of the manager's own cluster that holds the kubeconfig, instead of a file; the key is `kubeconfig` where
-    /// none is named
-    #[arg(long, value_name = "NAMESPACE/NAME[:KEY]", conflicts_with_all = ["kubeconfig", "install"])]
-    kubeconfig_secret: Option<SecretRef>,
-    /// Name to register the cluster under instead of the one in the cluster file
-    #[arg(long)]
-    name: Option<ClusterName>,
-    /// Put there first what a member needs; the kubeconfig is an admin's then, used once and kept nowhere
-    #[arg(long)]
-    install: bool,
+    /// Derive owner tokens of new workspaces from a new secret; existing ones keep theirs
+    RotateSecret(rotate_secret::RotateSecretArgs),
 }
 
 /// Runs a verb.
-pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
-    let ClusterArgs { client: connection, verb } = args;
-    // What is wrong with a file is said before any server is asked.
+pub async fn run(args: ClusterArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
+    let ClusterArgs { verb } = args;
+    // Problems of a file are reported before any server is asked.
     match &verb {
-        Verb::Register(args) => {
-            let requests = read(args)?;
-            let client = Client::connect(&connection).await?;
-            let requests =
-                if args.install { install::before(&client, requests, terminal).await? } else { requests };
-            return register(&client, &connection, requests, terminal).await;
-        }
-        Verb::Update(args) => return update::run(args, &connection, terminal).await,
-        Verb::Doctor(args) => return doctor::run(args, &connection, terminal).await,
-        Verb::Install(args) => return install::run(args, &connection, terminal).await,
+        Verb::Register(args) => return register::run(args, connection, terminal).await,
+        Verb::Update(args) => return update::run(args, connection, terminal).await,
+        Verb::Doctor(args) => return doctor::run(args, connection, terminal).await,
+        Verb::Install(args) => return install::run(args, connection, terminal).await,
         _ => {}
     }
-    let client = Client::connect(&connection).await?;
+    let client = Client::connect(connection).await?;
     match verb {
         Verb::Register(_) | Verb::Update(_) | Verb::Doctor(_) | Verb::Install(_) => Ok(()),
-        Verb::List { watch: true } => watch::run(&client, &connection, terminal).await,
+        Verb::List { watch: true } => watch::run(&client, connection, terminal).await,
         Verb::List { watch: false } => {
             let clusters = list(&client).await?;
             terminal.result(connection.output, &clusters, || ClusterView::table(&clusters, Timestamp::now()))
@@ -156,14 +128,14 @@ pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
             let cluster = ClusterView::from(answer.cluster.unwrap_or_default());
             terminal.result(connection.output, &cluster, || cluster.details(Timestamp::now()))
         }
-        Verb::Cordon { names } => set_intent(&client, &connection, names, true, terminal).await,
-        Verb::Uncordon { names } => set_intent(&client, &connection, names, false, terminal).await,
-        Verb::Maintenance(switch) => maintenance::run(&client, &connection, switch, terminal).await,
-        Verb::Drain(args) => drain::run(&client, &connection, *args, terminal).await,
-        Verb::Adopt(args) => adopt::adopt(&client, &connection, args, terminal).await,
-        Verb::Discard(args) => adopt::discard(&client, &connection, args, terminal).await,
-        Verb::Diff(args) => diff::run(&client, &connection, args, terminal).await,
-        Verb::Explain(args) => explain::run(&client, &connection, *args, terminal).await,
+        Verb::Cordon { names } => set_intent(&client, connection, names, true, terminal).await,
+        Verb::Uncordon { names } => set_intent(&client, connection, names, false, terminal).await,
+        Verb::Maintenance(switch) => maintenance::run(&client, connection, switch, terminal).await,
+        Verb::Drain(args) => drain::run(&client, connection, *args, terminal).await,
+        Verb::Adopt(args) => adopt::adopt(&client, connection, args, terminal).await,
+        Verb::Discard(args) => adopt::discard(&client, connection, args, terminal).await,
+        Verb::Diff(args) => diff::run(&client, connection, args, terminal).await,
+        Verb::Explain(args) => explain::run(&client, connection, *args, terminal).await,
         Verb::Deregister { name, force } => {
             let request = DeregisterRequest { name: name.to_string(), force };
             let mut api = client.clusters();
@@ -172,43 +144,16 @@ pub async fn run(args: ClusterArgs, terminal: &mut Terminal<'_>) -> Result<()> {
             terminal.progress(&format!("deregistered {name}\n"));
             Ok(())
         }
-        Verb::Forget(args) => forget::run(&client, &connection, args, terminal).await,
-        Verb::Incarnation(verb) => incarnation::run(&client, &connection, verb, terminal).await,
+        Verb::Forget(args) => forget::run(&client, connection, args, terminal).await,
+        Verb::Incarnation(verb) => incarnation::run(&client, connection, verb, terminal).await,
+        Verb::RotateSecret(args) => rotate_secret::run(&client, connection, args, terminal).await,
         Verb::Leader => {
             let mut api = client.clusters();
             let leader = client.call(LeaderRequest {}, async |request| api.leader(request).await).await?;
             let leader = LeaderView::from(leader);
-            terminal.result(connection.output, &leader, || leader.details())
+            terminal.result(connection.output, &leader, || leader.details(Timestamp::now()))
         }
     }
-}
-
-fn read(args: &RegisterArgs) -> Result<Vec<RegisterRequest>> {
-    let documents = file::read(&args.file)?;
-    let login = file::Login::of(args.kubeconfig.as_deref(), args.kubeconfig_secret.as_ref());
-    if documents.len() > 1 && (args.name.is_some() || login.is_some()) {
-        let text = "--name, --kubeconfig and --kubeconfig-secret are for a file with one cluster".to_owned();
-        return Err(Usage(text).into());
-    }
-    file::requests(documents, &args.file, args.name.as_ref(), login)
-}
-
-async fn register(
-    client: &Client,
-    connection: &ClientArgs,
-    requests: Vec<RegisterRequest>,
-    terminal: &mut Terminal<'_>,
-) -> Result<()> {
-    let mut registered = Vec::new();
-    for request in requests {
-        let name = request.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
-        let mut api = client.clusters();
-        let answer = client.call(request, async |request| api.register(request).await).await;
-        let answer = answer.with_context(|| format!("failed to register {name}"))?;
-        terminal.progress(&format!("registered {name}\n"));
-        registered.extend(answer.cluster.map(ClusterView::from));
-    }
-    terminal.result(connection.output, &registered, || ClusterView::table(&registered, Timestamp::now()))
 }
 
 async fn list(client: &Client) -> Result<Vec<ClusterView>> {

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{file, kubeconfig};
+use super::file;
+use super::kubeconfig::{self, Choice, Login};
 use crate::cli::connect::{Client, ClientArgs};
 use crate::cli::failure::Usage;
+use crate::cli::numbers::{at_least, whole};
 use crate::cli::terminal::Terminal;
 use crate::cli::view::{CheckView, ClusterView};
+use crate::domain::cluster::LARGEST_WEIGHT;
 use crate::domain::names::{ClusterName, Region};
 use crate::domain::secret_ref::SecretRef;
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
@@ -23,44 +26,47 @@ use crate::proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, UpdateReques
 pub struct UpdateArgs {
     /// The cluster's name
     name: ClusterName,
-    /// Where it is
+    /// Region of the cluster
     #[arg(long)]
     region: Option<Region>,
-    /// Set a label; may be given again
+    /// Set a label; repeatable
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
-    /// Take a label away; may be given again
+    /// Remove a label; repeatable
     #[arg(long = "remove-label", value_name = "KEY")]
     remove_labels: Vec<String>,
     /// Share of new workspaces against other clusters
-    #[arg(long)]
+    #[arg(long, value_name = "NUMBER", value_parser = whole(0..=LARGEST_WEIGHT))]
     weight: Option<u32>,
     /// Upper bound of the weight
-    #[arg(long)]
+    #[arg(long, value_name = "NUMBER", value_parser = whole(1..=LARGEST_WEIGHT))]
     max_weight: Option<u32>,
-    /// Whether what its nodes have left is a limit: nodes, or unlimited where an autoscaler adds nodes
+    /// Capacity: `nodes` as they are, or `unlimited` where an autoscaler adds nodes
     #[arg(long, value_name = "CAPACITY", value_parser = capacity)]
     capacity: Option<Capacity>,
-    /// Add `permission=NAME` or `feature-preview`; may be given again
+    /// Add the constraint `permission=NAME` or `feature-preview`; repeatable
     #[arg(long = "constraint", value_name = "CONSTRAINT", value_parser = constraint)]
     constraints: Vec<AdmissionConstraint>,
-    /// Take such a constraint away; may be given again
+    /// Remove such a constraint; repeatable
     #[arg(long = "remove-constraint", value_name = "CONSTRAINT", value_parser = constraint)]
     remove_constraints: Vec<AdmissionConstraint>,
-    /// Make it as a cluster file says, save for the kubeconfig; whether it is cordoned changes only where the file says so
+    /// Cluster file with the new settings; its kubeconfig is ignored, and an absent `cordoned` changes nothing
     #[arg(
         short, long, value_name = "FILE",
         conflicts_with_all = ["region", "labels", "remove_labels", "weight", "max_weight", "capacity", "constraints", "remove_constraints"]
     )]
     file: Option<PathBuf>,
-    /// Another kubeconfig of the same cluster; it comes into force on the live connection
+    /// Another kubeconfig of the same cluster; open connections use it at once
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Secret of the manager's own cluster that holds the kubeconfig from now on; `--kubeconfig` ends that
+    /// Context of that kubeconfig to take instead of its current one
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    kube_context: Option<String>,
+    /// Secret of the host cluster that holds the kubeconfig from now on, until `--kubeconfig` replaces it
     #[arg(long, value_name = "NAMESPACE/NAME[:KEY]", conflicts_with = "kubeconfig")]
     kubeconfig_secret: Option<SecretRef>,
-    /// Refuse where the cluster's version, as `show` tells it, is another one
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i64).range(1..))]
+    /// Refuse the change unless the cluster has this version, as `cluster show` prints it
+    #[arg(long, value_name = "NUMBER", value_parser = at_least(1_i64))]
     version: Option<i64>,
 }
 
@@ -100,14 +106,14 @@ pub async fn run(args: &UpdateArgs, connection: &ClientArgs, terminal: &mut Term
     let warnings: Vec<CheckView> =
         answer.checks.into_iter().filter(|check| !check.remedy.is_empty()).map(CheckView::from).collect();
     if !warnings.is_empty() {
-        terminal.progress(&CheckView::table(&warnings).to_string());
+        terminal.progress_page(connection.output, CheckView::table(&warnings));
     }
     let changed: Vec<ClusterView> = answer.cluster.map(ClusterView::from).into_iter().collect();
     terminal.result(connection.output, &changed, || ClusterView::table(&changed, Timestamp::now()))
 }
 
 fn request(args: &UpdateArgs) -> Result<UpdateRequest> {
-    let kubeconfig = args.kubeconfig.as_deref().map(kubeconfig::from_file).transpose()?.unwrap_or_default();
+    let kubeconfig = kubeconfig(args)?;
     let (mut spec, mut paths) = match &args.file {
         Some(_) => of_file(args)?,
         None => of_flags(args),
@@ -135,6 +141,16 @@ fn request(args: &UpdateArgs) -> Result<UpdateRequest> {
         );
     }
     Ok(request)
+}
+
+/// The chosen context of the kubeconfig; empty where none is given.
+fn kubeconfig(args: &UpdateArgs) -> Result<Vec<u8>> {
+    let Some(path) = &args.kubeconfig else { return Ok(Vec::new()) };
+    let choice = Choice { context: args.kube_context.as_deref(), ..Choice::default() };
+    match kubeconfig::from_file(path, choice)? {
+        Login::Ready(kubeconfig) => Ok(kubeconfig),
+        Login::Plugin(_) => bail!("{} logs in with a plugin", path.display()),
+    }
 }
 
 fn of_flags(args: &UpdateArgs) -> (ClusterSpec, Vec<String>) {

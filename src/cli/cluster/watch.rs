@@ -3,22 +3,25 @@
 use anyhow::Result;
 
 use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::terminal::{Format, Terminal};
+use crate::cli::terminal::Terminal;
 use crate::cli::view::ClusterView;
 use crate::proto::spaceport::v1::WatchRequest;
 use crate::proto::spaceport::v1::watch_response::Event;
 
 /// Writes a line for each change until the server ends the stream.
 pub async fn run(client: &Client, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
-    let mut stream = client.clusters().watch(WatchRequest::default()).await?.into_inner();
+    let mut api = client.clusters();
+    let opened = client.open(WatchRequest::default(), async |request| api.watch(request).await).await;
+    let mut stream = opened?;
     while let Some(answer) = stream.message().await? {
         let event = answer.event();
         let Some(cluster) = answer.cluster.filter(|_| event != Event::Synced).map(ClusterView::from) else {
             continue;
         };
         let event = event.as_str_name().trim_start_matches("EVENT_");
-        if connection.output == Format::Table {
-            terminal.line(crate::cli::table::clean(&cluster.line(event)))?;
+        if connection.output.is_table() {
+            let line = cluster.line(event, terminal.layout(connection.output));
+            terminal.line(line)?;
         } else {
             let document = serde_json::json!({ "event": event, "cluster": cluster });
             terminal.line(document)?;

@@ -1,11 +1,12 @@
 use std::collections::HashMap;
 
-use clap::Parser;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use serde_json::json;
+
 use super::fake::Fake;
-use super::{Cli, spaceport};
+use super::{parse, spaceport};
 use crate::proto::spaceport::v1::check::Outcome;
 use crate::proto::spaceport::v1::cluster_status::Health;
 use crate::proto::spaceport::v1::compared_workspace::Standing;
@@ -16,12 +17,29 @@ use crate::proto::spaceport::v1::{
     DrainWorkspace, ForgetResponse, HandledWorkspace, StandingCount,
 };
 
+/// A complete kubeconfig.
+const KUBECONFIG: &str = r#"{"contexts": [{"name": "a", "context": {"cluster": "c", "user": "u"}}], "clusters": [{"name": "c",
+    "cluster": {"server": "https://c"}}], "users": [{"name": "u", "user": {"token": "t0ken"}}]}"#;
+
 fn cluster_file(folder: &tempfile::TempDir) -> String {
+    file_of(folder, &["eu"])
+}
+
+fn file_of(folder: &tempfile::TempDir, names: &[&str]) -> String {
     let path = folder.path().join("eu.yaml");
-    let text =
-        "name: eu\nregion: europe\nkubeconfig: {inline: 'clusters: []'}\nnamespaces: [{namespace: ws}]\n";
-    std::fs::write(&path, text).unwrap();
+    let document = |name: &&str| {
+        format!(
+            "name: {name}\nregion: europe\nkubeconfig: {{inline: '{}'}}\nnamespaces: [{{namespace: ws}}]\n",
+            KUBECONFIG.replace('\n', "")
+        )
+    };
+    std::fs::write(&path, names.iter().map(document).collect::<Vec<_>>().join("---\n")).unwrap();
     path.display().to_string()
+}
+
+fn token_of(kubeconfig: &[u8]) -> String {
+    let read: serde_json::Value = serde_json::from_slice(kubeconfig).unwrap();
+    read["users"][0]["user"]["token"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -34,11 +52,11 @@ async fn register_sends_the_specification_and_the_kubeconfig() {
     assert_eq!(ran.err, "registered eu\n");
     let request = server.0.lock().registered.remove(0);
     assert_eq!(request.spec.unwrap().namespaces[0].namespace, "ws");
-    assert_eq!(request.kubeconfig, b"clusters: []");
+    assert_eq!(token_of(&request.kubeconfig), "t0ken");
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_with_its_details() {
+async fn a_refusal_is_shown_with_its_details() {
     let (server, folder) = (Fake::default(), tempfile::tempdir().unwrap());
     let metadata = HashMap::from([("cluster".to_owned(), "eu-old".to_owned())]);
     let mut details = ErrorDetails::with_error_info("ADDRESS_TAKEN", "spaceport.dev", metadata);
@@ -56,6 +74,59 @@ ADDRESS_TAKEN  cluster     eu-old
 field          kubeconfig  names an API address that is registered
 ";
     assert_eq!(sorted(&ran.err), sorted(expected), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn of_several_clusters_each_is_reported_and_one_that_is_refused_keeps_no_other_away() {
+    let (server, folder) = (Fake::default(), tempfile::tempdir().unwrap());
+    let line = format!("cluster register -f {}", file_of(&folder, &["eu", "us", "eu"]));
+    server.0.lock().register_refusal = Some(Status::already_exists("eu is there with another weight"));
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, &line).await;
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.err.starts_with("spaceport: failed to register eu: ALREADY_EXISTS: eu is there"),
+        "{}",
+        ran.err
+    );
+    assert!(ran.err.contains("registered us\nregistered eu\n"), "{}", ran.err);
+    assert!(ran.err.ends_with("spaceport: 1 of 3 clusters were not registered: eu\n"), "{}", ran.err);
+    assert!(ran.out.contains("us    europe") && ran.out.contains("eu    europe"), "{}", ran.out);
+    server.0.lock().unchanged = true;
+    let ran = spaceport(&endpoint, &line).await;
+    let told = "eu is registered already, unchanged\nus is registered already, unchanged\neu is registered already, unchanged\n";
+    assert_eq!((ran.code, ran.err.as_str()), (0, told));
+}
+
+#[tokio::test]
+async fn a_login_plugin_is_run_to_install_and_explained_elsewhere() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (server, folder) = (Fake::default(), tempfile::tempdir().unwrap());
+    let plugin = folder.path().join("plugin");
+    let answer = r#"{"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": {"token": "made"}}"#;
+    std::fs::write(&plugin, format!("#!/bin/sh\necho '{answer}'\n")).unwrap();
+    std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let exec = r#""exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "./plugin", "interactiveMode": "Never"}"#;
+    let kubeconfig = folder.path().join("config");
+    std::fs::write(&kubeconfig, KUBECONFIG.replace(r#""token": "t0ken""#, exec)).unwrap();
+    let (endpoint, kubeconfig) = (server.serve().await, kubeconfig.display());
+    let ran =
+        spaceport(&endpoint, &format!("cluster install --kubeconfig {kubeconfig} --kube-context a")).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, "running the login plugin ./plugin\n"));
+    assert_eq!(token_of(&server.0.lock().installed.remove(0).kubeconfig), "made");
+    let register = format!("cluster register -f {} --kubeconfig {kubeconfig}", cluster_file(&folder));
+    let ran = spaceport(&endpoint, &format!("{register} --install")).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(token_of(&server.0.lock().installed.remove(0).kubeconfig), "made");
+    assert_eq!(server.0.lock().registered.remove(0).kubeconfig, b"made: here");
+    for verb in [register, format!("cluster update eu --kubeconfig {kubeconfig}")] {
+        let ran = spaceport(&endpoint, &verb).await;
+        assert!(ran.code == 1 && ran.err.contains("--print-kubeconfig"), "{}", ran.err);
+    }
+    let wrong = format!("cluster install --kubeconfig {kubeconfig} --kube-context b");
+    let ran = spaceport(&endpoint, &wrong).await;
+    assert!(ran.code == 1 && ran.err.contains("has no context \"b\"; it has a"), "{}", ran.err);
+    assert!(server.0.lock().installed.is_empty() && server.0.lock().registered.is_empty());
 }
 
 /// The order of details is the server's.
@@ -81,6 +152,53 @@ async fn a_wrong_file_never_reaches_the_server() {
 }
 
 #[tokio::test]
+async fn what_is_no_file_or_has_no_end_is_refused_and_a_pipe_is_read() {
+    let (server, folder) = (Fake::default(), tempfile::tempdir().unwrap());
+    let endpoint = server.serve().await;
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("large"), vec![b'#'; 20 << 20]).unwrap();
+    let of = |file: &str| {
+        format!("name: eu\nregion: europe\nkubeconfig: {{file: {file}}}\nnamespaces: [{{namespace: ws}}]\n")
+    };
+    std::fs::write(path("endless.yaml"), of("/dev/zero")).unwrap();
+    std::fs::write(path("folder.yaml"), of(".")).unwrap();
+    for (file, expected) in [
+        ("/dev/zero".into(), "/dev/zero is a device"),
+        (folder.path().display().to_string(), "is a folder, not a file"),
+        (
+            path("large").display().to_string(),
+            "is larger than 4 MiB, which is the most that a cluster file may have",
+        ),
+        (path("endless.yaml").display().to_string(), "kubeconfig: /dev/zero is a device"),
+        (path("folder.yaml").display().to_string(), "is a folder, not a file"),
+    ] {
+        for verb in ["register", "doctor", "update eu"] {
+            // An update leaves the kubeconfig of a file out.
+            if verb == "update eu" && std::path::Path::new(&file).extension().is_some_and(|end| end == "yaml")
+            {
+                continue;
+            }
+            let ran = spaceport(&endpoint, &format!("cluster {verb} -f {file}")).await;
+            assert!(ran.code == 1 && ran.err.contains(expected), "{verb} {file}: {}", ran.err);
+        }
+    }
+    let kubeconfig = json!({
+        "current-context": "c", "contexts": [{ "name": "c", "context": { "cluster": "k", "user": "u" } }],
+        "clusters": [{ "name": "k", "cluster": { "server": "https://eu.example" } }],
+        "users": [{ "name": "u", "user": { "token": "t" } }],
+    });
+    let cluster = json!({
+        "name": "eu", "region": "europe", "kubeconfig": { "inline": kubeconfig.to_string() },
+        "namespaces": [{ "namespace": "ws" }],
+    })
+    .to_string();
+    let writer = crate::cli::input::fifo(&path("pipe"), cluster.as_bytes().to_vec());
+    let ran = spaceport(&endpoint, &format!("cluster register -f {}", path("pipe").display())).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    writer.join().unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn clusters_are_listed_and_shown_with_health_and_intent() {
     let server = Fake::default();
     let spec = ClusterSpec {
@@ -101,7 +219,7 @@ async fn clusters_are_listed_and_shown_with_health_and_intent() {
     let ran = spaceport(&endpoint, "cluster show us").await;
     assert_eq!((ran.code, ran.err.as_str()), (1, "spaceport: NOT_FOUND: cluster us is not registered\n"));
     let ran = spaceport(&endpoint, "cluster list --watch").await;
-    assert!(ran.out.starts_with("PRESENT eu europe LOST cordoned no answer"), "{}", ran.out);
+    assert!(ran.out.starts_with("PRESENT  eu  europe  LOST  cordoned  no answer"), "{}", ran.out);
     assert_eq!((ran.code, ran.err.as_str()), (1, "spaceport: the server ended the watch; run it again\n"));
 }
 
@@ -136,7 +254,7 @@ async fn a_cluster_is_compared_with_its_records_in_counts_and_lines() {
     );
     server.0.lock().diff = Some(diff());
     let ran = spaceport(&endpoint, "cluster diff eu").await;
-    assert!(ran.out.starts_with("eu: 1 adopted, 1 elsewhere\nWORKSPACE  NAMESPACE"), "{}", ran.out);
+    assert!(ran.out.starts_with("eu: 1 adopted, 1 elsewhere\nWORKSPACE  STANDING"), "{}", ran.out);
     assert!(ran.out.contains("stray") && ran.out.contains("recorded at us/ws"), "{}", ran.out);
     assert!(!ran.out.contains("good"), "{}", ran.out);
     let ran = spaceport(&endpoint, "cluster diff eu --all -o json").await;
@@ -158,15 +276,16 @@ fn strays() -> Vec<HandledWorkspace> {
 }
 
 #[tokio::test]
-async fn adoption_shows_its_plan_and_acts_on_that_plan_only_when_told_to() {
+async fn adoption_shows_its_plan_and_carries_it_out_only_with_yes() {
     let server = Fake::default();
     let endpoint = server.serve().await;
     let ran = spaceport(&endpoint, "cluster adopt eu").await;
     assert_eq!((ran.code, ran.out.as_str()), (0, "nothing to adopt\n"));
     server.0.lock().strays = strays();
     let ran = spaceport(&endpoint, "cluster adopt eu --others").await;
-    assert_eq!((ran.code, ran.err.as_str()), (0, "nothing was changed; --yes adopts 1 workspaces\n"));
-    assert!(ran.out.contains("PLANNED") && ran.out.contains("belongs to the manager other"), "{}", ran.out);
+    assert_eq!((ran.code, ran.err.as_str()), (0, "nothing was changed; --yes would adopt 1 workspace\n"));
+    assert!(ran.out.contains("WOULD ADOPT") && ran.out.contains("WOULD REFUSE"), "{}", ran.out);
+    assert!(ran.out.contains("belongs to the manager other"), "{}", ran.out);
     let asked = std::mem::take(&mut server.0.lock().adopted);
     assert!(asked.iter().all(|one| one.dry_run) && asked[1].others, "{asked:?}");
     let ran = spaceport(&endpoint, "cluster adopt eu --yes -o json").await;
@@ -178,21 +297,21 @@ async fn adoption_shows_its_plan_and_acts_on_that_plan_only_when_told_to() {
     assert_eq!(asked[1].workspaces, ["stray"]);
     // One that is named and cannot be adopted is a failure.
     let ran = spaceport(&endpoint, "cluster adopt eu stray theirs --yes").await;
-    assert!(ran.code == 1 && ran.err.ends_with("1 workspaces were not adopted: theirs\n"), "{}", ran.err);
+    assert!(ran.code == 1 && ran.err.ends_with("not adopted: theirs\n"), "{}", ran.err);
 }
 
 #[tokio::test]
 async fn discarding_names_what_it_did_not_discard() {
     let endpoint = Fake::default().serve().await;
     let ran = spaceport(&endpoint, "cluster discard eu a b").await;
-    assert!(ran.code == 1 && ran.err.ends_with("2 resources were not discarded: a, b\n"), "{}", ran.err);
+    assert!(ran.code == 1 && ran.err.ends_with("not discarded: a, b\n"), "{}", ran.err);
     assert!(ran.out.contains("REFUSED  has a pod"), "{}", ran.out);
     let ran = spaceport(&endpoint, "cluster discard eu a --force").await;
     assert!(ran.code == 0 && ran.out.contains("DISCARDED"), "{}", ran.err);
 }
 
 #[tokio::test]
-async fn workspaces_are_given_up_only_when_told_to_and_why_and_until_none_is_left() {
+async fn workspaces_are_given_up_only_with_yes_and_a_reason_and_until_none_is_left() {
     let server = Fake::default();
     let endpoint = server.serve().await;
     let row = |id: &str| ComparedWorkspace {
@@ -210,12 +329,15 @@ async fn workspaces_are_given_up_only_when_told_to_and_why_and_until_none_is_lef
     let script = |answers: Vec<ForgetResponse>| server.0.lock().forgets = answers.into();
     script(vec![answer(0, &["a", "b"])]);
     let ran = spaceport(&endpoint, "cluster forget eu").await;
-    assert!(ran.out.starts_with("eu: 2 workspaces are recorded under this name\nWORKSPACE"), "{}", ran.out);
+    assert!(ran.out.starts_with("eu: 2 workspaces recorded under this name\nWORKSPACE"), "{}", ran.out);
+    assert!(!ran.out.contains("meta-b"), "{}", ran.out);
+    let hint = "nothing was changed; --yes with --reason would give them up\n";
+    assert_eq!((ran.code, ran.err.as_str()), (0, hint));
+    script(vec![answer(0, &["a", "b"])]);
+    let ran = spaceport(&endpoint, "cluster forget eu -o wide").await;
     assert!(ran.out.contains("meta-b"), "{}", ran.out);
-    let told = "nothing was changed; --yes with --reason gives them up\n";
-    assert_eq!((ran.code, ran.err.as_str()), (0, told));
     let line = |flags: &str| format!("spaceport cluster forget eu --endpoint {endpoint} {flags}");
-    let parsed = |flags: &str| Cli::try_parse_from(line(flags).split_whitespace()).is_ok();
+    let parsed = |flags: &str| parse(line(flags).split_whitespace()).is_ok();
     assert_eq!([parsed("--yes"), parsed("--yes --reason fire")], [false, true]);
 
     script(vec![answer(1, &["b"]), answer(1, &[])]);
@@ -223,11 +345,11 @@ async fn workspaces_are_given_up_only_when_told_to_and_why_and_until_none_is_lef
     assert_eq!((ran.code, ran.out.as_str()), (0, "eu: 2 workspaces given up, 0 left\n"), "{}", ran.err);
     script(vec![answer(0, &["b"])]);
     let ran = spaceport(&endpoint, "cluster forget eu --yes --reason fire").await;
-    let told = "spaceport: 1 workspaces are still recorded under eu: run it again\n";
-    assert_eq!((ran.code, ran.err.as_str()), (1, told));
+    let refused = "spaceport: 1 workspace still recorded under eu: run it again\n";
+    assert_eq!((ran.code, ran.err.as_str()), (1, refused));
     let asked = std::mem::take(&mut server.0.lock().forgotten);
     let asked: Vec<_> = asked.iter().map(|one| (one.reason.as_str(), one.dry_run)).collect();
-    assert_eq!(asked, [("", true), ("fire", false), ("fire", false), ("fire", false)]);
+    assert_eq!(asked, [("", true), ("", true), ("fire", false), ("fire", false), ("fire", false)]);
 }
 
 #[tokio::test]
@@ -261,7 +383,7 @@ async fn maintenance_has_an_end_and_is_shown_as_intent() {
     assert!(ran.out.contains("active"), "{}", ran.out);
     let ends = |flags: &str| {
         let line = format!("spaceport cluster maintenance on eu --endpoint {endpoint} {flags}");
-        Cli::try_parse_from(line.split_whitespace()).is_ok()
+        parse(line.split_whitespace()).is_ok()
     };
     let both = format!("{until} --for 2h");
     assert_eq!([ends(""), ends(until), ends("--for 2h"), ends(&both)], [false, true, true, false]);
@@ -283,7 +405,7 @@ async fn an_update_names_what_it_changes_and_nothing_else() {
     assert!(paths.contains(&"namespaces".to_owned()) && !paths.contains(&"cordoned".to_owned()), "{paths:?}");
     for wrong in ["", "--version 0 --weight 1", "--constraint x", "--label =x", "--region Not_One"] {
         let line = format!("spaceport cluster update eu --endpoint {endpoint} {wrong}");
-        let refused = match Cli::try_parse_from(line.split_whitespace()) {
+        let refused = match parse(line.split_whitespace()) {
             Err(_) => true,
             Ok(_) => spaceport(&endpoint, &format!("cluster update eu {wrong}")).await.code == 2,
         };
@@ -307,9 +429,15 @@ async fn doctor_fails_where_a_check_did() {
     server.0.lock().checks = vec![check("login", Outcome::Ok), check("clock", Outcome::Warning)];
     let ran = spaceport(&endpoint, "cluster doctor eu").await;
     assert!(ran.code == 0 && ran.out.contains("clock  WARNING  as seen"), "{}", ran.out);
+    let ran = spaceport(&endpoint, "cluster doctor eu -o wide").await;
+    assert!(ran.out.starts_with("CHECK  OUTCOME  DETAIL   REMEDY\n"), "{}", ran.out);
     server.0.lock().checks.push(check("permissions", Outcome::Failed));
     let ran = spaceport(&endpoint, "cluster doctor eu").await;
     assert_eq!((ran.code, ran.err.as_str()), (1, "spaceport: 1 of 3 checks failed: permissions\n"));
+    let ran = spaceport(&endpoint, "cluster doctor eu -o json").await;
+    let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+    assert_eq!(error["error"]["message"], "1 of 3 checks failed: permissions");
+    assert!(ran.code == 1 && serde_json::from_str::<serde_json::Value>(&ran.out).is_ok(), "{}", ran.out);
 }
 
 #[tokio::test]
@@ -318,17 +446,23 @@ async fn install_makes_a_login_and_registers_with_it() {
     let endpoint = server.serve().await;
     let ran = spaceport(&endpoint, &format!("cluster register --install -f {}", cluster_file(&folder))).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert_eq!(server.0.lock().installed.remove(0).kubeconfig, b"clusters: []");
+    assert_eq!(token_of(&server.0.lock().installed.remove(0).kubeconfig), "t0ken");
     assert_eq!(server.0.lock().registered.remove(0).kubeconfig, b"made: here");
     let admin = folder.path().join("admin");
-    std::fs::write(&admin, "clusters: []").unwrap();
+    std::fs::write(&admin, KUBECONFIG).unwrap();
     let line = format!("cluster install --kubeconfig {} --namespace a:b", admin.display());
     let ran = spaceport(&endpoint, &line).await;
-    assert!(ran.code == 0 && ran.out.contains("Namespace  -          ws    CREATED"), "{}", ran.out);
+    assert!(ran.code == 0 && ran.out.contains("Namespace  ws    CREATED"), "{}", ran.out);
+    let ran = spaceport(&endpoint, &format!("{line} --dry-run")).await;
+    assert!(ran.out.contains("Namespace  ws    WOULD CREATE"), "{}", ran.out);
+    assert_eq!((ran.code, ran.err.as_str()), (0, "nothing was changed\n"));
+    // Programs read the same outcome of a plan as ever.
+    let ran = spaceport(&endpoint, &format!("{line} --dry-run -o json")).await;
+    assert!(ran.out.contains("\"outcome\": \"CREATED\""), "{}", ran.out);
     let ran = spaceport(&endpoint, &format!("{line} --print-kubeconfig")).await;
     assert_eq!((ran.code, ran.out.as_str()), (0, "made: here\n"));
     let line = format!("spaceport {line}x:b --endpoint {endpoint} --namespace a:a");
-    assert!(Cli::try_parse_from(line.split_whitespace()).is_err());
+    assert!(parse(line.split_whitespace()).is_err());
 }
 
 fn drain(state: State, left: u32) -> Drain {
@@ -365,7 +499,7 @@ async fn a_drain_is_planned_begun_waited_for_and_changed() {
         "cluster drain eu --idle 0s",
     ] {
         let line = format!("spaceport {wrong} --endpoint {endpoint}");
-        assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{wrong}");
+        assert!(parse(line.split_whitespace()).is_err(), "{wrong}");
     }
 }
 
@@ -433,14 +567,14 @@ async fn status_shows_who_leads_what_is_left_and_what_is_wrong_on_one_page() {
         "3 of old, which is not registered",
         "4: 4 running",
         "2/3",
-        "25 % taken",
+        "25%",
         "12 small",
         "drain draining",
     ] {
         assert!(ran.out.contains(part), "{part}: {}", ran.out);
     }
     assert!(ran.out.contains("CanarySeen") && ran.out.contains("NotWritten: because"), "{}", ran.out);
-    assert!(!ran.out.contains("Writable"), "what only the leader knows is no fault: {}", ran.out);
+    assert!(!ran.out.contains("Writable"), "an unknown condition is no fault: {}", ran.out);
     assert!(ran.out.contains("DRAINING  4 of 9"), "{}", ran.out);
     let ran = spaceport(&server.serve().await, "status -o json").await;
     let page: serde_json::Value = serde_json::from_str(&ran.out).unwrap();

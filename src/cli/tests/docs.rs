@@ -1,8 +1,8 @@
 //! docs/cli.md tells every verb and every flag of its own.
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 
-use super::Cli;
+use super::command;
 
 fn check(command: &Command, path: &str, text: &str, missing: &mut Vec<String>) {
     if command.has_subcommands() {
@@ -22,7 +22,9 @@ fn check(command: &Command, path: &str, text: &str, missing: &mut Vec<String>) {
     if !section.contains(&example) {
         missing.push(format!("an example of {path}"));
     }
-    let own = command.get_arguments().filter(|argument| !argument.is_global_set());
+    let own = command
+        .get_arguments()
+        .filter(|argument| argument.get_help_heading() != Some("Connection and output"));
     for flag in own.filter_map(|argument| argument.get_long()).filter(|flag| *flag != "help") {
         if !section.contains(&format!("`--{flag}")) {
             missing.push(format!("--{flag} of {path}"));
@@ -35,11 +37,24 @@ fn every_verb_and_flag_is_in_the_docs() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md");
     let text = std::fs::read_to_string(path).unwrap();
     let mut missing = Vec::new();
-    check(&Cli::command(), "spaceport", &text, &mut missing);
-    for flag in ["endpoint", "ca", "cert", "key", "server-name", "timeout", "output"] {
+    check(&command(), "spaceport", &text, &mut missing);
+    for flag in ["endpoint", "ca", "cert", "key", "server-name", "context", "timeout", "output"] {
         if !text.contains(&format!("`--{flag}")) {
             missing.push(format!("--{flag}"));
         }
     }
     assert!(missing.is_empty(), "docs/cli.md lacks {missing:#?}");
+}
+
+#[test]
+fn the_table_of_exit_codes_has_every_code() {
+    use super::failure::{FAILED, SUCCESS, USAGE};
+
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().skip_while(|line| !line.starts_with("| Exit code |")).skip(2);
+    let rows = rows.map_while(|line| line.strip_prefix("| ")?.split(' ').next());
+    let documented: Vec<u8> = rows.map(|code| code.parse().unwrap()).collect();
+    let manager = crate::runtime::config::EXIT_CODE;
+    assert_eq!(documented, [SUCCESS, FAILED, USAGE, manager, crate::cli::interrupt::EXIT_CODE]);
 }

@@ -27,6 +27,8 @@ pub struct Script {
     pub calls: Vec<&'static str>,
     pub registered: Vec<RegisterRequest>,
     pub register_refusal: Option<Status>,
+    /// Whether what is registered was so before.
+    pub unchanged: bool,
     pub clusters: Vec<Cluster>,
     pub updates: Vec<UpdateRequest>,
     pub doctored: Vec<DoctorRequest>,
@@ -43,12 +45,14 @@ pub struct Script {
     pub started: Vec<StartWorkspaceRequest>,
     pub start: Option<Result<StartWorkspaceResponse, Status>>,
     pub stopped: Vec<StopWorkspaceRequest>,
+    pub version: Option<String>,
     pub timeouts: Vec<SetTimeoutRequest>,
     pub ports: Vec<ControlPortRequest>,
     /// One list a call.
     pub logs: VecDeque<Vec<Result<LogsResponse, Status>>>,
     pub logs_asked: Vec<LogsRequest>,
     pub described: Option<DescribeWorkspaceResponse>,
+    pub ended: Option<EndedWorkspace>,
     pub pages: VecDeque<GetWorkspacesResponse>,
     pub page_tokens: Vec<String>,
     pub subscriptions: Vec<SubscribeRequest>,
@@ -97,10 +101,15 @@ impl ClusterManager for Fake {
         let request = request.into_inner();
         let cluster = Cluster { spec: request.spec.clone(), status: None, version: 1 };
         script.registered.push(request);
-        match script.register_refusal.take() {
-            Some(status) => Err(status),
-            None => Ok(Response::new(RegisterResponse { cluster: Some(cluster) })),
+        if let Some(status) = script.register_refusal.take() {
+            return Err(status);
         }
+        let outcome = if script.unchanged {
+            register_response::Outcome::Unchanged
+        } else {
+            register_response::Outcome::Registered
+        };
+        Ok(Response::new(RegisterResponse { cluster: Some(cluster), outcome: outcome.into() }))
     }
 
     async fn deregister(&self, request: Request<DeregisterRequest>) -> Answer<DeregisterResponse> {
@@ -255,6 +264,13 @@ impl ClusterManager for Fake {
         Err(Status::unavailable("nobody leads"))
     }
 
+    async fn rotate_secret(
+        &self,
+        _: Request<crate::proto::spaceport::v1::RotateSecretRequest>,
+    ) -> Answer<crate::proto::spaceport::v1::RotateSecretResponse> {
+        Err(Status::unavailable("nobody leads"))
+    }
+
     async fn get(&self, request: Request<GetRequest>) -> Answer<GetResponse> {
         let name = request.into_inner().name;
         let script = self.0.lock();
@@ -317,6 +333,19 @@ impl WorkspaceLogs for Fake {
         let none = || Status::failed_precondition("workspace one: it has no pod yet");
         let pieces = script.logs.pop_front().ok_or_else(none)?;
         Ok(Response::new(Box::pin(futures::stream::iter(pieces))))
+    }
+
+    async fn describe_ended(&self, _: Request<DescribeEndedRequest>) -> Answer<DescribeEndedResponse> {
+        let workspace = self.0.lock().ended.clone();
+        let workspace = workspace.ok_or_else(|| Status::not_found("nothing of it is kept"))?;
+        Ok(Response::new(DescribeEndedResponse { workspace: Some(workspace) }))
+    }
+
+    async fn version(&self, _: Request<VersionRequest>) -> Answer<VersionResponse> {
+        let version = self.0.lock().version.clone();
+        version
+            .map(|version| Response::new(VersionResponse { version }))
+            .ok_or_else(|| Status::unimplemented("no such method"))
     }
 }
 
@@ -399,6 +428,9 @@ impl WorkspaceManager for Fake {
     async fn take_snapshot(&self, request: Request<TakeSnapshotRequest>) -> Answer<TakeSnapshotResponse> {
         if request.get_ref().id == "stopped" {
             return Err(Status::failed_precondition("only a running workspace can be snapshotted"));
+        }
+        if request.get_ref().id == "slow" {
+            std::future::pending::<()>().await;
         }
         let url = if request.into_inner().return_immediately { "store://at-once" } else { "store://waited" };
         Ok(Response::new(TakeSnapshotResponse { url: url.to_owned() }))

@@ -1,9 +1,8 @@
-use clap::Parser;
 use tonic::Status;
 
 use super::fake::Fake;
-use super::{Cli, spaceport};
-use crate::proto::spaceport::v1::{LogsRequest, LogsResponse};
+use super::{parse, spaceport};
+use crate::proto::spaceport::v1::{EndedWorkspace, LogsRequest, LogsResponse};
 use crate::proto::wsman::{
     DescribeWorkspaceResponse, GetWorkspacesResponse, StartWorkspaceResponse, StopWorkspacePolicy,
     SubscribeResponse, WorkspaceAuthentication, WorkspaceConditions, WorkspaceMetadata, WorkspacePhase,
@@ -78,6 +77,17 @@ async fn start_and_wait_sees_every_phase_and_survives_a_broken_stream() {
 }
 
 #[tokio::test]
+async fn what_cannot_have_had_an_effect_is_a_warning_on_standard_error() {
+    let server = Fake::default();
+    let warnings = vec!["no cluster is in region europ".to_owned()];
+    server.0.lock().start = Some(Ok(StartWorkspaceResponse { warnings, ..answer() }));
+    let start = START.trim_end_matches(" --wait");
+    let ran = spaceport(&server.serve().await, &format!("{start} --region europ -o json")).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, "warning: no cluster is in region europ\n"));
+    assert!(serde_json::from_str::<serde_json::Value>(&ran.out).is_ok(), "{}", ran.out);
+}
+
+#[tokio::test]
 async fn a_token_that_another_replica_gave_is_dropped_for_a_replay() {
     let server = Fake::default();
     {
@@ -121,22 +131,19 @@ async fn a_refused_start_and_one_without_an_answer_are_told_apart() {
     assert_eq!((ran.code, ran.err.as_str()), (1, expected));
     server.0.lock().start = Some(Err(Status::unavailable("leader is changing")));
     let ran = spaceport(&endpoint, START.trim_end_matches(" --wait")).await;
-    assert!(ran.err.contains("may or may not start (`spaceport workspace show one`"), "{}", ran.err);
+    assert!(ran.err.contains("may or may not start; see `spaceport workspace show one`"), "{}", ran.err);
 }
 
 #[tokio::test]
-async fn a_wait_has_an_end_and_a_refused_subscription_is_told() {
+async fn a_wait_has_an_end_and_a_refused_subscription_is_reported() {
     let server = Fake::default();
     server.0.lock().start = Some(Ok(answer()));
     server.0.lock().streams.push_back(vec![event("one", WorkspacePhase::Creating, 1)]);
     server.0.lock().streams.push_back(vec![Err(Status::permission_denied("certificate was revoked"))]);
     let endpoint = server.serve().await;
     let ran = spaceport(&endpoint, &format!("{START} --wait-timeout 300ms")).await;
-    assert!(
-        ran.err.ends_with("workspace one: is CREATING after 300ms, and goes on by itself\n"),
-        "{}",
-        ran.err
-    );
+    let gave_up = "workspace one: is CREATING after 300ms, and still starts: follow it with `spaceport workspace watch one`";
+    assert!(ran.err.contains(gave_up) && ran.err.contains("`spaceport workspace stop one`"), "{}", ran.err);
     let ran = spaceport(&endpoint, START).await;
     assert!(ran.err.ends_with("PERMISSION_DENIED: certificate was revoked\n"), "{}", ran.err);
     let ran = spaceport(&endpoint, START).await;
@@ -159,6 +166,16 @@ async fn stop_waits_for_the_end_and_one_failure_does_not_keep_the_others() {
     assert_eq!(server.0.lock().stopped[0].policy(), StopWorkspacePolicy::Immediately);
     assert_eq!(server.0.lock().calls, ["subscribe", "stop"]);
 
+    let held = "Its pod ws-one is held by finalizer example.com/x.";
+    let left = WorkspaceStatus {
+        held: held.to_owned(),
+        metadata: Some(WorkspaceMetadata { meta_id: "meta".to_owned(), ..Default::default() }),
+        ..status("one", WorkspacePhase::Stopped, 4)
+    };
+    server.0.lock().streams.push_back(vec![Ok(told(left))]);
+    let ran = spaceport(&endpoint, "workspace stop one --wait").await;
+    assert!(ran.err.ends_with(&format!("stopped one\nmeta id meta stays taken: {held}\n")), "{}", ran.err);
+
     let ran = spaceport(&endpoint, "workspace stop unknown two").await;
     assert_eq!(ran.code, 1);
     assert!(
@@ -167,6 +184,43 @@ async fn stop_waits_for_the_end_and_one_failure_does_not_keep_the_others() {
         ran.err
     );
     assert!(ran.err.ends_with("spaceport: 1 of 2 workspaces did not stop\n"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn an_unknown_id_is_a_failure_although_the_server_takes_the_stop() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    for line in ["workspace stop nope", "workspace stop nope --wait"] {
+        let ran = spaceport(&endpoint, line).await;
+        let expected = "spaceport: failed to stop nope: NOT_FOUND: no such workspace\n";
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (1, "", expected), "{line}");
+    }
+    // It was asked to stop all the same: the replica that describes it may be behind.
+    assert_eq!(server.0.lock().calls, ["stop", "stop"]);
+    server.0.lock().streams.push_back(vec![Err(Status::permission_denied("over"))]);
+    let ran = spaceport(&endpoint, "workspace watch nope").await;
+    assert!(ran.err.starts_with("there is no workspace nope yet; waiting for its start\n"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn each_changed_reason_is_a_line_without_control_sequences() {
+    let server = Fake::default();
+    let with = |message: &str, phase, version| {
+        Ok(told(WorkspaceStatus { message: message.to_owned(), ..status("one", phase, version) }))
+    };
+    server.0.lock().start = Some(Ok(answer()));
+    server.0.lock().streams.push_back(vec![
+        with("waits for a node", WorkspacePhase::Pending, 1),
+        with("pulls\u{1b}[2J the image", WorkspacePhase::Pending, 2),
+        with("pulls\u{1b}[2J the image", WorkspacePhase::Pending, 3),
+        with("ready", WorkspacePhase::Running, 4),
+    ]);
+    let ran = spaceport(&server.serve().await, START).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let reasons: Vec<_> =
+        ran.err.lines().filter_map(|line| line.split_once("  eu  ")).map(|(_, reason)| reason).collect();
+    assert_eq!(reasons, ["waits for a node", "pulls [2J the image", "ready"], "{}", ran.err);
+    assert!(!ran.err.contains('\u{1b}') && !ran.err.contains('\r'), "{:?}", ran.err);
 }
 
 #[tokio::test]
@@ -229,7 +283,7 @@ async fn watch_writes_a_line_a_change_and_ends_with_the_refusal() {
 async fn a_snapshot_is_waited_for_where_asked_to() {
     let endpoint = Fake::default().serve().await;
     let ran = spaceport(&endpoint, "workspace snapshot one").await;
-    assert!(ran.code == 0 && ran.out.contains("store://at-once  not yet"), "{}{}", ran.out, ran.err);
+    assert!(ran.code == 0 && ran.out.contains("not yet   store://at-once"), "{}{}", ran.out, ran.err);
     let ran = spaceport(&endpoint, "workspace snapshot one --wait -o json").await;
     let view: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((&view["url"], &view["complete"]), (&"store://waited".into(), &true.into()));
@@ -237,6 +291,13 @@ async fn a_snapshot_is_waited_for_where_asked_to() {
     assert_eq!(ran.code, 1);
     assert!(
         ran.err.starts_with("spaceport: failed to take a snapshot of stopped: FAILED_PRECONDITION"),
+        "{}",
+        ran.err
+    );
+    let ran = spaceport(&endpoint, "workspace snapshot slow --wait --wait-timeout 200ms").await;
+    assert!(ran.code == 1 && ran.err.contains("DEADLINE_EXCEEDED"), "{}", ran.err);
+    assert!(
+        ran.err.contains("a snapshot of slow that was begun goes on; its URL is in the Snapshot"),
         "{}",
         ran.err
     );
@@ -264,7 +325,7 @@ async fn timeouts_and_ports_are_set_and_the_workspace_is_shown() {
     assert_eq!((asked[1].expose, unexposed.port), (false, 8080));
     for wrong in ["timeout one", "timeout one --after soon", "port expose one 0", "port expose one 65536"] {
         let line = format!("spaceport workspace {wrong} --endpoint {endpoint}");
-        assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{wrong}");
+        assert!(parse(line.split_whitespace()).is_err(), "{wrong}");
     }
 }
 
@@ -308,10 +369,42 @@ async fn a_followed_log_that_breaks_off_is_gone_on_with_where_it_was_and_ends_wh
             .into();
     let ran = spaceport(&endpoint, "workspace logs one --follow").await;
     assert_eq!((ran.code, ran.out.as_str()), (1, "one\ntwo\nthree\n"));
-    let going_on = "the log of one broke off: UNAVAILABLE: this replica shuts down; going on\n".repeat(3);
+    let going_on = "the log of one broke off: UNAVAILABLE: this replica shuts down; resuming\n".repeat(3);
     let told = "the log of one broke off: FAILED_PRECONDITION: workspace one: it has no pod yet";
     assert_eq!(ran.err, format!("{going_on}spaceport: {told}\n"));
     let asked = std::mem::take(&mut server.0.lock().logs_asked);
     let tokens: Vec<&str> = asked.iter().map(|one| one.resume_token.as_str()).collect();
     assert_eq!(tokens, ["", "t1", "t1", "t2"]);
+}
+
+#[tokio::test]
+async fn a_workspace_that_is_over_shows_how_it_ended_and_one_that_never_was_is_not_found() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    let ran = spaceport(&endpoint, "workspace show one").await;
+    let told = "spaceport: failed to show one: NOT_FOUND: no such workspace\n";
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (1, "", told));
+    let conditions = WorkspaceConditions { failed: "cannot pull image: x".to_owned(), ..Default::default() };
+    let mut ended = EndedWorkspace {
+        id: "one".to_owned(),
+        cluster: "eu".to_owned(),
+        ended_at: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
+        conditions: Some(conditions),
+        message: "Failed: cannot pull image: x".to_owned(),
+        ..Default::default()
+    };
+    ended.set_last_phase(WorkspacePhase::Creating);
+    server.0.lock().ended = Some(ended);
+    let ran = spaceport(&endpoint, "workspace show one -o json").await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let view: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&view["phase"], &view["lastPhase"]), (&"STOPPED".into(), &"CREATING".into()));
+    assert_eq!(view["conditions"]["failed"], "cannot pull image: x");
+    assert_eq!(view["endedAt"], "1970-01-01T00:00:00Z");
+    let ran = spaceport(&endpoint, "workspace show one").await;
+    assert!(
+        ran.out.contains("Failed: cannot pull image: x") && ran.out.contains("1970-01-01T00:00:00Z"),
+        "{}",
+        ran.out
+    );
 }

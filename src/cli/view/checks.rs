@@ -1,11 +1,11 @@
 use serde::Serialize;
 
 use super::text;
-use crate::cli::table::Table;
+use crate::cli::table::{Table, note, plain, sentence};
 use crate::proto::spaceport::v1::check::Outcome;
 use crate::proto::spaceport::v1::{Check, InstalledObject};
 
-/// One thing that was looked at in a cluster.
+/// One check of a cluster.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckView {
@@ -34,9 +34,9 @@ impl CheckView {
         &self.name
     }
 
-    /// One line a check.
+    /// One row a check, with its remedy below.
     pub fn table(checks: &[Self]) -> Table {
-        let mut table = Table::new(["CHECK", "OUTCOME", "DETAIL", "REMEDY"]);
+        let mut table = Table::new([plain("CHECK"), plain("OUTCOME"), sentence("DETAIL"), note("REMEDY")]);
         for check in checks {
             table.row([
                 check.name.clone(),
@@ -49,7 +49,7 @@ impl CheckView {
     }
 }
 
-/// What became of one object.
+/// One object of an installation.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstalledView {
@@ -68,16 +68,18 @@ impl From<InstalledObject> for InstalledView {
 }
 
 impl InstalledView {
-    /// One line an object.
-    pub fn table(objects: &[Self]) -> Table {
-        let mut table = Table::new(["KIND", "NAMESPACE", "NAME", "OUTCOME"]);
+    /// One row an object: what was done, or would be.
+    pub fn table(objects: &[Self], is_plan: bool) -> Table {
+        let mut table = Table::new([plain("KIND"), plain("NAME"), plain("OUTCOME")]);
         for object in objects {
-            table.row([
-                object.kind.clone(),
-                object.namespace.clone().unwrap_or_default(),
-                object.name.clone(),
-                object.outcome.clone(),
-            ]);
+            let namespace = object.namespace.iter().map(|namespace| format!("{namespace}/"));
+            let name = namespace.chain([object.name.clone()]).collect();
+            let outcome = match (is_plan, object.outcome.as_str()) {
+                (true, "CREATED") => "WOULD CREATE",
+                (true, "CHANGED") => "WOULD CHANGE",
+                (_, outcome) => outcome,
+            };
+            table.row([object.kind.clone(), name, outcome.to_owned()]);
         }
         table
     }

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{age, text, timestamp};
-use crate::cli::table::Table;
+use super::{age, moment, text, timestamp};
+use crate::cli::table::{Layout, Table, clean, columns, note, plain, wide};
 use crate::proto::spaceport::v1::admission_constraint::Constraint;
 use crate::proto::spaceport::v1::cluster_spec::Capacity;
 use crate::proto::spaceport::v1::cluster_status::Health;
@@ -50,7 +50,7 @@ struct SecretView {
 impl KubeconfigView {
     fn sentence(&self) -> String {
         let SecretView { namespace, name, key } = &self.secret;
-        format!("in Secret {namespace}/{name}, key {key}, of the manager's own cluster")
+        format!("in Secret {namespace}/{name}, key {key}, of the host cluster")
     }
 }
 
@@ -82,6 +82,12 @@ struct NamespaceView {
     seccomp_profile: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scheduler_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clear_text_secrets: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_secrets: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     image_builder: Option<Value>,
 }
@@ -189,6 +195,9 @@ impl From<NamespaceSpec> for NamespaceView {
             registry_facade_host: text(&spec.registry_facade_host),
             seccomp_profile: text(&spec.seccomp_profile),
             scheduler_name: text(&spec.scheduler_name),
+            node_agent: text(&spec.node_agent),
+            clear_text_secrets: text(&spec.clear_text_secrets),
+            allowed_secrets: spec.allowed_secrets,
             image_builder: text(builder).map(|target| serde_json::json!({ "targetAddr": target })),
         }
     }
@@ -221,18 +230,26 @@ impl From<ClusterStatus> for StatusView {
 }
 
 impl ClusterView {
-    /// One line, as it is told of a change.
-    pub fn line(&self, event: &str) -> String {
+    /// A line for an event; the reason may need more.
+    pub fn line(&self, event: &str, layout: Layout) -> String {
         let Self { name, region, status, .. } = self;
-        let reason = if status.reason.is_empty() { String::new() } else { format!(" {}", status.reason) };
-        format!("{event} {name} {region} {} {}{reason}", status.health, self.intent())
+        let texts = [event, name, region, &status.health, &self.intent(), &status.reason];
+        columns(&texts.map(clean), layout)
     }
 
-    /// One line a cluster.
+    /// One row a cluster, with its reason below.
     pub fn table(clusters: &[Self], now: Timestamp) -> Table {
-        let titles =
-            ["NAME", "REGION", "HEALTH", "INTENT", "WEIGHT", "WORKSPACES", "VERSION", "LAST SEEN", "REASON"];
-        let mut table = Table::new(titles);
+        let mut table = Table::new([
+            plain("NAME"),
+            plain("REGION"),
+            plain("HEALTH"),
+            plain("INTENT"),
+            wide("WEIGHT"),
+            plain("WORKSPACES"),
+            wide("VERSION"),
+            plain("LAST SEEN"),
+            note("REASON"),
+        ]);
         for cluster in clusters {
             let status = &cluster.status;
             table.row([
@@ -270,7 +287,7 @@ impl ClusterView {
             ("reason", status.reason.clone()),
             ("last seen", age(status.last_seen, now)),
             ("intent", self.intent()),
-            ("maintenance", self.maintenance()),
+            ("maintenance", self.maintenance(now)),
             ("weight", format!("{} of {}", self.weight, self.max_weight)),
             ("capacity", self.capacity.to_owned()),
             ("labels", pairs(&self.labels)),
@@ -288,13 +305,13 @@ impl ClusterView {
         )
     }
 
-    /// Its conditions that do not hold, and that somebody knows: name, since when, and why.
+    /// Its conditions that are false: name, since when, and why.
     pub fn faults(&self) -> impl Iterator<Item = (&str, Option<Timestamp>, String)> {
         let wrong = self.status.conditions.iter().filter(|one| one.state == "FALSE");
         wrong.map(|one| (one.r#type.as_str(), one.since, format!("{}: {}", one.reason, one.message)))
     }
 
-    /// Region, health, when it last answered, and what the admin wants of it.
+    /// Region, health, when it last answered, and intent.
     pub fn summary(&self) -> (&str, &str, Option<Timestamp>, String) {
         (&self.region, &self.status.health, self.status.last_seen, self.intent())
     }
@@ -318,9 +335,9 @@ impl ClusterView {
         format!("{before}maintenance{place}")
     }
 
-    fn maintenance(&self) -> String {
-        let until = |until: &Option<Timestamp>| until.map(|until| until.to_string()).unwrap_or_default();
-        let one = |(name, time): (&String, &Option<Timestamp>)| format!("{name} until {}", until(time));
+    fn maintenance(&self, now: Timestamp) -> String {
+        let one =
+            |(name, until): (&String, &Option<Timestamp>)| format!("{name} until {}", moment(*until, now));
         self.status.maintenance.iter().map(one).collect::<Vec<_>>().join(", ")
     }
 }

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{age, text, timestamp};
-use crate::cli::table::Table;
+use crate::cli::table::{Table, plain, sentence, wide};
 use crate::proto::spaceport::v1::compared_workspace::Standing;
 use crate::proto::spaceport::v1::{ComparedWorkspace, DiffResponse};
 
@@ -42,6 +42,10 @@ pub struct ComparedView {
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<Timestamp>,
     deleting: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_by: Option<String>,
 }
 
 fn name(standing: Standing) -> String {
@@ -57,6 +61,8 @@ impl From<ComparedWorkspace> for ComparedView {
             elsewhere: text(&one.elsewhere),
             at: timestamp(one.at.as_ref()),
             deleting: one.deleting,
+            pod: text(&one.pod),
+            held_by: text(&one.held_by),
             id: one.id,
             namespace: one.namespace,
             meta_id: one.meta_id,
@@ -86,15 +92,25 @@ impl DiffView {
             self.counts.iter().map(|one| format!("{} {}", one.count, one.standing.to_lowercase())).collect();
         let counts = if counts.is_empty() { "no workspaces".to_owned() } else { counts.join(", ") };
         let registered = if self.registered { "" } else { ", which is not registered" };
-        let left_out =
-            if self.left_out == 0 { String::new() } else { format!("; {} lines left out", self.left_out) };
+        let left_out = if self.left_out == 0 {
+            String::new()
+        } else {
+            format!("; {} more are not shown", self.left_out)
+        };
         format!("{}{registered}: {counts}{left_out}", self.cluster).replace('_', " ")
     }
 
-    /// A line a workspace.
+    /// One row a workspace.
     pub fn table(&self, now: Timestamp) -> Table {
-        let mut table =
-            Table::new(["WORKSPACE", "NAMESPACE", "STANDING", "OWNER", "PHASE", "SINCE", "DETAIL"]);
+        let mut table = Table::new([
+            plain("WORKSPACE"),
+            wide("NAMESPACE"),
+            plain("STANDING"),
+            wide("OWNER"),
+            plain("PHASE"),
+            plain("SINCE"),
+            sentence("DETAIL"),
+        ]);
         for one in &self.workspaces {
             table.row([
                 one.id.clone(),
@@ -109,7 +125,7 @@ impl DiffView {
         table
     }
 
-    /// Whether there is nothing to tell line by line.
+    /// Whether no workspace is listed.
     pub fn is_empty(&self) -> bool {
         self.workspaces.is_empty()
     }
@@ -126,7 +142,7 @@ impl ComparedView {
         &self.meta_id
     }
 
-    /// When it was recorded, or when that ended.
+    /// When it was recorded, or when its record ended.
     pub fn at(&self) -> Option<Timestamp> {
         self.at
     }
@@ -136,11 +152,15 @@ impl ComparedView {
         [&self.id, &self.namespace, &self.owner, &self.standing].map(Clone::clone)
     }
 
-    /// What else is to be said of it.
+    /// Its other manager, its other place, and whether it is being deleted.
     pub fn detail(&self) -> String {
         let manager = self.manager.as_ref().map(|manager| format!("manager: {manager}"));
         let elsewhere = self.elsewhere.as_ref().map(|place| format!("recorded at {place}"));
+        let pod = self.pod.as_ref().map(|pod| {
+            let held = self.held_by.as_ref().map(|held| format!(" held by {held}")).unwrap_or_default();
+            format!("pod {pod}{held}")
+        });
         let deleting = self.deleting.then(|| "being deleted".to_owned());
-        [manager, elsewhere, deleting].into_iter().flatten().collect::<Vec<_>>().join("; ")
+        [manager, elsewhere, pod, deleting].into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 }

@@ -1,10 +1,8 @@
-use std::fmt::Write;
-
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{age, timestamp};
-use crate::cli::table::Table;
+use super::{age, moment, timestamp};
+use crate::cli::table::{Layout, Page, Table, columns, plain, sentence, wide};
 use crate::domain::duration::GoDuration;
 use crate::proto::spaceport::v1::{Drain, DrainCounts, DrainWorkspace, UnsavedWorkspace};
 
@@ -123,74 +121,99 @@ impl From<UnsavedWorkspace> for UnsavedView {
 }
 
 impl DrainView {
-    /// A row of a page: cluster, state, what is left, when it ends, and why it does not go on.
+    /// A row of a page: cluster, state, workspaces left, estimated end, and why it does not go on.
     pub fn summary(&self, now: Timestamp) -> [String; 5] {
         let ends = self.estimated_end.map(|end| format!("in {}", age(Some(now), end))).unwrap_or_default();
         let left = format!("{} of {}", self.counts.left, self.counts.total);
         [self.cluster.clone(), self.state.clone(), left, ends, self.reason.clone()]
     }
 
-    /// The fields for people.
-    pub fn details(&self, now: Timestamp) -> Table {
-        let time = |at: Option<Timestamp>| at.map(|at| format!("{at:.0}")).unwrap_or_default();
+    /// The drain, each workspace, and those that ended without a backup.
+    pub fn page(&self, now: Timestamp) -> Page {
+        Page::of([self.details(now), self.workspaces(now), self.unsaved(now)])
+    }
+
+    fn details(&self, now: Timestamp) -> Table {
+        let ago = |at: Option<Timestamp>| at.map(|_| format!("{} ago", age(at, now))).unwrap_or_default();
         Table::of_fields([
             ("cluster", self.cluster.clone()),
             ("state", self.state.clone()),
             ("reason", self.reason.clone()),
-            ("started", age(self.started_at, now)),
-            ("ended", age(self.ended_at, now)),
-            ("deadline", time(self.deadline_at)),
+            ("started", ago(self.started_at)),
+            ("ended", ago(self.ended_at)),
+            ("deadline", moment(self.deadline_at, now)),
             ("idle", self.idle.clone().unwrap_or_default()),
             ("stops", format!("{}/min, {} at once", self.rate_per_minute, self.max_concurrent)),
             ("workspaces", self.left()),
-            ("done by", time(self.estimated_end)),
+            ("done by", moment(self.estimated_end, now)),
         ])
     }
 
-    /// What becomes of each workspace, and what ended without a backup.
-    pub fn tables(&self, now: Timestamp) -> Vec<Table> {
-        let mut tables = Vec::new();
-        if !self.workspaces.is_empty() {
-            let mut table = Table::new(["WORKSPACE", "OWNER", "FATE", "STOPPED AT", "ROOM"]);
-            for one in &self.workspaces {
-                let due = one.due_at.map(|at| format!("{at:.0}")).unwrap_or_default();
-                let room =
-                    if one.no_room.is_empty() { one.room.clone() } else { format!("none: {}", one.no_room) };
-                table.row([one.id.clone(), one.owner.clone(), one.fate.clone(), due, room]);
-            }
-            tables.push(table);
+    fn workspaces(&self, now: Timestamp) -> Table {
+        let mut table = Table::new([
+            plain("WORKSPACE"),
+            wide("OWNER"),
+            plain(if self.is_plan() { "PLAN" } else { "FATE" }),
+            plain("STOPS IN"),
+            wide("STOPS AT"),
+            sentence("TARGET"),
+        ]);
+        for one in &self.workspaces {
+            let stops_in = one.due_at.map(|due| age(Some(now), due)).unwrap_or_default();
+            let stops_at = one.due_at.map(|due| format!("{due:.0}")).unwrap_or_default();
+            let room =
+                if one.no_room.is_empty() { one.room.clone() } else { format!("none: {}", one.no_room) };
+            table.row([one.id.clone(), one.owner.clone(), self.fate(one), stops_in, stops_at, room]);
         }
-        if !self.unsaved.is_empty() {
-            let mut table = Table::new(["WITHOUT A BACKUP", "SINCE", "ACCEPTED", "REASON"]);
-            for one in &self.unsaved {
-                let accepted = if one.accepted { "yes" } else { "no" }.to_owned();
-                table.row([one.id.clone(), age(one.at, now), accepted, one.reason.clone()]);
-            }
-            tables.push(table);
-        }
-        tables
+        table
     }
 
-    /// One line: a bar, counts, and when it may be over.
-    pub fn progress(&self, now: Timestamp) -> String {
+    fn is_plan(&self) -> bool {
+        self.state == "PLANNED"
+    }
+
+    fn fate(&self, one: &WorkspaceView) -> String {
+        let fate = match one.fate.as_str() {
+            "FINISHES" if self.is_plan() => "WOULD FINISH",
+            "LEFT_ALONE" if self.is_plan() => "WOULD RUN ON",
+            "DUE" if self.is_plan() => "WOULD STOP",
+            fate => fate,
+        };
+        fate.to_owned()
+    }
+
+    fn unsaved(&self, now: Timestamp) -> Table {
+        let columns = [plain("WITHOUT A BACKUP"), plain("SINCE"), plain("ACCEPTED"), sentence("REASON")];
+        let mut table = Table::new(columns);
+        for one in &self.unsaved {
+            let accepted = if one.accepted { "yes" } else { "no" }.to_owned();
+            table.row([one.id.clone(), age(one.at, now), accepted, one.reason.clone()]);
+        }
+        table
+    }
+
+    /// Why it does not go on.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// A bar, the estimated time left, and counts; a second line where they need more.
+    pub fn progress(&self, now: Timestamp, layout: Layout) -> String {
         let counts = &self.counts;
         let total = counts.total.max(counts.left);
         let done = total - counts.left;
         let filled = done.saturating_mul(BAR).checked_div(total).unwrap_or(BAR);
         let bar: String = (0..BAR).map(|at| if at < filled { '#' } else { '.' }).collect();
-        let mut text = format!("[{bar}] {done}/{total}  {}", self.state.to_lowercase());
-        if counts.left > 0 {
-            let _ = write!(text, "  {}", self.left());
-        }
+        let mut parts = vec![format!("[{bar}] {done}/{total}"), self.state.to_lowercase()];
         if let Some(end) = self.estimated_end.filter(|_| counts.left > 0) {
             let left =
                 std::time::Duration::from_secs(end.duration_since(now).as_secs().max(0).unsigned_abs());
-            let _ = write!(text, "  about {} left", GoDuration::from(left));
+            parts.push(format!("about {} left", GoDuration::from(left)));
         }
-        if !self.reason.is_empty() {
-            let _ = write!(text, "  {}", crate::cli::table::clean(&self.reason));
+        if counts.left > 0 {
+            parts.push(self.left());
         }
-        text
+        columns(&parts, layout)
     }
 
     fn left(&self) -> String {

@@ -1,9 +1,9 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::age;
 use super::diff::ComparedView;
-use crate::cli::table::Table;
+use super::{age, counted};
+use crate::cli::table::{Table, plain, sentence, wide};
 use crate::proto::spaceport::v1::ForgetResponse;
 
 /// What was given up of a cluster, and what is still recorded under its name.
@@ -42,23 +42,35 @@ impl ForgottenView {
 
     /// One line for people.
     pub fn summary(&self) -> String {
-        let left_out =
-            if self.left_out == 0 { String::new() } else { format!("; {} lines left out", self.left_out) };
+        let left_out = if self.left_out == 0 {
+            String::new()
+        } else {
+            format!("; {} more are not shown", self.left_out)
+        };
         match (self.given_up, self.left) {
             (0, 0) => format!("{}: no workspaces are recorded under this name", self.cluster),
             (0, left) => {
-                format!("{}: {left} workspaces are recorded under this name{left_out}", self.cluster)
+                let recorded = counted(left, "workspace");
+                format!("{}: {recorded} recorded under this name{left_out}", self.cluster)
             }
-            (given_up, left) => format!("{}: {given_up} workspaces given up, {left} left", self.cluster),
+            (given_up, left) => {
+                format!("{}: {} given up, {left} left", self.cluster, counted(given_up, "workspace"))
+            }
         }
     }
 
-    /// A line a workspace that is recorded.
+    /// One row a workspace that is recorded.
     pub fn table(&self, now: Timestamp) -> Table {
-        let mut table = Table::new(["WORKSPACE", "NAMESPACE", "OWNER", "META ID", "RECORDED"]);
+        let mut table = Table::new([
+            plain("WORKSPACE"),
+            wide("NAMESPACE"),
+            wide("META ID"),
+            plain("RECORDED"),
+            sentence("OWNER"),
+        ]);
         for one in &self.workspaces {
             let [id, namespace, owner, _] = one.heads();
-            table.row([id, namespace, owner, one.meta_id().to_owned(), age(one.at(), now)]);
+            table.row([id, namespace, one.meta_id().to_owned(), age(one.at(), now), owner]);
         }
         table
     }

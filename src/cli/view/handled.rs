@@ -1,11 +1,11 @@
 use serde::Serialize;
 
 use super::diff::ComparedView;
-use crate::cli::table::Table;
+use crate::cli::table::{Table, plain, sentence, wide};
 use crate::proto::spaceport::v1::HandledWorkspace;
 use crate::proto::spaceport::v1::handled_workspace::Outcome;
 
-/// What became, or would become, of a workspace.
+/// Outcome of an adoption or a discard for one workspace, or its plan.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HandledView {
@@ -41,19 +41,46 @@ impl HandledView {
         self.outcome == outcome.as_str_name().trim_start_matches("OUTCOME_")
     }
 
-    /// One line a workspace.
-    pub fn table(all: &[Self]) -> Table {
-        let mut table = Table::new(["WORKSPACE", "NAMESPACE", "OWNER", "STANDING", "OUTCOME", "DETAIL"]);
+    /// One row a workspace: what was done, or would be.
+    pub fn table(all: &[Self], is_plan: bool) -> Table {
+        let mut table = Table::new([
+            plain("WORKSPACE"),
+            wide("NAMESPACE"),
+            wide("OWNER"),
+            plain("STANDING"),
+            plain("OUTCOME"),
+            sentence("DETAIL"),
+        ]);
         for one in all {
-            let detail = match (one.takes_over, one.moves, one.reason.is_empty()) {
-                (true, ..) => format!("taken over; {}", one.workspace.detail()),
-                (_, true, _) => format!("its record moves here; {}", one.workspace.detail()),
-                (_, _, true) => one.workspace.detail(),
-                (_, _, false) => one.reason.clone(),
-            };
             let [id, namespace, owner, standing] = one.workspace.heads();
-            table.row([id, namespace, owner, standing, one.outcome.clone(), detail]);
+            table.row([id, namespace, owner, standing, one.outcome(is_plan), one.detail()]);
         }
         table
+    }
+
+    fn outcome(&self, is_plan: bool) -> String {
+        let outcome = match (is_plan, self.outcome.as_str()) {
+            (_, "PLANNED") => "WOULD ADOPT",
+            (true, "REFUSED") => "WOULD REFUSE",
+            (_, outcome) => outcome,
+        };
+        outcome.to_owned()
+    }
+
+    fn detail(&self) -> String {
+        let change = match (self.is(Outcome::Planned), self.takes_over, self.moves) {
+            (true, true, _) => "would be taken over",
+            (false, true, _) => "was taken over",
+            (true, _, true) => "its record would move here",
+            (false, _, true) => "its record moved here",
+            _ => "",
+        };
+        let detail = self.workspace.detail();
+        match (change, detail.as_str()) {
+            ("", _) if !self.reason.is_empty() => self.reason.clone(),
+            ("", _) => detail,
+            (_, "") => change.to_owned(),
+            _ => format!("{change}; {detail}"),
+        }
     }
 }

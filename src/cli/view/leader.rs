@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{text, timestamp};
+use super::{moment, text, timestamp};
 use crate::cli::table::Table;
 use crate::proto::spaceport::v1::{IncarnationOpening, LeaderResponse, Replica};
 
@@ -47,10 +47,10 @@ impl From<IncarnationOpening> for OpeningView {
 
 impl OpeningView {
     /// The fields for people.
-    pub fn details(&self) -> Table {
+    pub fn details(&self, now: Timestamp) -> Table {
         Table::of_fields([
             ("incarnation", self.incarnation.to_string()),
-            ("opened", self.at.map(|at| at.to_string()).unwrap_or_default()),
+            ("opened", moment(self.at, now)),
             ("by", self.by.clone()),
             ("reason", self.reason.clone()),
         ])
@@ -79,14 +79,14 @@ impl From<LeaderResponse> for LeaderView {
 
 impl LeaderView {
     /// The fields for people.
-    pub fn details(&self) -> Table {
+    pub fn details(&self, now: Timestamp) -> Table {
         let names: Vec<&str> = self.replicas.iter().map(|replica| replica.name.as_str()).collect();
         let nobody = "nobody: a takeover is under way";
         Table::of_fields([
             ("leader", text(&self.replica).unwrap_or_else(|| nobody.to_owned())),
             ("address", self.address.clone()),
             ("epoch", self.epoch.to_string()),
-            ("since", self.since.map(|since| since.to_string()).unwrap_or_default()),
+            ("since", moment(self.since, now)),
             ("installation", self.installation.clone()),
             ("incarnation", self.incarnation.to_string()),
             ("replicas", names.join(", ")),

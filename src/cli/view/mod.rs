@@ -6,29 +6,33 @@ pub use checks::{CheckView, InstalledView};
 pub use cluster::ClusterView;
 pub use diff::DiffView;
 pub use drain::DrainView;
+pub use ended::EndedView;
 pub use forgotten::ForgottenView;
 pub use handled::HandledView;
 pub use leader::{LeaderView, OpeningView};
+pub use placement::{DecisionView, ForecastView};
 pub use status::StatusPage;
-pub use workspace::{StartedView, WorkspaceView, phase_name};
+pub use workspace::{SnapshotView, StartedView, WorkspaceView, phase_name};
 
 mod checks;
 mod cluster;
 mod diff;
 mod drain;
+mod ended;
 mod forgotten;
 mod handled;
 mod leader;
+mod placement;
 mod status;
 mod workspace;
 
 /// A message's time.
-pub fn timestamp(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
+fn timestamp(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
     time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
 }
 
 /// How long ago that was, in at most two units; nothing where there is no time.
-pub fn age(time: Option<Timestamp>, now: Timestamp) -> String {
+fn age(time: Option<Timestamp>, now: Timestamp) -> String {
     let Some(time) = time else { return String::new() };
     let seconds = now.duration_since(time).as_secs().max(0);
     match seconds {
@@ -37,6 +41,28 @@ pub fn age(time: Option<Timestamp>, now: Timestamp) -> String {
         3600..86_400 => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3600),
     }
+}
+
+/// A time in seconds, and how far from now it is.
+fn moment(time: Option<Timestamp>, now: Timestamp) -> String {
+    let Some(time) = time else { return String::new() };
+    let distance = if time > now {
+        format!("in {}", age(Some(now), time))
+    } else {
+        format!("{} ago", age(Some(time), now))
+    };
+    format!("{time:.0} ({distance})")
+}
+
+/// A text from a server, in seconds where it is a time.
+fn in_seconds(text: &str) -> String {
+    text.parse::<Timestamp>().map_or_else(|_| text.to_owned(), |time| format!("{time:.0}"))
+}
+
+/// A number of things, such as `1 workspace`.
+pub fn counted(count: impl TryInto<u64>, thing: &str) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// An optional text: empty is how the protocol writes absence.
@@ -57,5 +83,16 @@ mod tests {
             ["42s", "1m1s", "1h1m", "1d1h", "0s"]
         );
         assert_eq!(age(None, now), "");
+    }
+
+    #[test]
+    fn a_moment_has_whole_seconds_and_its_distance() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let at = |nanosecond: i128| Timestamp::from_nanosecond(1_000_000_000_000_000 + nanosecond).ok();
+        assert_eq!(moment(at(-61_000_000_001), now), "1970-01-12T13:45:38Z (1m1s ago)");
+        assert_eq!(moment(at(90_500_000_000), now), "1970-01-12T13:48:10Z (in 1m30s)");
+        assert_eq!(moment(None, now), "");
+        assert_eq!(in_seconds("2026-01-02T03:04:05.678901234Z"), "2026-01-02T03:04:05Z");
+        assert_eq!(in_seconds("yesterday"), "yesterday");
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{ClusterView, DrainView, age, timestamp};
-use crate::cli::table::Table;
+use crate::cli::table::{Page, Table, plain, sentence, wide};
 use crate::proto::spaceport::v1::{ClusterCapacity, ClusterOverview, GetStatusResponse};
 
 /// The whole installation.
@@ -94,7 +94,11 @@ impl From<ClusterCapacity> for CapacityView {
 
 impl StatusPage {
     /// The page for people: who leads, the clusters, what is wrong, and the drains.
-    pub fn page(&self, now: Timestamp) -> String {
+    pub fn page(&self, now: Timestamp) -> Page {
+        Page::of([self.head(now), self.clusters(now), self.faults(now), self.drains(now)])
+    }
+
+    fn head(&self, now: Timestamp) -> Table {
         let leader = match self.leader.as_str() {
             "" => "nobody: a takeover is under way".to_owned(),
             name => format!("{name} for {}", age(self.leading_since, now)),
@@ -102,38 +106,30 @@ impl StatusPage {
         let strays = if self.strays == 0 { String::new() } else { self.strays.to_string() };
         let left =
             self.left.iter().map(|(name, count)| format!("{count} of {name}, which is not registered"));
-        let head = Table::of_fields([
+        Table::of_fields([
             ("leader", leader),
             ("replicas", self.replicas.join(", ")),
             ("workspaces", counted(&self.phases)),
             ("strays", strays),
             ("left", left.collect::<Vec<_>>().join("; ")),
             ("answered by", self.answered_by.clone()),
-        ]);
-        let mut page = head.to_string();
-        for (table, rows) in [self.clusters(now), self.faults(now), self.drains(now)] {
-            if rows > 0 {
-                page.push('\n');
-                page.push_str(&table.to_string());
-            }
-        }
-        page
+        ])
     }
 
-    fn clusters(&self, now: Timestamp) -> (Table, usize) {
-        let titles = [
-            "CLUSTER",
-            "REGION",
-            "HEALTH",
-            "INTENT",
-            "WORKSPACES",
-            "NODES",
-            "CPU",
-            "MEMORY",
-            "ROOM FOR",
-            "LAST SEEN",
-        ];
-        let mut table = Table::new(titles);
+    fn clusters(&self, now: Timestamp) -> Table {
+        let mut table = Table::new([
+            plain("CLUSTER"),
+            wide("REGION"),
+            plain("HEALTH"),
+            plain("INTENT"),
+            plain("WORKSPACES"),
+            wide("PHASES"),
+            plain("NODES"),
+            plain("CPU USED"),
+            plain("MEM USED"),
+            wide("LAST SEEN"),
+            sentence("FITS"),
+        ]);
         for overview in &self.clusters {
             let (region, health, last_seen, intent) = overview.cluster.summary();
             let capacity = overview.capacity.as_ref().filter(|capacity| capacity.known);
@@ -143,51 +139,54 @@ impl StatusPage {
                 region.to_owned(),
                 health.to_owned(),
                 intent,
-                counted(&overview.phases),
+                overview.phases.values().sum::<u32>().to_string(),
+                in_phases(&overview.phases),
                 of(|capacity| format!("{}/{}", capacity.usable_nodes, capacity.nodes)),
                 of(|capacity| share(capacity.cpu_milli_taken, capacity.cpu_milli)),
                 of(|capacity| share(capacity.memory_taken, capacity.memory)),
+                age(last_seen, now),
                 of(|capacity| {
                     let rooms = capacity.rooms.iter().map(|(class, left)| format!("{left} {class}"));
                     rooms.collect::<Vec<_>>().join(", ")
                 }),
-                age(last_seen, now),
             ]);
         }
-        (table, self.clusters.len())
+        table
     }
 
-    fn faults(&self, now: Timestamp) -> (Table, usize) {
-        let (mut table, mut rows) = (Table::new(["CLUSTER", "NOT FINE", "FOR", "WHY"]), 0);
+    fn faults(&self, now: Timestamp) -> Table {
+        let mut table = Table::new([plain("CLUSTER"), plain("NOT FINE"), plain("FOR"), sentence("WHY")]);
         for overview in &self.clusters {
             for (kind, since, why) in overview.cluster.faults() {
                 table.row([overview.cluster.name.clone(), kind.to_owned(), age(since, now), why]);
-                rows += 1;
             }
         }
-        (table, rows)
+        table
     }
 
-    fn drains(&self, now: Timestamp) -> (Table, usize) {
-        let (mut table, mut rows) = (Table::new(["DRAIN OF", "STATE", "LEFT", "ENDS", "WHY"]), 0);
+    fn drains(&self, now: Timestamp) -> Table {
+        let columns = [plain("DRAIN OF"), plain("STATE"), plain("LEFT"), plain("ENDS"), sentence("WHY")];
+        let mut table = Table::new(columns);
         for drain in self.clusters.iter().filter_map(|overview| overview.drain.as_ref()) {
             table.row(drain.summary(now));
-            rows += 1;
         }
-        (table, rows)
+        table
     }
 }
 
 /// Such as `12: 10 running, 2 stopping`.
 fn counted(phases: &BTreeMap<String, u32>) -> String {
     let all: u32 = phases.values().sum();
-    let each: Vec<String> =
-        phases.iter().map(|(phase, count)| format!("{count} {}", phase.to_lowercase())).collect();
-    if each.is_empty() { "0".to_owned() } else { format!("{all}: {}", each.join(", ")) }
+    if all == 0 { "0".to_owned() } else { format!("{all}: {}", in_phases(phases)) }
 }
 
-/// What is taken of it, in hundredths.
+/// Such as `10 running, 2 stopping`.
+fn in_phases(phases: &BTreeMap<String, u32>) -> String {
+    let each = phases.iter().map(|(phase, count)| format!("{count} {}", phase.to_lowercase()));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// The part that is taken, in percent.
 fn share(taken: u64, all: u64) -> String {
-    let hundredths = u128::from(taken) * 100 / u128::from(all.max(1));
-    format!("{hundredths} % taken")
+    format!("{}%", u128::from(taken) * 100 / u128::from(all.max(1)))
 }

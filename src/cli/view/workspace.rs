@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{age, text, timestamp};
-use crate::cli::table::Table;
+use super::{age, in_seconds, text, timestamp};
+use crate::cli::table::{Layout, Table, clean, columns, plain, sentence, wide};
 use crate::proto::wsman::{
     PortSpec, StartWorkspaceRequest, StartWorkspaceResponse, WorkspaceConditionBool, WorkspaceConditions,
     WorkspacePhase, WorkspaceStatus,
@@ -116,7 +116,7 @@ impl From<WorkspaceStatus> for WorkspaceView {
 }
 
 /// The conditions that say something.
-fn conditions(from: &WorkspaceConditions) -> BTreeMap<&'static str, String> {
+pub(super) fn conditions(from: &WorkspaceConditions) -> BTreeMap<&'static str, String> {
     let texts = [
         ("failed", &from.failed),
         ("timeout", &from.timeout),
@@ -148,10 +148,20 @@ impl WorkspaceView {
         self
     }
 
-    /// One line a workspace.
+    /// One row a workspace.
     pub fn table(workspaces: &[Self], now: Timestamp) -> Table {
-        let mut table =
-            Table::new(["ID", "META ID", "OWNER", "TYPE", "CLASS", "PHASE", "CLUSTER", "REGION", "AGE"]);
+        let mut table = Table::new([
+            plain("ID"),
+            wide("META ID"),
+            wide("OWNER"),
+            wide("TYPE"),
+            wide("CLASS"),
+            plain("PHASE"),
+            plain("CLUSTER"),
+            wide("REGION"),
+            plain("AGE"),
+            wide("MESSAGE"),
+        ]);
         for workspace in workspaces {
             table.row([
                 workspace.id.clone(),
@@ -163,6 +173,7 @@ impl WorkspaceView {
                 workspace.cluster.clone(),
                 workspace.region.clone(),
                 age(workspace.started_at, now),
+                workspace.message.clone(),
             ]);
         }
         table
@@ -170,9 +181,8 @@ impl WorkspaceView {
 
     /// Everything about one workspace.
     pub fn details(&self, now: Timestamp) -> Table {
-        let pairs = |pairs: Vec<(&str, &str)>| {
-            pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
-        };
+        let conditions = self.conditions.iter().map(|(name, value)| format!("{name}={}", in_seconds(value)));
+        let annotations = self.annotations.iter().map(|(key, value)| format!("{key}={value}"));
         let port =
             |port: &PortView| format!("{} {} {}", port.port, port.visibility, port.url).trim().to_owned();
         Table::of_fields([
@@ -198,26 +208,21 @@ impl WorkspaceView {
             ("age", age(self.started_at, now)),
             ("timeout", self.timeout.clone().unwrap_or_default()),
             ("closed timeout", self.closed_timeout.clone().unwrap_or_default()),
-            ("last activity", self.last_activity.clone().unwrap_or_default()),
-            (
-                "conditions",
-                pairs(self.conditions.iter().map(|(key, value)| (*key, value.as_str())).collect()),
-            ),
-            ("annotations", pairs(self.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect())),
+            ("last activity", in_seconds(self.last_activity.as_deref().unwrap_or_default())),
+            ("conditions", conditions.collect::<Vec<_>>().join(", ")),
+            ("annotations", annotations.collect::<Vec<_>>().join(", ")),
         ])
     }
 
-    /// One line of a stream.
-    pub fn line(&self, now: Timestamp) -> String {
-        let clean = crate::cli::table::clean;
-        let line = format!(
-            "{now:.0}  {}  {:12}  {}  {}",
-            clean(&self.id),
-            self.phase_with_doubt(now),
-            if self.cluster.is_empty() { "-".to_owned() } else { clean(&self.cluster) },
-            clean(&self.message)
-        );
-        line.trim_end().to_owned()
+    /// A line of a stream; the message may need more.
+    pub fn line(&self, now: Timestamp, layout: Layout) -> String {
+        let time = match layout {
+            Layout::Fit(_) => now.strftime("%H:%M:%SZ").to_string(),
+            Layout::Wide => format!("{now:.0}"),
+        };
+        let cluster = if self.cluster.is_empty() { "-".to_owned() } else { clean(&self.cluster) };
+        let phase = format!("{:12}", self.phase_with_doubt(now));
+        columns(&[time, clean(&self.id), phase, cluster, clean(&self.message)], layout)
     }
 
     /// The phase, marked where its cluster does not answer: it is then only what was last seen. A server that
@@ -269,5 +274,23 @@ impl StartedView {
             ("namespace", self.namespace.clone()),
             ("url", self.url.clone()),
         ])
+    }
+}
+
+/// A snapshot, and whether it is complete.
+#[derive(Debug, Serialize)]
+pub struct SnapshotView {
+    pub id: String,
+    pub url: String,
+    pub complete: bool,
+}
+
+impl SnapshotView {
+    /// Its row.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new([plain("ID"), plain("COMPLETE"), sentence("SNAPSHOT")]);
+        let complete = if self.complete { "yes" } else { "not yet" };
+        table.row([self.id.clone(), complete.to_owned(), self.url.clone()]);
+        table
     }
 }

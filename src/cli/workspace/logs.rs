@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tonic::{Code, Status, Streaming};
 
-use crate::cli::connect::{Client, ClientArgs, again, positive_duration};
+use crate::cli::connect::{Client, ClientArgs, again};
 use crate::cli::failure::describe;
+use crate::cli::numbers::{at_least, positive_duration};
 use crate::cli::terminal::Terminal;
 use crate::domain::names::WorkspaceId;
 use crate::proto::spaceport::v1::{LogsRequest, LogsResponse};
@@ -17,16 +18,16 @@ use crate::proto::spaceport::v1::{LogsRequest, LogsResponse};
 pub struct LogsArgs {
     /// The workspace's instance id
     id: WorkspaceId,
-    /// Go on with what is written from now on, until the container ends; at another replica where this one goes
+    /// Follow the log until the container ends, across restarts of the manager
     #[arg(short, long)]
     follow: bool,
-    /// Only so many of the last lines
-    #[arg(long, value_name = "LINES")]
+    /// Only this many of the last lines
+    #[arg(long, value_name = "LINES", value_parser = at_least(0_u32))]
     tail: Option<u32>,
-    /// Only what was written within this time, such as 5m
+    /// Only lines newer than this, such as 5m
     #[arg(long, value_parser = positive_duration, value_name = "DURATION")]
     since: Option<Duration>,
-    /// The log of the container that ran in the same pod before
+    /// The log of the previous container of the pod
     #[arg(long)]
     previous: bool,
 }
@@ -56,7 +57,7 @@ pub async fn run(
             Ok(None) => return Ok(()),
             Err(status) if !follow || is_final(&status) => return Err(status).with_context(broke_off),
             Err(status) => {
-                terminal.progress(&format!("{}: {}; going on\n", broke_off(), describe(&status)));
+                terminal.progress(&format!("{}: {}; resuming\n", broke_off(), describe(&status)));
                 let resumed = again(connection, is_final, async |client| open(client, &request).await);
                 log = resumed.await.with_context(broke_off)?;
             }

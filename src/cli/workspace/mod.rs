@@ -2,11 +2,14 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use tonic::{Code, Status};
 
 use super::connect::{Client, ClientArgs};
+use super::numbers::zero_or_more;
 use super::terminal::Terminal;
+use crate::domain::duration::GoDuration;
 use crate::domain::names::{MetaId, OwnerId, WorkspaceId};
-use crate::proto::wsman::MetadataFilter;
+use crate::proto::wsman::{DescribeWorkspaceRequest, DescribeWorkspaceResponse, MetadataFilter};
 
 mod explain;
 mod list;
@@ -25,8 +28,6 @@ mod watch;
 /// `spaceport workspace`.
 #[derive(Debug, Args)]
 pub struct WorkspaceArgs {
-    #[command(flatten)]
-    client: ClientArgs,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -41,20 +42,20 @@ enum Verb {
     List(list::ListArgs),
     /// Show one workspace
     Show(show::ShowArgs),
-    /// Tell why a workspace was placed where it is; for admins
+    /// Show why a workspace was placed where it is; for admins
     Explain {
         /// The workspace's instance id
         id: WorkspaceId,
     },
-    /// Follow the changes of workspaces
+    /// Watch the changes of workspaces
     Watch(watch::WatchArgs),
-    /// Read what a workspace's container wrote
+    /// Print the log of a workspace's container
     Logs(logs::LogsArgs),
     /// Take a snapshot of a running workspace
     Snapshot(snapshot::SnapshotArgs),
-    /// Set after how long a workspace stops by itself
+    /// Set the timeouts of a workspace
     Timeout(timeout::TimeoutArgs),
-    /// Serve ports of a workspace
+    /// Expose ports of a workspace
     #[command(subcommand)]
     Port(port::PortVerb),
 }
@@ -84,31 +85,55 @@ impl From<FilterArgs> for MetadataFilter {
 }
 
 /// Runs a verb.
-pub async fn run(args: WorkspaceArgs, terminal: &mut Terminal<'_>) -> Result<()> {
-    let WorkspaceArgs { client: connection, verb } = args;
+pub async fn run(args: WorkspaceArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
+    let WorkspaceArgs { verb } = args;
     if let Verb::Start(args) = verb {
-        // What is wrong with the request is said before any server is asked.
+        // Problems of the request are reported before any server is asked.
         let request = request::build(&args.request)?;
-        let client = Client::connect(&connection).await?;
-        return start::run(&client, &connection, request, &args.waiting, terminal).await;
+        let client = Client::connect(connection).await?;
+        return start::run(&client, connection, request, &args.waiting, terminal).await;
     }
-    let client = Client::connect(&connection).await?;
+    let client = Client::connect(connection).await?;
     match verb {
         Verb::Start(_) => Ok(()),
-        Verb::Stop(args) => stop::run(&client, &connection, args, terminal).await,
-        Verb::List(args) => list::run(&client, &connection, args, terminal).await,
-        Verb::Show(args) => show::run(&client, &connection, args, terminal).await,
-        Verb::Explain { id } => explain::run(&client, &connection, id, terminal).await,
-        Verb::Watch(args) => watch::run(&client, &connection, args, terminal).await,
-        Verb::Logs(args) => logs::run(&client, &connection, args, terminal).await,
-        Verb::Snapshot(args) => snapshot::run(&client, &connection, args, terminal).await,
-        Verb::Timeout(args) => timeout::run(&client, &connection, args, terminal).await,
-        Verb::Port(verb) => port::run(&client, &connection, verb, terminal).await,
+        Verb::Stop(args) => stop::run(&client, connection, args, terminal).await,
+        Verb::List(args) => list::run(&client, connection, args, terminal).await,
+        Verb::Show(args) => show::run(&client, connection, args, terminal).await,
+        Verb::Explain { id } => explain::run(&client, connection, id, terminal).await,
+        Verb::Watch(args) => watch::run(&client, connection, args, terminal).await,
+        Verb::Logs(args) => logs::run(&client, connection, args, terminal).await,
+        Verb::Snapshot(args) => snapshot::run(&client, connection, args, terminal).await,
+        Verb::Timeout(args) => timeout::run(&client, connection, args, terminal).await,
+        Verb::Port(verb) => port::run(&client, connection, verb, terminal).await,
     }
 }
 
+/// A limit after which a workspace stops. The API takes 0 as "at once".
+fn limit(text: &str) -> Result<GoDuration, String> {
+    match zero_or_more(text)? {
+        GoDuration::ZERO => {
+            Err("must be above zero: a workspace with a limit of 0 stops as soon as it runs. Without the flag the manager's \
+                 configured limit holds"
+                .to_owned())
+        }
+        limit => Ok(limit),
+    }
+}
+
+/// How the server describes a workspace.
+async fn describe(client: &Client, id: &WorkspaceId) -> Result<DescribeWorkspaceResponse, Status> {
+    let mut api = client.workspaces();
+    let request = DescribeWorkspaceRequest { id: id.to_string() };
+    client.call(request, async |request| api.describe_workspace(request).await).await
+}
+
+/// Whether a failure leaves open what the server did: a missing answer is not a refusal.
+fn leaves_open(status: &Status) -> bool {
+    matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable | Code::Cancelled | Code::Unknown)
+}
+
 /// `KEY=VALUE`; the value may be empty and may hold further `=`.
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(in crate::cli) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("must be KEY=VALUE".to_owned()),

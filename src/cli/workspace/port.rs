@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::show;
 use crate::cli::connect::{Client, ClientArgs};
+use crate::cli::numbers::port;
 use crate::cli::terminal::Terminal;
 use crate::domain::names::WorkspaceId;
 use crate::proto::wsman::{ControlPortRequest, PortProtocol, PortSpec, PortVisibility};
@@ -14,9 +15,9 @@ use crate::proto::wsman::{ControlPortRequest, PortProtocol, PortSpec, PortVisibi
 /// `spaceport workspace port`.
 #[derive(Debug, Subcommand)]
 pub enum PortVerb {
-    /// Serve a port of a workspace, or change how it is served
+    /// Expose a port of a workspace, or change how it is exposed
     Expose(ExposeArgs),
-    /// No longer serve a port of a workspace
+    /// Stop exposing a port of a workspace
     Unexpose(UnexposeArgs),
 }
 
@@ -26,11 +27,12 @@ pub struct ExposeArgs {
     /// The workspace's instance id
     id: WorkspaceId,
     /// The port
+    #[arg(value_parser = port)]
     port: NonZeroU16,
-    /// Who may reach it
+    /// Who may open it
     #[arg(long, value_enum, default_value_t)]
     visibility: Visibility,
-    /// What is spoken there
+    /// Protocol of the port
     #[arg(long, value_enum, default_value_t)]
     protocol: Protocol,
 }
@@ -41,6 +43,7 @@ pub struct UnexposeArgs {
     /// The workspace's instance id
     id: WorkspaceId,
     /// The port
+    #[arg(value_parser = port)]
     port: NonZeroU16,
 }
 

@@ -1,4 +1,4 @@
-//! How the phases of a workspace are shown while one waits. Pure: statuses and elapsed time in, text out.
+//! How the phases of a workspace and their reasons are shown while one waits. Pure: statuses and elapsed time in, text out.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use crate::proto::wsman::WorkspaceStatus;
 /// Longest line that is drawn again; a wrapped one could not be.
 const WIDTH: usize = 79;
 
-/// Shows one line a phase; on a terminal that line follows time and message until the phase is over.
+/// Shows a line for each phase, cluster and reason; on a terminal one line a phase, which follows time and reason until the phase
+/// is over.
 #[derive(Debug)]
 pub struct Progress {
     redraws: bool,
@@ -18,7 +19,7 @@ pub struct Progress {
     line: Option<Line>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Line {
     phase: i32,
     since: Duration,
@@ -35,18 +36,18 @@ impl Progress {
     /// A status came, so long after the wait began.
     pub fn update(&mut self, status: &WorkspaceStatus, elapsed: Duration) -> String {
         let mut text = String::new();
-        let changed = self.line.as_ref().is_none_or(|line| line.phase != status.phase);
-        if changed {
+        let same_phase = self.line.as_ref().filter(|line| line.phase == status.phase);
+        let since = same_phase.map_or(elapsed, |line| line.since);
+        if same_phase.is_none() {
             text += &self.close(elapsed);
         }
-        let since = self.line.as_ref().filter(|_| !changed).map_or(elapsed, |line| line.since);
         let line = Line {
             phase: status.phase,
             since,
             cluster: status.cluster.clone(),
             message: clean(&status.message),
         };
-        if changed && !self.redraws {
+        if !self.redraws && self.line.as_ref() != Some(&line) {
             let _ = writeln!(text, "{}", self.text_of(&line, elapsed));
         }
         self.line = Some(line);
@@ -117,17 +118,19 @@ mod tests {
     }
 
     #[test]
-    fn a_log_has_one_line_a_phase() {
+    fn a_log_has_a_line_for_each_phase_and_each_changed_reason() {
         let mut progress = Progress::new(false, "");
         let mut shown = progress.update(&status(WorkspacePhase::Pending, ""), at(100));
         shown += &progress.update(&status(WorkspacePhase::Creating, "pulling"), at(1200));
         shown += &progress.update(&status(WorkspacePhase::Creating, "pulled"), at(1300));
+        shown += &progress.update(&status(WorkspacePhase::Creating, "pulled"), at(1350));
         shown += &progress.tick(at(1400));
         shown += &progress.update(&status(WorkspacePhase::Running, ""), at(12_000));
         shown += &progress.close(at(12_100));
-        let expected =
-            "    0.1s  PENDING       eu\n    1.2s  CREATING      eu  pulling\n   12.0s  RUNNING       eu\n";
+        let expected = "    0.1s  PENDING       eu\n    1.2s  CREATING      eu  pulling\n    \
+                        1.3s  CREATING      eu  pulled\n   12.0s  RUNNING       eu\n";
         assert_eq!(shown, expected);
+        assert!(!shown.contains('\u{1b}') && !shown.contains('\r'));
     }
 
     #[test]

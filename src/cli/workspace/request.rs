@@ -7,10 +7,12 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use uuid::Uuid;
 
-use super::pair;
+use super::{limit, pair};
 use crate::cli::failure::Usage;
+use crate::cli::numbers::zero_or_more;
 use crate::domain::duration::GoDuration;
 use crate::domain::names::{ClassId, ClusterName, MetaId, Namespace, OwnerId, Region, WorkspaceId};
+use crate::domain::path;
 use crate::proto::contentservice::workspace_initializer::Spec as Initializer;
 use crate::proto::contentservice::{
     CloneTargetMode, EmptyInitializer, GitConfig, GitInitializer, WorkspaceInitializer,
@@ -23,7 +25,7 @@ use crate::proto::wsman::{
 /// What to start and where.
 #[derive(Debug, Args)]
 pub struct RequestArgs {
-    /// Instance id; a new one when absent. The same request under the same id starts nothing twice
+    /// Instance id; a new one when absent. Repeating a request with its id starts nothing twice
     #[arg(long)]
     id: Option<WorkspaceId>,
     /// Id of the workspace across its runs; made from repository or image and the instance id when absent
@@ -44,13 +46,13 @@ pub struct RequestArgs {
     /// Workspace class; the preferred one of the namespace when absent
     #[arg(long)]
     class: Option<ClassId>,
-    /// What the workspace is for
+    /// Type of the workspace
     #[arg(long = "type", value_enum, default_value_t)]
     kind: Kind,
-    /// Region wanted, best first; repeatable
+    /// Preferred region, best first; repeatable
     #[arg(long = "region", value_name = "REGION")]
     regions: Vec<Region>,
-    /// Refuse every region that is not named
+    /// Only clusters in the named regions
     #[arg(long, requires = "regions")]
     require_region: bool,
     /// Only this cluster
@@ -59,7 +61,7 @@ pub struct RequestArgs {
     /// Only clusters with this label; repeatable
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
-    /// Permission of the owner, for clusters that demand one; repeatable
+    /// Permission of the owner, for clusters that require one; repeatable
     #[arg(long = "permission", value_name = "PERMISSION")]
     permissions: Vec<String>,
     /// Only workspace namespaces of this name
@@ -68,7 +70,7 @@ pub struct RequestArgs {
     /// Environment variable; NAME alone takes the value of this process; repeatable
     #[arg(long = "env", value_name = "NAME[=VALUE]")]
     env: Vec<Variable>,
-    /// Port that is served from the start; repeatable
+    /// Port to expose from the start; repeatable
     #[arg(long = "port", value_name = "PORT[:public|private]")]
     ports: Vec<Port>,
     /// Repository to clone; the workspace is empty when absent
@@ -81,13 +83,13 @@ pub struct RequestArgs {
     #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = pair)]
     annotations: Vec<(String, String)>,
     /// Stop after this long without activity
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = limit)]
     timeout_after: Option<GoDuration>,
     /// Stop this long after the last editor was closed; 0 never
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = zero_or_more)]
     closed_timeout: Option<GoDuration>,
-    /// Stop this long after the start, whatever happens
-    #[arg(long, value_name = "DURATION")]
+    /// Stop this long after the start, even if in use
+    #[arg(long, value_name = "DURATION", value_parser = limit)]
     max_lifetime: Option<GoDuration>,
     /// Who may enter
     #[arg(long, value_enum, default_value_t)]
@@ -186,7 +188,7 @@ pub fn build(args: &RequestArgs) -> Result<StartWorkspaceRequest> {
 }
 
 fn spec(args: &RequestArgs) -> Result<StartWorkspaceSpec> {
-    let repository = args.git_url.as_deref().map(last_part);
+    let repository = args.git_url.as_deref().and_then(repository_name);
     let admission = match args.admission {
         Admission::Owner => AdmissionLevel::AdmitOwnerOnly,
         Admission::Everyone => AdmissionLevel::AdmitEveryone,
@@ -239,7 +241,7 @@ fn initializer(args: &RequestArgs) -> WorkspaceInitializer {
                 remote_uri: url.clone(),
                 target_mode: mode.into(),
                 clone_taget: args.git_branch.clone().unwrap_or_default(),
-                checkout_location: last_part(url),
+                checkout_location: repository_name(url).unwrap_or_default(),
                 config: Some(GitConfig::default()),
                 ..Default::default()
             })
@@ -272,16 +274,23 @@ fn ports(ports: &[Port]) -> Result<Vec<PortSpec>> {
     Ok(specs)
 }
 
-/// What a repository is called: the last part of its address, without `.git`.
-fn last_part(url: &str) -> String {
-    let path = url.split(['?', '#']).next().unwrap_or(url).trim_end_matches('/');
-    let last = path.rsplit(['/', ':']).next().unwrap_or(path);
-    last.trim_end_matches(".git").to_owned()
+/// What a repository is called: the last part of the path in its address, without `.git`. `None` where that names no folder;
+/// host and login never do.
+fn repository_name(url: &str) -> Option<String> {
+    let path = match url.split_once("://") {
+        Some((_, rest)) => rest.split_once('/').map(|(_, path)| path),
+        // `USER@HOST:PATH`
+        None => url.split_once(':').map_or(Some(url), |(_, path)| Some(path)),
+    }?;
+    let path = path.split(['?', '#']).next().unwrap_or(path).trim_end_matches('/');
+    let name = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".git");
+    (!name.is_empty() && path::check_folder(name).is_ok()).then(|| name.to_owned())
 }
 
-/// A name that tells what it is, and that the same instance id gives again.
+/// A readable name, the same for the same instance id.
 fn readable_id(args: &RequestArgs, id: &str) -> String {
-    let what = args.git_url.as_deref().map_or_else(|| image_name(&args.image), last_part);
+    let repository = args.git_url.as_deref().and_then(repository_name);
+    let what = repository.unwrap_or_else(|| image_name(&args.image));
     let words: String = what
         .to_ascii_lowercase()
         .chars()

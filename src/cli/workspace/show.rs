@@ -3,12 +3,14 @@
 use anyhow::{Context, Result};
 use clap::Args;
 use jiff::Timestamp;
+use tonic::Code;
 
+use super::describe;
 use crate::cli::connect::{Client, ClientArgs};
 use crate::cli::terminal::Terminal;
-use crate::cli::view::WorkspaceView;
+use crate::cli::view::{EndedView, WorkspaceView};
 use crate::domain::names::WorkspaceId;
-use crate::proto::wsman::DescribeWorkspaceRequest;
+use crate::proto::spaceport::v1::DescribeEndedRequest;
 
 /// `spaceport workspace show`.
 #[derive(Debug, Args)]
@@ -30,7 +32,15 @@ pub async fn run(
     details(client, connection, &args.id, args.owner_token, terminal).await
 }
 
-/// Writes everything about a workspace.
+/// How it ended, where the server still knows; one of an earlier version never does.
+async fn ended(client: &Client, id: &WorkspaceId) -> Option<EndedView> {
+    let mut api = client.logs();
+    let request = DescribeEndedRequest { id: id.to_string() };
+    let answer = client.call(request, async |request| api.describe_ended(request).await).await;
+    answer.ok()?.workspace.map(EndedView::from)
+}
+
+/// Writes everything about a workspace, or of one that is over, how it ended.
 pub async fn details(
     client: &Client,
     connection: &ClientArgs,
@@ -38,9 +48,12 @@ pub async fn details(
     owner_token: bool,
     terminal: &mut Terminal<'_>,
 ) -> Result<()> {
-    let mut api = client.workspaces();
-    let request = DescribeWorkspaceRequest { id: id.to_string() };
-    let answer = client.call(request, async |request| api.describe_workspace(request).await).await;
+    let answer = describe(client, id).await;
+    if answer.as_ref().is_err_and(|status| status.code() == Code::NotFound)
+        && let Some(ended) = ended(client, id).await
+    {
+        return terminal.result(connection.output, &ended, || ended.details(Timestamp::now()));
+    }
     let answer = answer.with_context(|| format!("failed to show {id}"))?;
     let status = answer.status.context("the server described the workspace without a status")?;
     let token = status.auth.as_ref().filter(|_| owner_token).map(|auth| auth.owner_token.clone());

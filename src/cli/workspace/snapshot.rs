@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
+use tonic::Status;
 
-use crate::cli::connect::{Client, ClientArgs, positive_duration};
-use crate::cli::table::Table;
+use super::leaves_open;
+use crate::cli::connect::{Client, ClientArgs};
+use crate::cli::interrupt::Interrupt;
+use crate::cli::numbers::positive_duration;
 use crate::cli::terminal::Terminal;
+use crate::cli::view::SnapshotView;
 use crate::domain::names::WorkspaceId;
 use crate::proto::wsman::TakeSnapshotRequest;
 
@@ -17,19 +20,12 @@ use crate::proto::wsman::TakeSnapshotRequest;
 pub struct SnapshotArgs {
     /// The workspace's instance id
     id: WorkspaceId,
-    /// Wait until the snapshot is complete, and not only until its place is known
+    /// Wait until the snapshot is complete, not only until its URL is known
     #[arg(long)]
     wait: bool,
     /// How long to wait
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = positive_duration)]
     wait_timeout: Duration,
-}
-
-#[derive(Debug, Serialize)]
-struct SnapshotView {
-    id: String,
-    url: String,
-    complete: bool,
 }
 
 /// Takes a snapshot of a running workspace.
@@ -42,13 +38,26 @@ pub async fn run(
     let request = TakeSnapshotRequest { id: args.id.to_string(), return_immediately: !args.wait };
     let client = if args.wait { client.patient(args.wait_timeout) } else { client.clone() };
     let mut api = client.workspaces();
-    let answer = client.call(request, async |request| api.take_snapshot(request).await).await;
-    let answer = answer.with_context(|| format!("failed to take a snapshot of {}", args.id))?;
+    let call = async {
+        let answer = client.call(request, async |request| api.take_snapshot(request).await).await;
+        answer.map_err(|status| explain(status, &args.id))
+    };
+    let answer = Interrupt::listen()?.unless(call, || goes_on(&args.id)).await?;
     let view = SnapshotView { id: args.id.to_string(), url: answer.url, complete: args.wait };
-    terminal.result(connection.output, &view, || {
-        let mut table = Table::new(["ID", "SNAPSHOT", "COMPLETE"]);
-        let complete = if view.complete { "yes" } else { "not yet" };
-        table.row([view.id.clone(), view.url.clone(), complete.to_owned()]);
-        table
-    })
+    terminal.result(connection.output, &view, || view.table())
+}
+
+/// What the end of a wait does not end: the snapshot is a resource of its cluster.
+fn goes_on(id: &WorkspaceId) -> String {
+    format!(
+        "a snapshot of {id} that was begun goes on; its URL is in the Snapshot resource of its cluster, and `spaceport \
+         workspace snapshot {id}` takes another"
+    )
+}
+
+/// Adds what is known after a failure: a missing answer is not a refusal.
+fn explain(status: Status, id: &WorkspaceId) -> anyhow::Error {
+    let context =
+        if leaves_open(&status) { goes_on(id) } else { format!("failed to take a snapshot of {id}") };
+    anyhow::Error::from(status).context(context)
 }

@@ -1,15 +1,19 @@
 //! `spaceport workspace start`
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use tonic::{Code, Status};
+use tonic::Status;
 
+use super::leaves_open;
 use super::progress::Progress;
 use super::request::RequestArgs;
 use super::wait::{Goal, Wait};
-use crate::cli::connect::{Client, ClientArgs, positive_duration};
+use crate::cli::connect::{Client, ClientArgs};
+use crate::cli::interrupt::Interrupt;
+use crate::cli::numbers::positive_duration;
 use crate::cli::subscription::Subscription;
 use crate::cli::terminal::Terminal;
 use crate::cli::view::StartedView;
@@ -54,22 +58,39 @@ pub async fn run(
         let subscription = Subscription::open(connection, client, filter).await?;
         let progress = Progress::new(terminal.redraws, "");
         let mut wait = Wait::new(&request.id, Goal::Running, waiting.wait_timeout, subscription, progress);
-        let answer = wait.during(call(), terminal).await.map_err(|status| explain(status, &request.id))?;
-        (answer, Some(wait.finish(terminal).await?.phase))
+        let acknowledged = Cell::new(false);
+        let work = async {
+            let answer =
+                wait.during(call(), terminal).await.map_err(|status| explain(status, &request.id))?;
+            acknowledged.set(true);
+            Ok((answer, Some(wait.finish(terminal).await?.phase)))
+        };
+        let goes_on = || {
+            let id = &request.id;
+            if acknowledged.get() {
+                format!("workspace {id} {}", Goal::Running.goes_on(id))
+            } else {
+                may_start(id)
+            }
+        };
+        Interrupt::listen()?.unless(work, goes_on).await?
     } else {
         (call().await.map_err(|status| explain(status, &request.id))?, None)
     };
+    for warning in &answer.warnings {
+        terminal.progress(&format!("warning: {warning}\n"));
+    }
     let started = StartedView::new(&request, answer, phase);
     terminal.result(connection.output, &started, || started.details())
 }
 
-/// Says what is known after a failure: an answer that never came is not a refusal.
+/// Adds what is known after a failure: a missing answer is not a refusal.
 fn explain(status: Status, id: &str) -> anyhow::Error {
-    let ambiguous =
-        matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable | Code::Cancelled | Code::Unknown);
-    anyhow::Error::from(status).context(if ambiguous {
-        format!("workspace {id} may or may not start (`spaceport workspace show {id}` tells)")
-    } else {
-        format!("failed to start workspace {id}")
-    })
+    let context =
+        if leaves_open(&status) { may_start(id) } else { format!("failed to start workspace {id}") };
+    anyhow::Error::from(status).context(context)
+}
+
+fn may_start(id: &str) -> String {
+    format!("workspace {id} may or may not start; see `spaceport workspace show {id}`")
 }

@@ -2,19 +2,20 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use tonic::Status;
+use tonic::Code;
 
+use super::describe;
 use super::progress::Progress;
 use super::start::WaitArgs;
 use super::wait::{Goal, Wait, failure_of};
 use crate::cli::connect::{Client, ClientArgs};
 use crate::cli::failure::report;
+use crate::cli::interrupt::{Interrupt, Interrupted};
 use crate::cli::subscription::Subscription;
+use crate::cli::table::clean;
 use crate::cli::terminal::Terminal;
 use crate::domain::names::WorkspaceId;
-use crate::proto::wsman::{
-    DescribeWorkspaceRequest, MetadataFilter, StopWorkspacePolicy, StopWorkspaceRequest,
-};
+use crate::proto::wsman::{MetadataFilter, StopWorkspacePolicy, StopWorkspaceRequest, WorkspaceStatus};
 
 /// `spaceport workspace stop`.
 #[derive(Debug, Args)]
@@ -22,7 +23,7 @@ pub struct StopArgs {
     /// The workspaces' instance ids
     #[arg(required = true, value_name = "ID")]
     ids: Vec<WorkspaceId>,
-    /// How much time the workspace is given; `abort` saves nothing
+    /// Grace period: `immediately` is short, `abort` saves nothing
     #[arg(long, value_enum, default_value_t)]
     policy: Policy,
     #[command(flatten)]
@@ -62,11 +63,24 @@ pub async fn run(
             Err(error) => failures.push(error.context(format!("failed to stop {id}"))),
         }
     }
+    let mut interrupt = Interrupt::listen()?;
     for wait in waits {
-        match wait.finish(terminal).await {
+        let goes_on = || {
+            let ids = args.ids.iter().map(WorkspaceId::as_str).collect::<Vec<_>>().join(" ");
+            format!(
+                "what was asked to stop goes on stopping: `spaceport workspace stop {ids} --wait` waits again"
+            )
+        };
+        match interrupt.unless(wait.finish(terminal), goes_on).await {
+            Err(error) if error.is::<Interrupted>() => return Err(error),
             Ok(status) => {
                 let failure = failure_of(&status).map(|failure| format!(": {failure}")).unwrap_or_default();
                 terminal.progress(&format!("stopped {}{failure}\n", status.id));
+                if !status.held.is_empty() {
+                    let meta = status.metadata.map(|metadata| metadata.meta_id).unwrap_or_default();
+                    let held = format!("meta id {meta} stays taken: {}", status.held);
+                    terminal.progress(&format!("{}\n", clean(&held)));
+                }
             }
             Err(error) => failures.push(error),
         }
@@ -77,7 +91,8 @@ pub async fn run(
         (Some(last), all) => {
             let failed = failures.len() + 1;
             for error in failures.iter().chain([&last]) {
-                terminal.progress(&report(error).1);
+                let text = report(error, connection.output, terminal.err_width).1;
+                terminal.progress(&text);
             }
             bail!("{failed} of {all} workspaces did not stop")
         }
@@ -91,17 +106,26 @@ async fn ask(
     args: &StopArgs,
     terminal: &mut Terminal<'_>,
 ) -> Result<Option<Wait>> {
-    let subscription = if args.waiting.wait {
-        let filter = MetadataFilter { meta_id: meta_id_of(client, id).await?, ..Default::default() };
+    let before = match describe(client, id).await {
+        Err(status) if status.code() == Code::NotFound => None,
+        described => Some(described?.status.unwrap_or_default()),
+    };
+    let mut subscription = match &before {
         // Before the stop, so that its end is not missed.
-        Some(Subscription::open(connection, client, filter).await?)
-    } else {
-        None
+        Some(status) if args.waiting.wait => Some(subscribe(client, connection, status).await?),
+        _ => None,
     };
     let policy = StopWorkspacePolicy::from(args.policy).into();
     let request = StopWorkspaceRequest { id: id.to_string(), policy };
     let mut api = client.workspaces();
     client.call(request, async |request| api.stop_workspace(request).await).await?;
+    if before.is_none() {
+        // The API takes a stop of an id that it does not know. Asked again, because the replica may have been behind.
+        let status = describe(client, id).await?.status.unwrap_or_default();
+        if args.waiting.wait {
+            subscription = Some(subscribe(client, connection, &status).await?);
+        }
+    }
     let Some(subscription) = subscription else {
         terminal.progress(&format!("stopping {id}\n"));
         return Ok(None);
@@ -111,11 +135,12 @@ async fn ask(
     Ok(Some(Wait::new(id.as_str(), Goal::Stopped, args.waiting.wait_timeout, subscription, progress)))
 }
 
-async fn meta_id_of(client: &Client, id: &WorkspaceId) -> Result<String> {
-    let mut api = client.workspaces();
-    let request = DescribeWorkspaceRequest { id: id.to_string() };
-    let answer: Result<_, Status> =
-        client.call(request, async |request| api.describe_workspace(request).await).await;
-    let metadata = answer?.status.and_then(|status| status.metadata);
-    metadata.map(|metadata| metadata.meta_id).context("the server described it without its meta id")
+async fn subscribe(
+    client: &Client,
+    connection: &ClientArgs,
+    status: &WorkspaceStatus,
+) -> Result<Subscription> {
+    let metadata = status.metadata.as_ref().context("the server described it without its meta id")?;
+    let filter = MetadataFilter { meta_id: metadata.meta_id.clone(), ..Default::default() };
+    Subscription::open(connection, client, filter).await
 }

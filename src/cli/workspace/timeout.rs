@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::show;
+use super::{limit, show};
 use crate::cli::connect::{Client, ClientArgs};
+use crate::cli::numbers::zero_or_more;
 use crate::cli::terminal::Terminal;
 use crate::domain::duration::GoDuration;
 use crate::domain::names::WorkspaceId;
@@ -12,6 +13,8 @@ use crate::proto::wsman::{SetTimeoutRequest, TimeoutType};
 
 /// `spaceport workspace timeout`.
 #[derive(Debug, Args)]
+#[command(override_usage = "spaceport workspace timeout [OPTIONS] --after <DURATION> <ID>
+       spaceport workspace timeout [OPTIONS] --closed <DURATION> <ID>")]
 pub struct TimeoutArgs {
     /// The workspace's instance id
     id: WorkspaceId,
@@ -22,11 +25,11 @@ pub struct TimeoutArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 struct Limits {
-    /// Stop after this long without activity; closing the editor then changes nothing, unless --closed is given too
-    #[arg(long, value_name = "DURATION")]
+    /// Stop after this long without activity; resets the limit after closing unless --closed is given too
+    #[arg(long, value_name = "DURATION", value_parser = limit)]
     after: Option<GoDuration>,
     /// Stop this long after the last editor was closed; 0 never
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = zero_or_more)]
     closed: Option<GoDuration>,
 }
 

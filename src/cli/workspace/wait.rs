@@ -27,6 +27,19 @@ pub enum Goal {
     Stopped,
 }
 
+impl Goal {
+    /// What the end of a wait does not end, and how to follow or stop it.
+    pub fn goes_on(self, id: &str) -> String {
+        match self {
+            Self::Running => format!(
+                "still starts: follow it with `spaceport workspace watch {id}`, look at it with `spaceport workspace show \
+                 {id}`, stop it with `spaceport workspace stop {id}`"
+            ),
+            Self::Stopped => format!("still stops: look at it with `spaceport workspace show {id}`"),
+        }
+    }
+}
+
 /// One workspace that is being followed.
 pub struct Wait {
     id: String,
@@ -81,14 +94,11 @@ impl Wait {
                 break result.map_err(Error::msg);
             }
             if let Some(error) = self.broken.take() {
-                break Err(error.context("cannot be followed any more"));
+                let goes_on = self.goal.goes_on(&self.id);
+                break Err(error.context(format!("cannot be followed any more, and {goes_on}")));
             }
             if tokio::time::timeout_at(deadline, self.step(terminal)).await.is_err() {
-                let phase = self.last.as_ref().map_or("not seen", |status| phase_name(status.phase));
-                break Err(Error::msg(format!(
-                    "is {phase} after {}, and goes on by itself",
-                    GoDuration::from(self.limit)
-                )));
+                break Err(Error::msg(self.late()));
             }
         };
         terminal.progress(&self.progress.close(self.began.elapsed()));
@@ -123,6 +133,15 @@ impl Wait {
             _ => self.progress.tick(elapsed),
         };
         terminal.progress(&text);
+    }
+
+    /// What is known when the time to wait is over.
+    fn late(&self) -> String {
+        let phase = self.last.as_ref().map_or("not seen", |status| phase_name(status.phase));
+        let reason = self.last.as_ref().map(|status| clean(&status.message)).filter(|text| !text.is_empty());
+        let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let (limit, goes_on) = (GoDuration::from(self.limit), self.goal.goes_on(&self.id));
+        format!("is {phase} after {limit}{reason}, and {goes_on}")
     }
 
     fn is_news(&self, status: &WorkspaceStatus) -> bool {

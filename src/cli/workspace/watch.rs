@@ -6,8 +6,9 @@ use anyhow::Result;
 use clap::Args;
 use futures::StreamExt;
 use jiff::Timestamp;
+use tonic::Code;
 
-use super::FilterArgs;
+use super::{FilterArgs, describe};
 use crate::cli::connect::{Client, ClientArgs};
 use crate::cli::subscription::{Event, Subscription};
 use crate::cli::terminal::{Format, Terminal};
@@ -24,7 +25,7 @@ pub struct WatchArgs {
     filter: FilterArgs,
 }
 
-/// Writes a line for every change, beginning with what is, until it is interrupted.
+/// Writes a line for every workspace and every change, until it is interrupted.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,
@@ -32,6 +33,9 @@ pub async fn run(
     terminal: &mut Terminal<'_>,
 ) -> Result<()> {
     let WatchArgs { id, filter } = args;
+    if let Some(id) = &id {
+        note_unknown(client, id, terminal).await?;
+    }
     let subscription = Subscription::open(connection, client, MetadataFilter::from(filter)).await?;
     let mut events = Box::pin(subscription.into_events());
     let mut versions = HashMap::new();
@@ -40,12 +44,24 @@ pub async fn run(
             Event::Lost(reason) => terminal.progress(&format!("connection lost, resuming: {reason}\n")),
             Event::Status(status) if id.as_ref().is_some_and(|id| id.as_str() != status.id) => {}
             Event::Status(status) if is_news(&mut versions, &status) => {
-                terminal.line(text_of(*status, connection.output)?)?;
+                let text = text_of(*status, connection.output, terminal)?;
+                terminal.line(text)?;
             }
             Event::Status(_) => {}
         }
     }
     Ok(())
+}
+
+/// Following an id that is not there yet is fine; one that was mistyped would be followed for ever.
+async fn note_unknown(client: &Client, id: &WorkspaceId, terminal: &mut Terminal<'_>) -> Result<()> {
+    match describe(client, id).await {
+        Err(status) if status.code() == Code::NotFound => {
+            terminal.progress(&format!("there is no workspace {id} yet; waiting for its start\n"));
+            Ok(())
+        }
+        answer => answer.map(drop).map_err(Into::into),
+    }
 }
 
 /// A resumed stream may repeat what was written.
@@ -55,10 +71,10 @@ fn is_news(versions: &mut HashMap<String, u64>, status: &WorkspaceStatus) -> boo
     version == 0 || versions.insert(status.id.clone(), version).is_none_or(|seen| seen < version)
 }
 
-fn text_of(status: WorkspaceStatus, format: Format) -> Result<String> {
+fn text_of(status: WorkspaceStatus, format: Format, terminal: &Terminal<'_>) -> Result<String> {
     let view = WorkspaceView::from(status);
     Ok(match format {
-        Format::Table => view.line(Timestamp::now()),
+        Format::Table | Format::Wide => view.line(Timestamp::now(), terminal.layout(format)),
         Format::Json => serde_json::to_string(&view)?,
         Format::Yaml => format!("---\n{}", serde_saphyr::to_string(&view)?.trim_end()),
     })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::cluster::cache::version;
@@ -14,12 +14,27 @@ use crate::domain::epoch::Epoch;
 
 use super::{Created, Patched, Writer, by_us, created, patched};
 
+/// Outcome of a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewed {
+    /// It was written at this version.
+    Written(u64),
+    /// Nothing was written: it is at this version, not at the expected one.
+    Differs(u64),
+}
+
 impl Writer {
-    /// Renews the canary, or makes it; answers its version.
-    pub async fn renew_canary(&self, epoch: &Epoch, period: Duration, now: Timestamp) -> Result<u64> {
+    /// Renews the canary, or makes it. `expected`: the version that it was last written at; at another one nothing is written.
+    pub async fn renew_canary(
+        &self,
+        epoch: &Epoch,
+        period: Duration,
+        now: Timestamp,
+        expected: Option<u64>,
+    ) -> Result<Renewed> {
         let action = || format!("renew Lease {NAME}");
         let api = self.api::<Lease>();
-        let content = json!({
+        let mut content = json!({
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": { "name": NAME, "labels": { "app.kubernetes.io/part-of": "spaceport" } },
@@ -31,22 +46,40 @@ impl Writer {
                 "renewTime": format!("{now:.6}"),
             },
         });
-        let (params, patch) = (PatchParams::default(), Patch::Merge(&content));
-        if let Patched::Done(lease) = patched(self.write(action(), api.patch(NAME, &params, &patch)).await)? {
-            return Ok(version(&lease.metadata));
+        if let Some(expected) = expected {
+            content["metadata"]["resourceVersion"] = json!(expected.to_string());
         }
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&content));
+        match patched(self.write(action(), api.patch(NAME, &params, &patch)).await)? {
+            Patched::Done(lease) => return Ok(Renewed::Written(version(&lease.metadata))),
+            Patched::Conflict => {
+                if let Some(found) = self.canary_version().await? {
+                    return Ok(Renewed::Differs(found));
+                }
+            }
+            Patched::NotFound => {}
+        }
+        content["metadata"]["resourceVersion"].take();
         let lease: Lease = serde_json::from_value(content).map_err(|error| Error::Unsent {
             cluster: self.cluster.clone(),
             action: action(),
             reason: error.to_string(),
         })?;
         match created(self.write(action(), api.create(&by_us(), &lease)).await)? {
-            Created::New(lease) => Ok(version(&lease.metadata)),
+            Created::New(lease) => Ok(Renewed::Written(version(&lease.metadata))),
             Created::Exists => Err(Error::Ambiguous {
                 cluster: self.cluster.clone(),
                 action: action(),
                 reason: "others create and delete it at the same time".to_owned(),
             }),
         }
+    }
+
+    /// As the apiserver has it. The login may list Leases, and not get one.
+    async fn canary_version(&self) -> Result<Option<u64>> {
+        let named = ListParams::default().fields(&format!("metadata.name={NAME}"));
+        let api = self.api::<Lease>();
+        let found = self.read(format!("list Lease {NAME}"), api.list_metadata(&named)).await?;
+        Ok(found.items.first().map(|lease| version(&lease.metadata)))
     }
 }

@@ -18,6 +18,11 @@ impl Writer {
         self.create(pod.metadata.name.as_deref().unwrap_or_default(), pod).await
     }
 
+    /// Whether the cluster would accept a pod; nothing is stored.
+    pub async fn try_pod(&self, pod: &Pod) -> Result<()> {
+        self.try_create(pod.metadata.name.as_deref().unwrap_or_default(), pod).await
+    }
+
     /// Reads a pod from the apiserver, not from the cache.
     pub async fn get_pod(&self, name: &str) -> Result<Option<SeenPod>> {
         let api = self.api::<SeenPod>();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use http::HeaderValue;
+use http::header::ACCEPT;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as K8sSecret;
@@ -11,7 +13,9 @@ use kube::core::{PartialObjectMeta, Request};
 use kube::{Api, Resource as _};
 use serde_json::json;
 
-use crate::cluster::error::{Error, Result};
+use crate::cluster::error::{Error, Result, Rule};
+use crate::cluster::pages;
+use crate::cluster::references::{Referrer, judge};
 use crate::cluster::resources::names::{
     GROUP, INSTALLATION, INSTANCE_ID, MANAGED_BY, MANAGER, PLACED_AT, is_ours,
 };
@@ -24,6 +28,8 @@ use super::{Created, Deleted, Patched, Writer, by_us, created, deleted, found, p
 const TRIES: usize = 3;
 /// Objects a page of a list.
 const PAGE: u32 = 500;
+/// Asks for an object's metadata alone.
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// For what a secret is made.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +40,28 @@ pub struct Purpose<'a> {
     pub installation: &'a str,
     /// When the placement was recorded: apart for two workspaces that have the same id after each other.
     pub placed_at: Timestamp,
+}
+
+/// The workspace that a secret must have been made for, or it is left alone.
+#[derive(Debug, Clone, Copy)]
+pub struct MadeFor<'a> {
+    /// The workspace's id.
+    pub workspace: &'a str,
+    /// The installation's identity.
+    pub installation: &'a str,
+    /// When the placement was recorded, as written on the secret; `None` where that is not known of the workspace.
+    pub placed_at: Option<&'a str>,
+}
+
+impl MadeFor<'_> {
+    fn is(&self, metadata: &ObjectMeta) -> bool {
+        let label = |key: &str| metadata.labels.as_ref().and_then(|all| all.get(key)).map(String::as_str);
+        let placed_at = metadata.annotations.as_ref().and_then(|all| all.get(PLACED_AT)).map(String::as_str);
+        is_ours(metadata)
+            && label(INSTANCE_ID) == Some(self.workspace)
+            && label(INSTALLATION) == Some(self.installation)
+            && (self.placed_at.is_none() || placed_at == self.placed_at)
+    }
 }
 
 /// A workspace that owns a secret.
@@ -78,43 +106,44 @@ pub struct SecretPage {
 impl Writer {
     /// Makes a secret of the workspace hold exactly `content`, whatever it held before: what an earlier workspace of the
     /// same id left is never used, and becomes another version even where it holds the same, so that nobody who saw the
-    /// earlier one deletes this. A secret that is not ours is refused.
+    /// earlier one deletes this. A secret of anybody else is a definite refusal. Answers the secret's uid.
     pub async fn put_secret(
         &self,
         namespace: &Namespace,
         name: &str,
         purpose: Purpose<'_>,
         content: &Secret<BTreeMap<String, String>>,
-    ) -> Result<()> {
+    ) -> Result<String> {
         let action = format!("put Secret {namespace}/{name}");
         for _ in 0..TRIES {
             let mut wanted = secret(namespace, name, purpose, content.expose());
-            if let Created::New(()) = created(self.send_secret(&action, namespace, None, &wanted).await)? {
-                return Ok(());
+            let sent = self.send_secret(&action, namespace, None, &wanted).await;
+            if let Created::New(uid) = created(sent)? {
+                return Ok(uid);
             }
             let Some(existing) = self.get_secret(&action, namespace, name).await? else { continue };
             if existing.data == wanted.data && is_for_the_same(&existing, &wanted) {
-                return Ok(());
+                return Ok(existing.metadata.uid.unwrap_or_default());
             }
-            if !is_ours(&existing.metadata) {
-                return Err(self.conflict(action, "a secret of that name belongs to somebody else"));
+            if !may_be_replaced(&existing.metadata, purpose) {
+                return Err(self.conflict(action, "a Secret of that name belongs to somebody else"));
             }
             wanted.metadata.resource_version = existing.metadata.resource_version;
             let replaced = self.send_secret(&action, namespace, Some(name), &wanted).await;
-            if let Patched::Done(()) = patched(replaced)? {
-                return Ok(());
+            if let Patched::Done(uid) = patched(replaced)? {
+                return Ok(uid);
             }
         }
         Err(self.conflict(action, "others keep writing it"))
     }
 
-    /// Makes a workspace the owner of a secret in its namespace, so that the cluster itself collects what neither the
-    /// workspace's finalizer nor a sweep deletes.
-    pub async fn give_secret(&self, name: &str, owner: &Owner) -> Result<Patched<()>> {
+    /// Makes a workspace the owner of the secret with this uid in its namespace, so that the cluster itself collects what
+    /// neither the workspace's finalizer nor a sweep deletes.
+    pub async fn give_secret(&self, name: &str, uid: &str, owner: &Owner) -> Result<Patched<()>> {
         let owner = json!({
             "apiVersion": format!("{GROUP}/v1"), "kind": "Workspace", "name": owner.name, "uid": owner.uid,
         });
-        let patch = Patch::Merge(json!({ "metadata": { "ownerReferences": [owner] } }));
+        let patch = Patch::Merge(json!({ "metadata": { "uid": uid, "ownerReferences": [owner] } }));
         let request = self.requests::<K8sSecret>().patch(name, &PatchParams::default(), &patch);
         patched(self.write(format!("give Secret {name} its owner"), self.taken(request)).await)
     }
@@ -139,16 +168,58 @@ impl Writer {
             }
             labels.insert(INSTALLATION.to_owned(), installation.to_owned());
             match patched(self.send_secret(&action, namespace, Some(name), &secret).await)? {
-                Patched::Done(()) | Patched::NotFound => return Ok(()),
+                Patched::Done(_) | Patched::NotFound => return Ok(()),
                 Patched::Conflict => {}
             }
         }
         Err(self.conflict(action, "others keep writing it"))
     }
 
-    /// Deletes a secret.
-    pub async fn delete_secret(&self, namespace: &Namespace, name: &str) -> Result<Deleted> {
-        self.delete_as(namespace, name, &DeleteParams::default()).await
+    /// Deletes the secret of this name that was made for this very workspace; any other is left alone, as if it were not
+    /// there.
+    pub async fn delete_secret(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        made_for: MadeFor<'_>,
+    ) -> Result<Deleted> {
+        let action = format!("delete Secret {namespace}/{name}");
+        let api: Api<K8sSecret> = Api::namespaced(self.client.clone(), namespace.as_str());
+        for _ in 0..TRIES {
+            let found = found(self.read(action.clone(), api.get_metadata(name)).await)?;
+            let Some(metadata) = found.map(|found| found.metadata).filter(|found| made_for.is(found)) else {
+                return Ok(Deleted::NotFound);
+            };
+            let preconditions = preconditions(metadata.uid, metadata.resource_version);
+            match self.delete_as(namespace, name, preconditions).await? {
+                Deleted::Conflict => {}
+                done => return Ok(done),
+            }
+        }
+        Err(self.conflict(action, "others keep writing it"))
+    }
+
+    /// Checks that each referenced Secret of the workspace namespace may be; the first that may not is a definite refusal.
+    pub async fn check_references(
+        &self,
+        action: &str,
+        referenced: &BTreeMap<&str, String>,
+        referrer: Referrer<'_>,
+    ) -> Result<()> {
+        let (api, namespace) = (self.api::<K8sSecret>(), &self.namespace);
+        for (name, variable) in referenced {
+            let reading = self.read(format!("get Secret {namespace}/{name}"), api.get_metadata(name));
+            let found = found(reading.await)?;
+            if let Err(why) = judge(name, found.as_ref().map(|found| &found.metadata), referrer) {
+                let why = format!("{variable}: Secret {namespace}/{name} {why}");
+                return Err(Error::Disallowed {
+                    cluster: self.cluster.clone(),
+                    action: action.to_owned(),
+                    why,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// A page of the installation's secrets, none of their content; without `page` the first one.
@@ -163,7 +234,15 @@ impl Writer {
         let mut params = ListParams::default().labels(&labels).limit(PAGE);
         params.continue_token = page.map(str::to_owned);
         let action = format!("list Secrets in {namespace}");
-        let list = self.read(action, api.list_metadata(&params)).await?;
+        let listing = async {
+            loop {
+                let answer = api.list_metadata(&params).await;
+                if !pages::shrink(&mut params, &answer) {
+                    return answer;
+                }
+            }
+        };
+        let list = self.read(action, listing).await?;
         Ok(SecretPage {
             secrets: list.items.into_iter().filter_map(seen).collect(),
             next: list.metadata.continue_.filter(|token| !token.is_empty()),
@@ -172,14 +251,18 @@ impl Writer {
 
     /// Deletes a secret as it was seen, and no other version of it.
     pub async fn delete_seen_secret(&self, namespace: &Namespace, secret: &SecretSeen) -> Result<Deleted> {
-        let preconditions =
-            Preconditions { uid: secret.uid.clone(), resource_version: secret.version.clone() };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        self.delete_as(namespace, &secret.name, &params).await
+        let preconditions = preconditions(secret.uid.clone(), secret.version.clone());
+        self.delete_as(namespace, &secret.name, preconditions).await
     }
 
-    async fn delete_as(&self, namespace: &Namespace, name: &str, params: &DeleteParams) -> Result<Deleted> {
-        let request = Request::new(K8sSecret::url_path(&(), Some(namespace.as_str()))).delete(name, params);
+    async fn delete_as(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        preconditions: Preconditions,
+    ) -> Result<Deleted> {
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let request = Request::new(K8sSecret::url_path(&(), Some(namespace.as_str()))).delete(name, &params);
         deleted(self.write(format!("delete Secret {namespace}/{name}"), self.taken(request)).await)
     }
 
@@ -188,27 +271,46 @@ impl Writer {
         found(self.read(action.to_owned(), api.get(name)).await)
     }
 
-    /// Creates, or replaces where a name is given. The answer is not parsed: on failure the client library would log it.
+    /// Creates, or replaces where a name is given, and answers the uid. Only metadata is asked for in return: the content
+    /// need not come back.
     async fn send_secret(
         &self,
         action: &str,
         namespace: &Namespace,
         replaces: Option<&str>,
         secret: &K8sSecret,
-    ) -> Result<()> {
+    ) -> Result<String> {
         let request = Request::new(K8sSecret::url_path(&(), Some(namespace.as_str())));
         let body = serde_json::to_vec(secret).unwrap_or_default();
         let request = match replaces {
             Some(name) => request.replace(name, &by_us(), body),
             None => request.create(&by_us(), body),
         };
-        self.write(action.to_owned(), self.taken(request)).await
+        let request = request.map(|mut request| {
+            request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA_ONLY));
+            request
+        });
+        let answer = self.answer::<PartialObjectMeta<K8sSecret>>(request);
+        self.write(action.to_owned(), answer).await.map(|made| made.metadata.uid.unwrap_or_default())
     }
 
-    fn conflict(&self, action: String, message: &str) -> Error {
-        let (reason, message) = ("Conflict".to_owned(), message.to_owned());
-        Error::Refused { cluster: self.cluster.clone(), action, code: 409, reason, message }
+    fn conflict(&self, action: String, why: &'static str) -> Error {
+        let (cluster, rule) = (self.cluster.clone(), Rule::Own(why));
+        Error::Refused { cluster, action, code: 409, reason: "Conflict", rule }
     }
+}
+
+fn preconditions(uid: Option<String>, resource_version: Option<String>) -> Preconditions {
+    Preconditions { uid, resource_version }
+}
+
+/// Whether a secret is one that this installation, or an earlier version that wrote no installation, made for a workspace of
+/// this id.
+fn may_be_replaced(existing: &ObjectMeta, purpose: Purpose<'_>) -> bool {
+    let label = |key: &str| existing.labels.as_ref().and_then(|all| all.get(key));
+    is_ours(existing)
+        && label(INSTANCE_ID).is_some_and(|id| id == purpose.workspace)
+        && label(INSTALLATION).is_none_or(|made_by| made_by == purpose.installation)
 }
 
 fn seen(object: PartialObjectMeta<K8sSecret>) -> Option<SecretSeen> {

@@ -83,7 +83,7 @@ async fn a_name_that_is_taken_is_an_outcome_and_a_refusal_is_a_definite_error() 
     assert!(error.is_definite_refusal());
     assert_eq!(
         error.to_string(),
-        "cluster eu-1: create Workspace a was refused: it is Forbidden (403 Forbidden)"
+        "cluster eu-1: create Workspace a was refused: the apiserver rejected it (403 Forbidden)"
     );
 }
 
@@ -159,10 +159,10 @@ fn existing(manager: &str, value: &str, placed_at: i64) -> Value {
     });
     let annotations = json!({"spaceport.dev/placed-at": placed_at});
     json!({"apiVersion": "v1", "kind": "Secret", "data": {"key": value},
-           "metadata": {"name": "a-env", "resourceVersion": "3", "labels": labels, "annotations": annotations}})
+           "metadata": {"name": "a-env", "uid": "u", "resourceVersion": "3", "labels": labels, "annotations": annotations}})
 }
 
-async fn put(writer: &Writer) -> Result<()> {
+async fn put(writer: &Writer) -> Result<String> {
     let content = Secret::new([("key".to_owned(), "new".to_owned())].into());
     let purpose = Purpose { workspace: "a", installation: "i", placed_at: Timestamp::constant(7, 0) };
     writer.put_secret(&"ws".parse().unwrap(), "a-env", purpose, &content).await
@@ -174,10 +174,10 @@ async fn a_stale_secret_is_replaced_and_one_with_the_same_content_is_left() {
     let stale = async {
         answer(&mut server, 409, refusal(409, "AlreadyExists")).await;
         answer(&mut server, 200, existing("spaceport", "b2xk", 7)).await;
-        answer(&mut server, 200, json!({})).await
+        answer(&mut server, 200, json!({"metadata": {"uid": "u"}})).await
     };
     let (done, (method, _, body)) = tokio::join!(put(&writer), stale);
-    assert_eq!(done, Ok(()));
+    assert_eq!(done, Ok("u".to_owned()));
     assert_eq!(method, "PUT");
     assert_eq!(body["data"]["key"], "bmV3");
     assert_eq!(body["metadata"]["resourceVersion"], "3");
@@ -186,7 +186,7 @@ async fn a_stale_secret_is_replaced_and_one_with_the_same_content_is_left() {
         answer(&mut server, 409, refusal(409, "AlreadyExists")).await;
         answer(&mut server, 200, existing("spaceport", "bmV3", 7)).await
     };
-    assert_eq!(tokio::join!(put(&writer), same).0, Ok(()));
+    assert_eq!(tokio::join!(put(&writer), same).0, Ok("u".to_owned()));
 }
 
 #[tokio::test]
@@ -195,10 +195,10 @@ async fn a_secret_of_an_earlier_placement_becomes_another_version_though_it_hold
     let earlier = async {
         answer(&mut server, 409, refusal(409, "AlreadyExists")).await;
         answer(&mut server, 200, existing("spaceport", "bmV3", 6)).await;
-        answer(&mut server, 200, json!({})).await
+        answer(&mut server, 200, json!({"metadata": {"uid": "u"}})).await
     };
     let (done, (method, _, body)) = tokio::join!(put(&writer), earlier);
-    assert_eq!((done, method.as_str()), (Ok(()), "PUT"));
+    assert_eq!((done, method.as_str()), (Ok("u".to_owned()), "PUT"));
     assert_eq!(body["metadata"]["annotations"]["spaceport.dev/placed-at"], "1970-01-01T00:00:07Z");
 }
 
@@ -273,13 +273,62 @@ async fn only_a_secret_that_another_installation_made_for_the_workspace_is_made_
 
 #[tokio::test]
 async fn a_secret_of_somebody_else_is_not_overwritten() {
+    let mut other_workspace = existing("spaceport", "b2xk", 7);
+    other_workspace["metadata"]["labels"]["gitpod.io/instanceID"] = json!("b");
+    let mut other_installation = existing("spaceport", "b2xk", 7);
+    other_installation["metadata"]["labels"]["spaceport.dev/installation"] = json!("other");
+    for theirs in [existing("helm", "b2xk", 7), other_workspace, other_installation] {
+        let (writer, mut server, _) = writer();
+        let others = async {
+            answer(&mut server, 409, refusal(409, "AlreadyExists")).await;
+            answer(&mut server, 200, theirs).await
+        };
+        let error = tokio::join!(put(&writer), others).0.unwrap_err();
+        let text = error.to_string();
+        assert!(error.is_definite_refusal() && text.contains("ws/a-env"), "{text}");
+        assert!(text.contains("belongs to somebody else"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_deleted_only_where_it_was_made_for_this_very_workspace_and_as_it_was_seen() {
     let (writer, mut server, _) = writer();
-    let others = async {
-        answer(&mut server, 409, refusal(409, "AlreadyExists")).await;
-        answer(&mut server, 200, existing("helm", "b2xk", 7)).await
+    let placed_at = Timestamp::constant(7, 0).to_string();
+    let delete = |workspace: &'static str, installation: &'static str| {
+        let (writer, placed_at) = (writer.clone(), placed_at.clone());
+        async move {
+            let made_for = MadeFor { workspace, installation, placed_at: Some(&placed_at) };
+            writer.delete_secret(&"ws".parse().unwrap(), "a-env", made_for).await
+        }
     };
-    let error = tokio::join!(put(&writer), others).0.unwrap_err();
-    assert!(error.to_string().contains("belongs to somebody else"), "{error}");
+    let raced = async {
+        answer(&mut server, 200, existing("spaceport", "", 7)).await;
+        answer(&mut server, 409, refusal(409, "Conflict")).await;
+        answer(&mut server, 200, existing("spaceport", "", 7)).await;
+        answer(&mut server, 200, json!({})).await
+    };
+    let (done, (method, _, body)) = tokio::join!(delete("a", "i"), raced);
+    assert_eq!((done, method.as_str()), (Ok(Deleted::Accepted), "DELETE"));
+    assert_eq!(body["preconditions"], json!({"uid": "u", "resourceVersion": "3"}));
+    let mut unlabelled = existing("spaceport", "", 7);
+    unlabelled["metadata"]["labels"] = json!(null);
+    let theirs = [
+        (unlabelled, "a", "i"),
+        (existing("helm", "", 7), "a", "i"),
+        (existing("spaceport", "", 7), "b", "i"),
+        (existing("spaceport", "", 7), "a", "other"),
+        // Of a later start of the same id.
+        (existing("spaceport", "", 8), "a", "i"),
+    ];
+    for (secret, workspace, installation) in theirs {
+        let shown = secret.to_string();
+        let reading = answer(&mut server, 200, secret);
+        assert_eq!(
+            tokio::join!(delete(workspace, installation), reading).0,
+            Ok(Deleted::NotFound),
+            "{shown}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -4,11 +4,13 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::cluster::convert;
-use crate::cluster::error::Result;
+use crate::cluster::error::{Error, Result};
+use crate::cluster::pages;
 use crate::cluster::resources::Workspace;
 use crate::cluster::resources::names::{
-    FINALIZER, GENERATION, INSTALLATION, MANAGED_BY, MANAGER, SPEC_DIGEST,
+    FINALIZER, GENERATION, INSTALLATION, MANAGED_BY, MANAGER, OWNER, SPEC_DIGEST, WORKSPACE_ID,
 };
+use crate::domain::names::{MetaId, OwnerId};
 
 use super::{Created, Deleted, Patched, Prepared, Writer, deleted, exactly, found, patched};
 
@@ -26,9 +28,24 @@ impl Writer {
     /// deadline.
     pub async fn each_workspace(&self, mut show: impl FnMut(Workspace)) -> Result<()> {
         let api = self.api::<Workspace>();
-        let mut page = ListParams::default().limit(PAGE);
+        let (mut page, mut count) = (ListParams::default().limit(PAGE), 0);
         loop {
-            let list = self.read("list Workspaces".to_owned(), api.list(&page)).await?;
+            let listing = async {
+                loop {
+                    let answer = api.list(&page).await;
+                    if !pages::shrink(&mut page, &answer) {
+                        return answer;
+                    }
+                }
+            };
+            let list = self.read("list Workspaces".to_owned(), listing).await?;
+            // One for the page itself, so that empty ones end, too.
+            count += list.items.len() + 1;
+            if count > pages::MOST {
+                let reason = format!("the list has more than {} objects", pages::MOST);
+                let action = "list Workspaces".to_owned();
+                return Err(Error::Ambiguous { cluster: self.cluster.clone(), action, reason });
+            }
             list.items.into_iter().for_each(&mut show);
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),
@@ -40,6 +57,11 @@ impl Writer {
     /// Creates a workspace.
     pub async fn create_workspace(&self, workspace: &Workspace) -> Result<Created<Workspace>> {
         self.create(name_of(workspace), workspace).await
+    }
+
+    /// Whether the cluster would accept a workspace; nothing is stored.
+    pub async fn try_workspace(&self, workspace: &Workspace) -> Result<()> {
+        self.try_create(name_of(workspace), workspace).await
     }
 
     /// JSON merge patch of the status (`{"status": {...}}`); `resource_version` makes it conditional.
@@ -93,6 +115,18 @@ impl Writer {
             "annotations": { INSTALLATION: installation, GENERATION: generation, SPEC_DIGEST: null },
             "finalizers": finalizers,
         } });
+        self.patch_spec(name_of(workspace), workspace.metadata.resource_version.as_deref(), patch).await
+    }
+
+    /// Puts labels on the very version given.
+    pub async fn set_labels(
+        &self,
+        workspace: &Workspace,
+        meta: &MetaId,
+        owner: &OwnerId,
+    ) -> Result<Patched<Workspace>> {
+        let labels = json!({ MANAGED_BY: MANAGER, WORKSPACE_ID: meta, OWNER: owner });
+        let patch = json!({ "metadata": { "uid": workspace.metadata.uid, "labels": labels } });
         self.patch_spec(name_of(workspace), workspace.metadata.resource_version.as_deref(), patch).await
     }
 

@@ -1,5 +1,7 @@
 //! What the nodes of one cluster have left: the ledger, fed by the watches of nodes, workspaces and pods.
 
+mod reservation;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -7,10 +9,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::cluster::convert;
-use crate::cluster::resources::{Phase, SeenPod, Workspace, WorkspaceType};
+use crate::cluster::resources::{Phase, SeenPod, Workspace};
 use crate::domain::names::Namespace;
-use crate::domain::placement::capacity::{Ledger, Node, Resources, Room, Shape, ShapeId};
+use crate::domain::placement::capacity::{Ledger, Node, QuotaLeft, Resources, Room, Shape, ShapeId};
 use crate::domain::workspace::Kind;
+
+pub use reservation::Reservation;
 
 /// A class in a namespace, for workspaces of a kind.
 pub type ShapeKey = (Namespace, String, Kind);
@@ -40,6 +44,8 @@ struct Inner {
     listings: HashMap<Source, Listing>,
     /// What was not listed once: without it the nodes look emptier than they are.
     unlisted: HashSet<Source>,
+    /// What quotas of namespaces have left.
+    quotas: HashMap<Namespace, Vec<QuotaLeft>>,
     /// Counted when asked for, and forgotten when anything changes.
     rooms: Option<Arc<RoomsByShape>>,
 }
@@ -106,6 +112,33 @@ impl Capacity {
         inner.rooms = None;
     }
 
+    /// Takes what the pod of a class requests as the cluster admitted it: limit ranges, overhead and webhooks may have made it
+    /// larger. Room is counted with that from now on, until the settings change.
+    pub fn admitted(&self, namespace: &Namespace, class: &str, kind: Kind, requests: Resources) {
+        let mut inner = self.inner.lock();
+        let key = (namespace.clone(), class.to_owned(), kind);
+        let Some(id) = inner.shapes.get(&key).copied() else { return };
+        if inner.ledger.requests(id).is_none_or(|known| known == requests) {
+            return;
+        }
+        if let Some(learned) = inner.ledger.resized(id, requests) {
+            inner.shapes.insert(key, learned);
+            inner.rooms = None;
+        }
+    }
+
+    /// Takes what the quotas of a namespace have left; says whether that is news.
+    pub fn set_quotas(&self, namespace: &Namespace, quotas: Vec<QuotaLeft>) -> bool {
+        let mut inner = self.inner.lock();
+        let known = inner.quotas.entry(namespace.clone()).or_default();
+        if *known == quotas {
+            return false;
+        }
+        *known = quotas;
+        inner.rooms = None;
+        true
+    }
+
     /// What is left by namespace, class and kind. The same value until something changes.
     pub fn rooms(&self) -> Arc<RoomsByShape> {
         let mut inner = self.inner.lock();
@@ -116,50 +149,17 @@ impl Capacity {
         let mut rooms = RoomsByShape::new();
         for (key, id) in &inner.shapes {
             let room = || if inner.unlisted.is_empty() { inner.ledger.room(*id) } else { Room::Unknown };
-            rooms.insert(key.clone(), by_id.entry(*id).or_insert_with(room).clone());
+            let room = by_id.entry(*id).or_insert_with(room).clone();
+            let quotas = inner.quotas.get(&key.0).map(Vec::as_slice).unwrap_or_default();
+            let room = match inner.ledger.requests(*id) {
+                Some(each) if !quotas.is_empty() => room.within(quotas, &each),
+                _ => room,
+            };
+            rooms.insert(key.clone(), room);
         }
         let rooms = Arc::new(rooms);
         inner.rooms = Some(Arc::clone(&rooms));
         rooms
-    }
-
-    /// Takes room for a start until its resource is seen or [`Capacity::release`]; `must`: only where there is some.
-    /// Says whether the start may go on.
-    pub fn claim(&self, namespace: &Namespace, workspace: &str, class: &str, kind: Kind, must: bool) -> bool {
-        let mut inner = self.inner.lock();
-        let Some(shape) = inner.shapes.get(&(namespace.clone(), class.to_owned(), kind)).copied() else {
-            return true;
-        };
-        let key = key(namespace.as_str(), workspace);
-        if inner.workspaces.get(&key).is_some_and(|waits| waits.wanted.is_some() || !waits.pods.is_empty()) {
-            return true;
-        }
-        inner.rooms = None;
-        if !inner.ledger.reserve(&key, shape) {
-            if must {
-                return false;
-            }
-            inner.ledger.wait(&key, shape);
-        }
-        inner.workspaces.entry(key).or_default().claimed = Some(shape);
-        true
-    }
-
-    /// Gives back what a start that came to nothing had claimed.
-    pub fn release(&self, namespace: &Namespace, workspace: &str) {
-        let key = key(namespace.as_str(), workspace);
-        self.change(|inner| inner.workspace(&key, |waits| waits.claimed = None));
-    }
-
-    /// Gives back every claim: those of an earlier term of ours are settled by others.
-    pub fn release_all(&self) {
-        self.change(|inner| {
-            let claimed = inner.workspaces.iter().filter(|(_, waits)| waits.claimed.is_some());
-            let keys: Vec<String> = claimed.map(|(key, _)| key.clone()).collect();
-            for key in keys {
-                inner.workspace(&key, |waits| waits.claimed = None);
-            }
-        });
     }
 
     /// Whether all was listed that takes or gives room.
@@ -249,11 +249,7 @@ impl Capacity {
         let phase = workspace.status.as_ref().map(|status| status.phase).unwrap_or_default();
         let over = meta.deletion_timestamp.is_some()
             || matches!(phase, Phase::Running | Phase::Stopping | Phase::Stopped);
-        let kind = match workspace.spec.type_ {
-            WorkspaceType::Regular => Kind::Regular,
-            WorkspaceType::Prebuild => Kind::Prebuild,
-            WorkspaceType::ImageBuild => Kind::ImageBuild,
-        };
+        let kind = convert::kind(workspace.spec.type_);
         let namespace = meta.namespace.as_deref().and_then(|name| name.parse::<Namespace>().ok());
         self.change(|inner| {
             inner.listing(source, &name);

@@ -45,6 +45,19 @@ impl NamespaceCache {
         names.filter_map(|name| state.pods.get(name)).cloned().collect()
     }
 
+    /// Pods that are being deleted and are held by finalizers of others, whose workspaces are gone; by name.
+    pub fn pods_left(&self) -> Vec<Arc<PodFacts>> {
+        let state = self.state.read();
+        let is_left = |pod: &&Arc<PodFacts>| {
+            pod.deleting_since.is_some()
+                && !pod.held_by.is_empty()
+                && !state.workspaces.contains_key(&pod.workspace)
+        };
+        let mut left: Vec<Arc<PodFacts>> = state.pods.values().filter(is_left).cloned().collect();
+        left.sort_by(|a, b| a.name.cmp(&b.name));
+        left
+    }
+
     /// Names of all workspaces, sorted.
     pub fn names(&self) -> Vec<String> {
         self.state.read().workspaces.keys().cloned().collect()
@@ -142,6 +155,7 @@ impl NamespaceCache {
         self.queue.drain(|observer, change| match change {
             Change::Workspace(workspace) => observer.workspace(&self.namespace, workspace),
             Change::Gone(last) => observer.workspace_gone(&self.namespace, last),
+            Change::Unreadable(workspace) => observer.workspace_unreadable(&self.namespace, workspace),
             Change::Pods(workspace) => observer.pods_changed(&self.namespace, workspace),
             Change::Rewound => observer.rewound(&self.namespace),
             Change::Synced => observer.synced(&self.namespace),
@@ -152,6 +166,12 @@ impl NamespaceCache {
 
 /// What the watches call, and what fills a cache in tests of other rooms.
 impl NamespaceCache {
+    /// A restore of the cluster is recorded: lists that show it once more are no news.
+    pub fn expect_fall(&self) {
+        let mut state = self.state.write();
+        (state.expects_fall, state.expects_pods_fall) = (true, true);
+    }
+
     /// A list of workspaces begins.
     pub fn begin_workspaces(&self) {
         let mut state = self.state.write();
@@ -180,11 +200,12 @@ impl NamespaceCache {
             };
             // A list is the truth, even where versions went backwards with a restored cluster.
             let trusted = listing && !state.offered.contains(&name);
-            if trusted && falls && !std::mem::replace(&mut state.rewound, true) {
+            if trusted && falls && !std::mem::replace(&mut state.rewound, true) && !state.expects_fall {
                 queue.push(Change::Rewound);
             }
             let is_news = match known {
-                Some(known) if trusted => version != known,
+                // A cluster that was restored gives the same versions to other states.
+                Some(known) if trusted => version != known || state.expects_fall,
                 Some(known) => version > known,
                 None => true,
             };
@@ -196,11 +217,18 @@ impl NamespaceCache {
 
     /// A workspace that is there but cannot be read: what was last read of it holds.
     pub fn keep_workspace(&self, name: &str) {
-        let mut state = self.state.write();
-        state.deleted.remove(name);
-        if let Some(listed) = &mut state.listed_workspaces {
-            listed.insert(name.to_owned());
-        }
+        self.change(|state, queue| {
+            state.deleted.remove(name);
+            if let Some(listed) = &mut state.listed_workspaces {
+                listed.insert(name.to_owned());
+            }
+            queue.push(Change::Unreadable(name.to_owned()));
+        });
+    }
+
+    /// A workspace is there and is not kept, since the cluster has too many objects.
+    pub fn leave_out_workspace(&self, name: &str) {
+        self.change(|_, queue| queue.push(Change::Unreadable(name.to_owned())));
     }
 
     /// A workspace is not ours any more, at a version; it may be there.
@@ -223,6 +251,7 @@ impl NamespaceCache {
     pub fn end_workspaces(&self) {
         self.change(|state, queue| {
             let Some(listed) = state.listed_workspaces.take() else { return };
+            state.expects_fall = false;
             let is_gone = |name: &&String| !listed.contains(*name) && !state.offered.contains(*name);
             let gone: Vec<_> = state.workspaces.keys().filter(is_gone).cloned().collect();
             for name in gone {
@@ -239,7 +268,9 @@ impl NamespaceCache {
 
     /// A list of pods begins.
     pub fn begin_pods(&self) {
-        self.state.write().listed_pods = Some(HashSet::new());
+        let mut state = self.state.write();
+        state.listed_pods = Some(HashSet::new());
+        state.pods_rewound = false;
     }
 
     /// A pod is listed, new or changed.
@@ -250,6 +281,13 @@ impl NamespaceCache {
             let is_listed = state.listed_pods.is_some();
             if let Some(listed) = &mut state.listed_pods {
                 listed.insert(pod.name.clone());
+            }
+            let known = state.pods.get(&pod.name);
+            // A list is a consistent read: an object never falls below the version seen before, but with a restored cluster.
+            let falls = known.is_some_and(|known| known.uid == pod.uid && version < pod_version(known));
+            let is_first = is_listed && falls && !std::mem::replace(&mut state.pods_rewound, true);
+            if is_first && !state.expects_pods_fall {
+                queue.push(Change::Rewound);
             }
             let is_news =
                 |known: &Arc<PodFacts>| **known != pod && (is_listed || version >= pod_version(known));
@@ -281,9 +319,13 @@ impl NamespaceCache {
     pub fn end_pods(&self) {
         self.change(|state, queue| {
             let Some(listed) = state.listed_pods.take() else { return };
+            state.expects_pods_fall = false;
             let gone: Vec<_> = state.pods.keys().filter(|name| !listed.contains(*name)).cloned().collect();
             for name in gone {
                 state.take_pod(&name, queue);
+            }
+            if std::mem::take(&mut state.pods_rewound) {
+                state.newest_pod = state.pods.values().map(|known| pod_version(known)).max().unwrap_or(0);
             }
             state.pods_synced = true;
             state.tell_synced(queue);

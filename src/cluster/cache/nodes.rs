@@ -13,7 +13,7 @@ use super::queue::Queue;
 /// Nodes by name.
 pub struct NodeCache {
     state: RwLock<State>,
-    gone: Queue<String>,
+    changes: Queue<String>,
 }
 
 #[derive(Default)]
@@ -26,7 +26,7 @@ struct State {
 impl NodeCache {
     /// An empty cache that tells `observers`.
     pub fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
-        Self { state: RwLock::default(), gone: Queue::new(observers) }
+        Self { state: RwLock::default(), changes: Queue::new(observers) }
     }
 
     /// A node.
@@ -68,13 +68,21 @@ impl NodeCache {
 
     /// A node is listed, new or changed.
     pub fn put(&self, node: NodeFacts) {
-        let mut state = self.state.write();
-        if let Some(listed) = &mut state.listed {
-            listed.insert(node.name.clone());
-        }
-        if state.nodes.get(&node.name).is_none_or(|known| **known != node) {
+        {
+            let mut state = self.state.write();
+            if let Some(listed) = &mut state.listed {
+                listed.insert(node.name.clone());
+            }
+            let known = state.nodes.get(&node.name);
+            if known.is_some_and(|known| **known == node) {
+                return;
+            }
+            if known.is_some() || !node.ready {
+                self.changes.push(node.name.clone());
+            }
             state.nodes.insert(node.name.clone(), Arc::new(node));
         }
+        self.tell();
     }
 
     /// A node is gone.
@@ -82,7 +90,7 @@ impl NodeCache {
         {
             let mut state = self.state.write();
             if state.nodes.remove(name).is_some() {
-                self.gone.push(name.to_owned());
+                self.changes.push(name.to_owned());
             }
         }
         self.tell();
@@ -96,7 +104,7 @@ impl NodeCache {
             state.nodes.retain(|name, _| {
                 let stays = listed.contains(name);
                 if !stays {
-                    self.gone.push(name.clone());
+                    self.changes.push(name.clone());
                 }
                 stays
             });
@@ -106,6 +114,46 @@ impl NodeCache {
     }
 
     fn tell(&self) {
-        self.gone.drain(|observer, node| observer.node_gone(node));
+        self.changes.drain(|observer, node| observer.node_changed(node));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Observer for Told {
+        fn node_changed(&self, node: &str) {
+            self.0.lock().push(node.to_owned());
+        }
+    }
+
+    #[test]
+    fn a_node_that_stops_answering_is_a_change_and_a_repeated_state_is_none() {
+        let told = Arc::new(Told::default());
+        let cache = NodeCache::new(vec![Arc::clone(&told) as Arc<dyn Observer>]);
+        let node = |ready, unreachable| NodeFacts {
+            name: "n".to_owned(),
+            tainted: false,
+            ready,
+            unreachable,
+            workload: None,
+        };
+        let news = |change: &dyn Fn()| {
+            let before = told.0.lock().len();
+            change();
+            told.0.lock().len() - before
+        };
+        assert_eq!(news(&|| cache.put(node(true, false))), 0, "one that joins");
+        assert_eq!(news(&|| cache.put(node(true, false))), 0);
+        assert_eq!(news(&|| cache.put(node(false, true))), 1);
+        assert_eq!(news(&|| cache.put(node(true, false))), 1);
+        assert_eq!(news(&|| cache.remove("n")), 1);
+        assert_eq!(news(&|| cache.put(node(false, false))), 1);
     }
 }

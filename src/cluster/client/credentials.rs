@@ -1,31 +1,37 @@
-//! Reads a kubeconfig down to the one login it holds.
+//! The one login that a kubeconfig holds, checked as far as that is possible without its cluster.
 
 use std::fmt;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Uri};
 use jiff::Timestamp;
-use kube::config::{AuthInfo, Cluster, Kubeconfig};
-use serde::Deserialize;
+use kube::config::AuthInfo;
+use rustls::RootCertStore;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
+use serde::Deserialize as _;
+use serde_json::json;
 
 use crate::cluster::error::{Error, Result};
+use crate::domain::kubeconfig::{self, Aliases, Identity, Login, Problem, pem};
 use crate::domain::names::ClusterName;
+
+use super::trust::Trust;
 
 /// A cluster's address and a login for it, complete in itself: no file, no plugin.
 #[derive(Clone)]
 pub struct Credentials {
-    server: String,
+    login: Login,
     base: Uri,
     config: kube::Config,
-    authority_data: Option<String>,
     authorization: Option<HeaderValue>,
-    expires: Option<Timestamp>,
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Credentials").field("server", &self.login.server).finish_non_exhaustive()
     }
 }
 
@@ -34,31 +40,36 @@ impl Credentials {
     ///
     /// What would run a program, read a file of this machine, or leave the apiserver unproven is refused.
     pub fn parse(cluster: &ClusterName, kubeconfig: &str) -> Result<Self> {
-        read(kubeconfig).map_err(|Broken(field, rule)| Error::Kubeconfig {
+        read(kubeconfig).map_err(|Problem { field, rule }| Error::Kubeconfig {
             cluster: cluster.clone(),
-            field: field.to_owned(),
+            field,
             rule,
         })
     }
 
     /// Address of the apiserver as `https://host:port`: the same cluster has the same address.
     pub fn server(&self) -> &str {
-        &self.server
+        &self.login.server
     }
 
     /// When the login ends: its client certificate, or its token where that says so.
     pub fn expires(&self) -> Option<Timestamp> {
-        self.expires
+        self.login.expires
+    }
+
+    /// Whether two lead to the same place in the same way, however their kubeconfigs are written.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.login.is_same(&other.login)
     }
 
     /// The authority as PEM in base64, as a kubeconfig has it; none where this machine's are taken.
-    pub(in crate::cluster) fn authority_data(&self) -> Option<&str> {
-        self.authority_data.as_deref()
+    pub(in crate::cluster) fn authority_data(&self) -> Option<String> {
+        self.login.authority.as_ref().map(|(pem, _)| STANDARD.encode(pem))
     }
 
     /// The name that the apiserver's certificate is checked for, where it is not the address.
     pub(in crate::cluster) fn tls_server_name(&self) -> Option<&str> {
-        self.config.tls_server_name.as_deref()
+        self.login.tls_server_name.as_deref()
     }
 
     pub(super) fn base(&self) -> &Uri {
@@ -72,198 +83,89 @@ impl Credentials {
     pub(super) fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
     }
+
+    /// What the apiserver is checked by, for whoever tells why it failed the check.
+    pub(super) fn trust(&self) -> Trust {
+        let authority = self.login.authority.as_ref().map(|(_, certificates)| certificates.as_slice());
+        Trust::of(authority, self.login.identity.is_some())
+    }
 }
 
-/// Field and rule. The rule never quotes a value: it may be a secret.
-struct Broken(&'static str, String);
+type Read<T> = kubeconfig::Read<T>;
 
-type Read<T> = std::result::Result<T, Broken>;
-
-fn broken<T>(field: &'static str, rule: impl Into<String>) -> Read<T> {
-    Err(Broken(field, rule.into()))
+fn broken<T>(field: &str, rule: &str) -> Read<T> {
+    Err(Problem { field: field.to_owned(), rule: rule.to_owned() })
 }
 
 fn read(text: &str) -> Read<Credentials> {
-    let document: serde_json::Value = serde_saphyr::from_str(text)
-        .or_else(|_| broken("(document)", "is not one YAML or JSON document, or has a key twice"))?;
-    let file = Kubeconfig::deserialize(document)
-        .or_else(|_| broken("(document)", "is not a kubeconfig: a field has a value of the wrong kind"))?;
-    let (cluster, user) = select(file)?;
-    refuse_indirections(&cluster, &user)?;
-    let (server, base) = address(cluster.server.as_deref())?;
+    let login = kubeconfig::choose(text, None, Aliases::Refused)?.login()?;
+    let Ok(base) = login.server.parse::<Uri>() else {
+        return broken("clusters[].cluster.server", "is not a URL such as https://host:6443");
+    };
     let mut config = kube::Config::new(base.clone());
-    config.root_cert = authority(&cluster)?;
-    config.tls_server_name.clone_from(&cluster.tls_server_name);
-    let expires = certificate_end(&user)?;
-    let authorization = authorization(&user)?;
-    if authorization.is_none() && expires.is_none() {
-        return broken(
-            "users[].user",
-            "has no login: give token, or client-certificate-data and client-key-data",
-        );
+    if let Some((_, certificates)) = &login.authority {
+        are_certificates(certificates)?;
+        config.root_cert = Some(certificates.clone());
     }
-    let expires = expires.or_else(|| token_end(&user));
-    config.auth_info = user;
-    let authority_data = cluster.certificate_authority_data;
-    Ok(Credentials { server, base, config, authority_data, authorization, expires })
+    config.tls_server_name.clone_from(&login.tls_server_name);
+    if let Some(identity) = &login.identity {
+        fits(identity)?;
+        config.auth_info = auth_info(identity)?;
+    }
+    let authorization = match &login.token {
+        Some(token) => Some(bearer(token.expose())?),
+        None => None,
+    };
+    Ok(Credentials { login, base, config, authorization })
 }
 
-/// The context that is meant, as its cluster and user.
-fn select(file: Kubeconfig) -> Read<(Cluster, AuthInfo)> {
-    let named = file.current_context.filter(|name| !name.is_empty());
-    let mut contexts = file.contexts;
-    let context = match named {
-        Some(name) => contexts.into_iter().find(|context| context.name == name),
-        None if contexts.len() == 1 => contexts.pop(),
-        None => return broken("current-context", "is not set, and there is not exactly one context to take"),
-    };
-    let Some(context) = context.and_then(|named| named.context) else {
-        return broken("current-context", "names a context that is not in contexts");
-    };
-    let cluster = file.clusters.into_iter().find(|named| named.name == context.cluster);
-    let Some(cluster) = cluster.and_then(|named| named.cluster) else {
-        return broken("contexts[].context.cluster", "names a cluster that is not in clusters");
-    };
-    let user = file.auth_infos.into_iter().find(|named| Some(&named.name) == context.user.as_ref());
-    let Some(user) = user.and_then(|named| named.auth_info) else {
-        return broken("contexts[].context.user", "names a user that is not in users");
-    };
-    Ok((cluster, user))
+fn are_certificates(certificates: &[Vec<u8>]) -> Read<()> {
+    let mut store = RootCertStore::empty();
+    let added = certificates.iter().try_for_each(|der| store.add(CertificateDer::from(der.clone())));
+    added.or_else(|_| {
+        let rule = "holds a PEM certificate that is not an X.509 certificate";
+        broken("clusters[].cluster.certificate-authority-data", rule)
+    })
 }
 
-/// Refuses what points out of the document, or would be silently left out.
-fn refuse_indirections(cluster: &Cluster, user: &AuthInfo) -> Read<()> {
-    const PLUGIN: &str =
-        "would run a program here: give token, or client-certificate-data and client-key-data";
-    const FILE: &str = "names a file: give its content instead, in the field ending in -data";
-    let rules = [
-        (user.exec.is_some(), "users[].user.exec", PLUGIN),
-        (user.auth_provider.is_some(), "users[].user.auth-provider", PLUGIN),
-        (user.client_certificate.is_some(), "users[].user.client-certificate", FILE),
-        (user.client_key.is_some(), "users[].user.client-key", FILE),
-        (user.token_file.is_some(), "users[].user.tokenFile", "names a file: give its content as token"),
-        (
-            user.username.is_some() || user.password.is_some(),
-            "users[].user.username",
-            "is a login that apiservers no longer take",
-        ),
-        (
-            user.impersonate.is_some()
-                || user.impersonate_groups.is_some()
-                || user.impersonate_uid.is_some()
-                || user.impersonate_user_extra.is_some(),
-            "users[].user.as",
-            "is not supported",
-        ),
-        (cluster.certificate_authority.is_some(), "clusters[].cluster.certificate-authority", FILE),
-        (cluster.proxy_url.is_some(), "clusters[].cluster.proxy-url", "is not supported"),
-        (
-            cluster.insecure_skip_tls_verify == Some(true),
-            "clusters[].cluster.insecure-skip-tls-verify",
-            "must not be true: give certificate-authority-data",
-        ),
-    ];
-    match rules.into_iter().find(|(hit, ..)| *hit) {
-        Some((_, field, rule)) => broken(field, rule),
-        None => Ok(()),
-    }
-}
-
-fn address(server: Option<&str>) -> Read<(String, Uri)> {
-    const FIELD: &str = "clusters[].cluster.server";
-    let Some(server) = server else { return broken(FIELD, "is missing") };
-    let url = url::Url::parse(server.trim())
-        .or_else(|_| broken(FIELD, "is not a URL such as https://host:6443"))?;
-    if url.scheme() != "https" {
-        return broken(FIELD, "must begin with https://");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return broken(FIELD, "must not hold a user or a password");
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return broken(FIELD, "must not have a query or a fragment");
-    }
-    let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
-        return broken(FIELD, "has no host");
-    };
-    let port = url.port_or_known_default().unwrap_or(443);
-    let normal = format!("https://{host}:{port}{}", url.path().trim_end_matches('/'));
-    let base = normal.parse().or_else(|_| broken(FIELD, "is not a URL such as https://host:6443"))?;
-    Ok((normal, base))
-}
-
-fn authority(cluster: &Cluster) -> Read<Option<Vec<Vec<u8>>>> {
-    const FIELD: &str = "clusters[].cluster.certificate-authority-data";
-    let Some(data) = cluster.certificate_authority_data.as_deref() else { return Ok(None) };
-    Ok(Some(certificates(FIELD, data)?))
-}
-
-/// When the client certificate ends; checks that certificate and key are there together and can be read.
-fn certificate_end(user: &AuthInfo) -> Read<Option<Timestamp>> {
-    const CERTIFICATE: &str = "users[].user.client-certificate-data";
+/// Whether a client certificate's key can be used, and is the certificate's.
+fn fits(identity: &Identity) -> Read<()> {
     const KEY: &str = "users[].user.client-key-data";
-    let (Some(certificate), Some(_)) = (&user.client_certificate_data, &user.client_key_data) else {
-        return match (&user.client_certificate_data, &user.client_key_data) {
-            (Some(_), None) => broken(KEY, "is missing, and there is a certificate"),
-            (None, Some(_)) => broken(CERTIFICATE, "is missing, and there is a key"),
-            _ => Ok(None),
-        };
+    let key = pem::private_key(KEY, identity.key.expose())?;
+    let Ok(key) = default_provider().key_provider.load_private_key(key) else {
+        let rule = "holds a key of a kind or size that TLS here does not take: RSA from 2048 bits, ECDSA P-256 or P-384, \
+                    or Ed25519";
+        return broken(KEY, rule);
     };
-    let chain = certificates(CERTIFICATE, certificate)?;
-    let leaf = chain.first().map(Vec::as_slice).unwrap_or_default();
-    let (_, leaf) = x509_parser::parse_x509_certificate(leaf)
-        .or_else(|_| broken(CERTIFICATE, "is not an X.509 certificate"))?;
-    match Timestamp::from_second(leaf.validity().not_after.timestamp()) {
-        Ok(end) => Ok(Some(end)),
-        Err(_) => Ok(Some(Timestamp::MAX)),
+    let chain = identity.chain.iter().cloned().map(CertificateDer::from).collect();
+    match CertifiedKey::new(chain, key).keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(_)) => broken(
+            KEY,
+            "is not the key of the certificate in client-certificate-data, whose first certificate must be the client's own",
+        ),
+        Err(_) => {
+            broken("users[].user.client-certificate-data", "is not an X.509 certificate that TLS here takes")
+        }
     }
 }
 
-/// PEM certificates out of a base64 field, as DER.
-fn certificates(field: &'static str, data: &str) -> Read<Vec<Vec<u8>>> {
-    let pem = STANDARD
-        .decode(data.split_ascii_whitespace().collect::<String>())
-        .or_else(|_| broken(field, "is not base64"))?;
-    let found: std::result::Result<Vec<_>, _> = rustls_pemfile::certs(&mut pem.as_slice()).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found.into_iter().map(|der| der.to_vec()).collect()),
-        _ => broken(field, "holds no PEM certificate"),
-    }
-}
-
-/// When a token ends that is a JSON Web Token with an end. Nothing depends on it but warnings.
-fn token_end(user: &AuthInfo) -> Option<Timestamp> {
-    #[derive(Deserialize)]
-    struct Claims {
-        exp: Option<i64>,
-    }
-    let token = token(user)?;
-    let claims = URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
-    let end = serde_json::from_slice::<Claims>(&claims).ok()?.exp?;
-    Timestamp::from_second(end).ok()
-}
-
-/// The client library keeps the token in a type that only it can open; serialising opens it.
-fn token(user: &AuthInfo) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Token {
-        token: Option<String>,
-    }
-    serde_json::to_value(user).and_then(Token::deserialize).ok()?.token
+/// The library takes certificate and key from here alone, and its type of a key has no other way in.
+fn auth_info(identity: &Identity) -> Read<AuthInfo> {
+    let value = json!({
+        "client-certificate-data": STANDARD.encode(&identity.certificate),
+        "client-key-data": STANDARD.encode(identity.key.expose()),
+    });
+    AuthInfo::deserialize(value).or_else(|_| broken("users[].user", "cannot be used"))
 }
 
 /// The header of a token login.
-fn authorization(user: &AuthInfo) -> Read<Option<HeaderValue>> {
-    const FIELD: &str = "users[].user.token";
-    let Some(token) = token(user) else { return Ok(None) };
-    let token = token.trim();
-    if token.is_empty() {
-        return broken(FIELD, "is empty");
-    }
-    let mut header = HeaderValue::try_from(format!("Bearer {token}"))
-        .or_else(|_| broken(FIELD, "holds characters that no token has"))?;
+fn bearer(token: &str) -> Read<HeaderValue> {
+    let Ok(mut header) = HeaderValue::try_from(format!("Bearer {token}")) else {
+        return broken("users[].user.token", "holds characters that no token has");
+    };
     header.set_sensitive(true);
-    Ok(Some(header))
+    Ok(header)
 }
 
 #[cfg(test)]

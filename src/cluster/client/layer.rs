@@ -13,8 +13,10 @@ use kube::client::Body;
 use tokio::time::{Instant, Sleep};
 use tower::{BoxError, Service};
 
+use super::cap::{Cap, Turns};
 use super::limiter::Limiter;
-use super::{CallMeter, Kind, Signals};
+use super::{CallMeter, Kind, Signals, turn};
+use crate::domain::causes;
 use crate::domain::epoch::Epoch;
 
 /// User that holds the rights where the fence is on.
@@ -70,6 +72,9 @@ pub enum Fault {
     /// No connection came about.
     #[error("no connection: {0}")]
     Connect(String),
+    /// The apiserver's certificate is not one to trust.
+    #[error("{0}")]
+    Untrusted(String),
     /// The limiter let it wait for too long.
     #[error("too many calls wait for this cluster")]
     Throttled,
@@ -79,22 +84,36 @@ pub enum Fault {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// More came than is read.
+    #[error("the {what} is longer than {} MiB", most / (1024 * 1024))]
+    TooLong {
+        /// An answer, or a line of a watch.
+        what: &'static str,
+        /// Bytes that are read.
+        most: usize,
+    },
 }
 
 impl Fault {
     /// In a word, one of a few.
     fn category(&self) -> &'static str {
         match self {
-            Self::Connect(_) => "connect",
+            Self::Connect(_) | Self::Untrusted(_) => "connect",
             Self::Throttled => "throttled",
             Self::Timeout(_) => "timeout",
             Self::Broken(_) => "broken",
+            Self::TooLong { .. } => "too_long",
         }
     }
 
     /// Whether nothing was sent.
     pub fn is_unsent(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Throttled)
+        matches!(self, Self::Connect(_) | Self::Untrusted(_) | Self::Throttled)
+    }
+
+    /// Whether an error comes of an answer that was too long, however deep that is.
+    pub fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
+        causes::all(error).any(|cause| matches!(cause.downcast_ref(), Some(Self::TooLong { .. })))
     }
 }
 
@@ -108,6 +127,7 @@ pub(super) struct Guarded<S> {
 
 struct Shared {
     limiter: Limiter,
+    turns: Turns,
     deadline: Duration,
     silence: Duration,
     signals: Arc<dyn Signals>,
@@ -117,7 +137,7 @@ impl<S> Guarded<S> {
     pub(super) fn new(inner: S, limits: &super::Limits, signals: Arc<dyn Signals>) -> Self {
         let limiter = Limiter::new(limits.qps, limits.burst, limits.in_flight);
         let (deadline, silence) = (limits.request_timeout, limits.watch_silence);
-        let shared = Arc::new(Shared { limiter, deadline, silence, signals });
+        let shared = Arc::new(Shared { limiter, turns: Turns::default(), deadline, silence, signals });
         Self { inner, identity: Identity::default(), shared }
     }
 
@@ -164,8 +184,10 @@ where
     let permit = if request.uri().path() == READYZ {
         None
     } else {
-        let turn = tokio::time::timeout_at(due, shared.limiter.turn()).await;
-        turn.map_err(|_| Fault::Throttled)
+        let _waits = turn::waits();
+        let permit = tokio::time::timeout_at(due, shared.limiter.turn()).await;
+        permit
+            .map_err(|_| Fault::Throttled)
             .inspect_err(|fault| failed(shared.signals.meter(), fault.category()))?
     };
     identity.stamp(&mut request);
@@ -188,14 +210,16 @@ where
             if let Some(pause) = asked_pause(&response) {
                 shared.limiter.hold(Instant::now() + pause);
             }
-            let limit = if !response.status().is_success() {
-                Some(Limit::deadline(due, shared.deadline))
+            let is_error = !response.status().is_success();
+            let (limit, cap) = if is_error || (!is_watch && lasting.is_none()) {
+                let cap = Cap::whole(is_error, &shared.turns);
+                (Some(Limit::deadline(due, shared.deadline)), cap)
             } else if is_watch {
-                Some(Limit::silence(shared.silence))
+                (Some(Limit::silence(shared.silence)), Cap::lines())
             } else {
-                lasting.is_none().then(|| Limit::deadline(due, shared.deadline))
+                (None, Cap::Pieces)
             };
-            Ok(response.map(|body| Timed { body: Box::pin(body), limit, signals }))
+            Ok(response.map(|body| Timed { body: Box::pin(body), limit, cap, signals }))
         }
         Err(fault) => {
             signals.missed(&fault.to_string());
@@ -255,11 +279,12 @@ fn tell(signals: &dyn Signals, status: StatusCode) {
     }
 }
 
-/// An answer's body that ends in time: by a deadline, or for a watch when it is silent for too long.
+/// An answer's body that ends in time: by a deadline, or for a watch when it is silent for too long; and that is not too long.
 pub(super) struct Timed<B> {
     body: Pin<Box<B>>,
     /// None where its reader sees to that.
     limit: Option<Limit>,
+    cap: Cap,
     signals: Arc<dyn Signals>,
 }
 
@@ -292,7 +317,15 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = &mut *self;
-        if let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) {
+        if this.cap.poll_turn(cx).is_ready()
+            && let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx)
+        {
+            if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref())
+                && let Err(fault) = this.cap.take(data)
+            {
+                failed(this.signals.meter(), fault.category());
+                return Poll::Ready(Some(Err(fault)));
+            }
             if let Some(limit) = this.limit.as_mut().filter(|limit| limit.renewed)
                 && matches!(frame, Some(Ok(_)))
             {

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt as _};
 use tower::Service;
 
+use super::trust::{Explained, Trust};
 use super::{Credentials, Fault, Limits};
 use crate::cluster::error::{Error, Result, chain};
 use crate::domain::names::ClusterName;
@@ -37,6 +38,7 @@ struct Transport {
     http: Http,
     base: Uri,
     authorization: Option<HeaderValue>,
+    trust: Trust,
 }
 
 impl Link {
@@ -84,6 +86,7 @@ fn transport(cluster: &ClusterName, credentials: &Credentials, connect: Duration
         http,
         base: credentials.base().clone(),
         authorization: credentials.authorization().cloned(),
+        trust: credentials.trust(),
     })
 }
 
@@ -104,11 +107,17 @@ impl Service<Request<Body>> for Link {
         if let Some(authorization) = &transport.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
         }
-        let answer = transport.http.request(request);
+        let (answer, trust) = (transport.http.request(request), transport.trust);
         Box::pin(async move {
             answer.await.map_err(|error| {
-                let text = chain(&error);
-                if error.is_connect() { Fault::Connect(text) } else { Fault::Broken(text) }
+                match (trust.explain(&error), error.is_connect()) {
+                    (Some(Explained::Untrusted(text)), true) => Fault::Untrusted(text),
+                    (Some(explained), true) => Fault::Connect(explained.into_text()),
+                    (None, true) => Fault::Connect(chain(&error)),
+                    // A client certificate is refused after the handshake.
+                    (Some(explained), false) => Fault::Broken(explained.into_text()),
+                    (None, false) => Fault::Broken(chain(&error)),
+                }
             })
         })
     }

@@ -28,8 +28,8 @@ const KINDS: [(Kind, &str); 4] =
     [(Kind::Probe, "probe"), (Kind::Read, "read"), (Kind::Watch, "watch"), (Kind::Write, "write")];
 
 /// Why a call fails.
-const REASONS: [&str; 7] =
-    ["connect", "throttled", "timeout", "broken", "unauthorized", "busy", "server_error"];
+const REASONS: [&str; 8] =
+    ["connect", "throttled", "timeout", "broken", "too_long", "unauthorized", "busy", "server_error"];
 
 /// Histograms and counters of the calls of all members. Cloning shares them.
 #[derive(Debug, Clone)]
@@ -57,7 +57,8 @@ impl CallMeters {
         let failed = Opts::new(
             "spaceport_cluster_calls_failed_total",
             "Calls without a good answer: `connect`: no connection came about; `throttled`: they waited for their turn \
-             until they were given up; `timeout`; `broken`: the connection broke; `unauthorized` (401); `busy` (429); \
+             until they were given up; `timeout`; `broken`: the connection broke; `too_long`: more came than \
+             is read; `unauthorized` (401); `busy` (429); \
              `server_error` (5xx).",
         );
         Ok(Self {

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Node as K8sNode, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, ResourceRequirements,
+    Node as K8sNode, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, ResourceQuota, ResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as K8sQuantity;
 
 use crate::cluster::resources::{SeenContainer, SeenPodSpec};
 use crate::domain::class::Quantity;
-use crate::domain::placement::capacity::{Node, Operator, Requirement, Resources, Shape, Taint, Toleration};
+use crate::domain::placement::capacity::{
+    Node, Operator, QuotaLeft, Requirement, Resources, Shape, Taint, Toleration,
+};
 
 type Amounts = BTreeMap<String, K8sQuantity>;
 
@@ -36,6 +38,31 @@ pub fn node(node: &K8sNode) -> Node {
         cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
         allocatable: resources(status.and_then(|status| status.allocatable.as_ref())),
     }
+}
+
+/// What a quota has left for pods; `None` where it counts only some pods, of which nobody here can tell.
+pub fn quota_left(quota: &ResourceQuota) -> Option<QuotaLeft> {
+    let spec = quota.spec.as_ref()?;
+    if spec.scope_selector.is_some() || spec.scopes.as_ref().is_some_and(|scopes| !scopes.is_empty()) {
+        return None;
+    }
+    let status = quota.status.as_ref()?;
+    let amount = |all: Option<&Amounts>, name: &str| all?.get(name)?.0.parse::<Quantity>().ok();
+    let left = |names: [&str; 2], of: fn(&Quantity) -> u64| {
+        let each = names.into_iter().filter_map(|name| {
+            let hard = amount(status.hard.as_ref(), name)?;
+            let used = amount(status.used.as_ref(), name).map_or(0, |used| of(&used));
+            Some(of(&hard).saturating_sub(used))
+        });
+        each.min()
+    };
+    Some(QuotaLeft {
+        name: quota.metadata.name.clone().unwrap_or_default(),
+        cpu: left(["cpu", "requests.cpu"], Quantity::milli),
+        memory: left(["memory", "requests.memory"], Quantity::value),
+        storage: left(["ephemeral-storage", "requests.ephemeral-storage"], Quantity::value),
+        pods: left(["pods", "count/pods"], Quantity::value),
+    })
 }
 
 /// What a pod asks of its node, counted as the scheduler does: containers and sidecars together, or the largest

@@ -4,8 +4,11 @@ use k8s_openapi::api::core::v1::{ContainerState as K8sState, ContainerStateTermi
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::cluster::resources::names::{FINALIZER, GROUP};
-use crate::cluster::resources::{SeenCondition, SeenContainerStatus, SeenPod};
+use crate::cluster::resources::{SeenCondition, SeenContainerStatus, SeenPod, SeenPodSpec, SeenPodStatus};
 use crate::domain::pod::{ContainerFacts, ContainerState, NodeFacts, PodFacts, PodPhase, Termination};
+
+/// Taint of nodes whose kubelet does not answer.
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
 /// A pod's facts; `None` where no Workspace of our group owns it as controller.
 pub fn pod_facts(pod: &SeenPod) -> Option<PodFacts> {
@@ -30,14 +33,42 @@ pub fn pod_facts(pod: &SeenPod) -> Option<PodFacts> {
         host_ip: filled(status.and_then(|status| status.host_ip.as_ref())),
         deleting_since: meta.deletion_timestamp.as_ref().map(|time| time.0),
         has_finalizer: meta.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
+        held_by: meta.finalizers.iter().flatten().filter(|one| *one != FINALIZER).cloned().collect(),
         unschedulable: condition(conditions, "PodScheduled", "False")
             .map(|condition| text(condition.message.as_ref().or(condition.reason.as_ref()))),
         disruption: condition(conditions, "DisruptionTarget", "True")
             .map(|condition| (text(condition.reason.as_ref()), text(condition.message.as_ref()))),
-        containers: status
-            .and_then(|status| status.container_statuses.as_deref())
-            .map_or_else(Vec::new, |statuses| statuses.iter().map(container).collect()),
+        containers: facts(status.and_then(|status| status.container_statuses.as_deref())),
+        init_containers: facts(status.and_then(|status| status.init_container_statuses.as_deref())),
+        all_terminated: status.is_some_and(|status| was_refused(status) || has_ended(spec, status)),
     })
+}
+
+fn facts(statuses: Option<&[SeenContainerStatus]>) -> Vec<ContainerFacts> {
+    statuses.unwrap_or_default().iter().map(container).collect()
+}
+
+/// Whether the kubelet refused a pod: it started nothing, and gives no container a status.
+fn was_refused(status: &SeenPodStatus) -> bool {
+    let is_none = |statuses: &Option<Vec<SeenContainerStatus>>| statuses.as_ref().is_none_or(Vec::is_empty);
+    let all =
+        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+    status.phase.as_deref() == Some("Failed") && all.into_iter().all(is_none)
+}
+
+/// Whether nothing of a pod runs, by the kubelet's word: a container without a status may run. An init container that waits
+/// never ran.
+fn has_ended(spec: Option<&SeenPodSpec>, status: &SeenPodStatus) -> bool {
+    let containers = status.container_statuses.as_deref().unwrap_or_default();
+    let others = [&status.init_container_statuses, &status.ephemeral_container_statuses];
+    let mut others = others.into_iter().flatten().flatten();
+    let is = |status: &SeenContainerStatus, wanted: fn(&K8sState) -> bool| {
+        status.state.as_ref().is_some_and(wanted)
+    };
+    !containers.is_empty()
+        && containers.len() >= spec.map_or(0, |spec| spec.containers.len())
+        && containers.iter().all(|one| is(one, |state| state.terminated.is_some()))
+        && !others.any(|one| is(one, |state| state.running.is_some()))
 }
 
 fn workspace_owner(meta: &ObjectMeta) -> Option<&OwnerReference> {
@@ -101,13 +132,15 @@ fn termination(ended: &ContainerStateTerminated) -> Termination {
 /// A node's facts.
 pub fn node_facts(node: &Node) -> NodeFacts {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let ready = |status: &str| conditions.iter().any(|one| one.type_ == "Ready" && one.status == status);
     NodeFacts {
         name: node.metadata.name.clone().unwrap_or_default(),
-        tainted: node
-            .spec
-            .as_ref()
-            .is_some_and(|spec| spec.taints.as_ref().is_some_and(|taints| !taints.is_empty())),
-        ready: conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        tainted: !taints.is_empty(),
+        ready: ready("True"),
+        // The taint goes a moment after the node has come back.
+        unreachable: !ready("True")
+            && (ready("Unknown") || taints.iter().any(|taint| taint.key == UNREACHABLE)),
         workload: ["regular", "headless"].into_iter().find(|kind| {
             let labels = node.metadata.labels.as_ref();
             let label = labels.and_then(|labels| labels.get(&format!("gitpod.io/workload_workspace_{kind}")));

@@ -3,8 +3,11 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster::resources::Workspace;
-use crate::cluster::resources::names::{GENERATION, INSTALLATION, MANAGED_BY, MANAGER, SPEC_DIGEST};
+use crate::cluster::resources::names::{
+    GENERATION, INSTALLATION, KEYING, MANAGED_BY, MANAGER, OWNER, SPEC_DIGEST, WORKSPACE_ID,
+};
 use crate::domain::diff::{Found, Keeper};
+use crate::domain::keyed::Keying;
 
 /// Who looks after an object. One with our label that names no installation is ours: no other kind of manager made it.
 pub fn keeper(meta: &ObjectMeta, installation: &str) -> Keeper {
@@ -31,6 +34,22 @@ pub fn generation(meta: &ObjectMeta) -> u32 {
     annotation(meta, GENERATION).and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
+/// What the start that it was made for was keyed with.
+pub fn keying(meta: &ObjectMeta) -> Option<Keying> {
+    annotation(meta, KEYING)?.parse().ok()
+}
+
+/// Whether an object says that an installation made it, or took it over.
+pub fn is_made_by(meta: &ObjectMeta, installation: &str) -> bool {
+    annotation(meta, INSTALLATION).is_some_and(|made_by| made_by == installation)
+}
+
+/// Whether a Workspace lacks one of the labels that it is made with. Nobody but a person takes one off.
+pub fn lacks_labels(meta: &ObjectMeta) -> bool {
+    let value = |key: &str| meta.labels.as_ref().and_then(|labels| labels.get(key));
+    [MANAGED_BY, WORKSPACE_ID, OWNER].iter().any(|key| value(key).is_none_or(String::is_empty))
+}
+
 fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a String> {
     meta.annotations.as_ref().and_then(|all| all.get(key))
 }
@@ -43,6 +62,7 @@ pub fn found(workspace: &Workspace, installation: &str) -> Option<Found> {
         name: meta.name.clone()?,
         namespace: meta.namespace.as_deref()?.parse().ok()?,
         keeper: keeper(meta, installation),
+        made_here: is_made_by(meta, installation),
         meta: ownership.workspace_id.clone(),
         owner: ownership.owner.clone(),
         phase: format!("{phase:?}"),
@@ -74,5 +94,18 @@ mod tests {
         assert_eq!(of(Some(MANAGER), Some("there")), Keeper::Installation("there".to_owned()));
         assert_eq!(of(Some("ws-manager-mk2"), Some("here")), Keeper::Manager("ws-manager-mk2".to_owned()));
         assert_eq!(of(None, Some("here")), Keeper::Nobody);
+    }
+
+    #[test]
+    fn a_label_that_is_gone_or_empty_is_missed() {
+        let with = |owner: Option<&str>| {
+            let labels = [(MANAGED_BY, Some(MANAGER)), (WORKSPACE_ID, Some("meta")), (OWNER, owner)];
+            let labels =
+                labels.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
+            ObjectMeta { labels: Some(labels.collect()), ..ObjectMeta::default() }
+        };
+        assert!(!lacks_labels(&with(Some("jane"))));
+        assert!(lacks_labels(&with(None)) && lacks_labels(&with(Some(""))));
+        assert!(lacks_labels(&ObjectMeta::default()));
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use crate::cluster::cache::version;
 use crate::cluster::resources::{self, Workspace, WorkspaceSpec, WorkspaceStatus, conditions};
 use crate::domain::diff::Keeper;
@@ -90,7 +92,10 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
         ssh_public_keys: spec.ssh_public_keys.clone(),
         phase: phase(workspace.status.as_ref()),
         conditions: seen(status),
-        message: message::message(spec, status, meta.deletion_timestamp.is_some()),
+        message: message::message(spec, status, meta),
+        held: message::held(status, meta)
+            .filter(|_| status.phase == resources::Phase::Stopped)
+            .unwrap_or_default(),
         snapshot: status.snapshot.clone().unwrap_or_default(),
         git: status.git.as_deref().map(|git| Box::new(self::git(git))),
         runtime: status.runtime.as_deref().map(|runtime| Box::new(self::runtime(runtime))),
@@ -109,7 +114,9 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
 pub fn end_message(last: &Workspace) -> String {
     let mut status = last.status.clone().unwrap_or_default();
     status.phase = resources::Phase::Stopped;
-    message::message(&last.spec, &status, last.metadata.deletion_timestamp.is_some())
+    // It is gone, so nothing holds it any more.
+    let metadata = ObjectMeta { finalizers: None, ..last.metadata.clone() };
+    message::message(&last.spec, &status, &metadata)
 }
 
 fn shown(annotations: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
@@ -124,7 +131,8 @@ fn go_text(text: &str) -> String {
     text.parse().map_or_else(|_| text.to_owned(), |duration: GoDuration| duration.to_string())
 }
 
-fn kind(kind: resources::WorkspaceType) -> Kind {
+/// What a workspace is for.
+pub fn kind(kind: resources::WorkspaceType) -> Kind {
     match kind {
         resources::WorkspaceType::Regular => Kind::Regular,
         resources::WorkspaceType::Prebuild => Kind::Prebuild,

@@ -1,28 +1,25 @@
 //! A start request as a Workspace and its secrets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{EnvVarSource, SecretKeySelector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use ring::digest;
 
 use crate::cluster::resources::{self, Workspace, WorkspaceSpec, names};
+use crate::domain::cluster::NodeAgent;
 use crate::domain::duration::GoDuration;
+use crate::domain::hash;
+use crate::domain::keyed::Keying;
 use crate::domain::names::{Namespace, WorkspaceId};
+use crate::domain::pod_annotations::is_reserved;
 use crate::domain::record::Digest;
 use crate::domain::secret::Secret;
 use crate::domain::workspace::{Access, EnvValue, EnvVar, Features, Kind, Port, Protocol, Start, Timeouts};
 
 use super::view::PROJECT;
-
-/// Prefixes of variables that hold no secret.
-const OPEN_PREFIXES: [&str; 4] = ["GITPOD_", "SUPERVISOR_", "BOB_", "THEIA_"];
-/// Variables that hold no secret.
-const OPEN: [&str; 2] = ["NODE_EXTRA_CA_CERTS", "VSX_REGISTRY_URL"];
-/// The variable that holds one in spite of its prefix.
-const TOKENS: &str = "THEIA_SUPERVISOR_TOKENS";
 
 /// What a Workspace takes from elsewhere than the request.
 #[derive(Debug, Clone)]
@@ -35,8 +32,14 @@ pub struct Build<'a> {
     pub generation: u32,
     /// Digest of the request.
     pub digest: &'a Digest,
+    /// What the start is keyed with.
+    pub keying: Option<&'a Keying>,
     /// Installation id, put on as an annotation.
     pub installation: &'a str,
+    /// When the placement was recorded, as its secrets say it too.
+    pub placed_at: Timestamp,
+    /// Which node agent serves there.
+    pub node_agent: NodeAgent,
     /// Bytes the class grants its content.
     pub storage_quota: Option<i64>,
     /// The class's guaranteed CPU, as `gitpod.io/cpuMinLimit`.
@@ -61,20 +64,19 @@ pub fn workspace(start: &Start, build: &Build<'_>) -> Workspace {
     Workspace { metadata: metadata(start, build), spec: spec(start, build), status: None }
 }
 
-/// The secrets of a start.
-pub fn secrets(start: &Start) -> SecretsOf {
-    let system = system_names(start);
-    let mut env = BTreeMap::new();
-    for variable in &start.user_env {
-        if let EnvValue::Plain(value) = &variable.value
-            && !value.is_empty()
-            && is_protected(&variable.name, &system)
-        {
-            env.insert(secret_key(&variable.name), value.clone());
-        }
-    }
+/// The secrets of a start, for the node agent that serves there.
+pub fn secrets(start: &Start, agent: NodeAgent) -> SecretsOf {
+    let of = |variables: &[EnvVar], key: fn(&str) -> String| -> Vec<(String, String)> {
+        let plain = |variable: &EnvVar| match &variable.value {
+            EnvValue::Plain(value) if !value.is_empty() => Some((key(&variable.name), value.clone())),
+            EnvValue::Plain(_) | EnvValue::Secret(_) => None,
+        };
+        variables.iter().filter_map(plain).collect()
+    };
+    let env: BTreeMap<_, _> =
+        of(&start.user_env, user_key).into_iter().chain(of(&start.sys_env, system_key)).collect();
     let kept = |content: BTreeMap<_, _>| (!content.is_empty()).then(|| Secret::new(content));
-    SecretsOf { env: kept(env), tokens: kept(start.token_secrets.clone()) }
+    SecretsOf { env: kept(env), tokens: kept(start.initializer_for(agent).secrets.clone()) }
 }
 
 fn metadata(start: &Start, build: &Build<'_>) -> ObjectMeta {
@@ -93,28 +95,33 @@ fn metadata(start: &Start, build: &Build<'_>) -> ObjectMeta {
     }
 }
 
-/// The request's annotations; ours win over those of the same name.
+/// The request's annotations without those that only the manager sets, and ours.
 fn annotations(start: &Start, build: &Build<'_>) -> BTreeMap<String, String> {
     let Features { connection_limiting, psi, ssh_ca: _ } = start.features;
     let generation = build.generation.to_string();
+    let placed_at = build.placed_at.to_string();
+    let keying = build.keying.map(ToString::to_string);
     let ours = [
         (names::GENERATION, Some(generation.as_str())),
         (names::SPEC_DIGEST, Some(build.digest.0.as_str())),
         (names::INSTALLATION, Some(build.installation)),
+        (names::PLACED_AT, Some(placed_at.as_str())),
+        (names::KEYING, keying.as_deref()),
         (PROJECT, start.project.as_deref()),
         (names::CPU_MIN_LIMIT, build.cpu_min_limit),
         (names::CPU_BURST_LIMIT, build.cpu_burst_limit),
         (names::CONNECTION_LIMIT, connection_limiting.then_some("true")),
         (names::PSI, psi.then_some("true")),
     ];
-    let mut all = start.annotations.clone();
+    let of_client = start.annotations.iter().filter(|(key, _)| !is_reserved(key));
+    let mut all: BTreeMap<_, _> = of_client.map(|(key, value)| (key.clone(), value.clone())).collect();
     all.extend(ours.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))));
     all
 }
 
 fn spec(start: &Start, build: &Build<'_>) -> WorkspaceSpec {
-    let system = system_names(start);
-    let user = start.user_env.iter().filter_map(|variable| user_variable(&start.id, variable, &system));
+    let user = start.user_env.iter().filter_map(|user| variable(&start.id, user, user_key));
+    let system = start.sys_env.iter().filter_map(|system| variable(&start.id, system, system_key));
     WorkspaceSpec {
         admission: resources::Admission { level: level(start.admission) },
         class: build.class.to_owned(),
@@ -130,7 +137,9 @@ fn spec(start: &Start, build: &Build<'_>) -> WorkspaceSpec {
             },
             workspace: resources::WorkspaceImage { reference: Some(start.image.clone()) },
         },
-        initializer: resources::Initializer(ByteString(start.initializer.clone())),
+        initializer: resources::Initializer(ByteString(
+            start.initializer_for(build.node_agent).content.clone(),
+        )),
         ownership: resources::Ownership {
             owner: start.owner.to_string(),
             team: start.team.clone(),
@@ -145,7 +154,7 @@ fn spec(start: &Start, build: &Build<'_>) -> WorkspaceSpec {
             .flatten(),
         ssh_public_keys: start.ssh_public_keys.clone(),
         storage_quota: build.storage_quota,
-        sys_env_vars: start.sys_env.iter().map(system_variable).collect(),
+        sys_env_vars: system.collect(),
         timeout: timeout(start.timeouts).map(Box::new),
         type_: match start.kind {
             Kind::Regular => resources::WorkspaceType::Regular,
@@ -194,47 +203,26 @@ fn timeout(timeouts: Timeouts) -> Option<resources::Timeout> {
     })
 }
 
-fn system_names(start: &Start) -> BTreeSet<&str> {
-    start.sys_env.iter().map(|variable| variable.name.as_str()).collect()
+/// Key of a user's variable in the Secret: variable names are no valid keys.
+fn user_key(name: &str) -> String {
+    hash::hex(name)
 }
 
-/// Whether a user's variable is kept in a Secret.
-fn is_protected(name: &str, system: &BTreeSet<&str>) -> bool {
-    let is_open = OPEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || OPEN.contains(&name)
-        || system.contains(name);
-    name == TOKENS || !is_open
+/// Key of a variable of the system, which may have the name of a user's.
+fn system_key(name: &str) -> String {
+    format!("sys-{}", hash::hex(name))
 }
 
-/// Key of a variable in the Secret: variable names are no valid keys.
-fn secret_key(name: &str) -> String {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    let hash = digest::digest(&digest::SHA256, name.as_bytes());
-    let digits = hash.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| DIGITS[usize::from(digit)]).collect()
-}
-
-fn user_variable(id: &WorkspaceId, variable: &EnvVar, system: &BTreeSet<&str>) -> Option<resources::EnvVar> {
+/// A variable as a reference to its value. One without a value is left out, as pods leave it out.
+fn variable(id: &WorkspaceId, variable: &EnvVar, key: fn(&str) -> String) -> Option<resources::EnvVar> {
     let name = variable.name.clone();
     match &variable.value {
         EnvValue::Plain(value) if value.is_empty() => None,
-        EnvValue::Plain(_) if is_protected(&name, system) => {
-            let key = secret_key(&name);
+        EnvValue::Plain(_) => {
+            let key = key(&name);
             Some(referring(name, names::env_secret(id.as_str()), key))
         }
-        EnvValue::Plain(value) => {
-            Some(resources::EnvVar { name, value: Some(value.clone()), value_from: None })
-        }
         EnvValue::Secret(secret) => Some(referring(name, secret.name.clone(), secret.key.clone())),
-    }
-}
-
-fn system_variable(variable: &EnvVar) -> resources::EnvVar {
-    let name = variable.name.clone();
-    match &variable.value {
-        EnvValue::Plain(value) => resources::EnvVar { name, value: Some(value.clone()), value_from: None },
-        EnvValue::Secret(secret) => referring(name, secret.name.clone(), secret.key.clone()),
     }
 }
 
@@ -245,4 +233,4 @@ fn referring(name: String, secret: String, key: String) -> resources::EnvVar {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::Host;
 use crate::cluster::error::Error;
 use crate::cluster::watch::Backoff;
+use crate::domain::kubeconfig::{LARGEST, encoding};
 use crate::domain::secret::Secret;
 use crate::domain::secret_ref::SecretRef;
 
@@ -21,8 +22,6 @@ const READ_WITHIN: Duration = Duration::from_secs(5);
 const WATCH_SECONDS: u32 = 290;
 /// A watch that ends sooner counts as failed.
 const SHORT: Duration = Duration::from_secs(5);
-/// Far above any kubeconfig.
-const LARGEST: usize = 1 << 20;
 
 /// Why a Secret gives no kubeconfig.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,10 +205,10 @@ fn content(reference: &SecretRef, secret: &K8sSecret) -> Reading {
     if data.0.len() > LARGEST {
         return Err(unread(Why::NotText, format!("holds more than {LARGEST} bytes under its key")));
     }
-    match std::str::from_utf8(&data.0) {
+    match encoding::decode(&data.0) {
         Ok(text) if !text.trim().is_empty() => {
             let version = secret.metadata.resource_version.clone().unwrap_or_default();
-            Ok(Found { text: Secret::new(text.to_owned()), version })
+            Ok(Found { text: Secret::new(text), version })
         }
         _ => Err(unread(Why::NotText, "holds no text under its key".to_owned())),
     }

@@ -7,6 +7,7 @@ mod access;
 mod others;
 mod resources;
 mod rivals;
+mod secrets;
 mod server;
 
 pub(in crate::cluster) use others::possible_leader;
@@ -22,6 +23,7 @@ use kube::Client;
 use tokio::time::Instant;
 
 use crate::cluster::fence;
+use crate::cluster::pod_policy::{self, Sample, Tried};
 use crate::domain::check::Check;
 use crate::domain::cluster::ClusterSpec;
 
@@ -32,6 +34,8 @@ pub struct Question<'a> {
     pub spec: &'a ClusterSpec,
     /// The installation that asks.
     pub installation: &'a str,
+    /// Pods that the manager would make; the cluster must take them.
+    pub samples: &'a [Sample],
     /// When the login ends, where it does.
     pub login_ends: Option<Timestamp>,
     /// Which cluster it must be, where that is known.
@@ -90,7 +94,7 @@ type Looking<'a> = BoxFuture<'a, Check>;
 
 /// Looks at everything. Changes nothing in the cluster.
 pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
-    const REST: [&str; 10] = [
+    const REST: [&str; 13] = [
         "version",
         "clock",
         "latency",
@@ -99,11 +103,14 @@ pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
         "definitions",
         "permissions",
         "fence",
+        "pod-policy",
+        "pods",
         "other-manager",
+        "secret-references",
         "login-end",
     ];
     let due = Instant::now() + question.within;
-    let first = tokio::time::timeout_at(due, access::connect(client)).await;
+    let first = tokio::time::timeout_at(due, access::connect(client, question.login_ends)).await;
     let mut examined = match first {
         Ok((checks, facts)) => Examined { checks, facts },
         Err(_) => Examined { checks: vec![late("reachable", question.within)], facts: Facts::default() },
@@ -124,6 +131,7 @@ pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
         found_version.unwrap_or_else(|_| (late("version", question.within), String::new()));
     let uid = found_uid.unwrap_or_else(|_| Err("no answer".to_owned()));
     let (identity, cluster_uid) = server::identity(uid, question);
+    let tried = pod_policy::try_pods(client, question.spec, question.samples).boxed().shared();
     let rest: Vec<(&'static str, Looking<'_>)> = vec![
         ("version", std::future::ready(version).boxed()),
         ("clock", std::future::ready(server::clock(skew)).boxed()),
@@ -132,8 +140,11 @@ pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
         ("namespaces", resources::namespaces(client, question).boxed()),
         ("definitions", resources::definitions(client).boxed()),
         ("permissions", access::permissions(client, question).boxed()),
-        ("fence", fence::check(client, question.spec).boxed()),
+        ("fence", fence::check(client, question.spec, question.installation).boxed()),
+        ("pod-policy", tried.clone().map(Tried::policy).boxed()),
+        ("pods", tried.map(Tried::pods).boxed()),
         ("other-manager", others::other_manager(client, question, skew).boxed()),
+        ("secret-references", secrets::references(client, question).boxed()),
         ("login-end", std::future::ready(access::login_end(question.login_ends, Timestamp::now())).boxed()),
     ];
     let looking = rest.into_iter().map(|(name, check)| async move {
@@ -151,9 +162,7 @@ fn late(name: &'static str, within: Duration) -> Check {
 /// What went wrong, without secrets and in short.
 fn told(error: kube::Error) -> String {
     match error {
-        kube::Error::Api(status) => format!("the apiserver answers {} {}", status.code, status.reason),
         kube::Error::Service(error) => crate::cluster::error::chain(&*error),
-        kube::Error::SerdeError(_) => "the answer is not what was asked for".to_owned(),
         other => crate::cluster::error::chain(&other),
     }
 }

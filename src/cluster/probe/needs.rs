@@ -30,14 +30,19 @@ pub const IN_SECRETS_NAMESPACE: Needs = &[
     ("", "configmaps", &["create", "get", "patch"]),
 ];
 /// In the cluster.
-pub const IN_CLUSTER: Needs = &[("", "nodes", &["get", "list", "watch"]), ("", "pods", &["list", "watch"])];
-/// In the cluster, for checks alone; without them a check says less.
+pub const IN_CLUSTER: Needs = &[("", "nodes", &["list", "watch"])];
+/// In the cluster, where what its nodes have left is a limit: what pods of others request. RBAC cannot grant less than the
+/// whole pod, plain variables included.
+pub const TO_COUNT: Needs = &[("", "pods", &["list", "watch"])];
+/// In the cluster, for checks and for quotas; without them a check says less, and placement learns of a full quota by rejected pods.
 pub const TO_CHECK: Needs = &[
     ("", "namespaces", &["get"]),
     ("apiextensions.k8s.io", "customresourcedefinitions", &["get"]),
     ("admissionregistration.k8s.io", "validatingadmissionpolicies", &["get"]),
     ("admissionregistration.k8s.io", "validatingadmissionpolicybindings", &["get"]),
     ("coordination.k8s.io", "leases", &["get"]),
+    // What quotas of workspace namespaces have left.
+    ("", "resourcequotas", &["list"]),
 ];
 
 #[cfg(test)]
@@ -61,11 +66,15 @@ mod tests {
 
     /// What the roles named `spaceport` of a kind grant in a namespace.
     fn granted(kind: &str, namespace: Option<&str>) -> Rights {
+        granted_by("spaceport", kind, namespace)
+    }
+
+    fn granted_by(name: &str, kind: &str, namespace: Option<&str>) -> Rights {
         let text = include_str!("../../../clusters/member/rbac.yaml");
         let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(text).unwrap();
         let of = |object: &&serde_json::Value| {
             object["kind"] == kind
-                && object["metadata"]["name"] == "spaceport"
+                && object["metadata"]["name"] == name
                 && object["metadata"]["namespace"].as_str() == namespace
         };
         let mut rights = Rights::new();
@@ -99,5 +108,10 @@ mod tests {
         let mut rights = granted("ClusterRole", None);
         rights.retain(|(_, resource, _)| !resource.starts_with("selfsubject"));
         assert_eq!(rights, needed(&[IN_CLUSTER, TO_CHECK]));
+    }
+
+    #[test]
+    fn pods_of_the_whole_cluster_are_read_by_a_role_of_their_own_that_an_admin_may_leave_out() {
+        assert_eq!(granted_by("spaceport-capacity", "ClusterRole", None), needed(&[TO_COUNT]));
     }
 }

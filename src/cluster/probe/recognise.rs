@@ -5,6 +5,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 
 use crate::cluster::error::{Error, Result};
+use crate::cluster::pages;
 use crate::cluster::resources::Workspace;
 use crate::domain::names::{ClusterName, Namespace};
 
@@ -20,10 +21,21 @@ pub async fn has_workspace(
 ) -> Result<bool> {
     for namespace in namespaces {
         let api = Api::<Workspace>::namespaced(client.clone(), namespace.as_str());
-        let mut page = ListParams::default().limit(PAGE);
+        let (mut page, mut count) = (ListParams::default().limit(PAGE), 0);
         loop {
-            let listed = api.list_metadata(&page).await;
+            let listed = loop {
+                let answer = api.list_metadata(&page).await;
+                if !pages::shrink(&mut page, &answer) {
+                    break answer;
+                }
+            };
             let list = listed.map_err(|error| Error::from_kube(cluster, "list Workspaces", error))?;
+            count += list.items.len() + 1;
+            if count > pages::MOST {
+                let reason = format!("the list has more than {} objects", pages::MOST);
+                let action = "list Workspaces".to_owned();
+                return Err(Error::Ambiguous { cluster: cluster.clone(), action, reason });
+            }
             if list.items.iter().any(|one| wanted(namespace, &one.metadata)) {
                 return Ok(true);
             }

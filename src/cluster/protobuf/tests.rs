@@ -123,3 +123,21 @@ async fn what_is_no_protobuf_of_kubernetes_ends_the_watch_with_a_reason() {
         assert!(told.contains(reason), "{told}");
     }
 }
+
+#[test]
+fn any_bytes_are_objects_and_events_or_refused() {
+    let (whole, refused) = (object("Pod", &pod("ws-1")), expired());
+    let list = object("PodList", &[field(1, b"\x12\x017"), field(2, &pod("ws-1"))].concat());
+    let events = [event("ADDED", &whole), event("ERROR", &refused)].concat();
+    crate::fuzz::target("protobuf", &[&whole, &list, &refused, &events], |input| {
+        if let Ok(json) = json(input) {
+            serde_json::from_slice::<serde_json::Value>(&json).unwrap();
+        }
+        let mut received = BytesMut::from(input);
+        while let Ok(lines) = take_lines(&mut received) {
+            if lines.is_empty() {
+                break;
+            }
+        }
+    });
+}

@@ -20,6 +20,12 @@ pub const NODE_DISAPPEARED: &str = "NodeDisappeared";
 pub const WORKSPACE_CONTAINER_RUNNING: &str = "WorkspaceContainerRunning";
 /// True with the text of the limit that was reached.
 pub const TIMEOUT: &str = "Timeout";
+/// True while the kubelet cannot create or start the container; its transition is the clock of the limit for that.
+pub const CONTAINER_START_FAILING: &str = "ContainerStartFailing";
+/// True while the pod's node is not ready or its kubelet does not answer: what is known of the pod was true before that.
+pub const NODE_NOT_READY: &str = "NodeNotReady";
+/// True while finalizers of others hold the pod of a workspace that is over.
+pub const POD_HELD: &str = "PodHeld";
 
 // Written for a call.
 
@@ -72,6 +78,14 @@ pub mod reason {
     pub const UNSCHEDULABLE: &str = "Unschedulable";
     /// Likewise while the cluster does not take the pod.
     pub const POD_NOT_CREATED: &str = "PodNotCreated";
+    /// Likewise while the kubelet cannot create or start the container, or an init container before it.
+    pub const CONTAINER_NOT_STARTED: &str = "ContainerNotStarted";
+    /// Of [`NODE_NOT_READY`](super::NODE_NOT_READY) where the kubelet itself says so.
+    pub const NOT_READY: &str = "NotReady";
+    /// Of [`NODE_NOT_READY`](super::NODE_NOT_READY) where the kubelet does not answer.
+    pub const UNREACHABLE: &str = "Unreachable";
+    /// Of [`POD_HELD`](super::POD_HELD).
+    pub const FOREIGN_FINALIZER: &str = "ForeignFinalizer";
 }
 
 /// The condition of a type.

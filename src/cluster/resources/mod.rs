@@ -19,6 +19,8 @@ mod tests;
 
 pub use crd::{crds, to_yaml};
 pub use env::EnvVar;
+pub(super) use schema::BASE64;
+pub use schema::rule_messages;
 pub use seen_pod::{SeenCondition, SeenContainer, SeenContainerStatus, SeenPod, SeenPodSpec, SeenPodStatus};
 pub use snapshot::{Snapshot, SnapshotSpec, SnapshotStatus};
 pub use workspace::{

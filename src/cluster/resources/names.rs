@@ -2,11 +2,26 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::domain::text::first_of;
+
 /// Group of both custom resources.
 pub const GROUP: &str = "workspace.gitpod.io";
 
 /// Finalizer of workspaces and of their pods.
 pub const FINALIZER: &str = "gitpod.io/finalizer";
+
+/// Finalizers that are named in a text; the rest is counted.
+const NAMED: usize = 5;
+
+/// Finalizers for a person; none where there are none.
+pub fn listed<S: AsRef<str>>(finalizers: &[S]) -> Option<String> {
+    let several = match finalizers.len() {
+        0 => return None,
+        1 => "",
+        _ => "s",
+    };
+    Some(format!("finalizer{several} {}", first_of(finalizers, NAMED)))
+}
 
 /// Label that says which manager an object belongs to; objects of another manager are never touched.
 pub const MANAGED_BY: &str = "gitpod.io/managed-by";
@@ -47,10 +62,16 @@ pub const PSI: &str = "gitpod.io/psi";
 pub const GENERATION: &str = "spaceport.dev/generation";
 /// Annotation: keyed digest of the request the object was written for.
 pub const SPEC_DIGEST: &str = "spaceport.dev/spec-digest";
+/// Annotation: what the owner token is derived from, beside the installation's secret; no secret itself.
+pub const KEYING: &str = "spaceport.dev/keying";
 /// Annotation of workspaces, label of secrets: the installation that wrote the object.
 pub const INSTALLATION: &str = "spaceport.dev/installation";
-/// Annotation of secrets: when the placement that the object was written for was recorded.
+/// Annotation of workspaces and secrets: when the placement that the object was written for was recorded.
 pub const PLACED_AT: &str = "spaceport.dev/placed-at";
+/// Annotation of workspace namespaces: the folder on nodes right below which host paths of pods may be.
+pub const HOST_PATH: &str = "spaceport.dev/workspace-host-path";
+/// Label of a Secret, with the value `true`: an admin lets workspaces of its namespace reference it.
+pub const ALLOW_REFERENCE: &str = "spaceport.dev/allow-reference";
 /// Extra of the impersonated user that the fence compares.
 pub const EPOCH: &str = "spaceport.dev/epoch";
 

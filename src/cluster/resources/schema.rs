@@ -13,6 +13,7 @@ pub(super) fn workspace_rules() -> Value {
     rules([
         ("self.type == oldSelf.type", "type cannot be changed"),
         ("self.class == oldSelf.class", "class cannot be changed"),
+        ("self.image == oldSelf.image", "image cannot be changed"),
         ("self.initializer == oldSelf.initializer", "initializer cannot be changed"),
         ("self.workspaceLocation == oldSelf.workspaceLocation", "workspaceLocation cannot be changed"),
     ])
@@ -39,6 +40,26 @@ pub(super) fn ownership_rules() -> Value {
 /// A snapshot is an order: another one is another object.
 pub(super) fn snapshot_rules() -> Value {
     rules([("self == oldSelf", "a snapshot's spec cannot be changed")])
+}
+
+/// What the rules of our definitions say where they do not hold.
+pub fn rule_messages() -> Vec<String> {
+    let all = [workspace_rules(), ownership_rules(), snapshot_rules()];
+    let message = |rule: &Value| rule["message"].as_str().map(str::to_owned);
+    all.iter().filter_map(Value::as_array).flatten().filter_map(message).collect()
+}
+
+/// Standard base64 with padding, in its one canonical form. Matched in linear time by the apiserver's engine.
+pub(in crate::cluster) const BASE64: &str =
+    "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$";
+/// The longest base64 of one field, in characters. No resource within the budget of
+/// [`convert::budget`](crate::cluster::convert::budget) can hold more.
+const LONGEST_BASE64: u32 = 1024 * 1024;
+
+/// Bytes as standard base64. No `format: byte`: apiservers then decode the field with the URL alphabet when they evaluate
+/// CEL rules, and refuse every later update of an object whose value has `+` or `/`.
+pub(super) fn bytes(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": LONGEST_BASE64, "pattern": BASE64 })
 }
 
 /// An integer of no stated size, as Go's `int` has.

@@ -69,6 +69,10 @@ pub struct SeenPodStatus {
     pub conditions: Option<Vec<SeenCondition>>,
     /// How its containers are.
     pub container_statuses: Option<Vec<SeenContainerStatus>>,
+    /// How those are that run before, or beside them.
+    pub init_container_statuses: Option<Vec<SeenContainerStatus>>,
+    /// How those are that were added for debugging.
+    pub ephemeral_container_statuses: Option<Vec<SeenContainerStatus>>,
 }
 
 /// What happened to a pod.

@@ -169,7 +169,7 @@ pub struct WorkspaceImage {
 /// A serialised contentservice.WorkspaceInitializer; `Debug` tells its length only.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Initializer(#[schemars(with = "String", extend("format" = "byte"))] pub ByteString);
+pub struct Initializer(#[schemars(schema_with = "schema::bytes")] pub ByteString);
 
 impl fmt::Debug for Initializer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

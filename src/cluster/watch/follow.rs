@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -16,12 +17,14 @@ use tokio::task::consume_budget;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::error::{Error, chain};
+use crate::cluster::client::Fault;
+use crate::cluster::error::{Error, Rule, answered, chain};
 use crate::domain::names::ClusterName;
 
 use super::backoff::Backoff;
 use super::lenient::Lenient;
 use super::pulse::Pulse;
+use super::stock::{Full, Shelf, Stock, Verdict};
 
 /// After so many failures in a row the position is given up and everything is listed anew: the apiserver may have been
 /// restored from a backup and know our position no more.
@@ -29,6 +32,10 @@ const GIVE_UP: u32 = 5;
 
 /// What is taken from a watch before it is read: more than a page of a list, so that the next page is asked for meanwhile.
 const AHEAD: usize = super::PAGE as usize * 2;
+/// So many fewer objects a page are asked for where a page is too long.
+const SMALLER: u32 = 10;
+/// Before a cluster that sends too much is listed again, at least.
+const FLOODED: Duration = Duration::from_secs(30);
 
 /// Where watched objects go. Called from one task, in order.
 pub(super) trait Sink: Send + 'static {
@@ -40,6 +47,8 @@ pub(super) trait Sink: Send + 'static {
     fn put(&mut self, object: Self::Object);
     /// An object is there and cannot be read: what was last read of it holds.
     fn keep(&mut self, name: &str);
+    /// An object is there and is not kept: there are too many.
+    fn leave_out(&mut self, _name: &str) {}
     /// An object is gone, or none of ours any more.
     fn remove(&mut self, meta: &ObjectMeta);
     /// The cluster said that an object was deleted.
@@ -57,11 +66,10 @@ pub(super) type Relist = watch::Receiver<()>;
 
 /// Follows the objects of `api` into `sink` until `shutdown`; lists everything anew when `relist` asks for it.
 pub(super) async fn follow<K, S>(
-    cluster: ClusterName,
+    of: Followed,
     api: Api<Lenient<K>>,
-    config: Config,
+    mut config: Config,
     mut sink: S,
-    pulse: Arc<Pulse>,
     mut relist: Relist,
     shutdown: CancellationToken,
 ) where
@@ -69,10 +77,14 @@ pub(super) async fn follow<K, S>(
     K::DynamicType: Default + Clone,
     S: Sink<Object = K>,
 {
-    let watch = Watch { cluster, pulse, shutdown };
+    let Followed { cluster, pulse, stock } = of;
+    let page = config.page_size.unwrap_or(super::PAGE);
+    let shelf = Shelf::new(Arc::clone(&stock));
+    let mut watch = Watch { cluster, pulse, shelf, stock, page, shutdown };
     let mut backoff = Backoff::default();
     while !watch.shutdown.is_cancelled() {
         relist.borrow_and_update();
+        config.page_size = Some(watch.page);
         let events = std::pin::pin!(watcher(api.clone(), config.clone()).fuse());
         tokio::select! {
             () = watch.until_given_up(events, &mut sink, &mut backoff) => {}
@@ -81,16 +93,28 @@ pub(super) async fn follow<K, S>(
     }
 }
 
+/// What is followed, and within which bounds.
+pub(super) struct Followed {
+    pub(super) cluster: ClusterName,
+    pub(super) pulse: Arc<Pulse>,
+    /// Of the cluster.
+    pub(super) stock: Arc<Stock>,
+}
+
 struct Watch {
     cluster: ClusterName,
     pulse: Arc<Pulse>,
+    shelf: Shelf,
+    stock: Arc<Stock>,
+    /// Objects of a page.
+    page: u32,
     shutdown: CancellationToken,
 }
 
 impl Watch {
     /// Takes events until shutdown, or until the position must be given up.
     async fn until_given_up<K, S>(
-        &self,
+        &mut self,
         mut events: impl Stream<Item = Item<K>> + Unpin,
         sink: &mut S,
         backoff: &mut Backoff,
@@ -118,10 +142,13 @@ impl Watch {
                     }
                     Err(error) => Err(self.told(error)),
                 };
-                if let Err(Failed { text, is_lost }) = taken {
+                if let Err(Failed { text, is_lost, flood }) = taken {
                     failures_here += 1;
-                    self.failed(text, backoff.failures());
-                    let pause = backoff.next(Instant::now());
+                    self.failed(text, backoff.failures(), flood);
+                    let mut pause = backoff.next(Instant::now());
+                    if flood == Some(Flood::Lasting) {
+                        pause = pause.max(FLOODED);
+                    }
                     if tokio::time::timeout(pause, self.shutdown.cancelled()).await.is_ok() {
                         return;
                     }
@@ -135,33 +162,48 @@ impl Watch {
         }
     }
 
-    fn take<K, S>(&self, event: Event<Lenient<K>>, sink: &mut S) -> Result<(), Failed>
+    fn take<K, S>(&mut self, event: Event<Lenient<K>>, sink: &mut S) -> Result<(), Failed>
     where
         K: Resource + DeserializeOwned,
         K::DynamicType: Default,
         S: Sink<Object = K>,
     {
+        let verdict = match &event {
+            Event::InitApply(object) => self.shelved(object, true)?,
+            Event::Apply(object) => self.shelved(object, false)?,
+            _ => Verdict::Take,
+        };
         match event {
             Event::Init => {
                 self.pulse.forget_unreadable();
+                self.shelf.begin();
                 sink.begin();
             }
-            Event::InitDone => sink.end(),
+            Event::InitDone => {
+                sink.end();
+                // Objects were left out of a list that turned out to be short enough.
+                self.shelf.end().map_err(|Full| Failed { flood: Some(Flood::Again), ..self.overflow() })?;
+                self.pulse.listed();
+            }
             Event::Delete(object) => {
                 let meta = object.meta();
                 self.pulse.readable(meta.name.as_deref().unwrap_or_default());
+                self.shelf.remove(meta.namespace.as_deref().unwrap_or_default(), name_of(meta));
                 sink.deleted(meta);
+            }
+            Event::Apply(object) | Event::InitApply(object) if verdict == Verdict::LeaveOut => {
+                sink.leave_out(name_of(object.meta()));
             }
             Event::Apply(object) | Event::InitApply(object) => match object.read() {
                 Ok(object) => {
-                    self.pulse.readable(object.meta().name.as_deref().unwrap_or_default());
+                    self.pulse.readable(name_of(object.meta()));
                     sink.put(object);
                 }
                 Err(invalid) => {
                     let Some(name) = invalid.metadata.name else {
                         // A list that leaves it out would tell that it is gone.
                         let text = format!("an object without a name: {}", without_values(&invalid.error));
-                        return Err(Failed { text, is_lost: true });
+                        return Err(Failed { text, is_lost: true, flood: None });
                     };
                     if self.pulse.unreadable(&name) {
                         let problem = without_values(&invalid.error);
@@ -175,24 +217,56 @@ impl Watch {
         Ok(())
     }
 
-    fn told(&self, error: watcher::Error) -> Failed {
+    fn shelved<K>(&mut self, object: &Lenient<K>, is_listed: bool) -> Result<Verdict, Failed>
+    where
+        K: Resource + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let meta = object.meta();
+        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), name_of(meta));
+        let put = if is_listed {
+            self.shelf.list(namespace, name, object.size())
+        } else {
+            self.shelf.change(namespace, name, object.size())
+        };
+        put.map_err(|Full| self.overflow())
+    }
+
+    fn overflow(&self) -> Failed {
+        let text = format!(
+            "the cluster has more objects than are kept of one cluster: {} MiB, federation.objectMebibytes",
+            self.stock.most() / (1024 * 1024)
+        );
+        Failed { text, is_lost: true, flood: Some(Flood::Lasting) }
+    }
+
+    fn told(&mut self, error: watcher::Error) -> Failed {
         use watcher::Error::{
             InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed,
         };
-        let (text, is_lost) = match error {
+        let can_shrink = matches!(error, InitialListFailed(_)) && self.page > 1;
+        let (text, is_lost, flood) = match error {
             InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => {
-                let text = Error::from_kube(&self.cluster, "watch", error).cause();
-                let is_lost = text.contains("Too large resource version");
-                (text, is_lost)
+                let flood = match Fault::is_too_long(&error) {
+                    true if can_shrink => Some(Flood::Again),
+                    true => Some(Flood::Lasting),
+                    false => None,
+                };
+                if flood == Some(Flood::Again) {
+                    self.page = (self.page / SMALLER).max(1);
+                }
+                let error = Error::from_kube(&self.cluster, "watch", error);
+                let is_later = matches!(error, Error::Refused { rule: Rule::LaterVersion, .. });
+                (error.cause(), is_later || flood == Some(Flood::Again), flood)
             }
             // 410 Gone is how an apiserver says that a watch was away for too long; listing anew is the answer.
-            WatchError(status) => (status.message, false),
-            NoResourceVersion => (chain(&error), true),
+            WatchError(status) => (answered(&status), false, None),
+            NoResourceVersion => (chain(&error), true, None),
         };
-        Failed { text, is_lost }
+        Failed { text, is_lost, flood }
     }
 
-    fn failed(&self, text: String, failures: u32) {
+    fn failed(&self, text: String, failures: u32, flood: Option<Flood>) {
         let (cluster, what) = (&self.cluster, self.pulse.what());
         // A watch breaks now and then; one that breaks again is told, once.
         if failures == 1 {
@@ -200,7 +274,11 @@ impl Watch {
         } else {
             tracing::debug!(%cluster, what, error = text, failures, "a watch broke and is begun again");
         }
-        self.pulse.failed(text);
+        match flood {
+            // A page that is too long is asked for again with fewer objects: that is no failure yet.
+            None | Some(Flood::Again) => self.pulse.failed(text),
+            Some(Flood::Lasting) => self.pulse.flooded(text),
+        }
     }
 }
 
@@ -208,6 +286,21 @@ impl Watch {
 struct Failed {
     text: String,
     is_lost: bool,
+    /// The cluster sends too much.
+    flood: Option<Flood>,
+}
+
+/// What is done about too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flood {
+    /// It is listed again: with smaller pages, or whole.
+    Again,
+    /// One object is too long, or there are too many: it is tried again, in a while.
+    Lasting,
+}
+
+fn name_of(meta: &ObjectMeta) -> &str {
+    meta.name.as_deref().unwrap_or_default()
 }
 
 /// Takes what there is now, and waits only for the first; not beyond a failure, which a pause follows. `false` at the end.

@@ -41,6 +41,11 @@ impl<K: Resource + DeserializeOwned> Lenient<K> {
         changed.or(object.into_inner()).map_or_else(|| read(&text), |object| *object)
     }
 
+    /// Bytes of its text.
+    pub(super) fn size(&self) -> usize {
+        self.text.len()
+    }
+
     fn look(&self) -> &Result<K, Unreadable> {
         self.changed.as_ref().unwrap_or_else(|| self.object.get_or_init(|| Box::new(read(&self.text))))
     }
@@ -129,5 +134,14 @@ mod tests {
         assert_eq!(meta.name.as_deref(), Some("it"));
         assert_eq!(meta.managed_fields.unwrap_or_default(), []);
         assert_eq!(meta.annotations.unwrap()["a"], r#""managedFields":[1"#);
+    }
+
+    #[test]
+    fn any_line_is_an_object_or_unreadable() {
+        crate::fuzz::text_target("resources", &[], |text| {
+            if let Ok(object) = serde_json::from_str::<Lenient<crate::cluster::resources::Workspace>>(text) {
+                let _ = object.read();
+            }
+        });
     }
 }

@@ -79,18 +79,24 @@ struct Setting {
 }
 
 fn setting() -> Setting {
+    setting_of(1 << 30)
+}
+
+/// With so many bytes for objects.
+fn setting_of(most: u64) -> Setting {
     let (service, server) = mock::pair::<Request<Body>, Response<Body>>();
     let client = kube::Client::new(service, "default");
     let cache = Arc::new(NamespaceCache::new("ws".parse().unwrap(), Vec::new()));
     let pulse = Arc::new(Pulse::new("workspaces in ws".to_owned()));
     let (relist, shutdown) = (watch::Sender::default(), CancellationToken::new());
     let api: Api<Lenient<Ours>> = Api::namespaced(tapped(&client, &pulse), "ws");
+    let of =
+        Followed { cluster: "eu-1".parse().unwrap(), pulse: Arc::clone(&pulse), stock: Stock::new(most) };
     tokio::spawn(follow(
-        "eu-1".parse().unwrap(),
+        of,
         api,
         config(),
         sinks::Workspaces::new(Arc::clone(&cache), Arc::default()),
-        Arc::clone(&pulse),
         relist.subscribe(),
         shutdown.clone(),
     ));
@@ -207,4 +213,41 @@ async fn everything_is_listed_anew_when_that_is_asked_for() {
     assert!(!query.contains("watch="), "{query}");
     until(|| setting.cache.names() == ["b"]).await;
     setting.shutdown.cancel();
+}
+
+/// Refuses the next call as the client does whose answer was too long; returns its query.
+async fn too_long(server: &mut Server) -> String {
+    let (request, send) = pin!(server).next_request().await.unwrap();
+    send.send_error(crate::cluster::client::Fault::TooLong { what: "answer", most: 16 << 20 });
+    request.uri().query().unwrap_or_default().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_too_long_is_asked_for_with_fewer_objects() {
+    let Setting { cache, mut server, shutdown, .. } = setting();
+    for page in [500, 50, 5] {
+        let query = too_long(&mut server).await;
+        assert!(query.split('&').any(|part| part == format!("limit={page}")), "{query}");
+    }
+    let query = call(&mut server, answer(&list(5, &[object("a", 1, "spaceport")]))).await;
+    assert!(query.split('&').any(|part| part == "limit=1"), "{query}");
+    until(|| cache.names() == ["a"]).await;
+    shutdown.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_more_objects_than_are_kept_is_said_to_be_so_and_is_taken_once_it_is_shorter() {
+    let Setting { cache, pulse, mut server, shutdown, .. } = setting_of(4 * 1024);
+    let many: Vec<Value> = (0..20).map(|n| object(&format!("flood-{n}"), n, "spaceport")).collect();
+    call(&mut server, answer(&list(25, &many))).await;
+    until(|| pulse.report().error.is_some_and(|error| error.contains("federation.objectMebibytes"))).await;
+    assert!(!cache.is_synced() && cache.names().len() < 5, "{:?}", cache.names());
+    // The next list is complete, and leaves out what it did not know; so there is another.
+    call(&mut server, answer(&list(30, &[object("a", 26, "spaceport")]))).await;
+    call(&mut server, answer(&list(30, &[object("a", 26, "spaceport")]))).await;
+    until(|| cache.names() == ["a"]).await;
+    let (_events, watch) = open().await;
+    call(&mut server, watch).await;
+    until(|| pulse.report().error.is_none()).await;
+    shutdown.cancel();
 }

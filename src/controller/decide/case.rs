@@ -8,8 +8,9 @@ use crate::controller::settings::Settings;
 use crate::domain::pod::{ContainerFacts, ContainerState, EventQuery, PodFacts, PodPhase};
 
 use super::draft::Draft;
+use super::hindrance::Hindrance;
 use super::phase::{Facts, PodState};
-use super::{Observed, ending, rejection};
+use super::{Observed, ending, hindrance, rejection};
 
 /// How long the watch on pods may lag behind a pod's creation before the pod counts as vanished.
 pub(super) const POD_LAG: SignedDuration = SignedDuration::from_secs(10);
@@ -86,11 +87,6 @@ impl<'a> Case<'a> {
         self.pod.is_none() && !self.was_made() && !ending::is_doomed(self.status(), self.workspace)
     }
 
-    /// Whether the pod of an earlier workspace still has the name.
-    pub fn is_blocked(&self) -> bool {
-        !self.foreign.is_empty()
-    }
-
     /// Until when a pod that was made but never seen may still be on its way.
     pub fn unseen_until(&self) -> Option<Timestamp> {
         if self.pod.is_some() || !self.was_made() || self.status().runtime.is_some() {
@@ -113,11 +109,22 @@ impl<'a> Case<'a> {
         self.pod.is_some_and(|pod| pod.deleting_since.is_some())
     }
 
+    /// Whether a task is done. The pod's phase tells only when sidecars ended, too.
     pub fn has_succeeded(&self) -> bool {
-        self.is_headless() && self.pod.is_some_and(|pod| pod.phase == PodPhase::Succeeded)
+        let is_done = match self.container().map(|container| &container.state) {
+            Some(ContainerState::Terminated(end)) => end.exit_code == 0,
+            _ => self.pod.is_some_and(|pod| pod.phase == PodPhase::Succeeded),
+        };
+        self.is_headless() && is_done
     }
 
-    /// The container that the user works in.
+    /// What keeps the container from starting.
+    pub fn hindrance(&self) -> Option<Hindrance<'a>> {
+        hindrance::of(self.pod?, self.container())
+    }
+
+    /// The container that the user works in. Readiness, failure and end follow it alone: whatever other containers a pod has,
+    /// others put there.
     pub fn container(&self) -> Option<&'a ContainerFacts> {
         self.pod.and_then(|pod| pod.containers.iter().find(|container| container.name == CONTAINER))
     }
@@ -157,31 +164,29 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn pod_state(&self) -> PodState {
+    pub fn pod_state(&self) -> PodState {
         let Some(pod) = self.pod else { return PodState::Absent };
         if pod.deleting_since.is_some() {
             return PodState::Deleting;
         }
-        match pod.phase {
-            PodPhase::Pending if is_being_created(pod) => PodState::Creating,
-            PodPhase::Pending => PodState::Waiting,
-            PodPhase::Running => {
-                PodState::Up { ready: pod.containers.iter().any(|container| container.ready) }
+        let container = self.container();
+        // While sidecars run, or wait, the pod's phase says nothing of the container.
+        match (pod.phase, container.map(|container| &container.state)) {
+            (PodPhase::Succeeded | PodPhase::Failed, _) | (_, Some(ContainerState::Terminated(_))) => {
+                PodState::Ended
             }
-            PodPhase::Succeeded | PodPhase::Failed => PodState::Ended,
-            PodPhase::Unknown => PodState::Lost,
+            (PodPhase::Unknown, _) => PodState::Lost,
+            (_, Some(ContainerState::Running)) => {
+                PodState::Up { ready: container.is_some_and(|container| container.ready) }
+            }
+            // It has no status, or waits to be started again.
+            (PodPhase::Running, _) if container.is_none_or(|one| one.last_termination.is_some()) => {
+                PodState::Up { ready: false }
+            }
+            // Its node is at it, or was just given the pod and said nothing yet: node agents begin with the content then,
+            // beside the kubelet and not after it.
+            (_, own) if own.is_some() || pod.node_name.is_some() => PodState::Creating,
+            _ => PodState::Waiting,
         }
     }
-}
-
-/// Whether its node is at it: the kubelet says so, or has just been given the pod and said nothing yet. Node agents begin
-/// with the content then, beside the kubelet and not after it.
-fn is_being_created(pod: &PodFacts) -> bool {
-    let is_given = pod.node_name.is_some() && pod.containers.is_empty();
-    is_given || pod.containers.iter().any(is_creating)
-}
-
-fn is_creating(container: &ContainerFacts) -> bool {
-    let ContainerState::Waiting { reason, .. } = &container.state else { return false };
-    matches!(reason.as_str(), "ContainerCreating" | "ImagePullBackOff" | "ErrImagePull")
 }

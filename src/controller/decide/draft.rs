@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::cluster::convert;
 use crate::cluster::resources::conditions::{self, reason};
 use crate::cluster::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus, names};
 use crate::controller::settings::OwnerTokens;
@@ -14,10 +15,13 @@ use crate::domain::template::Values;
 
 use super::actions::Choice;
 use super::case::Case;
-use super::failure::{Failure, Fault, is_image_pull};
-use super::{Decision, INTERRUPTED, Note, StatusChange, actions, ending};
+use super::failure::{Failure, Fault};
+use super::hindrance::Class;
+use super::{Decision, INTERRUPTED, NodeObservation, Note, Readiness, StatusChange, actions, ending};
 
-pub(super) use reason::{IMAGE_PULL_FAILING as IMAGE_PULL, POD_NOT_CREATED, UNSCHEDULABLE};
+pub(super) use reason::{
+    CONTAINER_NOT_STARTED, IMAGE_PULL_FAILING as IMAGE_PULL, POD_NOT_CREATED, UNSCHEDULABLE,
+};
 
 /// etcd holds a lot, but a condition is for people.
 const LONGEST_MESSAGE: usize = 4096;
@@ -137,7 +141,9 @@ impl Draft {
         }
         match case.id().parse::<WorkspaceId>() {
             Ok(id) => {
-                self.status.owner_token = Some(OwnerToken(tokens.owner_token(&id, generation(case))));
+                let keying = convert::keying(&case.workspace.metadata);
+                let token = tokens.owner_token(&id, generation(case), keying.as_ref());
+                self.status.owner_token = Some(OwnerToken(token));
             }
             Err(error) => self.fail(&Failure::new(Fault::Configuration, error.to_string())),
         }
@@ -190,28 +196,56 @@ impl Draft {
 
     fn see_container(&mut self, case: &Case<'_>, pod: &PodFacts) {
         let kind = conditions::WORKSPACE_CONTAINER_RUNNING;
-        let waiting = match case.container().map(|container| &container.state) {
-            Some(ContainerState::Running) => return self.set(kind, true, reason::UNKNOWN, ""),
-            Some(ContainerState::Waiting { reason, message }) if is_image_pull(reason) => {
-                Some((IMAGE_PULL, message.as_str()))
+        let (own, hindrance) = (case.container(), case.hindrance());
+        let cannot_start = hindrance.is_some_and(|hindrance| hindrance.class == Class::Start);
+        self.keep(conditions::CONTAINER_START_FAILING, cannot_start, reason::CONTAINER_NOT_STARTED, "");
+        if own.is_some_and(|own| own.state == ContainerState::Running) {
+            return self.set(kind, true, reason::UNKNOWN, "");
+        }
+        let of_kubelet = hindrance.and_then(|hindrance| Some((hindrance.condition_reason()?, hindrance)));
+        let waiting = match (of_kubelet, pod.unschedulable.as_deref()) {
+            (Some((reason, hindrance)), _) => Some((reason, hindrance.beginning(), hindrance.text())),
+            (None, Some(message)) if own.is_none() => {
+                Some((UNSCHEDULABLE, String::new(), message.to_owned()))
             }
-            Some(_) => None,
-            None => pod.unschedulable.as_deref().map(|message| (UNSCHEDULABLE, message)),
+            (None, _) => None,
         };
-        let Some((reason, message)) = waiting else { return self.set(kind, false, reason::UNKNOWN, "") };
+        let Some((reason, beginning, message)) = waiting else {
+            return self.set(kind, false, reason::UNKNOWN, "");
+        };
         // These texts change with every try and every node; the first one says what is wrong.
-        let said = self.status.condition(kind).is_some_and(|there| there.reason == reason);
-        if !said {
-            self.set(kind, false, reason, message);
+        let is_said = |there: &Condition| there.reason == reason && there.message.starts_with(&beginning);
+        if !self.status.condition(kind).is_some_and(is_said) {
+            self.set(kind, false, reason, &message);
+        }
+    }
+
+    /// Whether the pod's node is well. One that is not leaves the phase as it is: nobody knows more of the pod.
+    pub fn see_node(&mut self, case: &Case<'_>) {
+        let readiness = match case.observed.node {
+            NodeObservation::Present { readiness, .. } if case.pod.is_some() => readiness,
+            _ => Readiness::Ready,
+        };
+        let node = case.pod.and_then(|pod| pod.node_name.as_deref()).unwrap_or_default();
+        let (reason, text) = match readiness {
+            Readiness::Ready => (reason::UNKNOWN, String::new()),
+            Readiness::NotReady => (reason::NOT_READY, format!("node {node} is not ready")),
+            Readiness::Unreachable => (reason::UNREACHABLE, format!("node {node} does not answer")),
+        };
+        self.keep(conditions::NODE_NOT_READY, readiness != Readiness::Ready, reason, &text);
+    }
+
+    /// Sets a condition that most workspaces never have: it is absent until it was once True.
+    pub fn keep(&mut self, kind: &str, is_true: bool, reason: &str, message: &str) {
+        if is_true || self.status.condition(kind).is_some() {
+            let (reason, message) = if is_true { (reason, message) } else { (reason::UNKNOWN, "") };
+            self.set(kind, is_true, reason, message);
         }
     }
 
     /// Keeps since when the pod's state cannot be told.
     pub fn note_interruption(&mut self, interrupted: bool) {
-        let there = self.status.condition(INTERRUPTED).is_some();
-        if interrupted || there {
-            self.set(INTERRUPTED, interrupted, reason::UNKNOWN, "");
-        }
+        self.keep(INTERRUPTED, interrupted, reason::UNKNOWN, "");
     }
 
     /// Times that stopping is measured from.
@@ -241,7 +275,8 @@ impl Draft {
 
     pub fn into_decision(self, case: &Case<'_>, look_again: Vec<Timestamp>) -> Decision {
         let Self { status, mut choice, events, just_failed, evidence, now, .. } = self;
-        let is_over = status.phase == Phase::Stopped && case.pod.is_none();
+        let is_over =
+            status.phase == Phase::Stopped && (case.pod.is_none() || ending::is_left_behind(case, &status));
         let mut status = StatusChange::between(case.workspace.status.as_ref(), status);
         let was_ending = matches!(case.phase(), Phase::Stopping | Phase::Stopped);
         let only_end = was_ending && status.says_only_the_end() && !actions::is_held_by_others(case);

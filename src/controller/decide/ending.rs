@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::cluster::resources::conditions::{self, reason};
-use crate::cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType};
+use crate::cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, names};
 use crate::domain::duration::GoDuration;
+use crate::domain::pod::PodFacts;
 
 use super::NodeObservation;
 use super::case::Case;
@@ -113,6 +114,47 @@ pub(super) fn is_overdue(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
     status.phase == Phase::Stopped
         && !case.in_maintenance()
         && force_at(case, status).is_some_and(|at| at <= case.now)
+}
+
+/// Says which finalizers of others hold a pod that is done with: that of a workspace that is over, or one that was refused.
+pub(super) fn note_holders(case: &Case<'_>, draft: &mut Draft) {
+    let is_over = draft.status.phase == Phase::Stopped
+        || (rejection::is_refused(&draft.status) && draft.finished(case));
+    let held = case.pod.filter(|pod| is_over && pod.deleting_since.is_some());
+    let text = held.and_then(|pod| Some(format!("its pod {} is {}", pod.name, holders(pod)?)));
+    let is_new = text.is_some() && !draft.status.is_true(conditions::POD_HELD);
+    let message = text.unwrap_or_default();
+    let is_held = !message.is_empty();
+    draft.keep(conditions::POD_HELD, is_held, reason::FOREIGN_FINALIZER, &message);
+    if is_new {
+        draft.warn("PodHeld", message);
+    }
+}
+
+/// In whose hands a pod is; none where nobody else has a finalizer on it.
+pub(super) fn holders(pod: &PodFacts) -> Option<String> {
+    Some(format!("held by {}", names::listed(&pod.held_by)?))
+}
+
+/// Whether nothing of the pod is left to wait for but finalizers of others, for longer than any pod takes to go. Its
+/// content must be safe, and none of its containers may run: then the workspace goes, and its pod is left behind.
+pub(super) fn is_left_behind(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
+    let Some(pod) = case.pod.filter(|_| case.own.len() == 1) else { return false };
+    let is_over =
+        pod.all_terminated || pod.node_name.is_none() || case.observed.node == NodeObservation::Gone;
+    let is_held_by_others = pod.deleting_since.is_some() && !pod.has_finalizer && !pod.held_by.is_empty();
+    is_over && is_held_by_others && is_safe(status, case.workspace.spec.type_) && is_overdue(case, status)
+}
+
+/// Whether the content is proven to be backed up, or there is none that anybody wants.
+fn is_safe(status: &WorkspaceStatus, kind: WorkspaceType) -> bool {
+    let is = |kinds: &[&str]| kinds.iter().any(|kind| status.is_true(kind));
+    if rejection::is_refused(status) {
+        return is(&[conditions::STATE_WIPED, conditions::NODE_DISAPPEARED]);
+    }
+    kind == WorkspaceType::ImageBuild
+        || !is(&[conditions::CONTENT_READY])
+        || is(&[conditions::BACKUP_COMPLETE, conditions::ABORTED])
 }
 
 /// A moment that must not come before maintenance ends.

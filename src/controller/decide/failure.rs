@@ -4,11 +4,13 @@ use serde::Deserialize;
 
 use crate::cluster::resources::WorkspaceStatus;
 use crate::cluster::resources::conditions::{self, reason};
+use crate::cluster::texts;
 use crate::domain::pod::{ContainerFacts, ContainerState, PodFacts, PodPhase, Termination};
 
-use super::NodeObservation;
 use super::case::Case;
-use super::draft::{Draft, IMAGE_PULL, POD_NOT_CREATED, UNSCHEDULABLE};
+use super::draft::{CONTAINER_NOT_STARTED, Draft, IMAGE_PULL, POD_NOT_CREATED, UNSCHEDULABLE};
+use super::phase::PodState;
+use super::{NodeObservation, hindrance};
 
 /// Whose fault a failure is; the reason of the condition `Failed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +50,6 @@ impl Failure {
 const KILLED: i32 = 137;
 const SILENT_TASK_FAILURE: &str = "headless task failed: ";
 
-/// Whether a container waits for its image after a try that failed.
-pub(super) fn is_image_pull(reason: &str) -> bool {
-    matches!(reason, "ErrImagePull" | "ImagePullBackOff")
-}
-
 /// What the node agent says of the content.
 pub(super) fn of_content(status: &WorkspaceStatus) -> Option<Failure> {
     let said = |kind: &str, is: &str| status.condition(kind).filter(|condition| condition.status == is);
@@ -82,10 +79,11 @@ pub(super) fn of_pod(case: &Case<'_>, draft: &Draft) -> Option<Failure> {
     if pod.phase == PodPhase::Failed && !(pod.reason.is_empty() && pod.message.is_empty()) {
         return Some(of_pod_reason(pod));
     }
-    pod.containers
-        .iter()
-        .find_map(|container| of_container(case, container))
-        .or_else(|| of_silent_end(case, pod))
+    case.hindrance()
+        .and_then(|hindrance| hindrance.failure())
+        .or_else(|| of_container(case, case.container()?))
+        .or_else(|| of_early_end(case, pod))
+        .or_else(|| of_silent_end(case))
 }
 
 /// A pod that is gone without anybody having asked for it here.
@@ -112,17 +110,17 @@ pub(super) fn of_waiting(status: &WorkspaceStatus) -> Option<Failure> {
         IMAGE_PULL => Some(image_pull(message)),
         UNSCHEDULABLE => Some(Failure::new(Fault::Platform, format!("no node takes the pod: {message}"))),
         POD_NOT_CREATED => Some(not_taken(message)),
+        CONTAINER_NOT_STARTED => Some(hindrance::in_vain(message)),
         _ => None,
     }
 }
 
 /// What a headless task left as its last words.
 pub(super) fn headless_task_message<'a>(case: &Case<'a>) -> Option<&'a str> {
-    let pod = case.pod.filter(|_| case.is_headless())?;
-    pod.containers.iter().find_map(|container| match &container.state {
+    match &case.container().filter(|_| case.is_headless())?.state {
         ContainerState::Terminated(end) if !end.message.is_empty() => Some(end.message.as_str()),
         _ => None,
-    })
+    }
 }
 
 fn image_pull(message: &str) -> Failure {
@@ -153,7 +151,7 @@ fn of_disruption(case: &Case<'_>, draft: &Draft, pod: &PodFacts) -> Option<Failu
 fn of_pod_reason(pod: &PodFacts) -> Failure {
     let fault = match pod.reason.as_str() {
         // What the workspace itself used up; pressure that others made is the platform's.
-        "Evicted" if pod.message.contains("ephemeral") && pod.message.contains("exceed") => Fault::User,
+        "Evicted" if texts::is_over_disk_limit(&pod.message) => Fault::User,
         "DeadlineExceeded" => Fault::Configuration,
         _ => Fault::Platform,
     };
@@ -162,9 +160,6 @@ fn of_pod_reason(pod: &PodFacts) -> Failure {
 
 fn of_container(case: &Case<'_>, container: &ContainerFacts) -> Option<Failure> {
     let end = match &container.state {
-        ContainerState::Waiting { reason, message } if reason == "InvalidImageName" => {
-            return Some(Failure::new(Fault::User, with_detail("the image name is not valid", message)));
-        }
         ContainerState::Terminated(end) => Some(end),
         _ => container.last_termination.as_ref(),
     };
@@ -179,7 +174,8 @@ fn of_end(case: &Case<'_>, name: &str, end: &Termination) -> Option<Failure> {
     }
     if end.exit_code != 0 && !end.message.is_empty() {
         let silent = case.is_headless() && end.message.starts_with(SILENT_TASK_FAILURE);
-        let spared = is_unseen_end(end) && case.observed.node == NodeObservation::Present { tainted: false };
+        let is_well = matches!(case.observed.node, NodeObservation::Present { tainted: false, .. });
+        let spared = is_unseen_end(end) && is_well;
         let fault = if is_unseen_end(end) { Fault::Platform } else { Fault::User };
         return (!silent && !spared).then(|| Failure::new(fault, last_words(&end.message)));
     }
@@ -205,22 +201,36 @@ fn of_end(case: &Case<'_>, name: &str, end: &Termination) -> Option<Failure> {
     }
 }
 
-/// A regular pod that ended, and nothing above says why.
-fn of_silent_end(case: &Case<'_>, pod: &PodFacts) -> Option<Failure> {
-    let ended = matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed);
-    if case.is_headless() || !ended || pod.deleting_since.is_some() {
+/// A pod that failed before its container was started: an init container failed.
+fn of_early_end(case: &Case<'_>, pod: &PodFacts) -> Option<Failure> {
+    let was_started = case.container().is_some_and(|container| {
+        container.last_termination.is_some() || !matches!(container.state, ContainerState::Waiting { .. })
+    });
+    if pod.phase != PodPhase::Failed || pod.deleting_since.is_some() || was_started {
         return None;
     }
-    let ends = pod.containers.iter().filter_map(|container| match &container.state {
+    let (name, end) = pod.init_containers.iter().find_map(|init| match &init.state {
+        ContainerState::Terminated(end) if end.exit_code != 0 => Some((&init.name, end)),
+        _ => None,
+    })?;
+    let what = format!("init container {name} failed ({}, exit code {})", end.reason, end.exit_code);
+    Some(Failure::new(Fault::Platform, with_detail(&what, &last_words(&end.message))))
+}
+
+/// A regular workspace's container or pod that ended, and nothing above says why.
+fn of_silent_end(case: &Case<'_>) -> Option<Failure> {
+    if case.is_headless() || case.pod_state() != PodState::Ended {
+        return None;
+    }
+    let end = case.container().and_then(|container| match &container.state {
         ContainerState::Terminated(end) => Some(end),
         _ => None,
     });
     // The node may yet tell how such a container really ended; a limit of time ends the wait.
-    if ends.clone().any(is_unseen_end) {
+    if end.is_some_and(is_unseen_end) {
         return None;
     }
-    let codes: Vec<String> = ends.map(|end| end.exit_code.to_string()).collect();
-    let detail = if codes.is_empty() { String::new() } else { format!(" (exit code {})", codes.join(", ")) };
+    let detail = end.map(|end| format!(" (exit code {})", end.exit_code)).unwrap_or_default();
     Some(Failure::new(Fault::Platform, format!("the workspace's pod ended unexpectedly{detail}")))
 }
 
@@ -229,7 +239,7 @@ fn is_unseen_end(end: &Termination) -> bool {
     end.exit_code == KILLED && end.reason == "ContainerStatusUnknown"
 }
 
-fn with_detail(what: &str, detail: &str) -> String {
+pub(super) fn with_detail(what: &str, detail: &str) -> String {
     if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") }
 }
 

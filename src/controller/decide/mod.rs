@@ -10,6 +10,7 @@ mod change;
 mod draft;
 mod ending;
 mod failure;
+mod hindrance;
 pub mod phase;
 mod rejection;
 #[cfg(test)]
@@ -63,9 +64,22 @@ pub enum NodeObservation {
     Present {
         /// Whether it has any taint.
         tainted: bool,
+        /// Whether its kubelet answers.
+        readiness: Readiness,
     },
     /// It is gone.
     Gone,
+}
+
+/// Whether a node's kubelet answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// It does, and the node takes pods.
+    Ready,
+    /// It does, and says that the node is not ready.
+    NotReady,
+    /// It does not: what is known of the node's pods is of before.
+    Unreachable,
 }
 
 /// The cluster did not take a pod.
@@ -142,7 +156,7 @@ pub struct SecretsToDelete {
 }
 
 impl SecretsToDelete {
-    /// The secrets that a workspace's spec refers to.
+    /// The secrets that a workspace's spec refers to, or may: that they were made for it is checked before they are deleted.
     pub fn of(workspace: &Workspace) -> Self {
         let id = workspace.metadata.name.as_deref().unwrap_or_default();
         let env_name = names::env_secret(id);
@@ -152,7 +166,7 @@ impl SecretsToDelete {
         };
         let initializer = workspace.spec.initializer.0.0.as_slice();
         Self {
-            env: workspace.spec.user_env_vars.iter().any(refers),
+            env: workspace.spec.user_env_vars.iter().chain(&workspace.spec.sys_env_vars).any(refers),
             tokens: initializer.windows(EXTRACTED.len()).any(|part| part == EXTRACTED),
         }
     }
@@ -187,6 +201,7 @@ pub fn decide(observed: &Observed<'_>, settings: &Settings, tokens: &dyn OwnerTo
     if case.phase() != Phase::Stopped {
         let pod_to_make = prepare(&case, &mut draft, tokens);
         draft.see_pod(&case);
+        draft.see_node(&case);
         ending::note_node_loss(&case, &mut draft);
         ending::give_up_waiting(&case, &mut draft);
         judge(&case, &mut draft);
@@ -203,6 +218,7 @@ pub fn decide(observed: &Observed<'_>, settings: &Settings, tokens: &dyn OwnerTo
         look_again.extend(rejection::next(&case, &draft));
     }
     look_again.extend(ending::next(&case, &draft));
+    ending::note_holders(&case, &mut draft);
     actions::choose(&case, &mut draft);
     draft.into_decision(&case, look_again)
 }
@@ -216,7 +232,18 @@ pub fn decide_orphans(pods: &[Arc<PodFacts>]) -> Vec<Action> {
 /// URL and token, and the pod where one has to be made; what stands in its way is a failure.
 fn prepare(case: &Case<'_>, draft: &mut Draft, tokens: &dyn OwnerTokens) -> Option<Box<Pod>> {
     draft.fill_access(case, tokens);
-    if !case.is_to_start() || case.is_blocked() {
+    if !case.is_to_start() {
+        return None;
+    }
+    if let Some(earlier) = case.foreign.first() {
+        let text = format!("pod {} of an earlier workspace of this name is still there", earlier.name);
+        let held = ending::holders(earlier).map(|held| format!(", {held}")).unwrap_or_default();
+        draft.set(
+            conditions::WORKSPACE_CONTAINER_RUNNING,
+            false,
+            draft::POD_NOT_CREATED,
+            &format!("{text}{held}"),
+        );
         return None;
     }
     if let Some(refusal) = case.observed.refusal {
@@ -286,6 +313,7 @@ fn judge(case: &Case<'_>, draft: &mut Draft) {
     }
     if rejection::is_rejected(case, draft) {
         rejection::note(case, draft);
+        rejection::give_up(case, draft);
     } else if let Some(failure) = failure::of_pod(case, draft) {
         draft.fail(&failure);
     }

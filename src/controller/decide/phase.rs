@@ -39,16 +39,16 @@ pub enum PodState {
     Absent,
     /// It is being deleted.
     Deleting,
-    /// Pending.
+    /// Pending, without a node.
     Waiting,
-    /// Pending, and its containers are being made.
+    /// It has a node, and its container was not started yet.
     Creating,
-    /// Running.
+    /// Its container runs.
     Up {
-        /// Whether any container is ready.
+        /// Whether its container is ready.
         ready: bool,
     },
-    /// Succeeded or Failed.
+    /// Its container ended, or it did as a whole.
     Ended,
     /// Unknown.
     Lost,

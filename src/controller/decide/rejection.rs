@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::cluster::resources::WorkspaceStatus;
 use crate::cluster::resources::conditions::{self, reason};
+use crate::cluster::texts;
 use crate::domain::pod::{PodFacts, PodPhase};
 
 use super::case::Case;
@@ -54,6 +55,25 @@ pub(super) fn note(case: &Case<'_>, draft: &mut Draft) {
     }
 }
 
+/// Fails a workspace whose refused pod others hold for longer than any pod takes to go: no other can be made beside it.
+pub(super) fn give_up(case: &Case<'_>, draft: &mut Draft) {
+    let is_due = gives_up_at(case, &draft.status).is_some_and(|at| at <= case.now);
+    let Some(pod) = case.pod.filter(|_| is_due && !case.in_maintenance() && !draft.is_doomed(case)) else {
+        return;
+    };
+    let held = ending::holders(pod).unwrap_or_default();
+    let text = format!("no other pod can be made: the refused pod {} stays, {held}", pod.name);
+    draft.fail(&Failure::new(Fault::Platform, text));
+}
+
+/// When waiting for the owners of finalizers on a refused pod is given up.
+fn gives_up_at(case: &Case<'_>, status: &WorkspaceStatus) -> Option<Timestamp> {
+    let is_held = case.pod.is_some_and(|pod| pod.deleting_since.is_some() && !pod.held_by.is_empty());
+    let waits = is_refused(status) && ending::is_finished(status, case.workspace.spec.type_);
+    let since = status.pod_stopping_time.as_ref().filter(|_| is_held && waits)?;
+    after(since.0, case.settings.timeouts.stopping)
+}
+
 /// Begins the next attempt. The pod itself is made in the next pass, when this is written: never two at a time.
 pub(super) fn reset(case: &Case<'_>, draft: &mut Draft) {
     let attempt = attempts(&draft.status).saturating_add(1);
@@ -72,11 +92,15 @@ pub(super) fn reset(case: &Case<'_>, draft: &mut Draft) {
     draft.choice.more_to_do = true;
 }
 
-/// When the next attempt begins.
+/// When the next attempt begins, or is given up.
 pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
-    let waiting = phase::row(&case.facts(draft)) == Row::Refused && case.pod.is_none();
-    let gone = draft.status.pod_deletion_time.as_ref().filter(|_| waiting)?;
-    after(gone.0, case.settings.recreation.backoff)
+    if phase::row(&case.facts(draft)) != Row::Refused {
+        return None;
+    }
+    if case.pod.is_some() {
+        return gives_up_at(case, &draft.status).map(|at| ending::suspended(case, at));
+    }
+    after(draft.status.pod_deletion_time.as_ref()?.0, case.settings.recreation.backoff)
 }
 
 fn attempts(status: &WorkspaceStatus) -> u32 {
@@ -88,7 +112,5 @@ fn is_pod_rejected(pod: &PodFacts) -> bool {
     let reasons = ["NodeAffinity", "UnexpectedAdmissionError", "NodeShutdown"];
     let reason = pod.reason.as_str();
     pod.phase == PodPhase::Failed
-        && (reasons.contains(&reason)
-            || reason.starts_with("OutOf")
-            || pod.message.starts_with("Pod was rejected"))
+        && (reasons.contains(&reason) || reason.starts_with("OutOf") || texts::is_pod_refused(&pod.message))
 }

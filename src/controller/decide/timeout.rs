@@ -80,12 +80,24 @@ fn limits(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {
     let since_creation = |activity, length| vec![Limit { activity, start: case.created_at(), length }];
     match draft.status.phase {
         Phase::Pending | Phase::Imagebuild => since_creation("initialization", timeouts.initialization),
-        Phase::Creating => since_creation("creating containers", timeouts.startup),
+        Phase::Creating => {
+            let mut limits = since_creation("creating containers", timeouts.startup);
+            limits.extend(of_failing_start(case, draft));
+            limits
+        }
         Phase::Initializing => since_creation("startup", timeouts.startup),
         Phase::Running => of_running(case, draft),
         Phase::Unknown => of_unknown(case, draft),
         Phase::Stopping | Phase::Stopped => Vec::new(),
     }
+}
+
+/// While the kubelet cannot start the container.
+fn of_failing_start(case: &Case<'_>, draft: &Draft) -> Option<Limit> {
+    let failing = draft.status.condition(conditions::CONTAINER_START_FAILING)?;
+    let start = failing.last_transition_time.0;
+    let length = case.settings.timeouts.container_start;
+    (failing.status == "True").then_some(Limit { activity: "starting the container", start, length })
 }
 
 fn of_unknown(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::EnvVar;
 
 use crate::cluster::resources;
+use crate::domain::env::literal;
 
 use super::input::{PodInput, under_workspace};
 
@@ -36,11 +37,7 @@ pub(super) fn environment(input: &PodInput<'_>) -> Vec<EnvVar> {
             ["NODE_EXTRA_CA_CERTS", "GIT_SSL_CAPATH", "GIT_SSL_CAINFO"].map(|name| plain(name, CA_PATH)),
         );
     }
-    env.extend(
-        spec.sys_env_vars
-            .iter()
-            .map(|variable| plain(&variable.name, variable.value.as_deref().unwrap_or_default())),
-    );
+    env.extend(spec.sys_env_vars.iter().map(from_resource));
     env.extend(spec.user_env_vars.iter().filter(|variable| is_for_users(&variable.name)).map(from_resource));
     env.extend(measures(input));
     env.retain(|variable| {
@@ -91,9 +88,11 @@ fn is_for_users(name: &str) -> bool {
 }
 
 fn from_resource(variable: &resources::EnvVar) -> EnvVar {
-    variable.clone().into()
+    let variable = EnvVar::from(variable.clone());
+    EnvVar { value: variable.value.as_deref().map(literal), ..variable }
 }
 
+/// A variable that reaches the container with this very value.
 fn plain(name: &str, value: &str) -> EnvVar {
-    EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
+    EnvVar { name: name.to_owned(), value: Some(literal(value)), value_from: None }
 }

@@ -1,5 +1,6 @@
 //! The pod of a workspace. Everything that can be wrong is found in [`PodInput::parse`]; building cannot fail.
 
+mod check;
 mod env;
 mod input;
 mod shape;
@@ -13,10 +14,13 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use super::settings::Settings;
 use crate::cluster::resources::{Workspace, WorkspaceType, names};
+use crate::domain::class::Quantity;
 
+pub use check::problems;
 pub use input::PodInput;
-pub use shape::shape;
+pub use shape::{sample, sample_workspace, shape};
 pub use template::merge_templates;
 
 /// Name of the container that the user works in.
@@ -35,25 +39,61 @@ pub fn name(kind: WorkspaceType, id: &str) -> String {
 /// The pod.
 pub fn build(input: &PodInput<'_>) -> Pod {
     let pod = Pod { metadata: metadata(input), spec: Some(pod_spec(input)), status: None };
-    match input.template {
+    let mut pod = match input.template {
         Some(template) => template::complete(pod, template),
         None => pod,
+    };
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    for (key, value) in annotations_of_client(input) {
+        // What the manager or the admin's template says stays.
+        annotations.entry(key.clone()).or_insert_with(|| value.clone());
     }
+    pod
 }
 
-fn metadata(input: &PodInput<'_>) -> ObjectMeta {
-    let workspace = input.workspace;
+/// The pod of a workspace that does not exist yet; `None` where none can be made.
+pub fn planned(mut workspace: Workspace, settings: &Settings) -> Option<Pod> {
+    workspace.metadata.uid = Some("00000000-0000-0000-0000-000000000000".to_owned());
+    PodInput::parse(&workspace, settings).ok().map(|input| build(&input))
+}
+
+/// The Workspace's annotations that the configuration lets through.
+fn annotations_of_client<'a>(input: &'a PodInput<'_>) -> impl Iterator<Item = (&'a String, &'a String)> {
+    let all = input.workspace.metadata.annotations.iter().flatten();
+    all.filter(|(key, _)| input.settings.pod_annotations.allows(key))
+}
+
+/// What node agents, scrapers and autoscalers act on. Of the Workspace's annotations only the two switches count that
+/// have no field of their own; limits are those of the class, as the pod's resources are.
+fn managed_annotations(input: &PodInput<'_>) -> BTreeMap<String, String> {
+    let cpu = &input.class.limits.cpu;
+    let limit = |quantity: &Quantity| (!quantity.is_zero()).then(|| quantity.as_str().to_owned());
+    let switch = |key: &str| {
+        let value = input.workspace.metadata.annotations.as_ref().and_then(|all| all.get(key));
+        value.filter(|value| *value == "true").cloned()
+    };
+    let some = [
+        (names::CPU_MIN_LIMIT, limit(&cpu.min)),
+        (names::CPU_BURST_LIMIT, limit(&cpu.burst)),
+        (names::CONNECTION_LIMIT, switch(names::CONNECTION_LIMIT)),
+        (names::PSI, switch(names::PSI)),
+    ];
     let mut annotations = text_map([
         ("prometheus.io/scrape", "true"),
         ("prometheus.io/path", "/metrics"),
         ("prometheus.io/port", "23000"),
         ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"),
     ]);
-    annotations.extend(workspace.metadata.annotations.clone().unwrap_or_default());
+    annotations.extend(some.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+    annotations
+}
+
+fn metadata(input: &PodInput<'_>) -> ObjectMeta {
+    let workspace = input.workspace;
     ObjectMeta {
         name: Some(name(input.kind, input.id)),
         namespace: Some(input.settings.namespace.to_string()),
-        annotations: Some(annotations),
+        annotations: Some(managed_annotations(input)),
         labels: Some(labels(input)),
         finalizers: Some(vec![names::FINALIZER.to_owned()]),
         owner_references: Some(vec![owner_reference(workspace)]),

@@ -1,25 +1,41 @@
-//! What the pods of a class ask of nodes: taken from such a pod as it would be made, so that the two never differ.
+//! Pods of a class without a workspace: what they ask of nodes, and whether a cluster would take them.
+//!
+//! Both are taken from such a pod as it would be made, so that the two never differ.
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster::convert;
-use crate::cluster::resources::{Workspace, WorkspaceSpec, WorkspaceType};
+use crate::cluster::resources::{Workspace, WorkspaceSpec, WorkspaceType, names};
 use crate::controller::settings::Settings;
 use crate::domain::placement::capacity::Shape;
 use crate::domain::workspace::Kind;
 
-use super::{PodInput, build};
+use super::planned;
 
 /// The shape of a class's pods, or `None` where no pod of it could be made.
 pub fn shape(settings: &Settings, class: &str, kind: Kind) -> Option<Shape> {
+    Some(convert::shape(sample(settings, class, kind, "any")?.spec.as_ref()?))
+}
+
+/// A pod of a class as the controller would make it for workspace `id`, or `None` where no pod of it could be made.
+pub fn sample(settings: &Settings, class: &str, kind: Kind, id: &str) -> Option<Pod> {
+    planned(sample_workspace(class, kind, id), settings)
+}
+
+/// A workspace of a class without content.
+pub fn sample_workspace(class: &str, kind: Kind, id: &str) -> Workspace {
     let mut spec =
         WorkspaceSpec { class: class.to_owned(), type_: type_of(kind), ..WorkspaceSpec::default() };
     spec.image.workspace.reference = Some("any".to_owned());
-    let metadata =
-        ObjectMeta { name: Some("any".to_owned()), uid: Some("any".to_owned()), ..ObjectMeta::default() };
-    let workspace = Workspace { metadata, spec, status: None };
-    let input = PodInput::parse(&workspace, settings).ok()?;
-    Some(convert::shape(build(&input).spec.as_ref()?))
+    (spec.ownership.owner, spec.ownership.workspace_id) = (id.to_owned(), id.to_owned());
+    let labels = [(names::WORKSPACE_ID, id), (names::OWNER, id), (names::MANAGED_BY, names::MANAGER)];
+    let metadata = ObjectMeta {
+        name: Some(id.to_owned()),
+        labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+        ..ObjectMeta::default()
+    };
+    Workspace { metadata, spec, status: None }
 }
 
 fn type_of(kind: Kind) -> WorkspaceType {

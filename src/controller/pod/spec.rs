@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::cluster::resources::names;
 use crate::controller::settings::Settings;
 use crate::domain::class;
+use crate::domain::names::WorkspaceId;
 
 use super::CONTAINER;
 use super::env::environment;
@@ -89,7 +90,7 @@ pub(super) fn volumes(input: &PodInput<'_>) -> Vec<Volume> {
     };
     let mut volumes = vec![
         host_path(CONTENT_VOLUME, content.clone()),
-        host_path(DAEMON_VOLUME, format!("{content}-daemon")),
+        host_path(DAEMON_VOLUME, format!("{content}{}", WorkspaceId::DAEMON_SUFFIX)),
     ];
     if input.settings.custom_ca {
         volumes.push(Volume {

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use crate::cluster::resources::{Git, Workspace, WorkspaceType};
 use crate::controller::decide::tests::{Scene, fresh};
-use crate::controller::settings::{ClassSettings, PodTemplates};
-use crate::domain::class;
+use crate::controller::settings::ClassSettings;
+use crate::controller::templates::PodTemplates;
+use crate::domain::pod_annotations::PodAnnotations;
 use crate::proto::contentservice::{
     CompositeInitializer, FromBackupInitializer, GitInitializer, PrebuildInitializer, WorkspaceInitializer,
     workspace_initializer::Spec,
@@ -368,20 +369,97 @@ fn between_templates_maps_gain_keys_lists_grow_and_containers_are_matched_by_nam
     assert!(value(&complete)["spec"].get("initContainers").is_none(), "nobody may add containers");
 }
 
-#[test]
-fn a_template_is_read_with_the_configuration_and_its_file_is_not_looked_at_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("template.yaml");
-    let text = "{apiVersion: v1, kind: Pod, spec: {priorityClassName: high, containers: []}}";
-    std::fs::write(&file, text).unwrap();
-    let paths = class::Templates { default: Some(file), ..class::Templates::default() };
-    let templates = PodTemplates::read(&paths).unwrap();
-    drop(folder);
+/// Annotations that steer networks, meshes, AppArmor and user namespaces, or that the manager itself writes.
+const HOSTILE: [(&str, &str); 14] = [
+    ("cni.projectcalico.org/ipAddrs", "[\"10.0.0.1\"]"),
+    ("k8s.v1.cni.cncf.io/networks", "host-net"),
+    ("sidecar.istio.io/inject", "true"),
+    ("container.apparmor.security.beta.kubernetes.io/workspace", "unconfined"),
+    ("io.kubernetes.cri-o.userns-mode", "auto"),
+    ("kubernetes.io/egress-bandwidth", "100G"),
+    ("prometheus.io/path", "/else"),
+    ("prometheus.io/scrape", "false"),
+    ("prometheus.io/port", "1"),
+    ("cluster-autoscaler.kubernetes.io/safe-to-evict", "true"),
+    ("gitpod.io/cpuMinLimit", "64"),
+    ("gitpod.io/cpuBurstLimit", "64"),
+    ("gitpod.io/netConnLimitPerMinute", "0"),
+    ("gitpod.io/psi", "maybe"),
+];
+
+/// A pod's annotations, where its Workspace has `annotations` and the configuration allows `allowed`.
+fn annotated(annotations: &[(&str, &str)], allowed: &[&str], template: Option<Value>) -> Value {
     let mut scene = full();
-    let id = scene.workspace.spec.class.clone();
-    let there = scene.settings.classes[&id].class.clone();
-    scene.settings.classes.insert(id, ClassSettings::new(there, &templates));
-    assert_eq!(value(&scene)["spec"]["priorityClassName"], "high");
-    let error = PodTemplates::read(&paths).unwrap_err().to_string();
-    assert!(error.starts_with("failed to read ") && error.contains("template.yaml"), "{error}");
+    let all = annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    scene.workspace.metadata.annotations = Some(all.collect());
+    scene.settings.pod_annotations = PodAnnotations::parse(allowed).unwrap();
+    let default = template.map(|template| serde_json::from_value(template).unwrap());
+    value(&with_templates(scene, &PodTemplates { default, ..PodTemplates::default() }))["metadata"]["annotations"]
+        .clone()
+}
+
+#[test]
+fn annotations_of_a_workspace_stay_on_it() {
+    let own = json!({
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "gitpod.io/cpuBurstLimit": "4",
+        "prometheus.io/path": "/metrics",
+        "prometheus.io/port": "23000",
+        "prometheus.io/scrape": "true",
+    });
+    assert_eq!(annotated(&[], &[], None), own);
+    assert_eq!(annotated(&HOSTILE, &[], None), own, "whoever put them there");
+    assert_eq!(
+        annotated(&[("spaceport.dev/project", "x"), ("spaceport.dev/generation", "3")], &[], None),
+        own
+    );
+    let wide = ["prometheus.io/*", "gitpod.io/*", "cluster-autoscaler.kubernetes.io/*"];
+    assert_eq!(annotated(&HOSTILE, &wide, None), own, "however wide the allow-list");
+}
+
+#[test]
+fn switches_for_the_node_agent_reach_the_pod_as_the_manager_writes_them() {
+    let switches = [("gitpod.io/psi", "true"), ("gitpod.io/netConnLimitPerMinute", "true")];
+    let pod = annotated(&switches, &[], None);
+    assert_eq!(
+        (&pod["gitpod.io/psi"], &pod["gitpod.io/netConnLimitPerMinute"]),
+        (&json!("true"), &json!("true"))
+    );
+}
+
+#[test]
+fn an_annotation_that_the_configuration_names_reaches_the_pod_behind_the_template() {
+    let sent = [("example.com/team", "client"), ("example.com/cost", "client"), ("example.org/x", "client")];
+    let template = json!({"metadata": {"annotations": {"example.com/team": "admin"}}});
+    let pod = annotated(&sent, &["example.com/*"], Some(template));
+    assert_eq!((&pod["example.com/team"], &pod["example.com/cost"]), (&json!("admin"), &json!("client")));
+    assert!(pod.get("example.org/x").is_none());
+}
+
+#[test]
+fn no_template_changes_what_the_manager_writes_on_pods() {
+    let template = json!({"metadata": {
+        "annotations": {"prometheus.io/port": "1", "gitpod.io/cpuBurstLimit": "64"},
+        "labels": {"component": "ws-proxy", "gitpod.io/networkpolicy": "none", "owner": "x"},
+    }});
+    assert_eq!(annotated(&[], &[], Some(template.clone())), annotated(&[], &[], None));
+    let default = Some(serde_json::from_value(template).unwrap());
+    let pod = value(&with_templates(full(), &PodTemplates { default, ..PodTemplates::default() }));
+    assert_eq!(pod["metadata"]["labels"], value(&full())["metadata"]["labels"]);
+}
+
+/// The whole policy is evaluated in `e2e/repository/network.rs`.
+#[test]
+fn the_network_policy_selects_the_pods_of_every_kind_of_workspace() {
+    let text = include_str!("../../../clusters/member/networkpolicy.yaml");
+    let policies: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
+    let policy = policies.iter().find(|policy| policy["metadata"]["name"] == "workspace-default").unwrap();
+    let wanted = policy["spec"]["podSelector"]["matchLabels"].as_object().unwrap();
+    assert!(!wanted.is_empty() && policy["spec"]["podSelector"].as_object().unwrap().len() == 1);
+    for scene in [full(), plain()] {
+        for kind in [WorkspaceType::Regular, WorkspaceType::Prebuild, WorkspaceType::ImageBuild] {
+            let labels = value(&scene.clone().kind(kind))["metadata"]["labels"].clone();
+            assert!(wanted.iter().all(|(key, value)| labels[key] == *value), "{kind:?}: {labels}");
+        }
+    }
 }

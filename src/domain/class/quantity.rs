@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use crate::domain::names::quoted;
 
 const NANOS: i128 = 1_000_000_000;
 /// Kubernetes counts to 2^63 - 1.
@@ -103,7 +104,7 @@ impl FromStr for Quantity {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let invalid = || Error::InvalidQuantity(text.to_owned());
+        let invalid = || Error::InvalidQuantity(quoted(text));
         let (negative, unsigned) = match text.as_bytes().first() {
             Some(b'-') => (true, &text[1..]),
             Some(b'+') => (false, &text[1..]),
@@ -118,9 +119,9 @@ impl FromStr for Quantity {
         let scale = Scale::parse(suffix).ok_or_else(invalid)?;
         let nanos = to_nanos(whole.trim_start_matches('0'), fraction.trim_end_matches('0'), &scale)
             .filter(|nanos| *nanos <= MAX)
-            .ok_or_else(|| Error::QuantityOverflow(text.to_owned()))?;
+            .ok_or_else(|| Error::QuantityOverflow(quoted(text)))?;
         if negative && nanos != 0 {
-            return Err(Error::NegativeQuantity(text.to_owned()));
+            return Err(Error::NegativeQuantity(quoted(text)));
         }
         Ok(Self { text: text.to_owned(), nanos })
     }

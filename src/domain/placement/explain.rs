@@ -11,6 +11,10 @@ use crate::domain::workspace::Kind;
 
 /// Clusters that are kept by name; of others only how many there were.
 const CLUSTERS_KEPT: usize = 32;
+/// Regions, labels and permissions that are kept of a wish, and bytes of each text in it: a caller may send megabytes, and
+/// thousands of decisions are kept.
+const WISHES_KEPT: usize = 32;
+const WISH_KEPT: usize = 128;
 /// Characters of a reason.
 const REASON_KEPT: usize = 400;
 
@@ -36,7 +40,7 @@ pub struct Explanation {
     pub placed: Option<ClusterName>,
 }
 
-/// What was asked of the fleet.
+/// What was asked of the fleet, as far as it is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Wish {
@@ -108,12 +112,13 @@ impl Explanation {
 
 impl Wish {
     fn of(request: &PlacementRequest) -> Self {
+        let labels = request.labels.iter().take(WISHES_KEPT);
         Self {
-            regions: request.regions.clone(),
+            regions: request.regions.iter().take(WISHES_KEPT).cloned().collect(),
             require_region: request.require_region,
             cluster: request.cluster.clone(),
-            labels: request.labels.clone(),
-            permissions: request.permissions.clone(),
+            labels: labels.map(|(key, value)| (cut(key), cut(value))).collect(),
+            permissions: request.permissions.iter().take(WISHES_KEPT).map(|text| cut(text)).collect(),
             namespace: request.namespace.clone(),
             class: request.class.clone(),
             kind: request.kind,
@@ -133,6 +138,31 @@ impl Fit {
     }
 }
 
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(WISH_KEPT)].to_owned()
+}
+
 fn shortened(why: &Rejection) -> String {
     why.to_string().chars().take(REASON_KEPT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_is_small_however_large_the_wish() {
+        let long = "é".repeat(100_000);
+        let request = PlacementRequest {
+            regions: vec!["europe".parse().unwrap(); 10_000],
+            labels: (0..1000).map(|at| (format!("{at}{long}"), long.clone())).collect(),
+            permissions: (0..1000).map(|at| format!("{at}{long}")).collect(),
+            ..PlacementRequest::default()
+        };
+        let decision = Decision { ranked: Vec::new(), rejected: Vec::new() };
+        let id = "ws".parse().unwrap();
+        let kept = Explanation::new(&id, &request, &decision, 1, Timestamp::UNIX_EPOCH);
+        assert_eq!((kept.wish.regions.len(), kept.wish.permissions.len()), (WISHES_KEPT, WISHES_KEPT));
+        assert!(serde_json::to_vec(&kept).unwrap().len() < 16 * 1024);
+    }
 }

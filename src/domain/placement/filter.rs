@@ -38,6 +38,8 @@ pub enum Rejection {
     NoPreferredClass,
     /// Every fitting namespace is under maintenance.
     Maintenance,
+    /// Every fitting namespace rejects or fails new workspaces, for this reason.
+    Closed(String),
     /// Its nodes and pods were not listed yet.
     RoomUnknown,
     /// No node has enough left.
@@ -66,6 +68,7 @@ impl fmt::Display for Rejection {
             Self::Class(class) => write!(f, "does not offer class {class}"),
             Self::NoPreferredClass => f.write_str("has no preferred class and the request names none"),
             Self::Maintenance => f.write_str("is under maintenance"),
+            Self::Closed(reason) => write!(f, "accepts no workspaces now: {reason}"),
             Self::RoomUnknown => f.write_str("has not listed its nodes and pods yet"),
             Self::Capacity(class, shortage) => write!(f, "has no room for class {class}: {shortage}"),
             Self::Overtaken(class) => write!(f, "has no room for class {class}: another start took the last"),
@@ -75,9 +78,9 @@ impl fmt::Display for Rejection {
 }
 
 impl Rejection {
-    /// Whether the cluster is not known well enough yet: soon it may fit.
+    /// Whether the cluster is not known well enough yet, or may recover any moment: soon it may fit.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::RoomUnknown | Self::Unhealthy(Health::Connecting))
+        matches!(self, Self::RoomUnknown | Self::Closed(_) | Self::Unhealthy(Health::Connecting))
     }
 
     /// The reason in a word, one of a few.
@@ -95,10 +98,17 @@ impl Rejection {
             Self::Namespace(_) => "namespace",
             Self::Class(_) | Self::NoPreferredClass => "class",
             Self::Maintenance => "maintenance",
+            Self::Closed(_) => "closed",
             Self::RoomUnknown => "unknown",
             Self::Capacity(..) | Self::Overtaken(_) => "capacity",
             Self::Refused(_) => "refused",
         }
+    }
+
+    /// The cluster that was asked for, where it is none of those that were considered.
+    pub fn unknown_pin(verdicts: &[(ClusterName, Self)]) -> Option<&ClusterName> {
+        let (_, Self::NotPinned(wanted)) = verdicts.first()? else { return None };
+        verdicts.iter().all(|(_, why)| matches!(why, Self::NotPinned(_))).then_some(wanted)
     }
 
     /// Whether nothing but room is missing.
@@ -164,9 +174,10 @@ fn offers<'a>(
     };
     let mut open = candidate.namespaces.iter().filter(named).filter_map(|namespace| {
         let class = request.class.as_ref().or(namespace.preferred_class.as_ref())?;
-        namespace.offers.get(class).map(|offer| (offer, namespace.maintenance))
+        namespace.offers.get(class).map(|offer| (offer, namespace))
     });
-    let mut fits = open.by_ref().filter(|(_, maintenance)| !maintenance).map(|(offer, _)| offer);
+    let is_open = |namespace: &CandidateNamespace| !namespace.maintenance && namespace.closed.is_none();
+    let mut fits = open.by_ref().filter(|(_, namespace)| is_open(namespace)).map(|(offer, _)| offer);
     if let Some(first) = fits.next() {
         return Ok((first, fits.collect()));
     }
@@ -175,21 +186,27 @@ fn offers<'a>(
     {
         return Err(Rejection::Namespace(wanted.clone()));
     }
-    let offered = candidate.namespaces.iter().filter(named).any(|namespace| {
+    let mut offering = candidate.namespaces.iter().filter(named).filter(|namespace| {
         let class = request.class.as_ref().or(namespace.preferred_class.as_ref());
         class.is_some_and(|class| namespace.offers.contains_key(class))
     });
-    if offered {
-        return Err(Rejection::Maintenance);
+    if let Some(first) = offering.next() {
+        let mut all = std::iter::once(first).chain(offering);
+        let closed = all.find_map(|namespace| {
+            let reason = namespace.closed.as_ref().filter(|_| !namespace.maintenance)?;
+            Some(format!("namespace {}: {reason}", namespace.name))
+        });
+        return Err(closed.map_or(Rejection::Maintenance, Rejection::Closed));
     }
     Err(request.class.clone().map_or(Rejection::NoPreferredClass, Rejection::Class))
 }
 
 fn has_room(request: &PlacementRequest, candidate: &Candidate, offer: &Offer) -> Result<(), Rejection> {
-    if candidate.capacity == Capacity::Unlimited {
+    let room = offer.rooms.of(request.kind);
+    if candidate.capacity == Capacity::Unlimited && !room.is_quota_full() {
         return Ok(());
     }
-    match offer.rooms.of(request.kind) {
+    match room {
         Room::Unknown => Err(Rejection::RoomUnknown),
         Room::Counted { left: 0, shortage, .. } => {
             Err(Rejection::Capacity(offer.target.class.clone(), shortage.clone().unwrap_or_default()))

@@ -13,6 +13,7 @@ mod tests;
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::cluster::{Capacity, Constraint};
 use super::health::Health;
@@ -23,7 +24,17 @@ use capacity::Room;
 
 pub use filter::Rejection;
 pub use score::Score;
-pub use simulate::{Forecast, Outcome, simulate};
+pub use simulate::{Forecast, MOST_STARTS, Outcome, simulate};
+
+/// Tries that the deadline of a start leaves time for: each at another cluster.
+const TRIES: u32 = 3;
+/// For one try, at least.
+const LEAST_TRY: Duration = Duration::from_secs(1);
+
+/// How long one try to create a Workspace may take, where `deadline` is that of a whole start.
+pub fn one_try(deadline: Duration) -> Duration {
+    (deadline / TRIES).max(LEAST_TRY)
+}
 
 /// What a start asks of the fleet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,6 +99,8 @@ pub struct CandidateNamespace {
     pub preferred_class: Option<ClassId>,
     /// Whether it is under maintenance.
     pub maintenance: bool,
+    /// Why it accepts no workspaces now, where that is known.
+    pub closed: Option<String>,
 }
 
 /// A class that a namespace offers.

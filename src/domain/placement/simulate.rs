@@ -6,6 +6,9 @@ use std::sync::Arc;
 use super::capacity::Room;
 use super::{Candidate, ClassId, ClusterName, Kind, PlacementRequest, Rejection, place};
 
+/// The most starts that one forecast may imagine.
+pub const MOST_STARTS: u32 = 10_000;
+
 /// What would become of a number of equal starts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Forecast {

@@ -20,6 +20,7 @@ fn cluster(name: &str, region: &str) -> Candidate {
             offers: BTreeMap::from([("small".parse().unwrap(), offer(name, region, 1000))]),
             preferred_class: Some("small".parse().unwrap()),
             maintenance: false,
+            closed: None,
         }],
         placed: 0,
     }
@@ -110,6 +111,21 @@ fn every_filter_gives_its_reason() {
         rejection(|c, _| c.constraints = vec![Constraint::FeaturePreview(true)]),
         Rejection::Permission("feature-preview".into())
     );
+}
+
+#[test]
+fn a_cluster_that_is_asked_for_and_not_there_is_named() {
+    let request = PlacementRequest { cluster: "mars".parse().ok(), ..PlacementRequest::default() };
+    let rejected = place(&request, &fleet()).rejected;
+    assert_eq!(Rejection::unknown_pin(&rejected).map(ClusterName::as_str), Some("mars"));
+    let request = PlacementRequest { cluster: "eu-1".parse().ok(), ..PlacementRequest::default() };
+    let mut full = fleet();
+    for candidate in &mut full {
+        candidate.cordoned = true;
+    }
+    let rejected = place(&request, &full).rejected;
+    assert_eq!((rejected.len(), Rejection::unknown_pin(&rejected)), (full.len(), None));
+    assert_eq!(Rejection::unknown_pin(&[]), None);
 }
 
 #[test]
@@ -236,4 +252,10 @@ proptest! {
         let larger: Vec<Candidate> = fleet.into_iter().chain([extra]).collect();
         prop_assert!(place(&request, &larger).ranked.len() >= before);
     }
+}
+
+#[test]
+fn one_try_is_a_third_of_the_deadline_and_a_second_at_least() {
+    let seconds = |of: u64| one_try(Duration::from_secs(of)).as_secs_f64();
+    assert_eq!((seconds(1), seconds(9), seconds(60)), (1.0, 3.0, 20.0));
 }

@@ -77,9 +77,12 @@ mod tests {
             host_ip: None,
             deleting_since: None,
             has_finalizer: true,
+            held_by: Vec::new(),
             unschedulable: None,
             disruption: None,
             containers: state.map(container).into_iter().collect(),
+            init_containers: Vec::new(),
+            all_terminated: false,
         })]
     }
 

@@ -65,6 +65,9 @@ pub struct View {
     pub conditions: Conditions,
     /// One sentence for a person: why it is where it is.
     pub message: String,
+    /// What finalizers of others hold of a workspace that is over, in sentences; part of the message. Its meta id is taken
+    /// for as long. Empty where they hold nothing.
+    pub held: String,
     /// Name of the snapshot a headless workspace left.
     pub snapshot: String,
     /// Repository state after the backup.
@@ -124,6 +127,7 @@ impl View {
             phase: Phase::Unknown,
             conditions: Conditions::default(),
             message: String::new(),
+            held: String::new(),
             snapshot: String::new(),
             git: None,
             runtime: None,
@@ -167,6 +171,7 @@ impl View {
             phase,
             conditions,
             message,
+            held,
             snapshot,
             git,
             runtime,
@@ -200,6 +205,7 @@ impl View {
             && *phase == other.phase
             && *conditions == other.conditions
             && *message == other.message
+            && *held == other.held
             && *snapshot == other.snapshot
             && *git == other.git
             && *runtime == other.runtime

@@ -27,7 +27,10 @@ impl Federation {
     pub async fn discard(&self, name: &ClusterName, asked: &Discard) -> Result<Vec<(Row, Outcome)>> {
         let term = self.term()?;
         if !(1..=MOST).contains(&asked.workspaces.len()) {
-            return Err(Error::Invalid { field: "workspaces", rule: format!("must name 1 to {MOST}") });
+            return Err(Error::Invalid {
+                field: "workspaces".into(),
+                rule: format!("must name 1 to {MOST}"),
+            });
         }
         let connected = self.usable(name)?;
         let mut rows = self.compared_of(&connected, &asked.workspaces).await?;

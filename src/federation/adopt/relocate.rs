@@ -11,6 +11,7 @@ use crate::domain::diff::{Row, Standing, compare};
 use crate::domain::names::{ClusterName, WorkspaceId};
 use crate::domain::record::{PlacementRecord, RecordState};
 use crate::federation::fleet::Connected;
+use crate::federation::locks::PATIENCE;
 use crate::federation::{Error, Federation, Result};
 use crate::store::Term;
 
@@ -21,7 +22,8 @@ impl Federation {
         &self,
         connected: &Connected,
     ) -> Result<BTreeSet<ClusterName>> {
-        let uid = connected.cluster_uid.load_full();
+        let in_use = connected.in_use();
+        let uid = &in_use.cluster_uid;
         if uid.is_empty() {
             return Ok(BTreeSet::new());
         }
@@ -34,11 +36,11 @@ impl Federation {
     /// Moves a record that names the cluster by a former name; done already where it names the present one.
     pub(super) async fn relocate(&self, term: &Term, connected: &Connected, row: &Row) -> Result<()> {
         let id: WorkspaceId = row.workspace.parse().map_err(|_| Error::Invalid {
-            field: "workspaces",
+            field: "workspaces".into(),
             rule: format!("{} is no workspace id", row.workspace),
         })?;
         let refused = |reason: &str| Error::Precondition { id: id.clone(), reason: reason.to_owned() };
-        let _turn = self.locks.lock(&id).await;
+        let _turn = self.locks.lock(&id, PATIENCE).await?;
         connected.place(&row.namespace)?;
         let item = self.store.placement(&id).await?.ok_or_else(|| refused("has no record any more"))?;
         let (record, version) = (item.value, item.version);
@@ -60,7 +62,7 @@ impl Federation {
         };
         let state = if is_there { RecordState::Confirmed } else { record.state };
         let moved = PlacementRecord { cluster: cluster.clone(), state, ..record };
-        let registry = self.registry.read().await;
+        let registry = self.registry.read(PATIENCE).await?;
         let version = self.store.relocate(term, &moved, version, &from).await?;
         self.index.record(moved, version);
         drop(registry);

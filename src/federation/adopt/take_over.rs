@@ -10,6 +10,7 @@ use crate::cluster::apply::{Patched, Writer};
 use crate::cluster::resources::Workspace;
 use crate::cluster::resources::names::{env_secret, token_secret};
 use crate::federation::fleet::Place;
+use crate::federation::locks::turn;
 use crate::federation::{Error, Federation, Result};
 
 /// For pods that name us to be seen.
@@ -37,8 +38,7 @@ impl Federation {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        let late = |_| Error::Deadline { what: "seeing the workspace's pods", within: SEEN_WITHIN };
-        tokio::time::timeout(SEEN_WITHIN, seen).await.map_err(late)?;
+        turn("seeing the workspace's pods", SEEN_WITHIN, seen).await?;
         let installation = self.installation.id.to_string();
         let secrets = [(writer.namespace(), env_secret(&id)), (&place.secrets_namespace, token_secret(&id))];
         for (namespace, name) in secrets {

@@ -14,6 +14,7 @@ use crate::domain::drain::Outcome;
 use crate::domain::names::{ClusterName, WorkspaceId};
 use crate::domain::record::RecordState;
 use crate::domain::workspace::StopPolicy;
+use crate::federation::locks::PATIENCE;
 use crate::federation::{Error, Federation, Result};
 use crate::store::{self, Term};
 
@@ -83,7 +84,7 @@ impl Federation {
         let step = drain.step(&survey.residents(), &ended, |resident| survey.has_room(&resident.id), now);
         if step.drain != drain {
             match self.store.put_drain(term, &step.drain, Some(version)).await {
-                Ok(version) => self.drains.put(step.drain.clone(), version),
+                Ok(version) => self.drains.put_written(step.drain.clone(), version),
                 // Somebody else's change is on its way here, and wakes this again.
                 Err(store::Error::Conflict { .. }) => return Ok(Next::At(None)),
                 Err(error) => return Err(error.into()),
@@ -100,7 +101,7 @@ impl Federation {
 
     /// The same stop that a client asks for; it proceeds under maintenance.
     async fn stop_for_drain(&self, term: &Term, id: &WorkspaceId) -> Result<()> {
-        let _turn = self.locks.lock(id).await;
+        let _turn = self.locks.lock(id, PATIENCE).await?;
         let Some((record, _)) = self.index.record_of(id).filter(|(record, _)| record.is_live()) else {
             return Ok(());
         };

@@ -1,10 +1,25 @@
-//! Renews the canary of a member while it may be written to.
+//! Renews the canary of a member while it may be written to, and dry-runs a Workspace in each of its namespaces: the kind of
+//! write that starts are.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::cluster::apply::Writer;
+use crate::cluster::error::{Error, Rule};
+use crate::cluster::pod_policy::PROBE;
+use crate::controller;
+use crate::domain::acceptance::Ending;
 use crate::domain::canary::Standing;
-use crate::federation::index::Found;
+use crate::domain::workspace::Kind;
 
-use super::Connected;
 use super::gate::Opened;
+use super::{Connected, Place};
+
+/// Between dry runs, however many starts fail.
+const AT_LEAST: Duration = Duration::from_millis(500);
+/// While creating workspaces fails, it is tried so many times as often.
+const EAGERNESS: u32 = 5;
 
 impl Connected {
     /// Renews the canary until the member is let go.
@@ -12,7 +27,8 @@ impl Connected {
         tokio::select! {
             () = self.renew_while_open() => {}
             () = self.compare() => {}
-            () = self.stop.cancelled() => {}
+            () = self.notify_learned() => {}
+            () = self.tasks.stop().cancelled() => {}
         }
     }
 
@@ -23,7 +39,7 @@ impl Connected {
         self.changes.send_replace(());
         loop {
             canary.rewound().await;
-            self.watcher.set_back(Found::Written);
+            self.watcher.set_back("Written");
             canary.told();
             self.changes.send_replace(());
         }
@@ -38,15 +54,80 @@ impl Connected {
                 return;
             };
             let closed = tokio::select! {
-                () = self.renew(&opened) => false,
+                () = async { tokio::join!(self.renew(&opened), self.try_workspaces(&opened)); } => false,
                 closed = gate.wait_for(|state| !state.is_open_at(&opened.epoch)) => closed.is_err(),
             };
             self.member.canary().rest();
+            self.member.acceptances().for_each(|(_, learned)| learned.forget());
+            self.member.forget_quotas();
             self.changes.send_replace(());
             if closed {
                 return;
             }
         }
+    }
+
+    /// Passes on that something was learned of a namespace. Never ends.
+    async fn notify_learned(&self) {
+        let mut learned = self.member.learned();
+        while learned.changed().await.is_ok() {
+            self.changes.send_replace(());
+        }
+        std::future::pending::<()>().await;
+    }
+
+    /// Never ends. Namespaces are tried each by itself: one that is silent must not hide another.
+    async fn try_workspaces(&self, Opened { pass, .. }: &Opened) {
+        let each = self.places.values().map(|place| async {
+            // As long as a start may take: what is slower is of no use to starts either.
+            let writer = self.member.writer(place.cache.namespace(), pass).within(self.member.try_within());
+            let mut was_closed = false;
+            loop {
+                let pause = self.try_workspace(place, &writer).await;
+                // It may open because time passes.
+                let is_closed = place.acceptance.closed().is_some();
+                if std::mem::replace(&mut was_closed, is_closed) != is_closed {
+                    self.changes.send_replace(());
+                }
+                let tried = Instant::now();
+                if self.member.read_quotas(place.cache.namespace()).await {
+                    self.changes.send_replace(());
+                }
+                tokio::select! {
+                    () = sleep_until(tried + pause) => {}
+                    // Not more often, however many starts fail.
+                    () = async {
+                        sleep_until(tried + AT_LEAST.min(pause)).await;
+                        place.acceptance.unexplained().await;
+                    } => {}
+                }
+            }
+        });
+        futures::future::join_all(each).await;
+        // Every cluster has a namespace; without one there is nothing to try.
+        std::future::pending::<()>().await;
+    }
+
+    /// Dry-runs a Workspace, and says when to do so again.
+    async fn try_workspace(&self, place: &Place, writer: &Writer) -> Duration {
+        let period = self.member.canary_period();
+        let (learned, settings) = (&place.acceptance, place.settings.load_full());
+        let Some(class) = settings.classes.keys().next() else { return period };
+        let workspace = controller::sample_workspace(class, Kind::Regular, PROBE);
+        let tried = writer.try_workspace(&workspace).await;
+        let before = learned.workspaces_fail();
+        if matches!(&tried, Err(Error::Refused { rule: Rule::Terminating, .. })) {
+            learned.ends(Some(Ending::Terminating));
+        }
+        learned.canary(tried.as_ref().copied());
+        let now = learned.workspaces_fail();
+        let namespace = writer.namespace();
+        match (&before, &now) {
+            (None, Some(reason)) => tracing::warn!(%namespace, reason, "creating workspaces fails"),
+            (Some(_), None) => tracing::info!(%namespace, "workspaces are accepted again"),
+            _ => {}
+        }
+        if now.is_some() { period / EAGERNESS } else { period }
     }
 
     /// Never ends; the writer asks the term before each write.

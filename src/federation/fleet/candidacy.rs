@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use crate::cluster::cache::RoomsByShape;
+use crate::cluster::cache::{Reservation, RoomsByShape};
 use crate::controller;
-use crate::domain::cluster::ClusterSpec;
+use crate::domain::cluster::{Capacity, ClusterSpec};
 use crate::domain::health::Health;
-use crate::domain::names::Namespace;
+use crate::domain::names::{Namespace, WorkspaceId};
 use crate::domain::placement::capacity::Room;
 use crate::domain::placement::{Candidate, CandidateNamespace, Offer, Rooms, Target};
 use crate::domain::workspace::Kind;
@@ -22,11 +22,11 @@ use super::Connected;
 
 const KINDS: [Kind; 3] = [Kind::Regular, Kind::Prebuild, Kind::ImageBuild];
 
-/// The candidate made last, and starts that are under way and not recorded yet.
+/// The candidate made last, and starts that are in flight and not recorded yet.
 #[derive(Default)]
 pub struct Candidacy {
     last: Mutex<Option<(Basis, Arc<Candidate>)>>,
-    under_way: AtomicUsize,
+    in_flight: AtomicUsize,
 }
 
 /// What a candidate is made of. Values that are swapped as a whole are compared by where they are.
@@ -34,6 +34,7 @@ struct Basis {
     spec: Arc<ClusterSpec>,
     settings: Vec<Arc<Settings>>,
     maintenance: Vec<bool>,
+    closed: Vec<Option<String>>,
     health: Health,
     draining: bool,
     barred: Option<String>,
@@ -50,25 +51,50 @@ impl PartialEq for Basis {
             && Arc::ptr_eq(&self.spec, &other.spec)
             && Arc::ptr_eq(&self.rooms, &other.rooms)
             && self.maintenance == other.maintenance
+            && self.closed == other.closed
             && self.settings.len() == other.settings.len()
             && self.settings.iter().zip(&other.settings).all(|(one, other)| Arc::ptr_eq(one, other))
     }
 }
 
-/// A start that counts for its cluster until its record does.
-pub struct UnderWay(Arc<Connected>);
+/// A start in flight: it counts for its cluster, and holds capacity there, until its placement record does. Dropping it gives
+/// both back.
+#[must_use]
+pub struct InFlight {
+    reservation: Reservation,
+    _counted: Counted,
+}
 
-impl Drop for UnderWay {
+/// Counts a start that is not recorded yet.
+struct Counted(Arc<Connected>);
+
+impl Counted {
+    fn new(connected: &Arc<Connected>) -> Self {
+        connected.candidacy.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connected))
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.candidacy.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.candidacy.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl InFlight {
+    /// The record is written and in the index: the index counts it from now on, and it holds the capacity.
+    pub fn recorded(self) {
+        self.reservation.keep();
     }
 }
 
 impl Connected {
-    /// Counts a start until the guard is dropped.
-    pub fn under_way(self: &Arc<Self>) -> UnderWay {
-        self.candidacy.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay(Arc::clone(self))
+    /// Admits a start for which the cluster has capacity, or whose capacity is no limit.
+    pub fn admit(self: &Arc<Self>, target: &Target, workspace: &WorkspaceId, kind: Kind) -> Option<InFlight> {
+        let must = self.spec().capacity == Capacity::Nodes;
+        let (namespace, class) = (&target.namespace, target.class.as_str());
+        let reservation = self.member.capacity().reserve(namespace, workspace.as_str(), class, kind, must)?;
+        Some(InFlight { reservation, _counted: Counted::new(self) })
     }
 
     pub(super) fn candidate(&self, index: &Index, now: Timestamp) -> Arc<Candidate> {
@@ -94,8 +120,17 @@ impl Connected {
         self.member.capacity().set_shapes(namespace, shapes);
     }
 
+    /// Why a namespace accepts no workspaces now: what its answers say, or a watch that would not show what is made there.
+    fn closed(&self, namespace: &Namespace) -> Option<String> {
+        let learned = self.places.get(namespace).and_then(|place| place.acceptance.closed());
+        learned.or_else(|| {
+            let error = self.member.workspace_watch_error(namespace)?;
+            Some(format!("the watch on workspaces fails: {error}"))
+        })
+    }
+
     fn basis(&self, index: &Index, now: Timestamp) -> Basis {
-        let spec = self.spec.load_full();
+        let spec = self.spec();
         let places = spec.namespaces.iter().filter_map(|namespace| self.places.get(&namespace.namespace));
         let settings = places.map(|place| place.settings.load_full()).collect();
         let maintained = |namespace: &Namespace| {
@@ -104,12 +139,13 @@ impl Connected {
         };
         Basis {
             maintenance: spec.namespaces.iter().map(|spec| maintained(&spec.namespace)).collect(),
+            closed: spec.namespaces.iter().map(|spec| self.closed(&spec.namespace)).collect(),
             settings,
             health: self.member.health().health(),
             draining: index.is_draining(&spec.name),
             barred: self.gate.barred().or_else(|| self.member.canary().barred()),
             rooms: self.member.capacity().rooms(),
-            placed: index.count_on(&spec.name) + self.candidacy.under_way.load(Ordering::Relaxed),
+            placed: index.count_on(&spec.name) + self.candidacy.in_flight.load(Ordering::Relaxed),
             spec,
         }
     }
@@ -118,7 +154,8 @@ impl Connected {
 impl Basis {
     fn candidate(&self) -> Candidate {
         let spec = &self.spec;
-        let of_namespaces = spec.namespaces.iter().zip(&self.settings).zip(&self.maintenance);
+        let of_namespaces =
+            spec.namespaces.iter().zip(&self.settings).zip(&self.maintenance).zip(&self.closed);
         Candidate {
             name: spec.name.clone(),
             region: spec.region.clone(),
@@ -131,11 +168,12 @@ impl Basis {
             health: self.health,
             constraints: spec.admission_constraints.clone(),
             namespaces: of_namespaces
-                .map(|((namespace, settings), maintenance)| CandidateNamespace {
+                .map(|(((namespace, settings), maintenance), closed)| CandidateNamespace {
                     name: namespace.namespace.clone(),
                     offers: offers(spec, &namespace.namespace, settings, &self.rooms),
                     preferred_class: settings.preferred_class.clone(),
                     maintenance: *maintenance,
+                    closed: closed.clone(),
                 })
                 .collect(),
             placed: self.placed,

@@ -2,26 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::candidacy::Candidacy;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{Gate, Opened};
-use crate::cluster::Member;
+use crate::cluster::acceptance::Acceptance;
 use crate::cluster::cache::NamespaceCache;
 use crate::cluster::probe::HealthReport;
+use crate::cluster::resources::Workspace;
+use crate::cluster::tasks::Tasks;
+use crate::cluster::{self, Member};
 use crate::controller::{self, Controller};
-use crate::domain::cluster::{ClusterSpec, NamespaceSpec};
+use crate::domain::cluster::{Capacity, ClusterSpec, NamespaceSpec};
 use crate::domain::condition::Condition;
 use crate::domain::health::Health;
 use crate::domain::names::{Namespace, Region};
 use crate::domain::secret::Secret;
-use crate::federation::index::{ClusterFacts, Index};
+use crate::federation::index::ClusterFacts;
 use crate::federation::metering::Meter;
 use crate::federation::settings::{Defaults, Settings};
 use crate::federation::{Error, Result};
@@ -29,22 +32,42 @@ use crate::store::Registration;
 
 use super::watcher::Watcher;
 
+/// The registration of a member, replaced as a whole: whoever loads it once sees nothing of another.
+#[derive(Debug, Clone)]
+pub struct InUse {
+    /// What the admin wants.
+    pub spec: Arc<ClusterSpec>,
+    /// Its API address.
+    pub api_server: String,
+    /// Which cluster it is, whatever its address; empty where that is not known.
+    pub cluster_uid: String,
+    /// Of the registration in etcd.
+    pub version: i64,
+    pub(in crate::federation) kubeconfig: Secret<Vec<u8>>,
+}
+
+impl From<&InUse> for Registration {
+    fn from(in_use: &InUse) -> Self {
+        Self {
+            spec: ClusterSpec::clone(&in_use.spec),
+            api_server: in_use.api_server.clone(),
+            kubeconfig: Some(in_use.kubeconfig.clone()),
+            cluster_uid: in_use.cluster_uid.clone(),
+            version: in_use.version,
+        }
+    }
+}
+
 /// A member in use.
 pub struct Connected {
-    /// What the admin wants.
-    pub spec: ArcSwap<ClusterSpec>,
-    /// Its API address.
-    pub api_server: ArcSwap<String>,
-    /// Which cluster it is, whatever its address; empty where that is not known.
-    pub cluster_uid: ArcSwap<String>,
-    /// As they were last seen, for the time since when each is so.
+    /// Changed only while `Fleet::changing` is held.
+    pub(super) in_use: ArcSwap<InUse>,
+    /// As they were recorded last, for the time since when each is so.
     pub(in crate::federation) conditions: Mutex<Vec<Condition>>,
     /// Client, caches and health.
     pub member: Arc<Member>,
     /// Learned once it answered.
     pub server_version: ArcSwapOption<String>,
-    pub(super) version: AtomicI64,
-    pub(in crate::federation) kubeconfig: ArcSwap<Secret<Vec<u8>>>,
     pub(super) places: BTreeMap<Namespace, Place>,
     /// Counts what becomes of its workspaces.
     pub(in crate::federation) meter: Arc<Meter>,
@@ -54,7 +77,8 @@ pub struct Connected {
     pub(super) changes: watch::Sender<()>,
     /// Whether it may be written to now.
     pub gate: Gate,
-    pub(super) stop: CancellationToken,
+    /// Its tasks; their token ends them.
+    pub(super) tasks: Arc<Tasks>,
     pub(super) candidacy: Candidacy,
 }
 
@@ -67,6 +91,8 @@ pub struct Place {
     pub settings: Arc<ArcSwap<Settings>>,
     /// Its workspaces and pods.
     pub cache: Arc<NamespaceCache>,
+    /// Whether it accepts workspaces, as far as the leader learned.
+    pub acceptance: Arc<Acceptance>,
     pub(super) controller: Arc<Controller>,
     /// What the controller takes from the settings.
     pub(super) controlled: Arc<ArcSwap<controller::Settings>>,
@@ -77,17 +103,32 @@ impl Place {
     pub fn at_work(&self) -> (usize, usize) {
         (self.controller.failing(), self.controller.waiting())
     }
+
+    /// The pod that the controller will make of a Workspace that does not exist yet; `None` where it makes none.
+    pub fn planned_pod(&self, workspace: Workspace) -> Option<Pod> {
+        controller::planned_pod(workspace, &self.controlled.load())
+    }
 }
 
 impl Connected {
+    /// The registration in use. For more than one field of it load it once.
+    pub fn in_use(&self) -> Arc<InUse> {
+        self.in_use.load_full()
+    }
+
+    /// What the admin wants.
+    pub fn spec(&self) -> Arc<ClusterSpec> {
+        Arc::clone(&self.in_use.load().spec)
+    }
+
     /// Version of the registration in use.
     pub fn version(&self) -> i64 {
-        self.version.load(Ordering::Acquire)
+        self.in_use.load().version
     }
 
     /// Its region.
     pub fn region(&self) -> Region {
-        self.spec.load().region.clone()
+        self.in_use.load().spec.region.clone()
     }
 
     /// A namespace of it.
@@ -103,47 +144,42 @@ impl Connected {
         &self.places
     }
 
-    /// The registration in use, with the login in use.
-    pub(super) fn registration(&self) -> Registration {
-        let version = self.version();
-        Registration {
-            spec: (**self.spec.load()).clone(),
-            api_server: (**self.api_server.load()).clone(),
-            kubeconfig: Some((**self.kubeconfig.load()).clone()),
-            cluster_uid: (**self.cluster_uid.load()).clone(),
-            version,
-        }
-    }
-
     /// Takes a changed registration in place, or says that this takes connecting anew: other namespaces have other
-    /// watches. Another login or address is used from now on, and watches under way go on as they began. A login that is
+    /// watches, and so has a capacity that is a limit from now on. Another login or address is used from now on, and watches under way go on as they began. A login that is
     /// in a Secret is no matter of the registration: the one in use goes on.
     pub(super) fn take(&self, registration: &Registration, defaults: &Defaults) -> bool {
         let places = |spec: &ClusterSpec| {
             let of = |one: &NamespaceSpec| (one.namespace.clone(), one.secrets_namespace.clone());
             spec.namespaces.iter().map(of).collect::<Vec<_>>()
         };
-        let before = self.spec.load_full();
-        if places(&before) != places(&registration.spec) || before.fence != registration.spec.fence {
+        let before = self.in_use();
+        let counted = registration.spec.capacity == Capacity::Unlimited || self.member.counts_all_pods();
+        if places(&before.spec) != places(&registration.spec)
+            || before.spec.fence != registration.spec.fence
+            || !counted
+        {
             return false;
         }
-        if let Some(kubeconfig) = &registration.kubeconfig
-            && self.kubeconfig.load().expose() != kubeconfig.expose()
+        let mut kubeconfig = before.kubeconfig.clone();
+        if let Some(new) = &registration.kubeconfig
+            && kubeconfig.expose() != new.expose()
         {
-            let text = std::str::from_utf8(kubeconfig.expose());
+            let text = std::str::from_utf8(new.expose());
             let replaced = text.map(|text| self.member.replace_kubeconfig(text));
             if !matches!(replaced, Ok(Ok(()))) {
                 return false;
             }
             tracing::info!(cluster = %registration.spec.name, "another kubeconfig is in use");
-            self.kubeconfig.store(Arc::new(kubeconfig.clone()));
+            kubeconfig = new.clone();
         }
-        self.api_server.store(Arc::new(registration.api_server.clone()));
-        self.cluster_uid.store(Arc::new(registration.cluster_uid.clone()));
-        let resettled = before.namespaces != registration.spec.namespaces;
-        self.spec.store(Arc::new(registration.spec.clone()));
-        self.version.store(registration.version, Ordering::Release);
-        if resettled {
+        self.in_use.store(Arc::new(InUse {
+            spec: Arc::new(registration.spec.clone()),
+            api_server: registration.api_server.clone(),
+            cluster_uid: registration.cluster_uid.clone(),
+            version: registration.version,
+            kubeconfig,
+        }));
+        if before.spec.namespaces != registration.spec.namespaces {
             for problem in self.reload(defaults) {
                 tracing::error!(problem, "a namespace keeps its last good settings");
             }
@@ -151,14 +187,22 @@ impl Connected {
         true
     }
 
+    /// Uses another login of the same registration.
+    pub(super) fn use_login(&self, text: &Secret<String>) -> cluster::Result<()> {
+        self.member.replace_kubeconfig(text.expose())?;
+        let kubeconfig = text.clone().map(String::into_bytes);
+        self.in_use.store(Arc::new(InUse { kubeconfig, ..InUse::clone(&self.in_use.load()) }));
+        Ok(())
+    }
+
     /// Tells the index of each change of health.
-    pub(super) async fn follow_health(&self, index: &Index) {
+    pub(super) async fn follow_health(&self) {
         let mut health = self.member.health().subscribe();
         let mut nodes_known = false;
         loop {
             let state = *health.borrow_and_update();
             tracing::info!(health = ?state, "cluster health");
-            self.tell(index);
+            self.tell();
             self.changes.send_replace(());
             if state == Health::Available && self.server_version.load().is_none() {
                 self.learn_version().await;
@@ -170,23 +214,19 @@ impl Connected {
                         nodes_known = true;
                         self.changes.send_replace(());
                     }
-                    () = self.stop.cancelled() => return,
+                    () = self.tasks.stop().cancelled() => return,
                 }
             }
         }
     }
 
-    pub(super) fn tell(&self, index: &Index) {
+    pub(super) fn tell(&self) {
         let report = self.member.health().report();
-        let facts = ClusterFacts {
+        self.watcher.tell(ClusterFacts {
             region: self.region(),
             reachable: matches!(report.health, Health::Available | Health::Suspect),
             last_answer: last_answer(&report),
-        };
-        // After the end of this member a late answer must not bring the cluster back.
-        if !self.stop.is_cancelled() {
-            index.cluster(self.member.name(), facts);
-        }
+        });
     }
 
     async fn learn_version(&self) {
@@ -200,11 +240,11 @@ impl Connected {
     pub(super) async fn control(&self, place: &Place) {
         tokio::select! {
             () = self.listed(place) => {}
-            () = self.stop.cancelled() => return,
+            () = self.tasks.stop().cancelled() => return,
         }
         tokio::select! {
             () = self.control_while_open(place) => {}
-            () = self.stop.cancelled() => {}
+            () = self.tasks.stop().cancelled() => {}
         }
     }
 
@@ -219,16 +259,18 @@ impl Connected {
             let run = CancellationToken::new();
             let writer = self.member.writer(place.cache.namespace(), &pass);
             let running = Arc::clone(&place.controller).run(writer, run.clone());
-            tokio::pin!(running);
-            tokio::select! {
-                () = &mut running => {}
-                () = term.ended() => {}
-                _ = gate.wait_for(|state| !state.is_open_at(&epoch)) => {}
-                () = self.stop.cancelled() => {}
+            let over = async {
+                tokio::select! {
+                    () = term.ended() => {}
+                    _ = gate.wait_for(|state| !state.is_open_at(&epoch)) => {}
+                    () = self.tasks.stop().cancelled() => {}
+                }
+            };
+            if !stops_with(running, over, &run).await {
+                return;
             }
-            run.cancel();
-            running.await;
-            if gate.wait_for(|state| !state.is_open_at(&epoch)).await.is_err() {
+            // Within a term the gate may have closed and opened again at this epoch while the controller came to its end.
+            if !term.is_valid() && gate.wait_for(|state| !state.is_open_at(&epoch)).await.is_err() {
                 return;
             }
         }
@@ -244,6 +286,22 @@ impl Connected {
     }
 }
 
+/// Runs until `over`, and then until `running` has come to the end that `run` asks it for; whether it ran for so long.
+async fn stops_with(
+    running: impl Future<Output = ()>,
+    over: impl Future<Output = ()>,
+    run: &CancellationToken,
+) -> bool {
+    let mut running = std::pin::pin!(running);
+    tokio::select! {
+        () = &mut running => return false,
+        () = over => {}
+    }
+    run.cancel();
+    running.await;
+    true
+}
+
 /// When a cluster last answered, by the wall clock.
 pub(in crate::federation) fn last_answer(report: &HealthReport) -> Option<Timestamp> {
     report.last_answer.map(ago)
@@ -253,4 +311,28 @@ pub(in crate::federation) fn last_answer(report: &HealthReport) -> Option<Timest
 pub(in crate::federation) fn ago(duration: std::time::Duration) -> Timestamp {
     let ago = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
     Timestamp::now().saturating_sub(ago).unwrap_or(Timestamp::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_controller_that_ended_by_itself_is_not_awaited_again() {
+        let run = CancellationToken::new();
+        assert!(!stops_with(async {}, std::future::pending(), &run).await);
+    }
+
+    #[tokio::test]
+    async fn a_controller_is_asked_to_end_and_awaited() {
+        let run = CancellationToken::new();
+        let mut steps = 0;
+        let running = async {
+            run.cancelled().await;
+            tokio::task::yield_now().await;
+            steps += 1;
+        };
+        assert!(stops_with(running, async {}, &run).await);
+        assert_eq!(steps, 1);
+    }
 }

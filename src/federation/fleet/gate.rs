@@ -139,9 +139,19 @@ impl Gate {
     }
 }
 
+/// Closes the gate when its task ends, by a panic too: nothing is written through a gate that nobody keeps.
+struct Closing<'a>(&'a Connected);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.tell_gate(State::Standby);
+    }
+}
+
 impl Connected {
     /// Raises the member in each leadership, and keeps its gate.
     pub(super) async fn guard(&self, mut leading: watch::Receiver<Option<Leading>>) {
+        let _closing = Closing(self);
         loop {
             let current = leading.borrow_and_update().clone();
             let changed = async {
@@ -150,11 +160,10 @@ impl Connected {
             };
             let goes_on = tokio::select! {
                 goes_on = changed => goes_on,
-                () = self.stop.cancelled() => false,
+                () = self.tasks.stop().cancelled() => false,
                 () = self.keep_raised(current.as_ref()) => true,
             };
-            self.gate.0.send_replace(State::Standby);
-            self.changes.send_replace(());
+            self.tell_gate(State::Standby);
             if !goes_on {
                 return;
             }

@@ -10,14 +10,16 @@
 mod follow;
 
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::Instrument as _;
+use tokio_util::sync::DropGuard;
 
-use super::Fleet;
+use super::{Connected, Fleet};
 use crate::cluster::host::{Host, Unread, Why};
+use crate::cluster::tasks::{TaskName, Tasks};
 use crate::domain::names::ClusterName;
 use crate::domain::secret_ref::SecretRef;
 
@@ -71,6 +73,9 @@ pub(super) struct Logins {
 struct Kept {
     reference: SecretRef,
     state: LoginState,
+    /// Since when it is in use, failing, or read.
+    since: Timestamp,
+    tasks: Arc<Tasks>,
     /// Ends the task that follows the Secret.
     _stop: DropGuard,
 }
@@ -80,8 +85,8 @@ impl Logins {
         Self { host, kept: Mutex::default() }
     }
 
-    pub(super) fn state(&self, name: &ClusterName) -> Option<LoginState> {
-        self.kept.lock().get(name).map(|kept| kept.state.clone())
+    pub(super) fn state(&self, name: &ClusterName) -> Option<(LoginState, Timestamp)> {
+        self.kept.lock().get(name).map(|kept| (kept.state.clone(), kept.since))
     }
 
     /// Whether the Secret of any cluster was not read yet.
@@ -103,6 +108,9 @@ impl Logins {
     fn note(&self, name: &ClusterName, state: &LoginState) -> bool {
         match self.kept.lock().get_mut(name) {
             Some(kept) if kept.state != *state => {
+                if discriminant(&kept.state) != discriminant(state) {
+                    kept.since = Timestamp::now();
+                }
                 kept.state = state.clone();
                 true
             }
@@ -114,7 +122,20 @@ impl Logins {
 impl Fleet {
     /// How a cluster's login is, where it is read from a Secret.
     pub fn login(&self, name: &ClusterName) -> Option<LoginState> {
+        Some(self.login_since(name)?.0)
+    }
+
+    /// The same, and since when.
+    pub fn login_since(&self, name: &ClusterName) -> Option<(LoginState, Timestamp)> {
         self.logins.state(name)
+    }
+
+    /// Tasks of a member that failed and have not run steadily since, and how often each failed in a row.
+    pub fn failing_tasks(&self, connected: &Connected) -> Vec<(TaskName, u32)> {
+        let mut failing = connected.tasks.failing();
+        let kept = self.logins.kept.lock();
+        failing.extend(kept.get(connected.member.name()).into_iter().flat_map(|kept| kept.tasks.failing()));
+        failing
     }
 
     /// The cluster that the manager itself runs in.
@@ -132,14 +153,16 @@ impl Fleet {
         if kept.get(name).is_some_and(|kept| kept.reference == *reference) {
             return;
         }
-        let stop = CancellationToken::new();
-        let guard = stop.clone().drop_guard();
-        kept.insert(
-            name.clone(),
-            Kept { reference: reference.clone(), state: LoginState::Reading, _stop: guard },
-        );
-        let span = tracing::info_span!("login", cluster = %name, %reference);
-        let following = Following::new(Arc::clone(self), name.clone(), reference.clone(), stop);
-        tokio::spawn(following.run().instrument(span));
+        let tasks = self.tasks_of(name);
+        let (state, since) = (LoginState::Reading, Timestamp::now());
+        let _entered = tracing::info_span!("login", cluster = %name, %reference).entered();
+        let stop = tasks.stop().clone();
+        let following = Arc::new(Following::new(Arc::clone(self), name.clone(), reference.clone(), stop));
+        tasks.spawn(TaskName::one("login"), move || {
+            let following = Arc::clone(&following);
+            async move { following.run().await }
+        });
+        let (reference, stop) = (reference.clone(), tasks.stop().clone().drop_guard());
+        kept.insert(name.clone(), Kept { reference, state, since, tasks, _stop: stop });
     }
 }

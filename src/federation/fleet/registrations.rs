@@ -4,17 +4,40 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Connected, Fleet, LoginState};
+use super::{Connected, Fleet, LoginState, last_answer};
 use crate::cluster::probe;
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::names::ClusterName;
-use crate::store::Registration;
+use crate::domain::secret::Secret;
+use crate::store::{NewCluster, Registration};
 
 /// What became of a registration here.
 #[derive(Clone)]
 pub(super) enum Slot {
     Connected(Arc<Connected>),
     Broken(Arc<Broken>),
+    /// Deregistered by this replica at this version. Stays until the mirror reports the removal, so that what the mirror
+    /// reports before it does not register the cluster again.
+    Removed(i64),
+}
+
+impl Slot {
+    /// Version of the registration.
+    pub(super) fn version(&self) -> i64 {
+        match self {
+            Self::Connected(connected) => connected.version(),
+            Self::Broken(broken) => broken.version,
+            Self::Removed(version) => *version,
+        }
+    }
+
+    /// Whether a registration of a version is older than this, or the same and in use. One that is broken is tried again.
+    fn is_ahead_of(&self, version: i64) -> bool {
+        match self {
+            Self::Connected(_) | Self::Removed(_) => self.version() >= version,
+            Self::Broken(_) => self.version() > version,
+        }
+    }
 }
 
 /// A registration that cannot be used here.
@@ -44,15 +67,32 @@ impl Broken {
 }
 
 impl Fleet {
-    /// Takes a registration that is new or changed. What can be changed in place is; anything else connects anew. Where
-    /// the kubeconfig is in a Secret, the login in use goes on until that was read.
-    pub fn put(self: &Arc<Self>, mut registration: Registration) {
-        let name = registration.spec.name.clone();
+    /// Takes a registration that is new or changed, as the mirror reports it. What can be changed in place is; anything else
+    /// connects anew. Where the kubeconfig is in a Secret, the login in use goes on until that was read.
+    pub fn put(self: &Arc<Self>, registration: Registration) {
         let _alone = self.changing.lock();
+        self.take(registration);
+    }
+
+    /// Takes what was just written of a member in use, as its mirror will in a moment. `login`: what was written with another
+    /// kubeconfig. One that is gone by now stays so.
+    pub fn put_written(self: &Arc<Self>, spec: ClusterSpec, version: i64, login: Option<NewCluster>) {
+        let _alone = self.changing.lock();
+        let Some(Slot::Connected(connected)) = self.slot(&spec.name) else { return };
+        let known = Registration::from(&*connected.in_use());
+        self.take(if let Some(NewCluster { api_server, kubeconfig, cluster_uid, .. }) = login {
+            Registration { spec, api_server, kubeconfig, cluster_uid, version }
+        } else {
+            let kubeconfig = known.kubeconfig.filter(|_| spec.kubeconfig_secret.is_none());
+            Registration { spec, kubeconfig, version, ..known }
+        });
+    }
+
+    /// To be called while `changing` is held.
+    fn take(self: &Arc<Self>, mut registration: Registration) {
+        let name = registration.spec.name.clone();
         let present = self.slot(&name);
-        if let Some(Slot::Connected(connected)) = &present
-            && connected.version() >= registration.version
-        {
+        if present.as_ref().is_some_and(|slot| slot.is_ahead_of(registration.version)) {
             return;
         }
         let known = self.registration(&name).filter(|known| known.is_of_same_cluster(&registration));
@@ -65,7 +105,7 @@ impl Fleet {
             && (known.is_some() || registration.kubeconfig.is_some())
             && connected.take(&registration, &self.options.defaults.load())
         {
-            connected.tell(&self.index);
+            connected.tell();
             self.changes.send_replace(());
             return;
         }
@@ -75,21 +115,13 @@ impl Fleet {
         self.join(registration);
     }
 
-    /// Takes what was just written of a member in use, as its mirror will in a moment.
-    pub fn put_spec(self: &Arc<Self>, spec: ClusterSpec, version: i64) {
-        let Some(connected) = self.get(&spec.name) else { return };
-        let known = connected.registration();
-        let kubeconfig = known.kubeconfig.filter(|_| spec.kubeconfig_secret.is_none());
-        self.put(Registration { spec, kubeconfig, version, ..known });
-    }
-
     /// Connects a registration, or shows why that cannot be. To be called while `changing` is held.
     pub(super) fn join(self: &Arc<Self>, registration: Registration) {
         let name = registration.spec.name.clone();
         let (kind, reason) = match registration.kubeconfig {
             None => self.missing_login(&name),
             Some(_) => match self.connect(registration.clone()) {
-                Ok(connected) => return self.replace(name, Slot::Connected(connected)),
+                Ok(connected) => return self.replace(&name, Slot::Connected(connected)),
                 Err(reason) => ("Registration", reason),
             },
         };
@@ -108,6 +140,9 @@ impl Fleet {
     /// Takes a registration that cannot be used, so that it is shown.
     pub fn put_broken(&self, spec: ClusterSpec, api_server: String, version: i64, reason: String) {
         let _alone = self.changing.lock();
+        if self.slot(&spec.name).is_some_and(|slot| slot.is_ahead_of(version)) {
+            return;
+        }
         self.logins.forget(&spec.name);
         let (kind, since) = ("Registration", Timestamp::now());
         self.break_down(Broken { spec, api_server, version, kind, reason, since, registration: None });
@@ -120,27 +155,43 @@ impl Fleet {
         } else {
             tracing::error!(cluster = %name, reason, "a registration cannot be used");
         }
-        self.replace(name, Slot::Broken(Arc::new(broken)));
+        // However often it is tried again.
+        let since = match self.slot(&name) {
+            Some(Slot::Broken(before)) => before.since,
+            _ => broken.since,
+        };
+        self.replace(&name, Slot::Broken(Arc::new(Broken { since, ..broken })));
     }
 
-    /// Lets go of a member: its tasks end, its workspaces are no longer shown.
-    pub fn remove(&self, name: &ClusterName) {
+    /// Removes a registration that this replica deleted in etcd, ahead of the mirror. One that was made since stays.
+    pub fn remove(&self, name: &ClusterName, version: i64) {
         let _alone = self.changing.lock();
-        self.logins.forget(name);
-        let gone = self.slots.write().remove(name);
-        if let Some(Slot::Connected(connected)) = gone {
-            connected.stop.cancel();
+        if self.slot(name).is_some_and(|slot| slot.version() <= version) {
+            self.put_slot(name, Some(Slot::Removed(version)));
+            self.forget(name);
         }
+    }
+
+    /// Removes a registration that the mirror reports as deleted.
+    pub fn removed(&self, name: &ClusterName) {
+        let _alone = self.changing.lock();
+        self.put_slot(name, None);
+        self.forget(name);
+    }
+
+    /// Its tasks have been told to end; nothing of it is shown any more.
+    fn forget(&self, name: &ClusterName) {
+        self.logins.forget(name);
         self.index.cluster_gone(name);
         self.changes.send_replace(());
     }
 
-    /// Lets go of every member but those named.
+    /// Removes every registration but those named: the mirror lists them all.
     pub fn keep_only(&self, names: &[ClusterName]) {
         let gone: Vec<ClusterName> =
             self.slots.read().keys().filter(|name| !names.contains(name)).cloned().collect();
         for name in gone {
-            self.remove(&name);
+            self.removed(&name);
         }
         self.listed.send_replace(true);
         self.changes.send_replace(());
@@ -153,9 +204,15 @@ impl Fleet {
     /// A registration as it is used here, with the login in use.
     pub(super) fn registration(&self, name: &ClusterName) -> Option<Registration> {
         match self.slot(name)? {
-            Slot::Connected(connected) => Some(connected.registration()),
+            Slot::Connected(connected) => Some((&*connected.in_use()).into()),
             Slot::Broken(broken) => broken.registration.clone(),
+            Slot::Removed(_) => None,
         }
+    }
+
+    /// The kubeconfig that a registration has; none where it cannot be unsealed or was not read yet.
+    pub(in crate::federation) fn kubeconfig(&self, name: &ClusterName) -> Option<Secret<Vec<u8>>> {
+        self.registration(name)?.kubeconfig
     }
 
     /// Which cluster it must be: what is kept, or else what the cluster in use says now.
@@ -167,10 +224,25 @@ impl Fleet {
         probe::uid(self.get(name)?.member.client()).await
     }
 
-    pub(super) fn replace(&self, name: ClusterName, slot: Slot) {
-        if let Some(Slot::Connected(old)) = self.slots.write().insert(name, slot) {
-            old.stop.cancel();
+    pub(super) fn replace(&self, name: &ClusterName, slot: Slot) {
+        let is_broken = matches!(slot, Slot::Broken(_));
+        let answered = self.put_slot(name, Some(slot));
+        if is_broken {
+            self.index.disconnected(name, answered);
         }
         self.changes.send_replace(());
+    }
+
+    /// Ends the tasks of a member that was there before; when its cluster last answered.
+    fn put_slot(&self, name: &ClusterName, slot: Option<Slot>) -> Option<Timestamp> {
+        let mut slots = self.slots.write();
+        let before = match slot {
+            Some(slot) => slots.insert(name.clone(), slot),
+            None => slots.remove(name),
+        };
+        drop(slots);
+        let Some(Slot::Connected(before)) = before else { return None };
+        before.tasks.stop().cancel();
+        last_answer(&before.member.health().report())
     }
 }

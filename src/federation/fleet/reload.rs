@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::federation::settings::{Defaults, Settings};
 
-use super::{Broken, Connected, Fleet, Place, Slot};
+use super::{Broken, Connected, Fleet, Slot};
 
 impl Fleet {
     /// Takes what the configuration says from now on for namespaces, without connecting anew. A namespace whose
-    /// settings do not resolve any more keeps those it has; what is wrong with them is answered.
+    /// settings do not resolve any more keeps those it has; what is wrong with them is answered. What clients see of a
+    /// workspace changes with the workspace's next change: docs/decisions/011-one-state-a-version.md.
     ///
     /// Registrations that could not be used are tried anew.
     pub fn reload(self: &Arc<Self>, defaults: Defaults) -> Vec<String> {
@@ -29,10 +30,12 @@ impl Fleet {
         let registration = broken.registration.clone().filter(|_| !broken.is_waiting());
         let Some(registration) = registration else { return Ok(()) };
         let name = broken.spec.name.clone();
-        let connected = self.connect(registration);
-        let connected = connected.map_err(|reason| format!("cluster {name}: {reason}"))?;
+        let connected = self.connect(registration).map_err(|reason| {
+            self.index.disconnected(&name, None);
+            format!("cluster {name}: {reason}")
+        })?;
         tracing::info!(cluster = %name, "its registration can be used now");
-        self.replace(name, Slot::Connected(connected));
+        self.replace(&name, Slot::Connected(connected));
         Ok(())
     }
 }
@@ -40,7 +43,7 @@ impl Fleet {
 impl Connected {
     pub(super) fn reload(&self, defaults: &Defaults) -> Vec<String> {
         let mut problems = Vec::new();
-        for spec in &self.spec.load().namespaces {
+        for spec in &self.spec().namespaces {
             let Some(place) = self.places.get(&spec.namespace) else { continue };
             match Settings::resolve(spec, defaults) {
                 Ok(settings) => {
@@ -49,7 +52,6 @@ impl Connected {
                     self.count_shapes(&spec.namespace, &settings);
                     place.settings.store(Arc::new(settings));
                     place.controller.enqueue_all();
-                    self.show_again(place);
                 }
                 Err(wrong) => {
                     let of_cluster = |problem| format!("cluster {}, {problem}", self.member.name());
@@ -58,14 +60,5 @@ impl Connected {
             }
         }
         problems
-    }
-
-    /// Defaults are part of what clients see of a workspace.
-    fn show_again(&self, place: &Place) {
-        for name in place.cache.names() {
-            if let Some(workspace) = place.cache.get(&name) {
-                self.watcher.show(place.cache.namespace(), &workspace);
-            }
-        }
     }
 }

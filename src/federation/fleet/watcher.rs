@@ -8,17 +8,18 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::cluster::cache::Observer;
-use crate::cluster::convert::{ViewSettings, end_message, view};
+use crate::cluster::convert::{ViewSettings, end_message, lacks_labels, view};
 use crate::cluster::resources::Workspace;
 use crate::controller::Controller;
-use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
-use crate::federation::index::{Found, Index};
+use crate::domain::names::{Namespace, WorkspaceId};
+use crate::federation::index::{ClusterFacts, Index, Session};
 use crate::federation::settings::Settings;
 use crate::federation::settle;
 
 /// Hands what a member's caches tell to the index, the controllers and what settles records.
 pub(super) struct Watcher {
-    pub(super) cluster: ClusterName,
+    /// Of the connection whose caches these are.
+    pub(super) session: Session,
     pub(super) index: Arc<Index>,
     pub(super) settle: settle::Queue,
     pub(super) settings: BTreeMap<Namespace, Arc<ArcSwap<Settings>>>,
@@ -48,22 +49,28 @@ impl Watcher {
         };
         if let Some(view) = view(workspace, &view_settings) {
             let id = view.id.clone();
-            self.index.resource(&self.cluster, view);
-            if self.index.has_ended(&id) {
+            self.index.resource(&self.session, view);
+            if self.index.has_ended(&id) || lacks_labels(&workspace.metadata) {
                 self.settle.push(&id);
             }
         } else if let Some(Ok(id)) = workspace.metadata.name.as_deref().map(str::parse::<WorkspaceId>) {
             // Another installation took it over.
-            self.index.let_go(&self.cluster, namespace, &id);
+            self.index.let_go(&self.session, namespace, &id);
         }
     }
 }
 
 impl Watcher {
-    /// Takes that the cluster was set back.
-    pub(super) fn set_back(&self, found: Found) {
-        tracing::error!(cluster = %self.cluster, ?found, "the cluster was set back, as by a restore of its etcd");
-        self.index.rewound(&self.cluster, found);
+    /// Takes what is known of the cluster now.
+    pub(super) fn tell(&self, facts: ClusterFacts) {
+        self.index.cluster(&self.session, facts);
+    }
+
+    /// Takes that the cluster was set back; `found` is for the log.
+    pub(super) fn set_back(&self, found: &str) {
+        let cluster = self.session.cluster();
+        tracing::error!(%cluster, found, "the cluster was set back, as by a restore of its etcd");
+        self.index.rewound(&self.session);
     }
 }
 
@@ -81,8 +88,14 @@ impl Observer for Watcher {
             controller.enqueue(name);
         }
         if let Ok(id) = name.parse::<WorkspaceId>() {
-            self.index.resource_gone(&self.cluster, namespace, &id, end_message(last));
+            self.index.resource_gone(&self.session, namespace, &id, end_message(last));
             self.settle.push(&id);
+        }
+    }
+
+    fn workspace_unreadable(&self, namespace: &Namespace, workspace: &str) {
+        if let Ok(id) = workspace.parse::<WorkspaceId>() {
+            self.index.unreadable(&self.session, namespace, &id);
         }
     }
 
@@ -92,19 +105,19 @@ impl Observer for Watcher {
         }
     }
 
-    fn node_gone(&self, node: &str) {
+    fn node_changed(&self, node: &str) {
         for controller in self.controllers.read().values().filter_map(Weak::upgrade) {
-            controller.node_gone(node);
+            controller.node_changed(node);
         }
     }
 
     fn rewound(&self, _namespace: &Namespace) {
-        self.set_back(Found::Listed);
+        self.set_back("Listed");
     }
 
-    fn synced(&self, _namespace: &Namespace) {
-        self.index.listed(&self.cluster);
-        for id in self.index.placed_on(&self.cluster) {
+    fn synced(&self, namespace: &Namespace) {
+        self.index.listed(&self.session, namespace);
+        for id in self.index.placed_on(self.session.cluster()) {
             self.settle.push(&id);
         }
         self.changes.send_replace(());

@@ -22,17 +22,12 @@ pub type Placed = (PlacementRecord, Option<Arc<Shown>>);
 impl Index {
     /// Takes whether a cluster is being emptied, and tells the subscribers of its workspaces where that changed.
     pub fn notice(&self, cluster: &ClusterName, notice: Option<Notice>) {
-        let mut inner = self.inner.write();
-        let before = match notice {
+        let before = self.change(|inner| match notice {
             Some(notice) => inner.drains.insert(cluster.clone(), notice),
             None => inner.drains.remove(cluster),
-        };
-        if before == notice {
-            return;
-        }
-        let keys: Vec<_> = inner.resources.keys().filter(|(_, at, _)| at == cluster).cloned().collect();
-        for key in keys {
-            self.announce(&mut inner, &key);
+        });
+        if before != notice {
+            self.announce_all(cluster);
         }
     }
 
@@ -54,23 +49,18 @@ impl Index {
 
     /// The workspaces of a cluster, by id.
     pub fn residents(&self, cluster: &ClusterName) -> Vec<Placed> {
-        let inner = self.inner.read();
-        let ids = inner.live_by_cluster.get(cluster).into_iter().flatten();
-        let placed = |id: &WorkspaceId| {
-            let (record, _) = inner.records.get(id)?;
+        self.each_placed(cluster, |inner, record| {
             let resource = inner.resources.get(&key_of(record));
             Some((record.clone(), resource.map(|resource| Arc::clone(&resource.view))))
-        };
-        ids.filter_map(placed).collect()
+        })
     }
 
     /// The last states of workspaces that ended in a cluster, those after `since` in the order of their ends, and the
     /// number to ask with next. 0 asks for all that are remembered.
     pub fn ends_after(&self, cluster: &ClusterName, since: u64) -> (Vec<Arc<Shown>>, u64) {
         let inner = self.inner.read();
-        let new = inner.ends.iter().rev().take_while(|end| end.sequence > since);
-        let here = new.filter(|end| end.seen.cluster == *cluster).map(|end| Arc::clone(&end.seen.view));
-        (here.collect::<Vec<_>>().into_iter().rev().collect(), inner.sequence)
+        let here = inner.ends_since(since).filter(|end| end.seen.cluster == *cluster);
+        (here.map(|end| Arc::clone(&end.seen.view)).collect(), inner.sequence)
     }
 
     /// Whether a workspace ended in a cluster at or after a time, or is about to: its record has not ended yet.

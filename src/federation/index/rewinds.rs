@@ -7,34 +7,24 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Index, Inner, Key};
-use crate::domain::names::ClusterName;
+use super::{Index, Inner, Key, Resource, Session};
+use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::rewind::Rewinds;
 use crate::domain::workspace::View;
 
-/// How it was found that a cluster was set back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Found {
-    /// The canary was written at a version below its last.
-    Written,
-    /// A list named states of before those known.
-    Listed,
-}
-
 impl Index {
-    /// Takes how often a cluster was set back, as etcd has it; whether that is news.
+    /// Takes how often a cluster was set back, as etcd has it; whether that is news. Its states are shown under the new
+    /// number as they are listed again: until then, nobody can tell which of those known are of before.
     pub fn rewinds(&self, cluster: &ClusterName, rewinds: Rewinds) -> bool {
-        let mut inner = self.inner.write();
-        let known = inner.rewinds.get(cluster).map_or(0, |known| known.count);
-        if rewinds.count <= known {
-            return false;
-        }
-        inner.rewinds.insert(cluster.clone(), rewinds);
-        // What only the canary told waits for a list.
-        if inner.rewound.remove(cluster) == Some(Found::Listed) {
-            self.restamp(&mut inner, cluster);
-        }
-        true
+        self.change(|inner| {
+            let known = inner.rewinds.get(cluster).map_or(0, |known| known.count);
+            if rewinds.count <= known {
+                return false;
+            }
+            inner.rewinds.insert(cluster.clone(), rewinds);
+            inner.rewound.remove(cluster);
+            true
+        })
     }
 
     /// How often a cluster was set back.
@@ -43,20 +33,23 @@ impl Index {
     }
 
     /// Takes that this replica found a cluster set back. Where the record told of it before, that was expected.
-    pub fn rewound(&self, cluster: &ClusterName, found: Found) {
+    pub fn rewound(&self, session: &Session) {
+        let cluster = session.cluster();
         let mut inner = self.inner.write();
+        if !inner.is_current(session) {
+            return;
+        }
         let count = inner.rewinds_on(cluster);
         if inner.resources.iter().any(|(key, resource)| key.1 == *cluster && resource.rewinds < count) {
             return;
         }
-        let known = inner.rewound.entry(cluster.clone()).or_insert(found);
-        *known = found.max(*known);
+        inner.rewound.insert(cluster.clone());
         self.rewound_changes.send_replace(());
     }
 
     /// Clusters that were found set back and whose record does not tell of it yet.
     pub fn unrecorded_rewinds(&self) -> Vec<ClusterName> {
-        self.inner.read().rewound.keys().cloned().collect()
+        self.inner.read().rewound.iter().cloned().collect()
     }
 
     /// Wakes when there are others.
@@ -66,27 +59,14 @@ impl Index {
 
     /// Whether a cluster was found set back and its record does not tell of it yet.
     pub fn is_rewound(&self, cluster: &ClusterName) -> bool {
-        self.inner.read().rewound.contains_key(cluster)
+        self.inner.read().rewound.contains(cluster)
     }
 
-    /// Takes that everything of a cluster was listed: from then on its states are those of after the last time.
-    pub fn listed(&self, cluster: &ClusterName) {
-        let mut inner = self.inner.write();
-        if !inner.rewound.contains_key(cluster) {
-            self.restamp(&mut inner, cluster);
-        }
-    }
-
-    /// Shows every state of a cluster under the recorded number.
-    fn restamp(&self, inner: &mut Inner, cluster: &ClusterName) {
+    /// Shows every state of a namespace under the recorded number.
+    pub(super) fn restamp(&self, inner: &mut Inner, cluster: &ClusterName, namespace: &Namespace) {
         let count = inner.rewinds_on(cluster);
-        let behind: Vec<Key> = inner
-            .resources
-            .iter()
-            .filter(|(key, resource)| key.1 == *cluster && resource.rewinds < count)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in behind {
+        let is_behind = |at: &Namespace, resource: &Resource| at == namespace && resource.rewinds < count;
+        for key in inner.keys_of(cluster, is_behind) {
             let parked = inner.parked.remove(&key);
             if let Some(resource) = inner.resources.get_mut(&key) {
                 resource.rewinds = count;
@@ -112,9 +92,10 @@ impl Inner {
         self.rewinds.remove(cluster);
     }
 
-    /// Keeps a state whose version fell until the record tells why.
-    pub(super) fn park(&mut self, key: Key, view: View) {
-        if self.rewound.contains_key(&key.1) {
+    /// Keeps a state whose version fell until the record tells why: where the cluster was found set back, and where it is the
+    /// first that a connection reports, which nothing later can have overtaken.
+    pub(super) fn park(&mut self, key: Key, view: View, is_first: bool) {
+        if is_first || self.rewound.contains(&key.1) {
             self.parked.insert(key, view);
         }
     }

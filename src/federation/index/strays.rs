@@ -1,8 +1,10 @@
 //! Resources of ours that no record places where they are, and all records of a cluster.
 
+use std::ops::ControlFlow;
+
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Index, Inner, Key};
+use super::{Index, Inner, Key, Resource, Session};
 use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
 use crate::domain::record::PlacementRecord;
 
@@ -23,23 +25,33 @@ impl Index {
     }
 
     /// Takes that a resource is not ours to show any more. No end is announced: it may run on.
-    pub fn let_go(&self, cluster: &ClusterName, namespace: &Namespace, id: &WorkspaceId) {
-        let mut inner = self.inner.write();
-        let key = (id.clone(), cluster.clone(), namespace.clone());
-        inner.resources.remove(&key);
-        inner.parked.remove(&key);
-        inner.note_stray(&key);
+    pub fn let_go(&self, session: &Session, namespace: &Namespace, id: &WorkspaceId) {
+        self.change(|inner| {
+            if inner.is_current(session) {
+                inner.forget(&(id.clone(), session.cluster().clone(), namespace.clone()));
+            }
+        });
     }
 
     /// All records that name a cluster, those that have ended too.
     pub fn records_of(&self, cluster: &ClusterName) -> Vec<PlacementRecord> {
-        let inner = self.inner.read();
-        let here = inner.records.values().filter(|(record, _)| record.cluster == *cluster);
-        here.map(|(record, _)| record.clone()).collect()
+        let mut here = Vec::new();
+        self.each_record("", |_, (record, _)| {
+            here.extend(Some(record).filter(|record| record.cluster == *cluster).cloned());
+            ControlFlow::Continue(())
+        });
+        here
     }
 }
 
 impl Inner {
+    /// Removes a resource from everything that knows it.
+    pub(super) fn take_resource(&mut self, key: &Key) -> Option<Resource> {
+        let taken = self.resources.remove(key)?;
+        self.by_sequence.remove(&taken.sequence);
+        Some(taken)
+    }
+
     /// Looks whether a resource is a stray now.
     pub(super) fn note_stray(&mut self, key: &Key) {
         let resource = self.resources.get(key).filter(|resource| resource.view.ours);

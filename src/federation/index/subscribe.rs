@@ -1,7 +1,19 @@
-//! Beginning a subscription: the backlog and what comes after, with nothing between them.
+//! Subscriptions: the state at the beginning and what comes after, with nothing between them.
+//!
+//! *Flow.* The state at the beginning is read from the index a few workspaces at a time, as the subscriber takes them, in the
+//! order of their last changes. What changes meanwhile goes to the subscriber's buffer as everything later does, and is
+//! skipped in the reading: its latest state is in the buffer, or about to be delivered there. *Bounds.* A chunk, and the
+//! buffer.
 
-use super::Index;
-use crate::federation::events::{Event, Filter, Subscription};
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::{Index, Inner, LOOK};
+use crate::federation::events::{self, Ended, Event, Filter};
+
+/// Events read from the index at a time.
+const CHUNK: usize = 64;
 
 /// A resume token that this replica cannot honour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,37 +30,119 @@ pub enum From {
     Token(String),
 }
 
+/// One subscriber's end; dropping it unsubscribes.
+#[derive(Debug)]
+pub struct Subscription {
+    replay: Option<Replay>,
+    live: events::Subscription,
+}
+
+/// The part of the state at the beginning that was not given yet.
+#[derive(Debug)]
+struct Replay {
+    index: Arc<Index>,
+    filter: Filter,
+    /// Sequence number up to which everything was read.
+    after: u64,
+    /// Sequence number of the last change before the subscription.
+    until: u64,
+    /// Ends of before the subscription, which no resource tells of any more.
+    ends: VecDeque<Event>,
+    chunk: VecDeque<Event>,
+}
+
+impl Subscription {
+    /// The next change, waited for without a limit. After the end of the subscription what is buffered comes first.
+    pub async fn next(&mut self) -> Result<Event, Ended> {
+        while let Some(replay) = &mut self.replay {
+            match replay.next() {
+                Some(event) => return Ok(event),
+                None if replay.is_read() => self.replay = None,
+                // Much was looked at and nothing was wanted: others have their turns.
+                None => tokio::task::yield_now().await,
+            }
+        }
+        self.live.next().await
+    }
+}
+
+impl Replay {
+    /// The next event in the order of sequence numbers. None: at the end, or nothing was found in one look.
+    fn next(&mut self) -> Option<Event> {
+        if self.chunk.is_empty() && !self.is_read() {
+            let index = Arc::clone(&self.index);
+            self.read(&index.inner.read());
+        }
+        let of_end = self.ends.front().map(|end| end.sequence);
+        let of_chunk = self.chunk.front().map(|event| event.sequence);
+        match (of_end, of_chunk) {
+            (Some(end), Some(event)) if end < event => self.ends.pop_front(),
+            (_, Some(_)) => self.chunk.pop_front(),
+            // What is read later may have a lower number, unless nothing is.
+            (Some(_), None) if self.is_read() => self.ends.pop_front(),
+            (_, None) => None,
+        }
+    }
+
+    fn is_read(&self) -> bool {
+        self.after >= self.until
+    }
+
+    fn read(&mut self, inner: &Inner) {
+        let rest = inner.by_sequence.range((Bound::Excluded(self.after), Bound::Included(self.until)));
+        for (sequence, key) in rest.take(LOOK) {
+            self.after = *sequence;
+            if inner.resources.get(key).is_some_and(|resource| self.filter.matches(&resource.view))
+                && let Some(seen) = inner.visible(key)
+            {
+                self.chunk.push_back(Event { sequence: *sequence, seen });
+                if self.chunk.len() == CHUNK {
+                    return;
+                }
+            }
+        }
+        if inner
+            .by_sequence
+            .range((Bound::Excluded(self.after), Bound::Included(self.until)))
+            .next()
+            .is_none()
+        {
+            self.after = self.until;
+        }
+    }
+}
+
 impl Index {
     /// Subscribes without a gap between the state at the beginning and what comes after.
-    pub fn subscribe(&self, filter: Filter, from: &From) -> Result<Subscription, Expired> {
-        // Held over the backlog and the subscription, so that nothing is published between them.
-        let inner = self.inner.write();
-        let since = match from {
-            From::Now => return Ok(self.events.subscribe(filter, Vec::new())),
-            From::Replay => None,
+    pub fn subscribe(self: &Arc<Self>, filter: Filter, from: &From) -> Result<Subscription, Expired> {
+        // Held over both, so that nothing is published between them. What was published before may not be delivered yet, and
+        // is no part of what comes.
+        let inner = self.inner.read();
+        let sequence = inner.sequence;
+        let (after, ends) = match from {
+            From::Now => {
+                return Ok(Subscription { replay: None, live: self.events.subscribe(filter, sequence) });
+            }
+            From::Replay => (0, VecDeque::new()),
             From::Token(token) => {
                 let sequence = self.sequence_of(token).ok_or(Expired)?;
                 if sequence < inner.resumable_from || sequence > inner.sequence {
                     return Err(Expired);
                 }
-                Some(sequence)
+                let ends = inner.ends_since(sequence).filter(|end| filter.matches(&end.seen.view));
+                let ends = ends.cloned().collect();
+                (sequence, ends)
             }
         };
-        let mut backlog: Vec<Event> = inner
-            .resources
-            .iter()
-            .filter(|(_, resource)| since.is_none_or(|since| resource.sequence > since))
-            .filter(|(_, resource)| filter.matches(&resource.view))
-            .filter_map(|(key, resource)| {
-                Some(Event { sequence: resource.sequence, seen: inner.visible(key)? })
-            })
-            .collect();
-        if let Some(since) = since {
-            let ends = inner.ends.iter().filter(|end| end.sequence > since);
-            backlog.extend(ends.filter(|end| filter.matches(&end.seen.view)).cloned());
-        }
-        backlog.sort_by_key(|event| event.sequence);
-        Ok(self.events.subscribe(filter, backlog))
+        let replay = Replay {
+            index: Arc::clone(self),
+            filter: filter.clone(),
+            after,
+            until: inner.sequence.max(after),
+            ends,
+            chunk: VecDeque::new(),
+        };
+        Ok(Subscription { replay: Some(replay), live: self.events.subscribe(filter, sequence) })
     }
 
     /// The token with which a subscriber that has seen `event` goes on.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::cluster::resources::conditions::{self, reason};
 use crate::cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType};
+use crate::cluster::texts;
 
 /// Attempts that have a label value of their own; more are counted with the last.
 const ATTEMPTS_TOLD: i32 = 20;
@@ -193,11 +194,9 @@ fn end(status: &WorkspaceStatus) -> Vec<Event> {
 fn stop_reason(status: &WorkspaceStatus) -> &'static str {
     let is = |kind| status.is_true(kind);
     if let Some(failed) = status.condition(conditions::FAILED).filter(|failed| failed.status == "True") {
-        // What the kubelet says where a pod, or a container of it, used more of the node's disk than it may.
-        let full = ["ephemeral local storage usage exceeds", "exceeded its local ephemeral storage limit"];
         return match is(conditions::EVER_READY) {
             false => "start-failure",
-            true if full.iter().any(|text| failed.message.contains(text)) => "out-of-space",
+            true if texts::is_over_disk_limit(&failed.message) => "out-of-space",
             true => "failed",
         };
     }

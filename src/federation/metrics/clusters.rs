@@ -59,8 +59,9 @@ impl ClusterGauges {
             conditions: gauge(
                 "cluster_condition",
                 "1 for each condition of a cluster that holds, 0 where it does not or is unknown: `Available`, \
-                 `Writable`, `CanarySeen`, `Synced`, `HistoryIntact`, `LoginLasts`, `MaintenanceRead`, `ClassesAgree`, \
-                 `NoStrays`, `LoginCurrent` where its kubeconfig is in a Secret; of a registration that cannot be used \
+                 `Writable`, `CanarySeen`, `NamespacesActive`, `WorkspacesAccepted`, `PodsAccepted`, `Synced`, \
+                 `HistoryIntact`, `LoginLasts`, `MaintenanceRead`, `ClassesAgree`, \
+                 `NoStrays`, `TasksRunning`, `LoginCurrent` where its kubeconfig is in a Secret; of a registration that cannot be used \
                  `Usable`.",
                 &["cluster", "condition"],
             )?,

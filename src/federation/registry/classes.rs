@@ -1,4 +1,7 @@
 //! Which classes clusters offer, and as which clients see them.
+//!
+//! Clients see the classes of the clusters that take starts; where these disagree on a class, the first by name. Every cluster
+//! is compared with just that: one that is cordoned or lost decides nothing, and what only it has is no conflict.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,49 +16,40 @@ use crate::federation::Federation;
 use crate::federation::fleet::Connected;
 use crate::federation::settings::Settings;
 
-/// The settings of every namespace, by cluster.
+/// The settings of every namespace of the clusters that take starts, by cluster.
 pub(super) type Offers = Vec<(ClusterName, Arc<Settings>)>;
-/// Classes as the first cluster by name has them, which is how clients see them.
+/// Classes as clients see them, each with the cluster that it is taken from.
 pub(super) type Shown<'a> = BTreeMap<&'a ClassId, (&'a ClusterName, &'a ClassView)>;
 
 impl Federation {
-    /// Classes of the clusters that take starts, by id, and the preferred one: that of the configuration where a cluster
-    /// offers it, else that of the first cluster that has one. Where clusters disagree on a class, the first one by name
-    /// is shown, and the condition `ClassesAgree` of the others says so.
+    /// Classes as clients see them, by id, and the preferred one: that of the configuration where a cluster offers it, else
+    /// that of the first cluster that has one. The condition `ClassesAgree` names clusters that have another class of an id.
     pub fn classes(&self) -> (Vec<ClassView>, Option<ClassId>) {
-        let mut classes = BTreeMap::new();
-        let preferred = self.fleet.defaults().preferred_class.clone();
-        let mut first = None;
-        for connected in self.fleet.connected() {
-            let spec = connected.spec.load();
-            if spec.cordoned
-                || spec.weight == 0
-                || self.index.is_draining(&spec.name)
-                || connected.member.health().report().health != Health::Available
-            {
-                continue;
-            }
-            for place in connected.places().values() {
-                let settings = place.settings.load();
-                for class in settings.class_views() {
-                    classes.entry(class.id.clone()).or_insert_with(|| class.clone());
-                }
-                first = first.or_else(|| settings.preferred_class.clone());
-            }
-        }
-        let preferred = preferred.filter(|preferred| classes.contains_key(preferred));
-        let preferred = preferred.or(first).filter(|preferred| classes.contains_key(preferred));
-        (classes.into_values().collect(), preferred)
+        let offers = self.offers();
+        let shown = shown(&offers);
+        let configured = self.fleet.defaults().preferred_class.clone();
+        let first = || offers.iter().find_map(|(_, settings)| settings.preferred_class.clone());
+        let preferred = configured.filter(|preferred| shown.contains_key(preferred));
+        let preferred = preferred.or_else(first).filter(|preferred| shown.contains_key(preferred));
+        (shown.into_values().map(|(_, class)| class.clone()).collect(), preferred)
     }
 
-    /// What all clusters offer now.
+    /// What the clusters that take starts offer now.
     pub(super) fn offers(&self) -> Offers {
         let members = self.fleet.connected();
         let of = |connected: &Arc<Connected>| {
             let name = connected.member.name().clone();
             settings_of(connected).into_iter().map(move |settings| (name.clone(), settings))
         };
-        members.iter().flat_map(of).collect()
+        members.iter().filter(|connected| self.takes_starts(connected)).flat_map(of).collect()
+    }
+
+    fn takes_starts(&self, connected: &Connected) -> bool {
+        let spec = connected.spec();
+        !spec.cordoned
+            && spec.weight > 0
+            && !self.index.is_draining(&spec.name)
+            && connected.member.health().health() == Health::Available
     }
 }
 
@@ -86,7 +80,7 @@ pub(super) fn classes_agree(connected: &Connected, shown: &Shown<'_>, now: Times
     Condition::fails(KIND, "ClassConflict", differing.join("; "), now)
 }
 
-/// Classes that the federation shows as another cluster has them.
+/// Classes that clients see as another cluster has them.
 fn differing<'a>(classes: impl Iterator<Item = &'a ClassView>, shown: &Shown<'_>) -> Vec<String> {
     let differs = |class: &ClassView| {
         let (cluster, other) = shown.get(&class.id)?;

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
+use crate::cluster;
 use crate::cluster::client::{Credentials, Identity, Limits, connect};
 use crate::cluster::install::{apply, login};
 use crate::domain::install::{Installed, Plan};
@@ -10,6 +13,19 @@ use crate::domain::secret::Secret;
 use crate::federation::{Error, Federation, Result};
 
 use super::verify::Unheard;
+
+/// Refuses a login that has ended, before the apiserver answers 401 without saying why.
+fn still_lasts(name: &ClusterName, credentials: &Credentials) -> Result<()> {
+    match credentials.expires().filter(|end| *end <= Timestamp::now()) {
+        None => Ok(()),
+        Some(end) => Err(cluster::Error::Kubeconfig {
+            cluster: name.clone(),
+            field: "users[].user".to_owned(),
+            rule: format!("is a login that ended at {end}: log in again"),
+        }
+        .into()),
+    }
+}
 
 impl Federation {
     /// Applies the manifests and answers what became of each object, and a kubeconfig of the manager's own login where
@@ -23,8 +39,10 @@ impl Federation {
         // In errors and logs only: the cluster has no name yet.
         let name: ClusterName = "cluster-to-install".parse().map_err(|_| Error::NotLeader)?;
         let credentials = Credentials::parse(&name, kubeconfig.expose())?;
+        still_lasts(&name, &credentials)?;
         let client = connect(&name, &credentials, &Limits::default(), Identity::Login, Arc::new(Unheard))?;
-        let installed = apply(&name, &client, plan, &|| term.is_valid()).await?;
+        let host_path = &self.fleet.defaults().workspace_host_path;
+        let installed = apply(&name, &client, plan, host_path, &|| term.is_valid()).await?;
         tracing::info!(server = credentials.server(), objects = installed.len(), plan.dry_run, "installed");
         let login = if plan.with_login { Some(login(&name, &client, &credentials).await?) } else { None };
         Ok((installed, login))

@@ -26,7 +26,7 @@ impl Federation {
                 let both = "must not be given together with spec.kubeconfig_secret";
                 let none = "is required, or spec.kubeconfig_secret";
                 let rule = if reference.is_some() { both } else { none };
-                Err(Error::Invalid { field: "kubeconfig", rule: rule.to_owned() })
+                Err(Error::Invalid { field: "kubeconfig".into(), rule: rule.to_owned() })
             }
         }
     }
@@ -49,18 +49,19 @@ impl Federation {
     pub(super) fn login_current(&self, spec: &ClusterSpec) -> Option<Condition> {
         const KIND: &str = "LoginCurrent";
         let reference = spec.kubeconfig_secret.as_ref()?;
-        let now = Timestamp::now();
-        Some(match self.fleet.login(&spec.name) {
+        let (state, since) = self.fleet.login_since(&spec.name).unzip();
+        let since = since.unwrap_or_else(Timestamp::now);
+        Some(match state {
             Some(LoginState::InUse { version, .. }) => {
                 let message = format!("what Secret {reference} holds in version {version} is in use");
-                Condition { message, ..Condition::holds(KIND, now) }
+                Condition { message, ..Condition::holds(KIND, since) }
             }
             Some(LoginState::Failing(failure)) => {
-                Condition::fails(KIND, failure.reason, failure.message, now)
+                Condition::fails(KIND, failure.reason, failure.message, since)
             }
             Some(LoginState::Reading) | None => {
                 let message = format!("Secret {reference} was not read yet");
-                Condition { state: State::Unknown, ..Condition::fails(KIND, "Reading", message, now) }
+                Condition { state: State::Unknown, ..Condition::fails(KIND, "Reading", message, since) }
             }
         })
     }
@@ -69,7 +70,7 @@ impl Federation {
     pub(super) fn login_check(&self, name: &ClusterName) -> Option<Check> {
         const NAME: &str = "kubeconfig-secret";
         let connected = self.fleet.get(name)?;
-        let condition = self.login_current(&connected.spec.load())?;
+        let condition = self.login_current(&connected.spec())?;
         let remedy = "correct the Secret; until then the last good login goes on";
         Some(match condition.state {
             State::True => Check::ok(NAME, condition.message),

@@ -13,6 +13,7 @@ use crate::cluster::probe::has_workspace;
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::names::Namespace;
 use crate::domain::record::PlacementRecord;
+use crate::federation::locks::turn;
 use crate::federation::{Error, Federation, Result};
 
 impl Federation {
@@ -57,7 +58,6 @@ impl Federation {
             })
         };
         let looking = has_workspace(&spec.name, &client, &namespaces, is_one);
-        let late = |_| Error::Deadline { what: "looking for workspaces there", within: VERIFY_WITHIN };
-        Ok(tokio::time::timeout(VERIFY_WITHIN, looking).await.map_err(late)??)
+        Ok(turn("looking for workspaces there", VERIFY_WITHIN, looking).await??)
     }
 }

@@ -2,12 +2,13 @@
 
 use crate::cluster::client::Credentials;
 use crate::domain::check::Check;
-use crate::domain::cluster::{ClusterSpec, SpecChange};
+use crate::domain::cluster::{Capacity, ClusterSpec, SpecChange};
 use crate::domain::names::{ClusterName, Namespace};
 use crate::domain::secret::Secret;
 use crate::domain::secret_ref::SecretRef;
+use crate::federation::locks::PATIENCE;
 use crate::federation::{Error, Federation, Result};
-use crate::store::{self, NewCluster, Registration};
+use crate::store::{self, NewCluster};
 
 use super::verify::Login;
 use super::{ClusterView, SEEN_WITHIN, TRIES, kept};
@@ -49,7 +50,7 @@ impl Federation {
     pub async fn update(&self, name: &ClusterName, update: &Update) -> Result<(ClusterView, Vec<Check>)> {
         if update.change.is_empty() && update.login.is_none() {
             let rule = "must name a field to change, where no kubeconfig is given".to_owned();
-            return Err(Error::Invalid { field: "update_mask", rule });
+            return Err(Error::Invalid { field: "update_mask".into(), rule });
         }
         for _ in 0..TRIES {
             let before = self.present(name, update.version).await?;
@@ -86,9 +87,8 @@ impl Federation {
             spec.kubeconfig_secret = login.reference().cloned();
         }
         spec.validate()?;
-        self.resolve(&spec)?;
+        self.vet(&spec, Some(&before.spec))?;
         let name = &spec.name;
-        let connected = self.fleet.get(name);
         let moves = spec.kubeconfig_secret != before.spec.kubeconfig_secret;
         let new = self.new_login(name, update.login.as_ref(), moves).await?;
         let new = new.as_ref().map(Secret::expose).map(String::as_str);
@@ -102,36 +102,17 @@ impl Federation {
             None => (self.verify_places(before, &spec).await?, String::new()),
         };
         // From the last look at what is placed there until this replica places nothing there any more.
-        let _alone = if removed.is_empty() { None } else { Some(self.registry.write().await) };
+        let _alone = if removed.is_empty() { None } else { Some(self.registry.write(PATIENCE).await?) };
         self.are_empty(name, &removed)?;
-        let version = match new {
+        let login = new.map(|kubeconfig| new_cluster(&spec, kubeconfig, uid)).transpose()?;
+        let version = match &login {
             None => self.store.update_cluster(&term, before.version, &spec).await?,
-            Some(kubeconfig) => {
-                let new = NewCluster {
-                    api_server: Credentials::parse(name, kubeconfig)?.server().to_owned(),
-                    spec: spec.clone(),
-                    kubeconfig: kept(&spec, kubeconfig),
-                    cluster_uid: uid.clone(),
-                };
-                self.store.replace_cluster(&term, &self.sealer, before.version, &new).await?
-            }
+            Some(login) => self.store.replace_cluster(&term, &self.sealer, before.version, login).await?,
         };
-        tracing::info!(cluster = %name, login = new.is_some(), "updated");
-        if !removed.is_empty()
-            && let Some(connected) = connected
-        {
+        tracing::info!(cluster = %name, login = login.is_some(), "updated");
+        if !removed.is_empty() {
             // As the mirror will in a moment; until then nothing may be placed.
-            self.fleet.put(Registration {
-                spec: spec.clone(),
-                api_server: (**connected.api_server.load()).clone(),
-                kubeconfig: match new {
-                    Some(text) => kept(&spec, text),
-                    None if spec.kubeconfig_secret.is_some() => None,
-                    None => Some((**connected.kubeconfig.load()).clone()),
-                },
-                cluster_uid: if new.is_some() { uid } else { (**connected.cluster_uid.load()).clone() },
-                version,
-            });
+            self.fleet.put_written(spec.clone(), version, login);
         }
         Ok((self.await_version(name, version).await?, checks))
     }
@@ -149,7 +130,7 @@ impl Federation {
             Some(NewLogin::Named(reference)) => self.read_secret(name, reference).await?,
         };
         let in_use = self.fleet.get(name).is_some_and(|connected| {
-            connected.kubeconfig.load().expose().as_slice() == text.expose().as_bytes()
+            connected.in_use().kubeconfig.expose().as_slice() == text.expose().as_bytes()
         });
         Ok(Some(text).filter(|_| moves || !in_use))
     }
@@ -177,7 +158,8 @@ impl Federation {
         Ok((checks, uid.unwrap_or_default()))
     }
 
-    /// New namespaces are looked at as at registration, with the login that is in use.
+    /// New namespaces, a fence that is switched on or off, and a capacity that becomes a limit are looked at as at
+    /// registration, with the login that is in use.
     async fn verify_places(&self, before: &ClusterView, spec: &ClusterSpec) -> Result<Vec<Check>> {
         let is_new = spec.namespaces.iter().any(|namespace| {
             !before.spec.namespaces.iter().any(|old| {
@@ -185,15 +167,19 @@ impl Federation {
                     == (&namespace.namespace, &namespace.secrets_namespace)
             })
         });
+        let is_new = is_new
+            || before.spec.fence != spec.fence
+            // From now on pods of the whole cluster are read.
+            || before.spec.capacity == Capacity::Unlimited && spec.capacity == Capacity::Nodes;
         let Some(connected) = self.fleet.get(&spec.name).filter(|_| is_new) else { return Ok(Vec::new()) };
-        let kept = connected.kubeconfig.load_full();
-        let kubeconfig = std::str::from_utf8(kept.expose()).unwrap_or_default();
-        let uid = connected.cluster_uid.load_full();
-        let examined = self.examine(spec, Login { kubeconfig, uid: Some(uid.as_str()) }).await?;
+        let known = connected.in_use();
+        let kubeconfig = std::str::from_utf8(known.kubeconfig.expose()).unwrap_or_default();
+        let uid = known.cluster_uid.as_str();
+        let examined = self.examine(spec, Login { kubeconfig, uid: Some(uid) }).await?;
         if !examined.is_fit() {
             return Err(Error::Unfit { cluster: spec.name.clone(), checks: examined.checks });
         }
-        self.registered_once(spec, &uid)?;
+        self.registered_once(spec, uid)?;
         Ok(examined.checks)
     }
 
@@ -207,6 +193,16 @@ impl Federation {
         workspaces.sort();
         Err(Error::NotEmpty { cluster: cluster.clone(), workspaces })
     }
+}
+
+pub(super) fn new_cluster(spec: &ClusterSpec, kubeconfig: &str, cluster_uid: String) -> Result<NewCluster> {
+    let credentials = Credentials::parse(&spec.name, kubeconfig)?;
+    Ok(NewCluster {
+        api_server: store::normal_address(&spec.name, credentials.server())?,
+        spec: spec.clone(),
+        kubeconfig: kept(spec, kubeconfig),
+        cluster_uid,
+    })
 }
 
 /// Namespaces that are named no more, or with another secrets namespace.

@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::client::{Credentials, Limits, Signals, connect};
+use crate::cluster::pod_policy::{PROBE, Sample};
 use crate::cluster::probe::{self, Examined, Question};
+use crate::controller;
 use crate::domain::check::Check;
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::names::ClusterName;
 use crate::domain::secret::Secret;
+use crate::domain::workspace::Kind;
+use crate::federation::settings::{Defaults, Settings};
 use crate::federation::{Error, Federation, Result};
 
 /// For all checks of a cluster.
@@ -34,6 +38,7 @@ pub(in crate::federation) async fn examine(
     spec: &ClusterSpec,
     login: Login<'_>,
     installation: &str,
+    samples: &[Sample],
     probe_deadline: Duration,
 ) -> Result<Examined> {
     let credentials = Credentials::parse(&spec.name, login.kubeconfig)?;
@@ -42,6 +47,7 @@ pub(in crate::federation) async fn examine(
     let question = Question {
         spec,
         installation,
+        samples,
         login_ends: credentials.expires(),
         uid: login.uid,
         probe_deadline,
@@ -50,11 +56,28 @@ pub(in crate::federation) async fn examine(
     Ok(probe::examine(&client, &question).await)
 }
 
+/// A pod of each class and type of workspace, in each namespace whose settings are complete.
+fn samples(spec: &ClusterSpec, defaults: &Defaults) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for namespace in &spec.namespaces {
+        let Ok(settings) = Settings::resolve(namespace, defaults) else { continue };
+        for class in settings.classes.keys() {
+            for kind in [Kind::Regular, Kind::Prebuild, Kind::ImageBuild] {
+                let pod = controller::sample(&settings.controller, class, kind, PROBE);
+                let (namespace, class) = (namespace.namespace.clone(), class.clone());
+                samples.extend(pod.map(|pod| Sample { namespace, class, kind, pod }));
+            }
+        }
+    }
+    samples
+}
+
 impl Federation {
     /// As [`examine`], in the name of this installation.
     pub(super) async fn examine(&self, spec: &ClusterSpec, login: Login<'_>) -> Result<Examined> {
         let installation = self.installation.id.to_string();
-        examine(spec, login, &installation, self.fleet.probe_deadline()).await
+        let samples = samples(spec, &self.fleet.defaults());
+        examine(spec, login, &installation, &samples, self.fleet.probe_deadline()).await
     }
 
     /// Looks at a cluster that may be registered or not, and changes nothing.
@@ -65,12 +88,12 @@ impl Federation {
     }
 
     async fn look_at(&self, spec: &ClusterSpec, kubeconfig: &str) -> Result<Vec<Check>> {
-        let settings = match self.resolve(spec) {
+        let settings = match self.vet(spec, None) {
             Ok(()) => Check::ok("settings", "every namespace's settings are complete"),
             Err(error) => Check::failed("settings", error.to_string(), "correct the cluster file"),
         };
-        let uid = self.fleet.get(&spec.name).map(|connected| connected.cluster_uid.load_full());
-        let login = Login { kubeconfig, uid: uid.as_ref().map(|uid| uid.as_str()) };
+        let in_use = self.fleet.get(&spec.name).map(|connected| connected.in_use());
+        let login = Login { kubeconfig, uid: in_use.as_ref().map(|known| known.cluster_uid.as_str()) };
         let examined = self.examine(spec, login).await?;
         let mut checks = vec![settings];
         checks.extend(examined.checks);
@@ -93,12 +116,12 @@ impl Federation {
             let remedy = "run `spaceport cluster update NAME --kubeconfig FILE`, or correct its Secret or its settings";
             return Ok(vec![Check::failed("registration", reason, remedy)]);
         };
-        let kubeconfig = connected.kubeconfig.load_full();
-        let text = std::str::from_utf8(kubeconfig.expose()).map_err(|_| Error::Unusable {
+        let in_use = connected.in_use();
+        let text = std::str::from_utf8(in_use.kubeconfig.expose()).map_err(|_| Error::Unusable {
             cluster: name.clone(),
             reason: "its kubeconfig is not UTF-8".to_owned(),
         })?;
-        let mut checks = self.look_at(&connected.spec.load_full(), text).await?;
+        let mut checks = self.look_at(&in_use.spec, text).await?;
         checks.extend(self.login_check(name));
         let failing: Vec<String> = connected
             .member

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::classes::{Shown, classes_agree, settings_of, shown};
+use super::learned;
 use crate::cluster::probe::HealthReport;
+use crate::cluster::tasks::TaskName;
 use crate::domain::canary::Standing;
-use crate::domain::cluster::ClusterSpec;
+use crate::domain::cluster::{ClusterSpec, FenceMode};
 use crate::domain::condition::{self, Condition, State};
 use crate::domain::drain::Stage;
 use crate::domain::health::Health;
@@ -83,7 +85,8 @@ impl Federation {
 
     fn view(&self, connected: &Connected, shown: &Shown<'_>) -> ClusterView {
         let report = connected.member.health().report();
-        let spec = connected.spec.load_full();
+        let in_use = connected.in_use();
+        let spec = Arc::clone(&in_use.spec);
         let settings = settings_of(connected);
         let mut classes: Vec<ClassId> = settings
             .iter()
@@ -93,8 +96,8 @@ impl Federation {
         classes.sort();
         classes.dedup();
         ClusterView {
-            api_server: (**connected.api_server.load()).clone(),
-            version: connected.version(),
+            api_server: in_use.api_server.clone(),
+            version: in_use.version,
             health: report.health,
             reason: report.reason.clone(),
             since: ago(report.lasted),
@@ -115,10 +118,12 @@ impl Federation {
         report: &HealthReport,
         shown: &Shown<'_>,
     ) -> Vec<Condition> {
-        let spec = connected.spec.load();
+        let spec = connected.spec();
         let observed = self.known.get(&spec.name).unwrap_or_default();
-        let login_current = self.login_current(&spec);
-        conditions(connected, report, shown, self.no_strays(connected), &observed, login_current)
+        let failing = self.fleet.failing_tasks(connected);
+        let mut others = vec![self.no_strays(connected), tasks_running(&failing, Timestamp::now())];
+        others.extend(self.login_current(&spec));
+        conditions(connected, report, shown, &observed, others)
     }
 
     pub(super) fn conditions_of_broken(&self, broken: &Broken) -> Vec<Condition> {
@@ -164,35 +169,46 @@ impl Federation {
     }
 }
 
-/// What is right and wrong with a member now, each since when.
-fn conditions(
+/// What is right and wrong with a member now, each since when. Asking records nothing: see [`super::ages`].
+pub(super) fn conditions(
     connected: &Connected,
     report: &HealthReport,
     shown: &Shown<'_>,
-    no_strays: Condition,
     observed: &Observed,
-    login_current: Option<Condition>,
+    others: Vec<Condition>,
 ) -> Vec<Condition> {
     let now = Timestamp::now();
-    let [writable, canary] = match connected.gate.state() {
-        GateState::Standby => [WRITABLE, CANARY_SEEN].map(|kind| noted(kind, connected, observed, now)),
-        _ => [writable(connected, now), canary(connected, now)],
-    };
-    let mut found = vec![
-        available(report),
-        writable,
-        canary,
+    let mut found = vec![available(report)];
+    match connected.gate.state() {
+        GateState::Standby => {
+            let kinds = [WRITABLE, CANARY_SEEN].into_iter().chain(learned::KINDS);
+            found.extend(kinds.map(|kind| noted(kind, connected, observed, now)));
+        }
+        _ => found.extend(of_the_leader(connected, report.health, now)),
+    }
+    found.extend([
         synced(connected, now),
         history(observed.rewinds, now),
         login(connected.member.login_ends(), now),
         maintenance_read(connected, now),
         classes_agree(connected, shown, now),
-        no_strays,
-    ];
-    found.extend(login_current);
-    let mut kept = connected.conditions.lock();
-    *kept = condition::aged(&kept, found);
-    kept.clone()
+    ]);
+    found.extend(others);
+    condition::aged(&connected.conditions.lock(), found)
+}
+
+/// Whether this replica's tasks of a member run.
+pub(super) fn tasks_running(failing: &[(TaskName, u32)], now: Timestamp) -> Condition {
+    const KIND: &str = "TasksRunning";
+    if failing.is_empty() {
+        return Condition::holds(KIND, now);
+    }
+    let each: Vec<String> = failing
+        .iter()
+        .map(|(task, times)| format!("task {task} failed {times} times in a row and is restarted"))
+        .collect();
+    let message = format!("{}; the log of this manager says why", each.join("; "));
+    Condition::fails(KIND, "Restarting", message, now)
 }
 
 fn available(report: &HealthReport) -> Condition {
@@ -213,34 +229,53 @@ fn available(report: &HealthReport) -> Condition {
 
 /// What only the leader can tell, each since when.
 pub(in crate::federation) fn told_by_the_leader(connected: &Connected, now: Timestamp) -> Vec<Condition> {
-    condition::aged(&connected.conditions.lock(), vec![writable(connected, now), canary(connected, now)])
+    let found = of_the_leader(connected, connected.member.health().health(), now);
+    condition::aged(&connected.conditions.lock(), found)
+}
+
+fn of_the_leader(connected: &Connected, health: Health, now: Timestamp) -> Vec<Condition> {
+    let mut found = vec![writable(connected, health, now), canary(connected, now)];
+    found.extend(learned::conditions(connected, now));
+    found
 }
 
 /// What the leader noted, on a replica that does not lead.
 fn noted(kind: &'static str, connected: &Connected, observed: &Observed, now: Timestamp) -> Condition {
     let Some((noted, at)) = observed.condition(kind, period(connected), now) else {
-        let told = "only the leader knows, and none told it lately".to_owned();
-        return Condition { state: State::Unknown, ..Condition::fails(kind, "Standby", told, now) };
+        let message = "only the leader knows, and it has not reported lately".to_owned();
+        return Condition { state: State::Unknown, ..Condition::fails(kind, "Standby", message, now) };
     };
-    let known = ["", "Fence", "Raising", "Standby", "NotShown", "NotWritten", "NotAllowed"];
-    let reason = known.into_iter().find(|known| *known == noted.reason).unwrap_or("Noted");
+    let known =
+        ["", "Fence", "Refused", "Raising", "Unreachable", "Standby", "NotShown", "NotWritten", "NotAllowed"];
+    let reason =
+        known.into_iter().chain(learned::REASONS).find(|known| *known == noted.reason).unwrap_or("Noted");
     let colon = if noted.message.is_empty() { "" } else { ": " };
     let message = format!("as the leader saw it at {at:.0}{colon}{}", noted.message);
     Condition { kind, state: noted.state, reason, message, since: noted.since }
 }
 
-/// Whether the leader may write there; others do not know.
-fn writable(connected: &Connected, now: Timestamp) -> Condition {
+/// Whether the leader may write there and the cluster accepted its last dry-run writes.
+fn writable(connected: &Connected, health: Health, now: Timestamp) -> Condition {
     const KIND: &str = WRITABLE;
     match connected.gate.state() {
+        GateState::Open(_) if matches!(health, Health::Lost | Health::Connecting) => Condition {
+            state: State::Unknown,
+            ..Condition::fails(KIND, "Unreachable", "the cluster does not answer".to_owned(), now)
+        },
         GateState::Open(_) => Condition::holds(KIND, now),
-        GateState::Barred(_, reason) => Condition::fails(KIND, "Fence", reason, now),
+        GateState::Barred(_, reason) => {
+            let kind = match connected.spec().fence {
+                FenceMode::Enforced => "Fence",
+                FenceMode::Off => "Refused",
+            };
+            Condition::fails(KIND, kind, reason, now)
+        }
         GateState::Raising(_) => {
             Condition::fails(KIND, "Raising", "its fence is being raised".to_owned(), now)
         }
         GateState::Standby => Condition {
             state: State::Unknown,
-            ..Condition::fails(KIND, "Standby", "only the leader knows".to_owned(), now)
+            ..Condition::fails(KIND, "Standby", "the leader has not enabled its writes yet".to_owned(), now)
         },
     }
 }
@@ -251,8 +286,8 @@ fn canary(connected: &Connected, now: Timestamp) -> Condition {
     let (reason, message) = match connected.member.canary().standing() {
         Standing::Well(_) => return Condition::holds(KIND, now),
         Standing::Unknown => {
-            let told = "only the leader knows, after the first renewal".to_owned();
-            return Condition { state: State::Unknown, ..Condition::fails(KIND, "Standby", told, now) };
+            let message = "the first renewal is pending".to_owned();
+            return Condition { state: State::Unknown, ..Condition::fails(KIND, "Standby", message, now) };
         }
         Standing::NotShown(reason) => ("NotShown", reason),
         Standing::NotWritten(reason) => ("NotWritten", reason),
@@ -290,7 +325,7 @@ fn history(rewinds: Option<Rewinds>, now: Timestamp) -> Condition {
         None => Condition::holds(KIND, now),
         Some(Rewinds { last, .. }) => {
             let message = format!(
-                "it was found set back at {last}, as by a restore of an old backup of its etcd: workspaces made since \
+                "it was found set back at {last:.0}, as by a restore of an old backup of its etcd: workspaces made since \
                  the backup are gone, and those that had ended and came back are left alone"
             );
             Condition::fails(KIND, "Restored", message, last)
@@ -301,9 +336,9 @@ fn history(rewinds: Option<Rewinds>, now: Timestamp) -> Condition {
 fn login(ends: Option<Timestamp>, now: Timestamp) -> Condition {
     const KIND: &str = "LoginLasts";
     match ends {
-        Some(ends) if ends <= now => Condition::fails(KIND, "Ended", format!("it ended at {ends}"), ends),
+        Some(ends) if ends <= now => Condition::fails(KIND, "Ended", format!("it ended at {ends:.0}"), ends),
         Some(ends) if ends.duration_since(now) < ENDS_SOON => {
-            Condition::fails(KIND, "EndsSoon", format!("it ends at {ends}"), now)
+            Condition::fails(KIND, "EndsSoon", format!("it ends at {ends:.0}"), now)
         }
         _ => Condition::holds(KIND, now),
     }

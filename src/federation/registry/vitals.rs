@@ -60,7 +60,7 @@ impl Federation {
     }
 
     fn vitals_of(&self, connected: &Connected, shown: &Shown<'_>) -> Vitals {
-        let (spec, report) = (connected.spec.load_full(), connected.member.health().report());
+        let (spec, report) = (connected.spec(), connected.member.health().report());
         let canary = match connected.member.canary().standing() {
             Standing::Well(round) => Some(round),
             _ => None,

@@ -9,7 +9,7 @@ use crate::domain::placement::explain::Explanation;
 use crate::domain::placement::{Decision, Rejection, Score, Target};
 use crate::domain::workspace::Start;
 use crate::federation::Federation;
-use crate::federation::fleet::UnderWay;
+use crate::federation::fleet::InFlight;
 
 /// What is left of a decision to try.
 pub(super) struct Attempt<'a> {
@@ -34,9 +34,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// The next cluster that still has room, which is taken now: decisions made at the same time saw it, too. The guard
-    /// counts the start for its cluster until the record does.
-    pub(super) fn next(&mut self) -> Option<(Arc<Target>, UnderWay)> {
+    /// The next cluster that still has room, which is taken now: decisions made at the same time saw it, too.
+    pub(super) fn next(&mut self) -> Option<(Arc<Target>, InFlight)> {
         loop {
             let (target, _) = self.ranked.next()?;
             if let Some(rejection) = self.federation.no_longer(&target) {
@@ -44,11 +43,8 @@ impl<'a> Attempt<'a> {
                 continue;
             }
             let Some(connected) = self.federation.fleet().get(&target.cluster) else { continue };
-            let must = connected.spec.load().capacity == crate::domain::cluster::Capacity::Nodes;
-            let (id, class) = (self.start.id.as_str(), target.class.as_str());
-            let capacity = connected.member.capacity();
-            if capacity.claim(&target.namespace, id, class, self.start.kind, must) {
-                return Some((target, connected.under_way()));
+            if let Some(in_flight) = connected.admit(&target, &self.start.id, self.start.kind) {
+                return Some((target, in_flight));
             }
             self.refused(target.cluster.clone(), Rejection::Overtaken(target.class.clone()));
         }

@@ -15,7 +15,8 @@ fn admin() -> Admin {
     let starts = IntCounter::new("starts_total", "Starts.").unwrap();
     starts.inc();
     registry.register(Box::new(starts)).unwrap();
-    Admin { readiness: Readiness::default(), registry, log_filter }
+    let meters = ConnectionMeters::new().unwrap();
+    Admin { readiness: Readiness::default(), registry, log_filter, meters }
 }
 
 async fn serve(admin: &Admin, prometheus: Option<SocketAddr>) -> (Vec<SocketAddr>, AbortOnDropHandle<()>) {
@@ -93,4 +94,50 @@ async fn a_silent_client_is_cut_off() {
     let mut rest = Vec::new();
     let limit = HEADER_DEADLINE + Duration::from_secs(5);
     tokio::time::timeout(limit, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+}
+
+/// Opens a connection, asks once, and keeps it open.
+async fn keep_alive(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+    stream
+}
+
+#[tokio::test]
+async fn probes_are_answered_while_many_clients_keep_their_connections_open() {
+    let admin = admin();
+    admin.readiness.gate("etcd").release();
+    let (addresses, _task) = serve(&admin, None).await;
+    let mut held = Vec::new();
+    for _ in 0..CAPS.total * 2 {
+        held.push(keep_alive(addresses[0]).await);
+    }
+    // Silent ones, too.
+    for _ in 0..CAPS.total * 2 {
+        held.push(TcpStream::connect(addresses[0]).await.unwrap());
+    }
+    for path in ["/livez", "/readyz"] {
+        let asking = ask(addresses[0], "GET", path, "");
+        assert_eq!(tokio::time::timeout(Duration::from_secs(10), asking).await.unwrap().0, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_flood_from_one_address_does_not_close_connections_of_another() {
+    let admin = admin();
+    let (addresses, _task) = serve(&admin, None).await;
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = other.connect(addresses[0]).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..CAPS.total * 2 {
+        held.push(keep_alive(addresses[0]).await);
+    }
+    other.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut start = [0; 12];
+    other.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
 }

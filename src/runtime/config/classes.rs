@@ -62,8 +62,17 @@ fn limits(mut group: Group<'_>) -> RawLimits {
 
 fn templates(mut group: Group<'_>) -> RawTemplates {
     // Reading them as files checks that they are there; the class makes the paths absolute once more, which changes nothing.
-    let mut path =
-        |key: &str| group.file(key).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+    let check = group.template_check();
+    let mut path = |key: &str| {
+        let before = group.problems_so_far();
+        let Some(path) = group.file(key) else { return String::new() };
+        if group.problems_so_far() == before
+            && let Err(problem) = check(&path)
+        {
+            group.problem("", problem);
+        }
+        path.to_string_lossy().into_owned()
+    };
     let (default_path, regular_path) = (path("defaultPath"), path("regularPath"));
     let (prebuild_path, imagebuild_path) = (path("prebuildPath"), path("imagebuildPath"));
     group.ignore("probePath");

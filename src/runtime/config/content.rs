@@ -71,7 +71,7 @@ fn read_minio(mut group: Group<'_>, kind: Option<StorageKind>) {
     for (inline, file) in [("accessKey", "accessKeyFile"), ("secretKey", "secretKeyFile")] {
         match (group.text(inline), group.text(file)) {
             (None, None) if wanted => group.problem(inline, format_args!("is required, or {file}")),
-            (Some(_), Some(_)) => group.problem(inline, format_args!("and {file} exclude each other")),
+            (Some(_), Some(_)) => group.problem(inline, format_args!("cannot be used together with {file}")),
             _ => {}
         }
     }

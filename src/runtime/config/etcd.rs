@@ -24,30 +24,53 @@ pub struct Etcd {
 }
 
 pub(super) fn read(mut group: Group<'_>) -> Etcd {
-    let endpoints = endpoints(&mut group);
+    let texts = endpoint_texts(&mut group);
+    let endpoints = endpoints(&group, &texts);
     let prefix = normalised(&group.text("prefix").unwrap_or_else(|| "/spaceport/".to_owned()));
     let mut tls_group = group.group("tls");
     let tls = tls_group.client_tls();
-    let encrypted = endpoints.iter().any(|url| url.scheme() == "https");
+    // As written: an endpoint with another problem still says what it is meant to be.
+    let encrypted = texts.iter().any(|text| is_https(text));
     if encrypted && tls.ca.is_none() {
         tls_group.problem("ca", "is required with https endpoints");
     }
-    if tls != ClientFiles::default() && !encrypted && !endpoints.is_empty() {
+    if tls != ClientFiles::default() && !encrypted && !texts.is_empty() {
         tls_group.problem("", "is of no use with http endpoints");
     }
     drop(tls_group);
-    let login = login(&mut group);
+    let username = group.text("username");
+    let has_login = username.is_some();
+    let login = login(&mut group, username);
+    let plaintext = group.flag("plaintext").unwrap_or(false);
+    if has_login && !encrypted && !texts.is_empty() && !plaintext {
+        group.problem(
+            "endpoints",
+            "must be https with a username, or plaintext: true sends its password unencrypted",
+        );
+    }
+    if plaintext && encrypted {
+        group.problem("plaintext", "is of no use with https endpoints");
+    }
     let request_timeout = group.duration("requestTimeout", Duration::from_secs(3));
     Etcd { endpoints, prefix, tls: encrypted.then_some(tls), login, request_timeout }
 }
 
-fn endpoints(group: &mut Group<'_>) -> Vec<Url> {
-    const KEY: &str = "endpoints";
-    let texts = group.required(KEY, |group, key| Some(group.texts(key)).filter(|texts| !texts.is_empty()));
+const ENDPOINTS: &str = "endpoints";
+
+fn endpoint_texts(group: &mut Group<'_>) -> Vec<String> {
+    let some = |group: &mut Group<'_>, key: &str| Some(group.texts(key)).filter(|texts| !texts.is_empty());
+    group.required(ENDPOINTS, some).unwrap_or_default()
+}
+
+fn is_https(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
+}
+
+fn endpoints(group: &Group<'_>, texts: &[String]) -> Vec<Url> {
     let mut urls: Vec<Url> = Vec::new();
-    for (index, text) in texts.unwrap_or_default().into_iter().enumerate() {
-        let key = format!("{KEY}[{index}]");
-        match endpoint(&text) {
+    for (index, text) in texts.iter().enumerate() {
+        let key = format!("{ENDPOINTS}[{index}]");
+        match endpoint(text) {
             Ok(url) if urls.first().is_some_and(|first| first.scheme() != url.scheme()) => {
                 group.problem(&key, "must be http or https as the first");
             }
@@ -73,8 +96,7 @@ fn endpoint(text: &str) -> Result<Url, &'static str> {
     Ok(url)
 }
 
-fn login(group: &mut Group<'_>) -> Option<(String, Secret<String>)> {
-    let username = group.text("username");
+fn login(group: &mut Group<'_>, username: Option<String>) -> Option<(String, Secret<String>)> {
     let problem_free = |group: &mut Group<'_>, content: Secret<Vec<u8>>| {
         // Files end in a line break more often than passwords do.
         let text = String::from_utf8(content.into_exposed())

@@ -11,7 +11,7 @@ use super::reader::Group;
 use super::servers::RpcServer;
 use crate::domain::names::Namespace;
 use crate::domain::secret::Secret;
-use crate::runtime::tls::ClientFiles;
+use crate::runtime::tls::{ClientFiles, Transport, is_loopback};
 
 /// `federation`.
 #[derive(Debug, Clone)]
@@ -32,10 +32,13 @@ pub struct Federation {
     pub tombstone_life: Duration,
     /// How old a secret without a workspace gets before it is swept.
     pub leftover_age: Duration,
-    /// For connections to other managers; none means plaintext.
-    pub peer_tls: Option<ClientFiles>,
+    /// How other managers are connected to; plaintext only where `rpcServer.plaintext` asks for it. None: there is no
+    /// authority to check them by, so that no call is passed on.
+    pub peers: Option<Transport>,
     /// Events that a subscriber may lag behind.
     pub subscriber_buffer: usize,
+    /// Bytes of objects, as text, that are kept of one cluster.
+    pub object_bytes: u64,
     /// Kubeconfig file of the cluster that the manager runs in; none means this pod's service account, if it has one.
     pub host_kubeconfig: Option<PathBuf>,
     /// Namespace there for events; none means the pod's own.
@@ -60,7 +63,7 @@ pub struct SealingKey {
     pub key: Secret<[u8; 32]>,
 }
 
-/// Times of leadership: `renew < stop_after < lease`.
+/// Times of leadership: `renew < stop_after < lease < stalled_after`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaderTimes {
     /// The lease's life; whole seconds, because etcd counts so.
@@ -69,6 +72,8 @@ pub struct LeaderTimes {
     pub renew: Duration,
     /// After the last renewal that went through, counted from when it was sent, writing stops.
     pub stop_after: Duration,
+    /// After the process has stood still for so long, another replica leads.
+    pub stalled_after: Duration,
 }
 
 /// Times of a cluster's health.
@@ -90,13 +95,21 @@ pub struct HealthTimes {
     pub hold_down_max: Duration,
 }
 
-pub(super) fn read(mut group: Group<'_>, rpc_server: Option<&RpcServer>) -> Option<Federation> {
+/// `federation.hostKubeconfig`.
+pub(super) fn read_host_kubeconfig(group: &mut Group<'_>) -> Option<PathBuf> {
+    group.file("hostKubeconfig")
+}
+
+pub(super) fn read(
+    mut group: Group<'_>,
+    rpc_server: Option<&RpcServer>,
+    host_kubeconfig: Option<PathBuf>,
+) -> Option<Federation> {
     let host = host_name();
     let replica = group.text("replica").unwrap_or_else(|| format!("{host}-{}", std::process::id()));
     if replica.len() > 253 || !replica.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c)) {
         group.problem("replica", "must be at most 253 letters, digits, '-', '_', '.' or ':'");
     }
-    let advertise_address = advertise_address(&mut group, rpc_server, &host);
     let sealing = sealing(group.group("sealing"));
     let leader = leader(group.group("leader"));
     let health = health(group.group("health"));
@@ -106,12 +119,13 @@ pub(super) fn read(mut group: Group<'_>, rpc_server: Option<&RpcServer>) -> Opti
     if leftover_age < Duration::from_secs(1) {
         group.problem("leftoverAge", "must be at least one second");
     }
-    let mut peer_group = group.group("peerTls");
-    // Empty values count as absent, so emptiness is judged after reading.
-    let peer_tls = Some(peer_group.client_tls()).filter(|files| *files != ClientFiles::default());
-    drop(peer_group);
+    let peers = peers(group.group("peerTls"), rpc_server);
+    let advertise_address = advertise_address(&mut group, rpc_server, &host);
+    if let (Some(url), Some(server)) = (&advertise_address, rpc_server) {
+        check_scheme(&group, url, server, peers.as_ref());
+    }
     let subscriber_buffer = group.count("subscriberBuffer", 1..=1_000_000).unwrap_or(1024);
-    let host_kubeconfig = group.file("hostKubeconfig");
+    let object_bytes = group.count("objectMebibytes", 16..=1_000_000).unwrap_or(1024) * 1024 * 1024;
     let host_namespace = group.parsed::<Namespace>("hostNamespace");
     Some(Federation {
         replica,
@@ -122,17 +136,48 @@ pub(super) fn read(mut group: Group<'_>, rpc_server: Option<&RpcServer>) -> Opti
         placement_deadline,
         tombstone_life,
         leftover_age,
-        peer_tls: peer_tls.or_else(|| own_identity(rpc_server)),
+        peers,
         subscriber_buffer,
+        object_bytes,
         host_kubeconfig,
         host_namespace,
     })
 }
 
-/// Managers of one installation usually share a certificate.
-fn own_identity(rpc_server: Option<&RpcServer>) -> Option<ClientFiles> {
-    let tls = rpc_server?.tls.as_ref()?;
-    Some(ClientFiles { ca: tls.client_ca.clone(), identity: Some(tls.identity.clone()) })
+/// How other managers are connected to: managers of one installation usually share a certificate.
+fn peers(mut group: Group<'_>, rpc_server: Option<&RpcServer>) -> Option<Transport> {
+    let before = group.problems_so_far();
+    let files = group.client_tls();
+    // Empty values count as absent, so emptiness is judged after reading.
+    if files != ClientFiles::default() || group.problems_so_far() != before {
+        if files.ca.is_none() {
+            group.problem("ca", "is required: other managers prove themselves with a certificate of it");
+        }
+        return Some(Transport::Tls(files));
+    }
+    match &rpc_server?.tls {
+        None => Some(Transport::Plaintext),
+        Some(tls) => {
+            let ca = Some(tls.client_ca.clone()?);
+            Some(Transport::Tls(ClientFiles { ca, identity: Some(tls.identity.clone()) }))
+        }
+    }
+}
+
+/// Calls that are passed on hold secrets: they go over TLS, or stay on this machine where plaintext was asked for.
+fn check_scheme(group: &Group<'_>, url: &Url, server: &RpcServer, peers: Option<&Transport>) {
+    const KEY: &str = "advertiseAddr";
+    // Plaintext elsewhere is a problem of rpcServer.addr.
+    let is_local = is_loopback(url) || (server.tls.is_none() && !server.address.ip().is_loopback());
+    match (url.scheme(), peers) {
+        ("http", _) if server.tls.is_some() => group.problem(KEY, "must be https with rpcServer.tls"),
+        ("http", Some(Transport::Tls(_))) => group.problem(KEY, "must be https with peerTls"),
+        ("http", _) if !is_local => {
+            group.problem(KEY, "must be on loopback, or https with peerTls: plaintext stays on the machine");
+        }
+        ("https", Some(Transport::Plaintext)) => group.problem(KEY, "must be http, or peerTls is required"),
+        _ => {}
+    }
 }
 
 fn advertise_address(group: &mut Group<'_>, rpc_server: Option<&RpcServer>, host: &str) -> Option<Url> {
@@ -209,19 +254,25 @@ fn decode_hex(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn leader(mut group: Group<'_>) -> LeaderTimes {
+    let lease = group.duration("lease", Duration::from_secs(6));
     let times = LeaderTimes {
-        lease: group.duration("lease", Duration::from_secs(6)),
+        lease,
         renew: group.duration("renew", Duration::from_secs(2)),
         stop_after: group.duration("stopAfter", Duration::from_secs(4)),
+        stalled_after: group.duration("stalledAfter", Duration::from_secs(30).max(lease.saturating_mul(3))),
     };
+    let unread = group.unread();
     if times.lease.subsec_nanos() != 0 || times.lease < Duration::from_secs(2) {
         group.problem("lease", "must be whole seconds, at least two");
     }
-    if times.renew >= times.stop_after {
+    if times.renew >= times.stop_after && unread.has_neither("renew", "stopAfter") {
         group.problem("renew", "must be less than stopAfter");
     }
-    if times.stop_after >= times.lease {
+    if times.stop_after >= times.lease && unread.has_neither("stopAfter", "lease") {
         group.problem("stopAfter", "must be less than lease");
+    }
+    if times.stalled_after <= times.lease && unread.has_neither("stalledAfter", "lease") {
+        group.problem("stalledAfter", "must be more than lease");
     }
     times
 }
@@ -236,16 +287,19 @@ fn health(mut group: Group<'_>) -> HealthTimes {
         recover_after: group.duration("recoverAfter", Duration::from_secs(30)),
         hold_down_max: group.duration("holdDownMax", Duration::from_mins(10)),
     };
+    let unread = group.unread();
     if times.canary < Duration::from_secs(1) {
         group.problem("canary", "must be at least 1s");
     }
-    if times.deadline > times.probe {
+    if times.deadline > times.probe && unread.has_neither("deadline", "probe") {
         group.problem("deadline", "must be at most probe");
     }
-    if times.lost_after <= times.probe.saturating_mul(times.suspect_after) {
+    let is_lost_compared =
+        unread.has_neither("lostAfter", "suspectAfter") && unread.has_neither("lostAfter", "probe");
+    if is_lost_compared && times.lost_after <= times.probe.saturating_mul(times.suspect_after) {
         group.problem("lostAfter", "must be more than suspectAfter times probe");
     }
-    if times.hold_down_max < times.recover_after {
+    if times.hold_down_max < times.recover_after && unread.has_neither("holdDownMax", "recoverAfter") {
         group.problem("holdDownMax", "must be at least recoverAfter");
     }
     times

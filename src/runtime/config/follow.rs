@@ -2,11 +2,13 @@
 //! write configurations.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use ring::digest;
 use serde_json::Value;
+
+use super::folder;
+use crate::runtime::files;
 
 type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
 
@@ -15,13 +17,15 @@ type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
 pub struct Follower {
     main: PathBuf,
     seen: BTreeMap<PathBuf, Option<Fingerprint>>,
+    /// A folder, and what was below it.
+    folder: Option<(PathBuf, Option<Fingerprint>)>,
 }
 
 impl Follower {
     /// Follows one file. To be made before the file is read for its content.
     pub fn new(main: &Path) -> Self {
         let seen = BTreeMap::from([(main.to_owned(), of_file(main))]);
-        Self { main: main.to_owned(), seen }
+        Self { main: main.to_owned(), seen, folder: None }
     }
 
     /// The file that is always followed.
@@ -38,11 +42,22 @@ impl Follower {
         }
     }
 
+    /// Follows everything below a folder, in place of the one followed before.
+    pub fn below(&mut self, folder: Option<&Path>) {
+        let known = self.folder.take().filter(|(known, _)| Some(known.as_path()) == folder);
+        self.folder = known.or_else(|| folder.map(|folder| (folder.to_owned(), of_folder(folder))));
+    }
+
     /// Whether any file changed, appeared or went since the last look.
     pub fn changed(&mut self) -> bool {
         let mut changed = false;
         for (file, seen) in &mut self.seen {
             let now = of_file(file);
+            changed |= *seen != now;
+            *seen = now;
+        }
+        if let Some((folder, seen)) = &mut self.folder {
+            let now = of_folder(folder);
             changed |= *seen != now;
             *seen = now;
         }
@@ -78,7 +93,21 @@ impl Groups {
 }
 
 fn of_file(file: &Path) -> Option<Fingerprint> {
-    fs::read(file).ok().map(|content| of(&content))
+    files::read(file, files::LARGEST).ok().map(|content| of(&content))
+}
+
+fn of_folder(folder: &Path) -> Option<Fingerprint> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for (name, content) in folder::read(folder).ok()? {
+        let content = content.unwrap_or_else(|problem| problem);
+        for part in [name.as_os_str().as_encoded_bytes(), content.as_bytes()] {
+            context.update(&part.len().to_be_bytes());
+            context.update(part);
+        }
+    }
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.copy_from_slice(context.finish().as_ref());
+    Some(fingerprint)
 }
 
 fn of(content: &[u8]) -> Fingerprint {
@@ -89,6 +118,8 @@ fn of(content: &[u8]) -> Fingerprint {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use serde_json::json;
 
     use super::*;
@@ -113,6 +144,15 @@ mod tests {
         follower.also([]);
         fs::write(&template, "another").unwrap();
         assert!(!follower.changed(), "it is not followed any more");
+        let below = folder.path().join("templates");
+        fs::create_dir(&below).unwrap();
+        follower.below(Some(&below));
+        assert!(!follower.changed());
+        fs::write(below.join("pod.yaml"), "pod").unwrap();
+        assert_eq!((follower.changed(), follower.changed()), (true, false));
+        follower.below(Some(&below));
+        fs::remove_file(below.join("pod.yaml")).unwrap();
+        assert_eq!((follower.changed(), follower.changed()), (true, false));
     }
 
     #[test]

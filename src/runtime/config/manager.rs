@@ -1,6 +1,7 @@
 //! `manager`: how workspaces are run where a cluster says nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
@@ -8,16 +9,20 @@ use url::Url;
 use super::classes;
 use super::reader::Group;
 use crate::domain::class::Class;
-use crate::domain::names::ClassId;
+use crate::domain::cluster::{ClearText, NodeAgent, rules};
+use crate::domain::install::WORKSPACE_HOST_PATH;
+use crate::domain::names::{ClassId, Namespace, is_dns_subdomain};
+use crate::domain::pod_annotations::PodAnnotations;
 use crate::domain::template::{PortUrl, WorkspaceUrl};
+use crate::runtime::files;
 
 /// `manager`.
 #[derive(Debug, Clone)]
 pub struct Manager {
     /// Where workspaces live, in clusters that name no namespace.
-    pub namespace: String,
+    pub namespace: Namespace,
     /// Where their secrets live, in clusters that name no namespace for them.
-    pub secrets_namespace: String,
+    pub secrets_namespace: Namespace,
     /// None means the cluster's own scheduler.
     pub scheduler_name: Option<String>,
     /// A localhost profile.
@@ -34,6 +39,10 @@ pub struct Manager {
     pub heartbeat_interval: Duration,
     /// The installation.
     pub host_url: Url,
+    /// Which node agent serves, in clusters that name none.
+    pub node_agent: NodeAgent,
+    /// What becomes of starts whose secrets an existing node agent needs in clear text, in clusters that do not say.
+    pub clear_text_secrets: ClearText,
     /// Where images are pulled from.
     pub registry_facade_host: Option<String>,
     /// Whether workspaces start through workspacekit; otherwise by the image's own entry point.
@@ -42,6 +51,8 @@ pub struct Manager {
     pub workspace_cluster_host: Option<String>,
     /// Offered by clusters that bring no classes of their own.
     pub classes: BTreeMap<ClassId, Class>,
+    /// Below it are the pod templates that cluster files may name.
+    pub template_folder: Option<PathBuf>,
     /// The one to use when nobody asks for another.
     pub preferred_class: Option<ClassId>,
     /// Workspaces of one namespace that are looked at together.
@@ -52,6 +63,8 @@ pub struct Manager {
     pub custom_ssl_certificate: bool,
     /// An environment variable of workspaces.
     pub ssh_gateway_ca_public_key: Option<String>,
+    /// Annotations of clients that reach pods.
+    pub pod_annotations: PodAnnotations,
     /// When a node refuses a pod.
     pub pod_recreation: PodRecreation,
     /// The name of the ConfigMap that puts a namespace under maintenance.
@@ -64,6 +77,7 @@ pub struct Manager {
 pub struct Timeouts {
     pub startup: Duration,
     pub initialization: Duration,
+    pub container_start: Duration,
     pub regular_workspace: Duration,
     pub max_lifetime: Duration,
     pub headless_workspace: Duration,
@@ -93,8 +107,18 @@ const IGNORED: [&str; 7] = [
     "workspacekitImage",
 ];
 
+/// URLs in the place of ones with problems, so that everything else of a configuration is checked beside them.
+const STAND_INS: [&str; 3] = [
+    "https://{{ .Prefix }}.example",
+    "https://{{ .WorkspacePort }}-{{ .Prefix }}.example",
+    "https://host.example",
+];
+
 pub(super) fn read(mut group: Group<'_>) -> Option<Manager> {
     let namespace = read_namespace(&mut group, "namespace", "workspaces");
+    if let Some(namespace) = &namespace {
+        check(&group, "namespace", rules::check_workspace_namespace(namespace.as_str()));
+    }
     let secrets_namespace = read_namespace(&mut group, "secretsNamespace", "workspace-secrets");
     let timeouts = timeouts(group.group("timeouts"));
     let workspace_url = group.required("urlTemplate", Group::parsed::<WorkspaceUrl>);
@@ -103,26 +127,33 @@ pub(super) fn read(mut group: Group<'_>) -> Option<Manager> {
     if host_url.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https") || !url.has_host()) {
         group.problem("hostURL", "must be a URL such as https://gitpod.example");
     }
-    let registry_facade_host = group.text("registryFacadeHost");
+    if let (Some(url), Some(port_url), Some(host)) = (&workspace_url, &port_url, &host_url) {
+        check(&group, "urlTemplate", rules::check_url(url, host.as_str()));
+        check(&group, "portUrlTemplate", rules::check_port_url(port_url, host.as_str()));
+    }
+    let registry_facade_host = checked(&mut group, "registryFacadeHost", rules::check_registry);
     let workspacekit = group.flag("workspacekit").unwrap_or(registry_facade_host.is_some());
-    let classes = classes::read(group.named_groups("workspaceClass"));
-    let preferred_class = preferred_class(&mut group, &classes);
+    let written = group.named_groups("workspaceClass");
+    let names: BTreeSet<String> = written.iter().map(|(name, _)| name.clone()).collect();
+    let classes = classes::read(written);
+    let preferred_class = preferred_class(&mut group, &names);
     let pod_recreation = pod_recreation(&mut group);
     for key in IGNORED {
         group.ignore(key);
     }
     Some(Manager {
-        namespace,
-        secrets_namespace,
-        scheduler_name: group.text("schedulerName"),
-        seccomp_profile: group.text("seccompProfile"),
+        scheduler_name: checked(&mut group, "schedulerName", rules::check_scheduler),
+        seccomp_profile: checked(&mut group, "seccompProfile", rules::check_seccomp),
         timeouts,
         workspace_host_path: host_path(&mut group),
         heartbeat_interval: group.duration("heartbeatInterval", Duration::from_secs(30)),
         registry_facade_host,
+        node_agent: group.parsed("nodeAgent").unwrap_or_default(),
+        clear_text_secrets: group.parsed("clearTextSecrets").unwrap_or_default(),
         workspacekit,
-        workspace_cluster_host: group.text("workspaceClusterHost"),
+        workspace_cluster_host: checked(&mut group, "workspaceClusterHost", rules::check_cluster_host),
         classes,
+        template_folder: group.folder("templateFolder"),
         preferred_class,
         workspace_reconcilers: group
             .count("workspaceMaxConcurrentReconciles", 0..=1_000)
@@ -131,50 +162,54 @@ pub(super) fn read(mut group: Group<'_>) -> Option<Manager> {
         timeout_reconcilers: group.count("timeoutMaxConcurrentReconciles", 0..=1_000).unwrap_or(15).max(1),
         custom_ssl_certificate: group.flag("enableCustomSSLCertificate").unwrap_or(false),
         ssh_gateway_ca_public_key: ssh_gateway_ca(&mut group),
+        pod_annotations: pod_annotations(&mut group),
         pod_recreation,
         maintenance_config_map: maintenance_config_map(&mut group),
-        workspace_url: workspace_url?,
-        port_url: port_url?,
-        host_url: host_url?,
+        namespace: namespace?,
+        secrets_namespace: secrets_namespace?,
+        workspace_url: workspace_url.or_else(|| STAND_INS[0].parse().ok())?,
+        port_url: port_url.or_else(|| STAND_INS[1].parse().ok())?,
+        host_url: host_url.or_else(|| STAND_INS[2].parse().ok())?,
     })
 }
 
-fn read_namespace(group: &mut Group<'_>, key: &str, default: &str) -> String {
+/// Where the name has problems, the default stands in for it.
+fn read_namespace(group: &mut Group<'_>, key: &str, default: &str) -> Option<Namespace> {
     let name = group.text(key).unwrap_or_else(|| default.to_owned());
-    if !is_dns_name(&name, 63) || name.contains('.') {
-        group.problem(key, format_args!("{name:?} is not the name of a namespace"));
+    if let Ok(namespace) = name.parse() {
+        return Some(namespace);
     }
-    name
+    group.problem(key, format_args!("{name:?} is not the name of a namespace"));
+    default.parse().ok()
 }
 
 fn maintenance_config_map(group: &mut Group<'_>) -> String {
     const KEY: &str = "maintenanceConfigMap";
     let name = group.text(KEY).unwrap_or_else(|| "ws-manager-mk2-maintenance-mode".to_owned());
-    if !is_dns_name(&name, 253) {
+    if !is_dns_subdomain(&name) {
         group.problem(KEY, format_args!("{name:?} is not the name of a ConfigMap"));
     }
     name
 }
 
-/// Lower-case letters, digits and `-` in parts between dots, a letter or digit at both ends of each.
-fn is_dns_name(name: &str, longest: usize) -> bool {
-    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let is_part = |part: &str| {
-        let bytes = part.as_bytes();
-        bytes.first().is_some_and(|byte| alphanumeric(*byte))
-            && bytes.last().is_some_and(|byte| alphanumeric(*byte))
-            && bytes.iter().all(|byte| alphanumeric(*byte) || *byte == b'-')
-    };
-    name.len() <= longest && name.split('.').all(is_part)
-}
-
 fn host_path(group: &mut Group<'_>) -> String {
     const KEY: &str = "workspaceHostPath";
-    let path = group.text(KEY).unwrap_or_else(|| "/var/gitpod/workspaces-mk2".to_owned());
-    if !path.starts_with('/') {
-        group.problem(KEY, "must be an absolute path on the node");
-    }
+    let path = group.text(KEY).unwrap_or_else(|| WORKSPACE_HOST_PATH.to_owned());
+    check(group, KEY, rules::check_host_path(&path));
     path
+}
+
+/// A text that keeps a rule.
+fn checked(group: &mut Group<'_>, key: &str, rule: fn(&str) -> Result<(), String>) -> Option<String> {
+    let text = group.text(key)?;
+    check(group, key, rule(&text));
+    Some(text)
+}
+
+fn check(group: &Group<'_>, key: &str, outcome: Result<(), String>) {
+    if let Err(rule) = outcome {
+        group.problem(key, rule);
+    }
 }
 
 fn timeouts(mut group: Group<'_>) -> Timeouts {
@@ -182,6 +217,7 @@ fn timeouts(mut group: Group<'_>) -> Timeouts {
     let timeouts = Timeouts {
         startup: group.duration("startup", hour),
         initialization: group.duration("initialization", 30 * minute),
+        container_start: group.duration_or_zero("containerStart").unwrap_or(5 * minute),
         regular_workspace: group.duration("regularWorkspace", 30 * minute),
         max_lifetime: group.duration("maxLifetime", 36 * hour),
         headless_workspace: group.duration("headlessWorkspace", hour),
@@ -190,20 +226,32 @@ fn timeouts(mut group: Group<'_>) -> Timeouts {
         stopping: group.duration("stopping", hour),
         interrupted: group.duration_or_zero("interrupted").unwrap_or(5 * minute),
     };
-    if timeouts.stopping < timeouts.content_finalization {
+    let is_compared = group.unread().has_neither("stopping", "contentFinalization");
+    if is_compared && timeouts.stopping < timeouts.content_finalization {
         group.problem("stopping", "must be at least contentFinalization");
     }
     timeouts
 }
 
-fn preferred_class(group: &mut Group<'_>, classes: &BTreeMap<ClassId, Class>) -> Option<ClassId> {
+fn preferred_class(group: &mut Group<'_>, names: &BTreeSet<String>) -> Option<ClassId> {
     const KEY: &str = "preferredWorkspaceClass";
     let id = group.parsed::<ClassId>(KEY)?;
-    // Without classes here, clusters bring theirs, and nothing is known of them yet.
-    if !classes.is_empty() && !classes.contains_key(&id) {
-        group.problem(KEY, format_args!("there is no class {id} in workspaceClass, or it has problems"));
+    // Without classes here, clusters bring theirs, and nothing is known of them yet. One with problems has them told itself.
+    if !names.is_empty() && !names.contains(id.as_str()) {
+        group.problem(KEY, format_args!("there is no class {id} in workspaceClass"));
     }
     Some(id)
+}
+
+fn pod_annotations(group: &mut Group<'_>) -> PodAnnotations {
+    const KEY: &str = "podAnnotations";
+    let entries = group.texts(KEY);
+    PodAnnotations::parse(&entries).unwrap_or_else(|problems| {
+        for (at, error) in problems {
+            group.problem(&format!("{KEY}[{at}]"), error);
+        }
+        PodAnnotations::default()
+    })
 }
 
 fn pod_recreation(group: &mut Group<'_>) -> PodRecreation {
@@ -218,7 +266,7 @@ fn ssh_gateway_ca(group: &mut Group<'_>) -> Option<String> {
     let inline = group.text("SSHGatewayCAPublicKey");
     let path = group.file(KEY);
     let Some(path) = path else { return inline };
-    match std::fs::read_to_string(&path) {
+    match files::read_text(&path, files::LARGEST) {
         Ok(key) => Some(key.trim_end().to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             group.problem(KEY, "must hold UTF-8 text");

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::domain::duration::GoDuration;
 use crate::domain::secret::Secret;
-use crate::runtime::tls::{ClientFiles, IdentityFiles};
+use crate::runtime::files;
 
 /// One thing wrong with the configuration: where, and what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,17 +30,22 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Tells what is wrong with a file that is to be a pod template.
+pub type TemplateCheck = fn(&Path) -> Result<(), String>;
+
 /// What all groups of one document share.
 #[derive(Debug)]
 pub(super) struct Report {
     base: PathBuf,
+    template: TemplateCheck,
     problems: RefCell<Vec<Problem>>,
     known: RefCell<BTreeSet<String>>,
 }
 
 impl Report {
-    pub(super) fn new(base: &Path) -> Self {
-        Self { base: base.to_owned(), problems: RefCell::default(), known: RefCell::default() }
+    pub(super) fn new(base: &Path, template: TemplateCheck) -> Self {
+        let (problems, known) = (RefCell::default(), RefCell::default());
+        Self { base: base.to_owned(), template, problems, known }
     }
 
     pub(super) fn take_problems(&self) -> Vec<Problem> {
@@ -69,6 +74,16 @@ impl Drop for Group<'_> {
         for key in std::mem::take(&mut self.keys).keys() {
             self.problem(key, "unknown key");
         }
+    }
+}
+
+/// Keys that could not be read.
+pub(super) struct Unread(BTreeSet<String>);
+
+impl Unread {
+    /// Whether two keys can be compared.
+    pub(super) fn has_neither(&self, one: &str, other: &str) -> bool {
+        !self.0.contains(one) && !self.0.contains(other)
     }
 }
 
@@ -108,9 +123,22 @@ impl<'r> Group<'r> {
         self.report.problems.borrow().len()
     }
 
+    /// Keys of this group that could not be read so far: what stands in for them is compared with nothing.
+    pub(super) fn unread(&self) -> Unread {
+        let problems = self.report.problems.borrow();
+        let keys =
+            problems.iter().filter_map(|problem| problem.path.strip_prefix(&self.path)?.strip_prefix('.'));
+        Unread(keys.map(str::to_owned).collect())
+    }
+
     /// What is still in this group, as a document of its own.
     pub(super) fn as_written(&self) -> Value {
         Value::Object(self.keys.clone())
+    }
+
+    /// How pod templates are checked.
+    pub(super) fn template_check(&self) -> TemplateCheck {
+        self.report.template
     }
 
     /// The base for relative paths.
@@ -289,48 +317,55 @@ impl<'r> Group<'r> {
     /// A file that can be read, as a path.
     pub(super) fn file(&mut self, key: &str) -> Option<PathBuf> {
         let path = self.base().join(self.text(key)?);
-        let opened = std::fs::File::open(&path).and_then(|file| file.metadata());
-        match opened {
-            Ok(metadata) if metadata.is_dir() => {
-                self.problem(key, format_args!("{} is a folder", path.display()));
-            }
-            Ok(_) => {}
-            Err(error) => self.problem(key, format_args!("cannot read {}: {error}", path.display())),
+        if let Err(error) = files::open(&path) {
+            self.unreadable(key, &path, &error);
         }
         Some(path)
+    }
+
+    /// A file whose content keeps a rule, as a path.
+    pub(super) fn checked_file(
+        &mut self,
+        key: &str,
+        check: impl FnOnce(&Path) -> Result<(), String>,
+    ) -> Option<PathBuf> {
+        let before = self.problems_so_far();
+        let path = self.file(key)?;
+        if self.problems_so_far() == before
+            && let Err(problem) = check(&path)
+        {
+            self.problem(key, problem);
+        }
+        Some(path)
+    }
+
+    /// A folder, as a path.
+    pub(super) fn folder(&mut self, key: &str) -> Option<PathBuf> {
+        let path = self.base().join(self.text(key)?);
+        match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => self.problem(key, format_args!("{} is not a folder", path.display())),
+            Err(error) => self.unreadable(key, &path, &error),
+        }
+        Some(path)
+    }
+
+    fn unreadable(&self, key: &str, path: &Path, error: &std::io::Error) {
+        match error.kind() {
+            std::io::ErrorKind::InvalidInput => self.problem(key, format_args!("{} {error}", path.display())),
+            _ => self.problem(key, format_args!("cannot read {}: {}", path.display(), files::why(error))),
+        }
     }
 
     /// The content of a file that nobody else is to see.
     pub(super) fn secret_file(&mut self, key: &str) -> Option<Secret<Vec<u8>>> {
         let path = self.base().join(self.text(key)?);
-        match std::fs::read(&path) {
+        match files::read(&path, files::LARGEST) {
             Ok(content) => Some(Secret::new(content)),
             Err(error) => {
-                self.problem(key, format_args!("cannot read {}: {error}", path.display()));
+                self.unreadable(key, &path, &error);
                 None
             }
-        }
-    }
-
-    /// The keys `ca`, `crt` and `key` of a client, with `crt` and `key` together or not at all.
-    pub(super) fn client_tls(&mut self) -> ClientFiles {
-        let ca = self.file("ca");
-        ClientFiles { ca, identity: self.identity() }
-    }
-
-    /// The keys `crt` and `key`.
-    pub(super) fn identity(&mut self) -> Option<IdentityFiles> {
-        match (self.file("crt"), self.file("key")) {
-            (Some(crt), Some(key)) => Some(IdentityFiles { crt, key }),
-            (Some(_), None) => {
-                self.problem("key", "is required with crt");
-                None
-            }
-            (None, Some(_)) => {
-                self.problem("crt", "is required with key");
-                None
-            }
-            (None, None) => None,
         }
     }
 }

@@ -7,18 +7,40 @@ use std::time::Duration;
 
 use http::uri::Authority;
 
+use super::clients::{self, Clients};
 use super::reader::Group;
-use crate::runtime::tls::{ClientFiles, ServerFiles};
+use crate::runtime::connections::Caps;
+use crate::runtime::tls::{
+    Age, ClientFiles, ServerFiles, Transport, check_client_authorities, check_revocations,
+};
 
 /// `rpcServer`.
 #[derive(Debug, Clone)]
 pub struct RpcServer {
     /// Where gRPC is served.
     pub address: SocketAddr,
-    /// None means plaintext, which was asked for and listens on loopback only.
+    /// None means plaintext, which was asked for and listens on loopback only. Without a client CA in it, anonymous clients
+    /// were asked for.
     pub tls: Option<ServerFiles>,
+    /// Which certificates may use workspaces, and whose.
+    pub clients: Clients,
+    /// How long a connection may be open.
+    pub age: Age,
     /// By full method, such as `/wsman.WorkspaceManager/StartWorkspace`.
     pub rate_limits: BTreeMap<String, RateLimit>,
+    /// Connections that may be open.
+    pub connections: Caps,
+    /// Streams that may be open.
+    pub streams: StreamCaps,
+}
+
+/// How many streams there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamCaps {
+    /// In all.
+    pub total: usize,
+    /// Of one caller.
+    pub per_caller: usize,
 }
 
 /// A token bucket for one method.
@@ -48,28 +70,84 @@ pub struct KeyedLimit {
 pub struct ImageBuilderProxy {
     /// Host and port of the builder of namespaces whose cluster file names none.
     pub target: Option<Authority>,
-    /// Towards every builder; none means plaintext.
-    pub tls: Option<ClientFiles>,
+    /// How every builder is connected to; none means that no builder may be called.
+    pub transport: Option<Transport>,
 }
 
-pub(super) fn read_rpc_server(mut group: Group<'_>) -> Option<RpcServer> {
+/// `rpcServer.ratelimits`.
+pub(super) fn read_rate_limits(group: &mut Group<'_>) -> BTreeMap<String, RateLimit> {
+    rate_limits(group.named_groups("ratelimits"))
+}
+
+pub(super) fn read_rpc_server(
+    mut group: Group<'_>,
+    rate_limits: BTreeMap<String, RateLimit>,
+) -> Option<RpcServer> {
     let address = group.required("addr", |group, key| group.address(key, Some("127.0.0.1:8080")));
     let plaintext = group.flag("plaintext").unwrap_or(false);
+    let anonymous = group.flag("anonymousClients").unwrap_or(false);
     let tls = server_tls(&mut group);
-    let rate_limits = rate_limits(group.named_groups("ratelimits"));
+    check_anonymous(&group, &tls, anonymous);
+    let has_client_ca = !matches!(&tls, Tls::Absent) && !anonymous;
+    let clients = clients::read(group.group("clients"), has_client_ca);
+    let mut connections = group.group("connections");
+    let age = age(&mut connections);
+    let (total, per_address) = caps(connections, "perAddress", (4096, 1024));
+    let connections = Caps { total, per_address };
+    let (total, per_caller) = caps(group.group("streams"), "perCaller", (4096, 1024));
+    let streams = StreamCaps { total, per_caller };
     match (&tls, plaintext) {
         (Tls::Absent, false) => group.problem("tls", "is required, or plaintext: true on a loopback address"),
         (Tls::Absent, true) if address.is_some_and(|address| !address.ip().to_canonical().is_loopback()) => {
             group.problem("addr", "must be a loopback address with plaintext");
         }
-        (Tls::Files(_) | Tls::Broken, true) => group.problem("plaintext", "and tls exclude each other"),
+        (Tls::Files(_) | Tls::Broken, true) => group.problem("plaintext", "cannot be used together with tls"),
         _ => {}
     }
     let tls = match tls {
         Tls::Files(files) => Some(files),
-        Tls::Absent | Tls::Broken => None,
+        Tls::Absent => None,
+        // It is not plaintext: nothing is compared with it.
+        Tls::Broken => return None,
     };
-    Some(RpcServer { address: address?, tls, rate_limits })
+    Some(RpcServer { address: address?, tls, clients, age, rate_limits, connections, streams })
+}
+
+/// A cap in all, and one for each of those who share it.
+fn caps(mut group: Group<'_>, each: &str, (total, per_each): (usize, usize)) -> (usize, usize) {
+    let total = group.count("total", 1..=1_000_000).unwrap_or(total);
+    let is_compared = group.unread().has_neither("total", each);
+    let per_each = match group.count(each, 1..=1_000_000) {
+        Some(count) if is_compared && count > total => {
+            group.problem(each, "must be at most total");
+            count
+        }
+        Some(count) => count,
+        None => per_each.min(total),
+    };
+    (total, per_each)
+}
+
+fn age(group: &mut Group<'_>) -> Age {
+    Age {
+        most: group.duration("maxAge", Duration::from_hours(12)),
+        grace: group.duration("grace", Duration::from_secs(30)),
+    }
+}
+
+/// Clients without a certificate are served only where that was asked for.
+fn check_anonymous(group: &Group<'_>, tls: &Tls, anonymous: bool) {
+    match tls {
+        Tls::Files(files) if files.client_ca.is_none() && !anonymous => group.problem_below(
+            "tls.ca",
+            "is required, or anonymousClients: true, which lets every client in that reaches the address",
+        ),
+        Tls::Files(files) if files.client_ca.is_some() && anonymous => {
+            group.problem("anonymousClients", "cannot be used together with tls.ca");
+        }
+        Tls::Absent if anonymous => group.problem("anonymousClients", "has no effect without tls"),
+        _ => {}
+    }
 }
 
 enum Tls {
@@ -82,13 +160,17 @@ enum Tls {
 fn server_tls(group: &mut Group<'_>) -> Tls {
     let mut tls = group.group("tls");
     let problems = tls.problems_so_far();
-    let client_ca = tls.file("ca");
+    let client_ca = tls.checked_file("ca", check_client_authorities);
+    let client_crl = tls.checked_file("crl", check_revocations);
+    if client_crl.is_some() && client_ca.is_none() {
+        tls.problem("crl", "has no effect without ca");
+    }
     let identity = match client_ca {
         Some(_) => tls.required("crt", |tls, _| tls.identity()),
         None => tls.identity(),
     };
     match identity {
-        Some(identity) => Tls::Files(ServerFiles { client_ca, identity }),
+        Some(identity) => Tls::Files(ServerFiles { client_ca, client_crl, identity }),
         // Judged after reading, because generated files write empty values.
         None if tls.problems_so_far() == problems => Tls::Absent,
         None => Tls::Broken,
@@ -140,7 +222,8 @@ fn fields(group: &Group<'_>, key: &str) -> Vec<Vec<String>> {
 pub(super) fn read_image_builder_proxy(mut group: Group<'_>) -> ImageBuilderProxy {
     // An empty target names none, as generated files write it.
     let target = group.text("targetAddr");
-    let tls = group.group("tls").client_tls();
+    let plaintext = group.flag("plaintext").unwrap_or(false);
+    let transport = builder_transport(&mut group, plaintext);
     let authority = target.as_deref().and_then(|target| match target.parse::<Authority>() {
         Ok(authority) if authority.port().is_some() && !target.contains('@') => Some(authority),
         _ => {
@@ -148,5 +231,29 @@ pub(super) fn read_image_builder_proxy(mut group: Group<'_>) -> ImageBuilderProx
             None
         }
     });
-    ImageBuilderProxy { target: authority, tls: (tls != ClientFiles::default()).then_some(tls) }
+    if authority.is_some() && transport.is_none() {
+        group.problem("tls", "is required with targetAddr, or plaintext: true");
+    }
+    ImageBuilderProxy { target: authority, transport }
+}
+
+fn builder_transport(group: &mut Group<'_>, plaintext: bool) -> Option<Transport> {
+    let mut tls_group = group.group("tls");
+    let before = tls_group.problems_so_far();
+    let tls = tls_group.client_tls();
+    let is_absent = tls == ClientFiles::default() && tls_group.problems_so_far() == before;
+    if !is_absent && tls.ca.is_none() {
+        tls_group
+            .problem("ca", "is required: builders prove themselves with a certificate of this authority");
+    }
+    drop(tls_group);
+    match (is_absent, plaintext) {
+        (true, true) => Some(Transport::Plaintext),
+        (true, false) => None,
+        (false, true) => {
+            group.problem("plaintext", "cannot be used together with tls");
+            Some(Transport::Plaintext)
+        }
+        (false, false) => Some(Transport::Tls(tls)),
+    }
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::json;
@@ -6,14 +7,24 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::names::ClassId;
+use crate::runtime::tls::{ClientFiles, Transport};
 
 const DOCS: &str = include_str!("../../../docs/configuration.md");
+
+/// A certificate and its key.
+static ISSUED: LazyLock<(String, String)> = LazyLock::new(|| {
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    (issued.cert.pem(), issued.signing_key.serialize_pem())
+});
 
 /// A folder with every file that the examples name.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for file in ["tls/ca.crt", "tls/tls.crt", "tls/tls.key", "etcd/ca.crt", "etcd/tls.crt", "etcd/tls.key"] {
-        write(&folder, file, b"pem");
+    for group in ["tls", "etcd"] {
+        for name in ["ca.crt", "tls.crt"] {
+            write(&folder, &format!("{group}/{name}"), ISSUED.0.as_bytes());
+        }
+        write(&folder, &format!("{group}/tls.key"), ISSUED.1.as_bytes());
     }
     write(&folder, "sealing/2025-01.key", &[7; 32]);
     folder
@@ -56,7 +67,12 @@ fn with(changes: &[(&str, Value)]) -> Value {
 }
 
 fn read_in(folder: &TempDir, document: &Value) -> Result<Config, Error> {
-    read(&document.to_string(), Format::Json, &Report::new(folder.path()))
+    let reading = read(&document.to_string(), Format::Json, &report(folder)).unwrap();
+    reading.finish(Some(())).map(|(config, ())| config)
+}
+
+fn report(folder: &TempDir) -> Report {
+    Report::new(folder.path(), |_| Ok(()))
 }
 
 fn valid(changes: &[(&str, Value)]) -> Config {
@@ -77,7 +93,7 @@ fn check_problems(changes: &[(&str, Value)], expected: &[&str]) {
 #[test]
 fn defaults_are_those_of_the_reference() {
     let config = valid(&[]);
-    assert_eq!(config.manager.namespace, "workspaces");
+    assert_eq!(config.manager.namespace.as_str(), "workspaces");
     assert_eq!(config.manager.timeouts.max_lifetime, Duration::from_hours(36));
     assert_eq!(config.manager.timeouts.after_close, Duration::from_mins(2));
     assert!(!config.manager.workspacekit);
@@ -89,7 +105,8 @@ fn defaults_are_those_of_the_reference() {
     assert!(config.federation.replica.ends_with(&std::process::id().to_string()));
     assert_eq!(config.federation.advertise_address.as_str(), "http://127.0.0.1:8080/");
     assert_eq!(config.federation.health.suspect_after, 3);
-    assert!(config.federation.peer_tls.is_none());
+    assert_eq!(config.federation.peers, Some(Transport::Plaintext));
+    assert_eq!(config.image_builder_proxy.transport, None);
 }
 
 #[test]
@@ -109,20 +126,29 @@ fn the_example_of_the_reference_is_valid() {
         (true, 30, Duration::from_millis(100))
     );
     let tls = config.rpc_server.tls.unwrap();
-    assert_eq!(config.federation.peer_tls.unwrap().identity, Some(tls.identity));
+    let files = ClientFiles { ca: tls.client_ca, identity: Some(tls.identity) };
+    assert_eq!(config.federation.peers, Some(Transport::Tls(files)));
 }
 
 #[test]
 fn the_reference_names_every_key_and_no_other() {
     let folder = folder();
-    let report = Report::new(folder.path());
+    let report = report(&folder);
     let document = with(&[
         ("/manager/workspaceClass", json!({"a": {}})),
-        ("/rpcServer/ratelimits", json!({"/a.B/C": {"bucketSize": 1, "refillInterval": "1s"}})),
         ("/etcd/username", json!("root")),
         ("/etcd/passwordFile", json!("tls/tls.key")),
+        ("/etcd/plaintext", json!(true)),
+        (
+            "/rpcServer",
+            json!({
+                "tls": {"ca": "tls/ca.crt", "crt": "tls/tls.crt", "key": "tls/tls.key"},
+                "clients": {"scopes": [{"commonName": "a", "owners": ["b"]}]},
+                "ratelimits": {"/a.B/C": {"bucketSize": 1, "refillInterval": "1s"}},
+            }),
+        ),
     ]);
-    read(&document.to_string(), Format::Json, &report).unwrap();
+    read(&document.to_string(), Format::Json, &report).unwrap().finish(Some(())).unwrap();
     let known = report.known();
     // A group is known to its reader too; only what has no keys below it belongs into the reference.
     let is_group = |key: &str| {
@@ -148,6 +174,7 @@ fn all_problems_are_reported_together() {
             ("/manager/urlTemplate", json!("https://{{ .Owner }}")),
             ("/manager/schedulerName", json!(7)),
             ("/manager/colour", json!("blue")),
+            ("/manager/podAnnotations", json!(["example.com/*", "*", "gitpod.io/psi"])),
             ("/etcd/endpoints", json!([])),
             ("/federation/leader", json!({"lease": "2500ms", "renew": "9s"})),
             ("/extra", json!({})),
@@ -160,6 +187,8 @@ fn all_problems_are_reported_together() {
             "manager.urlTemplate: unknown action {{ .Owner }}: one of .ID, .Prefix, .Host",
             "manager.hostURL: relative URL without a base",
             "manager.schedulerName: must be a text, not a number",
+            "manager.podAnnotations[1]: must be an annotation's name such as example.com/team, or a domain and what follows such as example.com/*",
+            "manager.podAnnotations[2]: only the manager sets this annotation",
             "manager.colour: unknown key",
             "etcd.endpoints: is required",
             "federation.leader.lease: must be whole seconds, at least two",
@@ -178,7 +207,8 @@ fn the_error_lists_one_problem_a_line() {
         error.to_string(),
         "the configuration has 2 problems to solve:\n  manager.namespace: \"A\" is not the name of a namespace\n  extra: unknown key"
     );
-    let error = read("[]", Format::Json, &Report::new(Path::new(""))).unwrap_err().to_string();
+    let list = read("[]", Format::Json, &report(&folder())).unwrap();
+    let error = list.finish(Some(())).unwrap_err().to_string();
     assert!(error.contains("the document: must be a group of keys, not a list"), "{error}");
 }
 
@@ -200,7 +230,123 @@ fn classes_report_their_problems_below_their_name() {
             "manager.workspaceClass.g1.container.requests.gpu: unknown key",
             "manager.workspaceClass.g1.templates.defaultPath: cannot read",
             "manager.workspaceClass.g1.container.requests.cpu: \"two\" is not a quantity such as 500m, 2 or 16Gi",
+            "manager.preferredWorkspaceClass: there is no class g2 in workspaceClass",
         ],
+    );
+}
+
+#[test]
+fn a_class_with_problems_may_be_preferred_and_its_template_is_checked_all_the_same() {
+    let folder = folder();
+    write(&folder, "pod.yaml", b"spec: {}");
+    let templates = json!({ "defaultPath": "pod.yaml" });
+    let document = with(&[
+        (
+            "/manager/workspaceClass",
+            json!({"g1": {"container": {"requests": {"cpu": "two"}}, "templates": templates}}),
+        ),
+        ("/manager/preferredWorkspaceClass", json!("g1")),
+        ("/manager/urlTemplate", json!("{{ .Owner }}")),
+    ]);
+    let report =
+        Report::new(folder.path(), |path| Err(format!("{} has a typo", path.file_name().unwrap().display())));
+    let mut reading = read(&document.to_string(), Format::Json, &report).unwrap();
+    assert!(reading.manager.is_some(), "rooms check their parts of it");
+    let more = |path: &str, message: &str| Problem { path: path.to_owned(), message: message.to_owned() };
+    let found =
+        vec![more("manager.templateFolder", "is too deep"), more("manager.urlTemplate", "said already")];
+    assert_eq!(reading.check::<()>(Err(found)), None);
+    let error = reading.finish(Some(())).unwrap_err().to_string();
+    let lines: Vec<&str> = error.lines().skip(1).map(str::trim).collect();
+    assert_eq!(
+        lines,
+        [
+            "manager.urlTemplate: unknown action {{ .Owner }}: one of .ID, .Prefix, .Host",
+            "manager.workspaceClass.g1.templates: pod.yaml has a typo",
+            r#"manager.workspaceClass.g1.container.requests.cpu: "two" is not a quantity such as 500m, 2 or 16Gi"#,
+            "manager.templateFolder: is too deep",
+        ]
+    );
+}
+
+#[test]
+fn tls_files_of_no_use_are_problems_of_their_keys_together_with_all_others() {
+    let folder = folder();
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    write(&folder, "other.key", other.signing_key.serialize_pem().as_bytes());
+    write(&folder, "text", b"hunter2");
+    let tls = |crt: &str, key: &str| json!({"ca": "text", "crt": crt, "key": key});
+    let server = json!({"ca": "text", "crl": "text", "crt": "tls/tls.crt", "key": "other.key"});
+    let document = with(&[
+        ("/manager/colour", json!("blue")),
+        ("/rpcServer", json!({ "tls": server })),
+        ("/imageBuilderProxy", json!({ "targetAddr": "builder:8080", "tls": tls("text", "tls/tls.key") })),
+        ("/etcd/endpoints", json!(["https://a:2379"])),
+        ("/etcd/tls", tls("tls/tls.crt", "text")),
+        ("/federation/peerTls", tls("text", "text")),
+    ]);
+    let error = read_in(&folder, &document).unwrap_err().to_string();
+    assert!(!error.contains("hunter2"), "{error}");
+    let paths: Vec<&str> =
+        error.lines().skip(1).filter_map(|line| Some(line.trim().split_once(':')?.0)).collect();
+    assert_eq!(
+        paths,
+        [
+            "manager.colour",
+            "rpcServer.tls.ca",
+            "rpcServer.tls.crl",
+            "rpcServer.tls.key",
+            "imageBuilderProxy.tls.ca",
+            "imageBuilderProxy.tls.crt",
+            "etcd.tls.ca",
+            "etcd.tls.key",
+            "federation.peerTls.ca",
+            "federation.peerTls.crt",
+            "federation.peerTls.key",
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_value_hides_no_problem_beside_it_and_makes_none_up() {
+    check_problems(
+        &[("/etcd", json!({"endpoints": ["http://a:2379"], "username": "root", "passwordFile": "absent"}))],
+        &[
+            "etcd.passwordFile: cannot read",
+            "etcd.endpoints: must be https with a username, or plaintext: true sends its password unencrypted",
+        ],
+    );
+    check_problems(
+        &[(
+            "/etcd",
+            json!({"endpoints": ["https://u:p@a:2379"], "username": "root", "passwordFile": "tls/tls.key", "tls": {"ca": "tls/ca.crt"}}),
+        )],
+        &["etcd.endpoints[0]: must not hold a name or password: use username and passwordFile"],
+    );
+    check_problems(
+        &[
+            ("/manager/timeouts", json!({"stopping": "30m", "contentFinalization": "20"})),
+            (
+                "/rpcServer",
+                json!({"tls": {"ca": "tls/ca.crt", "crt": "tls/tls.crt"}, "streams": {"total": "x", "perCaller": 9_000}}),
+            ),
+            ("/federation/advertiseAddr", json!("https://a:1")),
+            ("/federation/leader", json!({"lease": "10", "stopAfter": "7s"})),
+            ("/federation/health", json!({"probe": "x", "lostAfter": "5s"})),
+            ("/audit", json!({"target": "fiel", "file": "a.log"})),
+        ],
+        &[
+            r#"manager.timeouts.contentFinalization: "20" lacks a unit: one of ns, us, ms, s, m, h"#,
+            "rpcServer.tls.key: is required with crt",
+            "rpcServer.streams.total: must be a whole number from 1 to 1000000",
+            r#"federation.leader.lease: "10" lacks a unit: one of ns, us, ms, s, m, h"#,
+            r#"federation.health.probe: "x" is not a duration such as 1h30m, 1.5s or 300ms"#,
+            "audit.target: must be log, file or off",
+        ],
+    );
+    check_problems(
+        &[("/audit", json!({"target": "file", "file": "absent/a.log"}))],
+        &["audit.file: the folder of"],
     );
 }
 
@@ -214,12 +360,151 @@ fn plaintext_is_for_loopback_and_must_be_asked_for() {
         &["rpcServer.addr: must be a loopback address with plaintext"],
     );
     check_problems(
-        &[("/rpcServer/tls", json!({"crt": "tls/tls.crt", "key": "tls/tls.key"}))],
-        &["rpcServer.plaintext: and tls exclude each other"],
+        &[("/rpcServer/tls", json!({"ca": "tls/ca.crt", "crt": "tls/tls.crt", "key": "tls/tls.key"}))],
+        &["rpcServer.plaintext: cannot be used together with tls"],
     );
     check_problems(
         &[("/rpcServer", json!({"tls": {"ca": "tls/ca.crt", "crt": "tls/tls.crt"}}))],
         &["rpcServer.tls.key: is required with crt"],
+    );
+}
+
+#[test]
+fn clients_without_a_certificate_must_be_asked_for() {
+    let tls = json!({"crt": "tls/tls.crt", "key": "tls/tls.key"});
+    let with_ca = json!({"ca": "tls/ca.crt", "crt": "tls/tls.crt", "key": "tls/tls.key"});
+    let server = |rpc: Value| [("/rpcServer", rpc), ("/federation/advertiseAddr", json!("https://a:1"))];
+    check_problems(
+        &server(json!({"tls": tls})),
+        &[
+            "rpcServer.tls.ca: is required, or anonymousClients: true, which lets every client in that reaches the address",
+        ],
+    );
+    let config = valid(&server(json!({"tls": tls, "anonymousClients": true})));
+    assert_eq!(config.federation.peers, None, "no authority is there to check other managers by");
+    check_problems(
+        &server(json!({"tls": with_ca, "anonymousClients": true})),
+        &["rpcServer.anonymousClients: cannot be used together with tls.ca"],
+    );
+    check_problems(
+        &[("/rpcServer/anonymousClients", json!(true))],
+        &["rpcServer.anonymousClients: has no effect without tls"],
+    );
+    valid(&server(json!({"tls": with_ca, "anonymousClients": false})));
+}
+
+#[test]
+fn rules_for_clients_need_certificates_and_name_whom_they_are_for() {
+    let tls = json!({"ca": "tls/ca.crt", "crt": "tls/tls.crt", "key": "tls/tls.key"});
+    let server = |clients: Value| {
+        let rpc = json!({"tls": tls, "clients": clients});
+        [("/rpcServer", rpc), ("/federation/advertiseAddr", json!("https://a:1"))]
+    };
+    let config =
+        valid(&server(json!({"organization": "staff", "scopes": [{"commonName": "a", "owners": ["b"]}]})));
+    assert_eq!(config.rpc_server.clients.organization.as_deref(), Some("staff"));
+    assert!(config.rpc_server.clients.scopes[0].owner_tokens);
+    check_problems(
+        &server(json!({"scopedOnly": true})),
+        &["rpcServer.clients.scopes: is required with scopedOnly: no client would be let in"],
+    );
+    check_problems(
+        &server(json!({"scopes": [{"commonName": "a"}, {"owners": ["b", ""]}]})),
+        &[
+            "rpcServer.clients.scopes[0].owners: is required",
+            "rpcServer.clients.scopes[1].owners: must not hold an empty text",
+            "rpcServer.clients.scopes[1]: must name commonName, organization or alternativeName",
+        ],
+    );
+    check_problems(
+        &[("/rpcServer/clients", json!({"organization": "staff"}))],
+        &["rpcServer.clients: has no effect without rpcServer.tls.ca: clients prove nothing"],
+    );
+}
+
+#[test]
+fn the_audit_goes_to_the_log_unless_a_file_is_named() {
+    assert_eq!(valid(&[]).audit.target, AuditTarget::Log);
+    assert_eq!(valid(&[("/audit", json!({"target": "off"}))]).audit.target, AuditTarget::Off);
+    let AuditTarget::File { max_bytes, keep, path } =
+        valid(&[("/audit", json!({"target": "file", "file": "a.log"}))]).audit.target
+    else {
+        panic!("no file")
+    };
+    assert_eq!((max_bytes, keep, path.ends_with("a.log")), (100 << 20, 10, true));
+    check_problems(&[("/audit", json!({"target": "file"}))], &["audit.file: is required with target: file"]);
+    check_problems(
+        &[("/audit", json!({"file": "a.log"}))],
+        &["audit.file: has no effect without target: file"],
+    );
+    check_problems(&[("/audit", json!({"target": "syslog"}))], &["audit.target: must be log, file or off"]);
+}
+
+#[test]
+fn nothing_secret_is_sent_in_plaintext_unless_that_was_asked_for() {
+    let builder = |more: Value| {
+        let mut group = json!({"targetAddr": "builder:8080"});
+        group.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        [("/imageBuilderProxy", group)]
+    };
+    let without = "imageBuilderProxy.tls: is required with targetAddr, or plaintext: true";
+    check_problems(&builder(json!({})), &[without]);
+    check_problems(&builder(json!({"tls": {"ca": ""}})), &[without]);
+    let config = valid(&builder(json!({"plaintext": true})));
+    assert_eq!(config.image_builder_proxy.transport, Some(Transport::Plaintext));
+    check_problems(
+        &builder(json!({"plaintext": true, "tls": {"ca": "tls/ca.crt"}})),
+        &["imageBuilderProxy.plaintext: cannot be used together with tls"],
+    );
+    check_problems(
+        &builder(json!({"tls": {"crt": "tls/tls.crt", "key": "tls/tls.key"}})),
+        &[
+            "imageBuilderProxy.tls.ca: is required: builders prove themselves with a certificate of this authority",
+        ],
+    );
+
+    let etcd = |more: Value| {
+        let mut group =
+            json!({"endpoints": ["http://a:2379"], "username": "root", "passwordFile": "tls/tls.key"});
+        group.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        [("/etcd", group)]
+    };
+    check_problems(
+        &etcd(json!({})),
+        &["etcd.endpoints: must be https with a username, or plaintext: true sends its password unencrypted"],
+    );
+    valid(&etcd(json!({"plaintext": true})));
+    check_problems(
+        &etcd(json!({"plaintext": true, "endpoints": ["https://a:1"], "tls": {"ca": "tls/ca.crt"}})),
+        &["etcd.plaintext: is of no use with https endpoints"],
+    );
+}
+
+#[test]
+fn other_managers_are_reached_as_this_one_is() {
+    let tls = json!({"ca": "tls/ca.crt", "crt": "tls/tls.crt", "key": "tls/tls.key"});
+    let address = |url: &str| ("/federation/advertiseAddr", json!(url));
+    check_problems(
+        &[("/rpcServer", json!({"tls": tls})), address("http://a:1")],
+        &["federation.advertiseAddr: must be https with rpcServer.tls"],
+    );
+    check_problems(
+        &[address("http://a:1")],
+        &[
+            "federation.advertiseAddr: must be on loopback, or https with peerTls: plaintext stays on the machine",
+        ],
+    );
+    check_problems(
+        &[address("https://a:1")],
+        &["federation.advertiseAddr: must be http, or peerTls is required"],
+    );
+    valid(&[address("https://a:1"), ("/federation/peerTls", tls)]);
+    check_problems(
+        &[
+            address("https://a:1"),
+            ("/federation/peerTls", json!({"crt": "tls/tls.crt", "key": "tls/tls.key"})),
+        ],
+        &["federation.peerTls.ca: is required: other managers prove themselves with a certificate of it"],
     );
 }
 
@@ -264,7 +549,10 @@ fn etcd_endpoints_are_urls_of_one_kind_without_secrets() {
         ],
     );
     check_problems(&[("/etcd/passwordFile", json!("x"))], &["etcd.username: is required with passwordFile"]);
-    check_problems(&[("/etcd/username", json!("root"))], &["etcd.passwordFile: is required"]);
+    check_problems(
+        &[("/etcd/username", json!("root")), ("/etcd/plaintext", json!(true))],
+        &["etcd.passwordFile: is required"],
+    );
     valid(&[("/etcd/tls", json!({"ca": "", "crt": "", "key": ""}))]);
     assert_eq!(valid(&[("/etcd/prefix", json!("a/b"))]).etcd.prefix, "/a/b/");
 }
@@ -280,6 +568,7 @@ fn keys_and_passwords_are_read_and_never_printed() {
         &with(&[
             ("/etcd/username", json!("root")),
             ("/etcd/passwordFile", json!("password")),
+            ("/etcd/plaintext", json!(true)),
             ("/federation/sealing/keys", json!([
                 {"id": "raw", "file": "sealing/2025-01.key"}, {"id": "hex", "file": "hex"}, {"id": "b64", "file": "base64"},
             ])),
@@ -348,8 +637,31 @@ fn a_file_that_is_no_yaml_is_refused_without_quoting_it() {
     let folder = folder();
     write(&folder, "bad.yaml", b"etcd:\n  password: hunter2\n bad: [");
     let error = Config::load(&folder.path().join("bad.yaml")).unwrap_err().to_string();
-    assert!(error.starts_with("the configuration is not valid: ") && !error.contains("hunter2"), "{error}");
-    write(&folder, "twice.yaml", b"etcd: {}\netcd: {}\n");
-    assert!(matches!(Config::load(&folder.path().join("twice.yaml")), Err(Error::Syntax(_))));
+    assert!(error.contains("bad.yaml is neither YAML nor JSON (line 3, column "), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+    for (name, text, expected) in [
+        ("twice.yaml", "etcd: {}\netcd: {}\n", "twice.yaml has a key twice (line 2, column 1)"),
+        ("two.yaml", "etcd: {}\n---\netcd: {}\n", "two.yaml holds several documents, and must be one (line "),
+        ("cut.json", "{\"etcd\":\n", "cut.json ends before its JSON is complete (line "),
+        ("yaml.json", "etcd: {}\n", "yaml.json is not JSON (line 1, column 1)"),
+    ] {
+        write(&folder, name, text.as_bytes());
+        let error = Config::load(&folder.path().join(name)).unwrap_err();
+        assert!(matches!(error, Error::Syntax { .. }) && error.to_string().contains(expected), "{error}");
+    }
     assert!(matches!(Config::load(&folder.path().join("none.yaml")), Err(Error::Read { .. })));
+}
+
+#[test]
+fn any_text_is_a_configuration_or_a_list_of_problems() {
+    let folder = folder();
+    let minimal = minimal().to_string();
+    crate::fuzz::text_target("configuration", &[&minimal], |text| {
+        for format in [Format::Json, Format::Yaml] {
+            let Ok(reading) = read(text, format, &report(&folder)) else { continue };
+            if let Err(Error::Invalid { problems }) = reading.finish(Some(())) {
+                assert!(!problems.is_empty(), "{text:?}");
+            }
+        }
+    });
 }

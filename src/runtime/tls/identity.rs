@@ -2,10 +2,17 @@
 
 use std::net::SocketAddr;
 
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::asn1_rs::Tag;
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::x509::AttributeTypeAndValue;
+
+use super::Lifetime;
+
+/// Bytes of all names of a certificate, at most: other replicas are told them in a header.
+const LONGEST: usize = 4096;
 
 /// What handlers find in a request's extensions about the connection it came by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ConnectInfo {
     /// The other end; none when the socket was gone already.
     pub remote_addr: Option<SocketAddr>,
@@ -13,28 +20,67 @@ pub struct ConnectInfo {
     pub encrypted: bool,
     /// Who the client proved to be.
     pub peer: Option<PeerIdentity>,
+    /// How long the connection goes on.
+    pub lifetime: Lifetime,
 }
 
-/// The subject of a verified client certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+/// The names in a verified client certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PeerIdentity {
     /// The first common name; empty where it has none.
     pub common_name: String,
     /// Every organization.
     pub organizations: Vec<String>,
+    /// Alternative names: DNS names, URIs and mail addresses.
+    pub names: Vec<String>,
 }
 
 impl PeerIdentity {
-    /// Reads the subject of a certificate. Verifying it is the handshake's part.
+    /// Reads the names of a certificate. Verifying it is the handshake's part.
     ///
-    /// `None` when it does not parse: then it proves nothing.
+    /// `None` when a name cannot be read, or all of them are more than 4 KiB: a rule that names it could not be applied, so the
+    /// certificate proves nothing.
     pub fn from_certificate(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let subject = certificate.subject();
-        let common_name = subject.iter_common_name().find_map(|name| name.as_str().ok()).unwrap_or_default();
-        let organizations =
-            subject.iter_organization().filter_map(|name| name.as_str().ok().map(str::to_owned));
-        Some(Self { common_name: common_name.to_owned(), organizations: organizations.collect() })
+        let common_name = subject.iter_common_name().next().map_or(Some(String::new()), text)?;
+        let organizations = subject.iter_organization().map(text).collect::<Option<Vec<_>>>()?;
+        let mut names = Vec::new();
+        if let Some(alternative) = certificate.subject_alternative_name().ok()? {
+            for name in &alternative.value.general_names {
+                match name {
+                    GeneralName::DNSName(name) | GeneralName::URI(name) | GeneralName::RFC822Name(name) => {
+                        names.push((*name).to_owned());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let all = [&common_name].into_iter().chain(&organizations).chain(&names);
+        (all.map(String::len).sum::<usize>() <= LONGEST).then_some(Self { common_name, organizations, names })
+    }
+
+    /// Whether the certificate names the organization.
+    pub fn belongs_to(&self, organization: &str) -> bool {
+        self.organizations.iter().any(|name| name == organization)
+    }
+}
+
+/// A name of a subject, in the encodings that authorities use.
+fn text(name: &AttributeTypeAndValue<'_>) -> Option<String> {
+    let bytes = name.as_slice();
+    match name.attr_value().tag() {
+        Tag::BmpString => {
+            let units = bytes.chunks(2).map(|pair| match pair {
+                [high, low] => Some(u16::from_be_bytes([*high, *low])),
+                _ => None,
+            });
+            String::from_utf16(&units.collect::<Option<Vec<_>>>()?).ok()
+        }
+        // In practice Latin-1, whose code points are those of Unicode.
+        Tag::T61String => Some(bytes.iter().map(|byte| char::from(*byte)).collect()),
+        _ => name.as_str().ok().map(str::to_owned),
     }
 }
 
@@ -69,7 +115,7 @@ impl Roles {
 }
 
 const ADMIN_ORGANIZATION: &str = "spaceport:admin";
-const REPLICA_ORGANIZATION: &str = "spaceport:replica";
+pub(super) const REPLICA_ORGANIZATION: &str = "spaceport:replica";
 
 /// What a peer may be.
 ///
@@ -81,14 +127,22 @@ const REPLICA_ORGANIZATION: &str = "spaceport:replica";
 /// | TLS without a certificate (only where no client CA is configured) | client |
 /// | plaintext from loopback | all |
 /// | plaintext from elsewhere | none |
+///
+/// `rpcServer.clients` may narrow who is a client (`api::caller`).
 pub fn roles_of(info: &ConnectInfo) -> Roles {
     if !info.encrypted {
         // Whoever is on this machine could read our keys as well.
         let local = info.remote_addr.is_some_and(|addr| addr.ip().to_canonical().is_loopback());
         return Roles { client: local, admin: local, replica: local };
     }
-    let belongs_to = |organization: &str| {
-        info.peer.as_ref().is_some_and(|peer| peer.organizations.iter().any(|name| name == organization))
-    };
-    Roles { client: true, admin: belongs_to(ADMIN_ORGANIZATION), replica: belongs_to(REPLICA_ORGANIZATION) }
+    info.peer.as_ref().map_or(Roles { client: true, ..Roles::default() }, roles_of_certificate)
+}
+
+/// What the holder of a certificate may be.
+pub fn roles_of_certificate(identity: &PeerIdentity) -> Roles {
+    Roles {
+        client: true,
+        admin: identity.belongs_to(ADMIN_ORGANIZATION),
+        replica: identity.belongs_to(REPLICA_ORGANIZATION),
+    }
 }

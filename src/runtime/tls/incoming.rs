@@ -9,26 +9,41 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _, future, stream};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
-use super::{ConnectInfo, PeerIdentity, ServerTls};
+use super::lifetime::Registered;
+use super::server::Proof;
+use super::{ConnectInfo, ServerTls};
+use crate::runtime::connections::{
+    Caps, Closed, ConnectionMeters, Open, Origin, ServerKind, Slot, Slots, Yields,
+};
 
+/// For TLS and the first bytes of HTTP/2.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// Handshakes at a time. More clients wait in the kernel's queue.
-const MAX_HANDSHAKES: usize = 256;
+/// Handshakes at a time. A newcomer replaces the oldest of the address that has most.
+const HANDSHAKES: Caps = Caps { total: 512, per_address: 128 };
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// With what every HTTP/2 client begins.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A connection whose handshake, if it needs one, is done.
+/// A connection whose handshake is done and whose client speaks HTTP/2.
 #[derive(Debug)]
 pub struct Connection {
     io: Io,
     info: ConnectInfo,
+    /// How much of the preface, which was read already, is still to be given to the HTTP/2 server.
+    preface: &'static [u8],
+    displaced: Pin<Box<WaitForCancellationFutureOwned>>,
+    _slot: Slot,
+    _open: Open,
+    /// Ends the connection when its client is not trusted any more.
+    _registered: Option<Registered>,
 }
 
 #[derive(Debug)]
@@ -37,19 +52,38 @@ enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Accepts connections and does their handshakes, up to 256 at a time, each in its own task and within 10 seconds.
+/// What limits and counts the connections of a listener.
+#[derive(Debug, Clone)]
+struct Door {
+    tls: Option<Arc<ServerTls>>,
+    handshakes: Slots,
+    connections: Slots,
+    meters: ConnectionMeters,
+}
+
+/// Accepts connections and does their handshakes, each in its own task and within 10 seconds, to the first bytes of HTTP/2.
 ///
-/// One slow client delays nobody; a failed handshake is logged and forgotten. The stream never ends and never fails.
+/// A failed handshake is logged and counted. A connection beyond `caps` is closed at once. The stream never ends and never
+/// fails.
 pub fn incoming(
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
+    caps: Caps,
+    meters: ConnectionMeters,
 ) -> impl Stream<Item = Result<Connection, Infallible>> + Send {
+    let door = Door {
+        tls,
+        handshakes: Slots::new(HANDSHAKES, Yields::Oldest),
+        connections: Slots::new(caps, Yields::Newest),
+        meters,
+    };
     stream::unfold(listener, |listener| async move { Some((accept(&listener).await, listener)) })
         .map(move |(stream, remote_addr)| {
             // A task of its own: signing must not hold up the loop that accepts.
-            AbortOnDropHandle::new(tokio::spawn(handshake(stream, remote_addr, tls.clone())))
+            AbortOnDropHandle::new(tokio::spawn(door.clone().admit(stream, remote_addr)))
         })
-        .buffer_unordered(MAX_HANDSHAKES)
+        // Slots bound the handshakes; twice as many, so that those that were displaced and end now hold up no newcomer.
+        .buffer_unordered(HANDSHAKES.total * 2)
         .filter_map(|done| future::ready(done.ok().flatten().map(Ok)))
 }
 
@@ -66,36 +100,66 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-async fn handshake(
+impl Door {
+    /// A connection that is ready to be served, unless it was closed.
+    async fn admit(self, stream: TcpStream, remote_addr: SocketAddr) -> Option<Connection> {
+        let origin = Origin::from(remote_addr);
+        let admitted = async {
+            let handshake = self.handshakes.take(origin)?;
+            let (io, info, registered) = tokio::select! {
+                done = tokio::time::timeout(HANDSHAKE_DEADLINE, handshaken(stream, remote_addr, self.tls)) => {
+                    done.map_err(|_| Closed::HandshakeTimeout)?
+                        .inspect_err(|error| debug!(%remote_addr, %error, "handshake failed"))
+                        .map_err(|_| Closed::HandshakeFailed)?
+                }
+                () = handshake.displaced().cancelled() => return Err(Closed::Displaced),
+            };
+            let slot = self.connections.take(origin)?;
+            Ok(Connection {
+                io,
+                info,
+                preface: PREFACE,
+                displaced: Box::pin(slot.displaced().clone().cancelled_owned()),
+                _registered: registered,
+                _slot: slot,
+                _open: self.meters.opened(ServerKind::Grpc),
+            })
+        };
+        let admitted: Result<Connection, Closed> = admitted.await;
+        admitted
+            .inspect_err(|why| {
+                debug!(%remote_addr, ?why, "connection closed");
+                self.meters.closed(ServerKind::Grpc, *why);
+            })
+            .ok()
+    }
+}
+
+/// TLS where it is configured, then the preface of HTTP/2.
+async fn handshaken(
     stream: TcpStream,
     remote_addr: SocketAddr,
     tls: Option<Arc<ServerTls>>,
-) -> Option<Connection> {
+) -> io::Result<(Io, ConnectInfo, Option<Registered>)> {
     // Answers are small and awaited: Nagle's algorithm would only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%remote_addr, %error, "the connection is gone already");
-        return None;
+    stream.set_nodelay(true)?;
+    let encrypted = tls.is_some();
+    let (mut io, Proof { peer, lifetime, registered }) = match tls {
+        None => (Io::Plain(stream), Proof::none()),
+        Some(tls) => {
+            let (stream, proof) = tls.accept(stream).await?;
+            (Io::Tls(Box::new(stream)), proof)
+        }
+    };
+    let mut preface = [0; PREFACE.len()];
+    match &mut io {
+        Io::Plain(stream) => stream.read_exact(&mut preface).await?,
+        Io::Tls(stream) => stream.read_exact(&mut preface).await?,
+    };
+    if preface != *PREFACE {
+        return Err(io::Error::other("the client does not speak HTTP/2"));
     }
-    let Some(tls) = tls else {
-        let info = ConnectInfo { remote_addr: Some(remote_addr), encrypted: false, peer: None };
-        return Some(Connection { io: Io::Plain(stream), info });
-    };
-    let accepting = TlsAcceptor::from(tls.current()).accept(stream);
-    let stream = match tokio::time::timeout(HANDSHAKE_DEADLINE, accepting).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            debug!(%remote_addr, %error, "TLS handshake failed");
-            return None;
-        }
-        Err(_) => {
-            debug!(%remote_addr, "TLS handshake took too long");
-            return None;
-        }
-    };
-    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let peer = leaf.and_then(|certificate| PeerIdentity::from_certificate(certificate));
-    let info = ConnectInfo { remote_addr: Some(remote_addr), encrypted: true, peer };
-    Some(Connection { io: Io::Tls(Box::new(stream)), info })
+    Ok((io, ConnectInfo { remote_addr: Some(remote_addr), encrypted, peer, lifetime }, registered))
 }
 
 impl Connected for Connection {
@@ -108,7 +172,17 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
+        let this = self.get_mut();
+        if this.displaced.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::other("another client address needs the connection's slot")));
+        }
+        if !this.preface.is_empty() && buf.remaining() > 0 {
+            let (now, later) = this.preface.split_at(this.preface.len().min(buf.remaining()));
+            buf.put_slice(now);
+            this.preface = later;
+            return Poll::Ready(Ok(()));
+        }
+        match &mut this.io {
             Io::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }

@@ -1,49 +1,89 @@
-//! The server's certificates, and following them while they are renewed.
+//! The server's certificates and what it trusts, and following both while they are renewed.
 
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use ring::digest;
 use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring as provider};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Error, IdentityFiles, ServerFiles, read};
+use super::identity::REPLICA_ORGANIZATION;
+use super::lifetime::{Open, Registered, is_trusted};
+use super::pem::{self, Pem};
+use super::revocations::{self, Revocations};
+use crate::runtime::files::READ_WITHIN;
+
+use super::{Error, IdentityFiles, Lifetime, PeerIdentity, ServerFiles, read};
 
 /// How often files are looked at. Certificates are renewed days before they expire, so this is quick enough, and unlike
 /// file events it also works for mounted secrets, which change by swapping a symbolic link.
 const POLL: Duration = Duration::from_secs(5);
-const READ_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What the server proves itself with, always the last good state of the files.
+/// What the server proves itself with and whom it trusts, always the last good state of the files.
 #[derive(Debug)]
 pub struct ServerTls {
     files: ServerFiles,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<Current>,
+    open: Arc<Open>,
     /// Of the content that was last tried, good or bad, so that a bad file is reported once.
     fingerprint: Mutex<Fingerprint>,
+}
+
+/// What is in force.
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// When the first of the revocation lists should have been replaced.
+    crl_due: Option<SystemTime>,
+    /// Whether an overdue list was reported.
+    reported: AtomicBool,
+}
+
+/// What a handshake proved.
+#[derive(Debug)]
+pub struct Proof {
+    /// Who the client is; none where clients need no certificate.
+    pub peer: Option<PeerIdentity>,
+    /// How long that holds.
+    pub lifetime: Lifetime,
+    /// To be kept as long as the connection.
+    pub registered: Option<Registered>,
+}
+
+impl Proof {
+    /// Nothing.
+    pub fn none() -> Self {
+        Self { peer: None, lifetime: Lifetime::default(), registered: None }
+    }
 }
 
 impl ServerTls {
     /// Reads the files for the first time.
     pub fn load(files: ServerFiles) -> Result<Self, Error> {
         let content = Content::read(&files)?;
-        let config = content.config(&files)?;
+        let current = ArcSwap::from_pointee(content.current(&files)?);
         let fingerprint = Mutex::new(content.fingerprint());
-        Ok(Self { files, current: ArcSwap::from_pointee(config), fingerprint })
+        Ok(Self { files, current, open: Arc::default(), fingerprint })
     }
 
     /// What new connections use.
     pub fn current(&self) -> Arc<ServerConfig> {
-        self.current.load_full()
+        Arc::clone(&self.current.load().config)
     }
 
     /// Whether clients must prove themselves.
@@ -51,18 +91,64 @@ impl ServerTls {
         self.files.client_ca.is_some()
     }
 
-    /// Looks at the files; says whether something new is in force. On an error the last good state stays.
+    /// Does a handshake.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Proof)> {
+        let used = self.current.load_full();
+        let stream = TlsAcceptor::from(Arc::clone(&used.config)).accept(stream).await?;
+        let Some(chain) = stream.get_ref().1.peer_certificates().filter(|chain| !chain.is_empty()) else {
+            return Ok((stream, Proof::none()));
+        };
+        let unreadable = || io::Error::other("the names in the client certificate cannot be read");
+        let peer = chain.first().and_then(|leaf| PeerIdentity::from_certificate(leaf));
+        let peer = peer.ok_or_else(unreadable)?;
+        let lifetime = Lifetime::of(chain);
+        let registered = self.open.add(chain, &lifetime);
+        // What is trusted may have changed during the handshake: whoever changed it looked through the open ones before.
+        let now = self.current.load_full();
+        if !Arc::ptr_eq(&used, &now)
+            && !now.verifier.as_ref().is_none_or(|verifier| is_trusted(verifier.as_ref(), chain))
+        {
+            return Err(io::Error::other("the client certificate is not trusted any more"));
+        }
+        Ok((stream, Proof { peer: Some(peer), lifetime, registered: Some(registered) }))
+    }
+
+    /// Looks at the files; says whether something new is in force. On an error the last good state stays. Connections whose
+    /// clients are not trusted any more begin to end.
     pub fn reload(&self) -> Result<bool, Error> {
         let content = Content::read(&self.files)?;
         let fingerprint = content.fingerprint();
         if std::mem::replace(&mut *self.fingerprint.lock(), fingerprint) == fingerprint {
             return Ok(false);
         }
-        self.current.store(Arc::new(content.config(&self.files)?));
+        let current = Arc::new(content.current(&self.files)?);
+        self.current.store(Arc::clone(&current));
+        if let Some(verifier) = &current.verifier {
+            let ended = self.open.judge(verifier.as_ref());
+            if ended > 0 {
+                warn!(
+                    connections = ended,
+                    "client certificates are not trusted any more; their connections end"
+                );
+            }
+        }
         Ok(true)
     }
 
-    /// Follows the files until cancelled. Connections that exist keep what they started with.
+    /// Reports a revocation list that should have been replaced, once.
+    fn report_overdue(&self) {
+        let current = self.current.load();
+        if current.crl_due.is_some_and(|due| SystemTime::now() > due)
+            && !current.reported.swap(true, Ordering::Relaxed)
+        {
+            warn!(
+                "a revocation list of rpcServer.tls.crl is past its next update; what it revokes stays revoked, \
+                 later revocations are not known"
+            );
+        }
+    }
+
+    /// Follows the files until cancelled.
     pub async fn follow(
         self: Arc<Self>,
         shutdown: CancellationToken,
@@ -73,13 +159,17 @@ impl ServerTls {
             if shutdown.run_until_cancelled(pause).await.is_none() {
                 return Ok(());
             }
+            self.report_overdue();
             let this = Arc::clone(&self);
-            let reading = tokio::task::spawn_blocking(move || this.reload());
-            let outcome = match tokio::time::timeout(READ_DEADLINE, reading).await {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => continue, // The runtime is going down.
-                Err(_) => Err(Error::Timeout(READ_DEADLINE)),
-            };
+            let mut reading = tokio::task::spawn_blocking(move || this.reload());
+            let mut read = tokio::time::timeout(READ_WITHIN, &mut reading).await;
+            if read.is_err() {
+                warn!(error = %Error::Timeout(READ_WITHIN), "the last good certificate files stay");
+                // Not read by another thread meanwhile, which would hang as well.
+                let Some(late) = shutdown.run_until_cancelled(reading).await else { return Ok(()) };
+                read = Ok(late);
+            }
+            let Ok(Ok(outcome)) = read else { continue }; // The runtime is going down.
             match outcome {
                 Ok(true) => {
                     info!(crt = %self.files.identity.crt.display(), "new certificate files are in force");
@@ -89,7 +179,7 @@ impl ServerTls {
                     let text = describe(&error);
                     // A missing file is seen at each look: say it once.
                     if last_error.as_ref() != Some(&text) {
-                        warn!(error = %text, "new certificate files are of no use; the last good ones stay");
+                        warn!(error = %text, "new certificate files cannot be used; keeping the previous ones");
                     }
                     last_error = Some(text);
                     continue;
@@ -100,7 +190,8 @@ impl ServerTls {
     }
 }
 
-fn describe(error: &Error) -> String {
+/// An error with its cause.
+pub(super) fn describe(error: &Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
@@ -111,6 +202,7 @@ type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
 
 struct Content {
     client_ca: Option<Vec<u8>>,
+    client_crl: Option<Vec<u8>>,
     crt: Vec<u8>,
     key: Vec<u8>,
 }
@@ -119,6 +211,7 @@ impl Content {
     fn read(files: &ServerFiles) -> Result<Self, Error> {
         Ok(Self {
             client_ca: files.client_ca.as_deref().map(read).transpose()?,
+            client_crl: files.client_crl.as_deref().map(read).transpose()?,
             crt: read(&files.identity.crt)?,
             key: read(&files.identity.key)?,
         })
@@ -126,7 +219,8 @@ impl Content {
 
     fn fingerprint(&self) -> Fingerprint {
         let mut context = digest::Context::new(&digest::SHA256);
-        for part in [self.client_ca.as_deref().unwrap_or_default(), &self.crt, &self.key] {
+        let trusted = [&self.client_ca, &self.client_crl].map(|part| part.as_deref().unwrap_or_default());
+        for part in trusted.into_iter().chain([&*self.crt, &*self.key]) {
             context.update(&part.len().to_be_bytes());
             context.update(part);
         }
@@ -135,52 +229,73 @@ impl Content {
         fingerprint
     }
 
-    fn config(&self, files: &ServerFiles) -> Result<ServerConfig, Error> {
+    fn current(&self, files: &ServerFiles) -> Result<Current, Error> {
         let IdentityFiles { crt, key } = &files.identity;
         // Named, so that nothing depends on which provider the process installed.
         let provider = Arc::new(provider::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
-        let builder = match (&files.client_ca, &self.client_ca) {
-            (Some(path), Some(pem)) => {
-                builder.with_client_cert_verifier(client_verifier(path, pem, provider)?)
-            }
-            _ => builder.with_no_client_auth(),
+        let lists = match (&files.client_crl, &self.client_crl) {
+            (Some(path), Some(content)) => revocations::read(Pem { path, content })?,
+            _ => Revocations::default(),
         };
+        let crl_due = lists.due;
+        let verifier = match (&files.client_ca, &self.client_ca) {
+            (Some(path), Some(content)) => {
+                Some(client_verifier(Pem { path, content }, lists, Arc::clone(&provider))?)
+            }
+            _ => None,
+        };
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+            None => builder.with_no_client_auth(),
+        };
+        let (crt, key) = (Pem { path: crt, content: &self.crt }, Pem { path: key, content: &self.key });
+        let chain = pem::certificates(crt)?;
+        if let Some(problem) = pem::untimely(&chain, Timestamp::now()) {
+            warn!("{} {problem}", crt.path.display());
+        }
+        if verifier.is_some() && !is_replica(&chain) {
+            warn!(
+                crt = %crt.path.display(),
+                "the certificate is not of organization spaceport:replica: no other manager will pass calls on to this one"
+            );
+        }
         let mut config = builder
-            .with_single_cert(certificates(crt, &self.crt)?, private_key(key, &self.key)?)
-            .map_err(|source| Error::Identity { crt: crt.clone(), key: key.clone(), source })?;
+            .with_single_cert(chain, pem::private_key(key)?)
+            .map_err(|source| pem::unfit(crt.path, key.path, source))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
+        // A resumed handshake would not verify the client again.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Current { config: Arc::new(config), verifier, crl_due, reported: AtomicBool::new(false) })
     }
 }
 
-fn client_verifier(
-    path: &Path,
-    pem: &[u8],
+fn is_replica(chain: &[CertificateDer<'_>]) -> bool {
+    let leaf = chain.first().and_then(|leaf| PeerIdentity::from_certificate(leaf));
+    leaf.is_some_and(|identity| identity.belongs_to(REPLICA_ORGANIZATION))
+}
+
+/// Certificates whose issuer has no list are taken: a list of another authority must not keep every client out.
+pub(super) fn client_verifier(
+    file: Pem<'_>,
+    lists: Revocations,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let roots = authorities(file)?;
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if !lists.lists.is_empty() {
+        builder = builder.with_crls(lists.lists).allow_unknown_revocation_status();
+    }
+    builder.build().map_err(|source| Error::ClientCa { path: file.path.to_owned(), source })
+}
+
+/// Every certificate of a file as one that others are checked by.
+fn authorities(file: Pem<'_>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path, pem)? {
-        roots.add(certificate)?;
+    for certificate in pem::certificates(file)? {
+        roots.add(certificate).map_err(|_| Error::OneAuthority(file.path.to_owned()))?;
     }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map_err(|source| Error::ClientCa { path: path.to_owned(), source })
-}
-
-fn certificates(path: &Path, mut pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let certificates = rustls_pemfile::certs(&mut pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| Error::Pem { path: path.to_owned(), source })?;
-    if certificates.is_empty() {
-        return Err(Error::Missing { path: path.to_owned(), what: "certificate" });
-    }
-    Ok(certificates)
-}
-
-fn private_key(path: &Path, mut pem: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
-    rustls_pemfile::private_key(&mut pem)
-        .map_err(|source| Error::Pem { path: path.to_owned(), source })?
-        .ok_or_else(|| Error::Missing { path: path.to_owned(), what: "private key" })
+    Ok(roots)
 }

@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,6 +15,9 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::*;
+use crate::runtime::connections::{Caps, ConnectionMeters};
+
+mod trust;
 
 /// A certificate authority with a folder of its own.
 struct Authority {
@@ -52,6 +57,7 @@ impl Authority {
     fn server(&self, with_client_ca: bool) -> ServerFiles {
         ServerFiles {
             client_ca: with_client_ca.then(|| self.path("ca.crt")),
+            client_crl: None,
             identity: self.issue("server", &[]),
         }
     }
@@ -64,7 +70,9 @@ impl Authority {
 async fn listen(tls: Option<Arc<ServerTls>>) -> (u16, impl Stream<Item = Connection> + Unpin) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    (port, Box::pin(incoming(listener, tls).map(|connection| connection.unwrap())))
+    let caps = Caps { total: 100, per_address: 8 };
+    let connections = incoming(listener, tls, caps, ConnectionMeters::new().unwrap());
+    (port, Box::pin(connections.map(|connection| connection.unwrap())))
 }
 
 /// Connects for real: tonic's client, health service behind it.
@@ -136,10 +144,61 @@ async fn a_silent_client_delays_nobody() {
     tokio::time::timeout(Duration::from_secs(5), check(port, &client)).await.unwrap().unwrap();
 }
 
+/// A socket from a client address of its own.
+async fn connect_from(address: &str, port: u16) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
+    socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
+}
+
 #[tokio::test]
-async fn plaintext_connections_pass_without_a_handshake() {
+async fn a_thousand_silent_sockets_of_one_address_keep_nobody_out() {
+    let authority = Authority::new();
+    let port = serve(Arc::new(ServerTls::load(authority.server(false)).unwrap())).await;
+    let mut silent = Vec::new();
+    for _ in 0..1000 {
+        silent.push(connect_from("127.0.0.2", port).await);
+    }
+    let client = authority.client(None);
+    tokio::time::timeout(Duration::from_secs(5), check(port, &client)).await.unwrap().unwrap();
+    // Not even others of that address: the oldest of the silent ones give way.
+    for _ in 0..200 {
+        silent.push(connect_from("127.0.0.1", port).await);
+    }
+    tokio::time::timeout(Duration::from_secs(5), check(port, &client)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn connections_beyond_the_cap_of_an_address_are_closed_at_once() {
     let (port, mut connections) = listen(None).await;
-    let _client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (mut held, mut clients) = (Vec::new(), Vec::new());
+    let connect = async |from: &str| {
+        let mut client = connect_from(from, port).await;
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        client
+    };
+    for _ in 0..8 {
+        clients.push(connect("127.0.0.1").await);
+        held.push(connections.next().await.unwrap());
+    }
+    let mut refused = connect("127.0.0.1").await;
+    clients.push(connect("127.0.0.2").await);
+    let next = connections.next().await.unwrap();
+    assert_eq!(next.connect_info().remote_addr.unwrap().ip().to_string(), "127.0.0.2");
+    let mut rest = Vec::new();
+    // Closed, or reset because the preface was not read.
+    let closed = tokio::time::timeout(Duration::from_secs(5), refused.read_to_end(&mut rest));
+    assert!(closed.await.is_ok_and(|read| read.is_err() || rest.is_empty()));
+    drop(held);
+    clients.push(connect("127.0.0.1").await);
+    connections.next().await.unwrap();
+}
+
+#[tokio::test]
+async fn plaintext_connections_pass_once_they_speak_http_2() {
+    let (port, mut connections) = listen(None).await;
+    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     let info = connections.next().await.unwrap().connect_info();
     assert!(!info.encrypted && info.peer.is_none());
 }
@@ -159,7 +218,7 @@ async fn new_files_come_into_force_and_bad_ones_do_not() {
     let renewed = new.issue("server", &[]);
     std::fs::copy(&renewed.crt, old.path("server.crt")).unwrap();
     let error = tls.reload().unwrap_err();
-    assert!(matches!(error, Error::Identity { .. }), "the key is still the old one: {error:?}");
+    assert!(matches!(error, Error::Mismatch { .. }), "the key is still the old one: {error:?}");
     std::fs::copy(&renewed.key, old.path("server.key")).unwrap();
     assert!(tls.reload().unwrap());
     assert_eq!(check(port, &new.client(None)).await, Ok(()));
@@ -191,9 +250,12 @@ fn errors_name_the_file() {
     let load = |files| ServerTls::load(files).unwrap_err().to_string();
     let mut files = authority.server(true);
     files.identity.key = authority.path("missing.key");
-    assert_eq!(load(files.clone()), format!("failed to read {}", authority.path("missing.key").display()));
+    let missing =
+        format!("failed to read {}: there is no such file", authority.path("missing.key").display());
+    assert_eq!(load(files.clone()), missing);
     files.identity.key = authority.path("ca.crt");
-    assert_eq!(load(files.clone()), format!("{} holds no private key", authority.path("ca.crt").display()));
+    let swapped = "holds no private key, but a certificate: were certificate and key swapped?";
+    assert_eq!(load(files.clone()), format!("{} {swapped}", authority.path("ca.crt").display()));
 }
 
 #[test]
@@ -202,8 +264,10 @@ fn roles_come_from_the_organization_alone() {
         let peer = organizations.map(|names| PeerIdentity {
             common_name: "spaceport:admin".to_owned(),
             organizations: names.iter().map(|name| (*name).to_owned()).collect(),
+            names: Vec::new(),
         });
-        let roles = roles_of(&ConnectInfo { remote_addr: Some(remote.parse().unwrap()), encrypted, peer });
+        let (remote_addr, lifetime) = (Some(remote.parse().unwrap()), Lifetime::default());
+        let roles = roles_of(&ConnectInfo { remote_addr, encrypted, peer, lifetime });
         [Role::Client, Role::Admin, Role::Replica].map(|role| roles.contains(role))
     };
     let (local, remote) = ("127.0.0.1:9", "10.0.0.1:9");
@@ -224,7 +288,7 @@ async fn version_agreed(
 ) -> Option<rustls::ProtocolVersion> {
     let mut roots = rustls::RootCertStore::empty();
     let pem = std::fs::read(authority.path("ca.crt")).unwrap();
-    for certificate in rustls_pemfile::certs(&mut &pem[..]) {
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
         roots.add(certificate.unwrap()).unwrap();
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -261,4 +325,38 @@ async fn the_newest_version_that_both_know_is_spoken_and_none_before_1_2() {
     connection.read_to_end(&mut answer).await.unwrap();
     // One fatal alert, and the connection is closed.
     assert_eq!((answer[0], answer[5], answer.len()), (21, 2, 7), "{answer:?}");
+}
+
+/// Connects as one replica to another, at this name.
+async fn connect_to_replica(authority: &Authority, host: &str, port: u16) -> std::io::Result<()> {
+    let identity = authority.issue("replica-0", &["spaceport:replica"]);
+    let tls = PeerTls::load(&authority.client(Some(identity))).unwrap();
+    tls.connect(host.to_owned(), port).await.map(drop)
+}
+
+#[tokio::test]
+async fn another_replica_must_be_one_by_its_certificate_and_its_name() {
+    let authority = Authority::new();
+    let server = |organizations: &[&str]| {
+        let identity = authority.issue("manager", organizations);
+        let files = ServerFiles { client_ca: Some(authority.path("ca.crt")), client_crl: None, identity };
+        Arc::new(ServerTls::load(files).unwrap())
+    };
+    let replica = serve(server(&["staff", "spaceport:replica"])).await;
+    connect_to_replica(&authority, "localhost", replica).await.unwrap();
+    let error = connect_to_replica(&authority, "127.0.0.1", replica).await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "the name is another: {error}");
+
+    let other = serve(server(&["spaceport:admin"])).await;
+    let error = connect_to_replica(&authority, "localhost", other).await.unwrap_err();
+    assert_eq!(error.to_string(), "its certificate is not of organization spaceport:replica");
+
+    let stranger = Authority::new();
+    let error = connect_to_replica(&stranger, "localhost", replica).await.unwrap_err();
+    assert!(error.to_string().contains("invalid peer certificate"), "{error}");
+
+    let (plain, _connections) = listen(None).await;
+    let connecting = connect_to_replica(&authority, "localhost", plain);
+    let connected = tokio::time::timeout(Duration::from_millis(500), connecting).await;
+    assert!(!matches!(connected, Ok(Ok(()))), "a server that speaks no TLS is no replica");
 }

@@ -1,13 +1,31 @@
 use super::*;
+use crate::cli::cluster::fields::parse;
 
-const KUBECONFIG: &str = "kubeconfig: {inline: 'clusters: []'}\n";
+/// A complete kubeconfig with this token.
+fn complete(token: &str) -> String {
+    format!(
+        r#"{{"contexts": [{{"name": "a", "context": {{"cluster": "c", "user": "u"}}}}], "clusters": [{{"name": "c", "cluster":
+        {{"server": "https://c"}}}}], "users": [{{"name": "u", "user": {{"token": "{token}"}}}}]}}"#
+    )
+    .replace('\n', "")
+}
+
+fn with_kubeconfig(text: &str) -> String {
+    format!("kubeconfig: {{inline: '{}'}}\n{text}", complete("t"))
+}
+
+fn token_of(kubeconfig: &[u8]) -> String {
+    let read: Value = serde_json::from_slice(kubeconfig).unwrap();
+    read["users"][0]["user"]["token"].as_str().unwrap().to_owned()
+}
 
 fn requests_of(text: &str) -> Result<Vec<RegisterRequest>> {
-    requests(parse(text).unwrap(), Path::new("eu.yaml"), None, None)
+    let found = requests(parse(text).unwrap(), Path::new("eu.yaml"), &Overrides::default())?;
+    Ok(found.into_iter().map(|registration| registration.request).collect())
 }
 
 fn problems_of(text: &str) -> Vec<String> {
-    let error = requests_of(&format!("{KUBECONFIG}{text}")).unwrap_err().to_string();
+    let error = requests_of(&with_kubeconfig(text)).unwrap_err().to_string();
     match error.split_once("problems:\n") {
         Some((_, list)) => list.lines().map(|line| line.trim().to_owned()).collect(),
         None => vec![error.trim_start_matches("eu.yaml: ").to_owned()],
@@ -22,7 +40,6 @@ region: europe
 labels: {tier: gold}
 weight: 80
 cordoned: true
-kubeconfig: {inline: "clusters: []"}
 admissionConstraints: [{permission: new-workspace-cluster}, {featurePreview: true}]
 namespaces:
 - namespace: workspaces
@@ -33,7 +50,7 @@ namespaces:
   urlTemplate: https://{{ .Prefix }}.eu.example
   imageBuilder: {targetAddr: "builder:8080"}
 "#;
-    let request = requests_of(text).unwrap().remove(0);
+    let request = requests_of(&with_kubeconfig(text)).unwrap().remove(0);
     let spec = request.spec.unwrap();
     assert_eq!(
         (spec.name.as_str(), spec.region.as_str(), spec.weight, spec.max_weight),
@@ -45,14 +62,14 @@ namespaces:
     assert_eq!(spec.namespaces[0].image_builder_target, "builder:8080");
     let class: RawClass = serde_json::from_str(&spec.namespaces[0].classes["small"]).unwrap();
     assert_eq!(class.container.requests.cpu, "500m");
-    assert_eq!(request.kubeconfig, b"clusters: []");
+    assert_eq!(token_of(&request.kubeconfig), "t");
 }
 
 #[test]
 fn weights_have_defaults() {
     let spec = |more: &str| {
-        let text = format!("{KUBECONFIG}name: a\nregion: b\nnamespaces: [{{namespace: c}}]\n{more}");
-        requests_of(&text).unwrap().remove(0).spec.unwrap()
+        let text = format!("name: a\nregion: b\nnamespaces: [{{namespace: c}}]\n{more}");
+        requests_of(&with_kubeconfig(&text)).unwrap().remove(0).spec.unwrap()
     };
     assert_eq!((spec("").weight, spec("").max_weight), (50, 100));
     assert_eq!(spec("maxWeight: 10").weight, 10);
@@ -75,8 +92,8 @@ fn every_problem_is_told_at_once_with_its_field() {
         "admissionConstraints[0]: must be either",
         "admissionConstraints[1].permission: must not be empty",
         "admissionConstraints[2]: must be either",
-        "namespaces[0].classes.y: container.requests.cpu",
-        "namespaces[0].classes.z: unknown field",
+        "namespaces[0].classes.y.container.requests.cpu: ",
+        "namespaces[0].classes.z.nme: is no known key",
         "namespaces[0].imageBuilder.targetAddr: is required",
         "namespaces[0].urlTemplate: ",
         "namespaces[0].secretsNamespace: must differ",
@@ -93,9 +110,13 @@ fn every_problem_is_told_at_once_with_its_field() {
 
 #[test]
 fn a_file_of_many_clusters_says_which_document_is_wrong() {
-    let one = |name: &str| format!("{KUBECONFIG}name: {name}\nregion: r\nnamespaces: [{{namespace: n}}]\n");
-    assert_eq!(requests_of(&format!("{}---\n{}", one("a"), one("b"))).unwrap().len(), 2);
-    let error = requests_of(&format!("{}---\n{}", one("a"), one("a"))).unwrap_err().to_string();
+    let one = |name: &str, region: &str| {
+        with_kubeconfig(&format!("name: {name}\nregion: {region}\nnamespaces: [{{namespace: n}}]\n"))
+    };
+    assert_eq!(requests_of(&format!("{}---\n{}", one("a", "r"), one("b", "r"))).unwrap().len(), 2);
+    // The same document again asks for nothing else.
+    assert_eq!(requests_of(&format!("{}---\n{}", one("a", "r"), one("a", "r"))).unwrap().len(), 2);
+    let error = requests_of(&format!("{}---\n{}", one("a", "r"), one("a", "s"))).unwrap_err().to_string();
     assert_eq!(error, "eu.yaml: document 2: name: is taken by a document above");
 }
 
@@ -118,21 +139,50 @@ fn a_kubeconfig_is_needed_from_one_place() {
 #[test]
 fn a_kubeconfig_file_is_found_beside_the_cluster_file_and_name_and_kubeconfig_can_be_replaced() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("eu.kubeconfig"), "clusters: []").unwrap();
-    std::fs::write(folder.path().join("other"), "clusters: [] # other").unwrap();
+    std::fs::write(folder.path().join("eu.kubeconfig"), complete("beside")).unwrap();
+    std::fs::write(folder.path().join("other"), complete("other")).unwrap();
     let file = folder.path().join("eu.yaml");
-    std::fs::write(
-        &file,
-        "name: a\nregion: b\nnamespaces: [{namespace: c}]\nkubeconfig: {file: eu.kubeconfig}\n",
-    )
-    .unwrap();
-    let found = requests(read(&file).unwrap(), &file, None, None).unwrap().remove(0);
-    assert_eq!(found.kubeconfig, b"clusters: []");
+    let text = "name: a\nregion: b\nkubeconfig: {file: eu.kubeconfig}\n";
+    // As PowerShell writes it.
+    let utf16: Vec<u8> =
+        [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    std::fs::write(&file, utf16).unwrap();
+    let requests =
+        |instead: Overrides<'_>| requests(read(&file).unwrap(), &file, &instead).unwrap().remove(0);
+    let found = requests(Overrides::default()).request;
+    assert_eq!(token_of(&found.kubeconfig), "beside");
+    assert!(found.spec.unwrap().namespaces.is_empty());
     let (name, other) = ("z".parse().unwrap(), folder.path().join("other"));
-    let replaced =
-        requests(read(&file).unwrap(), &file, Some(&name), Some(Login::File(&other))).unwrap().remove(0);
+    let login = Some(Login::File(&other));
+    let replaced = requests(Overrides { name: Some(&name), login, ..Overrides::default() }).request;
     assert_eq!(replaced.spec.unwrap().name, "z");
-    assert_eq!(replaced.kubeconfig, b"clusters: [] # other");
+    assert_eq!(token_of(&replaced.kubeconfig), "other");
+}
+
+#[test]
+fn a_context_is_named_by_the_file_or_the_command_line() {
+    let kubeconfig = complete("a").replace(
+        r#""contexts": ["#,
+        r#""contexts": [{"name": "b", "context": {"cluster": "c", "user": "v"}}, "#,
+    );
+    let kubeconfig =
+        kubeconfig.replace(r#""users": ["#, r#""users": [{"name": "v", "user": {"token": "b"}}, "#);
+    let text =
+        |context: &str| format!("name: a\nregion: b\nkubeconfig: {{inline: '{kubeconfig}'{context}}}\n");
+    let token = |text: &str, context| {
+        let instead = Overrides { context, ..Overrides::default() };
+        let found = requests(parse(text).unwrap(), Path::new("eu.yaml"), &instead)?.remove(0);
+        Ok::<_, anyhow::Error>(token_of(&found.request.kubeconfig))
+    };
+    assert_eq!(token(&text(", context: a"), None).unwrap(), "a");
+    assert_eq!(token(&text(", context: a"), Some("b")).unwrap(), "b");
+    assert_eq!(token(&text(""), Some("b")).unwrap(), "b");
+    let told = token(&text(""), None).unwrap_err().to_string();
+    assert!(told.contains("current-context is not set") && told.contains("--kube-context: b, a"), "{told}");
+    let secret = "name: a\nregion: b\nkubeconfig: {secret: {namespace: s, name: n}, context: a}\n";
+    assert!(
+        token(secret, None).unwrap_err().to_string().contains("must not name a context together with secret")
+    );
 }
 
 #[test]
@@ -151,7 +201,8 @@ fn a_kubeconfig_in_a_secret_is_named_by_the_file_or_the_command_line_and_by_one_
     let other: SecretRef = "spaceport/other:key".parse().unwrap();
     let login = Some(Login::Secret(&other));
     let inline = parse(&text("{inline: 'clusters: []'}")).unwrap();
-    let request = requests(inline, Path::new("eu.yaml"), None, login).unwrap().remove(0);
+    let instead = Overrides { login, ..Overrides::default() };
+    let request = requests(inline, Path::new("eu.yaml"), &instead).unwrap().remove(0).request;
     assert_eq!(request.spec.unwrap().kubeconfig_secret, Some(to_wire(&other)));
     assert!(request.kubeconfig.is_empty());
     for (bad, told) in [
@@ -159,6 +210,7 @@ fn a_kubeconfig_in_a_secret_is_named_by_the_file_or_the_command_line_and_by_one_
         ("{secret: {namespace: a, name: B}}", "kubeconfig.secret.name: Secret name must be"),
         ("{secret: {namespace: a, name: b, keys: c}}", "keys: is no known key"),
         ("{inline: 'clusters: []', secret: {namespace: a, name: b}}", "must have one of"),
+        ("{secret: {namespace: a, name: b}, context: c}", "must not name a context together with secret"),
         ("{}", "must have one of file, inline and secret"),
     ] {
         let error = requests_of(&text(bad)).unwrap_err().to_string();
@@ -183,15 +235,25 @@ fn json_is_read_and_what_is_neither_is_refused_on_one_line() {
 fn the_example_files_are_right() {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("config");
-    std::fs::write(&kubeconfig, "clusters: []").unwrap();
+    std::fs::write(&kubeconfig, complete("t")).unwrap();
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("clusters");
     let mut read_files = 0;
     for entry in std::fs::read_dir(examples).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
-            requests(read(&path).unwrap(), &path, None, Some(Login::File(&kubeconfig))).unwrap();
+            let instead = Overrides { login: Some(Login::File(&kubeconfig)), ..Overrides::default() };
+            requests(read(&path).unwrap(), &path, &instead).unwrap();
             read_files += 1;
         }
     }
     assert!(read_files > 0);
+}
+
+#[test]
+fn any_text_is_a_cluster_file_or_refused() {
+    crate::fuzz::text_target("cluster-files", &[], |text| {
+        if let Ok(documents) = parse(text) {
+            let _ = spec(documents, Path::new("eu.yaml"));
+        }
+    });
 }

@@ -59,7 +59,38 @@ fn a_repository_gives_the_content_and_the_folder() {
     assert_eq!((git.clone_taget.as_str(), git.checkout_location.as_str()), ("next", "site"));
     assert_eq!(git.target_mode(), CloneTargetMode::RemoteBranch);
     assert!(git.config.is_some());
-    assert_eq!(last_part("git@git.example:org/site"), "site");
+}
+
+#[test]
+fn a_repository_is_named_by_its_path_and_never_by_host_or_login() {
+    for (url, name) in [
+        ("git@git.example:org/site", "site"),
+        ("git@git.example:site.git", "site"),
+        ("https://git.example/org/site.git/?a=/b#c", "site"),
+        ("ssh://git@git.example:22/site", "site"),
+        ("site", "site"),
+    ] {
+        assert_eq!(repository_name(url).as_deref(), Some(name), "{url}");
+    }
+    for url in [
+        "",
+        "https://",
+        "https://git.example",
+        "https://jane:hunter2@git.example",
+        "https://git.example/..",
+        "a:",
+    ] {
+        assert_eq!(repository_name(url), None, "{url}");
+        // The server says what is wrong with the address, and nothing else is wrong.
+        let mut args = Line::try_parse_from(["start", "--owner", "me", "--image", "image"]).unwrap().args;
+        args.git_url = Some(url.to_owned());
+        let request = build(&args).unwrap();
+        assert!(!request.service_prefix.contains("hunter2"), "{}", request.service_prefix);
+        let spec = request.spec.unwrap();
+        assert_eq!(spec.workspace_location, ".", "{url}");
+        let Some(Initializer::Git(git)) = spec.initializer.unwrap().spec else { panic!("not git") };
+        assert_eq!((git.remote_uri.as_str(), git.checkout_location.as_str()), (url, ""), "{url}");
+    }
 }
 
 #[test]
@@ -87,6 +118,9 @@ fn wrong_flags_are_refused_and_values_are_never_shown() {
         "--region Europe!",
         "--require-region",
         "--timeout-after 5",
+        "--timeout-after 0s",
+        "--max-lifetime 0",
+        "--closed-timeout=-1s",
         "--type x",
         "--git-branch x",
     ] {

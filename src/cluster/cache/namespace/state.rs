@@ -14,12 +14,14 @@ pub(super) const DELETIONS: usize = 4096;
 pub(super) enum Change {
     Workspace(Arc<Workspace>),
     Gone(Arc<Workspace>),
+    Unreadable(String),
     Pods(String),
     Rewound,
     Synced,
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each kind of object has two of its own")]
 pub(super) struct State {
     pub(super) workspaces: BTreeMap<String, Arc<Workspace>>,
     pub(super) on_node: HashMap<String, BTreeSet<String>>,
@@ -41,6 +43,12 @@ pub(super) struct State {
     pub(super) offered: HashSet<String>,
     /// Whether the list under way names versions below those known: the cluster was restored from a backup.
     pub(super) rewound: bool,
+    /// Whether the list of pods under way had one at a lower version than was seen.
+    pub(super) pods_rewound: bool,
+    /// Whether the next complete list may fall below what was seen, since that is recorded already.
+    pub(super) expects_fall: bool,
+    /// The same for pods.
+    pub(super) expects_pods_fall: bool,
     pub(super) workspaces_synced: bool,
     pub(super) pods_synced: bool,
 }
@@ -132,8 +140,10 @@ impl State {
         queue.push(Change::Pods(pod.workspace.clone()));
     }
 
+    /// After a recorded restore, what is known holds only once both were listed again.
     pub(super) fn tell_synced(&self, queue: &Queue<Change>) {
-        if self.workspaces_synced && self.pods_synced {
+        let is_stale = self.expects_fall || self.expects_pods_fall;
+        if self.workspaces_synced && self.pods_synced && !is_stale {
             queue.push(Change::Synced);
         }
     }

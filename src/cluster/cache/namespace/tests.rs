@@ -17,6 +17,10 @@ impl Observer for Log {
         self.0.lock().push(format!("-{}", last.metadata.name.as_deref().unwrap()));
     }
 
+    fn workspace_unreadable(&self, _: &Namespace, workspace: &str) {
+        self.0.lock().push(format!("{workspace} is there"));
+    }
+
     fn pods_changed(&self, _: &Namespace, workspace: &str) {
         self.0.lock().push(format!("pods of {workspace}"));
     }
@@ -60,9 +64,12 @@ fn pod(name: &str, workspace: &str) -> PodFacts {
         host_ip: None,
         deleting_since: None,
         has_finalizer: true,
+        held_by: Vec::new(),
         unschedulable: None,
         disruption: None,
         containers: Vec::new(),
+        init_containers: Vec::new(),
+        all_terminated: false,
     }
 }
 
@@ -168,6 +175,16 @@ fn an_object_that_cannot_be_read_keeps_its_last_state() {
 }
 
 #[test]
+fn observers_hear_of_an_object_that_is_there_and_is_not_kept() {
+    let (log, cache) = cache();
+    cache.begin_workspaces();
+    cache.keep_workspace("a");
+    cache.leave_out_workspace("b");
+    cache.end_workspaces();
+    assert_eq!(told(&log), ["a is there", "b is there"]);
+}
+
+#[test]
 fn workspaces_are_found_by_their_node_and_kept_without_managed_fields() {
     let (_, cache) = cache();
     cache.put_workspace(on("n1", workspace("a", 1)));
@@ -260,4 +277,54 @@ fn deletions_are_forgotten_with_a_list_a_creation_and_a_term_and_are_never_too_m
         cache.delete_workspace(&format!("ws-{n}"), 9);
     }
     assert!(!cache.was_deleted("ws-0") && cache.was_deleted(&format!("ws-{DELETIONS}")));
+}
+
+#[test]
+fn a_pod_that_others_hold_is_left_once_its_workspace_is_gone() {
+    let cache = NamespaceCache::new("ws".parse().unwrap(), Vec::new());
+    let held = |name: &str, workspace: &str| PodFacts {
+        deleting_since: Some(jiff::Timestamp::UNIX_EPOCH),
+        held_by: vec!["example.com/x".to_owned()],
+        ..pod(name, workspace)
+    };
+    cache.put_pod(held("ws-b", "b"));
+    cache.put_pod(held("ws-a", "a"));
+    cache.put_pod(PodFacts { deleting_since: None, ..held("ws-c", "c") });
+    cache.put_pod(PodFacts { held_by: Vec::new(), ..held("ws-d", "d") });
+    let left = || cache.pods_left().iter().map(|pod| pod.name.clone()).collect::<Vec<_>>();
+    assert_eq!(left(), ["ws-a", "ws-b"]);
+    cache.put_workspace(workspace("a", 1));
+    assert_eq!(left(), ["ws-b"]);
+}
+
+#[test]
+fn after_a_recorded_restore_nothing_is_complete_before_workspaces_and_pods_were_listed_again() {
+    let (log, cache) = cache();
+    let list_pods = || {
+        cache.begin_pods();
+        cache.end_pods();
+    };
+    let list_workspaces = |version| {
+        cache.begin_workspaces();
+        cache.put_workspace(workspace("a", version));
+        cache.end_workspaces();
+    };
+    list_workspaces(52);
+    list_pods();
+    for pods_first in [true, false] {
+        log.0.lock().clear();
+        cache.expect_fall();
+        if pods_first {
+            list_pods();
+            assert_eq!(*log.0.lock(), [""; 0], "the workspaces are those of before");
+            list_workspaces(52);
+        } else {
+            list_workspaces(18);
+            assert!(!log.0.lock().contains(&"synced".to_owned()), "the pods are those of before");
+            list_pods();
+        }
+        // Also where the restored cluster gave the version that was known to another state.
+        let expected = if pods_first { ["a@52", "synced"] } else { ["a@18", "synced"] };
+        assert_eq!(*log.0.lock(), expected);
+    }
 }

@@ -100,3 +100,54 @@ fn a_client_certificate_tells_when_it_ends() {
     assert_eq!(credentials.expires(), Some("2040-01-02T00:00:00Z".parse().unwrap()));
     assert!(credentials.authorization().is_none());
 }
+
+fn login(certificate: &str, key: &str) -> String {
+    let (certificate, key) = (STANDARD.encode(certificate), STANDARD.encode(key));
+    kubeconfig(SERVER, &format!("client-certificate-data: {certificate}, client-key-data: {key}"))
+}
+
+#[test]
+fn a_key_that_is_not_the_certificates_or_none_at_all_is_told() {
+    let pair = || {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    };
+    let ((certificate, key), (other, theirs)) = (pair(), pair());
+    assert!(Credentials::parse(&cluster(), &login(&certificate, &key)).is_ok());
+    let block = |label: &str| format!("-----BEGIN {label}-----\nMAA=\n-----END {label}-----\n");
+    for (key, rule) in [
+        (theirs.clone(), "is not the key of the certificate"),
+        (other, "holds a certificate and no private key"),
+        (block("ENCRYPTED PRIVATE KEY"), "is encrypted with a password"),
+        (block("PRIVATE KEY"), "of a kind or size that TLS here does not take"),
+        (block("OPENSSH PRIVATE KEY"), "of a kind that TLS does not take"),
+        (theirs[..theirs.len() / 2].to_owned(), "cut short or damaged"),
+        ("hunter2".to_owned(), "holds no PEM private key"),
+    ] {
+        let told = refusal(&login(&certificate, &key));
+        assert!(told.contains("users[].user.client-key-data"), "{told}");
+        assert!(told.contains(rule) && !told.contains("hunter2"), "{rule}: {told}");
+    }
+    let garbage = block("CERTIFICATE");
+    assert!(refusal(&login(&garbage, &key)).contains("client-certificate-data is not an X.509 certificate"));
+    let authority = format!("{SERVER}, certificate-authority-data: {}", STANDARD.encode(garbage));
+    let told = refusal(&kubeconfig(&authority, "token: t"));
+    assert!(told.contains("holds a PEM certificate that is not an X.509 certificate"), "{told}");
+}
+
+#[test]
+fn the_same_login_is_known_however_it_is_written() {
+    let parse = |text: &str| Credentials::parse(&cluster(), text).unwrap();
+    let one = parse(&kubeconfig(SERVER, "token: t"));
+    let same =
+        kubeconfig("server: 'https://api.example.org:443/', tls-server-name: ''", "token: \"t\", as: ''");
+    assert!(one.is_same(&parse(&same)));
+    for (cluster, user) in [
+        (SERVER, "token: u"),
+        ("server: 'https://b'", "token: t"),
+        (&format!("{SERVER}, tls-server-name: n"), "token: t"),
+    ] {
+        assert!(!one.is_same(&parse(&kubeconfig(cluster, user))), "{cluster} {user}");
+    }
+}

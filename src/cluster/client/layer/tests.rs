@@ -5,7 +5,10 @@ use parking_lot::Mutex;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::cluster::apply::Writer;
 use crate::cluster::client::Limits;
+use crate::cluster::error::Error;
+use crate::cluster::resources::{Workspace, WorkspaceSpec};
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<String>>);
@@ -186,4 +189,35 @@ async fn an_apiserver_that_asks_to_be_left_alone_is_and_probes_go_on() {
     assert_eq!(begun.elapsed().as_secs(), 0);
     service.oneshot(get("/idle")).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_whose_call_gets_no_turn_in_time_says_that_it_was_not_sent() {
+    let answers = tower::service_fn(|_: Request<Body>| async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        Ok::<_, Fault>(Response::new(Body::from(b"{}".to_vec())))
+    });
+    let limits = Limits { in_flight: 1, request_timeout: Duration::from_secs(20), ..limits() };
+    let service = Guarded::new(answers, &limits, Arc::new(Heard::default()));
+    let client = kube::Client::new(service, "default");
+    let writer = Writer::new(
+        "eu-1".parse().unwrap(),
+        "ws".parse().unwrap(),
+        client,
+        Duration::from_secs(20),
+        "maintenance".to_owned(),
+        Arc::new(|| true),
+    );
+    let workspace = Workspace::new("a", WorkspaceSpec::default());
+    let first = writer.try_workspace(&workspace);
+    let impatient = writer.within(Duration::from_secs(3));
+    let second = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        impatient.try_workspace(&workspace).await
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!(first, Ok(()));
+    assert!(matches!(second, Err(Error::Queued { .. })), "{second:?}");
+    let alone = writer.within(Duration::from_secs(3)).try_workspace(&workspace).await;
+    assert!(matches!(alone, Err(Error::Ambiguous { .. })), "{alone:?}");
 }

@@ -49,6 +49,47 @@ fn a_pods_facts_are_what_its_object_says() {
 }
 
 #[test]
+fn containers_of_other_kinds_are_not_taken_for_the_pods_own() {
+    let status = |name: &str, state: serde_json::Value| json!({"name": name, "ready": true, "image": "", "imageID": "", "restartCount": 0, "state": state});
+    let (runs, ended) = (json!({"running": {}}), json!({"terminated": {"exitCode": 0}}));
+    let facts = |containers: serde_json::Value, init: &serde_json::Value, ephemeral: &serde_json::Value| {
+        let owner = json!({"apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace", "name": "a", "uid": "w",
+            "controller": true});
+        let pod = json!({
+            "metadata": {"name": "ws-a", "ownerReferences": [owner], "finalizers": ["gitpod.io/finalizer", "a.b/c"]},
+            "spec": {"containers": [{}, {}], "initContainers": [{"restartPolicy": "Always"}]},
+            "status": {"containerStatuses": containers, "initContainerStatuses": [status("proxy", init.clone())],
+                "ephemeralContainerStatuses": [status("debugger", ephemeral.clone())]}});
+        pod_facts(&serde_json::from_value(pod).unwrap()).unwrap()
+    };
+    let both = json!([status("workspace", ended.clone()), status("mesh", ended.clone())]);
+    let all = facts(both.clone(), &ended, &ended);
+    assert_eq!(all.containers.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["workspace", "mesh"]);
+    assert_eq!(all.init_containers.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["proxy"]);
+    assert_eq!((all.has_finalizer, all.held_by), (true, vec!["a.b/c".to_owned()]));
+    assert!(all.all_terminated);
+    let never_ran = json!({"waiting": {"reason": "PodInitializing"}});
+    assert!(facts(both.clone(), &never_ran, &ended).all_terminated);
+    assert!(!facts(both.clone(), &runs, &ended).all_terminated);
+    assert!(!facts(both, &ended, &runs).all_terminated);
+    assert!(
+        !facts(json!([status("workspace", ended.clone())]), &ended, &ended).all_terminated,
+        "one has no status"
+    );
+    let refused = |phase: &str| {
+        let owner = json!({"apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace", "name": "a", "uid": "w",
+            "controller": true});
+        let mut pod = pod(&owner);
+        pod.status.as_mut().unwrap().phase = Some(phase.to_owned());
+        pod.status.as_mut().unwrap().container_statuses = None;
+        pod_facts(&pod).unwrap().all_terminated
+    };
+    assert!(refused("Failed") && !refused("Pending") && !refused("Running"));
+    let one_runs = json!([status("workspace", ended.clone()), status("mesh", runs)]);
+    assert!(!facts(one_runs, &ended, &ended).all_terminated);
+}
+
+#[test]
 fn a_nodes_facts_are_its_taints_and_readiness() {
     let node = |spec: serde_json::Value, ready: &str| {
         let node = json!({"metadata": {"name": "n1"}, "spec": spec,
@@ -57,11 +98,14 @@ fn a_nodes_facts_are_its_taints_and_readiness() {
     };
     assert_eq!(
         node(json!({}), "True"),
-        NodeFacts { name: "n1".into(), tainted: false, ready: true, workload: None }
+        NodeFacts { name: "n1".into(), tainted: false, ready: true, unreachable: false, workload: None }
     );
+    assert!(!node(json!({}), "False").unreachable, "its kubelet says so itself");
+    let unreachable = json!({"taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]});
+    assert!(node(unreachable, "False").unreachable);
     let tainted = json!({"taints": [{"key": "a", "effect": "NoSchedule"}]});
     assert_eq!(
         node(tainted, "Unknown"),
-        NodeFacts { name: "n1".into(), tainted: true, ready: false, workload: None }
+        NodeFacts { name: "n1".into(), tainted: true, ready: false, unreachable: true, workload: None }
     );
 }

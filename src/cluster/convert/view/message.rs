@@ -1,14 +1,58 @@
 //! One sentence for a person: why a workspace is where it is.
 
-use crate::cluster::resources::conditions::{self, reason};
-use crate::cluster::resources::{Phase, WorkspaceSpec, WorkspaceStatus, WorkspaceType};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// What went wrong comes first, then what ended it, then what it waits for.
-pub(super) fn message(spec: &WorkspaceSpec, status: &WorkspaceStatus, deleting: bool) -> String {
-    wrong(status)
-        .or_else(|| ended(spec, status, deleting))
-        .or_else(|| hindered(status))
-        .unwrap_or_else(|| waits_for(spec, status))
+use crate::cluster::resources::conditions::{self, reason};
+use crate::cluster::resources::{Phase, WorkspaceSpec, WorkspaceStatus, WorkspaceType, names};
+
+/// What went wrong comes first, then what ended it, then what it waits for. A node that does not answer is said instead of
+/// that, and of an end, who holds what is left.
+pub(super) fn message(spec: &WorkspaceSpec, status: &WorkspaceStatus, meta: &ObjectMeta) -> String {
+    let why = wrong(status)
+        .or_else(|| ended(spec, status, meta.deletion_timestamp.is_some()))
+        .or_else(|| hindered(status));
+    if let Some(held) = held(status, meta) {
+        return followed_by(&why.unwrap_or_else(|| waits_for(spec, status)), &held);
+    }
+    let node = lost_sight(status).filter(|_| status.phase != Phase::Stopped);
+    match (why, node) {
+        (Some(why), Some(node)) => followed_by(&why, &node),
+        (Some(text), None) | (None, Some(text)) => text,
+        (None, None) => waits_for(spec, status),
+    }
+}
+
+fn followed_by(text: &str, sentence: &str) -> String {
+    let stop = if text.ends_with(['.', '!', '?', ')']) { "" } else { "." };
+    format!("{text}{stop} {sentence}")
+}
+
+/// Its node is not well, so what is known of its pod was true before.
+fn lost_sight(status: &WorkspaceStatus) -> Option<String> {
+    let node = status.condition(conditions::NODE_NOT_READY).filter(|node| node.status == "True")?;
+    let text = or(node.message.clone(), "node is not ready");
+    Some(match node.reason.as_str() {
+        reason::UNREACHABLE => format!("Its {text}: nobody knows how its pod is."),
+        _ => format!("Its {text}."),
+    })
+}
+
+/// What is done with and still there, and by whose finalizers, in sentences.
+pub(super) fn held(status: &WorkspaceStatus, meta: &ObjectMeta) -> Option<String> {
+    let pod = text(status, conditions::POD_HELD, "True").filter(|text| !text.is_empty());
+    let pod = pod.map(|text| {
+        let mut letters = text.chars();
+        let first = letters.next().map(|first| first.to_ascii_uppercase());
+        format!("{}{}.", first.into_iter().collect::<String>(), letters.as_str())
+    });
+    let finalizers = meta.finalizers.as_deref().unwrap_or_default();
+    let is_left = status.phase == Phase::Stopped
+        && meta.deletion_timestamp.is_some()
+        && !finalizers.iter().any(|one| one == names::FINALIZER);
+    let resource = names::listed(finalizers).filter(|_| is_left);
+    let resource = resource.map(|held| format!("Its resource is held by {held}."));
+    let held: Vec<String> = pod.into_iter().chain(resource).collect();
+    (!held.is_empty()).then(|| held.join(" "))
 }
 
 fn text(status: &WorkspaceStatus, kind: &str, value: &str) -> Option<String> {
@@ -84,6 +128,7 @@ fn hindered(status: &WorkspaceStatus) -> Option<String> {
         reason::IMAGE_PULL_FAILING => Some(format!("Its image cannot be pulled yet: {text}")),
         reason::UNSCHEDULABLE => Some(format!("No node takes its pod yet: {text}")),
         reason::POD_NOT_CREATED => Some(format!("The cluster does not take its pod yet: {text}")),
+        reason::CONTAINER_NOT_STARTED => Some(format!("Its container cannot be started yet: {text}")),
         _ => None,
     }
 }

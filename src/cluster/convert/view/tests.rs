@@ -36,6 +36,37 @@ fn hindered(phase: &str, reason: &str, message: &str) -> Value {
     json!({"podStarts": 1, "phase": phase, "conditions": [running]})
 }
 
+fn with_node(phase: &str, reason: &str, others: &[Value]) -> Value {
+    let mut node = condition("NodeNotReady", "True", "node n1 does not answer");
+    node["reason"] = json!(reason);
+    let conditions = [&[node][..], others].concat();
+    json!({"podStarts": 1, "phase": phase, "conditions": conditions})
+}
+
+#[test]
+fn a_resource_that_others_hold_says_whose_finalizer_does() {
+    let message = |finalizers: &[&str], deleting: bool| {
+        let deleted = deleting.then_some("2026-01-01T00:00:00Z");
+        let meta = json!({"name": "a", "finalizers": finalizers, "deletionTimestamp": deleted});
+        let status = json!({"podStarts": 1, "phase": "Stopped"});
+        let spec = WorkspaceSpec { type_: resources::WorkspaceType::Prebuild, ..WorkspaceSpec::default() };
+        let meta = serde_json::from_value(meta).unwrap();
+        message::message(&spec, &serde_json::from_value(status).unwrap(), &meta)
+    };
+    assert_eq!(
+        message(&["other/x"], true),
+        "Its resource was deleted. Its resource is held by finalizer other/x."
+    );
+    let many = ["a/1", "a/2", "a/3", "a/4", "a/5", "a/6", "a/7"];
+    assert!(message(&many, true).ends_with("held by finalizers a/1, a/2, a/3, a/4, a/5 and 2 more."));
+    assert_eq!(message(&["other/x"], false), "Ended.", "nobody deleted it yet");
+    assert_eq!(
+        message(&["other/x", "gitpod.io/finalizer"], true),
+        "Its resource was deleted.",
+        "we hold it, too"
+    );
+}
+
 #[test]
 fn a_view_is_what_the_resource_says() {
     let view =
@@ -92,6 +123,30 @@ fn the_message_says_why_a_workspace_is_where_it_is() {
         (hindered("Pending", "Unschedulable", "0/3 nodes"), "No node takes its pod yet: 0/3 nodes"),
         (hindered("Pending", "PodNotCreated", "quota"), "The cluster does not take its pod yet: quota"),
         (hindered("Stopping", "ImagePullFailing", "not found"), "Shutting down."),
+        (
+            hindered("Creating", "ContainerNotStarted", "CreateContainerError: no disk"),
+            "Its container cannot be started yet: CreateContainerError: no disk",
+        ),
+        (
+            with_node("Running", "Unreachable", &[]),
+            "Its node n1 does not answer: nobody knows how its pod is.",
+        ),
+        (with_node("Running", "NotReady", &[]), "Its node n1 does not answer."),
+        (
+            with_node("Stopping", "Unreachable", &[condition("StoppedByRequest", "True", "30s")]),
+            "Stopped on request; it is shutting down. Its node n1 does not answer: nobody knows how its pod is.",
+        ),
+        (with_node("Stopped", "Unreachable", &[]), "Ended."),
+        (
+            json!({"podStarts": 1, "phase": "Stopped", "conditions": [condition("StoppedByRequest", "True", ""),
+                condition("PodHeld", "True", "its pod ws-a is held by finalizer example.com/x")]}),
+            "Stopped on request. Its pod ws-a is held by finalizer example.com/x.",
+        ),
+        (
+            json!({"podStarts": 1, "phase": "Stopped", "conditions": [condition("Failed", "True", "no such image"),
+                condition("PodHeld", "True", "its pod ws-a is held by finalizers a/b, c/d")]}),
+            "Failed: no such image. Its pod ws-a is held by finalizers a/b, c/d.",
+        ),
     ];
     for (status, message) in cases {
         assert_eq!(seen_of(&status).message, message);

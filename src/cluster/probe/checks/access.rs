@@ -12,9 +12,14 @@ use kube::client::Body;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use super::super::needs::{IN_CLUSTER, IN_NAMESPACE, IN_SECRETS_NAMESPACE, Needs, OTHER_LEADER, TO_CHECK};
+use super::super::needs::{
+    IN_CLUSTER, IN_NAMESPACE, IN_SECRETS_NAMESPACE, Needs, OTHER_LEADER, TO_CHECK, TO_COUNT,
+};
 use super::{Facts, Question, told};
+use crate::cluster::client::{FENCE_USER, Fault};
+use crate::cluster::error::Rule;
 use crate::domain::check::Check;
+use crate::domain::cluster::{Capacity, FenceMode};
 
 /// Access reviews at once.
 const AT_ONCE: usize = 8;
@@ -23,21 +28,22 @@ const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 const GRANT: &str = "apply clusters/member/rbac.yaml there, or run `spaceport cluster install`";
 
 /// Address, authority and login; later checks make sense only where all three are good.
-pub(super) async fn connect(client: &Client) -> (Vec<Check>, Facts) {
+pub(super) async fn connect(client: &Client, ends: Option<Timestamp>) -> (Vec<Check>, Facts) {
     let mut facts = Facts::default();
     let start = Instant::now();
     let request = http::Request::get("/version").body(Body::empty());
     let answer = match request {
-        Ok(request) => client.send(request).await.map_err(told),
-        Err(error) => Err(error.to_string()),
+        Ok(request) => client.send(request).await.map_err(|error| (is_untrusted(&error), told(error))),
+        Err(error) => Err((false, error.to_string())),
     };
     match answer {
-        Err(reason) if reason.contains("invalid peer certificate") => {
+        Err((true, reason)) => {
             let reached = Check::ok("reachable", "a connection comes about");
-            let remedy = "give the authority of the apiserver's certificate as certificate-authority-data";
+            let remedy = "correct certificate-authority-data or tls-server-name in the kubeconfig, or the apiserver's \
+                          certificate";
             (vec![reached, Check::failed("ca", reason, remedy)], facts)
         }
-        Err(reason) => {
+        Err((false, reason)) => {
             let remedy = "look at the address in the kubeconfig, at the network and at the apiserver";
             (vec![Check::failed("reachable", reason, remedy)], facts)
         }
@@ -51,9 +57,14 @@ pub(super) async fn connect(client: &Client) -> (Vec<Check>, Facts) {
             drop(answer);
             let reached = Check::ok("reachable", "the apiserver answers");
             let proven = Check::ok("ca", "the apiserver proves who it is");
-            (vec![reached, proven, login(client).await], facts)
+            (vec![reached, proven, login(client, ends).await], facts)
         }
     }
+}
+
+fn is_untrusted(error: &kube::Error) -> bool {
+    let kube::Error::Service(error) = error else { return false };
+    matches!(error.downcast_ref(), Some(Fault::Untrusted(_)))
 }
 
 /// By the `Date` header; none where there is none.
@@ -63,7 +74,7 @@ fn skew(headers: &http::HeaderMap) -> SignedDuration {
     date.map_or(SignedDuration::ZERO, |date| date.timestamp().duration_since(Timestamp::now()))
 }
 
-async fn login(client: &Client) -> Check {
+async fn login(client: &Client, ends: Option<Timestamp>) -> Check {
     const NAME: &str = "login";
     let api = Api::<SelfSubjectReview>::all(client.clone());
     match api.create(&PostParams::default(), &SelfSubjectReview::default()).await {
@@ -78,13 +89,13 @@ async fn login(client: &Client) -> Check {
             }
         }
         Err(kube::Error::Api(status)) if status.code == 401 => {
-            Check::failed(NAME, "the apiserver refuses it (401)", "make a new token or certificate")
+            let ended = ends.filter(|ends| *ends <= Timestamp::now());
+            let why = ended.map(|ends| format!(": it ended at {ends}")).unwrap_or_default();
+            let detail = format!("the apiserver refuses it (401){why}");
+            Check::failed(NAME, detail, "make a new token or certificate")
         }
-        Err(kube::Error::Api(status))
-            if status.code == 403 && status.message.contains("cannot impersonate") =>
-        {
-            let detail = format!("the login may not act as user spaceport: {}", status.message);
-            Check::failed(NAME, detail, GRANT)
+        Err(kube::Error::Api(status)) if status.code == 403 && Rule::of(&status) == Rule::Impersonation => {
+            Check::failed(NAME, "the login may not act as user spaceport", GRANT)
         }
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
             Check::warning(NAME, "the apiserver does not tell who it is", GRANT)
@@ -99,11 +110,11 @@ pub(super) fn login_end(ends: Option<Timestamp>, now: Timestamp) -> Check {
     let Some(ends) = ends else { return Check::ok(NAME, "the login names no end") };
     let left = ends.duration_since(now);
     if left <= SignedDuration::ZERO {
-        Check::failed(NAME, format!("the login has ended at {ends}"), REMEDY)
+        Check::failed(NAME, format!("the login has ended at {ends:.0}"), REMEDY)
     } else if left < SOON {
-        Check::warning(NAME, format!("the login ends at {ends}"), REMEDY)
+        Check::warning(NAME, format!("the login ends at {ends:.0}"), REMEDY)
     } else {
-        Check::ok(NAME, format!("the login ends at {ends}"))
+        Check::ok(NAME, format!("the login ends at {ends:.0}"))
     }
 }
 
@@ -115,6 +126,10 @@ type Right = ResourceAttributes;
 pub(super) async fn permissions(client: &Client, question: &Question<'_>) -> Check {
     const NAME: &str = "permissions";
     let mut unsure = rights(IN_CLUSTER, None);
+    if question.spec.capacity == Capacity::Nodes {
+        unsure.extend(rights(TO_COUNT, None));
+    }
+    let optional = rights(TO_CHECK, None);
     for namespace in &question.spec.namespaces {
         let wanted = [
             (IN_NAMESPACE, namespace.namespace.as_str()),
@@ -125,7 +140,6 @@ pub(super) async fn permissions(client: &Client, question: &Question<'_>) -> Che
             unsure.extend(rights(needs, Some(name)).into_iter().filter(|right| !is_covered(right, &rules)));
         }
     }
-    let optional = rights(TO_CHECK, None);
     let (missing, nice) = match (refused(client, unsure).await, refused(client, optional).await) {
         (Ok(missing), Ok(nice)) => (missing, nice),
         (Err(error), _) | (_, Err(error)) => {
@@ -133,13 +147,40 @@ pub(super) async fn permissions(client: &Client, question: &Question<'_>) -> Che
         }
     };
     if !missing.is_empty() {
-        return Check::failed(NAME, format!("the login {}", missing.join("; ")), GRANT);
+        return lacking(client, question, &missing).await;
     }
     if !nice.is_empty() {
         let detail = format!("all that is needed; for checks alone, the login {}", nice.join("; "));
         return Check::warning(NAME, detail, GRANT);
     }
     Check::ok(NAME, "all that is needed")
+}
+
+/// Without the fence the login needs the rights itself; one that is made for the fence only acts as user spaceport.
+async fn lacking(client: &Client, question: &Question<'_>, missing: &[String]) -> Check {
+    const NAME: &str = "permissions";
+    let detail = format!("the login {}", missing.join("; "));
+    if question.spec.fence == FenceMode::Enforced {
+        return Check::failed(NAME, detail, GRANT);
+    }
+    let acting = Right {
+        resource: Some("users".to_owned()),
+        name: Some(FENCE_USER.to_owned()),
+        verb: Some("impersonate".to_owned()),
+        ..Right::default()
+    };
+    let may_act = may_not(client, acting).await.is_ok_and(|refused| refused.is_none());
+    let remedy = "bind the roles of clusters/member/rbac.yaml to the login instead of user spaceport, or set fence: \
+                  enforced";
+    if may_act {
+        // Not every right that it lacks: it has none.
+        return Check::failed(
+            NAME,
+            "the login may only act as user spaceport, which fence: off does not do",
+            remedy,
+        );
+    }
+    Check::failed(NAME, detail, remedy)
 }
 
 fn rights(needs: Needs, namespace: Option<&str>) -> Vec<Right> {

@@ -10,6 +10,7 @@ use kube::{Api, Client, ResourceExt as _};
 use super::super::needs::OTHER_LEADER;
 use super::rivals::rival;
 use super::{Question, told};
+use crate::cluster::pages;
 use crate::cluster::resources::Workspace;
 use crate::cluster::resources::names::{INSTALLATION, MANAGED_BY, MANAGER};
 use crate::domain::check::Check;
@@ -115,9 +116,15 @@ async fn foreign(
     installation: &str,
 ) -> Result<(usize, BTreeSet<String>), kube::Error> {
     let api = Api::<Workspace>::namespaced(client.clone(), namespace);
-    let page = ListParams::default().limit(LOOKED_AT);
+    let mut page = ListParams::default().limit(LOOKED_AT);
     let (mut theirs, mut installations) = (0, BTreeSet::new());
-    for object in api.list_metadata(&page).await? {
+    let listed = loop {
+        let answer = api.list_metadata(&page).await;
+        if !pages::shrink(&mut page, &answer) {
+            break answer?;
+        }
+    };
+    for object in listed {
         if object.labels().get(MANAGED_BY).map(String::as_str) != Some(MANAGER) {
             theirs += 1;
         } else if let Some(other) = object.annotations().get(INSTALLATION).filter(|one| *one != installation)

@@ -10,6 +10,7 @@ use kube::{Api, Client, ResourceExt as _};
 use super::{Question, told};
 use crate::cluster::resources;
 use crate::domain::check::Check;
+use crate::domain::text::first_of;
 
 /// Fields that are named of those that are missing.
 const NAMED: usize = 8;
@@ -48,11 +49,14 @@ pub(super) async fn namespaces(client: &Client, question: &Question<'_>) -> Chec
 pub(super) async fn definitions(client: &Client) -> Check {
     const NAME: &str = "definitions";
     let api = Api::<CustomResourceDefinition>::all(client.clone());
-    let (mut missing, mut unread) = (Vec::new(), Vec::new());
+    let (mut missing, mut lax, mut unread) = (Vec::new(), Vec::new(), Vec::new());
     for ours in resources::crds() {
         let name = ours.name_any();
         match api.get(&name).await {
-            Ok(theirs) => missing.extend(differences(&ours, &theirs)),
+            Ok(theirs) => {
+                missing.extend(differences(&ours, &theirs));
+                lax.extend(missing_rules(&ours, &theirs));
+            }
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 missing.push(format!("the resource definition {name} is not installed"));
             }
@@ -61,7 +65,13 @@ pub(super) async fn definitions(client: &Client) -> Check {
         }
     }
     if !missing.is_empty() {
-        Check::failed(NAME, missing.join("; "), "apply crds/ there, or run `spaceport cluster install`")
+        let remedy = "run `spaceport cluster install` for the cluster (with `--force-conflicts` where another program \
+                      applied them), or apply crds/ there; stored workspaces stay, and stuck ones go on";
+        Check::failed(NAME, missing.join("; "), remedy)
+    } else if !lax.is_empty() {
+        let remedy =
+            "run `spaceport cluster install` for the cluster, or apply crds/ there; stored workspaces stay";
+        Check::warning(NAME, lax.join("; "), remedy)
     } else if unread.is_empty() {
         Check::ok(NAME, "both are there and compatible")
     } else {
@@ -94,23 +104,24 @@ pub(super) fn differences(ours: &CustomResourceDefinition, theirs: &CustomResour
         if status(version) && !status(served) {
             found.push(format!("the resource definition {name} has no status of its own"));
         }
-        let schema = |of: &CustomResourceDefinitionVersion| {
-            of.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.clone()).unwrap_or_default()
-        };
         let mut fields = Vec::new();
-        lacking(&schema(version), &schema(served), "", &mut fields);
+        lacking(&schema(version), &schema(served), "", false, &mut fields);
         if !fields.is_empty() {
-            let more = fields.len().saturating_sub(NAMED);
-            fields.truncate(NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            found.push(format!("the resource definition {name} lacks {}{more}", fields.join(", ")));
+            found.push(format!("the resource definition {name} lacks {}", first_of(&fields, NAMED)));
         }
     }
     found
 }
 
-/// Fields of `ours` that `theirs` would drop or take for something else.
-fn lacking(ours: &JSONSchemaProps, theirs: &JSONSchemaProps, path: &str, found: &mut Vec<String>) {
+/// Fields of `ours` that `theirs` would drop, take for something else or refuse. `ruled`: whether CEL rules apply to an object
+/// that holds them.
+fn lacking(
+    ours: &JSONSchemaProps,
+    theirs: &JSONSchemaProps,
+    path: &str,
+    ruled: bool,
+    found: &mut Vec<String>,
+) {
     if theirs.x_kubernetes_preserve_unknown_fields == Some(true) {
         return;
     }
@@ -118,23 +129,79 @@ fn lacking(ours: &JSONSchemaProps, theirs: &JSONSchemaProps, path: &str, found: 
         found.push(format!("{path} as {}", ours.type_.clone().unwrap_or_default()));
         return;
     }
+    let ruled = ruled || theirs.x_kubernetes_validations.as_ref().is_some_and(|rules| !rules.is_empty());
+    found.extend(unlike_bytes(ours, theirs, ruled).map(|why| format!("{path} as standard base64 ({why})")));
+    found.extend(
+        refused_values(ours, theirs).into_iter().map(|value| format!("{path} with the value {value}")),
+    );
     let none = std::collections::BTreeMap::new();
     let known = theirs.properties.as_ref().unwrap_or(&none);
     for (name, field) in ours.properties.iter().flatten() {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         match known.get(name) {
-            Some(other) => lacking(field, other, &path, found),
+            Some(other) => lacking(field, other, &path, ruled, found),
             None => found.push(path),
         }
     }
     if let (Some(JSONSchemaPropsOrArray::Schema(ours)), Some(JSONSchemaPropsOrArray::Schema(theirs))) =
         (&ours.items, &theirs.items)
     {
-        lacking(ours, theirs, &format!("{path}[]"), found);
+        lacking(ours, theirs, &format!("{path}[]"), ruled, found);
     }
     if let (Some(JSONSchemaPropsOrBool::Schema(ours)), Some(JSONSchemaPropsOrBool::Schema(theirs))) =
         (&ours.additional_properties, &theirs.additional_properties)
     {
-        lacking(ours, theirs, &format!("{path}.*"), found);
+        lacking(ours, theirs, &format!("{path}.*"), ruled, found);
     }
+}
+
+/// Rules of ours that an installed definition lacks, as an earlier version's does: what no call can change, somebody else
+/// may change there.
+pub(super) fn missing_rules(
+    ours: &CustomResourceDefinition,
+    theirs: &CustomResourceDefinition,
+) -> Vec<String> {
+    let mut rules = Vec::new();
+    for version in &ours.spec.versions {
+        if let Some(served) = theirs.spec.versions.iter().find(|one| one.name == version.name) {
+            unruled(&schema(version), &schema(served), &mut rules);
+        }
+    }
+    if rules.is_empty() {
+        return Vec::new();
+    }
+    vec![format!("the resource definition {} lacks rules: {}", ours.name_any(), first_of(&rules, NAMED))]
+}
+
+fn schema(of: &CustomResourceDefinitionVersion) -> JSONSchemaProps {
+    of.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.clone()).unwrap_or_default()
+}
+
+fn unruled(ours: &JSONSchemaProps, theirs: &JSONSchemaProps, found: &mut Vec<String>) {
+    let has = |rule: &str| theirs.x_kubernetes_validations.iter().flatten().any(|one| one.rule == rule);
+    let lacking = ours.x_kubernetes_validations.iter().flatten().filter(|one| !has(&one.rule));
+    found.extend(lacking.map(|one| one.message.clone().unwrap_or_else(|| one.rule.clone())));
+    for (name, field) in ours.properties.iter().flatten() {
+        if let Some(other) = theirs.properties.as_ref().and_then(|fields| fields.get(name)) {
+            unruled(field, other, found);
+        }
+    }
+}
+
+/// Why a field that holds bytes here is not safe there. `format: byte` alone is: only rules decode the value wrongly.
+fn unlike_bytes(ours: &JSONSchemaProps, theirs: &JSONSchemaProps, ruled: bool) -> Option<&'static str> {
+    if ours.pattern.as_deref() != Some(resources::BASE64) {
+        return None;
+    }
+    let of_format = theirs.format.as_deref() == Some("byte");
+    if of_format && ruled {
+        return Some("format byte under validation rules: a value with + or / refuses every later update");
+    }
+    (!of_format && theirs.pattern != ours.pattern).then_some("values that nobody can decode are taken")
+}
+
+/// Values of an enumeration that are written here and refused there.
+fn refused_values(ours: &JSONSchemaProps, theirs: &JSONSchemaProps) -> Vec<String> {
+    let (Some(ours), Some(theirs)) = (&ours.enum_, &theirs.enum_) else { return Vec::new() };
+    ours.iter().filter(|value| !theirs.contains(value)).map(|value| value.0.to_string()).collect()
 }

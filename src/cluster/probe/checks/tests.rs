@@ -22,6 +22,23 @@ fn the_definition_that_is_installed_from_here_is_compatible() {
 }
 
 #[test]
+fn a_definition_of_before_a_rule_was_made_is_told_by_what_may_be_changed_there() {
+    assert_eq!(resources::missing_rules(&crds()[1], &installed()), Vec::<String>::new());
+    let mut value = serde_json::to_value(installed()).unwrap();
+    let spec = &mut value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let rules = spec["x-kubernetes-validations"].as_array_mut().unwrap();
+    rules.retain(|rule| rule["message"] != "image cannot be changed");
+    let theirs: CustomResourceDefinition = serde_json::from_value(value).unwrap();
+    let told = "the resource definition workspaces.workspace.gitpod.io lacks rules: image cannot be changed";
+    assert_eq!(resources::missing_rules(&crds()[1], &theirs), [told]);
+    assert_eq!(
+        resources::differences(&crds()[1], &theirs),
+        Vec::<String>::new(),
+        "a cluster may still be used"
+    );
+}
+
+#[test]
 fn a_definition_that_would_drop_or_change_fields_is_told_by_its_fields() {
     let mut value = serde_json::to_value(installed()).unwrap();
     let schema = &mut value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
@@ -39,6 +56,33 @@ fn a_definition_that_keeps_unknown_fields_is_compatible() {
         json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
     let theirs: CustomResourceDefinition = serde_json::from_value(value).unwrap();
     assert_eq!(resources::differences(&crds()[1], &theirs), Vec::<String>::new());
+}
+
+/// The installed definition with another schema of the initializer.
+fn with_initializer(change: impl FnOnce(&mut serde_json::Value)) -> Vec<String> {
+    let mut value = serde_json::to_value(installed()).unwrap();
+    change(&mut value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]);
+    resources::differences(&crds()[1], &serde_json::from_value(value).unwrap())
+}
+
+#[test]
+fn a_definition_of_an_earlier_version_is_told_by_how_it_holds_bytes() {
+    let bytes = json!({ "type": "string", "format": "byte" });
+    let earlier = with_initializer(|spec| spec["properties"]["initializer"] = bytes.clone());
+    assert!(
+        earlier.join("").contains("spec.initializer as standard base64 (format byte under"),
+        "{earlier:?}"
+    );
+    // As existing managers install it: without rules nothing decodes the value wrongly.
+    let theirs = with_initializer(|spec| {
+        spec["properties"]["initializer"] = bytes.clone();
+        spec.as_object_mut().unwrap().remove("x-kubernetes-validations");
+    });
+    assert_eq!(theirs, Vec::<String>::new());
+    let any = with_initializer(|spec| spec["properties"]["initializer"] = json!({ "type": "string" }));
+    assert!(any.join("").contains("spec.initializer as standard base64 (values that nobody"), "{any:?}");
+    let fewer = with_initializer(|spec| spec["properties"]["type"]["enum"] = json!(["Regular", "Prebuild"]));
+    assert!(fewer.join("").contains("spec.type with the value \"ImageBuild\""), "{fewer:?}");
 }
 
 #[test]
@@ -114,6 +158,7 @@ fn a_kubeconfig_of_another_cluster_is_told_from_one_of_the_same() {
         let question = Question {
             spec: &spec,
             installation: "i",
+            samples: &[],
             login_ends: None,
             uid: known,
             probe_deadline: Duration::from_secs(1),

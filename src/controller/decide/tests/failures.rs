@@ -133,7 +133,7 @@ fn a_headless_task_may_fail_without_failing_the_workspace() {
 #[test]
 fn exit_codes_without_words() {
     check(ended(2, "Error", ""), "User", "container workspace ran with an error: exit code 2");
-    assert_eq!(failure(ended(137, "Error", "")), None);
+    check(ended(137, "Error", ""), "Platform", "the workspace's pod ended unexpectedly (exit code 137)");
     assert_eq!(failure(ended(2, "Error", "").deleting_pod()), None);
     let text = "container workspace completed; a workspace's container is not supposed to end";
     check(ended(0, "Completed", ""), "User", text);
@@ -146,8 +146,9 @@ fn exit_codes_without_words() {
 #[test]
 fn a_container_that_the_node_lost_sight_of_is_spared_while_the_node_is_well() {
     let lost = || ended(137, "ContainerStatusUnknown", "The container could not be located");
-    assert_eq!(failure(lost().node(NodeObservation::Present { tainted: false })), None);
-    let tainted = lost().node(NodeObservation::Present { tainted: true });
+    let node = |tainted| NodeObservation::Present { tainted, readiness: Readiness::Ready };
+    assert_eq!(failure(lost().node(node(false))), None);
+    let tainted = lost().node(node(true));
     check(tainted, "Platform", "The container could not be located");
 }
 

@@ -1,6 +1,7 @@
 //! Tests of decisions: scenes are built here, one file a family.
 
 mod access;
+mod containers;
 mod endings;
 mod failures;
 mod phases;
@@ -9,7 +10,7 @@ mod recreation;
 mod timeouts;
 mod unseen;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,8 +19,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use prost::Message;
 
 use crate::cluster::resources::{self, Initializer, Runtime, WorkspaceSpec, WorkspaceStatus, WorkspaceType};
-use crate::controller::settings::{ClassSettings, PodTemplates, Recreation, Timeouts};
+use crate::controller::settings::{ClassSettings, Recreation, Timeouts};
+use crate::controller::templates::PodTemplates;
 use crate::domain::class::{Class, RawClass};
+use crate::domain::keyed::Keying;
 use crate::domain::names::WorkspaceId;
 use crate::domain::pod::{ContainerFacts, ContainerState, PodPhase, Termination};
 use crate::proto::contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer::Spec};
@@ -29,7 +32,7 @@ use super::*;
 pub(crate) struct FixedTokens;
 
 impl OwnerTokens for FixedTokens {
-    fn owner_token(&self, id: &WorkspaceId, generation: u32) -> String {
+    fn owner_token(&self, id: &WorkspaceId, generation: u32, _: Option<&Keying>) -> String {
         format!("token-{id}-{generation}")
     }
 }
@@ -62,6 +65,7 @@ pub(crate) fn settings() -> Settings {
         timeouts: Timeouts {
             startup: minutes(45),
             initialization: minutes(30),
+            container_start: minutes(5),
             regular_workspace: minutes(60),
             max_lifetime: minutes(36 * 60),
             headless_workspace: minutes(90),
@@ -76,10 +80,12 @@ pub(crate) fn settings() -> Settings {
         workspace_host_path: "/var/gitpod/workspaces-mk2".to_owned(),
         scheduler_name: String::new(),
         seccomp_profile: Some("workspace_default.json".to_owned()),
+        allowed_secrets: BTreeSet::new(),
         registry_facade_host: Some("reg.example.com:20000".to_owned()),
         workspacekit: true,
         heartbeat_interval: Duration::from_secs(30),
         custom_ca: false,
+        pod_annotations: crate::domain::pod_annotations::PodAnnotations::default(),
         recreation: Recreation { max_retries: 3, backoff: Duration::from_millis(500) },
         concurrency: 4,
         pass_deadline: Duration::from_secs(30),
@@ -287,6 +293,20 @@ impl Scene {
         self
     }
 
+    /// Another container of the pod, such as a mesh's.
+    pub fn sidecar(self, state: ContainerState, ready: bool) -> Self {
+        self.with_pod(|pod| pod.containers.insert(0, other("mesh", state, ready)))
+    }
+
+    pub fn init_container(self, name: &str, state: ContainerState) -> Self {
+        self.with_pod(|pod| pod.init_containers.push(other(name, state, false)))
+    }
+
+    pub fn on_node(self, readiness: Readiness) -> Self {
+        let scene = self.with_pod(|pod| pod.node_name = Some("node-1".to_owned()));
+        scene.node(NodeObservation::Present { tainted: readiness != Readiness::Ready, readiness })
+    }
+
     pub fn deleting_pod(mut self) -> Self {
         let now = self.now;
         self.edit_pod(|pod| pod.deleting_since = Some(now));
@@ -348,10 +368,17 @@ pub(crate) fn new_pod(name: &str, uid: &str, workspace_uid: &str) -> PodFacts {
         host_ip: None,
         deleting_since: None,
         has_finalizer: true,
+        held_by: Vec::new(),
         unschedulable: None,
         disruption: None,
         containers: Vec::new(),
+        init_containers: Vec::new(),
+        all_terminated: false,
     }
+}
+
+pub(crate) fn other(name: &str, state: ContainerState, ready: bool) -> ContainerFacts {
+    ContainerFacts { name: name.to_owned(), ready, state, last_termination: None }
 }
 
 pub(crate) fn message<'a>(status: &'a WorkspaceStatus, kind: &str) -> &'a str {

@@ -10,6 +10,11 @@ enum Happening {
     Scheduled,
     ContainerCreating,
     PullFails,
+    StartFails,
+    SidecarChanges { runs: bool },
+    SidecarFailsThePod,
+    NodeSilent { silent: bool },
+    HeldByOthers,
     Started,
     ContainerReady,
     ContainerEnds { exit_code: i32 },
@@ -40,6 +45,11 @@ fn happening() -> impl Strategy<Value = Happening> {
         8 => Just(Scheduled),
         8 => Just(ContainerCreating),
         2 => Just(PullFails),
+        1 => Just(StartFails),
+        2 => prop::bool::ANY.prop_map(|runs| SidecarChanges { runs }),
+        1 => Just(SidecarFailsThePod),
+        2 => prop::bool::ANY.prop_map(|silent| NodeSilent { silent }),
+        1 => Just(HeldByOthers),
         8 => Just(Started),
         8 => Just(ContainerReady),
         2 => prop_oneof![Just(0), Just(1), Just(137)].prop_map(|exit_code| ContainerEnds { exit_code }),
@@ -88,9 +98,10 @@ impl Play {
         }
     }
 
+    /// The state of the workspace's container; others stay as they are.
     fn container(pod: &mut PodFacts, state: ContainerState, ready: bool) {
-        pod.containers =
-            vec![ContainerFacts { name: "workspace".to_owned(), ready, state, last_termination: None }];
+        pod.containers.retain(|container| container.name != "workspace");
+        pod.containers.push(other("workspace", state, ready));
     }
 
     #[allow(clippy::too_many_lines, reason = "one line a happening")]
@@ -108,6 +119,32 @@ impl Play {
                     Self::container(pod, waiting("ErrImagePull", "no route"), false);
                 }
             }),
+            Happening::StartFails => self.alive(|pod| {
+                if pod.phase == PodPhase::Pending {
+                    Self::container(pod, waiting("CreateContainerError", "no disk"), false);
+                }
+            }),
+            Happening::SidecarChanges { runs } => self.alive(|pod| {
+                let state = if runs { ContainerState::Running } else { terminated(1, "Error", "mesh") };
+                pod.containers.retain(|container| container.name == "workspace");
+                pod.containers.push(other("mesh", state, runs));
+            }),
+            // All containers ended by then.
+            Happening::SidecarFailsThePod => self.alive(|pod| {
+                let ended = |one: &ContainerFacts| matches!(one.state, ContainerState::Terminated(_));
+                if !pod.containers.is_empty() && pod.containers.iter().all(ended) {
+                    pod.phase = PodPhase::Failed;
+                }
+            }),
+            Happening::NodeSilent { silent } if self.scene.node != NodeObservation::Gone => {
+                let readiness = if silent { Readiness::Unreachable } else { Readiness::Ready };
+                self.scene.node = NodeObservation::Present { tainted: silent, readiness };
+            }
+            Happening::HeldByOthers => {
+                if !self.scene.pods.is_empty() {
+                    self.scene.edit_pod(|pod| pod.held_by = vec!["example.com/x".to_owned()]);
+                }
+            }
             Happening::Started => self.alive(|pod| {
                 pod.phase = PodPhase::Running;
                 Self::container(pod, ContainerState::Running, false);
@@ -126,6 +163,8 @@ impl Play {
                 if pod.phase == PodPhase::Pending {
                     pod.phase = PodPhase::Failed;
                     "OutOfpods".clone_into(&mut pod.reason);
+                    pod.containers.clear();
+                    pod.all_terminated = true;
                     "Pod was rejected".clone_into(&mut pod.message);
                 }
             }),
@@ -139,9 +178,9 @@ impl Play {
             }
             Happening::PodRemovedByForce => self.scene.pods.clear(),
             Happening::PodGoes => {
-                self.scene.pods.retain(|pod| pod.deleting_since.is_none() || pod.has_finalizer);
+                self.scene.pods.retain(|pod| pod.deleting_since.is_none() || is_held(pod));
                 if self.scene.pods.iter().any(|pod| pod.deleting_since.is_some()) {
-                    self.scene.edit_pod(|pod| Self::container(pod, terminated(0, "Completed", ""), false));
+                    self.scene.edit_pod(end);
                 }
             }
             Happening::NodeGone => self.scene.node = NodeObservation::Gone,
@@ -248,7 +287,7 @@ impl Play {
                 Action::DeletePod { grace, .. } => {
                     self.scene.edit_pod(|pod| pod.deleting_since = pod.deleting_since.or(Some(now)));
                     if *grace == Some(0) {
-                        self.scene.pods.retain(|pod| pod.has_finalizer);
+                        self.scene.pods.retain(|pod| is_held(pod));
                     }
                 }
                 Action::ReleasePod { .. } => self.scene.edit_pod(|pod| pod.has_finalizer = false),
@@ -257,26 +296,80 @@ impl Play {
         }
     }
 
+    /// Nothing in its pod can be lost, and nothing runs.
+    fn may_be_left(&self, pod: &PodFacts) -> bool {
+        let status = self.scene.status();
+        let is = |kinds: &[&str]| kinds.iter().any(|kind| status.is_true(kind));
+        let is_over =
+            pod.all_terminated || pod.node_name.is_none() || self.scene.node == NodeObservation::Gone;
+        let is_safe = if status.is_true(conditions::POD_REJECTED) {
+            is(&[conditions::STATE_WIPED, conditions::NODE_DISAPPEARED])
+        } else {
+            self.scene.workspace.spec.type_ == WorkspaceType::ImageBuild
+                || is(&[conditions::BACKUP_COMPLETE, conditions::ABORTED])
+                || !is(&[conditions::CONTENT_READY])
+        };
+        is_over && is_safe
+    }
+
+    /// Its pod is gone, or may be left to others who hold it.
+    fn is_rightly_over(&self) {
+        for pod in &self.scene.pods {
+            assert!(!pod.has_finalizer && !pod.held_by.is_empty(), "its pod is left: {pod:?}");
+            assert!(self.may_be_left(pod), "left too early: {pod:?} {:?}", self.scene.status());
+        }
+    }
+
+    /// Others hold its pod, which must not be left to them.
+    fn is_rightly_held(&self) -> bool {
+        let held = |pod: &Arc<PodFacts>| {
+            pod.deleting_since.is_some()
+                && !pod.has_finalizer
+                && !pod.held_by.is_empty()
+                && !self.may_be_left(pod)
+        };
+        self.scene.status().phase == Phase::Stopped && self.scene.pods.iter().any(held)
+    }
+
     /// From here on nothing happens but what the decisions wait for: time, and pods that go once released.
     fn run_out(&mut self) {
         for _ in 0..40 {
+            let pods = self.scene.pods.len();
             let decision = self.pass();
             if decision.actions.contains(&Action::ReleaseWorkspace) {
-                assert!(self.scene.pods.is_empty(), "its pod is left");
+                self.is_rightly_over();
                 return;
             }
-            let pods = self.scene.pods.len();
-            self.scene.pods.retain(|pod| pod.deleting_since.is_none() || pod.has_finalizer);
-            if self.scene.pods.len() == pods && decision.status.is_empty() && decision.actions.is_empty() {
-                let at = decision
-                    .look_again
-                    .unwrap_or_else(|| panic!("it waits for nothing: {:?}", self.scene.status()));
+            self.scene.pods.retain(|pod| pod.deleting_since.is_none() || is_held(pod));
+            // What others hold is deleted by force again and again.
+            let is_idle = decision.actions.iter().all(|action| matches!(action, Action::DeletePod { .. }));
+            if self.scene.pods.len() == pods && decision.status.is_empty() && is_idle {
+                let Some(at) = decision.look_again else {
+                    assert!(self.is_rightly_held(), "it waits for nothing: {:?}", self.scene.status());
+                    self.scene.pods.clear();
+                    continue;
+                };
                 assert!(at > self.scene.now, "it waits for the past");
                 self.scene.now = at;
             }
         }
         panic!("it does not end: {:?} {:?}", self.scene.status(), self.scene.pods);
     }
+}
+
+fn is_held(pod: &PodFacts) -> bool {
+    pod.has_finalizer || !pod.held_by.is_empty()
+}
+
+/// The kubelet reports that every container ended.
+fn end(pod: &mut PodFacts) {
+    for container in &mut pod.containers {
+        if !matches!(container.state, ContainerState::Terminated(_)) {
+            container.state = terminated(0, "Completed", "");
+        }
+        container.ready = false;
+    }
+    pod.all_terminated = true;
 }
 
 fn kind() -> impl Strategy<Value = WorkspaceType> {

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use super::{Node, Resources, Room, Shape, Shortage};
 
+/// Shapes that are counted: a class and type of workspace has one, and another one where the cluster admits larger pods.
+const MOST_SHAPES: usize = 1024;
+
 /// A shape that the ledger counts room for. Shapes are never taken back: there are as many as classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ShapeId(usize);
@@ -143,6 +146,19 @@ impl Ledger {
         let Some(node) = self.roomiest(shape) else { return false };
         self.put(workspace, shape, node);
         true
+    }
+
+    /// What pods of a shape request.
+    pub fn requests(&self, shape: ShapeId) -> Option<Resources> {
+        self.shapes.get(shape.0).map(|shape| shape.requests)
+    }
+
+    /// A shape that goes to the same nodes and requests something else; `None` where there are too many shapes already, as of a
+    /// webhook that makes each pod another size.
+    pub fn resized(&mut self, shape: ShapeId, requests: Resources) -> Option<ShapeId> {
+        let resized = Shape { requests, ..self.shapes.get(shape.0)?.clone() };
+        let is_new = !self.shapes.contains(&resized);
+        (!is_new || self.shapes.len() < MOST_SHAPES).then(|| self.shape(resized))
     }
 
     /// Counts a workspace that is there and whose pod has no node yet, whether there is room for it or not.

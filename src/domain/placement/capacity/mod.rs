@@ -5,12 +5,14 @@
 
 mod ledger;
 mod node;
+mod quota;
 mod room;
 
 use std::ops::{Add, Sub};
 
 pub use ledger::{Ledger, ShapeId};
 pub use node::{Node, Operator, Requirement, Shape, Taint, Toleration};
+pub use quota::{QuotaLeft, tightest};
 pub use room::{Room, Shortage};
 
 /// Amounts of what a scheduler counts.

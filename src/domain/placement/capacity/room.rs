@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::node::Unfit;
-use super::{Node, Resources, Shape};
+use super::{Node, QuotaLeft, Resources, Shape, tightest};
 
 /// Room for workspaces of one class and type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +30,32 @@ impl Room {
             Self::Counted { left, .. } => *left,
         }
     }
+
+    /// The same room where quotas of the namespace allow no more, for pods that each request so much.
+    #[must_use]
+    pub fn within(self, quotas: &[QuotaLeft], each: &Resources) -> Self {
+        let Some((name, allowed)) = tightest(quotas, each) else { return self };
+        match self {
+            Self::Counted { left, of, shortage } if allowed < left || allowed == 0 => {
+                let full = || Arc::new(Shortage { quota: Some(name.to_owned()), ..Shortage::default() });
+                let shortage = if allowed == 0 { Some(full()) } else { shortage };
+                Self::Counted { left: allowed, of, shortage }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a quota leaves nothing: that holds whatever nodes a cluster may add.
+    pub fn is_quota_full(&self) -> bool {
+        matches!(self, Self::Counted { left: 0, shortage: Some(shortage), .. } if shortage.quota.is_some())
+    }
 }
 
 /// What is missing for one more pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shortage {
+    /// The ResourceQuota of the namespace that is used up.
+    quota: Option<String>,
     /// Nodes of the cluster.
     nodes: usize,
     not_ready: usize,
@@ -100,6 +121,9 @@ impl Shortage {
 
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(quota) = &self.quota {
+            return write!(f, "ResourceQuota {quota} of the namespace has too little left");
+        }
         if self.wanted == Resources::default() {
             return f.write_str("what its nodes have left is taken by then");
         }

@@ -48,7 +48,7 @@ impl Following {
         Self { fleet, name, reference, stop }
     }
 
-    pub(super) async fn run(self) {
+    pub(super) async fn run(&self) {
         tokio::select! {
             () = self.follow() => {}
             () = self.stop.cancelled() => {}
@@ -59,7 +59,7 @@ impl Following {
         let Some(host) = self.fleet.host() else {
             let unread = Unread::without_host(&self.reference);
             self.tell(&LoginState::Failing(unread.into()));
-            return;
+            return std::future::pending().await;
         };
         let (told, readings) = watch::channel(None);
         tokio::join!(host.follow(&self.reference, &told), self.use_readings(readings));
@@ -115,7 +115,7 @@ impl Following {
                 && broken.is_waiting()
             {
                 let told = Broken { kind: reason, reason: message.clone(), ..Broken::clone(&broken) };
-                self.fleet.replace(self.name.clone(), Slot::Broken(Arc::new(told)));
+                self.fleet.replace(&self.name, Slot::Broken(Arc::new(told)));
             }
         }
         self.fleet.changes.send_replace(());
@@ -158,7 +158,7 @@ impl Following {
         let uid = self.fleet.cluster_uid(&self.name).await;
         let login = Login { kubeconfig: text.expose(), uid: uid.as_deref() };
         let (installation, deadline) = (&self.fleet.installation, self.fleet.probe_deadline());
-        let examined = examine(&known.spec, login, installation, deadline).await;
+        let examined = examine(&known.spec, login, installation, &[], deadline).await;
         let examined = examined.map_err(|error| refused(error.to_string()))?;
         let mut failed: Vec<String> = examined
             .checks
@@ -180,19 +180,18 @@ impl Following {
         if self.stop.is_cancelled() {
             return Ok(());
         }
-        let kubeconfig = text.clone().map(String::into_bytes);
         match self.fleet.slot(&self.name) {
             Some(Slot::Connected(connected)) => {
-                connected.member.replace_kubeconfig(text.expose())?;
-                connected.kubeconfig.store(Arc::new(kubeconfig));
+                connected.use_login(text)?;
                 tracing::info!("another kubeconfig is in use");
             }
             Some(Slot::Broken(broken)) => {
                 if let Some(registration) = broken.registration.clone() {
-                    self.fleet.join(Registration { kubeconfig: Some(kubeconfig), ..registration });
+                    let kubeconfig = Some(text.clone().map(String::into_bytes));
+                    self.fleet.join(Registration { kubeconfig, ..registration });
                 }
             }
-            None => {}
+            Some(Slot::Removed(_)) | None => {}
         }
         Ok(())
     }

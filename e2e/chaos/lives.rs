@@ -1,0 +1,172 @@
+//! Lives of workspaces and pods, from what apiservers answered to writes.
+//!
+//! A write happened between its reception and its answer. Of a beginning counts the latest time, of an end the earliest, so that
+//! what is concluded from two lives is certain.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use spaceport::cluster::resources::{Workspace, WorkspaceStatus, conditions};
+
+use super::audit::Event;
+use super::history::{Content, Resource};
+
+/// Kubernetes' times have whole seconds.
+const SECOND: u64 = 1_000;
+
+/// Lives in any number of clusters.
+#[derive(Debug, Default)]
+pub struct Lives {
+    /// By the resource's own id.
+    lives: BTreeMap<String, Life>,
+    /// Pods that ran, by the own id of the resource that owns them.
+    pods: BTreeMap<String, BTreeSet<String>>,
+}
+
+#[derive(Debug)]
+struct Life {
+    resource: Resource,
+    /// When the last request that it was seen in was received.
+    last: u64,
+}
+
+impl Lives {
+    /// Takes one write in a cluster; answers whether anything is different.
+    pub fn take(&mut self, cluster: &str, event: &Event) -> Result<bool> {
+        if !event.accepted || event.dry_run {
+            return Ok(false);
+        }
+        let kind = event.object["kind"].as_str().unwrap_or_default();
+        match (event.resource.as_str(), kind) {
+            ("workspaces", "Workspace") => {
+                let workspace = serde_json::from_value(event.object.clone());
+                let workspace = workspace.with_context(|| format!("cannot read Workspace {}", event.name))?;
+                Ok(self.workspace(cluster, &workspace, event))
+            }
+            // A deletion that is complete answers no object.
+            ("workspaces", "Status") if event.verb == "delete" => {
+                Ok(event.object["details"]["uid"].as_str().is_some_and(|uid| self.ended(uid, event.received)))
+            }
+            ("pods", "Pod") => {
+                let pod = serde_json::from_value(event.object.clone());
+                Ok(self.pod(&pod.with_context(|| format!("cannot read pod {}", event.name))?))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Takes the workspaces that are in a cluster. The entry of a write is lost with an apiserver that is killed just then; what
+    /// it began is there, and what it ended is not.
+    pub fn are(&mut self, cluster: &str, listed: &[Workspace]) {
+        for workspace in listed {
+            let uid = workspace.uid().unwrap_or_default();
+            self.lives.entry(uid).or_insert_with(|| Life::new(cluster, workspace)).is(workspace, None);
+        }
+        let listed: BTreeSet<&str> = listed.iter().filter_map(|one| one.metadata.uid.as_deref()).collect();
+        let there = self.lives.values_mut().filter(|life| life.resource.cluster == cluster);
+        for life in there.filter(|life| !listed.contains(life.resource.uid.as_str())) {
+            life.resource.until.get_or_insert(life.last);
+        }
+    }
+
+    /// Every life.
+    pub fn resources(&self) -> Vec<Resource> {
+        let with_pods = |(uid, life): (&String, &Life)| {
+            let pods = self.pods.get(uid).map(|pods| pods.iter().cloned().collect());
+            Resource { pods: pods.unwrap_or_default(), ..life.resource.clone() }
+        };
+        self.lives.iter().map(with_pods).collect()
+    }
+
+    fn workspace(&mut self, cluster: &str, workspace: &Workspace, event: &Event) -> bool {
+        let Some(uid) = workspace.uid() else { return false };
+        let is_new = !self.lives.contains_key(&uid);
+        let life = self.lives.entry(uid.clone()).or_insert_with(|| Life::new(cluster, workspace));
+        let has_changed = life.is(workspace, Some(event));
+        let has_no_finalizer = workspace.finalizers().is_empty();
+        let is_deleted = workspace.metadata.deletion_timestamp.is_some() || event.verb == "delete";
+        let has_ended = is_deleted && has_no_finalizer && self.ended(&uid, event.received);
+        is_new || has_changed || has_ended
+    }
+
+    fn ended(&mut self, uid: &str, at: u64) -> bool {
+        let Some(life) = self.lives.get_mut(uid) else { return false };
+        let is_news = !life.resource.seen_end;
+        (life.resource.until, life.resource.seen_end) = (Some(at), true);
+        is_news
+    }
+
+    fn pod(&mut self, pod: &Pod) -> bool {
+        let ran = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+        let owner = pod.owner_references().first().map(|owner| owner.uid.clone());
+        match (owner, pod.uid()) {
+            (Some(owner), Some(uid)) if ran => self.pods.entry(owner).or_default().insert(uid),
+            _ => false,
+        }
+    }
+}
+
+impl Life {
+    /// One of which nothing is known but that it exists.
+    fn new(cluster: &str, workspace: &Workspace) -> Self {
+        let created = workspace.metadata.creation_timestamp.as_ref();
+        let created = created.and_then(|at| u64::try_from(at.0.as_millisecond()).ok()).unwrap_or(0);
+        let resource = Resource {
+            cluster: cluster.to_owned(),
+            id: workspace.name_any(),
+            meta: workspace.spec.ownership.workspace_id.clone(),
+            uid: workspace.uid().unwrap_or_default(),
+            from: created + SECOND,
+            until: None,
+            pods: Vec::new(),
+            phase: String::new(),
+            version: 0,
+            seen_end: false,
+            stop_asked: None,
+            active: None,
+            content: Content::None,
+        };
+        Self { resource, last: created }
+    }
+
+    /// Takes a state, and the request that answered it; answers whether it is a later one.
+    fn is(&mut self, workspace: &Workspace, event: Option<&Event>) -> bool {
+        let (life, status) = (&mut self.resource, workspace.status.as_ref());
+        if let Some(event) = event {
+            self.last = self.last.max(event.received);
+            life.from = if event.verb == "create" { event.answered } else { life.from.min(event.answered) };
+            if status.is_some_and(|status| status.is_true(conditions::STOPPED_BY_REQUEST)) {
+                life.stop_asked = Some(life.stop_asked.map_or(event.received, |at| at.min(event.received)));
+            }
+        }
+        let version = workspace.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
+        // Answers are logged in the order in which they were given, not made.
+        if version <= life.version {
+            return false;
+        }
+        life.version = version;
+        life.phase = status.map_or_else(String::new, |status| format!("{:?}", status.phase));
+        if let Some(status) = status {
+            let active = status.last_activity.as_ref();
+            life.active = active.and_then(|at| u64::try_from(at.0.as_millisecond()).ok());
+            life.content = content(status);
+        }
+        true
+    }
+}
+
+fn content(status: &WorkspaceStatus) -> Content {
+    let is = |kind| status.is_true(kind);
+    if is(conditions::BACKUP_COMPLETE) {
+        Content::Saved
+    } else if is(conditions::CONTENT_READY) && !is(conditions::ABORTED) {
+        Content::Unsaved
+    } else {
+        Content::None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Who made a call and whose workspaces it may touch. Found in the extensions of every request behind [`super::access`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{Extensions, HeaderValue};
+use serde::{Deserialize, Serialize};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use super::error;
+use crate::domain::names::WorkspaceId;
+use crate::federation::{Error, Federation};
+use crate::runtime::config::Clients;
+use crate::runtime::tls::{ConnectInfo, PeerIdentity, Role, roles_of, roles_of_certificate};
+
+/// Who is at the other end of a connection. What replicas tell one another of a caller.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Who {
+    /// The names in its certificate; none where it has none.
+    pub certificate: Option<PeerIdentity>,
+    /// Its address.
+    pub peer: Option<SocketAddr>,
+    /// Plaintext on this machine: it may do everything.
+    pub is_local: bool,
+    /// TLS without a certificate, which is only there where clients prove nothing.
+    pub is_anonymous: bool,
+}
+
+impl Who {
+    /// As a connection proves.
+    pub fn of(info: &ConnectInfo) -> Self {
+        let is_local = !info.encrypted && roles_of(info).contains(Role::Client);
+        let is_anonymous = info.encrypted && info.peer.is_none();
+        Self { certificate: info.peer.clone(), peer: info.remote_addr, is_local, is_anonymous }
+    }
+
+    /// For a header. Names are in there as they are, whatever their alphabet.
+    pub fn header(&self) -> Option<HeaderValue> {
+        let text = serde_json::to_vec(self).ok()?;
+        HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(text)).ok()
+    }
+
+    /// Out of a header that another replica wrote.
+    pub fn from_header(header: &HeaderValue) -> Option<Self> {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()
+    }
+
+    /// The common name, or what stands in for it.
+    pub fn name(&self) -> &str {
+        match &self.certificate {
+            Some(identity) => &identity.common_name,
+            None if self.is_local => "local",
+            None => "unknown",
+        }
+    }
+}
+
+/// Whose workspaces a caller may touch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Scope {
+    /// Everybody's; and whether it sees their owner tokens.
+    All { tokens: bool },
+    /// These owners'; and whether it sees their owner tokens.
+    Owners(Arc<BTreeMap<String, bool>>),
+}
+
+/// The maker of a call.
+#[derive(Debug)]
+pub struct Caller {
+    /// Who it is.
+    pub who: Who,
+    /// The replica that passed the call on, by the name in its certificate.
+    pub via: Option<String>,
+    client: bool,
+    admin: bool,
+    scope: Scope,
+    denied: OnceLock<&'static str>,
+}
+
+impl Caller {
+    /// As the rules of this replica judge somebody.
+    pub fn new(who: Who, rules: &Clients) -> Self {
+        let (client, admin, scope) = judge(&who, rules);
+        Self { who, via: None, client, admin, scope, denied: OnceLock::new() }
+    }
+
+    /// Nobody, who may do nothing.
+    fn nobody() -> Self {
+        let scope = Scope::Owners(Arc::default());
+        let who = Who::default();
+        Self { who, via: None, client: false, admin: false, scope, denied: OnceLock::new() }
+    }
+
+    /// Of a call that a replica of an earlier version passes on, which names roles and the common name only.
+    pub fn of_earlier_version(name: &str, roles: &str, rules: &Clients) -> Result<Self, Status> {
+        if !rules.scopes.is_empty() {
+            return Err(error::unavailable(
+                "the call was passed on by a manager of an earlier version, which does not say enough of the caller",
+            ));
+        }
+        let identity = PeerIdentity { common_name: name.to_owned(), ..PeerIdentity::default() };
+        let who = Who { certificate: Some(identity), ..Who::default() };
+        let (client, admin) = (roles.contains("client"), roles.contains("admin"));
+        let scope = Scope::All { tokens: client };
+        Ok(Self { who, via: None, client, admin, scope, denied: OnceLock::new() })
+    }
+
+    /// Whether it may act as a role; replicas pass calls on, and make none of their own.
+    pub const fn is(&self, role: Role) -> bool {
+        match role {
+            Role::Client => self.client,
+            Role::Admin => self.admin,
+            Role::Replica => false,
+        }
+    }
+
+    /// Whether it may touch the workspaces of everybody.
+    pub const fn is_unscoped(&self) -> bool {
+        matches!(self.scope, Scope::All { .. })
+    }
+
+    /// Whether it may act for an owner.
+    pub fn acts_for(&self, owner: &str) -> bool {
+        match &self.scope {
+            Scope::All { .. } => true,
+            Scope::Owners(owners) => owners.contains_key(owner),
+        }
+    }
+
+    /// Whether it is shown the token of an owner's workspace.
+    pub fn sees_token_of(&self, owner: &str) -> bool {
+        match &self.scope {
+            Scope::All { tokens } => *tokens,
+            Scope::Owners(owners) => owners.get(owner).copied().unwrap_or(false),
+        }
+    }
+
+    /// The owners it may act for; none: everybody.
+    pub fn owners(&self) -> Option<Arc<BTreeSet<String>>> {
+        match &self.scope {
+            Scope::All { .. } => None,
+            Scope::Owners(owners) => Some(Arc::new(owners.keys().cloned().collect())),
+        }
+    }
+
+    /// Notes for the audit that the call was denied, and why.
+    pub fn deny(&self, why: &'static str) {
+        let _ = self.denied.set(why);
+    }
+
+    /// Why the call was denied.
+    pub fn denied(&self) -> Option<&'static str> {
+        self.denied.get().copied()
+    }
+
+    /// Refuses a start for an owner that it may not act for.
+    pub fn check_owner(&self, owner: &str) -> Result<(), Status> {
+        const FIELD: &str = "metadata.owner";
+        if self.acts_for(owner) {
+            return Ok(());
+        }
+        self.deny("not an owner of the caller's scope");
+        let rule = "the client certificate is limited to other owners; name an owner of its scope, or have an admin add this \
+                    one to the scope in rpcServer.clients.scopes";
+        let mut details = ErrorDetails::new();
+        details.set_bad_request(vec![FieldViolation::new(FIELD, rule)]);
+        Err(Status::with_error_details(Code::PermissionDenied, format!("{FIELD}: {rule}"), details))
+    }
+
+    /// A workspace of an owner that it may not act for does not exist for it.
+    pub fn check(&self, federation: &Federation, id: &WorkspaceId) -> Result<(), Status> {
+        if self.is_unscoped() {
+            return Ok(());
+        }
+        match federation.owner_of(id) {
+            Some(owner) if self.acts_for(&owner) => return Ok(()),
+            Some(_) => self.deny("a workspace of an owner outside the caller's scope"),
+            None => {}
+        }
+        Err(error::status(&Error::NoWorkspace(id.clone())))
+    }
+
+    /// Refuses what concerns all owners at once.
+    pub fn check_unscoped(&self) -> Result<(), Status> {
+        if self.is_unscoped() {
+            return Ok(());
+        }
+        self.deny("the method is for callers without a scope");
+        Err(Status::permission_denied(
+            "the client certificate is limited to owners, and image builds name none; use a certificate that no scope in \
+             rpcServer.clients.scopes names",
+        ))
+    }
+}
+
+/// Client, admin, and scope.
+fn judge(who: &Who, rules: &Clients) -> (bool, bool, Scope) {
+    if who.is_local {
+        return (true, true, Scope::All { tokens: true });
+    }
+    let Some(identity) = &who.certificate else {
+        return if who.is_anonymous {
+            // Where clients prove nothing there are no rules either.
+            (true, false, Scope::All { tokens: true })
+        } else {
+            // Plaintext from another machine.
+            (false, false, Scope::Owners(Arc::default()))
+        };
+    };
+    let roles = roles_of_certificate(identity);
+    let is_client = rules.organization.as_ref().is_none_or(|wanted| identity.belongs_to(wanted));
+    if roles.contains(Role::Admin) || roles.contains(Role::Replica) {
+        return (true, roles.contains(Role::Admin), Scope::All { tokens: is_client });
+    }
+    let mut owners: BTreeMap<String, bool> = BTreeMap::new();
+    let mut is_named = false;
+    for scope in rules.scopes.iter().filter(|scope| scope.names(identity)) {
+        is_named = true;
+        for owner in &scope.owners {
+            *owners.entry(owner.clone()).or_default() |= scope.owner_tokens;
+        }
+    }
+    let is_client = is_client && (is_named || !rules.scoped_only);
+    let scope = if is_named { Scope::Owners(Arc::new(owners)) } else { Scope::All { tokens: is_client } };
+    (is_client, false, scope)
+}
+
+/// The maker of the call with these extensions.
+pub fn of(extensions: &Extensions) -> Arc<Caller> {
+    extensions.get::<Arc<Caller>>().cloned().unwrap_or_else(|| Arc::new(Caller::nobody()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+//! Who is accounted for a call.
+
+use http::Request;
+use tonic::body::Body;
+
+use crate::api::access;
+use crate::runtime::connections::Origin;
+use crate::runtime::tls::{ConnectInfo, Role, roles_of};
+
+/// A caller, by what it cannot choose for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Caller {
+    /// By the name in its certificate, whatever its address.
+    Named(String),
+    /// Without a name.
+    At(Origin),
+    /// Of which a replica that passes a call on says this.
+    PassedOn(String),
+    /// Nothing is known: the connection is gone.
+    Unknown,
+}
+
+impl Caller {
+    /// The caller of a request.
+    pub fn of(request: &Request<Body>) -> Self {
+        let Some(info) = request.extensions().get::<ConnectInfo>() else { return Self::Unknown };
+        if info.encrypted
+            && roles_of(info).contains(Role::Replica)
+            && let Some(name) = access::passed_on_for(request.headers())
+        {
+            return Self::PassedOn(name);
+        }
+        match (&info.peer, info.remote_addr) {
+            (Some(peer), _) if !peer.common_name.is_empty() => {
+                Self::Named(format!("{} {}", peer.common_name, peer.organizations.join(",")))
+            }
+            (_, Some(address)) => Self::At(Origin::from(address)),
+            _ => Self::Unknown,
+        }
+    }
+}

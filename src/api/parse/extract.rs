@@ -1,0 +1,160 @@
+//! What an initializer holds that is secret, beside passwords: taken out where Spaceport's own node agent serves, and told
+//! of where an existing one does, which resolves references in passwords alone.
+
+use std::collections::BTreeMap;
+
+use crate::domain::hash;
+use crate::proto::contentservice::workspace_initializer::Spec;
+use crate::proto::contentservice::{GitConfig, GitInitializer, WorkspaceInitializer};
+
+/// What a secret is replaced with: this and the key of the Secret.
+const REFERENCE: &str = "extracted-secret/";
+/// Longest path that is a key itself; a Secret's key has at most 253 letters.
+const LONGEST_KEY: usize = 200;
+
+/// Secrets by the key that the reference names.
+pub(super) type Secrets = BTreeMap<String, String>;
+
+/// Takes a text out, and leaves a reference to it.
+pub(super) fn take(secrets: &mut Secrets, text: &mut String, path: &str) {
+    let key = key(path);
+    let secret = std::mem::replace(text, format!("{REFERENCE}{key}"));
+    secrets.insert(key, secret);
+}
+
+/// The key of a path in the initializer. One that lies under many composites is hashed.
+fn key(path: &str) -> String {
+    if path.len() <= LONGEST_KEY { path.to_owned() } else { format!("initializer.{}", hash::hex(path)) }
+}
+
+/// User and password of a URL for HTTP, and the URL without them.
+struct Login {
+    user: String,
+    password: String,
+    url: String,
+}
+
+/// The part of a URL with user and password; `None` where it has none.
+fn user_info(url: &str) -> Option<(&str, &str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let (info, _) = rest.get(..end)?.rsplit_once('@')?;
+    Some((scheme, info, rest.get(info.len() + 1..)?))
+}
+
+/// Whether a scheme is of HTTP.
+pub(super) fn is_http(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+}
+
+/// Whether a URL holds a secret: for HTTP the user alone may be one, for anything else a password is.
+fn has_login(url: &str) -> bool {
+    user_info(url)
+        .is_some_and(|(scheme, info, _)| !info.is_empty() && (is_http(scheme) || info.contains(':')))
+}
+
+fn login(url: &str) -> Option<Login> {
+    let (scheme, info, rest) = user_info(url).filter(|(scheme, _, _)| is_http(scheme))?;
+    let (user, password) = info.split_once(':').unwrap_or((info, ""));
+    Some(Login { user: decoded(user), password: decoded(password), url: format!("{scheme}://{rest}") })
+}
+
+/// Whether a URL of HTTP holds a login that HTTP cannot carry: control characters, or a colon in the user.
+pub(super) fn has_broken_login(url: &str) -> bool {
+    let has_control = |text: &str| text.contains(char::is_control);
+    login(url).is_some_and(|Login { user, password, .. }| {
+        has_control(&user) || has_control(&password) || user.contains(':')
+    })
+}
+
+/// Without percent encoding, as git sends it; what is not encoded well stays as it is.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digit = |at: usize| after.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+        if let (b'%', Some(high), Some(low)) = (*first, digit(0), digit(1)) {
+            bytes.extend(u8::try_from(high * 16 + low));
+            rest = after.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+/// User and password inside the URL become basic authentication where there is no other.
+pub(super) fn log_in_by_config(git: &mut GitInitializer) {
+    let is_plain = git.config.as_ref().is_none_or(|config| config.authentication == 0);
+    let Some(Login { user, password, url }) = login(&git.remote_uri).filter(|_| is_plain) else { return };
+    git.remote_uri = url;
+    let config = git.config.get_or_insert_with(GitConfig::default);
+    config.authentication = crate::proto::contentservice::GitAuthMethod::BasicAuth.into();
+    (config.auth_user, config.auth_password) = (user, password);
+    config.auth_ots.clear();
+}
+
+/// Takes everything out that may be secret, and answers the fields that held it.
+pub(super) fn take_rest(secrets: &mut Secrets, initializer: &mut WorkspaceInitializer) -> Vec<String> {
+    let mut taken = Taken { secrets, fields: Vec::new() };
+    taken.walk(initializer, "initializer");
+    taken.fields
+}
+
+struct Taken<'a> {
+    secrets: &'a mut Secrets,
+    fields: Vec<String>,
+}
+
+impl Taken<'_> {
+    fn walk(&mut self, initializer: &mut WorkspaceInitializer, path: &str) {
+        match &mut initializer.spec {
+            Some(Spec::Git(git)) => self.git(git, &format!("{path}.git")),
+            Some(Spec::Prebuild(prebuild)) => {
+                for (at, git) in prebuild.git.iter_mut().enumerate() {
+                    self.git(git, &format!("{path}.prebuild.{at}.git"));
+                }
+            }
+            Some(Spec::Composite(composite)) => {
+                for (at, child) in composite.initializer.iter_mut().enumerate() {
+                    self.walk(child, &format!("{path}.composite.{at}"));
+                }
+            }
+            Some(Spec::Download(download)) => {
+                for (at, file) in download.files.iter_mut().enumerate() {
+                    if file.url.contains('?') || has_login(&file.url) {
+                        self.take(&mut file.url, &format!("{path}.download.files.{at}.url"));
+                    }
+                }
+            }
+            Some(Spec::Empty(_) | Spec::Snapshot(_) | Spec::Backup(_)) | None => {}
+        }
+    }
+
+    fn git(&mut self, git: &mut GitInitializer, path: &str) {
+        for (url, name) in
+            [(&mut git.remote_uri, "remote_uri"), (&mut git.upstream_remote_uri, "upstream_remote_uri")]
+        {
+            if has_login(url) {
+                self.take(url, &format!("{path}.{name}"));
+            }
+        }
+        let Some(config) = &mut git.config else { return };
+        for (text, name) in [(&mut config.auth_user, "auth_user"), (&mut config.auth_ots, "auth_ots")] {
+            if !text.is_empty() {
+                self.take(text, &format!("{path}.config.{name}"));
+            }
+        }
+        for (at, value) in config.custom_config.values_mut().enumerate() {
+            if !value.is_empty() {
+                self.take(value, &format!("{path}.config.custom_config.{at}"));
+            }
+        }
+    }
+
+    fn take(&mut self, text: &mut String, path: &str) {
+        take(self.secrets, text, path);
+        self.fields.push(format!("spec.{path}"));
+    }
+}

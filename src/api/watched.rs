@@ -1,0 +1,64 @@
+//! An answer whose end is waited for: its status is in the trailers, or it ends without any.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use hyper::body::{Frame, SizeHint};
+use tonic::Code;
+use tonic::body::Body;
+
+/// Is told how a call ended.
+pub trait Watch: Send + Unpin + 'static {
+    /// The call ended; said at least once, and the first time counts.
+    fn over(&mut self, code: Code);
+}
+
+/// The status in headers or trailers, where there is one.
+pub fn status(headers: &HeaderMap) -> Option<Code> {
+    headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
+}
+
+/// A body that tells how it ended. One that is dropped before tells nothing.
+pub struct Watched<W> {
+    body: Body,
+    watch: W,
+}
+
+impl<W: Watch> Watched<W> {
+    /// Watches a body.
+    pub fn body(body: Body, watch: W) -> Body {
+        Body::new(Self { body, watch })
+    }
+}
+
+impl<W: Watch> hyper::body::Body for Watched<W> {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.watch.over(status(trailers).unwrap_or(Code::Unknown));
+                }
+            }
+            Some(Err(error)) => self.watch.over(error.code()),
+            None => self.watch.over(Code::Unknown),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,84 @@
+//! The kubeconfig of a cluster file: in a file, in the text, or in a Secret of the manager's own cluster.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+use super::{Overrides, to_wire};
+use crate::cli::cluster::fields::{Fields, Problems};
+use crate::cli::cluster::kubeconfig::{self, Choice};
+use crate::domain::names::{Namespace, SecretKey, SecretName};
+use crate::domain::secret_ref::SecretRef;
+use crate::proto::spaceport::v1::SecretReference;
+
+/// Where a kubeconfig is, whatever a document says.
+#[derive(Clone, Copy)]
+pub enum Login<'a> {
+    /// In a file.
+    File(&'a Path),
+    /// In a Secret of the manager's own cluster.
+    Secret(&'a SecretRef),
+}
+
+impl<'a> Login<'a> {
+    /// Of what flags name; the command line takes one of them at most.
+    pub fn of(file: Option<&'a Path>, secret: Option<&'a SecretRef>) -> Option<Self> {
+        secret.map(Self::Secret).or(file.map(Self::File))
+    }
+}
+
+/// A login, or where the manager finds it.
+pub(super) enum Kubeconfig {
+    Here(kubeconfig::Login),
+    Secret(SecretReference),
+    /// What is wrong is told already.
+    Wrong,
+}
+
+pub(super) fn kubeconfig_of(
+    fields: &mut Fields<'_>,
+    path: &Path,
+    instead: &Overrides<'_>,
+    problems: &mut Problems,
+) -> Result<Kubeconfig> {
+    let is_stdin = path == Path::new("-");
+    let base = if is_stdin { Path::new("") } else { path.parent().unwrap_or(Path::new("")) };
+    let choice = Choice { context: instead.context, plugins: instead.plugins, stdin_taken: is_stdin };
+    let value = match (fields.get("kubeconfig"), instead.login) {
+        (_, Some(Login::File(file))) => return kubeconfig::from_file(file, choice).map(Kubeconfig::Here),
+        (_, Some(Login::Secret(reference))) => return Ok(Kubeconfig::Secret(to_wire(reference))),
+        (None, None) => bail!("is required, here or as --kubeconfig or --kubeconfig-secret"),
+        (Some(value), None) => value,
+    };
+    let before = problems.len();
+    let mut source = Fields::of(value, "kubeconfig".to_owned(), problems);
+    let (file, inline) = (source.text("file", problems), source.text("inline", problems));
+    let context = source.text("context", problems);
+    let secret = source.get("secret").map(|value| secret(value, problems));
+    source.finish(problems);
+    if secret.is_some() && (context.is_some() || choice.context.is_some()) {
+        bail!(
+            "must not name a context together with secret: the manager takes the current context of what is there"
+        );
+    }
+    let choice = Choice { context: choice.context.or(context.as_deref()), ..choice };
+    match (file, inline, secret) {
+        (Some(file), None, None) => kubeconfig::from_file(&base.join(file), choice).map(Kubeconfig::Here),
+        (None, Some(inline), None) => kubeconfig::standalone(&inline, base, choice).map(Kubeconfig::Here),
+        (None, None, Some(secret)) => Ok(Kubeconfig::Secret(secret)),
+        _ if problems.len() > before => Ok(Kubeconfig::Wrong),
+        _ => bail!("must have one of file, inline and secret"),
+    }
+}
+
+fn secret(value: &Value, problems: &mut Problems) -> SecretReference {
+    let mut fields = Fields::of(value, "kubeconfig.secret".to_owned(), problems);
+    let reference = SecretReference {
+        namespace: fields.required::<Namespace>("namespace", problems),
+        name: fields.required::<SecretName>("name", problems),
+        key: fields.parsed::<SecretKey>("key", problems).unwrap_or_default(),
+    };
+    fields.finish(problems);
+    reference
+}

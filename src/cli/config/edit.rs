@@ -1,0 +1,290 @@
+//! Changes a contexts file in its text, entry by entry: comments, order, relative paths and whatever else is written there
+//! stay. It knows block mappings, as people write them, and JSON. Whoever uses it reads the result again and compares: what
+//! it does not understand is refused, never guessed.
+
+use serde_json::{Map, Value, json};
+
+use super::file::{ConfigFile, Context, ContextName};
+
+/// The key of the current context.
+const CURRENT: &str = "currentContext";
+const CONTEXTS: &str = "contexts";
+
+/// The text of a file with `old` changed to `new`; nothing where the text is of a form that cannot be changed in place.
+pub fn apply(text: &str, old: &ConfigFile, new: &ConfigFile) -> Option<String> {
+    if text.trim_start().starts_with('{') {
+        return in_json(text, old, new);
+    }
+    let mut lines = Lines::of(text);
+    for name in old.contexts.keys().filter(|name| !new.contexts.contains_key(name)) {
+        lines.remove_context(name)?;
+    }
+    for (name, context) in &new.contexts {
+        match old.contexts.get(name) {
+            None => lines.add_context(name, &changes(None, context))?,
+            Some(before) => {
+                for (key, value) in changes(Some(before), context) {
+                    lines.set_in_context(name, key, value.as_ref())?;
+                }
+            }
+        }
+    }
+    if old.current_context != new.current_context {
+        lines.set_current(new.current_context.as_ref())?;
+    }
+    Some(lines.text())
+}
+
+/// The settings that differ, and their new values; none: taken out.
+fn changes(before: Option<&Context>, after: &Context) -> Vec<(&'static str, Option<Value>)> {
+    let of = |context: &Context| match serde_json::to_value(context) {
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
+    };
+    let (before, after) = (before.map(of).unwrap_or_default(), of(after));
+    ["endpoints", "ca", "cert", "key", "serverName", "timeout"]
+        .into_iter()
+        .filter(|key| before.get(*key) != after.get(*key))
+        .map(|key| (key, after.get(key).cloned()))
+        .collect()
+}
+
+/// JSON has no comments; the values that do not change stay as they are written.
+fn in_json(text: &str, old: &ConfigFile, new: &ConfigFile) -> Option<String> {
+    let mut document: Map<String, Value> = serde_json::from_str(text).ok()?;
+    match &new.current_context {
+        Some(name) => document.insert(CURRENT.to_owned(), name.to_string().into()),
+        None => document.remove(CURRENT),
+    };
+    let contexts = document.entry(CONTEXTS).or_insert(Value::Null);
+    if contexts.is_null() {
+        *contexts = json!({});
+    }
+    let contexts = contexts.as_object_mut()?;
+    contexts.retain(|name, _| new.contexts.keys().any(|kept| kept.to_string() == *name));
+    for (name, context) in &new.contexts {
+        let written = contexts.entry(name.to_string()).or_insert_with(|| json!({})).as_object_mut()?;
+        for (key, value) in changes(old.contexts.get(name), context) {
+            match value {
+                Some(value) => written.insert(key.to_owned(), value),
+                None => written.remove(key),
+            };
+        }
+    }
+    Some(serde_json::to_string_pretty(&document).ok()? + "\n")
+}
+
+/// The lines of a file, without their ends.
+struct Lines {
+    lines: Vec<String>,
+    end: &'static str,
+}
+
+/// An entry of a block mapping: its line, and the lines up to its last content.
+#[derive(Debug, Clone)]
+struct Entry {
+    key: String,
+    indent: usize,
+    first: usize,
+    /// After its last line that holds more than a comment.
+    after: usize,
+    /// Where its value begins on the first line, behind the colon.
+    value: usize,
+}
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+        Self { lines: text.lines().map(str::to_owned).collect(), end }
+    }
+
+    fn text(&self) -> String {
+        self.lines.iter().flat_map(|line| [line.as_str(), self.end]).collect()
+    }
+
+    fn set_current(&mut self, name: Option<&ContextName>) -> Option<()> {
+        let entry = self.root()?.into_iter().find(|entry| entry.key == CURRENT);
+        let value = name.map(|name| Value::from(name.to_string()));
+        match (entry, value) {
+            (Some(entry), value) => self.replace(&entry, value.as_ref()),
+            (None, Some(value)) => {
+                let line = format!("{CURRENT}: {}", written(&value));
+                self.lines.push(line);
+                Some(())
+            }
+            (None, None) => Some(()),
+        }
+    }
+
+    fn set_in_context(&mut self, name: &ContextName, key: &str, value: Option<&Value>) -> Option<()> {
+        let context = self.context(name)?;
+        let fields = self.below(&context)?;
+        if let Some(entry) = fields.iter().find(|entry| entry.key == key) {
+            return self.replace(entry, value);
+        }
+        let Some(value) = value else { return Some(()) };
+        let indent = fields.first().map_or(context.indent + 2, |field| field.indent);
+        self.lines.insert(context.after, format!("{}{key}: {}", " ".repeat(indent), written(value)));
+        Some(())
+    }
+
+    fn add_context(&mut self, name: &ContextName, settings: &[(&str, Option<Value>)]) -> Option<()> {
+        let contexts = if let Some(contexts) = self.root()?.into_iter().find(|entry| entry.key == CONTEXTS) {
+            contexts
+        } else {
+            self.lines.push(format!("{CONTEXTS}:"));
+            self.root()?.into_iter().find(|entry| entry.key == CONTEXTS)?
+        };
+        let others = self.below(&contexts)?;
+        let indent = others.first().map_or(contexts.indent + 2, |other| other.indent);
+        let margin = " ".repeat(indent);
+        let mut lines = vec![format!("{margin}{}:", written(&name.to_string().into()))];
+        for (key, value) in settings {
+            lines.extend(value.as_ref().map(|value| format!("{margin}  {key}: {}", written(value))));
+        }
+        self.lines.splice(contexts.after..contexts.after, lines);
+        Some(())
+    }
+
+    fn remove_context(&mut self, name: &ContextName) -> Option<()> {
+        let context = self.context(name)?;
+        self.lines.drain(context.first..context.after);
+        let contexts = self.root()?.into_iter().find(|entry| entry.key == CONTEXTS)?;
+        if self.below(&contexts)?.is_empty() {
+            self.lines[contexts.first].insert_str(contexts.value, " {}");
+        }
+        Some(())
+    }
+
+    fn context(&mut self, name: &ContextName) -> Option<Entry> {
+        let contexts = self.root()?.into_iter().find(|entry| entry.key == CONTEXTS)?;
+        self.below(&contexts)?.into_iter().find(|entry| entry.key == name.to_string())
+    }
+
+    /// Puts a value in place of what an entry has, or takes the entry out. A comment on its line stays.
+    fn replace(&mut self, entry: &Entry, value: Option<&Value>) -> Option<()> {
+        let Some(value) = value else {
+            self.lines.drain(entry.first..entry.after);
+            return Some(());
+        };
+        let line = self.lines.get(entry.first)?;
+        let rest = &line[entry.value..];
+        let comment = rest.len() - comment_of(rest)?.len();
+        let kept = rest[comment..].to_owned();
+        let space = &rest[..comment][rest[..comment].trim_end().len()..];
+        let gap = if kept.is_empty() {
+            ""
+        } else if space.is_empty() {
+            " "
+        } else {
+            space
+        };
+        let line = format!("{} {}{gap}{kept}", &line[..entry.value], written(value));
+        self.lines.splice(entry.first..entry.after, [line]);
+        Some(())
+    }
+
+    fn root(&self) -> Option<Vec<Entry>> {
+        self.entries(0..self.lines.len(), None)
+    }
+
+    /// The entries of a mapping that is the value of another. An empty one (`{}`) is made ready for entries.
+    fn below(&mut self, entry: &Entry) -> Option<Vec<Entry>> {
+        let rest = &self.lines.get(entry.first)?[entry.value..];
+        let comment = comment_of(rest)?;
+        match rest[..rest.len() - comment.len()].trim() {
+            "" => self.entries(entry.first + 1..entry.after, Some(entry.indent)),
+            "{}" | "~" | "null" => {
+                let comment = if comment.is_empty() { String::new() } else { format!(" {comment}") };
+                let line = &mut self.lines[entry.first];
+                line.truncate(entry.value);
+                line.push_str(&comment);
+                Some(Vec::new())
+            }
+            // A flow mapping, an anchor, an alias or a tag.
+            _ => None,
+        }
+    }
+
+    /// The entries of one block mapping in a range of lines, indented by more than the entry above it.
+    fn entries(&self, range: std::ops::Range<usize>, above: Option<usize>) -> Option<Vec<Entry>> {
+        let mut entries: Vec<Entry> = Vec::new();
+        for at in range {
+            let line = self.lines.get(at)?;
+            let content = line.trim_start_matches(' ');
+            let indent = line.len() - content.len();
+            if content.trim().is_empty()
+                || content.starts_with('#')
+                || (indent == 0 && line.trim_end() == "---")
+            {
+                continue;
+            }
+            match entries.last_mut() {
+                // A list may stand at the indentation of its key.
+                Some(last)
+                    if indent > last.indent || (indent == last.indent && content.starts_with("- ")) =>
+                {
+                    last.after = at + 1;
+                }
+                Some(last) if indent < last.indent => return None,
+                None if above.is_some_and(|above| indent <= above) => return None,
+                _ => {
+                    let (key, value) = key_of(content)?;
+                    entries.push(Entry { key, indent, first: at, after: at + 1, value: indent + value });
+                }
+            }
+        }
+        Some(entries)
+    }
+}
+
+/// The key that a line begins with, and where what follows its colon begins.
+fn key_of(content: &str) -> Option<(String, usize)> {
+    let is_end = |rest: &str| rest.is_empty() || rest.starts_with([' ', '\t', '\r']);
+    if let Some(quote) = content.chars().next().filter(|first| matches!(first, '"' | '\'')) {
+        let close = content[1..].find(quote)? + 1;
+        let (quoted, rest) = content.split_at(close + 1);
+        let value = rest.strip_prefix(':').filter(|rest| is_end(rest))?;
+        let key = if quote == '"' { serde_json::from_str(quoted).ok()? } else { quoted[1..close].to_owned() };
+        return Some((key, content.len() - value.len()));
+    }
+    let (colon, _) = content.match_indices(':').find(|(at, _)| is_end(&content[at + 1..]))?;
+    let key = content[..colon].trim_end();
+    // Anchors, tags, explicit keys and flow collections are more than a key.
+    (!key.starts_with(['&', '*', '!', '?', '{', '[', '|', '>', '-', '%', '@', '`']))
+        .then(|| (key.to_owned(), colon + 1))
+}
+
+/// The comment at the end of what follows a colon; empty where there is none.
+fn comment_of(rest: &str) -> Option<&str> {
+    let value = rest.trim_start();
+    let start = rest.len() - value.len();
+    let quoted = match value.chars().next() {
+        Some(quote @ ('"' | '\'')) => value[1..].find(quote)? + 2,
+        _ => 0,
+    };
+    let from = start + quoted;
+    if from < rest.len() && rest[from..].starts_with('#') && from > 0 && quoted == 0 {
+        return Some(&rest[from..]);
+    }
+    Some(rest[from..].find(" #").map_or("", |at| &rest[from + at + 1..]))
+}
+
+/// A value on one line.
+fn written(value: &Value) -> String {
+    match value {
+        Value::String(text) if is_plain(text) => text.clone(),
+        Value::Array(values) => format!("[{}]", values.iter().map(written).collect::<Vec<_>>().join(", ")),
+        // JSON is YAML.
+        value => value.to_string(),
+    }
+}
+
+/// Whether a text reads as itself without quotes, in lists too.
+fn is_plain(text: &str) -> bool {
+    let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._@:-".contains(c))
+        && !text.ends_with(':')
+        && !words.contains(&text.to_ascii_lowercase().as_str())
+}

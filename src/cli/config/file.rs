@@ -1,0 +1,458 @@
+//! The configuration file of the CLI: contexts, each of which says how one installation is reached. It names files and holds
+//! no secret itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::edit;
+use crate::cli::cluster::fields::{Fields, Problems, documents, kind, unless_wrong};
+use crate::cli::failure::Usage;
+use crate::cli::flags::Address;
+use crate::cli::input;
+use crate::cli::table::clean;
+use crate::domain::duration::GoDuration;
+
+/// For another change of the file to end.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Letters of a context's name.
+const LONGEST_NAME: usize = 253;
+
+/// Name of a context.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ContextName(String);
+
+impl FromStr for ContextName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = (1..=LONGEST_NAME).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic());
+        if fits {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("must be 1 to 253 printable ASCII characters without spaces")
+        }
+    }
+}
+
+impl fmt::Display for ContextName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How one installation is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Context {
+    /// Addresses; the first that answers is used.
+    pub endpoints: Vec<Address>,
+    /// Authority of the server's certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// Client certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// Key of the client certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Name in the server's certificate, instead of that in the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// How long one call may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<GoDuration>,
+}
+
+/// All contexts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigFile {
+    /// The one that is used where no other is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_context: Option<ContextName>,
+    /// By name.
+    pub contexts: BTreeMap<ContextName, Context>,
+}
+
+impl ConfigFile {
+    /// Reads the file; a missing one has no contexts. Relative paths in it are relative to its folder.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::text(path)?.map_or_else(|| Ok(Self::default()), |text| Self::parse(&text, path))
+    }
+
+    /// The text of the file, where there is one.
+    fn text(path: &Path) -> Result<Option<String>> {
+        match input::read_text(path, input::CONFIG) {
+            Err(input::Error::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            text => Ok(Some(text?)),
+        }
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self> {
+        let mut problems = Problems::default();
+        let config = match documents(text, path)?.as_slice() {
+            [] | [Value::Null] => return Ok(Self::default()),
+            [document] => parse(document, input::folder(path), &mut problems),
+            _ => bail!("{} holds more than one document", path.display()),
+        };
+        unless_wrong(config, problems.into_vec(), path)
+    }
+
+    /// A context by its name.
+    pub fn context(&self, name: &ContextName, path: &Path) -> Result<&Context> {
+        self.contexts.get(name).ok_or_else(|| {
+            let names: Vec<_> = self.contexts.keys().map(ToString::to_string).collect();
+            let known = if names.is_empty() { "no contexts".to_owned() } else { names.join(", ") };
+            Usage(format!("{} has no context {name}; it has {known}", path.display())).into()
+        })
+    }
+
+    /// Reads the file, changes it and writes it, while no other process does so. Of what is written there, only what changes
+    /// is written anew.
+    pub fn change<T>(path: &Path, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        // A link stays one: what it points to is replaced.
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let folder =
+            target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.with_context(|| format!("failed to make the folder {}", folder.display()))?;
+        let _lock = lock(folder)?;
+        let text = Self::text(path)?;
+        let old = text.as_deref().map_or_else(|| Ok(Self::default()), |text| Self::parse(text, path))?;
+        let mut new = old.clone();
+        let result = change(&mut new)?;
+        if new != old {
+            let text = match text {
+                Some(text) => new.edited(&text, &old, path)?,
+                None => new.to_yaml()?,
+            };
+            write(&text, &target, folder).with_context(|| format!("failed to write {}", target.display()))?;
+        }
+        Ok(result)
+    }
+
+    /// The text changed to this, which it is read as afterwards.
+    fn edited(&self, text: &str, old: &Self, path: &Path) -> Result<String> {
+        let edited = edit::apply(text, old, self);
+        edited.filter(|text| Self::parse(text, path).is_ok_and(|read| read == *self)).ok_or_else(|| {
+            anyhow!(
+                "{} was not changed: it is written in a form that only an editor can change without loss; change it by hand, \
+                 or write each key on a line of its own",
+                path.display()
+            )
+        })
+    }
+
+    /// As YAML.
+    pub fn to_yaml(&self) -> Result<String> {
+        Ok(serde_saphyr::to_string(self)?)
+    }
+}
+
+/// Replaces a file, whole or not at all.
+fn write(text: &str, path: &Path, folder: &Path) -> io::Result<()> {
+    let new = folder.join(format!(".config.{}.new", std::process::id()));
+    // Of a process that died.
+    let _ = fs::remove_file(&new);
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
+    let written = opened.and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| fs::rename(&new, path));
+    if renamed.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    renamed
+}
+
+/// Locks a folder against other processes that change the file, until it is dropped.
+fn lock(folder: &Path) -> Result<File> {
+    let failed = || format!("failed to lock {}", folder.display());
+    let file = File::open(folder).with_context(failed)?;
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
+            Err(TryLockError::WouldBlock) => {
+                ensure!(Instant::now() < deadline, "another process holds the lock of {}", folder.display());
+                std::thread::sleep(LOCK_PAUSE);
+            }
+        }
+    }
+}
+
+fn parse(document: &Value, folder: &Path, problems: &mut Problems) -> ConfigFile {
+    let mut fields = Fields::of(document, String::new(), problems);
+    let current = fields.typed("currentContext", problems);
+    let mut contexts = BTreeMap::new();
+    for (name, value) in fields.mapping("contexts", problems) {
+        let path = format!("contexts.{}", clean(&name));
+        match name.parse() {
+            Ok(name) => {
+                contexts.insert(name, context(value, path, folder, problems));
+            }
+            Err(rule) => problems.add(&path, format_args!("the name {rule}")),
+        }
+    }
+    fields.finish(problems);
+    ConfigFile { current_context: current, contexts }
+}
+
+fn context(value: &Value, path: String, folder: &Path, problems: &mut Problems) -> Context {
+    let mut fields = Fields::of(value, path, problems);
+    let mut endpoints = Vec::new();
+    let path = fields.path_of("endpoints");
+    for (at, value) in fields.list("endpoints", problems).iter().enumerate() {
+        let path = format!("{path}[{at}]");
+        match value.as_str() {
+            Some(text) => match text.parse::<Address>() {
+                Ok(address) => endpoints.push(address),
+                Err(rule) => problems.add(&path, rule),
+            },
+            None => problems.add(&path, format_args!("must be a text, not {}", kind(value))),
+        }
+    }
+    let mut file = |name: &'static str| {
+        let text = fields.text(name, problems).filter(|text| !text.is_empty())?;
+        if text.contains('\n') {
+            problems.add(&fields.path_of(name), "must be the path of a file, not what the file holds");
+            return None;
+        }
+        Some(folder.join(text))
+    };
+    let (ca, cert, key) = (file("ca"), file("cert"), file("key"));
+    let server_name = fields.text("serverName", problems).filter(|name| !name.is_empty());
+    let path = fields.path_of("timeout");
+    let timeout: Option<GoDuration> = fields.typed("timeout", problems);
+    if timeout.is_some_and(|timeout| timeout <= GoDuration::ZERO) {
+        problems.add(&path, "must be above zero");
+    }
+    fields.finish(problems);
+    Context { endpoints, ca, cert, key, server_name, timeout }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn write(folder: &tempfile::TempDir, text: &str) -> PathBuf {
+        let path = folder.path().join("config.yaml");
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_by_its_path_and_nothing_is_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "currentContext: 'a b'\nextra: 1\ncontexts:\n  eu:\n    endpont: x\n    endpoints: [http://10.0.0.1, 3]\n    \
+                    key: \"-----BEGIN\\nhunter2\"\n    timeout: 0s\n    server-name: x\n  us: hunter2\n";
+        let error = format!("{:#}", ConfigFile::read(&write(&folder, text)).unwrap_err());
+        for part in [
+            "config.yaml has 9 problems:",
+            "currentContext: must be 1 to 253",
+            "extra: is no known key; known are currentContext, contexts",
+            "contexts.eu.endpont: is no known key",
+            "contexts.eu.endpoints[0]: \"http://10.0.0.1\" is not on this machine",
+            "contexts.eu.endpoints[1]: must be a text, not a number",
+            "contexts.eu.key: must be the path of a file",
+            "contexts.eu.timeout: must be above zero",
+            "contexts.eu.server-name: is no known key",
+            "contexts.us: must be a mapping, not a text",
+        ] {
+            assert!(error.contains(part), "{part} is not in {error}");
+        }
+        assert!(!error.contains("hunter2"), "{error}");
+        for (broken, expected) in [
+            ("contexts: [", "config.yaml is neither YAML nor JSON (line "),
+            ("contexts: {a: {}, a: {}}", "config.yaml has a key twice (line 1, column "),
+        ] {
+            let error = ConfigFile::read(&write(&folder, broken)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let large = "#".repeat((1 << 20) + 1);
+        assert!(
+            ConfigFile::read(&write(&folder, &large)).unwrap_err().to_string().contains("larger than 1 MiB")
+        );
+    }
+
+    #[test]
+    fn a_missing_or_empty_file_has_no_contexts() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(ConfigFile::read(&folder.path().join("none")).unwrap(), ConfigFile::default());
+        assert_eq!(ConfigFile::read(&write(&folder, "# nothing\n")).unwrap(), ConfigFile::default());
+    }
+
+    #[test]
+    fn a_change_is_written_whole_for_the_user_alone_and_through_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("dotfiles/real.yaml"), folder.path().join("config.yaml"));
+        fs::create_dir(folder.path().join("dotfiles")).unwrap();
+        fs::write(&real, "contexts: {}\n").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let name: ContextName = "eu/admin@1".parse().unwrap();
+        let context = Context {
+            endpoints: vec!["https://eu.example:8080".parse().unwrap()],
+            ca: Some("/ca.crt".into()),
+            timeout: Some(GoDuration::from_secs(90)),
+            ..Context::default()
+        };
+        ConfigFile::change(&link, |config| {
+            config.contexts.insert(name.clone(), context.clone());
+            config.current_context = Some(name.clone());
+            Ok(())
+        })
+        .unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path().join("dotfiles")).unwrap().count(), 1);
+        let read = ConfigFile::read(&link).unwrap();
+        assert_eq!((read.current_context.as_ref(), &read.contexts[&name]), (Some(&name), &context));
+        assert!(!read.to_yaml().unwrap().contains("null"));
+
+        let nested = folder.path().join("new/folder/config.yaml");
+        ConfigFile::change(&nested, |_| Ok(())).unwrap();
+        let made = fs::metadata(folder.path().join("new/folder")).unwrap().permissions().mode();
+        assert_eq!(made & 0o777, 0o700);
+        assert!(ConfigFile::change(&nested, |_| -> Result<()> { bail!("no") }).is_err());
+        assert_eq!(ConfigFile::read(&nested).unwrap(), ConfigFile::default());
+    }
+
+    const BY_HAND: &str = "\
+# My installations.
+currentContext: eu   # where I work
+
+contexts:
+  # The old one.
+  us:
+    endpoints:
+    - https://us-0.example
+    - https://us-1.example
+    ca: us/ca.crt  # relative
+  'eu':
+    timeout: 7s
+    endpoints: [\"https://eu.example\"]
+    ca: ca.crt
+
+    cert: me.crt # mine
+    key: me.key
+# The end.
+";
+
+    /// The file as it is after a change.
+    fn changed(text: &str, change: impl FnOnce(&mut ConfigFile)) -> Result<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = write(&folder, text);
+        ConfigFile::change(&path, |config| {
+            change(config);
+            Ok(())
+        })?;
+        Ok(fs::read_to_string(&path).unwrap())
+    }
+
+    fn name(text: &str) -> ContextName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_change_leaves_comments_order_and_relative_paths_as_they_are() {
+        let chosen = changed(BY_HAND, |config| config.current_context = Some(name("us"))).unwrap();
+        assert_eq!(chosen, BY_HAND.replace("currentContext: eu ", "currentContext: us "));
+        let none = changed(BY_HAND, |config| config.current_context = None).unwrap();
+        assert_eq!(none, BY_HAND.replace("currentContext: eu   # where I work\n", ""));
+        let again = changed(&none, |config| config.current_context = Some(name("eu"))).unwrap();
+        assert_eq!(again, format!("{none}currentContext: eu\n"));
+        let set = changed(BY_HAND, |config| {
+            let us = config.contexts.get_mut(&name("us")).unwrap();
+            us.endpoints = vec!["https://new.example:8080".parse().unwrap()];
+            us.server_name = Some("a b".to_owned());
+            let eu = config.contexts.get_mut(&name("eu")).unwrap();
+            (eu.timeout, eu.cert) = (None, Some("/new/me.crt".into()));
+        });
+        let expected = BY_HAND
+            .replace(
+                "    endpoints:\n    - https://us-0.example\n    - https://us-1.example\n",
+                "    endpoints: [https://new.example:8080]\n",
+            )
+            .replace("us/ca.crt  # relative\n", "us/ca.crt  # relative\n    serverName: \"a b\"\n")
+            .replace("    timeout: 7s\n", "")
+            .replace("cert: me.crt # mine", "cert: /new/me.crt # mine");
+        assert_eq!(set.unwrap(), expected);
+        let context =
+            Context { endpoints: vec!["https://asia.example".parse().unwrap()], ..Context::default() };
+        let added = changed(BY_HAND, |config| drop(config.contexts.insert(name("asia"), context.clone())));
+        let asia = "    key: me.key\n  asia:\n    endpoints: [https://asia.example]\n";
+        assert_eq!(added.unwrap(), BY_HAND.replace("    key: me.key\n", asia));
+        let removed = changed(BY_HAND, |config| drop(config.contexts.remove(&name("eu")))).unwrap();
+        assert!(
+            removed.contains("ca: us/ca.crt  # relative\n# The end.") && removed.contains("# The old one.")
+        );
+        let empty = changed("contexts:\n  a: {}\n", |config| config.contexts.clear()).unwrap();
+        assert_eq!(empty, "contexts: {}\n");
+        let first = changed("# nothing yet\n", |config| drop(config.contexts.insert(name("a#b"), context)));
+        let text = "# nothing yet\ncontexts:\n  \"a#b\":\n    endpoints: [https://asia.example]\n";
+        assert_eq!(first.unwrap(), text);
+    }
+
+    #[test]
+    fn other_forms_are_changed_without_loss_or_not_at_all() {
+        let json =
+            r#"{"contexts": {"eu": {"ca": "ca.crt", "endpoints": ["https://a"]}}, "currentContext": "eu"}"#;
+        let set = |config: &mut ConfigFile| {
+            config.contexts.get_mut(&name("eu")).unwrap().server_name = Some("n".to_owned());
+        };
+        let read: Value = serde_json::from_str(&changed(json, set).unwrap()).unwrap();
+        assert_eq!(
+            (&read["contexts"]["eu"]["ca"], &read["contexts"]["eu"]["serverName"]),
+            (&"ca.crt".into(), &"n".into())
+        );
+        for text in [
+            "contexts:\n  eu: {endpoints: [https://a], ca: ca.crt} # mine\n",
+            "contexts: {eu: {endpoints: [https://a]}}\n",
+            "contexts:\n  eu: &eu\n    endpoints: [https://a]\n  us: *eu\n",
+            "{contexts: {eu: {endpoints: [https://a]}}} # mine\n",
+        ] {
+            let error = changed(text, set).unwrap_err().to_string();
+            assert!(error.contains("config.yaml was not changed"), "{text}: {error}");
+        }
+        let flow = "contexts:\n  eu: {endpoints: [https://a], ca: ca.crt} # mine\n";
+        let chosen = changed(flow, |config| config.current_context = Some(name("eu"))).unwrap();
+        assert_eq!(chosen, format!("{flow}currentContext: eu\n"));
+        let windows = changed("currentContext: a\r\ncontexts: {}\r\n", |config| {
+            config.current_context = Some(name("b"));
+        });
+        assert_eq!(windows.unwrap(), "currentContext: b\r\ncontexts: {}\r\n");
+        assert_eq!(changed(BY_HAND, |_| ()).unwrap(), BY_HAND);
+    }
+
+    #[test]
+    fn changes_at_the_same_time_are_all_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yaml");
+        let add = |n: usize| {
+            let name: ContextName = format!("c{n}").parse().unwrap();
+            ConfigFile::change(&path, |config| Ok(config.contexts.insert(name, Context::default()))).unwrap();
+        };
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                scope.spawn(move || add(n));
+            }
+        });
+        assert_eq!(ConfigFile::read(&path).unwrap().contexts.len(), 8);
+    }
+}

@@ -1,0 +1,59 @@
+//! Everything that is wrong with a file that a person wrote: one sentence a problem, by field.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// One thing that is wrong: where, and what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The path of the field; empty for the document itself.
+    pub field: String,
+    /// What is wrong with it. Never quotes what may be a secret.
+    pub rule: String,
+}
+
+impl Problem {
+    /// The same in one of several documents.
+    #[must_use]
+    pub fn of(self, document: &str) -> Self {
+        let parts = [document, self.field.as_str()].into_iter().filter(|part| !part.is_empty());
+        Self { field: parts.collect::<Vec<_>>().join(": "), ..self }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = if self.field.is_empty() { "" } else { ": " };
+        write!(f, "{}{end}{}", self.field, self.rule)
+    }
+}
+
+/// What is wrong with a file; at least one problem.
+#[derive(Debug, thiserror::Error)]
+pub struct FileProblems {
+    /// The file.
+    pub path: PathBuf,
+    /// In the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+impl FileProblems {
+    /// The sentence above a list of the problems.
+    pub fn summary(&self) -> String {
+        match self.problems.as_slice() {
+            [only] => format!("{}: {only}", self.path.display()),
+            all => format!("{} has {} problems", self.path.display(), all.len()),
+        }
+    }
+}
+
+impl fmt::Display for FileProblems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.summary())?;
+        if self.problems.len() > 1 {
+            f.write_str(":")?;
+            self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! Reading the files that a command line, a cluster file or a context names. A path may name anything, so every read has a
+//! size limit, and devices and folders are refused. Pipes are read: `-f <(…)` and `/dev/stdin` are usual. A pipe without a
+//! writer waits for one, and Ctrl-C ends that.
+
+use std::fs::{FileType, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::runtime::files;
+
+/// What a file is for, and its largest size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// With its article, as in "a cluster file".
+    what: &'static str,
+    /// In bytes.
+    most: u64,
+}
+
+/// One or more clusters.
+pub const CLUSTER_FILE: Kind = Kind { what: "a cluster file", most: 4 << 20 };
+/// A kubeconfig, or a file that it names.
+pub const KUBECONFIG: Kind = Kind { what: "a kubeconfig", most: 1 << 20 };
+/// Certificates or a key.
+pub const PEM: Kind = Kind { what: "a PEM file", most: 1 << 20 };
+/// The contexts.
+pub const CONFIG: Kind = Kind { what: "a configuration file", most: 1 << 20 };
+
+/// Why a file was not read. Messages name the file, never its content.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refuses.
+    #[error("failed to read {}: {}", path.display(), files::why(error))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A folder.
+    #[error("{} is a folder, not a file", .0.display())]
+    Folder(PathBuf),
+    /// Devices may never end.
+    #[error("{} is a device: name a file, a pipe, or - for standard input where that is allowed", .0.display())]
+    Device(PathBuf),
+    /// Too large, whatever it holds.
+    #[error("{} is larger than {} MiB, which is the most that {} may have", path.display(), kind.most >> 20, kind.what)]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        kind: Kind,
+    },
+    /// Binary, or of another encoding.
+    #[error("{} is not UTF-8 text", .0.display())]
+    NotText(PathBuf),
+}
+
+/// The content of a file.
+#[derive(Debug)]
+pub struct Content {
+    /// All of it.
+    pub bytes: Vec<u8>,
+    /// Whether it came from a pipe, which gives it once.
+    pub piped: bool,
+}
+
+/// Reads a file or a pipe whole.
+pub fn read(path: &Path, kind: Kind) -> Result<Content, Error> {
+    let failed = |error| Error::Read { path: path.to_owned(), error };
+    // Before it is opened too: opening a device may wait, or have effects.
+    check(path, std::fs::metadata(path).map_err(failed)?.file_type())?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open(path).map_err(failed)?;
+    let file_type = file.metadata().map_err(failed)?.file_type();
+    check(path, file_type)?;
+    let bytes = limited(&file, path, kind)?;
+    Ok(Content { bytes, piped: file_type.is_fifo() || file_type.is_socket() })
+}
+
+/// Reads a file; `-` is standard input.
+pub fn read_or_stdin(path: &Path, kind: Kind) -> Result<Vec<u8>, Error> {
+    if path == Path::new("-") { limited(io::stdin().lock(), path, kind) } else { Ok(read(path, kind)?.bytes) }
+}
+
+/// Reads a file as text; `-` is standard input.
+pub fn read_text(path: &Path, kind: Kind) -> Result<String, Error> {
+    String::from_utf8(read_or_stdin(path, kind)?).map_err(|_| Error::NotText(path.to_owned()))
+}
+
+/// What relative paths in a file are relative to: its folder; the working directory where it came from a pipe.
+pub fn folder(path: &Path) -> &Path {
+    let piped = path == Path::new("-") || path.starts_with("/dev") || path.starts_with("/proc");
+    path.parent().filter(|_| !piped).unwrap_or(Path::new(""))
+}
+
+fn check(path: &Path, file_type: FileType) -> Result<(), Error> {
+    if file_type.is_dir() {
+        return Err(Error::Folder(path.to_owned()));
+    }
+    if file_type.is_char_device() || file_type.is_block_device() {
+        return Err(Error::Device(path.to_owned()));
+    }
+    Ok(())
+}
+
+fn limited(reader: impl Read, path: &Path, kind: Kind) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = reader.take(kind.most + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Error::Read { path: path.to_owned(), error })?;
+    if bytes.len() as u64 > kind.most {
+        return Err(Error::TooLarge { path: path.to_owned(), kind });
+    }
+    Ok(bytes)
+}
+
+/// For tests that write to a pipe which somebody else reads.
+#[cfg(test)]
+pub fn fifo(path: &Path, content: Vec<u8>) -> std::thread::JoinHandle<io::Result<()>> {
+    use std::io::Write as _;
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    let path = path.to_owned();
+    std::thread::spawn(move || {
+        let mut pipe = OpenOptions::new().write(true).open(path)?;
+        pipe.write_all(&content)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: Kind = Kind { what: "a test file", most: 1 << 20 };
+
+    #[test]
+    fn files_links_and_pipes_are_read_up_to_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("file"), vec![b'x'; 1 << 20]).unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        let content = read(&path("link"), SMALL).unwrap();
+        assert_eq!((content.bytes.len(), content.piped), (1 << 20, false));
+        let writer = fifo(&path("pipe"), b"from a pipe".to_vec());
+        let content = read(&path("pipe"), SMALL).unwrap();
+        assert_eq!((content.bytes.as_slice(), content.piped), (&b"from a pipe"[..], true));
+        writer.join().unwrap().unwrap();
+
+        std::fs::write(path("large"), vec![b'x'; (1 << 20) + 1]).unwrap();
+        let text = read(&path("large"), SMALL).unwrap_err().to_string();
+        assert!(text.ends_with("large is larger than 1 MiB, which is the most that a test file may have"));
+        let writer = fifo(&path("endless"), vec![b'x'; 3 << 20]);
+        assert!(matches!(read(&path("endless"), SMALL), Err(Error::TooLarge { .. })));
+        // The pipe was closed before all of it was written.
+        assert_eq!(writer.join().unwrap().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn relative_paths_are_relative_to_the_folder_of_a_file_and_to_the_working_directory_for_a_pipe() {
+        assert_eq!(folder(Path::new("/etc/eu/cluster.yaml")), Path::new("/etc/eu"));
+        for here in ["-", "/dev/fd/63", "/dev/stdin", "/proc/self/fd/0", "cluster.yaml"] {
+            assert_eq!(folder(Path::new(here)), Path::new(""), "{here}");
+        }
+    }
+
+    #[test]
+    fn folders_and_devices_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(read(folder.path(), SMALL), Err(Error::Folder(_))));
+        for device in ["/dev/zero", "/dev/null", "/dev/urandom"] {
+            let text = read(Path::new(device), SMALL).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("{device} is a device")), "{text}");
+        }
+        let missing = read(&folder.path().join("missing"), SMALL).unwrap_err();
+        assert!(missing.to_string().starts_with("failed to read "), "{missing}");
+        std::fs::write(folder.path().join("bytes"), [0xff, 0xfe]).unwrap();
+        assert!(matches!(read_text(&folder.path().join("bytes"), SMALL), Err(Error::NotText(_))));
+    }
+}

@@ -1,0 +1,83 @@
+//! Numbers, durations and times on the command line, each with its range in the message: the parsers of the libraries speak
+//! of digits and integers.
+
+use std::fmt::Display;
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::duration::GoDuration;
+
+/// A whole number within a range.
+pub fn whole<T: FromStr + PartialOrd + Display + Copy>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("must be a whole number from {} to {}", range.start(), range.end()))
+    }
+}
+
+/// A whole number that has no upper bound worth naming.
+pub fn at_least<T: FromStr + PartialOrd + Display + Copy>(
+    least: T,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| *number >= least);
+        number.ok_or_else(|| format!("must be a whole number from {least} up"))
+    }
+}
+
+/// A port of a workspace.
+pub fn port(text: &str) -> Result<NonZeroU16, &'static str> {
+    text.parse().map_err(|_| "must be a port from 1 to 65535")
+}
+
+/// A Go duration above zero, such as `90s` or `1h30m`.
+pub fn positive_duration(text: &str) -> Result<Duration, String> {
+    let duration = zero_or_more(text)?.to_std().map_err(|error| error.to_string())?;
+    if duration.is_zero() { Err("must be above zero".to_owned()) } else { Ok(duration) }
+}
+
+/// A Go duration of zero or more.
+pub fn zero_or_more(text: &str) -> Result<GoDuration, String> {
+    let duration: GoDuration =
+        text.parse().map_err(|error: crate::domain::duration::Error| error.to_string())?;
+    if duration.is_negative() { Err("must not be negative".to_owned()) } else { Ok(duration) }
+}
+
+/// A point in time.
+pub fn time(text: &str) -> Result<Timestamp, &'static str> {
+    text.parse().map_err(|_| "must be a time such as 2026-01-02T03:04:05Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_a_duration_above_zero() {
+        assert_eq!(positive_duration("1m30s"), Ok(Duration::from_secs(90)));
+        for bad in ["0s", "-1s", "30", "", "-"] {
+            assert!(positive_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_name_their_range() {
+        let weight = whole(0..=1000_u32);
+        assert_eq!((weight("0"), weight("1000")), (Ok(0), Ok(1000)));
+        for bad in ["-1", "1001", "ten", "", "99999999999999999999", "1.5"] {
+            assert_eq!(weight(bad), Err("must be a whole number from 0 to 1000".to_owned()), "{bad}");
+        }
+        assert_eq!(at_least(1_i64)("-1"), Err("must be a whole number from 1 up".to_owned()));
+        assert_eq!(
+            (port("8080"), port("0")),
+            (Ok(8080.try_into().unwrap()), Err("must be a port from 1 to 65535"))
+        );
+        assert!(time("tomorrow").is_err() && time("2026-01-02T03:04:05Z").is_ok());
+    }
+}

@@ -1,0 +1,77 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::workspace::conditions;
+use super::{age, phase_name, text, timestamp};
+use crate::cli::table::Table;
+use crate::proto::spaceport::v1::EndedWorkspace;
+use crate::proto::wsman::WorkspacePhase;
+
+/// A workspace that is over. What it has in common with [`WorkspaceView`](super::WorkspaceView) has the same names.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedView {
+    id: String,
+    meta_id: String,
+    owner: String,
+    phase: &'static str,
+    last_phase: &'static str,
+    message: String,
+    cluster: String,
+    namespace: String,
+    placed_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    id_taken_until: Option<Timestamp>,
+    conditions: BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup_failed: Option<String>,
+}
+
+impl From<EndedWorkspace> for EndedView {
+    fn from(ended: EndedWorkspace) -> Self {
+        Self {
+            phase: phase_name(WorkspacePhase::Stopped.into()),
+            last_phase: phase_name(ended.last_phase),
+            placed_at: timestamp(ended.placed_at.as_ref()),
+            ended_at: timestamp(ended.ended_at.as_ref()),
+            id_taken_until: timestamp(ended.id_taken_until.as_ref()),
+            conditions: conditions(&ended.conditions.unwrap_or_default()),
+            backup_failed: text(&ended.backup_failed),
+            id: ended.id,
+            meta_id: ended.meta_id,
+            owner: ended.owner,
+            message: ended.message,
+            cluster: ended.cluster,
+            namespace: ended.namespace,
+        }
+    }
+}
+
+impl EndedView {
+    /// Everything that is kept.
+    pub fn details(&self, now: Timestamp) -> Table {
+        let conditions = self.conditions.iter().map(|(key, value)| format!("{key}={value}"));
+        let time = |time: Option<Timestamp>| time.map(|time| format!("{time:.0}")).unwrap_or_default();
+        let ended = match self.ended_at {
+            Some(at) => format!("{at:.0} ({} ago)", age(Some(at), now)),
+            None => String::new(),
+        };
+        Table::of_fields([
+            ("id", self.id.clone()),
+            ("meta id", self.meta_id.clone()),
+            ("owner", self.owner.clone()),
+            ("phase", self.phase.to_owned()),
+            ("last phase", self.last_phase.to_owned()),
+            ("message", self.message.clone()),
+            ("cluster", self.cluster.clone()),
+            ("namespace", self.namespace.clone()),
+            ("placed", time(self.placed_at)),
+            ("ended", ended),
+            ("id taken until", time(self.id_taken_until)),
+            ("conditions", conditions.collect::<Vec<_>>().join(", ")),
+            ("backup failed", self.backup_failed.clone().unwrap_or_default()),
+        ])
+    }
+}

@@ -1,0 +1,40 @@
+//! Which changes of a cluster make the controller look at a workspace again.
+
+use std::sync::Arc;
+
+use super::Controller;
+use crate::cluster::cache::Observer;
+use crate::cluster::resources::Workspace;
+use crate::domain::names::Namespace;
+
+impl Observer for Controller {
+    fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {
+        if namespace == self.parts.cache.namespace()
+            && let Some(name) = &workspace.metadata.name
+        {
+            self.enqueue(name);
+        }
+    }
+
+    fn workspace_gone(&self, namespace: &Namespace, last: &Arc<Workspace>) {
+        self.workspace(namespace, last);
+    }
+
+    fn pods_changed(&self, namespace: &Namespace, workspace: &str) {
+        if namespace == self.parts.cache.namespace() {
+            self.enqueue(workspace);
+        }
+    }
+
+    fn node_changed(&self, node: &str) {
+        for name in self.parts.cache.on_node(node) {
+            self.enqueue(&name);
+        }
+    }
+
+    fn synced(&self, namespace: &Namespace) {
+        if namespace == self.parts.cache.namespace() {
+            self.enqueue_all();
+        }
+    }
+}

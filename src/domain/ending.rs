@@ -1,0 +1,255 @@
+//! What is kept of how a workspace ended: a small part of its last state, in its record, for as long as its id is taken.
+
+use jiff::Timestamp;
+use serde::de::IntoDeserializer as _;
+use serde::de::value::StrDeserializer;
+use serde::{Deserialize, Serialize};
+
+use super::names::{ClusterName, MetaId, Namespace, OwnerId, WorkspaceId};
+use super::record::{PlacementRecord, RecordState};
+use super::text::is_unsafe;
+use super::workspace::{Conditions, Phase, View};
+
+/// Longest text that is kept, in bytes.
+const LONGEST: usize = 1024;
+
+/// The last that was seen of a workspace. Its texts are bounded, and hold no passwords or signatures of URLs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a condition of its own")]
+pub struct Ending {
+    /// The phase from which it began to stop, by name; `Stopping` or `Stopped` where that was not seen. A name, so that
+    /// a phase of a later version does no harm.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub phase: String,
+    /// The sentence for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// Which limit of time ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// What the headless task ended with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headless_task_failed: Option<String>,
+    /// Why the last backup failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_failed: Option<String>,
+    /// A pod was seen.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deployed: bool,
+    /// A stop was asked for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stopped_by_request: bool,
+    /// It was stopped without a backup.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub aborted: bool,
+    /// Content was laid in.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub content_ready: bool,
+    /// The last backup is complete.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub final_backup_complete: bool,
+    /// When its user was first seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_user_activity: Option<Timestamp>,
+}
+
+impl Ending {
+    /// Of a workspace as it was last seen, which began to stop from `phase`; `message` says why it ended.
+    pub fn of(last: &View, phase: Phase, message: &str) -> Self {
+        let seen = &last.conditions;
+        let text = |text: &Option<String>| text.as_deref().map(kept);
+        Self {
+            phase: format!("{phase:?}"),
+            message: kept(message),
+            failed: text(&seen.failed),
+            timeout: text(&seen.timeout),
+            headless_task_failed: text(&seen.headless_task_failed),
+            backup_failed: text(&seen.backup_failed),
+            deployed: seen.deployed,
+            stopped_by_request: seen.stopped_by_request,
+            aborted: seen.aborted,
+            content_ready: seen.content_ready,
+            final_backup_complete: seen.final_backup_complete,
+            first_user_activity: seen.first_user_activity,
+        }
+    }
+}
+
+/// A workspace that is over, as its record tells.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// The instance id.
+    pub workspace: WorkspaceId,
+    /// The long-lived id.
+    pub meta: MetaId,
+    /// The owner.
+    pub owner: OwnerId,
+    /// The cluster that it ran in.
+    pub cluster: ClusterName,
+    /// The namespace there.
+    pub namespace: Namespace,
+    /// When it was placed.
+    pub placed_at: Timestamp,
+    /// When its end was recorded.
+    pub at: Timestamp,
+    /// Until when its id is taken.
+    pub expires: Timestamp,
+    /// The phase from which it began to stop; Unknown where nothing of it is known.
+    pub phase: Phase,
+    /// What happened to it.
+    pub conditions: Conditions,
+    /// Why it ended, in a sentence.
+    pub message: String,
+}
+
+impl Ended {
+    /// What a record tells; `None` where it is live. One of an earlier version, or of an end that nobody saw, tells where it
+    /// ran and when it ended.
+    pub fn of(record: &PlacementRecord) -> Option<Self> {
+        let RecordState::Ended { at, expires } = record.state else { return None };
+        let last = record.ending.clone().unwrap_or_default();
+        let message = record.given_up.as_deref().map(kept).unwrap_or(last.message);
+        Some(Self {
+            workspace: record.workspace.clone(),
+            meta: record.meta.clone(),
+            owner: record.owner.clone(),
+            cluster: record.cluster.clone(),
+            namespace: record.namespace.clone(),
+            placed_at: record.placed_at,
+            at,
+            expires,
+            phase: phase(&last.phase),
+            conditions: Conditions {
+                failed: last.failed,
+                timeout: last.timeout,
+                headless_task_failed: last.headless_task_failed,
+                backup_failed: last.backup_failed,
+                deployed: last.deployed,
+                stopped_by_request: last.stopped_by_request,
+                aborted: last.aborted,
+                content_ready: last.content_ready,
+                final_backup_complete: last.final_backup_complete,
+                first_user_activity: last.first_user_activity,
+                ..Conditions::default()
+            },
+            message: if message.is_empty() { "Nothing is known of its end.".to_owned() } else { message },
+        })
+    }
+}
+
+fn phase(name: &str) -> Phase {
+    let name: StrDeserializer<'_, serde::de::value::Error> = name.into_deserializer();
+    Phase::deserialize(name).unwrap_or_default()
+}
+
+/// A text as it is kept: on one line, at most [`LONGEST`] bytes, and URLs without user, password and query.
+fn kept(text: &str) -> String {
+    let mut short = String::with_capacity(text.len().min(LONGEST));
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        let end = after.find(|c: char| c.is_whitespace() || "\"'`<>|".contains(c)).unwrap_or(after.len());
+        let (url, next) = after.split_at(end);
+        short.extend([before, "://", bare(url).as_str()]);
+        rest = next;
+    }
+    short.push_str(rest);
+    let mut line: String = short.chars().map(|c| if is_unsafe(c) { ' ' } else { c }).collect();
+    if line.len() > LONGEST {
+        line.truncate(line.floor_char_boundary(LONGEST - '…'.len_utf8()));
+        line.push('…');
+    }
+    line
+}
+
+/// What follows the scheme of a URL, without what may let somebody in.
+fn bare(url: &str) -> String {
+    let (url, query) = match url.find(['?', '#']) {
+        Some(at) => (&url[..at], "?…"),
+        None => (url, ""),
+    };
+    let (authority, path) = url.split_at(url.find('/').unwrap_or(url.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{host}{path}{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(ending: Option<Ending>) -> PlacementRecord {
+        let state = RecordState::Ended { at: Timestamp::UNIX_EPOCH, expires: Timestamp::MAX };
+        PlacementRecord { ending, ..PlacementRecord::sample(state) }
+    }
+
+    fn last(failed: &str) -> View {
+        let conditions =
+            Conditions { failed: Some(failed.to_owned()), deployed: true, ..Conditions::default() };
+        View { owner_token: "hunter2".to_owned(), conditions, ..View::of_record(&record(None)) }
+    }
+
+    #[test]
+    fn a_failed_start_is_read_back_from_its_record() {
+        let ending = Ending::of(&last("cannot pull image"), Phase::Creating, "Failed: cannot pull image");
+        let text = serde_json::to_string(&record(Some(ending))).unwrap();
+        assert!(!text.contains("hunter2"), "{text}");
+        let ended = Ended::of(&serde_json::from_str(&text).unwrap()).unwrap();
+        assert_eq!((ended.phase, ended.message.as_str()), (Phase::Creating, "Failed: cannot pull image"));
+        assert_eq!(ended.conditions.failed.as_deref(), Some("cannot pull image"));
+        assert!(ended.conditions.deployed && !ended.conditions.stopped_by_request);
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_and_one_of_a_later_are_read() {
+        let ended = Ended::of(&record(None)).unwrap();
+        assert_eq!((ended.phase, ended.message.as_str()), (Phase::Unknown, "Nothing is known of its end."));
+        assert!(!serde_json::to_string(&record(None)).unwrap().contains("ending"));
+        let mut later = serde_json::to_value(record(Some(Ending::default()))).unwrap();
+        later["ending"]["phase"] = "Hibernated".into();
+        later["ending"]["unheardOf"] = 1.into();
+        let read: PlacementRecord = serde_json::from_value(later).unwrap();
+        assert_eq!(Ended::of(&read).unwrap().phase, Phase::Unknown);
+    }
+
+    #[test]
+    fn a_live_record_has_no_ending_to_tell() {
+        assert_eq!(Ended::of(&PlacementRecord { state: RecordState::Confirmed, ..record(None) }), None);
+    }
+
+    #[test]
+    fn what_lets_somebody_in_is_not_kept() {
+        for (text, expected) in [
+            (
+                "git clone 'https://jane:hunter2@h.example/a.git' failed",
+                "git clone 'https://h.example/a.git' failed",
+            ),
+            ("GET https://s3.example/a?X-Amz-Signature=hunter2 is 403", "GET https://s3.example/a?… is 403"),
+            ("https://a@b:hunter2@h and ssh://git@h/x#hunter2", "https://h and ssh://h/x?…"),
+            ("no URL: a@b.example?", "no URL: a@b.example?"),
+            ("two\\nlines\u{1b}[31m", "two\\nlines [31m"),
+        ] {
+            assert_eq!(kept(text), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_texts_are_what_is_kept_is_small(text in "\\PC{0,3000}|[a-z:/@?é…\u{1b} ]{0,3000}") {
+            let ending = Ending::of(&last(&text), Phase::Running, &text);
+            prop_assert!(ending.failed.as_ref().unwrap().len() <= LONGEST);
+            prop_assert!(ending.message.chars().all(|c| !is_unsafe(c)));
+            prop_assert!(serde_json::to_vec(&ending).unwrap().len() <= 5 * LONGEST);
+        }
+
+        #[test]
+        fn a_password_in_a_url_is_never_kept(user in "[a-z]{1,8}", path in "[a-z/]{0,20}", around in "[a-z \"'(]{0,20}") {
+            let told = kept(&format!("{around} https://{user}:pass-word-1@h.example/{path} {around}"));
+            prop_assert!(!told.contains("pass-word-1"), "{}", told);
+        }
+    }
+}

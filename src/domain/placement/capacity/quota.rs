@@ -1,0 +1,56 @@
+//! What ResourceQuotas of a namespace have left.
+
+use super::Resources;
+
+/// What one ResourceQuota has left for pods; `None` for what it does not limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QuotaLeft {
+    /// Name of the ResourceQuota.
+    pub name: String,
+    /// Processors, in thousandths.
+    pub cpu: Option<u64>,
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Bytes of ephemeral storage.
+    pub storage: Option<u64>,
+    /// Pods.
+    pub pods: Option<u64>,
+}
+
+impl QuotaLeft {
+    /// How many pods that each request so much it allows; without end where it limits nothing that they request.
+    pub fn times(&self, each: &Resources) -> u64 {
+        let pairs = [
+            (self.cpu, each.cpu),
+            (self.memory, each.memory),
+            (self.storage, each.storage),
+            (self.pods, each.pods),
+        ];
+        let limited = pairs.into_iter().filter(|(_, each)| *each > 0);
+        limited.filter_map(|(left, each)| Some(left? / each)).min().unwrap_or(u64::MAX)
+    }
+}
+
+/// The quota that allows the fewest pods, and how many.
+pub fn tightest<'a>(quotas: &'a [QuotaLeft], each: &Resources) -> Option<(&'a str, u64)> {
+    let counted = quotas.iter().map(|quota| (quota.name.as_str(), quota.times(each)));
+    counted.min_by_key(|(_, times)| *times).filter(|(_, times)| *times < u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quota_that_allows_the_fewest_pods_counts_and_one_that_limits_something_else_does_not() {
+        let pod = Resources { cpu: 500, memory: 1 << 30, storage: 0, pods: 1 };
+        let by_cpu = QuotaLeft { name: "cpu".into(), cpu: Some(1_700), ..QuotaLeft::default() };
+        let by_pods = QuotaLeft { name: "pods".into(), pods: Some(2), ..QuotaLeft::default() };
+        let by_storage = QuotaLeft { name: "storage".into(), storage: Some(0), ..QuotaLeft::default() };
+        assert_eq!(by_storage.times(&pod), u64::MAX);
+        assert_eq!(tightest(&[by_cpu.clone(), by_pods, by_storage.clone()], &pod), Some(("pods", 2)));
+        assert_eq!(tightest(&[by_cpu], &pod), Some(("cpu", 3)));
+        assert_eq!(tightest(&[by_storage], &pod), None);
+        assert_eq!(tightest(&[], &pod), None);
+    }
+}

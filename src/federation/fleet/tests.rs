@@ -1,0 +1,234 @@
+//! Registrations, and what members write to the index. Nothing answers at the addresses.
+
+use kube::core::ObjectMeta;
+
+use super::*;
+use crate::cluster::MemberOptions;
+use crate::cluster::resources::{Workspace, names};
+use crate::controller::{Recreation, Timeouts};
+use crate::domain::cluster::{ClearText, DefaultNamespaces, NodeAgent};
+use crate::domain::placement::Target;
+use crate::domain::pod_annotations::PodAnnotations;
+use crate::domain::record::{PlacementRecord, RecordState};
+use crate::domain::workspace::Kind;
+
+const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
+     contexts: [{name: a, context: {cluster: c, user: u}}]\n\
+     clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\n\
+     users: [{name: u, user: {token: t}}]\n";
+
+/// What a manager is configured with that has no class.
+fn defaults() -> Defaults {
+    Defaults {
+        namespaces: DefaultNamespaces {
+            workspaces: "workspaces".parse().unwrap(),
+            secrets: "secrets".parse().unwrap(),
+        },
+        classes: BTreeMap::new(),
+        preferred_class: None,
+        url: "https://{{ .ID }}.ws.{{ .Host }}".parse().unwrap(),
+        port_url: "https://{{ .WorkspacePort }}-{{ .ID }}.ws.{{ .Host }}".parse().unwrap(),
+        host_url: "example.org".to_owned(),
+        workspace_cluster_host: String::new(),
+        workspace_host_path: "/var".to_owned(),
+        scheduler_name: String::new(),
+        seccomp_profile: None,
+        registry_facade_host: None,
+        node_agent: NodeAgent::default(),
+        clear_text_secrets: ClearText::default(),
+        workspacekit: false,
+        heartbeat_interval: std::time::Duration::from_secs(30),
+        custom_ca: false,
+        pod_annotations: PodAnnotations::default(),
+        ssh_gateway_ca_public_key: None,
+        timeouts: Timeouts::default(),
+        recreation: Recreation::default(),
+        concurrency: 1,
+        templates: Arc::default(),
+    }
+}
+
+/// A fleet without members, and its index.
+pub(crate) fn fleet() -> (Arc<Fleet>, Arc<Index>) {
+    let index = Arc::new(Index::new(8));
+    let options = FleetOptions {
+        member: MemberOptions::default(),
+        defaults: Arc::new(ArcSwap::from_pointee(defaults())),
+        meters: Meters::new().unwrap(),
+        host: None,
+    };
+    let keyed = Arc::new(ArcSwap::from_pointee(Keyed::new(1, b"secret")));
+    let (_, leading) = watch::channel(None);
+    let fleet = Fleet::new(
+        options,
+        Arc::clone(&index),
+        (keyed, "us".into()),
+        leading,
+        settle::Queue::default(),
+        Arc::default(),
+    );
+    (fleet, index)
+}
+
+/// A registration whose address and uid are those of its version.
+pub(crate) fn registration(name: &str, version: i64) -> Registration {
+    let spec = serde_json::json!({
+        "name": name, "region": "europe", "weight": 1, "maxWeight": 100,
+        "labels": { "version": version.to_string() },
+        "namespaces": [{
+            "namespace": "workspaces", "secretsNamespace": "secrets",
+            "classes": { "small": {
+                "name": "Small",
+                "container": {
+                    "requests": { "cpu": "1", "memory": "1Gi" },
+                    "limits": { "memory": "1Gi", "storage": "1Gi" },
+                },
+            } },
+        }],
+    });
+    Registration {
+        spec: serde_json::from_value(spec).unwrap(),
+        api_server: format!("https://{version}"),
+        kubeconfig: Some(Secret::new(KUBECONFIG.as_bytes().to_vec())),
+        cluster_uid: String::new(),
+        version,
+    }
+}
+
+fn name(text: &str) -> ClusterName {
+    text.parse().unwrap()
+}
+
+/// The resource of [`PlacementRecord::sample`].
+fn workspace() -> Arc<Workspace> {
+    let mut workspace = Workspace::new("ws", crate::cluster::resources::WorkspaceSpec::default());
+    workspace.metadata = ObjectMeta {
+        namespace: Some("workspaces".to_owned()),
+        resource_version: Some("7".to_owned()),
+        labels: Some([(names::MANAGED_BY.to_owned(), names::MANAGER.to_owned())].into()),
+        annotations: Some([(names::GENERATION.to_owned(), "1".to_owned())].into()),
+        ..workspace.metadata
+    };
+    Arc::new(workspace)
+}
+
+#[tokio::test]
+async fn what_the_mirror_reports_late_does_not_register_a_removed_cluster_again() {
+    let (fleet, _) = fleet();
+    fleet.put(registration("eu-1", 5));
+    fleet.put(registration("eu-1", 6));
+    assert_eq!(fleet.version(&name("eu-1")), Some(6));
+    fleet.remove(&name("eu-1"), 6);
+    for late in [5, 6] {
+        fleet.put(registration("eu-1", late));
+        let spec = registration("eu-1", late).spec;
+        fleet.put_broken(spec.clone(), String::new(), late, "it cannot be unsealed".to_owned());
+        fleet.put_written(spec, late, None);
+    }
+    assert_eq!((fleet.version(&name("eu-1")), fleet.connected().len(), fleet.broken().len()), (None, 0, 0));
+    fleet.removed(&name("eu-1"));
+    fleet.put_written(registration("eu-1", 7).spec, 7, None);
+    assert_eq!(fleet.version(&name("eu-1")), None, "an answer that comes late");
+    fleet.put(registration("eu-1", 9));
+    assert_eq!(fleet.version(&name("eu-1")), Some(9));
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_registered_again_is_not_removed_by_the_removal_of_before() {
+    let (fleet, index) = fleet();
+    fleet.put(registration("eu-1", 5));
+    fleet.removed(&name("eu-1"));
+    fleet.put(registration("eu-1", 9));
+    fleet.remove(&name("eu-1"), 5);
+    assert_eq!(fleet.version(&name("eu-1")), Some(9));
+    index.record(PlacementRecord::sample(RecordState::Confirmed), 1);
+    let connected = fleet.get(&name("eu-1")).unwrap();
+    connected.watcher.workspace(&"workspaces".parse().unwrap(), &workspace());
+    assert!(index.get(&"ws".parse().unwrap()).is_some(), "it is shown");
+}
+
+#[tokio::test]
+async fn what_a_removed_member_still_handles_does_not_reach_the_index() {
+    let (fleet, index) = fleet();
+    fleet.put(registration("eu-1", 5));
+    index.record(PlacementRecord::sample(RecordState::Confirmed), 1);
+    let (connected, namespace) = (fleet.get(&name("eu-1")).unwrap(), "workspaces".parse().unwrap());
+    connected.watcher.workspace(&namespace, &workspace());
+    connected.tell();
+    let id = "ws".parse().unwrap();
+    assert!(index.get(&id).unwrap().region.is_some());
+    fleet.remove(&name("eu-1"), 5);
+    assert!(index.get(&id).is_none());
+    connected.watcher.workspace(&namespace, &workspace());
+    connected.watcher.rewound(&namespace);
+    connected.tell();
+    assert!(index.get(&id).is_none() && !index.is_rewound(&name("eu-1")));
+    let again = index.connect(&name("eu-1"), [namespace].into());
+    index.resource(&again, crate::federation::index::tests::view("ws"));
+    assert_eq!(index.get(&id).unwrap().region, None, "what is known of the cluster stays forgotten");
+}
+
+#[tokio::test]
+async fn whoever_reads_a_registration_sees_one_and_not_parts_of_two() {
+    let (fleet, _) = fleet();
+    fleet.put(registration("eu-1", 1));
+    let connected = fleet.get(&name("eu-1")).unwrap();
+    let reader = std::thread::spawn({
+        let connected = Arc::clone(&connected);
+        move || {
+            loop {
+                let seen = Registration::from(&*connected.in_use());
+                let version = seen.version.to_string();
+                assert_eq!(seen.api_server, format!("https://{version}"));
+                assert_eq!(seen.spec.labels["version"], version);
+                if seen.version == 2000 {
+                    return;
+                }
+            }
+        }
+    });
+    for version in 2..=2000 {
+        fleet.put(registration("eu-1", version));
+    }
+    reader.join().unwrap();
+    assert!(Arc::ptr_eq(&connected, &fleet.get(&name("eu-1")).unwrap()), "it was changed in place");
+}
+
+#[tokio::test]
+async fn a_start_in_flight_counts_once_and_only_until_its_record_does() {
+    let (fleet, index) = fleet();
+    fleet.put(registration("eu-1", 1));
+    let connected = fleet.get(&name("eu-1")).unwrap();
+    let placed = || fleet.candidates()[0].placed;
+    let target = Target {
+        cluster: name("eu-1"),
+        region: "europe".parse().unwrap(),
+        namespace: "workspaces".parse().unwrap(),
+        class: "small".parse().unwrap(),
+    };
+    let admit = || connected.admit(&target, &"ws".parse().unwrap(), Kind::Regular);
+    assert!(admit().is_none(), "no node has room");
+    assert_eq!(placed(), 0);
+    let mut unlimited = registration("eu-1", 2);
+    unlimited.spec.capacity = crate::domain::cluster::Capacity::Unlimited;
+    fleet.put(unlimited);
+    let in_flight = admit().unwrap();
+    assert_eq!((placed(), connected.member.capacity().totals().waiting), (1, 1));
+    drop(in_flight);
+    assert_eq!((placed(), connected.member.capacity().totals().waiting), (0, 0), "it was cancelled");
+    let in_flight = admit().unwrap();
+    index.record(PlacementRecord::sample(RecordState::Placed), 1);
+    in_flight.recorded();
+    assert_eq!((placed(), connected.member.capacity().totals().waiting), (1, 1), "its creation goes on");
+}
+
+#[tokio::test]
+async fn a_registration_that_stays_broken_keeps_its_age() {
+    let (fleet, _) = fleet();
+    let broken = |version| {
+        fleet.put_broken(registration("eu-1", 1).spec, String::new(), version, "no key".to_owned());
+        fleet.broken()[0].since
+    };
+    let since = broken(1);
+    assert_eq!((broken(1), broken(2)), (since, since));
+}
