@@ -16,6 +16,7 @@ use tower::{Service, ServiceExt, service_fn};
 use url::{Host, Url};
 
 use super::trim;
+use crate::federation::snapshots;
 use crate::runtime::files;
 use crate::runtime::tls::{PeerTls, Transport, is_loopback};
 
@@ -29,8 +30,11 @@ const CANCELLED: usize = 4096;
 const LATE_FRAMES: usize = 65_536;
 /// Header with a call's deadline.
 const TIMEOUT: &str = "grpc-timeout";
-/// How long a passed-on call may take where the caller gives no deadline.
-const CALL: Duration = Duration::from_mins(1);
+/// How long a request may take to arrive whole.
+const ARRIVAL: Duration = Duration::from_mins(1);
+/// How long a passed-on call may take where the caller gives no deadline: as long as the leader may wait for another call
+/// about the same cluster, and take for its own part.
+const CALL: Duration = Duration::from_mins(2);
 
 /// Connections by address.
 #[derive(Debug)]
@@ -90,8 +94,8 @@ impl Held {
         parts.headers.insert(header, roles);
         // The message, and the five bytes before it.
         let body = Limited::new(body, MESSAGE_MAX + 5).collect();
-        let late = |_| Status::deadline_exceeded(format!("the request did not arrive within {CALL:?}"));
-        let body = timeout(CALL, body).await.map_err(late)?;
+        let late = |_| Status::deadline_exceeded(format!("the request did not arrive within {ARRIVAL:?}"));
+        let body = timeout(ARRIVAL, body).await.map_err(late)?;
         let body = body.map_err(|error| Status::resource_exhausted(error.to_string()))?.to_bytes();
         Ok(Self { parts, body, header, due })
     }
@@ -99,6 +103,13 @@ impl Held {
     /// What remains of the caller's time, where it has a deadline.
     fn remaining(&self) -> Option<Duration> {
         self.due.map(remaining)
+    }
+
+    /// How long its answer is waited for.
+    fn limit(&self) -> Duration {
+        // Its answer comes with the end of an upload.
+        let is_snapshot = self.parts.uri.path() == "/wsman.WorkspaceManager/TakeSnapshot";
+        self.remaining().unwrap_or(if is_snapshot { snapshots::LONGEST } else { CALL })
     }
 
     /// The request as it goes out now: waiting for a leader has cost a part of the caller's time.
@@ -130,7 +141,7 @@ impl Peers {
             Err(Unconnected::Unusable(reason)) => return Err(Failed::Unusable(reason)),
             Err(Unconnected::Later(reason)) => return Err(Failed::Unsent(Box::new(held), reason)),
         };
-        let limit = held.remaining().unwrap_or(CALL);
+        let limit = held.limit();
         let call = async {
             match timeout(CONNECT, channel.ready()).await {
                 Ok(Ok(channel)) => Ok(channel.call(held.request()).await),
@@ -332,6 +343,22 @@ mod tests {
         assert_eq!((left(&with), left(&without)), (Some(Duration::from_secs(3)), None));
         tokio::time::advance(Duration::from_secs(12)).await;
         assert_eq!(left(&with), Some(Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_passed_on_snapshot_is_waited_for_until_its_upload_must_be_over_and_no_longer_than_its_caller_waits()
+     {
+        let limit = async |method: &str, timeout: Option<&str>| {
+            let mut request = Request::new(Body::empty());
+            *request.uri_mut() = format!("/wsman.WorkspaceManager/{method}").parse().unwrap();
+            if let Some(timeout) = timeout {
+                request.headers_mut().insert(TIMEOUT, timeout.parse().unwrap());
+            }
+            Held::of(request, HeaderValue::from_static("client"), "x-roles").await.unwrap().limit()
+        };
+        assert!(limit("TakeSnapshot", None).await > Duration::from_hours(1));
+        assert_eq!(limit("TakeSnapshot", Some("15S")).await, Duration::from_secs(15));
+        assert_eq!(limit("StopWorkspace", None).await, CALL);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use credentials::Credentials;
-pub(in crate::cluster) use layer::{FENCE_EXTRA, FENCE_USER, READYZ};
+pub(in crate::cluster) use layer::{FENCE_EXTRA, FENCE_USER, Probe};
 pub use layer::{Fault, Identity, Lasting};
 pub use link::Link;
 pub use meter::{CallMeter, CallMeters, Kind};

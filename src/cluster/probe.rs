@@ -6,17 +6,16 @@ mod recognise;
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::health::{Health, HealthState, Limits};
 use crate::domain::names::ClusterName;
 
-use super::client::{CallMeter, READYZ, Signals};
+use super::client::{CallMeter, Probe, Signals};
 use super::error::Error;
 
 pub use checks::{Examined, Facts, Question, examine, uid};
@@ -169,8 +168,7 @@ pub async fn run(
 
 /// One probe. The answer counts through the client's own signals.
 async fn probe(cluster: &ClusterName, client: &kube::Client, deadline: Duration) -> Result<(), String> {
-    let request = http::Request::get(READYZ).body(Vec::new()).map_err(|error| error.to_string())?;
-    match tokio::time::timeout(deadline, client.request_text(request)).await {
+    match ask(client, "/readyz", deadline).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => {
             let error = Error::from_kube(cluster, "probe", error);
@@ -185,9 +183,14 @@ async fn probe(cluster: &ClusterName, client: &kube::Client, deadline: Duration)
 /// Whether an apiserver that says that it is not ready serves requests all the same, as it does for a minute when it shuts down
 /// gracefully: a read that takes its etcd, too.
 async fn serves(client: &kube::Client, deadline: Duration) -> bool {
-    let namespaces = Api::<Namespace>::all(client.clone());
-    let read = tokio::time::timeout(deadline, namespaces.get_metadata_opt("kube-system")).await;
-    matches!(read, Ok(Ok(Some(_))))
+    matches!(ask(client, "/api/v1/namespaces/kube-system", deadline).await, Ok(Ok(_)))
+}
+
+/// A read that waits for no turn.
+async fn ask(client: &kube::Client, path: &str, deadline: Duration) -> Result<kube::Result<String>, Elapsed> {
+    let request = http::Request::get(path).extension(Probe).body(Vec::new());
+    let read = async { client.request_text(request.map_err(kube::Error::HttpError)?).await };
+    tokio::time::timeout(deadline, read).await
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Changes of a placed workspace: stop, activity, timeouts, ports, admission, keys, snapshots.
+//! Changes of a placed workspace: stop, activity, timeouts, ports, admission, keys.
 //!
 //! Each is a merge patch made by a pure function from the resource as it is, written only if it is still so: what
 //! another writer changed meanwhile is never lost. A change that changes nothing is not written.
@@ -6,20 +6,20 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Error, Federation, Result};
 use crate::cluster;
-use crate::cluster::apply::{Awaited, Created, Patched, Writer};
+use crate::cluster::apply::{Patched, Writer};
 use crate::cluster::convert::budget;
 use crate::cluster::resources::conditions::{self, reason};
-use crate::cluster::resources::{self, Snapshot, SnapshotSpec, Workspace};
+use crate::cluster::resources::{self, Workspace};
 use crate::domain::duration::GoDuration;
 use crate::domain::names::WorkspaceId;
 use crate::domain::record::PlacementRecord;
-use crate::domain::workspace::{Access, Phase, Port, Protocol, StopPolicy, TimeoutChange};
+use crate::domain::workspace::{Access, Port, Protocol, StopPolicy, TimeoutChange};
 use crate::store::Term;
 
 /// For one change, conflicts included.
@@ -28,10 +28,6 @@ const CHANGE_WITHIN: Duration = super::locks::PATIENCE;
 const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
 /// The longest: another writer that never rests lets one through now and then, and each try is a chance.
 const CONFLICT_PAUSE_MOST: Duration = Duration::from_millis(160);
-/// For the node agent to name a snapshot's URL.
-const SNAPSHOT_URL_WITHIN: Duration = Duration::from_secs(10);
-/// For a snapshot's upload.
-const SNAPSHOT_WITHIN: Duration = Duration::from_hours(1);
 
 /// A change of a resource.
 enum Patch {
@@ -152,43 +148,13 @@ impl Federation {
         self.change(id, |_| Some(Patch::growing("keys", value.clone()))).await
     }
 
-    /// Has the node agent snapshot a running workspace; the snapshot's URL, once it is named, or once it is complete.
-    pub async fn take_snapshot(&self, id: &WorkspaceId, return_immediately: bool) -> Result<String> {
-        let term = self.term()?;
-        let record = self.live_record(id)?;
-        self.refuse_under_maintenance(&record)?;
-        let seen = self.describe(id)?;
-        let node = seen.view.runtime.as_ref().map(|runtime| runtime.node_name.clone()).unwrap_or_default();
-        if seen.view.phase != Phase::Running || node.is_empty() {
-            let reason = format!("is {:?}, and only a running workspace can be snapshotted", seen.view.phase);
-            return Err(Error::Precondition { id: id.clone(), reason });
-        }
-        let (writer, _, _) = self.reach(&term, &record).await?;
-        let snapshot = snapshot(id, &seen.view.uid, &node, Timestamp::now());
-        let name = snapshot.metadata.name.clone().unwrap_or_default();
-        create_snapshot(&writer, id, &name, &snapshot).await?;
-        let named = |status: &resources::SnapshotStatus| status.url.is_some() || status.error.is_some();
-        let status = await_snapshot(&writer, id, &name, named, SNAPSHOT_URL_WITHIN).await?;
-        let failed = |error: Option<String>| {
-            let reason = error.unwrap_or_else(|| "for an unknown reason".to_owned());
-            Error::SnapshotFailed { id: id.clone(), reason }
-        };
-        let (None, Some(url)) = (&status.error, status.url) else { return Err(failed(status.error)) };
-        if return_immediately {
-            return Ok(url);
-        }
-        let done = |status: &resources::SnapshotStatus| status.completed || status.error.is_some();
-        let status = await_snapshot(&writer, id, &name, done, SNAPSHOT_WITHIN).await?;
-        if status.error.is_some() { Err(failed(status.error)) } else { Ok(url) }
-    }
-
     async fn change(&self, id: &WorkspaceId, patch: impl Fn(&Workspace) -> Option<Patch>) -> Result<()> {
         let term = self.term()?;
         let record = self.live_record(id)?;
         self.change_at(&term, &record, patch).await
     }
 
-    fn live_record(&self, id: &WorkspaceId) -> Result<PlacementRecord> {
+    pub(super) fn live_record(&self, id: &WorkspaceId) -> Result<PlacementRecord> {
         let record = self.index.record_of(id).map(|(record, _)| record).filter(PlacementRecord::is_live);
         record.ok_or_else(|| Error::NoWorkspace(id.clone()))
     }
@@ -235,7 +201,7 @@ impl Federation {
         }
     }
 
-    fn refuse_under_maintenance(&self, record: &PlacementRecord) -> Result<()> {
+    pub(super) fn refuse_under_maintenance(&self, record: &PlacementRecord) -> Result<()> {
         let connected = self.fleet.get(&record.cluster);
         let maintenance = connected
             .as_ref()
@@ -247,35 +213,6 @@ impl Federation {
         }
         Ok(())
     }
-}
-
-/// Creates a snapshot. Its name is this call's own, so when the answer is lost the apiserver is asked for it: it may be
-/// there, and a caller who tried again would pay for a second one.
-async fn create_snapshot(writer: &Writer, id: &WorkspaceId, name: &str, snapshot: &Snapshot) -> Result<()> {
-    match writer.create_snapshot(snapshot).await {
-        Ok(Created::New(_)) => Ok(()),
-        Ok(Created::Exists) => Err(Error::Contended { what: format!("snapshots of workspace {id}") }),
-        Err(lost @ cluster::Error::Ambiguous { .. }) => match writer.get_snapshot(name).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) | Err(_) => Err(lost.into()),
-        },
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn await_snapshot(
-    writer: &Writer,
-    id: &WorkspaceId,
-    name: &str,
-    wanted: impl Fn(&resources::SnapshotStatus) -> bool,
-    within: Duration,
-) -> Result<resources::SnapshotStatus> {
-    let reason = match writer.await_snapshot(name, wanted, within).await {
-        Awaited::Is(status) => return Ok(status),
-        Awaited::Gone => "it was deleted, as it is when its workspace ends".to_owned(),
-        Awaited::Late(reason) => reason,
-    };
-    Err(Error::SnapshotFailed { id: id.clone(), reason })
 }
 
 /// A condition that has its status since `now`.
@@ -378,19 +315,6 @@ fn ports(workspace: &Workspace, port: Port, expose: bool) -> Option<Value> {
         });
     }
     (ports != workspace.spec.ports).then(|| json!({ "spec": { "ports": ports } }))
-}
-
-fn snapshot(id: &WorkspaceId, uid: &str, node: &str, now: Timestamp) -> Snapshot {
-    let spec = SnapshotSpec { node_name: node.to_owned(), workspace_id: id.to_string() };
-    let mut snapshot = Snapshot::new(&format!("{id}-{}", now.as_nanosecond()), spec);
-    snapshot.metadata.owner_references = Some(vec![OwnerReference {
-        api_version: "workspace.gitpod.io/v1".to_owned(),
-        kind: "Workspace".to_owned(),
-        name: id.to_string(),
-        uid: uid.to_owned(),
-        ..OwnerReference::default()
-    }]);
-    snapshot
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Changes of workspaces on their way to subscribers.
 //!
 //! *Flow.* What is published waits in order until whoever published it delivers it, outside of any lock of the index, so that
-//! many subscribers hold up no other change. Each subscriber has a bounded buffer with one place a workspace: a newer state takes the
-//! place of an older one that was not fetched yet, as Kubernetes merges them, except that the end of a workspace is
-//! never replaced. Filters are applied before buffering. A subscriber with more changed workspaces than its buffer has
+//! many subscribers hold up no other change. Each subscriber has a bounded buffer with one place a workspace: a newer state replaces
+//! an older one that was not fetched yet, as Kubernetes merges them, except that the end of a workspace is never replaced.
+//! Events leave it in the order of their sequence numbers, so that whoever resumes from one has seen all before it. Filters are applied before buffering. A subscriber with more changed workspaces than its buffer has
 //! places is ended with [`Lagged`]: it knows that it missed something.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -68,11 +68,19 @@ pub struct Events {
     /// Replaced as a whole, so that an event is delivered without the lock.
     subscribers: Mutex<Arc<HashMap<Uuid, Arc<Subscriber>>>>,
     /// Published, and not delivered yet.
-    waiting: Mutex<VecDeque<Event>>,
+    waiting: Mutex<VecDeque<Published>>,
     /// Held by the one thread that delivers.
     delivering: Mutex<()>,
     capacity: usize,
     lagged: AtomicU64,
+}
+
+/// An event on its way.
+#[derive(Debug)]
+struct Published {
+    event: Event,
+    /// Whoever subscribed before this sequence number has the state already.
+    shown_at: u64,
 }
 
 #[derive(Debug)]
@@ -86,13 +94,10 @@ struct Subscriber {
 
 #[derive(Debug, Default)]
 struct Buffer {
-    /// Places in the order they were taken.
-    order: VecDeque<u64>,
-    /// What is in each place.
-    events: HashMap<u64, Event>,
-    /// The place whose event a newer one may replace, by workspace.
+    /// By sequence number.
+    events: BTreeMap<u64, Event>,
+    /// The last event of a workspace, by its sequence number.
     latest: HashMap<WorkspaceId, u64>,
-    next_place: u64,
     ended: Option<Ended>,
 }
 
@@ -110,7 +115,7 @@ impl Events {
     /// Places taken in the fullest buffer.
     pub fn longest(&self) -> usize {
         let subscribers = self.all();
-        subscribers.values().map(|subscriber| subscriber.buffer.lock().order.len()).max().unwrap_or(0)
+        subscribers.values().map(|subscriber| subscriber.buffer.lock().events.len()).max().unwrap_or(0)
     }
 
     /// Subscriptions that were ended because their buffers were full.
@@ -135,7 +140,13 @@ impl Events {
     /// Takes a change for every subscriber that asks for it; [`Events::deliver`] brings it there. Call it with the lock of what
     /// changed held, so that the order is that of the changes.
     pub fn publish(&self, event: Event) {
-        self.waiting.lock().push_back(event);
+        self.waiting.lock().push_back(Published { event, shown_at: 0 });
+    }
+
+    /// The same for a state that was published before, at a sequence number, and cannot be read any more: for the
+    /// subscribers that came after it and may not have read it.
+    pub fn publish_again(&self, event: Event, shown_at: u64) {
+        self.waiting.lock().push_back(Published { event, shown_at });
     }
 
     /// Delivers what was published, unless another thread is at it: that one then delivers ours too. Call it without any
@@ -148,8 +159,8 @@ impl Events {
                 Some(self.delivering.lock())
             };
             let Some(turn) = turn else { return };
-            while let Some(event) = self.next() {
-                self.give(&event);
+            while let Some(published) = self.next() {
+                self.give(&published);
             }
             drop(turn);
             // What came between the last look and the end of our turn would be delivered by nobody.
@@ -159,13 +170,14 @@ impl Events {
         }
     }
 
-    fn next(&self) -> Option<Event> {
+    fn next(&self) -> Option<Published> {
         self.waiting.lock().pop_front()
     }
 
-    fn give(&self, event: &Event) {
+    fn give(&self, Published { event, shown_at }: &Published) {
         for subscriber in self.all().values() {
-            if event.sequence > subscriber.after && subscriber.filter.matches(&event.seen.view) {
+            let is_new = event.sequence > subscriber.after && *shown_at <= subscriber.after;
+            if is_new && subscriber.filter.matches(&event.seen.view) {
                 if subscriber.buffer.lock().push(event.clone(), self.capacity).is_err() {
                     self.lagged.fetch_add(1, Ordering::Relaxed);
                 }
@@ -194,29 +206,23 @@ impl Buffer {
             return Ok(());
         }
         let id = event.seen.view.id.clone();
-        if let Some(at) = self.latest.get(&id)
-            && let Some(waiting) = self.events.get_mut(at)
-            && waiting.seen.view.phase != Phase::Stopped
+        if let Some(last) = self.latest.get(&id)
+            && self.events.get(last).is_some_and(|last| last.seen.view.phase != Phase::Stopped)
         {
-            *waiting = event;
-            return Ok(());
+            self.events.remove(last);
         }
-        if self.order.len() >= capacity {
+        if self.events.len() >= capacity {
             self.ended = Some(Ended::Lagged);
             return Err(Ended::Lagged);
         }
-        let place = self.next_place;
-        self.next_place += 1;
-        self.latest.insert(id, place);
-        self.order.push_back(place);
-        self.events.insert(place, event);
+        self.latest.insert(id, event.sequence);
+        self.events.insert(event.sequence, event);
         Ok(())
     }
 
     fn pop(&mut self) -> Option<Event> {
-        let place = self.order.pop_front()?;
-        let event = self.events.remove(&place)?;
-        if self.latest.get(&event.seen.view.id) == Some(&place) {
+        let (sequence, event) = self.events.pop_first()?;
+        if self.latest.get(&event.seen.view.id) == Some(&sequence) {
             self.latest.remove(&event.seen.view.id);
         }
         Some(event)
@@ -281,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_newer_state_takes_the_place_of_an_older_one_but_never_of_the_end() {
+    async fn a_newer_state_replaces_an_older_one_but_never_the_end_and_all_come_in_their_order() {
         let events = Arc::new(Events::new(8));
         let mut subscription = events.subscribe(Filter::default(), 0);
         publish(&events, event(1, "a", Phase::Pending));
@@ -293,7 +299,7 @@ mod tests {
             let event = subscription.next().await.unwrap();
             got.push((event.sequence, event.seen.view.phase));
         }
-        assert_eq!(got, [(3, Phase::Stopped), (2, Phase::Pending), (4, Phase::Pending)]);
+        assert_eq!(got, [(2, Phase::Pending), (3, Phase::Stopped), (4, Phase::Pending)]);
     }
 
     #[tokio::test]
@@ -308,8 +314,8 @@ mod tests {
             publish(&events, event(sequence, id, Phase::Running));
         }
         assert_eq!(events.lagged(), 1, "it is ended once");
-        assert_eq!(subscription.next().await.unwrap().sequence, 3);
         assert_eq!(subscription.next().await.unwrap().sequence, 2);
+        assert_eq!(subscription.next().await.unwrap().sequence, 3);
         assert_eq!(subscription.next().await.unwrap_err(), Ended::Lagged);
     }
 

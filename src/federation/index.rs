@@ -231,7 +231,9 @@ impl Index {
         let seen = inner.seen(&key.1, view, version);
         let shown = last.sequence != 0 && ends::last_was_the_end(&seen, version, generation);
         let event = inner.ended(seen);
-        if !shown {
+        if shown {
+            self.events.publish_again(event, last.sequence);
+        } else {
             self.events.publish(event);
         }
     }

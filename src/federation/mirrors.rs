@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Federation;
 use crate::domain::names::{ClusterName, WorkspaceId};
+use crate::domain::record::PlacementRecord;
 use crate::store::{ClusterEntry, MirrorEvent};
 
 impl Federation {
@@ -20,8 +21,16 @@ impl Federation {
             };
             match event {
                 MirrorEvent::Reset { items, revision } => {
-                    let all = items.into_iter().map(|item| (item.value, item.version)).collect();
+                    let all: Vec<_> = items.into_iter().map(|item| (item.value, item.version)).collect();
+                    let is_news = |(record, version): &&(PlacementRecord, i64)| {
+                        self.index.record_of(&record.workspace).is_none_or(|(_, known)| known < *version)
+                    };
+                    let news: Vec<_> =
+                        all.iter().filter(is_news).map(|(record, _)| record.workspace.clone()).collect();
                     self.index.records_are(all, revision);
+                    for id in &news {
+                        self.settle.push(id);
+                    }
                 }
                 MirrorEvent::Put(item) => {
                     // Also a claim whose answer was lost: someone must see whether anything comes of it.

@@ -34,6 +34,7 @@ mod sealing;
 pub mod secret;
 mod settings;
 mod settle;
+pub mod snapshots;
 mod start;
 pub mod status;
 

@@ -17,7 +17,7 @@ use crate::cluster::maintenance;
 use crate::cluster::resources::{Snapshot, SnapshotStatus};
 use crate::domain::pod::{EventQuery, PodEvent};
 
-use super::{Created, Patched, Writer, by_us, created, found, patched};
+use super::{Created, Patched, Writer, by_us, created, patched};
 
 /// Events of one pod that are read; kubelet and scheduler write a few and count repetitions.
 const EVENTS: u32 = 100;
@@ -57,12 +57,6 @@ impl Writer {
     /// Creates a snapshot.
     pub async fn create_snapshot(&self, snapshot: &Snapshot) -> Result<Created<Snapshot>> {
         self.create(snapshot.metadata.name.as_deref().unwrap_or_default(), snapshot).await
-    }
-
-    /// Reads a snapshot.
-    pub async fn get_snapshot(&self, name: &str) -> Result<Option<Snapshot>> {
-        let api = self.api::<Snapshot>();
-        found(self.read(format!("get Snapshot {name}"), api.get(name)).await)
     }
 
     /// Waits until a snapshot's status is as wanted. Watches it: nothing is polled, and a watch that breaks goes on.

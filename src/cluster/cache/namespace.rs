@@ -169,7 +169,8 @@ impl NamespaceCache {
     /// A restore of the cluster is recorded: lists that show it once more are no news.
     pub fn expect_fall(&self) {
         let mut state = self.state.write();
-        (state.expects_fall, state.expects_pods_fall) = (true, true);
+        state.fall.restore_recorded();
+        state.pods_fall.restore_recorded();
     }
 
     /// A list of workspaces begins.
@@ -179,6 +180,7 @@ impl NamespaceCache {
         state.offered.clear();
         state.deleted.clear();
         state.rewound = false;
+        state.fall.list_begins();
     }
 
     /// A workspace is listed, new or changed.
@@ -200,12 +202,12 @@ impl NamespaceCache {
             };
             // A list is the truth, even where versions went backwards with a restored cluster.
             let trusted = listing && !state.offered.contains(&name);
-            if trusted && falls && !std::mem::replace(&mut state.rewound, true) && !state.expects_fall {
+            if trusted && falls && !std::mem::replace(&mut state.rewound, true) && !state.fall.is_expected() {
                 queue.push(Change::Rewound);
             }
             let is_news = match known {
                 // A cluster that was restored gives the same versions to other states.
-                Some(known) if trusted => version != known || state.expects_fall,
+                Some(known) if trusted => version != known || state.fall.is_expected(),
                 Some(known) => version > known,
                 None => true,
             };
@@ -215,7 +217,7 @@ impl NamespaceCache {
         });
     }
 
-    /// A workspace that is there but cannot be read: what was last read of it holds.
+    /// A workspace that is there but cannot be read, or is one too many: what was last read of it holds.
     pub fn keep_workspace(&self, name: &str) {
         self.change(|state, queue| {
             state.deleted.remove(name);
@@ -224,11 +226,6 @@ impl NamespaceCache {
             }
             queue.push(Change::Unreadable(name.to_owned()));
         });
-    }
-
-    /// A workspace is there and is not kept, since the cluster has too many objects.
-    pub fn leave_out_workspace(&self, name: &str) {
-        self.change(|_, queue| queue.push(Change::Unreadable(name.to_owned())));
     }
 
     /// A workspace is not ours any more, at a version; it may be there.
@@ -251,7 +248,7 @@ impl NamespaceCache {
     pub fn end_workspaces(&self) {
         self.change(|state, queue| {
             let Some(listed) = state.listed_workspaces.take() else { return };
-            state.expects_fall = false;
+            state.fall.list_ends();
             let is_gone = |name: &&String| !listed.contains(*name) && !state.offered.contains(*name);
             let gone: Vec<_> = state.workspaces.keys().filter(is_gone).cloned().collect();
             for name in gone {
@@ -271,6 +268,7 @@ impl NamespaceCache {
         let mut state = self.state.write();
         state.listed_pods = Some(HashSet::new());
         state.pods_rewound = false;
+        state.pods_fall.list_begins();
     }
 
     /// A pod is listed, new or changed.
@@ -286,7 +284,7 @@ impl NamespaceCache {
             // A list is a consistent read: an object never falls below the version seen before, but with a restored cluster.
             let falls = known.is_some_and(|known| known.uid == pod.uid && version < pod_version(known));
             let is_first = is_listed && falls && !std::mem::replace(&mut state.pods_rewound, true);
-            if is_first && !state.expects_pods_fall {
+            if is_first && !state.pods_fall.is_expected() {
                 queue.push(Change::Rewound);
             }
             let is_news =
@@ -319,7 +317,7 @@ impl NamespaceCache {
     pub fn end_pods(&self) {
         self.change(|state, queue| {
             let Some(listed) = state.listed_pods.take() else { return };
-            state.expects_pods_fall = false;
+            state.pods_fall.list_ends();
             let gone: Vec<_> = state.pods.keys().filter(|name| !listed.contains(*name)).cloned().collect();
             for name in gone {
                 state.take_pod(&name, queue);

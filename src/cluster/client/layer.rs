@@ -23,8 +23,6 @@ use crate::domain::epoch::Epoch;
 pub(in crate::cluster) const FENCE_USER: &str = "spaceport";
 /// Header of the extra `spaceport.dev/epoch`.
 pub(in crate::cluster) const FENCE_EXTRA: &str = "impersonate-extra-spaceport.dev%2fepoch";
-/// Path of the probe, which takes no turn: it asks about the cluster, not about our limiter.
-pub(in crate::cluster) const READYZ: &str = "/readyz";
 
 /// However long an apiserver wants to be left alone.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -65,6 +63,10 @@ pub enum Lasting {
     /// Not at all: the log of a container that is followed may be silent for hours, and its answer begins with the first line.
     All,
 }
+
+/// Among a request's extensions: a probe takes no turn, since it asks about the cluster and not about our limiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cluster) struct Probe;
 
 /// How a call failed without an answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -178,18 +180,19 @@ async fn call<S, B>(
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Fault>,
 {
-    let due = Instant::now() + shared.deadline;
     let is_watch = request.uri().query().is_some_and(is_watch);
     let lasting = request.extensions().get::<Lasting>().copied();
-    let permit = if request.uri().path() == READYZ {
+    let permit = if is_probe(&request) {
         None
     } else {
         let _waits = turn::waits();
-        let permit = tokio::time::timeout_at(due, shared.limiter.turn()).await;
+        let permit = tokio::time::timeout(shared.deadline, shared.limiter.turn()).await;
         permit
             .map_err(|_| Fault::Throttled)
             .inspect_err(|fault| failed(shared.signals.meter(), fault.category()))?
     };
+    // The time in our own queue is not the cluster's.
+    let due = Instant::now() + shared.deadline;
     identity.stamp(&mut request);
     let (kind, sent) = (kind(&request, is_watch), Instant::now());
     let answer = if lasting == Some(Lasting::All) {
@@ -228,9 +231,13 @@ where
     }
 }
 
+fn is_probe(request: &Request<Body>) -> bool {
+    request.extensions().get::<Probe>().is_some()
+}
+
 fn kind(request: &Request<Body>, is_watch: bool) -> Kind {
     match *request.method() {
-        _ if request.uri().path() == READYZ => Kind::Probe,
+        _ if is_probe(request) => Kind::Probe,
         _ if is_watch => Kind::Watch,
         Method::GET | Method::HEAD => Kind::Read,
         _ => Kind::Write,

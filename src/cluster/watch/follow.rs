@@ -45,10 +45,8 @@ pub(super) trait Sink: Send + 'static {
     fn begin(&mut self);
     /// An object is listed, new or changed.
     fn put(&mut self, object: Self::Object);
-    /// An object is there and cannot be read: what was last read of it holds.
+    /// An object is there and cannot be read, or there are too many to take it: what was last read of it holds.
     fn keep(&mut self, name: &str);
-    /// An object is there and is not kept: there are too many.
-    fn leave_out(&mut self, _name: &str) {}
     /// An object is gone, or none of ours any more.
     fn remove(&mut self, meta: &ObjectMeta);
     /// The cluster said that an object was deleted.
@@ -192,7 +190,7 @@ impl Watch {
                 sink.deleted(meta);
             }
             Event::Apply(object) | Event::InitApply(object) if verdict == Verdict::LeaveOut => {
-                sink.leave_out(name_of(object.meta()));
+                sink.keep(name_of(object.meta()));
             }
             Event::Apply(object) | Event::InitApply(object) => match object.read() {
                 Ok(object) => {

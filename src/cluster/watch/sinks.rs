@@ -59,10 +59,6 @@ impl Sink for Workspaces {
         self.cache.keep_workspace(name);
     }
 
-    fn leave_out(&mut self, name: &str) {
-        self.cache.leave_out_workspace(name);
-    }
-
     fn remove(&mut self, meta: &ObjectMeta) {
         self.capacity.remove(&self.source, &name(meta));
         self.cache.remove_workspace(meta.name.as_deref().unwrap_or_default(), version(meta));

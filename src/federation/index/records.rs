@@ -38,8 +38,10 @@ impl Index {
             self.announce_given_up(inner, &given_up);
             return;
         }
-        if !is_live && !inner.sessions.contains_key(&key.1) {
-            // Nothing else will report the end here.
+        let ends = !is_live && before.as_ref().is_some_and(PlacementRecord::is_live);
+        if ends && !inner.sessions.contains_key(&key.1) {
+            // Nothing else will report the end here. A record that had ended says nothing new: its resource may have come
+            // back with a restored cluster.
             self.end_unseen(inner, &key);
             return;
         }

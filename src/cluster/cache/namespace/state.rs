@@ -45,12 +45,41 @@ pub(super) struct State {
     pub(super) rewound: bool,
     /// Whether the list of pods under way had one at a lower version than was seen.
     pub(super) pods_rewound: bool,
-    /// Whether the next complete list may fall below what was seen, since that is recorded already.
-    pub(super) expects_fall: bool,
-    /// The same for pods.
-    pub(super) expects_pods_fall: bool,
+    /// Of workspaces.
+    pub(super) fall: Fall,
+    /// Of pods.
+    pub(super) pods_fall: Fall,
     pub(super) workspaces_synced: bool,
     pub(super) pods_synced: bool,
+}
+
+/// Whether the next list may fall below the versions that were seen: a restore of the cluster is recorded. A list that
+/// began before the record may be of before the restore, so only one that began after it ends the expectation.
+#[derive(Debug, Default)]
+pub(super) struct Fall {
+    expected: bool,
+    /// Expected when the list under way began.
+    by_list: bool,
+}
+
+impl Fall {
+    pub(super) fn restore_recorded(&mut self) {
+        *self = Self { expected: true, by_list: false };
+    }
+
+    pub(super) fn is_expected(&self) -> bool {
+        self.expected
+    }
+
+    pub(super) fn list_begins(&mut self) {
+        self.by_list = self.expected;
+    }
+
+    pub(super) fn list_ends(&mut self) {
+        if std::mem::take(&mut self.by_list) {
+            self.expected = false;
+        }
+    }
 }
 
 impl State {
@@ -142,7 +171,7 @@ impl State {
 
     /// After a recorded restore, what is known holds only once both were listed again.
     pub(super) fn tell_synced(&self, queue: &Queue<Change>) {
-        let is_stale = self.expects_fall || self.expects_pods_fall;
+        let is_stale = self.fall.is_expected() || self.pods_fall.is_expected();
         if self.workspaces_synced && self.pods_synced && !is_stale {
             queue.push(Change::Synced);
         }

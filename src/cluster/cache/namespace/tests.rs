@@ -175,12 +175,15 @@ fn an_object_that_cannot_be_read_keeps_its_last_state() {
 }
 
 #[test]
-fn observers_hear_of_an_object_that_is_there_and_is_not_kept() {
+fn an_object_that_is_there_and_not_read_counts_as_deleted_no_more_and_observers_hear_of_it() {
     let (log, cache) = cache();
+    cache.delete_workspace("a", 1);
+    assert!(cache.was_deleted("a"));
     cache.begin_workspaces();
     cache.keep_workspace("a");
-    cache.leave_out_workspace("b");
+    cache.keep_workspace("b");
     cache.end_workspaces();
+    assert!(!cache.was_deleted("a"));
     assert_eq!(told(&log), ["a is there", "b is there"]);
 }
 
@@ -326,5 +329,26 @@ fn after_a_recorded_restore_nothing_is_complete_before_workspaces_and_pods_were_
         // Also where the restored cluster gave the version that was known to another state.
         let expected = if pods_first { ["a@52", "synced"] } else { ["a@18", "synced"] };
         assert_eq!(*log.0.lock(), expected);
+    }
+}
+
+#[test]
+fn a_list_that_began_before_a_restore_was_recorded_is_not_the_one_that_shows_it() {
+    let (log, cache) = cache();
+    for name in ["first", "second"] {
+        cache.begin_workspaces();
+        cache.put_workspace(workspace("a", if name == "first" { 52 } else { 18 }));
+        cache.begin_pods();
+        cache.expect_fall();
+        log.0.lock().clear();
+        cache.end_workspaces();
+        cache.end_pods();
+        assert_eq!(*log.0.lock(), [""; 0], "{name}: these are states of before");
+        cache.begin_workspaces();
+        cache.put_workspace(workspace("a", 18));
+        cache.end_workspaces();
+        cache.begin_pods();
+        cache.end_pods();
+        assert_eq!(*log.0.lock(), ["a@18", "synced"], "{name}");
     }
 }

@@ -35,6 +35,10 @@ fn get(path: &str) -> Request<Body> {
     Request::get(path).body(Body::empty()).unwrap()
 }
 
+fn probe() -> Request<Body> {
+    Request::get("/readyz").extension(Probe).body(Body::empty()).unwrap()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_without_an_answer_ends_at_the_deadline_and_is_told() {
     let heard = Arc::new(Heard::default());
@@ -48,20 +52,24 @@ async fn a_call_without_an_answer_ends_at_the_deadline_and_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_gets_no_turn_was_not_sent() {
+async fn a_call_has_its_whole_deadline_after_its_turn_and_a_probe_takes_none() {
     let hung =
         tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Full<Bytes>>, Fault>>());
     let limits = Limits { in_flight: 1, request_timeout: Duration::from_secs(5), ..limits() };
     let service = Guarded::new(hung, &limits, Arc::new(Heard::default()));
     let first = tokio::spawn(service.clone().oneshot(get("/a")));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let probe = service.clone().oneshot(get(READYZ));
-    let second = tokio::time::timeout(Duration::from_mins(1), service.oneshot(get("/b")));
-    // The first call ends at 5 s and gives its turn to the second, which then has 1 s left.
-    let (first, second, probe) = tokio::join!(first, second, probe);
-    assert_eq!(first.unwrap().err(), Some(Fault::Timeout(Duration::from_secs(5))));
-    assert!(second.unwrap().is_err());
-    assert_eq!(probe.err(), Some(Fault::Timeout(Duration::from_secs(5))), "a probe takes no turn");
+    let probe = service.clone().oneshot(probe());
+    let second = async {
+        let fault = service.oneshot(get("/b")).await.err();
+        (fault, Instant::now())
+    };
+    // The first call ends at 5 s and gives its turn to the second, which waited for 4 s.
+    let begun = Instant::now();
+    let (first, (second, ended), probe) = tokio::join!(first, second, probe);
+    let late = Some(Fault::Timeout(Duration::from_secs(5)));
+    assert_eq!((first.unwrap().err(), second, probe.err()), (late.clone(), late.clone(), late));
+    assert_eq!(ended - begun, Duration::from_secs(9));
 }
 
 #[tokio::test]
@@ -185,7 +193,7 @@ async fn an_apiserver_that_asks_to_be_left_alone_is_and_probes_go_on() {
     let begun = Instant::now();
     service.clone().oneshot(get("/idle")).await.unwrap();
     service.clone().oneshot(get("/busy")).await.unwrap();
-    service.clone().oneshot(get(READYZ)).await.unwrap();
+    service.clone().oneshot(probe()).await.unwrap();
     assert_eq!(begun.elapsed().as_secs(), 0);
     service.oneshot(get("/idle")).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(3));

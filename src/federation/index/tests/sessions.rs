@@ -47,6 +47,42 @@ async fn what_a_new_connection_does_not_list_has_ended_and_what_it_lists_again_i
 }
 
 #[tokio::test]
+async fn an_ended_workspace_that_a_restore_brought_back_is_not_reported_as_ended_again_without_a_connection()
+{
+    let (index, _) = with_two();
+    let mut ended = record("a", "eu-1");
+    ended.state = RecordState::Ended { at: Timestamp::UNIX_EPOCH, expires: Timestamp::UNIX_EPOCH };
+    index.record(ended.clone(), 3);
+    index.disconnected(&name("eu-1"), None);
+    let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+    index.records_are(vec![(ended, 3), (record("b", "eu-1"), 2)], 9);
+    assert!(subscription.next().now_or_never().is_none(), "etcd says what it said before");
+    assert!(index.get(&id("a")).is_some());
+}
+
+#[tokio::test]
+async fn an_end_that_was_shown_is_shown_again_to_whoever_subscribed_since_and_to_nobody_else() {
+    let (index, session) = with_two();
+    let mut before = index.subscribe(Filter::default(), &From::Now).unwrap();
+    index.resource(&session, at(9, Phase::Stopped));
+    let mut replayed = index.subscribe(Filter::default(), &From::Replay).unwrap();
+    // Gone before the replay came to read it.
+    index.resource_gone(&session, &usual(), &id("a"), String::new());
+    let ends = async |subscription: &mut Subscription| {
+        let mut ends = Vec::new();
+        while let Some(Ok(event)) = subscription.next().now_or_never() {
+            if event.seen.view.phase == Phase::Stopped {
+                ends.push((event.seen.view.id.clone(), event.seen.version));
+            }
+        }
+        ends
+    };
+    let (of_before, of_replay) = (ends(&mut before).await, ends(&mut replayed).await);
+    assert_eq!(of_before.len(), 1);
+    assert_eq!(of_before, of_replay);
+}
+
+#[tokio::test]
 async fn reports_of_a_connection_that_was_replaced_or_removed_are_ignored() {
     let (index, old) = with_two();
     let session = reconnect(&index);
