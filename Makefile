@@ -22,7 +22,7 @@ build: $(PROTOC_DIR)/bin/protoc ## build the program
 
 check: $(PROTOC_DIR)/bin/protoc ## formatting and lints
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 # Advisories need a copy of the RustSec database, which is on GitHub: DENY="advisories bans licenses sources" with the network.
 DENY ?= bans licenses sources
@@ -31,14 +31,13 @@ deny: ## licences and sources of the dependencies, by deny.toml
 	cargo deny --locked --workspace check --hide-inclusion-graph $(DENY)
 
 test: $(PROTOC_DIR)/bin/protoc ## every test, end to end on real control planes included
-	cargo build --locked --example fleet
-	cargo run --locked --quiet --example fleet -- assets
-	cargo build --locked --bin spaceport
-	cargo test --locked --lib --examples --tests
+	cargo build --locked --workspace --bins
+	cargo run --locked --quiet --bin fleet -- assets
+	cargo test --locked --workspace
 
 demo: $(PROTOC_DIR)/bin/protoc ## the main job on three real clusters; ONCE=1 ends by itself
-	cargo build --locked --bin spaceport
-	cargo run --locked --quiet --example demo -- $(if $(ONCE),--once)
+	cargo build --locked --workspace --bins
+	cargo run --locked --quiet --bin demo -- $(if $(ONCE),--once)
 
 clean: ## remove what was built
 	cargo clean

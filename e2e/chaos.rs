@@ -1,106 +1,21 @@
-//! The chaos run by itself, on a fleet of its own, for as long as one likes: `make chaos SEED= MINUTES=`; or restores of a cluster
-//! from backups: `make chaos SEED= RESTORES=`.
+//! The chaos run: whether what Spaceport promised was kept in a run in which everything that may fail did.
 //!
-//! Rounds follow one another until the time is over, each with a seed of its own, counted up from the first; an error names
-//! the seed that repeats it.
+//! A [`run`] sets a [`stage`], lets [`clients`], an [`admin`] and [`subscribers`] use it while a [`nemesis`] breaks it, and an
+//! [`observer`] reads what happened from the apiservers' [`audit`] logs: fenced writes, and [`lives`] of workspaces and pods. It is
+//! recorded as a [`history::History`], plain data; [`checker::check`] is a pure function over it, and is itself tested with bad
+//! histories, one for each promise. [`restores`] restores a cluster from backups, one after the other.
+#![allow(dead_code, reason = "each target that includes this module uses a part of it")]
 
-#[path = "chaos/mod.rs"]
-mod chaos;
-#[path = "harness/mod.rs"]
-mod harness;
-
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
-
-use anyhow::Result;
-use chaos::stage::{Ground, Stage};
-use clap::Parser;
-use harness::node_agent::Pace;
-use harness::spaceport::prepare_member;
-use harness::{Audit, Cluster, Fleet, FleetOptions, NodeAgent};
-use tokio::time::Instant;
-
-/// Faults of one round: short enough that its history can be read.
-const ROUND: Duration = Duration::from_mins(1);
-
-/// Disturbs three managers, their etcd and three real clusters while clients and an admin use them, and checks that every
-/// promise was kept.
-#[derive(Debug, Parser)]
-struct Args {
-    /// Seed of the first round; chosen at random where it is not given.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// How long; no round begins after that.
-    #[arg(long, default_value_t = 2)]
-    minutes: u64,
-    /// Restores of each kind of one cluster from backups of its etcd, instead of faults for a time.
-    #[arg(long, conflicts_with = "minutes", value_parser = clap::value_parser!(u32).range(1..))]
-    restores: Option<u32>,
-}
-
-fn main() -> ExitCode {
-    let args = Args::parse();
-    let seed = args.seed.unwrap_or_else(|| u64::from(uuid::Uuid::new_v4().as_fields().0));
-    let running = async {
-        match args.restores {
-            Some(count) => restores(seed, count).await,
-            None => rounds(seed, args.minutes).await,
-        }
-    };
-    match harness::block_on(harness::unless_interrupted(running)) {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nchaos: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Prepares the clusters of a fleet as members; the login for each, by its name.
-async fn prepared(fleet: &Fleet) -> Result<BTreeMap<String, PathBuf>> {
-    let mut kubeconfigs = BTreeMap::new();
-    for cluster in fleet.clusters() {
-        kubeconfigs.insert(cluster.name().to_owned(), prepare_member(cluster).await?);
-    }
-    Ok(kubeconfigs)
-}
-
-/// A fleet that nobody else uses.
-fn ground<'a>(fleet: &'a Fleet, kubeconfigs: &'a BTreeMap<String, PathBuf>) -> Ground<'a> {
-    Ground {
-        assets: fleet.assets(),
-        dir: fleet.dir(),
-        clusters: fleet.clusters().to_vec(),
-        disturbable: fleet.clusters().to_vec(),
-        kubeconfigs,
-    }
-}
-
-async fn restores(seed: u64, count: u32) -> Result<()> {
-    println!("chaos: seed {seed}");
-    let fleet = Fleet::boot(FleetOptions::of(1).audited(Audit::Objects)).await?;
-    let kubeconfigs = prepared(&fleet).await?;
-    let stage = Stage::set(ground(&fleet, &kubeconfigs), &format!("restores-{seed}")).await?;
-    println!("chaos: {}", Box::pin(chaos::restores::run(stage, seed, count)).await?);
-    Ok(())
-}
-
-async fn rounds(first: u64, minutes: u64) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(minutes.saturating_mul(60));
-    let fleet = Fleet::boot(FleetOptions::of(3).audited(Audit::Objects)).await?;
-    let kubeconfigs = prepared(&fleet).await?;
-    let agent = |cluster: &Arc<Cluster>| NodeAgent::start(&cluster.client(), Pace::default());
-    let _agents: Vec<NodeAgent> = fleet.clusters().iter().map(agent).collect();
-    for seed in first.. {
-        println!("chaos: seed {seed}");
-        let stage = Stage::set(ground(&fleet, &kubeconfigs), &format!("chaos-{seed}")).await?;
-        println!("chaos: {}", chaos::run::run(stage, seed, ROUND).await?);
-        if Instant::now() >= end {
-            break;
-        }
-    }
-    Ok(())
-}
+pub mod admin;
+pub mod audit;
+pub mod checker;
+pub mod clients;
+pub mod history;
+pub mod lives;
+pub mod nemesis;
+pub mod observer;
+pub mod restores;
+pub mod rng;
+pub mod run;
+pub mod stage;
+pub mod subscribers;

@@ -17,26 +17,26 @@ RESTORES ?=
 .PHONY: fleet fleet-down fleet-test bench chaos
 
 fleet: ## boot etcd and clusters in the background; CLUSTERS=3 NODES=3
-	cargo run --locked --quiet --example fleet -- up --detach --clusters $(CLUSTERS) --nodes $(NODES)
+	cargo run --locked --quiet --bin fleet -- up --detach --clusters $(CLUSTERS) --nodes $(NODES)
 
 fleet-down: ## end what `make fleet` booted
-	cargo run --locked --quiet --example fleet -- down
+	cargo run --locked --quiet --bin fleet -- down
 
 fleet-test: ## test the harness itself: simulated pods, node agent, outages
-	cargo test --locked --quiet --example fleet -- --test-threads=1
+	cargo test --locked --quiet --workspace --test harness -- --test-threads=1
 
 bench: $(PROTOC_DIR)/bin/protoc ## Spaceport beside bare pods; SCALE= SCENARIO= CONDITIONS= PROFILE=
 ifneq ($(filter placement,$(subst $(comma), ,$(SCENARIO)) $(if $(SCENARIO),,$(if $(filter small,$(SCALE)),,placement))),)
-	cargo bench --locked --bench placement $(if $(filter release,$(PROFILE)),,--profile dev)
+	cargo bench --locked -p spaceport-domain --bench placement $(if $(filter release,$(PROFILE)),,--profile dev)
 endif
 ifneq ($(filter index,$(subst $(comma), ,$(SCENARIO)) $(if $(SCENARIO),,index)),)
-	cargo bench --locked --bench index $(if $(filter release,$(PROFILE)),,--profile dev)
+	cargo bench --locked -p spaceport-federation --bench index $(if $(filter release,$(PROFILE)),,--profile dev)
 endif
-	cargo build --locked $(if $(filter release,$(PROFILE)),--release) --bin spaceport --example bench
-	target/$(if $(filter release,$(PROFILE)),release,debug)/examples/bench --scale $(SCALE) --profile $(PROFILE) \
+	cargo build --locked $(if $(filter release,$(PROFILE)),--release) --bin spaceport --bin bench
+	target/$(if $(filter release,$(PROFILE)),release,debug)/bench --scale $(SCALE) --profile $(PROFILE) \
 		--conditions $(CONDITIONS) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RESUME),--resume)
 
 chaos: $(PROTOC_DIR)/bin/protoc ## break parts under load, and check the history; SEED= MINUTES=2, or RESTORES=20 of a cluster
-	cargo build --locked --bin spaceport
-	cargo run --locked --quiet --example chaos -- \
+	cargo build --locked --workspace --bins
+	cargo run --locked --quiet --bin chaos -- \
 		$(if $(RESTORES),--restores $(RESTORES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))

@@ -8,7 +8,7 @@ use kube::{
     Api, ResourceExt as _,
     runtime::{WatchStreamExt as _, watcher},
 };
-use spaceport::proto::wsman::{SubscribeRequest, WorkspacePhase};
+use proto::wsman::{SubscribeRequest, WorkspacePhase};
 use tokio::time::sleep;
 
 use super::{

@@ -125,8 +125,7 @@ pub fn report(scale: Scale, profile: Profile) -> Result<()> {
 
 /// What criterion last measured of placement alone, if it did.
 fn placement() -> Vec<Value> {
-    let Ok(dir) = crate::harness::assets::target_dir().map(|target| target.join("criterion/placement"))
-    else {
+    let Ok(dir) = e2e::harness::assets::target_dir().map(|target| target.join("criterion/placement")) else {
         return Vec::new();
     };
     let rows = [10, 100, 1000].into_iter().filter_map(|clusters: u32| {
@@ -149,7 +148,7 @@ fn built(profile: Profile) -> Result<u64> {
 }
 
 fn folder(scale: Scale) -> Result<PathBuf> {
-    Ok(crate::harness::assets::target_dir()?.join("bench").join(name_of(&scale)))
+    Ok(e2e::harness::assets::target_dir()?.join("bench").join(name_of(&scale)))
 }
 
 fn read(path: &Path) -> Option<Value> {

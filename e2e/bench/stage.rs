@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _};
+use proto::wsman::workspace_manager_client::WorkspaceManagerClient;
 use serde_json::{Value, json};
-use spaceport::proto::wsman::workspace_manager_client::WorkspaceManagerClient;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
@@ -25,7 +25,7 @@ use super::{
     tracker::Tracker,
     usage::{Meter, Spent},
 };
-use crate::harness::{
+use e2e::harness::{
     Audit, Cluster, Fleet, FleetOptions, Launch, NodeAgent, Part, Process,
     assets::target_dir,
     etcd::EtcdOptions,

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::harness::cluster::USER_AGENT;
+use e2e::harness::cluster::USER_AGENT;
 
 /// Of `/proc/<pid>/stat`; Linux fixes it for programs.
 const TICKS_A_SECOND: f64 = 100.0;

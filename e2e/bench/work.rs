@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
+use cluster::resources::Workspace;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
     api::{DeleteParams, ListParams, PostParams},
 };
-use serde_json::Value;
-use spaceport::cluster::resources::Workspace;
-use spaceport::proto::{
+use proto::{
     contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer},
     wsman::{Placement, StartWorkspaceRequest, StartWorkspaceSpec, StopWorkspaceRequest, WorkspaceMetadata},
 };
+use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
     tracker::Moment,
     usage::Spent,
 };
-use crate::harness::spaceport::NAMESPACE;
+use e2e::harness::spaceport::NAMESPACE;
 
 /// Calls in flight of a burst.
 pub const AT_ONCE: usize = 32;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use parking_lot::Mutex;
-use spaceport::proto::spaceport::v1::{
+use proto::spaceport::v1::{
     ChangeDrainRequest, CordonRequest, GetDrainRequest, StartDrainRequest, UncordonRequest,
     change_drain_request::Change, cluster_manager_client::ClusterManagerClient,
 };

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use parking_lot::Mutex;
-use spaceport::proto::contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer};
-use spaceport::proto::wsman::{
+use proto::contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer};
+use proto::wsman::{
     MarkActiveRequest, Placement, StartWorkspaceRequest, StartWorkspaceSpec, StopWorkspaceRequest,
     WorkspaceMetadata, workspace_manager_client::WorkspaceManagerClient,
 };

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
+use cluster::resources::{Workspace, WorkspaceStatus, conditions};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use spaceport::cluster::resources::{Workspace, WorkspaceStatus, conditions};
 
 use super::audit::Event;
 use super::history::{Content, Resource};

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use cluster::resources::Workspace;
 use kube::Api;
 use kube::api::ListParams;
 use parking_lot::Mutex;
-use spaceport::cluster::resources::Workspace;
 use tokio::time::{Instant, timeout};
 
 use super::audit;

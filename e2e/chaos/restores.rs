@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cluster::resources::{Phase, Workspace};
 use futures::future::try_join_all;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::ListParams;
 use parking_lot::Mutex;
+use proto::wsman::StopWorkspaceRequest;
 use serde_json::Value;
-use spaceport::cluster::resources::{Phase, Workspace};
-use spaceport::proto::wsman::StopWorkspaceRequest;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 

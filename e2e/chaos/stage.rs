@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use parking_lot::RwLock;
 use serde_json::json;
 
-use spaceport::domain::{record::RecordState, secret::Secret};
-use spaceport::store::{Options, Store, Tls, User};
+use domain::{record::RecordState, secret::Secret};
+use store::{Options, Store, Tls, User};
 
 use super::history::{Record, Recorded};
 use crate::harness::spaceport::{Installation, Output, PREFIX, Replica, get, prepare_namespaces};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
-use spaceport::proto::wsman::{SubscribeRequest, SubscribeResponse, WorkspaceStatus};
+use proto::wsman::{SubscribeRequest, SubscribeResponse, WorkspaceStatus};
 use tokio::time::{sleep, timeout};
 use tonic::Streaming;
 

@@ -91,7 +91,7 @@ pub fn target_dir() -> Result<PathBuf> {
 
 /// The `e2e` folder of the repository this was built from.
 pub fn source_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e")
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
 fn stamp(files: &[&Path]) -> Result<String> {

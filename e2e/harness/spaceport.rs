@@ -10,11 +10,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, runtime::wait::await_condition};
-use serde_json::json;
-use spaceport::proto::{
+use proto::{
     spaceport::v1::cluster_manager_client::ClusterManagerClient,
     wsman::workspace_manager_client::WorkspaceManagerClient,
 };
+use serde_json::json;
 use tokio::time::timeout;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 

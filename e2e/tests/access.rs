@@ -1,8 +1,8 @@
 //! Who may call what.
 
 use anyhow::{Context as _, Result, ensure};
-use spaceport::proto::spaceport::v1::{ListRequest, cluster_manager_client::ClusterManagerClient};
-use spaceport::proto::wsman::{GetWorkspacesRequest, workspace_manager_client::WorkspaceManagerClient};
+use proto::spaceport::v1::{ListRequest, cluster_manager_client::ClusterManagerClient};
+use proto::wsman::{GetWorkspacesRequest, workspace_manager_client::WorkspaceManagerClient};
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
@@ -10,8 +10,8 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-use crate::harness::pki::Authority;
 use crate::story::{refused, story};
+use e2e::harness::pki::Authority;
 
 #[test]
 fn clients_need_a_certificate_and_admins_one_that_says_so() -> Result<()> {

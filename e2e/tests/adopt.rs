@@ -1,21 +1,21 @@
 //! What a cluster holds without a record, or against one: told by `cluster diff`, and acted on only by an admin.
 
 use anyhow::{Context as _, Result, ensure};
+use cluster::resources::Workspace;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use proto::wsman::{StopWorkspaceRequest, WorkspacePhase};
 use serde_json::{Value, json};
-use spaceport::cluster::resources::Workspace;
-use spaceport::proto::wsman::{StopWorkspaceRequest, WorkspacePhase};
 use tonic::Code;
 
-use crate::harness::node_agent::Pace;
-use crate::harness::spaceport::{prepare_member, prepare_namespaces};
-use crate::harness::{Cluster, ClusterOptions, NodeAgent, Part};
 use crate::story::{
     Client, Story, describe, follow, is, refused, request, run, start, stop, story, until, watch,
 };
+use e2e::harness::node_agent::Pace;
+use e2e::harness::spaceport::{prepare_member, prepare_namespaces};
+use e2e::harness::{Cluster, ClusterOptions, NodeAgent, Part};
 
 /// Label value of another kind of manager.
 pub const OTHER: &str = "ws-manager-mk2";

@@ -11,20 +11,20 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use parking_lot::Mutex;
+use proto::spaceport::v1::AdoptRequest;
+use proto::wsman::{WorkspaceConditionBool, WorkspacePhase};
 use serde_json::json;
-use spaceport::proto::spaceport::v1::AdoptRequest;
-use spaceport::proto::wsman::{WorkspaceConditionBool, WorkspacePhase};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::adopt::{forget, give_away, pods, standing, told};
 use crate::bulkheads::behind_proxy;
-use crate::harness::{Answer, Carried, Proxy, Rule, annotations};
 use crate::killed::refused_what_came_late;
 use crate::story::{
     Client, SOON, Story, annotated, describe, follow, forget as let_go_on, is, nothing_is_left, request, run,
     start, stop, story, until, watch, with_secrets,
 };
+use e2e::harness::{Answer, Carried, Proxy, Rule, annotations};
 
 /// Whose a workspace is before.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,15 +5,15 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use proto::wsman::{WorkspaceConditionBool, WorkspacePhase};
 use serde_json::json;
-use spaceport::proto::wsman::{WorkspaceConditionBool, WorkspacePhase};
 
 use crate::adopt::{deregister_by_force, not_done, pods, standing, told, vanish};
-use crate::harness::spaceport::{Installation, get};
 use crate::story::{Story, describe, follow, is, request, run, start, stop, story, until, watch};
+use e2e::harness::spaceport::{Installation, get};
 
 /// Registers the story's `eu-1` under a name; what the CLI said, and how it ended.
-async fn register_as(story: &Story, name: &str) -> Result<crate::harness::spaceport::Output> {
+async fn register_as(story: &Story, name: &str) -> Result<e2e::harness::spaceport::Output> {
     story.try_to_register(name, "europe", &story.kubeconfigs["eu-1"]).await
 }
 
@@ -180,7 +180,7 @@ fn a_cluster_goes_from_one_installation_to_another_once_the_first_is_out_of_it_a
         let seen = follow(&mut stream, is(WorkspacePhase::Running)).await?;
         let seen = seen.last().context("nothing was seen")?;
         ensure!(seen.status_version >= before.status_version, "{before:?} {seen:?}");
-        let token = |status: &spaceport::proto::wsman::WorkspaceStatus| {
+        let token = |status: &proto::wsman::WorkspaceStatus| {
             status.auth.as_ref().map(|auth| auth.owner_token.clone()).unwrap_or_default()
         };
         ensure!(!token(seen).is_empty() && token(seen) == token(&before), "its owner is locked out");

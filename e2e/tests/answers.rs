@@ -2,13 +2,13 @@
 //! (`cluster/texts.rs`). What is too large is in `sizes.rs`, a webhook that denies and logs in theirs.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cluster::Error;
+use cluster::error::Rule;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ResourceQuota};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use spaceport::cluster::Error;
-use spaceport::cluster::error::Rule;
 
 use crate::story::{Story, story, until};
 

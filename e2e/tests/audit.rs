@@ -1,10 +1,10 @@
 //! What is recorded of calls.
 
 use anyhow::{Context as _, Result, ensure};
+use proto::spaceport::v1::{CordonRequest, cluster_manager_client::ClusterManagerClient};
+use proto::wsman::workspace_manager_client::WorkspaceManagerClient;
+use proto::wsman::{MarkActiveRequest, StopWorkspaceRequest};
 use serde_json::{Value, json};
-use spaceport::proto::spaceport::v1::{CordonRequest, cluster_manager_client::ClusterManagerClient};
-use spaceport::proto::wsman::workspace_manager_client::WorkspaceManagerClient;
-use spaceport::proto::wsman::{MarkActiveRequest, StopWorkspaceRequest};
 use tonic::Code;
 
 use crate::story::{Story, refused, request, run, story, until, with_secrets};
@@ -98,7 +98,7 @@ fn each_change_is_recorded_once_with_its_first_caller_also_where_it_was_passed_o
         .await?;
         ensure!(about(story, "/MarkActive")?.is_empty(), "heartbeats are counted instead");
         let health = &story.replicas[of_leader].health;
-        let metrics = crate::harness::spaceport::get(&format!("{health}/metrics")).await?;
+        let metrics = e2e::harness::spaceport::get(&format!("{health}/metrics")).await?;
         ensure!(
             metrics
                 .lines()

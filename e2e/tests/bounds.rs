@@ -4,19 +4,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use prost::Message as _;
-use spaceport::proto::contentservice::{
-    CompositeInitializer, WorkspaceInitializer, workspace_initializer::Spec,
-};
-use spaceport::proto::spaceport::v1::{ClusterSpec, NamespaceSpec, RegisterRequest};
-use spaceport::proto::wsman::{
+use proto::contentservice::{CompositeInitializer, WorkspaceInitializer, workspace_initializer::Spec};
+use proto::spaceport::v1::{ClusterSpec, NamespaceSpec, RegisterRequest};
+use proto::wsman::{
     DescribeWorkspaceRequest, EnvironmentVariable, PortSpec, StartWorkspaceRequest, UpdateSshKeyRequest,
 };
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::spaceport::Replica;
 use crate::story::{Client, Story, refused, request, start, story};
+use e2e::harness::spaceport::Replica;
 
 /// Far above what a refusal takes, and below what costs a lease.
 const AT_ONCE: Duration = Duration::from_secs(2);

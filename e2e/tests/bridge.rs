@@ -1,11 +1,9 @@
 //! The admin's API of existing installations.
 
 use anyhow::{Context as _, Result, ensure};
-use spaceport::proto::workspacemanagerbridge::admission_constraint::{
-    Constraint, FeaturePreview, HasPermission,
-};
-use spaceport::proto::workspacemanagerbridge::update_request::Property;
-use spaceport::proto::workspacemanagerbridge::{
+use proto::workspacemanagerbridge::admission_constraint::{Constraint, FeaturePreview, HasPermission};
+use proto::workspacemanagerbridge::update_request::Property;
+use proto::workspacemanagerbridge::{
     AdmissionConstraint, ClusterState, ClusterStatus, DeregisterRequest, ListRequest,
     ModifyAdmissionConstraint, RegisterRequest, TlsConfig, UpdateRequest,
     cluster_service_client::ClusterServiceClient,

@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::{Stream, StreamExt as _};
+use proto::builder::image_builder_client::ImageBuilderClient;
+use proto::builder::image_builder_server::{ImageBuilder, ImageBuilderServer};
+use proto::builder::*;
 use serde_json::json;
-use spaceport::proto::builder::image_builder_client::ImageBuilderClient;
-use spaceport::proto::builder::image_builder_server::{ImageBuilder, ImageBuilderServer};
-use spaceport::proto::builder::*;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Certificate, Channel, Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status};
 
-use crate::harness::spaceport::Installation;
 use crate::story::{SOON, Story, refused, story, until};
+use e2e::harness::spaceport::Installation;
 
 /// Bytes of a message of a large build.
 const LARGE: usize = 64 * 1024;

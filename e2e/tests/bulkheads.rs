@@ -3,14 +3,14 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use http::Method;
+use proto::wsman::{StartWorkspaceRequest, StartWorkspaceResponse};
 use serde_json::json;
-use spaceport::proto::wsman::{StartWorkspaceRequest, StartWorkspaceResponse};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use crate::harness::{Answer, Fault, Proxy, Rule};
 use crate::story::{SOON, Story, request, run, start, story, until};
+use e2e::harness::{Answer, Fault, Proxy, Rule};
 
 /// What is wrong with the cluster.
 enum Trouble {
@@ -200,7 +200,7 @@ async fn unavailable(story: &Story, cluster: &str) -> Result<()> {
     let replica = story.replicas.first().context("no manager")?;
     let gauge = format!("spaceport_cluster_health{{cluster=\"{cluster}\",health=\"Available\"}} 0");
     until("the cluster to be called bad", async || {
-        let metrics = crate::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?;
+        let metrics = e2e::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?;
         ensure!(metrics.contains(&gauge), "{cluster} is available to {}", replica.name);
         Ok(())
     })
@@ -278,7 +278,7 @@ fn joining_and_leaving_again_and_again_leaves_nothing_behind() -> Result<()> {
         })
         .await?;
         let replica = story.replicas.first().context("no manager")?;
-        let metrics = crate::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?;
+        let metrics = e2e::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?;
         ensure!(!metrics.contains("eu-1"), "metrics tell of a cluster that left: {metrics}");
         Ok(())
     })

@@ -6,16 +6,16 @@ use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use serde_json::json;
-use spaceport::proto::wsman::{
+use proto::wsman::{
     EnvironmentVariable, StartWorkspaceRequest, WorkspaceConditionBool, WorkspacePhase, WorkspaceStatus,
 };
+use serde_json::json;
 
-use crate::harness::annotations;
 use crate::story::{
     Client, Story, annotated, describe, follow, forget, is, nothing_is_left, request, start, stop, story,
     until, watch,
 };
+use e2e::harness::annotations;
 
 /// A class whose pods no node takes.
 const HUGE: &str = "g1-huge";

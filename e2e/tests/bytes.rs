@@ -1,6 +1,7 @@
 //! Bytes in resources: base64 that every reader takes, and definitions of earlier versions that refused to be changed.
 
 use anyhow::{Context as _, Result, ensure};
+use cluster::resources::{Initializer, Workspace};
 use k8s_openapi::ByteString;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -8,22 +9,21 @@ use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
-use serde_json::{Value, json};
-use spaceport::cluster::resources::{Initializer, Workspace};
-use spaceport::proto::contentservice::{
+use proto::contentservice::{
     FileDownloadInitializer, GitInitializer, WorkspaceInitializer, file_download_initializer,
     workspace_initializer::Spec,
 };
-use spaceport::proto::wsman::{
+use proto::wsman::{
     ControlPortRequest, PortSpec, SetTimeoutRequest, StartWorkspaceRequest, UpdateSshKeyRequest,
     WorkspacePhase,
 };
+use serde_json::{Value, json};
 
-use crate::harness::{Cluster, ClusterOptions};
 use crate::outage::register_private;
 use crate::story::{
     Client, Story, describe, follow, is, nothing_is_left, request, run, start, stop, story, until, watch,
 };
+use e2e::harness::{Cluster, ClusterOptions};
 
 /// A resource as programs write it, without a controller that touches it.
 fn by_hand(name: &str, initializer: &Value) -> Value {
@@ -224,7 +224,7 @@ fn a_definition_of_an_earlier_version_is_told_by_doctor_and_install_frees_the_wo
         let _agent = register_private(story, &solo, "solo").await?;
         let (outcome, check) = definitions(story, "solo-5").await?;
         ensure!(outcome == "OK", "{check}");
-        let earlier = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/fixtures/workspaces-with-format-byte.yaml");
+        let earlier = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/workspaces-with-format-byte.yaml");
         solo.apply_file(std::path::Path::new(earlier)).await?;
         let (outcome, check) = definitions(story, "solo-5").await?;
         ensure!(outcome == "FAILED" && check.contains("spec.initializer as standard base64"), "{check}");

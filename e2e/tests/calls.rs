@@ -6,12 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use parking_lot::Mutex;
-use spaceport::proto::wsman::{DescribeWorkspaceRequest, WorkspacePhase};
+use proto::wsman::{DescribeWorkspaceRequest, WorkspacePhase};
 use tonic::Code;
 
-use crate::harness::spaceport::get;
-use crate::harness::{Answer, Proxy, Rule};
 use crate::story::{Story, follow, is, refused, request, run, stop, story, until, watch};
+use e2e::harness::spaceport::get;
+use e2e::harness::{Answer, Proxy, Rule};
 
 /// Lifecycles that are looked at: on a busy machine one may take a write more, never a read.
 const LIVES: usize = 5;
@@ -113,7 +113,7 @@ fn calls_of_clients_are_counted_by_method_and_code_where_they_are_served() -> Re
         refused(client.describe_workspace(nobody).await, Code::NotFound)?;
         // Dropped before its end.
         drop(watch(&mut client, "ws").await?);
-        let count = async |replica: &crate::harness::spaceport::Replica, method: &str, code: &str| {
+        let count = async |replica: &e2e::harness::spaceport::Replica, method: &str, code: &str| {
             let metrics = get(&format!("{}/metrics", replica.health)).await?;
             let count = handled(&metrics).remove(&(method.to_owned(), code.to_owned()));
             anyhow::Ok((count.unwrap_or_default(), metrics))

@@ -7,9 +7,9 @@ use kube::Api;
 use serde_json::json;
 
 use crate::bulkheads::behind_proxy;
-use crate::harness::spaceport::get;
-use crate::harness::{Answer, Rule};
 use crate::story::{Story, request, run, story, until};
+use e2e::harness::spaceport::get;
+use e2e::harness::{Answer, Rule};
 
 const NAME: &str = "spaceport-canary";
 

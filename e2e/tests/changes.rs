@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cluster::resources::Snapshot;
 use http::Method;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
-use spaceport::cluster::resources::Snapshot;
-use spaceport::proto::wsman::{
+use proto::wsman::{
     AdmissionLevel, BackupWorkspaceRequest, ControlAdmissionRequest, ControlPortRequest,
     DeleteVolumeSnapshotRequest, MetadataFilter, PortProtocol, PortSpec, PortVisibility, SetTimeoutRequest,
     SubscribeRequest, SubscribeResponse, TakeSnapshotRequest, TimeoutType, UpdateSshKeyRequest,
@@ -18,12 +18,12 @@ use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use crate::bulkheads::behind_proxy;
-use crate::harness::annotations;
-use crate::harness::faults::{Answer, Rule};
 use crate::story::{
     Client, SOON, Story, annotated, describe, follow, forget, is, refused, request, run, start, story, until,
     watch,
 };
+use e2e::harness::annotations;
+use e2e::harness::faults::{Answer, Rule};
 
 /// In which nothing comes, if nothing is to come.
 const QUIET: Duration = Duration::from_secs(2);

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::chaos::run::run;
-use crate::chaos::stage::{Ground, Stage};
-use crate::harness::node_agent::Pace;
-use crate::harness::spaceport::prepare_member;
-use crate::harness::{Audit, Cluster, ClusterOptions, NodeAgent};
 use crate::story::fleet;
+use e2e::chaos::run::run;
+use e2e::chaos::stage::{Ground, Stage};
+use e2e::harness::node_agent::Pace;
+use e2e::harness::spaceport::prepare_member;
+use e2e::harness::{Audit, Cluster, ClusterOptions, NodeAgent};
 
 /// Of the faults alone, and longer until each has happened. `make chaos SEED= MINUTES=` has any other.
 const TIME: Duration = Duration::from_secs(10);
@@ -20,7 +20,7 @@ const SEED: u64 = 7;
 #[test]
 fn whatever_dies_freezes_or_is_cut_off_nothing_is_lost_or_twice_and_what_was_closed_stays_closed()
 -> Result<()> {
-    crate::harness::block_on(async {
+    e2e::harness::block_on(async {
         let (fleet, kubeconfigs) = fleet().await?;
         // Other stories use the shared clusters and etcd, so that only one of its own may be disturbed itself.
         let options = ClusterOptions { audit: Audit::Objects, ..ClusterOptions::named("chaos-1") };

@@ -9,10 +9,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::harness::pki::{Authority, Identity};
-use crate::harness::spaceport::{Output, program, run};
-use crate::harness::{annotations, until};
 use crate::story::{SOON, Story, story};
+use e2e::harness::pki::{Authority, Identity};
+use e2e::harness::spaceport::{Output, program, run};
+use e2e::harness::{annotations, until};
 
 /// The program with these variables alone.
 async fn cli(variables: &[(&str, &str)], args: &[&str]) -> Result<Output> {

@@ -5,15 +5,15 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use proto::wsman::{DescribeClusterRequest, MarkActiveRequest, WorkspaceStatus};
 use serde_json::json;
-use spaceport::proto::wsman::{DescribeClusterRequest, MarkActiveRequest, WorkspaceStatus};
 
-use crate::harness::Signal;
-use crate::harness::process::free_port;
-use crate::harness::spaceport::{get, program, run};
 use crate::story::{
     Client, SOON, Story, describe, follow, request, run as story_run, start, story, until, watch,
 };
+use e2e::harness::Signal;
+use e2e::harness::process::free_port;
+use e2e::harness::spaceport::{get, program, run};
 
 #[test]
 fn a_bad_configuration_lists_every_problem_and_exits_with_64() -> Result<()> {

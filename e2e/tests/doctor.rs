@@ -57,7 +57,7 @@ fn doctor_finds_a_good_cluster_well_and_tells_what_ails_others() -> Result<()> {
         // The authority of somebody else.
         let good = fs::read_to_string(&story.kubeconfigs["us-1"])?;
         let stranger = story.installation.dir().join("stranger.kubeconfig");
-        let theirs = crate::harness::spaceport::kubeconfig(
+        let theirs = e2e::harness::spaceport::kubeconfig(
             &member.api(),
             story.installation.authority().ca_pem(),
             "token",

@@ -1,22 +1,22 @@
 //! Draining a cluster: who is left alone, who is stopped and how fast, and what keeps it open.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
-use spaceport::proto::spaceport::v1::drain::State;
-use spaceport::proto::spaceport::v1::{
+use proto::spaceport::v1::drain::State;
+use proto::spaceport::v1::{
     CordonRequest, Drain, GetDrainRequest, UncordonRequest, WatchDrainRequest, WatchDrainResponse,
     cluster_manager_client::ClusterManagerClient,
 };
-use spaceport::proto::wsman::{MarkActiveRequest, WorkspaceConditionBool, WorkspacePhase};
+use proto::wsman::{MarkActiveRequest, WorkspaceConditionBool, WorkspacePhase};
+use serde_json::Value;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
 use crate::bulkheads::{begin, behind_proxy};
-use crate::harness::{Fault, annotations};
 use crate::story::{
     Client, SOON, Story, annotated, describe, follow, is, refused, request, run, start, stop, story, watch,
 };
+use e2e::harness::{Fault, annotations};
 
 /// A client of the admin's API, at the first replica.
 async fn admin(story: &Story) -> Result<ClusterManagerClient<Channel>> {

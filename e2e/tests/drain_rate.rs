@@ -9,14 +9,14 @@ use http::Method;
 use http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
+use proto::spaceport::v1::Drain;
+use proto::spaceport::v1::drain::State;
 use serde_json::Value;
-use spaceport::proto::spaceport::v1::Drain;
-use spaceport::proto::spaceport::v1::drain::State;
 
 use crate::bulkheads::behind_proxy;
 use crate::drain::{drain, in_state, progress, watch_drain};
-use crate::harness::{Answer, Carried, Proxy, Rule, annotations};
 use crate::story::{Story, annotated, request, run, story, until};
+use e2e::harness::{Answer, Carried, Proxy, Rule, annotations};
 
 /// Time from one stop to the next at 120 a minute.
 const INTERVAL: SignedDuration = SignedDuration::from_millis(500);

@@ -2,14 +2,14 @@
 //! again, and afterwards everything is as before without anybody's hand.
 
 use anyhow::{Context as _, Result, ensure};
+use proto::wsman::{WorkspacePhase, WorkspaceStatus};
 use serde_json::json;
-use spaceport::proto::wsman::{WorkspacePhase, WorkspaceStatus};
 use std::time::Duration;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Fault, Proxy};
 use crate::story::{Story, describe, follow, is, request, run, start, stop, story, until, watch};
+use e2e::harness::{Fault, Proxy};
 
 /// Starts one manager with a proxy before its etcd, and registers eu-1.
 pub async fn behind_etcd_proxy(story: &mut Story) -> Result<Proxy> {

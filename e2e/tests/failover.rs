@@ -1,11 +1,11 @@
 //! Two managers: one leads, the other serves reads, passes writes on, and takes over.
 
 use anyhow::{Context as _, Result, ensure};
+use proto::wsman::WorkspacePhase;
 use serde_json::json;
-use spaceport::proto::wsman::WorkspacePhase;
 
-use crate::harness::Signal;
 use crate::story::{SOON, describe, follow, is, request, run, start, stop, story, until, watch};
+use e2e::harness::Signal;
 
 #[test]
 fn a_standby_serves_reads_and_streams_and_passes_writes_on() -> Result<()> {

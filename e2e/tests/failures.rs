@@ -3,22 +3,22 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use cluster::resources::Workspace;
 use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use serde_json::json;
-use spaceport::cluster::resources::Workspace;
-use spaceport::proto::wsman::{
+use proto::wsman::{
     StartWorkspaceRequest, WorkspaceConditionBool, WorkspaceConditions, WorkspacePhase, WorkspaceStatus,
     WorkspaceType,
 };
+use serde_json::json;
 
 use crate::bulkheads::behind_proxy;
-use crate::harness::spaceport::get;
-use crate::harness::{Answer, NodeSize, Rule, annotations, nodes};
 use crate::story::{
     Client, Story, annotated, describe, follow, is, phases, request, run, start, stop, story, until, watch,
 };
+use e2e::harness::spaceport::get;
+use e2e::harness::{Answer, NodeSize, Rule, annotations, nodes};
 
 /// Long enough for content to be ready first.
 const LATER: &str = "3s";

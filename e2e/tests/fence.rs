@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use cluster::resources::Workspace;
+use domain::epoch::Epoch;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use proto::wsman::WorkspacePhase;
 use serde_json::json;
-use spaceport::cluster::resources::Workspace;
-use spaceport::domain::epoch::Epoch;
-use spaceport::proto::wsman::WorkspacePhase;
 
-use crate::harness::fence::as_spaceport;
-use crate::harness::spaceport::{Installation, prepare_member, prepare_namespaces};
-use crate::harness::{Cluster, ClusterOptions, Etcd, EtcdOptions, Part, Signal};
 use crate::story::{SOON, Story, describe, request, run, start, stop, story, until};
+use e2e::harness::fence::as_spaceport;
+use e2e::harness::spaceport::{Installation, prepare_member, prepare_namespaces};
+use e2e::harness::{Cluster, ClusterOptions, Etcd, EtcdOptions, Part, Signal};
 
 /// The parameter's name.
 const FENCE: &str = "spaceport-fence";
@@ -130,7 +130,7 @@ fn a_takeover_raises_clusters_and_the_old_leader_changes_nothing_any_more() -> R
         old.process.signal(Signal::Cont).await?;
         let (gauge, metrics) = ("spaceport_leading 0", format!("{}/metrics", old.health));
         until("the old leader to be a standby", async || {
-            ensure!(crate::harness::spaceport::get(&metrics).await?.contains(gauge), "it leads");
+            ensure!(e2e::harness::spaceport::get(&metrics).await?.contains(gauge), "it leads");
             Ok(())
         })
         .await?;

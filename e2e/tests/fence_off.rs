@@ -10,8 +10,8 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::harness::until;
 use crate::story::{Story, request, run, story};
+use e2e::harness::until;
 
 /// Longer than the leader waits between looks at a cluster.
 const LOOKED_AT: Duration = Duration::from_secs(90);

@@ -15,11 +15,9 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::harness::fence::{as_spaceport, as_user};
-use crate::harness::spaceport::{
-    NAMESPACE, SECRETS_NAMESPACE, prepare_namespaces, prepare_without_pod_policy,
-};
-use crate::harness::{Cluster, Fleet, FleetOptions, block_on, until};
+use e2e::harness::fence::{as_spaceport, as_user};
+use e2e::harness::spaceport::{NAMESPACE, SECRETS_NAMESPACE, prepare_namespaces, prepare_without_pod_policy};
+use e2e::harness::{Cluster, Fleet, FleetOptions, block_on, until};
 
 /// A namespace that Spaceport has nothing to do with.
 const TENANT: &str = "tenant";

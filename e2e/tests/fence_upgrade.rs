@@ -11,11 +11,11 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::harness::assets::source_dir;
-use crate::harness::fence::{as_spaceport, in_force};
-use crate::harness::spaceport::{NAMESPACE, prepare_member, prepare_namespaces};
-use crate::harness::{Cluster, ClusterOptions, Signal, until};
 use crate::story::{SOON, Story, story};
+use e2e::harness::assets::source_dir;
+use e2e::harness::fence::{as_spaceport, in_force};
+use e2e::harness::spaceport::{NAMESPACE, prepare_member, prepare_namespaces};
+use e2e::harness::{Cluster, ClusterOptions, Signal, until};
 
 /// Longer than the leader waits between looks at a cluster.
 const LOOKED_AT: Duration = Duration::from_secs(90);

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
-use serde_json::json;
-use spaceport::proto::wsman::{
+use proto::wsman::{
     DescribeWorkspaceRequest, GetWorkspacesRequest, MetadataFilter, SubscribeRequest, WorkspacePhase,
 };
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tonic::Code;
 
 use crate::bulkheads::{begin, behind_proxy};
-use crate::harness::spaceport::Replica;
-use crate::harness::{Answer, Flood, Proxy, Rule};
 use crate::story::{SOON, Story, annotated, follow, is, refused, request, run, start, story, until};
+use e2e::harness::spaceport::Replica;
+use e2e::harness::{Answer, Flood, Proxy, Rule};
 
 /// What a flood may add to a manager's memory: the bound of the objects, several times over as they are decoded and shown.
 const MOST_MIB: u64 = 700;
@@ -84,7 +84,7 @@ async fn flooded(story: &Story, proxy: &Proxy, name: &str, flood: Flood, reason:
 }
 
 async fn within(limit: Duration, what: &str, check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
-    crate::harness::until(limit, what, check).await
+    e2e::harness::until(limit, what, check).await
 }
 
 /// The most memory that the manager ever had.
@@ -117,7 +117,7 @@ fn silent_sockets_and_idle_probes_of_one_address_keep_nobody_out() -> Result<()>
         }
         let mut client = timeout(SOON, story.client()).await.context("no connection")??;
         client.get_workspaces(GetWorkspacesRequest::default()).await?;
-        let metrics = crate::harness::spaceport::get(&format!("{}/metrics", manager(story)?.health)).await?;
+        let metrics = e2e::harness::spaceport::get(&format!("{}/metrics", manager(story)?.health)).await?;
         for metric in [
             "spaceport_connections_closed_total{reason=\"displaced\",server=\"grpc\"}",
             "spaceport_connections_closed_total{reason=\"displaced\",server=\"admin\"}",
@@ -173,8 +173,8 @@ fn a_thousand_calls_cancelled_at_once_end_no_subscription_of_their_connection() 
     })
 }
 
-fn stop_of(id: String) -> spaceport::proto::wsman::StopWorkspaceRequest {
-    spaceport::proto::wsman::StopWorkspaceRequest { id, policy: 0 }
+fn stop_of(id: String) -> proto::wsman::StopWorkspaceRequest {
+    proto::wsman::StopWorkspaceRequest { id, policy: 0 }
 }
 
 #[test]

@@ -2,12 +2,12 @@
 //! can give these up.
 
 use anyhow::{Context as _, Result, ensure};
-use spaceport::proto::wsman::{WorkspaceConditionBool, WorkspacePhase};
+use proto::wsman::{WorkspaceConditionBool, WorkspacePhase};
 use tonic::Code;
 
 use crate::adopt::{deregister_by_force, not_done, pods, standing, told};
-use crate::harness::spaceport::Output;
 use crate::story::{Story, describe, follow, is, refused, request, run, start, stop, story, until, watch};
+use e2e::harness::spaceport::Output;
 
 /// Why, in these stories.
 const REASON: &str = "the-datacentre-burned-down";
@@ -22,7 +22,7 @@ async fn runs_on(story: &Story, id: &str) -> Result<()> {
     let there = story.resources("eu-1")?.get(id).await?;
     ensure!(there.metadata.deletion_timestamp.is_none(), "it is being deleted");
     let phase = there.status.map(|status| status.phase).unwrap_or_default();
-    ensure!(phase == spaceport::cluster::resources::Phase::Running, "it is {phase:?}");
+    ensure!(phase == cluster::resources::Phase::Running, "it is {phase:?}");
     ensure!(pods(story, id).await?.1.len() == 1, "its pod is gone");
     Ok(())
 }

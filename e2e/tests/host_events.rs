@@ -7,9 +7,9 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use crate::bulkheads::behind_proxy;
-use crate::harness::{Answer, Fault, Proxy, Rule};
 use crate::secretref::{HOST, start_with_host};
 use crate::story::{Story, request, run, story, until};
+use e2e::harness::{Answer, Fault, Proxy, Rule};
 
 /// Seconds instead of minutes: what is told is the same.
 fn in_a_hurry(story: &mut Story) {

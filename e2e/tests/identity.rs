@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::json;
-use spaceport::proto::registryfacade::GetImageSpecRequest;
-use spaceport::proto::registryfacade::spec_provider_client::SpecProviderClient;
-use spaceport::proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient as LogsClient;
-use spaceport::proto::spaceport::v1::{
+use proto::registryfacade::GetImageSpecRequest;
+use proto::registryfacade::spec_provider_client::SpecProviderClient;
+use proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient as LogsClient;
+use proto::spaceport::v1::{
     DescribeEndedRequest, ListRequest, LogsRequest, cluster_manager_client::ClusterManagerClient,
 };
-use spaceport::proto::wsman::workspace_manager_client::WorkspaceManagerClient;
-use spaceport::proto::wsman::*;
+use proto::wsman::workspace_manager_client::WorkspaceManagerClient;
+use proto::wsman::*;
+use serde_json::json;
 use tokio::time::{Instant, timeout};
 use tonic::{Code, Status, Streaming};
 
-use crate::harness::pki::{Authority, Identity};
 use crate::story::{Client, SOON, Story, refused, request, run, start, story, until};
+use e2e::harness::pki::{Authority, Identity};
 
 async fn client(story: &Story, identity: &Identity) -> Result<Client> {
     client_of(story, 0, identity).await
@@ -226,8 +226,8 @@ async fn by_other_services(story: &Story, team: &Identity) -> Result<()> {
     let mut specs = SpecProviderClient::new(channel.clone());
     refused(specs.get_image_spec(GetImageSpecRequest { id: "his".to_owned() }).await, Code::NotFound)?;
     specs.get_image_spec(GetImageSpecRequest { id: "hers".to_owned() }).await?;
-    let builds = spaceport::proto::builder::ListBuildsRequest {};
-    let mut builder = spaceport::proto::builder::image_builder_client::ImageBuilderClient::new(channel);
+    let builds = proto::builder::ListBuildsRequest {};
+    let mut builder = proto::builder::image_builder_client::ImageBuilderClient::new(channel);
     refused(builder.list_builds(builds).await, Code::PermissionDenied)?;
     Ok(())
 }

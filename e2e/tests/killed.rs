@@ -10,21 +10,21 @@ use http::request::Parts;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
-use spaceport::proto::wsman::{
+use proto::wsman::{
     StartWorkspaceRequest, StartWorkspaceResponse, SubscribeResponse, WorkspaceConditionBool, WorkspacePhase,
 };
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
 use crate::bulkheads::behind_proxy;
-use crate::harness::spaceport::Replica;
-use crate::harness::{Answer, Carried, Proxy, Rule, annotations};
 use crate::story::{
     Client, SOON, Story, annotated, follow, forget, is, nothing_is_left, refused, request, run, start, stop,
     story, until, watch, with_secrets,
 };
+use e2e::harness::spaceport::Replica;
+use e2e::harness::{Answer, Carried, Proxy, Rule, annotations};
 
 mod recreated;
 
@@ -227,8 +227,8 @@ pub async fn refused_what_came_late(proxy: &Proxy, late: usize) -> Result<()> {
     Ok(())
 }
 
-fn stop_of(id: &str) -> spaceport::proto::wsman::StopWorkspaceRequest {
-    spaceport::proto::wsman::StopWorkspaceRequest { id: id.to_owned(), policy: 0 }
+fn stop_of(id: &str) -> proto::wsman::StopWorkspaceRequest {
+    proto::wsman::StopWorkspaceRequest { id: id.to_owned(), policy: 0 }
 }
 
 /// Has the proxy keep back the write of each case; the cases that came to it.

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
+use proto::spaceport::v1::register_response::Outcome;
+use proto::spaceport::v1::{ClusterSpec, NamespaceSpec, RegisterRequest};
 use serde_json::{Value, json};
-use spaceport::proto::spaceport::v1::register_response::Outcome;
-use spaceport::proto::spaceport::v1::{ClusterSpec, NamespaceSpec, RegisterRequest};
 use tonic::Code;
 
-use crate::harness::pki::Authority;
-use crate::harness::spaceport::kubeconfig;
 use crate::story::{Story, refused, request, run, story};
+use e2e::harness::pki::Authority;
+use e2e::harness::spaceport::kubeconfig;
 
 /// The token of a cluster's administrator.
 fn admin_token(story: &Story, cluster: &str) -> Result<String> {

@@ -7,11 +7,11 @@ use http::header::ACCEPT;
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
+use proto::wsman::{WorkspacePhase, WorkspaceStatus};
 use serde_json::Value;
-use spaceport::proto::wsman::{WorkspacePhase, WorkspaceStatus};
 
-use crate::harness::annotations;
 use crate::story::{Story, annotated, follow, forget, is, request, start, story, until, watch};
+use e2e::harness::annotations;
 
 /// The columns that existing managers have, with their priorities; those of priority 0 are shown without `-o wide`.
 const KNOWN: [(&str, i64); 9] = [

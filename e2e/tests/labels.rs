@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use kube::api::{Patch, PatchParams};
+use proto::wsman::{SetTimeoutRequest, StopWorkspaceRequest, WorkspacePhase};
 use serde_json::{Value, json};
-use spaceport::proto::wsman::{SetTimeoutRequest, StopWorkspaceRequest, WorkspacePhase};
 use tonic::Code;
 
 use crate::adopt::{not_done, standing, told};

@@ -10,20 +10,20 @@ use k8s_openapi::api::core::v1::{LimitRange, Namespace, Pod, ResourceQuota};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use proto::wsman::{SubscribeResponse, WorkspacePhase, WorkspaceStatus};
 use serde_json::{Value, json};
-use spaceport::proto::wsman::{SubscribeResponse, WorkspacePhase, WorkspaceStatus};
 use tokio::net::TcpListener;
 use tonic::{Code, Streaming};
 
 use crate::adopt::{deregister_by_force, told};
 use crate::bulkheads::behind_proxy;
-use crate::harness::spaceport::get;
-use crate::harness::{Answer, Cluster, ClusterOptions, Part, Rule, Signal};
 use crate::namespaces::{register_both, within};
 use crate::outage::register_private;
 use crate::story::{
     Story, describe, follow, is, refused, request, run, start, starts_go_to, stop, story, until, watch,
 };
+use e2e::harness::spaceport::get;
+use e2e::harness::{Answer, Cluster, ClusterOptions, Part, Rule, Signal};
 
 /// How long an apiserver serves on once it is asked to end.
 const SERVES_ON: Duration = Duration::from_secs(20);

@@ -1,18 +1,18 @@
 //! Secrets that no workspace has any more.
 
 use anyhow::{Context as _, Result, ensure};
+use cluster::resources::{Workspace, names};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use kube::Api;
 use kube::api::PostParams;
+use proto::wsman::StartWorkspaceRequest;
 use serde_json::json;
-use spaceport::cluster::resources::{Workspace, names};
-use spaceport::proto::wsman::StartWorkspaceRequest;
 use tonic::Code;
 
-use crate::harness::annotations;
 use crate::story::{Story, annotated, refused, request, start, story, until, with_secrets};
+use e2e::harness::annotations;
 
 /// A request that takes both secrets.
 fn secretive(id: &str) -> StartWorkspaceRequest {

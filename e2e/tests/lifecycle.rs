@@ -4,25 +4,25 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use cluster::resources::Workspace;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use kube::api::PostParams;
-use serde_json::json;
-use spaceport::cluster::resources::Workspace;
-use spaceport::proto::registryfacade::spec_provider_client::SpecProviderClient;
-use spaceport::proto::registryfacade::{GetImageSpecRequest, ImageSpec};
-use spaceport::proto::wsman::{
+use proto::registryfacade::spec_provider_client::SpecProviderClient;
+use proto::registryfacade::{GetImageSpecRequest, ImageSpec};
+use proto::wsman::{
     DescribeWorkspaceRequest, IdeImage, MarkActiveRequest, StopWorkspaceRequest, WorkspaceConditionBool,
     WorkspacePhase,
 };
+use serde_json::json;
 use tokio::time::sleep;
 use tonic::Code;
 
-use crate::harness::annotations;
 use crate::story::{
     Story, annotated, describe, follow, is, nothing_is_left, phases, refused, request, run, start, stop,
     story, until, watch, with_secrets,
 };
+use e2e::harness::annotations;
 
 #[test]
 fn a_workspace_goes_through_its_phases_and_leaves_nothing() -> Result<()> {

@@ -1,14 +1,14 @@
 //! Rate limits.
 
 use anyhow::{Context as _, Result, ensure};
+use proto::wsman::DescribeWorkspaceRequest;
 use serde_json::json;
-use spaceport::proto::wsman::DescribeWorkspaceRequest;
 use tokio::time::timeout;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::harness::spaceport::get;
 use crate::story::{SOON, refused, request, start, story, until};
+use e2e::harness::spaceport::get;
 
 #[test]
 fn calls_beyond_a_limit_are_refused_each_key_apart() -> Result<()> {

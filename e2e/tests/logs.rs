@@ -7,20 +7,20 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::rbac::v1::Role;
 use kube::Api;
 use kube::api::PostParams;
+use proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient;
+use proto::spaceport::v1::{LogsRequest, LogsResponse};
+use proto::wsman::WorkspacePhase;
 use serde_json::json;
-use spaceport::proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient;
-use spaceport::proto::spaceport::v1::{LogsRequest, LogsResponse};
-use spaceport::proto::wsman::WorkspacePhase;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use crate::bulkheads::behind_proxy;
-use crate::harness::spaceport::Replica;
-use crate::harness::{Answer, Cluster, Fault, Rule, annotations};
 use crate::story::{
     SOON, Story, annotated, follow, is, refused, request, run, start, stop, story, until, watch,
 };
+use e2e::harness::spaceport::Replica;
+use e2e::harness::{Answer, Cluster, Fault, Rule, annotations};
 
 /// Adds lines to the log of every container of a cluster, as a container runtime writes them.
 fn write(cluster: &Cluster, lines: &[&str]) -> Result<()> {

@@ -1,10 +1,6 @@
 //! Every end-to-end test, one module a story. All share one fleet of real clusters; each story has managers, an etcd
 //! prefix and namespaces of its own there, so that none sees another.
 
-#[path = "../chaos/mod.rs"]
-mod chaos;
-#[path = "../harness/mod.rs"]
-mod harness;
 mod story;
 
 mod access;

@@ -5,12 +5,12 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use proto::wsman::{StopWorkspaceRequest, WorkspacePhase, WorkspaceType};
 use serde_json::json;
-use spaceport::proto::wsman::{StopWorkspaceRequest, WorkspacePhase, WorkspaceType};
 use tonic::Code;
 
-use crate::harness::annotations;
 use crate::story::{annotated, follow, forget, is, refused, request, run, start, story, until, watch};
+use e2e::harness::annotations;
 
 #[test]
 fn an_admin_sets_maintenance_and_ends_it_and_the_very_next_call_keeps_to_it() -> Result<()> {

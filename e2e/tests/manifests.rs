@@ -1,13 +1,13 @@
 //! What the repository ships for clusters is what a real apiserver takes.
 
 use anyhow::{Context as _, Result, ensure};
+use cluster::resources::{Snapshot, SnapshotSpec, Workspace};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
-use spaceport::cluster::resources::{Snapshot, SnapshotSpec, Workspace};
 
-use crate::harness::assets::source_dir;
 use crate::story::story;
+use e2e::harness::assets::source_dir;
 
 #[test]
 fn an_apiserver_takes_the_manifests_of_the_manager_and_of_members() -> Result<()> {

@@ -8,15 +8,15 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use proto::spaceport::v1::GetStatusRequest;
+use proto::wsman::DescribeClusterRequest;
 use serde_json::{Value, json};
-use spaceport::proto::spaceport::v1::GetStatusRequest;
-use spaceport::proto::wsman::DescribeClusterRequest;
 
 use crate::adopt::condition;
 use crate::bounds::epoch;
 use crate::etcd_outage::behind_etcd_proxy;
-use crate::harness::{self, Fault};
 use crate::story::{Story, request, start, story, until};
+use e2e::harness::{self, Fault};
 
 #[test]
 fn the_age_of_a_condition_counts_from_its_change_whoever_asks_and_when() -> Result<()> {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
+use proto::wsman::{MarkActiveRequest, SetTimeoutRequest, StopWorkspaceRequest, WorkspacePhase};
 use spaceport::manager::metrics::{Metric, catalogue};
-use spaceport::proto::wsman::{MarkActiveRequest, SetTimeoutRequest, StopWorkspaceRequest, WorkspacePhase};
 
-use crate::harness::annotations;
-use crate::harness::spaceport::get;
 use crate::story::{Story, annotated, follow, is, refused, request, run, start, stop, story, until, watch};
+use e2e::harness::annotations;
+use e2e::harness::spaceport::get;
 
 const P: &str = "gitpod_ws_manager_mk2";
 const LABELS: &str = r#"class="g1-standard",cluster="eu-1""#;

@@ -3,18 +3,18 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use cluster::resources::Workspace;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
+use proto::wsman::{StartWorkspaceRequest, WorkspacePhase};
 use serde_json::json;
-use spaceport::cluster::resources::Workspace;
-use spaceport::proto::wsman::{StartWorkspaceRequest, WorkspacePhase};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::adopt::{by_hand, told};
-use crate::harness::spaceport::prepare_namespaces;
 use crate::story::{Story, describe, follow, is, refused, request, run, stop, story, until, watch};
+use e2e::harness::spaceport::prepare_namespaces;
 
 /// A request for a namespace.
 pub fn within(namespace: &str, id: &str) -> Result<StartWorkspaceRequest> {

@@ -1,14 +1,14 @@
 //! A cluster that goes silent and comes back: nothing of it is stopped or started elsewhere.
 
 use anyhow::{Context as _, Result, ensure};
+use proto::wsman::WorkspacePhase;
 use serde_json::json;
-use spaceport::proto::wsman::WorkspacePhase;
 
 use crate::adopt::deregister_by_force;
-use crate::harness::node_agent::Pace;
-use crate::harness::spaceport::{prepare_member, prepare_namespaces};
-use crate::harness::{Cluster, ClusterOptions, NodeAgent, Part};
 use crate::story::{Story, follow, is, request, run, start, starts_go_to, stop, story, watch};
+use e2e::harness::node_agent::Pace;
+use e2e::harness::spaceport::{prepare_member, prepare_namespaces};
+use e2e::harness::{Cluster, ClusterOptions, NodeAgent, Part};
 
 #[test]
 fn a_silent_cluster_is_unreachable_and_not_stopped_and_comes_back_as_it_was() -> Result<()> {

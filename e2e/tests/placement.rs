@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
+use proto::wsman::{DescribeClusterRequest, StopWorkspaceRequest, WorkspacePhase};
 use serde_json::json;
-use spaceport::proto::wsman::{DescribeClusterRequest, StopWorkspaceRequest, WorkspacePhase};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -119,7 +119,7 @@ fn the_classes_of_clusters_that_take_starts_are_described() -> Result<()> {
 
 /// Starts of a class of which each of a cluster's nodes holds two, and what else runs there never takes so much that it
 /// holds one.
-fn of_a_large_class(installation: &mut crate::harness::spaceport::Installation) {
+fn of_a_large_class(installation: &mut e2e::harness::spaceport::Installation) {
     let huge = json!({ "name": "Huge", "container": { "requests": { "cpu": "1500", "memory": "1Gi" },
         "limits": { "memory": "1Gi", "storage": "1Gi" } } });
     installation.overrides = json!({ "manager": {
@@ -199,12 +199,12 @@ fn a_cluster_whose_capacity_is_unlimited_takes_what_its_nodes_cannot_hold_yet() 
         std::fs::write(&file, cluster.to_string())?;
         let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
         ensure!(output.code == 0, "{}", output.stderr);
-        crate::harness::nodes::label_for_namespace(&story.cluster("ap-1")?.client(), &story.namespace, false)
+        e2e::harness::nodes::label_for_namespace(&story.cluster("ap-1")?.client(), &story.namespace, false)
             .await?;
         let mut client = story.client().await?;
         start(&mut client, request("patient", &[])).await?;
         // The autoscaler of this story.
-        crate::harness::nodes::label_for_namespace(&story.cluster("ap-1")?.client(), &story.namespace, true)
+        e2e::harness::nodes::label_for_namespace(&story.cluster("ap-1")?.client(), &story.namespace, true)
             .await?;
         let mut states = crate::story::watch(&mut client, "patient").await?;
         crate::story::follow(&mut states, crate::story::is(WorkspacePhase::Running)).await?;
@@ -237,7 +237,7 @@ fn a_decision_is_explained_by_whoever_leads_later_and_starts_are_forecast() -> R
             Ok(())
         })
         .await?;
-        let rest: Vec<&crate::harness::spaceport::Replica> = story.replicas.iter().collect();
+        let rest: Vec<&e2e::harness::spaceport::Replica> = story.replicas.iter().collect();
         let told = explained(story, &rest, "told").await?;
         ensure!(told == before, "{told} is not {before}");
         ensure!(told["placed"] == "eu-1" && told["clusters"][1]["cluster"] == "us-1", "{told}");
@@ -272,7 +272,7 @@ fn a_decision_is_explained_by_whoever_leads_later_and_starts_are_forecast() -> R
 
 async fn explained(
     story: &Story,
-    replicas: &[&crate::harness::spaceport::Replica],
+    replicas: &[&e2e::harness::spaceport::Replica],
     id: &str,
 ) -> Result<serde_json::Value> {
     let output = story.installation.cli(replicas, &["workspace", "explain", id, "-o", "json"]).await?;

@@ -4,11 +4,11 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use proto::wsman::{WorkspaceConditions, WorkspacePhase, WorkspaceStatus};
 use serde_json::json;
-use spaceport::proto::wsman::{WorkspaceConditions, WorkspacePhase, WorkspaceStatus};
 
-use crate::harness::annotations;
 use crate::story::{Story, annotated, follow, is, request, run, start, story, watch};
+use e2e::harness::annotations;
 
 /// Writes an event of the workspace's pod, as a kubelet or a controller does.
 async fn tell(story: &Story, kind: &str, reason: &str, message: &str) -> Result<()> {

@@ -11,9 +11,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 
-use crate::harness::Cluster;
-use crate::harness::fence::as_spaceport;
 use crate::story::{Story, annotated, request, run, story, until};
+use e2e::harness::Cluster;
+use e2e::harness::fence::as_spaceport;
 
 /// Shown where no leader raised the fence, or by the one that holds it: see [`epoch`].
 const FENCE: &str = "spaceport-fence";

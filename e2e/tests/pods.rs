@@ -13,20 +13,20 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
-use spaceport::proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient as EndedClient;
-use spaceport::proto::spaceport::v1::{DescribeEndedRequest, EndedWorkspace};
-use spaceport::proto::wsman::{
+use proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient as EndedClient;
+use proto::spaceport::v1::{DescribeEndedRequest, EndedWorkspace};
+use proto::wsman::{
     GetWorkspacesRequest, WorkspaceConditionBool, WorkspaceConditions, WorkspacePhase, WorkspaceStatus,
     WorkspaceType,
 };
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
-use crate::harness::nodes;
 use crate::story::{
     Story, describe, follow, is, phases, refused, request, run, start, stop, story, until, watch,
 };
+use e2e::harness::nodes;
 
 /// A kubelet's heartbeat, well below what node controllers take for silence.
 const HEARTBEAT: Duration = Duration::from_secs(5);

@@ -1,14 +1,14 @@
 //! Pods in protobuf and in JSON.
 
 use anyhow::{Context as _, Result, ensure};
+use cluster::protobuf;
+use cluster::resources::SeenPod;
 use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
-use spaceport::cluster::protobuf;
-use spaceport::cluster::resources::SeenPod;
 
 use crate::story::story;
 

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use proto::wsman::WorkspacePhase;
 use serde_json::{Value, json};
-use spaceport::proto::wsman::WorkspacePhase;
 
 use crate::story::{Story, describe, follow, is, request, resource_gone, run, story, until, watch};
 

@@ -3,11 +3,11 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use spaceport::proto::spaceport::v1::{ClusterSpec, ListRequest, NamespaceSpec, RegisterRequest};
+use proto::spaceport::v1::{ClusterSpec, ListRequest, NamespaceSpec, RegisterRequest};
 use tonic::Code;
 
-use crate::harness::spaceport::kubeconfig;
 use crate::story::{Story, refused, request, run, stop, story, until};
+use e2e::harness::spaceport::kubeconfig;
 
 #[test]
 fn a_cluster_is_registered_once_by_name_and_by_address() -> Result<()> {

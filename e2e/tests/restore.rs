@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use cluster::resources::Workspace;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
+use proto::wsman::{SubscribeResponse, WorkspacePhase, WorkspaceStatus};
 use serde_json::json;
-use spaceport::cluster::resources::Workspace;
-use spaceport::proto::wsman::{SubscribeResponse, WorkspacePhase, WorkspaceStatus};
 use tonic::Streaming;
 
-use crate::harness::node_agent::Pace;
-use crate::harness::{Cluster, ClusterOptions, NodeAgent, Versions, Writers};
 use crate::outage::register_private;
 use crate::story::{SOON, Story, describe, follow, is, request, run, start, stop, story, until, watch};
+use e2e::harness::node_agent::Pace;
+use e2e::harness::{Cluster, ClusterOptions, NodeAgent, Versions, Writers};
 
 #[test]
 fn a_cluster_restored_from_an_old_backup_is_noticed_and_nothing_of_it_is_deleted() -> Result<()> {
@@ -241,6 +241,6 @@ async fn back_at_work(story: &Story, cluster: &Cluster, region: &str) -> Result<
     Ok(())
 }
 
-fn timeout_of(status: &spaceport::proto::wsman::WorkspaceStatus) -> String {
+fn timeout_of(status: &proto::wsman::WorkspaceStatus) -> String {
     status.spec.as_ref().map(|spec| spec.timeout.clone()).unwrap_or_default()
 }

@@ -4,16 +4,16 @@
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use kube::api::PostParams;
+use proto::wsman::WorkspacePhase;
 use serde_json::json;
-use spaceport::proto::wsman::WorkspacePhase;
 use tokio::time::timeout;
 use tonic::Code;
 
 use crate::adopt::{by_hand, standing, told, vanish};
 use crate::bulkheads::behind_proxy;
-use crate::harness::{Answer, Rule};
 use crate::killed::refused_what_came_late;
 use crate::story::{SOON, describe, follow, is, refused, request, run, start, stop, story, until, watch};
+use e2e::harness::{Answer, Rule};
 
 #[test]
 fn a_start_that_was_cut_off_is_not_confirmed_by_another_resource_of_its_name() -> Result<()> {

@@ -9,18 +9,18 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use proto::spaceport::v1::condition::State;
+use proto::spaceport::v1::{Condition, GetRequest};
+use proto::wsman::WorkspacePhase;
 use serde_json::{Value, json};
-use spaceport::proto::spaceport::v1::condition::State;
-use spaceport::proto::spaceport::v1::{Condition, GetRequest};
-use spaceport::proto::wsman::WorkspacePhase;
 
-use crate::harness::assets::source_dir;
-use crate::harness::process::free_port;
-use crate::harness::spaceport::{Output, Replica, kubeconfig, program, run as run_command};
-use crate::harness::{Fault, Proxy};
 use crate::host_events::{times, told};
 use crate::story::{Story, follow, is, request, run, stop, story, until, watch};
 use crate::update::{fresh_login, token};
+use e2e::harness::assets::source_dir;
+use e2e::harness::process::free_port;
+use e2e::harness::spaceport::{Output, Replica, kubeconfig, program, run as run_command};
+use e2e::harness::{Fault, Proxy};
 
 /// Plays the cluster that the manager runs in.
 pub const HOST: &str = "ap-1";

@@ -4,27 +4,27 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cluster::resources::{Workspace, names};
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
 };
 use k8s_openapi::api::core::v1::{Event, Pod, ResourceQuota, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
-use spaceport::cluster::resources::{Workspace, names};
-use spaceport::proto::contentservice::{
+use proto::contentservice::{
     CompositeInitializer, FileDownloadInitializer, GitConfig, GitInitializer, WorkspaceInitializer,
     file_download_initializer, workspace_initializer,
 };
-use spaceport::proto::wsman::environment_variable::SecretKeyRef;
-use spaceport::proto::wsman::{EnvironmentVariable, StartWorkspaceRequest, WorkspacePhase};
+use proto::wsman::environment_variable::SecretKeyRef;
+use proto::wsman::{EnvironmentVariable, StartWorkspaceRequest, WorkspacePhase};
+use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::harness::annotations;
 use crate::story::{
     Story, annotated, follow, is, refused, request, resource_gone, run, start, stop, story, until, watch,
     with_secrets,
 };
+use e2e::harness::annotations;
 
 fn variable(name: &str, value: &str) -> EnvironmentVariable {
     EnvironmentVariable { name: name.to_owned(), value: value.to_owned(), secret: None }
@@ -303,7 +303,7 @@ async fn outputs(story: &Story) -> Result<BTreeMap<String, String>> {
         all.insert(format!("log of {}", replica.name), std::fs::read_to_string(replica.process.log())?);
         all.insert(
             "metrics".to_owned(),
-            crate::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?,
+            e2e::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?,
         );
     }
     let verbs: [&[&str]; 6] = [

@@ -4,30 +4,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use cluster;
+use cluster::apply::{Purpose, Writer};
+use cluster::convert::budget;
+use cluster::resources::Workspace;
+use domain::secret::Secret;
 use http::Method;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams};
-use serde_json::json;
-use spaceport::cluster;
-use spaceport::cluster::apply::{Purpose, Writer};
-use spaceport::cluster::convert::budget;
-use spaceport::cluster::resources::Workspace;
-use spaceport::domain::secret::Secret;
-use spaceport::proto::contentservice::{
+use proto::contentservice::{
     CompositeInitializer, GitConfig, GitInitializer, WorkspaceInitializer, workspace_initializer,
 };
-use spaceport::proto::wsman::{
+use proto::wsman::{
     ControlPortRequest, EnvironmentVariable, PortSpec, SetTimeoutRequest, StartWorkspaceRequest,
     StartWorkspaceSpec, UpdateSshKeyRequest, WorkspacePhase,
 };
+use serde_json::json;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::bulkheads::behind_proxy;
-use crate::harness::{Answer, Rule};
 use crate::story::{
     Client, Story, follow, is, nothing_is_left, refused, request, run, start, stop, story, until, watch,
 };
+use e2e::harness::{Answer, Rule};
 
 const MIB: usize = 1024 * 1024;
 

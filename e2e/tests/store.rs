@@ -6,18 +6,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use domain::{
+    cluster::ClusterSpec,
+    names::WorkspaceId,
+    record::{Digest, PlacementRecord, RecordState},
+    secret::Secret,
+};
 use serde_json::json;
-use spaceport::{
-    domain::{
-        cluster::ClusterSpec,
-        names::WorkspaceId,
-        record::{Digest, PlacementRecord, RecordState},
-        secret::Secret,
-    },
-    store::{
-        Claim, Election, Error, Fallen, Leadership, NewCluster, Options, Replica, Sealer, SealingKey, Store,
-        Term, Timing, Tls, User,
-    },
+use store::{
+    Claim, Election, Error, Fallen, Leadership, NewCluster, Options, Replica, Sealer, SealingKey, Store,
+    Term, Timing, Tls, User,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -27,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Assets, Etcd, EtcdOptions, EtcdSecurity};
+use e2e::harness::{Assets, Etcd, EtcdOptions, EtcdSecurity};
 
 mod clusters;
 mod departures;

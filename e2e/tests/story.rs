@@ -6,27 +6,27 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use cluster::resources::Workspace;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
-use serde_json::json;
-use spaceport::cluster::resources::Workspace;
-use spaceport::proto::contentservice::{
+use proto::contentservice::{
     EmptyInitializer, GitConfig, GitInitializer, WorkspaceInitializer, workspace_initializer,
 };
-use spaceport::proto::wsman::{
+use proto::wsman::{
     DescribeWorkspaceRequest, EnvironmentVariable, MetadataFilter, Placement, StartWorkspaceRequest,
     StartWorkspaceResponse, StartWorkspaceSpec, StopWorkspaceRequest, SubscribeRequest, SubscribeResponse,
     WorkspaceMetadata, WorkspacePhase, WorkspaceStatus, workspace_manager_client::WorkspaceManagerClient,
 };
+use serde_json::json;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-use crate::harness::node_agent::Pace;
-use crate::harness::spaceport::{Installation, Replica, prepare_member, prepare_namespaces};
-use crate::harness::{Audit, Cluster, Fleet, FleetOptions, NodeAgent, Proxy};
+use e2e::harness::node_agent::Pace;
+use e2e::harness::spaceport::{Installation, Replica, prepare_member, prepare_namespaces};
+use e2e::harness::{Audit, Cluster, Fleet, FleetOptions, NodeAgent, Proxy};
 
 /// For whatever must happen soon, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(40);
@@ -90,7 +90,7 @@ pub fn story(
     clusters: &[&str],
     tell: impl AsyncFnOnce(&mut Story) -> Result<()>,
 ) -> Result<()> {
-    crate::harness::block_on(async {
+    e2e::harness::block_on(async {
         let mut story = Story::open(name).await?;
         let outcome = async {
             for n in 0..managers {
@@ -163,7 +163,7 @@ impl Story {
         cluster: &str,
         region: &str,
         kubeconfig: &Path,
-    ) -> Result<crate::harness::spaceport::Output> {
+    ) -> Result<e2e::harness::spaceport::Output> {
         let file = self.installation.cluster_file(cluster, region, kubeconfig)?;
         self.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await
     }
@@ -176,7 +176,7 @@ impl Story {
                 format!("spaceport_cluster_condition{{cluster=\"{cluster}\",condition=\"Synced\"}} 1"),
             ];
             until("the cluster to be available", async || {
-                let metrics = crate::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?;
+                let metrics = e2e::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?;
                 for gauge in &gauges {
                     ensure!(metrics.contains(gauge), "{} does not say {gauge}", replica.name);
                 }
@@ -198,7 +198,7 @@ impl Story {
     }
 
     /// Runs the CLI against all replicas, as an admin.
-    pub async fn cli(&self, args: &[&str]) -> Result<crate::harness::spaceport::Output> {
+    pub async fn cli(&self, args: &[&str]) -> Result<e2e::harness::spaceport::Output> {
         self.installation.cli(&self.replicas.iter().collect::<Vec<_>>(), args).await
     }
 
@@ -407,5 +407,5 @@ pub async fn nothing_is_left(story: &Story) -> Result<()> {
 
 /// Asks again until the answer is good; the error is the last answer that was not.
 pub async fn until(what: &str, check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
-    crate::harness::until(SOON, what, check).await
+    e2e::harness::until(SOON, what, check).await
 }

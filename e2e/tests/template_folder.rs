@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use proto::wsman::DescribeWorkspaceRequest;
 use serde_json::{Value, json};
-use spaceport::proto::wsman::DescribeWorkspaceRequest;
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -110,11 +110,11 @@ fn a_configuration_that_names_a_fifo_ends_the_start_and_does_not_hang_it() -> Re
             json!({ "rpcServer": { "tls": { "key": fifo } } }),
         ] {
             story.installation.overrides = overrides;
-            let port = crate::harness::process::free_port;
+            let port = e2e::harness::process::free_port;
             let path = story.installation.write_config("bad", port()?, port()?)?;
-            let mut command = tokio::process::Command::new(crate::harness::spaceport::program()?);
+            let mut command = tokio::process::Command::new(e2e::harness::spaceport::program()?);
             command.args(["manager", "--config"]).arg(&path).kill_on_drop(true);
-            let output = timeout(Duration::from_secs(20), crate::harness::spaceport::run(command)).await;
+            let output = timeout(Duration::from_secs(20), e2e::harness::spaceport::run(command)).await;
             let output = output.context("the start hangs")??;
             ensure!(
                 output.code == 64 && output.stderr.contains("fifo"),

@@ -8,17 +8,17 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
-use serde_json::{Value, json};
-use spaceport::proto::wsman::{
+use proto::wsman::{
     MarkActiveRequest, SetTimeoutRequest, StartWorkspaceRequest, TimeoutType, WorkspaceConditionBool,
     WorkspacePhase, WorkspaceStatus, WorkspaceType,
 };
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::harness::annotations;
 use crate::story::{
     Client, Story, annotated, describe, follow, forget, is, request, run, stop, story, watch,
 };
+use e2e::harness::annotations;
 
 /// One manager with limits of its own.
 async fn with_timeouts(story: &mut Story, timeouts: Value) -> Result<Client> {

@@ -9,16 +9,16 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use kube::runtime::wait::await_condition;
+use proto::spaceport::v1::watch_response::Event;
+use proto::spaceport::v1::{WatchRequest, WatchResponse};
+use proto::wsman::WorkspacePhase;
 use serde_json::{Value, json};
-use spaceport::proto::spaceport::v1::watch_response::Event;
-use spaceport::proto::spaceport::v1::{WatchRequest, WatchResponse};
-use spaceport::proto::wsman::WorkspacePhase;
 use tokio::time::timeout;
 use tonic::Streaming;
 
-use crate::harness::Cluster;
-use crate::harness::spaceport::{kubeconfig, prepare_namespaces};
 use crate::story::{SOON, Story, follow, is, request, run, start, stop, story, until, watch};
+use e2e::harness::Cluster;
+use e2e::harness::spaceport::{kubeconfig, prepare_namespaces};
 
 /// A cluster as the CLI shows it.
 async fn shown(story: &Story, name: &str) -> Result<Value> {

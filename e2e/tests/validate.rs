@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use spaceport::proto::contentservice::{
+use proto::contentservice::{
     CompositeInitializer, FileDownloadInitializer, FromBackupInitializer, GitAuthMethod, GitConfig,
     GitInitializer, SnapshotInitializer, WorkspaceInitializer, file_download_initializer::FileInfo,
     workspace_initializer::Spec,
 };
-use spaceport::proto::wsman::{
+use proto::wsman::{
     ControlPortRequest, EnvironmentVariable, GetWorkspacesRequest, GitSpec, PortSpec, StartWorkspaceRequest,
     StopWorkspacePolicy, StopWorkspaceRequest, UpdateSshKeyRequest, WorkspacePhase,
 };
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::chaos::rng::Rng;
 use crate::story::{Client, Story, follow, is, refused, request, run, start, stop, story, until, watch};
+use e2e::chaos::rng::Rng;
 
 /// Requests of one run; the seed is fixed, so that a failure repeats.
 const CASES: usize = 150;

@@ -18,9 +18,9 @@ use super::caller::{Caller, Who};
 use super::calls::PassedOn;
 use super::gate::Gate;
 use super::peers::{self, Peers};
-use crate::federation::Lead;
-use crate::runtime::config::Clients;
-use crate::runtime::tls::{ConnectInfo, Role, roles_of};
+use federation::Lead;
+use runtime::config::Clients;
+use runtime::tls::{ConnectInfo, Role, roles_of};
 
 /// Header with which a replica marks a call that it passes on: the roles of the caller.
 const CALLER_ROLES: &str = "x-spaceport-caller-roles";
@@ -252,7 +252,7 @@ impl Gate for Access {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::tls::{Lifetime, PeerIdentity, Transport};
+    use runtime::tls::{Lifetime, PeerIdentity, Transport};
 
     fn access() -> Arc<Access> {
         let (_, lead) = watch::channel(Lead::Nobody);

@@ -7,16 +7,16 @@ use tonic::{Request, Response, Status};
 
 use super::error;
 use super::parse::{self, Problems};
-use crate::domain::cluster::{Constraint, SpecChange};
-use crate::domain::drain::Stage;
-use crate::federation::registry::ClusterView;
-use crate::federation::{Error, Federation};
-use crate::proto::workspacemanagerbridge as wire;
-use crate::proto::workspacemanagerbridge::admission_constraint::{
+use domain::cluster::{Constraint, SpecChange};
+use domain::drain::Stage;
+use federation::registry::ClusterView;
+use federation::{Error, Federation};
+use proto::workspacemanagerbridge as wire;
+use proto::workspacemanagerbridge::admission_constraint::{
     Constraint as Wire, FeaturePreview, HasPermission,
 };
-use crate::proto::workspacemanagerbridge::cluster_service_server::ClusterService;
-use crate::proto::workspacemanagerbridge::update_request::Property;
+use proto::workspacemanagerbridge::cluster_service_server::ClusterService;
+use proto::workspacemanagerbridge::update_request::Property;
 
 /// What an admin who comes with the address or the certificates of a workspace manager has to do here.
 const REGISTER_HERE: &str = "clusters are registered by their apiserver here, and not by a workspace manager: \

@@ -12,10 +12,10 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::error;
-use crate::domain::names::WorkspaceId;
-use crate::federation::{Error, Federation};
-use crate::runtime::config::Clients;
-use crate::runtime::tls::{ConnectInfo, PeerIdentity, Role, roles_of, roles_of_certificate};
+use domain::names::WorkspaceId;
+use federation::{Error, Federation};
+use runtime::config::Clients;
+use runtime::tls::{ConnectInfo, PeerIdentity, Role, roles_of, roles_of_certificate};
 
 /// Who is at the other end of a connection. What replicas tell one another of a caller.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -25,7 +25,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::watched::{Watch, Watched, status};
-use crate::proto::FILE_DESCRIPTOR_SET;
+use proto::FILE_DESCRIPTOR_SET;
 
 /// What methods are counted as that are not ours: callers choose paths freely, and labels must be few.
 const UNKNOWN: Method = Method { kind: "unary", service: "unknown", name: "unknown" };

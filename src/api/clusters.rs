@@ -18,11 +18,11 @@ use tonic::{Request, Response, Status};
 
 use super::error;
 use super::parse;
-use crate::federation::Federation;
-use crate::federation::registry::Registered;
-use crate::proto::spaceport::v1;
-use crate::proto::spaceport::v1::cluster_manager_server::ClusterManager;
 use convert::view;
+use federation::Federation;
+use federation::registry::Registered;
+use proto::spaceport::v1;
+use proto::spaceport::v1::cluster_manager_server::ClusterManager;
 
 /// The service.
 #[derive(Debug, Clone)]

@@ -3,17 +3,17 @@
 use jiff::Timestamp;
 use prost::Message as _;
 
-use crate::domain::ending::Ended;
-use crate::domain::workspace::{
+use domain::ending::Ended;
+use domain::workspace::{
     Access, ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
     Phase, Port, Protocol, View,
 };
-use crate::federation::index::Seen;
-use crate::proto::contentservice;
-use crate::proto::encoded::{Place, Status};
-use crate::proto::spaceport::v1;
-use crate::proto::wsman;
-use crate::proto::wsman::WorkspaceConditionBool;
+use federation::index::Seen;
+use proto::contentservice;
+use proto::encoded::{Place, Status};
+use proto::spaceport::v1;
+use proto::wsman;
+use proto::wsman::WorkspaceConditionBool;
 
 /// A timestamp on the wire.
 pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {

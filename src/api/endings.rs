@@ -15,7 +15,7 @@ use tower::{Layer, Service};
 
 use super::audit::Note;
 use super::error;
-use crate::runtime::tls::{ConnectInfo, End, Lifetime};
+use runtime::tls::{ConnectInfo, End, Lifetime};
 
 /// The layer.
 #[derive(Debug, Clone, Copy)]

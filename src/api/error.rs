@@ -7,9 +7,10 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
 use super::brief::{self, Violations};
-use crate::domain::names::{ClusterName, WorkspaceId};
-use crate::domain::placement::Rejection;
-use crate::federation::Error;
+use domain::names::{ClusterName, WorkspaceId};
+use domain::placement::Rejection;
+use federation::Error;
+use federation::{ClusterError as Cluster, StoreError as Store};
 
 /// Domain of the reasons in error details.
 const DOMAIN: &str = "spaceport.dev";
@@ -158,8 +159,7 @@ fn is_full(verdicts: &[(ClusterName, Rejection)]) -> bool {
     verdicts.iter().any(|(_, rejection)| rejection.is_capacity())
 }
 
-fn cluster(error: &crate::cluster::Error, details: &mut ErrorDetails) -> Code {
-    use crate::cluster::Error as Cluster;
+fn cluster(error: &Cluster, details: &mut ErrorDetails) -> Code {
     match error {
         Cluster::Kubeconfig { field, rule, .. } => {
             details.set_bad_request(bad_request(&format!("kubeconfig.{field}"), rule));
@@ -179,8 +179,7 @@ fn cluster(error: &crate::cluster::Error, details: &mut ErrorDetails) -> Code {
     }
 }
 
-fn store(error: &crate::store::Error, details: &mut ErrorDetails) -> Code {
-    use crate::store::Error as Store;
+fn store(error: &Store, details: &mut ErrorDetails) -> Code {
     match error {
         Store::ClusterExists { .. } | Store::AddressInUse { .. } => Code::AlreadyExists,
         Store::ClusterNotFound { .. } => Code::NotFound,

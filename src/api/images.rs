@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{caller, error, parse};
-use crate::federation::Federation;
-use crate::proto::registryfacade;
-use crate::proto::registryfacade::spec_provider_server::SpecProvider;
+use federation::Federation;
+use proto::registryfacade;
+use proto::registryfacade::spec_provider_server::SpecProvider;
 
 /// The service.
 #[derive(Debug, Clone)]

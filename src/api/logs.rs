@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{caller, convert, error, parse};
-use crate::federation::Federation;
-use crate::federation::logs::{Piece, WorkspaceLog};
-use crate::proto::spaceport::v1;
-use crate::proto::spaceport::v1::workspace_manager_server::WorkspaceManager;
+use federation::Federation;
+use federation::logs::{Piece, WorkspaceLog};
+use proto::spaceport::v1;
+use proto::spaceport::v1::workspace_manager_server::WorkspaceManager;
 
 /// The service.
 #[derive(Debug, Clone)]

@@ -16,9 +16,9 @@ use tower::{Service, ServiceExt, service_fn};
 use url::{Host, Url};
 
 use super::trim;
-use crate::federation::snapshots;
-use crate::runtime::files;
-use crate::runtime::tls::{PeerTls, Transport, is_loopback};
+use federation::snapshots;
+use runtime::files;
+use runtime::tls::{PeerTls, Transport, is_loopback};
 
 /// What existing clients may send at most.
 pub const MESSAGE_MAX: usize = 16 * 1024 * 1024;
@@ -307,7 +307,7 @@ pub fn deadline(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::tls::ClientFiles;
+    use runtime::tls::ClientFiles;
 
     #[test]
     fn an_address_from_etcd_never_decides_that_a_call_goes_unencrypted() {

@@ -12,11 +12,11 @@ use tonic::{Request, Response, Status};
 use super::caller::{self, Caller};
 use super::peers::MESSAGE_MAX;
 use super::{convert, error, parse};
-use crate::federation::events::Ended;
-use crate::federation::index::Seen;
-use crate::federation::{Federation, index};
-use crate::proto::encoded::{self, workspace_manager_server::WorkspaceManager};
-use crate::proto::wsman;
+use federation::events::Ended;
+use federation::index::Seen;
+use federation::{Federation, index};
+use proto::encoded::{self, workspace_manager_server::WorkspaceManager};
+use proto::wsman;
 
 /// Most workspaces in one page.
 const PAGE_MAX: usize = 1000;

@@ -24,10 +24,10 @@ use self::trouble::{Failure, Sides, Stage};
 use super::failure::{Usage, root_cause};
 use super::flags::Address;
 use super::terminal::Format;
-use crate::domain::duration::GoDuration;
-use crate::proto::spaceport::v1::cluster_manager_client::ClusterManagerClient;
-use crate::proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient as UsersClient;
-use crate::proto::wsman::workspace_manager_client::WorkspaceManagerClient;
+use domain::duration::GoDuration;
+use proto::spaceport::v1::cluster_manager_client::ClusterManagerClient;
+use proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient as UsersClient;
+use proto::wsman::workspace_manager_client::WorkspaceManagerClient;
 
 mod files;
 mod link;

@@ -12,7 +12,7 @@ pub use self::file::{FileProblems, Problem};
 use super::interrupt::{self, Interrupted};
 use super::table::{Layout, Table, WIDTH, clean, paragraphs, plain, sentence};
 use super::terminal::{Format, WriteError};
-use crate::proto::codes;
+use proto::codes;
 
 mod file;
 

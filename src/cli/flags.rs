@@ -18,7 +18,7 @@ use super::connect::{ClientArgs, Identity};
 use super::failure::Usage;
 use super::numbers::positive_duration;
 use super::terminal::Format;
-use crate::runtime::tls::is_loopback;
+use runtime::tls::is_loopback;
 
 /// How long one call may take where nothing says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -276,14 +276,14 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::cli::connect::PemFile;
+    use crate::connect::PemFile;
 
     const CONFIG: &str = "currentContext: eu\ncontexts:\n  eu:\n    endpoints: [https://eu.example]\n    \
                           ca: eu.crt\n    cert: eu-me.crt\n    key: eu-me.key\n    timeout: 7s\n  \
                           us: {endpoints: [https://us.example], ca: /us.crt}\n";
 
     fn flags(line: &str) -> Flags {
-        crate::cli::command::parse(format!("spaceport {line} status").split_whitespace()).unwrap().flags
+        crate::command::parse(format!("spaceport {line} status").split_whitespace()).unwrap().flags
     }
 
     fn with_config(folder: &Path) -> Environment {

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::runtime::files;
+use runtime::files;
 
 /// What a file is for, and its largest size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

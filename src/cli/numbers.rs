@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::duration::GoDuration;
+use domain::duration::GoDuration;
 
 /// A whole number within a range.
 pub fn whole<T: FromStr + PartialOrd + Display + Copy>(
@@ -44,8 +44,7 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
 
 /// A Go duration of zero or more.
 pub fn zero_or_more(text: &str) -> Result<GoDuration, String> {
-    let duration: GoDuration =
-        text.parse().map_err(|error: crate::domain::duration::Error| error.to_string())?;
+    let duration: GoDuration = text.parse().map_err(|error: domain::duration::Error| error.to_string())?;
     if duration.is_negative() { Err("must not be negative".to_owned()) } else { Ok(duration) }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::connect::{Client, ClientArgs};
 use super::terminal::Terminal;
 use super::view::StatusPage;
-use crate::proto::spaceport::v1::GetStatusRequest;
+use proto::spaceport::v1::GetStatusRequest;
 
 /// Shows the page.
 pub async fn run(connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {

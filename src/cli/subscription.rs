@@ -6,7 +6,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::connect::{Client, ClientArgs, again};
 use super::failure::describe;
-use crate::proto::wsman::{MetadataFilter, SubscribeRequest, SubscribeResponse, WorkspaceStatus};
+use proto::wsman::{MetadataFilter, SubscribeRequest, SubscribeResponse, WorkspaceStatus};
 
 /// What a subscription brings.
 #[derive(Debug)]

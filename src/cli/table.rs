@@ -6,7 +6,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::domain::text::is_unsafe;
+use domain::text::is_unsafe;
 
 mod wrap;
 

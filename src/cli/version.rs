@@ -9,7 +9,7 @@ use super::connect::{Client, ClientArgs};
 use super::flags::{Environment, Flags};
 use super::table::Table;
 use super::terminal::Terminal;
-use crate::proto::spaceport::v1::VersionRequest;
+use proto::spaceport::v1::VersionRequest;
 
 /// `spaceport version`.
 #[derive(Debug, Args)]

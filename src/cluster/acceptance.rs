@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::error::{Error, Rule};
-use crate::domain::acceptance::{Acceptance as Learned, Ending};
+use domain::acceptance::{Acceptance as Learned, Ending};
 
 /// Whether one namespace accepts workspaces and their pods.
 pub struct Acceptance {

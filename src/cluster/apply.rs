@@ -19,7 +19,7 @@ use kube::{Api, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::domain::names::{ClusterName, Namespace};
+use domain::names::{ClusterName, Namespace};
 
 use super::client::{Waited, within};
 use super::error::{Error, Result, Rule};

@@ -7,14 +7,14 @@ mod queue;
 
 use std::sync::Arc;
 
-pub(in crate::cluster) use capacity::key;
+pub(crate) use capacity::key;
 pub use capacity::{Capacity, Reservation, RoomsByShape, ShapeKey, Source, Totals};
 pub use namespace::NamespaceCache;
 pub use nodes::NodeCache;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::domain::names::Namespace;
+use domain::names::Namespace;
 
 use super::resources::Workspace;
 
@@ -40,6 +40,6 @@ pub trait Observer: Send + Sync {
 }
 
 /// An object's version as a number; 0 where it is none, so that it is never newer than anything.
-pub(in crate::cluster) fn version(metadata: &ObjectMeta) -> u64 {
+pub(crate) fn version(metadata: &ObjectMeta) -> u64 {
     metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }

@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::domain::canary::{Outcome, Renewals, Standing};
-use crate::domain::epoch::Epoch;
-use crate::domain::names::Namespace;
+use domain::canary::{Outcome, Renewals, Standing};
+use domain::epoch::Epoch;
+use domain::names::Namespace;
 
 use super::apply::{Renewed, Writer};
 use super::error::{Error, Result, Rule};

@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use credentials::Credentials;
-pub(in crate::cluster) use layer::{FENCE_EXTRA, FENCE_USER, Probe};
+pub(crate) use layer::{FENCE_EXTRA, FENCE_USER, Probe};
 pub use layer::{Fault, Identity, Lasting};
 pub use link::Link;
 pub use meter::{CallMeter, CallMeters, Kind};
 pub use turn::{Waited, until, within};
 
-use crate::domain::names::ClusterName;
+use domain::names::ClusterName;
 
 use super::error::Result;
 

@@ -6,7 +6,7 @@ mod size;
 use kube::core::Status;
 use kube::runtime::watcher;
 
-use crate::domain::names::ClusterName;
+use domain::names::ClusterName;
 
 use super::client::Fault;
 

@@ -24,13 +24,13 @@ use tracing::info;
 
 use super::apply::Permit;
 use super::error::{Error, Result, Rule};
-use crate::domain::acceptance::Ending;
-use crate::domain::cluster::ClusterSpec;
-use crate::domain::epoch::{Epoch, Standing};
-use crate::domain::names::{ClusterName, Namespace};
+use domain::acceptance::Ending;
+use domain::cluster::ClusterSpec;
+use domain::epoch::{Epoch, Standing};
+use domain::names::{ClusterName, Namespace};
 
 pub use check::check;
-pub(in crate::cluster) use shipped::version;
+pub(crate) use shipped::version;
 use trial::{Fault, Trial, Verdict};
 
 /// Name of the parameter in each namespace, and what the names of the policies begin with.

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Clients, Credentials, Identity, Limits, Link, Signals};
 use super::error::{Error, Result};
-use crate::domain::kubeconfig::encoding;
-use crate::domain::names::{ClusterName, Namespace};
-use crate::domain::secret::Secret;
+use domain::kubeconfig::encoding;
+use domain::names::{ClusterName, Namespace};
+use domain::secret::Secret;
 
 pub use events::Events;
 pub use secrets::{Found, Reading, Unread, Why};

@@ -17,9 +17,9 @@ use super::client::Credentials;
 use super::error::{Error, Result, chain};
 use super::fence;
 use super::resources::names::{HOST_PATH, MANAGER};
-use crate::domain::install::{Installed, Outcome, Plan, WORKSPACE_HOST_PATH};
-use crate::domain::names::{ClusterName, Namespace};
-use crate::domain::secret::Secret;
+use domain::install::{Installed, Outcome, Plan, WORKSPACE_HOST_PATH};
+use domain::names::{ClusterName, Namespace};
+use domain::secret::Secret;
 
 /// In the order in which they are applied.
 pub const MANIFESTS: [(&str, &str); 8] = [
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn every_manifest_is_part_of_the_program() {
         for folder in ["crds", "clusters/member"] {
-            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
             for entry in std::fs::read_dir(path).unwrap() {
                 let file = entry.unwrap().path();
                 if file.extension().is_some_and(|extension| extension == "yaml") {

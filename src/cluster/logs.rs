@@ -22,8 +22,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::client::Lasting;
 use super::error::{Error, Result, chain};
-use crate::domain::names::{ClusterName, Namespace};
-use crate::domain::pod::{LogOptions, Position, Untimed};
+use domain::names::{ClusterName, Namespace};
+use domain::pod::{LogOptions, Position, Untimed};
 
 /// Logs of one cluster that are read at once.
 const AT_ONCE: usize = 64;

@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::domain::cluster::{Capacity as NodeCapacity, ClusterSpec, FenceMode};
-use crate::domain::epoch::Epoch;
-use crate::domain::health::Limits as HealthLimits;
-use crate::domain::names::{ClusterName, Namespace};
-use crate::domain::placement::one_try;
+use domain::cluster::{Capacity as NodeCapacity, ClusterSpec, FenceMode};
+use domain::epoch::Epoch;
+use domain::health::Limits as HealthLimits;
+use domain::names::{ClusterName, Namespace};
+use domain::placement::one_try;
 
 use super::acceptance::Acceptance;
 use super::apply::{Permit, Writer};

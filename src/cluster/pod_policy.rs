@@ -11,10 +11,10 @@ use serde_json::json;
 use super::client::FENCE_EXTRA;
 use super::error::{Error, Rule};
 use super::fence;
-use crate::domain::check::Check;
-use crate::domain::cluster::{ClusterSpec, FenceMode};
-use crate::domain::names::{ClusterName, Namespace};
-use crate::domain::workspace::Kind;
+use domain::check::Check;
+use domain::cluster::{ClusterSpec, FenceMode};
+use domain::names::{ClusterName, Namespace};
+use domain::workspace::Kind;
 
 /// Of the check.
 pub(super) const CHECK: &str = "pod-policy";

@@ -12,14 +12,14 @@ use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::health::{Health, HealthState, Limits};
-use crate::domain::names::ClusterName;
+use domain::health::{Health, HealthState, Limits};
+use domain::names::ClusterName;
 
 use super::client::{CallMeter, Probe, Signals};
 use super::error::Error;
 
 pub use checks::{Examined, Facts, Question, examine, uid};
-pub(in crate::cluster) use checks::{possible_leader, rival};
+pub(crate) use checks::{possible_leader, rival};
 pub use recognise::has_workspace;
 
 /// How a cluster is.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::resources::Workspace;
 use super::resources::names::{ALLOW_REFERENCE, INSTANCE_ID, MANAGED_BY, env_secret, is_ours};
-use crate::domain::workspace::{EnvValue, Start};
+use domain::workspace::{EnvValue, Start};
 
 /// Whose references are checked.
 #[derive(Debug, Clone, Copy)]

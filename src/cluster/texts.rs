@@ -7,7 +7,7 @@
 
 /// What an apiserver says. Names are as they stand there, whatever they hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cluster) enum Said<'a> {
+pub(crate) enum Said<'a> {
     /// A webhook of this name denied the request; `None`: its name does not end.
     WebhookDenied(Option<&'a str>),
     /// A webhook does not support dry runs.
@@ -37,7 +37,7 @@ pub(in crate::cluster) enum Said<'a> {
 }
 
 /// What an apiserver's text says; `None` where it says nothing that is decided by.
-pub(in crate::cluster) fn said(text: &str) -> Option<Said<'_>> {
+pub(crate) fn said(text: &str) -> Option<Said<'_>> {
     webhook(text).or_else(|| log(text)).or_else(|| forbidden(without_object(text))).or_else(|| invalid(text))
 }
 
@@ -133,7 +133,7 @@ const TOO_LARGE: [&str; 6] = [
 const WRAPPERS: [&str; 2] = ["Internal error occurred: ", "rpc error: code = Unknown desc = "];
 
 /// Whether storage says that an object is too large.
-pub(in crate::cluster) fn is_too_large(mut text: &str) -> bool {
+pub(crate) fn is_too_large(mut text: &str) -> bool {
     while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| text.strip_prefix(wrapper)) {
         text = rest;
     }

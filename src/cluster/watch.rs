@@ -23,7 +23,7 @@ use kube::runtime::watcher::Config;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::names::{ClusterName, Namespace};
+use domain::names::{ClusterName, Namespace};
 
 use super::cache::{Capacity, NamespaceCache, NodeCache, Source};
 use super::canary::{self, Canary};
@@ -33,7 +33,7 @@ use super::resources::names::{MANAGED_BY, MANAGER};
 use super::resources::{SeenPod, Workspace};
 use super::tasks::{TaskName, Tasks};
 
-pub(in crate::cluster) use backoff::Backoff;
+pub(crate) use backoff::Backoff;
 use follow::{Followed, Sink, follow};
 use lenient::Lenient;
 use pulse::{Pulse, tapped};
@@ -241,7 +241,7 @@ fn config() -> Config {
 }
 
 /// What the watch on the workspaces of a namespace is called.
-pub(in crate::cluster) fn workspaces_in(namespace: &Namespace) -> String {
+pub(crate) fn workspaces_in(namespace: &Namespace) -> String {
     format!("workspaces in {namespace}")
 }
 

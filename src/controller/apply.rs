@@ -2,14 +2,13 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::cluster;
-use crate::cluster::apply::{Created, Deleted, MadeFor, Patched, Writer};
-use crate::cluster::cache::NamespaceCache;
-use crate::cluster::convert::{self, pod_facts};
-use crate::cluster::error::Rule;
-use crate::cluster::references::{self, Referrer};
-use crate::cluster::resources::{SeenPod, Workspace, names};
-use crate::domain::pod::PodFacts;
+use cluster::apply::{Created, Deleted, MadeFor, Patched, Writer};
+use cluster::cache::NamespaceCache;
+use cluster::convert::{self, pod_facts};
+use cluster::error::Rule;
+use cluster::references::{self, Referrer};
+use cluster::resources::{SeenPod, Workspace, names};
+use domain::pod::PodFacts;
 
 use super::decide::{Action, Refusal, SecretsToDelete};
 use super::settings::Settings;

@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
 
-use crate::cluster::resources::Workspace;
+use cluster::resources::Workspace;
 
 use super::decide::{Action, Note};
 
@@ -164,7 +164,7 @@ fn mark(workspace: &Workspace, action: &Action) -> Mark {
 
 #[cfg(test)]
 mod tests {
-    use crate::cluster::resources::WorkspaceSpec;
+    use cluster::resources::WorkspaceSpec;
 
     use super::*;
 

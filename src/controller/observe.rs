@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::cluster::resources::Workspace;
-use crate::domain::pod::{NodeFacts, PodFacts};
+use cluster::resources::Workspace;
+use domain::pod::{NodeFacts, PodFacts};
 
 use super::Parts;
 use super::decide::{NodeObservation, Observed, Readiness, Refusal};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::Controller;
-use crate::cluster::cache::Observer;
-use crate::cluster::resources::Workspace;
-use crate::domain::names::Namespace;
+use cluster::cache::Observer;
+use cluster::resources::Workspace;
+use domain::names::Namespace;
 
 impl Observer for Controller {
     fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, ObjectReference};
 use tracing::warn;
 
-use crate::cluster::apply::{Patched, Writer};
-use crate::cluster::events::{self, Told};
-use crate::cluster::resources::{Workspace, names};
+use cluster::apply::{Patched, Writer};
+use cluster::events::{self, Told};
+use cluster::resources::{Workspace, names};
 
 use super::Error;
 use super::decide::{Note, StatusChange};

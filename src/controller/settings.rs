@@ -7,12 +7,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::cluster::resources::WorkspaceType;
-use crate::domain::class::Class;
-use crate::domain::keyed::{Keyed, Keying};
-use crate::domain::names::{Namespace, WorkspaceId};
-use crate::domain::pod_annotations::PodAnnotations;
-use crate::domain::template::WorkspaceUrl;
+use cluster::resources::WorkspaceType;
+use domain::class::Class;
+use domain::keyed::{Keyed, Keying};
+use domain::names::{Namespace, WorkspaceId};
+use domain::pod_annotations::PodAnnotations;
+use domain::template::WorkspaceUrl;
 
 use super::pod::merge_templates;
 use super::templates::PodTemplates;

@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::domain::class;
-use crate::domain::text;
+use domain::class;
+use domain::text;
 
 /// Unknown keys that an error names.
 const MOST_KEYS: usize = 8;

@@ -11,10 +11,10 @@ use tower_test::mock;
 
 use super::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running, terminated};
 use super::*;
-use crate::cluster::maintenance::DEFAULT_NAME;
-use crate::cluster::resources::{Phase, names};
-use crate::domain::names::Namespace;
-use crate::domain::pod::PodPhase;
+use cluster::maintenance::DEFAULT_NAME;
+use cluster::resources::{Phase, names};
+use domain::names::Namespace;
+use domain::pod::PodPhase;
 
 type Server = mock::Handle<Request<Body>, Response<Body>>;
 

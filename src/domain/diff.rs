@@ -231,7 +231,7 @@ fn changed_at(record: &PlacementRecord) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::record::Digest;
+    use crate::record::Digest;
 
     fn record(id: &str, cluster: &str, state: RecordState) -> PlacementRecord {
         PlacementRecord {

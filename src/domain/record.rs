@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_mark_of_an_adopted_workspace_is_never_the_digest_of_a_start() {
-        let digest = crate::domain::keyed::Keyed::new(1, &[7; 32]).digest(b"a start");
+        let digest = crate::keyed::Keyed::new(1, &[7; 32]).digest(b"a start");
         assert_eq!(Digest::of_start(&digest.0), Some(digest));
         for other in [ADOPTED, "", &"A".repeat(64)] {
             assert_eq!(Digest::of_start(other), None);
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_record_takes_the_resource_of_its_own_start_and_no_other_of_the_name() {
-        let digest = |secret| crate::domain::keyed::Keyed::new(1, &[secret; 32]).digest(b"a start");
+        let digest = |secret| crate::keyed::Keyed::new(1, &[secret; 32]).digest(b"a start");
         let record = |digest, state| PlacementRecord { digest, ..PlacementRecord::sample(state) };
         let ended = RecordState::Ended { at: Timestamp::UNIX_EPOCH, expires: Timestamp::UNIX_EPOCH };
         let (own, other) = (digest(1), digest(2));

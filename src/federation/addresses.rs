@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::fleet::{Connected, LoginState};
 use super::rounds::rounds;
 use super::{Federation, Result};
-use crate::domain::cluster::ClusterSpec;
-use crate::store::{NewCluster, Term, normal_address};
+use domain::cluster::ClusterSpec;
+use store::{NewCluster, Term, normal_address};
 
 /// Before another try.
 const RETRY: Duration = Duration::from_secs(10);

@@ -1,9 +1,9 @@
 //! Which cluster's image builder a call goes to.
 
 use super::{Error, Federation, Result};
-use crate::domain::health::Health;
-use crate::domain::names::{ClusterName, Namespace};
-use crate::domain::placement::{self, PlacementRequest};
+use domain::health::Health;
+use domain::names::{ClusterName, Namespace};
+use domain::placement::{self, PlacementRequest};
 
 /// An image builder, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

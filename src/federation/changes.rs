@@ -11,16 +11,15 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Error, Federation, Result};
-use crate::cluster;
-use crate::cluster::apply::{Patched, Writer};
-use crate::cluster::convert::budget;
-use crate::cluster::resources::conditions::{self, reason};
-use crate::cluster::resources::{self, Workspace};
-use crate::domain::duration::GoDuration;
-use crate::domain::names::WorkspaceId;
-use crate::domain::record::PlacementRecord;
-use crate::domain::workspace::{Access, Port, Protocol, StopPolicy, TimeoutChange};
-use crate::store::Term;
+use cluster::apply::{Patched, Writer};
+use cluster::convert::budget;
+use cluster::resources::conditions::{self, reason};
+use cluster::resources::{self, Workspace};
+use domain::duration::GoDuration;
+use domain::names::WorkspaceId;
+use domain::record::PlacementRecord;
+use domain::workspace::{Access, Port, Protocol, StopPolicy, TimeoutChange};
+use store::Term;
 
 /// For one change, conflicts included.
 const CHANGE_WITHIN: Duration = super::locks::PATIENCE;

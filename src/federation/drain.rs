@@ -1,4 +1,4 @@
-//! Draining clusters: what an admin asks for, and what is shown of it. The rules are [`crate::domain::drain`]'s.
+//! Draining clusters: what an admin asks for, and what is shown of it. The rules are [`domain::drain`]'s.
 
 mod known;
 mod runner;
@@ -11,9 +11,8 @@ use tokio::sync::watch;
 
 use super::locks::PATIENCE;
 use super::{Error, Federation, Result};
-use crate::domain::drain::{Drain, Fate, Options, Row, Stage, estimate};
-use crate::domain::names::{ClusterName, WorkspaceId};
-use crate::store;
+use domain::drain::{Drain, Fate, Options, Row, Stage, estimate};
+use domain::names::{ClusterName, WorkspaceId};
 
 use survey::Survey;
 
@@ -184,8 +183,7 @@ fn blocked(drain: &Drain, fates: &[Fate]) -> String {
     let held = drain.held();
     let mut reasons = Vec::new();
     if held > 0 && drain.is_active() {
-        let more =
-            if held >= crate::domain::drain::UNSAVED_MOST { "; no more are stopped until then" } else { "" };
+        let more = if held >= domain::drain::UNSAVED_MOST { "; no more are stopped until then" } else { "" };
         reasons.push(format!(
             "{held} workspaces ended without a backup: save their content, then accept them{more}"
         ));

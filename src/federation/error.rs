@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use crate::cluster;
-use crate::domain::check::Check;
-use crate::domain::names::{ClusterName, MetaId, Namespace, WorkspaceId};
-use crate::domain::placement::Rejection;
-use crate::store;
+use domain::check::Check;
+use domain::names::{ClusterName, MetaId, Namespace, WorkspaceId};
+use domain::placement::Rejection;
 
 /// A result of this room.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -269,7 +267,7 @@ pub enum Error {
     Store(#[from] store::Error),
     /// A registration that breaks a rule.
     #[error(transparent)]
-    Spec(#[from] crate::domain::cluster::Error),
+    Spec(#[from] domain::cluster::Error),
 }
 
 impl From<cluster::convert::budget::Exceeded> for Error {

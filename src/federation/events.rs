@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::index::Seen;
-use crate::domain::names::WorkspaceId;
-use crate::domain::workspace::{Phase, View};
+use domain::names::WorkspaceId;
+use domain::workspace::{Phase, View};
 
 /// Which workspaces a client asks for; empty parts match everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -272,7 +272,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::federation::index::tests::{seen, view};
+    use crate::index::tests::{seen, view};
 
     fn event(sequence: u64, id: &str, phase: Phase) -> Event {
         let mut view = view(id);

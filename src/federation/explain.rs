@@ -13,10 +13,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Error, Federation, Result};
-use crate::domain::names::{ClusterName, WorkspaceId};
-use crate::domain::placement::explain::Explanation;
-use crate::domain::placement::{Candidate, Forecast, PlacementRequest, simulate};
-use crate::store::Term;
+use domain::names::{ClusterName, WorkspaceId};
+use domain::placement::explain::Explanation;
+use domain::placement::{Candidate, Forecast, PlacementRequest, simulate};
+use store::Term;
 
 /// Decisions kept, in memory and in etcd alike; the oldest go first.
 const KEPT: usize = 5000;

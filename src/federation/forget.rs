@@ -14,10 +14,10 @@ use futures::StreamExt as _;
 use super::incarnation::stated;
 use super::locks::PATIENCE;
 use super::{Error, Federation, Result};
-use crate::domain::diff::{Row, left};
-use crate::domain::names::{ClusterName, WorkspaceId};
-use crate::domain::observed::Observed;
-use crate::store::{self, Term};
+use domain::diff::{Row, left};
+use domain::names::{ClusterName, WorkspaceId};
+use domain::observed::Observed;
+use store::{self, Term};
 
 /// Worked on at once.
 const AT_ONCE: usize = 16;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Error, Federation, Result};
-use crate::domain::epoch::Opening;
+use domain::epoch::Opening;
 
 /// Characters of a reason.
 const REASON_MOST: usize = 500;

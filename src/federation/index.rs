@@ -24,11 +24,11 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 
 use super::events::{Event, Events};
-use crate::domain::ending::Ending;
-use crate::domain::names::{ClusterName, MetaId, Namespace, Region, WorkspaceId};
-use crate::domain::record::{PlacementRecord, status_version};
-use crate::domain::rewind::Rewinds;
-use crate::domain::workspace::{Phase, View};
+use domain::ending::Ending;
+use domain::names::{ClusterName, MetaId, Namespace, Region, WorkspaceId};
+use domain::record::{PlacementRecord, status_version};
+use domain::rewind::Rewinds;
+use domain::workspace::{Phase, View};
 
 pub use drains::{Notice, Placed};
 pub use session::Session;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use super::fleet::Place;
 use super::{Error, Federation, Result};
-use crate::cluster::apply::{Patched, Writer};
-use crate::cluster::convert;
-use crate::cluster::resources::Workspace;
-use crate::cluster::resources::names::{MANAGED_BY, MANAGER};
-use crate::domain::diff::Keeper;
-use crate::domain::record::PlacementRecord;
+use cluster::apply::{Patched, Writer};
+use cluster::convert;
+use cluster::resources::Workspace;
+use cluster::resources::names::{MANAGED_BY, MANAGER};
+use domain::diff::Keeper;
+use domain::record::PlacementRecord;
 
 impl Federation {
     /// A resource that may be changed: with its labels, put back where they are missing. Fails where it is not ours.
@@ -106,10 +106,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::record::{Digest, RecordState};
+    use domain::record::{Digest, RecordState};
 
     fn record() -> PlacementRecord {
-        PlacementRecord { digest: Digest("f".repeat(64)), ..PlacementRecord::sample(RecordState::Confirmed) }
+        PlacementRecord {
+            digest: Digest("f".repeat(64)),
+            ..crate::index::tests::sample(RecordState::Confirmed)
+        }
     }
 
     fn of(labels: &Value, change: &[(&str, Option<&str>)]) -> Labels {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fleet::Leading;
 use super::{Federation, Lead};
-use crate::store::{Leadership, Progress, Term};
+use store::{Leadership, Progress, Term};
 
 /// Between sweeps of expired records.
 const SWEEP_PERIOD: Duration = Duration::from_mins(5);

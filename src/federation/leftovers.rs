@@ -18,10 +18,10 @@ use tokio::time::{sleep, timeout};
 
 use super::fleet::Connected;
 use super::{Federation, Result};
-use crate::cluster::apply::{Deleted, SecretSeen, Writer};
-use crate::cluster::resources::{Workspace, conditions, names};
-use crate::domain::names::{Namespace, WorkspaceId};
-use crate::store::Term;
+use cluster::apply::{Deleted, SecretSeen, Writer};
+use cluster::resources::{Workspace, conditions, names};
+use domain::names::{Namespace, WorkspaceId};
+use store::Term;
 
 /// Between sweeps, at most: where leftovers are to be younger, it is their age.
 const PERIOD: Duration = Duration::from_mins(5);
@@ -77,7 +77,9 @@ impl Federation {
         loop {
             let listed = writer.list_secrets(namespace, &installation, page.as_deref()).await?;
             for secret in &listed.secrets {
-                if let Some(id) = due(secret, self.options.leftover_age, Timestamp::now()) {
+                if let Some(id) = made_for(&secret.name, &secret.workspace)
+                    && is_old(secret.made_at, self.options.leftover_age, Timestamp::now())
+                {
                     // One that cannot be deleted keeps no other.
                     swept = swept.and(self.sweep_secret(connected, namespace, owners, secret, &id).await);
                 }
@@ -138,38 +140,37 @@ fn was_ready(workspace: &Workspace) -> bool {
     workspace.status.as_ref().is_some_and(|status| status.is_true(conditions::EVER_READY))
 }
 
-/// The workspace that an old enough secret was made for; none where the secret's name is not one that we give.
-fn due(secret: &SecretSeen, age: Duration, now: Timestamp) -> Option<WorkspaceId> {
-    let id: WorkspaceId = secret.workspace.parse().ok()?;
+/// The workspace that a secret was made for; none where the secret's name is not one that we give.
+fn made_for(secret: &str, workspace: &str) -> Option<WorkspaceId> {
+    let id: WorkspaceId = workspace.parse().ok()?;
     let ours = [names::env_secret(id.as_str()), names::token_secret(id.as_str())];
+    ours.iter().any(|name| name == secret).then_some(id)
+}
+
+/// Whether a secret is known to have the age.
+fn is_old(made_at: Option<Timestamp>, age: Duration, now: Timestamp) -> bool {
     let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
-    let is_old = secret.made_at.is_some_and(|made_at| now.duration_since(made_at) >= age);
-    (is_old && ours.contains(&secret.name)).then_some(id)
+    made_at.is_some_and(|made_at| now.duration_since(made_at) >= age)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const AGE: Duration = Duration::from_mins(10);
-
-    fn seconds(secret: &SecretSeen, now: i64) -> Option<String> {
-        due(secret, AGE, Timestamp::constant(now, 0)).map(|id| id.to_string())
+    #[test]
+    fn a_secret_is_old_only_by_a_known_age() {
+        let at = |made_at: Option<i64>, now| {
+            let made_at = made_at.map(|second| Timestamp::constant(second, 0));
+            is_old(made_at, Duration::from_mins(10), Timestamp::constant(now, 0))
+        };
+        assert!(at(Some(1000), 1600));
+        assert!(!at(Some(1000), 1599) && !at(Some(1000), 0) && !at(None, 1600));
     }
 
     #[test]
-    fn a_secret_is_due_only_when_it_is_old_enough_by_a_known_age() {
-        let secret = SecretSeen::new("a-env", "a", Some(Timestamp::constant(1000, 0)));
-        assert_eq!(seconds(&secret, 1600).as_deref(), Some("a"));
-        assert_eq!(seconds(&secret, 1599), None);
-        assert_eq!(seconds(&secret, 0), None);
-        assert_eq!(seconds(&SecretSeen::new("a-env", "a", None), 1600), None);
-    }
-
-    #[test]
-    fn only_secrets_of_the_names_that_we_give_are_due() {
-        let named =
-            |name, workspace| seconds(&SecretSeen::new(name, workspace, Some(Timestamp::UNIX_EPOCH)), 600);
+    fn only_secrets_of_the_names_that_we_give_are_ours_to_sweep() {
+        let named = |name, workspace| made_for(name, workspace).map(|id| id.to_string());
+        assert_eq!(named("a-env", "a").as_deref(), Some("a"));
         assert_eq!(named("a-tokens", "a").as_deref(), Some("a"));
         for (name, workspace) in [("a-pull", "a"), ("b-env", "a"), ("-env", ""), ("A b-env", "A b")] {
             assert_eq!(named(name, workspace), None, "{name}");

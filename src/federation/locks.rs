@@ -10,7 +10,7 @@ use tokio::sync::{OwnedMutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::timeout;
 
 use super::{Error, Result};
-use crate::domain::names::WorkspaceId;
+use domain::names::WorkspaceId;
 
 /// How long a call waits for another one, where its own deadline is no shorter. A change of a workspace takes no longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);

@@ -3,12 +3,11 @@
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 use super::{Error, Federation, Result};
-use crate::cluster;
-pub use crate::cluster::logs::Piece;
-use crate::controller::CONTAINER;
-use crate::domain::health::Health;
-use crate::domain::names::{ClusterName, WorkspaceId};
-use crate::domain::pod::{LogOptions, pod_with_log};
+pub use cluster::logs::Piece;
+use controller::CONTAINER;
+use domain::health::Health;
+use domain::names::{ClusterName, WorkspaceId};
+use domain::pod::{LogOptions, pod_with_log};
 
 /// A workspace's log, piece by piece. An error is its last item.
 pub type WorkspaceLog = BoxStream<'static, Result<Piece>>;

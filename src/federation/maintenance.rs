@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::registry::{ClusterView, SEEN_WITHIN};
 use super::{Error, Federation, Result};
-use crate::domain::names::{ClusterName, Namespace};
+use domain::names::{ClusterName, Namespace};
 
 impl Federation {
     /// Puts one namespace of a cluster, or all, under maintenance until a time, or ends it. Namespaces are written one

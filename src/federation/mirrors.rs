@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::Federation;
-use crate::domain::names::{ClusterName, WorkspaceId};
-use crate::domain::record::PlacementRecord;
-use crate::store::{ClusterEntry, MirrorEvent};
+use domain::names::{ClusterName, WorkspaceId};
+use domain::record::PlacementRecord;
+use store::{ClusterEntry, MirrorEvent};
 
 impl Federation {
     /// Keeps the index's records until `shutdown`.

@@ -16,11 +16,11 @@ use tokio::sync::Notify;
 
 use super::Federation;
 use super::registry::ClusterView;
-use crate::cluster::host::Events;
-use crate::domain::drain::Stage;
-use crate::domain::names::ClusterName;
-use crate::domain::news::{Look, News, login, news};
-use crate::store::Term;
+use cluster::host::Events;
+use domain::drain::Stage;
+use domain::names::ClusterName;
+use domain::news::{Look, News, login, news};
+use store::Term;
 
 /// News that may wait to be written.
 const MOST: usize = 256;

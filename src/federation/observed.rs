@@ -17,9 +17,9 @@ use super::locks::{PATIENCE, turn};
 use super::registry::told_by_the_leader;
 use super::rounds::rounds;
 use super::{Error, Federation, Result};
-use crate::domain::names::ClusterName;
-use crate::domain::observed::{Noted, Observed};
-use crate::store::{self, ClusterEntry, Term};
+use domain::names::ClusterName;
+use domain::observed::{Noted, Observed};
+use store::{self, ClusterEntry, Term};
 
 /// Changes that come together are looked at together.
 const GATHER: Duration = Duration::from_millis(200);

@@ -17,12 +17,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Error, Federation, Result};
-use crate::cluster::client::Credentials;
-use crate::domain::cluster::{ClusterSpec, DefaultNamespaces, SpecChange, differences};
-use crate::domain::names::ClusterName;
-use crate::domain::secret::Secret;
-use crate::store;
-use crate::store::Term;
+use cluster::client::Credentials;
+use domain::cluster::{ClusterSpec, DefaultNamespaces, SpecChange, differences};
+use domain::names::ClusterName;
+use domain::secret::Secret;
+use store::Term;
 
 use super::locks::{PATIENCE, turn};
 use super::settings::{self, Settings};

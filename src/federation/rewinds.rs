@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use super::rounds::rounds;
 use super::{Error, Federation, Result};
-use crate::domain::names::ClusterName;
-use crate::domain::observed::Observed;
-use crate::domain::rewind::Rewinds;
-use crate::store::{self, Term};
+use domain::names::ClusterName;
+use domain::observed::Observed;
+use domain::rewind::Rewinds;
+use store::{self, Term};
 
 /// Before another try.
 const RETRY: Duration = Duration::from_secs(2);

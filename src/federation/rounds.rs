@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::store::Term;
+use store::Term;
 
 /// Does a round now, after each change, and when the last one said that it must go on, until the term ends. Changes that come
 /// within `gather` of the first are looked at together.

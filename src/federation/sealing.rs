@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Federation;
-use crate::store::Term;
+use store::Term;
 
 /// Between looks. The first comes with the term, and a new configuration comes with a new process, so this is for what was
 /// in the way the last time, such as a change at the same moment.

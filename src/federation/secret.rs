@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::incarnation::stated;
 use super::{Error, Federation, Result};
-use crate::store::{Installation, Term};
+use store::{Installation, Term};
 
 /// How long a former secret is kept in any case: a start that is under way records the version that it began with.
 const KEPT: SignedDuration = SignedDuration::from_hours(1);

@@ -9,17 +9,16 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::cluster::convert::UrlRenderer;
-use crate::controller;
-use crate::controller::{ClassSettings, PodTemplates, TemplateFolder};
-use crate::domain::class::{Class, RawClass};
-use crate::domain::cluster::{ClearText, DefaultNamespaces, NamespaceSpec, NodeAgent};
-use crate::domain::duration::GoDuration;
-use crate::domain::names::{ClassId, MetaId};
-use crate::domain::pod_annotations::PodAnnotations;
-use crate::domain::template::{HostError, PortUrl, Values, WorkspaceUrl};
-use crate::domain::workspace::ClassView;
-use crate::federation::Error;
+use crate::Error;
+use cluster::convert::UrlRenderer;
+use controller::{ClassSettings, PodTemplates, TemplateFolder};
+use domain::class::{Class, RawClass};
+use domain::cluster::{ClearText, DefaultNamespaces, NamespaceSpec, NodeAgent};
+use domain::duration::GoDuration;
+use domain::names::{ClassId, MetaId};
+use domain::pod_annotations::PodAnnotations;
+use domain::template::{HostError, PortUrl, Values, WorkspaceUrl};
+use domain::workspace::ClassView;
 
 pub use vet::vet;
 

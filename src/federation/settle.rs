@@ -14,15 +14,15 @@ use jiff::{SignedDuration, Timestamp};
 use super::fleet::Place;
 use super::labels::is_proven;
 use super::{Error, Federation, Result};
-use crate::cluster::apply::Writer;
-use crate::cluster::convert;
-use crate::cluster::resources::Workspace;
-use crate::domain::diff::Keeper;
-use crate::domain::names::{Region, WorkspaceId};
-use crate::domain::record::{PlacementRecord, RecordState};
-use crate::domain::rewind::Rewinds;
-use crate::domain::workspace::StopPolicy;
-use crate::store::Term;
+use cluster::apply::Writer;
+use cluster::convert;
+use cluster::resources::Workspace;
+use domain::diff::Keeper;
+use domain::names::{Region, WorkspaceId};
+use domain::record::{PlacementRecord, RecordState};
+use domain::rewind::Rewinds;
+use domain::workspace::StopPolicy;
+use store::Term;
 
 pub use queue::Queue;
 
@@ -253,10 +253,10 @@ fn judged(record: &PlacementRecord, found: &Workspace, installation: &str) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::record::Digest;
+    use domain::record::Digest;
 
     fn record(state: RecordState) -> PlacementRecord {
-        PlacementRecord::sample(state)
+        crate::index::tests::sample(state)
     }
 
     const AT_ONCE: Duration = Duration::ZERO;

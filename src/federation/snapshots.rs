@@ -7,11 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Error, Federation, Result};
-use crate::cluster;
-use crate::cluster::apply::{Awaited, Created, Writer};
-use crate::cluster::resources::{Snapshot, SnapshotSpec, SnapshotStatus};
-use crate::domain::names::WorkspaceId;
-use crate::domain::workspace::Phase;
+use cluster::apply::{Awaited, Created, Writer};
+use cluster::resources::{Snapshot, SnapshotSpec, SnapshotStatus};
+use domain::names::WorkspaceId;
+use domain::workspace::Phase;
 
 /// For a snapshot to be created, lost answers included.
 const CREATE_WITHIN: Duration = super::locks::PATIENCE;

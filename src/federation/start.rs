@@ -21,15 +21,14 @@ use self::attempt::Attempt;
 use super::fleet::{InFlight, Place};
 use super::settle::Resource;
 use super::{Error, Federation, Result};
-use crate::cluster;
-use crate::cluster::apply::Writer;
-use crate::cluster::convert::budget;
-use crate::domain::keyed::Keyed;
-use crate::domain::names::{ClusterName, Namespace, Region};
-use crate::domain::placement::{self, Rejection, Target};
-use crate::domain::record::{PlacementRecord, RecordState};
-use crate::domain::workspace::{Phase, Start};
-use crate::store::{Claim, Term};
+use cluster::apply::Writer;
+use cluster::convert::budget;
+use domain::keyed::Keyed;
+use domain::names::{ClusterName, Namespace, Region};
+use domain::placement::{self, Rejection, Target};
+use domain::record::{PlacementRecord, RecordState};
+use domain::workspace::{Phase, Start};
+use store::{Claim, Term};
 
 /// The answer to a start.
 #[derive(Clone, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::domain::names::ClusterName;
-use crate::domain::placement::capacity::{Resources, Room};
-use crate::domain::workspace::{Kind, Phase};
+use domain::names::ClusterName;
+use domain::placement::capacity::{Resources, Room};
+use domain::workspace::{Kind, Phase};
 
 use super::drain::DrainView;
 use super::registry::ClusterView;

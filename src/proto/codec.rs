@@ -59,7 +59,7 @@ mod tests {
     use tonic::codec::{EncodeBody, SingleMessageCompressionOverride};
 
     use super::*;
-    use crate::proto::wsman::GetWorkspacesResponse;
+    use crate::wsman::GetWorkspacesResponse;
 
     #[tokio::test]
     async fn answers_of_any_length_are_framed_one_after_the_other() {

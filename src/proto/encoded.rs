@@ -120,7 +120,7 @@ impl Message for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::wsman;
+    use crate::wsman;
 
     fn status(id: &str) -> wsman::WorkspaceStatus {
         wsman::WorkspaceStatus { id: id.to_owned(), ..Default::default() }

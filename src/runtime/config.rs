@@ -39,8 +39,8 @@ mod tls;
 
 use reader::{Group, Report};
 
-use crate::domain::yaml;
-use crate::runtime::files;
+use crate::files;
+use domain::yaml;
 
 /// The exit code for a configuration that cannot be used: `EX_USAGE`.
 pub const EXIT_CODE: u8 = 64;
@@ -232,12 +232,4 @@ fn read_groups(mut root: Group<'_>, groups: Groups) -> Reading {
         })
     };
     Reading { config: whole(), manager, rate_limits, host_kubeconfig, problems: Vec::new() }
-}
-
-/// Rules for clients as a configuration has them, for tests of other rooms.
-#[cfg(test)]
-pub fn clients_for_tests(rules: &Value) -> Option<Clients> {
-    let report = Report::new(Path::new(""), |_| Ok(()));
-    let clients = clients::read(Group::root(&report, rules.clone()), true);
-    report.take_problems().is_empty().then_some(clients)
 }

@@ -134,8 +134,8 @@ mod tests {
     use tonic_health::pb::health_client::HealthClient;
 
     use super::*;
-    use crate::runtime::connections::{Caps, ConnectionMeters};
-    use crate::runtime::tls::incoming;
+    use crate::connections::{Caps, ConnectionMeters};
+    use crate::tls::incoming;
 
     const AGE: Age = Age { most: Duration::from_hours(1), grace: Duration::from_secs(1) };
 

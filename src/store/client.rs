@@ -23,7 +23,7 @@ use super::{
     keys::Keys,
     meter::{Asked, EtcdMeter},
 };
-use crate::domain::secret::Secret;
+use domain::secret::Secret;
 
 /// etcd counts more than one ping in 5 s, or any ping without a stream, as abuse and hangs up.
 const PING_EVERY: Duration = Duration::from_secs(6);

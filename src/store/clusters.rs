@@ -16,7 +16,7 @@ use super::{
     term::Term,
     value::{decode, decode_name, encode},
 };
-use crate::domain::{cluster::ClusterSpec, names::ClusterName, secret::Secret};
+use domain::{cluster::ClusterSpec, names::ClusterName, secret::Secret};
 
 /// A cluster to register.
 #[derive(Debug, Clone)]

@@ -10,8 +10,8 @@ use super::guard::first;
 use super::keys::range_end;
 use super::value::{decode, encode};
 use super::{Result, Store, term::Term};
-use crate::domain::names::WorkspaceId;
-use crate::domain::placement::explain::Explanation;
+use domain::names::WorkspaceId;
+use domain::placement::explain::Explanation;
 
 /// Bytes of values in one transaction; etcd takes 1.5 MiB by default.
 const TRANSACTION: usize = 512 * 1024;

@@ -16,8 +16,8 @@ use super::{
     term::Term,
     value::{decode, encode},
 };
-use crate::domain::names::ClusterName;
-use crate::domain::record::PlacementRecord;
+use domain::names::ClusterName;
+use domain::record::PlacementRecord;
 
 /// A cluster that is not registered under a name any more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use super::{
     term::Term,
     value::{decode, encode},
 };
-use crate::domain::drain::Drain;
+use domain::drain::Drain;
 
 impl Store {
     /// Records a drain of a registered cluster: the first one, or over the one at `version`. Answers the new version.
@@ -47,7 +47,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::domain::drain::Options;
+    use domain::drain::Options;
 
     #[test]
     fn a_drain_reads_back_under_the_key_of_its_cluster_only() {

@@ -3,8 +3,8 @@
 use std::{fmt, io, time::Duration};
 
 use super::seal;
-use crate::domain::causes;
-use crate::domain::names::ClusterName;
+use domain::causes;
+use domain::names::ClusterName;
 
 /// A call of the store that failed. Only [`Error::Ambiguous`] leaves open whether a write was applied.
 #[derive(Debug, thiserror::Error)]

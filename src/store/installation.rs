@@ -16,9 +16,9 @@ use super::{
     term::Term,
     value::{decode, decode_name, encode},
 };
-use crate::domain::epoch::Opening;
-use crate::domain::keyed::{FIRST_VERSION, Keyed};
-use crate::domain::secret::Secret;
+use domain::epoch::Opening;
+use domain::keyed::{FIRST_VERSION, Keyed};
+use domain::secret::Secret;
 
 const SECRET_LEN: usize = 32;
 const DOING: &str = "make the installation's identity";

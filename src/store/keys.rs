@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::domain::names::{ClusterName, MetaId, WorkspaceId};
+use domain::names::{ClusterName, MetaId, WorkspaceId};
 
 /// Keys below a prefix.
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ use super::{
     keys::Keys,
     value::decode,
 };
-use crate::domain::{drain::Drain, record::PlacementRecord};
+use domain::{drain::Drain, record::PlacementRecord};
 
 /// A kind of record that can be mirrored. The store implements it for what it keeps.
 pub trait Mirrored: Sized + sealed::Sealed {
@@ -185,9 +185,9 @@ fn read<T: Mirrored>(entry: Entry) -> MirrorEvent<T> {
 
 mod sealed {
     pub trait Sealed {}
-    impl Sealed for crate::domain::record::PlacementRecord {}
-    impl Sealed for crate::store::clusters::ClusterEntry {}
-    impl Sealed for crate::domain::drain::Drain {}
+    impl Sealed for domain::record::PlacementRecord {}
+    impl Sealed for crate::clusters::ClusterEntry {}
+    impl Sealed for domain::drain::Drain {}
 }
 
 impl Mirrored for PlacementRecord {

@@ -18,7 +18,7 @@ use super::{
     term::Term,
     value::encode,
 };
-use crate::domain::{
+use domain::{
     keyed::Keying,
     names::{ClusterName, WorkspaceId},
     record::{PlacementRecord, RecordState},

@@ -11,7 +11,7 @@ use ring::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::domain::secret::Secret;
+use domain::secret::Secret;
 
 /// Bytes of a sealing key.
 const KEY_LEN: usize = 32;

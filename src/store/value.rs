@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn any_bytes_are_a_value_or_malformed_without_quoting_them() {
         let seed = br#"{"v":1,"name":"hunter2","count":3}"#;
-        crate::fuzz::target("values", &[seed, br#"{"v":18446744073709551615}"#, b"null"], |input| {
+        fuzz::target("values", &[seed, br#"{"v":18446744073709551615}"#, b"null"], |input| {
             if let Err(error) = decode::<Thing>("k", input) {
                 assert!(!error.to_string().contains("hunter2"), "{error}");
             }

@@ -2,6 +2,7 @@
 //! made by a program that decides nothing, records nothing, keeps nothing and answers nobody.
 
 use anyhow::{Context as _, Result};
+use cluster::{protobuf, resources::Workspace, watch::PAGE};
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
@@ -13,10 +14,10 @@ use kube::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use spaceport::cluster::{protobuf, resources::Workspace, watch::PAGE};
 use tokio::time::{Duration, Instant, timeout};
 
-use crate::{harness::spaceport::NAMESPACE, stage::FLOOR, work::Bench};
+use crate::{stage::FLOOR, work::Bench};
+use e2e::harness::spaceport::NAMESPACE;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

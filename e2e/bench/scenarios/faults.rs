@@ -4,8 +4,9 @@ use anyhow::{Context as _, Result, ensure};
 use futures::{FutureExt as _, future::join_all};
 use tokio::time::{Duration, Instant, sleep};
 
+use e2e::harness::Part;
+
 use crate::{
-    harness::Part,
     table::rank,
     tracker::Moment,
     work::{Bench, ids, ms, request},

@@ -1,7 +1,7 @@
 //! One at a time, bursts and stops, calls of a lifecycle, and many subscribers.
 
 use anyhow::{Result, ensure};
-use spaceport::proto::wsman::{SubscribeRequest, WorkspacePhase};
+use proto::wsman::{SubscribeRequest, WorkspacePhase};
 use tokio::{
     task::JoinSet,
     time::{Duration, Instant, sleep, timeout},

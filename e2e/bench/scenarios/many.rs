@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt as _, stream};
-use spaceport::proto::wsman::{GetWorkspacesRequest, MarkActiveRequest, MetadataFilter};
+use proto::wsman::{GetWorkspacesRequest, MarkActiveRequest, MetadataFilter};
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use crate::{

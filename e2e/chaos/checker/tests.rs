@@ -1,6 +1,6 @@
 //! Bad histories, one a promise, each made by one change of a good one.
 
-use spaceport::cluster::resources::{Workspace, WorkspaceSpec, conditions};
+use cluster::resources::{Workspace, WorkspaceSpec, conditions};
 
 use super::admin::LATE;
 use super::*;

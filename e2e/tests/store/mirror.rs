@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use spaceport::store::{Mirror, MirrorEvent};
+use store::{Mirror, MirrorEvent};
 
 use super::*;
 

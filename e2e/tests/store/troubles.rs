@@ -1,9 +1,9 @@
 //! etcd behind TLS and users, gone, frozen, or forgetful of tokens.
 
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, CompactionOptions, DeleteOptions};
-use spaceport::store::MirrorEvent;
+use store::MirrorEvent;
 
-use crate::harness::{Launch, Process, process::free_port, until};
+use e2e::harness::{Launch, Process, process::free_port, until};
 
 use super::*;
 

@@ -194,8 +194,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::proto::spaceport::v1;
-    use crate::proto::{FILE_DESCRIPTOR_SET, wsman};
+    use proto::spaceport::v1;
+    use proto::{FILE_DESCRIPTOR_SET, wsman};
 
     fn find(message: &str, path: &str) -> Result<Field, String> {
         Field::find(&FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap(), message, path)

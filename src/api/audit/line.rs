@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::fields::text;
-use crate::api::caller::Who;
-use crate::domain::text::is_unsafe;
+use crate::caller::Who;
+use domain::text::is_unsafe;
 
 /// Organizations and alternative names that are written.
 const NAMES: usize = 16;
@@ -128,7 +128,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::runtime::tls::PeerIdentity;
+    use runtime::tls::PeerIdentity;
 
     fn of(name: &str, id: &str) -> String {
         let identity = PeerIdentity { common_name: name.to_owned(), ..PeerIdentity::default() };

@@ -15,7 +15,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::{Bounds, LARGE};
-use crate::api::peers::MESSAGE_MAX;
+use crate::peers::MESSAGE_MAX;
 
 /// Bytes before a message: whether it is compressed, and its length.
 const HEAD: usize = 5;
@@ -134,7 +134,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::proto::wsman::{PortSpec, StartWorkspaceRequest, StartWorkspaceSpec};
+    use proto::wsman::{PortSpec, StartWorkspaceRequest, StartWorkspaceSpec};
 
     const START: &str = "/wsman.WorkspaceManager/StartWorkspace";
 

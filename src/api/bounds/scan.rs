@@ -130,10 +130,10 @@ mod tests {
     use prost_types::FileDescriptorSet;
 
     use super::*;
-    use crate::proto::FILE_DESCRIPTOR_SET;
-    use crate::proto::contentservice::workspace_initializer::Spec;
-    use crate::proto::contentservice::{CompositeInitializer, WorkspaceInitializer};
-    use crate::proto::wsman::{
+    use proto::FILE_DESCRIPTOR_SET;
+    use proto::contentservice::workspace_initializer::Spec;
+    use proto::contentservice::{CompositeInitializer, WorkspaceInitializer};
+    use proto::wsman::{
         PortSpec, StartWorkspaceRequest, StartWorkspaceSpec, UpdateSshKeyRequest, WorkspaceMetadata,
     };
 

@@ -150,7 +150,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::proto::FILE_DESCRIPTOR_SET;
+    use proto::FILE_DESCRIPTOR_SET;
 
     /// Full names of the repeated fields that requests can hold.
     fn repeated(files: &FileDescriptorSet) -> BTreeSet<String> {

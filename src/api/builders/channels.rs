@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::api::peers::lasting;
-use crate::api::trim;
-use crate::runtime::files;
-use crate::runtime::tls::{self, Transport};
+use crate::peers::lasting;
+use crate::trim;
+use runtime::files;
+use runtime::tls::{self, Transport};
 
 /// The name in the certificate of existing builders.
 const SERVER_NAME: &str = "image-builder-mk3";

@@ -6,12 +6,12 @@ use prost::Message as _;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::api::caller::Caller;
-use crate::api::parse::Problems;
-use crate::domain::names::WorkspaceId;
-use crate::domain::placement::PlacementRequest;
-use crate::federation::{Error, Federation};
-use crate::proto::builder::BuildSource;
+use crate::caller::Caller;
+use crate::parse::Problems;
+use domain::names::WorkspaceId;
+use domain::placement::PlacementRequest;
+use federation::{Error, Federation};
+use proto::builder::BuildSource;
 
 /// Only this cluster will do.
 pub const CLUSTER: &str = "x-spaceport-cluster";

@@ -12,7 +12,7 @@ fn who(identity: PeerIdentity) -> Who {
 }
 
 fn rules(rules: &serde_json::Value) -> Clients {
-    crate::runtime::config::clients_for_tests(rules).unwrap()
+    Clients::of_rules(rules).unwrap()
 }
 
 fn judged(identity: PeerIdentity, rules: &Clients) -> Caller {

@@ -4,16 +4,16 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::diff::{MOST, compared};
-use crate::api::convert::number;
-use crate::api::error;
-use crate::api::parse::Problems;
-use crate::domain::adoption::{From, Way};
-use crate::domain::diff::Row;
-use crate::domain::names::{ClusterName, WorkspaceId};
-use crate::federation::Federation;
-use crate::federation::adopt::{Adoption, Discard, Outcome};
-use crate::proto::spaceport::v1;
-use crate::proto::spaceport::v1::handled_workspace::Outcome as Wire;
+use crate::convert::number;
+use crate::error;
+use crate::parse::Problems;
+use domain::adoption::{From, Way};
+use domain::diff::Row;
+use domain::names::{ClusterName, WorkspaceId};
+use federation::Federation;
+use federation::adopt::{Adoption, Discard, Outcome};
+use proto::spaceport::v1;
+use proto::spaceport::v1::handled_workspace::Outcome as Wire;
 
 pub(super) async fn adopt(
     federation: &Federation,

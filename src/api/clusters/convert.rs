@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::api::convert::{number, timestamp};
-use crate::api::parse::Problems;
-use crate::domain::check::{Check, Outcome};
-use crate::domain::cluster::{
+use crate::convert::{number, timestamp};
+use crate::parse::Problems;
+use domain::check::{Check, Outcome};
+use domain::cluster::{
     Capacity, ClusterSpec, Constraint, DEFAULT_MAX_WEIGHT, DefaultNamespaces, FenceMode, ImageBuilder,
     NamespaceSpec,
 };
-use crate::domain::condition::{Condition, State};
-use crate::domain::health::Health;
-use crate::domain::names::{Namespace, quoted};
-use crate::domain::secret_ref::SecretRef;
-use crate::federation::registry::ClusterView;
-use crate::proto::spaceport::v1;
-use crate::proto::spaceport::v1::admission_constraint::Constraint as Wire;
+use domain::condition::{Condition, State};
+use domain::health::Health;
+use domain::names::{Namespace, quoted};
+use domain::secret_ref::SecretRef;
+use federation::registry::ClusterView;
+use proto::spaceport::v1;
+use proto::spaceport::v1::admission_constraint::Constraint as Wire;
 
 /// A cluster as it is shown.
 pub(super) fn view(cluster: &ClusterView) -> v1::Cluster {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use tonic::Status;
 
-use crate::api::convert::{number, timestamp};
-use crate::api::{error, parse};
-use crate::domain::diff::{Found, Keeper, Row, Standing};
-use crate::federation::Federation;
-use crate::proto::spaceport::v1;
-use crate::proto::spaceport::v1::compared_workspace::Standing as Wire;
+use crate::convert::{number, timestamp};
+use crate::{error, parse};
+use domain::diff::{Found, Keeper, Row, Standing};
+use federation::Federation;
+use proto::spaceport::v1;
+use proto::spaceport::v1::compared_workspace::Standing as Wire;
 
 /// Rows of one answer: it must stay below what clients accept.
 pub(super) const MOST: usize = 20_000;

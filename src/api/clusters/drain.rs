@@ -8,17 +8,17 @@ use futures::Stream;
 use tonic::{Response, Status};
 
 use super::Clusters;
-use crate::api::convert::{number, timestamp};
-use crate::api::error;
-use crate::api::parse::{self, Problems};
-use crate::domain::drain::{DEFAULT_CONCURRENT, DEFAULT_RATE, Fate, Options, Row, Stage};
-use crate::domain::names::ClusterName;
-use crate::federation::Federation;
-use crate::federation::drain::{Change, DrainView};
-use crate::proto::spaceport::v1;
-use crate::proto::spaceport::v1::change_drain_request::Change as WireChange;
-use crate::proto::spaceport::v1::drain::State;
-use crate::proto::spaceport::v1::drain_workspace::Fate as WireFate;
+use crate::convert::{number, timestamp};
+use crate::error;
+use crate::parse::{self, Problems};
+use domain::drain::{DEFAULT_CONCURRENT, DEFAULT_RATE, Fate, Options, Row, Stage};
+use domain::names::ClusterName;
+use federation::Federation;
+use federation::drain::{Change, DrainView};
+use proto::spaceport::v1;
+use proto::spaceport::v1::change_drain_request::Change as WireChange;
+use proto::spaceport::v1::drain::State;
+use proto::spaceport::v1::drain_workspace::Fate as WireFate;
 
 /// Changes that come together are told together.
 const GATHER: Duration = Duration::from_millis(200);

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use tonic::Status;
 
 use super::Clusters;
-use crate::api::convert::{number, timestamp};
-use crate::api::error;
-use crate::api::parse::{self, Problems};
-use crate::domain::names::ClusterName;
-use crate::domain::placement::explain::{Explanation, Fit, Wish};
-use crate::domain::placement::{Forecast, MOST_STARTS, PlacementRequest, Score};
-use crate::domain::workspace::Kind;
-use crate::proto::spaceport::v1;
-use crate::proto::wsman;
+use crate::convert::{number, timestamp};
+use crate::error;
+use crate::parse::{self, Problems};
+use domain::names::ClusterName;
+use domain::placement::explain::{Explanation, Fit, Wish};
+use domain::placement::{Forecast, MOST_STARTS, PlacementRequest, Score};
+use domain::workspace::Kind;
+use proto::spaceport::v1;
+use proto::wsman;
 
 impl Clusters {
     pub(super) async fn explain(
@@ -61,7 +61,7 @@ impl Clusters {
 }
 
 fn forecast_to_wire(forecast: Forecast) -> v1::ForecastPlacementResponse {
-    let one = |(cluster, outcome): (ClusterName, crate::domain::placement::Outcome)| {
+    let one = |(cluster, outcome): (ClusterName, domain::placement::Outcome)| {
         let (refuses_from, reason) =
             outcome.refuses_from.map_or((0, String::new()), |(nth, why)| (nth, why.to_string()));
         v1::ClusterForecast { cluster: cluster.to_string(), placed: outcome.placed, refuses_from, reason }

@@ -3,12 +3,12 @@
 use tonic::{Request, Response, Status};
 
 use super::diff::{MOST, compared};
-use crate::api::caller;
-use crate::api::convert::number;
-use crate::api::{error, parse};
-use crate::federation::Federation;
-use crate::federation::forget::Forgetting;
-use crate::proto::spaceport::v1;
+use crate::caller;
+use crate::convert::number;
+use crate::{error, parse};
+use federation::Federation;
+use federation::forget::Forgetting;
+use proto::spaceport::v1;
 
 pub(super) async fn forget(
     federation: &Federation,

@@ -3,12 +3,12 @@
 use tonic::{Request, Response, Status};
 
 use super::Clusters;
-use crate::api::caller;
-use crate::api::convert::timestamp;
-use crate::api::error;
-use crate::domain::epoch::Opening;
-use crate::federation::Lead;
-use crate::proto::spaceport::v1;
+use crate::caller;
+use crate::convert::timestamp;
+use crate::error;
+use domain::epoch::Opening;
+use federation::Lead;
+use proto::spaceport::v1;
 
 impl Clusters {
     pub(super) async fn answer_open_incarnation(

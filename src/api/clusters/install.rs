@@ -4,12 +4,12 @@ use tonic::Status;
 
 use super::convert::namespaces;
 use super::registry::text;
-use crate::api::error;
-use crate::api::parse::Problems;
-use crate::domain::install::{Installed, Outcome, Plan};
-use crate::domain::secret::Secret;
-use crate::federation::Federation;
-use crate::proto::spaceport::v1;
+use crate::error;
+use crate::parse::Problems;
+use domain::install::{Installed, Outcome, Plan};
+use domain::secret::Secret;
+use federation::Federation;
+use proto::spaceport::v1;
 
 pub(super) async fn install(
     federation: &Federation,

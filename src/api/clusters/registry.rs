@@ -8,16 +8,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::convert::{check, constraint, namespaces, spec, view};
-use crate::api::error;
-use crate::api::parse::{self, Problems};
-use crate::domain::cluster::{ClusterSpec, DefaultNamespaces, SpecChange};
-use crate::domain::kubeconfig::encoding;
-use crate::domain::names::ClusterName;
-use crate::domain::secret::Secret;
-use crate::federation::Federation;
-use crate::federation::registry::{ClusterEvent, ClusterWatch, NewLogin, TooMany, Update};
-use crate::proto::spaceport::v1;
-use crate::proto::spaceport::v1::watch_response::Event;
+use crate::error;
+use crate::parse::{self, Problems};
+use domain::cluster::{ClusterSpec, DefaultNamespaces, SpecChange};
+use domain::kubeconfig::encoding;
+use domain::names::ClusterName;
+use domain::secret::Secret;
+use federation::Federation;
+use federation::registry::{ClusterEvent, ClusterWatch, NewLogin, TooMany, Update};
+use proto::spaceport::v1;
+use proto::spaceport::v1::watch_response::Event;
 
 /// Path of the Secret in a mask.
 const SECRET: &str = "kubeconfig_secret";
@@ -226,7 +226,7 @@ fn response(event: ClusterEvent) -> v1::WatchResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::cluster::Constraint;
+    use domain::cluster::Constraint;
 
     fn defaults() -> DefaultNamespaces {
         DefaultNamespaces { workspaces: "ws".parse().unwrap(), secrets: "ws-secrets".parse().unwrap() }
@@ -245,7 +245,7 @@ mod tests {
             let (registered, _) = registration(request, &defaults()).unwrap();
             let (_, updated) = update(&["namespaces"], spec).unwrap();
             assert_eq!(updated.change.namespaces.as_ref(), Some(&registered.namespaces));
-            let pair = |one: &crate::domain::cluster::NamespaceSpec| {
+            let pair = |one: &domain::cluster::NamespaceSpec| {
                 (one.namespace.to_string(), one.secrets_namespace.to_string())
             };
             registered.namespaces.iter().map(pair).collect::<Vec<_>>()

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Clusters, convert, drain};
-use crate::api::convert::{number, phase, timestamp};
-use crate::federation::Lead;
-use crate::federation::status::{CapacityOverview, ClusterOverview, Phases};
-use crate::proto::spaceport::v1;
+use crate::convert::{number, phase, timestamp};
+use federation::Lead;
+use federation::status::{CapacityOverview, ClusterOverview, Phases};
+use proto::spaceport::v1;
 
 impl Clusters {
     pub(super) async fn overview(&self) -> v1::GetStatusResponse {

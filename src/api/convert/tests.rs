@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::domain::workspace::{IdeImage, Runtime};
-use crate::federation::index::Notice;
+use domain::workspace::{IdeImage, Runtime};
+use federation::index::Notice;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()

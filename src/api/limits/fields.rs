@@ -103,7 +103,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::proto::{FILE_DESCRIPTOR_SET, wsman};
+    use proto::{FILE_DESCRIPTOR_SET, wsman};
 
     fn find(message: &str, path: &str) -> Result<FieldPath, String> {
         let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
@@ -154,7 +154,7 @@ mod tests {
             ..Default::default()
         };
         let path = find(".wsman.StartWorkspaceRequest", "metadata.owner").unwrap();
-        crate::fuzz::target("start-requests", &[&request.encode_to_vec()], |input| {
+        fuzz::target("start-requests", &[&request.encode_to_vec()], |input| {
             if let (Some(value), Ok(decoded)) =
                 (path.value(input), wsman::StartWorkspaceRequest::decode(input))
             {

@@ -10,8 +10,8 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::{Limit, Limits, PATIENCE};
-use crate::api::gate::Gate;
-use crate::api::peers::{MESSAGE_MAX, deadline};
+use crate::gate::Gate;
+use crate::peers::{MESSAGE_MAX, deadline};
 
 /// Bytes before a message: whether it is compressed, and its length.
 const HEAD: usize = 5;

@@ -3,9 +3,9 @@
 use http::Request;
 use tonic::body::Body;
 
-use crate::api::access;
-use crate::runtime::connections::Origin;
-use crate::runtime::tls::{ConnectInfo, Role, roles_of};
+use crate::access;
+use runtime::connections::Origin;
+use runtime::tls::{ConnectInfo, Role, roles_of};
 
 /// A caller, by what it cannot choose for itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

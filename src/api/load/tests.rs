@@ -7,7 +7,7 @@ use tonic::Code;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::runtime::tls::ConnectInfo;
+use runtime::tls::ConnectInfo;
 
 const SUBSCRIBE: &str = "/wsman.WorkspaceManager/Subscribe";
 const LIST: &str = "/wsman.WorkspaceManager/GetWorkspaces";
@@ -24,7 +24,7 @@ fn request(path: &str, from: u8, body: Body) -> Request<Body> {
         remote_addr,
         encrypted: false,
         peer: None,
-        lifetime: crate::runtime::tls::Lifetime::default(),
+        lifetime: runtime::tls::Lifetime::default(),
     });
     request
 }

@@ -2,10 +2,10 @@
 //! for what they are.
 
 use super::{Problems, git};
-use crate::domain::layout::Layout;
-use crate::domain::{image, path, snapshot_name};
-use crate::proto::contentservice::workspace_initializer::Spec;
-use crate::proto::contentservice::{
+use domain::layout::Layout;
+use domain::{image, path, snapshot_name};
+use proto::contentservice::workspace_initializer::Spec;
+use proto::contentservice::{
     FileDownloadInitializer, GitInitializer, SnapshotInitializer, WorkspaceInitializer,
 };
 
@@ -108,7 +108,7 @@ impl Check<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::contentservice::{
+    use proto::contentservice::{
         CompositeInitializer, EmptyInitializer, FromBackupInitializer, GitAuthMethod,
         GitAuthMethod::{BasicAuth, BasicAuthOts, NoAuth},
         GitConfig, PrebuildInitializer,

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::hash;
-use crate::proto::contentservice::workspace_initializer::Spec;
-use crate::proto::contentservice::{GitConfig, GitInitializer, WorkspaceInitializer};
+use domain::hash;
+use proto::contentservice::workspace_initializer::Spec;
+use proto::contentservice::{GitConfig, GitInitializer, WorkspaceInitializer};
 
 /// What a secret is replaced with: this and the key of the Secret.
 const REFERENCE: &str = "extracted-secret/";
@@ -90,7 +90,7 @@ pub(super) fn log_in_by_config(git: &mut GitInitializer) {
     let Some(Login { user, password, url }) = login(&git.remote_uri).filter(|_| is_plain) else { return };
     git.remote_uri = url;
     let config = git.config.get_or_insert_with(GitConfig::default);
-    config.authentication = crate::proto::contentservice::GitAuthMethod::BasicAuth.into();
+    config.authentication = proto::contentservice::GitAuthMethod::BasicAuth.into();
     (config.auth_user, config.auth_password) = (user, password);
     config.auth_ots.clear();
 }

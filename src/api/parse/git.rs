@@ -2,8 +2,8 @@
 //! HTTP can carry.
 
 use super::{Problems, extract};
-use crate::domain::path;
-use crate::proto::contentservice::{CloneTargetMode, GitAuthMethod, GitConfig, GitInitializer};
+use domain::path;
+use proto::contentservice::{CloneTargetMode, GitAuthMethod, GitConfig, GitInitializer};
 
 /// Bytes of an address, a branch, the key of a setting, or a user or password.
 const TEXT_MAX: usize = 8192;

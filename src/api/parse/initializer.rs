@@ -4,9 +4,9 @@ use prost::Message;
 
 use super::Problems;
 use super::extract::{Secrets, log_in_by_config, take as take_out, take_rest};
-use crate::domain::workspace::SealedInitializer;
-use crate::proto::contentservice::workspace_initializer::Spec;
-use crate::proto::contentservice::{GitInitializer, WorkspaceInitializer};
+use domain::workspace::SealedInitializer;
+use proto::contentservice::workspace_initializer::Spec;
+use proto::contentservice::{GitInitializer, WorkspaceInitializer};
 
 /// An initializer as it is stored.
 pub(super) struct Stored {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tonic::Status;
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::api::brief::Violations;
-use crate::domain::duration::GoDuration;
+use crate::brief::Violations;
+use domain::duration::GoDuration;
 
 /// What is wrong with a request: every problem, not only the first. As many are listed as an error has room for, the others
 /// are counted; what is quoted is shortened and escaped.

@@ -7,16 +7,16 @@ use tonic::Status;
 
 use super::initializer::Stored;
 use super::{Problems, content, initializer, text};
-use crate::domain::names::{WorkspaceId, quoted};
-use crate::domain::placement::PlacementRequest;
-use crate::domain::pod_annotations::is_reserved;
-use crate::domain::workspace::{
+use domain::names::{WorkspaceId, quoted};
+use domain::placement::PlacementRequest;
+use domain::pod_annotations::is_reserved;
+use domain::workspace::{
     Access, EnvValue, EnvVar, Features, GitIdentity, IdeImage, Kind, Port, Protocol, SecretRef, Start,
     Timeouts,
 };
-use crate::domain::{annotation, path};
-use crate::proto::wsman;
-use crate::proto::wsman::{PortProtocol, PortVisibility, WorkspaceFeatureFlag, WorkspaceType};
+use domain::{annotation, path};
+use proto::wsman;
+use proto::wsman::{PortProtocol, PortVisibility, WorkspaceFeatureFlag, WorkspaceType};
 
 /// What an apiserver takes as annotations of one object, in bytes of keys and values.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
@@ -159,7 +159,7 @@ fn required(problems: &mut Problems, field: &str, text: &str) {
 }
 
 /// Parses a workspace's type.
-pub(in crate::api) fn kind(problems: &mut Problems, number: i32) -> Option<Kind> {
+pub(crate) fn kind(problems: &mut Problems, number: i32) -> Option<Kind> {
     match WorkspaceType::try_from(number) {
         Ok(WorkspaceType::Regular) => Some(Kind::Regular),
         Ok(WorkspaceType::Prebuild) => Some(Kind::Prebuild),
@@ -172,7 +172,7 @@ pub(in crate::api) fn kind(problems: &mut Problems, number: i32) -> Option<Kind>
 }
 
 /// Parses an admission level.
-pub(in crate::api) fn admission(problems: &mut Problems, field: &str, number: i32) -> Option<Access> {
+pub(crate) fn admission(problems: &mut Problems, field: &str, number: i32) -> Option<Access> {
     match wsman::AdmissionLevel::try_from(number) {
         Ok(wsman::AdmissionLevel::AdmitOwnerOnly) => Some(Access::Owner),
         Ok(wsman::AdmissionLevel::AdmitEveryone) => Some(Access::Everyone),
@@ -214,7 +214,7 @@ fn ports(problems: &mut Problems, specs: &[wsman::PortSpec]) -> Vec<Port> {
 }
 
 /// Parses a port.
-pub(in crate::api) fn port(problems: &mut Problems, field: &str, spec: &wsman::PortSpec) -> Option<Port> {
+pub(crate) fn port(problems: &mut Problems, field: &str, spec: &wsman::PortSpec) -> Option<Port> {
     let number = u16::try_from(spec.port).ok().filter(|port| *port != 0);
     if number.is_none() {
         problems.add(format!("{field}.port"), format!("must be from 1 to 65535, got {}", spec.port));
@@ -265,11 +265,7 @@ fn features(problems: &mut Problems, flags: &[i32]) -> Features {
 }
 
 /// Parses what a request asks of the fleet; its seed stays empty. `field` names the wish.
-pub(in crate::api) fn placement(
-    problems: &mut Problems,
-    field: &str,
-    wish: wsman::Placement,
-) -> PlacementRequest {
+pub(crate) fn placement(problems: &mut Problems, field: &str, wish: wsman::Placement) -> PlacementRequest {
     let mut regions = Vec::with_capacity(wish.regions.len());
     for (at, region) in wish.regions.iter().enumerate() {
         regions.extend(problems.parse(&format!("{field}.regions[{at}]"), region));

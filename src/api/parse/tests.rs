@@ -2,8 +2,8 @@ use prost::Message;
 use tonic_types::StatusExt;
 
 use super::*;
-use crate::domain::workspace::{Access, EnvValue, Kind, Port, Protocol, SealedInitializer, Start};
-use crate::proto::contentservice::{
+use domain::workspace::{Access, EnvValue, Kind, Port, Protocol, SealedInitializer, Start};
+use proto::contentservice::{
     CompositeInitializer, EmptyInitializer, FileDownloadInitializer, GitConfig, GitInitializer,
     PrebuildInitializer, WorkspaceInitializer, file_download_initializer, workspace_initializer::Spec,
 };
@@ -412,7 +412,7 @@ fn any_start_request_is_parsed_or_refused_by_field() {
     let mut whole = request();
     whole.spec.as_mut().unwrap().initializer = Some(composite);
     let seeds = [request().encode_to_vec(), whole.encode_to_vec()];
-    crate::fuzz::target("start-requests", &[&seeds[0], &seeds[1]], |input| {
+    fuzz::target("start-requests", &[&seeds[0], &seeds[1]], |input| {
         let Ok(request) = wsman::StartWorkspaceRequest::decode(input) else { return };
         if let Err(status) = start(request) {
             assert_eq!(status.code(), tonic::Code::InvalidArgument, "{}", status.message());

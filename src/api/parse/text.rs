@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use super::Problems;
-use crate::domain::{env, image};
-use crate::proto::wsman;
+use domain::{env, image};
+use proto::wsman;
 
 /// Letters of a name or address in commits.
 const IDENTITY_MAX: usize = 1024;
@@ -49,11 +49,8 @@ pub(super) fn variables(problems: &mut Problems, field: &str, variables: &[wsman
         problems.check(format!("{field}[{at}].name"), env::check_name(&variable.name));
         if let Some(secret) = &variable.secret {
             let field = format!("{field}[{at}].secret");
-            problems.parse::<crate::domain::names::SecretName>(
-                &format!("{field}.secret_name"),
-                &secret.secret_name,
-            );
-            problems.parse::<crate::domain::names::SecretKey>(&format!("{field}.key"), &secret.key);
+            problems.parse::<domain::names::SecretName>(&format!("{field}.secret_name"), &secret.secret_name);
+            problems.parse::<domain::names::SecretKey>(&format!("{field}.key"), &secret.key);
         }
     }
 }

@@ -228,10 +228,8 @@ fn rule(content: &[u8], is_free: bool) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::contentservice::{
-        CompositeInitializer, WorkspaceInitializer, workspace_initializer::Spec,
-    };
-    use crate::proto::{FILE_DESCRIPTOR_SET, wsman};
+    use proto::contentservice::{CompositeInitializer, WorkspaceInitializer, workspace_initializer::Spec};
+    use proto::{FILE_DESCRIPTOR_SET, wsman};
 
     fn schema() -> Schema {
         Schema::read(FILE_DESCRIPTOR_SET).unwrap()
@@ -288,7 +286,7 @@ mod tests {
     #[test]
     fn few_problems_are_reported_and_broken_messages_are_none() {
         let ids = vec!["\0".to_owned(); 1000];
-        let request = crate::proto::spaceport::v1::DiscardRequest { workspaces: ids, ..Default::default() };
+        let request = proto::spaceport::v1::DiscardRequest { workspaces: ids, ..Default::default() };
         let found_ids = found("/spaceport.v1.ClusterManager/Discard", &request.encode_to_vec()).unwrap();
         assert_eq!(found_ids.len(), REPORTED);
         assert_eq!(found_ids[19].0, "workspaces[19]");

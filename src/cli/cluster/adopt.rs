@@ -3,12 +3,12 @@
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::terminal::Terminal;
-use crate::cli::view::{HandledView, counted};
-use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
-use crate::proto::spaceport::v1::handled_workspace::Outcome;
-use crate::proto::spaceport::v1::{AdoptRequest, DiscardRequest};
+use crate::connect::{Client, ClientArgs};
+use crate::terminal::Terminal;
+use crate::view::{HandledView, counted};
+use domain::names::{ClusterName, Namespace, WorkspaceId};
+use proto::spaceport::v1::handled_workspace::Outcome;
+use proto::spaceport::v1::{AdoptRequest, DiscardRequest};
 
 /// Workspaces of one call: each may take 20 s at the server, and the call has one deadline.
 const BATCH: usize = 8;

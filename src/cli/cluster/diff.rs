@@ -4,11 +4,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 use jiff::Timestamp;
 
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::terminal::Terminal;
-use crate::cli::view::DiffView;
-use crate::domain::names::ClusterName;
-use crate::proto::spaceport::v1::DiffRequest;
+use crate::connect::{Client, ClientArgs};
+use crate::terminal::Terminal;
+use crate::view::DiffView;
+use domain::names::ClusterName;
+use proto::spaceport::v1::DiffRequest;
 
 /// `spaceport cluster diff`.
 #[derive(Debug, Args)]

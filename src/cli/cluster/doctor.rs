@@ -6,13 +6,13 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::file::{self, Overrides};
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::failure::Usage;
-use crate::cli::terminal::Terminal;
-use crate::cli::view::CheckView;
-use crate::domain::names::ClusterName;
-use crate::domain::secret_ref::SecretRef;
-use crate::proto::spaceport::v1::DoctorRequest;
+use crate::connect::{Client, ClientArgs};
+use crate::failure::Usage;
+use crate::terminal::Terminal;
+use crate::view::CheckView;
+use domain::names::ClusterName;
+use domain::secret_ref::SecretRef;
+use proto::spaceport::v1::DoctorRequest;
 
 /// `spaceport cluster doctor`.
 #[derive(Debug, Args)]

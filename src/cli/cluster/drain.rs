@@ -8,16 +8,16 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status, Streaming};
 
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::interrupt::Interrupt;
-use crate::cli::numbers::{positive_duration, whole};
-use crate::cli::table::{clean, wrapped};
-use crate::cli::terminal::Terminal;
-use crate::cli::view::DrainView;
-use crate::domain::names::{ClusterName, WorkspaceId};
-use crate::proto::spaceport::v1::change_drain_request::Change;
-use crate::proto::spaceport::v1::drain::State;
-use crate::proto::spaceport::v1::{
+use crate::connect::{Client, ClientArgs};
+use crate::interrupt::Interrupt;
+use crate::numbers::{positive_duration, whole};
+use crate::table::{clean, wrapped};
+use crate::terminal::Terminal;
+use crate::view::DrainView;
+use domain::names::{ClusterName, WorkspaceId};
+use proto::spaceport::v1::change_drain_request::Change;
+use proto::spaceport::v1::drain::State;
+use proto::spaceport::v1::{
     ChangeDrainRequest, Drain, GetDrainRequest, StartDrainRequest, WatchDrainRequest, WatchDrainResponse,
 };
 

@@ -3,16 +3,16 @@
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::numbers::whole;
-use crate::cli::terminal::Terminal;
-use crate::cli::view::ForecastView;
-use crate::cli::workspace::pair;
-use crate::domain::cluster::LARGEST_WEIGHT;
-use crate::domain::names::{ClassId, ClusterName, Namespace, Region};
-use crate::domain::placement::MOST_STARTS;
-use crate::proto::spaceport::v1::ForecastPlacementRequest;
-use crate::proto::wsman::Placement;
+use crate::connect::{Client, ClientArgs};
+use crate::numbers::whole;
+use crate::terminal::Terminal;
+use crate::view::ForecastView;
+use crate::workspace::pair;
+use domain::cluster::LARGEST_WEIGHT;
+use domain::names::{ClassId, ClusterName, Namespace, Region};
+use domain::placement::MOST_STARTS;
+use proto::spaceport::v1::ForecastPlacementRequest;
+use proto::wsman::Placement;
 
 /// `spaceport cluster explain`.
 #[derive(Debug, Args)]

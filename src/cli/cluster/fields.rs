@@ -8,8 +8,8 @@ use std::str::FromStr;
 use anyhow::anyhow;
 use serde_json::{Map, Value};
 
-use crate::cli::failure::{FileProblems, Problem};
-use crate::domain::yaml;
+use crate::failure::{FileProblems, Problem};
+use domain::yaml;
 
 /// As YAML 1.2 has it: `no` and `n` are texts, and so may be names.
 pub fn parse(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {

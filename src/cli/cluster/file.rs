@@ -11,17 +11,17 @@ use serde_json::Value;
 use super::fields::{Fields, Problems, documents, kind, unless_wrong};
 use super::kubeconfig::{self, Plugins};
 use super::plugin::Plugin;
-use crate::cli::input;
-use crate::cli::table::clean;
-use crate::domain::class::{Class, RawClass};
-use crate::domain::cluster::{ClearText, DEFAULT_MAX_WEIGHT, LARGEST_WEIGHT, NodeAgent};
-use crate::domain::kubeconfig::encoding;
-use crate::domain::names::{ClusterName, Namespace, Region, SecretName};
-use crate::domain::secret_ref::SecretRef;
-use crate::domain::template::{PortUrl, WorkspaceUrl};
-use crate::proto::spaceport::v1::admission_constraint::Constraint;
-use crate::proto::spaceport::v1::cluster_spec::Capacity;
-use crate::proto::spaceport::v1::{
+use crate::input;
+use crate::table::clean;
+use domain::class::{Class, RawClass};
+use domain::cluster::{ClearText, DEFAULT_MAX_WEIGHT, LARGEST_WEIGHT, NodeAgent};
+use domain::kubeconfig::encoding;
+use domain::names::{ClusterName, Namespace, Region, SecretName};
+use domain::secret_ref::SecretRef;
+use domain::template::{PortUrl, WorkspaceUrl};
+use proto::spaceport::v1::admission_constraint::Constraint;
+use proto::spaceport::v1::cluster_spec::Capacity;
+use proto::spaceport::v1::{
     AdmissionConstraint, ClusterSpec, FenceMode, NamespaceSpec, RegisterRequest, SecretReference,
 };
 

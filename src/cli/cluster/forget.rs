@@ -4,11 +4,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::terminal::Terminal;
-use crate::cli::view::{ForgottenView, counted};
-use crate::domain::names::ClusterName;
-use crate::proto::spaceport::v1::{ForgetRequest, ForgetResponse};
+use crate::connect::{Client, ClientArgs};
+use crate::terminal::Terminal;
+use crate::view::{ForgottenView, counted};
+use domain::names::ClusterName;
+use proto::spaceport::v1::{ForgetRequest, ForgetResponse};
 
 /// `spaceport cluster forget`.
 #[derive(Debug, Args)]

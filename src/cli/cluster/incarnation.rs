@@ -4,10 +4,10 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use jiff::Timestamp;
 
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::terminal::Terminal;
-use crate::cli::view::OpeningView;
-use crate::proto::spaceport::v1::OpenIncarnationRequest;
+use crate::connect::{Client, ClientArgs};
+use crate::terminal::Terminal;
+use crate::view::OpeningView;
+use proto::spaceport::v1::OpenIncarnationRequest;
 
 /// `spaceport cluster incarnation`.
 #[derive(Debug, Subcommand)]

@@ -7,11 +7,11 @@ use clap::Args;
 
 use super::file::Registration;
 use super::kubeconfig::{self, Choice, Login, Plugins};
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::terminal::Terminal;
-use crate::cli::view::InstalledView;
-use crate::domain::names::Namespace;
-use crate::proto::spaceport::v1::{InstallRequest, InstallResponse, NamespaceSpec, RegisterRequest};
+use crate::connect::{Client, ClientArgs};
+use crate::terminal::Terminal;
+use crate::view::InstalledView;
+use domain::names::Namespace;
+use proto::spaceport::v1::{InstallRequest, InstallResponse, NamespaceSpec, RegisterRequest};
 
 /// `spaceport cluster install`.
 #[derive(Debug, Args)]

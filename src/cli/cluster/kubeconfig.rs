@@ -8,10 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
 use super::plugin::Plugin;
-use crate::cli::input;
-use crate::cli::table::clean;
-use crate::domain::kubeconfig::exec::Exec;
-use crate::domain::kubeconfig::{self, Aliases, Chosen, Section, encoding};
+use crate::input;
+use crate::table::clean;
+use domain::kubeconfig::exec::Exec;
+use domain::kubeconfig::{self, Aliases, Chosen, Section, encoding};
 
 /// What becomes of a login that a plugin makes (`exec`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

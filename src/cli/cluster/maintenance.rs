@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::failure::Usage;
-use crate::cli::numbers::{positive_duration, time};
-use crate::cli::terminal::Terminal;
-use crate::cli::view::ClusterView;
-use crate::domain::names::{ClusterName, Namespace};
-use crate::proto::spaceport::v1::SetMaintenanceRequest;
+use crate::connect::{Client, ClientArgs};
+use crate::failure::Usage;
+use crate::numbers::{positive_duration, time};
+use crate::terminal::Terminal;
+use crate::view::ClusterView;
+use domain::names::{ClusterName, Namespace};
+use proto::spaceport::v1::SetMaintenanceRequest;
 
 /// `spaceport cluster maintenance`.
 #[derive(Debug, Subcommand)]

@@ -15,10 +15,10 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::kubeconfig::finish;
-use crate::cli::table::clean;
-use crate::cli::terminal::Terminal;
-use crate::domain::kubeconfig::Chosen;
-use crate::domain::kubeconfig::exec::{Exec, INPUT, Interactive};
+use crate::table::clean;
+use crate::terminal::Terminal;
+use domain::kubeconfig::Chosen;
+use domain::kubeconfig::exec::{Exec, INPUT, Interactive};
 
 /// For a plugin that asks nobody.
 const ALONE: Duration = Duration::from_mins(1);

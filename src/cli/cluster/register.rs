@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use super::file::{self, Overrides, Registration};
 use super::install;
 use super::kubeconfig::Plugins;
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::failure::{self, Usage};
-use crate::cli::terminal::Terminal;
-use crate::cli::view::ClusterView;
-use crate::domain::names::ClusterName;
-use crate::domain::secret_ref::SecretRef;
-use crate::proto::spaceport::v1::RegisterResponse;
-use crate::proto::spaceport::v1::register_response::Outcome;
+use crate::connect::{Client, ClientArgs};
+use crate::failure::{self, Usage};
+use crate::terminal::Terminal;
+use crate::view::ClusterView;
+use domain::names::ClusterName;
+use domain::secret_ref::SecretRef;
+use proto::spaceport::v1::RegisterResponse;
+use proto::spaceport::v1::register_response::Outcome;
 
 /// `spaceport cluster register`.
 #[derive(Debug, Args)]

@@ -4,10 +4,10 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::table::Table;
-use crate::cli::terminal::Terminal;
-use crate::proto::spaceport::v1::RotateSecretRequest;
+use crate::connect::{Client, ClientArgs};
+use crate::table::Table;
+use crate::terminal::Terminal;
+use proto::spaceport::v1::RotateSecretRequest;
 
 /// `spaceport cluster rotate-secret`.
 #[derive(Debug, Args)]

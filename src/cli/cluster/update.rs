@@ -8,17 +8,17 @@ use jiff::Timestamp;
 
 use super::file;
 use super::kubeconfig::{self, Choice, Login};
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::failure::Usage;
-use crate::cli::numbers::{at_least, whole};
-use crate::cli::terminal::Terminal;
-use crate::cli::view::{CheckView, ClusterView};
-use crate::domain::cluster::LARGEST_WEIGHT;
-use crate::domain::names::{ClusterName, Region};
-use crate::domain::secret_ref::SecretRef;
-use crate::proto::spaceport::v1::admission_constraint::Constraint;
-use crate::proto::spaceport::v1::cluster_spec::Capacity;
-use crate::proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, UpdateRequest};
+use crate::connect::{Client, ClientArgs};
+use crate::failure::Usage;
+use crate::numbers::{at_least, whole};
+use crate::terminal::Terminal;
+use crate::view::{CheckView, ClusterView};
+use domain::cluster::LARGEST_WEIGHT;
+use domain::names::{ClusterName, Region};
+use domain::secret_ref::SecretRef;
+use proto::spaceport::v1::admission_constraint::Constraint;
+use proto::spaceport::v1::cluster_spec::Capacity;
+use proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, UpdateRequest};
 
 /// `spaceport cluster update`.
 #[derive(Debug, Args)]

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::terminal::Terminal;
-use crate::cli::view::ClusterView;
-use crate::proto::spaceport::v1::WatchRequest;
-use crate::proto::spaceport::v1::watch_response::Event;
+use crate::connect::{Client, ClientArgs};
+use crate::terminal::Terminal;
+use crate::view::ClusterView;
+use proto::spaceport::v1::WatchRequest;
+use proto::spaceport::v1::watch_response::Event;
 
 /// Writes a line for each change until the server ends the stream.
 pub async fn run(client: &Client, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {

@@ -16,12 +16,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::edit;
-use crate::cli::cluster::fields::{Fields, Problems, documents, kind, unless_wrong};
-use crate::cli::failure::Usage;
-use crate::cli::flags::Address;
-use crate::cli::input;
-use crate::cli::table::clean;
-use crate::domain::duration::GoDuration;
+use crate::cluster::fields::{Fields, Problems, documents, kind, unless_wrong};
+use crate::failure::Usage;
+use crate::flags::Address;
+use crate::input;
+use crate::table::clean;
+use domain::duration::GoDuration;
 
 /// For another change of the file to end.
 const LOCK_WAIT: Duration = Duration::from_secs(5);

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::ClientConfig;
 
-use crate::cli::input;
-use crate::runtime::tls::{self, Pem};
+use crate::input;
+use runtime::tls::{self, Pem};
 
 /// Why the files are not usable. Messages name files, never their content.
 #[derive(Debug, thiserror::Error)]

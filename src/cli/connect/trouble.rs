@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError};
 
-use crate::cli::failure::root_cause;
-use crate::cli::table::clean;
-use crate::domain::causes::find;
-use crate::domain::certificate;
-use crate::domain::duration::GoDuration;
+use crate::failure::root_cause;
+use crate::table::clean;
+use domain::causes::find;
+use domain::certificate;
+use domain::duration::GoDuration;
 
 /// Names of a certificate that a message shows at most.
 const NAMES: usize = 5;

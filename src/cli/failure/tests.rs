@@ -6,7 +6,7 @@ use tonic_types::ErrorDetails;
 use tonic::Code;
 
 use super::*;
-use crate::cli::table::WIDTH;
+use crate::table::WIDTH;
 
 fn table(error: &anyhow::Error) -> (u8, String) {
     report(error, Format::Table, None)

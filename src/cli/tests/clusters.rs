@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::fake::Fake;
 use super::{parse, spaceport};
-use crate::proto::spaceport::v1::check::Outcome;
-use crate::proto::spaceport::v1::cluster_status::Health;
-use crate::proto::spaceport::v1::compared_workspace::Standing;
-use crate::proto::spaceport::v1::drain::State;
-use crate::proto::spaceport::v1::handled_workspace::Outcome as Handled;
-use crate::proto::spaceport::v1::{
+use proto::spaceport::v1::check::Outcome;
+use proto::spaceport::v1::cluster_status::Health;
+use proto::spaceport::v1::compared_workspace::Standing;
+use proto::spaceport::v1::drain::State;
+use proto::spaceport::v1::handled_workspace::Outcome as Handled;
+use proto::spaceport::v1::{
     Check, Cluster, ClusterSpec, ClusterStatus, ComparedWorkspace, DiffResponse, Drain, DrainCounts,
     DrainWorkspace, ForgetResponse, HandledWorkspace, StandingCount,
 };
@@ -192,7 +192,7 @@ async fn what_is_no_file_or_has_no_end_is_refused_and_a_pipe_is_read() {
         "namespaces": [{ "namespace": "ws" }],
     })
     .to_string();
-    let writer = crate::cli::input::fifo(&path("pipe"), cluster.as_bytes().to_vec());
+    let writer = crate::input::fifo(&path("pipe"), cluster.as_bytes().to_vec());
     let ran = spaceport(&endpoint, &format!("cluster register -f {}", path("pipe").display())).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
     writer.join().unwrap().unwrap();
@@ -505,8 +505,8 @@ async fn a_drain_is_planned_begun_waited_for_and_changed() {
 
 #[tokio::test]
 async fn status_shows_who_leads_what_is_left_and_what_is_wrong_on_one_page() {
-    use crate::proto::spaceport::v1::condition::State as Holds;
-    use crate::proto::spaceport::v1::{
+    use proto::spaceport::v1::condition::State as Holds;
+    use proto::spaceport::v1::{
         ClusterCapacity, ClusterOverview, Condition, DrainCounts, GetStatusResponse, Replica,
     };
     let condition = |kind: &str, state: Holds, reason: &str| Condition {

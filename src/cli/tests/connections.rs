@@ -13,7 +13,7 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use super::fake::Fake;
 use super::{Ran, run, spaceport};
-use crate::cli::flags::Environment;
+use crate::flags::Environment;
 
 const DEAD: &str = "http://127.0.0.1:1";
 

@@ -2,7 +2,7 @@
 
 use super::fake::Fake;
 use super::run;
-use crate::cli::flags::Environment;
+use crate::flags::Environment;
 
 fn in_folder(folder: &tempfile::TempDir) -> Environment {
     Environment::default().with("HOME", folder.path())

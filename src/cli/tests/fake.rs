@@ -10,14 +10,14 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::ServerTlsConfig;
 use tonic::{Request, Response, Status};
 
-use crate::proto::spaceport::v1;
-use crate::proto::spaceport::v1::cluster_manager_server::{ClusterManager, ClusterManagerServer};
-use crate::proto::spaceport::v1::workspace_manager_server::{
+use proto::spaceport::v1;
+use proto::spaceport::v1::cluster_manager_server::{ClusterManager, ClusterManagerServer};
+use proto::spaceport::v1::workspace_manager_server::{
     WorkspaceManager as WorkspaceLogs, WorkspaceManagerServer as LogsServer,
 };
-use crate::proto::spaceport::v1::*;
-use crate::proto::wsman::workspace_manager_server::{WorkspaceManager, WorkspaceManagerServer};
-use crate::proto::wsman::*;
+use proto::spaceport::v1::*;
+use proto::wsman::workspace_manager_server::{WorkspaceManager, WorkspaceManagerServer};
+use proto::wsman::*;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -40,7 +40,7 @@ pub struct Script {
     pub forgets: VecDeque<ForgetResponse>,
     pub forgotten: Vec<ForgetRequest>,
     pub drain: Option<Drain>,
-    pub status: crate::proto::spaceport::v1::GetStatusResponse,
+    pub status: proto::spaceport::v1::GetStatusResponse,
     pub drain_states: Vec<Drain>,
     pub started: Vec<StartWorkspaceRequest>,
     pub start: Option<Result<StartWorkspaceResponse, Status>>,
@@ -252,22 +252,22 @@ impl ClusterManager for Fake {
 
     async fn get_status(
         &self,
-        _: Request<crate::proto::spaceport::v1::GetStatusRequest>,
-    ) -> Answer<crate::proto::spaceport::v1::GetStatusResponse> {
+        _: Request<proto::spaceport::v1::GetStatusRequest>,
+    ) -> Answer<proto::spaceport::v1::GetStatusResponse> {
         Ok(Response::new(self.0.lock().status.clone()))
     }
 
     async fn open_incarnation(
         &self,
-        _: Request<crate::proto::spaceport::v1::OpenIncarnationRequest>,
-    ) -> Answer<crate::proto::spaceport::v1::OpenIncarnationResponse> {
+        _: Request<proto::spaceport::v1::OpenIncarnationRequest>,
+    ) -> Answer<proto::spaceport::v1::OpenIncarnationResponse> {
         Err(Status::unavailable("nobody leads"))
     }
 
     async fn rotate_secret(
         &self,
-        _: Request<crate::proto::spaceport::v1::RotateSecretRequest>,
-    ) -> Answer<crate::proto::spaceport::v1::RotateSecretResponse> {
+        _: Request<proto::spaceport::v1::RotateSecretRequest>,
+    ) -> Answer<proto::spaceport::v1::RotateSecretResponse> {
         Err(Status::unavailable("nobody leads"))
     }
 

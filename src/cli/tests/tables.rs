@@ -7,21 +7,21 @@ use std::path::Path;
 use jiff::Timestamp;
 use unicode_width::UnicodeWidthStr;
 
-use crate::cli::table::{Layout, Page, WIDTH};
-use crate::cli::view::{
+use crate::table::{Layout, Page, WIDTH};
+use crate::view::{
     CheckView, ClusterView, DecisionView, DiffView, DrainView, ForecastView, ForgottenView, HandledView,
     InstalledView, LeaderView, OpeningView, SnapshotView, StartedView, StatusPage, WorkspaceView,
 };
-use crate::proto::spaceport::v1::check::Outcome;
-use crate::proto::spaceport::v1::cluster_status::Health;
-use crate::proto::spaceport::v1::compared_workspace::Standing;
-use crate::proto::spaceport::v1::condition::State as Holds;
-use crate::proto::spaceport::v1::drain::State;
-use crate::proto::spaceport::v1::drain_workspace::Fate;
-use crate::proto::spaceport::v1::handled_workspace::Outcome as Handled;
-use crate::proto::spaceport::v1::installed_object::Outcome::{Changed, Created, Unchanged};
-use crate::proto::spaceport::v1::*;
-use crate::proto::wsman::{
+use proto::spaceport::v1::check::Outcome;
+use proto::spaceport::v1::cluster_status::Health;
+use proto::spaceport::v1::compared_workspace::Standing;
+use proto::spaceport::v1::condition::State as Holds;
+use proto::spaceport::v1::drain::State;
+use proto::spaceport::v1::drain_workspace::Fate;
+use proto::spaceport::v1::handled_workspace::Outcome as Handled;
+use proto::spaceport::v1::installed_object::Outcome::{Changed, Created, Unchanged};
+use proto::spaceport::v1::*;
+use proto::wsman::{
     PortSpec, StartWorkspaceRequest, StartWorkspaceResponse, WorkspaceConditions, WorkspaceMetadata,
     WorkspacePhase, WorkspaceRuntimeInfo, WorkspaceSpec, WorkspaceStatus,
 };
@@ -429,7 +429,7 @@ fn every_table_looks_as_it_should_at_80_columns() {
     for (verb, table) in texts(Layout::Fit(WIDTH)) {
         writeln!(text, "$ spaceport {verb}\n{table}").unwrap();
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/tests/tables.txt");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tables.txt");
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(&path, &text).unwrap();
     }

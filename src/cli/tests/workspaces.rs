@@ -2,8 +2,8 @@ use tonic::Status;
 
 use super::fake::Fake;
 use super::{parse, spaceport};
-use crate::proto::spaceport::v1::{EndedWorkspace, LogsRequest, LogsResponse};
-use crate::proto::wsman::{
+use proto::spaceport::v1::{EndedWorkspace, LogsRequest, LogsResponse};
+use proto::wsman::{
     DescribeWorkspaceResponse, GetWorkspacesResponse, StartWorkspaceResponse, StopWorkspacePolicy,
     SubscribeResponse, WorkspaceAuthentication, WorkspaceConditions, WorkspaceMetadata, WorkspacePhase,
     WorkspaceStatus,

@@ -1,9 +1,9 @@
 use serde::Serialize;
 
 use super::text;
-use crate::cli::table::{Table, note, plain, sentence};
-use crate::proto::spaceport::v1::check::Outcome;
-use crate::proto::spaceport::v1::{Check, InstalledObject};
+use crate::table::{Table, note, plain, sentence};
+use proto::spaceport::v1::check::Outcome;
+use proto::spaceport::v1::{Check, InstalledObject};
 
 /// One check of a cluster.
 #[derive(Debug, Serialize)]

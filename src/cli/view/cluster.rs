@@ -5,12 +5,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{age, moment, text, timestamp};
-use crate::cli::table::{Layout, Table, clean, columns, note, plain, wide};
-use crate::proto::spaceport::v1::admission_constraint::Constraint;
-use crate::proto::spaceport::v1::cluster_spec::Capacity;
-use crate::proto::spaceport::v1::cluster_status::Health;
-use crate::proto::spaceport::v1::drain::State;
-use crate::proto::spaceport::v1::{
+use crate::table::{Layout, Table, clean, columns, note, plain, wide};
+use proto::spaceport::v1::admission_constraint::Constraint;
+use proto::spaceport::v1::cluster_spec::Capacity;
+use proto::spaceport::v1::cluster_status::Health;
+use proto::spaceport::v1::drain::State;
+use proto::spaceport::v1::{
     Cluster, ClusterSpec, ClusterStatus, Condition, FenceMode, NamespaceSpec, SecretReference,
 };
 

@@ -2,9 +2,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{age, text, timestamp};
-use crate::cli::table::{Table, plain, sentence, wide};
-use crate::proto::spaceport::v1::compared_workspace::Standing;
-use crate::proto::spaceport::v1::{ComparedWorkspace, DiffResponse};
+use crate::table::{Table, plain, sentence, wide};
+use proto::spaceport::v1::compared_workspace::Standing;
+use proto::spaceport::v1::{ComparedWorkspace, DiffResponse};
 
 /// A cluster against its records.
 #[derive(Debug, Serialize)]

@@ -2,9 +2,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{age, moment, timestamp};
-use crate::cli::table::{Layout, Page, Table, columns, plain, sentence, wide};
-use crate::domain::duration::GoDuration;
-use crate::proto::spaceport::v1::{Drain, DrainCounts, DrainWorkspace, UnsavedWorkspace};
+use crate::table::{Layout, Page, Table, columns, plain, sentence, wide};
+use domain::duration::GoDuration;
+use proto::spaceport::v1::{Drain, DrainCounts, DrainWorkspace, UnsavedWorkspace};
 
 /// Characters of a progress bar.
 const BAR: u32 = 24;

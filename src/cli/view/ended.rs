@@ -5,9 +5,9 @@ use serde::Serialize;
 
 use super::workspace::conditions;
 use super::{age, phase_name, text, timestamp};
-use crate::cli::table::Table;
-use crate::proto::spaceport::v1::EndedWorkspace;
-use crate::proto::wsman::WorkspacePhase;
+use crate::table::Table;
+use proto::spaceport::v1::EndedWorkspace;
+use proto::wsman::WorkspacePhase;
 
 /// A workspace that is over. What it has in common with [`WorkspaceView`](super::WorkspaceView) has the same names.
 #[derive(Debug, Serialize)]

@@ -3,8 +3,8 @@ use serde::Serialize;
 
 use super::diff::ComparedView;
 use super::{age, counted};
-use crate::cli::table::{Table, plain, sentence, wide};
-use crate::proto::spaceport::v1::ForgetResponse;
+use crate::table::{Table, plain, sentence, wide};
+use proto::spaceport::v1::ForgetResponse;
 
 /// What was given up of a cluster, and what is still recorded under its name.
 #[derive(Debug, Serialize)]

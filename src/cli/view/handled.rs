@@ -1,9 +1,9 @@
 use serde::Serialize;
 
 use super::diff::ComparedView;
-use crate::cli::table::{Table, plain, sentence, wide};
-use crate::proto::spaceport::v1::HandledWorkspace;
-use crate::proto::spaceport::v1::handled_workspace::Outcome;
+use crate::table::{Table, plain, sentence, wide};
+use proto::spaceport::v1::HandledWorkspace;
+use proto::spaceport::v1::handled_workspace::Outcome;
 
 /// Outcome of an adoption or a discard for one workspace, or its plan.
 #[derive(Debug, Serialize)]

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{moment, text, timestamp};
-use crate::cli::table::Table;
-use crate::proto::spaceport::v1::{IncarnationOpening, LeaderResponse, Replica};
+use crate::table::Table;
+use proto::spaceport::v1::{IncarnationOpening, LeaderResponse, Replica};
 
 /// Who leads.
 #[derive(Debug, Serialize)]

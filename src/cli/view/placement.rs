@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{age, timestamp};
-use crate::cli::table::{Table, plain, sentence, wide};
-use crate::proto::spaceport::v1::{
+use crate::table::{Table, plain, sentence, wide};
+use proto::spaceport::v1::{
     ClusterForecast, ClusterVerdict, ForecastPlacementResponse, PlacementDecision, PlacementScore,
 };
-use crate::proto::wsman::Placement;
+use proto::wsman::Placement;
 
 /// How a workspace was placed.
 #[derive(Debug, Serialize)]

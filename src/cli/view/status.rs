@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{ClusterView, DrainView, age, timestamp};
-use crate::cli::table::{Page, Table, plain, sentence, wide};
-use crate::proto::spaceport::v1::{ClusterCapacity, ClusterOverview, GetStatusResponse};
+use crate::table::{Page, Table, plain, sentence, wide};
+use proto::spaceport::v1::{ClusterCapacity, ClusterOverview, GetStatusResponse};
 
 /// The whole installation.
 #[derive(Debug, Serialize)]

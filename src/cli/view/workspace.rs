@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{age, in_seconds, text, timestamp};
-use crate::cli::table::{Layout, Table, clean, columns, plain, sentence, wide};
-use crate::proto::wsman::{
+use crate::table::{Layout, Table, clean, columns, plain, sentence, wide};
+use proto::wsman::{
     PortSpec, StartWorkspaceRequest, StartWorkspaceResponse, WorkspaceConditionBool, WorkspaceConditions,
     WorkspacePhase, WorkspaceStatus,
 };

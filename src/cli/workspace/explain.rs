@@ -3,11 +3,11 @@
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::terminal::Terminal;
-use crate::cli::view::DecisionView;
-use crate::domain::names::WorkspaceId;
-use crate::proto::spaceport::v1::ExplainWorkspaceRequest;
+use crate::connect::{Client, ClientArgs};
+use crate::terminal::Terminal;
+use crate::view::DecisionView;
+use domain::names::WorkspaceId;
+use proto::spaceport::v1::ExplainWorkspaceRequest;
 
 /// Shows why a workspace is where it is.
 pub async fn run(

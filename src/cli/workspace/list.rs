@@ -5,11 +5,11 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::FilterArgs;
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::terminal::Terminal;
-use crate::cli::view::WorkspaceView;
-use crate::domain::names::ClusterName;
-use crate::proto::wsman::{GetWorkspacesRequest, MetadataFilter};
+use crate::connect::{Client, ClientArgs};
+use crate::terminal::Terminal;
+use crate::view::WorkspaceView;
+use domain::names::ClusterName;
+use proto::wsman::{GetWorkspacesRequest, MetadataFilter};
 
 /// Workspaces asked for at once: far below what an answer may hold.
 const PAGE: u32 = 500;

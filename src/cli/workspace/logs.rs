@@ -6,12 +6,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tonic::{Code, Status, Streaming};
 
-use crate::cli::connect::{Client, ClientArgs, again};
-use crate::cli::failure::describe;
-use crate::cli::numbers::{at_least, positive_duration};
-use crate::cli::terminal::Terminal;
-use crate::domain::names::WorkspaceId;
-use crate::proto::spaceport::v1::{LogsRequest, LogsResponse};
+use crate::connect::{Client, ClientArgs, again};
+use crate::failure::describe;
+use crate::numbers::{at_least, positive_duration};
+use crate::terminal::Terminal;
+use domain::names::WorkspaceId;
+use proto::spaceport::v1::{LogsRequest, LogsResponse};
 
 /// `spaceport workspace logs`.
 #[derive(Debug, Args)]

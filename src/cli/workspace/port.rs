@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::show;
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::numbers::port;
-use crate::cli::terminal::Terminal;
-use crate::domain::names::WorkspaceId;
-use crate::proto::wsman::{ControlPortRequest, PortProtocol, PortSpec, PortVisibility};
+use crate::connect::{Client, ClientArgs};
+use crate::numbers::port;
+use crate::terminal::Terminal;
+use domain::names::WorkspaceId;
+use proto::wsman::{ControlPortRequest, PortProtocol, PortSpec, PortVisibility};
 
 /// `spaceport workspace port`.
 #[derive(Debug, Subcommand)]

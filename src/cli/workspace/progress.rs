@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::cli::table::clean;
-use crate::cli::view::phase_name;
-use crate::proto::wsman::WorkspaceStatus;
+use crate::table::clean;
+use crate::view::phase_name;
+use proto::wsman::WorkspaceStatus;
 
 /// Longest line that is drawn again; a wrapped one could not be.
 const WIDTH: usize = 79;
@@ -102,7 +102,7 @@ fn shorten(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::wsman::WorkspacePhase;
+    use proto::wsman::WorkspacePhase;
 
     fn status(phase: WorkspacePhase, message: &str) -> WorkspaceStatus {
         WorkspaceStatus {

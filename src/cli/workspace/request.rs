@@ -8,16 +8,16 @@ use clap::{Args, ValueEnum};
 use uuid::Uuid;
 
 use super::{limit, pair};
-use crate::cli::failure::Usage;
-use crate::cli::numbers::zero_or_more;
-use crate::domain::duration::GoDuration;
-use crate::domain::names::{ClassId, ClusterName, MetaId, Namespace, OwnerId, Region, WorkspaceId};
-use crate::domain::path;
-use crate::proto::contentservice::workspace_initializer::Spec as Initializer;
-use crate::proto::contentservice::{
+use crate::failure::Usage;
+use crate::numbers::zero_or_more;
+use domain::duration::GoDuration;
+use domain::names::{ClassId, ClusterName, MetaId, Namespace, OwnerId, Region, WorkspaceId};
+use domain::path;
+use proto::contentservice::workspace_initializer::Spec as Initializer;
+use proto::contentservice::{
     CloneTargetMode, EmptyInitializer, GitConfig, GitInitializer, WorkspaceInitializer,
 };
-use crate::proto::wsman::{
+use proto::wsman::{
     AdmissionLevel, EnvironmentVariable, IdeImage, Placement, PortSpec, PortVisibility,
     StartWorkspaceRequest, StartWorkspaceSpec, WorkspaceMetadata, WorkspaceType,
 };

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use tonic::Code;
 
 use super::describe;
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::terminal::Terminal;
-use crate::cli::view::{EndedView, WorkspaceView};
-use crate::domain::names::WorkspaceId;
-use crate::proto::spaceport::v1::DescribeEndedRequest;
+use crate::connect::{Client, ClientArgs};
+use crate::terminal::Terminal;
+use crate::view::{EndedView, WorkspaceView};
+use domain::names::WorkspaceId;
+use proto::spaceport::v1::DescribeEndedRequest;
 
 /// `spaceport workspace show`.
 #[derive(Debug, Args)]

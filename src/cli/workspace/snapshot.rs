@@ -7,13 +7,13 @@ use clap::Args;
 use tonic::Status;
 
 use super::leaves_open;
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::interrupt::Interrupt;
-use crate::cli::numbers::positive_duration;
-use crate::cli::terminal::Terminal;
-use crate::cli::view::SnapshotView;
-use crate::domain::names::WorkspaceId;
-use crate::proto::wsman::TakeSnapshotRequest;
+use crate::connect::{Client, ClientArgs};
+use crate::interrupt::Interrupt;
+use crate::numbers::positive_duration;
+use crate::terminal::Terminal;
+use crate::view::SnapshotView;
+use domain::names::WorkspaceId;
+use proto::wsman::TakeSnapshotRequest;
 
 /// `spaceport workspace snapshot`.
 #[derive(Debug, Args)]

@@ -11,13 +11,13 @@ use super::leaves_open;
 use super::progress::Progress;
 use super::request::RequestArgs;
 use super::wait::{Goal, Wait};
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::interrupt::Interrupt;
-use crate::cli::numbers::positive_duration;
-use crate::cli::subscription::Subscription;
-use crate::cli::terminal::Terminal;
-use crate::cli::view::StartedView;
-use crate::proto::wsman::{MetadataFilter, StartWorkspaceRequest};
+use crate::connect::{Client, ClientArgs};
+use crate::interrupt::Interrupt;
+use crate::numbers::positive_duration;
+use crate::subscription::Subscription;
+use crate::terminal::Terminal;
+use crate::view::StartedView;
+use proto::wsman::{MetadataFilter, StartWorkspaceRequest};
 
 /// `spaceport workspace start`.
 #[derive(Debug, Args)]

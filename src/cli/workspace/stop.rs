@@ -8,14 +8,14 @@ use super::describe;
 use super::progress::Progress;
 use super::start::WaitArgs;
 use super::wait::{Goal, Wait, failure_of};
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::failure::report;
-use crate::cli::interrupt::{Interrupt, Interrupted};
-use crate::cli::subscription::Subscription;
-use crate::cli::table::clean;
-use crate::cli::terminal::Terminal;
-use crate::domain::names::WorkspaceId;
-use crate::proto::wsman::{MetadataFilter, StopWorkspacePolicy, StopWorkspaceRequest, WorkspaceStatus};
+use crate::connect::{Client, ClientArgs};
+use crate::failure::report;
+use crate::interrupt::{Interrupt, Interrupted};
+use crate::subscription::Subscription;
+use crate::table::clean;
+use crate::terminal::Terminal;
+use domain::names::WorkspaceId;
+use proto::wsman::{MetadataFilter, StopWorkspacePolicy, StopWorkspaceRequest, WorkspaceStatus};
 
 /// `spaceport workspace stop`.
 #[derive(Debug, Args)]

@@ -4,12 +4,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::{limit, show};
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::numbers::zero_or_more;
-use crate::cli::terminal::Terminal;
-use crate::domain::duration::GoDuration;
-use crate::domain::names::WorkspaceId;
-use crate::proto::wsman::{SetTimeoutRequest, TimeoutType};
+use crate::connect::{Client, ClientArgs};
+use crate::numbers::zero_or_more;
+use crate::terminal::Terminal;
+use domain::duration::GoDuration;
+use domain::names::WorkspaceId;
+use proto::wsman::{SetTimeoutRequest, TimeoutType};
 
 /// `spaceport workspace timeout`.
 #[derive(Debug, Args)]

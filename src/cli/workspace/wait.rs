@@ -8,12 +8,12 @@ use futures::{Stream, StreamExt};
 use tokio::time::Instant;
 
 use super::progress::Progress;
-use crate::cli::subscription::{Event, Subscription};
-use crate::cli::table::clean;
-use crate::cli::terminal::Terminal;
-use crate::cli::view::phase_name;
-use crate::domain::duration::GoDuration;
-use crate::proto::wsman::{WorkspacePhase, WorkspaceStatus};
+use crate::subscription::{Event, Subscription};
+use crate::table::clean;
+use crate::terminal::Terminal;
+use crate::view::phase_name;
+use domain::duration::GoDuration;
+use proto::wsman::{WorkspacePhase, WorkspaceStatus};
 
 /// How often a drawn line is drawn again.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -184,7 +184,7 @@ pub fn failure_of(status: &WorkspaceStatus) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::wsman::{WorkspaceConditions, WorkspaceSpec};
+    use proto::wsman::{WorkspaceConditions, WorkspaceSpec};
 
     fn in_phase(phase: WorkspacePhase) -> WorkspaceStatus {
         WorkspaceStatus { phase: phase.into(), ..Default::default() }

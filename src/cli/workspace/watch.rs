@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use tonic::Code;
 
 use super::{FilterArgs, describe};
-use crate::cli::connect::{Client, ClientArgs};
-use crate::cli::subscription::{Event, Subscription};
-use crate::cli::terminal::{Format, Terminal};
-use crate::cli::view::WorkspaceView;
-use crate::domain::names::WorkspaceId;
-use crate::proto::wsman::{MetadataFilter, WorkspaceStatus};
+use crate::connect::{Client, ClientArgs};
+use crate::subscription::{Event, Subscription};
+use crate::terminal::{Format, Terminal};
+use crate::view::WorkspaceView;
+use domain::names::WorkspaceId;
+use proto::wsman::{MetadataFilter, WorkspaceStatus};
 
 /// `spaceport workspace watch`.
 #[derive(Debug, Args)]

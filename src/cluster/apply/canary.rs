@@ -7,10 +7,10 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::cluster::cache::version;
-use crate::cluster::canary::NAME;
-use crate::cluster::error::{Error, Result};
-use crate::domain::epoch::Epoch;
+use crate::cache::version;
+use crate::canary::NAME;
+use crate::error::{Error, Result};
+use domain::epoch::Epoch;
 
 use super::{Created, Patched, Writer, by_us, created, patched};
 

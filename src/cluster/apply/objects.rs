@@ -12,10 +12,10 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::watch_object;
 use serde_json::json;
 
-use crate::cluster::error::{Error, Result, chain};
-use crate::cluster::maintenance;
-use crate::cluster::resources::{Snapshot, SnapshotStatus};
-use crate::domain::pod::{EventQuery, PodEvent};
+use crate::error::{Error, Result, chain};
+use crate::maintenance;
+use crate::resources::{Snapshot, SnapshotStatus};
+use domain::pod::{EventQuery, PodEvent};
 
 use super::{Created, Patched, Writer, by_us, created, patched};
 

@@ -4,11 +4,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::cluster::convert::pod_facts;
-use crate::cluster::error::Result;
-use crate::cluster::resources::SeenPod;
-use crate::cluster::resources::names::{FINALIZER, MANAGED_BY, MANAGER, WORKSPACE_ID};
-use crate::domain::pod::PodFacts;
+use crate::convert::pod_facts;
+use crate::error::Result;
+use crate::resources::SeenPod;
+use crate::resources::names::{FINALIZER, MANAGED_BY, MANAGER, WORKSPACE_ID};
+use domain::pod::PodFacts;
 
 use super::{Created, Deleted, Patched, Writer, deleted, exactly, found, patched};
 

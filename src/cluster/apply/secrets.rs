@@ -13,14 +13,12 @@ use kube::core::{PartialObjectMeta, Request};
 use kube::{Api, Resource as _};
 use serde_json::json;
 
-use crate::cluster::error::{Error, Result, Rule};
-use crate::cluster::pages;
-use crate::cluster::references::{Referrer, judge};
-use crate::cluster::resources::names::{
-    GROUP, INSTALLATION, INSTANCE_ID, MANAGED_BY, MANAGER, PLACED_AT, is_ours,
-};
-use crate::domain::names::Namespace;
-use crate::domain::secret::Secret;
+use crate::error::{Error, Result, Rule};
+use crate::pages;
+use crate::references::{Referrer, judge};
+use crate::resources::names::{GROUP, INSTALLATION, INSTANCE_ID, MANAGED_BY, MANAGER, PLACED_AT, is_ours};
+use domain::names::Namespace;
+use domain::secret::Secret;
 
 use super::{Created, Deleted, Patched, Writer, by_us, created, deleted, found, patched};
 
@@ -84,14 +82,6 @@ pub struct SecretSeen {
     pub made_at: Option<Timestamp>,
     uid: Option<String>,
     version: Option<String>,
-}
-
-#[cfg(test)]
-impl SecretSeen {
-    pub(crate) fn new(name: &str, workspace: &str, made_at: Option<Timestamp>) -> Self {
-        let (name, workspace) = (name.to_owned(), workspace.to_owned());
-        Self { name, workspace, made_at, uid: None, version: None }
-    }
 }
 
 /// A page of a list of secrets.

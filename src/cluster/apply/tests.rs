@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tower_test::mock;
 
 use super::*;
-use crate::cluster::resources::{Workspace, WorkspaceSpec};
-use crate::domain::secret::Secret;
+use crate::resources::{Workspace, WorkspaceSpec};
+use domain::secret::Secret;
 
 type Server = mock::Handle<Request<Body>, Response<Body>>;
 
@@ -22,7 +22,7 @@ fn writer() -> (Writer, Server, Arc<AtomicBool>) {
         "ws".parse().unwrap(),
         kube::Client::new(service, "default"),
         Duration::from_secs(10),
-        crate::cluster::maintenance::DEFAULT_NAME.to_owned(),
+        crate::maintenance::DEFAULT_NAME.to_owned(),
         Arc::new(move || permit.load(Ordering::Relaxed)),
     );
     (writer, server, leads)

@@ -3,14 +3,14 @@
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::cluster::convert;
-use crate::cluster::error::{Error, Result};
-use crate::cluster::pages;
-use crate::cluster::resources::Workspace;
-use crate::cluster::resources::names::{
+use crate::convert;
+use crate::error::{Error, Result};
+use crate::pages;
+use crate::resources::Workspace;
+use crate::resources::names::{
     FINALIZER, GENERATION, INSTALLATION, MANAGED_BY, MANAGER, OWNER, SPEC_DIGEST, WORKSPACE_ID,
 };
-use crate::domain::names::{MetaId, OwnerId};
+use domain::names::{MetaId, OwnerId};
 
 use super::{Created, Deleted, Patched, Prepared, Writer, deleted, exactly, found, patched};
 

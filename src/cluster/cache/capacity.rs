@@ -8,11 +8,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::cluster::convert;
-use crate::cluster::resources::{Phase, SeenPod, Workspace};
-use crate::domain::names::Namespace;
-use crate::domain::placement::capacity::{Ledger, Node, QuotaLeft, Resources, Room, Shape, ShapeId};
-use crate::domain::workspace::Kind;
+use crate::convert;
+use crate::resources::{Phase, SeenPod, Workspace};
+use domain::names::Namespace;
+use domain::placement::capacity::{Ledger, Node, QuotaLeft, Resources, Room, Shape, ShapeId};
+use domain::workspace::Kind;
 
 pub use reservation::Reservation;
 
@@ -347,7 +347,7 @@ impl Inner {
 }
 
 /// A name within the cluster.
-pub(in crate::cluster) fn key(namespace: &str, name: &str) -> String {
+pub(crate) fn key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::cluster::resources::Workspace;
-use crate::domain::names::Namespace;
-use crate::domain::pod::PodFacts;
+use crate::resources::Workspace;
+use domain::names::Namespace;
+use domain::pod::PodFacts;
 
 use super::Observer;
 use super::queue::Queue;

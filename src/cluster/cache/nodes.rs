@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::domain::pod::NodeFacts;
+use domain::pod::NodeFacts;
 
 use super::Observer;
 use super::queue::Queue;

@@ -14,9 +14,9 @@ use rustls::sign::CertifiedKey;
 use serde::Deserialize as _;
 use serde_json::json;
 
-use crate::cluster::error::{Error, Result};
-use crate::domain::kubeconfig::{self, Aliases, Identity, Login, Problem, pem};
-use crate::domain::names::ClusterName;
+use crate::error::{Error, Result};
+use domain::kubeconfig::{self, Aliases, Identity, Login, Problem, pem};
+use domain::names::ClusterName;
 
 use super::trust::Trust;
 
@@ -63,12 +63,12 @@ impl Credentials {
     }
 
     /// The authority as PEM in base64, as a kubeconfig has it; none where this machine's are taken.
-    pub(in crate::cluster) fn authority_data(&self) -> Option<String> {
+    pub(crate) fn authority_data(&self) -> Option<String> {
         self.login.authority.as_ref().map(|(pem, _)| STANDARD.encode(pem))
     }
 
     /// The name that the apiserver's certificate is checked for, where it is not the address.
-    pub(in crate::cluster) fn tls_server_name(&self) -> Option<&str> {
+    pub(crate) fn tls_server_name(&self) -> Option<&str> {
         self.login.tls_server_name.as_deref()
     }
 

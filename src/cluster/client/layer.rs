@@ -16,13 +16,13 @@ use tower::{BoxError, Service};
 use super::cap::{Cap, Turns};
 use super::limiter::Limiter;
 use super::{CallMeter, Kind, Signals, turn};
-use crate::domain::causes;
-use crate::domain::epoch::Epoch;
+use domain::causes;
+use domain::epoch::Epoch;
 
 /// User that holds the rights where the fence is on.
-pub(in crate::cluster) const FENCE_USER: &str = "spaceport";
+pub(crate) const FENCE_USER: &str = "spaceport";
 /// Header of the extra `spaceport.dev/epoch`.
-pub(in crate::cluster) const FENCE_EXTRA: &str = "impersonate-extra-spaceport.dev%2fepoch";
+pub(crate) const FENCE_EXTRA: &str = "impersonate-extra-spaceport.dev%2fepoch";
 
 /// However long an apiserver wants to be left alone.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ pub enum Lasting {
 
 /// Among a request's extensions: a probe takes no turn, since it asks about the cluster and not about our limiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cluster) struct Probe;
+pub(crate) struct Probe;
 
 /// How a call failed without an answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -363,7 +363,7 @@ where
 }
 
 fn told(error: impl Into<BoxError>) -> String {
-    crate::cluster::error::chain(&*error.into())
+    crate::error::chain(&*error.into())
 }
 
 #[cfg(test)]

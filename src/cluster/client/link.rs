@@ -16,8 +16,8 @@ use tower::Service;
 
 use super::trust::{Explained, Trust};
 use super::{Credentials, Fault, Limits};
-use crate::cluster::error::{Error, Result, chain};
-use crate::domain::names::ClusterName;
+use crate::error::{Error, Result, chain};
+use domain::names::ClusterName;
 
 type Http = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Body>;
 

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError};
 
-use crate::domain::kubeconfig::pem;
-use crate::domain::{causes, certificate, text};
+use domain::kubeconfig::pem;
+use domain::{causes, certificate, text};
 
 /// Names of a certificate that are told.
 const MOST_NAMES: usize = 8;

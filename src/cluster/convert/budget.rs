@@ -13,8 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cluster::resources::Workspace;
-use crate::domain::workspace::{EnvValue, EnvVar, Start};
+use crate::resources::Workspace;
+use domain::workspace::{EnvValue, EnvVar, Start};
 
 use super::workspace::SecretsOf;
 

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as K8sQuantity;
 
-use crate::cluster::resources::{SeenContainer, SeenPodSpec};
-use crate::domain::class::Quantity;
-use crate::domain::placement::capacity::{
+use crate::resources::{SeenContainer, SeenPodSpec};
+use domain::class::Quantity;
+use domain::placement::capacity::{
     Node, Operator, QuotaLeft, Requirement, Resources, Shape, Taint, Toleration,
 };
 

@@ -3,9 +3,9 @@
 use k8s_openapi::api::core::v1::{ContainerState as K8sState, ContainerStateTerminated, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::cluster::resources::names::{FINALIZER, GROUP};
-use crate::cluster::resources::{SeenCondition, SeenContainerStatus, SeenPod, SeenPodSpec, SeenPodStatus};
-use crate::domain::pod::{ContainerFacts, ContainerState, NodeFacts, PodFacts, PodPhase, Termination};
+use crate::resources::names::{FINALIZER, GROUP};
+use crate::resources::{SeenCondition, SeenContainerStatus, SeenPod, SeenPodSpec, SeenPodStatus};
+use domain::pod::{ContainerFacts, ContainerState, NodeFacts, PodFacts, PodPhase, Termination};
 
 /// Taint of nodes whose kubelet does not answer.
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";

@@ -2,12 +2,12 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::cluster::resources::Workspace;
-use crate::cluster::resources::names::{
+use crate::resources::Workspace;
+use crate::resources::names::{
     GENERATION, INSTALLATION, KEYING, MANAGED_BY, MANAGER, OWNER, SPEC_DIGEST, WORKSPACE_ID,
 };
-use crate::domain::diff::{Found, Keeper};
-use crate::domain::keyed::Keying;
+use domain::diff::{Found, Keeper};
+use domain::keyed::Keying;
 
 /// Who looks after an object. One with our label that names no installation is ours: no other kind of manager made it.
 pub fn keeper(meta: &ObjectMeta, installation: &str) -> Keeper {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::cluster::cache::version;
-use crate::cluster::resources::{self, Workspace, WorkspaceSpec, WorkspaceStatus, conditions};
-use crate::domain::diff::Keeper;
-use crate::domain::duration::GoDuration;
-use crate::domain::workspace::{
+use crate::cache::version;
+use crate::resources::{self, Workspace, WorkspaceSpec, WorkspaceStatus, conditions};
+use domain::diff::Keeper;
+use domain::duration::GoDuration;
+use domain::workspace::{
     Access, Conditions, GitStatus, IdeImage, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
     Phase, Port, Protocol, Runtime, View,
 };

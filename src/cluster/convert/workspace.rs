@@ -8,16 +8,16 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{EnvVarSource, SecretKeySelector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::cluster::resources::{self, Workspace, WorkspaceSpec, names};
-use crate::domain::cluster::NodeAgent;
-use crate::domain::duration::GoDuration;
-use crate::domain::hash;
-use crate::domain::keyed::Keying;
-use crate::domain::names::{Namespace, WorkspaceId};
-use crate::domain::pod_annotations::is_reserved;
-use crate::domain::record::Digest;
-use crate::domain::secret::Secret;
-use crate::domain::workspace::{Access, EnvValue, EnvVar, Features, Kind, Port, Protocol, Start, Timeouts};
+use crate::resources::{self, Workspace, WorkspaceSpec, names};
+use domain::cluster::NodeAgent;
+use domain::duration::GoDuration;
+use domain::hash;
+use domain::keyed::Keying;
+use domain::names::{Namespace, WorkspaceId};
+use domain::pod_annotations::is_reserved;
+use domain::record::Digest;
+use domain::secret::Secret;
+use domain::workspace::{Access, EnvValue, EnvVar, Features, Kind, Port, Protocol, Start, Timeouts};
 
 use super::view::PROJECT;
 

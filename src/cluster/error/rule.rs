@@ -9,8 +9,8 @@ use std::fmt;
 use kube::core::Status;
 use kube::core::response::StatusCause;
 
-use crate::cluster::resources::rule_messages;
-use crate::cluster::texts::{self, Said};
+use crate::resources::rule_messages;
+use crate::texts::{self, Said};
 
 /// Fields that are named; the others are counted.
 const MOST_FIELDS: usize = 8;
@@ -112,7 +112,7 @@ impl fmt::Display for Rule {
 
 impl Rule {
     /// The rule that a status names.
-    pub(in crate::cluster) fn of(status: &Status) -> Self {
+    pub(crate) fn of(status: &Status) -> Self {
         let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
         if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") {
             return Self::Terminating;
@@ -276,7 +276,7 @@ fn category(reason: &str) -> &'static str {
 }
 
 /// A status' reason, where it is one of the apiserver's own; a webhook may write anything.
-pub(in crate::cluster) fn reason(reason: &str) -> &'static str {
+pub(crate) fn reason(reason: &str) -> &'static str {
     const KNOWN: [&str; 21] = [
         "Unauthorized",
         "Forbidden",

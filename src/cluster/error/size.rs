@@ -4,7 +4,7 @@
 
 use kube::core::Status;
 
-use crate::cluster::texts;
+use crate::texts;
 
 /// Causes of a 422 that tell of a length.
 const CAUSES: [&str; 2] = ["FieldValueTooLong", "FieldValueTooMany"];

@@ -8,11 +8,11 @@ use uuid::Uuid;
 use super::shipped::{self, State};
 use super::trial::{Fault, PROBE, Trial, Verdict};
 use super::{NAME, held_by, namespaces};
-use crate::cluster::error::Error;
-use crate::domain::check::Check;
-use crate::domain::cluster::{ClusterSpec, FenceMode};
-use crate::domain::epoch::Epoch;
-use crate::domain::names::Namespace;
+use crate::error::Error;
+use domain::check::Check;
+use domain::cluster::{ClusterSpec, FenceMode};
+use domain::epoch::Epoch;
+use domain::names::Namespace;
 
 /// Of the check.
 const CHECK: &str = "fence";

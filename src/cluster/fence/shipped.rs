@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::cluster::error::{Error, Result};
-use crate::domain::names::ClusterName;
+use crate::error::{Error, Result};
+use domain::names::ClusterName;
 
 const MANIFEST: &str = include_str!("../../../clusters/member/fence.yaml");
 /// Annotation that grows with each change of the policies; the first ones have none.
@@ -87,7 +87,7 @@ fn versus<K: Resource + Serialize>(ours: &K, theirs: &K) -> State {
 }
 
 /// The version of the fence that an object is of; 1 where it names none.
-pub(in crate::cluster) fn version<K: Resource>(object: &K) -> u64 {
+pub(crate) fn version<K: Resource>(object: &K) -> u64 {
     object.annotations().get(VERSION).and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 

@@ -5,10 +5,10 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 
 use super::config_map;
-use crate::cluster::client::FENCE_EXTRA;
-use crate::cluster::error::{Error, Result, Rule};
-use crate::domain::epoch::Epoch;
-use crate::domain::names::{ClusterName, Namespace};
+use crate::client::FENCE_EXTRA;
+use crate::error::{Error, Result, Rule};
+use domain::epoch::Epoch;
+use domain::names::{ClusterName, Namespace};
 
 /// Name of the object that dry-run writes would make.
 pub(super) const PROBE: &str = "spaceport-fence-probe";

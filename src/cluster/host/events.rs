@@ -12,11 +12,11 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::Host;
-use crate::cluster::error::{Error, Result};
-use crate::cluster::events;
-use crate::cluster::resources::names::MANAGER;
-use crate::domain::names::{ClusterName, Namespace};
-use crate::domain::news::News;
+use crate::error::{Error, Result};
+use crate::events;
+use crate::resources::names::MANAGER;
+use domain::names::{ClusterName, Namespace};
+use domain::news::News;
 
 /// For one write.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);

@@ -10,11 +10,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Host;
-use crate::cluster::error::Error;
-use crate::cluster::watch::Backoff;
-use crate::domain::kubeconfig::{LARGEST, encoding};
-use crate::domain::secret::Secret;
-use crate::domain::secret_ref::SecretRef;
+use crate::error::Error;
+use crate::watch::Backoff;
+use domain::kubeconfig::{LARGEST, encoding};
+use domain::secret::Secret;
+use domain::secret_ref::SecretRef;
 
 /// For one read, all of it.
 const READ_WITHIN: Duration = Duration::from_secs(5);

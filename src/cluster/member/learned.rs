@@ -8,11 +8,11 @@ use kube::api::ListParams;
 use tokio::sync::watch;
 
 use super::Member;
-use crate::cluster::acceptance::Acceptance;
-use crate::cluster::fence::Endings;
-use crate::cluster::watch::workspaces_in;
-use crate::cluster::{convert, error};
-use crate::domain::names::Namespace;
+use crate::acceptance::Acceptance;
+use crate::fence::Endings;
+use crate::watch::workspaces_in;
+use crate::{convert, error};
+use domain::names::Namespace;
 
 /// Quotas of a namespace that are read; real ones have a few.
 const QUOTAS: u32 = 100;

@@ -10,8 +10,8 @@ mod rivals;
 mod secrets;
 mod server;
 
-pub(in crate::cluster) use others::possible_leader;
-pub(in crate::cluster) use rivals::rival;
+pub(crate) use others::possible_leader;
+pub(crate) use rivals::rival;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,10 +22,10 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use tokio::time::Instant;
 
-use crate::cluster::fence;
-use crate::cluster::pod_policy::{self, Sample, Tried};
-use crate::domain::check::Check;
-use crate::domain::cluster::ClusterSpec;
+use crate::fence;
+use crate::pod_policy::{self, Sample, Tried};
+use domain::check::Check;
+use domain::cluster::ClusterSpec;
 
 /// What is asked of a cluster.
 #[derive(Debug, Clone, Copy)]
@@ -162,8 +162,8 @@ fn late(name: &'static str, within: Duration) -> Check {
 /// What went wrong, without secrets and in short.
 fn told(error: kube::Error) -> String {
     match error {
-        kube::Error::Service(error) => crate::cluster::error::chain(&*error),
-        other => crate::cluster::error::chain(&other),
+        kube::Error::Service(error) => crate::error::chain(&*error),
+        other => crate::error::chain(&other),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The rights that the manager needs in a cluster: the one list. `clusters/member/rbac.yaml` grants exactly these, which a
 //! test holds, and the check `permissions` asks for them.
 
-use crate::cluster::resources::names::GROUP;
+use crate::resources::names::GROUP;
 
 /// Group, resource with its subresource, verbs.
 pub type Needs = &'static [(&'static str, &'static str, &'static [&'static str])];

@@ -4,10 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use crate::cluster::error::{Error, Result};
-use crate::cluster::pages;
-use crate::cluster::resources::Workspace;
-use crate::domain::names::{ClusterName, Namespace};
+use crate::error::{Error, Result};
+use crate::pages;
+use crate::resources::Workspace;
+use domain::names::{ClusterName, Namespace};
 
 /// Objects a page.
 const PAGE: u32 = 500;

@@ -1,4 +1,4 @@
-//! Of Kubernetes' protobuf what is read here, and the same as JSON: what [`SeenPod`](crate::cluster::resources::SeenPod)
+//! Of Kubernetes' protobuf what is read here, and the same as JSON: what [`SeenPod`](crate::resources::SeenPod)
 //! reads, and no more.
 //!
 //! Numbers of fields are those of `generated.proto` of k8s.io/api/core/v1 and k8s.io/apimachinery 0.36, which Kubernetes never

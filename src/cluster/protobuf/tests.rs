@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::{ListParams, WatchEvent as Event, WatchParams};
 
 use super::*;
-use crate::cluster::resources::SeenPod;
+use crate::resources::SeenPod;
 
 /// A field of bytes, a text or a message; all here are shorter than 128 bytes.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
@@ -119,7 +119,7 @@ async fn what_is_no_protobuf_of_kubernetes_ends_the_watch_with_a_reason() {
     ];
     for (chunks, reason) in failures {
         let error = watched(chunks).await.unwrap_err();
-        let told = crate::cluster::error::chain(&error);
+        let told = crate::error::chain(&error);
         assert!(told.contains(reason), "{told}");
     }
 }
@@ -129,7 +129,7 @@ fn any_bytes_are_objects_and_events_or_refused() {
     let (whole, refused) = (object("Pod", &pod("ws-1")), expired());
     let list = object("PodList", &[field(1, b"\x12\x017"), field(2, &pod("ws-1"))].concat());
     let events = [event("ADDED", &whole), event("ERROR", &refused)].concat();
-    crate::fuzz::target("protobuf", &[&whole, &list, &refused, &events], |input| {
+    fuzz::target("protobuf", &[&whole, &list, &refused, &events], |input| {
         if let Ok(json) = json(input) {
             serde_json::from_slice::<serde_json::Value>(&json).unwrap();
         }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::domain::text::first_of;
+use domain::text::first_of;
 
 /// Group of both custom resources.
 pub const GROUP: &str = "workspace.gitpod.io";

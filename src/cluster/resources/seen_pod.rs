@@ -11,7 +11,7 @@ use kube::Resource;
 use serde::Deserialize;
 
 /// A pod without what nobody here reads: volumes, environment, probes and the rest of its specification are most of it,
-/// and every change of a pod brings all of it again. What is read here, [`protobuf`](crate::cluster::protobuf) must name, too.
+/// and every change of a pod brings all of it again. What is read here, [`protobuf`](crate::protobuf) must name, too.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct SeenPod {
     /// Name, owner and the like.

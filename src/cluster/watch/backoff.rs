@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 const FORGIVEN: Duration = Duration::from_mins(2);
 
 #[derive(Default)]
-pub(in crate::cluster) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
     last: Option<Instant>,
     randomness: RandomState,
@@ -20,16 +20,16 @@ pub(in crate::cluster) struct Backoff {
 
 impl Backoff {
     /// Failures since it last went well.
-    pub(in crate::cluster) fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 
-    pub(in crate::cluster) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// How long to pause after a failure now.
-    pub(in crate::cluster) fn next(&mut self, now: Instant) -> Duration {
+    pub(crate) fn next(&mut self, now: Instant) -> Duration {
         if self.last.is_some_and(|last| now.duration_since(last) > FORGIVEN) {
             self.failures = 0;
         }

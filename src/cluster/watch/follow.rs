@@ -17,9 +17,9 @@ use tokio::task::consume_budget;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::client::Fault;
-use crate::cluster::error::{Error, Rule, answered, chain};
-use crate::domain::names::ClusterName;
+use crate::client::Fault;
+use crate::error::{Error, Rule, answered, chain};
+use domain::names::ClusterName;
 
 use super::backoff::Backoff;
 use super::lenient::Lenient;

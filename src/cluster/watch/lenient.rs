@@ -14,7 +14,7 @@ use kube::core::PartialObjectMeta;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::cluster::lean::without_managed_fields;
+use crate::lean::without_managed_fields;
 
 /// An object, or why it is none.
 #[derive(Debug, Clone)]
@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn any_line_is_an_object_or_unreadable() {
-        crate::fuzz::text_target("resources", &[], |text| {
-            if let Ok(object) = serde_json::from_str::<Lenient<crate::cluster::resources::Workspace>>(text) {
+        fuzz::text_target("resources", &[], |text| {
+            if let Ok(object) = serde_json::from_str::<Lenient<crate::resources::Workspace>>(text) {
                 let _ = object.read();
             }
         });

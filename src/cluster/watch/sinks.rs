@@ -7,13 +7,13 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::cluster::cache::{Capacity, NamespaceCache, NodeCache, Source, key, version};
-use crate::cluster::canary::Canary;
-use crate::cluster::convert::{node, node_facts, pod_facts};
-use crate::cluster::maintenance::Maintenance;
-use crate::cluster::resources::names::{MANAGED_BY, MANAGER};
-use crate::cluster::resources::{SeenPod, Workspace};
-use crate::domain::names::Namespace;
+use crate::cache::{Capacity, NamespaceCache, NodeCache, Source, key, version};
+use crate::canary::Canary;
+use crate::convert::{node, node_facts, pod_facts};
+use crate::maintenance::Maintenance;
+use crate::resources::names::{MANAGED_BY, MANAGER};
+use crate::resources::{SeenPod, Workspace};
+use domain::names::Namespace;
 
 use super::follow::Sink;
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tower_test::mock;
 
 use super::*;
-use crate::cluster::resources::Workspace as Ours;
+use crate::resources::Workspace as Ours;
 
 type Server = mock::Handle<Request<Body>, Response<Body>>;
 
@@ -218,7 +218,7 @@ async fn everything_is_listed_anew_when_that_is_asked_for() {
 /// Refuses the next call as the client does whose answer was too long; returns its query.
 async fn too_long(server: &mut Server) -> String {
     let (request, send) = pin!(server).next_request().await.unwrap();
-    send.send_error(crate::cluster::client::Fault::TooLong { what: "answer", most: 16 << 20 });
+    send.send_error(crate::client::Fault::TooLong { what: "answer", most: 16 << 20 });
     request.uri().query().unwrap_or_default().to_owned()
 }
 

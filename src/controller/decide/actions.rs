@@ -2,10 +2,10 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::cluster::resources::conditions::{self, reason};
-use crate::cluster::resources::{Phase, names};
-use crate::controller::pod;
-use crate::domain::pod::PodFacts;
+use crate::pod;
+use cluster::resources::conditions::{self, reason};
+use cluster::resources::{Phase, names};
+use domain::pod::PodFacts;
 
 use super::case::Case;
 use super::draft::Draft;

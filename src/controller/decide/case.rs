@@ -2,10 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, conditions};
-use crate::controller::pod::{self, CONTAINER};
-use crate::controller::settings::Settings;
-use crate::domain::pod::{ContainerFacts, ContainerState, EventQuery, PodFacts, PodPhase};
+use crate::pod::{self, CONTAINER};
+use crate::settings::Settings;
+use cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, conditions};
+use domain::pod::{ContainerFacts, ContainerState, EventQuery, PodFacts, PodPhase};
 
 use super::draft::Draft;
 use super::hindrance::Hindrance;

@@ -5,13 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::cluster::convert;
-use crate::cluster::resources::conditions::{self, reason};
-use crate::cluster::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus, names};
-use crate::controller::settings::OwnerTokens;
-use crate::domain::names::WorkspaceId;
-use crate::domain::pod::{ContainerState, PodEvent, PodFacts};
-use crate::domain::template::Values;
+use crate::settings::OwnerTokens;
+use cluster::convert;
+use cluster::resources::conditions::{self, reason};
+use cluster::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus, names};
+use domain::names::WorkspaceId;
+use domain::pod::{ContainerState, PodEvent, PodFacts};
+use domain::template::Values;
 
 use super::actions::Choice;
 use super::case::Case;

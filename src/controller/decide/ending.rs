@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cluster::resources::conditions::{self, reason};
-use crate::cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, names};
-use crate::domain::duration::GoDuration;
-use crate::domain::pod::PodFacts;
+use cluster::resources::conditions::{self, reason};
+use cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, names};
+use domain::duration::GoDuration;
+use domain::pod::PodFacts;
 
 use super::NodeObservation;
 use super::case::Case;

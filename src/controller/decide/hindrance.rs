@@ -3,7 +3,7 @@
 //! Of other containers only an init container counts, and only while the workspace's own waits: the kubelet starts it after
 //! them. A sidecar that is no init container never stands in its way.
 
-use crate::domain::pod::{ContainerFacts, ContainerState, PodFacts};
+use domain::pod::{ContainerFacts, ContainerState, PodFacts};
 
 use super::draft::{CONTAINER_NOT_STARTED, IMAGE_PULL};
 use super::failure::{Failure, Fault, with_detail};

@@ -3,10 +3,10 @@
 
 use jiff::Timestamp;
 
-use crate::cluster::resources::WorkspaceStatus;
-use crate::cluster::resources::conditions::{self, reason};
-use crate::cluster::texts;
-use crate::domain::pod::{PodFacts, PodPhase};
+use cluster::resources::WorkspaceStatus;
+use cluster::resources::conditions::{self, reason};
+use cluster::texts;
+use domain::pod::{PodFacts, PodPhase};
 
 use super::case::Case;
 use super::draft::{Draft, after};

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cluster::resources::conditions::{self, reason};
-use crate::cluster::resources::{Phase, Timeout};
-use crate::domain::duration::GoDuration;
+use cluster::resources::conditions::{self, reason};
+use cluster::resources::{Phase, Timeout};
+use domain::duration::GoDuration;
 
 use super::INTERRUPTED;
 use super::case::Case;

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, Toleration, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource;
 
-use crate::controller::settings::Settings;
-use crate::domain::annotation::{is_annotation_key, is_qualified_name};
-use crate::domain::class::Quantity;
-use crate::domain::names::{is_dns_label, is_dns_subdomain, is_label_value};
-use crate::domain::workspace::Kind;
-use crate::domain::{env, path};
+use crate::settings::Settings;
+use domain::annotation::{is_annotation_key, is_qualified_name};
+use domain::class::Quantity;
+use domain::names::{is_dns_label, is_dns_subdomain, is_label_value};
+use domain::workspace::Kind;
+use domain::{env, path};
 
 use super::shape::sample;
 
@@ -160,9 +160,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::controller::decide::tests::fresh;
-    use crate::controller::settings::ClassSettings;
-    use crate::controller::templates::PodTemplates;
+    use crate::decide::tests::fresh;
+    use crate::settings::ClassSettings;
+    use crate::templates::PodTemplates;
 
     const CLASS: &str = "g1-standard";
 

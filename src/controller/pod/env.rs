@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::EnvVar;
 
-use crate::cluster::resources;
-use crate::domain::env::literal;
+use cluster::resources;
+use domain::env::literal;
 
 use super::input::{PodInput, under_workspace};
 

@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::Pod;
 use prost::Message;
 
-use crate::cluster::resources::{Workspace, WorkspaceType};
-use crate::controller::settings::Settings;
-use crate::domain::class::Class;
-use crate::domain::template::Values;
-use crate::proto::contentservice::{WorkspaceInitializer, workspace_initializer::Spec};
+use crate::settings::Settings;
+use cluster::resources::{Workspace, WorkspaceType};
+use domain::class::Class;
+use domain::template::Values;
+use proto::contentservice::{WorkspaceInitializer, workspace_initializer::Spec};
 
 /// Why no pod can be made from a workspace. It stays that way until somebody changes something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

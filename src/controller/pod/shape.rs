@@ -5,11 +5,11 @@
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::cluster::convert;
-use crate::cluster::resources::{Workspace, WorkspaceSpec, WorkspaceType, names};
-use crate::controller::settings::Settings;
-use crate::domain::placement::capacity::Shape;
-use crate::domain::workspace::Kind;
+use crate::settings::Settings;
+use cluster::convert;
+use cluster::resources::{Workspace, WorkspaceSpec, WorkspaceType, names};
+use domain::placement::capacity::Shape;
+use domain::workspace::Kind;
 
 use super::planned;
 

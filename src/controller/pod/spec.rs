@@ -11,10 +11,10 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::cluster::resources::names;
-use crate::controller::settings::Settings;
-use crate::domain::class;
-use crate::domain::names::WorkspaceId;
+use crate::settings::Settings;
+use cluster::resources::names;
+use domain::class;
+use domain::names::WorkspaceId;
 
 use super::CONTAINER;
 use super::env::environment;

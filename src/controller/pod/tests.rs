@@ -7,12 +7,12 @@ use k8s_openapi::api::core::v1::Pod;
 use prost::Message;
 use serde_json::{Value, json};
 
-use crate::cluster::resources::{Git, Workspace, WorkspaceType};
-use crate::controller::decide::tests::{Scene, fresh};
-use crate::controller::settings::ClassSettings;
-use crate::controller::templates::PodTemplates;
-use crate::domain::pod_annotations::PodAnnotations;
-use crate::proto::contentservice::{
+use crate::decide::tests::{Scene, fresh};
+use crate::settings::ClassSettings;
+use crate::templates::PodTemplates;
+use cluster::resources::{Git, Workspace, WorkspaceType};
+use domain::pod_annotations::PodAnnotations;
+use proto::contentservice::{
     CompositeInitializer, FromBackupInitializer, GitInitializer, PrebuildInitializer, WorkspaceInitializer,
     workspace_initializer::Spec,
 };
@@ -82,7 +82,7 @@ fn plain() -> Scene {
 }
 
 fn check_file(scene: &Scene, file: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/controller/pod/testdata").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pod/testdata").join(file);
     let is = serde_json::to_string_pretty(&value(scene)).unwrap() + "\n";
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(&path, &is).unwrap();

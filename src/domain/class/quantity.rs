@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::domain::names::quoted;
+use crate::names::quoted;
 
 const NANOS: i128 = 1_000_000_000;
 /// Kubernetes counts to 2^63 - 1.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Capacity, ClusterSpec, Constraint, FenceMode, NamespaceSpec};
-use crate::domain::names::Region;
+use crate::names::Region;
 
 /// New values of fields; what is absent stays. Applying one to what it made already changes nothing.
 #[derive(Debug, Clone, Default, PartialEq)]

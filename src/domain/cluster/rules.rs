@@ -1,10 +1,10 @@
 //! What a setting of a namespace must be for a workspace of it to start. Checked when a cluster is registered or the setting
 //! changes, and in the configuration; what is registered already is left as it is.
 
-use crate::domain::image;
-use crate::domain::names;
-use crate::domain::path;
-use crate::domain::template::{ID_ROOM, PortUrl, Values, WorkspaceUrl};
+use crate::image;
+use crate::names;
+use crate::path;
+use crate::template::{ID_ROOM, PortUrl, Values, WorkspaceUrl};
 
 /// Letters of a workspace namespace: node labels such as `gitpod.io/registry-facade_ready_ns_<namespace>` have 63.
 pub const WORKSPACE_NAMESPACE_MAX: usize = 38;

@@ -5,9 +5,9 @@ use std::borrow::Borrow;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Drain, Options, Resident, Stage, add};
-use crate::domain::names::ClusterName;
-use crate::domain::placement::{Candidate, PlacementRequest, Rejection, place};
-use crate::domain::workspace::Phase;
+use crate::names::ClusterName;
+use crate::placement::{Candidate, PlacementRequest, Rejection, place};
+use crate::workspace::Phase;
 
 /// What a drain does about a workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

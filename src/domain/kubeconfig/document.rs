@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use serde_saphyr::Error;
 
 use super::{Read, problem};
-use crate::domain::yaml;
+use crate::yaml;
 
 /// Bytes of a kubeconfig.
 pub const LARGEST: usize = 1 << 20;

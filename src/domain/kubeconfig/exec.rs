@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::section::scalar;
 use super::{Read, Section, problem};
-use crate::domain::secret::Secret;
+use crate::secret::Secret;
 
 /// The environment variable in which a plugin finds what it is asked.
 pub const INPUT: &str = "KUBERNETES_EXEC_INFO";

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{Chosen, Read, Section, pem, problem};
-use crate::domain::secret::Secret;
+use crate::secret::Secret;
 
 /// Where an apiserver is, how it proves itself, and how to log in there.
 #[derive(Clone)]

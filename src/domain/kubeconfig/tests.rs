@@ -407,8 +407,10 @@ fn hazards_of_yaml_are_told_by_their_kind_and_never_by_their_text() {
     );
     let login = choose(&merged, None, Aliases::Resolved).unwrap().login().unwrap();
     assert_eq!((login.server.as_str(), login.tls_server_name.as_deref()), ("https://c:443", Some("n")));
-    let bomb =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/corpus/kubeconfigs/aliases.yaml"));
+    let bomb = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../e2e/corpus/kubeconfigs/aliases.yaml"
+    ));
     assert!(choose(&bomb.unwrap(), None, Aliases::Resolved).is_err());
 }
 

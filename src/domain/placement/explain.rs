@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{ClusterName, Decision, PlacementRequest, Rejection, Score, Target};
-use crate::domain::names::{ClassId, Namespace, Region, WorkspaceId};
-use crate::domain::workspace::Kind;
+use crate::names::{ClassId, Namespace, Region, WorkspaceId};
+use crate::workspace::Kind;
 
 /// Clusters that are kept by name; of others only how many there were.
 const CLUSTERS_KEPT: usize = 32;

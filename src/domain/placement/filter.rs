@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::capacity::{Room, Shortage};
 use super::{Candidate, CandidateNamespace, Offer, PlacementRequest};
-use crate::domain::cluster::Capacity;
-use crate::domain::health::Health;
-use crate::domain::names::{ClassId, ClusterName, Namespace, Region};
+use crate::cluster::Capacity;
+use crate::health::Health;
+use crate::names::{ClassId, ClusterName, Namespace, Region};
 
 /// Why a cluster does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::capacity::Room;
 use super::{Candidate, PlacementRequest};
-use crate::domain::cluster::CANARY_PERMISSION;
-use crate::domain::names::ClusterName;
+use crate::cluster::CANARY_PERMISSION;
+use crate::names::ClusterName;
 
 /// Load per weight is scaled so that a share of a workspace per weight point still counts.
 const LOAD_SCALE: u64 = 1_000_000;

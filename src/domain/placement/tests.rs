@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::cluster::CANARY_PERMISSION;
+use crate::cluster::CANARY_PERMISSION;
 
 fn cluster(name: &str, region: &str) -> Candidate {
     Candidate {

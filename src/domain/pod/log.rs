@@ -54,7 +54,7 @@ pub fn pod_with_log<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::pod::{ContainerFacts, PodPhase, Termination};
+    use crate::pod::{ContainerFacts, PodPhase, Termination};
 
     fn pod(node: Option<&str>, state: Option<ContainerState>) -> Vec<Arc<PodFacts>> {
         let container = |state| ContainerFacts {

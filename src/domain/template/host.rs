@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use url::{Host, Url};
 
 use super::{Field, Piece, PortUrl, Template, Values, WorkspaceUrl};
-use crate::domain::names::{MetaId, quoted};
+use crate::names::{MetaId, quoted};
 
 /// Letters of one label of a host, between dots.
 const LABEL_MAX: usize = 63;

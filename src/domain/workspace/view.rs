@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Access, IdeImage, Kind, Phase, Port};
-use crate::domain::names::{ClassId, Namespace, WorkspaceId};
-use crate::domain::record::PlacementRecord;
+use crate::names::{ClassId, Namespace, WorkspaceId};
+use crate::record::PlacementRecord;
 
 /// A workspace as observed: what `WorkspaceStatus` is made of. Made once for each change seen and shared.
 #[derive(Clone, PartialEq)]

@@ -3,13 +3,13 @@
 use futures::StreamExt as _;
 
 use super::{AT_ONCE, MOST, Outcome, Site, WITHIN};
-use crate::cluster::apply::Deleted;
-use crate::domain::adoption::discardable;
-use crate::domain::diff::Row;
-use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
-use crate::federation::fleet::Connected;
-use crate::federation::{Error, Federation, Result};
-use crate::store::Term;
+use crate::fleet::Connected;
+use crate::{Error, Federation, Result};
+use cluster::apply::Deleted;
+use domain::adoption::discardable;
+use domain::diff::Row;
+use domain::names::{ClusterName, Namespace, WorkspaceId};
+use store::Term;
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]

@@ -5,23 +5,20 @@
 
 use std::collections::BTreeSet;
 
-use crate::cluster::convert;
-use crate::domain::adoption::{From, way};
-use crate::domain::diff::{Row, Standing, compare};
-use crate::domain::names::{ClusterName, WorkspaceId};
-use crate::domain::record::{PlacementRecord, RecordState};
-use crate::federation::fleet::Connected;
-use crate::federation::locks::PATIENCE;
-use crate::federation::{Error, Federation, Result};
-use crate::store::Term;
+use crate::fleet::Connected;
+use crate::locks::PATIENCE;
+use crate::{Error, Federation, Result};
+use cluster::convert;
+use domain::adoption::{From, way};
+use domain::diff::{Row, Standing, compare};
+use domain::names::{ClusterName, WorkspaceId};
+use domain::record::{PlacementRecord, RecordState};
+use store::Term;
 
 impl Federation {
     /// Names that the cluster had before and that are not registered now: workspaces were placed there when it was taken
     /// out under them. Empty where it is not known which cluster it is.
-    pub(in crate::federation) async fn formerly(
-        &self,
-        connected: &Connected,
-    ) -> Result<BTreeSet<ClusterName>> {
+    pub(crate) async fn formerly(&self, connected: &Connected) -> Result<BTreeSet<ClusterName>> {
         let in_use = connected.in_use();
         let uid = &in_use.cluster_uid;
         if uid.is_empty() {

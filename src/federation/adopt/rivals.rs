@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::Outcome;
-use crate::domain::adoption::Way;
-use crate::domain::diff::{Keeper, Row};
-use crate::domain::names::Namespace;
-use crate::federation::Federation;
-use crate::federation::fleet::Connected;
+use crate::Federation;
+use crate::fleet::Connected;
+use domain::adoption::Way;
+use domain::diff::{Keeper, Row};
+use domain::names::Namespace;
 
 /// Where managers of other kinds run as a rule, besides the workspace namespace.
 const USUAL: &str = "default";
@@ -86,6 +86,6 @@ fn is_of_an_installation(row: &Row) -> bool {
     row.found.as_ref().is_some_and(|found| matches!(found.keeper, Keeper::Installation(_)))
 }
 
-fn unknown(error: &crate::cluster::Error) -> String {
+fn unknown(error: &cluster::Error) -> String {
     format!("is not taken over: whether its manager is at work is not known: {error}")
 }

@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use crate::cluster::apply::{Patched, Writer};
-use crate::cluster::resources::Workspace;
-use crate::cluster::resources::names::{env_secret, token_secret};
-use crate::federation::fleet::Place;
-use crate::federation::locks::turn;
-use crate::federation::{Error, Federation, Result};
+use crate::fleet::Place;
+use crate::locks::turn;
+use crate::{Error, Federation, Result};
+use cluster::apply::{Patched, Writer};
+use cluster::resources::Workspace;
+use cluster::resources::names::{env_secret, token_secret};
 
 /// For pods that name us to be seen.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);

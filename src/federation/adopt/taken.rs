@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use crate::domain::adoption::{Names, Way, names as names_of};
-use crate::domain::diff::{Row, Standing};
-use crate::domain::names::{MetaId, WorkspaceId};
-use crate::domain::record::PlacementRecord;
-use crate::federation::{Error, Federation};
-use crate::store::Claim;
+use crate::{Error, Federation};
+use domain::adoption::{Names, Way, names as names_of};
+use domain::diff::{Row, Standing};
+use domain::names::{MetaId, WorkspaceId};
+use domain::record::PlacementRecord;
+use store::Claim;
 
 /// What live workspaces have, and the workspaces of the same plan that come before.
 pub(super) struct Taken<'a> {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::domain::drain::Drain;
-use crate::domain::names::ClusterName;
-use crate::federation::index::{Index, Notice};
-use crate::store::{Item, Progress};
+use crate::index::{Index, Notice};
+use domain::drain::Drain;
+use domain::names::ClusterName;
+use store::{Item, Progress};
 
 /// All drains, by cluster.
 pub struct Drains {
@@ -17,7 +17,7 @@ pub struct Drains {
     known: RwLock<Known>,
     changes: watch::Sender<()>,
     /// How far etcd was followed.
-    pub(in crate::federation) progress: watch::Sender<Option<Progress>>,
+    pub(crate) progress: watch::Sender<Option<Progress>>,
 }
 
 #[derive(Default)]
@@ -122,7 +122,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::domain::drain::Options;
+    use domain::drain::Options;
 
     #[test]
     fn a_drain_that_went_with_its_cluster_does_not_come_back_by_a_late_answer() {

@@ -10,13 +10,13 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 
 use super::survey::Survey;
-use crate::domain::drain::Outcome;
-use crate::domain::names::{ClusterName, WorkspaceId};
-use crate::domain::record::RecordState;
-use crate::domain::workspace::StopPolicy;
-use crate::federation::locks::PATIENCE;
-use crate::federation::{Error, Federation, Result};
-use crate::store::{self, Term};
+use crate::locks::PATIENCE;
+use crate::{Error, Federation, Result};
+use domain::drain::Outcome;
+use domain::names::{ClusterName, WorkspaceId};
+use domain::record::RecordState;
+use domain::workspace::StopPolicy;
+use store::{self, Term};
 
 /// Changes that come together are looked at together.
 const GATHER: Duration = Duration::from_millis(50);
@@ -27,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 impl Federation {
     /// Carries out all drains until the term ends.
-    pub(in crate::federation) async fn carry_out_drains(&self, term: &Term) {
+    pub(crate) async fn carry_out_drains(&self, term: &Term) {
         let mut changes = self.drains.changes();
         let (mut at_work, mut loops) = (BTreeSet::new(), FuturesUnordered::new());
         loop {
@@ -116,7 +116,7 @@ impl Federation {
     }
 
     /// What became of the workspaces that ended since the number given, and of those whose stop is under way.
-    fn ended(&self, drain: &crate::domain::drain::Drain, since: u64) -> (Vec<(WorkspaceId, Outcome)>, u64) {
+    fn ended(&self, drain: &domain::drain::Drain, since: u64) -> (Vec<(WorkspaceId, Outcome)>, u64) {
         let (views, seen) = self.index.ends_after(&drain.cluster, since);
         let mut ended = Vec::new();
         for view in views {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::domain::drain::{Drain, Fate, Resident, Row, rooms};
-use crate::domain::names::{ClassId, ClusterName, WorkspaceId};
-use crate::domain::placement::{Candidate, PlacementRequest, place};
-use crate::domain::workspace::{Kind, Phase};
-use crate::federation::Federation;
-use crate::federation::index::Placed;
+use crate::Federation;
+use crate::index::Placed;
+use domain::drain::{Drain, Fate, Resident, Row, rooms};
+use domain::names::{ClassId, ClusterName, WorkspaceId};
+use domain::placement::{Candidate, PlacementRequest, place};
+use domain::workspace::{Kind, Phase};
 
 /// The workspaces of a cluster and the fleet around it, as they are now.
 pub(super) struct Survey {

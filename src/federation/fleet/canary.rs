@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::cluster::apply::Writer;
-use crate::cluster::error::{Error, Rule};
-use crate::cluster::pod_policy::PROBE;
-use crate::controller;
-use crate::domain::acceptance::Ending;
-use crate::domain::canary::Standing;
-use crate::domain::workspace::Kind;
+use cluster::apply::Writer;
+use cluster::error::{Error, Rule};
+use cluster::pod_policy::PROBE;
+use domain::acceptance::Ending;
+use domain::canary::Standing;
+use domain::workspace::Kind;
 
 use super::gate::Opened;
 use super::{Connected, Place};

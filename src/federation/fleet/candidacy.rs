@@ -7,16 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use crate::cluster::cache::{Reservation, RoomsByShape};
-use crate::controller;
-use crate::domain::cluster::{Capacity, ClusterSpec};
-use crate::domain::health::Health;
-use crate::domain::names::{Namespace, WorkspaceId};
-use crate::domain::placement::capacity::Room;
-use crate::domain::placement::{Candidate, CandidateNamespace, Offer, Rooms, Target};
-use crate::domain::workspace::Kind;
-use crate::federation::index::Index;
-use crate::federation::settings::Settings;
+use crate::index::Index;
+use crate::settings::Settings;
+use cluster::cache::{Reservation, RoomsByShape};
+use domain::cluster::{Capacity, ClusterSpec};
+use domain::health::Health;
+use domain::names::{Namespace, WorkspaceId};
+use domain::placement::capacity::Room;
+use domain::placement::{Candidate, CandidateNamespace, Offer, Rooms, Target};
+use domain::workspace::Kind;
 
 use super::Connected;
 
@@ -186,7 +185,7 @@ fn offers(
     namespace: &Namespace,
     settings: &Settings,
     rooms: &RoomsByShape,
-) -> BTreeMap<crate::domain::names::ClassId, Offer> {
+) -> BTreeMap<domain::names::ClassId, Offer> {
     let mut offers = BTreeMap::new();
     for class in settings.classes.values() {
         let room = |kind| {

@@ -12,23 +12,23 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{Gate, Opened};
-use crate::cluster::acceptance::Acceptance;
-use crate::cluster::cache::NamespaceCache;
-use crate::cluster::probe::HealthReport;
-use crate::cluster::resources::Workspace;
-use crate::cluster::tasks::Tasks;
-use crate::cluster::{self, Member};
-use crate::controller::{self, Controller};
-use crate::domain::cluster::{Capacity, ClusterSpec, NamespaceSpec};
-use crate::domain::condition::Condition;
-use crate::domain::health::Health;
-use crate::domain::names::{Namespace, Region};
-use crate::domain::secret::Secret;
-use crate::federation::index::ClusterFacts;
-use crate::federation::metering::Meter;
-use crate::federation::settings::{Defaults, Settings};
-use crate::federation::{Error, Result};
-use crate::store::Registration;
+use crate::index::ClusterFacts;
+use crate::metering::Meter;
+use crate::settings::{Defaults, Settings};
+use crate::{Error, Result};
+use cluster::acceptance::Acceptance;
+use cluster::cache::NamespaceCache;
+use cluster::probe::HealthReport;
+use cluster::resources::Workspace;
+use cluster::tasks::Tasks;
+use cluster::{self, Member};
+use controller::{self, Controller};
+use domain::cluster::{Capacity, ClusterSpec, NamespaceSpec};
+use domain::condition::Condition;
+use domain::health::Health;
+use domain::names::{Namespace, Region};
+use domain::secret::Secret;
+use store::Registration;
 
 use super::watcher::Watcher;
 
@@ -43,7 +43,7 @@ pub struct InUse {
     pub cluster_uid: String,
     /// Of the registration in etcd.
     pub version: i64,
-    pub(in crate::federation) kubeconfig: Secret<Vec<u8>>,
+    pub(crate) kubeconfig: Secret<Vec<u8>>,
 }
 
 impl From<&InUse> for Registration {
@@ -63,14 +63,14 @@ pub struct Connected {
     /// Changed only while `Fleet::changing` is held.
     pub(super) in_use: ArcSwap<InUse>,
     /// As they were recorded last, for the time since when each is so.
-    pub(in crate::federation) conditions: Mutex<Vec<Condition>>,
+    pub(crate) conditions: Mutex<Vec<Condition>>,
     /// Client, caches and health.
     pub member: Arc<Member>,
     /// Learned once it answered.
     pub server_version: ArcSwapOption<String>,
     pub(super) places: BTreeMap<Namespace, Place>,
     /// Counts what becomes of its workspaces.
-    pub(in crate::federation) meter: Arc<Meter>,
+    pub(crate) meter: Arc<Meter>,
     /// Shows what the caches hold.
     pub(super) watcher: Arc<Watcher>,
     /// Wakes when something was listed.
@@ -303,12 +303,12 @@ async fn stops_with(
 }
 
 /// When a cluster last answered, by the wall clock.
-pub(in crate::federation) fn last_answer(report: &HealthReport) -> Option<Timestamp> {
+pub(crate) fn last_answer(report: &HealthReport) -> Option<Timestamp> {
     report.last_answer.map(ago)
 }
 
 /// The time so long ago.
-pub(in crate::federation) fn ago(duration: std::time::Duration) -> Timestamp {
+pub(crate) fn ago(duration: std::time::Duration) -> Timestamp {
     let ago = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
     Timestamp::now().saturating_sub(ago).unwrap_or(Timestamp::MIN)
 }

@@ -10,12 +10,11 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Connected;
-use crate::cluster;
-use crate::cluster::fence::Pass;
-use crate::domain::epoch::Epoch;
-use crate::domain::names::ClusterName;
-use crate::federation::{Error, Result};
-use crate::store::Term;
+use crate::{Error, Result};
+use cluster::fence::Pass;
+use domain::epoch::Epoch;
+use domain::names::ClusterName;
+use store::Term;
 
 /// How long a call waits for a member that is being raised.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -18,10 +18,10 @@ use parking_lot::Mutex;
 use tokio_util::sync::DropGuard;
 
 use super::{Connected, Fleet};
-use crate::cluster::host::{Host, Unread, Why};
-use crate::cluster::tasks::{TaskName, Tasks};
-use crate::domain::names::ClusterName;
-use crate::domain::secret_ref::SecretRef;
+use cluster::host::{Host, Unread, Why};
+use cluster::tasks::{TaskName, Tasks};
+use domain::names::ClusterName;
+use domain::secret_ref::SecretRef;
 
 use follow::Following;
 

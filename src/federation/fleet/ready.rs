@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{Connected, Fleet};
-use crate::domain::names::ClusterName;
+use domain::names::ClusterName;
 
 impl Fleet {
     /// Whether a member's history is known to go on from what was noted of it, or that it does not is recorded.
-    pub(in crate::federation) fn is_history_known(&self, name: &ClusterName) -> bool {
+    pub(crate) fn is_history_known(&self, name: &ClusterName) -> bool {
         self.get(name).is_some_and(|connected| connected.member.canary().is_compared())
             && !self.index.is_rewound(name)
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Connected, Fleet, LoginState, last_answer};
-use crate::cluster::probe;
-use crate::domain::cluster::ClusterSpec;
-use crate::domain::names::ClusterName;
-use crate::domain::secret::Secret;
-use crate::store::{NewCluster, Registration};
+use cluster::probe;
+use domain::cluster::ClusterSpec;
+use domain::names::ClusterName;
+use domain::secret::Secret;
+use store::{NewCluster, Registration};
 
 /// What became of a registration here.
 #[derive(Clone)]
@@ -211,12 +211,12 @@ impl Fleet {
     }
 
     /// The kubeconfig that a registration has; none where it cannot be unsealed or was not read yet.
-    pub(in crate::federation) fn kubeconfig(&self, name: &ClusterName) -> Option<Secret<Vec<u8>>> {
+    pub(crate) fn kubeconfig(&self, name: &ClusterName) -> Option<Secret<Vec<u8>>> {
         self.registration(name)?.kubeconfig
     }
 
     /// Which cluster it must be: what is kept, or else what the cluster in use says now.
-    pub(in crate::federation) async fn cluster_uid(&self, name: &ClusterName) -> Option<String> {
+    pub(crate) async fn cluster_uid(&self, name: &ClusterName) -> Option<String> {
         let kept = self.registration(name)?.cluster_uid;
         if !kept.is_empty() {
             return Some(kept);

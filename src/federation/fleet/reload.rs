@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::federation::settings::{Defaults, Settings};
+use crate::settings::{Defaults, Settings};
 
 use super::{Broken, Connected, Fleet, Slot};
 

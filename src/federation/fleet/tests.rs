@@ -3,14 +3,15 @@
 use kube::core::ObjectMeta;
 
 use super::*;
-use crate::cluster::MemberOptions;
-use crate::cluster::resources::{Workspace, names};
-use crate::controller::{Recreation, Timeouts};
-use crate::domain::cluster::{ClearText, DefaultNamespaces, NodeAgent};
-use crate::domain::placement::Target;
-use crate::domain::pod_annotations::PodAnnotations;
-use crate::domain::record::{PlacementRecord, RecordState};
-use crate::domain::workspace::Kind;
+use crate::index::tests::sample;
+use cluster::MemberOptions;
+use cluster::resources::{Workspace, names};
+use controller::{Recreation, Timeouts};
+use domain::cluster::{ClearText, DefaultNamespaces, NodeAgent};
+use domain::placement::Target;
+use domain::pod_annotations::PodAnnotations;
+use domain::record::RecordState;
+use domain::workspace::Kind;
 
 const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
      contexts: [{name: a, context: {cluster: c, user: u}}]\n\
@@ -99,9 +100,9 @@ fn name(text: &str) -> ClusterName {
     text.parse().unwrap()
 }
 
-/// The resource of [`PlacementRecord::sample`].
+/// The resource of [`sample`].
 fn workspace() -> Arc<Workspace> {
-    let mut workspace = Workspace::new("ws", crate::cluster::resources::WorkspaceSpec::default());
+    let mut workspace = Workspace::new("ws", cluster::resources::WorkspaceSpec::default());
     workspace.metadata = ObjectMeta {
         namespace: Some("workspaces".to_owned()),
         resource_version: Some("7".to_owned()),
@@ -141,7 +142,7 @@ async fn a_cluster_that_is_registered_again_is_not_removed_by_the_removal_of_bef
     fleet.put(registration("eu-1", 9));
     fleet.remove(&name("eu-1"), 5);
     assert_eq!(fleet.version(&name("eu-1")), Some(9));
-    index.record(PlacementRecord::sample(RecordState::Confirmed), 1);
+    index.record(sample(RecordState::Confirmed), 1);
     let connected = fleet.get(&name("eu-1")).unwrap();
     connected.watcher.workspace(&"workspaces".parse().unwrap(), &workspace());
     assert!(index.get(&"ws".parse().unwrap()).is_some(), "it is shown");
@@ -151,7 +152,7 @@ async fn a_cluster_that_is_registered_again_is_not_removed_by_the_removal_of_bef
 async fn what_a_removed_member_still_handles_does_not_reach_the_index() {
     let (fleet, index) = fleet();
     fleet.put(registration("eu-1", 5));
-    index.record(PlacementRecord::sample(RecordState::Confirmed), 1);
+    index.record(sample(RecordState::Confirmed), 1);
     let (connected, namespace) = (fleet.get(&name("eu-1")).unwrap(), "workspaces".parse().unwrap());
     connected.watcher.workspace(&namespace, &workspace());
     connected.tell();
@@ -164,7 +165,7 @@ async fn what_a_removed_member_still_handles_does_not_reach_the_index() {
     connected.tell();
     assert!(index.get(&id).is_none() && !index.is_rewound(&name("eu-1")));
     let again = index.connect(&name("eu-1"), [namespace].into());
-    index.resource(&again, crate::federation::index::tests::view("ws"));
+    index.resource(&again, crate::index::tests::view("ws"));
     assert_eq!(index.get(&id).unwrap().region, None, "what is known of the cluster stays forgotten");
 }
 
@@ -210,14 +211,14 @@ async fn a_start_in_flight_counts_once_and_only_until_its_record_does() {
     assert!(admit().is_none(), "no node has room");
     assert_eq!(placed(), 0);
     let mut unlimited = registration("eu-1", 2);
-    unlimited.spec.capacity = crate::domain::cluster::Capacity::Unlimited;
+    unlimited.spec.capacity = domain::cluster::Capacity::Unlimited;
     fleet.put(unlimited);
     let in_flight = admit().unwrap();
     assert_eq!((placed(), connected.member.capacity().totals().waiting), (1, 1));
     drop(in_flight);
     assert_eq!((placed(), connected.member.capacity().totals().waiting), (0, 0), "it was cancelled");
     let in_flight = admit().unwrap();
-    index.record(PlacementRecord::sample(RecordState::Placed), 1);
+    index.record(sample(RecordState::Placed), 1);
     in_flight.recorded();
     assert_eq!((placed(), connected.member.capacity().totals().waiting), (1, 1), "its creation goes on");
 }

@@ -7,14 +7,14 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::cluster::cache::Observer;
-use crate::cluster::convert::{ViewSettings, end_message, lacks_labels, view};
-use crate::cluster::resources::Workspace;
-use crate::controller::Controller;
-use crate::domain::names::{Namespace, WorkspaceId};
-use crate::federation::index::{ClusterFacts, Index, Session};
-use crate::federation::settings::Settings;
-use crate::federation::settle;
+use crate::index::{ClusterFacts, Index, Session};
+use crate::settings::Settings;
+use crate::settle;
+use cluster::cache::Observer;
+use cluster::convert::{ViewSettings, end_message, lacks_labels, view};
+use cluster::resources::Workspace;
+use controller::Controller;
+use domain::names::{Namespace, WorkspaceId};
 
 /// Hands what a member's caches tell to the index, the controllers and what settles records.
 pub(super) struct Watcher {

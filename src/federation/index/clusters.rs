@@ -1,7 +1,7 @@
 //! Clusters as the index knows them.
 
 use super::{ClusterFacts, Index, Inner, Session};
-use crate::domain::names::ClusterName;
+use domain::names::ClusterName;
 
 impl Index {
     /// Takes what is known of a cluster. Its workspaces are announced again where it became reachable or was lost.

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{Index, Inner, Shown, key_of};
-use crate::domain::names::{ClusterName, WorkspaceId};
-use crate::domain::record::{PlacementRecord, RecordState};
+use domain::names::{ClusterName, WorkspaceId};
+use domain::record::{PlacementRecord, RecordState};
 
 /// A notice to the users of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

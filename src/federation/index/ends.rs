@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{Index, Inner, Resource, Seen, key_of};
-use crate::domain::ending::{Ended, Ending};
-use crate::domain::names::WorkspaceId;
-use crate::domain::record::{PlacementRecord, status_version};
-use crate::domain::workspace::{Phase, View};
-use crate::federation::events::Event;
+use crate::events::Event;
+use domain::ending::{Ended, Ending};
+use domain::names::WorkspaceId;
+use domain::record::{PlacementRecord, status_version};
+use domain::workspace::{Phase, View};
 
 /// How many ends are remembered for subscribers that resume.
 const ENDS_KEPT: usize = 10_000;

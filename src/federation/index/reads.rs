@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 
 use super::{Index, Inner, LOOK, Seen, Versioned, key_of};
-use crate::domain::names::{ClusterName, MetaId, Namespace, WorkspaceId};
-use crate::domain::record::PlacementRecord;
-use crate::domain::workspace::Phase;
-use crate::federation::events::Filter;
+use crate::events::Filter;
+use domain::names::{ClusterName, MetaId, Namespace, WorkspaceId};
+use domain::record::PlacementRecord;
+use domain::workspace::Phase;
 
 impl Index {
     /// A workspace, where its record says that it is.

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::{Index, Inner, Versioned, key_of};
-use crate::domain::names::{ClusterName, WorkspaceId};
-use crate::domain::record::PlacementRecord;
+use domain::names::{ClusterName, WorkspaceId};
+use domain::record::PlacementRecord;
 
 impl Index {
     /// Takes a record as etcd has it. Older versions than the one known are ignored.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Index, Inner, Key, Resource, Session};
-use crate::domain::names::{ClusterName, Namespace};
-use crate::domain::rewind::Rewinds;
-use crate::domain::workspace::View;
+use domain::names::{ClusterName, Namespace};
+use domain::rewind::Rewinds;
+use domain::workspace::View;
 
 impl Index {
     /// Takes how often a cluster was set back, as etcd has it; whether that is news. Its states are shown under the new

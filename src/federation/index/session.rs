@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{ClusterFacts, Index, Inner, Key, Resource};
-use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
+use domain::names::{ClusterName, Namespace, WorkspaceId};
 
 /// One connection to a cluster, from its opening until another takes its place or there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]

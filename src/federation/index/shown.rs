@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use crate::domain::workspace::View;
+use domain::workspace::View;
 
 /// A view, and room for its encoding: a state is encoded once, however many clients list it or subscribe.
 pub struct Shown {

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Index, Inner, Key, Resource, Session};
-use crate::domain::names::{ClusterName, Namespace, WorkspaceId};
-use crate::domain::record::PlacementRecord;
+use domain::names::{ClusterName, Namespace, WorkspaceId};
+use domain::record::PlacementRecord;
 
 /// Younger ones are left out: on a replica that does not lead, a record may be heard of a moment after its resource.
 const SETTLED: SignedDuration = SignedDuration::from_secs(10);

@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Index, Inner, LOOK};
-use crate::federation::events::{self, Ended, Event, Filter};
+use crate::events::{self, Ended, Event, Filter};
 
 /// Events read from the index at a time.
 const CHUNK: usize = 64;

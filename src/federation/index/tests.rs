@@ -1,8 +1,27 @@
 mod sessions;
 
 use super::*;
-use crate::domain::record::RecordState;
-use crate::federation::events::Filter;
+use crate::events::Filter;
+use domain::record::{Digest, RecordState};
+
+/// The first start of workspace `ws` of jane on eu-1.
+pub fn sample(state: RecordState) -> PlacementRecord {
+    PlacementRecord {
+        workspace: "ws".parse().unwrap(),
+        meta: "meta".parse().unwrap(),
+        owner: "jane".parse().unwrap(),
+        cluster: "eu-1".parse().unwrap(),
+        namespace: "workspaces".parse().unwrap(),
+        generation: 1,
+        digest: Digest(String::new()),
+        keying: None,
+        placed_at: Timestamp::UNIX_EPOCH,
+        state,
+        given_up: None,
+        ending: None,
+        port_of: None,
+    }
+}
 
 /// A view of a running workspace whose long-lived id is `meta-<id>`.
 pub fn view(id: &str) -> View {
@@ -36,7 +55,7 @@ fn record(id: &str, cluster: &str) -> PlacementRecord {
         workspace: id.parse().unwrap(),
         meta: format!("meta-{id}").parse().unwrap(),
         cluster: cluster.parse().unwrap(),
-        ..PlacementRecord::sample(RecordState::Placed)
+        ..sample(RecordState::Placed)
     }
 }
 
@@ -272,7 +291,7 @@ async fn a_replay_ends_where_nothing_of_it_is_wanted() {
     let filter = Filter { owner: "nobody".to_owned(), ..Filter::default() };
     let mut subscription = index.subscribe(filter, &From::Replay).unwrap();
     index.events().close();
-    assert_eq!(subscription.next().await.unwrap_err(), crate::federation::events::Ended::Closed);
+    assert_eq!(subscription.next().await.unwrap_err(), crate::events::Ended::Closed);
 }
 
 #[tokio::test]
@@ -345,7 +364,7 @@ async fn what_is_given_up_is_told_as_stopped_above_all_before_and_never_shown_ag
 
 #[tokio::test]
 async fn versions_never_fall_when_a_cluster_is_set_back_whichever_is_heard_of_first() {
-    use crate::domain::rewind::Rewinds;
+    use domain::rewind::Rewinds;
     let once = Rewinds { count: 1, last: Timestamp::UNIX_EPOCH };
     for recorded_first in [false, true] {
         let index = shared(16);
@@ -395,7 +414,7 @@ async fn versions_never_fall_when_a_cluster_is_set_back_whichever_is_heard_of_fi
 
 #[test]
 fn a_list_of_one_namespace_says_nothing_of_the_states_in_another_one_of_a_restored_cluster() {
-    use crate::domain::rewind::Rewinds;
+    use domain::rewind::Rewinds;
     let index = shared(16);
     let other: Namespace = "other".parse().unwrap();
     index.record(record("a", "eu-1"), 1);

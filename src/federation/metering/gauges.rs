@@ -10,11 +10,11 @@ use prometheus::{GaugeVec, IntGaugeVec, Opts};
 
 use super::transitions::Known;
 use super::{PREFIX, type_label};
-use crate::cluster::resources::{Phase, WorkspaceType};
-use crate::domain::names::Namespace;
-use crate::domain::pod::NodeFacts;
-use crate::federation::fleet::Connected;
-use crate::federation::{Federation, Lead};
+use crate::fleet::Connected;
+use crate::{Federation, Lead};
+use cluster::resources::{Phase, WorkspaceType};
+use domain::names::Namespace;
+use domain::pod::NodeFacts;
 
 /// Timeouts of their own that have a label value; users choose them freely, so that rarer ones are counted together.
 const TIMEOUTS_TOLD: usize = 50;

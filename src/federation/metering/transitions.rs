@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::cluster::resources::conditions::{self, reason};
-use crate::cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType};
-use crate::cluster::texts;
+use cluster::resources::conditions::{self, reason};
+use cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType};
+use cluster::texts;
 
 /// Attempts that have a label value of their own; more are counted with the last.
 const ATTEMPTS_TOLD: i32 = 20;

@@ -7,14 +7,14 @@ use prometheus::GaugeVec;
 use prometheus::core::Collector;
 
 use super::{Result, amount, count, gauge, one_if};
-use crate::domain::condition::State;
-use crate::domain::drain::Stage;
-use crate::domain::health::Health;
-use crate::domain::names::ClassId;
-use crate::domain::placement::{PlacementRequest, place};
-use crate::federation::Federation;
-use crate::federation::fleet::{Connected, Place};
-use crate::federation::registry::Vitals;
+use crate::Federation;
+use crate::fleet::{Connected, Place};
+use crate::registry::Vitals;
+use domain::condition::State;
+use domain::drain::Stage;
+use domain::health::Health;
+use domain::names::ClassId;
+use domain::placement::{PlacementRequest, place};
 
 const HEALTHS: [Health; 4] = [Health::Connecting, Health::Available, Health::Suspect, Health::Lost];
 const WORKSPACES: &str = "Workspaces seen: `Unknown`, `Pending`, `Imagebuild`, `Creating`, `Initializing`, `Running`, \

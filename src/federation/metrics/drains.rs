@@ -6,10 +6,10 @@ use prometheus::GaugeVec;
 use prometheus::core::Collector;
 
 use super::{Result, count, gauge, one_if};
-use crate::domain::drain::{Fate, Stage};
-use crate::federation::Federation;
-use crate::federation::drain::DrainView;
-use crate::federation::registry::Vitals;
+use crate::Federation;
+use crate::drain::DrainView;
+use crate::registry::Vitals;
+use domain::drain::{Fate, Stage};
 
 /// Every fate, so that one that nobody has is told as 0.
 const FATES: [&str; 5] = ["Finishes", "LeftAlone", "Due", "NoRoom", "Stopping"];

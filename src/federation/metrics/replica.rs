@@ -4,7 +4,7 @@ use prometheus::core::Collector;
 use prometheus::{GaugeVec, IntCounterVec, Opts};
 
 use super::{Result, count, gauge, one_if};
-use crate::federation::Federation;
+use crate::Federation;
 
 /// Metrics of a replica.
 pub(super) struct ReplicaMetrics {

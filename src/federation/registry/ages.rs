@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::classes::shown;
-use crate::domain::condition::Condition;
-use crate::federation::Federation;
-use crate::federation::fleet::Connected;
+use crate::Federation;
+use crate::fleet::Connected;
+use domain::condition::Condition;
 
 /// Changes that come together are recorded together.
 const GATHER: Duration = Duration::from_millis(250);
@@ -57,9 +57,9 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::domain::observed::Observed;
-    use crate::federation::fleet::tests::{fleet, registration};
-    use crate::federation::registry::view::{conditions, tasks_running};
+    use crate::fleet::tests::{fleet, registration};
+    use crate::registry::view::{conditions, tasks_running};
+    use domain::observed::Observed;
 
     #[tokio::test]
     async fn the_age_of_a_condition_is_that_of_its_change_and_not_of_a_question() {
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn tasks_that_fail_are_named() {
-        use crate::cluster::tasks::TaskName;
+        use cluster::tasks::TaskName;
         let failing = [(TaskName::of("controller", "ws"), 2)];
         let condition = tasks_running(&failing, Timestamp::UNIX_EPOCH);
         let named = "task controller (ws) failed 2 times in a row and is restarted";

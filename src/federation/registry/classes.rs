@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::domain::condition::Condition;
-use crate::domain::health::Health;
-use crate::domain::names::{ClassId, ClusterName};
-use crate::domain::workspace::ClassView;
-use crate::federation::Federation;
-use crate::federation::fleet::Connected;
-use crate::federation::settings::Settings;
+use crate::Federation;
+use crate::fleet::Connected;
+use crate::settings::Settings;
+use domain::condition::Condition;
+use domain::health::Health;
+use domain::names::{ClassId, ClusterName};
+use domain::workspace::ClassView;
 
 /// The settings of every namespace of the clusters that take starts, by cluster.
 pub(super) type Offers = Vec<(ClusterName, Arc<Settings>)>;

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::cluster;
-use crate::cluster::client::{Credentials, Identity, Limits, connect};
-use crate::cluster::install::{apply, login};
-use crate::domain::install::{Installed, Plan};
-use crate::domain::names::ClusterName;
-use crate::domain::secret::Secret;
-use crate::federation::{Error, Federation, Result};
+use crate::{Error, Federation, Result};
+use cluster::client::{Credentials, Identity, Limits, connect};
+use cluster::install::{apply, login};
+use domain::install::{Installed, Plan};
+use domain::names::ClusterName;
+use domain::secret::Secret;
 
 use super::verify::Unheard;
 

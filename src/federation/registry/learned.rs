@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use crate::domain::acceptance::Ending;
-use crate::domain::condition::Condition;
-use crate::domain::names::Namespace;
-use crate::federation::fleet::Connected;
+use crate::fleet::Connected;
+use domain::acceptance::Ending;
+use domain::condition::Condition;
+use domain::names::Namespace;
 
 const NAMESPACES_ACTIVE: &str = "NamespacesActive";
 const WORKSPACES_ACCEPTED: &str = "WorkspacesAccepted";

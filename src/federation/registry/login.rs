@@ -2,15 +2,15 @@
 
 use jiff::Timestamp;
 
-use crate::cluster::host::Unread;
-use crate::domain::check::Check;
-use crate::domain::cluster::ClusterSpec;
-use crate::domain::condition::{Condition, State};
-use crate::domain::names::ClusterName;
-use crate::domain::secret::Secret;
-use crate::domain::secret_ref::SecretRef;
-use crate::federation::fleet::LoginState;
-use crate::federation::{Error, Federation, Result};
+use crate::fleet::LoginState;
+use crate::{Error, Federation, Result};
+use cluster::host::Unread;
+use domain::check::Check;
+use domain::cluster::ClusterSpec;
+use domain::condition::{Condition, State};
+use domain::names::ClusterName;
+use domain::secret::Secret;
+use domain::secret_ref::SecretRef;
 
 impl Federation {
     /// The one kubeconfig that is given or named; both or none is refused.

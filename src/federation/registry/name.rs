@@ -7,14 +7,14 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::verify::{Unheard, VERIFY_WITHIN};
-use crate::cluster::client::{Credentials, Limits, connect};
-use crate::cluster::convert;
-use crate::cluster::probe::has_workspace;
-use crate::domain::cluster::ClusterSpec;
-use crate::domain::names::Namespace;
-use crate::domain::record::PlacementRecord;
-use crate::federation::locks::turn;
-use crate::federation::{Error, Federation, Result};
+use crate::locks::turn;
+use crate::{Error, Federation, Result};
+use cluster::client::{Credentials, Limits, connect};
+use cluster::convert;
+use cluster::probe::has_workspace;
+use domain::cluster::ClusterSpec;
+use domain::names::Namespace;
+use domain::record::PlacementRecord;
 
 impl Federation {
     /// Refuses a name under which workspaces are recorded, unless the cluster is the one that was taken out. Where its uid was
@@ -45,7 +45,7 @@ impl Federation {
         records: &[PlacementRecord],
     ) -> Result<bool> {
         let credentials = Credentials::parse(&spec.name, kubeconfig)?;
-        let identity = crate::cluster::reader(spec);
+        let identity = cluster::reader(spec);
         let client = connect(&spec.name, &credentials, &Limits::default(), identity, Arc::new(Unheard))?;
         let namespaces: Vec<Namespace> = spec.namespaces.iter().map(|one| one.namespace.clone()).collect();
         let by_id: HashMap<&str, &PlacementRecord> =

@@ -1,14 +1,14 @@
 //! Changing a registered cluster: what is wanted of it, and how it is reached.
 
-use crate::cluster::client::Credentials;
-use crate::domain::check::Check;
-use crate::domain::cluster::{Capacity, ClusterSpec, SpecChange};
-use crate::domain::names::{ClusterName, Namespace};
-use crate::domain::secret::Secret;
-use crate::domain::secret_ref::SecretRef;
-use crate::federation::locks::PATIENCE;
-use crate::federation::{Error, Federation, Result};
-use crate::store::{self, NewCluster};
+use crate::locks::PATIENCE;
+use crate::{Error, Federation, Result};
+use cluster::client::Credentials;
+use domain::check::Check;
+use domain::cluster::{Capacity, ClusterSpec, SpecChange};
+use domain::names::{ClusterName, Namespace};
+use domain::secret::Secret;
+use domain::secret_ref::SecretRef;
+use store::{self, NewCluster};
 
 use super::verify::Login;
 use super::{ClusterView, SEEN_WITHIN, TRIES, kept};
@@ -207,7 +207,7 @@ pub(super) fn new_cluster(spec: &ClusterSpec, kubeconfig: &str, cluster_uid: Str
 
 /// Namespaces that are named no more, or with another secrets namespace.
 fn removed(before: &ClusterSpec, after: &ClusterSpec) -> Vec<Namespace> {
-    let stays = |old: &&crate::domain::cluster::NamespaceSpec| {
+    let stays = |old: &&domain::cluster::NamespaceSpec| {
         after
             .namespaces
             .iter()

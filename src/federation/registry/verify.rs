@@ -3,26 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::client::{Credentials, Limits, Signals, connect};
-use crate::cluster::pod_policy::{PROBE, Sample};
-use crate::cluster::probe::{self, Examined, Question};
-use crate::controller;
-use crate::domain::check::Check;
-use crate::domain::cluster::ClusterSpec;
-use crate::domain::names::ClusterName;
-use crate::domain::secret::Secret;
-use crate::domain::workspace::Kind;
-use crate::federation::settings::{Defaults, Settings};
-use crate::federation::{Error, Federation, Result};
+use crate::settings::{Defaults, Settings};
+use crate::{Error, Federation, Result};
+use cluster::client::{Credentials, Limits, Signals, connect};
+use cluster::pod_policy::{PROBE, Sample};
+use cluster::probe::{self, Examined, Question};
+use domain::check::Check;
+use domain::cluster::ClusterSpec;
+use domain::names::ClusterName;
+use domain::secret::Secret;
+use domain::workspace::Kind;
 
 /// For all checks of a cluster.
 pub(super) const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a cluster is reached, and which one it must be where that is known.
 #[derive(Clone, Copy)]
-pub(in crate::federation) struct Login<'a> {
-    pub(in crate::federation) kubeconfig: &'a str,
-    pub(in crate::federation) uid: Option<&'a str>,
+pub(crate) struct Login<'a> {
+    pub(crate) kubeconfig: &'a str,
+    pub(crate) uid: Option<&'a str>,
 }
 
 /// A client made only to verify tells nobody.
@@ -34,7 +33,7 @@ impl Signals for Unheard {
 }
 
 /// Looks at a cluster with a client of its own, so that a member in use notices nothing.
-pub(in crate::federation) async fn examine(
+pub(crate) async fn examine(
     spec: &ClusterSpec,
     login: Login<'_>,
     installation: &str,
@@ -42,7 +41,7 @@ pub(in crate::federation) async fn examine(
     probe_deadline: Duration,
 ) -> Result<Examined> {
     let credentials = Credentials::parse(&spec.name, login.kubeconfig)?;
-    let identity = crate::cluster::reader(spec);
+    let identity = cluster::reader(spec);
     let client = connect(&spec.name, &credentials, &Limits::default(), identity, Arc::new(Unheard))?;
     let question = Question {
         spec,

@@ -7,19 +7,19 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::classes::{Shown, classes_agree, settings_of, shown};
 use super::learned;
-use crate::cluster::probe::HealthReport;
-use crate::cluster::tasks::TaskName;
-use crate::domain::canary::Standing;
-use crate::domain::cluster::{ClusterSpec, FenceMode};
-use crate::domain::condition::{self, Condition, State};
-use crate::domain::drain::Stage;
-use crate::domain::health::Health;
-use crate::domain::names::{ClassId, ClusterName, Namespace, WorkspaceId};
-use crate::domain::observed::Observed;
-use crate::domain::rewind::Rewinds;
-use crate::federation::fleet::{Broken, Connected, GateState, ago, last_answer};
-use crate::federation::observed::period;
-use crate::federation::{Error, Federation, Result};
+use crate::fleet::{Broken, Connected, GateState, ago, last_answer};
+use crate::observed::period;
+use crate::{Error, Federation, Result};
+use cluster::probe::HealthReport;
+use cluster::tasks::TaskName;
+use domain::canary::Standing;
+use domain::cluster::{ClusterSpec, FenceMode};
+use domain::condition::{self, Condition, State};
+use domain::drain::Stage;
+use domain::health::Health;
+use domain::names::{ClassId, ClusterName, Namespace, WorkspaceId};
+use domain::observed::Observed;
+use domain::rewind::Rewinds;
 
 /// A login that ends sooner is worth a word.
 const ENDS_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -228,7 +228,7 @@ fn available(report: &HealthReport) -> Condition {
 }
 
 /// What only the leader can tell, each since when.
-pub(in crate::federation) fn told_by_the_leader(connected: &Connected, now: Timestamp) -> Vec<Condition> {
+pub(crate) fn told_by_the_leader(connected: &Connected, now: Timestamp) -> Vec<Condition> {
     let found = of_the_leader(connected, connected.member.health().health(), now);
     condition::aged(&connected.conditions.lock(), found)
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::classes::{Shown, shown};
-use crate::domain::canary::Standing;
-use crate::domain::cluster::ClusterSpec;
-use crate::domain::condition::Condition;
-use crate::domain::drain::Stage;
-use crate::domain::health::Health;
-use crate::federation::Federation;
-use crate::federation::fleet::{Connected, last_answer};
+use crate::Federation;
+use crate::fleet::{Connected, last_answer};
+use domain::canary::Standing;
+use domain::cluster::ClusterSpec;
+use domain::condition::Condition;
+use domain::drain::Stage;
+use domain::health::Health;
 
 /// What is measured of a registered cluster.
 #[derive(Debug, Clone)]

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::ClusterView;
-use crate::domain::condition::Condition;
-use crate::domain::names::ClusterName;
-use crate::federation::Federation;
+use crate::Federation;
+use domain::condition::Condition;
+use domain::names::ClusterName;
 
 /// Watchers of one replica.
 pub const MOST_WATCHERS: usize = 128;

@@ -1,8 +1,7 @@
 //! Whether workspaces of a namespace can start with its settings: checked before they are registered or changed.
 
 use super::{Defaults, Problem, Settings, urls};
-use crate::controller;
-use crate::domain::cluster::{NamespaceSpec, rules};
+use domain::cluster::{NamespaceSpec, rules};
 
 /// Everything that is wrong with a namespace that is new or changes.
 pub fn vet(spec: &NamespaceSpec, defaults: &Defaults) -> Vec<Problem> {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::domain::names::WorkspaceId;
+use domain::names::WorkspaceId;
 
 /// Workspaces to look at, each once.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +57,7 @@ impl Queue {
     }
 
     /// Workspaces that are to be looked at, now or after a while.
-    pub(in crate::federation) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.with(|pending| pending.due.len() + pending.later.len()).unwrap_or_default()
     }
 
@@ -77,7 +77,7 @@ impl Queue {
     }
 
     /// Its resource exists, or is about to, or nobody can tell, or it is settled.
-    pub(in crate::federation) fn not_absent(&self, id: &WorkspaceId) {
+    pub(crate) fn not_absent(&self, id: &WorkspaceId) {
         self.with(|pending| pending.absent.remove(id));
     }
 

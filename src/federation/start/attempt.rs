@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::domain::names::ClusterName;
-use crate::domain::placement::explain::Explanation;
-use crate::domain::placement::{Decision, Rejection, Score, Target};
-use crate::domain::workspace::Start;
-use crate::federation::Federation;
-use crate::federation::fleet::InFlight;
+use crate::Federation;
+use crate::fleet::InFlight;
+use domain::names::ClusterName;
+use domain::placement::explain::Explanation;
+use domain::placement::{Decision, Rejection, Score, Target};
+use domain::workspace::Start;
 
 /// What is left of a decision to try.
 pub(super) struct Attempt<'a> {

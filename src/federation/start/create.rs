@@ -3,20 +3,19 @@
 use tokio::time::{Instant, timeout_at};
 
 use super::Started;
-use crate::cluster;
-use crate::cluster::apply::{Created, MadeFor, Owner, Purpose, Writer};
-use crate::cluster::client;
-use crate::cluster::convert::{self, Build, budget};
-use crate::cluster::references::{self, Referrer};
-use crate::cluster::resources::names;
-use crate::domain::class::Quantity;
-use crate::domain::cluster::{ClearText, NodeAgent};
-use crate::domain::placement::{Target, one_try};
-use crate::domain::record::PlacementRecord;
-use crate::domain::workspace::Start;
-use crate::federation::fleet::Place;
-use crate::federation::{Error, Federation, Result};
-use crate::store::Term;
+use crate::fleet::Place;
+use crate::{Error, Federation, Result};
+use cluster::apply::{Created, MadeFor, Owner, Purpose, Writer};
+use cluster::client;
+use cluster::convert::{self, Build, budget};
+use cluster::references::{self, Referrer};
+use cluster::resources::names;
+use domain::class::Quantity;
+use domain::cluster::{ClearText, NodeAgent};
+use domain::placement::{Target, one_try};
+use domain::record::PlacementRecord;
+use domain::workspace::Start;
+use store::Term;
 
 /// Fields that a refusal names.
 const CLEAR_TEXT_SHOWN: usize = 8;

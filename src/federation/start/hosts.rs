@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::domain::names::{MetaId, Region};
-use crate::domain::record::PlacementRecord;
-use crate::domain::workspace::Start;
-use crate::federation::settings::Settings;
-use crate::federation::{Error, Federation, Result};
+use crate::settings::Settings;
+use crate::{Error, Federation, Result};
+use domain::names::{MetaId, Region};
+use domain::record::PlacementRecord;
+use domain::workspace::Start;
 
 /// Meta ids that one workspace's URL may be the port of; templates that make more of them do not occur.
 const OWNERS: usize = 16;
@@ -24,7 +24,7 @@ impl Federation {
     }
 
     /// Meta ids that have a port whose URL is that of `meta` in one of the clusters.
-    pub(in crate::federation) fn port_of(&self, meta: &MetaId) -> Vec<MetaId> {
+    pub(crate) fn port_of(&self, meta: &MetaId) -> Vec<MetaId> {
         if !meta.as_str().bytes().any(|byte| byte.is_ascii_digit()) {
             return Vec::new();
         }
@@ -34,7 +34,7 @@ impl Federation {
     }
 
     /// Refuses a record beside a live one that was made before hosts were noted, where the two would have one URL.
-    pub(in crate::federation) fn check_unnoted(&self, record: &PlacementRecord) -> Result<()> {
+    pub(crate) fn check_unnoted(&self, record: &PlacementRecord) -> Result<()> {
         for (workspace, meta) in self.index.unnoted() {
             if workspace != record.workspace && self.port_of(&meta).contains(&record.meta) {
                 return Err(Error::HostTaken { meta: record.meta.clone(), workspace });

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::reader::Group;
-use crate::domain::class::{Class, RawClass, RawContainer, RawCpu, RawLimits, RawRequests, RawTemplates};
-use crate::domain::names::ClassId;
+use domain::class::{Class, RawClass, RawContainer, RawCpu, RawLimits, RawRequests, RawTemplates};
+use domain::names::ClassId;
 
 /// Reads every class; those with problems are left out, their problems recorded.
 pub(super) fn read(classes: Vec<(String, Group<'_>)>) -> BTreeMap<ClassId, Class> {

@@ -1,9 +1,12 @@
 //! `rpcServer.clients`: which certificates may use workspaces, and whose.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use super::reader::Group;
-use crate::runtime::tls::PeerIdentity;
+use serde_json::Value;
+
+use super::reader::{Group, Report};
+use crate::tls::PeerIdentity;
 
 /// `rpcServer.clients`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,6 +40,15 @@ impl Scope {
         has(&self.common_name, &|name| identity.common_name == name)
             && has(&self.organization, &|name| identity.belongs_to(name))
             && has(&self.alternative_name, &|name| identity.names.iter().any(|known| known == name))
+    }
+}
+
+impl Clients {
+    /// Rules by themselves, outside of a configuration; `None` where they are wrong.
+    pub fn of_rules(rules: &Value) -> Option<Self> {
+        let report = Report::new(Path::new(""), |_| Ok(()));
+        let clients = read(Group::root(&report, rules.clone()), true);
+        report.take_problems().is_empty().then_some(clients)
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::reader::Group;
-use crate::domain::secret::Secret;
+use domain::secret::Secret;
 
 /// `content`.
 #[derive(Debug, Clone)]

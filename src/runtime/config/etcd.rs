@@ -5,8 +5,8 @@ use std::time::Duration;
 use url::Url;
 
 use super::reader::Group;
-use crate::domain::secret::Secret;
-use crate::runtime::tls::ClientFiles;
+use crate::tls::ClientFiles;
+use domain::secret::Secret;
 
 /// `etcd`.
 #[derive(Debug, Clone)]

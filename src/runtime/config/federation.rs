@@ -9,9 +9,9 @@ use url::Url;
 
 use super::reader::Group;
 use super::servers::RpcServer;
-use crate::domain::names::Namespace;
-use crate::domain::secret::Secret;
-use crate::runtime::tls::{ClientFiles, Transport, is_loopback};
+use crate::tls::{ClientFiles, Transport, is_loopback};
+use domain::names::Namespace;
+use domain::secret::Secret;
 
 /// `federation`.
 #[derive(Debug, Clone)]

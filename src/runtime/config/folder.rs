@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::runtime::files;
+use crate::files;
 
 /// Bytes of one file.
 const FILE: usize = 256 * 1024;

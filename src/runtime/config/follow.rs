@@ -8,7 +8,7 @@ use ring::digest;
 use serde_json::Value;
 
 use super::folder;
-use crate::runtime::files;
+use crate::files;
 
 type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
 

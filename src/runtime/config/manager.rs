@@ -8,13 +8,13 @@ use url::Url;
 
 use super::classes;
 use super::reader::Group;
-use crate::domain::class::Class;
-use crate::domain::cluster::{ClearText, NodeAgent, rules};
-use crate::domain::install::WORKSPACE_HOST_PATH;
-use crate::domain::names::{ClassId, Namespace, is_dns_subdomain};
-use crate::domain::pod_annotations::PodAnnotations;
-use crate::domain::template::{PortUrl, WorkspaceUrl};
-use crate::runtime::files;
+use crate::files;
+use domain::class::Class;
+use domain::cluster::{ClearText, NodeAgent, rules};
+use domain::install::WORKSPACE_HOST_PATH;
+use domain::names::{ClassId, Namespace, is_dns_subdomain};
+use domain::pod_annotations::PodAnnotations;
+use domain::template::{PortUrl, WorkspaceUrl};
 
 /// `manager`.
 #[derive(Debug, Clone)]

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::domain::duration::GoDuration;
-use crate::domain::secret::Secret;
-use crate::runtime::files;
+use crate::files;
+use domain::duration::GoDuration;
+use domain::secret::Secret;
 
 /// One thing wrong with the configuration: where, and what.
 #[derive(Debug, Clone, PartialEq, Eq)]

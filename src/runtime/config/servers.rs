@@ -9,10 +9,8 @@ use http::uri::Authority;
 
 use super::clients::{self, Clients};
 use super::reader::Group;
-use crate::runtime::connections::Caps;
-use crate::runtime::tls::{
-    Age, ClientFiles, ServerFiles, Transport, check_client_authorities, check_revocations,
-};
+use crate::connections::Caps;
+use crate::tls::{Age, ClientFiles, ServerFiles, Transport, check_client_authorities, check_revocations};
 
 /// `rpcServer`.
 #[derive(Debug, Clone)]

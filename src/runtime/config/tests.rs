@@ -6,8 +6,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::names::ClassId;
-use crate::runtime::tls::{ClientFiles, Transport};
+use crate::tls::{ClientFiles, Transport};
+use domain::names::ClassId;
 
 const DOCS: &str = include_str!("../../../docs/configuration.md");
 
@@ -656,7 +656,7 @@ fn a_file_that_is_no_yaml_is_refused_without_quoting_it() {
 fn any_text_is_a_configuration_or_a_list_of_problems() {
     let folder = folder();
     let minimal = minimal().to_string();
-    crate::fuzz::text_target("configuration", &[&minimal], |text| {
+    fuzz::text_target("configuration", &[&minimal], |text| {
         for format in [Format::Json, Format::Yaml] {
             let Ok(reading) = read(text, format, &report(&folder)) else { continue };
             if let Err(Error::Invalid { problems }) = reading.finish(Some(())) {

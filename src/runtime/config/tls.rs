@@ -1,7 +1,7 @@
 //! Keys that name TLS files. What is in the files is checked too.
 
 use super::reader::Group;
-use crate::runtime::tls::{
+use crate::tls::{
     ClientFiles, IdentityFiles, check_authorities, check_certificates, check_identity, check_key,
 };
 

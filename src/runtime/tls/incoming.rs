@@ -20,9 +20,7 @@ use tracing::{debug, warn};
 use super::lifetime::Registered;
 use super::server::Proof;
 use super::{ConnectInfo, ServerTls};
-use crate::runtime::connections::{
-    Caps, Closed, ConnectionMeters, Open, Origin, ServerKind, Slot, Slots, Yields,
-};
+use crate::connections::{Caps, Closed, ConnectionMeters, Open, Origin, ServerKind, Slot, Slots, Yields};
 
 /// For TLS and the first bytes of HTTP/2.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);

@@ -25,7 +25,7 @@ use super::identity::REPLICA_ORGANIZATION;
 use super::lifetime::{Open, Registered, is_trusted};
 use super::pem::{self, Pem};
 use super::revocations::{self, Revocations};
-use crate::runtime::files::READ_WITHIN;
+use crate::files::READ_WITHIN;
 
 use super::{Error, IdentityFiles, Lifetime, PeerIdentity, ServerFiles, read};
 

@@ -15,7 +15,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::*;
-use crate::runtime::connections::{Caps, ConnectionMeters};
+use crate::connections::{Caps, ConnectionMeters};
 
 mod trust;
 

@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, TxnOp};
 
 use super::Claim;
-use crate::domain::names::{MetaId, WorkspaceId};
-use crate::domain::record::PlacementRecord;
-use crate::store::guard::{Verdict, delete_if, is_absent, is_at};
-use crate::store::term::Term;
-use crate::store::value::{decode, decode_name, encode};
-use crate::store::{Error, Result, Store};
+use crate::guard::{Verdict, delete_if, is_absent, is_at};
+use crate::term::Term;
+use crate::value::{decode, decode_name, encode};
+use crate::{Error, Result, Store};
+use domain::names::{MetaId, WorkspaceId};
+use domain::record::PlacementRecord;
 
 /// Tries of a claim that ended records of neighbours, or outdated notes of hosts, are in the way of.
 const TRIES: usize = 5;

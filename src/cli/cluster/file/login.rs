@@ -6,11 +6,11 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use super::{Overrides, to_wire};
-use crate::cli::cluster::fields::{Fields, Problems};
-use crate::cli::cluster::kubeconfig::{self, Choice};
-use crate::domain::names::{Namespace, SecretKey, SecretName};
-use crate::domain::secret_ref::SecretRef;
-use crate::proto::spaceport::v1::SecretReference;
+use crate::cluster::fields::{Fields, Problems};
+use crate::cluster::kubeconfig::{self, Choice};
+use domain::names::{Namespace, SecretKey, SecretName};
+use domain::secret_ref::SecretRef;
+use proto::spaceport::v1::SecretReference;
 
 /// Where a kubeconfig is, whatever a document says.
 #[derive(Clone, Copy)]

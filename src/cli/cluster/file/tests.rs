@@ -1,5 +1,5 @@
 use super::*;
-use crate::cli::cluster::fields::parse;
+use crate::cluster::fields::parse;
 
 /// A complete kubeconfig with this token.
 fn complete(token: &str) -> String {
@@ -236,7 +236,7 @@ fn the_example_files_are_right() {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("config");
     std::fs::write(&kubeconfig, complete("t")).unwrap();
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("clusters");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../clusters");
     let mut read_files = 0;
     for entry in std::fs::read_dir(examples).unwrap() {
         let path = entry.unwrap().path();
@@ -251,7 +251,7 @@ fn the_example_files_are_right() {
 
 #[test]
 fn any_text_is_a_cluster_file_or_refused() {
-    crate::fuzz::text_target("cluster-files", &[], |text| {
+    fuzz::text_target("cluster-files", &[], |text| {
         if let Ok(documents) = parse(text) {
             let _ = spec(documents, Path::new("eu.yaml"));
         }

@@ -2,7 +2,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::cli::cluster::kubeconfig::{Choice, Login, Plugins, standalone};
+use crate::cluster::kubeconfig::{Choice, Login, Plugins, standalone};
 
 /// A folder with a plugin of this script.
 fn folder(script: &str) -> TempDir {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{Capacity, key};
-use crate::domain::names::Namespace;
-use crate::domain::workspace::Kind;
+use domain::names::Namespace;
+use domain::workspace::Kind;
 
 /// Capacity of one start that is not recorded yet. Dropping it releases the capacity, so that a cancelled start holds nothing.
 #[must_use]
@@ -83,9 +83,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cluster::cache::Source;
-    use crate::cluster::convert;
-    use crate::domain::placement::capacity::{Resources, Room, Shape};
+    use crate::cache::Source;
+    use crate::convert;
+    use domain::placement::capacity::{Resources, Room, Shape};
 
     /// A cluster with room for one workspace of class `c`.
     fn capacity() -> (Arc<Capacity>, Namespace) {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::cluster::cache;
-use crate::cluster::cache::queue::Queue;
-use crate::cluster::resources::Workspace;
-use crate::domain::pod::PodFacts;
+use crate::cache;
+use crate::cache::queue::Queue;
+use crate::resources::Workspace;
+use domain::pod::PodFacts;
 
 /// Deletions that are remembered; with more of them all are forgotten, and the cluster is asked instead.
 pub(super) const DELETIONS: usize = 4096;

@@ -2,7 +2,7 @@ use parking_lot::Mutex;
 
 use super::state::DELETIONS;
 use super::*;
-use crate::cluster::resources::{Runtime, WorkspaceSpec, WorkspaceStatus};
+use crate::resources::{Runtime, WorkspaceSpec, WorkspaceStatus};
 
 #[derive(Default)]
 struct Log(Mutex<Vec<String>>);
@@ -56,7 +56,7 @@ fn pod(name: &str, workspace: &str) -> PodFacts {
         resource_version: "1".to_owned(),
         workspace: workspace.to_owned(),
         workspace_uid: String::new(),
-        phase: crate::domain::pod::PodPhase::Pending,
+        phase: domain::pod::PodPhase::Pending,
         reason: String::new(),
         message: String::new(),
         node_name: None,

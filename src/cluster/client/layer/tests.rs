@@ -5,10 +5,10 @@ use parking_lot::Mutex;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::cluster::apply::Writer;
-use crate::cluster::client::Limits;
-use crate::cluster::error::Error;
-use crate::cluster::resources::{Workspace, WorkspaceSpec};
+use crate::apply::Writer;
+use crate::client::Limits;
+use crate::error::Error;
+use crate::resources::{Workspace, WorkspaceSpec};
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<String>>);

@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
 use super::*;
-use crate::cluster::client::{Credentials, Limits, Link};
+use crate::client::{Credentials, Limits, Link};
 
 struct Authority {
     certificate: Certificate,

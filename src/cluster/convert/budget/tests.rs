@@ -5,8 +5,8 @@ use serde_json::json;
 use super::super::workspace::secrets;
 use super::super::workspace::tests::{built, start};
 use super::*;
-use crate::domain::cluster::NodeAgent;
-use crate::domain::workspace::{Access, GitIdentity, Port, Protocol};
+use domain::cluster::NodeAgent;
+use domain::workspace::{Access, GitIdentity, Port, Protocol};
 
 fn with(change: impl FnOnce(&mut Start)) -> Start {
     let mut start = start();

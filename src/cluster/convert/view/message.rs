@@ -2,8 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::cluster::resources::conditions::{self, reason};
-use crate::cluster::resources::{Phase, WorkspaceSpec, WorkspaceStatus, WorkspaceType, names};
+use crate::resources::conditions::{self, reason};
+use crate::resources::{Phase, WorkspaceSpec, WorkspaceStatus, WorkspaceType, names};
 
 /// What went wrong comes first, then what ended it, then what it waits for. A node that does not answer is said instead of
 /// that, and of an end, who holds what is left.

@@ -1,12 +1,12 @@
 use super::*;
-use crate::domain::placement::PlacementRequest;
-use crate::domain::workspace::{IdeImage, SealedInitializer, SecretRef};
+use domain::placement::PlacementRequest;
+use domain::workspace::{IdeImage, SealedInitializer, SecretRef};
 
 fn variable(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: EnvValue::Plain(value.to_owned()) }
 }
 
-pub(in crate::cluster::convert) fn start() -> Start {
+pub(in crate::convert) fn start() -> Start {
     Start {
         id: "a".parse().unwrap(),
         meta: "meta".parse().unwrap(),
@@ -35,7 +35,7 @@ pub(in crate::cluster::convert) fn start() -> Start {
     }
 }
 
-pub(in crate::cluster::convert) fn built(start: &Start) -> Workspace {
+pub(in crate::convert) fn built(start: &Start) -> Workspace {
     let build = Build {
         namespace: &"ws".parse().unwrap(),
         class: "small",

@@ -2,7 +2,7 @@ use kube::core::response::StatusDetails;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::Error;
+use crate::Error;
 
 fn status(code: u16, reason: &str, message: &str, causes: &[(&str, &str, &str)]) -> Status {
     let causes = causes

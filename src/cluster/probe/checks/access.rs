@@ -16,10 +16,10 @@ use super::super::needs::{
     IN_CLUSTER, IN_NAMESPACE, IN_SECRETS_NAMESPACE, Needs, OTHER_LEADER, TO_CHECK, TO_COUNT,
 };
 use super::{Facts, Question, told};
-use crate::cluster::client::{FENCE_USER, Fault};
-use crate::cluster::error::Rule;
-use crate::domain::check::Check;
-use crate::domain::cluster::{Capacity, FenceMode};
+use crate::client::{FENCE_USER, Fault};
+use crate::error::Rule;
+use domain::check::Check;
+use domain::cluster::{Capacity, FenceMode};
 
 /// Access reviews at once.
 const AT_ONCE: usize = 8;

@@ -10,10 +10,10 @@ use kube::{Api, Client, ResourceExt as _};
 use super::super::needs::OTHER_LEADER;
 use super::rivals::rival;
 use super::{Question, told};
-use crate::cluster::pages;
-use crate::cluster::resources::Workspace;
-use crate::cluster::resources::names::{INSTALLATION, MANAGED_BY, MANAGER};
-use crate::domain::check::Check;
+use crate::pages;
+use crate::resources::Workspace;
+use crate::resources::names::{INSTALLATION, MANAGED_BY, MANAGER};
+use domain::check::Check;
 
 /// Where managers of existing installations run as a rule, besides the workspace namespace itself.
 const USUAL: &str = "default";
@@ -93,7 +93,7 @@ pub(super) fn is_live(spec: &k8s_openapi::api::coordination::v1::LeaseSpec, now:
 }
 
 /// Who holds that Lease, unless it is certainly dead: clocks may be as far apart as a member's may.
-pub(in crate::cluster) async fn possible_leader(
+pub(crate) async fn possible_leader(
     client: &Client,
     namespace: &str,
     now: Timestamp,

@@ -8,9 +8,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::{Api, Client, ResourceExt as _};
 
 use super::{Question, told};
-use crate::cluster::resources;
-use crate::domain::check::Check;
-use crate::domain::text::first_of;
+use crate::resources;
+use domain::check::Check;
+use domain::text::first_of;
 
 /// Fields that are named of those that are missing.
 const NAMED: usize = 8;

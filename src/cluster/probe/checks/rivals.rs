@@ -7,12 +7,12 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 
 use super::others::may_be_live;
-use crate::cluster::{canary, fence};
-use crate::domain::epoch::Epoch;
+use crate::{canary, fence};
+use domain::epoch::Epoch;
 
 /// What tells that another installation than `us` is at work there, as a sentence's end. Its canary counts until it is
 /// certainly dead, as clocks may differ.
-pub(in crate::cluster) async fn rival(
+pub(crate) async fn rival(
     client: &Client,
     namespace: &str,
     us: &str,

@@ -8,8 +8,8 @@ use kube::{Api, Client};
 use tokio::time::Instant;
 
 use super::{Question, told};
-use crate::domain::check::Check;
-use crate::domain::cluster::FenceMode;
+use domain::check::Check;
+use domain::cluster::FenceMode;
 
 /// The oldest minor version of Kubernetes 1 that has what the fence is made of.
 const OLDEST_FENCED: u32 = 30;

@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::json;
 
 use super::*;
-use crate::cluster::resources::crds;
-use crate::domain::check::Outcome;
+use crate::resources::crds;
+use domain::check::Outcome;
 
 fn installed() -> CustomResourceDefinition {
     let mut crd = crds().remove(1);

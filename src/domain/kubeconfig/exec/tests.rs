@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::kubeconfig::{Aliases, choose};
+use crate::kubeconfig::{Aliases, choose};
 
 fn exec(section: &str) -> Read<Exec> {
     let text = format!(

@@ -7,15 +7,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, LoginState};
-use crate::cluster;
-use crate::cluster::client::Credentials;
-use crate::cluster::host::{Found, Reading, Unread};
-use crate::domain::names::ClusterName;
-use crate::domain::secret::Secret;
-use crate::domain::secret_ref::SecretRef;
-use crate::federation::fleet::{Broken, Fleet, Slot};
-use crate::federation::registry::{Login, examine};
-use crate::store::Registration;
+use crate::fleet::{Broken, Fleet, Slot};
+use crate::registry::{Login, examine};
+use cluster::client::Credentials;
+use cluster::host::{Found, Reading, Unread};
+use domain::names::ClusterName;
+use domain::secret::Secret;
+use domain::secret_ref::SecretRef;
+use store::Registration;
 
 /// The first pause before a login that was refused is looked at again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));

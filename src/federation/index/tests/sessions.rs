@@ -179,7 +179,7 @@ async fn a_known_version_is_no_news_even_if_the_configuration_shows_it_otherwise
 
 #[test]
 fn a_cluster_that_was_set_back_while_it_had_no_connection_is_shown_as_its_list_has_it() {
-    use crate::domain::rewind::Rewinds;
+    use domain::rewind::Rewinds;
     let (index, session) = with_two();
     index.resource(&session, at(90, Phase::Running));
     let session = reconnect(&index);

@@ -1,0 +1,6 @@
+//! What the stories, the chaos run, the demo and the benchmarks share.
+
+#![allow(missing_docs, reason = "its users are the targets beside it")]
+
+pub mod chaos;
+pub mod harness;

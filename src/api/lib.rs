@@ -1,0 +1,158 @@
+//! The gRPC API: parse, call a use case, convert. No policy lives here.
+
+mod access;
+mod audit;
+mod bounds;
+mod bridge;
+mod brief;
+mod builders;
+mod caller;
+mod calls;
+mod clusters;
+mod convert;
+mod endings;
+mod error;
+mod gate;
+mod images;
+mod limits;
+mod load;
+mod logs;
+mod parse;
+mod peers;
+mod text;
+mod trim;
+mod watched;
+mod workspaces;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use futures::Stream;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tower::Layer as _;
+
+use self::access::Access;
+use self::audit::{Audit, Reader};
+use self::bounds::{Bounds, BoundsLayer};
+use self::endings::Endings;
+use self::gate::GateLayer;
+use self::load::{Load, LoadLayer};
+use self::peers::{MESSAGE_MAX, Peers};
+use self::trim::TrimLayer;
+use federation::Federation;
+use proto::FILE_DESCRIPTOR_SET;
+use proto::builder::image_builder_server::ImageBuilderServer;
+use proto::encoded::workspace_manager_server::WorkspaceManagerServer;
+use proto::registryfacade::spec_provider_server::SpecProviderServer;
+use proto::spaceport::v1::cluster_manager_server::ClusterManagerServer;
+use proto::spaceport::v1::workspace_manager_server::WorkspaceManagerServer as LogsServer;
+use proto::workspacemanagerbridge::cluster_service_server::ClusterServiceServer;
+use runtime::audit::AuditSink;
+use runtime::config::{Clients, StreamCaps};
+use runtime::http2;
+use runtime::tls::{Age, Connection, Transport};
+
+pub use self::calls::Calls;
+pub use self::limits::{Checked as CheckedLimits, Counters as LimitCounters, Limits};
+pub use self::load::Refusals;
+
+/// What cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Our own descriptors are not accepted.
+    #[error("cannot serve reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// Our own descriptors cannot be read.
+    #[error("cannot read the descriptors of requests: {0}")]
+    Descriptors(#[from] prost::DecodeError),
+    /// Our own descriptors lack what the audit records.
+    #[error("cannot record calls: {0}")]
+    Audit(String),
+}
+
+/// How others are connected to; absent: not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Others {
+    /// Other replicas.
+    pub replicas: Option<Transport>,
+    /// Image builders.
+    pub builders: Option<Transport>,
+}
+
+/// What is counted and limited of calls.
+#[derive(Debug)]
+pub struct Guards {
+    /// Rate limits.
+    pub limits: Arc<Limits>,
+    /// Counts calls.
+    pub calls: Calls,
+    /// How many streams there may be.
+    pub streams: StreamCaps,
+    /// Counts calls that are refused for what callers cost at once.
+    pub refusals: Refusals,
+    /// Which certificates may use workspaces, and whose.
+    pub clients: Clients,
+    /// How old connections may become.
+    pub age: Age,
+    /// Where calls that change something are recorded.
+    pub audit: AuditSink,
+    /// A small runtime for large requests alone.
+    pub large: Handle,
+}
+
+/// Serves until `shutdown`, then lets calls in flight end.
+pub async fn serve(
+    federation: Arc<Federation>,
+    connections: impl Stream<Item = Result<Connection, Infallible>> + Send + 'static,
+    others: Others,
+    guards: Guards,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<WorkspaceManagerServer<workspaces::Workspaces>>().await;
+    health.set_serving::<LogsServer<logs::Logs>>().await;
+    health.set_serving::<ClusterManagerServer<clusters::Clusters>>().await;
+    health.set_serving::<ImageBuilderServer<builders::Builders>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let workspaces = workspaces::Workspaces::new(Arc::clone(&federation), shutdown.clone());
+    let logs = logs::Logs::new(Arc::clone(&federation), shutdown.clone());
+    let builders = builders::Builders::new(Arc::clone(&federation), others.builders, shutdown.clone());
+    let Guards { limits, calls, streams, refusals, clients, age, audit, large } = guards;
+    let bounds = BoundsLayer(Arc::new(Bounds::new(large)?));
+    let texts = Arc::new(text::Texts::new()?);
+    let access = Access::new(federation.lead(), Peers::new(others.replicas), clients);
+    let audit = Audit::new(Arc::clone(&federation), audit).map_err(Error::Audit)?;
+    let routes = Routes::new(health_service)
+        .add_service(reflection)
+        .add_service(
+            WorkspaceManagerServer::new(workspaces)
+                .max_decoding_message_size(MESSAGE_MAX)
+                .max_encoding_message_size(MESSAGE_MAX),
+        )
+        .add_service(LogsServer::new(logs))
+        .add_service(
+            ImageBuilderServer::new(builders)
+                .max_decoding_message_size(MESSAGE_MAX)
+                .max_encoding_message_size(MESSAGE_MAX),
+        )
+        .add_service(SpecProviderServer::new(images::Images(Arc::clone(&federation))))
+        .add_service(ClusterServiceServer::new(bridge::Bridge(Arc::clone(&federation))))
+        .add_service(
+            ClusterManagerServer::new(clusters::Clusters::new(federation, shutdown.clone()))
+                .max_decoding_message_size(MESSAGE_MAX),
+        )
+        .prepare();
+    let load = LoadLayer(Load::new(streams, refusals)?);
+    // A request passes them from the outermost, which is the last here, inwards.
+    let limited = GateLayer(limits).layer(GateLayer(texts).layer(routes));
+    let checked = GateLayer(Arc::new(Reader)).layer(GateLayer(access).layer(bounds.layer(limited)));
+    let ending = Endings.layer(load.layer(checked));
+    let service = TrimLayer.layer(calls.layer(audit.layer(ending)));
+    http2::serve(connections, service, age, shutdown).await;
+    Ok(())
+}

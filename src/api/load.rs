@@ -1,0 +1,337 @@
+//! What callers may cost at once: streams, and bytes of requests and of answers that wait for their clients.
+//!
+//! In front of access and of every service. A request is read whole here, within a deadline and a budget, so that bytes that
+//! nobody has decided on yet are never held elsewhere. Nobody waits for room: what does not fit is refused at once with
+//! RESOURCE_EXHAUSTED, which names the limit. A caller is a name in a certificate, or else an address ([`Caller`]).
+
+mod answer;
+mod budget;
+mod caller;
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full as Whole};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounterVec, Opts};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use self::answer::Answer;
+use self::budget::{Budget, Full, Held, Share};
+use self::caller::Caller;
+use super::calls::{self, Kind};
+use super::peers::{MESSAGE_MAX, deadline};
+use runtime::config::StreamCaps;
+
+/// Reads logs of members, which have a number of them at a time.
+const LOGS: &str = "/spaceport.v1.WorkspaceManager/Logs";
+/// Logs that one caller may read at once, so that it leaves others some of every cluster.
+const LOGS_OF_CALLER: u64 = 32;
+/// For all requests in flight, so half of it for one caller.
+const REQUESTS: u64 = 256 * 1024 * 1024;
+/// For all answers that clients have not read yet.
+const ANSWERS: u64 = 256 * 1024 * 1024;
+/// What a request counts besides its message: its headers, and the work on it.
+const BASE: u64 = 16 * 1024;
+/// For a request to arrive whole.
+const ARRIVAL: Duration = Duration::from_secs(30);
+/// Bytes before a message: whether it is compressed, and its length.
+const HEAD: usize = 5;
+
+/// Why a call is refused here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    Streams(Full),
+    Logs,
+    Request(Full),
+    Answer(Full),
+    Slow,
+}
+
+/// Refusals, counted. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct Refusals(IntCounterVec);
+
+impl Refusals {
+    const REASONS: [&str; 8] = [
+        "caller_logs",
+        "caller_streams",
+        "streams",
+        "caller_request_bytes",
+        "request_bytes",
+        "caller_answer_bytes",
+        "answer_bytes",
+        "request_timeout",
+    ];
+
+    /// All at zero.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let refused = Opts::new(
+            "spaceport_calls_refused_total",
+            "Calls refused for what callers cost at once: `streams` open, `logs` being read, `request_bytes` in flight, `answer_bytes` that \
+             clients have not read; with `caller_` before it, those of one caller; `request_timeout`: the request did not \
+             arrive within 30 s.",
+        );
+        let refused = IntCounterVec::new(refused, &["reason"])?;
+        for reason in Self::REASONS {
+            refused.with_label_values(&[reason]);
+        }
+        Ok(Self(refused))
+    }
+
+    fn count(&self, why: Refused) {
+        let reason = match why {
+            Refused::Logs => "caller_logs",
+            Refused::Streams(Full::Share) => "caller_streams",
+            Refused::Streams(Full::Total) => "streams",
+            Refused::Request(Full::Share) => "caller_request_bytes",
+            Refused::Request(Full::Total) => "request_bytes",
+            Refused::Answer(Full::Share) => "caller_answer_bytes",
+            Refused::Answer(Full::Total) => "answer_bytes",
+            Refused::Slow => "request_timeout",
+        };
+        self.0.with_label_values(&[reason]).inc();
+    }
+}
+
+impl Collector for Refusals {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.0.collect()
+    }
+}
+
+/// What callers cost now, and may.
+#[derive(Debug)]
+pub struct Load {
+    stream_caps: StreamCaps,
+    streams: Arc<Budget<Caller>>,
+    logs: Arc<Budget<Caller>>,
+    requests: Arc<Budget<Caller>>,
+    answers: Arc<Budget<Caller>>,
+    /// Paths of methods that stream answers, and of those that stream requests too.
+    streaming: HashSet<String>,
+    talking: HashSet<String>,
+    refusals: Refusals,
+}
+
+impl Load {
+    /// Nothing is under way.
+    pub fn new(streams: StreamCaps, refusals: Refusals) -> Result<Arc<Self>, prost::DecodeError> {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let kinds = calls::kinds()?;
+        let paths = |wanted: fn(&Kind) -> bool| {
+            kinds.iter().filter(|(_, kind)| wanted(kind)).map(|(path, _)| path.clone()).collect()
+        };
+        Ok(Arc::new(Self {
+            stream_caps: streams,
+            streams: Budget::new(count(streams.total), Share::Fixed(count(streams.per_caller))),
+            logs: Budget::new(count(streams.total), Share::Fixed(LOGS_OF_CALLER)),
+            requests: Budget::new(REQUESTS, Share::AsMuchAsIsLeft),
+            answers: Budget::new(ANSWERS, Share::AsMuchAsIsLeft),
+            streaming: paths(|kind| kind.answers),
+            talking: paths(|kind| kind.requests),
+            refusals,
+        }))
+    }
+
+    fn refuse(&self, why: Refused) -> Status {
+        self.refusals.count(why);
+        let StreamCaps { total, per_caller } = self.stream_caps;
+        let mebibytes = |bytes: u64| bytes / (1024 * 1024);
+        Status::resource_exhausted(match why {
+            Refused::Logs => {
+                format!("this caller reads {LOGS_OF_CALLER} logs, as many as one may at a time")
+            }
+            Refused::Streams(Full::Share) => {
+                format!("this caller has {per_caller} streams open, as many as one may have")
+            }
+            Refused::Streams(Full::Total) => {
+                format!("{total} streams are open, as many as there may be in all")
+            }
+            Refused::Request(Full::Share) => {
+                let most = mebibytes(REQUESTS / 2);
+                format!(
+                    "this caller has too many bytes of requests in flight: its share is at most {most} MiB"
+                )
+            }
+            Refused::Request(Full::Total) => {
+                format!(
+                    "{} MiB of requests are in flight, as many as there may be in all",
+                    mebibytes(REQUESTS)
+                )
+            }
+            Refused::Answer(Full::Share) => {
+                let most = mebibytes(ANSWERS / 2);
+                format!(
+                    "this caller leaves too many bytes of answers unread: its share is at most {most} MiB"
+                )
+            }
+            Refused::Answer(Full::Total) => {
+                let most = mebibytes(ANSWERS);
+                format!("{most} MiB of answers are not read yet, as many as there may be in all")
+            }
+            Refused::Slow => {
+                return Status::deadline_exceeded(format!("the request did not arrive within {ARRIVAL:?}"));
+            }
+        })
+    }
+
+    /// A request that is here whole, with what its call holds.
+    async fn admit(self: &Arc<Self>, request: Request<Body>) -> Result<(Request<Body>, Account), Status> {
+        let (caller, path) = (Caller::of(&request), request.uri().path());
+        let mut account = Account {
+            stream: self.streams.hold(caller.clone()),
+            log: self.logs.hold(caller.clone()),
+            request: self.requests.hold(caller.clone()),
+            answer: self.answers.hold(caller),
+            load: Arc::clone(self),
+        };
+        if self.streaming.contains(path) {
+            account.stream.grow(1).map_err(|full| self.refuse(Refused::Streams(full)))?;
+        }
+        if path == LOGS {
+            account.log.grow(1).map_err(|_| self.refuse(Refused::Logs))?;
+        }
+        account.receiving(BASE)?;
+        if self.talking.contains(path) {
+            return Ok((request, account));
+        }
+        let (parts, body) = request.into_parts();
+        let within = deadline(&parts.headers).map_or(ARRIVAL, |deadline| deadline.min(ARRIVAL));
+        let read = tokio::time::timeout(within, read(body, &mut account)).await;
+        let body = read.map_err(|_| self.refuse(Refused::Slow))??;
+        Ok((Request::from_parts(parts, Body::new(Whole::new(body))), account))
+    }
+}
+
+/// Reads a request whole.
+async fn read(mut body: Body, account: &mut Account) -> Result<Bytes, Status> {
+    let (mut first, mut all) = (None::<Bytes>, BytesMut::new());
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        length += data.remaining();
+        if length > MESSAGE_MAX + HEAD {
+            return Err(Status::resource_exhausted("the request is larger than 16 MiB"));
+        }
+        account.receiving(u64::try_from(data.remaining()).unwrap_or(u64::MAX))?;
+        // Most requests come in one piece, which is not copied.
+        match first.take() {
+            None if all.is_empty() => first = Some(data),
+            Some(before) => {
+                all.extend_from_slice(&before);
+                all.extend_from_slice(&data);
+            }
+            None => all.extend_from_slice(&data),
+        }
+    }
+    Ok(first.unwrap_or_else(|| all.freeze()))
+}
+
+/// What one call holds, to its end.
+#[derive(Debug)]
+struct Account {
+    stream: Held<Caller>,
+    log: Held<Caller>,
+    request: Held<Caller>,
+    answer: Held<Caller>,
+    load: Arc<Load>,
+}
+
+impl Account {
+    fn receiving(&mut self, bytes: u64) -> Result<(), Status> {
+        self.request.grow(bytes).map_err(|full| self.load.refuse(Refused::Request(full)))
+    }
+
+    /// The call has its answer: its request is not needed any more.
+    fn answered(&mut self) {
+        self.request.release();
+    }
+
+    fn sending(&mut self, bytes: usize) -> Result<(), Status> {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.answer.grow(bytes).map_err(|full| self.load.refuse(Refused::Answer(full)))
+    }
+
+    fn sent(&mut self) {
+        self.answer.release();
+    }
+}
+
+/// Puts the limits before a service.
+#[derive(Debug, Clone)]
+pub struct LoadLayer(pub Arc<Load>);
+
+impl<S> Layer<S> for LoadLayer {
+    type Service = Loaded<S>;
+
+    fn layer(&self, inner: S) -> Loaded<S> {
+        Loaded { inner, load: Arc::clone(&self.0) }
+    }
+}
+
+/// A service behind the limits.
+#[derive(Debug, Clone)]
+pub struct Loaded<S> {
+    inner: S,
+    load: Arc<Load>,
+}
+
+impl<S> Service<Request<Body>> for Loaded<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The clone that was polled ready is the one to call.
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        let load = Arc::clone(&self.load);
+        Box::pin(async move {
+            // The server learns meanwhile of a call that its client has cancelled already, and drops it: such a call costs no work.
+            tokio::task::yield_now().await;
+            let (request, mut account) = match load.admit(request).await {
+                Ok(admitted) => admitted,
+                Err(status) => return Ok(status.into_http()),
+            };
+            let limit = deadline(request.headers());
+            let answering = inner.call(request);
+            let answer = match limit {
+                None => answering.await?,
+                Some(limit) => match tokio::time::timeout(limit, answering).await {
+                    Ok(answer) => answer?,
+                    Err(_) => {
+                        return Ok(Status::deadline_exceeded("the caller's deadline has passed").into_http());
+                    }
+                },
+            };
+            account.answered();
+            Ok(answer.map(|body| Body::new(Answer::new(body, account))))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! The manager: the wiring of all rooms.
+
+pub mod manager;

@@ -1,0 +1,23 @@
+//! The program: parse, run, exit code.
+
+use std::process::ExitCode;
+
+use cli::{self, Cli, Command};
+use cluster::resources::{crds, to_yaml};
+
+/// Small objects come and go by the thousand with every change of a workspace.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let Cli { flags, command } = Cli::read();
+    match command {
+        Command::Manager(args) => spaceport::manager::run(&args.config, args.json_log, args.verbose),
+        Command::Crd => {
+            let documents = crds().iter().map(|crd| Ok(format!("---\n{}", to_yaml(crd)?))).collect();
+            cli::print(documents)
+        }
+        Command::Completion(args) => cli::print(cli::completion(&args)),
+        Command::Client(command) => cli::run(command, &flags),
+    }
+}

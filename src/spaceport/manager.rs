@@ -1,0 +1,323 @@
+//! The wiring: the one file that knows every room. It reads in the order of the data.
+
+pub mod metrics;
+mod options;
+mod reload;
+mod templates;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use self::options::{defaults, host_source, member_options, open_host, options, sealer, store_options};
+use self::reload::Reload;
+use cluster::client::CallMeters;
+use cluster::host::{Host, Source};
+use cluster::tasks::TaskMeters;
+use federation::{Defaults, Federation, FleetOptions, Meters, ReplicaName};
+use runtime::admin::Admin;
+use runtime::audit::{AuditMeters, AuditSink};
+use runtime::config::{self, Config, EXIT_CODE, Follower, Reading};
+use runtime::connections::ConnectionMeters;
+use runtime::readiness::Readiness;
+use runtime::shutdown::{Supervisor, signals};
+use runtime::telemetry::{self, Format};
+use runtime::tls::{self, ServerTls};
+use store::{Election, Leadership, Replica, Store, Timing};
+
+/// Threads for large requests; they compute, and wait for nothing.
+const LARGE_WORKERS: usize = 2;
+/// For what cannot be aborted to end by itself, once everything else has ended.
+const LAST: Duration = Duration::from_secs(1);
+/// For calls in flight to end after a signal.
+const DRAIN: Duration = Duration::from_secs(20);
+/// For the last audit lines to be written.
+const FLUSH: Duration = Duration::from_secs(2);
+/// For the caches of members that answer to fill before this replica calls itself ready.
+const FIRST_SYNC: Duration = Duration::from_secs(20);
+
+/// This replica's part in the election, and its changes.
+type Standing = tokio::sync::watch::Receiver<Leadership>;
+
+/// Runs the manager until a signal. Exit code 64: the configuration cannot be used.
+pub fn run(path: &Path, json_log: bool, verbose: bool) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("spaceport: {:#}", anyhow!(error));
+            return ExitCode::from(EXIT_CODE);
+        }
+    };
+    match runtimes().map(|runtimes| runtimes.run(|large| serve(config, large, json_log, verbose))) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) | Err(error) => {
+            eprintln!("spaceport: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The runtimes of the process, but for that of the lease (`store::apart`).
+struct Runtimes {
+    main: Runtime,
+    /// For requests that are large, so that the main one has no long work.
+    large: Runtime,
+}
+
+fn runtimes() -> anyhow::Result<Runtimes> {
+    let main = Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let large = Builder::new_multi_thread()
+        .worker_threads(LARGE_WORKERS)
+        .thread_name("large-requests")
+        .build()
+        .context("cannot start the runtime of large requests")?;
+    Ok(Runtimes { main, large })
+}
+
+impl Runtimes {
+    /// Runs to the end. A thread that hangs then, in a file system as a rule, does not keep the process.
+    fn run<F: Future>(self, work: impl FnOnce(Handle) -> F) -> F::Output {
+        let output = self.main.block_on(work(self.large.handle().clone()));
+        self.large.shutdown_timeout(LAST);
+        self.main.shutdown_timeout(LAST);
+        output
+    }
+}
+
+/// A configuration and what was read with it.
+struct Loaded {
+    config: Config,
+    defaults: Defaults,
+    limits: api::Limits,
+    host: Option<Source>,
+    follower: Follower,
+}
+
+fn load(path: &Path) -> Result<Loaded, config::Error> {
+    let mut follower = Follower::new(path);
+    let (config, (defaults, limits, host)) =
+        read(path, |reading| reading.check(host_source(reading.host_kubeconfig.clone())))?;
+    follower.also(template_files(&config));
+    follower.below(config.manager.template_folder.as_deref());
+    let limits = api::Limits::new(limits).map_err(|problems| config::Error::Invalid { problems })?;
+    Ok(Loaded { config, defaults, limits, host, follower })
+}
+
+/// The configuration with what rooms make of it, and with what is needed `besides`; or all problems together.
+fn read<T>(
+    path: &Path,
+    besides: impl FnOnce(&mut Reading) -> Option<T>,
+) -> Result<(Config, (Defaults, api::CheckedLimits, T)), config::Error> {
+    let mut reading = Config::read(path, templates::check)?;
+    let made = reading.manager.clone().map(|manager| defaults(&manager, reading.is_flawless()));
+    let defaults = made.and_then(|made| reading.check(made));
+    let limits = reading.check(api::CheckedLimits::new(&reading.rate_limits));
+    let besides = besides(&mut reading);
+    let made = defaults.zip(limits).zip(besides);
+    reading.finish(made.map(|((defaults, limits), besides)| (defaults, limits, besides)))
+}
+
+fn template_files(config: &Config) -> Vec<PathBuf> {
+    config.manager.classes.values().flat_map(|class| class.templates.files().cloned()).collect()
+}
+
+async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> anyhow::Result<()> {
+    let Loaded { config, defaults, limits, host, follower } = loaded;
+    let limits = Arc::new(limits);
+    let filter = if verbose { "info,spaceport=debug" } else { "info" };
+    let log_filter = telemetry::init(if json_log { Format::Json } else { Format::Text }, filter)?;
+    let shutdown = CancellationToken::new();
+    let signals = signals()?;
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    // Ports first: whatever is wrong with them ends the start before anything else happens.
+    let listener = TcpListener::bind(config.rpc_server.address)
+        .await
+        .with_context(|| format!("cannot listen on rpcServer.addr {}", config.rpc_server.address))?;
+    let server_tls = config.rpc_server.tls.clone().map(ServerTls::load).transpose();
+    let server_tls = server_tls.context("cannot use rpcServer.tls")?.map(Arc::new);
+    let readiness = Readiness::default();
+    let store = Store::connect(store_options(&config.etcd)?).await?;
+    let sealer = sealer(&config.federation.sealing)?;
+    let installation = store.installation(&sealer).await?;
+    tracing::info!(
+        installation = %installation.id,
+        replica = config.federation.replica,
+        rpc = %listener.local_addr()?,
+        "spaceport manager"
+    );
+    let us = ReplicaName {
+        name: config.federation.replica.clone(),
+        address: config.federation.advertise_address.to_string(),
+    };
+    let (election, leadership) = election(&config, &store, &us)?;
+    let host = host.map(|source| open_host(&config, source)).transpose()?.map(Arc::new);
+    let (members, tasks) = (CallMeters::new()?, TaskMeters::new()?);
+    let federation = Federation::new(
+        store,
+        sealer,
+        installation,
+        us,
+        options(&config),
+        FleetOptions {
+            member: member_options(&config, members.clone(), tasks.clone()),
+            defaults: Arc::new(ArcSwap::from_pointee(defaults)),
+            meters: Meters::new()?,
+            host: host.clone(),
+        },
+        config.federation.subscriber_buffer,
+    );
+    let calls = api::Calls::new()?;
+    let (connections, refusals) = (ConnectionMeters::new()?, api::Refusals::new()?);
+    let audited = AuditMeters::new()?;
+    let audit = AuditSink::open(&config.audit.target, audited.clone()).context("cannot open audit.file")?;
+    let registry = metrics::registry(&metrics::Told {
+        federation: &federation,
+        limits: &limits,
+        calls: &calls,
+        members: &members,
+        tasks: &tasks,
+        readiness: &readiness,
+        connections: &connections,
+        refusals: &refusals,
+        audited: &audited,
+    })?;
+    let admin = Admin { readiness: readiness.clone(), registry, log_filter, meters: connections.clone() };
+    let admin = admin.bind(config.health, config.prometheus).await?;
+    spawn_followers(&mut supervisor, &federation, &readiness, election, leadership);
+    let reload = Reload {
+        follower,
+        federation: Arc::clone(&federation),
+        limits: Arc::clone(&limits),
+        readiness: readiness.clone(),
+        at_start: (config.groups.clone(), config.manager.maintenance_config_map.clone()),
+    };
+    supervisor.spawn("configuration", reload.run(shutdown.clone()));
+    if let Some(tls) = server_tls.clone() {
+        supervisor.spawn("certificates", tls.follow(shutdown.clone()));
+    }
+    spawn_host(&mut supervisor, host);
+    let connections = tls::incoming(listener, server_tls, config.rpc_server.connections, connections);
+    let guards = api::Guards {
+        limits,
+        calls,
+        streams: config.rpc_server.streams,
+        refusals,
+        clients: config.rpc_server.clients.clone(),
+        age: config.rpc_server.age,
+        audit: audit.clone(),
+        large,
+    };
+    let serving = api::serve(Arc::clone(&federation), connections, others(&config), guards, shutdown.clone());
+    supervisor.spawn("grpc", serving);
+    let admin_token = CancellationToken::new();
+    let admin = tokio::spawn(admin.serve(admin_token.clone()));
+    close_with(shutdown, readiness, Arc::clone(&federation));
+    let outcome = supervisor.run(DRAIN, signals).await;
+    // What was recorded last is written before the process ends.
+    let _ = tokio::task::spawn_blocking(move || audit.flush(FLUSH)).await;
+    admin_token.cancel();
+    if admin.await.is_err() {
+        tracing::error!("the admin server panicked");
+    }
+    Ok(outcome?)
+}
+
+/// How others are connected to.
+fn others(config: &Config) -> api::Others {
+    api::Others {
+        replicas: config.federation.peers.clone(),
+        builders: config.image_builder_proxy.transport.clone(),
+    }
+}
+
+/// Follows the cluster that the manager runs in, where there is one.
+fn spawn_host(supervisor: &mut Supervisor, host: Option<Arc<Host>>) {
+    let Some(host) = host else { return };
+    let shutdown = supervisor.token();
+    let following = async move {
+        host.run(shutdown).await;
+        Ok::<(), Infallible>(())
+    };
+    supervisor.spawn("host", following);
+}
+
+/// Everything that follows etcd: records, registrations, the election and what it brings.
+fn spawn_followers(
+    supervisor: &mut Supervisor,
+    federation: &Arc<Federation>,
+    readiness: &Readiness,
+    election: Election,
+    leadership: Standing,
+) {
+    let shutdown = supervisor.token();
+    let run = |future: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| async {
+        future.await;
+        Ok::<(), Infallible>(())
+    };
+    let of = || (Arc::clone(federation), shutdown.clone());
+    let (this, token) = of();
+    supervisor.spawn("placements", run(Box::pin(this.follow_placements(token))));
+    let (this, token) = of();
+    supervisor.spawn("drains", run(Box::pin(this.follow_drains(token))));
+    let (this, token) = of();
+    supervisor.spawn("clusters", run(Box::pin(this.follow_clusters(token))));
+    let (this, token) = of();
+    supervisor.spawn("conditions", run(Box::pin(this.follow_conditions(token))));
+    // A leader's last notes are written before another one may lead.
+    let resign = CancellationToken::new();
+    let (this, token) = of();
+    let guard = resign.clone().drop_guard();
+    let leads = Box::pin(this.lead_when_elected(leadership, token));
+    let leading = async move {
+        leads.await;
+        drop(guard);
+    };
+    supervisor.spawn("leadership", run(Box::pin(leading)));
+    supervisor.spawn("election", election.run(resign));
+    let (records, members) = (readiness.gate("placements"), readiness.gate("members"));
+    let (this, token) = of();
+    let waiting = async move {
+        let known = async {
+            this.placements_known().await;
+            records.release();
+            this.members_known(FIRST_SYNC).await;
+            members.release();
+        };
+        tokio::select! {
+            () = known => token.cancelled().await,
+            () = token.cancelled() => {}
+        }
+    };
+    supervisor.spawn("readiness", run(Box::pin(waiting)));
+}
+
+/// What must happen at once when the shutdown begins.
+fn close_with(shutdown: CancellationToken, readiness: Readiness, federation: Arc<Federation>) {
+    tokio::spawn(async move {
+        shutdown.cancelled().await;
+        readiness.close();
+        federation.close();
+    });
+}
+
+fn election(config: &Config, store: &Store, us: &ReplicaName) -> anyhow::Result<(Election, Standing)> {
+    let times = config.federation.leader;
+    let timing = Timing {
+        ttl: times.lease,
+        renew: times.renew,
+        stop_after: times.stop_after,
+        stalled_after: times.stalled_after,
+    };
+    let replica = Replica { replica: us.name.clone(), address: us.address.clone() };
+    Ok(Election::new(store, replica, timing)?)
+}

@@ -1,0 +1,145 @@
+//! Everything that `/metrics` tells: what is registered, and the same as a list, which documentation, dashboards and alerts
+//! are held to.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use prometheus::Registry;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{MetricFamily, MetricType};
+
+use cluster::client::CallMeters;
+use cluster::tasks::TaskMeters;
+use federation::{Federation, FleetMetricSet, FleetMetrics, Meters, WorkspaceGauges, WorkspaceMetricSet};
+use runtime::audit::AuditMeters;
+use runtime::connections::ConnectionMeters;
+use runtime::process::ProcessMetrics;
+use runtime::readiness::Readiness;
+use store::EtcdMeter;
+
+/// One metric.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Metric {
+    /// Its whole name; of a histogram without `_bucket`, `_sum` and `_count`.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Its labels, sorted.
+    pub labels: Vec<String>,
+    /// What it means.
+    pub help: String,
+}
+
+/// What tells.
+pub(super) struct Told<'a> {
+    pub federation: &'a Arc<Federation>,
+    pub limits: &'a api::Limits,
+    pub calls: &'a api::Calls,
+    pub members: &'a CallMeters,
+    pub tasks: &'a TaskMeters,
+    pub readiness: &'a Readiness,
+    pub connections: &'a ConnectionMeters,
+    pub refusals: &'a api::Refusals,
+    pub audited: &'a AuditMeters,
+}
+
+/// A registry of everything.
+pub(super) fn registry(of: &Told<'_>) -> anyhow::Result<Registry> {
+    let registry = Registry::new();
+    let all: [Box<dyn Collector>; 12] = [
+        Box::new(FleetMetrics::new(Arc::clone(of.federation))?),
+        Box::new(WorkspaceGauges::new(Arc::clone(of.federation))?),
+        Box::new(OfRegistered::new(of.federation, of.federation.meters().clone())),
+        Box::new(of.limits.counters().clone()),
+        Box::new(of.calls.clone()),
+        Box::new(OfRegistered::new(of.federation, of.members.clone())),
+        Box::new(OfRegistered::new(of.federation, of.tasks.clone())),
+        Box::new(of.federation.store().meter().clone()),
+        Box::new(ProcessMetrics::new(of.readiness.clone())?),
+        Box::new(of.connections.clone()),
+        Box::new(of.refusals.clone()),
+        Box::new(of.audited.clone()),
+    ];
+    for collector in all {
+        registry.register(collector)?;
+    }
+    Ok(registry)
+}
+
+/// Counters without clusters that left. What was counted goes on should one come back: its name is all that is kept of it.
+struct OfRegistered<C> {
+    federation: Arc<Federation>,
+    counters: C,
+}
+
+impl<C: Collector> OfRegistered<C> {
+    fn new(federation: &Arc<Federation>, counters: C) -> Self {
+        Self { federation: Arc::clone(federation), counters }
+    }
+}
+
+impl<C: Collector> Collector for OfRegistered<C> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counters.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let fleet = self.federation.fleet();
+        let registered = |name: &str| name.parse().is_ok_and(|name| fleet.version(&name).is_some());
+        let mut families = self.counters.collect();
+        for family in &mut families {
+            family.mut_metric().retain(|metric| {
+                let cluster = metric.get_label().iter().find(|label| label.name() == "cluster");
+                cluster.is_none_or(|label| registered(label.value()))
+            });
+        }
+        families.retain(|family| !family.get_metric().is_empty());
+        families
+    }
+}
+
+/// Every metric, by name.
+pub fn catalogue() -> anyhow::Result<Vec<Metric>> {
+    let all: [Box<dyn Collector>; 12] = [
+        Box::new(FleetMetricSet::new()?),
+        Box::new(WorkspaceMetricSet::new()?),
+        Box::new(Meters::new()?),
+        Box::new(api::LimitCounters::new()?),
+        Box::new(api::Calls::new()?),
+        Box::new(CallMeters::new()?),
+        Box::new(TaskMeters::new()?),
+        Box::new(EtcdMeter::new()?),
+        Box::new(ProcessMetrics::new(Readiness::default())?),
+        Box::new(ConnectionMeters::new()?),
+        Box::new(api::Refusals::new()?),
+        Box::new(AuditMeters::new()?),
+    ];
+    let mut metrics = Vec::new();
+    for collector in &all {
+        let families = collector.collect();
+        for description in collector.desc() {
+            let family = families.iter().find(|family| family.name() == description.fq_name);
+            let family = family.with_context(|| format!("{} has no family", description.fq_name))?;
+            let mut labels = description.variable_labels.clone();
+            labels.sort();
+            metrics.push(Metric {
+                name: description.fq_name.clone(),
+                kind: kind(family.get_field_type()),
+                labels,
+                help: description.help.clone(),
+            });
+        }
+    }
+    metrics.sort();
+    Ok(metrics)
+}
+
+fn kind(of: MetricType) -> &'static str {
+    match of {
+        MetricType::COUNTER => "counter",
+        MetricType::GAUGE => "gauge",
+        MetricType::HISTOGRAM => "histogram",
+        MetricType::SUMMARY => "summary",
+        MetricType::UNTYPED => "untyped",
+    }
+}

@@ -1,0 +1,196 @@
+//! The configuration in the terms of each room.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+
+use super::templates;
+use cluster::MemberOptions;
+use cluster::client::CallMeters;
+use cluster::client::Limits as ClientLimits;
+use cluster::host::{self, Host, Source};
+use cluster::tasks::TaskMeters;
+use controller::{ClassSettings, PodTemplates, Recreation, TemplateFolder, Timeouts};
+use domain::cluster::{DefaultNamespaces, NamespaceSpec};
+use domain::health::Limits as HealthLimits;
+use domain::names::Namespace;
+use domain::placement::one_try;
+use domain::secret::Secret;
+use federation::{self, Defaults, Options, vet};
+use runtime::config::{self, Config};
+use runtime::files;
+use store::{Sealer, SealingKey, Tls, User};
+
+/// For events where neither the configuration nor the pod names a namespace.
+const DEFAULT_NAMESPACE: &str = "spaceport";
+
+pub(super) fn store_options(etcd: &config::Etcd) -> anyhow::Result<store::Options> {
+    let read = |path: &PathBuf| {
+        let reading = || format!("etcd.tls: cannot read {}", path.display());
+        files::read_text(path, files::LARGEST).with_context(reading)
+    };
+    let tls = match &etcd.tls {
+        None => None,
+        Some(files) => {
+            let ca = files.ca.as_ref().ok_or_else(|| anyhow!("etcd.tls.ca is required"))?;
+            let identity = files.identity.as_ref();
+            Some(Tls {
+                ca_pem: read(ca)?,
+                cert_pem: identity.map(|identity| read(&identity.crt)).transpose()?,
+                key_pem: identity.map(|identity| read(&identity.key)).transpose()?.map(Secret::new),
+            })
+        }
+    };
+    Ok(store::Options {
+        endpoints: etcd.endpoints.iter().map(|url| url.as_str().trim_end_matches('/').to_owned()).collect(),
+        prefix: etcd.prefix.clone(),
+        tls,
+        user: etcd.login.clone().map(|(name, password)| User { name, password }),
+        request_timeout: etcd.request_timeout,
+    })
+}
+
+pub(super) fn sealer(sealing: &config::Sealing) -> anyhow::Result<Sealer> {
+    let keys = std::iter::once(&sealing.first)
+        .chain(&sealing.rest)
+        .map(|key| SealingKey { id: key.id.clone(), secret: key.key.clone().map(|bytes| bytes.to_vec()) });
+    Ok(Sealer::new(keys.collect())?)
+}
+
+/// How the cluster is reached that the manager runs in, where there is a way; checked here.
+pub(super) fn host_source(file: Option<PathBuf>) -> Result<Option<Source>, Vec<config::Problem>> {
+    let absent = if file.is_some() { "" } else { "is absent, and the pod's service account does not do: " };
+    let Some(source) = Source::find(file) else { return Ok(None) };
+    host::check(&source, files::read).map_err(|error| {
+        let path = "federation.hostKubeconfig".to_owned();
+        vec![config::Problem { path, message: format!("{absent}{}", error.cause()) }]
+    })?;
+    Ok(Some(source))
+}
+
+/// Events go into the namespace that is configured, or else the pod's own.
+pub(super) fn open_host(config: &Config, source: Source) -> anyhow::Result<Host> {
+    let own = source.namespace().and_then(|name| name.parse().ok());
+    let namespace = config.federation.host_namespace.clone().or(own);
+    let namespace = namespace.map_or_else(|| DEFAULT_NAMESPACE.parse::<Namespace>(), Ok)?;
+    Ok(Host::open(source, namespace, files::read)?)
+}
+
+pub(super) fn options(config: &Config) -> Options {
+    Options {
+        placement_deadline: config.federation.placement_deadline,
+        tombstone_life: config.federation.tombstone_life,
+        leftover_age: config.federation.leftover_age,
+        image_builder: config.image_builder_proxy.target.as_ref().map(ToString::to_string),
+    }
+}
+
+pub(super) fn member_options(config: &Config, calls: CallMeters, tasks: TaskMeters) -> MemberOptions {
+    let health = config.federation.health;
+    MemberOptions {
+        limits: ClientLimits::default(),
+        health: HealthLimits {
+            suspect_after: health.suspect_after,
+            lost_after: health.lost_after,
+            recover_after: health.recover_after,
+            hold_down_max: health.hold_down_max,
+        },
+        probe_period: health.probe,
+        probe_deadline: health.deadline,
+        canary_period: health.canary,
+        try_within: one_try(config.federation.placement_deadline),
+        maintenance_name: config.manager.maintenance_config_map.clone(),
+        calls: Some(calls),
+        tasks: Some(tasks),
+        object_bytes: config.federation.object_bytes,
+    }
+}
+
+/// What namespaces get whose cluster file says nothing else; templates are read and checked here. Where the configuration has
+/// problems, they say already which of the templates of its classes cannot be used.
+pub(super) fn defaults(
+    manager: &config::Manager,
+    is_flawless: bool,
+) -> Result<Defaults, Vec<config::Problem>> {
+    let mut problems = Vec::new();
+    let mut classes = BTreeMap::new();
+    for (id, class) in &manager.classes {
+        match PodTemplates::of(&class.templates, templates::read) {
+            Ok(templates) => {
+                classes.insert(id.to_string(), ClassSettings::new(class.clone(), &templates));
+            }
+            Err(error) if is_flawless => problems.push(config::Problem {
+                path: format!("manager.workspaceClass.{id}.templates"),
+                message: error.to_string(),
+            }),
+            Err(_) => {}
+        }
+    }
+    let templates = templates::read_folder(manager.template_folder.as_deref());
+    let templates = templates.map_err(|problem| problems.push(problem)).unwrap_or_default();
+    let defaults = unvetted(manager, classes, templates);
+    problems.extend(unfit_templates(manager, &defaults));
+    if problems.is_empty() { Ok(defaults) } else { Err(problems) }
+}
+
+/// Classes whose templates make pods that no apiserver accepts.
+fn unfit_templates(manager: &config::Manager, defaults: &Defaults) -> Vec<config::Problem> {
+    let (namespace, secrets) = (manager.namespace.clone(), manager.secrets_namespace.clone());
+    let problems = vet(&NamespaceSpec::of_defaults(namespace, secrets), defaults).into_iter();
+    let of_class = |problem: federation::Problem| {
+        let class = problem.field.strip_prefix("classes.")?;
+        Some(config::Problem { path: format!("manager.workspaceClass.{class}"), message: problem.message })
+    };
+    problems.filter_map(of_class).collect()
+}
+
+fn unvetted(
+    manager: &config::Manager,
+    classes: BTreeMap<String, ClassSettings>,
+    templates: TemplateFolder,
+) -> Defaults {
+    let timeouts = manager.timeouts;
+    Defaults {
+        namespaces: DefaultNamespaces {
+            workspaces: manager.namespace.clone(),
+            secrets: manager.secrets_namespace.clone(),
+        },
+        classes,
+        preferred_class: manager.preferred_class.clone(),
+        url: manager.workspace_url.clone(),
+        port_url: manager.port_url.clone(),
+        host_url: manager.host_url.to_string(),
+        workspace_cluster_host: manager.workspace_cluster_host.clone().unwrap_or_default(),
+        workspace_host_path: manager.workspace_host_path.clone(),
+        scheduler_name: manager.scheduler_name.clone().unwrap_or_default(),
+        seccomp_profile: manager.seccomp_profile.clone(),
+        node_agent: manager.node_agent,
+        clear_text_secrets: manager.clear_text_secrets,
+        registry_facade_host: manager.registry_facade_host.clone(),
+        workspacekit: manager.workspacekit,
+        heartbeat_interval: manager.heartbeat_interval,
+        custom_ca: manager.custom_ssl_certificate,
+        pod_annotations: manager.pod_annotations.clone(),
+        ssh_gateway_ca_public_key: manager.ssh_gateway_ca_public_key.clone(),
+        timeouts: Timeouts {
+            startup: timeouts.startup,
+            initialization: timeouts.initialization,
+            container_start: timeouts.container_start,
+            regular_workspace: timeouts.regular_workspace,
+            max_lifetime: timeouts.max_lifetime,
+            headless_workspace: timeouts.headless_workspace,
+            after_close: timeouts.after_close,
+            content_finalization: timeouts.content_finalization,
+            stopping: timeouts.stopping,
+            interrupted: timeouts.interrupted,
+        },
+        recreation: Recreation {
+            max_retries: manager.pod_recreation.max_retries,
+            backoff: manager.pod_recreation.backoff,
+        },
+        concurrency: manager.workspace_reconcilers,
+        templates: Arc::new(templates),
+    }
+}
