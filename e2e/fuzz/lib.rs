@@ -4,6 +4,13 @@
 //! the budget is spent: `FUZZ_SECONDS` a target, 1 by default. An input that makes the closure panic is shrunk and written to
 //! `target/fuzz/name`; once the fault is fixed, it belongs into the corpus.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a target fails by a panic, as a test does"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use cluster;
 use cluster::apply::{Purpose, Writer};
 use cluster::convert::budget;
 use cluster::resources::Workspace;

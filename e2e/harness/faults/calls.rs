@@ -67,6 +67,7 @@ impl Rule {
     }
 
     /// Notes a name when one of its calls comes.
+    #[must_use]
     pub fn noting(self, name: &str, reached: &Arc<Mutex<BTreeSet<String>>>) -> Self {
         let Self { calls, answer } = self;
         let (name, reached) = (name.to_owned(), Arc::clone(reached));
