@@ -26,7 +26,7 @@ fn every_condition_and_reason_is_documented() -> Result<()> {
         .filter(|name| !sections.contains(**name))
         .map(|name| format!("## {name}"))
         .collect();
-    let mut categories = BTreeSet::new();
+    let mut categories: BTreeSet<String> = BTreeSet::new();
     for source in sources("src/federation")?.into_iter().filter(|source| !source.is_test()) {
         if !["Condition::fails(", "Failure {"].iter().any(|maker| source.text.contains(maker)) {
             continue;
@@ -125,7 +125,9 @@ fn beside(page: &str, file: &str) -> String {
     for part in file.split('/') {
         match part {
             "." => {}
-            ".." => drop(parts.pop()),
+            ".." => {
+                parts.pop();
+            }
             part => parts.push(part),
         }
     }
