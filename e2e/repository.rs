@@ -1,5 +1,7 @@
 //! Rules the repository keeps about itself. `UPDATE_EXPECT=1 cargo test --test repository` rewrites generated files.
 
+#[path = "repository/documentation.rs"]
+mod documentation;
 #[path = "repository/monitoring.rs"]
 mod monitoring;
 #[path = "repository/network.rs"]
