@@ -22,7 +22,7 @@ const NONE: &str = "none";
 const TRIES: usize = 3;
 const INSTALL: &str = "run `spaceport cluster install`, or apply clusters/member/fence.yaml over what is there, and rbac.yaml; \
                        or set `fence: off` in the cluster file";
-const RESTART: &str = "restart the cluster's apiservers (docs/operations.md, A cluster's fence)";
+const RESTART: &str = "restart the cluster's apiservers (docs/operations/fence.md)";
 
 /// What is wrong, and what to do about it.
 #[derive(Debug, Default)]
