@@ -42,9 +42,9 @@ pub enum Scenario {
     BadCluster,
     /// How soon a cluster's silence is seen.
     Detection,
-    /// Placement alone; `benches/placement.rs` measures it, and here it is only reported.
+    /// Placement alone; `src/domain/benches` measures it, and here it is only reported.
     Placement,
-    /// Changes of the index while everything is read; `benches/index.rs` measures and prints it.
+    /// Changes of the index while everything is read; `src/federation/benches` measures and prints it.
     Index,
 }
 

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// Messages whose derived `Debug` would show a secret; `src/proto.rs` writes theirs. Without a leading dot, so that
+/// Messages whose derived `Debug` would show a secret; `lib.rs` writes theirs. Without a leading dot, so that
 /// nested messages keep the derived one.
 const SECRET_MESSAGES: [&str; 13] = [
     "builder.BuildRegistryAuth",
