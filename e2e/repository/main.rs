@@ -1,5 +1,6 @@
 //! Rules the repository keeps about itself. `UPDATE_EXPECT=1 cargo test --test repository` rewrites generated files.
 
+mod circles;
 mod documentation;
 mod monitoring;
 mod network;

@@ -464,3 +464,46 @@ fn a_finalizer_of_somebody_else_on_a_pod_is_named_and_holds_the_meta_id_for_a_li
         .await
     })
 }
+
+#[test]
+fn a_finalizer_of_somebody_else_on_a_refused_pod_is_named_and_fails_the_workspace_at_the_limit() -> Result<()>
+{
+    story("refused-held", 0, &[], async |story| {
+        story.installation.overrides = json!({ "manager": { "timeouts": { "stopping": "8s" } } });
+        story.replicas.push(story.installation.start("manager-0").await?);
+        story.register("eu-1").await?;
+        let mut client = story.client().await?;
+        let kubelet = Kubelet::open(story).await?;
+        let mut stream = watch(&mut client, "ws").await?;
+        start(&mut client, request("ws", &[])).await?;
+        kubelet.bind("ws-ws").await?;
+        let (params, pods) = (PatchParams::default(), &kubelet.pods);
+        let hold = Patch::Merge(json!({ "metadata": { "finalizers": ["gitpod.io/finalizer", HOLD] } }));
+        pods.patch("ws-ws", &params, &hold).await?;
+        let refusal = json!({ "status": { "phase": "Failed", "reason": "OutOfcpu",
+            "message": "Pod was rejected: Node didn't have enough resource: cpu" } });
+        pods.patch_status("ws-ws", &params, &Patch::Merge(refusal)).await?;
+
+        let held = format!("Its pod ws-ws is held by finalizer {HOLD}.");
+        let seen = follow(&mut stream, |status| status.held == held).await?;
+        let status = seen.last().context("nothing was seen")?;
+        ensure!(status.phase() == WorkspacePhase::Pending, "{status:?}");
+        ensure!(status.message.contains(&held), "{}", status.message);
+
+        let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
+        let failed = seen.last().and_then(|status| status.conditions.as_ref()).map(|all| all.failed.clone());
+        let failed = failed.context("no conditions")?;
+        let told = format!("no other pod can be made: the refused pod ws-ws stays, held by finalizer {HOLD}");
+        ensure!(failed.contains(&told), "{failed}");
+        until("the resource to go", async || {
+            ensure!(story.resources("eu-1")?.get_opt("ws").await?.is_none(), "it is there");
+            Ok(())
+        })
+        .await?;
+        let left = pods_left(story).await?;
+        ensure!(left == [("ws-ws".to_owned(), HOLD.to_owned())], "{left:?}");
+        let free = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+        pods.patch("ws-ws", &params, &free).await?;
+        Ok(())
+    })
+}
