@@ -19,7 +19,7 @@ fn no_files_of_a_crate_import_each_other_in_a_circle() -> Result<()> {
     let mut wrong = Vec::new();
     for room in std::fs::read_dir(root().join("src"))? {
         let folder = format!("src/{}", room?.file_name().to_string_lossy());
-        for (file, imports) in circles(graph_of(&folder)?) {
+        for (file, imports) in circles(&graph_of(&folder)?) {
             let imports: Vec<String> = imports.iter().map(|name| shown(name)).collect();
             wrong.push(format!("{folder}: {} imports {}", shown(&file), imports.join(", ")));
         }
@@ -38,7 +38,7 @@ fn a_circle_is_found_through_any_kind_of_import_and_whoever_is_beside_it_is_not_
         ("e", "use super::a;"),
     ];
     let files = files.into_iter().map(|(name, text)| (name_of(name), text.to_owned())).collect();
-    let found: Vec<String> = circles(graph(&files)?).into_keys().map(|name| shown(&name)).collect();
+    let found: Vec<String> = circles(&graph(&files)?).into_keys().map(|name| shown(&name)).collect();
     ensure!(found == ["a", "b", "c/d"], "{found:?}");
     Ok(())
 }
@@ -67,7 +67,8 @@ fn graph_of(folder: &str) -> Result<Graph> {
 fn graph(files: &BTreeMap<Name, String>) -> Result<Graph> {
     let mut read = BTreeMap::new();
     for (name, text) in files {
-        let children = files.keys().filter(|file| file.split_last().is_some_and(|(_, parent)| parent == name));
+        let children =
+            files.keys().filter(|file| file.split_last().is_some_and(|(_, parent)| parent == name));
         let children = children.filter_map(|child| child.last().cloned()).collect();
         let mut imports =
             Imports { file: name.clone(), children, all: Vec::new(), reexports: BTreeMap::new() };
@@ -96,18 +97,28 @@ fn resolved(path: &[String], read: &BTreeMap<Name, Imports>, depth: usize) -> Na
     }
 }
 
-/// What is left of a graph when nothing that leads out of every circle, or into one, is in it.
-fn circles(mut graph: Graph) -> Graph {
-    loop {
-        let imported: BTreeSet<Name> = graph.values().flatten().cloned().collect();
-        let before = graph.len();
-        graph.retain(|name, imports| !imports.is_empty() && imported.contains(name));
-        let left: BTreeSet<Name> = graph.keys().cloned().collect();
-        graph.values_mut().for_each(|imports| imports.retain(|name| left.contains(name)));
-        if graph.len() == before {
-            return graph;
+/// The files that import themselves through others, each with what it imports on the way back to itself.
+fn circles(graph: &Graph) -> Graph {
+    let reached: BTreeMap<&Name, BTreeSet<&Name>> =
+        graph.keys().map(|name| (name, reachable(graph, name))).collect();
+    let back = |(name, imports): (&Name, &BTreeSet<Name>)| {
+        let leads_back = |import: &&Name| reached.get(import).is_some_and(|all| all.contains(name));
+        let imports: BTreeSet<Name> = imports.iter().filter(leads_back).cloned().collect();
+        (!imports.is_empty()).then(|| (name.clone(), imports))
+    };
+    graph.iter().filter_map(back).collect()
+}
+
+/// All that a file imports, through others too.
+fn reachable<'a>(graph: &'a Graph, from: &Name) -> BTreeSet<&'a Name> {
+    let mut reached = BTreeSet::new();
+    let mut next: Vec<&Name> = graph.get(from).into_iter().flatten().collect();
+    while let Some(name) = next.pop() {
+        if reached.insert(name) {
+            next.extend(graph.get(name).into_iter().flatten());
         }
     }
+    reached
 }
 
 /// What one file names, as paths from the root of the crate.

@@ -469,7 +469,8 @@ fn a_finalizer_of_somebody_else_on_a_pod_is_named_and_holds_the_meta_id_for_a_li
 fn a_finalizer_of_somebody_else_on_a_refused_pod_is_named_and_fails_the_workspace_at_the_limit() -> Result<()>
 {
     story("refused-held", 0, &[], async |story| {
-        story.installation.overrides = json!({ "manager": { "timeouts": { "stopping": "8s" } } });
+        story.installation.overrides =
+            json!({ "manager": { "timeouts": { "contentFinalization": "8s", "stopping": "8s" } } });
         story.replicas.push(story.installation.start("manager-0").await?);
         story.register("eu-1").await?;
         let mut client = story.client().await?;
