@@ -1,4 +1,4 @@
-//! An answer whose end is waited for: its status is in the trailers, or it ends without any.
+//! Response body that reports how its call ended: by a status in the trailers, or without one.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,9 +9,9 @@ use hyper::body::{Frame, SizeHint};
 use tonic::Code;
 use tonic::body::Body;
 
-/// Is told how a call ended.
+/// Observer of the end of a call.
 pub trait Watch: Send + Unpin + 'static {
-    /// The call ended; said at least once, and the first time counts.
+    /// The call ended. Called at least once; the first call counts.
     fn over(&mut self, code: Code);
 }
 
@@ -20,14 +20,14 @@ pub fn status(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
 }
 
-/// A body that tells how it ended. One that is dropped before tells nothing.
+/// A body that reports how it ended. If it is dropped before its end, it reports nothing.
 pub struct Watched<W> {
     body: Body,
     watch: W,
 }
 
 impl<W: Watch> Watched<W> {
-    /// Watches a body.
+    /// Wraps a body.
     pub fn body(body: Body, watch: W) -> Body {
         Body::new(Self { body, watch })
     }

@@ -63,7 +63,7 @@ fn a_scope_narrows_the_certificates_that_have_all_it_names_and_several_add_up() 
     assert_eq!(both.owners().unwrap().iter().collect::<Vec<_>>(), ["jane", "joe"]);
     assert!(both.sees_token_of("jane"));
     let admin = judged(identity("ci", &["staff", "spaceport:admin"], &[]), &rules);
-    assert!(admin.is_unscoped(), "who manages clusters can reach every workspace anyway");
+    assert!(admin.is_unscoped(), "an admin of clusters can reach every workspace anyway");
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
 }
 
-/// A workspace with everything that can be seen.
+/// A workspace with every field set.
 fn view() -> View {
     let metric = |size| Some(InitializerMetric { duration: Duration::from_millis(1500), size });
     View {
@@ -134,7 +134,7 @@ fn a_status_says_everything_that_is_seen_in_the_fields_that_clients_know() {
             workspace_image: "image:1".to_owned(),
             headless: true,
             url: "https://meta".to_owned(),
-            // A port whose URL cannot be told is left out.
+            // A port without a known URL is left out.
             exposed_ports: vec![wsman::PortSpec {
                 port: 3000,
                 visibility: wsman::PortVisibility::Public.into(),
@@ -249,7 +249,7 @@ fn the_encoded_status_is_the_status_wherever_the_workspace_is() {
     let there = seen(view());
     let unreachable = Seen { reachable: false, observed_at: Some(at(60)), ..there.clone() };
     let draining = Seen { draining: Some(Notice { until: Some(at(90)) }), ..there.clone() };
-    // One after the other: the first makes what the others use.
+    // In this order: the first encodes what the others reuse.
     for seen in [there, unreachable, draining] {
         for with_token in [true, false] {
             let read = wsman::WorkspaceStatus::decode(&*encoded(&seen, with_token).encode_to_vec()).unwrap();

@@ -49,7 +49,7 @@ fn with(change: impl FnOnce(&mut wsman::StartWorkspaceSpec)) -> Result<Start, St
     start(request)
 }
 
-/// The fields that a refused request names.
+/// The fields that a rejected request names.
 fn fields<T: std::fmt::Debug>(result: Result<T, Status>) -> Vec<String> {
     let status = result.unwrap_err();
     assert_eq!(status.code(), tonic::Code::InvalidArgument);

@@ -345,11 +345,11 @@ async fn a_log_is_written_as_it_is_and_what_was_asked_for_is_passed_on() {
     let asked = LogsRequest { id, follow: true, tail: Some(7), since, previous: true, resume_token };
     assert_eq!(server.0.lock().logs_asked, [asked]);
 
-    let broken = vec![piece(b"a line\n"), Err(Status::unavailable("this replica shuts down"))];
+    let broken = vec![piece(b"a line\n"), Err(Status::unavailable("this replica is shutting down"))];
     server.0.lock().logs.push_back(broken);
     let ran = spaceport(&endpoint, "workspace logs one").await;
     assert_eq!((ran.code, ran.out.as_str()), (1, "a line\n"));
-    assert_eq!(ran.err, "spaceport: the log of one broke off: UNAVAILABLE: this replica shuts down\n");
+    assert_eq!(ran.err, "spaceport: the log of one broke off: UNAVAILABLE: this replica is shutting down\n");
 
     let ran = spaceport(&endpoint, "workspace logs one").await;
     let told = "failed to read the log of one: FAILED_PRECONDITION: workspace one: it has no pod yet";
@@ -363,13 +363,13 @@ async fn a_followed_log_that_breaks_off_is_gone_on_with_where_it_was_and_ends_wh
     let piece = |content: &[u8], token: &str| {
         Ok(LogsResponse { content: content.to_vec(), resume_token: token.to_owned() })
     };
-    let broken = || Err(Status::unavailable("this replica shuts down"));
+    let broken = || Err(Status::unavailable("this replica is shutting down"));
     server.0.lock().logs =
         [vec![piece(b"one\ntw", "t1"), broken()], vec![broken()], vec![piece(b"o\nthree\n", "t2"), broken()]]
             .into();
     let ran = spaceport(&endpoint, "workspace logs one --follow").await;
     assert_eq!((ran.code, ran.out.as_str()), (1, "one\ntwo\nthree\n"));
-    let going_on = "the log of one broke off: UNAVAILABLE: this replica shuts down; resuming\n".repeat(3);
+    let going_on = "the log of one broke off: UNAVAILABLE: this replica is shutting down; resuming\n".repeat(3);
     let told = "the log of one broke off: FAILED_PRECONDITION: workspace one: it has no pod yet";
     assert_eq!(ran.err, format!("{going_on}spaceport: {told}\n"));
     let asked = std::mem::take(&mut server.0.lock().logs_asked);
