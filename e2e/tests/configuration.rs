@@ -100,7 +100,7 @@ fn a_changed_configuration_is_taken_without_a_restart_and_a_bad_one_is_not() -> 
         let readyz = format!("{}/readyz", story.replicas.first().context("no manager")?.health);
         until("the bad file to be shown", async || {
             let ready = get(&readyz).await?;
-            ensure!(ready.contains("the last good one is in force"), "{ready}");
+            ensure!(ready.contains("keeping the previous one"), "{ready}");
             Ok(())
         })
         .await?;
@@ -108,7 +108,7 @@ fn a_changed_configuration_is_taken_without_a_restart_and_a_bad_one_is_not() -> 
         fs::write(&path, config.to_string())?;
         until("the good file to be taken", async || {
             let ready = get(&readyz).await?;
-            ensure!(!ready.contains("the last good one is in force"), "{ready}");
+            ensure!(!ready.contains("keeping the previous one"), "{ready}");
             Ok(())
         })
         .await
@@ -179,7 +179,7 @@ fn a_changed_pod_template_is_taken_without_a_restart_and_a_bad_one_is_not() -> R
         let readyz = format!("{}/readyz", story.replicas.first().context("no manager")?.health);
         until("the bad template to be shown", async || {
             let ready = get(&readyz).await?;
-            ensure!(ready.contains("the last good one is in force"), "{ready}");
+            ensure!(ready.contains("keeping the previous one"), "{ready}");
             Ok(())
         })
         .await?;

@@ -64,7 +64,7 @@ fn starts_that_wait_for_a_limit_go_on_at_once_when_it_is_lifted_and_a_bad_change
         std::fs::write(&path, config.to_string())?;
         until("the bad file to be shown", async || {
             let ready = get(&format!("{health}/readyz")).await?;
-            ensure!(ready.contains("the last good one is in force"), "{ready}");
+            ensure!(ready.contains("keeping the previous one"), "{ready}");
             Ok(())
         })
         .await?;

@@ -98,8 +98,9 @@ impl Access {
         };
         let mut caller = match request.headers().get(CALLER) {
             Some(header) => {
-                let who = Who::from_header(header)
-                    .ok_or_else(|| Status::internal("a replica forwarded a call without a readable caller"))?;
+                let who = Who::from_header(header).ok_or_else(|| {
+                    Status::internal("a replica forwarded a call without a readable caller")
+                })?;
                 Caller::new(who, &self.rules)
             }
             None => Caller::of_earlier_version(text(CALLER_NAME).unwrap_or("unknown"), roles, &self.rules)?,
@@ -186,7 +187,8 @@ impl Access {
                 () = pause => {}
             }
             if tokio::time::Instant::now() >= give_up {
-                let unsent = unsent.inspect(|reason| tracing::warn!(reason, "failed to forward a call to the leader"));
+                let unsent =
+                    unsent.inspect(|reason| tracing::warn!(reason, "failed to forward a call to the leader"));
                 return Err(unavailable(unsent.as_deref().unwrap_or("there is no leader at the moment")));
             }
         }
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_replica_is_believed_on_who_called() {
+    fn only_a_replica_can_name_another_caller() {
         let access = access();
         let passed_on = access.identify(&request(true, &["spaceport:replica"], &told("Žofie"))).unwrap();
         assert_eq!((passed_on.who.name(), passed_on.via.as_deref()), ("Žofie", Some("replica-1")));
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_writes_of_itself_is_replaced_before_a_call_is_passed_on() {
+    fn caller_headers_of_a_client_are_replaced_before_forwarding() {
         let access = access();
         let mut forged = request(true, &["staff"], &told("boss"));
         let caller = access.identify(&forged).unwrap();

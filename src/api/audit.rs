@@ -30,11 +30,11 @@ use tower::{Layer, Service};
 
 use self::fields::Field;
 use self::methods::{Entry, METHODS};
+use super::call_end::{EndObserver, ObservedBody, status};
 use super::caller::{Caller, Who};
 use super::calls::PassedOn;
 use super::gate::Gate;
 use super::peers::MESSAGE_MAX;
-use super::watched::{Watch, Watched, status};
 use federation::Federation;
 use proto::{FILE_DESCRIPTOR_SET, codes};
 use runtime::audit::AuditSink;
@@ -172,8 +172,8 @@ struct Call {
     is_over: bool,
 }
 
-impl Watch for Call {
-    fn over(&mut self, code: Code) {
+impl EndObserver for Call {
+    fn ended(&mut self, code: Code) {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
@@ -218,7 +218,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.over(if std::thread::panicking() { Code::Internal } else { Code::Cancelled });
+        self.ended(if std::thread::panicking() { Code::Internal } else { Code::Cancelled });
     }
 }
 
@@ -274,10 +274,10 @@ where
                 return Ok(response);
             }
             if let Some(code) = status(response.headers()) {
-                call.over(code);
+                call.ended(code);
                 return Ok(response);
             }
-            Ok(response.map(|body| Watched::body(body, call)))
+            Ok(response.map(|body| ObservedBody::body(body, call)))
         })
     }
 }

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut_and_what_cannot_be_seen_is_escaped() {
+    fn long_texts_are_cut_and_invisible_characters_escaped() {
         assert_eq!(text("x".repeat(1 << 20), 20), format!("{}...", "x".repeat(17)));
         assert_eq!(text("a\n\u{1b}[31m\u{202e}\0", RULE), r"a\n\u{1b}[31m\u{202e}\0");
     }

@@ -24,7 +24,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::watched::{Watch, Watched, status};
+use super::call_end::{EndObserver, ObservedBody, status};
 use proto::FILE_DESCRIPTOR_SET;
 
 /// Labels of all unknown methods: callers choose paths freely, and label values must be few.
@@ -169,7 +169,7 @@ impl Call {
         }
     }
 
-    fn over(&mut self, code: Code) {
+    fn ended(&mut self, code: Code) {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
@@ -188,13 +188,13 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.over(Code::Cancelled);
+        self.ended(Code::Cancelled);
     }
 }
 
-impl Watch for Call {
-    fn over(&mut self, code: Code) {
-        Self::over(self, code);
+impl EndObserver for Call {
+    fn ended(&mut self, code: Code) {
+        Self::ended(self, code);
     }
 }
 
@@ -256,7 +256,7 @@ where
         Box::pin(async move {
             let Ok(answer) = answer.await else {
                 tracing::error!(method = call.path, "the handler of a call panicked");
-                call.over(Code::Internal);
+                call.ended(Code::Internal);
                 return Ok(Status::internal("internal error; details are in the server log").into_http());
             };
             let response = answer?;
@@ -267,10 +267,10 @@ where
             call.started();
             // A response with a status in its headers has no body.
             if let Some(code) = status(response.headers()) {
-                call.over(code);
+                call.ended(code);
                 return Ok(response);
             }
-            Ok(response.map(|body| Watched::body(body, call)))
+            Ok(response.map(|body| ObservedBody::body(body, call)))
         })
     }
 }

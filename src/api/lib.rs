@@ -6,11 +6,13 @@ mod bounds;
 mod bridge;
 mod brief;
 mod builders;
+mod call_end;
 mod caller;
 mod calls;
 mod clusters;
+mod connection_end;
 mod convert;
-mod endings;
+
 mod error;
 mod gate;
 mod images;
@@ -21,7 +23,7 @@ mod parse;
 mod peers;
 mod text;
 mod trim;
-mod watched;
+
 mod workspaces;
 
 use std::convert::Infallible;
@@ -36,7 +38,7 @@ use tower::Layer as _;
 use self::access::Access;
 use self::audit::{Audit, Reader};
 use self::bounds::{Bounds, BoundsLayer};
-use self::endings::Endings;
+use self::connection_end::Endings;
 use self::gate::GateLayer;
 use self::load::{Load, LoadLayer};
 use self::peers::{MESSAGE_MAX, Peers};

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_calls_are_told_when_to_come_again_and_counted() {
+    fn calls_over_a_limit_get_a_retry_delay_and_are_counted() {
         let limits = limits(STOP, false, None).unwrap();
         assert_eq!(limits.ask(b"", PATIENCE).unwrap(), Duration::ZERO);
         let status = limits.ask(b"", PATIENCE).unwrap_err();

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_shutdown_ends_a_silent_stream_and_lets_go_of_the_log() {
+    async fn the_shutdown_ends_a_silent_stream_and_releases_the_log() {
         let (sender, receiver) = mpsc::unbounded_channel();
         let shutdown = CancellationToken::new();
         let mut pieces = Box::pin(pieces(UnboundedReceiverStream::new(receiver).boxed(), shutdown.clone()));

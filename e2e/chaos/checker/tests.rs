@@ -1,4 +1,4 @@
-//! Bad histories, one a promise, each made by one change of a good one.
+//! Bad histories, one per guarantee, each made by one change to a good one.
 
 use cluster::resources::{Workspace, WorkspaceSpec, conditions};
 
@@ -6,7 +6,7 @@ use super::admin::LATE;
 use super::*;
 use crate::chaos::audit;
 use crate::chaos::history::{Act, AdminCall, Content};
-use crate::chaos::lives::Lives;
+use crate::chaos::lifetimes::Lifetimes;
 
 fn start(id: &str, meta: &str, at: u64, cluster: &str) -> Call {
     Call {
@@ -74,9 +74,9 @@ fn write(received: u64, revision: u64, accepted: bool) -> Write {
     }
 }
 
-/// `runs` was started twice with one answer, `over` was stopped, and `next` has the long-lived id of `over`; a start of
-/// `never` failed. A new leader took over, and the old one was refused. `ap` was cordoned for a while, and was drained after
-/// that, which stopped `drained`; a start of it was repeated, and refused. Somebody was active in `runs`.
+/// `runs` was started twice with one response, `over` was stopped, and `next` has the long-lived id of `over`; a start
+/// of `never` failed. A new leader took over, and the old one was rejected. `ap` was cordoned for a while and drained
+/// later, which stopped `drained`; a repeated start of it was rejected. `runs` was active.
 fn good() -> History {
     let failed = Call { outcome: Outcome::Failed("UNAVAILABLE".to_owned()), ..start("never", "n", 50, "eu") };
     let told = vec![
@@ -135,7 +135,7 @@ fn after(change: impl FnOnce(&mut History)) -> Vec<Violation> {
     check(&history)
 }
 
-/// Exactly one kind of violation is found.
+/// Asserts that exactly one kind of violation is found.
 fn only(found: &[Violation], kind: fn(String) -> Violation) {
     let kinds: BTreeSet<_> =
         found.iter().map(std::mem::discriminant).map(|kind| format!("{kind:?}")).collect();
@@ -169,7 +169,7 @@ fn line(verb: &str, at: u64, object: &serde_json::Value) -> String {
     format!("{line}\n")
 }
 
-/// With `--seed 4711` a workspace lived for 2 s right after its apiserver was back, when no watch was back yet.
+/// Seen with `--seed 4711`: a workspace lived for 2 s right after its apiserver was back, before any watch was.
 #[test]
 fn a_workspace_that_lived_for_2_s_right_after_its_apiserver_was_back_is_no_lost_start() {
     let state = |version: u64, status: serde_json::Value, deleted: bool| {
@@ -197,14 +197,14 @@ fn a_workspace_that_lived_for_2_s_right_after_its_apiserver_was_back_is_no_lost_
         + &line("patch", 4000, &state(3, is(&kept[..2]), false))
         + &line("patch", 5200, &state(4, is(&kept), true));
     let seen = |log: &str| {
-        let mut lives = Lives::default();
+        let mut lifetimes = Lifetimes::default();
         for event in audit::events(log, &["ws"]).unwrap() {
-            lives.take("ap", &event).unwrap();
+            lifetimes.take("ap", &event).unwrap();
         }
         after(|history| {
-            // Asked for just before the drain of `ap`.
+            // Sent just before the drain of `ap`.
             history.calls.push(start("brief", "b", 2900, "ap"));
-            history.resources.extend(lives.resources());
+            history.resources.extend(lifetimes.resources());
             history.records.push(record("brief", "ap", Recorded::Ended));
         })
     };
@@ -326,7 +326,7 @@ fn a_write_of_an_earlier_epoch_is_found_once_the_later_one_has_written_and_not_b
     assert_eq!(writes(Write { namespace: "other".to_owned(), ..write(61, 10, true) }), []);
 }
 
-/// A start of `late`, and where and when it was seen.
+/// A start of `late`: when it was sent, and where it was placed.
 fn late(sent: u64, cluster: &str) -> Vec<Violation> {
     after(|history| {
         history.calls.push(start("late", "l", sent, cluster));

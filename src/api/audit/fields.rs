@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_single_value_cannot_be_recorded() {
+    fn only_fields_with_a_single_value_can_be_recorded() {
         assert!(find(".wsman.StartWorkspaceRequest", "metadata").is_err());
         assert!(find(".wsman.StartWorkspaceRequest", "nothing").is_err());
         assert!(find(".spaceport.v1.RegisterRequest", "kubeconfig").is_err(), "bytes are never recorded");

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_keeps_to_the_limits_reaches_the_service_as_it_came() {
+    async fn a_request_within_its_limits_reaches_the_service_unchanged() {
         let body = framed(&ports(1_000));
         assert_eq!(call(START, body.clone()).await, (None, body.len()));
         let long = StartWorkspaceRequest { id: "x".repeat(1 << 20), ..Default::default() };
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_never_reaches_it() {
+    async fn a_request_over_a_limit_never_reaches_the_service() {
         for count in [1_001, 200_000] {
             assert_eq!(call(START, framed(&ports(count))).await, (Some(Code::InvalidArgument), 0));
         }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_cut_off_is_left_to_the_service_to_refuse() {
+    async fn a_truncated_request_is_rejected_by_the_service() {
         let mut cut = framed(&ports(10));
         cut.pop();
         assert_eq!(call(START, cut.clone()).await, (None, cut.len()));

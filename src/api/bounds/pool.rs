@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a bug")]
-    fn a_panic_is_the_callers() {
+    fn a_panic_propagates_to_the_caller() {
         let (workers, main) = (workers(), Builder::new_current_thread().enable_all().build().unwrap());
         let pool = Pool::new(workers.handle().clone());
         let _ = main.block_on(pool.run(async { panic!("a bug") }));

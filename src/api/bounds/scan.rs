@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused_and_unknown_fields_are_skipped() {
+    fn malformed_messages_are_rejected_and_unknown_fields_skipped() {
         for malformed in [&[0xff][..], &[0x0a, 0x05, 0x01], &[0x0b], &[0x0c], &[0x09, 0x00], &[0x0d], &[0x00]]
         {
             assert_eq!(scan_as(START, malformed), Err(Broken::Malformed), "{malformed:?}");

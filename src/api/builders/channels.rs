@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_builder_is_not_called_before_somebody_says_how() {
+    async fn a_builder_is_not_called_without_configured_transport() {
         let refused = Channels::new(None).get("builder:8080").await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
         assert!(refused.message().contains("imageBuilderProxy.tls"), "{refused}");

@@ -202,7 +202,9 @@ pub(super) fn watch(
         federation.cluster(name).map_err(|error| error::status(&error))?;
     }
     let watch = federation.watch_clusters(only).map_err(|TooMany| {
-        Status::resource_exhausted("too many watches of clusters at this replica; end some, or use another replica")
+        Status::resource_exhausted(
+            "too many watches of clusters at this replica; end some, or use another replica",
+        )
     })?;
     let stream = futures::stream::unfold(watch, |mut watch: ClusterWatch| async move {
         let event = watch.next().await?;
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_told() {
+    fn every_problem_is_reported() {
         let spec = v1::ClusterSpec {
             region: "Not A Region".into(),
             admission_constraints: vec![v1::AdmissionConstraint::default()],

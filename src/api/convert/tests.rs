@@ -236,7 +236,7 @@ fn a_workspace_of_a_cluster_that_does_not_answer_keeps_its_phase_and_says_since_
 }
 
 #[test]
-fn only_those_who_are_stopped_by_a_drain_are_told_when() {
+fn only_workspaces_that_a_drain_stops_show_its_deadline() {
     let draining = Some(Notice { until: Some(at(90)) });
     let headless = status(&Seen { draining, ..seen(view()) }, true);
     assert_eq!((headless.draining, headless.draining_until), (true, None));

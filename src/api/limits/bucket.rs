@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_are_served_one_after_the_other() {
+    fn waiting_calls_are_served_in_order() {
         let mut buckets = buckets(1);
         let mut take = || buckets.take(ONE, SECOND, SECOND * 2);
         let all = [take(), take(), take(), take(), take()];

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_key_is_refused_by_name() {
+    fn an_invalid_key_field_is_rejected_by_name() {
         let refused = |path: &str| find(".wsman.StartWorkspaceRequest", path).unwrap_err();
         assert_eq!(refused("owner"), "owner is no field of StartWorkspaceRequest");
         assert_eq!(refused("metadata"), "metadata is no text, enum or truth value");

@@ -75,7 +75,7 @@ impl From<ExplainArgs> for ForecastPlacementRequest {
     }
 }
 
-/// Shows where starts would be placed.
+/// Prints where starts would be placed.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,

@@ -47,7 +47,7 @@ fn pair(text: &str) -> Result<(Namespace, Option<Namespace>), String> {
     Ok((namespace, secrets))
 }
 
-/// Applies the objects.
+/// Applies the objects, or prints the plan.
 pub async fn run(args: &InstallArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
     let namespaces = args.namespaces.iter().map(|(namespace, secrets)| NamespaceSpec {
         namespace: namespace.to_string(),
@@ -81,7 +81,8 @@ pub async fn run(args: &InstallArgs, connection: &ClientArgs, terminal: &mut Ter
     Ok(())
 }
 
-/// Puts there what a cluster needs that is to be registered, and takes the manager's own login in place of the admin's.
+/// For `register --install`: installs with the admin's kubeconfig, then replaces it in the request with the manager's
+/// own login.
 pub async fn before(
     client: &Client,
     connection: &ClientArgs,

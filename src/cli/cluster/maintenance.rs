@@ -62,7 +62,7 @@ impl End {
     }
 }
 
-/// Begins or ends maintenance.
+/// Starts or ends maintenance.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,

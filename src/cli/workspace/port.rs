@@ -65,7 +65,7 @@ enum Protocol {
     Https,
 }
 
-/// Changes a port, and shows the workspace.
+/// Changes a port, and prints the workspace.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,

@@ -48,7 +48,7 @@ impl From<Policy> for StopWorkspacePolicy {
     }
 }
 
-/// Asks all of them to stop, and only then waits: they stop at the same time. A failure does not keep the others.
+/// Stops all, then waits: they stop at the same time. A failure does not skip the rest.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,
@@ -120,7 +120,7 @@ async fn ask(
     let mut api = client.workspaces();
     client.call(request, async |request| api.stop_workspace(request).await).await?;
     if before.is_none() {
-        // The API takes a stop of an id that it does not know. Asked again, because the replica may have been behind.
+        // The API accepts a stop of an unknown id. Ask again, because the replica may have lagged behind.
         let status = describe(client, id).await?.status.unwrap_or_default();
         if args.waiting.wait {
             subscription = Some(subscribe(client, connection, &status).await?);

@@ -10,9 +10,9 @@ use tonic::Code;
 use tonic::body::Body;
 
 /// Observer of the end of a call.
-pub trait Watch: Send + Unpin + 'static {
+pub trait EndObserver: Send + Unpin + 'static {
     /// The call ended. Called at least once; the first call counts.
-    fn over(&mut self, code: Code);
+    fn ended(&mut self, code: Code);
 }
 
 /// The status in headers or trailers, where there is one.
@@ -21,19 +21,19 @@ pub fn status(headers: &HeaderMap) -> Option<Code> {
 }
 
 /// A body that reports how it ended. If it is dropped before its end, it reports nothing.
-pub struct Watched<W> {
+pub struct ObservedBody<W> {
     body: Body,
     watch: W,
 }
 
-impl<W: Watch> Watched<W> {
+impl<W: EndObserver> ObservedBody<W> {
     /// Wraps a body.
     pub fn body(body: Body, watch: W) -> Body {
         Body::new(Self { body, watch })
     }
 }
 
-impl<W: Watch> hyper::body::Body for Watched<W> {
+impl<W: EndObserver> hyper::body::Body for ObservedBody<W> {
     type Data = Bytes;
     type Error = tonic::Status;
 
@@ -45,11 +45,11 @@ impl<W: Watch> hyper::body::Body for Watched<W> {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    self.watch.over(status(trailers).unwrap_or(Code::Unknown));
+                    self.watch.ended(status(trailers).unwrap_or(Code::Unknown));
                 }
             }
-            Some(Err(error)) => self.watch.over(error.code()),
-            None => self.watch.over(Code::Unknown),
+            Some(Err(error)) => self.watch.ended(error.code()),
+            None => self.watch.ended(Code::Unknown),
         }
         Poll::Ready(frame)
     }

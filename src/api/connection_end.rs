@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_old_connection_still_answers_and_one_that_lost_its_right_does_not() {
+    async fn an_old_connection_serves_and_one_with_an_invalid_certificate_does_not() {
         let lifetime = Lifetime::default();
         lifetime.finish(End::Age);
         let (_frames, response) = answered(&lifetime).await;
