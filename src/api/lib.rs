@@ -86,6 +86,7 @@ pub struct Others {
 /// Limits and counters of calls.
 #[derive(Debug)]
 pub struct Guards {
+    /// Rate limits of unary methods.
     pub limits: Arc<Limits>,
     /// Counter of calls.
     pub calls: Calls,

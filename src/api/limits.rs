@@ -138,6 +138,7 @@ impl Limits {
         });
     }
 
+    /// Counters of this instance, for the metrics registry.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }

@@ -44,7 +44,8 @@ fn lifetimes(events: &[Event]) -> Resource {
 }
 
 #[test]
-fn a_life_is_from_the_answer_to_its_creation_to_the_request_that_took_the_last_finalizer() {
+fn a_lifetime_begins_with_the_response_to_its_creation_and_ends_with_the_request_that_removed_the_last_finalizer()
+ {
     let begun = event("create", 5_100, workspace(1, "Unknown", true, false));
     let runs = event("patch", 5_200, workspace(2, "Running", true, false));
     let deleted = event("delete", 6_000, workspace(4, "Stopped", true, true));
@@ -70,7 +71,7 @@ fn a_deletion_that_is_complete_answers_the_uid_alone() {
 }
 
 #[test]
-fn what_a_killed_apiserver_did_not_log_is_known_by_what_is_there_and_by_later_answers() {
+fn writes_that_a_killed_apiserver_did_not_log_are_known_from_lists_and_later_responses() {
     let mut lifetimes = Lifetimes::default();
     let unlogged: Workspace = serde_json::from_value(workspace(3, "Running", true, false)).unwrap();
     lifetimes.are("eu", std::slice::from_ref(&unlogged));
