@@ -41,6 +41,7 @@ struct Method<T = &'static str> {
     name: T,
 }
 
+/// Counters of gRPC calls. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Calls(Arc<Counters>);
 

@@ -74,6 +74,7 @@ impl Refusals {
         "request_timeout",
     ];
 
+    /// With every reason at zero.
     pub fn new() -> Result<Self, prometheus::Error> {
         let refused = Opts::new(
             "spaceport_calls_refused_total",
