@@ -139,9 +139,10 @@ mod tests {
         ];
         let events = events(&log.join("\n"), &["ws"]).unwrap();
         let writes: Vec<Write> = events.iter().filter_map(Event::write).collect();
-        let told: Vec<_> = writes.iter().map(|write| (write.accepted, write.probe, write.epoch)).collect();
+        let reported: Vec<_> =
+            writes.iter().map(|write| (write.accepted, write.probe, write.epoch)).collect();
         assert_eq!(
-            told,
+            reported,
             [(true, false, (1, 42)), (false, false, (1, 42)), (true, true, (1, 42)), (true, true, (1, 42)),]
         );
         assert_eq!(writes[0].answered - writes[0].received, 150);

@@ -256,8 +256,8 @@ fn last_states(name: &str, seen: &[Seen], lifetimes: &BTreeMap<&str, Vec<&Resour
     let mut violations = Vec::new();
     for (id, lifetimes) in lifetimes {
         let alive = lifetimes.iter().find(|life| life.until.is_none());
-        let told = last.get(id).map(|update| (update.phase.as_str(), update.cluster.as_str()));
-        let good = match (alive, told) {
+        let reported = last.get(id).map(|update| (update.phase.as_str(), update.cluster.as_str()));
+        let good = match (alive, reported) {
             (Some(life), Some((phase, cluster))) => phase == life.phase && cluster == life.cluster,
             (Some(_), None) => false,
             // A subscriber that came later never heard of workspaces that had ended.
@@ -267,7 +267,7 @@ fn last_states(name: &str, seen: &[Seen], lifetimes: &BTreeMap<&str, Vec<&Resour
         if !good {
             let is = alive.map(|life| (life.phase.as_str(), life.cluster.as_str()));
             violations
-                .push(Violation::NotTrue(format!("{name}: {id} is {is:?} and was reported as {told:?}")));
+                .push(Violation::NotTrue(format!("{name}: {id} is {is:?} and was reported as {reported:?}")));
         }
     }
     for (id, update) in &last {

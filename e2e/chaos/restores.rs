@@ -287,8 +287,8 @@ impl Ground {
             ensure!(shown.code == 0, "{}", shown.stderr);
             let shown: Value = serde_json::from_str(&shown.stdout)?;
             let conditions = shown["status"]["conditions"].as_array().context("no conditions")?;
-            let told = |one: &Value| one["type"] == "HistoryIntact" && one["reason"] == "Restored";
-            ensure!(conditions.iter().any(told), "{conditions:?}");
+            let reported = |one: &Value| one["type"] == "HistoryIntact" && one["reason"] == "Restored";
+            ensure!(conditions.iter().any(reported), "{conditions:?}");
             Ok(())
         })
         .await

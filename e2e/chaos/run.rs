@@ -214,8 +214,8 @@ fn summary(seed: u64, history: &History, faults: Done, resumed: usize) -> Summar
 
 /// Fails if a guarantee was violated, or if too little happened to prove anything.
 fn judge(violations: &[Violation], summary: &Summary) -> Result<()> {
-    let told: Vec<String> = violations.iter().map(ToString::to_string).collect();
-    ensure!(violations.is_empty(), "{} violations:\n{}\n{summary:?}", told.len(), told.join("\n"));
+    let reported: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    ensure!(violations.is_empty(), "{} violations:\n{}\n{summary:?}", reported.len(), reported.join("\n"));
     ensure!(summary.epochs >= 2, "it proves nothing: there was one leader only: {summary:?}");
     for kind in KINDS {
         ensure!(summary.faults.contains_key(&kind), "it proves nothing: no {kind}: {summary:?}");

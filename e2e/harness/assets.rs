@@ -135,21 +135,21 @@ fn run_go(source: &Path, bin: Option<&Path>, args: &[&str], what: &str) -> Resul
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log.try_clone()?);
     let mut child = command.spawn().context("cannot start `go`: is Go 1.26 installed?")?;
     let started = Instant::now();
-    let mut told = Duration::ZERO;
+    let mut reported = Duration::ZERO;
     loop {
         if let Some(status) = child.try_wait()? {
             return if status.success() { Ok(()) } else { bail!("go {}: {}", args.join(" "), text_of(log)) };
         }
         let elapsed = started.elapsed();
         if elapsed
-            >= told
+            >= reported
                 + if std::io::stderr().is_terminal() {
                     Duration::from_secs(1)
                 } else {
                     Duration::from_secs(15)
                 }
         {
-            told = elapsed;
+            reported = elapsed;
             progress(&format!("building {what} (up to 5 min the first time) ... {} s", elapsed.as_secs()));
         }
         thread::sleep(Duration::from_millis(100));

@@ -285,7 +285,7 @@ mod tests {
         request
     }
 
-    fn told(name: &str) -> Vec<(&'static str, HeaderValue)> {
+    fn caller_headers(name: &str) -> Vec<(&'static str, HeaderValue)> {
         let identity = PeerIdentity {
             common_name: name.to_owned(),
             organizations: vec!["spaceport:admin".to_owned()],
@@ -298,13 +298,14 @@ mod tests {
     #[test]
     fn only_a_replica_can_name_another_caller() {
         let access = access();
-        let passed_on = access.identify(&request(true, &["spaceport:replica"], &told("Žofie"))).unwrap();
+        let passed_on =
+            access.identify(&request(true, &["spaceport:replica"], &caller_headers("Žofie"))).unwrap();
         assert_eq!((passed_on.who.name(), passed_on.via.as_deref()), ("Žofie", Some("replica-1")));
         assert!(passed_on.is(Role::Admin));
-        let forged = access.identify(&request(true, &["staff"], &told("boss"))).unwrap();
+        let forged = access.identify(&request(true, &["staff"], &caller_headers("boss"))).unwrap();
         assert_eq!((forged.who.name(), &forged.via), ("replica-1", &None));
         assert!(!forged.is(Role::Admin));
-        let plain = access.identify(&request(false, &[], &told("boss"))).unwrap();
+        let plain = access.identify(&request(false, &[], &caller_headers("boss"))).unwrap();
         assert!(!plain.is(Role::Client), "plaintext from elsewhere");
         let own = access.identify(&request(true, &["spaceport:replica"], &[])).unwrap();
         assert!(own.is(Role::Client) && !own.is(Role::Admin));
@@ -313,7 +314,7 @@ mod tests {
     #[test]
     fn caller_headers_of_a_client_are_replaced_before_forwarding() {
         let access = access();
-        let mut forged = request(true, &["staff"], &told("boss"));
+        let mut forged = request(true, &["staff"], &caller_headers("boss"));
         let caller = access.identify(&forged).unwrap();
         name_caller(&mut forged, &caller);
         let who = Who::from_header(&forged.headers()[CALLER]).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
-use super::brief::{self, Violations};
+use super::error_text::{self, Violations};
 use domain::names::{ClusterName, WorkspaceId};
 use domain::placement::Rejection;
 use federation::Error;
@@ -38,7 +38,7 @@ pub fn status(error: &Error) -> Status {
         | Error::SameCluster { .. }
         | Error::RegisteredOtherwise { .. } => Code::AlreadyExists,
         Error::Maintenance { place, verdicts } => {
-            let here = brief::text(place, 200);
+            let here = error_text::text(place, 200);
             let here = PreconditionViolation::new("MAINTENANCE", here, "is under maintenance");
             let others = rejections(verdicts);
             details.set_precondition_failure(std::iter::once(here).chain(others).collect::<Vec<_>>());
@@ -81,8 +81,8 @@ pub fn status(error: &Error) -> Status {
         }
         Error::Unfit { checks, .. } => {
             let violations = checks.iter().filter(|check| check.is_failed()).map(|check| {
-                let told = format!("{}; {}", check.detail, check.remedy);
-                (check.name, told.trim_end_matches("; ").to_owned())
+                let reported = format!("{}; {}", check.detail, check.remedy);
+                (check.name, reported.trim_end_matches("; ").to_owned())
             });
             details.set_precondition_failure(listed("CHECK", violations));
             Code::FailedPrecondition
@@ -109,7 +109,7 @@ pub fn status(error: &Error) -> Status {
     if details.error_info().is_none() {
         details.set_error_info(reason(error), DOMAIN, std::collections::HashMap::new());
     }
-    Status::with_error_details(code, brief::text(error, brief::MESSAGE), details)
+    Status::with_error_details(code, error_text::text(error, error_text::MESSAGE), details)
 }
 
 /// Why each cluster was rejected by placement.

@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::{Service, ServiceExt, service_fn};
 use url::{Host, Url};
 
-use super::trim;
+use super::error_trim;
 use federation::snapshots;
 use runtime::files;
 use runtime::tls::{PeerTls, Transport, is_loopback};
@@ -179,7 +179,7 @@ impl Peers {
         let endpoint = Endpoint::from_shared(plain)
             .map_err(|error| unusable(&error))?
             .tcp_nodelay(true)
-            .http2_max_header_list_size(trim::READ_MAX)
+            .http2_max_header_list_size(error_trim::READ_MAX)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5));
         let endpoint = lasting(endpoint);

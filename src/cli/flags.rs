@@ -16,8 +16,8 @@ use url::Url;
 use super::config::{ConfigFile, Context, ContextName};
 use super::connect::{ClientArgs, Identity};
 use super::failure::Usage;
-use super::numbers::positive_duration;
 use super::terminal::Format;
+use super::value_parsers::positive_duration;
 use runtime::tls::is_loopback;
 
 /// Default timeout of a call.

@@ -22,13 +22,13 @@ mod failure;
 mod flags;
 mod input;
 mod interrupt;
-mod numbers;
 mod status;
 mod subscription;
 mod table;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod value_parsers;
 mod version;
 mod view;
 mod workspace;

@@ -5,8 +5,8 @@ use clap::{Args, Subcommand};
 use tonic::{Code, Status};
 
 use super::connect::{Client, ClientArgs};
-use super::numbers::zero_or_more;
 use super::terminal::Terminal;
+use super::value_parsers::zero_or_more;
 use domain::duration::GoDuration;
 use domain::names::{MetaId, OwnerId, WorkspaceId};
 use proto::wsman::{DescribeWorkspaceRequest, DescribeWorkspaceResponse, MetadataFilter};

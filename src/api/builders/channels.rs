@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::error_trim;
 use crate::peers::lasting;
-use crate::trim;
 use runtime::files;
 use runtime::tls::{self, Transport};
 
@@ -52,7 +52,7 @@ impl Channels {
             .map_err(|error| unusable(&error))?
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
-            .http2_max_header_list_size(trim::READ_MAX)
+            .http2_max_header_list_size(error_trim::READ_MAX)
             // A build may be silent for long; keepalive distinguishes a quiet builder from a dead one.
             .http2_keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10));

@@ -76,9 +76,9 @@ fn certificates_that_no_scope_names_can_be_refused() {
 
 #[test]
 fn replicas_forward_callers_with_names_of_any_alphabet() {
-    let told = who(identity("Žofie\n„x“", &["ěšč", "spaceport:admin"], &["a.example"]));
-    let header = told.header().unwrap();
-    assert_eq!(Who::from_header(&header), Some(told));
+    let reported = who(identity("Žofie\n„x“", &["ěšč", "spaceport:admin"], &["a.example"]));
+    let header = reported.header().unwrap();
+    assert_eq!(Who::from_header(&header), Some(reported));
     assert_eq!(Who::from_header(&HeaderValue::from_static("no base64!")), None);
 }
 

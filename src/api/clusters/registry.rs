@@ -315,9 +315,11 @@ mod tests {
         let Some(NewLogin::Named(reference)) = named.login else { panic!("no login") };
         assert_eq!(reference.to_string(), "spaceport/eu:kubeconfig");
         assert!(update(&[], spec("eu")).unwrap().1.login.is_none(), "the mask does not name it");
-        for (spec, told) in [(spec("E U"), "Secret name"), (v1::ClusterSpec::default(), "must be in spec")] {
+        for (spec, reported) in
+            [(spec("E U"), "Secret name"), (v1::ClusterSpec::default(), "must be in spec")]
+        {
             let status = update(&[SECRET], spec).unwrap_err();
-            assert!(status.message().contains(told), "{}", status.message());
+            assert!(status.message().contains(reported), "{}", status.message());
         }
         let both = v1::UpdateRequest {
             name: "eu".to_owned(),

@@ -209,7 +209,7 @@ fn a_status_says_everything_that_is_seen_in_the_fields_that_clients_know() {
 #[test]
 fn phases_are_those_that_clients_know() {
     use wsman::WorkspacePhase as Wire;
-    let told = [
+    let reported = [
         (Phase::Unknown, Wire::Unknown),
         (Phase::Pending, Wire::Pending),
         (Phase::Imagebuild, Wire::Pending),
@@ -219,7 +219,7 @@ fn phases_are_those_that_clients_know() {
         (Phase::Stopping, Wire::Stopping),
         (Phase::Stopped, Wire::Stopped),
     ];
-    for (phase, wire) in told {
+    for (phase, wire) in reported {
         assert_eq!(of_phase(phase), wire, "{phase:?}");
     }
 }
@@ -227,10 +227,10 @@ fn phases_are_those_that_clients_know() {
 #[test]
 fn a_workspace_of_a_cluster_that_does_not_answer_keeps_its_phase_and_says_since_when() {
     let lost = Seen { reachable: false, observed_at: Some(at(60)), ..seen(view()) };
-    let told = status(&lost, true);
-    assert_eq!(told.phase(), wsman::WorkspacePhase::Stopping);
-    assert_eq!((told.reachable, told.observed_at), (false, Some(timestamp(at(60)))));
-    assert_eq!(told.message, "cluster eu is unreachable, last seen 1970-01-01T00:01:00Z");
+    let reported = status(&lost, true);
+    assert_eq!(reported.phase(), wsman::WorkspacePhase::Stopping);
+    assert_eq!((reported.reachable, reported.observed_at), (false, Some(timestamp(at(60)))));
+    assert_eq!(reported.message, "cluster eu is unreachable, last seen 1970-01-01T00:01:00Z");
     let never = status(&Seen { observed_at: None, ..lost }, true);
     assert_eq!(never.message, "cluster eu is unreachable");
 }

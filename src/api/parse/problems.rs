@@ -7,7 +7,7 @@ use std::time::Duration;
 use tonic::Status;
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::brief::Violations;
+use crate::error_text::Violations;
 use domain::duration::GoDuration;
 
 /// All violations of a request, not only the first. Lists as many as an error has space for and counts the others;

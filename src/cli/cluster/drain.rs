@@ -10,9 +10,9 @@ use tonic::{Code, Status, Streaming};
 
 use crate::connect::{Client, ClientArgs};
 use crate::interrupt::Interrupt;
-use crate::numbers::{positive_duration, whole};
 use crate::table::{clean, wrapped};
 use crate::terminal::Terminal;
+use crate::value_parsers::{positive_duration, whole};
 use crate::view::DrainView;
 use domain::names::{ClusterName, WorkspaceId};
 use proto::spaceport::v1::change_drain_request::Change;
@@ -222,7 +222,7 @@ async fn follow(
                 stream = open_again(connection, name).await?;
                 continue;
             }
-            Err(status) => return Err(status).context("following the drain failed; it goes on"),
+            Err(status) => return Err(status).context("failed to follow the drain; it continues"),
         };
         shown.update(&DrainView::from(drain.clone()), connection, terminal);
         if matches!(drain.state(), State::Drained | State::Cancelled) {
@@ -281,7 +281,7 @@ async fn open_again(connection: &ClientArgs, name: &ClusterName) -> Result<Strea
             Ok(stream) => return Ok(stream),
             Err(error) if Instant::now() > give_up => {
                 let error: anyhow::Error = error;
-                return Err(error.context("no manager answers; the drain goes on"));
+                return Err(error.context("no manager responds; the drain continues"));
             }
             Err(_) => sleep(RECONNECT_PAUSE).await,
         }

@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::connect::{Client, ClientArgs};
-use crate::numbers::whole;
 use crate::terminal::Terminal;
+use crate::value_parsers::whole;
 use crate::view::ForecastView;
 use crate::workspace::pair;
 use domain::cluster::LARGEST_WEIGHT;

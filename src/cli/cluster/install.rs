@@ -106,7 +106,7 @@ pub async fn before(
         ..InstallRequest::default()
     };
     let answer = install(client, asked).await?;
-    ensure!(!answer.kubeconfig.is_empty(), "the server made no login");
+    ensure!(!answer.kubeconfig.is_empty(), "the server returned no kubeconfig");
     let objects: Vec<InstalledView> = answer.objects.into_iter().map(InstalledView::from).collect();
     terminal.progress_page(connection.output, InstalledView::table(&objects, false));
     Ok(RegisterRequest { kubeconfig: answer.kubeconfig, spec: request.spec })

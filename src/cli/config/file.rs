@@ -123,7 +123,7 @@ impl ConfigFile {
         let folder =
             target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.with_context(|| format!("failed to make the folder {}", folder.display()))?;
+        made.with_context(|| format!("failed to create the folder {}", folder.display()))?;
         let _lock = lock(folder)?;
         let text = Self::text(path)?;
         let old = text.as_deref().map_or_else(|| Ok(Self::default()), |text| Self::parse(text, path))?;

@@ -107,7 +107,7 @@ impl Sides {
             (Stage::Securing, _, _) => {
                 "the server closed the connection during the TLS handshake: is this a port without TLS?"
             }
-            (Stage::Answered, _, _) => "the connection broke",
+            (Stage::Answered, _, _) => "the connection was lost",
             (_, None, _) => {
                 "the server closed the connection without a response: is this a TLS port (use https://), or no gRPC server?"
             }

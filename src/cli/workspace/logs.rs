@@ -8,8 +8,8 @@ use tonic::{Code, Status, Streaming};
 
 use crate::connect::{Client, ClientArgs, again};
 use crate::failure::describe;
-use crate::numbers::{at_least, positive_duration};
 use crate::terminal::Terminal;
+use crate::value_parsers::{at_least, positive_duration};
 use domain::names::WorkspaceId;
 use proto::spaceport::v1::{LogsRequest, LogsResponse};
 

@@ -7,8 +7,8 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::show;
 use crate::connect::{Client, ClientArgs};
-use crate::numbers::port;
 use crate::terminal::Terminal;
+use crate::value_parsers::port;
 use domain::names::WorkspaceId;
 use proto::wsman::{ControlPortRequest, PortProtocol, PortSpec, PortVisibility};
 

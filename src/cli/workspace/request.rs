@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{limit, pair};
 use crate::failure::Usage;
-use crate::numbers::zero_or_more;
+use crate::value_parsers::zero_or_more;
 use domain::duration::GoDuration;
 use domain::names::{ClassId, ClusterName, MetaId, Namespace, OwnerId, Region, WorkspaceId};
 use domain::path;

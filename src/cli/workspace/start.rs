@@ -13,9 +13,9 @@ use super::request::RequestArgs;
 use super::wait::{Goal, Wait};
 use crate::connect::{Client, ClientArgs};
 use crate::interrupt::Interrupt;
-use crate::numbers::positive_duration;
 use crate::subscription::Subscription;
 use crate::terminal::Terminal;
+use crate::value_parsers::positive_duration;
 use crate::view::StartedView;
 use proto::wsman::{MetadataFilter, StartWorkspaceRequest};
 

@@ -67,9 +67,7 @@ pub async fn run(
     for wait in waits {
         let goes_on = || {
             let ids = args.ids.iter().map(WorkspaceId::as_str).collect::<Vec<_>>().join(" ");
-            format!(
-                "what was asked to stop goes on stopping: `spaceport workspace stop {ids} --wait` waits again"
-            )
+            format!("the workspaces continue to stop: `spaceport workspace stop {ids} --wait` waits again")
         };
         match interrupt.unless(wait.finish(terminal), goes_on).await {
             Err(error) if error.is::<Interrupted>() => return Err(error),

@@ -5,8 +5,8 @@ use clap::Args;
 
 use super::{limit, show};
 use crate::connect::{Client, ClientArgs};
-use crate::numbers::zero_or_more;
 use crate::terminal::Terminal;
+use crate::value_parsers::zero_or_more;
 use domain::duration::GoDuration;
 use domain::names::WorkspaceId;
 use proto::wsman::{SetTimeoutRequest, TimeoutType};

@@ -2,7 +2,7 @@
 //!
 //! The outermost layer. Message and details of an error are headers or trailers, and clients reject long ones: tonic,
 //! and so a standby, from 16 KiB on, and then the call ends with a transport error without a cause. Errors made here
-//! are short already ([`super::brief`]); this layer enforces it for all.
+//! are short already ([`super::error_text`]); this layer enforces it for all.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
 use tower::{Layer, Service};
 
-use super::brief::{self, Violations};
+use super::error_text::{self, Violations};
 
 /// Bytes of an error's metadata, as HTTP/2 counts them.
 pub(super) const METADATA_MAX: usize = 8 * 1024;
@@ -160,7 +160,7 @@ fn message(headers: &HeaderMap) -> String {
         }
     }
     let status = Status::from_header_map(&alone);
-    brief::text(status.as_ref().map(Status::message).unwrap_or_default(), brief::MESSAGE)
+    error_text::text(status.as_ref().map(Status::message).unwrap_or_default(), error_text::MESSAGE)
 }
 
 /// The shortened details, of the kinds that Spaceport's own errors have.
@@ -181,7 +181,7 @@ fn details(headers: &HeaderMap) -> ErrorDetails {
         );
     }
     if let Some(failure) = full.precondition_failure() {
-        let kind = failure.violations.first().map(|v| brief::text(&v.r#type, 50)).unwrap_or_default();
+        let kind = failure.violations.first().map(|v| error_text::text(&v.r#type, 50)).unwrap_or_default();
         let mut violations = Violations::default();
         failure.violations.iter().for_each(|v| violations.add(&v.subject, &v.description));
         let listed = violations.into_listed();
@@ -193,7 +193,7 @@ fn details(headers: &HeaderMap) -> ErrorDetails {
         brief.set_retry_info(retry.retry_delay);
     }
     if let Some(info) = full.error_info() {
-        let (reason, domain) = (brief::text(&info.reason, 64), brief::text(&info.domain, 64));
+        let (reason, domain) = (error_text::text(&info.reason, 64), error_text::text(&info.domain, 64));
         brief.set_error_info(reason, domain, std::collections::HashMap::new());
     }
     brief
@@ -242,7 +242,7 @@ mod tests {
             assert!(read.message().ends_with("..."), "{}", read.message());
             let details = read.get_error_details();
             let listed = details.bad_request().unwrap().field_violations.len();
-            assert!((1..=brief::LISTED).contains(&listed), "{listed} for {letter:?}");
+            assert!((1..=error_text::LISTED).contains(&listed), "{listed} for {letter:?}");
             assert_eq!(details.error_info().unwrap().reason, "INVALID");
             assert!(details.retry_info().is_some());
         }
