@@ -1,15 +1,15 @@
 # Real control planes for tests and for trying things by hand. Included by the Makefile.
 CLUSTERS ?= 3
 NODES ?= 3
-# Of `make bench`. SCALE is small, medium or full; SCENARIO empty is all of them, or a list as in one,burst; CONDITIONS is a list
-# of floor and defaults; RESUME=1 keeps what is measured; PROFILE=dev is the debug build of the manager under test.
+# Variables of `make bench`: SCALE is small, medium or full; SCENARIO empty is all of them, or a list as in one,burst; CONDITIONS is a list
+# of floor and defaults; RESUME=1 skips what is measured already; PROFILE=dev is the debug build of the manager under test.
 SCALE ?= small
 SCENARIO ?=
 PROFILE ?= release
 CONDITIONS ?= floor
 RESUME ?=
 comma := ,
-# Of `make chaos`. SEED empty is a random one. RESTORES=20 restores a cluster so often in each way instead of breaking parts.
+# Variables of `make chaos`: an empty SEED is random. RESTORES=20 restores a cluster 20 times in each way, without other faults.
 SEED ?=
 MINUTES ?= 2
 RESTORES ?=
@@ -25,7 +25,7 @@ fleet-down: ## end what `make fleet` booted
 fleet-test: ## test the harness itself: simulated pods, node agent, outages
 	cargo test --locked --quiet --workspace --test harness -- --test-threads=1
 
-bench: $(PROTOC_DIR)/bin/protoc ## Spaceport beside bare pods; SCALE= SCENARIO= CONDITIONS= PROFILE=
+bench: $(PROTOC_DIR)/bin/protoc ## Spaceport compared with bare pods; SCALE= SCENARIO= CONDITIONS= PROFILE=
 ifneq ($(filter placement,$(subst $(comma), ,$(SCENARIO)) $(if $(SCENARIO),,$(if $(filter small,$(SCALE)),,placement))),)
 	cargo bench --locked -p spaceport-domain --bench placement $(if $(filter release,$(PROFILE)),,--profile dev)
 endif
@@ -36,7 +36,7 @@ endif
 	target/$(if $(filter release,$(PROFILE)),release,debug)/bench --scale $(SCALE) --profile $(PROFILE) \
 		--conditions $(CONDITIONS) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RESUME),--resume)
 
-chaos: $(PROTOC_DIR)/bin/protoc ## break parts under load, and check the history; SEED= MINUTES=2, or RESTORES=20 of a cluster
+chaos: $(PROTOC_DIR)/bin/protoc ## inject faults under load, and check the history; SEED= MINUTES=2, or RESTORES=20 of a cluster
 	cargo build --locked --workspace --bins
 	cargo run --locked --quiet --bin chaos -- \
 		$(if $(RESTORES),--restores $(RESTORES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))

@@ -1,11 +1,11 @@
-//! Real etcd and real Kubernetes control planes on this machine, for tests, demo and benchmarks.
+//! Test harness: real etcd and real Kubernetes control planes on this machine, for tests, demo and benchmarks.
 //!
-//! A [`fleet::Fleet`] is Spaceport's own etcd and any number of [`cluster::Cluster`]s, each with its own etcd, apiserver,
-//! scheduler, controller-manager and KWOK-simulated nodes. Everything listens on loopback, on ports the system chose, and
-//! ends with the process that started it, even when that is killed ([`process`]).
+//! A [`fleet::Fleet`] is Spaceport's own etcd and any number of [`cluster::Cluster`]s, each with its own etcd,
+//! apiserver, scheduler, controller-manager and KWOK-simulated nodes. Everything listens on loopback, on ports that the
+//! system chooses, and ends with the process that started it, even if that is killed ([`process`]).
 //!
-//! `stages/` beside this folder says how simulated pods behave: a pod annotation `e2e.spaceport.dev/pod` asks for a
-//! failure ([`annotations`]), and [`node_agent`] stands in for the node agent there.
+//! `stages/` beside this folder defines how simulated pods behave: the pod annotation `e2e.spaceport.dev/pod` requests
+//! a failure ([`annotations`]), and [`node_agent`] simulates the node agent.
 #![allow(dead_code, unused_imports, reason = "each target that includes this module uses a part of it")]
 
 use std::sync::OnceLock;
@@ -41,21 +41,21 @@ pub use node_agent::NodeAgent;
 pub use nodes::NodeSize;
 pub use process::{Launch, Process, Signal};
 
-/// Runs a test on one runtime that all tests of this process share. A client or a fleet made in one `#[tokio::test]` is dead
-/// in the next, because its tasks ended with the first one's runtime; made here, it serves all of them.
+/// Runs a test on one runtime that all tests of this process share. A client or a fleet made in a `#[tokio::test]`
+/// stops working when that test ends, because its tasks end with its runtime; made here, it serves all tests.
 pub fn block_on<T>(test: impl Future<Output = Result<T>>) -> Result<T> {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     if RUNTIME.get().is_none() {
-        // Two threads may both make one; the second is dropped unused.
+        // Two threads may both create one; the second is dropped unused.
         let _ = RUNTIME.set(Runtime::new().context("no async runtime")?);
     }
     RUNTIME.get().context("no async runtime")?.block_on(test)
 }
 
-/// One answer that [`until`] waits for comes within this, or never.
+/// Timeout of one check of [`until`].
 const ONE_ANSWER: Duration = Duration::from_mins(1);
 
-/// Asks again until the answer is good; the error is the last answer that was not.
+/// Retries a check until it succeeds; fails with its last error.
 pub async fn until(within: Duration, what: &str, mut check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
     let give_up = Instant::now() + within;
     loop {
@@ -70,7 +70,7 @@ pub async fn until(within: Duration, what: &str, mut check: impl AsyncFnMut() ->
     }
 }
 
-/// Annotations by which a test asks a simulated pod (through its Workspace: the configuration lets them through) to misbehave.
+/// Annotations that make a simulated pod misbehave. Tests set them on the Workspace; the configuration passes them on.
 pub mod annotations {
     /// `slow-start`, `never-ready`, `image-pull-error`, `image-pull-flaky`, `reject`, `complete`, `crash`, `oom`, `evict`.
     pub const POD: &str = "e2e.spaceport.dev/pod";

@@ -1,4 +1,4 @@
-//! What the stories, the chaos run, the demo and the benchmarks share.
+//! Shared by the stories, the chaos run, the demo and the benchmarks.
 
 #![allow(missing_docs, reason = "its users are the targets beside it")]
 

@@ -1,4 +1,4 @@
-//! What the streams tell: the manager's of workspaces, and the cluster's of bare pods.
+//! Records moments from the streams: the manager's of workspaces, and the clusters' watches of bare pods.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
     tracker::{Moment, Tracker},
 };
 
-/// Notes what the manager's stream tells, through restarts of the manager.
+/// Records what the manager's stream reports, across restarts of the manager.
 pub async fn follow_workspaces(mut client: Client, tracker: Arc<Tracker>) {
     loop {
         let request = SubscribeRequest { replay: true, ..SubscribeRequest::default() };
@@ -35,7 +35,7 @@ pub async fn follow_workspaces(mut client: Client, tracker: Arc<Tracker>) {
     }
 }
 
-/// Notes what a cluster's watch of the bare pods tells.
+/// Records what a cluster's watch of bare pods reports.
 pub async fn follow_pods(client: kube::Client, tracker: Arc<Tracker>) {
     let pods = Api::<Pod>::namespaced(client, FLOOR);
     let mut events = watcher::watcher(pods, watcher::Config::default()).default_backoff().boxed();

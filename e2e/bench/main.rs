@@ -1,4 +1,5 @@
-//! How fast Spaceport is beside the floor of the same control planes: bare pods, in the same run. See docs/benchmarks.md.
+//! Benchmarks: Spaceport compared with the floor of the same control planes, bare pods, in the same run. See
+//! docs/benchmarks.md.
 
 mod follow;
 mod results;
@@ -22,19 +23,19 @@ use work::Bench;
 /// Measures Spaceport on real control planes on this machine.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How much of it.
+    /// Sizes of the scenarios.
     #[arg(long, value_enum, default_value_t = Scale::Small)]
     scale: Scale,
-    /// Only these scenarios; all where none is named.
+    /// Only these scenarios; all if none is named.
     #[arg(long, value_enum, value_delimiter = ',')]
     scenario: Vec<Scenario>,
     /// Build of the manager under test.
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
-    /// Under what conditions, one after the other.
+    /// Conditions, one after the other.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "floor")]
     conditions: Vec<Conditions>,
-    /// Leave out what was measured already with the same program at the same scale.
+    /// Skip what was measured already with the same program at the same scale.
     #[arg(long)]
     resume: bool,
 }
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs it all; whether nothing failed.
+/// Runs everything; returns whether nothing failed.
 async fn run(args: &Args) -> Result<bool> {
     let mut failed = Vec::new();
     for conditions in &args.conditions {
@@ -72,7 +73,7 @@ async fn run(args: &Args) -> Result<bool> {
     Ok(failed.is_empty())
 }
 
-/// Runs scenarios of a group; those that failed. After a failure the rest goes on, on a stage made anew.
+/// Runs scenarios of a group and returns those that failed. After a failure the rest runs on a new stage.
 async fn run_group(
     args: &Args,
     conditions: Conditions,
@@ -107,14 +108,14 @@ async fn boot(args: &Args, conditions: Conditions, group: &Group, results: &Resu
         clusters: group.clusters,
         conditions,
         profile: args.profile,
-        // Each round needs the cluster well.
+        // Each round needs the cluster available again.
         takes_back_at_once: group.scenarios.contains(&Scenario::BadCluster),
     };
     let stage = Box::pin(Stage::boot(setup)).await?;
     Box::pin(Bench::new(stage, output)).await
 }
 
-/// Runs scenarios until one fails: that one, or all that are left where it was none of them.
+/// Runs scenarios until one fails: returns that one, or all remaining ones if the failure belongs to none of them.
 async fn attempt(
     bench: &mut Bench,
     group: &Group,
@@ -126,7 +127,7 @@ async fn attempt(
     let Err(error) = outcome else { return Ok(()) };
     let left = wanted.iter().copied().filter(|scenario| !bench.finished.contains(scenario));
     let culprits: Vec<Scenario> = match bench.doing {
-        // One needs the other.
+        // Each needs the other.
         Some(Scenario::Burst | Scenario::Stop) => {
             left.filter(|scenario| matches!(scenario, Scenario::Burst | Scenario::Stop)).collect()
         }

@@ -1,4 +1,4 @@
-//! The files of results: one a scenario, so that a run can go on where it was cut off; a Markdown table of all.
+//! Files of results: one per scenario, so that an interrupted run can continue; and a Markdown table of all.
 
 use std::{
     fs,
@@ -43,19 +43,19 @@ impl Results {
         self.dir.join(format!("{group}-{scenario}.json"))
     }
 
-    /// Whether the present program was measured already, to the end.
+    /// Whether the current program was measured already, to the end.
     pub fn has(&self, group: &str, scenario: Scenario) -> bool {
         let file = read(&self.path(group, &name_of(&scenario)));
         file.is_some_and(|file| file["program"]["built"] == self.program && file["failed"].is_null())
     }
 
-    /// Where the results of a group go that begins now.
+    /// Destination of the results of a group that begins now.
     pub fn of_group(&self, group: &'static str) -> Output {
         Output { results: self.clone(), group, begun: Instant::now(), load: load() }
     }
 }
 
-/// Where the results of a group go.
+/// Destination of the results of a group.
 #[derive(Clone)]
 pub struct Output {
     results: Results,
@@ -65,7 +65,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Prints the rows of a scenario and writes its file; `failed` says why it was not measured to the end.
+    /// Prints the rows of a scenario and writes its file; `failed` says why it did not finish.
     pub fn keep(&self, record: &mut Recorder, scenario: Scenario, failed: Option<&str>) -> Result<()> {
         let name = name_of(&scenario);
         let rows = record.json(&name);
@@ -86,7 +86,7 @@ impl Output {
     }
 }
 
-/// Writes all results of a scale, of the present program, as one JSON file and as a Markdown table.
+/// Writes all results of the current program at a scale, as one JSON file and as a Markdown table.
 pub fn report(scale: Scale, profile: Profile) -> Result<()> {
     let (dir, built) = (folder(scale)?, built(profile)?);
     let (mut all, mut columns) = (Vec::new(), Vec::new());
@@ -123,14 +123,14 @@ pub fn report(scale: Scale, profile: Profile) -> Result<()> {
     Ok(())
 }
 
-/// What criterion last measured of placement alone, if it did.
+/// The last criterion results of placement, if there are any.
 fn placement() -> Vec<Value> {
     let Ok(dir) = e2e::harness::assets::target_dir().map(|target| target.join("criterion/placement")) else {
         return Vec::new();
     };
     let rows = [10, 100, 1000].into_iter().filter_map(|clusters: u32| {
         let estimates = read(&dir.join(clusters.to_string()).join("new/estimates.json"))?;
-        // Nanoseconds a decision; the slowest decision is the lowest rate.
+        // Nanoseconds per decision; the slowest decision is the lowest rate.
         let rate = |of: &Value| of.as_f64().map(|nanoseconds| 1e9 / nanoseconds);
         let interval = &estimates["median"]["confidence_interval"];
         Some(json!({

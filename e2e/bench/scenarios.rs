@@ -1,4 +1,4 @@
-//! The scenarios: which there are, on what they run together, and how much of each.
+//! The scenarios, the fleets that they share, and their sizes.
 
 mod bare;
 mod faults;
@@ -13,7 +13,7 @@ use crate::work::Bench;
 
 pub use sizes::{Scale, Sizes};
 
-/// What can be measured alone.
+/// What can be measured separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     /// One workspace at a time.
@@ -28,7 +28,7 @@ pub enum Scenario {
     Stop,
     /// GetWorkspaces with many live.
     List,
-    /// What idling costs, over 1, 3 and 12 clusters.
+    /// Cost of idling with 1, 3 and 12 clusters.
     Idle,
     /// Start of the process with many live.
     Restart,
@@ -38,11 +38,11 @@ pub enum Scenario {
     Heartbeats,
     /// Many starts at once on three clusters.
     Burst3,
-    /// One bad cluster among eight.
+    /// One bad cluster of eight.
     BadCluster,
-    /// How soon a cluster's silence is seen.
+    /// How soon a silent cluster is detected.
     Detection,
-    /// Placement alone; `src/domain/benches` measures it, and here it is only reported.
+    /// Placement alone; `src/domain/benches` measures it, and it is only reported here.
     Placement,
     /// Changes of the index while everything is read; `src/federation/benches` measures and prints it.
     Index,
@@ -50,15 +50,15 @@ pub enum Scenario {
 
 /// Scenarios that share a fleet.
 pub struct Group {
-    /// Names its file of results.
+    /// Name of its file of results.
     pub name: &'static str,
     /// Clusters of the fleet.
     pub clusters: usize,
-    /// What is measured on it.
+    /// The scenarios on it.
     pub scenarios: &'static [Scenario],
 }
 
-/// All groups, in the order in which they run.
+/// In the order in which they run.
 pub const GROUPS: [Group; 5] = [
     Group {
         name: "few",
@@ -81,7 +81,7 @@ pub const GROUPS: [Group; 5] = [
     Group { name: "twelve", clusters: 12, scenarios: &[Scenario::Idle] },
 ];
 
-/// Runs the wanted scenarios of a group. [`Bench::doing`] tells which it was when one fails.
+/// Runs the wanted scenarios of a group. [`Bench::doing`] is the current one when one fails.
 pub async fn run(bench: &mut Bench, group: &Group, wanted: &[Scenario], sizes: &Sizes) -> Result<()> {
     match group.name {
         "few" => Box::pin(with_few(bench, wanted, sizes)).await,
@@ -116,7 +116,7 @@ async fn with_few(bench: &mut Bench, wanted: &[Scenario], sizes: &Sizes) -> Resu
     Ok(())
 }
 
-/// More and more live on one cluster, and everything that depends on how many live.
+/// Adds live workspaces on one cluster in steps, and runs the scenarios that depend on their number.
 async fn with_many(bench: &mut Bench, wanted: &[Scenario], sizes: &Sizes) -> Result<()> {
     if bench.begin(wanted, Scenario::Idle) {
         bench.idle(sizes.window).await?;

@@ -1,4 +1,4 @@
-//! What a run stands on: clusters, managers, a client of each, and bare pods beside.
+//! What a run uses: clusters, managers, a client of each, and bare pods.
 
 use std::{
     collections::BTreeMap,
@@ -42,16 +42,16 @@ const GRACE: Duration = Duration::from_secs(30);
 /// A client of the workspace API.
 pub type Client = WorkspaceManagerClient<Channel>;
 
-/// Under what conditions is measured.
+/// Conditions of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Conditions {
     /// One manager, plaintext on loopback, etcd without TLS and fsync, no fence.
     Floor,
-    /// As Spaceport is by default: TLS, fence, etcd with fsync, a standby.
+    /// Spaceport's defaults: TLS, fence, etcd with fsync, a standby.
     Defaults,
 }
 
-/// How the manager under test is built.
+/// Build profile of the manager under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Profile {
     /// Quick to build, slow to run.
@@ -63,27 +63,24 @@ pub enum Profile {
 /// What to boot.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    /// Clusters.
     pub clusters: usize,
-    /// Under what conditions.
     pub conditions: Conditions,
     /// Build of the managers.
     pub profile: Profile,
-    /// Whether a cluster that answers again is taken back after 2 s, not after at least 30 s.
+    /// Whether a cluster that responds again is available after 2 s, instead of at least 30 s.
     pub takes_back_at_once: bool,
 }
 
-/// What runs during a benchmark.
+/// The running parts of a benchmark.
 pub struct Stage {
     /// The workspace API of each manager; the first one leads.
     pub clients: Vec<Client>,
-    /// The managers.
     pub replicas: Vec<Replica>,
     /// The clusters' programs and Spaceport's etcd.
     pub fleet: Fleet,
-    /// Workspaces, as the first manager's stream tells.
+    /// Workspaces, from the first manager's stream.
     pub workspaces: Arc<Tracker>,
-    /// Bare pods, as the clusters' watches tell.
+    /// Bare pods, from the clusters' watches.
     pub pods: Arc<Tracker>,
     installation: Installation,
     setup: Setup,
@@ -100,7 +97,7 @@ impl Drop for Stage {
 }
 
 impl Stage {
-    /// Boots it all.
+    /// Boots everything.
     pub async fn boot(setup: Setup) -> Result<Self> {
         let conditions = setup.conditions;
         let mut options = FleetOptions::of(setup.clusters).audited(Audit::Requests);
@@ -128,7 +125,7 @@ impl Stage {
         }
         for cluster in stage.fleet.clusters().to_vec() {
             let fenced = prepare_member(&cluster).await?;
-            // Without the fence the login must have all rights of its own.
+            // Without the fence the login needs all rights itself.
             let fence_off = conditions == Conditions::Floor;
             let kubeconfig = if fence_off { cluster.kubeconfig() } else { fenced };
             stage.register(&cluster, &kubeconfig, fence_off).await?;
@@ -149,12 +146,11 @@ impl Stage {
         self.clients[0].clone()
     }
 
-    /// A further connection to the leading manager.
+    /// Another connection to the leading manager.
     pub async fn channel(&self) -> Result<Channel> {
         connect(&self.installation, &self.replicas[0], self.setup.conditions).await
     }
 
-    /// A cluster by number.
     pub fn cluster(&self, number: usize) -> Result<&Arc<Cluster>> {
         self.fleet.clusters().get(number).context("no such cluster")
     }
@@ -164,24 +160,24 @@ impl Stage {
         self.replicas.first().map(|replica| replica.process.log_tail()).unwrap_or_default()
     }
 
-    /// What the leading manager's gauges say.
+    /// Metrics of the leading manager.
     pub async fn metrics(&self) -> Result<String> {
         get(&format!("{}/metrics", self.replicas[0].health)).await
     }
 
-    /// Whether the manager counts a cluster as being of that health.
+    /// Whether the manager's metrics report this health of a cluster.
     pub async fn is(&self, cluster: &str, health: &str) -> Result<bool> {
         let gauge = format!("spaceport_cluster_health{{cluster=\"{cluster}\",health=\"{health}\"}} 1");
         Ok(self.metrics().await?.contains(&gauge))
     }
 
-    /// Begins to meter all processes.
+    /// Begins to measure all processes.
     pub fn meter(&self) -> Result<Meter> {
         let logs = self.fleet.clusters().iter().filter_map(|cluster| cluster.audit_log());
         Meter::begin(&self.processes(), logs.collect())
     }
 
-    /// What was spent since, requests on objects whose name has `but` left out.
+    /// Usage since then, without requests on objects whose name has `but`.
     pub fn spent(&self, meter: &Meter, but: Option<&str>) -> Result<Spent> {
         meter.end(&self.processes(), but)
     }
@@ -208,7 +204,7 @@ impl Stage {
         all
     }
 
-    /// Starts a further manager and waits until it is ready.
+    /// Starts another manager and waits until it is ready.
     pub async fn add_manager(&mut self, name: &str) -> Result<()> {
         let replica = with_free_ports(async || {
             let (rpc, health) = (free_port()?, free_port()?);
@@ -242,7 +238,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Starts a manager that ended again, at the same addresses; it need not be ready yet.
+    /// Restarts a manager at the same addresses; it need not be ready yet.
     pub async fn start_again(&mut self, number: usize) -> Result<()> {
         let process = self.process(&self.replicas[number].name).await?;
         self.replicas[number].process = process;
@@ -259,7 +255,7 @@ impl Stage {
         self.replicas[number].process.stop(GRACE).await.map(drop)
     }
 
-    /// Makes the second manager the first one, which leads.
+    /// Swaps the managers, so that the second, which leads, is the first.
     pub fn swap(&mut self) {
         self.replicas.swap(0, 1);
         self.clients.swap(0, 1);
@@ -297,8 +293,8 @@ impl Stage {
         Ok(())
     }
 
-    /// A bare pod that asks for the same as the workspace's pod `like` did: same containers, labels and annotations;
-    /// no finalizer, and none of the labels by which the manager finds its own.
+    /// A bare pod with the requests of the workspace's pod `like`: same containers, labels and annotations, but no
+    /// finalizer, and none of the labels by which the manager selects its pods.
     pub async fn pod_like(&self, like: &str) -> Result<Value> {
         let pods: Api<Pod> = Api::namespaced(self.cluster(0)?.client(), NAMESPACE);
         let pod = pods.get(like).await.with_context(|| format!("no pod {like}"))?;

@@ -1,4 +1,4 @@
-//! Samples, what is made of them, and how it is shown.
+//! Samples, statistics, and tables.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub struct Row {
     floor: Option<String>,
 }
 
-/// What was measured so far, in the order of its first samples.
+/// Everything measured so far, in order of first samples.
 #[derive(Default)]
 pub struct Recorder {
     rows: Vec<Row>,
@@ -40,7 +40,7 @@ impl Recorder {
         });
     }
 
-    /// Says which measure is another's floor.
+    /// Sets the floor of a measure.
     pub fn floor(&mut self, scenario: &str, measure: &str, floor: &str) {
         let known = self.rows.iter_mut().find(|row| row.scenario == scenario && row.measure == measure);
         if let Some(row) = known {
@@ -48,7 +48,7 @@ impl Recorder {
         }
     }
 
-    /// Adds the API calls of a block `of` a scenario, by sender, verb and resource.
+    /// Adds the API calls of a block `of` of a scenario, by sender, verb and resource.
     pub fn calls(&mut self, scenario: &str, of: &str, calls: &BTreeMap<Call, f64>) {
         for ((sender, what), count) in calls {
             let of = of.trim_start_matches([',', ' ']);
@@ -84,7 +84,7 @@ impl Recorder {
     }
 }
 
-/// The smallest of the sorted samples that so many percent do not exceed (nearest rank); 0 without samples.
+/// Percentile of sorted samples by nearest rank; 0 without samples.
 pub fn rank(samples: &[f64], percent: usize) -> f64 {
     let at = (samples.len() * percent).div_ceil(100).saturating_sub(1);
     samples.get(at).copied().unwrap_or_default()
@@ -92,7 +92,7 @@ pub fn rank(samples: &[f64], percent: usize) -> f64 {
 
 const SHOWN: [&str; 5] = ["min", "p50", "p95", "p99", "max"];
 
-/// Prints rows as [`Recorder::json`] gives them.
+/// Prints rows of [`Recorder::json`].
 pub fn print(rows: &Value) {
     print!("\n{:12} {:54} {:5} {:>6}", "scenario", "measure", "unit", "n");
     for head in SHOWN.iter().chain(&["x floor"]) {
@@ -114,7 +114,8 @@ pub fn print(rows: &Value) {
     }
 }
 
-/// A Markdown table of scenarios' files: one line a measure, the conditions side by side. Of memory, the managers' only.
+/// A Markdown table from files of scenarios: one line per measure, conditions side by side. Memory of the managers
+/// only.
 pub fn markdown(conditions: &[(String, Vec<Value>)]) -> String {
     let mut table = "| Scenario | Measure | Unit |".to_owned();
     let mut rule = "|---|---|---|".to_owned();

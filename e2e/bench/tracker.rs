@@ -1,4 +1,4 @@
-//! When objects came to run and when they were gone, as a stream tells it.
+//! Records from a stream when objects started to run and when they were gone.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -9,10 +9,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// For a whole burst.
+/// Timeout of a whole burst.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// A moment in an object's life.
+/// A moment of an object.
 #[derive(Clone, Copy, Debug)]
 pub enum Moment {
     /// It runs.
@@ -43,12 +43,11 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// One that saw nothing yet.
     pub fn new() -> Arc<Self> {
         Arc::new(Self { seen: Mutex::default(), changed: watch::Sender::new(0) })
     }
 
-    /// Notes that something is so now.
+    /// Records that a moment is reached now.
     pub fn note(&self, name: &str, moment: Moment) {
         let now = Instant::now();
         if let Some(seen) = self.seen.lock().get_mut(name) {
@@ -65,7 +64,7 @@ impl Tracker {
         self.seen.lock().get_mut(name).and_then(|seen| *seen.at(moment))
     }
 
-    /// Waits for that moment of all of them; when it was for each, in their order.
+    /// Waits until all objects have reached a moment; returns the times in order.
     pub async fn wait(&self, names: &[String], moment: Moment) -> Result<Vec<Instant>> {
         let mut times = Vec::with_capacity(names.len());
         let mut changes = self.changed.subscribe();

@@ -1,4 +1,4 @@
-//! What processes and apiservers spent: `/proc` and the apiservers' audit logs.
+//! Usage of processes and apiservers, from `/proc` and audit logs.
 
 use std::{
     collections::BTreeMap,
@@ -13,20 +13,20 @@ use tokio::time::Instant;
 
 use e2e::harness::cluster::USER_AGENT;
 
-/// Of `/proc/<pid>/stat`; Linux fixes it for programs.
+/// Unit of `/proc/<pid>/stat`, fixed by Linux for programs.
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// Who sent it, and `verb resource/subresource`.
+/// Sender, and `verb resource/subresource`.
 pub type Call = (String, String);
 
-/// Processes and audit logs at the beginning of something.
+/// Processes and audit logs at the start of a measurement.
 pub struct Meter {
     begun: Instant,
     cpu: BTreeMap<String, f64>,
     logs: Vec<(PathBuf, u64)>,
 }
 
-/// What was spent since.
+/// Usage since the start.
 pub struct Spent {
     /// Seconds since the beginning.
     pub seconds: f64,
@@ -34,7 +34,7 @@ pub struct Spent {
     pub cpu: BTreeMap<String, f64>,
     /// Resident MiB by program at the end, over all clusters.
     pub memory: BTreeMap<String, f64>,
-    /// Calls that the apiservers answered; watches left out.
+    /// Calls that the apiservers answered, except watches.
     pub calls: BTreeMap<Call, f64>,
 }
 
@@ -45,18 +45,17 @@ impl Spent {
         0.0 + self.calls.iter().filter(|((who, _), _)| who == sender).map(|(_, count)| count).sum::<f64>()
     }
 
-    /// CPU milliseconds of all programs together for each of `count`.
+    /// CPU milliseconds of all programs for each of `count`.
     pub fn cpu_each(&self, count: f64) -> f64 {
         self.cpu.values().sum::<f64>() * 1000.0 / count
     }
 
-    /// Calls of the manager that change something. Its canary, a Lease that each leader renews now and then, has nothing to
-    /// do with workspaces and is left out.
+    /// Writes of the manager, without those of its canary, a Lease that each leader renews independently of workspaces.
     pub fn writes(&self) -> f64 {
         self.of_manager(|what| !is_read(what) && !what.ends_with(" leases"))
     }
 
-    /// Calls of the manager that read.
+    /// Reads of the manager.
     pub fn reads(&self) -> f64 {
         self.of_manager(is_read)
     }
@@ -72,7 +71,7 @@ fn is_read(what: &str) -> bool {
 }
 
 impl Meter {
-    /// Begins; `processes` are programs by name, several of one name where there are several clusters.
+    /// `processes` are programs by name; a name repeats if there are several clusters.
     pub fn begin(processes: &[(String, u32)], logs: Vec<PathBuf>) -> Result<Self> {
         let logs = logs.into_iter().map(|log| {
             let length = fs::metadata(&log).map_or(0, |meta| meta.len());
@@ -81,7 +80,7 @@ impl Meter {
         Ok(Self { begun: Instant::now(), cpu: sum(processes, cpu_seconds)?, logs: logs.collect() })
     }
 
-    /// What was spent by the same processes; audited requests on objects whose name begins with `but` are left out.
+    /// Usage of the same processes, without audited requests on objects whose name begins with `but`.
     pub fn end(&self, processes: &[(String, u32)], but: Option<&str>) -> Result<Spent> {
         let seconds = self.begun.elapsed().as_secs_f64();
         let mut cpu = sum(processes, cpu_seconds)?;
@@ -151,7 +150,7 @@ fn count(log: &PathBuf, from: u64, but: Option<&str>, calls: &mut BTreeMap<Call,
     let mut file = File::open(log)?;
     file.seek(SeekFrom::Start(from))?;
     for line in BufReader::new(file).lines() {
-        // The last line may be half written.
+        // The last line may be incomplete.
         let Ok(audited) = serde_json::from_str::<Audited>(&line?) else { continue };
         let Some(object) = &audited.object_ref else { continue };
         let left_out = but.is_some_and(|but| object.name.contains(but));
@@ -167,8 +166,8 @@ fn count(log: &PathBuf, from: u64, but: Option<&str>, calls: &mut BTreeMap<Call,
     Ok(())
 }
 
-/// With the fence, managers are told by their login. Without, they log in as the administrator, as all others do, and are who
-/// names no user agent.
+/// With the fence, the login identifies managers. Without, they log in as the administrator like all others, but send
+/// no user agent.
 fn sender(audited: &Audited) -> String {
     let program = audited.user_agent.split('/').next().unwrap_or_default();
     if audited.user.username.contains("spaceport") || program.is_empty() {
@@ -185,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_is_told_by_login_user_agent_verb_and_resource() {
+    fn a_call_is_identified_by_login_user_agent_verb_and_resource() {
         let line = |user: &str, agent: &str, verb: &str, name: &str| {
             serde_json::json!({
                 "verb": verb, "user": { "username": user }, "userAgent": agent,

@@ -1,4 +1,4 @@
-//! What every scenario does: start, stop and clear workspaces, make and delete bare pods, and note what was spent.
+//! What every scenario does: start, stop and remove workspaces, create and delete bare pods, and record usage.
 
 use std::collections::BTreeSet;
 
@@ -27,32 +27,31 @@ use super::{
 };
 use e2e::harness::spaceport::NAMESPACE;
 
-/// Calls in flight of a burst.
+/// Concurrent calls of a burst.
 pub const AT_ONCE: usize = 32;
-/// Workspaces are spread over so many owners.
+/// Number of owners that workspaces are spread over.
 pub const OWNERS: usize = 20;
-/// Workspaces that are started before it is told how far it is.
+/// Workspaces between two lines of progress.
 const CHUNK: usize = 500;
 
 /// Runs scenarios on a stage.
 pub struct Bench {
-    /// What it runs on.
     pub stage: Stage,
-    /// What was measured.
     pub record: Recorder,
     /// Live workspaces of [`Bench::populate`].
     pub live: usize,
-    /// The scenario that is being measured.
+    /// The current scenario.
     pub doing: Option<Scenario>,
-    /// Those that were measured to their end.
+    /// Scenarios that ran to their end.
     pub finished: Vec<Scenario>,
     output: Output,
-    /// What a bare pod is made from.
+    /// Template of a bare pod.
     pod: Value,
 }
 
 impl Bench {
-    /// Runs one workspace on each cluster, unmeasured: it warms up everything and its pod is the pattern of the bare ones.
+    /// Runs one workspace on each cluster, unmeasured: it warms up everything, and its pod is the template of the bare
+    /// ones.
     pub async fn new(stage: Stage, output: Output) -> Result<Self> {
         let mut bench = Self {
             stage,
@@ -74,7 +73,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// Whether a scenario is wanted; it begins then.
+    /// Whether a scenario is wanted; if so it begins.
     pub fn begin(&mut self, wanted: &[Scenario], scenario: Scenario) -> bool {
         let is_wanted = wanted.contains(&scenario);
         if is_wanted {
@@ -83,18 +82,18 @@ impl Bench {
         is_wanted
     }
 
-    /// A scenario was measured to its end: shows and keeps its results.
+    /// Prints and stores the results of a scenario that ran to its end.
     pub fn done(&mut self, scenario: Scenario) -> Result<()> {
         self.finished.push(scenario);
         self.output.keep(&mut self.record, scenario, None)
     }
 
-    /// Shows and keeps what there is of a scenario that failed.
+    /// Prints and stores the results so far of a scenario that failed.
     pub fn failed(&mut self, scenario: Scenario, error: &anyhow::Error) -> Result<()> {
         self.output.keep(&mut self.record, scenario, Some(&format!("{error:#}")))
     }
 
-    /// Notes CPU, memory and calls of a scenario; `of` tells several such blocks of one scenario apart.
+    /// Records CPU, memory and calls of a scenario; `of` distinguishes several blocks of one scenario.
     pub fn note_spent(&mut self, scenario: &str, of: &str, spent: &Spent) {
         self.record.calls(scenario, of, &spent.calls);
         for (program, seconds) in &spent.cpu {
@@ -114,7 +113,7 @@ impl Bench {
         }
     }
 
-    /// Has so many workspaces live, started as any client would: 32 calls at once, by real starts with real pods.
+    /// Starts workspaces until `count` are live, as any client would: 32 calls at once, real starts with real pods.
     pub async fn populate(&mut self, count: usize) -> Result<()> {
         let begun = Instant::now();
         while self.live < count {
@@ -125,12 +124,12 @@ impl Bench {
             self.live = until;
             eprintln!("{until} of {count} workspaces live ({:.0} s)", begun.elapsed().as_secs_f64());
         }
-        // Events and last status writes may trail.
+        // Late events and status writes.
         sleep(Duration::from_secs(2)).await;
         Ok(())
     }
 
-    /// Starts workspaces, 32 at once; when each call began and how long it took.
+    /// Starts workspaces, 32 at once; returns when each call began and how long it took.
     pub async fn start(&self, names: &[String]) -> Result<Vec<(Instant, Duration)>> {
         let calls = names.iter().enumerate().map(|(at, name)| {
             let (mut client, request) = (self.stage.client(), request(name, owner_of(name), ""));
@@ -143,7 +142,7 @@ impl Bench {
         at_once(calls).await
     }
 
-    /// Asks for the stop of workspaces, 32 at once.
+    /// Requests the stop of workspaces, 32 at once.
     pub async fn stop(&self, names: &[String]) -> Result<()> {
         let calls = names.iter().map(|name| {
             let mut client = self.stage.client();
@@ -175,7 +174,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Bare pods of each cluster.
+    /// The API of bare pods in each cluster.
     fn pods(&self) -> Vec<Api<Pod>> {
         let clusters = self.stage.fleet.clusters().iter();
         clusters.map(|cluster| Api::namespaced(cluster.client(), FLOOR)).collect()
@@ -188,7 +187,7 @@ impl Bench {
         Ok(serde_json::from_value(pod)?)
     }
 
-    /// Makes bare pods on all clusters in turn, 32 at once; when each call began and how long it took.
+    /// Creates bare pods on all clusters in turn, 32 at once; returns when each call began and how long it took.
     pub async fn create_pods(&self, names: &[String]) -> Result<Vec<(Instant, Duration)>> {
         let pods = self.pods();
         let calls = names.iter().enumerate().map(|(at, name)| {
@@ -203,7 +202,7 @@ impl Bench {
         at_once(calls).await
     }
 
-    /// Deletes the bare pods of one [`Bench::create_pods`], 32 at once; when each was gone.
+    /// Deletes the bare pods of one [`Bench::create_pods`], 32 at once; returns when each was gone.
     pub async fn delete_pods(&self, names: &[String]) -> Result<Vec<Instant>> {
         let pods = self.pods();
         let calls = names.iter().enumerate().map(|(at, name)| {
@@ -218,20 +217,20 @@ impl Bench {
     }
 }
 
-/// Does numbered work, 32 at once whatever takes long; the outcomes by number.
+/// Runs numbered work, 32 at once; returns the outcomes by number.
 async fn at_once<T, F: Future<Output = Result<(usize, T)>>>(work: impl Iterator<Item = F>) -> Result<Vec<T>> {
     let mut done: Vec<(usize, T)> = stream::iter(work).buffer_unordered(AT_ONCE).try_collect().await?;
     done.sort_by_key(|(at, _)| *at);
     Ok(done.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
-/// Owners take turns by the number that ends a name.
+/// Owners rotate with the number at the end of a name.
 fn owner_of(name: &str) -> usize {
     let number = name.rsplit('-').next().and_then(|number| number.parse::<usize>().ok());
     number.unwrap_or_default() % OWNERS
 }
 
-/// A start; on `cluster` alone where that is not empty.
+/// A start, restricted to `cluster` unless that is empty.
 pub fn request(id: &str, owner: usize, cluster: &str) -> StartWorkspaceRequest {
     let initializer =
         WorkspaceInitializer { spec: Some(workspace_initializer::Spec::Empty(EmptyInitializer {})) };
@@ -255,22 +254,20 @@ pub fn request(id: &str, owner: usize, cluster: &str) -> StartWorkspaceRequest {
     }
 }
 
-/// Names with a number each.
+/// Numbered names.
 pub fn ids(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{prefix}-{n}")).collect()
 }
 
-/// The one outcome of a list of one.
+/// The only element of a list.
 pub fn first<T>(list: Vec<T>) -> Result<T> {
     list.into_iter().next().context("nothing was done")
 }
 
-/// Milliseconds.
 pub fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// A count to reckon with.
 pub fn number(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
@@ -280,7 +277,7 @@ pub fn until_last(begun: Instant, times: &[Instant]) -> f64 {
     ms(times.iter().max().map(|last| last.duration_since(begun)).unwrap_or_default())
 }
 
-/// Tells on standard error how far it is.
+/// Reports progress on standard error.
 pub fn tell(at: usize, count: usize, what: &str) {
     if at.is_multiple_of(10) {
         eprintln!("{what}: {at} of {count}");

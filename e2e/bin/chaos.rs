@@ -1,8 +1,8 @@
-//! The chaos run by itself, on a fleet of its own, for as long as one likes: `make chaos SEED= MINUTES=`; or restores of a cluster
-//! from backups: `make chaos SEED= RESTORES=`.
+//! `make chaos SEED= MINUTES=`: the chaos run on its own fleet, for as long as wanted; or `make chaos SEED= RESTORES=`:
+//! restores of a member cluster from backups.
 //!
-//! Rounds follow one another until the time is over, each with a seed of its own, counted up from the first; an error names
-//! the seed that repeats it.
+//! Rounds follow each other until the time is over. Each has its own seed, counted up from the first; an error names
+//! the seed that reproduces it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,20 +18,20 @@ use e2e::harness::spaceport::prepare_member;
 use e2e::harness::{Audit, Cluster, Fleet, FleetOptions, NodeAgent};
 use tokio::time::Instant;
 
-/// Faults of one round: short enough that its history can be read.
+/// Duration of one round: short enough to read its history.
 const ROUND: Duration = Duration::from_mins(1);
 
-/// Disturbs three managers, their etcd and three real clusters while clients and an admin use them, and checks that every
-/// promise was kept.
+/// Injects faults into three managers, their etcd and three real clusters while clients and an admin use them, and
+/// checks every guarantee
 #[derive(Debug, Parser)]
 struct Args {
-    /// Seed of the first round; chosen at random where it is not given.
+    /// Seed of the first round; random if absent
     #[arg(long)]
     seed: Option<u64>,
-    /// How long; no round begins after that.
+    /// How long; no round begins after that
     #[arg(long, default_value_t = 2)]
     minutes: u64,
-    /// Restores of each kind of one cluster from backups of its etcd, instead of faults for a time.
+    /// Number of restores of each kind, of one cluster from backups of its etcd, instead of faults for a time
     #[arg(long, conflicts_with = "minutes", value_parser = clap::value_parser!(u32).range(1..))]
     restores: Option<u32>,
 }
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prepares the clusters of a fleet as members; the login for each, by its name.
+/// Prepares the clusters of a fleet as member clusters; returns the kubeconfig for each by name.
 async fn prepared(fleet: &Fleet) -> Result<BTreeMap<String, PathBuf>> {
     let mut kubeconfigs = BTreeMap::new();
     for cluster in fleet.clusters() {
@@ -63,7 +63,7 @@ async fn prepared(fleet: &Fleet) -> Result<BTreeMap<String, PathBuf>> {
     Ok(kubeconfigs)
 }
 
-/// A fleet that nobody else uses.
+/// The ground for a run on a fleet that nobody else uses.
 fn ground<'a>(fleet: &'a Fleet, kubeconfigs: &'a BTreeMap<String, PathBuf>) -> Ground<'a> {
     Ground {
         assets: fleet.assets(),

@@ -1,7 +1,8 @@
-//! The main job, end to end on real parts: three clusters, two managers, a dozen workspaces, a cordon, a dead leader.
+//! `make demo`: the main job on real parts: three clusters, two managers, a dozen workspaces, a cordon, a killed
+//! leader.
 //!
-//! Everything is done through the command line, as an admin and a user would. Each step checks what it shows: `--once`
-//! ends by itself and with success only if all of it happened.
+//! Everything goes through the command line, as an admin and a user would do it. Each step checks its result: `--once`
+//! succeeds only if every step did.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -17,15 +18,15 @@ use tokio::time::{Instant, sleep, timeout};
 
 const REGIONS: [(&str, &str); 3] = [("eu-1", "europe"), ("us-1", "north-america"), ("ap-1", "asia")];
 const WORKSPACES: usize = 12;
-/// Columns of a line, besides the backslash of one that goes on.
+/// Maximum columns of a printed command line, without a trailing backslash.
 const LINE: usize = 78;
-/// For one step that waits.
+/// Timeout of one step.
 const STEP: Duration = Duration::from_mins(1);
 
 /// Spaceport on three real clusters on this machine.
 #[derive(Debug, Parser)]
 struct Args {
-    /// End by itself instead of staying up until Ctrl-C.
+    /// Exit at the end instead of staying up until Ctrl-C.
     #[arg(long)]
     once: bool,
 }
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What runs while the demo does.
+/// The running parts of the demo.
 struct Stage {
     fleet: Fleet,
     installation: Installation,
@@ -60,7 +61,7 @@ async fn demo(once: bool) -> Result<()> {
     title("The fleet now");
     stage.cli(&["cluster", "list"]).await?;
     stage.cli(&["workspace", "list"]).await?;
-    println!("\nAll of it happened, {:.0} s after the beginning.", began.elapsed().as_secs_f64());
+    println!("\nEvery step succeeded, in {:.0} s.", began.elapsed().as_secs_f64());
     if !once {
         stage.invite();
         std::future::pending::<()>().await;
@@ -158,7 +159,7 @@ async fn cordon(stage: &Stage) -> Result<()> {
 }
 
 async fn lose_the_leader(stage: &mut Stage) -> Result<()> {
-    title("The leader dies: the standby carries on");
+    title("The leader dies: the standby takes over");
     stage.cli(&["cluster", "leader"]).await?;
     let leader = text(&stage.json(&["cluster", "leader"]).await?["replica"]);
     let at = stage.replicas.iter().position(|replica| replica.name == leader);
@@ -187,13 +188,13 @@ async fn stop_some(stage: &Stage) -> Result<()> {
         ensure!(still.is_empty(), "{still:?} are still there");
         Ok(())
     };
-    until("the stopped workspaces to be gone", gone).await?;
+    until("the stopped workspaces to disappear", gone).await?;
     ensure!(stage.workspaces().await?.len() == WORKSPACES + 3 - stopped.len(), "others are gone, too");
     Ok(())
 }
 
 impl Stage {
-    /// Runs the CLI as an admin and shows it; an error where it fails.
+    /// Runs the CLI as an admin and prints command and output; fails if it fails.
     async fn cli(&self, args: &[&str]) -> Result<String> {
         println!("{}", command(args));
         let output = self.run(args).await?;
@@ -205,7 +206,7 @@ impl Stage {
         Ok(self.run(args).await?.stdout)
     }
 
-    /// Runs the CLI as an admin; an error where it fails.
+    /// Runs the CLI as an admin; fails if it fails.
     async fn run(&self, args: &[&str]) -> Result<Output> {
         let replicas: Vec<&Replica> = self.replicas.iter().collect();
         let output = self.installation.cli(&replicas, args).await?;
@@ -232,7 +233,7 @@ impl Stage {
         Ok(listed.into_iter().map(|workspace| (text(&workspace["id"]), workspace)).collect())
     }
 
-    /// Waits until exactly so many workspaces are there and all of them run.
+    /// Waits until there are exactly `count` workspaces and all of them are running.
     async fn running(&self, count: usize) -> Result<()> {
         let all = || async {
             let workspaces = self.workspaces().await?;
@@ -246,7 +247,7 @@ impl Stage {
         until("all workspaces to run", all).await
     }
 
-    /// What to try by hand.
+    /// Prints commands to try.
     fn invite(&self) {
         let replicas: Vec<&Replica> = self.replicas.iter().collect();
         println!("\nIt stays up until Ctrl-C. In another terminal:\n");
@@ -266,7 +267,7 @@ fn title(text: &str) {
     println!("\n== {text}");
 }
 
-/// A command line in lines that a shell takes back, of at most 80 columns where no argument is longer.
+/// Formats a command line so that a shell accepts it, in lines of at most 80 columns unless an argument is longer.
 fn command(args: &[&str]) -> String {
     let (mut text, mut column) = ("$ spaceport".to_owned(), "$ spaceport".len());
     for arg in args {
@@ -285,7 +286,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Asks again until the answer is good; the error is the last answer that was not.
+/// Retries a check until it succeeds; fails with its last error.
 async fn until<F: Future<Output = Result<()>>>(what: &str, mut check: impl FnMut() -> F) -> Result<()> {
     let mut last = None;
     let asking = async {

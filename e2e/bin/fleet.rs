@@ -1,7 +1,7 @@
 //! Boots Spaceport's etcd and a number of real Kubernetes control planes with simulated nodes, and keeps them up.
 //!
-//! `target/fleet/fleet.json` says how to reach them. One fleet is up at a time: its process holds a lock on
-//! `target/fleet/lock`, which no crash can leave behind.
+//! `target/fleet/fleet.json` says how to reach them. Only one fleet can be up: its process holds a lock on
+//! `target/fleet/lock`, which the system releases even after a crash.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -41,7 +41,7 @@ struct Up {
     /// Number of simulated nodes in each cluster.
     #[arg(long, default_value_t = 3)]
     nodes: usize,
-    /// Return once it is up, and leave it in the background (log: target/fleet/fleet.log).
+    /// Return once it is up, and keep it running in the background (log: target/fleet/fleet.log).
     #[arg(long)]
     detach: bool,
 }
@@ -75,7 +75,7 @@ fn run(up: &Up) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("no async runtime")?;
     let outcome = runtime.block_on(keep_up(up, &dir));
     let _ = fs::remove_file(dir.join("fleet.json"));
-    // A build that is under way ends with us.
+    // A build in progress ends with this process.
     runtime.shutdown_background();
     outcome
 }
@@ -98,7 +98,7 @@ async fn keep_up(up: &Up, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs `up` again in the background, shows its log meanwhile, and returns once it is up.
+/// Runs `up` in the background, copies its log to standard error, and returns once it is up.
 fn detach(up: &Up) -> Result<()> {
     let dir = fleet_dir()?;
     if is_up(&dir)? {
@@ -134,7 +134,7 @@ fn await_up(child: &mut Child, dir: &Path, log: &mut File) -> Result<()> {
 }
 
 fn copy_log(log: &mut File) {
-    // Nothing depends on it: it is for the eye.
+    // Only for people to read.
     let _ = std::io::copy(log, &mut std::io::stderr());
 }
 
@@ -199,7 +199,7 @@ fn is_up(dir: &Path) -> Result<bool> {
     Ok(!take(&lock_file(dir)?)?)
 }
 
-/// The process that holds the lock.
+/// Process id of the lock holder.
 fn owner(dir: &Path) -> Result<u32> {
     let mut text = String::new();
     let mut lock = lock_file(dir)?;

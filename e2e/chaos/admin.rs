@@ -1,4 +1,4 @@
-//! An admin who cordons and drains one cluster after the other and opens it again, through whichever replica, and notes
+//! An admin who cordons or drains one cluster after the other and opens it again, through a random replica, and records
 //! what was acknowledged.
 
 use std::ops::Range;
@@ -20,24 +20,23 @@ use super::history::{Act, AdminCall};
 use super::rng::Rng;
 use super::stage::{Stage, now};
 
-/// For one call, connecting included.
+/// Timeout of one call, connecting included.
 const CALL: Duration = Duration::from_secs(5);
 /// How long a cluster stays closed, in milliseconds.
 const CLOSED: Range<u64> = 1_000..4_000;
-/// Between two clusters.
+/// Delay between two clusters, in milliseconds.
 const PAUSE: Range<u64> = 300..1_500;
-/// Between two tries.
+/// Delay between two tries.
 const AGAIN: Duration = Duration::from_millis(300);
-/// For a drain to stop the first.
+/// How long a drain may take to stop its first workspace.
 const STOPPED: Duration = Duration::from_secs(20);
-/// For what must come about.
+/// Timeout of everything else that must happen.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Calls of the admin.
 pub type Acts = Arc<Mutex<Vec<AdminCall>>>;
 type Manager = ClusterManagerClient<Channel>;
 
-/// The admin.
 pub struct Admin {
     rng: Rng,
     stage: Arc<Stage>,
@@ -45,16 +44,15 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// The admin of a stage.
     pub fn new(seed: u64, stage: &Arc<Stage>, acts: &Acts) -> Self {
         Self { rng: Rng::new(seed, "admin"), stage: Arc::clone(stage), acts: Arc::clone(acts) }
     }
 
-    /// Closes and opens clusters until the end; one is cordoned and one drained in any case.
+    /// Closes and opens clusters until `end`; cordons one and drains one in any case.
     pub async fn run(&mut self, end: &CancellationToken) -> Result<()> {
         for act in self.rng.shuffled(vec![Act::Cordon, Act::Drain]) {
             let give_up = Instant::now() + PATIENCE;
-            // A cluster may have nobody to stop.
+            // The cluster may have no workspace to stop.
             while !self.close_and_open(act).await? {
                 ensure!(Instant::now() < give_up, "no drain stopped anybody");
             }
@@ -62,7 +60,7 @@ impl Admin {
         while !end.is_cancelled() {
             let act = if self.rng.chance(50) { Act::Cordon } else { Act::Drain };
             let cluster = self.cluster()?;
-            // Without an answer it may be closed all the same.
+            // Without a response it may be closed all the same.
             let _ = self.act(act, &cluster).await;
             sleep(self.rng.millis(CLOSED)).await;
             self.open(act, &cluster).await?;
@@ -70,7 +68,7 @@ impl Admin {
         Ok(())
     }
 
-    /// Closes a cluster until that is taken, and opens it again; whether a drain stopped somebody.
+    /// Closes a cluster until that is acknowledged, and opens it again; returns whether a drain stopped a workspace.
     async fn close_and_open(&mut self, act: Act) -> Result<bool> {
         let cluster = self.cluster()?;
         self.until_taken(act, &cluster).await?;
@@ -96,7 +94,7 @@ impl Admin {
         loop {
             match self.act(act, cluster).await {
                 Ok(()) => return Ok(()),
-                // There is none: its beginning was never carried out.
+                // There is no drain: the start of it was never carried out.
                 Err(status) if act == Act::CancelDrain && status.code() == Code::NotFound => return Ok(()),
                 Err(status) => ensure!(Instant::now() < give_up, "{act:?} of {cluster}: {status}"),
             }
@@ -104,7 +102,7 @@ impl Admin {
         }
     }
 
-    /// Whether the drain of a cluster stops somebody; waits for it where somebody is there.
+    /// Whether the drain of a cluster stops a workspace; waits for it if there is one.
     async fn stops_somebody(&mut self, cluster: &str) -> bool {
         let give_up = Instant::now() + STOPPED;
         loop {
@@ -123,7 +121,7 @@ impl Admin {
         }
     }
 
-    /// One call, noted.
+    /// Makes one call and records it.
     async fn act(&mut self, act: Act, cluster: &str) -> Result<(), Status> {
         let (sent, name) = (now(), cluster.to_owned());
         let deadline = self.rng.millis(100..1_500);
@@ -146,7 +144,7 @@ impl Admin {
         outcome
     }
 
-    /// Calls a replica that the dice choose, within the time of a call.
+    /// Calls a random replica, within the timeout of a call.
     async fn call<T>(&mut self, call: impl AsyncFnOnce(Manager) -> Result<T, Status>) -> Result<T, Status> {
         let replicas = self.stage.replicas();
         let replica = self.rng.pick(&replicas).cloned().ok_or_else(|| Status::unavailable("no replicas"))?;
@@ -158,7 +156,7 @@ impl Admin {
     }
 }
 
-/// A drain that stops everybody soon, with or without room elsewhere.
+/// A drain with a short deadline that does not need capacity elsewhere.
 fn drain(name: String, deadline: Duration) -> StartDrainRequest {
     StartDrainRequest {
         name,

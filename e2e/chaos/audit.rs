@@ -1,4 +1,4 @@
-//! Reads an apiserver's audit log: what each answered request did, and which fenced writes there were.
+//! Reads an apiserver's audit log: every completed write, and which of them were fenced.
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::history::Write;
 
-/// Extra in which a write shows its epoch.
+/// Key of the user's extra in which a write sends its epoch.
 const EXTRA: &str = "spaceport.dev/epoch";
-/// The object that holds the epoch a namespace is fenced at.
+/// Name of the object that holds the fence epoch of a namespace.
 const FENCE: &str = "spaceport-fence";
-/// How an apiserver begins each line.
+/// Start of each line of an apiserver.
 const HEAD: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#;
 
-/// A write that an apiserver answered. It happened between the two times.
+/// A write that an apiserver answered. It took effect between the two times.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// When the apiserver received it.
@@ -32,18 +32,19 @@ pub struct Event {
     pub accepted: bool,
     /// Whether it was a dry run.
     pub dry_run: bool,
-    /// Incarnation and revision of the epoch that it showed.
+    /// Incarnation and revision of the epoch that it sent.
     pub epoch: Option<(u64, u64)>,
-    /// What it was answered with, where the log has that.
+    /// The response object, if the log has it.
     pub object: Value,
 }
 
-/// The writes to some namespaces, of whole lines of a log.
+/// The writes to some namespaces, from complete lines of a log.
 ///
-/// A killed apiserver may leave the beginning of a line, and the next one appends to it: the rest of that line counts. Anything
-/// else that cannot be read is an error, because a missing entry would look like something that never happened.
+/// A killed apiserver may leave the beginning of a line, and the next one appends to it: the rest of that line counts.
+/// Anything else that cannot be parsed is an error, because a missing entry would look like a write that never
+/// happened.
 pub fn events(lines: &str, namespaces: &[&str]) -> Result<Vec<Event>> {
-    // A shared cluster logs much that is none of ours, and reading it all as JSON takes long.
+    // A shared cluster logs much of other tests, and parsing all of it as JSON takes long.
     let ours = |line: &&str| namespaces.iter().any(|namespace| line.contains(namespace));
     let mut events = Vec::new();
     for line in lines.lines().filter(ours) {
@@ -85,7 +86,7 @@ fn event(mut entry: Value, namespaces: &[&str]) -> Option<Event> {
 }
 
 impl Event {
-    /// As a write under an epoch.
+    /// The fenced write, if the event is one.
     pub fn write(&self) -> Option<Write> {
         Some(Write {
             received: self.received,
@@ -99,7 +100,7 @@ impl Event {
     }
 }
 
-/// Incarnation and revision of `<installation>/<incarnation>/<revision>`.
+/// Parses `<installation>/<incarnation>/<revision>` into incarnation and revision.
 fn epoch(shown: &str) -> Option<(u64, u64)> {
     let mut parts = shown.split('/').skip(1).map(str::parse);
     Some((parts.next()?.ok()?, parts.next()?.ok()?))
@@ -123,7 +124,7 @@ mod tests {
             "requestReceivedTimestamp": "2026-11-24T08:00:00.100000Z",
             "stageTimestamp": "2026-11-24T08:00:00.250000Z",
         });
-        // As an apiserver begins it; `serde_json` sorts keys.
+        // In the order of an apiserver; `serde_json` sorts keys.
         entry.to_string().replacen('{', &format!("{HEAD},"), 1)
     }
 
@@ -138,9 +139,10 @@ mod tests {
         ];
         let events = events(&log.join("\n"), &["ws"]).unwrap();
         let writes: Vec<Write> = events.iter().filter_map(Event::write).collect();
-        let told: Vec<_> = writes.iter().map(|write| (write.accepted, write.probe, write.epoch)).collect();
+        let reported: Vec<_> =
+            writes.iter().map(|write| (write.accepted, write.probe, write.epoch)).collect();
         assert_eq!(
-            told,
+            reported,
             [(true, false, (1, 42)), (false, false, (1, 42)), (true, true, (1, 42)), (true, true, (1, 42)),]
         );
         assert_eq!(writes[0].answered - writes[0].received, 150);

@@ -1,4 +1,5 @@
-//! Whether a history of a run that has become quiet is one that Spaceport promises. A pure function; each rule is one.
+//! Checks the history of a run against Spaceport's guarantees. A pure function, one rule for each guarantee; the run
+//! must have become quiet.
 
 mod admin;
 
@@ -7,42 +8,42 @@ use std::fmt;
 
 use super::history::{Answer, Asked, Call, History, Outcome, Record, Recorded, Resource, Seen, Write};
 
-/// A broken promise.
+/// A broken guarantee.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Violation {
-    /// A start was acknowledged, and the workspace never existed where the answer said.
+    /// A start was acknowledged, and the workspace never existed where the response said.
     Lost(String),
     /// A start was acknowledged, no client asked for a stop and no drain stopped it, and it does not run at the end.
     NotRunning(String),
-    /// More than one life of a workspace, or more than one pod that ran for it.
+    /// A workspace had more than one lifetime, or more than one pod that ran.
     MoreThanOnce(String),
     /// A workspace on two clusters, at whatever times.
     TwoClusters(String),
     /// Two workspaces with one long-lived id at the same time.
     MetaTwice(String),
-    /// A stop was acknowledged, and the workspace is there at the end.
+    /// A stop was acknowledged, and the workspace exists at the end.
     ForgottenStop(String),
-    /// The same request got two answers.
+    /// The same request got two responses.
     TwoAnswers(String),
     /// Two different requests under one id were both acknowledged.
     TwoRequests(String),
-    /// Record and cluster do not agree on whether, or where, a workspace is.
+    /// Record and cluster disagree on whether, or where, a workspace exists.
     WrongRecord(String),
-    /// What a subscriber received went back in time.
+    /// A subscriber received an older version after a newer one.
     VersionFell(String),
-    /// The last that a subscriber received is not how it is.
+    /// The last state that a subscriber received is not the state at the end.
     NotTrue(String),
-    /// A write of an earlier epoch was accepted after a later one had taken over.
+    /// A write of an earlier epoch was accepted after a write of a later one.
     Stale(String),
-    /// A start that was asked for after a cluster was closed was placed there while it was.
+    /// A start sent after a cluster was closed was placed there while it was closed.
     Misplaced(String),
-    /// A workspace was stopped that nobody asked to stop.
+    /// A workspace was stopped without a request.
     StoppedByNobody(String),
     /// A workspace is gone, and its content is in no backup.
     LostContent(String),
-    /// Activity was acknowledged and is not known.
+    /// Acknowledged activity is not recorded.
     LostActivity(String),
-    /// An acknowledged start was refused when it was repeated, though the workspace runs.
+    /// An acknowledged start was rejected when it was repeated, though the workspace runs.
     RepeatRefused(String),
 }
 
@@ -71,37 +72,37 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Every broken promise, sorted.
+/// Returns every broken guarantee, sorted.
 pub fn check(history: &History) -> Vec<Violation> {
     let mut violations = BTreeSet::new();
     let mut calls: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
     for call in &history.calls {
         calls.entry(&call.id).or_default().push(call);
     }
-    let mut lives: BTreeMap<&str, Vec<&Resource>> = BTreeMap::new();
+    let mut lifetimes: BTreeMap<&str, Vec<&Resource>> = BTreeMap::new();
     for resource in &history.resources {
-        lives.entry(&resource.id).or_default().push(resource);
+        lifetimes.entry(&resource.id).or_default().push(resource);
     }
     let none = Vec::new();
     for (id, calls) in &calls {
-        let lives = lives.get(id).unwrap_or(&none);
+        let lifetimes = lifetimes.get(id).unwrap_or(&none);
         violations.extend(answers(id, calls));
-        violations.extend(fate(id, calls, lives, history));
-        violations.extend(repeats(id, calls, lives));
-        violations.extend(admin::stopped_by_nobody(id, calls, lives, history));
-        violations.extend(admin::lost_activity(id, calls, lives));
+        violations.extend(fate(id, calls, lifetimes, history));
+        violations.extend(repeats(id, calls, lifetimes));
+        violations.extend(admin::stopped_by_nobody(id, calls, lifetimes, history));
+        violations.extend(admin::lost_activity(id, calls, lifetimes));
     }
-    for (id, lives) in &lives {
-        violations.extend(once(id, lives));
+    for (id, lifetimes) in &lifetimes {
+        violations.extend(once(id, lifetimes));
     }
-    violations.extend(admin::misplaced(history, &lives));
+    violations.extend(admin::misplaced(history, &lifetimes));
     violations.extend(admin::lost_content(&history.resources));
     violations.extend(metas(&history.resources));
-    violations.extend(records(&history.records, &lives));
+    violations.extend(records(&history.records, &lifetimes));
     for (name, seen) in &history.subscribers {
         violations.extend(versions(name, seen));
         if !history.ended.contains(name) {
-            violations.extend(last_states(name, seen, &lives));
+            violations.extend(last_states(name, seen, &lifetimes));
         }
     }
     for (cluster, writes) in &history.writes {
@@ -118,7 +119,7 @@ fn started<'a>(calls: &[&'a Call]) -> Vec<(&'a Asked, &'a Answer)> {
     acknowledged.collect()
 }
 
-/// One request an id, one answer a request.
+/// One request per id, one response per request.
 fn answers(id: &str, calls: &[&Call]) -> Vec<Violation> {
     let started = started(calls);
     let Some((asked, answer)) = started.first() else { return Vec::new() };
@@ -134,12 +135,12 @@ fn answers(id: &str, calls: &[&Call]) -> Vec<Violation> {
     others.collect()
 }
 
-/// What was acknowledged came about, and stays.
-fn fate(id: &str, calls: &[&Call], lives: &[&Resource], history: &History) -> Vec<Violation> {
+/// Acknowledged starts and stops took effect, and stay so.
+fn fate(id: &str, calls: &[&Call], lifetimes: &[&Resource], history: &History) -> Vec<Violation> {
     let mut violations = Vec::new();
     let stops = || calls.iter().filter(|call| call.asked == Asked::Stop);
     if let Some((_, answer)) = started(calls).first() {
-        let there: Vec<_> = lives.iter().filter(|life| life.cluster == answer.cluster).collect();
+        let there: Vec<_> = lifetimes.iter().filter(|life| life.cluster == answer.cluster).collect();
         if there.is_empty() {
             violations.push(Violation::Lost(format!("{id} on {}", answer.cluster)));
         } else if stops().next().is_none()
@@ -150,17 +151,17 @@ fn fate(id: &str, calls: &[&Call], lives: &[&Resource], history: &History) -> Ve
             violations.push(Violation::NotRunning(format!("{id} on {}: {last}", answer.cluster)));
         }
     }
-    // A stop of what does not exist is acknowledged too, and a later start is another matter; clients here never do that.
+    // A stop of an unknown workspace is acknowledged too, but clients here never start one after that.
     if stops().any(|call| call.outcome == Outcome::Stopped)
-        && let Some(life) = lives.iter().find(|life| life.until.is_none())
+        && let Some(life) = lifetimes.iter().find(|life| life.until.is_none())
     {
         violations.push(Violation::ForgottenStop(format!("{id} is on {}: {}", life.cluster, life.phase)));
     }
     violations
 }
 
-/// What was acknowledged and runs is acknowledged again.
-fn repeats(id: &str, calls: &[&Call], lives: &[&Resource]) -> Vec<Violation> {
+/// A repeated start of a running workspace is acknowledged again.
+fn repeats(id: &str, calls: &[&Call], lifetimes: &[&Resource]) -> Vec<Violation> {
     let Some(first) = calls.iter().find(|call| matches!(call.outcome, Outcome::Started(_))) else {
         return Vec::new();
     };
@@ -168,22 +169,27 @@ fn repeats(id: &str, calls: &[&Call], lives: &[&Resource]) -> Vec<Violation> {
         let is_refused = matches!(&call.outcome, Outcome::Failed(why) if why.starts_with("AlreadyExists"));
         is_refused && call.asked == first.asked && call.sent >= first.answered
     };
-    let runs = lives.iter().any(|life| life.until.is_none() && life.stop_asked.is_none());
+    let runs = lifetimes.iter().any(|life| life.until.is_none() && life.stop_asked.is_none());
     let refused = calls.iter().find(refused).filter(|_| runs);
     refused.map(|call| Violation::RepeatRefused(format!("{id}: {:?}", call.outcome))).into_iter().collect()
 }
 
-/// One cluster, one life, one pod.
-fn once(id: &str, lives: &[&Resource]) -> Vec<Violation> {
+/// One cluster, one lifetime, one pod.
+fn once(id: &str, lifetimes: &[&Resource]) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let clusters: BTreeSet<&str> = lives.iter().map(|life| life.cluster.as_str()).collect();
+    let clusters: BTreeSet<&str> = lifetimes.iter().map(|life| life.cluster.as_str()).collect();
     if clusters.len() > 1 {
         violations.push(Violation::TwoClusters(format!("{id}: {clusters:?}")));
     }
-    let uids: BTreeSet<&str> = lives.iter().map(|life| life.uid.as_str()).collect();
-    let pods: BTreeSet<&str> = lives.iter().flat_map(|life| life.pods.iter().map(String::as_str)).collect();
+    let uids: BTreeSet<&str> = lifetimes.iter().map(|life| life.uid.as_str()).collect();
+    let pods: BTreeSet<&str> =
+        lifetimes.iter().flat_map(|life| life.pods.iter().map(String::as_str)).collect();
     if uids.len() > clusters.len() || pods.len() > 1 {
-        violations.push(Violation::MoreThanOnce(format!("{id}: {} lives, {} pods", uids.len(), pods.len())));
+        violations.push(Violation::MoreThanOnce(format!(
+            "{id}: {} lifetimes, {} pods",
+            uids.len(),
+            pods.len()
+        )));
     }
     violations
 }
@@ -197,9 +203,9 @@ fn metas(resources: &[Resource]) -> Vec<Violation> {
     let begins_within = |one: &Resource, other: &Resource| one.from < other.until.unwrap_or(u64::MAX);
     let overlap = |one: &Resource, other: &Resource| begins_within(one, other) && begins_within(other, one);
     let mut violations = Vec::new();
-    for (meta, lives) in by_meta {
-        for (nth, one) in lives.iter().enumerate() {
-            let mut others = lives[nth + 1..].iter().filter(|other| other.id != one.id);
+    for (meta, lifetimes) in by_meta {
+        for (nth, one) in lifetimes.iter().enumerate() {
+            let mut others = lifetimes[nth + 1..].iter().filter(|other| other.id != one.id);
             if let Some(other) = others.find(|other| overlap(one, other)) {
                 violations.push(Violation::MetaTwice(format!("{meta}: {} and {}", one.id, other.id)));
             }
@@ -208,14 +214,15 @@ fn metas(resources: &[Resource]) -> Vec<Violation> {
     violations
 }
 
-/// What is there is recorded where it is, and what is recorded as there is there. Of a record that is not confirmed nobody
-/// knows yet.
-fn records(records: &[Record], lives: &BTreeMap<&str, Vec<&Resource>>) -> Vec<Violation> {
+/// A workspace is recorded where it is, and a record names a place where it is. An unconfirmed record may still be
+/// either.
+fn records(records: &[Record], lifetimes: &BTreeMap<&str, Vec<&Resource>>) -> Vec<Violation> {
     let records: BTreeMap<&str, &Record> =
         records.iter().map(|record| (record.id.as_str(), record)).collect();
-    let there = |id: &str| lives.get(id).and_then(|lives| lives.iter().find(|life| life.until.is_none()));
+    let there =
+        |id: &str| lifetimes.get(id).and_then(|lifetimes| lifetimes.iter().find(|life| life.until.is_none()));
     let mut violations = Vec::new();
-    for id in records.keys().chain(lives.keys()) {
+    for id in records.keys().chain(lifetimes.keys()) {
         let said = records.get(id).map(|record| (record.cluster.as_str(), record.state));
         let is = there(id).map(|life| life.cluster.as_str());
         let agree = match (said, is) {
@@ -243,36 +250,39 @@ fn versions(name: &str, seen: &[Seen]) -> Vec<Violation> {
     violations
 }
 
-/// What is there is known as it is, and what is gone is known to have stopped.
-fn last_states(name: &str, seen: &[Seen], lives: &BTreeMap<&str, Vec<&Resource>>) -> Vec<Violation> {
+/// Existing workspaces are reported as they are, and ended ones as stopped.
+fn last_states(name: &str, seen: &[Seen], lifetimes: &BTreeMap<&str, Vec<&Resource>>) -> Vec<Violation> {
     let last: BTreeMap<&str, &Seen> = seen.iter().map(|update| (update.id.as_str(), update)).collect();
     let mut violations = Vec::new();
-    for (id, lives) in lives {
-        let alive = lives.iter().find(|life| life.until.is_none());
-        let told = last.get(id).map(|update| (update.phase.as_str(), update.cluster.as_str()));
-        let good = match (alive, told) {
+    for (id, lifetimes) in lifetimes {
+        let alive = lifetimes.iter().find(|life| life.until.is_none());
+        let reported = last.get(id).map(|update| (update.phase.as_str(), update.cluster.as_str()));
+        let good = match (alive, reported) {
             (Some(life), Some((phase, cluster))) => phase == life.phase && cluster == life.cluster,
             (Some(_), None) => false,
-            // One that came later may never have heard of what was over by then.
+            // A subscriber that came later never heard of workspaces that had ended.
             (None, None) => true,
             (None, Some((phase, _))) => phase == "Stopped",
         };
         if !good {
             let is = alive.map(|life| (life.phase.as_str(), life.cluster.as_str()));
-            violations.push(Violation::NotTrue(format!("{name}: {id} is {is:?} and was told as {told:?}")));
+            violations
+                .push(Violation::NotTrue(format!("{name}: {id} is {is:?} and was reported as {reported:?}")));
         }
     }
     for (id, update) in &last {
-        if !lives.contains_key(id) && update.phase != "Stopped" {
-            violations
-                .push(Violation::NotTrue(format!("{name}: {id} never existed, told as {}", update.phase)));
+        if !lifetimes.contains_key(id) && update.phase != "Stopped" {
+            violations.push(Violation::NotTrue(format!(
+                "{name}: {id} never existed, reported as {}",
+                update.phase
+            )));
         }
     }
     violations
 }
 
-/// The first write of an epoch proves that its raise was confirmed; what the apiserver receives later under an earlier epoch
-/// must be refused.
+/// The first write of an epoch proves that the raise of the fence was confirmed; the apiserver must reject whatever it
+/// receives later under an earlier epoch.
 fn epochs(cluster: &str, writes: &[Write]) -> Vec<Violation> {
     let mut first: BTreeMap<(&str, (u64, u64)), u64> = BTreeMap::new();
     for write in writes.iter().filter(|write| write.accepted && !write.probe) {

@@ -1,8 +1,8 @@
-//! Clients that start, stop, use and repeat calls at random, through whichever replica, and note what they were told.
+//! Clients that start, stop, use and repeat calls at random, through a random replica, and record the responses.
 //!
-//! A client never starts again what it asked to stop, and stops only what was acknowledged. What got no answer it repeats.
-//! Where a start that was acknowledged is refused because the workspace has ended, as after a drain, it lets go of it:
-//! whether that may be so is not for it to judge.
+//! A client never starts a workspace again that it asked to stop, and stops only acknowledged ones. It repeats calls
+//! without a response. If an acknowledged start is rejected because the workspace has ended, as after a drain, it
+//! forgets the workspace: the checker decides whether that was allowed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,23 +22,22 @@ use super::history::{Answer, Asked, Call, Outcome};
 use super::rng::Rng;
 use super::stage::{Stage, now};
 
-/// For one call, connecting included.
+/// Timeout of one call, connecting included.
 const CALL: Duration = Duration::from_secs(5);
-/// Between two calls of a client, in milliseconds.
+/// Delay between two calls of a client, in milliseconds.
 const PAUSE: std::ops::Range<u64> = 20..300;
 /// Workspaces that a client has at a time.
 const AT_A_TIME: usize = 5;
-/// Long-lived ids that all clients share, so that they get into one another's way.
+/// Long-lived ids that all clients share, so that they collide.
 const METAS: u64 = 24;
-/// For an acknowledged start to be acknowledged again once nothing is disturbed any more.
+/// How long it may take until a repeated start is acknowledged after the last fault.
 const REPEAT: Duration = Duration::from_mins(1);
 
-/// A connection to a replica, of whichever API.
+/// A connection to a replica.
 pub type Connection = WorkspaceManagerClient<Channel>;
 /// Calls of all clients.
 pub type Calls = Arc<Mutex<Vec<Call>>>;
 
-/// A client.
 pub struct Client {
     name: String,
     rng: Rng,
@@ -46,9 +45,9 @@ pub struct Client {
     calls: Calls,
     connections: Vec<Option<(String, Connection)>>,
     made: usize,
-    /// What it started and has not asked to stop.
+    /// Workspaces that it started and did not ask to stop.
     started: Vec<Started>,
-    /// What it asked to stop.
+    /// Workspaces that it asked to stop.
     stopped: Vec<String>,
 }
 
@@ -59,7 +58,7 @@ struct Started {
 }
 
 impl Client {
-    /// One of several, told apart by its name.
+    /// A client of this name; the name selects its random choices.
     pub fn new(name: &str, seed: u64, stage: &Arc<Stage>, calls: &Calls) -> Self {
         Self {
             name: name.to_owned(),
@@ -73,7 +72,7 @@ impl Client {
         }
     }
 
-    /// Calls at random until the end.
+    /// Calls at random until `end`.
     pub async fn run(&mut self, end: &CancellationToken) {
         while !end.is_cancelled() {
             match self.rng.below(100) {
@@ -88,8 +87,8 @@ impl Client {
         }
     }
 
-    /// Repeats every acknowledged start until it is acknowledged again: it must be, once nothing is disturbed, unless the
-    /// workspace has ended.
+    /// Repeats every acknowledged start until it is acknowledged again: without faults it must be, unless the workspace
+    /// has ended.
     pub async fn confirm(&mut self) -> Result<()> {
         let acknowledged = self.started.clone().into_iter().filter(|start| start.acknowledged);
         for start in acknowledged {
@@ -126,7 +125,7 @@ impl Client {
         }
     }
 
-    /// Sends a start; what is refused for good is let go of.
+    /// Sends a start; forgets it if it is rejected for good.
     async fn start_at(&mut self, at: usize) {
         let Some(Started { request, acknowledged }) = self.started.get(at).cloned() else { return };
         let outcome = self.start(&request).await;
@@ -141,7 +140,7 @@ impl Client {
         }
     }
 
-    /// Another request under an id that is taken.
+    /// Sends another request under an id in use.
     async fn contradict(&mut self) {
         let Some(start) = self.rng.pick(&self.started).filter(|start| start.acknowledged) else { return };
         let mut request = start.request.clone();
@@ -151,7 +150,7 @@ impl Client {
         let _ = self.start(&request).await;
     }
 
-    /// Tells that somebody is active in one that was acknowledged.
+    /// Marks an acknowledged workspace as active.
     async fn mark_active(&mut self) {
         let Some(at) = self.acknowledged() else { return };
         let Some(id) = self.started.get(at).map(|start| start.request.id.clone()) else { return };
@@ -165,7 +164,7 @@ impl Client {
         self.note(id, Asked::Activity, sent, outcome);
     }
 
-    /// One of those that were acknowledged.
+    /// Index of an acknowledged workspace.
     fn acknowledged(&mut self) -> Option<usize> {
         let acknowledged = |(at, start): (usize, &Started)| start.acknowledged.then_some(at);
         let which: Vec<usize> = self.started.iter().enumerate().filter_map(acknowledged).collect();
@@ -213,7 +212,7 @@ impl Client {
         outcome
     }
 
-    /// Calls a replica that the dice choose, within the time of a call.
+    /// Calls a random replica, within the timeout of a call.
     async fn call<T>(
         &mut self,
         call: impl AsyncFnOnce(Connection) -> Result<T, Status>,
@@ -258,7 +257,7 @@ fn failed(status: &Status) -> Outcome {
     Outcome::Failed(format!("{:?}: {}", status.code(), status.message()))
 }
 
-/// Whether nobody knows what became of the call, or it may be answered otherwise later.
+/// Whether the outcome of a call is unknown, or a retry may get another one.
 fn is_ambiguous(status: &Status) -> bool {
     !matches!(
         status.code(),
@@ -266,7 +265,6 @@ fn is_ambiguous(status: &Status) -> bool {
     )
 }
 
-/// A start.
 pub fn request(id: &str, meta: &str, regions: Vec<String>) -> StartWorkspaceRequest {
     let initializer =
         WorkspaceInitializer { spec: Some(workspace_initializer::Spec::Empty(EmptyInitializer {})) };

@@ -1,65 +1,65 @@
-//! What was seen of a run, and nothing that is concluded from it.
+//! The record of a run: observations only, no conclusions.
 //!
-//! All times are milliseconds of one clock of this machine. A history is plain data: it can be kept and checked again.
+//! All times are milliseconds of one clock of this machine. A history is plain data: it can be stored and checked
+//! again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-/// Everything that was seen.
+/// All observations.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// Calls of clients, in any order.
     pub calls: Vec<Call>,
-    /// Calls of the admin, who makes one after the other.
+    /// Calls of the admin, one after the other.
     #[serde(default)]
     pub admin: Vec<AdminCall>,
-    /// What the clusters' apiservers logged of resources.
+    /// Resources, from the audit logs of the clusters' apiservers.
     pub resources: Vec<Resource>,
-    /// What subscribers received, each in the order received.
+    /// What each subscriber received, in order.
     pub subscribers: BTreeMap<String, Vec<Seen>>,
-    /// Subscribers whose stream broke before the end: what they were last told may have changed since.
+    /// Subscribers whose stream broke before the end: the last state that they received may have changed since.
     #[serde(default)]
     pub ended: BTreeSet<String>,
-    /// What etcd holds at the end of every workspace that was called or seen.
+    /// What etcd holds at the end for every workspace that was requested or seen.
     #[serde(default)]
     pub records: Vec<Record>,
-    /// Fenced writes, as each cluster's apiserver noted them.
+    /// Fenced writes in the audit log of each cluster.
     pub writes: BTreeMap<String, Vec<Write>>,
 }
 
 /// One call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Call {
-    /// Workspace id.
     pub id: String,
-    /// What was asked.
+    /// The request.
     pub asked: Asked,
     /// When it was sent.
     pub sent: u64,
-    /// When the answer came.
+    /// When the response came.
     pub answered: u64,
-    /// How it went.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// What a call asks.
+/// Request of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Asked {
     /// A start; calls with equal contents are the same request.
     Start {
         /// Long-lived id.
         meta: String,
-        /// What else tells requests of one id apart.
+        /// What else distinguishes requests of one id.
         content: String,
     },
     /// A stop.
     Stop,
-    /// That somebody is active.
+    /// A report of activity.
     Activity,
 }
 
-/// How a call went.
+/// Outcome of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
     /// A start was acknowledged.
@@ -68,54 +68,53 @@ pub enum Outcome {
     Stopped,
     /// Activity was acknowledged.
     Marked,
-    /// Refused, or never answered: it may have happened.
+    /// Rejected, or without a response: it may have taken effect.
     Failed(String),
 }
 
-/// The answer to a start.
+/// The response to a start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// Where it was placed.
     pub cluster: String,
-    /// Address and token, in any form that is equal where they are.
+    /// Address and token, in any form that can be compared.
     pub access: String,
 }
 
 /// One call of the admin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdminCall {
-    /// The cluster.
     pub cluster: String,
-    /// What was asked.
+    /// The request.
     pub act: Act,
     /// When it was sent.
     pub sent: u64,
-    /// When the answer came, or was given up.
+    /// When the response came, or the call was given up.
     pub answered: u64,
-    /// Whether it was acknowledged; otherwise it may have been carried out, or be so later.
+    /// Whether it was acknowledged; if not, it may have been carried out, or may be later.
     pub acknowledged: bool,
 }
 
-/// What an admin does.
+/// A call of an admin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Act {
-    /// Keeps new workspaces away.
+    /// Accepts no new workspaces.
     Cordon,
-    /// Lets them in again; also where a drain is over.
+    /// Accepts new workspaces again; also removes a finished drain.
     Uncordon,
-    /// Keeps new workspaces away and stops those that are there.
+    /// Accepts no new workspaces and stops the existing ones.
     Drain,
-    /// Takes a drain back.
+    /// Cancels a drain.
     CancelDrain,
 }
 
 impl Act {
-    /// Whether it keeps new workspaces away.
+    /// Whether it excludes new workspaces.
     pub fn closes(self) -> bool {
         matches!(self, Self::Cordon | Self::Drain)
     }
 
-    /// Whether it may let in what `closed` keeps away.
+    /// Whether it may end what `closed` began.
     pub fn opens(self, closed: Self) -> bool {
         match self {
             Self::Uncordon => true,
@@ -125,48 +124,47 @@ impl Act {
     }
 }
 
-/// The life of one Workspace resource in one cluster.
+/// One lifetime of a Workspace resource in one cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resource {
-    /// The cluster.
     pub cluster: String,
-    /// Workspace id.
     pub id: String,
     /// Long-lived id.
     pub meta: String,
-    /// The object's own id: another one is another life.
+    /// UID: another one is another lifetime.
     pub uid: String,
-    /// The latest that it may have begun: its apiserver had answered.
+    /// The latest time at which it may have begun: the apiserver had answered.
     pub from: u64,
-    /// The earliest that it may have ended: its apiserver received the request that removed it. None: it is there at the end.
+    /// The earliest time at which it may have ended: the apiserver received the request that removed it. `None`: it
+    /// exists at the end.
     pub until: Option<u64>,
-    /// Pods that ran for it, by their own ids.
+    /// UIDs of pods that ran for it.
     pub pods: Vec<String>,
-    /// Its phase when it was last seen.
+    /// Its last known phase.
     pub phase: String,
-    /// Version of the status when it was last seen.
+    /// Its last known status version.
     pub version: u64,
-    /// Whether its end was logged, with its last state. The entry is lost where the apiserver was killed just then.
+    /// Whether its removal was logged with its last state. The entry is lost if the apiserver is killed at that moment.
     #[serde(default)]
     pub seen_end: bool,
     /// When the apiserver received the write that asked for its stop.
     #[serde(default)]
     pub stop_asked: Option<u64>,
-    /// The last activity that it knew of.
+    /// Its last recorded activity.
     #[serde(default)]
     pub active: Option<u64>,
-    /// Where its content was when it was last seen.
+    /// Where its content was, when last known.
     #[serde(default)]
     pub content: Content,
 }
 
-/// Where a workspace's content is.
+/// Location of a workspace's content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
-    /// There is none yet, or it is not wanted.
+    /// None yet, or none wanted.
     #[default]
     None,
-    /// On its node alone.
+    /// On its node only.
     Unsaved,
     /// In a backup.
     Saved,
@@ -175,53 +173,49 @@ pub enum Content {
 /// A placement record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Workspace id.
     pub id: String,
-    /// Where it says that the workspace is.
+    /// The cluster that it names.
     pub cluster: String,
-    /// How far the workspace came.
     pub state: Recorded,
 }
 
-/// What a record says.
+/// State of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Recorded {
-    /// The workspace may be there.
+    /// The workspace may exist there.
     Placed,
-    /// It is there.
+    /// It exists there.
     Confirmed,
-    /// It is gone.
+    /// It has ended.
     Ended,
 }
 
 /// One update that a subscriber received.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
-    /// Workspace id.
     pub id: String,
     /// `status_version`.
     pub version: u64,
-    /// The phase.
     pub phase: String,
-    /// Where it is said to be.
+    /// The cluster that it names.
     pub cluster: String,
 }
 
-/// A write under an epoch that a cluster decided on.
+/// A fenced write that a cluster accepted or rejected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Write {
     /// When the apiserver received it.
     pub received: u64,
     /// When it had answered.
     pub answered: u64,
-    /// Namespace written to; each has a fence of its own.
+    /// Namespace written to; each has its own fence.
     pub namespace: String,
     /// What was written, such as `create workspaces/w1`.
     pub what: String,
-    /// Incarnation and revision of the epoch that it showed.
+    /// Incarnation and revision of the epoch that it sent.
     pub epoch: (u64, u64),
     /// Whether it was carried out.
     pub accepted: bool,
-    /// Whether it was tried only (dry-run), or raised the fence itself.
+    /// Whether it was a dry run, or raised the fence itself.
     pub probe: bool,
 }

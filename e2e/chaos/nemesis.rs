@@ -1,5 +1,6 @@
-//! Disturbs one thing after another, as the seed says: each kind of fault first, those of replicas at the leader, in some
-//! order; then any, at whichever replica or cluster. Only one is disturbed at a time, so that the others can always go on.
+//! Injects one fault after another, by the seed: first each kind once in random order, replica faults at the leader;
+//! then random kinds, at a random replica or cluster. Only one fault is active at a time, so that the rest can always
+//! make progress.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,41 +16,40 @@ use super::stage::Stage;
 use crate::harness::spaceport::Replica;
 use crate::harness::{Cluster, Fault, Part, Proxy, Signal, Way};
 
-/// How long something that is killed is away, in milliseconds.
+/// How long a killed process stays down, in milliseconds.
 const AWAY: Range<u64> = 0..2_000;
 /// How long a replica is frozen: longer than its lease of 3 s.
 const FROZEN: Range<u64> = 3_500..5_000;
-/// How long one is cut off, or an apiserver or etcd frozen: shorter and longer than a lease, and than a cluster that does not
-/// answer takes to be lost.
+/// How long a replica is cut off, or an apiserver or etcd frozen: around the length of a lease, and of the time after
+/// which a silent cluster is lost.
 const APART: Range<u64> = 1_500..6_000;
-/// Between two faults.
+/// Time between two faults.
 const PEACE: Range<u64> = 200..1_500;
-/// How connections are cut.
+/// Kinds of connection faults.
 const CUTS: [Fault; 4] =
     [Fault::Refuse, Fault::BlackHole, Fault::Cut(Way::ToServer), Fault::Cut(Way::ToClient)];
 
-/// What is done, and to what.
+/// Kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A replica is killed with SIGKILL, and started again.
     Kill,
-    /// A replica is stopped for longer than its lease, and continued.
+    /// A replica is frozen for longer than its lease, and resumed.
     Freeze,
-    /// A replica is cut from etcd.
+    /// A replica is disconnected from etcd.
     CutFromEtcd,
-    /// A replica is cut from one cluster.
+    /// A replica is disconnected from one cluster.
     CutFromCluster,
-    /// The apiserver of a cluster is stopped, and continued.
+    /// The apiserver of a cluster is frozen, and resumed.
     FreezeCluster,
     /// The apiserver of a cluster is killed, and started again.
     KillCluster,
-    /// etcd is stopped, and continued.
+    /// etcd is frozen, and resumed.
     FreezeEtcd,
-    /// etcd is killed, and started again with what it had.
+    /// etcd is killed, and started again with its data.
     KillEtcd,
 }
 
-/// All of them.
 pub const KINDS: [Kind; 8] = [
     Kind::Kill,
     Kind::Freeze,
@@ -76,10 +76,9 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How often each fault happened.
+/// Count of each fault.
 pub type Done = BTreeMap<Kind, usize>;
 
-/// The nemesis.
 pub struct Nemesis {
     stage: Arc<Stage>,
     rng: Rng,
@@ -87,12 +86,11 @@ pub struct Nemesis {
 }
 
 impl Nemesis {
-    /// Of a stage.
     pub fn new(stage: &Arc<Stage>, seed: u64) -> Self {
         Self { stage: Arc::clone(stage), rng: Rng::new(seed, "nemesis"), began: Instant::now() }
     }
 
-    /// Disturbs for a time, and longer until every kind has happened. In the end everything is well again.
+    /// Injects faults for a time, and longer until every kind has happened. Heals everything at the end.
     pub async fn disturb(&mut self, time: Duration) -> Result<Done> {
         let mut done = Done::new();
         let mut first = self.rng.shuffled(KINDS.to_vec());
@@ -118,7 +116,7 @@ impl Nemesis {
             }
             Kind::FreezeCluster | Kind::KillCluster => {
                 let cluster =
-                    self.rng.pick(&self.stage.disturbable).cloned().context("no cluster of ours")?;
+                    self.rng.pick(&self.stage.disturbable).cloned().context("no cluster of this run")?;
                 self.at_cluster(kind, &cluster).await
             }
             Kind::FreezeEtcd | Kind::KillEtcd => self.at_etcd(kind).await,

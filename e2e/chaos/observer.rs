@@ -1,5 +1,5 @@
-//! Reads what happened in the clusters themselves from the audit logs of their apiservers, and how it is there by a list past
-//! all proxies.
+//! Reads what happened in the clusters from the audit logs of their apiservers, and the current state from lists that
+//! bypass all proxies.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,54 +16,53 @@ use tokio::time::{Instant, timeout};
 
 use super::audit;
 use super::history::{Resource, Write};
-use super::lives::Lives;
+use super::lifetimes::Lifetimes;
 use super::stage::Stage;
 use crate::harness::Cluster;
 
-/// For one list.
+/// Timeout of one list.
 const LIST: Duration = Duration::from_secs(10);
 
-/// The observer.
 pub struct Observer {
     stage: Arc<Stage>,
     seen: Mutex<Seen>,
 }
 
 struct Seen {
-    /// How far each log was read.
+    /// Offset to which each log was read.
     read: BTreeMap<String, u64>,
-    lives: Lives,
+    lifetimes: Lifetimes,
     writes: BTreeMap<String, Vec<Write>>,
     changed: Instant,
 }
 
 impl Observer {
-    /// Of everything since the stage was set.
+    /// Observes everything from now on.
     pub fn new(stage: &Arc<Stage>) -> Self {
-        let (read, lives, writes) = (stage.logged.clone(), Lives::default(), BTreeMap::new());
-        let seen = Mutex::new(Seen { read, lives, writes, changed: Instant::now() });
+        let (read, lifetimes, writes) = (stage.logged.clone(), Lifetimes::default(), BTreeMap::new());
+        let seen = Mutex::new(Seen { read, lifetimes, writes, changed: Instant::now() });
         Self { stage: Arc::clone(stage), seen }
     }
 
-    /// Reads what was added since the last time.
+    /// Reads what was added since the last call.
     pub async fn read(&self) -> Result<()> {
         for cluster in &self.stage.clusters {
-            // Before the log, so that what is missing here is there.
+            // Before the log: if the list lacks a workspace, the log has its removal.
             let workspaces = Api::<Workspace>::namespaced(cluster.client(), &self.stage.namespace);
             let listed = timeout(LIST, workspaces.list(&ListParams::default())).await;
             let mut seen = self.seen.lock();
             seen.follow(cluster, &[&self.stage.namespace, &self.stage.secrets])?;
-            // An apiserver that is down tells nothing; what its log holds stays true.
+            // An apiserver that is down returns no list; its log stays valid.
             if let Ok(Ok(listed)) = listed {
-                seen.lives.are(cluster.name(), &listed.items);
+                seen.lifetimes.are(cluster.name(), &listed.items);
             }
         }
         Ok(())
     }
 
-    /// Every resource that there was.
+    /// All lifetimes so far.
     pub fn resources(&self) -> Vec<Resource> {
-        self.seen.lock().lives.resources()
+        self.seen.lock().lifetimes.resources()
     }
 
     /// Fenced writes, by cluster.
@@ -71,7 +70,7 @@ impl Observer {
         self.seen.lock().writes.clone()
     }
 
-    /// For how long no change was read.
+    /// Time since the last observed change.
     pub fn quiet_for(&self) -> Duration {
         self.seen.lock().changed.elapsed()
     }
@@ -82,7 +81,7 @@ impl Seen {
         let from = self.read.entry(cluster.name().to_owned()).or_default();
         let lines = added(cluster, from)?;
         for event in audit::events(&lines, namespaces)? {
-            if self.lives.take(cluster.name(), &event)? {
+            if self.lifetimes.take(cluster.name(), &event)? {
                 self.changed = Instant::now();
             }
             let writes = self.writes.entry(cluster.name().to_owned()).or_default();
@@ -92,7 +91,7 @@ impl Seen {
     }
 }
 
-/// The whole lines of a cluster's audit log from a place on, which is moved behind them.
+/// The complete lines of a cluster's audit log from an offset, which advances past them.
 pub fn added(cluster: &Cluster, from: &mut u64) -> Result<String> {
     let path = cluster.audit_log().context("the cluster has no audit log")?;
     let cannot = || format!("cannot read {}", path.display());
@@ -102,7 +101,7 @@ pub fn added(cluster: &Cluster, from: &mut u64) -> Result<String> {
     log.seek(SeekFrom::Start(*from)).with_context(cannot)?;
     let mut text = Vec::new();
     log.take(length - *from).read_to_end(&mut text).with_context(cannot)?;
-    // The last one may be under way.
+    // The last line may be incomplete.
     text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
     *from += u64::try_from(text.len())?;
     String::from_utf8(text).with_context(cannot)

@@ -1,7 +1,7 @@
-//! Restores of a member cluster from backups of its etcd, one after the other, with live workspaces: whether each is detected,
-//! whether workspaces that it brings back are left alone until an admin decides, and whether every acknowledged start is accounted
-//! for. A mode of its own, because what the chaos run's checker promises does not hold across a restore: what was made after the
-//! backup is gone.
+//! Restores a member cluster from backups of its etcd, repeatedly, with live workspaces. Checks that each restore is
+//! detected, that workspaces which it brings back are not touched until an admin decides, and that every acknowledged
+//! start is accounted for. A separate mode, because the guarantees of the chaos run do not hold across a restore: what
+//! was written after the backup is gone.
 
 mod plan;
 
@@ -33,19 +33,19 @@ use crate::harness::spaceport::PREFIX;
 use crate::harness::{Cluster, NodeAgent, Versions, Writers, until};
 use plan::Plan;
 
-/// For one restore with all that is checked, on a busy machine.
+/// Timeout of one restore with all checks, on a busy machine.
 const ONE: Duration = Duration::from_mins(5);
-/// For whatever must happen soon.
+/// Timeout of one step.
 const SOON: Duration = Duration::from_mins(1);
-/// For one call.
+/// Timeout of one call.
 const CALL: Duration = Duration::from_secs(5);
-/// Between two starts while a restore goes on.
+/// Delay between two starts during a restore.
 const AGAIN: Duration = Duration::from_millis(400);
 
-/// What restores were checked.
+/// Results of the checks.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// By kind, and whether managers ran meanwhile: for each how long its detection took after it.
+    /// Time from a restore to its detection, by kind and whether managers ran meanwhile.
     detected: BTreeMap<(Versions, bool), Vec<Duration>>,
     starts: usize,
     gone: usize,
@@ -67,7 +67,7 @@ impl fmt::Display for Summary {
         }
         write!(
             f,
-            "{} acknowledged starts accounted for, {} of them gone with a restore; {} workspaces came back and were left alone",
+            "{} acknowledged starts accounted for, {} of them gone with a restore; {} restored workspaces were not touched",
             self.starts, self.gone, self.came_back
         )
     }
@@ -122,9 +122,9 @@ impl Ground {
         }
         self.gone(&ends).await?;
         all.extend(self.start_all(late.iter()).await?);
-        // A backup is detected by what was written after it; the canary is, at the latest.
+        // What was written after a backup makes a restore detectable; the canary at the latest.
         until(SOON, "the canary to be renewed after the backup", async || {
-            ensure!(self.canary().await? > canary, "it is as it was");
+            ensure!(self.canary().await? > canary, "it is unchanged");
             Ok(())
         })
         .await?;
@@ -148,7 +148,7 @@ impl Ground {
         Ok(())
     }
 
-    /// Restores the backup; what was acknowledged meanwhile, and when the apiserver had ended.
+    /// Restores the backup; returns what was acknowledged meanwhile, and when the apiserver had ended.
     async fn restore(&mut self, plan: &Plan, backup: &std::path::Path) -> Result<(Vec<Acknowledged>, u64)> {
         let stage = Arc::clone(&self.stage);
         let replicas = stage.replicas();
@@ -179,7 +179,7 @@ impl Ground {
         Ok((acknowledged.into_inner(), ended))
     }
 
-    /// Starts workspaces for ever.
+    /// Starts workspaces until dropped.
     async fn keep_starting(&self, acknowledged: &Mutex<Vec<Acknowledged>>) -> std::convert::Infallible {
         let n = self.restored;
         for i in 0u64.. {
@@ -192,7 +192,7 @@ impl Ground {
         std::future::pending().await
     }
 
-    /// A replica's answer within the time of a call; the next one is asked where a replica does not answer.
+    /// Calls the replicas in turn until one responds within the timeout of a call.
     async fn call<T>(&self, call: impl AsyncFn(Connection) -> Result<T, Status>) -> Result<T> {
         let mut last = None;
         for replica in self.stage.replicas() {
@@ -240,7 +240,7 @@ impl Ground {
         until(SOON, "a stop to be acknowledged", async || self.call(stop).await.map(drop)).await
     }
 
-    /// Waits until workspaces are gone and recorded so.
+    /// Waits until workspaces have ended, in cluster and record.
     async fn gone(&self, ids: &[String]) -> Result<()> {
         until(SOON, "workspaces to be gone", async || {
             let (there, records) = (self.there().await?, self.records(ids.iter().cloned()).await?);
@@ -266,14 +266,14 @@ impl Ground {
         Ok(records.into_iter().map(|record| (record.id, record.state)).collect())
     }
 
-    /// The canary's version.
+    /// Resource version of the canary.
     async fn canary(&self) -> Result<u64> {
         let leases = Api::<Lease>::namespaced(self.cluster.client(), &self.stage.namespace);
         let lease = timeout(CALL, leases.get("spaceport-canary")).await.context("no answer")??;
         Ok(lease.metadata.resource_version.context("no version")?.parse()?)
     }
 
-    /// Waits until admins can see the restore and it is counted, and counts it once.
+    /// Waits until the restore is visible to admins and counted, exactly once.
     async fn detected(&self) -> Result<()> {
         let (name, restored) = (self.cluster.name(), self.restored);
         until(SOON, "the restore to be detected", async || {
@@ -287,15 +287,15 @@ impl Ground {
             ensure!(shown.code == 0, "{}", shown.stderr);
             let shown: Value = serde_json::from_str(&shown.stdout)?;
             let conditions = shown["status"]["conditions"].as_array().context("no conditions")?;
-            let told = |one: &Value| one["type"] == "HistoryIntact" && one["reason"] == "Restored";
-            ensure!(conditions.iter().any(told), "{conditions:?}");
+            let reported = |one: &Value| one["type"] == "HistoryIntact" && one["reason"] == "Restored";
+            ensure!(conditions.iter().any(reported), "{conditions:?}");
             Ok(())
         })
         .await
     }
 
-    /// Each acknowledged start runs; or is gone and recorded as ended, where it was asked for before the apiserver ended; or had
-    /// ended, and came back. Answers how many are gone.
+    /// Each acknowledged start runs; or has ended and is recorded so, if it was sent before the apiserver ended; or had
+    /// ended, and was restored. Returns how many have ended.
     async fn accounted_for(&self, all: &[Acknowledged], ends: &[String], ended: u64) -> Result<usize> {
         let mut gone = 0;
         until(SOON, "every acknowledged start to be accounted for", async || {
@@ -324,29 +324,29 @@ impl Ground {
         Ok(gone)
     }
 
-    /// No write of a manager since the restore names a workspace that it brought back, or its pod.
+    /// No write of a manager since the restore names a restored workspace or its pod.
     fn left_alone(&self, ends: &[String], log: &mut u64) -> Result<()> {
         let lines = added(&self.cluster, log)?;
         let events = audit::events(&lines, &[&self.stage.namespace, &self.stage.secrets])?;
         let ours = events.iter().filter(|event| event.epoch.is_some() && event.accepted && !event.dry_run);
         let ours = ours.filter(|event| ends.iter().any(|id| event.name.contains(id.as_str())));
-        // Those of before the backup was put back are the stops themselves.
+        // Writes before the restore are the stops themselves.
         let touched: Vec<String> =
             ours.map(|event| format!("{} {}/{}", event.verb, event.resource, event.name)).collect();
-        ensure!(touched.is_empty(), "workspaces that came back were written to: {touched:?}");
+        ensure!(touched.is_empty(), "restored workspaces were written to: {touched:?}");
         Ok(())
     }
 
-    /// A new workspace runs there.
+    /// Waits until a new workspace runs there.
     async fn back_at_work(&self) -> Result<()> {
         self.start_all(std::iter::once(&format!("again-{}", self.restored))).await.map(drop)
     }
 
-    /// The admin discards what came back, and the rest is stopped.
+    /// The admin discards what was restored; the rest is stopped.
     async fn clear(&self, ends: &[String]) -> Result<()> {
         let mut args = vec!["cluster", "discard", self.cluster.name(), "--force"];
         args.extend(ends.iter().map(String::as_str));
-        until(SOON, "what came back to be discarded", async || {
+        until(SOON, "restored workspaces to be discarded", async || {
             let there = self.there().await?;
             if ends.iter().any(|id| there.contains_key(id)) {
                 let done = self.stage.cli(&args).await?;

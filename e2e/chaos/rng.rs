@@ -1,68 +1,56 @@
-//! Random choices that a seed repeats: SplitMix64, one stream for each name.
+//! Seeded random choices: the same seed and stream name repeat the same choices.
 
 use std::ops::Range;
 use std::time::Duration;
 
-/// A stream of choices.
+/// One stream of choices.
 #[derive(Clone, Debug)]
-pub struct Rng(u64);
+pub struct Rng(fastrand::Rng);
 
 impl Rng {
-    /// The stream `name` of a seed; other names are other streams.
+    /// The stream `name` of a seed; streams of other names are independent.
     pub fn new(seed: u64, name: &str) -> Self {
         // FNV-1a.
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        Self(seed ^ hash)
+        Self(fastrand::Rng::with_seed(seed ^ hash))
     }
 
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`; 0 where that is 0.
+    /// A number below `bound`; 0 if that is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.0.u64(..bound.max(1))
     }
 
-    /// Whether something comes about that does so in `percent` of all cases.
+    /// True in `percent` of all cases.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// A number of a range; its start where it is empty.
+    /// A number in a range; its start if it is empty.
     pub fn within(&mut self, of: Range<u64>) -> u64 {
         of.start + self.below(of.end.saturating_sub(of.start))
     }
 
-    /// So many milliseconds.
+    /// A duration in a range of milliseconds.
     pub fn millis(&mut self, of: Range<u64>) -> Duration {
         Duration::from_millis(self.within(of))
     }
 
-    /// A place in a list of that length; none where it is empty.
+    /// An index into a list of this length; `None` if it is empty.
     pub fn place(&mut self, length: usize) -> Option<usize> {
-        let at = self.below(u64::try_from(length).ok()?);
-        usize::try_from(at).ok().filter(|at| *at < length)
+        (length > 0).then(|| self.0.usize(..length))
     }
 
-    /// One of several; none where there is none.
+    /// One of several; `None` if there is none.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
-        of.get(self.place(of.len())?)
+        self.0.choice(of)
     }
 
-    /// The same in another order.
+    /// The same elements in another order.
     pub fn shuffled<T>(&mut self, mut of: Vec<T>) -> Vec<T> {
-        let mut order = Vec::new();
-        while let Some(at) = self.place(of.len()) {
-            order.push(of.swap_remove(at));
-        }
-        order
+        self.0.shuffle(&mut of);
+        of
     }
 }
 
@@ -75,14 +63,24 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_and_a_name_repeat_their_choices_and_others_make_others() {
+    fn a_seed_and_a_name_repeat_their_choices_and_others_differ() {
         let first = some(Rng::new(7, "nemesis"));
         assert_eq!(first, some(Rng::new(7, "nemesis")));
         assert_ne!(first, some(Rng::new(8, "nemesis")));
         assert_ne!(first, some(Rng::new(7, "client-0")));
         assert_eq!(Rng::new(7, "x").pick::<u8>(&[]), None);
-        let mut order = Rng::new(7, "x").shuffled(vec![1, 2, 3]);
+        let shuffled = || Rng::new(7, "x").shuffled((0..20).collect::<Vec<_>>());
+        assert_eq!(shuffled(), shuffled());
+        let mut order = shuffled();
         order.sort_unstable();
-        assert_eq!(order, [1, 2, 3]);
+        assert_eq!(order, (0..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn empty_ranges_and_bounds_have_a_value() {
+        let mut rng = Rng::new(7, "x");
+        assert_eq!((rng.below(0), rng.within(5..5), rng.place(0)), (0, 5, None));
+        assert!((0..100).all(|_| (3..6).contains(&rng.within(3..6))));
+        assert!((0..100).all(|_| !rng.chance(0) && rng.chance(100)));
     }
 }

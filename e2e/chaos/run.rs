@@ -1,4 +1,4 @@
-//! One run: a stage, clients, an admin, subscribers and a nemesis; then quiet, and the judgement.
+//! One run: build a stage, run clients, an admin, subscribers and a nemesis; then wait for quiet, and check.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,14 +23,14 @@ use super::stage::Stage;
 use super::subscribers::{Receipts, follow};
 use crate::harness::assets::target_dir;
 
-/// Clients that call at once.
+/// Concurrent clients.
 const CLIENTS: usize = 6;
-/// Nothing has changed for so long: it is quiet.
+/// The run is quiet after this long without a change.
 const QUIET: Duration = Duration::from_secs(2);
-/// For everything that was begun to come to its end.
+/// How long everything in progress may take to finish.
 const SETTLED: Duration = Duration::from_mins(1);
 
-/// What a run was, in figures.
+/// Figures of a run.
 #[derive(Debug)]
 pub struct Summary {
     seed: u64,
@@ -82,7 +82,7 @@ pub async fn run(stage: Stage, seed: u64, time: Duration) -> Result<Summary> {
     outcome.with_context(|| format!("chaos with seed {seed}; repeat it: make chaos SEED={seed}"))
 }
 
-/// What notes what happens.
+/// Everything that records.
 struct Notes {
     stage: Arc<Stage>,
     calls: Calls,
@@ -120,7 +120,8 @@ impl Notes {
         Ok(History { calls, admin, resources, subscribers, ended, records, writes })
     }
 
-    /// Waits until what was begun has come to its end: nothing changes any more, and everybody knows how it is.
+    /// Waits until everything in progress has finished: nothing changes any more, and all subscribers have the last
+    /// state.
     async fn settled(&self) -> Result<()> {
         let give_up = Instant::now() + SETTLED;
         while Instant::now() < give_up {
@@ -152,14 +153,15 @@ async fn recorded(stage: &Arc<Stage>, seed: u64, time: Duration) -> Result<Summa
     }
 }
 
-/// Clients and the admin call while the nemesis disturbs; then all is made well, and what was acknowledged is asked for again.
+/// Clients and the admin call while the nemesis injects faults; then everything is healed, and acknowledged starts are
+/// repeated.
 async fn happen(notes: &Notes, seed: u64, time: Duration) -> Result<Done> {
     let stage = &notes.stage;
     let client = |n| Client::new(&format!("c{n}"), seed, stage, &notes.calls);
     let mut clients: Vec<Client> = (0..CLIENTS).map(client).collect();
     let mut admin = Admin::new(seed, stage, &notes.acts);
     let mut nemesis = Nemesis::new(stage, seed);
-    // Clients go on until the admin is done, too: a drain needs somebody to stop.
+    // Clients continue until the admin is done: a drain needs a workspace to stop.
     let (disturbed, end) = (CancellationToken::new(), CancellationToken::new());
     let disturbing = async {
         let done = nemesis.disturb(time).await;
@@ -185,7 +187,7 @@ fn summary(seed: u64, history: &History, faults: Done, resumed: usize) -> Summar
     let count =
         |wanted: fn(&Outcome) -> bool| history.calls.iter().filter(|call| wanted(&call.outcome)).count();
     let acts = |act| history.admin.iter().filter(|call| call.act == act && call.acknowledged).count();
-    // A client may ask, too, later.
+    // A client may ask for the stop later, too.
     let by_drain = |life: &Resource| {
         let mut of_it = history.calls.iter().filter(|call| call.id == life.id);
         life.stop_asked.is_some_and(|seen| of_it.all(|call| call.asked != Asked::Stop || seen < call.sent))
@@ -210,10 +212,10 @@ fn summary(seed: u64, history: &History, faults: Done, resumed: usize) -> Summar
     }
 }
 
-/// Nothing was violated, and enough happened to say so.
+/// Fails if a guarantee was violated, or if too little happened to prove anything.
 fn judge(violations: &[Violation], summary: &Summary) -> Result<()> {
-    let told: Vec<String> = violations.iter().map(ToString::to_string).collect();
-    ensure!(violations.is_empty(), "{} violations:\n{}\n{summary:?}", told.len(), told.join("\n"));
+    let reported: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    ensure!(violations.is_empty(), "{} violations:\n{}\n{summary:?}", reported.len(), reported.join("\n"));
     ensure!(summary.epochs >= 2, "it proves nothing: there was one leader only: {summary:?}");
     for kind in KINDS {
         ensure!(summary.faults.contains_key(&kind), "it proves nothing: no {kind}: {summary:?}");
@@ -225,7 +227,7 @@ fn judge(violations: &[Violation], summary: &Summary) -> Result<()> {
     Ok(())
 }
 
-/// Keeps the history and the logs of the managers of a run that failed, and says where.
+/// Keeps history and manager logs of a failed run; returns a sentence with their path.
 fn keep(stage: &Stage, seed: u64, history: &History) -> Result<String> {
     let folder = keep_logs(stage, &format!("seed-{seed}"))?;
     fs::write(folder.join("history.json"), serde_json::to_string(history)?)?;

@@ -1,8 +1,8 @@
-//! What a run happens on: an etcd of its own, and three replicas on three clusters, each replica with its own way to etcd and
-//! to each cluster.
+//! Setup of a run: its own etcd, and three replicas on three clusters, each replica with its own path to etcd and to
+//! each cluster.
 //!
-//! One proxy stands before etcd and one before each cluster; a fault there holds for the process of one replica alone.
-//! Clusters that nobody else uses may be disturbed themselves.
+//! One proxy is in front of etcd and one in front of each cluster; a fault there affects a single replica. Faults on
+//! clusters themselves hit only those that nobody else uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,54 +21,54 @@ use super::history::{Record, Recorded};
 use crate::harness::spaceport::{Installation, Output, PREFIX, Replica, get, prepare_namespaces};
 use crate::harness::{Assets, Cluster, Etcd, EtcdOptions, EtcdSecurity, Proxy, until};
 
-/// For whatever must happen soon, on a busy machine.
+/// Timeout of one step on a busy machine.
 const SOON: Duration = Duration::from_mins(1);
-/// For one read of etcd.
+/// Timeout of one read of etcd.
 const READ: Duration = Duration::from_secs(10);
-/// Replicas of the manager.
+/// Number of manager replicas.
 const REPLICAS: usize = 3;
 
-/// Where a stage is set.
+/// What a stage is built on.
 pub struct Ground<'a> {
     /// The programs.
     pub assets: &'a Arc<Assets>,
     /// Folder for its files.
     pub dir: &'a Path,
-    /// Clusters with audit logs, prepared as members.
+    /// Clusters with audit logs, prepared as member clusters.
     pub clusters: Vec<Arc<Cluster>>,
-    /// Those of them that nobody else uses.
+    /// Those that nobody else uses.
     pub disturbable: Vec<Arc<Cluster>>,
-    /// The login `spaceport` for each, by its name.
+    /// Kubeconfig of login `spaceport` for each, by name.
     pub kubeconfigs: &'a BTreeMap<String, PathBuf>,
 }
 
-/// The stage. Dropping it ends the replicas and etcd.
+/// Dropping it ends the replicas and etcd.
 pub struct Stage {
     /// Certificates and configuration.
     pub installation: Installation,
-    /// The clusters, which nothing is between here and there.
+    /// The clusters, reached without proxies.
     pub clusters: Vec<Arc<Cluster>>,
-    /// Those of them that may be disturbed themselves.
+    /// Those that the nemesis may freeze or kill.
     pub disturbable: Vec<Arc<Cluster>>,
-    /// Workspace namespace in each of them.
+    /// Workspace namespace, the same in each.
     pub namespace: String,
     /// Its secrets namespace.
     pub secrets: String,
-    /// Before etcd.
+    /// In front of etcd.
     pub etcd_proxy: Proxy,
-    /// Before each cluster, by its name.
+    /// In front of each cluster, by name.
     pub proxies: BTreeMap<String, Proxy>,
     replicas: RwLock<Vec<Arc<Replica>>>,
-    /// Reads what the replicas recorded, past the proxy.
+    /// Reads the records, without proxy.
     store: Store,
-    /// How long each audit log was before the run.
+    /// Length of each audit log before the run.
     pub logged: BTreeMap<String, u64>,
     /// etcd itself; last, so that replicas end before it.
     pub etcd: Etcd,
 }
 
 impl Stage {
-    /// Sets it; `name` is that of the workspace namespace.
+    /// Builds it; `name` becomes the workspace namespace.
     pub async fn set(ground: Ground<'_>, name: &str) -> Result<Self> {
         let (namespace, secrets) = (name.to_owned(), format!("{name}-secrets"));
         let dir = ground.dir.join(name);
@@ -121,7 +121,7 @@ impl Stage {
         Ok(Arc::new(self.installation.start(&format!("manager-{place}")).await?))
     }
 
-    /// Starts the replica of a place anew, at new ports.
+    /// Starts the replica at an index again, at new ports.
     pub async fn restart(&self, place: usize) -> Result<()> {
         let replica = self.start(place).await?;
         let mut replicas = self.replicas.write();
@@ -129,12 +129,12 @@ impl Stage {
         Ok(())
     }
 
-    /// The replicas as they are now, by their places.
+    /// The current replicas, by index.
     pub fn replicas(&self) -> Vec<Arc<Replica>> {
         self.replicas.read().clone()
     }
 
-    /// Place of the replica that says that it leads; of several the first.
+    /// Index of the first replica that reports to be the leader.
     pub async fn leader(&self) -> Result<usize> {
         for (place, replica) in self.replicas().iter().enumerate() {
             let metrics = get(&format!("{}/metrics", replica.health)).await;
@@ -142,12 +142,12 @@ impl Stage {
                 return Ok(place);
             }
         }
-        bail!("nobody leads")
+        bail!("no replica is the leader")
     }
 
-    /// Waits until somebody leads, all replicas are ready, and all clusters available to each.
+    /// Waits until there is a leader, all replicas are ready, and all clusters available to each.
     pub async fn whole(&self) -> Result<()> {
-        until(SOON, "all replicas and clusters to be well", async || {
+        until(SOON, "all replicas and clusters to be available", async || {
             self.leader().await?;
             for replica in self.replicas() {
                 get(&format!("{}/readyz", replica.health)).await?;
@@ -171,7 +171,7 @@ impl Stage {
         self.installation.cli(&replicas, args).await
     }
 
-    /// Registers the clusters as reached through the proxies.
+    /// Registers the clusters through the proxies.
     async fn register(&self, kubeconfigs: &BTreeMap<String, PathBuf>) -> Result<()> {
         for cluster in &self.clusters {
             let name = cluster.name();
@@ -181,7 +181,7 @@ impl Stage {
             let kubeconfig = proxy.kubeconfig(direct, &through)?;
             let file = self.installation.cluster_file(name, cluster.region(), &kubeconfig)?;
             let args = ["cluster", "register", "-f", &file.to_string_lossy()];
-            // With a lease this short a busy machine may change leaders before anybody disturbs one.
+            // With a lease this short, a busy machine may change leaders without any fault.
             until(SOON, "the cluster to be registered", async || {
                 let output = self.cli(&args).await?;
                 let done = output.code == 0 || output.stderr.contains("ALREADY_EXISTS");
@@ -193,7 +193,7 @@ impl Stage {
         self.whole().await
     }
 
-    /// What etcd holds of these workspaces.
+    /// The records of these workspaces in etcd.
     pub async fn records(&self, ids: BTreeSet<String>) -> Result<Vec<Record>> {
         let mut records = Vec::new();
         for id in ids {

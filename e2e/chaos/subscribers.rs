@@ -1,7 +1,7 @@
-//! Subscribers: each follows one replica. It lets go of its stream now and then, and resumes; it begins anew, with all
-//! that is known, where a stream broke, since another process knows nothing of its token.
+//! Subscribers, each of one replica. A subscriber closes its stream now and then and resumes it; after a broken stream
+//! it subscribes again with a full replay, because another process does not know its token.
 //!
-//! A stream with its resumptions is a record of its own. One that broke has no last state to be judged by.
+//! A stream with its resumptions is one record. A broken stream has no last state to check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,26 +17,25 @@ use super::history::Seen;
 use super::rng::Rng;
 use super::stage::Stage;
 
-/// For a stream to begin.
+/// Timeout of opening a stream.
 const BEGIN: Duration = Duration::from_secs(5);
-/// A stream is let go of after so many milliseconds, and resumed.
+/// A stream is closed after this many milliseconds, and resumed.
 const TURN: std::ops::Range<u64> = 4_000..15_000;
 
-/// What subscribers received.
 #[derive(Clone, Debug, Default)]
 pub struct Received {
-    /// By stream, in the order received.
+    /// By stream, in order.
     pub streams: BTreeMap<String, Vec<Seen>>,
-    /// Streams that were given up.
+    /// Streams that broke.
     pub ended: BTreeSet<String>,
-    /// How often a stream was resumed.
+    /// Number of resumed streams.
     pub resumed: usize,
 }
 
 /// Shared by all subscribers.
 pub type Receipts = Arc<Mutex<Received>>;
 
-/// Follows the replica of a place for ever.
+/// Follows the replica at an index until dropped.
 pub async fn follow(stage: Arc<Stage>, place: usize, seed: u64, record: Receipts) {
     let mut rng = Rng::new(seed, &format!("subscriber-{place}"));
     for nth in 0_usize.. {
@@ -70,7 +69,7 @@ async fn begin(stage: &Stage, place: usize, token: &str) -> Result<Streaming<Sub
     .await?
 }
 
-/// Notes what comes until the stream ends.
+/// Records what arrives until the stream ends.
 async fn read(mut stream: Streaming<SubscribeResponse>, name: &str, token: &mut String, record: &Receipts) {
     while let Ok(Some(update)) = stream.message().await {
         if let Some(status) = update.status {

@@ -1,8 +1,8 @@
-//! Fuzz targets on the stable toolchain: a parser meets every input of its corpus, and mutations of them.
+//! Fuzz targets on the stable toolchain: a parser gets every input of its corpus, and mutations of them.
 //!
-//! `target("name", &seeds, |input| …)` replays `e2e/corpus/name/*`, then runs mutations of those files and of `seeds` until
-//! the budget is spent: `FUZZ_SECONDS` a target, 1 by default. An input that makes the closure panic is shrunk and written to
-//! `target/fuzz/name`; once the fault is fixed, it belongs into the corpus.
+//! `target("name", &seeds, |input| …)` replays `e2e/corpus/name/*`, then runs mutations of those files and of `seeds`
+//! for `FUZZ_SECONDS` per target (default 1). An input that makes the closure panic is shrunk and written to
+//! `target/fuzz/name`; once the bug is fixed, add it to the corpus.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,12 +20,12 @@ use proptest::sample::Index;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use tokio::time::Instant;
 
-/// The longest input, in bytes: mutations that repeat a piece stop there.
+/// Longest input in bytes; mutations that repeat a part stop there.
 const LONGEST: usize = 64 << 10;
-/// Inputs between two looks at the clock.
+/// Inputs between two checks of the time.
 const ROUND: u32 = 64;
 
-/// Runs a target. `check` panics where the parser breaks a rule.
+/// Runs a target. `check` panics if the parser breaks a rule.
 pub fn target(name: &str, seeds: &[&[u8]], check: impl Fn(&[u8])) {
     let corpus = corpus(name, seeds);
     assert!(!corpus.is_empty(), "no seed, and nothing in e2e/corpus/{name}");
@@ -48,7 +48,7 @@ pub fn target(name: &str, seeds: &[&[u8]], check: impl Fn(&[u8])) {
     }
 }
 
-/// The same for a parser of text; inputs that are not UTF-8 are made so.
+/// The same for a parser of text; inputs that are not UTF-8 are converted.
 pub fn text_target(name: &str, seeds: &[&str], check: impl Fn(&str)) {
     let seeds: Vec<&[u8]> = seeds.iter().map(|seed| seed.as_bytes()).collect();
     target(name, &seeds, |input| check(&String::from_utf8_lossy(input)));
@@ -69,7 +69,7 @@ fn corpus(name: &str, seeds: &[&[u8]]) -> Vec<Vec<u8>> {
     corpus
 }
 
-/// Writes the input that failed where a person finds it.
+/// Writes the failing input to a file.
 fn kept(name: &str, input: &[u8]) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fuzz").join(name);
     let written = fs::create_dir_all(file.parent().unwrap()).and_then(|()| fs::write(&file, input));
@@ -107,7 +107,7 @@ fn mutated(corpus: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What parsers stumble over.
+/// Tokens that often break parsers.
 const TOKENS: &[&str] = &[
     "\0",
     "\n",

@@ -1,4 +1,4 @@
-//! Server-side apply of any YAML, whatever kinds it holds.
+//! Server-side apply of YAML with objects of any kind.
 
 use std::{path::Path, time::Duration};
 
@@ -46,7 +46,7 @@ pub async fn apply_text(client: &Client, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Finds the kind, and asks again for a while: a new kind is established a moment before it is listed.
+/// Discovers the kind; retries for a while, because a new CRD is listed shortly after it is established.
 async fn resolve(
     client: &Client,
     discovery: &mut Option<Discovery>,

@@ -1,4 +1,4 @@
-//! The programs: those in `KUBEBUILDER_ASSETS` where it is set, else built once from `controlplane/` with Go.
+//! The programs: from `KUBEBUILDER_ASSETS` if that is set, else built once from `controlplane/` with Go.
 
 use std::{
     env, fs,
@@ -19,7 +19,7 @@ const KWOK: &str = "sigs.k8s.io/kwok/cmd/kwok@v0.8.0";
 const PROGRAMS: [&str; 5] =
     ["etcd", "etcdutl", "kube-apiserver", "kube-scheduler", "kube-controller-manager"];
 
-/// Where the programs are.
+/// Folders of the programs.
 #[derive(Clone, Debug)]
 pub struct Assets {
     bin: PathBuf,
@@ -27,7 +27,7 @@ pub struct Assets {
 }
 
 impl Assets {
-    /// Finds or builds them. The first build takes some minutes and tells on standard error how it goes.
+    /// Finds or builds the programs. The first build takes minutes and reports its progress on standard error.
     pub fn ensure() -> Result<Self> {
         let bin = target_dir()?.join("e2e/bin");
         fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
@@ -38,13 +38,13 @@ impl Assets {
         Ok(assets)
     }
 
-    /// The one named `name`.
+    /// Path of a program.
     pub fn program(&self, name: &str) -> PathBuf {
         let given = self.envtest.as_ref().map(|dir| dir.join(name)).filter(|path| path.exists());
         given.unwrap_or_else(|| self.bin.join(name))
     }
 
-    /// The wrapper that everything is started through.
+    /// The wrapper that starts every program.
     pub fn babysit(&self) -> PathBuf {
         self.bin.join("babysit")
     }
@@ -68,7 +68,7 @@ impl Assets {
         Ok(())
     }
 
-    /// Runs `make` unless the stamp says that the program was made from this very source.
+    /// Runs `make` unless the stamp says that the program was built from this source.
     fn cached(&self, name: &str, stamp: &str, make: impl FnOnce() -> Result<()>) -> Result<()> {
         let stamp_file = self.bin.join(format!(".{name}.stamp"));
         let fresh = fs::read_to_string(&stamp_file).is_ok_and(|text| text == stamp);
@@ -80,7 +80,7 @@ impl Assets {
     }
 }
 
-/// Cargo's target folder: where this program lies, else what the environment says, else `./target`.
+/// Cargo's target folder: from the path of this program, else from the environment, else `./target`.
 pub fn target_dir() -> Result<PathBuf> {
     let exe = env::current_exe().context("cannot tell where this program lies")?;
     let profile = exe.ancestors().find(|dir| dir.join(".fingerprint").is_dir() && dir.join("deps").is_dir());
@@ -89,7 +89,7 @@ pub fn target_dir() -> Result<PathBuf> {
     std::path::absolute(found.unwrap_or_else(|| PathBuf::from("target"))).context("no working folder")
 }
 
-/// The `e2e` folder of the repository this was built from.
+/// The `e2e` folder of the repository.
 pub fn source_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
@@ -103,7 +103,7 @@ fn stamp(files: &[&Path]) -> Result<String> {
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-/// Stripped, because it links faster; with the version, because clients parse it.
+/// Stripped, to link faster; with the version, because clients parse it.
 fn version_flags() -> String {
     let set = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].map(|package| {
         format!("-X {package}.gitVersion={KUBERNETES} -X {package}.gitMajor=1 -X {package}.gitMinor=36")
@@ -121,9 +121,9 @@ fn go_install(source: &Path, bin: &Path, module: &str) -> Result<()> {
     run_go(source, Some(bin), &["install", "-trimpath", "-ldflags", "-s -w", module], module)
 }
 
-/// Runs Go at low priority and tells every few seconds that it still does.
+/// Runs Go at low priority and reports every few seconds that it still runs.
 fn run_go(source: &Path, bin: Option<&Path>, args: &[&str], what: &str) -> Result<()> {
-    // Once there is a babysit, an interrupted build ends with us.
+    // Once babysit exists, an interrupted build ends with this process.
     let babysit = target_dir()?.join("e2e/bin/babysit");
     let mut command = Command::new(if babysit.exists() { babysit.as_path() } else { Path::new("env") });
     command.args(["--", "nice", "-n", "5", "go"]).args(args).current_dir(source);
@@ -135,21 +135,21 @@ fn run_go(source: &Path, bin: Option<&Path>, args: &[&str], what: &str) -> Resul
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log.try_clone()?);
     let mut child = command.spawn().context("cannot start `go`: is Go 1.26 installed?")?;
     let started = Instant::now();
-    let mut told = Duration::ZERO;
+    let mut reported = Duration::ZERO;
     loop {
         if let Some(status) = child.try_wait()? {
             return if status.success() { Ok(()) } else { bail!("go {}: {}", args.join(" "), text_of(log)) };
         }
         let elapsed = started.elapsed();
         if elapsed
-            >= told
+            >= reported
                 + if std::io::stderr().is_terminal() {
                     Duration::from_secs(1)
                 } else {
                     Duration::from_secs(15)
                 }
         {
-            told = elapsed;
+            reported = elapsed;
             progress(&format!("building {what} (up to 5 min the first time) ... {} s", elapsed.as_secs()));
         }
         thread::sleep(Duration::from_millis(100));
@@ -163,7 +163,7 @@ fn text_of(mut log: File) -> String {
     text
 }
 
-/// One line that overwrites itself on a terminal, and a line each elsewhere.
+/// Overwrites one line on a terminal; elsewhere prints lines.
 fn progress(line: &str) {
     let mut stderr = std::io::stderr().lock();
     let _ = if stderr.is_terminal() { write!(stderr, "\r{line}\x1b[K") } else { writeln!(stderr, "{line}") };

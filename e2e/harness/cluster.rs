@@ -40,25 +40,24 @@ const CLUSTER_READY: Duration = Duration::from_mins(2);
 /// User agent of the harness's own clients.
 pub const USER_AGENT: &str = "spaceport-e2e";
 
-/// What kind of cluster to boot.
+/// Options of a cluster to boot.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
-    /// Its name.
     pub name: String,
-    /// Its region; the harness only passes it on.
+    /// Its region, for registration only.
     pub region: String,
     /// Number of simulated nodes.
     pub nodes: usize,
-    /// What each of them can hold.
+    /// Capacity of each node.
     pub node_size: NodeSize,
-    /// What the apiserver writes to its audit log, see [`Cluster::audit_log`].
+    /// Content of the apiserver's audit log, see [`Cluster::audit_log`].
     pub audit: Audit,
-    /// How long the apiserver serves on, not ready, once it is asked to end.
+    /// How long the apiserver keeps serving, not ready, after it is asked to end.
     pub shutdown_delay: Duration,
 }
 
 impl ClusterOptions {
-    /// A cluster of three boundless nodes. The region is the name without its number.
+    /// A cluster of three nodes with practically unlimited capacity. The region is the name without its number.
     pub fn named(name: &str) -> Self {
         let region = name.rsplit_once('-').map_or(name, |(region, _)| region).to_owned();
         Self {
@@ -84,7 +83,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Boots one with its files in `dir`. Returns once a pod ran on it, which takes every one of its programs.
+    /// Boots a cluster with its files in `dir`. Returns once a pod has run on it, which needs all of its programs.
     pub async fn boot(assets: &Arc<Assets>, dir: &Path, options: ClusterOptions) -> Result<Self> {
         let name = options.name.clone();
         Box::pin(Self::boot_unnamed(assets, dir, options))
@@ -136,12 +135,10 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.options.name
     }
 
-    /// Its region.
     pub fn region(&self) -> &str {
         &self.options.region
     }
@@ -166,32 +163,31 @@ impl Cluster {
         &self.layout.dir
     }
 
-    /// The apiserver's audit log, where [`ClusterOptions::audit`] asked for one.
+    /// The apiserver's audit log, if [`ClusterOptions::audit`] enables it.
     pub fn audit_log(&self) -> Option<PathBuf> {
         (self.layout.audit != Audit::Off).then(|| self.layout.audit_log())
     }
 
-    /// What simulated kubelets serve as the log of every container.
+    /// Log file that simulated kubelets serve for every container.
     pub fn container_log(&self) -> PathBuf {
         self.layout.container_log()
     }
 
-    /// Its etcd.
     pub fn etcd(&self) -> &Etcd {
         &self.etcd
     }
 
-    /// A certificate with which a server stands in for the apiserver.
+    /// A certificate for a server that acts as the apiserver.
     pub fn serving(&self, name: &str) -> Result<pki::Identity> {
         self.authority.server(name)
     }
 
-    /// Certificate of the authority that signed the apiserver's.
+    /// CA that signed the apiserver's certificate.
     pub fn ca_pem(&self) -> &str {
         self.authority.ca_pem()
     }
 
-    /// Makes a kubeconfig that logs in as `user` of `groups` by client certificate. RBAC grants it nothing yet.
+    /// Creates a kubeconfig that authenticates as `user` of `groups` by client certificate, without any RBAC rights.
     pub fn user_kubeconfig(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
         let identity = self.authority.client(user, groups)?;
         let body = format!(
@@ -204,7 +200,7 @@ impl Cluster {
         Ok(path)
     }
 
-    /// Applies a YAML text of any objects; returns once new kinds are served.
+    /// Applies YAML of any objects; returns once new kinds are served.
     pub async fn apply_yaml(&self, text: &str) -> Result<()> {
         apply::apply_text(&self.client, text).await
     }
@@ -214,12 +210,12 @@ impl Cluster {
         apply::apply_file(&self.client, path).await
     }
 
-    /// Makes a workspace namespace: service account `workspace`, and every node labelled as serving it.
+    /// Creates a workspace namespace with service account `workspace`, and labels every node as serving it.
     pub async fn prepare_namespace(&self, namespace: &str) -> Result<()> {
         nodes::prepare_namespace(&self.client, namespace).await
     }
 
-    /// Adds the nodes with these numbers (those of the boot start at 0) and waits until they are ready.
+    /// Adds the nodes with these numbers (the first ones start at 0) and waits until they are ready.
     pub async fn add_nodes(&self, numbers: std::ops::Range<usize>) -> Result<()> {
         let prefix = format!("{}-node", self.name());
         nodes::create(&self.client, &prefix, numbers.clone(), &self.options.node_size).await?;
@@ -231,7 +227,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Runs a pod: the controller-manager makes its service account, the scheduler binds it, KWOK runs it.
+    /// Runs a pod: the controller-manager creates its service account, the scheduler binds it, KWOK runs it.
     async fn prove(&self) -> Result<()> {
         let account = |found: Option<&ServiceAccount>| found.is_some();
         let accounts = Api::<ServiceAccount>::namespaced(self.client(), "default");
@@ -251,7 +247,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Awaits `change`; when it does not come, the error shows how the cluster's programs fare.
+    /// Awaits `change`; on a timeout the error shows the state of the cluster's programs.
     async fn eventually<T, E>(&self, what: &str, change: impl Future<Output = Result<T, E>>) -> Result<T>
     where
         E: std::error::Error + Send + Sync + 'static,
@@ -272,7 +268,7 @@ impl Cluster {
 pub async fn client_of(kubeconfig: &Path) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig).with_context(|| format!("bad {}", kubeconfig.display()))?;
     let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
-    // Audit logs tell us by it from a manager with the same login.
+    // Audit logs distinguish the harness from a manager with the same login by it.
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
     Client::try_from(config).context("cannot make a client")
 }

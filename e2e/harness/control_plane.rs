@@ -8,7 +8,7 @@ use super::{
     process::Launch,
 };
 
-/// Where one cluster keeps its files, and where its apiserver listens.
+/// Files and ports of one cluster.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// The cluster's name, for errors.
@@ -17,25 +17,25 @@ pub struct Layout {
     pub dir: PathBuf,
     /// Port of the apiserver on 127.0.0.1.
     pub port: u16,
-    /// Port of KWOK on 127.0.0.1, which stands for the kubelet of every node.
+    /// Port of KWOK on 127.0.0.1, the kubelet of every node.
     pub kubelet_port: u16,
     /// Client address of the cluster's etcd.
     pub etcd: String,
-    /// What the apiserver logs in [`Layout::audit_log`].
+    /// Content of [`Layout::audit_log`].
     pub audit: Audit,
-    /// How long the apiserver serves on, not ready, once it is asked to end.
+    /// How long the apiserver keeps serving, not ready, after it is asked to end.
     pub shutdown_delay: Duration,
 }
 
-/// What an apiserver logs of requests: a write to a file for each.
+/// Content of an apiserver's audit log. Each entry costs a write to a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Audit {
     /// Nothing.
     #[default]
     Off,
-    /// Who asked for what, each answered request once; watches count when they end.
+    /// User and request, once per answered request; watches when they end.
     Requests,
-    /// The same, and the object that each write of a Workspace or a pod answered with.
+    /// The same, with the response object of each write of a Workspace or a pod.
     Objects,
 }
 
@@ -78,17 +78,17 @@ impl Layout {
         self.dir.join("audit-policy.yaml")
     }
 
-    /// The apiserver's audit log: an `audit.k8s.io/v1` Event as JSON on each line, in the order of the answers.
+    /// The apiserver's audit log: an `audit.k8s.io/v1` Event as JSON on each line, in the order of responses.
     pub fn audit_log(&self) -> PathBuf {
         self.dir.join("audit.log")
     }
 
-    /// What KWOK serves as the log of every container, in the format of container runtimes.
+    /// The file that KWOK serves as the log of every container, in the format of container runtimes.
     pub fn container_log(&self) -> PathBuf {
         self.dir.join("container.log")
     }
 
-    /// Writes the logs that KWOK serves, and its configuration of them.
+    /// Writes the logs that KWOK serves, and its configuration for them.
     pub fn write_logs(&self) -> std::io::Result<()> {
         let (now, before) = (self.container_log(), self.dir.join("container-before.log"));
         std::fs::write(&now, "")?;
@@ -120,7 +120,7 @@ impl Layout {
         std::fs::write(self.audit_policy(), format!("{AUDIT_HEAD}{objects}{AUDIT_REST}"))
     }
 
-    /// The API server. RBAC decides, and everything that writes quickly is let in.
+    /// The API server, with RBAC and without rate limits that would slow tests.
     pub fn apiserver(&self, assets: &Assets) -> Launch {
         let pki = |file: &str| self.pki().join(file).display().to_string();
         let mut args = vec![
@@ -133,13 +133,13 @@ impl Layout {
             format!("--client-ca-file={}", pki("ca.pem")),
             format!("--token-auth-file={}", self.tokens().display()),
             "--authorization-mode=RBAC".to_owned(),
-            // As clusters have it: what is privileged is for policies to refuse.
+            // As in real clusters: policies reject privileged pods.
             "--allow-privileged=true".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={}", pki("service-accounts.pub")),
             format!("--service-account-signing-key-file={}", pki("service-accounts.key")),
             "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
-            // A loopback address is refused as an endpoint of service `kubernetes`, and nobody here uses that.
+            // Loopback addresses are invalid as endpoints of service `kubernetes`, and nothing here uses them.
             "--endpoint-reconciler-type=none".to_owned(),
             "--max-requests-inflight=4000".to_owned(),
             "--max-mutating-requests-inflight=2000".to_owned(),
@@ -150,23 +150,23 @@ impl Layout {
             args.extend([
                 format!("--audit-policy-file={}", self.audit_policy().display()),
                 format!("--audit-log-path={}", self.audit_log().display()),
-                // Entries are written as requests end, and wait in no buffer that is lost with a killed apiserver.
+                // Write entries as requests end; a killed apiserver would lose a buffer.
                 "--audit-log-mode=blocking".to_owned(),
-                // MiB before it would begin a new file, which readers do not look for.
+                // MiB before rotation, which readers do not handle.
                 "--audit-log-maxsize=100000".to_owned(),
             ]);
         }
         self.launch(assets, "kube-apiserver", args)
     }
 
-    /// The scheduler. Its default rate of 50 binds a second would be what a benchmark measures.
+    /// The scheduler. At its default rate of 50 bindings per second a benchmark would measure that.
     pub fn scheduler(&self, assets: &Assets) -> Launch {
         let mut args = self.client_args();
         args.push("--kube-api-content-type=application/vnd.kubernetes.protobuf".to_owned());
         self.launch(assets, "kube-scheduler", args)
     }
 
-    /// The controllers, few workers each: the clusters are small.
+    /// The controllers, with few workers: the clusters are small.
     pub fn controller_manager(&self, assets: &Assets) -> Launch {
         let pki = |file: &str| self.pki().join(file).display().to_string();
         let mut args = self.client_args();
@@ -180,7 +180,7 @@ impl Layout {
         self.launch(assets, "kube-controller-manager", args)
     }
 
-    /// The simulator of nodes and kubelets, with the project's own stages.
+    /// The simulator of nodes and kubelets, with the stages of `e2e/stages`.
     pub fn kwok(&self, assets: &Assets, stages: &[PathBuf]) -> Launch {
         let mut args = vec![
             format!("--kubeconfig={}", self.kubeconfig().display()),
@@ -195,7 +195,7 @@ impl Layout {
         self.launch(assets, "kwok", args)
     }
 
-    /// Rates, and no leader election: there is one of each, and renewing costs.
+    /// Higher client rates; no leader election, because each program runs once.
     fn client_args(&self) -> Vec<String> {
         vec![
             format!("--kubeconfig={}", self.kubeconfig().display()),
@@ -213,7 +213,7 @@ impl Layout {
             program: assets.program(program),
             args,
             env: vec![
-                // kwok reads and writes ~/.kwok otherwise.
+                // Otherwise kwok reads and writes ~/.kwok.
                 ("KWOK_WORKDIR".to_owned(), self.dir.join("kwok").display().to_string()),
             ],
             log: self.dir.join(format!("{program}.log")),

@@ -1,4 +1,4 @@
-//! One etcd member: a cluster's own, or Spaceport's with TLS and users.
+//! An etcd with one member: a cluster's own, or Spaceport's with TLS and users.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,32 +20,32 @@ use super::{
 
 const READY: Duration = Duration::from_mins(1);
 
-/// How clients reach it.
+/// How clients connect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EtcdSecurity {
     /// Without TLS.
     #[default]
     Plain,
-    /// The server shows a certificate.
+    /// The server has a certificate.
     Tls,
-    /// Clients must show one, too.
+    /// Clients need a certificate, too.
     MutualTls,
 }
 
-/// What kind of etcd to start.
+/// Options of an etcd to start.
 #[derive(Clone, Debug, Default)]
 pub struct EtcdOptions {
-    /// How clients reach it.
+    /// How clients connect.
     pub security: EtcdSecurity,
-    /// Key prefix that user `spaceport` (password [`PASSWORD`]) alone may read and write; none: no authentication.
+    /// Key prefix that only user `spaceport` (password [`PASSWORD`]) may read and write; `None`: no authentication.
     pub users: Option<String>,
-    /// Whether writes survive a crash of the machine; without, they are faster and survive a crash of etcd only.
+    /// Whether writes survive a crash of the machine. Without, they are faster and survive only a crash of etcd.
     pub fsync: bool,
-    /// Bytes that its database may take before it refuses writes; none: etcd's own limit.
+    /// Bytes of the database at which it rejects writes; `None`: etcd's default.
     pub quota: Option<u64>,
 }
 
-/// Password of users `spaceport` and `root`, where there are users.
+/// Password of users `spaceport` and `root`, if authentication is on.
 pub const PASSWORD: &str = "spaceport-password";
 
 /// A running etcd.
@@ -61,7 +61,7 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Starts one with its files in `dir`, and waits until it answers.
+    /// Starts etcd with its files in `dir`, and waits until it responds.
     pub async fn start_new(
         assets: &Arc<Assets>,
         dir: &Path,
@@ -100,42 +100,41 @@ impl Etcd {
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
-    /// File of the authority that signed its certificate, where it has one.
+    /// File of the CA of its certificate, if it has one.
     pub fn ca(&self) -> Option<PathBuf> {
         self.authority.as_ref().map(Authority::ca)
     }
 
-    /// The client certificate of user `spaceport`, where there is TLS.
+    /// Client certificate of user `spaceport`, if there is TLS.
     pub fn client_identity(&self) -> Option<&Identity> {
         self.client.as_ref()
     }
 
-    /// User name and password, where there are users.
+    /// User name and password, if authentication is on.
     pub fn user(&self) -> Option<(&'static str, &'static str)> {
         self.options.users.as_ref().map(|_| ("spaceport", PASSWORD))
     }
 
-    /// Its member name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Folder of its data; to be copied or replaced only while it does not run.
+    /// Folder of its data; copy or replace it only while etcd is stopped.
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")
     }
 
-    /// A client as Spaceport's own: user `spaceport` where there are users.
+    /// A client with Spaceport's own credentials.
     pub async fn connect(&self) -> Result<Client> {
         self.connect_as(self.user()).await
     }
 
-    /// A client as user `root`, who may do everything.
+    /// A client with all rights.
     pub async fn connect_root(&self) -> Result<Client> {
         self.connect_as(self.user().map(|(_, password)| ("root", password))).await
     }
 
-    /// Its process while it runs.
+    /// Its process, if it is running.
     pub fn process(&self) -> Option<Arc<Process>> {
         self.process.lock().clone()
     }
@@ -149,7 +148,7 @@ impl Etcd {
         Ok(())
     }
 
-    /// Ends it with SIGKILL, as a crash does; its data is what it had written.
+    /// Ends it with SIGKILL, like a crash; only written data survives.
     pub async fn kill(&self) -> Result<()> {
         let process = self.process.lock().take();
         if let Some(process) = process {
@@ -163,12 +162,12 @@ impl Etcd {
         with_free_ports(async || self.launch(self.options.users.is_some()).await).await
     }
 
-    /// Freezes it: connections stay and nothing answers.
+    /// Freezes it: connections stay open and nothing answers.
     pub async fn pause(&self) -> Result<()> {
         self.signal(Signal::Stop).await
     }
 
-    /// Thaws it.
+    /// Resumes it.
     pub async fn resume(&self) -> Result<()> {
         self.signal(Signal::Cont).await
     }

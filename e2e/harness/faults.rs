@@ -1,9 +1,9 @@
-//! A proxy that injects faults, in front of an apiserver or of etcd.
+//! A proxy in front of an apiserver or etcd that injects faults.
 //!
-//! Faults of the connection ([`Fault`]) hold for everybody or for one process, are switched while connections are open,
-//! and are in force when the switch returns. In front of a cluster the proxy ends TLS with a certificate of the cluster's
-//! own authority, so that single calls can be answered with 429 or 500, be held back, or lose their answer ([`Rule`]).
-//! What it does not do: lose or reorder packets. A black hole takes bytes into its buffers, as a frozen peer does.
+//! Connection faults ([`Fault`]) apply to all callers or to one process, switch while connections are open, and are in
+//! effect when the call returns. In front of a cluster the proxy terminates TLS with a certificate of the cluster's own
+//! CA, so that single calls can be answered with 429 or 500, delayed, or lose their response ([`Rule`]). It does not
+//! lose or reorder packets. A black hole buffers what it receives, like a frozen peer.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -30,47 +30,48 @@ pub use flood::Flood;
 
 use caller::Caller;
 
-/// For the listener to close or to open.
+/// Timeout of closing or opening the listener.
 const SWITCH: Duration = Duration::from_secs(10);
 
-/// What becomes of connections.
+/// Fault of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
-    /// They pass.
+    /// None.
     #[default]
     None,
-    /// Open ones are reset; new ones are refused by the system where it holds for everybody, and reset where for one process.
+    /// Open connections are reset. New ones are refused by the system if the fault applies to all, and reset if it
+    /// applies to one process.
     Refuse,
-    /// They stay open, new ones are accepted, and nothing passes.
+    /// Connections stay open, new ones are accepted, and no bytes pass.
     BlackHole,
-    /// Nothing passes that way; the other way is as usual.
+    /// No bytes pass in this direction; the other one works.
     Cut(Way),
-    /// Every piece waits for this long and up to so much longer.
+    /// Every chunk is delayed by a random time in a range.
     Delay {
-        /// At least.
+        /// Minimum.
         by: Duration,
-        /// And up to this much more.
+        /// Maximum beyond the minimum.
         jitter: Duration,
     },
-    /// So many bytes pass each way, then none for a while.
+    /// Few bytes pass in each direction, with breaks between them.
     Drip {
-        /// How many.
+        /// Bytes at a time.
         bytes: usize,
-        /// How often.
+        /// Interval.
         every: Duration,
     },
 }
 
-/// A direction.
+/// Direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// What clients send.
+    /// From clients.
     ToServer,
-    /// What they are answered.
+    /// To clients.
     ToClient,
 }
 
-/// Which faults are in force.
+/// Faults in effect.
 #[derive(Clone, Debug, Default)]
 struct Plan {
     all: Fault,
@@ -89,7 +90,7 @@ impl Plan {
         self.resets + of.copied().unwrap_or(0)
     }
 
-    /// Whether a connection of the caller is to be reset.
+    /// Whether connections of the caller must be reset.
     fn breaks(&self, caller: &Caller) -> bool {
         self.fault(caller) == Fault::Refuse || self.resets(caller) != caller.resets
     }
@@ -108,13 +109,13 @@ struct Shared {
 pub struct Proxy {
     shared: Arc<Shared>,
     listening: watch::Receiver<bool>,
-    // Bound and never listening: it keeps the port ours while connections are refused.
+    // Bound but never listening: it reserves the port while connections are refused.
     _port: TcpSocket,
     _ends: DropGuard,
 }
 
 impl Proxy {
-    /// In front of a cluster's apiserver. Logins by token pass; client certificates end here.
+    /// In front of a cluster's apiserver. Tokens pass; client certificates do not.
     pub async fn of_cluster(cluster: &Cluster) -> Result<Self> {
         let upstream = address(&cluster.api())?;
         Self::start(
@@ -124,7 +125,7 @@ impl Proxy {
         .await
     }
 
-    /// In front of etcd, whose TLS passes through.
+    /// In front of etcd, with its TLS passed through.
     pub async fn of_etcd(etcd: &Etcd) -> Result<Self> {
         Self::start(address(&etcd.endpoint())?, None).await
     }
@@ -153,12 +154,12 @@ impl Proxy {
         Ok(Self { shared, listening, _port: port, _ends: end.drop_guard() })
     }
 
-    /// Where it listens, with the scheme of what it stands before: `https` for a cluster, `http` without TLS.
+    /// Its URL, with the scheme of the server behind it: `https` for a cluster, `http` without TLS.
     pub fn url(&self, scheme: &str) -> String {
         format!("{scheme}://{}", self.shared.here)
     }
 
-    /// Writes a copy of a cluster's kubeconfig that goes through the proxy.
+    /// Writes a copy of a cluster's kubeconfig that uses the proxy.
     pub fn kubeconfig(&self, of: &Path, to: &Path) -> Result<PathBuf> {
         let text = std::fs::read_to_string(of).with_context(|| format!("cannot read {}", of.display()))?;
         let direct = format!("https://{}", self.shared.upstream);
@@ -168,7 +169,7 @@ impl Proxy {
         Ok(to.to_path_buf())
     }
 
-    /// Puts a fault in force for everybody for whom no other is set.
+    /// Sets the fault for all callers without one of their own.
     pub async fn set(&self, fault: Fault) -> Result<()> {
         self.shared.plan.send_modify(|plan| plan.all = fault);
         let listens = fault != Fault::Refuse;
@@ -179,14 +180,14 @@ impl Proxy {
         Ok(())
     }
 
-    /// Puts a fault in force for the connections of one process.
+    /// Sets the fault for the connections of one process.
     pub fn set_for(&self, pid: u32, fault: Fault) {
         self.shared.plan.send_modify(|plan| {
             plan.of.insert(pid, fault);
         });
     }
 
-    /// Ends every fault and every rule.
+    /// Removes all faults and rules.
     pub async fn heal(&self) -> Result<()> {
         self.rules(Vec::new());
         self.shared.plan.send_modify(|plan| plan.of.clear());
@@ -203,14 +204,14 @@ impl Proxy {
         self.shared.plan.send_modify(|plan| *plan.resets_of.entry(pid).or_default() += 1);
     }
 
-    /// Puts rules for single calls in force instead of those before; the first that fits counts. For clusters only.
+    /// Replaces the rules for single calls; the first match counts. For clusters only.
     pub fn rules(&self, rules: Vec<Rule>) {
         if let Some(calls) = &self.shared.calls {
             calls.rules(rules);
         }
     }
 
-    /// How many calls rules hold back now; a receiver, to wait for them.
+    /// Number of calls that rules hold at the moment.
     pub fn held(&self) -> watch::Receiver<usize> {
         match &self.shared.calls {
             Some(calls) => calls.held(),
@@ -218,7 +219,7 @@ impl Proxy {
         }
     }
 
-    /// How many calls a rule answered, or took the answer of.
+    /// Number of calls that a rule answered, or dropped the response of.
     pub fn injected(&self) -> watch::Receiver<usize> {
         match &self.shared.calls {
             Some(calls) => calls.injected(),
@@ -226,7 +227,7 @@ impl Proxy {
         }
     }
 
-    /// Passes on what rules kept back as [`Answer::Late`]; what each call was answered, once all are.
+    /// Forwards the calls kept as [`Answer::Late`]; returns the status code of each, once all have one.
     pub async fn let_late_go(&self) -> Result<Vec<u16>> {
         match &self.shared.calls {
             Some(calls) => calls.let_late_go().await,
@@ -234,18 +235,18 @@ impl Proxy {
         }
     }
 
-    /// How many connections are open; a receiver, to wait for them.
+    /// Number of open connections.
     pub fn open(&self) -> watch::Receiver<usize> {
         self.shared.open.subscribe()
     }
 
-    /// How many connections were ever accepted.
+    /// Number of connections ever accepted.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::Relaxed)
     }
 }
 
-/// Takes connections while they are not refused, until the proxy is dropped.
+/// Accepts connections unless they are refused, until the proxy is dropped.
 async fn accept(shared: Arc<Shared>, listens: watch::Sender<bool>, end: CancellationToken) {
     let mut plan = shared.plan.subscribe();
     let mut connections = JoinSet::new();
@@ -291,7 +292,7 @@ async fn take(shared: &Arc<Shared>, listener: &TcpListener, connections: &mut Jo
     }
 }
 
-/// An open connection, counted as long as it is.
+/// Counts an open connection until dropped.
 struct Counted(Arc<Shared>);
 
 impl Counted {

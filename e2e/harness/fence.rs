@@ -1,4 +1,4 @@
-//! A cluster's fence, from the outside.
+//! Tests a cluster's fence from outside.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use tokio::time::{Instant, sleep};
 
 use super::{Cluster, spaceport::NAMESPACE};
 
-/// For a cluster to put policies in force.
+/// Timeout until a cluster enforces new policies.
 const FENCED: Duration = Duration::from_secs(30);
 
-/// A client that acts as user `spaceport` and shows an epoch, or none.
+/// A client that acts as user `spaceport` and sends an epoch, or none.
 pub async fn as_spaceport(cluster: &Cluster, epoch: Option<&str>) -> Result<Client> {
     as_user(cluster, "spaceport", epoch).await
 }
 
-/// A client that acts as a user and shows an epoch, or none.
+/// A client that acts as a user and sends an epoch, or none.
 pub async fn as_user(cluster: &Cluster, user: &'static str, epoch: Option<&str>) -> Result<Client> {
     let read = Kubeconfig::read_from(cluster.kubeconfig()).context("cannot read the kubeconfig")?;
     let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
@@ -35,7 +35,7 @@ pub async fn as_user(cluster: &Cluster, user: &'static str, epoch: Option<&str>)
     Client::try_from(config).context("cannot make a client")
 }
 
-/// Waits until the cluster's policies refuse what shows no epoch: they are in force some moments after they are made.
+/// Waits until the cluster rejects writes without an epoch: policies take effect some time after their creation.
 pub async fn in_force(cluster: &Cluster) -> Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(as_spaceport(cluster, None).await?, NAMESPACE);
     let dry = PostParams { dry_run: true, ..PostParams::default() };
@@ -49,7 +49,7 @@ pub async fn in_force(cluster: &Cluster) -> Result<()> {
                     break;
                 }
                 answer if Instant::now() > give_up => {
-                    bail!("the fence of {} is not in force: {answer:?}", cluster.name());
+                    bail!("the fence of {} is not enforced: {answer:?}", cluster.name());
                 }
                 _ => sleep(Duration::from_millis(50)).await,
             }

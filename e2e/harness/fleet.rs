@@ -22,13 +22,12 @@ use super::{
     process::fresh_dir,
 };
 
-/// Clusters that boot at once: each takes a core while it does.
+/// Clusters that boot at once: each keeps a core busy meanwhile.
 const AT_ONCE: usize = 2;
 
-/// What to boot.
+/// Options of a fleet.
 #[derive(Clone, Debug)]
 pub struct FleetOptions {
-    /// Spaceport's etcd.
     pub etcd: EtcdOptions,
     /// The clusters, in the order of [`Fleet::clusters`].
     pub clusters: Vec<ClusterOptions>,
@@ -73,7 +72,7 @@ impl FleetOptions {
 
 /// A running fleet. Dropping it ends every process and removes its files.
 pub struct Fleet {
-    // The order is that of dropping: clusters, etcd, files.
+    // Fields are dropped in this order: clusters, etcd, files.
     clusters: Vec<Arc<Cluster>>,
     etcd: Etcd,
     assets: Arc<Assets>,
@@ -81,7 +80,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Builds what is needed and boots it all, telling on standard error how it goes.
+    /// Builds what is missing and boots everything; reports progress on standard error.
     pub async fn boot(options: FleetOptions) -> Result<Self> {
         let started = Instant::now();
         let assets =
@@ -104,12 +103,11 @@ impl Fleet {
         Ok(Self { clusters, etcd, assets, dir })
     }
 
-    /// Its clusters, in the order asked for.
+    /// In the order of the options.
     pub fn clusters(&self) -> &[Arc<Cluster>] {
         &self.clusters
     }
 
-    /// The cluster of that name.
     pub fn cluster(&self, name: &str) -> Result<&Arc<Cluster>> {
         self.clusters
             .iter()
@@ -127,12 +125,12 @@ impl Fleet {
         &self.assets
     }
 
-    /// Its folder; a good place for files of the processes that use the fleet.
+    /// Its folder, also for files of the processes that use the fleet.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// How to reach everything.
+    /// How to reach everything, as in `fleet.json`.
     pub fn describe(&self) -> Value {
         let identity = self.etcd.client_identity();
         let clusters = self.clusters.iter().map(|cluster| {
@@ -157,7 +155,7 @@ impl Fleet {
     }
 }
 
-/// A new folder under `target/e2e/run`, after removing those that killed processes left there.
+/// A new folder under `target/e2e/run`; removes those that killed processes left there.
 pub fn run_dir() -> Result<TempDir> {
     let runs = target_dir()?.join("e2e/run");
     fresh_dir(&runs)?;

@@ -3,14 +3,14 @@
 use anyhow::Result;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Hears of both from when it was made.
+/// Catches both signals from its creation on.
 pub struct Interrupt {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Interrupt {
-    /// From now on neither ends the process by itself.
+    /// From now on, neither signal ends the process.
     pub fn listen() -> Result<Self> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
@@ -24,7 +24,7 @@ impl Interrupt {
     }
 }
 
-/// Works until the end, or until an interrupt, which drops the work and answers nothing.
+/// Runs `work` until it ends, or until an interrupt drops it; then returns `None`.
 pub async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
     let mut interrupt = Interrupt::listen()?;
     tokio::select! {

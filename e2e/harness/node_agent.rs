@@ -1,8 +1,8 @@
-//! Stands in for the node agents of a simulated cluster: initialises content, backs up, wipes, and takes snapshots, all
-//! by saying so in the status.
+//! Simulates the node agents of a cluster: initializes content, backs up, wipes, and takes snapshots, only by writing
+//! the status.
 //!
-//! It reacts to events of the watch, and writes as existing agents do: it reads the object, changes its part, and replaces
-//! the whole status, again when somebody else wrote in between.
+//! It reacts to events of a watch and writes as existing agents do: read the object, change its part, replace the whole
+//! status, and retry on a conflict.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -24,14 +24,14 @@ pub mod step;
 
 use step::{Ask, Step, due};
 
-/// Work it does at once.
+/// Concurrent work.
 const AT_ONCE: usize = 64;
 const RETRY: Duration = Duration::from_millis(200);
 
-/// How long its work takes where the workspace does not say.
+/// How long its work takes unless the workspace sets it.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Content initialisation.
+    /// Content initialization.
     pub init: Duration,
     /// A backup, a wipe or a snapshot.
     pub backup: Duration,
@@ -49,8 +49,8 @@ pub struct NodeAgent {
 }
 
 impl NodeAgent {
-    /// Starts watching every namespace with a client that may read and write workspaces and snapshots. Kinds that are not
-    /// installed yet are waited for.
+    /// Starts to watch every namespace with a client that may read and write workspaces and snapshots. Waits for kinds
+    /// that are not installed yet.
     pub fn start(client: &Client, pace: Pace) -> Self {
         let resources = [resource("Workspace", "workspaces"), resource("Snapshot", "snapshots")];
         let tasks = resources.map(|resource| {
@@ -69,7 +69,7 @@ impl Drop for NodeAgent {
     }
 }
 
-/// What is being done to which object: the watch repeats itself while it is.
+/// Steps in progress by object: the watch repeats events meanwhile.
 type Busy = HashSet<(String, Step)>;
 
 struct Agent {
@@ -106,7 +106,7 @@ impl Agent {
         }
     }
 
-    /// What a test asks for: of a snapshot, at its workspace.
+    /// What a test requests; for a snapshot, on its workspace.
     async fn ask(&self, object: &DynamicObject, step: Step) -> Ask {
         let workspace = object.data.pointer("/spec/workspaceID").and_then(serde_json::Value::as_str);
         let (Step::Snapshot, Some(name)) = (step, workspace) else { return Ask::of(object, step) };
@@ -116,7 +116,7 @@ impl Agent {
         api.get(name).await.map_or_else(|_| Ask::default(), |workspace| Ask::of(&workspace, step))
     }
 
-    /// Writes until the step is not due any more, through conflicts and outages.
+    /// Writes until the step is not due any more, across conflicts and outages.
     async fn carry_out(&self, object: &DynamicObject, step: Step, fails: bool) {
         loop {
             match self.write(object, step, fails).await {

@@ -1,4 +1,4 @@
-//! Simulated nodes, labelled as workspace nodes are.
+//! Simulated nodes with the labels of workspace nodes.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use kube::{
 };
 use serde_json::json;
 
-/// What one simulated node can hold.
+/// Capacity of one simulated node.
 #[derive(Clone, Debug)]
 pub struct NodeSize {
     /// CPU, such as `64` or `500m`.
@@ -28,13 +28,13 @@ pub struct NodeSize {
 }
 
 impl Default for NodeSize {
-    /// As good as boundless.
+    /// Practically unlimited.
     fn default() -> Self {
         Self { cpu: "4000".into(), memory: "16Ti".into(), storage: "1Pi".into(), pods: 10_000 }
     }
 }
 
-/// Makes the nodes `<prefix>-<i>` for each `i` of `numbers`.
+/// Creates the nodes `<prefix>-<i>` for each `i` of `numbers`.
 pub async fn create(
     client: &Client,
     prefix: &str,
@@ -74,9 +74,9 @@ fn node(name: &str, size: &NodeSize) -> Result<Node> {
     .context("cannot make a node")
 }
 
-/// Makes `namespace` with the service account `workspace`, and labels every node as serving it.
+/// Creates `namespace` with the service account `workspace`, and labels every node as serving it.
 pub async fn prepare_namespace(client: &Client, namespace: &str) -> Result<()> {
-    // Not the manager of what is applied from files: their labels would go.
+    // Another field manager than for files: otherwise their labels would be removed.
     let params = PatchParams::apply("e2e-namespace").force();
     let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
     Api::<Namespace>::all(client.clone())
@@ -91,7 +91,7 @@ pub async fn prepare_namespace(client: &Client, namespace: &str) -> Result<()> {
     label_for_namespace(client, namespace, true).await
 }
 
-/// Says on every node that node agent and registry facade of `namespace` are ready there, or (`ready` false) are not.
+/// Labels every node as having (`ready`) or not having a ready node agent and registry facade of `namespace`.
 pub async fn label_for_namespace(client: &Client, namespace: &str, ready: bool) -> Result<()> {
     let value = if ready { json!("true") } else { json!(null) };
     let labels = BTreeMap::from([
@@ -104,7 +104,7 @@ pub async fn label_for_namespace(client: &Client, namespace: &str, ready: bool) 
         let name = node.name_any();
         match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
             Ok(_) => {}
-            // Another test took it away.
+            // Another test deleted it.
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(error).with_context(|| format!("cannot label node {name}")),
         }
@@ -112,13 +112,12 @@ pub async fn label_for_namespace(client: &Client, namespace: &str, ready: bool) 
     Ok(())
 }
 
-/// Whether the node says that it is ready.
 pub fn is_ready(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.is_some_and(|list| list.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }
 
-/// Deletes a node, as a cloud does that takes a machine away.
+/// Deletes a node, as a cloud does when a machine goes away.
 pub async fn delete(client: &Client, name: &str) -> Result<()> {
     let api = Api::<Node>::all(client.clone());
     api.delete(name, &DeleteParams::default()).await.with_context(|| format!("cannot delete node {name}"))?;

@@ -1,4 +1,4 @@
-//! A certificate authority for loopback, and what it signs.
+//! A CA for loopback, and the certificates that it signs.
 
 use std::{
     fs,
@@ -11,28 +11,25 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// An authority whose files lie in one folder.
+/// A CA with its files in one folder.
 pub struct Authority {
     dir: PathBuf,
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
-/// A certificate and its key, in PEM, on disk and in memory.
+/// A certificate and its key, as PEM files and in memory.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// File of the certificate.
     pub cert: PathBuf,
-    /// File of the private key (PKCS #8).
+    /// Private key file (PKCS #8).
     pub key: PathBuf,
-    /// The certificate.
     pub cert_pem: String,
-    /// The private key.
     pub key_pem: String,
 }
 
 impl Authority {
-    /// Makes a new authority, with its certificate in `dir/ca.pem`.
+    /// Creates a CA, with its certificate in `dir/ca.pem`.
     pub fn create(dir: &Path, name: &str) -> Result<Self> {
         super::process::fresh_dir(dir)?;
         let mut params = CertificateParams::default();
@@ -45,17 +42,16 @@ impl Authority {
         Ok(Self { dir: dir.to_path_buf(), issuer: Issuer::new(params, key), pem })
     }
 
-    /// File of the authority's certificate.
+    /// File of the CA's certificate.
     pub fn ca(&self) -> PathBuf {
         self.dir.join("ca.pem")
     }
 
-    /// The authority's certificate.
     pub fn ca_pem(&self) -> &str {
         &self.pem
     }
 
-    /// A certificate for a server (also usable as its client certificate) at 127.0.0.1 and localhost.
+    /// A certificate for a server (and client) at 127.0.0.1 and localhost.
     pub fn server(&self, name: &str) -> Result<Identity> {
         self.issue(Self::server_params(name)?, name, &[])
     }
@@ -68,19 +64,19 @@ impl Authority {
         Ok(params)
     }
 
-    /// A certificate of a manager, which other managers believe to be one.
+    /// A certificate with the organization of managers.
     pub fn manager(&self, name: &str) -> Result<Identity> {
         self.issue(Self::server_params(name)?, name, &["spaceport:replica"])
     }
 
-    /// A certificate for a client: `name` is its common name (the user), `groups` are its organizations.
+    /// A client certificate: `name` is its common name (the user), `groups` are its organizations.
     pub fn client(&self, name: &str, groups: &[&str]) -> Result<Identity> {
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(params, name, groups)
     }
 
-    /// The same, which expires after so long.
+    /// The same, valid for `life`.
     pub fn client_for(&self, name: &str, groups: &[&str], life: std::time::Duration) -> Result<Identity> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
         let mut params = CertificateParams::default();
@@ -112,7 +108,7 @@ impl Authority {
     }
 }
 
-/// A key pair for service account tokens: files of the private and of the public key.
+/// A key pair for service account tokens: files of the private and the public key.
 pub fn key_pair(dir: &Path, name: &str) -> Result<(PathBuf, PathBuf)> {
     let key = KeyPair::generate().context("cannot make a key")?;
     let (private, public) = (dir.join(format!("{name}.key")), dir.join(format!("{name}.pub")));

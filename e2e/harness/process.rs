@@ -1,8 +1,8 @@
-//! A program that never outlives us.
+//! A program that never outlives this process.
 //!
-//! Everything starts through `babysit` (`controlplane/babysit`), which holds the read end of a pipe of ours: when we end,
-//! by whatever cause, the pipe closes and the program is stopped. The same pipe carries signals, and babysit answers each
-//! on its standard output, so that a stop or a pause has happened when the call returns.
+//! Every program starts through `babysit` (`controlplane/babysit`), which reads a pipe of this process: when this
+//! process ends, for whatever cause, the pipe closes and the program is stopped. The same pipe carries signals, and
+//! babysit acknowledges each on its standard output, so that a stop or a pause has happened when the call returns.
 
 use std::{
     collections::BTreeSet,
@@ -25,26 +25,24 @@ use super::assets::Assets;
 
 const POLL: Duration = Duration::from_millis(50);
 const LOG_TAIL: u64 = 3_000;
-/// Ports of the system that may all have been given before.
+/// How often the system may offer a port that was given out before.
 const PORT_TRIES: usize = 1_000;
 
-/// What to start.
+/// A program to start.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// Names the process in errors.
+    /// Name in errors.
     pub name: String,
-    /// The program.
     pub program: PathBuf,
-    /// Its arguments.
     pub args: Vec<String>,
-    /// Environment variables beside our own.
+    /// Environment variables in addition to those of this process.
     pub env: Vec<(String, String)>,
-    /// File that its output is appended to.
+    /// File to which its output is appended.
     pub log: PathBuf,
 }
 
 impl Launch {
-    /// A program and its arguments, with our own environment.
+    /// A program and its arguments, with the environment of this process.
     pub fn new<A: Into<String>>(
         name: &str,
         program: &Path,
@@ -62,18 +60,18 @@ impl Launch {
     }
 }
 
-/// A signal for the process group of a program.
+/// A signal to the process group of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Ask it to end.
+    /// Asks it to end.
     Term,
     /// As Ctrl-C.
     Int,
-    /// End it.
+    /// Ends it.
     Kill,
-    /// Freeze it: it keeps its connections and answers nothing.
+    /// Freezes it: it keeps its connections and answers nothing.
     Stop,
-    /// Thaw it.
+    /// Resumes it.
     Cont,
 }
 
@@ -84,7 +82,7 @@ struct Seen {
     exit: Option<i32>,
 }
 
-/// A running program. Dropping it kills its process group and waits until it is gone.
+/// A running program. Dropping it kills its process group and waits for it.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -96,8 +94,8 @@ pub struct Process {
     seen: watch::Receiver<Seen>,
 }
 
-/// A port nobody listens on now, and that this process gave to nobody before: two that start at once would each take the
-/// other's answer for its own. Whoever takes one must be ready to find it taken and start again with another.
+/// A port that is free and was not given out before: of two programs that start at once with one port, each would take
+/// the other for itself. It may still be taken by another process; start again with a new one then.
 pub fn free_port() -> Result<u16> {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut held = Vec::new();
@@ -107,14 +105,14 @@ pub fn free_port() -> Result<u16> {
         if GIVEN.lock().insert(port) {
             return Ok(port);
         }
-        // Held, so that the next one is another.
+        // Held, so that the next one differs.
         held.push(listener);
     }
     bail!("no port on 127.0.0.1 that was not given before")
 }
 
 impl Process {
-    /// Starts it and returns once it has a process id.
+    /// Returns once it has a process id.
     pub async fn start(assets: &Assets, launch: &Launch) -> Result<Self> {
         let log = File::options()
             .create(true)
@@ -148,27 +146,26 @@ impl Process {
         Ok(Self { name, log, log_start, pid, child: Mutex::new(child), control: Mutex::new(control), seen })
     }
 
-    /// Its process id, which is also its process group.
+    /// Process id, also of its process group.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Whether it has not ended.
     pub fn is_running(&self) -> bool {
         self.seen.borrow().exit.is_none()
     }
 
-    /// File of its output, which earlier runs may have written to, too.
+    /// Its log file, which earlier runs may have written to, too.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// The last lines it logged.
     pub fn log_tail(&self) -> String {
         tail(&self.log, self.log_start)
     }
 
-    /// Waits until `probe` says yes. The error tells what the process is, why the probe said no, and its last log lines.
+    /// Waits until `probe` succeeds. The error has the state of the process, the last error of the probe, and the last
+    /// log lines.
     pub async fn ready<P>(&self, deadline: Duration, mut probe: P) -> Result<()>
     where
         P: AsyncFnMut() -> Result<()>,
@@ -191,7 +188,7 @@ impl Process {
         }
     }
 
-    /// Sends a signal to its process group, and returns when it was sent; a stop when it has come to everything.
+    /// Sends a signal to its process group; for a stop, also waits until every thread has stopped.
     pub async fn signal(&self, signal: Signal) -> Result<()> {
         let mut seen = self.seen.clone();
         let before = seen.borrow_and_update().sent;
@@ -203,8 +200,8 @@ impl Process {
         if signal == Signal::Stop { self.frozen().await } else { Ok(()) }
     }
 
-    /// Waits until it is stopped. The signal wakes one of its threads, and until that one runs, on a busy machine for some time,
-    /// the others go on.
+    /// Waits until it is stopped. The signal wakes one thread; until that one is scheduled, which takes time on a busy
+    /// machine, the others continue.
     async fn frozen(&self) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(5);
         while self.is_running() && !is_stopped(self.pid)? {
@@ -226,7 +223,7 @@ impl Process {
         Ok(last.exit.unwrap_or(-1))
     }
 
-    /// Asks it to end, and kills it when it has not after `grace`. Returns its exit status.
+    /// Asks it to end, and kills it after `grace`. Returns its exit status.
     pub async fn stop(&self, grace: Duration) -> Result<i32> {
         if self.is_running() {
             self.signal(Signal::Term).await?;
@@ -237,7 +234,7 @@ impl Process {
         }
     }
 
-    /// Kills it at once and waits for its end.
+    /// Kills it and waits for its end.
     pub async fn kill(&self) -> Result<i32> {
         if self.is_running() {
             self.signal(Signal::Kill).await?;
@@ -247,18 +244,18 @@ impl Process {
 
     fn say(&self, signal: Signal) -> Result<()> {
         let mut control = self.control.lock();
-        let pipe = control.as_mut().context("it was let go of")?;
+        let pipe = control.as_mut().context("it was dropped")?;
         pipe.write_all(signal.line().as_bytes())?;
         Ok(())
     }
 }
 
-/// Whether every thread of a process is stopped, as the kernel tells.
+/// Whether the kernel reports every thread of a process as stopped.
 fn is_stopped(pid: u32) -> Result<bool> {
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // One that ended meanwhile does nothing.
+        // A thread that has ended.
         let Ok(stat) = fs::read_to_string(thread?.path().join("stat")) else { continue };
-        // The name before the state may hold anything, parentheses too.
+        // The name before the state may contain anything, parentheses too.
         let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
         if !matches!(state, Some('T' | 't' | 'Z' | 'X')) {
             return Ok(false);
@@ -269,7 +266,7 @@ fn is_stopped(pid: u32) -> Result<bool> {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Errors mean that it is gone already.
+        // An error means that it has ended already.
         let _ = self.say(Signal::Kill);
         drop(self.control.lock().take());
         let _ = self.child.lock().wait();
@@ -288,7 +285,7 @@ impl Signal {
     }
 }
 
-/// Follows what babysit reports. A thread, not a task: it must serve whichever runtime asks.
+/// Reads the reports of babysit. A thread, not a task: it serves any runtime.
 fn listen(stdout: ChildStdout) -> watch::Receiver<Seen> {
     let (report, seen) = watch::channel(Seen::default());
     std::thread::spawn(move || {
@@ -301,7 +298,7 @@ fn listen(stdout: ChildStdout) -> watch::Receiver<Seen> {
             });
         }
         report.send_modify(|seen| seen.exit = seen.exit.or(Some(-1)));
-        // Stay until nobody asks any more, so that a late caller reads the exit instead of a closed channel.
+        // Keep the channel open until it is unused, so that a late caller reads the exit status.
         futures::executor::block_on(report.closed());
     });
     seen
@@ -323,12 +320,12 @@ fn tail(log: &Path, start: u64) -> String {
     }
 }
 
-/// Whether an error of [`Process::ready`] says that somebody took the port in the meantime.
+/// Whether an error of [`Process::ready`] says that another process took the port.
 pub fn is_port_clash(error: &anyhow::Error) -> bool {
     format!("{error:#}").to_lowercase().contains("address already in use")
 }
 
-/// Runs `start` again, with new ports, while it fails for a port that was taken in the meantime.
+/// Retries `start` with new ports while a port is taken by another process.
 pub async fn with_free_ports<T>(mut start: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     for _ in 0..4 {
         match start().await {
@@ -339,7 +336,7 @@ pub async fn with_free_ports<T>(mut start: impl AsyncFnMut() -> Result<T>) -> Re
     start().await
 }
 
-/// A fresh folder, private to us.
+/// An empty folder that only this process uses.
 pub fn fresh_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))
 }

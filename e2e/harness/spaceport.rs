@@ -25,9 +25,9 @@ use super::{
     process::with_free_ports,
 };
 
-/// For a replica to answer `/readyz`.
+/// Timeout until a replica is ready.
 const READY: Duration = Duration::from_secs(40);
-/// For a cluster to fill in a token.
+/// Timeout until a cluster fills in a token.
 const TOKEN: Duration = Duration::from_secs(20);
 /// Workspace namespace of the example cluster files and of `clusters/member`.
 pub const NAMESPACE: &str = "workspaces";
@@ -45,40 +45,35 @@ pub struct Installation {
     client: pki::Identity,
     etcd: serde_json::Value,
     namespaces: (String, String),
-    /// Laid over the configuration of every replica, by top-level group and key.
+    /// Merged into the configuration of every replica, by top-level group and key.
     pub overrides: serde_json::Value,
 }
 
 /// A running manager.
 pub struct Replica {
-    /// Its name.
     pub name: String,
-    /// gRPC, as `https://127.0.0.1:port`.
+    /// gRPC address: `https://127.0.0.1:port`.
     pub endpoint: String,
-    /// `/livez`, `/readyz` and `/metrics`, as `http://127.0.0.1:port`.
+    /// Base URL of `/livez`, `/readyz` and `/metrics`: `http://127.0.0.1:port`.
     pub health: String,
-    /// The process.
     pub process: Process,
 }
 
-/// What a command printed and how it ended.
+/// Output and exit code of a command.
 #[derive(Debug)]
 pub struct Output {
-    /// Exit code.
     pub code: i32,
-    /// Standard output.
     pub stdout: String,
-    /// Standard error.
     pub stderr: String,
 }
 
 impl Installation {
-    /// Makes certificates and a sealing key below `dir`; its state is in `etcd`, in namespaces of the usual names.
+    /// Creates certificates and a sealing key below `dir`; its state is in `etcd`, in namespaces of the default names.
     pub fn new(assets: &Arc<Assets>, dir: &Path, etcd: &Etcd) -> Result<Self> {
         Self::apart(assets, dir, etcd, PREFIX, (NAMESPACE, SECRETS_NAMESPACE))
     }
 
-    /// As [`Installation::new`], with a prefix in etcd and namespaces in clusters of its own.
+    /// As [`Installation::new`], with its own etcd prefix and its own namespaces.
     pub fn apart(
         assets: &Arc<Assets>,
         dir: &Path,
@@ -103,7 +98,6 @@ impl Installation {
         })
     }
 
-    /// The certificate authority.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
@@ -113,9 +107,9 @@ impl Installation {
         &self.dir
     }
 
-    /// Writes the configuration of a replica and answers its path.
+    /// Writes the configuration of a replica; returns its path.
     pub fn write_config(&self, name: &str, rpc: u16, health: u16) -> Result<PathBuf> {
-        // Of each replica's own: a file that another one reads is not written anew.
+        // One for each replica: do not rewrite a file that another replica reads.
         let server = self.authority.manager(&format!("ws-manager-{name}"))?;
         let peer = self.authority.client(&format!("replica-{name}"), &["spaceport:replica"])?;
         let mut config = json!({
@@ -125,7 +119,7 @@ impl Installation {
                 "hostURL": "https://spaceport.example",
                 "workspaceClass": { "g1-standard": class(), "g1-large": class() },
                 "preferredWorkspaceClass": "g1-standard",
-                // By which tests ask simulated pods to misbehave.
+                // Tests make simulated pods misbehave with these.
                 "podAnnotations": ["e2e.spaceport.dev/*"],
             },
             "rpcServer": {
@@ -170,7 +164,7 @@ impl Installation {
         .await
     }
 
-    /// Environment with which the CLI finds replicas, as an admin.
+    /// Environment for the CLI: addresses of replicas, and credentials of an admin.
     pub fn cli_env(&self, replicas: &[&Replica]) -> Vec<(String, String)> {
         let endpoints: Vec<&str> = replicas.iter().map(|replica| replica.endpoint.as_str()).collect();
         let path = |path: &Path| path.to_string_lossy().into_owned();
@@ -180,7 +174,7 @@ impl Installation {
             ("SPACEPORT_CERT".to_owned(), path(&self.admin.cert)),
             ("SPACEPORT_KEY".to_owned(), path(&self.admin.key)),
             ("SPACEPORT_OWNER".to_owned(), "demo".to_owned()),
-            // Not that of the person who runs the tests.
+            // Not the configuration of the person who runs the tests.
             ("SPACEPORT_CONFIG".to_owned(), path(&self.dir.join("cli.yaml"))),
         ]
     }
@@ -192,23 +186,23 @@ impl Installation {
         run(command).await
     }
 
-    /// A client of the workspace API without any special role.
+    /// A client of the workspace API without a special role.
     pub async fn workspaces(&self, replica: &Replica) -> Result<WorkspaceManagerClient<Channel>> {
         Ok(WorkspaceManagerClient::new(self.client_channel(replica).await?))
     }
 
-    /// A channel of the client without any special role.
+    /// A channel of a client without a special role.
     pub async fn client_channel(&self, replica: &Replica) -> Result<Channel> {
         self.channel(&replica.endpoint, Some(&self.client)).await
     }
 
-    /// A client of the admin's API.
+    /// A client of the admin API.
     pub async fn clusters(&self, replica: &Replica) -> Result<ClusterManagerClient<Channel>> {
         let channel = self.channel(&replica.endpoint, Some(&self.admin)).await?;
         Ok(ClusterManagerClient::new(channel))
     }
 
-    /// A channel with an identity, or with none.
+    /// A channel with a client certificate, or without.
     pub async fn channel(&self, endpoint: &str, identity: Option<&pki::Identity>) -> Result<Channel> {
         let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.authority.ca_pem()));
         if let Some(identity) = identity {
@@ -218,7 +212,7 @@ impl Installation {
         endpoint.connect().await.context("cannot connect to the manager")
     }
 
-    /// Writes a cluster file for the CLI, as the examples in `clusters/` are; answers its path.
+    /// Writes a cluster file like the examples in `clusters/`; returns its path.
     pub fn cluster_file(&self, name: &str, region: &str, kubeconfig: &Path) -> Result<PathBuf> {
         let file = json!({
             "name": name,
@@ -234,13 +228,13 @@ impl Installation {
     }
 }
 
-/// Puts into a cluster what a member needs, as an admin would, and answers a kubeconfig of the identity `spaceport`.
+/// Installs in a cluster what a member cluster needs, as an admin would; returns a kubeconfig of user `spaceport`.
 pub async fn prepare_member(cluster: &Cluster) -> Result<PathBuf> {
     cluster.apply_file(&source_dir().join("../clusters/member/pod-policy.yaml")).await?;
     prepare_without_pod_policy(cluster).await
 }
 
-/// The same without the policy of pods, for tests of other policies by writes of any pod.
+/// The same without the pod policy, for tests of other policies with arbitrary pods.
 pub async fn prepare_without_pod_policy(cluster: &Cluster) -> Result<PathBuf> {
     let root = source_dir().join("..");
     for file in ["workspaces.workspace.gitpod.io.yaml", "snapshots.workspace.gitpod.io.yaml"] {
@@ -270,7 +264,7 @@ pub async fn prepare_without_pod_policy(cluster: &Cluster) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Namespaces and rights as `clusters/member` has them, for namespaces of other names.
+/// Applies namespaces and rights of `clusters/member` under other names.
 pub async fn prepare_namespaces(cluster: &Cluster, namespace: &str, secrets: &str) -> Result<()> {
     let root = source_dir().join("../clusters/member");
     for file in ["namespaces.yaml", "rbac.yaml"] {
@@ -321,7 +315,7 @@ pub async fn run(mut command: tokio::process::Command) -> Result<Output> {
     })
 }
 
-/// The body of an HTTP answer with status 200.
+/// The body of an HTTP response with status 200.
 pub async fn get(url: &str) -> Result<String> {
     use http_body_util::{BodyExt as _, Empty};
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -362,7 +356,7 @@ fn class() -> serde_json::Value {
     } })
 }
 
-/// Lays `over` into `base`, object by object.
+/// Merges `over` into `base`, object by object.
 fn overlay(base: &mut serde_json::Value, over: &serde_json::Value) {
     match (base, over) {
         (serde_json::Value::Object(base), serde_json::Value::Object(over)) => {

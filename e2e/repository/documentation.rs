@@ -1,4 +1,4 @@
-//! The documentation names what exists: conditions, log lines, pages and their sections.
+//! The documentation names only what exists: conditions, log lines, pages and their sections.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +11,7 @@ use super::sources::{root, sources};
 
 const CONDITIONS: &str = "docs/operations/conditions.md";
 
-/// Conditions come from the metric that exports them; reasons are the categories in the code that makes conditions.
+/// Conditions come from the metric that exports them, reasons from the code that sets conditions.
 #[test]
 fn every_condition_and_reason_is_documented() -> Result<()> {
     let page = fs::read_to_string(root().join(CONDITIONS))?;
@@ -50,7 +50,7 @@ fn is_category(text: &str) -> bool {
         && text.chars().all(char::is_alphanumeric)
 }
 
-/// Somebody who has an incident searches the log for them.
+/// An operator in an incident searches the log for them.
 #[test]
 fn log_lines_quoted_in_the_documentation_exist() -> Result<()> {
     const QUOTE: &str = "log line `";
@@ -70,7 +70,7 @@ fn log_lines_quoted_in_the_documentation_exist() -> Result<()> {
     none(&unknown, "log lines that no code writes")
 }
 
-/// Every link within the documentation leads to a file, and to a heading where it names one.
+/// Every link within the documentation leads to a file, and to a heading if it names one.
 #[test]
 fn links_of_the_documentation_lead_somewhere() -> Result<()> {
     let pages = pages()?;
@@ -118,7 +118,7 @@ fn pages() -> Result<Vec<(String, String)>> {
     Ok(pages)
 }
 
-/// A path that a page names, from the root on.
+/// Resolves a path that a page names to a path from the root.
 fn beside(page: &str, file: &str) -> String {
     let mut parts: Vec<&str> = page.split('/').collect();
     parts.pop();
@@ -134,7 +134,7 @@ fn beside(page: &str, file: &str) -> String {
     parts.join("/")
 }
 
-/// Anchors of a page; lines of code blocks are no headings.
+/// Anchors of a page, without lines in code blocks.
 fn headings(text: &str) -> BTreeSet<String> {
     let prose = text.split("```").step_by(2).flat_map(str::lines);
     prose.filter_map(heading).map(anchor).collect()
@@ -145,7 +145,7 @@ fn heading(line: &str) -> Option<&str> {
     (text.len() < line.len()).then(|| text.trim())
 }
 
-/// As GitHub makes them.
+/// The anchor that GitHub generates.
 pub fn anchor(heading: &str) -> String {
     let lower = heading.to_lowercase().replace(' ', "-");
     lower.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()

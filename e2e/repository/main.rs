@@ -1,4 +1,4 @@
-//! Rules the repository keeps about itself. `UPDATE_EXPECT=1 cargo test --test repository` rewrites generated files.
+//! Rules of the repository about itself. `UPDATE_EXPECT=1 cargo test --test repository` rewrites generated files.
 
 mod circles;
 mod documentation;
@@ -17,7 +17,7 @@ use runtime::config::Config;
 
 use sources::{Source, root, sources};
 
-/// Crates that do IO or belong to an outer room.
+/// Crates that do IO, which the domain must not depend on.
 const OUTER_CRATES: [&str; 10] = [
     "tokio",
     "tokio-util",
@@ -33,14 +33,14 @@ const OUTER_CRATES: [&str; 10] = [
 /// Lines of a file up to its tests.
 const LONGEST_FILE: usize = 400;
 
-/// The wire is a promise to clients that exist: whoever changes it sees the change as a diff of `proto/wire.lock`.
+/// The wire format is a promise to existing clients: a change shows as a diff of `proto/wire.lock`.
 #[test]
 fn wire_matches_the_lock() -> Result<()> {
     let lines = wire::lines(proto::FILE_DESCRIPTOR_SET)?;
     matches_file("proto/wire.lock", &(lines.join("\n") + "\n"))
 }
 
-/// What is installed in member clusters is what the types say, and reads back as the same thing.
+/// The committed CRDs are generated from the types, and parse to the same value.
 #[test]
 fn crds_match_the_types() -> Result<()> {
     for crd in resources::crds() {
@@ -63,7 +63,7 @@ fn the_domain_depends_on_nothing_that_does_io() -> Result<()> {
     let (dependencies, _) = dependencies.split_once("[dev-dependencies]").context("no dev-dependencies")?;
     let names = dependencies.lines().filter_map(|line| line.split(['.', ' ']).next());
     let wrong: Vec<String> = names.filter(|name| OUTER_CRATES.contains(name)).map(str::to_owned).collect();
-    none(&wrong, "crates that the domain must not know")
+    none(&wrong, "crates that the domain must not depend on")
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn files_stay_short() -> Result<()> {
     none(&long, &format!("files of more than {LONGEST_FILE} lines without their tests"))
 }
 
-/// Clippy denies these too; an `allow` would get past it.
+/// Clippy denies these too, but an `allow` would override it.
 #[test]
 fn no_panics_in_the_product() -> Result<()> {
     const PANICS: [&str; 5] = [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!("];
@@ -102,7 +102,7 @@ fn no_panics_in_the_product() -> Result<()> {
     none(&wrong, "panics")
 }
 
-/// Read by the program itself, up to the point where it would ask a server.
+/// The program reads them, up to the point where it would connect to a server.
 #[test]
 fn the_example_clusters_are_understood() -> Result<()> {
     const KUBECONFIG: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -133,7 +133,7 @@ fn the_example_clusters_are_understood() -> Result<()> {
     Ok(())
 }
 
-/// The manager starts with the configuration that `deploy/` installs, and the files that it names are the mounted ones.
+/// The manager accepts the configuration that `deploy/` installs, and the files that it names are mounted.
 #[test]
 fn the_deployed_configuration_is_understood() -> Result<()> {
     let manifests: Vec<serde_json::Value> =
@@ -161,7 +161,7 @@ fn the_deployed_configuration_is_understood() -> Result<()> {
     Ok(())
 }
 
-/// Compares a generated text with the committed file, or rewrites the file where `UPDATE_EXPECT` is set.
+/// Compares a generated text with the committed file; with `UPDATE_EXPECT` rewrites the file.
 fn matches_file(path: &str, generated: &str) -> Result<()> {
     let file = root().join(path);
     if env::var_os("UPDATE_EXPECT").is_some() {

@@ -1,5 +1,5 @@
-//! Metrics, what is written of them, and what looks at them: dashboards and alerts name nothing that a manager does not
-//! tell, and each alert says what to do.
+//! Metrics against their documentation, dashboards and alerts: all are documented, dashboards and alerts use only
+//! metrics and labels that a manager exports, and each alert has a runbook.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -19,12 +19,12 @@ const DASHBOARDS: [&str; 2] =
     ["deploy/monitoring/dashboards/fleet.json", "deploy/monitoring/dashboards/cluster.json"];
 const DOCS: &str = "docs/metrics.md";
 const RUNBOOK: &str = "docs/operations/alerts.md";
-/// Labels that Prometheus itself gives.
+/// Labels that Prometheus adds.
 const OF_TARGETS: [&str; 2] = ["job", "instance"];
-/// What generated tables of the documentation begin with; what comes before is written by hand.
+/// Line before the generated tables of the documentation; the part above it is written by hand.
 const GENERATED: &str = "<!-- From here on generated: UPDATE_EXPECT=1 cargo test --test repository -->\n";
 
-/// Values of labels whose metric does not name them, because they are the same for many.
+/// Values of labels that the help of a metric does not list, because many metrics share them.
 const KNOWN_VALUES: [(&str, &[&str]); 5] = [
     (
         "grpc_code",
@@ -58,14 +58,14 @@ fn every_metric_is_documented_as_it_is() -> Result<()> {
     for metric in &metrics {
         ensure!(text.contains(&format!("| `{}` |", metric.name)), "{} is in no table", metric.name);
         for label in &metric.labels {
-            ensure!(by_hand.contains(&format!("| `{label}` |")), "what label {label} is, is not said");
+            ensure!(by_hand.contains(&format!("| `{label}` |")), "label {label} is not described");
         }
     }
     matches_file(DOCS, &text)
 }
 
 #[test]
-fn dashboards_and_alerts_name_only_what_a_manager_tells() -> Result<()> {
+fn dashboards_and_alerts_use_only_exported_metrics() -> Result<()> {
     let metrics = catalogue()?;
     let known: BTreeMap<&str, &Metric> =
         metrics.iter().map(|metric| (metric.name.as_str(), metric)).collect();
@@ -101,12 +101,12 @@ fn dashboards_and_alerts_name_only_what_a_manager_tells() -> Result<()> {
             }
         }
     }
-    none(&wrong, "what no manager tells")
+    none(&wrong, "what no manager exports")
 }
 
-/// Panels that lie on one another, and names that differ from those that links use, are seen only in a browser.
+/// Overlapping panels and dead links are otherwise only seen in a browser.
 #[test]
-fn dashboards_are_whole() -> Result<()> {
+fn dashboards_have_no_overlaps_and_dead_links() -> Result<()> {
     for file in DASHBOARDS {
         let dashboard = dashboard(file)?;
         let mut taken: BTreeSet<(u64, u64)> = BTreeSet::new();
@@ -194,7 +194,7 @@ fn dashboard_uid(file: &str) -> Result<String> {
     Ok(dashboard(file)?["uid"].as_str().context("no uid")?.to_owned())
 }
 
-/// What an expression names and is not told.
+/// Names in an expression that no manager exports.
 fn unknown(known: &BTreeMap<&str, &Metric>, named: &Named) -> Vec<String> {
     let (mut wrong, mut labels) = (Vec::new(), BTreeSet::from(OF_TARGETS));
     for selector in &named.selectors {
@@ -210,8 +210,8 @@ fn unknown(known: &BTreeMap<&str, &Metric>, named: &Named) -> Vec<String> {
                 continue;
             }
             let values = text.split('|').filter(|value| !value.is_empty() && !value.contains(['$', '*']));
-            let is_told = |value: &&str| is_value(metric, label, value);
-            wrong.extend(values.filter(|v| !is_told(v)).map(|v| told_nowhere(selector, label, v)));
+            let is_known = |value: &&str| is_value(metric, label, value);
+            wrong.extend(values.filter(|v| !is_known(v)).map(|v| unknown_value(selector, label, v)));
         }
     }
     let grouped = named.grouped.iter().filter(|label| !labels.contains(label.as_str()));
@@ -219,8 +219,8 @@ fn unknown(known: &BTreeMap<&str, &Metric>, named: &Named) -> Vec<String> {
     wrong
 }
 
-fn told_nowhere(selector: &Selector, label: &str, value: &str) -> String {
-    format!("{}: nothing says that {label} may be {value}", selector.metric)
+fn unknown_value(selector: &Selector, label: &str, value: &str) -> String {
+    format!("{}: no known value {value} of label {label}", selector.metric)
 }
 
 fn find<'a>(known: &BTreeMap<&str, &'a Metric>, name: &str) -> Option<(&'a Metric, bool)> {
@@ -233,14 +233,14 @@ fn find<'a>(known: &BTreeMap<&str, &'a Metric>, name: &str) -> Option<(&'a Metri
     suffixes.iter().find_map(part).filter(|(metric, _)| metric.kind == "histogram")
 }
 
-/// A value counts as told where the metric's own text has it.
+/// A value is known if the metric's help lists it.
 fn is_value(metric: &Metric, label: &str, value: &str) -> bool {
     let values = KNOWN_VALUES.iter().find(|(known, _)| *known == label).map(|(_, values)| *values);
     values.is_some_and(|values| values.contains(&value)) || metric.help.contains(&format!("`{value}`"))
 }
 
 #[test]
-fn what_no_manager_tells_is_found() {
+fn unknown_metrics_labels_and_values_are_found() {
     let metric = |name: &str, kind, labels: &[&str], help: &str| Metric {
         name: name.to_owned(),
         kind,

@@ -1,4 +1,4 @@
-//! What `clusters/member/networkpolicy.yaml` lets through: computed, since no node here enforces policies.
+//! Evaluates `clusters/member/networkpolicy.yaml`, because no node here enforces policies.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,9 +14,9 @@ use crate::sources::root;
 
 type Labels = BTreeMap<String, String>;
 
-/// Who sends, or is sent to.
+/// The other side of a connection.
 enum Peer {
-    /// Outside of the cluster, or a node.
+    /// Outside the cluster, or a node.
     Address(IpAddr),
     /// A pod of the workspace namespace.
     Neighbour(Labels),
@@ -24,7 +24,6 @@ enum Peer {
     Pod { namespace: Labels, labels: Labels },
 }
 
-/// The policies, read once.
 struct Policies(Vec<NetworkPolicy>);
 
 impl Policies {
@@ -33,7 +32,7 @@ impl Policies {
         Ok(Self(serde_saphyr::from_multiple(&text).context("not YAML of network policies")?))
     }
 
-    /// Those that select a pod and concern a direction.
+    /// The policies that select a pod and apply to a direction.
     fn concerned<'a>(
         &'a self,
         pod: &'a Labels,
@@ -48,7 +47,7 @@ impl Policies {
         })
     }
 
-    /// Whether a pod with these labels reaches somebody.
+    /// Whether a pod with these labels can connect to a peer.
     fn leave(&self, pod: &Labels, to: &Peer, port: u16, protocol: &str) -> bool {
         let mut policies = self.concerned(pod, "Egress").peekable();
         policies.peek().is_none()
@@ -61,7 +60,7 @@ impl Policies {
             })
     }
 
-    /// Whether somebody reaches a pod with these labels.
+    /// Whether a peer can connect to a pod with these labels.
     fn enter(&self, pod: &Labels, from: &Peer, port: u16) -> bool {
         let mut policies = self.concerned(pod, "Ingress").peekable();
         policies.peek().is_none()
@@ -118,7 +117,7 @@ fn is_in_block(block: &IPBlock, address: IpAddr) -> bool {
     is_in(&block.cidr, address) && !excepted
 }
 
-/// Whether an address is in a range such as `10.0.0.0/8`; never where they are of different families.
+/// Whether an address is in a range such as `10.0.0.0/8`; false for another address family.
 #[expect(clippy::unwrap_used, reason = "a range that is none fails the test")]
 fn is_in(range: &str, address: IpAddr) -> bool {
     let (base, length) = range.split_once('/').unwrap();
@@ -138,12 +137,12 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-/// As the manager labels pods; `src/controller/pod/tests.rs` holds that the policy selects them.
+/// The labels of a workspace's pod; `src/controller/pod/tests.rs` checks that the policy selects them.
 fn workspace() -> Labels {
     labels(&[("component", "workspace"), ("gitpod.io/networkpolicy", "default")])
 }
 
-/// Ranges that no workspace reaches: private, link-local, loopback, multicast, reserved, and IPv4 within IPv6.
+/// Ranges that no workspace may reach: private, link-local, loopback, multicast, reserved, and IPv4 within IPv6.
 const CLOSED: [&str; 24] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -171,7 +170,7 @@ const CLOSED: [&str; 24] = [
     "ff00::/8",
 ];
 
-/// Whether a workspace reaches an address by any port but that of DNS.
+/// Whether a workspace can reach an address by any port but that of DNS.
 fn reaches(policies: &Policies, address: IpAddr) -> bool {
     [("TCP", 443), ("TCP", 80), ("UDP", 443), ("TCP", 10_250), ("TCP", 6443)]
         .into_iter()
@@ -284,7 +283,7 @@ fn nobody_but_the_proxy_node_agents_and_prometheus_reaches_a_pod_of_the_namespac
         (Peer::Address(Ipv6Addr::LOCALHOST.into()), 3000, false),
     ] {
         ensure!(policies.enter(&workspace(), &from, port) == open, "port {port} must be {open}");
-        // A pod without the labels of a workspace is reached by nobody at all.
+        // No peer reaches a pod without the labels of a workspace.
         ensure!(!policies.enter(&Labels::new(), &from, port), "port {port} of a pod without labels is open");
     }
     Ok(())

@@ -1,5 +1,8 @@
-//! Reads out of a PromQL expression which metrics, labels and values it names: no more of the language than our rules and
-//! dashboards need, and what it does not know is an error.
+//! Extracts metrics, labels and values from a PromQL expression. It knows as much of the language as the rules and
+//! dashboards need; anything else is an error.
+//!
+//! Not the crate `promql-parser`: that adds 28 more crates, among them `bincode`, which is unmaintained (RUSTSEC-2025-0141) and
+//! so rejected by `deny.toml`.
 
 use std::collections::BTreeSet;
 
@@ -11,21 +14,20 @@ const AGGREGATIONS: [&str; 5] = ["sum", "min", "max", "count", "topk"];
 const LISTS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 const WORDS: [&str; 4] = ["and", "or", "unless", "bool"];
 
-/// A metric with what its labels are compared with.
+/// A metric and the comparisons of its labels.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Selector {
-    /// The metric's name.
     pub metric: String,
-    /// Label and text of each comparison.
+    /// Label and value of each comparison.
     pub labels: Vec<(String, String)>,
 }
 
-/// What an expression names.
+/// Names in an expression.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Named {
-    /// Its selectors, in their order.
+    /// Its selectors, in order.
     pub selectors: Vec<Selector>,
-    /// Labels that results are grouped or matched by.
+    /// Labels for grouping or matching.
     pub grouped: BTreeSet<String>,
 }
 
@@ -38,7 +40,7 @@ enum Token {
     Sign(char),
 }
 
-/// Reads an expression.
+/// Parses an expression.
 pub fn read(expression: &str) -> Result<Named> {
     let tokens = tokens(expression)?;
     let mut named = Named::default();
@@ -77,7 +79,7 @@ pub fn read(expression: &str) -> Result<Named> {
     Ok(named)
 }
 
-/// Label names up to the closing parenthesis; where to go on.
+/// Parses label names up to the closing parenthesis; returns the next position.
 fn list(tokens: &[Token], mut at: usize, into: &mut BTreeSet<String>) -> Result<usize> {
     loop {
         match tokens.get(at) {
@@ -90,7 +92,7 @@ fn list(tokens: &[Token], mut at: usize, into: &mut BTreeSet<String>) -> Result<
     }
 }
 
-/// Comparisons up to the closing brace; where to go on.
+/// Parses comparisons up to the closing brace; returns the next position.
 fn comparisons(tokens: &[Token], mut at: usize, into: &mut Vec<(String, String)>) -> Result<usize> {
     loop {
         match tokens.get(at) {
@@ -147,7 +149,7 @@ fn tokens(expression: &str) -> Result<Vec<Token>> {
 }
 
 #[test]
-fn an_expression_is_read_for_what_it_names() {
+fn names_of_an_expression_are_extracted() {
     let named = read(
         r#"histogram_quantile(0.9, sum by (job, le) (rate(a_bucket{kind=~"write|renew", x!=""}[5m]))) > 0.5
            unless on (cluster) max by (cluster) (b{}) == 1 or absent(c)"#,

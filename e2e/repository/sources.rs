@@ -1,4 +1,4 @@
-//! Rust files as text, and what their lines name.
+//! Rust files of the repository as text.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 /// A Rust file of the repository.
 pub struct Source {
-    /// From the root of the repository.
+    /// Path from the root of the repository.
     pub path: String,
     pub text: String,
 }
@@ -21,7 +21,7 @@ impl Source {
             || self.path.starts_with("e2e/fuzz")
     }
 
-    /// A list of modules may declare tests and go on.
+    /// A list of modules may declare tests and continue after that.
     pub fn lines_before_tests(&self) -> usize {
         let lines: Vec<&str> = self.text.lines().map(str::trim).collect();
         let tests = |pair: &[&str]| matches!(pair, ["#[cfg(test)]", next] if !next.ends_with(';'));

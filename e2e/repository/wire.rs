@@ -1,4 +1,4 @@
-//! The wire, a line a fact.
+//! Describes the wire format as lines, one fact each.
 
 use anyhow::Result;
 use prost::Message;
@@ -70,7 +70,7 @@ fn reserved(name: &str, first: i32, last: i32) -> String {
     }
 }
 
-/// The type as it is written in a `.proto` file, with the oneof a field is part of.
+/// The type as in a `.proto` file, with the oneof of the field.
 fn type_of(scope: &str, message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
     let entry = message.nested_type.iter().find(|nested| {
         is_map_entry(nested) && bare(field.type_name()) == format!("{scope}.{}", nested.name())
@@ -96,7 +96,7 @@ fn bare_type(field: &FieldDescriptorProto) -> String {
     }
 }
 
-/// A type's full name without the leading dot that descriptors have.
+/// Full name of a type, without the leading dot of descriptors.
 fn bare(name: &str) -> &str {
     name.trim_start_matches('.')
 }

@@ -1,4 +1,4 @@
-//! The fault proxy: what it says is in force is, and nothing else is.
+//! The fault proxy: faults that are set have their effect, and no other.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use tokio::{
 use super::*;
 use e2e::harness::{Answer, Fault, Proxy, Rule, Way};
 
-/// A client that does not repeat what was refused.
+/// A client without retries.
 async fn impatient(kubeconfig: &Path) -> Result<kube::Client> {
     let read = Kubeconfig::read_from(kubeconfig)?;
     let mut config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
@@ -20,7 +20,7 @@ async fn impatient(kubeconfig: &Path) -> Result<kube::Client> {
     Ok(kube::Client::try_from(config)?)
 }
 
-/// A server that sends back what it gets, one line at a time.
+/// An echo server, one line at a time.
 async fn echo() -> Result<std::net::SocketAddr> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;

@@ -1,4 +1,4 @@
-//! What the harness promises to the tests that use it.
+//! Guarantees of the harness to the tests that use it.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn one_cluster() -> Result<Fleet> {
     Ok(fleet)
 }
 
-/// A pod like those of workspaces: finalizer, required affinity, long grace.
+/// A pod like those of workspaces: finalizer, required affinity, long grace period.
 fn pod(name: &str, asked: &[(&str, &str)]) -> Result<Pod> {
     let keys = [
         "gitpod.io/workload_workspace_regular",
@@ -94,7 +94,7 @@ fn state(pod: &Value) -> &Value {
     &pod["status"]["containerStatuses"][0]["state"]
 }
 
-/// Deletes it and sees it stop, stay for its finalizer, and go.
+/// Deletes a pod, and checks that it stops, stays for its finalizer, and is removed.
 async fn delete(pods: &Api<Pod>, name: &str) -> Result<()> {
     pods.delete(name, &DeleteParams::default()).await?;
     let stopped = |pod: &Value| pod["metadata"]["deletionGracePeriodSeconds"] == 0;
@@ -107,7 +107,7 @@ async fn delete(pods: &Api<Pod>, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What a pod asked for, and the state it then reaches.
+/// Annotations of a pod, and the state that it then reaches.
 type Case = (&'static str, &'static [(&'static str, &'static str)], fn(&Value) -> bool);
 
 const CASES: [Case; 9] = [
@@ -165,7 +165,7 @@ fn has(kind: &str, status: &str) -> impl Fn(&Value) -> bool {
     }
 }
 
-/// What the manager writes, on top of the conditions that are there.
+/// Writes the manager's fields of the status, keeping the conditions.
 async fn report(api: &Api<DynamicObject>, name: &str, phase: &str, running: &str) -> Result<()> {
     loop {
         let mut ws = api.get(name).await?;

@@ -1,4 +1,4 @@
-//! Who may call what.
+//! Authorization: certificates and roles.
 
 use anyhow::{Context as _, Result, ensure};
 use proto::spaceport::v1::{ListRequest, cluster_manager_client::ClusterManagerClient};
@@ -44,14 +44,14 @@ fn clients_need_a_certificate_and_admins_one_that_says_so() -> Result<()> {
     })
 }
 
-/// With TLS 1.3 a client may believe in its connection until it uses it.
+/// With TLS 1.3 a rejected client notices it only when it uses the connection.
 async fn is_kept_out(channel: Result<tonic::transport::Channel>) -> bool {
     let Ok(channel) = channel else { return true };
     WorkspaceManagerClient::new(channel).get_workspaces(GetWorkspacesRequest::default()).await.is_err()
 }
 
 #[test]
-fn reflection_tells_the_services_that_are_served() -> Result<()> {
+fn reflection_lists_the_served_services() -> Result<()> {
     story("reflection", 1, &[], async |story| {
         let user = story.installation.authority().client("user", &[])?;
         let endpoint = &story.replicas.first().context("no manager")?.endpoint;

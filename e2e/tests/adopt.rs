@@ -1,4 +1,4 @@
-//! What a cluster holds without a record, or against one: told by `cluster diff`, and acted on only by an admin.
+//! Resources without a record, or that contradict one: reported by `cluster diff`, and changed only by an admin.
 
 use anyhow::{Context as _, Result, ensure};
 use cluster::resources::Workspace;
@@ -19,10 +19,10 @@ use e2e::harness::{Cluster, ClusterOptions, NodeAgent, Part};
 
 /// Label value of another kind of manager.
 pub const OTHER: &str = "ws-manager-mk2";
-/// Our own.
+/// Spaceport's.
 const OURS: &str = "spaceport";
 
-/// A Workspace that no start asked for.
+/// A Workspace that no start created.
 pub fn by_hand(id: &str, manager: &str) -> Result<Workspace> {
     Ok(serde_json::from_value(json!({
         "apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace",
@@ -40,13 +40,13 @@ pub fn by_hand(id: &str, manager: &str) -> Result<Workspace> {
     }))?)
 }
 
-/// Makes a Workspace that no start asked for.
+/// Creates a Workspace without a start.
 async fn make(story: &Story, cluster: &str, id: &str, manager: &str) -> Result<()> {
     story.resources(cluster)?.create(&PostParams::default(), &by_hand(id, manager)?).await?;
     Ok(())
 }
 
-/// Takes a Workspace away as nobody should: without its backup.
+/// Deletes a Workspace and its pod without a backup, by removing finalizers.
 pub async fn vanish(story: &Story, cluster: &str, id: &str) -> Result<()> {
     let workspaces = story.resources(cluster)?;
     let bare = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
@@ -55,15 +55,15 @@ pub async fn vanish(story: &Story, cluster: &str, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs a verb that must succeed, and reads what it prints.
-pub async fn told(story: &Story, args: &[&str]) -> Result<Value> {
+/// Runs a verb that must succeed, and parses its output.
+pub async fn reported(story: &Story, args: &[&str]) -> Result<Value> {
     let line: Vec<&str> = ["cluster"].iter().chain(args).chain(&["-o", "json"]).copied().collect();
     let output = story.cli(&line).await?;
     ensure!(output.code == 0, "{args:?}: {}{}", output.stdout, output.stderr);
     Ok(serde_json::from_str(&output.stdout)?)
 }
 
-/// Runs a verb that must fail; what it says on both outputs.
+/// Runs a verb that must fail; returns both outputs.
 pub async fn not_done(story: &Story, args: &[&str]) -> Result<String> {
     let line: Vec<&str> = ["cluster", "-o", "wide"].iter().chain(args).copied().collect();
     let output = story.cli(&line).await?;
@@ -71,7 +71,7 @@ pub async fn not_done(story: &Story, args: &[&str]) -> Result<String> {
     Ok(output.stdout + &output.stderr)
 }
 
-/// Takes a workspace's record away, as an etcd does that was restored from before its start.
+/// Deletes a workspace's record, like an etcd that was restored from before its start.
 pub async fn forget(story: &Story, id: &str) -> Result<()> {
     let mut etcd = story.fleet.etcd().connect().await?;
     for key in [format!("placements/{id}"), format!("meta/meta-{id}")] {
@@ -81,7 +81,7 @@ pub async fn forget(story: &Story, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Puts a label on a Workspace, with no sign of ours where it is another manager's.
+/// Sets the manager label of a Workspace; for another manager also removes Spaceport's annotations.
 pub async fn label_workspace(story: &Story, id: &str, manager: &str) -> Result<()> {
     let signs = json!({ "spaceport.dev/installation": null, "spaceport.dev/spec-digest": null,
         "spaceport.dev/generation": null });
@@ -102,21 +102,21 @@ fn manager_of(labels: Option<&std::collections::BTreeMap<String, String>>) -> &s
     labels.and_then(|labels| labels.get("gitpod.io/managed-by")).map_or("", String::as_str)
 }
 
-/// How a workspace stands in a cluster.
+/// Standing of a workspace in `cluster diff`.
 pub async fn standing(story: &Story, cluster: &str, id: &str) -> Result<String> {
-    let diff = told(story, &["diff", cluster, "--all"]).await?;
+    let diff = reported(story, &["diff", cluster, "--all"]).await?;
     let row = diff["workspaces"].as_array().into_iter().flatten().find(|row| row["id"] == id);
     Ok(row.and_then(|row| row["standing"].as_str()).unwrap_or("ABSENT").to_owned())
 }
 
 /// A condition of a cluster.
 pub async fn condition(story: &Story, cluster: &str, kind: &str) -> Result<Value> {
-    let shown = told(story, &["show", cluster]).await?;
+    let shown = reported(story, &["show", cluster]).await?;
     let mut conditions = shown["status"]["conditions"].as_array().into_iter().flatten();
     conditions.find(|one| one["type"] == kind).cloned().with_context(|| format!("no {kind} in {shown}"))
 }
 
-/// Takes a cluster out whatever is placed there.
+/// Deregisters a cluster with workspaces.
 pub async fn deregister_by_force(story: &Story, cluster: &str) -> Result<()> {
     let output = story.cli(&["cluster", "deregister", cluster, "--force"]).await?;
     ensure!(output.code == 0, "{}", output.stderr);
@@ -132,7 +132,7 @@ fn a_cluster_that_comes_back_is_compared_with_its_records_and_nothing_is_deleted
         }
         ensure!(condition(story, "eu-1", "NoStrays").await?["state"] == "TRUE", "there are strays");
         deregister_by_force(story, "eu-1").await?;
-        let diff = told(story, &["diff", "eu-1"]).await?;
+        let diff = reported(story, &["diff", "eu-1"]).await?;
         ensure!(diff["registered"] == false, "{diff}");
         for id in ["kept", "lost"] {
             ensure!(standing(story, "eu-1", id).await? == "LEFT", "{diff}");
@@ -144,7 +144,7 @@ fn a_cluster_that_comes_back_is_compared_with_its_records_and_nothing_is_deleted
         story.register("eu-1").await?;
         let expected =
             [("kept", "ADOPTED"), ("lost", "FINISHED"), ("stray", "UNKNOWN"), ("theirs", "FOREIGN")];
-        until("everything to be told apart", async || {
+        until("every standing to be right", async || {
             for (id, expected) in expected {
                 let found = standing(story, "eu-1", id).await?;
                 ensure!(found == expected, "{id} is {found}");
@@ -153,7 +153,7 @@ fn a_cluster_that_comes_back_is_compared_with_its_records_and_nothing_is_deleted
         })
         .await?;
         let output = story.cli(&["cluster", "diff", "eu-1"]).await?;
-        ensure!(!output.stdout.contains("kept"), "what agrees was told: {}", output.stdout);
+        ensure!(!output.stdout.contains("kept"), "a workspace that agrees was listed: {}", output.stdout);
         ensure!(output.stdout.contains("1 unknown") && output.stdout.contains(OTHER), "{}", output.stdout);
         until("the stray to be a condition", async || {
             let strays = condition(story, "eu-1", "NoStrays").await?;
@@ -168,7 +168,7 @@ fn a_cluster_that_comes_back_is_compared_with_its_records_and_nothing_is_deleted
             let there = story.resources("eu-1")?.get(id).await?;
             ensure!(there.metadata.deletion_timestamp.is_none(), "{id} is being deleted");
         }
-        // What came back is looked after as before.
+        // The cluster's workspaces are managed as before.
         let mut kept = watch(&mut client, "kept").await?;
         follow(&mut kept, is(WorkspacePhase::Running)).await?;
         stop(&mut client, "kept").await?;
@@ -178,7 +178,7 @@ fn a_cluster_that_comes_back_is_compared_with_its_records_and_nothing_is_deleted
 }
 
 #[test]
-fn an_empty_cluster_and_one_that_is_unknown_say_so() -> Result<()> {
+fn an_empty_and_an_unknown_cluster_are_reported_as_such() -> Result<()> {
     story("nothing", 1, &["eu-1"], async |story| {
         let output = story.cli(&["cluster", "diff", "eu-1"]).await?;
         ensure!(output.code == 0 && output.stdout == "eu-1: no workspaces\n", "{output:?}");
@@ -191,15 +191,15 @@ fn an_empty_cluster_and_one_that_is_unknown_say_so() -> Result<()> {
     })
 }
 
-/// What cannot be adopted while workspace ws lives.
+/// Workspaces that cannot be adopted while workspace ws lives.
 async fn not_adopted(story: &Story) -> Result<()> {
-    // The meta id of a live workspace is not given to another one.
+    // Its meta id belongs to a live workspace.
     let mut twin = by_hand("twin", OURS)?;
     "meta-ws".clone_into(&mut twin.spec.ownership.workspace_id);
     story.resources("eu-1")?.create(&PostParams::default(), &twin).await?;
     let said = not_done(story, &["adopt", "eu-1", "twin", "--yes"]).await?;
     ensure!(said.contains("meta-ws of workspace ws, which is still live"), "{said}");
-    // One that is on its way out is not brought back.
+    // A workspace that is being deleted is not adopted.
     let mut going = by_hand("going", OURS)?;
     going.metadata.finalizers = Some(vec!["e2e.spaceport.dev/hold".to_owned()]);
     let workspaces = story.resources("eu-1")?;
@@ -227,12 +227,12 @@ fn a_running_workspace_without_a_record_is_adopted_after_a_plan_and_is_as_it_was
             Ok(())
         })
         .await?;
-        let plan = told(story, &["adopt", "eu-1"]).await?;
+        let plan = reported(story, &["adopt", "eu-1"]).await?;
         ensure!(plan[0]["id"] == "ws" && plan[0]["outcome"] == "PLANNED", "{plan}");
         ensure!(standing(story, "eu-1", "ws").await? == "UNKNOWN", "the plan was carried out");
-        let done = told(story, &["adopt", "eu-1", "--yes"]).await?;
+        let done = reported(story, &["adopt", "eu-1", "--yes"]).await?;
         ensure!(done[0]["id"] == "ws" && done[0]["outcome"] == "ADOPTED", "{done}");
-        let again = told(story, &["adopt", "eu-1", "ws", "--yes"]).await?;
+        let again = reported(story, &["adopt", "eu-1", "ws", "--yes"]).await?;
         ensure!(again[0]["outcome"] == "ADOPTED", "{again}");
         let output = story.cli(&["cluster", "adopt", "eu-1"]).await?;
         ensure!(output.code == 0 && output.stdout == "nothing to adopt\n", "{output:?}");
@@ -252,7 +252,7 @@ fn a_running_workspace_without_a_record_is_adopted_after_a_plan_and_is_as_it_was
 }
 
 #[test]
-fn a_stray_is_discarded_by_name_alone_and_what_others_own_never_is() -> Result<()> {
+fn an_orphan_is_discarded_by_name_only_and_resources_of_others_never() -> Result<()> {
     story("discard", 1, &["eu-1"], async |story| {
         let mut client = story.client().await?;
         run(&mut client, request("ws", &[])).await?;
@@ -275,7 +275,7 @@ fn a_stray_is_discarded_by_name_alone_and_what_others_own_never_is() -> Result<(
             let there = story.resources("eu-1")?.get(id).await?;
             ensure!(there.metadata.deletion_timestamp.is_none(), "{id} is being deleted");
         }
-        let done = told(story, &["discard", "eu-1", "junk", "--force"]).await?;
+        let done = reported(story, &["discard", "eu-1", "junk", "--force"]).await?;
         ensure!(done[0]["outcome"] == "DISCARDED", "{done}");
         until("it to be gone with its pod", async || {
             ensure!(story.resources("eu-1")?.get_opt("junk").await?.is_none(), "it is there");
@@ -289,7 +289,7 @@ fn a_stray_is_discarded_by_name_alone_and_what_others_own_never_is() -> Result<(
     })
 }
 
-/// The Lease of another manager, renewed so long ago.
+/// The Lease of another manager, renewed this long ago.
 fn lease(ago: jiff::SignedDuration) -> Result<Lease> {
     Ok(serde_json::from_value(json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
@@ -302,7 +302,7 @@ fn lease(ago: jiff::SignedDuration) -> Result<Lease> {
     }))?)
 }
 
-/// Puts a label on the pod of a workspace, and answers it.
+/// Sets the manager label of a workspace's pod; returns the pod.
 async fn label_pod(story: &Story, id: &str, manager: &str) -> Result<Pod> {
     let (api, mut found) = pods(story, id).await?;
     let pod = found.pop().context("no pod")?;
@@ -312,7 +312,7 @@ async fn label_pod(story: &Story, id: &str, manager: &str) -> Result<Pod> {
     Ok(pod)
 }
 
-/// Makes a workspace one that another manager made: no record, no sign of ours. Answers its pod.
+/// Makes a workspace look like another manager's: no record, no annotation of Spaceport. Returns its pod.
 pub async fn give_away(story: &Story, id: &str) -> Result<Pod> {
     forget(story, id).await?;
     label_workspace(story, id, OTHER).await?;
@@ -328,13 +328,13 @@ async fn cut_off_and_repeat(story: &Story, client: &mut Client, after_first: boo
     until("it to be half adopted", async || {
         let found = standing(story, "eu-1", "ws").await?;
         ensure!(found == "HANDOVER", "it is {found}");
-        ensure!(describe(client, "ws").await?.is_none(), "it is still seen as ours");
+        ensure!(describe(client, "ws").await?.is_none(), "it is still shown");
         Ok(())
     })
     .await?;
     let asked = StopWorkspaceRequest { id: "ws".to_owned(), policy: 0 };
     refused(client.stop_workspace(asked).await, Code::FailedPrecondition)?;
-    let done = told(story, &["adopt", "eu-1", "--yes"]).await?;
+    let done = reported(story, &["adopt", "eu-1", "--yes"]).await?;
     ensure!(done[0]["outcome"] == "ADOPTED", "{done}");
     Ok(())
 }
@@ -366,20 +366,20 @@ fn a_workspace_of_another_manager_is_taken_over_once_that_has_stopped_and_not_be
         let (name, patch) =
             ("ws-manager-mk2-leader.gitpod.io", Patch::Merge(json!({ "spec": dead["spec"] })));
         leases.patch(name, &PatchParams::default(), &patch).await?;
-        let plan = told(story, &["adopt", "eu-1", "--others"]).await?;
+        let plan = reported(story, &["adopt", "eu-1", "--others"]).await?;
         ensure!(plan[0]["outcome"] == "PLANNED" && plan[0]["takesOver"] == true, "{plan}");
-        let done = told(story, &["adopt", "eu-1", "--others", "--yes"]).await?;
+        let done = reported(story, &["adopt", "eu-1", "--others", "--yes"]).await?;
         ensure!(done[0]["outcome"] == "ADOPTED", "{done}");
         let there = story.resources("eu-1")?.get("ws").await?;
         ensure!(manager_of(there.metadata.labels.as_ref()) == OURS, "it names another");
         let ours = pods(story, "ws").await?.1;
-        ensure!(ours.len() == 1 && ours[0].metadata.uid == pod.metadata.uid, "its pod was made anew");
+        ensure!(ours.len() == 1 && ours[0].metadata.uid == pod.metadata.uid, "its pod was recreated");
         ensure!(manager_of(ours[0].metadata.labels.as_ref()) == OURS, "its pod names another");
         let seen = describe(&mut client, "ws").await?.context("it is not shown")?;
         ensure!(seen.phase() == WorkspacePhase::Running, "{seen:?}");
         let token = seen.auth.map(|auth| auth.owner_token).unwrap_or_default();
         ensure!(token == first.owner_token, "its owner is locked out");
-        // No start of ours made it, so none is repeated.
+        // No start created it, so no start can be repeated.
         refused(client.start_workspace(request("ws", &[])).await, Code::AlreadyExists)?;
 
         for after_first in [false, true] {

@@ -1,5 +1,5 @@
-//! The leader is killed between the steps of taking workspaces over: from another manager, and from another installation.
-//! One workspace a step, all in the same blow; the next leader goes on where the dead one was.
+//! The leader is killed between the steps of taking workspaces over: from another manager, and from another
+//! installation. One workspace for each step, all at once; the next leader continues.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::adopt::{forget, give_away, pods, standing, told};
+use crate::adopt::{forget, give_away, pods, reported, standing};
 use crate::bulkheads::behind_proxy;
 use crate::killed::refused_what_came_late;
 use crate::story::{
@@ -26,14 +26,14 @@ use crate::story::{
 };
 use e2e::harness::{Answer, Carried, Proxy, Rule, annotations};
 
-/// Whose a workspace is before.
+/// Previous owner of a workspace.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Of {
     Manager,
     Installation,
 }
 
-/// A workspace, the write at which the leader is killed, and what becomes of that write.
+/// A workspace, the write at which the leader is killed, and what happens to that write.
 #[derive(Clone)]
 struct Case {
     id: String,
@@ -43,7 +43,7 @@ struct Case {
 }
 
 impl Case {
-    /// Killed after the write was carried out, or before; then it comes when the next leader has taken over.
+    /// Killed after the write was carried out, or before; then it arrives after the next leader has taken over.
     fn all() -> Vec<Self> {
         let mut all = Vec::new();
         let steps: [(Of, &str, &[&str]); 2] = [
@@ -64,7 +64,7 @@ impl Case {
         let carried = call.extensions.get::<Carried>().map(|carried| &*carried.0).unwrap_or_default();
         let (method, name) = match self.resource {
             "pods" => (Method::PATCH, format!("ws-{}", self.id)),
-            // The second one, so that the first names us already.
+            // The second write, so that the first has set Spaceport's label already.
             "secrets" => (Method::PUT, format!("{}-tokens", self.id)),
             _ => (Method::PATCH, self.id.clone()),
         };
@@ -73,7 +73,7 @@ impl Case {
             && String::from_utf8_lossy(carried).contains("gitpod.io/managed-by")
     }
 
-    /// Has it run; or wait with its secrets, where they are what is adopted.
+    /// Runs it; or leaves it waiting with its secrets, if those are adopted.
     async fn begin(&self, client: &mut Client) -> Result<()> {
         let wanted = request(&self.id, &[]);
         if self.resource != "secrets" {
@@ -84,13 +84,14 @@ impl Case {
         follow(&mut stream, is(WorkspacePhase::Initializing)).await.map(drop)
     }
 
-    /// How it stands after the leader's death: taken over, or half.
+    /// Expected standing after the leader's death: adopted, or half.
     fn standing(&self) -> &'static str {
         if self.resource == "workspaces" && self.answer == Answer::Mute { "ADOPTED" } else { "HANDOVER" }
     }
 }
 
-/// Makes a workspace one of another owner: no record, and its resource names them. Answers the uid of its pod.
+/// Makes a workspace look like one of another owner: no record, and its resource names the owner. Returns the uid of
+/// its pod.
 async fn give(story: &Story, case: &Case, installation: Uuid) -> Result<String> {
     if case.of == Of::Manager {
         return Ok(give_away(story, &case.id).await?.metadata.uid.unwrap_or_default());
@@ -119,7 +120,7 @@ fn secrets(story: &Story, case: &Case) -> Result<[(Api<Secret>, String); 2]> {
     ])
 }
 
-/// Has the proxy keep back the write of each case; the cases that came to it.
+/// The proxy holds the write of each case; returns the cases that reached it.
 fn keep_back(proxy: &Proxy, cases: &[Case]) -> Arc<Mutex<BTreeSet<String>>> {
     let reached = Arc::new(Mutex::new(BTreeSet::new()));
     let rule = |case: &Case| {
@@ -177,7 +178,7 @@ fn a_leader_killed_between_any_two_steps_of_a_takeover_leaves_what_the_next_one_
         let first = timeout(SOON, first).await.context("the call hangs")??;
         ensure!(first.is_err(), "it was answered: {first:?}");
 
-        // From here on the next leader writes, and the cluster takes nothing from the dead one.
+        // From here on the next leader writes, and the cluster rejects the dead leader's writes.
         until("the next leader to write there", async || {
             start(&mut client, request("after", &[])).await.map(drop)
         })
@@ -196,8 +197,8 @@ fn a_leader_killed_between_any_two_steps_of_a_takeover_leaves_what_the_next_one_
         let late = cases.iter().filter(|case| case.answer == Answer::Late).count();
         refused_what_came_late(&proxy, late).await?;
 
-        // Nobody has to be named again.
-        let done = told(story, &["adopt", "eu-1", "--yes"]).await?;
+        // No workspace has to be named again.
+        let done = reported(story, &["adopt", "eu-1", "--yes"]).await?;
         ensure!(
             done.as_array().is_some_and(|all| all.iter().all(|one| one["outcome"] == "ADOPTED")),
             "{done}"
@@ -210,7 +211,7 @@ fn a_leader_killed_between_any_two_steps_of_a_takeover_leaves_what_the_next_one_
     })
 }
 
-/// It is ours, runs in the pod that it had, and ends in order.
+/// It is owned, runs in its original pod, and stops in order.
 async fn runs_in_its_pod(story: &Story, case: &Case, uid: &str) -> Result<()> {
     let mut client = story.client().await?;
     ensure!(standing(story, "eu-1", &case.id).await? == "ADOPTED", "it is not adopted");
@@ -226,7 +227,7 @@ async fn runs_in_its_pod(story: &Story, case: &Case, uid: &str) -> Result<()> {
     let mut stream = watch(&mut client, &case.id).await?;
     follow(&mut stream, is(WorkspacePhase::Running)).await?;
     let now = pods(story, &case.id).await?.1;
-    ensure!(now.len() == 1 && now[0].metadata.uid.as_deref() == Some(uid), "its pod was made anew");
+    ensure!(now.len() == 1 && now[0].metadata.uid.as_deref() == Some(uid), "its pod was recreated");
     stop(&mut client, &case.id).await?;
     let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
     let last = seen.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;

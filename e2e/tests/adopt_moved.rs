@@ -1,4 +1,5 @@
-//! A cluster that is registered again under another name, and one that goes from one installation of Spaceport to another.
+//! A cluster that is registered again under another name, and one that moves from one installation of Spaceport to
+//! another.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -8,16 +9,16 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use proto::wsman::{WorkspaceConditionBool, WorkspacePhase};
 use serde_json::json;
 
-use crate::adopt::{deregister_by_force, not_done, pods, standing, told, vanish};
+use crate::adopt::{deregister_by_force, not_done, pods, reported, standing, vanish};
 use crate::story::{Story, describe, follow, is, request, run, start, stop, story, until, watch};
 use e2e::harness::spaceport::{Installation, get};
 
-/// Registers the story's `eu-1` under a name; what the CLI said, and how it ended.
+/// Registers the story's `eu-1` under a name; returns output and exit code.
 async fn register_as(story: &Story, name: &str) -> Result<e2e::harness::spaceport::Output> {
     story.try_to_register(name, "europe", &story.kubeconfigs["eu-1"]).await
 }
 
-/// What the refusal of a registration said.
+/// Output of a registration that is rejected.
 async fn not_registered(story: &Story, name: &str) -> Result<String> {
     let output = register_as(story, name).await?;
     ensure!(output.code == 1, "it was registered: {}", output.stdout);
@@ -40,13 +41,13 @@ fn a_cluster_registered_again_under_another_name_takes_its_records_along() -> Re
             ensure!(standing(story, "eu-2", id).await? == "LEFT", "{id}");
         }
         ensure!(describe(&mut client, "kept").await?.is_none(), "it is shown before its record moved");
-        let plan = told(story, &["adopt", "eu-2"]).await?;
+        let plan = reported(story, &["adopt", "eu-2"]).await?;
         for at in [0, 1] {
             ensure!(plan[at]["outcome"] == "PLANNED" && plan[at]["moves"] == true, "{plan}");
             ensure!(plan[at]["elsewhere"] == "eu-1/renamed", "{plan}");
         }
         ensure!(standing(story, "eu-2", "kept").await? == "LEFT", "the plan was carried out");
-        let done = told(story, &["adopt", "eu-2", "--yes"]).await?;
+        let done = reported(story, &["adopt", "eu-2", "--yes"]).await?;
         ensure!(
             done.as_array().is_some_and(|all| all.iter().all(|one| one["outcome"] == "ADOPTED")),
             "{done}"
@@ -54,7 +55,7 @@ fn a_cluster_registered_again_under_another_name_takes_its_records_along() -> Re
 
         let mut kept = watch(&mut client, "kept").await?;
         let seen = follow(&mut kept, is(WorkspacePhase::Running)).await?;
-        let seen = seen.last().context("nothing was seen")?;
+        let seen = seen.last().context("no update arrived")?;
         ensure!(
             seen.cluster == "eu-2" && seen.status_version >= before.status_version,
             "{before:?} {seen:?}"
@@ -97,14 +98,13 @@ fn beside(story: &Story) -> Result<Story> {
     })
 }
 
-/// The id of an installation.
 async fn id_of(story: &Story) -> Result<String> {
     let output = story.cli(&["cluster", "leader", "-o", "json"]).await?;
     let answer: serde_json::Value = serde_json::from_str(&output.stdout)?;
     Ok(answer["installation"].as_str().context("no installation")?.to_owned())
 }
 
-/// Gives the namespaces free, as an admin of the cluster does.
+/// Releases the namespaces, as an admin of the cluster does.
 async fn release(story: &Story) -> Result<()> {
     for namespace in [&story.namespace, &story.secrets_namespace] {
         let maps = Api::<ConfigMap>::namespaced(story.cluster("eu-1")?.client(), namespace);
@@ -129,7 +129,7 @@ async fn counts(story: &Story) -> Result<bool> {
     Ok(running)
 }
 
-/// The time that must pass after the last renewal of the canary.
+/// Waits for the time that must pass after the last renewal of the canary.
 async fn let_the_canary_age(story: &Story) -> Result<()> {
     let leases = Api::<Lease>::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
     let long_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1);
@@ -153,7 +153,7 @@ fn a_cluster_goes_from_one_installation_to_another_once_the_first_is_out_of_it_a
         ensure!(said.contains(&format!("is held by the installation {theirs}")), "{said}");
         deregister_by_force(story, "eu-1").await?;
         release(story).await?;
-        // Its leader may be at work without the fence.
+        // Its leader may be writing without the fence.
         let said = not_registered(&other, "eu-1").await?;
         ensure!(
             said.contains(&format!("a leader of the installation {theirs} of Spaceport may be")),
@@ -161,7 +161,7 @@ fn a_cluster_goes_from_one_installation_to_another_once_the_first_is_out_of_it_a
         );
         let_the_canary_age(story).await?;
         other.register("eu-1").await?;
-        ensure!(standing(&other, "eu-1", "ws").await? == "OTHER_INSTALLATION", "it is not told apart");
+        ensure!(standing(&other, "eu-1", "ws").await? == "OTHER_INSTALLATION", "its standing is wrong");
         let mut there = other.client().await?;
         ensure!(describe(&mut there, "ws").await?.is_none(), "it is shown");
         ensure!(!counts(&other).await?, "the workspace of another installation is counted");
@@ -170,12 +170,12 @@ fn a_cluster_goes_from_one_installation_to_another_once_the_first_is_out_of_it_a
         let said = not_done(&other, &["discard", "eu-1", "ws", "--force"]).await?;
         ensure!(said.contains("is never discarded"), "{said}");
 
-        let plan = told(&other, &["adopt", "eu-1", "--installation", &theirs]).await?;
+        let plan = reported(&other, &["adopt", "eu-1", "--installation", &theirs]).await?;
         ensure!(plan[0]["outcome"] == "PLANNED" && plan[0]["takesOver"] == true, "{plan}");
-        let done = told(&other, &["adopt", "eu-1", "--installation", &theirs, "--yes"]).await?;
+        let done = reported(&other, &["adopt", "eu-1", "--installation", &theirs, "--yes"]).await?;
         ensure!(done[0]["outcome"] == "ADOPTED", "{done}");
         let now = pods(story, "ws").await?.1;
-        ensure!(now.len() == 1 && now[0].metadata.uid == pod.metadata.uid, "its pod was made anew");
+        ensure!(now.len() == 1 && now[0].metadata.uid == pod.metadata.uid, "its pod was recreated");
         let mut stream = watch(&mut there, "ws").await?;
         let seen = follow(&mut stream, is(WorkspacePhase::Running)).await?;
         let seen = seen.last().context("nothing was seen")?;
@@ -186,7 +186,7 @@ fn a_cluster_goes_from_one_installation_to_another_once_the_first_is_out_of_it_a
         ensure!(!token(seen).is_empty() && token(seen) == token(&before), "its owner is locked out");
 
         ensure!(counts(&other).await?, "what was taken over is not counted");
-        // The first one still knows what it had, and does not get it back by itself.
+        // The first installation still has its records, and does not get the cluster back by itself.
         ensure!(standing(story, "eu-1", "ws").await? == "LEFT", "it was forgotten");
         let said = not_registered(story, "eu-1").await?;
         ensure!(said.contains(&format!("is held by the installation {}", id_of(&other).await?)), "{said}");

@@ -1,5 +1,5 @@
-//! What a real apiserver answers, as it is recognised: by reason and cause where there are any, else by its text
-//! (`cluster/texts.rs`). What is too large is in `sizes.rs`, a webhook that denies and logs in theirs.
+//! How responses of a real apiserver are classified: by reason and cause if they have any, otherwise by text
+//! (`cluster/texts.rs`). `sizes.rs` has objects that are too large, `learning.rs` webhooks, `logs.rs` logs.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use cluster::Error;

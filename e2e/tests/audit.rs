@@ -1,4 +1,4 @@
-//! What is recorded of calls.
+//! The audit log of calls.
 
 use anyhow::{Context as _, Result, ensure};
 use proto::spaceport::v1::{CordonRequest, cluster_manager_client::ClusterManagerClient};
@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::story::{Story, refused, request, run, story, until, with_secrets};
 
-/// Starts managers that record into files of their own.
+/// Starts managers that write the audit log into separate files.
 async fn audited(story: &mut Story, managers: usize) -> Result<()> {
     for n in 0..managers {
         story.installation.overrides =

@@ -1,4 +1,4 @@
-//! Requests that cost a caller little and would cost the server much.
+//! Requests that are cheap for a caller and would be expensive for the server.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use tonic_types::StatusExt as _;
 use crate::story::{Client, Story, refused, request, start, story};
 use e2e::harness::spaceport::Replica;
 
-/// Far above what a refusal takes, and below what costs a lease.
+/// Far above the time of a rejection, and below what would cost the lease.
 const AT_ONCE: Duration = Duration::from_secs(2);
-/// Of an error, with everything that HTTP/2 counts.
+/// Maximum metadata of an error, as HTTP/2 counts it.
 const METADATA: usize = 8 * 1024;
 
-/// A status that came in little metadata, as the server sent it.
+/// Fails if the metadata of a status is too large.
 fn is_brief(status: &Status) -> Result<()> {
     let mut headers = http::HeaderMap::new();
     status.add_header(&mut headers).map_err(|_| anyhow::anyhow!("no header"))?;
@@ -49,7 +49,7 @@ fn nested(depth: usize) -> StartWorkspaceRequest {
     request
 }
 
-/// Starts whose bytes are few for what they would become.
+/// Starts that are small on the wire and large in memory.
 fn hostile() -> Vec<(&'static str, StartWorkspaceRequest)> {
     let mut annotated = request("annotated", &[]);
     if let Some(metadata) = &mut annotated.metadata {
@@ -80,21 +80,21 @@ fn hostile() -> Vec<(&'static str, StartWorkspaceRequest)> {
     ]
 }
 
-/// MiB of memory that a manager's process has now.
+/// MiB of memory of a manager's process.
 fn memory(replica: &Replica) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", replica.process.pid()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no figure")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? / 1024)
 }
 
-/// The epoch of the present term.
+/// The current epoch.
 pub async fn epoch(story: &Story) -> Result<String> {
     let output = story.cli(&["cluster", "leader", "-o", "json"]).await?;
     let answer: serde_json::Value = serde_json::from_str(&output.stdout)?;
     Ok(answer["epoch"].to_string())
 }
 
-/// The refusal of a start, which came at once and in brief.
+/// The status of a rejected start, which must arrive quickly and be small.
 async fn refusal(client: &mut Client, what: &str, hostile: StartWorkspaceRequest) -> Result<Status> {
     let (size, sent) = (hostile.encoded_len(), Instant::now());
     let status =
@@ -131,7 +131,7 @@ fn hostile_requests_are_refused_in_brief_by_leader_and_standby_and_the_leader_le
             );
             ensure!(status.message().ends_with(" more problems"), "{}", status.message());
         }
-        // Many at once: others are served meanwhile, and nobody else leads.
+        // Many at once: other calls are served meanwhile, and the leader keeps its term.
         let at = story.replicas.iter().find(|replica| replica.name == leader).context("no leader")?;
         let mut client = story.installation.workspaces(at).await?;
         let quiet = memory(at)?;

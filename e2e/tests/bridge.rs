@@ -1,4 +1,4 @@
-//! The admin's API of existing installations.
+//! The admin API of existing installations.
 
 use anyhow::{Context as _, Result, ensure};
 use proto::workspacemanagerbridge::admission_constraint::{Constraint, FeaturePreview, HasPermission};
@@ -17,7 +17,7 @@ type Bridge = ClusterServiceClient<Channel>;
 
 async fn bridge(story: &Story, groups: &[&str]) -> Result<Bridge> {
     let identity = story.installation.authority().client("operator", groups)?;
-    // The last replica: it may have to pass writes on.
+    // The last replica: it may have to forward writes.
     let endpoint = &story.replicas.last().context("no manager")?.endpoint;
     Ok(ClusterServiceClient::new(story.installation.channel(endpoint, Some(&identity)).await?))
 }
@@ -31,7 +31,7 @@ fn constraint(add: bool, constraint: Option<Constraint>) -> UpdateRequest {
     update(Property::AdmissionConstraint(ModifyAdmissionConstraint { add, constraint }))
 }
 
-/// What is listed once it is as wanted; a replica that passed a change on hears of it a moment later.
+/// The list, once it is as wanted; a replica that forwarded a change sees it a moment later.
 async fn listed(bridge: &mut Bridge, wanted: impl Fn(&ClusterStatus) -> bool) -> Result<()> {
     let cell = tokio::sync::Mutex::new(bridge);
     until("the list to show it", async || {
@@ -93,7 +93,7 @@ fn clusters_are_listed_updated_and_deregistered_through_the_bridges_api() -> Res
             Ok(())
         })
         .await?;
-        bridge.deregister(deregister(false)).await.context("what is gone counts as deregistered")?;
+        bridge.deregister(deregister(false)).await.context("an unknown cluster counts as deregistered")?;
         Ok(())
     })
 }
@@ -125,7 +125,7 @@ fn a_drain_shows_in_the_bridges_api_and_is_ended_there_only_once_it_is_over() ->
 }
 
 #[test]
-fn what_the_bridges_api_cannot_do_here_is_refused_with_what_to_do_instead() -> Result<()> {
+fn unsupported_calls_of_the_bridges_api_are_rejected_with_what_to_do_instead() -> Result<()> {
     story("bridge-bad", 1, &["eu-1"], async |story| {
         let mut bridge = bridge(story, &["spaceport:admin"]).await?;
         let status = refused(bridge.register(RegisterRequest::default()).await, Code::Unimplemented)?;

@@ -1,4 +1,4 @@
-//! Image builds: which cluster's builder a call reaches, and what comes back. The builders are servers of this test.
+//! Image builds: which cluster's builder gets a call, and what comes back. The builders are servers of this test.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use e2e::harness::spaceport::Installation;
 
 /// Bytes of a message of a large build.
 const LARGE: usize = 64 * 1024;
-/// Messages of a large build: far more than any connection should hold.
+/// Messages of a large build: far more than a connection should buffer.
 const MANY: usize = 4096;
 
 /// A builder of one cluster.
@@ -29,7 +29,7 @@ const MANY: usize = 4096;
 struct Builder {
     cluster: &'static str,
     sent: Arc<AtomicUsize>,
-    /// How many of its streams were let go.
+    /// Number of its streams that were dropped.
     dropped: watch::Sender<usize>,
 }
 
@@ -45,7 +45,7 @@ type Answer<T> = Result<Response<T>, Status>;
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Builder {
-    /// Serves with TLS, for callers with a certificate; its address.
+    /// Serves with TLS, for callers with a certificate; returns its address.
     async fn serve(cluster: &'static str, installation: &Installation) -> Result<(Self, String)> {
         let identity = installation.authority().server("image-builder-mk3")?;
         let ca = Certificate::from_pem(installation.authority().ca_pem());
@@ -59,7 +59,7 @@ impl Builder {
         Ok((builder, address))
     }
 
-    /// Waits until so many streams were let go.
+    /// Waits until this many streams were dropped.
     async fn let_go(&self, streams: usize) -> Result<()> {
         let mut dropped = self.dropped.subscribe();
         timeout(SOON, dropped.wait_for(|dropped| *dropped >= streams)).await.context("a stream stays")??;
@@ -281,7 +281,7 @@ fn streams_pass_through_bounded_and_end_with_their_caller() -> Result<()> {
         let mut stream = client.build(build("endless", "eu-1")?).await?.into_inner();
         ensure!(stream.message().await?.is_some(), "the first message is missing");
         drop(stream);
-        eu.let_go(3).await.context("the caller left, and the builder was not told")?;
+        eu.let_go(3).await.context("the caller left, and the builder's stream continues")?;
         let mut request = build("endless", "eu-1")?;
         request.set_timeout(std::time::Duration::from_secs(2));
         let mut stream = client.build(request).await?.into_inner();
@@ -290,12 +290,12 @@ fn streams_pass_through_bounded_and_end_with_their_caller() -> Result<()> {
             bail!("the deadline did not end it")
         };
         ensure!([Code::DeadlineExceeded, Code::Cancelled].contains(&status.code()), "{status}");
-        eu.let_go(4).await.context("the deadline passed, and the builder was not told")?;
+        eu.let_go(4).await.context("the deadline passed, and the builder's stream continues")?;
 
         let before = eu.sent.load(Ordering::SeqCst);
         let mut stream = client.build(build("large", "eu-1")?).await?.into_inner();
         ensure!(stream.message().await?.is_some(), "the first message is missing");
-        // Time passes by other calls on the same way.
+        // Other calls on the same connection, to let time pass.
         for _ in 0..200 {
             client.list_builds(ListBuildsRequest {}).await?;
         }
@@ -321,7 +321,7 @@ fn logs_come_from_the_builder_that_has_the_build() -> Result<()> {
         let unknown = LogsRequest { build_id: "unknown".into(), ..Default::default() };
         let status = refused(client.logs(unknown).await.map(|answer| answer.map(drop)), Code::NotFound)?;
         ensure!(status.message().contains("eu-1") && status.message().contains("us-1"), "{status}");
-        until("a builder's cluster to be let go", async || {
+        until("a builder's cluster to be removed", async || {
             let output = story.cli(&["cluster", "deregister", "us-1"]).await?;
             ensure!(output.code == 0, "{}", output.stderr);
             Ok(())

@@ -1,5 +1,6 @@
-//! One cluster is hung, slow, throttling, failing, resetting or gone: nothing changes for the others, and what was sent to
-//! it is settled there. No clock is asserted: the calls to the bad cluster hang while the others answer.
+//! One cluster hangs, is slow, throttles, fails, resets connections or is gone: the others work as before, and starts
+//! that were sent to it are settled there. No time is asserted: the calls to the bad cluster hang while the others are
+//! answered.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use http::Method;
@@ -12,22 +13,22 @@ use tonic::{Code, Status};
 use crate::story::{SOON, Story, request, run, start, story, until};
 use e2e::harness::{Answer, Fault, Proxy, Rule};
 
-/// What is wrong with the cluster.
+/// Fault of the cluster.
 enum Trouble {
-    /// By connection.
+    /// Of connections.
     Of(Fault),
-    /// By call.
+    /// Of calls.
     Calls(Answer),
     /// Connections are accepted and reset.
     Reset,
 }
 
-/// Where starts that were sent to it end up.
+/// Where starts that were sent to the cluster end up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// There: nobody knows at first whether they arrived.
+    /// There: at first it is unknown whether they arrived.
     Stay,
-    /// Where the answer says; without one they stay.
+    /// Where the response says; without one they stay.
     AsAnswered,
 }
 
@@ -49,9 +50,9 @@ fn throttling_failing_and_refusing_clusters_change_nothing_for_the_others() -> R
     troubles(
         "bulkhead-fails",
         &[
-            // Its first starts are refused and move; those that wait as long as it asks may go there once it is well.
+            // Its first starts are rejected and move; those that honor Retry-After may go there later.
             ("throttling", Trouble::Calls(Answer::Throttle(1)), End::AsAnswered),
-            // What is in flight when it begins to fail stays; later starts dry-run there first, and move.
+            // Starts in flight when it begins to fail stay; later ones dry-run there first, and move.
             ("failing", Trouble::Calls(Answer::Status(500)), End::AsAnswered),
             ("refusing", Trouble::Of(Fault::Refuse), End::AsAnswered),
             ("resetting", Trouble::Reset, End::AsAnswered),
@@ -73,7 +74,7 @@ fn troubles(name: &str, troubles: &[(&str, Trouble, End)]) -> Result<()> {
     })
 }
 
-/// A manager that judges health in seconds: what happens is the same.
+/// A manager that judges health within seconds instead of a minute.
 pub async fn begin(story: &mut Story) -> Result<()> {
     story.installation.overrides = json!({ "federation": { "health": {
         "probe": "1s", "deadline": "1s", "lostAfter": "4s", "recoverAfter": "1s", "holdDownMax": "1s",
@@ -104,7 +105,7 @@ async fn bad_for_a_while(
         ensure!(there.cluster == "us-1", "it is on {}", there.cluster);
     }
     if *trouble_of(trouble) == Answer::Throttle(1) {
-        // It answers, so it is there; only its starts go elsewhere, or wait as long as it asks.
+        // It responds, so it is available; only its starts go elsewhere, or wait as long as it asks.
         story.available("eu-1").await?;
     } else {
         unavailable(story, "eu-1").await?;
@@ -123,7 +124,7 @@ async fn bad_for_a_while(
     Ok(())
 }
 
-/// The answer that is injected, if one is.
+/// The injected answer, if there is one.
 fn trouble_of(trouble: &Trouble) -> &Answer {
     match trouble {
         Trouble::Calls(answer) => answer,
@@ -160,7 +161,7 @@ async fn send(story: &Story, name: &str, count: usize) -> Result<Vec<(StartWorks
     Ok(sent)
 }
 
-/// Whatever the first call was told, the repeated one is answered, and the workspace is on one cluster.
+/// Whatever the first call returned, the repeated one is answered, and the workspace is on one cluster.
 async fn settled(
     story: &Story,
     request: StartWorkspaceRequest,
@@ -199,7 +200,7 @@ async fn on_one_cluster(story: &Story, id: &str, expected: &str) -> Result<()> {
 async fn unavailable(story: &Story, cluster: &str) -> Result<()> {
     let replica = story.replicas.first().context("no manager")?;
     let gauge = format!("spaceport_cluster_health{{cluster=\"{cluster}\",health=\"Available\"}} 0");
-    until("the cluster to be called bad", async || {
+    until("the cluster to be unavailable", async || {
         let metrics = e2e::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?;
         ensure!(metrics.contains(&gauge), "{cluster} is available to {}", replica.name);
         Ok(())
@@ -214,12 +215,12 @@ fn a_refused_repeat_of_a_start_without_an_answer_does_not_make_a_second_workspac
         story.register("us-1").await?;
         let proxy = behind_proxy(story, "eu-1").await?;
         let mut client = story.client().await?;
-        // The manager is to learn of the workspace neither by the answer nor by its watch.
+        // The manager must learn of the workspace neither by the response nor by its watch.
         let watches = Rule::new(
             |call| call.uri.query().is_some_and(|query| query.contains("watch=true")),
             Answer::Quiet,
         );
-        // Dry runs pass: the leader is not to learn of the trouble by its own.
+        // Dry runs pass, so that the leader does not learn of the fault by its own.
         let creation = |answer| {
             let creates = |call: &http::request::Parts| {
                 let is_dry = call.uri.query().is_some_and(|query| query.contains("dryRun"));
@@ -231,8 +232,10 @@ fn a_refused_repeat_of_a_start_without_an_answer_does_not_make_a_second_workspac
         let mut begun = proxy.injected();
         let before = *begun.borrow();
         proxy.reset();
-        timeout(SOON, begun.wait_for(|count| *count > before)).await.context("no watch is begun anew")??;
-        // No start goes where a watch fails; these do not fail.
+        timeout(SOON, begun.wait_for(|count| *count > before))
+            .await
+            .context("no watch is opened again")??;
+        // No start goes to a cluster whose watch fails; these watches do not fail.
         story.available("eu-1").await?;
         proxy.rules(vec![watches.clone(), creation(Answer::Lose)]);
         let request = request("ws", &["europe"]);
@@ -243,7 +246,7 @@ fn a_refused_repeat_of_a_start_without_an_answer_does_not_make_a_second_workspac
         for _ in 0..2 {
             match client.start_workspace(request.clone()).await {
                 Err(status) if status.code() == Code::Unavailable => {}
-                other => bail!("it is there, and nobody can know: {other:?}"),
+                other => bail!("it exists, but that cannot be known: {other:?}"),
             }
         }
         proxy.heal().await?;
@@ -279,7 +282,7 @@ fn joining_and_leaving_again_and_again_leaves_nothing_behind() -> Result<()> {
         .await?;
         let replica = story.replicas.first().context("no manager")?;
         let metrics = e2e::harness::spaceport::get(&format!("{}/metrics", replica.health)).await?;
-        ensure!(!metrics.contains("eu-1"), "metrics tell of a cluster that left: {metrics}");
+        ensure!(!metrics.contains("eu-1"), "metrics of a removed cluster: {metrics}");
         Ok(())
     })
 }

@@ -1,5 +1,5 @@
-//! Somebody deletes a workspace's resource, its pod or its secrets by hand, in every phase. What becomes of it is as
-//! `docs/phases.md` says, content that is ready is backed up, and nothing is left over.
+//! Somebody deletes a workspace's resource, its pod or its secrets by hand, in every phase. It ends as `docs/phases.md`
+//! says, content that is ready is backed up, and nothing is left over.
 
 use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
@@ -17,7 +17,7 @@ use crate::story::{
 };
 use e2e::harness::annotations;
 
-/// A class whose pods no node takes.
+/// A class whose pods fit no node.
 const HUGE: &str = "g1-huge";
 
 /// What is deleted.
@@ -25,9 +25,9 @@ const HUGE: &str = "g1-huge";
 enum Deleted {
     /// The resource.
     Workspace,
-    /// The pod, which may end in its own time.
+    /// The pod, with its grace period.
     Pod,
-    /// The pod, and nobody is asked: our finalizer and the kubelet least of all.
+    /// The pod, with finalizer removed and grace period 0.
     PodByForce,
     /// Its secret.
     Secrets,
@@ -66,7 +66,7 @@ impl Case {
         }
         match self.phase {
             WorkspacePhase::Creating => {
-                // The node agent begins with the content while the container is being made.
+                // The node agent begins with the content while the container is being created.
                 let slow = annotated(wanted, annotations::START_DELAY, "10m");
                 annotated(slow, annotations::INIT, "hang")
             }
@@ -76,7 +76,7 @@ impl Case {
         }
     }
 
-    /// Whether there is content that must be safe before the end.
+    /// Whether there is content that must be backed up before the end.
     fn has_content(self) -> bool {
         matches!(self.phase, WorkspacePhase::Running | WorkspacePhase::Stopping)
             || self.deleted == Deleted::Secrets
@@ -84,7 +84,7 @@ impl Case {
 }
 
 #[test]
-fn whatever_is_deleted_by_hand_in_any_phase_ends_as_the_table_says_and_nothing_is_left() -> Result<()> {
+fn anything_deleted_by_hand_in_any_phase_ends_as_documented_and_leaves_nothing() -> Result<()> {
     story("by-hand", 0, &[], async |story| {
         let class = json!({ "container": {
             "requests": { "cpu": "100k", "memory": "1Gi" },
@@ -93,20 +93,20 @@ fn whatever_is_deleted_by_hand_in_any_phase_ends_as_the_table_says_and_nothing_i
         story.installation.overrides = json!({ "manager": { "workspaceClass": { HUGE: class } } });
         story.replicas.push(story.installation.start("manager-0").await?);
         story.register("eu-1").await?;
-        // Else a start that no node takes would be refused.
+        // Otherwise a start that fits no node would be rejected.
         let unlimited = story.cli(&["cluster", "update", "eu-1", "--capacity", "unlimited"]).await?;
         ensure!(unlimited.code == 0, "{}", unlimited.stderr);
         let (client, story) = (story.client().await?, &*story);
         let cases = Case::all().into_iter().map(|case| {
             let client = client.clone();
-            async move { told(story, client, case).await.with_context(|| case.id()) }
+            async move { reported(story, client, case).await.with_context(|| case.id()) }
         });
         try_join_all(cases).await?;
         nothing_is_left(story).await
     })
 }
 
-async fn told(story: &Story, mut client: Client, case: Case) -> Result<()> {
+async fn reported(story: &Story, mut client: Client, case: Case) -> Result<()> {
     let id = case.id();
     let mut stream = watch(&mut client, &id).await?;
     start(&mut client, case.request()).await?;
@@ -133,15 +133,15 @@ async fn told(story: &Story, mut client: Client, case: Case) -> Result<()> {
     ended(case, seen.last().context("nothing was seen")?)
 }
 
-/// How it ended, and what is told of it.
+/// How it ended, and what is reported.
 fn ended(case: Case, last: &WorkspaceStatus) -> Result<()> {
     let conditions = last.conditions.as_ref().context("no conditions")?;
     let pod_was_taken = matches!(case.deleted, Deleted::Pod | Deleted::PodByForce);
     if pod_was_taken && case.phase != WorkspacePhase::Stopping {
-        // Where the deletion came between two looks, the pod is merely not there any more.
-        let told = last.message.starts_with("Its pod was deleted by somebody else");
+        // If no reconcile saw the deletion in progress, the pod is merely missing.
+        let reported = last.message.starts_with("Its pod was deleted by somebody else");
         let vanished = conditions.failed.contains("vanished");
-        ensure!(told || vanished, "{} {}", last.message, conditions.failed);
+        ensure!(reported || vanished, "{} {}", last.message, conditions.failed);
     } else {
         ensure!(conditions.failed.is_empty(), "it failed: {}", conditions.failed);
     }
@@ -155,13 +155,13 @@ async fn delete(story: &Story, case: Case) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(kube.clone(), &story.namespace);
     let (pod, params) = (format!("ws-{id}"), DeleteParams::default());
     if case.phase != WorkspacePhase::Stopping {
-        // The first phase is told before the pod is there.
+        // The first phase is reported before the pod exists.
         until("the pod to be there", async || Ok(pods.get(&pod).await.map(drop)?)).await?;
     }
     match case.deleted {
         Deleted::Workspace => drop(story.resources("eu-1")?.delete(&id, &params).await?),
         Deleted::Pod => {
-            // One that was stopped may be gone already.
+            // A stopped one may be gone already.
             if pods.get_opt(&pod).await?.is_some() {
                 pods.delete(&pod, &params).await?;
             }

@@ -1,4 +1,4 @@
-//! Bytes in resources: base64 that every reader takes, and definitions of earlier versions that refused to be changed.
+//! Bytes in resources: base64 that every reader decodes, and definitions of earlier versions that rejected changes.
 
 use anyhow::{Context as _, Result, ensure};
 use cluster::resources::{Initializer, Workspace};
@@ -25,7 +25,7 @@ use crate::story::{
 };
 use e2e::harness::{Cluster, ClusterOptions};
 
-/// A resource as programs write it, without a controller that touches it.
+/// A resource as programs write it, without a controller that changes it.
 fn by_hand(name: &str, initializer: &Value) -> Value {
     json!({
         "apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace",
@@ -38,7 +38,7 @@ fn by_hand(name: &str, initializer: &Value) -> Value {
     })
 }
 
-/// Bytes whose base64 has every letter and every padding, and some by chance.
+/// Bytes whose base64 has every letter and every padding, and some random ones.
 fn samples() -> Result<Vec<Vec<u8>>> {
     let mut samples: Vec<Vec<u8>> = vec![
         vec![],
@@ -59,7 +59,7 @@ fn samples() -> Result<Vec<Vec<u8>>> {
     Ok(samples)
 }
 
-/// What is written to a workspace in its life, in the order in which it is.
+/// All writes to a workspace in its life, in order.
 fn changes() -> [(bool, Value); 8] {
     let condition = |kind: &str, message: &str| {
         json!({ "type": kind, "status": "True", "reason": "Unknown", "message": message,
@@ -114,10 +114,10 @@ fn any_initializer_lives_through_every_change_and_the_end_of_its_workspace() -> 
         let samples = samples()?;
         for (at, some) in samples.chunks(8).enumerate() {
             let lives = some.iter().enumerate().map(async |(n, bytes)| {
-                let told = || {
+                let reported = || {
                     format!("an initializer of {} bytes: {:?}", bytes.len(), &bytes[..bytes.len().min(40)])
                 };
-                live_and_end(&api, &format!("ws-{at}-{n}"), bytes).await.with_context(told)
+                live_and_end(&api, &format!("ws-{at}-{n}"), bytes).await.with_context(reported)
             });
             futures::future::try_join_all(lives).await?;
         }
@@ -126,7 +126,7 @@ fn any_initializer_lives_through_every_change_and_the_end_of_its_workspace() -> 
 }
 
 #[test]
-fn what_no_reader_could_decode_is_refused_where_it_is_made_by_hand() -> Result<()> {
+fn resources_that_no_reader_could_decode_are_rejected_by_the_apiserver() -> Result<()> {
     story("bad-base64", 0, &[], async |story| {
         let client = story.cluster("eu-1")?.client();
         let path = format!("/apis/workspace.gitpod.io/v1/namespaces/{}/workspaces", story.namespace);
@@ -139,7 +139,7 @@ fn what_no_reader_could_decode_is_refused_where_it_is_made_by_hand() -> Result<(
         for good in ["", "CgA=", "AA==", "+/+/", "AAAA"] {
             create(&json!(good)).await?.with_context(|| good.to_owned())?;
         }
-        // Without padding, of the URL alphabet, with other bits at the end than an encoder writes, no text at all.
+        // Without padding, of the URL alphabet, with non-canonical trailing bits, and no base64 at all.
         let longest = "A".repeat(1024 * 1024 + 4);
         for bad in [
             "A", "AA", "AAA", "AA=", "A===", "====", "AAAA=", "-_-_", "AB==", "AAB=", "AA A", "AAAA\n", "é",
@@ -207,7 +207,7 @@ fn a_workspace_of_a_url_with_tildes_is_changed_and_stopped() -> Result<()> {
     })
 }
 
-/// Outcome of the check `definitions`, with what was found and the remedy.
+/// Outcome of the check `definitions`, with detail and remedy.
 async fn definitions(story: &Story, cluster: &str) -> Result<(String, String)> {
     let output = story.cli(&["cluster", "doctor", "-o", "json", cluster]).await?;
     let checks: Vec<Value> = serde_json::from_str(&output.stdout).with_context(|| output.stderr.clone())?;
@@ -241,7 +241,7 @@ fn a_definition_of_an_earlier_version_is_told_by_doctor_and_install_frees_the_wo
             Ok(())
         })
         .await?;
-        // The apiserver takes a deletion, and then no removal of a finalizer, by whomever.
+        // The apiserver accepts a deletion, but then no removal of a finalizer.
         workspaces.delete("goes", &DeleteParams::default()).await?;
         let free = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
         let freed = workspaces.patch("goes", &PatchParams::default(), &free).await;
@@ -259,7 +259,7 @@ fn a_definition_of_an_earlier_version_is_told_by_doctor_and_install_frees_the_wo
         let (outcome, check) = definitions(story, "solo-5").await?;
         ensure!(outcome == "OK", "{check}");
 
-        // Nobody touches them: the controller comes back to them by itself.
+        // Nobody changes them: the controller reconciles them again by itself.
         let mut stream = watch(&mut client, "waits").await?;
         follow(&mut stream, is(WorkspacePhase::Running)).await?;
         set_timeout(&mut client, "waits").await?;

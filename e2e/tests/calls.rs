@@ -1,4 +1,4 @@
-//! What a lifecycle costs a member's apiserver, and what `/metrics` tells of the calls that clients make.
+//! Calls of a lifecycle to a member's apiserver, and the calls of clients in `/metrics`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::story::{Story, follow, is, refused, request, run, stop, story, until,
 use e2e::harness::spaceport::get;
 use e2e::harness::{Answer, Proxy, Rule};
 
-/// Lifecycles that are looked at: on a busy machine one may take a write more, never a read.
+/// Lifecycles that are counted: on a busy machine one may take another write, never a read.
 const LIVES: usize = 5;
-/// Calls of the cheapest of them, at most.
+/// Maximum calls of the cheapest of them.
 const CALLS: usize = 12;
-/// Of these, events.
+/// Events among these.
 const EVENTS: usize = 4;
 
-/// Puts a cluster behind a proxy that notes every call, watches and probes left out.
+/// Puts a cluster behind a proxy that records every call except watches and probes.
 async fn behind_spy(story: &Story, cluster: &str) -> Result<(Proxy, Arc<Mutex<Vec<String>>>)> {
     let proxy = Proxy::of_cluster(story.cluster(cluster)?).await?;
     let seen = Arc::<Mutex<Vec<String>>>::default();
@@ -28,7 +28,7 @@ async fn behind_spy(story: &Story, cluster: &str) -> Result<(Proxy, Arc<Mutex<Ve
     let spy = move |call: &http::request::Parts| {
         let is_watch = call.uri.query().is_some_and(|query| query.contains("watch=true"));
         let path = call.uri.path();
-        // The leader's own dry runs come by the clock, whatever workspaces do.
+        // The leader's own dry runs are periodic and independent of workspaces.
         let is_dry = call.uri.query().is_some_and(|query| query.contains("dryRun"));
         if !is_watch && !is_dry && path != "/readyz" {
             let object = path.split_once(&place).map_or(path, |(_, object)| object);
@@ -55,7 +55,7 @@ fn a_lifecycle_takes_twelve_calls_and_reads_nothing() -> Result<()> {
             let id = format!("ws-{life}");
             seen.lock().clear();
             run(&mut client, request(&id, &[])).await?;
-            // What is scraped is in memory.
+            // Scraped values come from memory.
             let scraped = metrics(story).await?;
             let running = r#"phase="Running",type="Regular"} 1"#;
             ensure!(scraped.contains(running), "it is not in {scraped}");
@@ -69,7 +69,7 @@ fn a_lifecycle_takes_twelve_calls_and_reads_nothing() -> Result<()> {
                 Ok(())
             })
             .await?;
-            // The fence and the canary are looked after whatever workspaces do.
+            // Fence and canary are renewed independently of workspaces.
             let of_fleet = |call: &&String| {
                 ["configmaps", "leases", "resourcequotas"].iter().any(|kind| call.contains(kind))
             };
@@ -124,7 +124,7 @@ fn calls_of_clients_are_counted_by_method_and_code_where_they_are_served() -> Re
             let (described, metrics) = count(other, "DescribeWorkspace", "NotFound").await?;
             ensure!(described == 1, "{described} refusals");
             let (ended, _) = count(other, "Subscribe", "Canceled").await?;
-            // That of `run`, and ours.
+            // That of `run`, and this one.
             ensure!(ended == 2, "{ended} subscriptions ended");
             let line = r#"grpc_server_handling_seconds_count{grpc_method="DescribeWorkspace",grpc_service="wsman.WorkspaceManager",grpc_type="unary"} 1"#;
             ensure!(metrics.lines().any(|is| is == line), "no duration in {metrics}");
@@ -132,7 +132,7 @@ fn calls_of_clients_are_counted_by_method_and_code_where_they_are_served() -> Re
         })
         .await?;
         let (passed_on, _) = count(other, "StartWorkspace", "OK").await?;
-        ensure!(passed_on == 0, "what was passed on is counted twice");
+        ensure!(passed_on == 0, "a forwarded call is counted twice");
         Ok(())
     })
 }

@@ -1,4 +1,4 @@
-//! The canary: a Lease in each cluster by which the leader sees that writes are taken and that watches show them.
+//! The canary: a Lease in each cluster by which the leader checks that writes are accepted and that watches show them.
 
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
@@ -41,7 +41,7 @@ fn a_cluster_that_answers_and_takes_no_writes_gets_no_new_workspaces_until_it_do
         let metrics = get(&format!("{}/metrics", leader.health)).await?;
         ensure!(metrics.contains("spaceport_cluster_canary_seconds{cluster=\"eu-1\"}"), "{metrics}");
 
-        // Everything is read as before, and no write is taken.
+        // Reads work, and no write is accepted.
         let write = |call: &http::request::Parts| call.method == Method::PATCH || call.method == Method::PUT;
         proxy.rules(vec![Rule::new(write, Answer::Status(500))]);
         condition(story, "False", "NotWritten").await?;
@@ -58,8 +58,8 @@ fn a_cluster_that_answers_and_takes_no_writes_gets_no_new_workspaces_until_it_do
     })
 }
 
-/// Waits until every replica tells this state and reason of the condition: the leader as it sees it, the other as the
-/// leader noted it.
+/// Waits until every replica reports this state and reason of the condition: the leader its own, the other the leader's
+/// note.
 async fn condition(story: &Story, state: &str, reason: &str) -> Result<()> {
     let leader = story.leader().await?;
     for replica in &story.replicas {
@@ -69,8 +69,9 @@ async fn condition(story: &Story, state: &str, reason: &str) -> Result<()> {
             ensure!(output.code == 0, "{}", output.stderr);
             let cluster: serde_json::Value = serde_json::from_str(&output.stdout)?;
             let conditions = cluster["status"]["conditions"].as_array().context("no conditions")?;
-            let told = |kind: &str| conditions.iter().find(|one| one["type"] == kind).context("not told");
-            let (canary, writable) = (told("CanarySeen")?, told("Writable")?);
+            let reported =
+                |kind: &str| conditions.iter().find(|one| one["type"] == kind).context("no such condition");
+            let (canary, writable) = (reported("CanarySeen")?, reported("Writable")?);
             let shown = canary["state"].as_str().unwrap_or_default();
             let same = shown.eq_ignore_ascii_case(state) && canary["reason"] == reason;
             ensure!(same, "it is {canary} at {}", replica.name);

@@ -1,4 +1,4 @@
-//! Changes of a workspace that runs: timeouts, ports, admission, keys, snapshots; and how subscribers learn of them.
+//! Changes of a running workspace: timeouts, ports, admission, keys, snapshots; and how subscribers get them.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::story::{
 use e2e::harness::annotations;
 use e2e::harness::faults::{Answer, Rule};
 
-/// In which nothing comes, if nothing is to come.
+/// If nothing arrives within this time, nothing will.
 const QUIET: Duration = Duration::from_secs(2);
 
 fn timeout_of(limit: TimeoutType, duration: &str) -> SetTimeoutRequest {
@@ -62,7 +62,7 @@ fn admission(status: &WorkspaceStatus) -> Option<AdmissionLevel> {
     status.auth.as_ref().map(WorkspaceAuthentication::admission)
 }
 
-/// What a subscriber and Describe tell of one workspace.
+/// Follows what a subscriber and Describe report of one workspace.
 struct Seen {
     client: Client,
     stream: Streaming<SubscribeResponse>,
@@ -78,7 +78,7 @@ impl Seen {
         Ok(Self { client, stream, version })
     }
 
-    /// Waits until a newer version that is as wanted is published; Describe must tell the same.
+    /// Waits until a newer version that is as wanted is published; Describe must report the same.
     async fn becomes(&mut self, what: &str, wanted: impl Fn(&WorkspaceStatus) -> bool) -> Result<()> {
         let before = self.version;
         let newer = |status: &WorkspaceStatus| status.status_version > before && wanted(status);
@@ -90,7 +90,7 @@ impl Seen {
     }
 }
 
-/// Reads until nothing more comes; the last answer.
+/// Reads until nothing more arrives; returns the last response.
 async fn settled(stream: &mut Streaming<SubscribeResponse>) -> Result<SubscribeResponse> {
     let mut last = timeout(SOON, stream.message()).await.context("nothing came")??.context("it ended")?;
     while let Ok(next) = timeout(QUIET, stream.message()).await {
@@ -218,14 +218,14 @@ fn a_snapshot_is_waited_for_or_not_and_only_taken_of_what_runs() -> Result<()> {
 }
 
 #[test]
-fn a_snapshot_that_fails_is_told_with_the_node_agents_reason_and_harms_nothing() -> Result<()> {
+fn a_failed_snapshot_is_reported_with_the_node_agents_reason_and_harms_nothing() -> Result<()> {
     story("bad-snapshot", 1, &["eu-1"], async |story| {
         let mut client = story.client().await?;
         run(&mut client, annotated(request("ws", &[]), annotations::BACKUP, "fail")).await?;
         let take = |return_immediately| TakeSnapshotRequest { id: "ws".into(), return_immediately };
         let status = refused(client.take_snapshot(take(false)).await, Code::Internal)?;
         ensure!(status.message().contains("the snapshot failed: asked to fail"), "{}", status.message());
-        // Whoever does not wait for it gets where it would have been, as always.
+        // A call that does not wait for it gets the URL that it would have had, as in existing managers.
         let url = client.take_snapshot(take(true)).await?.into_inner().url;
         ensure!(url.contains("ws-"), "{url}");
         let status = describe(&mut client, "ws").await?.context("it is gone")?;
@@ -266,7 +266,7 @@ fn a_snapshot_is_waited_for_through_broken_connections_and_not_when_it_is_gone_o
         for wanted in [slow, never] {
             run(&mut client.clone(), wanted).await?;
         }
-        // The answer of the creation is lost, and that to the next try; then the watch of the snapshot breaks.
+        // The response to the creation is lost, also on the retry; then the watch of the snapshot breaks.
         proxy.rules(vec![Rule::of(Method::POST, "/snapshots", Answer::Lose)]);
         let mut lost = proxy.injected();
         let taking = take("slow");
@@ -289,7 +289,7 @@ fn a_snapshot_is_waited_for_through_broken_connections_and_not_when_it_is_gone_o
 }
 
 #[test]
-fn what_node_agents_have_no_contract_for_is_unimplemented_with_the_reason() -> Result<()> {
+fn calls_without_a_contract_with_node_agents_are_unimplemented_with_the_reason() -> Result<()> {
     story("unimplemented", 1, &["eu-1"], async |story| {
         let mut client = story.client().await?;
         let backup = BackupWorkspaceRequest { id: "ws".into() };

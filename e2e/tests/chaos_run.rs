@@ -1,5 +1,5 @@
 //! Three replicas on three clusters while replicas, etcd and a cluster are killed, frozen and cut off: nothing is lost,
-//! nothing is twice, and what an admin closed stays closed.
+//! nothing runs twice, and a closed cluster gets no workspaces.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use e2e::harness::node_agent::Pace;
 use e2e::harness::spaceport::prepare_member;
 use e2e::harness::{Audit, Cluster, ClusterOptions, NodeAgent};
 
-/// Of the faults alone, and longer until each has happened. `make chaos SEED= MINUTES=` has any other.
+/// Minimum time of the faults; extended until each has happened. `make chaos SEED= MINUTES=` runs any other time.
 const TIME: Duration = Duration::from_secs(10);
 const SEED: u64 = 7;
 
@@ -22,7 +22,7 @@ fn whatever_dies_freezes_or_is_cut_off_nothing_is_lost_or_twice_and_what_was_clo
 -> Result<()> {
     e2e::harness::block_on(async {
         let (fleet, kubeconfigs) = fleet().await?;
-        // Other stories use the shared clusters and etcd, so that only one of its own may be disturbed itself.
+        // Other stories use the shared clusters and etcd, so only its own cluster may be disturbed.
         let options = ClusterOptions { audit: Audit::Objects, ..ClusterOptions::named("chaos-1") };
         let ours = Cluster::boot(fleet.assets(), &fleet.dir().join("chaos-1"), options).await?;
         let ours = Arc::new(ours);

@@ -1,4 +1,4 @@
-//! The command line in the hands of a person: contexts, waits that end early, and connections that do not work.
+//! The command line as a person uses it: contexts, waits that end early, and connections that fail.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use e2e::harness::pki::{Authority, Identity};
 use e2e::harness::spaceport::{Output, program, run};
 use e2e::harness::{annotations, until};
 
-/// The program with these variables alone.
+/// Runs the program with only these variables.
 async fn cli(variables: &[(&str, &str)], args: &[&str]) -> Result<Output> {
     let mut command = Command::new(program()?);
     command.env_clear().envs(variables.iter().copied()).args(args).kill_on_drop(true);
     run(command).await
 }
 
-/// `cluster leader` at an address, with the flags of an identity.
+/// Runs `cluster leader` at an address, with the flags of an identity.
 async fn leader(story: &Story, endpoint: &str, identity: Option<&Identity>, more: &[&str]) -> Result<Output> {
     let ca = story.installation.authority().ca();
     let mut args = vec!["cluster", "leader", "--timeout", "10s", "--endpoint", endpoint];
@@ -50,7 +50,7 @@ fn the_command_line_says_what_is_wrong_with_a_connection() -> Result<()> {
         let authority = story.installation.authority();
         let endpoint = &story.replicas.first().context("no manager")?.endpoint;
         let boss = authority.client("boss", &["spaceport:admin"])?;
-        // It has expired by the time that it is used.
+        // It has expired by the time it is used.
         let expired = authority.client_for("late", &["spaceport:admin"], Duration::ZERO)?;
         let strangers = Authority::create(&story.installation.dir().join("strangers"), "strangers")?;
         let foreign = strangers.client("boss", &["spaceport:admin"])?;
@@ -95,7 +95,7 @@ fn the_command_line_says_what_is_wrong_with_a_connection() -> Result<()> {
 }
 
 #[test]
-fn contexts_name_installations_and_the_version_of_both_sides_is_told() -> Result<()> {
+fn contexts_name_installations_and_version_prints_both_sides() -> Result<()> {
     story("cli-contexts", 1, &[], async |story| {
         let config = story.installation.dir().join("folder/config.yaml");
         let config = config.to_string_lossy().into_owned();
@@ -182,7 +182,7 @@ fn a_wait_that_ends_early_says_that_the_workspace_goes_on() -> Result<()> {
     })
 }
 
-/// Runs the program, sends it SIGINT once it says that the pod is being made; returns how it ended and what it said.
+/// Runs the program and sends it SIGINT once it reports that the pod is being created; returns exit code and output.
 async fn interrupted(story: &Story, args: &[String]) -> Result<(Option<i32>, String)> {
     let replicas: Vec<_> = story.replicas.iter().collect();
     let mut child = Command::new(program()?)

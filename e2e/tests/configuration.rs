@@ -63,7 +63,7 @@ fn a_manager_without_etcd_ends_with_one_clear_sentence() -> Result<()> {
 }
 
 #[test]
-fn health_and_metrics_tell_how_the_fleet_is() -> Result<()> {
+fn health_and_metrics_report_the_state_of_the_fleet() -> Result<()> {
     story("health", 1, &["eu-1"], async |story| {
         let mut client = story.client().await?;
         start(&mut client, request("ws", &[])).await?;
@@ -100,7 +100,7 @@ fn a_changed_configuration_is_taken_without_a_restart_and_a_bad_one_is_not() -> 
         let readyz = format!("{}/readyz", story.replicas.first().context("no manager")?.health);
         until("the bad file to be shown", async || {
             let ready = get(&readyz).await?;
-            ensure!(ready.contains("the last good one is in force"), "{ready}");
+            ensure!(ready.contains("keeping the previous one"), "{ready}");
             Ok(())
         })
         .await?;
@@ -108,7 +108,7 @@ fn a_changed_configuration_is_taken_without_a_restart_and_a_bad_one_is_not() -> 
         fs::write(&path, config.to_string())?;
         until("the good file to be taken", async || {
             let ready = get(&readyz).await?;
-            ensure!(!ready.contains("the last good one is in force"), "{ready}");
+            ensure!(!ready.contains("keeping the previous one"), "{ready}");
             Ok(())
         })
         .await
@@ -132,12 +132,12 @@ fn a_changed_url_template_is_for_new_workspaces_and_a_repeated_start_gets_its_fi
     })
 }
 
-/// Waits until the first manager has taken its changed configuration.
+/// Waits until the first manager has applied its changed configuration.
 async fn in_force(story: &Story) -> Result<()> {
     let log = story.installation.dir().join("manager-0.log");
-    until("the changed configuration to be in force", async || {
+    until("the changed configuration to be applied", async || {
         let logged = fs::read_to_string(&log)?;
-        ensure!(logged.contains("a changed configuration is in force"), "it is not");
+        ensure!(logged.contains("a changed configuration is in force"), "it is not applied");
         Ok(())
     })
     .await
@@ -179,7 +179,7 @@ fn a_changed_pod_template_is_taken_without_a_restart_and_a_bad_one_is_not() -> R
         let readyz = format!("{}/readyz", story.replicas.first().context("no manager")?.health);
         until("the bad template to be shown", async || {
             let ready = get(&readyz).await?;
-            ensure!(ready.contains("the last good one is in force"), "{ready}");
+            ensure!(ready.contains("keeping the previous one"), "{ready}");
             Ok(())
         })
         .await?;
@@ -190,7 +190,7 @@ fn a_changed_pod_template_is_taken_without_a_restart_and_a_bad_one_is_not() -> R
 }
 
 #[test]
-fn a_registration_that_a_changed_configuration_broke_is_mended_by_the_next_change() -> Result<()> {
+fn a_registration_broken_by_a_configuration_works_again_after_the_next_change() -> Result<()> {
     story("mended", 0, &[], async |story| {
         let class = json!({ "container": {
             "requests": { "cpu": "1", "memory": "1Gi" },

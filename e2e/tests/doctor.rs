@@ -1,4 +1,4 @@
-//! What is looked at in a cluster before it is a member, and what is put there so that it may be one.
+//! Checks of a cluster before its registration, and the installation that prepares it.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ fn outcome<'a>(checks: &'a [(String, String)], name: &str) -> &'a str {
 }
 
 #[test]
-fn doctor_finds_a_good_cluster_well_and_tells_what_ails_others() -> Result<()> {
+fn doctor_passes_a_good_cluster_and_names_the_problems_of_others() -> Result<()> {
     story("doctor", 1, &["eu-1"], async |story| {
         let (code, checks) = outcomes(story, &["eu-1"]).await?;
         ensure!(code == 0 && checks.len() > 10, "{checks:?}");
@@ -40,12 +40,12 @@ fn doctor_finds_a_good_cluster_well_and_tells_what_ails_others() -> Result<()> {
         {
             ensure!(outcome(&checks, name) == "OK", "{name}: {checks:?}");
         }
-        // Not registered, and nobody there.
+        // Not registered, and nothing is installed.
         let member = story.cluster("us-1")?;
         let nobody = member.user_kubeconfig("doctor-nobody", &[])?;
         let file = story.installation.cluster_file("us-1", "europe", &nobody)?;
         let (code, checks) = outcomes(story, &["-f", &file.to_string_lossy()]).await?;
-        // It may not even act as the user who has the rights.
+        // It may not even impersonate the user who has the rights.
         ensure!(code == 1 && outcome(&checks, "login") == "FAILED", "{checks:?}");
         let mut unfenced: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
         unfenced["fence"] = "off".into();
@@ -54,7 +54,7 @@ fn doctor_finds_a_good_cluster_well_and_tells_what_ails_others() -> Result<()> {
         let (code, checks) = outcomes(story, &["-f", &path.to_string_lossy()]).await?;
         ensure!(code == 1 && outcome(&checks, "permissions") == "FAILED", "{checks:?}");
         ensure!(outcome(&checks, "login") == "OK" && outcome(&checks, "fence") == "WARNING", "{checks:?}");
-        // The authority of somebody else.
+        // The CA of another cluster.
         let good = fs::read_to_string(&story.kubeconfigs["us-1"])?;
         let stranger = story.installation.dir().join("stranger.kubeconfig");
         let theirs = e2e::harness::spaceport::kubeconfig(
@@ -68,7 +68,7 @@ fn doctor_finds_a_good_cluster_well_and_tells_what_ails_others() -> Result<()> {
         let (code, checks) = outcomes(story, &args.each_ref().map(String::as_str)).await?;
         ensure!(code == 1 && outcome(&checks, "ca") == "FAILED", "{checks:?}");
         ensure!(outcome(&checks, "login") == "SKIPPED", "{checks:?}");
-        // A token that nobody gave.
+        // A token that was never issued.
         let wrong = story.installation.dir().join("wrong.kubeconfig");
         let mut config: Value = serde_json::from_str(&good)?;
         config["users"][0]["user"]["token"] = "nobody-gave-it".into();
@@ -129,7 +129,7 @@ fn the_plan_of_an_installation_says_what_the_installation_does() -> Result<()> {
         let plan = installed(story, &install, &["--dry-run"]).await?;
         ensure!(plan.iter().all(|(_, outcome)| outcome == "UNCHANGED"), "{plan:?}");
 
-        // By hand: an object is gone, and another one is a different one.
+        // Changed by hand: one object is deleted, another one differs.
         let roles: Api<Role> = Api::namespaced(member.client(), "plan-ws-secrets");
         roles.delete("spaceport", &DeleteParams::default()).await?;
         let rules = Patch::Merge(json!({ "rules": [] }));
@@ -170,7 +170,7 @@ fn an_empty_cluster_is_made_a_member_with_an_admins_kubeconfig_that_is_kept_nowh
             "{again:?}"
         );
 
-        // What was printed is a login that does, for the namespaces that were named.
+        // The printed kubeconfig works, for the given namespaces.
         let login = story.installation.dir().join("made.kubeconfig");
         fs::write(&login, &done.stdout)?;
         let path = story.installation.dir().join("installed.yaml");
@@ -184,7 +184,7 @@ fn an_empty_cluster_is_made_a_member_with_an_admins_kubeconfig_that_is_kept_nowh
         story.available("ap-1").await?;
         ensure!(story.cli(&["cluster", "deregister", "ap-1"]).await?.code == 0, "deregister");
 
-        // Both in one, with the admin's kubeconfig.
+        // Both in one step, with the admin's kubeconfig.
         let path_text = path.to_string_lossy().into_owned();
         let both = ["cluster", "register", "--install", "-f", &path_text, "--kubeconfig", &kubeconfig];
         let output = story.cli(&both).await?;

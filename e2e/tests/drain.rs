@@ -1,4 +1,4 @@
-//! Draining a cluster: who is left alone, who is stopped and how fast, and what keeps it open.
+//! Draining a cluster: which workspaces run on, which are stopped and how fast, and what keeps a drain open.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use proto::spaceport::v1::drain::State;
@@ -18,12 +18,12 @@ use crate::story::{
 };
 use e2e::harness::{Fault, annotations};
 
-/// A client of the admin's API, at the first replica.
+/// A client of the admin API, at the first replica.
 async fn admin(story: &Story) -> Result<ClusterManagerClient<Channel>> {
     story.installation.clusters(story.replicas.first().context("no manager runs")?).await
 }
 
-/// Runs `cluster drain …`, which must be taken; what it shows.
+/// Runs `cluster drain …`, which must succeed; returns its output.
 pub async fn drain(story: &Story, args: &[&str]) -> Result<Value> {
     let line: Vec<&str> = ["cluster", "drain"].iter().chain(args).chain(&["-o", "json"]).copied().collect();
     let output = story.cli(&line).await?;
@@ -31,7 +31,7 @@ pub async fn drain(story: &Story, args: &[&str]) -> Result<Value> {
     Ok(serde_json::from_str(&output.stdout)?)
 }
 
-/// Runs `cluster drain …`, which must be refused; what it says.
+/// Runs `cluster drain …`, which must be rejected; returns its output.
 async fn not_drained(story: &Story, args: &[&str]) -> Result<String> {
     let line: Vec<&str> = ["cluster", "-o", "wide", "drain"].iter().chain(args).copied().collect();
     let output = story.cli(&line).await?;
@@ -44,7 +44,7 @@ pub async fn watch_drain(story: &Story) -> Result<Streaming<WatchDrainResponse>>
     Ok(admin(story).await?.watch_drain(request).await?.into_inner())
 }
 
-/// Reads the progress until it is as wanted; everything seen up to then.
+/// Reads the progress until it is as wanted; returns everything seen.
 pub async fn progress(
     stream: &mut Streaming<WatchDrainResponse>,
     wanted: impl Fn(&Drain) -> bool,
@@ -94,7 +94,7 @@ fn a_plan_changes_nothing_and_a_drain_empties_a_cluster_that_can_then_be_taken_o
         let mut idle = watch(&mut client, "idle").await?;
         drain(story, &["eu-1", "--idle", "1ms"]).await?;
         let again = drain(story, &["start", "eu-1", "--idle", "1ms"]).await?;
-        ensure!(again["counts"]["total"] == 2, "a repeat began anew: {again}");
+        ensure!(again["counts"]["total"] == 2, "a repeat started another drain: {again}");
         let elsewhere = start(&mut client, request("elsewhere", &["europe"])).await?;
         ensure!(elsewhere.cluster == "us-1", "a draining cluster got a workspace");
         let mut pinned = request("pinned", &[]);
@@ -108,14 +108,14 @@ fn a_plan_changes_nothing_and_a_drain_empties_a_cluster_that_can_then_be_taken_o
             last.final_backup_complete() == WorkspaceConditionBool::True,
             "it was stopped without its backup"
         );
-        ensure!(seen.iter().any(|status| status.draining), "subscribers were not told");
+        ensure!(seen.iter().any(|status| status.draining), "subscribers got no deadline");
 
         let mut stream = watch_drain(story).await?;
         let seen = progress(&mut stream, in_state(State::Drained)).await?;
         let last = seen.last().and_then(|drain| drain.counts).context("no counts")?;
         ensure!(last.stopped == 1 && last.left == 0, "the task was stopped, or not waited for: {last:?}");
         let done = drain(story, &["eu-1", "--idle", "1ms"]).await?;
-        ensure!(done["state"] == "DRAINED", "a repeat began anew: {done}");
+        ensure!(done["state"] == "DRAINED", "a repeat started another drain: {done}");
         let output = story.cli(&["cluster", "list"]).await?;
         ensure!(output.stdout.contains("drain drained"), "{}", output.stdout);
         let output = story.cli(&["cluster", "deregister", "eu-1"]).await?;
@@ -130,7 +130,7 @@ fn a_plan_changes_nothing_and_a_drain_empties_a_cluster_that_can_then_be_taken_o
 }
 
 #[test]
-fn a_busy_workspace_is_left_alone_until_the_deadline_which_is_told_to_its_user() -> Result<()> {
+fn a_busy_workspace_runs_until_the_deadline_which_its_user_sees() -> Result<()> {
     story("drain-busy", 1, &["eu-1", "us-1"], async |story| {
         let mut client = story.client().await?;
         run(&mut client, request("busy", &["europe"])).await?;
@@ -139,14 +139,15 @@ fn a_busy_workspace_is_left_alone_until_the_deadline_which_is_told_to_its_user()
         let mut busy = watch(&mut client, "busy").await?;
         let began = drain(story, &["eu-1", "--idle", "1h", "--deadline", "2h"]).await?;
         ensure!(began["counts"]["leftAlone"] == 2 && began["state"] == "DRAINING", "{began}");
-        let told = follow(&mut busy, |status| status.draining).await?;
-        let told = told.last().and_then(|status| status.draining_until).context("no deadline was told")?;
-        // Paused, it stops nobody, not even at the deadline.
+        let reported = follow(&mut busy, |status| status.draining).await?;
+        let reported =
+            reported.last().and_then(|status| status.draining_until).context("no deadline was reported")?;
+        // Paused, it stops no workspace, not even at the deadline.
         drain(story, &["pause", "eu-1"]).await?;
         let paused = drain(story, &["eu-1", "--idle", "1h", "--deadline", "1ms"]).await?;
         ensure!(paused["state"] == "PAUSED", "{paused}");
         let sooner =
-            follow(&mut busy, |status| status.draining_until.is_some_and(|at| at.seconds < told.seconds));
+            follow(&mut busy, |status| status.draining_until.is_some_and(|at| at.seconds < reported.seconds));
         let sooner = sooner.await?;
         ensure!(
             sooner.iter().all(|status| status.phase() == WorkspacePhase::Running),
@@ -205,7 +206,7 @@ fn a_drain_without_room_elsewhere_is_refused_with_the_reasons() -> Result<()> {
 }
 
 #[test]
-fn room_that_goes_away_blocks_a_drain_until_it_is_back() -> Result<()> {
+fn lost_capacity_blocks_a_drain_until_it_is_back() -> Result<()> {
     story("drain-blocked", 1, &["eu-1", "us-1"], async |story| {
         let mut client = story.client().await?;
         run(&mut client, request("ws", &["europe"])).await?;

@@ -1,5 +1,5 @@
-//! How fast a drain stops workspaces, by the leader's own times: what it notes in etcd before each stop, and what reaches the
-//! cluster.
+//! How fast a drain stops workspaces, measured by the leader's own times: what it records in etcd before each stop, and
+//! what reaches the cluster.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use e2e::harness::{Answer, Carried, Proxy, Rule, annotations};
 const INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 const WORKSPACES: usize = 7;
 
-/// Workspaces, each with when it was first heard of.
+/// When each workspace was first seen.
 type Heard = Arc<Mutex<BTreeMap<String, Timestamp>>>;
 
-/// Follows the drain in etcd: when the leader noted each stop.
+/// Follows the drain in etcd: when the leader recorded each stop.
 async fn follow_notes(story: &Story) -> Result<Heard> {
     let mut etcd = story.fleet.etcd().connect().await?;
     let key = format!("/spaceport/{}/drains/eu-1", story.namespace);
@@ -49,7 +49,7 @@ async fn follow_notes(story: &Story) -> Result<Heard> {
     Ok(notes)
 }
 
-/// Lets every call pass, and tells when the stop of each workspace came.
+/// Lets every call pass, and records when the stop of each workspace arrived.
 fn follow_stops(proxy: &Proxy) -> Heard {
     let stops = Heard::default();
     let came = Arc::clone(&stops);
@@ -92,8 +92,8 @@ fn stops_are_never_noted_closer_than_the_rate_has_it_and_a_pause_lets_none_throu
             progress(&mut stream, |drain| drain.state() == State::Paused && counts(drain).in_flight == 0);
         let ended = counts(seen.await?.last().context("nothing was seen")?).stopped;
         ensure!(usize::try_from(ended)? == before, "{ended} were stopped, and {before} before the pause");
-        until("the test to have heard of all", async || {
-            ensure!(notes.lock().len() >= before, "heard of {:?}", notes.lock());
+        until("the test to have seen all", async || {
+            ensure!(notes.lock().len() >= before, "seen {:?}", notes.lock());
             Ok(())
         })
         .await?;

@@ -1,5 +1,5 @@
-//! etcd is gone, silent or slow for a manager: what runs goes on, reads are answered, writes are refused with when to come
-//! again, and afterwards everything is as before without anybody's hand.
+//! etcd is gone, silent or slow for a manager: running workspaces continue, reads are answered, writes are rejected
+//! with a retry delay, and afterwards everything works again by itself.
 
 use anyhow::{Context as _, Result, ensure};
 use proto::wsman::{WorkspacePhase, WorkspaceStatus};
@@ -11,7 +11,7 @@ use tonic_types::StatusExt as _;
 use crate::story::{Story, describe, follow, is, request, run, start, stop, story, until, watch};
 use e2e::harness::{Fault, Proxy};
 
-/// Starts one manager with a proxy before its etcd, and registers eu-1.
+/// Starts one manager with a proxy in front of its etcd, and registers eu-1.
 pub async fn behind_etcd_proxy(story: &mut Story) -> Result<Proxy> {
     let proxy = Proxy::of_etcd(story.fleet.etcd()).await?;
     story.installation.overrides = json!({ "etcd": { "endpoints": [proxy.url("https")] } });
@@ -21,7 +21,7 @@ pub async fn behind_etcd_proxy(story: &mut Story) -> Result<Proxy> {
 }
 
 #[test]
-fn without_etcd_reads_go_on_writes_are_refused_with_a_delay_and_all_is_well_afterwards() -> Result<()> {
+fn without_etcd_reads_continue_writes_get_a_retry_delay_and_both_work_afterwards() -> Result<()> {
     story("etcd-outage", 0, &[], async |story| {
         let proxy = behind_etcd_proxy(story).await?;
         let mut client = story.client().await?;
@@ -31,7 +31,7 @@ fn without_etcd_reads_go_on_writes_are_refused_with_a_delay_and_all_is_well_afte
 
         for (name, fault) in [("gone", Fault::Refuse), ("silent", Fault::BlackHole)] {
             proxy.set(fault).await?;
-            // Until its term has run out a leader may still try: that is ambiguous, and refused just so.
+            // Until its term has expired a leader may still try: the outcome is unknown, and rejected all the same.
             for n in 0..2 {
                 let refused = client.start_workspace(request(&format!("{name}-{n}"), &[])).await;
                 let refused = refused.err().context("a start was acknowledged without etcd")?;

@@ -1,4 +1,4 @@
-//! Two managers: one leads, the other serves reads, passes writes on, and takes over.
+//! Two managers: one leads, the other serves reads, forwards writes, and takes over.
 
 use anyhow::{Context as _, Result, ensure};
 use proto::wsman::WorkspacePhase;

@@ -1,4 +1,4 @@
-//! What goes wrong with a workspace, and what clients are told of it.
+//! Failures of a workspace, and what clients see of them.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn conditions(states: &[WorkspaceStatus]) -> Result<&WorkspaceConditions> {
     states.last().and_then(|status| status.conditions.as_ref()).context("no conditions")
 }
 
-/// Starts a workspace and follows it to its end by itself.
+/// Starts a workspace and follows it until it ends by itself.
 async fn follow_to_the_end(
     client: &mut Client,
     request: StartWorkspaceRequest,
@@ -49,7 +49,7 @@ async fn is_gone(client: &mut Client) -> Result<()> {
     .await
 }
 
-/// One manager that makes refused pods again after `backoff`, at most twice.
+/// One manager that recreates rejected pods after `backoff`, at most twice.
 async fn with_recreation(story: &mut Story, backoff: &str) -> Result<()> {
     story.installation.overrides =
         json!({ "manager": { "podRecreationBackoff": backoff, "podRecreationMaxRetries": 2 } });
@@ -75,19 +75,19 @@ fn a_pull_that_fails_for_a_moment_does_not_keep_a_workspace_from_running() -> Re
 }
 
 #[test]
-fn an_image_that_cannot_be_pulled_is_told_and_the_workspace_can_be_stopped() -> Result<()> {
+fn a_failing_image_pull_is_reported_and_the_workspace_can_be_stopped() -> Result<()> {
     story("no-image", 1, &["eu-1"], async |story| {
         let mut client = story.client().await?;
         let mut stream = watch(&mut client, "ws").await?;
         start(&mut client, misbehaving("image-pull-error")).await?;
-        let told = |status: &WorkspaceStatus| {
+        let reported = |status: &WorkspaceStatus| {
             status.phase() == WorkspacePhase::Creating && status.message.contains("failed to pull")
         };
-        follow(&mut stream, told).await?;
+        follow(&mut stream, reported).await?;
         // Through the back-off that follows.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let status = describe(&mut client, "ws").await?.context("it is gone")?;
-        ensure!(told(&status), "{:?}: {}", status.phase(), status.message);
+        ensure!(reported(&status), "{:?}: {}", status.phase(), status.message);
         stop(&mut client, "ws").await?;
         let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
         ensure!(conditions(&seen)?.failed.is_empty(), "{}", conditions(&seen)?.failed);
@@ -101,8 +101,11 @@ fn a_refused_pod_is_made_again_up_to_the_bound_and_then_fails() -> Result<()> {
         with_recreation(story, "500ms").await?;
         let mut client = story.client().await?;
         let seen = follow_to_the_end(&mut client, misbehaving("reject")).await?;
-        let told: Vec<&str> = seen.iter().map(|status| status.message.as_str()).collect();
-        ensure!(told.iter().any(|message| message.starts_with("The node refused the pod: ")), "{told:?}");
+        let reported: Vec<&str> = seen.iter().map(|status| status.message.as_str()).collect();
+        ensure!(
+            reported.iter().any(|message| message.starts_with("The node refused the pod: ")),
+            "{reported:?}"
+        );
         let failed = &conditions(&seen)?.failed;
         ensure!(failed.contains("OutOfcpu") && failed.contains("made again 2 times"), "{failed}");
         let metrics =
@@ -149,12 +152,12 @@ fn a_crash_fails_the_workspace_with_its_message_and_is_backed_up() -> Result<()>
 }
 
 #[test]
-fn a_container_out_of_memory_is_called_that() -> Result<()> {
+fn a_container_out_of_memory_is_reported_as_such() -> Result<()> {
     ends_as("oom", "oom", "OOMKilled")
 }
 
 #[test]
-fn an_evicted_pod_is_called_that() -> Result<()> {
+fn an_evicted_pod_is_reported_as_such() -> Result<()> {
     ends_as("evicted", "evict", "Evicted: The node was low on resource: ephemeral-storage")
 }
 
@@ -173,7 +176,7 @@ fn ends_as(name: &str, mode: &str, text: &str) -> Result<()> {
 #[test]
 fn a_workspace_whose_node_is_deleted_ends_and_names_the_loss() -> Result<()> {
     story("node-loss", 1, &[], async |story| {
-        // A node of its own, which has room for nobody else.
+        // Its own node, without capacity for other pods.
         let kube = story.cluster("eu-1")?.client();
         nodes::label_for_namespace(&kube, &story.namespace, false).await?;
         let size = NodeSize { pods: 1, ..NodeSize::default() };
@@ -221,7 +224,7 @@ fn a_headless_task_that_completes_leaves_a_snapshot_and_no_failure() -> Result<(
 }
 
 #[test]
-fn a_backup_that_fails_is_told_and_the_workspace_ends() -> Result<()> {
+fn a_failed_backup_is_reported_and_the_workspace_ends() -> Result<()> {
     story("no-backup", 1, &["eu-1"], async |story| {
         let mut client = story.client().await?;
         run(&mut client, annotated(request("ws", &[]), annotations::BACKUP, "fail")).await?;
@@ -230,25 +233,28 @@ fn a_backup_that_fails_is_told_and_the_workspace_ends() -> Result<()> {
         let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
         let last = conditions(&seen)?;
         ensure!(last.failed.contains("Backup failed: asked to fail"), "{}", last.failed);
-        ensure!(last.final_backup_complete() == WorkspaceConditionBool::False, "a complete backup is told");
+        ensure!(
+            last.final_backup_complete() == WorkspaceConditionBool::False,
+            "a complete backup is reported"
+        );
         is_gone(&mut client).await
     })
 }
 
 #[test]
-fn a_pod_that_no_node_takes_is_told_and_runs_when_one_does() -> Result<()> {
+fn a_pod_that_fits_no_node_is_reported_and_runs_once_one_fits() -> Result<()> {
     story("unschedulable", 1, &[], async |story| {
         let kube = story.cluster("eu-1")?.client();
         nodes::label_for_namespace(&kube, &story.namespace, false).await?;
         story.register("eu-1").await?;
-        // Else the start itself would be refused, for want of a node.
+        // Otherwise the start itself would be rejected, for want of a node.
         let unlimited = story.cli(&["cluster", "update", "eu-1", "--capacity", "unlimited"]).await?;
         ensure!(unlimited.code == 0, "{}", unlimited.stderr);
         let mut client = story.client().await?;
         let mut stream = watch(&mut client, "ws").await?;
         start(&mut client, request("ws", &[])).await?;
-        let told = |status: &WorkspaceStatus| status.message.starts_with("No node takes its pod yet: ");
-        let seen = follow(&mut stream, told).await?;
+        let reported = |status: &WorkspaceStatus| status.message.starts_with("No node takes its pod yet: ");
+        let seen = follow(&mut stream, reported).await?;
         ensure!(phases(&seen) == [WorkspacePhase::Pending], "{:?}", phases(&seen));
         nodes::label_for_namespace(&kube, &story.namespace, true).await?;
         let seen = follow(&mut stream, is(WorkspacePhase::Running)).await?;
@@ -258,9 +264,9 @@ fn a_pod_that_no_node_takes_is_told_and_runs_when_one_does() -> Result<()> {
 }
 
 #[test]
-fn a_pod_that_the_cluster_does_not_take_is_told_and_made_when_it_does() -> Result<()> {
+fn a_rejected_pod_is_reported_and_created_once_the_cluster_accepts_it() -> Result<()> {
     story("no-quota", 1, &[], async |story| {
-        // Both are acknowledged before the quota is there: later starts would dry-run their pod, and be rejected.
+        // Both are acknowledged before the quota exists: later starts would dry-run their pod, and be rejected.
         let proxy = behind_proxy(story, "eu-1").await?;
         let creates_pod = |call: &http::request::Parts| {
             let is_dry = call.uri.query().is_some_and(|query| query.contains("dryRun"));
@@ -285,14 +291,14 @@ fn a_pod_that_the_cluster_does_not_take_is_told_and_made_when_it_does() -> Resul
         })
         .await?;
         proxy.heal().await?;
-        let told = |status: &WorkspaceStatus| {
+        let reported = |status: &WorkspaceStatus| {
             status.message.starts_with("The cluster does not take its pod yet: ")
                 && status.message.contains("exceeded quota")
         };
-        let seen = follow(&mut stream, told).await?;
+        let seen = follow(&mut stream, reported).await?;
         ensure!(phases(&seen) == [WorkspacePhase::Pending], "{:?}", phases(&seen));
-        // One that is stopped before it ever had a pod ends, too.
-        follow(&mut never, told).await?;
+        // A workspace that is stopped before it had a pod ends, too.
+        follow(&mut never, reported).await?;
         stop(&mut client, "never").await?;
         follow(&mut never, is(WorkspacePhase::Stopped)).await?;
         let resources = Api::<Workspace>::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
@@ -314,10 +320,10 @@ fn a_pod_that_the_cluster_does_not_take_is_told_and_made_when_it_does() -> Resul
 }
 
 #[test]
-fn a_pod_name_that_somebody_else_has_is_told_and_taken_when_it_is_free() -> Result<()> {
+fn a_pod_name_in_use_is_reported_and_used_once_it_is_free() -> Result<()> {
     story("name-taken", 1, &["eu-1"], async |story| {
         let pods: Api<Pod> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
-        // On no node: what KWOK is still doing about one pod of a name, by name, would happen to the next.
+        // On no node: KWOK acts by pod name, and pending work on the old pod would hit the new one.
         let other: Pod = serde_json::from_value(json!({
             "metadata": { "name": "ws-ws" },
             "spec": { "containers": [{ "name": "other", "image": "none" }], "schedulerName": "nobody" },
@@ -326,8 +332,8 @@ fn a_pod_name_that_somebody_else_has_is_told_and_taken_when_it_is_free() -> Resu
         let mut client = story.client().await?;
         let mut stream = watch(&mut client, "ws").await?;
         start(&mut client, request("ws", &[])).await?;
-        let told = "The cluster does not take its pod yet: a pod ws-ws is there";
-        let seen = follow(&mut stream, |status| status.message.starts_with(told)).await?;
+        let reported = "The cluster does not take its pod yet: a pod ws-ws is there";
+        let seen = follow(&mut stream, |status| status.message.starts_with(reported)).await?;
         ensure!(phases(&seen) == [WorkspacePhase::Pending], "{:?}", phases(&seen));
         pods.delete("ws-ws", &DeleteParams::default()).await?;
         follow(&mut stream, is(WorkspacePhase::Running)).await?;

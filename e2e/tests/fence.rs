@@ -1,4 +1,4 @@
-//! The fence: a cluster's own apiserver refuses what an earlier leader writes.
+//! The fence: a cluster's own apiserver rejects writes of an earlier leader.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ fn the_apiserver_itself_refuses_what_shows_no_epoch_or_an_earlier_one() -> Resul
     })
 }
 
-/// Creating, patching, patching a status, deleting: in both namespaces, all refused by the policy.
+/// Create, patch, patch of a status, delete: in both namespaces, all rejected by the policy.
 async fn refuses_everything(cluster: &Cluster, story: &Story, shown: Option<&str>) -> Result<()> {
     let client = as_spaceport(cluster, shown).await?;
     let (namespace, secrets) = (story.namespace.as_str(), story.secrets_namespace.as_str());
@@ -82,14 +82,14 @@ fn the_parameter_only_rises_whoever_writes_it() -> Result<()> {
             let answer = admin.patch(FENCE, &params, &set(text.clone())).await;
             refused(answer, Some(text.as_str()))?;
         }
-        // User spaceport: only to what it shows, and never away.
+        // User spaceport may raise it only to the epoch that it sends, and never delete it.
         let later = Epoch { revision: epoch.revision + 1, ..epoch };
         let own = as_spaceport(cluster, Some(&epoch.to_string())).await?;
         let own: Api<ConfigMap> = Api::namespaced(own, &story.namespace);
         refused(own.patch(FENCE, &params, &set(later.to_string())).await, None)?;
         ensure!(own.delete(FENCE, &DeleteParams::default()).await.is_err(), "it was deleted");
         refused(admin.delete(FENCE, &DeleteParams::default()).await, None)?;
-        // By number, not by text: 10 more than the same digits.
+        // Compared as numbers, not as text: 10 times the number has the same leading digits.
         let larger = Epoch { revision: epoch.revision * 10, ..epoch };
         admin.patch(FENCE, &params.clone().dry_run(), &set(larger.to_string())).await?;
         ensure!(held(cluster, &story.namespace).await? == epoch, "it moved");
@@ -161,7 +161,7 @@ fn a_dead_cluster_delays_no_other_after_a_takeover_and_is_raised_when_it_is_back
         let dead = story.replicas.remove(at);
         let mut client = story.client().await?;
         dead.process.kill().await?;
-        // It would prefer the dead one, which is not raised: a definite refusal, so the start goes on.
+        // It would prefer the dead cluster, which is not raised: a definite rejection, so the start goes on.
         let answer = start(&mut client, request("ws", &["solo"])).await?;
         ensure!(answer.cluster == "eu-1", "it went to {}", answer.cluster);
         solo.resume(Part::ApiServer).await?;
@@ -193,7 +193,7 @@ fn an_unfenced_cluster_is_refused_unless_the_fence_is_off() -> Result<()> {
             Ok(())
         })
         .await?;
-        // A login with all rights of its own, as one without the fence needs.
+        // A login with all rights itself, as one without the fence needs.
         let own = story.installation.cluster_file("solo-3", "solo", &solo.kubeconfig())?;
         let mut text: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&own)?)?;
         text["fence"] = json!("off");
@@ -243,7 +243,7 @@ fn a_restored_etcd_writes_nothing_until_an_admin_opens_a_new_incarnation() -> Re
         manage(story, "restored").await?;
         story.available("eu-1").await?;
         let mut client = story.client().await?;
-        until("the cluster to be barred", async || match client.start_workspace(request("ws", &[])).await {
+        until("the cluster to be blocked", async || match client.start_workspace(request("ws", &[])).await {
             Err(status) if status.message().contains("spaceport cluster incarnation open") => Ok(()),
             other => anyhow::bail!("{other:?}"),
         })
@@ -288,7 +288,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The epoch that a namespace holds.
+/// The epoch in a namespace's fence.
 async fn held(cluster: &Cluster, namespace: &str) -> Result<Epoch> {
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client(), namespace);
     let data = maps.get(FENCE).await?.data.unwrap_or_default();
@@ -301,7 +301,7 @@ fn named(name: &str) -> ConfigMap {
     map
 }
 
-/// The answer is 403 of a policy of the fence.
+/// Asserts that the response is a 403 by a policy of the fence.
 fn refused<T: std::fmt::Debug>(answer: kube::Result<T>, shown: Option<&str>) -> Result<()> {
     match answer {
         Err(kube::Error::Api(status))

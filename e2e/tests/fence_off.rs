@@ -1,4 +1,4 @@
-//! Clusters without the fence: the login itself must hold the rights, and what it cannot write is told.
+//! Clusters without the fence: the login itself must hold the rights, and missing ones are reported.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::story::{Story, request, run, story};
 use e2e::harness::until;
 
-/// Longer than the leader waits between looks at a cluster.
+/// Longer than the leader's interval of checking a cluster.
 const LOOKED_AT: Duration = Duration::from_secs(90);
 
 /// The cluster file of a story, with the fence off.
@@ -31,7 +31,7 @@ async fn writable(story: &Story, cluster: &str, state: &str, reason: &str) -> Re
         let output = story.cli(&["cluster", "show", cluster, "-o", "json"]).await?;
         let shown: Value = serde_json::from_str(&output.stdout).with_context(|| output.stderr.clone())?;
         let conditions = shown["status"]["conditions"].as_array().context("no conditions")?;
-        let found = conditions.iter().find(|one| one["type"] == "Writable").context("not told")?;
+        let found = conditions.iter().find(|one| one["type"] == "Writable").context("no such condition")?;
         ensure!(found["state"] == state && found["reason"] == reason, "it is {found}");
         Ok(())
     })

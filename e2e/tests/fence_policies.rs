@@ -19,15 +19,15 @@ use e2e::harness::fence::{as_spaceport, as_user};
 use e2e::harness::spaceport::{NAMESPACE, SECRETS_NAMESPACE, prepare_namespaces, prepare_without_pod_policy};
 use e2e::harness::{Cluster, Fleet, FleetOptions, block_on, until};
 
-/// A namespace that Spaceport has nothing to do with.
+/// A namespace that Spaceport does not use.
 const TENANT: &str = "tenant";
-/// A user with all rights who is nobody special.
+/// A user with all rights and no special role.
 const SOMEBODY: &str = "somebody";
 const SOON: Duration = Duration::from_secs(40);
 const FENCE: &str = "spaceport-fence";
 
-/// One cluster with the fence, where users spaceport and somebody hold more rights than they need, so that policies alone
-/// refuse.
+/// One cluster with the fence. Users spaceport and somebody hold more rights than they need, so that only policies
+/// reject.
 async fn cluster() -> Result<&'static Cluster> {
     static FLEET: OnceLock<OnceCell<Fleet>> = OnceLock::new();
     let boot = async || {
@@ -57,7 +57,7 @@ async fn cluster() -> Result<&'static Cluster> {
     Ok(&fleet.clusters()[0])
 }
 
-/// User spaceport may create Workspaces in its workspace namespace alone (rbac.yaml); everything else everywhere.
+/// User spaceport may create Workspaces only in its workspace namespace (rbac.yaml), and everything else everywhere.
 const RIGHTS: &str = r"
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
@@ -181,7 +181,7 @@ fn writes() -> Vec<Shape> {
 enum Answer {
     Accepted,
     Fenced,
-    /// Neither accepted nor refused by a policy of the fence: the answer.
+    /// Neither accepted nor rejected by a policy of the fence.
     Other(String),
 }
 
@@ -236,7 +236,7 @@ fn user_spaceport_writes_by_every_verb_with_an_epoch_that_is_not_earlier_and_nob
         for namespace in [NAMESPACE, SECRETS_NAMESPACE, TENANT] {
             let mut users = vec![(as_user(cluster, SOMEBODY, None).await?, "somebody".to_owned(), true)];
             for shown in &epochs {
-                // Where no leader was yet, and in namespaces where rights keep it out, any epoch is accepted.
+                // Where no leader was yet, and in namespaces where it has no rights, any epoch is accepted.
                 let current = [Some(epoch(10)), Some(epoch(11))].contains(shown);
                 let is_epoch = shown.as_ref().is_some_and(|text| text.contains('/'));
                 let client = as_spaceport(cluster, shown.as_deref()).await?;
@@ -294,7 +294,7 @@ fn user_spaceport_connects_to_workspace_pods_alone_and_without_an_epoch() -> Res
                         .body(Vec::new())?;
                     let refused = match client.request_text(request).await {
                         Err(kube::Error::Api(status)) => status.message.contains("'spaceport-fence"),
-                        // Admission is past: there is no container to connect to.
+                        // Admission passed: there is no container to connect to.
                         _ => false,
                     };
                     if refused == (may || who == "other") {
@@ -368,7 +368,7 @@ fn namespaces_of_tenants_and_of_spaceport_itself_can_be_deleted_with_all_that_is
                 Api::namespaced(as_spaceport(cluster, Some(&epoch(3))).await?, namespace);
             maps.create(&PostParams::default(), &map(FENCE, &epoch(3))?).await?;
         }
-        // What a tenant calls so is its own matter.
+        // A tenant may use the name.
         let theirs: Api<ConfigMap> = Api::namespaced(as_user(cluster, SOMEBODY, None).await?, tenant);
         for name in [FENCE, "another"] {
             theirs.create(&PostParams::default(), &map(name, "anything")?).await?;

@@ -1,4 +1,4 @@
-//! The fence of a cluster over time: earlier policies, policies that were weakened, and policies that were deleted.
+//! The fence of a cluster over time: policies that are outdated, weakened, and deleted.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use e2e::harness::fence::{as_spaceport, in_force};
 use e2e::harness::spaceport::{NAMESPACE, prepare_member, prepare_namespaces};
 use e2e::harness::{Cluster, ClusterOptions, Signal, until};
 
-/// Longer than the leader waits between looks at a cluster.
+/// Longer than the leader's interval of checking a cluster.
 const LOOKED_AT: Duration = Duration::from_secs(90);
 
 /// The check `fence` of a cluster.
@@ -29,9 +29,9 @@ async fn check(story: &Story, which: &[&str]) -> Result<Value> {
     checks.into_iter().find(|check| check["name"] == "fence").context("no check of the fence")
 }
 
-/// Waits until doctor says this of the fence.
-async fn told(story: &Story, cluster: &str, outcome: &str, said: &[&str]) -> Result<()> {
-    until(LOOKED_AT, "doctor to tell", async || {
+/// Waits until doctor reports this of the fence.
+async fn reported(story: &Story, cluster: &str, outcome: &str, said: &[&str]) -> Result<()> {
+    until(LOOKED_AT, "doctor to report it", async || {
         let check = check(story, &[cluster]).await?;
         let text = check.to_string();
         ensure!(check["outcome"] == outcome && said.iter().all(|one| text.contains(one)), "{text}");
@@ -40,14 +40,14 @@ async fn told(story: &Story, cluster: &str, outcome: &str, said: &[&str]) -> Res
     .await
 }
 
-/// Waits until the leader can write there or cannot, and gives the reason.
+/// Waits until the leader can write there or cannot; returns the reason.
 async fn writable(story: &Story, cluster: &str, state: &str) -> Result<String> {
     let mut message = String::new();
     until(LOOKED_AT, "the condition Writable", async || {
         let output = story.cli(&["cluster", "show", cluster, "-o", "json"]).await?;
         let shown: Value = serde_json::from_str(&output.stdout).with_context(|| output.stderr.clone())?;
         let conditions = shown["status"]["conditions"].as_array().context("no conditions")?;
-        let found = conditions.iter().find(|one| one["type"] == "Writable").context("not told")?;
+        let found = conditions.iter().find(|one| one["type"] == "Writable").context("not reported")?;
         ensure!(found["state"] == state && found["reason"] != "Raising", "it is {found}");
         found["message"].as_str().unwrap_or_default().clone_into(&mut message);
         Ok(())
@@ -72,15 +72,15 @@ fn policies_of_an_earlier_version_are_told_and_installed_over_and_those_deleted_
         ensure!(output.code == 0, "{}", output.stderr);
         story.available("solo-4").await?;
         writable(story, "solo-4", "TRUE").await?;
-        told(story, "solo-4", "OK", &[]).await?;
+        reported(story, "solo-4", "OK", &[]).await?;
 
-        // A leader notices that the cluster does not refuse earlier ones any more.
+        // The leader notices that the cluster does not reject earlier epochs any more.
         delete_policies(&solo).await?;
         let said = writable(story, "solo-4", "FALSE").await?;
         ensure!(said.contains("an earlier epoch are accepted"), "{said}");
-        told(story, "solo-4", "FAILED", &["the fence is not in force", "is missing"]).await?;
+        reported(story, "solo-4", "FAILED", &["the fence is not in force", "is missing"]).await?;
 
-        // The next one raises a parameter that the apiserver follows no more.
+        // The next leader raises a parameter that the apiserver does not follow any more.
         let replica = story.replicas.pop().context("no manager")?;
         replica.process.signal(Signal::Term).await?;
         replica.process.exited(SOON).await?;
@@ -90,15 +90,16 @@ fn policies_of_an_earlier_version_are_told_and_installed_over_and_those_deleted_
         story.replicas.push(next);
         let said = writable(story, "solo-4", "FALSE").await?;
         ensure!(said.contains("cluster doctor"), "{said}");
-        told(story, "solo-4", "FAILED", &["that it saw earlier", "restart the cluster's apiservers"]).await?;
+        reported(story, "solo-4", "FAILED", &["that it saw earlier", "restart the cluster's apiservers"])
+            .await?;
         solo.stop_apiserver().await?;
         solo.start_apiserver().await?;
         writable(story, "solo-4", "TRUE").await?;
-        told(story, "solo-4", "OK", &[]).await
+        reported(story, "solo-4", "OK", &[]).await
     })
 }
 
-/// As a cluster is that was prepared by an earlier Spaceport, until `cluster install`.
+/// A cluster that an earlier Spaceport prepared, before `cluster install`.
 async fn install_over_earlier(story: &Story, solo: &Cluster, file: &str) -> Result<()> {
     let fence = check(story, &["-f", file]).await?;
     ensure!(fence["outcome"] == "OK", "{fence}");
@@ -124,7 +125,7 @@ async fn install_over_earlier(story: &Story, solo: &Cluster, file: &str) -> Resu
         Ok(())
     })
     .await?;
-    // Somebody weakened one.
+    // Somebody weakens a policy.
     let weaker = json!({ "spec": { "failurePolicy": "Ignore" } });
     policies.patch("spaceport-fence", &PatchParams::default(), &Patch::Merge(weaker)).await?;
     let fence = check(story, &["-f", file]).await?;

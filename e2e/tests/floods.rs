@@ -19,7 +19,7 @@ use crate::story::{SOON, Story, annotated, follow, is, refused, request, run, st
 use e2e::harness::spaceport::Replica;
 use e2e::harness::{Answer, Flood, Proxy, Rule};
 
-/// What a flood may add to a manager's memory: the bound of the objects, several times over as they are decoded and shown.
+/// Memory that a flood may add to a manager: several times the bound of objects, for decoded and encoded forms.
 const MOST_MIB: u64 = 700;
 
 #[test]
@@ -64,14 +64,14 @@ async fn flooded(story: &Story, proxy: &Proxy, name: &str, flood: Flood, reason:
         let there = run(&mut client, request(&format!("{name}-{n}"), &["north-america"])).await?;
         ensure!(there.cluster == "us-1", "it is on {}", there.cluster);
     }
-    within(Duration::from_secs(150), "the condition to tell", async || {
+    within(Duration::from_secs(150), "the condition to report it", async || {
         let output = story.cli(&["cluster", "show", "eu-1", "-o", "json"]).await?;
         let shown: serde_json::Value = serde_json::from_str(&output.stdout)?;
         let conditions = shown["status"]["conditions"].as_array().context("no conditions")?;
         let synced = conditions.iter().find(|one| one["type"] == "Synced").context("no Synced")?;
-        let told = synced["message"].as_str().unwrap_or_default();
-        ensure!(synced["state"] != "TRUE" && !told.is_empty() && told.contains(reason), "{synced}");
-        ensure!(told.len() < 16 * 1024, "{} bytes of message", told.len());
+        let reported = synced["message"].as_str().unwrap_or_default();
+        ensure!(synced["state"] != "TRUE" && !reported.is_empty() && reported.contains(reason), "{synced}");
+        ensure!(reported.len() < 16 * 1024, "{} bytes of message", reported.len());
         Ok(())
     })
     .await?;
@@ -87,7 +87,7 @@ async fn within(limit: Duration, what: &str, check: impl AsyncFnMut() -> Result<
     e2e::harness::until(limit, what, check).await
 }
 
-/// The most memory that the manager ever had.
+/// Peak memory of the manager.
 fn peak_mib(story: &Story) -> Result<u64> {
     let pid = manager(story)?.process.pid();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -151,7 +151,7 @@ fn a_thousand_calls_cancelled_at_once_end_no_subscription_of_their_connection() 
             let one = SubscribeRequest { must_match, ..SubscribeRequest::default() };
             let mut stream = client.subscribe(one).await?.into_inner();
             for round in 0..3 {
-                // Writes: the replica that does not lead has passed them on when they are cancelled.
+                // Writes: the standby has forwarded them when they are cancelled.
                 let calls: Vec<_> = (0..1000)
                     .map(|n| {
                         let mut client = client.clone();
@@ -224,7 +224,7 @@ fn workspaces_with_large_annotations_are_listed_page_by_page() -> Result<()> {
         ensure!(output.code == 0, "{}", output.stderr);
         let listed: Vec<serde_json::Value> = serde_json::from_str(&output.stdout)?;
         ensure!(listed.len() == COUNT, "{} of {COUNT}", listed.len());
-        // A replay is of any size.
+        // A replay has no size limit.
         let request = SubscribeRequest { replay: true, ..SubscribeRequest::default() };
         let mut stream = client.subscribe(request).await?.into_inner();
         for _ in 0..COUNT {

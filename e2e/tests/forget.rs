@@ -1,23 +1,23 @@
-//! A cluster that was taken out by force: its name is given to no other while workspaces are recorded under it, and an admin
-//! can give these up.
+//! A cluster that was deregistered by force: no other cluster gets its name while workspaces are recorded under it, and
+//! an admin can give these up.
 
 use anyhow::{Context as _, Result, ensure};
 use proto::wsman::{WorkspaceConditionBool, WorkspacePhase};
 use tonic::Code;
 
-use crate::adopt::{deregister_by_force, not_done, pods, standing, told};
+use crate::adopt::{deregister_by_force, not_done, pods, reported, standing};
 use crate::story::{Story, describe, follow, is, refused, request, run, start, stop, story, until, watch};
 use e2e::harness::spaceport::Output;
 
-/// Why, in these stories.
+/// The reason in these stories.
 const REASON: &str = "the-datacentre-burned-down";
 
-/// Registers the story's `ap-1` as `eu-1`; what the CLI said, and how it ended.
+/// Registers the story's `ap-1` as `eu-1`; returns output and exit code.
 async fn register_another(story: &Story) -> Result<Output> {
     story.try_to_register("eu-1", "europe", &story.kubeconfigs["ap-1"]).await
 }
 
-/// Neither deleted nor stopped.
+/// Asserts that the workspace is neither deleted nor stopped.
 async fn runs_on(story: &Story, id: &str) -> Result<()> {
     let there = story.resources("eu-1")?.get(id).await?;
     ensure!(there.metadata.deletion_timestamp.is_none(), "it is being deleted");
@@ -48,7 +48,7 @@ fn the_name_of_a_lost_cluster_goes_to_no_other_until_its_workspaces_are_given_up
         ensure!(looked.stdout.contains("is not the one that was taken out"), "{}", looked.stdout);
         let page = story.cli(&["status"]).await?.stdout;
         ensure!(page.contains("1 of eu-1, which is not registered"), "{page}");
-        let plan = told(story, &["forget", "eu-1"]).await?;
+        let plan = reported(story, &["forget", "eu-1"]).await?;
         ensure!(plan["left"] == 1 && plan["givenUp"] == 0 && plan["workspaces"][0]["id"] == "ws", "{plan}");
         ensure!(standing(story, "eu-1", "ws").await? == "LEFT", "the plan was carried out");
 
@@ -57,23 +57,23 @@ fn the_name_of_a_lost_cluster_goes_to_no_other_until_its_workspaces_are_given_up
             let mut client = story.installation.workspaces(replica).await?;
             streams.push(watch(&mut client, "ws").await?);
         }
-        let done = told(story, &["forget", "eu-1", "--yes", "--reason", REASON]).await?;
+        let done = reported(story, &["forget", "eu-1", "--yes", "--reason", REASON]).await?;
         ensure!(done["givenUp"] == 1 && done["left"] == 0, "{done}");
         for stream in &mut streams {
             let seen = follow(stream, is(WorkspacePhase::Stopped)).await?;
-            let [last] = &seen[..] else { anyhow::bail!("more was told: {seen:?}") };
+            let [last] = &seen[..] else { anyhow::bail!("more was reported: {seen:?}") };
             ensure!(last.message == format!("given up with cluster eu-1: {REASON}"), "{last:?}");
             ensure!(last.cluster == "eu-1" && !last.reachable, "{last:?}");
             ensure!(last.status_version > before.status_version, "{before:?} {last:?}");
         }
         runs_on(story, "ws").await?;
         ensure!(describe(&mut client, "ws").await?.is_none(), "it is still shown");
-        // Its long-lived id is free; its own as after any end.
+        // Its long-lived id is free; its own id is not, as after any end.
         let mut next = request("next", &[]);
         next.metadata.as_mut().context("no metadata")?.meta_id = "meta-ws".to_owned();
         ensure!(start(&mut client, next).await?.cluster == "us-1", "it was placed elsewhere");
         refused(client.start_workspace(request("ws", &[])).await, Code::AlreadyExists)?;
-        let again = told(story, &["forget", "eu-1"]).await?;
+        let again = reported(story, &["forget", "eu-1"]).await?;
         ensure!(again["left"] == 0, "{again}");
         let page = story.cli(&["status"]).await?.stdout;
         ensure!(!page.contains("not registered"), "{page}");
@@ -90,7 +90,7 @@ fn a_cluster_that_comes_back_after_it_was_given_up_loses_nothing_and_is_adopted(
         run(&mut client, request("ws", &[])).await?;
         deregister_by_force(story, "eu-1").await?;
         let mut stream = watch(&mut client, "ws").await?;
-        told(story, &["forget", "eu-1", "--yes", "--reason", REASON]).await?;
+        reported(story, &["forget", "eu-1", "--yes", "--reason", REASON]).await?;
         let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
         let stopped = seen.last().context("nothing was seen")?.status_version;
 
@@ -101,13 +101,13 @@ fn a_cluster_that_comes_back_after_it_was_given_up_loses_nothing_and_is_adopted(
             Ok(())
         })
         .await?;
-        // By then everything that is recorded there was settled.
+        // By then all records there are settled.
         run(&mut client, request("after", &[])).await?;
         stop(&mut client, "after").await?;
         runs_on(story, "ws").await?;
         ensure!(describe(&mut client, "ws").await?.is_none(), "it is shown without a record");
 
-        let done = told(story, &["adopt", "eu-1", "ws", "--yes"]).await?;
+        let done = reported(story, &["adopt", "eu-1", "ws", "--yes"]).await?;
         ensure!(done[0]["outcome"] == "ADOPTED", "{done}");
         let seen = follow(&mut stream, is(WorkspacePhase::Running)).await?;
         let seen = seen.last().context("nothing was seen")?;

@@ -1,4 +1,4 @@
-//! What happens to clusters is told as events in the cluster that the manager runs in.
+//! Events about member clusters in the host cluster.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Event;
@@ -11,7 +11,7 @@ use crate::secretref::{HOST, start_with_host};
 use crate::story::{Story, request, run, story, until};
 use e2e::harness::{Answer, Fault, Proxy, Rule};
 
-/// Seconds instead of minutes: what is told is the same.
+/// Seconds instead of minutes.
 fn in_a_hurry(story: &mut Story) {
     story.installation.overrides = json!({ "federation": { "health": {
         "probe": "1s", "deadline": "1s", "lostAfter": "4s", "recoverAfter": "1s", "holdDownMax": "1s",
@@ -24,7 +24,7 @@ async fn events(story: &Story, cluster: &str) -> Result<Vec<Event>> {
     Ok(api.list(&ListParams::default().fields(&of)).await?.items)
 }
 
-/// How often something of the cluster was told.
+/// How often an event of the cluster was reported.
 pub async fn times(story: &Story, cluster: &str, reason: &str) -> Result<i32> {
     let all = events(story, cluster).await?;
     Ok(all
@@ -34,15 +34,15 @@ pub async fn times(story: &Story, cluster: &str, reason: &str) -> Result<i32> {
         .sum())
 }
 
-/// Waits until something of the cluster is told so many times.
-pub async fn told(story: &Story, cluster: &str, reason: &str, times: i32) -> Result<Event> {
+/// Waits until an event of the cluster was reported this many times.
+pub async fn reported(story: &Story, cluster: &str, reason: &str, times: i32) -> Result<Event> {
     let mut found = None;
     until("the event", async || {
         let all = events(story, cluster).await?;
         let of_reason: Vec<&Event> =
             all.iter().filter(|event| event.reason.as_deref() == Some(reason)).collect();
         let count: i32 = of_reason.iter().filter_map(|event| event.count).sum();
-        ensure!(count >= times, "{reason} was told {count} times: {all:?}");
+        ensure!(count >= times, "{reason} was reported {count} times: {all:?}");
         found = of_reason.last().map(|event| (*event).clone());
         Ok(())
     })
@@ -62,19 +62,19 @@ fn an_admin_sees_a_clusters_life_as_events_of_the_managers_own_cluster() -> Resu
         in_a_hurry(story);
         start_with_host(story, 1, None).await?;
         let proxy = behind_proxy(story, "eu-1").await?;
-        let event = told(story, "eu-1", "ClusterRegistered", 1).await?;
+        let event = reported(story, "eu-1", "ClusterRegistered", 1).await?;
         ensure!(event.type_.as_deref() == Some("Normal"), "{event:?}");
         ensure!(event.message.as_deref() == Some("cluster eu-1 was registered"), "{event:?}");
 
         for times in 1..=2 {
             proxy.set(Fault::Refuse).await?;
-            told(story, "eu-1", "ClusterSuspect", times).await?;
-            let event = told(story, "eu-1", "ClusterLost", times).await?;
+            reported(story, "eu-1", "ClusterSuspect", times).await?;
+            let event = reported(story, "eu-1", "ClusterLost", times).await?;
             ensure!(event.type_.as_deref() == Some("Warning"), "{event:?}");
             proxy.heal().await?;
-            told(story, "eu-1", "ClusterAvailable", times).await?;
+            reported(story, "eu-1", "ClusterAvailable", times).await?;
         }
-        // What repeats is one event.
+        // Repetitions are counted on one event.
         let lost = events(story, "eu-1").await?;
         let lost = lost.iter().filter(|event| event.reason.as_deref() == Some("ClusterLost"));
         ensure!(lost.clone().count() == 1, "{:?}", lost.collect::<Vec<_>>());
@@ -83,18 +83,18 @@ fn an_admin_sees_a_clusters_life_as_events_of_the_managers_own_cluster() -> Resu
         let mut client = story.client().await?;
         run(&mut client, request("ws", &["europe"])).await?;
         cli(story, &["cluster", "cordon", "eu-1"]).await?;
-        told(story, "eu-1", "ClusterCordoned", 1).await?;
+        reported(story, "eu-1", "ClusterCordoned", 1).await?;
         let drain = ["cluster", "drain", "eu-1", "--deadline", "1s", "--accept-no-room", "--wait"];
         cli(story, &drain).await?;
-        told(story, "eu-1", "DrainStarted", 1).await?;
-        told(story, "eu-1", "DrainFinished", 1).await?;
+        reported(story, "eu-1", "DrainStarted", 1).await?;
+        reported(story, "eu-1", "DrainFinished", 1).await?;
         cli(story, &["cluster", "deregister", "eu-1"]).await?;
-        told(story, "eu-1", "ClusterDeregistered", 1).await.map(drop)
+        reported(story, "eu-1", "ClusterDeregistered", 1).await.map(drop)
     })
 }
 
 #[test]
-fn a_drain_that_is_stuck_and_a_leader_that_comes_later_are_told() -> Result<()> {
+fn a_stuck_drain_and_a_later_leader_are_reported() -> Result<()> {
     story("hoststuck", 0, &[], async |story| {
         in_a_hurry(story);
         start_with_host(story, 1, None).await?;
@@ -102,23 +102,23 @@ fn a_drain_that_is_stuck_and_a_leader_that_comes_later_are_told() -> Result<()> 
         story.register("us-1").await?;
         let mut client = story.client().await?;
         run(&mut client, request("ws", &["europe"])).await?;
-        // It begins while there is room, and its workspace is due when there is none.
+        // It begins while there is capacity, and its workspace is due when there is none.
         cli(story, &["cluster", "drain", "eu-1"]).await?;
         cli(story, &["cluster", "cordon", "us-1"]).await?;
         cli(story, &["cluster", "drain", "eu-1", "--idle", "1ms"]).await?;
-        let event = told(story, "eu-1", "DrainStuck", 1).await?;
+        let event = reported(story, "eu-1", "DrainStuck", 1).await?;
         ensure!(
-            event.message.is_some_and(|told| told.contains("no other cluster has room")),
+            event.message.is_some_and(|reported| reported.contains("no other cluster has room")),
             "another reason"
         );
 
-        // The next leader tells what is wrong when it begins, and not what is as it was.
+        // A new leader reports existing problems when it begins, and nothing that did not change.
         let before = events(story, "us-1").await?.len();
         let first = story.replicas.remove(0);
         first.process.stop(crate::story::SOON).await?;
         story.replicas.push(story.installation.start("manager-1").await?);
-        told(story, "eu-1", "DrainStuck", 2).await?;
-        ensure!(events(story, "us-1").await?.len() == before, "what did not change is told");
+        reported(story, "eu-1", "DrainStuck", 2).await?;
+        ensure!(events(story, "us-1").await?.len() == before, "an unchanged state is reported");
         let started = events(story, "eu-1").await?;
         let started = started.iter().filter(|event| event.reason.as_deref() == Some("DrainStarted"));
         ensure!(started.count() == 1, "the drain did not begin twice");
@@ -127,7 +127,7 @@ fn a_drain_that_is_stuck_and_a_leader_that_comes_later_are_told() -> Result<()> 
 }
 
 #[test]
-fn a_host_that_takes_no_events_changes_nothing_and_is_told_when_it_does() -> Result<()> {
+fn a_host_that_rejects_events_changes_nothing_and_gets_them_later() -> Result<()> {
     story("hostdeaf", 0, &[], async |story| {
         in_a_hurry(story);
         let proxy = Proxy::of_cluster(story.cluster(HOST)?).await?;
@@ -139,7 +139,7 @@ fn a_host_that_takes_no_events_changes_nothing_and_is_told_when_it_does() -> Res
         run(&mut client, request("ws", &[])).await?;
         cli(story, &["cluster", "cordon", "eu-1"]).await?;
         proxy.heal().await?;
-        told(story, "eu-1", "ClusterRegistered", 1).await?;
-        told(story, "eu-1", "ClusterCordoned", 1).await.map(drop)
+        reported(story, "eu-1", "ClusterRegistered", 1).await?;
+        reported(story, "eu-1", "ClusterCordoned", 1).await.map(drop)
     })
 }

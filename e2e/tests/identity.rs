@@ -1,4 +1,4 @@
-//! How long a client's right lasts, and whose workspaces it reaches.
+//! How long a client's access lasts, and which workspaces it reaches.
 
 use std::time::Duration;
 
@@ -32,13 +32,13 @@ async fn subscribe(client: &mut Client) -> Result<Streaming<SubscribeResponse>> 
     Ok(client.subscribe(request).await?.into_inner())
 }
 
-/// The status with which a stream ends; its messages are passed over.
+/// The status with which a stream ends; skips its messages.
 async fn end(stream: &mut Streaming<SubscribeResponse>) -> Result<Status> {
     let reading = async {
         loop {
             match stream.message().await {
                 Ok(Some(_)) => {}
-                Ok(None) => bail!("the stream ended well"),
+                Ok(None) => bail!("the stream ended without an error"),
                 Err(status) => return Ok(status),
             }
         }
@@ -80,7 +80,7 @@ fn an_old_connection_ends_and_its_client_goes_on_over_another() -> Result<()> {
         for _ in 0..2 {
             let status = end(&mut subscribe(&mut client).await?).await?;
             ensure!(status.code() == Code::Unavailable && status.message().contains("age"), "{status}");
-            // A call in the very moment of the close is cancelled unsent, and repeated.
+            // A call at the moment of the close is cancelled unsent, and repeated.
             until("a call over another connection", async || {
                 client.get_workspaces(GetWorkspacesRequest::default()).await?;
                 Ok(())
@@ -129,7 +129,7 @@ fn a_client_needs_the_organization_that_is_required() -> Result<()> {
     })
 }
 
-/// How a call was answered, whatever it answers.
+/// Code and message of a response.
 fn outcome<T>(answer: Result<tonic::Response<T>, Status>) -> Result<(), (Code, String)> {
     answer.map(drop).map_err(|status| (status.code(), status.message().to_owned()))
 }
@@ -143,7 +143,7 @@ async fn set_timeout(client: &mut Client, id: &str, duration: &str) -> Result<()
     outcome(client.set_timeout(request).await)
 }
 
-/// What every call about a workspace of this id is answered with.
+/// Responses of every call about a workspace of this id.
 async fn all_about(client: &mut Client, of: &str) -> Vec<Result<(), (Code, String)>> {
     let id = || of.to_owned();
     let spec = Some(PortSpec { port: 3000, ..PortSpec::default() });

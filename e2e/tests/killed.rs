@@ -1,5 +1,5 @@
-//! The leader is killed between every two steps of a start and of a stop. One workspace a step, all in the same blow: each
-//! is held exactly there, the next leader goes on, and the client repeats its call.
+//! The leader is killed between every two steps of a start and of a stop. One workspace for each step, all at once:
+//! each is held exactly there, the next leader continues, and the client repeats its call.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,9 +32,9 @@ mod recreated;
 struct Step {
     name: &'static str,
     method: Method,
-    /// Of the apiserver's path.
+    /// From the apiserver's path.
     resource: &'static str,
-    /// What the write carries, or the end of the object's name.
+    /// Content of the write, or the end of the object's name.
     says: &'static str,
 }
 
@@ -42,7 +42,7 @@ const fn step(name: &'static str, method: Method, resource: &'static str, says: 
     Step { name, method, resource, says }
 }
 
-/// In their order; what was started is never heard of by its client up to the third.
+/// In order; up to the third the client gets no response to its start.
 static OF_A_START: [Step; 9] = [
     step("env-secret", Method::POST, "secrets", "-env"),
     step("token-secret", Method::POST, "secrets", "-tokens"),
@@ -55,7 +55,7 @@ static OF_A_START: [Step; 9] = [
     step("secrets-off", Method::DELETE, "secrets", "-env"),
 ];
 
-/// Its secrets went when it ran.
+/// Its secrets were deleted when it ran.
 static OF_A_STOP: [Step; 6] = [
     step("asked", Method::PATCH, "workspaces/status", r#""type":"StoppedByRequest""#),
     step("pod-off", Method::DELETE, "pods", ""),
@@ -65,7 +65,7 @@ static OF_A_STOP: [Step; 6] = [
     step("off", Method::DELETE, "workspaces", ""),
 ];
 
-/// A workspace of the story: what becomes of which of its writes.
+/// A workspace of the story, and what happens to which of its writes.
 #[derive(Clone)]
 struct Case {
     step: &'static Step,
@@ -74,7 +74,7 @@ struct Case {
 }
 
 impl Case {
-    /// Killed after the write was carried out, or before; then it comes when the next leader has taken over.
+    /// Killed after the write was carried out, or before; then it arrives after the next leader has taken over.
     fn all(of: &'static str, steps: &'static [Step]) -> Vec<Self> {
         let case = |step: &'static Step, answer: Answer| {
             let when = if answer == Answer::Mute { "after" } else { "before" };
@@ -93,7 +93,7 @@ impl Case {
         ours && fits && call.method == self.step.method && resource == self.step.resource
     }
 
-    /// Whether the content becomes ready only when the test lets it.
+    /// Whether the content becomes ready only when the test allows it.
     fn waits_for_content(&self) -> bool {
         !matches!(self.step.name, "running" | "secrets-off")
     }
@@ -119,7 +119,7 @@ fn wanted(case: &Case) -> StartWorkspaceRequest {
 
 fn wanted_by_a_start(case: &Case) -> StartWorkspaceRequest {
     let wanted = wanted(case);
-    // Else the containers run at once, and the phase is skipped.
+    // Otherwise the containers run at once, and the phase is skipped.
     let wanted = match case.step.name {
         "creating" => annotated(wanted, annotations::START_DELAY, "1s"),
         _ => wanted,
@@ -180,8 +180,8 @@ fn a_leader_killed_between_any_two_steps_leaves_one_workspace_and_its_answer() -
     })
 }
 
-/// Two managers with two clusters, `eu-1` behind a proxy; the leader, which is taken out of the story, and a client of the
-/// other.
+/// Two managers with two clusters, `eu-1` behind a proxy; returns the leader, which is removed from the story, and a
+/// client of the other.
 async fn behind_a_proxy(story: &mut Story) -> Result<(Proxy, Replica, Client)> {
     for name in ["manager-0", "manager-1"] {
         story.replicas.push(story.installation.start(name).await?);
@@ -195,7 +195,7 @@ async fn behind_a_proxy(story: &mut Story) -> Result<(Proxy, Replica, Client)> {
     Ok((proxy, doomed, client))
 }
 
-/// Kills the leader once the write of every case is kept back; what comes next passes.
+/// Kills the leader once the write of every case is held; later writes pass.
 async fn kill_when_reached(
     proxy: &Proxy,
     doomed: Replica,
@@ -213,17 +213,17 @@ async fn kill_when_reached(
     Ok(())
 }
 
-/// How many cases have a write that comes late.
+/// Number of cases with a write that arrives late.
 fn late_of(all: &BTreeSet<String>) -> usize {
     all.iter().filter(|id| id.contains("-before-")).count()
 }
 
-/// What a dead leader sent comes now, so many calls and those that it repeated, and the cluster takes none of it.
+/// The dead leader's writes arrive now, at least `late` of them, and the cluster rejects all.
 pub async fn refused_what_came_late(proxy: &Proxy, late: usize) -> Result<()> {
     let codes = timeout(SOON, proxy.let_late_go()).await.context("what came late is not answered")??;
     ensure!(codes.len() >= late, "only {} of {late} calls came", codes.len());
     let refused = codes.iter().all(|code| *code >= 400);
-    ensure!(refused, "the cluster took what a dead leader sent: {codes:?}");
+    ensure!(refused, "the cluster accepted a write of a dead leader: {codes:?}");
     Ok(())
 }
 
@@ -231,7 +231,7 @@ fn stop_of(id: &str) -> proto::wsman::StopWorkspaceRequest {
     proto::wsman::StopWorkspaceRequest { id: id.to_owned(), policy: 0 }
 }
 
-/// Has the proxy keep back the write of each case; the cases that came to it.
+/// The proxy holds the write of each case; returns the cases that reached it.
 fn keep_back<'a>(proxy: &Proxy, cases: impl Iterator<Item = &'a Case>) -> Arc<Mutex<BTreeSet<String>>> {
     let reached = Arc::new(Mutex::new(BTreeSet::new()));
     let rule = |case: &Case| {
@@ -242,7 +242,7 @@ fn keep_back<'a>(proxy: &Proxy, cases: impl Iterator<Item = &'a Case>) -> Arc<Mu
     reached
 }
 
-/// Whatever the first call was told, the repeated ones get one answer, and there is one workspace with its secrets.
+/// Whatever the first call returned, the repeated ones get one response, and there is one workspace with its secrets.
 async fn started_once(
     story: &Story,
     client: &Client,
@@ -280,7 +280,7 @@ async fn start_until_answered(client: &mut Client, case: &Case) -> Result<StartW
     answer.context("no answer")
 }
 
-/// It runs in the last of the pods that were made for it, so many and so many of them again, and can be stopped.
+/// It runs in the last of the pods that were created for it, the expected number, and can be stopped.
 async fn runs(
     story: &Story,
     client: &Client,
@@ -291,14 +291,14 @@ async fn runs(
 ) -> Result<()> {
     let seen = follow(stream, is(WorkspacePhase::Running)).await?;
     let auth = seen.last().and_then(|status| status.auth.as_ref()).context("no auth")?;
-    ensure!(auth.owner_token == token, "another token is told");
+    ensure!(auth.owner_token == token, "another token is reported");
     let kube = story.cluster("eu-1")?.client();
     let status = story.resources("eu-1")?.get(id).await?.status.context("no status")?;
     let made = (status.pod_starts, status.pod_recreated.unwrap_or_default());
     ensure!(made == pods, "its pod was made {made:?} times");
     let pod = Api::<Pod>::namespaced(kube.clone(), &story.namespace).get(&format!("ws-{id}")).await?;
     ensure!(pod.metadata.deletion_timestamp.is_none(), "its pod is being deleted");
-    // A leader deletes them once, after it wrote that the workspace runs; where it dies before, they are swept.
+    // A leader deletes them once, after it wrote that the workspace runs; if it dies before, they are swept.
     secrets_are_gone(story, id).await?;
     stop(&mut client.clone(), id).await?;
     ended_with_a_backup(stream).await
@@ -316,7 +316,7 @@ async fn secrets_are_gone(story: &Story, id: &str) -> Result<()> {
     .await
 }
 
-/// Asked again, it stops, is backed up, and its end is told and recorded.
+/// Asked again, it stops, is backed up, and its end is reported and recorded.
 async fn stopped(client: &Client, one: &mut Followed<()>) -> Result<()> {
     let client = &mut client.clone();
     match timeout(SOON, &mut one.first).await.context("the first call hangs")?? {

@@ -1,4 +1,4 @@
-//! Kubeconfigs as people have them: several contexts, login plugins, and what is wrong with certificates.
+//! Kubeconfigs as people have them: several contexts, login plugins, and invalid certificates.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,7 +23,7 @@ fn admin_token(story: &Story, cluster: &str) -> Result<String> {
     Ok(token.to_owned())
 }
 
-/// A login plugin that gives a token, and fails unless it is asked as kubectl asks.
+/// A login plugin that prints a token, and fails unless it is called as kubectl does.
 fn write_plugin(path: &Path, token: &str) -> Result<()> {
     let script = format!(
         r#"#!/bin/sh
@@ -42,7 +42,7 @@ END
     Ok(())
 }
 
-/// A kubeconfig of an admin with several contexts, of which one logs in with a plugin and the others name what is not there.
+/// A kubeconfig of an admin with several contexts: one logs in with a plugin, the others name missing files.
 fn many_contexts(story: &Story, cluster: &str) -> Result<PathBuf> {
     let member = story.cluster(cluster)?;
     let folder = story.installation.dir();
@@ -91,7 +91,7 @@ fn a_plugins_login_installs_and_registers_a_cluster_and_only_its_context_is_read
         ensure!(!done.stderr.contains("secret-profile"), "{}", done.stderr);
         ensure!(Api::<Namespace>::all(member.client()).get_opt("plugin-ws").await?.is_some(), "no namespace");
 
-        // Registered in one go, by a file that names the context.
+        // Registered in one step, by a file that names the context.
         let path = story.installation.dir().join("plugin.yaml");
         let file = json!({
             "name": "ap-1", "region": "asia", "kubeconfig": { "file": admin, "context": "admin" },
@@ -101,9 +101,9 @@ fn a_plugins_login_installs_and_registers_a_cluster_and_only_its_context_is_read
         let path = path.to_string_lossy().into_owned();
         let plain = story.cli(&["cluster", "register", "-f", &path]).await?;
         ensure!(plain.code == 1 && plain.stderr.contains("--print-kubeconfig"), "{}", plain.stderr);
-        for told in ["registered ap-1", "ap-1 is registered already, unchanged"] {
+        for reported in ["registered ap-1", "ap-1 is registered already, unchanged"] {
             let output = story.cli(&["cluster", "register", "--install", "-f", &path]).await?;
-            ensure!(output.code == 0 && output.stderr.contains(told), "{}", output.stderr);
+            ensure!(output.code == 0 && output.stderr.contains(reported), "{}", output.stderr);
         }
         story.available("ap-1").await?;
         member.prepare_namespace("plugin-ws").await?;
@@ -144,7 +144,7 @@ fn spec(story: &Story, name: &str) -> ClusterSpec {
 }
 
 #[test]
-fn what_a_cluster_leaves_out_comes_from_the_configuration_and_the_same_again_changes_nothing() -> Result<()> {
+fn omitted_settings_come_from_the_configuration_and_registering_again_changes_nothing() -> Result<()> {
     story("left-out", 0, &[], async |story| {
         story.installation.overrides["manager"] =
             json!({ "namespace": story.namespace, "secretsNamespace": story.secrets_namespace });
@@ -167,7 +167,7 @@ fn what_a_cluster_leaves_out_comes_from_the_configuration_and_the_same_again_cha
         story.available("eu-1").await?;
         run(&mut story.client().await?, crate::story::request("ws", &[])).await?;
 
-        // The same in other words, then another one.
+        // Equivalent content, then another kubeconfig.
         let pretty = serde_json::to_string(&serde_json::from_str::<Value>(&login)?)?;
         let again = clusters.register(request(&spec(story, "eu-1"), pretty.into_bytes())).await?.into_inner();
         ensure!(again.outcome() == Outcome::Unchanged, "{:?}", again.outcome());
@@ -175,8 +175,8 @@ fn what_a_cluster_leaves_out_comes_from_the_configuration_and_the_same_again_cha
         (heavier.weight, heavier.labels) = (80, [("tier".to_owned(), "gold".to_owned())].into());
         let other = fs::read(&story.kubeconfigs["us-1"])?;
         let status = refused(clusters.register(request(&heavier, other)).await, Code::AlreadyExists)?;
-        for told in ["labels.tier", "weight", "kubeconfig", "cluster update"] {
-            ensure!(status.message().contains(told), "{told}: {status:?}");
+        for reported in ["labels.tier", "weight", "kubeconfig", "cluster update"] {
+            ensure!(status.message().contains(reported), "{reported}: {status:?}");
         }
         Ok(())
     })
@@ -204,13 +204,13 @@ fn of_a_file_with_several_clusters_each_is_reported_and_the_good_ones_are_regist
         let path = path.to_string_lossy().into_owned();
         let output = story.cli(&["cluster", "register", "-f", &path]).await?;
         ensure!(output.code == 1, "{}", output.stderr);
-        for told in [
+        for reported in [
             "eu-1 is registered already, unchanged",
             "failed to register us-1: FAILED_PRECONDITION",
             "registered ap-1",
             "1 of 3 clusters were not registered: us-1",
         ] {
-            ensure!(output.stderr.contains(told), "{told}: {}", output.stderr);
+            ensure!(output.stderr.contains(reported), "{reported}: {}", output.stderr);
         }
         fs::write(&path, document("eu-1", "europe", &story.kubeconfigs["eu-1"], 60).to_string())?;
         let output = story.cli(&["cluster", "register", "-f", &path]).await?;
@@ -221,7 +221,7 @@ fn of_a_file_with_several_clusters_each_is_reported_and_the_good_ones_are_regist
 }
 
 #[test]
-fn what_is_wrong_with_certificates_is_told_in_a_sentence_of_its_own() -> Result<()> {
+fn each_problem_of_a_certificate_has_its_own_sentence() -> Result<()> {
     story("certificates", 1, &[], async |story| {
         let member = story.cluster("eu-1")?;
         let folder = story.installation.dir();
@@ -264,8 +264,8 @@ fn what_is_wrong_with_certificates_is_told_in_a_sentence_of_its_own() -> Result<
             ensure!(output.code == 1 && output.stderr.contains(sentence), "{name}: {}", output.stderr);
             let file = folder.join("cluster-eu-1.yaml").to_string_lossy().into_owned();
             let doctor = story.cli(&["cluster", "doctor", "-f", &file, "-o", "wide"]).await?;
-            let told = format!("{}{}", doctor.stdout, doctor.stderr);
-            ensure!(doctor.code == 1 && told.contains(sentence), "{name}: {told}");
+            let reported = format!("{}{}", doctor.stdout, doctor.stderr);
+            ensure!(doctor.code == 1 && reported.contains(sentence), "{name}: {reported}");
         }
         Ok(())
     })

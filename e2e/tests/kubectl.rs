@@ -1,4 +1,5 @@
-//! What people see who look at a cluster itself: `kubectl get workspaces`, with and without `-o wide`, and the events of `describe`.
+//! What people see in a cluster itself: `kubectl get workspaces`, with and without `-o wide`, and the events of
+//! `describe`.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use serde_json::Value;
 use crate::story::{Story, annotated, follow, forget, is, request, start, story, until, watch};
 use e2e::harness::annotations;
 
-/// The columns that existing managers have, with their priorities; those of priority 0 are shown without `-o wide`.
+/// The columns of existing managers, with their priorities; those of priority 0 are shown without `-o wide`.
 const KNOWN: [(&str, i64); 9] = [
     ("Name", 0),
     ("Workspace", 10),
@@ -27,7 +28,7 @@ const KNOWN: [(&str, i64); 9] = [
 ];
 const OURS: [(&str, i64); 3] = [("Waits", 1), ("Timeout", 1), ("Failed", 1)];
 
-/// What `kubectl get workspaces -o wide` is told: columns with their priorities, and the row of workspace `ws`.
+/// What `kubectl get workspaces -o wide` receives: columns with their priorities, and the row of workspace `ws`.
 async fn table(story: &Story) -> Result<(Vec<(String, i64)>, BTreeMap<String, String>)> {
     let path = format!("/apis/workspace.gitpod.io/v1/namespaces/{}/workspaces", story.namespace);
     let request = http::Request::get(path).header(ACCEPT, "application/json;as=Table;v=v1;g=meta.k8s.io");
@@ -46,7 +47,7 @@ async fn table(story: &Story) -> Result<(Vec<(String, i64)>, BTreeMap<String, St
     Ok((columns, row))
 }
 
-/// Kind and reason of the events of workspace `ws`, in their order, and all that they say.
+/// Kind and reason of the events of workspace `ws`, in order, and all their texts.
 async fn events(story: &Story) -> Result<(Vec<(String, String)>, String)> {
     let events: Api<Event> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
     let of_it = "involvedObject.kind=Workspace,involvedObject.name=ws";
@@ -59,7 +60,7 @@ async fn events(story: &Story) -> Result<(Vec<(String, String)>, String)> {
 }
 
 #[test]
-fn kubectl_tells_what_a_workspace_waits_for_and_why_one_failed() -> Result<()> {
+fn kubectl_shows_what_a_workspace_waits_for_and_why_one_failed() -> Result<()> {
     story("kubectl", 1, &["eu-1"], async |story| {
         let mut client = story.client().await?;
         let mut stream = watch(&mut client, "ws").await?;

@@ -1,5 +1,5 @@
-//! Clusters that answer every probe and accept no workspace: placement learns of it from their answers, avoids them, says why,
-//! and comes back when they recover.
+//! Clusters that answer every probe and accept no workspace: placement learns from rejected starts, avoids them,
+//! reports why, and uses them again once they recover.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tonic::{Code, Streaming};
 
-use crate::adopt::{deregister_by_force, told};
+use crate::adopt::{deregister_by_force, reported};
 use crate::bulkheads::behind_proxy;
 use crate::namespaces::{register_both, within};
 use crate::outage::register_private;
@@ -25,10 +25,10 @@ use crate::story::{
 use e2e::harness::spaceport::get;
 use e2e::harness::{Answer, Cluster, ClusterOptions, Part, Rule, Signal};
 
-/// How long an apiserver serves on once it is asked to end.
+/// How long an apiserver keeps serving after it is asked to end.
 const SERVES_ON: Duration = Duration::from_secs(20);
 
-/// Accepts connections and never says anything.
+/// A server that accepts connections and never responds.
 struct Silence {
     url: String,
     accepting: tokio::task::JoinHandle<()>,
@@ -58,7 +58,7 @@ fn webhooks(story: &Story) -> Result<Api<ValidatingWebhookConfiguration>> {
     Ok(Api::all(story.cluster("eu-1")?.client()))
 }
 
-/// Sends what is created in the story's namespace of eu-1 to a webhook with the longest default deadline.
+/// Sends creations in the story's namespace of eu-1 to a webhook with the longest default timeout.
 async fn install(story: &Story, url: &str, group: &str, resource: &str) -> Result<()> {
     let webhook = json!({
         "metadata": { "name": story.namespace },
@@ -80,11 +80,11 @@ async fn uninstall(story: &Story) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a condition of eu-1 is so.
+/// Waits until a condition of eu-1 has this state and reason.
 async fn condition(story: &Story, kind: &str, state: &str, reason: &str) -> Result<Value> {
     let mut found = Value::Null;
     until(&format!("{kind} to be {state} {reason}"), async || {
-        let cluster = told(story, &["show", "eu-1"]).await?;
+        let cluster = reported(story, &["show", "eu-1"]).await?;
         let conditions = cluster["status"]["conditions"].as_array().context("no conditions")?;
         let one = conditions.iter().find(|one| one["type"] == kind).context("no such condition")?;
         let shown = one["state"].as_str().unwrap_or_default();
@@ -109,14 +109,14 @@ async fn begin(story: &mut Story, canary: &str) -> Result<()> {
 async fn is_full(story: &Story, quota: &str) -> Result<()> {
     let named = format!("ResourceQuota {quota}");
     until("the quota to be known", async || {
-        let forecast = told(story, &["explain", "--region", "europe", "--require-region"]).await?;
+        let forecast = reported(story, &["explain", "--region", "europe", "--require-region"]).await?;
         ensure!(forecast.to_string().contains(&named), "{forecast}");
         Ok(())
     })
     .await
 }
 
-/// How many clusters have a resource of this id.
+/// Number of clusters with a resource of this id.
 async fn copies(story: &Story, id: &str) -> Result<usize> {
     let mut count = 0;
     for cluster in ["eu-1", "us-1"] {
@@ -136,7 +136,7 @@ fn a_silent_webhook_on_workspaces_sends_starts_elsewhere_until_the_canary_is_acc
         let mut client = story.client().await?;
         let elsewhere = run(&mut client, request("elsewhere", &["europe"])).await?;
         ensure!(elsewhere.cluster == "us-1", "it is on {}", elsewhere.cluster);
-        // Whoever insists is told why.
+        // A start that is pinned there gets the reason.
         let mut pinned = request("pinned", &["europe"]);
         let placement =
             pinned.spec.as_mut().and_then(|spec| spec.placement.as_mut()).context("no placement")?;
@@ -156,7 +156,7 @@ fn a_silent_webhook_on_workspaces_sends_starts_elsewhere_until_the_canary_is_acc
 #[test]
 fn a_start_that_meets_a_silent_webhook_stays_where_it_is_and_the_next_one_goes_elsewhere() -> Result<()> {
     story("first-hook", 0, &[], async |story| {
-        // Nothing but starts finds out.
+        // Only starts detect it.
         begin(story, "1h").await?;
         let silence = Silence::listen().await?;
         install(story, &silence.url, "workspace.gitpod.io", "workspaces").await?;
@@ -178,7 +178,8 @@ fn a_start_that_meets_a_silent_webhook_stays_where_it_is_and_the_next_one_goes_e
     })
 }
 
-/// Every pod of eu-1 is rejected for a reason: one start shows it, and the next ones go elsewhere. Answers what follows the first.
+/// Every pod of eu-1 is rejected for a reason: one start detects it, and the next ones go elsewhere. Returns the stream
+/// of the first.
 async fn is_avoided(story: &Story, why: &str) -> Result<Streaming<SubscribeResponse>> {
     let mut client = story.client().await?;
     let mut first = watch(&mut client, "first").await?;
@@ -195,7 +196,7 @@ async fn is_avoided(story: &Story, why: &str) -> Result<Streaming<SubscribeRespo
     Ok(first)
 }
 
-/// The reason is gone: the first start runs, and the next ones go there.
+/// The cause is gone: the first start runs, and the next ones go there.
 async fn is_used_again(story: &Story, mut first: Streaming<SubscribeResponse>) -> Result<()> {
     follow(&mut first, is(WorkspacePhase::Running)).await?;
     condition(story, "PodsAccepted", "True", "").await?;
@@ -275,7 +276,7 @@ fn a_runtime_class_that_is_missing_is_named_and_the_overhead_of_one_counts_again
         sandbox(story, "eu-1").await?;
         is_used_again(story, first).await?;
 
-        // `first` and `there` are there: 24 GiB have room for no third one, though its class requests 128 MiB alone.
+        // `first` and `there` exist: 24 GiB have no capacity for a third one, though its class requests only 128 MiB.
         let quotas: Api<ResourceQuota> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
         let quota = json!({
             "metadata": { "name": "memory" }, "spec": { "hard": { "requests.memory": "24Gi" } },
@@ -298,7 +299,7 @@ async fn enforce(story: &Story, level: &str) -> Result<()> {
 }
 
 #[test]
-fn a_quota_that_is_used_up_is_no_room_before_anything_is_sent() -> Result<()> {
+fn a_used_up_quota_rejects_starts_before_anything_is_sent() -> Result<()> {
     story("full-quota", 0, &[], async |story| {
         begin(story, "1s").await?;
         let quotas: Api<ResourceQuota> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
@@ -327,7 +328,7 @@ fn no_start_goes_where_workspaces_cannot_be_watched() -> Result<()> {
         proxy.rules(vec![Rule::new(lists, Answer::Status(500))]);
         proxy.reset();
         condition(story, "Synced", "False", "WatchesFail").await?;
-        let shown = told(story, &["show", "eu-1"]).await?;
+        let shown = reported(story, &["show", "eu-1"]).await?;
         ensure!(shown["status"]["health"] == "AVAILABLE", "{shown}");
         let mut client = story.client().await?;
         let elsewhere = run(&mut client, request("elsewhere", &["europe"])).await?;
@@ -351,7 +352,7 @@ fn an_apiserver_that_is_not_ready_and_serves_is_available() -> Result<()> {
         let before = *injected.borrow();
         // More than what makes a cluster suspect.
         injected.wait_for(|count| *count >= before + 5).await?;
-        let shown = told(story, &["show", "eu-1"]).await?;
+        let shown = reported(story, &["show", "eu-1"]).await?;
         ensure!(shown["status"]["health"] == "AVAILABLE", "{shown}");
         let mut client = story.client().await?;
         run(&mut client, request("there", &["europe"])).await?;
@@ -359,7 +360,8 @@ fn an_apiserver_that_is_not_ready_and_serves_is_available() -> Result<()> {
     })
 }
 
-/// As a rolling update of a control plane does it: asked to end, it serves on for a while and says that it is not ready.
+/// As in a rolling update of a control plane: asked to end, it keeps serving for a while and reports that it is not
+/// ready.
 #[test]
 fn an_apiserver_that_shuts_down_in_order_is_used_until_it_ends_and_soon_after_it_is_back() -> Result<()> {
     story("in-order", 0, &[], async |story| {
@@ -383,7 +385,7 @@ fn an_apiserver_that_shuts_down_in_order_is_used_until_it_ends_and_soon_after_it
             Ok(())
         })
         .await?;
-        // More probes than make a cluster suspect that answers nothing.
+        // More probes than make a silent cluster suspect.
         let probes = async || -> Result<usize> {
             let replica = story.replicas.first().context("no manager")?;
             let metrics = get(&format!("{}/metrics", replica.health)).await?;
@@ -397,12 +399,12 @@ fn an_apiserver_that_shuts_down_in_order_is_used_until_it_ends_and_soon_after_it
             Ok(())
         })
         .await?;
-        let shown = told(story, &["show", "calm-1"]).await?;
+        let shown = reported(story, &["show", "calm-1"]).await?;
         ensure!(shown["status"]["health"] == "AVAILABLE", "{shown}");
         let during = run(&mut client, request("during", &["calm"])).await?;
         ensure!(during.cluster == "calm-1" && apiserver.is_running(), "it is on {}", during.cluster);
 
-        // Its process waits a minute more for connections to close, and listens no more.
+        // Its process waits a minute more for connections to close, without listening.
         starts_go_to(&mut client, "calm", "eu-1").await?;
         cluster.kill(Part::ApiServer).await?;
         cluster.start(Part::ApiServer).await?;
@@ -422,7 +424,7 @@ fn a_namespace_that_is_deleted_ends_its_workspaces_and_closes_no_other() -> Resu
         run(&mut client, within(&second, "is-stopped")?).await?;
         let kube = story.cluster("eu-1")?.client();
         let namespaces = Api::<Namespace>::all(kube.clone());
-        // Somebody else's finalizer keeps it until it was looked at.
+        // A foreign finalizer keeps it for the checks.
         let pods = Api::<Pod>::namespaced(kube, &second);
         let foreign = json!({
             "metadata": { "name": "keeps", "finalizers": ["example.com/keeps"] },

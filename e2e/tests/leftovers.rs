@@ -1,4 +1,4 @@
-//! Secrets that no workspace has any more.
+//! Secrets without a workspace.
 
 use anyhow::{Context as _, Result, ensure};
 use cluster::resources::{Workspace, names};
@@ -14,7 +14,7 @@ use tonic::Code;
 use crate::story::{Story, annotated, refused, request, start, story, until, with_secrets};
 use e2e::harness::annotations;
 
-/// A request that takes both secrets.
+/// A request that creates both secrets.
 fn secretive(id: &str) -> StartWorkspaceRequest {
     with_secrets(request(id, &[]))
 }
@@ -23,7 +23,7 @@ fn secrets(story: &Story, namespace: &str) -> Result<Api<Secret>> {
     Ok(Api::namespaced(story.cluster("eu-1")?.client(), namespace))
 }
 
-/// A secret as the installation makes it for a workspace.
+/// A secret as the installation creates it for a workspace.
 fn planted(id: &str, installation: &str) -> Result<Secret> {
     let labels = json!({
         names::MANAGED_BY: names::MANAGER, names::INSTANCE_ID: id, names::INSTALLATION: installation,
@@ -31,7 +31,7 @@ fn planted(id: &str, installation: &str) -> Result<Secret> {
     Ok(serde_json::from_value(json!({ "metadata": { "name": format!("{id}-env"), "labels": labels } }))?)
 }
 
-/// Waits until the cluster judges so about what user `spaceport` may do with an API group's resource.
+/// Waits until the cluster allows or denies user `spaceport` a verb on a resource.
 async fn may(
     story: &Story,
     namespace: &str,
@@ -61,7 +61,7 @@ async fn may(
     .await
 }
 
-/// Takes verbs on resources out of what user `spaceport` may in a namespace; what it was before.
+/// Removes verbs on resources from the role of user `spaceport` in a namespace; returns the previous role.
 async fn forbid(story: &Story, namespace: &str, what: &[(&str, &str)]) -> Result<Option<Vec<PolicyRule>>> {
     let roles: Api<Role> = Api::namespaced(story.cluster("eu-1")?.client(), namespace);
     let mut role = roles.get("spaceport").await?;
@@ -93,8 +93,8 @@ fn secrets_that_a_refused_start_left_are_swept_and_no_others() -> Result<()> {
         let mut client = story.client().await?;
         let (env, tokens) = (secrets(story, &story.namespace)?, secrets(story, &story.secrets_namespace)?);
 
-        // What must stay, and comes first in a list: of a workspace that is on its way, of a resource that is there
-        // without a record, and of another installation.
+        // Secrets that must stay, and come first in a list: of a starting workspace, of a resource without a record,
+        // and of another installation.
         start(&mut client, annotated(secretive("a-live"), annotations::INIT, "hang")).await?;
         let labels = env.get("a-live-env").await?.metadata.labels.unwrap_or_default();
         let installation = labels.get(names::INSTALLATION).context("it names no installation")?;
@@ -111,8 +111,8 @@ fn secrets_that_a_refused_start_left_are_swept_and_no_others() -> Result<()> {
         may(story, here, ("delete", "", "secrets"), false).await?;
         may(story, there, ("delete", "", "secrets"), false).await?;
         refused(client.start_workspace(secretive("b-gone")).await, Code::FailedPrecondition)?;
-        env.get("b-gone-env").await.context("the start took its secrets back")?;
-        tokens.get("b-gone-tokens").await.context("the start took its tokens back")?;
+        env.get("b-gone-env").await.context("the start deleted its secrets")?;
+        tokens.get("b-gone-tokens").await.context("the start deleted its tokens")?;
 
         allow(story, here, rules_here).await?;
         allow(story, there, rules_there).await?;

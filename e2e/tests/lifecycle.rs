@@ -1,4 +1,4 @@
-//! A workspace from its start to its end, as subscribers, the cluster and the node agent see it.
+//! A workspace from start to end, as subscribers, the cluster and the node agent see it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -115,7 +115,7 @@ fn secrets_are_made_apart_from_the_resource_and_are_gone_once_it_runs() -> Resul
 }
 
 #[test]
-fn a_registry_facade_is_told_how_the_image_is_composed() -> Result<()> {
+fn a_registry_facade_gets_the_layers_of_the_image() -> Result<()> {
     story("image-spec", 2, &["eu-1"], async |story| {
         let mut wanted = request("ws", &[]);
         let spec = wanted.spec.as_mut().context("no spec")?;
@@ -128,9 +128,9 @@ fn a_registry_facade_is_told_how_the_image_is_composed() -> Result<()> {
         for replica in &story.replicas {
             let channel = story.installation.client_channel(replica).await?;
             let mut provider = SpecProviderClient::new(channel);
-            let mut told = None;
+            let mut reported = None;
             until("the replica to know of it", async || {
-                told =
+                reported =
                     provider.get_image_spec(GetImageSpecRequest { id: "ws".into() }).await?.into_inner().spec;
                 Ok(())
             })
@@ -142,7 +142,7 @@ fn a_registry_facade_is_told_how_the_image_is_composed() -> Result<()> {
                 supervisor_ref: "supervisor:1".into(),
                 ide_layer_ref: vec!["layer:1".into(), "layer:2".into()],
             };
-            ensure!(told.as_ref() == Some(&expected), "{told:?}");
+            ensure!(reported.as_ref() == Some(&expected), "{reported:?}");
             let nobody = GetImageSpecRequest { id: "nobody".into() };
             refused(provider.get_image_spec(nobody).await, Code::NotFound)?;
         }
@@ -159,7 +159,7 @@ fn an_abort_ends_without_a_backup() -> Result<()> {
         client.stop_workspace(StopWorkspaceRequest { id: "ws".into(), policy: 2 }).await?;
         let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
         let last = seen.last().and_then(|status| status.conditions.as_ref()).context("no conditions")?;
-        ensure!(last.aborted() == WorkspaceConditionBool::True, "it is not called aborted");
+        ensure!(last.aborted() == WorkspaceConditionBool::True, "it is not reported as aborted");
         Ok(())
     })
 }
@@ -193,8 +193,8 @@ fn activity_is_kept_and_not_published() -> Result<()> {
     })
 }
 
-/// Writes a condition of its own over and over, as a node agent does: it replaces the whole status it has read. Ends with
-/// the resource; the number of writes. Nothing that it wrote, and nothing that was ever true, may be missing later.
+/// Writes a condition of its own repeatedly, as a node agent does: it replaces the whole status that it has read. Ends
+/// with the resource and returns the number of writes. No condition, its own or another's, may get lost.
 async fn write_beside(workspaces: &Api<Workspace>) -> Result<u32> {
     let (mut written, mut true_once) = (0_u32, BTreeSet::new());
     loop {
@@ -223,7 +223,7 @@ async fn write_beside(workspaces: &Api<Workspace>) -> Result<u32> {
 }
 
 #[test]
-fn nothing_is_lost_between_writers_of_one_status_at_the_same_time() -> Result<()> {
+fn concurrent_writers_of_one_status_lose_nothing() -> Result<()> {
     story("writers", 1, &["eu-1"], async |story| {
         let workspaces = story.resources("eu-1")?;
         let mut client = story.client().await?;

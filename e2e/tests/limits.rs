@@ -64,7 +64,7 @@ fn starts_that_wait_for_a_limit_go_on_at_once_when_it_is_lifted_and_a_bad_change
         std::fs::write(&path, config.to_string())?;
         until("the bad file to be shown", async || {
             let ready = get(&format!("{health}/readyz")).await?;
-            ensure!(ready.contains("the last good one is in force"), "{ready}");
+            ensure!(ready.contains("keeping the previous one"), "{ready}");
             Ok(())
         })
         .await?;
@@ -77,7 +77,7 @@ fn starts_that_wait_for_a_limit_go_on_at_once_when_it_is_lifted_and_a_bad_change
             start(&mut client, request("third", &[])).await.map(drop)
         })
         .await?;
-        // Far from its turn under the old limit, which it waited for; SOON is shorter.
+        // It was far from its turn under the old limit; SOON is shorter.
         timeout(SOON, waiting).await.context("the second start waits still")???;
         Ok(())
     })

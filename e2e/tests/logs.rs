@@ -1,5 +1,5 @@
-//! What a workspace's container wrote, through the API and the command line. Simulated kubelets serve one file of each cluster as
-//! the log of every container.
+//! The log of a workspace's container, through the API and the command line. Simulated kubelets serve one file of each
+//! cluster as the log of every container.
 
 use std::io::Write as _;
 
@@ -32,7 +32,7 @@ fn write(cluster: &Cluster, lines: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The API at one replica, for a client without any special role.
+/// The API at one replica, for a client without a special role.
 async fn api(story: &Story, replica: &Replica) -> Result<WorkspaceManagerClient<Channel>> {
     Ok(WorkspaceManagerClient::new(story.installation.client_channel(replica).await?))
 }
@@ -46,7 +46,7 @@ fn followed(id: &str) -> LogsRequest {
     LogsRequest { follow: true, tail: Some(1), ..of(id) }
 }
 
-/// Reads until a text is there.
+/// Reads until a text has arrived.
 async fn read_until(log: &mut Streaming<LogsResponse>, wanted: &str) -> Result<String> {
     let mut text = String::new();
     let reading = async {
@@ -66,7 +66,7 @@ async fn end(log: &mut Streaming<LogsResponse>) -> Result<Status> {
         loop {
             match log.message().await {
                 Ok(Some(_)) => {}
-                Ok(None) => anyhow::bail!("it ended well"),
+                Ok(None) => anyhow::bail!("it ended without an error"),
                 Err(status) => return Ok(status),
             }
         }
@@ -126,9 +126,12 @@ fn a_followed_log_goes_on_at_another_replica_where_it_broke_off() -> Result<()> 
             resume_token = piece.resume_token;
         }
         first.process.kill().await?;
-        ensure!(timeout(SOON, log.message()).await.context("it does not end")?.is_err(), "it ended well");
+        ensure!(
+            timeout(SOON, log.message()).await.context("it does not end")?.is_err(),
+            "it ended without an error"
+        );
         write(cluster, &["meanwhile", "and more"])?;
-        ensure!(!resume_token.is_empty(), "nothing tells where to go on");
+        ensure!(!resume_token.is_empty(), "there is no resume token");
         let second = story.replicas.get(1).context("no other manager")?;
         let on = LogsRequest { resume_token, ..followed("ws") };
         let mut log = api(story, second).await?.logs(on).await?.into_inner();
@@ -151,7 +154,7 @@ fn a_followed_log_ends_with_its_cluster_and_with_the_replica_and_says_so() -> Re
     story("logs-end", 0, &[], async |story| {
         story.installation.overrides = json!({ "federation": { "health": { "probe": "500ms", "deadline": "500ms", "lostAfter": "3s" } } });
         story.replicas.push(story.installation.start("manager-0").await?);
-        // The log of the other cluster is read elsewhere.
+        // The log of the other cluster, through a proxy.
         let proxy = behind_proxy(story, "us-1").await?;
         run(&mut story.client().await?, request("ws", &[])).await?;
         write(story.cluster("us-1")?, &["first"])?;
@@ -182,7 +185,7 @@ fn a_followed_log_ends_with_its_cluster_and_with_the_replica_and_says_so() -> Re
 }
 
 #[test]
-fn what_stands_in_the_way_of_a_log_is_said() -> Result<()> {
+fn reasons_why_a_log_cannot_be_read_are_reported() -> Result<()> {
     story("logs-not", 1, &[], async |story| {
         let proxy = behind_proxy(story, "eu-1").await?;
         let mut client = story.client().await?;
@@ -203,8 +206,11 @@ fn what_stands_in_the_way_of_a_log_is_said() -> Result<()> {
         follow(&mut stream, |status| status.message.contains("failed to pull")).await?;
         let waits = "workspace waits: its container has not started yet: ";
         sentence("waits", Code::FailedPrecondition, waits).await?;
-        let told = story.cli(&["workspace", "logs", "waits"]).await?;
-        ensure!(told.code == 1 && told.stdout.is_empty() && told.stderr.contains(waits), "{told:?}");
+        let reported = story.cli(&["workspace", "logs", "waits"]).await?;
+        ensure!(
+            reported.code == 1 && reported.stdout.is_empty() && reported.stderr.contains(waits),
+            "{reported:?}"
+        );
 
         run(&mut client, request("ws", &["europe"])).await?;
         let log = |call: &http::request::Parts| call.uri.path().ends_with("/log");

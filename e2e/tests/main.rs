@@ -1,5 +1,5 @@
-//! Every end-to-end test, one module a story. All share one fleet of real clusters; each story has managers, an etcd
-//! prefix and namespaces of its own there, so that none sees another.
+//! All end-to-end tests, one module per story. They share one fleet of real clusters; each story has its own managers,
+//! etcd prefix and namespaces, so that none sees another.
 
 mod story;
 

@@ -76,7 +76,7 @@ fn a_task_that_ended_under_maintenance_is_put_away_when_that_has_passed_by_itsel
             "state": { "terminated": { "exitCode": 0, "reason": "Completed" } },
         }] } });
         pods.patch_status("prebuild-ws", &PatchParams::default(), &Patch::Merge(ended)).await?;
-        // Nothing happens to it but that the time comes.
+        // Only the time passes.
         let mut stream = watch(&mut client, "ws").await?;
         follow(&mut stream, is(WorkspacePhase::Stopping)).await?;
         let status = story.resources("eu-1")?.get("ws").await?.status.context("no status")?;

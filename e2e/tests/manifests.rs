@@ -1,4 +1,4 @@
-//! What the repository ships for clusters is what a real apiserver takes.
+//! A real apiserver accepts the manifests of the repository.
 
 use anyhow::{Context as _, Result, ensure};
 use cluster::resources::{Snapshot, SnapshotSpec, Workspace};
@@ -56,7 +56,7 @@ fn an_apiserver_refuses_workspaces_that_the_definition_forbids() -> Result<()> {
                 &kube::api::ApiResource::erase::<Workspace>(&()),
             );
             let outcome = dynamic.create(&PostParams::default(), &serde_json::from_value(object)?).await;
-            ensure!(outcome.is_err(), "{what} was taken");
+            ensure!(outcome.is_err(), "{what} was accepted");
         }
         ensure!(resources.list(&ListParams::default()).await?.items.is_empty(), "something was made");
         Ok(())
@@ -89,7 +89,7 @@ fn an_apiserver_refuses_changes_that_no_call_can_make() -> Result<()> {
         ] {
             let patch = json!({ "spec": change });
             let outcome = workspaces.patch("ws", &params, &Patch::Merge(&patch)).await;
-            let refusal = outcome.err().with_context(|| format!("{change} was taken"))?.to_string();
+            let refusal = outcome.err().with_context(|| format!("{change} was accepted"))?.to_string();
             ensure!(refusal.contains(rule), "{refusal}");
         }
         let allowed = json!({ "spec": { "ports": [{ "port": 80 }], "admission": { "level": "Everyone" },
@@ -110,7 +110,7 @@ fn an_apiserver_refuses_changes_that_no_call_can_make() -> Result<()> {
             .create(&PostParams::default(), &Snapshot::new("e", SnapshotSpec::default()))
             .await
             .err()
-            .context("an empty snapshot was taken")?;
+            .context("an empty snapshot was accepted")?;
         Ok(())
     })
 }

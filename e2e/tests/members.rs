@@ -1,4 +1,5 @@
-//! What a manager knows of its member clusters: conditions and their ages, classes as clients see them, capacity in flight.
+//! What a manager knows of its member clusters: conditions and their ages, classes as clients see them, capacity of
+//! starts in flight.
 
 use std::fs;
 use std::time::Duration;
@@ -26,7 +27,7 @@ fn the_age_of_a_condition_counts_from_its_change_whoever_asks_and_when() -> Resu
         let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name },
             "data": { "config.json": "nonsense" } });
         maps.patch(name, &PatchParams::apply("admin").force(), &Patch::Apply(map)).await?;
-        // The whole point is that nobody asks: nothing can be awaited.
+        // The point is that nobody asks meanwhile, so there is nothing to wait for.
         tokio::time::sleep(Duration::from_secs(8)).await;
         let asked = Timestamp::now();
         let condition = condition(story, "eu-1", "MaintenanceRead").await?;
@@ -57,7 +58,7 @@ fn classes_are_compared_with_those_that_clients_see() -> Result<()> {
         let seen = client.describe_cluster(DescribeClusterRequest {}).await?.into_inner().workspace_classes;
         ensure!(seen.len() == 1 && seen[0].description == "another one", "{seen:?}");
         disagrees(story, "eu-1", "us-1").await?;
-        // Where no cluster takes starts, clients see no class, and there is nothing to differ from.
+        // If no cluster accepts starts, clients see no class, and there is nothing to compare with.
         let output = story.cli(&["cluster", "cordon", "us-1"]).await?;
         ensure!(output.code == 0, "{}", output.stderr);
         for name in ["eu-1", "us-1"] {
@@ -68,7 +69,7 @@ fn classes_are_compared_with_those_that_clients_see() -> Result<()> {
     })
 }
 
-/// The one cluster has a class that clients see as the other has it, and the other agrees.
+/// The first cluster differs in a class from the other, which clients see; the other agrees.
 async fn disagrees(story: &Story, one: &str, other: &str) -> Result<()> {
     let conflict = condition(story, one, "ClassesAgree").await?;
     let message = conflict["message"].as_str().unwrap_or_default();
@@ -97,13 +98,13 @@ fn a_start_that_is_cancelled_before_it_is_recorded_holds_no_capacity() -> Result
         ensure!(cancelled.is_err(), "it was answered without etcd: {cancelled:?}");
         proxy.heal().await?;
         settled(story).await?;
-        // Another term would release everything.
+        // A new term would release everything.
         ensure!(epoch(story).await? == before, "another term began");
         Ok(())
     })
 }
 
-/// Waits until no workspace holds capacity without a node; for less time than a record without a resource is kept.
+/// Waits until no workspace holds capacity without a node, for less time than a record without a resource is kept.
 async fn settled(story: &Story) -> Result<()> {
     let mut clusters = story.installation.clusters(&story.replicas[0]).await?;
     harness::until(Duration::from_secs(15), "no capacity to be reserved", async || {

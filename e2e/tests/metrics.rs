@@ -1,4 +1,4 @@
-//! What `/metrics` tells of workspaces, under the names that existing dashboards read.
+//! Metrics of workspaces, under the names that existing dashboards use.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use e2e::harness::spaceport::get;
 const P: &str = "gitpod_ws_manager_mk2";
 const LABELS: &str = r#"class="g1-standard",cluster="eu-1""#;
 
-/// Waits until the leader shows all of these lines.
+/// Waits until the leader exports all of these lines.
 async fn shows(story: &Story, lines: &[String]) -> Result<()> {
     let leader = story.leader().await?;
     let leader = story.replicas.iter().find(|replica| replica.name == leader).context("no leader")?;
@@ -29,7 +29,7 @@ async fn shows(story: &Story, lines: &[String]) -> Result<()> {
 }
 
 #[test]
-fn lives_of_workspaces_are_counted_once_under_the_existing_names() -> Result<()> {
+fn each_workspace_is_counted_once_under_the_existing_metric_names() -> Result<()> {
     story("metrics", 2, &["eu-1"], async |story| {
         let mut client = story.client().await?;
         let running = run(&mut client, request("good", &[])).await?;
@@ -42,11 +42,11 @@ fn lives_of_workspaces_are_counted_once_under_the_existing_names() -> Result<()>
             &[
                 format!(r#"{P}_workspace_starts_total{{{LABELS},type="Regular"}} 1"#),
                 format!(r#"{P}_workspace_startup_seconds_count{{{LABELS},type="Regular"}} 1"#),
-                // Its pod has a node at once, so that no status ever says Pending.
+                // Its pod is scheduled at once, so no status ever has phase Pending.
                 format!(r#"{P}_workspace_pending_seconds_count{{{LABELS},type="Regular"}} 1"#),
                 format!(r#"{P}_workspace_restores_total{{{LABELS},type="Regular"}} 1"#),
                 format!(r#"{P}_workspace_phase_total{{{LABELS},phase="Running",type="Regular"}} 1"#),
-                // Before the first: Prometheus sees no increase in a series that begins with 1.
+                // Exported before the first event: Prometheus sees no increase in a series that begins with 1.
                 format!(r#"{P}_workspace_backups_failure_total{{{LABELS},type="Regular"}} 0"#),
                 format!(r#"{P}_workspace_starts_failure_total{{{LABELS},type="Regular"}} 0"#),
                 r#"spaceport_start_rejections_total{cluster="eu-1",reason="refused"} 0"#.to_owned(),
@@ -105,8 +105,8 @@ fn lives_of_workspaces_are_counted_once_under_the_existing_names() -> Result<()>
     })
 }
 
-/// Names of the families that a text of `/metrics` has; each must be in the catalogue as it is told.
-fn told(text: &str, known: &BTreeMap<&str, &Metric>) -> Result<BTreeSet<String>> {
+/// Names of the metric families in a text of `/metrics`; each must be in the catalogue.
+fn reported(text: &str, known: &BTreeMap<&str, &Metric>) -> Result<BTreeSet<String>> {
     let mut families = BTreeSet::new();
     for line in text.lines() {
         if let Some(family) = line.strip_prefix("# TYPE ") {
@@ -129,7 +129,7 @@ fn told(text: &str, known: &BTreeMap<&str, &Metric>) -> Result<BTreeSet<String>>
 }
 
 #[test]
-fn what_is_scraped_is_what_the_catalogue_says_and_alerts_have_what_they_stand_on() -> Result<()> {
+fn scraped_metrics_match_the_catalogue_and_cover_the_alerts() -> Result<()> {
     story("metrics-all", 2, &["eu-1", "us-1"], async |story| {
         let mut client = story.client().await?;
         run(&mut client, request("one", &["europe"])).await?;
@@ -142,10 +142,10 @@ fn what_is_scraped_is_what_the_catalogue_says_and_alerts_have_what_they_stand_on
         let catalogue = catalogue()?;
         let known: BTreeMap<&str, &Metric> = catalogue.iter().map(|one| (one.name.as_str(), one)).collect();
         let missing = |families: &BTreeSet<String>| -> Vec<String> {
-            // Counters begin with what they count.
+            // Counters appear with their first event.
             let gauges =
                 catalogue.iter().filter(|metric| metric.kind == "gauge").map(|metric| metric.name.clone());
-            // This one is told where somebody chose a timeout, that one where a login has an end.
+            // The first exists only if a user set a timeout, the second only if a login expires.
             let may =
                 ["wsman_workspace_timeout_settings_total", "spaceport_cluster_login_end_timestamp_seconds"];
             gauges.filter(|name| !families.contains(name) && !may.contains(&name.as_str())).collect()
@@ -170,11 +170,11 @@ fn what_is_scraped_is_what_the_catalogue_says_and_alerts_have_what_they_stand_on
             ],
         )
         .await?;
-        until("every gauge to be told", async || {
+        until("every gauge to be exported", async || {
             let mut families = BTreeSet::new();
             for replica in &story.replicas {
                 let text = get(&format!("{}/metrics", replica.health)).await?;
-                families.extend(told(&text, &known)?);
+                families.extend(reported(&text, &known)?);
                 for (metric, labels) in [
                     ("spaceport_etcd_request_seconds_count", r#"{kind="renew"}"#),
                     ("spaceport_etcd_request_seconds_count", r#"{kind="read"}"#),

@@ -12,7 +12,7 @@ use serde_json::json;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::adopt::{by_hand, told};
+use crate::adopt::{by_hand, reported};
 use crate::story::{Story, describe, follow, is, refused, request, run, stop, story, until, watch};
 use e2e::harness::spaceport::prepare_namespaces;
 
@@ -24,7 +24,7 @@ pub fn within(namespace: &str, id: &str) -> Result<StartWorkspaceRequest> {
     Ok(request)
 }
 
-/// Registers a cluster with the story's namespace and a second one, which is answered.
+/// Registers a cluster with the story's namespace and a second one; returns the second.
 pub async fn register_both(story: &Story) -> Result<String> {
     let second = format!("{}-b", story.namespace);
     let secrets = format!("{second}-secrets");
@@ -42,7 +42,7 @@ pub async fn register_both(story: &Story) -> Result<String> {
 }
 
 #[test]
-fn the_same_id_in_another_namespace_is_told_and_hides_nothing() -> Result<()> {
+fn the_same_id_in_another_namespace_is_reported_and_hides_nothing() -> Result<()> {
     story("same-spaces", 1, &[], async |story| {
         let second = register_both(story).await?;
         let mut client = story.client().await?;
@@ -50,8 +50,8 @@ fn the_same_id_in_another_namespace_is_told_and_hides_nothing() -> Result<()> {
         let kube = story.cluster("eu-1")?.client();
         let there = Api::<Workspace>::namespaced(kube, &second);
         there.create(&PostParams::default(), &by_hand("ws", "spaceport")?).await?;
-        until("it to be told", async || {
-            let diff = told(story, &["diff", "eu-1", "--all"]).await?;
+        until("it to be reported", async || {
+            let diff = reported(story, &["diff", "eu-1", "--all"]).await?;
             let rows = diff["workspaces"].as_array().context("no rows")?;
             let found: Vec<_> = rows.iter().map(|row| (&row["namespace"], &row["standing"])).collect();
             let expected =
@@ -63,7 +63,7 @@ fn the_same_id_in_another_namespace_is_told_and_hides_nothing() -> Result<()> {
         let seen = describe(&mut client, "ws").await?.context("it is hidden")?;
         ensure!(seen.namespace == story.namespace && seen.phase() == WorkspacePhase::Running, "{seen:?}");
         let mut stream = watch(&mut client, "ws").await?;
-        let done = told(story, &["discard", "eu-1", "ws", "--namespace", &second, "--force"]).await?;
+        let done = reported(story, &["discard", "eu-1", "ws", "--namespace", &second, "--force"]).await?;
         ensure!(done[0]["outcome"] == "DISCARDED", "{done}");
         until("it to be gone", async || {
             ensure!(there.get_opt("ws").await?.is_none(), "it is there");

@@ -1,4 +1,4 @@
-//! A cluster that goes silent and comes back: nothing of it is stopped or started elsewhere.
+//! A cluster that goes silent and comes back: none of its workspaces is stopped or started elsewhere.
 
 use anyhow::{Context as _, Result, ensure};
 use proto::wsman::WorkspacePhase;
@@ -13,7 +13,7 @@ use e2e::harness::{Cluster, ClusterOptions, NodeAgent, Part};
 #[test]
 fn a_silent_cluster_is_unreachable_and_not_stopped_and_comes_back_as_it_was() -> Result<()> {
     story("outage", 0, &[], async |story| {
-        // Seconds instead of a minute: what changes is the same.
+        // Seconds instead of a minute.
         story.installation.overrides = json!({ "federation": { "health": {
             "probe": "1s", "deadline": "1s", "lostAfter": "4s", "recoverAfter": "1s",
         } } });
@@ -47,7 +47,7 @@ fn a_silent_cluster_is_unreachable_and_not_stopped_and_comes_back_as_it_was() ->
     })
 }
 
-/// Prepares a cluster of the story's own and registers it in a region of its own.
+/// Prepares a private cluster of the story and registers it in its own region.
 pub async fn register_private(story: &Story, cluster: &Cluster, region: &str) -> Result<NodeAgent> {
     let kubeconfig = prepare_member(cluster).await?;
     prepare_namespaces(cluster, &story.namespace, &story.secrets_namespace).await?;

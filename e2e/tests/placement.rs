@@ -1,4 +1,4 @@
-//! Where workspaces go, and why not elsewhere.
+//! Where workspaces are placed, and why not elsewhere.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
@@ -117,8 +117,7 @@ fn the_classes_of_clusters_that_take_starts_are_described() -> Result<()> {
     })
 }
 
-/// Starts of a class of which each of a cluster's nodes holds two, and what else runs there never takes so much that it
-/// holds one.
+/// Starts of a class of which each node holds two, sized so that other pods on the node never leave space for only one.
 fn of_a_large_class(installation: &mut e2e::harness::spaceport::Installation) {
     let huge = json!({ "name": "Huge", "container": { "requests": { "cpu": "1500", "memory": "1Gi" },
         "limits": { "memory": "1Gi", "storage": "1Gi" } } });
@@ -126,7 +125,7 @@ fn of_a_large_class(installation: &mut e2e::harness::spaceport::Installation) {
         "workspaceClass": { "huge": huge }, "preferredWorkspaceClass": "huge" } });
 }
 
-/// How many of that class the nodes that serve the story can hold.
+/// How many workspaces of that class the nodes of the story can hold.
 async fn room(story: &Story, cluster: &str) -> Result<usize> {
     let label = format!("gitpod.io/ws-daemon_ready_ns_{}", story.namespace);
     let nodes: Api<Node> = Api::all(story.cluster(cluster)?.client());
@@ -160,12 +159,12 @@ fn a_burst_gets_the_room_that_there_is_and_not_one_start_more() -> Result<()> {
         for status in &refusals {
             ensure!(status.code() == Code::ResourceExhausted, "{status:?}");
             let details = status.get_details_precondition_failure().context("no details")?;
-            let told: Vec<&str> = details.violations.iter().map(|one| one.subject.as_str()).collect();
-            ensure!(told == ["eu-1", "us-1"], "{told:?}");
+            let reported: Vec<&str> = details.violations.iter().map(|one| one.subject.as_str()).collect();
+            ensure!(reported == ["eu-1", "us-1"], "{reported:?}");
             let every = details.violations.iter().all(|one| one.description.contains("has no room"));
             ensure!(every, "{details:?}");
         }
-        // None waits for a node: the scheduler found what was promised.
+        // None waits for a node: the scheduler has the capacity that was reserved.
         let mut client = client;
         for n in at.values().flatten() {
             let mut states = crate::story::watch(&mut client, &format!("ws-{n}")).await?;
@@ -178,7 +177,7 @@ fn a_burst_gets_the_room_that_there_is_and_not_one_start_more() -> Result<()> {
             ensure!(output.stderr.matches(&why).count() == 1 && output.stderr.contains("cpu"), "{output:?}");
         }
         crate::story::stop(&mut client, &format!("ws-{}", at["us-1"][0])).await?;
-        until("the room of a stopped workspace to be given again", async || {
+        until("the capacity of a stopped workspace to be free", async || {
             let answer = start(&mut client, request("after", &["europe"])).await?;
             ensure!(answer.cluster == "us-1", "{answer:?}");
             Ok(())
@@ -203,7 +202,7 @@ fn a_cluster_whose_capacity_is_unlimited_takes_what_its_nodes_cannot_hold_yet() 
             .await?;
         let mut client = story.client().await?;
         start(&mut client, request("patient", &[])).await?;
-        // The autoscaler of this story.
+        // Acts as the autoscaler.
         e2e::harness::nodes::label_for_namespace(&story.cluster("ap-1")?.client(), &story.namespace, true)
             .await?;
         let mut states = crate::story::watch(&mut client, "patient").await?;
@@ -216,21 +215,21 @@ fn a_cluster_whose_capacity_is_unlimited_takes_what_its_nodes_cannot_hold_yet() 
 fn a_decision_is_explained_by_whoever_leads_later_and_starts_are_forecast() -> Result<()> {
     story("explain", 2, &["eu-1", "us-1"], async |story| {
         let mut client = story.client().await?;
-        let answer = start(&mut client, request("told", &["europe"])).await?;
+        let answer = start(&mut client, request("reported", &["europe"])).await?;
         ensure!(answer.cluster == "eu-1", "{answer:?}");
         let mut nowhere = request("nowhere", &["africa"]);
         let spec = nowhere.spec.as_mut().context("no spec")?;
         spec.placement.as_mut().context("no placement")?.require_region = true;
         refused(client.start_workspace(nowhere).await, Code::FailedPrecondition)?;
-        for id in ["told", "nowhere"] {
-            // Every replica answers: the decision is in etcd a moment later.
+        for id in ["reported", "nowhere"] {
+            // Every replica can explain it: the decision is in etcd a moment later.
             for replica in &story.replicas {
                 until("the decision to be kept", async || explained(story, &[replica], id).await.map(drop))
                     .await?;
             }
         }
         let leader = story.leader().await?;
-        let before = explained(story, &story.replicas.iter().collect::<Vec<_>>(), "told").await?;
+        let before = explained(story, &story.replicas.iter().collect::<Vec<_>>(), "reported").await?;
         story.replicas.retain(|replica| replica.name != leader);
         until("another replica to lead", async || {
             ensure!(story.leader().await? != leader, "it still leads");
@@ -238,10 +237,10 @@ fn a_decision_is_explained_by_whoever_leads_later_and_starts_are_forecast() -> R
         })
         .await?;
         let rest: Vec<&e2e::harness::spaceport::Replica> = story.replicas.iter().collect();
-        let told = explained(story, &rest, "told").await?;
-        ensure!(told == before, "{told} is not {before}");
-        ensure!(told["placed"] == "eu-1" && told["clusters"][1]["cluster"] == "us-1", "{told}");
-        ensure!(told["clusters"][0]["score"]["region"] == 0, "{told}");
+        let reported = explained(story, &rest, "reported").await?;
+        ensure!(reported == before, "{reported} is not {before}");
+        ensure!(reported["placed"] == "eu-1" && reported["clusters"][1]["cluster"] == "us-1", "{reported}");
+        ensure!(reported["clusters"][0]["score"]["region"] == 0, "{reported}");
         let nowhere = explained(story, &rest, "nowhere").await?;
         ensure!(
             nowhere["placed"] == ""

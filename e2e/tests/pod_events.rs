@@ -1,4 +1,4 @@
-//! Failures tell the last event of the pod, which only the cluster's events know.
+//! Failures include the last event of the pod, which only the cluster's events have.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::story::{Story, annotated, follow, is, request, run, start, story, watch};
 use e2e::harness::annotations;
 
-/// Writes an event of the workspace's pod, as a kubelet or a controller does.
+/// Writes an event of the workspace's pod, like a kubelet or a controller.
 async fn tell(story: &Story, kind: &str, reason: &str, message: &str) -> Result<()> {
     let client = story.cluster("eu-1")?.client();
     let pod = Api::<Pod>::namespaced(client.clone(), &story.namespace).get("ws-ws").await?;
@@ -33,7 +33,7 @@ fn conditions(seen: &[WorkspaceStatus]) -> Result<WorkspaceConditions> {
 }
 
 #[test]
-fn a_pod_that_somebody_removed_tells_who_did() -> Result<()> {
+fn a_removed_pod_is_reported_with_who_removed_it() -> Result<()> {
     story("event-vanished", 1, &["eu-1"], async |story| {
         let mut client = story.client().await?;
         run(&mut client, request("ws", &[])).await?;
@@ -46,15 +46,15 @@ fn a_pod_that_somebody_removed_tells_who_did() -> Result<()> {
         pods.delete("ws-ws", &DeleteParams::default().grace_period(0)).await?;
         let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
         let failed = conditions(&seen)?.failed;
-        let told =
+        let reported =
             "(last event of its pod: TaintManagerEviction: Marking for deletion Pod event-vanished/ws-ws)";
-        ensure!(failed.contains("vanished") && failed.ends_with(told), "{failed}");
+        ensure!(failed.contains("vanished") && failed.ends_with(reported), "{failed}");
         Ok(())
     })
 }
 
 #[test]
-fn a_pod_that_does_not_come_up_in_time_tells_what_it_waited_for() -> Result<()> {
+fn a_pod_that_does_not_start_in_time_is_reported_with_its_last_event() -> Result<()> {
     story("event-startup", 0, &[], async |story| {
         story.installation.overrides = json!({ "manager": { "timeouts": { "startup": "12s" } } });
         story.replicas.push(story.installation.start("manager-0").await?);
@@ -68,8 +68,8 @@ fn a_pod_that_does_not_come_up_in_time_tells_what_it_waited_for() -> Result<()> 
         let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
         let timeout = conditions(&seen)?.timeout;
         ensure!(timeout.starts_with("workspace timed out after startup ("), "{timeout}");
-        let told = "(last event of its pod: FailedMount: MountVolume.SetUp failed: no such volume)";
-        ensure!(timeout.ends_with(told), "{timeout}");
+        let reported = "(last event of its pod: FailedMount: MountVolume.SetUp failed: no such volume)";
+        ensure!(timeout.ends_with(reported), "{timeout}");
         Ok(())
     })
 }

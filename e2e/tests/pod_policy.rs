@@ -1,5 +1,4 @@
-//! What a workspace's pod may be: the apiserver itself refuses pods that are more than a workspace, whoever holds the
-//! manager's login.
+//! The pod policy: the apiserver itself rejects pods that are more than a workspace, whoever holds the manager's login.
 
 use std::fs;
 
@@ -15,15 +14,15 @@ use crate::story::{Story, annotated, request, run, story, until};
 use e2e::harness::Cluster;
 use e2e::harness::fence::as_spaceport;
 
-/// Shown where no leader raised the fence, or by the one that holds it: see [`epoch`].
+/// A pod sends an epoch where no leader raised the fence, or the current one: see [`epoch`].
 const FENCE: &str = "spaceport-fence";
-/// Rules by which an apiserver of the tests refuses some of it before any policy is asked.
+/// Rules by which the apiserver rejects some of it before any policy.
 const OF_KUBERNETES: [&str; 3] =
     ["must not contain '..'", "disallowed by cluster policy", "`hostUsers` must be false"];
-/// The login of a member, which writes under its own name where the fence is off.
+/// The login of a member cluster, which writes under its own name if the fence is off.
 const LOGIN: &str = "system:serviceaccount:spaceport-system:spaceport";
 
-/// What each pod is asked to be besides: a path in the pod, and the value put there.
+/// Additions to a pod: a path in the pod, and the value set there.
 fn forbidden_in_a_pod() -> Vec<(&'static str, Value)> {
     let volume = |source: Value| {
         let mut volume = json!({ "name": "more" });
@@ -60,7 +59,7 @@ fn forbidden_in_a_pod() -> Vec<(&'static str, Value)> {
         ("/spec/volumes/-", host_path("/var/gitpod/workspaces-mk2/a/../../..")),
         ("/spec/volumes/-", host_path("/var/gitpod/workspaces-mk2/../../run")),
         ("/spec/volumes/-", host_path("/var/gitpod/workspaces-mk2-evil")),
-        // Users make links below their own folder.
+        // Users can create links below their own folder.
         ("/spec/volumes/-", host_path("/var/gitpod/workspaces-mk2/a/link")),
         ("/spec/volumes/-", volume(json!({ "persistentVolumeClaim": { "claimName": "x" } }))),
         ("/spec/volumes/-", volume(json!({ "nfs": { "server": "x", "path": "/" } }))),
@@ -78,7 +77,7 @@ fn forbidden_in_a_pod() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// The same for a container, of every kind.
+/// The same for containers of every kind.
 fn forbidden_in_a_container() -> Vec<(&'static str, Value)> {
     let elsewhere = json!({ "path": "/", "port": 80, "host": "169.254.169.254" });
     let http = json!({ "httpGet": elsewhere });
@@ -126,7 +125,7 @@ fn each_field_that_makes_a_pod_more_than_a_workspace_is_refused() -> Result<()> 
                 scene.refuses(&first, &format!("initContainers: {what}")).await?;
             }
         }
-        // What is only narrower, or nobody's business, is taken.
+        // Pods that are only narrower, or differ in other fields, are accepted.
         for (path, value) in [
             ("/spec/containers/0/securityContext/allowPrivilegeEscalation", json!(false)),
             ("/spec/containers/0/securityContext/appArmorProfile", json!({ "type": "RuntimeDefault" })),
@@ -156,7 +155,7 @@ fn the_pod_policy_concerns_nobody_else_and_nothing_elsewhere() -> Result<()> {
     story("pod-others", 1, &["eu-1"], async |story| {
         let scene = Scene::open(story).await?;
         let evil = put(&scene.pod, "/spec/hostPID", &json!(true))?;
-        // Everybody but Spaceport, in the same namespace and in others.
+        // Any user but Spaceport, in the same namespace and in others.
         for user in ["jane", "system:serviceaccount:kube-system:replicaset-controller", "system:node:n"] {
             create(&acting_as(scene.cluster, user).await?, &story.namespace, &evil).await.context(user)?;
         }
@@ -170,7 +169,7 @@ fn the_pod_policy_concerns_nobody_else_and_nothing_elsewhere() -> Result<()> {
             Ok(create(&scene.cluster.client(), &outside, &plain).await?)
         })
         .await?;
-        // Where the fence is off the login writes under its own name, or another one that the namespace names.
+        // With the fence off, the login writes under its own name, or another one that the namespace names.
         let login = acting_as(scene.cluster, LOGIN).await?;
         denied(create(&login, &story.namespace, &evil).await, LOGIN)?;
         create(&login, &story.namespace, &scene.pod).await.context("the login's own pod")?;
@@ -215,7 +214,7 @@ fn the_namespace_names_what_templates_need_besides() -> Result<()> {
         let deeper = json!({ "name": "m", "hostPath": { "path": "/dev/fuse/x" } });
         scene.refuses(&put(&scene.pod, "/spec/volumes/-", &deeper)?, "below an allowed path").await?;
         scene.refuses(&put(&scene.pod, "/spec/hostPID", &json!(true))?, "what nothing allows").await?;
-        // Another folder of workspaces, and one that would be everything.
+        // Other folders of workspaces, and some that would allow everything.
         for folder in ["/mnt/workspaces", "/", "", "relative", "/mnt/../etc"] {
             annotate(&scene, "spaceport.dev/workspace-host-path", folder).await?;
             until("the annotation to count", async || scene.refuses(&scene.pod, folder).await).await?;
@@ -232,7 +231,7 @@ fn a_pod_that_is_there_loses_its_finalizer_whatever_it_is_and_gains_nothing_forb
     story("pod-updates", 1, &["eu-1"], async |story| {
         let scene = Scene::open(story).await?;
         let (admin, namespace) = (scene.cluster.client(), story.namespace.as_str());
-        // Of a time without the policy: it was made by somebody else.
+        // From before the policy: somebody else created it.
         let mut old = put(&scene.pod, "/spec/hostPID", &json!(true))?;
         old["metadata"]["name"] = json!("old");
         old["metadata"]["finalizers"] = json!(["gitpod.io/finalizer"]);
@@ -246,14 +245,14 @@ fn a_pod_that_is_there_loses_its_finalizer_whatever_it_is_and_gains_nothing_forb
         for name in ["old", scene.name.as_str()] {
             denied(own.patch(name, &params, &Patch::Merge(&lost)).await, "leaving the network policy")?;
         }
-        // Kubernetes itself lets nobody change more of a pod's spec than this and a few others.
+        // Kubernetes itself allows only a few changes of a pod's spec.
         let container = scene.container()?["name"].clone();
         let image = json!({ "spec": { "containers": [{ "name": container, "image": "other:1" }] } });
         let strategic = Patch::Strategic(image);
         denied(own.patch("old", &params, &strategic).await, "changing what is forbidden")?;
         own.patch(&scene.name, &params, &strategic).await.context("changing what is allowed")?;
 
-        // Ephemeral containers, once somebody gave the right to add them.
+        // Ephemeral containers, after somebody granted the right to add them.
         grant(&scene, &admin).await?;
         let debug =
             |container: Value| Patch::Strategic(json!({ "spec": { "ephemeralContainers": [container] } }));
@@ -302,7 +301,7 @@ fn a_namespace_with_the_pod_policy_is_deleted_with_its_pods() -> Result<()> {
     })
 }
 
-/// Doctor tries a pod of each class and type, so this covers every shape that the manager makes.
+/// Doctor tries a pod of each class and type, which covers every shape that the manager creates.
 #[test]
 fn doctor_tries_a_pod_of_each_class_with_its_templates_and_one_that_must_be_refused() -> Result<()> {
     story("pod-doctor", 0, &[], async |story| {
@@ -348,7 +347,7 @@ fn doctor_tries_a_pod_of_each_class_with_its_templates_and_one_that_must_be_refu
         story.register("eu-1").await?;
         ensure!(check(story, &["eu-1"]).await?.0 == "OK", "{:?}", check(story, &["eu-1"]).await?);
 
-        // A template that needs more is found before a workspace fails with it.
+        // A template that needs more is found before a workspace fails.
         let file = story.installation.cluster_file("eu-1", "europe", &story.kubeconfigs["eu-1"])?;
         let mut cluster: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
         cluster["namespaces"][0]["classes"] = json!({ "capable": class(json!({ "regularPath": capable })) });
@@ -373,7 +372,7 @@ fn doctor_tries_a_pod_of_each_class_with_its_templates_and_one_that_must_be_refu
         })
         .await?;
 
-        // A login of another name, with rights of its own and the fence off, is nobody that the policy knows.
+        // A login of another name, with its own rights and the fence off, is unknown to the policy.
         let own = story.cluster("eu-1")?.user_kubeconfig("own-login", &["system:masters"])?;
         let file = story.installation.cluster_file("own", "europe", &own)?;
         let mut unfenced: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
@@ -445,7 +444,7 @@ fn annotations_of_a_client_stay_on_the_workspace_unless_the_configuration_names_
     })
 }
 
-/// A running workspace, and user `spaceport` in the present term.
+/// A running workspace, and user `spaceport` in the current term.
 struct Scene<'a> {
     cluster: &'a Cluster,
     namespace: &'a str,
@@ -473,7 +472,7 @@ impl<'a> Scene<'a> {
             pod["spec"].as_object_mut().context("no spec")?.remove(key);
         }
         let scene = Self { cluster, namespace: &story.namespace, own, name: "ws-ws".to_owned(), pod };
-        // A policy is in force some moments after it is made.
+        // A policy takes effect some time after its creation.
         let evil = put(&scene.pod, "/spec/hostPID", &json!(true))?;
         until("the policy to be in force", async || scene.refuses(&evil, "hostPID").await).await?;
         Ok(scene)
@@ -496,7 +495,7 @@ fn pods(client: &Client, namespace: &str) -> Api<Pod> {
     Api::namespaced(client.clone(), namespace)
 }
 
-/// Creates a pod for a dry run, with fields of any Kubernetes.
+/// Creates a pod as a dry run, with fields of any Kubernetes version.
 async fn create(client: &Client, namespace: &str, pod: &Value) -> kube::Result<()> {
     let api: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<Pod>(&()));
@@ -506,7 +505,7 @@ async fn create(client: &Client, namespace: &str, pod: &Value) -> kube::Result<(
     api.create(&PostParams { dry_run: true, ..PostParams::default() }, &object).await.map(drop)
 }
 
-/// The answer is that of the pod policy, or that of the apiserver's own rules for what no pod may have.
+/// Asserts a rejection by the pod policy, or by the apiserver's own rules for pods.
 fn denied<T: std::fmt::Debug>(answer: kube::Result<T>, what: &str) -> Result<()> {
     match answer {
         Err(kube::Error::Api(status))
@@ -522,7 +521,7 @@ fn denied<T: std::fmt::Debug>(answer: kube::Result<T>, what: &str) -> Result<()>
     }
 }
 
-/// Puts a value at a JSON pointer whose last part may be new; `-` appends, and `null` removes.
+/// Sets a value at a JSON pointer whose last part may be new; `-` appends, and `null` removes.
 fn put(object: &Value, path: &str, value: &Value) -> Result<Value> {
     let mut object = object.clone();
     let (folder, key) = path.rsplit_once('/').context("no path")?;
@@ -542,7 +541,7 @@ fn put(object: &Value, path: &str, value: &Value) -> Result<Value> {
     Ok(object)
 }
 
-/// A client that may do everything, under another user's name.
+/// A client with all rights, under another user's name.
 async fn acting_as(cluster: &Cluster, user: &str) -> Result<Client> {
     let read = Kubeconfig::read_from(cluster.kubeconfig()).context("cannot read the kubeconfig")?;
     let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
@@ -559,7 +558,7 @@ async fn annotate(scene: &Scene<'_>, key: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-/// Lets user `spaceport` add ephemeral containers, which its role does not.
+/// Allows user `spaceport` to add ephemeral containers, which its role does not.
 async fn grant(scene: &Scene<'_>, admin: &Client) -> Result<()> {
     use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
     let role = json!({ "metadata": { "name": "debug" }, "rules": [

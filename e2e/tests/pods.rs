@@ -1,5 +1,5 @@
-//! Pods as clusters really make and keep them: with containers of a mesh, refused by webhooks, not started by their node, on
-//! a node that goes silent, held by somebody else's finalizer. The test is the kubelet of a node of its own.
+//! Pods as real clusters make and keep them: with containers of a mesh, rejected by webhooks, not started by their
+//! node, on a node that goes silent, held by a foreign finalizer. The test acts as the kubelet of its own node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +28,12 @@ use crate::story::{
 };
 use e2e::harness::nodes;
 
-/// A kubelet's heartbeat, well below what node controllers take for silence.
+/// A kubelet's heartbeat, well below the timeout of node controllers.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Finalizer of somebody else.
+/// A foreign finalizer.
 const HOLD: &str = "e2e.example.com/hold";
 
-/// The kubelet of a node in `eu-1` that takes the story's pods and nobody else's.
+/// The kubelet of a node in `eu-1` that only takes the story's pods.
 struct Kubelet {
     pods: Api<Pod>,
     nodes: Api<Node>,
@@ -58,7 +58,7 @@ async fn report_node(nodes: &Api<Node>, name: &str, ready: &str) -> Result<()> {
 }
 
 impl Kubelet {
-    /// Takes the story's namespace off all other nodes.
+    /// Removes the story's namespace from all other nodes.
     async fn open(story: &Story) -> Result<Self> {
         let client = story.cluster("eu-1")?.client();
         nodes::label_for_namespace(&client, &story.namespace, false).await?;
@@ -86,13 +86,14 @@ impl Kubelet {
         Ok(Self { pods, nodes, node, ready, heartbeat })
     }
 
-    /// The condition `Ready` of the node, as its kubelet or, where that is silent, the node controller says.
+    /// Waits for the status of the node's condition `Ready`, from its kubelet or, if that is silent, from the node
+    /// controller.
     async fn is_ready(&self, status: &'static str) -> Result<()> {
         *self.ready.lock() = status;
         report_node(&self.nodes, &self.node, status).await
     }
 
-    /// Gives a pod to the node, as the scheduler does; its containers' names.
+    /// Binds a pod to the node, as the scheduler does; returns the names of its containers.
     async fn bind(&self, pod: &str) -> Result<Vec<String>> {
         let mut names = Vec::new();
         until("the pod to be made", async || {
@@ -108,7 +109,7 @@ impl Kubelet {
         Ok(names)
     }
 
-    /// Says how a pod is.
+    /// Reports the status of a pod.
     async fn report(&self, pod: &str, phase: &str, containers: &[(&str, bool, Value)]) -> Result<()> {
         let of = |(name, ready, state): &(&str, bool, Value)| json!({ "name": name, "ready": ready, "state": state, "restartCount": 0, "image": "i", "imageID": "" });
         let patch = json!({ "status": {
@@ -150,14 +151,14 @@ fn conditions(status: &WorkspaceStatus) -> Result<&WorkspaceConditions> {
     status.conditions.as_ref().context("no conditions")
 }
 
-/// Else a start that no node takes would be refused.
+/// Otherwise a start that fits no node would be rejected.
 async fn unlimited(story: &Story) -> Result<()> {
     let unlimited = story.cli(&["cluster", "update", "eu-1", "--capacity", "unlimited"]).await?;
     ensure!(unlimited.code == 0, "{}", unlimited.stderr);
     Ok(())
 }
 
-/// The apiserver adds two containers to every pod of the namespace, as a mesh's webhook does.
+/// The apiserver adds two containers to every pod of the namespace, like a mesh's webhook.
 async fn add_sidecars(story: &Story) -> Result<()> {
     let client = story.cluster("eu-1")?.client();
     let container = |list: &str, name: &str, more: &str| {
@@ -200,7 +201,7 @@ async fn add_sidecars(story: &Story) -> Result<()> {
     .await
 }
 
-/// How a plain pod would be answered.
+/// Result of creating a plain pod.
 async fn dry_run(pods: &Api<Pod>) -> Result<kube::Result<Pod>> {
     let pod = serde_json::from_value(json!({
         "metadata": { "name": "trial" }, "spec": { "containers": [{ "name": "workspace", "image": "i" }] },
@@ -209,7 +210,7 @@ async fn dry_run(pods: &Api<Pod>) -> Result<kube::Result<Pod>> {
 }
 
 #[test]
-fn what_a_mesh_adds_to_pods_decides_nothing_and_a_node_that_goes_silent_is_told() -> Result<()> {
+fn sidecars_of_a_mesh_decide_nothing_and_a_silent_node_is_reported() -> Result<()> {
     story("mesh", 1, &[], async |story| {
         add_sidecars(story).await?;
         let kubelet = Kubelet::open(story).await?;
@@ -223,10 +224,10 @@ fn what_a_mesh_adds_to_pods_decides_nothing_and_a_node_that_goes_silent_is_told(
 
         let pull = waits("ErrImagePull", "image:1: not found");
         kubelet.report("ws-ws", "Running", &[("mesh", true, runs()), ("workspace", false, pull)]).await?;
-        let told = "Its image cannot be pulled yet: image:1: not found";
-        let seen = follow(&mut stream, |status| status.message == told).await?;
+        let reported = "Its image cannot be pulled yet: image:1: not found";
+        let seen = follow(&mut stream, |status| status.message == reported).await?;
         ensure!(!phases(&seen).contains(&WorkspacePhase::Running), "{:?}", phases(&seen));
-        // One of the mesh's does not start, so the pod as a whole is Pending.
+        // A container of the mesh does not start, so the pod as a whole is Pending.
         let back_off = waits("ImagePullBackOff", "no mesh");
         kubelet.report("ws-ws", "Pending", &[("mesh", false, back_off), ("workspace", true, runs())]).await?;
         follow(&mut stream, |status| status.message == "Ready.").await?;
@@ -237,7 +238,7 @@ fn what_a_mesh_adds_to_pods_decides_nothing_and_a_node_that_goes_silent_is_told(
         let mut seen = follow(&mut stream, |status| status.message == silent).await?;
         kubelet.is_ready("False").await?;
         let unready = format!("Its node {} is not ready.", kubelet.node);
-        // The taint for one that does not answer may stay a moment longer.
+        // The taint for an unreachable node may stay a moment longer.
         seen.extend(follow(&mut stream, |status| status.message == unready).await?);
         kubelet.is_ready("True").await?;
         seen.extend(follow(&mut stream, |status| status.message == "Ready.").await?);
@@ -254,7 +255,7 @@ fn what_a_mesh_adds_to_pods_decides_nothing_and_a_node_that_goes_silent_is_told(
     })
 }
 
-/// A task ends though the mesh's container beside it runs on.
+/// A task ends although the mesh's container still runs.
 async fn task_beside_a_mesh(story: &Story, kubelet: &Kubelet) -> Result<()> {
     let mut client = story.client().await?;
     let mut wanted = request("task", &[]);
@@ -276,7 +277,7 @@ async fn task_beside_a_mesh(story: &Story, kubelet: &Kubelet) -> Result<()> {
     kubelet.end("prebuild-task", &["workspace", "mesh"]).await
 }
 
-/// How a workspace ended, as a replica tells a client of a certificate, or the admin.
+/// How a workspace ended, as a replica reports it to a client, or to the admin.
 async fn ended_of(
     story: &Story,
     replica: usize,
@@ -296,7 +297,7 @@ async fn ended_of(
 }
 
 #[test]
-fn a_container_that_is_not_created_fails_in_time_and_how_it_ended_is_told_afterwards() -> Result<()> {
+fn a_container_that_is_not_created_fails_in_time_and_its_end_is_described_afterwards() -> Result<()> {
     story("not-created", 0, &[], async |story| {
         story.installation.overrides = json!({
             "manager": { "timeouts": { "containerStart": "2s" } },
@@ -316,8 +317,8 @@ fn a_container_that_is_not_created_fails_in_time_and_how_it_ended_is_told_afterw
         kubelet.bind("ws-ws").await?;
         let error = waits("CreateContainerError", "no such device");
         kubelet.report("ws-ws", "Pending", &[("workspace", false, error)]).await?;
-        let told = "Its container cannot be started yet: CreateContainerError: no such device";
-        follow(&mut stream, |status| status.message == told).await?;
+        let reported = "Its container cannot be started yet: CreateContainerError: no such device";
+        follow(&mut stream, |status| status.message == reported).await?;
         let live = ended_of(story, 0, None, "ws").await?;
         ensure!(live.as_ref().is_err_and(|status| status.code() == Code::FailedPrecondition), "{live:?}");
         kubelet.end("ws-ws", &["workspace"]).await?;
@@ -363,7 +364,7 @@ fn a_container_that_is_not_created_fails_in_time_and_how_it_ended_is_told_afterw
 }
 
 #[test]
-fn a_webhook_for_pods_that_is_dead_is_told_at_once_and_the_pod_is_made_when_it_is_gone() -> Result<()> {
+fn a_dead_webhook_for_pods_is_reported_at_once_and_the_pod_is_created_without_it() -> Result<()> {
     story("pod-webhook", 1, &["eu-1"], async |story| {
         let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(story.cluster("eu-1")?.client());
         let webhook = json!({
@@ -390,9 +391,9 @@ fn a_webhook_for_pods_that_is_dead_is_told_at_once_and_the_pod_is_made_when_it_i
         let mut client = story.client().await?;
         let mut stream = watch(&mut client, "ws").await?;
         start(&mut client, request("ws", &[])).await?;
-        let told =
+        let reported =
             "The cluster does not take its pod yet: admission webhook dead.example.com could not be called";
-        let seen = follow(&mut stream, |status| status.message == told).await?;
+        let seen = follow(&mut stream, |status| status.message == reported).await?;
         ensure!(phases(&seen) == [WorkspacePhase::Pending], "{:?}", phases(&seen));
         webhooks.delete("e2e-pod-webhook", &DeleteParams::default()).await?;
         let seen = follow(&mut stream, is(WorkspacePhase::Running)).await?;
@@ -402,7 +403,7 @@ fn a_webhook_for_pods_that_is_dead_is_told_at_once_and_the_pod_is_made_when_it_i
     })
 }
 
-/// Pods that `cluster diff` says are left, each with who holds it.
+/// Pods that `cluster diff` lists as left, each with its finalizer.
 async fn pods_left(story: &Story) -> Result<Vec<(String, String)>> {
     let diff = story.cli(&["cluster", "diff", "eu-1", "-o", "json"]).await?;
     ensure!(diff.code == 0, "{}", diff.stderr);
@@ -429,8 +430,8 @@ fn a_finalizer_of_somebody_else_on_a_pod_is_named_and_holds_the_meta_id_for_a_li
         let stopped = story.cli(&["workspace", "stop", "ws", "--wait"]).await?;
         ensure!(stopped.code == 0, "{}", stopped.stderr);
         let held = format!("Its pod ws-ws is held by finalizer {HOLD}.");
-        let told = format!("meta id meta-ws stays taken: {held}");
-        ensure!(stopped.stderr.contains(&told), "{}", stopped.stderr);
+        let reported = format!("meta id meta-ws stays taken: {held}");
+        ensure!(stopped.stderr.contains(&reported), "{}", stopped.stderr);
         let status = describe(&mut client, "ws").await?.context("it is gone")?;
         ensure!(status.message == format!("Stopped on request. {held}"), "{}", status.message);
         ensure!(status.held == held, "{}", status.held);

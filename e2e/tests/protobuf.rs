@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::story::story;
 
-/// Everything that is read of a pod, and some that is not.
+/// A pod with all fields that are read, and some that are not.
 fn pod(owner: &ObjectMeta) -> serde_json::Value {
     let asks = json!({"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"memory": "2Gi"}});
     json!({
@@ -23,7 +23,7 @@ fn pod(owner: &ObjectMeta) -> serde_json::Value {
                 {"apiVersion": "v1", "kind": "ConfigMap", "name": owner.name, "uid": owner.uid, "controller": true}]
         },
         "spec": {
-            // Nobody binds it, and no kubelet changes it.
+            // No scheduler binds it, and no kubelet changes it.
             "schedulerName": "nobody", "automountServiceAccountToken": false,
             "volumes": [{"name": "empty", "emptyDir": {}}],
             "resources": {"requests": {"cpu": "2", "memory": "4Gi"}},
@@ -57,7 +57,7 @@ fn status() -> serde_json::Value {
     }})
 }
 
-/// What nobody here reads.
+/// Without fields that are not compared.
 fn bare(mut pod: SeenPod) -> SeenPod {
     pod.metadata.managed_fields = None;
     pod.metadata.generation = None;
@@ -86,7 +86,7 @@ fn a_pod_in_protobuf_is_the_pod_in_json_listed_watched_and_deleted() -> Result<(
         let listed = list.items.into_iter().next().map(bare);
         ensure!(listed.as_ref() == Some(&expected), "listed: {listed:?}\nexpected: {expected:?}");
 
-        // From before it was until it is gone.
+        // All events from before its creation until its removal.
         let params = WatchParams::default().timeout(60).disable_bookmarks();
         let mut events = std::pin::pin!(protobuf.watch(&params, "0").await?);
         let first = events.try_next().await?.context("the watch ended")?;

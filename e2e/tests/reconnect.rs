@@ -1,4 +1,4 @@
-//! What becomes of workspaces while a manager has no connection to their registered cluster, and after it has one again.
+//! Workspaces of a registered cluster while a manager has no connection to it, and after it reconnects.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -25,7 +25,7 @@ impl Registered {
         Ok(Self { etcd, key, value })
     }
 
-    /// Writes it with a kubeconfig that no key opens.
+    /// Overwrites it with a kubeconfig that no key decrypts.
     async fn break_down(&mut self) -> Result<()> {
         let mut broken = self.value.clone();
         ensure!(broken["kubeconfig"].is_object(), "{broken}");
@@ -38,7 +38,7 @@ impl Registered {
     }
 }
 
-/// Deletes a workspace and its pod as kubectl can: finalizers are taken off, and nobody is asked.
+/// Deletes a workspace and its pod as kubectl can, with finalizers removed.
 async fn delete_by_hand(story: &Story, id: &str) -> Result<()> {
     let bare = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
     let (resources, pod) = (story.resources("eu-1")?, format!("ws-{id}"));
@@ -88,7 +88,7 @@ fn a_workspace_that_ended_while_its_registration_was_broken_is_reported_as_stopp
             ensure!(describe(client, "ends").await?.is_none(), "it is still shown");
         }
         story.available("eu-1").await?;
-        // Its ids are free again, by a record that ended.
+        // Its ids are free again, because its record has ended.
         until("the meta id to be free", async || {
             let mut again = request("again", &[]);
             again.service_prefix = "meta-ends".to_owned();

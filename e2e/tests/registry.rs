@@ -1,4 +1,4 @@
-//! Registering and withdrawing clusters, through the CLI as an admin does.
+//! Registering and deregistering clusters through the CLI.
 
 use std::fs;
 
@@ -99,7 +99,7 @@ fn a_cluster_with_workspaces_is_not_deregistered_and_an_empty_one_is() -> Result
             Ok(())
         })
         .await?;
-        until("every replica to let go of it", async || only_registered(story, &[]).await).await?;
+        until("every replica to remove it", async || only_registered(story, &[]).await).await?;
         let output = story.cli(&["cluster", "cordon", "eu-1"]).await?;
         ensure!(output.code != 0 && output.stderr.contains("NOT_FOUND"), "{}", output.stderr);
         story.register("eu-1").await
@@ -126,7 +126,7 @@ fn kubeconfigs_lie_sealed_in_etcd_and_appear_nowhere_else() -> Result<()> {
     })
 }
 
-/// What the CLI says to registering a shared cluster under a name.
+/// Output of a rejected registration of a shared cluster under a name.
 async fn refused_by_cli(story: &Story, name: &str, cluster: &str) -> Result<String> {
     let file = story.installation.cluster_file(name, "europe", &story.kubeconfigs[cluster])?;
     let output = story.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
@@ -134,7 +134,7 @@ async fn refused_by_cli(story: &Story, name: &str, cluster: &str) -> Result<Stri
     Ok(output.stderr)
 }
 
-/// Nothing but these clusters is registered, as every replica sees it.
+/// Asserts that exactly these clusters are registered, at every replica.
 async fn only_registered(story: &Story, names: &[&str]) -> Result<()> {
     for replica in &story.replicas {
         let mut clusters = story.installation.clusters(replica).await?;

@@ -1,4 +1,5 @@
-//! A cluster whose etcd is restored from an old backup: it is noticed, versions go on rising, and nothing is deleted.
+//! A member cluster restored from an old etcd backup: the restore is detected, versions keep rising, and nothing is
+//! deleted.
 
 use std::path::PathBuf;
 
@@ -18,7 +19,7 @@ use e2e::harness::{Cluster, ClusterOptions, NodeAgent, Versions, Writers};
 #[test]
 fn a_cluster_restored_from_an_old_backup_is_noticed_and_nothing_of_it_is_deleted() -> Result<()> {
     story("restore", 0, &[], async |story| {
-        // What is silent for the time of a restore is not lost; back, it is available soon.
+        // A cluster that is silent during a restore is not lost; afterwards it is available soon.
         story.installation.overrides =
             json!({ "federation": { "health": { "recoverAfter": "1s", "canary": "1s" } } });
         story.replicas.push(story.installation.start("manager-0").await?);
@@ -34,7 +35,7 @@ fn a_cluster_restored_from_an_old_backup_is_noticed_and_nothing_of_it_is_deleted
         cluster.restore(&backup, Versions::Fall).await?;
         let _agent = NodeAgent::start(&cluster.client(), Pace::default());
 
-        // What the backup holds is shown as news, above all versions before.
+        // The state of the backup is published above all earlier versions.
         let seen = follow(&mut of_stays, |status| timeout_of(status) != timeout_of(&before)).await;
         let seen = seen.context("the workspace of the backup")?;
         let after = seen.last().context("nothing was seen")?;
@@ -42,7 +43,7 @@ fn a_cluster_restored_from_an_old_backup_is_noticed_and_nothing_of_it_is_deleted
         ensure!(after.phase() == WorkspacePhase::Running, "{after:?}");
         let ended = follow(&mut of_new, is(WorkspacePhase::Stopped)).await;
         ended.context("the workspace of after the backup")?;
-        told_of(story, "old-1").await?;
+        restore_reported(story, "old-1").await?;
         back_at_work(story, &cluster, "old").await?;
         ensure!(describe(&mut client, "stays").await?.is_some(), "it is lost");
         let output = story.cli(&["cluster", "deregister", "old-1", "--force"]).await?;
@@ -60,9 +61,9 @@ fn a_cluster_restored_while_no_manager_ran_is_noticed_when_they_are_back() -> Re
         let Aside { cluster, agent, backup } = Aside::make(story, "old-2").await?;
         let at_backup = canary_of(story, &cluster).await?;
         let before = go_on(story).await?.1.status_version;
-        until("the leader to note a version of after the backup", async || {
+        until("the leader to record a version after the backup", async || {
             let noted = noted(story, cluster.name()).await?["canary"].as_u64().unwrap_or(0);
-            ensure!(noted > at_backup, "{noted} is noted, and {at_backup} was backed up");
+            ensure!(noted > at_backup, "{noted} is recorded, and {at_backup} was backed up");
             Ok(())
         })
         .await?;
@@ -76,7 +77,7 @@ fn a_cluster_restored_while_no_manager_ran_is_noticed_when_they_are_back() -> Re
             story.replicas.push(story.installation.start(name).await?);
         }
         let mut client = story.client().await?;
-        told_of(story, "old-2").await?;
+        restore_reported(story, "old-2").await?;
         until("versions to rise", async || {
             let stays = describe(&mut client, "stays").await?.context("it is lost")?;
             ensure!(stays.status_version > before, "{before} {stays:?}");
@@ -85,16 +86,16 @@ fn a_cluster_restored_while_no_manager_ran_is_noticed_when_they_are_back() -> Re
         })
         .await?;
         back_at_work(story, &cluster, "old").await?;
-        // It is told once: the next leader compares with what was noted since.
+        // It is reported once: the next leader compares with the versions recorded since.
         let times = noted(story, cluster.name()).await?["rewinds"]["count"].clone();
-        ensure!(times == 1, "set back {times} times");
+        ensure!(times == 1, "{times} restores detected");
         let leader = story.leader().await?;
         let at = story.replicas.iter().position(|replica| replica.name == leader).context("no leader")?;
         story.replicas.remove(at).process.stop(SOON).await?;
         story.replicas.push(story.installation.start("manager-3").await?);
         back_at_work(story, &cluster, "old").await?;
         let times = noted(story, cluster.name()).await?["rewinds"]["count"].clone();
-        ensure!(times == 1, "set back {times} times");
+        ensure!(times == 1, "{times} restores detected");
         Ok(())
     })
 }
@@ -111,7 +112,7 @@ fn a_restore_that_bumps_revisions_is_noticed_whatever_others_write_meanwhile() -
         let writers = Writers::begin(&cluster);
         cluster.restore(&backup, Versions::Rise).await?;
         let _agent = NodeAgent::start(&cluster.client(), Pace::default());
-        told_of(story, "old-3").await?;
+        restore_reported(story, "old-3").await?;
         let mut client = story.client().await?;
         until("versions to rise", async || {
             let stays = describe(&mut client, "stays").await?.context("it is lost")?;
@@ -133,21 +134,21 @@ fn a_restore_that_bumps_revisions_while_no_manager_ran_is_noticed_beside_heavy_w
         story.replicas.push(story.installation.start("manager-0").await?);
         let Aside { cluster, agent, backup } = Aside::make(story, "old-4").await?;
         go_on(story).await?;
-        // One that ends in order notes the canary's version.
+        // A leader that ends in order records the canary's version.
         story.replicas.pop().context("no manager")?.process.stop(SOON).await?;
         drop(agent);
         let writers = Writers::begin(&cluster);
         cluster.restore(&backup, Versions::Rise).await?;
         let _agent = NodeAgent::start(&cluster.client(), Pace::default());
         story.replicas.push(story.installation.start("manager-1").await?);
-        told_of(story, "old-4").await?;
+        restore_reported(story, "old-4").await?;
         back_at_work(story, &cluster, "old").await?;
         drop(writers);
         Ok(())
     })
 }
 
-/// A cluster with two workspaces, `stays` and `ended`, and a snapshot of its etcd as it was then.
+/// A cluster with two workspaces, `stays` and `ended`, and a snapshot of its etcd at that time.
 struct Aside {
     cluster: Cluster,
     agent: NodeAgent,
@@ -164,10 +165,10 @@ impl Aside {
         run(&mut client, request("ended", &["old"])).await?;
         let backup = folder.join("backup");
         cluster.back_up(&backup).await?;
-        // While managers run, a restore is found by the canary, which has to be renewed after the backup.
+        // While managers run, the canary detects a restore; it must be renewed after the backup.
         let at_backup = canary_of(story, &cluster).await?;
         until("the canary to be renewed", async || {
-            ensure!(canary_of(story, &cluster).await? > at_backup, "it is as the backup may have it");
+            ensure!(canary_of(story, &cluster).await? > at_backup, "it is unchanged since the backup");
             Ok(())
         })
         .await?;
@@ -176,7 +177,7 @@ impl Aside {
     }
 }
 
-/// `ended` ends, and `stays` gets another timeout; its stream, and how it is then.
+/// `ended` ends, and `stays` gets another timeout; returns its stream and its last status.
 async fn go_on(story: &Story) -> Result<(Streaming<SubscribeResponse>, WorkspaceStatus)> {
     let mut client = story.client().await?;
     let mut stream = watch(&mut client, "ended").await?;
@@ -190,14 +191,14 @@ async fn go_on(story: &Story) -> Result<(Streaming<SubscribeResponse>, Workspace
     Ok((of_stays, last))
 }
 
-/// The version of the canary that a backup of now would hold.
+/// The canary's version that a backup taken now would hold.
 async fn canary_of(story: &Story, cluster: &Cluster) -> Result<u64> {
     let leases = Api::<Lease>::namespaced(cluster.client(), &story.namespace);
     let version = leases.get("spaceport-canary").await?.metadata.resource_version;
     Ok(version.context("no version")?.parse()?)
 }
 
-/// What the leader noted of a cluster.
+/// What the leader recorded of a cluster.
 async fn noted(story: &Story, cluster: &str) -> Result<serde_json::Value> {
     let mut etcd = story.fleet.etcd().connect().await?;
     let key = format!("/spaceport/{}/clusters/{cluster}/status", story.namespace);
@@ -209,21 +210,23 @@ async fn noted(story: &Story, cluster: &str) -> Result<serde_json::Value> {
     Ok(value["status"].clone())
 }
 
-/// Waits until a cluster is told to have been set back.
-async fn told_of(story: &Story, cluster: &str) -> Result<()> {
-    until("the condition to tell of it", async || {
+/// Waits until a restore of a cluster is reported.
+async fn restore_reported(story: &Story, cluster: &str) -> Result<()> {
+    until("the condition to report it", async || {
         let output = story.cli(&["cluster", "show", cluster, "-o", "json"]).await?;
         ensure!(output.code == 0, "{}", output.stderr);
         let shown: serde_json::Value = serde_json::from_str(&output.stdout)?;
         let conditions = shown["status"]["conditions"].as_array().context("no conditions")?;
-        let told = |one: &&serde_json::Value| one["type"] == "HistoryIntact" && one["reason"] == "Restored";
-        ensure!(conditions.iter().any(|one| told(&one)), "{conditions:?}");
+        let reported =
+            |one: &&serde_json::Value| one["type"] == "HistoryIntact" && one["reason"] == "Restored";
+        ensure!(conditions.iter().any(|one| reported(&one)), "{conditions:?}");
         Ok(())
     })
     .await
 }
 
-/// The cluster runs new workspaces, so settling went on; and the one that had ended and came back is left alone.
+/// The cluster runs new workspaces, so settling continued; and the ended workspace that the restore brought back is not
+/// touched.
 async fn back_at_work(story: &Story, cluster: &Cluster, region: &str) -> Result<()> {
     story.available(cluster.name()).await?;
     let mut client = story.client().await?;

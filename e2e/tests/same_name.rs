@@ -1,5 +1,5 @@
-//! Resources under the name of a record that are of another start: nothing takes them for the record's, and no start is made
-//! twice.
+//! Resources under the name of a record that belong to another start: they are not taken for the record's, and no start
+//! is carried out twice.
 
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tonic::Code;
 
-use crate::adopt::{by_hand, standing, told, vanish};
+use crate::adopt::{by_hand, reported, standing, vanish};
 use crate::bulkheads::behind_proxy;
 use crate::killed::refused_what_came_late;
 use crate::story::{SOON, describe, follow, is, refused, request, run, start, stop, story, until, watch};
@@ -37,7 +37,7 @@ fn a_start_that_was_cut_off_is_not_confirmed_by_another_resource_of_its_name() -
         ensure!(first.is_err(), "it was answered: {first:?}");
 
         story.resources("eu-1")?.create(&PostParams::default(), &by_hand("ws", "spaceport")?).await?;
-        until("it to be told apart", async || {
+        until("the difference to be seen", async || {
             let found = standing(story, "eu-1", "ws").await?;
             ensure!(found == "DIFFERENT", "it is {found}");
             Ok(())
@@ -52,7 +52,7 @@ fn a_start_that_was_cut_off_is_not_confirmed_by_another_resource_of_its_name() -
         .await?;
         refused_what_came_late(&proxy, 1).await?;
 
-        let done = told(story, &["discard", "eu-1", "ws", "--force"]).await?;
+        let done = reported(story, &["discard", "eu-1", "ws", "--force"]).await?;
         ensure!(done[0]["outcome"] == "DISCARDED", "{done}");
         let mut stream = watch(&mut client, "ws").await?;
         until("the start to be repeated", async || start(&mut client, request("ws", &[])).await.map(drop))
@@ -71,7 +71,7 @@ fn a_repeated_start_never_makes_a_workspace_again_that_is_gone() -> Result<()> {
         let replica = story.replicas.pop().context("no manager")?;
         replica.process.stop(SOON).await?;
         vanish(story, "eu-1", "ws").await?;
-        // So the next leader cannot settle that it is gone.
+        // So the next leader cannot settle that it does not exist.
         proxy.rules(vec![Rule::of(Method::GET, "/workspaces/ws", Answer::Status(500))]);
         story.replicas.push(story.installation.start("manager-1").await?);
         let mut client = story.client().await?;
@@ -96,7 +96,7 @@ fn a_start_waits_until_a_clusters_nodes_and_all_pods_are_known_and_is_told_to_co
         story.installation.overrides = json!({ "federation": { "placement": { "deadline": "2s" } } });
         story.replicas.push(story.installation.start("manager-0").await?);
         let proxy = behind_proxy(story, "eu-1").await?;
-        // Nodes without the pods of others look emptier than they are.
+        // Without the pods of others, nodes look emptier than they are.
         for unlisted in ["/api/v1/pods", "/api/v1/nodes"] {
             let replica = story.replicas.pop().context("no manager")?;
             replica.process.stop(SOON).await?;

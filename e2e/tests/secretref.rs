@@ -1,5 +1,5 @@
-//! Kubeconfigs that stay in Secrets of the manager's own cluster. `ap-1` plays that cluster; the manager has there the
-//! rights of `deploy/host.yaml` and no other.
+//! Kubeconfigs in Secrets of the host cluster. `ap-1` acts as host cluster; there the manager has the rights of
+//! `deploy/host.yaml` and no other.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use proto::spaceport::v1::{Condition, GetRequest};
 use proto::wsman::WorkspacePhase;
 use serde_json::{Value, json};
 
-use crate::host_events::{times, told};
+use crate::host_events::{reported, times};
 use crate::story::{Story, follow, is, request, run, stop, story, until, watch};
 use crate::update::{fresh_login, token};
 use e2e::harness::assets::source_dir;
@@ -22,14 +22,14 @@ use e2e::harness::process::free_port;
 use e2e::harness::spaceport::{Output, Replica, kubeconfig, program, run as run_command};
 use e2e::harness::{Fault, Proxy};
 
-/// Plays the cluster that the manager runs in.
+/// The cluster that acts as host cluster.
 pub const HOST: &str = "ap-1";
-/// As `deploy/host.yaml` names it.
+/// Named in `deploy/host.yaml`.
 const SECRET: &str = "cluster-eu";
-/// Another one that it names.
+/// Another one named there.
 const OTHER: &str = "cluster-us";
 
-/// Starts managers that know a host, through a proxy where one is given.
+/// Starts managers with a host cluster, through a proxy if one is given.
 pub async fn start_with_host(story: &mut Story, managers: usize, through: Option<&Proxy>) -> Result<()> {
     let login = host_login(story).await?;
     let login = match through {
@@ -45,7 +45,7 @@ pub async fn start_with_host(story: &mut Story, managers: usize, through: Option
     Ok(())
 }
 
-/// A kubeconfig with the rights that are shipped, in the story's namespace of the host.
+/// A kubeconfig with the shipped rights, in the story's namespace of the host cluster.
 async fn host_login(story: &Story) -> Result<PathBuf> {
     let (host, namespace) = (story.cluster(HOST)?, &story.namespace);
     host.apply_yaml(&format!(
@@ -58,7 +58,7 @@ async fn host_login(story: &Story) -> Result<PathBuf> {
     host_token(story, "host-login").await
 }
 
-/// A kubeconfig with a token of its own, which goes with the Secret of the name.
+/// A kubeconfig with its own token, which is valid while the Secret of the name exists.
 async fn host_token(story: &Story, secret: &str) -> Result<PathBuf> {
     let host = story.cluster(HOST)?;
     let (ca, token) = token(host, &story.namespace, secret).await?;
@@ -71,7 +71,7 @@ fn secrets(story: &Story) -> Result<Api<Secret>> {
     Ok(Api::namespaced(story.cluster(HOST)?.client(), &story.namespace))
 }
 
-/// Puts a Secret with one key, whatever was there; its version.
+/// Creates or replaces a Secret with one key; returns its version.
 async fn put(story: &Story, name: &str, key: &str, content: &[u8]) -> Result<String> {
     let secrets = secrets(story)?;
     let data = [(key.to_owned(), ByteString(content.to_vec()))].into();
@@ -107,7 +107,7 @@ async fn condition(story: &Story, replica: &Replica, name: &str, kind: &str) -> 
     found.with_context(|| format!("no {kind} in {conditions:?}"))
 }
 
-/// Waits until every replica uses the Secret of that version.
+/// Waits until every replica uses this version of the Secret.
 async fn in_use(story: &Story, name: &str, version: &str) -> Result<()> {
     for replica in &story.replicas {
         until("the Secret to be in use", async || {
@@ -120,10 +120,10 @@ async fn in_use(story: &Story, name: &str, version: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits until every replica says why the Secret is not in use.
+/// Waits until every replica reports why the Secret is not used.
 async fn failing(story: &Story, name: &str, reason: &str) -> Result<()> {
     for replica in &story.replicas {
-        until("the condition to tell", async || {
+        until("the condition to report it", async || {
             let seen = condition(story, replica, name, "LoginCurrent").await?;
             ensure!(seen.state() == State::False && seen.reason == reason, "{reason}: {seen:?}");
             ensure!(seen.message.contains(SECRET), "{seen:?}");
@@ -158,7 +158,7 @@ fn a_new_login_in_the_secret_comes_into_force_and_a_bad_or_missing_one_changes_n
         let tokens = Api::<Secret>::namespaced(story.cluster("eu-1")?.client(), "spaceport-system");
         tokens.delete("secretref-first", &DeleteParams::default()).await?;
 
-        // The old token is gone: what is written and seen from here on is by the new one.
+        // The old token is gone: later reads and writes use the new one.
         run(&mut client, request("after", &["europe"])).await?;
         stop(&mut client, "before").await?;
         follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
@@ -172,9 +172,9 @@ fn a_new_login_in_the_secret_comes_into_force_and_a_bad_or_missing_one_changes_n
         failing(story, "eu-1", "KeyNotFound").await?;
         secrets(story)?.delete(SECRET, &DeleteParams::default()).await?;
         failing(story, "eu-1", "SecretNotFound").await?;
-        told(story, "eu-1", "LoginNotUsable", 1).await?;
+        reported(story, "eu-1", "LoginNotUsable", 1).await?;
 
-        // The last good login goes on, watches and all.
+        // The previous login stays in use, watches included.
         let mut seen = watch(&mut client, "after").await?;
         run(&mut client, request("later", &["europe"])).await?;
         stop(&mut client, "after").await?;
@@ -187,7 +187,7 @@ fn a_new_login_in_the_secret_comes_into_force_and_a_bad_or_missing_one_changes_n
     })
 }
 
-/// Neither etcd nor any answer nor any log has the token.
+/// Neither etcd nor any response nor any log contains the token.
 async fn nothing_is_kept(story: &Story, login: &[u8]) -> Result<()> {
     let login: Value = serde_json::from_slice(login)?;
     let token = login["users"][0]["user"]["token"].as_str().context("no token")?;
@@ -209,7 +209,7 @@ async fn nothing_is_kept(story: &Story, login: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A manager that comes back while the Secret is missing says so, and joins when it is there.
+/// A manager that restarts while the Secret is missing reports that, and connects once it exists.
 async fn restarted(story: &mut Story, login: &[u8]) -> Result<()> {
     for replica in story.replicas.drain(..) {
         replica.process.stop(crate::story::SOON).await?;
@@ -217,8 +217,8 @@ async fn restarted(story: &mut Story, login: &[u8]) -> Result<()> {
     let before = times(story, "eu-1", "LoginNotUsable").await?;
     story.replicas.push(story.installation.start("manager-2").await?);
     failing(story, "eu-1", "SecretNotFound").await?;
-    // What is mended before it was told is no news.
-    told(story, "eu-1", "LoginNotUsable", before + 1).await?;
+    // A problem that is gone before it was reported causes no event.
+    reported(story, "eu-1", "LoginNotUsable", before + 1).await?;
     let replica = story.replicas.first().context("no manager")?;
     let unusable = condition(story, replica, "eu-1", "Usable").await?;
     ensure!(unusable.state() == State::False && unusable.reason == "SecretNotFound", "{unusable:?}");
@@ -229,7 +229,7 @@ async fn restarted(story: &mut Story, login: &[u8]) -> Result<()> {
     let version = put(story, SECRET, "kubeconfig", login).await?;
     in_use(story, "eu-1", &version).await?;
     story.available("eu-1").await?;
-    told(story, "eu-1", "LoginGood", 1).await?;
+    reported(story, "eu-1", "LoginGood", 1).await?;
     let mut stream = watch(&mut client, "later").await?;
     follow(&mut stream, is(WorkspacePhase::Running)).await?;
     stop(&mut client, "later").await?;
@@ -244,7 +244,7 @@ fn a_secret_that_gives_no_good_login_is_refused_with_the_reason_and_nothing_is_r
         let text = String::from_utf8(good.clone())?;
         let dead = text.replace(&story.cluster("eu-1")?.api(), "https://127.0.0.1:1").into_bytes();
         let plugin = text.replace("\"token\"", "\"exec\"").into_bytes();
-        for (what, content, code, told) in [
+        for (what, content, code, reported) in [
             ("an empty text", Some(("kubeconfig", Vec::new())), "FAILED_PRECONDITION", "holds no text"),
             ("bytes", Some(("kubeconfig", vec![0xff, 0xfe])), "FAILED_PRECONDITION", "holds no text"),
             (
@@ -270,7 +270,7 @@ fn a_secret_that_gives_no_good_login_is_refused_with_the_reason_and_nothing_is_r
             let output = register(story, "eu-1", SECRET).await?;
             ensure!(output.code == 1 && output.stderr.contains(code), "{what}: {}", output.stderr);
             ensure!(
-                output.stderr.contains(told) && !output.stderr.contains("hunter2"),
+                output.stderr.contains(reported) && !output.stderr.contains("hunter2"),
                 "{what}: {}",
                 output.stderr
             );
@@ -298,9 +298,9 @@ async fn a_bad_update_changes_nothing(story: &Story, good: &[u8]) -> Result<()> 
         let reference = format!("{}/{name}", story.namespace);
         story.cli(&["cluster", "update", "eu-1", "--kubeconfig-secret", &reference]).await
     };
-    for (name, told) in [(OTHER, "identity"), ("cluster-us:other", "lacks the key other")] {
+    for (name, reported) in [(OTHER, "identity"), ("cluster-us:other", "lacks the key other")] {
         let output = update(name).await?;
-        ensure!(output.code == 1 && output.stderr.contains(told), "{}", output.stderr);
+        ensure!(output.code == 1 && output.stderr.contains(reported), "{}", output.stderr);
     }
     let version = put(story, OTHER, "login", good).await?;
     let output = update("cluster-us:login").await?;
@@ -308,7 +308,7 @@ async fn a_bad_update_changes_nothing(story: &Story, good: &[u8]) -> Result<()> 
     in_use(story, "eu-1", &version).await?;
     moved(story).await?;
 
-    // Back to a login that is kept here.
+    // Back to a kubeconfig that Spaceport stores.
     let path = story.kubeconfigs["eu-1"].to_string_lossy();
     let output = story.cli(&["cluster", "update", "eu-1", "--kubeconfig", &path]).await?;
     ensure!(output.code == 0, "{}", output.stderr);
@@ -318,7 +318,7 @@ async fn a_bad_update_changes_nothing(story: &Story, good: &[u8]) -> Result<()> 
     story.available("eu-1").await
 }
 
-/// Another address of the same cluster comes into force, too, and is recorded.
+/// Another address of the same cluster is used, too, and recorded.
 async fn moved(story: &Story) -> Result<()> {
     let proxy = Proxy::of_cluster(story.cluster("eu-1")?).await?;
     let through = story.installation.dir().join("eu-1-through.kubeconfig");
@@ -369,7 +369,7 @@ fn a_host_that_is_away_takes_no_cluster_with_it() -> Result<()> {
         proxy.heal().await?;
         in_use(story, "eu-1", &version).await?;
 
-        // Another login of the host comes into force, too.
+        // Another login to the host cluster is used, too.
         let login = host_token(story, "host-second").await?;
         let login = proxy.kubeconfig(&login, &story.installation.dir().join("host-through.kubeconfig"))?;
         let manager = story.replicas.first().context("no manager")?;

@@ -1,4 +1,4 @@
-//! Secrets: whose are deleted, which may be referenced, where values are seen, and what owner tokens come from.
+//! Secrets: which are deleted, which may be referenced, where values appear, and how owner tokens are derived.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,7 +47,7 @@ fn secrets(story: &Story, cluster: &str, namespace: &str) -> Result<Api<Secret>>
     Ok(Api::namespaced(story.cluster(cluster)?.client(), namespace))
 }
 
-/// An admin's own Secret.
+/// A Secret of an admin.
 async fn planted(api: &Api<Secret>, name: &str, is_allowed: bool) -> Result<String> {
     let labels = if is_allowed { json!({ names::ALLOW_REFERENCE: "true" }) } else { json!({}) };
     let object =
@@ -78,13 +78,13 @@ fn a_workspace_deletes_no_secret_of_anybody_else_whatever_its_name() -> Result<(
         let env = secrets(story, "eu-1", &story.namespace)?;
         let tokens = secrets(story, "eu-1", &story.secrets_namespace)?;
 
-        // Its id and `-env` are the name of a Secret that it references.
+        // Its id plus `-env` is the name of a Secret that it references.
         let shared = planted(&env, "shared-env", true).await?;
         run(&mut client, with_variables("shared", vec![referring("A", "shared-env", "key")])).await?;
         ends(story, "shared").await?;
         is_still_there(&env, "shared-env", &shared).await?;
 
-        // The text of a reference stands in what it clones, and a Secret of the name that this would have is there.
+        // Its repository contains the text of a reference, and a Secret of the referenced name exists.
         let theirs = planted(&tokens, "odd-tokens", false).await?;
         let mut odd = request("odd", &[]);
         let git = GitInitializer {
@@ -97,7 +97,7 @@ fn a_workspace_deletes_no_secret_of_anybody_else_whatever_its_name() -> Result<(
         ends(story, "odd").await?;
         is_still_there(&tokens, "odd-tokens", &theirs).await?;
 
-        // Where its own Secret would be, somebody else's is: a refusal that names it, and nothing of it is left.
+        // Another Secret has the name of its own: the start is rejected by name and leaves nothing.
         let (taken, theirs) =
             (planted(&env, "taken-env", false).await?, planted(&tokens, "late-tokens", false).await?);
         let status = refused(
@@ -116,7 +116,7 @@ fn a_workspace_deletes_no_secret_of_anybody_else_whatever_its_name() -> Result<(
             ensure!(api.get_opt(name).await?.is_none(), "{name} of a refused start is left");
         }
 
-        // Its own are deleted, as they were.
+        // Its own secrets are deleted, as always.
         run(&mut client, with_secrets(request("own", &[]))).await?;
         until("its own secrets to go", async || {
             ensure!(
@@ -139,7 +139,7 @@ fn only_secrets_that_an_admin_allows_are_referenced() -> Result<()> {
         planted(&there, "pull", false).await?;
         let wanted = |id: &str| with_variables(id, vec![referring("PULL", "pull", "key")]);
 
-        // Nowhere allowed: named with its field. One that is not there is told of in the same words.
+        // Not allowed: rejected with its field. A missing one gets the same message.
         let status = refused(client.start_workspace(wanted("a")).await, Code::FailedPrecondition)?;
         ensure!(
             status.message().contains("spec.envvars PULL: Secret secret-references/pull is not"),
@@ -156,7 +156,7 @@ fn only_secrets_that_an_admin_allows_are_referenced() -> Result<()> {
         let started = start(&mut client, wanted("b")).await?;
         ensure!(started.cluster == "us-1", "{}", started.cluster);
 
-        // Another workspace's own, whatever its labels.
+        // The secret of another workspace is never allowed, whatever its labels.
         start(
             &mut client,
             annotated(with_secrets(request("victim", &["europe"])), annotations::INIT, "hang"),
@@ -168,7 +168,7 @@ fn only_secrets_that_an_admin_allows_are_referenced() -> Result<()> {
         let status = refused(client.start_workspace(thief).await, Code::FailedPrecondition)?;
         ensure!(status.message().contains("victim-env belongs to a manager"), "{}", status.message());
 
-        // A Workspace made by hand waits for the admin, and doctor says which Secret that concerns.
+        // A Workspace created by hand waits for the admin, and doctor names the Secret.
         let resources = story.resources("eu-1")?;
         let mut spec = resources.get("victim").await?.spec;
         spec.ownership.workspace_id = "meta-by-hand".to_owned();
@@ -194,7 +194,7 @@ fn only_secrets_that_an_admin_allows_are_referenced() -> Result<()> {
     })
 }
 
-/// A start with a secret wherever one can be.
+/// A start with a secret in every possible place.
 fn full_of_secrets(id: &str) -> Result<StartWorkspaceRequest> {
     let mut request = with_variables(
         id,
@@ -232,7 +232,7 @@ fn full_of_secrets(id: &str) -> Result<StartWorkspaceRequest> {
     Ok(request)
 }
 
-/// A policy of the story's namespaces that denies creations, and quotes the object.
+/// A policy of the story's namespaces that denies creations and quotes the object.
 async fn deny(story: &Story, group: &str, resource: &str, quoting: &str) -> Result<String> {
     let client = story.cluster("eu-1")?.client();
     let name = format!("deny-{resource}-{}", story.namespace);
@@ -267,7 +267,7 @@ async fn allow(story: &Story, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Starts until one is refused with a text, which takes a moment after what refuses it was made; all that was answered.
+/// Starts until one is rejected with a text, which takes a moment after the policy was created; returns all responses.
 async fn refused_with(story: &Story, prefix: &str, text: &str) -> Result<String> {
     let (mut client, mut all) = (story.client().await?, String::new());
     for n in 0..200 {
@@ -295,7 +295,7 @@ async fn log_everything(story: &Story) -> Result<()> {
     Ok(())
 }
 
-/// Everything that anybody may see of the story.
+/// Everything of the story that people can see.
 async fn outputs(story: &Story) -> Result<BTreeMap<String, String>> {
     let client = story.cluster("eu-1")?.client();
     let mut all = BTreeMap::new();
@@ -344,7 +344,7 @@ fn no_secret_of_a_start_is_seen_anywhere_whoever_rejects_it() -> Result<()> {
         log_everything(story).await?;
         let (mut client, mut answers) = (story.client().await?, String::new());
 
-        // What quotes the object in its text, and what it is to be told by.
+        // Expressions that quote the object, and the text that is reported instead.
         let group = names::GROUP;
         let quotes = [
             (
@@ -356,8 +356,8 @@ fn no_secret_of_a_start_is_seen_anywhere_whoever_rejects_it() -> Result<()> {
         ];
         for (group, resource, quoting) in quotes {
             let name = deny(story, group, resource, quoting).await?;
-            let told = format!("ValidatingAdmissionPolicy {name} denied it");
-            answers += &refused_with(story, resource, &told).await?;
+            let reported = format!("ValidatingAdmissionPolicy {name} denied it");
+            answers += &refused_with(story, resource, &reported).await?;
             allow(story, &name).await?;
         }
         let cluster = story.cluster("eu-1")?.client();
@@ -385,7 +385,7 @@ fn no_secret_of_a_start_is_seen_anywhere_whoever_rejects_it() -> Result<()> {
         answers += &refused_with(story, "quota", "exceeded quota: few, requested: count/secrets=1").await?;
         quotas.delete("few", &DeleteParams::default()).await?;
 
-        // One that starts, in the end; its definition's own rule is told by field.
+        // One that starts in the end; rules of the definition itself are reported by field.
         until("a start to be taken", async || {
             client.start_workspace(full_of_secrets("runs")?).await.map(drop).map_err(Into::into)
         })
@@ -424,7 +424,7 @@ fn an_owner_token_is_that_of_one_start_and_outlives_a_new_secret_of_the_installa
         let before = before.auth.context("no auth")?.owner_token;
         let first = start(&mut client, request("again", &[])).await?.owner_token;
         ends(story, "again").await?;
-        // As when its tombstone has expired.
+        // As when its record has expired.
         let mut etcd = story.fleet.etcd().connect().await?;
         etcd.delete(format!("/spaceport/{}/placements/again", story.namespace), None).await?;
         let mut second = None;
@@ -456,7 +456,7 @@ fn an_owner_token_is_that_of_one_start_and_outlives_a_new_secret_of_the_installa
             "wrong versions"
         );
 
-        // Another leader knows all of it.
+        // Another leader has the same secrets.
         let replica = story.replicas.pop().context("no replica")?;
         replica.process.stop(Duration::from_secs(30)).await?;
         story.replicas.push(story.installation.start("manager-1").await?);

@@ -1,4 +1,5 @@
-//! What is too large is refused before anything is made, and what was taken can be changed, stopped and deleted.
+//! Objects that are too large are rejected before anything is created, and accepted ones can be changed, stopped and
+//! deleted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,7 @@ fn from_git(change: impl FnOnce(&mut GitInitializer)) -> WorkspaceInitializer {
     WorkspaceInitializer { spec: Some(workspace_initializer::Spec::Git(git)) }
 }
 
-/// Contents of so many repositories, each with a long branch.
+/// Contents of this many repositories, each with a long branch.
 fn of_many(count: usize) -> WorkspaceInitializer {
     let one = |at| {
         from_git(|git| (git.clone_taget, git.checkout_location) = (text(8000), format!("repository-{at}")))
@@ -61,7 +62,7 @@ fn of_many(count: usize) -> WorkspaceInitializer {
     WorkspaceInitializer { spec: Some(workspace_initializer::Spec::Composite(composite)) }
 }
 
-/// The field that a refusal names, and the rule.
+/// Field and rule of a rejection.
 fn named(status: &Status) -> Result<(String, String)> {
     let details = status.get_details_bad_request().with_context(|| status.message().to_owned())?;
     let violation = details.field_violations.into_iter().next().context("no field")?;
@@ -79,7 +80,7 @@ fn a_start_whose_objects_are_too_large_is_refused_by_the_field_and_makes_nothing
             git.config = Some(GitConfig { auth_password: text(MIB + 1), ..GitConfig::default() });
         };
         let cases = [
-            // As it was seen: accepted, and then never changed again.
+            // Seen in production: accepted, and then never changeable again.
             ("spec.sys_envvars", with("ws", |spec| spec.sys_envvars = variables(13, 120_000))),
             ("spec.envvars", with("ws", |spec| spec.envvars = variables(1, 128 * 1024))),
             ("spec.envvars", with("ws", |spec| spec.envvars = variables(10, 120_000))),
@@ -102,7 +103,7 @@ fn a_start_whose_objects_are_too_large_is_refused_by_the_field_and_makes_nothing
     })
 }
 
-/// A start that has exactly what the budget allows: annotations, base64, and characters that an apiserver writes as six.
+/// A start of exactly the budget: annotations, base64, and characters that an apiserver encodes as six.
 async fn at_the_edge(client: &mut Client, id: &str) -> Result<StartWorkspaceRequest> {
     let mut wanted = request(id, &[]);
     let annotations = &mut wanted.metadata.get_or_insert_default().annotations;
@@ -125,7 +126,7 @@ async fn at_the_edge(client: &mut Client, id: &str) -> Result<StartWorkspaceRequ
             *key = text(length);
         }
     };
-    // Times and nonces differ by some bytes from one start to the next.
+    // Times and nonces differ by some bytes between starts.
     set(&mut wanted, fits + 64);
     refused(client.start_workspace(wanted.clone()).await, Code::InvalidArgument)?;
     set(&mut wanted, fits - 64);
@@ -147,7 +148,7 @@ fn a_workspace_at_the_edge_of_the_budget_runs_and_can_be_changed_stopped_and_del
         let size = stored(story, "ws").await?;
         ensure!(size < budget::STARTED + 32 * 1024, "{size} bytes are stored");
 
-        // Ports and keys up to their own limit, which leaves room for a timeout and a stop.
+        // Ports and keys up to their own limit, which leaves space for a timeout and a stop.
         let keys = |length| UpdateSshKeyRequest { id: "ws".into(), keys: vec![text(length)] };
         let port = |port| {
             let spec = Some(PortSpec { port, ..PortSpec::default() });
@@ -178,7 +179,7 @@ fn a_workspace_at_the_edge_of_the_budget_runs_and_can_be_changed_stopped_and_del
         follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
         nothing_is_left(story).await?;
 
-        // By hand, and at the limit that ports and keys may reach.
+        // Created by hand, at the limit that ports and keys may reach.
         let wanted = at_the_edge(&mut client, "by-hand").await?;
         run(&mut client, wanted).await?;
         story.resources("eu-1")?.delete("by-hand", &DeleteParams::default()).await?;
@@ -194,7 +195,7 @@ fn a_start_with_as_many_variables_as_are_taken_gets_its_pod() -> Result<()> {
         until("a start to be taken", async || {
             let many = with("ws", |spec| spec.envvars = variables(count, 1));
             if let Err(status) = client.start_workspace(many).await {
-                // A busy machine may make it lose its leadership meanwhile.
+                // On a busy machine the leader may lose its term meanwhile.
                 count -= if status.code() == Code::InvalidArgument { 500 } else { 0 };
                 return Err(status.into());
             }
@@ -279,7 +280,7 @@ fn a_cluster_that_stores_less_than_others_is_passed_over_and_where_there_is_no_o
     story("small-cluster", 1, &[], async |story| {
         let proxy = behind_proxy(story, "eu-1").await?;
         let mut client = story.client().await?;
-        // As a proxy before an apiserver answers whose limit is 1 MB.
+        // The response of a proxy in front of an apiserver with a limit of 1 MB.
         proxy.rules(vec![Rule::of(Method::POST, "/workspaces", Answer::Status(413))]);
         let large = |id: &str| with(id, |spec| spec.ssh_public_keys = vec![text(MIB / 2)]);
         let status = refused(client.start_workspace(large("ws")).await, Code::InvalidArgument)?;

@@ -1,4 +1,4 @@
-//! The whole installation on one page.
+//! `spaceport status`: the whole installation on one page.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;

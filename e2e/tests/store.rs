@@ -1,4 +1,4 @@
-//! The store against a real etcd: elections, guarded writes, mirrors, and etcd's own troubles.
+//! The store on a real etcd: elections, guarded writes, mirrors, and failures of etcd.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -35,12 +35,12 @@ mod mirror;
 mod placements;
 mod troubles;
 
-/// Long enough for a busy machine, where nothing is measured.
+/// Timeout on a busy machine, where nothing is measured.
 const SOON: Duration = Duration::from_secs(20);
 /// Far below any lease that a test waits for.
 const AT_ONCE: Duration = Duration::from_millis(1500);
 
-/// An etcd of its own and a store on it.
+/// An etcd and a store on it.
 struct Room {
     etcd: Etcd,
     store: Store,
@@ -60,7 +60,7 @@ impl Room {
         Ok(Self { etcd, store, _dir: dir })
     }
 
-    /// A candidate with its own connection, as another process would have.
+    /// A candidate with its own connection, like another process.
     async fn stand(&self, name: &str, timing: Timing) -> Result<Candidate> {
         stand(store_options(&self.etcd)?, name.to_owned(), timing).await
     }
@@ -94,7 +94,7 @@ impl Candidate {
     async fn leads(&self, within: Duration) -> Result<Term> {
         let mut leadership = self.leadership.clone();
         let leads = leadership.wait_for(|now| matches!(now, Leadership::Leading { .. }));
-        match &*timeout(within, leads).await.context("nobody elected in time")?? {
+        match &*timeout(within, leads).await.context("no leader in time")?? {
             Leadership::Leading { term } => Ok(term.clone()),
             Leadership::Standby { .. } => bail!("not leading"),
         }
@@ -109,7 +109,7 @@ impl Candidate {
         Ok(())
     }
 
-    /// Ends it as a kill would: nothing is given back.
+    /// Ends it like a kill: nothing is released.
     fn kill(self) {
         self.task.abort();
     }
@@ -155,7 +155,7 @@ fn plain(endpoint: &str) -> Options {
     }
 }
 
-/// A lease that is short to wait for.
+/// A short lease, to wait for its expiry.
 fn short() -> Timing {
     let ms = Duration::from_millis;
     Timing { ttl: ms(2000), renew: ms(500), stop_after: ms(1400), stalled_after: ms(30_000) }

@@ -1,4 +1,4 @@
-//! What the stories share: the fleet, and an installation of Spaceport for each.
+//! Shared by the stories: the fleet, and an installation of Spaceport for each.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ use e2e::harness::node_agent::Pace;
 use e2e::harness::spaceport::{Installation, Replica, prepare_member, prepare_namespaces};
 use e2e::harness::{Audit, Cluster, Fleet, FleetOptions, NodeAgent, Proxy};
 
-/// For whatever must happen soon, on a busy machine.
+/// Timeout of one step on a busy machine.
 pub const SOON: Duration = Duration::from_secs(40);
 /// The shared clusters and their regions.
 pub const CLUSTERS: [(&str, &str); 3] = [("eu-1", "europe"), ("us-1", "north-america"), ("ap-1", "asia")];
@@ -47,7 +47,7 @@ async fn shared() -> Result<&'static Shared> {
     SHARED.get_or_init(OnceCell::new).get_or_try_init(boot).await
 }
 
-/// The shared fleet, with audit logs, and kubeconfigs of the identity `spaceport` by cluster.
+/// The shared fleet, with audit logs, and kubeconfigs of user `spaceport` by cluster.
 pub async fn fleet() -> Result<(&'static Fleet, &'static BTreeMap<String, PathBuf>)> {
     let shared = shared().await?;
     Ok((&shared.fleet, &shared.kubeconfigs))
@@ -71,7 +71,7 @@ async fn boot() -> Result<Shared> {
 pub struct Story {
     /// The shared clusters.
     pub fleet: &'static Fleet,
-    /// Kubeconfigs of the identity `spaceport`, by cluster.
+    /// Kubeconfigs of user `spaceport`, by cluster.
     pub kubeconfigs: &'static BTreeMap<String, PathBuf>,
     /// Certificates, configuration, CLI.
     pub installation: Installation,
@@ -83,7 +83,7 @@ pub struct Story {
     pub secrets_namespace: String,
 }
 
-/// Tells a story: `managers` replicas, and the clusters named registered and available.
+/// Runs a story with `managers` replicas, and the named clusters registered and available.
 pub fn story(
     name: &str,
     managers: usize,
@@ -136,13 +136,13 @@ impl Story {
         })
     }
 
-    /// Registers a shared cluster through the CLI and waits until it takes workspaces.
+    /// Registers a shared cluster through the CLI and waits until it accepts workspaces.
     pub async fn register(&self, cluster: &str) -> Result<()> {
         let kubeconfig = self.kubeconfigs.get(cluster).context("no such cluster")?;
         self.register_as(cluster, region_of(cluster)?, kubeconfig).await
     }
 
-    /// Registers a shared cluster with the address of a proxy before it.
+    /// Registers a shared cluster with the address of a proxy in front of it.
     pub async fn register_through(&self, cluster: &str, proxy: &Proxy) -> Result<()> {
         let original = self.kubeconfigs.get(cluster).context("no such cluster")?;
         let through = self.installation.dir().join(format!("{cluster}-through.kubeconfig"));
@@ -150,14 +150,14 @@ impl Story {
         self.register_as(cluster, region_of(cluster)?, &kubeconfig).await
     }
 
-    /// Registers a cluster by its kubeconfig and waits until every replica calls it available.
+    /// Registers a cluster by its kubeconfig and waits until every replica reports it as available.
     pub async fn register_as(&self, cluster: &str, region: &str, kubeconfig: &Path) -> Result<()> {
         let output = self.try_to_register(cluster, region, kubeconfig).await?;
         ensure!(output.code == 0, "cannot register {cluster}: {}", output.stderr);
         self.available(cluster).await
     }
 
-    /// Registers a cluster by its kubeconfig; what the CLI said, and how it ended.
+    /// Registers a cluster by its kubeconfig; returns output and exit code.
     pub async fn try_to_register(
         &self,
         cluster: &str,
@@ -168,7 +168,7 @@ impl Story {
         self.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await
     }
 
-    /// Waits until every replica calls the cluster available.
+    /// Waits until every replica reports the cluster as available.
     pub async fn available(&self, cluster: &str) -> Result<()> {
         for replica in &self.replicas {
             let gauges = [
@@ -207,14 +207,14 @@ impl Story {
         self.installation.workspaces(self.replicas.first().context("no manager runs")?).await
     }
 
-    /// Name of the leading replica, as the CLI tells.
+    /// Name of the leading replica, from the CLI.
     pub async fn leader(&self) -> Result<String> {
         let output = self.cli(&["cluster", "leader", "-o", "json"]).await?;
         ensure!(output.code == 0, "{}", output.stderr);
         let answer: serde_json::Value = serde_json::from_str(&output.stdout)?;
         match answer["replica"].as_str() {
             Some(name) if !name.is_empty() => Ok(name.to_owned()),
-            _ => bail!("nobody leads: {answer}"),
+            _ => bail!("there is no leader: {answer}"),
         }
     }
 }
@@ -250,7 +250,7 @@ pub fn request(id: &str, regions: &[&str]) -> StartWorkspaceRequest {
     }
 }
 
-/// The request with an annotation, by which simulated pods and the stand-in of the node agent are told what to do.
+/// Adds an annotation, which controls simulated pods and the simulated node agent.
 pub fn annotated(mut request: StartWorkspaceRequest, key: &str, value: &str) -> StartWorkspaceRequest {
     if let Some(metadata) = &mut request.metadata {
         metadata.annotations.insert(key.to_owned(), value.to_owned());
@@ -258,7 +258,7 @@ pub fn annotated(mut request: StartWorkspaceRequest, key: &str, value: &str) -> 
     request
 }
 
-/// The same workspace with a secret in each namespace: `PASSWORD` in its environment, and a token for its content.
+/// Adds a secret for each namespace: `PASSWORD` in its environment, and a token for its content.
 pub fn with_secrets(mut request: StartWorkspaceRequest) -> StartWorkspaceRequest {
     if let Some(spec) = &mut request.spec {
         spec.envvars =
@@ -274,7 +274,7 @@ pub fn with_secrets(mut request: StartWorkspaceRequest) -> StartWorkspaceRequest
     request
 }
 
-/// Takes an annotation off a workspace, so that the simulated part that was asked to wait goes on.
+/// Removes an annotation from a workspace, so that a simulated part that waits continues.
 pub async fn forget(story: &Story, id: &str, annotation: &str) -> Result<()> {
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { annotation: null } } }));
     story.resources("eu-1")?.patch(id, &PatchParams::default(), &patch).await?;
@@ -292,7 +292,7 @@ pub async fn stop(client: &mut Client, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// What is known of a workspace; `None` where it does not exist.
+/// Status of a workspace; `None` if it does not exist.
 pub async fn describe(client: &mut Client, id: &str) -> Result<Option<WorkspaceStatus>> {
     match client.describe_workspace(DescribeWorkspaceRequest { id: id.to_owned() }).await {
         Ok(answer) => Ok(answer.into_inner().status),
@@ -301,14 +301,14 @@ pub async fn describe(client: &mut Client, id: &str) -> Result<Option<WorkspaceS
     }
 }
 
-/// Subscribes to one workspace from its present state on.
+/// Subscribes to one workspace from its current state on.
 pub async fn watch(client: &mut Client, id: &str) -> Result<Streaming<SubscribeResponse>> {
     let must_match = Some(MetadataFilter { meta_id: format!("meta-{id}"), ..MetadataFilter::default() });
     let request = SubscribeRequest { must_match, replay: true, ..SubscribeRequest::default() };
     Ok(client.subscribe(request).await?.into_inner())
 }
 
-/// Reads a stream until a state is as wanted; all states up to then. Versions must never fall.
+/// Reads a stream until a state is as wanted; returns all states. Versions must never fall.
 pub async fn follow(
     stream: &mut Streaming<SubscribeResponse>,
     wanted: impl Fn(&WorkspaceStatus) -> bool,
@@ -361,7 +361,7 @@ pub fn is(phase: WorkspacePhase) -> impl Fn(&WorkspaceStatus) -> bool {
     move |status| status.phase() == phase
 }
 
-/// The phases of states, repetitions left out.
+/// The phases of states, without repetitions.
 pub fn phases(states: &[WorkspaceStatus]) -> Vec<WorkspacePhase> {
     let mut phases: Vec<WorkspacePhase> = states.iter().map(WorkspaceStatus::phase).collect();
     phases.dedup();
@@ -377,7 +377,7 @@ pub async fn run(client: &mut Client, request: StartWorkspaceRequest) -> Result<
     seen.pop().context("nothing was seen")
 }
 
-/// The status that a call is refused with.
+/// Asserts that a call is rejected; returns the status.
 pub fn refused<T: std::fmt::Debug>(
     outcome: Result<tonic::Response<T>, Status>,
     code: Code,
@@ -388,7 +388,7 @@ pub fn refused<T: std::fmt::Debug>(
     }
 }
 
-/// Waits until nothing of the story's workspaces is left in `eu-1`.
+/// Waits until all objects of the story's workspaces in `eu-1` are gone.
 pub async fn nothing_is_left(story: &Story) -> Result<()> {
     let client = story.cluster("eu-1")?.client();
     let (workspaces, pods) =
@@ -405,7 +405,7 @@ pub async fn nothing_is_left(story: &Story) -> Result<()> {
     .await
 }
 
-/// Asks again until the answer is good; the error is the last answer that was not.
+/// Retries a check until it succeeds; fails with its last error.
 pub async fn until(what: &str, check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
     e2e::harness::until(SOON, what, check).await
 }

@@ -29,7 +29,7 @@ fn with_template(story: &Story, template: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Doctor's word on the settings of a cluster file.
+/// Doctor's outcome of the check `settings` for a cluster file.
 async fn settings(story: &Story, template: &str) -> Result<(String, String)> {
     let file = with_template(story, template)?;
     let file = file.to_string_lossy();
@@ -88,7 +88,7 @@ fn a_cluster_file_names_templates_below_one_folder_and_nothing_else_makes_a_mana
         ensure!(team("first").await? == "one", "the template is not used");
         write("two")?;
         let log = story.replicas.first().context("no manager")?.process.log().to_owned();
-        until("the changed template to be in force", async || {
+        until("the changed template to be applied", async || {
             ensure!(fs::read_to_string(&log)?.contains("a changed configuration is in force"), "it is not");
             Ok(())
         })

@@ -1,4 +1,4 @@
-//! Limits of a workspace's life, as configured, as requested and as set later.
+//! Time limits of a workspace: configured, requested, and set later.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::story::{
 };
 use e2e::harness::annotations;
 
-/// One manager with limits of its own.
+/// One manager with other limits.
 async fn with_timeouts(story: &mut Story, timeouts: Value) -> Result<Client> {
     story.installation.overrides = json!({ "manager": { "timeouts": timeouts } });
     let replica = story.installation.start("manager-0").await?;
@@ -40,7 +40,7 @@ async fn set_timeout(client: &mut Client, limit: TimeoutType, duration: &str) ->
     Ok(())
 }
 
-/// Waits until the workspace has ended; the text of its timeout.
+/// Waits until the workspace has ended; returns the text of its timeout.
 async fn timed_out(client: &mut Client) -> Result<String> {
     let mut stream = watch(client, "ws").await?;
     let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
@@ -138,7 +138,10 @@ fn a_backup_that_hangs_is_given_up_at_its_limit_and_says_where_the_content_is() 
         ensure!(last.failed.contains("gave up waiting"), "{}", last.failed);
         ensure!(last.failed.contains("the content is still on node"), "{}", last.failed);
         ensure!(last.timeout.contains("after backup"), "{}", last.timeout);
-        ensure!(last.final_backup_complete() == WorkspaceConditionBool::False, "a complete backup is told");
+        ensure!(
+            last.final_backup_complete() == WorkspaceConditionBool::False,
+            "a complete backup is reported"
+        );
         Ok(())
     })
 }
@@ -169,7 +172,7 @@ fn a_limit_counts_on_over_a_change_of_the_leader_and_ends_a_workspace_once() -> 
         run(&mut client, wanted).await?;
         let mut stream = watch(&mut client, "ws").await?;
         let workspaces = story.resources("eu-1")?;
-        // Nobody used it for most of its time. A clock that a new leader began again would run far longer.
+        // It was idle for most of its time. If a new leader restarted the clock, it would run far longer.
         let active = Timestamp::now() - SignedDuration::from_secs(30);
         let patch = Patch::Merge(json!({ "status": { "lastActivity": active.to_string() } }));
         workspaces.patch_status("ws", &PatchParams::default(), &patch).await?;
@@ -178,14 +181,15 @@ fn a_limit_counts_on_over_a_change_of_the_leader_and_ends_a_workspace_once() -> 
 
         let mut seen = follow(&mut stream, is(WorkspacePhase::Stopping)).await?;
         let status = workspaces.get("ws").await?.status.context("no status")?;
-        let fired = status.condition("Timeout").context("it is not told why")?.last_transition_time.0;
+        let fired =
+            status.condition("Timeout").context("it has no condition Timeout")?.last_transition_time.0;
         ensure!(fired.as_second() >= (active + LIMIT).as_second(), "{fired} is early: {active}");
         ensure!(fired < killed + LIMIT, "{fired} is late: its clock began again after {killed}");
         forget(story, "ws", annotations::BACKUP).await?;
         seen.extend(follow(&mut stream, is(WorkspacePhase::Stopped)).await?);
-        let told: BTreeSet<&str> =
+        let reported: BTreeSet<&str> =
             seen.iter().filter_map(|status| status.conditions.as_ref()).map(|all| &*all.timeout).collect();
-        ensure!(told.iter().filter(|text| !text.is_empty()).count() == 1, "{told:?}");
+        ensure!(reported.iter().filter(|text| !text.is_empty()).count() == 1, "{reported:?}");
         let events: Api<Event> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
         let timed_out = events.list(&ListParams::default().fields("reason=TimedOut")).await?.items;
         ensure!(timed_out.len() == 1, "{timed_out:?}");

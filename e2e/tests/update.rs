@@ -27,7 +27,7 @@ async fn shown(story: &Story, name: &str) -> Result<Value> {
     serde_json::from_str(&output.stdout).context("the CLI's answer")
 }
 
-/// A kubeconfig of the manager's identity with a token of its own, which goes with the Secret of the name.
+/// A kubeconfig of the manager's identity with its own token, which is valid while the Secret of the name exists.
 pub async fn fresh_login(story: &Story, cluster: &str, secret: &str) -> Result<PathBuf> {
     let member = story.cluster(cluster)?;
     let (ca, token) = token(member, "spaceport-system", secret).await?;
@@ -36,7 +36,7 @@ pub async fn fresh_login(story: &Story, cluster: &str, secret: &str) -> Result<P
     Ok(path)
 }
 
-/// A token of the service account `spaceport`, which goes with the Secret of the name; the authority before it.
+/// A token of the service account `spaceport`, which is valid while the Secret of the name exists; preceded by the CA.
 pub async fn token(cluster: &Cluster, namespace: &str, secret: &str) -> Result<(String, String)> {
     let api = Api::<Secret>::namespaced(cluster.client(), namespace);
     let annotations = json!({ "kubernetes.io/service-account.name": "spaceport" });
@@ -66,19 +66,19 @@ fn a_change_is_taken_where_its_version_is_the_present_one_and_a_wrong_one_change
         let again =
             story.cli(&["cluster", "update", "eu-1", "--weight", "70", "--version", &version]).await?;
         ensure!(again.code == 1 && again.stderr.contains("ABORTED"), "{}", again.stderr);
-        for (args, told) in [
+        for (args, reported) in [
             (["--weight", "1000"], "weight must not be above maxWeight"),
             (["--label", "a b=c"], "labels must have keys"),
         ] {
             let output = story.cli(&["cluster", "update", "eu-1", args[0], args[1]]).await?;
             ensure!(output.code == 1 && output.stderr.contains("INVALID_ARGUMENT"), "{}", output.stderr);
-            ensure!(output.stderr.contains(told), "{}", output.stderr);
+            ensure!(output.stderr.contains(reported), "{}", output.stderr);
         }
-        for (args, told) in
+        for (args, reported) in
             [(["--weight", "2000"], "from 0 to 1000"), (["--max-weight", "0"], "from 1 to 1000")]
         {
             let output = story.cli(&["cluster", "update", "eu-1", args[0], args[1]]).await?;
-            ensure!(output.code == 2 && output.stderr.contains(told), "{}", output.stderr);
+            ensure!(output.code == 2 && output.stderr.contains(reported), "{}", output.stderr);
         }
         let unknown = story.cli(&["cluster", "update", "us-1", "--weight", "1"]).await?;
         ensure!(unknown.code == 1 && unknown.stderr.contains("NOT_FOUND"), "{}", unknown.stderr);
@@ -98,7 +98,7 @@ fn a_change_is_taken_where_its_version_is_the_present_one_and_a_wrong_one_change
         ensure!(after["weight"] == 60 && after["region"] == "asia", "{after}");
         ensure!(after["labels"] == json!({ "provider": "e2e", "tier": "gold" }), "{after}");
         ensure!(after["admissionConstraints"] == json!([{ "featurePreview": true }]), "{after}");
-        // The member was never connected anew.
+        // The member cluster was not reconnected.
         ensure!(
             after["status"]["since"] == before["status"]["since"] || since(&after)? - since(&before)? < 2
         );
@@ -106,7 +106,7 @@ fn a_change_is_taken_where_its_version_is_the_present_one_and_a_wrong_one_change
     })
 }
 
-/// Since when the cluster is as it is, in seconds; ages are rounded.
+/// Since when the cluster has its state, in seconds; ages are rounded.
 fn since(cluster: &Value) -> Result<i64> {
     let text = cluster["status"]["since"].as_str().context("no since")?;
     Ok(text.parse::<jiff::Timestamp>()?.as_second())
@@ -130,7 +130,7 @@ fn a_new_token_comes_into_force_on_the_live_connections_of_every_replica() -> Re
         let secrets = Api::<Secret>::namespaced(story.cluster("eu-1")?.client(), "spaceport-system");
         secrets.delete("rotate-first", &DeleteParams::default()).await?;
 
-        // The old token is gone: what is written and seen from here on is by the new one.
+        // The old token is gone: later reads and writes use the new one.
         run(&mut client, request("after", &[])).await?;
         stop(&mut client, "before").await?;
         follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
@@ -142,7 +142,7 @@ fn a_new_token_comes_into_force_on_the_live_connections_of_every_replica() -> Re
         let after = shown(story, "eu-1").await?;
         ensure!(after["version"].as_i64() > before["version"].as_i64(), "{after}");
         ensure!(after["status"]["health"] == "AVAILABLE", "{after}");
-        ensure!((since(&after)? - since(&before)?).abs() < 2, "it was connected anew: {before} {after}");
+        ensure!((since(&after)? - since(&before)?).abs() < 2, "it was reconnected: {before} {after}");
         let output = story.cli(&["cluster", "doctor", "eu-1"]).await?;
         ensure!(output.code == 0, "{}{}", output.stdout, output.stderr);
         Ok(())
@@ -150,17 +150,17 @@ fn a_new_token_comes_into_force_on_the_live_connections_of_every_replica() -> Re
 }
 
 #[test]
-fn a_kubeconfig_that_does_not_do_or_leads_elsewhere_changes_nothing() -> Result<()> {
+fn a_kubeconfig_that_is_unusable_or_of_another_cluster_changes_nothing() -> Result<()> {
     story("elsewhere", 1, &["eu-1"], async |story| {
         let before = shown(story, "eu-1").await?;
         let dead = story.installation.dir().join("dead.kubeconfig");
         let good = fs::read_to_string(&story.kubeconfigs["eu-1"])?;
         fs::write(&dead, good.replace(&story.cluster("eu-1")?.api(), "https://127.0.0.1:1"))?;
-        for (path, told) in [(&story.kubeconfigs["us-1"], "identity"), (&dead, "reachable")] {
+        for (path, reported) in [(&story.kubeconfigs["us-1"], "identity"), (&dead, "reachable")] {
             let output =
                 story.cli(&["cluster", "update", "eu-1", "--kubeconfig", &path.to_string_lossy()]).await?;
             ensure!(output.code == 1 && output.stderr.contains("FAILED_PRECONDITION"), "{}", output.stderr);
-            ensure!(output.stderr.contains(told), "{}", output.stderr);
+            ensure!(output.stderr.contains(reported), "{}", output.stderr);
         }
         let after = shown(story, "eu-1").await?;
         ensure!(after["version"] == before["version"], "{after}");

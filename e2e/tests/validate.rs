@@ -1,4 +1,4 @@
-//! A start that is acknowledged never fails for a reason that the request alone shows.
+//! An acknowledged start never fails for a reason that the request alone shows.
 
 use std::collections::BTreeMap;
 
@@ -20,11 +20,11 @@ use tonic_types::StatusExt as _;
 use crate::story::{Client, Story, follow, is, refused, request, run, start, stop, story, until, watch};
 use e2e::chaos::rng::Rng;
 
-/// Requests of one run; the seed is fixed, so that a failure repeats.
+/// Requests of one run; the seed is fixed, so that a failure can be reproduced.
 const CASES: usize = 150;
 const SEED: u64 = 16;
 
-/// Texts that some field cannot have, and some that every field can.
+/// Texts that some field rejects, and some that every field accepts.
 const NASTY: [&str; 38] = [
     "",
     " ",
@@ -75,7 +75,7 @@ fn nasty(rng: &mut Rng) -> String {
     }
 }
 
-/// Puts nasty texts into one to three fields.
+/// Puts such texts into one to three fields.
 fn spoil(rng: &mut Rng, request: &mut StartWorkspaceRequest) -> Vec<String> {
     (0..=rng.below(3)).map(|_| spoil_one(rng, request)).collect()
 }
@@ -216,7 +216,7 @@ async fn phases(client: &mut Client) -> Result<Vec<(String, WorkspacePhase, Stri
         .collect())
 }
 
-/// A request under a meta id of its own choice.
+/// A request with a given meta id.
 fn under(id: &str, meta: &str) -> StartWorkspaceRequest {
     let mut wanted = request(id, &[]);
     meta.clone_into(&mut wanted.metadata.get_or_insert_default().meta_id);
@@ -230,7 +230,7 @@ fn a_workspace_and_the_port_of_another_never_have_one_url() -> Result<()> {
         start(&mut client, under("a", "foo")).await?;
         let taken = refused(client.start_workspace(under("b", "3000-foo")).await, Code::AlreadyExists)?;
         ensure!(taken.message().contains('a'), "{}", taken.message());
-        // Not a port of it, and a port of nobody.
+        // Not a port of it, and a port of no workspace.
         start(&mut client, under("c", "80-3000-foo")).await?;
         start(&mut client, under("d", "123-bar")).await?;
         refused(client.start_workspace(under("e", "bar")).await, Code::AlreadyExists)?;

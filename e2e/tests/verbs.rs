@@ -1,4 +1,4 @@
-//! What a person types about one workspace.
+//! Verbs of the command line about one workspace.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;

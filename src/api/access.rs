@@ -1,8 +1,8 @@
-//! The way in: who may call what, and that writes reach the leader.
+//! Authorization of calls, and forwarding of writes to the leader.
 //!
-//! One layer before all services. A replica that does not lead passes a write on as it came, without decoding it, and
-//! names the caller's roles; only a replica's certificate is believed on that. While nobody leads, writes wait for a
-//! leader for a short, bounded time and in a bounded number.
+//! One layer in front of all services. A standby forwards a write to the leader without decoding it and sends the
+//! caller in headers; these headers count only on a connection with a replica's certificate. While there is no leader,
+//! a bounded number of writes waits for one, for at most 12 s.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -22,15 +22,15 @@ use federation::Lead;
 use runtime::config::Clients;
 use runtime::tls::{ConnectInfo, Role, roles_of};
 
-/// Header with which a replica marks a call that it passes on: the roles of the caller.
+/// Header that a replica sets on a call that it forwards: the roles of the caller.
 const CALLER_ROLES: &str = "x-spaceport-caller-roles";
-/// Header with the name of the caller, for replicas of earlier versions and for people: percent-encoded beyond ASCII.
+/// Header with the caller's name, percent-encoded beyond ASCII. For replicas of earlier versions and for people.
 const CALLER_NAME: &str = "x-spaceport-caller-name";
-/// Header with all that is known of the caller ([`Who`]). Of these three, only a replica's are believed.
+/// Header with the whole identity of the caller ([`Who`]). All three headers count only if a replica sent them.
 const CALLER: &str = "x-spaceport-caller";
-/// How long a write waits for a leader where the caller gives no shorter deadline.
+/// How long a write waits for a leader, unless the caller's deadline is shorter.
 const LEADER_WAIT: Duration = Duration::from_secs(12);
-/// Writes that wait for a leader at once; more are refused with UNAVAILABLE.
+/// Writes that may wait for a leader at once; further ones get UNAVAILABLE.
 const WAITING_MOST: usize = 4096;
 
 /// Methods that only the leader may serve.
@@ -61,7 +61,7 @@ pub(super) const WRITES: [&str; 24] = [
     "/workspacemanagerbridge.ClusterService/Deregister",
 ];
 
-/// What every request passes.
+/// Authorizes every request; see the module.
 #[derive(Debug)]
 pub struct Access {
     lead: watch::Receiver<Lead>,
@@ -71,12 +71,12 @@ pub struct Access {
 }
 
 impl Access {
-    /// `peers` connects to other replicas, `rules` say whom clients are and what they may touch.
+    /// `peers` connects to other replicas, `rules` say which clients are let in and which owners they may act for.
     pub fn new(lead: watch::Receiver<Lead>, peers: Peers, rules: Clients) -> Arc<Self> {
         Arc::new(Self { lead, peers, rules, waiting: Semaphore::new(WAITING_MOST) })
     }
 
-    /// The role a method needs; none for health and reflection.
+    /// The role that a method needs; none for health and reflection.
     fn needed(path: &str) -> Option<Role> {
         let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         match service {
@@ -86,7 +86,7 @@ impl Access {
         }
     }
 
-    /// Who makes a call: who is at the other end of the connection, or who a replica there says that it passes on for.
+    /// The caller: the peer of the connection, or the caller that a forwarding replica names.
     fn identify(&self, request: &Request<Body>) -> Result<Caller, Status> {
         let Some(info) = request.extensions().get::<ConnectInfo>() else {
             return Err(Status::unauthenticated("a client certificate is required"));
@@ -98,8 +98,9 @@ impl Access {
         };
         let mut caller = match request.headers().get(CALLER) {
             Some(header) => {
-                let who = Who::from_header(header)
-                    .ok_or_else(|| Status::internal("a replica passed on a call of somebody unreadable"))?;
+                let who = Who::from_header(header).ok_or_else(|| {
+                    Status::internal("a replica forwarded a call without a readable caller")
+                })?;
                 Caller::new(who, &self.rules)
             }
             None => Caller::of_earlier_version(text(CALLER_NAME).unwrap_or("unknown"), roles, &self.rules)?,
@@ -108,7 +109,7 @@ impl Access {
         Ok(caller)
     }
 
-    /// Whether the caller has the role that a method needs.
+    /// Checks that the caller has the role that a method needs.
     fn admit(caller: &Caller, path: &str) -> Result<(), Status> {
         let allowed = Self::needed(path).is_none_or(|role| caller.is(role));
         if allowed {
@@ -128,7 +129,7 @@ impl Access {
         ))
     }
 
-    /// Sends a write to whoever leads, or answers `None` where this replica does.
+    /// Forwards a write to the leader; returns `None` if this replica is the leader.
     async fn lead_or_pass_on(
         &self,
         mut request: Request<Body>,
@@ -138,7 +139,7 @@ impl Access {
             return Ok(request);
         }
         if request.headers().contains_key(CALLER_ROLES) {
-            // Passed on once already: whoever did so learned of a newer leader or will.
+            // It was forwarded once already. The sender has learned of a newer leader, or is about to.
             return self.await_own_lead(request).await;
         }
         let Ok(_turn) = self.waiting.try_acquire() else {
@@ -165,29 +166,30 @@ impl Access {
                     }
                     Err(peers::Failed::Unsent(back, reason)) => {
                         held = *back;
-                        unsent = Some(format!("the leader at {address} cannot be reached: {reason}"));
+                        unsent = Some(format!("cannot connect to the leader at {address}: {reason}"));
                     }
                     Err(peers::Failed::Ambiguous(reason)) => {
                         return Err(unavailable(&format!("the leader did not answer: {reason}")));
                     }
                     Err(peers::Failed::Unusable(reason)) => {
-                        tracing::warn!(reason, "a call cannot be passed on to the leader");
-                        return Err(unavailable(&format!("the call is not passed on: {reason}")));
+                        tracing::warn!(reason, "cannot forward calls to the leader");
+                        return Err(unavailable(&format!("cannot forward the call to the leader: {reason}")));
                     }
                 },
                 Lead::Nobody => {}
             }
-            // A leader that refuses connections is not replaced at once: try it again in a while, too.
+            // A leader that refuses connections may restart without losing its lease: retry it, too.
             let pause = tokio::time::sleep(Duration::from_millis(250));
             tokio::select! {
                 changed = lead.changed() => if changed.is_err() {
-                    return Err(unavailable("this replica shuts down"));
+                    return Err(unavailable("this replica is shutting down"));
                 },
                 () = pause => {}
             }
             if tokio::time::Instant::now() >= give_up {
-                let unsent = unsent.inspect(|reason| tracing::warn!(reason, "a call was not passed on"));
-                return Err(unavailable(unsent.as_deref().unwrap_or("nobody leads at the moment")));
+                let unsent =
+                    unsent.inspect(|reason| tracing::warn!(reason, "failed to forward a call to the leader"));
+                return Err(unavailable(unsent.as_deref().unwrap_or("there is no leader at the moment")));
             }
         }
     }
@@ -198,18 +200,18 @@ impl Access {
             tokio::time::timeout(Duration::from_secs(2), lead.wait_for(|lead| matches!(lead, Lead::Us)));
         match waited.await {
             Ok(Ok(_)) => Ok(request),
-            _ => Err(unavailable("this replica does not lead")),
+            _ => Err(unavailable("this replica is not the leader")),
         }
     }
 }
 
-/// The caller whose call a replica passes on, by its headers.
+/// Name of the caller of a forwarded call, from its headers.
 pub(super) fn passed_on_for(headers: &http::HeaderMap) -> Option<String> {
     headers.get(CALLER_ROLES)?;
     Some(String::from_utf8_lossy(headers.get(CALLER_NAME)?.as_bytes()).into_owned())
 }
 
-/// Tells the leader who called, whatever the caller wrote into these headers itself.
+/// Names the caller for the leader; overwrites whatever the caller sent in these headers.
 fn name_caller(request: &mut Request<Body>, caller: &Caller) {
     let headers = request.headers_mut();
     headers.remove(CALLER);
@@ -283,7 +285,7 @@ mod tests {
         request
     }
 
-    fn told(name: &str) -> Vec<(&'static str, HeaderValue)> {
+    fn caller_headers(name: &str) -> Vec<(&'static str, HeaderValue)> {
         let identity = PeerIdentity {
             common_name: name.to_owned(),
             organizations: vec!["spaceport:admin".to_owned()],
@@ -294,24 +296,25 @@ mod tests {
     }
 
     #[test]
-    fn only_a_replica_is_believed_on_who_called() {
+    fn only_a_replica_can_name_another_caller() {
         let access = access();
-        let passed_on = access.identify(&request(true, &["spaceport:replica"], &told("Žofie"))).unwrap();
+        let passed_on =
+            access.identify(&request(true, &["spaceport:replica"], &caller_headers("Žofie"))).unwrap();
         assert_eq!((passed_on.who.name(), passed_on.via.as_deref()), ("Žofie", Some("replica-1")));
         assert!(passed_on.is(Role::Admin));
-        let forged = access.identify(&request(true, &["staff"], &told("boss"))).unwrap();
+        let forged = access.identify(&request(true, &["staff"], &caller_headers("boss"))).unwrap();
         assert_eq!((forged.who.name(), &forged.via), ("replica-1", &None));
         assert!(!forged.is(Role::Admin));
-        let plain = access.identify(&request(false, &[], &told("boss"))).unwrap();
+        let plain = access.identify(&request(false, &[], &caller_headers("boss"))).unwrap();
         assert!(!plain.is(Role::Client), "plaintext from elsewhere");
         let own = access.identify(&request(true, &["spaceport:replica"], &[])).unwrap();
         assert!(own.is(Role::Client) && !own.is(Role::Admin));
     }
 
     #[test]
-    fn what_a_client_writes_of_itself_is_replaced_before_a_call_is_passed_on() {
+    fn caller_headers_of_a_client_are_replaced_before_forwarding() {
         let access = access();
-        let mut forged = request(true, &["staff"], &told("boss"));
+        let mut forged = request(true, &["staff"], &caller_headers("boss"));
         let caller = access.identify(&forged).unwrap();
         name_caller(&mut forged, &caller);
         let who = Who::from_header(&forged.headers()[CALLER]).unwrap();

@@ -1,10 +1,9 @@
-//! One JSON line for each call that changes something, whatever became of it.
+//! Audit log: one JSON line for each call that changes something, whatever its outcome.
 //!
-//! A layer before all others but the count of calls, so that refused calls are recorded, too; [`Reader`] is its part behind
-//! the limits of bytes. The replica that serves a call records it: a
-//! call that was passed on is recorded by the leader alone, with its first caller. What a standby answers itself
-//! (refused, or nobody leads) it records itself; where the leader's answer was lost on the way, both do. Which methods, and
-//! which of their fields, is an allow-list ([`methods`]).
+//! Only the count of calls is further out, so rejected calls are recorded too; [`Reader`] runs behind the limits of
+//! bytes and reads the fields. The replica that serves a call records it: the leader records a forwarded call with its
+//! first caller, and a standby records what it answers itself (rejected, or no leader). If the leader's response is
+//! lost on the way, both record it. [`methods`] is the allow-list of methods and fields.
 
 mod fields;
 mod line;
@@ -31,11 +30,11 @@ use tower::{Layer, Service};
 
 use self::fields::Field;
 use self::methods::{Entry, METHODS};
+use super::call_end::{EndObserver, ObservedBody, status};
 use super::caller::{Caller, Who};
 use super::calls::PassedOn;
 use super::gate::Gate;
 use super::peers::MESSAGE_MAX;
-use super::watched::{Watch, Watched, status};
 use federation::Federation;
 use proto::{FILE_DESCRIPTOR_SET, codes};
 use runtime::audit::AuditSink;
@@ -43,10 +42,10 @@ use runtime::tls::ConnectInfo;
 
 /// Bytes before a message: whether it is compressed, and its length.
 const HEAD: usize = 5;
-/// Requests from this size on are searched for fields off the threads that serve.
+/// Requests from this size on are searched for fields on other threads than those that serve.
 const LARGE: usize = 64 * 1024;
 
-/// What inner layers tell the audit of a call: in the extensions of each request that is recorded.
+/// What inner layers report about a call to the audit. Every recorded request carries one in its extensions.
 #[derive(Debug, Clone)]
 pub struct Note(Arc<Noted>);
 
@@ -58,7 +57,7 @@ struct Noted {
     request: OnceLock<Parts>,
 }
 
-/// Object and arguments.
+/// `object` and `arguments` of an audit line.
 type Parts = (Map<String, Value>, Map<String, Value>);
 
 impl Note {
@@ -67,18 +66,18 @@ impl Note {
         Self(Arc::new(Noted { recorded, caller, denied, request }))
     }
 
-    /// Access found out who called.
+    /// Sets the caller, once access has identified it.
     pub fn made_by(&self, caller: Arc<Caller>) {
         let _ = self.0.caller.set(caller);
     }
 
-    /// The call is denied before it is known who made it.
+    /// Records a denial that happens before the caller is identified.
     pub fn deny(&self, why: &'static str) {
         let _ = self.0.denied.set(why);
     }
 }
 
-/// Reads what is recorded of a request, behind the layer that has it whole and within its budget.
+/// Layer that reads the recorded fields, where the request is complete and within its byte budget.
 #[derive(Debug)]
 pub struct Reader;
 
@@ -94,14 +93,14 @@ impl Gate for Reader {
     }
 }
 
-/// What is recorded of a method.
+/// Label and field of everything that is recorded of a method.
 #[derive(Debug)]
 struct Recorded {
     object: Vec<(&'static str, Field)>,
     arguments: Vec<(&'static str, Field)>,
 }
 
-/// The layer.
+/// Layer that writes the audit log.
 #[derive(Debug, Clone)]
 pub struct Audit(Arc<Shared>);
 
@@ -113,14 +112,13 @@ struct Shared {
 }
 
 impl Audit {
-    /// Records into `sink`. Fails where our own descriptors lack a field that is to be recorded.
+    /// Fails if the program's own descriptors lack a field that [`methods`] lists.
     pub fn new(federation: Arc<Federation>, sink: AuditSink) -> Result<Self, String> {
         let methods = if sink.is_on() { recorded()? } else { HashMap::new() };
         Ok(Self(Arc::new(Shared { federation, sink, methods })))
     }
 }
 
-/// What is recorded, by method.
 fn recorded() -> Result<HashMap<&'static str, Arc<Recorded>>, String> {
     let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
     let mut all = HashMap::new();
@@ -139,7 +137,7 @@ fn recorded() -> Result<HashMap<&'static str, Arc<Recorded>>, String> {
     Ok(all)
 }
 
-/// The request of a method, as descriptors name it.
+/// Type of a method's request, as descriptors name it.
 fn request_of<'a>(files: &'a FileDescriptorSet, path: &str) -> Option<&'a str> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     files.file.iter().find_map(|file| {
@@ -150,9 +148,9 @@ fn request_of<'a>(files: &'a FileDescriptorSet, path: &str) -> Option<&'a str> {
 }
 
 impl Recorded {
-    /// Object and arguments of a request.
+    /// `object` and `arguments`, read from a request.
     fn read(&self, body: &Bytes) -> Parts {
-        // A compressed message is not served, and not read here either.
+        // Services refuse compressed messages, so they are not read here either.
         let message = body.get(HEAD..).filter(|_| body.first() == Some(&0)).unwrap_or_default();
         let values = |fields: &[(&'static str, Field)]| {
             let found =
@@ -163,7 +161,7 @@ impl Recorded {
     }
 }
 
-/// A call that is recorded when it ends. One that is dropped before was cancelled.
+/// A call in progress, recorded when it ends. If it is dropped before, the client cancelled it.
 struct Call {
     shared: Arc<Shared>,
     method: &'static str,
@@ -174,8 +172,8 @@ struct Call {
     is_over: bool,
 }
 
-impl Watch for Call {
-    fn over(&mut self, code: Code) {
+impl EndObserver for Call {
+    fn ended(&mut self, code: Code) {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
@@ -204,12 +202,12 @@ impl Watch for Call {
 }
 
 impl Call {
-    /// Somebody else records it.
+    /// The leader records this call.
     fn disown(&mut self) {
         self.is_over = true;
     }
 
-    /// Adds whose a workspace is and where, as its record says.
+    /// Adds owner and cluster of a workspace from its record.
     fn complete(&self, object: &mut Map<String, Value>) {
         let id = object.get("workspace").and_then(Value::as_str).and_then(|id| id.parse().ok());
         let Some((owner, cluster)) = id.and_then(|id| self.shared.federation.place_of(&id)) else { return };
@@ -220,7 +218,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.over(if std::thread::panicking() { Code::Internal } else { Code::Cancelled });
+        self.ended(if std::thread::panicking() { Code::Internal } else { Code::Cancelled });
     }
 }
 
@@ -272,15 +270,14 @@ where
         Box::pin(async move {
             let response = answering.await?;
             if response.extensions().get::<PassedOn>().is_some() {
-                // The leader records it.
                 call.disown();
                 return Ok(response);
             }
             if let Some(code) = status(response.headers()) {
-                call.over(code);
+                call.ended(code);
                 return Ok(response);
             }
-            Ok(response.map(|body| Watched::body(body, call)))
+            Ok(response.map(|body| ObservedBody::body(body, call)))
         })
     }
 }
@@ -302,7 +299,7 @@ mod tests {
     use crate::access::WRITES;
     use proto::wsman;
 
-    /// Every method of our descriptors that is served.
+    /// Every served method of the program's descriptors.
     fn served() -> BTreeSet<String> {
         let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
         let mut methods = BTreeSet::new();

@@ -1,8 +1,8 @@
-//! Judges requests by their bytes, before anything is built from them, and keeps large ones off the async threads.
+//! Checks the encoded request before it is decoded, and serves large requests on their own threads.
 //!
-//! Decoding amplifies: an empty element is two bytes on the wire and a hundred in memory, and what checks it adds as much
-//! again. So every repeated field has a limit of elements ([`counts`]), messages nest to a depth, and a message is decoded
-//! only once its bytes keep to both. Behind [`super::access`]: a replica that passes a write on does not decode it.
+//! Decoding amplifies: an empty element is two bytes on the wire and a hundred in memory, and validation doubles that.
+//! So every repeated field has a limit of elements ([`counts`]) and nesting has a limit; only a message within both is
+//! decoded. This runs behind [`super::access`]: a replica that forwards a write does not decode it.
 
 mod counts;
 mod layer;
@@ -22,11 +22,10 @@ use proto::FILE_DESCRIPTOR_SET;
 
 pub use self::layer::BoundsLayer;
 
-/// Bytes of a message from which on it is decoded, parsed and answered away from the async threads. Below it the work
-/// takes less than a millisecond.
+/// From this size on a message is decoded, parsed and answered off the async threads. Smaller ones take less than 1 ms.
 const LARGE: usize = 64 * 1024;
 
-/// What requests may hold, and where large ones are served.
+/// Limits of requests, and the threads for large ones.
 #[derive(Debug)]
 pub struct Bounds {
     schema: Schema,
@@ -34,13 +33,13 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// `workers` is a small runtime for large requests alone.
+    /// `workers` is a small runtime that serves only large requests.
     pub fn new(workers: tokio::runtime::Handle) -> Result<Self, prost::DecodeError> {
         let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET)?;
         Ok(Self { schema: Schema::new(&files), pool: Pool::new(workers) })
     }
 
-    /// Whether a message may be decoded.
+    /// Checks the limits of one encoded message.
     fn check(&self, request: usize, message: &[u8]) -> Result<(), Status> {
         let broken = match scan::scan(&self.schema, request, message) {
             Ok(()) => return Ok(()),

@@ -1,5 +1,5 @@
-//! `workspacemanagerbridge.ClusterService`: the admin's API of existing installations, over the same registry. What
-//! needs the address of a workspace manager is refused, with what to do here instead.
+//! `workspacemanagerbridge.ClusterService`: the admin API of existing installations, on the same registry. Calls that
+//! need the address of a workspace manager are rejected with what to do instead.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use proto::workspacemanagerbridge::admission_constraint::{
 use proto::workspacemanagerbridge::cluster_service_server::ClusterService;
 use proto::workspacemanagerbridge::update_request::Property;
 
-/// What an admin who comes with the address or the certificates of a workspace manager has to do here.
+/// For an admin who sends the address or certificates of a workspace manager.
 const REGISTER_HERE: &str = "clusters are registered by their apiserver here, and not by a workspace manager: \
     write a cluster file that names a kubeconfig, and use spaceport cluster register -f FILE";
 
-/// The service.
+/// Implements the service.
 #[derive(Debug, Clone)]
 pub struct Bridge(pub Arc<Federation>);
 
@@ -48,7 +48,7 @@ impl ClusterService for Bridge {
         let nothing = Some(SpecChange::default());
         let change = request.property.map_or(nothing, |property| change(&mut problems, property));
         let (name, change) = problems.finish(name.zip(change))?;
-        // Letting workspaces in again ends a finished drain, and is refused while one is under way.
+        // Uncordoning removes a finished drain and is rejected while one is in progress.
         let changed = match change.cordoned {
             Some(cordoned) => self.0.set_cordoned(&name, cordoned).await,
             None => self.0.change_cluster(&name, &change).await,
@@ -57,7 +57,7 @@ impl ClusterService for Bridge {
         Ok(Response::new(wire::UpdateResponse {}))
     }
 
-    /// A cluster that is not there counts as deregistered.
+    /// An unknown cluster counts as deregistered.
     async fn deregister(
         &self,
         request: Request<wire::DeregisterRequest>,
@@ -103,7 +103,7 @@ fn change(problems: &mut Problems, property: Property) -> Option<SpecChange> {
                 change.remove_constraints.push(constraint);
             }
         }
-        // Refused before.
+        // Rejected before.
         Property::Tls(_) => return None,
     }
     Some(change)
@@ -122,7 +122,7 @@ fn view(cluster: &ClusterView) -> wire::ClusterStatus {
                 Wire::HasPermission(HasPermission { permission: permission.clone() })
             }
             Constraint::FeaturePreview(true) => Wire::HasFeaturePreview(FeaturePreview {}),
-            // Asks for nothing.
+            // No constraint.
             Constraint::FeaturePreview(false) => return None,
         };
         Some(wire::AdmissionConstraint { constraint: Some(constraint) })

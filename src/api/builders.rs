@@ -1,9 +1,10 @@
-//! `builder.ImageBuilder`: every call goes on to the builder of a cluster, and its answer comes back as it is.
+//! `builder.ImageBuilder`: forwards every call to the image builder of a cluster and returns its response unchanged.
 //!
-//! A call that makes or looks up an image goes to the cluster that would take a workspace of the caller, which may say
-//! more in metadata ([`hints`]); where that builder cannot be connected to, to the next. `ListBuilds` asks all builders,
-//! `Logs` the one that lists the build. A stream holds what HTTP/2 flow control lets through and no more, and ends with
-//! the caller, its deadline, or this replica. An error has the builder's code and details, and names the cluster.
+//! A call that builds or resolves an image goes to the cluster that placement would choose for a workspace of the
+//! caller; metadata can restrict the choice ([`hints`]). If that builder cannot be connected to, the next one gets the
+//! call. `ListBuilds` asks all builders, `Logs` the one that lists the build. A stream buffers no more than HTTP/2 flow
+//! control allows, and ends with the caller, its deadline, or this replica. An error keeps the builder's code and
+//! details and names the cluster.
 
 mod channels;
 mod hints;
@@ -31,16 +32,16 @@ use proto::builder::image_builder_client::ImageBuilderClient;
 use proto::builder::image_builder_server::ImageBuilder;
 use runtime::tls::Transport;
 
-/// For a unary call whose caller gives no deadline.
+/// Timeout of a unary call whose caller sets no deadline.
 const UNARY: Duration = Duration::from_mins(2);
-/// For a builder to list its builds, so that one that hangs holds up nobody for long.
+/// Timeout of one builder's list of builds, so that one that hangs does not delay the others' for long.
 const LIST: Duration = Duration::from_secs(5);
-/// Names the cluster whose builder answered; clients may send it back to stay there.
+/// Names the cluster whose builder responded; clients may send it back to reach the same one.
 const CLUSTER: &str = hints::CLUSTER;
-/// Clusters whose builders are missing from a list.
+/// Clusters whose builders did not respond to a list.
 const MISSING: &str = "x-spaceport-missing-clusters";
 
-/// The service.
+/// Implements the service.
 #[derive(Debug)]
 pub struct Builders {
     federation: Arc<Federation>,
@@ -49,7 +50,7 @@ pub struct Builders {
 }
 
 impl Builders {
-    /// Passes calls on to the builders of `federation`. Streams end when `shutdown` is cancelled.
+    /// Streams end when `shutdown` is cancelled.
     pub fn new(
         federation: Arc<Federation>,
         transport: Option<Transport>,
@@ -58,7 +59,7 @@ impl Builders {
         Self { federation, channels: Channels::new(transport), shutdown }
     }
 
-    /// Calls the best builder that can be connected to.
+    /// Calls the builder of the best cluster that can be connected to.
     async fn call<Q: Clone, A, F>(
         &self,
         request: Request<Q>,
@@ -77,7 +78,7 @@ impl Builders {
             match self.call_one(&builder, copy(&request, limit), &call).await {
                 Ok(response) => return Ok((builder, response)),
                 Err(status) if was_not_sent(&status) => {
-                    tracing::warn!(cluster = %builder.cluster, %status, "the image builder cannot be reached");
+                    tracing::warn!(cluster = %builder.cluster, %status, "failed to connect to the image builder");
                     last = named(&builder, &status);
                 }
                 Err(status) => return Err(named(&builder, &status)),
@@ -107,7 +108,7 @@ impl Builders {
         answer
     }
 
-    /// What every builder says to `ListBuilds`.
+    /// Lists the builds of every builder.
     async fn builds(
         &self,
         metadata: &MetadataMap,
@@ -126,7 +127,7 @@ impl Builders {
         join_all(self.federation.builders().into_iter().map(ask)).await
     }
 
-    /// The builder that has a build.
+    /// Finds the builder that has a build.
     async fn holder(&self, metadata: &MetadataMap, wanted: &builder::LogsRequest) -> Result<Builder, Status> {
         let (mut asked, mut silent) = (Vec::new(), Vec::new());
         for (builder, answer) in self.builds(metadata).await {
@@ -149,7 +150,7 @@ impl Builders {
         Err(Status::not_found(format!("no image builder has build {build}; asked: {asked}")))
     }
 
-    /// A builder's stream, until it ends, the caller's deadline passes or this replica shuts down.
+    /// Forwards a builder's stream until it ends, the caller's deadline passes or this replica shuts down.
     fn pass<T: Send + 'static>(
         &self,
         builder: Builder,
@@ -172,7 +173,7 @@ impl Builders {
                 let next = tokio::select! {
                     next = inner.message() => next.map_err(|status| named(&builder, &status)),
                     () = expires => Err(Status::deadline_exceeded("the caller's deadline has passed")),
-                    () = shutdown.cancelled() => Err(Status::unavailable("this replica shuts down")),
+                    () = shutdown.cancelled() => Err(Status::unavailable("this replica is shutting down")),
                 };
                 match next {
                     Ok(message) => message.map(|message| (Ok(message), Some(inner))),
@@ -245,7 +246,7 @@ impl ImageBuilder for Builders {
         Ok(self.pass(holder, answer, limit))
     }
 
-    /// Builds of every builder that answers; the metadata names clusters whose builders do not.
+    /// Lists the builds of every builder that responds; the metadata names clusters whose builders do not.
     async fn list_builds(
         &self,
         request: Request<builder::ListBuildsRequest>,
@@ -286,12 +287,12 @@ fn is_wanted(build: &builder::BuildInfo, wanted: &builder::LogsRequest) -> bool 
     }
 }
 
-/// Whether the builder certainly saw nothing of the call.
+/// Whether the request certainly did not reach the builder.
 fn was_not_sent(status: &Status) -> bool {
     std::error::Error::source(status).is_some_and(is_connect)
 }
 
-/// The builder's status, saying whose it is.
+/// The builder's status, with the cluster in the message.
 fn named(builder: &Builder, status: &Status) -> Status {
     let message = format!("the image builder of cluster {}: {}", builder.cluster, status.message());
     Status::with_details_and_metadata(
@@ -309,7 +310,7 @@ fn of_cluster<T>(builder: &Builder, mut response: Response<T>) -> Response<T> {
     response
 }
 
-/// The request with a deadline.
+/// Sets a default deadline.
 fn limited<Q>(mut request: Request<Q>) -> Request<Q> {
     if deadline(request.metadata().as_ref()).is_none() {
         request.set_timeout(UNARY);
@@ -317,7 +318,7 @@ fn limited<Q>(mut request: Request<Q>) -> Request<Q> {
     request
 }
 
-/// The request for a builder: message and metadata of the caller, and what remains of its time until `limit`.
+/// The request for a builder: the caller's message and metadata, and the time that remains of `limit`.
 fn copy<Q: Clone>(request: &Request<Q>, limit: Option<Instant>) -> Request<Q> {
     outgoing(request.metadata(), request.get_ref().clone(), limit.map(remaining))
 }

@@ -1,4 +1,5 @@
-//! Who made a call and whose workspaces it may touch. Found in the extensions of every request behind [`super::access`].
+//! Who made a call, and whose workspaces it may act for. Every request behind [`super::access`] has it in its
+//! extensions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -17,40 +18,40 @@ use federation::{Error, Federation};
 use runtime::config::Clients;
 use runtime::tls::{ConnectInfo, PeerIdentity, Role, roles_of, roles_of_certificate};
 
-/// Who is at the other end of a connection. What replicas tell one another of a caller.
+/// Identity of the peer of a connection. Replicas send it to each other with forwarded calls.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Who {
-    /// The names in its certificate; none where it has none.
+    /// Names in its certificate; `None` if it sent none.
     pub certificate: Option<PeerIdentity>,
     /// Its address.
     pub peer: Option<SocketAddr>,
-    /// Plaintext on this machine: it may do everything.
+    /// Plaintext on this machine: allowed everything.
     pub is_local: bool,
-    /// TLS without a certificate, which is only there where clients prove nothing.
+    /// TLS without a certificate, where the configuration permits that.
     pub is_anonymous: bool,
 }
 
 impl Who {
-    /// As a connection proves.
+    /// Identity that a connection proves.
     pub fn of(info: &ConnectInfo) -> Self {
         let is_local = !info.encrypted && roles_of(info).contains(Role::Client);
         let is_anonymous = info.encrypted && info.peer.is_none();
         Self { certificate: info.peer.clone(), peer: info.remote_addr, is_local, is_anonymous }
     }
 
-    /// For a header. Names are in there as they are, whatever their alphabet.
+    /// Encodes it as a header. Names stay as they are, whatever their alphabet.
     pub fn header(&self) -> Option<HeaderValue> {
         let text = serde_json::to_vec(self).ok()?;
         HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(text)).ok()
     }
 
-    /// Out of a header that another replica wrote.
+    /// Decodes a header that another replica sent.
     pub fn from_header(header: &HeaderValue) -> Option<Self> {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()
     }
 
-    /// The common name, or what stands in for it.
+    /// The common name, or a substitute.
     pub fn name(&self) -> &str {
         match &self.certificate {
             Some(identity) => &identity.common_name,
@@ -60,21 +61,20 @@ impl Who {
     }
 }
 
-/// Whose workspaces a caller may touch.
+/// Whose workspaces a caller may act for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Scope {
-    /// Everybody's; and whether it sees their owner tokens.
+    /// All owners; and whether it sees owner tokens.
     All { tokens: bool },
-    /// These owners'; and whether it sees their owner tokens.
+    /// These owners, each with whether it sees the owner tokens.
     Owners(Arc<BTreeMap<String, bool>>),
 }
 
-/// The maker of a call.
+/// The caller of a call.
 #[derive(Debug)]
 pub struct Caller {
-    /// Who it is.
     pub who: Who,
-    /// The replica that passed the call on, by the name in its certificate.
+    /// The replica that forwarded the call, by the name in its certificate.
     pub via: Option<String>,
     client: bool,
     admin: bool,
@@ -83,24 +83,24 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// As the rules of this replica judge somebody.
+    /// Applies the rules of this replica.
     pub fn new(who: Who, rules: &Clients) -> Self {
         let (client, admin, scope) = judge(&who, rules);
         Self { who, via: None, client, admin, scope, denied: OnceLock::new() }
     }
 
-    /// Nobody, who may do nothing.
+    /// A caller that may do nothing.
     fn nobody() -> Self {
         let scope = Scope::Owners(Arc::default());
         let who = Who::default();
         Self { who, via: None, client: false, admin: false, scope, denied: OnceLock::new() }
     }
 
-    /// Of a call that a replica of an earlier version passes on, which names roles and the common name only.
+    /// For a call that a replica of an earlier version forwards; it names only roles and common name.
     pub fn of_earlier_version(name: &str, roles: &str, rules: &Clients) -> Result<Self, Status> {
         if !rules.scopes.is_empty() {
             return Err(error::unavailable(
-                "the call was passed on by a manager of an earlier version, which does not say enough of the caller",
+                "the call was forwarded by a manager of an earlier version, which does not send the caller's identity",
             ));
         }
         let identity = PeerIdentity { common_name: name.to_owned(), ..PeerIdentity::default() };
@@ -110,7 +110,7 @@ impl Caller {
         Ok(Self { who, via: None, client, admin, scope, denied: OnceLock::new() })
     }
 
-    /// Whether it may act as a role; replicas pass calls on, and make none of their own.
+    /// Whether it has a role. Replicas only forward calls and have none of their own.
     pub const fn is(&self, role: Role) -> bool {
         match role {
             Role::Client => self.client,
@@ -119,12 +119,11 @@ impl Caller {
         }
     }
 
-    /// Whether it may touch the workspaces of everybody.
+    /// Whether it may act for all owners.
     pub const fn is_unscoped(&self) -> bool {
         matches!(self.scope, Scope::All { .. })
     }
 
-    /// Whether it may act for an owner.
     pub fn acts_for(&self, owner: &str) -> bool {
         match &self.scope {
             Scope::All { .. } => true,
@@ -132,7 +131,7 @@ impl Caller {
         }
     }
 
-    /// Whether it is shown the token of an owner's workspace.
+    /// Whether it sees the token of an owner's workspaces.
     pub fn sees_token_of(&self, owner: &str) -> bool {
         match &self.scope {
             Scope::All { tokens } => *tokens,
@@ -140,7 +139,7 @@ impl Caller {
         }
     }
 
-    /// The owners it may act for; none: everybody.
+    /// The owners that it may act for; `None` means all.
     pub fn owners(&self) -> Option<Arc<BTreeSet<String>>> {
         match &self.scope {
             Scope::All { .. } => None,
@@ -148,17 +147,16 @@ impl Caller {
         }
     }
 
-    /// Notes for the audit that the call was denied, and why.
+    /// Records for the audit log that the call was denied.
     pub fn deny(&self, why: &'static str) {
         let _ = self.denied.set(why);
     }
 
-    /// Why the call was denied.
     pub fn denied(&self) -> Option<&'static str> {
         self.denied.get().copied()
     }
 
-    /// Refuses a start for an owner that it may not act for.
+    /// Rejects a start for an owner that it may not act for.
     pub fn check_owner(&self, owner: &str) -> Result<(), Status> {
         const FIELD: &str = "metadata.owner";
         if self.acts_for(owner) {
@@ -172,7 +170,7 @@ impl Caller {
         Err(Status::with_error_details(Code::PermissionDenied, format!("{FIELD}: {rule}"), details))
     }
 
-    /// A workspace of an owner that it may not act for does not exist for it.
+    /// Rejects an operation on the workspace of an owner outside the scope: to the caller it does not exist.
     pub fn check(&self, federation: &Federation, id: &WorkspaceId) -> Result<(), Status> {
         if self.is_unscoped() {
             return Ok(());
@@ -185,7 +183,7 @@ impl Caller {
         Err(error::status(&Error::NoWorkspace(id.clone())))
     }
 
-    /// Refuses what concerns all owners at once.
+    /// Rejects callers with a scope.
     pub fn check_unscoped(&self) -> Result<(), Status> {
         if self.is_unscoped() {
             return Ok(());
@@ -198,14 +196,14 @@ impl Caller {
     }
 }
 
-/// Client, admin, and scope.
+/// Whether it is a client, whether it is an admin, and its scope.
 fn judge(who: &Who, rules: &Clients) -> (bool, bool, Scope) {
     if who.is_local {
         return (true, true, Scope::All { tokens: true });
     }
     let Some(identity) = &who.certificate else {
         return if who.is_anonymous {
-            // Where clients prove nothing there are no rules either.
+            // Where clients need no certificate there are no rules either.
             (true, false, Scope::All { tokens: true })
         } else {
             // Plaintext from another machine.
@@ -230,7 +228,7 @@ fn judge(who: &Who, rules: &Clients) -> (bool, bool, Scope) {
     (is_client, false, scope)
 }
 
-/// The maker of the call with these extensions.
+/// The caller of the request with these extensions.
 pub fn of(extensions: &Extensions) -> Arc<Caller> {
     extensions.get::<Arc<Caller>>().cloned().unwrap_or_else(|| Arc::new(Caller::nobody()))
 }

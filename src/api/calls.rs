@@ -1,8 +1,8 @@
-//! Counts gRPC calls under the names that Go's servers use (`grpc_server_…`), so that existing dashboards read them.
+//! Counts gRPC calls under the metric names of Go servers (`grpc_server_…`), so that existing dashboards work.
 //!
-//! The outermost layer: what access or a limit refuses is counted, too. A call that was passed on to the leader is counted
-//! there alone. A call ends with its status; a stream's is in its trailers. One that ends without any, because the
-//! caller went, counts as `Canceled`. A handler that panics costs its own call and no other of the connection.
+//! The outermost layer: rejected calls count too. A forwarded call counts on the leader alone. A call ends with its
+//! status; that of a stream is in its trailers. A call that ends without a status, because the client cancelled it,
+//! counts as `Canceled`. A panic in a handler fails its own call and no other of the connection.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -24,17 +24,16 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::watched::{Watch, Watched, status};
+use super::call_end::{EndObserver, ObservedBody, status};
 use proto::FILE_DESCRIPTOR_SET;
 
-/// What methods are counted as that are not ours: callers choose paths freely, and labels must be few.
+/// Labels of all unknown methods: callers choose paths freely, and label values must be few.
 const UNKNOWN: Method = Method { kind: "unary", service: "unknown", name: "unknown" };
 
-/// Marks an answer that came from another replica, which counted the call.
+/// Marks a response from another replica, which counted the call.
 #[derive(Debug, Clone, Copy)]
 pub struct PassedOn;
 
-/// A method as its labels name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Method<T = &'static str> {
     kind: &'static str,
@@ -42,7 +41,7 @@ struct Method<T = &'static str> {
     name: T,
 }
 
-/// Counters of calls.
+/// Counters of gRPC calls. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Calls(Arc<Counters>);
 
@@ -55,7 +54,7 @@ struct Counters {
 }
 
 impl Calls {
-    /// Counters at zero, for the methods that are served.
+    /// For the served methods.
     pub fn new() -> Result<Self, prometheus::Error> {
         const LABELS: [&str; 3] = ["grpc_type", "grpc_service", "grpc_method"];
         let counter = |name: &str, help: &str, more: &[&str]| {
@@ -108,7 +107,7 @@ impl Collector for Calls {
     }
 }
 
-/// Every method that is served, by its path.
+/// Every served method, by path.
 fn methods() -> Result<HashMap<String, Method<String>>, prost::DecodeError> {
     let mut methods = HashMap::new();
     for set in [FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET] {
@@ -131,16 +130,16 @@ fn methods() -> Result<HashMap<String, Method<String>>, prost::DecodeError> {
     Ok(methods)
 }
 
-/// What a method streams.
+/// Which sides of a method stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind {
-    /// Its requests.
+    /// The client streams.
     pub(super) requests: bool,
-    /// Its answers.
+    /// The server streams.
     pub(super) answers: bool,
 }
 
-/// What each method that is served streams, by its path.
+/// Of every served method, by path.
 pub(super) fn kinds() -> Result<HashMap<String, Kind>, prost::DecodeError> {
     let kind = |kind: &str| Kind {
         requests: matches!(kind, "client_stream" | "bidi_stream"),
@@ -153,7 +152,7 @@ pub(super) fn kinds() -> Result<HashMap<String, Kind>, prost::DecodeError> {
     Ok(kinds)
 }
 
-/// A call under way. One that is dropped before its end was cancelled.
+/// A call in progress. If it is dropped before its end, the client cancelled it.
 #[derive(Debug)]
 struct Call {
     calls: Calls,
@@ -171,7 +170,7 @@ impl Call {
         }
     }
 
-    fn over(&mut self, code: Code) {
+    fn ended(&mut self, code: Code) {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
@@ -182,7 +181,7 @@ impl Call {
         self.calls.0.seconds.with_label_values(&[kind, service, method]).observe(took);
     }
 
-    /// Somebody else counts it.
+    /// The leader counts this call.
     fn disown(&mut self) {
         self.is_over = true;
     }
@@ -190,17 +189,17 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.over(Code::Cancelled);
+        self.ended(Code::Cancelled);
     }
 }
 
-impl Watch for Call {
-    fn over(&mut self, code: Code) {
-        Self::over(self, code);
+impl EndObserver for Call {
+    fn ended(&mut self, code: Code) {
+        Self::ended(self, code);
     }
 }
 
-/// As Go names codes, which dashboards of existing installations read.
+/// Go's names of codes, which existing dashboards use.
 pub(super) fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
@@ -253,13 +252,13 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut call = self.calls.begin(request.uri().path());
-        // What a call left half done is as after a cancelled one: nobody waits for it, and locks are let go of.
+        // A panic leaves a call like a cancelled one: nobody waits for it, and its locks are released.
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         Box::pin(async move {
             let Ok(answer) = answer.await else {
-                tracing::error!(method = call.path, "a call panicked");
-                call.over(Code::Internal);
-                return Ok(Status::internal("this call met a bug; the server's log says where").into_http());
+                tracing::error!(method = call.path, "the handler of a call panicked");
+                call.ended(Code::Internal);
+                return Ok(Status::internal("internal error; details are in the server log").into_http());
             };
             let response = answer?;
             if response.extensions().get::<PassedOn>().is_some() {
@@ -267,12 +266,12 @@ where
                 return Ok(response);
             }
             call.started();
-            // A status in the head is all that there is.
+            // A response with a status in its headers has no body.
             if let Some(code) = status(response.headers()) {
-                call.over(code);
+                call.ended(code);
                 return Ok(response);
             }
-            Ok(response.map(|body| Watched::body(body, call)))
+            Ok(response.map(|body| ObservedBody::body(body, call)))
         })
     }
 }

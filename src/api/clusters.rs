@@ -1,4 +1,4 @@
-//! `spaceport.v1.ClusterManager`: the admin's API.
+//! `spaceport.v1.ClusterManager`: the admin API.
 
 mod adopt;
 mod convert;
@@ -24,7 +24,7 @@ use federation::registry::Registered;
 use proto::spaceport::v1;
 use proto::spaceport::v1::cluster_manager_server::ClusterManager;
 
-/// The service.
+/// Implements the service.
 #[derive(Debug, Clone)]
 pub struct Clusters {
     federation: Arc<Federation>,
@@ -32,7 +32,7 @@ pub struct Clusters {
 }
 
 impl Clusters {
-    /// Serves the registry of `federation`; streams end when `shutdown` is cancelled.
+    /// Streams end when `shutdown` is cancelled.
     pub fn new(federation: Arc<Federation>, shutdown: CancellationToken) -> Self {
         Self { federation, shutdown }
     }

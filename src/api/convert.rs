@@ -15,23 +15,22 @@ use proto::spaceport::v1;
 use proto::wsman;
 use proto::wsman::WorkspaceConditionBool;
 
-/// A timestamp on the wire.
 pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
 
-/// A count on the wire, or the largest that can be told.
+/// Saturates.
 pub fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// What clients see of a workspace, with its owner token or without.
+/// Status of a workspace as clients see it, with or without its owner token.
 pub fn status(seen: &Seen, with_token: bool) -> wsman::WorkspaceStatus {
     let of_view = of_view(&seen.view);
     placed(seen, if with_token { of_view } else { without_token(of_view) })
 }
 
-/// The same for the server. What the view gives is encoded once for all who ask and see the token.
+/// The same, encoded. The part of the view is encoded once for all clients that may see the token.
 pub fn encoded(seen: &Seen, with_token: bool) -> Status {
     let of_view = if with_token {
         seen.view.encoded(|view| of_view(view).encode_to_vec().into())
@@ -48,7 +47,7 @@ fn without_token(mut status: wsman::WorkspaceStatus) -> wsman::WorkspaceStatus {
     status
 }
 
-/// What the resource tells.
+/// Fields that come from the resource.
 fn of_view(view: &View) -> wsman::WorkspaceStatus {
     wsman::WorkspaceStatus {
         id: view.id.to_string(),
@@ -74,7 +73,7 @@ fn of_view(view: &View) -> wsman::WorkspaceStatus {
     }
 }
 
-/// Adds what its place tells, as it is encoded behind what the view gives.
+/// Appends the fields that come from the cluster, encoded behind those of the view.
 fn placed(seen: &Seen, status: wsman::WorkspaceStatus) -> wsman::WorkspaceStatus {
     let place = place(seen);
     wsman::WorkspaceStatus {
@@ -90,7 +89,8 @@ fn placed(seen: &Seen, status: wsman::WorkspaceStatus) -> wsman::WorkspaceStatus
     }
 }
 
-/// What its place tells. Sets no field that [`of_view`] sets, but for the message of one that cannot be reached.
+/// Fields that come from the cluster. Sets no field that [`of_view`] sets, except the message of an unreachable
+/// workspace.
 fn place(seen: &Seen) -> Place {
     Place {
         message: unreachable(seen).unwrap_or_default(),
@@ -100,7 +100,7 @@ fn place(seen: &Seen) -> Place {
         reachable: seen.reachable,
         observed_at: seen.observed_at.map(timestamp),
         draining: seen.draining.is_some(),
-        // A headless one runs to its end.
+        // A headless workspace runs to its end.
         draining_until: seen
             .draining
             .filter(|_| !seen.view.kind.is_headless())
@@ -109,7 +109,7 @@ fn place(seen: &Seen) -> Place {
     }
 }
 
-/// Said instead of the view's sentence where the cluster is unreachable; an end is told as it was.
+/// Replaces the message while the cluster is unreachable; the message of an ended workspace stays.
 fn unreachable(seen: &Seen) -> Option<String> {
     match (seen.reachable || seen.view.phase == Phase::Stopped, seen.observed_at) {
         (true, _) => None,
@@ -173,7 +173,6 @@ fn port_spec(port: Port, url: String) -> wsman::PortSpec {
     wsman::PortSpec { port: port.port.into(), visibility: visibility.into(), url, protocol: protocol.into() }
 }
 
-/// A phase as clients see it.
 pub(super) fn phase(phase: Phase) -> wsman::WorkspacePhase {
     match phase {
         Phase::Unknown => wsman::WorkspacePhase::Unknown,
@@ -221,7 +220,7 @@ fn conditions(conditions: &Conditions, snapshot: &str) -> wsman::WorkspaceCondit
     }
 }
 
-/// What is kept of a workspace that is over.
+/// The record of an ended workspace.
 pub fn ended(ended: Ended) -> v1::EndedWorkspace {
     v1::EndedWorkspace {
         id: ended.workspace.to_string(),
@@ -269,7 +268,6 @@ fn initializer_metrics(metrics: &InitializerMetrics) -> wsman::InitializerMetric
     }
 }
 
-/// A class as clients see it.
 pub fn class(class: &ClassView) -> wsman::WorkspaceClass {
     wsman::WorkspaceClass {
         id: class.id.to_string(),

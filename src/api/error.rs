@@ -1,4 +1,4 @@
-//! The one place where errors become status codes.
+//! Maps errors to gRPC status codes; nothing else does.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
-use super::brief::{self, Violations};
+use super::error_text::{self, Violations};
 use domain::names::{ClusterName, WorkspaceId};
 use domain::placement::Rejection;
 use federation::Error;
@@ -14,10 +14,9 @@ use federation::{ClusterError as Cluster, StoreError as Store};
 
 /// Domain of the reasons in error details.
 const DOMAIN: &str = "spaceport.dev";
-/// What a client waits before it repeats a call that met no leader.
+/// Retry delay that a client gets when there is no leader.
 const RETRY_LEADER: Duration = Duration::from_millis(500);
 
-/// The status that tells a client of an error.
 pub fn status(error: &Error) -> Status {
     let mut details = ErrorDetails::new();
     let code = match error {
@@ -39,7 +38,7 @@ pub fn status(error: &Error) -> Status {
         | Error::SameCluster { .. }
         | Error::RegisteredOtherwise { .. } => Code::AlreadyExists,
         Error::Maintenance { place, verdicts } => {
-            let here = brief::text(place, 200);
+            let here = error_text::text(place, 200);
             let here = PreconditionViolation::new("MAINTENANCE", here, "is under maintenance");
             let others = rejections(verdicts);
             details.set_precondition_failure(std::iter::once(here).chain(others).collect::<Vec<_>>());
@@ -82,8 +81,8 @@ pub fn status(error: &Error) -> Status {
         }
         Error::Unfit { checks, .. } => {
             let violations = checks.iter().filter(|check| check.is_failed()).map(|check| {
-                let told = format!("{}; {}", check.detail, check.remedy);
-                (check.name, told.trim_end_matches("; ").to_owned())
+                let reported = format!("{}; {}", check.detail, check.remedy);
+                (check.name, reported.trim_end_matches("; ").to_owned())
             });
             details.set_precondition_failure(listed("CHECK", violations));
             Code::FailedPrecondition
@@ -100,7 +99,7 @@ pub fn status(error: &Error) -> Status {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
         }
-        // As existing clients know it: another call may fare better, and it is no state of the workspace.
+        // The code that existing clients expect: another call may succeed, and the workspace has not failed.
         Error::SnapshotFailed { .. } => Code::Internal,
         Error::Contended { .. } | Error::Changed { .. } => Code::Aborted,
         Error::Deadline { .. } => Code::DeadlineExceeded,
@@ -110,10 +109,10 @@ pub fn status(error: &Error) -> Status {
     if details.error_info().is_none() {
         details.set_error_info(reason(error), DOMAIN, std::collections::HashMap::new());
     }
-    Status::with_error_details(code, brief::text(error, brief::MESSAGE), details)
+    Status::with_error_details(code, error_text::text(error, error_text::MESSAGE), details)
 }
 
-/// Why each cluster does not fit.
+/// Why each cluster was rejected by placement.
 fn rejections(verdicts: &[(ClusterName, Rejection)]) -> Vec<PreconditionViolation> {
     match Rejection::unknown_pin(verdicts) {
         Some(wanted) => listed("CLUSTER", [(wanted, "is not registered")]),
@@ -121,7 +120,7 @@ fn rejections(verdicts: &[(ClusterName, Rejection)]) -> Vec<PreconditionViolatio
     }
 }
 
-/// As many violations of a kind as an error lists; its message says what there is in all.
+/// At most as many violations of a kind as an error lists; its message has the total.
 fn listed<S: Display, W: Display>(
     kind: &str,
     all: impl IntoIterator<Item = (S, W)>,
@@ -137,24 +136,24 @@ fn bad_request(field: &str, rule: &str) -> Vec<FieldViolation> {
     violations.into_listed().map(|(field, rule)| FieldViolation::new(field, rule)).collect()
 }
 
-/// Workspaces with the same words.
+/// The same description for each workspace.
 fn each(workspaces: &[WorkspaceId], words: &str) -> Vec<PreconditionViolation> {
     listed("WORKSPACE", workspaces.iter().map(|id| (id, words)))
 }
 
-/// Refuses a call that another moment, or another replica, will take.
+/// For a call that succeeds later, or at another replica.
 pub(super) fn unavailable(message: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(RETRY_LEADER));
     Status::with_error_details(Code::Unavailable, message, details)
 }
 
-/// Whether a cluster is not known well enough yet: the same call may fare better in a moment.
+/// Whether the state of some cluster is not known yet: the same call may succeed in a moment.
 fn is_passing(verdicts: &[(ClusterName, Rejection)]) -> bool {
     verdicts.iter().any(|(_, rejection)| rejection.is_passing())
 }
 
-/// Whether room is all that is missing somewhere: a later call may find some.
+/// Whether some cluster lacks only available capacity: a later call may succeed.
 fn is_full(verdicts: &[(ClusterName, Rejection)]) -> bool {
     verdicts.iter().any(|(_, rejection)| rejection.is_capacity())
 }
@@ -200,7 +199,7 @@ fn store(error: &Store, details: &mut ErrorDetails) -> Code {
     }
 }
 
-/// A bounded category for programs; the message is for people.
+/// Category for programs, from a closed set; the message is for people.
 fn reason(error: &Error) -> &'static str {
     match error {
         Error::Invalid { .. } | Error::Spec(_) => "INVALID",
@@ -237,7 +236,7 @@ fn reason(error: &Error) -> &'static str {
         Error::Contended { .. } => "CONTENDED",
         Error::Deadline { .. } => "DEADLINE",
         Error::Cluster(_) => "CLUSTER",
-        // The first is what clients know since it was the store alone that refused a name.
+        // `STORE` is what clients know from when only the store rejected a name.
         Error::RegisteredOtherwise { .. } | Error::Store(_) => "STORE",
     }
 }

@@ -1,4 +1,4 @@
-//! What every request passes before it is served, as a layer before all services.
+//! Layer that inspects or rejects every request before the services.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,16 +10,16 @@ use http::{Request, Response};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-/// Lets requests on, or answers them.
+/// Passes requests on or answers them.
 pub trait Gate: Send + Sync + 'static {
-    /// The request as it goes on, or the answer in its place.
+    /// Returns the request to serve, or the response in its place.
     fn pass(
         self: Arc<Self>,
         request: Request<Body>,
     ) -> impl Future<Output = Result<Request<Body>, Response<Body>>> + Send;
 }
 
-/// Puts a gate before a service.
+/// Puts a gate in front of a service.
 #[derive(Debug)]
 pub struct GateLayer<G>(pub Arc<G>);
 
@@ -64,7 +64,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The clone that was polled ready is the one to call.
+        // The clone was not polled ready; call the one that was.
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         let gate = Arc::clone(&self.gate);

@@ -1,4 +1,4 @@
-//! `registryfacade.SpecProvider`: how the image of a workspace is composed.
+//! `registryfacade.SpecProvider`: the layers that make up the image of a workspace.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use federation::Federation;
 use proto::registryfacade;
 use proto::registryfacade::spec_provider_server::SpecProvider;
 
-/// The service.
+/// Implements the service.
 #[derive(Debug, Clone)]
 pub struct Images(pub Arc<Federation>);
 

@@ -4,14 +4,16 @@ mod access;
 mod audit;
 mod bounds;
 mod bridge;
-mod brief;
 mod builders;
+mod call_end;
 mod caller;
 mod calls;
 mod clusters;
+mod connection_end;
 mod convert;
-mod endings;
 mod error;
+mod error_text;
+mod error_trim;
 mod gate;
 mod images;
 mod limits;
@@ -20,8 +22,6 @@ mod logs;
 mod parse;
 mod peers;
 mod text;
-mod trim;
-mod watched;
 mod workspaces;
 
 use std::convert::Infallible;
@@ -36,11 +36,11 @@ use tower::Layer as _;
 use self::access::Access;
 use self::audit::{Audit, Reader};
 use self::bounds::{Bounds, BoundsLayer};
-use self::endings::Endings;
+use self::connection_end::Endings;
+use self::error_trim::TrimLayer;
 use self::gate::GateLayer;
 use self::load::{Load, LoadLayer};
 use self::peers::{MESSAGE_MAX, Peers};
-use self::trim::TrimLayer;
 use federation::Federation;
 use proto::FILE_DESCRIPTOR_SET;
 use proto::builder::image_builder_server::ImageBuilderServer;
@@ -58,21 +58,21 @@ pub use self::calls::Calls;
 pub use self::limits::{Checked as CheckedLimits, Counters as LimitCounters, Limits};
 pub use self::load::Refusals;
 
-/// What cannot be served.
+/// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Our own descriptors are not accepted.
+    /// Reflection rejects the program's own descriptors.
     #[error("cannot serve reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// Our own descriptors cannot be read.
+    /// The program's own descriptors cannot be decoded.
     #[error("cannot read the descriptors of requests: {0}")]
     Descriptors(#[from] prost::DecodeError),
-    /// Our own descriptors lack what the audit records.
-    #[error("cannot record calls: {0}")]
+    /// The program's own descriptors lack a field that the audit log records.
+    #[error("cannot write the audit log: {0}")]
     Audit(String),
 }
 
-/// How others are connected to; absent: not at all.
+/// How other servers are connected to; `None` if they are not.
 #[derive(Debug, Clone, Default)]
 pub struct Others {
     /// Other replicas.
@@ -81,28 +81,28 @@ pub struct Others {
     pub builders: Option<Transport>,
 }
 
-/// What is counted and limited of calls.
+/// Limits and counters of calls.
 #[derive(Debug)]
 pub struct Guards {
-    /// Rate limits.
+    /// Rate limits of unary methods.
     pub limits: Arc<Limits>,
-    /// Counts calls.
+    /// Counter of calls.
     pub calls: Calls,
-    /// How many streams there may be.
+    /// Limits of open streams.
     pub streams: StreamCaps,
-    /// Counts calls that are refused for what callers cost at once.
+    /// Counter of calls that are rejected by load limits.
     pub refusals: Refusals,
-    /// Which certificates may use workspaces, and whose.
+    /// Which client certificates are let in, and for which owners they act.
     pub clients: Clients,
-    /// How old connections may become.
+    /// Maximum age of connections.
     pub age: Age,
-    /// Where calls that change something are recorded.
+    /// Destination of the audit log.
     pub audit: AuditSink,
-    /// A small runtime for large requests alone.
+    /// A small runtime that serves only large requests.
     pub large: Handle,
 }
 
-/// Serves until `shutdown`, then lets calls in flight end.
+/// Serves until `shutdown`, then waits for calls in flight.
 pub async fn serve(
     federation: Arc<Federation>,
     connections: impl Stream<Item = Result<Connection, Infallible>> + Send + 'static,
@@ -148,7 +148,7 @@ pub async fn serve(
         )
         .prepare();
     let load = LoadLayer(Load::new(streams, refusals)?);
-    // A request passes them from the outermost, which is the last here, inwards.
+    // A request passes the layers from the last one here to the first.
     let limited = GateLayer(limits).layer(GateLayer(texts).layer(routes));
     let checked = GateLayer(Arc::new(Reader)).layer(GateLayer(access).layer(bounds.layer(limited)));
     let ending = Endings.layer(load.layer(checked));

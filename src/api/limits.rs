@@ -1,5 +1,6 @@
-//! Rate limits of unary methods. The replica that serves a call counts it: for writes that is the leader, so that their
-//! limits hold for the whole installation; reads are limited per replica. Limits can be replaced while calls wait.
+//! Rate limits of unary methods. The replica that serves a call counts it: for writes that is the leader, so their
+//! limits hold for the whole installation; limits of reads hold for each replica. Limits can be replaced while calls
+//! wait.
 
 mod bucket;
 mod fields;
@@ -26,10 +27,10 @@ use self::fields::FieldPath;
 use proto::FILE_DESCRIPTOR_SET;
 use runtime::config::{Problem, RateLimit};
 
-/// The longest that a blocking limit holds a call.
+/// Longest time that a blocking limit delays a call.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Limits by full method, checked.
+/// Validated limits by full method name.
 #[derive(Debug)]
 pub struct Checked(HashMap<String, Arc<Limit>>);
 
@@ -41,17 +42,17 @@ pub struct Limits {
     counters: Counters,
 }
 
-/// What limits did. Cloning shares it.
+/// Counters of limited calls. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Counters {
     counted: IntCounterVec,
-    /// Under the names that Go's rate limiter of existing installations has.
+    /// Named as in the rate limiter of existing Go installations.
     calls: IntCounterVec,
     hits: IntCounterVec,
 }
 
 impl Counters {
-    /// With no values.
+    /// All at zero.
     pub fn new() -> Result<Self, prometheus::Error> {
         let counter =
             |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
@@ -93,7 +94,7 @@ struct Limit {
 }
 
 impl Checked {
-    /// Checks limits against the methods that there are; keys of fields that are not there are problems.
+    /// Validates limits against the served methods; a key field that does not exist is a problem.
     pub fn new(configured: &BTreeMap<String, RateLimit>) -> Result<Self, Vec<Problem>> {
         let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).map_err(|error| broken(&error))?;
         let (mut methods, mut problems) = (HashMap::new(), Vec::new());
@@ -123,8 +124,8 @@ impl Limits {
         })
     }
 
-    /// Puts others in force. Those that stay as they are keep what they counted; calls that wait for one that does not are
-    /// judged anew, at once.
+    /// Replaces the limits. A limit that does not change keeps its buckets; calls that wait for a changed one are
+    /// checked again at once.
     pub fn replace(&self, checked: Checked) {
         self.methods.send_modify(|methods| {
             let mut new = checked.0;
@@ -137,12 +138,12 @@ impl Limits {
         });
     }
 
-    /// What they did.
+    /// Counters of this instance, for the metrics registry.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Takes a token for a call that gives up after `patience`; how long to wait before it may be served.
+    /// Takes a token for a call that waits at most `patience`; returns how long to wait before it may be served.
     fn admit(
         &self,
         method: &str,
@@ -182,26 +183,26 @@ impl Limits {
         self.methods.borrow().get(method).cloned()
     }
 
-    /// Returns when this is not the limit of the method any more.
+    /// Returns once the method has another limit.
     async fn replaced(&self, method: &str, limit: &Arc<Limit>) {
         let mut methods = self.methods.subscribe();
         let is_other = |methods: &HashMap<String, Arc<Limit>>| {
             methods.get(method).is_none_or(|now| !Arc::ptr_eq(now, limit))
         };
-        // The sender is ours.
+        // `self` holds the sender, so it is not dropped.
         let _ = methods.wait_for(is_other).await;
     }
 }
 
 impl Limit {
-    /// None for what is not limited: streams, and methods that are not served.
+    /// `None` for what is not limited: streams, and methods that are not served.
     fn new(files: &FileDescriptorSet, method: &str, limit: &RateLimit) -> Result<Option<Self>, String> {
         let Some(found) = fields::method(files, method) else {
-            tracing::warn!(method, "a rate limit is for a method that there is not");
+            tracing::warn!(method, "a rate limit names an unknown method");
             return Ok(None);
         };
         if found.client_streaming() || found.server_streaming() {
-            tracing::warn!(method, "a rate limit is for a stream, and streams are not limited");
+            tracing::warn!(method, "a rate limit names a streaming method; streams are not limited");
             return Ok(None);
         }
         let (paths, most) = match &limit.keyed {
@@ -217,12 +218,12 @@ impl Limit {
         }))
     }
 
-    /// Whether requests must be read for it.
+    /// Whether the limit needs fields of the request.
     fn is_keyed(&self) -> bool {
         !self.keys.is_empty()
     }
 
-    /// Gives back what [`Limits::admit`] took for a call that is not made.
+    /// Returns the token of [`Limits::admit`] for a call that is not made.
     fn give_back(&self, message: &[u8]) {
         if let Ok(key) = self.key(message) {
             self.buckets.lock().give_back(&key);
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_calls_are_told_when_to_come_again_and_counted() {
+    fn calls_over_a_limit_get_a_retry_delay_and_are_counted() {
         let limits = limits(STOP, false, None).unwrap();
         assert_eq!(limits.ask(b"", PATIENCE).unwrap(), Duration::ZERO);
         let status = limits.ask(b"", PATIENCE).unwrap_err();

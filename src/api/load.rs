@@ -1,8 +1,8 @@
-//! What callers may cost at once: streams, and bytes of requests and of answers that wait for their clients.
+//! Load limits: streams, and bytes of requests in flight and of responses that clients have not read.
 //!
-//! In front of access and of every service. A request is read whole here, within a deadline and a budget, so that bytes that
-//! nobody has decided on yet are never held elsewhere. Nobody waits for room: what does not fit is refused at once with
-//! RESOURCE_EXHAUSTED, which names the limit. A caller is a name in a certificate, or else an address ([`Caller`]).
+//! Runs in front of access and of every service. A request is read completely here, within a deadline and a budget, so
+//! that unauthorized bytes are held nowhere else. No call waits for a limit: above it, a call ends at once with
+//! RESOURCE_EXHAUSTED, which names the limit. A caller is the name in a certificate, otherwise an address ([`Caller`]).
 
 mod answer;
 mod budget;
@@ -33,22 +33,22 @@ use super::calls::{self, Kind};
 use super::peers::{MESSAGE_MAX, deadline};
 use runtime::config::StreamCaps;
 
-/// Reads logs of members, which have a number of them at a time.
+/// Streams logs of member clusters; each cluster allows only a number of them at a time.
 const LOGS: &str = "/spaceport.v1.WorkspaceManager/Logs";
-/// Logs that one caller may read at once, so that it leaves others some of every cluster.
+/// Logs that one caller may read at once, so that it leaves some of every cluster to others.
 const LOGS_OF_CALLER: u64 = 32;
-/// For all requests in flight, so half of it for one caller.
+/// Bytes of all requests in flight; one caller gets half of it.
 const REQUESTS: u64 = 256 * 1024 * 1024;
-/// For all answers that clients have not read yet.
+/// Bytes of all responses that clients have not read.
 const ANSWERS: u64 = 256 * 1024 * 1024;
-/// What a request counts besides its message: its headers, and the work on it.
+/// What a request costs besides its message: headers and processing.
 const BASE: u64 = 16 * 1024;
-/// For a request to arrive whole.
+/// Time for a whole request to arrive.
 const ARRIVAL: Duration = Duration::from_secs(30);
 /// Bytes before a message: whether it is compressed, and its length.
 const HEAD: usize = 5;
 
-/// Why a call is refused here.
+/// Why a call is rejected here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refused {
     Streams(Full),
@@ -58,7 +58,7 @@ enum Refused {
     Slow,
 }
 
-/// Refusals, counted. Cloning shares them.
+/// Counter of rejected calls. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Refusals(IntCounterVec);
 
@@ -74,7 +74,7 @@ impl Refusals {
         "request_timeout",
     ];
 
-    /// All at zero.
+    /// With every reason at zero.
     pub fn new() -> Result<Self, prometheus::Error> {
         let refused = Opts::new(
             "spaceport_calls_refused_total",
@@ -114,7 +114,7 @@ impl Collector for Refusals {
     }
 }
 
-/// What callers cost now, and may.
+/// What all callers use now, and their limits.
 #[derive(Debug)]
 pub struct Load {
     stream_caps: StreamCaps,
@@ -122,14 +122,14 @@ pub struct Load {
     logs: Arc<Budget<Caller>>,
     requests: Arc<Budget<Caller>>,
     answers: Arc<Budget<Caller>>,
-    /// Paths of methods that stream answers, and of those that stream requests too.
+    /// Paths of server-streaming and bidirectional methods.
     streaming: HashSet<String>,
     talking: HashSet<String>,
     refusals: Refusals,
 }
 
 impl Load {
-    /// Nothing is under way.
+    /// With no calls in progress.
     pub fn new(streams: StreamCaps, refusals: Refusals) -> Result<Arc<Self>, prost::DecodeError> {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let kinds = calls::kinds()?;
@@ -190,7 +190,7 @@ impl Load {
         })
     }
 
-    /// A request that is here whole, with what its call holds.
+    /// Reads the whole request and accounts for its call.
     async fn admit(self: &Arc<Self>, request: Request<Body>) -> Result<(Request<Body>, Account), Status> {
         let (caller, path) = (Caller::of(&request), request.uri().path());
         let mut account = Account {
@@ -218,7 +218,6 @@ impl Load {
     }
 }
 
-/// Reads a request whole.
 async fn read(mut body: Body, account: &mut Account) -> Result<Bytes, Status> {
     let (mut first, mut all) = (None::<Bytes>, BytesMut::new());
     let mut length = 0;
@@ -242,7 +241,7 @@ async fn read(mut body: Body, account: &mut Account) -> Result<Bytes, Status> {
     Ok(first.unwrap_or_else(|| all.freeze()))
 }
 
-/// What one call holds, to its end.
+/// What one call holds until it ends.
 #[derive(Debug)]
 struct Account {
     stream: Held<Caller>,
@@ -257,7 +256,7 @@ impl Account {
         self.request.grow(bytes).map_err(|full| self.load.refuse(Refused::Request(full)))
     }
 
-    /// The call has its answer: its request is not needed any more.
+    /// The response has begun: the request is not needed any more.
     fn answered(&mut self) {
         self.request.release();
     }
@@ -272,7 +271,7 @@ impl Account {
     }
 }
 
-/// Puts the limits before a service.
+/// Puts the limits in front of a service.
 #[derive(Debug, Clone)]
 pub struct LoadLayer(pub Arc<Load>);
 
@@ -305,12 +304,13 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The clone that was polled ready is the one to call.
+        // The clone was not polled ready; call the one that was.
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         let load = Arc::clone(&self.load);
         Box::pin(async move {
-            // The server learns meanwhile of a call that its client has cancelled already, and drops it: such a call costs no work.
+            // Meanwhile the server notices that a client has cancelled the call, and drops it: such a call costs no
+            // work.
             tokio::task::yield_now().await;
             let (request, mut account) = match load.admit(request).await {
                 Ok(admitted) => admitted,

@@ -1,4 +1,4 @@
-//! `spaceport.v1.WorkspaceManager`: what users of workspaces may ask beyond `wsman.WorkspaceManager`.
+//! `spaceport.v1.WorkspaceManager`: what users of workspaces can call beyond `wsman.WorkspaceManager`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use federation::logs::{Piece, WorkspaceLog};
 use proto::spaceport::v1;
 use proto::spaceport::v1::workspace_manager_server::WorkspaceManager;
 
-/// The service.
+/// Implements the service.
 #[derive(Debug, Clone)]
 pub struct Logs {
     federation: Arc<Federation>,
@@ -57,7 +57,7 @@ impl WorkspaceManager for Logs {
     }
 }
 
-/// The log as it comes, until it ends, the client leaves or the server shuts down.
+/// Streams the log until it ends, the client leaves or the server shuts down.
 fn pieces(
     log: WorkspaceLog,
     shutdown: CancellationToken,
@@ -68,7 +68,7 @@ fn pieces(
             let mut log = log?;
             let next = tokio::select! {
                 next = log.next() => next?.map_err(|error| error::status(&error)),
-                () = shutdown.cancelled() => Err(Status::unavailable("this replica shuts down")),
+                () = shutdown.cancelled() => Err(Status::unavailable("this replica is shutting down")),
             };
             let goes_on = next.is_ok().then_some(log);
             Some((next.map(wire), goes_on))
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_shutdown_ends_a_silent_stream_and_lets_go_of_the_log() {
+    async fn the_shutdown_ends_a_silent_stream_and_releases_the_log() {
         let (sender, receiver) = mpsc::unbounded_channel();
         let shutdown = CancellationToken::new();
         let mut pieces = Box::pin(pieces(UnboundedReceiverStream::new(receiver).boxed(), shutdown.clone()));

@@ -1,4 +1,4 @@
-//! Requests become domain types here, or an answer that names every field that breaks a rule. Nothing else validates.
+//! Converts requests to domain types, or rejects them with every field that breaks a rule. Nothing else validates.
 
 mod content;
 mod extract;
@@ -47,7 +47,6 @@ where
     problems.finish(value)
 }
 
-/// The policy of a stop.
 pub fn stop_policy(number: i32) -> Result<StopPolicy, Status> {
     let mut problems = Problems::default();
     let policy = match wsman::StopWorkspacePolicy::try_from(number) {
@@ -62,7 +61,7 @@ pub fn stop_policy(number: i32) -> Result<StopPolicy, Status> {
     problems.finish(policy)
 }
 
-/// The cluster of a `SetMaintenance` call, the namespace where one is named, and the end.
+/// Cluster, namespace (if named) and end of a `SetMaintenance` call.
 pub fn maintenance(
     request: &v1::SetMaintenanceRequest,
 ) -> Result<(ClusterName, Option<Namespace>, Option<Timestamp>), Status> {
@@ -76,7 +75,7 @@ pub fn maintenance(
     problems.finish(name.map(|name| (name, namespace, until)))
 }
 
-/// What a client asks to see, of what it may see.
+/// What a client asks to see, restricted to what it may see.
 pub fn filter(filter: Option<wsman::MetadataFilter>, caller: &Caller) -> Filter {
     let filter = filter.unwrap_or_default();
     Filter {
@@ -87,14 +86,14 @@ pub fn filter(filter: Option<wsman::MetadataFilter>, caller: &Caller) -> Filter 
     }
 }
 
-/// The list that a client asks for, by which the tokens of its pages are made.
+/// Identity of a list, from which its page tokens are derived.
 pub fn list(installation: impl Display, filter: Option<&wsman::MetadataFilter>) -> List {
     let asked = filter.map(|filter| (&filter.owner, &filter.meta_id, &filter.annotations));
     let is_empty = filter.is_none_or(|filter| *filter == wsman::MetadataFilter::default());
     List::new(&installation.to_string(), asked.filter(|_| !is_empty))
 }
 
-/// The workspace after which a page of a list begins; empty for the first page.
+/// The workspace after which a page begins; empty for the first page.
 pub fn page<'a>(list: &List, token: &'a str) -> Result<&'a str, Status> {
     if token.is_empty() {
         return Ok(token);
@@ -108,7 +107,7 @@ pub fn page<'a>(list: &List, token: &'a str) -> Result<&'a str, Status> {
     problems.finish(after)
 }
 
-/// Where a subscription begins; a token wins over `replay`.
+/// Where a subscription begins; a resume token takes precedence over `replay`.
 pub fn subscription_start(request: &wsman::SubscribeRequest) -> From {
     if !request.resume_token.is_empty() {
         From::Token(request.resume_token.clone())
@@ -119,7 +118,7 @@ pub fn subscription_start(request: &wsman::SubscribeRequest) -> From {
     }
 }
 
-/// The workspace whose timeout is set, and how.
+/// Workspace and change of a `SetTimeout` call.
 pub fn timeout(request: &wsman::SetTimeoutRequest) -> Result<(WorkspaceId, TimeoutChange), Status> {
     let mut problems = Problems::default();
     let id = problems.parse("id", &request.id);
@@ -138,7 +137,7 @@ pub fn timeout(request: &wsman::SetTimeoutRequest) -> Result<(WorkspaceId, Timeo
     problems.finish(id.zip(change))
 }
 
-/// The workspace and port of a `ControlPort` call.
+/// Workspace and port of a `ControlPort` call.
 pub fn control_port(request: &wsman::ControlPortRequest) -> Result<(WorkspaceId, Port), Status> {
     let mut problems = Problems::default();
     let id = problems.parse("id", &request.id);
@@ -151,7 +150,7 @@ pub fn control_port(request: &wsman::ControlPortRequest) -> Result<(WorkspaceId,
     problems.finish(id.zip(port))
 }
 
-/// The workspace and level of a `ControlAdmission` call.
+/// Workspace and level of a `ControlAdmission` call.
 pub fn control_admission(request: &wsman::ControlAdmissionRequest) -> Result<(WorkspaceId, Access), Status> {
     let mut problems = Problems::default();
     let id = problems.parse("id", &request.id);
@@ -159,7 +158,7 @@ pub fn control_admission(request: &wsman::ControlAdmissionRequest) -> Result<(Wo
     problems.finish(id.zip(level))
 }
 
-/// The workspace and keys of an `UpdateSSHKey` call.
+/// Workspace and keys of an `UpdateSSHKey` call.
 pub fn ssh_keys(request: wsman::UpdateSshKeyRequest) -> Result<(WorkspaceId, Vec<String>), Status> {
     let mut problems = Problems::default();
     let id = problems.parse("id", &request.id);
@@ -170,7 +169,7 @@ pub fn ssh_keys(request: wsman::UpdateSshKeyRequest) -> Result<(WorkspaceId, Vec
     problems.finish(id.map(|id| (id, request.keys)))
 }
 
-/// The workspace whose log is read, and what of it.
+/// Workspace and options of a `Logs` call.
 pub fn logs(request: &v1::LogsRequest) -> Result<(WorkspaceId, LogOptions), Status> {
     let v1::LogsRequest { id, follow, tail, since, previous, resume_token } = request;
     let mut problems = Problems::default();

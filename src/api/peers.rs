@@ -1,4 +1,4 @@
-//! Connections to other replicas, for passing writes on to the leader.
+//! Connections to other replicas, for forwarding writes to the leader.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,25 +15,25 @@ use tonic::transport::{Channel, Endpoint};
 use tower::{Service, ServiceExt, service_fn};
 use url::{Host, Url};
 
-use super::trim;
+use super::error_trim;
 use federation::snapshots;
 use runtime::files;
 use runtime::tls::{PeerTls, Transport, is_loopback};
 
-/// What existing clients may send at most.
+/// Largest message of existing clients.
 pub const MESSAGE_MAX: usize = 16 * 1024 * 1024;
-/// How long a connection to the leader may take.
+/// Timeout of connecting to the leader.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Calls that were cancelled and whose answers may still come.
+/// Cancelled calls whose responses may still arrive.
 const CANCELLED: usize = 4096;
-/// Frames of answers that come later still, over the life of a connection.
+/// Frames of such late responses, over the life of a connection.
 const LATE_FRAMES: usize = 65_536;
 /// Header with a call's deadline.
 const TIMEOUT: &str = "grpc-timeout";
-/// How long a request may take to arrive whole.
+/// Time for a whole request to arrive.
 const ARRIVAL: Duration = Duration::from_mins(1);
-/// How long a passed-on call may take where the caller gives no deadline: as long as the leader may wait for another call
-/// about the same cluster, and take for its own part.
+/// Timeout of a forwarded call whose caller sets no deadline: as long as the leader may wait for another call about the
+/// same cluster, plus its own work.
 const CALL: Duration = Duration::from_mins(2);
 
 /// Connections by address.
@@ -43,47 +43,46 @@ pub struct Peers {
     channels: Mutex<HashMap<String, Channel>>,
 }
 
-/// Why a call did not get an answer.
+/// Why a call got no response.
 #[derive(Debug)]
 pub enum Failed {
-    /// Nothing was sent, and why: it may be tried again.
+    /// Nothing was sent, and why: the call may be retried.
     Unsent(Box<Held>, String),
-    /// It may have been served.
+    /// The call may have been served.
     Ambiguous(String),
-    /// Nothing was sent, and nothing ever is to this address.
+    /// This address can never be used; nothing was sent.
     Unusable(String),
 }
 
 /// Why there is no connection.
 enum Unconnected {
-    /// There will be none to this address.
+    /// The address can never be used.
     Unusable(String),
-    /// Another moment may do.
+    /// May succeed later.
     Later(String),
 }
 
-/// When the caller's deadline passes, counted from now; nothing where it has none.
+/// When the caller's deadline passes, counted from now; `None` if it sets none.
 pub fn due(headers: &HeaderMap) -> Option<Instant> {
     deadline(headers).and_then(|within| Instant::now().checked_add(within))
 }
 
-/// What remains until then.
 pub fn remaining(due: Instant) -> Duration {
     due.saturating_duration_since(Instant::now())
 }
 
-/// A unary request whose body was read, so that it can be sent more than once.
+/// A buffered unary request, which can be sent more than once.
 #[derive(Debug)]
 pub struct Held {
     parts: http::request::Parts,
     body: Bytes,
     header: &'static str,
-    /// When the caller's deadline passes, where it has one.
+    /// When the caller's deadline passes.
     due: Option<Instant>,
 }
 
 impl Held {
-    /// Reads a request whole and marks it as passed on. Its time counts from now.
+    /// Buffers a request and marks it as forwarded. Its deadline counts from now.
     pub async fn of(
         request: Request<Body>,
         roles: HeaderValue,
@@ -100,19 +99,19 @@ impl Held {
         Ok(Self { parts, body, header, due })
     }
 
-    /// What remains of the caller's time, where it has a deadline.
+    /// What remains of the caller's time, if it sets a deadline.
     fn remaining(&self) -> Option<Duration> {
         self.due.map(remaining)
     }
 
-    /// How long its answer is waited for.
+    /// How long to wait for the response.
     fn limit(&self) -> Duration {
-        // Its answer comes with the end of an upload.
+        // The response comes at the end of an upload.
         let is_snapshot = self.parts.uri.path() == "/wsman.WorkspaceManager/TakeSnapshot";
         self.remaining().unwrap_or(if is_snapshot { snapshots::LONGEST } else { CALL })
     }
 
-    /// The request as it goes out now: waiting for a leader has cost a part of the caller's time.
+    /// The request to send now: waiting for a leader has used a part of the caller's time.
     fn request(&self) -> Request<Body> {
         let mut parts = self.parts.clone();
         if let Some(remaining) = self.remaining() {
@@ -121,7 +120,7 @@ impl Held {
         Request::from_parts(parts, Body::new(Full::new(self.body.clone())))
     }
 
-    /// The request as it came, for serving it here.
+    /// The original request, to serve it here.
     pub fn into_own(mut self) -> Request<Body> {
         self.parts.headers.remove(self.header);
         Request::from_parts(self.parts, Body::new(Full::new(self.body)))
@@ -129,7 +128,7 @@ impl Held {
 }
 
 impl Peers {
-    /// `transport`: how other replicas are connected to; none: there is no authority to check them by.
+    /// `transport`: how other replicas are connected to; `None` if there is no authority to verify them by.
     pub fn new(transport: Option<Transport>) -> Self {
         Self { transport, channels: Mutex::default() }
     }
@@ -175,12 +174,12 @@ impl Peers {
         let unusable = |error: &dyn std::fmt::Display| {
             Unconnected::Unusable(format!("{address} cannot be used: {error}"))
         };
-        // The connector encrypts; tonic's own TLS knows nothing of roles and keeps out of plain addresses.
+        // The connector encrypts; tonic's own TLS knows no roles and rejects plain addresses.
         let plain = format!("http://{}:{port}", authority(&host));
         let endpoint = Endpoint::from_shared(plain)
             .map_err(|error| unusable(&error))?
             .tcp_nodelay(true)
-            .http2_max_header_list_size(trim::READ_MAX)
+            .http2_max_header_list_size(error_trim::READ_MAX)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5));
         let endpoint = lasting(endpoint);
@@ -193,7 +192,7 @@ impl Peers {
                 let origin = Uri::try_from(address).map_err(|error| unusable(&error))?;
                 let connect = move |_: Uri| {
                     let (tls, host) = (tls.clone(), host.clone());
-                    // Not the endpoint's own limit: its error does not say that nothing was sent.
+                    // Not the timeout of the endpoint: its error does not say that nothing was sent.
                     async move {
                         let late = |_| io::Error::from(io::ErrorKind::TimedOut);
                         tokio::time::timeout(CONNECT, tls.connect(host, port)).await.map_err(late)?
@@ -204,17 +203,17 @@ impl Peers {
             _ => endpoint.connect_timeout(CONNECT).connect_lazy(),
         };
         let mut channels = self.channels.lock();
-        // Only leaders are called: one address now and then, never many.
+        // Only the leader is called: one address at a time.
         channels.retain(|other, _| other == address);
         Ok(channels.entry(address.to_owned()).or_insert(channel).clone())
     }
 
-    /// Host and port to connect to. The address comes from etcd, so it has no say in whether to encrypt.
+    /// Host and port to connect to. The address comes from etcd, so it must not decide whether to encrypt.
     fn checked(&self, address: &str) -> Result<(String, u16), String> {
         let url = Url::parse(address).map_err(|error| format!("{address:?} is no address: {error}"))?;
         match &self.transport {
             None => {
-                return Err("federation.peerTls.ca is needed to pass calls on to other managers".to_owned());
+                return Err("federation.peerTls.ca is needed to forward calls to other managers".to_owned());
             }
             Some(Transport::Tls(_)) if url.scheme() != "https" => {
                 return Err(format!("{address} is not https, and this replica has TLS configured"));
@@ -235,7 +234,7 @@ impl Peers {
         Ok((host, port))
     }
 
-    /// The next call connects anew, with the certificates that the files hold by then.
+    /// Closes the connection: the next call reconnects, with the certificates that the files then hold.
     fn forget(&self, address: &str) {
         self.channels.lock().remove(address);
     }
@@ -246,7 +245,7 @@ fn authority(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
-/// The innermost cause, which says what happened.
+/// The innermost cause, which is the most specific.
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
@@ -255,12 +254,12 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     cause.to_string()
 }
 
-/// So that calls cancelled at once do not end a connection that others use, whose answers are on their way.
+/// Raises the reset limits, so that many cancelled calls with late responses do not end a shared connection.
 pub fn lasting(endpoint: Endpoint) -> Endpoint {
     endpoint.http2_max_concurrent_reset_streams(CANCELLED).http2_max_local_error_reset_streams(LATE_FRAMES)
 }
 
-/// Whether the connection never came about.
+/// Whether connecting failed.
 pub fn is_connect(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(inner) = cause {
@@ -277,7 +276,7 @@ pub fn is_connect(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// A time as the header `grpc-timeout` has it: at most eight digits.
+/// A duration as header `grpc-timeout`: at most eight digits.
 fn timeout_header(time: Duration) -> HeaderValue {
     const MOST: u128 = 99_999_999;
     let (number, unit) = match (time.as_micros(), time.as_millis()) {

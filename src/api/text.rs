@@ -1,5 +1,5 @@
-//! Every text of every request, checked in one place before anything is decoded: a layer over all services, so that no field
-//! and no call can be forgotten. Field rules of their own follow in [`super::parse`].
+//! Checks the text of every request in one place before decoding: a layer over all services, so no field or call is
+//! left out. [`super::parse`] checks the rules of single fields later.
 
 mod scan;
 
@@ -19,21 +19,21 @@ use proto::FILE_DESCRIPTOR_SET;
 
 /// Bytes before a message: whether it is compressed, and its length.
 const HEAD: usize = 5;
-/// Requests above this many bytes are checked on a thread of their own.
+/// Requests above this many bytes are checked on another thread.
 const LARGE: usize = 64 * 1024;
 
-/// Rejects requests with texts that nothing behind this program accepts.
+/// Rejects requests with texts that no program behind this one accepts.
 #[derive(Debug)]
 pub struct Texts(Arc<Schema>);
 
 impl Texts {
-    /// Knows the messages of every service that is served here.
+    /// Reads the messages of every served service.
     pub fn new() -> Result<Self, prost::DecodeError> {
         Ok(Self(Arc::new(Schema::read(FILE_DESCRIPTOR_SET)?)))
     }
 
     async fn admit(&self, request: Request<Body>) -> Result<Request<Body>, Status> {
-        // Health and reflection have services of their own, and streams that never end.
+        // Health and reflection have their own services, with endless streams.
         let Some(message) = self.0.request_of(request.uri().path()) else { return Ok(request) };
         let (parts, body) = request.into_parts();
         let body = Limited::new(body, MESSAGE_MAX + HEAD).collect().await;
@@ -55,7 +55,7 @@ impl Gate for Texts {
     }
 }
 
-/// Checks the one message of a body. What is compressed or cut off is refused where it is decoded.
+/// Checks the one message of a body. The decoder rejects compressed or truncated ones.
 fn check(schema: &Schema, message: usize, body: &Bytes) -> Result<(), Status> {
     let Some((head, rest)) = body.split_at_checked(HEAD) else { return Ok(()) };
     let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);

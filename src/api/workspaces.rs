@@ -20,10 +20,10 @@ use proto::wsman;
 
 /// Most workspaces in one page.
 const PAGE_MAX: usize = 1000;
-/// Bytes from which on a page takes no more workspaces, well below what clients accept.
+/// A page takes no more workspaces from this size on, well below what clients accept.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
-/// The service.
+/// Implements the service.
 #[derive(Debug, Clone)]
 pub struct Workspaces {
     federation: Arc<Federation>,
@@ -56,13 +56,13 @@ impl WorkspaceManager for Workspaces {
         };
         let list = parse::list(self.federation.installation(), request.must_match.as_ref());
         let after = parse::page(&list, &request.page_token)?;
-        // One more tells whether there are more.
+        // One more than a page, to know whether there are more.
         let filter = parse::filter(request.must_match, &caller);
         let all = self.federation.list(&filter, after, size.saturating_add(1));
         let (mut status, mut bytes) = (Vec::with_capacity(all.len().min(size)), 0);
         for seen in all.iter().take(size) {
             let one = convert::encoded(seen, sees_token(&caller, seen));
-            // With the field's tag and length.
+            // Plus the field's tag and length.
             bytes += one.encoded_len() + 6;
             if size != usize::MAX && bytes > PAGE_BYTES && !status.is_empty() {
                 break;
@@ -267,7 +267,7 @@ fn sees_token(caller: &Caller, seen: &Seen) -> bool {
     caller.sees_token_of(&seen.view.owner)
 }
 
-/// Changes as they come, until the subscription ends, the client leaves or the server shuts down.
+/// Streams changes until the subscription ends, the client leaves or the server shuts down.
 fn updates(
     federation: Arc<Federation>,
     subscription: index::Subscription,
@@ -298,7 +298,7 @@ fn updates(
                     )),
                     None,
                 ),
-                Err(Ended::Closed) => (Err(Status::unavailable("this replica shuts down")), None),
+                Err(Ended::Closed) => (Err(Status::unavailable("this replica is shutting down")), None),
             })
         }
     })

@@ -102,10 +102,10 @@ enum Verb {
     RotateSecret(rotate_secret::RotateSecretArgs),
 }
 
-/// Runs a verb.
+/// Runs a `spaceport cluster` verb.
 pub async fn run(args: ClusterArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
     let ClusterArgs { verb } = args;
-    // Problems of a file are reported before any server is asked.
+    // Report problems of the file before connecting.
     match &verb {
         Verb::Register(args) => return register::run(args, connection, terminal).await,
         Verb::Update(args) => return update::run(args, connection, terminal).await,
@@ -162,7 +162,7 @@ async fn list(client: &Client) -> Result<Vec<ClusterView>> {
     Ok(answer.clusters.into_iter().map(ClusterView::from).collect())
 }
 
-/// Cordons or uncordons one after the other; the first refusal ends it.
+/// Cordons or uncordons the clusters in order; stops at the first failure.
 async fn set_intent(
     client: &Client,
     connection: &ClientArgs,

@@ -1,5 +1,5 @@
-//! The command line as it is parsed: the verbs, each with the flags for connection and output that it uses. Another verb
-//! neither offers these flags nor takes them.
+//! The parsed command line: the verbs, each with the flags for connection and output that it uses. A verb neither lists
+//! nor accepts other such flags.
 
 use std::ffi::OsString;
 
@@ -10,15 +10,15 @@ use super::flags::Flags;
 use super::terminal::{Format, Terminal};
 use super::{Cli, failure};
 
-/// Columns of the help at most, as of everything that is printed where no terminal says otherwise.
+/// Maximum width of the help, and of all output without a terminal.
 const HELP_WIDTH: usize = 80;
-/// Values whose minus sign belongs to a number out of range, and is no flag.
+/// Value names of numbers: a minus sign in front of one is an invalid number, not a flag.
 const NUMBERS: [&str; 6] = ["DURATION", "NUMBER", "N", "N/min", "LINES", "PORT"];
 
 const ALL: &[&str] = &["endpoint", "ca", "cert", "key", "server-name", "context", "timeout", "output"];
-/// What `config set-context` puts into a context.
+/// Flags that `config set-context` stores in a context.
 const OF_CONTEXT: &[&str] = &["endpoint", "ca", "cert", "key", "server-name", "timeout"];
-/// What some verb of `config` uses.
+/// Flags that any verb of `config` uses.
 const OF_CONFIG: &[&str] = &["endpoint", "ca", "cert", "key", "server-name", "timeout", "output"];
 
 /// The flags for connection and output that a verb uses.
@@ -39,18 +39,18 @@ pub fn command() -> Command {
     command.mut_subcommands(|verb| complete(verb, &[], &flags))
 }
 
-/// A verb with the flags that it uses, and so the verbs below it.
+/// Adds the flags that a verb uses, recursively.
 fn complete(verb: Command, above: &[&str], flags: &[Arg]) -> Command {
     let name = verb.get_name().to_owned();
     let path = [above, &[name.as_str()]].concat();
-    // Of a group of verbs that use different flags, the help of each verb has its own.
+    // Verbs of `config` use different flags; each lists its own in its help.
     let hidden = path == ["config"];
     let used = flags.iter().filter(|flag| flag.get_long().is_some_and(|long| used_by(&path).contains(&long)));
     let verb = verb.args(used.map(|flag| flag.clone().hide(hidden)));
     verb.mut_args(with_minus).mut_subcommands(|below| complete(below, &path, flags))
 }
 
-/// Lets the value of a number begin with a minus sign, so that the message is about its range and not about a flag.
+/// Lets a number begin with a minus sign, so that the error is about its range and not about a flag.
 fn with_minus(arg: Arg) -> Arg {
     let is_number =
         arg.get_value_names().is_some_and(|names| names.iter().any(|name| NUMBERS.contains(&name.as_str())));
@@ -61,7 +61,7 @@ fn with_minus(arg: Arg) -> Arg {
     }
 }
 
-/// Parses a command line, its first word being the program.
+/// Parses a command line whose first word is the program.
 pub fn parse(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Cli, clap::Error> {
     let mut command = command();
     let matches = command.try_get_matches_from_mut(words)?;
@@ -73,7 +73,7 @@ pub fn parse(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Re
     }
 }
 
-/// A flag that the verb would not look at: before the verb every flag is taken.
+/// A given flag that the verb does not use: clap accepts every flag before the verb.
 fn unused(matches: &ArgMatches, flags: &Flags) -> Option<String> {
     let mut path = Vec::new();
     let mut at = matches;
@@ -85,13 +85,13 @@ fn unused(matches: &ArgMatches, flags: &Flags) -> Option<String> {
     Some(format!("{} does not use --{unused}", path.join(" ")))
 }
 
-/// Parses the command line of the process. A wrong one ends it with exit code 2, and a question for help with 0.
+/// Parses the command line of the process. Exits with code 2 if it is wrong, with 0 after help.
 pub fn read() -> Cli {
     let words: Vec<OsString> = std::env::args_os().collect();
     parse(&words).unwrap_or_else(|error| {
         let (format, width) = (asked_format(&words), Terminal::stderr_width());
         if error.use_stderr() && (width.is_some() || !format.is_table()) {
-            // Nobody reads it where standard error is closed.
+            // Standard error may be closed.
             let _ = std::io::Write::write_all(
                 &mut std::io::stderr(),
                 failure::of_parser(&error, format, width).as_bytes(),
@@ -102,7 +102,7 @@ pub fn read() -> Cli {
     })
 }
 
-/// The output format of a command line that cannot be parsed.
+/// The output format that a command line asks for, even if it cannot be parsed.
 fn asked_format(words: &[OsString]) -> Format {
     let words = words.iter().skip(1).map(|word| word.to_string_lossy()).take_while(|word| word != "--");
     let (mut asked, mut is_next) = (Format::default(), false);

@@ -21,7 +21,7 @@ enum Shell {
     Fish,
 }
 
-/// The script that teaches a shell the verbs and flags.
+/// The completion script of a shell.
 pub fn script(args: &CompletionArgs) -> anyhow::Result<String> {
     let mut command = command();
     let mut script = Vec::new();

@@ -54,7 +54,7 @@ enum Verb {
     View,
 }
 
-/// What a context need not have.
+/// Optional settings of a context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Setting {
     Ca,
@@ -73,7 +73,7 @@ struct ContextView<'a> {
     context: &'a Context,
 }
 
-/// Runs a verb.
+/// Runs a `spaceport config` verb.
 pub fn run(
     args: ConfigArgs,
     flags: &Flags,
@@ -81,7 +81,7 @@ pub fn run(
     terminal: &mut Terminal<'_>,
 ) -> Result<()> {
     let path = environment.config_path().ok_or_else(|| {
-        Usage("no place for a configuration file is known: set SPACEPORT_CONFIG or HOME".to_owned())
+        Usage("no path for the configuration file: set SPACEPORT_CONFIG or HOME".to_owned())
     })?;
     match args.verb {
         Verb::SetContext { name, unset } => set_context(&name, &unset, flags, &path, terminal),
@@ -130,7 +130,7 @@ pub fn run(
     }
 }
 
-/// Creates or changes a context, unless it could not be used then.
+/// Creates or changes a context; fails if the result could not be used.
 fn set_context(
     name: &ContextName,
     unset: &[Setting],
@@ -155,10 +155,10 @@ fn set_context(
     Ok(())
 }
 
-/// Takes over the flags that were given, and takes out what is to be removed. Paths become absolute: they mean the same in
-/// every folder.
+/// Applies the given flags and removes the unset settings. Paths become absolute, so that they do not depend on the
+/// folder.
 fn set(context: &mut Context, unset: &[Setting], flags: &Flags) -> Result<()> {
-    // Settings are called as their flags.
+    // Settings are named like their flags.
     let names = unset.iter().filter_map(ValueEnum::to_possible_value);
     let mut names = names.map(|setting| setting.get_name().to_owned());
     if let Some(name) = names.find(|name| flags.given().any(|given| given == name)) {

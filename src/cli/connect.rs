@@ -1,4 +1,4 @@
-//! From settings to a server that answers.
+//! Connects to a server by flags, variables and contexts.
 
 use std::error::Error as _;
 use std::path::PathBuf;
@@ -19,8 +19,8 @@ use url::Host;
 
 pub use self::files::{Identity, PemFile};
 
+use self::diagnosis::{Failure, Sides, Stage};
 use self::link::Dialer;
-use self::trouble::{Failure, Sides, Stage};
 use super::failure::{Usage, root_cause};
 use super::flags::Address;
 use super::terminal::Format;
@@ -29,34 +29,34 @@ use proto::spaceport::v1::cluster_manager_client::ClusterManagerClient;
 use proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient as UsersClient;
 use proto::wsman::workspace_manager_client::WorkspaceManagerClient;
 
+mod diagnosis;
 mod files;
 mod link;
-mod trouble;
 
-/// What servers send at most.
+/// Largest response of a server.
 const LARGEST_ANSWER: usize = 16 << 20;
-/// How long one address may take, so that a dead one leaves time for the next.
+/// Timeout of one address, so that a dead one leaves time for the next.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Before a stream that broke is asked for again; the pause doubles with each try.
+/// First backoff of resuming a stream; it doubles with each try.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How to reach the server, and how to write what it says: flags, variables and a context, put together.
+/// Connection and output settings, combined from flags, variables and a context.
 #[derive(Debug, Clone)]
 pub struct ClientArgs {
-    /// Addresses; the first that answers is used.
+    /// Addresses; the first that responds is used.
     pub endpoint: Vec<Address>,
-    /// Authority of the server's certificate.
+    /// CA of the server's certificate.
     pub ca: Option<PemFile>,
-    /// What the client proves itself with.
+    /// Client certificate and key.
     pub identity: Option<Identity>,
-    /// Name in the server's certificate, instead of that in the address.
+    /// Name in the server's certificate, if it differs from the address.
     pub server_name: Option<String>,
-    /// How long one call may take.
+    /// Timeout of one call.
     pub timeout: Duration,
-    /// How the result is written.
+    /// Output format.
     pub output: Format,
-    /// The file whose contexts were looked at.
+    /// Configuration file that was read.
     pub config: Option<PathBuf>,
 }
 
@@ -66,16 +66,16 @@ pub struct Client {
     channel: Channel,
     address: Address,
     timeout: Duration,
-    /// When the first call has to end: it shares its time with the connection.
+    /// Deadline of the first call, which includes connecting.
     first: Arc<Mutex<Option<Instant>>>,
     stage: watch::Receiver<Stage>,
 }
 
-/// A connection whose server has answered.
+/// A connection whose server has responded.
 type Linked = (Channel, watch::Receiver<Stage>);
 
 impl Client {
-    /// Connects to the first address that answers. All of it takes `args.timeout` at most.
+    /// Connects to the first address that responds, within `args.timeout` in total.
     pub async fn connect(args: &ClientArgs) -> Result<Self> {
         if args.endpoint.is_empty() {
             return Err(args.no_endpoint().into());
@@ -102,12 +102,11 @@ impl Client {
         Err(if all_late { Status::deadline_exceeded(text) } else { Status::unavailable(text) }.into())
     }
 
-    /// The same server, for calls that may take longer.
+    /// The same connection with another timeout.
     pub fn patient(&self, timeout: Duration) -> Self {
         Self { timeout, first: Arc::default(), ..self.clone() }
     }
 
-    /// Where it is.
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -117,17 +116,17 @@ impl Client {
         WorkspaceManagerClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    /// What users may ask beyond the workspace API: logs, and the server's version.
+    /// The user API beyond workspaces: logs and the server's version.
     pub fn logs(&self) -> UsersClient<Channel> {
         UsersClient::new(self.channel.clone())
     }
 
-    /// The admin's API.
+    /// The admin API.
     pub fn clusters(&self) -> ClusterManagerClient<Channel> {
         ClusterManagerClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    /// One call within the deadline, which the server is told too.
+    /// Makes one call with a deadline, which the server receives too.
     pub async fn call<T, R>(
         &self,
         message: T,
@@ -136,11 +135,11 @@ impl Client {
         let deadline = self.deadline();
         let mut request = Request::new(message);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-        // Boxed, because a call's future is large, and verbs hold several.
+        // Boxed, because the future of a call is large and verbs hold several.
         Box::pin(self.within(deadline, method(request))).await
     }
 
-    /// Opens a stream: its beginning has the deadline, its life has none.
+    /// Opens a stream: opening has a deadline, the stream has none.
     pub async fn open<T, R>(
         &self,
         message: T,
@@ -164,7 +163,7 @@ impl Client {
         };
         match timeout_at(deadline, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            // The transport's own timer, which is as long, may be first.
+            // The transport's own timer has the same duration and may fire first.
             Ok(Err(status)) if status.code() == Code::Cancelled && status.message() == "Timeout expired" => {
                 Err(late())
             }
@@ -173,7 +172,7 @@ impl Client {
         }
     }
 
-    /// Why the connection broke, where that is what a status is about: the transport only says that it did.
+    /// Adds why the connection broke: the transport only reports that it did.
     fn explained(&self, status: Status) -> Status {
         match &*self.stage.borrow() {
             Stage::Failed(failure) if status.source().is_some() => {
@@ -193,7 +192,7 @@ impl ClientArgs {
         Usage(format!("no server is named: give --endpoint, set SPACEPORT_ENDPOINT, or {file}"))
     }
 
-    /// Whether a connection can be tried: files, names and addresses fit together.
+    /// Checks that files, names and addresses fit together.
     pub fn check(&self) -> Result<()> {
         let tls = self.tls()?;
         let settings = [
@@ -211,7 +210,7 @@ impl ClientArgs {
         self.endpoint.iter().try_for_each(|address| self.dialer(address, tls.as_ref()).map(drop))
     }
 
-    /// The TLS configuration, read from files now; none where every address is plaintext.
+    /// Reads the TLS files; `None` if every address is plaintext.
     fn tls(&self) -> Result<Option<Arc<ClientConfig>>> {
         if !self.endpoint.iter().any(Address::is_secure) {
             return Ok(None);
@@ -260,7 +259,7 @@ impl ClientArgs {
     }
 }
 
-/// Connects to one address and waits for the first bytes of its server. The failure comes with whether it was too late.
+/// Connects to one address and waits for the first bytes of the server. A failure says whether it timed out.
 async fn link(address: &Address, dialer: Dialer, limit: Duration) -> Result<Linked, (Failure, bool)> {
     let endpoint = endpoint(address).map_err(|error| (Failure(root_cause(&error)), false))?;
     let mut stage = dialer.stage.subscribe();
@@ -286,10 +285,10 @@ async fn link(address: &Address, dialer: Dialer, limit: Duration) -> Result<Link
 
 fn endpoint(address: &Address) -> Result<Endpoint, tonic::transport::Error> {
     let url = address.url().as_str();
-    // The dialer encrypts; the transport's own TLS keeps out of plain addresses.
+    // The dialer encrypts; tonic's own TLS rejects plain addresses.
     let plain = url.strip_prefix("https:").map_or_else(|| url.to_owned(), |rest| format!("http:{rest}"));
     let endpoint = Endpoint::from_shared(plain)?
-        // A stream may be silent for hours: this tells a quiet server from one that is gone.
+        // A stream may be silent for hours; keepalive distinguishes a quiet server from a dead one.
         .http2_keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10));
     Ok(match Uri::try_from(url) {
@@ -298,8 +297,8 @@ fn endpoint(address: &Address) -> Result<Endpoint, tonic::transport::Error> {
     })
 }
 
-/// Asks again at whichever address answers, with growing pauses and for as long as one call may take, unless another try would
-/// be refused too.
+/// Reconnects to whichever address responds, with growing backoff, for as long as one call may take; gives up on an
+/// error that a retry does not change.
 pub async fn again<T>(
     args: &ClientArgs,
     is_final: impl Fn(&Status) -> bool,

@@ -1,4 +1,4 @@
-//! What a failed verb reports: a sentence and the details that it leaves out for people, one object for programs.
+//! Reports a failed verb: for people a sentence and details that it lacks, for programs one object.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -16,19 +16,19 @@ use proto::codes;
 
 mod file;
 
-/// Done, also where the reader of the output has gone.
+/// Success, also if the reader of the output has closed it.
 pub const SUCCESS: u8 = 0;
-/// The server refused, a file is wrong, or something else failed.
+/// The server rejected the call, a file is wrong, or something else failed.
 pub const FAILED: u8 = 1;
-/// The command line is wrong, as clap has it.
+/// The command line is wrong; the code of clap.
 pub const USAGE: u8 = 2;
 
-/// The command line is wrong in a way that clap cannot see; exit code [`USAGE`], as clap's own.
+/// A wrong command line that clap cannot detect; exit code [`USAGE`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// A failure as programs read it (`-o json`, `-o yaml`).
+/// A failure for programs (`-o json`, `-o yaml`).
 #[derive(Debug, Serialize)]
 struct ErrorView {
     error: FailureView,
@@ -36,7 +36,7 @@ struct ErrorView {
 
 #[derive(Debug, Serialize)]
 struct FailureView {
-    /// Of gRPC; `USAGE` where the command line is wrong, `FAILED` where something else failed on this side.
+    /// The gRPC code; `USAGE` for a wrong command line, `FAILED` for other failures on this side.
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -51,7 +51,7 @@ struct DetailView {
     description: String,
 }
 
-/// The exit code, and what to print on standard error: for people in lines of at most `width`, where that is a terminal.
+/// Exit code and text for standard error: for people wrapped at `width`, if that is a terminal.
 pub fn report(error: &anyhow::Error, format: Format, width: Option<usize>) -> (u8, String) {
     if error.downcast_ref::<WriteError>().is_some_and(WriteError::is_closed_pipe) {
         return (SUCCESS, String::new());
@@ -71,7 +71,7 @@ pub fn report(error: &anyhow::Error, format: Format, width: Option<usize>) -> (u
     (code, text)
 }
 
-/// What clap says of a wrong command line, for people as it says it.
+/// Reports a command line that clap rejects, to people in clap's words.
 pub fn of_parser(error: &clap::Error, format: Format, width: Option<usize>) -> String {
     let text = error.render().to_string();
     match format {
@@ -83,7 +83,7 @@ pub fn of_parser(error: &clap::Error, format: Format, width: Option<usize>) -> S
     }
 }
 
-/// The sentence and the tips of clap, without its usage and its pointer to `--help`.
+/// Sentence and tips of clap, without its usage and its pointer to `--help`.
 fn parser_message(error: &clap::Error, text: &str) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a verb is missing; --help lists them".to_owned();
@@ -149,7 +149,7 @@ impl From<&Problem> for DetailView {
     }
 }
 
-/// What was tried, and the server's answer.
+/// What was tried, and the server's status.
 fn parts(error: &anyhow::Error) -> (Vec<String>, Option<&Status>) {
     let mut context = Vec::new();
     for cause in error.chain() {
@@ -161,7 +161,7 @@ fn parts(error: &anyhow::Error) -> (Vec<String>, Option<&Status>) {
     (context, None)
 }
 
-/// The code's name, the message, and the reason below where the connection failed.
+/// The code's name, the message, and the root cause of a failed connection.
 pub fn describe(status: &Status) -> String {
     format!("{}: {}", codes::name(status.code()), sentence_of(status))
 }
@@ -174,7 +174,7 @@ fn sentence_of(status: &Status) -> String {
     text
 }
 
-/// The message of the innermost cause: the outer ones of the transport say little.
+/// The message of the innermost cause, the most specific one.
 pub fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
@@ -183,7 +183,7 @@ pub fn root_cause(error: &(dyn Error + 'static)) -> String {
     clean(&innermost.to_string())
 }
 
-/// The server's category of the failure, for programs.
+/// Reason from the server's error details, for programs.
 fn reason_of(status: &Status) -> Option<String> {
     status.get_error_details_vec().into_iter().find_map(|detail| match detail {
         ErrorDetail::ErrorInfo(info) => Some(info.reason),
@@ -191,7 +191,7 @@ fn reason_of(status: &Status) -> Option<String> {
     })
 }
 
-/// Every detail with a text of its own; what cannot be decoded is left out.
+/// Every detail as text; details that cannot be decoded are left out.
 fn details_of(status: &Status) -> Vec<DetailView> {
     let mut details = Vec::new();
     let mut add = |kind: &str, subject: &str, description: &str| {
@@ -227,15 +227,15 @@ fn details_of(status: &Status) -> Vec<DetailView> {
 }
 
 impl DetailView {
-    /// What it adds to a sentence; nothing where the sentence has it already.
+    /// The part of a detail that a sentence lacks; `None` if it has everything.
     fn beyond(&self, sentence: &str) -> Option<String> {
-        // Fields are named with their message, and in a sentence often without it.
+        // A sentence often has the message of a field without its path.
         let subject = self.subject.rsplit('.').next().unwrap_or_default();
         if !has_word(sentence, &clean(subject)) {
             return Some(self.description.clone());
         }
         if self.kind == "WORKSPACE" {
-            // One of those that the sentence is about.
+            // One of those that the sentence names.
             return None;
         }
         let is_new = |part: &&str| !sentence.contains(clean(part.trim_end_matches("...")).as_str());
@@ -244,7 +244,7 @@ impl DetailView {
     }
 }
 
-/// Whether a text names something, and not only as a part of another name.
+/// Whether a text contains a name as a whole word.
 fn has_word(text: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
     text.match_indices(word).any(|(at, _)| {

@@ -1,4 +1,4 @@
-//! The flags that every verb takes, and where values come from that no flag gives: environment variables, then a context of
+//! Connection and output flags, and the sources of values that no flag sets: environment variables, then a context of
 //! the configuration file.
 
 use std::collections::BTreeMap;
@@ -16,15 +16,15 @@ use url::Url;
 use super::config::{ConfigFile, Context, ContextName};
 use super::connect::{ClientArgs, Identity};
 use super::failure::Usage;
-use super::numbers::positive_duration;
 use super::terminal::Format;
+use super::value_parsers::positive_duration;
 use runtime::tls::is_loopback;
 
-/// How long one call may take where nothing says otherwise.
+/// Default timeout of a call.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Names a context.
+/// Variable that names a context.
 const CONTEXT: &str = "SPACEPORT_CONTEXT";
-/// Variables that are looked at.
+/// Variables that are read.
 const VARIABLES: [&str; 8] = [
     "SPACEPORT_ENDPOINT",
     "SPACEPORT_CA",
@@ -36,7 +36,7 @@ const VARIABLES: [&str; 8] = [
     "HOME",
 ];
 
-/// How to reach the server, and how to write what it says. Anywhere on the command line.
+/// Connection and output settings; accepted anywhere on the command line.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Connection and output")]
 pub struct Flags {
@@ -67,7 +67,7 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// The flags that were given.
+    /// Names of the flags that were given.
     pub fn given(&self) -> impl Iterator<Item = &'static str> {
         let flags = [
             ("endpoint", !self.endpoint.is_empty()),
@@ -82,7 +82,7 @@ impl Flags {
         flags.into_iter().filter(|(_, given)| *given).map(|(name, _)| name)
     }
 
-    /// The flags of a whole command line: those after a verb win over those before it.
+    /// Collects the flags of a whole command line: those after a verb win over those before it.
     pub fn gathered(matches: &ArgMatches) -> Self {
         let mut flags = Self::default();
         let mut next = Some(matches);
@@ -103,8 +103,8 @@ impl Flags {
         flags
     }
 
-    /// Fills in what no flag gives: from variables, then from the current context. A context that is named, by `--context` or
-    /// by `SPACEPORT_CONTEXT`, is taken whole: variables could otherwise send a call to another installation than that one.
+    /// Fills in what no flag sets: from variables, then from the current context. A context named by `--context` or
+    /// `SPACEPORT_CONTEXT` is used alone: a variable could otherwise redirect the call to another installation.
     pub fn resolve(&self, environment: &Environment) -> Result<ClientArgs> {
         let path = environment.config_path();
         let context = self.chosen(environment, path.as_ref())?;
@@ -123,7 +123,7 @@ impl Flags {
         self.filled(context, path)
     }
 
-    /// Fills in from a context what no flag gives. `config` is the file that it is from.
+    /// Fills in from a context what no flag sets. `config` is the file of the context.
     pub fn filled(&self, context: Context, config: Option<PathBuf>) -> Result<ClientArgs> {
         let (cert, key) = (self.cert.clone().or(context.cert), self.key.clone().or(context.key));
         let identity = match (cert, key) {
@@ -143,7 +143,7 @@ impl Flags {
         })
     }
 
-    /// The context that is in force; an empty one where none is.
+    /// The selected context; an empty one if there is none.
     fn chosen(&self, environment: &Environment, path: Option<&PathBuf>) -> Result<Context> {
         let named = match (&self.context, environment.text(CONTEXT)?) {
             (Some(name), _) => Some(name.clone()),
@@ -167,30 +167,30 @@ impl Flags {
     }
 }
 
-/// The variables of the process, or of a test.
+/// Environment variables of the process, or of a test.
 #[derive(Debug, Clone, Default)]
 pub struct Environment(BTreeMap<&'static str, OsString>);
 
 impl Environment {
-    /// Of this process. An empty variable counts as absent.
+    /// An empty variable counts as absent.
     pub fn of_process() -> Self {
         let set = VARIABLES.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         Self(set.filter(|(_, value)| !value.is_empty()).collect())
     }
 
-    /// With one more.
+    /// Adds a variable.
     #[cfg(test)]
     pub fn with(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
         self.0.insert(name, value.into());
         self
     }
 
-    /// Where contexts are kept; none where neither `SPACEPORT_CONFIG` nor a home is known.
+    /// Path of the configuration file; `None` if neither `SPACEPORT_CONFIG` nor a home is set.
     pub fn config_path(&self) -> Option<PathBuf> {
-        // As the XDG specification has it, a relative path is ignored.
+        // The XDG specification says to ignore relative paths.
         let xdg = self.path("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
         let folder = || xdg.or_else(|| self.path("HOME").map(|home| home.join(".config")));
-        // Absolute, since paths in the file are relative to its folder and are written back.
+        // Absolute, because paths in the file are relative to its folder and are written back.
         let named = self.path("SPACEPORT_CONFIG").map(|path| std::path::absolute(&path).unwrap_or(path));
         named.or_else(|| folder().map(|folder| folder.join("spaceport/config.yaml")))
     }
@@ -218,17 +218,16 @@ fn wrong(variable: &str, rule: &str) -> Usage {
     Usage(format!("{variable}: {rule}"))
 }
 
-/// An address that may be talked to: TLS anywhere, plaintext on this machine only.
+/// An address that may be used: TLS anywhere, plaintext on this machine only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address(Url);
 
 impl Address {
-    /// As it was parsed.
     pub fn url(&self) -> &Url {
         &self.0
     }
 
-    /// Whether it is reached by TLS.
+    /// Whether it uses TLS.
     pub fn is_secure(&self) -> bool {
         self.0.scheme() == "https"
     }
@@ -266,7 +265,7 @@ impl Serialize for Address {
     }
 }
 
-/// A flag at one level of a command line; nothing where the level has no such flag.
+/// A flag at one level of a command line; `None` if the level has no such flag.
 fn value<T: Clone + Send + Sync + 'static>(level: &ArgMatches, name: &str) -> Option<T> {
     level.try_get_one::<T>(name).ok().flatten().cloned()
 }

@@ -1,6 +1,6 @@
-//! Reading the files that a command line, a cluster file or a context names. A path may name anything, so every read has a
-//! size limit, and devices and folders are refused. Pipes are read: `-f <(…)` and `/dev/stdin` are usual. A pipe without a
-//! writer waits for one, and Ctrl-C ends that.
+//! Reads the files that a command line, a cluster file or a context names. A path may name anything, so every read has
+//! a size limit, and devices and folders are rejected. Pipes are allowed: `-f <(…)` and `/dev/stdin` are common.
+//! Opening a pipe without a writer blocks; Ctrl-C ends that.
 
 use std::fs::{FileType, OpenOptions};
 use std::io::{self, Read};
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use runtime::files;
 
-/// What a file is for, and its largest size.
+/// Purpose of a file, and its maximum size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
-    /// With its article, as in "a cluster file".
+    /// With an article, as in "a cluster file".
     what: &'static str,
     /// In bytes.
     most: u64,
@@ -30,46 +30,38 @@ pub const CONFIG: Kind = Kind { what: "a configuration file", most: 1 << 20 };
 /// Why a file was not read. Messages name the file, never its content.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The system refuses.
+    /// The system reports an error.
     #[error("failed to read {}: {}", path.display(), files::why(error))]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
+    Read { path: PathBuf, error: io::Error },
     /// A folder.
     #[error("{} is a folder, not a file", .0.display())]
     Folder(PathBuf),
-    /// Devices may never end.
+    /// A device, which may never end.
     #[error("{} is a device: name a file, a pipe, or - for standard input where that is allowed", .0.display())]
     Device(PathBuf),
-    /// Too large, whatever it holds.
+    /// Larger than the limit.
     #[error("{} is larger than {} MiB, which is the most that {} may have", path.display(), kind.most >> 20, kind.what)]
     TooLarge {
-        /// The file.
         path: PathBuf,
-        /// What it should be.
+        /// What the file should be.
         kind: Kind,
     },
-    /// Binary, or of another encoding.
+    /// Binary, or in another encoding.
     #[error("{} is not UTF-8 text", .0.display())]
     NotText(PathBuf),
 }
 
-/// The content of a file.
 #[derive(Debug)]
 pub struct Content {
-    /// All of it.
     pub bytes: Vec<u8>,
-    /// Whether it came from a pipe, which gives it once.
+    /// Whether it came from a pipe, which can be read only once.
     pub piped: bool,
 }
 
-/// Reads a file or a pipe whole.
+/// Reads a whole file or pipe.
 pub fn read(path: &Path, kind: Kind) -> Result<Content, Error> {
     let failed = |error| Error::Read { path: path.to_owned(), error };
-    // Before it is opened too: opening a device may wait, or have effects.
+    // Check before opening too: opening a device may block or have effects.
     check(path, std::fs::metadata(path).map_err(failed)?.file_type())?;
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open(path).map_err(failed)?;
     let file_type = file.metadata().map_err(failed)?.file_type();
@@ -88,7 +80,7 @@ pub fn read_text(path: &Path, kind: Kind) -> Result<String, Error> {
     String::from_utf8(read_or_stdin(path, kind)?).map_err(|_| Error::NotText(path.to_owned()))
 }
 
-/// What relative paths in a file are relative to: its folder; the working directory where it came from a pipe.
+/// Base of relative paths in a file: its folder, or the working directory if it is a pipe.
 pub fn folder(path: &Path) -> &Path {
     let piped = path == Path::new("-") || path.starts_with("/dev") || path.starts_with("/proc");
     path.parent().filter(|_| !piped).unwrap_or(Path::new(""))
@@ -114,7 +106,7 @@ fn limited(reader: impl Read, path: &Path, kind: Kind) -> Result<Vec<u8>, Error>
     Ok(bytes)
 }
 
-/// For tests that write to a pipe which somebody else reads.
+/// For tests that write to a pipe which another thread reads.
 #[cfg(test)]
 pub fn fifo(path: &Path, content: Vec<u8>) -> std::thread::JoinHandle<io::Result<()>> {
     use std::io::Write as _;

@@ -1,26 +1,26 @@
-//! Ctrl-C while a verb waits for something that goes on without it.
+//! Ctrl-C while a verb waits for something that continues without it.
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Exit code of an interrupted program, as shells have it: 128 and the signal's number.
+/// Exit code by the convention of shells: 128 plus the number of the signal.
 pub const EXIT_CODE: u8 = 130;
 
-/// The wait was interrupted; the text says what goes on, and how to follow or stop it.
+/// The wait was interrupted; the text says what continues, and how to follow or stop it.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted: {0}")]
 pub struct Interrupted(pub String);
 
-/// Notices Ctrl-C from when it was made, in place of the process' end.
+/// Catches Ctrl-C, which then no longer ends the process.
 pub struct Interrupt(Signal);
 
 impl Interrupt {
-    /// Begins to notice it. To be called once all files are read: reading a pipe holds up the only thread.
+    /// Call it once all files are read: reading a pipe blocks the only thread.
     pub fn listen() -> Result<Self> {
         Ok(Self(signal(SignalKind::interrupt()).context("failed to listen for Ctrl-C")?))
     }
 
-    /// Works until the end, or until Ctrl-C, which drops the work; `goes_on` says what it does not end.
+    /// Runs `work` until it ends or Ctrl-C drops it; `goes_on` says what continues.
     pub async fn unless<T>(
         &mut self,
         work: impl Future<Output = Result<T>>,

@@ -1,8 +1,8 @@
-//! The verbs: what an admin or a user types. A client of the gRPC API like any other; it knows no other room but
-//! the domain and the wire types.
+//! The command line client. It uses the gRPC API like any other client; of the other crates it uses only the domain and
+//! the wire types.
 //!
-//! Results go to standard output, progress and failures to standard error. Exit codes: 0 done, 1 refused or failed,
-//! 2 a wrong command line, 130 interrupted while waiting.
+//! Results go to standard output, progress and failures to standard error. Exit codes: 0 done, 1 rejected or failed, 2
+//! wrong command line, 130 interrupted while waiting.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,13 +22,13 @@ mod failure;
 mod flags;
 mod input;
 mod interrupt;
-mod numbers;
 mod status;
 mod subscription;
 mod table;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod value_parsers;
 mod version;
 mod view;
 mod workspace;
@@ -37,22 +37,22 @@ mod workspace;
 #[derive(Debug, Parser)]
 #[command(name = "spaceport", version, propagate_version = true)]
 pub struct Cli {
-    /// How to reach a manager.
+    /// Connection and output flags.
     #[command(flatten)]
     pub flags: Flags,
-    /// What to do.
+    /// The verb.
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Cli {
-    /// Reads the command line of the process; a wrong one ends it with exit code 2.
+    /// Parses the command line of the process; exits with code 2 if it is wrong.
     pub fn read() -> Self {
         command::read()
     }
 }
 
-/// What the program can be.
+/// Modes of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the manager
@@ -61,7 +61,7 @@ pub enum Command {
     Crd,
     /// Print a script that completes verbs and flags in a shell
     Completion(completion::CompletionArgs),
-    /// The verbs.
+    /// A verb of a client.
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -103,24 +103,24 @@ pub struct ManagerArgs {
     pub verbose: bool,
 }
 
-/// Runs a verb on the process' own outputs.
+/// Runs a verb on the standard streams of the process.
 pub fn run(command: ClientCommand, flags: &Flags) -> ExitCode {
     on_terminal(flags.output.unwrap_or_default(), |terminal| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("failed to start the runtime")?;
         let outcome = runtime.block_on(dispatch(command, flags, &Environment::of_process(), terminal));
-        // Looking up a name cannot be cancelled, and would outlast --timeout.
+        // A DNS lookup cannot be cancelled and could outlast --timeout.
         runtime.shutdown_background();
         outcome
     })
 }
 
-/// Prints a text that was made without a server.
+/// Prints a text that needs no server.
 pub fn print(text: anyhow::Result<String>) -> ExitCode {
     on_terminal(Format::Table, |terminal| terminal.line(text?.trim_end()))
 }
 
-/// The script for a shell.
+/// The completion script of a shell.
 pub fn completion(args: &completion::CompletionArgs) -> anyhow::Result<String> {
     completion::script(args)
 }
@@ -133,7 +133,7 @@ fn on_terminal(format: Format, work: impl FnOnce(&mut Terminal<'_>) -> anyhow::R
     let Err(error) = work(&mut terminal) else { return ExitCode::SUCCESS };
     let (code, text) = failure::report(&error, format, err_width);
     if code == interrupt::EXIT_CODE && terminal.redraws {
-        // Ends the line that was being drawn.
+        // Ends the line that is being redrawn.
         terminal.progress("\n");
     }
     terminal.progress(&text);
@@ -146,7 +146,7 @@ async fn dispatch(
     environment: &Environment,
     terminal: &mut Terminal<'_>,
 ) -> anyhow::Result<()> {
-    // What works without a server needs no settings for one.
+    // What works without a server needs no connection settings.
     match command {
         ClientCommand::Config(args) => return config::run(args, flags, environment, terminal),
         ClientCommand::Version(args) => return version::run(&args, flags, environment, terminal).await,

@@ -8,7 +8,7 @@ use super::terminal::Terminal;
 use super::view::StatusPage;
 use proto::spaceport::v1::GetStatusRequest;
 
-/// Shows the page.
+/// Prints the status of the installation.
 pub async fn run(connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
     let client = Client::connect(connection).await?;
     let mut api = client.clusters();

@@ -1,4 +1,4 @@
-//! A stream of workspace statuses that outlives connections.
+//! A stream of workspace statuses that survives lost connections.
 
 use anyhow::{Context, Result};
 use futures::Stream;
@@ -8,16 +8,16 @@ use super::connect::{Client, ClientArgs, again};
 use super::failure::describe;
 use proto::wsman::{MetadataFilter, SubscribeRequest, SubscribeResponse, WorkspaceStatus};
 
-/// What a subscription brings.
+/// Event of a subscription.
 #[derive(Debug)]
 pub enum Event {
-    /// A status; the first ones are those of the moment of subscribing.
+    /// A status; the first ones describe the moment of subscribing.
     Status(Box<WorkspaceStatus>),
-    /// The stream broke, and is being resumed where it ended.
+    /// The stream broke and is being resumed.
     Lost(String),
 }
 
-/// A subscription with replay. Broken, it resumes from the last token, at whichever address answers.
+/// A subscription with replay. If it breaks, it resumes from the last token at whichever address responds.
 pub struct Subscription {
     args: ClientArgs,
     filter: MetadataFilter,
@@ -26,14 +26,14 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Subscribes; a server that refuses is a failure here.
+    /// Subscribes; fails if the server rejects it.
     pub async fn open(args: &ClientArgs, client: &Client, filter: MetadataFilter) -> Result<Self> {
         let mut subscription = Self { args: args.clone(), filter, stream: None, token: String::new() };
         subscription.stream = Some(subscription.subscribe(client).await.context("failed to subscribe")?);
         Ok(subscription)
     }
 
-    /// The events. Ends only by dropping it, or with a failure.
+    /// The events. Ends only with a failure, or when dropped.
     pub fn into_events(self) -> impl Stream<Item = Result<Event>> {
         futures::stream::unfold(self, |mut subscription| async {
             let event = subscription.next().await;
@@ -70,7 +70,7 @@ impl Subscription {
     async fn resume(&mut self) -> Result<()> {
         let args = self.args.clone();
         let resumed = again(&args, is_final, async |client| match self.subscribe(client).await {
-            // The token is too old, or another replica gave it: begin with what is now.
+            // The token is too old, or from another replica: replay the current state.
             Err(status) if status.code() == Code::OutOfRange && !self.token.is_empty() => {
                 self.token.clear();
                 self.subscribe(client).await
@@ -92,7 +92,7 @@ impl Subscription {
     }
 }
 
-/// Whether another try would be refused too.
+/// Whether a retry would be rejected too.
 fn is_final(status: &Status) -> bool {
     matches!(
         status.code(),

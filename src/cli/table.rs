@@ -1,8 +1,8 @@
-//! Tables for people: aligned with spaces, no frames, safe to show whatever a server sent.
+//! Tables for people: aligned with spaces, without frames, safe for any text that a server sends.
 //!
-//! A table fits the width of the terminal. It has few columns and notes below its rows; `-o wide` shows every column, one
-//! row a line. Sentences wrap at words under their column, or stand below their row where the column would be too narrow.
-//! Nothing is cut, so that everything can be copied: a word wider than the line sticks out.
+//! A table fits the width of the terminal: it has few columns, and notes below its rows; `-o wide` shows every column,
+//! one row per line. Sentences wrap at words inside their column, or move below their row if the column would be too
+//! narrow. Nothing is cut, so that everything can be copied: a word wider than the line extends past it.
 
 use unicode_width::UnicodeWidthStr;
 
@@ -12,21 +12,21 @@ mod wrap;
 
 pub use wrap::{columns, paragraphs, wrapped};
 
-/// Columns of a terminal whose width is unknown, and of a pipe.
+/// Width of a terminal of unknown width, and of a pipe.
 pub const WIDTH: usize = 80;
 /// Spaces between columns.
 const GAP: usize = 2;
-/// Spaces before what stands below a row.
+/// Indentation of what is below a row.
 const INDENT: usize = 4;
-/// A column of sentences that would be narrower stands below the row.
+/// A column of sentences narrower than this moves below the row.
 const NARROWEST: usize = 24;
 
-/// How a table is laid out.
+/// Layout of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// The main columns, in lines of at most so many terminal columns.
+    /// The main columns, in lines of at most this width.
     Fit(usize),
-    /// Every column, and one line a row.
+    /// Every column, one row per line.
     Wide,
 }
 
@@ -55,17 +55,17 @@ pub const fn wide(title: &'static str) -> Column {
     Column { title, kind: Kind::Wide }
 }
 
-/// A column of sentences, at most one a table: wraps, or stands below the row.
+/// A column of sentences, at most one per table: wraps, or moves below the row.
 pub const fn sentence(title: &'static str) -> Column {
     Column { title, kind: Kind::Sentence }
 }
 
-/// Stands below its row with its title, where it has a text; `-o wide` shows it as a column.
+/// Shown below its row with its title, if it has a text; `-o wide` shows it as a column.
 pub const fn note(title: &'static str) -> Column {
     Column { title, kind: Kind::Note }
 }
 
-/// Rows under a header. A cell without text is shown as `-`.
+/// Rows under a header. An empty cell is shown as `-`.
 #[derive(Debug, Default)]
 pub struct Table {
     columns: Vec<Column>,
@@ -74,29 +74,27 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table without rows.
     pub fn new<const N: usize>(columns: [Column; N]) -> Self {
         Self { columns: columns.to_vec(), has_header: true, rows: Vec::new() }
     }
 
-    /// Names at the left, values at the right; values without text are left out.
+    /// Names on the left, values on the right; entries without a value are left out.
     pub fn of_fields<'a>(fields: impl IntoIterator<Item = (&'a str, String)>) -> Self {
         let named = fields.into_iter().filter(|(_, value)| !value.is_empty());
         let rows = named.map(|(name, value)| vec![format!("{name}:"), clean(&value)]).collect();
         Self { columns: vec![plain(""), sentence("")], has_header: false, rows }
     }
 
-    /// Adds a row; cells after the last one given stay empty.
+    /// Adds a row; missing cells are empty.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(|cell| clean(&cell)).collect());
     }
 
-    /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The text, each line with its end.
+    /// Renders the table; each line ends with a line break.
     pub fn render(&self, layout: Layout) -> String {
         let plan = self.plan(layout);
         let mut lines = Vec::new();
@@ -148,14 +146,14 @@ impl Table {
         (0..self.columns.len()).filter(|&at| self.columns[at].kind == kind).collect()
     }
 
-    /// Whether a sentence has a word that does not fit its column.
+    /// Whether a sentence has a word that is wider than its column.
     fn is_too_narrow(&self, at: usize, width: usize, text: &str) -> bool {
         let is_sentence = self.has_header && self.columns[at].kind == Kind::Sentence;
         is_sentence && text.split_whitespace().any(|word| word.width() > width)
     }
 
-    /// Columns with their widths in a line: what they need, and less where they do not fit, the widest first. Words that
-    /// stick out do not count.
+    /// Columns and their widths in a line: their natural widths, reduced where they do not fit, the widest first. Words
+    /// that extend past a column do not count.
     fn widths(&self, columns: &[usize], natural: &[usize], line: usize) -> Vec<(usize, usize)> {
         let available = line.saturating_sub(columns.len().saturating_sub(1) * GAP);
         let width = |at: usize, most: usize| {
@@ -166,12 +164,12 @@ impl Table {
         columns.iter().map(|&at| (at, width(at, most))).collect()
     }
 
-    /// What a column takes when nothing is wrapped.
+    /// Width of a column if nothing wraps.
     fn natural(&self, at: usize) -> usize {
         self.cells(at).map(UnicodeWidthStr::width).max().unwrap_or_default().max(self.title_width(at))
     }
 
-    /// What a column takes when its cells are wrapped at a width, besides words that do not fit.
+    /// Width of a column whose cells wrap at `width`, ignoring words that do not fit.
     fn widest_line(&self, at: usize, width: usize) -> usize {
         let lines = self.cells(at).flat_map(|cell| wrap::words(cell, width));
         let fitting = lines.map(|line| line.width()).filter(|&taken| taken <= width);
@@ -188,18 +186,18 @@ impl Table {
     }
 }
 
-/// Where columns stand.
+/// Positions of columns.
 struct Plan {
     /// Index and width of each column in the line.
     columns: Vec<(usize, usize)>,
-    /// Columns that stand below the row.
+    /// Columns that are shown below the row.
     below: Vec<usize>,
     /// Width of a line.
     line: usize,
 }
 
 impl Plan {
-    /// Lines of one row. A text wider than its column pushes the next column to a line of its own.
+    /// Lines of one row. A text wider than its column moves the next column to a new line.
     fn compose(&self, cells: &[Vec<String>], lines: &mut Vec<String>) {
         let height = cells.iter().map(Vec::len).max().unwrap_or_default();
         for nth in 0..height {
@@ -224,17 +222,17 @@ impl Plan {
     }
 }
 
-/// Tables under one another, with an empty line between them.
+/// Tables below each other, with an empty line between them.
 #[derive(Debug, Default)]
 pub struct Page(Vec<Table>);
 
 impl Page {
-    /// Of tables; those without rows are left out.
+    /// Tables without rows are left out.
     pub fn of(tables: impl IntoIterator<Item = Table>) -> Self {
         Self(tables.into_iter().filter(|table| !table.is_empty()).collect())
     }
 
-    /// The text, each line with its end.
+    /// Renders the tables; each line ends with a line break.
     pub fn render(&self, layout: Layout) -> String {
         self.0.iter().map(|table| table.render(layout)).collect::<Vec<_>>().join("\n")
     }
@@ -246,7 +244,7 @@ impl From<Table> for Page {
     }
 }
 
-/// One line without unsafe characters: what came over the wire must not move a terminal's cursor, nor hide text.
+/// One line without unsafe characters: text from the wire must not move a terminal's cursor or hide text.
 pub fn clean(text: &str) -> String {
     let shown: String = text.chars().map(|c| if is_unsafe(c) { ' ' } else { c }).collect();
     shown.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -13,7 +13,7 @@ mod fake;
 mod tables;
 mod workspaces;
 
-/// What a verb left behind.
+/// Outcome of a verb.
 struct Ran {
     code: u8,
     out: String,
@@ -59,7 +59,7 @@ fn the_managers_flags_take_a_value_or_none() {
     assert_eq!([json_log(""), json_log("--json-log"), json_log("--json-log=false")], [true, true, false]);
 }
 
-/// What a wrong command line is refused with.
+/// The error for a wrong command line.
 fn refused(line: &str) -> clap::Error {
     match parse(line.split_whitespace()) {
         Err(error) => error,
@@ -171,7 +171,7 @@ fn numbers_below_zero_are_refused_by_their_range() {
 }
 
 #[test]
-fn a_line_that_cannot_be_parsed_is_told_in_the_format_that_it_asks_for() {
+fn a_line_that_cannot_be_parsed_is_reported_in_the_format_that_it_asks_for() {
     let json = |line: &str| {
         let text =
             failure::of_parser(&refused(&format!("spaceport {line}")), super::terminal::Format::Json, None);

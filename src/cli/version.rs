@@ -30,7 +30,7 @@ struct VersionView {
 #[derive(Debug, Serialize)]
 struct ServerView {
     endpoint: String,
-    /// None: it is of a version that does not tell.
+    /// `None` if the server's version does not report it.
     version: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl VersionView {
             let version = server.version.clone();
             fields.push((
                 "server",
-                version.unwrap_or_else(|| "an earlier version, which does not tell it".to_owned()),
+                version.unwrap_or_else(|| "an earlier version, which does not report it".to_owned()),
             ));
             fields.push(("endpoint", server.endpoint.clone()));
         }
@@ -49,8 +49,8 @@ impl VersionView {
     }
 }
 
-/// Prints the client's version, and the server's where one is named. A server that does not answer, or settings that lead to
-/// none, are a failure after the client's version was printed.
+/// Prints the client's version, and the server's if an address is configured. If the server does not respond or the
+/// settings are wrong, fails after printing the client's version.
 pub async fn run(
     args: &VersionArgs,
     flags: &Flags,
@@ -67,7 +67,7 @@ pub async fn run(
     failure.map_or(Ok(()), |error| Err(error).context("the server's version is not known"))
 }
 
-/// The server's version; nothing where no server is named.
+/// The server's version; `None` if no server is configured.
 async fn server(flags: &Flags, environment: &Environment) -> Result<Option<ServerView>> {
     let connection = flags.resolve(environment)?;
     if connection.endpoint.is_empty() { Ok(None) } else { ask(&connection).await.map(Some) }

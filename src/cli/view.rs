@@ -1,4 +1,4 @@
-//! The messages as programs read them (`-o json`, `-o yaml`): camelCase, enums by name, no secrets unless asked for.
+//! Views of messages for programs (`-o json`, `-o yaml`): camelCase, enums by name, secrets only on request.
 
 use jiff::Timestamp;
 
@@ -31,7 +31,7 @@ fn timestamp(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
     time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
 }
 
-/// How long ago that was, in at most two units; nothing where there is no time.
+/// Time since then in at most two units; empty if there is no time.
 fn age(time: Option<Timestamp>, now: Timestamp) -> String {
     let Some(time) = time else { return String::new() };
     let seconds = now.duration_since(time).as_secs().max(0);
@@ -43,7 +43,7 @@ fn age(time: Option<Timestamp>, now: Timestamp) -> String {
     }
 }
 
-/// A time in seconds, and how far from now it is.
+/// A time in seconds, and its distance from now.
 fn moment(time: Option<Timestamp>, now: Timestamp) -> String {
     let Some(time) = time else { return String::new() };
     let distance = if time > now {
@@ -54,18 +54,18 @@ fn moment(time: Option<Timestamp>, now: Timestamp) -> String {
     format!("{time:.0} ({distance})")
 }
 
-/// A text from a server, in seconds where it is a time.
+/// A text from a server; if it is a time, in whole seconds.
 fn in_seconds(text: &str) -> String {
     text.parse::<Timestamp>().map_or_else(|_| text.to_owned(), |time| format!("{time:.0}"))
 }
 
-/// A number of things, such as `1 workspace`.
+/// A number and a noun, such as `1 workspace`.
 pub fn counted(count: impl TryInto<u64>, thing: &str) -> String {
     let count = count.try_into().unwrap_or(u64::MAX);
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
-/// An optional text: empty is how the protocol writes absence.
+/// The protocol encodes absence as an empty text.
 fn text(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }

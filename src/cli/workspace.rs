@@ -5,8 +5,8 @@ use clap::{Args, Subcommand};
 use tonic::{Code, Status};
 
 use super::connect::{Client, ClientArgs};
-use super::numbers::zero_or_more;
 use super::terminal::Terminal;
+use super::value_parsers::zero_or_more;
 use domain::duration::GoDuration;
 use domain::names::{MetaId, OwnerId, WorkspaceId};
 use proto::wsman::{DescribeWorkspaceRequest, DescribeWorkspaceResponse, MetadataFilter};
@@ -60,7 +60,7 @@ enum Verb {
     Port(port::PortVerb),
 }
 
-/// Which workspaces; what is absent matches everything.
+/// Which workspaces; absent filters match everything.
 #[derive(Debug, Args)]
 struct FilterArgs {
     /// Only workspaces of this owner
@@ -84,11 +84,11 @@ impl From<FilterArgs> for MetadataFilter {
     }
 }
 
-/// Runs a verb.
+/// Runs a `spaceport workspace` verb.
 pub async fn run(args: WorkspaceArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
     let WorkspaceArgs { verb } = args;
     if let Verb::Start(args) = verb {
-        // Problems of the request are reported before any server is asked.
+        // Report problems of the request before connecting.
         let request = request::build(&args.request)?;
         let client = Client::connect(connection).await?;
         return start::run(&client, connection, request, &args.waiting, terminal).await;
@@ -120,14 +120,14 @@ fn limit(text: &str) -> Result<GoDuration, String> {
     }
 }
 
-/// How the server describes a workspace.
+/// Calls DescribeWorkspace.
 async fn describe(client: &Client, id: &WorkspaceId) -> Result<DescribeWorkspaceResponse, Status> {
     let mut api = client.workspaces();
     let request = DescribeWorkspaceRequest { id: id.to_string() };
     client.call(request, async |request| api.describe_workspace(request).await).await
 }
 
-/// Whether a failure leaves open what the server did: a missing answer is not a refusal.
+/// Whether it is open what the server did: no response does not mean rejected.
 fn leaves_open(status: &Status) -> bool {
     matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable | Code::Cancelled | Code::Unknown)
 }

@@ -1,3 +1,3 @@
-//! The manager: the wiring of all rooms.
+//! The manager: wires all crates together.
 
 pub mod manager;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use cli::{self, Cli, Command};
 use cluster::resources::{crds, to_yaml};
 
-/// Small objects come and go by the thousand with every change of a workspace.
+/// Every change of a workspace allocates thousands of small objects.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,4 +1,4 @@
-//! The wiring: the one file that knows every room. It reads in the order of the data.
+//! Wires the manager together: the one file that knows every crate. It reads in the order of the data flow.
 
 pub mod metrics;
 mod options;
@@ -35,21 +35,21 @@ use runtime::telemetry::{self, Format};
 use runtime::tls::{self, ServerTls};
 use store::{Election, Leadership, Replica, Store, Timing};
 
-/// Threads for large requests; they compute, and wait for nothing.
+/// Threads for large requests, which compute and do not block.
 const LARGE_WORKERS: usize = 2;
-/// For what cannot be aborted to end by itself, once everything else has ended.
+/// Grace period for tasks that cannot be aborted, after everything else has ended.
 const LAST: Duration = Duration::from_secs(1);
-/// For calls in flight to end after a signal.
+/// Grace period for calls in flight after a signal.
 const DRAIN: Duration = Duration::from_secs(20);
-/// For the last audit lines to be written.
+/// Time to write the last audit lines.
 const FLUSH: Duration = Duration::from_secs(2);
-/// For the caches of members that answer to fill before this replica calls itself ready.
+/// How long readiness waits for the caches of the reachable member clusters.
 const FIRST_SYNC: Duration = Duration::from_secs(20);
 
-/// This replica's part in the election, and its changes.
-type Standing = tokio::sync::watch::Receiver<Leadership>;
+/// This replica's leadership, and its changes.
+type LeadershipWatch = tokio::sync::watch::Receiver<Leadership>;
 
-/// Runs the manager until a signal. Exit code 64: the configuration cannot be used.
+/// Runs the manager until a signal. Exit code 64: the configuration is invalid.
 pub fn run(path: &Path, json_log: bool, verbose: bool) -> ExitCode {
     let config = match load(path) {
         Ok(config) => config,
@@ -67,10 +67,10 @@ pub fn run(path: &Path, json_log: bool, verbose: bool) -> ExitCode {
     }
 }
 
-/// The runtimes of the process, but for that of the lease (`store::apart`).
+/// Runtimes of the process, except that of the lease (`store::apart`).
 struct Runtimes {
     main: Runtime,
-    /// For requests that are large, so that the main one has no long work.
+    /// For large requests, so that the main runtime does no long work.
     large: Runtime,
 }
 
@@ -85,7 +85,7 @@ fn runtimes() -> anyhow::Result<Runtimes> {
 }
 
 impl Runtimes {
-    /// Runs to the end. A thread that hangs then, in a file system as a rule, does not keep the process.
+    /// Runs to the end. A thread that hangs then, usually in a file system, does not keep the process alive.
     fn run<F: Future>(self, work: impl FnOnce(Handle) -> F) -> F::Output {
         let output = self.main.block_on(work(self.large.handle().clone()));
         self.large.shutdown_timeout(LAST);
@@ -113,7 +113,7 @@ fn load(path: &Path) -> Result<Loaded, config::Error> {
     Ok(Loaded { config, defaults, limits, host, follower })
 }
 
-/// The configuration with what rooms make of it, and with what is needed `besides`; or all problems together.
+/// Reads the configuration, what crates derive from it, and what is needed `besides`; or returns all problems together.
 fn read<T>(
     path: &Path,
     besides: impl FnOnce(&mut Reading) -> Option<T>,
@@ -139,7 +139,7 @@ async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> 
     let shutdown = CancellationToken::new();
     let signals = signals()?;
     let mut supervisor = Supervisor::new(shutdown.clone());
-    // Ports first: whatever is wrong with them ends the start before anything else happens.
+    // Bind ports first: a problem with them ends the start before anything else happens.
     let listener = TcpListener::bind(config.rpc_server.address)
         .await
         .with_context(|| format!("cannot listen on rpcServer.addr {}", config.rpc_server.address))?;
@@ -180,7 +180,7 @@ async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> 
     let (connections, refusals) = (ConnectionMeters::new()?, api::Refusals::new()?);
     let audited = AuditMeters::new()?;
     let audit = AuditSink::open(&config.audit.target, audited.clone()).context("cannot open audit.file")?;
-    let registry = metrics::registry(&metrics::Told {
+    let registry = metrics::registry(&metrics::Sources {
         federation: &federation,
         limits: &limits,
         calls: &calls,
@@ -223,7 +223,7 @@ async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> 
     let admin = tokio::spawn(admin.serve(admin_token.clone()));
     close_with(shutdown, readiness, Arc::clone(&federation));
     let outcome = supervisor.run(DRAIN, signals).await;
-    // What was recorded last is written before the process ends.
+    // Write the last audit lines before the process ends.
     let _ = tokio::task::spawn_blocking(move || audit.flush(FLUSH)).await;
     admin_token.cancel();
     if admin.await.is_err() {
@@ -232,7 +232,7 @@ async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> 
     Ok(outcome?)
 }
 
-/// How others are connected to.
+/// How to connect to other servers.
 fn others(config: &Config) -> api::Others {
     api::Others {
         replicas: config.federation.peers.clone(),
@@ -240,7 +240,7 @@ fn others(config: &Config) -> api::Others {
     }
 }
 
-/// Follows the cluster that the manager runs in, where there is one.
+/// Follows the host cluster, if there is one.
 fn spawn_host(supervisor: &mut Supervisor, host: Option<Arc<Host>>) {
     let Some(host) = host else { return };
     let shutdown = supervisor.token();
@@ -251,13 +251,13 @@ fn spawn_host(supervisor: &mut Supervisor, host: Option<Arc<Host>>) {
     supervisor.spawn("host", following);
 }
 
-/// Everything that follows etcd: records, registrations, the election and what it brings.
+/// Tasks that follow etcd: records, registrations, and the election with the leader's tasks.
 fn spawn_followers(
     supervisor: &mut Supervisor,
     federation: &Arc<Federation>,
     readiness: &Readiness,
     election: Election,
-    leadership: Standing,
+    leadership: LeadershipWatch,
 ) {
     let shutdown = supervisor.token();
     let run = |future: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| async {
@@ -273,7 +273,7 @@ fn spawn_followers(
     supervisor.spawn("clusters", run(Box::pin(this.follow_clusters(token))));
     let (this, token) = of();
     supervisor.spawn("conditions", run(Box::pin(this.follow_conditions(token))));
-    // A leader's last notes are written before another one may lead.
+    // The last writes of a leader end before another one may lead.
     let resign = CancellationToken::new();
     let (this, token) = of();
     let guard = resign.clone().drop_guard();
@@ -310,7 +310,7 @@ fn close_with(shutdown: CancellationToken, readiness: Readiness, federation: Arc
     });
 }
 
-fn election(config: &Config, store: &Store, us: &ReplicaName) -> anyhow::Result<(Election, Standing)> {
+fn election(config: &Config, store: &Store, us: &ReplicaName) -> anyhow::Result<(Election, LeadershipWatch)> {
     let times = config.federation.leader;
     let timing = Timing {
         ttl: times.lease,

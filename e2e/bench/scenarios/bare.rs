@@ -1,5 +1,5 @@
-//! What the resources alone cost: the calls that any manager of them must make before a workspace runs or when it starts,
-//! made by a program that decides nothing, records nothing, keeps nothing and answers nobody.
+//! Cost of the resources alone: the calls that any manager of them must make from a start until a workspace runs, made
+//! by a program without decisions, records, caches or clients.
 
 use anyhow::{Context as _, Result};
 use cluster::{protobuf, resources::Workspace, watch::PAGE};
@@ -21,7 +21,7 @@ use e2e::harness::spaceport::NAMESPACE;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The calls for one workspace, prepared from another one that runs.
+/// The calls for one workspace, copied from another one that runs.
 pub struct BareCalls {
     workspaces: Api<Workspace>,
     pods: Api<Pod>,
@@ -31,7 +31,7 @@ pub struct BareCalls {
 }
 
 impl Bench {
-    /// Prepares the calls for a workspace and a pod of this name, in the namespace beside.
+    /// Prepares the calls for a workspace and a pod of this name, in the floor's namespace.
     pub async fn bare_calls(&self, like: &str, name: &str) -> Result<BareCalls> {
         let client = self.stage.cluster(0)?.client();
         let model: Workspace = Api::namespaced(client.clone(), NAMESPACE).get(like).await?;
@@ -46,7 +46,7 @@ impl Bench {
         })
     }
 
-    /// Deletes what the calls made.
+    /// Deletes the objects that the calls created.
     pub async fn clear_bare_calls(&self, names: &[String]) -> Result<()> {
         let client = self.stage.cluster(0)?.client();
         let workspaces: Api<Workspace> = Api::namespaced(client, FLOOR);
@@ -56,10 +56,10 @@ impl Bench {
         self.delete_pods(names).await.map(drop)
     }
 
-    /// Lists all workspaces, and all pods beside them, in pages like the manager's. How long it took until the last was there.
+    /// Lists all workspaces and all their pods, in pages like the manager's. Returns how long that took.
     pub async fn bare_lists(&self) -> Result<Duration> {
         let client = self.stage.cluster(0)?.client();
-        // A connection that is open, as for the other calls.
+        // Open the connection first, as for the other calls.
         client.apiserver_version().await?;
         let begun = Instant::now();
         let workspaces = list(client.clone(), Workspace::url_path(&(), Some(NAMESPACE)));
@@ -69,7 +69,7 @@ impl Bench {
     }
 }
 
-/// Reads of each page which one is next.
+/// Parses only the continue token of each page.
 async fn list(client: Client, path: String) -> Result<()> {
     #[derive(Deserialize)]
     struct Page {
@@ -86,14 +86,14 @@ async fn list(client: Client, path: String) -> Result<()> {
 }
 
 impl BareCalls {
-    /// Makes them: the workspace and its pod; the status when the pod has a node, upon which the node agent begins; and
-    /// the status when pod and content are ready. How long it took until the last one was answered.
+    /// Makes the calls: create the workspace and its pod; write the status when the pod has a node, upon which the node
+    /// agent begins; write it again when pod and content are ready. Returns how long that took.
     pub async fn run(self) -> Result<Duration> {
         let name = self.workspace.metadata.name.clone().unwrap_or_default();
         let (mut workspaces, mut pods) = (changes(&self.workspaces, &name), changes(&self.pods, &name));
         listed(&mut workspaces).await?;
         listed(&mut pods).await?;
-        // A connection that is open, as a manager has.
+        // Open the connection first, as a manager has.
         self.workspaces.get_opt(&name).await?;
         let begun = Instant::now();
         self.workspaces.create(&PostParams::default(), &self.workspace).await?;
@@ -129,12 +129,12 @@ impl BareCalls {
 
 type Changes<K> = BoxStream<'static, watcher::Result<watcher::Event<K>>>;
 
-/// The changes of one object.
+/// Watches one object.
 fn changes<K>(api: &Api<K>, name: &str) -> Changes<K>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
-    // A list that comes over the watch ends when the watch stands.
+    // A list that comes over the watch ends when the watch is established.
     let config = watcher::Config::default().fields(&format!("metadata.name={name}")).streaming_lists();
     watcher(api.clone(), config).default_backoff().boxed()
 }

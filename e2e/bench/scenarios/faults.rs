@@ -1,4 +1,4 @@
-//! What goes wrong, and how long it is felt: takeover, one bad cluster among several, detection and recovery.
+//! Effects of failures and their duration: takeover, one bad cluster of several, detection and recovery.
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{FutureExt as _, future::join_all};
@@ -12,16 +12,16 @@ use crate::{
     work::{Bench, ids, ms, request},
 };
 
-/// Between two looks at a gauge.
+/// Interval of reading a gauge.
 const LOOK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Starts that hang on the bad cluster meanwhile.
 const HANGING: usize = 8;
-/// Samples of the difference that its interval is made of.
+/// Resamples for the interval of the difference.
 const RESAMPLED: usize = 1000;
 
 impl Bench {
-    /// The leader is killed, or ends cleanly: until the standby has acknowledged a start.
+    /// The leader is killed, or ends cleanly: time until the standby has acknowledged a start.
     pub async fn takeover(&mut self, rounds: usize) -> Result<()> {
         let alone = self.stage.replicas.len() == 1;
         if alone {
@@ -43,7 +43,7 @@ impl Bench {
                     }
                 },
                 async {
-                    // The leader must not take it: it is asked when the signal has been sent.
+                    // Ask only after the signal is sent, so that the leader does not serve it.
                     sleep(LOOK).await;
                     self.until_started(&name, "", begun).await
                 }
@@ -57,7 +57,7 @@ impl Bench {
             self.clear(&[name]).await?;
         }
         if alone {
-            // The tracker follows the first manager that was started; an even number of turns made it lead again.
+            // The tracker follows the first manager that was started; after an even number of rounds it leads again.
             self.stage.stop(1).await?;
             self.stage.replicas.truncate(1);
             self.stage.clients.truncate(1);
@@ -65,7 +65,7 @@ impl Bench {
         Ok(())
     }
 
-    /// One cluster hangs and does not, in turn: starts on the others.
+    /// One cluster hangs in every other round: starts on the others.
     pub async fn bad_cluster(&mut self, rounds: usize, starts: usize) -> Result<()> {
         let others: Vec<String> =
             self.stage.fleet.clusters().iter().skip(1).map(|it| it.name().to_owned()).collect();
@@ -80,7 +80,7 @@ impl Bench {
             let hanging = join_all(names.iter().map(|name| {
                 let (mut client, request) = (self.stage.client(), request(name, 0, bad.name()));
                 let begun = Instant::now();
-                // Whether it is refused or hangs is the bad cluster's matter.
+                // The result of the start does not matter.
                 async move { client.start_workspace(request).await.map_or_else(drop, drop) }
                     .map(move |()| begun.elapsed())
             }));
@@ -93,7 +93,7 @@ impl Bench {
                 self.record.note("bad-cluster", what, "ms", ms(took));
             }
         }
-        for (what, samples) in [("all clusters well", &well), ("one cluster hangs", &ill)] {
+        for (what, samples) in [("all clusters available", &well), ("one cluster hangs", &ill)] {
             for sample in samples {
                 self.record.note("bad-cluster", &format!("StartWorkspace, {what}"), "ms", *sample);
             }
@@ -101,7 +101,7 @@ impl Bench {
         self.record.floor(
             "bad-cluster",
             "StartWorkspace, one cluster hangs",
-            "StartWorkspace, all clusters well",
+            "StartWorkspace, all clusters available",
         );
         let (low, high) = difference_of_p99(&well, &ill);
         self.record.note("bad-cluster", "p99 more while one hangs, 95 % interval: from", "ms", low);
@@ -109,7 +109,7 @@ impl Bench {
         Ok(())
     }
 
-    /// One start after the other, on each cluster in turn; how long the calls took.
+    /// Starts one workspace after the other, on each cluster in turn; returns how long the calls took.
     async fn on_others(&self, prefix: &str, others: &[String], starts: usize) -> Result<Vec<f64>> {
         let mut took = Vec::with_capacity(starts);
         let names = ids(prefix, starts);
@@ -124,7 +124,7 @@ impl Bench {
         Ok(took)
     }
 
-    /// How soon it is seen that a cluster does not answer, and that it does again.
+    /// How soon it is detected that a cluster does not respond, and that it responds again.
     pub async fn detection(&mut self, whole: bool) -> Result<()> {
         let last = self.stage.fleet.clusters().len() - 1;
         let (hangs, refuses) = (self.stage.cluster(last)?.clone(), self.stage.cluster(last - 1)?.clone());
@@ -162,7 +162,7 @@ impl Bench {
         self.record.note("detection", what, "ms", ms(begun.elapsed()));
     }
 
-    /// Waits until a cluster is of that health, or is not.
+    /// Waits until a cluster has this health, or has not.
     async fn until(&self, cluster: &str, health: &str, wanted: bool) -> Result<()> {
         let begun = Instant::now();
         while self.stage.is(cluster, health).await? != wanted {
@@ -174,7 +174,7 @@ impl Bench {
     }
 }
 
-/// The 95 % interval of how much the second p99 is above the first, by resampling.
+/// The 95 % interval of the difference of the second p99 to the first, by resampling.
 fn difference_of_p99(first: &[f64], second: &[f64]) -> (f64, f64) {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut resampled = |samples: &[f64]| {

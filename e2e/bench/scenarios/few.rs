@@ -13,18 +13,18 @@ use crate::{
     work::{Bench, first, ids, ms, number, tell, until_last},
 };
 
-/// Lifecycles that API calls are counted over.
+/// Lifecycles over which API calls are counted.
 const COUNTED: usize = 10;
-/// Streams of one connection.
+/// Streams per connection.
 const STREAMS: usize = 50;
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Ratio of each round to the floor of the same round.
 const BESIDE: &str = "times the floor beside it";
-/// What the resources alone cost.
+/// Cost of the resources alone.
 const BARE: &str = "bare calls: POST of the workspace to phase Running";
 
 impl Bench {
-    /// One at a time, a workspace, a bare pod, and the bare calls of a workspace in turn.
+    /// In turn, one at a time: a workspace, a bare pod, and the bare calls of a workspace.
     pub async fn one_at_a_time(&mut self, count: usize) -> Result<()> {
         let (names, floor, bare) = (ids("one", count), ids("one-pod", count), ids("one-bare", count));
         for at in 0..count {
@@ -52,7 +52,7 @@ impl Bench {
         self.delete_pods(&floor).await.map(drop)
     }
 
-    /// A burst of starts and the stop of all, which is noted as scenario `stop`; then the same with bare pods; and again.
+    /// A burst of starts, then the stop of all, recorded as scenario `stop`; then the same with bare pods; and again.
     pub async fn crowd(&mut self, scenario: &str, stop: &str, (count, rounds): (usize, usize)) -> Result<()> {
         let tell = |round: usize, what: &str, (running, gone): (f64, f64)| {
             let (running, gone) = (running / 1000.0, gone / 1000.0);
@@ -79,7 +79,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Milliseconds until all ran, and until all were gone.
+    /// Returns milliseconds until all were running, and until all were gone.
     async fn crowd_of_workspaces(
         &mut self,
         scenario: &str,
@@ -113,7 +113,7 @@ impl Bench {
         Ok((until_running, until_gone))
     }
 
-    /// Milliseconds until all ran, and until all were gone.
+    /// Returns milliseconds until all were running, and until all were gone.
     async fn crowd_of_pods(&mut self, scenario: &str, stop: &str, names: &[String]) -> Result<(f64, f64)> {
         let count = number(names.len());
         let (begun, meter) = (Instant::now(), self.stage.meter()?);
@@ -133,7 +133,7 @@ impl Bench {
         Ok((until_running, until_gone))
     }
 
-    /// API calls of a lifecycle, one workspace after the other and nothing else going on.
+    /// API calls of a lifecycle, one workspace after the other with no other load.
     pub async fn calls(&mut self) -> Result<()> {
         let meter = self.stage.meter()?;
         for (at, name) in ids("counted", COUNTED).iter().enumerate() {
@@ -142,7 +142,7 @@ impl Bench {
             self.stage.workspaces.wait(std::slice::from_ref(name), Moment::Running).await?;
             self.clear(std::slice::from_ref(name)).await?;
         }
-        // Events may trail.
+        // Late events.
         sleep(Duration::from_secs(1)).await;
         let spent = self.stage.spent(&meter, None)?;
         for ((sender, what), count) in &spent.calls {
@@ -156,7 +156,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Many subscribers of everything, watching a burst.
+    /// Many subscribers of everything during a burst.
     pub async fn subscribers(&mut self, subscribers: usize, count: usize) -> Result<()> {
         let names = ids("watched", count);
         let mut following = JoinSet::new();
@@ -173,13 +173,13 @@ impl Bench {
         self.stage.workspaces.wait(&names, Moment::Running).await?;
         let outcomes = timeout(PATIENCE, following.join_all()).await?;
         let spent = self.stage.spent(&meter, None)?;
-        let told: Vec<Instant> = outcomes.into_iter().flatten().collect();
-        let lost = number(subscribers - told.len());
-        let first = told.iter().min().copied().unwrap_or(begun);
-        for at in &told {
+        let received: Vec<Instant> = outcomes.into_iter().flatten().collect();
+        let lost = number(subscribers - received.len());
+        let first = received.iter().min().copied().unwrap_or(begun);
+        for at in &received {
             self.record.note(
                 "subscribers",
-                "starts: until a subscriber was told of all",
+                "starts: until a subscriber has received all",
                 "ms",
                 ms(*at - begun),
             );
@@ -195,7 +195,7 @@ impl Bench {
     }
 }
 
-/// As much of an update as is looked at: decoding the rest a million times would be what is measured.
+/// The part of an update that is read: decoding the rest a million times would dominate the measurement.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Update {
     #[prost(message, optional, tag = "1")]
@@ -219,7 +219,7 @@ async fn subscribe(channel: Channel) -> Result<tonic::Streaming<Update>> {
     Ok(client.server_streaming(request, path, codec).await?.into_inner())
 }
 
-/// When the stream told of so many workspaces that they run; `None` where it ended before.
+/// When the stream has reported this many workspaces as running; `None` if it ended before.
 async fn until_all_run(mut updates: tonic::Streaming<Update>, count: usize) -> Option<Instant> {
     let mut running = std::collections::HashSet::new();
     while running.len() < count {

@@ -1,4 +1,4 @@
-//! With many live workspaces: lists, what idling costs, the start of the process, and heartbeats.
+//! Scenarios with many live workspaces: lists, idling, start of the process, and heartbeats.
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt as _, stream};
@@ -12,20 +12,20 @@ use crate::{
 
 /// GetWorkspaces calls of each kind.
 const LISTS: usize = 30;
-/// Each workspace is said to be in use this often.
+/// Interval in which each workspace is reported as active.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// Heartbeats in flight at most.
+/// Concurrent heartbeats.
 const HEARTBEATS_AT_ONCE: usize = 64;
-/// Between two starts that a process is asked for while it begins.
+/// Interval of the starts that are tried while a process begins.
 const TRY: Duration = Duration::from_millis(5);
-/// Between two lists that it is asked for meanwhile, which cost it more.
+/// Interval of the lists that are tried meanwhile, which cost it more.
 const LOOK: Duration = Duration::from_millis(20);
-/// What a started process writes of its own accord comes within this.
+/// A started process completes its own writes within this.
 const SETTLED: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_mins(2);
 
 impl Bench {
-    /// All that live, and those of one owner, in turn.
+    /// In turn, all live workspaces, and those of one owner.
     pub async fn lists(&mut self) -> Result<()> {
         let live = self.live;
         for _ in 0..LISTS {
@@ -44,12 +44,12 @@ impl Bench {
         let begun = Instant::now();
         let request = GetWorkspacesRequest { must_match, ..GetWorkspacesRequest::default() };
         let answer = self.stage.client().get_workspaces(request).await?;
-        // What follows is the benchmark's own: to let go of thousands of messages takes milliseconds.
+        // Measure before the benchmark's own work: dropping thousands of messages takes milliseconds.
         let took = begun.elapsed();
         Ok((answer.into_inner().status.len(), took))
     }
 
-    /// What is spent while nothing happens.
+    /// Cost while nothing happens.
     pub async fn idle(&mut self, window: Duration) -> Result<()> {
         let of = format!(", {} live, {} clusters", self.live, self.stage.fleet.clusters().len());
         eprintln!("idle{of}: {} s", window.as_secs());
@@ -71,7 +71,8 @@ impl Bench {
         Ok(())
     }
 
-    /// The manager's process begins anew, alone: until it shows all, until it took a start, and what it writes meanwhile.
+    /// Restarts the manager's process, alone: time until it lists all, time until it accepts a start, and what it
+    /// writes meanwhile.
     pub async fn restart(&mut self, rounds: usize) -> Result<()> {
         for standby in 1..self.stage.replicas.len() {
             self.stage.stop(standby).await?;
@@ -85,7 +86,7 @@ impl Bench {
             let name = format!("again-{live}-{round}");
             let meter = self.stage.meter()?;
             let give_up = begun + PATIENCE;
-            // A list of all costs as much as loading them, so it is asked for only when those of one owner are there.
+            // A list of all costs as much as loading them, so it is tried only once those of one owner are there.
             let all = async {
                 for (owner, expected) in [(Some(owner()), live.div_ceil(OWNERS)), (None, live)] {
                     while !self.list(owner.clone()).await.is_ok_and(|(found, _)| found >= expected) {
@@ -126,7 +127,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Repeats a start with the first manager until it is acknowledged; how long after `begun` that is.
+    /// Repeats a start with the first manager until it is acknowledged; returns the time since `begun`.
     pub async fn until_started(&self, name: &str, cluster: &str, begun: Instant) -> Result<Duration> {
         let mut client = self.stage.client();
         loop {
@@ -138,7 +139,7 @@ impl Bench {
         }
     }
 
-    /// Every live workspace is said to be in use each 30 s, evenly spread, for so long.
+    /// Reports every live workspace as active each 30 s, evenly spread, for a while.
     pub async fn heartbeats(&mut self, window: Duration) -> Result<()> {
         let (live, begun) = (self.live, Instant::now());
         let apart = HEARTBEAT.div_f64(number(live));
@@ -171,7 +172,7 @@ impl Bench {
     }
 }
 
-/// One of the owners that workspaces are given in turn.
+/// One of the owners that workspaces get in turn.
 fn owner() -> MetadataFilter {
     MetadataFilter { owner: "owner-0".to_owned(), ..MetadataFilter::default() }
 }

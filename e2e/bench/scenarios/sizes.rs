@@ -1,14 +1,14 @@
-//! How much of everything a scale is.
+//! Sizes of each scale.
 
 use clap::ValueEnum;
 use tokio::time::Duration;
 
-/// How much of it.
+/// Scale of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scale {
     /// Under a minute a scenario: bursts of 50, at most 200 live.
     Small,
-    /// What is held against the goals: bursts of 1,000, at most 5,000 live.
+    /// What the goals are checked with: bursts of 1,000, at most 5,000 live.
     Medium,
     /// Everything: bursts of 1,000, at most 10,000 live.
     Full,
@@ -19,36 +19,35 @@ pub enum Scale {
 pub struct Sizes {
     /// Workspaces started one at a time.
     pub one: usize,
-    /// Subscribers, and starts that they watch.
+    /// Subscribers, and starts that they receive.
     pub subscribers: (usize, usize),
-    /// Starts of a burst, and how often it is done, each time followed by its floor.
+    /// Starts of a burst, and how often it runs, each time followed by its floor.
     pub burst: (usize, usize),
     /// The same over several clusters.
     pub burst_over_several: (usize, usize),
-    /// Live workspaces on one cluster, rising.
+    /// Live workspaces on one cluster, increasing.
     pub live: &'static [usize],
-    /// Those of them at which idling is measured, on any number of clusters; 0 is always measured.
+    /// Numbers of live workspaces at which idling is measured; 0 always is.
     pub idle: &'static [usize],
-    /// Those of them at which idling is measured over several clusters.
+    /// Numbers of live workspaces at which idling is measured over several clusters.
     pub idle_over_several: &'static [usize],
-    /// Those of them at which a leader ends; it always ends with none live, too.
+    /// Numbers of live workspaces at which a leader ends; it always ends with none live, too.
     pub takeover: &'static [usize],
     /// How long idling is measured.
     pub window: Duration,
-    /// Starts of the process at each size, and ends of the leader.
+    /// Starts of the process at each size, and takeovers.
     pub repeats: usize,
     /// How long heartbeats are sent.
     pub heartbeats: Duration,
     /// Rounds with and without a bad cluster, and starts of each.
     pub bad_cluster: (usize, usize),
-    /// Whether to wait until a silent cluster is lost and taken back, more than a minute.
+    /// Whether to wait until a silent cluster is lost and available again, more than a minute.
     pub recovery: bool,
-    /// For all scenarios of a group together.
+    /// Timeout of all scenarios of a group together.
     pub limit: Duration,
 }
 
 impl Scale {
-    /// How much of everything that is.
     pub fn sizes(self) -> Sizes {
         match self {
             Self::Small => Sizes {

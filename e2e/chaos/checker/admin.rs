@@ -1,24 +1,24 @@
-//! What an admin was promised: a cluster that was cordoned or is drained gets nothing new, a drain stops nobody but who is
-//! there while it goes on, and no content is lost by any of it.
+//! Guarantees to an admin: a cordoned or draining cluster gets no new workspaces, a drain stops only workspaces that
+//! exist while it runs, and none of this loses content.
 
 use std::collections::BTreeMap;
 
 use super::Violation;
 use crate::chaos::history::{Act, AdminCall, Asked, Call, Content, History, Outcome, Resource};
 
-/// A call without an answer may be carried out so many milliseconds after it was sent: by a replica that was frozen, or
-/// once somebody leads.
+/// A call without a response may be carried out this many milliseconds after it was sent: by a replica that was frozen,
+/// or once there is a leader.
 pub const LATE: u64 = 20_000;
 
-/// From when until when new workspaces were certainly kept away from a cluster.
+/// Interval in which a cluster certainly accepted no new workspaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Closed {
     from: u64,
     until: u64,
 }
 
-/// Starts that were first asked for while their cluster was closed, and placed there while it still was.
-pub fn misplaced(history: &History, lives: &BTreeMap<&str, Vec<&Resource>>) -> Vec<Violation> {
+/// Starts that were first sent while their cluster was closed, and placed there while it still was.
+pub fn misplaced(history: &History, lifetimes: &BTreeMap<&str, Vec<&Resource>>) -> Vec<Violation> {
     let mut first: BTreeMap<&str, u64> = BTreeMap::new();
     for call in history.calls.iter().filter(|call| matches!(call.asked, Asked::Start { .. })) {
         let sent = first.entry(&call.id).or_insert(call.sent);
@@ -27,7 +27,7 @@ pub fn misplaced(history: &History, lives: &BTreeMap<&str, Vec<&Resource>>) -> V
     let mut violations = Vec::new();
     for (id, sent) in first {
         let acknowledged = history.calls.iter().filter(|call| call.id == id).filter_map(placed);
-        let seen = lives.get(id).into_iter().flatten().map(|life| (life.cluster.as_str(), life.from));
+        let seen = lifetimes.get(id).into_iter().flatten().map(|life| (life.cluster.as_str(), life.from));
         for (cluster, at) in acknowledged.chain(seen) {
             let closed = closed(&history.admin, cluster);
             if let Some(closed) = closed.iter().find(|closed| closed.from <= sent && at <= closed.until) {
@@ -47,8 +47,8 @@ fn placed(call: &Call) -> Option<(&str, u64)> {
     }
 }
 
-/// A cluster is closed from the acknowledgement of the act that closes it to the sending of the next that may open it again,
-/// and not while an earlier one that may open it could still be carried out.
+/// A cluster is closed from the acknowledgement of a call that closes it until the next call that may open it is sent,
+/// and not while an earlier call that may open it could still take effect.
 fn closed(admin: &[AdminCall], cluster: &str) -> Vec<Closed> {
     let here: Vec<&AdminCall> = admin.iter().filter(|call| call.cluster == cluster).collect();
     let mut closed = Vec::new();
@@ -62,17 +62,17 @@ fn closed(admin: &[AdminCall], cluster: &str) -> Vec<Closed> {
     closed
 }
 
-/// Workspaces that nobody asked to stop, no client and no drain.
+/// Workspaces that stopped without a request of a client or a drain.
 pub fn stopped_by_nobody(
     id: &str,
     calls: &[&Call],
-    lives: &[&Resource],
+    lifetimes: &[&Resource],
     history: &History,
 ) -> Vec<Violation> {
     if calls.iter().any(|call| call.asked == Asked::Stop) {
         return Vec::new();
     }
-    let stopped = lives.iter().filter(|life| life.stop_asked.is_some() && !is_drained(life, history));
+    let stopped = lifetimes.iter().filter(|life| life.stop_asked.is_some() && !is_drained(life, history));
     stopped.map(|life| Violation::StoppedByNobody(format!("{id} on {}", life.cluster))).collect()
 }
 
@@ -80,7 +80,7 @@ pub fn stopped_by_nobody(
 pub fn is_drained(life: &Resource, history: &History) -> bool {
     let admin = history.admin.iter().filter(|call| call.cluster == life.cluster);
     let drains = admin.clone().filter(|call| call.act == Act::Drain);
-    // When the stop was asked for; where the entry of that is lost with its apiserver, at any time.
+    // Time of the stop request; if its log entry was lost with the apiserver, any time.
     let (earliest, latest) = match (life.stop_asked, life.until) {
         (Some(at), _) => (at, at),
         (None, Some(_)) if !life.seen_end => (life.from, u64::MAX),
@@ -94,21 +94,21 @@ pub fn is_drained(life: &Resource, history: &History) -> bool {
     ends.any(|(from, until)| from <= latest && earliest <= until)
 }
 
-/// Ends whose content nobody has.
-pub fn lost_content(lives: &[Resource]) -> Vec<Violation> {
-    let lost = lives.iter().filter(|life| life.seen_end && life.content == Content::Unsaved);
+/// Workspaces that ended without a backup of their content.
+pub fn lost_content(lifetimes: &[Resource]) -> Vec<Violation> {
+    let lost = lifetimes.iter().filter(|life| life.seen_end && life.content == Content::Unsaved);
     lost.map(|life| Violation::LostContent(format!("{} on {}", life.id, life.cluster))).collect()
 }
 
-/// Activity that was acknowledged is known, unless an earlier call without an answer was carried out after it.
-pub fn lost_activity(id: &str, calls: &[&Call], lives: &[&Resource]) -> Vec<Violation> {
+/// Acknowledged activity is recorded, unless an earlier call without a response took effect after it.
+pub fn lost_activity(id: &str, calls: &[&Call], lifetimes: &[&Resource]) -> Vec<Violation> {
     let marks = || calls.iter().filter(|call| call.asked == Asked::Activity);
     let acknowledged = marks().filter(|call| call.outcome == Outcome::Marked).map(|call| call.sent).max();
-    let (Some(marked), Some(life)) = (acknowledged, lives.last()) else { return Vec::new() };
+    let (Some(marked), Some(life)) = (acknowledged, lifetimes.last()) else { return Vec::new() };
     let without_answer = marks().filter(|call| matches!(call.outcome, Outcome::Failed(_)));
     let late =
         without_answer.map(|call| call.sent).filter(|sent| *sent < marked && sent + LATE > marked).min();
-    // Kubernetes' times have whole seconds.
+    // Kubernetes timestamps have whole seconds.
     let bound = late.unwrap_or(marked) / 1000 * 1000;
     let is_known = life.until.is_none() || life.seen_end;
     if is_known && life.active.is_none_or(|active| active < bound) {

@@ -1,4 +1,4 @@
-//! Bad histories, one a promise, each made by one change of a good one.
+//! Bad histories, one per guarantee, each made by one change to a good one.
 
 use cluster::resources::{Workspace, WorkspaceSpec, conditions};
 
@@ -6,7 +6,7 @@ use super::admin::LATE;
 use super::*;
 use crate::chaos::audit;
 use crate::chaos::history::{Act, AdminCall, Content};
-use crate::chaos::lives::Lives;
+use crate::chaos::lifetimes::Lifetimes;
 
 fn start(id: &str, meta: &str, at: u64, cluster: &str) -> Call {
     Call {
@@ -74,12 +74,12 @@ fn write(received: u64, revision: u64, accepted: bool) -> Write {
     }
 }
 
-/// `runs` was started twice with one answer, `over` was stopped, and `next` has the long-lived id of `over`; a start of
-/// `never` failed. A new leader took over, and the old one was refused. `ap` was cordoned for a while, and was drained after
-/// that, which stopped `drained`; a start of it was repeated, and refused. Somebody was active in `runs`.
+/// `runs` was started twice with one response, `over` was stopped, and `next` has the long-lived id of `over`; a start
+/// of `never` failed. A new leader took over, and the old one was rejected. `ap` was cordoned for a while and drained
+/// later, which stopped `drained`; a repeated start of it was rejected. `runs` was active.
 fn good() -> History {
     let failed = Call { outcome: Outcome::Failed("UNAVAILABLE".to_owned()), ..start("never", "n", 50, "eu") };
-    let told = vec![
+    let received = vec![
         seen("over", 1, "Running", "us"),
         seen("runs", 2, "Creating", "eu"),
         seen("runs", 3, "Running", "eu"),
@@ -113,7 +113,7 @@ fn good() -> History {
             life("next", "x", "eu", 5005, None),
             life("drained", "d", "ap", 2510, Some(4000)),
         ],
-        subscribers: BTreeMap::from([("first".to_owned(), told)]),
+        subscribers: BTreeMap::from([("first".to_owned(), received)]),
         ended: BTreeSet::new(),
         records: vec![
             record("runs", "eu", Recorded::Confirmed),
@@ -135,7 +135,7 @@ fn after(change: impl FnOnce(&mut History)) -> Vec<Violation> {
     check(&history)
 }
 
-/// Exactly one kind of violation is found.
+/// Asserts that exactly one kind of violation is found.
 fn only(found: &[Violation], kind: fn(String) -> Violation) {
     let kinds: BTreeSet<_> =
         found.iter().map(std::mem::discriminant).map(|kind| format!("{kind:?}")).collect();
@@ -143,12 +143,12 @@ fn only(found: &[Violation], kind: fn(String) -> Violation) {
     assert_eq!(kinds, BTreeSet::from([wanted]), "{found:?}");
 }
 
-fn told(history: &mut History) -> &mut Vec<Seen> {
+fn received(history: &mut History) -> &mut Vec<Seen> {
     history.subscribers.entry("first".to_owned()).or_default()
 }
 
 #[test]
-fn a_good_history_is_good() {
+fn a_good_history_has_no_violations() {
     assert_eq!(check(&good()), []);
 }
 
@@ -169,7 +169,7 @@ fn line(verb: &str, at: u64, object: &serde_json::Value) -> String {
     format!("{line}\n")
 }
 
-/// With `--seed 4711` a workspace lived for 2 s right after its apiserver was back, when no watch was back yet.
+/// Seen with `--seed 4711`: a workspace lived for 2 s right after its apiserver was back, before any watch was.
 #[test]
 fn a_workspace_that_lived_for_2_s_right_after_its_apiserver_was_back_is_no_lost_start() {
     let state = |version: u64, status: serde_json::Value, deleted: bool| {
@@ -197,14 +197,14 @@ fn a_workspace_that_lived_for_2_s_right_after_its_apiserver_was_back_is_no_lost_
         + &line("patch", 4000, &state(3, is(&kept[..2]), false))
         + &line("patch", 5200, &state(4, is(&kept), true));
     let seen = |log: &str| {
-        let mut lives = Lives::default();
+        let mut lifetimes = Lifetimes::default();
         for event in audit::events(log, &["ws"]).unwrap() {
-            lives.take("ap", &event).unwrap();
+            lifetimes.take("ap", &event).unwrap();
         }
         after(|history| {
-            // Asked for just before the drain of `ap`.
+            // Sent just before the drain of `ap`.
             history.calls.push(start("brief", "b", 2900, "ap"));
-            history.resources.extend(lives.resources());
+            history.resources.extend(lifetimes.resources());
             history.records.push(record("brief", "ap", Recorded::Ended));
         })
     };
@@ -218,7 +218,7 @@ fn an_acknowledged_start_that_ended_by_itself_does_not_run() {
         history.resources[0] = Resource { stop_asked: None, ..life("runs", "m", "eu", 15, Some(900)) };
         history.calls.retain(|call| call.asked != Asked::Activity);
         history.records[0].state = Recorded::Ended;
-        told(history).push(seen("runs", 9, "Stopped", "eu"));
+        received(history).push(seen("runs", 9, "Stopped", "eu"));
     });
     only(&ended, Violation::NotRunning);
 }
@@ -284,20 +284,20 @@ fn a_record_that_says_otherwise_than_the_cluster_is_found() {
 
 #[test]
 fn a_version_that_falls_is_found() {
-    only(&after(|history| told(history)[2].version = 1), Violation::VersionFell);
+    only(&after(|history| received(history)[2].version = 1), Violation::VersionFell);
 }
 
 #[test]
-fn a_last_state_that_is_not_true_is_found() {
+fn a_last_state_that_is_wrong_is_found() {
     let stale = after(|history| {
-        told(history).remove(3);
+        received(history).remove(3);
     });
     only(&stale, Violation::NotTrue);
-    let missing = after(|history| told(history).retain(|update| update.id != "runs"));
+    let missing = after(|history| received(history).retain(|update| update.id != "runs"));
     only(&missing, Violation::NotTrue);
-    let elsewhere = after(|history| "us".clone_into(&mut told(history)[4].cluster));
+    let elsewhere = after(|history| "us".clone_into(&mut received(history)[4].cluster));
     only(&elsewhere, Violation::NotTrue);
-    let invented = after(|history| told(history).push(seen("ghost", 1, "Running", "eu")));
+    let invented = after(|history| received(history).push(seen("ghost", 1, "Running", "eu")));
     only(&invented, Violation::NotTrue);
 }
 
@@ -306,7 +306,7 @@ fn a_stream_that_broke_owes_no_last_state_and_its_versions_still_never_fall() {
     let broken = |change: fn(&mut Vec<Seen>)| {
         after(|history| {
             history.ended.insert("first".to_owned());
-            change(told(history));
+            change(received(history));
         })
     };
     assert_eq!(broken(|seen| seen.truncate(2)), []);
@@ -326,13 +326,13 @@ fn a_write_of_an_earlier_epoch_is_found_once_the_later_one_has_written_and_not_b
     assert_eq!(writes(Write { namespace: "other".to_owned(), ..write(61, 10, true) }), []);
 }
 
-/// A start of `late`, and where and when it was seen.
+/// A start of `late`: when it was sent, and where it was placed.
 fn late(sent: u64, cluster: &str) -> Vec<Violation> {
     after(|history| {
         history.calls.push(start("late", "l", sent, cluster));
         history.resources.push(life("late", "l", cluster, sent + 5, None));
         history.records.push(record("late", cluster, Recorded::Confirmed));
-        told(history).push(seen("late", 9, "Running", cluster));
+        received(history).push(seen("late", 9, "Running", cluster));
     })
 }
 
@@ -349,7 +349,7 @@ fn a_start_on_a_closed_cluster_is_found_and_not_one_from_before_or_after_or_else
         history.calls.push(start("late", "l", 1500, "ap"));
         history.resources.push(life("late", "l", "ap", 1505, None));
         history.records.push(record("late", "ap", Recorded::Confirmed));
-        told(history).push(seen("late", 9, "Running", "ap"));
+        received(history).push(seen("late", 9, "Running", "ap"));
     });
     assert_eq!(earlier, [], "it may have been placed before the cordon");
 }
@@ -361,13 +361,13 @@ fn a_start_without_an_answer_that_came_about_on_a_closed_cluster_is_found() {
         history.calls.push(Call { outcome: failed, ..start("late", "l", 1500, "ap") });
         history.resources.push(life("late", "l", "ap", 1600, None));
         history.records.push(record("late", "ap", Recorded::Confirmed));
-        told(history).push(seen("late", 9, "Running", "ap"));
+        received(history).push(seen("late", 9, "Running", "ap"));
     });
     only(&found, Violation::Misplaced);
 }
 
 #[test]
-fn what_an_earlier_call_without_an_answer_may_have_opened_later_counts_as_open() {
+fn a_cluster_that_an_unanswered_call_may_have_opened_counts_as_open() {
     let at = |sent| {
         after(|history| {
             history.admin.insert(0, AdminCall { acknowledged: false, ..act("us", Act::Uncordon, 100) });
@@ -375,7 +375,7 @@ fn what_an_earlier_call_without_an_answer_may_have_opened_later_counts_as_open()
             history.calls.push(start("late", "l", sent, "us"));
             history.resources.push(life("late", "l", "us", sent + 5, None));
             history.records.push(record("late", "us", Recorded::Confirmed));
-            told(history).push(seen("late", 9, "Running", "us"));
+            received(history).push(seen("late", 9, "Running", "us"));
         })
     };
     assert_eq!(at(11_000), []);

@@ -1,32 +1,32 @@
-//! What the seed decides of each restore.
+//! The random choices for each restore.
 
 use std::ops::Range;
 
 use crate::chaos::rng::Rng;
 use crate::harness::Versions;
 
-/// How many workspaces of each sort there are.
+/// Number of workspaces of each sort.
 const SOME: Range<u64> = 1..4;
 
 /// One restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Where versions go on.
+    /// Whether versions fall or rise.
     pub versions: Versions,
-    /// Whether no manager runs meanwhile.
+    /// Whether all managers are down meanwhile.
     pub away: bool,
     /// Whether other programs write to the cluster all the time.
     pub writers: bool,
-    /// Workspaces that are in the backup and run on.
+    /// Workspaces in the backup that keep running.
     pub stays: u64,
-    /// Workspaces that are in the backup and end after it.
+    /// Workspaces in the backup that end after it.
     pub ends: u64,
-    /// Workspaces that are made after the backup.
+    /// Workspaces that are created after the backup.
     pub late: u64,
 }
 
 impl Plan {
-    /// `count` restores of each kind in turns; managers are away in every second one of a kind, in an order of the seed's.
+    /// `count` restores of each kind, alternating; managers are down in every second one of a kind, in random order.
     pub fn all(seed: u64, count: u32) -> Vec<Self> {
         let mut rng = Rng::new(seed, "restores");
         let mut kinds = [Versions::Fall, Versions::Rise].map(|versions| {
@@ -39,7 +39,7 @@ impl Plan {
                 plans.push(Self {
                     versions: *versions,
                     away: away.pop().unwrap_or_default(),
-                    // Where versions rise, they rise past those that others write.
+                    // Rising versions must exceed what others write.
                     writers: *versions == Versions::Rise || rng.chance(50),
                     stays: rng.within(SOME),
                     ends: rng.within(SOME),

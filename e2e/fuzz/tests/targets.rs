@@ -1,4 +1,4 @@
-//! Targets of parsers that other rooms can reach. Those of private parsers are in the tests beside them.
+//! Targets for public parsers. Those of private parsers are in the tests beside them.
 
 use std::fmt::{Debug, Display};
 use std::path::Path;
@@ -18,7 +18,7 @@ use domain::secret_ref::SecretRef;
 use domain::template::{PortUrl, Values, WorkspaceUrl};
 use spaceport_fuzz::{target, text_target};
 
-/// What is accepted is written as text that is accepted again, as the same value.
+/// Formatting an accepted value yields a text that is accepted as the same value.
 fn comes_back<T: FromStr<Err: Debug + Display> + Display + PartialEq + Debug>(text: &str) {
     match text.parse::<T>() {
         Ok(value) => assert_eq!(value.to_string().parse::<T>().as_ref().ok(), Some(&value), "{text:?}"),

@@ -1,4 +1,4 @@
-//! Backups of a cluster's etcd, and restores of them as admins do.
+//! Backups of a cluster's etcd, and restores of them as an admin would do.
 
 use std::path::Path;
 
@@ -13,17 +13,17 @@ use tokio::task::JoinSet;
 
 use super::{Cluster, Part};
 
-/// How many writers write at once.
+/// Concurrent writers.
 const WRITERS: usize = 4;
-/// By how much versions are raised: more than were ever written after a backup.
+/// How far versions are raised: more than is ever written after a backup.
 const BUMP: &str = "1000000";
 
-/// Where versions go on after a restore.
+/// Resource versions after a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Versions {
-    /// Where they were at the backup: versions that were seen since come again, for other states.
+    /// As at the backup: versions seen since are used again, for other states.
     Fall,
-    /// Above all that were ever seen, as etcd's documentation recommends under Kubernetes.
+    /// Above all versions ever seen, as etcd's documentation recommends for Kubernetes.
     Rise,
 }
 
@@ -34,14 +34,14 @@ impl Cluster {
         let mut to = tokio::fs::File::create_new(file)
             .await
             .with_context(|| format!("cannot make {}", file.display()))?;
-        while let Some(part) = snapshot.message().await.context("the snapshot broke off")? {
+        while let Some(part) = snapshot.message().await.context("the snapshot was interrupted")? {
             to.write_all(part.blob()).await?;
         }
         to.sync_all().await.with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// Restores a snapshot. Scheduler, controllers and kubelets end before it and start again after it, as they must. Answers when the
-    /// apiserver had ended: what it acknowledged until then may be gone.
+    /// Restores a snapshot. Scheduler, controllers and kubelets end before and start again after it, as required.
+    /// Returns when the apiserver had ended: what it acknowledged until then may be lost.
     pub async fn restore(&self, snapshot: &Path, versions: Versions) -> Result<Timestamp> {
         self.stop_components().await?;
         self.stop(Part::ApiServer).await?;
@@ -77,7 +77,6 @@ impl Cluster {
 pub struct Writers(JoinSet<()>);
 
 impl Writers {
-    /// Begins to write.
     pub fn begin(cluster: &Cluster) -> Self {
         let mut writing = JoinSet::new();
         for n in 0..WRITERS {
@@ -88,7 +87,7 @@ impl Writers {
                     let map = json!({
                         "apiVersion": "v1", "kind": "ConfigMap", "data": { "count": count.to_string() },
                     });
-                    // While the apiserver is down nothing is written.
+                    // Fails while the apiserver is down.
                     let _ = maps.patch(&name, &params, &Patch::Apply(map)).await;
                     tokio::task::yield_now().await;
                 }

@@ -1,4 +1,4 @@
-//! The programs of a cluster, each of which can be ended, frozen and started again.
+//! Ends, freezes and restarts the programs of a cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,11 +35,11 @@ pub enum Part {
     Kwok,
 }
 
-/// What runs around the apiserver.
+/// The clients of the apiserver.
 pub(super) const AROUND: [Part; 3] = [Part::Scheduler, Part::ControllerManager, Part::Kwok];
 
 impl Cluster {
-    /// The process of one of its programs while it runs.
+    /// The process of a program, if it is running.
     pub fn process(&self, part: Part) -> Option<Arc<Process>> {
         if part == Part::Etcd {
             return self.etcd.process();
@@ -47,7 +47,7 @@ impl Cluster {
         self.running.lock().iter().find(|(p, _)| *p == part).map(|(_, process)| Arc::clone(process))
     }
 
-    /// Starts one of its programs, where it was. The apiserver comes back at the same address.
+    /// Starts a program again. The apiserver keeps its address.
     pub async fn start(&self, part: Part) -> Result<()> {
         if self.process(part).is_some_and(|process| process.is_running()) {
             return Ok(());
@@ -63,7 +63,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends one of its programs.
+    /// Ends a program.
     pub async fn stop(&self, part: Part) -> Result<()> {
         if part == Part::Etcd {
             return self.etcd.stop().await;
@@ -75,7 +75,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends one of its programs with SIGKILL, as a crash does.
+    /// Ends a program with SIGKILL, like a crash.
     pub async fn kill(&self, part: Part) -> Result<()> {
         if part == Part::Etcd {
             return self.etcd.kill().await;
@@ -87,8 +87,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends scheduler, controllers and kubelets, as admins do before a restore of etcd: what they keep in memory is of a time
-    /// that will never have been, and their watches would wait for versions that are yet to come.
+    /// Ends scheduler, controllers and kubelets, as admins do before a restore of etcd: their caches hold state that
+    /// the restore undoes, and their watches would wait for versions that do not exist yet.
     pub async fn stop_components(&self) -> Result<()> {
         for part in AROUND {
             self.stop(part).await?;
@@ -96,9 +96,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts them again.
+    /// Starts scheduler, controllers and kubelets again.
     pub async fn start_components(&self) -> Result<()> {
-        // A kubelet is the same after a restart. KWOK is another one each time, and would wait for the end of its own leases.
+        // A kubelet keeps its identity across a restart. KWOK gets a new one each time and would wait for its old
+        // leases to expire.
         let leases = Api::<Lease>::namespaced(self.client(), "kube-node-lease");
         leases.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
         for part in AROUND {
@@ -107,12 +108,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// Freezes one of its programs: its connections stay and nothing answers.
+    /// Freezes a program: its connections stay open and nothing answers.
     pub async fn pause(&self, part: Part) -> Result<()> {
         self.signal(part, Signal::Stop).await
     }
 
-    /// Thaws one of its programs.
+    /// Resumes a frozen program.
     pub async fn resume(&self, part: Part) -> Result<()> {
         self.signal(part, Signal::Cont).await
     }
@@ -133,7 +134,7 @@ impl Cluster {
         process.signal(signal).await
     }
 
-    /// Sockets of the last run may hold the port for a moment.
+    /// Connections of the last run may keep the port busy for a moment.
     async fn start_apiserver_again(&self) -> Result<Arc<Process>> {
         let mut process = None;
         with_free_ports(async || {

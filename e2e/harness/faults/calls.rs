@@ -1,4 +1,4 @@
-//! Faults of single calls: the proxy as an HTTP server before the apiserver.
+//! Faults of single calls: the proxy as an HTTP server in front of the apiserver.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -28,32 +28,32 @@ use crate::harness::pki::Identity;
 pub(super) type Body = BoxBody<Bytes, hyper::Error>;
 type Upstream = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// What a call carries, among its extensions, for rules to read.
+/// Body of a call, as an extension of the request that rules can read.
 #[derive(Clone, Debug)]
 pub struct Carried(pub Bytes);
 
-/// What becomes of a call.
+/// What the proxy does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is not passed on; this is the answer.
+    /// Does not forward it; answers with this status.
     Status(u16),
-    /// It is not passed on; too many requests, to be repeated after so many seconds.
+    /// Does not forward it; answers 429 with this Retry-After in seconds.
     Throttle(u16),
-    /// It is passed on only when the rule is gone, however late that is.
+    /// Forwards it once the rule is removed.
     Hold,
-    /// It is passed on and carried out, and the connection breaks instead of an answer.
+    /// Forwards it, then resets the connection instead of responding.
     Lose,
-    /// It is passed on and carried out, and never answered.
+    /// Forwards it, and never responds.
     Mute,
-    /// It is passed on, and nothing follows the head of its answer: a watch that shows nothing.
+    /// Forwards it, and sends only the headers of the response: a watch without events.
     Quiet,
-    /// It is not passed on, and the answer is too much.
+    /// Does not forward it; responds without end.
     Flood(Flood),
-    /// It is never answered, and passed on at [`let_late_go`](super::Proxy::let_late_go), when its caller may be long dead.
+    /// Never responds, and forwards it at [`let_late_go`](super::Proxy::let_late_go), when the caller may be gone.
     Late,
 }
 
-/// Calls, and what becomes of them.
+/// Which calls, and what happens to them.
 #[derive(Clone)]
 pub struct Rule {
     calls: Arc<dyn Fn(&Parts) -> bool + Send + Sync>,
@@ -61,12 +61,12 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// For the calls that `calls` picks.
+    /// For calls that match `calls`.
     pub fn new(calls: impl Fn(&Parts) -> bool + Send + Sync + 'static, answer: Answer) -> Self {
         Self { calls: Arc::new(calls), answer }
     }
 
-    /// Notes a name when one of its calls comes.
+    /// Records a name when the rule matches a call.
     #[must_use]
     pub fn noting(self, name: &str, reached: &Arc<Mutex<BTreeSet<String>>>) -> Self {
         let Self { calls, answer } = self;
@@ -81,12 +81,12 @@ impl Rule {
         Self::new(noted, answer)
     }
 
-    /// For every call, probes and watches included; watches under way go on.
+    /// For every call, including probes and watches; open watches continue.
     pub fn all(answer: Answer) -> Self {
         Self::new(|_| true, answer)
     }
 
-    /// For calls of a method whose path ends so.
+    /// For calls of a method whose path ends with `end`.
     pub fn of(method: http::Method, end: &'static str, answer: Answer) -> Self {
         Self::new(move |call| call.method == method && call.uri.path().ends_with(end), answer)
     }
@@ -108,16 +108,16 @@ struct Shared {
     rules: watch::Sender<Vec<Rule>>,
     held: watch::Sender<usize>,
     injected: watch::Sender<usize>,
-    /// Whether late calls go on.
+    /// Whether late calls may be forwarded.
     late_go: watch::Sender<bool>,
     late: watch::Sender<Late>,
 }
 
-/// Calls that are passed on late.
+/// Calls that are forwarded late.
 #[derive(Default)]
 struct Late {
     kept: usize,
-    /// What those that were passed on were answered.
+    /// Status codes of the forwarded ones.
     codes: Vec<u16>,
 }
 
@@ -213,13 +213,13 @@ impl Shared {
         self.pass_on(parts, body).await
     }
 
-    /// Outlives the connection that the call came by.
+    /// Outlives the connection of the call.
     async fn pass_on_late(self: Arc<Self>, parts: Parts, body: Bytes) {
         if self.late_go.subscribe().wait_for(|go| *go).await.is_err() {
             return;
         }
         let answer = self.pass_on(parts, body).await;
-        // Not a code of HTTP where there is no answer at all.
+        // 0 is no HTTP status: there was no response.
         let code = answer.map_or(0, |answer| answer.status().as_u16());
         self.late.send_modify(|late| late.codes.push(code));
     }
@@ -232,7 +232,7 @@ impl Shared {
         Ok(answer.map_err(io::Error::other)?.map(http_body_util::BodyExt::boxed))
     }
 
-    /// Waits until no rule holds the call back.
+    /// Waits until no rule holds the call.
     async fn hold(&self, parts: &Parts) {
         let _held = Held::count(&self.held);
         let mut rules = self.rules.subscribe();
@@ -259,7 +259,7 @@ impl Drop for Held<'_> {
     }
 }
 
-/// An apiserver's error, as it would word it.
+/// An error in the format of an apiserver.
 fn refusal(code: u16, retry_after: Option<u16>) -> io::Result<Response<Body>> {
     let reason = match code {
         429 => "TooManyRequests",

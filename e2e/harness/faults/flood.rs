@@ -1,4 +1,4 @@
-//! Answers of a cluster that sends without end.
+//! Responses without end.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 
 use super::calls::Body;
 
-/// Objects of a page.
+/// Objects per page.
 const PAGE: u64 = 200;
-/// Bytes that make an object long.
+/// Bytes of padding that make an object long.
 const PADDING: usize = 8 * 1024;
 
-/// What there is too much of.
+/// What the response has too much of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flood {
-    /// Bytes: one line that never ends.
+    /// One line that never ends.
     Bytes,
     /// Pages of a list, each with new objects; a watch is one line that never ends.
     Pages,
@@ -32,7 +32,7 @@ pub enum Flood {
     Head,
 }
 
-/// Names never come again.
+/// Names are never used again.
 static NAMES: AtomicU64 = AtomicU64::new(0);
 
 impl Flood {
@@ -79,7 +79,7 @@ fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never: Infallible| match never {}).boxed()
 }
 
-/// An object of the kind that a path names, with a new name.
+/// An object of the kind in a path, with a new name.
 fn object(path: &str) -> Value {
     let n = NAMES.fetch_add(1, Ordering::Relaxed);
     let mut object = json!({ "metadata": {

@@ -10,10 +10,10 @@ use tokio::time::sleep;
 
 use super::{Caller, Fault, Plan, Shared, Way};
 
-/// Bytes of one piece.
+/// Bytes of one chunk.
 const PIECE: usize = 16 * 1024;
 
-/// Serves a connection to its end, or until it is to be reset.
+/// Serves a connection until it ends or must be reset.
 pub(super) async fn serve(shared: &Shared, mut client: TcpStream) {
     let _ = client.set_nodelay(true);
     let plan = shared.plan.subscribe();
@@ -33,10 +33,10 @@ pub(super) async fn serve(shared: &Shared, mut client: TcpStream) {
     }
 }
 
-/// Returns when the connection is to be reset.
+/// Returns when the connection must be reset.
 async fn broken(mut plan: watch::Receiver<Plan>, caller: &Caller) {
     if plan.wait_for(|plan| plan.breaks(caller)).await.is_err() {
-        // The proxy is gone, and its connections are dropped with it.
+        // The proxy was dropped, and its connections with it.
         std::future::pending::<()>().await;
     }
 }
@@ -57,7 +57,7 @@ async fn relay(
     let (ours, theirs) = tokio::io::duplex(4 * PIECE);
     let serving = async {
         calls.serve(theirs).await;
-        // What it said last is still on its way.
+        // Its last bytes are still on their way.
         std::future::pending::<io::Result<()>>().await
     };
     tokio::select! {
@@ -66,7 +66,7 @@ async fn relay(
     }
 }
 
-/// Moves bytes both ways until both have ended, or one has failed.
+/// Copies bytes in both directions until both have ended, or one has failed.
 async fn both(
     client: &mut TcpStream,
     server: impl AsyncRead + AsyncWrite,
@@ -106,7 +106,7 @@ async fn pump(
     }
 }
 
-/// Waits until something may pass, and says how much of `length`.
+/// Waits until bytes may pass; returns how many of `length`.
 async fn allowed(
     plan: &mut watch::Receiver<Plan>,
     caller: &Caller,
@@ -139,7 +139,7 @@ async fn allowed(
     }
 }
 
-/// A number from 0 to 1, of no importance: faults that shall be repeatable have no jitter.
+/// A number from 0 to 1. Not seeded: faults that must be reproducible have no jitter.
 fn dice() -> f64 {
     let random = uuid::Uuid::new_v4().as_u128() % 1000;
     Duration::from_millis(u64::try_from(random).unwrap_or(0)).as_secs_f64()

@@ -1,4 +1,4 @@
-//! What is due for an object, and how its status says that it is done. Pure.
+//! Which step is due for an object, and how its status reports that it is done. Pure.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use serde_json::{Map, Value, json};
 
 use super::{super::annotations, Pace};
 
-/// One thing a node agent does.
+/// One step of a node agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Initialise a workspace's content.
+    /// Initialize a workspace's content.
     Initialize,
-    /// Wipe what is left of a workspace whose pod was rejected.
+    /// Wipe the content of a workspace whose pod was rejected.
     Wipe,
-    /// Back a stopped workspace up.
+    /// Back up a stopped workspace.
     Backup,
     /// Take a snapshot (a Snapshot object).
     Snapshot,
 }
 
-/// What a test asks for, by annotations on the object.
+/// What a test requests by annotations on the object.
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
     outcome: Option<String>,
@@ -30,7 +30,6 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// What is asked for this step.
     pub fn of(object: &DynamicObject, step: Step) -> Self {
         let (outcome, delay) = match step {
             Step::Initialize => (annotations::INIT, annotations::INIT_DELAY_MS),
@@ -41,24 +40,21 @@ impl Ask {
         Self { outcome: get(outcome).cloned(), delay, step: Some(step) }
     }
 
-    /// Whether it never ends.
     pub fn hangs(&self) -> bool {
         self.outcome.as_deref() == Some("hang")
     }
 
-    /// Whether it fails.
     pub fn fails(&self) -> bool {
         self.outcome.as_deref() == Some("fail")
     }
 
-    /// How long it takes.
     pub fn delay(&self, pace: Pace) -> Duration {
         let usual = if self.step == Some(Step::Initialize) { pace.init } else { pace.backup };
         self.delay.unwrap_or(usual)
     }
 }
 
-/// What a node agent would do now.
+/// The step that a node agent would do now.
 pub fn due(object: &DynamicObject) -> Option<Step> {
     if object.types.as_ref().is_some_and(|types| types.kind == "Snapshot") {
         let done = object.data.pointer("/status/completed").and_then(Value::as_bool);
@@ -87,7 +83,7 @@ fn disposal(object: &DynamicObject, status: &Value) -> Option<Step> {
     (running == Some("False") && wanted && !decided).then_some(Step::Backup)
 }
 
-/// Changes the status. Returns false when another write must follow.
+/// Changes the status. Returns false if another write must follow.
 pub fn perform(step: Step, object: &mut DynamicObject, fails: bool, now: Timestamp) -> bool {
     let regular = kind_of(object) == Some("Regular");
     let name = object.name_any();
@@ -109,7 +105,7 @@ pub fn perform(step: Step, object: &mut DynamicObject, fails: bool, now: Timesta
         Step::Wipe => {
             set(fields, now, "StateWiped", !fails, "StateWiped", if fails { "asked to fail" } else { "" });
         }
-        // The place of the upload is known, and told, before it.
+        // The path of the upload is known, and reported, before the upload.
         Step::Backup if !regular && !fields.contains_key("snapshot") => {
             fields.insert("snapshot".to_owned(), json!(url));
             return false;
@@ -156,7 +152,7 @@ fn set(status: &mut Map<String, Value>, now: Timestamp, kind: &str, yes: bool, r
         "status": if yes { "True" } else { "False" },
         "reason": reason,
         "message": message,
-        // Kubernetes' times have whole seconds.
+        // Kubernetes timestamps have whole seconds.
         "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     }));
 }

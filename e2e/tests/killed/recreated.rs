@@ -1,8 +1,9 @@
-//! The same between every two steps of making a pod again that its node refused: each workspace gets one more pod, and not two.
+//! The same between every two steps of recreating a pod that its node rejected: each workspace gets one more pod, not
+//! two.
 
 use super::*;
 
-/// Before anybody is told of the refusal. The status says it when the pod is gone.
+/// Before the rejection is published. The status has it once the pod is gone.
 static OF_A_REFUSAL: [Step; 2] = [
     step("pod-off", Method::DELETE, "pods", ""),
     step("refused", Method::PATCH, "workspaces/status", "Pod was rejected"),
@@ -17,7 +18,7 @@ static OF_A_RECREATION: [Step; 5] = [
     step("made", Method::PATCH, "workspaces/status", r#""podStarts":2"#),
 ];
 
-/// Its first pod is refused, and what is left of that is not wiped until [`let_it_run`].
+/// Its first pod is rejected, and its content is not wiped until [`let_it_run`].
 fn wanted_by_a_recreation(case: &Case) -> StartWorkspaceRequest {
     annotated(annotated(wanted(case), annotations::POD, "reject"), annotations::BACKUP, "hang")
 }
@@ -31,7 +32,7 @@ async fn told_of_the_refusal(stream: &mut Streaming<SubscribeResponse>) -> Resul
     follow(stream, |status| status.message.contains("refused the pod")).await.map(drop)
 }
 
-/// A workspace of the story that was started.
+/// A started workspace of the story.
 struct Refused {
     case: Case,
     stream: Streaming<SubscribeResponse>,

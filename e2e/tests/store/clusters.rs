@@ -106,7 +106,7 @@ async fn a_registration_by_secret_has_the_reference_alone_and_no_registration_ha
     let us = store.clusters(&sealer).await?.pop().context("not there")??;
     ensure!(us.kubeconfig.is_none() && us.spec.kubeconfig_secret == named.spec.kubeconfig_secret);
     ensure!(store.seal_anew(&term, &sealer).await?.is_empty(), "there is nothing to seal");
-    // Back, and there again.
+    // Back to the original kubeconfig, and again to the Secret.
     let version = store.replace_cluster(&term, &sealer, version, &inline).await?;
     let us = store.clusters(&sealer).await?.pop().context("not there")??;
     ensure!(
@@ -135,7 +135,7 @@ async fn all_replicas_share_one_installation() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_old_key_sealed_is_sealed_anew_and_the_old_key_can_go() -> Result<()> {
+async fn values_sealed_with_an_old_key_are_sealed_again_and_the_old_key_can_be_removed() -> Result<()> {
     let room = Room::open().await?;
     let (leader, term) = room.lead().await?;
     let store = &leader.store;
@@ -177,13 +177,13 @@ async fn a_former_secret_is_kept_while_a_record_names_it_and_sealed_as_the_other
     ensure!(again.secret.expose() == rotated.secret.expose());
     ensure!(again.former_secrets[&1].expose() == first.secret.expose());
 
-    // A record without a version was made with the first one.
+    // A record without a version was made with the first secret.
     ensure!(store.forget_secrets(&term, &sealer, at).await?.is_none(), "it was replaced just now");
     ensure!(store.forget_secrets(&term, &sealer, later).await?.is_none(), "a record names it");
     let version = store.end(&term, &record("a", "m")?, version, at, later).await?;
     ensure!(store.forget_secrets(&term, &sealer, later).await?.is_none(), "an ended record names it");
 
-    // The key that sealed it can go.
+    // The key that sealed it can be removed.
     let key = |id: &str, byte| SealingKey { id: id.to_owned(), secret: Secret::new(vec![byte; 32]) };
     let resealed = Sealer::new(vec![key("new", 9), key("test", 7)])?;
     store.seal_anew(&term, &resealed).await?.into_iter().collect::<Result<Vec<_>, _>>()?;

@@ -1,9 +1,9 @@
-//! What stays known of a cluster that was taken out while workspaces were placed there.
+//! What is recorded of a cluster that was removed while workspaces were placed there.
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_noted_of_a_cluster_comes_back_with_it_under_whatever_name() -> Result<()> {
+async fn records_of_a_removed_cluster_are_found_again_under_any_name() -> Result<()> {
     let room = Room::open().await?;
     let (leader, term) = room.lead().await?;
     let (store, sealer, eu) = (&leader.store, sealer()?, "eu".parse()?);
@@ -28,7 +28,7 @@ async fn what_was_noted_of_a_cluster_comes_back_with_it_under_whatever_name() ->
     let statuses = store.statuses().await?;
     ensure!(statuses.len() == 1 && statuses.get("new") == Some(&noted), "{statuses:?}");
     ensure!(store.departures().await?.contains_key(&eu), "records may still name it");
-    // The old name is in use again, so it stands for the cluster that has it.
+    // The old name is in use again, so it means the cluster that has it now.
     store.create_cluster(&term, &sealer, &cluster("eu")?).await?;
     ensure!(store.departures().await?.is_empty(), "it stands for two");
     Ok(())

@@ -1,4 +1,4 @@
-//! Who leads, and that nobody else writes.
+//! Elections, and that only the leader writes.
 
 use super::*;
 
@@ -47,7 +47,7 @@ async fn a_stale_terms_write_is_refused_though_its_clock_allows_it() -> Result<(
     second.follows("leader", SOON).await?;
     let store = leader.store.clone();
     leader.kill();
-    // As if its lease had run out while the process was frozen.
+    // As if its lease had expired while the process was frozen.
     let mut etcd = room.etcd.connect().await?;
     let key = etcd.get("/spaceport/leader/", Some(etcd_client::GetOptions::new().with_prefix())).await?;
     let oldest = key.kvs().iter().min_by_key(|kv| kv.create_revision()).context("no candidate")?;

@@ -1,4 +1,4 @@
-//! A leader whose threads are all busy, and one whose threads never come back.
+//! A leader whose threads are all busy for a while, and one whose threads hang forever.
 
 use std::sync::Barrier;
 use std::thread;
@@ -9,7 +9,7 @@ use super::*;
 
 const WORKERS: usize = 2;
 
-/// The main runtime of a process of its own, whose every thread can be blocked.
+/// The main runtime of a separate process, whose threads can all be blocked.
 struct Process {
     runtime: Option<Runtime>,
     leader: Candidate,
@@ -27,7 +27,7 @@ impl Process {
         Ok(Self { runtime: Some(runtime), leader })
     }
 
-    /// Blocks every worker and every blocking thread, from before the return on.
+    /// Blocks every worker and every blocking thread before it returns.
     async fn block(&self, time: Duration) -> Result<()> {
         let runtime = self.runtime.as_ref().context("it runs")?;
         let all = Arc::new(Barrier::new(2 * WORKERS + 1));
@@ -80,7 +80,7 @@ async fn a_leader_whose_every_thread_is_blocked_keeps_its_lease_and_may_write() 
     }
     ensure!(matches!(&*second.leadership.borrow(), Leadership::Standby { .. }), "the second leads, too");
     println!("{written} writes in {:?} with every thread blocked", blocked.elapsed());
-    // What it was asked before it was blocked is still done in order.
+    // Work requested before the block is still done in order.
     busy.leader.shutdown.cancel();
     let new = second.leads(AT_ONCE).await?;
     ensure!(new.epoch() > term.epoch() && !term.is_valid());

@@ -1,4 +1,4 @@
-//! Mirrors lose nothing, whatever happens to etcd.
+//! Mirrors lose no event, whatever happens to etcd.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ impl Index {
         Ok(())
     }
 
-    /// Takes events until the mirror has seen `revision`.
+    /// Takes events until the mirror has reached `revision`.
     async fn catch_up(&mut self, mirror: &mut Mirror<PlacementRecord>, revision: i64) -> Result<()> {
         let mut progress = mirror.progress();
         let take = async {
@@ -77,7 +77,7 @@ async fn a_restart_of_etcd_loses_no_change_and_lists_nothing_again() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_compaction_of_what_was_not_seen_lists_anew() -> Result<()> {
+async fn a_compaction_of_unseen_changes_lists_again() -> Result<()> {
     let room = Room::open().await?;
     let leader = room.stand("leader", patient()).await?;
     let term = leader.leads(SOON).await?;
@@ -106,7 +106,7 @@ async fn a_mirror_advances_while_nothing_changes() -> Result<()> {
     let (leader, term) = room.lead().await?;
     let (mut mirror, mut index) = (room.store.mirror_placements(), Index::default());
     index.catch_up(&mut mirror, term.revision()).await?;
-    // Not a placement, so no event tells of this revision.
+    // Not a placement, so no event has this revision.
     let cordoned = ClusterSpec { cordoned: true, ..cluster("eu")?.spec };
     let version = leader.store.clusters(&sealer()?).await?.remove(0)?.version;
     let version = leader.store.update_cluster(&term, version, &cordoned).await?;

@@ -1,4 +1,4 @@
-//! One record a workspace id, one live workspace a meta id.
+//! One record per workspace id, one live workspace per meta id.
 
 use prometheus::core::Collector as _;
 
@@ -63,14 +63,14 @@ async fn a_record_lives_and_its_meta_id_is_held_exactly_as_long() -> Result<()> 
     store.end(&term, &a, confirmed, at, expires).await?;
     let ended = store.placement(&a.workspace).await?.context("no record")?;
     ensure!(ended.value.state == RecordState::Ended { at, expires });
-    // The id is remembered, the meta id is free.
+    // The id is still taken, the meta id is free.
     ensure!(
         store.claim(&term, &record("a", "m")?).await?
             == Claim::IdTaken(Box::new(ended.value.clone()), ended.version)
     );
     claimed(store, &term, &record("b", "m")?).await?;
     ensure!(store.live_placements(&"eu".parse()?).await? == 1);
-    // The meta id is b's now, so what happens to a leaves it alone.
+    // The meta id is b's now, so changes of a do not affect it.
     let over =
         store.claim_over(&term, &PlacementRecord { generation: 2, ..a.clone() }, ended.version).await?;
     ensure!(over == Claim::MetaTaken { workspace: "b".parse()? });
@@ -81,7 +81,7 @@ async fn a_record_lives_and_its_meta_id_is_held_exactly_as_long() -> Result<()> 
     Ok(())
 }
 
-/// Reads of etcd so far.
+/// Number of reads of etcd.
 fn reads(store: &Store) -> u64 {
     let families = store.meter().collect();
     let requests = families.iter().filter(|family| family.name() == "spaceport_etcd_request_seconds");
@@ -166,7 +166,7 @@ async fn of_two_workspaces_with_one_url_exactly_one_is_live() -> Result<()> {
         let taken = [&first, &second].iter().filter(|claim| matches!(claim, Claim::HostTaken { .. })).count();
         ensure!((won, taken) == (1, 1), "{first:?} {second:?}");
     }
-    // Freed with the record, and with one that a manager of an earlier release ended without freeing it.
+    // Freed with the record, also if a manager of an earlier release ended it without freeing the URL.
     let alias = port_of("alias", "3000-foo", "foo")?;
     let version = claimed(store, &term, &alias).await?;
     let taken = store.claim(&term, &record("foo", "foo")?).await?;
@@ -194,7 +194,7 @@ async fn of_two_workspaces_with_one_folder_exactly_one_is_live() -> Result<()> {
         let version = claimed(store, &term, &record_of(first)?).await?;
         let taken = store.claim(&term, &record_of(second)?).await?;
         ensure!(taken == Claim::FolderTaken { workspace: first.parse()? }, "{taken:?}");
-        // An ended record is in nobody's way.
+        // An ended record blocks nothing.
         store.end(&term, &record_of(first)?, version, at, expires).await?;
         claimed(store, &term, &record_of(second)?).await?;
     }

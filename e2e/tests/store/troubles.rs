@@ -1,4 +1,4 @@
-//! etcd behind TLS and users, gone, frozen, or forgetful of tokens.
+//! Failures of etcd: with TLS and users, gone, frozen, and with expired tokens.
 
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, CompactionOptions, DeleteOptions};
 use store::MirrorEvent;
@@ -61,7 +61,7 @@ async fn a_frozen_etcd_hangs_nobody_and_is_used_again_once_it_answers() -> Resul
     // Each call ends by itself: its own deadline is 3 s.
     let read = timeout(SOON, room.store.placement(&"a".parse()?)).await.context("the read hangs")?;
     ensure!(matches!(&read, Err(Error::Unavailable { .. })), "{read:?}");
-    // Sent on a connection that still looks good, so nobody knows.
+    // Sent on a connection that still looks alive, so the outcome is unknown.
     let a = record("a", "m")?;
     let written = timeout(SOON, leader.store.claim(&term, &a)).await.context("the write hangs")?;
     ensure!(
@@ -74,7 +74,7 @@ async fn a_frozen_etcd_hangs_nobody_and_is_used_again_once_it_answers() -> Resul
     let connect = timeout(SOON, Store::connect(store_options(&room.etcd)?)).await.context("it hangs")?;
     ensure!(matches!(&connect, Err(Error::Unavailable { .. })), "{connect:?}");
     room.etcd.resume().await?;
-    // It has much to make up for, and may take longer than a call.
+    // It has to catch up, and may take longer than a call.
     until(SOON, "etcd to be used again", async || {
         room.store.placement(&"a".parse()?).await?;
         Ok(())
@@ -148,7 +148,7 @@ async fn expired_tokens_are_renewed_under_calls_leases_and_watches() -> Result<(
         let mut mirror = store.mirror_placements();
         timeout(SOON, mirror.next()).await?;
     }
-    // A watch that is opened with an expired token: the list was read with a fresh one, and nothing is called in between.
+    // A watch that is opened with an expired token: the list used a fresh one, and no call happens in between.
     let other = Store::connect(store_options.clone()).await?;
     let mut mirror = other.mirror_placements();
     timeout(SOON, mirror.next()).await?;
@@ -176,7 +176,7 @@ async fn a_full_etcd_refuses_writes_answers_reads_keeps_its_leader_and_takes_wri
     }
     ensure!(filled.is_err(), "etcd is not full");
     let refused = leader.store.claim(&term, &record("b", "n")?).await;
-    // The write that fills a database is applied and answered just so: nobody can tell.
+    // The write that fills a database is applied and fails all the same: the outcome is unknown.
     ensure!(matches!(&refused, Err(Error::Ambiguous { .. })), "{refused:?}");
     ensure!(format!("{refused:?}").contains("space exceeded"), "{refused:?}");
     let read = room.store.placement(&"a".parse()?).await?.context("what was there is gone")?;

@@ -1,4 +1,4 @@
-//! Values of named fields out of an encoded request. Everything else is skipped without being decoded or kept.
+//! Reads named fields from an encoded request. All other fields are skipped, neither decoded nor kept.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 use serde_json::Value;
 
-/// Letters of a text that are kept.
+/// Characters of a text that are kept.
 const LETTERS: usize = 256;
 /// Values of a repeated field that are kept.
 const VALUES: usize = 16;
 
-/// A field, and where it is found.
+/// Path to a field of a message.
 #[derive(Debug, Clone)]
 pub struct Field {
-    /// Numbers of the messages around it, and its own.
+    /// Field numbers of the messages around it, then its own.
     numbers: Vec<u32>,
     kind: Kind,
     is_list: bool,
@@ -28,12 +28,12 @@ enum Kind {
     Unsigned,
     Signed,
     Enum(BTreeMap<i64, String>),
-    /// The seconds of a `google.protobuf` duration or timestamp, or the paths of a field mask: the first field of either.
+    /// The seconds of a `google.protobuf` duration or timestamp, or the paths of a field mask: their first field.
     First(Box<Kind>),
 }
 
 impl Field {
-    /// Finds a field by the names that lead to it, joined by dots, in a message named as in descriptors (`.package.Message`).
+    /// Finds a field by names joined by dots, in a message named as in descriptors (`.package.Message`).
     pub fn find(files: &FileDescriptorSet, message: &str, path: &str) -> Result<Self, String> {
         let (mut message, mut numbers, mut is_list) = (message.to_owned(), Vec::new(), false);
         let mut names = path.split('.').peekable();
@@ -53,7 +53,7 @@ impl Field {
         Err("names no field".to_owned())
     }
 
-    /// The value in an encoded message; none where it is absent or the message is malformed there.
+    /// The value in an encoded message; `None` if it is absent or the message is malformed there.
     pub fn value(&self, message: &[u8]) -> Option<Value> {
         let mut values = Values { is_list: self.is_list, kept: Vec::new(), seen: 0 };
         collect(message, &self.numbers, &self.kind, &mut values);
@@ -91,7 +91,7 @@ fn collect(mut message: &[u8], numbers: &[u32], kind: &Kind, values: &mut Values
                     _ if !inner.is_empty() => collect(content, inner, kind, values)?,
                     Kind::First(kind) => collect(content, &[1], kind, values)?,
                     Kind::Text => values.add(text(content)),
-                    // A packed list of numbers: nothing that is recorded is one.
+                    // Packed lists of numbers: no recorded field is one.
                     _ => return None,
                 }
             }
@@ -109,7 +109,7 @@ impl Values {
     fn add(&mut self, value: Value) {
         self.seen += 1;
         if !self.is_list {
-            // The last one counts, as decoders have it.
+            // The last occurrence counts, as in decoders.
             self.kept.clear();
         }
         if self.kept.len() < VALUES {
@@ -118,7 +118,7 @@ impl Values {
     }
 }
 
-/// A text, cut where it is long.
+/// A text, shortened to [`LETTERS`].
 pub fn text(content: &[u8]) -> Value {
     let text = String::from_utf8_lossy(content.get(..content.len().min(4 * LETTERS)).unwrap_or_default());
     let mut short: String = text.chars().take(LETTERS).collect();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_single_value_cannot_be_recorded() {
+    fn only_fields_with_a_single_value_can_be_recorded() {
         assert!(find(".wsman.StartWorkspaceRequest", "metadata").is_err());
         assert!(find(".wsman.StartWorkspaceRequest", "nothing").is_err());
         assert!(find(".spaceport.v1.RegisterRequest", "kubeconfig").is_err(), "bytes are never recorded");

@@ -1,4 +1,4 @@
-//! The text of an audit line. Whatever a caller writes, it is one line, one JSON object, and shows in a terminal as it is.
+//! Format of an audit line. Whatever a caller sends, it is one line, one JSON object, and harmless in a terminal.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,30 +11,29 @@ use super::fields::text;
 use crate::caller::Who;
 use domain::text::is_unsafe;
 
-/// Organizations and alternative names that are written.
+/// Organizations and alternative names that are written at most.
 const NAMES: usize = 16;
 
-/// What a line says.
+/// Content of an audit line.
 pub struct Facts<'a> {
-    /// When the call came.
+    /// When the call arrived.
     pub began: Timestamp,
-    /// Which replica served it.
+    /// The replica that served it.
     pub replica: &'a str,
-    /// Who called.
     pub who: &'a Who,
-    /// The replica that passed it on.
+    /// The replica that forwarded it.
     pub via: Option<&'a str>,
-    /// The full method.
+    /// Full name of the method.
     pub method: &'a str,
-    /// What it was done to.
+    /// What the call acts on, such as a workspace or a cluster.
     pub object: &'a Map<String, Value>,
-    /// How.
+    /// Other recorded fields of the request.
     pub arguments: &'a Map<String, Value>,
-    /// Why it was not allowed; none: it was.
+    /// Why it was denied; `None` if it was allowed.
     pub denied: Option<&'a str>,
     /// The status code, as gRPC names it: `OK`, `INVALID_ARGUMENT`.
     pub outcome: &'a str,
-    /// From its coming to its end.
+    /// From arrival to end.
     pub took: Duration,
 }
 
@@ -71,7 +70,7 @@ struct Identity {
     alternative_names: Vec<Value>,
 }
 
-/// The line, without its break.
+/// The line, without line break.
 pub fn line(facts: &Facts<'_>) -> String {
     let line = Line {
         audit: "call",
@@ -106,8 +105,8 @@ fn identity(who: &Who) -> Identity {
     }
 }
 
-/// JSON escapes the control characters of ASCII; here those of Unicode, too, and what reorders or breaks shown text. All of
-/// them can only be inside of texts.
+/// JSON escapes ASCII control characters. This escapes those of Unicode too, and characters that reorder or break
+/// displayed text. They occur only inside strings.
 fn escaped(json: &str) -> String {
     let mut line = String::with_capacity(json.len());
     for c in json.chars() {

@@ -1,17 +1,17 @@
-//! What is recorded of which method: an allow-list, so that a new field is never recorded by accident.
+//! Which methods and fields are recorded: an allow-list, so that a new field is never recorded by accident.
 
-/// What the audit does with a method.
+/// What the audit log does with a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// Changes nothing.
+    /// Not recorded: it changes nothing.
     Reads,
-    /// Changes something, too often for a line each: `grpc_server_handled_total` counts it.
+    /// Not recorded: it changes something, but is called too often. `grpc_server_handled_total` counts it.
     Counted,
-    /// A line each.
+    /// One line for each call.
     Recorded {
-        /// What it is done to: a label, and the field of the request.
+        /// What the call acts on: label and field of the request.
         object: &'static [(&'static str, &'static str)],
-        /// Further fields. None of them may hold a secret.
+        /// Other recorded fields. None may hold a secret.
         arguments: &'static [&'static str],
     },
 }
@@ -34,7 +34,7 @@ pub const NOT_SERVED: [&str; 5] = [
     "ideplugin.IDEPluginService",
 ];
 
-/// Every method that is served, and what is recorded of it.
+/// Every served method, and what is recorded of it.
 pub const METHODS: &[(&str, Entry)] = &[
     ("/wsman.WorkspaceManager/GetWorkspaces", Entry::Reads),
     (

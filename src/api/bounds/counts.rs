@@ -1,13 +1,13 @@
-//! How many elements each repeated field of a request may have. A map is a repeated field of its entries.
+//! Limit of elements of each repeated field of a request. A map is a repeated field of its entries.
 
-/// For a repeated field without an entry below. A test refuses such fields, so this is for a mistake only.
+/// For a repeated field without an entry below. A test rejects such fields; this covers a mistake.
 pub(super) const OTHERWISE: u32 = 100;
 
-/// By message and field. All the elements of the field in one request count together, however deep they are nested and
-/// however many messages of the kind there are.
+/// Limits by message and field. All elements of the field in one request count together, at any depth and across any
+/// number of messages of the kind.
 ///
-/// Each is well above what existing clients send, and low enough that a request full of empty elements costs less than
-/// its own bytes.
+/// Each limit is well above what existing clients send, and low enough that a request full of empty elements costs less
+/// than its own bytes.
 pub(super) const COUNTS: &[(&str, u32)] = &[
     ("builder.BuildRegistryAuth.additional", 1_000),
     ("builder.BuildRegistryAuthSelective.any_of", 1_000),

@@ -1,4 +1,4 @@
-//! Puts the bounds before services.
+//! Tower layer that applies the bounds.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,18 +19,17 @@ use crate::peers::MESSAGE_MAX;
 
 /// Bytes before a message: whether it is compressed, and its length.
 const HEAD: usize = 5;
-/// Methods of admins that parse kubeconfigs and settle the classes and templates of a cluster, which is long work for a small
-/// request.
+/// Methods of admins that parse kubeconfigs and resolve classes and templates: much work for a small request.
 const LONG: [&str; 4] = [
     "/spaceport.v1.ClusterManager/Doctor",
     "/spaceport.v1.ClusterManager/Install",
     "/spaceport.v1.ClusterManager/Register",
     "/spaceport.v1.ClusterManager/Update",
 ];
-/// For a request to arrive whole: 16 MiB within it are 2.2 Mbit/s.
+/// Time for a whole request to arrive: 16 MiB in it are 2.2 Mbit/s.
 const ARRIVES_WITHIN: Duration = Duration::from_mins(1);
 
-/// Judges requests before a service decodes them.
+/// Checks requests before a service decodes them.
 #[derive(Debug, Clone)]
 pub struct BoundsLayer(pub Arc<Bounds>);
 
@@ -63,7 +62,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The clone that was polled ready is the one to call.
+        // The clone was not polled ready; call the one that was.
         let ready = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, ready);
         let bounds = Arc::clone(&self.bounds);
@@ -109,7 +108,7 @@ async fn read(body: Body) -> Result<Bytes, Status> {
     }
 }
 
-/// The one message of a request; empty where there is none or it was cut off, which the service says itself.
+/// The one message of a request; empty if there is none or it was cut off, which the service reports itself.
 fn message(body: &Bytes) -> Result<&[u8], Status> {
     let Some((head, rest)) = body.split_at_checked(HEAD) else { return Ok(&[]) };
     let (compressed, length) = (head[0], [head[1], head[2], head[3], head[4]]);
@@ -118,7 +117,7 @@ fn message(body: &Bytes) -> Result<&[u8], Status> {
     }
     match usize::try_from(u32::from_be_bytes(length)) {
         Ok(length) if length < rest.len() => {
-            Err(Status::invalid_argument("must be one message; there is something behind it"))
+            Err(Status::invalid_argument("must be one message, but more bytes follow it"))
         }
         Ok(length) if length == rest.len() => Ok(rest),
         _ => Ok(&[]),
@@ -150,7 +149,7 @@ mod tests {
         StartWorkspaceRequest { spec: Some(spec), ..Default::default() }.encode_to_vec()
     }
 
-    /// Calls through the layer; the code of its own refusal, and how many bytes reached the service.
+    /// Calls through the layer; returns the code of its rejection, and how many bytes reached the service.
     async fn call(path: &str, body: Vec<u8>) -> (Option<Code>, usize) {
         let reached = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&reached);
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_keeps_to_the_limits_reaches_the_service_as_it_came() {
+    async fn a_request_within_its_limits_reaches_the_service_unchanged() {
         let body = framed(&ports(1_000));
         assert_eq!(call(START, body.clone()).await, (None, body.len()));
         let long = StartWorkspaceRequest { id: "x".repeat(1 << 20), ..Default::default() };
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_never_reaches_it() {
+    async fn a_request_over_a_limit_never_reaches_the_service() {
         for count in [1_001, 200_000] {
             assert_eq!(call(START, framed(&ports(count))).await, (Some(Code::InvalidArgument), 0));
         }
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_cut_off_is_left_to_the_service_to_refuse() {
+    async fn a_truncated_request_is_rejected_by_the_service() {
         let mut cut = framed(&ports(10));
         cut.pop();
         assert_eq!(call(START, cut.clone()).await, (None, cut.len()));

@@ -1,4 +1,4 @@
-//! Where large requests are served: on a few threads of their own, which only they can keep busy.
+//! Thread pool for large requests; no other request waits for its threads.
 
 use std::future::Future;
 use std::panic::resume_unwind;
@@ -9,10 +9,10 @@ use tokio_util::context::TokioContext;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
-/// Large requests at once; more are refused with RESOURCE_EXHAUSTED.
+/// Large requests at once; further ones get RESOURCE_EXHAUSTED.
 const AT_ONCE: usize = 256;
 
-/// Threads for large requests alone.
+/// Threads that serve only large requests.
 #[derive(Debug)]
 pub(super) struct Pool {
     workers: Handle,
@@ -24,8 +24,9 @@ impl Pool {
         Self { workers, turns: Semaphore::new(AT_ONCE) }
     }
 
-    /// Polls a future on the threads of the pool. What it spawns, its timers and its connections stay with the caller's
-    /// runtime, so that nothing outlives it here. Dropped with the caller. A panic is the caller's.
+    /// Polls a future on the threads of the pool. What it spawns, its timers and its connections stay on the caller's
+    /// runtime, so nothing of it outlives the call here. Dropping the caller drops the future; a panic propagates to
+    /// the caller.
     pub(super) async fn run<F>(&self, future: F) -> Result<F::Output, Status>
     where
         F: Future + Send + 'static,
@@ -39,7 +40,7 @@ impl Pool {
             Ok(output) => Ok(output),
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
-                Err(_) => Err(Status::unavailable("this replica shuts down")),
+                Err(_) => Err(Status::unavailable("this replica is shutting down")),
             },
         }
     }
@@ -113,7 +114,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a bug")]
-    fn a_panic_is_the_callers() {
+    fn a_panic_propagates_to_the_caller() {
         let (workers, main) = (workers(), Builder::new_current_thread().enable_all().build().unwrap());
         let pool = Pool::new(workers.handle().clone());
         let _ = main.block_on(pool.run(async { panic!("a bug") }));

@@ -1,20 +1,20 @@
-//! Walks the bytes of a request before they are decoded, without allocating for them.
+//! Walks an encoded request before it is decoded, without allocating for its content.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 use super::schema::{Content, Schema};
 
-/// Messages in messages, the request itself included. Existing clients nest about eight.
+/// Nesting of messages, the request included. Existing clients nest about eight.
 pub(super) const DEPTH: usize = 32;
 
-/// What the bytes of a request break.
+/// Why a request is not decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// No message of the kind.
+    /// The bytes are not a message of the type.
     Malformed,
-    /// More messages in one another than [`DEPTH`].
+    /// Nested deeper than [`DEPTH`].
     Deep {
-        /// The field at which it is too deep.
+        /// Where the limit is exceeded.
         field: String,
     },
     /// Repeated fields have too many elements.
@@ -24,7 +24,7 @@ pub(super) enum Broken {
 /// A field with too many elements.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Many {
-    /// The names that lead to where the limit was passed.
+    /// Path to where the limit was exceeded.
     pub(super) field: String,
     pub(super) found: u64,
     pub(super) limit: u32,
@@ -49,7 +49,7 @@ struct Scan<'a> {
     schema: &'a Schema,
     found: Vec<u64>,
     path: Vec<&'a str>,
-    /// Fields over their limit, by counter, and where that was.
+    /// Counters of fields over their limit, and where.
     many: Vec<(usize, String)>,
 }
 
@@ -88,7 +88,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Takes the value of a field off the bytes; its content where it has a length.
+/// Reads the value of a field; returns its content if it has a length.
 fn value<'b>(wire_type: WireType, bytes: &mut &'b [u8]) -> Result<Option<&'b [u8]>, Broken> {
     let mut take = |length: usize| {
         let (content, rest) = bytes.split_at_checked(length).ok_or(Broken::Malformed)?;
@@ -109,7 +109,7 @@ fn value<'b>(wire_type: WireType, bytes: &mut &'b [u8]) -> Result<Option<&'b [u8
             *bytes = rest;
             Ok(Some(content))
         }
-        // No message here has groups, and they nest.
+        // Groups nest, and no message here has any.
         WireType::StartGroup | WireType::EndGroup => Err(Broken::Malformed),
     }
 }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn elements_in_pieces_of_a_message_and_at_every_depth_count_together() {
-        // A message may come in pieces, which decoders join.
+        // A message may come in pieces, which decoders merge.
         let piece = start(StartWorkspaceSpec { ports: vec![PortSpec::default(); 600], ..Default::default() });
         let found = many(scan_as(START, &[piece.clone(), piece].concat()));
         assert_eq!(found, [("spec.ports".to_owned(), 1_200, 1_000)]);
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(scan_as(START, &request(14)), Ok(()));
         let deep = scan_as(START, &request(15));
         assert!(matches!(deep, Err(Broken::Deep { .. })), "{deep:?}");
-        // So deep that a careless walk would overflow its stack.
+        // So deep that unbounded recursion would overflow the stack.
         let wrap = |key: u8, inner: &[u8]| {
             let mut outer = vec![key];
             prost::encoding::encode_varint(inner.len() as u64, &mut outer);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused_and_unknown_fields_are_skipped() {
+    fn malformed_messages_are_rejected_and_unknown_fields_skipped() {
         for malformed in [&[0xff][..], &[0x0a, 0x05, 0x01], &[0x0b], &[0x0c], &[0x09, 0x00], &[0x0d], &[0x00]]
         {
             assert_eq!(scan_as(START, malformed), Err(Broken::Malformed), "{malformed:?}");

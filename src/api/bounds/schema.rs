@@ -1,5 +1,4 @@
-//! What requests may hold, from the descriptors: for each message its fields, which of them are repeated, and how many
-//! elements those may have.
+//! Schema of requests from the descriptors: the fields of each message, which of them are repeated, and their limits.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +10,7 @@ use super::counts::{COUNTS, OTHERWISE};
 /// The messages of all unary and server-streaming methods.
 #[derive(Debug)]
 pub(super) struct Schema {
-    /// Index of the request message, by full method.
+    /// Index of the request message by full method name.
     methods: HashMap<String, usize>,
     messages: Vec<Message>,
     limits: Vec<u32>,
@@ -22,25 +21,25 @@ struct Message {
     fields: BTreeMap<u32, Field>,
 }
 
-/// A field that is worth looking at: a message, or repeated.
+/// A field that the scan needs: a message, or repeated.
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) name: String,
     pub(super) content: Content,
-    /// Index of its count, where it is repeated.
+    /// Index of its counter, if it is repeated.
     pub(super) counter: Option<usize>,
 }
 
-/// How the bytes of a length-delimited field are read.
+/// How the bytes of a length-delimited field are interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
     /// Index of the message.
     Message(usize),
-    /// Text or bytes: one element.
+    /// String or bytes: one element.
     Text,
     /// Packed elements of a variable length.
     Varints,
-    /// Packed elements of so many bytes.
+    /// Packed elements of this many bytes each.
     Fixed(usize),
 }
 
@@ -66,7 +65,7 @@ impl Schema {
         Self { methods, messages: building.messages, limits: building.limits }
     }
 
-    /// The request message of a method; none for one that is not served or whose caller streams.
+    /// The request message of a method; `None` if it is not served or its client streams.
     pub(super) fn request(&self, method: &str) -> Option<usize> {
         self.methods.get(method).copied()
     }
@@ -75,7 +74,7 @@ impl Schema {
         self.messages.get(message)?.fields.get(&number)
     }
 
-    /// Elements that each repeated field may have, by its counter.
+    /// Limit of elements by counter.
     pub(super) fn limits(&self) -> &[u32] {
         &self.limits
     }
@@ -97,7 +96,7 @@ struct Building<'a> {
 }
 
 impl Building<'_> {
-    /// The index of a message. Messages may hold themselves: the index is given before the fields are read.
+    /// Index of a message. Messages may contain themselves, so the index is assigned before the fields are read.
     fn message(&mut self, name: &str) -> usize {
         if let Some(index) = self.indexes.get(name) {
             return *index;
@@ -152,7 +151,7 @@ mod tests {
     use super::*;
     use proto::FILE_DESCRIPTOR_SET;
 
-    /// Full names of the repeated fields that requests can hold.
+    /// Full names of the repeated fields of requests.
     fn repeated(files: &FileDescriptorSet) -> BTreeSet<String> {
         let mut known = HashMap::new();
         for file in &files.file {

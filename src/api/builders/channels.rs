@@ -7,19 +7,19 @@ use parking_lot::Mutex;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::error_trim;
 use crate::peers::lasting;
-use crate::trim;
 use runtime::files;
 use runtime::tls::{self, Transport};
 
-/// The name in the certificate of existing builders.
+/// Name in the certificate of existing builders.
 const SERVER_NAME: &str = "image-builder-mk3";
-/// How long a connection may take.
+/// Timeout of connecting.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Connections kept; there are as many builders as clusters, and old addresses are forgotten with the rest.
+/// Connections that are kept. One cluster has one builder; connections to old addresses are evicted with the rest.
 const MOST: usize = 256;
 
-/// Connections by address, made when they are first used.
+/// Connections by address, made on first use.
 #[derive(Debug)]
 pub struct Channels {
     transport: Option<Transport>,
@@ -27,7 +27,7 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// `transport`: how every builder is connected to; none: not at all.
+    /// `transport`: how builders are connected to; `None` if they are not.
     pub fn new(transport: Option<Transport>) -> Self {
         Self { transport, open: Mutex::default() }
     }
@@ -52,8 +52,8 @@ impl Channels {
             .map_err(|error| unusable(&error))?
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
-            .http2_max_header_list_size(trim::READ_MAX)
-            // A build may be silent for long: this tells a quiet builder from one that is gone.
+            .http2_max_header_list_size(error_trim::READ_MAX)
+            // A build may be silent for long; keepalive distinguishes a quiet builder from a dead one.
             .http2_keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10));
         endpoint = lasting(endpoint);
@@ -72,7 +72,7 @@ impl Channels {
         Ok(open.entry(target.to_owned()).or_insert(channel).clone())
     }
 
-    /// The next call connects anew, with the certificates that the files hold by then.
+    /// Closes the connection: the next call reconnects, with the certificates that the files then hold.
     pub fn forget(&self, target: &str) {
         self.open.lock().remove(target);
     }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_builder_is_not_called_before_somebody_says_how() {
+    async fn a_builder_is_not_called_without_configured_transport() {
         let refused = Channels::new(None).get("builder:8080").await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
         assert!(refused.message().contains("imageBuilderProxy.tls"), "{refused}");

@@ -1,4 +1,4 @@
-//! What a caller of the image builder may say in metadata of where its call shall go.
+//! Metadata by which a caller of the image builder restricts where the call goes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,18 +13,18 @@ use domain::placement::PlacementRequest;
 use federation::{Error, Federation};
 use proto::builder::BuildSource;
 
-/// Only this cluster will do.
+/// Only this cluster.
 pub const CLUSTER: &str = "x-spaceport-cluster";
-/// Only a namespace of this name will do.
+/// Only a namespace of this name.
 const NAMESPACE: &str = "x-spaceport-namespace";
 /// Regions in order of preference, separated by commas.
 const REGIONS: &str = "x-spaceport-regions";
 /// Permissions of the owner, separated by commas.
 const PERMISSIONS: &str = "x-spaceport-permissions";
-/// A live workspace: only its cluster will do.
+/// A live workspace: only its cluster.
 const WORKSPACE: &str = "x-spaceport-workspace";
 
-/// Where the call may go.
+/// The placement request of a call.
 pub fn placement(
     federation: &Federation,
     caller: &Caller,
@@ -48,7 +48,7 @@ pub fn placement(
     if !text(WORKSPACE).is_empty()
         && let Some(id) = problems.parse::<WorkspaceId>(WORKSPACE, text(WORKSPACE))
     {
-        // What the caller may not touch does not exist for it.
+        // To a caller, a workspace that it may not act for does not exist.
         let own =
             |id| if caller.check(federation, id).is_ok() { Some(federation.describe(id)) } else { None };
         match own(&id).unwrap_or_else(|| Err(Error::NoWorkspace(id.clone()))) {
@@ -59,14 +59,14 @@ pub fn placement(
     problems.finish(Some(request))
 }
 
-/// Breaks ties alike for every call about the same source.
+/// Breaks ties the same way for every call about the same source.
 pub fn seed(source: Option<&BuildSource>) -> String {
     let encoded = source.map(BuildSource::encode_to_vec).unwrap_or_default();
     let digest = ring::digest::digest(&ring::digest::SHA256, &encoded);
     URL_SAFE_NO_PAD.encode(digest)
 }
 
-/// Whether metadata is between caller and builder, rather than of one connection or for us.
+/// Whether a metadata key is forwarded, rather than belonging to a connection or to Spaceport.
 pub fn passes(key: &str) -> bool {
     let ours = ["te", "content-type", "user-agent", "host", "connection"].contains(&key);
     !ours && !key.starts_with("grpc-") && !key.starts_with("x-spaceport-")

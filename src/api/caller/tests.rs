@@ -63,7 +63,7 @@ fn a_scope_narrows_the_certificates_that_have_all_it_names_and_several_add_up() 
     assert_eq!(both.owners().unwrap().iter().collect::<Vec<_>>(), ["jane", "joe"]);
     assert!(both.sees_token_of("jane"));
     let admin = judged(identity("ci", &["staff", "spaceport:admin"], &[]), &rules);
-    assert!(admin.is_unscoped(), "who manages clusters can reach every workspace anyway");
+    assert!(admin.is_unscoped(), "an admin of clusters can reach every workspace anyway");
 }
 
 #[test]
@@ -75,15 +75,15 @@ fn certificates_that_no_scope_names_can_be_refused() {
 }
 
 #[test]
-fn replicas_tell_one_another_of_callers_with_names_of_any_alphabet() {
-    let told = who(identity("Žofie\n„x“", &["ěšč", "spaceport:admin"], &["a.example"]));
-    let header = told.header().unwrap();
-    assert_eq!(Who::from_header(&header), Some(told));
+fn replicas_forward_callers_with_names_of_any_alphabet() {
+    let reported = who(identity("Žofie\n„x“", &["ěšč", "spaceport:admin"], &["a.example"]));
+    let header = reported.header().unwrap();
+    assert_eq!(Who::from_header(&header), Some(reported));
     assert_eq!(Who::from_header(&HeaderValue::from_static("no base64!")), None);
 }
 
 #[test]
-fn a_call_of_which_nothing_is_known_may_do_nothing() {
+fn a_call_without_an_identified_caller_may_do_nothing() {
     let caller = of(&Extensions::new());
     assert!(!caller.is(Role::Client) && !caller.acts_for("jane") && !caller.sees_token_of("jane"));
     assert!(caller.check_owner("jane").is_err() && caller.denied().is_some());
@@ -101,7 +101,7 @@ fn a_start_for_an_owner_out_of_scope_is_refused_by_the_field_and_with_what_to_do
 }
 
 #[test]
-fn an_earlier_version_that_passes_on_is_not_believed_where_scopes_matter() {
+fn a_call_forwarded_by_an_earlier_version_is_rejected_where_scopes_matter() {
     let caller = Caller::of_earlier_version("app", "client,admin", &Clients::default()).unwrap();
     assert!(caller.is(Role::Admin));
     let scoped = rules(&json!({ "scopes": [{ "commonName": "ci", "owners": ["jane"] }] }));

@@ -18,7 +18,7 @@ fn trailers(code: Code) -> HeaderMap {
     trailers
 }
 
-/// An answer whose frames are what is sent.
+/// A streamed response whose frames the test sends.
 fn streamed() -> (Frames, Response<Body>) {
     let (frames, receiver) = mpsc::unbounded_channel();
     let stream = futures::stream::unfold(receiver, |mut receiver| async {

@@ -1,4 +1,4 @@
-//! Clusters, their specification and what was looked at, on the wire.
+//! Clusters, their specification and results of checks: conversion to and from the wire.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use federation::registry::ClusterView;
 use proto::spaceport::v1;
 use proto::spaceport::v1::admission_constraint::Constraint as Wire;
 
-/// A cluster as it is shown.
+/// A cluster on the wire.
 pub(super) fn view(cluster: &ClusterView) -> v1::Cluster {
     let health = match cluster.health {
         Health::Connecting => v1::cluster_status::Health::Connecting,
@@ -61,7 +61,7 @@ fn condition(condition: &Condition) -> v1::Condition {
     }
 }
 
-/// What was looked at.
+/// A check's result on the wire.
 pub(super) fn check(check: &Check) -> v1::Check {
     let outcome = match check.outcome {
         Outcome::Ok => v1::check::Outcome::Ok,
@@ -81,7 +81,7 @@ fn maintenance((namespace, until): (&Namespace, &Timestamp)) -> v1::NamespaceMai
     v1::NamespaceMaintenance { namespace: namespace.to_string(), until: Some(timestamp(*until)) }
 }
 
-/// What the admin wants of a cluster.
+/// Parses the specification of a cluster.
 pub(super) fn spec(
     problems: &mut Problems,
     spec: Option<v1::ClusterSpec>,
@@ -129,7 +129,7 @@ pub(super) fn spec(
     Some(spec)
 }
 
-/// Whether it is fenced; it is unless that is refused by name.
+/// Fenced, unless the request says `FENCE_OFF`.
 pub(super) fn fence_mode(problems: &mut Problems, wire: i32) -> FenceMode {
     match v1::FenceMode::try_from(wire) {
         Ok(v1::FenceMode::Off) => FenceMode::Off,
@@ -141,7 +141,7 @@ pub(super) fn fence_mode(problems: &mut Problems, wire: i32) -> FenceMode {
     }
 }
 
-/// Where a kubeconfig is.
+/// Parses a reference to a kubeconfig Secret.
 pub(super) fn secret(problems: &mut Problems, wire: v1::SecretReference) -> Option<SecretRef> {
     let v1::SecretReference { namespace, name, key } = wire;
     SecretRef::of(&namespace, &name, &key)
@@ -149,7 +149,7 @@ pub(super) fn secret(problems: &mut Problems, wire: v1::SecretReference) -> Opti
         .ok()
 }
 
-/// A condition on requests.
+/// Parses an admission constraint.
 pub(super) fn constraint(
     problems: &mut Problems,
     field: &str,
@@ -169,7 +169,7 @@ pub(super) fn constraint(
     }
 }
 
-/// Whether what nodes have left is a limit.
+/// Parses whether the capacity of nodes is a limit.
 pub(super) fn capacity(problems: &mut Problems, number: i32) -> Option<Capacity> {
     match v1::cluster_spec::Capacity::try_from(number) {
         Ok(v1::cluster_spec::Capacity::Unlimited) => Some(Capacity::Unlimited),
@@ -181,7 +181,7 @@ pub(super) fn capacity(problems: &mut Problems, number: i32) -> Option<Capacity>
     }
 }
 
-/// The namespaces of a cluster; one of the configuration where none is named.
+/// Parses the namespaces of a cluster; the default of the configuration if none is given.
 pub(super) fn namespaces(
     problems: &mut Problems,
     field: &str,
@@ -195,7 +195,7 @@ pub(super) fn namespaces(
         .collect()
 }
 
-/// One namespace of a cluster. Its names are kept as they are now, whatever the configuration says later.
+/// Parses one namespace. The names are stored as they are now; later changes of the configuration do not affect them.
 fn namespace_spec(
     problems: &mut Problems,
     field: &str,

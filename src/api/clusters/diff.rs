@@ -12,7 +12,7 @@ use federation::Federation;
 use proto::spaceport::v1;
 use proto::spaceport::v1::compared_workspace::Standing as Wire;
 
-/// Rows of one answer: it must stay below what clients accept.
+/// Rows of one response, which must stay below the size that clients accept.
 pub(super) const MOST: usize = 20_000;
 
 pub(super) async fn diff(

@@ -20,10 +20,10 @@ use proto::spaceport::v1::change_drain_request::Change as WireChange;
 use proto::spaceport::v1::drain::State;
 use proto::spaceport::v1::drain_workspace::Fate as WireFate;
 
-/// Changes that come together are told together.
+/// Changes within this time are sent together.
 const GATHER: Duration = Duration::from_millis(200);
 
-/// What [`Clusters::watch_drain`] answers.
+/// Stream of [`Clusters::watch_drain`].
 pub type Watch = Pin<Box<dyn Stream<Item = Result<v1::WatchDrainResponse, Status>> + Send>>;
 
 impl Clusters {
@@ -68,7 +68,7 @@ impl Clusters {
 
     pub(super) fn watch(&self, request: &v1::WatchDrainRequest) -> Result<Response<Watch>, Status> {
         let name: ClusterName = parse::named("name", &request.name)?;
-        // Refused at once rather than on the stream.
+        // Reject at once rather than on the stream.
         self.federation.drain(&name, false).map_err(|error| error::status(&error))?;
         Ok(Response::new(Box::pin(states(Arc::clone(&self.federation), name))))
     }
@@ -101,7 +101,7 @@ fn states(
                     _ = changes.changed() => {}
                     _ = stirred.changed() => {}
                     () = closed.cancelled() => {
-                        return Some((Err(Status::unavailable("this replica shuts down")), None));
+                        return Some((Err(Status::unavailable("this replica is shutting down")), None));
                     }
                 }
                 tokio::time::sleep(GATHER).await;
@@ -154,7 +154,7 @@ pub(super) fn drain(view: &DrainView) -> v1::Drain {
         started_at: Some(timestamp(drain.started_at)),
         deadline_at: drain.deadline_at.map(timestamp),
         ended_at: drain.ended_at.map(timestamp),
-        // Whole seconds: an estimate that moves by less is the same.
+        // Whole seconds: smaller movements of the estimate are not a change.
         estimated_end: view.estimate.map(|at| prost_types::Timestamp { nanos: 0, ..timestamp(at) }),
         idle: options.idle.and_then(|idle| prost_types::Duration::try_from(idle).ok()),
         rate_per_minute: options.rate,
@@ -177,7 +177,7 @@ fn state(view: &DrainView) -> State {
     }
 }
 
-/// The state of a drain that keeps workspaces away, for lists of clusters.
+/// State of a drain that excludes a cluster from placement, for lists of clusters.
 pub(super) fn state_of(stage: Option<Stage>) -> State {
     match stage {
         Some(Stage::Draining) => State::Draining,

@@ -51,7 +51,7 @@ impl Clusters {
         problems.finish(kind)?;
         let federation = std::sync::Arc::clone(&self.federation);
         let count = request.count;
-        // Thousands of decisions over a large fleet take a while: not on a thread that serves others.
+        // Thousands of decisions over a large fleet take a while: run them off the threads that serve.
         let forecast =
             tokio::task::spawn_blocking(move || federation.forecast(&wanted, count, &without, &weights))
                 .await;

@@ -1,4 +1,4 @@
-//! Who leads, incarnations, and the installation's secret.
+//! `Leader`, incarnations, and the installation's secret.
 
 use tonic::{Request, Response, Status};
 

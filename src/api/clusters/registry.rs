@@ -19,13 +19,13 @@ use federation::registry::{ClusterEvent, ClusterWatch, NewLogin, TooMany, Update
 use proto::spaceport::v1;
 use proto::spaceport::v1::watch_response::Event;
 
-/// Path of the Secret in a mask.
+/// Path of the Secret reference in a field mask.
 const SECRET: &str = "kubeconfig_secret";
 
-/// Of a `Watch`.
+/// Stream of a `Watch`.
 pub type Events = Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
 
-/// The cluster of a `Register` call, and its kubeconfig.
+/// Cluster and kubeconfig of a `Register` call.
 pub(super) fn registration(
     request: v1::RegisterRequest,
     defaults: &DefaultNamespaces,
@@ -90,7 +90,7 @@ fn parse_update(
     problems.finish(name.map(|name| (name, update)))
 }
 
-/// Another login of a cluster, where one is given or named.
+/// The new kubeconfig or Secret reference of a cluster, if the request has one.
 fn new_login(
     problems: &mut Problems,
     given: Option<String>,
@@ -114,7 +114,7 @@ fn new_login(
     }
 }
 
-/// The fields that a mask names.
+/// Applies the fields that a mask names.
 fn masked(
     problems: &mut Problems,
     spec: &v1::ClusterSpec,
@@ -162,7 +162,7 @@ fn masked(
     change
 }
 
-/// A kubeconfig, absent where it is empty.
+/// A kubeconfig; `None` if it is empty.
 pub(super) fn text(problems: &mut Problems, bytes: &[u8]) -> Option<String> {
     let text = encoding::decode(bytes).map_err(|rule| problems.add("kubeconfig", rule));
     text.ok().filter(|text| !text.trim().is_empty())
@@ -202,7 +202,9 @@ pub(super) fn watch(
         federation.cluster(name).map_err(|error| error::status(&error))?;
     }
     let watch = federation.watch_clusters(only).map_err(|TooMany| {
-        Status::resource_exhausted("too many watch the clusters at this replica; end some, or ask another")
+        Status::resource_exhausted(
+            "too many watches of clusters at this replica; end some, or use another replica",
+        )
     })?;
     let stream = futures::stream::unfold(watch, |mut watch: ClusterWatch| async move {
         let event = watch.next().await?;
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_told() {
+    fn every_problem_is_reported() {
         let spec = v1::ClusterSpec {
             region: "Not A Region".into(),
             admission_constraints: vec![v1::AdmissionConstraint::default()],
@@ -313,9 +315,11 @@ mod tests {
         let Some(NewLogin::Named(reference)) = named.login else { panic!("no login") };
         assert_eq!(reference.to_string(), "spaceport/eu:kubeconfig");
         assert!(update(&[], spec("eu")).unwrap().1.login.is_none(), "the mask does not name it");
-        for (spec, told) in [(spec("E U"), "Secret name"), (v1::ClusterSpec::default(), "must be in spec")] {
+        for (spec, reported) in
+            [(spec("E U"), "Secret name"), (v1::ClusterSpec::default(), "must be in spec")]
+        {
             let status = update(&[SECRET], spec).unwrap_err();
-            assert!(status.message().contains(told), "{}", status.message());
+            assert!(status.message().contains(reported), "{}", status.message());
         }
         let both = v1::UpdateRequest {
             name: "eu".to_owned(),

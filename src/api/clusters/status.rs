@@ -1,4 +1,4 @@
-//! The whole installation on one page.
+//! `Status`: the whole installation on one page.
 
 use std::collections::BTreeMap;
 
@@ -65,7 +65,7 @@ fn capacity(capacity: &CapacityOverview) -> v1::ClusterCapacity {
 fn phases(phases: &Phases) -> BTreeMap<String, u32> {
     let mut named = BTreeMap::new();
     for (of, count) in phases {
-        // Phases that clients do not tell apart are one.
+        // Several internal phases are one phase to clients.
         *named.entry(phase(*of).as_str_name().to_owned()).or_default() += number(*count);
     }
     named

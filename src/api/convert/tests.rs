@@ -10,7 +10,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
 }
 
-/// A workspace with everything that can be seen.
+/// A workspace with every field set.
 fn view() -> View {
     let metric = |size| Some(InitializerMetric { duration: Duration::from_millis(1500), size });
     View {
@@ -134,7 +134,7 @@ fn a_status_says_everything_that_is_seen_in_the_fields_that_clients_know() {
             workspace_image: "image:1".to_owned(),
             headless: true,
             url: "https://meta".to_owned(),
-            // A port whose URL cannot be told is left out.
+            // A port without a known URL is left out.
             exposed_ports: vec![wsman::PortSpec {
                 port: 3000,
                 visibility: wsman::PortVisibility::Public.into(),
@@ -209,7 +209,7 @@ fn a_status_says_everything_that_is_seen_in_the_fields_that_clients_know() {
 #[test]
 fn phases_are_those_that_clients_know() {
     use wsman::WorkspacePhase as Wire;
-    let told = [
+    let reported = [
         (Phase::Unknown, Wire::Unknown),
         (Phase::Pending, Wire::Pending),
         (Phase::Imagebuild, Wire::Pending),
@@ -219,7 +219,7 @@ fn phases_are_those_that_clients_know() {
         (Phase::Stopping, Wire::Stopping),
         (Phase::Stopped, Wire::Stopped),
     ];
-    for (phase, wire) in told {
+    for (phase, wire) in reported {
         assert_eq!(of_phase(phase), wire, "{phase:?}");
     }
 }
@@ -227,16 +227,16 @@ fn phases_are_those_that_clients_know() {
 #[test]
 fn a_workspace_of_a_cluster_that_does_not_answer_keeps_its_phase_and_says_since_when() {
     let lost = Seen { reachable: false, observed_at: Some(at(60)), ..seen(view()) };
-    let told = status(&lost, true);
-    assert_eq!(told.phase(), wsman::WorkspacePhase::Stopping);
-    assert_eq!((told.reachable, told.observed_at), (false, Some(timestamp(at(60)))));
-    assert_eq!(told.message, "cluster eu is unreachable, last seen 1970-01-01T00:01:00Z");
+    let reported = status(&lost, true);
+    assert_eq!(reported.phase(), wsman::WorkspacePhase::Stopping);
+    assert_eq!((reported.reachable, reported.observed_at), (false, Some(timestamp(at(60)))));
+    assert_eq!(reported.message, "cluster eu is unreachable, last seen 1970-01-01T00:01:00Z");
     let never = status(&Seen { observed_at: None, ..lost }, true);
     assert_eq!(never.message, "cluster eu is unreachable");
 }
 
 #[test]
-fn only_those_who_are_stopped_by_a_drain_are_told_when() {
+fn only_workspaces_that_a_drain_stops_show_its_deadline() {
     let draining = Some(Notice { until: Some(at(90)) });
     let headless = status(&Seen { draining, ..seen(view()) }, true);
     assert_eq!((headless.draining, headless.draining_until), (true, None));
@@ -249,7 +249,7 @@ fn the_encoded_status_is_the_status_wherever_the_workspace_is() {
     let there = seen(view());
     let unreachable = Seen { reachable: false, observed_at: Some(at(60)), ..there.clone() };
     let draining = Seen { draining: Some(Notice { until: Some(at(90)) }), ..there.clone() };
-    // One after the other: the first makes what the others use.
+    // In this order: the first encodes what the others reuse.
     for seen in [there, unreachable, draining] {
         for with_token in [true, false] {
             let read = wsman::WorkspaceStatus::decode(&*encoded(&seen, with_token).encode_to_vec()).unwrap();

@@ -1,21 +1,21 @@
-//! Token buckets, one or one a key. Time is given: nothing here sleeps.
+//! Token buckets, one for all calls or one for each key. Time is passed in: nothing here sleeps.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-/// What a key is remembered by: a digest, so that callers cannot make us remember long texts.
+/// Digest of a key, so that callers cannot fill the memory with long texts.
 pub type Key = [u8; 32];
 
-/// How much a bucket gives.
+/// Rate of a bucket.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
     /// Tokens that a full bucket holds.
     pub size: u32,
-    /// Time until one more token is there.
+    /// Time until one token is added.
     pub refill: Duration,
 }
 
-/// Buckets by key, the least recently used forgotten first. A bucket is the time at which it will be full again.
+/// Buckets by key; the least recently used is evicted. A bucket is stored as the time at which it will be full.
 #[derive(Debug)]
 pub struct Buckets {
     rate: Rate,
@@ -26,7 +26,7 @@ pub struct Buckets {
 }
 
 impl Buckets {
-    /// All full; at most so many are remembered.
+    /// All full; at most `most` are kept.
     pub fn new(rate: Rate, most: usize) -> Self {
         Self { rate, most, full_at: HashMap::new(), by_use: BTreeMap::new(), uses: 0 }
     }
@@ -36,8 +36,8 @@ impl Buckets {
         self.full_at.contains_key(key)
     }
 
-    /// Takes a token; how long to wait for it. Where that is longer than `patience` none is taken, and the wait is the
-    /// error.
+    /// Takes a token and returns how long to wait for it. If that is longer than `patience`, takes none and returns the
+    /// wait as the error.
     pub fn take(&mut self, key: Key, now: Duration, patience: Duration) -> Result<Duration, Duration> {
         let (full_at, used) = self.full_at.get(&key).copied().unwrap_or((Duration::ZERO, 0));
         let after = full_at.max(now).saturating_add(self.rate.refill);
@@ -57,7 +57,7 @@ impl Buckets {
         Ok(wait)
     }
 
-    /// Puts a token back that was taken and is not used. Those who wait already wait as long as they were told.
+    /// Returns an unused token. Calls that wait already keep their wait.
     pub fn give_back(&mut self, key: &Key) {
         if let Some((full_at, _)) = self.full_at.get_mut(key) {
             *full_at = full_at.saturating_sub(self.rate.refill);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_are_served_one_after_the_other() {
+    fn waiting_calls_are_served_in_order() {
         let mut buckets = buckets(1);
         let mut take = || buckets.take(ONE, SECOND, SECOND * 2);
         let all = [take(), take(), take(), take(), take()];

@@ -1,11 +1,11 @@
-//! Fields of a request by their names: found in the descriptors once, and in the bytes of each request without
+//! Reads named fields of a request: resolved in the descriptors once, then found in each encoded request without
 //! decoding all of it.
 
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FileDescriptorSet, MethodDescriptorProto};
 
-/// The way to a field: numbers of messages, and the field itself.
+/// Field numbers of the messages on the way, then of the field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldPath {
     messages: Vec<u32>,
@@ -23,7 +23,7 @@ pub fn method<'a>(files: &'a FileDescriptorSet, full: &str) -> Option<&'a Method
 }
 
 impl FieldPath {
-    /// Finds a field by the names that lead to it, in a message named as in descriptors (`.package.Message`).
+    /// Finds a field by names, in a message named as in descriptors (`.package.Message`).
     pub fn find(files: &FileDescriptorSet, message: &str, names: &[String]) -> Result<Self, String> {
         let (mut message, mut numbers) = (message.to_owned(), Vec::new());
         let mut names = names.iter().peekable();
@@ -51,9 +51,9 @@ impl FieldPath {
         Err("names no field".to_owned())
     }
 
-    /// The field's bytes in an encoded message; empty where it is absent. `None` where the message is malformed.
+    /// The field's bytes in an encoded message; empty if absent. `None` if the message is malformed.
     pub fn value(&self, message: &[u8]) -> Option<Vec<u8>> {
-        // A message may come in pieces, which decoders join: so do we.
+        // A message may come in pieces, which decoders merge; so does this.
         let mut encoded = message.to_vec();
         for number in &self.messages {
             encoded = occurrences(&encoded, *number)?.concat();
@@ -75,7 +75,7 @@ fn occurrences(mut message: &[u8], number: u32) -> Option<Vec<Vec<u8>>> {
                 message = rest;
             }
             WireType::Varint if tag == number => {
-                // Zero is how absence is written.
+                // Zero is encoded as absence.
                 let value = decode_varint(&mut message).ok()?;
                 found.push(if value == 0 { Vec::new() } else { value.to_string().into_bytes() });
             }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_key_is_refused_by_name() {
+    fn an_invalid_key_field_is_rejected_by_name() {
         let refused = |path: &str| find(".wsman.StartWorkspaceRequest", path).unwrap_err();
         assert_eq!(refused("owner"), "owner is no field of StartWorkspaceRequest");
         assert_eq!(refused("metadata"), "metadata is no text, enum or truth value");

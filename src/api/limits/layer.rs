@@ -1,4 +1,4 @@
-//! Puts limits before services. Behind [`super::super::access`]: only calls that this replica serves are counted.
+//! Tower layer that applies the limits. Behind [`super::super::access`]: only calls that this replica serves count.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Gate for Limits {
 async fn admit(limits: &Limits, mut request: Request<Body>) -> Result<Request<Body>, Status> {
     let (asked, method) = (Instant::now(), request.uri().path().to_owned());
     let mut whole = None;
-    // Asked once, and anew when the method's limit becomes another while the call waits.
+    // Once, and again whenever the method's limit is replaced while the call waits.
     while let Some(limit) = limits.of(&method) {
         if limit.is_keyed() && whole.is_none() {
             let (same, body) = read(request).await?;
@@ -49,7 +49,7 @@ async fn admit(limits: &Limits, mut request: Request<Body>) -> Result<Request<Bo
     Ok(request)
 }
 
-/// A token that is given back when its call is cancelled while it waits.
+/// Returns its token if the call is cancelled while it waits.
 struct Taken<'a> {
     limit: &'a Limit,
     message: &'a [u8],
@@ -64,7 +64,7 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// Reads a request whole, and keeps it whole.
+/// Buffers the whole request.
 async fn read(request: Request<Body>) -> Result<(Request<Body>, Bytes), Status> {
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, MESSAGE_MAX + HEAD).collect().await;

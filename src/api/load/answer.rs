@@ -1,4 +1,4 @@
-//! The body of an answer, whose bytes count until the client has read them.
+//! Response body whose bytes count until the client has read them.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use super::Account;
 
-/// An answer with what its call holds.
+/// A response with what its call holds.
 pub(super) struct Answer {
     body: Body,
     account: Account,
@@ -23,7 +23,7 @@ impl Answer {
         Self { body, account, is_over: false }
     }
 
-    /// The end in place of what did not fit.
+    /// Ends a response that does not fit.
     fn refuse(&mut self, status: &Status) -> Frame<Bytes> {
         self.is_over = true;
         self.body = Body::empty();
@@ -46,7 +46,7 @@ impl HttpBody for Answer {
         if self.is_over {
             return Poll::Ready(None);
         }
-        // The server asks for the next piece once the client has taken all but a little of the one before.
+        // The server asks for the next frame once the client has read all but a little of the previous one.
         self.account.sent();
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
@@ -61,7 +61,7 @@ impl HttpBody for Answer {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // Not the body's own: it may be cut short.
+        // Not that of the inner body, which may be cut short.
         SizeHint::default()
     }
 }

@@ -1,4 +1,4 @@
-//! What callers hold of something that there is a bounded amount of.
+//! A bounded amount that callers share.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Which bound is reached.
+/// Which limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
     /// The caller's share.
     Share,
-    /// All of it.
+    /// The total.
     Total,
 }
 
 /// How much of the total one caller may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
-    /// As much as is left for others: alone it may hold half, and whatever it holds, others get something.
+    /// Half of what the others leave: alone it may hold half of the total, and others always get something.
     AsMuchAsIsLeft,
     /// This much.
     Fixed(u64),
@@ -38,7 +38,7 @@ struct Holdings<K> {
     sum: u64,
 }
 
-/// What one call holds; given back when it is dropped.
+/// What one call holds; returned on drop.
 #[derive(Debug)]
 pub struct Held<K: Hash + Eq + Clone> {
     budget: Arc<Budget<K>>,
@@ -52,19 +52,19 @@ impl<K: Hash + Eq + Clone> Budget<K> {
         Arc::new(Self { total, share, held: Mutex::new(Holdings { by_caller: HashMap::new(), sum: 0 }) })
     }
 
-    /// What `caller` takes goes to this; nothing at first.
+    /// A handle through which `caller` takes; it holds nothing at first.
     pub fn hold(self: &Arc<Self>, caller: K) -> Held<K> {
         Held { budget: Arc::clone(self), caller, amount: 0 }
     }
 
-    /// What all callers hold.
+    /// What all callers hold together.
     #[cfg(test)]
     pub fn sum(&self) -> u64 {
         self.held.lock().sum
     }
 
     fn take(&self, caller: &K, amount: u64) -> Result<(), Full> {
-        // An entry of zero would never be given back.
+        // An entry of zero would never be removed.
         if amount == 0 {
             return Ok(());
         }
@@ -104,14 +104,14 @@ impl<K: Hash + Eq + Clone> Budget<K> {
 }
 
 impl<K: Hash + Eq + Clone> Held<K> {
-    /// Takes more; on an error nothing was taken.
+    /// Takes more; on error takes nothing.
     pub fn grow(&mut self, amount: u64) -> Result<(), Full> {
         self.budget.take(&self.caller, amount)?;
         self.amount += amount;
         Ok(())
     }
 
-    /// Gives back everything.
+    /// Returns everything.
     pub fn release(&mut self) {
         if self.amount > 0 {
             self.budget.give_back(&self.caller, std::mem::take(&mut self.amount));
@@ -164,7 +164,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever takes what: the total holds, a caller who holds nothing gets a byte, and all of it comes back.
+        /// For any sequence of operations: the total is never exceeded, a caller that holds nothing gets a byte, and
+        /// everything is returned.
         #[test]
         fn nobody_takes_everything(steps in proptest::collection::vec((0u8..4, 0u64..60), 1..100)) {
             let budget = Budget::new(100, Share::AsMuchAsIsLeft);

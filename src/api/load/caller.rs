@@ -1,4 +1,4 @@
-//! Who is accounted for a call.
+//! Which caller a call is accounted to.
 
 use http::Request;
 use tonic::body::Body;
@@ -7,16 +7,16 @@ use crate::access;
 use runtime::connections::Origin;
 use runtime::tls::{ConnectInfo, Role, roles_of};
 
-/// A caller, by what it cannot choose for itself.
+/// A caller, by what it cannot choose itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Caller {
-    /// By the name in its certificate, whatever its address.
+    /// The name in its certificate, whatever its address.
     Named(String),
-    /// Without a name.
+    /// Address of a caller without a name.
     At(Origin),
-    /// Of which a replica that passes a call on says this.
+    /// Name that a replica sends with a call that it forwards.
     PassedOn(String),
-    /// Nothing is known: the connection is gone.
+    /// The connection is gone, so nothing is known.
     Unknown,
 }
 

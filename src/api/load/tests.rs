@@ -33,7 +33,7 @@ fn empty() -> Body {
     Body::empty()
 }
 
-/// A body that gives these pieces and never ends.
+/// A body of these pieces that never ends.
 fn unending(pieces: Vec<Bytes>) -> Body {
     let (sender, receiver) = mpsc::unbounded_channel();
     for piece in pieces {
@@ -46,7 +46,7 @@ fn unending(pieces: Vec<Bytes>) -> Body {
     Body::new(StreamBody::new(stream))
 }
 
-/// Answers every call with a body of so many bytes.
+/// Answers every call with a body of this many bytes.
 async fn call(load: &Arc<Load>, request: Request<Body>, answer: usize) -> Response<Body> {
     let service = tower::service_fn(move |_: Request<Body>| async move {
         Ok::<_, Infallible>(Response::new(Body::new(Whole::new(Bytes::from(vec![0; answer])))))
@@ -54,7 +54,7 @@ async fn call(load: &Arc<Load>, request: Request<Body>, answer: usize) -> Respon
     LoadLayer(Arc::clone(load)).layer(service).oneshot(request).await.unwrap()
 }
 
-/// The status in an answer's head.
+/// The status in the headers of a response.
 fn refusal(answer: &Response<Body>) -> Option<(Code, String)> {
     let status = Status::from_header_map(answer.headers())?;
     Some((status.code(), status.message().to_owned()))

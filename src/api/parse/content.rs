@@ -1,5 +1,5 @@
-//! What an initializer may name: places below `/workspace` that can be beside one another, and sources that its programs take
-//! for what they are.
+//! Checks the content of an initializer: paths below `/workspace` that do not conflict, and sources that the programs
+//! that fetch them read as intended.
 
 use super::{Problems, git};
 use domain::layout::Layout;
@@ -9,7 +9,7 @@ use proto::contentservice::{
     FileDownloadInitializer, GitInitializer, SnapshotInitializer, WorkspaceInitializer,
 };
 
-/// Checks an initializer with all that it is composed of.
+/// Checks an initializer and everything it is composed of.
 pub(super) fn check(problems: &mut Problems, field: &str, initializer: &WorkspaceInitializer) {
     let mut check = Check { problems, layout: Layout::default(), restored: None };
     check.initializer(field, initializer);
@@ -22,7 +22,7 @@ pub(super) fn check(problems: &mut Problems, field: &str, initializer: &Workspac
 struct Check<'a> {
     problems: &'a mut Problems,
     layout: Layout,
-    /// The field that the whole of `/workspace` is restored from.
+    /// The field that restores the whole of `/workspace`.
     restored: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl Check<'_> {
                 }
             }
             Some(Spec::Prebuild(prebuild)) => {
-                // Without one, the repositories are cloned.
+                // Without a snapshot, the repositories are cloned.
                 if let Some(from) = prebuild.prebuild.as_ref().filter(|from| !from.snapshot.is_empty()) {
                     self.snapshot(format!("{field}.prebuild.prebuild.snapshot"), from);
                 }
@@ -48,7 +48,7 @@ impl Check<'_> {
                 }
             }
             Some(Spec::Composite(composite)) => {
-                // prost bounds how deep a message can nest, so this ends.
+                // prost limits nesting, so the recursion ends.
                 for (at, child) in composite.initializer.iter().enumerate() {
                     self.initializer(&format!("{field}.composite.initializer[{at}]"), child);
                 }
@@ -76,7 +76,7 @@ impl Check<'_> {
         self.restores(field);
     }
 
-    /// Each replaces what is there: of two, one would be lost, and node agents look for the content of the last one only.
+    /// Each restore replaces everything: of two, one would be lost, and node agents use only the last.
     fn restores(&mut self, field: String) {
         match &self.restored {
             None => self.restored = Some(field),

@@ -1,5 +1,5 @@
-//! What an initializer holds that is secret, beside passwords: taken out where Spaceport's own node agent serves, and told
-//! of where an existing one does, which resolves references in passwords alone.
+//! Extracts the secrets of an initializer other than passwords. Spaceport's node agent resolves the references; for an
+//! existing agent, which resolves references in passwords alone, the fields are reported as clear text.
 
 use std::collections::BTreeMap;
 
@@ -7,34 +7,34 @@ use domain::hash;
 use proto::contentservice::workspace_initializer::Spec;
 use proto::contentservice::{GitConfig, GitInitializer, WorkspaceInitializer};
 
-/// What a secret is replaced with: this and the key of the Secret.
+/// Replaces a secret: this, then the key in the Secret.
 const REFERENCE: &str = "extracted-secret/";
-/// Longest path that is a key itself; a Secret's key has at most 253 letters.
+/// Longest path that is used as a key; a Secret's key has at most 253 characters.
 const LONGEST_KEY: usize = 200;
 
 /// Secrets by the key that the reference names.
 pub(super) type Secrets = BTreeMap<String, String>;
 
-/// Takes a text out, and leaves a reference to it.
+/// Moves a text into `secrets` and leaves a reference.
 pub(super) fn take(secrets: &mut Secrets, text: &mut String, path: &str) {
     let key = key(path);
     let secret = std::mem::replace(text, format!("{REFERENCE}{key}"));
     secrets.insert(key, secret);
 }
 
-/// The key of a path in the initializer. One that lies under many composites is hashed.
+/// Key for a path in the initializer. A path below many composites is hashed.
 fn key(path: &str) -> String {
     if path.len() <= LONGEST_KEY { path.to_owned() } else { format!("initializer.{}", hash::hex(path)) }
 }
 
-/// User and password of a URL for HTTP, and the URL without them.
+/// User and password of an HTTP URL, and the URL without them.
 struct Login {
     user: String,
     password: String,
     url: String,
 }
 
-/// The part of a URL with user and password; `None` where it has none.
+/// Splits off the user and password of a URL; `None` if it has none.
 fn user_info(url: &str) -> Option<(&str, &str, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
@@ -42,12 +42,11 @@ fn user_info(url: &str) -> Option<(&str, &str, &str)> {
     Some((scheme, info, rest.get(info.len() + 1..)?))
 }
 
-/// Whether a scheme is of HTTP.
 pub(super) fn is_http(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
 }
 
-/// Whether a URL holds a secret: for HTTP the user alone may be one, for anything else a password is.
+/// Whether a URL holds a secret: in HTTP the user alone may be one, elsewhere only a password.
 fn has_login(url: &str) -> bool {
     user_info(url)
         .is_some_and(|(scheme, info, _)| !info.is_empty() && (is_http(scheme) || info.contains(':')))
@@ -59,7 +58,7 @@ fn login(url: &str) -> Option<Login> {
     Some(Login { user: decoded(user), password: decoded(password), url: format!("{scheme}://{rest}") })
 }
 
-/// Whether a URL of HTTP holds a login that HTTP cannot carry: control characters, or a colon in the user.
+/// Whether an HTTP URL holds a login that HTTP cannot carry: control characters, or a colon in the user.
 pub(super) fn has_broken_login(url: &str) -> bool {
     let has_control = |text: &str| text.contains(char::is_control);
     login(url).is_some_and(|Login { user, password, .. }| {
@@ -67,7 +66,7 @@ pub(super) fn has_broken_login(url: &str) -> bool {
     })
 }
 
-/// Without percent encoding, as git sends it; what is not encoded well stays as it is.
+/// Percent-decodes, as git does; invalid encoding stays as it is.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -84,7 +83,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
-/// User and password inside the URL become basic authentication where there is no other.
+/// Turns user and password of the URL into basic authentication, unless the repository has authentication already.
 pub(super) fn log_in_by_config(git: &mut GitInitializer) {
     let is_plain = git.config.as_ref().is_none_or(|config| config.authentication == 0);
     let Some(Login { user, password, url }) = login(&git.remote_uri).filter(|_| is_plain) else { return };
@@ -95,7 +94,7 @@ pub(super) fn log_in_by_config(git: &mut GitInitializer) {
     config.auth_ots.clear();
 }
 
-/// Takes everything out that may be secret, and answers the fields that held it.
+/// Extracts everything that may be secret; returns the fields that held it.
 pub(super) fn take_rest(secrets: &mut Secrets, initializer: &mut WorkspaceInitializer) -> Vec<String> {
     let mut taken = Taken { secrets, fields: Vec::new() };
     taken.walk(initializer, "initializer");

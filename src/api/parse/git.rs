@@ -1,5 +1,5 @@
-//! What a repository's part of an initializer may say: nothing that git takes for an option or a program, and logins that
-//! HTTP can carry.
+//! Checks the git part of an initializer: nothing that git takes for an option or a program, and only logins that HTTP
+//! can carry.
 
 use super::{Problems, extract};
 use domain::path;
@@ -7,10 +7,10 @@ use proto::contentservice::{CloneTargetMode, GitAuthMethod, GitConfig, GitInitia
 
 /// Bytes of an address, a branch, the key of a setting, or a user or password.
 const TEXT_MAX: usize = 8192;
-/// Bytes of the value of a setting: with its key it is one argument of git, of which Linux takes 128 KiB.
+/// Bytes of a setting's value: with its key it is one argument of git, and Linux allows 128 KiB.
 const SETTING_MAX: usize = 64 * 1024;
 
-/// Checks a repository, and what it is cloned with.
+/// Checks a repository and its clone options.
 pub(super) fn check(problems: &mut Problems, field: &str, git: &GitInitializer) {
     if git.remote_uri.is_empty() {
         problems.add(format!("{field}.remote_uri"), "is required");
@@ -63,7 +63,7 @@ fn check_length(text: &str) -> Result<(), &'static str> {
     if text.len() > TEXT_MAX { Err("must not be longer than 8192 bytes") } else { Ok(()) }
 }
 
-/// A user or a password, as HTTP carries them.
+/// A user or password that HTTP can carry.
 fn check_login(text: &str) -> Result<(), &'static str> {
     check_length(text)?;
     if text.contains(char::is_control) {
@@ -74,7 +74,7 @@ fn check_login(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The address of something that is fetched by HTTP.
+/// The address of an HTTP download.
 pub(super) fn check_web(address: &str) -> Result<(), &'static str> {
     check_length(address)?;
     let is_web = address.split_once("://").is_some_and(|(scheme, rest)| {
@@ -89,7 +89,7 @@ pub(super) fn check_web(address: &str) -> Result<(), &'static str> {
     }
 }
 
-/// An address is never taken for an option or a helper program of git.
+/// An address that git does not take for an option or a remote helper.
 fn check_remote(address: &str) -> Result<(), &'static str> {
     check_length(address)?;
     if address.starts_with('-') || address.contains(|c: char| c.is_control()) {
@@ -114,7 +114,7 @@ fn check_remote(address: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Whether an address is of another machine, in a form that git accepts. Paths and `file:` would be of the node itself.
+/// Whether an address names another machine in a form that git accepts. Paths and `file:` would name the node itself.
 fn names_a_host(address: &str) -> bool {
     const WEB: [&str; 5] = ["http", "https", "ftp", "ftps", "git"];
     const SSH: [&str; 3] = ["ssh", "git+ssh", "ssh+git"];
@@ -133,14 +133,14 @@ fn names_a_host(address: &str) -> bool {
     SSH.iter().any(is) || (WEB.iter().any(is) && !is_broken)
 }
 
-/// A host, with a user and a port or without; never what ssh takes for an option.
+/// A host, optionally with user and port, that ssh does not take for an option.
 fn is_authority(text: &str) -> bool {
     let host = text.rsplit_once('@').map_or(text, |(_, host)| host);
     let is_odd = text.starts_with('-') || text.contains(|c: char| c.is_whitespace() || c == '/');
     !is_odd && !host.is_empty() && !host.starts_with(['-', ':'])
 }
 
-/// A branch or commit, by what git never takes in the name of a reference.
+/// A branch or commit, by the rules of git for reference names.
 fn check_revision(name: &str) -> Result<(), &'static str> {
     let never = |c: char| c.is_control() || matches!(c, ' ' | '~' | '^' | ':' | '?' | '*' | '[' | '\\');
     let odd = |part: &str| part.is_empty() || part.starts_with('.') || part.strip_suffix(".lock").is_some();

@@ -1,4 +1,4 @@
-//! Takes passwords out of an initializer, so that the resource holds only references to them.
+//! Extracts passwords from an initializer, so that the resource holds only references to them.
 
 use prost::Message;
 
@@ -8,17 +8,17 @@ use domain::workspace::SealedInitializer;
 use proto::contentservice::workspace_initializer::Spec;
 use proto::contentservice::{GitInitializer, WorkspaceInitializer};
 
-/// An initializer as it is stored.
+/// An initializer as stored.
 pub(super) struct Stored {
     /// For node agents that resolve references in passwords alone.
     pub(super) existing: SealedInitializer,
-    /// For Spaceport's own, where it differs.
+    /// For Spaceport's node agent, if it differs.
     pub(super) own: Option<SealedInitializer>,
-    /// Fields that are secret, and stay in clear text for existing agents.
+    /// Secret fields that stay in clear text for existing agents.
     pub(super) clear: Vec<String>,
 }
 
-/// The serialised initializer and what was taken out of it.
+/// Serializes an initializer and extracts its secrets.
 pub(super) fn extract(problems: &mut Problems, initializer: Option<WorkspaceInitializer>) -> Option<Stored> {
     let Some(mut initializer) = initializer else {
         problems.add("spec.initializer", "is required");
@@ -52,7 +52,7 @@ fn walk(secrets: &mut Secrets, initializer: &mut WorkspaceInitializer, path: &st
 fn take(secrets: &mut Secrets, git: &mut GitInitializer, path: &str) {
     log_in_by_config(git);
     let Some(config) = &mut git.config else { return };
-    // One that looks like a reference is a password too: a caller may not name the keys of a Secret.
+    // A password that looks like a reference is a password too: a caller must not choose keys of a Secret.
     if !config.auth_password.is_empty() {
         take_out(secrets, &mut config.auth_password, path);
     }

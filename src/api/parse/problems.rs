@@ -1,4 +1,4 @@
-//! What is wrong with a request, gathered while it is parsed.
+//! Violations of a request, collected while it is parsed.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -7,21 +7,21 @@ use std::time::Duration;
 use tonic::Status;
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::brief::Violations;
+use crate::error_text::Violations;
 use domain::duration::GoDuration;
 
-/// What is wrong with a request: every problem, not only the first. As many are listed as an error has room for, the others
-/// are counted; what is quoted is shortened and escaped.
+/// All violations of a request, not only the first. Lists as many as an error has space for and counts the others;
+/// quoted values are shortened and escaped.
 #[derive(Debug, Default)]
 pub struct Problems(Violations);
 
 impl Problems {
-    /// Notes that a field breaks a rule.
+    /// Records that a field breaks a rule.
     pub fn add(&mut self, field: impl Display, rule: impl Display) {
         self.0.add(field, rule);
     }
 
-    /// Parses a field, or notes why it cannot be.
+    /// Parses a field, or records why it is invalid.
     pub fn parse<T>(&mut self, field: &str, text: &str) -> Option<T>
     where
         T: FromStr,
@@ -39,7 +39,7 @@ impl Problems {
         if text.is_empty() { None } else { self.parse(field, text) }
     }
 
-    /// A Go duration of zero or more in whole milliseconds, which is what the resource can hold.
+    /// A Go duration of zero or more in whole milliseconds, the unit of the resource.
     pub(super) fn duration(&mut self, field: &str, text: &str) -> Option<Duration> {
         let duration = self.optional::<GoDuration>(field, text)?;
         let Ok(duration) = duration.to_std() else {
@@ -53,7 +53,7 @@ impl Problems {
         Some(duration)
     }
 
-    /// The value where there are no problems, else `INVALID_ARGUMENT` with all of them.
+    /// The value, or `INVALID_ARGUMENT` with all problems.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Status> {
         match value {
             Some(value) if self.0.count() == 0 => Ok(value),
@@ -61,7 +61,7 @@ impl Problems {
         }
     }
 
-    /// Names of the fields that are listed.
+    /// Names of the listed fields.
     #[cfg(test)]
     pub(super) fn fields(self) -> Vec<String> {
         self.0.into_listed().map(|(field, _)| field).collect()

@@ -1,4 +1,4 @@
-//! `StartWorkspaceRequest` -> [`Start`]. Every message is optional on the wire; none can bring the server down.
+//! `StartWorkspaceRequest` -> [`Start`]. Every message is optional on the wire; no absent one panics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,14 +18,14 @@ use domain::{annotation, path};
 use proto::wsman;
 use proto::wsman::{PortProtocol, PortVisibility, WorkspaceFeatureFlag, WorkspaceType};
 
-/// What an apiserver takes as annotations of one object, in bytes of keys and values.
+/// Limit of an apiserver for the annotations of one object, in bytes of keys and values.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
 
 /// Variables that a warning names.
 const NAMED: usize = 5;
 
-/// What a start asks for that has no effect, for people: variables without a name, which are left out as existing managers
-/// leave them out.
+/// Warnings about parts of a start that have no effect: variables without a name, which are dropped as existing
+/// managers do.
 pub fn without_effect(request: &wsman::StartWorkspaceRequest) -> Vec<String> {
     let Some(spec) = &request.spec else { return Vec::new() };
     let nameless = [("spec.envvars", &spec.envvars), ("spec.sys_envvars", &spec.sys_envvars)];
@@ -115,7 +115,7 @@ fn parse(problems: &mut Problems, request: wsman::StartWorkspaceRequest) -> Opti
     })
 }
 
-/// The id of a new workspace: on its node, `<id>-daemon` is the folder of its node agent.
+/// The id of a new workspace. On the node, `<id>-daemon` is the folder of its node agent.
 fn id(problems: &mut Problems, text: &str) -> Option<WorkspaceId> {
     let id = problems.parse::<WorkspaceId>("id", text);
     if id.as_ref().is_some_and(|id| id.daemon_of().is_some()) {
@@ -125,7 +125,7 @@ fn id(problems: &mut Problems, text: &str) -> Option<WorkspaceId> {
     id
 }
 
-/// Texts that become parts of the resource and of its pod.
+/// Checks texts that become parts of the resource and its pod.
 fn contents(problems: &mut Problems, spec: &wsman::StartWorkspaceSpec) {
     required(problems, "spec.workspace_image", &spec.workspace_image);
     problems.image("spec.workspace_image", &spec.workspace_image);
@@ -158,7 +158,7 @@ fn required(problems: &mut Problems, field: &str, text: &str) {
     }
 }
 
-/// Parses a workspace's type.
+/// Parses the type of a workspace.
 pub(crate) fn kind(problems: &mut Problems, number: i32) -> Option<Kind> {
     match WorkspaceType::try_from(number) {
         Ok(WorkspaceType::Regular) => Some(Kind::Regular),
@@ -189,7 +189,7 @@ fn annotations(problems: &mut Problems, annotations: &BTreeMap<String, String>) 
         problems.add("metadata.annotations", "must not be larger than 256 KiB together");
     }
     for key in annotations.keys() {
-        // It may be of any length.
+        // A key may be of any length.
         let shown = quoted(key);
         if is_reserved(key) {
             problems.add("metadata.annotations", format!("{shown:?} is reserved for the manager"));
@@ -213,7 +213,6 @@ fn ports(problems: &mut Problems, specs: &[wsman::PortSpec]) -> Vec<Port> {
     ports
 }
 
-/// Parses a port.
 pub(crate) fn port(problems: &mut Problems, field: &str, spec: &wsman::PortSpec) -> Option<Port> {
     let number = u16::try_from(spec.port).ok().filter(|port| *port != 0);
     if number.is_none() {
@@ -238,7 +237,7 @@ pub(crate) fn port(problems: &mut Problems, field: &str, spec: &wsman::PortSpec)
     Some(Port { port: number?, visibility: visibility?, protocol: protocol? })
 }
 
-/// Entries without a name are dropped, as existing managers drop them; a reference takes precedence over a value.
+/// Drops entries without a name, as existing managers do; a reference takes precedence over a value.
 fn variable(variable: wsman::EnvironmentVariable) -> Option<EnvVar> {
     if variable.name.is_empty() {
         return None;
@@ -264,7 +263,7 @@ fn features(problems: &mut Problems, flags: &[i32]) -> Features {
     features
 }
 
-/// Parses what a request asks of the fleet; its seed stays empty. `field` names the wish.
+/// Parses placement requirements; the seed stays empty. `field` names the message.
 pub(crate) fn placement(problems: &mut Problems, field: &str, wish: wsman::Placement) -> PlacementRequest {
     let mut regions = Vec::with_capacity(wish.regions.len());
     for (at, region) in wish.regions.iter().enumerate() {

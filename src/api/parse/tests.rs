@@ -49,7 +49,7 @@ fn with(change: impl FnOnce(&mut wsman::StartWorkspaceSpec)) -> Result<Start, St
     start(request)
 }
 
-/// The fields that a refused request names.
+/// The fields that a rejected request names.
 fn fields<T: std::fmt::Debug>(result: Result<T, Status>) -> Vec<String> {
     let status = result.unwrap_err();
     assert_eq!(status.code(), tonic::Code::InvalidArgument);
@@ -186,7 +186,7 @@ fn a_password_that_looks_like_a_reference_is_a_password() {
 }
 
 #[test]
-fn everything_secret_is_taken_out_for_our_own_node_agent_and_named_for_others() {
+fn secrets_are_extracted_for_the_own_node_agent_and_listed_for_others() {
     let config = GitConfig {
         custom_config: [("http.extraHeader".to_owned(), "hunter2-header".to_owned())].into(),
         authentication: 2,
@@ -273,7 +273,7 @@ fn a_git_initializer_without_configuration_is_taken() {
 }
 
 #[test]
-fn annotations_of_our_own_and_malformed_ones_are_refused() {
+fn reserved_and_malformed_annotations_are_rejected() {
     for key in ["spaceport.dev/generation", "a b", "a_b.example/x", "x/y/z", ""] {
         let mut bad = request();
         bad.metadata.as_mut().unwrap().annotations.insert(key.into(), "x".into());
@@ -309,7 +309,7 @@ fn a_reference_takes_precedence_over_a_value_and_nameless_variables_are_dropped(
 }
 
 #[test]
-fn variables_that_are_dropped_are_said_with_their_places() {
+fn dropped_variables_are_reported_with_their_index() {
     let said = |names: &[&str]| {
         let variable =
             |name: &&str| wsman::EnvironmentVariable { name: (*name).into(), ..Default::default() };
@@ -352,7 +352,7 @@ fn the_same_request_has_the_same_canonical_form_whatever_the_order_of_its_maps()
 }
 
 #[test]
-fn what_is_read_of_a_log_is_checked() {
+fn options_of_a_log_are_checked() {
     let of = |since: Option<prost_types::Duration>| {
         let resume_token = String::new();
         logs(&v1::LogsRequest {
@@ -422,7 +422,7 @@ fn any_start_request_is_parsed_or_refused_by_field() {
 }
 
 #[test]
-fn what_no_pod_can_be_made_of_is_refused_by_the_name_of_its_field() {
+fn fields_that_no_pod_can_have_are_rejected_by_name() {
     type Change = Box<dyn FnOnce(&mut wsman::StartWorkspaceSpec)>;
     let variable = |name: &str| wsman::EnvironmentVariable { name: name.into(), ..Default::default() };
     let secret = |secret_name: &str, key: &str| {

@@ -1,4 +1,4 @@
-//! Rules of single fields, noted as problems.
+//! Rules of single text fields.
 
 use std::fmt::Display;
 
@@ -6,11 +6,11 @@ use super::Problems;
 use domain::{env, image};
 use proto::wsman;
 
-/// Letters of a name or address in commits.
+/// Characters of a name or address in commits.
 const IDENTITY_MAX: usize = 1024;
 
 impl Problems {
-    /// Notes a rule that a field breaks.
+    /// Records a problem if the rule is broken.
     pub(super) fn check(&mut self, field: impl Display, outcome: Result<(), &'static str>) {
         if let Err(rule) = outcome {
             self.add(field, rule);
@@ -43,7 +43,8 @@ pub(super) fn ssh_keys(problems: &mut Problems, field: &str, keys: &[String]) {
     }
 }
 
-/// Names of variables, and of the Secrets and keys that they refer to. One without a name is dropped, so it may be anything.
+/// Names of variables, and the Secrets and keys that they refer to. A variable without a name is dropped and not
+/// checked.
 pub(super) fn variables(problems: &mut Problems, field: &str, variables: &[wsman::EnvironmentVariable]) {
     for (at, variable) in variables.iter().enumerate().filter(|(_, variable)| !variable.name.is_empty()) {
         problems.check(format!("{field}[{at}].name"), env::check_name(&variable.name));

@@ -1,4 +1,4 @@
-//! Finds texts in encoded messages by their descriptors.
+//! Finds strings in encoded messages by the descriptors.
 
 use std::collections::HashMap;
 
@@ -7,12 +7,12 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-/// How deep messages may nest, as where they are decoded.
+/// Nesting of messages, the same as in the decoder.
 const DEPTH: usize = 100;
-/// Problems of one request that are reported.
+/// Problems that are reported for one request.
 const REPORTED: usize = 20;
 
-/// Values that may hold any character but NUL: nothing but the program that they are for reads them.
+/// Values that may hold any character but NUL: only the program that they are for reads them.
 const FREE: [&str; 4] = [
     ".wsman.EnvironmentVariable.value",
     ".wsman.WorkspaceMetadata.AnnotationsEntry.value",
@@ -20,11 +20,11 @@ const FREE: [&str; 4] = [
     ".contentservice.GitConfig.CustomConfigEntry.value",
 ];
 
-/// The bytes are no message.
+/// The bytes are not a message of the type.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// The texts and messages of every message, and the request of every call.
+/// Strings and nested messages of every message, and the request of every call.
 #[derive(Debug)]
 pub struct Schema {
     requests: HashMap<String, usize>,
@@ -44,17 +44,17 @@ enum Kind {
     Message(usize),
 }
 
-/// How a path names an occurrence.
+/// How a path names an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shown {
     Once,
     Indexed,
-    /// Entries of a map have no order: the map is named.
+    /// Entries of a map have no order: the path names the map.
     Map,
 }
 
 impl Schema {
-    /// Reads encoded descriptors.
+    /// Decodes descriptors.
     pub fn read(descriptors: &[u8]) -> Result<Self, prost::DecodeError> {
         let files = FileDescriptorSet::decode(descriptors)?;
         let mut all = Vec::new();
@@ -84,12 +84,12 @@ impl Schema {
         Ok(Self { requests, messages })
     }
 
-    /// The request of a call, by the call's path.
+    /// The request message of a call, by path.
     pub fn request_of(&self, path: &str) -> Option<usize> {
         self.requests.get(path).copied()
     }
 
-    /// Reports every text that breaks a rule, the first few of them. Answers whether there was none.
+    /// Reports the first few strings that break a rule. Returns whether there are none.
     pub fn scan(
         &self,
         message: usize,
@@ -102,7 +102,7 @@ impl Schema {
     }
 }
 
-/// A message with those that are declared inside it, by full name.
+/// A message and its nested declarations, by full name.
 fn collect<'a>(outer: &str, message: &'a DescriptorProto, all: &mut Vec<(String, &'a DescriptorProto)>) {
     let name = format!("{outer}.{}", message.name());
     for inner in &message.nested_type {
@@ -196,7 +196,7 @@ impl<R: FnMut(String, &'static str)> Scan<'_, R> {
         };
         self.found += 1;
         if self.found <= REPORTED {
-            // Of an entry of a map, the map is at fault.
+            // For an entry of a map, name the map.
             let of_map = path.ends_with("[]");
             let path = if of_map { path.trim_end_matches("[]").to_owned() } else { joined(path, field, at) };
             (self.report)(path, rule);
@@ -215,7 +215,7 @@ fn joined(path: &str, field: &Field, at: usize) -> String {
     format!("{path}{dot}{}{suffix}", field.name)
 }
 
-/// The rule that a text breaks.
+/// The rule that a string breaks.
 fn rule(content: &[u8], is_free: bool) -> Option<&'static str> {
     let Ok(text) = std::str::from_utf8(content) else { return Some("must be UTF-8 text") };
     if text.contains('\0') {

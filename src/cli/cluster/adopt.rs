@@ -10,9 +10,9 @@ use domain::names::{ClusterName, Namespace, WorkspaceId};
 use proto::spaceport::v1::handled_workspace::Outcome;
 use proto::spaceport::v1::{AdoptRequest, DiscardRequest};
 
-/// Workspaces of one call: each may take 20 s at the server, and the call has one deadline.
+/// Workspaces per call: each may take 20 s at the server, and the call has one deadline.
 const BATCH: usize = 8;
-/// Workspaces that one discard may name.
+/// Limit of the server for one discard.
 const MOST_DISCARDED: usize = 100;
 
 /// `spaceport cluster adopt`.
@@ -56,7 +56,7 @@ pub struct DiscardArgs {
     force: bool,
 }
 
-/// Shows the plan, and carries it out with `--yes`.
+/// Shows the plan; with `--yes` carries it out.
 pub async fn adopt(
     client: &Client,
     connection: &ClientArgs,
@@ -109,7 +109,7 @@ async fn call(client: &Client, request: AdoptRequest) -> Result<(Vec<HandledView
     Ok((answer.workspaces.into_iter().map(HandledView::from).collect(), answer.left_out))
 }
 
-/// Deletes resources without a record.
+/// Discards resources without a record.
 pub async fn discard(
     client: &Client,
     connection: &ClientArgs,

@@ -20,7 +20,7 @@ pub struct DiffArgs {
     all: bool,
 }
 
-/// Shows where a cluster and its records differ.
+/// Prints the differences between a cluster and its records.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,

@@ -34,7 +34,7 @@ pub struct DoctorArgs {
     kubeconfig_secret: Option<SecretRef>,
 }
 
-/// Prints the checks; fails where one did.
+/// Prints the checks; fails if a check failed.
 pub async fn run(args: &DoctorArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
     let request = request(args)?;
     let client = Client::connect(connection).await?;

@@ -10,9 +10,9 @@ use tonic::{Code, Status, Streaming};
 
 use crate::connect::{Client, ClientArgs};
 use crate::interrupt::Interrupt;
-use crate::numbers::{positive_duration, whole};
 use crate::table::{clean, wrapped};
 use crate::terminal::Terminal;
+use crate::value_parsers::{positive_duration, whole};
 use crate::view::DrainView;
 use domain::names::{ClusterName, WorkspaceId};
 use proto::spaceport::v1::change_drain_request::Change;
@@ -21,9 +21,9 @@ use proto::spaceport::v1::{
     ChangeDrainRequest, Drain, GetDrainRequest, StartDrainRequest, WatchDrainRequest, WatchDrainResponse,
 };
 
-/// How long to wait for a manager to answer again.
+/// How long to keep trying to reconnect.
 const RECONNECT_WITHIN: Duration = Duration::from_mins(1);
-/// Between two tries to reach it.
+/// Delay between two tries to reconnect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 /// `spaceport cluster drain`.
@@ -111,7 +111,7 @@ fn rate(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "must be from 1/min to 600/min".to_owned())
 }
 
-/// Begins, shows or changes a drain.
+/// Starts, shows or changes a drain.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,
@@ -185,7 +185,7 @@ fn result(connection: &ClientArgs, drain: Option<Drain>, terminal: &mut Terminal
     terminal.result(connection.output, &view, || view.page(Timestamp::now()))
 }
 
-/// Follows a drain to its end, or to Ctrl-C, which does not end the drain.
+/// Follows a drain to its end, or to Ctrl-C, which does not cancel the drain.
 async fn wait(
     client: &Client,
     connection: &ClientArgs,
@@ -201,7 +201,7 @@ async fn wait(
     Interrupt::listen()?.unless(follow(client, connection, name, terminal), goes_on).await
 }
 
-/// Follows a drain to its end, through changes of the leader and lost connections.
+/// Follows a drain to its end, across changes of the leader and lost connections.
 async fn follow(
     client: &Client,
     connection: &ClientArgs,
@@ -222,7 +222,7 @@ async fn follow(
                 stream = open_again(connection, name).await?;
                 continue;
             }
-            Err(status) => return Err(status).context("following the drain failed; it goes on"),
+            Err(status) => return Err(status).context("failed to follow the drain; it continues"),
         };
         shown.update(&DrainView::from(drain.clone()), connection, terminal);
         if matches!(drain.state(), State::Drained | State::Cancelled) {
@@ -237,7 +237,7 @@ async fn follow(
     }
 }
 
-/// What was last shown of a drain that is waited for.
+/// What was last printed about a drain.
 #[derive(Default)]
 struct Shown {
     progress: String,
@@ -245,7 +245,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// Draws the progress again on a terminal, and writes it where it changed elsewhere; a new reason is a line of its own.
+    /// Redraws the progress on a terminal; elsewhere prints changes. A new reason gets its own line.
     fn update(&mut self, view: &DrainView, connection: &ClientArgs, terminal: &mut Terminal<'_>) {
         let layout = terminal.layout(connection.output);
         let clear = if terminal.redraws { "\r\u{1b}[2K" } else { "" };
@@ -281,7 +281,7 @@ async fn open_again(connection: &ClientArgs, name: &ClusterName) -> Result<Strea
             Ok(stream) => return Ok(stream),
             Err(error) if Instant::now() > give_up => {
                 let error: anyhow::Error = error;
-                return Err(error.context("no manager answers; the drain goes on"));
+                return Err(error.context("no manager responds; the drain continues"));
             }
             Err(_) => sleep(RECONNECT_PAUSE).await,
         }

@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::connect::{Client, ClientArgs};
-use crate::numbers::whole;
 use crate::terminal::Terminal;
+use crate::value_parsers::whole;
 use crate::view::ForecastView;
 use crate::workspace::pair;
 use domain::cluster::LARGEST_WEIGHT;
@@ -75,7 +75,7 @@ impl From<ExplainArgs> for ForecastPlacementRequest {
     }
 }
 
-/// Shows where starts would be placed.
+/// Prints where starts would be placed.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,

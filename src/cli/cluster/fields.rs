@@ -1,4 +1,4 @@
-//! Reads a mapping field by field and remembers everything that is wrong with it, where serde stops at the first.
+//! Reads a mapping field by field and collects every problem, where serde stops at the first.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::failure::{FileProblems, Problem};
 use domain::yaml;
 
-/// As YAML 1.2 has it: `no` and `n` are texts, and so may be names.
+/// By the rules of YAML 1.2, `no` and `n` are texts, so both can be names.
 pub fn parse(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
     serde_saphyr::from_multiple_with_options(text, options)
@@ -22,33 +22,32 @@ pub fn documents(text: &str, path: &Path) -> anyhow::Result<Vec<Value>> {
     parse(text).map_err(|error| anyhow!("{} {}", path.display(), yaml::fault(&error, text)))
 }
 
-/// What was read of a file, unless something is wrong with it.
+/// The value, or an error with all problems of the file.
 pub fn unless_wrong<T>(value: T, problems: Vec<Problem>, path: &Path) -> anyhow::Result<T> {
     if problems.is_empty() { Ok(value) } else { Err(FileProblems { path: path.to_owned(), problems }.into()) }
 }
 
-/// Everything that is wrong with a file.
+/// All problems of a file.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Remembers one, at the path of a field; an empty path is the document itself.
+    /// Adds a problem at the path of a field; an empty path is the document itself.
     pub fn add(&mut self, path: &str, rule: impl Display) {
         self.0.push(Problem { field: path.to_owned(), rule: rule.to_string() });
     }
 
-    /// All of them, in the order of the file.
+    /// In the order of the file.
     pub fn into_vec(self) -> Vec<Problem> {
         self.0
     }
 
-    /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 }
 
-/// A mapping that is being read.
+/// A mapping in progress, with the keys that were read.
 pub struct Fields<'a> {
     path: String,
     map: Option<&'a Map<String, Value>>,
@@ -56,7 +55,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// A value that must be a mapping.
+    /// Fails if the value is not a mapping.
     pub fn of(value: &'a Value, path: String, problems: &mut Problems) -> Self {
         if !value.is_object() {
             problems.add(&path, format_args!("must be a mapping, not {}", kind(value)));
@@ -64,18 +63,18 @@ impl<'a> Fields<'a> {
         Self { path, map: value.as_object(), asked: Vec::new() }
     }
 
-    /// The path of one of the fields.
+    /// Path of a field of this mapping.
     pub fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// A field, absent when null.
+    /// A field; `None` if absent or null.
     pub fn get(&mut self, name: &'static str) -> Option<&'a Value> {
         self.asked.push(name);
         self.map?.get(name).filter(|value| !value.is_null())
     }
 
-    /// A text.
+    /// A field that is a text.
     pub fn text(&mut self, name: &'static str, problems: &mut Problems) -> Option<String> {
         let value = self.get(name)?;
         if let Some(text) = value.as_str() {
@@ -85,7 +84,7 @@ impl<'a> Fields<'a> {
         None
     }
 
-    /// A text that keeps the rule of a type.
+    /// A text field that is parsed into a type; kept as text.
     pub fn parsed<T: FromStr<Err: Display>>(
         &mut self,
         name: &'static str,
@@ -98,7 +97,7 @@ impl<'a> Fields<'a> {
         Some(text)
     }
 
-    /// The value that a text stands for.
+    /// A text field as the parsed value.
     pub fn typed<T: FromStr<Err: Display>>(
         &mut self,
         name: &'static str,
@@ -108,7 +107,7 @@ impl<'a> Fields<'a> {
         parsed.map_err(|rule| problems.add(&self.path_of(name), rule)).ok()
     }
 
-    /// Such a text that must be there.
+    /// A required text field, parsed.
     pub fn required<T: FromStr<Err: Display>>(
         &mut self,
         name: &'static str,
@@ -120,7 +119,7 @@ impl<'a> Fields<'a> {
         self.parsed::<T>(name, problems).unwrap_or_default()
     }
 
-    /// A whole number that is not negative.
+    /// A non-negative whole number.
     pub fn number(&mut self, name: &'static str, default: u32, problems: &mut Problems) -> u32 {
         let Some(value) = self.get(name) else { return default };
         value.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or_else(|| {
@@ -129,14 +128,14 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A number.
+    /// A field that is a number.
     pub fn decimal(&mut self, name: &'static str, problems: &mut Problems) {
         if let Some(value) = self.get(name).filter(|value| !value.is_number()) {
             problems.add(&self.path_of(name), format_args!("must be a number, not {}", kind(value)));
         }
     }
 
-    /// Quantities, which are written as texts or as numbers.
+    /// Quantities, written as texts or numbers.
     pub fn quantities(&mut self, names: &[&'static str], problems: &mut Problems) {
         for name in names {
             if let Some(value) = self.get(name).filter(|value| !value.is_number() && !value.is_string()) {
@@ -148,13 +147,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A mapping below this one.
+    /// A nested mapping.
     pub fn group(&mut self, name: &'static str, problems: &mut Problems) -> Option<Self> {
         let value = self.get(name)?;
         Some(Self::of(value, self.path_of(name), problems))
     }
 
-    /// True or false; false when absent.
+    /// A boolean; false if absent.
     pub fn flag(&mut self, name: &'static str, problems: &mut Problems) -> bool {
         let Some(value) = self.get(name) else { return false };
         value.as_bool().unwrap_or_else(|| {
@@ -163,7 +162,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A list; empty when absent.
+    /// A list; empty if absent.
     pub fn list(&mut self, name: &'static str, problems: &mut Problems) -> &'a [Value] {
         let Some(value) = self.get(name) else { return &[] };
         value.as_array().map_or_else(
@@ -175,7 +174,7 @@ impl<'a> Fields<'a> {
         )
     }
 
-    /// A mapping; empty when absent.
+    /// A nested mapping; empty if absent.
     pub fn mapping(&mut self, name: &'static str, problems: &mut Problems) -> BTreeMap<String, &'a Value> {
         let Some(value) = self.get(name) else { return BTreeMap::new() };
         if !value.is_object() {
@@ -184,7 +183,7 @@ impl<'a> Fields<'a> {
         value.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value)).collect()
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports unknown keys.
     pub fn finish(self, problems: &mut Problems) {
         for key in self.map.into_iter().flat_map(Map::keys) {
             if !self.asked.contains(&key.as_str()) {
@@ -197,7 +196,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What a value is, for people. Never its content, which may be a secret.
+/// What kind of value it is, for messages. Never its content, which may be a secret.
 pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",

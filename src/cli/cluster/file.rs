@@ -1,4 +1,4 @@
-//! Cluster files: one or more clusters in YAML or JSON. Every problem is reported at once.
+//! Cluster files: one or more clusters in YAML or JSON. All problems are reported together.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -31,10 +31,9 @@ use login::{Kubeconfig, kubeconfig_of};
 
 pub use login::Login;
 
-/// Share of new workspaces where the file names none.
+/// Weight if the file names none.
 const DEFAULT_WEIGHT: u32 = 50;
 
-/// The documents of a file; `-` is standard input.
 pub fn read(path: &Path) -> Result<Vec<Value>> {
     let bytes = input::read_or_stdin(path, input::CLUSTER_FILE)?;
     let text = encoding::decode(&bytes).map_err(|rule| anyhow::anyhow!("{} {rule}", path.display()))?;
@@ -44,28 +43,26 @@ pub fn read(path: &Path) -> Result<Vec<Value>> {
     Ok(documents)
 }
 
-/// What the command line says in place of a document, and of its kubeconfig.
+/// What flags of the command line override in a document.
 #[derive(Clone, Copy, Default)]
 pub struct Overrides<'a> {
     /// The cluster's name.
     pub name: Option<&'a ClusterName>,
-    /// Where the kubeconfig is.
+    /// Source of the kubeconfig.
     pub login: Option<Login<'a>>,
-    /// Which context of it is meant.
+    /// Context of the kubeconfig.
     pub context: Option<&'a str>,
-    /// What becomes of login plugins.
+    /// What to do about login plugins.
     pub plugins: Plugins,
 }
 
-/// A cluster to ask the server for, and the plugin that makes its login where that is not known yet.
+/// A cluster to register, and the login plugin to run first, if its kubeconfig has one.
 pub struct Registration {
-    /// Without a kubeconfig where a plugin makes it.
+    /// Without a kubeconfig if `plugin` creates it.
     pub request: RegisterRequest,
-    /// To be run first.
     pub plugin: Option<Box<Plugin>>,
 }
 
-/// A reference as it is sent.
 pub fn to_wire(reference: &SecretRef) -> SecretReference {
     SecretReference {
         namespace: reference.namespace.to_string(),
@@ -74,7 +71,8 @@ pub fn to_wire(reference: &SecretRef) -> SecretReference {
     }
 }
 
-/// What to ask of the server. A document may be there twice; a name may not.
+/// Requests for the documents of a file. Identical documents are allowed; a name that repeats with other content is
+/// not.
 pub fn requests(
     mut documents: Vec<Value>,
     path: &Path,
@@ -94,7 +92,7 @@ pub fn requests(
         let registration = registration(document, path, instead, &mut found);
         let name = registration.request.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
         if !name.is_empty() && *names.entry(name).or_insert(document) != document {
-            found.add("name", "is taken by a document above");
+            found.add("name", "is already used by a document above");
         }
         let document = if many { format!("document {}", at + 1) } else { String::new() };
         problems.extend(found.into_vec().into_iter().map(|problem| problem.of(&document)));
@@ -103,7 +101,7 @@ pub fn requests(
     unless_wrong(requests, problems, path)
 }
 
-/// What one document says, without looking at the kubeconfig that it names.
+/// The specification in one document, without its kubeconfig.
 pub fn spec(mut documents: Vec<Value>, path: &Path) -> Result<ClusterSpec> {
     let mut document = documents.pop().unwrap_or_default();
     if let Some(map) = document.as_object_mut() {
@@ -177,7 +175,7 @@ fn spec_of(fields: &mut Fields<'_>, problems: &mut Problems) -> ClusterSpec {
     }
 }
 
-/// `nodes` where the file says nothing.
+/// `nodes` if the file says nothing.
 fn capacity(fields: &mut Fields<'_>, problems: &mut Problems) -> Capacity {
     match fields.text("capacity", problems).as_deref() {
         None | Some("nodes") => Capacity::Nodes,
@@ -294,7 +292,7 @@ fn allowed_secrets(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<Stri
     names
 }
 
-/// Classes in the form the wire has: JSON by id.
+/// Classes as on the wire: JSON by id.
 fn classes(fields: &mut Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
     let path = fields.path_of("classes");
     let mut classes = BTreeMap::new();
@@ -309,7 +307,7 @@ fn classes(fields: &mut Fields<'_>, problems: &mut Problems) -> BTreeMap<String,
                     problems.add(&format!("{path}{below}{}", problem.path), problem.message);
                 }
             }
-            // The reader of classes stops at the first, and names its own types.
+            // The parser of classes stops at the first problem and names internal types.
             Err(_) if problems.len() > before => {}
             Err(_) => problems.add(&path, "is not a workspace class: a key in it has no value"),
         }
@@ -318,7 +316,7 @@ fn classes(fields: &mut Fields<'_>, problems: &mut Problems) -> BTreeMap<String,
     classes
 }
 
-/// Whether each key of a class is known, and what it holds is of the right kind.
+/// Checks that each key of a class is known and its value of the right kind.
 fn class_kinds(value: &Value, path: &str, problems: &mut Problems) {
     let mut class = Fields::of(value, path.to_owned(), problems);
     class.text("name", problems);
@@ -348,7 +346,7 @@ fn class_kinds(value: &Value, path: &str, problems: &mut Problems) {
     class.finish(problems);
 }
 
-/// Any text that is not empty.
+/// Any non-empty text.
 struct Text;
 
 impl FromStr for Text {

@@ -26,7 +26,7 @@ pub struct ForgetArgs {
     dry_run: bool,
 }
 
-/// Shows which workspaces would be given up, and gives them up with `--yes`.
+/// Prints which workspaces would be given up; with `--yes` gives them up.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,

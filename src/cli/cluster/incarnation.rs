@@ -20,7 +20,7 @@ pub enum Verb {
     },
 }
 
-/// Runs a verb.
+/// Runs a `spaceport cluster incarnation` verb.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,

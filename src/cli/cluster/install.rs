@@ -47,7 +47,7 @@ fn pair(text: &str) -> Result<(Namespace, Option<Namespace>), String> {
     Ok((namespace, secrets))
 }
 
-/// Applies the objects.
+/// Applies the objects, or prints the plan.
 pub async fn run(args: &InstallArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
     let namespaces = args.namespaces.iter().map(|(namespace, secrets)| NamespaceSpec {
         namespace: namespace.to_string(),
@@ -81,7 +81,8 @@ pub async fn run(args: &InstallArgs, connection: &ClientArgs, terminal: &mut Ter
     Ok(())
 }
 
-/// Puts there what a cluster needs that is to be registered, and takes the manager's own login in place of the admin's.
+/// For `register --install`: installs with the admin's kubeconfig, then replaces it in the request with the manager's
+/// own login.
 pub async fn before(
     client: &Client,
     connection: &ClientArgs,
@@ -105,7 +106,7 @@ pub async fn before(
         ..InstallRequest::default()
     };
     let answer = install(client, asked).await?;
-    ensure!(!answer.kubeconfig.is_empty(), "the server made no login");
+    ensure!(!answer.kubeconfig.is_empty(), "the server returned no kubeconfig");
     let objects: Vec<InstalledView> = answer.objects.into_iter().map(InstalledView::from).collect();
     terminal.progress_page(connection.output, InstalledView::table(&objects, false));
     Ok(RegisterRequest { kubeconfig: answer.kubeconfig, spec: request.spec })

@@ -1,4 +1,5 @@
-//! One context of a kubeconfig, complete in itself: the files that it names are on this machine, and the manager is not.
+//! Extracts one context of a kubeconfig with everything it needs: the files that it names are on this machine, not the
+//! manager's.
 
 use std::path::{Path, PathBuf};
 
@@ -13,43 +14,42 @@ use crate::table::clean;
 use domain::kubeconfig::exec::Exec;
 use domain::kubeconfig::{self, Aliases, Chosen, Section, encoding};
 
-/// What becomes of a login that a plugin makes (`exec`).
+/// What to do about a login plugin (`exec`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Plugins {
-    /// The person is shown what to do instead: such a login ends after minutes, and the manager runs no plugin.
+    /// Fail and say what to do instead: such a login expires within minutes, and the manager runs no plugin.
     #[default]
     Explain,
-    /// The plugin is run here: the login is needed once.
+    /// Run it here: the login is needed once.
     Run,
 }
 
-/// Which context is taken, and how.
+/// Which context to use, and how.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Choice<'a> {
-    /// Its name; the current one where none is named.
+    /// Its name; `None` is the current context.
     pub context: Option<&'a str>,
-    /// What becomes of its plugin.
+    /// What to do about its plugin.
     pub plugins: Plugins,
-    /// Whether standard input is read for something else.
+    /// Whether standard input is in use as a file.
     pub stdin_taken: bool,
 }
 
-/// A login, or what makes one.
+/// A kubeconfig, or the plugin that creates it.
 pub enum Login {
     /// A kubeconfig with this login and nothing else.
     Ready(Vec<u8>),
-    /// A plugin to run first.
     Plugin(Box<Plugin>),
 }
 
-/// Reads a kubeconfig file; paths in it are relative to it.
+/// Reads a kubeconfig file; relative paths in it start at its folder.
 pub fn from_file(path: &Path, choice: Choice<'_>) -> Result<Login> {
     let bytes = read(path)?;
     let text = encoding::decode(&bytes).map_err(|rule| anyhow!("{} {rule}", path.display()))?;
     standalone(&text, input::folder(path), choice).with_context(|| format!("kubeconfig {}", path.display()))
 }
 
-/// The chosen context alone, with the content of each file in place of its name.
+/// The chosen context alone, with files replaced by their content.
 pub fn standalone(text: &str, base: &Path, choice: Choice<'_>) -> Result<Login> {
     let mut chosen = choose(text, choice.context)?;
     for (section, files) in [(&mut chosen.cluster, &CLUSTER_FILES[..]), (&mut chosen.user, &USER_FILES[..])] {
@@ -57,7 +57,7 @@ pub fn standalone(text: &str, base: &Path, choice: Choice<'_>) -> Result<Login> 
     }
     lay_in_token(&mut chosen.user, base)?;
     if chosen.has_static_login() {
-        // As kubectl has it: then no plugin is asked.
+        // As in kubectl: static credentials take precedence over a plugin.
         chosen.user.remove("exec");
         chosen.user.remove("auth-provider");
     }
@@ -71,7 +71,7 @@ pub fn standalone(text: &str, base: &Path, choice: Choice<'_>) -> Result<Login> 
     }
 }
 
-/// Checks by the manager's rules what is sent to it.
+/// Encodes the kubeconfig and checks it by the manager's rules.
 pub fn finish(chosen: &Chosen) -> Result<Vec<u8>> {
     chosen.login()?.refuse_expired_authority(Timestamp::now())?;
     Ok(chosen.minimal()?.into_bytes())
@@ -101,7 +101,7 @@ fn recipe(exec: &Exec) -> String {
     )
 }
 
-/// Keys that name a file, and the keys that hold its content.
+/// Keys that name a file, and the keys for its content.
 const CLUSTER_FILES: [(&str, &str); 1] = [("certificate-authority", "certificate-authority-data")];
 const USER_FILES: [(&str, &str); 2] =
     [("client-certificate", "client-certificate-data"), ("client-key", "client-key-data")];
@@ -110,10 +110,10 @@ fn lay_in(section: &mut Section, files: &[(&'static str, &str)], base: &Path) ->
     for (file_key, data_key) in files {
         let Some(file) = section.text(file_key)? else { continue };
         section.remove(file_key);
-        // As kubectl has it: data wins over a file.
+        // As in kubectl: data takes precedence over a file.
         if !section.has(data_key) {
             let content = read(&base.join(&file)).context(*file_key)?;
-            // PEM that PowerShell wrote; other bytes are named by whoever reads them.
+            // PowerShell writes PEM as UTF-16. The reader reports other bytes.
             let content = encoding::decode(&content).map_or(content, String::into_bytes);
             section.set(data_key, STANDARD.encode(content).into());
         }
@@ -121,7 +121,7 @@ fn lay_in(section: &mut Section, files: &[(&'static str, &str)], base: &Path) ->
     Ok(())
 }
 
-/// A token in a file goes before one that is written beside it, unless the file cannot be read.
+/// A token file takes precedence over an inline token, unless it cannot be read.
 fn lay_in_token(user: &mut Section, base: &Path) -> Result<()> {
     let Some(file) = user.text("tokenFile")? else { return Ok(()) };
     user.remove("tokenFile");

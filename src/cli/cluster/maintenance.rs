@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::connect::{Client, ClientArgs};
 use crate::failure::Usage;
-use crate::numbers::{positive_duration, time};
 use crate::terminal::Terminal;
+use crate::value_parsers::{positive_duration, time};
 use crate::view::ClusterView;
 use domain::names::{ClusterName, Namespace};
 use proto::spaceport::v1::SetMaintenanceRequest;
@@ -62,7 +62,7 @@ impl End {
     }
 }
 
-/// Begins or ends maintenance.
+/// Starts or ends maintenance.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,

@@ -1,4 +1,4 @@
-//! Runs a login plugin of a kubeconfig (`exec`), as kubectl does: without a shell, here, and for one login.
+//! Runs a login plugin of a kubeconfig (`exec`) as kubectl does: without a shell, on this machine, once.
 
 use std::io::IsTerminal as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,35 +20,33 @@ use crate::terminal::Terminal;
 use domain::kubeconfig::Chosen;
 use domain::kubeconfig::exec::{Exec, INPUT, Interactive};
 
-/// For a plugin that asks nobody.
+/// Timeout of a plugin that does not prompt.
 const ALONE: Duration = Duration::from_mins(1);
-/// For one that may ask a person.
+/// Timeout of a plugin that may prompt a person.
 const WITH_A_PERSON: Duration = Duration::from_mins(5);
-/// From the end of a plugin to the end of what it wrote: a child of its own may hold the other end.
+/// How long to read output after the plugin exits: a child process may keep the pipe open.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// After so long a silence a line that does not end, as a question does not, is shown.
+/// An unterminated line, such as a prompt, is shown after this long without output.
 const UNFINISHED: Duration = Duration::from_millis(200);
 /// Bytes of an ExecCredential.
 const LONGEST_OUTPUT: usize = 1 << 20;
-/// Bytes that are shown of what it writes for people.
+/// Bytes of standard error that are shown.
 const MOST_SHOWN: usize = 64 << 10;
-/// Bytes of one line of that.
+/// Bytes of one line of standard error.
 const LONGEST_LINE: usize = 4 << 10;
 
-/// A plugin, and the context that it is for.
+/// A plugin and its context.
 pub struct Plugin {
-    /// The context.
     pub chosen: Chosen,
-    /// The plugin.
     pub exec: Exec,
-    /// Folder of the kubeconfig: a relative path of the plugin begins there.
+    /// Folder of the kubeconfig; a relative path of the plugin starts there.
     pub base: PathBuf,
-    /// Whether standard input is read for something else.
+    /// Whether standard input is in use as a file.
     pub stdin_taken: bool,
 }
 
 impl Plugin {
-    /// Runs it; a kubeconfig with the login that it made.
+    /// Runs the plugin; returns a kubeconfig with its credential.
     pub async fn run(self, terminal: &mut Terminal<'_>) -> Result<Vec<u8>> {
         let name = clean(&self.exec.command);
         let interactive = self.is_interactive()?;
@@ -61,7 +59,7 @@ impl Plugin {
             Ok(ended) => ended.with_context(|| format!("the login plugin {name}"))?,
             Err(_) => bail!("the login plugin {name} did not end within {} s", limit.as_secs()),
         };
-        ensure!(status.success(), "the login plugin {name} failed ({status}); what it said is above");
+        ensure!(status.success(), "the login plugin {name} failed ({status}); its output is above");
         let credential = self.exec.credential(&output, Timestamp::now());
         let credential = credential.map_err(|rule| anyhow!("the login plugin {name} {rule}"))?;
         finish(&self.chosen.with(credential)).with_context(|| format!("the login of the plugin {name}"))
@@ -95,7 +93,8 @@ impl Plugin {
         Ok(command)
     }
 
-    /// A path from the kubeconfig's folder on, or a name on PATH; never what lies in the present folder by chance.
+    /// Resolves the program: a path relative to the kubeconfig's folder, or a name on PATH; never the working
+    /// directory.
     fn program(&self) -> Result<PathBuf> {
         let (command, name) = (&self.exec.command, clean(&self.exec.command));
         let found = if command.contains('/') {
@@ -120,7 +119,7 @@ fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Reads what it writes until it ends, and shows what is for people.
+/// Reads the output until the plugin ends, and shows its standard error.
 async fn talk(child: &mut Child, exec: &Exec, terminal: &mut Terminal<'_>) -> Result<(Vec<u8>, ExitStatus)> {
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         bail!("has no output");
@@ -146,7 +145,7 @@ async fn collect(stdout: impl AsyncRead + Unpin) -> Result<Vec<u8>> {
     Ok(output)
 }
 
-/// Shows line by line what a plugin writes for people; what is unsafe or secret in it is not shown.
+/// Shows standard error line by line, without secrets and unsafe characters.
 async fn show(mut stderr: impl AsyncRead + Unpin, exec: &Exec, terminal: &mut Terminal<'_>) {
     let (mut line, mut shown) = (Vec::new(), 0);
     let mut piece = [0; 1024];

@@ -42,9 +42,9 @@ pub struct RegisterArgs {
     install: bool,
 }
 
-/// Registers one after the other; a refusal does not keep the others from being registered.
+/// Registers the clusters of the file in order; a failure does not stop the rest.
 pub async fn run(args: &RegisterArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
-    // What is wrong with the file is said before any server is asked.
+    // Report problems of the file before connecting.
     let registrations = read(args)?;
     let client = Client::connect(connection).await?;
     let total = registrations.len();

@@ -31,7 +31,6 @@ impl VersionsView {
     }
 }
 
-/// Runs the verb.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,

@@ -10,8 +10,8 @@ use super::file;
 use super::kubeconfig::{self, Choice, Login};
 use crate::connect::{Client, ClientArgs};
 use crate::failure::Usage;
-use crate::numbers::{at_least, whole};
 use crate::terminal::Terminal;
+use crate::value_parsers::{at_least, whole};
 use crate::view::{CheckView, ClusterView};
 use domain::cluster::LARGEST_WEIGHT;
 use domain::names::{ClusterName, Region};
@@ -95,7 +95,7 @@ fn constraint(text: &str) -> Result<AdmissionConstraint, &'static str> {
     Ok(AdmissionConstraint { constraint: Some(constraint) })
 }
 
-/// Changes it.
+/// Sends the change.
 pub async fn run(args: &UpdateArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
     let request = request(args)?;
     let client = Client::connect(connection).await?;
@@ -143,7 +143,7 @@ fn request(args: &UpdateArgs) -> Result<UpdateRequest> {
     Ok(request)
 }
 
-/// The chosen context of the kubeconfig; empty where none is given.
+/// The chosen context of the kubeconfig; empty if none is given.
 fn kubeconfig(args: &UpdateArgs) -> Result<Vec<u8>> {
     let Some(path) = &args.kubeconfig else { return Ok(Vec::new()) };
     let choice = Choice { context: args.kube_context.as_deref(), ..Choice::default() };

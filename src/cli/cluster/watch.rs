@@ -8,7 +8,7 @@ use crate::view::ClusterView;
 use proto::spaceport::v1::WatchRequest;
 use proto::spaceport::v1::watch_response::Event;
 
-/// Writes a line for each change until the server ends the stream.
+/// Prints a line for each change until the server ends the stream.
 pub async fn run(client: &Client, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
     let mut api = client.clusters();
     let opened = client.open(WatchRequest::default(), async |request| api.watch(request).await).await;

@@ -1,6 +1,6 @@
-//! Changes a contexts file in its text, entry by entry: comments, order, relative paths and whatever else is written there
-//! stay. It knows block mappings, as people write them, and JSON. Whoever uses it reads the result again and compares: what
-//! it does not understand is refused, never guessed.
+//! Edits a contexts file in its text, entry by entry: comments, order, relative paths and everything else stay.
+//! Understands YAML block mappings and JSON. The caller parses the result again and compares: what this does not
+//! understand is rejected, never guessed.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use super::file::{ConfigFile, Context, ContextName};
 const CURRENT: &str = "currentContext";
 const CONTEXTS: &str = "contexts";
 
-/// The text of a file with `old` changed to `new`; nothing where the text is of a form that cannot be changed in place.
+/// The text of a file with `old` changed to `new`; `None` if its form cannot be edited.
 pub fn apply(text: &str, old: &ConfigFile, new: &ConfigFile) -> Option<String> {
     if text.trim_start().starts_with('{') {
         return in_json(text, old, new);
@@ -35,7 +35,7 @@ pub fn apply(text: &str, old: &ConfigFile, new: &ConfigFile) -> Option<String> {
     Some(lines.text())
 }
 
-/// The settings that differ, and their new values; none: taken out.
+/// Settings that differ, with their new values; `None` removes one.
 fn changes(before: Option<&Context>, after: &Context) -> Vec<(&'static str, Option<Value>)> {
     let of = |context: &Context| match serde_json::to_value(context) {
         Ok(Value::Object(map)) => map,
@@ -49,7 +49,7 @@ fn changes(before: Option<&Context>, after: &Context) -> Vec<(&'static str, Opti
         .collect()
 }
 
-/// JSON has no comments; the values that do not change stay as they are written.
+/// JSON has no comments; values that do not change keep their text.
 fn in_json(text: &str, old: &ConfigFile, new: &ConfigFile) -> Option<String> {
     let mut document: Map<String, Value> = serde_json::from_str(text).ok()?;
     match &new.current_context {
@@ -74,21 +74,21 @@ fn in_json(text: &str, old: &ConfigFile, new: &ConfigFile) -> Option<String> {
     Some(serde_json::to_string_pretty(&document).ok()? + "\n")
 }
 
-/// The lines of a file, without their ends.
+/// The lines of a file, without line ends.
 struct Lines {
     lines: Vec<String>,
     end: &'static str,
 }
 
-/// An entry of a block mapping: its line, and the lines up to its last content.
+/// An entry of a block mapping: its first line up to its last content.
 #[derive(Debug, Clone)]
 struct Entry {
     key: String,
     indent: usize,
     first: usize,
-    /// After its last line that holds more than a comment.
+    /// Index after its last line that is not only a comment.
     after: usize,
-    /// Where its value begins on the first line, behind the colon.
+    /// Column of its value on the first line.
     value: usize,
 }
 
@@ -161,7 +161,7 @@ impl Lines {
         self.below(&contexts)?.into_iter().find(|entry| entry.key == name.to_string())
     }
 
-    /// Puts a value in place of what an entry has, or takes the entry out. A comment on its line stays.
+    /// Replaces the value of an entry, or removes the entry. A comment on its line stays.
     fn replace(&mut self, entry: &Entry, value: Option<&Value>) -> Option<()> {
         let Some(value) = value else {
             self.lines.drain(entry.first..entry.after);
@@ -188,7 +188,7 @@ impl Lines {
         self.entries(0..self.lines.len(), None)
     }
 
-    /// The entries of a mapping that is the value of another. An empty one (`{}`) is made ready for entries.
+    /// The entries of a nested mapping. An empty one (`{}`) is turned into a block mapping.
     fn below(&mut self, entry: &Entry) -> Option<Vec<Entry>> {
         let rest = &self.lines.get(entry.first)?[entry.value..];
         let comment = comment_of(rest)?;
@@ -206,7 +206,7 @@ impl Lines {
         }
     }
 
-    /// The entries of one block mapping in a range of lines, indented by more than the entry above it.
+    /// The entries of one block mapping in a range of lines, indented deeper than `above`.
     fn entries(&self, range: std::ops::Range<usize>, above: Option<usize>) -> Option<Vec<Entry>> {
         let mut entries: Vec<Entry> = Vec::new();
         for at in range {
@@ -220,7 +220,7 @@ impl Lines {
                 continue;
             }
             match entries.last_mut() {
-                // A list may stand at the indentation of its key.
+                // A list may be at the indentation of its key.
                 Some(last)
                     if indent > last.indent || (indent == last.indent && content.starts_with("- ")) =>
                 {
@@ -238,7 +238,7 @@ impl Lines {
     }
 }
 
-/// The key that a line begins with, and where what follows its colon begins.
+/// The key at the start of a line, and the column after its colon.
 fn key_of(content: &str) -> Option<(String, usize)> {
     let is_end = |rest: &str| rest.is_empty() || rest.starts_with([' ', '\t', '\r']);
     if let Some(quote) = content.chars().next().filter(|first| matches!(first, '"' | '\'')) {
@@ -250,12 +250,12 @@ fn key_of(content: &str) -> Option<(String, usize)> {
     }
     let (colon, _) = content.match_indices(':').find(|(at, _)| is_end(&content[at + 1..]))?;
     let key = content[..colon].trim_end();
-    // Anchors, tags, explicit keys and flow collections are more than a key.
+    // Anchors, tags, explicit keys and flow collections are not plain keys.
     (!key.starts_with(['&', '*', '!', '?', '{', '[', '|', '>', '-', '%', '@', '`']))
         .then(|| (key.to_owned(), colon + 1))
 }
 
-/// The comment at the end of what follows a colon; empty where there is none.
+/// The comment at the end of a value; empty if there is none.
 fn comment_of(rest: &str) -> Option<&str> {
     let value = rest.trim_start();
     let start = rest.len() - value.len();
@@ -275,12 +275,12 @@ fn written(value: &Value) -> String {
     match value {
         Value::String(text) if is_plain(text) => text.clone(),
         Value::Array(values) => format!("[{}]", values.iter().map(written).collect::<Vec<_>>().join(", ")),
-        // JSON is YAML.
+        // JSON is valid YAML.
         value => value.to_string(),
     }
 }
 
-/// Whether a text reads as itself without quotes, in lists too.
+/// Whether a text needs no quotes, in lists too.
 fn is_plain(text: &str) -> bool {
     let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/')

@@ -1,5 +1,5 @@
-//! The configuration file of the CLI: contexts, each of which says how one installation is reached. It names files and holds
-//! no secret itself.
+//! Configuration file of the CLI: contexts, each of which says how to reach one installation. It names files and holds
+//! no secrets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,13 +23,12 @@ use crate::input;
 use crate::table::clean;
 use domain::duration::GoDuration;
 
-/// For another change of the file to end.
+/// How long to wait for another process that changes the file.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// Letters of a context's name.
+/// Characters of a context's name.
 const LONGEST_NAME: usize = 253;
 
-/// Name of a context.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ContextName(String);
 
@@ -52,13 +51,13 @@ impl fmt::Display for ContextName {
     }
 }
 
-/// How one installation is reached.
+/// How to reach one installation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Context {
-    /// Addresses; the first that answers is used.
+    /// Addresses; the first that responds is used.
     pub endpoints: Vec<Address>,
-    /// Authority of the server's certificate.
+    /// CA of the server's certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
     /// Client certificate.
@@ -70,29 +69,27 @@ pub struct Context {
     /// Name in the server's certificate, instead of that in the address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
-    /// How long one call may take.
+    /// Timeout of one call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<GoDuration>,
 }
 
-/// All contexts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigFile {
-    /// The one that is used where no other is named.
+    /// The context that is used unless another is named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_context: Option<ContextName>,
-    /// By name.
     pub contexts: BTreeMap<ContextName, Context>,
 }
 
 impl ConfigFile {
-    /// Reads the file; a missing one has no contexts. Relative paths in it are relative to its folder.
+    /// Reads the file; a missing file has no contexts. Relative paths in it start at its folder.
     pub fn read(path: &Path) -> Result<Self> {
         Self::text(path)?.map_or_else(|| Ok(Self::default()), |text| Self::parse(&text, path))
     }
 
-    /// The text of the file, where there is one.
+    /// The text of the file, if it exists.
     fn text(path: &Path) -> Result<Option<String>> {
         match input::read_text(path, input::CONFIG) {
             Err(input::Error::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -119,15 +116,14 @@ impl ConfigFile {
         })
     }
 
-    /// Reads the file, changes it and writes it, while no other process does so. Of what is written there, only what changes
-    /// is written anew.
+    /// Reads, changes and writes the file under a lock. Only what changes is rewritten.
     pub fn change<T>(path: &Path, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        // A link stays one: what it points to is replaced.
+        // Keep a symbolic link; replace what it points to.
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder =
             target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.with_context(|| format!("failed to make the folder {}", folder.display()))?;
+        made.with_context(|| format!("failed to create the folder {}", folder.display()))?;
         let _lock = lock(folder)?;
         let text = Self::text(path)?;
         let old = text.as_deref().map_or_else(|| Ok(Self::default()), |text| Self::parse(text, path))?;
@@ -143,7 +139,7 @@ impl ConfigFile {
         Ok(result)
     }
 
-    /// The text changed to this, which it is read as afterwards.
+    /// Edits the text; fails unless the result parses as `self`.
     fn edited(&self, text: &str, old: &Self, path: &Path) -> Result<String> {
         let edited = edit::apply(text, old, self);
         edited.filter(|text| Self::parse(text, path).is_ok_and(|read| read == *self)).ok_or_else(|| {
@@ -161,10 +157,10 @@ impl ConfigFile {
     }
 }
 
-/// Replaces a file, whole or not at all.
+/// Replaces a file atomically.
 fn write(text: &str, path: &Path, folder: &Path) -> io::Result<()> {
     let new = folder.join(format!(".config.{}.new", std::process::id()));
-    // Of a process that died.
+    // Left by a process that died.
     let _ = fs::remove_file(&new);
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
     let written = opened.and_then(|mut file| {
@@ -178,7 +174,7 @@ fn write(text: &str, path: &Path, folder: &Path) -> io::Result<()> {
     renamed
 }
 
-/// Locks a folder against other processes that change the file, until it is dropped.
+/// Locks a folder against other processes that change the file, until dropped.
 fn lock(folder: &Path) -> Result<File> {
     let failed = || format!("failed to lock {}", folder.display());
     let file = File::open(folder).with_context(failed)?;
@@ -354,7 +350,7 @@ contexts:
 # The end.
 ";
 
-    /// The file as it is after a change.
+    /// The file after a change.
     fn changed(text: &str, change: impl FnOnce(&mut ConfigFile)) -> Result<String> {
         let folder = tempfile::tempdir().unwrap();
         let path = write(&folder, text);

@@ -1,4 +1,5 @@
-//! Certificates and keys of the command line: read at each connection, from pipes once, and made a TLS configuration.
+//! Certificate and key files of the command line, and the TLS configuration from them. Files are read at each
+//! connection, pipes once.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,25 +10,25 @@ use rustls::ClientConfig;
 use crate::input;
 use runtime::tls::{self, Pem};
 
-/// Why the files are not usable. Messages name files, never their content.
+/// Why files cannot be used. Messages name files, never their content.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file was not read.
+    /// A file cannot be read.
     #[error(transparent)]
     Read(#[from] input::Error),
-    /// What is in it cannot be used.
+    /// The content cannot be used.
     #[error(transparent)]
     Content(#[from] tls::Error),
 }
 
-/// A file that is read at each connection, so that renewed certificates are used; a pipe gives its content once.
+/// A file that is read at each connection, so that renewed certificates are used; the content of a pipe is kept.
 #[derive(Clone)]
 pub struct PemFile {
     path: PathBuf,
     piped: Arc<OnceLock<Vec<u8>>>,
 }
 
-/// Without the content, which may be a key.
+/// Omits the content, which may be a key.
 impl fmt::Debug for PemFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path.fmt(f)
@@ -41,7 +42,6 @@ impl From<PathBuf> for PemFile {
 }
 
 impl PemFile {
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -58,16 +58,15 @@ impl PemFile {
     }
 }
 
-/// What the client proves itself with.
+/// Client certificate and key.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The chain, leaf first.
     pub cert: PemFile,
-    /// Its private key.
     pub key: PemFile,
 }
 
-/// Reads the files and makes the configuration of a connection.
+/// Reads the files and builds the TLS configuration.
 pub fn configuration(ca: &PemFile, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, Error> {
     let authorities = ca.read()?;
     let authorities = Pem { path: &ca.path, content: &authorities };

@@ -1,5 +1,5 @@
-//! One connection: TCP, TLS, and the first bytes of the server. Written out here because the transport passes TLS errors on
-//! as texts, and because only the first bytes show that a server is alive and accepts this client.
+//! One connection: TCP, TLS, and the first bytes of the server. Implemented here because tonic reports TLS errors only
+//! as text, and because only the first bytes show that the server accepts this client.
 
 use std::io;
 use std::pin::Pin;
@@ -16,30 +16,29 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::trouble::{Failure, Sides, Stage, of_first_bytes};
+use super::diagnosis::{Failure, Sides, Stage, of_first_bytes};
 
-/// What a TLS record holds at most.
+/// Maximum size of a TLS record.
 const RECORD: usize = 16 << 10;
 
-/// Connects to one server, again and again where connections break.
+/// Connects to one server, and reconnects after failures.
 #[derive(Clone)]
 pub struct Dialer {
-    /// As TCP takes it.
+    /// Host for TCP.
     pub host: String,
-    /// As TCP takes it.
+    /// Port for TCP.
     pub port: u16,
-    /// None: plaintext.
+    /// `None` is plaintext.
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    /// For messages.
+    /// Names for messages.
     pub sides: Arc<Sides>,
-    /// How far the newest connection came.
+    /// Stage of the newest connection.
     pub stage: Arc<watch::Sender<Stage>>,
-    /// How long TCP and TLS may take.
+    /// Timeout of TCP and TLS.
     pub limit: Duration,
 }
 
 impl Dialer {
-    /// Connects.
     pub async fn dial(self) -> Result<TokioIo<Watched>, Failure> {
         let connected = match timeout(self.limit, self.connect()).await {
             Ok(connected) => connected.map_err(|error| self.sides.explain(&error, &self.stage.borrow())),
@@ -68,16 +67,16 @@ impl Dialer {
     }
 }
 
-/// What bytes go over.
+/// A byte stream, plaintext or TLS.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A connection that notes whether the server has answered, and why it ended.
+/// A connection that records whether the server has responded, and why it ended.
 pub struct Watched {
     io: Box<dyn Io>,
     encrypted: bool,
-    /// Why writing failed, while what the server said is waited for.
+    /// Error of a write, kept while the server's alert is read.
     failed: Option<io::Error>,
     sides: Arc<Sides>,
     stage: Arc<watch::Sender<Stage>>,
@@ -95,14 +94,14 @@ impl Watched {
 
     fn explained(&self, error: &io::Error) -> io::Error {
         let failure = match &*self.stage.borrow() {
-            // The first reason is the one that counts.
+            // Keep the first failure.
             Stage::Failed(failure) => failure.clone(),
             stage => self.sides.explain(error, stage),
         };
         self.fail(failure)
     }
 
-    /// The first bytes, or the end without any.
+    /// Checks the first bytes, or the end without any.
     fn first(&self, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
             return Err(self.fail(self.sides.closed()));
@@ -114,8 +113,8 @@ impl Watched {
         Ok(())
     }
 
-    /// Why writing failed. A server that refuses a client sends an alert and closes, and writing may fail before the alert was
-    /// read: a connection that broke becomes readable.
+    /// Explains a failed write. A server that rejects a client sends an alert and closes, and a write may fail before
+    /// the alert is read: read it first.
     fn poll_last_word(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let error = self.failed.take().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into());
         if !self.is_silent() {
@@ -137,7 +136,7 @@ impl Watched {
         })
     }
 
-    /// The outcome of writing or flushing, with a failure explained.
+    /// Passes on the result of a write or flush, with a failure explained.
     fn poll_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match written {
             Poll::Ready(Err(error)) => {

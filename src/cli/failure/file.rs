@@ -1,19 +1,19 @@
-//! Everything that is wrong with a file that a person wrote: one sentence a problem, by field.
+//! All problems of a file that a person wrote, one sentence each, by field.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// One thing that is wrong: where, and what.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The path of the field; empty for the document itself.
+    /// Path of the field; empty for the document itself.
     pub field: String,
-    /// What is wrong with it. Never quotes what may be a secret.
+    /// The rule that it breaks. Never quotes what may be a secret.
     pub rule: String,
 }
 
 impl Problem {
-    /// The same in one of several documents.
+    /// Prefixes the document, for files with several.
     #[must_use]
     pub fn of(self, document: &str) -> Self {
         let parts = [document, self.field.as_str()].into_iter().filter(|part| !part.is_empty());
@@ -28,17 +28,16 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What is wrong with a file; at least one problem.
+/// The problems of a file; at least one.
 #[derive(Debug, thiserror::Error)]
 pub struct FileProblems {
-    /// The file.
     pub path: PathBuf,
     /// In the order of the file.
     pub problems: Vec<Problem>,
 }
 
 impl FileProblems {
-    /// The sentence above a list of the problems.
+    /// Heading above the list of problems.
     pub fn summary(&self) -> String {
         match self.problems.as_slice() {
             [only] => format!("{}: {only}", self.path.display()),

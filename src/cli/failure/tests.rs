@@ -35,7 +35,7 @@ fn a_status_is_shown_by_code_message_and_details() {
 }
 
 #[test]
-fn what_the_sentence_says_is_not_repeated_as_a_detail() {
+fn details_repeat_nothing_of_the_sentence() {
     let info = || ErrorDetails::with_error_info("INVALID", "spaceport.dev", HashMap::new());
     let mut details = info();
     details.add_bad_request_violation("spec.class", "is unknown");

@@ -1,15 +1,15 @@
-//! Text in lines of a width. Breaks at spaces only; a longer word stands alone on its line.
+//! Wraps text at spaces; a longer word gets its own line.
 
 use unicode_width::UnicodeWidthStr;
 
 use super::{GAP, INDENT, Layout};
 
-/// The words of a text in lines of at most `width`.
+/// Wraps the words of a text at `width`.
 pub(super) fn words(text: &str, width: usize) -> Vec<String> {
     broken(text, width, "", "")
 }
 
-/// The words of a text in lines of at most `width`: the first begins with one margin, those below with another.
+/// Wraps a text at `width`, with one margin for the first line and another for the rest.
 fn broken(text: &str, width: usize, first: &str, below: &str) -> Vec<String> {
     let mut words = text.split_whitespace();
     let mut line = first.to_owned() + words.next().unwrap_or_default();
@@ -26,13 +26,13 @@ fn broken(text: &str, width: usize, first: &str, below: &str) -> Vec<String> {
     lines
 }
 
-/// The same, each line indented.
+/// The same, with each line indented.
 pub(super) fn indented(text: &str, width: usize) -> Vec<String> {
     let lines = words(text, width.saturating_sub(INDENT));
     lines.into_iter().map(|line| format!("{}{line}", " ".repeat(INDENT))).collect()
 }
 
-/// Lines of a text, each wrapped at words; what is carried over is indented below its line.
+/// Wraps each line of a text at words; continuation lines are indented.
 pub fn paragraphs(text: &str, width: usize) -> String {
     let wrapped = |line: &str| {
         let margin = line.len() - line.trim_start_matches(' ').len();
@@ -45,12 +45,12 @@ pub fn paragraphs(text: &str, width: usize) -> String {
         .join("\n")
 }
 
-/// A sentence; its further lines are indented.
+/// Wraps a sentence; continuation lines are indented.
 pub fn wrapped(sentence: &str, layout: Layout) -> String {
     flow(&sentence.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), 1, layout)
 }
 
-/// Texts side by side, as many as fit a line; further lines are indented. Texts without a word are left out.
+/// Texts beside each other, as many as fit a line; continuation lines are indented. Blank texts are left out.
 pub fn columns(texts: &[String], layout: Layout) -> String {
     flow(texts, GAP, layout)
 }

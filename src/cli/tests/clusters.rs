@@ -94,8 +94,8 @@ async fn of_several_clusters_each_is_reported_and_one_that_is_refused_keeps_no_o
     assert!(ran.out.contains("us    europe") && ran.out.contains("eu    europe"), "{}", ran.out);
     server.0.lock().unchanged = true;
     let ran = spaceport(&endpoint, &line).await;
-    let told = "eu is registered already, unchanged\nus is registered already, unchanged\neu is registered already, unchanged\n";
-    assert_eq!((ran.code, ran.err.as_str()), (0, told));
+    let reported = "eu is registered already, unchanged\nus is registered already, unchanged\neu is registered already, unchanged\n";
+    assert_eq!((ran.code, ran.err.as_str()), (0, reported));
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn a_login_plugin_is_run_to_install_and_explained_elsewhere() {
     assert!(server.0.lock().installed.is_empty() && server.0.lock().registered.is_empty());
 }
 
-/// The order of details is the server's.
+/// The server decides the order of details.
 fn sorted(text: &str) -> Vec<&str> {
     let mut lines: Vec<_> = text.lines().collect();
     lines.sort_unstable();
@@ -152,7 +152,7 @@ async fn a_wrong_file_never_reaches_the_server() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_or_has_no_end_is_refused_and_a_pipe_is_read() {
+async fn folders_and_endless_devices_are_rejected_and_a_pipe_is_read() {
     let (server, folder) = (Fake::default(), tempfile::tempdir().unwrap());
     let endpoint = server.serve().await;
     let path = |name: &str| folder.path().join(name);
@@ -173,7 +173,7 @@ async fn what_is_no_file_or_has_no_end_is_refused_and_a_pipe_is_read() {
         (path("folder.yaml").display().to_string(), "is a folder, not a file"),
     ] {
         for verb in ["register", "doctor", "update eu"] {
-            // An update leaves the kubeconfig of a file out.
+            // `update` ignores the kubeconfig of a file.
             if verb == "update eu" && std::path::Path::new(&file).extension().is_some_and(|end| end == "yaml")
             {
                 continue;
@@ -223,7 +223,7 @@ async fn clusters_are_listed_and_shown_with_health_and_intent() {
     assert_eq!((ran.code, ran.err.as_str()), (1, "spaceport: the server ended the watch; run it again\n"));
 }
 
-/// A cluster that holds one workspace as recorded and one that another place should have.
+/// A cluster with one workspace that matches its record, and one that is recorded in another place.
 fn diff() -> DiffResponse {
     let row = |id: &str, standing: Standing| ComparedWorkspace {
         id: id.to_owned(),
@@ -295,7 +295,7 @@ async fn adoption_shows_its_plan_and_carries_it_out_only_with_yes() {
     let asked = std::mem::take(&mut server.0.lock().adopted);
     assert_eq!((asked[0].dry_run, asked[1].dry_run), (true, false));
     assert_eq!(asked[1].workspaces, ["stray"]);
-    // One that is named and cannot be adopted is a failure.
+    // A named workspace that cannot be adopted is a failure.
     let ran = spaceport(&endpoint, "cluster adopt eu stray theirs --yes").await;
     assert!(ran.code == 1 && ran.err.ends_with("not adopted: theirs\n"), "{}", ran.err);
 }
@@ -456,7 +456,7 @@ async fn install_makes_a_login_and_registers_with_it() {
     let ran = spaceport(&endpoint, &format!("{line} --dry-run")).await;
     assert!(ran.out.contains("Namespace  ws    WOULD CREATE"), "{}", ran.out);
     assert_eq!((ran.code, ran.err.as_str()), (0, "nothing was changed\n"));
-    // Programs read the same outcome of a plan as ever.
+    // In JSON the outcomes of a plan keep their names.
     let ran = spaceport(&endpoint, &format!("{line} --dry-run -o json")).await;
     assert!(ran.out.contains("\"outcome\": \"CREATED\""), "{}", ran.out);
     let ran = spaceport(&endpoint, &format!("{line} --print-kubeconfig")).await;

@@ -1,4 +1,4 @@
-//! How servers are reached: addresses, deadlines, and what is wrong with TLS.
+//! Connecting: addresses, deadlines, and TLS failures.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::flags::Environment;
 
 const DEAD: &str = "http://127.0.0.1:1";
 
-/// A server that does with each connection what `serve` says; returns `127.0.0.1:port`.
+/// A server that handles each connection with `serve`; returns `127.0.0.1:port`.
 async fn server<F: Future<Output = ()> + Send + 'static>(
     serve: impl Fn(TcpStream) -> F + Send + 'static,
 ) -> String {
@@ -31,7 +31,7 @@ async fn server<F: Future<Output = ()> + Send + 'static>(
     address
 }
 
-/// Accepts, and says nothing.
+/// Accepts, and sends nothing.
 async fn silent() -> String {
     server(|stream| async move {
         let _open = stream;
@@ -40,7 +40,7 @@ async fn silent() -> String {
     .await
 }
 
-/// Reads what comes, writes `answer` and closes.
+/// Reads the request, writes `answer` and closes.
 async fn saying(answer: &'static [u8]) -> String {
     server(move |mut stream| async move {
         let _ = stream.read(&mut [0; 1024]).await;
@@ -127,7 +127,7 @@ async fn a_server_that_connects_and_answers_no_call_is_named() {
 }
 
 #[tokio::test]
-async fn what_speaks_no_grpc_is_named() {
+async fn a_server_without_grpc_is_reported_as_such() {
     let http1 = saying(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     assert!(failure(&format!("--endpoint http://{http1}")).await.contains("HTTP/1 at this port"));
     let ssh = saying(b"SSH-2.0-OpenSSH_9.9\r\n").await;
@@ -136,17 +136,17 @@ async fn what_speaks_no_grpc_is_named() {
     assert!(
         failure(&format!("--endpoint http://{closes}"))
             .await
-            .contains("closed the connection without a word")
+            .contains("closed the connection without a response")
     );
 }
 
-/// An authority and what it signs, in a folder.
+/// A CA and what it signs, in a folder.
 struct Pki {
     folder: tempfile::TempDir,
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// Files of a certificate and its key.
+/// Paths of a certificate and its key.
 type Files = (String, String);
 
 impl Pki {
@@ -210,7 +210,7 @@ async fn a_server_that_wants_a_client_certificate_gets_it_or_says_why_it_does_no
     let foreign = pki.files("foreign", strangers.sign(|_| {}));
     let refused = failure(&with(&foreign)).await;
     assert!(refused.contains("foreign.crt"), "{refused}");
-    // Of an authority of the same name: the signature is what does not fit.
+    // From a CA of the same name: only the signature differs.
     assert!(
         refused.contains("another authority") || refused.contains("does not trust the authority"),
         "{refused}"

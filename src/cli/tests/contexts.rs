@@ -60,7 +60,7 @@ async fn a_context_is_made_chosen_used_and_deleted() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_used_is_not_put_into_a_context_and_settings_can_be_removed() {
+async fn unusable_settings_are_rejected_and_settings_can_be_removed() {
     let folder = tempfile::tempdir().unwrap();
     let environment = in_folder(&folder);
     let file = |name: &str, text: &str| {
@@ -118,7 +118,7 @@ async fn what_could_not_be_used_is_not_put_into_a_context_and_settings_can_be_re
 }
 
 #[tokio::test]
-async fn the_versions_of_both_sides_are_told() {
+async fn the_versions_of_both_sides_are_printed() {
     let server = Fake::default();
     let endpoint = server.serve().await;
     let environment = Environment::default().with("SPACEPORT_ENDPOINT", endpoint.as_str());

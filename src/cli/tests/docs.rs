@@ -1,4 +1,4 @@
-//! docs/cli.md tells every verb and every flag of its own.
+//! docs/cli.md describes every verb and every flag of its own.
 
 use clap::Command;
 

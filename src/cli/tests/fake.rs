@@ -1,4 +1,4 @@
-//! A server that answers what a test says, and remembers what it was asked.
+//! A fake server that responds by a script and records its calls.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -21,13 +21,13 @@ use proto::wsman::*;
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// What is told and what was asked. A field that is `None` or empty refuses.
+/// Responses and recorded calls. A field that is `None` or empty rejects.
 #[derive(Default)]
 pub struct Script {
     pub calls: Vec<&'static str>,
     pub registered: Vec<RegisterRequest>,
     pub register_refusal: Option<Status>,
-    /// Whether what is registered was so before.
+    /// Whether registrations report that nothing changed.
     pub unchanged: bool,
     pub clusters: Vec<Cluster>,
     pub updates: Vec<UpdateRequest>,
@@ -48,7 +48,7 @@ pub struct Script {
     pub version: Option<String>,
     pub timeouts: Vec<SetTimeoutRequest>,
     pub ports: Vec<ControlPortRequest>,
-    /// One list a call.
+    /// One list per call.
     pub logs: VecDeque<Vec<Result<LogsResponse, Status>>>,
     pub logs_asked: Vec<LogsRequest>,
     pub described: Option<DescribeWorkspaceResponse>,
@@ -56,9 +56,9 @@ pub struct Script {
     pub pages: VecDeque<GetWorkspacesResponse>,
     pub page_tokens: Vec<String>,
     pub subscriptions: Vec<SubscribeRequest>,
-    /// Refuses every resume token.
+    /// Rejects every resume token.
     pub tokens_expire: bool,
-    /// One list a subscription; after its end the stream stays open and silent.
+    /// One list per subscription; after its end the stream stays open and silent.
     pub streams: VecDeque<Vec<Result<SubscribeResponse, Status>>>,
 }
 
@@ -297,9 +297,9 @@ impl ClusterManager for Fake {
             event: watch_response::Event::Present.into(),
             cluster: Some(cluster),
         };
-        let mut told: Vec<_> = self.0.lock().clusters.iter().cloned().map(present).map(Ok).collect();
-        told.push(Ok(WatchResponse { event: watch_response::Event::Synced.into(), cluster: None }));
-        Ok(Response::new(Box::pin(futures::stream::iter(told))))
+        let mut reported: Vec<_> = self.0.lock().clusters.iter().cloned().map(present).map(Ok).collect();
+        reported.push(Ok(WatchResponse { event: watch_response::Event::Synced.into(), cluster: None }));
+        Ok(Response::new(Box::pin(futures::stream::iter(reported))))
     }
 
     async fn doctor(&self, request: Request<DoctorRequest>) -> Answer<DoctorResponse> {

@@ -1,5 +1,5 @@
-//! Every table of every verb, at 80 columns as in `tables.txt` (`UPDATE_EXPECT=1` writes it), over names as long as they
-//! may be, long reasons, and wide characters.
+//! Every table of every verb at 80 columns, compared with `tables.txt` (`UPDATE_EXPECT=1` rewrites it), with names of
+//! the maximum length, long reasons, and wide characters.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -29,7 +29,7 @@ use proto::wsman::{
 const NOW: i64 = 1_800_000_000;
 const UUID: &str = "5f0e9b9e-3a5c-4c43-9d0b-6f7e7a3f1c11";
 const OWNER: &str = "9c8d7e6f-0a1b-4c2d-8e3f-4a5b6c7d8e9f";
-/// As long as a name may be.
+/// A name of the maximum length.
 const LONGEST: &str = "the-cluster-of-the-northern-datacentre-with-the-longest-name-ab";
 const REFUSED: &str = "namespaces \"workspaces\" is forbidden: User \"system:serviceaccount:spaceport-system:spaceport\" \
                        cannot get resource \"namespaces\" in API group \"\" at the cluster scope";

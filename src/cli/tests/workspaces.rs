@@ -24,10 +24,10 @@ fn status(id: &str, phase: WorkspacePhase, version: u64) -> WorkspaceStatus {
 
 #[expect(clippy::unnecessary_wraps, reason = "streams carry results")]
 fn event(id: &str, phase: WorkspacePhase, version: u64) -> Result<SubscribeResponse, Status> {
-    Ok(told(status(id, phase, version)))
+    Ok(update(status(id, phase, version)))
 }
 
-fn told(status: WorkspaceStatus) -> SubscribeResponse {
+fn update(status: WorkspaceStatus) -> SubscribeResponse {
     let resume_token = status.status_version.to_string();
     SubscribeResponse { status: Some(status), resume_token, ..Default::default() }
 }
@@ -77,7 +77,7 @@ async fn start_and_wait_sees_every_phase_and_survives_a_broken_stream() {
 }
 
 #[tokio::test]
-async fn what_cannot_have_had_an_effect_is_a_warning_on_standard_error() {
+async fn parts_without_effect_are_warnings_on_standard_error() {
     let server = Fake::default();
     let warnings = vec!["no cluster is in region europ".to_owned()];
     server.0.lock().start = Some(Ok(StartWorkspaceResponse { warnings, ..answer() }));
@@ -114,14 +114,14 @@ async fn a_failed_start_ends_with_its_reason() {
     let failed =
         WorkspaceStatus { conditions: Some(conditions), ..status("one", WorkspacePhase::Stopping, 2) };
     server.0.lock().start = Some(Ok(answer()));
-    server.0.lock().streams.push_back(vec![Ok(told(failed))]);
+    server.0.lock().streams.push_back(vec![Ok(update(failed))]);
     let ran = spaceport(&server.serve().await, START).await;
     assert_eq!((ran.code, ran.out.as_str()), (1, ""));
     assert!(ran.err.ends_with("spaceport: workspace one: failed: image cannot be pulled\n"), "{}", ran.err);
 }
 
 #[tokio::test]
-async fn a_refused_start_and_one_without_an_answer_are_told_apart() {
+async fn a_rejected_start_differs_from_one_without_a_response() {
     let server = Fake::default();
     server.0.lock().start = Some(Err(Status::failed_precondition("under maintenance")));
     server.0.lock().streams.push_back(vec![]);
@@ -172,7 +172,7 @@ async fn stop_waits_for_the_end_and_one_failure_does_not_keep_the_others() {
         metadata: Some(WorkspaceMetadata { meta_id: "meta".to_owned(), ..Default::default() }),
         ..status("one", WorkspacePhase::Stopped, 4)
     };
-    server.0.lock().streams.push_back(vec![Ok(told(left))]);
+    server.0.lock().streams.push_back(vec![Ok(update(left))]);
     let ran = spaceport(&endpoint, "workspace stop one --wait").await;
     assert!(ran.err.ends_with(&format!("stopped one\nmeta id meta stays taken: {held}\n")), "{}", ran.err);
 
@@ -195,7 +195,7 @@ async fn an_unknown_id_is_a_failure_although_the_server_takes_the_stop() {
         let expected = "spaceport: failed to stop nope: NOT_FOUND: no such workspace\n";
         assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (1, "", expected), "{line}");
     }
-    // It was asked to stop all the same: the replica that describes it may be behind.
+    // It was stopped all the same: the replica that describes it may lag behind.
     assert_eq!(server.0.lock().calls, ["stop", "stop"]);
     server.0.lock().streams.push_back(vec![Err(Status::permission_denied("over"))]);
     let ran = spaceport(&endpoint, "workspace watch nope").await;
@@ -206,7 +206,7 @@ async fn an_unknown_id_is_a_failure_although_the_server_takes_the_stop() {
 async fn each_changed_reason_is_a_line_without_control_sequences() {
     let server = Fake::default();
     let with = |message: &str, phase, version| {
-        Ok(told(WorkspaceStatus { message: message.to_owned(), ..status("one", phase, version) }))
+        Ok(update(WorkspaceStatus { message: message.to_owned(), ..status("one", phase, version) }))
     };
     server.0.lock().start = Some(Ok(answer()));
     server.0.lock().streams.push_back(vec![
@@ -345,33 +345,39 @@ async fn a_log_is_written_as_it_is_and_what_was_asked_for_is_passed_on() {
     let asked = LogsRequest { id, follow: true, tail: Some(7), since, previous: true, resume_token };
     assert_eq!(server.0.lock().logs_asked, [asked]);
 
-    let broken = vec![piece(b"a line\n"), Err(Status::unavailable("this replica shuts down"))];
+    let broken = vec![piece(b"a line\n"), Err(Status::unavailable("this replica is shutting down"))];
     server.0.lock().logs.push_back(broken);
     let ran = spaceport(&endpoint, "workspace logs one").await;
     assert_eq!((ran.code, ran.out.as_str()), (1, "a line\n"));
-    assert_eq!(ran.err, "spaceport: the log of one broke off: UNAVAILABLE: this replica shuts down\n");
+    assert_eq!(
+        ran.err,
+        "spaceport: reading the log of one was interrupted: UNAVAILABLE: this replica is shutting down\n"
+    );
 
     let ran = spaceport(&endpoint, "workspace logs one").await;
-    let told = "failed to read the log of one: FAILED_PRECONDITION: workspace one: it has no pod yet";
-    assert_eq!((ran.code, ran.out.as_str(), ran.err), (1, "", format!("spaceport: {told}\n")));
+    let reported = "failed to read the log of one: FAILED_PRECONDITION: workspace one: it has no pod yet";
+    assert_eq!((ran.code, ran.out.as_str(), ran.err), (1, "", format!("spaceport: {reported}\n")));
 }
 
 #[tokio::test]
-async fn a_followed_log_that_breaks_off_is_gone_on_with_where_it_was_and_ends_when_there_is_no_more() {
+async fn a_followed_log_resumes_after_an_interruption_and_ends_with_the_container() {
     let server = Fake::default();
     let endpoint = server.serve().await;
     let piece = |content: &[u8], token: &str| {
         Ok(LogsResponse { content: content.to_vec(), resume_token: token.to_owned() })
     };
-    let broken = || Err(Status::unavailable("this replica shuts down"));
+    let broken = || Err(Status::unavailable("this replica is shutting down"));
     server.0.lock().logs =
         [vec![piece(b"one\ntw", "t1"), broken()], vec![broken()], vec![piece(b"o\nthree\n", "t2"), broken()]]
             .into();
     let ran = spaceport(&endpoint, "workspace logs one --follow").await;
     assert_eq!((ran.code, ran.out.as_str()), (1, "one\ntwo\nthree\n"));
-    let going_on = "the log of one broke off: UNAVAILABLE: this replica shuts down; resuming\n".repeat(3);
-    let told = "the log of one broke off: FAILED_PRECONDITION: workspace one: it has no pod yet";
-    assert_eq!(ran.err, format!("{going_on}spaceport: {told}\n"));
+    let going_on =
+        "reading the log of one was interrupted: UNAVAILABLE: this replica is shutting down; resuming\n"
+            .repeat(3);
+    let reported =
+        "reading the log of one was interrupted: FAILED_PRECONDITION: workspace one: it has no pod yet";
+    assert_eq!(ran.err, format!("{going_on}spaceport: {reported}\n"));
     let asked = std::mem::take(&mut server.0.lock().logs_asked);
     let tokens: Vec<&str> = asked.iter().map(|one| one.resume_token.as_str()).collect();
     assert_eq!(tokens, ["", "t1", "t1", "t2"]);
@@ -382,8 +388,8 @@ async fn a_workspace_that_is_over_shows_how_it_ended_and_one_that_never_was_is_n
     let server = Fake::default();
     let endpoint = server.serve().await;
     let ran = spaceport(&endpoint, "workspace show one").await;
-    let told = "spaceport: failed to show one: NOT_FOUND: no such workspace\n";
-    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (1, "", told));
+    let reported = "spaceport: failed to show one: NOT_FOUND: no such workspace\n";
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (1, "", reported));
     let conditions = WorkspaceConditions { failed: "cannot pull image: x".to_owned(), ..Default::default() };
     let mut ended = EndedWorkspace {
         id: "one".to_owned(),

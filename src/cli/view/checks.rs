@@ -24,17 +24,16 @@ impl From<Check> for CheckView {
 }
 
 impl CheckView {
-    /// Whether it keeps the cluster from being a member.
+    /// Whether it keeps the cluster from being registered.
     pub fn is_failed(&self) -> bool {
         self.outcome == Outcome::Failed.as_str_name().trim_start_matches("OUTCOME_")
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// One row a check, with its remedy below.
+    /// One row per check, with its remedy below.
     pub fn table(checks: &[Self]) -> Table {
         let mut table = Table::new([plain("CHECK"), plain("OUTCOME"), sentence("DETAIL"), note("REMEDY")]);
         for check in checks {
@@ -68,7 +67,7 @@ impl From<InstalledObject> for InstalledView {
 }
 
 impl InstalledView {
-    /// One row an object: what was done, or would be.
+    /// One row per object: what was done, or would be done.
     pub fn table(objects: &[Self], is_plan: bool) -> Table {
         let mut table = Table::new([plain("KIND"), plain("NAME"), plain("OUTCOME")]);
         for object in objects {

@@ -14,7 +14,7 @@ use proto::spaceport::v1::{
     Cluster, ClusterSpec, ClusterStatus, Condition, FenceMode, NamespaceSpec, SecretReference,
 };
 
-/// A cluster: what the admin wants in the form of the cluster file, and what is seen under `status`.
+/// A cluster: its specification in the form of the cluster file, and its observed state under `status`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterView {
@@ -28,7 +28,7 @@ pub struct ClusterView {
     fence: &'static str,
     admission_constraints: Vec<Value>,
     namespaces: Vec<NamespaceView>,
-    /// Where its kubeconfig is; absent where the installation keeps it.
+    /// Source of its kubeconfig; absent if the installation stores it.
     #[serde(skip_serializing_if = "Option::is_none")]
     kubeconfig: Option<KubeconfigView>,
     version: i64,
@@ -230,14 +230,14 @@ impl From<ClusterStatus> for StatusView {
 }
 
 impl ClusterView {
-    /// A line for an event; the reason may need more.
+    /// One line for an event; a reason may add lines.
     pub fn line(&self, event: &str, layout: Layout) -> String {
         let Self { name, region, status, .. } = self;
         let texts = [event, name, region, &status.health, &self.intent(), &status.reason];
         columns(&texts.map(clean), layout)
     }
 
-    /// One row a cluster, with its reason below.
+    /// One row per cluster, with its reason below.
     pub fn table(clusters: &[Self], now: Timestamp) -> Table {
         let mut table = Table::new([
             plain("NAME"),
@@ -267,7 +267,7 @@ impl ClusterView {
         table
     }
 
-    /// Everything about one cluster.
+    /// All fields of one cluster.
     pub fn details(&self, now: Timestamp) -> Table {
         let status = &self.status;
         let pairs = |map: &BTreeMap<String, String>| {
@@ -305,7 +305,7 @@ impl ClusterView {
         )
     }
 
-    /// Its conditions that are false: name, since when, and why.
+    /// Its false conditions: name, since when, and why.
     pub fn faults(&self) -> impl Iterator<Item = (&str, Option<Timestamp>, String)> {
         let wrong = self.status.conditions.iter().filter(|one| one.state == "FALSE");
         wrong.map(|one| (one.r#type.as_str(), one.since, format!("{}: {}", one.reason, one.message)))

@@ -72,7 +72,6 @@ impl From<ComparedWorkspace> for ComparedView {
 }
 
 impl DiffView {
-    /// Of an answer.
     pub fn new(cluster: String, answer: DiffResponse) -> Self {
         let counts = answer.counts.iter();
         Self {
@@ -86,7 +85,7 @@ impl DiffView {
         }
     }
 
-    /// One line for people: how many of each.
+    /// Counts in one line.
     pub fn summary(&self) -> String {
         let counts: Vec<String> =
             self.counts.iter().map(|one| format!("{} {}", one.count, one.standing.to_lowercase())).collect();
@@ -100,7 +99,7 @@ impl DiffView {
         format!("{}{registered}: {counts}{left_out}", self.cluster).replace('_', " ")
     }
 
-    /// One row a workspace.
+    /// One row per workspace.
     pub fn table(&self, now: Timestamp) -> Table {
         let mut table = Table::new([
             plain("WORKSPACE"),
@@ -132,12 +131,10 @@ impl DiffView {
 }
 
 impl ComparedView {
-    /// Its id.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Its long-lived id.
     pub fn meta_id(&self) -> &str {
         &self.meta_id
     }
@@ -147,12 +144,12 @@ impl ComparedView {
         self.at
     }
 
-    /// Id, namespace, owner and standing, for tables.
+    /// Id, namespace, owner and standing.
     pub fn heads(&self) -> [String; 4] {
         [&self.id, &self.namespace, &self.owner, &self.standing].map(Clone::clone)
     }
 
-    /// Its other manager, its other place, and whether it is being deleted.
+    /// Other manager, other location, and whether it is being deleted.
     pub fn detail(&self) -> String {
         let manager = self.manager.as_ref().map(|manager| format!("manager: {manager}"));
         let elsewhere = self.elsewhere.as_ref().map(|place| format!("recorded at {place}"));

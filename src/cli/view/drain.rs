@@ -121,14 +121,14 @@ impl From<UnsavedWorkspace> for UnsavedView {
 }
 
 impl DrainView {
-    /// A row of a page: cluster, state, workspaces left, estimated end, and why it does not go on.
+    /// A row of the status page: cluster, state, workspaces left, estimated end, and why it does not progress.
     pub fn summary(&self, now: Timestamp) -> [String; 5] {
         let ends = self.estimated_end.map(|end| format!("in {}", age(Some(now), end))).unwrap_or_default();
         let left = format!("{} of {}", self.counts.left, self.counts.total);
         [self.cluster.clone(), self.state.clone(), left, ends, self.reason.clone()]
     }
 
-    /// The drain, each workspace, and those that ended without a backup.
+    /// The drain, its workspaces, and those that ended without a backup.
     pub fn page(&self, now: Timestamp) -> Page {
         Page::of([self.details(now), self.workspaces(now), self.unsaved(now)])
     }
@@ -192,12 +192,12 @@ impl DrainView {
         table
     }
 
-    /// Why it does not go on.
+    /// Why it does not progress.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// A bar, the estimated time left, and counts; a second line where they need more.
+    /// A bar, the estimated time left, and counts; a second line if needed.
     pub fn progress(&self, now: Timestamp, layout: Layout) -> String {
         let counts = &self.counts;
         let total = counts.total.max(counts.left);

@@ -9,7 +9,7 @@ use crate::table::Table;
 use proto::spaceport::v1::EndedWorkspace;
 use proto::wsman::WorkspacePhase;
 
-/// A workspace that is over. What it has in common with [`WorkspaceView`](super::WorkspaceView) has the same names.
+/// An ended workspace. Fields shared with [`WorkspaceView`](super::WorkspaceView) have the same names.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndedView {
@@ -50,7 +50,7 @@ impl From<EndedWorkspace> for EndedView {
 }
 
 impl EndedView {
-    /// Everything that is kept.
+    /// All recorded fields.
     pub fn details(&self, now: Timestamp) -> Table {
         let conditions = self.conditions.iter().map(|(key, value)| format!("{key}={value}"));
         let time = |time: Option<Timestamp>| time.map(|time| format!("{time:.0}")).unwrap_or_default();

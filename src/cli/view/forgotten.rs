@@ -18,19 +18,19 @@ pub struct ForgottenView {
 }
 
 impl ForgottenView {
-    /// Nothing was done yet.
+    /// Before any call.
     pub fn new(cluster: String) -> Self {
         Self { cluster, given_up: 0, left: 0, workspaces: Vec::new(), left_out: 0 }
     }
 
-    /// Takes the answer of one more call.
+    /// Adds the response of one call.
     pub fn add(&mut self, answer: ForgetResponse) {
         self.given_up = self.given_up.saturating_add(answer.given_up);
         (self.left, self.left_out) = (answer.left, answer.left_out);
         self.workspaces = answer.workspaces.into_iter().map(ComparedView::from).collect();
     }
 
-    /// Workspaces that were given up.
+    /// Number of workspaces that were given up.
     pub fn given_up(&self) -> u32 {
         self.given_up
     }
@@ -40,7 +40,7 @@ impl ForgottenView {
         self.workspaces.is_empty()
     }
 
-    /// One line for people.
+    /// Counts in one line.
     pub fn summary(&self) -> String {
         let left_out = if self.left_out == 0 {
             String::new()
@@ -59,7 +59,7 @@ impl ForgottenView {
         }
     }
 
-    /// One row a workspace that is recorded.
+    /// One row per recorded workspace.
     pub fn table(&self, now: Timestamp) -> Table {
         let mut table = Table::new([
             plain("WORKSPACE"),

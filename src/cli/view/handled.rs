@@ -31,17 +31,15 @@ impl From<HandledWorkspace> for HandledView {
 }
 
 impl HandledView {
-    /// Its id.
     pub fn id(&self) -> &str {
         self.workspace.id()
     }
 
-    /// Whether it has an outcome.
     pub fn is(&self, outcome: Outcome) -> bool {
         self.outcome == outcome.as_str_name().trim_start_matches("OUTCOME_")
     }
 
-    /// One row a workspace: what was done, or would be.
+    /// One row per workspace: what was done, or would be done.
     pub fn table(all: &[Self], is_plan: bool) -> Table {
         let mut table = Table::new([
             plain("WORKSPACE"),

@@ -1,4 +1,4 @@
-//! Who leads, and incarnations.
+//! The leader, and incarnations.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use super::{moment, text, timestamp};
 use crate::table::Table;
 use proto::spaceport::v1::{IncarnationOpening, LeaderResponse, Replica};
 
-/// Who leads.
+/// The leader.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaderView {

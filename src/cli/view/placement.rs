@@ -103,7 +103,7 @@ impl From<PlacementScore> for ScoreView {
 }
 
 impl DecisionView {
-    /// One row a cluster.
+    /// One row per cluster.
     pub fn table(&self, now: Timestamp) -> Table {
         let mut table = Table::new([
             plain("CLUSTER"),
@@ -127,7 +127,7 @@ impl DecisionView {
         table
     }
 
-    /// The reason of several clusters, where all have the same.
+    /// The reason of several clusters, if they share it.
     fn one_reason(&self) -> Option<&str> {
         let [first, _, ..] = self.clusters.as_slice() else { return None };
         let same = |one: &VerdictView| one.score.is_none() && one.reason == first.reason;
@@ -193,7 +193,7 @@ impl OutcomeView {
 }
 
 impl ForecastView {
-    /// One row a cluster.
+    /// One row per cluster.
     pub fn table(&self) -> Table {
         let columns = [plain("CLUSTER"), plain("PLACED"), plain("REFUSES FROM"), sentence("REASON")];
         let mut table = Table::new(columns);
@@ -207,7 +207,7 @@ impl ForecastView {
         table
     }
 
-    /// The outcome of several clusters, where all take nothing for the same reason.
+    /// The outcome of several clusters, if all reject for the same reason.
     fn one_outcome(&self) -> Option<&OutcomeView> {
         let first = self.clusters.values().next().filter(|first| first.placed == 0)?;
         (self.clusters.len() > 1 && self.clusters.values().all(|one| one == first)).then_some(first)

@@ -17,7 +17,7 @@ pub struct StatusPage {
     replicas: Vec<String>,
     phases: BTreeMap<String, u32>,
     strays: u32,
-    /// By names that are not registered.
+    /// By names of clusters that are not registered.
     left: BTreeMap<String, u32>,
     clusters: Vec<Overview>,
 }
@@ -93,7 +93,7 @@ impl From<ClusterCapacity> for CapacityView {
 }
 
 impl StatusPage {
-    /// The page for people: who leads, the clusters, what is wrong, and the drains.
+    /// The page for people: leader, clusters, problems, and drains.
     pub fn page(&self, now: Timestamp) -> Page {
         Page::of([self.head(now), self.clusters(now), self.faults(now), self.drains(now)])
     }
@@ -186,7 +186,7 @@ fn in_phases(phases: &BTreeMap<String, u32>) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// The part that is taken, in percent.
+/// Used share in percent.
 fn share(taken: u64, all: u64) -> String {
     format!("{}%", u128::from(taken) * 100 / u128::from(all.max(1)))
 }

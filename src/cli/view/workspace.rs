@@ -10,12 +10,12 @@ use proto::wsman::{
     WorkspacePhase, WorkspaceStatus,
 };
 
-/// The phase by name; a number that is not known yet is shown as UNKNOWN.
+/// The phase by name; an unknown number is shown as UNKNOWN.
 pub fn phase_name(phase: i32) -> &'static str {
     WorkspacePhase::try_from(phase).unwrap_or_default().as_str_name()
 }
 
-/// A workspace as it is seen.
+/// A workspace as the server reports it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceView {
@@ -115,7 +115,7 @@ impl From<WorkspaceStatus> for WorkspaceView {
     }
 }
 
-/// The conditions that say something.
+/// The conditions that are set.
 pub(super) fn conditions(from: &WorkspaceConditions) -> BTreeMap<&'static str, String> {
     let texts = [
         ("failed", &from.failed),
@@ -140,7 +140,7 @@ pub(super) fn conditions(from: &WorkspaceConditions) -> BTreeMap<&'static str, S
 }
 
 impl WorkspaceView {
-    /// Adds what only a description holds, and the token where it was asked for.
+    /// Adds what only a description holds, and the token if requested.
     #[must_use]
     pub fn described(mut self, last_activity: &str, owner_token: Option<String>) -> Self {
         self.last_activity = text(last_activity);
@@ -148,7 +148,7 @@ impl WorkspaceView {
         self
     }
 
-    /// One row a workspace.
+    /// One row per workspace.
     pub fn table(workspaces: &[Self], now: Timestamp) -> Table {
         let mut table = Table::new([
             plain("ID"),
@@ -179,7 +179,7 @@ impl WorkspaceView {
         table
     }
 
-    /// Everything about one workspace.
+    /// All fields of one workspace.
     pub fn details(&self, now: Timestamp) -> Table {
         let conditions = self.conditions.iter().map(|(name, value)| format!("{name}={}", in_seconds(value)));
         let annotations = self.annotations.iter().map(|(key, value)| format!("{key}={value}"));
@@ -214,7 +214,7 @@ impl WorkspaceView {
         ])
     }
 
-    /// A line of a stream; the message may need more.
+    /// One line of a stream; the message may add lines.
     pub fn line(&self, now: Timestamp, layout: Layout) -> String {
         let time = match layout {
             Layout::Fit(_) => now.strftime("%H:%M:%SZ").to_string(),
@@ -225,8 +225,8 @@ impl WorkspaceView {
         columns(&[time, clean(&self.id), phase, cluster, clean(&self.message)], layout)
     }
 
-    /// The phase, marked where its cluster does not answer: it is then only what was last seen. A server that
-    /// names no cluster does not know reachability either.
+    /// The phase, marked as stale if its cluster is unreachable. A server that names no cluster does not report
+    /// reachability either.
     fn phase_with_doubt(&self, now: Timestamp) -> String {
         if self.reachable || self.cluster.is_empty() {
             return self.phase.to_owned();
@@ -235,7 +235,7 @@ impl WorkspaceView {
     }
 }
 
-/// What a start answered. Without the owner's token: `workspace show --owner-token` has it.
+/// Response to a start. Without the owner token: `workspace show --owner-token` shows it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StartedView {
@@ -250,7 +250,7 @@ pub struct StartedView {
 }
 
 impl StartedView {
-    /// From the request and its answer; the phase where it was waited for.
+    /// From the request and its response; with the phase if it was waited for.
     pub fn new(request: &StartWorkspaceRequest, answer: StartWorkspaceResponse, phase: Option<i32>) -> Self {
         Self {
             id: request.id.clone(),
@@ -263,7 +263,7 @@ impl StartedView {
         }
     }
 
-    /// The fields for people.
+    /// Fields for people.
     pub fn details(&self) -> Table {
         Table::of_fields([
             ("id", self.id.clone()),
@@ -286,7 +286,7 @@ pub struct SnapshotView {
 }
 
 impl SnapshotView {
-    /// Its row.
+    /// As one row.
     pub fn table(&self) -> Table {
         let mut table = Table::new([plain("ID"), plain("COMPLETE"), sentence("SNAPSHOT")]);
         let complete = if self.complete { "yes" } else { "not yet" };

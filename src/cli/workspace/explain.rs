@@ -9,7 +9,7 @@ use crate::view::DecisionView;
 use domain::names::WorkspaceId;
 use proto::spaceport::v1::ExplainWorkspaceRequest;
 
-/// Shows why a workspace is where it is.
+/// Prints why a workspace was placed where it is.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,

@@ -11,7 +11,7 @@ use crate::view::WorkspaceView;
 use domain::names::ClusterName;
 use proto::wsman::{GetWorkspacesRequest, MetadataFilter};
 
-/// Workspaces asked for at once: far below what an answer may hold.
+/// Workspaces per page, far below the limit of a response.
 const PAGE: u32 = 500;
 
 /// `spaceport workspace list`.
@@ -23,7 +23,7 @@ pub struct ListArgs {
     local: LocalFilter,
 }
 
-/// What the server cannot filter by.
+/// Filters that the server does not have.
 #[derive(Debug, Args)]
 struct LocalFilter {
     /// Only workspaces on this cluster
@@ -55,7 +55,7 @@ impl LocalFilter {
     }
 }
 
-/// Lists every page.
+/// Prints all pages.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,
@@ -75,7 +75,7 @@ pub async fn run(
         let mut api = client.workspaces();
         let page = client.call(request, async |request| api.get_workspaces(request).await).await?;
         workspaces.extend(page.status.into_iter().map(WorkspaceView::from).filter(|view| local.wants(view)));
-        // A token that does not move would be asked for forever.
+        // A token that repeats would loop forever.
         if page.next_page_token.is_empty() || page.next_page_token == page_token {
             break;
         }

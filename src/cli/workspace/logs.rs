@@ -8,8 +8,8 @@ use tonic::{Code, Status, Streaming};
 
 use crate::connect::{Client, ClientArgs, again};
 use crate::failure::describe;
-use crate::numbers::{at_least, positive_duration};
 use crate::terminal::Terminal;
+use crate::value_parsers::{at_least, positive_duration};
 use domain::names::WorkspaceId;
 use proto::spaceport::v1::{LogsRequest, LogsResponse};
 
@@ -32,7 +32,7 @@ pub struct LogsArgs {
     previous: bool,
 }
 
-/// Writes the log as it is. One that is followed goes on at whichever address answers when the connection breaks.
+/// Prints the log unchanged. With `--follow` it resumes at whichever address responds when the connection breaks.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,
@@ -45,7 +45,7 @@ pub async fn run(
     let mut request = LogsRequest { id: id.to_string(), follow, tail, since, previous, resume_token };
     let log = open(client, &request).await;
     let mut log = log.with_context(|| format!("failed to read the log of {id}"))?;
-    let broke_off = || format!("the log of {id} broke off");
+    let broke_off = || format!("reading the log of {id} was interrupted");
     loop {
         match log.message().await {
             Ok(Some(piece)) => {
@@ -70,7 +70,7 @@ async fn open(client: &Client, request: &LogsRequest) -> Result<Streaming<LogsRe
     client.open(request.clone(), async |request| api.logs(request).await).await
 }
 
-/// Whether there is no more to read: another try would be answered so, too.
+/// Whether a retry would get the same error.
 fn is_final(status: &Status) -> bool {
     matches!(
         status.code(),

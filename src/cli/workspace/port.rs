@@ -7,8 +7,8 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::show;
 use crate::connect::{Client, ClientArgs};
-use crate::numbers::port;
 use crate::terminal::Terminal;
+use crate::value_parsers::port;
 use domain::names::WorkspaceId;
 use proto::wsman::{ControlPortRequest, PortProtocol, PortSpec, PortVisibility};
 
@@ -65,7 +65,7 @@ enum Protocol {
     Https,
 }
 
-/// Changes a port, and shows the workspace.
+/// Changes a port, and prints the workspace.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,

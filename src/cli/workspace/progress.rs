@@ -1,4 +1,4 @@
-//! How the phases of a workspace and their reasons are shown while one waits. Pure: statuses and elapsed time in, text out.
+//! Renders the phases of a workspace during a wait. Pure: statuses and elapsed time in, text out.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use crate::table::clean;
 use crate::view::phase_name;
 use proto::wsman::WorkspaceStatus;
 
-/// Longest line that is drawn again; a wrapped one could not be.
+/// Longest line that can be redrawn; a wrapped line cannot.
 const WIDTH: usize = 79;
 
-/// Shows a line for each phase, cluster and reason; on a terminal one line a phase, which follows time and reason until the phase
-/// is over.
+/// Prints a line for each phase, cluster and reason; on a terminal one line per phase, redrawn with time and reason
+/// until the phase ends.
 #[derive(Debug)]
 pub struct Progress {
     redraws: bool,
@@ -28,12 +28,12 @@ struct Line {
 }
 
 impl Progress {
-    /// For one workspace, named in every line where `name` is not empty.
+    /// For one workspace; `name` prefixes every line unless it is empty.
     pub fn new(redraws: bool, name: &str) -> Self {
         Self { redraws, name: name.to_owned(), line: None }
     }
 
-    /// A status came, so long after the wait began.
+    /// Renders a status that arrived `elapsed` after the wait began.
     pub fn update(&mut self, status: &WorkspaceStatus, elapsed: Duration) -> String {
         let mut text = String::new();
         let same_phase = self.line.as_ref().filter(|line| line.phase == status.phase);
@@ -54,7 +54,7 @@ impl Progress {
         text + &self.tick(elapsed)
     }
 
-    /// Time has passed.
+    /// Redraws with the elapsed time.
     pub fn tick(&self, elapsed: Duration) -> String {
         match &self.line {
             Some(line) if self.redraws => format!("\r\u{1b}[2K{}", shorten(&self.text_of(line, elapsed))),
@@ -62,13 +62,13 @@ impl Progress {
         }
     }
 
-    /// Something else is worth a line.
+    /// Prints another line.
     pub fn note(&self, text: &str, elapsed: Duration) -> String {
         let clear = if self.redraws && self.line.is_some() { "\r\u{1b}[2K" } else { "" };
         format!("{clear}{}  {}\n{}", seconds(elapsed), clean(text), self.tick(elapsed))
     }
 
-    /// Ends the line that is being drawn.
+    /// Ends the line that is being redrawn.
     pub fn close(&self, elapsed: Duration) -> String {
         match self.tick(elapsed) {
             text if text.is_empty() => text,
@@ -76,7 +76,7 @@ impl Progress {
         }
     }
 
-    /// A terminal shows how long the phase has lasted; a log shows when it began.
+    /// A terminal shows how long the phase has lasted, a log when it began.
     fn text_of(&self, line: &Line, elapsed: Duration) -> String {
         let time = if self.redraws { elapsed.saturating_sub(line.since) } else { elapsed };
         let mut text = format!("{}  ", seconds(time));

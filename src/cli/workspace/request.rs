@@ -1,4 +1,4 @@
-//! From the flags of `workspace start` to the request.
+//! Builds the request from the flags of `workspace start`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{limit, pair};
 use crate::failure::Usage;
-use crate::numbers::zero_or_more;
+use crate::value_parsers::zero_or_more;
 use domain::duration::GoDuration;
 use domain::names::{ClassId, ClusterName, MetaId, Namespace, OwnerId, Region, WorkspaceId};
 use domain::path;
@@ -163,7 +163,7 @@ impl FromStr for Port {
     }
 }
 
-/// Builds the request.
+/// Fails on the first problem that the server would not name by its flag.
 pub fn build(args: &RequestArgs) -> Result<StartWorkspaceRequest> {
     let id = args.id.as_ref().map_or_else(|| Uuid::new_v4().to_string(), ToString::to_string);
     let meta_id = args.meta_id.as_ref().map_or_else(|| readable_id(args, &id), ToString::to_string);
@@ -204,7 +204,7 @@ fn spec(args: &RequestArgs) -> Result<StartWorkspaceSpec> {
         closed_timeout: duration(args.closed_timeout),
         maximum_lifetime: duration(args.max_lifetime),
         admission: admission.into(),
-        // Always there: some servers take its absence badly.
+        // Always set: some servers fail without it.
         ide_image: Some(IdeImage {
             web_ref: args.ide_image.clone().unwrap_or_default(),
             supervisor_ref: args.supervisor_image.clone().unwrap_or_default(),
@@ -215,7 +215,7 @@ fn spec(args: &RequestArgs) -> Result<StartWorkspaceSpec> {
     })
 }
 
-/// Nothing where nothing is asked, so that the request is the one of an existing client.
+/// `None` if no flag asks for a placement, so that the request equals that of an existing client.
 fn placement(args: &RequestArgs) -> Option<Placement> {
     let placement = Placement {
         regions: args.regions.iter().map(ToString::to_string).collect(),
@@ -274,8 +274,8 @@ fn ports(ports: &[Port]) -> Result<Vec<PortSpec>> {
     Ok(specs)
 }
 
-/// What a repository is called: the last part of the path in its address, without `.git`. `None` where that names no folder;
-/// host and login never do.
+/// Name of a repository: the last part of the path in its address, without `.git`; never host or login. `None` if that
+/// names no folder.
 fn repository_name(url: &str) -> Option<String> {
     let path = match url.split_once("://") {
         Some((_, rest)) => rest.split_once('/').map(|(_, path)| path),
@@ -287,7 +287,7 @@ fn repository_name(url: &str) -> Option<String> {
     (!name.is_empty() && path::check_folder(name).is_ok()).then(|| name.to_owned())
 }
 
-/// A readable name, the same for the same instance id.
+/// A readable name that is the same for the same instance id.
 fn readable_id(args: &RequestArgs, id: &str) -> String {
     let repository = args.git_url.as_deref().and_then(repository_name);
     let what = repository.unwrap_or_else(|| image_name(&args.image));
@@ -298,7 +298,7 @@ fn readable_id(args: &RequestArgs, id: &str) -> String {
         .take(40)
         .collect();
     let words = words.trim_matches('-');
-    // FNV-1a: not a secret, only short.
+    // FNV-1a: a short suffix, not a secret.
     let hash = id
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));

@@ -22,7 +22,7 @@ pub struct ShowArgs {
     owner_token: bool,
 }
 
-/// Shows one workspace.
+/// Prints one workspace.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,
@@ -32,7 +32,7 @@ pub async fn run(
     details(client, connection, &args.id, args.owner_token, terminal).await
 }
 
-/// How it ended, where the server still knows; one of an earlier version never does.
+/// How it ended, if the server still knows; servers of earlier versions do not.
 async fn ended(client: &Client, id: &WorkspaceId) -> Option<EndedView> {
     let mut api = client.logs();
     let request = DescribeEndedRequest { id: id.to_string() };
@@ -40,7 +40,7 @@ async fn ended(client: &Client, id: &WorkspaceId) -> Option<EndedView> {
     answer.ok()?.workspace.map(EndedView::from)
 }
 
-/// Writes everything about a workspace, or of one that is over, how it ended.
+/// Prints everything about a workspace; for an ended one, how it ended.
 pub async fn details(
     client: &Client,
     connection: &ClientArgs,

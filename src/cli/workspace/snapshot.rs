@@ -9,8 +9,8 @@ use tonic::Status;
 use super::leaves_open;
 use crate::connect::{Client, ClientArgs};
 use crate::interrupt::Interrupt;
-use crate::numbers::positive_duration;
 use crate::terminal::Terminal;
+use crate::value_parsers::positive_duration;
 use crate::view::SnapshotView;
 use domain::names::WorkspaceId;
 use proto::wsman::TakeSnapshotRequest;
@@ -47,7 +47,7 @@ pub async fn run(
     terminal.result(connection.output, &view, || view.table())
 }
 
-/// What the end of a wait does not end: the snapshot is a resource of its cluster.
+/// The snapshot is a resource of its cluster and continues after the wait.
 fn goes_on(id: &WorkspaceId) -> String {
     format!(
         "a snapshot of {id} that was begun goes on; its URL is in the Snapshot resource of its cluster, and `spaceport \
@@ -55,7 +55,7 @@ fn goes_on(id: &WorkspaceId) -> String {
     )
 }
 
-/// Adds what is known after a failure: a missing answer is not a refusal.
+/// Adds what is known after a failure: no response does not mean rejected.
 fn explain(status: Status, id: &WorkspaceId) -> anyhow::Error {
     let context =
         if leaves_open(&status) { goes_on(id) } else { format!("failed to take a snapshot of {id}") };

@@ -13,9 +13,9 @@ use super::request::RequestArgs;
 use super::wait::{Goal, Wait};
 use crate::connect::{Client, ClientArgs};
 use crate::interrupt::Interrupt;
-use crate::numbers::positive_duration;
 use crate::subscription::Subscription;
 use crate::terminal::Terminal;
+use crate::value_parsers::positive_duration;
 use crate::view::StartedView;
 use proto::wsman::{MetadataFilter, StartWorkspaceRequest};
 
@@ -39,7 +39,7 @@ pub struct WaitArgs {
     pub wait_timeout: Duration,
 }
 
-/// Starts, and waits where asked to.
+/// Starts, and waits if requested.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,
@@ -84,7 +84,7 @@ pub async fn run(
     terminal.result(connection.output, &started, || started.details())
 }
 
-/// Adds what is known after a failure: a missing answer is not a refusal.
+/// Adds what is known after a failure: no response does not mean rejected.
 fn explain(status: Status, id: &str) -> anyhow::Error {
     let context =
         if leaves_open(&status) { may_start(id) } else { format!("failed to start workspace {id}") };

@@ -48,7 +48,7 @@ impl From<Policy> for StopWorkspacePolicy {
     }
 }
 
-/// Asks all of them to stop, and only then waits: they stop at the same time. A failure does not keep the others.
+/// Stops all, then waits: they stop at the same time. A failure does not skip the rest.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,
@@ -67,9 +67,7 @@ pub async fn run(
     for wait in waits {
         let goes_on = || {
             let ids = args.ids.iter().map(WorkspaceId::as_str).collect::<Vec<_>>().join(" ");
-            format!(
-                "what was asked to stop goes on stopping: `spaceport workspace stop {ids} --wait` waits again"
-            )
+            format!("the workspaces continue to stop: `spaceport workspace stop {ids} --wait` waits again")
         };
         match interrupt.unless(wait.finish(terminal), goes_on).await {
             Err(error) if error.is::<Interrupted>() => return Err(error),
@@ -120,7 +118,7 @@ async fn ask(
     let mut api = client.workspaces();
     client.call(request, async |request| api.stop_workspace(request).await).await?;
     if before.is_none() {
-        // The API takes a stop of an id that it does not know. Asked again, because the replica may have been behind.
+        // The API accepts a stop of an unknown id. Ask again, because the replica may have lagged behind.
         let status = describe(client, id).await?.status.unwrap_or_default();
         if args.waiting.wait {
             subscription = Some(subscribe(client, connection, &status).await?);

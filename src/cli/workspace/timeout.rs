@@ -5,8 +5,8 @@ use clap::Args;
 
 use super::{limit, show};
 use crate::connect::{Client, ClientArgs};
-use crate::numbers::zero_or_more;
 use crate::terminal::Terminal;
+use crate::value_parsers::zero_or_more;
 use domain::duration::GoDuration;
 use domain::names::WorkspaceId;
 use proto::wsman::{SetTimeoutRequest, TimeoutType};
@@ -33,7 +33,7 @@ struct Limits {
     closed: Option<GoDuration>,
 }
 
-/// Sets the limits that are given, and shows the workspace.
+/// Sets the given limits, and prints the workspace.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,
@@ -41,7 +41,7 @@ pub async fn run(
     terminal: &mut Terminal<'_>,
 ) -> Result<()> {
     let Limits { after, closed } = args.limits;
-    // In this order, because the first sets the second aside.
+    // In this order, because the first resets the second.
     let limits = [(after, TimeoutType::WorkspaceTimeout), (closed, TimeoutType::ClosedTimeout)];
     for (limit, kind) in limits {
         let Some(limit) = limit else { continue };

@@ -1,4 +1,4 @@
-//! Follows one workspace until it is where one wants it.
+//! Follows one workspace until it reaches a goal.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -15,32 +15,31 @@ use crate::view::phase_name;
 use domain::duration::GoDuration;
 use proto::wsman::{WorkspacePhase, WorkspaceStatus};
 
-/// How often a drawn line is drawn again.
+/// Interval of redrawing a line.
 const REDRAW: Duration = Duration::from_millis(200);
 
-/// Where a workspace shall get to.
+/// Goal of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
-    /// Somebody can use it; a headless one may be over already.
+    /// Usable; a headless one may have ended already.
     Running,
-    /// It is over.
     Stopped,
 }
 
 impl Goal {
-    /// What the end of a wait does not end, and how to follow or stop it.
+    /// What continues after the wait, and how to follow or stop it.
     pub fn goes_on(self, id: &str) -> String {
         match self {
             Self::Running => format!(
-                "still starts: follow it with `spaceport workspace watch {id}`, look at it with `spaceport workspace show \
+                "still starts: follow it with `spaceport workspace watch {id}`, see it with `spaceport workspace show \
                  {id}`, stop it with `spaceport workspace stop {id}`"
             ),
-            Self::Stopped => format!("still stops: look at it with `spaceport workspace show {id}`"),
+            Self::Stopped => format!("is still stopping: see it with `spaceport workspace show {id}`"),
         }
     }
 }
 
-/// One workspace that is being followed.
+/// A workspace that is being followed.
 pub struct Wait {
     id: String,
     goal: Goal,
@@ -49,12 +48,12 @@ pub struct Wait {
     progress: Progress,
     events: Pin<Box<dyn Stream<Item = Result<Event>>>>,
     last: Option<Box<WorkspaceStatus>>,
-    /// Why no more events come.
+    /// Why there are no more events.
     broken: Option<Error>,
 }
 
 impl Wait {
-    /// Begins to count time.
+    /// Starts the clock.
     pub fn new(
         id: &str,
         goal: Goal,
@@ -75,7 +74,7 @@ impl Wait {
         }
     }
 
-    /// Shows phases while `call` runs; returns its answer.
+    /// Prints phases while `call` runs; returns its response.
     pub async fn during<T>(&mut self, call: impl Future<Output = T>, terminal: &mut Terminal<'_>) -> T {
         let mut call = std::pin::pin!(call);
         loop {
@@ -86,7 +85,7 @@ impl Wait {
         }
     }
 
-    /// Shows phases until the goal is reached; returns the last status.
+    /// Prints phases until the goal is reached; returns the last status.
     pub async fn finish(mut self, terminal: &mut Terminal<'_>) -> Result<WorkspaceStatus> {
         let deadline = self.began + self.limit;
         let result = loop {
@@ -109,10 +108,10 @@ impl Wait {
         }
     }
 
-    /// The next event or redraw. Safe to cancel: the stream keeps what it has begun.
+    /// Handles the next event or redraw. Cancel-safe: the stream keeps its state.
     async fn step(&mut self, terminal: &mut Terminal<'_>) {
         let next = async {
-            // After its failure a stream is not asked again.
+            // A failed stream is not polled again.
             if self.broken.is_some() { std::future::pending().await } else { self.events.next().await }
         };
         let event = tokio::time::timeout(REDRAW, next).await;
@@ -135,7 +134,7 @@ impl Wait {
         terminal.progress(&text);
     }
 
-    /// What is known when the time to wait is over.
+    /// Describes the state at the timeout.
     fn late(&self) -> String {
         let phase = self.last.as_ref().map_or("not seen", |status| phase_name(status.phase));
         let reason = self.last.as_ref().map(|status| clean(&status.message)).filter(|text| !text.is_empty());
@@ -151,7 +150,7 @@ impl Wait {
     }
 }
 
-/// Whether the wait is over, and how; nothing while it goes on.
+/// Whether the goal is reached or missed; `None` while waiting.
 fn outcome(goal: Goal, status: &WorkspaceStatus) -> Option<Result<(), String>> {
     let phase = status.phase();
     if goal == Goal::Stopped {
@@ -174,7 +173,7 @@ fn outcome(goal: Goal, status: &WorkspaceStatus) -> Option<Result<(), String>> {
     }
 }
 
-/// Why a workspace failed, if it did.
+/// Why a workspace failed; `None` if it did not.
 pub fn failure_of(status: &WorkspaceStatus) -> Option<String> {
     let conditions = status.conditions.as_ref()?;
     let reasons = [&conditions.failed, &conditions.headless_task_failed, &conditions.timeout];
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_headless_workspace_that_is_over_did_its_work() {
+    fn an_ended_headless_workspace_reached_its_goal() {
         let spec = Some(WorkspaceSpec { headless: true, ..Default::default() });
         let stopping = WorkspaceStatus { spec: spec.clone(), ..in_phase(WorkspacePhase::Stopping) };
         assert_eq!(outcome(Goal::Running, &stopping), None);

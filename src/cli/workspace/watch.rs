@@ -25,7 +25,7 @@ pub struct WatchArgs {
     filter: FilterArgs,
 }
 
-/// Writes a line for every workspace and every change, until it is interrupted.
+/// Prints a line for every workspace and every change until it is interrupted.
 pub async fn run(
     client: &Client,
     connection: &ClientArgs,
@@ -53,7 +53,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Following an id that is not there yet is fine; one that was mistyped would be followed for ever.
+/// Following an id that does not exist yet is allowed; a mistyped one would be followed forever, so say so.
 async fn note_unknown(client: &Client, id: &WorkspaceId, terminal: &mut Terminal<'_>) -> Result<()> {
     match describe(client, id).await {
         Err(status) if status.code() == Code::NotFound => {
@@ -64,10 +64,10 @@ async fn note_unknown(client: &Client, id: &WorkspaceId, terminal: &mut Terminal
     }
 }
 
-/// A resumed stream may repeat what was written.
+/// A resumed stream may repeat statuses.
 fn is_news(versions: &mut HashMap<String, u64>, status: &WorkspaceStatus) -> bool {
     let version = status.status_version;
-    // A server that does not count has nothing to compare.
+    // A server that sends no versions has nothing to compare.
     version == 0 || versions.insert(status.id.clone(), version).is_none_or(|seen| seen < version)
 }
 

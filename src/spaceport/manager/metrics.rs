@@ -1,5 +1,5 @@
-//! Everything that `/metrics` tells: what is registered, and the same as a list, which documentation, dashboards and alerts
-//! are held to.
+//! All metrics: the registry behind `/metrics`, and the catalogue that documentation, dashboards and alerts are checked
+//! against.
 
 use std::sync::Arc;
 
@@ -20,18 +20,18 @@ use store::EtcdMeter;
 /// One metric.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Metric {
-    /// Its whole name; of a histogram without `_bucket`, `_sum` and `_count`.
+    /// Full name; for a histogram without `_bucket`, `_sum` and `_count`.
     pub name: String,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
     /// Its labels, sorted.
     pub labels: Vec<String>,
-    /// What it means.
+    /// Help text.
     pub help: String,
 }
 
-/// What tells.
-pub(super) struct Told<'a> {
+/// Owners of metrics.
+pub(super) struct Sources<'a> {
     pub federation: &'a Arc<Federation>,
     pub limits: &'a api::Limits,
     pub calls: &'a api::Calls,
@@ -43,17 +43,17 @@ pub(super) struct Told<'a> {
     pub audited: &'a AuditMeters,
 }
 
-/// A registry of everything.
-pub(super) fn registry(of: &Told<'_>) -> anyhow::Result<Registry> {
+/// A registry of all metrics.
+pub(super) fn registry(of: &Sources<'_>) -> anyhow::Result<Registry> {
     let registry = Registry::new();
     let all: [Box<dyn Collector>; 12] = [
         Box::new(FleetMetrics::new(Arc::clone(of.federation))?),
         Box::new(WorkspaceGauges::new(Arc::clone(of.federation))?),
-        Box::new(OfRegistered::new(of.federation, of.federation.meters().clone())),
+        Box::new(RegisteredClusters::new(of.federation, of.federation.meters().clone())),
         Box::new(of.limits.counters().clone()),
         Box::new(of.calls.clone()),
-        Box::new(OfRegistered::new(of.federation, of.members.clone())),
-        Box::new(OfRegistered::new(of.federation, of.tasks.clone())),
+        Box::new(RegisteredClusters::new(of.federation, of.members.clone())),
+        Box::new(RegisteredClusters::new(of.federation, of.tasks.clone())),
         Box::new(of.federation.store().meter().clone()),
         Box::new(ProcessMetrics::new(of.readiness.clone())?),
         Box::new(of.connections.clone()),
@@ -66,19 +66,19 @@ pub(super) fn registry(of: &Told<'_>) -> anyhow::Result<Registry> {
     Ok(registry)
 }
 
-/// Counters without clusters that left. What was counted goes on should one come back: its name is all that is kept of it.
-struct OfRegistered<C> {
+/// Hides the counters of clusters that are not registered. The values stay: a cluster of the same name continues them.
+struct RegisteredClusters<C> {
     federation: Arc<Federation>,
     counters: C,
 }
 
-impl<C: Collector> OfRegistered<C> {
+impl<C: Collector> RegisteredClusters<C> {
     fn new(federation: &Arc<Federation>, counters: C) -> Self {
         Self { federation: Arc::clone(federation), counters }
     }
 }
 
-impl<C: Collector> Collector for OfRegistered<C> {
+impl<C: Collector> Collector for RegisteredClusters<C> {
     fn desc(&self) -> Vec<&Desc> {
         self.counters.desc()
     }

@@ -1,4 +1,4 @@
-//! The configuration in the terms of each room.
+//! Converts the configuration to the options of each crate.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use runtime::config::{self, Config};
 use runtime::files;
 use store::{Sealer, SealingKey, Tls, User};
 
-/// For events where neither the configuration nor the pod names a namespace.
+/// Namespace of events if neither the configuration nor the pod names one.
 const DEFAULT_NAMESPACE: &str = "spaceport";
 
 pub(super) fn store_options(etcd: &config::Etcd) -> anyhow::Result<store::Options> {
@@ -59,7 +59,7 @@ pub(super) fn sealer(sealing: &config::Sealing) -> anyhow::Result<Sealer> {
     Ok(Sealer::new(keys.collect())?)
 }
 
-/// How the cluster is reached that the manager runs in, where there is a way; checked here.
+/// How to reach the host cluster, if there is a way; validated here.
 pub(super) fn host_source(file: Option<PathBuf>) -> Result<Option<Source>, Vec<config::Problem>> {
     let absent = if file.is_some() { "" } else { "is absent, and the pod's service account does not do: " };
     let Some(source) = Source::find(file) else { return Ok(None) };
@@ -70,7 +70,7 @@ pub(super) fn host_source(file: Option<PathBuf>) -> Result<Option<Source>, Vec<c
     Ok(Some(source))
 }
 
-/// Events go into the namespace that is configured, or else the pod's own.
+/// Events go into the configured namespace, otherwise into the pod's own.
 pub(super) fn open_host(config: &Config, source: Source) -> anyhow::Result<Host> {
     let own = source.namespace().and_then(|name| name.parse().ok());
     let namespace = config.federation.host_namespace.clone().or(own);
@@ -108,8 +108,8 @@ pub(super) fn member_options(config: &Config, calls: CallMeters, tasks: TaskMete
     }
 }
 
-/// What namespaces get whose cluster file says nothing else; templates are read and checked here. Where the configuration has
-/// problems, they say already which of the templates of its classes cannot be used.
+/// Defaults of namespaces whose cluster file sets nothing else; reads and checks templates. Templates of classes with
+/// problems in the configuration are reported there already.
 pub(super) fn defaults(
     manager: &config::Manager,
     is_flawless: bool,
@@ -135,7 +135,7 @@ pub(super) fn defaults(
     if problems.is_empty() { Ok(defaults) } else { Err(problems) }
 }
 
-/// Classes whose templates make pods that no apiserver accepts.
+/// Classes whose templates make pods that every apiserver rejects.
 fn unfit_templates(manager: &config::Manager, defaults: &Defaults) -> Vec<config::Problem> {
     let (namespace, secrets) = (manager.namespace.clone(), manager.secrets_namespace.clone());
     let problems = vet(&NamespaceSpec::of_defaults(namespace, secrets), defaults).into_iter();

@@ -1,4 +1,4 @@
-//! Following the configuration file.
+//! Reloads the configuration file.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,65 +11,63 @@ use runtime::config::{self, Follower};
 use runtime::files::READ_WITHIN;
 use runtime::readiness::Readiness;
 
-/// Between looks at the configuration file.
-const LOOK: Duration = Duration::from_secs(2);
-/// Under this name `/readyz` tells of a configuration that is not in force.
+/// Poll interval of the configuration file.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Entry of `/readyz` for an invalid configuration.
 const CONFIGURATION: &str = "configuration";
-/// And of one that cannot be read now.
+/// Entry of `/readyz` for a configuration that cannot be read.
 const UNREAD: &str = "configuration-files";
 
-/// Takes changes of the configuration file into force while the manager runs; a file that is wrong changes nothing.
+/// Applies changes of the configuration file while the manager runs; an invalid file changes nothing.
 pub(super) struct Reload {
     pub(super) follower: Follower,
     pub(super) federation: Arc<Federation>,
     pub(super) limits: Arc<api::Limits>,
     pub(super) readiness: Readiness,
-    /// What is read once.
+    /// Settings that are read only at the start.
     pub(super) at_start: (config::Groups, String),
 }
 
 impl Reload {
     pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), tokio::task::JoinError> {
-        while shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+        while shutdown.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_some() {
             let readiness = self.readiness.clone();
-            let mut looking = tokio::task::spawn_blocking(move || {
-                self.look();
+            let mut polling = tokio::task::spawn_blocking(move || {
+                self.poll();
                 self
             });
-            let within = tokio::time::timeout(READ_WITHIN, &mut looking);
-            let looked = match shutdown.run_until_cancelled(within).await {
-                Some(Ok(looked)) => Some(looked),
+            let within = tokio::time::timeout(READ_WITHIN, &mut polling);
+            let polled = match shutdown.run_until_cancelled(within).await {
+                Some(Ok(polled)) => Some(polled),
                 Some(Err(_)) => {
-                    let told = "its files were not read in time: does their file system hang?";
-                    tracing::error!(within = ?READ_WITHIN, "{told} The last good configuration stays in force");
-                    readiness.degrade(UNREAD, told);
-                    // Not read by another thread meanwhile, which would hang as well.
-                    shutdown.run_until_cancelled(looking).await
+                    let problem = "its files were not read in time: does their file system hang?";
+                    tracing::error!(within = ?READ_WITHIN, "{problem} Keeping the previous configuration.");
+                    readiness.degrade(UNREAD, problem);
+                    // Do not start another thread meanwhile: it would hang too.
+                    shutdown.run_until_cancelled(polling).await
                 }
                 None => None,
             };
             readiness.recover(UNREAD);
-            match looked {
-                Some(looked) => self = looked?,
+            match polled {
+                Some(polled) => self = polled?,
                 None => break,
             }
         }
         Ok(())
     }
 
-    fn look(&mut self) {
+    fn poll(&mut self) {
         if !self.follower.changed() {
             return;
         }
         let (config, (defaults, limits, ())) = match read(self.follower.main(), |_| Some(())) {
             Ok(read) => read,
             Err(error) => {
-                tracing::error!(%error, "the changed configuration is of no use; the last good one stays in force");
-                // Not the problems themselves: whoever may ask for readiness need not be allowed to read them.
-                self.readiness.degrade(
-                    CONFIGURATION,
-                    "the file has problems, see the log; the last good one is in force",
-                );
+                tracing::error!(%error, "invalid configuration; keeping the previous one");
+                // Without the problems: a caller of readiness may not be allowed to read them.
+                self.readiness
+                    .degrade(CONFIGURATION, "invalid configuration, see the log; keeping the previous one");
                 return;
             }
         };
@@ -90,13 +88,13 @@ impl Reload {
         self.limits.replace(limits);
         let problems = self.federation.fleet().reload(defaults);
         for problem in &problems {
-            tracing::error!(problem, "a namespace keeps its last good settings");
+            tracing::error!(problem, "invalid settings; a namespace keeps its previous ones");
         }
         if problems.is_empty() {
             self.readiness.recover(CONFIGURATION);
         } else {
             self.readiness
-                .degrade(CONFIGURATION, "some namespaces keep their last good settings, see the log");
+                .degrade(CONFIGURATION, "some namespaces keep their previous settings, see the log");
         }
         tracing::info!("a changed configuration is in force");
     }

@@ -1,4 +1,4 @@
-//! Reading the pod templates that the configuration names, and the folder of those that cluster files may name.
+//! Reads the pod templates that the configuration names, and the folder of those that cluster files may name.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use controller::{TemplateError, TemplateFolder, parse_template};
 use runtime::{config, files};
 
-/// Bytes of one template.
+/// Maximum bytes of one template.
 const LARGEST: usize = 256 * 1024;
 
 /// Reads a template that the configuration names.
@@ -17,12 +17,12 @@ pub(super) fn read(path: &Path) -> Result<Pod, TemplateError> {
     parse_template(path, &text)
 }
 
-/// Tells what is wrong with a template that the configuration names.
+/// Checks a template that the configuration names.
 pub(super) fn check(path: &Path) -> Result<(), String> {
     read(path).map(drop).map_err(|error| error.to_string())
 }
 
-/// Reads everything below the folder; what is no template matters only to a cluster file that names it.
+/// Reads all files below the folder; an invalid one matters only to a cluster file that names it.
 pub(super) fn read_folder(folder: Option<&Path>) -> Result<TemplateFolder, config::Problem> {
     let Some(folder) = folder else { return Ok(TemplateFolder::default()) };
     let files = config::files_below(folder).map_err(|error| config::Problem {

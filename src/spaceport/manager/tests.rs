@@ -33,7 +33,7 @@ fn defaults_of(folder: &TempDir) -> Defaults {
     defaults
 }
 
-/// Paths of the problems that a start would end with.
+/// Paths of the problems that a start reports.
 fn problems(path: &Path) -> Vec<String> {
     let error = match load(path) {
         Ok(_) => return Vec::new(),
@@ -43,7 +43,7 @@ fn problems(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_rooms_find_is_reported_together_with_what_the_reader_finds() {
+fn problems_of_all_crates_are_reported_together() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder, "typo.yaml", b"spec: {containers: [{name: workspace, resorces: {}}]}");
     write(&folder, "unfit.yaml", b"metadata: {labels: {a: 'b c'}}");

@@ -1,4 +1,4 @@
-//! The kubeconfig of a cluster file: in a file, in the text, or in a Secret of the manager's own cluster.
+//! The kubeconfig of a cluster file: a file, inline text, or a Secret of the host cluster.
 
 use std::path::Path;
 
@@ -12,27 +12,27 @@ use domain::names::{Namespace, SecretKey, SecretName};
 use domain::secret_ref::SecretRef;
 use proto::spaceport::v1::SecretReference;
 
-/// Where a kubeconfig is, whatever a document says.
+/// Source of a kubeconfig from the command line, which overrides the document.
 #[derive(Clone, Copy)]
 pub enum Login<'a> {
-    /// In a file.
+    /// A file.
     File(&'a Path),
-    /// In a Secret of the manager's own cluster.
+    /// A Secret of the host cluster.
     Secret(&'a SecretRef),
 }
 
 impl<'a> Login<'a> {
-    /// Of what flags name; the command line takes one of them at most.
+    /// From the flags, which exclude each other.
     pub fn of(file: Option<&'a Path>, secret: Option<&'a SecretRef>) -> Option<Self> {
         secret.map(Self::Secret).or(file.map(Self::File))
     }
 }
 
-/// A login, or where the manager finds it.
+/// A kubeconfig, or where the manager reads it.
 pub(super) enum Kubeconfig {
     Here(kubeconfig::Login),
     Secret(SecretReference),
-    /// What is wrong is told already.
+    /// The problems are reported already.
     Wrong,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn kubeconfig_of(
     source.finish(problems);
     if secret.is_some() && (context.is_some() || choice.context.is_some()) {
         bail!(
-            "must not name a context together with secret: the manager takes the current context of what is there"
+            "must not name a context together with secret: the manager uses the current context of the kubeconfig there"
         );
     }
     let choice = Choice { context: choice.context.or(context.as_deref()), ..choice };

@@ -76,7 +76,7 @@ fn weights_have_defaults() {
 }
 
 #[test]
-fn every_problem_is_told_at_once_with_its_field() {
+fn every_problem_is_reported_at_once_with_its_field() {
     let text = "name: EU\nregoin: europe\nweight: 200\ncordoned: maybe\nlabels: {a: 1}\n\
                 admissionConstraints: [{}, {permission: ''}, {permission: a, featurePreview: true}]\n\
                 namespaces: [{namespace: a, secretsNamespace: a, secretNamespace: b, urlTemplate: '{{ .Id }}', \
@@ -114,10 +114,10 @@ fn a_file_of_many_clusters_says_which_document_is_wrong() {
         with_kubeconfig(&format!("name: {name}\nregion: {region}\nnamespaces: [{{namespace: n}}]\n"))
     };
     assert_eq!(requests_of(&format!("{}---\n{}", one("a", "r"), one("b", "r"))).unwrap().len(), 2);
-    // The same document again asks for nothing else.
+    // The same document again adds no request.
     assert_eq!(requests_of(&format!("{}---\n{}", one("a", "r"), one("a", "r"))).unwrap().len(), 2);
     let error = requests_of(&format!("{}---\n{}", one("a", "r"), one("a", "s"))).unwrap_err().to_string();
-    assert_eq!(error, "eu.yaml: document 2: name: is taken by a document above");
+    assert_eq!(error, "eu.yaml: document 2: name: is already used by a document above");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_kubeconfig_file_is_found_beside_the_cluster_file_and_name_and_kubeconfig_ca
     std::fs::write(folder.path().join("other"), complete("other")).unwrap();
     let file = folder.path().join("eu.yaml");
     let text = "name: a\nregion: b\nkubeconfig: {file: eu.kubeconfig}\n";
-    // As PowerShell writes it.
+    // The encoding that PowerShell writes.
     let utf16: Vec<u8> =
         [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
     std::fs::write(&file, utf16).unwrap();
@@ -177,8 +177,11 @@ fn a_context_is_named_by_the_file_or_the_command_line() {
     assert_eq!(token(&text(", context: a"), None).unwrap(), "a");
     assert_eq!(token(&text(", context: a"), Some("b")).unwrap(), "b");
     assert_eq!(token(&text(""), Some("b")).unwrap(), "b");
-    let told = token(&text(""), None).unwrap_err().to_string();
-    assert!(told.contains("current-context is not set") && told.contains("--kube-context: b, a"), "{told}");
+    let reported = token(&text(""), None).unwrap_err().to_string();
+    assert!(
+        reported.contains("current-context is not set") && reported.contains("--kube-context: b, a"),
+        "{reported}"
+    );
     let secret = "name: a\nregion: b\nkubeconfig: {secret: {namespace: s, name: n}, context: a}\n";
     assert!(
         token(secret, None).unwrap_err().to_string().contains("must not name a context together with secret")
@@ -205,7 +208,7 @@ fn a_kubeconfig_in_a_secret_is_named_by_the_file_or_the_command_line_and_by_one_
     let request = requests(inline, Path::new("eu.yaml"), &instead).unwrap().remove(0).request;
     assert_eq!(request.spec.unwrap().kubeconfig_secret, Some(to_wire(&other)));
     assert!(request.kubeconfig.is_empty());
-    for (bad, told) in [
+    for (bad, reported) in [
         ("{secret: {namespace: spaceport}}", "kubeconfig.secret.name: is required"),
         ("{secret: {namespace: a, name: B}}", "kubeconfig.secret.name: Secret name must be"),
         ("{secret: {namespace: a, name: b, keys: c}}", "keys: is no known key"),
@@ -214,7 +217,7 @@ fn a_kubeconfig_in_a_secret_is_named_by_the_file_or_the_command_line_and_by_one_
         ("{}", "must have one of file, inline and secret"),
     ] {
         let error = requests_of(&text(bad)).unwrap_err().to_string();
-        assert!(error.contains(told), "{bad}: {error}");
+        assert!(error.contains(reported), "{bad}: {error}");
     }
 }
 

@@ -52,15 +52,15 @@ fn files_of_the_chosen_context_are_laid_in_and_nothing_else_is_read_or_sent() {
         assert!(!read.to_string().contains("hunter2") && !read.to_string().contains("https://d"), "{read}");
     }
     let other = Choice { context: Some("b"), ..Choice::default() };
-    let told = format!("{:#}", from_file(&path, other).err().unwrap());
-    assert!(told.contains("failed to read /nowhere/ca"), "{told}");
+    let reported = format!("{:#}", from_file(&path, other).err().unwrap());
+    assert!(reported.contains("failed to read /nowhere/ca"), "{reported}");
 }
 
 #[test]
 fn a_context_is_chosen_by_name() {
     let text = config("", "token: t").replace("certificate-authority: /nowhere/ca", "");
     let other = Choice { context: Some("b"), ..Choice::default() };
-    // The file cannot be read, and the token is there.
+    // The file cannot be read, but there is an inline token.
     let read = sent(standalone(&text, Path::new(""), other).unwrap());
     assert_eq!(read["clusters"][0]["cluster"]["server"], "https://d");
     let wrong = Choice { context: Some("x"), ..Choice::default() };
@@ -71,11 +71,14 @@ fn a_context_is_chosen_by_name() {
 
 #[test]
 fn a_login_that_a_plugin_makes_is_explained_or_left_to_be_made() {
-    let told = refusal(&config("", EXEC), Choice::default());
-    assert!(told.contains("plugin \"/nowhere/aws\"") && told.contains("--print-kubeconfig"), "{told}");
+    let reported = refusal(&config("", EXEC), Choice::default());
+    assert!(
+        reported.contains("plugin \"/nowhere/aws\"") && reported.contains("--print-kubeconfig"),
+        "{reported}"
+    );
     let run = Choice { plugins: Plugins::Run, ..Choice::default() };
     assert!(matches!(standalone(&config("", EXEC), Path::new(""), run), Ok(Login::Plugin(_))));
-    // As kubectl has it, a static login goes before a plugin.
+    // As in kubectl, static credentials take precedence over a plugin.
     let both = config("", &format!("token: t, {EXEC}"));
     assert_eq!(
         sent(standalone(&both, Path::new(""), Choice::default()).unwrap())["users"][0]["user"]["token"],
@@ -86,7 +89,7 @@ fn a_login_that_a_plugin_makes_is_explained_or_left_to_be_made() {
 }
 
 #[test]
-fn what_is_no_kubeconfig_is_refused_without_quoting_it() {
+fn an_invalid_kubeconfig_is_rejected_without_quoting_it() {
     for text in ["a: [hunter2", "hunter2", "", "clusters: hunter2"] {
         let error = refusal(text, Choice::default());
         assert!(!error.contains("hunter2"), "{error}");
@@ -94,6 +97,6 @@ fn what_is_no_kubeconfig_is_refused_without_quoting_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config");
     std::fs::write(&path, b"caf\xe9").unwrap();
-    let told = format!("{:#}", from_file(&path, Choice::default()).err().unwrap());
-    assert!(told.ends_with("is neither UTF-8 nor UTF-16 text"), "{told}");
+    let reported = format!("{:#}", from_file(&path, Choice::default()).err().unwrap());
+    assert!(reported.ends_with("is neither UTF-8 nor UTF-16 text"), "{reported}");
 }

@@ -26,7 +26,7 @@ fn plugin(folder: &TempDir, section: &str) -> Plugin {
     }
 }
 
-/// What came of it, and what was shown.
+/// The outcome, and what was shown.
 async fn run(script: &str, section: &str) -> (Result<Value, String>, String) {
     let folder = folder(script);
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -57,22 +57,22 @@ echo '{"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1"
 }
 
 #[tokio::test]
-async fn a_plugin_that_fails_or_writes_too_much_or_is_not_there_is_told() {
+async fn a_plugin_that_fails_or_writes_too_much_or_does_not_exist_is_reported() {
     let (made, shown) = run("echo 'log in again' >&2\nexit 7\n", "command: ./plugin").await;
     assert!(made.unwrap_err().contains("./plugin failed (exit status: 7)"), "{shown}");
     assert!(shown.contains("log in again"), "{shown}");
     let (made, _) = run("echo hunter2\n", "command: ./plugin").await;
-    let told = made.unwrap_err();
-    assert!(told.contains("wrote no ExecCredential") && !told.contains("hunter2"), "{told}");
+    let reported = made.unwrap_err();
+    assert!(reported.contains("wrote no ExecCredential") && !reported.contains("hunter2"), "{reported}");
     let (made, _) = run("exec yes hunter2\n", "command: ./plugin").await;
-    let told = made.unwrap_err();
-    assert!(told.contains("writes more than") && !told.contains("hunter2"), "{told}");
+    let reported = made.unwrap_err();
+    assert!(reported.contains("writes more than") && !reported.contains("hunter2"), "{reported}");
     let (made, _) = run("", "command: no-such-plugin, installHint: 'get it\n at example.com'").await;
-    let told = made.unwrap_err();
-    assert_eq!(told, "the login plugin no-such-plugin is not on PATH: get it at example.com");
+    let reported = made.unwrap_err();
+    assert_eq!(reported, "the login plugin no-such-plugin is not on PATH: get it at example.com");
     let (made, _) = run("", "command: ./other").await;
     assert!(made.unwrap_err().contains("./other is no program"));
-    // A name is looked for on PATH alone, not beside the kubeconfig.
+    // A bare name is searched on PATH only, not beside the kubeconfig.
     let (made, _) = run("", "command: plugin").await;
     assert!(made.unwrap_err().contains("is not on PATH"));
     let (made, _) = run("", "command: ./plugin, interactiveMode: Always").await;
@@ -107,6 +107,6 @@ async fn a_plugin_that_hangs_is_given_up() {
     let folder = folder("exec sleep 1000\n");
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut terminal = Terminal { out: &mut out, err: &mut err, redraws: false, width: 80, err_width: None };
-    let told = plugin(&folder, "command: ./plugin").run(&mut terminal).await.unwrap_err().to_string();
-    assert_eq!(told, "the login plugin ./plugin did not end within 60 s");
+    let reported = plugin(&folder, "command: ./plugin").run(&mut terminal).await.unwrap_err().to_string();
+    assert_eq!(reported, "the login plugin ./plugin did not end within 60 s");
 }

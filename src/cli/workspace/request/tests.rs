@@ -81,7 +81,7 @@ fn a_repository_is_named_by_its_path_and_never_by_host_or_login() {
         "a:",
     ] {
         assert_eq!(repository_name(url), None, "{url}");
-        // The server says what is wrong with the address, and nothing else is wrong.
+        // The server reports the address; nothing else is wrong.
         let mut args = Line::try_parse_from(["start", "--owner", "me", "--image", "image"]).unwrap().args;
         args.git_url = Some(url.to_owned());
         let request = build(&args).unwrap();

@@ -1,4 +1,4 @@
-//! Why an address does not work, in a sentence that says what to do. Decided by the types of errors, never by their texts.
+//! Explains why a connection failed, with what to do. Decides by the types of errors, never by their texts.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -15,7 +15,7 @@ use domain::causes::find;
 use domain::certificate;
 use domain::duration::GoDuration;
 
-/// Names of a certificate that a message shows at most.
+/// Names of a certificate that a message lists at most.
 const NAMES: usize = 5;
 
 /// Why an address does not work.
@@ -23,23 +23,22 @@ const NAMES: usize = 5;
 #[error("{0}")]
 pub struct Failure(pub String);
 
-/// How far a connection came.
+/// Progress of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
-    /// No TCP connection yet.
+    /// TCP is connecting.
     Connecting,
-    /// No TLS yet.
+    /// TLS handshake.
     Securing,
-    /// The server has not said anything yet. With TLS 1.3 it refuses a client's certificate here.
+    /// The server has sent nothing yet. With TLS 1.3 it rejects a client certificate here.
     Silent,
     /// The server speaks HTTP/2.
     Answered,
-    /// Over.
     Failed(Failure),
 }
 
 impl Stage {
-    /// What has not happened in time.
+    /// Explains a timeout.
     pub fn late(&self, limit: Duration) -> Failure {
         let missing = match self {
             Self::Connecting => "no TCP connection",
@@ -51,14 +50,14 @@ impl Stage {
     }
 }
 
-/// The two sides of a connection, as far as messages name them.
+/// Names of both sides for messages.
 #[derive(Debug, Clone, Default)]
 pub struct Sides {
-    /// What the server's certificate must be for.
+    /// Name that the server's certificate must have.
     pub server_name: String,
-    /// File of the server's authority; none: plaintext.
+    /// CA file for the server; `None` is plaintext.
     pub ca: Option<PathBuf>,
-    /// File of the client's certificate.
+    /// File of the client certificate.
     pub cert: Option<PathBuf>,
 }
 
@@ -74,7 +73,7 @@ impl Sides {
             }
             Some(rustls::Error::PeerIncompatible(_)) => NO_COMMON_VERSION.to_owned(),
             Some(rustls::Error::NoCertificatesPresented) => {
-                "the server shows no certificate: give it one, or name another port".to_owned()
+                "the server presents no certificate: give it one, or name another port".to_owned()
             }
             Some(rustls::Error::NoApplicationProtocol) => NO_HTTP2.to_owned(),
             Some(rustls::Error::PeerMisbehaved(_) | rustls::Error::InappropriateMessage { .. }
@@ -97,7 +96,7 @@ impl Sides {
         Failure(text)
     }
 
-    /// The server closed the connection before it said anything.
+    /// Explains a connection that the server closed before it sent anything.
     pub fn closed(&self) -> Failure {
         Failure(self.of_close(&Stage::Silent))
     }
@@ -108,16 +107,16 @@ impl Sides {
             (Stage::Securing, _, _) => {
                 "the server closed the connection during the TLS handshake: is this a port without TLS?"
             }
-            (Stage::Answered, _, _) => "the connection broke",
+            (Stage::Answered, _, _) => "the connection was lost",
             (_, None, _) => {
-                "the server closed the connection without a word: is this a TLS port (use https://), or no gRPC server?"
+                "the server closed the connection without a response: is this a TLS port (use https://), or no gRPC server?"
             }
             (_, Some(_), None) => {
                 "the server closed the connection after the TLS handshake: it may require a client certificate, \
                  which --cert and --key give"
             }
             (_, Some(_), Some(_)) => {
-                "the server closed the connection after the TLS handshake without a word"
+                "the server closed the connection after the TLS handshake without a response"
             }
         };
         text.to_owned()
@@ -161,7 +160,7 @@ impl Sides {
         }
     }
 
-    /// What the server says of this client.
+    /// Explains an alert of the server about this client.
     fn of_alert(&self, alert: AlertDescription) -> String {
         let Some(cert) = self.cert.as_deref().map(std::path::Path::display) else {
             return match alert {
@@ -188,7 +187,7 @@ impl Sides {
             AlertDescription::CertificateRevoked => {
                 format!("the server rejects the client certificate {cert}: it was revoked")
             }
-            // How rustls and OpenSSL reject a signature of an authority of the same name.
+            // The alert of rustls and OpenSSL for a signature by another CA of the same name.
             AlertDescription::DecryptError => format!(
                 "the server rejects the client certificate {cert}: another authority of the same name signed it"
             ),
@@ -243,7 +242,7 @@ fn of_other_alert(alert: AlertDescription) -> String {
     text.to_owned()
 }
 
-/// Why the first bytes of a server are not HTTP/2; none: they are.
+/// Why the first bytes of a server are not HTTP/2; `None` if they are.
 pub fn of_first_bytes(bytes: &[u8]) -> Option<Failure> {
     let text = match bytes {
         // A TLS record: an alert or a handshake.
@@ -264,7 +263,7 @@ fn time(at: UnixTime) -> String {
     at.map_or_else(|| "an unknown time".to_owned(), |at| at.to_string())
 }
 
-/// The names of a certificate, as webpki writes them: `DnsName("a.example")`, `IpAddress(127.0.0.1)`.
+/// The names of a certificate in the format of webpki: `DnsName("a.example")`, `IpAddress(127.0.0.1)`.
 fn names(presented: &[String]) -> String {
     if presented.is_empty() {
         return "no name at all".to_owned();
@@ -293,7 +292,7 @@ mod tests {
             cert: cert.map(PathBuf::from),
         };
         let error = io::Error::new(ErrorKind::InvalidData, error);
-        // As tonic and hyper wrap it.
+        // Wrapped as tonic and hyper do.
         let outer = io::Error::other(io::Error::other(error));
         sides.explain(&outer, &Stage::Silent).0
     }

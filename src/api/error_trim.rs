@@ -1,8 +1,8 @@
-//! Keeps the metadata of every error below 8 KiB, whoever made the error: this replica, the leader, an image builder.
+//! Keeps the metadata of every error below 8 KiB, whether this replica, the leader or an image builder made the error.
 //!
-//! The outermost layer. Message and details of an error are headers or trailers, and clients refuse long ones: tonic's, and
-//! so a standby, from 16 KiB on, and then the call ends as a transport error that says nothing. Errors that are made here are
-//! brief by themselves ([`super::brief`]); this is what holds for all of them.
+//! The outermost layer. Message and details of an error are headers or trailers, and clients reject long ones: tonic,
+//! and so a standby, from 16 KiB on, and then the call ends with a transport error without a cause. Errors made here
+//! are short already ([`super::error_text`]); this layer enforces it for all.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -20,19 +20,19 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
 use tower::{Layer, Service};
 
-use super::brief::{self, Violations};
+use super::error_text::{self, Violations};
 
 /// Bytes of an error's metadata, as HTTP/2 counts them.
 pub(super) const METADATA_MAX: usize = 8 * 1024;
-/// Bytes of metadata that are read from image builders and from other replicas, so that what is larger than a client takes
-/// is trimmed here and does not end as a broken connection.
+/// Bytes of metadata that are read from image builders and other replicas, so that an oversized error is trimmed here
+/// and does not break the connection.
 pub const READ_MAX: u32 = 256 * 1024;
-/// What HTTP/2 counts for an entry beside its name and value.
+/// What HTTP/2 adds for an entry besides name and value.
 const ENTRY: usize = 32;
-/// Room for what the server adds itself: the date.
+/// Reserve for what the server adds: the date.
 const RESERVED: usize = 128;
 
-/// With padding or without.
+/// Accepts input with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -50,7 +50,6 @@ impl<S> Layer<S> for TrimLayer {
     }
 }
 
-/// A service whose errors are trimmed.
 #[derive(Debug, Clone)]
 pub struct Trimmed<S>(S);
 
@@ -80,7 +79,7 @@ where
     }
 }
 
-/// An answer whose trailers are trimmed.
+/// A response body whose trailers are trimmed.
 struct TrimmedBody(Body);
 
 impl hyper::body::Body for TrimmedBody {
@@ -118,7 +117,7 @@ fn entry(name: &HeaderName, value: &HeaderValue) -> usize {
     name.as_str().len() + value.len() + ENTRY
 }
 
-/// Shortens message and details of an error that is too large, and drops other metadata that does not fit.
+/// Shortens message and details of an oversized error, and drops other metadata that does not fit.
 fn trim(headers: &mut HeaderMap) {
     let code = headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()));
     let Some(code) = code.filter(|code| *code != Code::Ok) else { return };
@@ -152,7 +151,7 @@ fn trim(headers: &mut HeaderMap) {
     }
 }
 
-/// The message in brief. Others than Spaceport may have written it.
+/// The shortened message. Other programs may have written it.
 fn message(headers: &HeaderMap) -> String {
     let mut alone = HeaderMap::new();
     for name in [Status::GRPC_STATUS, Status::GRPC_MESSAGE] {
@@ -161,14 +160,14 @@ fn message(headers: &HeaderMap) -> String {
         }
     }
     let status = Status::from_header_map(&alone);
-    brief::text(status.as_ref().map(Status::message).unwrap_or_default(), brief::MESSAGE)
+    error_text::text(status.as_ref().map(Status::message).unwrap_or_default(), error_text::MESSAGE)
 }
 
-/// The details in brief: those that Spaceport's own errors have.
+/// The shortened details, of the kinds that Spaceport's own errors have.
 fn details(headers: &HeaderMap) -> ErrorDetails {
     let mut brief = ErrorDetails::new();
     let encoded = headers.get(Status::GRPC_STATUS_DETAILS).map(HeaderValue::as_bytes).unwrap_or_default();
-    // tonic takes it for granted that this succeeds.
+    // tonic assumes that decoding succeeds.
     let Ok(bytes) = BASE64.decode(encoded) else { return brief };
     let full = Status::with_details(Code::Unknown, "", bytes.into()).get_error_details();
     if let Some(bad) = full.bad_request() {
@@ -182,7 +181,7 @@ fn details(headers: &HeaderMap) -> ErrorDetails {
         );
     }
     if let Some(failure) = full.precondition_failure() {
-        let kind = failure.violations.first().map(|v| brief::text(&v.r#type, 50)).unwrap_or_default();
+        let kind = failure.violations.first().map(|v| error_text::text(&v.r#type, 50)).unwrap_or_default();
         let mut violations = Violations::default();
         failure.violations.iter().for_each(|v| violations.add(&v.subject, &v.description));
         let listed = violations.into_listed();
@@ -194,7 +193,7 @@ fn details(headers: &HeaderMap) -> ErrorDetails {
         brief.set_retry_info(retry.retry_delay);
     }
     if let Some(info) = full.error_info() {
-        let (reason, domain) = (brief::text(&info.reason, 64), brief::text(&info.domain, 64));
+        let (reason, domain) = (error_text::text(&info.reason, 64), error_text::text(&info.domain, 64));
         brief.set_error_info(reason, domain, std::collections::HashMap::new());
     }
     brief
@@ -243,7 +242,7 @@ mod tests {
             assert!(read.message().ends_with("..."), "{}", read.message());
             let details = read.get_error_details();
             let listed = details.bad_request().unwrap().field_violations.len();
-            assert!((1..=brief::LISTED).contains(&listed), "{listed} for {letter:?}");
+            assert!((1..=error_text::LISTED).contains(&listed), "{listed} for {letter:?}");
             assert_eq!(details.error_info().unwrap().reason, "INVALID");
             assert!(details.retry_info().is_some());
         }

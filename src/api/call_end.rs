@@ -1,4 +1,4 @@
-//! An answer whose end is waited for: its status is in the trailers, or it ends without any.
+//! Response body that reports how its call ended: by a status in the trailers, or without one.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,10 +9,10 @@ use hyper::body::{Frame, SizeHint};
 use tonic::Code;
 use tonic::body::Body;
 
-/// Is told how a call ended.
-pub trait Watch: Send + Unpin + 'static {
-    /// The call ended; said at least once, and the first time counts.
-    fn over(&mut self, code: Code);
+/// Observer of the end of a call.
+pub trait EndObserver: Send + Unpin + 'static {
+    /// The call ended. Called at least once; the first call counts.
+    fn ended(&mut self, code: Code);
 }
 
 /// The status in headers or trailers, where there is one.
@@ -20,20 +20,20 @@ pub fn status(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
 }
 
-/// A body that tells how it ended. One that is dropped before tells nothing.
-pub struct Watched<W> {
+/// A body that reports how it ended. If it is dropped before its end, it reports nothing.
+pub struct ObservedBody<W> {
     body: Body,
     watch: W,
 }
 
-impl<W: Watch> Watched<W> {
-    /// Watches a body.
+impl<W: EndObserver> ObservedBody<W> {
+    /// Wraps a body.
     pub fn body(body: Body, watch: W) -> Body {
         Body::new(Self { body, watch })
     }
 }
 
-impl<W: Watch> hyper::body::Body for Watched<W> {
+impl<W: EndObserver> hyper::body::Body for ObservedBody<W> {
     type Data = Bytes;
     type Error = tonic::Status;
 
@@ -45,11 +45,11 @@ impl<W: Watch> hyper::body::Body for Watched<W> {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    self.watch.over(status(trailers).unwrap_or(Code::Unknown));
+                    self.watch.ended(status(trailers).unwrap_or(Code::Unknown));
                 }
             }
-            Some(Err(error)) => self.watch.over(error.code()),
-            None => self.watch.over(Code::Unknown),
+            Some(Err(error)) => self.watch.ended(error.code()),
+            None => self.watch.ended(Code::Unknown),
         }
         Poll::Ready(frame)
     }

@@ -1,5 +1,6 @@
-//! The end of a connection, for its calls: streams end with a status that clients resume from, and a client that has lost
-//! its right is served nothing more. Calls under way are not touched; they have until the connection is closed.
+//! Ends the calls of a connection that ends: streams get a status from which clients resume, and a client whose
+//! certificate is not valid any more gets nothing more. Unary calls in progress may finish until the connection is
+//! closed.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,7 +18,7 @@ use super::audit::Note;
 use super::error;
 use runtime::tls::{ConnectInfo, End, Lifetime};
 
-/// The layer.
+/// Layer that ends calls with their connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Endings;
 
@@ -29,7 +30,6 @@ impl<S> Layer<S> for Endings {
     }
 }
 
-/// A service whose answers end with their connection.
 #[derive(Debug, Clone)]
 pub struct Ending<S> {
     inner: S,
@@ -54,7 +54,7 @@ where
             if let Some(note) = request.extensions().get::<Note>() {
                 note.deny("the client certificate is not valid any more");
             }
-            // Nothing was done, so a client may repeat the call on its next connection.
+            // Nothing was done, so the client may repeat the call on a new connection.
             let refused = error::unavailable(end.reason()).into_http();
             return Box::pin(async move { Ok(refused) });
         }
@@ -70,7 +70,7 @@ where
     }
 }
 
-/// An answer that ends when its connection begins to end and nothing of it is ready to be sent.
+/// A body that ends once its connection begins to end and no frame is ready.
 struct EndingBody {
     body: Body,
     lifetime: Lifetime,
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_old_connection_still_answers_and_one_that_lost_its_right_does_not() {
+    async fn an_old_connection_serves_and_one_with_an_invalid_certificate_does_not() {
         let lifetime = Lifetime::default();
         lifetime.finish(End::Age);
         let (_frames, response) = answered(&lifetime).await;

@@ -1,7 +1,7 @@
-//! Lives of workspaces and pods, from what apiservers answered to writes.
+//! Lifetimes of workspaces and pods, from the responses of apiservers to writes.
 //!
-//! A write happened between its reception and its answer. Of a beginning counts the latest time, of an end the earliest, so that
-//! what is concluded from two lives is certain.
+//! A write took effect between request and response. For a beginning the latest time counts, for an end the earliest,
+//! so that an overlap of two lifetimes is certain.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,27 +13,27 @@ use kube::ResourceExt as _;
 use super::audit::Event;
 use super::history::{Content, Resource};
 
-/// Kubernetes' times have whole seconds.
+/// Kubernetes timestamps have whole seconds.
 const SECOND: u64 = 1_000;
 
-/// Lives in any number of clusters.
+/// Lifetimes in any number of clusters.
 #[derive(Debug, Default)]
-pub struct Lives {
-    /// By the resource's own id.
-    lives: BTreeMap<String, Life>,
-    /// Pods that ran, by the own id of the resource that owns them.
+pub struct Lifetimes {
+    /// By UID of the resource.
+    lifetimes: BTreeMap<String, Lifetime>,
+    /// UIDs of pods that ran, by UID of their owner.
     pods: BTreeMap<String, BTreeSet<String>>,
 }
 
 #[derive(Debug)]
-struct Life {
+struct Lifetime {
     resource: Resource,
-    /// When the last request that it was seen in was received.
+    /// When the last request that returned it was received.
     last: u64,
 }
 
-impl Lives {
-    /// Takes one write in a cluster; answers whether anything is different.
+impl Lifetimes {
+    /// Applies one write in a cluster; returns whether anything changed.
     pub fn take(&mut self, cluster: &str, event: &Event) -> Result<bool> {
         if !event.accepted || event.dry_run {
             return Ok(false);
@@ -45,7 +45,7 @@ impl Lives {
                 let workspace = workspace.with_context(|| format!("cannot read Workspace {}", event.name))?;
                 Ok(self.workspace(cluster, &workspace, event))
             }
-            // A deletion that is complete answers no object.
+            // The response to a completed deletion has no object.
             ("workspaces", "Status") if event.verb == "delete" => {
                 Ok(event.object["details"]["uid"].as_str().is_some_and(|uid| self.ended(uid, event.received)))
             }
@@ -57,33 +57,36 @@ impl Lives {
         }
     }
 
-    /// Takes the workspaces that are in a cluster. The entry of a write is lost with an apiserver that is killed just then; what
-    /// it began is there, and what it ended is not.
+    /// Applies a list of the workspaces in a cluster. The log entry of a write is lost if its apiserver is killed at
+    /// that moment; the list shows its effect.
     pub fn are(&mut self, cluster: &str, listed: &[Workspace]) {
         for workspace in listed {
             let uid = workspace.uid().unwrap_or_default();
-            self.lives.entry(uid).or_insert_with(|| Life::new(cluster, workspace)).is(workspace, None);
+            self.lifetimes
+                .entry(uid)
+                .or_insert_with(|| Lifetime::new(cluster, workspace))
+                .is(workspace, None);
         }
         let listed: BTreeSet<&str> = listed.iter().filter_map(|one| one.metadata.uid.as_deref()).collect();
-        let there = self.lives.values_mut().filter(|life| life.resource.cluster == cluster);
+        let there = self.lifetimes.values_mut().filter(|life| life.resource.cluster == cluster);
         for life in there.filter(|life| !listed.contains(life.resource.uid.as_str())) {
             life.resource.until.get_or_insert(life.last);
         }
     }
 
-    /// Every life.
+    /// All lifetimes.
     pub fn resources(&self) -> Vec<Resource> {
-        let with_pods = |(uid, life): (&String, &Life)| {
+        let with_pods = |(uid, life): (&String, &Lifetime)| {
             let pods = self.pods.get(uid).map(|pods| pods.iter().cloned().collect());
             Resource { pods: pods.unwrap_or_default(), ..life.resource.clone() }
         };
-        self.lives.iter().map(with_pods).collect()
+        self.lifetimes.iter().map(with_pods).collect()
     }
 
     fn workspace(&mut self, cluster: &str, workspace: &Workspace, event: &Event) -> bool {
         let Some(uid) = workspace.uid() else { return false };
-        let is_new = !self.lives.contains_key(&uid);
-        let life = self.lives.entry(uid.clone()).or_insert_with(|| Life::new(cluster, workspace));
+        let is_new = !self.lifetimes.contains_key(&uid);
+        let life = self.lifetimes.entry(uid.clone()).or_insert_with(|| Lifetime::new(cluster, workspace));
         let has_changed = life.is(workspace, Some(event));
         let has_no_finalizer = workspace.finalizers().is_empty();
         let is_deleted = workspace.metadata.deletion_timestamp.is_some() || event.verb == "delete";
@@ -92,7 +95,7 @@ impl Lives {
     }
 
     fn ended(&mut self, uid: &str, at: u64) -> bool {
-        let Some(life) = self.lives.get_mut(uid) else { return false };
+        let Some(life) = self.lifetimes.get_mut(uid) else { return false };
         let is_news = !life.resource.seen_end;
         (life.resource.until, life.resource.seen_end) = (Some(at), true);
         is_news
@@ -108,8 +111,8 @@ impl Lives {
     }
 }
 
-impl Life {
-    /// One of which nothing is known but that it exists.
+impl Lifetime {
+    /// A lifetime of which only the existence is known.
     fn new(cluster: &str, workspace: &Workspace) -> Self {
         let created = workspace.metadata.creation_timestamp.as_ref();
         let created = created.and_then(|at| u64::try_from(at.0.as_millisecond()).ok()).unwrap_or(0);
@@ -131,7 +134,7 @@ impl Life {
         Self { resource, last: created }
     }
 
-    /// Takes a state, and the request that answered it; answers whether it is a later one.
+    /// Applies a state and the request that returned it; returns whether it is newer.
     fn is(&mut self, workspace: &Workspace, event: Option<&Event>) -> bool {
         let (life, status) = (&mut self.resource, workspace.status.as_ref());
         if let Some(event) = event {
@@ -142,7 +145,7 @@ impl Life {
             }
         }
         let version = workspace.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
-        // Answers are logged in the order in which they were given, not made.
+        // Responses are logged in the order of sending, not of writing.
         if version <= life.version {
             return false;
         }

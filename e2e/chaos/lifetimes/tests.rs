@@ -1,4 +1,4 @@
-//! Lives as audit logs tell them.
+//! Lifetimes from audit logs.
 
 use serde_json::{Value, json};
 
@@ -35,16 +35,17 @@ fn workspace(version: u64, phase: &str, finalizer: bool, deleted: bool) -> Value
     object
 }
 
-fn lives(events: &[Event]) -> Resource {
-    let mut lives = Lives::default();
+fn lifetimes(events: &[Event]) -> Resource {
+    let mut lifetimes = Lifetimes::default();
     for event in events {
-        lives.take("eu", event).unwrap();
+        lifetimes.take("eu", event).unwrap();
     }
-    lives.resources().remove(0)
+    lifetimes.resources().remove(0)
 }
 
 #[test]
-fn a_life_is_from_the_answer_to_its_creation_to_the_request_that_took_the_last_finalizer() {
+fn a_lifetime_begins_with_the_response_to_its_creation_and_ends_with_the_request_that_removed_the_last_finalizer()
+ {
     let begun = event("create", 5_100, workspace(1, "Unknown", true, false));
     let runs = event("patch", 5_200, workspace(2, "Running", true, false));
     let deleted = event("delete", 6_000, workspace(4, "Stopped", true, true));
@@ -52,12 +53,12 @@ fn a_life_is_from_the_answer_to_its_creation_to_the_request_that_took_the_last_f
     let late = event("patch", 5_900, workspace(3, "Stopping", true, false));
     let dry = Event { dry_run: true, ..removed.clone() };
     let refused = Event { accepted: false, ..removed.clone() };
-    let life = lives(&[begun.clone(), runs.clone(), dry, refused]);
+    let life = lifetimes(&[begun.clone(), runs.clone(), dry, refused]);
     assert_eq!((life.from, life.until, life.phase.as_str()), (5_110, None, "Running"));
-    let life = lives(&[runs, begun, deleted.clone(), removed, late]);
+    let life = lifetimes(&[runs, begun, deleted.clone(), removed, late]);
     assert_eq!((life.from, life.until, life.seen_end), (5_110, Some(6_100), true));
     assert_eq!((life.version, life.phase.as_str()), (5, "Stopped"));
-    assert_eq!(lives(&[deleted]).until, None, "its finalizer holds it");
+    assert_eq!(lifetimes(&[deleted]).until, None, "its finalizer holds it");
 }
 
 #[test]
@@ -65,25 +66,25 @@ fn a_deletion_that_is_complete_answers_the_uid_alone() {
     let begun = event("create", 5_100, workspace(1, "Unknown", false, false));
     let gone =
         event("delete", 6_000, json!({ "kind": "Status", "status": "Success", "details": { "uid": "u1" } }));
-    let life = lives(&[begun, gone]);
+    let life = lifetimes(&[begun, gone]);
     assert_eq!((life.until, life.seen_end), (Some(6_000), true));
 }
 
 #[test]
-fn what_a_killed_apiserver_did_not_log_is_known_by_what_is_there_and_by_later_answers() {
-    let mut lives = Lives::default();
+fn writes_that_a_killed_apiserver_did_not_log_are_known_from_lists_and_later_responses() {
+    let mut lifetimes = Lifetimes::default();
     let unlogged: Workspace = serde_json::from_value(workspace(3, "Running", true, false)).unwrap();
-    lives.are("eu", std::slice::from_ref(&unlogged));
-    let life = lives.resources().remove(0);
+    lifetimes.are("eu", std::slice::from_ref(&unlogged));
+    let life = lifetimes.resources().remove(0);
     assert_eq!((life.from, life.phase.as_str(), life.until), (6_000, "Running", None));
-    lives.take("eu", &event("patch", 5_300, workspace(4, "Stopping", true, false))).unwrap();
-    lives.are("us", &[]);
-    assert_eq!(lives.resources()[0].until, None, "it is in another cluster");
-    lives.are("eu", &[]);
-    let life = lives.resources().remove(0);
+    lifetimes.take("eu", &event("patch", 5_300, workspace(4, "Stopping", true, false))).unwrap();
+    lifetimes.are("us", &[]);
+    assert_eq!(lifetimes.resources()[0].until, None, "it is in another cluster");
+    lifetimes.are("eu", &[]);
+    let life = lifetimes.resources().remove(0);
     assert_eq!((life.from, life.until, life.seen_end), (5_310, Some(5_300), false));
-    lives.take("eu", &event("patch", 7_000, workspace(5, "Stopped", false, true))).unwrap();
-    let life = lives.resources().remove(0);
+    lifetimes.take("eu", &event("patch", 7_000, workspace(5, "Stopped", false, true))).unwrap();
+    let life = lifetimes.resources().remove(0);
     assert_eq!((life.until, life.seen_end), (Some(7_000), true));
 }
 
@@ -99,7 +100,7 @@ fn pods_that_ran_belong_to_their_owner_and_each_counts_once() {
     let begun = event("create", 5_100, workspace(1, "Unknown", true, false));
     let mut all = vec![begun];
     all.extend(["Pending", "Running", "Running"].map(|phase| event("patch", 5_200, pod("p1", phase))));
-    assert_eq!(lives(&all).pods, ["p1"]);
+    assert_eq!(lifetimes(&all).pods, ["p1"]);
     all.push(event("patch", 5_300, pod("p2", "Running")));
-    assert_eq!(lives(&all).pods, ["p1", "p2"]);
+    assert_eq!(lifetimes(&all).pods, ["p1", "p2"]);
 }

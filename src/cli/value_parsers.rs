@@ -1,5 +1,5 @@
-//! Numbers, durations and times on the command line, each with its range in the message: the parsers of the libraries speak
-//! of digits and integers.
+//! Parsers of numbers, durations and times on the command line. Their errors name the range; those of the libraries
+//! speak of digits and integers.
 
 use std::fmt::Display;
 use std::num::NonZeroU16;
@@ -21,7 +21,7 @@ pub fn whole<T: FromStr + PartialOrd + Display + Copy>(
     }
 }
 
-/// A whole number that has no upper bound worth naming.
+/// A whole number with a lower bound only.
 pub fn at_least<T: FromStr + PartialOrd + Display + Copy>(
     least: T,
 ) -> impl Fn(&str) -> Result<T, String> + Clone {
@@ -48,7 +48,7 @@ pub fn zero_or_more(text: &str) -> Result<GoDuration, String> {
     if duration.is_negative() { Err("must not be negative".to_owned()) } else { Ok(duration) }
 }
 
-/// A point in time.
+/// A timestamp.
 pub fn time(text: &str) -> Result<Timestamp, &'static str> {
     text.parse().map_err(|_| "must be a time such as 2026-01-02T03:04:05Z")
 }

@@ -1,24 +1,25 @@
-//! Text of bounded length for errors. What comes from a caller, a builder or a cluster may be megabytes of anything, and an
-//! error travels in headers, which clients accept up to 8 or 16 KiB.
+//! Texts of bounded length for errors. Callers, builders and clusters may send megabytes, but an error travels in
+//! headers, which clients accept up to 8 or 16 KiB.
 
 use std::fmt::{Display, Write};
 
-/// Violations that one error lists; the message has the count of the others.
+/// Violations that one error lists; its message has the count of the others.
 pub const LISTED: usize = 20;
-/// Bytes of an error's message, as it is encoded in a header.
+/// Bytes of an error's message, as encoded in a header.
 pub const MESSAGE: usize = 1_400;
-/// Bytes of all violations of one error together: with the message, twice, and base64 they stay below 8 KiB.
+/// Bytes of all violations of one error: in the message, repeated in the details, and with base64 they stay below 8
+/// KiB.
 const VIOLATIONS: usize = 3_000;
 /// Bytes of a field's name in a violation.
 const NAME: usize = 150;
 /// Bytes of the text of a violation.
 const RULE: usize = 400;
 
-/// Stands for what was left out of a text.
+/// Replaces what was cut from a text.
 const CUT: &str = "...";
 
-/// A text in at most `most` bytes as `grpc-message` encodes it: other letters than those of ASCII count threefold. Control
-/// and invisible characters are escaped. What is too long is not even made.
+/// Shortens a text to `most` bytes as `grpc-message` encodes it, where characters beyond ASCII count threefold. Escapes
+/// control and invisible characters. What is cut is never formatted.
 pub fn text(of: impl Display, most: usize) -> String {
     let mut brief = Brief { text: String::new(), left: most.saturating_sub(CUT.len()), fits: true };
     if write!(brief, "{of}").is_err() || !brief.fits {
@@ -48,7 +49,7 @@ impl Write for Brief {
     }
 }
 
-/// A character as it is shown.
+/// How a character is displayed.
 enum Shown {
     Plain(char),
     Escaped(char),
@@ -62,7 +63,7 @@ impl Shown {
 
     fn encoded_len(&self) -> usize {
         match self {
-            // Escaped in headers.
+            // Percent-encoded in headers.
             Self::Plain('"' | '#' | '%' | '<' | '>' | '`' | '?' | '{' | '}' | ' ') => 3,
             Self::Plain(letter) if letter.is_ascii() => 1,
             Self::Plain(letter) => 3 * letter.len_utf8(),
@@ -78,7 +79,7 @@ impl Shown {
     }
 }
 
-/// The violations of one error: at most [`LISTED`], in brief, and how many others there are.
+/// Violations of one error: at most [`LISTED`], shortened, and the count of the others.
 #[derive(Debug, Default)]
 pub struct Violations {
     listed: Vec<(String, String)>,
@@ -87,7 +88,7 @@ pub struct Violations {
 }
 
 impl Violations {
-    /// Lists a violation, or counts it.
+    /// Lists or counts a violation.
     pub fn add(&mut self, name: impl Display, rule: impl Display) {
         if self.others == 0 && self.listed.len() < LISTED {
             let (name, rule) = (text(name, NAME), text(rule, RULE));
@@ -101,12 +102,12 @@ impl Violations {
         self.others += 1;
     }
 
-    /// How many there are.
+    /// Count of all, listed or not.
     pub fn count(&self) -> usize {
         self.listed.len() + self.others
     }
 
-    /// One sentence for each that is listed, as far as they fit, and the count of the others.
+    /// One sentence for each listed violation, as far as they fit, and the count of the others.
     pub fn sentences(&self) -> String {
         let (mut sentences, mut said) = (String::new(), 0);
         let room = MESSAGE - " and 18446744073709551615 more problems".len() * 2;
@@ -126,7 +127,7 @@ impl Violations {
         }
     }
 
-    /// Names and rules of those that are listed.
+    /// Names and rules of the listed violations.
     pub fn into_listed(self) -> impl Iterator<Item = (String, String)> {
         self.listed.into_iter()
     }
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut_and_what_cannot_be_seen_is_escaped() {
+    fn long_texts_are_cut_and_invisible_characters_escaped() {
         assert_eq!(text("x".repeat(1 << 20), 20), format!("{}...", "x".repeat(17)));
         assert_eq!(text("a\n\u{1b}[31m\u{202e}\0", RULE), r"a\n\u{1b}[31m\u{202e}\0");
     }
