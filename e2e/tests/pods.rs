@@ -473,9 +473,10 @@ fn a_finalizer_of_somebody_else_on_a_refused_pod_is_named_and_fails_the_workspac
         story.installation.overrides =
             json!({ "manager": { "timeouts": { "contentFinalization": "8s", "stopping": "8s" } } });
         story.replicas.push(story.installation.start("manager-0").await?);
-        story.register("eu-1").await?;
-        let mut client = story.client().await?;
         let kubelet = Kubelet::open(story).await?;
+        story.register("eu-1").await?;
+        unlimited(story).await?;
+        let mut client = story.client().await?;
         let mut stream = watch(&mut client, "ws").await?;
         start(&mut client, request("ws", &[])).await?;
         kubelet.bind("ws-ws").await?;
