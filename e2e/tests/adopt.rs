@@ -1,7 +1,7 @@
 //! What a cluster holds without a record, or against one: told by `cluster diff`, and acted on only by an admin.
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::resources::Workspace;
+use k8s::resources::Workspace;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;

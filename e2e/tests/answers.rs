@@ -1,13 +1,13 @@
 //! What a real apiserver answers, as it is recognised: by reason and cause where there are any, else by its text
-//! (`cluster/texts.rs`). What is too large is in `sizes.rs`, a webhook that denies and logs in theirs.
+//! (`member/texts.rs`). What is too large is in `sizes.rs`, a webhook that denies and logs in theirs.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cluster::Error;
-use cluster::error::Rule;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ResourceQuota};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use member::Error;
+use member::error::Rule;
 use serde_json::{Value, json};
 
 use crate::story::{Story, story, until};

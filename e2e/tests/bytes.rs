@@ -1,7 +1,7 @@
 //! Bytes in resources: base64 that every reader takes, and definitions of earlier versions that refused to be changed.
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::resources::{Initializer, Workspace};
+use k8s::resources::{Initializer, Workspace};
 use k8s_openapi::ByteString;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};

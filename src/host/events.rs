@@ -1,4 +1,4 @@
-//! Events in the host, for admins. What repeats is counted in one event, as other programs of Kubernetes have it.
+//! Kubernetes Events in the host cluster, for admins. A repeated event is counted in the existing one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use super::Host;
-use crate::error::{Error, Result};
-use crate::events;
-use crate::resources::names::MANAGER;
+use crate::Host;
 use domain::names::{ClusterName, Namespace};
 use domain::news::News;
+use k8s::events;
+use k8s::resources::names::MANAGER;
+use member::error::{Error, Result};
 
 /// For one write.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);

@@ -1,5 +1,6 @@
-//! The cluster that the manager itself runs in, the *host*: where kubeconfigs of members may be, and where an admin sees
-//! what happens to members. Its client, connections and limits are its own, as those of each member are.
+//! The host cluster, which the manager runs in: Secrets with the kubeconfigs of member clusters, and Events about them.
+//!
+//! It has its own client, connections and limits, as each member cluster has.
 
 mod events;
 mod secrets;
@@ -12,11 +13,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Clients, Credentials, Identity, Limits, Link, Signals};
-use super::error::{Error, Result};
 use domain::kubeconfig::encoding;
 use domain::names::{ClusterName, Namespace};
 use domain::secret::Secret;
+use member::client::{Clients, Credentials, Identity, Limits, Link, Signals};
+use member::error::{Error, Result};
 
 pub use events::Events;
 pub use secrets::{Found, Reading, Unread, Why};

@@ -1,4 +1,4 @@
-//! Kubeconfigs in Secrets of the host: read once, or followed by one watch of that name.
+//! Kubeconfigs in Secrets of the host cluster: read once, or followed by one watch of that name.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use kube::api::{WatchEvent, WatchParams};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Host;
-use crate::error::Error;
-use crate::watch::Backoff;
+use crate::Host;
 use domain::kubeconfig::{LARGEST, encoding};
 use domain::secret::Secret;
 use domain::secret_ref::SecretRef;
+use member::error::Error;
+use member::watch::Backoff;
 
 /// For one read, all of it.
 const READ_WITHIN: Duration = Duration::from_secs(5);

@@ -1,24 +1,24 @@
-//! Events for people, in the form that other programs of Kubernetes read.
+//! Builds Kubernetes Events.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::resources::names::MANAGER;
+use crate::resources::names::MANAGER;
 
-/// Characters of a message that an apiserver takes.
+/// Characters of a message that an apiserver accepts.
 const LONGEST: usize = 1024;
 
-/// What is told.
+/// Content of an event.
 #[derive(Debug, Clone, Copy)]
 pub struct Told<'a> {
-    /// Which part of a program tells it.
+    /// The reporting component.
     pub by: &'a str,
     /// A bounded category.
     pub reason: &'a str,
-    /// One sentence; what is too long is left out.
+    /// One sentence; cut to the length that an apiserver accepts.
     pub message: &'a str,
-    /// Whether somebody should look at it.
+    /// Type Warning instead of Normal.
     pub warning: bool,
 }
 
@@ -43,7 +43,7 @@ pub fn event(name: String, about: ObjectReference, told: Told<'_>, at: Timestamp
     }
 }
 
-/// As much of a message as an apiserver takes.
+/// Cuts a message to the length that an apiserver accepts.
 pub fn message(text: &str) -> String {
     text.chars().take(LONGEST).collect()
 }

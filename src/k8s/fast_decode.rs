@@ -1,20 +1,19 @@
-//! The text of objects without what nobody here reads.
+//! Decoding of objects without their managed fields, which are half of the text of a pod.
 
 use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
 
-/// What begins an object's list of who set which field. Nobody here reads it, and it is half of a pod. Inside a string the
-/// quotation marks would have backslashes.
+/// Start of an object's managed fields. Inside a JSON string the quotation marks would have backslashes.
 const MANAGED_FIELDS: &str = "\"managedFields\":[";
 
-/// Reads an object from an apiserver's answer.
-pub(super) fn read<K: DeserializeOwned>(text: &str) -> serde_json::Result<K> {
+/// Decodes an object from an apiserver's response, without its managed fields.
+pub fn read<K: DeserializeOwned>(text: &str) -> serde_json::Result<K> {
     serde_json::from_str(&without_managed_fields(text))
 }
 
 /// The same text with an empty list of managed fields.
-pub(super) fn without_managed_fields(text: &str) -> Cow<'_, str> {
+pub fn without_managed_fields(text: &str) -> Cow<'_, str> {
     let Some(at) = text.find(MANAGED_FIELDS) else { return Cow::Borrowed(text) };
     let begin = at + MANAGED_FIELDS.len();
     let Some(length) = text.get(begin..).and_then(length_of_list) else { return Cow::Borrowed(text) };
@@ -22,7 +21,7 @@ pub(super) fn without_managed_fields(text: &str) -> Cow<'_, str> {
     Cow::Owned([before.unwrap_or_default(), after.unwrap_or_default()].concat())
 }
 
-/// Bytes up to the bracket that ends a list whose beginning was cut off.
+/// Bytes up to the bracket that closes a list whose opening bracket was cut off.
 fn length_of_list(text: &str) -> Option<usize> {
     let (mut depth, mut quoted, mut escaped) = (1, false, false);
     for (at, byte) in text.bytes().enumerate() {

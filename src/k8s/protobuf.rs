@@ -1,8 +1,7 @@
-//! Pods in Kubernetes' protobuf, as Kubernetes' own components ask for them.
+//! Requests pods as Kubernetes protobuf, and transcodes the response to the JSON that the watch library reads.
 //!
-//! An apiserver writes a pod as protobuf several times faster than as JSON, and a manager that starts reads thousands. The watch
-//! library reads JSON: answers are made into what it reads, by way of [`messages`], which drop what nobody here reads. An
-//! answer in anything else is passed on as it is.
+//! An apiserver encodes a pod as protobuf several times faster than as JSON, and a starting manager reads thousands. The
+//! types in [`messages`] drop the fields that Spaceport does not read. A response in another format passes unchanged.
 //!
 //! See <https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding>.
 
@@ -51,7 +50,7 @@ enum Malformed {
     Json(#[from] serde_json::Error),
 }
 
-/// The same client for calls about pods.
+/// A client that requests pods as protobuf through `client`.
 pub fn of_pods(client: kube::Client) -> kube::Client {
     let service = tower::service_fn(move |request: Request<Body>| send(client.clone(), request));
     kube::Client::new(service, "default")

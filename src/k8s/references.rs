@@ -1,12 +1,12 @@
-//! Which Secrets of its namespace a workspace's variables may reference: those that an admin allows, by a label on the
-//! Secret or by name in the cluster file, and none that a manager of workspaces made for another workspace.
+//! Which Secrets of its namespace a workspace's variables may reference: those that an admin allows by a label on the
+//! Secret or by name in the cluster file, and none that a workspace manager created for another workspace.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::resources::Workspace;
-use super::resources::names::{ALLOW_REFERENCE, INSTANCE_ID, MANAGED_BY, env_secret, is_ours};
+use crate::resources::Workspace;
+use crate::resources::names::{ALLOW_REFERENCE, INSTANCE_ID, MANAGED_BY, env_secret, is_ours};
 use domain::workspace::{EnvValue, Start};
 
 /// Whose references are checked.

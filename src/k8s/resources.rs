@@ -1,8 +1,8 @@
-//! The custom resources of a member cluster: the contract with node agents, registry facades and proxies, of which
-//! ours are only one kind.
+//! The custom resources of a member cluster: the contract with node agents, registry facades and proxies, of Spaceport or
+//! not.
 //!
-//! Field names, types and rules are those that exist; what is stricter here (port range, unique ports, non-empty
-//! owner) keeps bad objects out without touching good ones.
+//! Field names, types and rules are those of existing installations. Stricter rules (port range, unique ports, non-empty
+//! owner) reject bad objects and accept every valid one.
 
 pub mod conditions;
 mod crd;
@@ -19,8 +19,7 @@ mod tests;
 
 pub use crd::{crds, to_yaml};
 pub use env::EnvVar;
-pub(super) use schema::BASE64;
-pub use schema::rule_messages;
+pub use schema::{BASE64, rule_messages};
 pub use seen_pod::{SeenCondition, SeenContainer, SeenContainerStatus, SeenPod, SeenPodSpec, SeenPodStatus};
 pub use snapshot::{Snapshot, SnapshotSpec, SnapshotStatus};
 pub use workspace::{

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::error::{Error, Rule};
+use crate::error::{Error, Rule};
 use domain::acceptance::{Acceptance as Learned, Ending};
 
 /// Whether one namespace accepts workspaces and their pods.

@@ -1,7 +1,7 @@
 //! Writes to one namespace of a cluster. Each asks for permission first, has a deadline, and says what came of it.
 //!
 //! Outcomes that a caller acts on are values ([`Created`], [`Patched`], [`Deleted`]); everything else is an
-//! [`Error`](super::Error), of which [`is_definite_refusal`](super::Error::is_definite_refusal) says whether it certainly did not happen.
+//! [`Error`](crate::Error), of which [`is_definite_refusal`](crate::Error::is_definite_refusal) says whether it certainly did not happen.
 
 mod canary;
 mod objects;
@@ -21,10 +21,10 @@ use serde::de::DeserializeOwned;
 
 use domain::names::{ClusterName, Namespace};
 
-use super::client::{Waited, within};
-use super::error::{Error, Result, Rule};
-use super::lean;
-use super::resources::names::MANAGER;
+use crate::client::{Waited, within};
+use crate::error::{Error, Result, Rule};
+use k8s::fast_decode;
+use k8s::resources::names::MANAGER;
 
 pub use canary::Renewed;
 pub use objects::Awaited;
@@ -80,7 +80,7 @@ pub struct Writer {
 
 impl Writer {
     /// Writes through `client`, each call within `deadline` and only while `permit` allows it. Outside of tests, a pass
-    /// makes one: [`Member::writer`](super::Member::writer).
+    /// makes one: [`Member::writer`](crate::Member::writer).
     pub fn new(
         cluster: ClusterName,
         namespace: Namespace,
@@ -157,7 +157,7 @@ impl Writer {
     /// Sends a write and reads the object of its answer.
     async fn answer<K: DeserializeOwned>(&self, request: Prepared) -> kube::Result<K> {
         let text = self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
-        lean::read(&text).map_err(kube::Error::SerdeError)
+        fast_decode::read(&text).map_err(kube::Error::SerdeError)
     }
 
     /// Sends a write of whose answer nobody needs more than that it was taken.

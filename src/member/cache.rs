@@ -1,4 +1,4 @@
-//! What is known of a cluster's objects, in memory. Synchronous: locks are held for microseconds and never across await.
+//! In-memory caches of a member cluster's objects. Synchronous: locks are held for microseconds and never across await.
 
 mod capacity;
 mod namespace;
@@ -12,11 +12,8 @@ pub use capacity::{Capacity, Reservation, RoomsByShape, ShapeKey, Source, Totals
 pub use namespace::NamespaceCache;
 pub use nodes::NodeCache;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
 use domain::names::Namespace;
-
-use super::resources::Workspace;
+use k8s::resources::Workspace;
 
 /// Told of changes, in their order, outside the cache's lock. Must not block.
 #[allow(unused_variables, reason = "every method may be left out")]
@@ -37,9 +34,4 @@ pub trait Observer: Send + Sync {
     /// Workspaces and pods of the namespace are complete: after the first list, and again after each re-list, when
     /// everything that vanished meanwhile was told as gone.
     fn synced(&self, namespace: &Namespace) {}
-}
-
-/// An object's version as a number; 0 where it is none, so that it is never newer than anything.
-pub(crate) fn version(metadata: &ObjectMeta) -> u64 {
-    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }

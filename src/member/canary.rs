@@ -13,8 +13,8 @@ use domain::canary::{Outcome, Renewals, Standing};
 use domain::epoch::Epoch;
 use domain::names::Namespace;
 
-use super::apply::{Renewed, Writer};
-use super::error::{Error, Result, Rule};
+use crate::apply::{Renewed, Writer};
+use crate::error::{Error, Result, Rule};
 
 /// Name of the Lease.
 pub const NAME: &str = "spaceport-canary";

@@ -1,9 +1,10 @@
-//! The client of one member cluster: own connections, own limiter, own deadlines, so that nothing is shared with others.
+//! The client of one member cluster, with its own connections, limiter and deadlines.
 //!
-//! The layers from outside to inside: limiter, deadline, outcome (health), identity, authentication, connection.
+//! Layers from outside to inside: limiter, deadline, outcome (health), identity, authentication, connection.
 
 mod cap;
 mod credentials;
+mod failure;
 mod layer;
 mod limiter;
 mod link;
@@ -15,15 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use credentials::Credentials;
-pub(crate) use layer::{FENCE_EXTRA, FENCE_USER, Probe};
-pub use layer::{Fault, Identity, Lasting};
+pub(crate) use layer::Probe;
+pub use layer::{FENCE_EXTRA, FENCE_USER, Fault, Identity, Lasting};
 pub use link::Link;
 pub use meter::{CallMeter, CallMeters, Kind};
 pub use turn::{Waited, until, within};
 
 use domain::names::ClusterName;
 
-use super::error::Result;
+use crate::error::Result;
 
 /// Told of every call, answered or not. Called from the request path: implementations must not block.
 pub trait Signals: Send + Sync {

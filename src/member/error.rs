@@ -1,4 +1,6 @@
-//! What can go wrong with a member cluster, told apart by what a caller may do next.
+//! Errors of a member cluster, distinguished by what a caller may do next.
+//!
+//! Nothing here knows the client or the fence: [`client`](crate::client) converts its errors into these.
 
 mod rule;
 mod size;
@@ -8,9 +10,12 @@ use kube::runtime::watcher;
 
 use domain::names::ClusterName;
 
-use super::client::Fault;
-
+pub(crate) use rule::reason;
 pub use rule::{BrokenField, Rule};
+pub(crate) use size::exceeded;
+
+/// Why a call was not sent when it waited too long in the limiter.
+pub(crate) const QUEUED: &str = "too many calls wait for this cluster";
 
 /// A result of this room.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -141,7 +146,7 @@ impl Error {
             }
             Self::TooLarge { limit, .. } => format!("the object exceeds a limit there: {limit}"),
             Self::Disallowed { why, .. } => why.clone(),
-            Self::Queued { .. } => Fault::Throttled.to_string(),
+            Self::Queued { .. } => QUEUED.to_owned(),
             Self::NotLeader { .. } => "this process does not lead".to_owned(),
         }
     }
@@ -168,39 +173,10 @@ impl Error {
             _ => None,
         }
     }
-
-    /// Sorts a client error into what a caller may do next.
-    pub fn from_kube(cluster: &ClusterName, action: impl Into<String>, error: kube::Error) -> Self {
-        let (cluster, action) = (cluster.clone(), action.into());
-        match error {
-            kube::Error::Api(status) => Self::from_status(cluster, action, &status),
-            kube::Error::Service(error) => match error.downcast::<Fault>() {
-                Ok(fault) if *fault == Fault::Throttled => Self::Queued { cluster, action },
-                Ok(fault) if fault.is_unsent() => Self::Unsent { cluster, action, reason: fault.to_string() },
-                Ok(fault) => Self::Ambiguous { cluster, action, reason: fault.to_string() },
-                Err(error) => Self::Ambiguous { cluster, action, reason: chain(&*error) },
-            },
-            kube::Error::BuildRequest(error) => Self::Unsent { cluster, action, reason: error.to_string() },
-            other => Self::Ambiguous { cluster, action, reason: chain(&other) },
-        }
-    }
-
-    fn from_status(cluster: ClusterName, action: String, status: &Status) -> Self {
-        let rule = Rule::of(status);
-        // A webhook writes causes and texts of its own.
-        let limit = if matches!(rule, Rule::Webhook(_)) { None } else { size::exceeded(status) };
-        if let Some(limit) = limit {
-            return Self::TooLarge { cluster, action, limit };
-        }
-        if super::fence::is_refusal(&rule) {
-            return Self::Fenced { cluster, reason: format!("{action} was refused: {rule}") };
-        }
-        Self::Refused { cluster, action, code: status.code, reason: rule::reason(&status.reason), rule }
-    }
 }
 
-/// An error with its causes, each said once; what an apiserver wrote, and what could not be read of it, is left out.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+/// Text of an error with its causes, each once. Leaves out what an apiserver wrote and what could not be decoded of it.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     if let Some(text) = without_values(error) {
         return text;
     }
@@ -239,7 +215,7 @@ fn without_values(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 }
 
 /// An apiserver's answer without its text.
-pub(super) fn answered(status: &Status) -> String {
+pub(crate) fn answered(status: &Status) -> String {
     format!("{} ({}{})", Rule::of(status), status.code, after_space(rule::reason(&status.reason)))
 }
 

@@ -1,14 +1,12 @@
-//! The fence of a member: its apiserver itself refuses what an earlier leader writes.
+//! The fence of a member cluster: its apiserver itself rejects the writes of an earlier leader.
 //!
-//! *Flow.* A new leader raises the parameter of each namespace it writes to, then sends dry-run writes that show the epoch
-//! just before its own until one is refused, and one that shows its own until it is taken. Only then is there a [`Pass`],
-//! and only with a pass a [`Writer`](super::apply::Writer). *Guarantees.* Once a pass is given out, the apiserver that
-//! answered refuses every write of an earlier epoch; its policies hold that the parameter only rises. What was decided in
-//! one leadership is never sent under the epoch of another: a pass has a client of its own. *Caveats.* Where several
-//! apiservers answer behind one address, another one may lag some milliseconds more; nobody can ask each.
+//! *Flow.* A new leader raises the parameter of each namespace it writes to. Then it sends dry-run writes with the epoch
+//! just before its own until one is rejected, and with its own until one is accepted. Only then is there a [`Pass`], and
+//! only with a pass a [`Writer`](crate::apply::Writer). *Guarantees.* Once a pass exists, the apiserver that responded
+//! rejects every write of an earlier epoch; its policies allow the parameter only to rise. What was decided in one term is
+//! never sent under the epoch of another: each pass has its own client. *Limits.* Where several apiservers are behind one
+//! address, another one may lag by some milliseconds; they cannot be asked one by one.
 
-mod check;
-mod shipped;
 mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,21 +20,20 @@ use serde_json::json;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::apply::Permit;
-use super::error::{Error, Result, Rule};
+use crate::apply::Permit;
+use crate::error::{Error, Result};
 use domain::acceptance::Ending;
 use domain::cluster::ClusterSpec;
 use domain::epoch::{Epoch, Standing};
 use domain::names::{ClusterName, Namespace};
+use k8s::resources::names::FENCE;
 
-pub use check::check;
-pub(crate) use shipped::version;
-use trial::{Fault, Trial, Verdict};
+pub use trial::{Fault, PROBE, Trial, Verdict};
 
-/// Name of the parameter in each namespace, and what the names of the policies begin with.
-pub const NAME: &str = "spaceport-fence";
-/// What a login lacks that is to write without the fence.
-pub(super) const NO_RIGHTS: &str = "the login may not write there: without the fence it needs the rights itself, and may \
+/// Name of the parameter, a ConfigMap in each namespace, and prefix of the names of the policies.
+pub const NAME: &str = FENCE;
+/// Why a login that writes without the fence is rejected, and what to do.
+pub const NO_RIGHTS: &str = "the login may not write there: without the fence it needs the rights itself, and may \
                                     not only act as user spaceport; bind the roles of clusters/member/rbac.yaml to it, \
                                     or set fence: enforced";
 /// Key of the epoch in the parameter.
@@ -58,8 +55,8 @@ pub struct Pass {
 /// Namespaces in which nothing new can be created.
 pub type Endings = BTreeMap<Namespace, Ending>;
 
-/// Every namespace that is written to.
-fn namespaces(spec: &ClusterSpec) -> BTreeSet<&Namespace> {
+/// The namespaces that a leader writes to.
+pub fn namespaces(spec: &ClusterSpec) -> BTreeSet<&Namespace> {
     spec.namespaces.iter().flat_map(|one| [&one.namespace, &one.secrets_namespace]).collect()
 }
 
@@ -119,7 +116,7 @@ pub(super) async fn accepts<'a>(spec: &'a ClusterSpec, login: &'a Client) -> Res
     each(spec, login, |namespace| {
         Box::pin(async move {
             let trial = Trial { cluster: &spec.name, client: login, namespace };
-            let reason = match trial.create(trial::PROBE, "none", None).await? {
+            let reason = match trial.create(PROBE, "none", None).await? {
                 Verdict::Accepted => return Ok(()),
                 Verdict::NotAllowed => NO_RIGHTS.to_owned(),
                 Verdict::Fenced(reason) => format!("{reason}; set fence: enforced"),
@@ -161,8 +158,8 @@ async fn ending(reader: &Client, namespace: &Namespace) -> Option<Ending> {
     }
 }
 
-/// The epoch that a parameter holds.
-pub(super) fn held_by(parameter: &ConfigMap) -> Option<Epoch> {
+/// The epoch in a parameter; `None` if it holds none.
+pub fn held_by(parameter: &ConfigMap) -> Option<Epoch> {
     parameter.data.as_ref()?.get(KEY)?.parse().ok()
 }
 
@@ -278,9 +275,4 @@ fn config_map(name: &str, epoch: String) -> ConfigMap {
     let mut object = ConfigMap { data: Some([(KEY.to_owned(), epoch)].into()), ..ConfigMap::default() };
     object.metadata.name = Some(name.to_owned());
     object
-}
-
-/// Whether a refusal is that of a policy of the fence.
-pub(super) fn is_refusal(rule: &Rule) -> bool {
-    matches!(rule, Rule::Policy { name, .. } if name.starts_with(NAME))
 }

@@ -1,8 +1,4 @@
-//! Whether a cluster answers, and whether it may be a member.
-
-mod checks;
-pub mod needs;
-mod recognise;
+//! Health of a member cluster: the probe of `/readyz`, and the state that probes and calls lead to.
 
 use std::time::Duration;
 
@@ -15,12 +11,8 @@ use tokio_util::sync::CancellationToken;
 use domain::health::{Health, HealthState, Limits};
 use domain::names::ClusterName;
 
-use super::client::{CallMeter, Probe, Signals};
-use super::error::Error;
-
-pub use checks::{Examined, Facts, Question, examine, uid};
-pub(crate) use checks::{possible_leader, rival};
-pub use recognise::has_workspace;
+use crate::client::{CallMeter, Probe, Signals};
+use crate::error::Error;
 
 /// How a cluster is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use kube::core::Request;
 use kube::core::subresource::LogParams;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::client::Lasting;
-use super::error::{Error, Result, chain};
+use crate::client::Lasting;
+use crate::error::{Error, Result, chain};
 use domain::names::{ClusterName, Namespace};
 use domain::pod::{LogOptions, Position, Untimed};
 

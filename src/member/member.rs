@@ -1,4 +1,4 @@
-//! A member as a whole.
+//! [`Member`]: everything that one member cluster consists of.
 
 mod learned;
 
@@ -16,18 +16,19 @@ use domain::health::Limits as HealthLimits;
 use domain::names::{ClusterName, Namespace};
 use domain::placement::one_try;
 
-use super::acceptance::Acceptance;
-use super::apply::{Permit, Writer};
-use super::cache::{Capacity, NamespaceCache, NodeCache, Observer};
-use super::canary::Canary;
-use super::client::{CallMeters, Clients, Credentials, Identity, Limits, Link};
-use super::error::{Error, Result};
-use super::fence::{self, Pass};
-use super::logs::Logs;
-use super::maintenance::Maintenance;
-use super::probe::{self, HealthCell};
-use super::tasks::{TaskMeters, TaskName, Tasks};
-use super::watch::{ClusterWatch, NamespaceWatch, Reports, WatchReport, Watches};
+use crate::acceptance::Acceptance;
+use crate::apply::{Permit, Writer};
+use crate::cache::{Capacity, NamespaceCache, NodeCache, Observer};
+use crate::canary::Canary;
+use crate::client::{CallMeters, Clients, Credentials, Identity, Limits, Link};
+use crate::error::{Error, Result};
+use crate::fence::{self, Pass};
+use crate::health::{self, HealthCell};
+use crate::logs::Logs;
+use crate::maintenance::Maintenance;
+use crate::rivals;
+use crate::tasks::{TaskMeters, TaskName, Tasks};
+use crate::watch::{ClusterWatch, NamespaceWatch, Reports, WatchReport, Watches};
 
 /// What is the same for every member.
 #[derive(Debug, Clone)]
@@ -185,7 +186,7 @@ impl Member {
             let (this, stop) = (Arc::clone(&this), stop.clone());
             async move {
                 let MemberOptions { probe_period, probe_deadline, .. } = this.options;
-                probe::run(&this.spec.name, &this.client, &this.health, probe_period, probe_deadline, stop)
+                health::run(&this.spec.name, &this.client, &this.health, probe_period, probe_deadline, stop)
                     .await;
             }
         });
@@ -329,10 +330,10 @@ impl Member {
         )
     }
 
-    /// Who leads the managers of another kind that run in a namespace, unless certainly nobody does.
+    /// Leader of the managers of existing installations in a namespace; `None` if certainly nobody leads.
     pub async fn other_leader(&self, namespace: &str, now: Timestamp) -> Result<Option<String>> {
-        let action = || format!("get Lease {namespace}/{}", probe::needs::OTHER_LEADER);
-        let reading = probe::possible_leader(&self.client, namespace, now);
+        let action = || format!("get Lease {namespace}/{}", rivals::OTHER_LEADER);
+        let reading = rivals::possible_leader(&self.client, namespace, now);
         match tokio::time::timeout(self.options.limits.request_timeout, reading).await {
             Ok(leader) => leader.map_err(|error| Error::from_kube(&self.spec.name, action(), error)),
             Err(_) => Err(Error::Ambiguous {
@@ -343,7 +344,7 @@ impl Member {
         }
     }
 
-    /// What tells that another installation of Spaceport than `us` is at work in a namespace, unless certainly none is.
+    /// Why another installation of Spaceport than `us` may be at work in a namespace; `None` if certainly none is.
     pub async fn other_installation(
         &self,
         namespace: &Namespace,
@@ -351,7 +352,7 @@ impl Member {
         now: Timestamp,
     ) -> Result<Option<String>> {
         let action = || format!("look for other installations in namespace {namespace}");
-        let reading = probe::rival(&self.client, namespace.as_str(), us, now);
+        let reading = rivals::rival(&self.client, namespace.as_str(), us, now);
         match tokio::time::timeout(self.options.limits.request_timeout, reading).await {
             Ok(found) => found.map_err(|error| Error::from_kube(&self.spec.name, action(), error)),
             Err(_) => Err(Error::Ambiguous {

@@ -1,17 +1,21 @@
-//! Pages of lists that are read outside watches.
+//! Pagination of lists.
 
 use kube::api::{ListParams, ObjectList};
 
-use super::client::Fault;
+use crate::client::Fault;
+
+/// Objects a page of a list. Lists are consistent reads: a list that may be older than what was seen would report as
+/// gone what is there. From Kubernetes 1.34 on they are served from the apiserver's cache and streamed all the same.
+pub const PAGE: u32 = 500;
 
 /// So many fewer objects are asked for where a page is too long.
 const SMALLER: u32 = 10;
-/// Objects of one list, far more than a real one has.
-pub(super) const MOST: usize = 200_000;
+/// Objects of one list at most; a real one has far fewer.
+pub const MOST: usize = 200_000;
 
-/// Whether a page was too long, and is to be asked for again with fewer objects: `params` has their number.
-pub(super) fn shrink<T: Clone>(params: &mut ListParams, answer: &kube::Result<ObjectList<T>>) -> bool {
-    let limit = params.limit.unwrap_or(super::watch::PAGE);
+/// Whether a page was too long and has to be requested again with fewer objects; sets their number in `params`.
+pub fn shrink<T: Clone>(params: &mut ListParams, answer: &kube::Result<ObjectList<T>>) -> bool {
+    let limit = params.limit.unwrap_or(PAGE);
     let shrinks = limit > 1 && answer.as_ref().is_err_and(|error| Fault::is_too_long(error));
     if shrinks {
         params.limit = Some((limit / SMALLER).max(1));

@@ -25,23 +25,20 @@ use tokio_util::sync::CancellationToken;
 
 use domain::names::{ClusterName, Namespace};
 
-use super::cache::{Capacity, NamespaceCache, NodeCache, Source};
-use super::canary::{self, Canary};
-use super::maintenance::Maintenance;
-use super::protobuf;
-use super::resources::names::{MANAGED_BY, MANAGER};
-use super::resources::{SeenPod, Workspace};
-use super::tasks::{TaskName, Tasks};
+use crate::cache::{Capacity, NamespaceCache, NodeCache, Source};
+use crate::canary::{self, Canary};
+use crate::maintenance::Maintenance;
+use crate::tasks::{TaskName, Tasks};
+use k8s::protobuf;
+use k8s::resources::names::{MANAGED_BY, MANAGER};
+use k8s::resources::{SeenPod, Workspace};
 
-pub(crate) use backoff::Backoff;
+pub use crate::pages::PAGE;
+pub use backoff::Backoff;
 use follow::{Followed, Sink, follow};
 use lenient::Lenient;
 use pulse::{Pulse, tapped};
 use stock::Stock;
-
-/// Objects a page of a list. Lists are consistent reads: a list that may be older than what was seen would report as
-/// gone what is there. From Kubernetes 1.34 on they are served from the apiserver's cache and streamed all the same.
-pub const PAGE: u32 = 500;
 
 /// How one watch is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,17 +1,14 @@
-//! What registration and `doctor` look at in a cluster: named checks, one function each, all within one deadline.
+//! The checks of registration and `doctor`: named, one function each, all within one deadline.
 //!
-//! `reachable`, `ca` and `login` come first; where one of them fails, the others are skipped. The others run at once and
-//! know nothing of one another. A new check is one function here or in a file below, and one line in [`examine`].
+//! `reachable`, `ca` and `login` come first; if one of them fails, the others are skipped. The others run concurrently and
+//! independently. A new check is one function here or in a file below, and one line in [`examine`].
 
 mod access;
+mod fence;
 mod others;
 mod resources;
-mod rivals;
 mod secrets;
 mod server;
-
-pub(crate) use others::possible_leader;
-pub(crate) use rivals::rival;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,7 +19,6 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use tokio::time::Instant;
 
-use crate::fence;
 use crate::pod_policy::{self, Sample, Tried};
 use domain::check::Check;
 use domain::cluster::ClusterSpec;
@@ -162,8 +158,8 @@ fn late(name: &'static str, within: Duration) -> Check {
 /// What went wrong, without secrets and in short.
 fn told(error: kube::Error) -> String {
     match error {
-        kube::Error::Service(error) => crate::error::chain(&*error),
-        other => crate::error::chain(&other),
+        kube::Error::Service(error) => member::error::chain(&*error),
+        other => member::error::chain(&other),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The policies that this program ships, compared with those of a cluster.
+//! Compares the fence's policies in a cluster with those that this program ships.
 
 use std::fmt::Debug;
 
@@ -12,16 +12,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
 use domain::names::ClusterName;
+use member::error::{Error, Result};
 
-const MANIFEST: &str = include_str!("../../../clusters/member/fence.yaml");
+const MANIFEST: &str = include_str!("../../clusters/member/fence.yaml");
 /// Annotation that grows with each change of the policies; the first ones have none.
 const VERSION: &str = "spaceport.dev/fence-version";
 
 /// How a policy or binding of a cluster compares with the one that is shipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     Same,
     Missing,
     Earlier,
@@ -34,7 +34,7 @@ pub(super) enum State {
 }
 
 /// Compares all of them, each under a name for people.
-pub(super) async fn compare(client: &Client, cluster: &ClusterName) -> Result<Vec<(String, State)>> {
+pub(crate) async fn compare(client: &Client, cluster: &ClusterName) -> Result<Vec<(String, State)>> {
     let unreadable = |reason: String| Error::Unsent {
         cluster: cluster.clone(),
         action: "compare the fence's policies".to_owned(),

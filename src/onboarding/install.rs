@@ -1,7 +1,7 @@
-//! What a member needs, put there by server-side apply: resource definitions, namespaces, rights, the manager's own login.
+//! Installs what a member cluster needs by server-side apply: CRDs, namespaces, rights, and the login of the manager.
 //!
-//! The manifests are those in `crds/` and `clusters/member/`, part of the program; a new file there is one line in
-//! [`MANIFESTS`], which a test holds.
+//! The manifests of `crds/` and `clusters/member/` are part of the program. A new file there needs a line in [`MANIFESTS`];
+//! a test checks that.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::client::Credentials;
-use super::error::{Error, Result, chain};
-use super::fence;
-use super::resources::names::{HOST_PATH, MANAGER};
+use crate::fence_policies::version;
 use domain::install::{Installed, Outcome, Plan, WORKSPACE_HOST_PATH};
 use domain::names::{ClusterName, Namespace};
 use domain::secret::Secret;
+use k8s::resources::names::{HOST_PATH, MANAGER};
+use member::client::Credentials;
+use member::error::{Error, Result, chain};
 
 /// In the order in which they are applied.
 pub const MANIFESTS: [(&str, &str); 8] = [
@@ -152,7 +152,7 @@ async fn put(
         None => Api::all_with(client.clone(), &resource),
     };
     let before = api.get_opt(&name).await.map_err(failed)?;
-    if before.as_ref().is_some_and(|before| fence::version(before) > fence::version(object)) {
+    if before.as_ref().is_some_and(|before| version(before) > version(object)) {
         // Another installation with a later Spaceport shares the cluster.
         let (kind, namespace) = (types.kind, namespace.unwrap_or_default());
         return Ok(Installed { kind, namespace, name, outcome: Outcome::Unchanged });

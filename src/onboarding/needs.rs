@@ -1,13 +1,10 @@
-//! The rights that the manager needs in a cluster: the one list. `clusters/member/rbac.yaml` grants exactly these, which a
-//! test holds, and the check `permissions` asks for them.
+//! The rights that the manager needs in a cluster. `clusters/member/rbac.yaml` grants exactly these, which a test checks;
+//! the check `permissions` asks the apiserver for them.
 
-use crate::resources::names::GROUP;
+use k8s::resources::names::GROUP;
 
 /// Group, resource with its subresource, verbs.
 pub type Needs = &'static [(&'static str, &'static str, &'static [&'static str])];
-
-/// Lease by which the managers of existing installations elect their leader.
-pub const OTHER_LEADER: &str = "ws-manager-mk2-leader.gitpod.io";
 
 /// In each workspace namespace.
 pub const IN_NAMESPACE: Needs = &[
@@ -70,7 +67,7 @@ mod tests {
     }
 
     fn granted_by(name: &str, kind: &str, namespace: Option<&str>) -> Rights {
-        let text = include_str!("../../../clusters/member/rbac.yaml");
+        let text = include_str!("../../clusters/member/rbac.yaml");
         let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(text).unwrap();
         let of = |object: &&serde_json::Value| {
             object["kind"] == kind

@@ -1,5 +1,6 @@
-//! Whether a member's own apiserver refuses pods that Spaceport must not make (`clusters/member/pod-policy.yaml`), and
-//! takes those that it does make. Both are tried with dry-run writes under the identity that pods are written with.
+//! The checks `pod-policy` and `pods`: whether the apiserver rejects pods that Spaceport must not create
+//! (`clusters/member/pod-policy.yaml`), and accepts those that it creates. Both send dry-run writes under the identity that
+//! writes pods.
 
 use std::time::Duration;
 
@@ -8,19 +9,19 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::client::FENCE_EXTRA;
-use super::error::{Error, Rule};
-use super::fence;
 use domain::check::Check;
 use domain::cluster::{ClusterSpec, FenceMode};
 use domain::names::{ClusterName, Namespace};
 use domain::workspace::Kind;
+use member::client::FENCE_EXTRA;
+use member::error::{Error, Rule};
+use member::fence;
 
-/// Of the check.
-pub(super) const CHECK: &str = "pod-policy";
-/// Of the check of what else rejects pods.
-pub(super) const PODS: &str = "pods";
-/// Id of the workspace whose pods are tried and never made.
+/// Name of the check of the policy.
+const CHECK: &str = "pod-policy";
+/// Name of the check of everything else that rejects pods.
+const PODS: &str = "pods";
+/// Id of the workspace of the pods in dry-run writes; it is never created.
 pub const PROBE: &str = "spaceport-pod-probe";
 /// How the names of the policies begin.
 const POLICY: &str = "spaceport-pods";

@@ -1,18 +1,18 @@
-//! Telling by its workspaces which cluster it is, where nothing else does.
+//! Recognizes a cluster by its workspaces where its uid is not known.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use crate::error::{Error, Result};
-use crate::pages;
-use crate::resources::Workspace;
 use domain::names::{ClusterName, Namespace};
+use k8s::resources::Workspace;
+use member::error::{Error, Result};
+use member::pages;
 
 /// Objects a page.
 const PAGE: u32 = 500;
 
-/// Whether one of the Workspaces in these namespaces is as wanted. A namespace that is not there has none.
+/// Whether `wanted` holds for a Workspace in these namespaces. A namespace that does not exist has none.
 pub async fn has_workspace(
     cluster: &ClusterName,
     client: &Client,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use cli::{self, Cli, Command};
-use cluster::resources::{crds, to_yaml};
+use k8s::resources::{crds, to_yaml};
 
 /// Small objects come and go by the thousand with every change of a workspace.
 #[global_allocator]

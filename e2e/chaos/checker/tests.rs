@@ -1,6 +1,6 @@
 //! Bad histories, one a promise, each made by one change of a good one.
 
-use cluster::resources::{Workspace, WorkspaceSpec, conditions};
+use k8s::resources::{Workspace, WorkspaceSpec, conditions};
 
 use super::admin::LATE;
 use super::*;

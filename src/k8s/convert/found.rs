@@ -24,6 +24,11 @@ pub fn keeper(meta: &ObjectMeta, installation: &str) -> Keeper {
     }
 }
 
+/// The resource version as a number; 0 if it is not one, so that it is never newer than another.
+pub fn resource_version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
 /// The start that an object was made for, as it says; empty where it says none.
 pub fn digest(meta: &ObjectMeta) -> &str {
     annotation(meta, SPEC_DIGEST).map_or("", String::as_str)

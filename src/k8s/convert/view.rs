@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::cache::version;
 use crate::resources::{self, Workspace, WorkspaceSpec, WorkspaceStatus, conditions};
 use domain::diff::Keeper;
 use domain::duration::GoDuration;
@@ -14,7 +13,7 @@ use domain::workspace::{
     Phase, Port, Protocol, Runtime, View,
 };
 
-use super::{digest, generation, keeper};
+use super::{digest, generation, keeper, resource_version};
 
 mod message;
 
@@ -70,7 +69,7 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
         id: meta.name.as_deref()?.parse().ok()?,
         namespace: meta.namespace.as_deref()?.parse().ok()?,
         uid: meta.uid.clone().unwrap_or_default(),
-        resource_version: version(meta),
+        resource_version: resource_version(meta),
         generation: generation(meta),
         digest: digest(meta).to_owned(),
         meta: spec.ownership.workspace_id.clone(),

@@ -119,7 +119,7 @@ async fn what_is_no_protobuf_of_kubernetes_ends_the_watch_with_a_reason() {
     ];
     for (chunks, reason) in failures {
         let error = watched(chunks).await.unwrap_err();
-        let told = crate::error::chain(&error);
+        let told = domain::causes::all(&error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
         assert!(told.contains(reason), "{told}");
     }
 }

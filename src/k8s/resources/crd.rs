@@ -16,7 +16,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::ser::Error> {
     let body = serde_saphyr::to_string(crd)?;
     Ok(format!(
-        "# Generated from src/cluster/resources; `UPDATE_EXPECT=1 cargo test --test repository` writes it anew.\n{body}"
+        "# Generated from src/k8s/resources; `UPDATE_EXPECT=1 cargo test --test repository` writes it again.\n{body}"
     ))
 }
 

@@ -72,6 +72,8 @@ pub const PLACED_AT: &str = "spaceport.dev/placed-at";
 pub const HOST_PATH: &str = "spaceport.dev/workspace-host-path";
 /// Label of a Secret, with the value `true`: an admin lets workspaces of its namespace reference it.
 pub const ALLOW_REFERENCE: &str = "spaceport.dev/allow-reference";
+/// Name of the fence's ConfigMap in each namespace, and prefix of the names of the fence's policies.
+pub const FENCE: &str = "spaceport-fence";
 /// Extra of the impersonated user that the fence compares.
 pub const EPOCH: &str = "spaceport.dev/epoch";
 

@@ -50,8 +50,7 @@ pub fn rule_messages() -> Vec<String> {
 }
 
 /// Standard base64 with padding, in its one canonical form. Matched in linear time by the apiserver's engine.
-pub(crate) const BASE64: &str =
-    "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$";
+pub const BASE64: &str = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$";
 /// The longest base64 of one field, in characters. No resource within the budget of
 /// [`convert::budget`](crate::convert::budget) can hold more.
 const LONGEST_BASE64: u32 = 1024 * 1024;

@@ -7,10 +7,10 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::cache::version;
 use crate::canary::NAME;
 use crate::error::{Error, Result};
 use domain::epoch::Epoch;
+use k8s::convert::resource_version;
 
 use super::{Created, Patched, Writer, by_us, created, patched};
 
@@ -51,7 +51,7 @@ impl Writer {
         }
         let (params, patch) = (PatchParams::default(), Patch::Merge(&content));
         match patched(self.write(action(), api.patch(NAME, &params, &patch)).await)? {
-            Patched::Done(lease) => return Ok(Renewed::Written(version(&lease.metadata))),
+            Patched::Done(lease) => return Ok(Renewed::Written(resource_version(&lease.metadata))),
             Patched::Conflict => {
                 if let Some(found) = self.canary_version().await? {
                     return Ok(Renewed::Differs(found));
@@ -66,7 +66,7 @@ impl Writer {
             reason: error.to_string(),
         })?;
         match created(self.write(action(), api.create(&by_us(), &lease)).await)? {
-            Created::New(lease) => Ok(Renewed::Written(version(&lease.metadata))),
+            Created::New(lease) => Ok(Renewed::Written(resource_version(&lease.metadata))),
             Created::Exists => Err(Error::Ambiguous {
                 cluster: self.cluster.clone(),
                 action: action(),
@@ -80,6 +80,6 @@ impl Writer {
         let named = ListParams::default().fields(&format!("metadata.name={NAME}"));
         let api = self.api::<Lease>();
         let found = self.read(format!("list Lease {NAME}"), api.list_metadata(&named)).await?;
-        Ok(found.items.first().map(|lease| version(&lease.metadata)))
+        Ok(found.items.first().map(|lease| resource_version(&lease.metadata)))
     }
 }

@@ -14,8 +14,8 @@ use serde_json::json;
 
 use crate::error::{Error, Result, chain};
 use crate::maintenance;
-use crate::resources::{Snapshot, SnapshotStatus};
 use domain::pod::{EventQuery, PodEvent};
+use k8s::resources::{Snapshot, SnapshotStatus};
 
 use super::{Created, Patched, Writer, by_us, created, patched};
 

@@ -4,11 +4,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::convert::pod_facts;
 use crate::error::Result;
-use crate::resources::SeenPod;
-use crate::resources::names::{FINALIZER, MANAGED_BY, MANAGER, WORKSPACE_ID};
 use domain::pod::PodFacts;
+use k8s::convert::pod_facts;
+use k8s::resources::SeenPod;
+use k8s::resources::names::{FINALIZER, MANAGED_BY, MANAGER, WORKSPACE_ID};
 
 use super::{Created, Deleted, Patched, Writer, deleted, exactly, found, patched};
 

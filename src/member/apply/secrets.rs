@@ -15,10 +15,10 @@ use serde_json::json;
 
 use crate::error::{Error, Result, Rule};
 use crate::pages;
-use crate::references::{Referrer, judge};
-use crate::resources::names::{GROUP, INSTALLATION, INSTANCE_ID, MANAGED_BY, MANAGER, PLACED_AT, is_ours};
 use domain::names::Namespace;
 use domain::secret::Secret;
+use k8s::references::{Referrer, judge};
+use k8s::resources::names::{GROUP, INSTALLATION, INSTANCE_ID, MANAGED_BY, MANAGER, PLACED_AT, is_ours};
 
 use super::{Created, Deleted, Patched, Writer, by_us, created, deleted, found, patched};
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tower_test::mock;
 
 use super::*;
-use crate::resources::{Workspace, WorkspaceSpec};
 use domain::secret::Secret;
+use k8s::resources::{Workspace, WorkspaceSpec};
 
 type Server = mock::Handle<Request<Body>, Response<Body>>;
 

@@ -3,14 +3,14 @@
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::convert;
 use crate::error::{Error, Result};
 use crate::pages;
-use crate::resources::Workspace;
-use crate::resources::names::{
+use domain::names::{MetaId, OwnerId};
+use k8s::convert;
+use k8s::resources::Workspace;
+use k8s::resources::names::{
     FINALIZER, GENERATION, INSTALLATION, MANAGED_BY, MANAGER, OWNER, SPEC_DIGEST, WORKSPACE_ID,
 };
-use domain::names::{MetaId, OwnerId};
 
 use super::{Created, Deleted, Patched, Prepared, Writer, deleted, exactly, found, patched};
 

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::convert;
-use crate::resources::{Phase, SeenPod, Workspace};
 use domain::names::Namespace;
 use domain::placement::capacity::{Ledger, Node, QuotaLeft, Resources, Room, Shape, ShapeId};
 use domain::workspace::Kind;
+use k8s::convert;
+use k8s::resources::{Phase, SeenPod, Workspace};
 
 pub use reservation::Reservation;
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::resources::Workspace;
 use domain::names::Namespace;
 use domain::pod::PodFacts;
+use k8s::resources::Workspace;
 
 use super::Observer;
 use super::queue::Queue;

@@ -63,12 +63,12 @@ impl Credentials {
     }
 
     /// The authority as PEM in base64, as a kubeconfig has it; none where this machine's are taken.
-    pub(crate) fn authority_data(&self) -> Option<String> {
+    pub fn authority_data(&self) -> Option<String> {
         self.login.authority.as_ref().map(|(pem, _)| STANDARD.encode(pem))
     }
 
     /// The name that the apiserver's certificate is checked for, where it is not the address.
-    pub(crate) fn tls_server_name(&self) -> Option<&str> {
+    pub fn tls_server_name(&self) -> Option<&str> {
         self.login.tls_server_name.as_deref()
     }
 

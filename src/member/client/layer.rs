@@ -16,13 +16,14 @@ use tower::{BoxError, Service};
 use super::cap::{Cap, Turns};
 use super::limiter::Limiter;
 use super::{CallMeter, Kind, Signals, turn};
+use crate::error;
 use domain::causes;
 use domain::epoch::Epoch;
 
 /// User that holds the rights where the fence is on.
-pub(crate) const FENCE_USER: &str = "spaceport";
+pub const FENCE_USER: &str = "spaceport";
 /// Header of the extra `spaceport.dev/epoch`.
-pub(crate) const FENCE_EXTRA: &str = "impersonate-extra-spaceport.dev%2fepoch";
+pub const FENCE_EXTRA: &str = "impersonate-extra-spaceport.dev%2fepoch";
 
 /// However long an apiserver wants to be left alone.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -78,7 +79,7 @@ pub enum Fault {
     #[error("{0}")]
     Untrusted(String),
     /// The limiter let it wait for too long.
-    #[error("too many calls wait for this cluster")]
+    #[error("{}", error::QUEUED)]
     Throttled,
     /// No answer within the deadline.
     #[error("no answer within {0:?}")]
@@ -363,7 +364,7 @@ where
 }
 
 fn told(error: impl Into<BoxError>) -> String {
-    crate::error::chain(&*error.into())
+    error::chain(&*error.into())
 }
 
 #[cfg(test)]

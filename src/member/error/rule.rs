@@ -9,8 +9,8 @@ use std::fmt;
 use kube::core::Status;
 use kube::core::response::StatusCause;
 
-use crate::resources::rule_messages;
 use crate::texts::{self, Said};
+use k8s::resources::rule_messages;
 
 /// Fields that are named; the others are counted.
 const MOST_FIELDS: usize = 8;
@@ -112,7 +112,7 @@ impl fmt::Display for Rule {
 
 impl Rule {
     /// The rule that a status names.
-    pub(crate) fn of(status: &Status) -> Self {
+    pub fn of(status: &Status) -> Self {
         let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
         if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") {
             return Self::Terminating;

@@ -10,7 +10,7 @@ use crate::texts;
 const CAUSES: [&str; 2] = ["FieldValueTooLong", "FieldValueTooMany"];
 
 /// Whose limit an object exceeds, where the answer says that it is too large.
-pub(super) fn exceeded(status: &Status) -> Option<String> {
+pub(crate) fn exceeded(status: &Status) -> Option<String> {
     if status.code == 413 || status.reason == "RequestEntityTooLarge" {
         return Some("the size of a request to the apiserver".to_owned());
     }

@@ -1,5 +1,5 @@
-//! Dry-run writes that show what a cluster takes and refuses. The leader makes them before it writes, and again while it
-//! leads; `doctor` makes the same ones.
+//! Dry-run writes that show which epochs a cluster accepts. The leader sends them before it writes and again while it
+//! leads; the check `fence` of `doctor` sends the same ones.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
@@ -10,29 +10,30 @@ use crate::error::{Error, Result, Rule};
 use domain::epoch::Epoch;
 use domain::names::{ClusterName, Namespace};
 
-/// Name of the object that dry-run writes would make.
-pub(super) const PROBE: &str = "spaceport-fence-probe";
+/// Name of the object that dry-run writes would create.
+pub const PROBE: &str = "spaceport-fence-probe";
 
 /// Outcome of a dry-run write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
+    /// It would be stored.
     Accepted,
-    /// Refused by a policy of the fence.
+    /// Rejected by a policy of the fence, and why.
     Fenced(String),
-    /// The user lacks the right.
+    /// The login lacks the right.
     NotAllowed,
-    /// Refused by something else, such as a quota or a webhook.
+    /// Rejected by something else, such as a quota or a webhook.
     Refused(Rule),
 }
 
-/// What is wrong with the fence of a namespace.
+/// A fault of the fence of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// An earlier epoch is accepted.
     EarlierAccepted,
-    /// The epoch itself is refused.
+    /// The epoch itself is rejected, and why.
     Refused(String),
-    /// Everything new is: the namespace is being deleted.
+    /// Every creation is rejected: the namespace is being deleted.
     Terminating,
 }
 
@@ -49,11 +50,14 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Dry-run writes in one namespace, sent as whoever `client` is.
+/// Dry-run writes in one namespace, under the identity of `client`.
 #[derive(Clone, Copy)]
-pub(super) struct Trial<'a> {
+pub struct Trial<'a> {
+    /// The cluster.
     pub cluster: &'a ClusterName,
+    /// Sends the writes.
     pub client: &'a Client,
+    /// The namespace.
     pub namespace: &'a Namespace,
 }
 
@@ -100,7 +104,7 @@ impl Trial<'_> {
 }
 
 impl Verdict {
-    /// Why a write was refused.
+    /// Why a write was rejected; empty if it was not.
     pub fn reason(self) -> String {
         match self {
             Self::Accepted => String::new(),

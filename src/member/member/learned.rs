@@ -9,10 +9,11 @@ use tokio::sync::watch;
 
 use super::Member;
 use crate::acceptance::Acceptance;
+use crate::error;
 use crate::fence::Endings;
 use crate::watch::workspaces_in;
-use crate::{convert, error};
 use domain::names::Namespace;
+use k8s::convert;
 
 /// Quotas of a namespace that are read; real ones have a few.
 const QUOTAS: u32 = 100;

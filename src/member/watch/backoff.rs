@@ -1,4 +1,4 @@
-//! Pauses between tries: they double, and are spread over their whole length so that watches do not return together.
+//! Backoff that doubles up to 30 s, with full jitter so that watches do not reconnect at the same time.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -11,25 +11,27 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// A failure after so long without one is a first failure again.
 const FORGIVEN: Duration = Duration::from_mins(2);
 
+/// Backoff of one watch. Two minutes without a failure reset it.
 #[derive(Default)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     failures: u32,
     last: Option<Instant>,
     randomness: RandomState,
 }
 
 impl Backoff {
-    /// Failures since it last went well.
-    pub(crate) fn failures(&self) -> u32 {
+    /// Consecutive failures.
+    pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    pub(crate) fn reset(&mut self) {
+    /// Makes the next failure a first one.
+    pub fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// How long to pause after a failure now.
-    pub(crate) fn next(&mut self, now: Instant) -> Duration {
+    /// Counts a failure at `now`, and returns the backoff until the next try.
+    pub fn next(&mut self, now: Instant) -> Duration {
         if self.last.is_some_and(|last| now.duration_since(last) > FORGIVEN) {
             self.failures = 0;
         }

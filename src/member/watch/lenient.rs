@@ -14,7 +14,7 @@ use kube::core::PartialObjectMeta;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::lean::without_managed_fields;
+use k8s::fast_decode::without_managed_fields;
 
 /// An object, or why it is none.
 #[derive(Debug, Clone)]
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn any_line_is_an_object_or_unreadable() {
         fuzz::text_target("resources", &[], |text| {
-            if let Ok(object) = serde_json::from_str::<Lenient<crate::resources::Workspace>>(text) {
+            if let Ok(object) = serde_json::from_str::<Lenient<k8s::resources::Workspace>>(text) {
                 let _ = object.read();
             }
         });

@@ -7,13 +7,13 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::cache::{Capacity, NamespaceCache, NodeCache, Source, key, version};
+use crate::cache::{Capacity, NamespaceCache, NodeCache, Source, key};
 use crate::canary::Canary;
-use crate::convert::{node, node_facts, pod_facts};
 use crate::maintenance::Maintenance;
-use crate::resources::names::{MANAGED_BY, MANAGER};
-use crate::resources::{SeenPod, Workspace};
 use domain::names::Namespace;
+use k8s::convert::{node, node_facts, pod_facts, resource_version};
+use k8s::resources::names::{MANAGED_BY, MANAGER};
+use k8s::resources::{SeenPod, Workspace};
 
 use super::follow::Sink;
 
@@ -61,12 +61,12 @@ impl Sink for Workspaces {
 
     fn remove(&mut self, meta: &ObjectMeta) {
         self.capacity.remove(&self.source, &name(meta));
-        self.cache.remove_workspace(meta.name.as_deref().unwrap_or_default(), version(meta));
+        self.cache.remove_workspace(meta.name.as_deref().unwrap_or_default(), resource_version(meta));
     }
 
     fn deleted(&mut self, meta: &ObjectMeta) {
         self.capacity.remove(&self.source, &name(meta));
-        self.cache.delete_workspace(meta.name.as_deref().unwrap_or_default(), version(meta));
+        self.cache.delete_workspace(meta.name.as_deref().unwrap_or_default(), resource_version(meta));
     }
 
     fn end(&mut self) {
@@ -118,7 +118,7 @@ impl Sink for Pods {
             self.cache.put_pod(facts);
         } else {
             let name = pod.metadata.name.as_deref().unwrap_or_default();
-            self.cache.remove_pod(name, version(&pod.metadata));
+            self.cache.remove_pod(name, resource_version(&pod.metadata));
         }
     }
 
@@ -129,7 +129,7 @@ impl Sink for Pods {
 
     fn remove(&mut self, meta: &ObjectMeta) {
         self.capacity.remove(&self.source, &name(meta));
-        self.cache.remove_pod(meta.name.as_deref().unwrap_or_default(), version(meta));
+        self.cache.remove_pod(meta.name.as_deref().unwrap_or_default(), resource_version(meta));
     }
 
     fn end(&mut self) {
@@ -249,7 +249,7 @@ impl Sink for CanaryOf {
     fn begin(&mut self) {}
 
     fn put(&mut self, lease: Lease) {
-        self.0.show(version(&lease.metadata));
+        self.0.show(resource_version(&lease.metadata));
     }
 
     fn keep(&mut self, _: &str) {}

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tower_test::mock;
 
 use super::*;
-use crate::resources::Workspace as Ours;
+use k8s::resources::Workspace as Ours;
 
 type Server = mock::Handle<Request<Body>, Response<Body>>;
 

@@ -1,4 +1,4 @@
-//! The way there: address, certificate authority, login, rights.
+//! Checks of the connection: address, certificate authority, login, rights.
 
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
@@ -12,14 +12,13 @@ use kube::client::Body;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use super::super::needs::{
-    IN_CLUSTER, IN_NAMESPACE, IN_SECRETS_NAMESPACE, Needs, OTHER_LEADER, TO_CHECK, TO_COUNT,
-};
 use super::{Facts, Question, told};
-use crate::client::{FENCE_USER, Fault};
-use crate::error::Rule;
+use crate::needs::{IN_CLUSTER, IN_NAMESPACE, IN_SECRETS_NAMESPACE, Needs, TO_CHECK, TO_COUNT};
 use domain::check::Check;
 use domain::cluster::{Capacity, FenceMode};
+use member::client::{FENCE_USER, Fault};
+use member::error::Rule;
+use member::rivals::OTHER_LEADER;
 
 /// Access reviews at once.
 const AT_ONCE: usize = 8;

@@ -1,18 +1,17 @@
-//! Whether a cluster that is to be fenced is: its policies, and what they do to the writes that a leader makes.
+//! The check `fence`: the policies in the cluster, and how they decide over the writes that a leader sends.
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use uuid::Uuid;
 
-use super::shipped::{self, State};
-use super::trial::{Fault, PROBE, Trial, Verdict};
-use super::{NAME, held_by, namespaces};
-use crate::error::Error;
+use crate::fence_policies::{self, State};
 use domain::check::Check;
 use domain::cluster::{ClusterSpec, FenceMode};
 use domain::epoch::Epoch;
 use domain::names::Namespace;
+use member::error::Error;
+use member::fence::{Fault, NAME, NO_RIGHTS, PROBE, Trial, Verdict, held_by, namespaces};
 
 /// Of the check.
 const CHECK: &str = "fence";
@@ -60,10 +59,9 @@ impl Findings {
     }
 }
 
-/// The policies are there as this program ships them, and in every namespace they refuse and accept the dry-run writes
-/// that a leader makes. `client` goes out as user `spaceport` without an epoch, or where the fence is off
-/// under the login's own name.
-pub async fn check(client: &Client, spec: &ClusterSpec, installation: &str) -> Check {
+/// Compares the policies with those that this program ships, and sends the dry-run writes of a leader in every namespace.
+/// `client` acts as user `spaceport` without an epoch, or if the fence is off under the login's own name.
+pub(super) async fn check(client: &Client, spec: &ClusterSpec, installation: &str) -> Check {
     let looked = match spec.fence {
         FenceMode::Off => off(client, spec).await,
         FenceMode::Enforced => enforced(client, spec, installation).await,
@@ -97,7 +95,7 @@ async fn off(client: &Client, spec: &ClusterSpec) -> Result<Findings, Error> {
         let trial = Trial { cluster: &spec.name, client, namespace };
         match trial.create(PROBE, NONE, None).await? {
             Verdict::Accepted => {}
-            Verdict::NotAllowed => findings.warn(format!("namespace {namespace}: {}", super::NO_RIGHTS), ""),
+            Verdict::NotAllowed => findings.warn(format!("namespace {namespace}: {}", NO_RIGHTS), ""),
             Verdict::Fenced(reason) => findings.fail(format!("namespace {namespace}: {reason}"), ""),
             Verdict::Refused(rule) => {
                 findings.fail(format!("a write in namespace {namespace} is refused: {rule}"), "");
@@ -151,7 +149,7 @@ async fn recreated(client: &Client, spec: &ClusterSpec, findings: &mut Findings)
 /// Whether each policy and binding is the one that this program ships.
 async fn policies(client: &Client, spec: &ClusterSpec) -> Result<Findings, Error> {
     let mut findings = Findings::default();
-    for (what, state) in shipped::compare(client, &spec.name).await? {
+    for (what, state) in fence_policies::compare(client, &spec.name).await? {
         match state {
             State::Same | State::Later | State::Unread => {}
             State::Missing => findings.fail(format!("{what} is missing"), INSTALL),

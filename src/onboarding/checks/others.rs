@@ -1,24 +1,20 @@
-//! Other managers at work in the namespaces: two on the same workspaces would undo each other's work.
+//! The check `other-manager`: two managers of the same workspaces would undo each other's changes.
 
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 
-use super::super::needs::OTHER_LEADER;
-use super::rivals::rival;
 use super::{Question, told};
-use crate::pages;
-use crate::resources::Workspace;
-use crate::resources::names::{INSTALLATION, MANAGED_BY, MANAGER};
 use domain::check::Check;
+use k8s::resources::Workspace;
+use k8s::resources::names::{INSTALLATION, MANAGED_BY, MANAGER};
+use member::pages;
+use member::rivals::{OTHER_LEADER, live_leader, rival};
 
 /// Where managers of existing installations run as a rule, besides the workspace namespace itself.
 const USUAL: &str = "default";
-/// How far the clocks of a member and ours may be apart.
-const APART: SignedDuration = SignedDuration::from_secs(30);
 /// Workspaces that are looked at and named.
 const LOOKED_AT: u32 = 500;
 
@@ -72,41 +68,6 @@ pub(super) async fn other_manager(client: &Client, question: &Question<'_>, skew
                       another manager, with --installation ID from another installation";
         Check::warning(NAME, warned.join("; "), remedy)
     }
-}
-
-/// Who holds the Lease of the other kind of manager, where it is live by the cluster's own clock.
-async fn live_leader(
-    client: &Client,
-    namespace: &str,
-    now: Timestamp,
-) -> Result<Option<String>, kube::Error> {
-    let lease = Api::<Lease>::namespaced(client.clone(), namespace).get_opt(OTHER_LEADER).await?;
-    let spec = lease.and_then(|lease| lease.spec).filter(|spec| is_live(spec, now));
-    Ok(spec.and_then(|spec| spec.holder_identity))
-}
-
-pub(super) fn is_live(spec: &k8s_openapi::api::coordination::v1::LeaseSpec, now: Timestamp) -> bool {
-    let held = spec.holder_identity.as_deref().is_some_and(|holder| !holder.is_empty());
-    let life = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(15)));
-    let renewed = spec.renew_time.as_ref().map(|time| time.0);
-    held && renewed.is_some_and(|at| now.duration_since(at) <= life)
-}
-
-/// Who holds that Lease, unless it is certainly dead: clocks may be as far apart as a member's may.
-pub(crate) async fn possible_leader(
-    client: &Client,
-    namespace: &str,
-    now: Timestamp,
-) -> Result<Option<String>, kube::Error> {
-    let lease = Api::<Lease>::namespaced(client.clone(), namespace).get_opt(OTHER_LEADER).await?;
-    let spec = lease.and_then(|lease| lease.spec).filter(|spec| may_be_live(spec, now));
-    Ok(spec.and_then(|spec| spec.holder_identity))
-}
-
-pub(super) fn may_be_live(spec: &k8s_openapi::api::coordination::v1::LeaseSpec, now: Timestamp) -> bool {
-    let unknown =
-        spec.renew_time.is_none() && spec.holder_identity.as_deref().is_some_and(|it| !it.is_empty());
-    unknown || is_live(spec, now.saturating_sub(APART).unwrap_or(Timestamp::MIN))
 }
 
 /// How many workspaces belong to another kind of manager, and which other installations of ours have some.

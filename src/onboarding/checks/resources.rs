@@ -1,4 +1,4 @@
-//! What must be installed: namespaces and resource definitions.
+//! Checks of what must be installed: namespaces and CRDs.
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -8,9 +8,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::{Api, Client, ResourceExt as _};
 
 use super::{Question, told};
-use crate::resources;
 use domain::check::Check;
 use domain::text::first_of;
+use k8s::resources;
 
 /// Fields that are named of those that are missing.
 const NAMED: usize = 8;

@@ -1,4 +1,4 @@
-//! Which Secrets live workspaces reference that no admin allows.
+//! The check `secret-references`: Secrets that live workspaces reference and no admin allows.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 
 use super::{Question, told};
-use crate::references::{Referrer, judge, of_workspace};
-use crate::resources::{Phase, Workspace};
 use domain::check::Check;
 use domain::cluster::NamespaceSpec;
 use domain::text::first_of;
+use k8s::references::{Referrer, judge, of_workspace};
+use k8s::resources::{Phase, Workspace};
 
 const NAME: &str = "secret-references";
 /// Secrets that are looked at in a namespace, and those that are named.
@@ -55,7 +55,7 @@ async fn not_allowed(client: &Client, spec: &NamespaceSpec) -> Result<BTreeSet<S
             let id = workspace.metadata.name.as_deref().unwrap_or_default();
             for name in of_workspace(workspace).into_keys() {
                 // Its own was made with it; asking for the Secret of each workspace would take too long.
-                let is_own = name == crate::resources::names::env_secret(id);
+                let is_own = name == k8s::resources::names::env_secret(id);
                 if is_own || seen.len() >= MOST || !seen.insert(name.to_owned()) {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! The apiserver: version, clock, speed, and which cluster it is of.
+//! Checks of the apiserver: version, clock, latency, identity of the cluster.
 
 use std::time::Duration;
 

@@ -1,13 +1,11 @@
 use jiff::ToSpan as _;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, ResourceRule};
-use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::json;
 
 use super::*;
-use crate::resources::crds;
 use domain::check::Outcome;
+use k8s::resources::crds;
 
 fn installed() -> CustomResourceDefinition {
     let mut crd = crds().remove(1);
@@ -103,25 +101,6 @@ fn a_login_that_ends_soon_is_warned_of_and_one_that_ended_fails() {
         [outcome(0.hours()), outcome(1.hours()), outcome((24 * 15).hours())],
         [Outcome::Failed, Outcome::Warning, Outcome::Ok]
     );
-}
-
-#[test]
-fn a_lease_is_live_while_its_holder_renews_it() {
-    let now = Timestamp::UNIX_EPOCH;
-    let lease = |holder: &str, ago: i64| LeaseSpec {
-        holder_identity: Some(holder.to_owned()),
-        lease_duration_seconds: Some(15),
-        renew_time: Some(MicroTime(now - SignedDuration::from_secs(ago))),
-        ..LeaseSpec::default()
-    };
-    assert!(others::is_live(&lease("manager-0", 15), now));
-    assert!(!others::is_live(&lease("manager-0", 16), now) && !others::is_live(&lease("", 0), now));
-    assert!(!others::is_live(&LeaseSpec::default(), now));
-    // Whoever would take its place must be sure of it, whatever the clocks.
-    assert!(others::may_be_live(&lease("manager-0", 45), now));
-    assert!(!others::may_be_live(&lease("manager-0", 46), now) && !others::may_be_live(&lease("", 0), now));
-    assert!(others::may_be_live(&LeaseSpec { renew_time: None, ..lease("manager-0", 0) }, now));
-    assert!(!others::may_be_live(&LeaseSpec::default(), now));
 }
 
 #[test]

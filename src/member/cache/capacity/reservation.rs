@@ -84,8 +84,8 @@ mod tests {
 
     use super::*;
     use crate::cache::Source;
-    use crate::convert;
     use domain::placement::capacity::{Resources, Room, Shape};
+    use k8s::convert;
 
     /// A cluster with room for one workspace of class `c`.
     fn capacity() -> (Arc<Capacity>, Namespace) {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::cache;
 use crate::cache::queue::Queue;
-use crate::resources::Workspace;
 use domain::pod::PodFacts;
+use k8s::convert::resource_version;
+use k8s::resources::Workspace;
 
 /// Deletions that are remembered; with more of them all are forgotten, and the cluster is asked instead.
 pub(super) const DELETIONS: usize = 4096;
@@ -194,5 +194,5 @@ pub(super) fn is_older(workspace: &Workspace, known: &Workspace) -> bool {
 }
 
 pub(super) fn version(workspace: &Workspace) -> u64 {
-    cache::version(&workspace.metadata)
+    resource_version(&workspace.metadata)
 }

@@ -2,7 +2,7 @@ use parking_lot::Mutex;
 
 use super::state::DELETIONS;
 use super::*;
-use crate::resources::{Runtime, WorkspaceSpec, WorkspaceStatus};
+use k8s::resources::{Runtime, WorkspaceSpec, WorkspaceStatus};
 
 #[derive(Default)]
 struct Log(Mutex<Vec<String>>);

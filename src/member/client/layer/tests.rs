@@ -8,7 +8,7 @@ use super::*;
 use crate::apply::Writer;
 use crate::client::Limits;
 use crate::error::Error;
-use crate::resources::{Workspace, WorkspaceSpec};
+use k8s::resources::{Workspace, WorkspaceSpec};
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<String>>);
