@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use crate::Host;
+use crate::client::Host;
 use domain::names::{ClusterName, Namespace};
 use domain::news::News;
 use k8s::events;

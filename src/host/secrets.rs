@@ -9,7 +9,7 @@ use kube::api::{WatchEvent, WatchParams};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::Host;
+use crate::client::Host;
 use domain::kubeconfig::{LARGEST, encoding};
 use domain::secret::Secret;
 use domain::secret_ref::SecretRef;

@@ -1,6 +1,6 @@
 //! Resource types of member clusters, their CRDs, and the conversion to and from domain types.
 //!
-//! No calls: what is sent and watched is in the room `member`. [`protobuf`] only decodes answers.
+//! No calls: the room `member` sends and watches. [`protobuf`] only transcodes responses.
 
 pub mod convert;
 pub mod events;

@@ -1,4 +1,5 @@
-//! What the leader learns of a namespace from its answers, shared between starts, the controller and the canary.
+//! Whether a namespace accepts Workspaces and pods, learned from responses; shared by starts, the controller and the
+//! canary.
 
 use parking_lot::Mutex;
 use tokio::sync::watch;

@@ -1,5 +1,5 @@
-//! The canary of a cluster: a Lease that the leader renews, and that every replica watches. One round proves that writes
-//! are taken and that watches show them, and says how long that takes.
+//! The canary of a cluster: a Lease that the leader renews, and that every replica watches. One renewal proves that
+//! writes are accepted and that watches deliver them, and measures how long that takes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,12 +12,13 @@ use tokio::time::{Instant, timeout};
 use domain::canary::{Outcome, Renewals, Standing};
 use domain::epoch::Epoch;
 use domain::names::Namespace;
+use k8s::resources::names::CANARY;
 
 use crate::apply::{Renewed, Writer};
 use crate::error::{Error, Result, Rule};
 
 /// Name of the Lease.
-pub const NAME: &str = "spaceport-canary";
+pub const NAME: &str = CANARY;
 /// Tries of a renewal that others get in the way of.
 const TRIES: usize = 3;
 /// For a watch to show what was written.

@@ -5,69 +5,33 @@
 mod cap;
 mod credentials;
 mod failure;
+mod fault;
+mod identity;
 mod layer;
 mod limiter;
+mod limits;
 mod link;
 mod meter;
+mod signals;
 mod trust;
 mod turn;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use credentials::Credentials;
+pub use fault::Fault;
+pub use identity::{FENCE_EXTRA, FENCE_USER, Identity};
+pub use layer::Lasting;
 pub(crate) use layer::Probe;
-pub use layer::{FENCE_EXTRA, FENCE_USER, Fault, Identity, Lasting};
+pub use limits::Limits;
 pub use link::Link;
 pub use meter::{CallMeter, CallMeters, Kind};
+pub use signals::Signals;
 pub use turn::{Waited, until, within};
 
 use domain::names::ClusterName;
 
 use crate::error::Result;
-
-/// Told of every call, answered or not. Called from the request path: implementations must not block.
-pub trait Signals: Send + Sync {
-    /// The apiserver answered something, or a watch received data.
-    fn answered(&self);
-    /// A call failed; `reason` is one short sentence.
-    fn missed(&self, reason: &str);
-    /// Where calls are counted.
-    fn meter(&self) -> Option<&CallMeter> {
-        None
-    }
-}
-
-/// What one cluster may cost, and how long it is waited for.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
-    /// From the call to the last byte of the answer; watches only to the answer's head.
-    pub request_timeout: Duration,
-    /// To open a connection.
-    pub connect_timeout: Duration,
-    /// Calls a second in the long run.
-    pub qps: u32,
-    /// Calls at once after a quiet time.
-    pub burst: u32,
-    /// Calls in flight, watches not counted once they run.
-    pub in_flight: usize,
-    /// Silence after which a watch goes on over a new connection. An apiserver sends a bookmark about every minute, save
-    /// for kinds that nothing happened to since it was started.
-    pub watch_silence: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            request_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(5),
-            qps: 400,
-            burst: 800,
-            in_flight: 256,
-            watch_silence: Duration::from_secs(100),
-        }
-    }
-}
 
 /// Makes a cluster's client. No connection is opened yet.
 pub fn connect(

@@ -7,6 +7,7 @@
 //! never sent under the epoch of another: each pass has its own client. *Limits.* Where several apiservers are behind one
 //! address, another one may lag by some milliseconds; they cannot be asked one by one.
 
+mod parameter;
 mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,18 +27,15 @@ use domain::acceptance::Ending;
 use domain::cluster::ClusterSpec;
 use domain::epoch::{Epoch, Standing};
 use domain::names::{ClusterName, Namespace};
-use k8s::resources::names::FENCE;
 
+use parameter::{KEY, config_map};
+pub use parameter::{NAME, held_by};
 pub use trial::{Fault, PROBE, Trial, Verdict};
 
-/// Name of the parameter, a ConfigMap in each namespace, and prefix of the names of the policies.
-pub const NAME: &str = FENCE;
 /// Why a login that writes without the fence is rejected, and what to do.
 pub const NO_RIGHTS: &str = "the login may not write there: without the fence it needs the rights itself, and may \
                                     not only act as user spaceport; bind the roles of clusters/member/rbac.yaml to it, \
                                     or set fence: enforced";
-/// Key of the epoch in the parameter.
-const KEY: &str = "epoch";
 /// Tries of a raise that others get in the way of.
 const TRIES: usize = 5;
 /// For the policy to see a raised parameter. It takes milliseconds.
@@ -158,11 +156,6 @@ async fn ending(reader: &Client, namespace: &Namespace) -> Option<Ending> {
     }
 }
 
-/// The epoch in a parameter; `None` if it holds none.
-pub fn held_by(parameter: &ConfigMap) -> Option<Epoch> {
-    parameter.data.as_ref()?.get(KEY)?.parse().ok()
-}
-
 struct Raise<'a> {
     cluster: &'a ClusterName,
     namespace: &'a Namespace,
@@ -269,10 +262,4 @@ impl Raise<'_> {
             tokio::time::sleep(AGAIN).await;
         }
     }
-}
-
-fn config_map(name: &str, epoch: String) -> ConfigMap {
-    let mut object = ConfigMap { data: Some([(KEY.to_owned(), epoch)].into()), ..ConfigMap::default() };
-    object.metadata.name = Some(name.to_owned());
-    object
 }

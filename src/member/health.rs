@@ -1,4 +1,4 @@
-//! Health of a member cluster: the probe of `/readyz`, and the state that probes and calls lead to.
+//! Health of a member cluster: the probe of `/readyz`, and the state that follows from probes and calls.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! What the container of a pod wrote, as a stream.
+//! The log of a container as a stream.
 //!
-//! Nothing is read ahead: a caller who takes time holds up the node, through the connection, and one piece of memory. What
-//! is read goes to the caller alone. Of a log that is followed the node tells the time of each line, which is taken off again:
-//! with it the caller can go on at another replica.
+//! Nothing is read ahead: a slow caller slows down the node through the connection, and costs one piece of memory. The
+//! content goes to the caller alone. When a log is followed the node sends the timestamp of each line, which is removed
+//! again: with it the caller can continue at another replica.
 
 use std::fmt;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! Maintenance of one namespace, kept in a ConfigMap there.
+//! Maintenance of one namespace, read from its ConfigMap.
 
 use std::time::Duration;
 

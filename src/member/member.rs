@@ -1,4 +1,4 @@
-//! [`Member`]: everything that one member cluster consists of.
+//! [`Member`]: client, caches, watches and health of one member cluster.
 
 mod learned;
 

@@ -1,7 +1,7 @@
-//! The tasks of one member, supervised.
+//! Supervises the tasks of one member cluster.
 //!
-//! A task runs until its member is closed. One that panics or ends before is restarted with a growing backoff, counted and
-//! reported until it has run for a while again, and disturbs no other.
+//! A task runs until the member cluster is closed. One that panics or ends earlier is restarted with a growing backoff;
+//! it is counted, and reported as failing until it has run for a while. It does not affect the others.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;

@@ -1,9 +1,9 @@
-//! Texts of Kubernetes that something is decided by, all of them: what an apiserver, its storage or a kubelet says in words
-//! alone, without a reason or a cause that is meant for programs.
+//! The only place that decides by texts of Kubernetes: messages of an apiserver, its storage or a kubelet that come
+//! without a reason or cause for programs.
 //!
-//! Where there is such a reason, it decides, and no text is here for it. Patterns are anchored at the beginning of a text, before
-//! anything that a caller wrote. `e2e/tests/answers.rs` holds those of the apiserver to what a real one answers: a version that
-//! says it otherwise fails there.
+//! Where there is such a reason, it decides, and no text is listed here. Patterns are anchored at the beginning of a
+//! text, before anything that a caller wrote. `e2e/tests/answers.rs` checks the texts of the apiserver against a real
+//! one: a version that words them differently fails there.
 
 /// What an apiserver says. Names are as they stand there, whatever they hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

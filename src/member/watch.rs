@@ -1,19 +1,17 @@
-//! The watches of a member: workspaces, pods and the maintenance ConfigMap of each namespace, the nodes, and what other
-//! pods take of them.
+//! The watches of a member cluster: workspaces, pods and the maintenance ConfigMap of each namespace, nodes, and the pods
+//! of others that take capacity.
 //!
-//! Each watch is a task of its own that lists, follows, and begins again with a growing pause. A watch that breaks says
-//! nothing about the cluster: only silence of everything does.
+//! Each watch is a task that lists, follows, and starts again with a growing backoff. A broken watch says nothing about
+//! the health of the cluster: only silence of everything does.
 
 mod backoff;
 mod follow;
-mod lenient;
 mod pulse;
 mod sinks;
 mod stock;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -29,6 +27,7 @@ use crate::cache::{Capacity, NamespaceCache, NodeCache, Source};
 use crate::canary::{self, Canary};
 use crate::maintenance::Maintenance;
 use crate::tasks::{TaskName, Tasks};
+use k8s::fast_decode::LazyObject;
 use k8s::protobuf;
 use k8s::resources::names::{MANAGED_BY, MANAGER};
 use k8s::resources::{SeenPod, Workspace};
@@ -36,24 +35,9 @@ use k8s::resources::{SeenPod, Workspace};
 pub use crate::pages::PAGE;
 pub use backoff::Backoff;
 use follow::{Followed, Sink, follow};
-use lenient::Lenient;
 use pulse::{Pulse, tapped};
+pub use pulse::{Reports, WatchReport};
 use stock::Stock;
-
-/// How one watch is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WatchReport {
-    /// What is watched, such as `workspaces in ws-a`.
-    pub what: String,
-    /// How long ago it received anything, bookmarks included.
-    pub last_heard: Option<Duration>,
-    /// What it last failed with, where it has received nothing since.
-    pub error: Option<String>,
-    /// Objects that are there and cannot be read.
-    pub unreadable: Vec<String>,
-    /// Times it began again after a failure.
-    pub restarts: u64,
-}
 
 /// What is watched in one namespace.
 pub struct NamespaceWatch {
@@ -132,7 +116,7 @@ impl Watches {
             sinks::CanaryOf(Arc::clone(&canary))
         });
         let (nodes, capacity) = (Arc::clone(nodes), Arc::clone(capacity));
-        watches.add("nodes".to_owned(), Api::<Lenient<Node>>::all, config(), move || {
+        watches.add("nodes".to_owned(), Api::<LazyObject<Node>>::all, config(), move || {
             sinks::Nodes(Arc::clone(&nodes), Arc::clone(&capacity))
         });
         watches
@@ -159,7 +143,7 @@ impl Watches {
     fn add_others(
         &mut self,
         what: String,
-        api: impl Fn(kube::Client) -> Api<Lenient<SeenPod>> + Send + Sync + 'static,
+        api: impl Fn(kube::Client) -> Api<LazyObject<SeenPod>> + Send + Sync + 'static,
         config: Config,
         capacity: &Arc<Capacity>,
     ) {
@@ -194,7 +178,7 @@ impl Watches {
     fn add<K, S>(
         &mut self,
         what: String,
-        api: impl Fn(kube::Client) -> Api<Lenient<K>> + Send + Sync + 'static,
+        api: impl Fn(kube::Client) -> Api<LazyObject<K>> + Send + Sync + 'static,
         config: Config,
         sink: impl Fn() -> S + Send + Sync + 'static,
     ) where
@@ -217,7 +201,7 @@ impl Watches {
 
 fn within<K>(
     namespace: &Namespace,
-) -> impl Fn(kube::Client) -> Api<Lenient<K>> + Send + Sync + 'static + use<K>
+) -> impl Fn(kube::Client) -> Api<LazyObject<K>> + Send + Sync + 'static + use<K>
 where
     K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
         + serde::de::DeserializeOwned,
@@ -228,7 +212,7 @@ where
 
 fn pods_within(
     namespace: &Namespace,
-) -> impl Fn(kube::Client) -> Api<Lenient<SeenPod>> + Send + Sync + 'static + use<> {
+) -> impl Fn(kube::Client) -> Api<LazyObject<SeenPod>> + Send + Sync + 'static + use<> {
     let within = within(namespace);
     move |client| within(protobuf::of_pods(client))
 }
@@ -240,22 +224,6 @@ fn config() -> Config {
 /// What the watch on the workspaces of a namespace is called.
 pub(crate) fn workspaces_in(namespace: &Namespace) -> String {
     format!("workspaces in {namespace}")
-}
-
-/// How the watches are, while they run elsewhere.
-#[derive(Clone)]
-pub struct Reports(Vec<Arc<Pulse>>);
-
-impl Reports {
-    /// One report a watch.
-    pub fn all(&self) -> Vec<WatchReport> {
-        self.0.iter().map(|pulse| pulse.report()).collect()
-    }
-
-    /// What the watch of this name last failed with, where it received nothing since.
-    pub fn error_of(&self, what: &str) -> Option<String> {
-        self.0.iter().find(|pulse| pulse.what() == what)?.error()
-    }
 }
 
 #[cfg(test)]

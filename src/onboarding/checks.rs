@@ -6,80 +6,23 @@
 mod access;
 mod fence;
 mod others;
+mod question;
 mod resources;
 mod secrets;
 mod server;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::Client;
 use tokio::time::Instant;
 
-use crate::pod_policy::{self, Sample, Tried};
+use crate::pod_policy::{self, Tried};
 use domain::check::Check;
-use domain::cluster::ClusterSpec;
 
-/// What is asked of a cluster.
-#[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
-    /// What the admin wants of it.
-    pub spec: &'a ClusterSpec,
-    /// The installation that asks.
-    pub installation: &'a str,
-    /// Pods that the manager would make; the cluster must take them.
-    pub samples: &'a [Sample],
-    /// When the login ends, where it does.
-    pub login_ends: Option<Timestamp>,
-    /// Which cluster it must be, where that is known.
-    pub uid: Option<&'a str>,
-    /// How long a health probe waits: a cluster that answers more slowly would never be well.
-    pub probe_deadline: Duration,
-    /// For all checks.
-    pub within: Duration,
-}
-
-impl Question<'_> {
-    /// Every namespace that is named, workspace namespaces first.
-    fn namespaces(&self) -> Vec<&str> {
-        let mut seen = BTreeSet::new();
-        let named = self.spec.namespaces.iter().map(|namespace| namespace.namespace.as_str());
-        let secrets = self.spec.namespaces.iter().map(|namespace| namespace.secrets_namespace.as_str());
-        named.chain(secrets).filter(|name| seen.insert(*name)).collect()
-    }
-}
-
-/// What was learned of a cluster; empty where nothing was.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Such as `v1.36.2`.
-    pub server_version: String,
-    /// Uid of `kube-system`: the same cluster, whatever its address. Empty where it may not be read.
-    pub cluster_uid: String,
-    /// How long one call took.
-    pub latency: Duration,
-    /// How far the apiserver's clock is ahead of ours, to the second.
-    pub clock_skew: SignedDuration,
-}
-
-/// The checks in their order, and what was learned.
-#[derive(Debug, Clone)]
-pub struct Examined {
-    /// What was looked at.
-    pub checks: Vec<Check>,
-    /// What was learned.
-    pub facts: Facts,
-}
-
-impl Examined {
-    /// Whether nothing keeps the cluster from being a member.
-    pub fn is_fit(&self) -> bool {
-        !self.checks.iter().any(Check::is_failed)
-    }
-}
+pub use question::{Examined, Facts, Question};
 
 /// Uid of the cluster, where it can be read.
 pub async fn uid(client: &Client) -> Option<String> {
@@ -153,14 +96,6 @@ pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
 
 fn late(name: &'static str, within: Duration) -> Check {
     Check::failed(name, format!("no answer within {within:?}"), "look at the network and at the apiserver")
-}
-
-/// What went wrong, without secrets and in short.
-fn told(error: kube::Error) -> String {
-    match error {
-        kube::Error::Service(error) => member::error::chain(&*error),
-        other => member::error::chain(&other),
-    }
 }
 
 #[cfg(test)]

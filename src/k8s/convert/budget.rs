@@ -1,8 +1,8 @@
-//! What fits: sizes of the objects that a start, a change or an adoption makes, checked before anything is written. Pure.
+//! Size limits of the objects that a start, a change or an adoption writes. Pure; checked before anything is written.
 //!
-//! etcd takes requests of 1.5 MiB by default. An object just below that can be created and never changed again: every later
-//! write adds conditions, managed fields or a deletion's time. So a Workspace gets 1 MiB for what is asked for, and the rest
-//! stays free for its status and for a stop.
+//! etcd accepts requests of 1.5 MiB by default. An object just below that could be created and never changed again: every
+//! later write adds conditions, managed fields or a deletion timestamp. So the spec of a Workspace gets 1 MiB, and the
+//! rest stays free for its status and for a stop.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What placement counts of nodes and pods.
+//! Resources of nodes, pods and quotas, as placement counts them.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Pods and nodes, reduced to what decides.
+//! Pods and nodes, reduced to the facts that the controller decides by.
 
 use k8s_openapi::api::core::v1::{ContainerState as K8sState, ContainerStateTerminated, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};

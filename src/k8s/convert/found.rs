@@ -1,4 +1,4 @@
-//! Whose a Workspace is, and what is compared with the records.
+//! Ownership of a Workspace, and the fields that are compared with placement records.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 

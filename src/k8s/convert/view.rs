@@ -1,4 +1,4 @@
-//! A Workspace as clients see it.
+//! A Workspace as the view that clients get.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use domain::workspace::{
     Phase, Port, Protocol, Runtime, View,
 };
 
-use super::{digest, generation, keeper, resource_version};
+use super::found::{digest, generation, keeper, resource_version};
 
 mod message;
 

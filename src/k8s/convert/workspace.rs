@@ -1,4 +1,4 @@
-//! A start request as a Workspace and its secrets.
+//! A start request as a Workspace and its Secrets.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,8 +1,7 @@
-//! Of Kubernetes' protobuf what is read here, and the same as JSON: what [`SeenPod`](crate::resources::SeenPod)
-//! reads, and no more.
+//! The fields of Kubernetes protobuf that [`SeenPod`](crate::resources::SeenPod) has, with their JSON encoding.
 //!
-//! Numbers of fields are those of `generated.proto` of k8s.io/api/core/v1 and k8s.io/apimachinery 0.36, which Kubernetes never
-//! gives to other fields. A test holds them to a real apiserver's answers: `e2e/tests/protobuf.rs`.
+//! Field numbers are those of `generated.proto` of k8s.io/api/core/v1 and k8s.io/apimachinery 0.36, which Kubernetes
+//! never reuses. `e2e/tests/protobuf.rs` checks them against a real apiserver.
 
 use std::collections::BTreeMap;
 

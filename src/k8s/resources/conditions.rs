@@ -1,4 +1,4 @@
-//! Types and reasons of a Workspace's conditions, by the one who writes them.
+//! Types and reasons of a Workspace's conditions, grouped by writer.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 

@@ -1,11 +1,12 @@
-//! The CustomResourceDefinitions as they are installed in member clusters.
+//! The CustomResourceDefinitions of member clusters.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use kube::CustomResourceExt;
 
-use super::{Snapshot, Workspace};
+use super::snapshot::Snapshot;
+use super::workspace::Workspace;
 
 /// Both definitions.
 pub fn crds() -> Vec<CustomResourceDefinition> {

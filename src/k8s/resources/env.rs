@@ -1,4 +1,4 @@
-//! Environment variables as a Workspace holds them.
+//! Environment variables of a Workspace.
 
 use std::fmt;
 

@@ -74,6 +74,8 @@ pub const HOST_PATH: &str = "spaceport.dev/workspace-host-path";
 pub const ALLOW_REFERENCE: &str = "spaceport.dev/allow-reference";
 /// Name of the fence's ConfigMap in each namespace, and prefix of the names of the fence's policies.
 pub const FENCE: &str = "spaceport-fence";
+/// Name of the canary, a Lease in one workspace namespace of each member cluster.
+pub const CANARY: &str = "spaceport-canary";
 /// Extra of the impersonated user that the fence compares.
 pub const EPOCH: &str = "spaceport.dev/epoch";
 

@@ -1,4 +1,4 @@
-//! Schemas of Kubernetes' own types inside ours, and of integers without a format.
+//! Schemas of Kubernetes types inside the custom resources, and of integers without a format.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Pods as they are read.
+//! Pods with only the fields that Spaceport reads.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

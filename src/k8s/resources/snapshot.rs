@@ -1,4 +1,4 @@
-//! The Snapshot resource: an order to a node agent, and its answer.
+//! The Snapshot resource: a request to a node agent, and its result.
 
 use kube::CustomResource;
 use schemars::JsonSchema;

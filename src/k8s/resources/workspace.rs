@@ -1,4 +1,4 @@
-//! The Workspace resource: what a workspace shall be.
+//! The Workspace resource: metadata and spec.
 
 use std::fmt;
 

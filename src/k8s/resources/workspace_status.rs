@@ -1,4 +1,4 @@
-//! The Workspace resource: what a workspace is.
+//! The Workspace resource: status.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The canary's Lease.
+//! Writes of the canary's Lease.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::canary::NAME;
 use crate::error::{Error, Result};
 use domain::epoch::Epoch;
 use k8s::convert::resource_version;
+use k8s::resources::names::CANARY;
 
-use super::{Created, Patched, Writer, by_us, created, patched};
+use super::writer::{Created, Patched, Writer, by_us, created, patched};
 
 /// Outcome of a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +32,12 @@ impl Writer {
         now: Timestamp,
         expected: Option<u64>,
     ) -> Result<Renewed> {
-        let action = || format!("renew Lease {NAME}");
+        let action = || format!("renew Lease {CANARY}");
         let api = self.api::<Lease>();
         let mut content = json!({
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": { "name": NAME, "labels": { "app.kubernetes.io/part-of": "spaceport" } },
+            "metadata": { "name": CANARY, "labels": { "app.kubernetes.io/part-of": "spaceport" } },
             "spec": {
                 "holderIdentity": epoch.to_string(),
                 // At least one: an apiserver takes no less.
@@ -50,7 +50,7 @@ impl Writer {
             content["metadata"]["resourceVersion"] = json!(expected.to_string());
         }
         let (params, patch) = (PatchParams::default(), Patch::Merge(&content));
-        match patched(self.write(action(), api.patch(NAME, &params, &patch)).await)? {
+        match patched(self.write(action(), api.patch(CANARY, &params, &patch)).await)? {
             Patched::Done(lease) => return Ok(Renewed::Written(resource_version(&lease.metadata))),
             Patched::Conflict => {
                 if let Some(found) = self.canary_version().await? {
@@ -77,9 +77,9 @@ impl Writer {
 
     /// As the apiserver has it. The login may list Leases, and not get one.
     async fn canary_version(&self) -> Result<Option<u64>> {
-        let named = ListParams::default().fields(&format!("metadata.name={NAME}"));
+        let named = ListParams::default().fields(&format!("metadata.name={CANARY}"));
         let api = self.api::<Lease>();
-        let found = self.read(format!("list Lease {NAME}"), api.list_metadata(&named)).await?;
+        let found = self.read(format!("list Lease {CANARY}"), api.list_metadata(&named)).await?;
         Ok(found.items.first().map(|lease| resource_version(&lease.metadata)))
     }
 }

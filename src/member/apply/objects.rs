@@ -1,4 +1,4 @@
-//! Events, snapshots and maintenance.
+//! Writes and reads of Events, Snapshots and the maintenance ConfigMap.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::maintenance;
 use domain::pod::{EventQuery, PodEvent};
 use k8s::resources::{Snapshot, SnapshotStatus};
 
-use super::{Created, Patched, Writer, by_us, created, patched};
+use super::writer::{Created, Patched, Writer, by_us, created, patched};
 
 /// Events of one pod that are read; kubelet and scheduler write a few and count repetitions.
 const EVENTS: u32 = 100;

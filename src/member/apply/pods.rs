@@ -1,4 +1,4 @@
-//! Pods.
+//! Writes and reads of pods.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -10,7 +10,7 @@ use k8s::convert::pod_facts;
 use k8s::resources::SeenPod;
 use k8s::resources::names::{FINALIZER, MANAGED_BY, MANAGER, WORKSPACE_ID};
 
-use super::{Created, Deleted, Patched, Writer, deleted, exactly, found, patched};
+use super::writer::{Created, Deleted, Patched, Writer, deleted, exactly, found, patched};
 
 impl Writer {
     /// Creates a pod.

@@ -1,4 +1,4 @@
-//! Secrets of workspaces. Their content passes through here only: no log, no error and no client library prints it.
+//! Writes and reads of the Secrets of workspaces. No log, no error and no client library prints their content.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use domain::secret::Secret;
 use k8s::references::{Referrer, judge};
 use k8s::resources::names::{GROUP, INSTALLATION, INSTANCE_ID, MANAGED_BY, MANAGER, PLACED_AT, is_ours};
 
-use super::{Created, Deleted, Patched, Writer, by_us, created, deleted, found, patched};
+use super::writer::{Created, Deleted, Patched, Writer, by_us, created, deleted, found, patched};
 
 /// Tries against others who write the same secret.
 const TRIES: usize = 3;

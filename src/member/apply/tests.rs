@@ -1,5 +1,7 @@
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use jiff::Timestamp;
@@ -8,6 +10,7 @@ use serde_json::{Value, json};
 use tower_test::mock;
 
 use super::*;
+use crate::error::{Error, Result};
 use domain::secret::Secret;
 use k8s::resources::{Workspace, WorkspaceSpec};
 

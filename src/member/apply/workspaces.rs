@@ -1,4 +1,4 @@
-//! Workspaces.
+//! Writes and reads of Workspaces.
 
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use k8s::resources::names::{
     FINALIZER, GENERATION, INSTALLATION, MANAGED_BY, MANAGER, OWNER, SPEC_DIGEST, WORKSPACE_ID,
 };
 
-use super::{Created, Deleted, Patched, Prepared, Writer, deleted, exactly, found, patched};
+use super::writer::{Created, Deleted, Patched, Prepared, Writer, deleted, exactly, found, patched};
 
 /// Objects a page of a live list.
 const PAGE: u32 = 500;

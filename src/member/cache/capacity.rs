@@ -1,6 +1,6 @@
-//! What the nodes of one cluster have left: the ledger, fed by the watches of nodes, workspaces and pods.
+//! Available capacity of the nodes of one cluster: the ledger, updated by the watches of nodes, workspaces and pods.
 
-mod reservation;
+pub mod reservation;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,8 +13,6 @@ use domain::placement::capacity::{Ledger, Node, QuotaLeft, Resources, Room, Shap
 use domain::workspace::Kind;
 use k8s::convert;
 use k8s::resources::{Phase, SeenPod, Workspace};
-
-pub use reservation::Reservation;
 
 /// A class in a namespace, for workspaces of a kind.
 pub type ShapeKey = (Namespace, String, Kind);

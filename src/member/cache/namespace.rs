@@ -1,4 +1,4 @@
-//! Workspaces and pods of one namespace.
+//! Cache of the workspaces and pods of one namespace.
 
 mod state;
 
@@ -11,7 +11,7 @@ use domain::names::Namespace;
 use domain::pod::PodFacts;
 use k8s::resources::Workspace;
 
-use super::Observer;
+use super::observer::Observer;
 use super::queue::Queue;
 use state::{Change, State, is_older, pod_version, version};
 

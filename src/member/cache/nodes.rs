@@ -1,4 +1,4 @@
-//! Nodes of one cluster.
+//! Cache of the nodes of one cluster.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 
 use domain::pod::NodeFacts;
 
-use super::Observer;
+use super::observer::Observer;
 use super::queue::Queue;
 
 /// Nodes by name.

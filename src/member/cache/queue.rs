@@ -1,11 +1,11 @@
-//! Tells observers of changes in their order, outside the lock of what changed.
+//! Notifies observers of changes in their order, outside the lock of the cache.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::Observer;
+use super::observer::Observer;
 
 /// Changes wait here, put in under the cache's lock, so that their order is that of the changes.
 pub(super) struct Queue<T> {

@@ -1,4 +1,4 @@
-//! Byte caps of answers, so that a cluster that sends without end costs bounded memory.
+//! Byte limits of responses, so that a cluster that sends without end costs bounded memory.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::Semaphore;
 use tokio_util::sync::PollSemaphore;
 
-use super::Fault;
+use super::fault::Fault;
 
 /// An answer that is read whole: a page of a list as a rule. Where a page is longer, fewer objects are asked for at a time.
 const ANSWER: usize = 16 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! The one login that a kubeconfig holds, checked as far as that is possible without its cluster.
+//! The login of a kubeconfig, validated as far as that is possible without its cluster.
 
 use std::fmt;
 

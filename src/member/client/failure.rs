@@ -6,7 +6,7 @@ use crate::error::{Error, Rule, chain, exceeded, reason};
 use domain::names::ClusterName;
 use k8s::resources::names::FENCE;
 
-use super::Fault;
+use super::fault::Fault;
 
 impl Error {
     /// Converts a client error into what a caller may do next.

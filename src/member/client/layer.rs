@@ -1,4 +1,4 @@
-//! Turn, deadline, outcome and identity of each call.
+//! The layer around each call: limiter, deadline, health signals and identity.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,53 +7,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use kube::client::Body;
 use tokio::time::{Instant, Sleep};
 use tower::{BoxError, Service};
 
 use super::cap::{Cap, Turns};
+use super::fault::Fault;
+use super::identity::Identity;
 use super::limiter::Limiter;
-use super::{CallMeter, Kind, Signals, turn};
+use super::limits::Limits;
+use super::meter::{CallMeter, Kind};
+use super::signals::Signals;
+use super::turn;
 use crate::error;
-use domain::causes;
-use domain::epoch::Epoch;
-
-/// User that holds the rights where the fence is on.
-pub const FENCE_USER: &str = "spaceport";
-/// Header of the extra `spaceport.dev/epoch`.
-pub const FENCE_EXTRA: &str = "impersonate-extra-spaceport.dev%2fepoch";
 
 /// However long an apiserver wants to be left alone.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// As whom calls go out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Identity {
-    /// Under the login's own name: the fence is off.
-    #[default]
-    Login,
-    /// As user `spaceport` without an epoch: the cluster takes reads.
-    Reader,
-    /// As user `spaceport` in a leadership: the cluster takes writes too, unless it has seen a later one.
-    Leader(Epoch),
-}
-
-impl Identity {
-    fn stamp(self, request: &mut Request<Body>) {
-        if self == Self::Login {
-            return;
-        }
-        let headers = request.headers_mut();
-        headers.insert(HeaderName::from_static("impersonate-user"), HeaderValue::from_static(FENCE_USER));
-        if let Self::Leader(epoch) = self
-            && let Ok(epoch) = HeaderValue::from_str(&epoch.to_string())
-        {
-            headers.insert(HeaderName::from_static(FENCE_EXTRA), epoch);
-        }
-    }
-}
 
 /// Among a request's extensions: how its deadline holds for an answer that is a log. A log takes no place among the calls in
 /// flight while it is read.
@@ -68,57 +39,6 @@ pub enum Lasting {
 /// Among a request's extensions: a probe takes no turn, since it asks about the cluster and not about our limiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Probe;
-
-/// How a call failed without an answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// No connection came about.
-    #[error("no connection: {0}")]
-    Connect(String),
-    /// The apiserver's certificate is not one to trust.
-    #[error("{0}")]
-    Untrusted(String),
-    /// The limiter let it wait for too long.
-    #[error("{}", error::QUEUED)]
-    Throttled,
-    /// No answer within the deadline.
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
-    Broken(String),
-    /// More came than is read.
-    #[error("the {what} is longer than {} MiB", most / (1024 * 1024))]
-    TooLong {
-        /// An answer, or a line of a watch.
-        what: &'static str,
-        /// Bytes that are read.
-        most: usize,
-    },
-}
-
-impl Fault {
-    /// In a word, one of a few.
-    fn category(&self) -> &'static str {
-        match self {
-            Self::Connect(_) | Self::Untrusted(_) => "connect",
-            Self::Throttled => "throttled",
-            Self::Timeout(_) => "timeout",
-            Self::Broken(_) => "broken",
-            Self::TooLong { .. } => "too_long",
-        }
-    }
-
-    /// Whether nothing was sent.
-    pub fn is_unsent(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Untrusted(_) | Self::Throttled)
-    }
-
-    /// Whether an error comes of an answer that was too long, however deep that is.
-    pub fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
-        causes::all(error).any(|cause| matches!(cause.downcast_ref(), Some(Self::TooLong { .. })))
-    }
-}
 
 /// Gives each call its turn, its deadline and its identity, and tells how it went.
 #[derive(Clone)]
@@ -137,7 +57,7 @@ struct Shared {
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(inner: S, limits: &super::Limits, signals: Arc<dyn Signals>) -> Self {
+    pub(super) fn new(inner: S, limits: &Limits, signals: Arc<dyn Signals>) -> Self {
         let limiter = Limiter::new(limits.qps, limits.burst, limits.in_flight);
         let (deadline, silence) = (limits.request_timeout, limits.watch_silence);
         let shared = Arc::new(Shared { limiter, turns: Turns::default(), deadline, silence, signals });

@@ -1,4 +1,4 @@
-//! How often, and how much at once, one cluster is called.
+//! Rate limiter of one cluster: calls a second with a burst, and calls in flight.
 
 use std::sync::Arc;
 use std::time::Duration;

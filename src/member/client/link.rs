@@ -1,4 +1,4 @@
-//! The connections to one apiserver, replaceable while in use.
+//! Connections to one apiserver. Login and address can be replaced while calls run.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,8 +14,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt as _};
 use tower::Service;
 
+use super::credentials::Credentials;
+use super::fault::Fault;
+use super::limits::Limits;
 use super::trust::{Explained, Trust};
-use super::{Credentials, Fault, Limits};
 use crate::error::{Error, Result, chain};
 use domain::names::ClusterName;
 

@@ -1,4 +1,4 @@
-//! How long a member takes to answer, and how often it does not.
+//! Metrics of calls: latency, and failures by reason.
 
 use std::time::Duration;
 

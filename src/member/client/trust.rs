@@ -1,4 +1,4 @@
-//! Why a TLS handshake with an apiserver failed, in a sentence for whoever made the kubeconfig.
+//! Explains a failed TLS handshake with an apiserver to whoever made the kubeconfig.
 
 use std::error::Error;
 

@@ -1,8 +1,8 @@
-//! Deadlines of calls that do not count the time in the cluster's own limiter, so that a queue of ours is not taken for a fault of
-//! the cluster.
+//! Deadlines of calls that do not count the time in the cluster's own limiter, so that a full queue is not taken for a
+//! fault of the cluster.
 //!
-//! The limiter is inside of the client, and deadlines of callers are around it. A task-local value connects the two: `kube` polls a
-//! call in the task that awaits it.
+//! The limiter is inside of the client, and deadlines of callers are around it. A task-local value connects the two:
+//! `kube` polls a call in the task that awaits it.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! Why an apiserver rejected a request, without its text.
+//! Why an apiserver rejected a request, without the text of its response.
 //!
-//! Reasons and causes decide where there are any, else the text ([`texts`]). The text of an apiserver or of a webhook quotes
-//! what it rejects, and that holds secrets. So only what can hold none goes on: fields by their path, names of policies,
-//! webhooks and quotas, and the rules of our own resource definitions.
+//! Reasons and causes decide if there are any, else the text ([`texts`]). The text of an apiserver or a webhook quotes
+//! what it rejects, and that may hold secrets. So only parts that cannot are kept: fields by their path, names of
+//! policies, webhooks and quotas, and the rules of the CRDs.
 
 use std::fmt;
 

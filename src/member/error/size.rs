@@ -1,6 +1,6 @@
-//! Refusals that say that an object is too large, in all the forms that apiservers, their storage and proxies before them give.
+//! Recognizes the responses of apiservers, of their storage and of proxies that say that an object is too large.
 //!
-//! They are definite: nothing was stored, and the same object is refused again.
+//! They are definite: nothing was stored, and the same object is rejected again.
 
 use kube::core::Status;
 

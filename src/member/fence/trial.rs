@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 
-use super::config_map;
+use super::parameter::config_map;
 use crate::client::FENCE_EXTRA;
 use crate::error::{Error, Result, Rule};
 use domain::epoch::Epoch;

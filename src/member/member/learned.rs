@@ -1,5 +1,4 @@
-//! What is learned of a member's namespaces: whether they accept workspaces, what their quotas have left, whether their
-//! workspaces are watched.
+//! What [`Member`] learned of its namespaces: whether they accept workspaces, available quota, errors of watches.
 
 use std::sync::Arc;
 

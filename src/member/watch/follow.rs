@@ -1,4 +1,4 @@
-//! One watch: list, follow, and begin again.
+//! One watch: list, follow, restart.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -19,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Fault;
 use crate::error::{Error, Rule, answered, chain};
+use crate::pages::PAGE;
 use domain::names::ClusterName;
+use k8s::fast_decode::LazyObject;
 
 use super::backoff::Backoff;
-use super::lenient::Lenient;
 use super::pulse::Pulse;
 use super::stock::{Full, Shelf, Stock, Verdict};
 
@@ -31,7 +32,7 @@ use super::stock::{Full, Shelf, Stock, Verdict};
 const GIVE_UP: u32 = 5;
 
 /// What is taken from a watch before it is read: more than a page of a list, so that the next page is asked for meanwhile.
-const AHEAD: usize = super::PAGE as usize * 2;
+const AHEAD: usize = PAGE as usize * 2;
 /// So many fewer objects a page are asked for where a page is too long.
 const SMALLER: u32 = 10;
 /// Before a cluster that sends too much is listed again, at least.
@@ -57,7 +58,7 @@ pub(super) trait Sink: Send + 'static {
     fn end(&mut self);
 }
 
-type Item<K> = watcher::Result<Event<Lenient<K>>>;
+type Item<K> = watcher::Result<Event<LazyObject<K>>>;
 
 /// Asks for everything to be listed anew.
 pub(super) type Relist = watch::Receiver<()>;
@@ -65,7 +66,7 @@ pub(super) type Relist = watch::Receiver<()>;
 /// Follows the objects of `api` into `sink` until `shutdown`; lists everything anew when `relist` asks for it.
 pub(super) async fn follow<K, S>(
     of: Followed,
-    api: Api<Lenient<K>>,
+    api: Api<LazyObject<K>>,
     mut config: Config,
     mut sink: S,
     mut relist: Relist,
@@ -76,7 +77,7 @@ pub(super) async fn follow<K, S>(
     S: Sink<Object = K>,
 {
     let Followed { cluster, pulse, stock } = of;
-    let page = config.page_size.unwrap_or(super::PAGE);
+    let page = config.page_size.unwrap_or(PAGE);
     let shelf = Shelf::new(Arc::clone(&stock));
     let mut watch = Watch { cluster, pulse, shelf, stock, page, shutdown };
     let mut backoff = Backoff::default();
@@ -160,7 +161,7 @@ impl Watch {
         }
     }
 
-    fn take<K, S>(&mut self, event: Event<Lenient<K>>, sink: &mut S) -> Result<(), Failed>
+    fn take<K, S>(&mut self, event: Event<LazyObject<K>>, sink: &mut S) -> Result<(), Failed>
     where
         K: Resource + DeserializeOwned,
         K::DynamicType: Default,
@@ -192,7 +193,7 @@ impl Watch {
             Event::Apply(object) | Event::InitApply(object) if verdict == Verdict::LeaveOut => {
                 sink.keep(name_of(object.meta()));
             }
-            Event::Apply(object) | Event::InitApply(object) => match object.read() {
+            Event::Apply(object) | Event::InitApply(object) => match object.decode() {
                 Ok(object) => {
                     self.pulse.readable(name_of(object.meta()));
                     sink.put(object);
@@ -215,7 +216,7 @@ impl Watch {
         Ok(())
     }
 
-    fn shelved<K>(&mut self, object: &Lenient<K>, is_listed: bool) -> Result<Verdict, Failed>
+    fn shelved<K>(&mut self, object: &LazyObject<K>, is_listed: bool) -> Result<Verdict, Failed>
     where
         K: Resource + DeserializeOwned,
         K::DynamicType: Default,

@@ -1,4 +1,4 @@
-//! The signs of life of one watch, bookmarks included, which the watch library keeps to itself.
+//! Activity of one watch, bookmarks included, which the watch library does not report.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,8 +11,6 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::WatchReport;
-
 /// A watch is begun at most this often, however often the apiserver ends it.
 const PACE: Duration = Duration::from_secs(1);
 /// Pages of one list, far more than a real one has.
@@ -21,6 +19,37 @@ const PAGES: u64 = 100_000;
 const NAMED: usize = 20;
 /// A cluster that sends too much is said to do so for this long at least: it answers meanwhile, which clears other errors.
 const FLOODED: Duration = Duration::from_mins(2);
+
+/// State of one watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchReport {
+    /// What is watched, such as `workspaces in ws-a`.
+    pub what: String,
+    /// Time since it received anything, bookmarks included.
+    pub last_heard: Option<Duration>,
+    /// Its last error, if it has received nothing since.
+    pub error: Option<String>,
+    /// Objects that exist and cannot be decoded.
+    pub unreadable: Vec<String>,
+    /// Restarts after a failure.
+    pub restarts: u64,
+}
+
+/// Reports of all watches of a cluster.
+#[derive(Clone)]
+pub struct Reports(pub(super) Vec<Arc<Pulse>>);
+
+impl Reports {
+    /// One report for each watch.
+    pub fn all(&self) -> Vec<WatchReport> {
+        self.0.iter().map(|pulse| pulse.report()).collect()
+    }
+
+    /// The last error of the watch of this name, if it has received nothing since.
+    pub fn error_of(&self, what: &str) -> Option<String> {
+        self.0.iter().find(|pulse| pulse.what() == what)?.error()
+    }
+}
 
 /// What is known of one watch.
 pub(super) struct Pulse {

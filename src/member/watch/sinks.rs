@@ -1,4 +1,4 @@
-//! Where watched objects go.
+//! Handlers that apply watch events to the caches.
 
 use std::sync::Arc;
 

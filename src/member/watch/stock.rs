@@ -1,7 +1,8 @@
-//! How much is kept of one cluster's objects, so that a cluster that makes them without end costs bounded memory.
+//! Memory limit of the objects that are kept of one cluster, so that a cluster that creates them without end costs
+//! bounded memory.
 //!
-//! All watches of a cluster share one bound. A watch whose cluster has more than fits lists everything again, from time to
-//! time; until such a list comes to its end it takes no object that it does not know already.
+//! All watches of a cluster share one limit. A watch that exceeds it lists everything again from time to time; until such
+//! a list completes it accepts no new object.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;

@@ -1,5 +1,6 @@
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use http::{Request, Response};
@@ -89,7 +90,7 @@ fn setting_of(most: u64) -> Setting {
     let cache = Arc::new(NamespaceCache::new("ws".parse().unwrap(), Vec::new()));
     let pulse = Arc::new(Pulse::new("workspaces in ws".to_owned()));
     let (relist, shutdown) = (watch::Sender::default(), CancellationToken::new());
-    let api: Api<Lenient<Ours>> = Api::namespaced(tapped(&client, &pulse), "ws");
+    let api: Api<LazyObject<Ours>> = Api::namespaced(tapped(&client, &pulse), "ws");
     let of =
         Followed { cluster: "eu-1".parse().unwrap(), pulse: Arc::clone(&pulse), stock: Stock::new(most) };
     tokio::spawn(follow(

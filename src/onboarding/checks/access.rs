@@ -12,7 +12,7 @@ use kube::client::Body;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use super::{Facts, Question, told};
+use super::question::{Facts, Question, told};
 use crate::needs::{IN_CLUSTER, IN_NAMESPACE, IN_SECRETS_NAMESPACE, Needs, TO_CHECK, TO_COUNT};
 use domain::check::Check;
 use domain::cluster::{Capacity, FenceMode};

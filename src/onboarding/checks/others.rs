@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 
-use super::{Question, told};
+use super::question::{Question, told};
 use domain::check::Check;
 use k8s::resources::Workspace;
 use k8s::resources::names::{INSTALLATION, MANAGED_BY, MANAGER};

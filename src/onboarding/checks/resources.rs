@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::{Api, Client, ResourceExt as _};
 
-use super::{Question, told};
+use super::question::{Question, told};
 use domain::check::Check;
 use domain::text::first_of;
 use k8s::resources;

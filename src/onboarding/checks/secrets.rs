@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use super::{Question, told};
+use super::question::{Question, told};
 use domain::check::Check;
 use domain::cluster::NamespaceSpec;
 use domain::text::first_of;

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use super::{Question, told};
+use super::question::{Question, told};
 use domain::check::Check;
 use domain::cluster::FenceMode;
 

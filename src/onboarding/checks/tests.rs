@@ -1,10 +1,11 @@
-use jiff::ToSpan as _;
+use jiff::{SignedDuration, ToSpan as _};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, ResourceRule};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::json;
 
 use super::*;
 use domain::check::Outcome;
+use domain::cluster::ClusterSpec;
 use k8s::resources::crds;
 
 fn installed() -> CustomResourceDefinition {

@@ -1,4 +1,4 @@
-//! One sentence for a person: why a workspace is where it is.
+//! The status message for people: one sentence on why a workspace is in its phase.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 

@@ -1,4 +1,4 @@
-//! Capacity that a start in flight holds.
+//! Capacity that is reserved for a start in flight.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a cache holds, and the changes that keep its parts in step. Each is told in the order in which it happened.
+//! State of the cache of a namespace, and the changes that keep its parts consistent and queue notifications in order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

@@ -6,8 +6,9 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::apply::Writer;
-use crate::client::Limits;
+use crate::client::FENCE_EXTRA;
 use crate::error::Error;
+use domain::epoch::Epoch;
 use k8s::resources::{Workspace, WorkspaceSpec};
 
 #[derive(Default)]
