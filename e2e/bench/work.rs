@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
-use cluster::resources::Workspace;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s::resources::Workspace;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,

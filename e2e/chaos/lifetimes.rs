@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use cluster::resources::{Workspace, WorkspaceStatus, conditions};
+use k8s::resources::{Workspace, WorkspaceStatus, conditions};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 

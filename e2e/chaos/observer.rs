@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::resources::Workspace;
+use k8s::resources::Workspace;
 use kube::Api;
 use kube::api::ListParams;
 use parking_lot::Mutex;

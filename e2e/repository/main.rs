@@ -11,7 +11,7 @@ mod wire;
 use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
-use cluster::resources;
+use k8s::resources;
 use kube::ResourceExt;
 use runtime::config::Config;
 

@@ -1,7 +1,7 @@
 //! Resources without a record, or that contradict one: reported by `cluster diff`, and changed only by an admin.
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::resources::Workspace;
+use k8s::resources::Workspace;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;

@@ -1,13 +1,13 @@
 //! How responses of a real apiserver are classified: by reason and cause if they have any, otherwise by text
-//! (`cluster/texts.rs`). `sizes.rs` has objects that are too large, `learning.rs` webhooks, `logs.rs` logs.
+//! (`member/texts.rs`). `sizes.rs` has objects that are too large, `learning.rs` webhooks, `logs.rs` logs.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cluster::Error;
-use cluster::error::Rule;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ResourceQuota};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use member::Error;
+use member::error::Rule;
 use serde_json::{Value, json};
 
 use crate::story::{Story, story, until};

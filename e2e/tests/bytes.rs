@@ -1,7 +1,7 @@
 //! Bytes in resources: base64 that every reader decodes, and definitions of earlier versions that rejected changes.
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::resources::{Initializer, Workspace};
+use k8s::resources::{Initializer, Workspace};
 use k8s_openapi::ByteString;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};

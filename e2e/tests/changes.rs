@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cluster::resources::Snapshot;
 use http::Method;
+use k8s::resources::Snapshot;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use proto::wsman::{

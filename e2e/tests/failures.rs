@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::resources::Workspace;
+use k8s::resources::Workspace;
 use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};

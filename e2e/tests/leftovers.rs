@@ -1,7 +1,7 @@
 //! Secrets without a workspace.
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::resources::{Workspace, names};
+use k8s::resources::{Workspace, names};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};

@@ -1,7 +1,7 @@
 //! A real apiserver accepts the manifests of the repository.
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::resources::{Snapshot, SnapshotSpec, Workspace};
+use k8s::resources::{Snapshot, SnapshotSpec, Workspace};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;

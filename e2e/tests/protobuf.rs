@@ -1,9 +1,9 @@
 //! Pods in protobuf and in JSON.
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::protobuf;
-use cluster::resources::SeenPod;
 use futures::TryStreamExt as _;
+use k8s::protobuf;
+use k8s::resources::SeenPod;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::resources::Workspace;
+use k8s::resources::Workspace;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use proto::wsman::{SubscribeResponse, WorkspacePhase, WorkspaceStatus};

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use cluster::apply::{Purpose, Writer};
-use cluster::convert::budget;
-use cluster::resources::Workspace;
 use domain::secret::Secret;
 use http::Method;
+use k8s::convert::budget;
+use k8s::resources::Workspace;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams};
+use member::apply::{Purpose, Writer};
 use proto::contentservice::{
     CompositeInitializer, GitConfig, GitInitializer, WorkspaceInitializer, workspace_initializer,
 };
@@ -240,9 +240,9 @@ fn every_too_large_of_an_apiserver_and_its_etcd_is_a_definite_refusal() -> Resul
                 },
             }))?)
         };
-        let too_large = |what: &str, error: Option<cluster::Error>| {
+        let too_large = |what: &str, error: Option<member::Error>| {
             let error = error.with_context(|| format!("{what} is stored"))?;
-            ensure!(matches!(error, cluster::Error::TooLarge { .. }), "{what}: {error}");
+            ensure!(matches!(error, member::Error::TooLarge { .. }), "{what}: {error}");
             ensure!(error.is_definite_refusal(), "{what}: {error}");
             Ok(())
         };

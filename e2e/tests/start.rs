@@ -145,7 +145,7 @@ fn a_workspace_named_as_a_resource_of_another_manager_goes_to_another_cluster() 
     })
 }
 
-fn foreign() -> Result<cluster::resources::Workspace> {
+fn foreign() -> Result<k8s::resources::Workspace> {
     Ok(serde_json::from_value(serde_json::json!({
         "apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace",
         "metadata": { "name": "ws", "labels": { "gitpod.io/managed-by": "ws-manager-mk2" } },

@@ -2,13 +2,13 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use cluster::apply::{Created, Deleted, MadeFor, Patched, Writer};
-use cluster::cache::NamespaceCache;
-use cluster::convert::{self, pod_facts};
-use cluster::error::Rule;
-use cluster::references::{self, Referrer};
-use cluster::resources::{SeenPod, Workspace, names};
 use domain::pod::PodFacts;
+use k8s::convert::{self, pod_facts};
+use k8s::references::{self, Referrer};
+use k8s::resources::{SeenPod, Workspace, names};
+use member::apply::{Created, Deleted, MadeFor, Patched, Writer};
+use member::cache::NamespaceCache;
+use member::error::Rule;
 
 use super::decide::{Action, Refusal, SecretsToDelete};
 use super::settings::Settings;
@@ -144,13 +144,13 @@ pub(super) async fn delete_secrets(
         if which.env {
             writer.delete_secret(&settings.namespace, &names::env_secret(id), made_for).await?;
         }
-        Ok::<(), cluster::Error>(())
+        Ok::<(), member::Error>(())
     };
     let tokens = async {
         if which.tokens {
             writer.delete_secret(&settings.secrets_namespace, &names::token_secret(id), made_for).await?;
         }
-        Ok::<(), cluster::Error>(())
+        Ok::<(), member::Error>(())
     };
     let (env, tokens) = tokio::join!(env, tokens);
     env?;
@@ -167,21 +167,21 @@ fn stale_or_done<T>(patched: &Patched<T>) -> Outcome {
 
 /// A pod that is not valid or too large stays so; whatever else keeps the cluster from making it may pass: a quota has room
 /// again, a webhook answers again. A person is told at once; only what no status can be written about either is an error.
-fn refusal(error: cluster::Error) -> Result<Refusal, Error> {
+fn refusal(error: member::Error) -> Result<Refusal, Error> {
     match &error {
-        cluster::Error::TooLarge { .. } => Ok(Refusal { message: error.cause(), is_final: true }),
-        cluster::Error::Refused { code, rule, .. } => {
+        member::Error::TooLarge { .. } => Ok(Refusal { message: error.cause(), is_final: true }),
+        member::Error::Refused { code, rule, .. } => {
             // The code says more than nothing.
             let message = if *rule == Rule::Unnamed { error.cause() } else { rule.to_string() };
             Ok(Refusal { message, is_final: matches!(code, 400 | 422) })
         }
-        cluster::Error::Ambiguous { .. } => Ok(Refusal { message: error.cause(), is_final: false }),
-        cluster::Error::Disallowed { why, .. } => Ok(Refusal { message: why.clone(), is_final: false }),
-        cluster::Error::Unsent { .. }
-        | cluster::Error::Queued { .. }
-        | cluster::Error::NotLeader { .. }
-        | cluster::Error::Fenced { .. }
-        | cluster::Error::Kubeconfig { .. } => Err(error.into()),
+        member::Error::Ambiguous { .. } => Ok(Refusal { message: error.cause(), is_final: false }),
+        member::Error::Disallowed { why, .. } => Ok(Refusal { message: why.clone(), is_final: false }),
+        member::Error::Unsent { .. }
+        | member::Error::Queued { .. }
+        | member::Error::NotLeader { .. }
+        | member::Error::Fenced { .. }
+        | member::Error::Kubeconfig { .. } => Err(error.into()),
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_pod_that_is_too_large_is_not_tried_again() {
         let (cluster, action) = ("eu-1".parse().unwrap(), "create Pod ws-a".to_owned());
-        let error = cluster::Error::TooLarge { cluster, action, limit: "the size of an object".to_owned() };
+        let error = member::Error::TooLarge { cluster, action, limit: "the size of an object".to_owned() };
         assert!(refusal(error).unwrap().is_final);
     }
 }

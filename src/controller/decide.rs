@@ -24,8 +24,8 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::pod::{self, PodInput};
 use crate::settings::{OwnerTokens, Settings};
-use cluster::resources::{Phase, Workspace, conditions, names};
 use domain::pod::{EventQuery, PodEvent, PodFacts};
+use k8s::resources::{Phase, Workspace, conditions, names};
 
 use case::Case;
 pub use change::StatusChange;
@@ -160,7 +160,7 @@ impl SecretsToDelete {
     pub fn of(workspace: &Workspace) -> Self {
         let id = workspace.metadata.name.as_deref().unwrap_or_default();
         let env_name = names::env_secret(id);
-        let refers = |variable: &cluster::resources::EnvVar| {
+        let refers = |variable: &k8s::resources::EnvVar| {
             let source = variable.value_from.as_ref().and_then(|from| from.secret_key_ref.as_ref());
             source.is_some_and(|secret| secret.name == env_name)
         };

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tracing::debug;
 
-use cluster::apply::Writer;
 use domain::pod::{EventQuery, PodEvent, last_relevant};
+use member::apply::Writer;
 
 /// Questions at once in a namespace: an apiserver answers each by going through the namespace's events. Who finds no
 /// place goes without.

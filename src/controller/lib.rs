@@ -33,13 +33,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info_span, warn};
 
-use cluster::acceptance::Acceptance;
-use cluster::apply::{Patched, Writer};
-use cluster::cache::{Capacity, NamespaceCache, NodeCache};
-use cluster::convert;
-use cluster::maintenance::Maintenance;
-use cluster::resources::Workspace;
 use domain::diff::Keeper;
+use k8s::convert;
+use k8s::resources::Workspace;
+use member::acceptance::Acceptance;
+use member::apply::{Patched, Writer};
+use member::cache::{Capacity, NamespaceCache, NodeCache};
+use member::maintenance::Maintenance;
 
 use apply::Outcome;
 use decide::{Action, Decision, Note, Observed, Refusal, SecretsToDelete, decide, decide_orphans};
@@ -58,7 +58,7 @@ pub use templates::{PodTemplates, TemplateError, TemplateFolder, parse_template}
 pub enum Error {
     /// The cluster.
     #[error(transparent)]
-    Cluster(#[from] cluster::Error),
+    Cluster(#[from] member::Error),
     /// A pod of this name was there, and went before it was known whose.
     #[error("a pod {pod} existed a moment ago")]
     NameTaken {

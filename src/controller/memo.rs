@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
 
-use cluster::resources::Workspace;
+use k8s::resources::Workspace;
 
 use super::decide::{Action, Note};
 
@@ -164,7 +164,7 @@ fn mark(workspace: &Workspace, action: &Action) -> Mark {
 
 #[cfg(test)]
 mod tests {
-    use cluster::resources::WorkspaceSpec;
+    use k8s::resources::WorkspaceSpec;
 
     use super::*;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use cluster::resources::Workspace;
 use domain::pod::{NodeFacts, PodFacts};
+use k8s::resources::Workspace;
 
 use super::Parts;
 use super::decide::{NodeObservation, Observed, Readiness, Refusal};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::Controller;
-use cluster::cache::Observer;
-use cluster::resources::Workspace;
 use domain::names::Namespace;
+use k8s::resources::Workspace;
+use member::cache::Observer;
 
 impl Observer for Controller {
     fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {

@@ -15,8 +15,8 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::settings::Settings;
-use cluster::resources::{Workspace, WorkspaceType, names};
 use domain::class::Quantity;
+use k8s::resources::{Workspace, WorkspaceType, names};
 
 pub use check::problems;
 pub use input::PodInput;

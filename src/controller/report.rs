@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, ObjectReference};
 use tracing::warn;
 
-use cluster::apply::{Patched, Writer};
-use cluster::events::{self, Told};
-use cluster::resources::{Workspace, names};
+use k8s::events::{self, Told};
+use k8s::resources::{Workspace, names};
+use member::apply::{Patched, Writer};
 
 use super::Error;
 use super::decide::{Note, StatusChange};

@@ -7,12 +7,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::Pod;
 
-use cluster::resources::WorkspaceType;
 use domain::class::Class;
 use domain::keyed::{Keyed, Keying};
 use domain::names::{Namespace, WorkspaceId};
 use domain::pod_annotations::PodAnnotations;
 use domain::template::WorkspaceUrl;
+use k8s::resources::WorkspaceType;
 
 use super::pod::merge_templates;
 use super::templates::PodTemplates;

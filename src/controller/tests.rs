@@ -11,10 +11,10 @@ use tower_test::mock;
 
 use super::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running, terminated};
 use super::*;
-use cluster::maintenance::DEFAULT_NAME;
-use cluster::resources::{Phase, names};
 use domain::names::Namespace;
 use domain::pod::PodPhase;
+use k8s::resources::{Phase, names};
+use member::maintenance::DEFAULT_NAME;
 
 type Server = mock::Handle<Request<Body>, Response<Body>>;
 

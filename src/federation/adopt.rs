@@ -22,13 +22,13 @@ use jiff::Timestamp;
 use super::fleet::{Connected, Place};
 use super::locks::PATIENCE;
 use super::{Error, Federation, Result};
-use cluster::apply::{Patched, Writer};
-use cluster::convert::{self, budget};
-use cluster::resources::Workspace;
 use domain::adoption::{From, Names, Way, is_candidate, names as names_of, way};
 use domain::diff::{Row, Standing, compare};
 use domain::names::{ClusterName, Namespace, WorkspaceId};
 use domain::record::{Digest, PlacementRecord, RecordState};
+use k8s::convert::{self, budget};
+use k8s::resources::Workspace;
+use member::apply::{Patched, Writer};
 use store::{Claim, Term};
 
 pub use discard::Discard;

@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Error, Federation, Result};
-use cluster::apply::{Patched, Writer};
-use cluster::convert::budget;
-use cluster::resources::conditions::{self, reason};
-use cluster::resources::{self, Workspace};
 use domain::duration::GoDuration;
 use domain::names::WorkspaceId;
 use domain::record::PlacementRecord;
 use domain::workspace::{Access, Port, Protocol, StopPolicy, TimeoutChange};
+use k8s::convert::budget;
+use k8s::resources::conditions::{self, reason};
+use k8s::resources::{self, Workspace};
+use member::apply::{Patched, Writer};
 use store::Term;
 
 /// For one change, conflicts included.
@@ -61,7 +61,7 @@ impl Patch {
                 let invalid = |rule: String| Error::Invalid { field: field.into(), rule };
                 budget::of_change(workspace, &value, limit).map_err(|large| invalid(large.to_string()))?;
                 match writer.patch_spec(id.as_str(), version, value).await {
-                    Err(error @ cluster::Error::TooLarge { .. }) => Err(invalid(error.to_string())),
+                    Err(error @ member::Error::TooLarge { .. }) => Err(invalid(error.to_string())),
                     outcome => Ok(outcome?),
                 }
             }

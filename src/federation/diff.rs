@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::fleet::Connected;
 use super::locks::turn;
 use super::{Error, Federation, Result};
-use cluster::convert;
 use domain::diff::{Found, LeftPod, Row, Standing, compare, left};
 use domain::names::{ClusterName, Namespace, WorkspaceId};
 use domain::pod::PodFacts;
 use domain::record::PlacementRecord;
+use k8s::convert;
 
 /// For a cluster to name all that it holds.
 const WITHIN: Duration = Duration::from_secs(25);

@@ -168,7 +168,7 @@ pub enum Error {
         /// The cluster that it is for.
         cluster: ClusterName,
         /// Which Secret, and why.
-        unread: cluster::host::Unread,
+        unread: host::Unread,
     },
     /// A check keeps the cluster from being a member.
     #[error("cluster {cluster} may not be a member: {}", failures(checks))]
@@ -261,7 +261,7 @@ pub enum Error {
     },
     /// A member cluster failed.
     #[error(transparent)]
-    Cluster(#[from] cluster::Error),
+    Cluster(#[from] member::Error),
     /// etcd failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -270,8 +270,8 @@ pub enum Error {
     Spec(#[from] domain::cluster::Error),
 }
 
-impl From<cluster::convert::budget::Exceeded> for Error {
-    fn from(exceeded: cluster::convert::budget::Exceeded) -> Self {
+impl From<k8s::convert::budget::Exceeded> for Error {
+    fn from(exceeded: k8s::convert::budget::Exceeded) -> Self {
         Self::Invalid { field: exceeded.field.into(), rule: exceeded.to_string() }
     }
 }

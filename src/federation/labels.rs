@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use super::fleet::Place;
 use super::{Error, Federation, Result};
-use cluster::apply::{Patched, Writer};
-use cluster::convert;
-use cluster::resources::Workspace;
-use cluster::resources::names::{MANAGED_BY, MANAGER};
 use domain::diff::Keeper;
 use domain::record::PlacementRecord;
+use k8s::convert;
+use k8s::resources::Workspace;
+use k8s::resources::names::{MANAGED_BY, MANAGER};
+use member::apply::{Patched, Writer};
 
 impl Federation {
     /// A resource that may be changed: with its labels, put back where they are missing. Fails where it is not ours.

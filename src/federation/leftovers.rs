@@ -18,9 +18,9 @@ use tokio::time::{sleep, timeout};
 
 use super::fleet::Connected;
 use super::{Federation, Result};
-use cluster::apply::{Deleted, SecretSeen, Writer};
-use cluster::resources::{Workspace, conditions, names};
 use domain::names::{Namespace, WorkspaceId};
+use k8s::resources::{Workspace, conditions, names};
+use member::apply::{Deleted, SecretSeen, Writer};
 use store::Term;
 
 /// Between sweeps, at most: where leftovers are to be younger, it is their age.

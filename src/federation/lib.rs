@@ -58,11 +58,11 @@ use self::fleet::{Fleet, Leading};
 use self::index::{Expired, From, Index, Seen, Subscription};
 use self::locks::{Locks, Registry};
 
-/// Errors of the rooms behind this one, which the API maps to status codes too.
-pub use cluster::Error as ClusterError;
 pub use error::{Error, Result};
 pub use fleet::FleetOptions;
 pub use incarnation::Standing;
+/// Errors of the rooms behind this one, which the API maps to status codes too.
+pub use member::Error as ClusterError;
 pub use metering::{Meters, WorkspaceGauges, WorkspaceMetricSet};
 pub use metrics::{FleetMetricSet, FleetMetrics};
 pub use settings::{Defaults, Problem, vet};

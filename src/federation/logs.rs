@@ -3,11 +3,11 @@
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 use super::{Error, Federation, Result};
-pub use cluster::logs::Piece;
 use controller::CONTAINER;
 use domain::health::Health;
 use domain::names::{ClusterName, WorkspaceId};
 use domain::pod::{LogOptions, pod_with_log};
+pub use member::logs::Piece;
 
 /// A workspace's log, piece by piece. An error is its last item.
 pub type WorkspaceLog = BoxStream<'static, Result<Piece>>;
@@ -50,7 +50,7 @@ fn unreachable(id: &WorkspaceId, cluster: &ClusterName) -> Error {
 }
 
 /// What the cluster says of the log: what stands in its way there, or that it cannot be had now.
-fn failed(id: &WorkspaceId, cluster: &ClusterName, error: &cluster::Error) -> Error {
+fn failed(id: &WorkspaceId, cluster: &ClusterName, error: &member::Error) -> Error {
     let (id, cause) = (id.clone(), error.cause());
     let reason = match error.code() {
         Some(404) => "its pod is gone, and its log with it".to_owned(),

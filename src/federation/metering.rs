@@ -18,13 +18,13 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 use tokio::sync::watch;
 
 use crate::fleet::Leading;
-use cluster::cache::Observer;
-use cluster::convert::keeper;
-use cluster::resources::{Workspace, WorkspaceType};
 use domain::diff::Keeper;
 use domain::names::{ClusterName, Namespace};
 use domain::placement::Rejection;
 use domain::workspace::Kind;
+use k8s::convert::keeper;
+use k8s::resources::{Workspace, WorkspaceType};
+use member::cache::Observer;
 
 use self::transitions::{Event, Known};
 
@@ -281,7 +281,7 @@ fn type_label(kind: WorkspaceType) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cluster::resources::names;
+    use k8s::resources::names;
 
     #[test]
     fn what_others_look_after_is_not_counted_until_it_is_taken_over() {
@@ -289,7 +289,7 @@ mod tests {
         let meter = Meter::new("eu".parse().unwrap(), "us".into(), Meters::new().unwrap(), term);
         let namespace = "ws".parse().unwrap();
         let show = |manager: &str, installation: Option<&str>| {
-            let mut workspace = Workspace::new("a", cluster::resources::WorkspaceSpec::default());
+            let mut workspace = Workspace::new("a", k8s::resources::WorkspaceSpec::default());
             let pair = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
             workspace.metadata.labels = Some(pair(names::MANAGED_BY, manager));
             workspace.metadata.annotations = installation.map(|id| pair(names::INSTALLATION, id));
@@ -310,7 +310,7 @@ mod tests {
     fn everything_that_is_counted_is_served_under_the_name_that_dashboards_know() {
         let (meters, registry) = (Meters::new().unwrap(), prometheus::Registry::new());
         registry.register(Box::new(meters.clone())).unwrap();
-        let workspace = Workspace::new("ws", cluster::resources::WorkspaceSpec::default());
+        let workspace = Workspace::new("ws", k8s::resources::WorkspaceSpec::default());
         let known = Known::first(&workspace, Timestamp::UNIX_EPOCH);
         let cluster: ClusterName = "eu".parse().unwrap();
         meters.started(&cluster, Kind::Regular, "small");

@@ -16,10 +16,10 @@ use tokio::sync::Notify;
 
 use super::Federation;
 use super::registry::ClusterView;
-use cluster::host::Events;
 use domain::drain::Stage;
 use domain::names::ClusterName;
 use domain::news::{Look, News, login, news};
+use host::Events;
 use store::Term;
 
 /// News that may wait to be written.

@@ -17,10 +17,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Error, Federation, Result};
-use cluster::client::Credentials;
 use domain::cluster::{ClusterSpec, DefaultNamespaces, SpecChange, differences};
 use domain::names::ClusterName;
 use domain::secret::Secret;
+use member::client::Credentials;
 use store::Term;
 
 use super::locks::{PATIENCE, turn};

@@ -10,7 +10,6 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::Error;
-use cluster::convert::UrlRenderer;
 use controller::{ClassSettings, PodTemplates, TemplateFolder};
 use domain::class::{Class, RawClass};
 use domain::cluster::{ClearText, DefaultNamespaces, NamespaceSpec, NodeAgent};
@@ -19,6 +18,7 @@ use domain::names::{ClassId, MetaId};
 use domain::pod_annotations::PodAnnotations;
 use domain::template::{HostError, PortUrl, Values, WorkspaceUrl};
 use domain::workspace::ClassView;
+use k8s::convert::UrlRenderer;
 
 pub use vet::vet;
 

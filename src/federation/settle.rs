@@ -14,14 +14,14 @@ use jiff::{SignedDuration, Timestamp};
 use super::fleet::Place;
 use super::labels::is_proven;
 use super::{Error, Federation, Result};
-use cluster::apply::Writer;
-use cluster::convert;
-use cluster::resources::Workspace;
 use domain::diff::Keeper;
 use domain::names::{Region, WorkspaceId};
 use domain::record::{PlacementRecord, RecordState};
 use domain::rewind::Rewinds;
 use domain::workspace::StopPolicy;
+use k8s::convert;
+use k8s::resources::Workspace;
+use member::apply::Writer;
 use store::Term;
 
 pub use queue::Queue;

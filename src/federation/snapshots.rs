@@ -7,10 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Error, Federation, Result};
-use cluster::apply::{Awaited, Created, Writer};
-use cluster::resources::{Snapshot, SnapshotSpec, SnapshotStatus};
 use domain::names::WorkspaceId;
 use domain::workspace::Phase;
+use k8s::resources::{Snapshot, SnapshotSpec, SnapshotStatus};
+use member::apply::{Awaited, Created, Writer};
 
 /// For a snapshot to be created, lost answers included.
 const CREATE_WITHIN: Duration = super::locks::PATIENCE;
@@ -72,7 +72,7 @@ async fn create(writer: &Writer, id: &WorkspaceId, snapshot: &Snapshot) -> Resul
             }
             Err(error) => error,
         };
-        let unsent = matches!(failed, cluster::Error::Unsent { .. } | cluster::Error::Queued { .. });
+        let unsent = matches!(failed, member::Error::Unsent { .. } | member::Error::Queued { .. });
         lost |= !failed.is_definite_refusal();
         let open = lost && (unsent || !failed.is_definite_refusal());
         if !open || timeout_at(deadline, tokio::time::sleep(pause)).await.is_err() {

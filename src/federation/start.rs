@@ -21,13 +21,13 @@ use self::attempt::Attempt;
 use super::fleet::{InFlight, Place};
 use super::settle::Resource;
 use super::{Error, Federation, Result};
-use cluster::apply::Writer;
-use cluster::convert::budget;
 use domain::keyed::Keyed;
 use domain::names::{ClusterName, Namespace, Region};
 use domain::placement::{self, Rejection, Target};
 use domain::record::{PlacementRecord, RecordState};
 use domain::workspace::{Phase, Start};
+use k8s::convert::budget;
+use member::apply::Writer;
 use store::{Claim, Term};
 
 /// The answer to a start.
@@ -167,7 +167,7 @@ impl Federation {
                     // What is not deleted in time is swept later.
                     let _ = timeout_at(deadline, self.take_back_secrets(term, start, &held.record)).await;
                     self.release(&held.record);
-                    if matches!(error, cluster::Error::TooLarge { .. }) {
+                    if matches!(error, member::Error::TooLarge { .. }) {
                         too_large = Some(self.too_large(start, &held.record, &target, &error));
                     }
                     let why = Rejection::Refused(error.to_string());
@@ -210,7 +210,7 @@ impl Federation {
         start: &Start,
         record: &PlacementRecord,
         target: &Target,
-        error: &cluster::Error,
+        error: &member::Error,
     ) -> Error {
         let rule = format!("makes an object too large that no cluster stores: {error}");
         Error::Invalid { field: self.largest_field(start, record, target).into(), rule }

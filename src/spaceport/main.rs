@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use cli::{self, Cli, Command};
-use cluster::resources::{crds, to_yaml};
+use k8s::resources::{crds, to_yaml};
 
 /// Every change of a workspace allocates thousands of small objects.
 #[global_allocator]

@@ -21,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::options::{defaults, host_source, member_options, open_host, options, sealer, store_options};
 use self::reload::Reload;
-use cluster::client::CallMeters;
-use cluster::host::{Host, Source};
-use cluster::tasks::TaskMeters;
 use federation::{Defaults, Federation, FleetOptions, Meters, ReplicaName};
+use host::{Host, Source};
+use member::client::CallMeters;
+use member::tasks::TaskMeters;
 use runtime::admin::Admin;
 use runtime::audit::{AuditMeters, AuditSink};
 use runtime::config::{self, Config, EXIT_CODE, Follower, Reading};

@@ -2,8 +2,8 @@
 //! by a program without decisions, records, caches or clients.
 
 use anyhow::{Context as _, Result};
-use cluster::{protobuf, resources::Workspace, watch::PAGE};
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use k8s::{protobuf, resources::Workspace};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::{
@@ -12,6 +12,7 @@ use kube::{
     core::Request,
     runtime::{WatchStreamExt as _, watcher},
 };
+use member::watch::PAGE;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, timeout};

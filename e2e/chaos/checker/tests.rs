@@ -1,6 +1,6 @@
 //! Bad histories, one per guarantee, each made by one change to a good one.
 
-use cluster::resources::{Workspace, WorkspaceSpec, conditions};
+use k8s::resources::{Workspace, WorkspaceSpec, conditions};
 
 use super::admin::LATE;
 use super::*;

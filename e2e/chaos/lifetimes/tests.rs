@@ -23,7 +23,7 @@ fn event(verb: &str, received: u64, object: Value) -> Event {
 fn workspace(version: u64, phase: &str, finalizer: bool, deleted: bool) -> Value {
     let finalizers: &[&str] = if finalizer { &["gitpod.io/finalizer"] } else { &[] };
     let mut object =
-        serde_json::to_value(Workspace::new("one", cluster::resources::WorkspaceSpec::default())).unwrap();
+        serde_json::to_value(Workspace::new("one", k8s::resources::WorkspaceSpec::default())).unwrap();
     object["metadata"] = json!({
         "name": "one", "uid": "u1", "resourceVersion": version.to_string(), "finalizers": finalizers,
         "creationTimestamp": "1970-01-01T00:00:05Z",

@@ -4,9 +4,6 @@ use std::fmt::{Debug, Display};
 use std::path::Path;
 use std::str::FromStr;
 
-use cluster::client::Credentials;
-use cluster::maintenance;
-use cluster::resources::{Snapshot, Workspace};
 use domain::class::{Class, Quantity, RawClass};
 use domain::duration::GoDuration;
 use domain::epoch::Epoch;
@@ -16,6 +13,9 @@ use domain::names::{ClusterName, MetaId, Namespace, OwnerId, SecretKey, SecretNa
 use domain::pod::Position;
 use domain::secret_ref::SecretRef;
 use domain::template::{PortUrl, Values, WorkspaceUrl};
+use k8s::resources::{Snapshot, Workspace};
+use member::client::Credentials;
+use member::maintenance;
 use spaceport_fuzz::{target, text_target};
 
 /// Formatting an accepted value yields a text that is accepted as the same value.

@@ -3,9 +3,9 @@
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::pod;
-use cluster::resources::conditions::{self, reason};
-use cluster::resources::{Phase, names};
 use domain::pod::PodFacts;
+use k8s::resources::conditions::{self, reason};
+use k8s::resources::{Phase, names};
 
 use super::case::Case;
 use super::draft::Draft;

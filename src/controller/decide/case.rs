@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::pod::{self, CONTAINER};
 use crate::settings::Settings;
-use cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, conditions};
 use domain::pod::{ContainerFacts, ContainerState, EventQuery, PodFacts, PodPhase};
+use k8s::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, conditions};
 
 use super::draft::Draft;
 use super::hindrance::Hindrance;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Map, Value, json};
 
-use cluster::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus};
+use k8s::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus};
 
 /// The fields of a status that change; only ours are in it, so no other writer's field is ever touched. The list of
 /// conditions is always whole, which is why it is only ever written for the version that was seen.

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::settings::OwnerTokens;
-use cluster::convert;
-use cluster::resources::conditions::{self, reason};
-use cluster::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus, names};
 use domain::names::WorkspaceId;
 use domain::pod::{ContainerState, PodEvent, PodFacts};
 use domain::template::Values;
+use k8s::convert;
+use k8s::resources::conditions::{self, reason};
+use k8s::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus, names};
 
 use super::actions::Choice;
 use super::case::Case;

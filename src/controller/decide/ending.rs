@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use cluster::resources::conditions::{self, reason};
-use cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, names};
 use domain::duration::GoDuration;
 use domain::pod::PodFacts;
+use k8s::resources::conditions::{self, reason};
+use k8s::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, names};
 
 use super::NodeObservation;
 use super::case::Case;

@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 
-use cluster::resources::WorkspaceStatus;
-use cluster::resources::conditions::{self, reason};
-use cluster::texts;
 use domain::pod::{ContainerFacts, ContainerState, PodFacts, PodPhase, Termination};
+use k8s::resources::WorkspaceStatus;
+use k8s::resources::conditions::{self, reason};
+use member::texts;
 
 use super::case::Case;
 use super::draft::{CONTAINER_NOT_STARTED, Draft, IMAGE_PULL, POD_NOT_CREATED, UNSCHEDULABLE};
@@ -133,7 +133,7 @@ fn image_pull(message: &str) -> Failure {
 /// Taken away by the platform: preemption, eviction, taints. Where it was to end anyway, that is no failure.
 fn of_disruption(case: &Case<'_>, draft: &Draft, pod: &PodFacts) -> Option<Failure> {
     let (reason, message) = pod.disruption.as_ref()?;
-    let is_ending = draft.is_doomed(case) || case.phase() == cluster::resources::Phase::Stopping;
+    let is_ending = draft.is_doomed(case) || case.phase() == k8s::resources::Phase::Stopping;
     if is_ending || pod.deleting_since.is_none() {
         return None;
     }

@@ -1,6 +1,6 @@
 //! The phase table: `docs/phases.md`, row by row and in its order.
 
-use cluster::resources::Phase;
+use k8s::resources::Phase;
 
 /// What the phase is looked up by. One field a column of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 
 use jiff::Timestamp;
 
-use cluster::resources::WorkspaceStatus;
-use cluster::resources::conditions::{self, reason};
-use cluster::texts;
 use domain::pod::{PodFacts, PodPhase};
+use k8s::resources::WorkspaceStatus;
+use k8s::resources::conditions::{self, reason};
+use member::texts;
 
 use super::case::Case;
 use super::draft::{Draft, after};

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use cluster::resources::conditions::{self, reason};
-use cluster::resources::{Phase, Timeout};
 use domain::duration::GoDuration;
+use k8s::resources::conditions::{self, reason};
+use k8s::resources::{Phase, Timeout};
 
 use super::INTERRUPTED;
 use super::case::Case;

@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::EnvVar;
 
-use cluster::resources;
 use domain::env::literal;
+use k8s::resources;
 
 use super::input::{PodInput, under_workspace};
 

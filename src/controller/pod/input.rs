@@ -4,9 +4,9 @@ use k8s_openapi::api::core::v1::Pod;
 use prost::Message;
 
 use crate::settings::Settings;
-use cluster::resources::{Workspace, WorkspaceType};
 use domain::class::Class;
 use domain::template::Values;
+use k8s::resources::{Workspace, WorkspaceType};
 use proto::contentservice::{WorkspaceInitializer, workspace_initializer::Spec};
 
 /// Why no pod can be made from a workspace. It stays that way until somebody changes something.

@@ -6,10 +6,10 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::settings::Settings;
-use cluster::convert;
-use cluster::resources::{Workspace, WorkspaceSpec, WorkspaceType, names};
 use domain::placement::capacity::Shape;
 use domain::workspace::Kind;
+use k8s::convert;
+use k8s::resources::{Workspace, WorkspaceSpec, WorkspaceType, names};
 
 use super::planned;
 

@@ -12,9 +12,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::settings::Settings;
-use cluster::resources::names;
 use domain::class;
 use domain::names::WorkspaceId;
+use k8s::resources::names;
 
 use super::CONTAINER;
 use super::env::environment;

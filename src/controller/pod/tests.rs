@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::decide::tests::{Scene, fresh};
 use crate::settings::ClassSettings;
 use crate::templates::PodTemplates;
-use cluster::resources::{Git, Workspace, WorkspaceType};
 use domain::pod_annotations::PodAnnotations;
+use k8s::resources::{Git, Workspace, WorkspaceType};
 use proto::contentservice::{
     CompositeInitializer, FromBackupInitializer, GitInitializer, PrebuildInitializer, WorkspaceInitializer,
     workspace_initializer::Spec,

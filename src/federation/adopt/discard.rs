@@ -5,10 +5,10 @@ use futures::StreamExt as _;
 use super::{AT_ONCE, MOST, Outcome, Site, WITHIN};
 use crate::fleet::Connected;
 use crate::{Error, Federation, Result};
-use cluster::apply::Deleted;
 use domain::adoption::discardable;
 use domain::diff::Row;
 use domain::names::{ClusterName, Namespace, WorkspaceId};
+use member::apply::Deleted;
 use store::Term;
 
 /// What is asked for.

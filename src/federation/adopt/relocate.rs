@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use crate::fleet::Connected;
 use crate::locks::PATIENCE;
 use crate::{Error, Federation, Result};
-use cluster::convert;
 use domain::adoption::{From, way};
 use domain::diff::{Row, Standing, compare};
 use domain::names::{ClusterName, WorkspaceId};
 use domain::record::{PlacementRecord, RecordState};
+use k8s::convert;
 use store::Term;
 
 impl Federation {

@@ -86,6 +86,6 @@ fn is_of_an_installation(row: &Row) -> bool {
     row.found.as_ref().is_some_and(|found| matches!(found.keeper, Keeper::Installation(_)))
 }
 
-fn unknown(error: &cluster::Error) -> String {
+fn unknown(error: &member::Error) -> String {
     format!("is not taken over: whether its manager is at work is not known: {error}")
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::fleet::Place;
 use crate::locks::turn;
 use crate::{Error, Federation, Result};
-use cluster::apply::{Patched, Writer};
-use cluster::resources::Workspace;
-use cluster::resources::names::{env_secret, token_secret};
+use k8s::resources::Workspace;
+use k8s::resources::names::{env_secret, token_secret};
+use member::apply::{Patched, Writer};
 
 /// For pods that name us to be seen.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);

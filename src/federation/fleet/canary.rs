@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use cluster::apply::Writer;
-use cluster::error::{Error, Rule};
-use cluster::pod_policy::PROBE;
 use domain::acceptance::Ending;
 use domain::canary::Standing;
 use domain::workspace::Kind;
+use member::apply::Writer;
+use member::error::{Error, Rule};
+use onboarding::pod_policy::PROBE;
 
 use super::gate::Opened;
 use super::{Connected, Place};

@@ -9,13 +9,13 @@ use parking_lot::Mutex;
 
 use crate::index::Index;
 use crate::settings::Settings;
-use cluster::cache::{Reservation, RoomsByShape};
 use domain::cluster::{Capacity, ClusterSpec};
 use domain::health::Health;
 use domain::names::{Namespace, WorkspaceId};
 use domain::placement::capacity::Room;
 use domain::placement::{Candidate, CandidateNamespace, Offer, Rooms, Target};
 use domain::workspace::Kind;
+use member::cache::{Reservation, RoomsByShape};
 
 use super::Connected;
 

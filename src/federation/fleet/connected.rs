@@ -16,18 +16,18 @@ use crate::index::ClusterFacts;
 use crate::metering::Meter;
 use crate::settings::{Defaults, Settings};
 use crate::{Error, Result};
-use cluster::acceptance::Acceptance;
-use cluster::cache::NamespaceCache;
-use cluster::probe::HealthReport;
-use cluster::resources::Workspace;
-use cluster::tasks::Tasks;
-use cluster::{self, Member};
 use controller::{self, Controller};
 use domain::cluster::{Capacity, ClusterSpec, NamespaceSpec};
 use domain::condition::Condition;
 use domain::health::Health;
 use domain::names::{Namespace, Region};
 use domain::secret::Secret;
+use k8s::resources::Workspace;
+use member::Member;
+use member::acceptance::Acceptance;
+use member::cache::NamespaceCache;
+use member::health::HealthReport;
+use member::tasks::Tasks;
 use store::Registration;
 
 use super::watcher::Watcher;
@@ -188,7 +188,7 @@ impl Connected {
     }
 
     /// Uses another login of the same registration.
-    pub(super) fn use_login(&self, text: &Secret<String>) -> cluster::Result<()> {
+    pub(super) fn use_login(&self, text: &Secret<String>) -> member::Result<()> {
         self.member.replace_kubeconfig(text.expose())?;
         let kubeconfig = text.clone().map(String::into_bytes);
         self.in_use.store(Arc::new(InUse { kubeconfig, ..InUse::clone(&self.in_use.load()) }));

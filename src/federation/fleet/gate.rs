@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::Connected;
 use crate::{Error, Result};
-use cluster::fence::Pass;
 use domain::epoch::Epoch;
 use domain::names::ClusterName;
+use member::fence::Pass;
 use store::Term;
 
 /// How long a call waits for a member that is being raised.
@@ -115,7 +115,7 @@ impl Gate {
     /// The right to write there in this term. Waits while the member is being raised.
     pub async fn pass(&self, cluster: &ClusterName, term: &Term) -> Result<Pass> {
         let fenced = |reason: &str| {
-            Error::Cluster(cluster::Error::Fenced { cluster: cluster.clone(), reason: reason.to_owned() })
+            Error::Cluster(member::Error::Fenced { cluster: cluster.clone(), reason: reason.to_owned() })
         };
         let mut states = self.0.subscribe();
         let waiting = async {
@@ -205,22 +205,22 @@ impl Connected {
         }
     }
 
-    async fn raise(&self, leading: &Leading) -> cluster::Result<Pass> {
+    async fn raise(&self, leading: &Leading) -> member::Result<Pass> {
         let (permit, epoch) = (leading.term.clone(), leading.epoch());
         let raise = self.member.raise(&epoch, std::sync::Arc::new(move || permit.is_valid()));
         tokio::time::timeout(RAISE_WITHIN, raise).await.unwrap_or_else(|_| {
             let action = "raise the fence".to_owned();
             let reason = format!("no answer within {RAISE_WITHIN:?}");
-            Err(cluster::Error::Ambiguous { cluster: self.member.name().clone(), action, reason })
+            Err(member::Error::Ambiguous { cluster: self.member.name().clone(), action, reason })
         })
     }
 
     /// Only a cluster that answers can say that it is not raised any more.
-    async fn until_taken_back(&self, epoch: &Epoch) -> cluster::Error {
+    async fn until_taken_back(&self, epoch: &Epoch) -> member::Error {
         loop {
             tokio::time::sleep(LOOK).await;
             match self.member.is_raised(epoch).await {
-                Err(error @ cluster::Error::Fenced { .. }) => return error,
+                Err(error @ member::Error::Fenced { .. }) => return error,
                 Err(error) => tracing::debug!(%error, "cannot look whether the fence is raised"),
                 Ok(()) => {}
             }

@@ -18,10 +18,10 @@ use parking_lot::Mutex;
 use tokio_util::sync::DropGuard;
 
 use super::{Connected, Fleet};
-use cluster::host::{Host, Unread, Why};
-use cluster::tasks::{TaskName, Tasks};
 use domain::names::ClusterName;
 use domain::secret_ref::SecretRef;
+use host::{Host, Unread, Why};
+use member::tasks::{TaskName, Tasks};
 
 use follow::Following;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Connected, Fleet, LoginState, last_answer};
-use cluster::probe;
 use domain::cluster::ClusterSpec;
 use domain::names::ClusterName;
 use domain::secret::Secret;
+use onboarding::checks;
 use store::{NewCluster, Registration};
 
 /// What became of a registration here.
@@ -221,7 +221,7 @@ impl Fleet {
         if !kept.is_empty() {
             return Some(kept);
         }
-        probe::uid(self.get(name)?.member.client()).await
+        checks::uid(self.get(name)?.member.client()).await
     }
 
     pub(super) fn replace(&self, name: &ClusterName, slot: Slot) {

@@ -4,14 +4,14 @@ use kube::core::ObjectMeta;
 
 use super::*;
 use crate::index::tests::sample;
-use cluster::MemberOptions;
-use cluster::resources::{Workspace, names};
 use controller::{Recreation, Timeouts};
 use domain::cluster::{ClearText, DefaultNamespaces, NodeAgent};
 use domain::placement::Target;
 use domain::pod_annotations::PodAnnotations;
 use domain::record::RecordState;
 use domain::workspace::Kind;
+use k8s::resources::{Workspace, names};
+use member::MemberOptions;
 
 const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
      contexts: [{name: a, context: {cluster: c, user: u}}]\n\
@@ -102,7 +102,7 @@ fn name(text: &str) -> ClusterName {
 
 /// The resource of [`sample`].
 fn workspace() -> Arc<Workspace> {
-    let mut workspace = Workspace::new("ws", cluster::resources::WorkspaceSpec::default());
+    let mut workspace = Workspace::new("ws", k8s::resources::WorkspaceSpec::default());
     workspace.metadata = ObjectMeta {
         namespace: Some("workspaces".to_owned()),
         resource_version: Some("7".to_owned()),

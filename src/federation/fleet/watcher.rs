@@ -10,11 +10,11 @@ use tokio::sync::watch;
 use crate::index::{ClusterFacts, Index, Session};
 use crate::settings::Settings;
 use crate::settle;
-use cluster::cache::Observer;
-use cluster::convert::{ViewSettings, end_message, lacks_labels, view};
-use cluster::resources::Workspace;
 use controller::Controller;
 use domain::names::{Namespace, WorkspaceId};
+use k8s::convert::{ViewSettings, end_message, lacks_labels, view};
+use k8s::resources::Workspace;
+use member::cache::Observer;
 
 /// Hands what a member's caches tell to the index, the controllers and what settles records.
 pub(super) struct Watcher {

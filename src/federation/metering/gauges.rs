@@ -12,9 +12,9 @@ use super::transitions::Known;
 use super::{PREFIX, type_label};
 use crate::fleet::Connected;
 use crate::{Federation, Lead};
-use cluster::resources::{Phase, WorkspaceType};
 use domain::names::Namespace;
 use domain::pod::NodeFacts;
+use k8s::resources::{Phase, WorkspaceType};
 
 /// Timeouts of their own that have a label value; users choose them freely, so that rarer ones are counted together.
 const TIMEOUTS_TOLD: usize = 50;

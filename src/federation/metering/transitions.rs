@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use cluster::resources::conditions::{self, reason};
-use cluster::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType};
-use cluster::texts;
+use k8s::resources::conditions::{self, reason};
+use k8s::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType};
+use member::texts;
 
 /// Attempts that have a label value of their own; more are counted with the last.
 const ATTEMPTS_TOLD: i32 = 20;

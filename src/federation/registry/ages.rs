@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn tasks_that_fail_are_named() {
-        use cluster::tasks::TaskName;
+        use member::tasks::TaskName;
         let failing = [(TaskName::of("controller", "ws"), 2)];
         let condition = tasks_running(&failing, Timestamp::UNIX_EPOCH);
         let named = "task controller (ws) failed 2 times in a row and is restarted";

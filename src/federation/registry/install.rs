@@ -5,11 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::{Error, Federation, Result};
-use cluster::client::{Credentials, Identity, Limits, connect};
-use cluster::install::{apply, login};
 use domain::install::{Installed, Plan};
 use domain::names::ClusterName;
 use domain::secret::Secret;
+use member::client::{Credentials, Identity, Limits, connect};
+use onboarding::install::{apply, login};
 
 use super::verify::Unheard;
 
@@ -17,7 +17,7 @@ use super::verify::Unheard;
 fn still_lasts(name: &ClusterName, credentials: &Credentials) -> Result<()> {
     match credentials.expires().filter(|end| *end <= Timestamp::now()) {
         None => Ok(()),
-        Some(end) => Err(cluster::Error::Kubeconfig {
+        Some(end) => Err(member::Error::Kubeconfig {
             cluster: name.clone(),
             field: "users[].user".to_owned(),
             rule: format!("is a login that ended at {end}: log in again"),

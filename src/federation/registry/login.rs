@@ -4,13 +4,13 @@ use jiff::Timestamp;
 
 use crate::fleet::LoginState;
 use crate::{Error, Federation, Result};
-use cluster::host::Unread;
 use domain::check::Check;
 use domain::cluster::ClusterSpec;
 use domain::condition::{Condition, State};
 use domain::names::ClusterName;
 use domain::secret::Secret;
 use domain::secret_ref::SecretRef;
+use host::Unread;
 
 impl Federation {
     /// The one kubeconfig that is given or named; both or none is refused.

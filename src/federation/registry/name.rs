@@ -9,12 +9,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::verify::{Unheard, VERIFY_WITHIN};
 use crate::locks::turn;
 use crate::{Error, Federation, Result};
-use cluster::client::{Credentials, Limits, connect};
-use cluster::convert;
-use cluster::probe::has_workspace;
 use domain::cluster::ClusterSpec;
 use domain::names::Namespace;
 use domain::record::PlacementRecord;
+use k8s::convert;
+use member::client::{Credentials, Limits, connect};
+use onboarding::recognise::has_workspace;
 
 impl Federation {
     /// Refuses a name under which workspaces are recorded, unless the cluster is the one that was taken out. Where its uid was
@@ -45,7 +45,7 @@ impl Federation {
         records: &[PlacementRecord],
     ) -> Result<bool> {
         let credentials = Credentials::parse(&spec.name, kubeconfig)?;
-        let identity = cluster::reader(spec);
+        let identity = member::reader(spec);
         let client = connect(&spec.name, &credentials, &Limits::default(), identity, Arc::new(Unheard))?;
         let namespaces: Vec<Namespace> = spec.namespaces.iter().map(|one| one.namespace.clone()).collect();
         let by_id: HashMap<&str, &PlacementRecord> =

@@ -2,12 +2,12 @@
 
 use crate::locks::PATIENCE;
 use crate::{Error, Federation, Result};
-use cluster::client::Credentials;
 use domain::check::Check;
 use domain::cluster::{Capacity, ClusterSpec, SpecChange};
 use domain::names::{ClusterName, Namespace};
 use domain::secret::Secret;
 use domain::secret_ref::SecretRef;
+use member::client::Credentials;
 use store::{self, NewCluster};
 
 use super::verify::Login;

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::settings::{Defaults, Settings};
 use crate::{Error, Federation, Result};
-use cluster::client::{Credentials, Limits, Signals, connect};
-use cluster::pod_policy::{PROBE, Sample};
-use cluster::probe::{self, Examined, Question};
 use domain::check::Check;
 use domain::cluster::ClusterSpec;
 use domain::names::ClusterName;
 use domain::secret::Secret;
 use domain::workspace::Kind;
+use member::client::{Credentials, Limits, Signals, connect};
+use onboarding::pod_policy::{PROBE, Sample};
+use onboarding::{checks, checks::Examined, checks::Question};
 
 /// For all checks of a cluster.
 pub(super) const VERIFY_WITHIN: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub(crate) async fn examine(
     probe_deadline: Duration,
 ) -> Result<Examined> {
     let credentials = Credentials::parse(&spec.name, login.kubeconfig)?;
-    let identity = cluster::reader(spec);
+    let identity = member::reader(spec);
     let client = connect(&spec.name, &credentials, &Limits::default(), identity, Arc::new(Unheard))?;
     let question = Question {
         spec,
@@ -52,7 +52,7 @@ pub(crate) async fn examine(
         probe_deadline,
         within: VERIFY_WITHIN,
     };
-    Ok(probe::examine(&client, &question).await)
+    Ok(checks::examine(&client, &question).await)
 }
 
 /// A pod of each class and type of workspace, in each namespace whose settings are complete.

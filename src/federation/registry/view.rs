@@ -10,8 +10,6 @@ use super::learned;
 use crate::fleet::{Broken, Connected, GateState, ago, last_answer};
 use crate::observed::period;
 use crate::{Error, Federation, Result};
-use cluster::probe::HealthReport;
-use cluster::tasks::TaskName;
 use domain::canary::Standing;
 use domain::cluster::{ClusterSpec, FenceMode};
 use domain::condition::{self, Condition, State};
@@ -20,6 +18,8 @@ use domain::health::Health;
 use domain::names::{ClassId, ClusterName, Namespace, WorkspaceId};
 use domain::observed::Observed;
 use domain::rewind::Rewinds;
+use member::health::HealthReport;
+use member::tasks::TaskName;
 
 /// A login that ends sooner is worth a word.
 const ENDS_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);

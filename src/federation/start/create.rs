@@ -5,16 +5,16 @@ use tokio::time::{Instant, timeout_at};
 use super::Started;
 use crate::fleet::Place;
 use crate::{Error, Federation, Result};
-use cluster::apply::{Created, MadeFor, Owner, Purpose, Writer};
-use cluster::client;
-use cluster::convert::{self, Build, budget};
-use cluster::references::{self, Referrer};
-use cluster::resources::names;
 use domain::class::Quantity;
 use domain::cluster::{ClearText, NodeAgent};
 use domain::placement::{Target, one_try};
 use domain::record::PlacementRecord;
 use domain::workspace::Start;
+use k8s::convert::{self, Build, budget};
+use k8s::references::{self, Referrer};
+use k8s::resources::names;
+use member::apply::{Created, MadeFor, Owner, Purpose, Writer};
+use member::client;
 use store::Term;
 
 /// Fields that a refusal names.
@@ -68,7 +68,7 @@ impl Federation {
         place: &Place,
         start: &Start,
         record: &PlacementRecord,
-        workspace: &cluster::resources::Workspace,
+        workspace: &k8s::resources::Workspace,
     ) -> Result<()> {
         let id = start.id.as_str();
         let env_uid = self.put_secrets(writer, place, start, record).await?;
@@ -83,7 +83,7 @@ impl Federation {
                 Ok(Some(found)) if is_ours(&found, record) => Ok(found),
                 Ok(found) => Err(taken(writer, start, found.is_some())),
                 // It is there, whoever made it.
-                Err(error) => Err(cluster::Error::Ambiguous {
+                Err(error) => Err(member::Error::Ambiguous {
                     cluster: writer.cluster().clone(),
                     action: format!("create Workspace {}", start.id),
                     reason: format!("one of this name is there, and {}", error.cause()),
@@ -167,7 +167,7 @@ impl Federation {
         start: &Start,
         record: &PlacementRecord,
         target: &Target,
-    ) -> Option<(Place, cluster::resources::Workspace)> {
+    ) -> Option<(Place, k8s::resources::Workspace)> {
         let place = self.fleet.get(&target.cluster)?.place(&target.namespace).ok()?;
         let workspace = self.resource(&place, start, record, target);
         Some((place, workspace))
@@ -179,7 +179,7 @@ impl Federation {
         start: &Start,
         record: &PlacementRecord,
         target: &Target,
-    ) -> cluster::resources::Workspace {
+    ) -> k8s::resources::Workspace {
         let settings = place.settings.load();
         let class = settings.classes.get(target.class.as_str());
         let cpu = class.map(|class| &class.limits.cpu);
@@ -212,16 +212,16 @@ async fn prepare(
     writer: &Writer,
     place: &Place,
     start: &Start,
-    workspace: &cluster::resources::Workspace,
+    workspace: &k8s::resources::Workspace,
     until: Instant,
-) -> cluster::Result<()> {
+) -> member::Result<()> {
     let asking = async {
         check(writer, place, start).await?;
         dry_run(writer, place, workspace).await
     };
     match timeout_at(until, asking).await {
-        Ok(outcome) => outcome.map_err(cluster::Error::of_dry_run),
-        Err(_) => Err(cluster::Error::Unsent {
+        Ok(outcome) => outcome.map_err(member::Error::of_dry_run),
+        Err(_) => Err(member::Error::Unsent {
             cluster: writer.cluster().clone(),
             action: format!("start workspace {}", start.id),
             reason: "no answer in time to what is asked before".to_owned(),
@@ -234,8 +234,8 @@ async fn prepare(
 async fn dry_run(
     writer: &Writer,
     place: &Place,
-    workspace: &cluster::resources::Workspace,
-) -> cluster::Result<()> {
+    workspace: &k8s::resources::Workspace,
+) -> member::Result<()> {
     let learned = &place.acceptance;
     if learned.workspaces_fail().is_some() {
         let tried = writer.try_workspace(workspace).await;
@@ -252,22 +252,22 @@ async fn dry_run(
 }
 
 /// A webhook that does not support dry runs says nothing.
-fn unless_unsupported(tried: cluster::Result<()>) -> cluster::Result<()> {
+fn unless_unsupported(tried: member::Result<()>) -> member::Result<()> {
     match tried {
-        Err(cluster::Error::Refused { rule: cluster::error::Rule::NoDryRun(_), .. }) => Ok(()),
+        Err(member::Error::Refused { rule: member::error::Rule::NoDryRun(_), .. }) => Ok(()),
         outcome => outcome,
     }
 }
 
 /// Whether the namespace takes the secrets that a start references, and those that its node agent needs in clear text.
-async fn check(writer: &Writer, place: &Place, start: &Start) -> cluster::Result<()> {
+async fn check(writer: &Writer, place: &Place, start: &Start) -> member::Result<()> {
     let (settings, action) = (place.settings.load(), format!("start workspace {}", start.id));
     let needs_clear_text = settings.node_agent == NodeAgent::Existing && !start.clear_text.is_empty();
     if needs_clear_text && settings.clear_text_secrets == ClearText::Refuse {
         let fields =
             start.clear_text.iter().take(CLEAR_TEXT_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
         let why = format!("the node agent there would need secrets in clear text: {fields}");
-        return Err(cluster::Error::Disallowed { cluster: writer.cluster().clone(), action, why });
+        return Err(member::Error::Disallowed { cluster: writer.cluster().clone(), action, why });
     }
     let referrer = Referrer { own: None, allowed: &settings.controller.allowed_secrets };
     writer.check_references(&action, &references::of_start(start), referrer).await
@@ -281,7 +281,7 @@ async fn give_secret(writer: &Writer, uid: &str, owner: &Owner) {
 }
 
 /// Whether a resource that is there already came from the same request and generation.
-fn is_ours(found: &cluster::resources::Workspace, record: &PlacementRecord) -> bool {
+fn is_ours(found: &k8s::resources::Workspace, record: &PlacementRecord) -> bool {
     let annotations = found.metadata.annotations.as_ref();
     let is = |key: &str, value: &str| annotations.and_then(|all| all.get(key)).is_some_and(|is| is == value);
     found.metadata.deletion_timestamp.is_none()
@@ -290,17 +290,17 @@ fn is_ours(found: &cluster::resources::Workspace, record: &PlacementRecord) -> b
 }
 
 /// The name belongs to something else there: a definite refusal.
-fn taken(writer: &Writer, start: &Start, exists: bool) -> cluster::Error {
+fn taken(writer: &Writer, start: &Start, exists: bool) -> member::Error {
     let why = if exists {
         "another workspace of this name exists there"
     } else {
         "another workspace of this name existed there a moment ago"
     };
-    cluster::Error::Refused {
+    member::Error::Refused {
         cluster: writer.cluster().clone(),
         action: format!("create Workspace {}", start.id),
         code: 409,
         reason: "AlreadyExists",
-        rule: cluster::error::Rule::Own(why),
+        rule: member::error::Rule::Own(why),
     }
 }

@@ -8,9 +8,9 @@ use prometheus::Registry;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{MetricFamily, MetricType};
 
-use cluster::client::CallMeters;
-use cluster::tasks::TaskMeters;
 use federation::{Federation, FleetMetricSet, FleetMetrics, Meters, WorkspaceGauges, WorkspaceMetricSet};
+use member::client::CallMeters;
+use member::tasks::TaskMeters;
 use runtime::audit::AuditMeters;
 use runtime::connections::ConnectionMeters;
 use runtime::process::ProcessMetrics;

@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, LoginState};
 use crate::fleet::{Broken, Fleet, Slot};
 use crate::registry::{Login, examine};
-use cluster::client::Credentials;
-use cluster::host::{Found, Reading, Unread};
 use domain::names::ClusterName;
 use domain::secret::Secret;
 use domain::secret_ref::SecretRef;
+use host::{Found, Reading, Unread};
+use member::client::Credentials;
 use store::Registration;
 
 /// The first pause before a login that was refused is looked at again, and the longest.
@@ -137,7 +137,7 @@ impl Following {
         Ok(server)
     }
 
-    fn invalid(&self, error: &cluster::Error) -> Rejected {
+    fn invalid(&self, error: &member::Error) -> Rejected {
         let message =
             format!("what Secret {} holds is no usable kubeconfig: {}", self.reference, error.cause());
         Rejected { failure: Failure { reason: "Invalid", message }, again: false }
@@ -174,7 +174,7 @@ impl Following {
     }
 
     /// Puts a verified login to use, unless the cluster went or its kubeconfig is elsewhere by now.
-    fn take(&self, text: &Secret<String>) -> cluster::Result<()> {
+    fn take(&self, text: &Secret<String>) -> member::Result<()> {
         let _alone = self.fleet.changing.lock();
         if self.stop.is_cancelled() {
             return Ok(());

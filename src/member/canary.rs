@@ -1,0 +1,179 @@
+//! The canary of a cluster: a Lease that the leader renews, and that every replica watches. One renewal proves that
+//! writes are accepted and that watches deliver them, and measures how long that takes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use domain::canary::{Outcome, Renewals, Standing};
+use domain::epoch::Epoch;
+use domain::names::Namespace;
+use k8s::resources::names::CANARY;
+
+use crate::apply::{Renewed, Writer};
+use crate::error::{Error, Result, Rule};
+
+/// Name of the Lease.
+pub const NAME: &str = CANARY;
+/// Tries of a renewal that others get in the way of.
+const TRIES: usize = 3;
+/// For a watch to show what was written.
+const SHOWN_WITHIN: Duration = Duration::from_secs(10);
+
+/// The canary of one cluster.
+pub struct Canary {
+    namespace: Namespace,
+    /// Version that the watch showed last.
+    shown: watch::Sender<u64>,
+    renewals: Mutex<Renewals>,
+    /// Version of the last renewal that is known, ours or an earlier leader's; 0 where none is.
+    written: AtomicU64,
+    /// Version that an earlier leader noted.
+    mark: Option<u64>,
+    /// Whether the cluster's history was compared with the mark.
+    compared: watch::Sender<bool>,
+    rewound: watch::Sender<bool>,
+}
+
+impl Canary {
+    /// One that is not renewed yet, in a namespace. `mark`: the version at which a leader wrote it once.
+    pub fn new(namespace: Namespace, mark: Option<u64>) -> Self {
+        Self {
+            namespace,
+            shown: watch::Sender::new(0),
+            renewals: Mutex::default(),
+            written: AtomicU64::new(mark.unwrap_or(0)),
+            mark,
+            compared: watch::Sender::new(mark.is_none()),
+            rewound: watch::Sender::new(false),
+        }
+    }
+
+    /// Where the Lease is.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Takes what a watch showed. Versions may fall with a cluster that was restored.
+    pub(super) fn show(&self, version: u64) {
+        // Only leaders write it, so what is shown first is the last that was written before.
+        let first = !*self.compared.borrow();
+        let before = self.shown.send_replace(version);
+        if version < before || first && self.mark.is_some_and(|mark| version < mark) {
+            self.restored_at(version);
+        }
+        self.compared.send_if_modified(|compared| !std::mem::replace(compared, true));
+    }
+
+    /// Renews it once, and waits until the watch shows that; answers how long to wait for the next time.
+    pub async fn renew(&self, writer: &Writer, epoch: &Epoch, period: Duration) -> Duration {
+        let sent = Instant::now();
+        let outcome = match self.write(writer, epoch, period).await {
+            Ok(version) => self.await_shown(version, sent).await,
+            // This is no news of the cluster: nothing was sent to it.
+            Err(Error::NotLeader { .. } | Error::Fenced { .. } | Error::Queued { .. }) => return period,
+            // Its namespace ends, which is a condition of its own and must not close the others.
+            Err(Error::Refused { rule: Rule::Terminating, .. } | Error::Refused { code: 404, .. }) => {
+                self.rest();
+                return period;
+            }
+            Err(Error::Refused { code: 403, rule, .. }) => Outcome::NotAllowed(rule.to_string()),
+            Err(error) => Outcome::Failed(error.cause()),
+        };
+        let mut renewals = self.renewals.lock();
+        renewals.take(outcome);
+        renewals.pause(period)
+    }
+
+    /// Writes it where it is at the version that was written last. Where it is older, the cluster was restored from a backup,
+    /// whatever others wrote since; that is told before anything is written.
+    async fn write(&self, writer: &Writer, epoch: &Epoch, period: Duration) -> Result<u64> {
+        for _ in 0..TRIES {
+            let expected = self.written();
+            match writer.renew_canary(epoch, period, Timestamp::now(), expected).await? {
+                Renewed::Written(version) => {
+                    self.take(version);
+                    return Ok(version);
+                }
+                // Another leader wrote it later, or there is nothing to compare with any more.
+                Renewed::Differs(found) => self.take(found),
+            }
+        }
+        let (cluster, action) = (writer.cluster().clone(), format!("renew Lease {NAME}"));
+        Err(Error::Ambiguous { cluster, action, reason: "others keep changing it".to_owned() })
+    }
+
+    /// Takes the version that it is at. Versions of one object never fall, but with a restored cluster.
+    fn take(&self, version: u64) {
+        if version < self.written.swap(version, Ordering::Relaxed) {
+            self.restored_at(version);
+        }
+        self.compared.send_if_modified(|compared| !std::mem::replace(compared, true));
+    }
+
+    /// Versions count from here on, so that the write and the watch do not both report one restore.
+    fn restored_at(&self, version: u64) {
+        self.written.store(version, Ordering::Relaxed);
+        self.shown.send_replace(version);
+        self.rewound.send_replace(true);
+    }
+
+    async fn await_shown(&self, version: u64, sent: Instant) -> Outcome {
+        let mut shown = self.shown.subscribe();
+        match timeout(SHOWN_WITHIN, shown.wait_for(|shown| *shown >= version)).await {
+            Ok(_) => Outcome::Shown(sent.elapsed()),
+            Err(_) => Outcome::Unseen(SHOWN_WITHIN),
+        }
+    }
+
+    /// Waits until the cluster's history was compared with what an earlier leader noted.
+    pub async fn compared(&self) {
+        // The sender lives as long as this.
+        let _ = self.compared.subscribe().wait_for(|compared| *compared).await;
+    }
+
+    /// Whether it was, and whoever waits for it was told what came of that.
+    pub fn is_compared(&self) -> bool {
+        *self.compared.borrow() && !*self.rewound.borrow()
+    }
+
+    /// Waits until it shows that the cluster was set back, and until [`Canary::told`] that again and again.
+    pub async fn rewound(&self) {
+        let _ = self.rewound.subscribe().wait_for(|rewound| *rewound).await;
+    }
+
+    /// Takes that everybody was told that the cluster was set back.
+    pub fn told(&self) {
+        self.rewound.send_replace(false);
+    }
+
+    /// The version at which it was written last, as far as that is known.
+    pub fn written(&self) -> Option<u64> {
+        Some(self.written.load(Ordering::Relaxed)).filter(|version| *version > 0)
+    }
+
+    /// Versions count anew.
+    pub(super) fn begin_anew(&self) {
+        self.written.store(0, Ordering::Relaxed);
+        self.shown.send_replace(0);
+    }
+
+    /// Nobody renews it here any more.
+    pub fn rest(&self) {
+        *self.renewals.lock() = Renewals::default();
+    }
+
+    /// How it is.
+    pub fn standing(&self) -> Standing {
+        self.renewals.lock().standing()
+    }
+
+    /// Why the cluster takes no new workspaces.
+    pub fn barred(&self) -> Option<String> {
+        self.renewals.lock().barred()
+    }
+}
