@@ -14,26 +14,26 @@ use domain::secret::Secret;
 use member::client::{Clients, Credentials, Identity, Limits, Link, Signals};
 use member::error::{Error, Result};
 
-/// Between looks at how the host is reached: the token of a service account is renewed about hourly.
+/// Period of reading the login: the token of a service account is renewed about hourly.
 const LOOK: Duration = Duration::from_secs(10);
-/// What the kubelet puts into a pod.
+/// Where the kubelet mounts the service account.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// Under this name it is in errors and logs.
+/// Name of the host cluster in errors and logs.
 const NAME: &str = "host";
 /// Bytes of a kubeconfig, a token or a certificate at most.
 const LARGEST: usize = 1024 * 1024;
-/// How long files are waited for before that is logged.
+/// Time to read files before a warning is logged.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// Reads a regular file of at most so many bytes.
 pub type ReadFile = fn(&Path, usize) -> std::io::Result<Vec<u8>>;
 
-/// How the host is reached.
+/// Where the login for the host cluster comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// By a kubeconfig file.
+    /// A kubeconfig file.
     File(PathBuf),
-    /// By the service account of this pod.
+    /// The service account of this pod.
     Pod {
         /// Address of the apiserver.
         server: String,
@@ -76,7 +76,7 @@ fn text_of(path: &Path, read: ReadFile) -> std::io::Result<String> {
     text.map_err(|rule| std::io::Error::new(std::io::ErrorKind::InvalidData, format!("it {rule}")))
 }
 
-/// A kubeconfig of what the kubelet put there.
+/// A kubeconfig from the files of the service account.
 fn of_pod(server: &str, folder: &Path, read: ReadFile) -> std::io::Result<String> {
     let authority = STANDARD.encode(read(&folder.join("ca.crt"), LARGEST)?);
     let token = String::from_utf8(read(&folder.join("token"), LARGEST)?)
@@ -90,10 +90,10 @@ fn of_pod(server: &str, folder: &Path, read: ReadFile) -> std::io::Result<String
     Ok(config.to_string())
 }
 
-/// Nobody counts how the host answers; whoever asks it tells.
-struct Unheard;
+/// Health of the host cluster is not tracked; callers report its errors.
+struct NoSignals;
 
-impl Signals for Unheard {
+impl Signals for NoSignals {
     fn answered(&self) {}
     fn missed(&self, _reason: &str) {}
 }
@@ -106,7 +106,7 @@ pub struct Host {
     read: ReadFile,
     link: Link,
     pub(crate) client: kube::Client,
-    /// As it was read first.
+    /// As read by [`Host::open`].
     login: Secret<String>,
 }
 
@@ -117,18 +117,18 @@ impl std::fmt::Debug for Host {
 }
 
 impl Host {
-    /// Reads how it is reached, by `read`; nothing is sent yet. Must be called within a Tokio runtime.
+    /// Reads the login by `read`; sends nothing. Must be called within a Tokio runtime.
     pub fn open(source: Source, namespace: Namespace, read: ReadFile) -> Result<Self> {
         let login = check(&source, read)?;
         let name = ClusterName::of_host();
         let credentials = Credentials::parse(&name, login.expose())?;
         let limits = Limits::default();
         let link = Link::new(&name, &credentials, &limits)?;
-        let client = Clients::new(link.clone(), &limits, Arc::new(Unheard)).under(Identity::Login);
+        let client = Clients::new(link.clone(), &limits, Arc::new(NoSignals)).under(Identity::Login);
         Ok(Self { name, namespace, source, read, link, client, login })
     }
 
-    /// Follows how it is reached, until `shutdown`. What cannot be used changes nothing.
+    /// Re-reads the login periodically until `shutdown`. An invalid login keeps the previous one.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut known = self.login.clone();
         let mut told = false;
@@ -169,7 +169,7 @@ impl Host {
     }
 }
 
-/// Whether a source can be used, and what it holds.
+/// Reads and validates the login.
 pub fn check(source: &Source, read: ReadFile) -> Result<Secret<String>> {
     let name = ClusterName::of_host();
     let login = source.read(read).map_err(|error| Error::Kubeconfig {

@@ -18,9 +18,9 @@ use k8s::events;
 use k8s::resources::names::MANAGER;
 use member::error::{Error, Result};
 
-/// For one write.
+/// Deadline of one write.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
-/// What comes again within this is counted in the event that is there.
+/// A repetition within this time is counted in the existing event.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(10);
 
 /// Writes events to the host.
@@ -29,7 +29,7 @@ pub struct Events {
     told: BTreeMap<(ClusterName, &'static str), Told>,
 }
 
-/// An event that is there.
+/// An existing event.
 struct Told {
     name: String,
     count: i32,
@@ -37,7 +37,7 @@ struct Told {
 }
 
 impl Events {
-    /// Nothing was told yet.
+    /// With no event written yet.
     pub fn new(host: Arc<Host>) -> Self {
         Self { host, told: BTreeMap::new() }
     }
@@ -67,13 +67,13 @@ impl Host {
         let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
         match self.done("patch Event", self.events().patch(name, &params, &patch)).await {
             Ok(_) => Ok(true),
-            // Events go after an hour or so; then counting begins anew.
+            // Events expire after about an hour; then counting starts again.
             Err(Error::Refused { code: 404, .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// The name that it got. Of the same news at the same time it is the same, so that a repeat tells nothing twice.
+    /// Returns the name of the event. The same news at the same time has the same name, so that a retry creates no second one.
     async fn create_event(&self, news: &News, at: Timestamp) -> Result<String> {
         let reason = news.reason.to_ascii_lowercase();
         let name = format!("{}.{:x}.{reason}", news.cluster, at.as_nanosecond());
@@ -100,7 +100,7 @@ impl Host {
     }
 }
 
-/// It regards the member cluster: no object of the host, and what an admin asks for by name.
+/// Its involved object is the member cluster: not an object of the host cluster, but what an admin searches for by name.
 fn event(namespace: &Namespace, name: String, news: &News, at: Timestamp) -> Event {
     let about = ObjectReference {
         api_version: Some("spaceport.dev/v1".to_owned()),

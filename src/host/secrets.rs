@@ -16,9 +16,9 @@ use domain::secret_ref::SecretRef;
 use member::error::Error;
 use member::watch::Backoff;
 
-/// For one read, all of it.
+/// Deadline of one read.
 const READ_WITHIN: Duration = Duration::from_secs(5);
-/// The apiserver ends a watch after this, so that the Secret is read anew now and then whatever the watch told.
+/// The apiserver ends a watch after this, so that the Secret is re-read periodically whatever the watch delivered.
 const WATCH_SECONDS: u32 = 290;
 /// A watch that ends sooner counts as failed.
 const SHORT: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ impl Unread {
         Self { reference: reference.clone(), why: Why::NoHost, problem: problem.to_owned() }
     }
 
-    /// Whether another moment may do.
+    /// Whether a retry may succeed.
     pub fn is_passing(&self) -> bool {
         self.why == Why::HostUnreachable
     }
@@ -75,7 +75,7 @@ pub struct Found {
     pub version: String,
 }
 
-/// What a Secret was last found to hold.
+/// Last result of reading a Secret.
 pub type Reading = Result<Found, Unread>;
 
 impl Host {
@@ -87,8 +87,8 @@ impl Host {
         }
     }
 
-    /// Tells what the Secret holds now and after each change. Does not end by itself; where it is failing, it is tried
-    /// again with growing pauses of up to 30 seconds.
+    /// Sends the kubeconfig of the Secret now and after each change. Does not end by itself; retries failures with a backoff of
+    /// up to 30 seconds.
     pub async fn follow(&self, reference: &SecretRef, readings: &watch::Sender<Option<Reading>>) {
         let mut backoff = Backoff::default();
         loop {
@@ -100,7 +100,7 @@ impl Host {
                 }
                 Ok(None) => {
                     tell(readings, Err(missing(reference)));
-                    // A watch that begins without a version is told of one that was made meanwhile.
+                    // A watch without a version also delivers a Secret that was created meanwhile.
                     Some(String::new())
                 }
                 Err(unread) => {
@@ -141,7 +141,7 @@ impl Host {
         Unread { reference: reference.clone(), why, problem: format!("cannot be read: {}", error.cause()) }
     }
 
-    /// Tells of changes until the watch ends.
+    /// Sends changes until the watch ends.
     async fn watch(&self, reference: &SecretRef, version: &str, readings: &watch::Sender<Option<Reading>>) {
         let only = format!("metadata.name={}", reference.name);
         let params = WatchParams::default().fields(&only).timeout(WATCH_SECONDS);
@@ -173,13 +173,13 @@ async fn take(
             }
             WatchEvent::Deleted(_) => tell(readings, Err(missing(reference))),
             WatchEvent::Bookmark(_) => {}
-            // Whatever it is, the Secret is read anew.
+            // Whatever it is, the Secret is re-read.
             WatchEvent::Error(_) => return,
         }
     }
 }
 
-/// Wakes nobody where it is the same as before.
+/// Sends a reading if it differs from the last one.
 fn tell(readings: &watch::Sender<Option<Reading>>, reading: Reading) {
     readings.send_if_modified(|before| {
         let same = match (before.as_ref(), &reading) {

@@ -128,7 +128,7 @@ where
     StreamBody::new(lines.boxed()).boxed_unsync()
 }
 
-/// What was received completely. Four bytes before each event tell its length.
+/// Takes the complete events. Each is preceded by its length in four bytes.
 fn take_lines(received: &mut BytesMut) -> Result<Vec<u8>, Malformed> {
     let mut lines = Vec::new();
     while let Some(length) = received.first_chunk().map(|length| u32::from_be_bytes(*length) as usize) {

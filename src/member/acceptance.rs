@@ -48,7 +48,7 @@ impl Acceptance {
         }
     }
 
-    /// Waits until a start failed whose reason the leader's own dry run can tell.
+    /// Waits until a start failed for a reason that the leader's own dry run can find.
     pub async fn unexplained(&self) {
         let mut changes = self.changes.subscribe();
         while !self.learned.lock().is_unexplained() {

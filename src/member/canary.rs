@@ -30,7 +30,7 @@ pub struct Canary {
     /// Version that the watch showed last.
     shown: watch::Sender<u64>,
     renewals: Mutex<Renewals>,
-    /// Version of the last renewal that is known, ours or an earlier leader's; 0 where none is.
+    /// Version of the last known renewal, by this process or an earlier leader; 0 if none is known.
     written: AtomicU64,
     /// Version that an earlier leader noted.
     mark: Option<u64>,
@@ -74,7 +74,7 @@ impl Canary {
         let sent = Instant::now();
         let outcome = match self.write(writer, epoch, period).await {
             Ok(version) => self.await_shown(version, sent).await,
-            // This is no news of the cluster: nothing was sent to it.
+            // This says nothing about the cluster: nothing was sent.
             Err(Error::NotLeader { .. } | Error::Fenced { .. } | Error::Queued { .. }) => return period,
             // Its namespace ends, which is a condition of its own and must not close the others.
             Err(Error::Refused { rule: Rule::Terminating, .. } | Error::Refused { code: 404, .. }) => {
@@ -89,8 +89,8 @@ impl Canary {
         renewals.pause(period)
     }
 
-    /// Writes it where it is at the version that was written last. Where it is older, the cluster was restored from a backup,
-    /// whatever others wrote since; that is told before anything is written.
+    /// Writes it if it is at the version that was written last. If it is older, the cluster was restored from a backup, whatever
+    /// others wrote since; that is reported before anything is written.
     async fn write(&self, writer: &Writer, epoch: &Epoch, period: Duration) -> Result<u64> {
         for _ in 0..TRIES {
             let expected = self.written();
@@ -130,23 +130,23 @@ impl Canary {
         }
     }
 
-    /// Waits until the cluster's history was compared with what an earlier leader noted.
+    /// Waits until the version of the Lease was compared with the mark of an earlier leader.
     pub async fn compared(&self) {
         // The sender lives as long as this.
         let _ = self.compared.subscribe().wait_for(|compared| *compared).await;
     }
 
-    /// Whether it was, and whoever waits for it was told what came of that.
+    /// Whether it was compared, and a detected restore was reported.
     pub fn is_compared(&self) -> bool {
         *self.compared.borrow() && !*self.rewound.borrow()
     }
 
-    /// Waits until it shows that the cluster was set back, and until [`Canary::told`] that again and again.
+    /// Waits until a restore of the cluster is detected. Returns at once until [`Canary::told`] is called.
     pub async fn rewound(&self) {
         let _ = self.rewound.subscribe().wait_for(|rewound| *rewound).await;
     }
 
-    /// Takes that everybody was told that the cluster was set back.
+    /// The detected restore was reported.
     pub fn told(&self) {
         self.rewound.send_replace(false);
     }
@@ -156,13 +156,13 @@ impl Canary {
         Some(self.written.load(Ordering::Relaxed)).filter(|version| *version > 0)
     }
 
-    /// Versions count anew.
-    pub(super) fn begin_anew(&self) {
+    /// Forgets versions: those of a restored cluster are lower.
+    pub(super) fn forget_versions(&self) {
         self.written.store(0, Ordering::Relaxed);
         self.shown.send_replace(0);
     }
 
-    /// Nobody renews it here any more.
+    /// This process does not renew it any more.
     pub fn rest(&self) {
         *self.renewals.lock() = Renewals::default();
     }

@@ -38,7 +38,7 @@ pub const NO_RIGHTS: &str = "the login may not write there: without the fence it
                                     or set fence: enforced";
 /// Tries of a raise that others get in the way of.
 const TRIES: usize = 5;
-/// For the policy to see a raised parameter. It takes milliseconds.
+/// Time for the policy to see a raised parameter. It takes milliseconds.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
 /// Between dry-run writes.
 const AGAIN: Duration = Duration::from_millis(2);
@@ -186,7 +186,7 @@ impl Raise<'_> {
         self.api().get_opt(NAME).await.map_err(|error| self.failed("get", error))
     }
 
-    /// Writes the parameter, unless it is there already or must not be written.
+    /// Writes the parameter, unless it already has this epoch or must not be written.
     async fn put(&self) -> Result<()> {
         for _ in 0..TRIES {
             let written = match self.held().await? {
@@ -198,7 +198,7 @@ impl Raise<'_> {
             };
             match written {
                 Ok(()) => return Ok(()),
-                // Somebody was faster: what there is now decides.
+                // Another write came first: the current parameter decides.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
                 Err(error) => return Err(self.failed("raise", error)),
             }
@@ -220,7 +220,7 @@ impl Raise<'_> {
         self.api().patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
     }
 
-    /// Ours or an earlier one of ours; anything else is an error that says what to do.
+    /// The same or an earlier epoch of this installation; anything else is an error that says what to do.
     fn standing(&self, parameter: &ConfigMap) -> Result<Standing> {
         let namespace = self.namespace;
         let text = parameter.data.as_ref().and_then(|data| data.get(KEY)).map_or("", String::as_str);
@@ -249,7 +249,8 @@ impl Raise<'_> {
         Trial { cluster: self.cluster, client: self.reader, namespace: self.namespace }
     }
 
-    /// Waits until the policy refuses the epoch before ours and accepts ours. Answers how many earlier writes it accepted.
+    /// Waits until the policy rejects the previous epoch and accepts this one. Returns how many writes of the previous epoch it
+    /// accepted.
     async fn confirm(&self) -> Result<usize> {
         let give_up = Instant::now() + SEEN_WITHIN;
         let mut taken = 0;

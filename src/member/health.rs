@@ -95,7 +95,7 @@ impl HealthCell {
         self.tell(changed);
     }
 
-    /// Called with the state's lock held, so that changes are told in their order.
+    /// Call it with the state's lock held, so that changes are sent in their order.
     fn tell(&self, changed: Option<Health>) {
         if let Some(health) = changed {
             self.changes.send_replace(health);

@@ -39,7 +39,7 @@ pub fn render(until: Option<Timestamp>) -> String {
     serde_json::json!({ "enabledUntil": until.map(|until| until.to_string()) }).to_string()
 }
 
-/// Maintenance of one namespace as last read. Off, until told otherwise.
+/// Maintenance of one namespace as last read; off at first.
 #[derive(Debug)]
 pub struct Maintenance {
     until: watch::Sender<Option<Timestamp>>,
@@ -58,7 +58,7 @@ impl Default for Maintenance {
 }
 
 impl Maintenance {
-    /// Off, until told otherwise.
+    /// Off at first.
     pub fn new() -> Self {
         Self::default()
     }
@@ -75,7 +75,7 @@ impl Maintenance {
 
     /// Waits until it is known to end at that time, or to be off.
     pub async fn is_until(&self, until: Option<Timestamp>) {
-        // The sender is ours: the wait cannot fail.
+        // The sender is in `self`: the wait cannot fail.
         let _ = self.until.subscribe().wait_for(|seen| *seen == until).await;
     }
 

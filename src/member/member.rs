@@ -200,11 +200,11 @@ impl Member {
         Ok(())
     }
 
-    /// Lists everything anew. A watch that stands at a version which a cluster that was set back has not reached yet
-    /// would be told nothing, and no error either.
+    /// Lists everything again. After a restore, a watch at a version that the cluster has not reached again gets neither events
+    /// nor an error.
     pub fn relist(&self) {
         self.caches().for_each(|cache| cache.expect_fall());
-        self.canary.begin_anew();
+        self.canary.forget_versions();
         self.relist.send_replace(());
     }
 

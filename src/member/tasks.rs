@@ -22,7 +22,7 @@ use domain::names::ClusterName;
 
 /// The backoff after the first failure, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
-/// A restarted task that has run for so long is well again.
+/// A restarted task that has run for so long does not count as failing any more.
 const STEADY: Duration = Duration::from_secs(30);
 
 /// Counts restarts over all members. Cloning shares them.

@@ -127,12 +127,12 @@ impl Watches {
         Reports(self.pulses.clone())
     }
 
-    /// Makes every watch list everything anew, and wait for nothing that it knew.
+    /// Makes every watch list everything again, without waiting for known versions.
     pub fn relist(&self) -> watch::Sender<()> {
         self.relist.clone()
     }
 
-    /// Spawns all watches among the tasks of their member. One that panics is begun anew and disturbs no other.
+    /// Spawns all watches as tasks of the member cluster. One that panics is restarted and does not affect the others.
     pub fn spawn(&self, tasks: &Arc<Tasks>) {
         for (pulse, task) in self.pulses.iter().zip(&self.tasks) {
             let (task, stop) = (Arc::clone(task), tasks.stop().clone());

@@ -24,14 +24,14 @@ use domain::check::Check;
 
 pub use question::{Examined, Facts, Question};
 
-/// Uid of the cluster, where it can be read.
+/// Uid of the cluster, if it can be read.
 pub async fn uid(client: &Client) -> Option<String> {
     server::uid(client).await.ok().filter(|uid| !uid.is_empty())
 }
 
 type Looking<'a> = BoxFuture<'a, Check>;
 
-/// Looks at everything. Changes nothing in the cluster.
+/// Runs all checks. Changes nothing in the cluster.
 pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
     const REST: [&str; 13] = [
         "version",

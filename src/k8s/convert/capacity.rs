@@ -40,7 +40,7 @@ pub fn node(node: &K8sNode) -> Node {
     }
 }
 
-/// What a quota has left for pods; `None` where it counts only some pods, of which nobody here can tell.
+/// What a quota has left for pods; `None` if its scopes count only some pods, which is not known here.
 pub fn quota_left(quota: &ResourceQuota) -> Option<QuotaLeft> {
     let spec = quota.spec.as_ref()?;
     if spec.scope_selector.is_some() || spec.scopes.as_ref().is_some_and(|scopes| !scopes.is_empty()) {

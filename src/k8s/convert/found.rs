@@ -9,7 +9,8 @@ use crate::resources::names::{
 use domain::diff::{Found, Keeper};
 use domain::keyed::Keying;
 
-/// Who looks after an object. One with our label that names no installation is ours: no other kind of manager made it.
+/// Who manages an object. One with the label of Spaceport and no installation belongs to this one: no other kind of manager
+/// created it.
 pub fn keeper(meta: &ObjectMeta, installation: &str) -> Keeper {
     let label = meta.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
     match label.map(String::as_str) {
@@ -29,27 +30,27 @@ pub fn resource_version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
-/// The start that an object was made for, as it says; empty where it says none.
+/// Digest of the start that an object was created for, by its annotation; empty if it has none.
 pub fn digest(meta: &ObjectMeta) -> &str {
     annotation(meta, SPEC_DIGEST).map_or("", String::as_str)
 }
 
-/// Generation of the placement that an object was made for, as it says.
+/// Generation of the placement that an object was created for, by its annotation.
 pub fn generation(meta: &ObjectMeta) -> u32 {
     annotation(meta, GENERATION).and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
-/// What the start that it was made for was keyed with.
+/// Keying of the start that an object was created for.
 pub fn keying(meta: &ObjectMeta) -> Option<Keying> {
     annotation(meta, KEYING)?.parse().ok()
 }
 
-/// Whether an object says that an installation made it, or took it over.
+/// Whether an installation created or adopted an object, by its annotation.
 pub fn is_made_by(meta: &ObjectMeta, installation: &str) -> bool {
     annotation(meta, INSTALLATION).is_some_and(|made_by| made_by == installation)
 }
 
-/// Whether a Workspace lacks one of the labels that it is made with. Nobody but a person takes one off.
+/// Whether a Workspace lacks one of the labels that it is created with. Only a person removes one.
 pub fn lacks_labels(meta: &ObjectMeta) -> bool {
     let value = |key: &str| meta.labels.as_ref().and_then(|labels| labels.get(key));
     [MANAGED_BY, WORKSPACE_ID, OWNER].iter().any(|key| value(key).is_none_or(String::is_empty))
@@ -59,7 +60,7 @@ fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a String> {
     meta.annotations.as_ref().and_then(|all| all.get(key))
 }
 
-/// A Workspace reduced to what is compared; `None` where it has no name or namespace of ours.
+/// The fields of a Workspace that are compared with records; `None` if its name or namespace is invalid for Spaceport.
 pub fn found(workspace: &Workspace, installation: &str) -> Option<Found> {
     let (meta, ownership) = (&workspace.metadata, &workspace.spec.ownership);
     let phase = workspace.status.as_ref().map(|status| status.phase).unwrap_or_default();

@@ -51,8 +51,7 @@ pub struct ViewSettings<'a> {
     pub installation: &'a str,
 }
 
-/// What is seen of a workspace; `None` where its name or namespace is none that a workspace of ours can have, or where it is
-/// another installation's.
+/// The view of a workspace; `None` if its name or namespace is invalid for Spaceport, or if another installation owns it.
 pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> {
     let (meta, spec) = (&workspace.metadata, &workspace.spec);
     let keeper = keeper(meta, settings.installation);

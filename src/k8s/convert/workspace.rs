@@ -95,7 +95,7 @@ fn metadata(start: &Start, build: &Build<'_>) -> ObjectMeta {
     }
 }
 
-/// The request's annotations without those that only the manager sets, and ours.
+/// The request's annotations without those that only the manager sets, and the manager's own.
 fn annotations(start: &Start, build: &Build<'_>) -> BTreeMap<String, String> {
     let Features { connection_limiting, psi, ssh_ca: _ } = start.features;
     let generation = build.generation.to_string();

@@ -166,7 +166,7 @@ pub struct WorkspaceImage {
     pub reference: Option<String>,
 }
 
-/// A serialised contentservice.WorkspaceInitializer; `Debug` tells its length only.
+/// A serialised contentservice.WorkspaceInitializer; `Debug` shows its length only.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Initializer(#[schemars(schema_with = "schema::bytes")] pub ByteString);

@@ -29,7 +29,7 @@ impl Writer {
         found(self.read(format!("get Pod {name}"), api.get(name)).await)
     }
 
-    /// Names and uids of the pods of the workspace with this uid, whoever looks after them, as the apiserver has them.
+    /// Names and uids of the pods of the workspace with this uid, whoever manages them, as the apiserver has them.
     pub async fn pods_of(&self, workspace: &str, uid: &str) -> Result<Vec<(String, String)>> {
         let (api, params) =
             (self.api::<SeenPod>(), ListParams::default().labels(&format!("{WORKSPACE_ID}={workspace}")));

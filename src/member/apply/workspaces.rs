@@ -24,8 +24,7 @@ impl Writer {
         found(self.read(format!("get Workspace {name}"), api.get(name)).await)
     }
 
-    /// Shows every workspace of the namespace, whoever looks after it, as the apiserver has them; each page has the
-    /// deadline.
+    /// Calls `show` for every workspace of the namespace in the apiserver, whoever manages it; each page has the deadline.
     pub async fn each_workspace(&self, mut show: impl FnMut(Workspace)) -> Result<()> {
         let api = self.api::<Workspace>();
         let (mut page, mut count) = (ListParams::default().limit(PAGE), 0);

@@ -48,7 +48,7 @@ struct Inner {
     rooms: Option<Arc<RoomsByShape>>,
 }
 
-/// A watch that tells of capacity.
+/// A watch that reports capacity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
     /// Nodes.
@@ -125,7 +125,7 @@ impl Capacity {
         }
     }
 
-    /// Takes what the quotas of a namespace have left; says whether that is news.
+    /// Takes what the quotas of a namespace have left. Returns whether that changed.
     pub fn set_quotas(&self, namespace: &Namespace, quotas: Vec<QuotaLeft>) -> bool {
         let mut inner = self.inner.lock();
         let known = inner.quotas.entry(namespace.clone()).or_default();
@@ -313,7 +313,7 @@ impl Inner {
         }
     }
 
-    /// A watch has something no more. A pod that changed hands is in another one by now, which may have told so first.
+    /// An object left a watch. A pod whose labels changed may already have arrived in another watch.
     fn leave(&mut self, source: &Source, name: &str) {
         let is_pods = |source: &Source| matches!(source, Source::Pods(_));
         let has = |(other, listing): (&Source, &Listing)| {

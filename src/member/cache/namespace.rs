@@ -23,7 +23,7 @@ pub struct NamespaceCache {
 }
 
 impl NamespaceCache {
-    /// An empty cache that tells `observers`.
+    /// An empty cache that notifies `observers`.
     pub fn new(namespace: Namespace, observers: Vec<Arc<dyn Observer>>) -> Self {
         Self { namespace, state: RwLock::default(), queue: Queue::new(observers) }
     }
@@ -105,12 +105,13 @@ impl NamespaceCache {
         self.state.write().await_creation(name);
     }
 
-    /// Others may have made workspaces of the names, which the watch has yet to tell.
+    /// Forgets which names were deleted: another leader may have created workspaces with them that the watch has not
+    /// delivered yet.
     pub fn forget_deletions(&self) {
         self.state.write().deleted.clear();
     }
 
-    /// Takes what a write of ours answered, if it is newer than what is known; says whether it was taken.
+    /// Takes the response of a write of this process if it is newer than the known state. Returns whether it was taken.
     pub fn offer(&self, mut workspace: Workspace) -> bool {
         workspace.metadata.managed_fields = None;
         let Some(name) = workspace.metadata.name.clone() else { return false };
@@ -128,13 +129,13 @@ impl NamespaceCache {
         })
     }
 
-    /// Takes the pod that a creation of ours answered, so that the next look sees it. Nobody is told: whoever made it
-    /// knows.
+    /// Takes the pod in the response of a creation by this process, so that the next read returns it. Notifies nobody: the
+    /// caller created it.
     pub fn offer_pod(&self, pod: PodFacts) {
         let mut state = self.state.write();
         let version = pod_version(&pod);
         let known = state.pods.get(&pod.name).map(|known| pod_version(known));
-        // While pods are listed it cannot be told whether the list is of before or after.
+        // During a list of pods it is unknown whether the list is from before or after.
         if state.listed_pods.is_none() && version > known.unwrap_or(0).max(state.newest_pod) {
             state.insert_pod(pod);
         }
@@ -166,7 +167,7 @@ impl NamespaceCache {
 
 /// What the watches call, and what fills a cache in tests of other rooms.
 impl NamespaceCache {
-    /// A restore of the cluster is recorded: lists that show it once more are no news.
+    /// A restore of the cluster is recorded: lists that show it again are not reported.
     pub fn expect_fall(&self) {
         let mut state = self.state.write();
         state.fall.restore_recorded();
@@ -228,7 +229,7 @@ impl NamespaceCache {
         });
     }
 
-    /// A workspace is not ours any more, at a version; it may be there.
+    /// A workspace no longer belongs to Spaceport as of a version; it may still exist.
     pub fn remove_workspace(&self, name: &str, version: u64) {
         self.change(|state, queue| {
             state.remove(name, version, queue);

@@ -24,7 +24,7 @@ struct State {
 }
 
 impl NodeCache {
-    /// An empty cache that tells `observers`.
+    /// An empty cache that notifies `observers`.
     pub fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
         Self { state: RwLock::default(), changes: Queue::new(observers) }
     }

@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 
 use super::observer::Observer;
 
-/// Changes wait here, put in under the cache's lock, so that their order is that of the changes.
+/// Pending notifications, added under the cache's lock so that their order is that of the changes.
 pub(super) struct Queue<T> {
     waiting: Mutex<VecDeque<T>>,
-    /// Held by the one thread that tells.
+    /// Held by the one thread that notifies.
     telling: Mutex<()>,
     observers: Vec<Arc<dyn Observer>>,
 }
@@ -25,7 +25,7 @@ impl<T> Queue<T> {
         self.waiting.lock().push_back(change);
     }
 
-    /// Tells what waits, unless another thread is at it: that one then tells ours too. Call it without any lock.
+    /// Sends pending notifications, unless another thread does: that one sends these too. Call it without any lock.
     pub(super) fn drain(&self, tell: impl Fn(&dyn Observer, &T)) {
         loop {
             let Some(turn) = self.telling.try_lock() else { return };
@@ -35,7 +35,7 @@ impl<T> Queue<T> {
                 }
             }
             drop(turn);
-            // What came between the last look and the end of our turn would be told by nobody.
+            // Nobody else would send what was added between the last `next` and the release of the lock.
             if self.waiting.lock().is_empty() {
                 return;
             }

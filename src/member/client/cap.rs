@@ -12,7 +12,7 @@ use super::fault::Fault;
 const ANSWER: usize = 16 * 1024 * 1024;
 /// An answer that is an error.
 const ERROR: usize = 1024 * 1024;
-/// A line of a watch, which is one object; etcd keeps none beyond 1.5 MiB unless it is told to.
+/// A line of a watch, which is one object; etcd stores none beyond 1.5 MiB by default.
 const LINE: usize = 8 * 1024 * 1024;
 /// Answers beyond this are read a few at a time.
 const LARGE: usize = 1024 * 1024;
@@ -66,7 +66,7 @@ impl Cap {
             && *came > LARGE
             && turn.is_none()
         {
-            // A closed semaphore does not happen: it is ours alone.
+            // The semaphore is private and never closed.
             *turn = ready!(turns.poll_acquire(cx));
         }
         Poll::Ready(())

@@ -84,7 +84,7 @@ impl Credentials {
         self.authorization.as_ref()
     }
 
-    /// What the apiserver is checked by, for whoever tells why it failed the check.
+    /// What the apiserver is verified against, to explain a failed handshake.
     pub(super) fn trust(&self) -> Trust {
         let authority = self.login.authority.as_ref().map(|(_, certificates)| certificates.as_slice());
         Trust::of(authority, self.login.identity.is_some())

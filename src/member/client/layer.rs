@@ -40,7 +40,7 @@ pub enum Lasting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Probe;
 
-/// Gives each call its turn, its deadline and its identity, and tells how it went.
+/// Applies limiter, deadline and identity to each call, and signals its outcome.
 #[derive(Clone)]
 pub(super) struct Guarded<S> {
     inner: S,

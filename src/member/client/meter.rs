@@ -67,7 +67,7 @@ impl CallMeters {
         })
     }
 
-    /// Those of one member. What fails is told as 0 before it does: a series that begins with 1 is no increase to Prometheus.
+    /// The metrics of one cluster. Failures start at 0: a series that begins with 1 is no increase to Prometheus.
     pub fn of(&self, cluster: &ClusterName) -> CallMeter {
         for reason in REASONS {
             self.failed.with_label_values(&[cluster.as_str(), reason]);

@@ -9,9 +9,9 @@ use rustls::{AlertDescription, CertificateError};
 use domain::kubeconfig::pem;
 use domain::{causes, certificate, text};
 
-/// Names of a certificate that are told.
+/// Names of a certificate in the message.
 const MOST_NAMES: usize = 8;
-/// Letters of a name that are told.
+/// Characters of a name in the message.
 const LONGEST_NAME: usize = 80;
 
 /// What an apiserver is checked by.

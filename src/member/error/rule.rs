@@ -74,7 +74,7 @@ pub enum Rule {
 pub struct BrokenField {
     /// Its path, keys of maps left out.
     pub path: String,
-    /// What is wrong: a rule of ours in its words, or the apiserver's category, such as `FieldValueInvalid`.
+    /// What is wrong: a rule of the CRD in its words, or the apiserver's category, such as `FieldValueInvalid`.
     pub why: String,
 }
 
@@ -127,7 +127,7 @@ impl Rule {
         if status.code == 422 && causes.iter().any(|cause| cause.field == "metadata.uid") {
             return Self::OtherUid;
         }
-        // A webhook writes its own causes, and was told apart above.
+        // A webhook writes its own causes, and was handled above.
         let named: Vec<_> = causes.iter().filter_map(broken).take(MOST_FIELDS).collect();
         if named.is_empty() {
             return Self::Unnamed;

@@ -6,10 +6,10 @@ use kube::core::Status;
 
 use crate::texts;
 
-/// Causes of a 422 that tell of a length.
+/// Causes of a 422 that are about a length.
 const CAUSES: [&str; 2] = ["FieldValueTooLong", "FieldValueTooMany"];
 
-/// Whose limit an object exceeds, where the answer says that it is too large.
+/// The limit that an object exceeds, if the response says that it is too large.
 pub(crate) fn exceeded(status: &Status) -> Option<String> {
     if status.code == 413 || status.reason == "RequestEntityTooLarge" {
         return Some("the size of a request to the apiserver".to_owned());

@@ -40,8 +40,8 @@ impl Member {
         }
     }
 
-    /// Reads what the quotas of a namespace have left, where the login may; says whether that is news. What cannot be read
-    /// changes nothing.
+    /// Reads what the quotas of a namespace have left, if the login may. Returns whether that changed; a failed read changes
+    /// nothing.
     pub async fn read_quotas(&self, namespace: &Namespace) -> bool {
         let api = kube::Api::<ResourceQuota>::namespaced(self.client.clone(), namespace.as_str());
         let page = ListParams::default().limit(QUOTAS);

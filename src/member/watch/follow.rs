@@ -27,8 +27,8 @@ use super::backoff::Backoff;
 use super::pulse::Pulse;
 use super::stock::{Full, Shelf, Stock, Verdict};
 
-/// After so many failures in a row the position is given up and everything is listed anew: the apiserver may have been
-/// restored from a backup and know our position no more.
+/// After so many consecutive failures the watch lists everything again: the apiserver may have been restored from a backup,
+/// and may not know the resource version any more.
 const GIVE_UP: u32 = 5;
 
 /// What is taken from a watch before it is read: more than a page of a list, so that the next page is asked for meanwhile.
@@ -38,32 +38,32 @@ const SMALLER: u32 = 10;
 /// Before a cluster that sends too much is listed again, at least.
 const FLOODED: Duration = Duration::from_secs(30);
 
-/// Where watched objects go. Called from one task, in order.
+/// Receives watched objects. Called from one task, in order.
 pub(super) trait Sink: Send + 'static {
     /// What is watched.
     type Object;
-    /// A list begins; what was half listed before it is void.
+    /// A list begins; an incomplete one before it is void.
     fn begin(&mut self);
     /// An object is listed, new or changed.
     fn put(&mut self, object: Self::Object);
-    /// An object is there and cannot be read, or there are too many to take it: what was last read of it holds.
+    /// An object exists and cannot be decoded, or exceeds the memory limit: its last known state stays.
     fn keep(&mut self, name: &str);
-    /// An object is gone, or none of ours any more.
+    /// An object is gone, or no longer belongs to Spaceport.
     fn remove(&mut self, meta: &ObjectMeta);
     /// The cluster said that an object was deleted.
     fn deleted(&mut self, meta: &ObjectMeta) {
         self.remove(meta);
     }
-    /// A list is complete: what it did not name is gone.
+    /// A list is complete: what it did not contain is gone.
     fn end(&mut self);
 }
 
 type Item<K> = watcher::Result<Event<LazyObject<K>>>;
 
-/// Asks for everything to be listed anew.
+/// Requests that everything is listed again.
 pub(super) type Relist = watch::Receiver<()>;
 
-/// Follows the objects of `api` into `sink` until `shutdown`; lists everything anew when `relist` asks for it.
+/// Follows the objects of `api` into `sink` until `shutdown`; lists everything again when `relist` requests it.
 pub(super) async fn follow<K, S>(
     of: Followed,
     api: Api<LazyObject<K>>,
@@ -200,7 +200,7 @@ impl Watch {
                 }
                 Err(invalid) => {
                     let Some(name) = invalid.metadata.name else {
-                        // A list that leaves it out would tell that it is gone.
+                        // A list without it would report it as gone.
                         let text = format!("an object without a name: {}", without_values(&invalid.error));
                         return Err(Failed { text, is_lost: true, flood: None });
                     };
@@ -258,7 +258,7 @@ impl Watch {
                 let is_later = matches!(error, Error::Refused { rule: Rule::LaterVersion, .. });
                 (error.cause(), is_later || flood == Some(Flood::Again), flood)
             }
-            // 410 Gone is how an apiserver says that a watch was away for too long; listing anew is the answer.
+            // 410 Gone means that the resource version is too old; the watch has to list again.
             WatchError(status) => (answered(&status), false, None),
             NoResourceVersion => (chain(&error), true, None),
         };
@@ -267,7 +267,7 @@ impl Watch {
 
     fn failed(&self, text: String, failures: u32, flood: Option<Flood>) {
         let (cluster, what) = (&self.cluster, self.pulse.what());
-        // A watch breaks now and then; one that breaks again is told, once.
+        // A single failure is normal; only a second one in a row is logged, once.
         if failures == 1 {
             tracing::warn!(%cluster, what, error = text, "a watch keeps breaking");
         } else {

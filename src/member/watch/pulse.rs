@@ -129,7 +129,7 @@ impl Pulse {
         self.state.lock().flooded = None;
     }
 
-    /// Whether this is news. Of very many the first are named.
+    /// Returns whether it was not known. Only the first of very many are named.
     pub(super) fn unreadable(&self, name: &str) -> bool {
         let mut state = self.state.lock();
         state.unreadable.len() < NAMED && state.unreadable.insert(name.chars().take(253).collect())

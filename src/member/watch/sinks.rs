@@ -17,7 +17,7 @@ use k8s::resources::{SeenPod, Workspace};
 
 use super::follow::Sink;
 
-/// Workspaces of ours: those whose label names us or nobody.
+/// Workspaces of Spaceport: those whose label names Spaceport or no manager.
 pub(super) struct Workspaces {
     cache: Arc<NamespaceCache>,
     capacity: Arc<Capacity>,
@@ -25,7 +25,7 @@ pub(super) struct Workspaces {
 }
 
 impl Workspaces {
-    /// What it tells of capacity.
+    /// Its source of capacity.
     pub(super) fn source(namespace: &Namespace) -> Source {
         Source::Workspaces(namespace.clone())
     }
@@ -92,7 +92,7 @@ pub(super) struct Pods {
 }
 
 impl Pods {
-    /// What it tells of capacity.
+    /// Its source of capacity.
     pub(super) fn source(namespace: &Namespace) -> Source {
         Source::Pods(namespace.to_string())
     }
@@ -138,7 +138,7 @@ impl Sink for Pods {
     }
 }
 
-/// Pods that are not of workspaces of ours: they take room, and nothing else of them is kept.
+/// Other pods: they take capacity, and nothing else of them is kept.
 pub(super) struct Others {
     pub(super) capacity: Arc<Capacity>,
     pub(super) source: Source,

@@ -95,7 +95,7 @@ impl Shelf {
         self.put(namespace, name, cost)
     }
 
-    /// A watch tells of an object of so many bytes.
+    /// A watch event has an object of so many bytes.
     pub(super) fn change(&mut self, namespace: &str, name: &str, bytes: usize) -> Result<Verdict, Full> {
         self.put(namespace, name, cost(bytes))
     }

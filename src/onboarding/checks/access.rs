@@ -189,7 +189,7 @@ fn rights(needs: Needs, namespace: Option<&str>) -> Vec<Right> {
             group: Some(group.to_owned()),
             resource: Some(name.to_owned()),
             subresource: sub.map(ToOwned::to_owned),
-            // In namespaces that are not ours to write in, only this Lease is of interest.
+            // Outside of its namespaces, the manager reads only this Lease.
             name: (resource == "leases" && namespace.is_none()).then(|| OTHER_LEADER.to_owned()),
             verb: Some(verb.to_owned()),
             namespace: namespace.map(ToOwned::to_owned),

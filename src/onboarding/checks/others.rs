@@ -70,7 +70,7 @@ pub(super) async fn other_manager(client: &Client, question: &Question<'_>, skew
     }
 }
 
-/// How many workspaces belong to another kind of manager, and which other installations of ours have some.
+/// How many workspaces belong to another kind of manager, and which other installations of Spaceport have some.
 async fn foreign(
     client: &Client,
     namespace: &str,

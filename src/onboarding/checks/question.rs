@@ -11,27 +11,27 @@ use member::error::chain;
 
 use crate::pod_policy::Sample;
 
-/// What is asked of a cluster.
+/// Input of the checks.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
-    /// What the admin wants of it.
+    /// The cluster file.
     pub spec: &'a ClusterSpec,
     /// The installation that asks.
     pub installation: &'a str,
-    /// Pods that the manager would make; the cluster must take them.
+    /// Pods that the manager would create; the cluster must accept them.
     pub samples: &'a [Sample],
-    /// When the login ends, where it does.
+    /// When the login expires, if it does.
     pub login_ends: Option<Timestamp>,
-    /// Which cluster it must be, where that is known.
+    /// Uid of the cluster, if it is known.
     pub uid: Option<&'a str>,
-    /// How long a health probe waits: a cluster that answers more slowly would never be well.
+    /// Deadline of a health probe: a cluster that responds more slowly would never be available.
     pub probe_deadline: Duration,
-    /// For all checks.
+    /// Deadline of all checks.
     pub within: Duration,
 }
 
 impl Question<'_> {
-    /// Every namespace that is named, workspace namespaces first.
+    /// All namespaces, workspace namespaces first.
     pub(super) fn namespaces(&self) -> Vec<&str> {
         let mut seen = BTreeSet::new();
         let named = self.spec.namespaces.iter().map(|namespace| namespace.namespace.as_str());
@@ -40,7 +40,7 @@ impl Question<'_> {
     }
 }
 
-/// What was learned of a cluster; empty where nothing was.
+/// What the checks found out about a cluster; empty if nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Such as `v1.36.2`.
@@ -49,21 +49,21 @@ pub struct Facts {
     pub cluster_uid: String,
     /// How long one call took.
     pub latency: Duration,
-    /// How far the apiserver's clock is ahead of ours, to the second.
+    /// How far the apiserver's clock is ahead of the manager's, to the second.
     pub clock_skew: SignedDuration,
 }
 
-/// The checks in their order, and what was learned.
+/// Result of the checks, in their order.
 #[derive(Debug, Clone)]
 pub struct Examined {
-    /// What was looked at.
+    /// The checks.
     pub checks: Vec<Check>,
-    /// What was learned.
+    /// What they found out.
     pub facts: Facts,
 }
 
 impl Examined {
-    /// Whether nothing keeps the cluster from being a member.
+    /// Whether the cluster can be a member: no check failed.
     pub fn is_fit(&self) -> bool {
         !self.checks.iter().any(Check::is_failed)
     }

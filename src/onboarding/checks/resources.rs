@@ -29,7 +29,7 @@ pub(super) async fn namespaces(client: &Client, question: &Question<'_>) -> Chec
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 missing.push(format!("the namespace {name} does not exist"));
             }
-            // Whoever may not read namespaces may still work in one; the rights tell.
+            // A login that may not read namespaces may still work in one; `permissions` checks that.
             Err(kube::Error::Api(status)) if status.code == 403 => unread.push(*name),
             Err(error) => return Check::failed(NAME, told(error), "look at the apiserver"),
         }
@@ -80,7 +80,7 @@ pub(super) async fn definitions(client: &Client) -> Check {
     }
 }
 
-/// What keeps an installed definition from doing for ours, in sentences.
+/// Why an installed definition is incompatible with the one of this version, in sentences.
 pub(super) fn differences(ours: &CustomResourceDefinition, theirs: &CustomResourceDefinition) -> Vec<String> {
     let name = ours.name_any();
     let mut found = Vec::new();
@@ -155,7 +155,7 @@ fn lacking(
     }
 }
 
-/// Rules of ours that an installed definition lacks, as an earlier version's does: what no call can change, somebody else
+/// Rules that an installed definition lacks, as an earlier version's does: fields that no call of Spaceport can change, others
 /// may change there.
 pub(super) fn missing_rules(
     ours: &CustomResourceDefinition,

@@ -50,7 +50,7 @@ impl Capacity {
         self.change(|inner| inner.workspace(&key, |waits| waits.claimed = None));
     }
 
-    /// Gives back every claim: those of an earlier term of ours are settled by others.
+    /// Releases every reservation: other replicas settle those of an earlier term of this one.
     pub fn release_all(&self) {
         self.change(|inner| {
             let claimed = inner.workspaces.iter().filter(|(_, waits)| waits.claimed.is_some());

@@ -34,10 +34,10 @@ pub(super) struct State {
     /// What the list under way has named; `None` outside of a list.
     pub(super) listed_workspaces: Option<HashSet<String>>,
     pub(super) listed_pods: Option<HashSet<String>>,
-    /// Workspaces that the watch told to be deleted, and nothing was told of their names since.
+    /// Workspaces that a watch event deleted, without a later event for their names.
     pub(super) deleted: HashSet<String>,
-    /// Workspaces that were about to be made, and nothing was told of their names since: the deletion of an earlier one
-    /// of the name, which may yet be told, is no word about them.
+    /// Workspaces that are about to be created, without a later event for their names: a deletion event that may still
+    /// arrive is about an earlier workspace of the name.
     pub(super) awaited: HashSet<String>,
     /// Offered since the list under way began, which may not hold it.
     pub(super) offered: HashSet<String>,
