@@ -119,7 +119,7 @@ async fn taken(
         cache.offer_pod(facts);
         return Ok(Outcome::Stale);
     }
-    let message = format!("a pod {name} is there, which is none of this workspace's");
+    let message = format!("a pod {name} is there, and does not belong to this workspace");
     Ok(Outcome::Refused(Refusal { message, is_final: false }))
 }
 

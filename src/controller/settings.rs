@@ -9,9 +9,9 @@ use k8s_openapi::api::core::v1::Pod;
 
 use cluster::resources::WorkspaceType;
 use domain::class::Class;
-use domain::keyed::{Keyed, Keying};
 use domain::names::{Namespace, WorkspaceId};
 use domain::pod_annotations::PodAnnotations;
+use domain::signing::{Keying, SigningKeys};
 use domain::template::WorkspaceUrl;
 
 use super::pod::merge_templates;
@@ -173,7 +173,7 @@ pub trait OwnerTokens: Send + Sync {
     fn owner_token(&self, id: &WorkspaceId, generation: u32, keying: Option<&Keying>) -> String;
 }
 
-impl OwnerTokens for ArcSwap<Keyed> {
+impl OwnerTokens for ArcSwap<SigningKeys> {
     fn owner_token(&self, id: &WorkspaceId, generation: u32, keying: Option<&Keying>) -> String {
         self.load().owner_token(id, generation, keying)
     }

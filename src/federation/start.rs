@@ -23,10 +23,10 @@ use super::settle::Resource;
 use super::{Error, Federation, Result};
 use cluster::apply::Writer;
 use cluster::convert::budget;
-use domain::keyed::Keyed;
 use domain::names::{ClusterName, Namespace, Region};
 use domain::placement::{self, Rejection, Target};
 use domain::record::{PlacementRecord, RecordState};
+use domain::signing::SigningKeys;
 use domain::workspace::{Phase, Start};
 use store::{Claim, Term};
 
@@ -343,7 +343,7 @@ impl Federation {
     }
 }
 
-fn new_record(start: &Start, keyed: &Keyed, target: &Target) -> PlacementRecord {
+fn new_record(start: &Start, keyed: &SigningKeys, target: &Target) -> PlacementRecord {
     PlacementRecord {
         workspace: start.id.clone(),
         meta: start.meta.clone(),

@@ -7,7 +7,7 @@ use crate::resources::names::{
     GENERATION, INSTALLATION, KEYING, MANAGED_BY, MANAGER, OWNER, SPEC_DIGEST, WORKSPACE_ID,
 };
 use domain::diff::{Found, Keeper};
-use domain::keyed::Keying;
+use domain::signing::Keying;
 
 /// Who looks after an object. One with our label that names no installation is ours: no other kind of manager made it.
 pub fn keeper(meta: &ObjectMeta, installation: &str) -> Keeper {

@@ -15,8 +15,8 @@ use super::Host;
 use crate::error::{Error, Result};
 use crate::events;
 use crate::resources::names::MANAGER;
+use domain::cluster_events::ClusterNotice;
 use domain::names::{ClusterName, Namespace};
-use domain::news::News;
 
 /// For one write.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ impl Events {
     }
 
     /// Writes what happened at a time, or counts it in the last event of its kind; five seconds a call at most.
-    pub async fn write(&mut self, news: &News, at: Timestamp) -> Result<()> {
+    pub async fn write(&mut self, news: &ClusterNotice, at: Timestamp) -> Result<()> {
         self.told.retain(|_, told| at.duration_since(told.last) < TOGETHER);
         let key = (news.cluster.clone(), news.reason);
         if let Some(told) = self.told.get_mut(&key) {
@@ -61,7 +61,7 @@ impl Events {
 
 impl Host {
     /// Whether the event is still there.
-    async fn count_event(&self, name: &str, count: i32, news: &News, at: Timestamp) -> Result<bool> {
+    async fn count_event(&self, name: &str, count: i32, news: &ClusterNotice, at: Timestamp) -> Result<bool> {
         let patch =
             json!({ "count": count, "lastTimestamp": Time(at), "message": events::message(&news.message) });
         let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
@@ -74,7 +74,7 @@ impl Host {
     }
 
     /// The name that it got. Of the same news at the same time it is the same, so that a repeat tells nothing twice.
-    async fn create_event(&self, news: &News, at: Timestamp) -> Result<String> {
+    async fn create_event(&self, news: &ClusterNotice, at: Timestamp) -> Result<String> {
         let reason = news.reason.to_ascii_lowercase();
         let name = format!("{}.{:x}.{reason}", news.cluster, at.as_nanosecond());
         let event = event(&self.namespace, name.clone(), news, at);
@@ -101,7 +101,7 @@ impl Host {
 }
 
 /// It regards the member cluster: no object of the host, and what an admin asks for by name.
-fn event(namespace: &Namespace, name: String, news: &News, at: Timestamp) -> Event {
+fn event(namespace: &Namespace, name: String, news: &ClusterNotice, at: Timestamp) -> Event {
     let about = ObjectReference {
         api_version: Some("spaceport.dev/v1".to_owned()),
         kind: Some("Cluster".to_owned()),

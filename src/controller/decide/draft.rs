@@ -267,7 +267,7 @@ impl Draft {
         let of_stopping = [Phase::Stopping, Phase::Stopped];
         match after {
             Phase::Initializing => {
-                self.passing_event("Initializing", "The content is being laid in".to_owned());
+                self.passing_event("Initializing", "The content is being initialized".to_owned());
             }
             Phase::Running => self.event("Running", "The workspace is ready".to_owned()),
             Phase::Stopping | Phase::Stopped if !of_stopping.contains(&before) => {

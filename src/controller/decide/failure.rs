@@ -108,7 +108,9 @@ pub(super) fn of_waiting(status: &WorkspaceStatus) -> Option<Failure> {
     let message = waiting.message.as_str();
     match waiting.reason.as_str() {
         IMAGE_PULL => Some(image_pull(message)),
-        UNSCHEDULABLE => Some(Failure::new(Fault::Platform, format!("no node takes the pod: {message}"))),
+        UNSCHEDULABLE => {
+            Some(Failure::new(Fault::Platform, format!("the pod cannot be scheduled: {message}")))
+        }
         POD_NOT_CREATED => Some(pod_rejected(message)),
         CONTAINER_NOT_STARTED => Some(start_problem::in_vain(message)),
         _ => None,

@@ -45,7 +45,7 @@ fn class(reason: &str) -> Option<Class> {
     })
 }
 
-/// What keeps the container from starting; `own` is the container's status, where it has one.
+/// What keeps the container from starting; `own` is the status of the container, if it has one.
 pub(super) fn of<'a>(pod: &'a PodFacts, own: Option<&'a ContainerFacts>) -> Option<StartProblem<'a>> {
     if let Some(own) = own {
         if !matches!(own.state, ContainerState::Waiting { .. }) {

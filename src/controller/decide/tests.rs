@@ -22,9 +22,9 @@ use crate::settings::{ClassSettings, Recreation, Timeouts};
 use crate::templates::PodTemplates;
 use cluster::resources::{self, Initializer, Runtime, WorkspaceSpec, WorkspaceStatus, WorkspaceType};
 use domain::class::{Class, RawClass};
-use domain::keyed::Keying;
 use domain::names::WorkspaceId;
 use domain::pod::{ContainerFacts, ContainerState, PodPhase, Termination};
+use domain::signing::Keying;
 use proto::contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer::Spec};
 
 use super::*;

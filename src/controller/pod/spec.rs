@@ -37,7 +37,7 @@ pub(super) fn pod_security(settings: &Settings) -> PodSecurityContext {
     PodSecurityContext { seccomp_profile: Some(seccomp_profile), ..PodSecurityContext::default() }
 }
 
-/// Only nodes with a node agent, and with a registry facade where one composes the image.
+/// Only nodes with a node agent, and with a registry facade if one composes the image.
 pub(super) fn affinity(input: &PodInput<'_>) -> Affinity {
     let namespace = input.settings.namespace.as_str();
     let workload = if input.headless() { names::NODE_HEADLESS } else { names::NODE_REGULAR };

@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep_until};
 use cluster::apply::Writer;
 use cluster::error::{Error, Rule};
 use cluster::pod_policy::PROBE;
-use domain::acceptance::Ending;
-use domain::canary::Standing;
+use domain::acceptance::NamespaceEnding;
+use domain::canary::CanaryState;
 use domain::workspace::Kind;
 
 use super::gate::Opened;
@@ -116,7 +116,7 @@ impl Connected {
         let tried = writer.try_workspace(&workspace).await;
         let before = learned.workspaces_fail();
         if matches!(&tried, Err(Error::Refused { rule: Rule::Terminating, .. })) {
-            learned.ends(Some(Ending::Terminating));
+            learned.ends(Some(NamespaceEnding::Terminating));
         }
         learned.canary(tried.as_ref().copied());
         let now = learned.workspaces_fail();
@@ -139,7 +139,7 @@ impl Connected {
             let now = canary.standing();
             if std::mem::discriminant(&before) != std::mem::discriminant(&now) {
                 match &now {
-                    Standing::Unknown | Standing::Well(_) => tracing::info!(canary = ?now, "canary"),
+                    CanaryState::Unknown | CanaryState::Healthy(_) => tracing::info!(canary = ?now, "canary"),
                     _ => tracing::warn!(canary = ?now, "canary"),
                 }
                 self.changes.send_replace(());

@@ -176,7 +176,7 @@ fn an_unschedulable_pod_shows_the_reason() {
     let status = scene.clone().then();
     assert_eq!(status.phase, Phase::Pending);
     assert_eq!(message(&status, conditions::WORKSPACE_CONTAINER_RUNNING), "0/3 nodes are available");
-    check(scene.at(1800), "Platform", "no node takes the pod: 0/3 nodes are available");
+    check(scene.at(1800), "Platform", "the pod cannot be scheduled: 0/3 nodes are available");
 }
 
 fn told(mut scene: Scene, reason: &str, message: &str) -> Scene {
