@@ -14,8 +14,8 @@ use domain::{
 };
 use serde_json::json;
 use store::{
-    Claim, Election, Error, Fallen, Leadership, NewCluster, Options, Replica, Sealer, SealingKey, Store,
-    Term, Timing, Tls, User,
+    Claim, Election, ElectionThreadError, Error, Leadership, NewCluster, Options, Replica, Sealer,
+    SealingKey, Store, Term, Timing, Tls, User,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 use e2e::harness::{Assets, Etcd, EtcdOptions, EtcdSecurity};
 
 mod clusters;
-mod departures;
 mod election;
+mod former_clusters;
 mod hung;
 mod mirror;
 mod placements;
@@ -87,7 +87,7 @@ struct Candidate {
     store: Store,
     leadership: watch::Receiver<Leadership>,
     shutdown: CancellationToken,
-    task: JoinHandle<Result<(), Fallen>>,
+    task: JoinHandle<Result<(), ElectionThreadError>>,
 }
 
 impl Candidate {

@@ -1,4 +1,4 @@
-//! Carries out actions. Each can be repeated: what is there already, or gone already, is as good as done.
+//! Executes the actions of a decision. Each is idempotent: an object that already exists, or is already gone, counts as done.
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -14,18 +14,18 @@ use super::decide::{Action, Refusal, SecretsToDelete};
 use super::settings::Settings;
 use super::{Error, Parts};
 
-/// What came of an action.
+/// Result of an action.
 #[derive(Debug, PartialEq)]
 pub(super) enum Outcome {
-    /// It is as it should be.
+    /// The cluster is in the wanted state.
     Done,
-    /// The object changed since it was seen: the change will be seen too, and decided on.
+    /// The object changed since it was read. The watch reports the change, which queues the workspace.
     Stale,
-    /// The cluster does not take the pod.
+    /// The cluster rejected the pod.
     Refused(Refusal),
 }
 
-/// Carries out one action.
+/// Executes one action.
 pub(super) async fn apply(
     parts: &Parts,
     settings: &Settings,
@@ -41,7 +41,7 @@ pub(super) async fn apply(
             Deleted::Conflict => Ok(Outcome::Stale),
         },
         Action::ReleasePod { name, uid } => Ok(stale_or_done(&writer.remove_pod_finalizer(name, uid).await?)),
-        Action::SeeThatNoPodIs { name } => {
+        Action::CheckForPod { name } => {
             let found = writer.get_pod(name).await?;
             let Some(facts) = found.as_ref().and_then(|found| own(found, workspace)) else {
                 return Ok(Outcome::Done);
@@ -64,8 +64,8 @@ pub(super) async fn apply(
     }
 }
 
-/// Makes a pod where its Secrets may still be referenced: an admin may have changed that since the start, and one who makes
-/// a Workspace by hand is checked here alone.
+/// Creates a pod if its Secrets may be referenced. That is checked here because an admin may have changed it since the start,
+/// and for a Workspace that was created by hand nothing else checks it.
 async fn create_pod(
     parts: &Parts,
     writer: &Writer,
@@ -89,7 +89,7 @@ async fn create_pod(
                 let (class, kind) = (&workspace.spec.class, convert::kind(workspace.spec.type_));
                 parts.capacity.admitted(cache.namespace(), class, kind, convert::pod_requests(spec));
             }
-            // The next pass need not wait for the watch, and a stop before that finds the pod.
+            // The next reconcile need not wait for the watch, and a stop before that finds the pod.
             if let Some(facts) = pod_facts(&made) {
                 cache.offer_pod(facts);
             }
@@ -105,7 +105,7 @@ async fn create_pod(
     }
 }
 
-/// A pod of the name is there: ours, of which the watch has yet to tell, or somebody else's, which a person must know of.
+/// A pod of this name exists: the workspace's own, which the watch has not shown yet, or a foreign one, which is reported.
 async fn taken(
     writer: &Writer,
     cache: &NamespaceCache,
@@ -119,7 +119,7 @@ async fn taken(
         cache.offer_pod(facts);
         return Ok(Outcome::Stale);
     }
-    let message = format!("a pod {name} is there, which is none of this workspace's");
+    let message = format!("a pod {name} is there, and does not belong to this workspace");
     Ok(Outcome::Refused(Refusal { message, is_final: false }))
 }
 
@@ -128,8 +128,8 @@ fn own(pod: &SeenPod, workspace: &Workspace) -> Option<PodFacts> {
     pod_facts(pod).filter(|facts| workspace.metadata.uid.as_deref() == Some(facts.workspace_uid.as_str()))
 }
 
-/// Deletes the secrets that were made for this very workspace; one that fails does not keep the other from being deleted.
-/// A workspace that names no installation was made by hand and has none: Secrets of such names are somebody else's.
+/// Deletes the Secrets that were created for this very workspace; both are tried even if one fails. A workspace without an
+/// installation was created by hand and has none: Secrets of such names belong to somebody else.
 pub(super) async fn delete_secrets(
     writer: &Writer,
     settings: &Settings,
@@ -165,13 +165,13 @@ fn stale_or_done<T>(patched: &Patched<T>) -> Outcome {
     }
 }
 
-/// A pod that is not valid or too large stays so; whatever else keeps the cluster from making it may pass: a quota has room
-/// again, a webhook answers again. A person is told at once; only what no status can be written about either is an error.
+/// A pod that is invalid or too large stays so. Other rejections may pass: a quota is raised, a webhook answers again. Both
+/// are reported in the status; failures that also prevent writing the status are errors.
 fn refusal(error: member::Error) -> Result<Refusal, Error> {
     match &error {
         member::Error::TooLarge { .. } => Ok(Refusal { message: error.cause(), is_final: true }),
         member::Error::Refused { code, rule, .. } => {
-            // The code says more than nothing.
+            // The cause has at least the status code.
             let message = if *rule == Rule::Unnamed { error.cause() } else { rule.to_string() };
             Ok(Refusal { message, is_final: matches!(code, 400 | 422) })
         }
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_that_is_too_large_is_not_tried_again() {
+    fn a_pod_that_is_too_large_is_not_retried() {
         let (cluster, action) = ("eu-1".parse().unwrap(), "create Pod ws-a".to_owned());
         let error = member::Error::TooLarge { cluster, action, limit: "the size of an object".to_owned() };
         assert!(refusal(error).unwrap().is_final);

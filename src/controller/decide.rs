@@ -1,8 +1,8 @@
-//! What becomes of a workspace: a pure function of what it shall be, what is seen, and the time.
+//! Pure reconcile decision: (spec, observed state, now) → status update and actions.
 //!
-//! One pass derives the status from what is seen ([`draft`]), classifies failures ([`failure`]), looks up the phase
-//! ([`phase`], the table of `docs/phases.md`), checks limits of time ([`timeout`]), and names what is to be done
-//! ([`actions`]). Deciding again after the decision was carried out changes nothing further.
+//! It builds the next status from the observed state ([`draft`]), classifies failures ([`failure`]), looks up the phase
+//! ([`phase`], the table of `docs/phases.md`), checks timeouts ([`timeout`]), and chooses actions ([`actions`]). It is
+//! idempotent: deciding again after the decision was applied changes nothing.
 
 mod actions;
 mod case;
@@ -10,9 +10,9 @@ mod change;
 mod draft;
 mod ending;
 mod failure;
-mod hindrance;
 pub mod phase;
 mod rejection;
+mod start_problem;
 #[cfg(test)]
 pub(crate) mod tests;
 mod timeout;
@@ -33,120 +33,119 @@ use draft::Draft;
 use failure::{Failure, Fault};
 use phase::Row;
 
-/// Condition of ours: True while nobody can tell the pod's state; the clock of the timeout for that.
+/// Condition of this controller: True while the pod's state is unknown. Its transition time starts the timeout for that.
 pub const INTERRUPTED: &str = "Interrupted";
 
-/// What is seen of one workspace.
+/// Observed state of one workspace.
 #[derive(Debug, Clone, Copy)]
 pub struct Observed<'a> {
-    /// The resource.
+    /// The Workspace resource.
     pub workspace: &'a Workspace,
-    /// Pods that a workspace of this name owns, earlier ones of the same name included.
+    /// Pods whose owner has this name, including those of earlier Workspaces of the same name.
     pub pods: &'a [Arc<PodFacts>],
-    /// Its node.
+    /// The node of the pod.
     pub node: NodeObservation,
-    /// Until when the namespace is under maintenance; may lie in the past.
+    /// Until when the namespace is under maintenance; may be in the past.
     pub maintenance_until: Option<Timestamp>,
-    /// Answer of the cluster to the pod asked for in this pass.
+    /// The cluster's rejection of the pod in this reconcile.
     pub refusal: Option<&'a Refusal>,
-    /// The event of its pod that an earlier decision of this pass asked for.
+    /// The pod's event that an earlier decision of this reconcile queried.
     pub pod_event: Option<&'a PodEvent>,
-    /// The time.
+    /// Current time.
     pub now: Timestamp,
 }
 
-/// What is seen of the workspace's node.
+/// Observed state of the workspace's node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeObservation {
-    /// There is no node yet, or nodes were not listed yet.
+    /// The workspace has no node yet, or nodes were not listed yet.
     Unknown,
-    /// It is there.
+    /// The node exists.
     Present {
         /// Whether it has any taint.
         tainted: bool,
         /// Whether its kubelet answers.
         readiness: Readiness,
     },
-    /// It is gone.
+    /// The node was deleted.
     Gone,
 }
 
 /// Whether a node's kubelet answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
-    /// It does, and the node takes pods.
+    /// It answers, and the node is ready.
     Ready,
-    /// It does, and says that the node is not ready.
+    /// It answers, and reports the node as not ready.
     NotReady,
-    /// It does not: what is known of the node's pods is of before.
+    /// It does not answer: the statuses of the node's pods are outdated.
     Unreachable,
 }
 
-/// The cluster did not take a pod.
+/// The cluster rejected a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the cluster said.
+    /// The cluster's reason.
     pub message: String,
-    /// Whether it will say so again, as for a pod that is not valid.
+    /// Whether a retry cannot succeed, as for a pod that is not valid.
     pub is_final: bool,
 }
 
-/// What is to be done.
+/// Result of a decision.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Decision {
-    /// What changes in the status.
+    /// The status update.
     pub status: StatusChange,
-    /// Whether the status may wait a moment, to be written with what follows at once: nobody acts on it. It is decided
-    /// on anew then.
+    /// Whether the status write may be debounced, because nobody acts on it. The next reconcile decides again.
     pub may_wait: bool,
-    /// What to do before the status is written, in this order.
+    /// Actions before the status is written, in this order.
     pub actions: Vec<Action>,
-    /// Whether the secrets are to be deleted because the workspace runs. Done after the status is written, since
-    /// nothing depends on it: they are deleted again at the end.
+    /// Whether to delete the Secrets because the workspace runs. Best effort, after the status is written: they are
+    /// deleted again at the end.
     pub drop_secrets: bool,
     /// Kubernetes events to write.
     pub events: Vec<Note>,
-    /// Where it has just failed: the events of its pod among which the reason may be. With the answer it is decided again.
+    /// Query for the pod's events, which may explain a failure that is new. With the answer, [`decide`] is called again.
     pub query: Option<EventQuery>,
-    /// When to look again if nothing changes.
-    pub look_again: Option<Timestamp>,
+    /// When to reconcile again if nothing changes.
+    pub next_check: Option<Timestamp>,
 }
 
-/// One thing to do in the cluster. Each can be repeated without harm.
+/// A write in the cluster, or a check of it. Each is idempotent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Make the pod.
+    /// Create the pod.
     CreatePod(Box<Pod>),
     /// Delete a pod.
     DeletePod {
-        /// Its name.
+        /// Name of the pod.
         name: String,
-        /// Its uid.
+        /// Uid of the pod.
         uid: String,
-        /// Seconds it gets to end; its own value where absent.
+        /// Grace period in seconds; `None` for the pod's own.
         grace: Option<u32>,
     },
-    /// Take our finalizer off a pod.
+    /// Remove the manager's finalizer from a pod.
     ReleasePod {
-        /// Its name.
+        /// Name of the pod.
         name: String,
-        /// Its uid.
+        /// Uid of the pod.
         uid: String,
     },
-    /// Ask the apiserver itself that there is no pod: the answer to its creation may have been lost, or a watch may lag.
-    SeeThatNoPodIs {
-        /// Its name.
+    /// Ask the apiserver whether a pod exists: the response to its creation may have been lost, or the watch may lag.
+    CheckForPod {
+        /// Name of the pod.
         name: String,
     },
-    /// Delete the secrets it has; both flags false never happens.
+    /// Delete the workspace's Secrets; at least one flag is true.
     DeleteSecrets(SecretsToDelete),
-    /// Take our finalizer off the workspace.
+    /// Remove the manager's finalizer from the Workspace.
     ReleaseWorkspace,
-    /// Delete the workspace.
+    /// Delete the Workspace.
     DeleteWorkspace,
 }
 
-/// Which secrets a workspace has.
+/// Which Secrets a workspace has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SecretsToDelete {
     /// `<id>-env` in the workspace namespace.
@@ -156,7 +155,7 @@ pub struct SecretsToDelete {
 }
 
 impl SecretsToDelete {
-    /// The secrets that a workspace's spec refers to, or may: that they were made for it is checked before they are deleted.
+    /// The Secrets that a workspace's spec may refer to. Their deletion checks that they were created for it.
     pub fn of(workspace: &Workspace) -> Self {
         let id = workspace.metadata.name.as_deref().unwrap_or_default();
         let env_name = names::env_secret(id);
@@ -177,27 +176,27 @@ impl SecretsToDelete {
     }
 }
 
-/// What stands in an initializer for a password that is in the token secret.
+/// Replaces a password in an initializer; the password is in the token Secret.
 const EXTRACTED: &[u8] = b"extracted-secret/";
 
 /// A Kubernetes event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// Reason, one of those that the original writes.
+    /// Reason: one that Gitpod's workspace manager also writes.
     pub reason: &'static str,
-    /// Whether it is a warning.
+    /// Whether the type is `Warning`, not `Normal`.
     pub warning: bool,
-    /// Detail.
+    /// Message for people.
     pub message: String,
-    /// Whether it tells of a step that may be over at once; what follows then says enough.
+    /// Whether it reports a step that may be over at once; such events are debounced.
     pub passing: bool,
 }
 
-/// What is to be done about a workspace that exists.
+/// Decides on a Workspace that exists.
 pub fn decide(observed: &Observed<'_>, settings: &Settings, tokens: &dyn OwnerTokens) -> Decision {
     let case = Case::of(observed, settings);
     let mut draft = Draft::new(&case);
-    let mut look_again = Vec::new();
+    let mut next_check = Vec::new();
     if case.phase() != Phase::Stopped {
         let pod_to_make = prepare(&case, &mut draft, tokens);
         draft.see_pod(&case);
@@ -212,24 +211,24 @@ pub fn decide(observed: &Observed<'_>, settings: &Settings, tokens: &dyn OwnerTo
             && let Some(pod) = pod_to_make
         {
             actions::create(&case, &mut draft, pod);
-            look_again.extend(case.now.checked_add(case::POD_LAG));
+            next_check.extend(case.now.checked_add(case::POD_LAG));
         }
-        look_again.extend(timeout::next(&case, &draft));
-        look_again.extend(rejection::next(&case, &draft));
+        next_check.extend(timeout::next(&case, &draft));
+        next_check.extend(rejection::next(&case, &draft));
     }
-    look_again.extend(ending::next(&case, &draft));
+    next_check.extend(ending::next(&case, &draft));
     ending::note_holders(&case, &mut draft);
     actions::choose(&case, &mut draft);
-    draft.into_decision(&case, look_again)
+    draft.into_decision(&case, next_check)
 }
 
-/// What orphaned pods need: a workspace that is gone can no longer release them.
+/// Releases terminating pods whose Workspace is gone.
 pub fn decide_orphans(pods: &[Arc<PodFacts>]) -> Vec<Action> {
     let stuck = pods.iter().filter(|pod| pod.has_finalizer && pod.deleting_since.is_some());
     stuck.map(|pod| actions::release(pod)).collect()
 }
 
-/// URL and token, and the pod where one has to be made; what stands in its way is a failure.
+/// Sets URL and token, and returns the pod if one must be created. If it cannot be, the workspace fails or waits.
 fn prepare(case: &Case<'_>, draft: &mut Draft, tokens: &dyn OwnerTokens) -> Option<Box<Pod>> {
     draft.fill_access(case, tokens);
     if !case.is_to_start() {
@@ -261,14 +260,14 @@ fn prepare(case: &Case<'_>, draft: &mut Draft, tokens: &dyn OwnerTokens) -> Opti
 
 fn note_refusal(draft: &mut Draft, refusal: &Refusal) {
     if refusal.is_final {
-        draft.fail(&failure::not_taken(&refusal.message));
+        draft.fail(&failure::pod_rejected(&refusal.message));
     } else {
         let text = &refusal.message;
         draft.set(conditions::WORKSPACE_CONTAINER_RUNNING, false, draft::POD_NOT_CREATED, text);
     }
 }
 
-/// Conditions that somebody acts on, or that say why something ended.
+/// Conditions that somebody acts on, or that explain an end; a change of one is written without debounce.
 const URGENT: [&str; 6] = [
     conditions::FAILED,
     conditions::TIMEOUT,
@@ -278,17 +277,17 @@ const URGENT: [&str; 6] = [
     conditions::HEADLESS_TASK_FAILED,
 ];
 
-/// Whether what is decided is only a step on the way: a pod that has just been made will have a node, one that was just
-/// deleted will end, one that was just released will be gone. Node agents act on Creating and Initializing alike, on
-/// Running, and on Stopping once the container has ended.
+/// Whether another change is about to follow: a pod that was just created will get a node, one that was just deleted will
+/// end, one that was just released will be gone. Node agents act on Creating and Initializing alike, on Running, and on
+/// Stopping once the container has ended.
 fn may_wait(case: &Case<'_>, draft: &Draft, row: Row) -> bool {
     let same = |kind: &&str| case.status().is_true(kind) == draft.status.is_true(kind);
-    let is_told = case.phase() == Phase::Creating && case.status().runtime.is_some();
+    let agent_knows = case.phase() == Phase::Creating && case.status().runtime.is_some();
     let is_running = draft.status.is_true(conditions::WORKSPACE_CONTAINER_RUNNING);
     let on_the_way = match row {
         Row::ToStart | Row::Pending => case.observed.refusal.is_none(),
-        // The agent is at it since Creating, and may be done any moment.
-        Row::Initializing => is_told,
+        // The agent initializes the content since Creating, and may finish at any time.
+        Row::Initializing => agent_knows,
         Row::Doomed | Row::Ending => is_running || draft.finished(case),
         Row::Finished | Row::TaskFinished => case.pod.is_some(),
         _ => false,
@@ -296,16 +295,16 @@ fn may_wait(case: &Case<'_>, draft: &Draft, row: Row) -> bool {
     on_the_way && URGENT.iter().all(same)
 }
 
-/// Failures, rejection, and what a headless task left.
+/// Notes failures, a refusal by the node, and the message of a headless task.
 fn judge(case: &Case<'_>, draft: &mut Draft) {
-    if case.pods_are_many() {
+    if case.has_several_pods() {
         let names: Vec<&str> = case.own.iter().map(|pod| pod.name.as_str()).collect();
         let text = format!("the workspace has more than one pod: {}", names.join(", "));
         draft.fail(&Failure::new(Fault::Platform, text));
     }
     if case.has_vanished() && !draft.is_doomed(case) {
-        // The watch on pods may lag behind the one on workspaces, as after a restore of the cluster.
-        draft.choice.actions.push(actions::see_that_no_pod_is(case));
+        // The pod watch may lag behind the Workspace watch, as after a restore of the cluster.
+        draft.choice.actions.push(actions::check_for_pod(case));
         draft.fail(&failure::vanished(case));
     }
     if let Some(failure) = failure::of_content(&draft.status) {
@@ -322,7 +321,7 @@ fn judge(case: &Case<'_>, draft: &mut Draft) {
     }
 }
 
-/// The phase by the table; a limit of time that is reached in it ends the workspace at once.
+/// Looks up the phase, and again if a timeout of that phase has passed, which ends the workspace.
 fn settle(case: &Case<'_>, draft: &mut Draft) -> Row {
     let row = phase::row(&case.facts(draft));
     draft.status.phase = row.phase(case.phase());
@@ -334,7 +333,7 @@ fn settle(case: &Case<'_>, draft: &mut Draft) -> Row {
     row
 }
 
-/// What goes with a new phase.
+/// Applies the side effects of a row: conditions, times and events.
 fn enter(case: &Case<'_>, draft: &mut Draft, row: Row) {
     let (before, after) = (case.phase(), draft.status.phase);
     match row {

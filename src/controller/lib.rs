@@ -1,22 +1,23 @@
-//! The controller of one namespace of one cluster: makes pods of workspaces, and tells what becomes of them.
+//! The controller of one namespace of one cluster: creates the pods of workspaces and reports their status.
 //!
-//! A pass over a workspace is four steps: *observe* (what is in memory), *decide* (pure, [`decide`]), *apply* (IO) and
-//! *report* (IO: one status patch; and when the workspace is free again, events). Passes are made when something changed, and at the one moment that the
-//! last pass named; nothing is polled. Two passes over one workspace are never made at a time.
+//! A reconcile has four steps: *observe* (reads caches), *decide* (pure, [`decide`]), *apply* (IO) and *report* (IO: one
+//! status patch; then events, when the queue may already hand out the workspace again). A reconcile runs when something
+//! changed, and at the time that the last one asked for; nothing is polled. A workspace has at most one reconcile at a time.
 //!
-//! Guarantees: a second pod is never made while a first may exist, because its name is the workspace's and it is made
-//! only while the status counts none; a status is written only for the version that was decided on, with all of its
-//! conditions, so that nothing of another writer is lost.
+//! Guarantees: a second pod is never created while a first may exist, because the pod's name is derived from the workspace
+//! and it is created only while the status counts none; a status is written only for the resource version that was decided
+//! on, with all of its conditions, so that no other writer's change is lost.
 
 mod apply;
+mod backoff;
+mod debounce;
 mod decide;
-mod evidence;
-mod memo;
 mod observe;
 mod observer;
-mod pace;
 mod pod;
+mod pod_failure;
 mod queue;
+mod recent_actions;
 mod report;
 mod settings;
 mod templates;
@@ -42,42 +43,42 @@ use member::cache::{Capacity, NamespaceCache, NodeCache};
 use member::maintenance::Maintenance;
 
 use apply::Outcome;
+use backoff::Backoff;
+use debounce::Debounce;
 use decide::{Action, Decision, Note, Observed, Refusal, SecretsToDelete, decide, decide_orphans};
-use evidence::Evidence;
-use memo::{HOLD, Memos, REPEAT_AFTER, WORTH_TELLING};
 use observe::Seen;
-use pace::Pace;
+use pod_failure::FailureEvents;
 use queue::Queue;
+use recent_actions::{REPEAT_AFTER, RecentActions};
 
 pub use pod::{CONTAINER, planned as planned_pod, problems as pod_problems, sample, sample_workspace, shape};
 pub use settings::{ClassSettings, OwnerTokens, Recreation, Settings, Timeouts};
 pub use templates::{PodTemplates, TemplateError, TemplateFolder, parse_template};
 
-/// Why a pass did not come to its end. It is made again after a wait that grows.
+/// Why a reconcile failed. It is retried with a backoff.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The cluster.
+    /// A request to the cluster failed.
     #[error(transparent)]
     Cluster(#[from] member::Error),
-    /// A pod of this name was there, and went before it was known whose.
+    /// A pod of this name existed, and was deleted before its owner could be read.
     #[error("a pod {pod} existed a moment ago")]
     NameTaken {
-        /// Its name.
+        /// Name of the pod.
         pod: String,
     },
-    /// The cluster does not take the pod for now.
-    #[error("the cluster does not take the pod: {0}")]
-    NotTaken(String),
-    /// The pass took too long.
-    #[error("the pass was not over after {0:?}")]
+    /// The cluster rejected the pod for a reason that may pass.
+    #[error("pod creation rejected: {0}")]
+    PodRejected(String),
+    /// The reconcile exceeded its deadline.
+    #[error("the reconcile exceeded its deadline of {0:?}")]
     Deadline(Duration),
 }
 
-/// A status that was not taken because another writer was first: its change must be seen, and is a reason to look.
-/// Only if it is not seen for this long, look anyway.
+/// Retry delay after a write conflict. Usually the watch shows the other writer's change earlier, which queues the workspace.
 const CONFLICT_WAIT: Duration = Duration::from_secs(2);
 
-/// What a controller works with.
+/// Dependencies of a controller.
 pub struct Parts {
     /// Workspaces and pods of the namespace.
     pub cache: Arc<NamespaceCache>,
@@ -89,13 +90,13 @@ pub struct Parts {
     pub acceptance: Arc<Acceptance>,
     /// Learns what admitted pods request.
     pub capacity: Arc<Capacity>,
-    /// Writes to the namespace in the present leadership; changed only while the controller does not run.
+    /// Writes to the namespace in the current term; replaced only while the controller does not run.
     pub writer: ArcSwap<Writer>,
-    /// What the configuration says.
+    /// Current settings; replaced when the configuration changes.
     pub settings: Arc<ArcSwap<Settings>>,
-    /// Gives owner tokens.
+    /// Derives owner tokens.
     pub tokens: Arc<dyn OwnerTokens>,
-    /// This installation's id: workspaces of others are left alone.
+    /// Id of this installation: workspaces of other installations are ignored.
     pub installation: Arc<str>,
 }
 
@@ -103,90 +104,99 @@ pub struct Parts {
 pub struct Controller {
     parts: Parts,
     queue: Queue,
-    memos: Memos,
-    pace: Pace,
-    evidence: Evidence,
+    backoff: Backoff,
+    recent: RecentActions,
+    debounce: Debounce,
+    failure_events: FailureEvents,
 }
 
 impl Controller {
     /// A controller that does nothing until [`Controller::run`].
     pub fn new(parts: Parts) -> Self {
-        let (queue, memos, pace) = (Queue::default(), Memos::default(), Pace::default());
-        Self { parts, queue, memos, pace, evidence: Evidence::default() }
+        Self {
+            parts,
+            queue: Queue::default(),
+            backoff: Backoff::default(),
+            recent: RecentActions::default(),
+            debounce: Debounce::default(),
+            failure_events: FailureEvents::default(),
+        }
     }
 
-    /// A workspace or its pod changed. Cheap; ignored unless the controller runs.
+    /// Queues a workspace that changed, or whose pod did. Cheap; ignored unless the controller runs.
     pub fn enqueue(&self, name: &str) {
         self.queue.add(name);
     }
 
-    /// Workspaces that could not be brought on, several times in a row.
+    /// Number of workspaces whose reconcile failed several times in a row.
     pub fn failing(&self) -> usize {
-        self.memos.failing()
+        self.backoff.failing()
     }
 
-    /// Workspaces whose turn has come.
+    /// Number of workspaces that are due and not being reconciled.
     pub fn waiting(&self) -> usize {
         self.queue.due()
     }
 
-    /// Everything may have changed, as settings do.
+    /// Queues all workspaces, as after a change of the settings.
     pub fn enqueue_all(&self) {
         for name in self.parts.cache.names() {
             self.queue.add(&name);
         }
     }
 
-    /// Works until `shutdown`, and ends when the passes under way have ended, so that none goes on in another leadership.
-    /// To be called when this process leads, `writer` may write, and the cache is complete; never twice at a time.
+    /// Reconciles until `shutdown`, and returns when running reconciles have ended, so that none continues in another term.
+    /// The caller leads, `writer` may write, and the cache is synced. Must not be called twice at a time.
     pub async fn run(self: Arc<Self>, writer: Writer, shutdown: CancellationToken) {
         self.parts.writer.store(Arc::new(writer));
         let mut maintenance = self.parts.maintenance.subscribe();
-        let mut passes = JoinSet::new();
+        let mut running = JoinSet::new();
         self.queue.open();
         self.enqueue_all();
         loop {
-            let room = passes.len() < self.parts.settings.load().concurrency.max(1);
+            let may_start = running.len() < self.parts.settings.load().concurrency.max(1);
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Ok(()) = maintenance.changed() => self.enqueue_all(),
-                Some(ended) = passes.join_next(), if !passes.is_empty() => {
+                Some(ended) = running.join_next(), if !running.is_empty() => {
                     if let Err(error) = ended {
                         error!(%error, "a reconcile panicked and is repeated");
                     }
                 }
-                (name, due) = self.queue.next(), if room => {
+                (name, due) = self.queue.next(), if may_start => {
                     let span = info_span!("workspace", id = &*name);
-                    passes.spawn(self.clone().pass(name, due).instrument(span));
+                    running.spawn(self.clone().run_once(name, due).instrument(span));
                 }
             }
         }
         self.queue.close();
-        while passes.join_next().await.is_some() {}
-        self.memos.clear();
+        while running.join_next().await.is_some() {}
+        self.backoff.clear();
+        self.recent.clear();
+        self.debounce.clear();
     }
 
-    /// One pass with its deadline, and when the next one is due.
-    async fn pass(self: Arc<Self>, name: Arc<str>, due: Instant) {
-        let given_back = GiveBack { queue: &self.queue, memos: &self.memos, name: &name };
+    /// Reconciles one workspace within the deadline, and queues it for its next reconcile.
+    async fn run_once(self: Arc<Self>, name: Arc<str>, due: Instant) {
+        let guard = QueueGuard { queue: &self.queue, backoff: &self.backoff, name: &name };
         let deadline = self.parts.settings.load().pass_deadline;
         let ended = tokio::time::timeout(deadline, self.reconcile(&name, due)).await;
         let passed = match ended.unwrap_or(Err(Error::Deadline(deadline))) {
             Ok(passed) => {
-                self.memos.succeeded(&name);
+                self.backoff.reset(&name);
                 passed
             }
             Err(error) => {
-                let wait = self.memos.failed(&name);
-                warn!(%error, ?wait, "a pass failed");
-                Passed::look_after(wait)
+                let wait = self.backoff.failed(&name);
+                warn!(%error, ?wait, "reconcile failed");
+                Passed::after(wait)
             }
         };
         if let Some(wait) = passed.wait {
             self.queue.add_after(&name, wait);
         }
-        // Nothing waits for what is left.
-        drop(given_back);
+        // The epilogue may overlap with the next reconcile.
+        drop(guard);
         if let Some(epilogue) = passed.epilogue {
             self.end(epilogue).await;
         }
@@ -196,16 +206,16 @@ impl Controller {
     async fn reconcile(&self, name: &str, due: Instant) -> Result<Passed, Error> {
         let (settings, now) = (self.parts.settings.load_full(), Timestamp::now());
         let seen = observe::observe(&self.parts, name);
-        let is_ours = |workspace: &&Arc<Workspace>| {
+        let is_owned = |workspace: &&Arc<Workspace>| {
             convert::keeper(&workspace.metadata, &self.parts.installation) == Keeper::Us
         };
-        let Some(workspace) = seen.workspace.as_ref().filter(is_ours) else {
+        let Some(workspace) = seen.workspace.as_ref().filter(is_owned) else {
             self.release_orphans(name, &seen).await?;
             return Ok(Passed::default());
         };
         let mut decision = decide(&seen.observed(workspace, now, None), &settings, &*self.parts.tokens);
         if let Some(query) = &decision.query
-            && let Some(event) = self.evidence.find(&self.parts.writer.load_full(), query).await
+            && let Some(event) = self.failure_events.find(&self.parts.writer.load_full(), query).await
         {
             let observed = Observed { pod_event: Some(&event), ..seen.observed(workspace, now, None) };
             decision = decide(&observed, &settings, &*self.parts.tokens);
@@ -216,31 +226,31 @@ impl Controller {
             decision = decide(&observed, &settings, &*self.parts.tokens);
             self.report(workspace, &decision).await?;
             if !refusal.is_final {
-                return Err(Error::NotTaken(refusal.message));
+                return Err(Error::PodRejected(refusal.message));
             }
             let (wait, epilogue) = (Some(Duration::ZERO), Some(Epilogue::of(workspace, &mut decision, now)));
             return Ok(Passed { wait, epilogue });
         }
         if applied.is_stale {
-            return Ok(Passed::look_after(CONFLICT_WAIT));
+            return Ok(Passed::after(CONFLICT_WAIT));
         }
         let next =
-            decision.look_again.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+            decision.next_check.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
         let next = next.into_iter().chain(applied.repeat_after).min();
         if decision.may_wait
             && !applied.is_pod_unseen
-            && let Some(held) = self.memos.hold(name, self.pace.patience(HOLD))
+            && let Some(held) = self.debounce.status(name)
         {
-            return Ok(Passed::look_after(next.map_or(held, |next| next.min(held))));
+            return Ok(Passed::after(next.map_or(held, |next| next.min(held))));
         }
         if !self.report(workspace, &decision).await? {
-            return Ok(Passed::look_after(CONFLICT_WAIT));
+            return Ok(Passed::after(CONFLICT_WAIT));
         }
         if !decision.status.is_empty() {
-            self.pace.note(due.elapsed());
+            self.debounce.status_written(due);
         }
-        let untold = self.memos.sift(name, &mut decision.events, self.pace.patience(WORTH_TELLING));
-        let wait = next.into_iter().chain(untold).min();
+        let held_event = self.debounce.events(name, &mut decision.events);
+        let wait = next.into_iter().chain(held_event).min();
         let is_quiet = decision.events.is_empty() && !decision.drop_secrets;
         let epilogue = (!is_quiet).then(|| Epilogue::of(workspace, &mut decision, now));
         Ok(Passed { wait, epilogue })
@@ -254,13 +264,13 @@ impl Controller {
     ) -> Result<Applied, Error> {
         let mut applied = Applied::default();
         for action in actions {
-            if self.memos.was_just_done(workspace, action) {
+            if self.recent.contains(workspace, action) {
                 applied.repeat_after = Some(REPEAT_AFTER);
                 applied.is_pod_unseen |= matches!(action, Action::CreatePod(_));
                 continue;
             }
             match apply::apply(&self.parts, settings, workspace, action).await? {
-                Outcome::Done => self.memos.note_done(workspace, action),
+                Outcome::Done => self.recent.add(workspace, action),
                 Outcome::Stale => {
                     applied.is_stale = true;
                     break;
@@ -274,22 +284,22 @@ impl Controller {
         Ok(applied)
     }
 
-    /// Writes what was decided; `false` where another writer was first.
+    /// Writes the status update; `false` on a conflict with another writer.
     async fn report(&self, workspace: &Workspace, decision: &Decision) -> Result<bool, Error> {
         if !decision.status.is_empty() {
             match report::status(&self.parts.writer.load_full(), workspace, &decision.status).await? {
                 Patched::Done(written) => {
                     self.parts.cache.offer(written);
                 }
-                Patched::NotFound => debug!("the workspace went while its status was written"),
+                Patched::NotFound => debug!("the workspace was deleted while its status was written"),
                 Patched::Conflict => return Ok(false),
             }
         }
-        self.memos.written(workspace.metadata.name.as_deref().unwrap_or_default());
+        self.debounce.status_is_current(workspace.metadata.name.as_deref().unwrap_or_default());
         Ok(true)
     }
 
-    /// What nothing waits for: events, and secrets that a workspace that runs needs no more.
+    /// Writes events, and deletes the Secrets of a workspace that runs and no longer needs them. Failures are only logged.
     async fn end(&self, epilogue: Epilogue) {
         let Epilogue { workspace, events, drop_secrets, now } = epilogue;
         let writer = &*self.parts.writer.load_full();
@@ -297,17 +307,19 @@ impl Controller {
         if drop_secrets {
             let (settings, secrets) = (self.parts.settings.load(), SecretsToDelete::of(&workspace));
             if let Err(error) = apply::delete_secrets(writer, &settings, &workspace, secrets).await {
-                warn!(%error, "secrets stay until the workspace ends");
+                warn!(%error, "failed to delete the workspace's Secrets; they are deleted when it ends");
             }
         }
     }
 
-    /// Pods of a workspace that is gone can only be released.
+    /// Removes the finalizer from terminating pods of a workspace that is gone.
     async fn release_orphans(&self, name: &str, seen: &Seen) -> Result<(), Error> {
         if seen.workspace.is_some() {
             return Ok(());
         }
-        self.memos.forget(name);
+        self.backoff.reset(name);
+        self.recent.forget(name);
+        self.debounce.forget(name);
         for action in decide_orphans(&seen.pods) {
             if let Action::ReleasePod { name, uid } = &action {
                 self.parts.writer.load_full().remove_pod_finalizer(name, uid).await?;
@@ -317,21 +329,21 @@ impl Controller {
     }
 }
 
-/// What came of a pass.
+/// Result of a reconcile that succeeded.
 #[derive(Default)]
 struct Passed {
-    /// How long to wait before looking again, if nothing changes.
+    /// Delay of the next reconcile if nothing changes.
     wait: Option<Duration>,
     epilogue: Option<Epilogue>,
 }
 
 impl Passed {
-    fn look_after(wait: Duration) -> Self {
+    fn after(wait: Duration) -> Self {
         Self { wait: Some(wait), epilogue: None }
     }
 }
 
-/// What is left to do when the next pass may begin.
+/// Work that is left when the next reconcile may begin.
 struct Epilogue {
     workspace: Arc<Workspace>,
     events: Vec<Note>,
@@ -346,28 +358,28 @@ impl Epilogue {
     }
 }
 
-/// What came of the actions of a pass.
+/// Result of the actions of a reconcile.
 #[derive(Default)]
 struct Applied {
     refusal: Option<Refusal>,
     is_stale: bool,
-    /// Whether the pod was made before, and is not seen.
+    /// Whether the pod was created a moment ago, and the watch has not shown it yet.
     is_pod_unseen: bool,
-    /// When to look whether something that was just done has shown.
+    /// When to check that the watch shows the effect of a recent action.
     repeat_after: Option<Duration>,
 }
 
-/// Gives a key back to the queue, whatever ends the pass. One that panicked is made again, as one that failed.
-struct GiveBack<'a> {
+/// Ends the work on a key of the queue when dropped. After a panic the key is queued again, as after a failure.
+struct QueueGuard<'a> {
     queue: &'a Queue,
-    memos: &'a Memos,
+    backoff: &'a Backoff,
     name: &'a str,
 }
 
-impl Drop for GiveBack<'_> {
+impl Drop for QueueGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.queue.add_after(self.name, self.memos.failed(self.name));
+            self.queue.add_after(self.name, self.backoff.failed(self.name));
         }
         self.queue.done(self.name);
     }

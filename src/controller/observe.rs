@@ -1,4 +1,4 @@
-//! What is seen of one workspace: reads of what is in memory, no IO.
+//! Reads the state of one workspace from the caches, without IO.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use k8s::resources::Workspace;
 use super::Parts;
 use super::decide::{NodeObservation, Observed, Readiness, Refusal};
 
-/// What is seen, held for the length of a pass.
+/// State of a workspace for one reconcile.
 pub(super) struct Seen {
     pub workspace: Option<Arc<Workspace>>,
     pub pods: Vec<Arc<PodFacts>>,
@@ -19,7 +19,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// As what is decided on.
+    /// The input of the decision.
     pub fn observed<'a>(
         &'a self,
         workspace: &'a Workspace,
@@ -38,10 +38,10 @@ impl Seen {
     }
 }
 
-/// Looks at a workspace, its pods, its node, and the namespace's maintenance.
+/// Reads a workspace, its pods, its node, and the maintenance of the namespace.
 pub(super) fn observe(parts: &Parts, name: &str) -> Seen {
-    // The status first: pods only ever lag behind what is looked at later, and a status that knows more than the pods
-    // do could look like a pod that vanished.
+    // The Workspace first: read after the pods, its status could be newer than they are, and a pod that it mentions would
+    // look vanished.
     let workspace = parts.cache.get(name);
     let pods = parts.cache.pods_of(name);
     let node = workspace.as_deref().map_or(NodeObservation::Unknown, |workspace| {
@@ -60,7 +60,7 @@ fn node_name<'a>(workspace: &'a Workspace, pods: &'a [Arc<PodFacts>]) -> Option<
 fn observe_node(parts: &Parts, workspace: &Workspace, name: &str) -> NodeObservation {
     match parts.nodes.get(name) {
         Some(node) => NodeObservation::Present { tainted: node.tainted, readiness: readiness(&node) },
-        // A node that joined just now may be seen later than the first pod on it, so one pass must have noted it.
+        // A new node may be seen later than its first pod. It counts as gone only after a reconcile wrote its name to the status.
         None if parts.nodes.is_synced() && noted_node(workspace) == Some(name) => NodeObservation::Gone,
         None => NodeObservation::Unknown,
     }

@@ -1,4 +1,4 @@
-//! Which changes of a cluster make the controller look at a workspace again.
+//! Which changes of a cluster queue a workspace for a reconcile.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The pod of a workspace. Everything that can be wrong is found in [`PodInput::parse`]; building cannot fail.
+//! Builds the pod of a workspace. [`PodInput::parse`] finds every problem; building cannot fail.
 
 mod check;
 mod env;
@@ -26,7 +26,7 @@ pub use template::merge_templates;
 /// Name of the container that the user works in.
 pub const CONTAINER: &str = "workspace";
 
-/// Name of the pod of a workspace: one workspace can never have two.
+/// Name of the pod of a workspace: derived from its id, so that it cannot have two.
 pub fn name(kind: WorkspaceType, id: &str) -> String {
     let prefix = match kind {
         WorkspaceType::Regular => "ws",
@@ -36,7 +36,7 @@ pub fn name(kind: WorkspaceType, id: &str) -> String {
     format!("{prefix}-{id}")
 }
 
-/// The pod.
+/// Builds the pod from checked input, completed by the class's template.
 pub fn build(input: &PodInput<'_>) -> Pod {
     let pod = Pod { metadata: metadata(input), spec: Some(pod_spec(input)), status: None };
     let mut pod = match input.template {
@@ -45,26 +45,26 @@ pub fn build(input: &PodInput<'_>) -> Pod {
     };
     let annotations = pod.metadata.annotations.get_or_insert_default();
     for (key, value) in annotations_of_client(input) {
-        // What the manager or the admin's template says stays.
+        // Annotations of the manager and of the admin's template win.
         annotations.entry(key.clone()).or_insert_with(|| value.clone());
     }
     pod
 }
 
-/// The pod of a workspace that does not exist yet; `None` where none can be made.
+/// The pod of a Workspace that is not created yet; `None` if its input is invalid.
 pub fn planned(mut workspace: Workspace, settings: &Settings) -> Option<Pod> {
     workspace.metadata.uid = Some("00000000-0000-0000-0000-000000000000".to_owned());
     PodInput::parse(&workspace, settings).ok().map(|input| build(&input))
 }
 
-/// The Workspace's annotations that the configuration lets through.
+/// The Workspace's annotations that the configuration allows on pods.
 fn annotations_of_client<'a>(input: &'a PodInput<'_>) -> impl Iterator<Item = (&'a String, &'a String)> {
     let all = input.workspace.metadata.annotations.iter().flatten();
     all.filter(|(key, _)| input.settings.pod_annotations.allows(key))
 }
 
-/// What node agents, scrapers and autoscalers act on. Of the Workspace's annotations only the two switches count that
-/// have no field of their own; limits are those of the class, as the pod's resources are.
+/// Annotations for node agents, scrapers and autoscalers. Of the Workspace's annotations only two switches are copied, which
+/// have no field in the spec; limits are those of the class, as the pod's resources are.
 fn managed_annotations(input: &PodInput<'_>) -> BTreeMap<String, String> {
     let cpu = &input.class.limits.cpu;
     let limit = |quantity: &Quantity| (!quantity.is_zero()).then(|| quantity.as_str().to_owned());

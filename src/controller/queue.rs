@@ -1,5 +1,5 @@
-//! A queue of keys with a time each. A key is in it once: the earliest of the times it was added with counts. It is
-//! handed out to one worker at a time, and what is added meanwhile waits until that one is done.
+//! Work queue of keys, each with a due time. A key is queued once, with the earliest of its times. It is handed out to one
+//! worker at a time; if it is added meanwhile, it waits until that worker is done.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, sleep_until};
 
-/// The queue. Closed at first; while closed it takes nothing, so that it never grows on a standby.
+/// The queue. Closed at first; while closed it ignores keys, so that it does not grow on a standby.
 #[derive(Debug, Default)]
 pub struct Queue {
     inner: Mutex<Inner>,
@@ -19,7 +19,7 @@ pub struct Queue {
 struct Inner {
     open: bool,
     entries: HashMap<Arc<str>, Entry>,
-    /// Keys that wait and are not worked on, by time.
+    /// Keys that are queued and not worked on, by due time.
     waiting: BTreeSet<(Instant, Arc<str>)>,
 }
 
@@ -30,12 +30,12 @@ struct Entry {
 }
 
 impl Queue {
-    /// Begins to take keys.
+    /// Starts to accept keys.
     pub fn open(&self) {
         self.inner.lock().open = true;
     }
 
-    /// Stops taking keys and forgets those that wait.
+    /// Stops accepting keys, and removes those that are queued.
     pub fn close(&self) {
         let mut inner = self.inner.lock();
         inner.open = false;
@@ -46,20 +46,20 @@ impl Queue {
         });
     }
 
-    /// Adds a key for now.
+    /// Adds a key that is due now.
     pub fn add(&self, key: &str) {
         self.add_at(key, Instant::now());
     }
 
-    /// Adds a key for later.
+    /// Adds a key that is due after `wait`.
     pub fn add_after(&self, key: &str, wait: Duration) {
-        // Beyond what the clock can count is never.
+        // A time that overflows never comes.
         if let Some(due) = Instant::now().checked_add(wait) {
             self.add_at(key, due);
         }
     }
 
-    /// Number of keys whose time has come and that nobody works on yet.
+    /// Number of keys that are due and not worked on.
     pub fn due(&self) -> usize {
         let now = Instant::now();
         self.inner.lock().waiting.iter().take_while(|(due, _)| *due <= now).count()
@@ -72,11 +72,11 @@ impl Queue {
         }
     }
 
-    /// The next key, once its time has come, with that time. It must be given back with [`Queue::done`]. For one caller at
-    /// a time; nothing is lost when the future is dropped.
+    /// The next key and its due time, once that has come. Its worker must call [`Queue::done`]. For one caller at a time;
+    /// nothing is lost when the future is dropped.
     pub async fn next(&self) -> (Arc<str>, Instant) {
         loop {
-            // Made before looking, so that nothing added in between is missed.
+            // Created before the check, so that a key that is added in between is not missed.
             let woken = self.wake.notified();
             let first = match self.inner.lock().pop(Instant::now()) {
                 Ok(next) => return next,
@@ -115,7 +115,7 @@ impl Queue {
 }
 
 impl Inner {
-    /// Adds; tells whether it is now the first.
+    /// Adds a key; returns whether it is now the first.
     fn add_at(&mut self, key: &str, due: Instant) -> bool {
         if !self.open {
             return false;
@@ -143,7 +143,7 @@ impl Inner {
         is_first
     }
 
-    /// The first key if its time has come, or else when that will be.
+    /// The first key if it is due, or else its due time.
     fn pop(&mut self, now: Instant) -> Result<(Arc<str>, Instant), Option<Instant>> {
         match self.waiting.first() {
             Some((due, _)) if *due > now => Err(Some(*due)),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_is_worked_on_once_at_a_time_and_again_when_added_meanwhile() {
+    async fn a_key_has_one_worker_at_a_time_and_is_handed_out_again_if_added_meanwhile() {
         let queue = opened();
         queue.add("a");
         assert_eq!(next(&queue, 1).await, Some(key("a", 0)));
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_come_in_the_order_of_their_times() {
+    async fn keys_are_handed_out_in_the_order_of_their_times() {
         let queue = opened();
         for (key, seconds) in [("c", 3), ("a", 1), ("b", 2)] {
             queue.add_after(key, Duration::from_secs(seconds));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_takes_nothing_while_closed_and_forgets_what_waited() {
+    async fn a_closed_queue_ignores_keys_and_drops_the_queued_ones() {
         let queue = Queue::default();
         queue.add("a");
         assert!(queue.is_empty());

@@ -1,4 +1,4 @@
-//! Tells what was decided: one status patch, and Kubernetes events for people.
+//! Writes a decision to the cluster: one status patch, and Kubernetes events.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, ObjectReference};
@@ -11,7 +11,7 @@ use member::apply::{Patched, Writer};
 use super::Error;
 use super::decide::{Note, StatusChange};
 
-/// Writes the status for the version that was seen.
+/// Patches the status of the observed resource version; a newer version is a conflict.
 pub(super) async fn status(
     writer: &Writer,
     workspace: &Workspace,
@@ -22,11 +22,11 @@ pub(super) async fn status(
     Ok(writer.patch_status(name, version, change.to_patch()).await?)
 }
 
-/// Writes events. They are for people: one that cannot be written changes nothing else.
+/// Writes events. A failure is only logged: nothing depends on events.
 pub(super) async fn events(writer: &Writer, workspace: &Workspace, notes: &[Note], now: Timestamp) {
     for (index, note) in notes.iter().enumerate() {
         if let Err(error) = writer.create_event(&event(workspace, note, now, index)).await {
-            warn!(%error, reason = note.reason, "an event could not be written");
+            warn!(%error, reason = note.reason, "failed to write an event");
         }
     }
 }
@@ -34,7 +34,7 @@ pub(super) async fn events(writer: &Writer, workspace: &Workspace, notes: &[Note
 fn event(workspace: &Workspace, note: &Note, now: Timestamp, index: usize) -> Event {
     let metadata = &workspace.metadata;
     let name = metadata.name.clone().unwrap_or_default();
-    // As other programs name them: unique by time, and by number within a pass.
+    // As other programs name them: unique by time, and by number within a reconcile.
     let event_name = format!("{name}.{:x}{index}", now.as_nanosecond());
     let about = ObjectReference {
         api_version: Some(format!("{}/v1", names::GROUP)),

@@ -1,5 +1,5 @@
-//! What the controller of a namespace is told by the configuration. Swapped as a whole when the configuration changes;
-//! a pass works with one value from beginning to end.
+//! Settings of the controller of a namespace. They are replaced as a whole when the configuration changes; a reconcile uses
+//! one value from beginning to end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,9 +8,9 @@ use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::Pod;
 
 use domain::class::Class;
-use domain::keyed::{Keyed, Keying};
 use domain::names::{Namespace, WorkspaceId};
 use domain::pod_annotations::PodAnnotations;
+use domain::signing::{Keying, SigningKeys};
 use domain::template::WorkspaceUrl;
 use k8s::resources::WorkspaceType;
 
@@ -22,78 +22,78 @@ use super::templates::PodTemplates;
 pub struct Settings {
     /// The workspace namespace.
     pub namespace: Namespace,
-    /// Where `<id>-tokens` secrets are.
+    /// Namespace of the `<id>-tokens` Secrets.
     pub secrets_namespace: Namespace,
-    /// Secrets of the namespace that a workspace may reference, beside those that are labelled.
+    /// Secrets that a workspace may reference in addition to labelled ones.
     pub allowed_secrets: BTreeSet<String>,
-    /// Classes that pods can be made with, by id.
+    /// Workspace classes by id.
     pub classes: BTreeMap<String, ClassSettings>,
-    /// Limits of a workspace's life.
+    /// Timeouts of a workspace.
     pub timeouts: Timeouts,
-    /// URL of a workspace.
+    /// Template of a workspace's URL.
     pub url: WorkspaceUrl,
     /// `hostURL` of the configuration.
     pub host_url: String,
-    /// Host of this cluster's workspaces; only an environment variable.
+    /// Host of this cluster's workspaces, only for an environment variable.
     pub workspace_cluster_host: String,
-    /// Folder on the node under which contents are.
+    /// Folder on the node that has the contents of workspaces.
     pub workspace_host_path: String,
     /// Scheduler of the pods; empty for the cluster's default.
     pub scheduler_name: String,
-    /// Seccomp profile on the node; the runtime's default where none is named.
+    /// Localhost seccomp profile; `None` for the runtime's default.
     pub seccomp_profile: Option<String>,
-    /// Registry that composes images; without one the workspace image is used directly.
+    /// Registry facade, which composes images; without one the workspace image is used directly.
     pub registry_facade_host: Option<String>,
-    /// Whether images hold `/.supervisor/workspacekit`; without it the image's own entry point runs.
+    /// Whether images have `/.supervisor/workspacekit`; without it the image's own entry point runs.
     pub workspacekit: bool,
-    /// How often a workspace reports activity.
+    /// Interval at which a workspace reports activity.
     pub heartbeat_interval: Duration,
     /// Whether workspaces trust the configured certificate authority.
     pub custom_ca: bool,
-    /// Annotations of clients that reach the pod.
+    /// Annotations of a Workspace that are copied to its pod.
     pub pod_annotations: PodAnnotations,
-    /// Making a refused pod again.
+    /// Recreation of refused pods.
     pub recreation: Recreation,
-    /// How many workspaces are worked on at once, at least 1.
+    /// Number of concurrent reconciles, at least 1.
     pub concurrency: usize,
-    /// How long one pass may take.
+    /// Deadline of a reconcile.
     pub pass_deadline: Duration,
 }
 
 impl Settings {
-    /// Where the content of a workspace is on its node.
+    /// Path of a workspace's content on its node.
     pub fn content_path(&self, id: &str) -> String {
         format!("{}/{id}", self.workspace_host_path.trim_end_matches('/'))
     }
 }
 
-/// Limits of a workspace's life. Zero means at once.
+/// Timeouts of a workspace, each with its start. Zero means at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// Creating and initializing, since the creation; also for a workspace that nobody ever opened.
     pub startup: Duration,
     /// Pending, since the creation.
     pub initialization: Duration,
-    /// A container that the kubelet cannot create or start, since it says so.
+    /// A container that the kubelet cannot create or start, since its first failure.
     pub container_start: Duration,
-    /// Inactivity.
+    /// Since the last activity.
     pub regular_workspace: Duration,
     /// Since the creation, whatever happens.
     pub max_lifetime: Duration,
     /// A headless workspace, since the creation.
     pub headless_workspace: Duration,
-    /// Inactivity once the user closed it.
+    /// Since the last activity, once the user closed the workspace.
     pub after_close: Duration,
     /// The backup, since the stop.
     pub content_finalization: Duration,
-    /// A pod that does not go away, since the stop.
+    /// Termination of the pod, since the stop.
     pub stopping: Duration,
-    /// A pod whose state nobody can tell, since it cannot be told.
+    /// Since the state of the pod is unknown.
     pub interrupted: Duration,
 }
 
 impl Default for Timeouts {
-    /// The values of an ordinary installation.
+    /// Defaults of the configuration.
     fn default() -> Self {
         let minutes = |count: u64| Duration::from_secs(count * 60);
         Self {
@@ -111,12 +111,12 @@ impl Default for Timeouts {
     }
 }
 
-/// Making a pod again that its node refused.
+/// Recreation of a pod that its node refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recreation {
-    /// How often at most.
+    /// Maximum number of recreations.
     pub max_retries: u32,
-    /// How long to wait before.
+    /// Delay before each.
     pub backoff: Duration,
 }
 
@@ -142,7 +142,7 @@ struct Templates {
 }
 
 impl ClassSettings {
-    /// A class with its templates, the ones of a type merged into the default once and for all.
+    /// Merges the template of each workspace type into the default one.
     pub fn new(class: Class, templates: &PodTemplates) -> Self {
         let merged = |of_type: &Option<Pod>| match (&templates.default, of_type) {
             (Some(default), Some(of_type)) => Some(merge_templates(default, of_type)),
@@ -157,7 +157,7 @@ impl ClassSettings {
         Self { class, templates }
     }
 
-    /// The template for workspaces of a type.
+    /// The merged template for a workspace type.
     pub fn template(&self, kind: WorkspaceType) -> Option<&Pod> {
         match kind {
             WorkspaceType::Regular => self.templates.regular.as_ref(),
@@ -167,13 +167,13 @@ impl ClassSettings {
     }
 }
 
-/// Gives the token that opens a workspace.
+/// Derives owner tokens, which authorize access to a workspace.
 pub trait OwnerTokens: Send + Sync {
-    /// The token of one start of a workspace; the same whenever asked.
+    /// The token of a start; deterministic for the same arguments.
     fn owner_token(&self, id: &WorkspaceId, generation: u32, keying: Option<&Keying>) -> String;
 }
 
-impl OwnerTokens for ArcSwap<Keyed> {
+impl OwnerTokens for ArcSwap<SigningKeys> {
     fn owner_token(&self, id: &WorkspaceId, generation: u32, keying: Option<&Keying>) -> String {
         self.load().owner_token(id, generation, keying)
     }

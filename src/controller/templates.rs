@@ -1,5 +1,5 @@
-//! Pod templates: those that the configuration names, and those that cluster files may name, which are below one folder and
-//! were read with the configuration. Naming one never reads a file.
+//! Pod templates. Cluster files may name only templates below `manager.templateFolder`. That folder is read together with the
+//! configuration, so that a cluster file never causes a file to be read.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -11,12 +11,12 @@ use serde_json::Value;
 use domain::class;
 use domain::text;
 
-/// Unknown keys that an error names.
+/// Number of unknown keys that an error names.
 const MOST_KEYS: usize = 8;
-/// Letters of each.
+/// Characters of each.
 const LONGEST_KEY: usize = 40;
 
-/// Pod templates of a class as they were read.
+/// Pod templates of a class before merging.
 #[derive(Debug, Clone, Default)]
 pub struct PodTemplates {
     /// For every type.
@@ -29,40 +29,40 @@ pub struct PodTemplates {
     pub imagebuild: Option<Pod>,
 }
 
-/// A pod template that cannot be used. The message names the file, and quotes nothing of it.
+/// A pod template that cannot be used. The message names the file and never quotes its content, which may be secret.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TemplateError {
-    /// It cannot be read.
+    /// Reading the file failed.
     #[error("failed to read {}: {reason}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         reason: String,
     },
-    /// It is no pod.
+    /// The file does not parse as a pod.
     #[error("{} is not a pod in YAML or JSON{at}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where it is not.
+        /// Position of the error.
         at: String,
     },
-    /// It has keys that no pod has.
+    /// The file has keys that no pod has.
     #[error("{} has keys that no pod has: {keys}", path.display())]
     UnknownKeys {
         /// The file.
         path: PathBuf,
-        /// As paths of keys; some of them where there are many.
+        /// Key paths, at most [`MOST_KEYS`] of them.
         keys: String,
     },
-    /// A cluster file names a template, and the configuration names no folder for them.
+    /// A cluster file names a template, and `manager.templateFolder` is not set.
     #[error("{} cannot be used: manager.templateFolder is not set in the configuration of the manager", path.display())]
     NoFolder {
         /// The file.
         path: PathBuf,
     },
-    /// It is not below the folder.
+    /// The path is not below the folder.
     #[error("{} is not a file below manager.templateFolder", path.display())]
     Elsewhere {
         /// The file.
@@ -71,7 +71,7 @@ pub enum TemplateError {
 }
 
 impl PodTemplates {
-    /// The templates that a class names.
+    /// Resolves the templates that a class names.
     pub fn of(
         paths: &class::Templates,
         mut template: impl FnMut(&Path) -> Result<Pod, TemplateError>,
@@ -86,7 +86,7 @@ impl PodTemplates {
     }
 }
 
-/// Reads the text of a template.
+/// Parses the text of a template.
 pub fn parse_template(path: &Path, text: &str) -> Result<Pod, TemplateError> {
     let pod: Pod = parse(path, text)?;
     let (given, kept): (Value, _) = (parse(path, text)?, serde_json::to_value(&pod).unwrap_or_default());
@@ -95,7 +95,7 @@ pub fn parse_template(path: &Path, text: &str) -> Result<Pod, TemplateError> {
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, TemplateError> {
-    // Repetition by reference makes megabytes of a small file.
+    // YAML aliases can expand a small file to megabytes.
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_aliases: 32 },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 1_000 },
@@ -107,7 +107,7 @@ fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, TemplateErro
     })
 }
 
-/// Keys that are written in a file and that the pod made of it does not have; empty where there are none.
+/// Keys of the file that are not in the parsed pod, comma-separated.
 fn unknown_keys(given: &Value, kept: &Value) -> String {
     let mut unknown = Unknown { keys: Vec::new(), more: false };
     unknown.compare(given, kept, "");
@@ -125,7 +125,7 @@ impl Unknown {
         match (given, kept) {
             (Value::Object(given), Value::Object(kept)) => {
                 for (key, value) in given {
-                    // What shows of a key is short and harmless, whatever file this is.
+                    // Keys are shortened and escaped: the path may name any file.
                     let shown = text::shown(key, LONGEST_KEY);
                     let path = if path.is_empty() { shown } else { format!("{path}.{shown}") };
                     match kept.get(key) {
@@ -157,13 +157,13 @@ impl Unknown {
 /// The templates that cluster files may name.
 #[derive(Debug, Clone, Default)]
 pub struct TemplateFolder {
-    /// Absolute, or where the manager was started; empty where there is none.
+    /// Absolute or relative to the working directory; empty if not configured.
     root: PathBuf,
     pods: BTreeMap<PathBuf, Result<Pod, TemplateError>>,
 }
 
 impl TemplateFolder {
-    /// `files` are the contents of what is below `root`, by their path from there, or why they cannot be used.
+    /// `files` are the contents of files by their path relative to `root`, or why they cannot be used.
     pub fn new(root: PathBuf, files: BTreeMap<PathBuf, Result<String, String>>) -> Self {
         let pods = files.into_iter().map(|(name, content)| {
             let path = root.join(&name);
@@ -176,12 +176,12 @@ impl TemplateFolder {
         Self { pods: pods.collect(), root }
     }
 
-    /// Where relative paths of cluster files start.
+    /// Base of relative paths in cluster files.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The template at a path: below the folder, without `..`.
+    /// The template at a path, which must be below the folder and without `..`.
     pub fn template(&self, path: &Path) -> Result<Pod, TemplateError> {
         if self.root.as_os_str().is_empty() {
             return Err(TemplateError::NoFolder { path: path.to_owned() });
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pod_is_said_without_quoting_it() {
+    fn a_template_that_is_no_pod_is_reported_without_quoting_it() {
         let said = refused("/etc/templates/secret.key");
         assert!(said.starts_with("/etc/templates/secret.key is not a pod in YAML or JSON"), "{said}");
         assert!(!said.contains("hunter2"), "{said}");

@@ -1,4 +1,4 @@
-//! Single passes against a mock apiserver: which calls are made, in which order, and what comes of the answers.
+//! Single reconciles against a mock apiserver: which requests are sent, in which order, and how responses are handled.
 
 use std::pin::pin;
 
@@ -40,7 +40,7 @@ fn bench(scene: &Scene) -> Bench {
     let mut workspace = scene.workspace.clone();
     workspace.metadata.labels =
         Some([(names::MANAGED_BY.to_owned(), names::MANAGER.to_owned())].into_iter().collect());
-    // Passes go by the clock.
+    // Reconciles use the wall clock.
     workspace.metadata.creation_timestamp =
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()));
     cache.begin_workspaces();
@@ -69,7 +69,7 @@ fn bench(scene: &Scene) -> Bench {
 enum Answer {
     /// With the object that was sent.
     Echo,
-    /// With the object that was sent, made.
+    /// With the object that was sent, as created.
     Made,
     /// With the workspace in the cache, its status patched, in a new version.
     Patched,
@@ -78,16 +78,16 @@ enum Answer {
 }
 
 impl Bench {
-    /// Makes one pass, answers its calls in turn, and returns them with what came of the pass.
-    async fn pass(
+    /// Runs one reconcile, answers its calls in order, and returns them with its result.
+    async fn reconcile(
         &mut self,
         answers: Vec<Answer>,
     ) -> (Vec<(String, Value)>, Result<Option<Duration>, Error>) {
-        self.late_pass(Duration::ZERO, answers).await
+        self.reconcile_late(Duration::ZERO, answers).await
     }
 
-    /// The same so long after it was due.
-    async fn late_pass(
+    /// Runs one reconcile that starts so long after it was due.
+    async fn reconcile_late(
         &mut self,
         late: Duration,
         answers: Vec<Answer>,
@@ -101,14 +101,14 @@ impl Bench {
             }
             calls
         };
-        let passing = async {
+        let reconciling = async {
             let passed = controller.reconcile("a", due).await?;
             if let Some(epilogue) = passed.epilogue {
                 controller.end(epilogue).await;
             }
             Ok(passed.wait)
         };
-        let both = Box::pin(async { tokio::join!(answering, passing) });
+        let both = Box::pin(async { tokio::join!(answering, reconciling) });
         tokio::time::timeout(Duration::from_secs(1), both).await.expect("calls and answers do not match")
     }
 }
@@ -159,58 +159,58 @@ fn calls(made: &[(String, Value)]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_first_pass_makes_the_pod_and_its_status_is_written_with_what_follows_at_once() {
+async fn the_first_reconcile_creates_the_pod_and_its_status_is_written_with_the_next_change() {
     let mut bench = bench(&fresh());
-    let (made, ended) = bench.pass(vec![Answer::Made]).await;
+    let (made, ended) = bench.reconcile(vec![Answer::Made]).await;
     assert_eq!(calls(&made), ["POST pods"]);
     assert!(ended.unwrap().unwrap() <= Duration::from_millis(100));
     let mut pod = bench.cache.pods_of("a")[0].as_ref().clone();
     pod.resource_version = "9".to_owned();
     pod.node_name = Some("node-1".to_owned());
     bench.cache.put_pod(pod.clone());
-    let (made, ended) = bench.pass(vec![Answer::Patched]).await;
+    let (made, ended) = bench.reconcile(vec![Answer::Patched]).await;
     assert_eq!(calls(&made), ["PATCH a/status"]);
     assert_eq!(made[0].1["metadata"]["resourceVersion"], "7");
     assert_eq!(made[0].1["status"]["podStarts"], 1);
     assert_eq!(made[0].1["status"]["phase"], "Creating", "so that the node agent begins");
     assert_eq!(made[0].1["status"]["runtime"]["nodeName"], "node-1");
     assert!(ended.unwrap().unwrap() <= Duration::from_secs(2), "until it is worth an event");
-    let (made, ended) = bench.pass(Vec::new()).await;
+    let (made, ended) = bench.reconcile(Vec::new()).await;
     assert!(made.is_empty() && ended.is_ok(), "the answer to the patch was taken, so nothing is done twice");
     pod.resource_version = "10".to_owned();
     pod.phase = PodPhase::Running;
     bench.cache.put_pod(pod);
-    let (made, ended) = bench.pass(Vec::new()).await;
+    let (made, ended) = bench.reconcile(Vec::new()).await;
     assert!(made.is_empty(), "the node agent is at it, and may be done any moment");
     assert!(ended.unwrap().unwrap() <= Duration::from_millis(100));
 }
 
 #[tokio::test]
-async fn a_status_that_nothing_follows_is_written_after_a_moment() {
+async fn a_status_without_another_change_is_written_after_the_debounce() {
     let mut bench = bench(&fresh());
-    let (_, ended) = bench.pass(vec![Answer::Made]).await;
+    let (_, ended) = bench.reconcile(vec![Answer::Made]).await;
     tokio::time::sleep(ended.unwrap().unwrap()).await;
-    let (made, _) = bench.pass(vec![Answer::Patched]).await;
+    let (made, _) = bench.reconcile(vec![Answer::Patched]).await;
     assert_eq!(calls(&made), ["PATCH a/status"]);
     assert_eq!(made[0].1["status"]["phase"], "Pending");
     assert_eq!(made[0].1["status"]["podStarts"], 1);
 }
 
 #[tokio::test]
-async fn where_passes_have_to_wait_for_their_turn_a_step_on_the_way_waits_longer_for_what_follows() {
+async fn the_debounce_is_longer_when_reconciles_are_late() {
     let mut bench = bench(&fresh());
-    bench.pass(vec![Answer::Made]).await.1.unwrap();
+    bench.reconcile(vec![Answer::Made]).await.1.unwrap();
     let mut pod = bench.cache.pods_of("a")[0].as_ref().clone();
     pod.resource_version = "9".to_owned();
     pod.node_name = Some("node-1".to_owned());
     bench.cache.put_pod(pod.clone());
-    let (made, ended) = bench.late_pass(Duration::from_secs(1), vec![Answer::Patched]).await;
+    let (made, ended) = bench.reconcile_late(Duration::from_secs(1), vec![Answer::Patched]).await;
     assert_eq!(calls(&made), ["PATCH a/status"], "the node agent waits for it");
     assert!(ended.unwrap().unwrap() > Duration::from_secs(4), "until it is worth an event");
     pod.resource_version = "10".to_owned();
     pod.phase = PodPhase::Running;
     bench.cache.put_pod(pod);
-    let (made, ended) = bench.pass(Vec::new()).await;
+    let (made, ended) = bench.reconcile(Vec::new()).await;
     let wait = ended.unwrap().unwrap();
     assert!(made.is_empty() && wait > Duration::from_secs(4) && wait < Duration::from_secs(10), "{wait:?}");
 }
@@ -218,45 +218,45 @@ async fn where_passes_have_to_wait_for_their_turn_a_step_on_the_way_waits_longer
 #[tokio::test]
 async fn a_stop_before_the_first_status_is_written_finds_the_pod() {
     let mut bench = bench(&fresh());
-    bench.pass(vec![Answer::Made]).await.1.unwrap();
+    bench.reconcile(vec![Answer::Made]).await.1.unwrap();
     let mut stopped = fresh().stop_asked().workspace;
     stopped.metadata.resource_version = Some("9".to_owned());
     stopped.metadata.labels = bench.cache.get("a").unwrap().metadata.labels.clone();
     bench.cache.put_workspace(stopped);
-    let (made, _) = bench.pass(vec![Answer::Echo]).await;
+    let (made, _) = bench.reconcile(vec![Answer::Echo]).await;
     assert_eq!(calls(&made), ["DELETE pods/ws-a"], "the resource stays for it");
 }
 
 #[tokio::test]
-async fn before_a_workspace_without_a_pod_goes_the_cluster_is_asked_for_one() {
+async fn before_a_workspace_without_a_pod_is_released_the_apiserver_is_asked_for_one() {
     let of_pod = json!({ "kind": "Pod", "apiVersion": "v1", "metadata": { "name": "ws-a", "uid": "pod-1",
         "resourceVersion": "9", "ownerReferences": [{ "apiVersion": "workspace.gitpod.io/v1", "name": "a",
         "kind": "Workspace", "uid": "uid-1", "controller": true }] } });
     let mut late = bench(&fresh().stop_asked().phase(Phase::Stopped));
-    let (made, ended) = late.pass(vec![Answer::With(of_pod)]).await;
+    let (made, ended) = late.reconcile(vec![Answer::With(of_pod)]).await;
     assert_eq!(calls(&made), ["GET pods/ws-a"], "the answer to its creation was lost");
     assert_eq!((ended.unwrap(), late.cache.pods_of("a").len()), (Some(CONFLICT_WAIT), 1));
     let mut none = bench(&fresh().stop_asked().phase(Phase::Stopped));
     let answers = vec![Answer::Refuse(404, "NotFound"), Answer::Patched, Answer::Patched];
-    let (made, _) = none.pass(answers).await;
+    let (made, _) = none.reconcile(answers).await;
     assert_eq!(calls(&made), ["GET pods/ws-a", "PATCH a", "DELETE a"]);
 }
 
 #[tokio::test]
-async fn a_status_that_another_writer_was_faster_with_is_decided_anew_and_no_second_pod_is_asked_for() {
+async fn a_status_conflict_is_retried_and_creates_no_second_pod() {
     let mut bench = bench(&fresh());
-    // No facts come with this answer: the pod is not seen, and that it was made is written at once.
-    bench.pass(vec![Answer::Echo]).await.1.unwrap();
-    let (made, ended) = bench.pass(vec![Answer::Refuse(409, "Conflict")]).await;
+    // This answer has no facts: the pod is not seen, and its creation is written at once.
+    bench.reconcile(vec![Answer::Echo]).await.1.unwrap();
+    let (made, ended) = bench.reconcile(vec![Answer::Refuse(409, "Conflict")]).await;
     assert_eq!(calls(&made), ["PATCH a/status"]);
     assert_eq!(ended.unwrap(), Some(CONFLICT_WAIT));
-    let (made, _) = bench.pass(vec![Answer::Patched]).await;
+    let (made, _) = bench.reconcile(vec![Answer::Patched]).await;
     assert_eq!(calls(&made), ["PATCH a/status"]);
     assert_eq!(made[0].1["status"]["podStarts"], 1);
 }
 
 #[tokio::test]
-async fn a_pod_name_that_is_taken_is_told_and_waited_for_unless_the_pod_is_ours() {
+async fn a_taken_pod_name_is_reported_and_retried_unless_the_pod_is_owned() {
     let exists = || Answer::Refuse(409, "AlreadyExists");
     let pod = |uid: &str| {
         json!({ "kind": "Pod", "apiVersion": "v1", "metadata": { "name": "ws-a", "uid": "pod-1",
@@ -264,19 +264,20 @@ async fn a_pod_name_that_is_taken_is_told_and_waited_for_unless_the_pod_is_ours(
             "kind": "Workspace", "uid": uid, "controller": true }] } })
     };
     let mut ours = bench(&fresh());
-    let (made, ended) = ours.pass(vec![exists(), Answer::With(pod("uid-1"))]).await;
+    let (made, ended) = ours.reconcile(vec![exists(), Answer::With(pod("uid-1"))]).await;
     assert_eq!(calls(&made), ["POST pods", "GET pods/ws-a"], "the answer to its creation was lost");
     assert_eq!((ended.unwrap(), ours.cache.pods_of("a").len()), (Some(CONFLICT_WAIT), 1));
 
     let mut of_another = bench(&fresh());
-    let (made, ended) = of_another.pass(vec![exists(), Answer::With(pod("uid-0")), Answer::Patched]).await;
+    let (made, ended) =
+        of_another.reconcile(vec![exists(), Answer::With(pod("uid-0")), Answer::Patched]).await;
     assert_eq!(calls(&made), ["POST pods", "GET pods/ws-a", "PATCH a/status"]);
     let told = made[2].1["status"]["conditions"].to_string();
     assert!(told.contains("PodNotCreated") && told.contains("a pod ws-a is there"), "{told}");
-    assert!(matches!(ended, Err(Error::NotTaken(_))));
+    assert!(matches!(ended, Err(Error::PodRejected(_))));
 
     let mut gone = bench(&fresh());
-    let (_, ended) = gone.pass(vec![exists(), Answer::Refuse(404, "NotFound")]).await;
+    let (_, ended) = gone.reconcile(vec![exists(), Answer::Refuse(404, "NotFound")]).await;
     assert!(matches!(ended, Err(Error::NameTaken { pod }) if pod == "ws-a"));
 }
 
@@ -284,22 +285,22 @@ async fn a_pod_name_that_is_taken_is_told_and_waited_for_unless_the_pod_is_ours(
 async fn a_pod_that_is_not_valid_fails_the_workspace() {
     let mut bench = bench(&fresh());
     let answers = vec![Answer::Refuse(422, "Invalid"), Answer::Patched, Answer::Echo, Answer::Echo];
-    let (made, ended) = bench.pass(answers).await;
+    let (made, ended) = bench.reconcile(answers).await;
     assert_eq!(calls(&made), ["POST pods", "PATCH a/status", "POST events", "POST events"]);
     assert_eq!(made[1].1["status"]["phase"], "Stopped");
     assert_eq!(ended.unwrap(), Some(Duration::ZERO));
 }
 
 #[tokio::test]
-async fn a_pod_that_is_not_taken_now_leaves_the_reason_and_is_tried_again() {
+async fn a_pod_that_is_rejected_for_now_shows_the_reason_and_is_retried() {
     let mut bench = bench(&fresh());
-    let (made, ended) = bench.pass(vec![Answer::Refuse(403, "Forbidden"), Answer::Patched]).await;
+    let (made, ended) = bench.reconcile(vec![Answer::Refuse(403, "Forbidden"), Answer::Patched]).await;
     assert_eq!(calls(&made), ["POST pods", "PATCH a/status"]);
-    assert!(matches!(ended, Err(Error::NotTaken(_))));
+    assert!(matches!(ended, Err(Error::PodRejected(_))));
 }
 
 #[tokio::test]
-async fn whatever_the_cluster_answers_instead_of_a_pod_is_told_at_once_and_tried_again() {
+async fn every_temporary_rejection_of_a_pod_is_reported_at_once_and_retried() {
     for (code, reason) in [
         (404, "NotFound"),
         (409, "Conflict"),
@@ -309,19 +310,19 @@ async fn whatever_the_cluster_answers_instead_of_a_pod_is_told_at_once_and_tried
         (504, "Timeout"),
     ] {
         let mut bench = bench(&fresh());
-        let (made, ended) = bench.pass(vec![Answer::Refuse(code, reason), Answer::Patched]).await;
+        let (made, ended) = bench.reconcile(vec![Answer::Refuse(code, reason), Answer::Patched]).await;
         assert_eq!(calls(&made), ["POST pods", "PATCH a/status"], "{code}");
         let conditions = made[1].1["status"]["conditions"].as_array().unwrap();
         let told = conditions.iter().find(|one| one["type"] == "WorkspaceContainerRunning").unwrap();
         assert_eq!(told["reason"], "PodNotCreated");
         assert_eq!(told["message"], format!("the apiserver rejected it ({code} {reason})"));
         assert_eq!(made[1].1["status"]["podStarts"], 0, "a second try may be the first to make it");
-        assert!(matches!(ended, Err(Error::NotTaken(_))), "{code}");
+        assert!(matches!(ended, Err(Error::PodRejected(_))), "{code}");
     }
 }
 
 #[tokio::test]
-async fn a_failure_tells_the_last_event_of_its_pod_and_does_not_wait_for_one_that_is_not_to_be_had() {
+async fn a_failure_reports_the_last_event_of_its_pod_or_none_if_it_cannot_be_read() {
     let failed = running().container(terminated(1, "Error", ""), false);
     let event = json!({ "metadata": { "name": "e" }, "involvedObject": {}, "type": "Warning",
         "reason": "FailedPostStartHook", "message": "no such file" });
@@ -332,7 +333,7 @@ async fn a_failure_tells_the_last_event_of_its_pod_and_does_not_wait_for_one_tha
         (Answer::Refuse(403, "Forbidden"), told.to_owned()),
     ] {
         let answers = vec![answer, Answer::Echo, Answer::Patched, Answer::Echo, Answer::Echo];
-        let (made, ended) = bench(&failed).pass(answers).await;
+        let (made, ended) = bench(&failed).reconcile(answers).await;
         let expected = ["GET events", "DELETE pods/ws-a", "PATCH a/status", "POST events", "POST events"];
         assert_eq!(calls(&made), expected);
         let conditions = made[2].1["status"]["conditions"].as_array().unwrap();
@@ -345,7 +346,7 @@ async fn a_failure_tells_the_last_event_of_its_pod_and_does_not_wait_for_one_tha
 async fn a_steady_workspace_costs_no_call() {
     let mut scene = running();
     scene.step();
-    let (made, ended) = bench(&scene).pass(Vec::new()).await;
+    let (made, ended) = bench(&scene).reconcile(Vec::new()).await;
     assert!(made.is_empty());
     assert!(ended.unwrap().is_some(), "it looks again at the next limit of time");
 }
@@ -353,26 +354,26 @@ async fn a_steady_workspace_costs_no_call() {
 #[tokio::test]
 async fn a_stop_deletes_the_pod_once_and_an_event_that_fails_changes_nothing() {
     let mut bench = bench(&running().stop_asked());
-    let (made, ended) = bench.pass(vec![Answer::Echo]).await;
+    let (made, ended) = bench.reconcile(vec![Answer::Echo]).await;
     assert_eq!(calls(&made), ["DELETE pods/ws-a"]);
     assert_eq!(made[0].1["preconditions"]["uid"], "pod-1");
     assert_eq!(made[0].1["gracePeriodSeconds"], 30);
     tokio::time::sleep(ended.unwrap().unwrap()).await;
-    let (made, ended) = bench.pass(vec![Answer::Patched, Answer::Refuse(500, "InternalError")]).await;
+    let (made, ended) = bench.reconcile(vec![Answer::Patched, Answer::Refuse(500, "InternalError")]).await;
     assert_eq!(calls(&made), ["PATCH a/status", "POST events"], "its container takes its time to end");
     assert!(ended.is_ok());
-    let (made, ended) = bench.pass(Vec::new()).await;
+    let (made, ended) = bench.reconcile(Vec::new()).await;
     assert!(made.is_empty());
     assert_eq!(ended.unwrap(), Some(REPEAT_AFTER), "a deletion that is not seen by then is asked for again");
 }
 
 #[tokio::test]
-async fn a_finished_workspace_takes_two_calls_to_go() {
+async fn a_finished_workspace_is_removed_with_two_calls() {
     let mut bench = bench(&made().phase(Phase::Stopped).no_pod());
-    let (made, _) = bench.pass(vec![Answer::Patched, Answer::Patched]).await;
+    let (made, _) = bench.reconcile(vec![Answer::Patched, Answer::Patched]).await;
     assert_eq!(calls(&made), ["PATCH a", "DELETE a"]);
     assert_eq!(made[0].1["metadata"]["finalizers"], json!([]));
-    let (made, _) = bench.pass(Vec::new()).await;
+    let (made, _) = bench.reconcile(Vec::new()).await;
     assert!(made.is_empty(), "the watch has not told yet");
 }
 
@@ -383,7 +384,7 @@ async fn a_workspace_of_another_manager_is_not_touched() {
     other.metadata.labels = Some([(names::MANAGED_BY.to_owned(), "other".to_owned())].into_iter().collect());
     other.metadata.resource_version = Some("9".to_owned());
     bench.cache.put_workspace(other);
-    let (made, ended) = bench.pass(Vec::new()).await;
+    let (made, ended) = bench.reconcile(Vec::new()).await;
     assert!(made.is_empty());
     assert_eq!(ended.unwrap(), None);
 }
@@ -396,7 +397,7 @@ async fn a_workspace_of_another_installation_is_not_touched() {
     signs.insert(names::INSTALLATION.to_owned(), "there".to_owned());
     other.metadata.resource_version = Some("9".to_owned());
     bench.cache.put_workspace(other);
-    let (made, ended) = bench.pass(Vec::new()).await;
+    let (made, ended) = bench.reconcile(Vec::new()).await;
     assert!(made.is_empty());
     assert_eq!(ended.unwrap(), None);
 }
@@ -409,12 +410,12 @@ async fn a_pod_whose_workspace_is_gone_is_released() {
     let mut bench = bench(&scene);
     bench.cache.begin_workspaces();
     bench.cache.end_workspaces();
-    let (made, _) = bench.pass(vec![Answer::Echo]).await;
+    let (made, _) = bench.reconcile(vec![Answer::Echo]).await;
     assert_eq!(calls(&made), ["PATCH pods/ws-a"]);
 }
 
 #[test]
-fn the_pod_of_the_mock_is_one_of_kubernetes() {
+fn the_pod_of_the_mock_is_a_valid_kubernetes_pod() {
     let scene = fresh();
     let input = pod::PodInput::parse(&scene.workspace, &scene.settings).unwrap();
     let value = serde_json::to_value(pod::build(&input)).unwrap();
@@ -422,7 +423,7 @@ fn the_pod_of_the_mock_is_one_of_kubernetes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_works_on_what_is_enqueued_until_the_shutdown() {
+async fn queued_workspaces_are_reconciled_until_the_shutdown() {
     let mut scene = running();
     scene.step();
     let bench = bench(&scene);
@@ -444,12 +445,12 @@ async fn it_works_on_what_is_enqueued_until_the_shutdown() {
 #[tokio::test(start_paused = true)]
 async fn a_reconcile_that_panics_is_repeated_after_a_backoff() {
     let bench = bench(&fresh());
-    let Controller { queue, memos, .. } = &*bench.controller;
+    let Controller { queue, backoff, .. } = &*bench.controller;
     queue.open();
     queue.add("a");
     let (name, began) = queue.next().await;
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _given_back = GiveBack { queue, memos, name: &name };
+        let _guard = QueueGuard { queue, backoff, name: &name };
         panic!("a test's panic");
     }));
     assert!(panicked.is_err());

@@ -1,27 +1,27 @@
-//! Whether a namespace of a cluster accepts new workspaces and their pods, learned from its answers. Pure.
+//! Whether a namespace of a cluster accepts new workspaces and their pods, learned from its responses. Pure.
 //!
 //! Times are readings of one monotonic clock, given by the caller.
 
 use std::time::Duration;
 
-/// Without a canary that can tell, a start is let through so long after the last failure; doubled by each further one.
+/// Without a working canary, one start is tried so long after the last failure; doubled with each further failure.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
-/// The longest of these waits.
+/// Upper bound of that backoff.
 const RETRY_AFTER_MOST: Duration = Duration::from_mins(5);
-/// How long a rejected pod makes starts dry-run theirs.
+/// How long after a rejected pod each start dry-runs its own pod.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// Why nothing new can be created in a namespace.
+/// Why nothing can be created in a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// It is being deleted.
+pub enum NamespaceEnding {
+    /// The namespace is being deleted.
     Terminating,
-    /// It does not exist.
+    /// The namespace does not exist.
     Missing,
 }
 
-impl Ending {
-    /// For people.
+impl NamespaceEnding {
+    /// End of a sentence about the namespace.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Terminating => "it is being deleted",
@@ -39,10 +39,10 @@ struct Failure {
     count: u32,
 }
 
-/// What dry runs of the leader's own Workspace say, which no caller's request can change.
+/// Result of dry runs of the leader's own Workspace, which no caller's request can influence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Canary {
-    /// They are accepted, or none was tried.
+    /// They are accepted, or none was sent yet.
     #[default]
     Accepted,
     /// They fail.
@@ -54,15 +54,15 @@ enum Canary {
 /// What the leader learned of one namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Acceptance {
-    ending: Option<Ending>,
+    ending: Option<NamespaceEnding>,
     workspaces: Option<Failure>,
     canary: Canary,
     pods: Option<Failure>,
 }
 
 impl Acceptance {
-    /// The namespace ends, or is there again.
-    pub fn ends(&mut self, ending: Option<Ending>) {
+    /// The namespace is terminating or missing; `None` if it exists again.
+    pub fn ends(&mut self, ending: Option<NamespaceEnding>) {
         self.ending = ending;
     }
 
@@ -82,17 +82,17 @@ impl Acceptance {
         fail(&mut self.workspaces, now, reason);
     }
 
-    /// A webhook does not support dry runs, so the leader's own says nothing.
+    /// A webhook does not support dry runs, so the leader's own is no evidence.
     pub fn canary_blind(&mut self) {
         self.canary = Canary::Blind;
     }
 
-    /// Whether a start failed that the leader's own dry run can still explain: by the cluster, or by the start alone.
+    /// Whether a start failed and the leader's own dry run has not yet shown whether the cluster or the start is the cause.
     pub fn is_unexplained(&self) -> bool {
         self.workspaces.is_some() && self.canary == Canary::Accepted
     }
 
-    /// Creating a Workspace timed out or failed for a reason that is not the request's.
+    /// Creating a Workspace timed out, or failed for a reason other than the request.
     pub fn workspace_failed(&mut self, now: Duration, reason: String) {
         fail(&mut self.workspaces, now, reason);
     }
@@ -107,24 +107,24 @@ impl Acceptance {
         fail(&mut self.pods, now, reason);
     }
 
-    /// Whether and how the namespace ends.
-    pub fn ending(&self) -> Option<Ending> {
+    /// Whether the namespace is terminating or missing.
+    pub fn ending(&self) -> Option<NamespaceEnding> {
         self.ending
     }
 
-    /// Why creating Workspaces fails, where it does.
+    /// Why creating Workspaces fails; `None` if it does not.
     pub fn workspaces_fail(&self) -> Option<&str> {
         self.workspaces.as_ref().map(|failure| failure.reason.as_str())
     }
 
-    /// Why pods were rejected lately, where none was accepted since.
+    /// Why a pod was rejected in the last 10 minutes; `None` if one was accepted since.
     pub fn pods_rejected(&self, now: Duration) -> Option<&str> {
         let recent = self.pods.as_ref().filter(|failure| now.saturating_sub(failure.at) < REMEMBERED);
         recent.map(|failure| failure.reason.as_str())
     }
 
-    /// Why no start goes there now. What one start met closes nothing: its own content may be the reason. The leader's dry run
-    /// has to fail, too, or be of no use.
+    /// Why no start is placed there now. A failed start alone is not enough, because its own content may be the cause: the leader's
+    /// dry run must fail, too, or not be supported.
     pub fn closed(&self, now: Duration) -> Option<String> {
         if let Some(ending) = self.ending {
             return Some(ending.describe().to_owned());
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_fails_closes_nothing_unless_the_leaders_own_dry_run_fails_too() {
+    fn a_failed_start_closes_a_namespace_only_if_the_leaders_dry_run_fails_too() {
         let mut learned = Acceptance::default();
         learned.workspace_failed(at(1), "no answer within 3s".to_owned());
         assert_eq!((learned.closed(at(2)), learned.is_unexplained()), (None, true));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn without_dry_runs_a_start_is_let_through_after_a_pause_that_doubles_up_to_five_minutes() {
+    fn without_dry_runs_a_start_is_tried_after_a_backoff_that_doubles_up_to_five_minutes() {
         let mut learned = Acceptance::default();
         learned.canary_blind();
         let mut now = 0;
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn rejected_pods_close_nothing_and_are_forgotten_after_ten_minutes() {
+    fn rejected_pods_do_not_close_the_namespace_and_are_forgotten_after_ten_minutes() {
         let mut learned = Acceptance::default();
         learned.pod_rejected(at(0), "exceeded quota: q".to_owned());
         assert_eq!(learned.closed(at(1)), None);
@@ -191,9 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_ends_is_closed_as_long_as_it_does() {
+    fn a_terminating_namespace_is_closed() {
         let mut learned = Acceptance::default();
-        learned.ends(Some(Ending::Terminating));
+        learned.ends(Some(NamespaceEnding::Terminating));
         learned.workspace_accepted();
         assert!(learned.closed(at(9999)).unwrap().contains("being deleted"));
         learned.ends(None);

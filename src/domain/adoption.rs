@@ -1,5 +1,5 @@
-//! Which workspaces of a cluster an admin may take over, and which stray resources may be discarded. Pure: what is there
-//! and what is recorded is told by [`super::diff`].
+//! Which workspaces of a cluster an admin may adopt, and which orphans may be discarded. Pure, over the rows of
+//! [`super::diff`].
 
 use super::diff::{Found, Keeper, Row, Standing};
 use super::names::{MetaId, OwnerId, WorkspaceId};
@@ -7,25 +7,25 @@ use super::names::{MetaId, OwnerId, WorkspaceId};
 /// How a workspace is adopted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// It is ours: a record is all that it lacks.
+    /// This installation owns it, and only the record is missing.
     Claim,
-    /// Another manager's: recorded, and then its labels are changed.
+    /// Another manager owns it: a record is written, then its labels are changed.
     TakeOver,
-    /// Ours, and its record names the cluster as it was called before: the record moves. Also where the resource is gone:
-    /// then the record ends.
+    /// This installation owns it, and its record has a former name of the cluster: the record moves. If the resource is gone,
+    /// the record then ends.
     Move,
 }
 
-/// Whose workspaces are taken over beside our own.
+/// Whose workspaces are adopted, in addition to those of this installation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct From {
-    /// Those of other kinds of managers, and those that name none.
+    /// Those of managers other than Spaceport, and those without a manager.
     pub others: bool,
-    /// Those of this installation of Spaceport.
+    /// Those of another installation of Spaceport, by its id.
     pub installation: Option<String>,
 }
 
-/// Names of a workspace that can be recorded.
+/// Names of a workspace, valid for a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
     /// The instance id.
@@ -36,7 +36,7 @@ pub struct Names {
     pub owner: OwnerId,
 }
 
-/// Whether a workspace is looked at where none is named: it has no record, or is only half adopted.
+/// Whether an adoption without explicit names considers the workspace: it has no record, or was adopted only partly.
 pub fn is_candidate(row: &Row) -> bool {
     matches!(
         row.standing,
@@ -49,7 +49,7 @@ pub fn is_candidate(row: &Row) -> bool {
     )
 }
 
-/// How a workspace would be adopted, or why not, in words that follow its name.
+/// How a workspace would be adopted. The error is the rest of a sentence that begins with its name.
 pub fn way(row: &Row, from: &From) -> Result<Way, String> {
     if matches!(row.standing, Standing::Left(_)) {
         return Ok(Way::Move);
@@ -86,7 +86,7 @@ pub fn way(row: &Row, from: &From) -> Result<Way, String> {
     names(found).map(|_| way)
 }
 
-/// The names of a workspace, or which of them keeps no rule of ours.
+/// The names of a workspace, or which of them is invalid.
 pub fn names(found: &Found) -> Result<Names, String> {
     let bad = |error: super::names::Error| format!("cannot be recorded: its {error}");
     Ok(Names {
@@ -96,12 +96,13 @@ pub fn names(found: &Found) -> Result<Names, String> {
     })
 }
 
-/// Whether a resource may be discarded, or why not, in words that follow its name.
+/// Whether a resource may be discarded. The error is the rest of a sentence that begins with its name.
 pub fn discardable(row: &Row) -> Result<(), String> {
     let Some(found) = &row.found else { return Err("has no resource there".to_owned()) };
     match row.standing {
         Standing::Unknown | Standing::Elsewhere(..) | Standing::Different => Ok(()),
-        // What came back with a restored cluster stays until an admin discards it; anything else ends no otherwise than it would.
+        // A resource that came back with a restored cluster stays until an admin discards it. Other ended ones are stopped
+        // anyway.
         Standing::Ending if !found.deleting => Ok(()),
         Standing::Foreign | Standing::Handover | Standing::OtherInstallation => {
             Err(format!("{} and is never discarded", kept_by(found)))
@@ -117,7 +118,7 @@ pub fn discardable(row: &Row) -> Result<(), String> {
 fn kept_by(found: &Found) -> String {
     match &found.keeper {
         Keeper::Manager(manager) => format!("belongs to the manager {manager}"),
-        Keeper::Nobody => "names no manager, which others take for theirs".to_owned(),
+        Keeper::Nobody => "names no manager, so other managers treat it as theirs".to_owned(),
         Keeper::Installation(id) => format!("belongs to the installation {id} of Spaceport"),
         Keeper::Us => "belongs to Spaceport".to_owned(),
     }
@@ -175,18 +176,18 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_of_ours_is_claimed_and_another_managers_is_taken_over_only_where_asked_for() {
+    fn an_orphan_is_claimed_and_a_foreign_resource_is_taken_over_only_on_request() {
         assert_eq!(way(&row(Standing::Unknown, Keeper::Us), &OURS), Ok(Way::Claim));
         assert_eq!(way(&row(Standing::Foreign, theirs()), &others()), Ok(Way::TakeOver));
         assert_eq!(way(&row(Standing::Foreign, Keeper::Nobody), &others()), Ok(Way::TakeOver));
         let refused = way(&row(Standing::Foreign, theirs()), &OURS).unwrap_err();
         assert!(refused.contains("manager other") && refused.contains("--others"), "{refused}");
-        // What was begun is gone on with.
+        // An adoption that was begun continues.
         assert_eq!(way(&row(Standing::Handover, theirs()), &OURS), Ok(Way::TakeOver));
     }
 
     #[test]
-    fn another_installations_workspaces_are_taken_over_only_from_the_one_that_is_named() {
+    fn workspaces_of_another_installation_are_taken_over_only_if_it_is_named() {
         let theirs = row(Standing::OtherInstallation, Keeper::Installation("a".to_owned()));
         let from = |id: &str| From { others: true, installation: Some(id.to_owned()) };
         assert_eq!(way(&theirs, &from("a")), Ok(Way::TakeOver));
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_the_clusters_former_name_moves_whether_its_resource_is_there_or_not() {
+    fn a_record_with_a_former_name_of_the_cluster_moves_with_or_without_its_resource() {
         let mut left = row(Standing::Left("old".parse().unwrap()), Keeper::Us);
         assert_eq!(way(&left, &OURS), Ok(Way::Move));
         left.found = None;
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_a_record_is_not_adopted() {
+    fn workspaces_with_a_record_are_not_adopted() {
         let elsewhere = Standing::Elsewhere("us-1".parse().unwrap(), "ws".parse().unwrap());
         for standing in [Standing::Adopted, Standing::Ending, Standing::Different, elsewhere] {
             assert!(way(&row(standing.clone(), Keeper::Us), &others()).is_err(), "{standing:?}");
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_deleted_or_cannot_be_named_is_not_adopted() {
+    fn workspaces_that_are_being_deleted_or_have_invalid_names_are_not_adopted() {
         let with = |change: fn(&mut Found)| {
             let mut row = row(Standing::Unknown, Keeper::Us);
             row.found.as_mut().map(change).unwrap();
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn only_resources_of_ours_that_no_live_record_places_there_are_discarded() {
+    fn only_owned_resources_without_a_live_record_are_discarded() {
         let elsewhere = Standing::Elsewhere("us-1".parse().unwrap(), "ws".parse().unwrap());
         for standing in [Standing::Unknown, Standing::Different, Standing::Ending, elsewhere] {
             assert_eq!(discardable(&row(standing, Keeper::Us)), Ok(()));

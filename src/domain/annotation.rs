@@ -6,7 +6,7 @@ pub fn is_annotation_key(key: &str) -> bool {
     is_qualified_name(&key.to_ascii_lowercase())
 }
 
-/// What Kubernetes accepts as key of a label.
+/// Whether Kubernetes accepts the text as the key of a label.
 pub fn is_qualified_name(key: &str) -> bool {
     match key.split_once('/') {
         None => is_name(key),

@@ -1,46 +1,46 @@
-//! The canary of a cluster: whether a small write of ours goes through, and is shown by a watch.
+//! The canary of a cluster: a Lease that the leader renews, to see that writes succeed and that watches show them.
 //!
-//! It is one signal of several. Reachability is judged by probes alone ([`health`](super::health)): a machine so busy that
-//! a write takes long is no dead cluster. A cluster that refuses or swallows every write for several renewals in a row
-//! takes no new workspaces, and nothing else changes there.
+//! It does not change the health of a cluster, which only probes decide ([`health`](super::health)): a busy machine with slow
+//! writes is no lost cluster. If every write fails for several renewals in a row, the cluster gets no new workspaces, and
+//! nothing else changes.
 
 use std::time::Duration;
 
-/// Misses in a row that count; fewer are what a busy machine does.
+/// Failed renewals in a row until they count; fewer are normal on a busy machine.
 pub const MISSES: u32 = 3;
-/// Once misses count, it is tried so many times as often, so that a cluster that is well again is known soon.
+/// Factor on the renewal rate while misses count, so that a recovery is detected soon.
 const EAGERNESS: u32 = 5;
 
-/// What came of one renewal.
+/// Result of one renewal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was written, and a watch showed it, so long after it was sent.
+    /// It was written, and a watch showed it so long after it was sent.
     Shown(Duration),
-    /// It was written, and no watch showed it in time.
+    /// It was written, and no watch showed it within this time.
     Unseen(Duration),
-    /// It was refused, or not answered, for this reason.
+    /// It was rejected or not answered, with the reason.
     Failed(String),
-    /// The login may not write it, which says nothing of the cluster.
+    /// The login may not write the Lease, which is no evidence about the cluster.
     NotAllowed(String),
 }
 
-/// How the canary is.
+/// State of the canary.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Standing {
-    /// Nobody renews it here, or not yet.
+pub enum CanaryState {
+    /// This replica does not renew it, or has not yet.
     #[default]
     Unknown,
-    /// It goes through; so long the last round took.
-    Well(Duration),
+    /// Renewals are written and shown; with the duration of the last round trip.
+    Healthy(Duration),
     /// Renewals are written, and watches do not show them.
     NotShown(String),
     /// Renewals fail.
     NotWritten(String),
-    /// The login lacks the right.
+    /// The login lacks the permission.
     NotAllowed(String),
 }
 
-/// The renewals of one cluster in one leadership.
+/// Renewals of one cluster in one term.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Renewals {
     misses: u32,
@@ -49,7 +49,7 @@ pub struct Renewals {
 }
 
 impl Renewals {
-    /// Takes what came of a renewal.
+    /// Adds the result of a renewal.
     pub fn take(&mut self, outcome: Outcome) {
         match &outcome {
             Outcome::Shown(round) => (self.misses, self.round) = (0, Some(*round)),
@@ -59,30 +59,30 @@ impl Renewals {
         self.last = Some(outcome);
     }
 
-    /// How the canary is.
-    pub fn standing(&self) -> Standing {
+    /// State of the canary after the renewals so far.
+    pub fn standing(&self) -> CanaryState {
         match &self.last {
-            None => Standing::Unknown,
-            Some(Outcome::NotAllowed(reason)) => Standing::NotAllowed(reason.clone()),
-            Some(Outcome::Failed(reason)) if self.misses >= MISSES => Standing::NotWritten(reason.clone()),
-            Some(Outcome::Unseen(within)) if self.misses >= MISSES => Standing::NotShown(format!(
-                "writes are taken, and watches do not show them within {within:?}"
+            None => CanaryState::Unknown,
+            Some(Outcome::NotAllowed(reason)) => CanaryState::NotAllowed(reason.clone()),
+            Some(Outcome::Failed(reason)) if self.misses >= MISSES => CanaryState::NotWritten(reason.clone()),
+            Some(Outcome::Unseen(within)) if self.misses >= MISSES => CanaryState::NotShown(format!(
+                "writes succeed, and watches do not show them within {within:?}"
             )),
-            Some(_) => self.round.map_or(Standing::Unknown, Standing::Well),
+            Some(_) => self.round.map_or(CanaryState::Unknown, CanaryState::Healthy),
         }
     }
 
-    /// Why the cluster takes no new workspaces; only writes that fail are a reason.
+    /// Why the cluster gets no new workspaces; `None` unless writes fail.
     pub fn barred(&self) -> Option<String> {
         match self.standing() {
-            Standing::NotWritten(reason) => {
+            CanaryState::NotWritten(reason) => {
                 Some(format!("the last {} small writes to it failed: {reason}", self.misses))
             }
             _ => None,
         }
     }
 
-    /// Until the next renewal.
+    /// Delay until the next renewal.
     pub fn pause(&self, period: Duration) -> Duration {
         if self.misses >= MISSES { period / EAGERNESS } else { period }
     }
@@ -108,28 +108,28 @@ mod tests {
     #[test]
     fn fewer_misses_than_three_in_a_row_change_nothing() {
         let two = after([Outcome::Shown(ROUND), failed(), failed()]);
-        assert_eq!((two.standing(), two.barred()), (Standing::Well(ROUND), None));
+        assert_eq!((two.standing(), two.barred()), (CanaryState::Healthy(ROUND), None));
         let interrupted = after([failed(), failed(), Outcome::Shown(ROUND), failed(), failed()]);
-        assert_eq!(interrupted.standing(), Standing::Well(ROUND));
+        assert_eq!(interrupted.standing(), CanaryState::Healthy(ROUND));
         assert_eq!(interrupted.pause(PERIOD), PERIOD);
     }
 
     #[test]
-    fn three_writes_that_failed_in_a_row_keep_new_workspaces_away_until_one_goes_through() {
+    fn three_failed_writes_in_a_row_bar_new_workspaces_until_one_succeeds() {
         let mut renewals = after([Outcome::Shown(ROUND), failed(), failed(), failed()]);
         let barred = renewals.barred().unwrap();
         assert!(barred.contains("last 3") && barred.contains("no answer within 10s"), "{barred}");
         assert!(renewals.pause(PERIOD) < PERIOD);
         renewals.take(Outcome::Shown(ROUND));
-        assert_eq!((renewals.barred(), renewals.standing()), (None, Standing::Well(ROUND)));
+        assert_eq!((renewals.barred(), renewals.standing()), (None, CanaryState::Healthy(ROUND)));
     }
 
     #[test]
-    fn what_watches_do_not_show_and_what_is_not_allowed_is_told_and_bars_nothing() {
+    fn missing_watch_events_and_missing_permissions_are_reported_and_bar_nothing() {
         let unseen = after([Outcome::Unseen(PERIOD), Outcome::Unseen(PERIOD), Outcome::Unseen(PERIOD)]);
-        assert!(matches!(unseen.standing(), Standing::NotShown(_)) && unseen.barred().is_none());
+        assert!(matches!(unseen.standing(), CanaryState::NotShown(_)) && unseen.barred().is_none());
         let refused = after([failed(), failed(), Outcome::NotAllowed("forbidden".to_owned())]);
-        assert_eq!(refused.standing(), Standing::NotAllowed("forbidden".to_owned()));
+        assert_eq!(refused.standing(), CanaryState::NotAllowed("forbidden".to_owned()));
         assert_eq!(refused.barred(), None);
     }
 }

@@ -1,9 +1,9 @@
-//! The causes of an error, each below the one before.
+//! The source chain of an error.
 
 use std::error::Error;
 use std::io;
 
-/// An error and its causes. What an IO error wraps is not among its sources.
+/// An error and its sources. An IO error does not list the error that it wraps; this does.
 pub fn all<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error: &&'a (dyn Error + 'static)| {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -13,7 +13,7 @@ pub fn all<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dy
     })
 }
 
-/// The first error of a type among an error and its causes.
+/// The first error of type `T` in the source chain.
 pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     all(error).find_map(|error| error.downcast_ref())
 }

@@ -1,5 +1,5 @@
-//! What is wrong with a server's certificate, where that takes no more than the certificate to say: the rest of a sentence
-//! that begins with whose certificate it is. The command line and the manager, which names apiservers, share it.
+//! Messages for problems of a server's certificate: the rest of a sentence that begins with whose certificate it is. The
+//! command line and the manager share them.
 
 use rustls::CertificateError;
 
@@ -7,7 +7,7 @@ const UNVERIFIED: &str = "cannot be verified: make a new one with current tools"
 const ALGORITHM: &str = "is signed by an algorithm that TLS here does not take: use RSA from 2048 bits, ECDSA P-256 or P-384, \
                          or Ed25519, with SHA-256 or better";
 
-/// The rest of a sentence about a certificate that TLS here does not take.
+/// The rest of a sentence about a certificate that TLS rejects.
 pub fn fault(problem: &CertificateError) -> &'static str {
     match problem {
         CertificateError::BadEncoding => "is not X.509, or damaged: make a new one",
@@ -30,7 +30,7 @@ pub fn fault(problem: &CertificateError) -> &'static str {
     }
 }
 
-/// What webpki has a name for and rustls has not.
+/// Problems that webpki names and rustls does not.
 fn of_path(problem: &webpki::Error) -> &'static str {
     match problem {
         webpki::Error::CaUsedAsEndEntity => {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_fault_is_told_by_the_name_of_a_library_error() {
+    fn messages_do_not_contain_names_of_library_errors() {
         let of = |error: webpki::Error| fault(&CertificateError::Other(OtherError(Arc::new(error))));
         assert!(
             of(webpki::Error::CaUsedAsEndEntity)

@@ -1,54 +1,54 @@
-//! What was looked at in a cluster before it may be a member, and what came of it.
+//! Results of the checks of a cluster before it becomes a member cluster.
 
-/// What came of a check.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// As it should be.
+    /// Passed.
     Ok,
-    /// Works, and should be looked after.
+    /// The cluster works, but an admin should act.
     Warning,
-    /// The cluster may not be a member like this.
+    /// The cluster cannot be a member cluster until this is fixed.
     Failed,
-    /// Could not be looked at, because of a check before it.
+    /// Not run, because an earlier check failed.
     Skipped,
 }
 
-/// One thing that was looked at.
+/// One check with its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// Such as `permissions`.
     pub name: &'static str,
-    /// What came of it.
+    /// Result.
     pub outcome: Outcome,
-    /// What was found, in sentences.
+    /// Findings, in sentences.
     pub detail: String,
-    /// What an admin does about it; empty where nothing is to be done.
+    /// What an admin should do; empty if nothing.
     pub remedy: String,
 }
 
 impl Check {
-    /// As it should be.
+    /// A check that passed.
     pub fn ok(name: &'static str, detail: impl Into<String>) -> Self {
         Self { name, outcome: Outcome::Ok, detail: detail.into(), remedy: String::new() }
     }
 
-    /// Works, and should be looked after.
+    /// A check with a warning.
     pub fn warning(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { name, outcome: Outcome::Warning, detail: detail.into(), remedy: remedy.into() }
     }
 
-    /// Keeps the cluster from being a member.
+    /// A check that failed.
     pub fn failed(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { name, outcome: Outcome::Failed, detail: detail.into(), remedy: remedy.into() }
     }
 
-    /// Not looked at, because `before` failed.
+    /// A check that was not run because the check `before` failed.
     pub fn skipped(name: &'static str, before: &str) -> Self {
-        let detail = format!("was not looked at: {before} failed");
+        let detail = format!("was not checked: {before} failed");
         Self { name, outcome: Outcome::Skipped, detail, remedy: String::new() }
     }
 
-    /// Whether it keeps the cluster from being a member.
+    /// Whether the cluster cannot be a member cluster because of this check.
     pub fn is_failed(&self) -> bool {
         self.outcome == Outcome::Failed
     }

@@ -1,7 +1,7 @@
-//! Workspace classes: what a workspace of a kind may use, and what it costs.
+//! Workspace classes: resources, pod templates and price of a kind of workspaces.
 //!
-//! A class is read as [`RawClass`], which has the key names of the configuration and of cluster files, and becomes a
-//! [`Class`] only without a single problem.
+//! A class is deserialized as [`RawClass`], which has the keys of the configuration and of cluster files, and becomes a
+//! [`Class`] only if it has no problems.
 
 use std::path::PathBuf;
 
@@ -15,13 +15,13 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-/// Why a text of this module cannot be used.
+/// Why a text is not a valid quantity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not a quantity of Kubernetes.
     #[error("{0:?} is not a quantity such as 500m, 2 or 16Gi")]
     InvalidQuantity(String),
-    /// Quantities of resources are never below zero.
+    /// Resource quantities must not be negative.
     #[error("{0:?} is negative")]
     NegativeQuantity(String),
     /// More than Kubernetes can count.
@@ -29,26 +29,26 @@ pub enum Error {
     QuantityOverflow(String),
 }
 
-/// What a workspace of this class gets.
+/// A valid workspace class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Class {
-    /// Its id, by which starts ask for it.
+    /// Id that start requests name.
     pub id: ClassId,
-    /// The name for people; the id where none is configured.
+    /// The name for people; the id if none is configured.
     pub name: String,
     /// The configured description; see [`Class::description`] for what to show.
     pub configured_description: Option<String>,
-    /// What a minute of it costs. The unit is the caller's.
+    /// Price of a minute. The client defines the unit.
     pub credits_per_minute: f32,
-    /// What the scheduler reserves.
+    /// Resource requests of the pod.
     pub requests: Requests,
-    /// What it can use at most.
+    /// Resource limits of the pod.
     pub limits: Limits,
-    /// Pod templates to merge in.
+    /// Pod templates that are merged into the pod.
     pub templates: Templates,
 }
 
-/// What the scheduler reserves for a workspace. Zero means that nothing is asked for.
+/// Resource requests. Zero means no request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Requests {
     /// Processor cores.
@@ -61,7 +61,7 @@ pub struct Requests {
     pub storage: Quantity,
 }
 
-/// What a workspace can use at most. Zero means that there is no limit.
+/// Resource limits. Zero means no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Limits {
     /// Processor cores.
@@ -74,16 +74,16 @@ pub struct Limits {
     pub storage: Quantity,
 }
 
-/// The two limits of the processor.
+/// CPU limits.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CpuLimit {
-    /// What it keeps when the node is busy; only an annotation for the node agent.
+    /// Guaranteed on a busy node; only an annotation for the node agent.
     pub min: Quantity,
-    /// What it may use when the node is idle; the pod's limit.
+    /// Usable on an idle node; the limit of the pod.
     pub burst: Quantity,
 }
 
-/// Files with pod templates, by the type of workspace that they are for.
+/// Files with pod templates, by workspace type.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Templates {
     /// For every type.
@@ -97,7 +97,7 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// Every file that is named.
+    /// All configured files.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         [&self.default, &self.regular, &self.prebuild, &self.imagebuild].into_iter().flatten()
     }
@@ -111,7 +111,7 @@ impl Class {
         if let Some(text) = &self.configured_description {
             return text.clone();
         }
-        // Zero means unset: what is reserved says more than "0".
+        // Zero means unset: the request is more useful than "0".
         let or_requested = |limit: &Quantity, request: &Quantity| {
             if limit.is_zero() { request.clone() } else { limit.clone() }
         };

@@ -1,4 +1,4 @@
-//! A member cluster as the admin registered it.
+//! The registered specification of a member cluster.
 
 mod change;
 mod differences;
@@ -16,55 +16,55 @@ use super::secret_ref::SecretRef;
 pub use change::SpecChange;
 pub use differences::differences;
 
-/// The permission that marks a canary cluster: where a cluster demands it, those who hold it are placed there first.
+/// The permission that marks a canary cluster: a cluster that requires it is preferred for requests that hold it.
 pub const CANARY_PERMISSION: &str = "new-workspace-cluster";
-/// The permission that the constraint `featurePreview` asks for.
+/// The permission that the constraint `featurePreview` requires.
 pub const FEATURE_PREVIEW_PERMISSION: &str = "feature-preview";
-/// Upper bound of a weight where the registration names none.
+/// Default of `maxWeight`.
 pub const DEFAULT_MAX_WEIGHT: u32 = 100;
 
-/// What the admin wants of a cluster. Kept apart from what is observed of it.
+/// Specification of a cluster by the admin. Observed state is a different type.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSpec {
     /// Unique in the installation.
     pub name: ClusterName,
-    /// Where it is.
+    /// Region, matched against the regions of requests.
     pub region: Region,
-    /// Free labels that a request may ask for.
+    /// Labels that a request may require.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Share of new workspaces against other clusters; never above `max_weight`; 0 takes none.
+    /// Share of new workspaces relative to other clusters; at most `max_weight`; 0 means none.
     pub weight: u32,
     /// Upper bound of `weight`.
     pub max_weight: u32,
-    /// Whether new workspaces are kept away.
+    /// Whether the cluster gets no new workspaces.
     #[serde(default)]
     pub cordoned: bool,
-    /// Whether what its nodes have left limits what is placed there.
+    /// Whether available capacity of the nodes limits placement.
     #[serde(default)]
     pub capacity: Capacity,
-    /// Whether the cluster itself refuses what an earlier leader writes.
+    /// Whether the cluster rejects writes of earlier leaders.
     #[serde(default)]
     pub fence: FenceMode,
-    /// What a request must hold to be placed here; all must hold.
+    /// Constraints that a request must meet to be placed here, all of them.
     #[serde(default)]
     pub admission_constraints: Vec<Constraint>,
     /// The workspace namespaces, at least one; the first is the default.
     pub namespaces: Vec<NamespaceSpec>,
-    /// Where its kubeconfig is in the manager's own cluster; absent where Spaceport keeps it.
+    /// Secret in the host cluster that has the kubeconfig; `None` if Spaceport stores the kubeconfig in etcd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubeconfig_secret: Option<SecretRef>,
 }
 
-/// How many workspaces a cluster takes.
+/// Limit on the workspaces of a cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Capacity {
-    /// As many as its nodes have room for now.
+    /// As many as fit on its current nodes.
     #[default]
     Nodes,
-    /// As many as are placed there: an autoscaler adds nodes for pods that find none.
+    /// No limit: an autoscaler adds nodes for pending pods.
     Unlimited,
 }
 
@@ -72,10 +72,10 @@ pub enum Capacity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FenceMode {
-    /// Its apiserver refuses writes of earlier leaders.
+    /// Its apiserver rejects writes of earlier leaders.
     #[default]
     Enforced,
-    /// It does not: a write that an earlier leader sent may still arrive. For clusters without the policies.
+    /// A late write of an earlier leader may still be applied. For clusters without the admission policies.
     Off,
 }
 
@@ -90,7 +90,7 @@ pub enum Constraint {
 }
 
 impl Constraint {
-    /// The permission a request needs, if it needs one.
+    /// The permission that a request needs; `None` if none.
     pub fn permission(&self) -> Option<&str> {
         match self {
             Self::Permission(permission) => Some(permission),
@@ -104,21 +104,21 @@ impl Constraint {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum NodeAgent {
-    /// One that resolves references to secrets in git passwords alone.
+    /// Gitpod's, which resolves references to Secrets only in git passwords.
     #[default]
     Existing,
-    /// Spaceport's own, which resolves them wherever a start has a secret.
+    /// Spaceport's own, which resolves them in every secret field of a start.
     Spaceport,
 }
 
-/// What becomes of a start with secrets that an existing node agent must be given in clear text.
+/// Handling of a start with secrets that an existing node agent needs in clear text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ClearText {
-    /// They stay in the Workspace resource as they are.
+    /// They stay in clear text in the Workspace resource.
     #[default]
     Keep,
-    /// It is rejected there.
+    /// The start is rejected.
     Refuse,
 }
 
@@ -164,15 +164,15 @@ impl FromStr for ClearText {
     }
 }
 
-/// One workspace namespace of a cluster; what is absent falls back to the manager's configuration.
+/// One workspace namespace of a cluster. Absent fields default to the manager's configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceSpec {
-    /// Where Workspace resources and pods live.
+    /// Namespace of Workspace resources and pods.
     pub namespace: Namespace,
-    /// Where token secrets live.
+    /// Namespace of token Secrets.
     pub secrets_namespace: Namespace,
-    /// The class used where a request names none.
+    /// The class of requests that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_class: Option<String>,
     /// Classes by id, in the form of the configuration's `workspaceClass` entries; empty: those of the configuration.
@@ -202,7 +202,7 @@ pub struct NamespaceSpec {
     /// Overrides `manager.clearTextSecrets`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clear_text_secrets: Option<ClearText>,
-    /// Secrets of the namespace that a start may reference, beside those that are labelled.
+    /// Secrets that a start may reference in addition to labelled ones.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub allowed_secrets: BTreeSet<SecretName>,
     /// gRPC target of the cluster's image builder.
@@ -210,7 +210,7 @@ pub struct NamespaceSpec {
     pub image_builder: Option<ImageBuilder>,
 }
 
-/// Namespaces of clusters that name none.
+/// Default namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefaultNamespaces {
     /// For workspaces.
@@ -220,7 +220,7 @@ pub struct DefaultNamespaces {
 }
 
 impl NamespaceSpec {
-    /// One that takes everything from the manager's configuration.
+    /// A namespace with the manager's configuration.
     pub fn of_defaults(namespace: Namespace, secrets_namespace: Namespace) -> Self {
         Self {
             namespace,
@@ -241,7 +241,7 @@ impl NamespaceSpec {
     }
 }
 
-/// Where a cluster's image builder answers.
+/// Address of a cluster's image builder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageBuilder {
@@ -265,7 +265,7 @@ pub struct Error {
 pub const LARGEST_WEIGHT: u32 = 1000;
 
 impl ClusterSpec {
-    /// Checks what the types alone do not hold.
+    /// Checks the rules that the types do not enforce.
     pub fn validate(&self) -> Result<(), Error> {
         let fail = |field, rule| Err(Error { cluster: self.name.clone(), field, rule });
         if self.max_weight == 0 || self.max_weight > LARGEST_WEIGHT {

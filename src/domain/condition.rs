@@ -1,4 +1,4 @@
-//! What is right and wrong with a cluster, each with a reason and since when.
+//! Conditions of a cluster, like those of Kubernetes.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 /// Whether a condition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
-    /// It holds.
+    /// The condition holds.
     True,
-    /// It does not.
+    /// The condition does not hold.
     False,
-    /// Nobody can tell.
+    /// Not known.
     Unknown,
 }
 
@@ -21,32 +21,32 @@ pub struct Condition {
     pub kind: &'static str,
     /// Whether it holds.
     pub state: State,
-    /// A bounded category for programs; empty where all is well.
+    /// A bounded category for programs; empty if there is no problem.
     pub reason: &'static str,
-    /// One sentence for people; empty where all is well.
+    /// One sentence for people; empty if there is no problem.
     pub message: String,
-    /// Since when the state is what it is.
+    /// Time of the last change of `state`.
     pub since: Timestamp,
 }
 
 impl Condition {
-    /// Holds, from `since` on.
+    /// A condition that is True since `since`.
     pub fn holds(kind: &'static str, since: Timestamp) -> Self {
         Self { kind, state: State::True, reason: "", message: String::new(), since }
     }
 
-    /// Does not hold, from `since` on.
+    /// A condition that is False since `since`.
     pub fn fails(kind: &'static str, reason: &'static str, message: String, since: Timestamp) -> Self {
         Self { kind, state: State::False, reason, message, since }
     }
 
-    /// Whether a watcher need not hear of the difference: only words differ, which may hold a growing age.
+    /// Whether at most the message differs, which may contain a growing age. Watchers are not notified of such a difference.
     pub fn is_like(&self, other: &Self) -> bool {
         (self.kind, self.state, self.reason) == (other.kind, other.state, other.reason)
     }
 }
 
-/// What is observed now, with the times of `before` where the state has not changed.
+/// The conditions of `now`, with the times of `before` if the state has not changed.
 pub fn aged(before: &[Condition], mut now: Vec<Condition>) -> Vec<Condition> {
     for condition in &mut now {
         let same = before.iter().find(|old| old.kind == condition.kind && old.state == condition.state);

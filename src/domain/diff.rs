@@ -1,4 +1,4 @@
-//! What a cluster holds against what is recorded of it. Nothing is done about a difference here: an admin decides.
+//! Compares the Workspaces and pods of a cluster with its placement records. An admin decides what to do about differences.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,32 +7,32 @@ use jiff::{SignedDuration, Timestamp};
 use super::names::{ClusterName, Namespace};
 use super::record::{PlacementRecord, RecordState};
 
-/// Ends that are told without being asked for: those of the last hour.
+/// Ended records are listed by default if they ended within the last hour.
 const RECENT: SignedDuration = SignedDuration::from_hours(1);
 
-/// Who looks after a resource, as it says itself.
+/// Owner of a resource, by its labels and annotations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Keeper {
     /// This installation.
     Us,
-    /// Another installation of Spaceport.
+    /// Another installation of Spaceport, by its id.
     Installation(String),
     /// Another manager, by its label.
     Manager(String),
-    /// Nobody is named: managers of other kinds take that for theirs.
+    /// No manager is named: managers other than Spaceport treat such resources as their own.
     Nobody,
 }
 
-/// A Workspace resource, as the apiserver has it.
+/// A Workspace resource in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// Its name: the instance id.
     pub name: String,
     /// Its namespace.
     pub namespace: Namespace,
-    /// Who looks after it.
+    /// Its owner.
     pub keeper: Keeper,
-    /// Whether it says that this installation made it, or took it over.
+    /// Whether its annotations name this installation, which created or adopted it.
     pub made_here: bool,
     /// The long-lived id.
     pub meta: String,
@@ -42,73 +42,73 @@ pub struct Found {
     pub phase: String,
     /// Its class.
     pub class: String,
-    /// The start that it was made for, as it says; empty where it says none.
+    /// Digest of its start request, by its annotation; empty if it has none.
     pub digest: String,
-    /// Generation of the placement that it was made for, as it says.
+    /// Generation of its placement, by its annotation.
     pub generation: u32,
     /// Whether it is being deleted.
     pub deleting: bool,
 }
 
-/// How a record and a resource stand to each other.
+/// Result of comparing a record with a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// Both are there: it is shown and looked after.
+    /// Both exist and agree: the workspace is managed.
     Adopted,
-    /// Recorded a moment ago; the resource is on its way, or never came.
+    /// The record was written, and the resource is not there: it is being created, or its creation failed.
     Starting,
     /// The record's resource is gone. The record ends, or has ended.
     Finished,
-    /// The record has ended and the resource is still there: it is being stopped.
+    /// The record has ended and the resource still exists: it is being stopped.
     Ending,
-    /// A resource of ours without a record.
+    /// An owned resource without a record.
     Unknown,
-    /// A resource of ours whose record names another place.
+    /// An owned resource whose record names another place.
     Elsewhere(ClusterName, Namespace),
-    /// A resource of another manager, or of nobody: left alone.
+    /// A resource of another manager or of none: ignored.
     Foreign,
-    /// Recorded, and the resource still names another manager: its adoption was cut off.
+    /// A record exists, but the resource still names another manager: its adoption was interrupted.
     Handover,
-    /// A resource of another installation of Spaceport: left alone.
+    /// A resource of another installation of Spaceport: ignored.
     OtherInstallation,
-    /// Its record names this cluster under the name that it had before; or any cluster, where that is not registered.
+    /// The record has a former name of this cluster, or the name of a cluster that is not registered.
     Left(ClusterName),
-    /// A resource of ours under the name of a record that is of another start.
+    /// An owned resource with the name of a record of another start.
     Different,
-    /// A pod of ours whose resource is gone.
+    /// An owned pod whose resource is gone.
     PodLeft(LeftPod),
 }
 
-/// A pod whose workspace is over.
+/// A pod without its Workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftPod {
     /// Its name.
     pub pod: String,
-    /// Finalizers of others on it.
+    /// Foreign finalizers on it.
     pub held_by: Vec<String>,
 }
 
 /// One workspace id in one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// The instance id, or the resource's name where that is none.
+    /// The instance id, or the resource's name if that is not a valid id.
     pub workspace: String,
     /// The namespace.
     pub namespace: Namespace,
-    /// How record and resource stand.
+    /// Result of the comparison.
     pub standing: Standing,
     /// The long-lived id.
     pub meta: String,
     /// The owner.
     pub owner: String,
-    /// The resource, where it is there.
+    /// The resource, if it exists.
     pub found: Option<Found>,
-    /// When the record was made, or ended.
+    /// When the record was written or ended.
     pub at: Option<Timestamp>,
 }
 
 impl Row {
-    /// Whether it is worth a line where nobody asked for all: record and resource differ, and not since long.
+    /// Whether the row is listed by default: record and resource differ, and the record did not end long ago.
     pub fn is_difference(&self, now: Timestamp) -> bool {
         match self.standing {
             Standing::Adopted => false,
@@ -118,9 +118,9 @@ impl Row {
     }
 }
 
-/// Compares what a registered cluster holds with the records: those that name it, those that name it as it was called
-/// before (`formerly`, none of which is registered now), and those of the ids found there. By namespace and id. What was
-/// given up counts as not recorded.
+/// Compares the resources of a registered cluster with records: those that name it, those with a former name of it
+/// (`formerly`, none of which is registered now), and those of the ids found there. Sorted by namespace and id. Records that
+/// were given up do not count.
 pub fn compare(
     cluster: &ClusterName,
     formerly: &BTreeSet<ClusterName>,
@@ -150,7 +150,7 @@ pub fn compare(
     by_place(rows)
 }
 
-/// What is recorded of a cluster that is not registered, by namespace and id.
+/// Rows of a cluster that is not registered, from its records alone, by namespace and id.
 pub fn left(records: &[PlacementRecord]) -> Vec<Row> {
     let live = records.iter().filter(|record| record.is_live());
     by_place(live.map(left_row).collect())
@@ -173,7 +173,7 @@ fn row(
     formerly: &BTreeSet<ClusterName>,
 ) -> Row {
     let is_of = |record: &PlacementRecord| record.is_of(&found.digest, found.generation);
-    // Its label was taken off by hand: record and resource agree that it is ours.
+    // Its label was removed by hand: record and annotations still agree that it is owned.
     let lost_label = found.keeper == Keeper::Nobody && found.made_here && here.is_some_and(is_of);
     let keeper = if lost_label { &Keeper::Us } else { &found.keeper };
     let standing = match (keeper, here, record) {
@@ -189,7 +189,7 @@ fn row(
                 Standing::Elsewhere(other.cluster.clone(), other.namespace.clone())
             }
         }
-        // Another record is of a start that found its name taken.
+        // Other records are of a start whose name was taken.
         (_, Some(here), _) if here.is_live() && here.digest.is_adopted() => Standing::Handover,
         (Keeper::Installation(_), ..) => Standing::OtherInstallation,
         (Keeper::Manager(_) | Keeper::Nobody, ..) => Standing::Foreign,
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_whose_label_was_taken_off_is_ours_where_record_and_annotations_agree() {
+    fn a_resource_without_its_label_is_owned_if_record_and_annotations_agree() {
         let bare = || Found { made_here: true, ..found("a", Keeper::Nobody) };
         let of = |record: &PlacementRecord, found: Found| {
             standings(std::slice::from_ref(record), vec![found])[0].1.clone()
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(of(&record("a", "eu-1", ENDED), bare()), Standing::Ending);
         let adopted = PlacementRecord { digest: Digest::adopted(), ..live.clone() };
         assert_eq!(of(&adopted, bare()), Standing::Adopted);
-        // What does not agree proves nothing.
+        // Annotations that differ from the record prove nothing.
         assert_eq!(of(&live, Found { generation: 2, ..bare() }), Standing::Foreign);
         assert_eq!(of(&live, Found { digest: "f".repeat(64), ..bare() }), Standing::Foreign);
         assert_eq!(of(&live, Found { made_here: false, ..bare() }), Standing::Foreign);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_of_ours_is_known_only_where_its_record_says() {
+    fn an_owned_resource_is_adopted_only_at_the_place_of_its_record() {
         let records = [
             record("a", "eu-1", RecordState::Confirmed),
             record("b", "us-1", RecordState::Confirmed),
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_look_after_is_left_alone_unless_its_adoption_was_cut_off() {
+    fn foreign_resources_are_ignored_unless_their_adoption_was_interrupted() {
         let begun = PlacementRecord { digest: Digest::adopted(), ..record("a", "eu-1", RecordState::Placed) };
         let records =
             [begun, record("b", "us-1", RecordState::Confirmed), record("e", "eu-1", RecordState::Placed)];
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_agrees_and_ends_of_long_ago_are_no_differences() {
+    fn matching_rows_and_old_ends_are_no_differences() {
         let records = [record("a", "eu-1", RecordState::Confirmed), record("b", "eu-1", ENDED)];
         let rows =
             compare(&"eu-1".parse().unwrap(), &BTreeSet::new(), &records, vec![found("a", Keeper::Us)]);
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn live_records_of_a_cluster_that_is_not_registered_are_left() {
+    fn records_of_an_unregistered_cluster_are_listed_as_left() {
         let records = [record("a", "eu-1", RecordState::Confirmed), record("b", "eu-1", ENDED)];
         let rows = left(&records);
         assert_eq!(rows.len(), 1);
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_up_is_as_if_it_was_never_recorded_when_its_cluster_comes_back_after_all() {
+    fn records_that_were_given_up_do_not_count_when_their_cluster_returns() {
         let given_up = |id: &str| {
             let record = record(id, "eu-1", RecordState::Confirmed);
             record.given_up("it burned down".to_owned(), 0, NOON, Timestamp::MAX)
@@ -396,12 +396,12 @@ mod tests {
         let left = Standing::Left("old".parse().unwrap());
         let at = |name: &str| Standing::Elsewhere(name.parse().unwrap(), "workspaces".parse().unwrap());
         let (old, us) = (at("old"), at("us-1"));
-        // What is not there is left too: its record moves, and ends.
+        // A missing resource is listed, too: its record moves, and ends.
         assert_eq!(told, [("a", &left), ("b", &old), ("b", &left), ("c", &left), ("d", &old), ("e", &us)]);
     }
 
     #[test]
-    fn another_starts_resource_under_a_records_name_is_told_and_not_taken_for_it() {
+    fn a_resource_of_another_start_with_the_name_of_a_record_is_different() {
         let other = Found { digest: "f".repeat(64), ..found("a", Keeper::Us) };
         for state in [RecordState::Placed, RecordState::Confirmed, ENDED] {
             let told = standings(&[record("a", "eu-1", state)], vec![other.clone()]);

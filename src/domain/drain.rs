@@ -1,9 +1,9 @@
-//! Draining a cluster: emptying it of workspaces without losing content. A pure state machine over what is asked
-//! ([`Drain`]), what is there ([`Resident`]) and the time.
+//! Draining a cluster: stopping its workspaces without losing content. A pure state machine over the recorded drain
+//! ([`Drain`]), the workspaces there ([`Resident`]) and the time.
 //!
-//! Headless workspaces run to their end. A person's workspace is left alone until it is idle or the deadline has come;
-//! then it is stopped with a backup, at a bounded rate and only so many at once. What is stopped is noted in the drain
-//! before it is asked for, so that whoever leads next goes on with exactly these.
+//! Headless workspaces run to their end. A regular workspace is not touched until it is idle or the deadline has passed; then
+//! it is stopped with a backup, with a bounded rate and concurrency. A stop is recorded in the drain before it is requested,
+//! so that the next leader continues with exactly these.
 
 mod plan;
 #[cfg(test)]
@@ -20,34 +20,34 @@ use super::workspace::{Conditions, Kind, Phase};
 
 pub use plan::{Fate, Row, estimate, rooms};
 
-/// Stops a minute where the admin names no rate.
+/// Default rate, in stops per minute.
 pub const DEFAULT_RATE: u32 = 30;
 /// The highest rate.
 pub const MAX_RATE: u32 = 600;
-/// Stops under way at once where the admin names no number.
+/// Default number of concurrent stops.
 pub const DEFAULT_CONCURRENT: u32 = 10;
-/// The highest number; each is an entry of the drain's value in etcd.
+/// Upper bound of concurrent stops; each is an entry of the drain's value in etcd.
 pub const MAX_CONCURRENT: u32 = 200;
-/// How many workspaces without a backup keep a drain from stopping more: then it is not the workspaces that are ill.
+/// Number of workspaces without a backup that pauses further stops: so many failures point to object storage.
 pub const UNSAVED_MOST: usize = 10;
-/// A workspace whose editor was closed counts as idle after this, or sooner: a page may be loaded again.
+/// A workspace whose editor was closed counts as idle at the latest after this: a page may be reloaded.
 const CLOSED_FOR: Duration = Duration::from_mins(1);
-/// Before a workspace that had no room elsewhere is looked at again, should nothing be heard meanwhile.
+/// Interval at which workspaces without available capacity elsewhere are checked again, if nothing changes.
 const ROOM_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 
-/// How an admin wants a cluster drained.
+/// Options of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Options {
-    /// From the beginning until workspaces are stopped even if busy; absent: never.
+    /// Time from the beginning after which busy workspaces are stopped, too; `None`: never.
     pub deadline: Option<Duration>,
-    /// Inactivity after which a workspace is stopped; absent: its own timeouts decide.
+    /// Inactivity after which a workspace is stopped; `None`: its own timeouts decide.
     pub idle: Option<Duration>,
-    /// Stops a minute.
+    /// Stops per minute.
     pub rate: u32,
-    /// Stops under way at once.
+    /// Maximum number of concurrent stops.
     pub concurrent: u32,
-    /// Whether workspaces are stopped although no other cluster could take them.
+    /// Whether workspaces are stopped although no other cluster has available capacity for them.
     pub accept_no_room: bool,
 }
 
@@ -64,7 +64,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Checks what the types alone do not hold: the field and its rule.
+    /// Checks the rules that the types do not enforce. The error is the field and its rule.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
         if !(1..=MAX_RATE).contains(&self.rate) {
             return Err(("rate_per_minute", format!("must be from 1 to {MAX_RATE}")));
@@ -88,17 +88,17 @@ impl Options {
     }
 }
 
-/// How far a drain is, as it is recorded.
+/// Recorded stage of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Stage {
-    /// At work.
+    /// Workspaces are being stopped.
     Draining,
-    /// Nothing more is stopped until it is resumed; new workspaces are still kept away.
+    /// No more stops until it is resumed; the cluster gets no new workspaces.
     Paused,
-    /// Nothing is left there; new workspaces are still kept away.
+    /// No workspaces are left; the cluster gets no new workspaces.
     Drained,
-    /// Taken back: the cluster takes workspaces again.
+    /// Cancelled: the cluster gets new workspaces again.
     Cancelled,
 }
 
@@ -106,11 +106,11 @@ pub enum Stage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Unsaved {
-    /// Why.
+    /// Why there is no backup.
     pub reason: String,
     /// When it was noticed.
     pub at: Timestamp,
-    /// Whether an admin has taken note, so that it no longer keeps the drain open.
+    /// Whether an admin accepted the loss, so that it no longer keeps the drain open.
     pub accepted: bool,
 }
 
@@ -120,56 +120,56 @@ pub struct Unsaved {
 pub struct Drain {
     /// The cluster.
     pub cluster: ClusterName,
-    /// How it is wanted.
+    /// Options.
     pub options: Options,
-    /// How far it is.
+    /// Stage.
     pub stage: Stage,
     /// When it began.
     pub started_at: Timestamp,
-    /// When workspaces are stopped even if busy.
+    /// When busy workspaces are stopped, too.
     pub deadline_at: Option<Timestamp>,
-    /// When it was drained or cancelled.
+    /// When it finished or was cancelled.
     pub ended_at: Option<Timestamp>,
-    /// Workspaces that were there at the beginning.
+    /// Number of workspaces at the beginning.
     pub total: usize,
-    /// Workspaces that the drain stopped and that have ended.
+    /// Number of workspaces that the drain stopped and that have ended.
     pub stopped: usize,
-    /// Workspaces whose stop is under way, since when.
+    /// Workspaces that are being stopped, with the time of the request.
     pub stopping: BTreeMap<WorkspaceId, Timestamp>,
-    /// No stop before this.
+    /// Earliest time of the next stop.
     pub next_stop_at: Timestamp,
     /// Workspaces that ended without a backup.
     pub unsaved: BTreeMap<WorkspaceId, Unsaved>,
 }
 
-/// A workspace of the cluster: its record is live.
+/// A workspace with a live record in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resident {
     /// Its id.
     pub id: WorkspaceId,
-    /// What it is for.
+    /// Its kind.
     pub kind: Kind,
-    /// Where it is in its life.
+    /// Its phase.
     pub phase: Phase,
-    /// Since when nobody was seen in it: the last activity, or its start.
+    /// Time of the last activity, or of the start if there was none.
     pub idle_since: Option<Timestamp>,
     /// Whether its user closed it.
     pub closed: bool,
-    /// Whether its stop was asked for, by anybody.
+    /// Whether anybody requested its stop.
     pub stop_asked: bool,
 }
 
-/// What became of a workspace that has ended.
+/// How a workspace ended, for its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Its content is safe, was not wanted, or there was none.
+    /// Its content is backed up, was not wanted, or there was none.
     Over,
-    /// Its content is not backed up, or nobody knows.
+    /// Its content is not backed up, or that is not known.
     Unsaved(String),
 }
 
 impl Outcome {
-    /// By the last state that was seen of it.
+    /// The outcome by the last observed conditions.
     pub fn of(kind: Kind, last: &Conditions) -> Self {
         if let Some(reason) = &last.backup_failed {
             return Self::Unsaved(format!("the backup failed: {reason}"));
@@ -180,25 +180,25 @@ impl Outcome {
         Self::unseen()
     }
 
-    /// Where its last state was not seen.
+    /// The outcome if its last state was not observed.
     pub fn unseen() -> Self {
         Self::Unsaved("nobody saw it end, so it is not known whether its content is backed up".to_owned())
     }
 }
 
-/// What to do now.
+/// Result of [`Drain::step`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// The drain as it shall be recorded, before anything else is done.
+    /// The drain to record before the stops are requested.
     pub drain: Drain,
-    /// The stops to ask for then; also those that an earlier leader noted and did not come to ask for.
+    /// The stops to request then, including those that an earlier leader recorded and did not request.
     pub stop: Vec<WorkspaceId>,
-    /// When to look again, should nothing be heard before.
+    /// When to call again if nothing changes.
     pub wake: Option<Timestamp>,
 }
 
 impl Drain {
-    /// A drain that begins.
+    /// A new drain.
     pub fn begin(cluster: ClusterName, options: Options, total: usize, now: Timestamp) -> Self {
         Self {
             cluster,
@@ -215,17 +215,17 @@ impl Drain {
         }
     }
 
-    /// Whether it is under way, paused or not.
+    /// Whether it is neither finished nor cancelled.
     pub fn is_active(&self) -> bool {
         matches!(self.stage, Stage::Draining | Stage::Paused)
     }
 
-    /// Whether new workspaces are kept away.
+    /// Whether the cluster gets no new workspaces because of it.
     pub fn keeps_away(&self) -> bool {
         self.stage != Stage::Cancelled
     }
 
-    /// The same drain with other options. What is the same does not begin anew: a repeated call moves no deadline.
+    /// The same drain with other options. Equal options keep their times: a repeated call does not move the deadline.
     #[must_use]
     pub fn with_options(&self, options: Options, now: Timestamp) -> Self {
         let mut drain = self.clone();
@@ -245,13 +245,13 @@ impl Drain {
         let ended = matches!(stage, Stage::Drained | Stage::Cancelled);
         let mut drain = Self { stage, ended_at: ended.then_some(now), ..self.clone() };
         if stage == Stage::Cancelled {
-            // Stops that were asked for go on by themselves.
+            // Requested stops proceed without the drain.
             drain.stopping.clear();
         }
         drain
     }
 
-    /// The drain once an admin took note of workspaces without a backup; those that it does not know are answered.
+    /// Accepts workspaces without a backup. The error is an id that the drain does not list.
     pub fn accept(&self, ids: &[WorkspaceId]) -> Result<Self, WorkspaceId> {
         let mut drain = self.clone();
         for id in ids {
@@ -260,13 +260,13 @@ impl Drain {
         Ok(drain)
     }
 
-    /// Workspaces without a backup that nobody took note of.
+    /// Number of workspaces without a backup that are not accepted.
     pub fn held(&self) -> usize {
         self.unsaved.values().filter(|unsaved| !unsaved.accepted).count()
     }
 
-    /// Decides what is next. `ended`: workspaces of the cluster that have ended since the drain began, which may be told
-    /// again. `room`: whether another cluster could take the workspace.
+    /// Computes the next step. `ended`: workspaces of the cluster that have ended since the drain began, with repetitions.
+    /// `room`: whether another cluster has available capacity for the workspace.
     #[must_use]
     pub fn step(
         &self,
@@ -306,7 +306,7 @@ impl Drain {
         }
     }
 
-    /// Notes the stop that is due, if one may be; when to look again.
+    /// Records the next stop if one is due and allowed. Returns when to call again.
     fn choose(
         &mut self,
         residents: &[Resident],
@@ -325,7 +325,7 @@ impl Drain {
                 wake = Some(earlier(wake, add(now, ROOM_AGAIN)));
             }
         }
-        // Who was away longest goes first.
+        // The longest idle workspace is stopped first.
         due.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.id.cmp(&b.1.id)));
         if due.is_empty() || self.stopping.len() >= self.concurrent() {
             return wake;
@@ -344,7 +344,7 @@ impl Drain {
         usize::try_from(self.options.concurrent).unwrap_or(usize::MAX)
     }
 
-    /// When a workspace is to be stopped; none where that is not the drain's business or not known yet.
+    /// When a workspace is due to be stopped; `None` if the drain does not stop it or the time is not known yet.
     fn due_at(&self, resident: &Resident) -> Option<Timestamp> {
         if resident.kind.is_headless()
             || resident.stop_asked

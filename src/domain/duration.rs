@@ -14,31 +14,31 @@ mod tests;
 /// Why a text is not a duration. The message quotes the text and says the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Neither a number nor a sign where one must be.
+    /// A number or a sign is missing.
     #[error("{0:?} is not a duration such as 1h30m, 1.5s or 300ms")]
     Invalid(String),
     /// A number without a unit.
     #[error("{0:?} lacks a unit: one of ns, us, ms, s, m, h")]
     MissingUnit(String),
-    /// A unit that does not exist.
+    /// An unknown unit.
     #[error("{text:?} has an unknown unit {unit:?}: one of ns, us, ms, s, m, h")]
     UnknownUnit {
-        /// What was parsed.
+        /// The parsed text.
         text: String,
-        /// The unit found in it.
+        /// The unknown unit in it.
         unit: String,
     },
     /// More than about 292 years.
     #[error("{0:?} is longer than a duration can be (about 292 years)")]
     Overflow(String),
-    /// Below zero where only zero and above make sense.
+    /// A negative duration that must not be negative.
     #[error("{0} is negative")]
     Negative(GoDuration),
 }
 
 /// A signed number of nanoseconds that reads and prints exactly as Go's `time.Duration`.
 ///
-/// Serialises as its text; deserialises from a text or from a number of nanoseconds.
+/// Serializes as its text; deserializes from a text or from a number of nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct GoDuration(i64);
 
@@ -47,11 +47,11 @@ const MILLISECOND: u64 = 1_000 * MICROSECOND;
 const SECOND: u64 = 1_000 * MILLISECOND;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
-/// One more than the largest `i64`: what a negative duration may count.
+/// One more than the largest `i64`: the magnitude of the most negative duration.
 const LIMIT: u64 = 1 << 63;
 
 impl GoDuration {
-    /// No time at all.
+    /// Zero.
     pub const ZERO: Self = Self(0);
 
     /// From nanoseconds.
@@ -123,7 +123,7 @@ impl FromStr for GoDuration {
     }
 }
 
-/// Reads one number with its unit; returns its nanoseconds and what follows.
+/// Parses one number with its unit; returns its nanoseconds and the rest of the text.
 fn parse_part<'a>(rest: &'a str, text: &str) -> Result<(u64, &'a str), Error> {
     let (whole_digits, after_whole) = split_digits(rest);
     let (fraction_digits, after_number) = match after_whole.strip_prefix('.') {
@@ -167,7 +167,7 @@ fn unit_nanos(name: &str) -> Option<u64> {
     })
 }
 
-/// Go's own arithmetic, floating point included, so that `0.3333333333333333333h` is 20 minutes here too.
+/// Go's arithmetic, floating point included, so that `0.3333333333333333333h` is 20 minutes here, too.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

@@ -1,4 +1,4 @@
-//! What is kept of how a workspace ended: a small part of its last state, in its record, for as long as its id is taken.
+//! How a workspace ended: a small part of its last state, which is kept in its record until the record expires.
 
 use jiff::Timestamp;
 use serde::de::IntoDeserializer as _;
@@ -10,16 +10,16 @@ use super::record::{PlacementRecord, RecordState};
 use super::text::is_unsafe;
 use super::workspace::{Conditions, Phase, View};
 
-/// Longest text that is kept, in bytes.
+/// Bytes of each text.
 const LONGEST: usize = 1024;
 
-/// The last that was seen of a workspace. Its texts are bounded, and hold no passwords or signatures of URLs.
+/// Last observed state of a workspace. Its texts are bounded, and URLs in them have no passwords or signatures.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a condition of its own")]
 pub struct Ending {
-    /// The phase from which it began to stop, by name; `Stopping` or `Stopped` where that was not seen. A name, so that
-    /// a phase of a later version does no harm.
+    /// Name of the phase before it began to stop; `Stopping` or `Stopped` if that was not observed. Text, so that a phase of
+    /// a later version can be read.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub phase: String,
     /// The sentence for people.
@@ -28,10 +28,10 @@ pub struct Ending {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
-    /// Which limit of time ended it.
+    /// Which timeout ended it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
-    /// What the headless task ended with.
+    /// Termination message of the headless task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headless_task_failed: Option<String>,
     /// Why the last backup failed.
@@ -40,13 +40,13 @@ pub struct Ending {
     /// A pod was seen.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub deployed: bool,
-    /// A stop was asked for.
+    /// A stop was requested.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stopped_by_request: bool,
     /// It was stopped without a backup.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub aborted: bool,
-    /// Content was laid in.
+    /// The content was initialized.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub content_ready: bool,
     /// The last backup is complete.
@@ -58,7 +58,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// Of a workspace as it was last seen, which began to stop from `phase`; `message` says why it ended.
+    /// The ending of a workspace by its last view. `phase` is the one before it began to stop; `message` says why it ended.
     pub fn of(last: &View, phase: Phase, message: &str) -> Self {
         let seen = &last.conditions;
         let text = |text: &Option<String>| text.as_deref().map(kept);
@@ -79,7 +79,7 @@ impl Ending {
     }
 }
 
-/// A workspace that is over, as its record tells.
+/// An ended workspace, read from its record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ended {
     /// The instance id.
@@ -92,23 +92,23 @@ pub struct Ended {
     pub cluster: ClusterName,
     /// The namespace there.
     pub namespace: Namespace,
-    /// When it was placed.
+    /// When its record was written.
     pub placed_at: Timestamp,
     /// When its end was recorded.
     pub at: Timestamp,
-    /// Until when its id is taken.
+    /// When its record expires and its id may be used again.
     pub expires: Timestamp,
-    /// The phase from which it began to stop; Unknown where nothing of it is known.
+    /// The phase before it began to stop; Unknown if not known.
     pub phase: Phase,
-    /// What happened to it.
+    /// Its last conditions.
     pub conditions: Conditions,
     /// Why it ended, in a sentence.
     pub message: String,
 }
 
 impl Ended {
-    /// What a record tells; `None` where it is live. One of an earlier version, or of an end that nobody saw, tells where it
-    /// ran and when it ended.
+    /// `None` if the record is live. A record of an earlier version, or of an end that was not observed, has only the place and the
+    /// time of the end.
     pub fn of(record: &PlacementRecord) -> Option<Self> {
         let RecordState::Ended { at, expires } = record.state else { return None };
         let last = record.ending.clone().unwrap_or_default();
@@ -146,7 +146,7 @@ fn phase(name: &str) -> Phase {
     Phase::deserialize(name).unwrap_or_default()
 }
 
-/// A text as it is kept: on one line, at most [`LONGEST`] bytes, and URLs without user, password and query.
+/// Bounds and redacts a text: one line, at most [`LONGEST`] bytes, and URLs without user, password and query.
 fn kept(text: &str) -> String {
     let mut short = String::with_capacity(text.len().min(LONGEST));
     let mut rest = text;
@@ -165,7 +165,7 @@ fn kept(text: &str) -> String {
     line
 }
 
-/// What follows the scheme of a URL, without what may let somebody in.
+/// The rest of a URL after the scheme, without credentials.
 fn bare(url: &str) -> String {
     let (url, query) = match url.find(['?', '#']) {
         Some(at) => (&url[..at], "?…"),
@@ -217,12 +217,12 @@ mod tests {
     }
 
     #[test]
-    fn a_live_record_has_no_ending_to_tell() {
+    fn a_live_record_has_no_ending() {
         assert_eq!(Ended::of(&PlacementRecord { state: RecordState::Confirmed, ..record(None) }), None);
     }
 
     #[test]
-    fn what_lets_somebody_in_is_not_kept() {
+    fn credentials_are_not_kept() {
         for (text, expected) in [
             (
                 "git clone 'https://jane:hunter2@h.example/a.git' failed",

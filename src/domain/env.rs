@@ -1,10 +1,10 @@
 //! Environment variables of a container: names that Kubernetes accepts, and values that reach the process as written.
 
-/// What breaks [`check_name`].
+/// Error of [`check_name`].
 const NAME: &str = "must be letters, digits, dashes, underscores or dots, not begin with a digit, and not be or begin with \
                     two dots";
 
-/// The rule of Kubernetes 1.30 for a name, whatever the cluster runs: later releases accept more.
+/// Checks a name by the rule of Kubernetes 1.30, for clusters of any version: later releases accept more.
 pub fn check_name(name: &str) -> Result<(), &'static str> {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     let first = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
@@ -15,7 +15,7 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
     }
 }
 
-/// A value as the pod must name it for the process to see `value`: Kubernetes replaces `$(NAME)` and `$$` in it.
+/// Escapes `value` so that the process sees it as it is: Kubernetes expands `$(NAME)` and `$$`.
 pub fn literal(value: &str) -> String {
     value.replace('$', "$$")
 }
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     /// How Kubernetes expands a value where `defined` are the variables before it: `$$` is one `$`, `$(NAME)` is the
-    /// variable's value, or itself where there is no such variable. Everything else is itself.
+    /// variable's value, or itself if there is no such variable. Everything else is itself.
     fn expanded(value: &str, defined: &[(&str, &str)]) -> String {
         let (mut result, mut rest) = (String::new(), value);
         while let Some(at) = rest.find('$') {
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_in_a_value_is_no_reference_any_more() {
+    fn references_in_values_are_escaped() {
         assert_eq!(expanded("$(HOME)", &[("HOME", "/root")]), "/root", "as Kubernetes does it");
         assert_eq!(expanded(&literal("$(HOME) costs $$5"), &[("HOME", "/root")]), "$(HOME) costs $$5");
     }

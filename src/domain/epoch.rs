@@ -1,4 +1,4 @@
-//! The identity of a leadership, as member clusters compare it.
+//! Epochs: identify a leader's term, and are compared by the fences of member clusters.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,17 +7,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A leadership: of an installation, in an incarnation of its etcd, at the revision of the leader's key.
+/// Number of a term: of an installation, in an incarnation of its etcd, at the revision of the leader's key.
 ///
-/// Its text is `<installation>/<incarnation>/<revision>`, the same in the extra of calls, in the parameter that member
-/// clusters hold, and in messages. The policies in `clusters/member/fence.yaml` take exactly this form.
+/// Its text is `<installation>/<incarnation>/<revision>`, the same in the user extra of requests, in the fence's ConfigMap in
+/// member clusters, and in messages. The policies in `clusters/member/fence.yaml` require exactly this form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch {
-    /// Of Spaceport; epochs of two installations are never compared.
+    /// The installation; epochs of two installations are never compared.
     pub installation: Uuid,
     /// Counts restores of Spaceport's etcd, from 1.
     pub incarnation: u64,
-    /// Of the leader's key in etcd; grows from leader to leader within an incarnation. From 1.
+    /// Revision of the leader's key in etcd; grows from term to term within an incarnation. From 1.
     pub revision: i64,
 }
 
@@ -25,43 +25,43 @@ pub struct Epoch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Opening {
-    /// The new one.
+    /// The incarnation that was opened.
     pub incarnation: u64,
-    /// When.
+    /// Time.
     pub at: Timestamp,
-    /// The admin.
+    /// The admin who opened it.
     pub by: String,
-    /// In the admin's words.
+    /// Reason given by the admin.
     pub reason: String,
 }
 
-/// How an epoch stands to the one that a cluster holds.
+/// Comparison of an epoch with the one in a cluster's fence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It is later: the cluster may be raised to it.
+pub enum EpochOrder {
+    /// It is later: the fence may be raised to it.
     Later,
-    /// It is the one.
+    /// It is equal.
     Same,
-    /// The cluster has seen a later one.
+    /// The fence has a later one.
     Earlier,
-    /// The cluster is held by another installation.
+    /// The fence is that of another installation.
     Foreign,
 }
 
 impl Epoch {
-    /// How it stands to the one that is held: by incarnation, then by revision.
-    pub fn against(&self, held: &Self) -> Standing {
+    /// Compares it with the epoch of a fence: by incarnation, then by revision.
+    pub fn against(&self, held: &Self) -> EpochOrder {
         if self.installation != held.installation {
-            return Standing::Foreign;
+            return EpochOrder::Foreign;
         }
         match (self.incarnation, self.revision).cmp(&(held.incarnation, held.revision)) {
-            std::cmp::Ordering::Less => Standing::Earlier,
-            std::cmp::Ordering::Equal => Standing::Same,
-            std::cmp::Ordering::Greater => Standing::Later,
+            std::cmp::Ordering::Less => EpochOrder::Earlier,
+            std::cmp::Ordering::Equal => EpochOrder::Same,
+            std::cmp::Ordering::Greater => EpochOrder::Later,
         }
     }
 
-    /// The latest epoch that a cluster raised to this one must refuse.
+    /// The latest epoch that a fence raised to this one must reject.
     #[must_use]
     pub fn before(&self) -> Self {
         Self { revision: self.revision - 1, ..*self }
@@ -74,7 +74,7 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// A text that is no epoch.
+/// A text that is not an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be <installation>/<incarnation>/<revision>")]
 pub struct Malformed;
@@ -94,7 +94,7 @@ impl FromStr for Epoch {
             incarnation: incarnation.parse().map_err(|_| Malformed)?,
             revision: revision.parse().map_err(|_| Malformed)?,
         };
-        // One text for each epoch, as the policies have it.
+        // Exactly one text for each epoch, as the policies require.
         if epoch.to_string() == text { Ok(epoch) } else { Err(Malformed) }
     }
 }
@@ -121,20 +121,20 @@ mod tests {
     fn the_incarnation_counts_before_the_revision_and_both_as_numbers() {
         let held = epoch(1, 2, 90);
         for (ours, standing) in [
-            (epoch(1, 2, 90), Standing::Same),
-            (epoch(1, 2, 100), Standing::Later),
-            (epoch(1, 2, 89), Standing::Earlier),
-            (epoch(1, 1, 1000), Standing::Earlier),
-            (epoch(1, 10, 1), Standing::Later),
-            (epoch(2, 9, 900), Standing::Foreign),
+            (epoch(1, 2, 90), EpochOrder::Same),
+            (epoch(1, 2, 100), EpochOrder::Later),
+            (epoch(1, 2, 89), EpochOrder::Earlier),
+            (epoch(1, 1, 1000), EpochOrder::Earlier),
+            (epoch(1, 10, 1), EpochOrder::Later),
+            (epoch(2, 9, 900), EpochOrder::Foreign),
         ] {
             assert_eq!(ours.against(&held), standing, "{ours}");
         }
-        assert_eq!(held.before().against(&held), Standing::Earlier);
+        assert_eq!(held.before().against(&held), EpochOrder::Earlier);
     }
 
     #[test]
-    fn other_texts_are_no_epochs() {
+    fn other_texts_are_not_epochs() {
         let id = Uuid::from_u128(7);
         for text in [
             String::new(),

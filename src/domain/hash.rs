@@ -1,4 +1,4 @@
-//! Hashes that stand for texts where a text itself would be too long, or of letters that may not stand there.
+//! Hashes as replacement for texts that are too long or have characters that are not allowed.
 
 use ring::digest;
 

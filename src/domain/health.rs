@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize};
 /// Flaps older than this no longer lengthen the hold-down.
 const FLAP_WINDOW: Duration = Duration::from_hours(1);
 
-/// The state placement and clients see.
+/// Health as placement and clients see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Health {
-    /// No answer was seen yet.
+    /// No probe was answered yet.
     Connecting,
-    /// Answers; takes placements.
+    /// Answers; gets placements.
     Available,
-    /// Missed several probes in a row, or is back too short a time; takes no placements.
+    /// Missed several probes in a row, or has answered again for too short a time; gets no placements.
     Suspect,
-    /// Silent for long; its workspaces are shown as unreachable.
+    /// Has not answered for long; its workspaces are shown as unreachable.
     Lost,
 }
 
@@ -33,7 +33,7 @@ pub struct Limits {
     pub lost_after: Duration,
     /// Clean time until Available again, for the first flap.
     pub recover_after: Duration,
-    /// The longest clean time asked for.
+    /// Upper bound of the required clean time.
     pub hold_down_max: Duration,
 }
 
@@ -50,7 +50,7 @@ pub struct HealthState {
 }
 
 impl HealthState {
-    /// A cluster that is watched from `now` on.
+    /// Health of a cluster that is probed from `now` on.
     pub fn new(now: Duration) -> Self {
         Self {
             health: Health::Connecting,
@@ -63,7 +63,7 @@ impl HealthState {
         }
     }
 
-    /// The state.
+    /// Current health.
     pub fn health(&self) -> Health {
         self.health
     }
@@ -78,7 +78,7 @@ impl HealthState {
         self.last_answer
     }
 
-    /// Takes an answered call; returns the new state where it changed.
+    /// Adds an answered probe; returns the new health if it changed.
     pub fn answered(&mut self, now: Duration, limits: &Limits) -> Option<Health> {
         self.last_answer = Some(now);
         self.misses = 0;
@@ -87,13 +87,13 @@ impl HealthState {
         match self.health {
             Health::Connecting => Some(self.enter(Health::Available, now)),
             Health::Suspect | Health::Lost if trusted => Some(self.enter(Health::Available, now)),
-            // Answers again, but not for long enough to be trusted with new workspaces.
+            // Answers again, but not for long enough to get new workspaces.
             Health::Lost => Some(self.enter(Health::Suspect, now)),
             Health::Available | Health::Suspect => None,
         }
     }
 
-    /// Takes a missed probe; returns the new state where it changed.
+    /// Adds a missed probe; returns the new health if it changed.
     pub fn missed(&mut self, now: Duration, limits: &Limits) -> Option<Health> {
         self.misses = self.misses.saturating_add(1);
         self.clean_since = None;
@@ -116,12 +116,12 @@ impl HealthState {
         health
     }
 
-    /// Clean time asked for: doubled for each flap within the window after the first.
+    /// Required clean time: doubled for each flap within the window after the first.
     fn hold_down(&mut self, now: Duration, limits: &Limits) -> Duration {
         while self.flaps.front().is_some_and(|at| now.saturating_sub(*at) > FLAP_WINDOW) {
             self.flaps.pop_front();
         }
-        // More doublings than this pass any maximum.
+        // More doublings exceed any maximum.
         let doublings = u32::try_from(self.flaps.len()).unwrap_or(u32::MAX).saturating_sub(1).min(20);
         limits.recover_after.saturating_mul(1 << doublings).min(limits.hold_down_max)
     }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_makes_a_suspect_cluster_lost_and_an_answer_only_suspect_again() {
+    fn silence_makes_a_suspect_cluster_lost_and_an_answer_makes_it_suspect_again() {
         let mut state = available();
         fall(&mut state, 2);
         assert_eq!(state.missed(at(40), &LIMITS), None);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_never_heard_of_is_lost_after_the_same_silence() {
+    fn a_cluster_that_never_answered_is_lost_after_the_same_time() {
         let mut state = HealthState::new(at(0));
         assert_eq!(state.missed(at(39), &LIMITS), None);
         assert_eq!(state.missed(at(40), &LIMITS), Some(Health::Lost));

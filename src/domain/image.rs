@@ -1,8 +1,8 @@
 //! Image references as container runtimes accept them: `[domain[:port]/]path[:tag][@algorithm:hex]`.
 
-/// Bytes of domain and path together, as they are after what is left out was filled in.
+/// Bytes of domain and path together, after runtimes filled in defaults.
 const NAME_MAX: usize = 255;
-/// What runtimes fill in where a reference names no domain.
+/// Prefix that runtimes add to a reference without a domain.
 const DEFAULT_PREFIX: usize = "docker.io/library/".len();
 
 /// Checks a reference.
@@ -36,7 +36,7 @@ pub fn check_reference(reference: &str) -> Result<(), &'static str> {
     if domain.map_or(DEFAULT_PREFIX, |domain| domain.len() + 1) + path.len() > NAME_MAX {
         return Err("must have a name of at most 255 characters with its registry");
     }
-    // Runtimes take such a name for the id of an image.
+    // Runtimes treat such a name as the id of an image.
     if domain.is_none() && path.len() == 64 && is_hex(path) {
         return Err("must not be 64 hexadecimal digits: name a repository");
     }
@@ -58,8 +58,8 @@ pub fn check_digest(digest: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Checks a registry that images are pulled from, as `host` or `host:port`: one without a dot or port would be taken for a
-/// folder of the default registry.
+/// Checks a registry that images are pulled from, as `host` or `host:port`. Runtimes would treat one without a dot or port as
+/// a path in the default registry.
 pub fn check_registry(registry: &str) -> Result<(), &'static str> {
     if split_domain(&format!("{registry}/x")).0 == Some(registry) && is_domain(registry) {
         Ok(())
@@ -68,7 +68,7 @@ pub fn check_registry(registry: &str) -> Result<(), &'static str> {
     }
 }
 
-/// What runtimes take for the domain: all before the first slash where it looks like one.
+/// The domain as runtimes see it: the part before the first slash, if it looks like a domain.
 fn split_domain(name: &str) -> (Option<&str>, &str) {
     match name.split_once('/') {
         Some((first, rest))

@@ -1,43 +1,43 @@
-//! Putting into a cluster what a member needs.
+//! Installing in a cluster the objects that a member cluster needs.
 
 use super::names::Namespace;
 
-/// Folder on nodes that holds content, where neither configuration nor cluster says otherwise.
+/// Default folder on nodes for the contents of workspaces.
 pub const WORKSPACE_HOST_PATH: &str = "/var/gitpod/workspaces-mk2";
 
-/// What shall be put there.
+/// Options of an installation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Workspace namespaces with their secrets namespaces; empty: those of the manifests.
     pub namespaces: Vec<(Namespace, Namespace)>,
-    /// Whether fields are taken over that others own with other values.
+    /// Whether to force conflicts of server-side apply with other field managers.
     pub force_conflicts: bool,
-    /// Whether it is only told what would be done.
+    /// Whether to report the changes without making them.
     pub dry_run: bool,
-    /// Whether a kubeconfig of the manager's own login is made.
+    /// Whether to create a kubeconfig with the manager's own login.
     pub with_login: bool,
 }
 
-/// What became of an object.
+/// Result for one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was not there.
+    /// It did not exist.
     Created,
-    /// It was there and is another now.
+    /// It existed and was changed.
     Changed,
-    /// It was there as it should be.
+    /// It existed and is unchanged.
     Unchanged,
 }
 
-/// One object and what became of it.
+/// One object and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
     /// Its kind.
     pub kind: String,
-    /// Empty where it is of the cluster.
+    /// Empty for cluster-scoped objects.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// What became of it.
+    /// Result.
     pub outcome: Outcome,
 }

@@ -1,7 +1,7 @@
-//! Kubeconfigs as people have them: one context and what belongs to it, and by field what cannot be used.
+//! Parses kubeconfigs: chooses one context, and reports problems by field.
 //!
-//! Two readers share it. The command line takes a file of any shape, lays in the files that it names and sends the chosen
-//! context alone ([`Chosen::minimal`]). The manager takes what is complete in itself ([`Chosen::login`]).
+//! The command line accepts any kubeconfig, embeds the files that it names and sends only the chosen context
+//! ([`Chosen::minimal`]). The manager accepts only self-contained ones ([`Chosen::login`]).
 
 mod document;
 pub mod encoding;
@@ -21,7 +21,7 @@ pub use document::{Aliases, LARGEST};
 pub use login::{Identity, Login};
 pub use section::Section;
 
-/// Extension of a user that says when a login ends that does not say so itself.
+/// Extension of a user with the end of a login, for credentials without an end of their own.
 const LOGIN_EXTENSION: &str = "spaceport.dev/login";
 
 /// A field that cannot be used. The rule never quotes a value: it may be a secret.
@@ -30,7 +30,7 @@ const LOGIN_EXTENSION: &str = "spaceport.dev/login";
 pub struct Problem {
     /// Path of the field, such as `users[].user.exec`, or `(document)`.
     pub field: String,
-    /// What is wrong with it.
+    /// Rule that the field breaks.
     pub rule: String,
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn problem<T>(field: impl Into<String>, rule: impl Into<String>) -> R
     Err(Problem { field: field.into(), rule: rule.into() })
 }
 
-/// The cluster and the user of one context. Whatever else the file has was not looked at.
+/// The cluster and the user of one context. Other parts of the file are not validated.
 #[derive(Clone)]
 pub struct Chosen {
     /// `clusters[].cluster`.
@@ -54,7 +54,7 @@ pub struct Chosen {
     pub user: Section,
 }
 
-/// Takes the named context, or else the current one, or else the only one.
+/// Chooses the named context, or else the current one, or else the only one.
 pub fn choose(text: &str, context: Option<&str>, aliases: Aliases) -> Read<Chosen> {
     let document = document::read(text, aliases)?;
     if !["clusters", "contexts", "users"].iter().any(|list| document.contains_key(*list)) {
@@ -86,7 +86,7 @@ pub fn choose(text: &str, context: Option<&str>, aliases: Aliases) -> Read<Chose
     Ok(Chosen { cluster, user })
 }
 
-/// Names of the contexts, for the person whose file it is.
+/// Names of the contexts, for the owner of the file.
 pub fn contexts(text: &str) -> Vec<String> {
     let Ok(document) = document::read(text, Aliases::Resolved) else { return Vec::new() };
     let entries = entries(&document, "contexts").unwrap_or_default();
@@ -101,7 +101,7 @@ fn entries<'a>(document: &'a Map<String, Value>, list: &str) -> Read<Vec<&'a Map
     }
 }
 
-/// The one entry of the name. Others may be as they like.
+/// The entry of this name. Other entries are not validated.
 fn only<'a>(
     entries: &[&'a Map<String, Value>],
     name: &str,
@@ -120,19 +120,19 @@ fn only<'a>(
 }
 
 impl Chosen {
-    /// Whether it has a token or a client certificate, which go before a plugin.
+    /// Whether it has a token or a client certificate, which take precedence over a plugin.
     pub fn has_static_login(&self) -> bool {
         ["token", "tokenFile", "client-certificate", "client-certificate-data"]
             .iter()
             .any(|key| self.user.has(key))
     }
 
-    /// The login, where everything that it takes is in here.
+    /// The login, if the document is self-contained.
     pub fn login(&self) -> Read<Login> {
         Login::of(self)
     }
 
-    /// What a plugin answered, in place of the plugin.
+    /// Replaces the plugin by the credential that it returned.
     #[must_use]
     pub fn with(mut self, credential: Credential) -> Self {
         for key in ["exec", "auth-provider"] {
@@ -151,12 +151,12 @@ impl Chosen {
         self
     }
 
-    /// When the login ends, where [`Chosen::with`] noted it.
+    /// End of the login, if [`Chosen::with`] noted it.
     fn noted_end(&self) -> Option<Timestamp> {
         self.user.extension(LOGIN_EXTENSION)?["expires"].as_str()?.parse().ok()
     }
 
-    /// A kubeconfig with this login and nothing else: no plugin, no file, no other context.
+    /// A kubeconfig with only this login: no plugin, no file, no other context.
     pub fn minimal(&self) -> Read<String> {
         let cluster = self.cluster.only(&["server", "tls-server-name"], &["certificate-authority-data"])?;
         let mut user = self.user.only(&["token"], &["client-certificate-data", "client-key-data"])?;

@@ -1,12 +1,12 @@
-//! Where the parts of an initializer put content, and which of them cannot be beside one another.
+//! Where the parts of an initializer put content, and which of them conflict.
 //!
-//! Parts are carried out in the order in which they are given. git clones into an empty folder, so nothing may be in the
-//! folder of a repository before it; what comes later may lie in it: files, and other repositories below it. A file is never
-//! where a folder is needed. What a backup or a snapshot holds is not known from a request.
+//! Parts are executed in their order. git clones into an empty folder, so no earlier part may write into the folder of a
+//! repository; later parts may: files, and other repositories below it. A file must not be where a folder is needed. The content
+//! of a backup or a snapshot is not known from a request.
 
 use super::path;
 
-/// What the node agent itself writes once content is ready.
+/// Path that the node agent writes once content is ready.
 const READY: &str = ".gitpod/ready/";
 
 /// Places of an initializer, each with the field that names it.
@@ -17,8 +17,7 @@ pub struct Layout {
 
 #[derive(Debug)]
 struct Place {
-    /// Relative to `/workspace`, each name with a slash after it: so that one place is below another where its path begins
-    /// with the other's.
+    /// Relative to `/workspace`, each name followed by a slash: a place is below another if its path begins with the other's.
     path: String,
     kind: Kind,
     field: String,
@@ -34,16 +33,16 @@ enum Kind {
     Reserved,
 }
 
-/// A field whose place is taken.
+/// A field whose place conflicts with that of another.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Overlap {
-    /// The field; of two, the one that comes later.
+    /// The later one of the two fields.
     pub field: String,
-    /// Why it cannot be there.
+    /// Description of the conflict.
     pub why: String,
 }
 
-/// What is above a place, of those that were looked at before it.
+/// Places above a place, of those that were checked before it.
 struct Above {
     at: usize,
     /// The latest repository of this place and those above it.
@@ -53,12 +52,12 @@ struct Above {
 }
 
 impl Layout {
-    /// A repository that is cloned into a folder.
+    /// Adds a repository that is cloned into a folder.
     pub fn repository(&mut self, folder: &str, field: impl Into<String>) {
         self.add(path::below_root(folder), Kind::Repository, field.into());
     }
 
-    /// A file that is put below a folder.
+    /// Adds a file below a folder.
     pub fn file(&mut self, folder: &str, file: &str, field: impl Into<String>) {
         let folder = path::below_root(folder);
         self.add(folder + &path::names(file), Kind::File, field.into());
@@ -68,10 +67,10 @@ impl Layout {
         self.places.push(Place { path, kind, field });
     }
 
-    /// Every field whose place another one takes, in the order of the request.
+    /// All conflicts, in the order of the request.
     pub fn overlaps(mut self) -> Vec<Overlap> {
         self.add(READY.to_owned(), Kind::Reserved, String::new());
-        // By path, what is below a place comes right behind it.
+        // Sorted by path, places below a place follow it directly.
         let mut order: Vec<usize> = (0..self.places.len()).collect();
         order.sort_by(|a, b| (&self.places[*a].path, *a).cmp(&(&self.places[*b].path, *b)));
         let mut found: Vec<(usize, String)> = Vec::new();
@@ -98,11 +97,11 @@ impl Layout {
         found.into_iter().map(|(at, why)| Overlap { field: self.places[at].field.clone(), why }).collect()
     }
 
-    /// The later of two places that cannot be beside one another, and why.
+    /// The later of two places that conflict, and why.
     fn overlap(&self, at: usize, above: &Above) -> Option<(usize, String)> {
         let (place, nearest) = (&self.places[at], &self.places[above.at]);
         let (other, why) = if place.path == nearest.path {
-            (above.at, "takes the same place as")
+            (above.at, "has the same path as")
         } else if let Some(file) = above.file {
             (file, "needs a folder where there is a file, or the other way round, because of")
         } else {
@@ -111,7 +110,7 @@ impl Layout {
         };
         let (earlier, later) = if other < at { (other, at) } else { (at, other) };
         Some(if self.places[later].kind == Kind::Reserved {
-            (earlier, "takes the place of .gitpod/ready, a file of the node agent".to_owned())
+            (earlier, "conflicts with .gitpod/ready, a file of the node agent".to_owned())
         } else {
             (later, format!("{why} {}", self.places[earlier].field))
         })
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn places_beside_one_another_and_content_inside_an_earlier_repository_work() {
+    fn separate_places_and_content_inside_an_earlier_repository_are_valid() {
         for good in [
             &[('g', "a"), ('g', "b"), ('f', "c")][..],
             &[('g', ""), ('g', "a"), ('g', "a/b"), ('f', "a/b/c"), ('f', "x")],
@@ -183,11 +182,11 @@ mod tests {
         layout.repository("a", "first");
         layout.repository("/workspace/a", "second");
         let overlap = layout.overlaps().remove(0);
-        assert_eq!((&*overlap.field, &*overlap.why), ("second", "takes the same place as first"));
+        assert_eq!((&*overlap.field, &*overlap.why), ("second", "has the same path as first"));
     }
 
     proptest! {
-        /// Compared with what a file system does with the same places, one after the other.
+        /// Compares with a file system to which the same parts are written in order.
         #[test]
         fn places_are_refused_where_a_file_system_would_refuse_one(
             places in proptest::collection::vec((prop_oneof![Just('g'), Just('f')], "([ab]/){0,2}[ab]"), 0..7)

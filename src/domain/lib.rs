@@ -1,4 +1,4 @@
-//! What Spaceport is about, without any IO: no tokio, kube, tonic or etcd here; time is passed in.
+//! Rules and types of Spaceport, without IO: no tokio, kube, tonic or etcd; time is passed in.
 
 pub mod acceptance;
 pub mod adoption;
@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod check;
 pub mod class;
 pub mod cluster;
+pub mod cluster_events;
 pub mod condition;
 pub mod diff;
 pub mod drain;
@@ -20,11 +21,9 @@ pub mod hash;
 pub mod health;
 pub mod image;
 pub mod install;
-pub mod keyed;
 pub mod kubeconfig;
 pub mod layout;
 pub mod names;
-pub mod news;
 pub mod observed;
 pub mod page_token;
 pub mod path;
@@ -32,9 +31,10 @@ pub mod placement;
 pub mod pod;
 pub mod pod_annotations;
 pub mod record;
-pub mod rewind;
+pub mod restore;
 pub mod secret;
 pub mod secret_ref;
+pub mod signing;
 pub mod snapshot_name;
 pub mod template;
 pub mod text;

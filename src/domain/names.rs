@@ -1,4 +1,4 @@
-//! The names that everything else is keyed by. Parsing is validation: a value of one of these types is well-formed.
+//! Names of clusters, workspaces and other objects. A value of one of these types is valid: parsing validates.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// A name that does not keep its rule.
+/// An invalid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {rule}, got {got:?}")]
 pub struct Error {
-    /// What the name names, such as `workspace id`.
+    /// Kind of the name, such as `workspace id`.
     pub what: &'static str,
     /// The rule that is broken.
     pub rule: &'static str,
@@ -25,26 +25,26 @@ const SECRET_KEY: &str =
     "must be 1 to 253 letters, digits, dashes, underscores or dots, and not begin with two dots";
 const LABEL_VALUE: &str = "must be 1 to 63 letters, digits, dots, dashes or underscores, beginning and ending with a letter or digit";
 
-/// What an error quotes of a text: its first 80 characters, because callers may send megabytes.
+/// The first 80 characters of a text, for errors, because callers may send megabytes.
 pub fn quoted(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-/// RFC 1123 label: what Kubernetes takes as a namespace or a host name.
+/// Whether a text is an RFC 1123 label, which Kubernetes requires of namespaces and host names.
 pub fn is_dns_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let edge = |b: Option<u8>| b.is_some_and(|b| b != b'-');
     text.len() <= 63 && text.bytes().all(inner) && edge(text.bytes().next()) && edge(text.bytes().next_back())
 }
 
-/// What Kubernetes takes as a non-empty label value.
+/// Whether Kubernetes accepts a text as a non-empty label value.
 pub fn is_label_value(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
     text.len() <= 63 && text.bytes().all(inner) && edge(text.bytes().next()) && edge(text.bytes().next_back())
 }
 
-/// RFC 1123 subdomain: what Kubernetes takes as the name of most objects. Only the whole has a limit, its parts have none.
+/// Whether a text is an RFC 1123 subdomain, which Kubernetes requires of most object names. Its parts have no length limit.
 pub fn is_dns_subdomain(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let edge = |b: Option<u8>| b.is_some_and(|b| b != b'-');
@@ -53,7 +53,7 @@ pub fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(part)
 }
 
-/// What Kubernetes takes as a key of a Secret.
+/// Whether Kubernetes accepts a text as a key of a Secret.
 fn is_secret_key(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     (1..=253).contains(&text.len()) && text.bytes().all(inner) && text != "." && !text.starts_with("..")
@@ -129,7 +129,7 @@ name!(
     ClusterName, "cluster name", is_dns_label, DNS_LABEL
 );
 name!(
-    /// A region such as `europe`; any name the admin gives, no closed set.
+    /// A region such as `europe`: any name that the admin chooses.
     Region, "region", is_dns_label, DNS_LABEL
 );
 name!(
@@ -162,22 +162,22 @@ name!(
 );
 
 impl WorkspaceId {
-    /// What follows a workspace's id in the name of its node agent's folder, beside that of its content.
+    /// Suffix of the node agent's folder of a workspace; the folder of the content has the id as name.
     pub const DAEMON_SUFFIX: &str = "-daemon";
 
-    /// The id whose node agent's folder has the name of this one's content.
+    /// The id whose node agent's folder has the name of this id's content folder.
     pub fn daemon_of(&self) -> Option<Self> {
         self.0.strip_suffix(Self::DAEMON_SUFFIX)?.parse().ok()
     }
 
-    /// The id whose content has the name of this one's node agent's folder; `None` where it is too long for an id.
+    /// The id whose content folder has the name of this id's node agent's folder; `None` if it is too long for an id.
     pub fn daemon(&self) -> Option<Self> {
         format!("{self}{}", Self::DAEMON_SUFFIX).parse().ok()
     }
 }
 
 impl ClusterName {
-    /// Stands in errors and logs for the cluster that the manager runs in, which is no member.
+    /// Name of the host cluster in errors and logs.
     pub fn of_host() -> Self {
         Self("host".into())
     }

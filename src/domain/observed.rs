@@ -1,35 +1,35 @@
-//! What the leader notes of a cluster: for those who lead after it, and for replicas that do not lead.
+//! Observations of a cluster that the leader stores in etcd, for later leaders and for standbys.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::condition::{Condition, State};
-use super::rewind::Rewinds;
+use super::restore::Restores;
 
-/// The shortest time between two notes of a cluster.
+/// Shortest interval between two writes for a cluster.
 const AT_LEAST: SignedDuration = SignedDuration::from_secs(5);
-/// Notes older than this, in periods of noting, tell nothing any more.
+/// Observations expire after so many write periods.
 const STALE: i32 = 3;
 
-/// What was noted of a cluster. Forms of before it was all there are read, too.
+/// Stored observations of a cluster. Values of earlier versions, which lack fields, can be read.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Observed {
-    /// How often it was set back.
+    /// Number of detected restores.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rewinds: Option<Rewinds>,
-    /// Version at which its canary was written last. One that is found at a lower version was set back.
+    pub rewinds: Option<Restores>,
+    /// Resource version of the last canary write. A lower version in the cluster means that the cluster was restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<u64>,
-    /// What only the leader can tell.
+    /// Conditions that only the leader observes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Noted>,
-    /// When the leader looked.
+    /// Time of the observation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
 }
 
-/// A condition as it was noted.
+/// A stored condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Noted {
@@ -37,16 +37,16 @@ pub struct Noted {
     pub kind: String,
     /// Whether it holds.
     pub state: State,
-    /// A bounded category; empty where all is well.
+    /// A bounded category; empty if there is no problem.
     pub reason: String,
-    /// For people; empty where all is well.
+    /// For people; empty if there is no problem.
     pub message: String,
-    /// Since when.
+    /// Time of the last change of `state`.
     pub since: Timestamp,
 }
 
 impl Noted {
-    /// As the leader sees it.
+    /// The stored form of a condition.
     pub fn of(condition: &Condition) -> Self {
         Self {
             kind: condition.kind.to_owned(),
@@ -63,7 +63,7 @@ impl Noted {
 }
 
 impl Observed {
-    /// When what is `seen` now is to be noted over this: changes soon, all else once a `period`.
+    /// When to replace this by `seen`: soon if something changed, else once each `period`.
     pub fn due(&self, seen: &Self, period: SignedDuration) -> Timestamp {
         let Some(at) = self.at else { return Timestamp::MIN };
         let same = (self.canary.is_some() || seen.canary.is_none())
@@ -73,7 +73,7 @@ impl Observed {
         at.saturating_add(after).unwrap_or(Timestamp::MAX)
     }
 
-    /// What was noted of a condition, and when, where that is not too long ago to count.
+    /// A stored condition with the time of its observation; `None` if it expired.
     pub fn condition(
         &self,
         kind: &str,
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_noted_soon_and_the_rest_once_a_period_so_that_writes_are_bounded() {
+    fn changed_observations_are_written_soon_and_others_once_a_period() {
         let well = noted(State::True, 100);
         assert_eq!(Observed::default().due(&well, PERIOD), Timestamp::MIN);
         assert_eq!(well.due(&noted(State::True, 101), PERIOD), at(160));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_noted_too_long_ago_tells_nothing() {
+    fn expired_observations_are_ignored() {
         let well = noted(State::True, 100);
         assert!(well.condition("Writable", PERIOD, at(280)).is_some());
         assert!(well.condition("Writable", PERIOD, at(281)).is_none());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_of_before_the_canary_was_noted_is_read() {
+    fn observations_of_earlier_versions_can_be_read() {
         let text = r#"{"rewinds":{"count":2,"last":"1970-01-01T00:00:00Z"}}"#;
         let read: Observed = serde_json::from_str(text).unwrap();
         assert_eq!(read.rewinds.map(|rewinds| rewinds.count), Some(2));

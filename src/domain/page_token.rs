@@ -1,14 +1,14 @@
-//! Tokens of pages: after which workspace the next page begins, and a check that the token was made for this list.
+//! Page tokens: the last workspace of the page, and a checksum of the list that the token belongs to.
 //!
-//! The check finds what was made up, cut off, or made for another filter or installation. It is no secret and guards nothing:
-//! every page is filtered by what its caller may see.
+//! The checksum detects tokens that are made up, truncated, or from another filter or installation. It is not a security
+//! measure: every page is filtered by what its caller may see.
 
 use super::hash;
 
-/// Digits of the check.
+/// Hex digits of the checksum.
 const CHECK: usize = 16;
 
-/// The list that tokens are made for. Every replica of an installation makes the same.
+/// The list that tokens belong to. All replicas of an installation make equal tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List(String);
 
@@ -23,7 +23,7 @@ impl List {
         format!("{after}.{}", self.check(after))
     }
 
-    /// The workspace that a token names; `None` where it is not of this list.
+    /// The workspace that a token names; `None` if the token is not of this list.
     pub fn after<'a>(&self, token: &'a str) -> Option<&'a str> {
         let (after, check) = token.rsplit_once('.')?;
         (check == self.check(after)).then_some(after)
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_of_the_list_that_it_was_made_for_and_of_no_other() {
+    fn a_page_token_is_valid_only_for_its_list() {
         let list = List::new("i", ("jane", ""));
         let token = list.token("ws-1");
         assert_eq!(List::new("i", ("jane", "")).after(&token), Some("ws-1"));

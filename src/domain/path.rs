@@ -1,15 +1,15 @@
-//! Paths of a workspace's content: all below `/workspace`.
+//! Paths of a workspace's content, all below `/workspace`.
 
-/// Where content is.
+/// Folder of the content in the container.
 const ROOT: &str = "/workspace";
-/// Linux: a path with its end has 4096 bytes; what the content's folder takes on a node is left out.
+/// Bytes of a path: the limit of Linux is 4096 with the NUL, minus a reserve for the content's folder on the node.
 const PATH_MAX: usize = 3072;
-/// Linux: a name in a path.
+/// Bytes of a name in a path, by Linux.
 const NAME_MAX: usize = 255;
 
 /// Checks a folder below `/workspace`, relative to it or with it; empty, `/` and `.` are `/workspace` itself.
 ///
-/// Two dots are refused everywhere: what they lead to depends on symbolic links in the content.
+/// `..` is rejected everywhere: its target depends on symbolic links in the content.
 pub fn check_folder(path: &str) -> Result<(), &'static str> {
     let inner = inner(path);
     if inner.starts_with('/') && !inner.trim_matches('/').is_empty() {
@@ -18,7 +18,7 @@ pub fn check_folder(path: &str) -> Result<(), &'static str> {
     check_parts(inner.trim_matches('/'))
 }
 
-/// A path without `/workspace` before it; one elsewhere stays as it is.
+/// Strips `/workspace` from a path that begins with it.
 fn inner(path: &str) -> &str {
     match path.strip_prefix(ROOT) {
         Some(inner) if inner.is_empty() || inner.starts_with('/') => inner.trim_start_matches('/'),
@@ -26,17 +26,17 @@ fn inner(path: &str) -> &str {
     }
 }
 
-/// The names that lead from `/workspace` to a folder that [`check_folder`] accepts, each with a slash after it.
+/// Path from `/workspace` to a folder that [`check_folder`] accepts, each name followed by a slash.
 pub fn below_root(folder: &str) -> String {
     names(inner(folder))
 }
 
-/// The names of a relative path, each with a slash after it.
+/// Normalizes a relative path: each name followed by a slash.
 pub fn names(path: &str) -> String {
     path.split('/').filter(|name| !matches!(*name, "" | ".")).flat_map(|name| [name, "/"]).collect()
 }
 
-/// Checks a file below a folder that is checked on its own.
+/// Checks a file below a folder, which is checked separately.
 pub fn check_file(path: &str) -> Result<(), &'static str> {
     if path.starts_with('/') {
         return Err("must be relative to the target location");
@@ -47,7 +47,7 @@ pub fn check_file(path: &str) -> Result<(), &'static str> {
     check_parts(path)
 }
 
-/// The same, and that it is not too long with its folder.
+/// Also checks that the path is not too long together with its folder.
 pub fn check_file_in(folder: &str, path: &str) -> Result<(), &'static str> {
     check_file(path)?;
     if folder.len() + path.len() > PATH_MAX {

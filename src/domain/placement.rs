@@ -1,6 +1,7 @@
-//! Placement: `place(request, candidates) -> Decision`, a pure function: filter with a reason each, score, choose.
+//! Placement: `place(request, candidates) -> Decision`. It filters clusters, each rejection with a reason, and ranks the rest by
+//! score.
 //!
-//! The same request and the same candidates give the same answer.
+//! It is pure and deterministic: equal requests and candidates give equal decisions.
 
 pub mod capacity;
 pub mod explain;
@@ -20,46 +21,46 @@ use super::health::Health;
 use super::names::{ClassId, ClusterName, Namespace, Region};
 use super::workspace::Kind;
 
-use capacity::Room;
+use capacity::Available;
 
 pub use filter::Rejection;
 pub use score::Score;
 pub use simulate::{Forecast, MOST_STARTS, Outcome, simulate};
 
-/// Tries that the deadline of a start leaves time for: each at another cluster.
+/// Attempts within the deadline of a start, each at another cluster.
 const TRIES: u32 = 3;
-/// For one try, at least.
+/// Shortest deadline of an attempt.
 const LEAST_TRY: Duration = Duration::from_secs(1);
 
-/// How long one try to create a Workspace may take, where `deadline` is that of a whole start.
+/// Deadline of one attempt to create a Workspace, where `deadline` is that of the whole start.
 pub fn one_try(deadline: Duration) -> Duration {
     (deadline / TRIES).max(LEAST_TRY)
 }
 
-/// What a start asks of the fleet.
+/// Requirements and preferences of a start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PlacementRequest {
     /// Regions in order of preference; empty: no preference.
     pub regions: Vec<Region>,
-    /// Whether only the named regions will do.
+    /// Whether other regions are rejected.
     pub require_region: bool,
-    /// Only this cluster will do.
+    /// Required cluster.
     pub cluster: Option<ClusterName>,
-    /// Labels that the cluster must carry with these values.
+    /// Required labels of the cluster, with their values.
     pub labels: BTreeMap<String, String>,
-    /// Permissions the caller holds.
+    /// Permissions that the caller holds.
     pub permissions: BTreeSet<String>,
-    /// Only a namespace of this name will do.
+    /// Required namespace.
     pub namespace: Option<Namespace>,
-    /// The class; absent: the preferred class of wherever it lands.
+    /// The class; `None`: the preferred class of the namespace.
     pub class: Option<ClassId>,
-    /// What it is for: headless workspaces have nodes of their own.
+    /// The kind: headless workspaces have nodes of their own.
     pub kind: Kind,
     /// Breaks ties; the workspace id, so that a repeated call breaks them alike.
     pub seed: String,
 }
 
-/// A cluster as placement sees it. Made anew when something about it changed, and shared by all decisions until then.
+/// A cluster as placement sees it. Rebuilt when something about it changes, and shared by all decisions until then.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// The cluster.
@@ -68,23 +69,23 @@ pub struct Candidate {
     pub region: Region,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Its share against others; 0 takes none.
+    /// Its share relative to other clusters; 0 means none.
     pub weight: u32,
-    /// Whether what its nodes have left is a limit.
+    /// Whether available capacity of its nodes is a limit.
     pub capacity: Capacity,
-    /// Whether the admin keeps new workspaces away.
+    /// Whether it is cordoned.
     pub cordoned: bool,
-    /// Whether it is being emptied.
+    /// Whether it is being drained, or was.
     pub draining: bool,
     /// Its health.
     pub health: Health,
-    /// Why it takes no writes of this leadership, where it does not.
+    /// Why writes of this term are not possible; `None` if they are.
     pub barred: Option<String>,
-    /// What a request must hold.
+    /// Constraints that a request must meet.
     pub constraints: Vec<Constraint>,
     /// Its workspace namespaces, in the order of the registration.
     pub namespaces: Vec<CandidateNamespace>,
-    /// Live workspaces placed there, those in flight included.
+    /// Number of live workspaces placed there, including starts in flight.
     pub placed: usize,
 }
 
@@ -95,30 +96,30 @@ pub struct CandidateNamespace {
     pub name: Namespace,
     /// The classes it offers.
     pub offers: BTreeMap<ClassId, Offer>,
-    /// The class used where a request names none.
+    /// The class of requests that name none.
     pub preferred_class: Option<ClassId>,
     /// Whether it is under maintenance.
     pub maintenance: bool,
-    /// Why it accepts no workspaces now, where that is known.
+    /// Why it accepts no workspaces now, if known.
     pub closed: Option<String>,
 }
 
 /// A class that a namespace offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// What a request that takes it gets.
+    /// The target of a request that chooses it.
     pub target: Arc<Target>,
-    /// What nodes have left for it.
-    pub rooms: Rooms,
+    /// Available capacity for it.
+    pub rooms: AvailableByKind,
 }
 
-/// Room for workspaces of one class by what they are for, since that decides which nodes take them.
+/// Available capacity for a class, for each kind of workspace: the kind decides which nodes can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rooms(pub [Room; 3]);
+pub struct AvailableByKind(pub [Available; 3]);
 
-impl Rooms {
-    /// Room for workspaces of a kind.
-    pub fn of(&self, kind: Kind) -> &Room {
+impl AvailableByKind {
+    /// Available capacity for a kind.
+    pub fn of(&self, kind: Kind) -> &Available {
         let [regular, prebuild, image_build] = &self.0;
         match kind {
             Kind::Regular => regular,
@@ -128,8 +129,8 @@ impl Rooms {
     }
 }
 
-impl Rooms {
-    fn of_mut(&mut self, kind: Kind) -> &mut Room {
+impl AvailableByKind {
+    fn of_mut(&mut self, kind: Kind) -> &mut Available {
         let [regular, prebuild, image_build] = &mut self.0;
         match kind {
             Kind::Regular => regular,
@@ -139,7 +140,7 @@ impl Rooms {
     }
 }
 
-/// Where a workspace goes.
+/// Where a workspace is placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The cluster.
@@ -148,7 +149,7 @@ pub struct Target {
     pub region: Region,
     /// The namespace there.
     pub namespace: Namespace,
-    /// The class, resolved where the request named none.
+    /// The class, resolved if the request names none.
     pub class: ClassId,
 }
 
@@ -157,7 +158,7 @@ pub struct Target {
 pub struct Decision {
     /// Clusters that fit, best first.
     pub ranked: Vec<(Arc<Target>, Score)>,
-    /// Clusters that do not, with the reason, by name.
+    /// Rejected clusters with the reason, by name.
     pub rejected: Vec<(ClusterName, Rejection)>,
 }
 

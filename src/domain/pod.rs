@@ -1,5 +1,5 @@
-//! What the controller needs to know of a pod and its node. Kept instead of the whole objects: a pod as Kubernetes
-//! gives it is 8 KiB and more, its facts are some hundred bytes.
+//! The fields of pods and nodes that the controller uses. The caches hold them instead of whole objects: a pod has 8 KiB and
+//! more, its facts some hundred bytes.
 
 mod event;
 mod log;
@@ -11,7 +11,7 @@ pub use event::{EventQuery, PodEvent, last_relevant};
 pub use log::{LogOptions, pod_with_log};
 pub use position::{BadPosition, Position, Untimed};
 
-/// A pod, reduced to what decides about its workspace.
+/// The fields of a pod that decide about its workspace.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PodFacts {
     /// Name.
@@ -22,7 +22,7 @@ pub struct PodFacts {
     pub resource_version: String,
     /// Name of the Workspace that owns it as controller.
     pub workspace: String,
-    /// Uid of that Workspace, so that a pod of an earlier one of the same name is told apart.
+    /// Uid of that Workspace: distinguishes pods of an earlier one of the same name.
     pub workspace_uid: String,
     /// `status.phase`.
     pub phase: PodPhase,
@@ -38,21 +38,21 @@ pub struct PodFacts {
     pub host_ip: Option<String>,
     /// `metadata.deletionTimestamp`.
     pub deleting_since: Option<Timestamp>,
-    /// Whether our finalizer is on it.
+    /// Whether it has the manager's finalizer.
     pub has_finalizer: bool,
-    /// Finalizers of others.
+    /// Foreign finalizers.
     pub held_by: Vec<String>,
     /// Why the scheduler finds no node: message of `PodScheduled` False.
     pub unschedulable: Option<String>,
-    /// Why the platform ends it: reason and message of `DisruptionTarget` True (preemption, eviction, taints, node
+    /// Why the platform terminates it: reason and message of `DisruptionTarget` True (preemption, eviction, taints, node
     /// shutdown).
     pub disruption: Option<(String, String)>,
-    /// Statuses of containers; those of init containers and ephemeral ones are left out.
+    /// Statuses of containers, without init and ephemeral containers.
     pub containers: Vec<ContainerFacts>,
     /// Statuses of init containers, in their order.
     pub init_containers: Vec<ContainerFacts>,
-    /// Whether the kubelet reported every container terminated: each of the pod's has a status that says so, and no init or
-    /// ephemeral container runs; or it refused the pod, and none ever ran.
+    /// Whether the kubelet reported that all containers terminated: each container has such a status, and no init or
+    /// ephemeral container runs. Also if it refused the pod, so that none ever ran.
     pub all_terminated: bool,
 }
 
@@ -67,7 +67,7 @@ pub enum PodPhase {
     Succeeded,
     /// All containers ended, at least one in failure, or the node refused it.
     Failed,
-    /// Cannot be told.
+    /// Not known.
     #[default]
     Unknown,
 }
@@ -81,7 +81,7 @@ pub struct ContainerFacts {
     pub ready: bool,
     /// Its state.
     pub state: ContainerState,
-    /// How it ended before, where it was started again.
+    /// Its last termination, if it was restarted.
     pub last_termination: Option<Termination>,
 }
 
@@ -108,11 +108,11 @@ pub struct Termination {
     pub exit_code: i32,
     /// Such as `Completed`, `Error` or `OOMKilled`.
     pub reason: String,
-    /// What it left as its termination message.
+    /// Termination message.
     pub message: String,
 }
 
-/// A node, reduced likewise.
+/// The fields of a node that decide about its workspaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeFacts {
     /// Name.
@@ -121,8 +121,8 @@ pub struct NodeFacts {
     pub tainted: bool,
     /// Whether `Ready` is True.
     pub ready: bool,
-    /// Whether its kubelet does not answer: `Ready` is Unknown, or the taint for that is on it.
+    /// Whether its kubelet does not answer: `Ready` is Unknown, or it has the taint for that.
     pub unreachable: bool,
-    /// What its labels say it is for: `regular`, `headless`, or nothing of ours.
+    /// Kind of workspaces by its labels: `regular`, `headless`, or `None`.
     pub workload: Option<&'static str>,
 }

@@ -1,18 +1,18 @@
-//! Annotations that clients send: which ones they may not set, and which of the others reach pods.
+//! Annotations of clients: which ones are reserved, and which are copied to pods.
 //!
-//! A pod's annotations steer networks, service meshes, AppArmor, scrapers and autoscalers, so a client's annotation stays
-//! on the Workspace unless the configuration names it.
+//! Annotations of pods control networks, service meshes, AppArmor, scrapers and autoscalers, so a client's annotation stays on
+//! the Workspace unless the configuration allows it on pods.
 
 use std::str::FromStr;
 
 use super::annotation::is_qualified_name;
 
-/// Names below this are Spaceport's own.
+/// Prefix of Spaceport's own annotations.
 const OWN_PREFIX: &str = "spaceport.dev/";
-/// Node agents act on these, on the Workspace and on the pod alike: only the manager writes them.
+/// Node agents act on these, on Workspaces and pods: only the manager writes them.
 const AGENT: [&str; 4] =
     ["gitpod.io/cpuMinLimit", "gitpod.io/cpuBurstLimit", "gitpod.io/netConnLimitPerMinute", "gitpod.io/psi"];
-/// The manager writes these on pods; on a Workspace they do nothing.
+/// The manager writes these on pods; on a Workspace they have no effect.
 const ON_PODS: [&str; 4] = [
     "cluster-autoscaler.kubernetes.io/safe-to-evict",
     "prometheus.io/path",
@@ -20,28 +20,28 @@ const ON_PODS: [&str; 4] = [
     "prometheus.io/scrape",
 ];
 
-/// Whether a client may not send an annotation of this name at all, in whatever case: Kubernetes takes upper case, too.
+/// Whether clients may not send this annotation, compared without case: Kubernetes accepts upper case, too.
 pub fn is_reserved(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     key.starts_with(OWN_PREFIX) || AGENT.iter().any(|own| own.eq_ignore_ascii_case(&key))
 }
 
-/// Whether only the manager, or the admin by a pod template, sets this annotation on a pod, whatever the allow-list says.
+/// Whether only the manager, or a pod template, sets this annotation on pods, whatever the allow-list says.
 fn is_managed(key: &str) -> bool {
     is_reserved(key) || ON_PODS.iter().any(|own| own.eq_ignore_ascii_case(key))
 }
 
-/// A name, or what a name begins with, of annotations that may reach a pod: `example.com/team` or `example.com/*`.
+/// A name or a prefix in the allow-list: `example.com/team` or `example.com/*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Pattern {
     Exact(String),
     Prefix(String),
 }
 
-/// Why an entry of the allow-list cannot be used.
+/// Why an entry of the allow-list is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// It can be no annotation's name.
+    /// It is not a valid name of an annotation.
     #[error(
         "must be an annotation's name such as example.com/team, or a domain and what follows such as example.com/*"
     )]
@@ -62,7 +62,7 @@ impl FromStr for Pattern {
                 _ => Err(PatternError::Malformed),
             };
         };
-        // Whatever follows the domain: the shortest name that the prefix allows has to be one.
+        // The shortest name with this prefix must be valid.
         let shortest = format!("{prefix}a");
         match prefix {
             _ if prefix.starts_with(OWN_PREFIX) => Err(PatternError::Reserved),
@@ -72,12 +72,12 @@ impl FromStr for Pattern {
     }
 }
 
-/// The annotations of clients that reach pods; none by default.
+/// Allow-list of annotations that are copied to pods; empty by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PodAnnotations(Vec<Pattern>);
 
 impl PodAnnotations {
-    /// Reads an allow-list. For each entry that cannot be used: its place in the list, and why.
+    /// Parses an allow-list. The error has the index of each invalid entry, and why.
     pub fn parse<T: AsRef<str>>(entries: &[T]) -> Result<Self, Vec<(usize, PatternError)>> {
         let (mut patterns, mut problems) = (Vec::new(), Vec::new());
         for (at, entry) in entries.iter().enumerate() {
@@ -89,7 +89,7 @@ impl PodAnnotations {
         if problems.is_empty() { Ok(Self(patterns)) } else { Err(problems) }
     }
 
-    /// Whether a client's annotation of this name reaches the pod.
+    /// Whether a client's annotation of this name is copied to the pod.
     pub fn allows(&self, key: &str) -> bool {
         let matches = |pattern: &Pattern| match pattern {
             Pattern::Exact(name) => key == name,

@@ -1,4 +1,4 @@
-//! The placement record: the one answer to where a workspace is.
+//! The placement record: says where a workspace is.
 
 use std::fmt;
 
@@ -6,29 +6,29 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ending::Ending;
-use super::keyed::Keying;
 use super::names::{ClusterName, MetaId, Namespace, OwnerId, WorkspaceId};
+use super::signing::Keying;
 
-/// Keyed hash over the canonical form of a start request, in lower-case hex. It tells a repeated call from a different
-/// one and gives no secret away.
+/// HMAC of the canonical form of a start request, in lower-case hex. It distinguishes a repeated call from a different one,
+/// and does not reveal secrets of the request.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest(pub String);
 
-/// Stands for a digest where no start of ours was placed: no request has it, since it is no hex.
+/// Digest of adopted workspaces. No request has it, because it is not hex.
 const ADOPTED: &str = "adopted";
 
 impl Digest {
-    /// Of a workspace that no start of ours made.
+    /// Digest of a workspace that was adopted, not started here.
     pub fn adopted() -> Self {
         Self(ADOPTED.to_owned())
     }
 
-    /// Whether no start of ours made the workspace.
+    /// Whether the workspace was adopted, not started here.
     pub fn is_adopted(&self) -> bool {
         self.0 == ADOPTED
     }
 
-    /// What a resource says of the start that it was made for; `None` where that is no digest.
+    /// Parses the digest in a resource's annotation; `None` if the text is not a digest of a start.
     pub fn of_start(text: &str) -> Option<Self> {
         let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         (text.len() == 64 && is_hex).then(|| Self(text.to_owned()))
@@ -41,7 +41,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Where a workspace is placed. Written before any cluster is written to.
+/// Where a workspace is placed. It is written before the cluster is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlacementRecord {
@@ -49,37 +49,37 @@ pub struct PlacementRecord {
     pub workspace: WorkspaceId,
     /// At most one live record of the installation has it.
     pub meta: MetaId,
-    /// Kept for the STOPPED message made from the record where the resource is gone.
+    /// For the STOPPED status that is built from the record when the resource is gone.
     pub owner: OwnerId,
-    /// The owning cluster.
+    /// The cluster.
     pub cluster: ClusterName,
     /// The namespace there.
     pub namespace: Namespace,
-    /// From 1; grows with a move, a re-creation under the same id, and a member restored from an old backup.
+    /// From 1; grows with a move, a re-creation under the same id, and a restore of the cluster from an old backup.
     pub generation: u32,
-    /// Of the request that was placed.
+    /// Digest of the start request.
     pub digest: Digest,
-    /// What its digest and owner token are keyed with; absent where an earlier version recorded it.
+    /// Inputs of its digest and owner token; absent in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keying: Option<Keying>,
-    /// When the record was made.
+    /// When the record was written.
     pub placed_at: Timestamp,
-    /// How far the start came.
+    /// State.
     pub state: RecordState,
-    /// Why it was given up: an admin ended it, and its cluster never said that the workspace is gone.
+    /// Why it was given up: an admin ended the record although the cluster did not confirm that the workspace is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up: Option<String>,
-    /// How it ended, as it was last seen. Absent while it is live, where nobody saw the end, and in records that an earlier
-    /// version ended; which drops nothing, since an ended record is not written again.
+    /// How it ended, by its last observed state. Absent while it is live, if the end was not observed, and in records that an
+    /// earlier version ended. An earlier version loses nothing, because ended records are not rewritten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
-    /// Meta ids that have a port whose URL is this workspace's: none of them is live beside it. Absent in records that were
-    /// made before this was noted.
+    /// Meta ids with a port whose URL is this workspace's: none of them may be live at the same time. Absent in records of
+    /// earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_of: Option<Vec<MetaId>>,
 }
 
-/// How far a placement came.
+/// State of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub enum RecordState {
@@ -87,7 +87,7 @@ pub enum RecordState {
     Placed,
     /// The resource was seen in the cluster.
     Confirmed,
-    /// The workspace is gone; the record is kept until `expires` so that a late repeat of the start is refused.
+    /// The workspace is gone; the record is kept until `expires` so that a late repetition of the start is rejected.
     #[serde(rename_all = "camelCase")]
     Ended {
         /// When its end was recorded.
@@ -98,22 +98,22 @@ pub enum RecordState {
 }
 
 impl PlacementRecord {
-    /// Whether it is the record of the start that a resource was made for, by the digest and generation that the resource
-    /// names. One that names no start was adopted.
+    /// Whether a resource with this digest and generation was created by the start of this record. A resource without a
+    /// digest was adopted.
     pub fn is_of(&self, digest: &str, generation: u32) -> bool {
         let adopted = self.digest.is_adopted() && Digest::of_start(digest).is_none();
         (adopted || self.digest.0 == digest) && self.generation == generation
     }
 
-    /// Whether a resource under its name is taken for what it is about. Once confirmed, one that names no start is too: its
-    /// annotations may have been taken off.
+    /// Whether a resource of its name belongs to the record. Once confirmed, one without a digest does, too: its annotations
+    /// may have been removed.
     pub fn takes(&self, digest: &str, generation: u32) -> bool {
         let unnamed = self.digest.is_adopted() || Digest::of_start(digest).is_none();
         self.is_of(digest, generation) || (self.state == RecordState::Confirmed && unnamed)
     }
 
-    /// Ended by an admin, as its cluster does not return; `reason` is told to users. What was ever shown of it has a version
-    /// below that of the generation it has then: the cluster was set back so often, `rewinds`, and each counted as one.
+    /// The record, ended by an admin because its cluster does not return; users see `reason`. The generation grows by one more
+    /// than the number of restores of the cluster, `rewinds`, so that the status version is above all that were shown.
     #[must_use]
     pub fn given_up(&self, reason: String, rewinds: u32, at: Timestamp, expires: Timestamp) -> Self {
         Self {
@@ -124,7 +124,7 @@ impl PlacementRecord {
         }
     }
 
-    /// Meta ids that have a port whose URL is this workspace's, as far as they are noted.
+    /// Meta ids with a port whose URL is this workspace's; empty in records of earlier versions.
     pub fn port_of(&self) -> &[MetaId] {
         self.port_of.as_deref().unwrap_or_default()
     }
@@ -135,12 +135,12 @@ impl PlacementRecord {
     }
 }
 
-/// Bits of a status version that hold the resource version; generations take the 10 bits above, so that the whole
-/// stays below 2^53 and a client that reads it as a double loses nothing.
+/// Bits of a status version for the resource version. Generations have the 10 bits above, so that the whole is below 2^53
+/// and exact as a double in clients.
 const RESOURCE_VERSION_BITS: u32 = 43;
 
-/// The status version: a function of generation and resource version alone, so equal on every replica, and never
-/// falling while either grows.
+/// The status version: a function of generation and resource version only, so that it is equal on every replica, and grows
+/// with both.
 pub fn status_version(generation: u32, resource_version: u64) -> u64 {
     let generation = u64::from(generation).min((1 << 10) - 1);
     let resource_version = resource_version.min((1 << RESOURCE_VERSION_BITS) - 1);
@@ -149,7 +149,7 @@ pub fn status_version(generation: u32, resource_version: u64) -> u64 {
 
 #[cfg(test)]
 impl PlacementRecord {
-    /// The first start of workspace `ws` of jane on eu-1, for tests of any room.
+    /// Record of the first start of workspace `ws` of jane on eu-1, for tests of all crates.
     #[allow(clippy::missing_panics_doc, reason = "for tests alone")]
     pub fn sample(state: RecordState) -> Self {
         Self {
@@ -177,8 +177,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mark_of_an_adopted_workspace_is_never_the_digest_of_a_start() {
-        let digest = crate::keyed::Keyed::new(1, &[7; 32]).digest(b"a start");
+    fn the_digest_of_adopted_workspaces_is_never_that_of_a_start() {
+        let digest = crate::signing::SigningKeys::new(1, &[7; 32]).digest(b"a start");
         assert_eq!(Digest::of_start(&digest.0), Some(digest));
         for other in [ADOPTED, "", &"A".repeat(64)] {
             assert_eq!(Digest::of_start(other), None);
@@ -187,8 +187,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_takes_the_resource_of_its_own_start_and_no_other_of_the_name() {
-        let digest = |secret| crate::keyed::Keyed::new(1, &[secret; 32]).digest(b"a start");
+    fn a_record_matches_only_the_resource_of_its_own_start() {
+        let digest = |secret| crate::signing::SigningKeys::new(1, &[secret; 32]).digest(b"a start");
         let record = |digest, state| PlacementRecord { digest, ..PlacementRecord::sample(state) };
         let ended = RecordState::Ended { at: Timestamp::UNIX_EPOCH, expires: Timestamp::UNIX_EPOCH };
         let (own, other) = (digest(1), digest(2));
@@ -196,7 +196,7 @@ mod tests {
             let record = record(own.clone(), state);
             assert!(record.takes(&own.0, 1), "{state:?}");
             assert!(!record.takes(&other.0, 1), "{state:?}");
-            // Made by hand, or its annotations were taken off.
+            // Created by hand, or its annotations were removed.
             assert_eq!(record.takes("", 1), state == RecordState::Confirmed, "{state:?}");
         }
         assert!(!record(own.clone(), RecordState::Placed).takes(&own.0, 2), "of another generation");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_before_workspaces_could_be_given_up_is_read_and_written_as_it_was() {
+    fn a_record_without_the_field_given_up_is_read_and_written_unchanged() {
         let text = concat!(
             r#"{"workspace":"ws","meta":"meta","owner":"jane","cluster":"eu-1","namespace":"workspaces","generation":1,"#,
             r#""digest":"","placedAt":"1970-01-01T00:00:00Z","state":{"kind":"confirmed"}}"#

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// Holds a value that nothing prints by accident: `Debug` redacts it, and there is no `Display` and no `Serialize`.
+/// A value that is not printed by accident: `Debug` redacts it, and there is no `Display` and no `Serialize`.
 ///
-/// Reading it takes a call of [`Secret::expose`], which is easy to find in a review.
+/// Reading it needs [`Secret::expose`], which is easy to find in a review.
 #[derive(Clone, Default)]
 pub struct Secret<T>(T);
 
@@ -14,12 +14,12 @@ impl<T> Secret<T> {
         Self(value)
     }
 
-    /// The value itself. Use it where it is needed and nowhere else.
+    /// The value.
     pub const fn expose(&self) -> &T {
         &self.0
     }
 
-    /// Takes the value out.
+    /// Unwraps the value.
     pub fn into_exposed(self) -> T {
         self.0
     }
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_value_is_there_for_those_who_ask() {
+    fn the_value_can_be_exposed() {
         assert_eq!(*Secret::new(41).map(|n| n + 1).expose(), 42);
     }
 }

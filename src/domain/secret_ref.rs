@@ -1,4 +1,4 @@
-//! Where a kubeconfig is that is read and not kept: a key of a Secret in the cluster that the manager itself runs in.
+//! Reference to a kubeconfig that Spaceport does not store: a key of a Secret in the host cluster.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,34 +7,34 @@ use serde::{Deserialize, Serialize};
 
 use super::names::{self, Namespace, SecretKey, SecretName};
 
-/// The key where none is named.
+/// Default key.
 pub const DEFAULT_KEY: &str = "kubeconfig";
 
 /// A key of a Secret. As text `namespace/name:key`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
-    /// Where the Secret is.
+    /// Namespace of the Secret.
     pub namespace: Namespace,
-    /// Its name.
+    /// Name of the Secret.
     pub name: SecretName,
-    /// The key in it.
+    /// Key in the Secret.
     pub key: SecretKey,
 }
 
-/// A text that names no key of a Secret.
+/// A text that is not a reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It has not the form.
+    /// The text does not have the form.
     #[error("must be NAMESPACE/NAME or NAMESPACE/NAME:KEY")]
     Form,
-    /// A part of it breaks a rule.
+    /// A part of it is invalid.
     #[error(transparent)]
     Name(#[from] names::Error),
 }
 
 impl SecretRef {
-    /// Of parts as a form or a file has them; an empty key is [`DEFAULT_KEY`].
+    /// Parses the parts; an empty key is [`DEFAULT_KEY`].
     pub fn of(namespace: &str, name: &str, key: &str) -> Result<Self, names::Error> {
         let key = if key.is_empty() { DEFAULT_KEY } else { key };
         Ok(Self { namespace: namespace.parse()?, name: name.parse()?, key: key.parse()? })
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_is_kubeconfig_where_none_is_named() {
+    fn the_default_key_is_kubeconfig() {
         let short: SecretRef = "spaceport/eu.login".parse().unwrap();
         assert_eq!(short.to_string(), "spaceport/eu.login:kubeconfig");
         assert_eq!(short.to_string().parse(), Ok(short.clone()));
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_key_of_a_secret_is_refused() {
+    fn invalid_secret_references_are_rejected() {
         for bad in
             ["", "eu", "spaceport/", "/eu", "a/b/c", "a/b:", "a/b:c/d", "A/b", "a/B", "a/b:c:d", "a/b:.."]
         {

@@ -1,12 +1,12 @@
-//! Names of snapshots: what `TakeSnapshot` answers and what a status names as `snapshot`, `OBJECT@BUCKET`.
+//! Names of snapshots, `OBJECT@BUCKET`: returned by `TakeSnapshot`, and in the field `snapshot` of a status.
 
 /// Bytes of an object's name in the stores.
 const OBJECT_MAX: usize = 1024;
 /// Bytes of a bucket's name in the stores.
 const BUCKET_MAX: usize = 255;
 
-/// Checks a name. The object is a path of the store, with a scheme before it where the node agent gives one. It never holds a
-/// login, which would be in clear text in the resource.
+/// Checks a name. The object is a path in the store, with a scheme if the node agent gives one. It must not have credentials,
+/// which would be in clear text in the resource.
 pub fn check(name: &str) -> Result<(), &'static str> {
     if name.len() > OBJECT_MAX + 1 + BUCKET_MAX {
         return Err("must not be longer than 1280 bytes");
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_out_of_the_bucket_logins_and_other_texts_are_not() {
+    fn paths_out_of_the_bucket_credentials_and_other_texts_are_rejected() {
         let long = format!("{}@bucket", "o".repeat(1025));
         let bucket = format!("o@{}", "b".repeat(256));
         for name in [

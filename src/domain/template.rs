@@ -1,6 +1,6 @@
 //! URL templates: the part of Go's template language that `urlTemplate` and `portUrlTemplate` use.
 //!
-//! Everything that can fail does so while parsing; rendering cannot.
+//! Parsing reports all errors; rendering cannot fail.
 
 mod host;
 
@@ -19,9 +19,9 @@ pub enum Error {
     /// An action that is not one of the known fields.
     #[error("unknown action {{{{{action}}}}}: one of {allowed}")]
     UnknownAction {
-        /// What stands between the braces.
+        /// Text between the braces.
         action: String,
-        /// The fields this template may use.
+        /// The fields that this template may use.
         allowed: &'static str,
     },
     /// `{{` without its `}}`.
@@ -32,7 +32,7 @@ pub enum Error {
     NotAUrl {
         /// The result for sample values.
         rendered: String,
-        /// What is wrong with it.
+        /// Cause.
         reason: String,
     },
 }
@@ -52,7 +52,7 @@ enum Piece {
     Field(Field),
 }
 
-/// What a template may put in.
+/// Values for the fields of a template.
 #[derive(Debug, Clone, Copy)]
 pub struct Values<'a> {
     /// The workspace (instance) id.
@@ -69,11 +69,12 @@ const SAMPLE: Values<'static> = Values {
     host: "https://host.example",
 };
 
-/// The URL of a workspace. Knows `.ID`, `.Prefix` and `.Host`.
+/// URL template of workspaces, with the fields `.ID`, `.Prefix` and `.Host`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WorkspaceUrl(Template);
 
-/// The URL of a port of a workspace. Knows what [`WorkspaceUrl`] knows, and `.WorkspacePort` and `.IngressPort`, which are both the port.
+/// URL template of ports, with the fields of [`WorkspaceUrl`] and `.WorkspacePort` and `.IngressPort`, which are both the
+/// port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PortUrl(Template);
 
@@ -107,7 +108,7 @@ impl FromStr for PortUrl {
     }
 }
 
-/// Parsed once; keeps its source, because that is what is stored and shown.
+/// A parsed template with its source, which is stored and shown.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Template {
     source: String,
@@ -186,7 +187,7 @@ fn field(action: &str, with_port: bool) -> Result<Field, Error> {
     }
 }
 
-/// Text in, text out: the two public types differ only in what they may use.
+/// Conversions from and to text: the two public types differ only in their fields.
 macro_rules! as_text {
     ($type:ty) => {
         impl fmt::Display for $type {
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_is_refused() {
+    fn invalid_urls_are_rejected() {
         for source in
             ["", "{{ .Prefix }}", "ftp://{{ .Prefix }}", "https://", "https://{{.ID}}:99999", "https://a b"]
         {

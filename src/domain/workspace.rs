@@ -1,4 +1,4 @@
-//! A workspace: what a client asks for ([`Start`]) and what is seen of it ([`View`]).
+//! A workspace: the request of a client ([`Start`]) and the observed state ([`View`]).
 
 mod view;
 
@@ -16,10 +16,10 @@ pub use view::{
     ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Runtime, View,
 };
 
-/// What a workspace is for. Prebuilds and image builds are headless: they end by themselves.
+/// Kind of a workspace. Prebuilds and image builds are headless: they end by themselves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
-    /// A person works in it.
+    /// A user works in it.
     #[default]
     Regular,
     /// Prepares content; leaves a snapshot.
@@ -29,31 +29,31 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether it runs a task to its end instead of serving a person.
+    /// Whether it runs a task to its end, without a user.
     pub fn is_headless(self) -> bool {
         self != Self::Regular
     }
 }
 
-/// Where a workspace is in its life; the values of `status.phase`.
+/// Phase of a workspace; the values of `status.phase`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Phase {
-    /// Cannot be told.
+    /// The state of the pod is not known.
     #[default]
     Unknown,
     /// No pod runs yet.
     Pending,
-    /// Left over from older managers; shown as Pending.
+    /// Only written by older managers; shown as Pending.
     Imagebuild,
-    /// The pod's containers are being made.
+    /// The pod's containers are being created.
     Creating,
-    /// Content is being laid in.
+    /// Content is being initialized.
     Initializing,
     /// In use.
     Running,
-    /// Shutting down; content is being backed up.
+    /// The pod is being stopped, content is being backed up.
     Stopping,
-    /// Over.
+    /// The workspace has ended.
     Stopped,
 }
 
@@ -67,7 +67,7 @@ pub enum Access {
     Everyone,
 }
 
-/// What a port speaks.
+/// Protocol of a port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Protocol {
     /// Plain HTTP.
@@ -84,11 +84,11 @@ pub struct Port {
     pub port: u16,
     /// Who may open it.
     pub visibility: Access,
-    /// What it speaks.
+    /// Protocol.
     pub protocol: Protocol,
 }
 
-/// The IDE that is laid over the workspace image.
+/// Images of the IDE, which are layered on the workspace image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct IdeImage {
     /// Image of the web IDE.
@@ -99,7 +99,7 @@ pub struct IdeImage {
     pub supervisor: String,
 }
 
-/// Who commits made in the workspace are by.
+/// Author of commits in the workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GitIdentity {
     /// `user.name`.
@@ -110,7 +110,7 @@ pub struct GitIdentity {
 
 /// A reference to a key of a Secret in the workspace namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SecretRef {
+pub struct EnvSecretRef {
     /// Name of the Secret.
     pub name: String,
     /// Key in it.
@@ -126,13 +126,13 @@ pub struct EnvVar {
     pub value: EnvValue,
 }
 
-/// Where a variable's value is.
+/// Value of a variable, or where it is.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum EnvValue {
     /// Given in the request.
     Plain(String),
-    /// In a Secret that exists already.
-    Secret(SecretRef),
+    /// In an existing Secret.
+    Secret(EnvSecretRef),
 }
 
 impl fmt::Debug for EnvVar {
@@ -141,7 +141,7 @@ impl fmt::Debug for EnvVar {
     }
 }
 
-/// Behaviour that a request asks for by feature flag.
+/// Feature flags of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Features {
     /// The node agent limits new connections per minute.
@@ -152,23 +152,23 @@ pub struct Features {
     pub ssh_ca: bool,
 }
 
-/// Limits of a workspace's life where the request overrides the configuration.
+/// Timeouts that override the configuration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Timeouts {
-    /// Inactivity.
+    /// Since the last activity.
     pub inactivity: Option<Duration>,
-    /// After the last editor was closed; zero turns the rule off.
+    /// Since the last editor was closed; zero disables it.
     pub closed: Option<Duration>,
     /// Since the start, whatever happens.
     pub maximum_lifetime: Option<Duration>,
 }
 
-/// How the content comes to be: a serialised `contentservice.WorkspaceInitializer` with references where secrets were.
+/// An encoded `contentservice.WorkspaceInitializer` with references in place of secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SealedInitializer {
-    /// The message.
+    /// The encoded message.
     pub content: Vec<u8>,
-    /// What the references name, by key.
+    /// The secrets, by the key in the reference.
     pub secrets: BTreeMap<String, String>,
 }
 
@@ -178,7 +178,7 @@ impl fmt::Debug for SealedInitializer {
     }
 }
 
-/// A valid request to start a workspace. Everything fallible was done in parsing it.
+/// A valid request to start a workspace, parsed and checked.
 #[derive(Clone)]
 pub struct Start {
     /// The instance id.
@@ -187,9 +187,9 @@ pub struct Start {
     pub meta: MetaId,
     /// The owner.
     pub owner: OwnerId,
-    /// What it is for.
+    /// The kind.
     pub kind: Kind,
-    /// Free annotations; they are put on the resource, and on the pod where the configuration names them.
+    /// Annotations of the Workspace; those that the configuration allows are also on the pod.
     pub annotations: BTreeMap<String, String>,
     /// Team of the owner.
     pub team: Option<String>,
@@ -199,17 +199,17 @@ pub struct Start {
     pub image: String,
     /// The IDE.
     pub ide: IdeImage,
-    /// How the content comes to be, its passwords taken out.
+    /// Initializer of the content, without passwords.
     pub initializer: SealedInitializer,
-    /// The same for Spaceport's own node agent, everything secret taken out; absent where it is the same.
+    /// The same for Spaceport's own node agent, without any secret; `None` if it is equal.
     pub own_agents_initializer: Option<SealedInitializer>,
-    /// Fields of the request that are secret and stay in clear text in `initializer`.
+    /// Secret fields of the request that stay in clear text in `initializer`.
     pub clear_text: Vec<String>,
     /// Folder under `/workspace` where the IDE opens.
     pub workspace_location: String,
     /// Commit identity.
     pub git: Option<GitIdentity>,
-    /// Ports served from the start; no number twice.
+    /// Ports served from the start, without duplicates.
     pub ports: Vec<Port>,
     /// The user's variables.
     pub user_env: Vec<EnvVar>,
@@ -223,14 +223,14 @@ pub struct Start {
     pub ssh_public_keys: Vec<String>,
     /// Feature flags.
     pub features: Features,
-    /// What it asks of the fleet, the class included.
+    /// Placement request, including the class.
     pub placement: PlacementRequest,
-    /// The canonical form of the whole request, from which the digest is made; it holds secrets and is never kept.
+    /// Canonical form of the whole request, the input of the digest. It contains secrets and is never stored.
     pub canonical: Vec<u8>,
 }
 
 impl Start {
-    /// How the content comes to be, as the node agent that serves there understands it.
+    /// The initializer for this node agent.
     pub fn initializer_for(&self, agent: NodeAgent) -> &SealedInitializer {
         match agent {
             NodeAgent::Existing => &self.initializer,
@@ -248,16 +248,16 @@ impl fmt::Debug for Start {
 /// How a workspace is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopPolicy {
-    /// 30 s to end, then the backup.
+    /// Grace period of 30 s, then the backup.
     Normally,
-    /// 1 s to end, then the backup.
+    /// Grace period of 1 s, then the backup.
     Immediately,
-    /// 1 s to end and no backup.
+    /// Grace period of 1 s, no backup.
     Abort,
 }
 
 impl StopPolicy {
-    /// Grace given to the pod.
+    /// Grace period of the pod.
     pub fn grace(self) -> Duration {
         match self {
             Self::Normally => Duration::from_secs(30),
@@ -266,11 +266,11 @@ impl StopPolicy {
     }
 }
 
-/// Which timeout a call sets, and to what.
+/// A new value of a timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeoutChange {
-    /// Inactivity; it turns the closed timeout off.
+    /// Inactivity timeout; it disables the closed timeout.
     Inactivity(Duration),
-    /// After the last editor was closed.
+    /// Timeout since the last editor was closed.
     Closed(Duration),
 }

@@ -1,6 +1,5 @@
-//! What is wrong with a text that should be YAML or JSON: the rest of a sentence about the file, with line and column. Made
-//! from the kind of an error alone: the parsers' own words name their options and types, and can quote the text, which may
-//! hold a secret.
+//! Error messages for YAML and JSON: the rest of a sentence about the file, with line and column. They use only the kind of an
+//! error: the parsers' own messages name their options and types, and can quote the text, which may contain a secret.
 
 use serde_saphyr::Error;
 
@@ -49,7 +48,7 @@ fn place(line: u64, column: u64) -> String {
     }
 }
 
-/// What a person may look for, by what the scanner stumbled over.
+/// A hint for people, by the message of the scanner.
 fn hint(message: &str, text: &str) -> String {
     const HINTS: [(&str, &str); 9] = [
         ("unclosed quote", ": a quote is not closed"),
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_told_by_line_and_column_and_names_nothing_of_the_library_or_of_the_text() {
+    fn messages_have_line_and_column_and_quote_neither_the_library_nor_the_text() {
         for (text, expected) in [
             ("a: 1\nhunter2: 2\nhunter2: 3\n", "has a key twice (line 3, column 1)"),
             ("{\"a\": 1, \"a\": 2}", "has a key twice (line 1, column "),

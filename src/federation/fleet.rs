@@ -30,14 +30,10 @@ use super::{Result, settle};
 use controller::{Controller, OwnerTokens, Parts};
 use domain::cluster::ClusterSpec;
 use domain::health::Health;
-use domain::keyed::Keyed;
 use domain::names::{ClusterName, Namespace};
 use domain::placement::Candidate;
 use domain::secret::Secret;
-use host::Host;
-use member::cache::Observer;
-use member::tasks::{TaskName, Tasks};
-use member::{Member, MemberOptions};
+use domain::signing::SigningKeys;
 use store::Registration;
 
 use candidacy::Candidacy;
@@ -71,7 +67,7 @@ pub struct Fleet {
     slots: RwLock<BTreeMap<ClusterName, Slot>>,
     index: Arc<Index>,
     options: FleetOptions,
-    keyed: Arc<ArcSwap<Keyed>>,
+    keyed: Arc<ArcSwap<SigningKeys>>,
     /// This installation's id.
     installation: Arc<str>,
     leading: watch::Receiver<Option<Leading>>,
@@ -98,7 +94,7 @@ impl Fleet {
     pub fn new(
         options: FleetOptions,
         index: Arc<Index>,
-        (keyed, installation): (Arc<ArcSwap<Keyed>>, Arc<str>),
+        (keyed, installation): (Arc<ArcSwap<SigningKeys>>, Arc<str>),
         leading: watch::Receiver<Option<Leading>>,
         settle: settle::Queue,
         known: Arc<Known>,

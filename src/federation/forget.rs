@@ -61,7 +61,7 @@ impl Federation {
     }
 
     async fn give_up_all(&self, term: &Term, name: &ClusterName, reason: &str) -> Result<usize> {
-        let departure = self.store.departures().await?.remove(name);
+        let departure = self.store.former_clusters().await?.remove(name);
         let status = departure.map(|departure| departure.status).unwrap_or_default();
         let observed = serde_json::from_value::<Observed>(status).unwrap_or_default();
         let rewinds = observed.rewinds.map_or(0, |rewinds| rewinds.count);

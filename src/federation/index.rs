@@ -27,7 +27,7 @@ use super::events::{Event, Events};
 use domain::ending::Ending;
 use domain::names::{ClusterName, MetaId, Namespace, Region, WorkspaceId};
 use domain::record::{PlacementRecord, status_version};
-use domain::rewind::Rewinds;
+use domain::restore::Restores;
 use domain::workspace::{Phase, View};
 
 pub use drains::{Notice, Placed};
@@ -98,7 +98,7 @@ struct Inner {
     /// Clusters that are being emptied.
     drains: HashMap<ClusterName, Notice>,
     /// Clusters that were set back, as recorded.
-    rewinds: HashMap<ClusterName, Rewinds>,
+    rewinds: HashMap<ClusterName, Restores>,
     /// Clusters that were found set back and are not recorded so yet.
     rewound: BTreeSet<ClusterName>,
     /// States of those whose versions fell.

@@ -49,8 +49,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use domain::ending::Ended;
-use domain::keyed::Keyed;
 use domain::names::WorkspaceId;
+use domain::signing::SigningKeys;
 use store::{Installation, Progress, Sealer, Store, Term};
 
 use self::events::{Event, Filter};
@@ -112,7 +112,7 @@ pub struct Federation {
     store: Store,
     sealer: Sealer,
     installation: Installation,
-    keyed: Arc<ArcSwap<Keyed>>,
+    keyed: Arc<ArcSwap<SigningKeys>>,
     options: Options,
     us: ReplicaName,
     index: Arc<Index>,

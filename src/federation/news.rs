@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 
 use super::Federation;
 use super::registry::ClusterView;
+use domain::cluster_events::{ClusterNotice, ClusterSnapshot, events, login};
 use domain::drain::Stage;
 use domain::names::ClusterName;
-use domain::news::{Look, News, login, news};
 use host::Events;
 use store::Term;
 
@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// The first pause after a write that failed, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-type Looks = BTreeMap<ClusterName, Look>;
+type Looks = BTreeMap<ClusterName, ClusterSnapshot>;
 
 impl Federation {
     /// News that were not told, because too many came at once.
@@ -55,8 +55,7 @@ impl Federation {
     async fn look_for_news(&self, queue: &Queue) {
         self.fleet.listed().await;
         let (mut fleet, mut drains) = (self.fleet.changes(), self.drains.changes());
-        let mut before: Looks =
-            self.looks().into_iter().map(|(name, look)| (name, look.as_if_well())).collect();
+        let mut before: Looks = self.looks().into_iter().map(|(name, look)| (name, look.healthy())).collect();
         loop {
             fleet.borrow_and_update();
             drains.borrow_and_update();
@@ -77,12 +76,12 @@ impl Federation {
         self.clusters().into_iter().map(|view| (view.spec.name.clone(), self.look(view))).collect()
     }
 
-    fn look(&self, view: ClusterView) -> Look {
+    fn look(&self, view: ClusterView) -> ClusterSnapshot {
         let blocked = match view.drain {
             Some(Stage::Draining) => self.drain(&view.spec.name, false).map(|drain| drain.blocked),
             _ => Ok(String::new()),
         };
-        Look {
+        ClusterSnapshot {
             health: view.health,
             fault: view.reason,
             cordoned: view.spec.cordoned,
@@ -93,22 +92,22 @@ impl Federation {
     }
 }
 
-fn differences(before: &Looks, now: &Looks) -> Vec<News> {
+fn differences(before: &Looks, now: &Looks) -> Vec<ClusterNotice> {
     let gone = before.keys().filter(|name| !now.contains_key(*name));
     let names = now.keys().chain(gone);
-    names.flat_map(|name| news(name, before.get(name), now.get(name))).collect()
+    names.flat_map(|name| events(name, before.get(name), now.get(name))).collect()
 }
 
 /// News on their way to the host, each with when it was seen.
 #[derive(Default)]
 struct Queue {
-    waiting: Mutex<VecDeque<(News, Timestamp)>>,
+    waiting: Mutex<VecDeque<(ClusterNotice, Timestamp)>>,
     filled: Notify,
 }
 
 impl Queue {
     /// How many had to make room.
-    fn put(&self, news: Vec<News>, at: Timestamp) -> u64 {
+    fn put(&self, news: Vec<ClusterNotice>, at: Timestamp) -> u64 {
         let mut waiting = self.waiting.lock();
         for news in news {
             tracing::info!(cluster = %news.cluster, reason = news.reason, message = news.message, "news");
@@ -127,7 +126,7 @@ impl Queue {
         over.try_into().unwrap_or(u64::MAX)
     }
 
-    async fn next(&self) -> (News, Timestamp) {
+    async fn next(&self) -> (ClusterNotice, Timestamp) {
         loop {
             let first = self.waiting.lock().pop_front();
             if let Some(first) = first {
@@ -162,9 +161,9 @@ async fn write(queue: &Queue, mut events: Events, term: &Term) {
 mod tests {
     use super::*;
 
-    fn piece(n: usize) -> News {
+    fn piece(n: usize) -> ClusterNotice {
         let cluster = "eu".parse().unwrap();
-        News { cluster, reason: "ClusterSuspect", message: n.to_string(), warning: true }
+        ClusterNotice { cluster, reason: "ClusterSuspect", message: n.to_string(), warning: true }
     }
 
     #[tokio::test]

@@ -183,10 +183,10 @@ impl Federation {
 
     /// Forgets which clusters names stood for that no live record has any more.
     pub(super) async fn sweep_departures(&self, term: &Term) -> Result<()> {
-        for name in self.store.departures().await?.into_keys() {
+        for name in self.store.former_clusters().await?.into_keys() {
             let _alone = self.registry.write(PATIENCE).await?;
             if self.index.count_on(&name) == 0 && self.fleet.version(&name).is_none() {
-                self.store.forget_departure(term, &name).await?;
+                self.store.remove_former_cluster(term, &name).await?;
             }
         }
         Ok(())

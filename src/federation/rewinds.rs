@@ -8,7 +8,7 @@ use super::rounds::rounds;
 use super::{Error, Federation, Result};
 use domain::names::ClusterName;
 use domain::observed::Observed;
-use domain::rewind::Rewinds;
+use domain::restore::Restores;
 use store::{self, Term};
 
 /// Before another try.
@@ -39,7 +39,7 @@ impl Federation {
         let now = Timestamp::now();
         // The canary's version counts from another one on.
         let change = |before: Observed| {
-            let rewinds = Rewinds::after(before.rewinds, now);
+            let rewinds = Restores::after(before.rewinds, now);
             tracing::warn!(%cluster, count = rewinds.count, "recording that the cluster was set back");
             Observed { rewinds: Some(rewinds), canary: None, ..before }
         };
@@ -51,7 +51,7 @@ impl Federation {
     }
 
     /// Shows the cluster's states under the new number, once each namespace was listed again.
-    pub(super) fn take_rewinds(&self, cluster: &ClusterName, rewinds: Rewinds) {
+    pub(super) fn take_rewinds(&self, cluster: &ClusterName, rewinds: Restores) {
         if self.index.rewinds(cluster, rewinds)
             && let Some(connected) = self.fleet.get(cluster)
         {

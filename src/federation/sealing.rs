@@ -13,7 +13,7 @@ impl Federation {
     /// Seals anew what another key than the first of the configuration sealed, until the term ends.
     pub(super) async fn seal_anew(&self, term: &Term) {
         loop {
-            match self.store.seal_anew(term, &self.sealer).await {
+            match self.store.reseal(term, &self.sealer).await {
                 Ok(outcomes) => {
                     for outcome in outcomes {
                         match outcome {

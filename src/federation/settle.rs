@@ -17,7 +17,7 @@ use super::{Error, Federation, Result};
 use domain::diff::Keeper;
 use domain::names::{Region, WorkspaceId};
 use domain::record::{PlacementRecord, RecordState};
-use domain::rewind::Rewinds;
+use domain::restore::Restores;
 use domain::workspace::StopPolicy;
 use k8s::convert;
 use k8s::resources::Workspace;
@@ -65,7 +65,7 @@ enum Step {
 fn step(
     record: &PlacementRecord,
     resource: Resource,
-    rewinds: Option<Rewinds>,
+    rewinds: Option<Restores>,
     absent_for: Duration,
 ) -> Step {
     match (record.state, resource) {
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_workspace_that_came_back_with_its_clusters_backup_is_left_alone() {
-        let rewound = |last| Some(Rewinds { count: 1, last });
+        let rewound = |last| Some(Restores { count: 1, last });
         assert_eq!(step(&record(ENDED), THERE, rewound(LATE), ABANDONED), Step::Nothing);
         assert_eq!(step(&record(ENDED), THERE, rewound(Timestamp::UNIX_EPOCH), ABANDONED), Step::Stop);
     }

@@ -21,12 +21,14 @@ use self::attempt::Attempt;
 use super::fleet::{InFlight, Place};
 use super::settle::Resource;
 use super::{Error, Federation, Result};
-use domain::keyed::Keyed;
 use domain::names::{ClusterName, Namespace, Region};
 use domain::placement::{self, Rejection, Target};
 use domain::record::{PlacementRecord, RecordState};
+use domain::signing::SigningKeys;
 use domain::workspace::{Phase, Start};
 use k8s::convert::budget;
+use k8s::convert::budget;
+use member::apply::Writer;
 use member::apply::Writer;
 use store::{Claim, Term};
 
@@ -343,7 +345,7 @@ impl Federation {
     }
 }
 
-fn new_record(start: &Start, keyed: &Keyed, target: &Target) -> PlacementRecord {
+fn new_record(start: &Start, keyed: &SigningKeys, target: &Target) -> PlacementRecord {
     PlacementRecord {
         workspace: start.id.clone(),
         meta: start.meta.clone(),

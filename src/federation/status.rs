@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use domain::names::ClusterName;
-use domain::placement::capacity::{Resources, Room};
+use domain::placement::capacity::{Available, Resources};
 use domain::workspace::{Kind, Phase};
 
 use super::drain::DrainView;
@@ -94,7 +94,7 @@ impl Federation {
         let capacity = connected.member.capacity();
         let mut rooms: BTreeMap<String, u64> = BTreeMap::new();
         for ((_, class, kind), room) in capacity.rooms().iter() {
-            if let (Kind::Regular, Room::Counted { left, .. }) = (kind, room) {
+            if let (Kind::Regular, Available::Counted { left, .. }) = (kind, room) {
                 let most = rooms.entry(class.clone()).or_default();
                 *most = (*most).max(*left);
             }

@@ -12,8 +12,8 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::client::Host;
+use domain::cluster_events::ClusterNotice;
 use domain::names::{ClusterName, Namespace};
-use domain::news::News;
 use k8s::events;
 use k8s::resources::names::MANAGER;
 use member::error::{Error, Result};
@@ -43,7 +43,7 @@ impl Events {
     }
 
     /// Writes what happened at a time, or counts it in the last event of its kind; five seconds a call at most.
-    pub async fn write(&mut self, news: &News, at: Timestamp) -> Result<()> {
+    pub async fn write(&mut self, news: &ClusterNotice, at: Timestamp) -> Result<()> {
         self.told.retain(|_, told| at.duration_since(told.last) < TOGETHER);
         let key = (news.cluster.clone(), news.reason);
         if let Some(told) = self.told.get_mut(&key) {
@@ -61,7 +61,7 @@ impl Events {
 
 impl Host {
     /// Whether the event is still there.
-    async fn count_event(&self, name: &str, count: i32, news: &News, at: Timestamp) -> Result<bool> {
+    async fn count_event(&self, name: &str, count: i32, news: &ClusterNotice, at: Timestamp) -> Result<bool> {
         let patch =
             json!({ "count": count, "lastTimestamp": Time(at), "message": events::message(&news.message) });
         let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
@@ -74,7 +74,7 @@ impl Host {
     }
 
     /// Returns the name of the event. The same news at the same time has the same name, so that a retry creates no second one.
-    async fn create_event(&self, news: &News, at: Timestamp) -> Result<String> {
+    async fn create_event(&self, news: &ClusterNotice, at: Timestamp) -> Result<String> {
         let reason = news.reason.to_ascii_lowercase();
         let name = format!("{}.{:x}.{reason}", news.cluster, at.as_nanosecond());
         let event = event(&self.namespace, name.clone(), news, at);
@@ -101,7 +101,7 @@ impl Host {
 }
 
 /// Its involved object is the member cluster: not an object of the host cluster, but what an admin searches for by name.
-fn event(namespace: &Namespace, name: String, news: &News, at: Timestamp) -> Event {
+fn event(namespace: &Namespace, name: String, news: &ClusterNotice, at: Timestamp) -> Event {
     let about = ObjectReference {
         api_version: Some("spaceport.dev/v1".to_owned()),
         kind: Some("Cluster".to_owned()),

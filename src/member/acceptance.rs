@@ -5,8 +5,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::error::{Error, Rule};
-use domain::acceptance::{Acceptance as Learned, Ending};
+use super::error::{Error, Rule};
+use domain::acceptance::{Acceptance as Learned, NamespaceEnding};
 
 /// Whether one namespace accepts workspaces and their pods.
 pub struct Acceptance {
@@ -75,7 +75,7 @@ impl Acceptance {
     }
 
     /// The namespace ends, or is there again.
-    pub fn ends(&self, ending: Option<Ending>) {
+    pub fn ends(&self, ending: Option<NamespaceEnding>) {
         self.change(|learned, _| learned.ends(ending));
     }
 
@@ -85,7 +85,7 @@ impl Acceptance {
     }
 
     /// Whether and how the namespace ends.
-    pub fn ending(&self) -> Option<Ending> {
+    pub fn ending(&self) -> Option<NamespaceEnding> {
         self.learned.lock().ending()
     }
 

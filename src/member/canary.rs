@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use domain::canary::{Outcome, Renewals, Standing};
+use domain::canary::{CanaryState, Outcome, Renewals};
 use domain::epoch::Epoch;
 use domain::names::Namespace;
 use k8s::resources::names::CANARY;
@@ -168,7 +168,7 @@ impl Canary {
     }
 
     /// How it is.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> CanaryState {
         self.renewals.lock().standing()
     }
 

@@ -21,11 +21,11 @@ use serde_json::json;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::apply::Permit;
-use crate::error::{Error, Result};
-use domain::acceptance::Ending;
+use super::apply::Permit;
+use super::error::{Error, Result};
+use domain::acceptance::NamespaceEnding;
 use domain::cluster::ClusterSpec;
-use domain::epoch::{Epoch, Standing};
+use domain::epoch::{Epoch, EpochOrder};
 use domain::names::{ClusterName, Namespace};
 
 use parameter::{KEY, config_map};
@@ -51,7 +51,7 @@ pub struct Pass {
 }
 
 /// Namespaces in which nothing new can be created.
-pub type Endings = BTreeMap<Namespace, Ending>;
+pub type Endings = BTreeMap<Namespace, NamespaceEnding>;
 
 /// The namespaces that a leader writes to.
 pub fn namespaces(spec: &ClusterSpec) -> BTreeSet<&Namespace> {
@@ -97,7 +97,7 @@ pub(super) async fn holds<'a>(
             let raise = Raise { cluster: &spec.name, namespace, leader: reader, reader, epoch };
             let held = raise.held().await?;
             match held.as_ref().map(|parameter| raise.standing(parameter)).transpose()? {
-                Some(Standing::Same) => {}
+                Some(EpochOrder::Same) => {}
                 _ => return Err(raise.barred(format!("{NAME} of namespace {namespace} was taken back"))),
             }
             match raise.trial().compare(epoch).await? {
@@ -149,10 +149,10 @@ async fn each<'a>(
 }
 
 /// Whether a namespace is being deleted, or does not exist; `None` where that cannot be read.
-async fn ending(reader: &Client, namespace: &Namespace) -> Option<Ending> {
+async fn ending(reader: &Client, namespace: &Namespace) -> Option<NamespaceEnding> {
     match Api::<Object>::all(reader.clone()).get_metadata_opt(namespace.as_str()).await.ok()? {
-        None => Some(Ending::Missing),
-        Some(found) => found.metadata.deletion_timestamp.map(|_| Ending::Terminating),
+        None => Some(NamespaceEnding::Missing),
+        Some(found) => found.metadata.deletion_timestamp.map(|_| NamespaceEnding::Terminating),
     }
 }
 
@@ -192,7 +192,7 @@ impl Raise<'_> {
             let written = match self.held().await? {
                 None => self.create().await,
                 Some(held) => match self.standing(&held)? {
-                    Standing::Same => return Ok(()),
+                    EpochOrder::Same => return Ok(()),
                     _ => self.patch(&held).await,
                 },
             };
@@ -220,8 +220,8 @@ impl Raise<'_> {
         self.api().patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
     }
 
-    /// The same or an earlier epoch of this installation; anything else is an error that says what to do.
-    fn standing(&self, parameter: &ConfigMap) -> Result<Standing> {
+    /// Ours or an earlier one of ours; anything else is an error that says what to do.
+    fn standing(&self, parameter: &ConfigMap) -> Result<EpochOrder> {
         let namespace = self.namespace;
         let text = parameter.data.as_ref().and_then(|data| data.get(KEY)).map_or("", String::as_str);
         let Ok(held) = text.parse::<Epoch>() else {
@@ -231,12 +231,12 @@ impl Raise<'_> {
             return Err(self.barred(reason));
         };
         match self.epoch.against(&held) {
-            Standing::Foreign => Err(self.barred(format!(
+            EpochOrder::Foreign => Err(self.barred(format!(
                 "namespace {namespace} is held by installation {} of Spaceport; to hand it over, deregister the \
                  cluster there, annotate ConfigMap {NAME} of the namespace with spaceport.dev/release, and delete it",
                 held.installation
             ))),
-            Standing::Earlier => Err(self.barred(format!(
+            EpochOrder::Earlier => Err(self.barred(format!(
                 "namespace {namespace} has seen the later epoch {held}, and ours is {}; if the etcd of Spaceport was \
                  restored from a backup, open a new incarnation: spaceport cluster incarnation open",
                 self.epoch

@@ -39,8 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     compile_encoded(root)
 }
 
-/// The server of the workspace API once more, with the answers of `src/proto/encoded.rs` and the codec of
-/// `src/proto/codec.rs`. All other messages are those generated before.
+/// Generates the server of the workspace API a second time, with the responses of `src/proto/encoded.rs` and the codec of
+/// `src/proto/codec.rs`. All other messages are the ones generated before.
 fn compile_encoded(root: &Path) -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("encoded");
     fs::create_dir_all(&folder)?;

@@ -1,5 +1,5 @@
-//! The codec of the workspace API's server: prost's, but that room for an answer is made once, since a list of thousands takes
-//! megabytes and a buffer that doubles copies them again and again.
+//! Codec of the workspace API's server: prost's, but it allocates the buffer of a response once. A list of thousands takes
+//! megabytes, and a growing buffer would copy them repeatedly.
 
 use std::marker::PhantomData;
 
@@ -8,7 +8,7 @@ use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
 use tonic_prost::ProstCodec;
 
-/// Answers of type `T` to requests of type `U`.
+/// Codec for responses of type `T` to requests of type `U`.
 #[derive(Debug, Clone)]
 pub struct Reserving<T, U>(PhantomData<(T, U)>);
 
@@ -37,7 +37,7 @@ where
     }
 }
 
-/// Writes one answer after the other.
+/// Encodes responses.
 #[derive(Debug, Clone)]
 pub struct ReservingEncoder<T>(PhantomData<T>);
 

@@ -1,8 +1,8 @@
-//! Names of status codes for people and for programs that read our JSON.
+//! Names of gRPC status codes, for people and for JSON output.
 
 use tonic::Code;
 
-/// The code's name as in the protocol's documentation.
+/// Name of the code in the gRPC documentation, such as `NOT_FOUND`.
 pub fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

@@ -1,8 +1,8 @@
-//! `wsman.WorkspaceManager` as the server serves it: statuses are encoded before the answer is.
+//! Server side of `wsman.WorkspaceManager` with statuses that are encoded once and used in many responses.
 //!
-//! On the wire a message is its fields one after the other, so what was encoded before may be put there as it is. Clients and
-//! everything else use [`super::wsman`]; `build.rs` makes the service here from the same file, with the two answers
-//! below in place of the generated ones.
+//! A protobuf message is the concatenation of its fields, so bytes that were encoded before can be embedded. Clients and all
+//! other code use [`super::wsman`]; `build.rs` generates the service here from the same file, with the two responses below in
+//! place of the generated ones.
 
 use prost::Message;
 use prost::bytes::{Buf, BufMut, Bytes};
@@ -20,7 +20,7 @@ pub use service::workspace_manager_server;
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 pub struct GetWorkspacesResponse {
-    /// In the order of their ids.
+    /// Statuses in the order of their ids.
     #[prost(message, repeated, tag = "1")]
     pub status: Vec<Status>,
     /// Empty on the last page.
@@ -32,15 +32,15 @@ pub struct GetWorkspacesResponse {
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 pub struct SubscribeResponse {
-    /// How the workspace is.
+    /// Status of the workspace.
     #[prost(message, optional, tag = "1")]
     pub status: Option<Status>,
-    /// Where to resume after this answer.
+    /// Token to resume after this response.
     #[prost(string, tag = "1000")]
     pub resume_token: String,
 }
 
-/// Statuses hold owner tokens.
+/// Writes a `Debug` without content, because statuses contain owner tokens.
 macro_rules! without_content {
     ($($message:ident),+) => {
         $(impl std::fmt::Debug for $message {
@@ -53,45 +53,45 @@ macro_rules! without_content {
 
 without_content!(GetWorkspacesResponse, SubscribeResponse);
 
-/// `wsman.WorkspaceStatus`: what its resource tells, encoded before, and then what its place tells.
+/// `wsman.WorkspaceStatus`: the encoded fields from the resource, followed by the fields from the placement.
 #[derive(Clone, Default, PartialEq)]
 pub struct Status {
-    /// What the resource tells.
+    /// Encoded fields from the resource.
     pub of_view: Bytes,
-    /// What the place tells. Of a field that is in both, this one counts.
+    /// Fields from the placement. They override equal fields of `of_view`.
     pub of_place: Place,
 }
 
-/// The fields of `wsman.WorkspaceStatus` that the place of a workspace tells.
+/// The fields of `wsman.WorkspaceStatus` that come from the placement and the cluster.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Place {
-    /// Instead of the resource's.
+    /// Overrides the message from the resource.
     #[prost(string, tag = "6")]
     pub message: String,
-    /// Orders states.
+    /// Status version.
     #[prost(uint64, tag = "10")]
     pub status_version: u64,
-    /// The owning cluster.
+    /// The cluster.
     #[prost(string, tag = "1000")]
     pub cluster: String,
-    /// Its region.
+    /// Region of the cluster.
     #[prost(string, tag = "1001")]
     pub region: String,
-    /// Whether it answers.
+    /// Whether the cluster is reachable.
     #[prost(bool, tag = "1003")]
     pub reachable: bool,
-    /// When it last did.
+    /// When the cluster last answered.
     #[prost(message, optional, tag = "1004")]
     pub observed_at: Option<prost_types::Timestamp>,
-    /// Whether it is being emptied.
+    /// Whether the cluster is being drained.
     #[prost(bool, tag = "1010")]
     pub draining: bool,
-    /// When it shall be empty.
+    /// Deadline of the drain.
     #[prost(message, optional, tag = "1011")]
     pub draining_until: Option<prost_types::Timestamp>,
 }
 
-/// Only ever encoded: what comes from the wire is read as the generated type.
+/// Encoding only: received messages are decoded as the generated type.
 impl Message for Status {
     fn encode_raw(&self, buf: &mut impl BufMut) {
         buf.put_slice(&self.of_view);
@@ -126,13 +126,13 @@ mod tests {
         wsman::WorkspaceStatus { id: id.to_owned(), ..Default::default() }
     }
 
-    /// As the resource tells it, on one cluster.
+    /// The encoded status of a resource on one cluster.
     fn encoded(status: &wsman::WorkspaceStatus) -> Status {
         let of_place = Place { cluster: "eu-1".to_owned(), ..Place::default() };
         Status { of_view: status.encode_to_vec().into(), of_place }
     }
 
-    /// The same as it is read.
+    /// The same status as a client decodes it.
     fn generated(status: wsman::WorkspaceStatus) -> wsman::WorkspaceStatus {
         wsman::WorkspaceStatus { cluster: "eu-1".to_owned(), ..status }
     }

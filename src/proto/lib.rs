@@ -1,6 +1,6 @@
-//! The wire types, generated from `proto/`, one module a package.
+//! Wire types, generated from `proto/`, one module for each package.
 //!
-//! Messages that carry secrets have a `Debug` of their own here, which shows that a secret is set but not which.
+//! Messages with secrets have their own `Debug` here, which shows that a secret is set, but not its value.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ package! {
     wsman, "wsman"
 }
 package! {
-    /// Initializers, git status, and stored content.
+    /// Initializers, git status and stored content.
     contentservice, "contentservice"
 }
 package! {
@@ -64,12 +64,12 @@ impl fmt::Debug for Redacted {
     }
 }
 
-/// Writes `Debug` for a message: the first fields as they are, the others only when set and then without content.
+/// Implements `Debug` for a message: the first list of fields is shown, the others only if set, and redacted.
 macro_rules! redact {
     ($message:path, shows [$($shown:ident),*], hides [$($hidden:ident),+]) => {
         impl fmt::Debug for $message {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                // Names every field, so that a new one does not compile until it is on one of the lists.
+                // Destructures every field, so that a new one does not compile until it is on one of the lists.
                 let Self { $($shown,)* $($hidden),+ } = self;
                 let name = stringify!($message).rsplit(' ').next().unwrap_or_default();
                 let mut debug = f.debug_struct(name.rsplit("::").next().unwrap_or(name));
@@ -83,7 +83,7 @@ macro_rules! redact {
     };
 }
 
-// prost takes a message's oneof along when it leaves out `Debug`.
+// prost also omits `Debug` of a message's oneof.
 impl fmt::Debug for builder::build_registry_auth::Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,11 +1,11 @@
-//! The process's own HTTP: `/livez`, `/readyz`, `/metrics` and `/log-level`.
+//! Admin HTTP server: `/livez`, `/readyz`, `/metrics` and `/log-level`.
 //!
-//! | path | answer |
+//! | path | response |
 //! |---|---|
-//! | `GET /livez`, `GET /healthz` | 200 while the process can answer at all |
+//! | `GET /livez`, `GET /healthz` | 200 while the process can respond at all |
 //! | `GET /readyz` | the [`Report`](super::readiness::Report) as JSON; 200 when ready, otherwise 503 |
 //! | `GET /metrics` | Prometheus text |
-//! | `GET /log-level`, `PUT /log-level` | the log filter in force, or a new one as the body; from loopback only |
+//! | `GET /log-level`, `PUT /log-level` | reads or replaces the log filter; from loopback only |
 //!
 //! Ports are bound before anything is spawned, so that a taken port fails the start.
 
@@ -34,32 +34,32 @@ use super::telemetry::LogFilter;
 #[cfg(test)]
 mod tests;
 
-/// A client must have sent a request's head by then.
+/// For the headers of a request.
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
-/// No handler takes longer, a slowly sent body included.
+/// For a request, including a slowly sent body.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
-/// Scrapers reuse connections; a client that never reads must not hold one for ever.
+/// Scrapers reuse connections; a client that never reads must not hold one forever.
 const CONNECTION_DEADLINE: Duration = Duration::from_mins(10);
-/// Connections of each listener. A newcomer always gets a slot: the oldest connection of the busiest address is closed, so that
-/// probes are answered whoever holds connections open.
+/// Connections of each listener. A new connection always gets a slot: the oldest connection of the busiest address is closed, so
+/// that probes are answered whatever clients hold open.
 const CAPS: Caps = Caps { total: 128, per_address: 32 };
-/// Log filters are short.
+/// Bytes of a new log filter.
 const MAX_BODY: usize = 4 * 1024;
 
-/// Why the admin HTTP cannot start.
+/// Why the admin HTTP server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is taken or not ours.
+    /// The address is in use or not of this machine.
     #[error("failed to listen on {address} for admin HTTP")]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// What the paths show and change.
+/// State behind the paths.
 #[derive(Debug, Clone)]
 pub struct Admin {
     /// Behind `/readyz`.
@@ -72,7 +72,7 @@ pub struct Admin {
     pub meters: ConnectionMeters,
 }
 
-/// Bound listeners with what they serve.
+/// Bound listeners with their handlers.
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<(TcpListener, Router)>,
@@ -112,12 +112,12 @@ async fn listen(address: SocketAddr, paths: Router) -> Result<(TcpListener, Rout
 }
 
 impl Server {
-    /// The bound addresses: health first, then metrics where it has its own.
+    /// The bound addresses: health first, then metrics if it has its own.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
     }
 
-    /// Serves until cancelled. Keeps answering until then, so cancel it last: probes watch the drain.
+    /// Serves until cancelled. Cancel it last: probes use it during the shutdown.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), Infallible> {
         info!(addresses = ?self.addresses(), "admin HTTP is listening");
         let meters = &self.meters;
@@ -129,7 +129,7 @@ impl Server {
 
 async fn accept(listener: TcpListener, paths: Router, meters: &ConnectionMeters) {
     let slots = Slots::new(CAPS, Yields::Oldest);
-    // Dropped with this future, which ends the connections with it.
+    // Dropped with this future, which closes the connections.
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -142,7 +142,7 @@ async fn accept(listener: TcpListener, paths: Router, meters: &ConnectionMeters)
             },
             Err(error) => {
                 warn!(%error, "failed to accept an admin connection");
-                // Out of file descriptors, as a rule: trying at once would only spin.
+                // Usually out of file descriptors: an immediate retry would spin.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -166,7 +166,7 @@ async fn serve_connection(
     tokio::select! {
         served = tokio::time::timeout(CONNECTION_DEADLINE, connection) => match served {
             Ok(Err(error)) => debug!(%peer, %error, "admin connection failed"),
-            Err(_) => debug!(%peer, "admin connection lived long enough"),
+            Err(_) => debug!(%peer, "admin connection reached its deadline"),
             Ok(Ok(())) => {}
         },
         () = slot.displaced().cancelled() => meters.closed(ServerKind::Admin, Closed::Displaced),
@@ -202,7 +202,7 @@ async fn log_level(State(filter): State<LogFilter>) -> Response {
     }
 }
 
-/// Changing logs can fill a disk or uncover details: only who is on the machine may, whatever the address listens on.
+/// More logs can fill a disk or reveal details, so only clients on this machine may change the filter.
 async fn set_log_level(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     State(filter): State<LogFilter>,

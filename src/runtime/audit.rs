@@ -1,8 +1,7 @@
-//! Where audit lines go: standard error, or a file that is rotated.
+//! Writes audit lines to standard error or to a file that is rotated.
 //!
-//! A thread of its own writes, so that a slow disk or a full pipe holds up no call. Lines wait for it in a queue of 2048; one
-//! that finds it full, or cannot be written, is dropped: it is counted, and the next line that is written says how many
-//! were dropped before it.
+//! A separate thread writes, so that a slow disk or a full pipe does not delay calls. Lines wait in a queue of 2048. A line is
+//! dropped if the queue is full or the write fails; dropped lines are counted, and the next written line has their number.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -20,10 +19,10 @@ use tracing::error;
 
 use super::config::AuditTarget;
 
-/// Lines that wait to be written.
+/// Capacity of the queue in lines.
 const WAITING: usize = 2048;
 
-/// What became of lines. Cloning shares it.
+/// Counters of written and dropped lines. Cloning shares them.
 #[derive(Debug, Clone)]
 pub struct AuditMeters(IntCounterVec);
 
@@ -58,10 +57,10 @@ impl Collector for AuditMeters {
     }
 }
 
-/// Takes lines. Cloning shares it.
+/// Accepts lines. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct AuditSink {
-    /// None where nothing is recorded.
+    /// `None` if audit is off.
     queue: Option<SyncSender<Message>>,
     dropped: Arc<AtomicU64>,
     meters: AuditMeters,
@@ -74,7 +73,7 @@ enum Message {
 }
 
 impl AuditSink {
-    /// Opens the file, where there is one, and starts the thread.
+    /// Opens the file, if one is configured, and starts the thread.
     pub fn open(target: &AuditTarget, meters: AuditMeters) -> io::Result<Self> {
         let output: Box<dyn Output> = match target {
             AuditTarget::Off => {
@@ -95,12 +94,12 @@ impl AuditSink {
         Ok(Self { queue: Some(queue), dropped, meters })
     }
 
-    /// Whether lines are wanted at all.
+    /// Whether audit is on.
     pub const fn is_on(&self) -> bool {
         self.queue.is_some()
     }
 
-    /// Takes a JSON object as one line. Never waits.
+    /// Queues a JSON object as one line. Never blocks.
     pub fn write(&self, line: String) {
         let Some(queue) = &self.queue else { return };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
@@ -111,7 +110,7 @@ impl AuditSink {
         }
     }
 
-    /// Waits until what was taken before is written, at most so long. Blocks the thread.
+    /// Waits until all queued lines are written, at most so long. Blocks the thread.
     pub fn flush(&self, within: Duration) {
         let Some(queue) = &self.queue else { return };
         let (done, wait) = sync_channel(1);
@@ -122,7 +121,7 @@ impl AuditSink {
 }
 
 trait Output: Send {
-    /// Writes a line with its line break, whole or not at all as far as that can be had.
+    /// Writes a line with its line break. As far as possible, a failed write leaves nothing of it.
     fn write(&mut self, line: &[u8]) -> io::Result<()>;
 }
 
@@ -169,21 +168,21 @@ impl Writer {
                 self.dropped.fetch_add(dropped + 1, Ordering::Relaxed);
                 self.meters.count("write_failed");
                 if !std::mem::replace(&mut self.is_failing, true) {
-                    error!(%error, "audit lines cannot be written; calls go on");
+                    error!(%error, "failed to write audit lines; calls continue without them");
                 }
             }
         }
     }
 }
 
-/// A file of bounded size, and older ones beside it.
+/// A file of bounded size, with older ones.
 struct Rotated {
     path: PathBuf,
     file: File,
     size: u64,
     max_bytes: u64,
     keep: u32,
-    /// Whether the last write left a part of a line.
+    /// Whether the last write left an incomplete line.
     is_torn: bool,
 }
 
@@ -201,7 +200,7 @@ impl Rotated {
         })
     }
 
-    /// `audit.log` → `audit.log.1` → `audit.log.2` …; the oldest goes.
+    /// `audit.log` → `audit.log.1` → `audit.log.2` …; the oldest is deleted.
     fn rotate(&mut self) -> io::Result<()> {
         let numbered = |number: u32| {
             let mut name = self.path.clone().into_os_string();
@@ -224,13 +223,13 @@ impl Rotated {
 impl Output for Rotated {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        // A file that cannot be rotated is better than lines that are lost: it is reported, and grows on.
+        // Rather a file that exceeds its size than lost lines.
         if self.size > 0
             && self.size.saturating_add(length) > self.max_bytes
             && let Err(error) = self.rotate()
         {
-            error!(%error, path = %self.path.display(), "the audit file cannot be rotated");
-            // Tried again after as much again.
+            error!(%error, path = %self.path.display(), "failed to rotate the audit file; it keeps growing");
+            // The next attempt is after the same number of bytes.
             self.size = 0;
         }
         if self.is_torn {
@@ -245,11 +244,11 @@ impl Output for Rotated {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    // Names of people are in it.
+    // It contains names of people.
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-/// Whether a file ends with a line break: a process that was killed may have left a part of a line.
+/// Whether a file ends with a line break: a killed process may have left an incomplete line.
 fn ends_a_line(path: &Path) -> io::Result<bool> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let mut file = File::open(path)?;
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_is_rotated_and_the_oldest_goes() {
+    fn a_full_file_is_rotated_and_the_oldest_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.log");
         let target = AuditTarget::File { path: path.clone(), max_bytes: 20, keep: 2 };
@@ -294,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_goes_on_with_the_file_and_a_torn_line_tears_no_other() {
+    fn a_restart_appends_to_the_file_and_terminates_an_incomplete_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.log");
         std::fs::write(&path, "{\"n\":0}\n{\"n\":").unwrap();
@@ -305,7 +304,7 @@ mod tests {
         assert_eq!(lines(&path), ["{\"n\":0}", "{\"n\":", "{\"n\":2}"]);
     }
 
-    /// Writes when it is let, and fails when it is told to.
+    /// A writer that blocks and fails on request.
     struct Slow {
         turns: Receiver<bool>,
         written: Sender<String>,
@@ -327,7 +326,7 @@ mod tests {
         let ((turn, turns), (written, lines)) = (channel(), channel());
         let meters = AuditMeters::new().unwrap();
         let sink = AuditSink::start(Box::new(Slow { turns, written }), meters.clone()).unwrap();
-        // The first is with the writer, or still in the queue.
+        // The writer may have the first one already.
         for n in 0..WAITING + 10 {
             sink.write(format!("{{\"n\":{n}}}"));
         }
@@ -344,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_recorded_where_it_is_switched_off() {
+    fn nothing_is_recorded_if_audit_is_off() {
         let sink = AuditSink::open(&AuditTarget::Off, AuditMeters::new().unwrap()).unwrap();
         sink.write("{}".to_owned());
         sink.flush(SOON);

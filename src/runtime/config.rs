@@ -1,8 +1,8 @@
-//! The configuration file: JSON or YAML, every problem at once.
+//! Reads the configuration file, JSON or YAML, and reports all problems at once.
 //!
-//! Each group has a reader of its own that walks the document with [`reader::Group`], which records every problem and
-//! every key that nobody asked for. What comes out is valid: nothing later has to check it again.
-//! `docs/configuration.md` is the reference; a test compares it with what the readers know.
+//! Each group has a reader that walks the document with [`reader::Group`], which records every problem and every unknown key.
+//! The result is valid and is not checked again. `docs/configuration.md` is the reference; a test compares its keys with those
+//! of the readers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,18 +42,18 @@ use reader::{Group, Report};
 use crate::files;
 use domain::yaml;
 
-/// The exit code for a configuration that cannot be used: `EX_USAGE`.
+/// The exit code for an invalid configuration: `EX_USAGE`.
 pub const EXIT_CODE: u8 = 64;
 
-/// Why there is no configuration.
+/// Why the configuration could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file is missing or not ours to read.
+    /// The file is missing or not readable.
     #[error("failed to read the configuration {}: {}", path.display(), files::why(error))]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         error: std::io::Error,
     },
     /// Neither JSON nor YAML. The message holds no content of the file.
@@ -61,10 +61,10 @@ pub enum Error {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// The rest of a sentence about it.
+        /// The rest of a sentence about the file.
         fault: String,
     },
-    /// Everything that is wrong with it.
+    /// The configuration has problems.
     #[error("the configuration has {} to solve:\n{}", Count(problems.len()), Lines(problems))]
     Invalid {
         /// In the order of the groups.
@@ -94,27 +94,27 @@ impl fmt::Display for Lines<'_> {
 /// A valid configuration. Files named in it exist; keys and passwords are read.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// How workspaces are run.
+    /// `manager`: how workspaces run.
     pub manager: Manager,
-    /// Where content is stored.
+    /// `content`: storage of content.
     pub content: Content,
-    /// The gRPC address.
+    /// `rpcServer`: the gRPC server.
     pub rpc_server: RpcServer,
-    /// How image builders are reached.
+    /// `imageBuilderProxy`: connections to image builders.
     pub image_builder_proxy: ImageBuilderProxy,
-    /// Where profiles would be served.
+    /// Address for profiles; not used.
     pub pprof: Option<SocketAddr>,
-    /// Where metrics are served; none switches them off.
+    /// Address of the metrics; `None` disables them.
     pub prometheus: Option<SocketAddr>,
-    /// Where liveness and readiness are served.
+    /// Address of liveness and readiness probes.
     pub health: SocketAddr,
-    /// Where the federation's state is kept.
+    /// `etcd`: storage of the federation's state.
     pub etcd: Etcd,
-    /// How the managers work together.
+    /// `federation`: how the replicas work together.
     pub federation: Federation,
-    /// Where calls that change something are recorded.
+    /// `audit`: where writing calls are recorded.
     pub audit: Audit,
-    /// What the groups were when read, to tell which of them changed.
+    /// Fingerprints of the groups, to detect which of them changed.
     pub groups: Groups,
 }
 
@@ -125,12 +125,12 @@ enum Format {
 }
 
 impl Config {
-    /// As [`Config::read`], where nothing is to be checked beside.
+    /// As [`Config::read`], without checks of other crates.
     pub fn load(path: &Path) -> Result<Self, Error> {
         Ok(Self::read(path, |_| Ok(()))?.finish(Some(()))?.0)
     }
 
-    /// Reads a file: JSON when its name ends in `.json`, otherwise YAML. Paths in it start at its folder.
+    /// Reads a file: JSON if its name ends in `.json`, otherwise YAML. Paths in it are relative to its folder.
     pub fn read(path: &Path, template: TemplateCheck) -> Result<Reading, Error> {
         let text = files::read_text(path, files::LARGEST)
             .map_err(|error| Error::Read { path: path.to_owned(), error })?;
@@ -141,12 +141,12 @@ impl Config {
     }
 }
 
-/// A configuration as far as it can be read, with everything that is wrong with it. The rooms that it is for check their parts
-/// before all of it is judged, so that all problems are reported together.
+/// A configuration that is being read, with the problems so far. Other crates check their parts before [`Reading::finish`], so
+/// that all problems are reported together.
 #[derive(Debug)]
 pub struct Reading {
     config: Option<Config>,
-    /// `manager`; where its own values have problems, others stand in for them.
+    /// `manager`, with placeholders for values that have problems.
     pub manager: Option<Manager>,
     /// `rpcServer.ratelimits`.
     pub rate_limits: BTreeMap<String, RateLimit>,
@@ -156,12 +156,12 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Whether nothing is wrong so far.
+    /// Whether there are no problems so far.
     pub fn is_flawless(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// Notes what is wrong besides. Of a key that has a problem already nothing is said.
+    /// Adds the problems of a check, except for keys that already have one.
     pub fn check<T>(&mut self, outcome: Result<T, Vec<Problem>>) -> Option<T> {
         let problems = match outcome {
             Ok(value) => return Some(value),
@@ -175,7 +175,7 @@ impl Reading {
         None
     }
 
-    /// The configuration and what was made of it, where nothing is wrong; else everything that is.
+    /// The configuration and `made`, or all problems.
     pub fn finish<T>(self, made: Option<T>) -> Result<(Config, T), Error> {
         match (self.config, made) {
             (Some(config), Some(made)) if self.problems.is_empty() => Ok((config, made)),
@@ -184,7 +184,7 @@ impl Reading {
     }
 }
 
-/// Reads a text. An error is the rest of a sentence about it.
+/// Parses a text. The error is the rest of a sentence about it.
 fn read(text: &str, format: Format, report: &Report) -> Result<Reading, String> {
     let document = parse(text, format)?;
     let groups = Groups::of(&document);
@@ -199,7 +199,7 @@ fn parse(text: &str, format: Format) -> Result<Value, String> {
     }
 }
 
-/// Reads every group before giving up on any, so that all problems are found.
+/// Reads all groups, even after problems, so that all problems are found.
 fn read_groups(mut root: Group<'_>, groups: Groups) -> Reading {
     let manager = manager::read(root.group("manager"));
     let content = content::read(root.group("content"));

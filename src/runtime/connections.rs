@@ -1,8 +1,9 @@
-//! Slots for connections, shared among client addresses, so that one address cannot keep out another.
+//! Limits connections fairly among client addresses, so that one address cannot exhaust the slots of others.
 //!
-//! Two policies for a full table. [`Yields::Oldest`] is for what should be short (handshakes, admin HTTP): a newcomer always
-//! gets a slot, and the oldest connection of the busiest address is closed. [`Yields::Newest`] is for what lasts (gRPC): a
-//! newcomer is refused at the cap of its address; at the cap in all it replaces the newest connection of a busier address.
+//! There are two policies for a full table. [`Yields::Oldest`] is for short connections (handshakes, admin HTTP): a new
+//! connection always gets a slot, and the oldest connection of the busiest address is closed. [`Yields::Newest`] is for long
+//! connections (gRPC): a new connection is rejected at the cap of its address; at the total cap it replaces the newest
+//! connection of a busier address.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -14,7 +15,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts};
 use tokio_util::sync::CancellationToken;
 
-/// One client address: an IPv4 address, or the /64 network of an IPv6 address, since one host may own all of that.
+/// Client address: an IPv4 address, or the /64 network of an IPv6 address, which one host may own completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Origin(IpAddr);
 
@@ -36,30 +37,30 @@ impl From<SocketAddr> for Origin {
     }
 }
 
-/// How many connections there may be.
+/// Maximum numbers of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    /// In all; at least 1.
+    /// In total; at least 1.
     pub total: usize,
     /// From one address; at least 1.
     pub per_address: usize,
 }
 
-/// Which connection is closed when there is no slot left.
+/// Which connection is closed when no slot is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Yields {
     /// The oldest of the busiest address.
     Oldest,
-    /// The newest of the busiest address, which may be the newcomer itself.
+    /// The newest of the busiest address, which may be the new one.
     Newest,
 }
 
-/// Which cap refused a connection.
+/// Which cap rejected a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// That of its address.
+    /// The cap of its address.
     Address,
-    /// That of all.
+    /// The total cap.
     Total,
 }
 
@@ -73,13 +74,13 @@ pub struct Slots {
 
 #[derive(Debug, Default)]
 struct Taken {
-    /// By address, in the order in which they were taken.
+    /// Slots by address, in the order in which they were taken.
     of: HashMap<Origin, BTreeMap<u64, CancellationToken>>,
     count: usize,
     next: u64,
 }
 
-/// A slot that is taken until it is dropped.
+/// A slot, released when dropped.
 #[derive(Debug)]
 pub struct Slot {
     origin: Origin,
@@ -89,14 +90,14 @@ pub struct Slot {
 }
 
 impl Slots {
-    /// All free.
+    /// A table with free slots only.
     pub fn new(caps: Caps, yields: Yields) -> Self {
         Self { caps, yields, taken: Arc::default() }
     }
 
-    /// Takes a slot. A connection that has to give way for it is notified by [`Slot::displaced`].
+    /// Takes a slot. A connection that is displaced for it is notified by [`Slot::displaced`].
     ///
-    /// Never an error where the oldest yield.
+    /// Never fails with [`Yields::Oldest`].
     pub fn take(&self, origin: Origin) -> Result<Slot, Full> {
         let mut taken = self.taken.lock();
         if taken.count_of(origin) >= self.caps.per_address {
@@ -119,7 +120,7 @@ impl Slots {
         Ok(Slot { origin, number, displaced, taken: Arc::clone(&self.taken) })
     }
 
-    /// How many are taken.
+    /// Number of slots in use.
     pub fn count(&self) -> usize {
         self.taken.lock().count
     }
@@ -130,7 +131,7 @@ impl Taken {
         self.of.get(&origin).map_or(0, BTreeMap::len)
     }
 
-    /// The address with the most slots, one more counted for `newcomer`, which loses a tie.
+    /// The address with the most slots, where `newcomer` counts one more and loses ties.
     fn busiest(&self, newcomer: Origin) -> Origin {
         let others = self.of.iter().filter(|(origin, _)| **origin != newcomer);
         let other = others.map(|(origin, slots)| (slots.len(), *origin)).max_by_key(|(count, _)| *count);
@@ -152,7 +153,7 @@ impl Taken {
 }
 
 impl Slot {
-    /// Cancelled when the connection must close because another one takes its slot.
+    /// Cancelled when another connection takes the slot, so that this one must close.
     pub fn displaced(&self) -> &CancellationToken {
         &self.displaced
     }
@@ -191,9 +192,9 @@ impl ServerKind {
 /// Why the server closed a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
-    /// Its address has as many as one may have.
+    /// The cap of its address was reached.
     Address,
-    /// There are as many as there may be in all.
+    /// The total cap was reached.
     Total,
     /// Another connection took its slot.
     Displaced,
@@ -265,7 +266,7 @@ impl ConnectionMeters {
         self.closed.with_label_values(&[server.label(), why.label()]).inc();
     }
 
-    /// Counts a connection until the answer is dropped.
+    /// Counts a connection until the result is dropped.
     pub fn opened(&self, server: ServerKind) -> Open {
         let gauge = self.open.with_label_values(&[server.label()]);
         gauge.inc();

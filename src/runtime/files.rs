@@ -1,6 +1,6 @@
-//! Reading files that a configuration names. A path may name anything: a FIFO that nobody writes to blocks whoever opens it
-//! for good, and a device may never end. So only regular files are read, and only up to a size. A file system may hang, too:
-//! what serves calls reads on other threads ([`apart`]), a few at once, and goes on without them after a while.
+//! Reads files that a configuration names. A path may name anything: opening a FIFO without a writer blocks forever, and a
+//! device may never end. So only regular files are read, and only up to a size. A file system may also hang: code that serves
+//! calls reads on separate threads ([`apart`]), a few at a time, with a timeout.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// How long files are waited for.
+/// Timeout of reading files.
 pub const READ_WITHIN: Duration = Duration::from_secs(10);
-/// Threads that read for calls. One whose file system hangs is not given back.
+/// Threads that read for calls. A thread whose file system hangs is not released.
 static READERS: Semaphore = Semaphore::const_new(8);
-/// Bytes of a configuration, a certificate file or a key at most.
+/// Maximum bytes of a configuration, a certificate file or a key.
 pub const LARGEST: usize = 4 * 1024 * 1024;
 
 /// Reads a regular file of at most `most` bytes. Links are followed.
@@ -30,13 +30,13 @@ pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// The same as text.
+/// Reads a regular file as UTF-8.
 pub fn read_text(path: &Path, most: usize) -> io::Result<String> {
     String::from_utf8(read(path, most)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8 text"))
 }
 
-/// Opens a regular file and nothing else; never waits for a writer.
+/// Opens a regular file; fails for other kinds of files, and never waits for a writer.
 pub fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let kind = file.metadata()?.file_type();
@@ -47,7 +47,7 @@ pub fn open(path: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, what))
 }
 
-/// Runs what reads files on another thread, and waits [`READ_WITHIN`] for it. It may end later, where the file system hangs.
+/// Runs `read` on another thread, and waits at most [`READ_WITHIN`]. If the file system hangs, the thread ends later.
 pub async fn apart<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     apart_in(&READERS, read).await
 }
@@ -70,7 +70,7 @@ async fn apart_in<T: Send + 'static>(
     })
 }
 
-/// Why a file cannot be read, in plain words where the system has a number.
+/// Why a file cannot be read, without the error numbers of the operating system.
 pub fn why(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
@@ -84,14 +84,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn files_that_hang_hold_up_no_call_for_long_and_take_few_threads() {
+    async fn files_that_hang_time_out_and_use_few_threads() {
         static FEW: Semaphore = Semaphore::const_new(2);
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let ended = std::sync::Arc::new(parking_lot::Mutex::new(ended));
         for _ in 0..4 {
             let ended = std::sync::Arc::clone(&ended);
             let hung = apart_in(&FEW, move || ended.lock().recv().is_ok());
-            // Time stands still while a thread is waited for, so it is moved by hand.
+            // The paused clock does not advance while a blocking thread runs, so the test advances it.
             let (hung, ()) = tokio::join!(hung, async {
                 tokio::task::yield_now().await;
                 tokio::time::advance(READ_WITHIN).await;

@@ -1,4 +1,4 @@
-//! Serves HTTP/2 on ready connections, with limits for what one connection may cost.
+//! Serves HTTP/2 on accepted connections, with limits for the resources of a connection.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -19,29 +19,29 @@ use tracing::debug;
 
 use super::tls::{Age, Connection, jittered};
 
-/// Pings on connections, so that a peer that is gone is noticed.
+/// Interval of keepalive pings, which detect dead peers.
 const PING: Duration = Duration::from_secs(30);
-/// For the answer to a ping.
+/// Deadline of the response to a ping.
 const PONG: Duration = Duration::from_secs(20);
-/// Calls and streams open at once on one connection. Clients see the number and wait for their turn.
+/// Concurrent streams of one connection. Clients know the number and wait.
 const STREAMS: u32 = 1000;
-/// Calls that were cancelled before the server took them from the connection, at once. An ordinary client, which has no
-/// more than [`STREAMS`] open, may cancel all of them several times over within one read; a rapid-reset attack ends there.
+/// Calls that were cancelled before the server accepted them, at one time. A normal client, which has at most [`STREAMS`]
+/// open, may cancel all of them several times within one read; a rapid-reset attack exceeds the limit.
 const CANCELLED: usize = 8 * STREAMS as usize;
-/// Frames for streams that are closed already, over the life of a connection. A client whose call was refused while it
-/// was still sending has some in flight, so there are many; each may leave a few bytes in the queue to the client.
+/// Frames for streams that are closed already, over the lifetime of a connection. A client whose call was rejected while it
+/// was still sending has some in flight, so many are allowed; each may leave a few bytes in the queue to the client.
 const LATE_FRAMES: usize = 65_536;
-/// All headers of a request.
+/// Bytes of all headers of a request.
 const HEADERS: u32 = 16 * 1024;
-/// Bytes of a request that a client may send ahead of their being read.
+/// Flow-control window of a stream in bytes.
 const STREAM_WINDOW: u32 = 1024 * 1024;
-/// The same for all requests of a connection.
+/// Flow-control window of a connection in bytes.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-/// Bytes of an answer that wait for a slow client, besides one message.
+/// Bytes of a response that wait for a slow client, in addition to one message.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Serves until `shutdown`, then lets calls in flight end. A connection also ends with its [`Lifetime`](super::tls::Lifetime):
-/// it is announced with GOAWAY, and closed after the grace. Dropping the future ends every connection at once.
+/// Serves until `shutdown`, then waits for calls in flight. A connection also ends with its [`Lifetime`](super::tls::Lifetime):
+/// the server sends GOAWAY, and closes it after the grace period. Dropping the future closes all connections at once.
 pub async fn serve<S>(
     connections: impl Stream<Item = Result<Connection, Infallible>>,
     service: S,
@@ -53,7 +53,7 @@ pub async fn serve<S>(
 {
     let mut serving = JoinSet::new();
     {
-        // Dropped before the calls in flight end, which closes the listener.
+        // Dropped before calls in flight end, which closes the listener.
         let mut connections = pin!(connections);
         loop {
             tokio::select! {
@@ -88,7 +88,7 @@ where
         served = serving.as_mut() => served,
         () = lifetime.run(jittered(age.most)) => {
             debug!(?remote_addr, end = ?lifetime.end(), "connection ends");
-            // Tells the client to make new calls elsewhere; what is under way has a while.
+            // Tells the client to send new calls elsewhere; calls in flight have the grace period.
             serving.as_mut().graceful_shutdown();
             tokio::time::timeout(age.grace, serving).await.unwrap_or(Ok(()))
         }
@@ -139,7 +139,7 @@ mod tests {
 
     const AGE: Age = Age { most: Duration::from_hours(1), grace: Duration::from_secs(1) };
 
-    /// Answers `Watch` with what is sent, and hangs in everything else, which it counts.
+    /// A server that answers `Watch` with the sent messages, and counts all other calls, which hang.
     async fn server(
         hung: Arc<AtomicUsize>,
     ) -> (std::net::SocketAddr, mpsc::UnboundedSender<Bytes>, AbortOnDropHandle<()>) {
@@ -175,7 +175,7 @@ mod tests {
         let (address, sender, _serving) = server(Arc::clone(&hung)).await;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let client = HealthClient::new(endpoint.connect().await.unwrap());
-        // A message that says nothing.
+        // An empty message.
         let message = Bytes::from_static(&[0, 0, 0, 0, 0]);
         sender.send(message.clone()).unwrap();
         let watch = client.clone().watch(HealthCheckRequest::default()).await.unwrap();
@@ -189,7 +189,7 @@ mod tests {
                 })
                 .collect();
             if round > 0 {
-                // Now some have arrived; in the first round none had the time to.
+                // Some calls have arrived by now; in the first round none had the time.
                 while hung.load(Ordering::Relaxed) < 100 * round {
                     tokio::task::yield_now().await;
                 }
@@ -232,7 +232,7 @@ mod tests {
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
         bytes.extend((0..200_000).flat_map(|call| cancelled_call(2 * call + 1)));
         let attacking = async {
-            // It may be cut off before all of it was sent.
+            // The connection may be closed before all of it was sent.
             let _ = attack.write_all(&bytes).await;
             let mut rest = Vec::new();
             let _ = tokio::time::timeout(Duration::from_secs(5), attack.read_to_end(&mut rest)).await;

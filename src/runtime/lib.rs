@@ -1,6 +1,6 @@
-//! What a process needs around its work: configuration, logs, readiness, TLS, and an orderly end.
+//! Infrastructure of a server process: configuration, logs, readiness, TLS, admin HTTP and shutdown.
 //!
-//! Nothing here knows a workspace or a cluster.
+//! It does not depend on workspaces or clusters.
 
 pub mod admin;
 pub mod audit;

@@ -6,7 +6,7 @@ use prometheus::{IntGauge, IntGaugeVec, Opts};
 
 use super::readiness::Readiness;
 
-/// Whether the process serves, and which one it is.
+/// Metrics of readiness and of the build.
 pub struct ProcessMetrics {
     readiness: Readiness,
     ready: IntGauge,
@@ -15,7 +15,7 @@ pub struct ProcessMetrics {
 }
 
 impl ProcessMetrics {
-    /// Tells what `readiness` does when somebody scrapes.
+    /// Metrics that read `readiness` at each scrape.
     pub fn new(readiness: Readiness) -> Result<Self, prometheus::Error> {
         let opts = |name: &str, help: &str| Opts::new(name, help).namespace("spaceport");
         let build =
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_readyz_says_is_told_at_each_scrape() {
+    fn each_scrape_reads_the_state_of_readiness() {
         let readiness = Readiness::default();
         let metrics = ProcessMetrics::new(readiness.clone()).unwrap();
         let values = || -> Vec<f64> {

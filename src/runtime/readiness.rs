@@ -1,6 +1,6 @@
-//! Whether the process can serve: named gates that their owners release, and notes on what is degraded.
+//! Readiness of the process: named gates that their owners release, and notes about degraded parts.
 //!
-//! A gate that is dropped without being released stays closed: a watch that never came up must not look ready.
+//! A gate that is dropped without release stays closed: a watch that never started must not look ready.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// Shared by everything that has a say. Not ready while it has no gate at all is deliberate: see [`Readiness::report`].
+/// Shared state of readiness. Without any gate it is not ready on purpose, see [`Readiness::report`].
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<Mutex<State>>);
 
@@ -27,16 +27,16 @@ pub struct Gate {
     readiness: Readiness,
 }
 
-/// The state as `/readyz` shows it.
+/// The state that `/readyz` returns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Whether requests are welcome.
+    /// Whether the process accepts requests.
     pub ready: bool,
-    /// Whether the process is on its way out, which makes it unready.
+    /// Whether the process is shutting down, which makes it unready.
     pub closing: bool,
-    /// The gates by name: released or not.
+    /// Gates by name, and whether they are released.
     pub gates: BTreeMap<String, bool>,
-    /// What does not work as it should, without making the process unready.
+    /// Degraded parts by name, with the reason; they do not make the process unready.
     pub degraded: BTreeMap<String, String>,
 }
 
@@ -48,22 +48,22 @@ impl Readiness {
         Gate { name, readiness: self.clone() }
     }
 
-    /// Notes that something is degraded. The reason is shown to whoever asks: no secrets in it.
+    /// Marks a part as degraded. The reason is public, so it must not contain secrets.
     pub fn degrade(&self, what: impl Into<String>, reason: impl Into<String>) {
         self.0.lock().degraded.insert(what.into(), reason.into());
     }
 
-    /// Takes a note back.
+    /// Marks a part as no longer degraded.
     pub fn recover(&self, what: &str) {
         self.0.lock().degraded.remove(what);
     }
 
-    /// Unready from now on: load balancers are to look elsewhere while the process drains.
+    /// Makes the process unready for good, so that load balancers stop sending requests during the shutdown.
     pub fn close(&self) {
         self.0.lock().closing = true;
     }
 
-    /// The state now. Without any gate it is not ready: nothing has been set up yet.
+    /// Current state. Without any gate it is not ready, because nothing has been set up yet.
     pub fn report(&self) -> Report {
         let state = self.0.lock();
         Report {
@@ -78,7 +78,7 @@ impl Readiness {
 }
 
 impl Gate {
-    /// Opens the gate for good.
+    /// Releases the gate for good.
     pub fn release(self) {
         self.readiness.0.lock().gates.insert(self.name, true);
     }

@@ -1,12 +1,12 @@
-//! The end of the process: signals, a deadline to drain, and tasks that never die unnoticed.
+//! Shutdown of the process: signals, a drain deadline, and supervision of tasks.
 //!
 //! # Flow
-//! The first SIGINT or SIGTERM cancels the token that every task holds; tasks finish what they have in hand and end. What
-//! is left at the deadline is aborted, and so is everything at the second signal.
+//! The first SIGINT or SIGTERM cancels the token of all tasks; tasks finish their current work and end. Tasks that still run at
+//! the deadline are aborted, and so are all at the second signal.
 //!
 //! # Guarantee
-//! A task of the [`Supervisor`] that ends, fails or panics before the shutdown brings the whole process down, with an
-//! error that names it: a manager that half works is worse than one that restarts.
+//! A task of the [`Supervisor`] that ends, fails or panics before the shutdown stops the whole process with an error that names
+//! it: a manager that works only in part is worse than one that restarts.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -23,42 +23,42 @@ use tracing::{Instrument as _, info, info_span, warn};
 #[cfg(test)]
 mod tests;
 
-/// Whatever a task failed with.
+/// Error of a task.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Why the process ends other than by request.
+/// Why the process ends without a request.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A task that must live as long as the process did not.
-    #[error("task {0} ended although nobody asked it to")]
+    /// A task ended that must run as long as the process.
+    #[error("task {0} ended unexpectedly")]
     Ended(&'static str),
-    /// A task gave up.
+    /// A task returned an error.
     #[error("task {name} failed")]
     Failed {
         /// The task.
         name: &'static str,
-        /// What it failed with.
+        /// Its error.
         source: BoxError,
     },
     /// A task panicked.
     #[error("task {0} panicked")]
     Panicked(&'static str),
     /// Some tasks did not finish in time and were aborted.
-    #[error("not everything ended within {deadline:?}: aborted {names}")]
+    #[error("tasks did not end within {deadline:?} and were aborted: {names}")]
     Overdue {
-        /// How long they had.
+        /// The deadline.
         deadline: Duration,
-        /// The tasks, with commas between.
+        /// Names of the tasks, comma-separated.
         names: String,
     },
-    /// A second signal cut the draining short.
+    /// A second signal interrupted the drain.
     #[error("aborted by a second signal while waiting for {0}")]
     Aborted(String),
 }
 
-/// The signals that end the process, as they arrive: SIGINT and SIGTERM.
+/// Stream of the signals SIGINT and SIGTERM.
 ///
-/// From this call on they do nothing by themselves.
+/// From this call on they no longer end the process by themselves.
 pub fn signals() -> std::io::Result<impl Stream<Item = &'static str> + Send + Unpin> {
     let named = |kind, name: &'static str| -> std::io::Result<_> {
         let listener = signal(kind)?;
@@ -78,12 +78,12 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor whose tasks are to end when `shutdown` is cancelled.
+    /// A supervisor whose tasks must end when `shutdown` is cancelled.
     pub fn new(shutdown: CancellationToken) -> Self {
         Self { tasks: JoinSet::new(), names: HashMap::new(), shutdown }
     }
 
-    /// The token that ends everything. Tasks select on it; cancelling it starts the shutdown.
+    /// The token of all tasks. Tasks select on it; cancelling it starts the shutdown.
     pub fn token(&self) -> CancellationToken {
         self.shutdown.clone()
     }
@@ -98,9 +98,9 @@ impl Supervisor {
         self.names.insert(handle.id(), name);
     }
 
-    /// Runs until a signal, until the token is cancelled, or until a task ends; then waits at most `drain` for the rest.
+    /// Runs until a signal, until the token is cancelled, or until a task ends; then waits at most `drain` for the other tasks.
     ///
-    /// Reports what went wrong first.
+    /// Returns the first error.
     pub async fn run(
         mut self,
         drain: Duration,
@@ -125,7 +125,7 @@ impl Supervisor {
                 info!("shutting down on request");
                 Ok(())
             }
-            // A stream of signals that has ended says nothing more: the branch is then off.
+            // After the end of the signal stream the branch is disabled.
             Some(signal) = signals.next() => {
                 info!(signal, "shutting down; a second signal aborts");
                 Ok(())
@@ -164,7 +164,7 @@ impl Supervisor {
         }
     }
 
-    /// Aborts what is left and names it. A task that never yields is not waited for.
+    /// Aborts the remaining tasks and returns their names. It does not wait for a task that never yields.
     async fn abort(&mut self) -> String {
         let mut names: Vec<_> = self.names.values().copied().collect();
         names.sort_unstable();

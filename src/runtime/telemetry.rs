@@ -1,4 +1,4 @@
-//! Logs: one line an event on standard error, as JSON or text, with a filter that can change while running.
+//! Logs: one line for each event on standard error, as JSON or text, with a filter that can be changed at run time.
 
 use std::ffi::OsStr;
 use std::io::IsTerminal as _;
@@ -9,18 +9,18 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
-/// Why logs cannot be set up, or their filter not changed.
+/// Why logs cannot be set up, or their filter cannot be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The filter does not parse.
     #[error("{filter:?} is not a log filter such as info or info,spaceport=debug")]
     InvalidFilter {
-        /// What was given.
+        /// The given text.
         filter: String,
-        /// What is wrong with it.
+        /// Cause.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// Something else in the process has set up logs already.
+    /// Logs were already set up in this process.
     #[error("logs are set up already")]
     AlreadySet(#[from] tracing::subscriber::SetGlobalDefaultError),
     /// The filter is no longer in use.
@@ -28,10 +28,10 @@ pub enum Error {
     Reload(#[from] reload::Error),
 }
 
-/// How a line looks.
+/// Format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// One JSON object a line, for machines.
+    /// One JSON object per line, for machines.
     #[default]
     Json,
     /// For people.
@@ -48,7 +48,7 @@ impl LogFilter {
         Ok(self.0.reload(parse(filter)?)?)
     }
 
-    /// The filter in force.
+    /// The current filter.
     pub fn current(&self) -> Result<String, Error> {
         Ok(self.0.with_current(ToString::to_string)?)
     }
@@ -74,7 +74,7 @@ pub fn subscriber(
     subscriber_to(std::io::stderr, is_coloured, format, filter)
 }
 
-/// Colours are for a terminal that shows them, unless whoever looks at it wants none (<https://no-color.org>).
+/// Colours are only for terminals that support them, unless `NO_COLOR` is set (<https://no-color.org>).
 fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
     is_terminal && no_color.is_none_or(OsStr::is_empty) && term.is_none_or(|term| term != "dumb")
 }
@@ -91,7 +91,7 @@ where
     let (filter, handle) = reload::Layer::new(parse(filter)?);
     let lines = fmt::layer().with_writer(writer).with_ansi(is_coloured);
     let lines = match format {
-        // Span fields stay in their own list: flattened, those of nested spans would overwrite one another.
+        // Span fields stay in a list: flattened, fields of nested spans would overwrite one another.
         Format::Json => lines.json().flatten_event(true).boxed(),
         Format::Text => lines.boxed(),
     };
@@ -99,8 +99,8 @@ where
     Ok((Registry::default().with(filter).with(quiet).with(lines), LogFilter(handle)))
 }
 
-/// Whether what comes from there is never logged, whatever the filter says: the Kubernetes client logs what it sends and
-/// gets, and that holds secrets.
+/// Whether a target is never logged, whatever the filter says: the Kubernetes client logs requests and responses, which contain
+/// secrets.
 fn is_indiscreet(target: &str) -> bool {
     ["kube_client", "kube_runtime", "kube_core"].iter().any(|library| target.starts_with(library))
 }
@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// What a log writes.
+    /// Output of a log.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 

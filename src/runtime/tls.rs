@@ -1,11 +1,11 @@
-//! TLS for the gRPC address: certificates that reload, client certificates that are required, and who a peer is.
+//! TLS for the gRPC server: reloaded certificates, required client certificates, and the identity of peers.
 //!
-//! - [`ServerTls`] holds what the server proves itself with, and follows the files while running.
+//! - [`ServerTls`] has the server's certificates and trusted authorities, and reloads the files.
 //! - [`incoming`] turns a listener into a stream of ready connections for tonic.
-//! - [`Lifetime`] says how long a connection goes on.
-//! - [`roles_of`] says what a peer may be, from its certificate.
-//! - [`client_config`] is the other side, for connections that this process makes, and [`PeerTls`] for those to other
-//!   replicas, which must prove that they are replicas.
+//! - [`Lifetime`] bounds the lifetime of a connection.
+//! - [`roles_of`] returns the roles of a peer, by its certificate.
+//! - [`client_config`] is for connections from this process, and [`PeerTls`] for those to other replicas, which must have a
+//!   replica's certificate.
 
 use std::path::{Path, PathBuf};
 
@@ -36,18 +36,18 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-/// Why TLS cannot be set up. Messages name files, never what is in them.
+/// Why TLS cannot be set up. Messages name files, never their content.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file is missing or not ours to read.
+    /// The file is missing or not readable.
     #[error("failed to read {}: {}", path.display(), files::why(error))]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         error: std::io::Error,
     },
-    /// Nothing in it.
+    /// The file is empty.
     #[error("{} is empty", .0.display())]
     Empty(PathBuf),
     /// Binary (DER), or another kind of file.
@@ -58,10 +58,10 @@ pub enum Error {
     NotPem {
         /// The file.
         path: PathBuf,
-        /// The command of openssl that converts it.
+        /// The openssl command that converts it.
         tool: &'static str,
     },
-    /// A section that ends too early, or is not base64.
+    /// A section is truncated, or is not base64.
     #[error("{} is damaged: {rule}", path.display())]
     Damaged {
         /// The file.
@@ -69,19 +69,19 @@ pub enum Error {
         /// The rule that it breaks. The library's own error quotes lines, which can hold a key.
         rule: &'static str,
     },
-    /// PEM of something else.
+    /// The file has PEM of something else.
     #[error("{} holds no {wanted}, but {found}", path.display())]
     Other {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// Expected content.
         wanted: &'static str,
-        /// What it holds instead.
+        /// Actual content.
         found: &'static str,
     },
-    /// A password would be needed.
+    /// The key is encrypted.
     #[error(
-        "the key {} is encrypted, and spaceport asks for no password; decrypt it with `openssl pkey -in {} -out FILE`",
+        "the key {} is encrypted, and spaceport does not ask for passwords; decrypt it with `openssl pkey -in {} -out FILE`",
         .0.display(), .0.display()
     )]
     Encrypted(PathBuf),
@@ -90,16 +90,16 @@ pub enum Error {
     ClientCa {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Cause.
         source: rustls::server::VerifierBuilderError,
     },
-    /// No certificate is one that others can be checked by.
+    /// No certificate can be an authority.
     #[error("{} holds no certificate that can be an authority", .0.display())]
     Authority(PathBuf),
-    /// One of the authorities that clients are checked by is none.
+    /// One of the client authorities is not an authority.
     #[error("{} holds a certificate that cannot be an authority: it is not X.509, or damaged", .0.display())]
     OneAuthority(PathBuf),
-    /// The key is of another certificate.
+    /// The key belongs to another certificate.
     #[error(
         "the certificate {} and the key {} do not belong together: the key is of another certificate, and the first \
          certificate of the file must be the one of the key",
@@ -111,7 +111,7 @@ pub enum Error {
         /// The key's file.
         key: PathBuf,
     },
-    /// PEM of a certificate that is none.
+    /// PEM of a certificate that does not parse.
     #[error("{} holds a certificate that is not X.509, or damaged", .0.display())]
     Certificate(PathBuf),
     /// A key of another kind or size.
@@ -120,20 +120,20 @@ pub enum Error {
         .0.display()
     )]
     Key(PathBuf),
-    /// The library refuses the certificate or the key.
+    /// The library rejects the certificate or the key.
     #[error("the certificate {} and the key {} cannot be used", crt.display(), key.display())]
     Identity {
         /// The certificate's file.
         crt: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What is wrong with them.
+        /// Cause.
         source: rustls::Error,
     },
-    /// The library refuses the set-up as a whole.
+    /// The library rejects the configuration.
     #[error("failed to set up TLS")]
     Setup(#[from] rustls::Error),
-    /// Reading took too long: a file system that hangs.
+    /// Reading timed out because a file system hangs.
     #[error("reading the certificate files took longer than {0:?}")]
     Timeout(std::time::Duration),
 }
@@ -147,36 +147,36 @@ pub struct IdentityFiles {
     pub key: PathBuf,
 }
 
-/// What a server needs.
+/// Files of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFiles {
-    /// The authority that client certificates must come from. With it they are required.
+    /// Authority of client certificates. If set, they are required.
     pub client_ca: Option<PathBuf>,
-    /// Lists of client certificates that are revoked.
+    /// Revocation lists of client certificates.
     pub client_crl: Option<PathBuf>,
-    /// What the server proves itself with.
+    /// The server's certificate.
     pub identity: IdentityFiles,
 }
 
-/// What a client needs.
+/// Files of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientFiles {
-    /// The authority that the server's certificate must come from.
+    /// Authority of the server's certificate.
     pub ca: Option<PathBuf>,
-    /// What the client proves itself with.
+    /// The client's certificate.
     pub identity: Option<IdentityFiles>,
 }
 
-/// How connections to others are made.
+/// Transport of connections to other servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transport {
-    /// Asked for in the configuration.
+    /// Plaintext, if configured.
     Plaintext,
     /// With these files.
     Tls(ClientFiles),
 }
 
-/// Whether an address is on this machine: plaintext goes no further.
+/// Whether an address is on this machine: plaintext is allowed only there.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -186,9 +186,9 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The TLS side of a tonic channel. `domain` replaces the name in the address when the certificate is checked.
+/// TLS configuration of a tonic channel. `domain` replaces the name in the address for the check of the certificate.
 ///
-/// Reads files now; call it again to follow a rotation.
+/// Reads the files; call it again after a rotation.
 pub fn client_config(files: &ClientFiles, domain: Option<&str>) -> Result<ClientTlsConfig, Error> {
     let mut config = ClientTlsConfig::new().timeout(std::time::Duration::from_secs(10));
     if let Some(ca) = &files.ca {

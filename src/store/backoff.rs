@@ -1,10 +1,10 @@
-//! Pauses between tries: growing, bounded, and never the same on two replicas.
+//! Exponential backoff with jitter.
 
 use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-/// Grows from `first` to `most`, doubling; each pause is a random part, at least half, of that.
+/// Doubles from `first` to `most`. Each delay is a random part of that, at least half.
 #[derive(Debug, Clone)]
 pub(super) struct Backoff {
     first: Duration,
@@ -17,14 +17,14 @@ impl Backoff {
         Self { first, most, next: first }
     }
 
-    /// The pause before the next try.
+    /// The delay before the next retry.
     pub(super) fn pause(&mut self) -> Duration {
         let pause = jitter(self.next);
         self.next = (self.next * 2).min(self.most);
         pause
     }
 
-    /// After a success.
+    /// Starts from `first` again, after a success.
     pub(super) const fn reset(&mut self) {
         self.next = self.first;
     }
@@ -33,7 +33,7 @@ impl Backoff {
 /// Between half of `time` and `time`.
 fn jitter(time: Duration) -> Duration {
     let mut byte = [u8::MAX];
-    // Without randomness the pause is the longest one.
+    // Without randomness the delay is the longest one.
     let _ = SystemRandom::new().fill(&mut byte);
     time / 2 + time / 2 * u32::from(byte[0]) / 255
 }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_the_bound_and_start_again_after_a_success() {
+    fn delays_grow_to_the_bound_and_are_reset_by_a_success() {
         let second = Duration::from_secs(1);
         let mut backoff = Backoff::new(second, 4 * second);
         for bound in [1, 2, 4, 4, 4] {

@@ -1,4 +1,4 @@
-//! The connection to etcd: one member at a time, moved to the next when it fails, and a deadline on every call.
+//! Connection to etcd: to one member at a time, with failover to the next one, and a deadline for every call.
 
 use std::{
     fmt,
@@ -25,12 +25,12 @@ use super::{
 };
 use domain::secret::Secret;
 
-/// etcd counts more than one ping in 5 s, or any ping without a stream, as abuse and hangs up.
+/// Keepalive interval. etcd closes connections with more than one ping in 5 s, or with pings without a stream.
 const PING_EVERY: Duration = Duration::from_secs(6);
 const PING_ANSWER: Duration = Duration::from_secs(3);
-/// Bytes of the longest answer we take: a list or a batch of events.
+/// Bytes of the longest accepted response: a list or a batch of events.
 const LONGEST_ANSWER: usize = 64 << 20;
-/// Tries of a call that may be repeated, at most.
+/// Maximum attempts of a repeatable call.
 const TRIES: u32 = 3;
 
 /// How to reach etcd.
@@ -38,24 +38,24 @@ const TRIES: u32 = 3;
 pub struct Options {
     /// `http://host:port` or `https://host:port` of each member, at least one.
     pub endpoints: Vec<String>,
-    /// All keys lie below it; `/spaceport/` is usual.
+    /// Prefix of all keys; `/spaceport/` by default.
     pub prefix: String,
-    /// Needed for `https` endpoints.
+    /// Required for `https` endpoints.
     pub tls: Option<Tls>,
-    /// Where etcd's authentication is on.
+    /// Required if etcd's authentication is enabled.
     pub user: Option<User>,
-    /// Every call ends within it. At least 100 ms.
+    /// Deadline of every call; at least 100 ms.
     pub request_timeout: Duration,
 }
 
 /// TLS files as PEM.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// The authority that signed etcd's certificate.
+    /// Certificate authority of etcd's certificate.
     pub ca_pem: String,
-    /// Our certificate, where etcd asks for one.
+    /// Client certificate, if etcd requires one.
     pub cert_pem: Option<String>,
-    /// Its key.
+    /// Private key of the client certificate.
     pub key_pem: Option<Secret<String>>,
 }
 
@@ -80,21 +80,21 @@ struct Inner {
     keys: Keys,
     meter: EtcdMeter,
     link: ArcSwap<Link>,
-    /// Held while a new link is made; tells the last failure to those who waited for it.
+    /// Held while a new link is established; has the last failure for calls that waited for it.
     dialing: Mutex<Option<(Instant, Cause)>>,
 }
 
 /// A connection to one member.
 pub(super) struct Link {
     client: Client,
-    /// Which of the endpoints.
+    /// Index of the endpoint.
     endpoint: usize,
-    /// Set by whoever saw it fail; the next call makes a new one.
+    /// Set after a failure: the next call establishes a new link.
     suspect: AtomicBool,
 }
 
 impl Store {
-    /// Connects and proves by a read that etcd answers and lets us in. Ends within `request_timeout`.
+    /// Connects, and checks by a read that etcd answers and grants access. Ends within `request_timeout`.
     pub async fn connect(options: Options) -> Result<Self> {
         let connect = connect_options(&options)?;
         let keys = Keys::new(&options.prefix);
@@ -104,8 +104,8 @@ impl Store {
         Ok(Self::over(options, connect, keys, meter, link))
     }
 
-    /// The same store over a connection of its own, which lives on the runtime that calls this.
-    pub(super) async fn apart(&self) -> Result<Self> {
+    /// The same store with a new connection, which belongs to the calling runtime.
+    pub(super) async fn reconnected(&self) -> Result<Self> {
         let Inner { options, connect, keys, meter, .. } = &*self.inner;
         let link = first_link(options, connect, keys).await?;
         Ok(Self::over(options.clone(), connect.clone(), keys.clone(), meter.clone(), link))
@@ -116,7 +116,7 @@ impl Store {
         Self { inner: Arc::new(Inner { options, connect, keys, meter, link, dialing: Mutex::new(None) }) }
     }
 
-    /// How etcd fares.
+    /// Metrics of requests.
     pub fn meter(&self) -> &EtcdMeter {
         &self.inner.meter
     }
@@ -147,7 +147,7 @@ impl Store {
         self.call(Kind::Once, doing, write).await
     }
 
-    /// Makes a call with a deadline; see the room's head comment for what its errors mean.
+    /// Sends a call with a deadline; the head comment of the crate documents its errors.
     pub(super) async fn call<T, F>(&self, kind: Kind, doing: &str, call: impl Fn(Client) -> F) -> Result<T>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
@@ -194,7 +194,7 @@ impl Store {
         Err(unavailable(Cause::Silence(within)))
     }
 
-    /// The connection in use, made anew where it is suspect.
+    /// The current connection, replaced if it is suspect.
     pub(super) async fn link(&self, deadline: Instant) -> Result<Arc<Link>, Cause> {
         let link = self.inner.link.load_full();
         if !link.suspect.load(Ordering::Relaxed) {
@@ -230,7 +230,7 @@ impl Store {
         }
     }
 
-    /// Does what makes the next try likelier to succeed: a fresh token, or another connection.
+    /// Prepares a retry: a new token, or another connection.
     pub(super) async fn recover(&self, link: &Link, failure: Failure, deadline: Instant) {
         match failure {
             Failure::Refused => {}
@@ -244,7 +244,7 @@ impl Store {
         }
     }
 
-    /// When to give one member up, so that another can still answer.
+    /// When to stop waiting for one member, so that another can still answer.
     fn patience(&self, deadline: Instant) -> Instant {
         let share = share(&self.inner.options);
         deadline.min(Instant::now() + share)
@@ -266,23 +266,23 @@ impl fmt::Debug for Store {
 /// Whether a call may be sent again after it may have been applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A read, or a write that does no harm when done twice.
+    /// A read, or an idempotent write.
     Repeatable,
     /// Any other write.
     Once,
 }
 
-/// A client for keys that takes long answers.
+/// A KV client with the limit for long responses.
 fn big(client: &Client) -> etcd_client::KvClient {
     client.kv_client().max_decoding_message_size(LONGEST_ANSWER)
 }
 
-/// A client for watches that takes long answers.
+/// A watch client with the limit for long responses.
 pub(super) fn watch_client(link: &Link) -> etcd_client::WatchClient {
     link.client.watch_client().max_decoding_message_size(LONGEST_ANSWER)
 }
 
-/// The part of the time that one of several members gets.
+/// Deadline for one of several members.
 fn share(options: &Options) -> Duration {
     let members = u32::try_from(options.endpoints.len()).unwrap_or(TRIES).clamp(1, TRIES);
     options.request_timeout / members
@@ -299,7 +299,7 @@ async fn first_link(options: &Options, connect: &ConnectOptions, keys: &Keys) ->
     })
 }
 
-/// Connects to the first endpoint that answers, beginning with number `from`.
+/// Connects to the first endpoint that answers, starting with index `from`.
 async fn dial_any(
     options: &Options,
     connect: &ConnectOptions,

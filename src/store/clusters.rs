@@ -1,4 +1,4 @@
-//! The registry of member clusters: what the admin wants, apart from what is observed.
+//! Registrations of member clusters. Specification and observed status are separate keys.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::{
     Error, Result, Store,
-    follow::list_all,
     guard::{Verdict, delete_if, first, is_absent, is_at, is_present},
+    list_watch::list_all,
     mirror::Mirrored,
     seal::{Sealed, Sealer},
     term::Term,
@@ -21,57 +21,57 @@ use domain::{cluster::ClusterSpec, names::ClusterName, secret::Secret};
 /// A cluster to register.
 #[derive(Debug, Clone)]
 pub struct NewCluster {
-    /// What the admin wants.
+    /// The specification.
     pub spec: ClusterSpec,
-    /// URL of the cluster's API; no two clusters may have the same.
+    /// URL of the cluster's API; unique.
     pub api_server: String,
-    /// How to log in there; absent where the specification names a Secret of the manager's own cluster instead.
+    /// Login; `None` if the specification names a Secret of the host cluster instead.
     pub kubeconfig: Option<Secret<Vec<u8>>>,
-    /// What tells the cluster from others whatever its address; empty where that is not known.
+    /// Identifies the cluster independent of its address; empty if not known.
     pub cluster_uid: String,
 }
 
 /// A registered cluster, ready for use.
 #[derive(Debug, Clone)]
 pub struct Registration {
-    /// What the admin wants.
+    /// The specification.
     pub spec: ClusterSpec,
-    /// URL of the cluster's API, normalised.
+    /// Normalized URL of the cluster's API.
     pub api_server: String,
-    /// How to log in there; absent where that is in a Secret and was not read yet.
+    /// Login; `None` if it is in a Secret that was not read yet.
     pub kubeconfig: Option<Secret<Vec<u8>>>,
-    /// What tells the cluster from others whatever its address; empty where that is not known.
+    /// Identifies the cluster independent of its address; empty if not known.
     pub cluster_uid: String,
-    /// What a change must show.
+    /// etcd version, which a change must compare.
     pub version: i64,
 }
 
-/// A registered cluster as it lies in etcd.
+/// A registered cluster as stored in etcd.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredRegistration {
-    /// What the admin wants.
+    /// The specification.
     pub spec: ClusterSpec,
-    /// URL of the cluster's API, normalised.
+    /// Normalized URL of the cluster's API.
     pub api_server: String,
-    /// How to log in there, sealed for this cluster; absent where the specification names a Secret.
+    /// Login, sealed for this cluster; `None` if the specification names a Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubeconfig: Option<Sealed>,
-    /// Uid of the cluster's namespace `kube-system`; empty where it is not known.
+    /// Uid of the cluster's namespace `kube-system`; empty if not known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cluster_uid: String,
 }
 
-/// What a mirror of clusters tells: a registration under key `<name>/spec`, what was observed under `<name>/status`.
+/// An entry of the mirror of clusters: a registration with key `<name>/spec`, or a status with key `<name>/status`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClusterEntry {
-    /// What the admin wants.
+    /// The specification.
     Spec(Box<StoredRegistration>),
-    /// What was last observed.
+    /// The last observed status.
     Status {
-        /// Of which cluster.
+        /// The cluster.
         cluster: ClusterName,
-        /// In the form that [`Store::put_status`] was given.
+        /// The value that [`Store::put_status`] was given.
         status: Value,
     },
 }
@@ -82,19 +82,19 @@ struct StoredStatus {
 }
 
 impl Store {
-    /// All registered clusters by name. One that cannot be read or unsealed is an error beside the others.
+    /// All registered clusters by name. One that cannot be read or unsealed is an error in the list.
     pub async fn clusters(&self, sealer: &Sealer) -> Result<Vec<Result<Registration>>> {
         let (entries, _, _) = list_all(self, &self.keys().clusters()).await?;
         let specs = entries.into_iter().filter(|entry| entry.key.ends_with("/spec"));
-        let open = |entry: super::follow::Entry| match ClusterEntry::decode(&entry.key, &entry.value)? {
+        let open = |entry: super::list_watch::Entry| match ClusterEntry::decode(&entry.key, &entry.value)? {
             ClusterEntry::Spec(stored) => stored.open(sealer, entry.version),
             ClusterEntry::Status { cluster, .. } => Err(Error::ClusterNotFound { cluster }),
         };
         Ok(specs.map(open).collect())
     }
 
-    /// Registers a cluster, with what was observed of it if it was a member before. Fails with [`Error::ClusterExists`] or
-    /// [`Error::AddressInUse`] and then changes nothing. Answers the version.
+    /// Registers a cluster, with its last status if it was registered before. Returns the version. Fails with
+    /// [`Error::ClusterExists`] or [`Error::AddressInUse`].
     pub async fn create_cluster(&self, term: &Term, sealer: &Sealer, new: &NewCluster) -> Result<i64> {
         let name = &new.spec.name;
         let api_server = normal_address(name, &new.api_server)?;
@@ -102,7 +102,7 @@ impl Store {
         let kubeconfig = seal_some(sealer, &spec_key, name, new.kubeconfig.as_ref())?;
         let stored = new.stored(api_server.clone(), kubeconfig);
         let mut ops = Vec::new();
-        // First, so that replicas hear of it before they look at the cluster.
+        // First, so that replicas get it before they connect to the cluster.
         if let Some(status) = self.observed_before(&new.cluster_uid).await? {
             let key = self.keys().cluster_status(name);
             ops.push(TxnOp::put(key.as_str(), encode(&key, &StoredStatus { status })?, None));
@@ -110,7 +110,7 @@ impl Store {
         ops.extend([
             TxnOp::put(spec_key.as_str(), encode(&spec_key, &stored)?, None),
             TxnOp::put(address_key.as_str(), name.as_str(), None),
-            TxnOp::delete(self.keys().departure(name), None),
+            TxnOp::delete(self.keys().former_cluster(name), None),
         ]);
         let when = vec![is_absent(&spec_key), is_absent(&address_key)];
         let doing = format!("register cluster {name}");
@@ -123,8 +123,7 @@ impl Store {
         }
     }
 
-    /// Changes what the admin wants of a cluster; how to reach it stays. The version is that the change was decided on.
-    /// Answers the new one.
+    /// Changes the specification of a cluster at `version`, but not its login. Returns the new version.
     pub async fn update_cluster(&self, term: &Term, version: i64, spec: &ClusterSpec) -> Result<i64> {
         let doing = format!("update cluster {}", spec.name);
         let (key, stored) = self.stored(&doing, &spec.name, version).await?;
@@ -133,7 +132,7 @@ impl Store {
         self.guarded_change(term, &doing, &key, vec![is_at(&key, version)], vec![put]).await
     }
 
-    /// Changes how to reach a cluster, and what the admin wants of it, at once. Answers the new version.
+    /// Changes login and specification of a cluster in one transaction. Returns the new version.
     pub async fn replace_cluster(
         &self,
         term: &Term,
@@ -166,12 +165,12 @@ impl Store {
         }
     }
 
-    /// Removes a cluster with its status, its drain and its hold on the address. Whether it may go is the caller's decision.
+    /// Removes a cluster with its status, its drain and its address. The caller checks whether it may be removed.
     pub async fn delete_cluster(&self, term: &Term, name: &ClusterName, version: i64) -> Result<()> {
         self.delete_noting(term, name, version, None).await
     }
 
-    /// As [`Store::delete_cluster`], of a cluster that workspaces are placed in: which cluster it was stays known.
+    /// Removes a cluster in which workspaces are placed: also stores it as a [`FormerCluster`](crate::FormerCluster).
     pub async fn leave_cluster(
         &self,
         term: &Term,
@@ -204,8 +203,8 @@ impl Store {
         Ok(())
     }
 
-    /// Notes what was observed of a registered cluster: for the first time, or over what was noted at `version`. Answers the
-    /// new one.
+    /// Stores the observed status of a registered cluster: the first one, or in place of the one at `version`. Returns the new
+    /// version.
     pub async fn put_status(
         &self,
         term: &Term,
@@ -228,7 +227,7 @@ impl Store {
         }
     }
 
-    /// What was last observed of a cluster, and its version. What cannot be read is an error.
+    /// The last observed status of a cluster, and its version. A status that cannot be read is an error.
     pub async fn status(&self, name: &ClusterName) -> Result<Option<(Value, i64)>> {
         let key = self.keys().cluster_status(name);
         let found =
@@ -240,10 +239,10 @@ impl Store {
         found.map(read).transpose()
     }
 
-    /// What was last observed of each cluster. One that cannot be read is left out: it is observed again soon.
+    /// The last observed status of each cluster. One that cannot be read is omitted: it is observed again soon.
     pub async fn statuses(&self) -> Result<BTreeMap<ClusterName, Value>> {
         let (entries, _, _) = list_all(self, &self.keys().clusters()).await?;
-        let status = |entry: &super::follow::Entry| match ClusterEntry::decode(&entry.key, &entry.value) {
+        let status = |entry: &super::list_watch::Entry| match ClusterEntry::decode(&entry.key, &entry.value) {
             Ok(ClusterEntry::Status { cluster, status }) => Some((cluster, status)),
             _ => None,
         };
@@ -270,7 +269,7 @@ impl Store {
         }
     }
 
-    /// The cluster is registered; for writes that refer to it.
+    /// Comparison that the cluster is registered, for writes that refer to it.
     pub(super) fn is_registered(&self, name: &ClusterName) -> Compare {
         is_present(&self.keys().cluster_spec(name))
     }
@@ -296,7 +295,7 @@ impl Registration {
 }
 
 impl StoredRegistration {
-    /// Unseals it. `version` is that of the item it came in.
+    /// Unseals the login. `version` is that of the item.
     pub fn open(&self, sealer: &Sealer, version: i64) -> Result<Registration> {
         let name = &self.spec.name;
         let open = |sealed: &Sealed| sealer.open(&purpose(name), sealed);
@@ -369,7 +368,7 @@ fn purpose(name: &ClusterName) -> String {
     format!("kubeconfig of cluster {name}")
 }
 
-/// One form for every way to write the same address: lower-case host, port always, no slash at the end.
+/// Normalizes an address: lower-case host, explicit port, no trailing slash.
 pub fn normal_address(cluster: &ClusterName, address: &str) -> Result<String> {
     let bad = |rule| Error::Address { cluster: cluster.clone(), rule };
     let url = url::Url::parse(address).map_err(|_| bad("must be a URL such as https://host:6443"))?;

@@ -1,4 +1,4 @@
-//! Why workspaces were placed where they are: kept for a bounded time and number, apart from the records.
+//! Placement decisions with their explanations, separate from the records, for a bounded time and number.
 
 use std::mem::take;
 use std::time::Duration;
@@ -13,21 +13,21 @@ use super::{Result, Store, term::Term};
 use domain::names::WorkspaceId;
 use domain::placement::explain::Explanation;
 
-/// Bytes of values in one transaction; etcd takes 1.5 MiB by default.
+/// Bytes of values in one transaction; etcd accepts 1.5 MiB by default.
 const TRANSACTION: usize = 512 * 1024;
 
 impl Store {
-    /// A lease under which decisions are kept so long.
+    /// A lease for decisions that are kept for `life`.
     pub async fn decision_lease(&self, life: Duration) -> Result<i64> {
         let ttl = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
-        // A second lease by a repeated call holds nothing and runs out.
+        // A second lease from a repeated call has no keys and expires.
         let grant = |client: etcd_client::Client| async move {
             client.lease_client().grant(ttl, None).await.map(|granted| granted.id())
         };
         self.call(Kind::Repeatable, "ask for a lease of decisions", grant).await
     }
 
-    /// Keeps decisions under a lease and forgets others; at most 100 in all.
+    /// Stores decisions under a lease and removes others; at most 100 in total.
     pub async fn keep_decisions(
         &self,
         term: &Term,
@@ -55,7 +55,7 @@ impl Store {
         self.guarded_change(term, "keep decisions", &key, Vec::new(), ops).await.map(drop)
     }
 
-    /// The decision about a workspace, while it is kept.
+    /// The decision about a workspace, if it has not expired.
     pub async fn decision(&self, workspace: &WorkspaceId) -> Result<Option<Explanation>> {
         let key = self.keys().decision(workspace);
         let doing = format!("read the decision about {workspace}");
@@ -63,7 +63,7 @@ impl Store {
         found.map(|found| decode(&key, found.value())).transpose()
     }
 
-    /// Workspaces whose decisions are kept, the oldest first.
+    /// Workspaces with stored decisions, the oldest first.
     pub async fn decided(&self) -> Result<Vec<WorkspaceId>> {
         let prefix = self.keys().decisions();
         let options = GetOptions::new()

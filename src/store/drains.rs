@@ -1,4 +1,4 @@
-//! Drains of clusters: one a registered cluster at most, changed only by compare-and-swap.
+//! Drains of clusters: at most one for each registered cluster, changed only by compare-and-swap.
 
 use etcd_client::TxnOp;
 
@@ -12,7 +12,7 @@ use super::{
 use domain::drain::Drain;
 
 impl Store {
-    /// Records a drain of a registered cluster: the first one, or over the one at `version`. Answers the new version.
+    /// Stores a drain of a registered cluster: the first one, or in place of the one at `version`. Returns the new version.
     pub async fn put_drain(&self, term: &Term, drain: &Drain, version: Option<i64>) -> Result<i64> {
         let doing = format!("record the drain of cluster {}", drain.cluster);
         let key = self.keys().drain(&drain.cluster);

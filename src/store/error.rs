@@ -1,4 +1,4 @@
-//! What can go wrong in the store.
+//! Errors of the store.
 
 use std::{fmt, io, time::Duration};
 
@@ -6,15 +6,15 @@ use super::seal;
 use domain::causes;
 use domain::names::ClusterName;
 
-/// A call of the store that failed. Only [`Error::Ambiguous`] leaves open whether a write was applied.
+/// A failed call. Only after [`Error::Ambiguous`] it is unknown whether a write was applied.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The options cannot be used; nothing was tried.
+    /// Invalid options; nothing was sent.
     #[error("etcd {field}: {rule}")]
     Options {
         /// The option.
         field: &'static str,
-        /// What is wrong with it.
+        /// Rule that it breaks.
         rule: String,
     },
     /// No endpoint answered; nothing was changed.
@@ -24,36 +24,36 @@ pub enum Error {
         doing: String,
         /// The endpoints, separated by commas.
         endpoints: String,
-        /// How long was tried at most.
+        /// Deadline of the call.
         within: Duration,
-        /// Why the last try failed.
+        /// Cause of the last failure.
         cause: Cause,
     },
-    /// The write may or may not have been applied: it was sent, and the answer is missing.
+    /// The write may or may not have been applied: it was sent, and the response is missing.
     #[error("cannot tell whether etcd did this: {doing}: {cause}")]
     Ambiguous {
         /// What was tried.
         doing: String,
-        /// What came instead of an answer.
+        /// Cause.
         cause: Cause,
     },
-    /// etcd refused, for example for a missing permission or a full database; nothing was changed.
+    /// etcd rejected the call, for example for a missing permission or a full database; nothing was changed.
     #[error("etcd refuses to {doing}: {cause}")]
     Refused {
         /// What was tried.
         doing: String,
-        /// etcd's answer.
+        /// etcd's response.
         cause: Cause,
     },
-    /// The term is over, here or in etcd; nothing was changed.
+    /// The term has ended, on this replica or in etcd; nothing was changed.
     #[error("cannot {doing}: no longer the leader of epoch {epoch}")]
     NotLeader {
         /// What was tried.
         doing: String,
-        /// The epoch that is over.
+        /// The epoch of the ended term.
         epoch: i64,
     },
-    /// The key changed, or went, since the version that the change was decided on; nothing was changed.
+    /// The key changed or was removed since the version that the change was decided on; nothing was changed.
     #[error("cannot {doing}: key {key} changed meanwhile")]
     Conflict {
         /// What was tried.
@@ -76,21 +76,21 @@ pub enum Error {
     /// Another cluster has this API address.
     #[error("API address {address} belongs to cluster {cluster}")]
     AddressInUse {
-        /// The address, normalised.
+        /// The normalized address.
         address: String,
         /// The cluster that has it.
         cluster: ClusterName,
     },
-    /// Not the address of a Kubernetes API.
+    /// An invalid address of a Kubernetes API.
     #[error("cluster {cluster}: API address {rule}")]
     Address {
         /// The cluster.
         cluster: ClusterName,
-        /// What is wrong with it.
+        /// Rule that it breaks.
         rule: &'static str,
     },
-    /// A value of a form that this version of Spaceport does not know.
-    #[error("key {key} has version {version} of its form, which this version of spaceport does not know")]
+    /// A value of a schema version that this version of Spaceport does not know.
+    #[error("key {key} has schema version {version}, which this version of spaceport does not know")]
     UnknownVersion {
         /// The key.
         key: String,
@@ -102,7 +102,7 @@ pub enum Error {
     Malformed {
         /// The key.
         key: String,
-        /// Why; never part of the value.
+        /// Cause; never part of the value.
         reason: String,
     },
     /// A value that cannot be sealed or unsealed.
@@ -110,26 +110,26 @@ pub enum Error {
     Seal {
         /// The key.
         key: String,
-        /// Why.
+        /// Cause.
         source: seal::Error,
     },
 }
 
-/// What came instead of a good answer.
+/// Cause of a failed call.
 #[derive(Debug)]
 pub enum Cause {
-    /// Nothing, for this long.
+    /// No response within this time.
     Silence(Duration),
     /// The client library's error.
     Client(etcd_client::Error),
-    /// A sibling call just found out the same.
+    /// A concurrent call just failed with this text.
     Known(String),
-    /// A sibling call just found that the connection is refused.
+    /// A concurrent call just failed because the connection was refused.
     KnownRefused(String),
 }
 
 impl Error {
-    /// Whether etcd refused a value for its size: it refuses the same again.
+    /// Whether etcd rejected a value for its size, so that a retry cannot succeed.
     pub fn is_too_large(&self) -> bool {
         let Self::Refused { cause: Cause::Client(etcd_client::Error::GRpcStatus(status)), .. } = self else {
             return false;
@@ -145,7 +145,7 @@ impl fmt::Display for Cause {
             Self::Known(text) | Self::KnownRefused(text) => f.write_str(text),
             Self::Client(etcd_client::Error::GRpcStatus(status)) => {
                 f.write_str(status.message())?;
-                // The last link of the chain is the one that names the reason, such as `connection refused`.
+                // The last error of the chain names the reason, such as `connection refused`.
                 match last_source(status) {
                     Some(last) => write!(f, ": {last}"),
                     None => Ok(()),
@@ -160,7 +160,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Why no endpoint answered. What was refused at once took no time.
+/// Why no endpoint answered. A refused connection fails at once, so the deadline is not named.
 fn unavailable(endpoints: &str, within: Duration, cause: &Cause) -> String {
     if cause.is_refused() {
         format!("etcd at {endpoints} refused the connection: nothing listens there ({cause})")
@@ -170,7 +170,7 @@ fn unavailable(endpoints: &str, within: Duration, cause: &Cause) -> String {
 }
 
 impl Cause {
-    /// Whether the last member that was tried refused the connection.
+    /// Whether the last member refused the connection.
     fn is_refused(&self) -> bool {
         let error: &(dyn std::error::Error + 'static) = match self {
             Self::Silence(_) | Self::Known(_) => return false,
@@ -182,7 +182,7 @@ impl Cause {
         causes::find::<io::Error>(error).is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     }
 
-    /// The same for a call that waited for this one.
+    /// The cause for a call that waited for this one.
     pub(super) fn known(&self) -> Self {
         let text = self.to_string();
         if self.is_refused() { Self::KnownRefused(text) } else { Self::Known(text) }
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_etcd_refuses_is_told_as_refused_and_not_as_late() {
+    fn a_refused_connection_is_not_reported_as_a_timeout() {
         let refused = || {
             let io = io::Error::from(io::ErrorKind::ConnectionRefused);
             Cause::Client(etcd_client::Error::GRpcStatus(Status::from_error(Box::new(ConnectError(

@@ -1,22 +1,22 @@
-//! What an error of a call to etcd says about the call: whether it may be tried again, and whether it was applied.
+//! Classifies errors of calls to etcd: whether a call may be retried, and whether it was applied.
 
 use tonic::{Code, ConnectError};
 
 /// How a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// Nothing was sent, or the member said that it has no leader and did nothing.
+    /// Nothing was sent, or the member has no leader and did nothing.
     NotSent,
-    /// etcd asks for a fresh token; nothing was applied.
+    /// etcd requires a new token; nothing was applied.
     Token,
-    /// etcd looked at the request and refused it; nothing was applied.
+    /// etcd rejected the request; nothing was applied.
     Refused,
     /// Anything else: it may have been applied.
     Unknown,
 }
 
 impl Failure {
-    /// Reads an error of the client library.
+    /// Classifies an error of the client library.
     pub(super) fn of(error: &etcd_client::Error) -> Self {
         match error {
             etcd_client::Error::GRpcStatus(status) => Self::of_status(status),
@@ -39,8 +39,8 @@ impl Failure {
         if is_too_large(status) {
             return Self::Refused;
         }
-        // An error that the server did not write, such as an answer too long to decode, says nothing about the request.
-        // A full database answers so to the very write that filled it, which is applied.
+        // An error of the client, such as a response that is too long to decode, is no evidence about the request.
+        // A full database also returns this for the write that filled it, which is applied.
         if !message.starts_with("etcdserver:") || message.contains("database space exceeded") {
             return Self::Unknown;
         }
@@ -57,15 +57,15 @@ impl Failure {
     }
 }
 
-/// Whether etcd refuses for its token: expired, issued before permissions changed, or missing.
+/// Whether etcd rejects the token: expired, issued before permissions changed, or missing.
 pub(super) fn wants_token(message: &str) -> bool {
     ["invalid auth token", "revision of auth store is old", "user name is empty"]
         .iter()
         .any(|reason| message.contains(reason))
 }
 
-/// Whether etcd refuses a request for its size: by its own limit, or by that of its gRPC server, which is 512 KiB above. An
-/// answer that is too long for this client is told in other words.
+/// Whether etcd rejects a request for its size: by its own limit, or by that of its gRPC server, which is 512 KiB higher. A
+/// response that is too long for this client has another message.
 pub(super) fn is_too_large(status: &tonic::Status) -> bool {
     let message = status.message();
     let of_grpc =
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_missing_or_outdated_token_asks_for_a_fresh_one() {
+    fn an_expired_missing_or_outdated_token_requires_a_new_one() {
         check(Status::unauthenticated("etcdserver: invalid auth token"), Failure::Token);
         check(Status::unknown("etcdserver: invalid auth token"), Failure::Token);
         check(Status::invalid_argument("etcdserver: revision of auth store is old"), Failure::Token);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_servers_own_refusal_is_certain() {
+    fn only_a_rejection_by_the_server_is_definite() {
         check(Status::permission_denied("etcdserver: permission denied"), Failure::Refused);
         check(Status::invalid_argument("etcdserver: request is too large"), Failure::Refused);
         check(

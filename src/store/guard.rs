@@ -4,17 +4,17 @@ use etcd_client::{Compare, CompareOp, GetOptions, GetResponse, KeyValue, Txn, Tx
 
 use super::{Error, Result, Store, term::Term};
 
-/// etcd's answer to a guarded transaction while the term holds.
+/// Result of a guarded transaction while the term is valid.
 #[derive(Debug)]
 pub(super) enum Verdict {
     /// Applied at this revision, which is the version of every key that was put.
     Applied(i64),
-    /// A comparison failed; the keys that were asked for, as they are.
+    /// A comparison failed; the current values of the keys to read.
     Differs(Vec<Option<KeyValue>>),
 }
 
 impl Store {
-    /// Applies `ops` if the term holds and all comparisons do; otherwise reads `look_at`, in the same instant.
+    /// Applies `ops` if the term and all comparisons hold; otherwise reads `look_at` in the same transaction.
     pub(super) async fn guarded_txn(
         &self,
         term: &Term,
@@ -42,14 +42,14 @@ impl Store {
         match found.next().flatten() {
             Some(leader) if leader.create_revision() == term.epoch() => Ok(Verdict::Differs(found.collect())),
             _ => {
-                // etcd knows better than the clock here.
+                // etcd decides, whatever the clock of this replica says.
                 term.end();
                 Err(not_leader())
             }
         }
     }
 
-    /// A guarded transaction that fails with [`Error::Conflict`] on `key` where a comparison fails. Answers the revision.
+    /// A guarded transaction that fails with [`Error::Conflict`] on `key` if a comparison fails. Returns the revision.
     pub(super) async fn guarded_change(
         &self,
         term: &Term,
@@ -69,22 +69,22 @@ pub(super) fn first(answer: &GetResponse) -> Option<KeyValue> {
     answer.kvs().first().cloned()
 }
 
-/// The key does not exist.
+/// Comparison that the key does not exist.
 pub(super) fn is_absent(key: &str) -> Compare {
     Compare::create_revision(key, CompareOp::Equal, 0)
 }
 
-/// The key exists.
+/// Comparison that the key exists.
 pub(super) fn is_present(key: &str) -> Compare {
     Compare::create_revision(key, CompareOp::Greater, 0)
 }
 
-/// The key exists and was last changed at `version`. Versions are from 1, so an absent key never matches.
+/// Comparison that the key was last changed at `version`. Versions are from 1, so an absent key never matches.
 pub(super) fn is_at(key: &str, version: i64) -> Compare {
     Compare::mod_revision(key, CompareOp::Equal, version.max(1))
 }
 
-/// Deletes `key` where its value is `value`, whatever else the transaction does.
+/// Deletes `key` if its value is `value`, independent of the rest of the transaction.
 pub(super) fn delete_if(key: &str, value: &str) -> TxnOp {
     let same = Compare::value(key, CompareOp::Equal, value);
     TxnOp::txn(Txn::new().when([same]).and_then([TxnOp::delete(key, None)]))

@@ -1,4 +1,4 @@
-//! Who we are to the member clusters: an identity and a secret that the first replica makes for all.
+//! The installation's identity and secret, which the first replica creates for all.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,31 +17,31 @@ use super::{
     value::{decode, decode_name, encode},
 };
 use domain::epoch::Opening;
-use domain::keyed::{FIRST_VERSION, Keyed};
 use domain::secret::Secret;
+use domain::signing::{FIRST_VERSION, SigningKeys};
 
 const SECRET_LEN: usize = 32;
 const DOING: &str = "make the installation's identity";
 
-/// The installation that all replicas of one etcd prefix are part of.
+/// The installation of all replicas that share one etcd prefix.
 #[derive(Clone)]
 pub struct Installation {
-    /// Random, made once.
+    /// Random, created once.
     pub id: Uuid,
     /// From 1; an admin opens a new one after etcd was restored from a backup.
     pub incarnation: u64,
-    /// From which keys of their own are derived, such as that of request digests.
+    /// Secret from which keys are derived, such as that of request digests.
     pub secret: Secret<[u8; SECRET_LEN]>,
     /// Version of the secret.
     pub secret_version: u32,
-    /// Former secrets by their version, kept while records name them.
+    /// Former secrets by version, kept while records name them.
     pub former_secrets: BTreeMap<u32, Secret<[u8; SECRET_LEN]>>,
 }
 
 impl Installation {
-    /// Keys of all secrets.
-    pub fn keyed(&self) -> Keyed {
-        let newest = Keyed::new(self.secret_version, self.secret.expose());
+    /// Signing keys of all secrets.
+    pub fn keyed(&self) -> SigningKeys {
+        let newest = SigningKeys::new(self.secret_version, self.secret.expose());
         self.former_secrets
             .iter()
             .fold(newest, |keyed, (version, secret)| keyed.and(*version, secret.expose()))
@@ -56,15 +56,15 @@ pub(super) struct Value {
     secret: Sealed,
     #[serde(default = "first_version", skip_serializing_if = "is_first_version")]
     secret_version: u32,
-    /// Those of before, the latest last.
+    /// Former secrets, the latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     former_secrets: Vec<Former>,
-    /// The last ones that admins opened, the latest last.
+    /// Incarnations that admins opened, the latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     opened: Vec<Opening>,
 }
 
-/// A secret that new starts are not keyed with any more.
+/// A secret that new starts do not use any more.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Former {
@@ -83,13 +83,13 @@ fn is_first_version(version: &u32) -> bool {
     *version == FIRST_VERSION
 }
 
-/// Former secrets that are kept; where records name as many, there is no new one.
+/// Upper bound of former secrets; if records name so many, the secret cannot be rotated.
 const FORMER_MOST: usize = 16;
-/// Openings that are kept.
+/// Number of openings that are kept.
 const OPENINGS: usize = 20;
 
 impl Store {
-    /// The installation's identity, made by whichever replica asks first. Safe to call on all at once.
+    /// Reads the installation, or creates it if there is none. Safe to call concurrently on all replicas.
     pub async fn installation(&self, sealer: &Sealer) -> Result<Installation> {
         let key = self.keys().installation();
         if let Some(found) = first(&self.get("read the installation", key.clone(), GetOptions::new()).await?)
@@ -100,7 +100,7 @@ impl Store {
             encode(&key, &new_value(sealer).map_err(|source| Error::Seal { key: key.clone(), source })?)?;
         let put = TxnOp::put(key.as_str(), value, None);
         let txn = Txn::new().when([is_absent(&key)]).and_then([put]);
-        // Another replica may win, and an unclear answer is cleared up by reading what is there.
+        // Another replica may be first; after an ambiguous result the stored value is read.
         match self.txn(DOING, txn).await {
             Ok(_) | Err(Error::Ambiguous { .. }) => {}
             Err(error) => return Err(error),
@@ -111,13 +111,13 @@ impl Store {
         }
     }
 
-    /// The incarnation as etcd has it now, and those that admins opened, the latest last.
+    /// The current incarnation, and those that admins opened, the latest last.
     pub async fn incarnation(&self) -> Result<(u64, Vec<Opening>)> {
         let (_, value, _) = self.stored_installation("read the incarnation").await?;
         Ok((value.incarnation, value.opened))
     }
 
-    /// Opens the next incarnation; fails with [`Error::Conflict`] where somebody else changes the installation meanwhile.
+    /// Opens the next incarnation; fails with [`Error::Conflict`] on a concurrent change of the installation.
     pub async fn open_incarnation(
         &self,
         term: &Term,
@@ -138,7 +138,7 @@ impl Store {
         Ok(opening)
     }
 
-    /// Makes new starts be keyed with a new secret; `None` where too many former ones are still in use.
+    /// Creates a new secret for new starts; `None` if too many former ones are still in use.
     pub async fn rotate_secret(
         &self,
         term: &Term,
@@ -165,8 +165,8 @@ impl Store {
         opened(&key, sealer, value).map(Some)
     }
 
-    /// Forgets former secrets that were replaced before a time and that no record names; answers what is left, where
-    /// something went.
+    /// Removes former secrets that were replaced before a time and that no record names. Returns the installation if it
+    /// changed.
     pub async fn forget_secrets(
         &self,
         term: &Term,
@@ -202,21 +202,22 @@ impl Store {
 }
 
 impl Value {
-    /// The same under the key that seals now; `None` where it is.
-    pub(super) fn sealed_anew(self, key: &str, sealer: &Sealer) -> Result<Option<Self>> {
+    /// Reseals all secrets with the current sealing key; `None` if they are.
+    pub(super) fn resealed(self, key: &str, sealer: &Sealer) -> Result<Option<Self>> {
         let is_current = |secret: &Sealed| sealer.is_current(secret);
         if is_current(&self.secret) && self.former_secrets.iter().all(|former| is_current(&former.secret)) {
             return Ok(None);
         }
         let purpose = purpose(decode_name(key, self.id.as_bytes())?);
-        let anew = |secret: &Sealed| {
-            let anew = sealer.open(&purpose, secret).and_then(|plain| sealer.seal(&purpose, plain.expose()));
-            anew.map_err(|source| Error::Seal { key: key.to_owned(), source })
+        let reseal = |secret: &Sealed| {
+            let reseal =
+                sealer.open(&purpose, secret).and_then(|plain| sealer.seal(&purpose, plain.expose()));
+            reseal.map_err(|source| Error::Seal { key: key.to_owned(), source })
         };
-        let secret = anew(&self.secret)?;
+        let secret = reseal(&self.secret)?;
         let mut former_secrets = Vec::with_capacity(self.former_secrets.len());
         for former in &self.former_secrets {
-            former_secrets.push(Former { secret: anew(&former.secret)?, ..*former });
+            former_secrets.push(Former { secret: reseal(&former.secret)?, ..*former });
         }
         Ok(Some(Self { secret, former_secrets, ..self }))
     }

@@ -1,4 +1,4 @@
-//! Builds the keys that the room's head comment documents.
+//! Builds the etcd keys that the head comment of the crate documents.
 
 use std::fmt::Write as _;
 
@@ -11,13 +11,13 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Keys below `prefix`, which gets a slash at its end where it has none.
+    /// Keys below `prefix`, to which a missing trailing slash is added.
     pub(super) fn new(prefix: &str) -> Self {
         let slash = if prefix.ends_with('/') { "" } else { "/" };
         Self { prefix: format!("{prefix}{slash}") }
     }
 
-    /// A key or a range of keys by its name below the prefix.
+    /// A key or a prefix of keys by its name below the prefix.
     pub(super) fn below(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
@@ -46,11 +46,11 @@ impl Keys {
         format!("{}clusters/{name}/status", self.prefix)
     }
 
-    pub(super) fn departures(&self) -> String {
+    pub(super) fn former_clusters(&self) -> String {
         self.below("departed/")
     }
 
-    pub(super) fn departure(&self, name: &ClusterName) -> String {
+    pub(super) fn former_cluster(&self, name: &ClusterName) -> String {
         format!("{}departed/{name}", self.prefix)
     }
 
@@ -82,7 +82,7 @@ impl Keys {
         format!("{}drains/{cluster}", self.prefix)
     }
 
-    /// Live workspaces whose URL is that of a port of `owner`.
+    /// Prefix of the entries for live workspaces whose URL is that of a port of `owner`.
     pub(super) fn hosts(&self, owner: &MetaId) -> String {
         format!("{}hosts/{owner}/", self.prefix)
     }
@@ -109,7 +109,7 @@ pub(super) fn range_end(prefix: &str) -> Vec<u8> {
     vec![0]
 }
 
-/// Leaves what RFC 3986 calls unreserved; everything else becomes `%XX`, so that no address breaks a key apart.
+/// Encodes all but the unreserved characters of RFC 3986 as `%XX`, so that an address is one segment of a key.
 fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

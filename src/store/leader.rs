@@ -1,11 +1,11 @@
-//! Elects one leader among the replicas, in an order that etcd makes.
+//! Elects one leader among the replicas, by the order of their keys in etcd.
 //!
-//! *Flow.* A replica takes a lease, puts its candidate's key under it, and waits until no older candidate is left; then it
+//! *Flow.* A replica grants a lease, puts its candidate key under it, and waits until no older candidate is left; then it
 //! leads. *Guarantees.* At most one candidate is the oldest at any revision, and only its writes pass the guard. A leader
-//! that dies is replaced once its lease ran out, one that shuts down at once. One that cannot renew stops by itself
-//! `stop_after` the last confirmed renewal was sent, before etcd lets go of its lease, and campaigns again in the same
-//! process. *Every replica* learns who leads, also while it is a candidate itself. All of it happens on a thread of its own,
-//! see [`super::apart`].
+//! that crashes is replaced once its lease expires, one that shuts down at once. A leader that cannot renew stops writing
+//! `stop_after` the last confirmed renewal was sent, which is before its lease expires in etcd, and campaigns again in the same
+//! process. *Every replica* learns who leads, also as a candidate. The election runs on its own thread, see
+//! [`super::election_thread`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,35 +20,35 @@ use tracing::{error, info, warn};
 
 use super::{
     Error, Result, Store,
-    apart::Pulse,
     backoff::Backoff,
-    follow::{Change, Entry, Follow, list_all},
+    election_thread::Pulse,
     guard::is_absent,
     lease::{Lease, Lost},
+    list_watch::{Change, Entry, ListWatch, list_all},
     term::Term,
     value::{decode, encode},
 };
 
-/// How a lease is timed. `renew < stop_after < ttl < stalled_after`.
+/// Times of a lease. `renew < stop_after < ttl < stalled_after`.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// Whole seconds after the last renewal until etcd lets another replica lead; 6 s is usual, 2 s the least.
+    /// TTL of the lease in whole seconds, at least 2 s; 6 s by default.
     pub ttl: Duration,
-    /// From one renewal to the next; 2 s is usual.
+    /// Interval of renewals; 2 s by default.
     pub renew: Duration,
-    /// From when the last confirmed renewal was sent until the leader stops writing by itself; 4 s is usual.
+    /// The leader stops writing so long after the last confirmed renewal was sent; 4 s by default.
     pub stop_after: Duration,
-    /// How long the process's main runtime may stand still until the leader lets another replica lead; 30 s is usual.
+    /// The leader revokes its lease when the main runtime has stalled for so long; 30 s by default.
     pub stalled_after: Duration,
 }
 
-/// This replica, as others see it.
+/// Identity of this replica for others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Replica {
-    /// Its name, unique in the installation; for people.
+    /// Name, unique in the installation; for people.
     pub replica: String,
-    /// Where its API answers other replicas, `host:port`.
+    /// Address of its API for other replicas, `host:port`.
     pub address: String,
 }
 
@@ -57,23 +57,23 @@ pub struct Replica {
 pub struct Leader {
     /// The leading replica's name.
     pub replica: String,
-    /// Where its API answers other replicas.
+    /// Address of its API for other replicas.
     pub address: String,
-    /// Of its term.
+    /// Epoch of its term.
     pub epoch: i64,
 }
 
-/// This replica's part.
+/// Role of this replica.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Leadership {
     /// Not leading.
     Standby {
-        /// Who leads, as far as is known; never this replica.
+        /// The leader, if known; never this replica.
         leader: Option<Leader>,
     },
     /// Leading.
     Leading {
-        /// What writes must show.
+        /// The term, which every write needs.
         term: Term,
     },
 }
@@ -83,7 +83,7 @@ pub struct Election {
     store: Store,
     timing: Timing,
     replica: Replica,
-    follow: Follow,
+    list_watch: ListWatch,
     candidates: BTreeMap<String, Candidate>,
     seen: i64,
     told: watch::Sender<Leadership>,
@@ -95,7 +95,7 @@ struct Candidate {
     replica: Replica,
 }
 
-/// Our key in the queue.
+/// The candidate key of this replica.
 struct Mine {
     lease: Lease,
     key: String,
@@ -139,14 +139,14 @@ impl Timing {
         Ok(())
     }
 
-    /// How long to wait for the answer to a renewal: a second try must still fit.
+    /// Deadline of a renewal, which leaves time for a second attempt.
     pub(super) fn answer(&self) -> Duration {
         self.stop_after.saturating_sub(self.renew) / 2
     }
 }
 
 impl Election {
-    /// Prepares a candidacy; nothing happens before [`Election::run`]. Fails where the times contradict each other.
+    /// Prepares a candidacy; nothing is sent before [`Election::run`]. Fails if the times are inconsistent.
     pub fn new(
         store: &Store,
         replica: Replica,
@@ -154,21 +154,21 @@ impl Election {
     ) -> Result<(Self, watch::Receiver<Leadership>)> {
         timing.check()?;
         let (told, leadership) = watch::channel(Leadership::Standby { leader: None });
-        let follow = Follow::new(store, store.keys().leaders());
+        let list_watch = ListWatch::new(store, store.keys().leaders());
         let candidates = BTreeMap::new();
         let store = store.clone();
-        Ok((Self { store, timing, replica, follow, candidates, seen: 0, told }, leadership))
+        Ok((Self { store, timing, replica, list_watch, candidates, seen: 0, told }, leadership))
     }
 
     pub(super) fn stalled_after(&self) -> Duration {
         self.timing.stalled_after
     }
 
-    /// The same with a connection of the runtime that calls this.
-    pub(super) async fn connect_apart(&self) -> Result<Self> {
-        let store = self.store.apart().await?;
+    /// The same with a new connection, which belongs to the calling runtime.
+    pub(super) async fn with_own_connection(&self) -> Result<Self> {
+        let store = self.store.reconnected().await?;
         Ok(Self {
-            follow: Follow::new(&store, store.keys().leaders()),
+            list_watch: ListWatch::new(&store, store.keys().leaders()),
             store,
             timing: self.timing,
             replica: self.replica.clone(),
@@ -185,24 +185,26 @@ impl Election {
             match Box::pin(self.campaign(shutdown, pulse)).await {
                 Ok(End::Shutdown) => return,
                 Ok(End::Lost(lost)) => {
-                    warn!(replica = self.replica.replica, %lost, "candidacy lost, beginning anew");
+                    warn!(replica = self.replica.replica, %lost, "candidacy lost, campaigning again");
                 }
                 Ok(End::KeyGone) => {
-                    warn!(replica = self.replica.replica, "candidate's key is gone, beginning anew");
+                    warn!(replica = self.replica.replica, "the candidate key is gone, campaigning again");
                 }
                 Ok(End::Stalled) => {
                     let stalled_after = self.timing.stalled_after;
                     error!(
                         replica = self.replica.replica,
                         ?stalled_after,
-                        "the process hangs, leadership given up"
+                        "the main runtime has stalled, so the term was ended"
                     );
                     tokio::select! {
                         () = shutdown.cancelled() => return,
                         () = pulse.beats() => {}
                     }
                 }
-                Err(error) => warn!(replica = self.replica.replica, %error, "cannot stand for election"),
+                Err(error) => {
+                    warn!(replica = self.replica.replica, %error, "failed to campaign for the leadership")
+                }
             }
             if campaign.elapsed() > self.timing.ttl {
                 backoff.reset();
@@ -242,7 +244,7 @@ impl Election {
         Ok(end)
     }
 
-    /// Puts our key and answers it with the revision that created it.
+    /// Puts the candidate key; returns it with the revision that created it.
     async fn stand(&self, lease: i64) -> Result<(String, i64)> {
         let key = self.store.keys().leader(lease);
         let value = encode(&key, &self.replica)?;
@@ -255,7 +257,7 @@ impl Election {
         }
     }
 
-    /// Returns when our key is gone.
+    /// Returns when the candidate key is gone.
     async fn watch_queue(&mut self, mine: &Mine) {
         loop {
             self.take_next().await;
@@ -276,7 +278,7 @@ impl Election {
     }
 
     async fn take_next(&mut self) {
-        match self.follow.next().await {
+        match self.list_watch.next().await {
             Change::Reset { entries, revision } => {
                 self.candidates =
                     entries.into_iter().map(|entry| (entry.key.clone(), candidate(&entry))).collect();
@@ -298,7 +300,7 @@ impl Election {
         let oldest = self.candidates.iter().min_by_key(|(_, candidate)| candidate.epoch);
         let now = match (oldest, mine) {
             (Some((name, _)), Some(mine)) if *name == mine.name => self.leading(mine),
-            // Our own earlier key, until its lease runs out, leads nobody.
+            // This replica's own earlier key, which exists until its lease expires, is no leader.
             (Some((_, candidate)), _) if candidate.replica.replica == self.replica.replica => {
                 Leadership::Standby { leader: None }
             }
@@ -325,7 +327,7 @@ impl Election {
 }
 
 impl Store {
-    /// All replicas that stand for election, the leader first.
+    /// All candidates, the leader first.
     pub async fn replicas(&self) -> Result<Vec<Leader>> {
         let (entries, _, _) = list_all(self, &self.keys().leaders()).await?;
         let mut candidates: Vec<_> = entries.iter().map(candidate).collect();
@@ -336,7 +338,7 @@ impl Store {
     }
 }
 
-/// A candidate of a later version of Spaceport counts in the queue even where its value cannot be read.
+/// A candidate counts even if its value cannot be read, as that of a later version of Spaceport.
 fn candidate(entry: &Entry) -> Candidate {
     let replica = decode(&entry.key, &entry.value).unwrap_or_else(|error| {
         warn!(%error, "a candidate's value cannot be read");
@@ -350,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_that_contradict_each_other_are_refused_by_name() {
+    fn inconsistent_times_are_rejected_by_name() {
         let ms = Duration::from_millis;
         let check = |ttl, renew, stop_after, field: &str| {
             let error = Timing {
@@ -373,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_can_be_tried_twice_before_the_leader_stops() {
+    fn a_renewal_can_be_retried_before_the_leader_stops() {
         let Timing { renew, stop_after, .. } = Timing::default();
         assert_eq!(renew + 2 * Timing::default().answer(), stop_after);
     }

@@ -1,4 +1,4 @@
-//! Keeps one lease alive, with a deadline for every answer.
+//! Keeps one lease alive, with a deadline for every response.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,10 +15,10 @@ use super::{
     term::Validity,
 };
 
-/// Pause before a renewal that failed is tried again.
+/// Delay before a failed renewal is retried.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// A lease of ours, granted and counted from when it was asked for.
+/// A granted lease, whose validity counts from when the request was sent.
 pub(super) struct Lease {
     pub(super) id: i64,
     pub(super) validity: Arc<Validity>,
@@ -29,8 +29,8 @@ pub(super) struct Lease {
 /// Why a lease can no longer be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Lost {
-    /// etcd says that it is gone.
-    #[error("etcd let the lease run out")]
+    /// It has expired in etcd.
+    #[error("the lease expired in etcd")]
     Expired,
     /// No renewal was confirmed in time.
     #[error("no renewal was confirmed in time")]
@@ -40,7 +40,7 @@ pub(super) enum Lost {
 impl Lease {
     pub(super) async fn grant(store: &Store, timing: Timing) -> Result<Self> {
         let ttl = i64::try_from(timing.ttl.as_secs()).unwrap_or(i64::MAX);
-        // A second lease by a repeated call is in nobody's way and runs out.
+        // A second lease from a repeated call has no effect and expires.
         let grant = |client: etcd_client::Client| async move {
             let sent = Instant::now();
             client.lease_client().grant(ttl, None).await.map(|granted| (sent, granted.id()))
@@ -50,7 +50,7 @@ impl Lease {
         Ok(Self { id, validity, store: store.clone(), timing })
     }
 
-    /// Renews until that is no use any more. The validity is ended on return.
+    /// Renews the lease until it is lost. The validity has ended on return.
     pub(super) async fn keep(&self) -> Lost {
         let lost = loop {
             if !self.validity.holds() {
@@ -58,7 +58,7 @@ impl Lease {
             }
             match self.renew_over_one_stream().await {
                 Ok(lost) => break lost,
-                Err(cause) => debug!(lease = self.id, %cause, "renewal failed, trying again"),
+                Err(cause) => debug!(lease = self.id, %cause, "renewal failed, retrying"),
             }
             sleep(RETRY).await;
         };
@@ -66,15 +66,15 @@ impl Lease {
         lost
     }
 
-    /// Gives the lease back, which deletes its keys. Best effort: it runs out anyway.
+    /// Revokes the lease, which deletes its keys. Best effort: it expires anyway.
     pub(super) async fn revoke(&self) {
         let revoke = |client: etcd_client::Client| async move { client.lease_client().revoke(self.id).await };
         if let Err(error) = self.store.call(Kind::Repeatable, "give the lease back", revoke).await {
-            debug!(lease = self.id, %error, "lease not given back");
+            debug!(lease = self.id, %error, "failed to revoke the lease");
         }
     }
 
-    /// An error asks for another try.
+    /// After an error the caller retries.
     async fn renew_over_one_stream(&self) -> Result<Lost, Cause> {
         let sent = Instant::now();
         let link = self.store.link(self.answer_by(sent)).await?;
@@ -127,7 +127,7 @@ impl Lease {
                 keeper.keep_alive().await?;
                 stream.message().await
             };
-            // A stream whose answer was late is given up: the next answer on it would be counted for the wrong renewal.
+            // A stream with a late response is dropped: its next response would be counted for the wrong renewal.
             let answer = timeout_at(self.answer_by(sent), round).await;
             self.store.meter().renewed(sent.elapsed(), matches!(answer, Ok(Ok(Some(_)))));
             let answer = match answer {
@@ -143,7 +143,7 @@ impl Lease {
         }
     }
 
-    /// Leaves time for another try before the end.
+    /// Deadline of a response, which leaves time for a retry before the end.
     fn answer_by(&self, sent: Instant) -> Instant {
         (sent + self.timing.answer()).min(self.validity.until())
     }

@@ -1,4 +1,4 @@
-//! How long etcd takes, and how often it does not do what it is asked.
+//! Metrics of etcd: latencies and failures.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
 
 use super::{Error, Result};
 
-/// Bounds in seconds: a write of a healthy etcd takes milliseconds, and a request is given up after seconds.
+/// Buckets in seconds: a write of a healthy etcd takes milliseconds, and requests time out after seconds.
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
-/// What is asked of etcd.
+/// Kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// A read, or a lease of something that may be asked for twice.
+    /// A read, or a request that may be repeated.
     Read,
     /// A transaction.
     Write,
@@ -40,7 +40,7 @@ pub struct EtcdMeter {
 }
 
 impl EtcdMeter {
-    /// With no values.
+    /// Empty metrics.
     pub fn new() -> Result<Self, prometheus::Error> {
         let seconds = HistogramOpts::new(
             "spaceport_etcd_request_seconds",
@@ -53,7 +53,7 @@ impl EtcdMeter {
              answer to a write that may have been carried out; `refused`: etcd said no.",
         );
         let failed = IntCounterVec::new(failed, &["kind", "outcome"])?;
-        // Told as 0 before it happens: a series that begins with 1 is no increase to Prometheus.
+        // Initialized to 0: for Prometheus, a series that begins with 1 has no increase.
         for asked in [Asked::Read, Asked::Write, Asked::Renew] {
             for outcome in ["unavailable", "ambiguous", "refused"] {
                 failed.with_label_values(&[asked.label(), outcome]);
@@ -62,7 +62,7 @@ impl EtcdMeter {
         Ok(Self { seconds: HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["kind"])?, failed })
     }
 
-    /// A request came to its end.
+    /// Counts a finished request.
     pub(super) fn took<T>(&self, asked: Asked, time: Duration, outcome: &Result<T>) {
         let failure = match outcome {
             Err(Error::Unavailable { .. }) => Some("unavailable"),
@@ -73,7 +73,7 @@ impl EtcdMeter {
         self.note(asked, time, failure);
     }
 
-    /// A renewal came to its end.
+    /// Counts a finished renewal.
     pub(super) fn renewed(&self, time: Duration, is_answered: bool) {
         self.note(Asked::Renew, time, (!is_answered).then_some("unavailable"));
     }

@@ -1,4 +1,4 @@
-//! What every replica needs to keep an index of one kind of record: all of them, then every change, in order.
+//! Mirrors all records of one kind from etcd: all of them, then every change in order.
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
@@ -10,15 +10,15 @@ use tokio::{
 use super::{
     Error, Result, Store,
     clusters::ClusterEntry,
-    follow::{Change, Entry, Follow},
     keys::Keys,
+    list_watch::{Change, Entry, ListWatch},
     value::decode,
 };
 use domain::{drain::Drain, record::PlacementRecord};
 
-/// A kind of record that can be mirrored. The store implements it for what it keeps.
+/// A kind of record that can be mirrored. Only the store implements it.
 pub trait Mirrored: Sized + sealed::Sealed {
-    /// Reads a value; `key` is below the kind's own prefix.
+    /// Decodes a value; `key` is without the prefix of the kind.
     #[doc(hidden)]
     fn decode(key: &str, value: &[u8]) -> Result<Self>;
 }
@@ -26,22 +26,22 @@ pub trait Mirrored: Sized + sealed::Sealed {
 /// A record with its key and version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item<T> {
-    /// Below the kind's prefix: the workspace id, the cluster, or `<cluster>/spec` and `<cluster>/status`.
+    /// Key without the prefix of the kind: the workspace id, the cluster, or `<cluster>/spec` and `<cluster>/status`.
     pub key: String,
     /// The record.
     pub value: T,
-    /// What a change of it must show.
+    /// etcd version, which a change must compare.
     pub version: i64,
 }
 
-/// What happened to the records.
+/// A change of the records.
 #[derive(Debug)]
 pub enum MirrorEvent<T> {
-    /// These are all; forget what was known. Comes first, and again where etcd's history was lost.
+    /// All records; replaces earlier state. It comes first, and again if etcd's history was lost.
     Reset {
         /// All records.
         items: Vec<Item<T>>,
-        /// The etcd revision that they were listed at.
+        /// The etcd revision of the list.
         revision: i64,
     },
     /// A record is new or changed.
@@ -53,52 +53,52 @@ pub enum MirrorEvent<T> {
         /// The revision that deleted it.
         version: i64,
     },
-    /// A record is there and cannot be read; it must neither be taken for gone nor end the mirror.
+    /// A record exists and cannot be read; it must not be treated as deleted.
     Unreadable {
         /// As in [`Item::key`].
         key: String,
         /// Its version.
         version: i64,
-        /// Why.
+        /// Cause.
         error: Error,
     },
 }
 
-/// Follows all records of a kind. Pull it with [`Mirror::next`]; nothing is buffered beyond one answer of etcd.
+/// Watches all records of a kind. Poll it with [`Mirror::next`]; at most one response of etcd is buffered.
 pub struct Mirror<T> {
-    follow: Follow,
+    list_watch: ListWatch,
     seen: watch::Sender<Seen>,
     unreadable: Vec<MirrorEvent<T>>,
     kind: PhantomData<fn() -> T>,
 }
 
-/// How far a mirror has come.
+/// Progress of a mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    /// Every change up to this etcd revision has been taken; 0 before the first list.
+    /// Every change up to this etcd revision was returned; 0 before the first list.
     pub revision: i64,
-    /// When etcd last said so; it says so every second, so this is the age of what is known.
+    /// When etcd last confirmed it, which it does every second: the age of the mirrored state.
     pub at: Instant,
 }
 
-/// Tells how far a [`Mirror`] has come.
+/// Observes the progress of a [`Mirror`].
 #[derive(Debug, Clone)]
 pub struct Progress {
     seen: watch::Receiver<Seen>,
     hurry: Arc<Notify>,
 }
 
-/// From one question how far etcd is to the next, while somebody waits for the answer.
+/// Interval of progress requests while a caller waits for the mirror.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
 impl Progress {
-    /// How far it has come now.
+    /// Current progress.
     pub fn now(&self) -> Seen {
         *self.seen.borrow()
     }
 
-    /// Waits until everything up to `revision` (of a [`Term`](super::Term), for example) has been taken. Answers no where
-    /// the mirror ended before.
+    /// Waits until everything up to `revision` (of a [`Term`](super::Term), for example) was returned; `false` if the mirror
+    /// ended before.
     pub async fn caught_up(&mut self, revision: i64) -> bool {
         loop {
             self.hurry.notify_one();
@@ -131,25 +131,25 @@ impl<T: Mirrored> Mirror<T> {
     fn new(store: &Store, prefix: fn(&Keys) -> String) -> Self {
         let (seen, _) = watch::channel(Seen { revision: 0, at: Instant::now() });
         Self {
-            follow: Follow::new(store, prefix(store.keys())),
+            list_watch: ListWatch::new(store, prefix(store.keys())),
             seen,
             unreadable: Vec::new(),
             kind: PhantomData,
         }
     }
 
-    /// How far the mirror has come; advances when the event after is asked for, that is, once an event was applied.
+    /// Progress of the mirror. It advances when the following event is requested, which is after an event was applied.
     pub fn progress(&self) -> Progress {
-        Progress { seen: self.seen.subscribe(), hurry: self.follow.hurry() }
+        Progress { seen: self.seen.subscribe(), hurry: self.list_watch.hurry() }
     }
 
-    /// The next event. Never fails and never ends: without etcd it waits for it. May be dropped and called again.
+    /// The next event. Never fails and never ends: it waits while etcd is unavailable. Cancel-safe.
     pub async fn next(&mut self) -> MirrorEvent<T> {
         loop {
             if let Some(event) = self.unreadable.pop() {
                 return event;
             }
-            match self.follow.next().await {
+            match self.list_watch.next().await {
                 Change::Reset { entries, revision } => return self.reset(entries, revision),
                 Change::Put(entry) => {
                     return read(entry);

@@ -1,7 +1,7 @@
-//! Where each workspace is: recorded before any cluster is written to, and changed only by compare-and-swap.
+//! Placement records: written before any cluster is, and changed only by compare-and-swap.
 //!
-//! A record and its hold on the meta id change in one transaction, so a meta id is held exactly while one live record has
-//! it. A write whose outcome is [`Error::Ambiguous`] is cleared up by [`Store::placement`] and the version found there.
+//! A record and its meta id entry change in one transaction, so the entry exists exactly while a live record has the meta id.
+//! After [`Error::Ambiguous`], [`Store::placement`] and its version show whether the write was applied.
 
 mod claim;
 
@@ -12,27 +12,27 @@ use jiff::Timestamp;
 
 use super::{
     Error, Result, Store,
-    follow::{Entry, Pages, list_all},
     guard::{Verdict, delete_if, first, is_absent, is_at},
+    list_watch::{Entry, Pages, list_all},
     mirror::{Item, Mirrored},
     term::Term,
     value::encode,
 };
 use domain::{
-    keyed::Keying,
     names::{ClusterName, WorkspaceId},
     record::{PlacementRecord, RecordState},
+    signing::Keying,
 };
 
-/// Records that one transaction removes; etcd takes up to 128 operations.
+/// Records that one transaction removes; etcd accepts up to 128 operations.
 const SWEEP: usize = 100;
 
-/// What became of a claim.
+/// Result of a claim.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Claim {
     /// The placement is recorded.
     Claimed {
-        /// What a change of it must show.
+        /// etcd version, which a change must compare.
         version: i64,
     },
     /// The workspace id has a record, live or ended, and its version.
@@ -47,7 +47,7 @@ pub enum Claim {
         /// The other one.
         workspace: WorkspaceId,
     },
-    /// The folder of the node agent of one of the two is the content's folder of the other, which is live.
+    /// The node agent's folder of one of the two is the content's folder of the other, which is live.
     FolderTaken {
         /// The other one.
         workspace: WorkspaceId,
@@ -55,9 +55,9 @@ pub enum Claim {
 }
 
 impl Store {
-    /// Moves a record that is still `Placed` at `version` to another registered cluster, after the first one definitely
-    /// refused. Only `record.cluster` and `record.namespace` may differ: nothing was created, so the generation stays.
-    /// Answers the new version.
+    /// Moves a record that is still `Placed` at `version` to another registered cluster, after a definite rejection by the first
+    /// one. Only `record.cluster` and `record.namespace` may differ: nothing was created, so the generation stays. Returns the new
+    /// version.
     pub async fn reclaim(&self, term: &Term, record: &PlacementRecord, version: i64) -> Result<i64> {
         let doing = format!("move workspace {} to cluster {}", record.workspace, record.cluster);
         let key = self.keys().placement(&record.workspace);
@@ -74,20 +74,20 @@ impl Store {
         }
     }
 
-    /// Notes that the resource was seen in its cluster. Answers the new version.
+    /// Confirms a record: its resource was seen in the cluster. Returns the new version.
     pub async fn confirm(&self, term: &Term, record: &PlacementRecord, version: i64) -> Result<i64> {
         let doing = format!("confirm workspace {}", record.workspace);
         let confirmed = PlacementRecord { state: RecordState::Confirmed, ..record.clone() };
         self.put_record(term, &doing, &confirmed, version).await
     }
 
-    /// Puts a live record with a grown generation, or other facts that do not touch its ids. Answers the new version.
+    /// Updates a live record with a higher generation, or other fields that are not part of its ids. Returns the new version.
     pub async fn amend(&self, term: &Term, record: &PlacementRecord, version: i64) -> Result<i64> {
         let doing = format!("amend the record of workspace {}", record.workspace);
         self.put_record(term, &doing, record, version).await
     }
 
-    /// Notes that the workspace is gone, and lets go of its meta id. Answers the new version.
+    /// Ends a record because the workspace is gone, and releases its meta id. Returns the new version.
     pub async fn end(
         &self,
         term: &Term,
@@ -104,8 +104,8 @@ impl Store {
         self.guarded_change(term, &doing, &key, vec![is_at(&key, version)], ops).await
     }
 
-    /// Puts a record that was given up ([`PlacementRecord::given_up`]) in the place of the live one at `version`, and lets go of
-    /// its meta id; only while its cluster is not registered, which is a conflict otherwise. Answers the new version.
+    /// Replaces the live record at `version` by one that was given up ([`PlacementRecord::given_up`]), and releases its meta id.
+    /// A conflict if its cluster is registered. Returns the new version.
     pub async fn give_up(&self, term: &Term, record: &PlacementRecord, version: i64) -> Result<i64> {
         let doing = format!("give up workspace {}", record.workspace);
         let key = self.keys().placement(&record.workspace);
@@ -115,7 +115,7 @@ impl Store {
         self.guarded_change(term, &doing, &key, when, ops).await
     }
 
-    /// Removes the record of a start that definitely created nothing, and lets go of its meta id.
+    /// Removes the record of a failed start that definitely created nothing, and releases its meta id.
     pub async fn forget(&self, term: &Term, record: &PlacementRecord, version: i64) -> Result<()> {
         let doing = format!("forget workspace {}", record.workspace);
         let key = self.keys().placement(&record.workspace);
@@ -125,7 +125,7 @@ impl Store {
         Ok(())
     }
 
-    /// The record of one workspace, as it is now.
+    /// The current record of one workspace.
     pub async fn placement(&self, workspace: &WorkspaceId) -> Result<Option<Item<PlacementRecord>>> {
         let key = self.keys().placement(workspace);
         let found = first(&self.get(&format!("read workspace {workspace}"), key, GetOptions::new()).await?);
@@ -136,8 +136,8 @@ impl Store {
         found.map(item).transpose()
     }
 
-    /// Removes all ended records that expired before `now`, and answers how many. It reads all records once, a page at a time,
-    /// so call it every few minutes.
+    /// Removes all ended records that expired before `now`; returns their number. It reads all records, page by page, so call it
+    /// only every few minutes.
     pub async fn sweep_expired(&self, term: &Term, now: Timestamp) -> Result<usize> {
         let prefix = self.keys().placements();
         let (mut pages, mut removed) = (Pages::new(self, &prefix), 0);
@@ -151,7 +151,7 @@ impl Store {
         Ok(removed)
     }
 
-    /// Removes those of the records that are as they were read.
+    /// Removes those records that did not change since they were read.
     async fn remove_unchanged(&self, term: &Term, prefix: &str, records: &[&Entry]) -> Result<()> {
         let remove = |entry: &&Entry| {
             let key = format!("{prefix}{}", entry.key);
@@ -162,7 +162,7 @@ impl Store {
         self.guarded_change(term, "remove expired records", prefix, Vec::new(), ops).await.map(drop)
     }
 
-    /// How many records name a cluster and are live; a cluster may only go when there are none.
+    /// Number of live records of a cluster; it may be removed only if there are none.
     pub async fn live_placements(&self, cluster: &ClusterName) -> Result<usize> {
         let (entries, _, _) = list_all(self, &self.keys().placements()).await?;
         let mut live = 0;
@@ -196,7 +196,7 @@ impl Store {
         self.guarded_change(term, doing, &key, vec![is_at(&key, version)], vec![put]).await
     }
 
-    /// Releases the meta id and the hosts that are still this workspace's.
+    /// Operations that release the meta id and the hosts, if they are still this workspace's.
     fn release(&self, record: &PlacementRecord) -> Vec<TxnOp> {
         let meta = self.keys().meta(&record.meta);
         let hosts = record.port_of().iter().map(|owner| self.keys().host(owner, &record.meta));

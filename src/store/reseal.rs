@@ -1,41 +1,41 @@
-//! Sealing anew with the key that seals now, so that an old key can leave the configuration.
+//! Re-encrypts stored secrets with the current sealing key, so that an old key can be removed from the configuration.
 
 use etcd_client::{GetOptions, TxnOp};
 
 use super::{
     Result, Store, clusters,
     clusters::{ClusterEntry, StoredRegistration},
-    follow::{Entry, list_all},
     guard::{first, is_at},
     installation,
+    list_watch::{Entry, list_all},
     mirror::Mirrored,
     seal::Sealer,
     term::Term,
     value::{decode, encode},
 };
 
-const DOING: &str = "seal anew";
+const DOING: &str = "reseal secrets";
 
 impl Store {
-    /// Seals anew what another key than the first sealed: kubeconfigs and the installation's secret. Answers the keys of etcd
-    /// that were changed; one that cannot be opened, or that somebody changes meanwhile, is an error beside the others.
-    pub async fn seal_anew(&self, term: &Term, sealer: &Sealer) -> Result<Vec<Result<String>>> {
+    /// Reseals kubeconfigs and the installation's secret that were not sealed with the first key. Returns the changed etcd keys; one
+    /// that cannot be opened, or that changes concurrently, is an error in the list.
+    pub async fn reseal(&self, term: &Term, sealer: &Sealer) -> Result<Vec<Result<String>>> {
         let mut done = Vec::new();
-        done.extend(self.seal_installation_anew(term, sealer).await.transpose());
+        done.extend(self.reseal_installation(term, sealer).await.transpose());
         let (entries, _, _) = list_all(self, &self.keys().clusters()).await?;
         for entry in entries {
-            // One that cannot be read is told of by whoever needs it.
+            // A value that cannot be read is reported where it is used.
             let Ok(ClusterEntry::Spec(stored)) = ClusterEntry::decode(&entry.key, &entry.value) else {
                 continue;
             };
             if stored.kubeconfig.as_ref().is_some_and(|sealed| !sealer.is_current(sealed)) {
-                done.push(self.seal_cluster_anew(term, sealer, &entry, *stored).await);
+                done.push(self.reseal_cluster(term, sealer, &entry, *stored).await);
             }
         }
         Ok(done)
     }
 
-    async fn seal_cluster_anew(
+    async fn reseal_cluster(
         &self,
         term: &Term,
         sealer: &Sealer,
@@ -50,13 +50,13 @@ impl Store {
         self.replace_at(term, key, version, value).await
     }
 
-    async fn seal_installation_anew(&self, term: &Term, sealer: &Sealer) -> Result<Option<String>> {
+    async fn reseal_installation(&self, term: &Term, sealer: &Sealer) -> Result<Option<String>> {
         let key = self.keys().installation();
         let Some(found) = first(&self.get(DOING, key.clone(), GetOptions::new()).await?) else {
             return Ok(None);
         };
         let stored: installation::Value = decode(&key, found.value())?;
-        let Some(value) = stored.sealed_anew(&key, sealer)? else { return Ok(None) };
+        let Some(value) = stored.resealed(&key, sealer)? else { return Ok(None) };
         let value = encode(&key, &value)?;
         self.replace_at(term, key, found.mod_revision(), value).await.map(Some)
     }

@@ -1,7 +1,7 @@
-//! Seals what etcd must not show: AES-256-GCM under keys from the configuration.
+//! Encrypts secrets in etcd: AES-256-GCM with keys from the configuration.
 //!
-//! A sealed text is bound to its purpose, such as the cluster whose kubeconfig it is: moved to another place it cannot be
-//! opened. The first key seals and every key opens, so a key is replaced by putting a new one in front.
+//! A sealed text is bound to its purpose, such as the cluster of a kubeconfig: moved to another key it cannot be opened. The
+//! first key seals and all keys open, so a key is rotated by putting a new one in front.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ const KEY_LEN: usize = 32;
 /// A key of the configuration.
 #[derive(Debug, Clone)]
 pub struct SealingKey {
-    /// Names the key in sealed texts and errors.
+    /// Id of the key in sealed texts and errors.
     pub id: String,
     /// 32 random bytes.
     pub secret: Secret<Vec<u8>>,
@@ -79,7 +79,7 @@ pub enum Error {
         /// The key.
         id: String,
     },
-    /// The system gave no randomness, or the text is too long.
+    /// The system has no randomness, or the text is too long.
     #[error("{purpose} cannot be sealed")]
     Failed {
         /// What the text is.
@@ -119,7 +119,7 @@ impl Sealer {
         Ok(Sealed { key_id: id.clone(), nonce: nonce.to_vec(), ciphertext: text })
     }
 
-    /// Opens what was sealed for `purpose`.
+    /// Opens a text that was sealed for `purpose`.
     pub fn open(&self, purpose: &str, sealed: &Sealed) -> Result<Secret<Vec<u8>>, Error> {
         let id = &sealed.key_id;
         let (_, key) = self
@@ -135,7 +135,7 @@ impl Sealer {
         Ok(Secret::new(text))
     }
 
-    /// Whether it is sealed with the key that seals now; otherwise it should be sealed anew before the old key goes.
+    /// Whether it is sealed with the first key; otherwise it must be resealed before its key is removed.
     pub fn is_current(&self, sealed: &Sealed) -> bool {
         self.keys.first().is_some_and(|(id, _)| *id == sealed.key_id)
     }
@@ -153,7 +153,7 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// The text that is authenticated but not stored. The lengths keep two pairs from looking the same.
+/// Additional authenticated data. It contains the lengths, so that different pairs have different data.
 fn bound_to(purpose: &str, key: &str) -> Aad<Vec<u8>> {
     Aad::from(format!("spaceport/1/{}:{purpose}/{key}", purpose.len()).into_bytes())
 }

@@ -1,4 +1,4 @@
-//! A term of leadership, and whether it still holds.
+//! A leader's term, and whether it is still valid.
 
 use std::{
     fmt,
@@ -12,9 +12,9 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-/// The right to write, from an election until [`Term::is_valid`] says no; a term that ended never holds again.
+/// Permission to write, from an election until [`Term::is_valid`] is false; a term that ended never becomes valid again.
 ///
-/// The epoch is the etcd revision that created the leader's key: it grows from leader to leader.
+/// The epoch is the etcd revision that created the leader's key: it grows from term to term.
 #[derive(Clone)]
 pub struct Term {
     epoch: i64,
@@ -28,13 +28,13 @@ impl Term {
         Self { epoch, revision, key: key.into(), validity }
     }
 
-    /// Grows from leader to leader within one etcd.
+    /// Grows from term to term within one etcd.
     pub const fn epoch(&self) -> i64 {
         self.epoch
     }
 
-    /// The etcd revision at which the election was won. No earlier leader's write is later, so a mirror that has seen this
-    /// revision has seen everything that they wrote.
+    /// The etcd revision at which the election was won. All writes of earlier leaders are before it, so a mirror that has seen
+    /// this revision has seen all of them.
     pub const fn revision(&self) -> i64 {
         self.revision
     }
@@ -44,9 +44,9 @@ impl Term {
         self.validity.holds()
     }
 
-    /// Resolves once the term has ended. Writers check [`Term::is_valid`]; this is for tasks that live as long as it.
+    /// Resolves once the term has ended. Writers check [`Term::is_valid`]; this is for tasks that run during the term.
     pub async fn ended(&self) {
-        // By the clock too, so that nobody waits for ever where the election itself was dropped.
+        // By the clock, too, so that no task waits forever if the election was dropped.
         while self.is_valid() {
             tokio::select! {
                 () = self.validity.ended() => return,
@@ -77,9 +77,9 @@ impl fmt::Debug for Term {
     }
 }
 
-/// Until when a lease may be relied on: counted from when the last confirmed renewal was sent, on the monotonic clock.
+/// Until when a lease is valid: counted from when the last confirmed renewal was sent, on the monotonic clock.
 pub(super) struct Validity {
-    /// `until` counts from here, in nanoseconds; 0: ended for good.
+    /// Base of `until`, which is in nanoseconds; 0: ended.
     base: Instant,
     until: AtomicU64,
     stop_after: Duration,
@@ -87,13 +87,13 @@ pub(super) struct Validity {
 }
 
 impl Validity {
-    /// Begins with the request that made the lease.
+    /// Starts with the request that granted the lease.
     pub(super) fn since(sent: Instant, stop_after: Duration) -> Arc<Self> {
         let until = AtomicU64::new(nanos(stop_after));
         Arc::new(Self { base: sent, until, stop_after, ended: CancellationToken::new() })
     }
 
-    /// Counts a confirmed renewal. Answers no where the end came first: then it stays ended.
+    /// Extends it by a confirmed renewal; `false` if it had ended before: then it stays ended.
     pub(super) fn renewed(&self, sent: Instant) -> bool {
         let now = nanos(self.base.elapsed());
         let until = nanos(sent + self.stop_after - self.base);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_renewal_confirmed_after_the_end_revives_nothing() {
+    async fn a_renewal_confirmed_after_the_end_does_not_revive_the_term() {
         let validity = Validity::since(Instant::now(), 4 * SECOND);
         tokio::time::advance(3 * SECOND).await;
         let sent = Instant::now();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_term_that_was_ended_stays_ended_and_tells_who_waits() {
+    async fn a_term_that_was_ended_stays_ended_and_notifies_waiters() {
         let validity = Validity::since(Instant::now(), 4 * SECOND);
         let term = Term::new(7, 9, "leader/1", Arc::clone(&validity));
         assert!(term.is_valid());
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_by_the_clock_is_told_too() {
+    async fn waiters_are_notified_of_the_end_by_the_clock() {
         let validity = Validity::since(Instant::now(), 4 * SECOND);
         let sent = Instant::now();
         let term = Term::new(7, 9, "leader/1", validity);

@@ -1,10 +1,10 @@
-//! The form of values: JSON with a version, so that a later form is noticed and never guessed at.
+//! Encoding of values: JSON with a schema version, so that a later schema is detected.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Error, Result};
 
-/// The version of every form that is written now.
+/// Current schema version of all values.
 const VERSION: u64 = 1;
 
 #[derive(Serialize)]
@@ -19,12 +19,12 @@ struct Version {
     v: u64,
 }
 
-/// The bytes of a value. `doing` is for the error, which no value of ours causes.
+/// Encodes a value. It fails only for values that JSON cannot represent, which no caller has.
 pub(super) fn encode<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>> {
     serde_json::to_vec(&Written { v: VERSION, value }).map_err(|error| malformed(key, &error))
 }
 
-/// Reads a value; an unknown version is told apart from a broken value.
+/// Decodes a value. An unknown version and a malformed value are different errors.
 pub(super) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> {
     let Version { v } = serde_json::from_slice(bytes).map_err(|error| malformed(key, &error))?;
     if v != VERSION {
@@ -33,7 +33,7 @@ pub(super) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> 
     serde_json::from_slice(bytes).map_err(|error| malformed(key, &error))
 }
 
-/// Reads a value that is one of our names.
+/// Decodes a value that is a name.
 pub(super) fn decode_name<T: std::str::FromStr<Err: std::fmt::Display>>(
     key: &str,
     bytes: &[u8],
@@ -44,7 +44,7 @@ pub(super) fn decode_name<T: std::str::FromStr<Err: std::fmt::Display>>(
 }
 
 fn malformed(key: &str, error: &serde_json::Error) -> Error {
-    // serde_json's message may quote the value; its class and place never do.
+    // serde_json's message may quote the value; its category and position never do.
     let reason = format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column());
     Error::Malformed { key: key.to_owned(), reason: reason.to_lowercase() }
 }

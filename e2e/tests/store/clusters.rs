@@ -105,8 +105,8 @@ async fn a_registration_by_secret_has_the_reference_alone_and_no_registration_ha
     let version = store.create_cluster(&term, &sealer, &named).await?;
     let us = store.clusters(&sealer).await?.pop().context("not there")??;
     ensure!(us.kubeconfig.is_none() && us.spec.kubeconfig_secret == named.spec.kubeconfig_secret);
-    ensure!(store.seal_anew(&term, &sealer).await?.is_empty(), "there is nothing to seal");
-    // Back to the original kubeconfig, and again to the Secret.
+    ensure!(store.reseal(&term, &sealer).await?.is_empty(), "there is nothing to seal");
+    // Back, and there again.
     let version = store.replace_cluster(&term, &sealer, version, &inline).await?;
     let us = store.clusters(&sealer).await?.pop().context("not there")??;
     ensure!(
@@ -143,18 +143,18 @@ async fn values_sealed_with_an_old_key_are_sealed_again_and_the_old_key_can_be_r
     let before = store.installation(&sealer()?).await?;
     let key = |id: &str, byte| SealingKey { id: id.to_owned(), secret: Secret::new(vec![byte; 32]) };
     let both = Sealer::new(vec![key("new", 8), key("test", 7)])?;
-    let changed = store.seal_anew(&term, &both).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let changed = store.reseal(&term, &both).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
     let keys =
         ["installation", "clusters/eu/spec", "clusters/us/spec"].map(|key| format!("/spaceport/{key}"));
     ensure!(changed == keys, "{changed:?}");
-    ensure!(store.seal_anew(&term, &both).await?.is_empty(), "once is enough");
+    ensure!(store.reseal(&term, &both).await?.is_empty(), "once is enough");
     let new = Sealer::new(vec![key("new", 8)])?;
     let after = store.installation(&new).await?;
     ensure!(after.id == before.id && after.secret.expose() == before.secret.expose());
     let us = store.clusters(&new).await?.pop().context("gone")??;
     ensure!(us.version > version && text(us.kubeconfig.as_ref()) == text(cluster("us")?.kubeconfig.as_ref()));
     let third = Sealer::new(vec![key("third", 9)])?;
-    let refused = store.seal_anew(&term, &third).await?;
+    let refused = store.reseal(&term, &third).await?;
     ensure!(
         refused.len() == 3 && refused.iter().all(|one| matches!(one, Err(Error::Seal { .. }))),
         "{refused:?}"
@@ -186,7 +186,7 @@ async fn a_former_secret_is_kept_while_a_record_names_it_and_sealed_as_the_other
     // The key that sealed it can be removed.
     let key = |id: &str, byte| SealingKey { id: id.to_owned(), secret: Secret::new(vec![byte; 32]) };
     let resealed = Sealer::new(vec![key("new", 9), key("test", 7)])?;
-    store.seal_anew(&term, &resealed).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
+    store.reseal(&term, &resealed).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
     let alone = Sealer::new(vec![key("new", 9)])?;
     ensure!(store.installation(&alone).await?.former_secrets[&1].expose() == first.secret.expose());
 

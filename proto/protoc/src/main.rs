@@ -1,4 +1,4 @@
-//! Copies the vendored `protoc` and its includes to the folder named by the one argument.
+//! Copies the vendored `protoc` and its includes to the folder in its argument.
 
 use std::error::Error;
 use std::fs;
@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let include = protoc_bin_vendored::include_path()?;
     fs::create_dir_all(target.join("bin"))?;
     copy_tree(&include, &target.join("include"))?;
-    // Last, because its presence tells make that all is there.
+    // Last, because make checks for its existence.
     fs::copy(protoc, target.join("bin/protoc"))?;
     Ok(())
 }

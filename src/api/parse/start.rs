@@ -11,7 +11,7 @@ use domain::names::{WorkspaceId, quoted};
 use domain::placement::PlacementRequest;
 use domain::pod_annotations::is_reserved;
 use domain::workspace::{
-    Access, EnvValue, EnvVar, Features, GitIdentity, IdeImage, Kind, Port, Protocol, SecretRef, Start,
+    Access, EnvSecretRef, EnvValue, EnvVar, Features, GitIdentity, IdeImage, Kind, Port, Protocol, Start,
     Timeouts,
 };
 use domain::{annotation, path};
@@ -243,7 +243,7 @@ fn variable(variable: wsman::EnvironmentVariable) -> Option<EnvVar> {
         return None;
     }
     let value = match variable.secret {
-        Some(secret) => EnvValue::Secret(SecretRef { name: secret.secret_name, key: secret.key }),
+        Some(secret) => EnvValue::Secret(EnvSecretRef { name: secret.secret_name, key: secret.key }),
         None => EnvValue::Plain(variable.value),
     };
     Some(EnvVar { name: variable.name, value })

@@ -1,4 +1,4 @@
-//! What is to be done, by the status as it will be.
+//! Chooses the actions that the next status requires.
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -11,18 +11,18 @@ use super::case::Case;
 use super::draft::Draft;
 use super::{Action, NodeObservation, SecretsToDelete, ending, rejection};
 
-/// What was chosen.
+/// The chosen actions.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
     pub actions: Vec<Action>,
     pub drop_secrets: bool,
-    /// Whether the next pass has something to do as soon as this one is written.
+    /// Whether the next reconcile must follow as soon as this status is written.
     pub more_to_do: bool,
-    /// Whether the status may wait for what follows at once.
+    /// Whether the status write may be debounced.
     pub may_wait: bool,
 }
 
-/// Makes the pod, and says in the same write that it was made.
+/// Creates the pod, and counts it in the status.
 pub(super) fn create(case: &Case<'_>, draft: &mut Draft, pod: Box<Pod>) {
     draft.choice.actions.push(Action::CreatePod(pod));
     draft.status.pod_starts = draft.status.pod_recreated.unwrap_or_default().saturating_add(1);
@@ -30,7 +30,7 @@ pub(super) fn create(case: &Case<'_>, draft: &mut Draft, pod: Box<Pod>) {
     draft.set(conditions::WORKSPACE_CONTAINER_RUNNING, false, reason::UNKNOWN, "");
 }
 
-/// Everything else.
+/// Chooses all actions but the creation of the pod.
 pub(super) fn choose(case: &Case<'_>, draft: &mut Draft) {
     let stuck = case.foreign.iter().filter(|pod| pod.deleting_since.is_some() && pod.has_finalizer);
     draft.choice.actions.extend(stuck.map(|pod| release(pod)));
@@ -53,7 +53,7 @@ fn with_pod(case: &Case<'_>, draft: &mut Draft, pod: &PodFacts) {
             actions.push(release(extra));
         }
     }
-    // Nobody is left on a node that is gone who could end the pod and say so.
+    // No kubelet is left on a node that is gone to end the pod and confirm its deletion.
     let forsaken = must_go && case.observed.node == NodeObservation::Gone;
     if must_go && pod.deleting_since.is_none() && !forsaken {
         actions.push(delete(pod, ending::grace(&draft.status)));
@@ -68,7 +68,7 @@ fn with_pod(case: &Case<'_>, draft: &mut Draft, pod: &PodFacts) {
     draft.choice.drop_secrets = first_run && !SecretsToDelete::of(case.workspace).is_none();
 }
 
-/// Whether the resource stays when our finalizer is off it.
+/// Whether other finalizers keep the resource after the manager's is removed.
 pub(super) fn is_held_by_others(case: &Case<'_>) -> bool {
     case.phase() != Phase::Stopped && finalizers(case).iter().any(|finalizer| finalizer != names::FINALIZER)
 }
@@ -77,13 +77,13 @@ fn finalizers<'a>(case: &Case<'a>) -> &'a [String] {
     case.workspace.metadata.finalizers.as_deref().unwrap_or_default()
 }
 
-/// The workspace is over and its pod is gone.
+/// The last actions: the workspace is stopped and its pod is gone.
 pub(super) fn finish(case: &Case<'_>, actions: &mut Vec<Action>) {
     let secrets = SecretsToDelete::of(case.workspace);
     let held = finalizers(case).iter().any(|finalizer| finalizer == names::FINALIZER);
     let deleting = case.deleting_since().is_some();
     if held && !case.was_made() {
-        actions.push(see_that_no_pod_is(case));
+        actions.push(check_for_pod(case));
     }
     if !secrets.is_none() && (held || !deleting) {
         actions.push(Action::DeleteSecrets(secrets));
@@ -96,8 +96,8 @@ pub(super) fn finish(case: &Case<'_>, actions: &mut Vec<Action>) {
     }
 }
 
-pub(super) fn see_that_no_pod_is(case: &Case<'_>) -> Action {
-    Action::SeeThatNoPodIs { name: pod::name(case.workspace.spec.type_, case.id()) }
+pub(super) fn check_for_pod(case: &Case<'_>) -> Action {
+    Action::CheckForPod { name: pod::name(case.workspace.spec.type_, case.id()) }
 }
 
 pub(super) fn release(pod: &PodFacts) -> Action {

@@ -1,4 +1,4 @@
-//! What is seen, sorted.
+//! Observed inputs of one reconcile, and predicates over them.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,22 +8,22 @@ use domain::pod::{ContainerFacts, ContainerState, EventQuery, PodFacts, PodPhase
 use k8s::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, conditions};
 
 use super::draft::Draft;
-use super::hindrance::Hindrance;
 use super::phase::{Facts, PodState};
-use super::{Observed, ending, hindrance, rejection};
+use super::start_problem::StartProblem;
+use super::{Observed, ending, rejection, start_problem};
 
-/// How long the watch on pods may lag behind a pod's creation before the pod counts as vanished.
+/// How long the pod watch may lag behind the creation of a pod before the pod counts as vanished.
 pub(super) const POD_LAG: SignedDuration = SignedDuration::from_secs(10);
 
-/// One workspace with its pods told apart. Nothing in it changes during a pass.
+/// A workspace with its pods split by owner. Immutable during a reconcile.
 pub(super) struct Case<'a> {
     pub observed: &'a Observed<'a>,
     pub settings: &'a Settings,
     pub workspace: &'a Workspace,
     pub now: Timestamp,
-    /// Pods of this very workspace.
+    /// Pods that this resource owns, by uid.
     pub own: Vec<&'a PodFacts>,
-    /// The one that counts.
+    /// The one with the expected name, or else the first.
     pub pod: Option<&'a PodFacts>,
     /// Pods of an earlier workspace of the same name.
     pub foreign: Vec<&'a PodFacts>,
@@ -46,12 +46,12 @@ impl<'a> Case<'a> {
         self.workspace.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// The status as it is seen.
+    /// The observed status.
     pub fn status(&self) -> &WorkspaceStatus {
         self.workspace.status.as_ref().unwrap_or(&self.empty)
     }
 
-    /// The phase as it is seen.
+    /// The observed phase.
     pub fn phase(&self) -> Phase {
         self.status().phase
     }
@@ -72,22 +72,22 @@ impl<'a> Case<'a> {
         self.observed.maintenance_until.is_some_and(|until| self.now < until)
     }
 
-    pub fn pods_are_many(&self) -> bool {
+    pub fn has_several_pods(&self) -> bool {
         self.own.len() > 1
     }
 
-    /// Whether a pod was ever made in this attempt.
+    /// Whether a pod was created in this attempt.
     pub fn was_made(&self) -> bool {
         let status = self.status();
         status.pod_starts > status.pod_recreated.unwrap_or_default()
     }
 
-    /// Whether a pod has to be made, unless the workspace is to end.
+    /// Whether a pod must be created; false if the workspace must end.
     pub fn is_to_start(&self) -> bool {
         self.pod.is_none() && !self.was_made() && !ending::is_doomed(self.status(), self.workspace)
     }
 
-    /// Until when a pod that was made but never seen may still be on its way.
+    /// Until when the watch may still show a pod that was created and never seen.
     pub fn unseen_until(&self) -> Option<Timestamp> {
         if self.pod.is_some() || !self.was_made() || self.status().runtime.is_some() {
             return None;
@@ -96,8 +96,8 @@ impl<'a> Case<'a> {
         made.checked_add(POD_LAG).ok().filter(|until| self.now < *until)
     }
 
-    /// Whether the pod is gone although nothing was ending. Our finalizer holds a pod that is merely deleted, so its
-    /// deletion would have been seen.
+    /// Whether the pod is gone although nothing was ending. The manager's finalizer keeps a pod that is merely deleted, so
+    /// its deletion would have been seen.
     pub fn has_vanished(&self) -> bool {
         self.pod.is_none()
             && self.was_made()
@@ -109,7 +109,7 @@ impl<'a> Case<'a> {
         self.pod.is_some_and(|pod| pod.deleting_since.is_some())
     }
 
-    /// Whether a task is done. The pod's phase tells only when sidecars ended, too.
+    /// Whether a headless task succeeded. The pod's phase alone says so only once sidecars ended, too.
     pub fn has_succeeded(&self) -> bool {
         let is_done = match self.container().map(|container| &container.state) {
             Some(ContainerState::Terminated(end)) => end.exit_code == 0,
@@ -118,18 +118,18 @@ impl<'a> Case<'a> {
         self.is_headless() && is_done
     }
 
-    /// What keeps the container from starting.
-    pub fn hindrance(&self) -> Option<Hindrance<'a>> {
-        hindrance::of(self.pod?, self.container())
+    /// Why the container does not start.
+    pub fn start_problem(&self) -> Option<StartProblem<'a>> {
+        start_problem::of(self.pod?, self.container())
     }
 
-    /// The container that the user works in. Readiness, failure and end follow it alone: whatever other containers a pod has,
-    /// others put there.
+    /// The container that the user works in. It alone decides readiness, failure and end: templates and webhooks added the
+    /// others.
     pub fn container(&self) -> Option<&'a ContainerFacts> {
         self.pod.and_then(|pod| pod.containers.iter().find(|container| container.name == CONTAINER))
     }
 
-    /// The events of the pod that there is or was.
+    /// Query for the events of the current or last pod; `None` before the first.
     pub fn events_of_pod(&self, starting: bool) -> Option<EventQuery> {
         if let Some(pod) = self.pod {
             return Some(EventQuery {
@@ -144,7 +144,7 @@ impl<'a> Case<'a> {
         Some(EventQuery { pod: pod::name(self.workspace.spec.type_, self.id()), uid: None, since, starting })
     }
 
-    /// What the phase is looked up by.
+    /// Input of the phase table.
     pub fn facts(&self, draft: &Draft) -> Facts {
         let status = &draft.status;
         let doomed = draft.is_doomed(self);
@@ -170,7 +170,7 @@ impl<'a> Case<'a> {
             return PodState::Deleting;
         }
         let container = self.container();
-        // While sidecars run, or wait, the pod's phase says nothing of the container.
+        // While sidecars run or wait, the pod's phase does not show the state of the container.
         match (pod.phase, container.map(|container| &container.state)) {
             (PodPhase::Succeeded | PodPhase::Failed, _) | (_, Some(ContainerState::Terminated(_))) => {
                 PodState::Ended
@@ -179,12 +179,12 @@ impl<'a> Case<'a> {
             (_, Some(ContainerState::Running)) => {
                 PodState::Up { ready: container.is_some_and(|container| container.ready) }
             }
-            // It has no status, or waits to be started again.
+            // It has no status, or waits for a restart.
             (PodPhase::Running, _) if container.is_none_or(|one| one.last_termination.is_some()) => {
                 PodState::Up { ready: false }
             }
-            // Its node is at it, or was just given the pod and said nothing yet: node agents begin with the content then,
-            // beside the kubelet and not after it.
+            // The node creates it, or was just assigned the pod and has not reported yet: node agents start with the content
+            // then, in parallel to the kubelet.
             (_, own) if own.is_some() || pod.node_name.is_some() => PodState::Creating,
             _ => PodState::Waiting,
         }

@@ -1,4 +1,4 @@
-//! What changes in a status.
+//! The status update of a reconcile: a diff of two statuses, as a merge patch.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use k8s::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus};
 
-/// The fields of a status that change; only ours are in it, so no other writer's field is ever touched. The list of
-/// conditions is always whole, which is why it is only ever written for the version that was seen.
+/// The fields of a status that change. It has only fields that the controller owns, so that no other writer's field is
+/// touched. A merge patch replaces the whole list of conditions, so it is written only for the observed resource version.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[allow(clippy::option_option, reason = "as in a merge patch: absent, null, or a value")]
 pub struct StatusChange {
@@ -32,7 +32,7 @@ pub struct StatusChange {
 }
 
 impl StatusChange {
-    /// What leads from one status to another; `old` is absent where nothing was ever written.
+    /// The difference between two statuses; `old` is `None` before the first write.
     pub(super) fn between(old: Option<&WorkspaceStatus>, new: WorkspaceStatus) -> Self {
         let pod_starts = new.pod_starts;
         let mut change = Self::difference(old.unwrap_or(&WorkspaceStatus::default()), new);
@@ -66,7 +66,7 @@ impl StatusChange {
         *self == Self::default()
     }
 
-    /// Whether it says nothing but that the workspace is over, and when it came to that.
+    /// Whether only the phase Stopped and the times of the end change.
     pub(super) fn says_only_the_end(&self) -> bool {
         let end = Self {
             phase: self.phase.filter(|phase| *phase == Phase::Stopped),
@@ -77,7 +77,7 @@ impl StatusChange {
         *self == end
     }
 
-    /// As a JSON merge patch of the whole object.
+    /// JSON merge patch of the whole object.
     pub fn to_patch(&self) -> Value {
         let mut status = Map::new();
         let mut put = |key: &str, value: Option<Value>| {

@@ -1,4 +1,4 @@
-//! The status in the making.
+//! Builder for the next status.
 
 use std::time::Duration;
 
@@ -16,25 +16,25 @@ use k8s::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus, names};
 use super::actions::Choice;
 use super::case::Case;
 use super::failure::{Failure, Fault};
-use super::hindrance::Class;
+use super::start_problem::Class;
 use super::{Decision, INTERRUPTED, NodeObservation, Note, Readiness, StatusChange, actions, ending};
 
 pub(super) use reason::{
     CONTAINER_NOT_STARTED, IMAGE_PULL_FAILING as IMAGE_PULL, POD_NOT_CREATED, UNSCHEDULABLE,
 };
 
-/// etcd holds a lot, but a condition is for people.
+/// Characters of a condition's message; it is for people.
 const LONGEST_MESSAGE: usize = 4096;
 
-/// The status in the making, and what else comes of a pass.
+/// Builder for the next status and the other results of a reconcile.
 pub(super) struct Draft {
     pub status: WorkspaceStatus,
     pub choice: Choice,
     events: Vec<Note>,
-    /// Whether it has just failed, and then whether the pod did not come up.
+    /// `Some` if the workspace failed in this reconcile; true if its pod did not start.
     just_failed: Option<bool>,
-    /// The last event of its pod, where it was asked for.
-    evidence: Option<PodEvent>,
+    /// The last event of its pod, if it was read.
+    pod_event: Option<PodEvent>,
     now: Timestamp,
     generation: Option<i64>,
 }
@@ -46,13 +46,13 @@ impl Draft {
             choice: Choice::default(),
             events: Vec::new(),
             just_failed: None,
-            evidence: case.observed.pod_event.cloned(),
+            pod_event: case.observed.pod_event.cloned(),
             now: case.now,
             generation: case.workspace.metadata.generation,
         }
     }
 
-    /// Sets a condition; nothing changes where it says the same already. The transition time is that of the status.
+    /// Sets a condition, unless it is already equal. The transition time changes only with the status of the condition.
     pub fn set(&mut self, kind: &str, is_true: bool, reason: &str, message: &str) {
         let status = if is_true { "True" } else { "False" };
         let message = shortened(message);
@@ -81,7 +81,7 @@ impl Draft {
         }
     }
 
-    /// Fails the workspace; the first failure stays.
+    /// Fails the workspace. Only the first failure counts.
     pub fn fail(&mut self, failure: &Failure) {
         if self.status.is_true(conditions::FAILED) {
             return;
@@ -89,17 +89,17 @@ impl Draft {
         self.ask_why(false);
         let text = self.explained(&failure.text);
         self.set(conditions::FAILED, true, failure.fault.reason(), &text);
-        self.warn("Failed", text);
+        self.warning("Failed", text);
     }
 
-    /// It has just failed, or did not come up: the events of its pod may tell why.
+    /// Requests the events of the pod, which may explain a failure; `starting` if the pod did not start.
     pub fn ask_why(&mut self, starting: bool) {
         self.just_failed = Some(starting || self.just_failed == Some(true));
     }
 
-    /// The text of a failure with the last event of the pod, unless that says the same.
+    /// Appends the last event of the pod to the text of a failure, unless the text has it.
     pub fn explained(&self, text: &str) -> String {
-        match &self.evidence {
+        match &self.pod_event {
             Some(event) if !text.contains(&event.message) => {
                 format!("{text} (last event of its pod: {}: {})", event.reason, event.message)
             }
@@ -107,7 +107,7 @@ impl Draft {
         }
     }
 
-    /// Whether nothing is left to be done with the content.
+    /// Whether the content needs nothing more.
     pub fn finished(&self, case: &Case<'_>) -> bool {
         ending::is_finished(&self.status, case.workspace.spec.type_)
     }
@@ -116,20 +116,20 @@ impl Draft {
         ending::is_doomed(&self.status, case.workspace)
     }
 
-    pub fn tell(&mut self, reason: &'static str, message: String) {
+    pub fn event(&mut self, reason: &'static str, message: String) {
         self.events.push(Note { reason, warning: false, message, passing: false });
     }
 
-    /// Tells of a step that may be over at once.
-    pub fn tell_in_passing(&mut self, reason: &'static str, message: String) {
+    /// Adds an event of a step that may be over at once; such events are debounced.
+    pub fn passing_event(&mut self, reason: &'static str, message: String) {
         self.events.push(Note { reason, warning: false, message, passing: true });
     }
 
-    pub fn warn(&mut self, reason: &'static str, message: String) {
+    pub fn warning(&mut self, reason: &'static str, message: String) {
         self.events.push(Note { reason, warning: true, message, passing: false });
     }
 
-    /// URL and owner token, once.
+    /// Sets URL and owner token if they are empty.
     pub fn fill_access(&mut self, case: &Case<'_>, tokens: &dyn OwnerTokens) {
         if self.status.url.as_deref().unwrap_or_default().is_empty() {
             let meta = &case.workspace.spec.ownership.workspace_id;
@@ -149,10 +149,10 @@ impl Draft {
         }
     }
 
-    /// What is seen of the pod: that it is there, where it runs, and whether its container does.
+    /// Applies the observed pod: existence, node, and state of its container.
     pub fn see_pod(&mut self, case: &Case<'_>) {
         let Some(pod) = case.pod else {
-            // A pod that may only not be seen yet says nothing about its container.
+            // The watch may not show the pod yet, so the state of its container is unknown.
             if case.was_made() && case.unseen_until().is_none() {
                 self.set(conditions::WORKSPACE_CONTAINER_RUNNING, false, reason::UNKNOWN, "");
             }
@@ -167,16 +167,16 @@ impl Draft {
         self.see_container(case, pod);
     }
 
-    /// That a pod was made, once an attempt.
+    /// Notes the creation of the pod, once for each attempt.
     pub fn note_deployed(&mut self, case: &Case<'_>) {
         if !self.status.is_true(conditions::DEPLOYED) {
             self.set(conditions::DEPLOYED, true, reason::UNKNOWN, "");
             let class = &case.workspace.spec.class;
-            self.tell_in_passing("Creating", format!("Creating the pod in class {class}"));
+            self.passing_event("Creating", format!("Creating the pod in class {class}"));
         }
     }
 
-    /// Filled once, but for the pod's address.
+    /// Fills empty fields only, but for the pod's address, which is updated.
     fn fill_runtime(&mut self, pod: &PodFacts) {
         let mut runtime = self.status.runtime.clone().unwrap_or_default();
         let fill = |field: &mut Option<String>, value: Option<&String>| {
@@ -196,15 +196,18 @@ impl Draft {
 
     fn see_container(&mut self, case: &Case<'_>, pod: &PodFacts) {
         let kind = conditions::WORKSPACE_CONTAINER_RUNNING;
-        let (own, hindrance) = (case.container(), case.hindrance());
-        let cannot_start = hindrance.is_some_and(|hindrance| hindrance.class == Class::Start);
+        let (own, start_problem) = (case.container(), case.start_problem());
+        let cannot_start = start_problem.is_some_and(|start_problem| start_problem.class == Class::Start);
         self.keep(conditions::CONTAINER_START_FAILING, cannot_start, reason::CONTAINER_NOT_STARTED, "");
         if own.is_some_and(|own| own.state == ContainerState::Running) {
             return self.set(kind, true, reason::UNKNOWN, "");
         }
-        let of_kubelet = hindrance.and_then(|hindrance| Some((hindrance.condition_reason()?, hindrance)));
+        let of_kubelet =
+            start_problem.and_then(|start_problem| Some((start_problem.condition_reason()?, start_problem)));
         let waiting = match (of_kubelet, pod.unschedulable.as_deref()) {
-            (Some((reason, hindrance)), _) => Some((reason, hindrance.beginning(), hindrance.text())),
+            (Some((reason, start_problem)), _) => {
+                Some((reason, start_problem.beginning(), start_problem.text()))
+            }
             (None, Some(message)) if own.is_none() => {
                 Some((UNSCHEDULABLE, String::new(), message.to_owned()))
             }
@@ -213,14 +216,15 @@ impl Draft {
         let Some((reason, beginning, message)) = waiting else {
             return self.set(kind, false, reason::UNKNOWN, "");
         };
-        // These texts change with every try and every node; the first one says what is wrong.
-        let is_said = |there: &Condition| there.reason == reason && there.message.starts_with(&beginning);
-        if !self.status.condition(kind).is_some_and(is_said) {
+        // The texts differ with each retry and each node; the first one is kept.
+        let is_same = |there: &Condition| there.reason == reason && there.message.starts_with(&beginning);
+        if !self.status.condition(kind).is_some_and(is_same) {
             self.set(kind, false, reason, &message);
         }
     }
 
-    /// Whether the pod's node is well. One that is not leaves the phase as it is: nobody knows more of the pod.
+    /// Applies the readiness of the pod's node. A node that is not ready does not change the phase: nothing new is known of
+    /// the pod.
     pub fn see_node(&mut self, case: &Case<'_>) {
         let readiness = match case.observed.node {
             NodeObservation::Present { readiness, .. } if case.pod.is_some() => readiness,
@@ -235,7 +239,7 @@ impl Draft {
         self.keep(conditions::NODE_NOT_READY, readiness != Readiness::Ready, reason, &text);
     }
 
-    /// Sets a condition that most workspaces never have: it is absent until it was once True.
+    /// Sets a condition that most workspaces never have: it is absent until it was True once.
     pub fn keep(&mut self, kind: &str, is_true: bool, reason: &str, message: &str) {
         if is_true || self.status.condition(kind).is_some() {
             let (reason, message) = if is_true { (reason, message) } else { (reason::UNKNOWN, "") };
@@ -243,12 +247,12 @@ impl Draft {
         }
     }
 
-    /// Keeps since when the pod's state cannot be told.
+    /// Notes since when the pod's state is unknown.
     pub fn note_interruption(&mut self, interrupted: bool) {
         self.keep(INTERRUPTED, interrupted, reason::UNKNOWN, "");
     }
 
-    /// Times that stopping is measured from.
+    /// Sets the start times of the timeouts of stopping.
     pub fn note_stopping(&mut self, case: &Case<'_>) {
         self.status.pod_stopping_time.get_or_insert(Time(self.now));
         let finished = self.finished(case);
@@ -258,38 +262,38 @@ impl Draft {
         }
     }
 
-    /// The events of a new phase.
+    /// Adds the event of a new phase.
     pub fn note_phase(&mut self, before: Phase, after: Phase) {
         let of_stopping = [Phase::Stopping, Phase::Stopped];
         match after {
             Phase::Initializing => {
-                self.tell_in_passing("Initializing", "The content is being laid in".to_owned());
+                self.passing_event("Initializing", "The content is being initialized".to_owned());
             }
-            Phase::Running => self.tell("Running", "The workspace is ready".to_owned()),
+            Phase::Running => self.event("Running", "The workspace is ready".to_owned()),
             Phase::Stopping | Phase::Stopped if !of_stopping.contains(&before) => {
-                self.tell("Stopping", "The workspace is being stopped".to_owned());
+                self.event("Stopping", "The workspace is being stopped".to_owned());
             }
             _ => {}
         }
     }
 
-    pub fn into_decision(self, case: &Case<'_>, look_again: Vec<Timestamp>) -> Decision {
-        let Self { status, mut choice, events, just_failed, evidence, now, .. } = self;
+    pub fn into_decision(self, case: &Case<'_>, next_check: Vec<Timestamp>) -> Decision {
+        let Self { status, mut choice, events, just_failed, pod_event, now, .. } = self;
         let is_over =
             status.phase == Phase::Stopped && (case.pod.is_none() || ending::is_left_behind(case, &status));
         let mut status = StatusChange::between(case.workspace.status.as_ref(), status);
         let was_ending = matches!(case.phase(), Phase::Stopping | Phase::Stopped);
         let only_end = was_ending && status.says_only_the_end() && !actions::is_held_by_others(case);
         if is_over && only_end {
-            // The resource goes now, and that says it.
+            // The deletion of the resource reports the end; a status update would be redundant.
             status = StatusChange::default();
             actions::finish(case, &mut choice.actions);
         } else {
             choice.more_to_do |= is_over;
         }
         let next = choice.more_to_do.then_some(now);
-        // What should have happened by now waits for something else, which will be seen.
-        let later = look_again.into_iter().filter(|at| *at > now);
+        // A time in the past waits for a change that the watch will report.
+        let later = next_check.into_iter().filter(|at| *at > now);
         Decision {
             may_wait: choice.may_wait && !status.is_empty(),
             status,
@@ -297,9 +301,9 @@ impl Draft {
             drop_secrets: choice.drop_secrets,
             events,
             query: just_failed
-                .filter(|_| evidence.is_none())
+                .filter(|_| pod_event.is_none())
                 .and_then(|starting| case.events_of_pod(starting)),
-            look_again: later.chain(next).min(),
+            next_check: later.chain(next).min(),
         }
     }
 }
@@ -317,7 +321,7 @@ fn shortened(message: &str) -> String {
     message.chars().take(LONGEST_MESSAGE).chain(['…']).collect()
 }
 
-/// The moment `limit` after `start`; `None` where that is beyond all time.
+/// `start + limit`; `None` on overflow.
 pub(super) fn after(start: Timestamp, limit: Duration) -> Option<Timestamp> {
     start.checked_add(limit).ok()
 }

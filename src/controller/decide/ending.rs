@@ -1,4 +1,4 @@
-//! How a workspace ends: what dooms it, when its content is done with, and when waiting for that is given up.
+//! How a workspace ends: why it must, when its content needs nothing more, and when the controller gives up waiting for that.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use super::draft::{Draft, after};
 use super::failure::{Failure, Fault};
 use super::{rejection, timeout};
 
-/// Whether it has to end.
+/// Whether the workspace must end: it failed, was stopped or timed out, its node is gone, or it is being deleted.
 pub(super) fn is_doomed(status: &WorkspaceStatus, workspace: &Workspace) -> bool {
     let refused = rejection::is_refused(status);
-    // Another node can take a pod that its first node refused.
+    // A pod that a node refused can run on another node.
     let node_lost = status.is_true(conditions::NODE_DISAPPEARED) && !refused;
     workspace.metadata.deletion_timestamp.is_some()
         || node_lost
@@ -27,7 +27,7 @@ pub(super) fn is_doomed(status: &WorkspaceStatus, workspace: &Workspace) -> bool
             .any(|kind| status.is_true(kind))
 }
 
-/// Whether nothing is left to be done with the content: it is backed up, cannot be, or need not be.
+/// Whether the content needs nothing more: it is backed up, cannot be, or need not be.
 pub(super) fn is_finished(status: &WorkspaceStatus, kind: WorkspaceType) -> bool {
     if rejection::is_refused(status) {
         return status.condition(conditions::STATE_WIPED).is_some()
@@ -45,14 +45,14 @@ pub(super) fn is_finished(status: &WorkspaceStatus, kind: WorkspaceType) -> bool
         .any(|kind| status.is_true(kind))
 }
 
-/// Seconds the pod gets to end; its own value where nobody asked for less.
+/// Grace period of the stop request in seconds; `None` for the pod's own.
 pub(super) fn grace(status: &WorkspaceStatus) -> Option<u32> {
     let stop = status.condition(conditions::STOPPED_BY_REQUEST).filter(|stop| stop.status == "True")?;
     let grace = stop.message.parse::<GoDuration>().ok()?.to_std().ok()?;
     u32::try_from(grace.as_secs()).ok()
 }
 
-/// Notes that the node is gone, and with it what was not backed up.
+/// Notes that the node is gone, and that content without a backup is lost with it.
 pub(super) fn note_node_loss(case: &Case<'_>, draft: &mut Draft) {
     if case.observed.node != NodeObservation::Gone || draft.status.is_true(conditions::NODE_DISAPPEARED) {
         return;
@@ -75,7 +75,7 @@ pub(super) fn note_node_loss(case: &Case<'_>, draft: &mut Draft) {
     }
 }
 
-/// Stops waiting for a node agent that does not finish. The content stays where it is, and the condition says where.
+/// Stops waiting for a node agent that does not finish in time. The content stays on its node, and the condition says where.
 pub(super) fn give_up_waiting(case: &Case<'_>, draft: &mut Draft) {
     let limit = case.settings.timeouts.content_finalization;
     let Some(since) = waits_since(case, &draft.status) else { return };
@@ -94,7 +94,7 @@ pub(super) fn give_up_waiting(case: &Case<'_>, draft: &mut Draft) {
     timeout::set(draft, case, "backup", since, limit);
 }
 
-/// When waiting is given up, or the pod is deleted by force.
+/// When the controller stops waiting for the node agent, or deletes the pod by force.
 pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
     let next = match draft.status.phase {
         Phase::Stopping => {
@@ -109,14 +109,14 @@ pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
     Some(suspended(case, next))
 }
 
-/// Whether the pod has not gone for so long that nothing but force helps.
+/// Whether the pod exists longer than `timeouts.stopping` allows, so that it is deleted by force.
 pub(super) fn is_overdue(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
     status.phase == Phase::Stopped
         && !case.in_maintenance()
         && force_at(case, status).is_some_and(|at| at <= case.now)
 }
 
-/// Says which finalizers of others hold a pod that is done with: that of a workspace that is over, or one that was refused.
+/// Reports which foreign finalizers hold the pod of a stopped workspace, or a refused pod.
 pub(super) fn note_holders(case: &Case<'_>, draft: &mut Draft) {
     let is_over = draft.status.phase == Phase::Stopped
         || (rejection::is_refused(&draft.status) && draft.finished(case));
@@ -127,17 +127,17 @@ pub(super) fn note_holders(case: &Case<'_>, draft: &mut Draft) {
     let is_held = !message.is_empty();
     draft.keep(conditions::POD_HELD, is_held, reason::FOREIGN_FINALIZER, &message);
     if is_new {
-        draft.warn("PodHeld", message);
+        draft.warning("PodHeld", message);
     }
 }
 
-/// In whose hands a pod is; none where nobody else has a finalizer on it.
+/// Text that names the foreign finalizers of a pod; `None` if it has none.
 pub(super) fn holders(pod: &PodFacts) -> Option<String> {
     Some(format!("held by {}", names::listed(&pod.held_by)?))
 }
 
-/// Whether nothing of the pod is left to wait for but finalizers of others, for longer than any pod takes to go. Its
-/// content must be safe, and none of its containers may run: then the workspace goes, and its pod is left behind.
+/// Whether only foreign finalizers have held the pod for longer than `timeouts.stopping`. If its content is safe and none of
+/// its containers runs, the workspace is deleted, and its pod is left behind.
 pub(super) fn is_left_behind(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
     let Some(pod) = case.pod.filter(|_| case.own.len() == 1) else { return false };
     let is_over =
@@ -146,7 +146,7 @@ pub(super) fn is_left_behind(case: &Case<'_>, status: &WorkspaceStatus) -> bool 
     is_over && is_held_by_others && is_safe(status, case.workspace.spec.type_) && is_overdue(case, status)
 }
 
-/// Whether the content is proven to be backed up, or there is none that anybody wants.
+/// Whether the content is backed up, or there is none to keep.
 fn is_safe(status: &WorkspaceStatus, kind: WorkspaceType) -> bool {
     let is = |kinds: &[&str]| kinds.iter().any(|kind| status.is_true(kind));
     if rejection::is_refused(status) {
@@ -157,7 +157,7 @@ fn is_safe(status: &WorkspaceStatus, kind: WorkspaceType) -> bool {
         || is(&[conditions::BACKUP_COMPLETE, conditions::ABORTED])
 }
 
-/// A moment that must not come before maintenance ends.
+/// Postpones a time to the end of maintenance.
 pub(super) fn suspended(case: &Case<'_>, at: Timestamp) -> Timestamp {
     match case.observed.maintenance_until {
         Some(until) if case.in_maintenance() => until.max(case.now),
@@ -169,7 +169,7 @@ fn force_at(case: &Case<'_>, status: &WorkspaceStatus) -> Option<Timestamp> {
     after(status.pod_stopping_time.as_ref()?.0, case.settings.timeouts.stopping)
 }
 
-/// Since when the node agent is waited for, where it is.
+/// Since when the controller waits for the node agent; `None` if it does not.
 fn waits_since(case: &Case<'_>, status: &WorkspaceStatus) -> Option<Timestamp> {
     (case.phase() == Phase::Stopping).then(|| waits_since_of(status, case)).flatten()
 }
@@ -192,7 +192,7 @@ fn node_name<'a>(case: &'a Case<'_>) -> &'a str {
     of_pod.or(of_status).unwrap_or("(unknown)")
 }
 
-/// Whether the wait is over since `start`.
+/// Whether `limit` has passed since `start`.
 pub(super) fn has_passed(now: Timestamp, start: Timestamp, limit: Duration) -> bool {
     after(start, limit).is_some_and(|at| at <= now)
 }

@@ -1,4 +1,4 @@
-//! What went wrong, said so that a person understands it, and whose fault it is.
+//! Classifies failures: a message for people, and whose fault it is (user, configuration or platform).
 
 use serde::Deserialize;
 
@@ -10,14 +10,14 @@ use member::texts;
 use super::case::Case;
 use super::draft::{CONTAINER_NOT_STARTED, Draft, IMAGE_PULL, POD_NOT_CREATED, UNSCHEDULABLE};
 use super::phase::PodState;
-use super::{NodeObservation, hindrance};
+use super::{NodeObservation, start_problem};
 
 /// Whose fault a failure is; the reason of the condition `Failed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// What runs in the workspace, or what it was asked to run.
     User,
-    /// What the installation says.
+    /// The configuration of the installation.
     Configuration,
     /// Cluster, node, network, storage.
     Platform,
@@ -46,11 +46,11 @@ impl Failure {
     }
 }
 
-/// Exit code of a container that was killed, or whose end nobody saw.
+/// Exit code of a container that was killed, or whose end the kubelet missed.
 const KILLED: i32 = 137;
 const SILENT_TASK_FAILURE: &str = "headless task failed: ";
 
-/// What the node agent says of the content.
+/// A failure that the node agent reports in the conditions of the content.
 pub(super) fn of_content(status: &WorkspaceStatus) -> Option<Failure> {
     let said = |kind: &str, is: &str| status.condition(kind).filter(|condition| condition.status == is);
     let text = |what: &str, message: &str| match message {
@@ -60,7 +60,7 @@ pub(super) fn of_content(status: &WorkspaceStatus) -> Option<Failure> {
     let init = said(conditions::CONTENT_READY, "False")
         .filter(|condition| condition.reason == reason::INITIALIZATION_FAILURE);
     if let Some(init) = init {
-        // Mostly a repository that is not there or not for this user.
+        // Mostly a repository that does not exist or that this user may not read.
         return Some(Failure::new(Fault::User, text("Content initialization", &init.message)));
     }
     if let Some(backup) = said(conditions::BACKUP_FAILURE, "True") {
@@ -70,7 +70,7 @@ pub(super) fn of_content(status: &WorkspaceStatus) -> Option<Failure> {
     Some(Failure::new(Fault::Platform, text("Wiping workspace state", &wiping.message)))
 }
 
-/// What the pod says.
+/// A failure that the status of the pod shows.
 pub(super) fn of_pod(case: &Case<'_>, draft: &Draft) -> Option<Failure> {
     let pod = case.pod?;
     if let Some(failure) = of_disruption(case, draft, pod) {
@@ -79,14 +79,14 @@ pub(super) fn of_pod(case: &Case<'_>, draft: &Draft) -> Option<Failure> {
     if pod.phase == PodPhase::Failed && !(pod.reason.is_empty() && pod.message.is_empty()) {
         return Some(of_pod_reason(pod));
     }
-    case.hindrance()
-        .and_then(|hindrance| hindrance.failure())
+    case.start_problem()
+        .and_then(|start_problem| start_problem.failure())
         .or_else(|| of_container(case, case.container()?))
         .or_else(|| of_early_end(case, pod))
         .or_else(|| of_silent_end(case))
 }
 
-/// A pod that is gone without anybody having asked for it here.
+/// The pod is gone, and neither the workspace nor its pod was ending.
 pub(super) fn vanished(case: &Case<'_>) -> Failure {
     let runtime = case.status().runtime.as_ref();
     let node = runtime.and_then(|runtime| runtime.node_name.as_deref());
@@ -97,25 +97,27 @@ pub(super) fn vanished(case: &Case<'_>) -> Failure {
     )
 }
 
-/// A pod that the cluster does not take, for the reason that it gives.
-pub(super) fn not_taken(reason: &str) -> Failure {
-    Failure::new(Fault::Configuration, format!("the cluster does not take the pod: {reason}"))
+/// The cluster rejected the pod.
+pub(super) fn pod_rejected(reason: &str) -> Failure {
+    Failure::new(Fault::Configuration, format!("pod creation rejected: {reason}"))
 }
 
-/// What a workspace waited for in vain, as its condition tells.
+/// The failure of a workspace that timed out while it waited, by the reason of its container condition.
 pub(super) fn of_waiting(status: &WorkspaceStatus) -> Option<Failure> {
     let waiting = status.condition(conditions::WORKSPACE_CONTAINER_RUNNING)?;
     let message = waiting.message.as_str();
     match waiting.reason.as_str() {
         IMAGE_PULL => Some(image_pull(message)),
-        UNSCHEDULABLE => Some(Failure::new(Fault::Platform, format!("no node takes the pod: {message}"))),
-        POD_NOT_CREATED => Some(not_taken(message)),
-        CONTAINER_NOT_STARTED => Some(hindrance::in_vain(message)),
+        UNSCHEDULABLE => {
+            Some(Failure::new(Fault::Platform, format!("the pod cannot be scheduled: {message}")))
+        }
+        POD_NOT_CREATED => Some(pod_rejected(message)),
+        CONTAINER_NOT_STARTED => Some(start_problem::in_vain(message)),
         _ => None,
     }
 }
 
-/// What a headless task left as its last words.
+/// The termination message of a headless task.
 pub(super) fn headless_task_message<'a>(case: &Case<'a>) -> Option<&'a str> {
     match &case.container().filter(|_| case.is_headless())?.state {
         ContainerState::Terminated(end) if !end.message.is_empty() => Some(end.message.as_str()),
@@ -130,7 +132,7 @@ fn image_pull(message: &str) -> Failure {
     Failure::new(fault, format!("cannot pull image: {message}"))
 }
 
-/// Taken away by the platform: preemption, eviction, taints. Where it was to end anyway, that is no failure.
+/// The platform removed the pod: preemption, eviction, taints. No failure if the workspace was ending anyway.
 fn of_disruption(case: &Case<'_>, draft: &Draft, pod: &PodFacts) -> Option<Failure> {
     let (reason, message) = pod.disruption.as_ref()?;
     let is_ending = draft.is_doomed(case) || case.phase() == k8s::resources::Phase::Stopping;
@@ -150,7 +152,7 @@ fn of_disruption(case: &Case<'_>, draft: &Draft, pod: &PodFacts) -> Option<Failu
 
 fn of_pod_reason(pod: &PodFacts) -> Failure {
     let fault = match pod.reason.as_str() {
-        // What the workspace itself used up; pressure that others made is the platform's.
+        // The workspace exceeded its own limit; evictions under pressure of others are the platform's fault.
         "Evicted" if texts::is_over_disk_limit(&pod.message) => Fault::User,
         "DeadlineExceeded" => Fault::Configuration,
         _ => Fault::Platform,
@@ -174,8 +176,8 @@ fn of_end(case: &Case<'_>, name: &str, end: &Termination) -> Option<Failure> {
     }
     if end.exit_code != 0 && !end.message.is_empty() {
         let silent = case.is_headless() && end.message.starts_with(SILENT_TASK_FAILURE);
-        let is_well = matches!(case.observed.node, NodeObservation::Present { tainted: false, .. });
-        let spared = is_unseen_end(end) && is_well;
+        let is_healthy = matches!(case.observed.node, NodeObservation::Present { tainted: false, .. });
+        let spared = is_unseen_end(end) && is_healthy;
         let fault = if is_unseen_end(end) { Fault::Platform } else { Fault::User };
         return (!silent && !spared).then(|| Failure::new(fault, last_words(&end.message)));
     }
@@ -217,7 +219,7 @@ fn of_early_end(case: &Case<'_>, pod: &PodFacts) -> Option<Failure> {
     Some(Failure::new(Fault::Platform, with_detail(&what, &last_words(&end.message))))
 }
 
-/// A regular workspace's container or pod that ended, and nothing above says why.
+/// The container or pod of a regular workspace ended, for none of the reasons above.
 fn of_silent_end(case: &Case<'_>) -> Option<Failure> {
     if case.is_headless() || case.pod_state() != PodState::Ended {
         return None;
@@ -226,7 +228,7 @@ fn of_silent_end(case: &Case<'_>) -> Option<Failure> {
         ContainerState::Terminated(end) => Some(end),
         _ => None,
     });
-    // The node may yet tell how such a container really ended; a limit of time ends the wait.
+    // The node may still report how the container ended; a timeout bounds the wait.
     if end.is_some_and(is_unseen_end) {
         return None;
     }
@@ -234,7 +236,7 @@ fn of_silent_end(case: &Case<'_>) -> Option<Failure> {
     Some(Failure::new(Fault::Platform, format!("the workspace's pod ended unexpectedly{detail}")))
 }
 
-/// The node lost sight of the container.
+/// Whether the kubelet lost track of the container.
 fn is_unseen_end(end: &Termination) -> bool {
     end.exit_code == KILLED && end.reason == "ContainerStatusUnknown"
 }
@@ -243,7 +245,7 @@ pub(super) fn with_detail(what: &str, detail: &str) -> String {
     if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") }
 }
 
-/// The last line of a log that has a message, or all of it.
+/// Message of the last JSON line of a log that has one, or the whole log.
 fn last_words(log: &str) -> String {
     #[derive(Deserialize)]
     struct Line {

@@ -2,31 +2,31 @@
 
 use k8s::resources::Phase;
 
-/// What the phase is looked up by. One field a column of the table.
+/// Input of the table: one field for each column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a column of the table")]
 pub struct Facts {
     /// The pod.
     pub pod: PodState,
-    /// The phase so far.
+    /// The observed phase.
     pub phase: Phase,
-    /// Whether it ends by itself.
+    /// Whether the workspace is headless: it ends by itself.
     pub headless: bool,
-    /// Whether a pod was made in this attempt.
+    /// Whether a pod was created in this attempt.
     pub made: bool,
-    /// Whether a pod was made so recently that it may not be seen yet.
+    /// Whether the pod was created so recently that the watch may not show it yet.
     pub unseen: bool,
-    /// Whether it has to end: failed, stopped, timed out, its node gone, or being deleted.
+    /// Whether the workspace must end: it failed, was stopped or timed out, its node is gone, or it is being deleted.
     pub doomed: bool,
-    /// Whether nothing is left to be done with the content.
+    /// Whether the content needs nothing more.
     pub finished: bool,
-    /// Whether its pod was refused by the node, and it will be tried again.
+    /// Whether the node refused the pod, and it will be recreated.
     pub refused: bool,
-    /// Whether the wait before that is over.
+    /// Whether the backoff before that is over.
     pub due: bool,
-    /// Whether it ever ran.
+    /// Whether the workspace was ever ready.
     pub ever_ready: bool,
-    /// Whether its content was laid in.
+    /// Whether the content is initialized.
     pub content_ready: bool,
     /// Whether the namespace is under maintenance.
     pub maintenance: bool,
@@ -35,22 +35,22 @@ pub struct Facts {
 /// A pod's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PodState {
-    /// There is none.
+    /// No pod exists.
     Absent,
-    /// It is being deleted.
+    /// The pod is terminating.
     Deleting,
-    /// Pending, without a node.
+    /// The pod is pending, without a node.
     Waiting,
-    /// It has a node, and its container was not started yet.
+    /// The pod has a node, and its container was not started yet.
     Creating,
-    /// Its container runs.
+    /// The container runs.
     Up {
-        /// Whether its container is ready.
+        /// Whether the container is ready.
         ready: bool,
     },
-    /// Its container ended, or it did as a whole.
+    /// The container or the whole pod ended.
     Ended,
-    /// Unknown.
+    /// The phase of the pod is Unknown.
     Lost,
 }
 
@@ -104,7 +104,7 @@ impl Row {
         Self::Lost,
     ];
 
-    /// The phase that the row leads to; `now` is the phase so far.
+    /// The next phase; `now` is the observed one.
     pub fn phase(self, now: Phase) -> Phase {
         match self {
             Self::NotSeenYet | Self::Held => now,

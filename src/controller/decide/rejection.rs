@@ -1,5 +1,5 @@
-//! Pods that their node refused, and making them again. Meanwhile the phase is Stopping, because that is when the node
-//! agent wipes; it is never Stopped, because the workspace is not over.
+//! Recreation of pods that their node refused. Meanwhile the phase is Stopping, because the node agent wipes in that phase;
+//! it is never Stopped, because the workspace has not ended.
 
 use jiff::Timestamp;
 
@@ -13,7 +13,7 @@ use super::draft::{Draft, after};
 use super::failure::{Failure, Fault};
 use super::{Row, ending, phase};
 
-/// What outlives an attempt: what people did.
+/// Conditions that are kept for the next attempt: what people did.
 const KEPT: [&str; 5] = [
     conditions::STOPPED_BY_REQUEST,
     conditions::TIMEOUT,
@@ -27,27 +27,27 @@ pub(super) fn is_refused(status: &WorkspaceStatus) -> bool {
     status.is_true(conditions::POD_REJECTED)
 }
 
-/// Whether the wait before the next attempt is over.
+/// Whether the backoff before the next attempt is over.
 pub(super) fn is_due(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
     let gone = status.pod_deletion_time.as_ref();
     gone.is_some_and(|gone| ending::has_passed(case.now, gone.0, case.settings.recreation.backoff))
 }
 
-/// Whether the node refused the pod before anybody could use it: a refused pod's content is wiped. That may be ready, since
-/// the node agent begins with it when the pod is given to the node.
+/// Whether the node refused the pod before anybody could use it; the content of such a pod is wiped. The content may be
+/// ready: the node agent starts with it when the pod is assigned to the node.
 pub(super) fn is_rejected(case: &Case<'_>, draft: &Draft) -> bool {
     let unused = !draft.status.is_true(conditions::EVER_READY);
     is_refused(&draft.status) || (unused && case.pod.is_some_and(is_pod_rejected))
 }
 
-/// Notes the refusal, and fails the workspace where it is not tried again. A pod that goes for another reason needs no
-/// note; one that is merely being deleted does, since that was us where another writer was faster with the status.
+/// Notes the refusal, and fails the workspace once its retries are used up. A pod that must go for another reason needs no
+/// note. One that is merely being deleted does: an earlier reconcile deleted it, and its status write met a conflict.
 pub(super) fn note(case: &Case<'_>, draft: &mut Draft) {
     let noted = is_refused(&draft.status) || (case.is_deleting() && draft.is_doomed(case));
     let Some(pod) = case.pod.filter(|_| !noted) else { return };
     let text = format!("{}: {}", pod.reason, pod.message);
     draft.set(conditions::POD_REJECTED, true, reason::UNKNOWN, &text);
-    draft.warn("PodRejected", text.clone());
+    draft.warning("PodRejected", text.clone());
     let done = attempts(&draft.status);
     if done >= case.settings.recreation.max_retries && !draft.is_doomed(case) {
         let text = format!("{text} (the node refused the pod; it was made again {done} times)");
@@ -55,7 +55,8 @@ pub(super) fn note(case: &Case<'_>, draft: &mut Draft) {
     }
 }
 
-/// Fails a workspace whose refused pod others hold for longer than any pod takes to go: no other can be made beside it.
+/// Fails a workspace whose refused pod is held by foreign finalizers for longer than `timeouts.stopping`: a new pod needs its
+/// name.
 pub(super) fn give_up(case: &Case<'_>, draft: &mut Draft) {
     let is_due = gives_up_at(case, &draft.status).is_some_and(|at| at <= case.now);
     let Some(pod) = case.pod.filter(|_| is_due && !case.in_maintenance() && !draft.is_doomed(case)) else {
@@ -66,7 +67,7 @@ pub(super) fn give_up(case: &Case<'_>, draft: &mut Draft) {
     draft.fail(&Failure::new(Fault::Platform, text));
 }
 
-/// When waiting for the owners of finalizers on a refused pod is given up.
+/// When the controller stops waiting for the foreign finalizers of a refused pod.
 fn gives_up_at(case: &Case<'_>, status: &WorkspaceStatus) -> Option<Timestamp> {
     let is_held = case.pod.is_some_and(|pod| pod.deleting_since.is_some() && !pod.held_by.is_empty());
     let waits = is_refused(status) && ending::is_finished(status, case.workspace.spec.type_);
@@ -74,7 +75,7 @@ fn gives_up_at(case: &Case<'_>, status: &WorkspaceStatus) -> Option<Timestamp> {
     after(since.0, case.settings.timeouts.stopping)
 }
 
-/// Begins the next attempt. The pod itself is made in the next pass, when this is written: never two at a time.
+/// Begins the next attempt. The next reconcile creates the pod, once this status is written: there are never two.
 pub(super) fn reset(case: &Case<'_>, draft: &mut Draft) {
     let attempt = attempts(&draft.status).saturating_add(1);
     let text = format!("Recreating pod... ({attempt} retry)");
@@ -88,11 +89,11 @@ pub(super) fn reset(case: &Case<'_>, draft: &mut Draft) {
     status.pod_stopping_time = None;
     status.runtime = None;
     draft.set(conditions::POD_REJECTED, false, reason::UNKNOWN, &text);
-    draft.tell("Recreating", format!("{text} of at most {}", case.settings.recreation.max_retries));
+    draft.event("Recreating", format!("{text} of at most {}", case.settings.recreation.max_retries));
     draft.choice.more_to_do = true;
 }
 
-/// When the next attempt begins, or is given up.
+/// When the next attempt begins, or the workspace fails because of foreign finalizers.
 pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
     if phase::row(&case.facts(draft)) != Row::Refused {
         return None;
@@ -107,7 +108,7 @@ fn attempts(status: &WorkspaceStatus) -> u32 {
     u32::try_from(status.pod_recreated.unwrap_or_default()).unwrap_or_default()
 }
 
-/// Whether the node refused a pod.
+/// Whether the reason of a failed pod says that the node refused it.
 fn is_pod_rejected(pod: &PodFacts) -> bool {
     let reasons = ["NodeAffinity", "UnexpectedAdmissionError", "NodeShutdown"];
     let reason = pod.reason.as_str();

@@ -1,4 +1,4 @@
-//! Tests of decisions: scenes are built here, one file a family.
+//! Tests of decisions: builders of scenes; one file for each family of tests.
 
 mod access;
 mod containers;
@@ -21,9 +21,9 @@ use prost::Message;
 use crate::settings::{ClassSettings, Recreation, Timeouts};
 use crate::templates::PodTemplates;
 use domain::class::{Class, RawClass};
-use domain::keyed::Keying;
 use domain::names::WorkspaceId;
 use domain::pod::{ContainerFacts, ContainerState, PodPhase, Termination};
+use domain::signing::Keying;
 use k8s::resources::{self, Initializer, Runtime, WorkspaceSpec, WorkspaceStatus, WorkspaceType};
 use proto::contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer::Spec};
 
@@ -40,7 +40,7 @@ impl OwnerTokens for FixedTokens {
 const START: i64 = 1_800_000_000;
 const UID: &str = "uid-1";
 
-/// The moment so many seconds after the workspace was made.
+/// The time so many seconds after the creation of the workspace.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(START + seconds).unwrap()
 }
@@ -92,7 +92,7 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// A workspace with what is seen around it.
+/// A workspace with the observed state around it.
 #[derive(Clone)]
 pub(crate) struct Scene {
     pub workspace: Workspace,
@@ -105,7 +105,7 @@ pub(crate) struct Scene {
     pub settings: Settings,
 }
 
-/// A workspace that was just made and never looked at, one minute old.
+/// A workspace that is one minute old and was never reconciled.
 pub(crate) fn fresh() -> Scene {
     let initializer = WorkspaceInitializer { spec: Some(Spec::Empty(EmptyInitializer {})) }.encode_to_vec();
     let spec = WorkspaceSpec {
@@ -139,7 +139,7 @@ pub(crate) fn fresh() -> Scene {
     }
 }
 
-/// A workspace whose pod was made and noted.
+/// A workspace whose pod was created and counted in the status.
 pub(crate) fn made() -> Scene {
     let mut scene = fresh();
     scene.step();
@@ -169,7 +169,7 @@ pub(crate) fn running() -> Scene {
         .container(ContainerState::Running, true)
 }
 
-/// A headless workspace at work.
+/// A headless workspace that runs.
 pub(crate) fn headless(kind: WorkspaceType) -> Scene {
     let mut scene = running();
     scene.workspace.spec.type_ = kind;
@@ -337,7 +337,7 @@ impl Scene {
         decide(&self.observed(), &self.settings, &FixedTokens)
     }
 
-    /// Decides and writes the status, as a pass does.
+    /// Decides and writes the status, as a reconcile does.
     pub fn step(&mut self) -> Decision {
         let decision = self.decide();
         if !decision.status.is_empty() {
@@ -346,7 +346,7 @@ impl Scene {
         decision
     }
 
-    /// The status after one pass.
+    /// The status after one reconcile.
     pub fn then(mut self) -> WorkspaceStatus {
         self.step();
         self.status()
@@ -389,7 +389,7 @@ pub(crate) fn creates(decision: &Decision) -> bool {
     decision.actions.iter().any(|action| matches!(action, Action::CreatePod(_)))
 }
 
-/// Whether a pod is deleted, and the grace it gets where one is named.
+/// Whether a pod is deleted, and with which grace period.
 #[allow(clippy::option_option, reason = "a deletion, and its grace")]
 pub(crate) fn deletes(decision: &Decision) -> Option<Option<u32>> {
     decision.actions.iter().find_map(|action| match action {

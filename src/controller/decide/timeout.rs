@@ -1,4 +1,4 @@
-//! Limits of a workspace's life.
+//! Timeouts of a workspace.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use super::draft::{Draft, after};
 use super::ending::{has_passed, suspended};
 use super::failure;
 
-/// One limit that applies.
+/// A timeout that applies.
 struct Limit {
     activity: &'static str,
     start: Timestamp,
     length: Duration,
 }
 
-/// Ends the workspace if a limit is reached; tells whether one is.
+/// Ends the workspace if a timeout has passed; returns whether one has.
 pub(super) fn fire(case: &Case<'_>, draft: &mut Draft) -> bool {
     if case.in_maintenance() || draft.status.is_true(conditions::TIMEOUT) {
         return false;
@@ -35,25 +35,25 @@ pub(super) fn fire(case: &Case<'_>, draft: &mut Draft) -> bool {
     }
     match failure::of_waiting(&draft.status) {
         Some(cause) => {
-            tell(draft, text);
+            time_out(draft, text);
             draft.fail(&cause);
         }
-        None if starting => tell(draft, draft.explained(&text)),
-        None => tell(draft, text),
+        None if starting => time_out(draft, draft.explained(&text)),
+        None => time_out(draft, text),
     }
     true
 }
 
-/// Sets the condition, once.
+/// Sets the condition `Timeout` if it is not set.
 pub(super) fn set(draft: &mut Draft, case: &Case<'_>, activity: &str, start: Timestamp, limit: Duration) {
     if !draft.status.is_true(conditions::TIMEOUT) {
-        tell(draft, text(case, activity, start, limit));
+        time_out(draft, text(case, activity, start, limit));
     }
 }
 
-fn tell(draft: &mut Draft, text: String) {
+fn time_out(draft: &mut Draft, text: String) {
     draft.set(conditions::TIMEOUT, true, reason::TIMED_OUT, &text);
-    draft.tell("TimedOut", text);
+    draft.event("TimedOut", text);
 }
 
 fn text(case: &Case<'_>, activity: &str, start: Timestamp, limit: Duration) -> String {
@@ -65,7 +65,7 @@ fn text(case: &Case<'_>, activity: &str, start: Timestamp, limit: Duration) -> S
     )
 }
 
-/// When the next limit is reached.
+/// When the next timeout passes.
 pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
     let timed_out = draft.status.is_true(conditions::TIMEOUT);
     let limits = if timed_out { Vec::new() } else { limits(case, draft) };
@@ -74,7 +74,7 @@ pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
     deadline.into_iter().chain(case.unseen_until()).min()
 }
 
-/// The limits that apply in the phase of the draft, in the order in which they are named.
+/// The timeouts that apply in the phase of the draft; the first that has passed is reported.
 fn limits(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {
     let timeouts = &case.settings.timeouts;
     let since_creation = |activity, length| vec![Limit { activity, start: case.created_at(), length }];
@@ -124,7 +124,7 @@ fn of_running(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {
     };
     if draft.status.is_true(conditions::CLOSED) {
         let own_closed = own_limit(own, |own| &own.closed);
-        // Zero, given by the workspace itself, turns the rule off.
+        // Zero in the workspace's own spec disables this timeout.
         if own_closed != Some(Duration::ZERO) {
             let length = own_closed.unwrap_or(timeouts.after_close);
             limits.push(Limit { activity: "after being closed", start: active, length });
@@ -135,8 +135,8 @@ fn of_running(case: &Case<'_>, draft: &Draft) -> Vec<Limit> {
     limits
 }
 
-/// A limit of the workspace's own. The schema lets a number without a unit pass: like what cannot be read at all, it
-/// leaves the configuration's limit in force.
+/// A timeout of the workspace's spec. The schema allows a number without a unit: like any value that does not parse, it is
+/// ignored, and the configured timeout applies.
 fn own_limit(own: Option<&Timeout>, field: impl Fn(&Timeout) -> &Option<String>) -> Option<Duration> {
     field(own?).as_deref()?.parse::<GoDuration>().ok()?.to_std().ok()
 }

@@ -1,5 +1,5 @@
-//! Whether an apiserver accepts the pods of a class: what templates bring in, by the rules of Kubernetes 1.30. It looks at
-//! the pod as it would be made, so that what a template adds is judged together with what is there.
+//! Checks that an apiserver accepts the pods of a class with their templates, by the rules of Kubernetes 1.30. It checks the
+//! finished pod, so that what a template adds is judged together with the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use domain::{env, path};
 
 use super::shape::sample;
 
-/// What is wrong with the pods of a class, each said once.
+/// Problems of the pods of a class, without duplicates.
 pub fn problems(settings: &Settings, class: &str) -> BTreeSet<String> {
     let kinds = [Kind::Regular, Kind::Prebuild, Kind::ImageBuild].into_iter();
     let mut found = Found(BTreeSet::new());
@@ -133,7 +133,7 @@ impl Found {
 }
 
 fn sources(volume: &Volume) -> usize {
-    // A volume is its name and its sources.
+    // The fields of a volume are its name and its sources.
     match serde_json::to_value(volume) {
         Ok(serde_json::Value::Object(fields)) => fields.len().saturating_sub(1),
         _ => 0,
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_template_brings_in_that_no_apiserver_accepts_is_named() {
+    fn template_fields_that_no_apiserver_accepts_are_named() {
         let container = |container: Value| {
             let mut container = container;
             container["name"] = "workspace".into();

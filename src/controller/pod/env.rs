@@ -1,4 +1,4 @@
-//! Environment of the workspace's container, in the order that its programs know.
+//! Environment of the workspace's container, in the order that its programs expect.
 
 use k8s_openapi::api::core::v1::EnvVar;
 
@@ -24,7 +24,7 @@ const USER_GITPOD_VARIABLES: [&str; 9] = [
     "GITPOD_IMAGE_AUTH",
 ];
 
-/// All variables. Names may occur twice: the last one counts, as in any pod.
+/// All variables. A name may occur twice: the last one wins, as in any pod.
 pub(super) fn environment(input: &PodInput<'_>) -> Vec<EnvVar> {
     let spec = &input.workspace.spec;
     let mut env = identity(input);
@@ -92,7 +92,7 @@ fn from_resource(variable: &resources::EnvVar) -> EnvVar {
     EnvVar { value: variable.value.as_deref().map(literal), ..variable }
 }
 
-/// A variable that reaches the container with this very value.
+/// A variable with a literal value: `$` is escaped, so that the kubelet expands nothing.
 fn plain(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: Some(literal(value)), value_from: None }
 }

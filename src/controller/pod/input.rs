@@ -1,4 +1,4 @@
-//! What a pod is made from, checked.
+//! Checked input of a pod.
 
 use k8s_openapi::api::core::v1::Pod;
 use prost::Message;
@@ -9,31 +9,31 @@ use domain::template::Values;
 use k8s::resources::{Workspace, WorkspaceType};
 use proto::contentservice::{WorkspaceInitializer, workspace_initializer::Spec};
 
-/// Why no pod can be made from a workspace. It stays that way until somebody changes something.
+/// Why no pod can be built from a Workspace. A retry does not help; somebody must change the Workspace or the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The class is not configured here.
+    /// The class is not configured in this namespace.
     #[error("workspace class {class:?} is not configured in this namespace; it has {}", known.join(", "))]
     UnknownClass {
-        /// The class asked for.
+        /// The requested class.
         class: String,
-        /// The classes there are.
+        /// The configured classes.
         known: Vec<String>,
     },
-    /// The initializer is no `contentservice.WorkspaceInitializer`.
+    /// The initializer does not decode as `contentservice.WorkspaceInitializer`.
     #[error("the initializer cannot be read")]
     Initializer(#[source] prost::DecodeError),
-    /// There is nothing to run.
+    /// No image is given, and none can be composed.
     #[error(
         "spec.image.workspace.ref is empty, and no registry facade is configured that could compose an image"
     )]
     NoImage,
-    /// The resource has no uid or name, so it never came from an apiserver.
+    /// The resource has no uid or name, so it does not come from an apiserver.
     #[error("the workspace has no name or uid")]
     NoIdentity,
 }
 
-/// What a pod is made from. Having one means that a pod can be built.
+/// Checked input of a pod: [`super::build`] cannot fail with it.
 #[derive(Debug)]
 pub struct PodInput<'a> {
     pub(super) workspace: &'a Workspace,
@@ -48,7 +48,7 @@ pub struct PodInput<'a> {
 }
 
 impl<'a> PodInput<'a> {
-    /// Checks a workspace against the settings.
+    /// Checks a Workspace against the settings.
     pub fn parse(workspace: &'a Workspace, settings: &'a Settings) -> Result<Self, Error> {
         let spec = &workspace.spec;
         let id =
@@ -89,7 +89,7 @@ fn image(workspace: &Workspace, settings: &Settings, id: &str) -> Result<String,
     reference.filter(|reference| !reference.is_empty()).map(ToOwned::to_owned).ok_or(Error::NoImage)
 }
 
-/// Folders that repositories are checked out to; one empty entry, so `/workspace` itself, where there is none.
+/// Folders of the repositories below `/workspace`; without a repository one empty entry, which means `/workspace` itself.
 fn checkout_roots(initializer: &WorkspaceInitializer) -> Vec<String> {
     let mut locations = Vec::new();
     collect_locations(initializer, &mut locations);
@@ -116,7 +116,7 @@ fn collect_locations(initializer: &WorkspaceInitializer, found: &mut Vec<String>
     }
 }
 
-/// A path under `/workspace`, whether it was given with that folder or without.
+/// A path under `/workspace`; `path` may begin with that folder or not.
 pub(super) fn under_workspace(path: &str) -> String {
     let inner = path.strip_prefix("/workspace").unwrap_or(path).trim_matches('/');
     if inner.is_empty() { "/workspace".to_owned() } else { format!("/workspace/{inner}") }

@@ -1,6 +1,6 @@
-//! Pods of a class without a workspace: what they ask of nodes, and whether a cluster would take them.
+//! Sample pods of a class: their requirements on nodes for placement, and pods for dry-run checks.
 //!
-//! Both are taken from such a pod as it would be made, so that the two never differ.
+//! Both use [`super::build`], so that they never differ from real pods.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -13,12 +13,12 @@ use k8s::resources::{Workspace, WorkspaceSpec, WorkspaceType, names};
 
 use super::planned;
 
-/// The shape of a class's pods, or `None` where no pod of it could be made.
+/// The shape of a class's pods; `None` if none can be built.
 pub fn shape(settings: &Settings, class: &str, kind: Kind) -> Option<Shape> {
     Some(convert::shape(sample(settings, class, kind, "any")?.spec.as_ref()?))
 }
 
-/// A pod of a class as the controller would make it for workspace `id`, or `None` where no pod of it could be made.
+/// The pod that the controller would create for workspace `id` of a class; `None` if none can be built.
 pub fn sample(settings: &Settings, class: &str, kind: Kind, id: &str) -> Option<Pod> {
     planned(sample_workspace(class, kind, id), settings)
 }

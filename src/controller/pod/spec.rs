@@ -37,7 +37,7 @@ pub(super) fn pod_security(settings: &Settings) -> PodSecurityContext {
     PodSecurityContext { seccomp_profile: Some(seccomp_profile), ..PodSecurityContext::default() }
 }
 
-/// Only nodes with a node agent, and with a registry facade where one composes the image.
+/// Only nodes with a node agent, and with a registry facade if one composes the image.
 pub(super) fn affinity(input: &PodInput<'_>) -> Affinity {
     let namespace = input.settings.namespace.as_str();
     let workload = if input.headless() { names::NODE_HEADLESS } else { names::NODE_REGULAR };
@@ -65,7 +65,7 @@ pub(super) fn affinity(input: &PodInput<'_>) -> Affinity {
     }
 }
 
-/// Pressure on the node must not take a workspace away before its backup.
+/// Tolerates pressure taints: a workspace must not be evicted before its backup.
 pub(super) fn tolerations() -> Vec<Toleration> {
     let tolerate = |taint: &str, seconds| Toleration {
         key: Some(format!("node.kubernetes.io/{taint}")),
@@ -160,7 +160,8 @@ fn supervisor_probe() -> Probe {
     }
 }
 
-/// The workspace's own user namespace needs what is added, and escalation inside it; nothing of it is privileged outside.
+/// The capabilities and privilege escalation are needed inside the workspace's user namespace; outside of it they give no
+/// privileges.
 fn container_security() -> SecurityContext {
     let owned = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
     SecurityContext {
@@ -189,7 +190,7 @@ fn container_security() -> SecurityContext {
     }
 }
 
-/// Resources of a class; what is zero is not set. Storage is no resource of the pod: the node agent holds its quota.
+/// Resources of a class; zero values are not set. Storage is no pod resource: the node agent enforces its quota.
 fn resources(class: &class::Class) -> ResourceRequirements {
     let set = |pairs: [(&str, &class::Quantity); 3]| -> Option<BTreeMap<String, Quantity>> {
         let set: BTreeMap<_, _> = pairs

@@ -1,28 +1,28 @@
 //! Merging pod templates.
 //!
-//! What is there wins and what is empty is filled from the template; of maps only missing keys are added; lists are
-//! appended. Three things differ:
+//! Values of the base win, and empty ones are filled from the template; missing keys are added to maps; lists are appended.
+//! Three things differ:
 //! - containers are matched by name, and there the template overrides, because that is what templates are for;
-//! - of required node affinity, the template's expressions narrow the single term there is, and more than one term is
-//!   left alone;
-//! - of a probe that both have, only the handler is taken from the template.
+//! - the template's expressions of required node affinity are added to the single term of the base; a base with more than
+//!   one term is not changed;
+//! - if both have a probe, only the handler is taken from the template.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value};
 
-/// Who wins where both have a value.
+/// Which side wins if both have a value.
 #[derive(Clone, Copy, PartialEq)]
 enum Winner {
     Base,
     Template,
 }
 
-/// What happens to a template's container whose name the base does not have.
+/// Handling of a template's container whose name is not in the base.
 #[derive(Clone, Copy, PartialEq)]
 enum Strangers {
-    /// Nobody may add containers to a workspace's pod.
+    /// Drop it: a template must not add containers to a workspace's pod.
     Ignored,
-    /// Between templates it is too early to tell.
+    /// Keep it: when two templates are merged, the pod's containers are not known yet.
     Kept,
 }
 
@@ -31,14 +31,13 @@ pub fn merge_templates(default: &Pod, of_type: &Pod) -> Pod {
     merged(default.clone(), of_type, Strangers::Kept)
 }
 
-/// Completes a generated pod with what its class's template adds.
+/// Merges the class's template into a generated pod.
 pub(super) fn complete(pod: Pod, template: &Pod) -> Pod {
     merged(pod, template, Strangers::Ignored)
 }
 
 fn merged(base: Pod, template: &Pod, strangers: Strangers) -> Pod {
-    // Both come from the same type, so what is merged is of that type again; should that ever fail, the pod without
-    // the template is the safe answer.
+    // Both are pods, so the result decodes as a pod; should that ever fail, the pod without the template is safe.
     let (Ok(mut value), Ok(template)) = (serde_json::to_value(&base), serde_json::to_value(template)) else {
         return base;
     };
@@ -115,7 +114,7 @@ fn probe(base: &mut Map<String, Value>, template: Map<String, Value>) {
     base.extend(template.into_iter().filter(|(key, _)| HANDLERS.contains(&key.as_str())));
 }
 
-/// Terms are alternatives: adding one would widen where a workspace may run.
+/// Terms are alternatives: adding one would allow more nodes, so expressions are added to the existing term.
 fn node_selector_terms(base: &mut Vec<Value>, template: Vec<Value>) {
     match base.as_mut_slice() {
         [] => *base = template,
@@ -133,7 +132,7 @@ fn node_selector_terms(base: &mut Vec<Value>, template: Vec<Value>) {
     }
 }
 
-/// A number or a boolean that is there was meant, zero and false too.
+/// Numbers and booleans are never empty: zero and false are values.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,

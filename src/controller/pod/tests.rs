@@ -1,4 +1,4 @@
-//! The pod as a whole is compared with a file (`UPDATE_EXPECT=1` writes it anew); the tests say what differs and why.
+//! The whole pod is compared with a file (`UPDATE_EXPECT=1` rewrites it); the tests check the variations.
 
 use std::path::Path;
 
@@ -73,7 +73,7 @@ fn variable(pod: &Value, name: &str) -> Option<String> {
     environment(pod).into_iter().find(|(there, _)| there == name).map(|(_, value)| value)
 }
 
-/// A workspace where images hold nothing of ours, and nothing composes them.
+/// A workspace without a registry facade, whose image has no workspacekit.
 fn plain() -> Scene {
     let mut scene = full();
     scene.settings.registry_facade_host = None;
@@ -112,7 +112,7 @@ fn a_headless_pod_says_so_and_runs_on_other_nodes() {
 }
 
 #[test]
-fn only_nodes_for_its_kind_of_work_take_it() {
+fn a_pod_requires_nodes_for_its_workspace_type() {
     let check = |kind: WorkspaceType, label: &str| {
         let labels = node_labels(&value(&full().kind(kind)));
         let of_work: Vec<&String> = labels.iter().filter(|label| label.contains("workload")).collect();
@@ -174,7 +174,7 @@ fn variables_of_the_user_do_not_replace_those_of_the_system() {
 }
 
 #[test]
-fn of_the_variables_reserved_for_the_system_users_may_set_nine() {
+fn users_may_set_nine_of_the_reserved_variables() {
     let allowed = [
         "GITPOD_WORKSPACE_CONTEXT",
         "GITPOD_WORKSPACE_CONTEXT_URL",
@@ -201,7 +201,7 @@ fn of_the_variables_reserved_for_the_system_users_may_set_nine() {
 }
 
 #[test]
-fn what_no_pod_can_be_made_of_is_an_error_that_says_why() {
+fn a_workspace_without_a_valid_pod_is_an_error_with_the_reason() {
     let check = |spoil: fn(&mut Scene), text: &str| {
         let mut scene = full();
         spoil(&mut scene);
@@ -234,7 +234,7 @@ fn an_initializer_that_nests_too_deep_is_an_error() {
 }
 
 #[test]
-fn what_is_zero_in_the_class_is_not_set() {
+fn zero_resources_of_the_class_are_not_set() {
     let pod = value(&full());
     let resources = &pod["spec"]["containers"][0]["resources"];
     assert_eq!(resources["limits"], json!({"cpu": "4", "memory": "8Gi"}));
@@ -292,7 +292,7 @@ fn a_template_fills_what_is_empty_and_overrides_the_container() {
 }
 
 #[test]
-fn a_template_of_a_type_goes_into_the_default_one_or_stands_alone() {
+fn a_template_of_a_type_is_merged_into_the_default_one_or_used_alone() {
     let named = |name: &str, policy: &str| {
         Some(template(json!({"spec": {
             "priorityClassName": name,
@@ -314,7 +314,7 @@ fn a_template_of_a_type_goes_into_the_default_one_or_stands_alone() {
 }
 
 #[test]
-fn what_a_template_adds_narrows_the_one_term_and_is_all_there_is_without_one() {
+fn node_selector_terms_of_a_template_narrow_the_single_term_or_are_used_alone() {
     let term = |key: &str| json!({"matchExpressions": [{"key": key, "operator": "Exists"}]});
     let affine = |terms: Value| {
         template(json!({"spec": {"containers": [], "affinity": {"nodeAffinity": {
@@ -399,7 +399,7 @@ fn annotated(annotations: &[(&str, &str)], allowed: &[&str], template: Option<Va
 }
 
 #[test]
-fn annotations_of_a_workspace_stay_on_it() {
+fn annotations_of_a_workspace_are_not_copied_to_its_pod() {
     let own = json!({
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
         "gitpod.io/cpuBurstLimit": "4",
@@ -428,7 +428,7 @@ fn switches_for_the_node_agent_reach_the_pod_as_the_manager_writes_them() {
 }
 
 #[test]
-fn an_annotation_that_the_configuration_names_reaches_the_pod_behind_the_template() {
+fn an_allowed_annotation_reaches_the_pod_unless_the_template_sets_it() {
     let sent = [("example.com/team", "client"), ("example.com/cost", "client"), ("example.org/x", "client")];
     let template = json!({"metadata": {"annotations": {"example.com/team": "admin"}}});
     let pod = annotated(&sent, &["example.com/*"], Some(template));

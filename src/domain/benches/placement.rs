@@ -1,4 +1,4 @@
-//! Decisions of placement alone: 10, 100 and 1,000 clusters with 100,000 workspaces on them.
+//! Benchmark of placement alone: 10, 100 and 1,000 clusters with 100,000 workspaces.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::unwrap_used, reason = "names of this file are valid")]
 
@@ -10,9 +10,9 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use spaceport_domain::cluster::Capacity;
 use spaceport_domain::health::Health;
 use spaceport_domain::names::{ClassId, ClusterName, Region};
-use spaceport_domain::placement::capacity::Room;
+use spaceport_domain::placement::capacity::Available;
 use spaceport_domain::placement::{
-    Candidate, CandidateNamespace, Offer, PlacementRequest, Rooms, Target, place,
+    AvailableByKind, Candidate, CandidateNamespace, Offer, PlacementRequest, Target, place,
 };
 
 const PLACED: usize = 100_000;
@@ -21,7 +21,7 @@ const REGIONS: usize = 5;
 fn candidate(number: usize, clusters: usize) -> Arc<Candidate> {
     let name: ClusterName = format!("cluster-{number}").parse().unwrap();
     let region: Region = format!("region-{}", number % REGIONS).parse().unwrap();
-    // Not even, so that there is something to choose.
+    // Uneven, so that the choice matters.
     let placed = PLACED / clusters + number % 7;
     let offers = ["standard", "large"].map(|class| {
         let class: ClassId = class.parse().unwrap();
@@ -31,8 +31,8 @@ fn candidate(number: usize, clusters: usize) -> Arc<Candidate> {
             namespace: "workspaces".parse().unwrap(),
             class: class.clone(),
         };
-        let room = Room::Counted { left: 1000, of: 1000 + placed as u64, shortage: None };
-        let rooms = Rooms([room.clone(), room.clone(), room]);
+        let room = Available::Counted { left: 1000, of: 1000 + placed as u64, shortage: None };
+        let rooms = AvailableByKind([room.clone(), room.clone(), room]);
         (class, Offer { target: Arc::new(target), rooms })
     });
     Arc::new(Candidate {

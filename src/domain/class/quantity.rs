@@ -1,4 +1,4 @@
-//! Quantities of Kubernetes: `500m`, `2`, `1.5`, `16Gi`, `1e3`.
+//! Kubernetes quantities: `500m`, `2`, `1.5`, `16Gi`, `1e3`.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -13,7 +13,7 @@ const NANOS: i128 = 1_000_000_000;
 /// Kubernetes counts to 2^63 - 1.
 const MAX: i128 = i64::MAX as i128 * NANOS;
 
-/// An amount of a resource, never below zero. Prints as it was written; compares by amount.
+/// An amount of a resource, never negative. Prints as it was written; compares by amount.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Quantity {
@@ -23,7 +23,7 @@ pub struct Quantity {
 }
 
 impl Quantity {
-    /// Whether it is nothing, which in a class means "not set".
+    /// Whether the amount is zero, which in a class means "not set".
     pub const fn is_zero(&self) -> bool {
         self.nanos == 0
     }
@@ -38,7 +38,7 @@ impl Quantity {
         self.rounded_up(NANOS / 1_000)
     }
 
-    /// As it was written.
+    /// The text as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -162,7 +162,7 @@ impl Scale {
 fn exponent(suffix: &str) -> Option<i32> {
     let digits = suffix.strip_prefix(['e', 'E'])?;
     let valid = digits.strip_prefix(['-', '+']).unwrap_or(digits).bytes().all(|byte| byte.is_ascii_digit());
-    // What does not fit into an i16 is far outside anything countable either way.
+    // An exponent that does not fit into an i16 overflows or underflows in any case.
     if valid { digits.parse::<i16>().ok().map(i32::from) } else { None }
 }
 
@@ -172,7 +172,7 @@ fn to_nanos(whole: &str, fraction: &str, scale: &Scale) -> Option<i128> {
     if digits.bytes().all(|byte| byte == b'0') {
         return Some(0);
     }
-    // Thirty-eight digits always fit into an i128; nothing real has more.
+    // 38 digits always fit into an i128; no real quantity has more.
     let mantissa = digits.parse::<i128>().ok()?.checked_mul(1 << scale.binary)?;
     let shift = scale.decimal + 9 - i32::try_from(fraction.len()).ok()?;
     let power = 10_i128.checked_pow(shift.unsigned_abs());

@@ -1,4 +1,4 @@
-//! Classes as they are written in files, and what makes them valid.
+//! Classes as they are written in files, and their validation.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{Class, ClassId, CpuLimit, Limits, Quantity, Requests, Templates};
 
-/// One thing wrong with a class: where, and what.
+/// A problem of a class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The path of keys below the class, such as `container.limits.memory`; empty for the class's own name.
     pub path: &'static str,
-    /// What is wrong there.
+    /// Rule that the value breaks.
     pub message: String,
 }
 
@@ -35,7 +35,7 @@ pub struct RawClass {
     pub name: String,
     /// The text for people; empty means a generated one.
     pub description: String,
-    /// What a minute costs.
+    /// Price of a minute.
     pub credits_per_minute: f32,
     /// The workspace container's resources.
     pub container: RawContainer,
@@ -47,13 +47,13 @@ pub struct RawClass {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawContainer {
-    /// What the scheduler reserves.
+    /// Resource requests.
     pub requests: RawRequests,
-    /// What can be used at most.
+    /// Resource limits.
     pub limits: RawLimits,
 }
 
-/// Quantities to reserve; empty means none.
+/// Resource requests; empty means none.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 #[expect(missing_docs, reason = "the fields are the resources' own names")]
@@ -68,7 +68,7 @@ pub struct RawRequests {
     pub storage: String,
 }
 
-/// Quantities to stay below; empty means no limit.
+/// Resource limits; empty means none.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 #[expect(missing_docs, reason = "the fields are the resources' own names")]
@@ -82,14 +82,14 @@ pub struct RawLimits {
     pub storage: String,
 }
 
-/// The two limits of the processor.
+/// CPU limits.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawCpu {
-    /// What stays when the node is busy.
+    /// Guaranteed on a busy node.
     #[serde(deserialize_with = "quantity_text")]
     pub min: String,
-    /// What is there when the node is idle.
+    /// Usable on an idle node.
     #[serde(deserialize_with = "quantity_text")]
     pub burst: String,
 }
@@ -110,7 +110,7 @@ pub struct RawTemplates {
     pub imagebuild_path: String,
 }
 
-/// A quantity may be written as a number: `cpu: 2` is natural YAML.
+/// Accepts a number, too: `cpu: 2` is natural YAML.
 fn quantity_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -128,7 +128,7 @@ fn quantity_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
 }
 
 impl Class {
-    /// Checks everything and lists every problem. Relative template paths start at `base`.
+    /// Validates a class and returns all problems. Template paths are relative to `base`.
     pub fn parse(id: &str, raw: &RawClass, base: &Path) -> Result<Self, Vec<Problem>> {
         let mut check = Check { base, problems: Vec::new() };
         let id = ClassId::from_str(id).map_err(|error| check.report("", &error)).ok();
@@ -196,7 +196,7 @@ impl Check<'_> {
         }
     }
 
-    /// An apiserver refuses a pod whose request passes its limit: better to say so before the first start.
+    /// An apiserver rejects a pod whose request exceeds its limit; this reports it before the first start.
     fn requests_below_limits(&mut self, requests: &Requests, limits: &Limits) {
         for (path, request, limit) in [
             ("container.requests.cpu", &requests.cpu, &limits.cpu.burst),

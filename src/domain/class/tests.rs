@@ -37,7 +37,7 @@ fn quantities_read_as_kubernetes_reads_them() {
 }
 
 #[test]
-fn what_is_no_quantity_is_refused() {
+fn invalid_quantities_are_rejected() {
     for text in ["", "x", "1 Gi", "1gi", "1K", "1.2.3", "e3", "1e", "--1", "1e+-3", "1Gib", "."] {
         assert_eq!(text.parse::<Quantity>(), Err(Error::InvalidQuantity(text.to_owned())));
     }

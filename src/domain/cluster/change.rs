@@ -1,48 +1,48 @@
-//! A change of what the admin wants of a cluster.
+//! A change of a cluster's specification.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Capacity, ClusterSpec, Constraint, FenceMode, NamespaceSpec};
 use crate::names::Region;
 
-/// New values of fields; what is absent stays. Applying one to what it made already changes nothing.
+/// New values of fields; absent fields stay. Idempotent.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SpecChange {
-    /// Where it is.
+    /// Region.
     pub region: Option<Region>,
     /// All labels.
     pub labels: Option<BTreeMap<String, String>>,
     /// Labels to set, after `labels`.
     pub set_labels: BTreeMap<String, String>,
-    /// Labels to take away.
+    /// Labels to remove.
     pub remove_labels: BTreeSet<String>,
     /// Share of new workspaces.
     pub weight: Option<u32>,
     /// Upper bound of `weight`.
     pub max_weight: Option<u32>,
-    /// Whether new workspaces are kept away.
+    /// Whether the cluster gets no new workspaces.
     pub cordoned: Option<bool>,
-    /// Whether what its nodes have left is a limit.
+    /// Whether available capacity limits placement.
     pub capacity: Option<Capacity>,
     /// Whether it is fenced.
     pub fence: Option<FenceMode>,
     /// All constraints.
     pub constraints: Option<Vec<Constraint>>,
-    /// Constraints to add where they are not there, after `constraints`.
+    /// Constraints to add if absent, after `constraints`.
     pub add_constraints: Vec<Constraint>,
-    /// Constraints to take away.
+    /// Constraints to remove.
     pub remove_constraints: Vec<Constraint>,
     /// All namespaces with their settings.
     pub namespaces: Option<Vec<NamespaceSpec>>,
 }
 
 impl SpecChange {
-    /// Whether it names nothing to change.
+    /// Whether no field is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The specification after the change; whether it keeps the rules is for [`ClusterSpec::validate`] to say.
+    /// The specification after the change, which the caller must [validate](ClusterSpec::validate).
     pub fn apply(&self, spec: &ClusterSpec) -> ClusterSpec {
         let mut labels = self.labels.clone().unwrap_or_else(|| spec.labels.clone());
         labels.extend(self.set_labels.clone());
@@ -65,7 +65,7 @@ impl SpecChange {
             fence: self.fence.unwrap_or(spec.fence),
             admission_constraints: constraints,
             namespaces: self.namespaces.clone().unwrap_or_else(|| spec.namespaces.clone()),
-            // How the cluster is reached changes only with a verified login.
+            // The login changes only after it is verified.
             kubeconfig_secret: spec.kubeconfig_secret.clone(),
         }
     }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_and_constraints_are_added_and_taken_away_once() {
+    fn labels_and_constraints_are_added_and_removed_once() {
         let early = Constraint::Permission("early".to_owned());
         let change = SpecChange {
             set_labels: BTreeMap::from([("tier".to_owned(), "gold".to_owned())]),

@@ -4,11 +4,11 @@ use serde_json::{Map, Value};
 
 use super::ClusterSpec;
 
-/// Fields that are told.
+/// Number of fields in the answer.
 const MOST: usize = 20;
 
-/// Paths of the fields in which a registered cluster differs from what is asked for. Whether it is cordoned is asked for only
-/// by who wants it so: an admin may have cordoned it since.
+/// Paths of the fields in which a registered cluster differs from the requested specification. A request without a cordon does
+/// not differ from a cordoned cluster: an admin may have cordoned it since.
 pub fn differences(registered: &ClusterSpec, asked: &ClusterSpec) -> Vec<String> {
     let asked = ClusterSpec { cordoned: asked.cordoned || registered.cordoned, ..asked.clone() };
     let mut found = Vec::new();
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_differ_are_told_by_their_paths() {
+    fn differences_are_reported_by_field_path() {
         let before = spec(|_| {});
         assert_eq!(differences(&before, &before), Vec::<String>::new());
         let after = spec(|value| {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_are_compared_by_name_and_their_order_is_told() {
+    fn namespaces_are_compared_by_name_and_order() {
         let turned = spec(|value| value["namespaces"].as_array_mut().unwrap().reverse());
         assert_eq!(differences(&spec(|_| {}), &turned), ["namespaces (their order)"]);
         let fewer = spec(|value| drop(value["namespaces"].as_array_mut().unwrap().pop()));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_that_was_cordoned_since_differs_only_from_what_asks_otherwise() {
+    fn a_cordoned_cluster_does_not_differ_from_a_request_without_a_cordon() {
         let cordoned = spec(|value| value["cordoned"] = true.into());
         assert_eq!(differences(&cordoned, &spec(|_| {})), Vec::<String>::new());
         assert_eq!(differences(&spec(|_| {}), &cordoned), ["cordoned"]);

@@ -1,14 +1,14 @@
-//! What a setting of a namespace must be for a workspace of it to start. Checked when a cluster is registered or the setting
-//! changes, and in the configuration; what is registered already is left as it is.
+//! Rules for the settings of a namespace without which no workspace could start. They are checked when a cluster is registered
+//! or the setting changes, and in the configuration; existing registrations are not checked again.
 
 use crate::image;
 use crate::names;
 use crate::path;
 use crate::template::{ID_ROOM, PortUrl, Values, WorkspaceUrl};
 
-/// Letters of a workspace namespace: node labels such as `gitpod.io/registry-facade_ready_ns_<namespace>` have 63.
+/// Characters of a workspace namespace: node labels such as `gitpod.io/registry-facade_ready_ns_<namespace>` have at most 63.
 pub const WORKSPACE_NAMESPACE_MAX: usize = 38;
-/// Bytes of a registry's host: a name of an image has 255, with `/remote/` and a workspace id of 63.
+/// Bytes of a registry's host: an image name has at most 255, with `/remote/` and a workspace id of 63.
 const REGISTRY_MAX: usize = 255 - "/remote/".len() - 63;
 
 /// Checks the name of a workspace namespace.
@@ -23,14 +23,14 @@ pub fn check_workspace_namespace(name: &str) -> Result<(), String> {
     ))
 }
 
-/// Ids of two workspaces, as long as every template must have room for.
+/// Two workspaces with ids of the length that every template must support.
 fn samples(host: &str) -> [Values<'_>; 2] {
     const IDS: [&str; 2] = ["00000000-0000-4000-8000-000000000000", "ffffffff-ffff-4fff-bfff-ffffffffffff"];
     const { assert!(IDS[0].len() == ID_ROOM) };
     IDS.map(|id| Values { id, prefix: id, host })
 }
 
-/// Checks that workspaces have hosts that can exist, and a URL each. `host` is the installation's URL.
+/// Checks that a URL template renders valid hosts and different URLs for different workspaces. `host` is the installation's URL.
 pub fn check_url(template: &WorkspaceUrl, host: &str) -> Result<(), String> {
     let [one, other] = samples(host);
     template.check(&one).map_err(|error| with_room(&error))?;
@@ -40,7 +40,7 @@ pub fn check_url(template: &WorkspaceUrl, host: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks the same for ports.
+/// Checks the same for URLs of ports.
 pub fn check_port_url(template: &PortUrl, host: &str) -> Result<(), String> {
     let [one, other] = samples(host);
     template.check(&one, u16::MAX).map_err(|error| with_room(&error))?;
@@ -59,7 +59,7 @@ fn with_room(error: &dyn std::fmt::Display) -> String {
     format!("must have room for an id of {ID_ROOM} letters and a port of 5 digits: {error}")
 }
 
-/// Checks where a registry facade is.
+/// Checks the host of a registry facade.
 pub fn check_registry(host: &str) -> Result<(), String> {
     image::check_registry(host)?;
     if host.len() > REGISTRY_MAX {
@@ -77,13 +77,13 @@ pub fn check_scheduler(name: &str) -> Result<(), String> {
     }
 }
 
-/// Checks a seccomp profile, which is a file below the kubelet's folder for them.
+/// Checks a seccomp profile: a file below the kubelet's folder for profiles.
 pub fn check_seccomp(profile: &str) -> Result<(), String> {
     path::check_file(profile)
         .map_err(|rule| format!("must be a path below the kubelet's folder of profiles: {rule}"))
 }
 
-/// Checks a text that is the host of workspaces in a variable of theirs.
+/// Checks the host that workspaces get in an environment variable.
 pub fn check_cluster_host(host: &str) -> Result<(), String> {
     if host.len() <= 253 && host.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(());
@@ -91,7 +91,7 @@ pub fn check_cluster_host(host: &str) -> Result<(), String> {
     Err("must be a host name".to_owned())
 }
 
-/// Checks the folder on nodes under which contents are.
+/// Checks the folder on nodes that has the contents of workspaces.
 pub fn check_host_path(path: &str) -> Result<(), String> {
     if !path.starts_with('/') {
         return Err("must be an absolute path on the node".to_owned());
@@ -127,7 +127,7 @@ mod tests {
     const HOST: &str = "https://host.example";
 
     #[test]
-    fn templates_have_room_for_a_uuid_and_tell_workspaces_and_ports_apart() {
+    fn templates_must_fit_a_uuid_and_distinguish_workspaces_and_ports() {
         let url = |text: &str| check_url(&text.parse().unwrap(), HOST);
         let port_url = |text: &str| check_port_url(&text.parse().unwrap(), HOST);
         assert_eq!(url("https://{{ .Prefix }}.ws.example"), Ok(()));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_no_pod_could_have_are_refused() {
+    fn settings_that_no_pod_could_have_are_rejected() {
         assert_eq!(check_workspace_namespace(&"x".repeat(38)), Ok(()));
         assert!(
             check_workspace_namespace(&"x".repeat(39)).unwrap_err().contains("at most 38 letters, got 39")

@@ -1,4 +1,4 @@
-//! What a drain means to each workspace, and how long it takes.
+//! Plan of a drain: what happens to each workspace, and an estimate of its end.
 
 use std::borrow::Borrow;
 
@@ -9,18 +9,18 @@ use crate::names::ClusterName;
 use crate::placement::{Candidate, PlacementRequest, Rejection, place};
 use crate::workspace::Phase;
 
-/// What a drain does about a workspace.
+/// What a drain does to a workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// A headless one: it runs to its end.
+    /// Headless: it runs to its end.
     Finishes,
-    /// Left alone until then, or for good.
+    /// Not stopped before this time; `None`: never.
     LeftAlone(Option<Timestamp>),
-    /// Due, and waits for its turn.
+    /// Due, and waits for the rate or concurrency limit.
     Due,
-    /// Due, and no other cluster could take it.
+    /// Due, but no other cluster has available capacity for it.
     NoRoom,
-    /// It stops already.
+    /// Being stopped.
     Stopping,
 }
 
@@ -29,14 +29,14 @@ pub enum Fate {
 pub struct Row {
     /// The workspace.
     pub resident: Resident,
-    /// What the drain does about it.
+    /// What the drain does to it.
     pub fate: Fate,
-    /// Where it could go; where nowhere, why.
+    /// The cluster that could take it, or the rejections of all clusters.
     pub room: Result<ClusterName, Vec<(ClusterName, Rejection)>>,
 }
 
 impl Drain {
-    /// What the drain does about a workspace.
+    /// What the drain does to a workspace.
     pub fn fate(&self, resident: &Resident, room: bool, now: Timestamp) -> Fate {
         if self.stopping.contains_key(&resident.id)
             || resident.stop_asked
@@ -55,8 +55,8 @@ impl Drain {
     }
 }
 
-/// Where each workspace could go, one after the other: each takes its place before the next is asked about. `without`
-/// is the cluster that they leave.
+/// The cluster that could take each workspace, where each one reduces the capacity for the next. `without` is the cluster that
+/// is drained.
 pub fn rooms<C: Borrow<Candidate>>(
     requests: &[PlacementRequest],
     candidates: &[C],
@@ -75,7 +75,7 @@ pub fn rooms<C: Borrow<Candidate>>(
     requests.iter().map(one).collect()
 }
 
-/// When the drain ends, as far as that can be told: not where workspaces are left alone for good or run to their end.
+/// Estimated end of the drain; `None` if workspaces are never stopped or run to their end.
 pub fn estimate(drain: &Drain, fates: &[Fate], now: Timestamp) -> Option<Timestamp> {
     if drain.stage != Stage::Draining || drain.held() > 0 {
         return None;
@@ -93,7 +93,7 @@ pub fn estimate(drain: &Drain, fates: &[Fate], now: Timestamp) -> Option<Timesta
             Fate::Stopping => {}
         }
     }
-    // At worst all of them are due together, at the last moment.
+    // In the worst case all are due at the deadline.
     let Options { rate, .. } = drain.options;
     let turns = SignedDuration::from_millis(60_000).saturating_mul(turns)
         / i32::try_from(rate.max(1)).unwrap_or(i32::MAX);

@@ -22,7 +22,7 @@ fn drain() -> Drain {
     Drain::begin("eu-1".parse().unwrap(), options(), 1, NOW)
 }
 
-/// A running workspace of a person who was seen just now.
+/// A running workspace with activity just now.
 fn resident(id: &str) -> Resident {
     Resident {
         id: id.parse().unwrap(),
@@ -82,7 +82,7 @@ fn headless_workspaces_run_to_their_end_and_keep_the_drain_open() {
 }
 
 #[test]
-fn stops_come_at_the_rate_and_never_more_at_once_than_allowed() {
+fn stops_respect_rate_and_concurrency() {
     let all: Vec<Resident> = (0..5).map(|n| idle(&format!("ws-{n}"))).collect();
     let slow = Drain { options: Options { rate: 60, concurrent: 2, ..options() }, ..drain() };
     let first = step(&slow, &all, NOW);
@@ -95,7 +95,7 @@ fn stops_come_at_the_rate_and_never_more_at_once_than_allowed() {
 }
 
 #[test]
-fn a_stop_that_an_earlier_leader_noted_and_did_not_ask_for_is_asked_for() {
+fn a_recorded_stop_that_an_earlier_leader_did_not_request_is_requested() {
     let mut noted = drain().in_stage(Stage::Paused, NOW);
     noted.stopping.insert(id("ws"), NOW);
     assert_eq!(step(&noted, &[resident("ws")], NOW).stop, [id("ws")]);
@@ -104,7 +104,7 @@ fn a_stop_that_an_earlier_leader_noted_and_did_not_ask_for_is_asked_for() {
 }
 
 #[test]
-fn a_workspace_without_a_backup_keeps_the_drain_open_until_an_admin_takes_note() {
+fn a_workspace_without_a_backup_keeps_the_drain_open_until_an_admin_accepts_it() {
     let failed = Outcome::Unsaved("the disk is full".to_owned());
     let mut under_way = drain();
     under_way.stopping.insert(id("ws"), NOW);
@@ -117,7 +117,7 @@ fn a_workspace_without_a_backup_keeps_the_drain_open_until_an_admin_takes_note()
 }
 
 #[test]
-fn many_failed_backups_keep_it_from_stopping_more() {
+fn many_failed_backups_pause_further_stops() {
     let failed = |n: usize| (id(&format!("failed-{n}")), Outcome::Unsaved("no storage".to_owned()));
     let most: Vec<_> = (0..UNSAVED_MOST).map(failed).collect();
     let next = drain().step(&[idle("ws")], &most, |_| true, NOW);
@@ -126,7 +126,7 @@ fn many_failed_backups_keep_it_from_stopping_more() {
 }
 
 #[test]
-fn nothing_is_stopped_that_has_no_room_elsewhere_unless_that_is_accepted() {
+fn workspaces_without_capacity_elsewhere_are_not_stopped_unless_that_is_accepted() {
     let none = drain().step(&[idle("ws")], &[], |_| false, NOW);
     assert!(none.stop.is_empty() && none.wake.is_some());
     assert_eq!(drain().fate(&idle("ws"), false, NOW), Fate::NoRoom);
@@ -135,7 +135,7 @@ fn nothing_is_stopped_that_has_no_room_elsewhere_unless_that_is_accepted() {
 }
 
 #[test]
-fn a_repeat_moves_no_deadline_and_another_deadline_counts_from_now() {
+fn a_repeated_call_does_not_move_the_deadline_and_another_deadline_counts_from_now() {
     let later = drain().with_options(options(), at(60));
     assert_eq!(later, drain());
     let other = Options { deadline: Some(Duration::from_mins(5)), ..options() };
@@ -143,7 +143,7 @@ fn a_repeat_moves_no_deadline_and_another_deadline_counts_from_now() {
 }
 
 #[test]
-fn a_cancelled_drain_lets_workspaces_in_and_does_nothing() {
+fn a_cancelled_drain_allows_new_workspaces_and_does_nothing() {
     let cancelled = drain().in_stage(Stage::Cancelled, at(1));
     assert!(!cancelled.keeps_away() && cancelled.ended_at == Some(at(1)));
     assert_eq!(
@@ -153,7 +153,7 @@ fn a_cancelled_drain_lets_workspaces_in_and_does_nothing() {
 }
 
 #[test]
-fn content_is_safe_only_where_that_was_seen() {
+fn content_counts_as_safe_only_if_that_was_observed() {
     let ready = Conditions { content_ready: true, ..Conditions::default() };
     assert!(matches!(Outcome::of(Kind::Regular, &ready), Outcome::Unsaved(_)));
     assert_eq!(Outcome::of(Kind::ImageBuild, &ready), Outcome::Over);
@@ -166,7 +166,7 @@ fn content_is_safe_only_where_that_was_seen() {
 }
 
 #[test]
-fn the_estimate_is_the_last_moment_and_a_turn_for_each() {
+fn the_estimate_is_the_deadline_plus_one_interval_for_each_workspace() {
     let drain = Drain { options: Options { rate: 60, ..options() }, ..drain() };
     let fates = [Fate::LeftAlone(Some(at(100))), Fate::Due, Fate::Stopping];
     assert_eq!(estimate(&drain, &fates, NOW), Some(at(102)));
@@ -202,7 +202,7 @@ fn residents() -> impl Strategy<Value = Vec<Resident>> {
 }
 
 proptest! {
-    /// A cluster whose workspaces end some time after they were asked, under every order of ticks.
+    /// Workspaces end some time after the stop request, in any order of ticks.
     #[test]
     fn a_drain_keeps_its_bounds_touches_nobody_too_early_and_ends(
         mut there in residents(),
@@ -233,7 +233,7 @@ proptest! {
             if drain.stage == Stage::Drained {
                 break;
             }
-            // Whatever stops or is headless ends by itself, one a tick.
+            // Stopping and headless workspaces end by themselves, one in each tick.
             let tick = ticks[round % ticks.len()];
             let over = there.iter().position(|one| one.stop_asked || one.kind.is_headless());
             if let Some(over) = over {

@@ -121,7 +121,7 @@ fn hours_and_minutes_round_to_the_minute() {
 }
 
 #[test]
-fn serde_takes_text_and_nanoseconds_and_writes_text() {
+fn serde_reads_text_and_nanoseconds_and_writes_text() {
     let read = |json: &str| serde_json::from_str::<GoDuration>(json);
     assert_eq!(read(r#""30m""#).unwrap(), GoDuration::from_secs(1_800));
     assert_eq!(read("1500000000").unwrap().to_string(), "1.5s");

@@ -1,4 +1,4 @@
-//! The YAML or JSON of a kubeconfig: one document, bounded, and never quoted.
+//! Parses the YAML or JSON of a kubeconfig: one document of bounded size, which errors never quote.
 
 use serde_json::{Map, Value};
 use serde_saphyr::Error;
@@ -8,19 +8,19 @@ use crate::yaml;
 
 /// Bytes of a kubeconfig.
 pub const LARGEST: usize = 1 << 20;
-/// Aliases of a file that is read where its owner is.
+/// Upper bound of aliases for [`Aliases::Resolved`].
 const MOST_ALIASES: usize = 1_000;
 
-/// What becomes of YAML aliases and merge keys.
+/// Handling of YAML aliases and merge keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aliases {
-    /// They make gigabytes of a small document: a server takes none.
+    /// Rejected, for servers: they can expand a small document to gigabytes.
     Refused,
-    /// A few are put in place.
+    /// Resolved up to a bound.
     Resolved,
 }
 
-/// The one document that is not empty.
+/// The only non-empty document.
 pub(super) fn read(text: &str, aliases: Aliases) -> Read<Map<String, Value>> {
     if text.len() > LARGEST {
         return rule("must not be larger than 1 MiB");
@@ -64,7 +64,7 @@ fn parse(text: &str, aliases: Aliases) -> Read<Vec<Value>> {
     match serde_saphyr::from_multiple_with_options::<Value>(text, options) {
         Ok(documents) => Ok(documents.into_iter().filter(|document| !document.is_null()).collect()),
         Err(error) => match serde_json::from_str(text) {
-            // JSON has a few liberties of its own, such as tabs.
+            // JSON allows things that YAML does not, such as tabs.
             Ok(document)
                 if text.trim_start().starts_with('{')
                     && !matches!(error.without_snippet(), Error::DuplicateMappingKey { .. }) =>

@@ -1,16 +1,16 @@
-//! Text files as editors and shells write them.
+//! Decodes text files in the encodings of editors and shells.
 
 const NEITHER: &str = "is neither UTF-8 nor UTF-16 text";
 
-/// The text of a file in UTF-8, or in UTF-16 as PowerShell writes it; a byte order mark is left out. An error is the rest
-/// of a sentence about the file.
+/// Decodes UTF-8, or UTF-16 as PowerShell writes it, without the byte order mark. The error is the rest of a sentence about the
+/// file.
 pub fn decode(bytes: &[u8]) -> Result<String, &'static str> {
     match bytes {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Err("is UTF-32 text: save it as UTF-8"),
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
         [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest),
-        // Without a mark: no text file begins with or holds a NUL.
+        // UTF-16 without a byte order mark: a UTF-8 text has no NUL.
         [first, 0, second, 0, ..] if *first != 0 && *second != 0 => utf16(bytes, u16::from_le_bytes),
         [0, first, 0, second, ..] if *first != 0 && *second != 0 => utf16(bytes, u16::from_be_bytes),
         _ => utf8(bytes),
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_read_whatever_shell_wrote_it() {
+    fn text_is_decoded_in_the_encodings_of_all_shells() {
         let text = "kind: Config # größer 🙂\r\n";
         for bytes in [
             text.as_bytes().to_vec(),
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_named_as_what_they_are() {
+    fn other_encodings_are_named() {
         assert_eq!(decode(b"caf\xe9"), Err(NEITHER));
         assert!(decode(b"\xff\xfea").unwrap_err().starts_with("is UTF-16 text that is cut"));
         assert!(decode(b"\xff\xfe\x00\xd8a\x00").unwrap_err().starts_with("is UTF-16 text that is cut"));

@@ -1,4 +1,4 @@
-//! Login plugins (`exec`), as kubectl runs them: what one is asked, and what it answers. Running it is the caller's part.
+//! Login plugins (`exec`) as kubectl runs them: input and output. The caller runs the plugin.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -7,45 +7,45 @@ use super::section::scalar;
 use super::{Read, Section, problem};
 use crate::secret::Secret;
 
-/// The environment variable in which a plugin finds what it is asked.
+/// Environment variable with the input of a plugin.
 pub const INPUT: &str = "KUBERNETES_EXEC_INFO";
-/// Extension of a cluster that is for its plugin.
+/// Extension of a cluster that is passed to its plugin.
 const CLUSTER_EXTENSION: &str = "client.authentication.k8s.io/exec";
 const GROUP: &str = "client.authentication.k8s.io/";
-/// A shorter value of the environment is no secret, and would hide half of what a plugin says.
+/// Shorter values of the environment are not redacted: that would hide half of a plugin's output.
 const SHORTEST_SECRET: usize = 6;
-/// So long a word of letters of both cases and digits is a token.
+/// A word of upper-case letters, lower-case letters and digits counts as a token from this length on.
 const SHORTEST_TOKEN: usize = 40;
 
-/// Whether a plugin may ask a person.
+/// `interactiveMode` of a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interactive {
-    /// It does not.
+    /// It never uses standard input.
     Never,
-    /// It does where there is one.
+    /// It uses standard input if that is a terminal.
     IfAvailable,
-    /// It must.
+    /// It needs a terminal.
     Always,
 }
 
-/// A plugin.
+/// The `exec` section of a user.
 #[derive(Clone)]
 pub struct Exec {
     version: &'static str,
-    /// A name that is looked for on PATH, or a path.
+    /// A name that is searched on PATH, or a path.
     pub command: String,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Variables beside those of this process.
+    /// Variables in addition to those of this process.
     pub env: Vec<(String, Secret<String>)>,
-    /// What to tell where it is not installed.
+    /// Message for people if the plugin is not installed.
     pub install_hint: Option<String>,
-    /// Whether it may ask a person.
+    /// Whether it may use the terminal.
     pub interactive: Interactive,
     provides_cluster: bool,
 }
 
-/// What a plugin answered.
+/// Credential that a plugin returned.
 pub struct Credential {
     /// A bearer token.
     pub token: Option<Secret<String>>,
@@ -56,7 +56,7 @@ pub struct Credential {
 }
 
 impl Exec {
-    /// The plugin of a user, where there is one.
+    /// The plugin of a user, if it has one.
     pub fn of(user: &Section) -> Read<Option<Self>> {
         if !user.has("exec") {
             return Ok(None);
@@ -84,7 +84,7 @@ impl Exec {
         }))
     }
 
-    /// What goes into [`INPUT`].
+    /// Value of [`INPUT`].
     pub fn input(&self, cluster: &Section, interactive: bool) -> Read<String> {
         let mut spec = json!({ "interactive": interactive });
         if self.provides_cluster {
@@ -104,7 +104,7 @@ impl Exec {
         Ok(input.to_string())
     }
 
-    /// Reads what a plugin wrote to standard output. An error is the rest of a sentence about the plugin; it quotes nothing.
+    /// Parses the standard output of a plugin. The error is the rest of a sentence about the plugin; it quotes nothing.
     pub fn credential(&self, output: &[u8], now: Timestamp) -> Result<Credential, String> {
         const NOT_ONE: &str = "wrote no ExecCredential in JSON or YAML to standard output";
         let text = std::str::from_utf8(output).map_err(|_| NOT_ONE)?;
@@ -144,7 +144,7 @@ impl Exec {
         Ok(Credential { token, certificate, expires })
     }
 
-    /// A line that the plugin wrote for people, without what may be a secret: values of its variables, and tokens.
+    /// Redacts a line of the plugin's standard error: values of its variables, and tokens.
     pub fn redacted(&self, line: &str) -> String {
         const HIDDEN: &str = "[redacted]";
         let mut line = line.to_owned();

@@ -1,4 +1,4 @@
-//! The login of one context, where everything that it takes is in the document.
+//! The login of one context of a self-contained kubeconfig.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,20 +9,20 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::{Chosen, Read, Section, pem, problem};
 use crate::secret::Secret;
 
-/// Where an apiserver is, how it proves itself, and how to log in there.
+/// Address of an apiserver, its certificate authority, and credentials.
 #[derive(Clone)]
 pub struct Login {
-    /// `https://host:port`, with a path where the apiserver is below one: the same cluster has the same address.
+    /// Normalized `https://host:port`, with a path if there is one, so that addresses can be compared.
     pub server: String,
-    /// Authorities as PEM and as DER; none where this machine's are taken.
+    /// Certificate authorities as PEM and as DER; `None` for those of the system.
     pub authority: Option<(Vec<u8>, Vec<Vec<u8>>)>,
-    /// The name that the apiserver's certificate is checked for, where it is not the address.
+    /// The name in the apiserver's certificate, if it is not the address.
     pub tls_server_name: Option<String>,
     /// A bearer token.
     pub token: Option<Secret<String>>,
     /// A client certificate.
     pub identity: Option<Identity>,
-    /// When it ends, where that is known.
+    /// When it ends, if known.
     pub expires: Option<Timestamp>,
 }
 
@@ -66,7 +66,7 @@ impl Login {
         Ok(Self { server, authority, tls_server_name, token, identity, expires })
     }
 
-    /// Refuses authorities that have all expired: whatever the apiserver shows, they vouch for nothing any more.
+    /// Rejects a login whose authorities have all expired: they verify no certificate.
     pub fn refuse_expired_authority(&self, now: Timestamp) -> Read<()> {
         let end = self.authority.as_ref().and_then(|(_, certificates)| pem::last_end(certificates));
         match end.filter(|end| *end < now) {
@@ -80,7 +80,7 @@ impl Login {
         }
     }
 
-    /// Whether two lead to the same place in the same way, however they are written.
+    /// Whether two logins have the same address and credentials, however they are written.
     pub fn is_same(&self, other: &Self) -> bool {
         let authority = |login: &Self| login.authority.as_ref().map(|(_, der)| der.clone());
         let token = |login: &Self| login.token.as_ref().map(|token| token.expose().clone());
@@ -102,7 +102,7 @@ const KEY: &str = "client-key-data";
 const PLUGIN: &str = "would run a program here: give token, or client-certificate-data and client-key-data";
 const FILE: &str = "names a file: give its content instead, in the field ending in -data";
 
-/// Fields that point out of the document, or would be silently left out; each with the field that it is told by.
+/// Fields that name files, or that would be ignored silently; each with the field that the problem names.
 type Rules<const N: usize> = [(&'static str, &'static str, &'static str); N];
 
 const USER_RULES: Rules<11> = [
@@ -111,8 +111,8 @@ const USER_RULES: Rules<11> = [
     ("client-certificate", "client-certificate", FILE),
     ("client-key", "client-key", FILE),
     ("tokenFile", "tokenFile", "names a file: give its content as token"),
-    ("username", "username", "is a login that apiservers no longer take"),
-    ("password", "username", "is a login that apiservers no longer take"),
+    ("username", "username", "is a login that apiservers no longer support"),
+    ("password", "username", "is a login that apiservers no longer support"),
     ("as", "as", "is not supported"),
     ("as-uid", "as", "is not supported"),
     ("as-groups", "as", "is not supported"),
@@ -181,7 +181,7 @@ fn token(user: &Section) -> Read<Option<Secret<String>>> {
     Ok(Some(Secret::new(token)))
 }
 
-/// When a token ends that is a JSON Web Token with an end. Nothing depends on it but warnings.
+/// The `exp` claim of a JSON Web Token. It is used only for warnings.
 fn token_end(token: &str) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct Claims {

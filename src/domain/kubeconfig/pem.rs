@@ -1,4 +1,4 @@
-//! Certificates and keys in PEM, and by name what is in their place.
+//! Parses certificates and keys in PEM; errors name what is there instead.
 
 use jiff::Timestamp;
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
@@ -65,12 +65,12 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// Whether a certificate is X.509 version 1, which TLS libraries take as a root at most.
+/// Whether a certificate is X.509 version 1, which TLS libraries accept only as a root.
 pub fn is_version_1(certificate: &X509Certificate<'_>) -> bool {
     certificate.version() == X509Version::V1
 }
 
-/// When the last of some certificates ends; none where one cannot be read.
+/// Latest end of some certificates; `None` if one does not parse.
 pub fn last_end(certificates: &[Vec<u8>]) -> Option<Timestamp> {
     let end = |der: &Vec<u8>| {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
@@ -79,11 +79,11 @@ pub fn last_end(certificates: &[Vec<u8>]) -> Option<Timestamp> {
     certificates.iter().map(end).collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
-/// Whether certificates of authorities are those of servers instead: none is an authority, and none signed itself.
+/// Whether certificates that should be authorities are server certificates: none is a CA, and none is self-signed.
 pub fn are_leaves(authorities: &[Vec<u8>]) -> bool {
     let is_leaf = |der: &Vec<u8>| {
         X509Certificate::from_der(der).is_ok_and(|(_, certificate)| {
-            // Version 1 says nothing about authorities.
+            // Version 1 has no field for CAs.
             !is_version_1(&certificate)
                 && !certificate.is_ca()
                 && certificate.issuer().as_raw() != certificate.subject().as_raw()

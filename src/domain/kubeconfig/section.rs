@@ -1,4 +1,4 @@
-//! A cluster or a user of a kubeconfig, field by field. What is empty is absent.
+//! Typed access to the fields of a cluster or a user of a kubeconfig. Empty fields are absent.
 
 use base64::alphabet::STANDARD as ALPHABET;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Read, problem};
 
-/// Base64 with its padding or without.
+/// Base64 with or without padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &ALPHABET,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -20,7 +20,7 @@ pub struct Section {
     map: Map<String, Value>,
 }
 
-/// A text as kubectl takes it: a plain whole number or a boolean is one too.
+/// A text as kubectl reads it: whole numbers and booleans are texts, too.
 pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -42,7 +42,7 @@ fn is_empty(value: &Value) -> bool {
 }
 
 impl Section {
-    /// An object at a path; absent or null is an empty one.
+    /// The object at a path; absent or null is empty.
     pub(super) fn of(path: &'static str, value: Option<&Value>) -> Read<Self> {
         let mut map = match value {
             None | Some(Value::Null) => Map::new(),
@@ -58,12 +58,12 @@ impl Section {
         format!("{}.{key}", self.path)
     }
 
-    /// Whether a field is there and not empty.
+    /// Whether a field is present and not empty.
     pub fn has(&self, key: &str) -> bool {
         self.map.contains_key(key)
     }
 
-    /// A field as it is.
+    /// The raw value of a field.
     pub fn value(&self, key: &str) -> Option<&Value> {
         self.map.get(key)
     }
@@ -74,7 +74,7 @@ impl Section {
         extensions.iter().find(|extension| extension["name"] == name)?.get("extension")
     }
 
-    /// A text, without space around it.
+    /// A text, trimmed.
     pub fn text(&self, key: &str) -> Read<Option<String>> {
         let Some(value) = self.map.get(key) else { return Ok(None) };
         match scalar(value) {
@@ -84,14 +84,14 @@ impl Section {
         }
     }
 
-    /// Texts; empty where the field is absent.
+    /// Texts; empty if the field is absent.
     pub fn texts(&self, key: &str) -> Read<Vec<String>> {
         let Some(value) = self.map.get(key) else { return Ok(Vec::new()) };
         let list = value.as_array().map(|list| list.iter().map(scalar).collect::<Option<Vec<_>>>());
         list.flatten().map_or_else(|| problem(self.field(key), "must be a list of texts"), Ok)
     }
 
-    /// True or false, as YAML of any age writes it.
+    /// A boolean in YAML 1.1 or 1.2.
     pub fn flag(&self, key: &str) -> Read<bool> {
         let Some(text) = self.text(key)? else { return Ok(false) };
         match text.to_ascii_lowercase().as_str() {
@@ -113,17 +113,17 @@ impl Section {
             .map_or_else(|_| problem(self.field(key), "is not base64"), |data| Ok(Some(data)))
     }
 
-    /// Puts a field in place of what was there.
+    /// Replaces a field.
     pub fn set(&mut self, key: &str, value: Value) {
         self.map.insert(key.to_owned(), value);
     }
 
-    /// Takes a field away.
+    /// Removes a field.
     pub fn remove(&mut self, key: &str) {
         self.map.remove(key);
     }
 
-    /// These texts and `-data` fields alone, each on one line.
+    /// An object with only these texts and `-data` fields, each on one line.
     pub(super) fn only(&self, texts: &[&str], data: &[&str]) -> Read<Value> {
         let mut map = Map::new();
         for key in texts {

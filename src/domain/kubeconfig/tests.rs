@@ -206,7 +206,7 @@ fn issued() -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
-/// A shape with real certificates in place of its words.
+/// Fills real certificates into a template.
 fn filled(shape: &str) -> String {
     let (certificate, key) = issued();
     let certificate = STANDARD.encode(certificate);
@@ -236,7 +236,7 @@ fn kubeconfig(cluster: &str, user: &str) -> String {
 }
 
 #[test]
-fn files_of_every_tool_are_read_and_those_that_are_complete_hold_a_login() {
+fn kubeconfigs_of_all_tools_are_parsed_and_self_contained_ones_have_a_login() {
     for (shape, server) in [
         (K3S, "https://127.0.0.1:6443"),
         (RANCHER, "https://rancher.example.com:443/k8s/clusters/c-m-abcd"),
@@ -308,7 +308,7 @@ fn base64_may_be_wrapped_in_every_data_field() {
 }
 
 #[test]
-fn what_is_in_place_of_a_certificate_is_told_by_its_name() {
+fn content_that_is_no_certificate_is_named() {
     let (certificate, key) = issued();
     let der = rustls::pki_types::pem::PemObject::from_pem_slice(certificate.as_bytes())
         .map(|der: rustls::pki_types::CertificateDer<'_>| der.to_vec())
@@ -351,7 +351,7 @@ qfbLomFjqWsCIQCgCHVcT2XWTNpv46Wz9Qe/BivDqwhh4CxlxVcmZT73Xg==
 ";
 
 #[test]
-fn a_client_certificate_of_version_1_is_told_and_an_authority_of_version_1_is_taken() {
+fn a_client_certificate_of_version_1_is_rejected_and_an_authority_of_version_1_is_accepted() {
     let (_, key) = issued();
     let data = STANDARD.encode(VERSION_1);
     let user = format!("client-certificate-data: {data}, client-key-data: {}", STANDARD.encode(key));
@@ -362,7 +362,7 @@ fn a_client_certificate_of_version_1_is_told_and_an_authority_of_version_1_is_ta
 }
 
 #[test]
-fn hazards_of_yaml_are_told_by_their_kind_and_never_by_their_text() {
+fn yaml_problems_are_reported_by_kind_without_quoting_the_text() {
     let good = kubeconfig("", "token: hunter2");
     for text in [
         format!("---\n---\n{good}---\n...\n---\n# nothing\n"),
@@ -415,7 +415,7 @@ fn hazards_of_yaml_are_told_by_their_kind_and_never_by_their_text() {
 }
 
 #[test]
-fn only_the_chosen_context_is_looked_at() {
+fn only_the_chosen_context_is_validated() {
     let text = "current-context: gone\n\
         contexts: [{name: a, context: {cluster: c, user: u}}, {name: 2, context: {cluster: d, user: v}}, nonsense, \
         {name: twice, context: {}}, {name: twice, context: {cluster: c, user: u}}, {name: half, context: {cluster: c}}]\n\
@@ -440,7 +440,7 @@ fn only_the_chosen_context_is_looked_at() {
 }
 
 #[test]
-fn what_is_sent_holds_the_login_alone() {
+fn the_minimal_kubeconfig_has_only_the_login() {
     let text = filled(K3S).replace(
         "  user:\n",
         "  user:\n    exec: {apiVersion: client.authentication.k8s.io/v1, command: hunter2}\n    extra: hunter2\n",
@@ -464,7 +464,7 @@ fn what_is_sent_holds_the_login_alone() {
 }
 
 #[test]
-fn numbers_are_texts_where_texts_are_asked_for() {
+fn numbers_are_read_as_texts() {
     let login = |user: &str| told(&kubeconfig("", user));
     assert_eq!(login("token: 123456"), "it is good");
     assert_eq!(login("token: 0123"), "it is good");
@@ -475,7 +475,7 @@ fn numbers_are_texts_where_texts_are_asked_for() {
 }
 
 #[test]
-fn an_authority_that_has_expired_is_told_unless_another_has_not() {
+fn expired_authorities_are_rejected_unless_one_is_valid() {
     let authority = |year: i32| {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.not_after = rcgen::date_time_ymd(year, 2, 1);

@@ -1,24 +1,24 @@
-//! What the nodes of a cluster have left, counted without walking pods.
+//! Available capacity of the nodes of a cluster, counted incrementally without iterating over pods.
 //!
-//! A [`Ledger`] keeps for each node what its pods asked for, and puts every workspace whose pod has no node yet on one,
-//! as the scheduler will. So what is left is known a node at a time, and a burst never takes the same room twice.
+//! A [`Ledger`] sums the requests of the pods of each node, and assigns every workspace whose pod has no node yet to one, as
+//! the scheduler will. So the available capacity of each node is known, and a burst of starts never counts it twice.
 
+mod available;
 mod ledger;
 mod node;
 mod quota;
-mod room;
 
 use std::ops::{Add, Sub};
 
+pub use available::{Available, Shortage};
 pub use ledger::{Ledger, ShapeId};
 pub use node::{Node, Operator, Requirement, Shape, Taint, Toleration};
 pub use quota::{QuotaLeft, tightest};
-pub use room::{Room, Shortage};
 
-/// Amounts of what a scheduler counts.
+/// Amounts of the resources that the scheduler counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Resources {
-    /// Processors, in thousandths.
+    /// Millicores.
     pub cpu: u64,
     /// Bytes of memory.
     pub memory: u64,
@@ -29,18 +29,18 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// How many times `each` goes into what `self` is; without end where `each` asks for nothing.
+    /// How many times `each` fits into `self`; `u64::MAX` if `each` is zero.
     pub fn times(&self, each: &Self) -> u64 {
         let pairs = self.each().into_iter().zip(each.each());
         pairs.filter(|(_, each)| *each > 0).map(|(all, each)| all / each).min().unwrap_or(u64::MAX)
     }
 
-    /// Whether there is at least as much of everything.
+    /// Whether every resource is at least that of `other`.
     pub fn covers(&self, other: &Self) -> bool {
         self.each().into_iter().zip(other.each()).all(|(have, want)| have >= want)
     }
 
-    /// The larger of each.
+    /// The maximum of each resource.
     #[must_use]
     pub fn max(&self, other: &Self) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl Add for Resources {
 impl Sub for Resources {
     type Output = Self;
 
-    /// Ends at zero: a node can be fuller than it says that it may be.
+    /// Saturates at zero: the pods of a node can request more than it has.
     fn sub(self, other: Self) -> Self {
         Self {
             cpu: self.cpu.saturating_sub(other.cpu),

@@ -1,4 +1,4 @@
-//! A decision in a form that is kept for a while: what was asked, and every cluster's verdict, bounded in size.
+//! A placement decision that is stored for a while: the request and the verdict of every cluster, bounded in size.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,16 +9,16 @@ use super::{ClusterName, Decision, PlacementRequest, Rejection, Score, Target};
 use crate::names::{ClassId, Namespace, Region, WorkspaceId};
 use crate::workspace::Kind;
 
-/// Clusters that are kept by name; of others only how many there were.
+/// Clusters that are stored by name; of others only the number.
 const CLUSTERS_KEPT: usize = 32;
-/// Regions, labels and permissions that are kept of a wish, and bytes of each text in it: a caller may send megabytes, and
-/// thousands of decisions are kept.
+/// Regions, labels and permissions that are stored of a request, and bytes of each text: a caller may send megabytes, and
+/// thousands of decisions are stored.
 const WISHES_KEPT: usize = 32;
 const WISH_KEPT: usize = 128;
 /// Characters of a reason.
 const REASON_KEPT: usize = 400;
 
-/// A decision and what became of it.
+/// A stored placement decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
@@ -28,41 +28,41 @@ pub struct Explanation {
     pub at: Timestamp,
     /// The epoch of the leader that decided.
     pub epoch: i64,
-    /// What was asked.
+    /// The request.
     pub wish: Wish,
-    /// Clusters that fitted, best first.
+    /// Clusters that fit, best first.
     pub ranked: Vec<Fit>,
-    /// Clusters that did not, or refused when asked, with the reason.
+    /// Clusters that do not fit or rejected the Workspace, with the reason.
     pub rejected: Vec<(ClusterName, String)>,
-    /// Clusters that are left out above.
+    /// Number of clusters that are omitted above.
     pub left_out: usize,
-    /// Where it was placed; none where no cluster took it.
+    /// The cluster where it was placed; `None` if every cluster rejected it.
     pub placed: Option<ClusterName>,
 }
 
-/// What was asked of the fleet, as far as it is kept.
+/// The stored part of a placement request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Wish {
     /// Regions in order of preference.
     pub regions: Vec<Region>,
-    /// Whether others would not do.
+    /// Whether other regions are rejected.
     pub require_region: bool,
-    /// Only this cluster.
+    /// Required cluster.
     pub cluster: Option<ClusterName>,
-    /// Labels of the cluster.
+    /// Required labels of the cluster.
     pub labels: BTreeMap<String, String>,
-    /// Permissions held.
+    /// Permissions that the caller holds.
     pub permissions: BTreeSet<String>,
-    /// Only this namespace.
+    /// Required namespace.
     pub namespace: Option<Namespace>,
     /// The class.
     pub class: Option<ClassId>,
-    /// What it is for.
+    /// The kind.
     pub kind: Kind,
 }
 
-/// A cluster that fitted.
+/// A cluster that fits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Fit {
@@ -70,16 +70,16 @@ pub struct Fit {
     pub cluster: ClusterName,
     /// Its region.
     pub region: Region,
-    /// The namespace it would have got.
+    /// The namespace there.
     pub namespace: Namespace,
-    /// The class it would have got.
+    /// The class there.
     pub class: ClassId,
-    /// How good it was; fields are compared in their order, and less is better.
+    /// Score; fields are compared in their order, and less is better.
     pub score: Score,
 }
 
 impl Explanation {
-    /// Of a decision, before anything came of it.
+    /// The explanation of a decision before the Workspace is created.
     pub fn new(
         workspace: &WorkspaceId,
         request: &PlacementRequest,
@@ -102,7 +102,7 @@ impl Explanation {
         }
     }
 
-    /// A cluster that fitted did not take it after all.
+    /// Notes that a cluster that fits rejected the Workspace.
     pub fn refused(&mut self, cluster: &ClusterName, why: &Rejection) {
         if self.rejected.len() < 2 * CLUSTERS_KEPT {
             self.rejected.push((cluster.clone(), shortened(why)));
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_decision_is_small_however_large_the_wish() {
+    fn a_stored_decision_is_small_however_large_the_request() {
         let long = "é".repeat(100_000);
         let request = PlacementRequest {
             regions: vec!["europe".parse().unwrap(); 10_000],

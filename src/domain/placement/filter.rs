@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::capacity::{Room, Shortage};
+use super::capacity::{Available, Shortage};
 use super::{Candidate, CandidateNamespace, Offer, PlacementRequest};
 use crate::cluster::Capacity;
 use crate::health::Health;
@@ -12,17 +12,17 @@ use crate::names::{ClassId, ClusterName, Namespace, Region};
 /// Why a cluster does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejection {
-    /// It does not answer well enough.
+    /// Its health is not Available.
     Unhealthy(Health),
-    /// It takes no writes of this leadership, for this reason.
+    /// Writes of this term are not possible, for this reason.
     Barred(String),
-    /// The admin keeps new workspaces away.
+    /// It is cordoned.
     Cordoned,
-    /// It is being emptied, or was.
+    /// It is being drained, or was.
     Draining,
     /// Its weight is 0.
     NoWeight,
-    /// Another cluster was asked for.
+    /// Another cluster was requested.
     NotPinned(ClusterName),
     /// Its region is not among those required.
     Region(Region),
@@ -41,12 +41,12 @@ pub enum Rejection {
     /// Every fitting namespace rejects or fails new workspaces, for this reason.
     Closed(String),
     /// Its nodes and pods were not listed yet.
-    RoomUnknown,
-    /// No node has enough left.
+    CapacityUnknown,
+    /// No node has enough available.
     Capacity(ClassId, Arc<Shortage>),
-    /// What was left went to another start a moment ago.
+    /// Another start reserved the last available capacity a moment ago.
     Overtaken(ClassId),
-    /// It refused this start when asked.
+    /// It rejected the Workspace of this start.
     Refused(String),
 }
 
@@ -69,7 +69,7 @@ impl fmt::Display for Rejection {
             Self::NoPreferredClass => f.write_str("has no preferred class and the request names none"),
             Self::Maintenance => f.write_str("is under maintenance"),
             Self::Closed(reason) => write!(f, "accepts no workspaces now: {reason}"),
-            Self::RoomUnknown => f.write_str("has not listed its nodes and pods yet"),
+            Self::CapacityUnknown => f.write_str("has not listed its nodes and pods yet"),
             Self::Capacity(class, shortage) => write!(f, "has no room for class {class}: {shortage}"),
             Self::Overtaken(class) => write!(f, "has no room for class {class}: another start took the last"),
             Self::Refused(reason) => write!(f, "refused: {reason}"),
@@ -78,12 +78,12 @@ impl fmt::Display for Rejection {
 }
 
 impl Rejection {
-    /// Whether the cluster is not known well enough yet, or may recover any moment: soon it may fit.
+    /// Whether the cluster may fit soon: its state is not known yet, or it may recover at any time.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::RoomUnknown | Self::Closed(_) | Self::Unhealthy(Health::Connecting))
+        matches!(self, Self::CapacityUnknown | Self::Closed(_) | Self::Unhealthy(Health::Connecting))
     }
 
-    /// The reason in a word, one of a few.
+    /// Bounded category of the reason.
     pub fn category(&self) -> &'static str {
         match self {
             Self::Unhealthy(_) => "unhealthy",
@@ -99,25 +99,25 @@ impl Rejection {
             Self::Class(_) | Self::NoPreferredClass => "class",
             Self::Maintenance => "maintenance",
             Self::Closed(_) => "closed",
-            Self::RoomUnknown => "unknown",
+            Self::CapacityUnknown => "unknown",
             Self::Capacity(..) | Self::Overtaken(_) => "capacity",
             Self::Refused(_) => "refused",
         }
     }
 
-    /// The cluster that was asked for, where it is none of those that were considered.
+    /// The requested cluster, if it is none of the candidates.
     pub fn unknown_pin(verdicts: &[(ClusterName, Self)]) -> Option<&ClusterName> {
         let (_, Self::NotPinned(wanted)) = verdicts.first()? else { return None };
         verdicts.iter().all(|(_, why)| matches!(why, Self::NotPinned(_))).then_some(wanted)
     }
 
-    /// Whether nothing but room is missing.
+    /// Whether only capacity is missing.
     pub fn is_capacity(&self) -> bool {
         matches!(self, Self::Capacity(..) | Self::Overtaken(_))
     }
 }
 
-/// What a request would get, or why it gets nothing.
+/// The offer for a request, or why the cluster is rejected.
 pub(super) fn admit<'a>(
     request: &PlacementRequest,
     candidate: &'a Candidate,
@@ -164,7 +164,7 @@ pub(super) fn admit<'a>(
     others.into_iter().find(|offer| has_room(request, candidate, offer).is_ok()).ok_or(refused)
 }
 
-/// The offer of the first namespace of the registration that fits, and those of others that would do.
+/// The offers of all namespaces that fit, in the order of the registration.
 fn offers<'a>(
     request: &PlacementRequest,
     candidate: &'a Candidate,
@@ -207,10 +207,10 @@ fn has_room(request: &PlacementRequest, candidate: &Candidate, offer: &Offer) ->
         return Ok(());
     }
     match room {
-        Room::Unknown => Err(Rejection::RoomUnknown),
-        Room::Counted { left: 0, shortage, .. } => {
+        Available::Unknown => Err(Rejection::CapacityUnknown),
+        Available::Counted { left: 0, shortage, .. } => {
             Err(Rejection::Capacity(offer.target.class.clone(), shortage.clone().unwrap_or_default()))
         }
-        Room::Counted { .. } => Ok(()),
+        Available::Counted { .. } => Ok(()),
     }
 }

@@ -1,40 +1,40 @@
-//! How good a fitting cluster is. Fields are compared in the order they stand; less is better.
+//! Score of a cluster that fits. Fields are compared in their order; less is better.
 
 use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-use super::capacity::Room;
+use super::capacity::Available;
 use super::{Candidate, PlacementRequest};
 use crate::cluster::CANARY_PERMISSION;
 use crate::names::ClusterName;
 
-/// Load per weight is scaled so that a share of a workspace per weight point still counts.
+/// Scale of load per weight, so that fractions of a workspace per weight point count.
 const LOAD_SCALE: u64 = 1_000_000;
 
-/// Headroom is told in thousandths: finer differences say nothing.
+/// Headroom is in thousandths: finer differences do not matter.
 const FULL: u64 = 1000;
 
-/// A score: an explanation that can be compared.
+/// A score, which also explains the ranking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Score {
     /// Place of the cluster's region in the preferences; regions not named come after all that are.
     pub region: usize,
     /// 0 for a canary cluster (one that demands the canary permission, which the request then holds), 1 for others.
     pub canary: u8,
-    /// Load that this placement would make, per weight point: the cluster furthest below its share wins, so that
-    /// clusters fill in proportion to their weights.
+    /// Load per weight point after this placement: the cluster furthest below its share wins, so that clusters fill in
+    /// proportion to their weights.
     pub load: u64,
-    /// How full its nodes would be for this class, in thousandths; 1000 also where only an autoscaler can tell.
+    /// How full its nodes would be for this class, in thousandths; 1000 also if only an autoscaler adds capacity.
     pub headroom: u64,
-    /// Workspaces there: of equals the one whose failure takes fewer along.
+    /// Number of workspaces there: of equal clusters, the one whose failure affects fewer.
     pub spread: u64,
-    /// Seeded, so that equal clusters are not always taken in the order of their names.
+    /// Seeded hash, so that equal clusters are not always chosen in the order of their names.
     pub tie: u64,
 }
 
 impl Score {
-    pub(super) fn of(request: &PlacementRequest, candidate: &Candidate, room: &Room) -> Self {
+    pub(super) fn of(request: &PlacementRequest, candidate: &Candidate, room: &Available) -> Self {
         let canary = candidate.constraints.iter().any(|c| c.permission() == Some(CANARY_PERMISSION));
         let region = request.regions.iter().position(|region| *region == candidate.region);
         let placed = u64::try_from(candidate.placed).unwrap_or(u64::MAX);
@@ -49,18 +49,18 @@ impl Score {
     }
 }
 
-/// With this placement.
-fn fullness(room: &Room) -> u64 {
+/// How full the nodes are after this placement, in thousandths.
+fn fullness(room: &Available) -> u64 {
     match room {
-        Room::Unknown => FULL,
-        Room::Counted { left, of, .. } => {
+        Available::Unknown => FULL,
+        Available::Counted { left, of, .. } => {
             let taken = of.saturating_sub(*left).saturating_add(1);
             taken.saturating_mul(FULL).checked_div(*of).map_or(FULL, |full| full.min(FULL))
         }
     }
 }
 
-/// FNV-1a over seed and name: the standard library's hasher is not promised to stay the same.
+/// FNV-1a over seed and name: the hasher of the standard library may change between versions.
 fn tie(seed: &str, name: &ClusterName) -> u64 {
     struct Fnv(u64);
     impl Hasher for Fnv {

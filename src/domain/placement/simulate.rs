@@ -1,34 +1,34 @@
-//! What would become of so many starts: the same rules, over the fleet as it is now.
+//! Simulates the placement of many starts, by the same rules, over the current state of the fleet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::capacity::Room;
+use super::capacity::Available;
 use super::{Candidate, ClassId, ClusterName, Kind, PlacementRequest, Rejection, place};
 
-/// The most starts that one forecast may imagine.
+/// Upper bound of the starts of a forecast.
 pub const MOST_STARTS: u32 = 10_000;
 
-/// What would become of a number of equal starts.
+/// Result for a number of equal starts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Forecast {
-    /// Every cluster's part, by name.
+    /// Result of each cluster.
     pub clusters: BTreeMap<ClusterName, Outcome>,
-    /// Starts that no cluster would take.
+    /// Number of starts that every cluster rejects.
     pub left_over: u32,
 }
 
-/// A cluster's part.
+/// Result of a cluster.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
-    /// Starts that it would take.
+    /// Number of starts placed there.
     pub placed: u32,
-    /// The first start that it would not take (from 1), and why.
+    /// The first start that it rejects (from 1), and why.
     pub refuses_from: Option<(u32, Rejection)>,
 }
 
-/// Places `count` starts one after the other. Each takes room from every namespace of its cluster, because namespaces
-/// share nodes: what is forecast for clusters with several namespaces is rather too little than too much.
+/// Places `count` starts one after the other. Each reduces the available capacity of every namespace of its cluster, because
+/// namespaces share nodes: the forecast for clusters with several namespaces is an underestimate.
 pub fn simulate(request: &PlacementRequest, candidates: &[Arc<Candidate>], count: u32) -> Forecast {
     let mut fleet: Vec<Candidate> = candidates.iter().map(|candidate| Candidate::clone(candidate)).collect();
     let mut forecast = Forecast::default();
@@ -55,12 +55,12 @@ pub fn simulate(request: &PlacementRequest, candidates: &[Arc<Candidate>], count
 }
 
 impl Candidate {
-    /// Counts one more workspace there. It takes room from every namespace, because namespaces share nodes.
+    /// Counts one more workspace. It reduces the available capacity of every namespace, because namespaces share nodes.
     pub fn take(&mut self, kind: Kind, class: &ClassId) {
         self.placed += 1;
         for namespace in &mut self.namespaces {
             if let Some(offer) = namespace.offers.get_mut(class)
-                && let Room::Counted { left, .. } = offer.rooms.of_mut(kind)
+                && let Available::Counted { left, .. } = offer.rooms.of_mut(kind)
             {
                 *left = left.saturating_sub(1);
             }

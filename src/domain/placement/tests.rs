@@ -36,12 +36,12 @@ fn offer(name: &str, region: &str, left: u64) -> Offer {
     Offer { target: Arc::new(target), rooms: rooms(left) }
 }
 
-fn rooms(left: u64) -> Rooms {
-    let room = Room::Counted { left, of: 1000, shortage: None };
-    Rooms([room.clone(), room.clone(), room])
+fn rooms(left: u64) -> AvailableByKind {
+    let room = Available::Counted { left, of: 1000, shortage: None };
+    AvailableByKind([room.clone(), room.clone(), room])
 }
 
-/// Leaves so much on the nodes of a cluster.
+/// Sets the available capacity of a cluster.
 fn leave(candidate: &mut Candidate, left: u64) {
     for offer in candidate.namespaces[0].offers.values_mut() {
         offer.rooms = rooms(left);
@@ -60,7 +60,7 @@ fn regions(names: &[&str]) -> PlacementRequest {
     PlacementRequest { regions: names.iter().map(|n| n.parse().unwrap()).collect(), ..Default::default() }
 }
 
-/// The rejection of the one cluster `eu-1` after `spoil` changed cluster and request.
+/// The rejection of the only cluster `eu-1` after `spoil` changed cluster and request.
 fn rejection(spoil: impl FnOnce(&mut Candidate, &mut PlacementRequest)) -> Rejection {
     let mut cluster = cluster("eu-1", "europe");
     let mut request = PlacementRequest::default();
@@ -81,7 +81,7 @@ fn the_first_preferred_region_wins_and_the_others_come_after() {
 }
 
 #[test]
-fn a_required_region_is_never_left() {
+fn clusters_outside_of_a_required_region_are_rejected() {
     let request = PlacementRequest { require_region: true, ..regions(&["africa"]) };
     assert!(place(&request, &fleet()).ranked.is_empty());
 }
@@ -114,7 +114,7 @@ fn every_filter_gives_its_reason() {
 }
 
 #[test]
-fn a_cluster_that_is_asked_for_and_not_there_is_named() {
+fn an_unknown_requested_cluster_is_named() {
     let request = PlacementRequest { cluster: "mars".parse().ok(), ..PlacementRequest::default() };
     let rejected = place(&request, &fleet()).rejected;
     assert_eq!(Rejection::unknown_pin(&rejected).map(ClusterName::as_str), Some("mars"));
@@ -129,7 +129,7 @@ fn a_cluster_that_is_asked_for_and_not_there_is_named() {
 }
 
 #[test]
-fn a_canary_goes_first_to_those_who_hold_the_permission_and_never_to_others() {
+fn a_canary_cluster_is_first_for_requests_with_the_permission_and_rejected_for_others() {
     let mut fleet = fleet();
     fleet[1].constraints = vec![Constraint::Permission(CANARY_PERMISSION.into())];
     let mut request = PlacementRequest::default();
@@ -142,7 +142,7 @@ fn a_canary_goes_first_to_those_who_hold_the_permission_and_never_to_others() {
 }
 
 #[test]
-fn a_cluster_without_room_is_no_choice_unless_an_autoscaler_makes_some() {
+fn a_cluster_without_capacity_is_rejected_unless_it_has_an_autoscaler() {
     let mut full = cluster("eu-1", "europe");
     leave(&mut full, 0);
     let decision = place(&PlacementRequest::default(), &[&full]);
@@ -150,18 +150,18 @@ fn a_cluster_without_room_is_no_choice_unless_an_autoscaler_makes_some() {
     full.capacity = Capacity::Unlimited;
     assert_eq!(chosen(&PlacementRequest::default(), &[full]).unwrap(), "eu-1");
     let mut unknown = cluster("eu-1", "europe");
-    let unlisted = Rooms([Room::Unknown, Room::Unknown, Room::Unknown]);
+    let unlisted = AvailableByKind([Available::Unknown, Available::Unknown, Available::Unknown]);
     unknown.namespaces[0].offers.values_mut().for_each(|offer| offer.rooms = unlisted.clone());
-    assert_eq!(place(&PlacementRequest::default(), &[&unknown]).rejected[0].1, Rejection::RoomUnknown);
+    assert_eq!(place(&PlacementRequest::default(), &[&unknown]).rejected[0].1, Rejection::CapacityUnknown);
 }
 
 #[test]
-fn of_equally_loaded_clusters_the_emptier_is_taken_and_room_that_a_kind_cannot_use_does_not_count() {
+fn of_equally_loaded_clusters_the_one_with_more_capacity_for_the_kind_wins() {
     let mut fleet = fleet();
     leave(&mut fleet[0], 10);
     leave(&mut fleet[1], 10);
     assert_eq!(chosen(&PlacementRequest::default(), &fleet).unwrap(), "ap-1");
-    let none = Room::Counted { left: 0, of: 0, shortage: None };
+    let none = Available::Counted { left: 0, of: 0, shortage: None };
     for candidate in &mut fleet[1..] {
         let offer = candidate.namespaces[0].offers.values_mut().next().unwrap();
         offer.rooms.0[1] = none.clone();
@@ -171,7 +171,7 @@ fn of_equally_loaded_clusters_the_emptier_is_taken_and_room_that_a_kind_cannot_u
 }
 
 #[test]
-fn a_simulation_fills_clusters_as_starts_would_and_says_from_when_they_are_full() {
+fn a_simulation_fills_clusters_like_starts_and_reports_when_they_are_full() {
     let mut fleet: Vec<Candidate> = fleet();
     leave(&mut fleet[0], 3);
     leave(&mut fleet[1], 5);
@@ -255,7 +255,7 @@ proptest! {
 }
 
 #[test]
-fn one_try_is_a_third_of_the_deadline_and_a_second_at_least() {
+fn the_deadline_of_an_attempt_is_a_third_of_the_start_and_at_least_a_second() {
     let seconds = |of: u64| one_try(Duration::from_secs(of)).as_secs_f64();
     assert_eq!((seconds(1), seconds(9), seconds(60)), (1.0, 3.0, 20.0));
 }

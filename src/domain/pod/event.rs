@@ -1,10 +1,10 @@
-//! Kubernetes events of a pod, and which of them says most about why its workspace failed.
+//! Kubernetes events of a pod, and which of them explains best why its workspace failed.
 
 use jiff::Timestamp;
 
-/// Reasons of normal events that tell that the platform took a pod away.
+/// Reasons of normal events for pods that the platform removed.
 const TAKEN_AWAY: [&str; 4] = ["Preempted", "TaintManagerEviction", "Evicted", "NodeNotReady"];
-/// Why no node takes a pod, and that one did.
+/// Reason of events about unschedulable pods.
 const UNSCHEDULED: &str = "FailedScheduling";
 const SCHEDULED: &str = "Scheduled";
 
@@ -21,21 +21,21 @@ pub struct PodEvent {
     pub at: Option<Timestamp>,
 }
 
-/// Whose events are wanted, and what for.
+/// A query for events of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventQuery {
     /// The pod's name.
     pub pod: String,
-    /// Its uid, where it is known: a pod of the name may have been there before.
+    /// Its uid, if known: there may have been an earlier pod of this name.
     pub uid: Option<String>,
-    /// Where it is not, only events from then on count.
+    /// If the uid is not known, only events from this time on count.
     pub since: Option<Timestamp>,
-    /// Whether the question is why it did not come up: then its last step says something, too.
+    /// Whether the pod did not start: then its last normal event counts, too.
     pub starting: bool,
 }
 
-/// The last warning, or that the pod was taken away; of a pod that did not come up also the last thing that it did. That no
-/// node took it means nothing once one did.
+/// The last warning or removal by the platform; for a pod that did not start, else the last normal event. `FailedScheduling` is
+/// ignored once the pod was scheduled.
 pub fn last_relevant(mut events: Vec<PodEvent>, query: &EventQuery) -> Option<PodEvent> {
     if let (None, Some(since)) = (&query.uid, query.since) {
         events.retain(|event| event.at.is_some_and(|at| at.as_second() >= since.as_second()));
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_warning_says_more_than_what_came_after_it() {
+    fn the_last_warning_wins_over_later_normal_events() {
         let events = [event(3, true, "Failed"), event(1, true, "FailedMount"), event(4, false, "BackOff")];
         assert_eq!(last(&events, Some("u"), true).as_deref(), Some("Failed"));
         let taken = [event(1, true, "Unhealthy"), event(2, false, "Preempted"), event(3, false, "Killing")];
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_warning_the_last_step_of_a_pod_counts_only_where_it_did_not_come_up() {
+    fn without_a_warning_the_last_event_counts_only_for_a_pod_that_did_not_start() {
         let events = [event(2, false, "Pulling"), event(1, false, "Scheduled")];
         assert_eq!(last(&events, Some("u"), true).as_deref(), Some("Pulling"));
         assert_eq!(last(&events, Some("u"), false), None);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn that_no_node_took_it_counts_only_while_none_did() {
+    fn failed_scheduling_counts_only_until_the_pod_is_scheduled() {
         let waiting = [event(1, true, "FailedScheduling")];
         assert_eq!(last(&waiting, Some("u"), true).as_deref(), Some("FailedScheduling"));
         let taken = [event(1, true, "FailedScheduling"), event(2, false, "Scheduled")];
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_pod_whose_uid_is_not_known_only_events_of_its_own_time_count() {
+    fn without_a_uid_only_events_since_the_creation_of_the_pod_count() {
         // Events carry whole seconds.
         let events = [event(9, true, "Earlier"), event(10, true, "SameSecond")];
         assert_eq!(last(&events[..1], None, true), None);

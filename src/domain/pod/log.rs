@@ -1,27 +1,27 @@
-//! Which pod has the log of a workspace, or why there is none to read.
+//! Which pod has the log of a workspace, or why there is none.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ContainerState, PodFacts, Position};
 
-/// What is read of a log.
+/// Which part of a log to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogOptions {
-    /// Whether to go on with what is written from now on.
+    /// Whether to keep streaming new lines.
     pub follow: bool,
-    /// Only so many of the last lines.
+    /// Only this number of last lines.
     pub tail: Option<u32>,
-    /// Only what was written in this time until now.
+    /// Only lines that are not older than this.
     pub since: Option<Duration>,
-    /// Whether it is that of the container that ran before the present one.
+    /// Whether to read the log of the previous container.
     pub previous: bool,
-    /// Where a log that is followed is gone on with; then `tail` and `since` count for nothing.
+    /// Where to continue a log that is followed; then `tail` and `since` are ignored.
     pub after: Option<Position>,
 }
 
-/// The pod whose container wrote the log of the workspace with this uid; otherwise what stands in the way, in a
-/// sentence. `was_made` tells whether it ever had a pod.
+/// The pod whose container wrote the log of the workspace with this uid. The error is a sentence. `was_made`: whether the
+/// workspace ever had a pod.
 pub fn pod_with_log<'a>(
     pods: &'a [Arc<PodFacts>],
     workspace_uid: &str,
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_of_a_log_is_said() {
+    fn the_reason_for_a_missing_log_is_reported() {
         let sentence = |pods: &[Arc<PodFacts>], was_made| look(pods, was_made).unwrap_err();
         assert_eq!(sentence(&[], false), "it has no pod yet");
         assert_eq!(sentence(&[], true), "its pod is gone, and its log with it");
@@ -120,13 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn the_pod_of_an_earlier_workspace_of_the_name_is_not_looked_at() {
+    fn the_pod_of_an_earlier_workspace_of_the_name_is_ignored() {
         let pods = pod(Some("n"), Some(ContainerState::Running));
         assert!(pod_with_log(&pods, "another", "workspace", false, false).is_err());
     }
 
     #[test]
-    fn the_container_before_may_have_left_a_log_though_the_present_one_waits() {
+    fn the_previous_container_may_have_a_log_while_the_current_one_waits() {
         let pods = pod(Some("n"), Some(waiting("CrashLoopBackOff", "")));
         assert!(pod_with_log(&pods, "uid", "workspace", true, true).is_ok());
         assert!(pod_with_log(&pod(None, None), "uid", "workspace", true, true).is_err());

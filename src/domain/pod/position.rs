@@ -1,29 +1,29 @@
-//! How far a log that is followed was read, so that it can be gone on with elsewhere. Pure.
+//! Position in a log that is followed, so that another replica can continue. Pure.
 //!
-//! Nodes note when each line was written. The time alone does not tell a line: several may have the same.
+//! Kubelets write a timestamp before each line. The timestamp alone is not a position: several lines may have the same.
 
 use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
 
-/// Bytes of the time before a line; what is longer is none.
+/// Bytes of a timestamp; a longer text is none.
 const LONGEST_TIME: usize = 40;
 
-/// A place in a log.
+/// A position in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// When the last line that was read, or begun, was written.
+    /// Timestamp of the last line that was read, at least partly.
     pub at: Timestamp,
-    /// Lines of that time that were read to their end.
+    /// Number of lines with this timestamp that were read completely.
     lines: u64,
-    /// Bytes that were read of the next one.
+    /// Bytes that were read of the next line.
     bytes: u64,
 }
 
-/// Not a position.
+/// A text that is not a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be a token that came with a piece of the log")]
+#[error("must be a token of a chunk of the log")]
 pub struct BadPosition;
 
 impl fmt::Display for Position {
@@ -45,7 +45,7 @@ impl FromStr for Position {
     }
 }
 
-/// What of a line is to be left out.
+/// What to skip of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LeftOut {
     Nothing,
@@ -55,13 +55,13 @@ enum LeftOut {
 
 #[derive(Debug)]
 enum Line {
-    /// Its time is being read.
+    /// Its timestamp is being read.
     Time(Vec<u8>),
     /// Its text.
     Text(LeftOut),
 }
 
-/// Takes the times off a log whose lines begin with them, and leaves out what was read before.
+/// Strips the timestamps from the lines of a log, and skips what was read before.
 #[derive(Debug)]
 pub struct Untimed {
     after: Option<Position>,
@@ -70,17 +70,17 @@ pub struct Untimed {
 }
 
 impl Untimed {
-    /// Of a log that is read from the beginning, or of one that is gone on with.
+    /// For a log that is read from the beginning, or that is continued `after` a position.
     pub fn new(after: Option<Position>) -> Self {
         Self { after, read: None, line: Line::Time(Vec::new()) }
     }
 
-    /// How far it was read; nothing before the first time.
+    /// Current position; `None` before the first timestamp.
     pub fn position(&self) -> Option<Position> {
         self.read
     }
 
-    /// The text of a piece that was not read before.
+    /// The text of a chunk that was not read before.
     pub fn take(&mut self, piece: &[u8]) -> Vec<u8> {
         let mut text = Vec::with_capacity(piece.len());
         let mut rest = piece;
@@ -107,11 +107,11 @@ impl Untimed {
         text
     }
 
-    /// A line begins; what is left after its time.
+    /// Begins a line; returns the rest after its timestamp.
     fn begin<'a>(&mut self, time: &[u8], rest: &'a [u8], text: &mut Vec<u8>) -> &'a [u8] {
         let at = std::str::from_utf8(time).ok().and_then(|time| time.parse::<Timestamp>().ok());
         let (Some(at), Some((b' ', rest))) = (at, rest.split_first()) else {
-            // No node wrote that as a line of the log: it is told as it is, and counts for nothing.
+            // A line without a timestamp is passed on unchanged, and does not count.
             text.extend_from_slice(time);
             self.line = Line::Text(LeftOut::Nothing);
             return rest;
@@ -130,7 +130,7 @@ impl Untimed {
         rest
     }
 
-    /// As much of the line as there is; what comes after it.
+    /// Takes the available part of the line; returns what follows it.
     fn text<'a>(&mut self, left_out: LeftOut, rest: &'a [u8], text: &mut Vec<u8>) -> &'a [u8] {
         let end = rest.iter().position(|byte| *byte == b'\n');
         let (line, after) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
@@ -164,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    /// A log as a node tells it, and its text.
+    /// A log with timestamps, and its text.
     fn log(lines: &[(u8, String)]) -> (Vec<u8>, String) {
         let (mut told, mut text, mut second) = (String::new(), String::new(), 0);
         for (later, line) in lines {
@@ -178,11 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_of_a_log_is_told_as_it_is() {
+    fn lines_without_a_timestamp_are_passed_on() {
         for text in ["unable to read it\n", "\n", "2026-11-24T00:00:00Z", &"x".repeat(100), "a\nb"] {
             let mut untimed = Untimed::new(None);
             let told = untimed.take(text.as_bytes());
-            // What may still become a time is held back.
+            // A beginning that may become a timestamp is held back.
             assert!(text.as_bytes().starts_with(&told), "{text:?} became {told:?}");
             assert_eq!(untimed.position(), None);
         }
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_read_as_it_was_given_and_nothing_else_is_one() {
+    fn a_position_is_parsed_from_its_own_text_only() {
         let mut untimed = Untimed::new(None);
         untimed.take(b"2026-11-24T00:00:00.000000001Z one\n2026-11-24T00:00:00.000000001Z tw");
         let position = untimed.position().unwrap();
@@ -212,7 +212,7 @@ mod tests {
             let mut first = Untimed::new(None);
             let mut read: Vec<u8> = told[..broken_at].chunks(piece).flat_map(|piece| first.take(piece)).collect();
             let after = first.position();
-            // Nodes tell again from the second on in which the last line was written, or everything.
+            // Kubelets repeat lines from the second of the last one, or the whole log.
             let begin = match after {
                 Some(after) if from_second => {
                     let of = |line: &&[u8]| {

@@ -1,4 +1,4 @@
-//! Hosts of URLs: whether they can exist, and which workspace's URL is that of another one's port.
+//! Hosts of rendered URLs: whether they are valid, and which workspace's URL equals that of another one's port.
 
 use std::collections::BTreeSet;
 
@@ -7,14 +7,14 @@ use url::{Host, Url};
 use super::{Field, Piece, PortUrl, Template, Values, WorkspaceUrl};
 use crate::names::{MetaId, quoted};
 
-/// Letters of one label of a host, between dots.
+/// Characters of one label of a host.
 const LABEL_MAX: usize = 63;
-/// Letters of a whole host.
+/// Characters of a host.
 const HOST_MAX: usize = 253;
-/// Letters of a workspace id or meta id that every template has to hold: those of a UUID.
+/// Characters of a workspace id or meta id that every template must support: those of a UUID.
 pub const ID_ROOM: usize = 36;
 
-/// Why a host cannot exist.
+/// Why a host is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
     /// A label is too long.
@@ -23,10 +23,10 @@ pub enum HostError {
         /// The label.
         label: String,
     },
-    /// The whole is too long.
+    /// The host is too long.
     #[error("its host would have {0} letters, and 253 is the limit")]
     Whole(usize),
-    /// It is no host name.
+    /// It is not a host name.
     #[error(
         "its host {0:?} has a label that is no letters, digits and dashes with a letter or digit at both ends"
     )]
@@ -38,7 +38,7 @@ fn check(url: &str) -> Result<(), HostError> {
     let parsed = Url::parse(url).ok();
     let host = match parsed.as_ref().and_then(Url::host) {
         Some(Host::Domain(host)) => host,
-        // An address needs no name.
+        // An IP address is valid.
         Some(Host::Ipv4(_) | Host::Ipv6(_)) => return Ok(()),
         None => return Err(HostError::Malformed(quoted(url))),
     };
@@ -67,8 +67,8 @@ impl PortUrl {
         check(&self.render(values, port))
     }
 
-    /// The meta ids that have a port whose host is that of the workspace `meta`. Empty where hosts tell workspaces apart by
-    /// their id, or do not tell ports apart.
+    /// The meta ids with a port whose host is that of the workspace `meta`. Empty if hosts contain the workspace id, or do not
+    /// depend on the port.
     pub fn owners(&self, workspace: &WorkspaceUrl, host: &str, meta: &MetaId) -> BTreeSet<MetaId> {
         let (own, of_port) = (workspace.0.host_pieces(host), self.0.host_pieces(host));
         let has = |pieces: &[Piece], field| pieces.contains(&Piece::Field(field));
@@ -90,7 +90,7 @@ impl PortUrl {
 }
 
 impl Template {
-    /// The pieces of the host, those of the installation's URL included.
+    /// The pieces of the host, including those of the installation's URL.
     fn host_pieces(&self, host: &str) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut inside = false;
@@ -124,7 +124,7 @@ impl Template {
     }
 }
 
-/// Finds every meta id that makes `pieces`, with some port, the text `rest`.
+/// Finds every meta id with which `pieces`, for some port, render to the text `rest`.
 fn solve(pieces: &[Piece], rest: &str, meta: Option<&str>, found: &mut BTreeSet<MetaId>) {
     let Some((piece, pieces)) = pieces.split_first() else {
         if rest.is_empty() {

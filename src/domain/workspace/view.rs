@@ -1,4 +1,4 @@
-//! What is seen of a workspace.
+//! The observed state of a workspace.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use super::{Access, IdeImage, Kind, Phase, Port};
 use crate::names::{ClassId, Namespace, WorkspaceId};
 use crate::record::PlacementRecord;
 
-/// A workspace as observed: what `WorkspaceStatus` is made of. Made once for each change seen and shared.
+/// Observed state of a workspace, from which `WorkspaceStatus` is encoded. Built once for each change, and shared.
 #[derive(Clone, PartialEq)]
 pub struct View {
     /// The instance id.
@@ -21,9 +21,9 @@ pub struct View {
     pub uid: String,
     /// `metadata.resourceVersion`.
     pub resource_version: u64,
-    /// Placement generation stamped on the resource; 1 where it has none.
+    /// Placement generation in the resource's annotation; 1 if it has none.
     pub generation: u32,
-    /// Digest of the request it was made from; empty where it has none.
+    /// Digest of the start request; empty if it has none.
     pub digest: String,
     /// The long-lived id.
     pub meta: String,
@@ -33,11 +33,11 @@ pub struct View {
     pub team: Option<String>,
     /// Project.
     pub project: Option<String>,
-    /// When the resource was made.
+    /// When the resource was created.
     pub created_at: Option<Timestamp>,
     /// The request's annotations.
     pub annotations: BTreeMap<String, String>,
-    /// What it is for.
+    /// Its kind.
     pub kind: Kind,
     /// Its class.
     pub class: String,
@@ -49,40 +49,40 @@ pub struct View {
     pub ports: Vec<(Port, Option<String>)>,
     /// Who may open it.
     pub admission: Access,
-    /// Needed to open it where only the owner may.
+    /// Required to open it if only the owner may.
     pub owner_token: String,
-    /// Where it is served.
+    /// Its URL.
     pub url: String,
     /// Inactivity timeout as Go duration text.
     pub timeout: String,
     /// Closed timeout as Go duration text.
     pub closed_timeout: String,
-    /// SSH keys; not shown, but a change of them is one that subscribers are told.
+    /// SSH keys. They are not shown, but subscribers are notified of a change.
     pub ssh_public_keys: Vec<String>,
-    /// Where it is in its life.
+    /// Phase.
     pub phase: Phase,
-    /// What happened to it.
+    /// Conditions.
     pub conditions: Conditions,
-    /// One sentence for a person: why it is where it is.
+    /// One sentence for people that explains the phase.
     pub message: String,
-    /// What finalizers of others hold of a workspace that is over, in sentences; part of the message. Its meta id is taken
-    /// for as long. Empty where they hold nothing.
+    /// Which foreign finalizers hold resources of the ended workspace, in sentences; part of the message. Its meta id cannot
+    /// be used until then. Empty if none.
     pub held: String,
-    /// Name of the snapshot a headless workspace left.
+    /// Name of the snapshot of a headless workspace.
     pub snapshot: String,
     /// Repository state after the backup.
     pub git: Option<Box<GitStatus>>,
     /// Where its pod runs.
     pub runtime: Option<Box<Runtime>>,
-    /// What laying in the content took.
+    /// Duration and size of the initialization.
     pub initializer_metrics: Option<Box<InitializerMetrics>>,
     /// Sizes of its image.
     pub image_metrics: Option<ImageMetrics>,
-    /// When its user was last seen.
+    /// Time of the last user activity.
     pub last_activity: Option<Timestamp>,
     /// Whether the resource is being deleted.
     pub deleting: bool,
-    /// Whether it says that this installation looks after it.
+    /// Whether this installation owns it.
     pub ours: bool,
 }
 
@@ -98,7 +98,7 @@ impl fmt::Debug for View {
 }
 
 impl View {
-    /// What a record alone tells of a workspace.
+    /// The view of a workspace of which only the record is known.
     pub fn of_record(record: &PlacementRecord) -> Self {
         Self {
             id: record.workspace.clone(),
@@ -139,10 +139,10 @@ impl View {
         }
     }
 
-    /// Whether `other` differs in nothing but the last activity, which is not published. Copies nothing: it is asked for
-    /// every state that a watch shows.
+    /// Whether `other` differs at most in the last activity, which is not published. It is called for every watch event, so it
+    /// copies nothing.
     pub fn same_but_for_activity(&self, other: &Self) -> bool {
-        // Names every field, so that a new one does not compile until it is compared or left out here.
+        // Destructures every field, so that a new one does not compile until it is compared or ignored here.
         let Self {
             resource_version: _,
             last_activity: _,
@@ -216,33 +216,33 @@ impl View {
     }
 }
 
-/// What happened to a workspace.
+/// Conditions of a workspace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a condition of its own on the wire")]
 pub struct Conditions {
-    /// Why it failed; never empty where it did.
+    /// Why it failed; never an empty text.
     pub failed: Option<String>,
     /// Which timeout ended it.
     pub timeout: Option<String>,
-    /// What the headless task ended with.
+    /// Termination message of the headless task.
     pub headless_task_failed: Option<String>,
     /// A pod was seen.
     pub deployed: bool,
     /// An image is being pulled.
     pub pulling_images: bool,
-    /// A stop was asked for.
+    /// A stop was requested.
     pub stopped_by_request: bool,
-    /// Content was laid in.
+    /// The content was initialized.
     pub content_ready: bool,
     /// The last backup is complete.
     pub final_backup_complete: bool,
-    /// Why the last backup failed; never empty where it did.
+    /// Why the last backup failed; never an empty text.
     pub backup_failed: Option<String>,
     /// Its user closed it.
     pub closed: bool,
     /// It was stopped without a backup.
     pub aborted: bool,
-    /// When its user was first seen.
+    /// Time of the first user activity.
     pub first_user_activity: Option<Timestamp>,
 }
 
@@ -278,7 +278,7 @@ pub struct GitStatus {
     pub total_unpushed_commits: i64,
 }
 
-/// What one step of laying in the content took.
+/// Metrics of one step of the initialization.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InitializerMetric {
     /// Time.
@@ -287,7 +287,7 @@ pub struct InitializerMetric {
     pub size: u64,
 }
 
-/// What laying in the content took, by source.
+/// Metrics of the initialization, by source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InitializerMetrics {
     /// Cloning.
@@ -320,7 +320,7 @@ pub struct ClassView {
     pub id: ClassId,
     /// Name for people.
     pub display_name: String,
-    /// What it offers.
+    /// Description for people.
     pub description: String,
     /// Price.
     pub credits_per_minute: f32,

@@ -24,7 +24,7 @@ impl Federation {
         if uid.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let departures = self.store.departures().await?.into_iter();
+        let departures = self.store.former_clusters().await?.into_iter();
         let same =
             departures.filter(|(name, one)| one.cluster_uid == *uid && self.fleet.version(name).is_none());
         Ok(same.map(|(name, _)| name).collect())

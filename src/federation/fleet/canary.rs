@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use domain::acceptance::Ending;
-use domain::canary::Standing;
+use domain::acceptance::NamespaceEnding;
+use domain::canary::CanaryState;
 use domain::workspace::Kind;
 use member::apply::Writer;
+use member::apply::Writer;
 use member::error::{Error, Rule};
+use member::error::{Error, Rule};
+use onboarding::pod_policy::PROBE;
 use onboarding::pod_policy::PROBE;
 
 use super::gate::Opened;
@@ -116,7 +119,7 @@ impl Connected {
         let tried = writer.try_workspace(&workspace).await;
         let before = learned.workspaces_fail();
         if matches!(&tried, Err(Error::Refused { rule: Rule::Terminating, .. })) {
-            learned.ends(Some(Ending::Terminating));
+            learned.ends(Some(NamespaceEnding::Terminating));
         }
         learned.canary(tried.as_ref().copied());
         let now = learned.workspaces_fail();
@@ -139,7 +142,7 @@ impl Connected {
             let now = canary.standing();
             if std::mem::discriminant(&before) != std::mem::discriminant(&now) {
                 match &now {
-                    Standing::Unknown | Standing::Well(_) => tracing::info!(canary = ?now, "canary"),
+                    CanaryState::Unknown | CanaryState::Healthy(_) => tracing::info!(canary = ?now, "canary"),
                     _ => tracing::warn!(canary = ?now, "canary"),
                 }
                 self.changes.send_replace(());

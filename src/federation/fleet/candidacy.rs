@@ -12,8 +12,8 @@ use crate::settings::Settings;
 use domain::cluster::{Capacity, ClusterSpec};
 use domain::health::Health;
 use domain::names::{Namespace, WorkspaceId};
-use domain::placement::capacity::Room;
-use domain::placement::{Candidate, CandidateNamespace, Offer, Rooms, Target};
+use domain::placement::capacity::Available;
+use domain::placement::{AvailableByKind, Candidate, CandidateNamespace, Offer, Target};
 use domain::workspace::Kind;
 use member::cache::{Reservation, RoomsByShape};
 
@@ -190,7 +190,7 @@ fn offers(
     for class in settings.classes.values() {
         let room = |kind| {
             let key = (namespace.clone(), class.id.to_string(), kind);
-            rooms.get(&key).cloned().unwrap_or(Room::Unknown)
+            rooms.get(&key).cloned().unwrap_or(Available::Unknown)
         };
         let target = Arc::new(Target {
             cluster: spec.name.clone(),
@@ -198,7 +198,7 @@ fn offers(
             namespace: namespace.clone(),
             class: class.id.clone(),
         });
-        offers.insert(class.id.clone(), Offer { target, rooms: Rooms(KINDS.map(room)) });
+        offers.insert(class.id.clone(), Offer { target, rooms: AvailableByKind(KINDS.map(room)) });
     }
     offers
 }

@@ -58,7 +58,7 @@ pub(crate) fn fleet() -> (Arc<Fleet>, Arc<Index>) {
         meters: Meters::new().unwrap(),
         host: None,
     };
-    let keyed = Arc::new(ArcSwap::from_pointee(Keyed::new(1, b"secret")));
+    let keyed = Arc::new(ArcSwap::from_pointee(SigningKeys::new(1, b"secret")));
     let (_, leading) = watch::channel(None);
     let fleet = Fleet::new(
         options,

@@ -9,13 +9,13 @@ use tokio::sync::watch;
 
 use super::{Index, Inner, Key, Resource, Session};
 use domain::names::{ClusterName, Namespace};
-use domain::rewind::Rewinds;
+use domain::restore::Restores;
 use domain::workspace::View;
 
 impl Index {
     /// Takes how often a cluster was set back, as etcd has it; whether that is news. Its states are shown under the new
     /// number as they are listed again: until then, nobody can tell which of those known are of before.
-    pub fn rewinds(&self, cluster: &ClusterName, rewinds: Rewinds) -> bool {
+    pub fn rewinds(&self, cluster: &ClusterName, rewinds: Restores) -> bool {
         self.change(|inner| {
             let known = inner.rewinds.get(cluster).map_or(0, |known| known.count);
             if rewinds.count <= known {
@@ -28,7 +28,7 @@ impl Index {
     }
 
     /// How often a cluster was set back.
-    pub fn rewinds_of(&self, cluster: &ClusterName) -> Option<Rewinds> {
+    pub fn rewinds_of(&self, cluster: &ClusterName) -> Option<Restores> {
         self.inner.read().rewinds.get(cluster).copied()
     }
 

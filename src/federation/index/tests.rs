@@ -364,8 +364,8 @@ async fn what_is_given_up_is_told_as_stopped_above_all_before_and_never_shown_ag
 
 #[tokio::test]
 async fn versions_never_fall_when_a_cluster_is_set_back_whichever_is_heard_of_first() {
-    use domain::rewind::Rewinds;
-    let once = Rewinds { count: 1, last: Timestamp::UNIX_EPOCH };
+    use domain::restore::Restores;
+    let once = Restores { count: 1, last: Timestamp::UNIX_EPOCH };
     for recorded_first in [false, true] {
         let index = shared(16);
         let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
@@ -414,7 +414,7 @@ async fn versions_never_fall_when_a_cluster_is_set_back_whichever_is_heard_of_fi
 
 #[test]
 fn a_list_of_one_namespace_says_nothing_of_the_states_in_another_one_of_a_restored_cluster() {
-    use domain::rewind::Rewinds;
+    use domain::restore::Restores;
     let index = shared(16);
     let other: Namespace = "other".parse().unwrap();
     index.record(record("a", "eu-1"), 1);
@@ -423,7 +423,7 @@ fn a_list_of_one_namespace_says_nothing_of_the_states_in_another_one_of_a_restor
     index.record(PlacementRecord { namespace: other.clone(), ..record("b", "eu-1") }, 2);
     index.resource(&on(&index, "eu-1"), elsewhere(80));
     index.rewound(&on(&index, "eu-1"));
-    index.rewinds(&name("eu-1"), Rewinds { count: 1, last: Timestamp::UNIX_EPOCH });
+    index.rewinds(&name("eu-1"), Restores { count: 1, last: Timestamp::UNIX_EPOCH });
     index.resource(&on(&index, "eu-1"), at(50, Phase::Running));
     index.listed(&on(&index, "eu-1"), &usual());
     assert_eq!(index.get(&id("b")).unwrap().version, status_version(1, 80), "it is not listed yet");

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::fleet::Connected;
-use domain::acceptance::Ending;
+use domain::acceptance::NamespaceEnding;
 use domain::condition::Condition;
 use domain::names::Namespace;
 
@@ -25,15 +25,15 @@ pub(super) fn conditions(connected: &Connected, now: Timestamp) -> [Condition; 3
 }
 
 fn active(connected: &Connected, now: Timestamp) -> Condition {
-    let ending: Vec<(&Namespace, Ending)> = connected
+    let ending: Vec<(&Namespace, NamespaceEnding)> = connected
         .member
         .acceptances()
         .filter_map(|(name, learned)| Some((name, learned.ending()?)))
         .collect();
     let Some((_, first)) = ending.first() else { return Condition::holds(NAMESPACES_ACTIVE, now) };
     let reason = match first {
-        Ending::Terminating => TERMINATING,
-        Ending::Missing => MISSING,
+        NamespaceEnding::Terminating => TERMINATING,
+        NamespaceEnding::Missing => MISSING,
     };
     let each: Vec<String> = ending
         .iter()

@@ -25,7 +25,7 @@ impl Federation {
         if records.is_empty() {
             return Ok(());
         }
-        let departure = self.store.departures().await?.remove(&spec.name);
+        let departure = self.store.former_clusters().await?.remove(&spec.name);
         let was = departure.map(|departure| departure.cluster_uid).unwrap_or_default();
         let known = !was.is_empty() && !uid.is_empty();
         let same = if known { was == uid } else { self.holds_one_of(spec, kubeconfig, &records).await? };

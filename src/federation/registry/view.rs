@@ -10,14 +10,14 @@ use super::learned;
 use crate::fleet::{Broken, Connected, GateState, ago, last_answer};
 use crate::observed::period;
 use crate::{Error, Federation, Result};
-use domain::canary::Standing;
+use domain::canary::CanaryState;
 use domain::cluster::{ClusterSpec, FenceMode};
 use domain::condition::{self, Condition, State};
 use domain::drain::Stage;
 use domain::health::Health;
 use domain::names::{ClassId, ClusterName, Namespace, WorkspaceId};
 use domain::observed::Observed;
-use domain::rewind::Rewinds;
+use domain::restore::Restores;
 use member::health::HealthReport;
 use member::tasks::TaskName;
 
@@ -284,14 +284,14 @@ fn writable(connected: &Connected, health: Health, now: Timestamp) -> Condition 
 fn canary(connected: &Connected, now: Timestamp) -> Condition {
     const KIND: &str = CANARY_SEEN;
     let (reason, message) = match connected.member.canary().standing() {
-        Standing::Well(_) => return Condition::holds(KIND, now),
-        Standing::Unknown => {
+        CanaryState::Healthy(_) => return Condition::holds(KIND, now),
+        CanaryState::Unknown => {
             let message = "the first renewal is pending".to_owned();
             return Condition { state: State::Unknown, ..Condition::fails(KIND, "Standby", message, now) };
         }
-        Standing::NotShown(reason) => ("NotShown", reason),
-        Standing::NotWritten(reason) => ("NotWritten", reason),
-        Standing::NotAllowed(reason) => ("NotAllowed", reason),
+        CanaryState::NotShown(reason) => ("NotShown", reason),
+        CanaryState::NotWritten(reason) => ("NotWritten", reason),
+        CanaryState::NotAllowed(reason) => ("NotAllowed", reason),
     };
     Condition::fails(KIND, reason, message, now)
 }
@@ -319,11 +319,11 @@ fn synced(connected: &Connected, now: Timestamp) -> Condition {
 }
 
 /// Whether the cluster's history is the one that was seen.
-fn history(rewinds: Option<Rewinds>, now: Timestamp) -> Condition {
+fn history(rewinds: Option<Restores>, now: Timestamp) -> Condition {
     const KIND: &str = "HistoryIntact";
     match rewinds.filter(|rewinds| rewinds.is_recent(now)) {
         None => Condition::holds(KIND, now),
-        Some(Rewinds { last, .. }) => {
+        Some(Restores { last, .. }) => {
             let message = format!(
                 "it was found set back at {last:.0}, as by a restore of an old backup of its etcd: workspaces made since \
                  the backup are gone, and those that had ended and came back are left alone"

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::classes::{Shown, shown};
 use crate::Federation;
 use crate::fleet::{Connected, last_answer};
-use domain::canary::Standing;
+use domain::canary::CanaryState;
 use domain::cluster::ClusterSpec;
 use domain::condition::Condition;
 use domain::drain::Stage;
@@ -62,7 +62,7 @@ impl Federation {
     fn vitals_of(&self, connected: &Connected, shown: &Shown<'_>) -> Vitals {
         let (spec, report) = (connected.spec(), connected.member.health().report());
         let canary = match connected.member.canary().standing() {
-            Standing::Well(round) => Some(round),
+            CanaryState::Healthy(round) => Some(round),
             _ => None,
         };
         Vitals {

@@ -7,7 +7,7 @@ use crate::resources::names::{
     GENERATION, INSTALLATION, KEYING, MANAGED_BY, MANAGER, OWNER, SPEC_DIGEST, WORKSPACE_ID,
 };
 use domain::diff::{Found, Keeper};
-use domain::keyed::Keying;
+use domain::signing::Keying;
 
 /// Who manages an object. One with the label of Spaceport and no installation belongs to this one: no other kind of manager
 /// created it.

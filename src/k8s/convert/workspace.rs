@@ -12,11 +12,11 @@ use crate::resources::{self, Workspace, WorkspaceSpec, names};
 use domain::cluster::NodeAgent;
 use domain::duration::GoDuration;
 use domain::hash;
-use domain::keyed::Keying;
 use domain::names::{Namespace, WorkspaceId};
 use domain::pod_annotations::is_reserved;
 use domain::record::Digest;
 use domain::secret::Secret;
+use domain::signing::Keying;
 use domain::workspace::{Access, EnvValue, EnvVar, Features, Kind, Port, Protocol, Start, Timeouts};
 
 use super::view::PROJECT;

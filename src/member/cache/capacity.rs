@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use domain::names::Namespace;
-use domain::placement::capacity::{Ledger, Node, QuotaLeft, Resources, Room, Shape, ShapeId};
+use domain::placement::capacity::{Available, Ledger, Node, QuotaLeft, Resources, Shape, ShapeId};
 use domain::workspace::Kind;
 use k8s::convert;
 use k8s::resources::{Phase, SeenPod, Workspace};
@@ -60,7 +60,7 @@ pub enum Source {
 }
 
 /// Room by shape; what was never asked for is not in it.
-pub type RoomsByShape = HashMap<ShapeKey, Room>;
+pub type RoomsByShape = HashMap<ShapeKey, Available>;
 
 /// Why a workspace may need room that no pod on a node takes yet.
 #[derive(Default)]
@@ -143,10 +143,10 @@ impl Capacity {
         if let Some(rooms) = &inner.rooms {
             return Arc::clone(rooms);
         }
-        let mut by_id: HashMap<ShapeId, Room> = HashMap::new();
+        let mut by_id: HashMap<ShapeId, Available> = HashMap::new();
         let mut rooms = RoomsByShape::new();
         for (key, id) in &inner.shapes {
-            let room = || if inner.unlisted.is_empty() { inner.ledger.room(*id) } else { Room::Unknown };
+            let room = || if inner.unlisted.is_empty() { inner.ledger.room(*id) } else { Available::Unknown };
             let room = by_id.entry(*id).or_insert_with(room).clone();
             let quotas = inner.quotas.get(&key.0).map(Vec::as_slice).unwrap_or_default();
             let room = match inner.ledger.requests(*id) {
@@ -363,11 +363,11 @@ mod tests {
         capacity.set_shapes(&shape.0, [(shape.1.clone(), shape.2, Shape::default())]);
         capacity.wait_for(others.clone());
         for source in [&Source::Nodes, &others] {
-            assert!(!capacity.is_known() && capacity.rooms()[&shape] == Room::Unknown);
+            assert!(!capacity.is_known() && capacity.rooms()[&shape] == Available::Unknown);
             capacity.begin(source);
             capacity.end(source);
         }
-        assert!(capacity.is_known() && capacity.rooms()[&shape] != Room::Unknown);
+        assert!(capacity.is_known() && capacity.rooms()[&shape] != Available::Unknown);
         capacity.begin(&others);
         assert!(capacity.is_known(), "what was known before holds until the list is complete");
     }

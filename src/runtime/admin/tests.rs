@@ -9,7 +9,7 @@ const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr:
 
 fn admin() -> Admin {
     let (subscriber, log_filter) = telemetry::subscriber(telemetry::Format::Text, "info").unwrap();
-    // The filter lives as long as its subscriber.
+    // The filter exists as long as its subscriber.
     std::mem::forget(subscriber);
     let registry = Registry::new();
     let starts = IntCounter::new("starts_total", "Starts.").unwrap();
@@ -96,7 +96,7 @@ async fn a_silent_client_is_cut_off() {
     tokio::time::timeout(limit, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
 }
 
-/// Opens a connection, asks once, and keeps it open.
+/// Opens a connection, sends one request, and keeps it open.
 async fn keep_alive(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();

@@ -1,4 +1,4 @@
-//! `audit`: where calls that change something are recorded.
+//! `audit`: where writing calls are recorded.
 
 use std::path::{Path, PathBuf};
 
@@ -7,24 +7,24 @@ use super::reader::Group;
 /// `audit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
-    /// Where lines go.
+    /// Target of audit lines.
     pub target: AuditTarget,
 }
 
-/// Where audit lines go.
+/// Target of audit lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditTarget {
-    /// Nowhere.
+    /// No audit.
     Off,
-    /// Standard error, among the lines of the log.
+    /// Standard error, between the lines of the log.
     Log,
     /// A file that is rotated.
     File {
-        /// The file in use; older ones have `.1`, `.2` and so on behind the name.
+        /// The current file; older ones have the suffixes `.1`, `.2` and so on.
         path: PathBuf,
-        /// Bytes at which a new file is begun.
+        /// Size in bytes at which the file is rotated.
         max_bytes: u64,
-        /// How many older files are kept.
+        /// Number of older files that are kept.
         keep: u32,
     },
 }
@@ -64,7 +64,7 @@ pub(super) fn read(mut group: Group<'_>) -> Audit {
     Audit { target }
 }
 
-/// The file is made where it is not there; its folder is not.
+/// A missing file is created; its folder must exist.
 fn check_file(group: &Group<'_>, path: &Path) {
     if path.is_dir() {
         group.problem("file", format_args!("{} is a folder", path.display()));

@@ -6,7 +6,7 @@ use super::reader::Group;
 use domain::class::{Class, RawClass, RawContainer, RawCpu, RawLimits, RawRequests, RawTemplates};
 use domain::names::ClassId;
 
-/// Reads every class; those with problems are left out, their problems recorded.
+/// Reads all classes. Those with problems are omitted, and their problems recorded.
 pub(super) fn read(classes: Vec<(String, Group<'_>)>) -> BTreeMap<ClassId, Class> {
     let mut valid = BTreeMap::new();
     for (name, mut group) in classes {
@@ -61,7 +61,7 @@ fn limits(mut group: Group<'_>) -> RawLimits {
 }
 
 fn templates(mut group: Group<'_>) -> RawTemplates {
-    // Reading them as files checks that they are there; the class makes the paths absolute once more, which changes nothing.
+    // Reading them as files checks that they exist; making the absolute paths absolute again has no effect.
     let check = group.template_check();
     let mut path = |key: &str| {
         let before = group.problems_so_far();

@@ -1,4 +1,4 @@
-//! `rpcServer.clients`: which certificates may use workspaces, and whose.
+//! `rpcServer.clients`: which certificates may use workspaces, and of which owners.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,28 +11,28 @@ use crate::tls::PeerIdentity;
 /// `rpcServer.clients`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Clients {
-    /// The organization without which a certificate is no client's.
+    /// The organization that a client certificate must have.
     pub organization: Option<String>,
-    /// Whether a certificate that no scope names is refused.
+    /// Whether certificates without a scope are rejected.
     pub scoped_only: bool,
-    /// What narrows certificates to owners.
+    /// Scopes, which restrict certificates to owners.
     pub scopes: Vec<Scope>,
 }
 
-/// Certificates, and the owners that they may act for.
+/// Restricts certificates to owners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     common_name: Option<String>,
     organization: Option<String>,
     alternative_name: Option<String>,
-    /// Owners of workspaces; at least one.
+    /// Owners whose workspaces they may use; at least one.
     pub owners: BTreeSet<String>,
-    /// Whether owner tokens are shown.
+    /// Whether responses contain owner tokens.
     pub owner_tokens: bool,
 }
 
 impl Scope {
-    /// Whether the certificate has everything that the scope names.
+    /// Whether the certificate has all attributes of the scope.
     pub fn names(&self, identity: &PeerIdentity) -> bool {
         let has = |wanted: &Option<String>, has: &dyn Fn(&str) -> bool| {
             wanted.as_ref().is_none_or(|wanted| has(wanted))
@@ -44,7 +44,7 @@ impl Scope {
 }
 
 impl Clients {
-    /// Rules by themselves, outside of a configuration; `None` where they are wrong.
+    /// Parses rules without a configuration; `None` if they are invalid.
     pub fn of_rules(rules: &Value) -> Option<Self> {
         let report = Report::new(Path::new(""), |_| Ok(()));
         let clients = read(Group::root(&report, rules.clone()), true);

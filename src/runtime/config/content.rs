@@ -1,4 +1,4 @@
-//! `content`: where workspaces' content is stored. Kept as written, for the node agent.
+//! `content`: storage of workspaces' content. The settings are kept unparsed, for the node agent.
 
 use serde_json::Value;
 
@@ -8,20 +8,20 @@ use domain::secret::Secret;
 /// `content`.
 #[derive(Debug, Clone)]
 pub struct Content {
-    /// `content.storage`; none where content is not stored outside of nodes.
+    /// `content.storage`; `None` if content is stored only on nodes.
     pub storage: Option<Storage>,
 }
 
 /// Object storage.
 #[derive(Debug, Clone)]
 pub struct Storage {
-    /// Which service.
+    /// The service.
     pub kind: StorageKind,
-    /// The group as it was written; there can be keys in it.
+    /// The unparsed group; it may contain access keys.
     pub settings: Secret<Value>,
 }
 
-/// The services that content can be stored in.
+/// Services for the storage of content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StorageKind {
     /// Google Cloud Storage.

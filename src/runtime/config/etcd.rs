@@ -1,4 +1,4 @@
-//! `etcd`: where the federation's state is kept.
+//! `etcd`: storage of the federation's state.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use domain::secret::Secret;
 pub struct Etcd {
     /// At least one; all `http` or all `https`.
     pub endpoints: Vec<Url>,
-    /// Before every key; starts and ends with `/`.
+    /// Prefix of all keys; starts and ends with `/`.
     pub prefix: String,
-    /// With `https` endpoints.
+    /// For `https` endpoints.
     pub tls: Option<ClientFiles>,
-    /// Name and password, where etcd wants them.
+    /// Name and password, if etcd requires them.
     pub login: Option<(String, Secret<String>)>,
-    /// For each request.
+    /// Deadline of each request.
     pub request_timeout: Duration,
 }
 
@@ -29,13 +29,13 @@ pub(super) fn read(mut group: Group<'_>) -> Etcd {
     let prefix = normalised(&group.text("prefix").unwrap_or_else(|| "/spaceport/".to_owned()));
     let mut tls_group = group.group("tls");
     let tls = tls_group.client_tls();
-    // As written: an endpoint with another problem still says what it is meant to be.
+    // By the text: an endpoint with another problem still has a scheme.
     let encrypted = texts.iter().any(|text| is_https(text));
     if encrypted && tls.ca.is_none() {
         tls_group.problem("ca", "is required with https endpoints");
     }
     if tls != ClientFiles::default() && !encrypted && !texts.is_empty() {
-        tls_group.problem("", "is of no use with http endpoints");
+        tls_group.problem("", "must not be set with http endpoints");
     }
     drop(tls_group);
     let username = group.text("username");
@@ -49,7 +49,7 @@ pub(super) fn read(mut group: Group<'_>) -> Etcd {
         );
     }
     if plaintext && encrypted {
-        group.problem("plaintext", "is of no use with https endpoints");
+        group.problem("plaintext", "must not be set with https endpoints");
     }
     let request_timeout = group.duration("requestTimeout", Duration::from_secs(3));
     Etcd { endpoints, prefix, tls: encrypted.then_some(tls), login, request_timeout }
@@ -81,7 +81,7 @@ fn endpoints(group: &Group<'_>, texts: &[String]) -> Vec<Url> {
     urls
 }
 
-/// The message never quotes the text: somebody will have put a password into it.
+/// The message never quotes the text, which may contain a password.
 fn endpoint(text: &str) -> Result<Url, &'static str> {
     let url = Url::parse(text).map_err(|_| "is not a URL such as https://etcd-0:2379")?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -98,7 +98,7 @@ fn endpoint(text: &str) -> Result<Url, &'static str> {
 
 fn login(group: &mut Group<'_>, username: Option<String>) -> Option<(String, Secret<String>)> {
     let problem_free = |group: &mut Group<'_>, content: Secret<Vec<u8>>| {
-        // Files end in a line break more often than passwords do.
+        // Text files usually end with a line break, passwords do not.
         let text = String::from_utf8(content.into_exposed())
             .ok()
             .map(|text| text.trim_end_matches(['\r', '\n']).to_owned());

@@ -1,4 +1,4 @@
-//! `federation`: how the managers of one installation work together, and how they judge clusters.
+//! `federation`: how the replicas of one installation work together, and how they judge clusters.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,32 +16,32 @@ use domain::secret::Secret;
 /// `federation`.
 #[derive(Debug, Clone)]
 pub struct Federation {
-    /// The name of this process among the managers.
+    /// Name of this replica.
     pub replica: String,
-    /// Where the others reach its gRPC.
+    /// gRPC address for other replicas.
     pub advertise_address: Url,
-    /// How what is secret in etcd is sealed.
+    /// Keys that seal secrets in etcd.
     pub sealing: Sealing,
-    /// When leadership is renewed and given up.
+    /// Times of the leader's lease.
     pub leader: LeaderTimes,
-    /// When a cluster is suspect, lost and well again.
+    /// When a cluster is suspect, lost and available again.
     pub health: HealthTimes,
-    /// For placing one workspace, all clusters tried included.
+    /// Deadline of placing one workspace, including all attempts.
     pub placement_deadline: Duration,
-    /// How long an ended workspace's id stays taken.
+    /// How long the record of an ended workspace is kept, so that its id cannot be used again.
     pub tombstone_life: Duration,
-    /// How old a secret without a workspace gets before it is swept.
+    /// Age at which a Secret without a workspace is deleted.
     pub leftover_age: Duration,
-    /// How other managers are connected to; plaintext only where `rpcServer.plaintext` asks for it. None: there is no
-    /// authority to check them by, so that no call is passed on.
+    /// Transport to other replicas; plaintext only if `rpcServer.plaintext` is set. `None`: there is no authority to verify
+    /// them, so calls are not forwarded.
     pub peers: Option<Transport>,
     /// Events that a subscriber may lag behind.
     pub subscriber_buffer: usize,
-    /// Bytes of objects, as text, that are kept of one cluster.
+    /// Bytes of objects, as text, that are cached of one cluster.
     pub object_bytes: u64,
-    /// Kubeconfig file of the cluster that the manager runs in; none means this pod's service account, if it has one.
+    /// Kubeconfig file of the host cluster; `None` means the pod's service account, if it has one.
     pub host_kubeconfig: Option<PathBuf>,
-    /// Namespace there for events; none means the pod's own.
+    /// Namespace in the host cluster for events; `None` means the pod's own.
     pub host_namespace: Option<Namespace>,
 }
 
@@ -50,48 +50,48 @@ pub struct Federation {
 pub struct Sealing {
     /// The key that seals.
     pub first: SealingKey,
-    /// Older keys.
+    /// Older keys, which only unseal.
     pub rest: Vec<SealingKey>,
 }
 
 /// A key of 256 bits.
 #[derive(Debug, Clone)]
 pub struct SealingKey {
-    /// Stored beside what it sealed.
+    /// Id, stored with each sealed text.
     pub id: String,
-    /// The key itself.
+    /// The key.
     pub key: Secret<[u8; 32]>,
 }
 
-/// Times of leadership: `renew < stop_after < lease < stalled_after`.
+/// Times of the leader's lease: `renew < stop_after < lease < stalled_after`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaderTimes {
-    /// The lease's life; whole seconds, because etcd counts so.
+    /// TTL of the lease in whole seconds, as etcd requires.
     pub lease: Duration,
-    /// Between renewals.
+    /// Interval of renewals.
     pub renew: Duration,
-    /// After the last renewal that went through, counted from when it was sent, writing stops.
+    /// The leader stops writing so long after the last confirmed renewal was sent.
     pub stop_after: Duration,
-    /// After the process has stood still for so long, another replica leads.
+    /// The leader revokes its lease after the process has stalled for so long.
     pub stalled_after: Duration,
 }
 
 /// Times of a cluster's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HealthTimes {
-    /// Between probes.
+    /// Interval of probes.
     pub probe: Duration,
-    /// For one probe.
+    /// Deadline of a probe.
     pub deadline: Duration,
-    /// Between renewals of a cluster's canary.
+    /// Interval of the canary's renewals.
     pub canary: Duration,
-    /// Misses in a row, of every signal.
+    /// Missed probes in a row until it is suspect.
     pub suspect_after: u32,
-    /// Without any signal.
+    /// Time without an answered probe until it is lost.
     pub lost_after: Duration,
     /// Clean time until it is available again.
     pub recover_after: Duration,
-    /// What the clean time grows to at most when it flaps.
+    /// Upper bound of the clean time of a flapping cluster.
     pub hold_down_max: Duration,
 }
 
@@ -144,11 +144,11 @@ pub(super) fn read(
     })
 }
 
-/// How other managers are connected to: managers of one installation usually share a certificate.
+/// Transport to other replicas. By default it uses the server's certificate, which replicas usually share.
 fn peers(mut group: Group<'_>, rpc_server: Option<&RpcServer>) -> Option<Transport> {
     let before = group.problems_so_far();
     let files = group.client_tls();
-    // Empty values count as absent, so emptiness is judged after reading.
+    // Empty values count as absent, so emptiness is checked after reading.
     if files != ClientFiles::default() || group.problems_so_far() != before {
         if files.ca.is_none() {
             group.problem("ca", "is required: other managers prove themselves with a certificate of it");
@@ -164,10 +164,10 @@ fn peers(mut group: Group<'_>, rpc_server: Option<&RpcServer>) -> Option<Transpo
     }
 }
 
-/// Calls that are passed on hold secrets: they go over TLS, or stay on this machine where plaintext was asked for.
+/// Forwarded calls contain secrets: they need TLS, or loopback addresses if plaintext is configured.
 fn check_scheme(group: &Group<'_>, url: &Url, server: &RpcServer, peers: Option<&Transport>) {
     const KEY: &str = "advertiseAddr";
-    // Plaintext elsewhere is a problem of rpcServer.addr.
+    // Plaintext to other machines is a problem of rpcServer.addr.
     let is_local = is_loopback(url) || (server.tls.is_none() && !server.address.ip().is_loopback());
     match (url.scheme(), peers) {
         ("http", _) if server.tls.is_some() => group.problem(KEY, "must be https with rpcServer.tls"),
@@ -189,7 +189,7 @@ fn advertise_address(group: &mut Group<'_>, rpc_server: Option<&RpcServer>, host
         }
         return Some(url);
     }
-    // Without a server there are problems to solve first.
+    // Without a server there are other problems.
     let server = rpc_server?;
     let scheme = if server.tls.is_some() { "https" } else { "http" };
     let derived = if server.address.ip().is_unspecified() {
@@ -227,7 +227,7 @@ fn sealing(mut group: Group<'_>) -> Option<Sealing> {
         });
         let Some((id, key)) = id.zip(key) else { continue };
         if keys.iter().any(|earlier| earlier.id == id) {
-            entry.problem("id", format_args!("{id:?} is taken by an earlier key"));
+            entry.problem("id", format_args!("{id:?} is used by an earlier key"));
         }
         keys.push(SealingKey { id, key });
     }

@@ -1,4 +1,4 @@
-//! The files below one folder, read whole, so that whoever may name one of them later causes no access to a file system.
+//! Reads all files below one folder, so that naming one of them later does not access the file system.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,14 +13,14 @@ const FILE: usize = 256 * 1024;
 const ALL: usize = 16 * 1024 * 1024;
 /// Files and folders in all.
 const ENTRIES: usize = 1_000;
-/// Folders in one another.
+/// Nesting of folders.
 const DEPTH: usize = 8;
 
-/// What is below a folder, by the path from there: the content, or why it cannot be used.
+/// Files below a folder by relative path: the content, or why it cannot be used.
 pub type Files = BTreeMap<PathBuf, Result<String, String>>;
 
-/// Reads everything below a folder. Links are followed as long as they stay below it, because that is how Kubernetes mounts
-/// files. Names that begin with a dot are left out.
+/// Reads all files below a folder. Symbolic links are followed within the folder, because Kubernetes mounts files with them.
+/// Names that begin with a dot are skipped.
 pub fn read(folder: &Path) -> io::Result<Files> {
     let root = fs::canonicalize(folder)?;
     let mut walk = Walk { root, files: Files::new(), entries: 0, bytes: 0 };
@@ -47,7 +47,7 @@ impl Walk {
                 return Err(too_much(format!("holds more than {ENTRIES} files and folders")));
             }
             let name = below.join(entry.file_name());
-            // What a link leads to counts, wherever the link is.
+            // The target of a link must be below the folder.
             let real = match fs::canonicalize(entry.path()) {
                 Ok(real) if real.starts_with(&self.root) => real,
                 Ok(_) => {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_holds_itself_or_too_much_is_refused() {
+    fn a_folder_with_a_link_cycle_or_too_many_files_is_rejected() {
         let root = tempfile::tempdir().unwrap();
         symlink(".", root.path().join("loop")).unwrap();
         assert_eq!(read(root.path()).unwrap_err().to_string(), "nests more than 8 folders");

@@ -1,5 +1,4 @@
-//! Whether files changed since they were last looked at, by content: links are swapped and times are kept by those who
-//! write configurations.
+//! Detects changed files by content. Timestamps are not sufficient: tools swap symbolic links and preserve times.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,17 +11,17 @@ use crate::files;
 
 type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
 
-/// Files and their content when last looked at.
+/// Files and their fingerprints at the last check.
 #[derive(Debug)]
 pub struct Follower {
     main: PathBuf,
     seen: BTreeMap<PathBuf, Option<Fingerprint>>,
-    /// A folder, and what was below it.
+    /// A folder with the fingerprint of the files below it.
     folder: Option<(PathBuf, Option<Fingerprint>)>,
 }
 
 impl Follower {
-    /// Follows one file. To be made before the file is read for its content.
+    /// Follows one file. Create it before the file is read.
     pub fn new(main: &Path) -> Self {
         let seen = BTreeMap::from([(main.to_owned(), of_file(main))]);
         Self { main: main.to_owned(), seen, folder: None }
@@ -33,7 +32,7 @@ impl Follower {
         &self.main
     }
 
-    /// Follows these files as well as the first one, in place of those followed before.
+    /// Follows these files in addition to the main one; replaces earlier ones.
     pub fn also(&mut self, files: impl IntoIterator<Item = PathBuf>) {
         let mut before = std::mem::take(&mut self.seen);
         for file in files.into_iter().chain([self.main.clone()]) {
@@ -42,13 +41,13 @@ impl Follower {
         }
     }
 
-    /// Follows everything below a folder, in place of the one followed before.
+    /// Follows all files below a folder; replaces the earlier folder.
     pub fn below(&mut self, folder: Option<&Path>) {
         let known = self.folder.take().filter(|(known, _)| Some(known.as_path()) == folder);
         self.folder = known.or_else(|| folder.map(|folder| (folder.to_owned(), of_folder(folder))));
     }
 
-    /// Whether any file changed, appeared or went since the last look.
+    /// Whether any file changed, appeared or was removed since the last check.
     pub fn changed(&mut self) -> bool {
         let mut changed = false;
         for (file, seen) in &mut self.seen {
@@ -65,10 +64,10 @@ impl Follower {
     }
 }
 
-/// The part of a group that counts as one of its own, since it comes into force without the rest.
+/// A part of a group that counts as a separate group, because it is reloaded separately.
 pub const RATE_LIMITS: &str = "rpcServer.ratelimits";
 
-/// Fingerprints of a document's groups. They hold no content, because there can be keys in it.
+/// Fingerprints of a document's groups, without the content, which may contain keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Groups(BTreeMap<String, Fingerprint>);
 
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_seen_once_and_a_rewrite_of_the_same_content_never() {
+    fn a_change_is_detected_once_and_a_rewrite_of_the_same_content_never() {
         let folder = tempfile::tempdir().unwrap();
         let (main, template) = (folder.path().join("config.json"), folder.path().join("pod.yaml"));
         fs::write(&main, "one").unwrap();

@@ -1,4 +1,4 @@
-//! `manager`: how workspaces are run where a cluster says nothing else.
+//! `manager`: how workspaces run, unless the cluster overrides it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -19,59 +19,59 @@ use domain::template::{PortUrl, WorkspaceUrl};
 /// `manager`.
 #[derive(Debug, Clone)]
 pub struct Manager {
-    /// Where workspaces live, in clusters that name no namespace.
+    /// Default namespace of workspaces.
     pub namespace: Namespace,
-    /// Where their secrets live, in clusters that name no namespace for them.
+    /// Default namespace of their token Secrets.
     pub secrets_namespace: Namespace,
-    /// None means the cluster's own scheduler.
+    /// Scheduler; `None` means the cluster's default.
     pub scheduler_name: Option<String>,
     /// A localhost profile.
     pub seccomp_profile: Option<String>,
-    /// When workspaces time out.
+    /// Timeouts of workspaces.
     pub timeouts: Timeouts,
-    /// The URL of a workspace.
+    /// URL template of workspaces.
     pub workspace_url: WorkspaceUrl,
-    /// The URL of a port.
+    /// URL template of ports.
     pub port_url: PortUrl,
-    /// The folder on the node that holds workspaces' content.
+    /// Folder on the node for workspaces' content.
     pub workspace_host_path: String,
-    /// How often a workspace says that it is in use.
+    /// Interval at which a workspace reports activity.
     pub heartbeat_interval: Duration,
-    /// The installation.
+    /// URL of the installation.
     pub host_url: Url,
-    /// Which node agent serves, in clusters that name none.
+    /// Default node agent.
     pub node_agent: NodeAgent,
-    /// What becomes of starts whose secrets an existing node agent needs in clear text, in clusters that do not say.
+    /// Default handling of starts whose secrets an existing node agent needs in clear text.
     pub clear_text_secrets: ClearText,
-    /// Where images are pulled from.
+    /// Registry facade from which images are pulled.
     pub registry_facade_host: Option<String>,
     /// Whether workspaces start through workspacekit; otherwise by the image's own entry point.
     pub workspacekit: bool,
     /// An environment variable of workspaces.
     pub workspace_cluster_host: Option<String>,
-    /// Offered by clusters that bring no classes of their own.
+    /// Classes of namespaces that define none.
     pub classes: BTreeMap<ClassId, Class>,
-    /// Below it are the pod templates that cluster files may name.
+    /// Folder with the pod templates that cluster files may name.
     pub template_folder: Option<PathBuf>,
-    /// The one to use when nobody asks for another.
+    /// Class of requests that name none.
     pub preferred_class: Option<ClassId>,
-    /// Workspaces of one namespace that are looked at together.
+    /// Concurrent reconciles in one namespace.
     pub workspace_reconcilers: usize,
-    /// The same for timeouts.
+    /// Concurrent checks of timeouts in one namespace.
     pub timeout_reconcilers: usize,
-    /// Whether workspaces get a certificate authority of the installation's own.
+    /// Whether workspaces trust the installation's own certificate authority.
     pub custom_ssl_certificate: bool,
     /// An environment variable of workspaces.
     pub ssh_gateway_ca_public_key: Option<String>,
-    /// Annotations of clients that reach pods.
+    /// Annotations of clients that are copied to pods.
     pub pod_annotations: PodAnnotations,
-    /// When a node refuses a pod.
+    /// Recreation of pods that a node refused.
     pub pod_recreation: PodRecreation,
-    /// The name of the ConfigMap that puts a namespace under maintenance.
+    /// Name of the ConfigMap that puts a namespace under maintenance.
     pub maintenance_config_map: String,
 }
 
-/// When workspaces time out.
+/// Timeouts of workspaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of the configuration, described there")]
 pub struct Timeouts {
@@ -87,16 +87,16 @@ pub struct Timeouts {
     pub interrupted: Duration,
 }
 
-/// When a node refuses a pod.
+/// Recreation of pods that a node refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PodRecreation {
-    /// Pods to try after the first.
+    /// Pods after the first.
     pub max_retries: u32,
-    /// Before each.
+    /// Delay before each.
     pub backoff: Duration,
 }
 
-/// Keys of existing files that nothing uses, here as there.
+/// Keys of existing files that have no effect, as in Gitpod.
 const IGNORED: [&str; 7] = [
     "initProbe",
     "eventTraceLog",
@@ -107,8 +107,8 @@ const IGNORED: [&str; 7] = [
     "workspacekitImage",
 ];
 
-/// URLs in the place of ones with problems, so that everything else of a configuration is checked beside them.
-const STAND_INS: [&str; 3] = [
+/// Placeholders for URLs with problems, so that the rest of the configuration can be checked.
+const PLACEHOLDERS: [&str; 3] = [
     "https://{{ .Prefix }}.example",
     "https://{{ .WorkspacePort }}-{{ .Prefix }}.example",
     "https://host.example",
@@ -167,13 +167,13 @@ pub(super) fn read(mut group: Group<'_>) -> Option<Manager> {
         maintenance_config_map: maintenance_config_map(&mut group),
         namespace: namespace?,
         secrets_namespace: secrets_namespace?,
-        workspace_url: workspace_url.or_else(|| STAND_INS[0].parse().ok())?,
-        port_url: port_url.or_else(|| STAND_INS[1].parse().ok())?,
-        host_url: host_url.or_else(|| STAND_INS[2].parse().ok())?,
+        workspace_url: workspace_url.or_else(|| PLACEHOLDERS[0].parse().ok())?,
+        port_url: port_url.or_else(|| PLACEHOLDERS[1].parse().ok())?,
+        host_url: host_url.or_else(|| PLACEHOLDERS[2].parse().ok())?,
     })
 }
 
-/// Where the name has problems, the default stands in for it.
+/// A namespace; the default is the placeholder for a name with problems.
 fn read_namespace(group: &mut Group<'_>, key: &str, default: &str) -> Option<Namespace> {
     let name = group.text(key).unwrap_or_else(|| default.to_owned());
     if let Ok(namespace) = name.parse() {
@@ -199,7 +199,7 @@ fn host_path(group: &mut Group<'_>) -> String {
     path
 }
 
-/// A text that keeps a rule.
+/// A text that passes a check.
 fn checked(group: &mut Group<'_>, key: &str, rule: fn(&str) -> Result<(), String>) -> Option<String> {
     let text = group.text(key)?;
     check(group, key, rule(&text));
@@ -236,7 +236,7 @@ fn timeouts(mut group: Group<'_>) -> Timeouts {
 fn preferred_class(group: &mut Group<'_>, names: &BTreeSet<String>) -> Option<ClassId> {
     const KEY: &str = "preferredWorkspaceClass";
     let id = group.parsed::<ClassId>(KEY)?;
-    // Without classes here, clusters bring theirs, and nothing is known of them yet. One with problems has them told itself.
+    // Without classes here, clusters define theirs, which are not known yet. A class with problems is reported itself.
     if !names.is_empty() && !names.contains(id.as_str()) {
         group.problem(KEY, format_args!("there is no class {id} in workspaceClass"));
     }
@@ -256,7 +256,7 @@ fn pod_annotations(group: &mut Group<'_>) -> PodAnnotations {
 
 fn pod_recreation(group: &mut Group<'_>) -> PodRecreation {
     let max_retries = group.count("podRecreationMaxRetries", 0..=100).unwrap_or(3);
-    // Zero is what generated files write for "unset".
+    // Generated files write zero for "unset".
     let backoff = group.duration_or_zero("podRecreationBackoff").filter(|backoff| !backoff.is_zero());
     PodRecreation { max_retries, backoff: backoff.unwrap_or(Duration::from_secs(15)) }
 }
@@ -272,7 +272,7 @@ fn ssh_gateway_ca(group: &mut Group<'_>) -> Option<String> {
             group.problem(KEY, "must hold UTF-8 text");
             None
         }
-        // The reader has said so already.
+        // The reader has already reported it.
         Err(_) => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Walks a document key by key, and goes on after each problem.
+//! Walks a document key by key, and continues after problems.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -15,12 +15,12 @@ use crate::files;
 use domain::duration::GoDuration;
 use domain::secret::Secret;
 
-/// One thing wrong with the configuration: where, and what.
+/// A problem of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The keys that lead there, such as `manager.timeouts.startup`.
+    /// Path of the key, such as `manager.timeouts.startup`.
     pub path: String,
-    /// What is wrong. Never quotes a secret.
+    /// Description. Never quotes a secret.
     pub message: String,
 }
 
@@ -30,10 +30,10 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Tells what is wrong with a file that is to be a pod template.
+/// Checks a file that is a pod template.
 pub type TemplateCheck = fn(&Path) -> Result<(), String>;
 
-/// What all groups of one document share.
+/// State that all groups of one document share.
 #[derive(Debug)]
 pub(super) struct Report {
     base: PathBuf,
@@ -52,14 +52,14 @@ impl Report {
         self.problems.take()
     }
 
-    /// Every key that a reader asked for; names that the user chooses read `<name>`, list elements `[]`.
+    /// All keys that the readers know; names that the user chooses are `<name>`, list elements `[]`.
     #[cfg(test)]
     pub(super) fn known(&self) -> BTreeSet<String> {
         self.known.borrow().clone()
     }
 }
 
-/// The keys of one object. Dropping it reports those that nobody asked for.
+/// The keys of one object. Dropping it reports unknown keys.
 #[derive(Debug)]
 pub(super) struct Group<'r> {
     report: &'r Report,
@@ -81,7 +81,7 @@ impl Drop for Group<'_> {
 pub(super) struct Unread(BTreeSet<String>);
 
 impl Unread {
-    /// Whether two keys can be compared.
+    /// Whether two keys were read, so that they can be compared.
     pub(super) fn has_neither(&self, one: &str, other: &str) -> bool {
         !self.0.contains(one) && !self.0.contains(other)
     }
@@ -103,7 +103,7 @@ impl<'r> Group<'r> {
         group
     }
 
-    /// Records a problem with a key of this group; with the group itself when the key is empty.
+    /// Records a problem with a key of this group, or with the group itself if the key is empty.
     pub(super) fn problem(&self, key: &str, message: impl fmt::Display) {
         let mut path = join(&self.path, key);
         if path.is_empty() {
@@ -112,18 +112,18 @@ impl<'r> Group<'r> {
         self.report.problems.borrow_mut().push(Problem { path, message: message.to_string() });
     }
 
-    /// The same for a path of keys, joined by dots.
+    /// Records a problem with a path of keys below this group, joined by dots.
     pub(super) fn problem_below(&self, path: &str, message: impl fmt::Display) {
         let path = path.split('.').fold(self.path.clone(), |path, key| join(&path, key));
         self.report.problems.borrow_mut().push(Problem { path, message: message.to_string() });
     }
 
-    /// How many problems the whole document has so far.
+    /// Number of problems of the whole document so far.
     pub(super) fn problems_so_far(&self) -> usize {
         self.report.problems.borrow().len()
     }
 
-    /// Keys of this group that could not be read so far: what stands in for them is compared with nothing.
+    /// Keys of this group that could not be read so far. Their placeholders must not be compared.
     pub(super) fn unread(&self) -> Unread {
         let problems = self.report.problems.borrow();
         let keys =
@@ -131,7 +131,7 @@ impl<'r> Group<'r> {
         Unread(keys.map(str::to_owned).collect())
     }
 
-    /// What is still in this group, as a document of its own.
+    /// The remaining keys of this group, as a document.
     pub(super) fn as_written(&self) -> Value {
         Value::Object(self.keys.clone())
     }
@@ -160,12 +160,12 @@ impl<'r> Group<'r> {
         convert(value).map_err(|error| self.problem(key, error)).ok()
     }
 
-    /// Accepts a key and whatever it holds.
+    /// Accepts a key with any value.
     pub(super) fn ignore(&mut self, key: &str) {
         self.take(key);
     }
 
-    /// A text; an empty one counts as absent, because generated files write every key.
+    /// A text. An empty one counts as absent, because generated files write every key.
     pub(super) fn text(&mut self, key: &str) -> Option<String> {
         self.convert(key, |value| match value {
             Value::String(text) => Ok(text),
@@ -190,7 +190,7 @@ impl<'r> Group<'r> {
         text.parse().map_err(|error| self.problem(key, error)).ok()
     }
 
-    /// As the other readers, but absence is a problem too.
+    /// As the other readers, but absence is also a problem.
     pub(super) fn required<T>(
         &mut self,
         key: &str,
@@ -247,11 +247,11 @@ impl<'r> Group<'r> {
         duration.unwrap_or(default)
     }
 
-    /// An address to listen on. A key that is there but empty means none.
+    /// An address to listen on. A key with an empty value means none.
     pub(super) fn address(&mut self, key: &str, default: Option<&str>) -> Option<SocketAddr> {
         let default = if self.keys.contains_key(key) { None } else { default };
         let text = self.text(key).or_else(|| default.map(str::to_owned))?;
-        // Go's short forms: no host means every interface.
+        // Go's short form: no host means all interfaces.
         let full = match text.strip_prefix("localhost:") {
             Some(port) => format!("127.0.0.1:{port}"),
             None if text.starts_with(':') => format!("0.0.0.0{text}"),
@@ -262,7 +262,7 @@ impl<'r> Group<'r> {
         full.parse().map_err(|_| self.problem(key, rule)).ok()
     }
 
-    /// A group below this one; an empty one where it is absent.
+    /// A group below this one; empty if it is absent.
     pub(super) fn group(&mut self, key: &str) -> Group<'r> {
         let value = self.take(key).unwrap_or_default();
         Group::new(self.report, join(&self.path, key), join(&self.pattern, key), value)
@@ -323,7 +323,7 @@ impl<'r> Group<'r> {
         Some(path)
     }
 
-    /// A file whose content keeps a rule, as a path.
+    /// A file whose content passes a check, as a path.
     pub(super) fn checked_file(
         &mut self,
         key: &str,
@@ -357,7 +357,7 @@ impl<'r> Group<'r> {
         }
     }
 
-    /// The content of a file that nobody else is to see.
+    /// The content of a file with a secret.
     pub(super) fn secret_file(&mut self, key: &str) -> Option<Secret<Vec<u8>>> {
         let path = self.base().join(self.text(key)?);
         match files::read(&path, files::LARGEST) {

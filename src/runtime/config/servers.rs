@@ -15,60 +15,60 @@ use crate::tls::{Age, ClientFiles, ServerFiles, Transport, check_client_authorit
 /// `rpcServer`.
 #[derive(Debug, Clone)]
 pub struct RpcServer {
-    /// Where gRPC is served.
+    /// Address of the gRPC server.
     pub address: SocketAddr,
-    /// None means plaintext, which was asked for and listens on loopback only. Without a client CA in it, anonymous clients
-    /// were asked for.
+    /// `None` means plaintext, which must be configured and is on loopback only. Without a client CA, anonymous clients are
+    /// configured.
     pub tls: Option<ServerFiles>,
-    /// Which certificates may use workspaces, and whose.
+    /// Which certificates may use workspaces, and of which owners.
     pub clients: Clients,
-    /// How long a connection may be open.
+    /// Maximum age of a connection.
     pub age: Age,
-    /// By full method, such as `/wsman.WorkspaceManager/StartWorkspace`.
+    /// Rate limits by full method, such as `/wsman.WorkspaceManager/StartWorkspace`.
     pub rate_limits: BTreeMap<String, RateLimit>,
-    /// Connections that may be open.
+    /// Maximum number of connections.
     pub connections: Caps,
-    /// Streams that may be open.
+    /// Maximum number of streams.
     pub streams: StreamCaps,
 }
 
-/// How many streams there may be.
+/// Maximum numbers of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamCaps {
-    /// In all.
+    /// In total.
     pub total: usize,
-    /// Of one caller.
+    /// For each caller.
     pub per_caller: usize,
 }
 
 /// A token bucket for one method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Wait for a token rather than refuse.
+    /// Whether calls wait for a token instead of being rejected.
     pub block: bool,
-    /// Tokens that a full bucket holds.
+    /// Capacity in tokens.
     pub bucket_size: u32,
-    /// Time until one more token is there.
+    /// Interval at which one token is added.
     pub refill_interval: Duration,
-    /// A bucket for each value of these fields.
+    /// A separate bucket for each value of these fields.
     pub keyed: Option<KeyedLimit>,
 }
 
-/// Buckets by the request's content.
+/// Buckets by fields of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedLimit {
-    /// Fields of the request, each as the names that lead to it.
+    /// Paths of fields, each as a list of names.
     pub fields: Vec<Vec<String>>,
-    /// How many values are remembered.
+    /// Maximum number of buckets.
     pub buckets: NonZeroUsize,
 }
 
 /// `imageBuilderProxy`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageBuilderProxy {
-    /// Host and port of the builder of namespaces whose cluster file names none.
+    /// Default host and port of the image builder.
     pub target: Option<Authority>,
-    /// How every builder is connected to; none means that no builder may be called.
+    /// Transport to all image builders; `None` means that none may be called.
     pub transport: Option<Transport>,
 }
 
@@ -105,13 +105,13 @@ pub(super) fn read_rpc_server(
     let tls = match tls {
         Tls::Files(files) => Some(files),
         Tls::Absent => None,
-        // It is not plaintext: nothing is compared with it.
+        // Not plaintext, so the checks for plaintext do not apply.
         Tls::Broken => return None,
     };
     Some(RpcServer { address: address?, tls, clients, age, rate_limits, connections, streams })
 }
 
-/// A cap in all, and one for each of those who share it.
+/// A total cap, and one for each address or caller.
 fn caps(mut group: Group<'_>, each: &str, (total, per_each): (usize, usize)) -> (usize, usize) {
     let total = group.count("total", 1..=1_000_000).unwrap_or(total);
     let is_compared = group.unread().has_neither("total", each);
@@ -133,7 +133,7 @@ fn age(group: &mut Group<'_>) -> Age {
     }
 }
 
-/// Clients without a certificate are served only where that was asked for.
+/// Clients without a certificate must be configured explicitly.
 fn check_anonymous(group: &Group<'_>, tls: &Tls, anonymous: bool) {
     match tls {
         Tls::Files(files) if files.client_ca.is_none() && !anonymous => group.problem_below(
@@ -169,7 +169,7 @@ fn server_tls(group: &mut Group<'_>) -> Tls {
     };
     match identity {
         Some(identity) => Tls::Files(ServerFiles { client_ca, client_crl, identity }),
-        // Judged after reading, because generated files write empty values.
+        // Checked after reading, because generated files write empty values.
         None if tls.problems_so_far() == problems => Tls::Absent,
         None => Tls::Broken,
     }
@@ -179,7 +179,7 @@ fn rate_limits(groups: Vec<(String, Group<'_>)>) -> BTreeMap<String, RateLimit> 
     let mut limits = BTreeMap::new();
     for (name, mut group) in groups {
         let limit = rate_limit(&mut group);
-        // Existing files write the prefix that the original needs by mistake.
+        // Existing files have this prefix, which Gitpod requires by mistake.
         let method = name.replacen("/proxied.", "/", 1);
         let parts: Vec<&str> = method.split('/').collect();
         if !matches!(parts[..], ["", service, method] if !service.is_empty() && !method.is_empty()) {
@@ -218,7 +218,7 @@ fn fields(group: &Group<'_>, key: &str) -> Vec<Vec<String>> {
 }
 
 pub(super) fn read_image_builder_proxy(mut group: Group<'_>) -> ImageBuilderProxy {
-    // An empty target names none, as generated files write it.
+    // Generated files write an empty target for none.
     let target = group.text("targetAddr");
     let plaintext = group.flag("plaintext").unwrap_or(false);
     let transport = builder_transport(&mut group, plaintext);

@@ -17,7 +17,7 @@ static ISSUED: LazyLock<(String, String)> = LazyLock::new(|| {
     (issued.cert.pem(), issued.signing_key.serialize_pem())
 });
 
-/// A folder with every file that the examples name.
+/// A folder with all files of the examples.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for group in ["tls", "etcd"] {
@@ -36,7 +36,7 @@ fn write(folder: &TempDir, file: &str, content: &[u8]) {
     std::fs::write(path, content).unwrap();
 }
 
-/// What a loopback manager needs, and nothing else.
+/// The minimal configuration of a manager on loopback.
 fn minimal() -> Value {
     json!({
         "manager": {
@@ -84,7 +84,7 @@ fn check_problems(changes: &[(&str, Value)], expected: &[&str]) {
     let Err(Error::Invalid { problems }) = read_in(&folder(), &with(changes)) else {
         panic!("must have problems")
     };
-    // What the system says about a file, and the folder it is in, differ from run to run.
+    // Messages of the operating system and the folder differ from run to run.
     let stable = |problem: &Problem| problem.to_string().split(" /").next().unwrap_or_default().to_owned();
     let lines: Vec<String> = problems.iter().map(stable).collect();
     assert_eq!(lines, expected);
@@ -150,7 +150,7 @@ fn the_reference_names_every_key_and_no_other() {
     ]);
     read(&document.to_string(), Format::Json, &report).unwrap().finish(Some(())).unwrap();
     let known = report.known();
-    // A group is known to its reader too; only what has no keys below it belongs into the reference.
+    // Readers also know groups; the reference has only keys without keys below them.
     let is_group = |key: &str| {
         known
             .iter()
@@ -270,7 +270,7 @@ fn a_class_with_problems_may_be_preferred_and_its_template_is_checked_all_the_sa
 }
 
 #[test]
-fn tls_files_of_no_use_are_problems_of_their_keys_together_with_all_others() {
+fn invalid_tls_files_are_problems_of_their_keys() {
     let folder = folder();
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     write(&folder, "other.key", other.signing_key.serialize_pem().as_bytes());
@@ -308,7 +308,7 @@ fn tls_files_of_no_use_are_problems_of_their_keys_together_with_all_others() {
 }
 
 #[test]
-fn a_wrong_value_hides_no_problem_beside_it_and_makes_none_up() {
+fn a_wrong_value_neither_hides_nor_adds_other_problems() {
     check_problems(
         &[("/etcd", json!({"endpoints": ["http://a:2379"], "username": "root", "passwordFile": "absent"}))],
         &[
@@ -351,7 +351,7 @@ fn a_wrong_value_hides_no_problem_beside_it_and_makes_none_up() {
 }
 
 #[test]
-fn plaintext_is_for_loopback_and_must_be_asked_for() {
+fn plaintext_is_for_loopback_and_must_be_configured() {
     let no_tls = "rpcServer.tls: is required, or plaintext: true on a loopback address";
     check_problems(&[("/rpcServer", json!({}))], &[no_tls]);
     check_problems(&[("/rpcServer", json!({"tls": {"ca": "", "crt": "", "key": ""}}))], &[no_tls]);
@@ -370,7 +370,7 @@ fn plaintext_is_for_loopback_and_must_be_asked_for() {
 }
 
 #[test]
-fn clients_without_a_certificate_must_be_asked_for() {
+fn clients_without_a_certificate_must_be_configured() {
     let tls = json!({"crt": "tls/tls.crt", "key": "tls/tls.key"});
     let with_ca = json!({"ca": "tls/ca.crt", "crt": "tls/tls.crt", "key": "tls/tls.key"});
     let server = |rpc: Value| [("/rpcServer", rpc), ("/federation/advertiseAddr", json!("https://a:1"))];
@@ -441,7 +441,7 @@ fn the_audit_goes_to_the_log_unless_a_file_is_named() {
 }
 
 #[test]
-fn nothing_secret_is_sent_in_plaintext_unless_that_was_asked_for() {
+fn secrets_are_sent_in_plaintext_only_if_configured() {
     let builder = |more: Value| {
         let mut group = json!({"targetAddr": "builder:8080"});
         group.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -476,7 +476,7 @@ fn nothing_secret_is_sent_in_plaintext_unless_that_was_asked_for() {
     valid(&etcd(json!({"plaintext": true})));
     check_problems(
         &etcd(json!({"plaintext": true, "endpoints": ["https://a:1"], "tls": {"ca": "tls/ca.crt"}})),
-        &["etcd.plaintext: is of no use with https endpoints"],
+        &["etcd.plaintext: must not be set with https endpoints"],
     );
 }
 
@@ -587,7 +587,7 @@ fn keys_and_passwords_are_read_and_never_printed() {
 }
 
 #[test]
-fn sealing_keys_are_whole_and_have_names_of_their_own() {
+fn sealing_keys_have_the_right_length_and_unique_ids() {
     check_problems(
         &[(
             "/federation/sealing/keys",
@@ -596,7 +596,7 @@ fn sealing_keys_are_whole_and_have_names_of_their_own() {
             ]),
         )],
         &[
-            r#"federation.sealing.keys[1].id: "a" is taken by an earlier key"#,
+            r#"federation.sealing.keys[1].id: "a" is used by an earlier key"#,
             "federation.sealing.keys[2].id: is required",
             "federation.sealing.keys[2].file: must hold 32 bytes: as they are, as 64 hexadecimal digits, or as base64",
         ],
@@ -608,7 +608,7 @@ fn sealing_keys_are_whole_and_have_names_of_their_own() {
 }
 
 #[test]
-fn times_of_health_fit_together() {
+fn times_of_health_must_be_consistent() {
     check_problems(
         &[(
             "/federation/health",

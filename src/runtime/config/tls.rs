@@ -1,4 +1,4 @@
-//! Keys that name TLS files. What is in the files is checked too.
+//! Keys that name TLS files. The files are also checked.
 
 use super::reader::Group;
 use crate::tls::{
@@ -6,7 +6,7 @@ use crate::tls::{
 };
 
 impl Group<'_> {
-    /// The keys `ca`, `crt` and `key` of a client, with `crt` and `key` together or not at all.
+    /// The keys `ca`, `crt` and `key` of a client; `crt` and `key` only together.
     pub(super) fn client_tls(&mut self) -> ClientFiles {
         let ca = self.checked_file("ca", check_authorities);
         ClientFiles { ca, identity: self.identity() }

@@ -31,7 +31,7 @@ fn a_newcomer_displaces_the_oldest_of_the_busiest_address_at_the_cap_in_all() {
 }
 
 #[test]
-fn lasting_connections_of_an_address_refuse_a_newcomer_of_that_address_alone() {
+fn at_the_cap_of_an_address_only_its_own_new_connections_are_rejected() {
     let slots = slots(10, 2, Yields::Newest);
     let taken = [slots.take(origin(1)).unwrap(), slots.take(origin(1)).unwrap()];
     assert_eq!(slots.take(origin(1)).unwrap_err(), Full::Address);
@@ -40,13 +40,13 @@ fn lasting_connections_of_an_address_refuse_a_newcomer_of_that_address_alone() {
 }
 
 #[test]
-fn at_the_cap_in_all_the_newest_of_a_busier_address_gives_way_and_equals_do_not() {
+fn at_the_total_cap_the_newest_connection_of_a_busier_address_is_displaced() {
     let slots = slots(4, 3, Yields::Newest);
     let busy: Vec<Slot> = (0..3).map(|_| slots.take(origin(1)).unwrap()).collect();
     let second = slots.take(origin(2)).unwrap();
     let third = slots.take(origin(3)).unwrap();
     assert!(busy[2].displaced().is_cancelled() && !busy[0].displaced().is_cancelled());
-    // Two, one and one: nobody has more than one more than a second connection of another address.
+    // Two, one and one: no address would have more than one more than another after a second connection.
     assert_eq!(slots.take(origin(2)).unwrap_err(), Full::Total);
     assert_eq!(slots.take(origin(1)).unwrap_err(), Full::Total);
     assert!(!second.displaced().is_cancelled() && !third.displaced().is_cancelled());
@@ -69,7 +69,7 @@ mod properties {
     use super::*;
 
     proptest! {
-        /// Whatever comes and goes: no cap is passed, and no slot is lost or counted twice.
+        /// For any order of connections: no cap is exceeded, and no slot is lost or counted twice.
         #[test]
         fn caps_hold_and_no_slot_is_lost(
             steps in proptest::collection::vec((0u8..5, any::<bool>()), 1..200),

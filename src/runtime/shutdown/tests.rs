@@ -44,7 +44,7 @@ async fn the_deadline_aborts_what_is_left() {
     spawn_obedient(&mut supervisor, "api");
     let start = Instant::now();
     let error = supervisor.run(DRAIN, stream::iter(["SIGTERM"]).chain(stream::pending())).await.unwrap_err();
-    assert_eq!(error.to_string(), "not everything ended within 30s: aborted stuck");
+    assert_eq!(error.to_string(), "tasks did not end within 30s and were aborted: stuck");
     assert_eq!(start.elapsed(), DRAIN);
 }
 
@@ -59,11 +59,10 @@ async fn the_second_signal_aborts_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_that_ends_brings_everything_down_by_name() {
-    for (outcome, message) in [
-        (Ok(()), "task watch ended although nobody asked it to"),
-        (Err(std::io::Error::other("gone")), "task watch failed"),
-    ] {
+async fn a_task_that_ends_shuts_down_with_its_name() {
+    for (outcome, message) in
+        [(Ok(()), "task watch ended unexpectedly"), (Err(std::io::Error::other("gone")), "task watch failed")]
+    {
         let mut supervisor = supervisor();
         spawn_obedient(&mut supervisor, "api");
         let token = supervisor.token();
@@ -75,7 +74,7 @@ async fn a_task_that_ends_brings_everything_down_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_brings_everything_down_by_name() {
+async fn a_panic_shuts_down_with_the_name_of_the_task() {
     let mut supervisor = supervisor();
     spawn_obedient(&mut supervisor, "api");
     supervisor.spawn("watch", async { if true { panic!("on purpose") } else { Ok::<_, Infallible>(()) } });

@@ -1,5 +1,5 @@
-//! Whether TLS files can be used, checked with the configuration that names them: a file of no use is a problem of its key, and
-//! does not end the start later without saying which key it is of. Reasons name files, never what is in them.
+//! Checks TLS files together with the configuration that names them, so that an invalid file is reported with its configuration
+//! key. Reasons name files, never their content.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,36 +10,36 @@ use super::pem::{self, Pem};
 use super::server::{client_verifier, describe};
 use super::{Error, IdentityFiles, read, revocations};
 
-/// Why a file cannot be used.
+/// Result of a check; the error says why a file is invalid.
 pub type Checked = Result<(), String>;
 
-/// Authorities that servers are checked by: at least one certificate can be used.
+/// Checks authorities of servers: at least one certificate must be valid.
 pub fn check_authorities(path: &Path) -> Checked {
     check(path, |file| pem::roots(file).map(drop))
 }
 
-/// Authorities that clients are checked by: every certificate can be used.
+/// Checks authorities of clients: all certificates must be valid.
 pub fn check_client_authorities(path: &Path) -> Checked {
     let provider = Arc::new(provider::default_provider());
     check(path, |file| client_verifier(file, revocations::Revocations::default(), provider).map(drop))
 }
 
-/// Lists of revoked certificates.
+/// Checks certificate revocation lists.
 pub fn check_revocations(path: &Path) -> Checked {
     check(path, |file| revocations::read(file).map(drop))
 }
 
-/// A certificate chain.
+/// Checks a certificate chain.
 pub fn check_certificates(path: &Path) -> Checked {
     check(path, |file| pem::certificates(file).map(drop))
 }
 
-/// A private key.
+/// Checks a private key.
 pub fn check_key(path: &Path) -> Checked {
     check(path, |file| pem::private_key(file).map(drop))
 }
 
-/// A certificate and its key, both of which can be used alone.
+/// Checks that a certificate and a key, each of which is valid, belong together.
 pub fn check_identity(files: &IdentityFiles) -> Checked {
     check(&files.crt, |crt| {
         let key = read(&files.key)?;
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_no_use_is_named_with_the_reason_and_quoted_never() {
+    fn every_invalid_file_is_named_with_the_reason_and_never_quoted() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, content: &str| {
             let path = folder.path().join(name);

@@ -1,4 +1,4 @@
-//! Who a peer is, and what it may be.
+//! Identity and roles of a peer.
 
 use std::net::SocketAddr;
 
@@ -8,19 +8,19 @@ use x509_parser::x509::AttributeTypeAndValue;
 
 use super::Lifetime;
 
-/// Bytes of all names of a certificate, at most: other replicas are told them in a header.
+/// Maximum bytes of all names of a certificate: they are forwarded to other replicas in a header.
 const LONGEST: usize = 4096;
 
-/// What handlers find in a request's extensions about the connection it came by.
+/// The connection of a request, in its extensions.
 #[derive(Debug, Clone)]
 pub struct ConnectInfo {
-    /// The other end; none when the socket was gone already.
+    /// Address of the client; `None` if the socket was already closed.
     pub remote_addr: Option<SocketAddr>,
     /// Whether the connection is TLS.
     pub encrypted: bool,
-    /// Who the client proved to be.
+    /// Identity of the client, by its verified certificate.
     pub peer: Option<PeerIdentity>,
-    /// How long the connection goes on.
+    /// Lifetime of the connection.
     pub lifetime: Lifetime,
 }
 
@@ -28,7 +28,7 @@ pub struct ConnectInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PeerIdentity {
-    /// The first common name; empty where it has none.
+    /// The first common name; empty if it has none.
     pub common_name: String,
     /// Every organization.
     pub organizations: Vec<String>,
@@ -37,10 +37,10 @@ pub struct PeerIdentity {
 }
 
 impl PeerIdentity {
-    /// Reads the names of a certificate. Verifying it is the handshake's part.
+    /// Parses the names of a certificate, which the handshake has verified.
     ///
-    /// `None` when a name cannot be read, or all of them are more than 4 KiB: a rule that names it could not be applied, so the
-    /// certificate proves nothing.
+    /// `None` if a name does not parse, or all names have more than 4 KiB: rules about them could not be applied, so the
+    /// certificate is not accepted.
     pub fn from_certificate(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let subject = certificate.subject();
@@ -78,24 +78,24 @@ fn text(name: &AttributeTypeAndValue<'_>) -> Option<String> {
             });
             String::from_utf16(&units.collect::<Option<Vec<_>>>()?).ok()
         }
-        // In practice Latin-1, whose code points are those of Unicode.
+        // In practice Latin-1, which has the code points of Unicode.
         Tag::T61String => Some(bytes.iter().map(|byte| char::from(*byte)).collect()),
         _ => name.as_str().ok().map(str::to_owned),
     }
 }
 
-/// What a peer may act as.
+/// A role of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Uses workspaces.
     Client,
     /// Manages clusters.
     Admin,
-    /// Another manager of this installation, which passes requests on.
+    /// Another replica of this installation, which forwards requests.
     Replica,
 }
 
-/// The roles of one peer. Who is anything else is a client too.
+/// The roles of one peer. Admins and replicas are also clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Roles {
     client: bool,
@@ -117,7 +117,7 @@ impl Roles {
 const ADMIN_ORGANIZATION: &str = "spaceport:admin";
 pub(super) const REPLICA_ORGANIZATION: &str = "spaceport:replica";
 
-/// What a peer may be.
+/// The roles of a peer.
 ///
 /// | connection | roles |
 /// |---|---|
@@ -128,17 +128,17 @@ pub(super) const REPLICA_ORGANIZATION: &str = "spaceport:replica";
 /// | plaintext from loopback | all |
 /// | plaintext from elsewhere | none |
 ///
-/// `rpcServer.clients` may narrow who is a client (`api::caller`).
+/// `rpcServer.clients` may restrict who is a client (`api::caller`).
 pub fn roles_of(info: &ConnectInfo) -> Roles {
     if !info.encrypted {
-        // Whoever is on this machine could read our keys as well.
+        // A process on this machine could also read the keys of the manager.
         let local = info.remote_addr.is_some_and(|addr| addr.ip().to_canonical().is_loopback());
         return Roles { client: local, admin: local, replica: local };
     }
     info.peer.as_ref().map_or(Roles { client: true, ..Roles::default() }, roles_of_certificate)
 }
 
-/// What the holder of a certificate may be.
+/// The roles of the holder of a certificate.
 pub fn roles_of_certificate(identity: &PeerIdentity) -> Roles {
     Roles {
         client: true,

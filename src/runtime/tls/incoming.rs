@@ -1,4 +1,4 @@
-//! From a listener to ready connections.
+//! Accepts connections and completes their handshakes.
 
 use std::convert::Infallible;
 use std::io;
@@ -24,10 +24,10 @@ use crate::connections::{Caps, Closed, ConnectionMeters, Open, Origin, ServerKin
 
 /// For TLS and the first bytes of HTTP/2.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// Handshakes at a time. A newcomer replaces the oldest of the address that has most.
+/// Concurrent handshakes. A new connection displaces the oldest one of the busiest address.
 const HANDSHAKES: Caps = Caps { total: 512, per_address: 128 };
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// With what every HTTP/2 client begins.
+/// First bytes of every HTTP/2 client.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A connection whose handshake is done and whose client speaks HTTP/2.
@@ -35,12 +35,12 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub struct Connection {
     io: Io,
     info: ConnectInfo,
-    /// How much of the preface, which was read already, is still to be given to the HTTP/2 server.
+    /// The rest of the preface, which was already read, for the HTTP/2 server.
     preface: &'static [u8],
     displaced: Pin<Box<WaitForCancellationFutureOwned>>,
     _slot: Slot,
     _open: Open,
-    /// Ends the connection when its client is not trusted any more.
+    /// Ends the connection when its client is no longer trusted.
     _registered: Option<Registered>,
 }
 
@@ -50,7 +50,7 @@ enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// What limits and counts the connections of a listener.
+/// Limits and counts the connections of a listener.
 #[derive(Debug, Clone)]
 struct Door {
     tls: Option<Arc<ServerTls>>,
@@ -59,7 +59,7 @@ struct Door {
     meters: ConnectionMeters,
 }
 
-/// Accepts connections and does their handshakes, each in its own task and within 10 seconds, to the first bytes of HTTP/2.
+/// Accepts connections and completes their handshakes up to the HTTP/2 preface, each in its own task and within 10 seconds.
 ///
 /// A failed handshake is logged and counted. A connection beyond `caps` is closed at once. The stream never ends and never
 /// fails.
@@ -77,10 +77,10 @@ pub fn incoming(
     };
     stream::unfold(listener, |listener| async move { Some((accept(&listener).await, listener)) })
         .map(move |(stream, remote_addr)| {
-            // A task of its own: signing must not hold up the loop that accepts.
+            // A separate task: signing must not delay the accept loop.
             AbortOnDropHandle::new(tokio::spawn(door.clone().admit(stream, remote_addr)))
         })
-        // Slots bound the handshakes; twice as many, so that those that were displaced and end now hold up no newcomer.
+        // Slots bound the handshakes; twice as many permits, so that displaced ones that are ending do not delay new ones.
         .buffer_unordered(HANDSHAKES.total * 2)
         .filter_map(|done| future::ready(done.ok().flatten().map(Ok)))
 }
@@ -91,7 +91,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             Ok(accepted) => return accepted,
             Err(error) => {
                 warn!(%error, "failed to accept a connection");
-                // Out of file descriptors, as a rule: trying at once would only spin.
+                // Usually out of file descriptors: an immediate retry would spin.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -99,7 +99,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 }
 
 impl Door {
-    /// A connection that is ready to be served, unless it was closed.
+    /// Completes the handshake; `None` if the connection was closed.
     async fn admit(self, stream: TcpStream, remote_addr: SocketAddr) -> Option<Connection> {
         let origin = Origin::from(remote_addr);
         let admitted = async {
@@ -133,13 +133,13 @@ impl Door {
     }
 }
 
-/// TLS where it is configured, then the preface of HTTP/2.
+/// TLS if configured, then the HTTP/2 preface.
 async fn handshaken(
     stream: TcpStream,
     remote_addr: SocketAddr,
     tls: Option<Arc<ServerTls>>,
 ) -> io::Result<(Io, ConnectInfo, Option<Registered>)> {
-    // Answers are small and awaited: Nagle's algorithm would only delay them.
+    // Responses are small: Nagle's algorithm would only delay them.
     stream.set_nodelay(true)?;
     let encrypted = tls.is_some();
     let (mut io, Proof { peer, lifetime, registered }) = match tls {

@@ -1,4 +1,4 @@
-//! How long a connection goes on: no longer than its client's certificate, than that is trusted, and than it may be old.
+//! Lifetime of a connection: bounded by a maximum age, by the expiry of the client's certificate, and by the trust in it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,36 +11,36 @@ use rustls::server::danger::ClientCertVerifier;
 use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// Longest wait for an end at one go, so that a changed system clock is noticed.
+/// Interval of checks, so that a change of the system clock is noticed.
 const LOOK: Duration = Duration::from_mins(1);
 
-/// How old a connection may become.
+/// Maximum age of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Age {
-    /// From its handshake; each connection a tenth more or less, so that those made together do not end together.
+    /// Since its handshake, with a jitter of 10 %, so that connections made together do not end together.
     pub most: Duration,
-    /// From the announcement of its end to its being closed.
+    /// Grace period from GOAWAY to closing.
     pub grace: Duration,
 }
 
 /// Why a connection ends before its client closes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// It is old enough.
+    /// It reached its maximum age.
     Age,
     /// Its client's certificate has expired.
     Expired,
-    /// Its client's certificate is not trusted any more: the authority changed, or it was revoked.
+    /// Its client's certificate is no longer trusted: the authority changed, or it was revoked.
     Distrusted,
 }
 
 impl End {
-    /// Whether the client has lost its right: nothing it asks for on this connection is served any more.
+    /// Whether the client lost its authorization, so that further requests on the connection are rejected.
     pub const fn is_for_cause(self) -> bool {
         !matches!(self, Self::Age)
     }
 
-    /// What the client is told.
+    /// Reason in the message to the client.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Age => "this connection has reached its greatest age: connect again",
@@ -52,20 +52,20 @@ impl End {
     }
 }
 
-/// The life of one connection. Cloning shares it.
+/// The lifetime of one connection. Cloning shares it.
 #[derive(Debug, Clone, Default)]
 pub struct Lifetime(Arc<Life>);
 
 #[derive(Debug, Default)]
 struct Life {
-    /// When the first certificate of the client's chain ends.
+    /// Earliest expiry in the client's chain.
     not_after: Option<SystemTime>,
     end: OnceLock<End>,
     ending: CancellationToken,
 }
 
 impl Lifetime {
-    /// Of a connection whose client showed this chain.
+    /// The lifetime of a connection with this client chain.
     pub fn of(chain: &[CertificateDer<'_>]) -> Self {
         let end = |der: &CertificateDer<'_>| {
             let (_, certificate) = X509Certificate::from_der(der).ok()?;
@@ -79,7 +79,7 @@ impl Lifetime {
         Self(Arc::new(Life { not_after, ..Life::default() }))
     }
 
-    /// Why it ends, once it does.
+    /// Why it ends; `None` before that.
     pub fn end(&self) -> Option<End> {
         if self.0.not_after.is_some_and(|end| SystemTime::now() >= end) {
             self.finish(End::Expired);
@@ -93,12 +93,12 @@ impl Lifetime {
         self.0.ending.cancel();
     }
 
-    /// Resolves when the end is announced.
+    /// Cancelled when the end is announced.
     pub fn ending(&self) -> CancellationToken {
         self.0.ending.clone()
     }
 
-    /// Announces the end when it is due, by age or by certificate, and resolves then.
+    /// Waits until the end by age or certificate is due, and announces it.
     pub async fn run(&self, most: Duration) {
         let born = tokio::time::Instant::now();
         loop {
@@ -118,14 +118,14 @@ impl Lifetime {
     }
 }
 
-/// A tenth more or less, by chance.
+/// Random jitter of 10 %.
 pub fn jittered(most: Duration) -> Duration {
     let (chance, _) = uuid::Uuid::new_v4().as_u64_pair();
     let per_mille = 900 + u32::try_from(chance % 201).unwrap_or(100);
     most / 1000 * per_mille
 }
 
-/// Open connections whose clients proved themselves, to judge them again when what is trusted changes.
+/// Open connections with client certificates, which are verified again when the trust changes.
 #[derive(Debug, Default)]
 pub struct Open {
     connections: Mutex<HashMap<u64, Proven>>,
@@ -139,7 +139,7 @@ struct Proven {
 }
 
 impl Open {
-    /// Adds a connection until the answer is dropped.
+    /// Adds a connection until the result is dropped.
     pub fn add(self: &Arc<Self>, chain: &[CertificateDer<'_>], lifetime: &Lifetime) -> Registered {
         let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -147,7 +147,7 @@ impl Open {
         Registered { open: Arc::clone(self), id }
     }
 
-    /// Ends the connections whose chains the verifier does not take; how many.
+    /// Ends the connections whose chains the verifier rejects; returns their number.
     pub fn judge(&self, verifier: &dyn ClientCertVerifier) -> usize {
         let all: Vec<_> = {
             let connections = self.connections.lock();
@@ -158,13 +158,13 @@ impl Open {
     }
 }
 
-/// Whether a verifier takes the chain now.
+/// Whether a verifier accepts the chain now.
 pub fn is_trusted(verifier: &dyn ClientCertVerifier, chain: &[CertificateDer<'_>]) -> bool {
     let Some((leaf, rest)) = chain.split_first() else { return false };
     verifier.verify_client_cert(leaf, rest, UnixTime::now()).is_ok()
 }
 
-/// A place among the open connections.
+/// An entry of the open connections, removed when dropped.
 #[derive(Debug)]
 pub struct Registered {
     open: Arc<Open>,
@@ -184,7 +184,7 @@ mod tests {
     const HOUR: Duration = Duration::from_hours(1);
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_ends_at_its_greatest_age() {
+    async fn a_connection_ends_at_its_maximum_age() {
         let lifetime = Lifetime::default();
         let began = tokio::time::Instant::now();
         lifetime.run(HOUR).await;
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_ends_with_its_certificate_and_serves_nothing_then() {
+    async fn a_connection_ends_when_its_certificate_expires_and_serves_no_further_requests() {
         let lifetime = Lifetime::until(Some(SystemTime::now() + Duration::from_millis(50)));
         assert_eq!(lifetime.end(), None);
         lifetime.run(HOUR).await;
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_ends_when_it_is_not_trusted_any_more() {
+    async fn a_connection_ends_when_its_certificate_is_no_longer_trusted() {
         let lifetime = Lifetime::default();
         let waiting = lifetime.clone();
         let waiting = tokio::spawn(async move { waiting.run(HOUR).await });

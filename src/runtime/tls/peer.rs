@@ -1,4 +1,4 @@
-//! Connections to other replicas: the name in the certificate is checked, and that it is a replica's.
+//! TLS to other replicas: checks the name in the certificate and its organization `spaceport:replica`.
 
 use std::io;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use super::identity::{PeerIdentity, REPLICA_ORGANIZATION};
 use super::pem::{Pem, client};
 use super::{ClientFiles, Error, IdentityFiles, read};
 
-/// What a connection to another replica is made with.
+/// TLS configuration for connections to other replicas.
 #[derive(Debug, Clone)]
 pub struct PeerTls(Arc<rustls::ClientConfig>);
 
 impl PeerTls {
-    /// Reads the files now; read them again to follow a rotation.
+    /// Reads the files; call it again after a rotation.
     pub fn load(files: &ClientFiles) -> Result<Self, Error> {
         let ca = files.ca.as_deref().map(|path| Ok::<_, Error>((path, read(path)?))).transpose()?;
         let ca = ca.as_ref().map(|(path, content)| Pem { path, content });

@@ -1,5 +1,5 @@
-//! Certificates and keys from PEM files, with a sentence for everything that can be wrong with one. The manager and the
-//! command line share it; how a file is read is each one's own part.
+//! Parses certificates and keys in PEM, with a message for each problem. The manager and the command line share it, and read the
+//! files themselves.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use super::Error;
 /// A file that was read.
 #[derive(Clone, Copy)]
 pub struct Pem<'a> {
-    /// Where it is, for messages.
+    /// Path for messages.
     pub path: &'a Path,
-    /// All of it; it may be a key.
+    /// Content, which may be a key.
     pub content: &'a [u8],
 }
 
-/// A client's side of TLS below HTTP/2. Without authorities no server is trusted.
+/// TLS configuration of an HTTP/2 client. Without authorities no server is trusted.
 pub fn client(
     authorities: Option<Pem<'_>>,
     identity: Option<(Pem<'_>, Pem<'_>)>,
 ) -> Result<ClientConfig, Error> {
     let roots = authorities.map_or_else(|| Ok(RootCertStore::empty()), roots)?;
-    // Named, so that nothing depends on which provider the process installed.
+    // Explicit, so that it does not depend on the provider that the process installed.
     let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_root_certificates(roots);
@@ -39,13 +39,13 @@ pub fn client(
             .with_client_auth_cert(certificates(crt)?, private_key(key)?)
             .map_err(|source| unfit(crt.path, key.path, source))?,
     };
-    // A resumed handshake would not verify the certificates again.
+    // A resumed session would not verify the certificates again.
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }
 
-/// Authorities that servers are checked by: at least one certificate can be used.
+/// Authorities of servers: at least one certificate is valid.
 pub(super) fn roots(file: Pem<'_>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     match roots.add_parsable_certificates(certificates(file)?) {
@@ -95,7 +95,7 @@ pub(super) fn private_key(file: Pem<'_>) -> Result<PrivateKeyDer<'static>, Error
 
 pub(super) const OTHER: &str = "other PEM sections";
 
-/// Whether a file is PEM at all; `tool` is the command of openssl that makes it so.
+/// Fails if a file is not PEM; `tool` is the openssl command that converts it.
 pub(super) fn expect_pem(file: Pem<'_>, tool: &'static str) -> Result<(), Error> {
     let path = file.path.to_owned();
     if file.content.trim_ascii().is_empty() {
@@ -111,7 +111,7 @@ fn holds(content: &[u8], text: &str) -> bool {
     content.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// What is wrong with PEM, without quoting it: a line of it may hold a key.
+/// Error of PEM, without quoting it: a line may contain a key.
 pub(super) fn damaged(path: &Path, error: &pem::Error) -> Error {
     let rule = match error {
         pem::Error::MissingSectionEnd { .. } => "a section has no END line",
@@ -122,19 +122,19 @@ pub(super) fn damaged(path: &Path, error: &pem::Error) -> Error {
     Error::Damaged { path: path.to_owned(), rule }
 }
 
-/// Why a certificate and a key, each of which is PEM, cannot be used.
+/// Error of a certificate and a key that are valid PEM.
 pub(super) fn unfit(crt: &Path, key: &Path, source: rustls::Error) -> Error {
     let (crt, key) = (crt.to_owned(), key.to_owned());
     match source {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Error::Mismatch { crt, key },
         rustls::Error::InvalidCertificate(_) => Error::Certificate(crt),
-        // How the provider refuses a key.
+        // The provider's error for an unsupported key.
         rustls::Error::General(_) => Error::Key(key),
         source => Error::Identity { crt, key, source },
     }
 }
 
-/// Why the other side will refuse a chain for its time; the rest of a sentence about its file.
+/// Why peers will reject a chain that is expired or not yet valid; the rest of a sentence about its file.
 pub(super) fn untimely(chain: &[CertificateDer<'_>], now: Timestamp) -> Option<String> {
     let moment = |seconds: i64| Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
     chain.iter().find_map(|der| {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn every_unusable_content_has_a_sentence_of_its_own_that_quotes_nothing() {
+    fn every_invalid_content_has_its_own_message_that_quotes_nothing() {
         let ((cert, key), (other, _)) = (signed(), signed());
         let (good, der, pem) = (cert.as_bytes(), key.serialize_der(), key.serialize_pem());
         let good_key = pem.as_bytes();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_out_of_its_time_is_told() {
+    fn an_expired_or_not_yet_valid_chain_is_reported() {
         let mut params = CertificateParams::new(vec![]).unwrap();
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 2, 1));
         let chain = [params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()];

@@ -1,4 +1,4 @@
-//! Lists of revoked client certificates.
+//! Certificate revocation lists of client certificates.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,16 +9,16 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 use super::Error;
 use super::pem::{self, Pem};
 
-/// What a file of revocation lists holds.
+/// Content of a file of revocation lists.
 #[derive(Debug, Default)]
 pub struct Revocations {
-    /// At least one, where there is a file.
+    /// The lists; at least one if there is a file.
     pub lists: Vec<CertificateRevocationListDer<'static>>,
-    /// When the first of them should have been replaced, where they say so.
+    /// Earliest next update, if they have one.
     pub due: Option<SystemTime>,
 }
 
-/// Reads a file of one list or more. One that is past its next update still counts.
+/// Parses a file with one or more lists. A list past its next update is still used.
 pub fn read(file: Pem<'_>) -> Result<Revocations, Error> {
     pem::expect_pem(file, "crl")?;
     let lists = CertificateRevocationListDer::pem_slice_iter(file.content).collect::<Result<Vec<_>, _>>();

@@ -1,4 +1,4 @@
-//! The server's certificates and what it trusts, and following both while they are renewed.
+//! The server's certificates and trusted authorities, which are reloaded when their files change.
 
 use std::io;
 use std::sync::Arc;
@@ -29,51 +29,51 @@ use crate::files::READ_WITHIN;
 
 use super::{Error, IdentityFiles, Lifetime, PeerIdentity, ServerFiles, read};
 
-/// How often files are looked at. Certificates are renewed days before they expire, so this is quick enough, and unlike
-/// file events it also works for mounted secrets, which change by swapping a symbolic link.
+/// Polling interval of the files. Certificates are renewed days before they expire, so this is sufficient, and unlike file
+/// events it also works for mounted Secrets, which change by swapping a symbolic link.
 const POLL: Duration = Duration::from_secs(5);
 
-/// What the server proves itself with and whom it trusts, always the last good state of the files.
+/// The server's certificates and trusted authorities: the last valid state of the files.
 #[derive(Debug)]
 pub struct ServerTls {
     files: ServerFiles,
     current: ArcSwap<Current>,
     open: Arc<Open>,
-    /// Of the content that was last tried, good or bad, so that a bad file is reported once.
+    /// Fingerprint of the last content, valid or not, so that an invalid file is reported once.
     fingerprint: Mutex<Fingerprint>,
 }
 
-/// What is in force.
+/// The current state.
 #[derive(Debug)]
 struct Current {
     config: Arc<ServerConfig>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
-    /// When the first of the revocation lists should have been replaced.
+    /// Earliest next update of the revocation lists.
     crl_due: Option<SystemTime>,
     /// Whether an overdue list was reported.
     reported: AtomicBool,
 }
 
-/// What a handshake proved.
+/// Result of a handshake.
 #[derive(Debug)]
 pub struct Proof {
-    /// Who the client is; none where clients need no certificate.
+    /// Identity of the client; `None` if clients need no certificate.
     pub peer: Option<PeerIdentity>,
-    /// How long that holds.
+    /// Lifetime of the connection.
     pub lifetime: Lifetime,
-    /// To be kept as long as the connection.
+    /// Entry of the connection, to be kept as long as it.
     pub registered: Option<Registered>,
 }
 
 impl Proof {
-    /// Nothing.
+    /// Without a client certificate.
     pub fn none() -> Self {
         Self { peer: None, lifetime: Lifetime::default(), registered: None }
     }
 }
 
 impl ServerTls {
-    /// Reads the files for the first time.
+    /// Reads the files.
     pub fn load(files: ServerFiles) -> Result<Self, Error> {
         let content = Content::read(&files)?;
         let current = ArcSwap::from_pointee(content.current(&files)?);
@@ -81,17 +81,17 @@ impl ServerTls {
         Ok(Self { files, current, open: Arc::default(), fingerprint })
     }
 
-    /// What new connections use.
+    /// Configuration for new connections.
     pub fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.load().config)
     }
 
-    /// Whether clients must prove themselves.
+    /// Whether client certificates are required.
     pub fn requires_client_certificates(&self) -> bool {
         self.files.client_ca.is_some()
     }
 
-    /// Does a handshake.
+    /// Completes a handshake.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Proof)> {
         let used = self.current.load_full();
         let stream = TlsAcceptor::from(Arc::clone(&used.config)).accept(stream).await?;
@@ -103,7 +103,7 @@ impl ServerTls {
         let peer = peer.ok_or_else(unreadable)?;
         let lifetime = Lifetime::of(chain);
         let registered = self.open.add(chain, &lifetime);
-        // What is trusted may have changed during the handshake: whoever changed it looked through the open ones before.
+        // The trust may have changed during the handshake, after the open connections were verified again.
         let now = self.current.load_full();
         if !Arc::ptr_eq(&used, &now)
             && !now.verifier.as_ref().is_none_or(|verifier| is_trusted(verifier.as_ref(), chain))
@@ -113,8 +113,8 @@ impl ServerTls {
         Ok((stream, Proof { peer: Some(peer), lifetime, registered: Some(registered) }))
     }
 
-    /// Looks at the files; says whether something new is in force. On an error the last good state stays. Connections whose
-    /// clients are not trusted any more begin to end.
+    /// Reloads changed files; returns whether they changed. On an error the previous state is kept. Connections whose clients are
+    /// no longer trusted end.
     pub fn reload(&self) -> Result<bool, Error> {
         let content = Content::read(&self.files)?;
         let fingerprint = content.fingerprint();
@@ -128,14 +128,14 @@ impl ServerTls {
             if ended > 0 {
                 warn!(
                     connections = ended,
-                    "client certificates are not trusted any more; their connections end"
+                    "client certificates are no longer trusted; closing their connections"
                 );
             }
         }
         Ok(true)
     }
 
-    /// Reports a revocation list that should have been replaced, once.
+    /// Reports a revocation list past its next update, once.
     fn report_overdue(&self) {
         let current = self.current.load();
         if current.crl_due.is_some_and(|due| SystemTime::now() > due)
@@ -148,7 +148,7 @@ impl ServerTls {
         }
     }
 
-    /// Follows the files until cancelled.
+    /// Polls the files until cancelled.
     pub async fn follow(
         self: Arc<Self>,
         shutdown: CancellationToken,
@@ -164,20 +164,20 @@ impl ServerTls {
             let mut reading = tokio::task::spawn_blocking(move || this.reload());
             let mut read = tokio::time::timeout(READ_WITHIN, &mut reading).await;
             if read.is_err() {
-                warn!(error = %Error::Timeout(READ_WITHIN), "the last good certificate files stay");
-                // Not read by another thread meanwhile, which would hang as well.
+                warn!(error = %Error::Timeout(READ_WITHIN), "keeping the previous certificate files");
+                // No second thread reads meanwhile: it would hang as well.
                 let Some(late) = shutdown.run_until_cancelled(reading).await else { return Ok(()) };
                 read = Ok(late);
             }
             let Ok(Ok(outcome)) = read else { continue }; // The runtime is going down.
             match outcome {
                 Ok(true) => {
-                    info!(crt = %self.files.identity.crt.display(), "new certificate files are in force");
+                    info!(crt = %self.files.identity.crt.display(), "certificate files reloaded");
                 }
                 Ok(false) => {}
                 Err(error) => {
                     let text = describe(&error);
-                    // A missing file is seen at each look: say it once.
+                    // A missing file is found at each poll: report it once.
                     if last_error.as_ref() != Some(&text) {
                         warn!(error = %text, "new certificate files cannot be used; keeping the previous ones");
                     }
@@ -231,7 +231,7 @@ impl Content {
 
     fn current(&self, files: &ServerFiles) -> Result<Current, Error> {
         let IdentityFiles { crt, key } = &files.identity;
-        // Named, so that nothing depends on which provider the process installed.
+        // Explicit, so that it does not depend on the provider that the process installed.
         let provider = Arc::new(provider::default_provider());
         let lists = match (&files.client_crl, &self.client_crl) {
             (Some(path), Some(content)) => revocations::read(Pem { path, content })?,
@@ -258,14 +258,14 @@ impl Content {
         if verifier.is_some() && !is_replica(&chain) {
             warn!(
                 crt = %crt.path.display(),
-                "the certificate is not of organization spaceport:replica: no other manager will pass calls on to this one"
+                "the certificate is not of organization spaceport:replica: no other replica will forward calls to this one"
             );
         }
         let mut config = builder
             .with_single_cert(chain, pem::private_key(key)?)
             .map_err(|source| pem::unfit(crt.path, key.path, source))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
-        // A resumed handshake would not verify the client again.
+        // A resumed session would not verify the client again.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Current { config: Arc::new(config), verifier, crl_due, reported: AtomicBool::new(false) })
@@ -277,7 +277,7 @@ fn is_replica(chain: &[CertificateDer<'_>]) -> bool {
     leaf.is_some_and(|identity| identity.belongs_to(REPLICA_ORGANIZATION))
 }
 
-/// Certificates whose issuer has no list are taken: a list of another authority must not keep every client out.
+/// Accepts certificates whose issuer has no list: a list of one authority must not lock out the clients of others.
 pub(super) fn client_verifier(
     file: Pem<'_>,
     lists: Revocations,
@@ -291,7 +291,7 @@ pub(super) fn client_verifier(
     builder.build().map_err(|source| Error::ClientCa { path: file.path.to_owned(), source })
 }
 
-/// Every certificate of a file as one that others are checked by.
+/// All certificates of a file as authorities.
 fn authorities(file: Pem<'_>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     for certificate in pem::certificates(file)? {

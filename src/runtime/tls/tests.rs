@@ -19,7 +19,7 @@ use crate::connections::{Caps, ConnectionMeters};
 
 mod trust;
 
-/// A certificate authority with a folder of its own.
+/// A certificate authority with its own folder.
 struct Authority {
     folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -75,7 +75,7 @@ async fn listen(tls: Option<Arc<ServerTls>>) -> (u16, impl Stream<Item = Connect
     (port, Box::pin(connections.map(|connection| connection.unwrap())))
 }
 
-/// Connects for real: tonic's client, health service behind it.
+/// Connects with tonic's client to a health service.
 async fn check(port: u16, files: &ClientFiles) -> Result<(), String> {
     let channel = Channel::from_shared(format!("https://localhost:{port}"))
         .unwrap()
@@ -133,7 +133,7 @@ async fn the_peer_is_known_by_its_certificate() {
 }
 
 #[tokio::test]
-async fn a_silent_client_delays_nobody() {
+async fn a_silent_client_does_not_delay_others() {
     let authority = Authority::new();
     let port = serve(Arc::new(ServerTls::load(authority.server(false)).unwrap())).await;
     let mut silent = Vec::new();
@@ -144,7 +144,7 @@ async fn a_silent_client_delays_nobody() {
     tokio::time::timeout(Duration::from_secs(5), check(port, &client)).await.unwrap().unwrap();
 }
 
-/// A socket from a client address of its own.
+/// A socket from another client address.
 async fn connect_from(address: &str, port: u16) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
@@ -152,7 +152,7 @@ async fn connect_from(address: &str, port: u16) -> TcpStream {
 }
 
 #[tokio::test]
-async fn a_thousand_silent_sockets_of_one_address_keep_nobody_out() {
+async fn a_thousand_silent_sockets_of_one_address_do_not_block_other_clients() {
     let authority = Authority::new();
     let port = serve(Arc::new(ServerTls::load(authority.server(false)).unwrap())).await;
     let mut silent = Vec::new();
@@ -161,7 +161,7 @@ async fn a_thousand_silent_sockets_of_one_address_keep_nobody_out() {
     }
     let client = authority.client(None);
     tokio::time::timeout(Duration::from_secs(5), check(port, &client)).await.unwrap().unwrap();
-    // Not even others of that address: the oldest of the silent ones give way.
+    // Other sockets of that address also get in: the oldest silent ones are displaced.
     for _ in 0..200 {
         silent.push(connect_from("127.0.0.1", port).await);
     }
@@ -204,7 +204,7 @@ async fn plaintext_connections_pass_once_they_speak_http_2() {
 }
 
 #[tokio::test]
-async fn new_files_come_into_force_and_bad_ones_do_not() {
+async fn valid_files_are_reloaded_and_invalid_ones_are_ignored() {
     let (old, new) = (Authority::new(), Authority::new());
     let tls = Arc::new(ServerTls::load(old.server(false)).unwrap());
     let port = serve(Arc::clone(&tls)).await;
@@ -280,7 +280,7 @@ fn roles_come_from_the_organization_alone() {
     assert_eq!(roles(false, remote, None), [false, false, false]);
 }
 
-/// Shakes hands as a client that knows only these versions; the one that was agreed on.
+/// The version that a handshake negotiates with a client that supports only these.
 async fn version_agreed(
     authority: &Authority,
     port: u16,
@@ -311,7 +311,7 @@ async fn the_newest_version_that_both_know_is_spoken_and_none_before_1_2() {
     assert_eq!(version_agreed(&authority, port, &[new, old]).await, Some(rustls::ProtocolVersion::TLSv1_3));
     assert_eq!(version_agreed(&authority, port, &[old]).await, Some(rustls::ProtocolVersion::TLSv1_2));
 
-    // The hello of a client that knows nothing later than 1.1: its version, 32 random bytes, no session, two ciphers, no
+    // ClientHello of a client that supports at most 1.1: its version, 32 random bytes, no session, two ciphers, no
     // compression, no extensions.
     let mut hello = vec![3, 2];
     hello.extend([7; 32]);

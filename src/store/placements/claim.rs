@@ -1,9 +1,8 @@
-//! Recording a new placement where nothing that it needs is taken: its workspace id, its meta id, the hosts of its URLs and
-//! its folders on nodes.
+//! Claims a new placement, if its workspace id, its meta id, the hosts of its URLs and its folders on nodes are free.
 //!
-//! A live workspace whose URL is that of a port of another meta id notes that under `hosts/<that meta id>/<its own>`, in the
-//! transaction of its record. Such a note is checked before it counts: a manager of an earlier release may have ended
-//! the workspace without removing it.
+//! A live workspace whose URL is that of a port of another meta id has an entry `hosts/<that meta id>/<its own>`, written in the
+//! transaction of its record. Such an entry is checked before it counts: a manager of an earlier release may have ended the
+//! workspace without removing it.
 
 use std::collections::BTreeMap;
 
@@ -17,33 +16,33 @@ use crate::{Error, Result, Store};
 use domain::names::{MetaId, WorkspaceId};
 use domain::record::PlacementRecord;
 
-/// Tries of a claim that ended records of neighbours, or outdated notes of hosts, are in the way of.
+/// Attempts of a claim while ended records of neighbours or outdated host entries block it.
 const TRIES: usize = 5;
-/// Notes of hosts that one try checks.
+/// Host entries that one attempt checks.
 const NOTES: i64 = 20;
 
-/// What else a claim compares.
+/// Further comparisons of a claim.
 struct Beside {
-    /// Workspaces with a folder of the same name as one of this one's, and the version of their ended records.
+    /// Workspaces whose folders have the same name as one of this workspace's, and the version of their ended records.
     neighbours: BTreeMap<WorkspaceId, Option<i64>>,
 }
 
-/// What came of a try.
+/// Result of an attempt.
 enum Tried {
     Over(Claim),
-    /// Something beside the workspace's own keys is in the way: neighbours as they are, then holders of meta ids.
+    /// Keys other than the workspace's own block it: current neighbours, then holders of meta ids.
     Beside(Vec<Option<KeyValue>>),
 }
 
 impl Store {
-    /// Records a new placement where neither its workspace id nor its meta id is taken, and no live workspace has one of its
-    /// hosts or folders, in a registered cluster ([`Error::ClusterNotFound`] otherwise).
+    /// Records a new placement in a registered cluster ([`Error::ClusterNotFound`] otherwise), if its workspace id and meta id are
+    /// free, and no live workspace has one of its hosts or folders.
     pub async fn claim(&self, term: &Term, record: &PlacementRecord) -> Result<Claim> {
         let key = self.keys().placement(&record.workspace);
         self.claim_when(term, record, is_absent(&key), |found| found.is_none()).await
     }
 
-    /// As [`Store::claim`], in the place of an ended record of the same workspace id at `version`.
+    /// As [`Store::claim`], but replaces an ended record of the same workspace id at `version`.
     pub async fn claim_over(&self, term: &Term, record: &PlacementRecord, version: i64) -> Result<Claim> {
         let key = self.keys().placement(&record.workspace);
         let same = |found: Option<&KeyValue>| found.is_some_and(|found| found.mod_revision() == version);
@@ -131,7 +130,7 @@ impl Store {
         }
     }
 
-    /// The live workspace whose URL is that of a port of `owner`. Notes of workspaces that are over are removed.
+    /// The live workspace whose URL is that of a port of `owner`. Entries of ended workspaces are removed.
     async fn holder_of_host(&self, term: &Term, owner: &MetaId) -> Result<Option<WorkspaceId>> {
         let (hosts, doing) =
             (self.keys().hosts(owner), format!("read who has the host of a port of {owner}"));
@@ -157,7 +156,7 @@ impl Store {
 }
 
 impl Beside {
-    /// Who is in the way, of what was found beside; ended neighbours are noted, so that the next try compares with them.
+    /// What blocks the claim, by the keys that were read. Ended neighbours are noted, so that the next attempt compares with them.
     fn taken(&mut self, store: &Store, found: Vec<Option<KeyValue>>) -> Result<Option<Claim>> {
         let mut found = found.into_iter();
         for (neighbour, version) in &mut self.neighbours {

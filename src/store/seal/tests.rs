@@ -9,7 +9,7 @@ fn sealer(keys: &[(&str, u8)]) -> Sealer {
 }
 
 #[test]
-fn what_was_sealed_opens_for_its_purpose_after_a_trip_through_json() {
+fn a_sealed_text_opens_for_its_purpose_after_a_round_trip_through_json() {
     let sealer = sealer(&[("a", 1)]);
     let text = sealer.seal("kubeconfig of cluster eu", b"hunter2").unwrap();
     let json = serde_json::to_string(&text).unwrap();

@@ -1,9 +1,9 @@
-//! The first pass: URL, token, pod.
+//! The first reconcile: URL, token, pod.
 
 use super::*;
 
 #[test]
-fn the_first_pass_makes_the_pod_and_writes_everything_at_once() {
+fn the_first_reconcile_creates_the_pod_and_writes_everything_at_once() {
     let mut scene = fresh();
     scene.workspace.metadata.annotations =
         Some([(names::GENERATION.to_owned(), "3".to_owned())].into_iter().collect());
@@ -20,7 +20,7 @@ fn the_first_pass_makes_the_pod_and_writes_everything_at_once() {
 }
 
 #[test]
-fn a_token_or_url_that_is_there_stays() {
+fn an_existing_token_or_url_is_kept() {
     let mut scene = fresh();
     scene.status_mut().url = Some("https://other".to_owned());
     scene.status_mut().owner_token = Some(resources::OwnerToken("old".to_owned()));
@@ -30,8 +30,8 @@ fn a_token_or_url_that_is_there_stays() {
 }
 
 #[test]
-fn a_pod_that_is_found_counts_as_made() {
-    // The process ended between making the pod and writing the status.
+fn an_existing_pod_counts_as_created() {
+    // The process ended between creating the pod and writing the status.
     let mut scene = fresh().pod(PodPhase::Pending);
     let decision = scene.step();
     assert!(!creates(&decision));
@@ -40,7 +40,7 @@ fn a_pod_that_is_found_counts_as_made() {
 }
 
 #[test]
-fn no_pod_is_made_while_an_earlier_workspace_of_the_name_still_has_one() {
+fn no_pod_is_created_while_an_earlier_workspace_of_the_name_has_one() {
     let mut scene = fresh();
     scene.pods = vec![Arc::new(new_pod("ws-a", "pod-0", "uid-0"))];
     let decision = scene.step();
@@ -53,7 +53,7 @@ fn no_pod_is_made_while_an_earlier_workspace_of_the_name_still_has_one() {
 }
 
 #[test]
-fn a_workspace_that_no_pod_can_be_made_of_fails_once_and_ends() {
+fn a_workspace_without_a_valid_pod_fails_once_and_ends() {
     let check = |spoil: fn(&mut Scene), text: &str| {
         let mut scene = fresh();
         spoil(&mut scene);
@@ -73,7 +73,7 @@ fn a_workspace_that_no_pod_can_be_made_of_fails_once_and_ends() {
 }
 
 #[test]
-fn a_pod_that_the_cluster_finds_invalid_fails_the_workspace() {
+fn a_pod_that_the_cluster_rejects_as_invalid_fails_the_workspace() {
     let mut scene = fresh();
     scene.refusal = Some(Refusal { message: "spec.hostname: too long".to_owned(), is_final: true });
     let decision = scene.step();
@@ -83,7 +83,7 @@ fn a_pod_that_the_cluster_finds_invalid_fails_the_workspace() {
 }
 
 #[test]
-fn a_pod_that_the_cluster_does_not_take_now_leaves_the_reason_to_be_seen() {
+fn a_pod_that_the_cluster_rejects_for_now_shows_the_reason() {
     let mut scene = fresh();
     scene.refusal = Some(Refusal { message: "exceeded quota".to_owned(), is_final: false });
     scene.step();

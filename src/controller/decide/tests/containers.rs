@@ -1,4 +1,4 @@
-//! Pods with more in them than the workspace's container, and containers that do not start.
+//! Pods with sidecars and init containers, and containers that do not start.
 
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ fn done() -> ContainerState {
 }
 
 #[test]
-fn a_ready_sidecar_makes_no_workspace_ready() {
+fn a_ready_sidecar_does_not_make_the_workspace_ready() {
     let pull = || waiting("ErrImagePull", "x: not found");
     for phase in [PodPhase::Pending, PodPhase::Running] {
         let scene = creating()
@@ -35,7 +35,7 @@ fn a_ready_sidecar_makes_no_workspace_ready() {
 }
 
 #[test]
-fn a_sidecar_that_cannot_start_keeps_no_workspace_from_running() {
+fn a_sidecar_that_cannot_start_does_not_block_the_workspace() {
     let scene = in_phase(Phase::Initializing)
         .ready_content()
         .pod(PodPhase::Pending)
@@ -47,7 +47,7 @@ fn a_sidecar_that_cannot_start_keeps_no_workspace_from_running() {
 }
 
 #[test]
-fn a_sidecar_that_ends_stops_nobodys_workspace() {
+fn a_sidecar_that_ends_does_not_stop_the_workspace() {
     for end in [terminated(1, "Error", "mesh: no route"), terminated(137, "OOMKilled", ""), done()] {
         let status = running().sidecar(end, false).then();
         assert_eq!(status.phase, Phase::Running);
@@ -56,7 +56,7 @@ fn a_sidecar_that_ends_stops_nobodys_workspace() {
 }
 
 #[test]
-fn a_task_is_over_when_its_container_is_though_a_sidecar_runs_on() {
+fn a_task_ends_with_its_container_though_a_sidecar_runs_on() {
     let task = || headless(WorkspaceType::Prebuild).container(done(), false);
     let mut scene = task().sidecar(ContainerState::Running, true);
     scene.step();
@@ -72,7 +72,7 @@ fn a_task_is_over_when_its_container_is_though_a_sidecar_runs_on() {
 }
 
 #[test]
-fn a_workspaces_container_that_ends_ends_it_though_a_sidecar_runs_on() {
+fn a_workspace_ends_with_its_container_though_a_sidecar_runs_on() {
     let ended = |state| running().container(state, false).sidecar(ContainerState::Running, true);
     let text = "container workspace ran with an error: exit code 2";
     assert_eq!(failure(ended(terminated(2, "Error", ""))), Some(("User".to_owned(), text.to_owned())));
@@ -98,7 +98,7 @@ fn an_init_container_that_fails_is_named_whatever_kind_the_workspace_is() {
 }
 
 #[test]
-fn a_pod_that_initialises_is_creating_and_waits_for_no_node() {
+fn a_pod_that_runs_init_containers_is_creating_and_not_unschedulable() {
     let scene = creating().container(waiting("PodInitializing", ""), false);
     let scene = scene.init_container("istio-proxy", ContainerState::Running);
     let status = scene.then();
@@ -124,7 +124,7 @@ fn an_init_container_that_cannot_start_is_named_and_fails_the_workspace_in_time(
 }
 
 #[test]
-fn a_container_that_cannot_be_started_shows_the_reason_and_fails_after_its_own_limit() {
+fn a_container_that_cannot_be_started_shows_the_reason_and_fails_after_its_own_timeout() {
     let cases = [
         ("CreateContainerError", "Platform"),
         ("CreateContainerConfigError", "Configuration"),
@@ -141,7 +141,7 @@ fn a_container_that_cannot_be_started_shows_the_reason_and_fails_after_its_own_l
         assert_eq!(running.reason, conditions::reason::CONTAINER_NOT_STARTED);
         assert_eq!(running.message, format!("{reason}: try 1"));
         assert!(status.is_true(conditions::CONTAINER_START_FAILING));
-        assert_eq!(decision.look_again, Some(at(60 + 5 * 60)));
+        assert_eq!(decision.next_check, Some(at(60 + 5 * 60)));
         scene = scene.at(60 + 299).container(waiting(reason, "try 2"), false);
         assert!(scene.decide().status.is_empty(), "the first text stays");
         scene = scene.at(60 + 300);
@@ -155,7 +155,7 @@ fn a_container_that_cannot_be_started_shows_the_reason_and_fails_after_its_own_l
 }
 
 #[test]
-fn the_clock_of_a_container_that_cannot_be_started_begins_with_the_failure_and_ends_with_it() {
+fn the_start_timeout_of_a_container_runs_only_while_its_start_fails() {
     let mut scene = creating().at(600).container(waiting("ContainerCreating", ""), false);
     scene.step();
     scene = scene.container(waiting("CreateContainerConfigError", "secret \"x\" not found"), false);
@@ -177,7 +177,7 @@ fn the_clock_of_a_container_that_cannot_be_started_begins_with_the_failure_and_e
 }
 
 #[test]
-fn what_can_never_start_fails_at_once() {
+fn a_container_that_can_never_start_fails_at_once() {
     for (reason, fault, text) in [
         ("InvalidImageName", "User", "the image name is not valid: x"),
         ("SignatureValidationFailed", "User", "the image's signature is not accepted: x"),
@@ -193,7 +193,7 @@ fn what_can_never_start_fails_at_once() {
 }
 
 #[test]
-fn a_registry_that_is_unavailable_is_waited_for_as_any_pull() {
+fn an_unavailable_registry_is_retried_like_any_pull() {
     for reason in ["RegistryUnavailable", "ImageInspectError"] {
         let mut scene = creating().container(waiting(reason, "no route"), false);
         scene.step();
@@ -206,7 +206,7 @@ fn a_registry_that_is_unavailable_is_waited_for_as_any_pull() {
 }
 
 #[test]
-fn a_node_that_does_not_answer_is_told_and_changes_no_phase() {
+fn a_node_that_does_not_answer_is_reported_and_changes_no_phase() {
     let mut scene = running().on_node(Readiness::Ready);
     scene.step();
     assert!(scene.status().condition(conditions::NODE_NOT_READY).is_none(), "absent until it happens");
@@ -230,7 +230,7 @@ fn a_node_that_does_not_answer_is_told_and_changes_no_phase() {
 }
 
 #[test]
-fn a_name_that_an_earlier_pod_has_is_told_with_who_holds_that() {
+fn an_earlier_pod_of_the_name_is_reported_with_its_finalizers() {
     let mut scene = fresh();
     let earlier = PodFacts { held_by: vec!["example.com/x".to_owned()], ..new_pod("ws-a", "pod-0", "uid-0") };
     scene.pods = vec![Arc::new(earlier)];
@@ -246,7 +246,7 @@ fn a_name_that_an_earlier_pod_has_is_told_with_who_holds_that() {
     assert_eq!(message(&scene.status(), conditions::WORKSPACE_CONTAINER_RUNNING), "");
 }
 
-/// A stopped workspace whose pod a finalizer of somebody else holds, after an hour.
+/// A stopped workspace whose pod has been held by a foreign finalizer for an hour.
 fn held() -> Scene {
     let mut scene =
         running().on_node(Readiness::Ready).stop_asked().deleting_pod().is(conditions::BACKUP_COMPLETE);
@@ -265,13 +265,13 @@ fn goes(scene: &Scene) -> bool {
 }
 
 #[test]
-fn a_finalizer_of_somebody_else_on_the_pod_is_told_by_its_name_once() {
+fn a_foreign_finalizer_of_the_pod_is_reported_once() {
     let mut scene = held();
     let text = "its pod ws-a is held by finalizer example.com/x";
     assert_eq!(message(&scene.status(), conditions::POD_HELD), text);
     let decision = scene.step();
     assert!(decision.events.is_empty() && decision.status.is_empty());
-    assert_eq!(decision.look_again, Some(at(60 + 60 * 60)), "when it is left behind");
+    assert_eq!(decision.next_check, Some(at(60 + 60 * 60)), "when it is left behind");
     scene = scene.no_pod();
     scene.step();
     assert!(!scene.status().is_true(conditions::POD_HELD));
@@ -279,7 +279,7 @@ fn a_finalizer_of_somebody_else_on_the_pod_is_told_by_its_name_once() {
 }
 
 #[test]
-fn a_pod_that_others_hold_is_left_behind_once_nothing_of_it_can_be_lost() {
+fn a_pod_held_by_foreign_finalizers_is_left_behind_once_nothing_can_be_lost() {
     let late = held().at(60 + 60 * 60);
     assert!(!goes(&held()), "it may go yet");
     assert!(goes(&late));
@@ -296,7 +296,7 @@ fn a_pod_that_others_hold_is_left_behind_once_nothing_of_it_can_be_lost() {
 }
 
 #[test]
-fn a_refused_pod_that_others_hold_is_told_and_fails_the_workspace_in_the_end() {
+fn a_refused_pod_held_by_foreign_finalizers_is_reported_and_fails_the_workspace_in_the_end() {
     let mut scene = made().refused_pod("OutOfcpu", "no cpu");
     scene.edit_pod(|pod| pod.held_by = vec!["example.com/x".to_owned()]);
     scene.step();
@@ -307,7 +307,7 @@ fn a_refused_pod_that_others_hold_is_told_and_fails_the_workspace_in_the_end() {
         message(&scene.status(), conditions::POD_HELD),
         "its pod ws-a is held by finalizer example.com/x"
     );
-    assert_eq!(scene.decide().look_again, Some(at(60 + 60 * 60)));
+    assert_eq!(scene.decide().next_check, Some(at(60 + 60 * 60)));
     scene = scene.at(60 + 60 * 60);
     scene.step();
     let text = "no other pod can be made: the refused pod ws-a stays, held by finalizer example.com/x";

@@ -1,8 +1,8 @@
-//! Stops at every phase, pods that vanish, nodes that go, and waits that are given up.
+//! Stops in every phase, vanished pods, deleted nodes, and timeouts of the end.
 
 use super::*;
 
-/// Plays what follows a request to end: the pod goes, the node agent backs up.
+/// Simulates what follows a request to end: the pod is deleted, the node agent backs up.
 fn play_out(mut scene: Scene) -> (Scene, bool) {
     let (mut created, mut was_backed_up) = (false, false);
     for _ in 0..12 {
@@ -24,7 +24,7 @@ fn play_out(mut scene: Scene) -> (Scene, bool) {
         } else if status.phase == Phase::Stopping && status.is_true(conditions::CONTENT_READY) {
             scene = scene.is(conditions::BACKUP_COMPLETE);
             was_backed_up = true;
-        } else if let Some(at) = decision.look_again {
+        } else if let Some(at) = decision.next_check {
             scene.now = at;
         }
     }
@@ -48,7 +48,7 @@ fn each_phase() -> Vec<(&'static str, Scene)> {
 }
 
 #[test]
-fn a_stop_at_any_phase_ends_it_without_a_new_pod() {
+fn a_stop_in_any_phase_ends_the_workspace_without_a_new_pod() {
     for (what, scene) in each_phase() {
         let (ended, backed_up) = play_out(scene.stop_asked());
         let needs_backup = matches!(what, "running" | "unknown" | "vanished");
@@ -58,7 +58,7 @@ fn a_stop_at_any_phase_ends_it_without_a_new_pod() {
 }
 
 #[test]
-fn deleting_the_resource_at_any_phase_ends_it_with_a_backup() {
+fn deleting_the_resource_in_any_phase_ends_the_workspace_with_a_backup() {
     for (what, scene) in each_phase() {
         let (ended, backed_up) = play_out(scene.deleted());
         let needs_backup = matches!(what, "running" | "unknown" | "vanished");
@@ -69,7 +69,7 @@ fn deleting_the_resource_at_any_phase_ends_it_with_a_backup() {
 }
 
 #[test]
-fn the_grace_is_what_the_stop_asked_for() {
+fn the_grace_period_is_that_of_the_stop_request() {
     for (text, grace) in
         [("30s", Some(30)), ("1s", Some(1)), ("1m1.5s", Some(61)), ("soon", None), ("", None)]
     {
@@ -90,7 +90,7 @@ fn an_aborted_workspace_is_not_backed_up() {
 fn a_pod_that_vanishes_fails_the_workspace_which_is_still_backed_up() {
     let mut scene = running().no_pod();
     let decision = scene.step();
-    let looks = matches!(&decision.actions[..], [Action::SeeThatNoPodIs { .. }]);
+    let looks = matches!(&decision.actions[..], [Action::CheckForPod { .. }]);
     assert!(looks, "what is there is asked for before anything is said: {:?}", decision.actions);
     let status = scene.status();
     assert_eq!(status.phase, Phase::Stopping);
@@ -115,13 +115,13 @@ fn a_pod_counts_as_vanished_only_when_the_watch_had_time_to_show_it() {
     let scene = made();
     let decision = scene.decide();
     assert!(decision.status.is_empty());
-    assert_eq!(decision.look_again, Some(at(70)));
+    assert_eq!(decision.next_check, Some(at(70)));
     let status = scene.at(70).then();
     assert!(status.is_true(conditions::FAILED));
 }
 
 #[test]
-fn a_lost_node_takes_the_content_with_it_and_says_so() {
+fn a_lost_node_loses_the_content_and_is_reported() {
     let mut scene = running().node(NodeObservation::Gone);
     let decision = scene.step();
     let status = scene.status();
@@ -153,10 +153,10 @@ fn a_node_lost_before_there_was_content_fails_the_workspace() {
 }
 
 #[test]
-fn a_backup_that_hangs_is_given_up_and_the_place_of_the_content_is_told() {
+fn a_backup_that_does_not_finish_is_given_up_and_the_place_of_the_content_is_reported() {
     let mut scene = running().stop_asked().deleting_pod();
     let decision = scene.step();
-    assert_eq!(decision.look_again, Some(at(60 + 55 * 60)));
+    assert_eq!(decision.next_check, Some(at(60 + 55 * 60)));
     scene = scene.at(60 + 55 * 60);
     let decision = scene.step();
     let status = scene.status();
@@ -172,21 +172,21 @@ fn a_backup_that_hangs_is_given_up_and_the_place_of_the_content_is_told() {
 }
 
 #[test]
-fn maintenance_suspends_giving_up() {
+fn maintenance_suspends_the_timeout_of_the_backup() {
     let mut scene = running().stop_asked().deleting_pod();
     scene.step();
     scene = scene.at(60 + 55 * 60).maintenance(10_000);
     let decision = scene.step();
     assert!(decision.status.is_empty());
-    assert_eq!(decision.look_again, Some(at(10_000)));
+    assert_eq!(decision.next_check, Some(at(10_000)));
 }
 
 #[test]
-fn a_pod_that_does_not_go_is_deleted_by_force_in_the_end() {
+fn a_pod_that_does_not_terminate_is_deleted_by_force_in_the_end() {
     let mut scene = running().stop_asked().deleting_pod().is(conditions::BACKUP_COMPLETE);
     let decision = scene.step();
     assert_eq!(scene.status().phase, Phase::Stopped);
-    assert_eq!(decision.look_again, Some(at(60 + 60 * 60)));
+    assert_eq!(decision.next_check, Some(at(60 + 60 * 60)));
     scene = scene.at(60 + 60 * 60);
     assert_eq!(deletes(&scene.decide()), Some(Some(0)));
 }
@@ -200,7 +200,7 @@ fn a_pod_on_a_node_that_is_gone_is_deleted_by_force_at_once() {
 }
 
 #[test]
-fn more_than_one_pod_fails_the_workspace_and_all_of_them_go() {
+fn more_than_one_pod_fails_the_workspace_and_all_are_deleted() {
     let mut scene = running();
     scene.pods.push(Arc::new(new_pod("stray", "pod-2", UID)));
     let decision = scene.step();
@@ -210,7 +210,7 @@ fn more_than_one_pod_fails_the_workspace_and_all_of_them_go() {
 }
 
 #[test]
-fn orphaned_pods_are_released_once_they_are_being_deleted() {
+fn orphaned_pods_are_released_once_they_are_terminating() {
     let mut pod = new_pod("ws-a", "pod-1", UID);
     assert!(decide_orphans(&[Arc::new(pod.clone())]).is_empty());
     pod.deleting_since = Some(at(0));

@@ -1,8 +1,8 @@
-//! What counts as a failure, and how it is told.
+//! What counts as a failure, and its message.
 
 use super::*;
 
-/// The failure after one pass, as fault and text.
+/// The failure after one reconcile, as fault and text.
 fn failure(scene: Scene) -> Option<(String, String)> {
     let status = scene.then();
     let failed = status.condition(conditions::FAILED)?;
@@ -18,7 +18,7 @@ fn ended(exit_code: i32, reason: &str, message: &str) -> Scene {
 }
 
 #[test]
-fn content_that_cannot_be_laid_in() {
+fn content_that_cannot_be_initialized() {
     let reason = conditions::reason::INITIALIZATION_FAILURE;
     let scene =
         |text| in_phase(Phase::Initializing).condition(conditions::CONTENT_READY, "False", reason, text);
@@ -44,7 +44,7 @@ fn state_that_cannot_be_wiped() {
 }
 
 #[test]
-fn an_eviction_is_the_users_fault_where_the_workspace_itself_used_too_much() {
+fn an_eviction_is_the_users_fault_if_the_workspace_exceeded_its_limit() {
     let evicted = |text: &str| running().refused_pod("Evicted", text);
     let own = "Pod ephemeral local storage usage exceeds the total limit of containers 5Gi.";
     check(evicted(own), "User", &format!("Evicted: {own}"));
@@ -53,7 +53,7 @@ fn an_eviction_is_the_users_fault_where_the_workspace_itself_used_too_much() {
 }
 
 #[test]
-fn disruptions_are_said_plainly() {
+fn disruptions_are_explained() {
     let disrupted = |reason: &str| {
         running().deleting_pod().with_pod(|pod| pod.disruption = Some((reason.to_owned(), "why".to_owned())))
     };
@@ -68,14 +68,14 @@ fn disruptions_are_said_plainly() {
 }
 
 #[test]
-fn a_pod_deleted_by_hand_is_a_graceful_stop() {
+fn a_pod_deleted_by_hand_stops_the_workspace_gracefully() {
     let status = running().deleting_pod().then();
     assert_eq!(status.phase, Phase::Stopping);
     assert!(!status.is_true(conditions::FAILED));
 }
 
 #[test]
-fn out_of_memory_is_said_plainly() {
+fn out_of_memory_is_explained() {
     check(
         ended(137, "OOMKilled", ""),
         "User",
@@ -84,7 +84,7 @@ fn out_of_memory_is_said_plainly() {
 }
 
 #[test]
-fn an_image_that_cannot_be_pulled_for_a_moment_is_waited_for_with_the_reason_visible() {
+fn an_image_pull_that_fails_is_retried_and_the_reason_is_shown() {
     let text = "failed to pull: connection refused";
     let mut scene = in_phase(Phase::Creating).container(waiting("ErrImagePull", text), false);
     scene.step();
@@ -100,7 +100,7 @@ fn an_image_that_cannot_be_pulled_for_a_moment_is_waited_for_with_the_reason_vis
 }
 
 #[test]
-fn a_pull_that_succeeds_in_the_end_is_forgotten() {
+fn the_reason_of_a_failed_pull_is_removed_when_a_retry_succeeds() {
     let mut scene = in_phase(Phase::Creating).container(waiting("ErrImagePull", "x"), false);
     scene.step();
     scene = scene.container(waiting("ContainerCreating", ""), false);
@@ -114,7 +114,7 @@ fn an_image_name_that_is_not_valid_is_fatal_at_once() {
 }
 
 #[test]
-fn what_the_container_says_is_the_failure() {
+fn the_termination_message_is_the_failure() {
     let log = "{\"message\":\"first\"}\nnoise\n{\"message\":\"last\",\"error\":\"boom\"}";
     check(ended(1, "Error", log), "User", "last: boom");
     check(ended(1, "Error", "plain words"), "User", "plain words");
@@ -131,7 +131,7 @@ fn a_headless_task_may_fail_without_failing_the_workspace() {
 }
 
 #[test]
-fn exit_codes_without_words() {
+fn exit_codes_without_a_message() {
     check(ended(2, "Error", ""), "User", "container workspace ran with an error: exit code 2");
     check(ended(137, "Error", ""), "Platform", "the workspace's pod ended unexpectedly (exit code 137)");
     assert_eq!(failure(ended(2, "Error", "").deleting_pod()), None);
@@ -144,7 +144,7 @@ fn exit_codes_without_words() {
 }
 
 #[test]
-fn a_container_that_the_node_lost_sight_of_is_spared_while_the_node_is_well() {
+fn a_container_with_unknown_status_does_not_fail_on_a_healthy_node() {
     let lost = || ended(137, "ContainerStatusUnknown", "The container could not be located");
     let node = |tainted| NodeObservation::Present { tainted, readiness: Readiness::Ready };
     assert_eq!(failure(lost().node(node(false))), None);
@@ -153,13 +153,13 @@ fn a_container_that_the_node_lost_sight_of_is_spared_while_the_node_is_well() {
 }
 
 #[test]
-fn a_regular_pod_that_ends_without_a_word_fails() {
+fn a_regular_pod_that_ends_without_a_message_fails() {
     let scene = ended(137, "Error", "").pod(PodPhase::Failed);
     check(scene, "Platform", "the workspace's pod ended unexpectedly (exit code 137)");
 }
 
 #[test]
-fn the_first_failure_stays() {
+fn the_first_failure_is_kept() {
     let mut scene = ended(2, "Error", "");
     scene.step();
     let first = scene.status().condition(conditions::FAILED).cloned();
@@ -170,13 +170,13 @@ fn the_first_failure_stays() {
 }
 
 #[test]
-fn a_pod_that_no_node_takes_shows_the_reason() {
+fn an_unschedulable_pod_shows_the_reason() {
     let mut scene = made().pod(PodPhase::Pending);
     scene.edit_pod(|pod| pod.unschedulable = Some("0/3 nodes are available".to_owned()));
     let status = scene.clone().then();
     assert_eq!(status.phase, Phase::Pending);
     assert_eq!(message(&status, conditions::WORKSPACE_CONTAINER_RUNNING), "0/3 nodes are available");
-    check(scene.at(1800), "Platform", "no node takes the pod: 0/3 nodes are available");
+    check(scene.at(1800), "Platform", "the pod cannot be scheduled: 0/3 nodes are available");
 }
 
 fn told(mut scene: Scene, reason: &str, message: &str) -> Scene {
@@ -186,7 +186,7 @@ fn told(mut scene: Scene, reason: &str, message: &str) -> Scene {
 }
 
 #[test]
-fn what_has_just_failed_asks_for_the_events_of_its_pod_and_tells_the_last_one_once() {
+fn a_new_failure_queries_the_events_of_its_pod_and_reports_the_last_one_once() {
     let scene = ended(1, "Error", "");
     let query = scene.decide().query.unwrap();
     assert_eq!((query.pod.as_str(), query.uid.as_deref(), query.starting), ("ws-a", Some("pod-1"), false));
@@ -201,14 +201,14 @@ fn what_has_just_failed_asks_for_the_events_of_its_pod_and_tells_the_last_one_on
 }
 
 #[test]
-fn an_event_that_says_what_the_failure_says_is_not_told_twice() {
+fn an_event_with_the_text_of_the_failure_is_not_repeated() {
     let scene = running().refused_pod("Evicted", "The node was low on resource: memory.").ready_content();
     let status = told(scene, "Evicted", "The node was low on resource: memory.").then();
     assert_eq!(message(&status, conditions::FAILED), "Evicted: The node was low on resource: memory.");
 }
 
 #[test]
-fn of_a_pod_that_vanished_the_events_since_it_was_made_are_asked_for() {
+fn for_a_vanished_pod_the_events_since_its_creation_are_queried() {
     let query = running().no_pod().decide().query.unwrap();
     assert_eq!((query.pod.as_str(), query.uid, query.since), ("ws-a", None, Some(at(60))));
     let mut no_pod = fresh();

@@ -1,4 +1,4 @@
-//! One test a row of `docs/phases.md`, named for the fact.
+//! One test for each row of `docs/phases.md`.
 
 use super::super::phase::{Facts, PodState, row};
 use super::*;
@@ -26,14 +26,14 @@ fn check(facts: &Facts, expected: Row, phase: Phase) {
 }
 
 #[test]
-fn what_is_over_stays_over() {
+fn a_stopped_workspace_stays_stopped() {
     for pod in [PodState::Absent, PodState::Deleting, PodState::Up { ready: true }, PodState::Ended] {
         check(&Facts { pod, phase: Phase::Stopped, ..facts() }, Row::Over, Phase::Stopped);
     }
 }
 
 #[test]
-fn a_workspace_that_must_end_before_it_had_a_pod_is_over_without_one() {
+fn a_workspace_that_must_end_before_it_had_a_pod_is_stopped() {
     let facts = Facts { made: false, doomed: true, ..facts() };
     check(&facts, Row::NeverStarted, Phase::Stopped);
 }
@@ -44,18 +44,18 @@ fn a_workspace_without_a_pod_yet_is_pending() {
 }
 
 #[test]
-fn a_pod_that_was_just_made_may_not_be_seen_yet() {
+fn a_pod_that_was_just_created_may_not_be_seen_yet() {
     check(&Facts { unseen: true, ..facts() }, Row::NotSeenYet, Phase::Pending);
 }
 
 #[test]
-fn a_refused_pod_that_is_wiped_and_gone_is_made_again_after_the_wait() {
+fn a_refused_pod_that_is_wiped_and_gone_is_recreated_after_the_backoff() {
     let facts = Facts { phase: Phase::Stopping, refused: true, finished: true, due: true, ..facts() };
     check(&facts, Row::Again, Phase::Pending);
 }
 
 #[test]
-fn a_refused_pod_is_stopping_until_it_is_wiped_gone_and_the_wait_is_over() {
+fn a_refused_pod_is_stopping_until_it_is_wiped_and_gone_and_the_backoff_is_over() {
     let facts = Facts { phase: Phase::Stopping, refused: true, finished: true, due: true, ..facts() };
     for facts in [
         Facts { due: false, ..facts },
@@ -68,7 +68,7 @@ fn a_refused_pod_is_stopping_until_it_is_wiped_gone_and_the_wait_is_over() {
 }
 
 #[test]
-fn a_headless_task_that_ends_under_maintenance_is_held_where_it_is() {
+fn a_headless_task_that_ends_under_maintenance_keeps_its_phase() {
     let facts =
         Facts { pod: PodState::Ended, headless: true, maintenance: true, phase: Phase::Running, ..facts() };
     check(&facts, Row::Held, Phase::Running);
@@ -77,7 +77,7 @@ fn a_headless_task_that_ends_under_maintenance_is_held_where_it_is() {
 }
 
 #[test]
-fn it_is_over_when_the_pod_goes_and_the_content_is_done_with() {
+fn a_workspace_is_stopped_when_its_pod_is_gone_and_its_content_needs_nothing_more() {
     for pod in [PodState::Absent, PodState::Deleting] {
         for phase in [Phase::Stopping, Phase::Running] {
             check(&Facts { pod, phase, finished: true, ..facts() }, Row::Finished, Phase::Stopped);
@@ -86,7 +86,7 @@ fn it_is_over_when_the_pod_goes_and_the_content_is_done_with() {
 }
 
 #[test]
-fn a_headless_task_is_over_when_its_content_is_done_with() {
+fn a_headless_workspace_is_stopped_when_its_content_needs_nothing_more() {
     let facts = Facts { pod: PodState::Ended, headless: true, finished: true, ..facts() };
     check(&facts, Row::TaskFinished, Phase::Stopped);
 }
@@ -108,7 +108,7 @@ fn a_headless_task_that_ended_is_stopping_while_its_pod_stays() {
 }
 
 #[test]
-fn a_workspace_that_must_end_is_stopping_as_soon_as_it_must() {
+fn a_workspace_that_must_end_is_stopping_at_once() {
     for pod in [PodState::Waiting, PodState::Creating, PodState::Up { ready: true }, PodState::Lost] {
         check(&Facts { pod, doomed: true, ..facts() }, Row::Doomed, Phase::Stopping);
     }
@@ -117,7 +117,7 @@ fn a_workspace_that_must_end_is_stopping_as_soon_as_it_must() {
 }
 
 #[test]
-fn a_pending_pod_whose_containers_are_being_made_is_creating() {
+fn a_pending_pod_whose_containers_are_being_created_is_creating() {
     check(&Facts { pod: PodState::Creating, ..facts() }, Row::Creating, Phase::Creating);
     for reason in ["ContainerCreating", "ImagePullBackOff", "ErrImagePull"] {
         let scene = made().pod(PodPhase::Pending).container(waiting(reason, ""), false);
@@ -131,7 +131,7 @@ fn a_pending_pod_is_pending() {
 }
 
 #[test]
-fn a_pod_that_has_a_node_is_creating_before_the_kubelet_said_so() {
+fn a_pod_that_has_a_node_is_creating_before_the_kubelet_reports_it() {
     let mut scene = made().pod(PodPhase::Pending).with_pod(|pod| pod.node_name = Some("node-1".to_owned()));
     let decision = scene.step();
     assert_eq!(scene.status().phase, Phase::Creating);
@@ -141,7 +141,7 @@ fn a_pod_that_has_a_node_is_creating_before_the_kubelet_said_so() {
 }
 
 #[test]
-fn initializing_may_wait_only_where_the_node_agent_was_told_before() {
+fn initializing_is_debounced_only_if_the_node_agent_saw_creating() {
     let mut scene = made().pod(PodPhase::Running).container(ContainerState::Running, true);
     scene = scene.with_pod(|pod| pod.node_name = Some("node-1".to_owned()));
     assert!(!scene.step().may_wait);
@@ -154,7 +154,7 @@ fn initializing_may_wait_only_where_the_node_agent_was_told_before() {
 }
 
 #[test]
-fn what_ran_once_is_running_whether_ready_or_not() {
+fn a_workspace_that_was_ready_is_running_whether_ready_or_not() {
     let facts = Facts { pod: PodState::Up { ready: false }, ever_ready: true, ..facts() };
     check(&facts, Row::StillRunning, Phase::Running);
 }
@@ -174,7 +174,7 @@ fn a_running_pod_without_content_or_not_ready_is_initializing() {
 }
 
 #[test]
-fn a_pod_that_nobody_can_tell_about_is_unknown() {
+fn a_pod_whose_state_is_unknown_is_unknown() {
     for pod in [PodState::Lost, PodState::Ended] {
         check(&Facts { pod, phase: Phase::Running, ..facts() }, Row::Lost, Phase::Unknown);
     }
@@ -194,7 +194,7 @@ fn the_page_has_every_row_in_the_order_of_the_table() {
 }
 
 #[test]
-fn an_ordinary_life_takes_few_writes_and_events() {
+fn an_ordinary_workspace_takes_few_writes_and_events() {
     let mut scene = fresh();
     let (mut writes, mut waiting_writes, mut told, mut calls) = (0, 0, Vec::new(), 0);
     let mut pass = |scene: &mut Scene| {
@@ -234,7 +234,7 @@ fn an_ordinary_life_takes_few_writes_and_events() {
 }
 
 #[test]
-fn stopped_is_reached_in_the_pass_that_sees_the_backup_and_releases_the_pod() {
+fn the_reconcile_that_sees_the_backup_stops_the_workspace_and_releases_the_pod() {
     let mut scene =
         running().stop_asked().deleting_pod().phase(Phase::Stopping).is(conditions::BACKUP_COMPLETE);
     let decision = scene.step();
@@ -243,7 +243,7 @@ fn stopped_is_reached_in_the_pass_that_sees_the_backup_and_releases_the_pod() {
 }
 
 #[test]
-fn a_finished_headless_pod_stays_for_its_backup_and_goes_then() {
+fn a_finished_headless_pod_is_deleted_after_its_backup() {
     let mut scene = headless(WorkspaceType::Prebuild)
         .pod(PodPhase::Succeeded)
         .container(terminated(0, "Completed", ""), false);
@@ -267,14 +267,14 @@ fn an_image_build_needs_no_backup() {
 }
 
 #[test]
-fn a_headless_pod_that_succeeds_at_once_was_ready() {
+fn a_headless_pod_that_succeeds_at_once_counts_as_ever_ready() {
     let scene =
         in_phase(Phase::Creating).kind(WorkspaceType::Prebuild).ready_content().pod(PodPhase::Succeeded);
     assert!(scene.then().is_true(conditions::EVER_READY));
 }
 
 #[test]
-fn secrets_go_when_it_first_runs_and_only_where_there_are_any() {
+fn secrets_are_deleted_when_the_workspace_first_runs_if_it_has_any() {
     let starting = |initializer: &[u8]| {
         let mut scene = in_phase(Phase::Initializing)
             .ready_content()

@@ -1,4 +1,4 @@
-//! What holds on every path: a workspace is led through whatever happens in a cluster, in any order.
+//! Invariants on every path: a workspace goes through random events of a cluster in random order.
 
 use proptest::prelude::*;
 
@@ -241,8 +241,8 @@ impl Play {
         }
     }
 
-    /// One pass, with everything that must hold of it; its actions are carried out.
-    fn pass(&mut self) -> Decision {
+    /// One reconcile, whose invariants are checked and whose actions are executed.
+    fn reconcile(&mut self) -> Decision {
         let before = self.scene.status();
         let decision = self.scene.step();
         let after = self.scene.status();
@@ -264,7 +264,7 @@ impl Play {
         decision
     }
 
-    /// Deciding again says nothing new, but for the pod of a new attempt.
+    /// Deciding again changes nothing, but for the pod of a new attempt.
     fn is_settled(&self, decision: &Decision) {
         let again = self.scene.decide();
         let new_attempt = decision.status.pod_recreated.is_some();
@@ -312,7 +312,7 @@ impl Play {
         is_over && is_safe
     }
 
-    /// Its pod is gone, or may be left to others who hold it.
+    /// Its pod is gone, or may be left behind with foreign finalizers.
     fn is_rightly_over(&self) {
         for pod in &self.scene.pods {
             assert!(!pod.has_finalizer && !pod.held_by.is_empty(), "its pod is left: {pod:?}");
@@ -320,7 +320,7 @@ impl Play {
         }
     }
 
-    /// Others hold its pod, which must not be left to them.
+    /// Foreign finalizers hold its pod, which must not be left behind.
     fn is_rightly_held(&self) -> bool {
         let held = |pod: &Arc<PodFacts>| {
             pod.deleting_since.is_some()
@@ -331,20 +331,20 @@ impl Play {
         self.scene.status().phase == Phase::Stopped && self.scene.pods.iter().any(held)
     }
 
-    /// From here on nothing happens but what the decisions wait for: time, and pods that go once released.
+    /// From here on only time passes, and pods are gone once released.
     fn run_out(&mut self) {
         for _ in 0..40 {
             let pods = self.scene.pods.len();
-            let decision = self.pass();
+            let decision = self.reconcile();
             if decision.actions.contains(&Action::ReleaseWorkspace) {
                 self.is_rightly_over();
                 return;
             }
             self.scene.pods.retain(|pod| pod.deleting_since.is_none() || is_held(pod));
-            // What others hold is deleted by force again and again.
+            // Pods held by foreign finalizers are deleted by force repeatedly.
             let is_idle = decision.actions.iter().all(|action| matches!(action, Action::DeletePod { .. }));
             if self.scene.pods.len() == pods && decision.status.is_empty() && is_idle {
-                let Some(at) = decision.look_again else {
+                let Some(at) = decision.next_check else {
                     assert!(self.is_rightly_held(), "it waits for nothing: {:?}", self.scene.status());
                     self.scene.pods.clear();
                     continue;
@@ -391,7 +391,7 @@ proptest! {
         let mut play = Play::new(kind);
         for happening in happenings {
             play.happen(happening);
-            play.pass();
+            play.reconcile();
         }
         play.happen(Happening::StopAsked);
         play.run_out();
@@ -407,7 +407,7 @@ proptest! {
             for happening in group {
                 play.happen(happening);
             }
-            play.pass();
+            play.reconcile();
         }
         play.happen(Happening::StopAsked);
         play.run_out();
@@ -421,7 +421,7 @@ proptest! {
         let mut play = Play::new(kind);
         for happening in happenings {
             play.happen(happening);
-            play.pass();
+            play.reconcile();
         }
         play.run_out();
     }

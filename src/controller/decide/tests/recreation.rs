@@ -6,7 +6,7 @@ fn refused() -> Scene {
     in_phase(Phase::Pending).refused_pod("OutOfcpu", "Pod was rejected: not enough cpu")
 }
 
-/// Plays one refusal: deleted, wiped, gone, waited. The scene is then before the next pod is made.
+/// Simulates one refusal: the pod is deleted, wiped and gone, and the backoff is over. The next pod is not created yet.
 fn play_refusal(mut scene: Scene) -> Scene {
     scene = scene.refused_pod("OutOfcpu", "Pod was rejected: not enough cpu");
     let decision = scene.step();
@@ -18,14 +18,14 @@ fn play_refusal(mut scene: Scene) -> Scene {
     let decision = scene.step();
     assert!(releases_pod(&decision));
     scene = scene.no_pod();
-    if let Some(at) = scene.step().look_again {
+    if let Some(at) = scene.step().next_check {
         scene.now = at;
     }
     scene
 }
 
 #[test]
-fn every_reason_of_a_refusal_is_known() {
+fn every_refusal_reason_is_recognized() {
     for (reason, text) in [
         ("NodeAffinity", "Predicate NodeAffinity failed"),
         ("OutOfcpu", ""),
@@ -44,21 +44,21 @@ fn every_reason_of_a_refusal_is_known() {
 }
 
 #[test]
-fn a_refusal_is_told_though_the_pod_is_being_deleted_and_its_content_is_ready() {
+fn a_refusal_is_reported_though_the_pod_is_terminating_and_its_content_is_ready() {
     let status = refused().ready_content().deleting_pod().then();
     assert!(status.is_true(conditions::POD_REJECTED) && !status.is_true(conditions::FAILED));
     assert_eq!(status.phase, Phase::Stopping);
 }
 
 #[test]
-fn a_workspace_that_ran_is_not_made_again() {
+fn a_workspace_that_ran_is_not_recreated() {
     let status = running().refused_pod("NodeShutdown", "going down").then();
     assert!(!status.is_true(conditions::POD_REJECTED));
     assert_eq!(message(&status, conditions::FAILED), "NodeShutdown: going down");
 }
 
 #[test]
-fn it_is_made_again_after_the_wait_and_keeps_what_people_did() {
+fn the_pod_is_recreated_after_the_backoff_and_conditions_set_by_people_are_kept() {
     let mut scene = refused().is(conditions::FIRST_USER_ACTIVITY).is(conditions::CLOSED);
     scene.status_mut().last_activity = Some(Time(at(30)));
     scene = play_refusal(scene);
@@ -85,16 +85,16 @@ fn it_is_made_again_after_the_wait_and_keeps_what_people_did() {
 }
 
 #[test]
-fn it_waits_before_it_is_made_again() {
+fn the_pod_is_not_recreated_before_the_backoff_is_over() {
     let mut scene = play_refusal(refused());
     scene.now = at(60);
     let decision = scene.decide();
     assert!(decision.status.is_empty());
-    assert_eq!(decision.look_again.unwrap().duration_since(at(60)).as_millis(), 500);
+    assert_eq!(decision.next_check.unwrap().duration_since(at(60)).as_millis(), 500);
 }
 
 #[test]
-fn it_is_made_again_as_often_as_allowed_and_then_fails() {
+fn the_workspace_fails_after_the_last_allowed_recreation() {
     let mut scene = refused();
     for attempt in 1..=3 {
         scene = play_refusal(scene);
@@ -112,7 +112,7 @@ fn it_is_made_again_as_often_as_allowed_and_then_fails() {
 }
 
 #[test]
-fn a_stop_meanwhile_ends_it() {
+fn a_stop_during_the_backoff_ends_the_workspace() {
     type Scenes = [(&'static str, fn() -> Scene); 4];
     let stops: Scenes = [
         ("with the refused pod", || refused()),
@@ -157,7 +157,7 @@ fn a_stop_meanwhile_ends_it() {
 }
 
 #[test]
-fn wiping_that_hangs_is_given_up_and_fails() {
+fn a_wipe_that_does_not_finish_fails_the_workspace() {
     let mut scene = refused();
     scene.step();
     scene = scene.deleting_pod();
@@ -171,7 +171,7 @@ fn wiping_that_hangs_is_given_up_and_fails() {
 }
 
 #[test]
-fn a_refused_pod_whose_node_went_is_made_again_elsewhere() {
+fn a_refused_pod_whose_node_is_gone_is_recreated_on_another_node() {
     let mut scene = refused();
     scene.step();
     scene = scene.deleting_pod().node(NodeObservation::Gone);

@@ -1,14 +1,14 @@
-//! Limits of a workspace's life: the exact moment, and the text.
+//! Timeouts of a workspace: the exact time, and the text.
 
 use super::*;
 
 const HOUR: i64 = 3600;
 
-/// Checks that nothing happens a second before the deadline but looking again then, and that it ends at the deadline.
+/// Checks that a second before the deadline only the next check is scheduled, and that the workspace ends at the deadline.
 fn check(scene: &Scene, deadline: i64, text: &str) {
     let before = scene.clone().at(deadline - 1);
     let decision = before.decide();
-    assert_eq!(decision.look_again, Some(at(deadline)), "{text}");
+    assert_eq!(decision.next_check, Some(at(deadline)), "{text}");
     assert!(!before.then().is_true(conditions::TIMEOUT), "{text}");
     let mut there = scene.clone().at(deadline);
     let decision = there.step();
@@ -52,13 +52,13 @@ fn initializing() {
 }
 
 #[test]
-fn nobody_ever_came() {
+fn a_workspace_that_nobody_opened() {
     let text = "workspace timed out after period of inactivity (00h45m) took longer than 00h45m";
     check(&running(), 45 * 60, text);
 }
 
 #[test]
-fn maximum_lifetime_goes_first_and_can_be_given() {
+fn the_maximum_lifetime_comes_first_and_can_be_set() {
     let text = "workspace timed out after maximum lifetime (36h00m) took longer than 36h00m";
     check(&active_at(36 * HOUR - 60), 36 * HOUR, text);
     let text = "workspace timed out after maximum lifetime (02h00m) took longer than 02h00m";
@@ -92,13 +92,13 @@ fn closed() {
 }
 
 #[test]
-fn a_limit_that_cannot_be_read_leaves_the_configured_one() {
+fn a_timeout_that_does_not_parse_leaves_the_configured_one() {
     let text = "workspace timed out after period of inactivity (01h00m) took longer than 01h00m";
     check(&with_timeout(active_at(0), "time", "5"), HOUR, text);
 }
 
 #[test]
-fn unknown_since_the_pods_state_could_not_be_told() {
+fn unknown_since_the_pods_state_is_unknown() {
     let mut scene = active_at(1000).pod(PodPhase::Unknown).at(1100);
     scene.step();
     assert_eq!(scene.status().phase, Phase::Unknown);
@@ -109,7 +109,7 @@ fn unknown_since_the_pods_state_could_not_be_told() {
     assert_eq!(scene.status().phase, Phase::Running);
     scene = scene.pod(PodPhase::Unknown).at(1390);
     let decision = scene.step();
-    assert_eq!(decision.look_again, Some(at(1690)), "the clock starts anew");
+    assert_eq!(decision.next_check, Some(at(1690)), "the clock starts anew");
 }
 
 #[test]
@@ -117,12 +117,12 @@ fn maintenance_suspends_them_until_it_ends() {
     let scene = active_at(0).at(2 * HOUR).maintenance(3 * HOUR);
     let decision = scene.decide();
     assert!(!scene.clone().then().is_true(conditions::TIMEOUT));
-    assert_eq!(decision.look_again, Some(at(3 * HOUR)));
+    assert_eq!(decision.next_check, Some(at(3 * HOUR)));
     assert!(scene.at(3 * HOUR).then().is_true(conditions::TIMEOUT));
 }
 
 #[test]
-fn a_workspace_that_timed_out_looks_at_no_further_limit() {
+fn a_workspace_that_timed_out_checks_no_other_timeout() {
     let mut scene = active_at(0).at(HOUR);
     scene.step();
     let first = scene.status();
@@ -133,7 +133,7 @@ fn a_workspace_that_timed_out_looks_at_no_further_limit() {
 }
 
 #[test]
-fn a_pending_workspace_without_a_pod_times_out_to_its_end() {
+fn a_pending_workspace_without_a_pod_stops_when_it_times_out() {
     let mut scene = fresh().at(1800);
     let decision = scene.step();
     assert!(!creates(&decision));
@@ -148,7 +148,7 @@ fn a_zero_limit_means_at_once() {
 }
 
 #[test]
-fn a_workspace_that_does_not_come_up_in_time_tells_the_last_event_of_its_pod() {
+fn a_workspace_that_times_out_while_it_starts_reports_the_last_event_of_its_pod() {
     let mut scene = made().pod(PodPhase::Pending).at(1800);
     assert!(scene.decide().query.unwrap().starting);
     let (reason, message_of) = ("FailedMount".to_owned(), "no such volume".to_owned());
@@ -156,7 +156,7 @@ fn a_workspace_that_does_not_come_up_in_time_tells_the_last_event_of_its_pod() {
     let told = "workspace timed out after initialization (00h30m) took longer than 00h30m \
                 (last event of its pod: FailedMount: no such volume)";
     assert_eq!(message(&scene.clone().then(), conditions::TIMEOUT), told);
-    // What it waited for is the failure, and that tells the event.
+    // The reason for the wait is the failure, and that has the event.
     let waits = scene.container(waiting("ImagePullBackOff", "Back-off pulling image"), false).at(45 * 60);
     let status = waits.phase(Phase::Creating).then();
     assert!(

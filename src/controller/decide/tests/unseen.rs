@@ -1,10 +1,10 @@
-//! What holds while the watch on pods lags and status writes are lost: what is seen is not what is.
+//! Invariants while the pod watch lags and status writes are lost.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Something that happens between two passes.
+/// Something that happens between two reconciles.
 #[derive(Debug, Clone, Copy)]
 enum Happening {
     WatchCatchesUp,
@@ -84,8 +84,8 @@ impl Play {
         status.pod_starts > status.pod_recreated.unwrap_or_default()
     }
 
-    /// One pass; `is_lost` tells that another writer of the status is first.
-    fn pass(&mut self, is_lost: bool) {
+    /// One reconcile; with `is_lost`, its status write meets a conflict.
+    fn reconcile(&mut self, is_lost: bool) {
         let decision = self.scene.decide();
         for action in &decision.actions {
             match action {
@@ -94,7 +94,7 @@ impl Play {
                     assert!(!self.is_noted(), "a pod while the status counts one");
                     assert_eq!(pod.metadata.name.as_deref(), Some("ws-a"), "the name makes two of them one");
                     if !self.real.is_empty() {
-                        // The name is taken: the pass ends here, and nothing is written.
+                        // The name is taken: the reconcile ends here, and nothing is written.
                         return;
                     }
                     self.pods_made += 1;
@@ -138,7 +138,7 @@ proptest! {
             let may_exist = !play.real.is_empty();
             let asks = creates(&play.scene.decide());
             prop_assert!(!(asks && may_exist), "{:?} {:?}", play.scene.status(), play.real);
-            play.pass(false);
+            play.reconcile(false);
             prop_assert_eq!(play.pods_made - before, u32::from(asks));
             let attempts = play.scene.status().pod_recreated.unwrap_or_default();
             prop_assert!(i64::from(play.pods_made) <= i64::from(attempts) + 1);
@@ -152,16 +152,16 @@ proptest! {
         let mut play = Play::new();
         for (happening, is_lost) in happenings {
             play.happen(happening);
-            play.pass(is_lost);
+            play.reconcile(is_lost);
         }
     }
 }
 
 #[test]
-fn a_refused_pod_is_made_again_when_it_was_seen_to_go() {
+fn a_refused_pod_is_recreated_once_its_deletion_was_seen() {
     let mut play = Play::new();
-    play.pass(false);
-    play.pass(true);
+    play.reconcile(false);
+    play.reconcile(true);
     assert_eq!(play.pods_made, 1, "the watch has shown none yet");
     let steps = [
         Happening::PodRefused,
@@ -175,7 +175,7 @@ fn a_refused_pod_is_made_again_when_it_was_seen_to_go() {
     ];
     for step in steps {
         play.happen(step);
-        play.pass(false);
+        play.reconcile(false);
     }
     assert_eq!((play.pods_made, play.scene.status().pod_recreated), (2, Some(1)));
 }

@@ -12,7 +12,7 @@ fn exec(section: &str) -> Read<Exec> {
 const GOOD: &str = "{apiVersion: client.authentication.k8s.io/v1, command: aws, interactiveMode: Never}";
 
 #[test]
-fn a_section_that_cannot_be_run_is_told_by_its_field() {
+fn an_invalid_exec_section_is_reported_by_its_field() {
     let told = |section: &str| exec(section).err().map(|problem| problem.to_string()).unwrap_or_default();
     for (section, rule) in [
         ("{command: aws}", "users[].user.exec.apiVersion is missing"),
@@ -37,7 +37,7 @@ fn a_section_that_cannot_be_run_is_told_by_its_field() {
 }
 
 #[test]
-fn a_plugin_is_told_of_its_cluster_where_it_asks_for_it() {
+fn a_plugin_gets_its_cluster_if_it_requests_it() {
     let text = "current-context: a\ncontexts: [{name: a, context: {cluster: c, user: u}}]\nclusters:\n- name: c\n  cluster:\n    \
                 server: https://a\n    certificate-authority-data: |\n      YQ\n      ==\n    tls-server-name: n\n    \
                 extensions: [{name: client.authentication.k8s.io/exec, extension: {audience: x}}]\n\
@@ -60,7 +60,7 @@ fn a_plugin_is_told_of_its_cluster_where_it_asks_for_it() {
 }
 
 #[test]
-fn an_answer_is_a_token_or_a_certificate_and_its_end() {
+fn a_credential_is_a_token_or_a_certificate_with_its_end() {
     let exec = exec(GOOD).unwrap();
     let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     let answer = |status: &str| {
@@ -103,7 +103,7 @@ fn an_answer_is_a_token_or_a_certificate_and_its_end() {
 }
 
 #[test]
-fn what_a_plugin_says_is_shown_without_its_secrets() {
+fn the_output_of_a_plugin_is_redacted() {
     let exec =
         exec(&GOOD.replace("command", "env: [{name: K, value: hunter22}, {name: R, value: eu}], command"))
             .unwrap();

@@ -1,32 +1,32 @@
-//! The ledger of one cluster's nodes. Every change costs what one node costs, whatever the number of nodes and pods.
+//! The ledger of one cluster's nodes. A change costs the work for one node, independent of the number of nodes and pods.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Node, Resources, Room, Shape, Shortage};
+use super::{Available, Node, Resources, Shape, Shortage};
 
-/// Shapes that are counted: a class and type of workspace has one, and another one where the cluster admits larger pods.
+/// Upper bound of shapes. Each class and kind has one, and another one if the cluster admits larger pods.
 const MOST_SHAPES: usize = 1024;
 
-/// A shape that the ledger counts room for. Shapes are never taken back: there are as many as classes.
+/// A shape whose available capacity the ledger counts. Shapes are never removed: there are about as many as classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ShapeId(usize);
 
-/// What is left on the nodes of one cluster.
+/// Available capacity of the nodes of one cluster.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     shapes: Vec<Shape>,
     totals: Vec<Total>,
-    /// Sorted, so that the same history puts the same workspaces on the same nodes.
+    /// Sorted, so that equal histories give equal assignments.
     nodes: BTreeMap<Arc<str>, Entry>,
-    /// Pods that have a node, also one that is not known (yet).
+    /// Pods with a node, which may be unknown, and their requests.
     bound: HashMap<String, (Arc<str>, Resources)>,
-    /// Pods by a node that is not known.
-    adrift: HashMap<Arc<str>, Resources>,
-    /// Workspaces without a pod on a node, and where the ledger put them.
+    /// Sum of requests of the pods on each unknown node.
+    pods_on_unknown_nodes: HashMap<Arc<str>, Resources>,
+    /// Workspaces without a pod on a node, and the node that the ledger assigned.
     waiting: HashMap<String, (ShapeId, Option<Arc<str>>)>,
-    /// Those that it could put nowhere, by shape.
-    homeless: Vec<BTreeSet<String>>,
+    /// Those of them without an assigned node, by shape.
+    unassigned: Vec<BTreeSet<String>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,11 +40,11 @@ struct Entry {
     node: Node,
     bound: Resources,
     promised: Resources,
-    /// Workspaces that were put here until the scheduler says where they are.
-    guests: BTreeSet<String>,
-    /// By shape, how many more fit.
+    /// Workspaces that are assigned to this node until their pods are scheduled.
+    reserved: BTreeSet<String>,
+    /// Number of further pods that fit, by shape.
     left: Vec<u64>,
-    /// By shape, how many would fit on the empty node.
+    /// Number of pods that would fit on the empty node, by shape.
     of: Vec<u64>,
 }
 
@@ -59,14 +59,14 @@ impl Entry {
 }
 
 impl Ledger {
-    /// Counts room for pods of a shape from now on.
+    /// Adds a shape whose available capacity is counted from now on.
     pub fn shape(&mut self, shape: Shape) -> ShapeId {
         if let Some(known) = self.shapes.iter().position(|known| *known == shape) {
             return ShapeId(known);
         }
         self.shapes.push(shape);
         self.totals.push(Total::default());
-        self.homeless.push(BTreeSet::new());
+        self.unassigned.push(BTreeSet::new());
         let names: Vec<Arc<str>> = self.nodes.keys().cloned().collect();
         for name in names {
             self.recount(&name, |_| {});
@@ -74,22 +74,22 @@ impl Ledger {
         ShapeId(self.shapes.len() - 1)
     }
 
-    /// A node is there, or changed.
+    /// Adds or updates a node.
     pub fn node(&mut self, node: Node) {
         let name = Arc::clone(&node.name);
         if self.nodes.get(&name).is_some_and(|known| known.node == node) {
             return;
         }
         if !self.nodes.contains_key(&name) {
-            let bound = self.adrift.remove(&name).unwrap_or_default();
+            let bound = self.pods_on_unknown_nodes.remove(&name).unwrap_or_default();
             self.nodes.insert(Arc::clone(&name), Entry { bound, ..Entry::default() });
         }
         self.recount(&name, |entry| entry.node = node);
         self.relieve(&name);
-        self.house();
+        self.assign_pending();
     }
 
-    /// A node is gone; its pods are until they are told gone, too.
+    /// Removes a node; its pods stay until they are removed, too.
     pub fn node_gone(&mut self, name: &str) {
         let Some((name, entry)) = self.nodes.remove_entry(name) else { return };
         for (shape, total) in self.totals.iter_mut().enumerate() {
@@ -97,15 +97,15 @@ impl Ledger {
             total.of -= entry.of.get(shape).copied().unwrap_or(0);
         }
         if entry.bound != Resources::default() {
-            self.adrift.insert(name, entry.bound);
+            self.pods_on_unknown_nodes.insert(name, entry.bound);
         }
-        for guest in entry.guests {
+        for guest in entry.reserved {
             self.turn_out(&guest);
         }
-        self.house();
+        self.assign_pending();
     }
 
-    /// A pod is on a node and not over.
+    /// Adds a pod that is on a node and has not ended.
     pub fn bind(&mut self, pod: &str, node: &str, requests: Resources) {
         if self.bound.get(pod).is_some_and(|(at, known)| **at == *node && *known == requests) {
             return;
@@ -117,51 +117,51 @@ impl Ledger {
         if self.nodes.contains_key(&name) {
             self.recount(&name, |entry| entry.bound = entry.bound + requests);
             self.relieve(&name);
-            self.house();
+            self.assign_pending();
         } else {
-            let adrift = self.adrift.entry(name).or_default();
-            *adrift = *adrift + requests;
+            let pods_on_unknown_nodes = self.pods_on_unknown_nodes.entry(name).or_default();
+            *pods_on_unknown_nodes = *pods_on_unknown_nodes + requests;
         }
     }
 
-    /// A pod is over or gone.
+    /// Removes a pod that has ended or is gone.
     pub fn unbind(&mut self, pod: &str) {
         let Some((name, requests)) = self.bound.remove(pod) else { return };
         if self.nodes.contains_key(&name) {
             self.recount(&name, |entry| entry.bound = entry.bound - requests);
-            self.house();
-        } else if let Some(adrift) = self.adrift.get_mut(&name) {
-            *adrift = *adrift - requests;
-            if *adrift == Resources::default() {
-                self.adrift.remove(&name);
+            self.assign_pending();
+        } else if let Some(pods_on_unknown_nodes) = self.pods_on_unknown_nodes.get_mut(&name) {
+            *pods_on_unknown_nodes = *pods_on_unknown_nodes - requests;
+            if *pods_on_unknown_nodes == Resources::default() {
+                self.pods_on_unknown_nodes.remove(&name);
             }
         }
     }
 
-    /// Takes room for a workspace where one node has it; says whether it did. A workspace has room once.
+    /// Reserves capacity for a workspace if a node has enough; returns whether it did. Idempotent.
     pub fn reserve(&mut self, workspace: &str, shape: ShapeId) -> bool {
         if self.waiting.contains_key(workspace) {
             return true;
         }
-        let Some(node) = self.roomiest(shape) else { return false };
+        let Some(node) = self.emptiest(shape) else { return false };
         self.put(workspace, shape, node);
         true
     }
 
-    /// What pods of a shape request.
+    /// Requests of a pod of this shape.
     pub fn requests(&self, shape: ShapeId) -> Option<Resources> {
         self.shapes.get(shape.0).map(|shape| shape.requests)
     }
 
-    /// A shape that goes to the same nodes and requests something else; `None` where there are too many shapes already, as of a
-    /// webhook that makes each pod another size.
+    /// The same shape with other requests; `None` if there are too many shapes already, as with a webhook that gives each pod
+    /// another size.
     pub fn resized(&mut self, shape: ShapeId, requests: Resources) -> Option<ShapeId> {
         let resized = Shape { requests, ..self.shapes.get(shape.0)?.clone() };
         let is_new = !self.shapes.contains(&resized);
         (!is_new || self.shapes.len() < MOST_SHAPES).then(|| self.shape(resized))
     }
 
-    /// Counts a workspace that is there and whose pod has no node yet, whether there is room for it or not.
+    /// Adds a workspace that exists and whose pod has no node yet, even if no node has enough capacity.
     pub fn wait(&mut self, workspace: &str, shape: ShapeId) {
         match self.waiting.get(workspace) {
             Some((known, _)) if *known == shape => return,
@@ -170,49 +170,49 @@ impl Ledger {
         }
         if !self.reserve(workspace, shape) {
             self.waiting.insert(workspace.to_owned(), (shape, None));
-            if let Some(homeless) = self.homeless.get_mut(shape.0) {
-                homeless.insert(workspace.to_owned());
+            if let Some(unassigned) = self.unassigned.get_mut(shape.0) {
+                unassigned.insert(workspace.to_owned());
             }
         }
     }
 
-    /// A workspace waits no longer: its pod has a node, or it is not to have one.
+    /// Removes a workspace that no longer waits: its pod has a node, or it needs none.
     pub fn settled(&mut self, workspace: &str) {
         let Some((shape, node)) = self.waiting.remove(workspace) else { return };
         match node {
             Some(node) => {
                 let requests = self.shapes[shape.0].requests;
                 self.recount(&node, |entry| {
-                    entry.guests.remove(workspace);
+                    entry.reserved.remove(workspace);
                     entry.promised = entry.promised - requests;
                 });
-                self.house();
+                self.assign_pending();
             }
             None => {
-                self.homeless[shape.0].remove(workspace);
+                self.unassigned[shape.0].remove(workspace);
             }
         }
     }
 
-    /// What is left for pods of a shape.
-    pub fn room(&self, shape: ShapeId) -> Room {
+    /// Available capacity for pods of a shape.
+    pub fn room(&self, shape: ShapeId) -> Available {
         let Some((total, shape)) = self.totals.get(shape.0).zip(self.shapes.get(shape.0)) else {
-            return Room::Unknown;
+            return Available::Unknown;
         };
         let shortage = (total.left == 0).then(|| {
             let nodes = self.nodes.values().map(|entry| (&entry.node, entry.free()));
             Arc::new(Shortage::of(shape, nodes))
         });
-        Room::Counted { left: total.left, of: total.of, shortage }
+        Available::Counted { left: total.left, of: total.of, shortage }
     }
 
-    /// Nodes, and how many of them are ready and not cordoned.
+    /// Number of nodes, and of those that are ready and not cordoned.
     pub fn nodes(&self) -> (usize, usize) {
         let usable = self.nodes.values().filter(|entry| entry.node.ready && !entry.node.cordoned);
         (self.nodes.len(), usable.count())
     }
 
-    /// What usable nodes offer in all, and what of it is taken, promises included.
+    /// Sum of what usable nodes offer, and of what is used, reservations included.
     pub fn sums(&self) -> (Resources, Resources) {
         let usable = self.nodes.values().filter(|entry| entry.node.ready && !entry.node.cordoned);
         usable.fold(<(Resources, Resources)>::default(), |(offered, taken), entry| {
@@ -220,13 +220,13 @@ impl Ledger {
         })
     }
 
-    /// Workspaces whose pods have no node yet.
+    /// Number of workspaces whose pods have no node yet.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// The node with most room for a shape, as a scheduler that spreads would choose; the first by name of equals.
-    fn roomiest(&self, shape: ShapeId) -> Option<Arc<str>> {
+    /// The node where most pods of a shape fit, as a spreading scheduler would choose; the first by name of equals.
+    fn emptiest(&self, shape: ShapeId) -> Option<Arc<str>> {
         if self.totals.get(shape.0)?.left == 0 {
             return None;
         }
@@ -244,26 +244,26 @@ impl Ledger {
     fn put(&mut self, workspace: &str, shape: ShapeId, node: Arc<str>) {
         let requests = self.shapes[shape.0].requests;
         self.recount(&node, |entry| {
-            entry.guests.insert(workspace.to_owned());
+            entry.reserved.insert(workspace.to_owned());
             entry.promised = entry.promised + requests;
         });
         self.waiting.insert(workspace.to_owned(), (shape, Some(node)));
     }
 
-    /// Where the scheduler put more on a node than the ledger had thought, those it had put there go elsewhere.
+    /// Reassigns reserved workspaces of a node while the scheduler has placed more on it than the ledger expected.
     fn relieve(&mut self, name: &Arc<str>) {
         loop {
             let Some(entry) = self.nodes.get(name).filter(|entry| entry.is_over()) else { return };
-            let Some(guest) = entry.guests.first().cloned() else { return };
+            let Some(guest) = entry.reserved.first().cloned() else { return };
             let Some((shape, _)) = self.waiting.get(&guest).cloned() else { return };
             let requests = self.shapes[shape.0].requests;
             self.recount(name, |entry| {
-                entry.guests.remove(&guest);
+                entry.reserved.remove(&guest);
                 entry.promised = entry.promised - requests;
             });
             self.turn_out(&guest);
-            if let Some(node) = self.roomiest(shape) {
-                self.homeless[shape.0].remove(&guest);
+            if let Some(node) = self.emptiest(shape) {
+                self.unassigned[shape.0].remove(&guest);
                 self.put(&guest, shape, node);
             }
         }
@@ -272,22 +272,22 @@ impl Ledger {
     fn turn_out(&mut self, guest: &str) {
         if let Some((shape, node)) = self.waiting.get_mut(guest) {
             *node = None;
-            self.homeless[shape.0].insert(guest.to_owned());
+            self.unassigned[shape.0].insert(guest.to_owned());
         }
     }
 
-    /// Gives room that came up to those that have none.
-    fn house(&mut self) {
+    /// Assigns capacity that became available to workspaces without a node.
+    fn assign_pending(&mut self) {
         for shape in (0..self.shapes.len()).map(ShapeId) {
-            while let Some(workspace) = self.homeless[shape.0].first().cloned() {
-                let Some(node) = self.roomiest(shape) else { break };
-                self.homeless[shape.0].remove(&workspace);
+            while let Some(workspace) = self.unassigned[shape.0].first().cloned() {
+                let Some(node) = self.emptiest(shape) else { break };
+                self.unassigned[shape.0].remove(&workspace);
                 self.put(&workspace, shape, node);
             }
         }
     }
 
-    /// Changes a node and counts its part of the totals anew.
+    /// Changes a node and updates its part of the totals.
     fn recount(&mut self, name: &str, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.nodes.get_mut(name) else { return };
         change(entry);

@@ -1,11 +1,11 @@
-//! Which nodes take which pods: what the scheduler's filters ask of labels, taints and conditions.
+//! Which pods fit on which nodes, by the scheduler's filters for labels, taints and conditions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Resources;
 
-/// A node as far as it decides where pods can go.
+/// The properties of a node that the scheduler's filters use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Node {
     /// Its name.
@@ -16,9 +16,9 @@ pub struct Node {
     pub taints: Vec<Taint>,
     /// Whether it is ready.
     pub ready: bool,
-    /// Whether an admin keeps new pods away.
+    /// Whether it is cordoned.
     pub cordoned: bool,
-    /// What its pods may ask for in all.
+    /// Allocatable resources.
     pub allocatable: Resources,
 }
 
@@ -33,16 +33,16 @@ pub struct Taint {
     pub effect: String,
 }
 
-/// What pods of a kind ask of a node.
+/// Requirements of pods on a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shape {
-    /// What one of them takes, one pod included.
+    /// Requests of one pod, with 1 for `pods`.
     pub requests: Resources,
-    /// All must hold.
+    /// Requirements that must all hold.
     pub all: Vec<Requirement>,
-    /// Of these lists one must hold as a whole, where there are any.
+    /// Alternatives, of which one must hold as a whole; empty: no requirement.
     pub any: Vec<Vec<Requirement>>,
-    /// Taints that they bear.
+    /// Tolerations.
     pub tolerations: Vec<Toleration>,
 }
 
@@ -51,9 +51,9 @@ pub struct Shape {
 pub struct Requirement {
     /// The label; `None` for the node's name.
     pub label: Option<String>,
-    /// How it is compared.
+    /// Operator.
     pub operator: Operator,
-    /// With what.
+    /// Values of the comparison.
     pub values: Vec<String>,
 }
 
@@ -85,7 +85,7 @@ pub struct Toleration {
     pub effect: Option<String>,
 }
 
-/// Why a node takes no pod of a shape, however much it has left.
+/// Why pods of a shape do not fit on a node, whatever capacity it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unfit {
     NotReady,
@@ -95,7 +95,7 @@ pub(super) enum Unfit {
 }
 
 impl Node {
-    /// Whether it takes pods of a shape where it has room.
+    /// Whether pods of a shape fit on the node, apart from capacity.
     pub(super) fn takes(&self, shape: &Shape) -> Result<(), Unfit> {
         if self.cordoned {
             return Err(Unfit::Cordoned);

@@ -1,13 +1,13 @@
-//! What ResourceQuotas of a namespace have left.
+//! Remaining ResourceQuotas of a namespace.
 
 use super::Resources;
 
-/// What one ResourceQuota has left for pods; `None` for what it does not limit.
+/// What remains of one ResourceQuota for pods; `None` for resources that it does not limit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QuotaLeft {
     /// Name of the ResourceQuota.
     pub name: String,
-    /// Processors, in thousandths.
+    /// Millicores.
     pub cpu: Option<u64>,
     /// Bytes of memory.
     pub memory: Option<u64>,
@@ -18,7 +18,7 @@ pub struct QuotaLeft {
 }
 
 impl QuotaLeft {
-    /// How many pods that each request so much it allows; without end where it limits nothing that they request.
+    /// How many pods with these requests it allows; `u64::MAX` if it limits nothing that they request.
     pub fn times(&self, each: &Resources) -> u64 {
         let pairs = [
             (self.cpu, each.cpu),
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_quota_that_allows_the_fewest_pods_counts_and_one_that_limits_something_else_does_not() {
+    fn the_tightest_quota_counts_and_quotas_of_other_resources_do_not() {
         let pod = Resources { cpu: 500, memory: 1 << 30, storage: 0, pods: 1 };
         let by_cpu = QuotaLeft { name: "cpu".into(), cpu: Some(1_700), ..QuotaLeft::default() };
         let by_pods = QuotaLeft { name: "pods".into(), pods: Some(2), ..QuotaLeft::default() };

@@ -179,7 +179,7 @@ async fn a_known_version_is_no_news_even_if_the_configuration_shows_it_otherwise
 
 #[test]
 fn a_cluster_that_was_set_back_while_it_had_no_connection_is_shown_as_its_list_has_it() {
-    use domain::rewind::Rewinds;
+    use domain::restore::Restores;
     let (index, session) = with_two();
     index.resource(&session, at(90, Phase::Running));
     let session = reconnect(&index);
@@ -189,7 +189,7 @@ fn a_cluster_that_was_set_back_while_it_had_no_connection_is_shown_as_its_list_h
     assert_eq!(index.get(&id("a")).unwrap().version, status_version(1, 90), "nobody knows why it fell");
     // The canary finds it after the list.
     index.rewound(&session);
-    index.rewinds(&name("eu-1"), Rewinds { count: 1, last: Timestamp::UNIX_EPOCH });
+    index.rewinds(&name("eu-1"), Restores { count: 1, last: Timestamp::UNIX_EPOCH });
     index.listed(&session, &usual());
     let seen = index.get(&id("a")).unwrap();
     assert_eq!((seen.version, seen.view.phase), (status_version(2, 50), Phase::Stopping));

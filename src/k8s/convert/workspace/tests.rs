@@ -1,6 +1,6 @@
 use super::*;
 use domain::placement::PlacementRequest;
-use domain::workspace::{IdeImage, SealedInitializer, SecretRef};
+use domain::workspace::{EnvSecretRef, IdeImage, SealedInitializer};
 
 fn variable(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: EnvValue::Plain(value.to_owned()) }
@@ -93,7 +93,7 @@ fn a_workspace_carries_its_labels_finalizer_and_annotations_and_ours_win() {
 #[test]
 fn no_variable_stands_in_clear_text_whatever_its_name_and_whose_it_is() {
     let mut start = start();
-    let reference = SecretRef { name: "s".to_owned(), key: "k".to_owned() };
+    let reference = EnvSecretRef { name: "s".to_owned(), key: "k".to_owned() };
     start.user_env = vec![
         variable("PASSWORD", "hunter2"),
         variable("EMPTY", ""),

@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
     use crate::cache::Source;
-    use domain::placement::capacity::{Resources, Room, Shape};
+    use domain::placement::capacity::{Available, Resources, Shape};
     use k8s::convert;
 
     /// A cluster with room for one workspace of class `c`.
@@ -107,7 +107,7 @@ mod tests {
         (capacity, namespace)
     }
 
-    fn left(capacity: &Capacity, namespace: &Namespace) -> Room {
+    fn left(capacity: &Capacity, namespace: &Namespace) -> Available {
         capacity.rooms()[&(namespace.clone(), "c".to_owned(), Kind::Regular)].clone()
     }
 

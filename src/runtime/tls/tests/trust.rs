@@ -1,4 +1,4 @@
-//! What is trusted, for how long, and what of that a handshake and a reload prove.
+//! Trust in client certificates: at the handshake, after a reload, and over the lifetime of a connection.
 
 use rcgen::string::BmpString;
 use rcgen::{
@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use super::*;
 
 impl Authority {
-    /// Writes a revocation list of these certificates, which is due after so long; a list that was due before as well.
+    /// Writes a revocation list of these certificates with this next update, and one that is overdue.
     fn revoke(&self, file: &str, revoked: &[&IdentityFiles], due: Duration) {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let start = rcgen::date_time_ymd(1970, 1, 1);
@@ -39,7 +39,7 @@ impl Authority {
     }
 }
 
-/// The life of a connection that this client makes, and what keeps it open.
+/// Connects as this client; returns the lifetime of the connection and its open ends.
 async fn connected(
     port: u16,
     client: &ClientFiles,
@@ -117,7 +117,7 @@ fn a_file_without_a_revocation_list_is_refused_at_the_start() {
     }
 }
 
-/// How a client that would resume its session shakes hands, twice.
+/// Kinds of two handshakes of a client that tries to resume its session.
 async fn handshakes(
     authority: &Authority,
     port: u16,

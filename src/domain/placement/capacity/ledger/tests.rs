@@ -23,13 +23,13 @@ fn left(ledger: &Ledger, shape: ShapeId) -> u64 {
 
 fn shortage(ledger: &Ledger, shape: ShapeId) -> String {
     match ledger.room(shape) {
-        Room::Counted { shortage: Some(shortage), .. } => shortage.to_string(),
+        Available::Counted { shortage: Some(shortage), .. } => shortage.to_string(),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn room_is_counted_a_node_at_a_time_and_by_the_scarcest_resource() {
+fn capacity_is_counted_per_node_and_by_the_scarcest_resource() {
     let mut ledger = Ledger::default();
     let large = ledger.shape(shape(2000, 100));
     ledger.node(node("a", 3000, 1000, 10));
@@ -44,17 +44,17 @@ fn room_is_counted_a_node_at_a_time_and_by_the_scarcest_resource() {
 }
 
 #[test]
-fn what_is_missing_is_told_with_the_most_that_one_node_has_left() {
+fn a_shortage_names_the_maximum_that_one_node_has_available() {
     let mut ledger = Ledger::default();
     let large = ledger.shape(shape(2000, 100));
     assert!(shortage(&ledger, large).starts_with("it has no nodes"));
     ledger.node(node("a", 1500, 1000, 10));
     ledger.node(node("b", 1000, 1000, 10));
-    let told = "none of the 2 nodes that take it has enough cpu (2 wanted, 1500m left at most on one node, 2500m on all)";
+    let told = "none of the 2 nodes on which its pods fit has enough cpu (2 wanted, 1500m left at most on one node, 2500m on all)";
     assert_eq!(shortage(&ledger, large), told);
     ledger.node(Node { ready: false, ..node("a", 1500, 1000, 10) });
     ledger.node(Node { cordoned: true, ..node("b", 1000, 1000, 10) });
-    assert_eq!(shortage(&ledger, large), "none of its 2 nodes takes it: 1 not ready, 1 cordoned");
+    assert_eq!(shortage(&ledger, large), "a pod of it fits on none of the 2 nodes: 1 not ready, 1 cordoned");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn only_nodes_whose_labels_and_taints_suit_count() {
 }
 
 #[test]
-fn a_promise_moves_with_its_pod_and_makes_way_where_the_scheduler_put_another() {
+fn a_reservation_follows_its_pod_and_is_reassigned_when_the_scheduler_uses_its_node() {
     let mut ledger = Ledger::default();
     let id = ledger.shape(shape(1000, 0));
     ledger.node(node("a", 1000, 0, 10));
@@ -82,7 +82,7 @@ fn a_promise_moves_with_its_pod_and_makes_way_where_the_scheduler_put_another() 
     assert!(ledger.reserve("one", id), "on a");
     assert!(ledger.reserve("two", id), "on b");
     assert!(!ledger.reserve("three", id));
-    // The scheduler decides the other way round.
+    // The scheduler decides differently.
     ledger.settled("one");
     ledger.bind("pod-of-one", "b", resources(1000, 0, 1));
     assert_eq!(left(&ledger, id), 0, "two waits on a now");
@@ -94,7 +94,7 @@ fn a_promise_moves_with_its_pod_and_makes_way_where_the_scheduler_put_another() 
 }
 
 #[test]
-fn room_that_comes_up_goes_first_to_those_that_wait_without_any() {
+fn available_capacity_is_assigned_to_waiting_workspaces_first() {
     let mut ledger = Ledger::default();
     let id = ledger.shape(shape(1000, 0));
     ledger.wait("early", id);
@@ -106,7 +106,7 @@ fn room_that_comes_up_goes_first_to_those_that_wait_without_any() {
 }
 
 #[test]
-fn pods_that_are_told_before_their_node_count_as_soon_as_it_is() {
+fn pods_on_an_unknown_node_count_once_it_is_known() {
     let mut ledger = Ledger::default();
     let id = ledger.shape(shape(1000, 0));
     ledger.bind("pod", "a", resources(1000, 0, 1));
@@ -170,11 +170,11 @@ proptest! {
                     .map(|entry| if entry.is_over() { 0 } else { entry.free().times(&requests) })
                     .sum();
                 prop_assert_eq!(left(&ledger, id), counted);
-                // Nobody waits without room while there is some.
-                prop_assert!(counted == 0 || ledger.homeless[id.0].is_empty());
+                // No workspace is unassigned while capacity is available.
+                prop_assert!(counted == 0 || ledger.unassigned[id.0].is_empty());
             }
             for entry in ledger.nodes.values() {
-                let promised = entry.guests.iter()
+                let promised = entry.reserved.iter()
                     .fold(Resources::default(), |sum, guest| sum + ledger.shapes[ledger.waiting[guest].0.0].requests);
                 prop_assert_eq!(promised, entry.promised);
             }

@@ -1,4 +1,4 @@
-//! What is left of a cluster for workspaces of one class, and what is missing where nothing is.
+//! Available capacity of a cluster for workspaces of one class, and what is missing if there is none.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,24 +6,24 @@ use std::sync::Arc;
 use super::node::Unfit;
 use super::{Node, QuotaLeft, Resources, Shape, tightest};
 
-/// Room for workspaces of one class and type.
+/// Available capacity for workspaces of one class and kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Room {
+pub enum Available {
     /// Nodes and pods were not listed yet.
     Unknown,
     /// Counted on nodes.
     Counted {
-        /// How many more fit now, those whose pods have no node yet counted as taken.
+        /// How many more fit now. Workspaces whose pods have no node yet are subtracted.
         left: u64,
-        /// How many would fit were there no workspaces and no other pods.
+        /// How many would fit on empty nodes.
         of: u64,
-        /// What is missing where none fits.
+        /// What is missing, if none fits.
         shortage: Option<Arc<Shortage>>,
     },
 }
 
-impl Room {
-    /// How many more fit; none where it is not known.
+impl Available {
+    /// How many more fit; 0 if not known.
     pub fn left(&self) -> u64 {
         match self {
             Self::Unknown => 0,
@@ -31,7 +31,7 @@ impl Room {
         }
     }
 
-    /// The same room where quotas of the namespace allow no more, for pods that each request so much.
+    /// Reduces it to what the quotas of the namespace allow for pods with these requests.
     #[must_use]
     pub fn within(self, quotas: &[QuotaLeft], each: &Resources) -> Self {
         let Some((name, allowed)) = tightest(quotas, each) else { return self };
@@ -45,7 +45,7 @@ impl Room {
         }
     }
 
-    /// Whether a quota leaves nothing: that holds whatever nodes a cluster may add.
+    /// Whether a quota is used up: an autoscaler cannot help then.
     pub fn is_quota_full(&self) -> bool {
         matches!(self, Self::Counted { left: 0, shortage: Some(shortage), .. } if shortage.quota.is_some())
     }
@@ -56,23 +56,23 @@ impl Room {
 pub struct Shortage {
     /// The ResourceQuota of the namespace that is used up.
     quota: Option<String>,
-    /// Nodes of the cluster.
+    /// Number of nodes of the cluster.
     nodes: usize,
     not_ready: usize,
     cordoned: usize,
     labels: usize,
     taints: usize,
-    /// Nodes that take such pods where they have room.
+    /// Number of nodes on which such pods fit, apart from capacity.
     fitting: usize,
     wanted: Resources,
-    /// The most that one fitting node has left, each resource by itself.
+    /// Maximum available on one fitting node, for each resource separately.
     most: Resources,
-    /// What all fitting nodes have left.
+    /// Sum of what all fitting nodes have available.
     sum: Resources,
 }
 
 impl Shortage {
-    /// Counts over nodes and what each has left.
+    /// Counts over nodes with their available resources.
     pub(super) fn of<'a>(shape: &Shape, nodes: impl Iterator<Item = (&'a Node, Resources)>) -> Self {
         let mut shortage = Self { wanted: shape.requests, ..Self::default() };
         for (node, free) in nodes {
@@ -92,7 +92,7 @@ impl Shortage {
         shortage
     }
 
-    /// Each resource: name, unit, wanted, the most on one node, the sum.
+    /// Each resource: name, unit, request, maximum on one node, sum.
     fn resources(&self) -> [(&'static str, Unit, u64, u64, u64); 4] {
         let (wanted, most, sum) = (&self.wanted, &self.most, &self.sum);
         [
@@ -125,13 +125,13 @@ impl fmt::Display for Shortage {
             return write!(f, "ResourceQuota {quota} of the namespace has too little left");
         }
         if self.wanted == Resources::default() {
-            return f.write_str("what its nodes have left is taken by then");
+            return f.write_str("its available capacity is used up by then");
         }
         if self.nodes == 0 {
             return f.write_str("it has no nodes (where an autoscaler adds them: capacity: unlimited)");
         }
         if self.fitting == 0 {
-            return write!(f, "none of its {} nodes takes it: {}", self.nodes, self.unfit());
+            return write!(f, "a pod of it fits on none of the {} nodes: {}", self.nodes, self.unfit());
         }
         let short: Vec<String> = self
             .resources()
@@ -143,9 +143,18 @@ impl fmt::Display for Shortage {
             })
             .collect();
         if short.is_empty() {
-            write!(f, "none of the {} nodes that take it has all that it asks for left", self.fitting)?;
+            write!(
+                f,
+                "none of the {} nodes on which its pods fit has enough of all resources",
+                self.fitting
+            )?;
         } else {
-            write!(f, "none of the {} nodes that take it has enough {}", self.fitting, short.join(" and "))?;
+            write!(
+                f,
+                "none of the {} nodes on which its pods fit has enough {}",
+                self.fitting,
+                short.join(" and ")
+            )?;
         }
         let unfit = self.unfit();
         if unfit.is_empty() { Ok(()) } else { write!(f, "; others are {unfit}") }

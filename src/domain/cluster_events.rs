@@ -1,13 +1,13 @@
-//! What an admin should hear of a cluster: the difference between two looks at it.
+//! Events of clusters for admins: differences between two snapshots of a cluster.
 
 use super::condition::{Condition, State};
 use super::drain::Stage;
 use super::health::Health;
 use super::names::ClusterName;
 
-/// Something that happened to a cluster.
+/// A notice to admins about a cluster, which the leader writes as a Kubernetes event in the host cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
+pub struct ClusterNotice {
     /// The cluster.
     pub cluster: ClusterName,
     /// A bounded category for programs, such as `ClusterLost`.
@@ -18,33 +18,33 @@ pub struct News {
     pub warning: bool,
 }
 
-/// What is looked at of a cluster.
+/// State of a cluster as far as it causes events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
-    /// How it is.
+pub struct ClusterSnapshot {
+    /// Health.
     pub health: Health,
-    /// Why it is not well.
+    /// Why it is not available.
     pub fault: String,
-    /// Whether new workspaces are kept away.
+    /// Whether the cluster gets no new workspaces.
     pub cordoned: bool,
-    /// How far its drain is.
+    /// Stage of its drain.
     pub drain: Option<Stage>,
-    /// Why its drain does not go on by itself; empty where it does.
+    /// Why its drain needs an admin; empty if it does not.
     pub blocked: String,
-    /// What is wrong with its login: a category and a sentence.
+    /// Problem of its login: a category and a sentence.
     pub login: Option<(&'static str, String)>,
 }
 
-impl Look {
-    /// The same cluster as if all were well with it, so that what is not is news.
+impl ClusterSnapshot {
+    /// The same cluster without problems: the differences to it are events.
     #[must_use]
-    pub fn as_if_well(&self) -> Self {
+    pub fn healthy(&self) -> Self {
         let (health, fault, blocked) = (Health::Available, String::new(), String::new());
         Self { health, fault, blocked, login: None, ..self.clone() }
     }
 }
 
-/// What is wrong with a login, by the conditions of its cluster.
+/// Problem of a login, by the conditions of its cluster.
 pub fn login(conditions: &[Condition]) -> Option<(&'static str, String)> {
     let failing = |kind: &str| conditions.iter().find(|one| one.kind == kind && one.state == State::False);
     if let Some(current) = failing("LoginCurrent") {
@@ -55,13 +55,17 @@ pub fn login(conditions: &[Condition]) -> Option<(&'static str, String)> {
     Some((reason, lasts.message.clone()))
 }
 
-/// What is to be told of a cluster that was seen before and now; absent: not registered.
-pub fn news(cluster: &ClusterName, before: Option<&Look>, now: Option<&Look>) -> Vec<News> {
+/// The events between two snapshots of a cluster; `None`: not registered.
+pub fn events(
+    cluster: &ClusterName,
+    before: Option<&ClusterSnapshot>,
+    now: Option<&ClusterSnapshot>,
+) -> Vec<ClusterNotice> {
     let mut found = Vec::new();
     match (before, now) {
         (None, Some(now)) => {
             found.push(Some(("ClusterRegistered", "was registered".to_owned(), false)));
-            found.extend(changes(&now.as_if_well(), now));
+            found.extend(changes(&now.healthy(), now));
         }
         (Some(before), Some(now)) => found.extend(changes(before, now)),
         (Some(_), None) => found.push(Some(("ClusterDeregistered", "was deregistered".to_owned(), false))),
@@ -69,28 +73,28 @@ pub fn news(cluster: &ClusterName, before: Option<&Look>, now: Option<&Look>) ->
     }
     let told = |(reason, message, warning)| {
         let message = format!("cluster {cluster} {message}");
-        News { cluster: cluster.clone(), reason, message, warning }
+        ClusterNotice { cluster: cluster.clone(), reason, message, warning }
     };
     found.into_iter().flatten().map(told).collect()
 }
 
 /// Reason, the rest of the sentence, and whether it is a warning.
-type Told = Option<(&'static str, String, bool)>;
+type Change = Option<(&'static str, String, bool)>;
 
-fn changes(before: &Look, now: &Look) -> [Told; 5] {
+fn changes(before: &ClusterSnapshot, now: &ClusterSnapshot) -> [Change; 5] {
     [health(before, now), cordon(before, now), drain(before, now), block(before, now), of_login(before, now)]
 }
 
-/// A cluster that a new process has not seen yet is none that changed.
-fn health(before: &Look, now: &Look) -> Told {
-    let was_well = matches!(before.health, Health::Available | Health::Connecting);
+/// A cluster that a new process has not connected to yet did not change.
+fn health(before: &ClusterSnapshot, now: &ClusterSnapshot) -> Change {
+    let was_available = matches!(before.health, Health::Available | Health::Connecting);
     match now.health {
         health if health == before.health => None,
         Health::Connecting => None,
-        Health::Available if was_well => None,
+        Health::Available if was_available => None,
         Health::Available => Some(("ClusterAvailable", "is available again".to_owned(), false)),
         Health::Suspect => {
-            Some(("ClusterSuspect", format!("takes no new workspaces: it {}", now.fault), true))
+            Some(("ClusterSuspect", format!("gets no new workspaces: it {}", now.fault), true))
         }
         Health::Lost => {
             let told = format!("is lost: {}; its workspaces are shown as unreachable", now.fault);
@@ -99,7 +103,7 @@ fn health(before: &Look, now: &Look) -> Told {
     }
 }
 
-fn cordon(before: &Look, now: &Look) -> Told {
+fn cordon(before: &ClusterSnapshot, now: &ClusterSnapshot) -> Change {
     match (before.cordoned, now.cordoned) {
         (false, true) => Some(("ClusterCordoned", "was cordoned".to_owned(), false)),
         (true, false) => Some(("ClusterUncordoned", "was uncordoned".to_owned(), false)),
@@ -107,7 +111,7 @@ fn cordon(before: &Look, now: &Look) -> Told {
     }
 }
 
-fn drain(before: &Look, now: &Look) -> Told {
+fn drain(before: &ClusterSnapshot, now: &ClusterSnapshot) -> Change {
     if before.drain == now.drain {
         return None;
     }
@@ -121,14 +125,14 @@ fn drain(before: &Look, now: &Look) -> Told {
     Some((reason, message.to_owned(), false))
 }
 
-/// Told once while it lasts, however the numbers change.
-fn block(before: &Look, now: &Look) -> Told {
+/// One event while the drain is stuck, even if the numbers in the message change.
+fn block(before: &ClusterSnapshot, now: &ClusterSnapshot) -> Change {
     (before.blocked.is_empty() && !now.blocked.is_empty())
         .then(|| ("DrainStuck", format!("cannot be drained further: {}", now.blocked), true))
 }
 
-fn of_login(before: &Look, now: &Look) -> Told {
-    let reason = |look: &Look| look.login.as_ref().map(|(reason, _)| *reason);
+fn of_login(before: &ClusterSnapshot, now: &ClusterSnapshot) -> Change {
+    let reason = |look: &ClusterSnapshot| look.login.as_ref().map(|(reason, _)| *reason);
     match &now.login {
         None if before.login.is_some() => Some(("LoginGood", "has a good login again".to_owned(), false)),
         Some((told, message)) if reason(before) != Some(told) => {
@@ -142,8 +146,8 @@ fn of_login(before: &Look, now: &Look) -> Told {
 mod tests {
     use super::*;
 
-    fn well() -> Look {
-        Look {
+    fn healthy() -> ClusterSnapshot {
+        ClusterSnapshot {
             health: Health::Available,
             fault: String::new(),
             cordoned: false,
@@ -153,60 +157,63 @@ mod tests {
         }
     }
 
-    fn reasons(before: Option<&Look>, now: Option<&Look>) -> Vec<&'static str> {
-        news(&"eu".parse().unwrap(), before, now).into_iter().map(|news| news.reason).collect()
+    fn reasons(before: Option<&ClusterSnapshot>, now: Option<&ClusterSnapshot>) -> Vec<&'static str> {
+        events(&"eu".parse().unwrap(), before, now).into_iter().map(|event| event.reason).collect()
     }
 
     #[test]
-    fn what_stays_as_it_is_is_no_news() {
-        let ill = Look {
+    fn an_unchanged_cluster_has_no_events() {
+        let unhealthy = ClusterSnapshot {
             health: Health::Lost,
             blocked: "1 workspace".to_owned(),
             login: Some(("LoginEnded", "it ended".to_owned())),
-            ..well()
+            ..healthy()
         };
-        let worse = Look {
+        let worse = ClusterSnapshot {
             fault: "no answer for 90 s".to_owned(),
             blocked: "2 workspaces".to_owned(),
-            ..ill.clone()
+            ..unhealthy.clone()
         };
-        assert!(reasons(Some(&ill), Some(&worse)).is_empty());
-        assert_eq!(reasons(Some(&ill.as_if_well()), Some(&ill)), ["ClusterLost", "DrainStuck", "LoginEnded"]);
+        assert!(reasons(Some(&unhealthy), Some(&worse)).is_empty());
+        assert_eq!(
+            reasons(Some(&unhealthy.healthy()), Some(&unhealthy)),
+            ["ClusterLost", "DrainStuck", "LoginEnded"]
+        );
     }
 
     #[test]
-    fn health_is_told_when_it_is_lost_and_when_it_is_back() {
-        let of = |health| Look { health, fault: "misses probes".to_owned(), ..well() };
+    fn lost_and_available_again_are_events() {
+        let of = |health| ClusterSnapshot { health, fault: "misses probes".to_owned(), ..healthy() };
         let (suspect, lost) = (of(Health::Suspect), of(Health::Lost));
-        assert_eq!(reasons(Some(&well()), Some(&suspect)), ["ClusterSuspect"]);
+        assert_eq!(reasons(Some(&healthy()), Some(&suspect)), ["ClusterSuspect"]);
         assert_eq!(reasons(Some(&suspect), Some(&lost)), ["ClusterLost"]);
-        assert_eq!(reasons(Some(&lost), Some(&well())), ["ClusterAvailable"]);
-        assert!(reasons(Some(&of(Health::Connecting)), Some(&well())).is_empty());
-        let told = news(&"eu".parse().unwrap(), Some(&well()), Some(&suspect));
-        assert_eq!(told[0].message, "cluster eu takes no new workspaces: it misses probes");
+        assert_eq!(reasons(Some(&lost), Some(&healthy())), ["ClusterAvailable"]);
+        assert!(reasons(Some(&of(Health::Connecting)), Some(&healthy())).is_empty());
+        let told = events(&"eu".parse().unwrap(), Some(&healthy()), Some(&suspect));
+        assert_eq!(told[0].message, "cluster eu gets no new workspaces: it misses probes");
         assert!(told[0].warning);
     }
 
     #[test]
-    fn a_cluster_comes_with_what_is_wrong_with_it_and_goes_without() {
-        let ends = Look { login: Some(("LoginEndsSoon", "it ends soon".to_owned())), ..well() };
+    fn registering_a_cluster_reports_its_problems_and_deregistering_does_not() {
+        let ends = ClusterSnapshot { login: Some(("LoginEndsSoon", "it ends soon".to_owned())), ..healthy() };
         assert_eq!(reasons(None, Some(&ends)), ["ClusterRegistered", "LoginEndsSoon"]);
         assert_eq!(reasons(Some(&ends), None), ["ClusterDeregistered"]);
-        assert_eq!(reasons(Some(&ends), Some(&well())), ["LoginGood"]);
+        assert_eq!(reasons(Some(&ends), Some(&healthy())), ["LoginGood"]);
     }
 
     #[test]
-    fn a_drain_is_told_by_its_stages() {
-        let of = |stage| Look { drain: Some(stage), ..well() };
+    fn each_stage_of_a_drain_is_an_event() {
+        let of = |stage| ClusterSnapshot { drain: Some(stage), ..healthy() };
         let (draining, paused) = (of(Stage::Draining), of(Stage::Paused));
-        assert_eq!(reasons(Some(&well()), Some(&draining)), ["DrainStarted"]);
+        assert_eq!(reasons(Some(&healthy()), Some(&draining)), ["DrainStarted"]);
         assert_eq!(reasons(Some(&draining), Some(&paused)), ["DrainPaused"]);
         assert_eq!(reasons(Some(&paused), Some(&draining)), ["DrainResumed"]);
         assert_eq!(reasons(Some(&draining), Some(&of(Stage::Drained))), ["DrainFinished"]);
     }
 
     #[test]
-    fn a_bad_secret_is_worse_news_than_a_login_that_ends() {
+    fn a_bad_secret_takes_precedence_over_a_login_that_ends() {
         let now = jiff::Timestamp::UNIX_EPOCH;
         let soon = Condition::fails("LoginLasts", "EndsSoon", "it ends".to_owned(), now);
         let bad = Condition::fails("LoginCurrent", "SecretNotFound", "it is not there".to_owned(), now);

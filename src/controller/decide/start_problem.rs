@@ -1,35 +1,35 @@
-//! What keeps the workspace's container from starting, in the kubelet's words, and how long that is waited for.
+//! Why the workspace's container does not start, by the kubelet's waiting reason, and how long the controller waits for it.
 //!
-//! Of other containers only an init container counts, and only while the workspace's own waits: the kubelet starts it after
-//! them. A sidecar that is no init container never stands in its way.
+//! Other than the workspace's own container, only init containers count, and only while its own waits: the kubelet starts it
+//! after them. A sidecar that is no init container does not block it.
 
 use domain::pod::{ContainerFacts, ContainerState, PodFacts};
 
 use super::draft::{CONTAINER_NOT_STARTED, IMAGE_PULL};
 use super::failure::{Failure, Fault, with_detail};
 
-/// How a reason of the kubelet is taken.
+/// Class of a waiting reason of the kubelet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// The image may be pulled yet: waited for up to the limit of the phase.
+    /// The pull may still succeed: the timeout of the phase applies.
     Pull,
-    /// The container cannot be created or started, which seldom heals: waited for up to `timeouts.containerStart`.
+    /// The container cannot be created or started, which rarely recovers: `timeouts.containerStart` applies.
     Start,
-    /// It stays so, whatever happens.
+    /// A retry cannot succeed: the workspace fails at once.
     Final(Fault, &'static str),
 }
 
-/// Something that keeps the container from starting.
+/// Why the container does not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Hindrance<'a> {
+pub(super) struct StartProblem<'a> {
     pub class: Class,
-    /// The init container that it is about.
+    /// The init container that has the problem; `None` for the workspace's own.
     init: Option<&'a str>,
     reason: &'a str,
     message: &'a str,
 }
 
-/// What the kubelet says when it is only about to start a container.
+/// Waiting reasons of a normal start.
 const ON_THE_WAY: [&str; 3] = ["", "ContainerCreating", "PodInitializing"];
 
 fn class(reason: &str) -> Option<Class> {
@@ -45,8 +45,8 @@ fn class(reason: &str) -> Option<Class> {
     })
 }
 
-/// What keeps the container from starting; `own` is the container's status, where it has one.
-pub(super) fn of<'a>(pod: &'a PodFacts, own: Option<&'a ContainerFacts>) -> Option<Hindrance<'a>> {
+/// What keeps the container from starting; `own` is the status of the container, if it has one.
+pub(super) fn of<'a>(pod: &'a PodFacts, own: Option<&'a ContainerFacts>) -> Option<StartProblem<'a>> {
     if let Some(own) = own {
         if !matches!(own.state, ContainerState::Waiting { .. }) {
             return None;
@@ -58,13 +58,13 @@ pub(super) fn of<'a>(pod: &'a PodFacts, own: Option<&'a ContainerFacts>) -> Opti
     pod.init_containers.iter().find_map(|init| of_container(init, Some(&init.name)))
 }
 
-fn of_container<'a>(container: &'a ContainerFacts, init: Option<&'a str>) -> Option<Hindrance<'a>> {
+fn of_container<'a>(container: &'a ContainerFacts, init: Option<&'a str>) -> Option<StartProblem<'a>> {
     let ContainerState::Waiting { reason, message } = &container.state else { return None };
-    Some(Hindrance { class: class(reason)?, init, reason, message })
+    Some(StartProblem { class: class(reason)?, init, reason, message })
 }
 
-impl Hindrance<'_> {
-    /// The reason of the condition while it is waited for; none where it is not.
+impl StartProblem<'_> {
+    /// Reason of the condition while the controller waits; `None` if it does not wait.
     pub fn condition_reason(&self) -> Option<&'static str> {
         match (self.class, self.init) {
             (Class::Pull, None) => Some(IMAGE_PULL),
@@ -81,7 +81,7 @@ impl Hindrance<'_> {
         }
     }
 
-    /// What the text begins with for as long as the kubelet tries the same again; what follows differs with every try.
+    /// Start of the text that stays the same over the kubelet's retries; the rest differs with each.
     pub fn beginning(&self) -> String {
         match (self.class, self.init) {
             (Class::Pull, None) => String::new(),
@@ -90,13 +90,13 @@ impl Hindrance<'_> {
         }
     }
 
-    /// The failure, where it is not waited for.
+    /// The failure, if the controller does not wait.
     pub fn failure(&self) -> Option<Failure> {
         let Class::Final(fault, what) = self.class else { return None };
         let text = with_detail(what, self.message);
         Some(match self.init {
             None => Failure::new(fault, text),
-            // Whoever added it chose its image.
+            // A template or a webhook added it, and chose its image.
             Some(init) => Failure::new(Fault::Platform, format!("init container {init}: {text}")),
         })
     }

@@ -12,14 +12,14 @@ async fn records_of_a_removed_cluster_are_found_again_under_any_name() -> Result
     };
     let version = store.clusters(&sealer).await?.remove(0)?.version;
     store.delete_cluster(&term, &eu, version).await?;
-    ensure!(store.departures().await?.is_empty(), "one that was empty is remembered");
+    ensure!(store.former_clusters().await?.is_empty(), "one that was empty is remembered");
 
     let version = store.create_cluster(&term, &sealer, &of("eu", "u-1")?).await?;
     let noted = json!({ "rewinds": { "count": 3 } });
     store.put_status(&term, &eu, &noted, None).await?;
     let now = jiff::Timestamp::now();
     store.leave_cluster(&term, &eu, version, now).await?;
-    let known = store.departures().await?;
+    let known = store.former_clusters().await?;
     ensure!(known.len() == 1 && known[&eu].cluster_uid == "u-1" && known[&eu].at == now, "{known:?}");
     ensure!(store.statuses().await?.is_empty(), "the status outlived its registration");
 
@@ -27,10 +27,10 @@ async fn records_of_a_removed_cluster_are_found_again_under_any_name() -> Result
     store.create_cluster(&term, &sealer, &of("new", "u-1")?).await?;
     let statuses = store.statuses().await?;
     ensure!(statuses.len() == 1 && statuses.get("new") == Some(&noted), "{statuses:?}");
-    ensure!(store.departures().await?.contains_key(&eu), "records may still name it");
-    // The old name is in use again, so it means the cluster that has it now.
+    ensure!(store.former_clusters().await?.contains_key(&eu), "records may still name it");
+    // The old name is in use again, so it stands for the cluster that has it.
     store.create_cluster(&term, &sealer, &cluster("eu")?).await?;
-    ensure!(store.departures().await?.is_empty(), "it stands for two");
+    ensure!(store.former_clusters().await?.is_empty(), "it stands for two");
     Ok(())
 }
 
@@ -56,8 +56,8 @@ async fn a_record_moves_once_and_only_from_a_name_that_is_not_registered_to_one_
     ensure!(store.placement(&a.workspace).await?.context("no record")?.value.cluster.as_str() == "us");
     let twin = store.claim(&term, &PlacementRecord { cluster: "us".parse()?, ..record("b", "m")? }).await?;
     ensure!(matches!(twin, Claim::MetaTaken { .. }), "its meta id is free: {twin:?}");
-    store.forget_departure(&term, &eu).await?;
-    ensure!(store.departures().await?.is_empty());
+    store.remove_former_cluster(&term, &eu).await?;
+    ensure!(store.former_clusters().await?.is_empty());
     Ok(())
 }
 

@@ -1,8 +1,8 @@
-//! What is derived from the installation's secret: digests of start requests, and owner tokens.
+//! Derives digests of start requests and owner tokens from the installation's secret, by HMAC.
 //!
-//! A token is derived, not drawn: a repeated start gets the same answer whoever leads by then, without anything being
-//! kept or waited for. What it is derived from, beside the secret, is a nonce that is recorded with the start: a move keeps
-//! it, and an id that is used again has another. The secret has versions; a record names the one that it was made with.
+//! A token is derived and not random, so that a repeated start gets the same answer from any leader without storing tokens. Its
+//! inputs are the secret and a nonce that is recorded with the start: a move keeps the nonce, and a new start of the same id has
+//! another one. The secret has versions; a record names the version that it used.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,23 +18,23 @@ use super::record::Digest;
 const ALPHABET: &[u8; 65] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-.";
 /// Length of an owner token in characters: 192 bits.
 const TOKEN_LENGTH: usize = 32;
-/// Longest nonce, in letters.
+/// Characters of the longest nonce.
 const NONCE_MOST: usize = 64;
-/// Version of the secret that everything was made with before secrets had versions.
+/// Version of the secret of records from before secrets had versions.
 pub const FIRST_VERSION: u32 = 1;
 
-/// What a start was keyed with, as its record and its Workspace say it: `VERSION.NONCE`.
+/// Inputs of the derivation for one start. Its text, `VERSION.NONCE`, is in the record and in the Workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Keying {
     /// Version of the installation's secret.
     pub secret: u32,
-    /// Random, drawn for this start.
+    /// Random for each start.
     pub nonce: String,
 }
 
 impl Keying {
-    /// Version of the secret that a record was made with; those of before versions name none.
+    /// Version of the secret of a record; [`FIRST_VERSION`] for records from before versions.
     pub fn version(keying: Option<&Self>) -> u32 {
         keying.map_or(FIRST_VERSION, |keying| keying.secret)
     }
@@ -59,24 +59,24 @@ impl FromStr for Keying {
     }
 }
 
-/// The installation's secrets, as keys by their version.
+/// HMAC keys of the installation's current and former secrets, by version.
 #[derive(Clone)]
-pub struct Keyed {
+pub struct SigningKeys {
     current: u32,
     keys: BTreeMap<u32, Keys>,
     newest: Keys,
 }
 
-/// One key a purpose.
+/// One key for each purpose.
 #[derive(Clone)]
 struct Keys {
     digests: hmac::Key,
     tokens: hmac::Key,
 }
 
-impl fmt::Debug for Keyed {
+impl fmt::Debug for SigningKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Keyed(***)")
+        f.write_str("SigningKeys(***)")
     }
 }
 
@@ -103,7 +103,7 @@ impl Keys {
         let mut block = 0u32;
         while token.len() < TOKEN_LENGTH {
             let tag = hmac::sign(&self.tokens, format!("{of}/{block}").as_bytes());
-            // Bytes from 195 up would make the first letters likelier: 195 is the largest multiple of 65 in a byte.
+            // Bytes from 195 up would make the first characters more likely: 195 is the largest multiple of 65 in a byte.
             let letters = tag.as_ref().iter().filter(|byte| **byte < 195);
             token.extend(letters.map(|byte| char::from(ALPHABET[usize::from(byte % 65)])));
             block += 1;
@@ -113,36 +113,36 @@ impl Keys {
     }
 }
 
-impl Keyed {
-    /// Keys of the secret that new starts are keyed with, and of its version.
+impl SigningKeys {
+    /// Keys of the current secret, which new starts use.
     pub fn new(version: u32, secret: &[u8]) -> Self {
         let newest = Keys::new(secret);
         Self { current: version, keys: [(version, newest.clone())].into(), newest }
     }
 
-    /// And of a former one, which records still name.
+    /// Adds a former secret, which records still name.
     #[must_use]
     pub fn and(mut self, version: u32, secret: &[u8]) -> Self {
         self.keys.entry(version).or_insert_with(|| Keys::new(secret));
         self
     }
 
-    /// What a new start is keyed with.
+    /// Inputs for a new start with this nonce.
     pub fn keying(&self, nonce: String) -> Keying {
         Keying { secret: self.current, nonce }
     }
 
-    /// Digest of a start request's canonical form, by the secret that new starts are keyed with.
+    /// Digest of a start request's canonical form with the current secret.
     pub fn digest(&self, canonical: &[u8]) -> Digest {
         self.newest.digest(canonical)
     }
 
-    /// The same by the secret of an earlier start; `None` where that is not kept any more.
+    /// Digest with the secret of an earlier start; `None` if that secret is no longer kept.
     pub fn digest_of(&self, keying: Option<&Keying>, canonical: &[u8]) -> Option<Digest> {
         Some(self.keys.get(&Keying::version(keying))?.digest(canonical))
     }
 
-    /// The owner token of a start. Those of before nonces were recorded have one by generation.
+    /// The owner token of a start. Starts from before nonces use the generation instead.
     pub fn owner_token(&self, id: &WorkspaceId, generation: u32, keying: Option<&Keying>) -> String {
         let keys = self.keys.get(&Keying::version(keying)).unwrap_or(&self.newest);
         match keying {
@@ -161,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_that_of_its_start_whatever_its_generation_and_another_for_the_next_start() {
-        let keyed = Keyed::new(1, &[7; 32]);
+    fn a_token_depends_on_the_start_and_not_on_the_generation() {
+        let keyed = SigningKeys::new(1, &[7; 32]);
         let id: WorkspaceId = "ws-1".parse().unwrap();
         let first = keying(1, "a");
         let token = keyed.owner_token(&id, 1, Some(&first));
@@ -171,14 +171,14 @@ mod tests {
         assert_eq!(token, keyed.owner_token(&id, 2, Some(&first)), "a move keeps it");
         assert_ne!(token, keyed.owner_token(&id, 1, Some(&keying(1, "b"))), "an id that is used again");
         assert_ne!(token, keyed.owner_token(&id, 1, None));
-        assert_ne!(token, Keyed::new(1, &[8; 32]).owner_token(&id, 1, Some(&first)));
+        assert_ne!(token, SigningKeys::new(1, &[8; 32]).owner_token(&id, 1, Some(&first)));
     }
 
     #[test]
-    fn a_start_of_before_nonces_keeps_its_token() {
-        let keyed = Keyed::new(2, &[8; 32]).and(1, &[7; 32]);
+    fn a_start_without_a_nonce_keeps_its_token() {
+        let keyed = SigningKeys::new(2, &[8; 32]).and(1, &[7; 32]);
         let id: WorkspaceId = "ws-1".parse().unwrap();
-        // As earlier versions derive it.
+        // The derivation of earlier versions.
         let before = Keys::new(&[7; 32]).token("ws-1/1");
         assert_eq!(keyed.owner_token(&id, 1, None), before);
         assert_ne!(keyed.owner_token(&id, 2, None), before);
@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn a_new_secret_leaves_tokens_and_digests_of_earlier_starts_as_they_are() {
-        let before = Keyed::new(1, &[7; 32]);
-        let after = Keyed::new(2, &[8; 32]).and(1, &[7; 32]);
+        let before = SigningKeys::new(1, &[7; 32]);
+        let after = SigningKeys::new(2, &[8; 32]).and(1, &[7; 32]);
         let (id, old): (WorkspaceId, _) = ("ws-1".parse().unwrap(), before.keying("a".to_owned()));
         assert_eq!(after.owner_token(&id, 1, Some(&old)), before.owner_token(&id, 1, Some(&old)));
         assert_eq!(after.digest_of(Some(&old), b"x"), Some(before.digest(b"x")));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_start_is_keyed_with_is_read_as_it_is_written() {
+    fn keying_is_parsed_from_its_own_text() {
         let written = keying(3, "0f").to_string();
         assert_eq!(written.parse(), Ok(keying(3, "0f")));
         for bad in ["", "3", "3.", ".a", "x.a", "3.a/b", "-1.a"] {
@@ -208,13 +208,13 @@ mod tests {
 
     #[test]
     fn every_letter_of_a_token_is_as_likely_as_any_other() {
-        let keyed = Keyed::new(1, &[7; 32]);
+        let keyed = SigningKeys::new(1, &[7; 32]);
         let (tokens, mut counts) = (20_000_u32, [0_u32; 256]);
         for n in 0..tokens {
             let id: WorkspaceId = format!("ws-{n}").parse().unwrap();
             keyed.owner_token(&id, 1, None).bytes().for_each(|letter| counts[usize::from(letter)] += 1);
         }
-        // A byte modulo 65 would give the last four letters a quarter less than the others.
+        // A byte modulo 65 would make the last characters less likely than the others.
         let expected = tokens * 32 / 65;
         for letter in ALPHABET {
             let count = counts[usize::from(*letter)];
@@ -224,10 +224,10 @@ mod tests {
 
     #[test]
     fn a_digest_depends_on_the_secret_and_the_request() {
-        let keyed = Keyed::new(1, &[7; 32]);
+        let keyed = SigningKeys::new(1, &[7; 32]);
         assert_eq!(keyed.digest(b"a"), keyed.digest(b"a"));
         assert_ne!(keyed.digest(b"a"), keyed.digest(b"b"));
-        assert_ne!(keyed.digest(b"a"), Keyed::new(1, &[8; 32]).digest(b"a"));
+        assert_ne!(keyed.digest(b"a"), SigningKeys::new(1, &[8; 32]).digest(b"a"));
         assert_eq!(keyed.digest(b"a").0.len(), 64);
     }
 }

@@ -1,5 +1,5 @@
-//! Clusters that were taken out while workspaces were placed there: which cluster each name stood for, and what was observed
-//! of it. So it is known again, whatever name it is registered under next.
+//! Former clusters: clusters that were deregistered while workspaces were placed there, with their uid and last status, so that
+//! they are recognized when they are registered again under any name.
 
 use std::collections::BTreeMap;
 
@@ -11,32 +11,32 @@ use serde_json::Value;
 use super::{
     Error, Result, Store,
     clusters::StoredRegistration,
-    follow::list_all,
     guard::{is_absent, is_at},
+    list_watch::list_all,
     term::Term,
     value::{decode, encode},
 };
 use domain::names::ClusterName;
 use domain::record::PlacementRecord;
 
-/// A cluster that is not registered under a name any more.
+/// A cluster that was deregistered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Departure {
-    /// Uid of the cluster's namespace `kube-system`; empty where it was not known.
+pub struct FormerCluster {
+    /// Uid of the cluster's namespace `kube-system`; empty if not known.
     pub cluster_uid: String,
-    /// When it was taken out.
+    /// When it was deregistered.
     pub at: Timestamp,
-    /// What was last observed of it; null where nothing was.
+    /// Its last observed status; null if there is none.
     #[serde(default)]
     pub status: Value,
 }
 
 impl Store {
-    /// All departures, by the name that the cluster had.
-    pub async fn departures(&self) -> Result<BTreeMap<ClusterName, Departure>> {
-        let (entries, _, _) = list_all(self, &self.keys().departures()).await?;
-        let read = |entry: super::follow::Entry| {
+    /// All former clusters by name.
+    pub async fn former_clusters(&self) -> Result<BTreeMap<ClusterName, FormerCluster>> {
+        let (entries, _, _) = list_all(self, &self.keys().former_clusters()).await?;
+        let read = |entry: super::list_watch::Entry| {
             let key = format!("departed/{}", entry.key);
             let malformed = |error| Error::Malformed { key: key.clone(), reason: format!("{error}") };
             let name: ClusterName = entry.key.parse().map_err(malformed)?;
@@ -45,17 +45,17 @@ impl Store {
         entries.into_iter().map(read).collect()
     }
 
-    /// Removes a departure whose name stands for nothing any more.
-    pub async fn forget_departure(&self, term: &Term, name: &ClusterName) -> Result<()> {
-        let (spec, key) = (self.keys().cluster_spec(name), self.keys().departure(name));
-        let doing = format!("forget that cluster {name} was taken out");
+    /// Removes a former cluster that no record names any more.
+    pub async fn remove_former_cluster(&self, term: &Term, name: &ClusterName) -> Result<()> {
+        let (spec, key) = (self.keys().cluster_spec(name), self.keys().former_cluster(name));
+        let doing = format!("remove the former cluster {name}");
         let remove = TxnOp::delete(key.as_str(), None);
         self.guarded_change(term, &doing, &key, vec![is_absent(&spec)], vec![remove]).await?;
         Ok(())
     }
 
-    /// Moves a record at `version` from the name `from`, which must not be registered, to the registered cluster that it
-    /// names now. Its ids stay its own. Answers the new version.
+    /// Moves a record at `version` from the name `from`, which must not be registered, to the registered cluster that `record`
+    /// names. Its ids do not change. Returns the new version.
     pub async fn relocate(
         &self,
         term: &Term,
@@ -72,7 +72,7 @@ impl Store {
         self.guarded_change(term, &doing, &key, when, vec![put]).await
     }
 
-    /// Notes which cluster a registration stood for.
+    /// The write that stores a registered cluster as a former one.
     pub(super) async fn departing(
         &self,
         name: &ClusterName,
@@ -80,18 +80,18 @@ impl Store {
         at: Timestamp,
     ) -> Result<TxnOp> {
         let status = self.status(name).await?.map(|(status, _)| status).unwrap_or_default();
-        let departure = Departure { cluster_uid: stored.cluster_uid.clone(), at, status };
-        let key = self.keys().departure(name);
-        Ok(TxnOp::put(key.as_str(), encode(&key, &departure)?, None))
+        let former_cluster = FormerCluster { cluster_uid: stored.cluster_uid.clone(), at, status };
+        let key = self.keys().former_cluster(name);
+        Ok(TxnOp::put(key.as_str(), encode(&key, &former_cluster)?, None))
     }
 
-    /// What was observed of a cluster when it was last taken out, under whatever name.
+    /// The status of a cluster when it was last deregistered, under any name.
     pub(super) async fn observed_before(&self, cluster_uid: &str) -> Result<Option<Value>> {
         if cluster_uid.is_empty() {
             return Ok(None);
         }
-        let departures = self.departures().await?.into_values();
-        let last = departures.filter(|one| one.cluster_uid == cluster_uid).max_by_key(|one| one.at);
+        let former_clusters = self.former_clusters().await?.into_values();
+        let last = former_clusters.filter(|one| one.cluster_uid == cluster_uid).max_by_key(|one| one.at);
         Ok(last.map(|one| one.status).filter(|status| !status.is_null()))
     }
 }

@@ -1,10 +1,9 @@
-//! The election on a thread and a runtime of its own, with its own connection to etcd.
+//! Runs the election on its own thread and runtime, with its own connection to etcd.
 //!
-//! *Why.* A renewal that is late costs the leadership, and on the main runtime it shares threads with everything that
-//! requests and clusters cause. *Guarantee.* Nothing that the main runtime does delays a renewal, neither blocked workers nor
-//! a blocking pool that is full. *The other side.* A leader whose main runtime hangs for good must not lead for ever: the
-//! main runtime beats ([`Pulse`]), and when it has not for `stalled_after`, the term is ended, the lease given back, and no
-//! other is taken before the next beat.
+//! *Why.* A late renewal ends the term, and on the main runtime it would share threads with all requests and clusters.
+//! *Guarantee.* Neither blocked workers nor a full blocking pool of the main runtime delay a renewal. *Liveness.* A leader whose
+//! main runtime hangs must not lead forever: the main runtime sends a heartbeat ([`Pulse`]). If none arrives for
+//! `stalled_after`, the thread ends the term and revokes the lease, and campaigns again only after the next heartbeat.
 
 use std::{
     sync::{
@@ -25,13 +24,13 @@ use tracing::{Instrument as _, Span, warn};
 
 use super::{Election, backoff::Backoff};
 
-/// Beats in one `stalled_after`, so that one that is late is no stall.
+/// Heartbeats within one `stalled_after`, so that a single late one is no stall.
 const BEATS: u32 = 8;
 
-/// Why the election ended though nobody asked it to.
+/// Why the election ended without a shutdown.
 #[derive(Debug, thiserror::Error)]
-pub enum Fallen {
-    /// There is no thread for it.
+pub enum ElectionThreadError {
+    /// The thread could not be started.
     #[error("failed to start the thread that renews the lease")]
     Start(#[source] std::io::Error),
     /// Its thread panicked.
@@ -39,7 +38,7 @@ pub enum Fallen {
     Ended,
 }
 
-/// When the main runtime last ran.
+/// Heartbeat of the main runtime.
 #[derive(Debug)]
 pub(super) struct Pulse {
     base: Instant,
@@ -58,19 +57,19 @@ impl Pulse {
         self.last.store(now, Ordering::Release);
     }
 
-    /// When it counts as stalled unless it beats before.
+    /// When the runtime counts as stalled, unless a heartbeat arrives before.
     fn stalls_at(&self) -> Instant {
         self.base + Duration::from_nanos(self.last.load(Ordering::Acquire)) + self.stalled_after
     }
 
-    /// Returns when it has not beaten for too long.
+    /// Returns when the runtime has stalled.
     pub(super) async fn stalled(&self) {
         while Instant::now() < self.stalls_at() {
             sleep_until(self.stalls_at()).await;
         }
     }
 
-    /// Returns once it beats again.
+    /// Returns at the next heartbeat.
     pub(super) async fn beats(&self) {
         while Instant::now() >= self.stalls_at() {
             sleep(Duration::from_millis(50)).await;
@@ -79,12 +78,11 @@ impl Pulse {
 }
 
 impl Election {
-    /// Campaigns, leads, and campaigns again on a thread of its own, until `shutdown`; then it lets another replica lead at
-    /// once. What writes under the term should be done before `shutdown`.
+    /// Campaigns, leads, and campaigns again on its own thread, until `shutdown`; then it revokes the lease, so that another
+    /// replica can lead at once. Writes under the term should be done before `shutdown`.
     ///
-    /// The future itself is the pulse of the runtime that polls it. Dropped, it ends the thread as a kill would: nothing is
-    /// given back.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Fallen> {
+    /// The future sends the heartbeat of the runtime that polls it. Dropping it ends the thread without revoking the lease.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ElectionThreadError> {
         let pulse = Arc::new(Pulse::new(self.stalled_after()));
         let (killed, seen) = (CancellationToken::new(), Arc::clone(&pulse));
         let _kill = killed.clone().drop_guard();
@@ -94,19 +92,19 @@ impl Election {
             let outcome = Builder::new_current_thread().enable_all().build().map(|runtime| {
                 let campaigning = self.campaign_apart(&shutdown, &seen).instrument(span);
                 runtime.block_on(killed.run_until_cancelled(campaigning));
-                // A name that is still being looked up is waited for no longer.
+                // Do not wait for a pending DNS lookup.
                 runtime.shutdown_background();
             });
-            // Whoever asked may be gone.
+            // The receiver may be gone.
             let _ = done.send(outcome);
         };
-        thread::Builder::new().name("lease".to_owned()).spawn(work).map_err(Fallen::Start)?;
+        thread::Builder::new().name("lease".to_owned()).spawn(work).map_err(ElectionThreadError::Start)?;
         let every = pulse.stalled_after / BEATS;
         loop {
             tokio::select! {
                 ended = &mut ended => return match ended {
-                    Ok(outcome) => outcome.map_err(Fallen::Start),
-                    Err(_) => Err(Fallen::Ended),
+                    Ok(outcome) => outcome.map_err(ElectionThreadError::Start),
+                    Err(_) => Err(ElectionThreadError::Ended),
                 },
                 () = sleep(every) => pulse.beat(),
             }
@@ -116,9 +114,9 @@ impl Election {
     async fn campaign_apart(self, shutdown: &CancellationToken, pulse: &Pulse) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
         loop {
-            match self.connect_apart().await {
+            match self.with_own_connection().await {
                 Ok(apart) => return apart.campaigns(shutdown, pulse).await,
-                Err(error) => warn!(%error, "cannot connect to etcd for the election, trying again"),
+                Err(error) => warn!(%error, "failed to connect to etcd for the election, retrying"),
             }
             if shutdown.run_until_cancelled(sleep(backoff.pause())).await.is_none() {
                 return;
@@ -134,7 +132,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn a_pulse_stalls_when_it_does_not_beat_and_beats_again() {
+    async fn a_missing_heartbeat_is_a_stall_until_the_next_one() {
         let pulse = Pulse::new(10 * SECOND);
         tokio::time::advance(9 * SECOND).await;
         pulse.beat();

@@ -1,9 +1,9 @@
-//! Follows all keys of a prefix without a gap: a list at a revision, then a watch from there.
+//! Lists and watches all keys of a prefix without a gap: a list at a revision, then a watch from there.
 //!
-//! *Guarantees.* Every change after a [`Change::Reset`] is told once and in order, through lost connections and restarts of
-//! etcd. Where the history that is needed was compacted, or etcd was restored from a backup, another `Reset` tells
-//! everything anew. *Liveness.* A progress request every second makes the last seen revision advance when nothing changes,
-//! and a connection that says nothing for three seconds is replaced.
+//! *Guarantees.* Every change after a [`Change::Reset`] is returned once and in order, across lost connections and restarts of
+//! etcd. If the required history was compacted, or etcd was restored from a backup, another `Reset` returns all keys. *Liveness.*
+//! A progress request every second advances the last seen revision when nothing changes, and a connection that is silent for
+//! three seconds is replaced.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ const PAGE: i64 = 500;
 /// A key and its value.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    /// Below the prefix.
+    /// Key without the prefix.
     pub(super) key: String,
     pub(super) value: Vec<u8>,
     /// Revision that created the key.
@@ -42,32 +42,32 @@ pub(super) struct Entry {
     pub(super) version: i64,
 }
 
-/// What happened.
+/// A change of the keys.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// Everything there is; forget what was known.
+    /// All keys; replaces earlier state.
     Reset {
         entries: Vec<Entry>,
         revision: i64,
     },
     Put(Entry),
-    /// The key, below the prefix, and the revision that deleted it.
+    /// The key without the prefix, and the revision that deleted it.
     Delete {
         key: String,
         version: i64,
     },
-    /// All up to this revision has been told.
+    /// All changes up to this revision were returned.
     Seen(i64),
 }
 
-pub(super) struct Follow {
+pub(super) struct ListWatch {
     store: Store,
     prefix: String,
     state: State,
     queue: VecDeque<Change>,
-    /// All up to here is told or queued.
+    /// All changes up to this revision are returned or queued.
     seen: i64,
-    /// Of the etcd that was listed; another one has other revisions.
+    /// Cluster id of the listed etcd; another one has other revisions.
     etcd: u64,
     not_before: Instant,
     backoff: Backoff,
@@ -75,9 +75,9 @@ pub(super) struct Follow {
 }
 
 enum State {
-    /// Nothing is known.
+    /// Not listed yet.
     Unlisted,
-    /// All up to `seen` is known.
+    /// All changes up to `seen` are known.
     Listed,
     Watching(Box<Watch>),
 }
@@ -92,14 +92,14 @@ struct Watch {
 
 /// Why a watch ended.
 enum Broken {
-    /// The history is gone or is another one.
+    /// The history was compacted or replaced.
     Relist(String),
-    /// The connection is no good.
+    /// The connection failed.
     Rewatch(Failure, Cause),
 }
 
-impl Follow {
-    /// Follows the keys that begin with `prefix`. Nothing is done before [`Follow::next`].
+impl ListWatch {
+    /// Watches the keys that begin with `prefix`. Nothing is sent before [`ListWatch::next`].
     pub(super) fn new(store: &Store, prefix: String) -> Self {
         Self {
             store: store.clone(),
@@ -114,12 +114,12 @@ impl Follow {
         }
     }
 
-    /// Notified, asks etcd at once how far it is.
+    /// Notify it to send a progress request at once.
     pub(super) fn hurry(&self) -> Arc<Notify> {
         Arc::clone(&self.hurry)
     }
 
-    /// The next change. Never fails: it tries until there is one. May be dropped and called again.
+    /// The next change. Never fails: it retries until there is one. Cancel-safe.
     pub(super) async fn next(&mut self) -> Change {
         loop {
             if let Some(change) = self.queue.pop_front() {
@@ -149,7 +149,7 @@ impl Follow {
         self.not_before = Instant::now() + self.backoff.pause();
         match broken {
             Broken::Relist(why) => {
-                warn!(prefix = self.prefix, why, "listing etcd anew");
+                warn!(prefix = self.prefix, why, "listing etcd again");
                 (self.state, self.seen) = (State::Unlisted, 0);
             }
             Broken::Rewatch(failure, cause) => {
@@ -165,7 +165,7 @@ impl Follow {
 
     async fn list(&mut self) -> Result<(), Broken> {
         let (entries, revision, etcd) = list_all(&self.store, &self.prefix).await.map_err(|error| {
-            warn!(prefix = self.prefix, %error, "cannot list etcd");
+            warn!(prefix = self.prefix, %error, "failed to list keys in etcd");
             Broken::Rewatch(Failure::Unknown, Cause::Known(error.to_string()))
         })?;
         (self.seen, self.etcd) = (revision, etcd);
@@ -227,7 +227,7 @@ impl Follow {
         if answer.events().is_empty() {
             return self.progress(header.revision());
         }
-        // The header of an answer with events may be ahead of them, so only the events count.
+        // The header of a response with events may be ahead of them, so only the events count.
         for event in answer.events() {
             let Some(kv) = event.kv() else { continue };
             self.seen = self.seen.max(kv.mod_revision());
@@ -254,7 +254,7 @@ impl Follow {
 }
 
 impl Watch {
-    /// Waits for one answer, or for the time to ask for one. May be dropped.
+    /// Waits for one response, or until a progress request is due. Cancel-safe.
     async fn hear(&mut self, hurry: &Notify) -> Result<Option<WatchResponse>, Broken> {
         let lost = |cause| Broken::Rewatch(Failure::Unknown, cause);
         tokio::select! {
@@ -268,7 +268,7 @@ impl Watch {
                 }
             }
             () = sleep_until(self.next_request) => {
-                // A late wake-up is our own silence, not etcd's: it gets a full second to answer.
+                // After a late wake-up of this task, etcd gets a full second to respond.
                 if self.heard.elapsed() >= SILENCE && self.next_request.elapsed() < PROGRESS_EVERY {
                     return Err(lost(Cause::Silence(SILENCE)));
                 }
@@ -289,7 +289,7 @@ impl Watch {
     }
 }
 
-/// All keys of a prefix as they are at one revision, that revision, and the id of the etcd cluster.
+/// All keys of a prefix at one revision, that revision, and the id of the etcd cluster.
 pub(super) async fn list_all(store: &Store, prefix: &str) -> Result<(Vec<Entry>, i64, u64)> {
     let (mut entries, mut pages) = (Vec::new(), Pages::new(store, prefix));
     while let Some(page) = pages.next().await? {
@@ -298,24 +298,24 @@ pub(super) async fn list_all(store: &Store, prefix: &str) -> Result<(Vec<Entry>,
     Ok((entries, pages.revision, pages.etcd))
 }
 
-/// The keys of a prefix as they are at one revision, a page at a time.
+/// Lists the keys of a prefix at one revision, page by page.
 pub(super) struct Pages<'a> {
     store: &'a Store,
     prefix: &'a str,
-    /// Where the next page begins; none after the last.
+    /// First key of the next page; `None` after the last.
     from: Option<String>,
-    /// Of the first page, and so of all.
+    /// Revision of the first page, which all pages use.
     revision: i64,
     etcd: u64,
 }
 
 impl<'a> Pages<'a> {
-    /// Nothing is read yet.
+    /// Nothing is sent before [`Pages::next`].
     pub(super) fn new(store: &'a Store, prefix: &'a str) -> Self {
         Self { store, prefix, from: Some(prefix.to_owned()), revision: 0, etcd: 0 }
     }
 
-    /// The next page; none after the last. An error leaves the position as it was.
+    /// The next page; `None` after the last. After an error it can be called again.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Entry>>> {
         let Some(from) = &self.from else { return Ok(None) };
         let range = GetOptions::new().with_range(range_end(self.prefix)).with_limit(PAGE);
