@@ -9,7 +9,7 @@ use super::error;
 use super::parse::{self, Problems};
 use domain::cluster::{Constraint, SpecChange};
 use domain::drain::Stage;
-use federation::registry::ClusterView;
+use federation::clusters::registry::ClusterView;
 use federation::{Error, Federation};
 use proto::workspacemanagerbridge as wire;
 use proto::workspacemanagerbridge::admission_constraint::{

@@ -25,7 +25,7 @@ use self::channels::Channels;
 use super::peers::{MESSAGE_MAX, deadline, due, is_connect, remaining};
 use super::{caller, error};
 use federation::Federation;
-use federation::builders::Builder;
+use federation::workspaces::builders::Builder;
 use proto::builder;
 use proto::builder::image_builder_client::ImageBuilderClient;
 use proto::builder::image_builder_server::ImageBuilder;

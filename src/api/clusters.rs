@@ -20,7 +20,7 @@ use super::error;
 use super::parse;
 use convert::view;
 use federation::Federation;
-use federation::registry::Registered;
+use federation::clusters::registry::Registered;
 use proto::spaceport::v1;
 use proto::spaceport::v1::cluster_manager_server::ClusterManager;
 

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{caller, convert, error, parse};
 use federation::Federation;
-use federation::logs::{Piece, WorkspaceLog};
+use federation::workspaces::logs::{Piece, WorkspaceLog};
 use proto::spaceport::v1;
 use proto::spaceport::v1::workspace_manager_server::WorkspaceManager;
 

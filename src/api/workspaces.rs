@@ -12,9 +12,10 @@ use tonic::{Request, Response, Status};
 use super::caller::{self, Caller};
 use super::peers::MESSAGE_MAX;
 use super::{convert, error, parse};
-use federation::events::Ended;
-use federation::index::Seen;
-use federation::{Federation, index};
+use federation::Federation;
+use federation::view::events::Ended;
+use federation::view::index;
+use federation::view::index::Seen;
 use proto::encoded::{self, workspace_manager_server::WorkspaceManager};
 use proto::wsman;
 

@@ -8,6 +8,7 @@ mod logins;
 mod ready;
 mod registrations;
 mod reload;
+pub mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
 mod watcher;
@@ -22,11 +23,12 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::index::Index;
-use super::metering::{Meter, Meters};
-use super::observed::Known;
-use super::settings::{Defaults, Settings};
-use super::{Result, settle};
+use crate::Result;
+use crate::clusters::observed::Known;
+use crate::fleet::settings::{Defaults, Settings};
+use crate::metrics::metering::{Meter, Meters};
+use crate::view::index::Index;
+use crate::workspaces::settle;
 use cluster::cache::Observer;
 use cluster::host::Host;
 use cluster::tasks::{TaskName, Tasks};

@@ -3,40 +3,15 @@
 //! The way of a start: placement by a pure function over a snapshot of the fleet, the record in etcd, then the cluster.
 //! What is shown comes from the [`index`]; what is changed goes through the leader's [`Term`] and the owning member.
 
-mod addresses;
-pub mod adopt;
-pub mod builders;
-pub mod changes;
-pub mod diff;
-pub mod drain;
+pub mod clusters;
 pub mod error;
-pub mod events;
-pub mod explain;
 pub mod fleet;
-pub mod forget;
-mod incarnation;
-pub mod index;
-mod labels;
-mod leading;
-mod leftovers;
+mod leader;
 mod locks;
-pub mod logs;
-mod maintenance;
-mod metering;
 mod metrics;
-mod mirrors;
-mod news;
-mod observed;
-pub mod registry;
-mod rewinds;
-mod rounds;
-mod sealing;
-pub mod secret;
-mod settings;
-mod settle;
-pub mod snapshots;
-mod start;
-pub mod status;
+mod periodic;
+pub mod view;
+pub mod workspaces;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -53,21 +28,23 @@ use domain::keyed::Keyed;
 use domain::names::WorkspaceId;
 use store::{Installation, Progress, Sealer, Store, Term};
 
-use self::events::{Event, Filter};
+use self::clusters::{drain, observed, registry};
 use self::fleet::{Fleet, Leading};
-use self::index::{Expired, From, Index, Seen, Subscription};
 use self::locks::{Locks, Registry};
+use self::view::events::{Event, Filter};
+use self::view::index::{Expired, From, Index, Seen, Subscription};
+use self::workspaces::{explain, settle};
 
 /// Errors of the rooms behind this one, which the API maps to status codes too.
 pub use cluster::Error as ClusterError;
+pub use clusters::incarnation::Standing;
 pub use error::{Error, Result};
 pub use fleet::FleetOptions;
-pub use incarnation::Standing;
-pub use metering::{Meters, WorkspaceGauges, WorkspaceMetricSet};
-pub use metrics::{FleetMetricSet, FleetMetrics};
-pub use settings::{Defaults, Problem, vet};
-pub use start::Started;
+pub use fleet::settings::{Defaults, Problem, vet};
+pub use metrics::fleet::{FleetMetricSet, FleetMetrics};
+pub use metrics::metering::{Meters, WorkspaceGauges, WorkspaceMetricSet};
 pub use store::Error as StoreError;
+pub use workspaces::start::Started;
 
 /// Who leads, as this replica sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::timeout;
 
-use super::{Error, Result};
+use crate::{Error, Result};
 use domain::names::WorkspaceId;
 
 /// How long a call waits for another one, where its own deadline is no shorter. A change of a workspace takes no longer.

@@ -11,7 +11,7 @@ use domain::adoption::{From, Way};
 use domain::diff::Row;
 use domain::names::{ClusterName, WorkspaceId};
 use federation::Federation;
-use federation::adopt::{Adoption, Discard, Outcome};
+use federation::workspaces::adopt::{Adoption, Discard, Outcome};
 use proto::spaceport::v1;
 use proto::spaceport::v1::handled_workspace::Outcome as Wire;
 

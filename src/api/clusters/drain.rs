@@ -14,7 +14,7 @@ use crate::parse::{self, Problems};
 use domain::drain::{DEFAULT_CONCURRENT, DEFAULT_RATE, Fate, Options, Row, Stage};
 use domain::names::ClusterName;
 use federation::Federation;
-use federation::drain::{Change, DrainView};
+use federation::clusters::drain::{Change, DrainView};
 use proto::spaceport::v1;
 use proto::spaceport::v1::change_drain_request::Change as WireChange;
 use proto::spaceport::v1::drain::State;

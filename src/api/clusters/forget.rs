@@ -7,7 +7,7 @@ use crate::caller;
 use crate::convert::number;
 use crate::{error, parse};
 use federation::Federation;
-use federation::forget::Forgetting;
+use federation::workspaces::forget::Forgetting;
 use proto::spaceport::v1;
 
 pub(super) async fn forget(

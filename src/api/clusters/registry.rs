@@ -15,7 +15,7 @@ use domain::kubeconfig::encoding;
 use domain::names::ClusterName;
 use domain::secret::Secret;
 use federation::Federation;
-use federation::registry::{ClusterEvent, ClusterWatch, NewLogin, TooMany, Update};
+use federation::clusters::registry::{ClusterEvent, ClusterWatch, NewLogin, TooMany, Update};
 use proto::spaceport::v1;
 use proto::spaceport::v1::watch_response::Event;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Clusters, convert, drain};
 use crate::convert::{number, phase, timestamp};
 use federation::Lead;
-use federation::status::{CapacityOverview, ClusterOverview, Phases};
+use federation::clusters::status::{CapacityOverview, ClusterOverview, Phases};
 use proto::spaceport::v1;
 
 impl Clusters {

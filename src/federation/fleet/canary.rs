@@ -12,8 +12,8 @@ use domain::acceptance::Ending;
 use domain::canary::Standing;
 use domain::workspace::Kind;
 
-use super::gate::Opened;
-use super::{Connected, Place};
+use crate::fleet::gate::Opened;
+use crate::fleet::{Connected, Place};
 
 /// Between dry runs, however many starts fail.
 const AT_LEAST: Duration = Duration::from_millis(500);

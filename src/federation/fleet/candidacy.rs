@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use crate::index::Index;
-use crate::settings::Settings;
+use crate::fleet::settings::Settings;
+use crate::view::index::Index;
 use cluster::cache::{Reservation, RoomsByShape};
 use domain::cluster::{Capacity, ClusterSpec};
 use domain::health::Health;
@@ -17,7 +17,7 @@ use domain::placement::capacity::Room;
 use domain::placement::{Candidate, CandidateNamespace, Offer, Rooms, Target};
 use domain::workspace::Kind;
 
-use super::Connected;
+use crate::fleet::Connected;
 
 const KINDS: [Kind; 3] = [Kind::Regular, Kind::Prebuild, Kind::ImageBuild];
 

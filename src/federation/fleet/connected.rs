@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::candidacy::Candidacy;
+use crate::fleet::candidacy::Candidacy;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::gate::{Gate, Opened};
-use crate::index::ClusterFacts;
-use crate::metering::Meter;
-use crate::settings::{Defaults, Settings};
+use crate::fleet::gate::{Gate, Opened};
+use crate::fleet::settings::{Defaults, Settings};
+use crate::metrics::metering::Meter;
+use crate::view::index::ClusterFacts;
 use crate::{Error, Result};
 use cluster::acceptance::Acceptance;
 use cluster::cache::NamespaceCache;
@@ -30,7 +30,7 @@ use domain::names::{Namespace, Region};
 use domain::secret::Secret;
 use store::Registration;
 
-use super::watcher::Watcher;
+use crate::fleet::watcher::Watcher;
 
 /// The registration of a member, replaced as a whole: whoever loads it once sees nothing of another.
 #[derive(Debug, Clone)]

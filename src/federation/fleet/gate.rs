@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::Connected;
+use crate::fleet::Connected;
 use crate::{Error, Result};
 use cluster::fence::Pass;
 use domain::epoch::Epoch;

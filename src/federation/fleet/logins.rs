@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio_util::sync::DropGuard;
 
-use super::{Connected, Fleet};
+use crate::fleet::{Connected, Fleet};
 use cluster::host::{Host, Unread, Why};
 use cluster::tasks::{TaskName, Tasks};
 use domain::names::ClusterName;

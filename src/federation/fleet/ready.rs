@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Connected, Fleet};
+use crate::fleet::{Connected, Fleet};
 use domain::names::ClusterName;
 
 impl Fleet {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Connected, Fleet, LoginState, last_answer};
+use crate::fleet::{Connected, Fleet, LoginState, last_answer};
 use cluster::probe;
 use domain::cluster::ClusterSpec;
 use domain::names::ClusterName;

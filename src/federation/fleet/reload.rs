@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::settings::{Defaults, Settings};
+use crate::fleet::settings::{Defaults, Settings};
 
-use super::{Broken, Connected, Fleet, Slot};
+use crate::fleet::{Broken, Connected, Fleet, Slot};
 
 impl Fleet {
     /// Takes what the configuration says from now on for namespaces, without connecting anew. A namespace whose

@@ -2,8 +2,8 @@
 
 use kube::core::ObjectMeta;
 
-use super::*;
-use crate::index::tests::sample;
+use crate::fleet::*;
+use crate::view::index::tests::sample;
 use cluster::MemberOptions;
 use cluster::resources::{Workspace, names};
 use controller::{Recreation, Timeouts};
@@ -165,7 +165,7 @@ async fn what_a_removed_member_still_handles_does_not_reach_the_index() {
     connected.tell();
     assert!(index.get(&id).is_none() && !index.is_rewound(&name("eu-1")));
     let again = index.connect(&name("eu-1"), [namespace].into());
-    index.resource(&again, crate::index::tests::view("ws"));
+    index.resource(&again, crate::view::index::tests::view("ws"));
     assert_eq!(index.get(&id).unwrap().region, None, "what is known of the cluster stays forgotten");
 }
 

@@ -7,9 +7,9 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::index::{ClusterFacts, Index, Session};
-use crate::settings::Settings;
-use crate::settle;
+use crate::fleet::settings::Settings;
+use crate::view::index::{ClusterFacts, Index, Session};
+use crate::workspaces::settle;
 use cluster::cache::Observer;
 use cluster::convert::{ViewSettings, end_message, lacks_labels, view};
 use cluster::resources::Workspace;

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use prometheus::GaugeVec;
 use prometheus::core::Collector;
 
-use super::{Result, amount, count, gauge, one_if};
+use super::gauge::{Result, amount, count, gauge, one_if};
 use crate::Federation;
+use crate::clusters::registry::Vitals;
 use crate::fleet::{Connected, Place};
-use crate::registry::Vitals;
 use domain::condition::State;
 use domain::drain::Stage;
 use domain::health::Health;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use prometheus::GaugeVec;
 use prometheus::core::Collector;
 
-use super::{Result, count, gauge, one_if};
+use super::gauge::{Result, count, gauge, one_if};
 use crate::Federation;
-use crate::drain::DrainView;
-use crate::registry::Vitals;
+use crate::clusters::drain::DrainView;
+use crate::clusters::registry::Vitals;
 use domain::drain::{Fate, Stage};
 
 /// Every fate, so that one that nobody has is told as 0.

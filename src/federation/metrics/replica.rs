@@ -3,7 +3,7 @@
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, IntCounterVec, Opts};
 
-use super::{Result, count, gauge, one_if};
+use super::gauge::{Result, count, gauge, one_if};
 use crate::Federation;
 
 /// Metrics of a replica.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, LoginState};
+use crate::clusters::registry::{Login, examine};
+use crate::fleet::logins::{Failure, LoginState};
 use crate::fleet::{Broken, Fleet, Slot};
-use crate::registry::{Login, examine};
 use cluster::client::Credentials;
 use cluster::host::{Found, Reading, Unread};
 use domain::names::ClusterName;

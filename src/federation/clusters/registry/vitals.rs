@@ -1,0 +1,80 @@
+//! What metrics tell of registered clusters. Somebody scrapes every few seconds, so no more than that is built.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::Federation;
+use crate::clusters::registry::classes::{Shown, shown};
+use crate::fleet::{Connected, last_answer};
+use domain::canary::Standing;
+use domain::cluster::ClusterSpec;
+use domain::condition::Condition;
+use domain::drain::Stage;
+use domain::health::Health;
+
+/// What is measured of a registered cluster.
+#[derive(Debug, Clone)]
+pub struct Vitals {
+    /// What the admin wants.
+    pub spec: Arc<ClusterSpec>,
+    /// The version of its Kubernetes; empty until it told.
+    pub server_version: String,
+    /// When it last answered.
+    pub last_answer: Option<Timestamp>,
+    /// How far its drain is.
+    pub drain: Option<Stage>,
+    /// Its health.
+    pub health: Health,
+    /// What is right and wrong with it.
+    pub conditions: Vec<Condition>,
+    /// Live workspaces placed there.
+    pub placed: usize,
+    /// Workspaces of ours there without a record.
+    pub strays: usize,
+    /// How long the last small write took until it was seen; of the leader, where all is well.
+    pub canary: Option<Duration>,
+}
+
+impl Federation {
+    /// What is measured of all registered clusters, by name.
+    pub fn vitals(&self) -> Vec<Vitals> {
+        let (members, offers) = (self.fleet.connected(), self.offers());
+        let shown = shown(&offers);
+        let mut all: Vec<Vitals> =
+            members.iter().map(|connected| self.vitals_of(connected, &shown)).collect();
+        all.extend(self.fleet.broken().iter().map(|broken| Vitals {
+            spec: Arc::new(broken.spec.clone()),
+            server_version: String::new(),
+            last_answer: None,
+            drain: self.drains.get(&broken.spec.name).map(|(drain, _)| drain.stage),
+            health: Health::Lost,
+            conditions: self.conditions_of_broken(broken),
+            placed: self.index.count_on(&broken.spec.name),
+            strays: 0,
+            canary: None,
+        }));
+        all.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        all
+    }
+
+    fn vitals_of(&self, connected: &Connected, shown: &Shown<'_>) -> Vitals {
+        let (spec, report) = (connected.spec(), connected.member.health().report());
+        let canary = match connected.member.canary().standing() {
+            Standing::Well(round) => Some(round),
+            _ => None,
+        };
+        Vitals {
+            server_version: connected.server_version.load().as_deref().cloned().unwrap_or_default(),
+            last_answer: last_answer(&report),
+            drain: self.drains.get(&spec.name).map(|(drain, _)| drain.stage),
+            health: report.health,
+            conditions: self.conditions_of(connected, &report, shown),
+            placed: self.index.count_on(&spec.name),
+            strays: self.index.strays(&spec.name, Timestamp::now()).len(),
+            canary,
+            spec,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Changes of the registry as this replica sees them.
+//!
+//! *Flow.* A watcher remembers what it told of each cluster, and compares when something changed or a while has passed.
+//! *Guarantees.* The latest state of each cluster always arrives; states in between may be merged. *Bounds.* One copy of
+//! the registry a watcher, whatever happens and however slowly it reads, and [`MOST_WATCHERS`] of them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use crate::Federation;
+use crate::clusters::registry::ClusterView;
+use domain::condition::Condition;
+use domain::names::ClusterName;
+
+/// Watchers of one replica.
+pub const MOST_WATCHERS: usize = 128;
+/// Between looks at what changes by time alone: the end of maintenance, of a login.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// There are as many watchers as there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooMany;
+
+/// Something that a watcher hears of.
+#[derive(Debug, Clone)]
+pub enum ClusterEvent {
+    /// Was there when the watch began.
+    Present(ClusterView),
+    /// All that were there have been told.
+    Synced,
+    /// Came.
+    Registered(ClusterView),
+    /// The specification or the way there changed.
+    Changed(ClusterView),
+    /// What is seen of it changed.
+    Observed(ClusterView),
+    /// Went; as it was last.
+    Deregistered(ClusterView),
+}
+
+/// A watch of all clusters or one.
+pub struct ClusterWatch {
+    federation: Arc<Federation>,
+    only: Option<ClusterName>,
+    changes: watch::Receiver<()>,
+    told: BTreeMap<ClusterName, ClusterView>,
+    ready: VecDeque<ClusterEvent>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Federation {
+    /// Watches all clusters, or one.
+    pub fn watch_clusters(self: &Arc<Self>, only: Option<ClusterName>) -> Result<ClusterWatch, TooMany> {
+        let turn = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| TooMany)?;
+        // Before the first look, so that nothing falls between.
+        let changes = self.fleet.changes();
+        let mut watch = ClusterWatch {
+            federation: Arc::clone(self),
+            only,
+            changes,
+            told: BTreeMap::new(),
+            ready: VecDeque::new(),
+            _turn: turn,
+        };
+        let present = watch.look();
+        watch.ready.extend(present.values().cloned().map(ClusterEvent::Present));
+        watch.ready.push_back(ClusterEvent::Synced);
+        watch.told = present;
+        Ok(watch)
+    }
+}
+
+impl ClusterWatch {
+    /// The next change; waits for it. `None` once this replica shuts down.
+    pub async fn next(&mut self) -> Option<ClusterEvent> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            tokio::select! {
+                changed = self.changes.changed() => changed.ok()?,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let now = self.look();
+            self.ready.extend(differences(&self.told, &now));
+            self.told = now;
+        }
+    }
+
+    fn look(&self) -> BTreeMap<ClusterName, ClusterView> {
+        let asked = |view: &ClusterView| self.only.as_ref().is_none_or(|only| *only == view.spec.name);
+        let views = self.federation.clusters().into_iter().filter(asked);
+        views.map(|view| (view.spec.name.clone(), view)).collect()
+    }
+}
+
+fn differences(
+    before: &BTreeMap<ClusterName, ClusterView>,
+    now: &BTreeMap<ClusterName, ClusterView>,
+) -> Vec<ClusterEvent> {
+    let gone = before.iter().filter(|(name, _)| !now.contains_key(*name));
+    let mut events: Vec<_> = gone.map(|(_, view)| ClusterEvent::Deregistered(view.clone())).collect();
+    for (name, view) in now {
+        match before.get(name) {
+            None => events.push(ClusterEvent::Registered(view.clone())),
+            Some(old) if old.version != view.version => events.push(ClusterEvent::Changed(view.clone())),
+            Some(old) if !is_seen_alike(old, view) => events.push(ClusterEvent::Observed(view.clone())),
+            Some(_) => {}
+        }
+    }
+    events
+}
+
+/// Whether what is seen is the same but for ages and counts.
+fn is_seen_alike(old: &ClusterView, new: &ClusterView) -> bool {
+    let alike = |(one, other): (&Condition, &Condition)| one.is_like(other);
+    old.health == new.health
+        && old.server_version == new.server_version
+        && old.classes == new.classes
+        && old.maintenance == new.maintenance
+        && old.conditions.len() == new.conditions.len()
+        && old.conditions.iter().zip(&new.conditions).all(alike)
+}

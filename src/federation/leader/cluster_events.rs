@@ -1,0 +1,178 @@
+//! Tells admins what happens to clusters, by events in the cluster that the manager itself runs in.
+//!
+//! *Flow.* The leader compares what it sees of the clusters with what it saw before, when something changed and now and
+//! then; what differs goes into a queue, and from there to the host. *Guarantees.* Nothing waits for it. What is wrong when
+//! a term begins is told then; what became well between two terms is not, nor what waits when one ends. *Bounds.* [`MOST`]
+//! news wait: the oldest make room, and the log counts them. One write at a time, and [`PAUSE`] after each.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::Federation;
+use crate::clusters::registry::ClusterView;
+use cluster::host::Events;
+use domain::drain::Stage;
+use domain::names::ClusterName;
+use domain::news::{Look, News, login, news};
+use store::Term;
+
+/// News that may wait to be written.
+const MOST: usize = 256;
+/// After each write.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Changes that come together are looked at together.
+const GATHER: Duration = Duration::from_millis(250);
+/// Between looks at what changes by time alone, such as the end of a login.
+const LOOK: Duration = Duration::from_secs(10);
+/// The first pause after a write that failed, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+type Looks = BTreeMap<ClusterName, Look>;
+
+impl Federation {
+    /// News that were not told, because too many came at once.
+    pub(crate) fn news_dropped(&self) -> u64 {
+        self.news_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Tells the host, where there is one, until the term ends.
+    pub(crate) async fn tell_host(&self, term: &Term) {
+        let Some(host) = self.fleet.host() else { return };
+        let queue = Queue::default();
+        tokio::select! {
+            () = self.look_for_news(&queue) => {}
+            () = write(&queue, Events::new(Arc::clone(host)), term) => {}
+            () = term.ended() => {}
+        }
+    }
+
+    async fn look_for_news(&self, queue: &Queue) {
+        self.fleet.listed().await;
+        let (mut fleet, mut drains) = (self.fleet.changes(), self.drains.changes());
+        let mut before: Looks =
+            self.looks().into_iter().map(|(name, look)| (name, look.as_if_well())).collect();
+        loop {
+            fleet.borrow_and_update();
+            drains.borrow_and_update();
+            let now = self.looks();
+            let over = queue.put(differences(&before, &now), Timestamp::now());
+            self.news_dropped.fetch_add(over, Ordering::Relaxed);
+            before = now;
+            tokio::select! {
+                changed = fleet.changed() => if changed.is_err() { return },
+                changed = drains.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            tokio::time::sleep(GATHER).await;
+        }
+    }
+
+    fn looks(&self) -> Looks {
+        self.clusters().into_iter().map(|view| (view.spec.name.clone(), self.look(view))).collect()
+    }
+
+    fn look(&self, view: ClusterView) -> Look {
+        let blocked = match view.drain {
+            Some(Stage::Draining) => self.drain(&view.spec.name, false).map(|drain| drain.blocked),
+            _ => Ok(String::new()),
+        };
+        Look {
+            health: view.health,
+            fault: view.reason,
+            cordoned: view.spec.cordoned,
+            drain: view.drain,
+            blocked: blocked.unwrap_or_default(),
+            login: login(&view.conditions),
+        }
+    }
+}
+
+fn differences(before: &Looks, now: &Looks) -> Vec<News> {
+    let gone = before.keys().filter(|name| !now.contains_key(*name));
+    let names = now.keys().chain(gone);
+    names.flat_map(|name| news(name, before.get(name), now.get(name))).collect()
+}
+
+/// News on their way to the host, each with when it was seen.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<VecDeque<(News, Timestamp)>>,
+    filled: Notify,
+}
+
+impl Queue {
+    /// How many had to make room.
+    fn put(&self, news: Vec<News>, at: Timestamp) -> u64 {
+        let mut waiting = self.waiting.lock();
+        for news in news {
+            tracing::info!(cluster = %news.cluster, reason = news.reason, message = news.message, "news");
+            waiting.push_back((news, at));
+        }
+        let over = waiting.len().saturating_sub(MOST);
+        if over > 0 {
+            waiting.drain(..over);
+            tracing::warn!(
+                count = over,
+                "the oldest news of clusters are not told: the host takes them too slowly"
+            );
+        }
+        drop(waiting);
+        self.filled.notify_one();
+        over.try_into().unwrap_or(u64::MAX)
+    }
+
+    async fn next(&self) -> (News, Timestamp) {
+        loop {
+            let first = self.waiting.lock().pop_front();
+            if let Some(first) = first {
+                return first;
+            }
+            self.filled.notified().await;
+        }
+    }
+}
+
+async fn write(queue: &Queue, mut events: Events, term: &Term) {
+    loop {
+        let (news, at) = queue.next().await;
+        let mut pause = PAUSES.0;
+        while term.is_valid() {
+            let Err(error) = events.write(&news, at).await else { break };
+            let is_refused = error.code().is_some_and(|code| code < 500 && code != 429);
+            let reason = news.reason;
+            if is_refused {
+                tracing::warn!(%error, reason, "news of a cluster are not told: the host refuses the event");
+                break;
+            }
+            tracing::debug!(%error, reason, again_in = ?pause, "the host takes no event now");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(n: usize) -> News {
+        let cluster = "eu".parse().unwrap();
+        News { cluster, reason: "ClusterSuspect", message: n.to_string(), warning: true }
+    }
+
+    #[tokio::test]
+    async fn where_too_many_wait_the_oldest_are_left_out() {
+        let queue = Queue::default();
+        assert_eq!(queue.put((0..MOST + 3).map(piece).collect(), Timestamp::UNIX_EPOCH), 3);
+        let (first, _) = queue.next().await;
+        assert_eq!(first.message, "3");
+        assert_eq!(queue.waiting.lock().len(), MOST - 1);
+    }
+}

@@ -1,0 +1,127 @@
+//! What a cluster holds against what is recorded of it, as the apiserver itself tells. Changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::fleet::Connected;
+use crate::locks::turn;
+use crate::{Error, Federation, Result};
+use cluster::convert;
+use domain::diff::{Found, LeftPod, Row, Standing, compare, left};
+use domain::names::{ClusterName, Namespace, WorkspaceId};
+use domain::pod::PodFacts;
+use domain::record::PlacementRecord;
+
+/// For a cluster to name all that it holds.
+const WITHIN: Duration = Duration::from_secs(25);
+
+/// A comparison.
+#[derive(Debug, Clone)]
+pub struct Diff {
+    /// Whether the cluster is registered; where it is not, only what was left there is told.
+    pub registered: bool,
+    /// By namespace and id.
+    pub rows: Vec<Row>,
+}
+
+impl Federation {
+    /// Compares a cluster with the records. Of one that is not registered, tells what was left there.
+    pub async fn diff(&self, name: &ClusterName) -> Result<Diff> {
+        if let Some(connected) = self.fleet.get(name) {
+            let mut rows = self.compared(&connected).await?;
+            rows.extend(self.pods_left(&connected, &rows));
+            return Ok(Diff { registered: true, rows });
+        }
+        let rows = left(&self.index.records_of(name));
+        if self.fleet.version(name).is_some() || rows.is_empty() {
+            let reason = self.cluster(name)?.reason;
+            return Err(Error::Unusable { cluster: name.clone(), reason });
+        }
+        Ok(Diff { registered: false, rows })
+    }
+
+    /// The records are looked at after the list: a resource without one never had one, since the record comes first.
+    pub(crate) async fn compared(&self, connected: &Connected) -> Result<Vec<Row>> {
+        let listing = self.found_in(connected);
+        let mut found = turn("listing the cluster's workspaces", WITHIN, listing).await??;
+        let cluster = connected.member.name();
+        // Where etcd does not answer, its former names are left out, and their workspaces are told as elsewhere.
+        let formerly = self.formerly(connected).await.unwrap_or_else(|error| {
+            tracing::warn!(%cluster, %error, "cannot read under which names the cluster was registered");
+            BTreeSet::new()
+        });
+        let mut records: BTreeMap<WorkspaceId, PlacementRecord> = BTreeMap::new();
+        for name in formerly.iter().chain([cluster]) {
+            let of_name = self.index.records_of(name).into_iter();
+            records.extend(of_name.map(|record| (record.workspace.clone(), record)));
+        }
+        for one in &found {
+            let other = one.name.parse().ok().and_then(|id| self.index.record_of(&id));
+            records.extend(other.map(|(record, _)| (record.workspace.clone(), record)));
+        }
+        found.extend(self.made_since(connected, &records, &found));
+        let records: Vec<PlacementRecord> = records.into_values().collect();
+        Ok(compare(cluster, &formerly, &records, found))
+    }
+
+    async fn found_in(&self, connected: &Connected) -> Result<Vec<Found>> {
+        let mut all = Vec::new();
+        let installation = self.installation.id.to_string();
+        for namespace in connected.places().keys() {
+            let reader = connected.member.idle_writer(namespace);
+            let show = |workspace| all.extend(convert::found(&workspace, &installation));
+            reader.each_workspace(show).await?;
+        }
+        Ok(all)
+    }
+
+    /// Pods that finalizers of others hold though their workspaces are gone, as they are watched. They hold nothing else:
+    /// no meta id, and no room that the scheduler counts.
+    fn pods_left(&self, connected: &Connected, rows: &[Row]) -> Vec<Row> {
+        let is_there = |namespace: &Namespace, workspace: &str| {
+            let here = |row: &&Row| row.found.is_some() && row.namespace == *namespace;
+            rows.iter().filter(here).any(|row| row.workspace == workspace)
+        };
+        let places = connected.places();
+        let left = places.iter().flat_map(|(namespace, place)| {
+            place.cache.pods_left().into_iter().map(move |pod| (namespace, pod))
+        });
+        let left = left.filter(|(namespace, pod)| !is_there(namespace, &pod.workspace));
+        left.map(|(namespace, pod)| self.left_pod(namespace, &pod)).collect()
+    }
+
+    fn left_pod(&self, namespace: &Namespace, pod: &PodFacts) -> Row {
+        let record = pod.workspace.parse().ok().and_then(|id| self.index.record_of(&id));
+        let (meta, owner) =
+            record.map(|(record, _)| (record.meta.to_string(), record.owner.to_string())).unwrap_or_default();
+        Row {
+            workspace: pod.workspace.clone(),
+            namespace: namespace.clone(),
+            standing: Standing::PodLeft(LeftPod { pod: pod.name.clone(), held_by: pod.held_by.clone() }),
+            meta,
+            owner,
+            found: None,
+            at: pod.deleting_since,
+        }
+    }
+
+    /// Recorded workspaces that came after the list.
+    fn made_since(
+        &self,
+        connected: &Connected,
+        records: &BTreeMap<WorkspaceId, PlacementRecord>,
+        found: &[Found],
+    ) -> Vec<Found> {
+        let installation = self.installation.id.to_string();
+        let listed: std::collections::HashSet<(&str, &str)> =
+            found.iter().map(|one| (one.namespace.as_str(), one.name.as_str())).collect();
+        let here = records.values().filter(|record| record.cluster == *connected.member.name());
+        let unlisted =
+            here.filter(|record| !listed.contains(&(record.namespace.as_str(), record.workspace.as_str())));
+        let cached = |record: &PlacementRecord| {
+            let place = connected.places().get(&record.namespace)?;
+            convert::found(&*place.cache.get(record.workspace.as_str())?, &installation)
+        };
+        unlisted.filter_map(cached).collect()
+    }
+}

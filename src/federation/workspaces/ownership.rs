@@ -1,0 +1,166 @@
+//! Labels of a Workspace that somebody took off, as with `kubectl label workspace ID gitpod.io/managed-by-`.
+//!
+//! The controller looks after what names Spaceport. Where the placement record and the resource's annotations agree that it is
+//! of this start and of this installation, its labels are put back: at once where the watch shows it, and before any change
+//! that a client asks for. Where they do not agree nothing is written, and changes are refused with the reason.
+
+use std::sync::Arc;
+
+use crate::fleet::Place;
+use crate::{Error, Federation, Result};
+use cluster::apply::{Patched, Writer};
+use cluster::convert;
+use cluster::resources::Workspace;
+use cluster::resources::names::{MANAGED_BY, MANAGER};
+use domain::diff::Keeper;
+use domain::record::PlacementRecord;
+
+impl Federation {
+    /// A resource that may be changed: with its labels, put back where they are missing. Fails where it is not ours.
+    pub(crate) async fn labelled(
+        &self,
+        writer: &Writer,
+        place: &Place,
+        record: &PlacementRecord,
+        workspace: Arc<Workspace>,
+    ) -> Result<Patched<Arc<Workspace>>> {
+        let id = &record.workspace;
+        match judged(record, &workspace, &self.installation.id.to_string()) {
+            Labels::There => Ok(Patched::Done(workspace)),
+            Labels::Missing => {
+                let patched = writer.set_labels(&workspace, &record.meta, &record.owner).await?;
+                Ok(match patched {
+                    Patched::Done(changed) => {
+                        tracing::info!(workspace = %id, "labels that were missing were put back");
+                        place.cache.offer(changed.clone());
+                        Patched::Done(changed.into())
+                    }
+                    Patched::NotFound => Patched::NotFound,
+                    Patched::Conflict => Patched::Conflict,
+                })
+            }
+            Labels::Unproven => {
+                let (namespace, label) = (&record.namespace, format!("{MANAGED_BY}={MANAGER}"));
+                let reason = format!(
+                    "its resource lacks the label {label}, and its annotations do not say that it is of this start, so \
+                     nothing is done about it; if it is: kubectl -n {namespace} label workspace {id} {label}"
+                );
+                Err(Error::Precondition { id: id.clone(), reason })
+            }
+            Labels::OfOthers => {
+                let reason = "its resource belongs to another manager; see `spaceport cluster diff`";
+                Err(Error::Precondition { id: id.clone(), reason: reason.to_owned() })
+            }
+        }
+    }
+
+    /// Puts labels back that a recorded workspace lacks; whether there is nothing left to do.
+    pub(crate) async fn put_labels_back(
+        &self,
+        writer: &Writer,
+        place: &Place,
+        record: &PlacementRecord,
+    ) -> Result<bool> {
+        let Some(known) = place.cache.get(record.workspace.as_str()) else { return Ok(true) };
+        if judged(record, &known, &self.installation.id.to_string()) != Labels::Missing {
+            return Ok(true);
+        }
+        let patched = self.labelled(writer, place, record, known).await?;
+        Ok(!matches!(patched, Patched::Conflict))
+    }
+}
+
+/// What the labels of a recorded workspace say.
+#[derive(Debug, PartialEq, Eq)]
+enum Labels {
+    /// That it is ours.
+    There,
+    /// Nothing, or not all; record and annotations say that it is ours.
+    Missing,
+    /// Nothing; and what else is there does not say whose it is.
+    Unproven,
+    /// That it is another manager's, or its annotations that it is another installation's.
+    OfOthers,
+}
+
+fn judged(record: &PlacementRecord, workspace: &Workspace, installation: &str) -> Labels {
+    let meta = &workspace.metadata;
+    let is_proven = is_proven(record, workspace, installation);
+    match convert::keeper(meta, installation) {
+        Keeper::Us if is_proven && convert::lacks_labels(meta) => Labels::Missing,
+        Keeper::Us => Labels::There,
+        Keeper::Nobody if is_proven => Labels::Missing,
+        Keeper::Nobody => Labels::Unproven,
+        Keeper::Manager(_) | Keeper::Installation(_) => Labels::OfOthers,
+    }
+}
+
+/// Whether record and annotations agree that the resource is of this start and installation.
+pub(crate) fn is_proven(record: &PlacementRecord, workspace: &Workspace, installation: &str) -> bool {
+    let meta = &workspace.metadata;
+    convert::is_made_by(meta, installation) && record.is_of(convert::digest(meta), convert::generation(meta))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use domain::record::{Digest, RecordState};
+
+    fn record() -> PlacementRecord {
+        PlacementRecord {
+            digest: Digest("f".repeat(64)),
+            ..crate::view::index::tests::sample(RecordState::Confirmed)
+        }
+    }
+
+    fn of(labels: &Value, change: &[(&str, Option<&str>)]) -> Labels {
+        let mut annotations = json!({
+            "spaceport.dev/installation": "here",
+            "spaceport.dev/spec-digest": "f".repeat(64),
+            "spaceport.dev/generation": "1",
+        });
+        for (key, value) in change {
+            match value {
+                Some(value) => annotations[format!("spaceport.dev/{key}")] = (*value).into(),
+                None => drop(annotations.as_object_mut().unwrap().remove(&format!("spaceport.dev/{key}"))),
+            }
+        }
+        let workspace: Workspace = serde_json::from_value(json!({
+            "apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace",
+            "metadata": { "name": "ws", "labels": labels, "annotations": annotations },
+            "spec": {
+                "ownership": { "owner": "jane", "workspaceID": "meta" }, "type": "Regular", "class": "c",
+                "image": { "workspace": { "ref": "image" }, "ide": { "web": "", "supervisor": "" } },
+                "initializer": "CgA=", "workspaceLocation": "", "admission": { "level": "Owner" }, "ports": [],
+            },
+        }))
+        .unwrap();
+        judged(&record(), &workspace, "here")
+    }
+
+    fn labels(manager: &str) -> Value {
+        json!({ "gitpod.io/managed-by": manager, "workspaceID": "meta", "owner": "jane" })
+    }
+
+    #[test]
+    fn labels_are_put_back_only_where_record_and_annotations_agree() {
+        assert_eq!(of(&labels("spaceport"), &[]), Labels::There);
+        for missing in [json!({}), labels(""), json!({ "gitpod.io/managed-by": "spaceport" })] {
+            assert_eq!(of(&missing, &[]), Labels::Missing, "{missing}");
+        }
+        for differs in [
+            ("installation", None),
+            ("spec-digest", None),
+            ("spec-digest", Some("e")),
+            ("generation", Some("2")),
+        ] {
+            assert_eq!(of(&json!({}), &[differs]), Labels::Unproven, "{differs:?}");
+        }
+        // Given to another manager, or another installation's: theirs, whatever the record says.
+        assert_eq!(of(&labels("ws-manager-mk2"), &[]), Labels::OfOthers);
+        assert_eq!(of(&labels("spaceport"), &[("installation", Some("there"))]), Labels::OfOthers);
+        assert_eq!(of(&json!({}), &[("installation", Some("there"))]), Labels::Unproven);
+    }
+}

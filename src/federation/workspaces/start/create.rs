@@ -1,0 +1,306 @@
+//! Writing a start where its record says: secrets first, then the resource. Repeatable.
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::fleet::Place;
+use crate::workspaces::start::Started;
+use crate::{Error, Federation, Result};
+use cluster::apply::{Created, MadeFor, Owner, Purpose, Writer};
+use cluster::client;
+use cluster::convert::{self, Build, budget};
+use cluster::references::{self, Referrer};
+use cluster::resources::names;
+use domain::class::Quantity;
+use domain::cluster::{ClearText, NodeAgent};
+use domain::placement::{Target, one_try};
+use domain::record::PlacementRecord;
+use domain::workspace::Start;
+use store::Term;
+
+/// Fields that a refusal names.
+const CLEAR_TEXT_SHOWN: usize = 8;
+
+impl Federation {
+    /// Writes secrets and resource where the record says. Repeatable.
+    pub(super) async fn create(
+        &self,
+        term: &Term,
+        start: &Start,
+        record: &PlacementRecord,
+        target: &Target,
+        deadline: Instant,
+    ) -> Result<Started> {
+        let (writer, place, region) = self.reach(term, record).await?;
+        let undecided = |reason: String| Error::Undecided {
+            id: start.id.clone(),
+            cluster: record.cluster.clone(),
+            reason,
+        };
+        let within = one_try(self.options.placement_deadline);
+        let writer = writer.within(within);
+        // An absence that was seen before says nothing of what is sent now.
+        self.settle.not_absent(&start.id);
+        let workspace = self.resource(&place, start, record, target);
+        prepare(&writer, &place, start, &workspace, deadline.min(Instant::now() + within)).await?;
+        let create = self.write(&writer, &place, start, record, &workspace);
+        let until = Instant::now() + within;
+        match client::until(deadline.min(until), create).await {
+            Err(waited) => {
+                let reason = format!("no answer within {within:?}");
+                // One that came late and had less time says nothing of the cluster, nor one that waited for our own limiter.
+                if until <= deadline && waited == client::Waited::ForAnswer {
+                    place.acceptance.workspace_timed_out(reason.clone());
+                }
+                return Err(undecided(reason));
+            }
+            Ok(Err(Error::Cluster(error))) if !error.is_definite_refusal() => {
+                return Err(undecided(error.to_string()));
+            }
+            Ok(outcome) => outcome?,
+        }
+        self.settle.push(&start.id);
+        Ok(self.answer(record, &place, region))
+    }
+
+    async fn write(
+        &self,
+        writer: &Writer,
+        place: &Place,
+        start: &Start,
+        record: &PlacementRecord,
+        workspace: &cluster::resources::Workspace,
+    ) -> Result<()> {
+        let id = start.id.as_str();
+        let env_uid = self.put_secrets(writer, place, start, record).await?;
+        // Its answer may be lost.
+        place.cache.await_creation(id);
+        let made = match writer.create_workspace(workspace).await {
+            Ok(Created::New(made)) => {
+                self.meters().started(&record.cluster, start.kind, &made.spec.class);
+                Ok(made)
+            }
+            Ok(Created::Exists) => match writer.get_workspace(start.id.as_str()).await {
+                Ok(Some(found)) if is_ours(&found, record) => Ok(found),
+                Ok(found) => Err(taken(writer, start, found.is_some())),
+                // It is there, whoever made it.
+                Err(error) => Err(cluster::Error::Ambiguous {
+                    cluster: writer.cluster().clone(),
+                    action: format!("create Workspace {}", start.id),
+                    reason: format!("one of this name is there, and {}", error.cause()),
+                }),
+            },
+            Err(error) => Err(error),
+        };
+        place.acceptance.workspace(made.as_ref().map(|_| ()));
+        let made = made?;
+        let owner = made.metadata.uid.clone().map(|uid| Owner { name: id.to_owned(), uid });
+        place.cache.offer(made);
+        if let Some((owner, uid)) = owner.zip(env_uid) {
+            give_secret(writer, &uid, &owner).await;
+        }
+        Ok(())
+    }
+
+    /// Puts the secrets of a start; answers the uid of that with its variables.
+    async fn put_secrets(
+        &self,
+        writer: &Writer,
+        place: &Place,
+        start: &Start,
+        record: &PlacementRecord,
+    ) -> Result<Option<String>> {
+        let id = start.id.as_str();
+        let secrets = convert::secrets(start, place.settings.load().node_agent);
+        let installation = self.installation.id.to_string();
+        let purpose = Purpose { workspace: id, installation: &installation, placed_at: record.placed_at };
+        let mut env_uid = None;
+        if let Some(content) = &secrets.env {
+            let name = names::env_secret(id);
+            env_uid = Some(writer.put_secret(&record.namespace, &name, purpose, content).await?);
+        }
+        if let Some(content) = &secrets.tokens {
+            writer.put_secret(&place.secrets_namespace, &names::token_secret(id), purpose, content).await?;
+        }
+        Ok(env_uid)
+    }
+
+    /// Deletes the secrets of a start that its cluster rejected: nothing refers to them. One that cannot be deleted now is
+    /// swept later.
+    pub(super) async fn take_back_secrets(&self, term: &Term, start: &Start, record: &PlacementRecord) {
+        let Ok((writer, place, _)) = self.reach(term, record).await else { return };
+        let id = start.id.as_str();
+        let secrets = convert::secrets(start, place.settings.load().node_agent);
+        let (installation, placed_at) = (self.installation.id.to_string(), record.placed_at.to_string());
+        let made_for =
+            MadeFor { workspace: id, installation: &installation, placed_at: Some(placed_at.as_str()) };
+        for (namespace, name, made) in [
+            (&record.namespace, names::env_secret(id), secrets.env.is_some()),
+            (&place.secrets_namespace, names::token_secret(id), secrets.tokens.is_some()),
+        ] {
+            if made && let Err(error) = writer.delete_secret(namespace, &name, made_for).await {
+                tracing::warn!(workspace = %start.id, %error, "a secret of a refused start is left over");
+            }
+        }
+    }
+
+    /// Whether everything fits that is made of a start there: resource, secrets, and the pod that the controller will make.
+    pub(super) fn check_size(&self, start: &Start, record: &PlacementRecord, target: &Target) -> Result<()> {
+        let Some((place, workspace)) = self.planned(start, record, target) else { return Ok(()) };
+        let agent = place.settings.load().node_agent;
+        budget::of_start(start, &workspace, &convert::secrets(start, agent))?;
+        Ok(place.planned_pod(workspace).as_ref().map_or(Ok(()), budget::of_pod)?)
+    }
+
+    /// The field of a start that takes most of its resource.
+    pub(super) fn largest_field(
+        &self,
+        start: &Start,
+        record: &PlacementRecord,
+        target: &Target,
+    ) -> &'static str {
+        self.planned(start, record, target).map_or("spec", |(_, workspace)| budget::largest(&workspace))
+    }
+
+    /// The resource of a start as it will be made; `None` where its place is served no longer, as making it will find out.
+    fn planned(
+        &self,
+        start: &Start,
+        record: &PlacementRecord,
+        target: &Target,
+    ) -> Option<(Place, cluster::resources::Workspace)> {
+        let place = self.fleet.get(&target.cluster)?.place(&target.namespace).ok()?;
+        let workspace = self.resource(&place, start, record, target);
+        Some((place, workspace))
+    }
+
+    fn resource(
+        &self,
+        place: &Place,
+        start: &Start,
+        record: &PlacementRecord,
+        target: &Target,
+    ) -> cluster::resources::Workspace {
+        let settings = place.settings.load();
+        let class = settings.classes.get(target.class.as_str());
+        let cpu = class.map(|class| &class.limits.cpu);
+        let storage = class.map(|class| class.limits.storage.value()).filter(|bytes| *bytes > 0);
+        // A class without a limit has a quantity of zero, which a node agent would take for one.
+        let limit = |quantity: &Quantity| (!quantity.is_zero()).then(|| quantity.as_str().to_owned());
+        let (min, burst) = (cpu.and_then(|cpu| limit(&cpu.min)), cpu.and_then(|cpu| limit(&cpu.burst)));
+        convert::workspace(
+            start,
+            &Build {
+                namespace: &record.namespace,
+                class: target.class.as_str(),
+                generation: record.generation,
+                digest: &record.digest,
+                keying: record.keying.as_ref(),
+                installation: &self.installation.id.to_string(),
+                placed_at: record.placed_at,
+                node_agent: settings.node_agent,
+                storage_quota: storage.and_then(|bytes| i64::try_from(bytes).ok()),
+                cpu_min_limit: min.as_deref(),
+                cpu_burst_limit: burst.as_deref(),
+                ssh_ca_public_key: settings.ssh_gateway_ca_public_key.as_deref(),
+            },
+        )
+    }
+}
+
+/// Everything that is asked before anything is written: whatever comes of it, the start may go on at another cluster.
+async fn prepare(
+    writer: &Writer,
+    place: &Place,
+    start: &Start,
+    workspace: &cluster::resources::Workspace,
+    until: Instant,
+) -> cluster::Result<()> {
+    let asking = async {
+        check(writer, place, start).await?;
+        dry_run(writer, place, workspace).await
+    };
+    match timeout_at(until, asking).await {
+        Ok(outcome) => outcome.map_err(cluster::Error::of_dry_run),
+        Err(_) => Err(cluster::Error::Unsent {
+            cluster: writer.cluster().clone(),
+            action: format!("start workspace {}", start.id),
+            reason: "no answer in time to what is asked before".to_owned(),
+        }),
+    }
+}
+
+/// Where the namespace lately failed to create workspaces, or rejected pods, asks it before anything is written: then the
+/// start can go on to another cluster.
+async fn dry_run(
+    writer: &Writer,
+    place: &Place,
+    workspace: &cluster::resources::Workspace,
+) -> cluster::Result<()> {
+    let learned = &place.acceptance;
+    if learned.workspaces_fail().is_some() {
+        let tried = writer.try_workspace(workspace).await;
+        learned.workspace(tried.as_ref().copied());
+        unless_unsupported(tried)?;
+    }
+    if learned.pods_rejected().is_none() {
+        return Ok(());
+    }
+    let Some(pod) = place.planned_pod(workspace.clone()) else { return Ok(()) };
+    let tried = writer.try_pod(&pod).await;
+    learned.pod(tried.as_ref().copied());
+    unless_unsupported(tried)
+}
+
+/// A webhook that does not support dry runs says nothing.
+fn unless_unsupported(tried: cluster::Result<()>) -> cluster::Result<()> {
+    match tried {
+        Err(cluster::Error::Refused { rule: cluster::error::Rule::NoDryRun(_), .. }) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Whether the namespace takes the secrets that a start references, and those that its node agent needs in clear text.
+async fn check(writer: &Writer, place: &Place, start: &Start) -> cluster::Result<()> {
+    let (settings, action) = (place.settings.load(), format!("start workspace {}", start.id));
+    let needs_clear_text = settings.node_agent == NodeAgent::Existing && !start.clear_text.is_empty();
+    if needs_clear_text && settings.clear_text_secrets == ClearText::Refuse {
+        let fields =
+            start.clear_text.iter().take(CLEAR_TEXT_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let why = format!("the node agent there would need secrets in clear text: {fields}");
+        return Err(cluster::Error::Disallowed { cluster: writer.cluster().clone(), action, why });
+    }
+    let referrer = Referrer { own: None, allowed: &settings.controller.allowed_secrets };
+    writer.check_references(&action, &references::of_start(start), referrer).await
+}
+
+/// The workspace is there, so where this fails it starts all the same: its finalizer deletes the secret, or a sweep.
+async fn give_secret(writer: &Writer, uid: &str, owner: &Owner) {
+    if let Err(error) = writer.give_secret(&names::env_secret(&owner.name), uid, owner).await {
+        tracing::warn!(workspace = owner.name, %error, "the secret of its environment has no owner");
+    }
+}
+
+/// Whether a resource that is there already came from the same request and generation.
+fn is_ours(found: &cluster::resources::Workspace, record: &PlacementRecord) -> bool {
+    let annotations = found.metadata.annotations.as_ref();
+    let is = |key: &str, value: &str| annotations.and_then(|all| all.get(key)).is_some_and(|is| is == value);
+    found.metadata.deletion_timestamp.is_none()
+        && is(names::SPEC_DIGEST, &record.digest.0)
+        && is(names::GENERATION, &record.generation.to_string())
+}
+
+/// The name belongs to something else there: a definite refusal.
+fn taken(writer: &Writer, start: &Start, exists: bool) -> cluster::Error {
+    let why = if exists {
+        "another workspace of this name exists there"
+    } else {
+        "another workspace of this name existed there a moment ago"
+    };
+    cluster::Error::Refused {
+        cluster: writer.cluster().clone(),
+        action: format!("create Workspace {}", start.id),
+        code: 409,
+        reason: "AlreadyExists",
+        rule: cluster::error::Rule::Own(why),
+    }
+}
