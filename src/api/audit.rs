@@ -190,7 +190,7 @@ impl Watch for Call {
         };
         self.shared.sink.write(line::line(&line::Facts {
             began: self.began,
-            replica: &self.shared.federation.replica().name,
+            replica: &self.shared.federation.leadership.replica().name,
             who: caller.map_or(&self.connection, |caller| &caller.who),
             via: caller.and_then(|caller| caller.via.as_deref()),
             method: self.method,

@@ -125,7 +125,7 @@ pub async fn serve(
     let Guards { limits, calls, streams, refusals, clients, age, audit, large } = guards;
     let bounds = BoundsLayer(Arc::new(Bounds::new(large)?));
     let texts = Arc::new(text::Texts::new()?);
-    let access = Access::new(federation.lead(), Peers::new(others.replicas), clients);
+    let access = Access::new(federation.leadership.lead(), Peers::new(others.replicas), clients);
     let audit = Audit::new(Arc::clone(&federation), audit).map_err(Error::Audit)?;
     let routes = Routes::new(health_service)
         .add_service(reflection)

@@ -55,7 +55,7 @@ impl WorkspaceManager for Workspaces {
             Ok(size) => size.min(PAGE_MAX),
             Err(_) => PAGE_MAX,
         };
-        let list = parse::list(self.federation.installation(), request.must_match.as_ref());
+        let list = parse::list(self.federation.leadership.installation(), request.must_match.as_ref());
         let after = parse::page(&list, &request.page_token)?;
         // One more tells whether there are more.
         let filter = parse::filter(request.must_match, &caller);

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Result;
 use crate::clusters::observed::Known;
 use crate::fleet::settings::{Defaults, Settings};
+use crate::leadership::Leading;
 use crate::metrics::metering::{Meter, Meters};
 use crate::view::index::Index;
 use crate::workspaces::settle;
@@ -48,7 +49,7 @@ use watcher::Watcher;
 pub use candidacy::InFlight;
 pub use connected::{Connected, InUse, Place};
 pub(super) use connected::{ago, last_answer};
-pub use gate::{Gate, Leading, State as GateState};
+pub use gate::{Gate, State as GateState};
 pub use logins::{Failure, LoginState};
 pub use registrations::Broken;
 

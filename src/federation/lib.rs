@@ -7,9 +7,11 @@ pub mod clusters;
 pub mod error;
 pub mod fleet;
 mod leader;
+pub mod leadership;
 mod locks;
 mod metrics;
 mod periodic;
+mod reason;
 pub mod view;
 pub mod workspaces;
 
@@ -18,18 +20,17 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
-use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use domain::ending::Ended;
 use domain::keyed::Keyed;
 use domain::names::WorkspaceId;
-use store::{Installation, Progress, Sealer, Store, Term};
+use store::{Installation, Progress, Sealer, Store};
 
 use self::clusters::{drain, observed, registry};
-use self::fleet::{Fleet, Leading};
+use self::fleet::Fleet;
+use self::leadership::Leadership;
 use self::locks::{Locks, Registry};
 use self::view::events::{Event, Filter};
 use self::view::index::{Expired, From, Index, Seen, Subscription};
@@ -41,35 +42,11 @@ pub use clusters::incarnation::Standing;
 pub use error::{Error, Result};
 pub use fleet::FleetOptions;
 pub use fleet::settings::{Defaults, Problem, vet};
+pub use leadership::{Lead, ReplicaName};
 pub use metrics::fleet::{FleetMetricSet, FleetMetrics};
 pub use metrics::metering::{Meters, WorkspaceGauges, WorkspaceMetricSet};
 pub use store::Error as StoreError;
 pub use workspaces::start::Started;
-
-/// Who leads, as this replica sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lead {
-    /// This replica, and it knows all that earlier leaders recorded.
-    Us,
-    /// Another replica.
-    Other {
-        /// Its name.
-        replica: String,
-        /// Where it answers.
-        address: String,
-    },
-    /// Nobody yet.
-    Nobody,
-}
-
-/// This replica towards others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplicaName {
-    /// Its name.
-    pub name: String,
-    /// Where others reach it.
-    pub address: String,
-}
 
 /// Limits of the use cases.
 #[derive(Debug, Clone)]
@@ -88,10 +65,12 @@ pub struct Options {
 pub struct Federation {
     store: Store,
     sealer: Sealer,
-    installation: Installation,
+    /// This installation's id.
+    installation: Arc<str>,
     keyed: Arc<ArcSwap<Keyed>>,
     options: Options,
-    us: ReplicaName,
+    /// Who leads.
+    pub leadership: Arc<Leadership>,
     index: Arc<Index>,
     fleet: Arc<Fleet>,
     locks: Locks,
@@ -100,13 +79,6 @@ pub struct Federation {
     registering: tokio::sync::Mutex<()>,
     /// One permit a watcher of clusters.
     watchers: Arc<tokio::sync::Semaphore>,
-    /// The term while this replica leads and has caught up.
-    term: watch::Sender<Option<Leading>>,
-    lead: watch::Sender<Lead>,
-    /// Of etcd, as last read.
-    incarnation: watch::Sender<u64>,
-    /// Since when the present leader is known.
-    since: RwLock<Option<(i64, Timestamp)>>,
     placements: watch::Sender<Option<Progress>>,
     /// How far registrations were followed.
     registrations: watch::Sender<Option<Progress>>,
@@ -124,7 +96,7 @@ pub struct Federation {
 
 impl std::fmt::Debug for Federation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Federation").field("us", &self.us).finish_non_exhaustive()
+        f.debug_struct("Federation").field("us", self.leadership.replica()).finish_non_exhaustive()
     }
 }
 
@@ -141,9 +113,10 @@ impl Federation {
     ) -> Arc<Self> {
         let index = Arc::new(Index::new(subscriber_buffer));
         let keyed = Arc::new(ArcSwap::from_pointee(installation.keyed()));
-        let (term, follows) = watch::channel(None);
-        let (settle, incarnation) = (settle::Queue::default(), installation.incarnation);
-        let identity = (Arc::clone(&keyed), installation.id.to_string().into());
+        let leadership = Leadership::new(us, installation.id, installation.incarnation);
+        let settle = settle::Queue::default();
+        let installation: Arc<str> = installation.id.to_string().into();
+        let (identity, follows) = ((Arc::clone(&keyed), Arc::clone(&installation)), leadership.terms());
         let known = Arc::<observed::Known>::default();
         let fleet =
             Fleet::new(fleet, Arc::clone(&index), identity, follows, settle.clone(), Arc::clone(&known));
@@ -154,17 +127,13 @@ impl Federation {
             installation,
             keyed,
             options,
-            us,
+            leadership,
             index,
             fleet,
             locks: Locks::default(),
             registry: Registry::default(),
             registering: tokio::sync::Mutex::default(),
             watchers: Arc::new(tokio::sync::Semaphore::new(registry::MOST_WATCHERS)),
-            term,
-            lead: watch::channel(Lead::Nobody).0,
-            incarnation: watch::Sender::new(incarnation),
-            since: RwLock::default(),
             placements: watch::channel(None).0,
             registrations: watch::channel(None).0,
             drains,
@@ -175,21 +144,6 @@ impl Federation {
             known,
             noting: tokio::sync::Mutex::default(),
         })
-    }
-
-    /// This replica's name.
-    pub fn replica(&self) -> &ReplicaName {
-        &self.us
-    }
-
-    /// Who leads, and its changes.
-    pub fn lead(&self) -> watch::Receiver<Lead> {
-        self.lead.subscribe()
-    }
-
-    /// Epoch of the present leader, and since when this replica knows it.
-    pub fn epoch(&self) -> Option<(i64, Option<Timestamp>)> {
-        self.since.read().map(|(epoch, since)| (epoch, Some(since)))
     }
 
     /// The store.
@@ -210,11 +164,6 @@ impl Federation {
     /// The member clusters.
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
-    }
-
-    /// This installation's id.
-    pub fn installation(&self) -> uuid::Uuid {
-        self.installation.id
     }
 
     /// The first `limit` workspaces asked for whose id comes after the one given, sorted by id.
@@ -286,11 +235,5 @@ impl Federation {
         self.closing.cancel();
         self.index.events().close();
         self.fleet.close();
-    }
-
-    /// The right to write, or that this replica has none.
-    fn term(&self) -> Result<Term> {
-        let term = self.term.borrow().as_ref().map(|leading| leading.term.clone());
-        term.filter(Term::is_valid).ok_or(Error::NotLeader)
     }
 }

@@ -32,10 +32,10 @@ impl Clusters {
     }
 
     pub(super) async fn answer_leader(&self) -> v1::LeaderResponse {
-        let us = self.federation.replica();
+        let us = self.federation.leadership.replica();
         let mut response =
             v1::LeaderResponse { answered_by: us.name.clone(), ..v1::LeaderResponse::default() };
-        let lead = self.federation.lead().borrow().clone();
+        let lead = self.federation.leadership.lead().borrow().clone();
         match lead {
             Lead::Us => {
                 response.replica.clone_from(&us.name);
@@ -47,7 +47,7 @@ impl Clusters {
             }
             Lead::Nobody => {}
         }
-        if let Some((epoch, since)) = self.federation.epoch() {
+        if let Some((epoch, since)) = self.federation.leadership.epoch() {
             response.epoch = epoch;
             response.since = since.map(timestamp);
         }

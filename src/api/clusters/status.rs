@@ -12,8 +12,8 @@ impl Clusters {
     pub(super) async fn overview(&self) -> v1::GetStatusResponse {
         let federation = &self.federation;
         let overview = Box::pin(federation.overview()).await;
-        let us = federation.replica().name.clone();
-        let leader = match &*federation.lead().borrow() {
+        let us = federation.leadership.replica().name.clone();
+        let leader = match &*federation.leadership.lead().borrow() {
             Lead::Us => us.clone(),
             Lead::Other { replica, .. } => replica.clone(),
             Lead::Nobody => String::new(),
@@ -25,7 +25,7 @@ impl Clusters {
         }
         v1::GetStatusResponse {
             answered_by: us,
-            leading_since: federation.epoch().and_then(|(_, since)| since).map(timestamp),
+            leading_since: federation.leadership.epoch().and_then(|(_, since)| since).map(timestamp),
             leader,
             replicas: replicas.map(|(name, address, epoch)| v1::Replica { name, address, epoch }).collect(),
             clusters: overview.clusters.iter().map(cluster).collect(),

@@ -64,7 +64,7 @@ impl Federation {
     ) -> Result<DrainView> {
         options.validate().map_err(|(field, rule)| Error::Invalid { field: field.into(), rule })?;
         self.cluster(name)?;
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         // No start is decided before and recorded after.
         let _alone = self.registry.write(PATIENCE).await?;
         let (now, survey, known) = (Timestamp::now(), Survey::of(self, name), self.drains.get(name));
@@ -110,7 +110,7 @@ impl Federation {
     /// Pauses, resumes or cancels a drain, or takes note of lost backups. Repeats change nothing.
     pub async fn change_drain(&self, name: &ClusterName, change: &Change) -> Result<DrainView> {
         for _ in 0..TRIES {
-            let term = self.term()?;
+            let term = self.leadership.term()?;
             let mut changes = self.drains.changes();
             let (drain, version) = self.drains.get(name).ok_or_else(|| Error::NoDrain(name.clone()))?;
             let changed = changed(&drain, change, Timestamp::now())?;

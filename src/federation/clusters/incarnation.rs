@@ -7,11 +7,9 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{Error, Federation, Result};
+use crate::reason::stated;
+use crate::{Federation, Result};
 use domain::epoch::Opening;
-
-/// Characters of a reason.
-const REASON_MOST: usize = 500;
 
 /// What is known of leading and standing by.
 #[derive(Debug, Clone, Default)]
@@ -30,35 +28,20 @@ impl Federation {
     /// Opens a new incarnation. Every member is raised to it.
     pub async fn open_incarnation(&self, reason: &str, by: String) -> Result<Opening> {
         let reason = stated(reason)?;
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         let opening = self.store.open_incarnation(&term, reason, &by, Timestamp::now()).await?;
         tracing::warn!(incarnation = opening.incarnation, by, reason, "an admin opened a new incarnation");
-        self.incarnation.send_replace(opening.incarnation);
-        self.term.send_if_modified(|leading| {
-            let Some(leading) = leading.as_mut().filter(|leading| leading.term == term) else { return false };
-            leading.incarnation = opening.incarnation;
-            true
-        });
+        self.leadership.opened_incarnation(&term, opening.incarnation);
         Ok(opening)
     }
 
     /// As etcd has it now; what is known of it where etcd does not answer.
     pub async fn standing(&self) -> Standing {
-        let (installation, known) = (self.installation.id, *self.incarnation.borrow());
+        let (installation, known) = (self.leadership.installation(), self.leadership.incarnation());
         let (read, replicas) = tokio::join!(self.store.incarnation(), self.store.replicas());
         let (incarnation, openings) = read.unwrap_or((known, Vec::new()));
         let replicas = replicas.unwrap_or_default().into_iter();
         let replicas = replicas.map(|one| (one.replica, one.address, one.epoch)).collect();
         Standing { installation, incarnation, openings, replicas }
     }
-}
-
-/// Why an admin does something, in words that are kept.
-pub(crate) fn stated(reason: &str) -> Result<&str> {
-    let reason = reason.trim();
-    if reason.is_empty() || reason.chars().count() > REASON_MOST {
-        let rule = format!("must say why, in at most {REASON_MOST} characters");
-        return Err(Error::Invalid { field: "reason".into(), rule });
-    }
-    Ok(reason)
 }

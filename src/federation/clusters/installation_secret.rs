@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::clusters::incarnation::stated;
+use crate::reason::stated;
 use crate::{Error, Federation, Result};
 use store::{Installation, Term};
 
@@ -36,7 +36,7 @@ impl Federation {
     /// Keys new starts with a new secret.
     pub async fn rotate_secret(&self, reason: &str, by: String) -> Result<Versions> {
         let reason = stated(reason)?;
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         let rotated = self.store.rotate_secret(&term, &self.sealer, Timestamp::now()).await?;
         let installation = rotated.ok_or(Error::SecretsInUse)?;
         self.keyed.store(Arc::new(installation.keyed()));

@@ -18,7 +18,7 @@ impl Federation {
         if until.is_some_and(|until| until <= Timestamp::now()) {
             return Err(Error::Invalid { field: "until".into(), rule: "must be in the future".to_owned() });
         }
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         let Some(connected) = self.fleet.get(name) else {
             let reason = self.cluster(name)?.reason;
             return Err(Error::Unusable { cluster: name.clone(), reason });

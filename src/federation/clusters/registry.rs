@@ -68,7 +68,7 @@ impl Federation {
         spec: ClusterSpec,
         given: Option<Secret<String>>,
     ) -> Result<(ClusterView, Registered)> {
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         spec.validate()?;
         if self.fleet.version(&spec.name).is_some() {
             return Ok((self.registered_before(&spec, given.as_ref())?, Registered::Before));
@@ -163,7 +163,7 @@ impl Federation {
 
     /// Takes a cluster out. Without `force` only where no live workspace is placed there.
     pub async fn deregister(&self, name: &ClusterName, force: bool) -> Result<()> {
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         let _alone = self.registry.write(PATIENCE).await?;
         let version = self.fleet.version(name).ok_or_else(|| Error::NoCluster(name.clone()))?;
         let mut workspaces = self.index.placed_on(name);
@@ -204,7 +204,7 @@ impl Federation {
     /// nothing is not written.
     pub async fn change_cluster(&self, name: &ClusterName, change: &SpecChange) -> Result<ClusterView> {
         for _ in 0..TRIES {
-            let term = self.term()?;
+            let term = self.leadership.term()?;
             let view = self.cluster(name)?;
             let spec = change.apply(&view.spec);
             if spec == *view.spec {

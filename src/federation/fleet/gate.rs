@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use crate::fleet::Connected;
+use crate::leadership::Leading;
 use crate::{Error, Result};
 use cluster::fence::Pass;
 use domain::epoch::Epoch;
@@ -24,24 +24,6 @@ const RAISE_WITHIN: Duration = Duration::from_secs(10);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// Between looks at a raised member.
 const LOOK: Duration = Duration::from_secs(30);
-
-/// In which leadership this replica writes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Leading {
-    /// The right to write.
-    pub term: Term,
-    /// The installation's identity.
-    pub installation: Uuid,
-    /// Of its etcd.
-    pub incarnation: u64,
-}
-
-impl Leading {
-    /// As member clusters compare it.
-    pub fn epoch(&self) -> Epoch {
-        Epoch { installation: self.installation, incarnation: self.incarnation, revision: self.term.epoch() }
-    }
-}
 
 /// A member that may be written to.
 #[derive(Clone)]

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::Leading;
 use crate::{Federation, Lead};
 use store::{Leadership, Progress, Term};
 
@@ -33,10 +32,10 @@ impl Federation {
                 }
                 Leadership::Standby { leader } => {
                     let lead = leader.map_or(Lead::Nobody, |leader| {
-                        self.note_epoch(leader.epoch);
+                        self.leadership.note_epoch(leader.epoch);
                         Lead::Other { replica: leader.replica, address: leader.address }
                     });
-                    self.lead.send_replace(lead);
+                    self.leadership.set_lead(lead);
                 }
             }
             tokio::select! {
@@ -63,16 +62,13 @@ impl Federation {
             () = self.learn_installation() => {}
             () = term.ended() => return,
         }
-        self.note_epoch(term.epoch());
+        self.leadership.note_epoch(term.epoch());
         for connected in self.fleet.connected() {
             connected.member.capacity().release_all();
             connected.member.caches().for_each(|cache| cache.forget_deletions());
         }
-        tracing::info!(epoch = term.epoch(), replica = self.us.name, "leading");
-        let installation = self.installation.id;
-        let incarnation = *self.incarnation.borrow();
-        self.term.send_replace(Some(Leading { term: term.clone(), installation, incarnation }));
-        self.lead.send_replace(Lead::Us);
+        tracing::info!(epoch = term.epoch(), replica = self.leadership.replica().name, "leading");
+        self.leadership.begin(term);
         tokio::join!(
             self.settle(term),
             self.sweep(term),
@@ -93,7 +89,7 @@ impl Federation {
         loop {
             match self.store.installation(&self.sealer).await {
                 Ok(installation) => {
-                    self.incarnation.send_replace(installation.incarnation);
+                    self.leadership.set_incarnation(installation.incarnation);
                     self.keyed.store(Arc::new(installation.keyed()));
                     return;
                 }
@@ -104,16 +100,8 @@ impl Federation {
     }
 
     fn step_down(&self) {
-        tracing::info!(replica = self.us.name, "no longer leading");
-        self.term.send_replace(None);
-        self.lead.send_replace(Lead::Nobody);
-    }
-
-    fn note_epoch(&self, epoch: i64) {
-        let mut since = self.since.write();
-        if since.is_none_or(|(known, _)| known != epoch) {
-            *since = Some((epoch, Timestamp::now()));
-        }
+        tracing::info!(replica = self.leadership.replica().name, "no longer leading");
+        self.leadership.end();
     }
 
     async fn sweep(&self, term: &Term) {

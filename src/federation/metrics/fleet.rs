@@ -35,7 +35,7 @@ impl FleetMetrics {
     }
 
     fn read(&self) {
-        let leads = *self.federation.lead().borrow() == Lead::Us;
+        let leads = *self.federation.leadership.lead().borrow() == Lead::Us;
         self.metrics.replica.read(&self.federation, leads);
         let vitals = self.federation.vitals();
         self.metrics.clusters.read(&self.federation, &vitals, leads);

@@ -17,7 +17,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
 use tokio::sync::watch;
 
-use crate::fleet::Leading;
+use crate::leadership::Leading;
 use cluster::cache::Observer;
 use cluster::convert::keeper;
 use cluster::resources::{Workspace, WorkspaceType};

@@ -70,7 +70,7 @@ pub enum Outcome {
 impl Federation {
     /// Adopts workspaces of a cluster, or tells what would be. Repeatable.
     pub async fn adopt(&self, name: &ClusterName, asked: &Adoption) -> Result<Vec<(Row, Outcome)>> {
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         if !asked.dry_run && !(1..=MOST).contains(&asked.workspaces.len()) {
             let rule = format!("must name 1 to {MOST} where something is to be changed");
             return Err(Error::Invalid { field: "workspaces".into(), rule });
@@ -148,7 +148,7 @@ impl Federation {
         id: &WorkspaceId,
         workspace: &Workspace,
     ) -> Option<Row> {
-        let found = convert::found(workspace, &self.installation.id.to_string())?;
+        let found = convert::found(workspace, &self.installation)?;
         let record: Vec<PlacementRecord> =
             self.index.record_of(id).map(|(record, _)| record).into_iter().collect();
         let mut rows = compare(connected.member.name(), formerly, &record, vec![found]);

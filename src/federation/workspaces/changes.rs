@@ -81,7 +81,7 @@ impl Patch {
 impl Federation {
     /// Asks a workspace to stop. One that does not exist counts as stopped.
     pub async fn stop(&self, id: &WorkspaceId, policy: StopPolicy) -> Result<()> {
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         let _turn = self.locks.lock(id, CHANGE_WITHIN).await?;
         let Some((record, version)) = self.index.record_of(id) else { return Ok(()) };
         if !record.is_live() {
@@ -148,7 +148,7 @@ impl Federation {
     }
 
     async fn change(&self, id: &WorkspaceId, patch: impl Fn(&Workspace) -> Option<Patch>) -> Result<()> {
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         let record = self.live_record(id)?;
         self.change_at(&term, &record, patch).await
     }

@@ -66,10 +66,10 @@ impl Federation {
 
     async fn found_in(&self, connected: &Connected) -> Result<Vec<Found>> {
         let mut all = Vec::new();
-        let installation = self.installation.id.to_string();
+        let installation = &*self.installation;
         for namespace in connected.places().keys() {
             let reader = connected.member.idle_writer(namespace);
-            let show = |workspace| all.extend(convert::found(&workspace, &installation));
+            let show = |workspace| all.extend(convert::found(&workspace, installation));
             reader.each_workspace(show).await?;
         }
         Ok(all)
@@ -112,7 +112,7 @@ impl Federation {
         records: &BTreeMap<WorkspaceId, PlacementRecord>,
         found: &[Found],
     ) -> Vec<Found> {
-        let installation = self.installation.id.to_string();
+        let installation = &*self.installation;
         let listed: std::collections::HashSet<(&str, &str)> =
             found.iter().map(|one| (one.namespace.as_str(), one.name.as_str())).collect();
         let here = records.values().filter(|record| record.cluster == *connected.member.name());
@@ -120,7 +120,7 @@ impl Federation {
             here.filter(|record| !listed.contains(&(record.namespace.as_str(), record.workspace.as_str())));
         let cached = |record: &PlacementRecord| {
             let place = connected.places().get(&record.namespace)?;
-            convert::found(&*place.cache.get(record.workspace.as_str())?, &installation)
+            convert::found(&*place.cache.get(record.workspace.as_str())?, installation)
         };
         unlisted.filter_map(cached).collect()
     }

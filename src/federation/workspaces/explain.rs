@@ -93,7 +93,7 @@ impl Federation {
 
     /// Why a workspace is where it is, or why it is nowhere.
     pub async fn explain(&self, id: &WorkspaceId) -> Result<Arc<Explanation>> {
-        if self.term().is_ok()
+        if self.leadership.term().is_ok()
             && let Some(known) = self.decisions.get(id)
         {
             return Ok(known);

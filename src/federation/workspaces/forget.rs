@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 
-use crate::clusters::incarnation::stated;
 use crate::locks::PATIENCE;
+use crate::reason::stated;
 use crate::{Error, Federation, Result};
 use domain::diff::{Row, left};
 use domain::names::{ClusterName, WorkspaceId};
@@ -47,7 +47,7 @@ pub struct Forgotten {
 impl Federation {
     /// Gives up what is recorded under the name of a cluster that is not registered, as far as the time goes. Repeatable.
     pub async fn forget_cluster(&self, name: &ClusterName, asked: &Forgetting) -> Result<Forgotten> {
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         if self.fleet.version(name).is_some() {
             return Err(Error::StillRegistered(name.clone()));
         }

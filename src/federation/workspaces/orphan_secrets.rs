@@ -72,10 +72,10 @@ impl Federation {
         owners: &[Writer],
     ) -> Result<()> {
         let Some(writer) = owners.first() else { return Ok(()) };
-        let installation = self.installation.id.to_string();
+        let installation = &*self.installation;
         let (mut page, mut swept) = (None, Ok(()));
         loop {
-            let listed = writer.list_secrets(namespace, &installation, page.as_deref()).await?;
+            let listed = writer.list_secrets(namespace, installation, page.as_deref()).await?;
             for secret in &listed.secrets {
                 if let Some(id) = made_for(&secret.name, &secret.workspace)
                     && is_old(secret.made_at, self.options.leftover_age, Timestamp::now())

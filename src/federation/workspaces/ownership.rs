@@ -25,7 +25,7 @@ impl Federation {
         workspace: Arc<Workspace>,
     ) -> Result<Patched<Arc<Workspace>>> {
         let id = &record.workspace;
-        match judged(record, &workspace, &self.installation.id.to_string()) {
+        match judged(record, &workspace, &self.installation) {
             Labels::There => Ok(Patched::Done(workspace)),
             Labels::Missing => {
                 let patched = writer.set_labels(&workspace, &record.meta, &record.owner).await?;
@@ -62,7 +62,7 @@ impl Federation {
         record: &PlacementRecord,
     ) -> Result<bool> {
         let Some(known) = place.cache.get(record.workspace.as_str()) else { return Ok(true) };
-        if judged(record, &known, &self.installation.id.to_string()) != Labels::Missing {
+        if judged(record, &known, &self.installation) != Labels::Missing {
             return Ok(true);
         }
         let patched = self.labelled(writer, place, record, known).await?;

@@ -227,7 +227,7 @@ impl Federation {
 
     /// Whether what the apiserver has under a record's name is what the record is about.
     pub(crate) fn judged(&self, record: &PlacementRecord, found: Option<&Workspace>) -> Resource {
-        found.map_or(Resource::Absent, |found| judged(record, found, &self.installation.id.to_string()))
+        found.map_or(Resource::Absent, |found| judged(record, found, &self.installation))
     }
 }
 

@@ -28,7 +28,7 @@ pub const LONGEST: Duration = CREATE_WITHIN.saturating_add(URL_WITHIN).saturatin
 impl Federation {
     /// Has the node agent snapshot a running workspace; the snapshot's URL, once it is named, or once it is complete.
     pub async fn take_snapshot(&self, id: &WorkspaceId, return_immediately: bool) -> Result<String> {
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         let record = self.live_record(id)?;
         self.refuse_under_maintenance(&record)?;
         let seen = self.describe(id)?;

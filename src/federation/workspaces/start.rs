@@ -73,7 +73,7 @@ struct Held {
 impl Federation {
     /// Starts a workspace, or answers a repeated start as the first time.
     pub async fn start(&self, start: Start) -> Result<Started> {
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         let deadline = Instant::now() + self.options.placement_deadline;
         let _turn = self.locks.lock(&start.id, self.options.placement_deadline).await?;
         if let Some((record, version)) = self.index.record_of(&start.id) {

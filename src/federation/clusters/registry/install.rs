@@ -34,7 +34,7 @@ impl Federation {
         plan: &Plan,
         kubeconfig: &Secret<String>,
     ) -> Result<(Vec<Installed>, Option<Secret<String>>)> {
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         // In errors and logs only: the cluster has no name yet.
         let name: ClusterName = "cluster-to-install".parse().map_err(|_| Error::NotLeader)?;
         let credentials = Credentials::parse(&name, kubeconfig.expose())?;

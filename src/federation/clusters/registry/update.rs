@@ -81,7 +81,7 @@ impl Federation {
     }
 
     async fn try_update(&self, before: &ClusterView, update: &Update) -> Result<(ClusterView, Vec<Check>)> {
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         let mut spec = update.change.apply(&before.spec);
         if let Some(login) = &update.login {
             spec.kubeconfig_secret = login.reference().cloned();

@@ -74,9 +74,9 @@ fn samples(spec: &ClusterSpec, defaults: &Defaults) -> Vec<Sample> {
 impl Federation {
     /// As [`examine`], in the name of this installation.
     pub(super) async fn examine(&self, spec: &ClusterSpec, login: Login<'_>) -> Result<Examined> {
-        let installation = self.installation.id.to_string();
+        let installation = &*self.installation;
         let samples = samples(spec, &self.fleet.defaults());
-        examine(spec, login, &installation, &samples, self.fleet.probe_deadline()).await
+        examine(spec, login, installation, &samples, self.fleet.probe_deadline()).await
     }
 
     /// Looks at a cluster that may be registered or not, and changes nothing.

@@ -79,7 +79,7 @@ impl WorkspaceGauges {
         self.gauges.utilization.reset();
         self.gauges.activity.reset();
         self.gauges.maintenance.reset();
-        let leads = *self.federation.lead().borrow() == Lead::Us;
+        let leads = *self.federation.leadership.lead().borrow() == Lead::Us;
         for connected in self.federation.fleet().connected() {
             self.read_maintenance(&connected);
             if leads {

@@ -25,7 +25,7 @@ pub struct Discard {
 impl Federation {
     /// Deletes stray resources. Repeatable.
     pub async fn discard(&self, name: &ClusterName, asked: &Discard) -> Result<Vec<(Row, Outcome)>> {
-        let term = self.term()?;
+        let term = self.leadership.term()?;
         if !(1..=MOST).contains(&asked.workspaces.len()) {
             return Err(Error::Invalid {
                 field: "workspaces".into(),

@@ -50,7 +50,7 @@ impl Federation {
         let from = record.cluster.clone();
         let reader = connected.member.idle_writer(&row.namespace);
         let there = reader.get_workspace(id.as_str()).await?;
-        let found = there.and_then(|workspace| convert::found(&workspace, &self.installation.id.to_string()));
+        let found = there.and_then(|workspace| convert::found(&workspace, &self.installation));
         let is_there = found.is_some();
         let rows = compare(cluster, &formerly, std::slice::from_ref(&record), found.into_iter().collect());
         let Some(Row { standing: Standing::Left(_), .. }) = rows.first() else {

@@ -70,9 +70,9 @@ impl Federation {
 
     /// In every namespace of the cluster: the other installation's canary is in one of those that it has.
     async fn installation_at_work(&self, connected: &Connected) -> Option<String> {
-        let us = self.installation.id.to_string();
+        let us = &*self.installation;
         for namespace in connected.places().keys() {
-            match connected.member.other_installation(namespace, &us, Timestamp::now()).await {
+            match connected.member.other_installation(namespace, us, Timestamp::now()).await {
                 Ok(None) => {}
                 Ok(Some(why)) => return Some(format!("is not taken over: {why}")),
                 Err(error) => return Some(unknown(&error)),

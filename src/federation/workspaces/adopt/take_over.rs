@@ -39,10 +39,10 @@ impl Federation {
             }
         };
         turn("seeing the workspace's pods", SEEN_WITHIN, seen).await?;
-        let installation = self.installation.id.to_string();
+        let installation = &*self.installation;
         let secrets = [(writer.namespace(), env_secret(&id)), (&place.secrets_namespace, token_secret(&id))];
         for (namespace, name) in secrets {
-            writer.adopt_secret(namespace, &name, &id, &installation).await?;
+            writer.adopt_secret(namespace, &name, &id, installation).await?;
         }
         self.name_us(writer, place, workspace).await
     }
@@ -50,9 +50,9 @@ impl Federation {
     async fn name_us(&self, writer: &Writer, place: &Place, mut workspace: Workspace) -> Result<()> {
         let (name, uid) =
             (workspace.metadata.name.clone().unwrap_or_default(), workspace.metadata.uid.clone());
-        let installation = self.installation.id.to_string();
+        let installation = &*self.installation;
         for _ in 0..TRIES {
-            match writer.adopt_workspace(&workspace, &installation).await? {
+            match writer.adopt_workspace(&workspace, installation).await? {
                 Patched::Done(changed) => {
                     place.cache.offer(changed);
                     return Ok(());

@@ -111,8 +111,8 @@ impl Federation {
     ) -> Result<Option<String>> {
         let id = start.id.as_str();
         let secrets = convert::secrets(start, place.settings.load().node_agent);
-        let installation = self.installation.id.to_string();
-        let purpose = Purpose { workspace: id, installation: &installation, placed_at: record.placed_at };
+        let installation = &*self.installation;
+        let purpose = Purpose { workspace: id, installation, placed_at: record.placed_at };
         let mut env_uid = None;
         if let Some(content) = &secrets.env {
             let name = names::env_secret(id);
@@ -130,9 +130,8 @@ impl Federation {
         let Ok((writer, place, _)) = self.reach(term, record).await else { return };
         let id = start.id.as_str();
         let secrets = convert::secrets(start, place.settings.load().node_agent);
-        let (installation, placed_at) = (self.installation.id.to_string(), record.placed_at.to_string());
-        let made_for =
-            MadeFor { workspace: id, installation: &installation, placed_at: Some(placed_at.as_str()) };
+        let (installation, placed_at) = (&*self.installation, record.placed_at.to_string());
+        let made_for = MadeFor { workspace: id, installation, placed_at: Some(placed_at.as_str()) };
         for (namespace, name, made) in [
             (&record.namespace, names::env_secret(id), secrets.env.is_some()),
             (&place.secrets_namespace, names::token_secret(id), secrets.tokens.is_some()),
@@ -195,7 +194,7 @@ impl Federation {
                 generation: record.generation,
                 digest: &record.digest,
                 keying: record.keying.as_ref(),
-                installation: &self.installation.id.to_string(),
+                installation: &self.installation,
                 placed_at: record.placed_at,
                 node_agent: settings.node_agent,
                 storage_quota: storage.and_then(|bytes| i64::try_from(bytes).ok()),
