@@ -97,7 +97,7 @@ impl WorkspaceManager for Workspaces {
         let warnings = unknown.map(|region| format!("no cluster is in region {region}")).chain(left_out);
         let began = Instant::now();
         let started = self.federation.start(start).await;
-        self.federation.meters().start_took(began.elapsed());
+        self.federation.meters.start_took(began.elapsed());
         let started = started.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::StartWorkspaceResponse {
             url: started.url,

@@ -13,6 +13,7 @@ mod metrics;
 mod periodic;
 mod reason;
 pub mod view;
+mod wiring;
 pub mod workspaces;
 
 use std::sync::Arc;
@@ -41,7 +42,8 @@ pub use cluster::Error as ClusterError;
 pub use clusters::incarnation::Standing;
 pub use error::{Error, Result};
 pub use fleet::FleetOptions;
-pub use fleet::settings::{Defaults, Problem, vet};
+pub use fleet::settings::vet::vet;
+pub use fleet::settings::{Defaults, Problem};
 pub use leadership::{Lead, ReplicaName};
 pub use metrics::fleet::{FleetMetricSet, FleetMetrics};
 pub use metrics::metering::{Meters, WorkspaceGauges, WorkspaceMetricSet};
@@ -73,6 +75,8 @@ pub struct Federation {
     pub leadership: Arc<Leadership>,
     index: Arc<Index>,
     fleet: Arc<Fleet>,
+    /// Counts workspaces.
+    pub meters: Meters,
     locks: Locks,
     registry: Registry,
     /// Held while a cluster is registered, so that none is registered twice under two addresses.
@@ -108,7 +112,7 @@ impl Federation {
         installation: Installation,
         us: ReplicaName,
         options: Options,
-        fleet: FleetOptions,
+        (fleet, meters): (FleetOptions, Meters),
         subscriber_buffer: usize,
     ) -> Arc<Self> {
         let index = Arc::new(Index::new(subscriber_buffer));
@@ -118,8 +122,14 @@ impl Federation {
         let installation: Arc<str> = installation.id.to_string().into();
         let (identity, follows) = ((Arc::clone(&keyed), Arc::clone(&installation)), leadership.terms());
         let known = Arc::<observed::Known>::default();
-        let fleet =
-            Fleet::new(fleet, Arc::clone(&index), identity, follows, settle.clone(), Arc::clone(&known));
+        let callbacks = Arc::new(wiring::FleetCallbacks {
+            installation: Arc::clone(&installation),
+            meters: meters.clone(),
+            terms: leadership.terms(),
+            queue: settle.clone(),
+            known: Arc::clone(&known),
+        });
+        let fleet = Fleet::new(fleet, Arc::clone(&index), identity, follows, callbacks);
         let drains = drain::Drains::new(Arc::clone(&index));
         Arc::new(Self {
             store,
@@ -130,6 +140,7 @@ impl Federation {
             leadership,
             index,
             fleet,
+            meters,
             locks: Locks::default(),
             registry: Registry::default(),
             registering: tokio::sync::Mutex::default(),
@@ -154,11 +165,6 @@ impl Federation {
     /// The index.
     pub fn index(&self) -> &Arc<Index> {
         &self.index
-    }
-
-    /// What is counted of workspaces.
-    pub fn meters(&self) -> &Meters {
-        self.fleet.meters()
     }
 
     /// The member clusters.

@@ -168,12 +168,14 @@ async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> 
         installation,
         us,
         options(&config),
-        FleetOptions {
-            member: member_options(&config, members.clone(), tasks.clone()),
-            defaults: Arc::new(ArcSwap::from_pointee(defaults)),
-            meters: Meters::new()?,
-            host: host.clone(),
-        },
+        (
+            FleetOptions {
+                member: member_options(&config, members.clone(), tasks.clone()),
+                defaults: Arc::new(ArcSwap::from_pointee(defaults)),
+                host: host.clone(),
+            },
+            Meters::new()?,
+        ),
         config.federation.subscriber_buffer,
     );
     let calls = api::Calls::new()?;

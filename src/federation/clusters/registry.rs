@@ -23,9 +23,10 @@ use domain::names::ClusterName;
 use domain::secret::Secret;
 use store::Term;
 
+use crate::fleet::callbacks::Login;
 use crate::fleet::settings::{self, Settings};
 use crate::locks::{PATIENCE, turn};
-pub(crate) use verify::{Login, examine};
+pub(crate) use verify::examine;
 
 pub use update::{NewLogin, Update};
 pub use view::ClusterView;
@@ -150,7 +151,7 @@ impl Federation {
             if is_kept(namespace) {
                 Settings::resolve(namespace, &defaults).err().unwrap_or_default()
             } else {
-                settings::vet(namespace, &defaults)
+                settings::vet::vet(namespace, &defaults)
             }
         };
         let problems: Vec<String> =

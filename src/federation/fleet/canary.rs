@@ -12,8 +12,8 @@ use domain::acceptance::Ending;
 use domain::canary::Standing;
 use domain::workspace::Kind;
 
-use crate::fleet::gate::Opened;
-use crate::fleet::{Connected, Place};
+use super::connected::{Connected, Place};
+use super::gate::Opened;
 
 /// Between dry runs, however many starts fail.
 const AT_LEAST: Duration = Duration::from_millis(500);

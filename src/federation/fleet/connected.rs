@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::fleet::candidacy::Candidacy;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -11,9 +10,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::gate::{Gate, Opened};
-use crate::fleet::settings::{Defaults, Settings};
-use crate::metrics::metering::Meter;
+use super::callbacks::MemberObserver;
+use super::candidacy::Candidacy;
+use super::gate::{Gate, Opened};
+use super::settings::{Defaults, Settings};
+use super::watcher::Watcher;
 use crate::view::index::ClusterFacts;
 use crate::{Error, Result};
 use cluster::acceptance::Acceptance;
@@ -29,8 +30,6 @@ use domain::health::Health;
 use domain::names::{Namespace, Region};
 use domain::secret::Secret;
 use store::Registration;
-
-use crate::fleet::watcher::Watcher;
 
 /// The registration of a member, replaced as a whole: whoever loads it once sees nothing of another.
 #[derive(Debug, Clone)]
@@ -69,8 +68,8 @@ pub struct Connected {
     /// Learned once it answered.
     pub server_version: ArcSwapOption<String>,
     pub(super) places: BTreeMap<Namespace, Place>,
-    /// Counts what becomes of its workspaces.
-    pub(crate) meter: Arc<Meter>,
+    /// Observes its workspaces for whoever runs the fleet.
+    pub(crate) observer: Arc<dyn MemberObserver>,
     /// Shows what the caches hold.
     pub(super) watcher: Arc<Watcher>,
     /// Wakes when something was listed.

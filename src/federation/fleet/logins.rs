@@ -7,8 +7,6 @@
 //! on, in memory, and the reason is told. *Bounds.* One watch and one verification at a time a cluster; pauses between
 //! tries grow.
 
-mod follow;
-
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 use std::sync::Arc;
@@ -17,13 +15,10 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio_util::sync::DropGuard;
 
-use crate::fleet::{Connected, Fleet};
 use cluster::host::{Host, Unread, Why};
 use cluster::tasks::{TaskName, Tasks};
 use domain::names::ClusterName;
 use domain::secret_ref::SecretRef;
-
-use follow::Following;
 
 /// How a login that is read from a Secret is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +89,32 @@ impl Logins {
         self.kept.lock().values().any(|kept| kept.state == LoginState::Reading)
     }
 
+    /// The host cluster, where there is one.
+    pub(super) fn host(&self) -> Option<&Arc<Host>> {
+        self.host.as_ref()
+    }
+
+    /// Tasks of a cluster's login that failed and have not run steadily since, and how often each failed in a row.
+    pub(super) fn failing(&self, name: &ClusterName) -> Vec<(TaskName, u32)> {
+        self.kept.lock().get(name).map(|kept| kept.tasks.failing()).unwrap_or_default()
+    }
+
+    /// Keeps the login of a Secret that `follow` begins to follow, unless it is followed already.
+    pub(super) fn keep(
+        &self,
+        name: &ClusterName,
+        reference: &SecretRef,
+        follow: impl FnOnce() -> Arc<Tasks>,
+    ) {
+        let mut kept = self.kept.lock();
+        if kept.get(name).is_some_and(|kept| kept.reference == *reference) {
+            return;
+        }
+        let (state, since, tasks) = (LoginState::Reading, Timestamp::now(), follow());
+        let (reference, stop) = (reference.clone(), tasks.stop().clone().drop_guard());
+        kept.insert(name.clone(), Kept { reference, state, since, tasks, _stop: stop });
+    }
+
     /// Ends the task of a cluster.
     pub(super) fn forget(&self, name: &ClusterName) {
         self.kept.lock().remove(name);
@@ -105,7 +126,7 @@ impl Logins {
     }
 
     /// Notes a state; whether it is news.
-    fn note(&self, name: &ClusterName, state: &LoginState) -> bool {
+    pub(super) fn note(&self, name: &ClusterName, state: &LoginState) -> bool {
         match self.kept.lock().get_mut(name) {
             Some(kept) if kept.state != *state => {
                 if discriminant(&kept.state) != discriminant(state) {
@@ -116,53 +137,5 @@ impl Logins {
             }
             _ => false,
         }
-    }
-}
-
-impl Fleet {
-    /// How a cluster's login is, where it is read from a Secret.
-    pub fn login(&self, name: &ClusterName) -> Option<LoginState> {
-        Some(self.login_since(name)?.0)
-    }
-
-    /// The same, and since when.
-    pub fn login_since(&self, name: &ClusterName) -> Option<(LoginState, Timestamp)> {
-        self.logins.state(name)
-    }
-
-    /// Tasks of a member that failed and have not run steadily since, and how often each failed in a row.
-    pub fn failing_tasks(&self, connected: &Connected) -> Vec<(TaskName, u32)> {
-        let mut failing = connected.tasks.failing();
-        let kept = self.logins.kept.lock();
-        failing.extend(kept.get(connected.member.name()).into_iter().flat_map(|kept| kept.tasks.failing()));
-        failing
-    }
-
-    /// The cluster that the manager itself runs in.
-    pub fn host(&self) -> Option<&Arc<Host>> {
-        self.logins.host.as_ref()
-    }
-
-    /// Follows the Secret that a cluster's kubeconfig is in from now on, or none.
-    pub(super) fn keep_login(self: &Arc<Self>, name: &ClusterName, reference: Option<&SecretRef>) {
-        let Some(reference) = reference else {
-            self.logins.forget(name);
-            return;
-        };
-        let mut kept = self.logins.kept.lock();
-        if kept.get(name).is_some_and(|kept| kept.reference == *reference) {
-            return;
-        }
-        let tasks = self.tasks_of(name);
-        let (state, since) = (LoginState::Reading, Timestamp::now());
-        let _entered = tracing::info_span!("login", cluster = %name, %reference).entered();
-        let stop = tasks.stop().clone();
-        let following = Arc::new(Following::new(Arc::clone(self), name.clone(), reference.clone(), stop));
-        tasks.spawn(TaskName::one("login"), move || {
-            let following = Arc::clone(&following);
-            async move { following.run().await }
-        });
-        let (reference, stop) = (reference.clone(), tasks.stop().clone().drop_guard());
-        kept.insert(name.clone(), Kept { reference, state, since, tasks, _stop: stop });
     }
 }

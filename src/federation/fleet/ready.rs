@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::fleet::{Connected, Fleet};
+use super::connected::Connected;
+use super::members::Fleet;
 use domain::names::ClusterName;
 
 impl Fleet {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::fleet::settings::{Defaults, Settings};
-
-use crate::fleet::{Broken, Connected, Fleet, Slot};
+use super::connected::Connected;
+use super::members::Fleet;
+use super::settings::{Defaults, Settings};
+use super::slot::{Broken, Slot};
 
 impl Fleet {
     /// Takes what the configuration says from now on for namespaces, without connecting anew. A namespace whose

@@ -1,7 +1,7 @@
 //! The settings of one namespace of one cluster: the manager's configuration, and what the cluster file puts in place
 //! of it. Everything that can be wrong is found here, before a cluster is registered.
 
-mod vet;
+pub mod vet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,8 +19,6 @@ use domain::names::{ClassId, MetaId};
 use domain::pod_annotations::PodAnnotations;
 use domain::template::{HostError, PortUrl, Values, WorkspaceUrl};
 use domain::workspace::ClassView;
-
-pub use vet::vet;
 
 /// What the manager's configuration says for namespaces whose cluster file says nothing else.
 #[derive(Debug, Clone)]

@@ -7,9 +7,9 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::fleet::settings::Settings;
+use super::callbacks::Callbacks;
+use super::settings::Settings;
 use crate::view::index::{ClusterFacts, Index, Session};
-use crate::workspaces::settle;
 use cluster::cache::Observer;
 use cluster::convert::{ViewSettings, end_message, lacks_labels, view};
 use cluster::resources::Workspace;
@@ -21,7 +21,7 @@ pub(super) struct Watcher {
     /// Of the connection whose caches these are.
     pub(super) session: Session,
     pub(super) index: Arc<Index>,
-    pub(super) settle: settle::Queue,
+    pub(super) callbacks: Arc<dyn Callbacks>,
     pub(super) settings: BTreeMap<Namespace, Arc<ArcSwap<Settings>>>,
     /// This installation's id.
     pub(super) installation: Arc<str>,
@@ -51,7 +51,7 @@ impl Watcher {
             let id = view.id.clone();
             self.index.resource(&self.session, view);
             if self.index.has_ended(&id) || lacks_labels(&workspace.metadata) {
-                self.settle.push(&id);
+                self.callbacks.recheck(&id);
             }
         } else if let Some(Ok(id)) = workspace.metadata.name.as_deref().map(str::parse::<WorkspaceId>) {
             // Another installation took it over.
@@ -89,7 +89,7 @@ impl Observer for Watcher {
         }
         if let Ok(id) = name.parse::<WorkspaceId>() {
             self.index.resource_gone(&self.session, namespace, &id, end_message(last));
-            self.settle.push(&id);
+            self.callbacks.recheck(&id);
         }
     }
 
@@ -118,7 +118,7 @@ impl Observer for Watcher {
     fn synced(&self, namespace: &Namespace) {
         self.index.listed(&self.session, namespace);
         for id in self.index.placed_on(self.session.cluster()) {
-            self.settle.push(&id);
+            self.callbacks.recheck(&id);
         }
         self.changes.send_replace(());
     }

@@ -236,7 +236,7 @@ impl ClusterGauges {
             }
         }
         if leads {
-            federation.meters().begin_cluster(member.name());
+            federation.meters.begin_cluster(member.name());
             let at_work = connected.places().values().map(Place::at_work);
             let (failing, queued) = at_work.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
             self.failing.with_label_values(&[name]).set(count(failing));

@@ -17,6 +17,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
 use tokio::sync::watch;
 
+use crate::fleet::callbacks::MemberObserver;
 use crate::leadership::Leading;
 use cluster::cache::Observer;
 use cluster::convert::keeper;
@@ -246,6 +247,8 @@ impl Meter {
         }
     }
 }
+
+impl MemberObserver for Meter {}
 
 impl Observer for Meter {
     fn workspace(&self, namespace: &Namespace, workspace: &Arc<Workspace>) {

@@ -131,7 +131,7 @@ impl Federation {
                 }
             }
             attempt.over(None);
-            self.meters().unplaced(&attempt.rejected);
+            self.meters.unplaced(&attempt.rejected);
             return Err(unplaceable(start, attempt.rejected));
         }
     }
@@ -171,7 +171,7 @@ impl Federation {
                         too_large = Some(self.too_large(start, &held.record, &target, &error));
                     }
                     let why = Rejection::Refused(error.to_string());
-                    self.meters().rejected(&target.cluster, &why);
+                    self.meters.rejected(&target.cluster, &why);
                     attempt.refused(target.cluster.clone(), why);
                 }
                 Err(error) => {
@@ -198,7 +198,7 @@ impl Federation {
             target = next;
         }
         attempt.over(None);
-        self.meters().unplaced(&attempt.rejected);
+        self.meters.unplaced(&attempt.rejected);
         self.forget(term, &held).await?;
         Err(too_large.unwrap_or_else(|| unplaceable(start, attempt.rejected)))
     }

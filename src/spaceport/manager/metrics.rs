@@ -49,7 +49,7 @@ pub(super) fn registry(of: &Told<'_>) -> anyhow::Result<Registry> {
     let all: [Box<dyn Collector>; 12] = [
         Box::new(FleetMetrics::new(Arc::clone(of.federation))?),
         Box::new(WorkspaceGauges::new(Arc::clone(of.federation))?),
-        Box::new(OfRegistered::new(of.federation, of.federation.meters().clone())),
+        Box::new(OfRegistered::new(of.federation, of.federation.meters.clone())),
         Box::new(of.limits.counters().clone()),
         Box::new(of.calls.clone()),
         Box::new(OfRegistered::new(of.federation, of.members.clone())),

@@ -10,8 +10,8 @@ use domain::secret::Secret;
 use domain::secret_ref::SecretRef;
 use store::{self, NewCluster};
 
-use crate::clusters::registry::verify::Login;
 use crate::clusters::registry::{ClusterView, SEEN_WITHIN, TRIES, kept};
+use crate::fleet::callbacks::Login;
 
 /// A change that is asked for.
 #[derive(Debug, Clone, Default)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fleet::callbacks::Login;
 use crate::fleet::settings::{Defaults, Settings};
 use crate::{Error, Federation, Result};
 use cluster::client::{Credentials, Limits, Signals, connect};
@@ -16,13 +17,6 @@ use domain::workspace::Kind;
 
 /// For all checks of a cluster.
 pub(super) const VERIFY_WITHIN: Duration = Duration::from_secs(10);
-
-/// How a cluster is reached, and which one it must be where that is known.
-#[derive(Clone, Copy)]
-pub(crate) struct Login<'a> {
-    pub(crate) kubeconfig: &'a str,
-    pub(crate) uid: Option<&'a str>,
-}
 
 /// A client made only to verify tells nobody.
 pub(super) struct Unheard;

@@ -1,6 +1,6 @@
 //! Whether workspaces of a namespace can start with its settings: checked before they are registered or changed.
 
-use crate::fleet::settings::{Defaults, Problem, Settings, urls};
+use super::{Defaults, Problem, Settings, urls};
 use domain::cluster::{NamespaceSpec, rules};
 
 /// Everything that is wrong with a namespace that is new or changes.

@@ -1,5 +1,6 @@
 //! What workspaces are now, read when somebody scrapes. Only the leader shows it, so that sums over replicas are right.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use prometheus::{GaugeVec, IntGaugeVec, Opts};
 
 use crate::fleet::Connected;
 use crate::metrics::metering::transitions::Known;
-use crate::metrics::metering::{PREFIX, type_label};
+use crate::metrics::metering::{Meter, PREFIX, type_label};
 use crate::{Federation, Lead};
 use cluster::resources::{Phase, WorkspaceType};
 use domain::names::Namespace;
@@ -98,9 +99,12 @@ impl WorkspaceGauges {
     fn read_workspaces(&self, connected: &Connected) {
         let cluster = connected.member.name().as_str();
         let mut counts = Counts::new(connected);
-        connected.meter.for_each(|namespace, known| counts.take(namespace, known));
+        let observer: &dyn Any = &*connected.observer;
+        if let Some(meter) = observer.downcast_ref::<Meter>() {
+            meter.for_each(|namespace, known| counts.take(namespace, known));
+        }
         for (phase, kind, class, count) in counts.phases {
-            self.federation.meters().begin(connected.member.name(), kind, &class);
+            self.federation.meters.begin(connected.member.name(), kind, &class);
             let labels = [cluster, &format!("{phase:?}"), type_label(kind), class.as_str()];
             self.gauges.phases.with_label_values(&labels).set(count);
         }

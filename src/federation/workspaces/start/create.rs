@@ -76,7 +76,7 @@ impl Federation {
         place.cache.await_creation(id);
         let made = match writer.create_workspace(workspace).await {
             Ok(Created::New(made)) => {
-                self.meters().started(&record.cluster, start.kind, &made.spec.class);
+                self.meters.started(&record.cluster, start.kind, &made.spec.class);
                 Ok(made)
             }
             Ok(Created::Exists) => match writer.get_workspace(start.id.as_str()).await {

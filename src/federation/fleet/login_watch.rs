@@ -6,11 +6,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::clusters::registry::{Login, examine};
-use crate::fleet::logins::{Failure, LoginState};
-use crate::fleet::{Broken, Fleet, Slot};
+use super::callbacks::Login;
+use super::logins::{Failure, LoginState};
+use super::members::Fleet;
+use super::slot::{Broken, Slot};
 use cluster::client::Credentials;
 use cluster::host::{Found, Reading, Unread};
+use cluster::tasks::TaskName;
 use domain::names::ClusterName;
 use domain::secret::Secret;
 use domain::secret_ref::SecretRef;
@@ -22,7 +24,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_sec
 const OF_LOGINS: [&str; 6] = ["reachable", "ca", "login", "login-end", "identity", "permissions"];
 
 /// The Secret of one cluster, until the cluster goes or its kubeconfig is elsewhere.
-pub(super) struct Following {
+struct Following {
     fleet: Arc<Fleet>,
     name: ClusterName,
     reference: SecretRef,
@@ -38,16 +40,11 @@ struct Rejected {
 }
 
 impl Following {
-    pub(super) fn new(
-        fleet: Arc<Fleet>,
-        name: ClusterName,
-        reference: SecretRef,
-        stop: CancellationToken,
-    ) -> Self {
+    fn new(fleet: Arc<Fleet>, name: ClusterName, reference: SecretRef, stop: CancellationToken) -> Self {
         Self { fleet, name, reference, stop }
     }
 
-    pub(super) async fn run(&self) {
+    async fn run(&self) {
         tokio::select! {
             () = self.follow() => {}
             () = self.stop.cancelled() => {}
@@ -156,8 +153,8 @@ impl Following {
         };
         let uid = self.fleet.cluster_uid(&self.name).await;
         let login = Login { kubeconfig: text.expose(), uid: uid.as_deref() };
-        let (installation, deadline) = (&self.fleet.installation, self.fleet.probe_deadline());
-        let examined = examine(&known.spec, login, installation, &[], deadline).await;
+        let deadline = self.fleet.probe_deadline();
+        let examined = self.fleet.callbacks.examine(&known.spec, login, deadline).await;
         let examined = examined.map_err(|error| refused(error.to_string()))?;
         let mut failed: Vec<String> = examined
             .checks
@@ -193,5 +190,26 @@ impl Following {
             Some(Slot::Removed(_)) | None => {}
         }
         Ok(())
+    }
+}
+
+impl Fleet {
+    /// Follows the Secret that a cluster's kubeconfig is in from now on, or none.
+    pub(super) fn keep_login(self: &Arc<Self>, name: &ClusterName, reference: Option<&SecretRef>) {
+        let Some(reference) = reference else {
+            self.logins.forget(name);
+            return;
+        };
+        self.logins.keep(name, reference, || {
+            let tasks = self.tasks_of(name);
+            let _entered = tracing::info_span!("login", cluster = %name, %reference).entered();
+            let stop = tasks.stop().clone();
+            let following = Arc::new(Following::new(Arc::clone(self), name.clone(), reference.clone(), stop));
+            tasks.spawn(TaskName::one("login"), move || {
+                let following = Arc::clone(&following);
+                async move { following.run().await }
+            });
+            tasks
+        });
     }
 }
