@@ -24,18 +24,37 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use domain::ending::Ended;
 use domain::keyed::Keyed;
-use domain::names::WorkspaceId;
 use store::{Installation, Progress, Sealer, Store};
 
 use self::clusters::{drain, observed, registry};
 use self::fleet::Fleet;
 use self::leadership::Leadership;
-use self::locks::{Locks, Registry};
-use self::view::events::{Event, Filter};
-use self::view::index::{Expired, From, Index, Seen, Subscription};
-use self::workspaces::{explain, settle};
+use self::locks::{Locks, RegistryLock};
+use self::view::index::Index;
+use self::workspaces::adopt::claims::Claims;
+use self::workspaces::adopt::relocate::Relocation;
+use self::workspaces::adopt::site::Sites;
+use self::workspaces::adopt::{Adopting, Discarding};
+use self::workspaces::builders::Builders;
+use self::workspaces::changes::Changes;
+use self::workspaces::decisions::Decisions;
+use self::workspaces::diff::Comparison;
+use self::workspaces::explain::Explanations;
+use self::workspaces::forget::GivingUp;
+use self::workspaces::hosts::Hosts;
+use self::workspaces::logs::Logs;
+use self::workspaces::orphan_secrets::OrphanSecrets;
+use self::workspaces::ownership::Ownership;
+use self::workspaces::queries::Queries;
+use self::workspaces::records::Records;
+use self::workspaces::settle::Settling;
+use self::workspaces::settle::queue::Queue;
+use self::workspaces::snapshots::Snapshots;
+use self::workspaces::start::Starts;
+use self::workspaces::start::create::Creation;
+use self::workspaces::start::placing::Placing;
+use self::workspaces::start::repeat::Repeats;
 
 /// Errors of the rooms behind this one, which the API maps to status codes too.
 pub use cluster::Error as ClusterError;
@@ -70,15 +89,14 @@ pub struct Federation {
     /// This installation's id.
     installation: Arc<str>,
     keyed: Arc<ArcSwap<Keyed>>,
-    options: Options,
     /// Who leads.
     pub leadership: Arc<Leadership>,
     index: Arc<Index>,
     fleet: Arc<Fleet>,
     /// Counts workspaces.
     pub meters: Meters,
-    locks: Locks,
-    registry: Registry,
+    locks: Arc<Locks>,
+    registry: Arc<RegistryLock>,
     /// Held while a cluster is registered, so that none is registered twice under two addresses.
     registering: tokio::sync::Mutex<()>,
     /// One permit a watcher of clusters.
@@ -87,8 +105,32 @@ pub struct Federation {
     /// How far registrations were followed.
     registrations: watch::Sender<Option<Progress>>,
     drains: drain::Drains,
-    settle: settle::Queue,
-    decisions: explain::Decisions,
+    queue: Queue,
+    decisions: Arc<Decisions>,
+    /// Changes of placed workspaces.
+    pub changes: Arc<Changes>,
+    settling: Arc<Settling>,
+    orphan_secrets: Arc<OrphanSecrets>,
+    /// Reads of workspaces.
+    pub queries: Arc<Queries>,
+    /// Starts workspaces.
+    pub starts: Arc<Starts>,
+    /// Takes snapshots.
+    pub snapshots: Arc<Snapshots>,
+    /// Logs of workspaces.
+    pub logs: Arc<Logs>,
+    /// Image builders.
+    pub builders: Arc<Builders>,
+    /// Explains and forecasts placements.
+    pub explanations: Arc<Explanations>,
+    /// Compares clusters with the placement records.
+    pub comparison: Arc<Comparison>,
+    /// Adopts workspaces.
+    pub adopting: Arc<Adopting>,
+    /// Discards resources without a record.
+    pub discarding: Arc<Discarding>,
+    /// Gives workspaces up.
+    pub giving_up: Arc<GivingUp>,
     /// News that were not told.
     news_dropped: AtomicU64,
     /// What was noted of clusters.
@@ -118,7 +160,7 @@ impl Federation {
         let index = Arc::new(Index::new(subscriber_buffer));
         let keyed = Arc::new(ArcSwap::from_pointee(installation.keyed()));
         let leadership = Leadership::new(us, installation.id, installation.incarnation);
-        let settle = settle::Queue::default();
+        let queue = Queue::default();
         let installation: Arc<str> = installation.id.to_string().into();
         let (identity, follows) = ((Arc::clone(&keyed), Arc::clone(&installation)), leadership.terms());
         let known = Arc::<observed::Known>::default();
@@ -126,31 +168,132 @@ impl Federation {
             installation: Arc::clone(&installation),
             meters: meters.clone(),
             terms: leadership.terms(),
-            queue: settle.clone(),
+            queue: queue.clone(),
             known: Arc::clone(&known),
         });
         let fleet = Fleet::new(fleet, Arc::clone(&index), identity, follows, callbacks);
         let drains = drain::Drains::new(Arc::clone(&index));
+        let (locks, registry) = (Arc::<Locks>::default(), Arc::<RegistryLock>::default());
+        let records = Records::new(store.clone(), index.clone(), fleet.clone(), options.tombstone_life);
+        let ownership = Ownership::new(installation.clone());
+        let changes = Changes::new(
+            leadership.clone(),
+            locks.clone(),
+            records.clone(),
+            fleet.clone(),
+            ownership.clone(),
+        );
+        let settling = Settling::new(
+            records.clone(),
+            index.clone(),
+            fleet.clone(),
+            locks.clone(),
+            queue.clone(),
+            ownership.clone(),
+            changes.clone(),
+        );
+        let orphan_secrets = OrphanSecrets::new(
+            fleet.clone(),
+            index.clone(),
+            locks.clone(),
+            installation.clone(),
+            options.leftover_age,
+        );
+        let queries = Queries::new(index.clone());
+        let decisions = Decisions::new(store.clone());
+        let hosts = Hosts::new(fleet.clone(), index.clone());
+        let placing =
+            Placing::new(fleet.clone(), index.clone(), registry.clone(), decisions.clone(), meters.clone());
+        let creation = Creation::new(
+            fleet.clone(),
+            queue.clone(),
+            meters.clone(),
+            keyed.clone(),
+            installation.clone(),
+            options.placement_deadline,
+        );
+        let repeats = Repeats::new(
+            fleet.clone(),
+            index.clone(),
+            records.clone(),
+            ownership.clone(),
+            creation.clone(),
+            keyed.clone(),
+        );
+        let starts = Starts::new(
+            leadership.clone(),
+            locks.clone(),
+            records.clone(),
+            hosts.clone(),
+            placing,
+            creation,
+            repeats,
+        );
+        let snapshots = Snapshots::new(leadership.clone(), records.clone(), queries.clone(), fleet.clone());
+        let logs = Logs::new(queries.clone(), fleet.clone());
+        let builders = Builders::new(fleet.clone(), options.image_builder.clone());
+        let explanations =
+            Explanations::new(leadership.clone(), store.clone(), decisions.clone(), fleet.clone());
+        let comparison = Comparison::new(fleet.clone(), index.clone(), store.clone(), installation.clone());
+        let sites = Sites::new(locks.clone(), records.clone(), comparison.clone());
+        let claims = Claims::new(records.clone(), index.clone(), hosts, registry.clone());
+        let relocation = Relocation::new(
+            records.clone(),
+            comparison.clone(),
+            locks.clone(),
+            registry.clone(),
+            queue.clone(),
+        );
+        let adopting = Adopting::new(
+            leadership.clone(),
+            fleet.clone(),
+            comparison.clone(),
+            sites.clone(),
+            claims,
+            relocation,
+            queue.clone(),
+        );
+        let discarding = Discarding::new(leadership.clone(), fleet.clone(), comparison.clone(), sites);
+        let giving_up = GivingUp::new(
+            leadership.clone(),
+            fleet.clone(),
+            store.clone(),
+            index.clone(),
+            locks.clone(),
+            records,
+        );
         Arc::new(Self {
             store,
             sealer,
             installation,
             keyed,
-            options,
             leadership,
             index,
             fleet,
             meters,
-            locks: Locks::default(),
-            registry: Registry::default(),
+            locks,
+            registry,
             registering: tokio::sync::Mutex::default(),
             watchers: Arc::new(tokio::sync::Semaphore::new(registry::MOST_WATCHERS)),
             placements: watch::channel(None).0,
             registrations: watch::channel(None).0,
             drains,
             closing: CancellationToken::new(),
-            settle,
-            decisions: explain::Decisions::default(),
+            queue,
+            decisions,
+            changes,
+            settling,
+            orphan_secrets,
+            queries,
+            starts,
+            snapshots,
+            logs,
+            builders,
+            explanations,
+            comparison,
+            adopting,
+            discarding,
+            giving_up,
             news_dropped: AtomicU64::new(0),
             known,
             noting: tokio::sync::Mutex::default(),
@@ -170,47 +313,6 @@ impl Federation {
     /// The member clusters.
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
-    }
-
-    /// The first `limit` workspaces asked for whose id comes after the one given, sorted by id.
-    pub fn list(&self, filter: &Filter, after: &str, limit: usize) -> Vec<Seen> {
-        self.index.list(filter, after, limit)
-    }
-
-    /// One workspace.
-    pub fn describe(&self, id: &WorkspaceId) -> Result<Seen> {
-        self.index.get(id).ok_or_else(|| Error::NoWorkspace(id.clone()))
-    }
-
-    /// A workspace that is over, for as long as its id is taken.
-    pub fn describe_ended(&self, id: &WorkspaceId) -> Result<Ended> {
-        if let Some(ended) = self.index.ended(id) {
-            return Ok(ended);
-        }
-        match self.index.record_of(id) {
-            Some(_) => Err(Error::Precondition { id: id.clone(), reason: "it has not ended yet".to_owned() }),
-            None => Err(Error::NoWorkspace(id.clone())),
-        }
-    }
-
-    /// Whose a workspace is, as its record says.
-    pub fn owner_of(&self, id: &WorkspaceId) -> Option<String> {
-        self.place_of(id).map(|(owner, _)| owner)
-    }
-
-    /// Whose a workspace is, and its cluster, as its record says.
-    pub fn place_of(&self, id: &WorkspaceId) -> Option<(String, String)> {
-        self.index.record_of(id).map(|(record, _)| (record.owner.to_string(), record.cluster.to_string()))
-    }
-
-    /// Changes of workspaces.
-    pub fn subscribe(&self, filter: Filter, from: &From) -> Result<Subscription, Expired> {
-        self.index.subscribe(filter, from)
-    }
-
-    /// The token with which a subscriber goes on after an event.
-    pub fn resume_token(&self, event: &Event) -> String {
-        self.index.token(event)
     }
 
     /// Waits until every placement record was listed once.

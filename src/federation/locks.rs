@@ -58,9 +58,9 @@ impl Locks {
 /// Held shared while a placement is recorded and alone while a cluster is taken out, so that a cluster that was found empty
 /// stays so until it is gone.
 #[derive(Debug, Default)]
-pub struct Registry(RwLock<()>);
+pub struct RegistryLock(RwLock<()>);
 
-impl Registry {
+impl RegistryLock {
     /// Waits until no cluster is being taken out.
     pub async fn read(&self, within: Duration) -> Result<RwLockReadGuard<'_, ()>> {
         turn("waiting for a change of the registry of clusters", within, self.0.read()).await
@@ -89,7 +89,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_lock_is_waited_for_without_a_limit() {
-        let (locks, registry, id) = (Locks::default(), Registry::default(), "a".parse().unwrap());
+        let (locks, registry, id) = (Locks::default(), RegistryLock::default(), "a".parse().unwrap());
         let _held = locks.lock(&id, PATIENCE).await.unwrap();
         let late = locks.lock(&id, PATIENCE).await.unwrap_err();
         let told = "waiting for another call about the same workspace took longer than 20s";

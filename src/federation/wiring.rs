@@ -12,7 +12,7 @@ use crate::clusters::registry::examine;
 use crate::fleet::callbacks::{Callbacks, Login, MemberObserver};
 use crate::leadership::Leading;
 use crate::metrics::metering::{Meter, Meters};
-use crate::workspaces::settle::Queue;
+use crate::workspaces::settle::queue::Queue;
 use cluster::probe::Examined;
 use domain::cluster::ClusterSpec;
 use domain::names::{ClusterName, WorkspaceId};

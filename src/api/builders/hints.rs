@@ -49,8 +49,9 @@ pub fn placement(
         && let Some(id) = problems.parse::<WorkspaceId>(WORKSPACE, text(WORKSPACE))
     {
         // What the caller may not touch does not exist for it.
-        let own =
-            |id| if caller.check(federation, id).is_ok() { Some(federation.describe(id)) } else { None };
+        let own = |id| {
+            if caller.check(federation, id).is_ok() { Some(federation.queries.describe(id)) } else { None }
+        };
         match own(&id).unwrap_or_else(|| Err(Error::NoWorkspace(id.clone()))) {
             Ok(seen) => request.cluster = Some(seen.cluster),
             Err(error) => problems.add(WORKSPACE, error),

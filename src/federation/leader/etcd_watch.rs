@@ -29,14 +29,14 @@ impl Federation {
                         all.iter().filter(is_news).map(|(record, _)| record.workspace.clone()).collect();
                     self.index.records_are(all, revision);
                     for id in &news {
-                        self.settle.push(id);
+                        self.queue.push(id);
                     }
                 }
                 MirrorEvent::Put(item) => {
                     // Also a claim whose answer was lost: someone must see whether anything comes of it.
                     let id = item.value.workspace.clone();
                     self.index.record(item.value, item.version);
-                    self.settle.push(&id);
+                    self.queue.push(&id);
                 }
                 MirrorEvent::Delete { key, version } => {
                     if let Ok(id) = key.parse::<WorkspaceId>() {

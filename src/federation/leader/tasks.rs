@@ -70,11 +70,11 @@ impl Federation {
         tracing::info!(epoch = term.epoch(), replica = self.leadership.replica().name, "leading");
         self.leadership.begin(term);
         tokio::join!(
-            self.settle(term),
+            self.settling.run(term),
             self.sweep(term),
-            self.sweep_leftovers(term),
+            self.orphan_secrets.sweep(term),
             self.carry_out_drains(term),
-            self.write_decisions(term),
+            self.decisions.write(term),
             self.seal_anew(term),
             self.record_rewinds(term),
             self.record_addresses(term),

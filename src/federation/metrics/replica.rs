@@ -58,11 +58,11 @@ impl ReplicaMetrics {
         set(&self.buffer, count(events.capacity()));
         self.settling.reset();
         if leads {
-            set(&self.settling, count(federation.settle.waiting()));
+            set(&self.settling, count(federation.queue.waiting()));
         }
         let dropped = [
             ("subscriber", events.lagged()),
-            ("decision", federation.decisions().dropped()),
+            ("decision", federation.decisions.dropped()),
             ("news", federation.news_dropped()),
         ];
         for (what, total) in dropped {

@@ -1,6 +1,9 @@
 //! Which cluster's image builder a call goes to.
 
-use crate::{Error, Federation, Result};
+use std::sync::Arc;
+
+use crate::fleet::Fleet;
+use crate::{Error, Result};
 use domain::health::Health;
 use domain::names::{ClusterName, Namespace};
 use domain::placement::{self, PlacementRequest};
@@ -16,10 +19,22 @@ pub struct Builder {
     pub target: String,
 }
 
-impl Federation {
+/// Image builders of all clusters.
+pub struct Builders {
+    fleet: Arc<Fleet>,
+    /// Of namespaces whose cluster file names none: host and port.
+    image_builder: Option<String>,
+}
+
+impl Builders {
+    /// With what it needs.
+    pub(crate) fn new(fleet: Arc<Fleet>, image_builder: Option<String>) -> Arc<Self> {
+        Arc::new(Self { fleet, image_builder })
+    }
+
     /// Image builders of clusters that take such a request, best first: placement as for a workspace, among clusters
     /// that have a builder. The namespace's own builder is the one, else another of the cluster.
-    pub fn builders_for(&self, request: &PlacementRequest) -> Result<Vec<Builder>> {
+    pub fn ranked_for(&self, request: &PlacementRequest) -> Result<Vec<Builder>> {
         let mut verdicts = Vec::new();
         let mut candidates = self.fleet.candidates();
         candidates.retain(|candidate| {
@@ -43,7 +58,7 @@ impl Federation {
     }
 
     /// Every image builder of clusters that are not lost, each address once.
-    pub fn builders(&self) -> Vec<Builder> {
+    pub fn all(&self) -> Vec<Builder> {
         let mut builders: Vec<Builder> = Vec::new();
         for connected in self.fleet.connected() {
             if connected.member.health().report().health == Health::Lost {
@@ -74,6 +89,6 @@ impl Federation {
         let connected = self.fleet.get(cluster)?;
         let spec = connected.spec();
         let own = spec.namespaces.iter().find(|spec| spec.namespace == *namespace)?.image_builder.as_ref();
-        own.map(|builder| builder.target_addr.clone()).or_else(|| self.options.image_builder.clone())
+        own.map(|builder| builder.target_addr.clone()).or_else(|| self.image_builder.clone())
     }
 }

@@ -3,6 +3,7 @@
 //! Each is a merge patch made by a pure function from the resource as it is, written only if it is still so: what
 //! another writer changed meanwhile is never lost. A change that changes nothing is not written.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,7 +11,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Error, Federation, Result};
+use crate::fleet::Fleet;
+use crate::leadership::Leadership;
+use crate::locks::Locks;
+use crate::workspaces::ownership::Ownership;
+use crate::workspaces::records::Records;
+use crate::{Error, Result};
 use cluster::apply::{Patched, Writer};
 use cluster::convert::budget;
 use cluster::resources::conditions::{self, reason};
@@ -78,16 +84,36 @@ impl Patch {
     }
 }
 
-impl Federation {
+/// Changes of placed workspaces.
+pub struct Changes {
+    leadership: Arc<Leadership>,
+    locks: Arc<Locks>,
+    records: Arc<Records>,
+    fleet: Arc<Fleet>,
+    ownership: Arc<Ownership>,
+}
+
+impl Changes {
+    /// With what it needs.
+    pub(crate) fn new(
+        leadership: Arc<Leadership>,
+        locks: Arc<Locks>,
+        records: Arc<Records>,
+        fleet: Arc<Fleet>,
+        ownership: Arc<Ownership>,
+    ) -> Arc<Self> {
+        Arc::new(Self { leadership, locks, records, fleet, ownership })
+    }
+
     /// Asks a workspace to stop. One that does not exist counts as stopped.
     pub async fn stop(&self, id: &WorkspaceId, policy: StopPolicy) -> Result<()> {
         let term = self.leadership.term()?;
         let _turn = self.locks.lock(id, CHANGE_WITHIN).await?;
-        let Some((record, version)) = self.index.record_of(id) else { return Ok(()) };
+        let Some((record, version)) = self.records.get(id) else { return Ok(()) };
         if !record.is_live() {
             return Ok(());
         }
-        self.refuse_under_maintenance(&record)?;
+        self.fleet.refuse_under_maintenance(&record)?;
         match self.request_stop(&term, &record, policy).await {
             Err(Error::NoWorkspace(_)) => self.end_what_never_came(&term, record, version).await,
             outcome => outcome,
@@ -96,7 +122,7 @@ impl Federation {
 
     /// A start that was cut off: ended, so that it cannot be gone on with. Should its resource still come, it is stopped.
     async fn end_what_never_came(&self, term: &Term, record: PlacementRecord, version: i64) -> Result<()> {
-        self.end(term, record, version).await
+        self.records.end(term, record, version).await
     }
 
     pub(crate) async fn request_stop(
@@ -123,7 +149,7 @@ impl Federation {
 
     /// Exposes a port or no longer does.
     pub async fn control_port(&self, id: &WorkspaceId, port: Port, expose: bool) -> Result<()> {
-        let record = self.live_record(id)?;
+        let record = self.records.live(id)?;
         if expose
             && let Some(place) =
                 self.fleet.get(&record.cluster).and_then(|one| one.place(&record.namespace).ok())
@@ -149,13 +175,8 @@ impl Federation {
 
     async fn change(&self, id: &WorkspaceId, patch: impl Fn(&Workspace) -> Option<Patch>) -> Result<()> {
         let term = self.leadership.term()?;
-        let record = self.live_record(id)?;
+        let record = self.records.live(id)?;
         self.change_at(&term, &record, patch).await
-    }
-
-    pub(crate) fn live_record(&self, id: &WorkspaceId) -> Result<PlacementRecord> {
-        let record = self.index.record_of(id).map(|(record, _)| record).filter(PlacementRecord::is_live);
-        record.ok_or_else(|| Error::NoWorkspace(id.clone()))
     }
 
     /// Patches the resource of a record; read from the cache first, and from the apiserver after a conflict.
@@ -165,7 +186,7 @@ impl Federation {
         record: &PlacementRecord,
         patch: impl Fn(&Workspace) -> Option<Patch>,
     ) -> Result<()> {
-        let (writer, place, _) = self.reach(term, record).await?;
+        let (writer, place, _) = self.fleet.reach(term, record).await?;
         let id = &record.workspace;
         let gone = || Error::NoWorkspace(id.clone());
         let deadline = Instant::now() + CHANGE_WITHIN;
@@ -176,7 +197,7 @@ impl Federation {
                 Some(workspace) => workspace,
                 None => writer.get_workspace(id.as_str()).await?.ok_or_else(gone)?.into(),
             };
-            let patched = match self.labelled(&writer, &place, record, workspace).await? {
+            let patched = match self.ownership.labelled(&writer, &place, record, workspace).await? {
                 Patched::Done(workspace) => match patch(&workspace) {
                     Some(change) => change.write(&writer, id, &workspace).await?,
                     None => return Ok(()),
@@ -198,19 +219,6 @@ impl Federation {
                 }
             }
         }
-    }
-
-    pub(crate) fn refuse_under_maintenance(&self, record: &PlacementRecord) -> Result<()> {
-        let connected = self.fleet.get(&record.cluster);
-        let maintenance = connected
-            .as_ref()
-            .and_then(|connected| connected.member.maintenance(record.namespace.as_str()))
-            .is_some_and(|maintenance| maintenance.enabled_at(Timestamp::now()));
-        if maintenance {
-            let place = format!("{}/{}", record.cluster, record.namespace);
-            return Err(Error::Maintenance { place, verdicts: Vec::new() });
-        }
-        Ok(())
     }
 }
 

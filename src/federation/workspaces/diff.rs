@@ -1,19 +1,27 @@
 //! What a cluster holds against what is recorded of it, as the apiserver itself tells. Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fleet::Connected;
+use futures::StreamExt as _;
+
+use crate::fleet::{Connected, Fleet};
 use crate::locks::turn;
-use crate::{Error, Federation, Result};
+use crate::view::index::Index;
+use crate::{Error, Result};
 use cluster::convert;
+use cluster::resources::Workspace;
 use domain::diff::{Found, LeftPod, Row, Standing, compare, left};
 use domain::names::{ClusterName, Namespace, WorkspaceId};
 use domain::pod::PodFacts;
 use domain::record::PlacementRecord;
+use store::Store;
 
 /// For a cluster to name all that it holds.
 const WITHIN: Duration = Duration::from_secs(25);
+/// Workspaces asked for at once.
+const AT_ONCE: usize = 8;
 
 /// A comparison.
 #[derive(Debug, Clone)]
@@ -24,7 +32,26 @@ pub struct Diff {
     pub rows: Vec<Row>,
 }
 
-impl Federation {
+/// Compares clusters with the placement records.
+pub struct Comparison {
+    fleet: Arc<Fleet>,
+    index: Arc<Index>,
+    store: Store,
+    /// This installation's id.
+    installation: Arc<str>,
+}
+
+impl Comparison {
+    /// With what it needs.
+    pub(crate) fn new(
+        fleet: Arc<Fleet>,
+        index: Arc<Index>,
+        store: Store,
+        installation: Arc<str>,
+    ) -> Arc<Self> {
+        Arc::new(Self { fleet, index, store, installation })
+    }
+
     /// Compares a cluster with the records. Of one that is not registered, tells what was left there.
     pub async fn diff(&self, name: &ClusterName) -> Result<Diff> {
         if let Some(connected) = self.fleet.get(name) {
@@ -34,8 +61,11 @@ impl Federation {
         }
         let rows = left(&self.index.records_of(name));
         if self.fleet.version(name).is_some() || rows.is_empty() {
-            let reason = self.cluster(name)?.reason;
-            return Err(Error::Unusable { cluster: name.clone(), reason });
+            return Err(self
+                .fleet
+                .usable(name)
+                .err()
+                .unwrap_or_else(|| Error::Contended { what: format!("cluster {name}") }));
         }
         Ok(Diff { registered: false, rows })
     }
@@ -123,5 +153,79 @@ impl Federation {
             convert::found(&*place.cache.get(record.workspace.as_str())?, installation)
         };
         unlisted.filter_map(cached).collect()
+    }
+
+    /// Named workspaces, each as it stands in each namespace where it is; one that is nowhere has a row of its own.
+    pub(crate) async fn compared_of(&self, connected: &Connected, ids: &[WorkspaceId]) -> Result<Vec<Row>> {
+        let ids: BTreeSet<&WorkspaceId> = ids.iter().collect();
+        let formerly = self.formerly(connected).await?;
+        let look = async |id: &WorkspaceId| {
+            let mut rows = Vec::new();
+            for namespace in connected.places().keys() {
+                let reader = connected.member.idle_writer(namespace);
+                if let Some(workspace) = reader.get_workspace(id.as_str()).await? {
+                    rows.extend(self.row_of(connected, &formerly, id, &workspace));
+                }
+            }
+            if rows.is_empty() {
+                let records: Vec<PlacementRecord> =
+                    self.index.record_of(id).map(|(record, _)| record).into_iter().collect();
+                rows = compare(connected.member.name(), &formerly, &records, Vec::new());
+            }
+            if rows.is_empty() {
+                rows.extend(connected.places().keys().next().map(|namespace| nowhere(id, namespace)));
+            }
+            Ok::<Vec<Row>, Error>(rows)
+        };
+        let looks = futures::stream::iter(ids).map(look).buffered(AT_ONCE);
+        let all: Vec<Result<Vec<Row>>> = looks.collect().await;
+        Ok(all.into_iter().collect::<Result<Vec<Vec<Row>>>>()?.into_iter().flatten().collect())
+    }
+
+    /// How a resource stands now.
+    pub(crate) fn row_of(
+        &self,
+        connected: &Connected,
+        formerly: &BTreeSet<ClusterName>,
+        id: &WorkspaceId,
+        workspace: &Workspace,
+    ) -> Option<Row> {
+        let found = convert::found(workspace, &self.installation)?;
+        let record: Vec<PlacementRecord> =
+            self.index.record_of(id).map(|(record, _)| record).into_iter().collect();
+        let mut rows = compare(connected.member.name(), formerly, &record, vec![found]);
+        rows.retain(|row| row.found.is_some());
+        rows.pop()
+    }
+
+    /// Names that the cluster had before and that are not registered now: workspaces were placed there when it was taken
+    /// out under them. Empty where it is not known which cluster it is.
+    pub(crate) async fn formerly(&self, connected: &Connected) -> Result<BTreeSet<ClusterName>> {
+        let in_use = connected.in_use();
+        let uid = &in_use.cluster_uid;
+        if uid.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let departures = self.store.departures().await?.into_iter();
+        let same =
+            departures.filter(|(name, one)| one.cluster_uid == *uid && self.fleet.version(name).is_none());
+        Ok(same.map(|(name, _)| name).collect())
+    }
+
+    /// This installation's id.
+    pub(crate) fn installation(&self) -> &str {
+        &self.installation
+    }
+}
+
+fn nowhere(id: &WorkspaceId, namespace: &Namespace) -> Row {
+    Row {
+        workspace: id.to_string(),
+        namespace: namespace.clone(),
+        standing: Standing::Finished,
+        meta: String::new(),
+        owner: String::new(),
+        found: None,
+        at: None,
     }
 }

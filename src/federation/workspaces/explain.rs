@@ -1,94 +1,34 @@
 //! Why a workspace was placed where it is, and where others would be.
-//!
-//! Decisions are kept in the leader's memory, and behind its back in etcd, so that a start never waits for that. What
-//! does not fit into the queue is not kept in etcd, and counted.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
-
-use crate::{Error, Federation, Result};
+use crate::fleet::Fleet;
+use crate::leadership::Leadership;
+use crate::workspaces::decisions::Decisions;
+use crate::{Error, Result};
 use domain::names::{ClusterName, WorkspaceId};
 use domain::placement::explain::Explanation;
 use domain::placement::{Candidate, Forecast, PlacementRequest, simulate};
-use store::Term;
+use store::Store;
 
-/// Decisions kept, in memory and in etcd alike; the oldest go first.
-const KEPT: usize = 5000;
-/// Decisions that wait to be written.
-const WAITING: usize = 1024;
-/// Decisions written at once.
-const BATCH: usize = 40;
-/// How long etcd keeps a decision at least, and how much longer at most.
-const LIFE: Duration = Duration::from_hours(6);
-const LEASE_USED: Duration = Duration::from_mins(10);
-
-/// What was decided lately.
-#[derive(Debug)]
-pub struct Decisions {
-    kept: Mutex<Kept>,
-    sender: mpsc::Sender<Arc<Explanation>>,
-    receiver: tokio::sync::Mutex<mpsc::Receiver<Arc<Explanation>>>,
-    dropped: AtomicU64,
+/// Explains placements that were decided, and forecasts others.
+pub struct Explanations {
+    leadership: Arc<Leadership>,
+    store: Store,
+    decisions: Arc<Decisions>,
+    fleet: Arc<Fleet>,
 }
 
-#[derive(Debug, Default)]
-struct Kept {
-    by_id: HashMap<WorkspaceId, Arc<Explanation>>,
-    order: VecDeque<WorkspaceId>,
-}
-
-impl Default for Decisions {
-    fn default() -> Self {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        let receiver = tokio::sync::Mutex::new(receiver);
-        Self { kept: Mutex::default(), sender, receiver, dropped: AtomicU64::new(0) }
-    }
-}
-
-impl Decisions {
-    /// Keeps a decision. Never waits.
-    pub(crate) fn keep(&self, decision: Explanation) {
-        let decision = Arc::new(decision);
-        if self.sender.try_send(Arc::clone(&decision)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        let mut kept = self.kept.lock();
-        let id = decision.workspace.clone();
-        if kept.by_id.insert(id.clone(), decision).is_none() {
-            kept.order.push_back(id);
-        }
-        if kept.order.len() > KEPT
-            && let Some(oldest) = kept.order.pop_front()
-        {
-            kept.by_id.remove(&oldest);
-        }
-    }
-
-    /// How many were not kept in etcd because too many came at once.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-
-    fn get(&self, id: &WorkspaceId) -> Option<Arc<Explanation>> {
-        self.kept.lock().by_id.get(id).cloned()
-    }
-
-    /// What an earlier term of ours kept may be outdated.
-    fn clear(&self) {
-        *self.kept.lock() = Kept::default();
-    }
-}
-
-impl Federation {
-    /// Decisions of this replica.
-    pub fn decisions(&self) -> &Decisions {
-        &self.decisions
+impl Explanations {
+    /// With what it needs.
+    pub(crate) fn new(
+        leadership: Arc<Leadership>,
+        store: Store,
+        decisions: Arc<Decisions>,
+        fleet: Arc<Fleet>,
+    ) -> Arc<Self> {
+        Arc::new(Self { leadership, store, decisions, fleet })
     }
 
     /// Why a workspace is where it is, or why it is nowhere.
@@ -122,61 +62,5 @@ impl Federation {
             }
         }
         Ok(simulate(request, &candidates, count))
-    }
-
-    /// Writes decisions to etcd until the term ends.
-    pub(crate) async fn write_decisions(&self, term: &Term) {
-        self.decisions.clear();
-        let writing = async {
-            let mut receiver = self.decisions.receiver.lock().await;
-            let mut written: VecDeque<WorkspaceId> = self.store.decided().await.unwrap_or_default().into();
-            let mut known: HashSet<WorkspaceId> = written.iter().cloned().collect();
-            let mut lease: Option<(i64, Instant)> = None;
-            let mut batch = Vec::with_capacity(BATCH);
-            while receiver.recv_many(&mut batch, BATCH).await > 0 {
-                // Of two decisions about one workspace the later counts.
-                let mut latest: BTreeMap<WorkspaceId, Explanation> = BTreeMap::new();
-                for decision in batch.drain(..) {
-                    latest.insert(decision.workspace.clone(), Explanation::clone(&decision));
-                }
-                for id in latest.keys().filter(|id| known.insert((*id).clone())) {
-                    written.push_back(id.clone());
-                }
-                let over = written.len().saturating_sub(KEPT).min(BATCH);
-                let mut forget: Vec<WorkspaceId> = written.drain(..over).collect();
-                for id in &forget {
-                    known.remove(id);
-                }
-                forget.retain(|id| !latest.contains_key(id));
-                let decisions: Vec<Explanation> = latest.into_values().collect();
-                if let Err(error) = self.write_batch(term, &mut lease, &decisions, &forget).await {
-                    tracing::warn!(%error, "decisions are not kept in etcd now");
-                    self.decisions.dropped.fetch_add(decisions.len() as u64, Ordering::Relaxed);
-                    lease = None;
-                }
-            }
-        };
-        tokio::select! {
-            () = writing => {}
-            () = term.ended() => {}
-        }
-    }
-
-    async fn write_batch(
-        &self,
-        term: &Term,
-        lease: &mut Option<(i64, Instant)>,
-        decisions: &[Explanation],
-        forget: &[WorkspaceId],
-    ) -> Result<()> {
-        let id = match *lease {
-            Some((id, since)) if since.elapsed() < LEASE_USED => id,
-            _ => {
-                let id = self.store.decision_lease(LIFE + LEASE_USED).await?;
-                *lease = Some((id, Instant::now()));
-                id
-            }
-        };
-        Ok(self.store.keep_decisions(term, id, decisions, forget).await?)
     }
 }

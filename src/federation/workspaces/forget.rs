@@ -7,17 +7,23 @@
 //! with by a repeat. Should the cluster come back after all, what it holds counts as never recorded: nothing of it is stopped
 //! or deleted, and an adoption shows it above all versions that were told of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 
+use crate::fleet::Fleet;
+use crate::leadership::Leadership;
+use crate::locks::Locks;
 use crate::locks::PATIENCE;
 use crate::reason::stated;
-use crate::{Error, Federation, Result};
+use crate::view::index::Index;
+use crate::workspaces::records::Records;
+use crate::{Error, Result};
 use domain::diff::{Row, left};
 use domain::names::{ClusterName, WorkspaceId};
 use domain::observed::Observed;
-use store::{self, Term};
+use store::{Store, Term};
 
 /// Worked on at once.
 const AT_ONCE: usize = 16;
@@ -44,7 +50,29 @@ pub struct Forgotten {
     pub left: Vec<Row>,
 }
 
-impl Federation {
+/// Gives up workspaces with their cluster.
+pub struct GivingUp {
+    leadership: Arc<Leadership>,
+    fleet: Arc<Fleet>,
+    store: Store,
+    index: Arc<Index>,
+    locks: Arc<Locks>,
+    records: Arc<Records>,
+}
+
+impl GivingUp {
+    /// With what it needs.
+    pub(crate) fn new(
+        leadership: Arc<Leadership>,
+        fleet: Arc<Fleet>,
+        store: Store,
+        index: Arc<Index>,
+        locks: Arc<Locks>,
+        records: Arc<Records>,
+    ) -> Arc<Self> {
+        Arc::new(Self { leadership, fleet, store, index, locks, records })
+    }
+
     /// Gives up what is recorded under the name of a cluster that is not registered, as far as the time goes. Repeatable.
     pub async fn forget_cluster(&self, name: &ClusterName, asked: &Forgetting) -> Result<Forgotten> {
         let term = self.leadership.term()?;
@@ -90,14 +118,13 @@ impl Federation {
         rewinds: u32,
     ) -> Result<bool> {
         let _turn = self.locks.lock(&id, PATIENCE).await?;
-        let Some((record, version)) = self.index.record_of(&id) else { return Ok(false) };
+        let Some((record, version)) = self.records.get(&id) else { return Ok(false) };
         if !record.is_live() || record.cluster != *name {
             return Ok(false);
         }
-        let (at, expires) = self.tombstone();
+        let (at, expires) = self.records.tombstone();
         let given_up = record.given_up(told.to_owned(), rewinds, at, expires);
-        let version = self.store.give_up(term, &given_up, version).await?;
-        self.index.record(given_up, version);
+        self.records.give_up(term, given_up, version).await?;
         Ok(true)
     }
 }

@@ -1,8 +1,12 @@
 //! What the container of a workspace wrote. A read: any replica that sees the cluster serves it, and keeps nothing of it.
 
+use std::sync::Arc;
+
 use futures::stream::{self, BoxStream, StreamExt as _};
 
-use crate::{Error, Federation, Result};
+use crate::fleet::Fleet;
+use crate::workspaces::queries::Queries;
+use crate::{Error, Result};
 pub use cluster::logs::Piece;
 use controller::CONTAINER;
 use domain::health::Health;
@@ -12,10 +16,21 @@ use domain::pod::{LogOptions, pod_with_log};
 /// A workspace's log, piece by piece. An error is its last item.
 pub type WorkspaceLog = BoxStream<'static, Result<Piece>>;
 
-impl Federation {
+/// Logs of the containers of workspaces.
+pub struct Logs {
+    queries: Arc<Queries>,
+    fleet: Arc<Fleet>,
+}
+
+impl Logs {
+    /// With what it needs.
+    pub(crate) fn new(queries: Arc<Queries>, fleet: Arc<Fleet>) -> Arc<Self> {
+        Arc::new(Self { queries, fleet })
+    }
+
     /// Opens the log of a workspace.
-    pub async fn logs(&self, id: &WorkspaceId, options: &LogOptions) -> Result<WorkspaceLog> {
-        let seen = self.describe(id)?;
+    pub async fn open(&self, id: &WorkspaceId, options: &LogOptions) -> Result<WorkspaceLog> {
+        let seen = self.queries.describe(id)?;
         let (cluster, view) = (seen.cluster, seen.view);
         let connected = self.fleet.get(&cluster).ok_or_else(|| Error::NoCluster(cluster.clone()))?;
         if !seen.reachable {

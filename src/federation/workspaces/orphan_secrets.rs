@@ -10,14 +10,18 @@
 //! on to another cluster stays until its record is forgotten. Secrets that carry no installation are left alone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{sleep, timeout};
 
+use crate::Result;
 use crate::fleet::Connected;
-use crate::{Federation, Result};
+use crate::fleet::Fleet;
+use crate::locks::Locks;
+use crate::view::index::Index;
 use cluster::apply::{Deleted, SecretSeen, Writer};
 use cluster::resources::{Workspace, conditions, names};
 use domain::names::{Namespace, WorkspaceId};
@@ -28,12 +32,34 @@ const PERIOD: Duration = Duration::from_mins(5);
 /// For sweeping one cluster; what is left is swept the next time.
 const WITHIN: Duration = Duration::from_mins(2);
 
-impl Federation {
+/// Sweeps the orphan secrets of all clusters.
+pub struct OrphanSecrets {
+    fleet: Arc<Fleet>,
+    index: Arc<Index>,
+    locks: Arc<Locks>,
+    /// This installation's id.
+    installation: Arc<str>,
+    /// How old a secret without a workspace gets before it is swept.
+    age: Duration,
+}
+
+impl OrphanSecrets {
+    /// With what it needs.
+    pub(crate) fn new(
+        fleet: Arc<Fleet>,
+        index: Arc<Index>,
+        locks: Arc<Locks>,
+        installation: Arc<str>,
+        age: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self { fleet, index, locks, installation, age })
+    }
+
     /// Sweeps until the term ends.
-    pub(crate) async fn sweep_leftovers(&self, term: &Term) {
+    pub(crate) async fn sweep(&self, term: &Term) {
         let sweeping = async {
             loop {
-                sleep(self.options.leftover_age.min(PERIOD)).await;
+                sleep(self.age.min(PERIOD)).await;
                 let members = self.fleet.connected();
                 join_all(members.iter().map(|connected| self.sweep_member(term, connected))).await;
             }
@@ -78,7 +104,7 @@ impl Federation {
             let listed = writer.list_secrets(namespace, installation, page.as_deref()).await?;
             for secret in &listed.secrets {
                 if let Some(id) = made_for(&secret.name, &secret.workspace)
-                    && is_old(secret.made_at, self.options.leftover_age, Timestamp::now())
+                    && is_old(secret.made_at, self.age, Timestamp::now())
                 {
                     // One that cannot be deleted keeps no other.
                     swept = swept.and(self.sweep_secret(connected, namespace, owners, secret, &id).await);

@@ -7,15 +7,46 @@
 use std::sync::Arc;
 
 use crate::fleet::Place;
-use crate::{Error, Federation, Result};
+use crate::{Error, Result};
 use cluster::apply::{Patched, Writer};
 use cluster::convert;
 use cluster::resources::Workspace;
 use cluster::resources::names::{MANAGED_BY, MANAGER};
 use domain::diff::Keeper;
-use domain::record::PlacementRecord;
+use domain::record::{PlacementRecord, RecordState};
 
-impl Federation {
+/// What is known of a recorded workspace's resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resource {
+    /// It is there; `deleting`: and on its way out.
+    There { deleting: bool },
+    /// One of ours has its name, and is of another start. So it is not there itself.
+    Different,
+    /// Somebody else's has its name; or it was somebody else's, and is not taken over yet.
+    Foreign,
+    /// The apiserver says that it is not there.
+    Absent,
+    /// The cluster was not asked, or did not answer.
+    NotKnown,
+}
+
+/// Whose a resource is, by its placement record, labels and annotations.
+pub(crate) struct Ownership {
+    /// This installation's id.
+    installation: Arc<str>,
+}
+
+impl Ownership {
+    /// Of this installation.
+    pub(crate) fn new(installation: Arc<str>) -> Arc<Self> {
+        Arc::new(Self { installation })
+    }
+
+    /// Whether what the apiserver has under a record's name is what the record is about.
+    pub(crate) fn judged(&self, record: &PlacementRecord, found: Option<&Workspace>) -> Resource {
+        found.map_or(Resource::Absent, |found| judged(record, found, &self.installation))
+    }
+
     /// A resource that may be changed: with its labels, put back where they are missing. Fails where it is not ours.
     pub(crate) async fn labelled(
         &self,
@@ -25,7 +56,7 @@ impl Federation {
         workspace: Arc<Workspace>,
     ) -> Result<Patched<Arc<Workspace>>> {
         let id = &record.workspace;
-        match judged(record, &workspace, &self.installation) {
+        match labels_of(record, &workspace, &self.installation) {
             Labels::There => Ok(Patched::Done(workspace)),
             Labels::Missing => {
                 let patched = writer.set_labels(&workspace, &record.meta, &record.owner).await?;
@@ -62,7 +93,7 @@ impl Federation {
         record: &PlacementRecord,
     ) -> Result<bool> {
         let Some(known) = place.cache.get(record.workspace.as_str()) else { return Ok(true) };
-        if judged(record, &known, &self.installation) != Labels::Missing {
+        if labels_of(record, &known, &self.installation) != Labels::Missing {
             return Ok(true);
         }
         let patched = self.labelled(writer, place, record, known).await?;
@@ -83,7 +114,7 @@ enum Labels {
     OfOthers,
 }
 
-fn judged(record: &PlacementRecord, workspace: &Workspace, installation: &str) -> Labels {
+fn labels_of(record: &PlacementRecord, workspace: &Workspace, installation: &str) -> Labels {
     let meta = &workspace.metadata;
     let is_proven = is_proven(record, workspace, installation);
     match convert::keeper(meta, installation) {
@@ -99,6 +130,25 @@ fn judged(record: &PlacementRecord, workspace: &Workspace, installation: &str) -
 pub(crate) fn is_proven(record: &PlacementRecord, workspace: &Workspace, installation: &str) -> bool {
     let meta = &workspace.metadata;
     convert::is_made_by(meta, installation) && record.is_of(convert::digest(meta), convert::generation(meta))
+}
+
+fn judged(record: &PlacementRecord, found: &Workspace, installation: &str) -> Resource {
+    let meta = &found.metadata;
+    let takes = record.takes(convert::digest(meta), convert::generation(meta));
+    match convert::keeper(meta, installation) {
+        Keeper::Us if takes => Resource::There { deleting: meta.deletion_timestamp.is_some() },
+        Keeper::Us => Resource::Different,
+        // Its label was taken off by hand; before it is taken over, an adopted one has none either. What has ended is stopped
+        // only where that it is ours is beyond doubt.
+        Keeper::Nobody
+            if takes
+                && (record.is_live() || is_proven(record, found, installation))
+                && !(record.digest.is_adopted() && record.state == RecordState::Placed) =>
+        {
+            Resource::There { deleting: meta.deletion_timestamp.is_some() }
+        }
+        Keeper::Nobody | Keeper::Manager(_) | Keeper::Installation(_) => Resource::Foreign,
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +187,7 @@ mod tests {
             },
         }))
         .unwrap();
-        judged(&record(), &workspace, "here")
+        labels_of(&record(), &workspace, "here")
     }
 
     fn labels(manager: &str) -> Value {

@@ -4,27 +4,27 @@
 //! function. Nothing is forgotten or ended before the apiserver itself said that the resource is not there: its answer to a
 //! question, or for a confirmed record its word that the very resource was deleted.
 
-mod queue;
+pub mod queue;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use jiff::{SignedDuration, Timestamp};
 
-use crate::fleet::Place;
-use crate::workspaces::ownership::is_proven;
-use crate::{Error, Federation, Result};
+use crate::fleet::{Fleet, Place};
+use crate::locks::Locks;
+use crate::view::index::Index;
+use crate::workspaces::changes::Changes;
+use crate::workspaces::ownership::{Ownership, Resource};
+use crate::workspaces::records::Records;
+use crate::workspaces::settle::queue::Queue;
+use crate::{Error, Result};
 use cluster::apply::Writer;
-use cluster::convert;
-use cluster::resources::Workspace;
-use domain::diff::Keeper;
 use domain::names::{Region, WorkspaceId};
 use domain::record::{PlacementRecord, RecordState};
 use domain::rewind::Rewinds;
 use domain::workspace::StopPolicy;
 use store::Term;
-
-pub use queue::Queue;
 
 /// Workspaces settled at once.
 const CONCURRENCY: usize = 16;
@@ -33,21 +33,6 @@ const RETRY: Duration = Duration::from_secs(2);
 /// A recorded start is given up once its cluster said twice, so far apart, that its resource does not exist. The apiserver
 /// gave up the creation before that, since it was sent with a shorter timeout; and its client could repeat the call.
 const ABANDONED: Duration = Duration::from_secs(20);
-
-/// What is known of a recorded workspace's resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Resource {
-    /// It is there; `deleting`: and on its way out.
-    There { deleting: bool },
-    /// One of ours has its name, and is of another start. So it is not there itself.
-    Different,
-    /// Somebody else's has its name; or it was somebody else's, and is not taken over yet.
-    Foreign,
-    /// The apiserver says that it is not there.
-    Absent,
-    /// The cluster was not asked, or did not answer.
-    NotKnown,
-}
 
 /// What to do about a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,24 +74,48 @@ fn step(
     }
 }
 
-impl Federation {
+/// Settles the placement records of all workspaces.
+pub struct Settling {
+    records: Arc<Records>,
+    index: Arc<Index>,
+    fleet: Arc<Fleet>,
+    locks: Arc<Locks>,
+    queue: Queue,
+    ownership: Arc<Ownership>,
+    changes: Arc<Changes>,
+}
+
+impl Settling {
+    /// With what it needs.
+    pub(crate) fn new(
+        records: Arc<Records>,
+        index: Arc<Index>,
+        fleet: Arc<Fleet>,
+        locks: Arc<Locks>,
+        queue: Queue,
+        ownership: Arc<Ownership>,
+        changes: Arc<Changes>,
+    ) -> Arc<Self> {
+        Arc::new(Self { records, index, fleet, locks, queue, ownership, changes })
+    }
+
     /// Settles until the term ends.
-    pub(crate) async fn settle(&self, term: &Term) {
-        let _open = self.settle.open();
+    pub(crate) async fn run(&self, term: &Term) {
+        let _open = self.queue.open();
         for (record, _) in self.index.live_records() {
-            self.settle.push(&record.workspace);
+            self.queue.push(&record.workspace);
         }
         for id in self.ended_but_there() {
-            self.settle.push(&id);
+            self.queue.push(&id);
         }
-        let ids = futures::stream::unfold((), |()| async { Some((self.settle.pop().await, ())) });
+        let ids = futures::stream::unfold((), |()| async { Some((self.queue.pop().await, ())) });
         let settling = ids.for_each_concurrent(CONCURRENCY, |id| async move {
             match self.settle_one(term, &id).await {
-                Ok(Step::Later) => self.settle.later(id),
+                Ok(Step::Later) => self.queue.later(id),
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(workspace = %id, %error, "cannot settle a record yet");
-                    self.settle.later(id);
+                    self.queue.later(id);
                 }
             }
         });
@@ -114,7 +123,7 @@ impl Federation {
             let mut ticks = tokio::time::interval(RETRY);
             loop {
                 ticks.tick().await;
-                self.settle.look_again();
+                self.queue.look_again();
             }
         };
         tokio::select! {
@@ -137,21 +146,21 @@ impl Federation {
         // Whoever holds the lock works on this very record; it is looked at again afterwards.
         let Some(_turn) = self.locks.try_lock(id) else { return Ok(Step::Later) };
         let Some((record, version)) = self.index.record_of(id) else {
-            self.settle.not_absent(id);
+            self.queue.not_absent(id);
             return Ok(Step::Nothing);
         };
-        let reached = self.reach(term, &record).await;
+        let reached = self.fleet.reach(term, &record).await;
         if let Ok((writer, place, _)) = &reached
-            && !self.put_labels_back(writer, place, &record).await?
+            && !self.ownership.put_labels_back(writer, place, &record).await?
         {
             return Ok(Step::Later);
         }
         let resource = self.resource_of(reached, &record).await?;
         let is_absent = record.state == RecordState::Placed
             && matches!(resource, Resource::Absent | Resource::Different | Resource::Foreign);
-        let absent_for = if is_absent { self.settle.absent_for(id) } else { Duration::ZERO };
+        let absent_for = if is_absent { self.queue.absent_for(id) } else { Duration::ZERO };
         if !is_absent {
-            self.settle.not_absent(id);
+            self.queue.not_absent(id);
         }
         let step = step(&record, resource, self.index.rewinds_of(&record.cluster), absent_for);
         match step {
@@ -159,18 +168,15 @@ impl Federation {
             // It may have come back with its cluster's backup.
             Step::Stop if !self.is_history_known(&record) => return Ok(Step::Later),
             Step::Confirm => {
-                let version = self.store.confirm(term, &record, version).await?;
-                self.index.record(PlacementRecord { state: RecordState::Confirmed, ..record }, version);
+                self.records.confirm(term, record, version).await?;
             }
-            Step::End => self.end(term, record, version).await?,
+            Step::End => self.records.end(term, record, version).await?,
             Step::Forget => {
-                self.store.forget(term, &record, version).await?;
-                self.index.record_gone(id, version);
-                self.release(&record);
-                self.settle.not_absent(id);
+                self.records.forget(term, &record, version).await?;
+                self.queue.not_absent(id);
                 tracing::info!(workspace = %id, cluster = %record.cluster, "an abandoned start created nothing");
             }
-            Step::Stop => self.request_stop(term, &record, StopPolicy::Abort).await?,
+            Step::Stop => self.changes.request_stop(term, &record, StopPolicy::Abort).await?,
         }
         Ok(step)
     }
@@ -179,23 +185,6 @@ impl Federation {
         let place =
             self.fleet.get(&record.cluster).and_then(|connected| connected.place(&record.namespace).ok());
         place.is_some_and(|place| !place.cache.is_listing()) && self.fleet.is_history_known(&record.cluster)
-    }
-
-    /// Now, and until when what ends now is remembered.
-    pub(crate) fn tombstone(&self) -> (Timestamp, Timestamp) {
-        let at = Timestamp::now();
-        let life = SignedDuration::try_from(self.options.tombstone_life).unwrap_or(SignedDuration::MAX);
-        (at, at.saturating_add(life).unwrap_or(Timestamp::MAX))
-    }
-
-    pub(crate) async fn end(&self, term: &Term, record: PlacementRecord, version: i64) -> Result<()> {
-        // Its watch may never have shown it.
-        self.release(&record);
-        let (at, expires) = self.tombstone();
-        let record = PlacementRecord { ending: self.index.ending_of(&record.workspace), ..record };
-        let version = self.store.end(term, &record, version, at, expires).await?;
-        self.index.record(PlacementRecord { state: RecordState::Ended { at, expires }, ..record }, version);
-        Ok(())
     }
 
     /// From the cache where it is there; only its absence is worth a question to the apiserver.
@@ -210,7 +199,7 @@ impl Federation {
             Err(error) => return Err(error),
         };
         if let Some(known) = place.cache.get(record.workspace.as_str()) {
-            return Ok(self.judged(record, Some(&known)));
+            return Ok(self.ownership.judged(record, Some(&known)));
         }
         if !record.is_live() {
             return Ok(Resource::Absent);
@@ -222,31 +211,7 @@ impl Federation {
             return Ok(Resource::Absent);
         }
         let found = writer.get_workspace(record.workspace.as_str()).await?;
-        Ok(self.judged(record, found.as_ref()))
-    }
-
-    /// Whether what the apiserver has under a record's name is what the record is about.
-    pub(crate) fn judged(&self, record: &PlacementRecord, found: Option<&Workspace>) -> Resource {
-        found.map_or(Resource::Absent, |found| judged(record, found, &self.installation))
-    }
-}
-
-fn judged(record: &PlacementRecord, found: &Workspace, installation: &str) -> Resource {
-    let meta = &found.metadata;
-    let takes = record.takes(convert::digest(meta), convert::generation(meta));
-    match convert::keeper(meta, installation) {
-        Keeper::Us if takes => Resource::There { deleting: meta.deletion_timestamp.is_some() },
-        Keeper::Us => Resource::Different,
-        // Its label was taken off by hand; before it is taken over, an adopted one has none either. What has ended is stopped
-        // only where that it is ours is beyond doubt.
-        Keeper::Nobody
-            if takes
-                && (record.is_live() || is_proven(record, found, installation))
-                && !(record.digest.is_adopted() && record.state == RecordState::Placed) =>
-        {
-            Resource::There { deleting: meta.deletion_timestamp.is_some() }
-        }
-        Keeper::Nobody | Keeper::Manager(_) | Keeper::Installation(_) => Resource::Foreign,
+        Ok(self.ownership.judged(record, found.as_ref()))
     }
 }
 

@@ -1,12 +1,17 @@
 //! Snapshots of running workspaces: made here, written by node agents.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Error, Federation, Result};
+use crate::fleet::Fleet;
+use crate::leadership::Leadership;
+use crate::workspaces::queries::Queries;
+use crate::workspaces::records::Records;
+use crate::{Error, Result};
 use cluster::apply::{Awaited, Created, Writer};
 use cluster::resources::{Snapshot, SnapshotSpec, SnapshotStatus};
 use domain::names::WorkspaceId;
@@ -25,19 +30,37 @@ const UPLOAD_WITHIN: Duration = Duration::from_hours(1);
 /// For the whole of it.
 pub const LONGEST: Duration = CREATE_WITHIN.saturating_add(URL_WITHIN).saturating_add(UPLOAD_WITHIN);
 
-impl Federation {
+/// Takes snapshots of running workspaces.
+pub struct Snapshots {
+    leadership: Arc<Leadership>,
+    records: Arc<Records>,
+    queries: Arc<Queries>,
+    fleet: Arc<Fleet>,
+}
+
+impl Snapshots {
+    /// With what it needs.
+    pub(crate) fn new(
+        leadership: Arc<Leadership>,
+        records: Arc<Records>,
+        queries: Arc<Queries>,
+        fleet: Arc<Fleet>,
+    ) -> Arc<Self> {
+        Arc::new(Self { leadership, records, queries, fleet })
+    }
+
     /// Has the node agent snapshot a running workspace; the snapshot's URL, once it is named, or once it is complete.
     pub async fn take_snapshot(&self, id: &WorkspaceId, return_immediately: bool) -> Result<String> {
         let term = self.leadership.term()?;
-        let record = self.live_record(id)?;
-        self.refuse_under_maintenance(&record)?;
-        let seen = self.describe(id)?;
+        let record = self.records.live(id)?;
+        self.fleet.refuse_under_maintenance(&record)?;
+        let seen = self.queries.describe(id)?;
         let node = seen.view.runtime.as_ref().map(|runtime| runtime.node_name.clone()).unwrap_or_default();
         if seen.view.phase != Phase::Running || node.is_empty() {
             let reason = format!("is {:?}, and only a running workspace can be snapshotted", seen.view.phase);
             return Err(Error::Precondition { id: id.clone(), reason });
         }
-        let (writer, _, _) = self.reach(&term, &record).await?;
+        let (writer, _, _) = self.fleet.reach(&term, &record).await?;
         let snapshot = snapshot(id, &seen.view.uid, &node, Timestamp::now());
         let name = snapshot.metadata.name.clone().unwrap_or_default();
         create(&writer, id, &snapshot).await?;

@@ -105,7 +105,7 @@ impl Federation {
         let Some((record, _)) = self.index.record_of(id).filter(|(record, _)| record.is_live()) else {
             return Ok(());
         };
-        match self.request_stop(term, &record, StopPolicy::Normally).await {
+        match self.changes.request_stop(term, &record, StopPolicy::Normally).await {
             // Gone meanwhile; its end is on its way here.
             Err(Error::NoWorkspace(_)) => Ok(()),
             outcome => {

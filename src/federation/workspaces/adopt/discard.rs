@@ -1,10 +1,15 @@
 //! Discarding resources of ours that no record places where they are.
 
+use std::sync::Arc;
+
 use futures::StreamExt as _;
 
-use crate::fleet::Connected;
-use crate::workspaces::adopt::{AT_ONCE, MOST, Outcome, Site, WITHIN};
-use crate::{Error, Federation, Result};
+use super::outcome::{AT_ONCE, MOST, Outcome, WITHIN};
+use super::site::{Site, Sites};
+use crate::fleet::{Connected, Fleet};
+use crate::leadership::Leadership;
+use crate::workspaces::diff::Comparison;
+use crate::{Error, Result};
 use cluster::apply::Deleted;
 use domain::adoption::discardable;
 use domain::diff::Row;
@@ -22,7 +27,25 @@ pub struct Discard {
     pub force: bool,
 }
 
-impl Federation {
+/// Deletes resources that no record places where they are.
+pub struct Discarding {
+    leadership: Arc<Leadership>,
+    fleet: Arc<Fleet>,
+    comparison: Arc<Comparison>,
+    sites: Arc<Sites>,
+}
+
+impl Discarding {
+    /// With what it needs.
+    pub(crate) fn new(
+        leadership: Arc<Leadership>,
+        fleet: Arc<Fleet>,
+        comparison: Arc<Comparison>,
+        sites: Arc<Sites>,
+    ) -> Arc<Self> {
+        Arc::new(Self { leadership, fleet, comparison, sites })
+    }
+
     /// Deletes stray resources. Repeatable.
     pub async fn discard(&self, name: &ClusterName, asked: &Discard) -> Result<Vec<(Row, Outcome)>> {
         let term = self.leadership.term()?;
@@ -32,8 +55,8 @@ impl Federation {
                 rule: format!("must name 1 to {MOST}"),
             });
         }
-        let connected = self.usable(name)?;
-        let mut rows = self.compared_of(&connected, &asked.workspaces).await?;
+        let connected = self.fleet.usable(name)?;
+        let mut rows = self.comparison.compared_of(&connected, &asked.workspaces).await?;
         if let Some(namespace) = &asked.namespace {
             connected.place(namespace)?;
             rows.retain(|row| row.namespace == *namespace);
@@ -74,7 +97,7 @@ impl Federation {
     }
 
     async fn discard_one(&self, term: &Term, connected: &Connected, row: &Row, force: bool) -> Result<()> {
-        let (id, _turn, site) = self.look_again(term, connected, row).await?;
+        let (id, _turn, site) = self.sites.look_again(term, connected, row).await?;
         let Site { row, workspace, writer, .. } = site;
         let refused = |reason: String| Error::Precondition { id: id.clone(), reason };
         discardable(&row).map_err(refused)?;

@@ -3,31 +3,40 @@
 //! One transaction in etcd and nothing else: at no time has a workspace two records, or none. The resource is not touched,
 //! and repeats of its start get the same answer as before.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::fleet::Connected;
-use crate::locks::PATIENCE;
-use crate::{Error, Federation, Result};
+use crate::locks::{Locks, PATIENCE, RegistryLock};
+use crate::workspaces::diff::Comparison;
+use crate::workspaces::records::Records;
+use crate::workspaces::settle::queue::Queue;
+use crate::{Error, Result};
 use cluster::convert;
 use domain::adoption::{From, way};
 use domain::diff::{Row, Standing, compare};
-use domain::names::{ClusterName, WorkspaceId};
+use domain::names::WorkspaceId;
 use domain::record::{PlacementRecord, RecordState};
 use store::Term;
 
-impl Federation {
-    /// Names that the cluster had before and that are not registered now: workspaces were placed there when it was taken
-    /// out under them. Empty where it is not known which cluster it is.
-    pub(crate) async fn formerly(&self, connected: &Connected) -> Result<BTreeSet<ClusterName>> {
-        let in_use = connected.in_use();
-        let uid = &in_use.cluster_uid;
-        if uid.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        let departures = self.store.departures().await?.into_iter();
-        let same =
-            departures.filter(|(name, one)| one.cluster_uid == *uid && self.fleet.version(name).is_none());
-        Ok(same.map(|(name, _)| name).collect())
+/// Moves records to the name that their cluster has now.
+pub(crate) struct Relocation {
+    records: Arc<Records>,
+    comparison: Arc<Comparison>,
+    locks: Arc<Locks>,
+    registry: Arc<RegistryLock>,
+    queue: Queue,
+}
+
+impl Relocation {
+    /// With what it needs.
+    pub(crate) fn new(
+        records: Arc<Records>,
+        comparison: Arc<Comparison>,
+        locks: Arc<Locks>,
+        registry: Arc<RegistryLock>,
+        queue: Queue,
+    ) -> Arc<Self> {
+        Arc::new(Self { records, comparison, locks, registry, queue })
     }
 
     /// Moves a record that names the cluster by a former name; done already where it names the present one.
@@ -39,18 +48,18 @@ impl Federation {
         let refused = |reason: &str| Error::Precondition { id: id.clone(), reason: reason.to_owned() };
         let _turn = self.locks.lock(&id, PATIENCE).await?;
         connected.place(&row.namespace)?;
-        let item = self.store.placement(&id).await?.ok_or_else(|| refused("has no record any more"))?;
+        let item = self.records.read(&id).await?.ok_or_else(|| refused("has no record any more"))?;
         let (record, version) = (item.value, item.version);
-        self.index.record(record.clone(), version);
+        self.records.show(record.clone(), version);
         let cluster = connected.member.name();
         if record.cluster == *cluster && record.namespace == row.namespace {
             return Ok(());
         }
-        let formerly = self.formerly(connected).await?;
+        let formerly = self.comparison.formerly(connected).await?;
         let from = record.cluster.clone();
         let reader = connected.member.idle_writer(&row.namespace);
         let there = reader.get_workspace(id.as_str()).await?;
-        let found = there.and_then(|workspace| convert::found(&workspace, &self.installation));
+        let found = there.and_then(|workspace| convert::found(&workspace, self.comparison.installation()));
         let is_there = found.is_some();
         let rows = compare(cluster, &formerly, std::slice::from_ref(&record), found.into_iter().collect());
         let Some(Row { standing: Standing::Left(_), .. }) = rows.first() else {
@@ -60,10 +69,9 @@ impl Federation {
         let state = if is_there { RecordState::Confirmed } else { record.state };
         let moved = PlacementRecord { cluster: cluster.clone(), state, ..record };
         let registry = self.registry.read(PATIENCE).await?;
-        let version = self.store.relocate(term, &moved, version, &from).await?;
-        self.index.record(moved, version);
+        self.records.relocate(term, moved, version, &from).await?;
         drop(registry);
-        self.settle.push(&id);
+        self.queue.push(&id);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::fleet::Place;
 use crate::locks::turn;
-use crate::{Error, Federation, Result};
+use crate::{Error, Result};
 use cluster::apply::{Patched, Writer};
 use cluster::resources::Workspace;
 use cluster::resources::names::{env_secret, token_secret};
@@ -20,50 +20,50 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Tries of a change that others get in the way of.
 const TRIES: usize = 5;
 
-impl Federation {
-    /// Makes pods, secrets and Workspace name us. Repeatable from any point.
-    pub(super) async fn take_over(&self, writer: &Writer, place: &Place, workspace: Workspace) -> Result<()> {
-        let id = workspace.metadata.name.clone().unwrap_or_default();
-        let uid = workspace.metadata.uid.clone().unwrap_or_default();
-        let mut adopted = Vec::new();
-        for (name, uid) in writer.pods_of(&id, &uid).await? {
-            if let Some(facts) = writer.adopt_pod(&name, &uid).await? {
-                place.cache.offer_pod(facts);
-                adopted.push(uid);
-            }
+/// Makes pods, secrets and Workspace name us. Repeatable from any point.
+pub(super) async fn take_over(
+    writer: &Writer,
+    place: &Place,
+    workspace: Workspace,
+    installation: &str,
+) -> Result<()> {
+    let id = workspace.metadata.name.clone().unwrap_or_default();
+    let uid = workspace.metadata.uid.clone().unwrap_or_default();
+    let mut adopted = Vec::new();
+    for (name, uid) in writer.pods_of(&id, &uid).await? {
+        if let Some(facts) = writer.adopt_pod(&name, &uid).await? {
+            place.cache.offer_pod(facts);
+            adopted.push(uid);
         }
-        let seen = async {
-            let is_seen = |uid: &String| place.cache.pods_of(&id).iter().any(|pod| pod.uid == *uid);
-            while !adopted.iter().all(is_seen) {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        turn("seeing the workspace's pods", SEEN_WITHIN, seen).await?;
-        let installation = &*self.installation;
-        let secrets = [(writer.namespace(), env_secret(&id)), (&place.secrets_namespace, token_secret(&id))];
-        for (namespace, name) in secrets {
-            writer.adopt_secret(namespace, &name, &id, installation).await?;
-        }
-        self.name_us(writer, place, workspace).await
     }
+    let seen = async {
+        let is_seen = |uid: &String| place.cache.pods_of(&id).iter().any(|pod| pod.uid == *uid);
+        while !adopted.iter().all(is_seen) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    turn("seeing the workspace's pods", SEEN_WITHIN, seen).await?;
+    let secrets = [(writer.namespace(), env_secret(&id)), (&place.secrets_namespace, token_secret(&id))];
+    for (namespace, name) in secrets {
+        writer.adopt_secret(namespace, &name, &id, installation).await?;
+    }
+    name_us(writer, place, workspace, installation).await
+}
 
-    async fn name_us(&self, writer: &Writer, place: &Place, mut workspace: Workspace) -> Result<()> {
-        let (name, uid) =
-            (workspace.metadata.name.clone().unwrap_or_default(), workspace.metadata.uid.clone());
-        let installation = &*self.installation;
-        for _ in 0..TRIES {
-            match writer.adopt_workspace(&workspace, installation).await? {
-                Patched::Done(changed) => {
-                    place.cache.offer(changed);
-                    return Ok(());
-                }
-                Patched::NotFound => break,
-                Patched::Conflict => match writer.get_workspace(&name).await? {
-                    Some(now) if now.metadata.uid == uid => workspace = now,
-                    _ => break,
-                },
+async fn name_us(writer: &Writer, place: &Place, mut workspace: Workspace, installation: &str) -> Result<()> {
+    let (name, uid) = (workspace.metadata.name.clone().unwrap_or_default(), workspace.metadata.uid.clone());
+    for _ in 0..TRIES {
+        match writer.adopt_workspace(&workspace, installation).await? {
+            Patched::Done(changed) => {
+                place.cache.offer(changed);
+                return Ok(());
             }
+            Patched::NotFound => break,
+            Patched::Conflict => match writer.get_workspace(&name).await? {
+                Some(now) if now.metadata.uid == uid => workspace = now,
+                _ => break,
+            },
         }
-        Err(Error::Contended { what: format!("workspace {name}") })
     }
+    Err(Error::Contended { what: format!("workspace {name}") })
 }

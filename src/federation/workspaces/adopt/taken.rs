@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use crate::{Error, Federation};
+use crate::Error;
+use crate::view::index::Index;
+use crate::workspaces::hosts::Hosts;
 use domain::adoption::{Names, Way, names as names_of};
 use domain::diff::{Row, Standing};
 use domain::names::{MetaId, WorkspaceId};
@@ -12,7 +14,8 @@ use store::Claim;
 
 /// What live workspaces have, and the workspaces of the same plan that come before.
 pub(super) struct Taken<'a> {
-    federation: &'a Federation,
+    index: &'a Index,
+    hosts_of: &'a Hosts,
     /// Meta ids that have a port whose URL is that of a live workspace.
     hosts: HashMap<MetaId, WorkspaceId>,
     planned: HashMap<MetaId, WorkspaceId>,
@@ -20,17 +23,17 @@ pub(super) struct Taken<'a> {
 
 impl<'a> Taken<'a> {
     /// As it is now.
-    pub(super) fn of(federation: &'a Federation) -> Self {
+    pub(super) fn of(index: &'a Index, hosts_of: &'a Hosts) -> Self {
         let mut hosts = HashMap::new();
-        for (record, _) in federation.index.live_records() {
+        for (record, _) in index.live_records() {
             for owner in record.port_of() {
                 hosts.insert(owner.clone(), record.workspace.clone());
             }
         }
-        for (workspace, meta) in federation.index.unnoted() {
-            hosts.extend(federation.port_of(&meta).into_iter().map(|owner| (owner, workspace.clone())));
+        for (workspace, meta) in index.unnoted() {
+            hosts.extend(hosts_of.port_of(&meta).into_iter().map(|owner| (owner, workspace.clone())));
         }
-        Self { federation, hosts, planned: HashMap::new() }
+        Self { index, hosts_of, hosts, planned: HashMap::new() }
     }
 
     /// Why a workspace cannot be recorded in this way, in words that follow its name; else it counts as planned.
@@ -55,7 +58,7 @@ impl<'a> Taken<'a> {
     }
 
     fn claim(&self, Names { id, meta, .. }: &Names, way: Way) -> Option<Claim> {
-        let index = &self.federation.index;
+        let index = self.index;
         let given_up = |record: &PlacementRecord| way == Way::Claim && record.given_up.is_some();
         if let Some((record, version)) = index.record_of(id).filter(|(record, _)| !given_up(record)) {
             return Some(Claim::IdTaken(Box::new(record), version));
@@ -68,7 +71,7 @@ impl<'a> Taken<'a> {
         if let Some(workspace) = [id.daemon(), id.daemon_of()].into_iter().flatten().find(is_live) {
             return Some(Claim::FolderTaken { workspace });
         }
-        let owners = self.federation.port_of(meta);
+        let owners = self.hosts_of.port_of(meta);
         let of_port = owners.iter().find_map(|owner| index.live_of_meta(owner.as_str()));
         let holder = of_port.or_else(|| self.hosts.get(meta).cloned()).filter(other)?;
         Some(Claim::HostTaken { workspace: holder })

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::Federation;
-use crate::fleet::InFlight;
+use crate::fleet::{Fleet, InFlight};
+use crate::view::index::Index;
+use crate::workspaces::decisions::Decisions;
 use domain::names::ClusterName;
 use domain::placement::explain::Explanation;
 use domain::placement::{Decision, Rejection, Score, Target};
@@ -14,7 +15,9 @@ use domain::workspace::Start;
 /// What is left of a decision to try.
 pub(super) struct Attempt<'a> {
     explanation: Option<Explanation>,
-    federation: &'a Federation,
+    fleet: &'a Fleet,
+    index: &'a Index,
+    decisions: &'a Decisions,
     start: &'a Start,
     ranked: std::vec::IntoIter<(Arc<Target>, Score)>,
     /// Clusters that do not fit, or did not take it.
@@ -22,12 +25,19 @@ pub(super) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(federation: &'a Federation, start: &'a Start, decision: Decision, epoch: i64) -> Self {
+    pub(super) fn new(
+        (fleet, index, decisions): (&'a Fleet, &'a Index, &'a Decisions),
+        start: &'a Start,
+        decision: Decision,
+        epoch: i64,
+    ) -> Self {
         let (request, now) = (&start.placement, Timestamp::now());
         let explanation = Some(Explanation::new(&start.id, request, &decision, epoch, now));
         Self {
             explanation,
-            federation,
+            fleet,
+            index,
+            decisions,
             start,
             ranked: decision.ranked.into_iter(),
             rejected: decision.rejected,
@@ -38,16 +48,25 @@ impl<'a> Attempt<'a> {
     pub(super) fn next(&mut self) -> Option<(Arc<Target>, InFlight)> {
         loop {
             let (target, _) = self.ranked.next()?;
-            if let Some(rejection) = self.federation.no_longer(&target) {
+            if let Some(rejection) = self.no_longer(&target) {
                 self.refused(target.cluster.clone(), rejection);
                 continue;
             }
-            let Some(connected) = self.federation.fleet().get(&target.cluster) else { continue };
+            let Some(connected) = self.fleet.get(&target.cluster) else { continue };
             if let Some(in_flight) = connected.admit(&target, &self.start.id, self.start.kind) {
                 return Some((target, in_flight));
             }
             self.refused(target.cluster.clone(), Rejection::Overtaken(target.class.clone()));
         }
+    }
+
+    /// What changed at a ranked target since the candidates were read.
+    pub(crate) fn no_longer(&self, target: &Target) -> Option<Rejection> {
+        if self.index.is_draining(&target.cluster) {
+            return Some(Rejection::Draining);
+        }
+        let serves = self.fleet.serves(&target.cluster, &target.namespace);
+        (!serves).then(|| Rejection::Namespace(target.namespace.clone()))
     }
 
     pub(super) fn refused(&mut self, cluster: ClusterName, why: Rejection) {
@@ -61,7 +80,7 @@ impl<'a> Attempt<'a> {
     pub(super) fn over(&mut self, placed: Option<&ClusterName>) {
         if let Some(explanation) = self.explanation.take() {
             let placed = placed.cloned();
-            self.federation.decisions().keep(Explanation { placed, ..explanation });
+            self.decisions.keep(Explanation { placed, ..explanation });
         }
     }
 }

@@ -1,10 +1,18 @@
 //! Writing a start where its record says: secrets first, then the resource. Repeatable.
 
-use tokio::time::{Instant, timeout_at};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::fleet::Place;
-use crate::workspaces::start::Started;
-use crate::{Error, Federation, Result};
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use super::started::Started;
+use crate::fleet::{Fleet, Place};
+use crate::metrics::metering::Meters;
+use crate::workspaces::settle::queue::Queue;
+use crate::{Error, Result};
 use cluster::apply::{Created, MadeFor, Owner, Purpose, Writer};
 use cluster::client;
 use cluster::convert::{self, Build, budget};
@@ -12,15 +20,61 @@ use cluster::references::{self, Referrer};
 use cluster::resources::names;
 use domain::class::Quantity;
 use domain::cluster::{ClearText, NodeAgent};
+use domain::keyed::Keyed;
+use domain::names::Region;
 use domain::placement::{Target, one_try};
-use domain::record::PlacementRecord;
+use domain::record::{PlacementRecord, RecordState};
 use domain::workspace::Start;
 use store::Term;
 
 /// Fields that a refusal names.
 const CLEAR_TEXT_SHOWN: usize = 8;
 
-impl Federation {
+/// Creates the secrets and the resource of starts.
+pub(crate) struct Creation {
+    fleet: Arc<Fleet>,
+    queue: Queue,
+    meters: Meters,
+    keyed: Arc<ArcSwap<Keyed>>,
+    /// This installation's id.
+    installation: Arc<str>,
+    /// For placing one workspace, all clusters tried included.
+    pub(super) deadline: Duration,
+}
+
+impl Creation {
+    /// With what it needs.
+    pub(crate) fn new(
+        fleet: Arc<Fleet>,
+        queue: Queue,
+        meters: Meters,
+        keyed: Arc<ArcSwap<Keyed>>,
+        installation: Arc<str>,
+        deadline: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self { fleet, queue, meters, keyed, installation, deadline })
+    }
+
+    /// The record of a start that goes to `target`.
+    pub(super) fn new_record(&self, start: &Start, target: &Target) -> PlacementRecord {
+        let keyed = self.keyed.load();
+        PlacementRecord {
+            workspace: start.id.clone(),
+            meta: start.meta.clone(),
+            owner: start.owner.clone(),
+            cluster: target.cluster.clone(),
+            namespace: target.namespace.clone(),
+            generation: 1,
+            digest: keyed.digest(&start.canonical),
+            keying: Some(keyed.keying(Uuid::new_v4().simple().to_string())),
+            placed_at: Timestamp::now(),
+            state: RecordState::Placed,
+            given_up: None,
+            ending: None,
+            port_of: None,
+        }
+    }
+
     /// Writes secrets and resource where the record says. Repeatable.
     pub(super) async fn create(
         &self,
@@ -30,16 +84,16 @@ impl Federation {
         target: &Target,
         deadline: Instant,
     ) -> Result<Started> {
-        let (writer, place, region) = self.reach(term, record).await?;
+        let (writer, place, region) = self.fleet.reach(term, record).await?;
         let undecided = |reason: String| Error::Undecided {
             id: start.id.clone(),
             cluster: record.cluster.clone(),
             reason,
         };
-        let within = one_try(self.options.placement_deadline);
+        let within = one_try(self.deadline);
         let writer = writer.within(within);
         // An absence that was seen before says nothing of what is sent now.
-        self.settle.not_absent(&start.id);
+        self.queue.not_absent(&start.id);
         let workspace = self.resource(&place, start, record, target);
         prepare(&writer, &place, start, &workspace, deadline.min(Instant::now() + within)).await?;
         let create = self.write(&writer, &place, start, record, &workspace);
@@ -58,7 +112,7 @@ impl Federation {
             }
             Ok(outcome) => outcome?,
         }
-        self.settle.push(&start.id);
+        self.queue.push(&start.id);
         Ok(self.answer(record, &place, region))
     }
 
@@ -127,7 +181,7 @@ impl Federation {
     /// Deletes the secrets of a start that its cluster rejected: nothing refers to them. One that cannot be deleted now is
     /// swept later.
     pub(super) async fn take_back_secrets(&self, term: &Term, start: &Start, record: &PlacementRecord) {
-        let Ok((writer, place, _)) = self.reach(term, record).await else { return };
+        let Ok((writer, place, _)) = self.fleet.reach(term, record).await else { return };
         let id = start.id.as_str();
         let secrets = convert::secrets(start, place.settings.load().node_agent);
         let (installation, placed_at) = (&*self.installation, record.placed_at.to_string());
@@ -150,14 +204,37 @@ impl Federation {
         Ok(place.planned_pod(workspace).as_ref().map_or(Ok(()), budget::of_pod)?)
     }
 
-    /// The field of a start that takes most of its resource.
-    pub(super) fn largest_field(
+    /// What a start is answered that a cluster refused for its size, where no other takes it. Clusters store what the budget
+    /// allows, so this one stores less than others; it refuses a repeated call, too.
+    pub(super) fn too_large(
         &self,
         start: &Start,
         record: &PlacementRecord,
         target: &Target,
-    ) -> &'static str {
+        error: &cluster::Error,
+    ) -> Error {
+        let rule = format!("makes an object too large that no cluster stores: {error}");
+        Error::Invalid { field: self.largest_field(start, record, target).into(), rule }
+    }
+
+    /// The field of a start that takes most of its resource.
+    fn largest_field(&self, start: &Start, record: &PlacementRecord, target: &Target) -> &'static str {
         self.planned(start, record, target).map_or("spec", |(_, workspace)| budget::largest(&workspace))
+    }
+
+    /// What a start is answered.
+    pub(super) fn answer(&self, record: &PlacementRecord, place: &Place, region: Region) -> Started {
+        Started {
+            url: place.settings.load().url(record.workspace.as_str(), record.meta.as_str()),
+            owner_token: self.keyed.load().owner_token(
+                &record.workspace,
+                record.generation,
+                record.keying.as_ref(),
+            ),
+            cluster: record.cluster.clone(),
+            region,
+            namespace: record.namespace.clone(),
+        }
     }
 
     /// The resource of a start as it will be made; `None` where its place is served no longer, as making it will find out.

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::fleet::Fleet;
 use crate::fleet::settings::Settings;
-use crate::{Error, Federation, Result};
+use crate::view::index::Index;
+use crate::{Error, Result};
 use domain::names::{MetaId, Region};
 use domain::record::PlacementRecord;
 use domain::workspace::Start;
@@ -12,10 +14,21 @@ use domain::workspace::Start;
 /// Meta ids that one workspace's URL may be the port of; templates that make more of them do not occur.
 const OWNERS: usize = 16;
 
-impl Federation {
+/// Hosts of the URLs of workspaces.
+pub struct Hosts {
+    fleet: Arc<Fleet>,
+    index: Arc<Index>,
+}
+
+impl Hosts {
+    /// With what it needs.
+    pub(crate) fn new(fleet: Arc<Fleet>, index: Arc<Index>) -> Arc<Self> {
+        Arc::new(Self { fleet, index })
+    }
+
     /// Refuses a start whose URL, or that of one of its ports, cannot exist in one of the clusters: which start is accepted
     /// must not depend on where it is placed.
-    pub(super) fn check_urls(&self, start: &Start) -> Result<()> {
+    pub(crate) fn check_urls(&self, start: &Start) -> Result<()> {
         let ports: Vec<u16> = start.ports.iter().map(|port| port.port).collect();
         for settings in self.all_settings() {
             settings.check_urls(start.id.as_str(), start.meta.as_str(), &ports)?;
