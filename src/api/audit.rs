@@ -212,7 +212,9 @@ impl Call {
     /// Adds whose a workspace is and where, as its record says.
     fn complete(&self, object: &mut Map<String, Value>) {
         let id = object.get("workspace").and_then(Value::as_str).and_then(|id| id.parse().ok());
-        let Some((owner, cluster)) = id.and_then(|id| self.shared.federation.queries.place_of(&id)) else {
+        let Some((owner, cluster)) =
+            id.and_then(|id| self.shared.federation.workspaces.queries.place_of(&id))
+        else {
             return;
         };
         object.entry("owner").or_insert(owner.into());

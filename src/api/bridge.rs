@@ -9,7 +9,7 @@ use super::error;
 use super::parse::{self, Problems};
 use domain::cluster::{Constraint, SpecChange};
 use domain::drain::Stage;
-use federation::clusters::registry::ClusterView;
+use federation::clusters::ClusterView;
 use federation::{Error, Federation};
 use proto::workspacemanagerbridge as wire;
 use proto::workspacemanagerbridge::admission_constraint::{
@@ -50,8 +50,8 @@ impl ClusterService for Bridge {
         let (name, change) = problems.finish(name.zip(change))?;
         // Letting workspaces in again ends a finished drain, and is refused while one is under way.
         let changed = match change.cordoned {
-            Some(cordoned) => self.0.set_cordoned(&name, cordoned).await,
-            None => self.0.change_cluster(&name, &change).await,
+            Some(cordoned) => self.0.clusters.cordons.set(&name, cordoned).await,
+            None => self.0.clusters.updates.change(&name, &change).await,
         };
         changed.map_err(|error| error::status(&error))?;
         Ok(Response::new(wire::UpdateResponse {}))
@@ -64,7 +64,7 @@ impl ClusterService for Bridge {
     ) -> Result<Response<wire::DeregisterResponse>, Status> {
         let request = request.into_inner();
         let name = parse::named("name", &request.name)?;
-        match self.0.deregister(&name, request.force).await {
+        match self.0.clusters.deregistration.deregister(&name, request.force).await {
             Ok(()) | Err(Error::NoCluster(_)) => Ok(Response::new(wire::DeregisterResponse {})),
             Err(error) => Err(error::status(&error)),
         }
@@ -74,7 +74,7 @@ impl ClusterService for Bridge {
         &self,
         _request: Request<wire::ListRequest>,
     ) -> Result<Response<wire::ListResponse>, Status> {
-        let status = self.0.clusters().iter().map(view).collect();
+        let status = self.0.clusters.views.all().iter().map(view).collect();
         Ok(Response::new(wire::ListResponse { status }))
     }
 }

@@ -70,7 +70,8 @@ impl Builders {
     {
         let caller = caller::of(request.extensions());
         let wanted = hints::placement(&self.federation, &caller, request.metadata(), seed)?;
-        let builders = self.federation.builders.ranked_for(&wanted).map_err(|error| error::status(&error))?;
+        let builders =
+            self.federation.workspaces.builders.ranked_for(&wanted).map_err(|error| error::status(&error))?;
         let limit = due(request.metadata().as_ref());
         let mut last = Status::unavailable("there is no image builder");
         for builder in builders {
@@ -123,7 +124,7 @@ impl Builders {
             };
             (builder, answer)
         };
-        join_all(self.federation.builders.all().into_iter().map(ask)).await
+        join_all(self.federation.workspaces.builders.all().into_iter().map(ask)).await
     }
 
     /// The builder that has a build.

@@ -177,7 +177,7 @@ impl Caller {
         if self.is_unscoped() {
             return Ok(());
         }
-        match federation.queries.owner_of(id) {
+        match federation.workspaces.queries.owner_of(id) {
             Some(owner) if self.acts_for(&owner) => return Ok(()),
             Some(_) => self.deny("a workspace of an owner outside the caller's scope"),
             None => {}

@@ -22,7 +22,7 @@ impl SpecProvider for Images {
         let caller = caller::of(request.extensions());
         let id = parse::id(&request.into_inner().id)?;
         caller.check(&self.0, &id)?;
-        let seen = self.0.queries.describe(&id).map_err(|error| error::status(&error))?;
+        let seen = self.0.workspaces.queries.describe(&id).map_err(|error| error::status(&error))?;
         let view = &seen.view;
         let spec = registryfacade::ImageSpec {
             base_ref: view.image.clone(),

@@ -37,7 +37,13 @@ impl WorkspaceManager for Logs {
         let caller = caller::of(request.extensions());
         let (id, options) = parse::logs(&request.into_inner())?;
         caller.check(&self.federation, &id)?;
-        let log = self.federation.logs.open(&id, &options).await.map_err(|error| error::status(&error))?;
+        let log = self
+            .federation
+            .workspaces
+            .logs
+            .open(&id, &options)
+            .await
+            .map_err(|error| error::status(&error))?;
         Ok(Response::new(Box::pin(pieces(log, self.shutdown.clone()))))
     }
 
@@ -48,7 +54,8 @@ impl WorkspaceManager for Logs {
         let caller = caller::of(request.extensions());
         let id = parse::id(&request.into_inner().id)?;
         caller.check(&self.federation, &id)?;
-        let ended = self.federation.queries.describe_ended(&id).map_err(|error| error::status(&error))?;
+        let ended =
+            self.federation.workspaces.queries.describe_ended(&id).map_err(|error| error::status(&error))?;
         Ok(Response::new(v1::DescribeEndedResponse { workspace: Some(convert::ended(ended)) }))
     }
 

@@ -59,7 +59,7 @@ impl WorkspaceManager for Workspaces {
         let after = parse::page(&list, &request.page_token)?;
         // One more tells whether there are more.
         let filter = parse::filter(request.must_match, &caller);
-        let all = self.federation.queries.list(&filter, after, size.saturating_add(1));
+        let all = self.federation.workspaces.queries.list(&filter, after, size.saturating_add(1));
         let (mut status, mut bytes) = (Vec::with_capacity(all.len().min(size)), 0);
         for seen in all.iter().take(size) {
             let one = convert::encoded(seen, sees_token(&caller, seen));
@@ -93,10 +93,10 @@ impl WorkspaceManager for Workspaces {
         caller.check_owner(&owner)?;
         let left_out = parse::without_effect(&request);
         let start = parse::start(request)?;
-        let unknown = self.federation.starts.unknown_regions(&start.placement.regions).into_iter();
+        let unknown = self.federation.workspaces.starts.unknown_regions(&start.placement.regions).into_iter();
         let warnings = unknown.map(|region| format!("no cluster is in region {region}")).chain(left_out);
         let began = Instant::now();
-        let started = self.federation.starts.start(start).await;
+        let started = self.federation.workspaces.starts.start(start).await;
         self.federation.meters.start_took(began.elapsed());
         let started = started.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::StartWorkspaceResponse {
@@ -118,7 +118,7 @@ impl WorkspaceManager for Workspaces {
         let id = parse::id(&request.id)?;
         caller.check(&self.federation, &id)?;
         let policy = parse::stop_policy(request.policy)?;
-        self.federation.changes.stop(&id, policy).await.map_err(|error| error::status(&error))?;
+        self.federation.workspaces.changes.stop(&id, policy).await.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::StopWorkspaceResponse {}))
     }
 
@@ -129,7 +129,7 @@ impl WorkspaceManager for Workspaces {
         let caller = caller::of(request.extensions());
         let id = parse::id(&request.into_inner().id)?;
         caller.check(&self.federation, &id)?;
-        let seen = self.federation.queries.describe(&id).map_err(|error| error::status(&error))?;
+        let seen = self.federation.workspaces.queries.describe(&id).map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::DescribeWorkspaceResponse {
             last_activity: seen.view.last_activity.map(|at| at.to_string()).unwrap_or_default(),
             status: Some(convert::status(&seen, sees_token(&caller, &seen))),
@@ -154,7 +154,7 @@ impl WorkspaceManager for Workspaces {
         let from = parse::subscription_start(&request);
         let subscription = self
             .federation
-            .queries.subscribe(parse::filter(request.must_match, &caller), &from)
+            .workspaces.queries.subscribe(parse::filter(request.must_match, &caller), &from)
             .map_err(|index::Expired| {
                 Status::out_of_range(
                     "the resume token has expired or was given by another replica; subscribe again with replay",
@@ -173,6 +173,7 @@ impl WorkspaceManager for Workspaces {
         let id = parse::id(&request.id)?;
         caller.check(&self.federation, &id)?;
         self.federation
+            .workspaces
             .changes
             .mark_active(&id, request.closed, request.ignore_if_active)
             .await
@@ -188,7 +189,12 @@ impl WorkspaceManager for Workspaces {
         let request = request.into_inner();
         let (id, change) = parse::timeout(&request)?;
         caller.check(&self.federation, &id)?;
-        self.federation.changes.set_timeout(&id, change).await.map_err(|error| error::status(&error))?;
+        self.federation
+            .workspaces
+            .changes
+            .set_timeout(&id, change)
+            .await
+            .map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::SetTimeoutResponse {}))
     }
 
@@ -201,6 +207,7 @@ impl WorkspaceManager for Workspaces {
         let (id, port) = parse::control_port(&request)?;
         caller.check(&self.federation, &id)?;
         self.federation
+            .workspaces
             .changes
             .control_port(&id, port, request.expose)
             .await
@@ -218,6 +225,7 @@ impl WorkspaceManager for Workspaces {
         caller.check(&self.federation, &id)?;
         let url = self
             .federation
+            .workspaces
             .snapshots
             .take_snapshot(&id, request.return_immediately)
             .await
@@ -233,7 +241,12 @@ impl WorkspaceManager for Workspaces {
         let request = request.into_inner();
         let (id, level) = parse::control_admission(&request)?;
         caller.check(&self.federation, &id)?;
-        self.federation.changes.control_admission(&id, level).await.map_err(|error| error::status(&error))?;
+        self.federation
+            .workspaces
+            .changes
+            .control_admission(&id, level)
+            .await
+            .map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::ControlAdmissionResponse {}))
     }
 
@@ -251,7 +264,12 @@ impl WorkspaceManager for Workspaces {
         let caller = caller::of(request.extensions());
         let (id, keys) = parse::ssh_keys(request.into_inner())?;
         caller.check(&self.federation, &id)?;
-        self.federation.changes.update_ssh_keys(&id, keys).await.map_err(|error| error::status(&error))?;
+        self.federation
+            .workspaces
+            .changes
+            .update_ssh_keys(&id, keys)
+            .await
+            .map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::UpdateSshKeyResponse {}))
     }
 
@@ -259,7 +277,7 @@ impl WorkspaceManager for Workspaces {
         &self,
         _request: Request<wsman::DescribeClusterRequest>,
     ) -> Result<Response<wsman::DescribeClusterResponse>, Status> {
-        let (classes, preferred) = self.federation.classes();
+        let (classes, preferred) = self.federation.clusters.classes.shown();
         Ok(Response::new(wsman::DescribeClusterResponse {
             workspace_classes: classes.iter().map(convert::class).collect(),
             preferred_workspace_class: preferred.map(|class| class.to_string()).unwrap_or_default(),
@@ -291,7 +309,7 @@ fn updates(
                 Ok(event) => {
                     let response = encoded::SubscribeResponse {
                         status: Some(convert::encoded(&event.seen, sees_token(&caller, &event.seen))),
-                        resume_token: federation.queries.resume_token(&event),
+                        resume_token: federation.workspaces.queries.resume_token(&event),
                     };
                     (Ok(response), Some(subscription))
                 }

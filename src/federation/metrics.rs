@@ -1,8 +1,9 @@
 //! Counting workspaces, and gauges of the fleet.
 
-mod clusters;
+pub(crate) mod clusters;
 mod drains;
 pub mod fleet;
 mod gauge;
 pub mod metering;
-mod replica;
+pub(crate) mod replica;
+pub mod workspace_gauges;

@@ -1,51 +1,73 @@
 //! Builds the use cases and ties them together; nothing runs yet.
 
+mod base;
+mod callbacks;
+mod clusters;
+mod leader;
+mod parts;
+mod workspaces;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::future::BoxFuture;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use crate::Result;
-use crate::clusters::observed::Known;
-use crate::clusters::registry::examine;
-use crate::fleet::callbacks::{Callbacks, Login, MemberObserver};
-use crate::leadership::Leading;
-use crate::metrics::metering::{Meter, Meters};
-use crate::workspaces::settle::queue::Queue;
-use cluster::probe::Examined;
-use domain::cluster::ClusterSpec;
-use domain::names::{ClusterName, WorkspaceId};
+use self::base::Base;
+use crate::clusters::observed::Observations;
+use crate::clusters::records::ClusterRecords;
+use crate::federation::{Clusters, Federation};
+use crate::leader::cluster_events::ClusterEvents;
+use crate::metrics::clusters::ClusterSources;
+use crate::metrics::fleet::FleetSources;
+use crate::metrics::replica::ReplicaSources;
 
-/// What the fleet is given of the use cases above it.
-pub(crate) struct FleetCallbacks {
-    pub(crate) installation: Arc<str>,
-    pub(crate) meters: Meters,
-    pub(crate) terms: watch::Receiver<Option<Leading>>,
-    pub(crate) queue: Queue,
-    pub(crate) known: Arc<Known>,
+pub use self::parts::{Options, Parts};
+
+impl Federation {
+    /// Builds the use cases of a process.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let base = Base::new(parts);
+        let shared = workspaces::Shared::new(&base);
+        let records = ClusterRecords::new(base.store.clone(), base.sealer.clone());
+        let observations =
+            Observations::new(base.store.clone(), base.notes.clone(), base.fleet.clone(), base.index.clone());
+        let workspaces = workspaces::workspaces(&base, &shared);
+        let clusters = clusters::clusters(&base, &records);
+        let events = leader::events(&base, &clusters);
+        let both = (&workspaces, &clusters);
+        let tasks = leader::tasks(&base, &shared, both, &records, &observations, &events);
+        let watches = leader::watches(&base, &observations);
+        Arc::new(Self {
+            measured: measured(&base, &clusters, events),
+            leader: leader::leader(&base, tasks, &watches.progress),
+            leadership: base.leadership,
+            store: base.store,
+            index: base.index,
+            fleet: base.fleet,
+            meters: base.meters,
+            workspaces,
+            clusters,
+            watches,
+            closing: CancellationToken::new(),
+        })
+    }
 }
 
-impl Callbacks for FleetCallbacks {
-    fn observer(&self, cluster: &ClusterName) -> Arc<dyn MemberObserver> {
-        let (installation, terms) = (Arc::clone(&self.installation), self.terms.clone());
-        Arc::new(Meter::new(cluster.clone(), installation, self.meters.clone(), terms))
-    }
-
-    fn recheck(&self, workspace: &WorkspaceId) {
-        self.queue.push(workspace);
-    }
-
-    fn noted_canary(&self, cluster: &ClusterName) -> Option<u64> {
-        self.known.get(cluster).and_then(|observed| observed.canary)
-    }
-
-    fn examine<'a>(
-        &'a self,
-        spec: &'a ClusterSpec,
-        login: Login<'a>,
-        deadline: Duration,
-    ) -> BoxFuture<'a, Result<Examined>> {
-        Box::pin(examine(spec, login, &self.installation, &[], deadline))
+fn measured(base: &Base, clusters: &Clusters, events: Arc<ClusterEvents>) -> FleetSources {
+    FleetSources {
+        leadership: base.leadership.clone(),
+        views: clusters.views.clone(),
+        drains: clusters.drains.clone(),
+        replica: ReplicaSources {
+            index: base.index.clone(),
+            queue: base.queue.clone(),
+            decisions: base.decisions.clone(),
+            events,
+        },
+        clusters: ClusterSources {
+            index: base.index.clone(),
+            fleet: base.fleet.clone(),
+            meters: base.meters.clone(),
+            notes: base.notes.clone(),
+        },
     }
 }

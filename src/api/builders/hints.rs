@@ -50,7 +50,11 @@ pub fn placement(
     {
         // What the caller may not touch does not exist for it.
         let own = |id| {
-            if caller.check(federation, id).is_ok() { Some(federation.queries.describe(id)) } else { None }
+            if caller.check(federation, id).is_ok() {
+                Some(federation.workspaces.queries.describe(id))
+            } else {
+                None
+            }
         };
         match own(&id).unwrap_or_else(|| Err(Error::NoWorkspace(id.clone()))) {
             Ok(seen) => request.cluster = Some(seen.cluster),

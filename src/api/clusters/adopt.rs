@@ -30,7 +30,8 @@ pub(super) async fn adopt(
     let name = problems.finish(name)?;
     let from = From { others: request.others, installation };
     let asked = Adoption { workspaces, from, manager_namespaces, dry_run: request.dry_run };
-    let handled = federation.adopting.adopt(&name, &asked).await.map_err(|error| error::status(&error))?;
+    let handled =
+        federation.workspaces.adopting.adopt(&name, &asked).await.map_err(|error| error::status(&error))?;
     let left_out = number(handled.len().saturating_sub(MOST));
     Ok(v1::AdoptResponse { workspaces: handled.iter().take(MOST).map(wire).collect(), left_out })
 }
@@ -45,8 +46,12 @@ pub(super) async fn discard(
     let namespace = problems.optional("namespace", &request.namespace);
     let name = problems.finish(name)?;
     let asked = Discard { workspaces, namespace, force: request.force };
-    let handled =
-        federation.discarding.discard(&name, &asked).await.map_err(|error| error::status(&error))?;
+    let handled = federation
+        .workspaces
+        .discarding
+        .discard(&name, &asked)
+        .await
+        .map_err(|error| error::status(&error))?;
     Ok(v1::DiscardResponse { workspaces: handled.iter().map(wire).collect() })
 }
 

@@ -21,8 +21,13 @@ impl Clusters {
         request: v1::ExplainWorkspaceRequest,
     ) -> Result<v1::ExplainWorkspaceResponse, Status> {
         let id = parse::named("id", &request.id)?;
-        let decision =
-            self.federation.explanations.explain(&id).await.map_err(|error| error::status(&error))?;
+        let decision = self
+            .federation
+            .workspaces
+            .explanations
+            .explain(&id)
+            .await
+            .map_err(|error| error::status(&error))?;
         Ok(v1::ExplainWorkspaceResponse { decision: Some(decision_to_wire(&decision)) })
     }
 
@@ -54,7 +59,7 @@ impl Clusters {
         let count = request.count;
         // Thousands of decisions over a large fleet take a while: not on a thread that serves others.
         let forecast = tokio::task::spawn_blocking(move || {
-            federation.explanations.forecast(&wanted, count, &without, &weights)
+            federation.workspaces.explanations.forecast(&wanted, count, &without, &weights)
         })
         .await;
         let forecast = forecast.map_err(|_| Status::internal("the forecast failed"))?;

@@ -16,7 +16,7 @@ impl Clusters {
         request: Request<v1::OpenIncarnationRequest>,
     ) -> Result<Response<v1::OpenIncarnationResponse>, Status> {
         let by = caller::of(request.extensions()).who.name().to_owned();
-        let opened = self.federation.open_incarnation(&request.into_inner().reason, by).await;
+        let opened = self.federation.clusters.incarnations.open(&request.into_inner().reason, by).await;
         let opened = opened.map_err(|error| error::status(&error))?;
         Ok(Response::new(v1::OpenIncarnationResponse { opened: Some(opening(opened)) }))
     }
@@ -26,7 +26,7 @@ impl Clusters {
         request: Request<v1::RotateSecretRequest>,
     ) -> Result<Response<v1::RotateSecretResponse>, Status> {
         let by = caller::of(request.extensions()).who.name().to_owned();
-        let rotated = self.federation.rotate_secret(&request.into_inner().reason, by).await;
+        let rotated = self.federation.clusters.secret.rotate(&request.into_inner().reason, by).await;
         let versions = rotated.map_err(|error| error::status(&error))?;
         Ok(Response::new(v1::RotateSecretResponse { version: versions.current, former: versions.former }))
     }
@@ -51,7 +51,7 @@ impl Clusters {
             response.epoch = epoch;
             response.since = since.map(timestamp);
         }
-        let standing = self.federation.standing().await;
+        let standing = self.federation.clusters.incarnations.standing().await;
         response.installation = standing.installation.to_string();
         response.incarnation = standing.incarnation;
         response.openings = standing.openings.into_iter().map(opening).collect();

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use super::{Clusters, convert, drain};
 use crate::convert::{number, phase, timestamp};
 use federation::Lead;
-use federation::clusters::status::{CapacityOverview, ClusterOverview, Phases};
+use federation::clusters::capacity::CapacityOverview;
+use federation::clusters::status::{ClusterOverview, Phases};
 use proto::spaceport::v1;
 
 impl Clusters {
     pub(super) async fn overview(&self) -> v1::GetStatusResponse {
         let federation = &self.federation;
-        let overview = Box::pin(federation.overview()).await;
+        let overview = Box::pin(federation.clusters.overviews.read()).await;
         let us = federation.leadership.replica().name.clone();
         let leader = match &*federation.leadership.lead().borrow() {
             Lead::Us => us.clone(),

@@ -1,19 +1,32 @@
 //! Records the address that a cluster's Secret names by now, so that no other cluster is registered under it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fleet::{Connected, LoginState};
+use crate::Result;
+use crate::clusters::records::ClusterRecords;
+use crate::fleet::{Connected, Fleet, LoginState};
 use crate::periodic::rounds;
-use crate::{Federation, Result};
 use domain::cluster::ClusterSpec;
 use store::{NewCluster, Term, normal_address};
 
 /// Before another try.
 const RETRY: Duration = Duration::from_secs(10);
 
-impl Federation {
+/// Records the addresses of clusters whose kubeconfig is in a Secret.
+pub(crate) struct Addresses {
+    fleet: Arc<Fleet>,
+    records: Arc<ClusterRecords>,
+}
+
+impl Addresses {
+    /// With what it needs.
+    pub(crate) fn new(fleet: Arc<Fleet>, records: Arc<ClusterRecords>) -> Arc<Self> {
+        Arc::new(Self { fleet, records })
+    }
+
     /// Records addresses until the term ends.
-    pub(crate) async fn record_addresses(&self, term: &Term) {
+    pub(crate) async fn run(&self, term: &Term) {
         let round = || async {
             let mut failed = false;
             for connected in self.fleet.connected() {
@@ -44,7 +57,7 @@ impl Federation {
             kubeconfig: None,
             cluster_uid: known.cluster_uid.clone(),
         };
-        self.store.replace_cluster(term, &self.sealer, known.version, &new).await?;
+        self.records.replace(term, known.version, &new).await?;
         tracing::info!(cluster = %name, "its new address was recorded");
         Ok(())
     }

@@ -1,22 +1,25 @@
 //! Draining clusters: what an admin asks for, and what is shown of it. The rules are [`domain::drain`]'s.
 
-mod known;
-mod runner;
+pub(crate) mod known;
+pub(crate) mod runner;
 mod survey;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::locks::PATIENCE;
-use crate::{Error, Federation, Result};
+use self::known::KnownDrains;
+use self::survey::Survey;
+use crate::fleet::Fleet;
+use crate::leadership::Leadership;
+use crate::locks::{PATIENCE, RegistryLock};
+use crate::view::index::Index;
+use crate::{Error, Result};
 use domain::drain::{Drain, Fate, Options, Row, Stage, estimate};
 use domain::names::{ClusterName, WorkspaceId};
-
-use survey::Survey;
-
-pub use known::Drains;
+use store::Store;
 
 /// Tries of a change that others get in the way of.
 const TRIES: usize = 5;
@@ -53,21 +56,39 @@ pub enum Change {
     Accept(Vec<WorkspaceId>),
 }
 
-impl Federation {
+/// What admins ask for about drains, and what is shown of them.
+pub struct Drains {
+    leadership: Arc<Leadership>,
+    store: Store,
+    known: Arc<KnownDrains>,
+    fleet: Arc<Fleet>,
+    index: Arc<Index>,
+    registry: Arc<RegistryLock>,
+}
+
+impl Drains {
+    /// With what it needs.
+    pub(crate) fn new(
+        leadership: Arc<Leadership>,
+        store: Store,
+        known: Arc<KnownDrains>,
+        fleet: Arc<Fleet>,
+        index: Arc<Index>,
+        registry: Arc<RegistryLock>,
+    ) -> Arc<Self> {
+        Arc::new(Self { leadership, store, known, fleet, index, registry })
+    }
+
     /// Begins a drain, or changes the options of the one under way. With `dry_run` nothing is changed: the answer is the
     /// plan. Refused where the other clusters have no room, unless that is accepted.
-    pub async fn start_drain(
-        &self,
-        name: &ClusterName,
-        options: Options,
-        dry_run: bool,
-    ) -> Result<DrainView> {
+    pub async fn start(&self, name: &ClusterName, options: Options, dry_run: bool) -> Result<DrainView> {
         options.validate().map_err(|(field, rule)| Error::Invalid { field: field.into(), rule })?;
-        self.cluster(name)?;
+        self.check_registered(name)?;
         let term = self.leadership.term()?;
         // No start is decided before and recorded after.
         let _alone = self.registry.write(PATIENCE).await?;
-        let (now, survey, known) = (Timestamp::now(), Survey::of(self, name), self.drains.get(name));
+        let (now, survey, known) =
+            (Timestamp::now(), Survey::of(&self.fleet, &self.index, name), self.known.get(name));
         let residents = survey.residents();
         let fresh = || Drain::begin(name.clone(), options, residents.len(), now);
         let (drain, begins) = match &known {
@@ -77,7 +98,7 @@ impl Federation {
             }
             _ => (fresh(), true),
         };
-        let mut view = self.survey(&survey, drain, true);
+        let mut view = view(&survey, drain, true);
         view.planned = dry_run && begins;
         if dry_run {
             return Ok(view);
@@ -89,39 +110,43 @@ impl Federation {
         if before != Some(&view.drain) {
             let version =
                 self.store.put_drain(&term, &view.drain, known.as_ref().map(|known| known.1)).await?;
-            self.drains.put_written(view.drain.clone(), version);
+            self.known.put_written(view.drain.clone(), version);
             tracing::info!(cluster = %name, workspaces = residents.len(), begins, "drain");
         }
         Ok(view)
     }
 
     /// The drain of a cluster, with or without its workspaces.
-    pub fn drain(&self, name: &ClusterName, rows: bool) -> Result<DrainView> {
-        self.cluster(name)?;
-        let (drain, _) = self.drains.get(name).ok_or_else(|| Error::NoDrain(name.clone()))?;
-        Ok(self.survey(&Survey::of(self, name), drain, rows))
+    pub fn get(&self, name: &ClusterName, rows: bool) -> Result<DrainView> {
+        self.check_registered(name)?;
+        let (drain, _) = self.known.get(name).ok_or_else(|| Error::NoDrain(name.clone()))?;
+        Ok(view(&Survey::of(&self.fleet, &self.index, name), drain, rows))
+    }
+
+    fn check_registered(&self, name: &ClusterName) -> Result<()> {
+        self.fleet.version(name).map(drop).ok_or_else(|| Error::NoCluster(name.clone()))
     }
 
     /// Wakes when a drain may look different.
-    pub fn drain_changes(&self) -> (watch::Receiver<()>, watch::Receiver<()>) {
-        (self.drains.changes(), self.index.drain_changes())
+    pub fn changes(&self) -> (watch::Receiver<()>, watch::Receiver<()>) {
+        (self.known.changes(), self.index.drain_changes())
     }
 
     /// Pauses, resumes or cancels a drain, or takes note of lost backups. Repeats change nothing.
-    pub async fn change_drain(&self, name: &ClusterName, change: &Change) -> Result<DrainView> {
+    pub async fn change(&self, name: &ClusterName, change: &Change) -> Result<DrainView> {
         for _ in 0..TRIES {
             let term = self.leadership.term()?;
-            let mut changes = self.drains.changes();
-            let (drain, version) = self.drains.get(name).ok_or_else(|| Error::NoDrain(name.clone()))?;
+            let mut changes = self.known.changes();
+            let (drain, version) = self.known.get(name).ok_or_else(|| Error::NoDrain(name.clone()))?;
             let changed = changed(&drain, change, Timestamp::now())?;
             if changed == drain {
-                return self.drain(name, false);
+                return self.get(name, false);
             }
             match self.store.put_drain(&term, &changed, Some(version)).await {
                 Ok(version) => {
-                    self.drains.put_written(changed, version);
+                    self.known.put_written(changed, version);
                     tracing::info!(cluster = %name, ?change, "drain");
-                    return self.drain(name, false);
+                    return self.get(name, false);
                 }
                 Err(store::Error::Conflict { .. }) => {
                     let _ = tokio::time::timeout(HEARD_WITHIN, changes.changed()).await;
@@ -133,29 +158,28 @@ impl Federation {
     }
 
     /// Ends what a finished drain keeps away; one that is under way is to be cancelled first.
-    pub(crate) async fn end_drain_for_uncordon(&self, name: &ClusterName) -> Result<()> {
-        match self.drains.get(name).map(|(drain, _)| drain.stage) {
+    pub(crate) async fn end_for_uncordon(&self, name: &ClusterName) -> Result<()> {
+        match self.known.get(name).map(|(drain, _)| drain.stage) {
             Some(Stage::Draining | Stage::Paused) => {
                 let reason = "is being drained; cancel the drain first";
                 Err(Error::DrainStage { cluster: name.clone(), reason })
             }
-            Some(Stage::Drained) => self.change_drain(name, &Change::Cancel).await.map(drop),
+            Some(Stage::Drained) => self.change(name, &Change::Cancel).await.map(drop),
             Some(Stage::Cancelled) | None => Ok(()),
         }
     }
+}
 
-    #[allow(clippy::unused_self, reason = "reads as the other ways to see the fleet")]
-    fn survey(&self, survey: &Survey, drain: Drain, rows: bool) -> DrainView {
-        let now = Timestamp::now();
-        let fates = survey.fates(&drain, now);
-        DrainView {
-            planned: false,
-            blocked: blocked(&drain, &fates),
-            estimate: estimate(&drain, &fates, now),
-            rows: if rows { survey.rows(&drain, now) } else { Vec::new() },
-            fates,
-            drain,
-        }
+fn view(survey: &Survey, drain: Drain, rows: bool) -> DrainView {
+    let now = Timestamp::now();
+    let fates = survey.fates(&drain, now);
+    DrainView {
+        planned: false,
+        blocked: blocked(&drain, &fates),
+        estimate: estimate(&drain, &fates, now),
+        rows: if rows { survey.rows(&drain, now) } else { Vec::new() },
+        fates,
+        drain,
     }
 }
 

@@ -4,12 +4,16 @@
 //! admin can say that this etcd is the one that counts from now on: that opens a new incarnation, which is later than
 //! everything before, and clusters are raised to it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::Result;
+use crate::leadership::Leadership;
 use crate::reason::stated;
-use crate::{Federation, Result};
 use domain::epoch::Opening;
+use store::Store;
 
 /// What is known of leading and standing by.
 #[derive(Debug, Clone, Default)]
@@ -24,9 +28,20 @@ pub struct Standing {
     pub replicas: Vec<(String, String, i64)>,
 }
 
-impl Federation {
+/// Lives of Spaceport's etcd.
+pub struct Incarnations {
+    leadership: Arc<Leadership>,
+    store: Store,
+}
+
+impl Incarnations {
+    /// With what it needs.
+    pub(crate) fn new(leadership: Arc<Leadership>, store: Store) -> Arc<Self> {
+        Arc::new(Self { leadership, store })
+    }
+
     /// Opens a new incarnation. Every member is raised to it.
-    pub async fn open_incarnation(&self, reason: &str, by: String) -> Result<Opening> {
+    pub async fn open(&self, reason: &str, by: String) -> Result<Opening> {
         let reason = stated(reason)?;
         let term = self.leadership.term()?;
         let opening = self.store.open_incarnation(&term, reason, &by, Timestamp::now()).await?;

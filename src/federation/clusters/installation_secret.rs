@@ -7,11 +7,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::leadership::Leadership;
 use crate::reason::stated;
-use crate::{Error, Federation, Result};
-use store::{Installation, Term};
+use crate::{Error, Result};
+use domain::keyed::Keyed;
+use store::{Installation, Sealer, Store, Term};
 
 /// How long a former secret is kept in any case: a start that is under way records the version that it began with.
 const KEPT: SignedDuration = SignedDuration::from_hours(1);
@@ -32,9 +35,27 @@ impl Versions {
     }
 }
 
-impl Federation {
+/// Versions of the installation's secret.
+pub struct InstallationSecret {
+    leadership: Arc<Leadership>,
+    store: Store,
+    sealer: Arc<Sealer>,
+    keyed: Arc<ArcSwap<Keyed>>,
+}
+
+impl InstallationSecret {
+    /// With what it needs.
+    pub(crate) fn new(
+        leadership: Arc<Leadership>,
+        store: Store,
+        sealer: Arc<Sealer>,
+        keyed: Arc<ArcSwap<Keyed>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { leadership, store, sealer, keyed })
+    }
+
     /// Keys new starts with a new secret.
-    pub async fn rotate_secret(&self, reason: &str, by: String) -> Result<Versions> {
+    pub async fn rotate(&self, reason: &str, by: String) -> Result<Versions> {
         let reason = stated(reason)?;
         let term = self.leadership.term()?;
         let rotated = self.store.rotate_secret(&term, &self.sealer, Timestamp::now()).await?;
@@ -46,7 +67,7 @@ impl Federation {
     }
 
     /// Forgets former secrets that no record names.
-    pub(crate) async fn sweep_secrets(&self, term: &Term) {
+    pub(crate) async fn sweep(&self, term: &Term) {
         let before = Timestamp::now().saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
         match self.store.forget_secrets(term, &self.sealer, before).await {
             Ok(None) => {}

@@ -1,15 +1,32 @@
 //! Maintenance of a cluster's namespaces, as the admin wants it: written to the cluster, where everybody reads it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
-use crate::clusters::registry::{ClusterView, SEEN_WITHIN};
-use crate::{Error, Federation, Result};
+use crate::clusters::applied::SEEN_WITHIN;
+use crate::clusters::view::{ClusterView, Views};
+use crate::fleet::Fleet;
+use crate::leadership::Leadership;
+use crate::{Error, Result};
 use domain::names::{ClusterName, Namespace};
 
-impl Federation {
+/// Puts namespaces under maintenance.
+pub struct Maintenance {
+    leadership: Arc<Leadership>,
+    fleet: Arc<Fleet>,
+    views: Arc<Views>,
+}
+
+impl Maintenance {
+    /// With what it needs.
+    pub(crate) fn new(leadership: Arc<Leadership>, fleet: Arc<Fleet>, views: Arc<Views>) -> Arc<Self> {
+        Arc::new(Self { leadership, fleet, views })
+    }
+
     /// Puts one namespace of a cluster, or all, under maintenance until a time, or ends it. Namespaces are written one
     /// after the other; after an error the call may be repeated.
-    pub async fn set_maintenance(
+    pub async fn set(
         &self,
         name: &ClusterName,
         namespace: Option<&Namespace>,
@@ -19,10 +36,7 @@ impl Federation {
             return Err(Error::Invalid { field: "until".into(), rule: "must be in the future".to_owned() });
         }
         let term = self.leadership.term()?;
-        let Some(connected) = self.fleet.get(name) else {
-            let reason = self.cluster(name)?.reason;
-            return Err(Error::Unusable { cluster: name.clone(), reason });
-        };
+        let connected = self.fleet.usable(name)?;
         let namespaces: Vec<&Namespace> = match namespace {
             None => connected.places().keys().collect(),
             Some(one) if connected.places().contains_key(one) => vec![one],
@@ -47,6 +61,6 @@ impl Federation {
         if tokio::time::timeout(SEEN_WITHIN, seen).await.is_err() {
             tracing::warn!(cluster = %name, "maintenance was written, and is not seen yet");
         }
-        self.cluster(name)
+        self.views.get(name)
     }
 }

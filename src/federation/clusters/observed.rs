@@ -6,20 +6,23 @@
 //! *Caveat.* The canary's version of a killed leader is so much behind: a cluster that is restored from a backup which is
 //! younger than the last note, while no manager runs, is not found set back.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use parking_lot::RwLock;
 
-use crate::clusters::registry::told_by_the_leader;
+use crate::clusters::conditions::told_by_the_leader;
+use crate::clusters::notes::{Notes, period};
 use crate::fleet::Connected;
+use crate::fleet::Fleet;
 use crate::locks::{PATIENCE, turn};
 use crate::periodic::rounds;
-use crate::{Error, Federation, Result};
+use crate::view::index::Index;
+use crate::{Error, Result};
 use domain::names::ClusterName;
 use domain::observed::{Noted, Observed};
-use store::{self, ClusterEntry, Term};
+use domain::rewind::Rewinds;
+use store::{self, ClusterEntry, Store, Term};
 
 /// Changes that come together are looked at together.
 const GATHER: Duration = Duration::from_millis(200);
@@ -29,69 +32,29 @@ const RETRY: SignedDuration = SignedDuration::from_secs(2);
 const LAST_WITHIN: Duration = Duration::from_millis(500);
 /// The longest sleep: the wall clock may be set meanwhile.
 const LOOK: Duration = Duration::from_secs(30);
-/// Renewals of the canary from one note to the next.
-const RENEWALS: u32 = 6;
 
-/// The notes as this replica knows them.
-#[derive(Debug, Default)]
-pub struct Known(RwLock<Notes>);
-
-#[derive(Debug, Default)]
-struct Notes {
-    of_clusters: BTreeMap<ClusterName, (Observed, i64)>,
-    /// Everything up to this etcd revision was reported by the mirror.
-    mirrored: i64,
+/// What this replica sees of clusters, noted in etcd by the leader and read by the others.
+pub(crate) struct Observations {
+    store: Store,
+    notes: Arc<Notes>,
+    fleet: Arc<Fleet>,
+    index: Arc<Index>,
+    /// Held while a note is changed.
+    noting: tokio::sync::Mutex<()>,
 }
 
-impl Known {
-    /// What was noted of a cluster.
-    pub fn get(&self, cluster: &ClusterName) -> Option<Observed> {
-        self.0.read().of_clusters.get(cluster).map(|(observed, _)| observed.clone())
+impl Observations {
+    /// Notes nothing yet.
+    pub(crate) fn new(store: Store, notes: Arc<Notes>, fleet: Arc<Fleet>, index: Arc<Index>) -> Arc<Self> {
+        Arc::new(Self { store, notes, fleet, index, noting: tokio::sync::Mutex::default() })
     }
 
-    /// Takes a note as the mirror reports it; what was noted before, where it is news.
-    fn take(&self, cluster: &ClusterName, observed: Observed, version: i64) -> Option<Observed> {
-        let mut notes = self.0.write();
-        notes.mirrored = notes.mirrored.max(version);
-        notes.take(cluster, observed, version)
-    }
-
-    /// As [`Known::take`], of one that was just written. Where the mirror is ahead, the cluster may be gone already.
-    fn take_written(&self, cluster: &ClusterName, observed: Observed, version: i64) -> Option<Observed> {
-        let mut notes = self.0.write();
-        if notes.mirrored >= version { None } else { notes.take(cluster, observed, version) }
-    }
-
-    /// Forgets clusters that are not registered any more at an etcd revision.
-    pub(crate) fn forget(&self, revision: i64, is_gone: impl Fn(&ClusterName) -> bool) {
-        let mut notes = self.0.write();
-        notes.mirrored = notes.mirrored.max(revision);
-        notes.of_clusters.retain(|name, _| !is_gone(name));
-    }
-}
-
-impl Notes {
-    fn take(&mut self, cluster: &ClusterName, observed: Observed, version: i64) -> Option<Observed> {
-        let entry = self.of_clusters.entry(cluster.clone()).or_default();
-        if entry.1 >= version {
-            return None;
-        }
-        Some(std::mem::replace(entry, (observed, version)).0)
-    }
-}
-
-/// How often a cluster is noted where nothing changes.
-pub(crate) fn period(connected: &Connected) -> SignedDuration {
-    SignedDuration::try_from(connected.member.canary_period() * RENEWALS).unwrap_or(SignedDuration::MAX)
-}
-
-impl Federation {
     /// Takes what was noted of a cluster.
     pub(crate) fn observed(&self, entry: &ClusterEntry, version: i64) {
         let ClusterEntry::Status { cluster, status } = entry else { return };
         match serde_json::from_value::<Observed>(status.clone()) {
             Ok(observed) => {
-                let before = self.known.take(cluster, observed.clone(), version);
+                let before = self.notes.take(cluster, observed.clone(), version);
                 self.show_observed(cluster, before, &observed);
             }
             Err(error) => tracing::error!(%cluster, %error, "what was noted of the cluster cannot be read"),
@@ -106,6 +69,15 @@ impl Federation {
         }
         if before.conditions != observed.conditions {
             self.fleet.stir();
+        }
+    }
+
+    /// Shows the cluster's states under the new number, once each namespace was listed again.
+    fn take_rewinds(&self, cluster: &ClusterName, rewinds: Rewinds) {
+        if self.index.rewinds(cluster, rewinds)
+            && let Some(connected) = self.fleet.get(cluster)
+        {
+            connected.member.relist();
         }
     }
 
@@ -132,7 +104,7 @@ impl Federation {
             return Ok(());
         }
         let version = self.store.put_status(term, cluster, &serde_json::json!(after), version).await?;
-        let before = self.known.take_written(cluster, after.clone(), version);
+        let before = self.notes.take_written(cluster, after.clone(), version);
         self.show_observed(cluster, before, &after);
         Ok(())
     }
@@ -169,7 +141,7 @@ impl Federation {
     /// Notes what is due of a cluster; when to look again.
     async fn note_one(&self, term: &Term, connected: &Connected) -> Timestamp {
         let (cluster, now, period) = (connected.member.name(), Timestamp::now(), period(connected));
-        let known = self.known.get(cluster).unwrap_or_default();
+        let known = self.notes.get(cluster).unwrap_or_default();
         let conditions = told_by_the_leader(connected, now).iter().map(Noted::of).collect();
         let seen = Observed { canary: connected.member.canary().written(), conditions, ..known.clone() };
         let later = |after: SignedDuration| now.saturating_add(after).unwrap_or(Timestamp::MAX);
@@ -197,22 +169,5 @@ impl Federation {
                 later(RETRY)
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_noted_of_a_cluster_does_not_come_back_by_a_late_answer() {
-        let (known, eu) = (Known::default(), "eu-1".parse::<ClusterName>().unwrap());
-        let noted = |canary| Observed { canary: Some(canary), ..Observed::default() };
-        assert!(known.take_written(&eu, noted(1), 5).is_some());
-        assert!(known.take(&eu, noted(1), 5).is_none(), "it is known");
-        known.forget(8, |name| *name == eu);
-        assert!(known.take_written(&eu, noted(2), 7).is_none());
-        assert_eq!(known.get(&eu), None, "another cluster of the name would be compared with it");
-        assert!(known.take_written(&eu, noted(3), 9).is_some());
     }
 }

@@ -1,11 +1,14 @@
 //! Records which clusters were set back, so that all replicas show versions that never fall.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::clusters::observed::Observations;
 use crate::periodic::rounds;
-use crate::{Error, Federation, Result};
+use crate::view::index::Index;
+use crate::{Error, Result};
 use domain::names::ClusterName;
 use domain::observed::Observed;
 use domain::rewind::Rewinds;
@@ -14,14 +17,20 @@ use store::{self, Term};
 /// Before another try.
 const RETRY: Duration = Duration::from_secs(2);
 
-impl Federation {
-    /// How often a cluster was set back, as far as is recorded.
-    pub(crate) fn rewinds_of(&self, cluster: &ClusterName) -> u32 {
-        self.known.get(cluster).and_then(|observed| observed.rewinds).map_or(0, |rewinds| rewinds.count)
+/// Records clusters that were restored from a backup of their etcd.
+pub(crate) struct RestoreDetection {
+    index: Arc<Index>,
+    observations: Arc<Observations>,
+}
+
+impl RestoreDetection {
+    /// With what it needs.
+    pub(crate) fn new(index: Arc<Index>, observations: Arc<Observations>) -> Arc<Self> {
+        Arc::new(Self { index, observations })
     }
 
     /// Records what this replica finds, until the term ends.
-    pub(crate) async fn record_rewinds(&self, term: &Term) {
+    pub(crate) async fn run(&self, term: &Term) {
         let round = || async {
             let mut failed = false;
             for cluster in self.index.unrecorded_rewinds() {
@@ -43,19 +52,10 @@ impl Federation {
             tracing::warn!(%cluster, count = rewinds.count, "recording that the cluster was set back");
             Observed { rewinds: Some(rewinds), canary: None, ..before }
         };
-        match self.note(term, cluster, change).await {
+        match self.observations.note(term, cluster, change).await {
             // It goes, and with it what was found.
             Ok(()) | Err(Error::Store(store::Error::ClusterNotFound { .. })) => Ok(()),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Shows the cluster's states under the new number, once each namespace was listed again.
-    pub(crate) fn take_rewinds(&self, cluster: &ClusterName, rewinds: Rewinds) {
-        if self.index.rewinds(cluster, rewinds)
-            && let Some(connected) = self.fleet.get(cluster)
-        {
-            connected.member.relist();
         }
     }
 }

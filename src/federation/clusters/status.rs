@@ -1,38 +1,21 @@
 //! The whole installation on one page, as this replica sees it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::capacity::{CapacityOverview, capacity_of, left};
+use super::drain::{DrainView, Drains};
+use super::incarnation::{Incarnations, Standing};
+use super::view::{ClusterView, Views};
+use crate::fleet::Fleet;
+use crate::view::index::Index;
 use domain::names::ClusterName;
-use domain::placement::capacity::{Resources, Room};
-use domain::workspace::{Kind, Phase};
-
-use crate::clusters::drain::DrainView;
-use crate::clusters::registry::ClusterView;
-use crate::{Federation, Standing};
+use domain::workspace::Phase;
 
 /// How many workspaces are in each phase.
 pub type Phases = BTreeMap<Phase, usize>;
-
-/// What the nodes of a cluster have left.
-#[derive(Debug, Clone, Default)]
-pub struct CapacityOverview {
-    /// Whether nodes were listed.
-    pub known: bool,
-    /// Nodes.
-    pub nodes: usize,
-    /// Nodes that are ready and not cordoned.
-    pub usable: usize,
-    /// What usable nodes offer.
-    pub allocatable: Resources,
-    /// What of it is taken.
-    pub taken: Resources,
-    /// Workspaces whose pods have no node yet.
-    pub waiting: usize,
-    /// How many more regular workspaces fit, by class; the namespace with most room where they differ.
-    pub rooms: BTreeMap<String, u64>,
-}
 
 /// A cluster with what its nodes have left.
 #[derive(Debug, Clone)]
@@ -60,54 +43,50 @@ pub struct Overview {
     pub left: BTreeMap<ClusterName, usize>,
 }
 
-impl Federation {
+/// The whole installation on one page.
+pub struct Overviews {
+    views: Arc<Views>,
+    fleet: Arc<Fleet>,
+    index: Arc<Index>,
+    drains: Arc<Drains>,
+    incarnations: Arc<Incarnations>,
+}
+
+impl Overviews {
+    /// With what it needs.
+    pub(crate) fn new(
+        views: Arc<Views>,
+        fleet: Arc<Fleet>,
+        index: Arc<Index>,
+        drains: Arc<Drains>,
+        incarnations: Arc<Incarnations>,
+    ) -> Arc<Self> {
+        Arc::new(Self { views, fleet, index, drains, incarnations })
+    }
+
     /// The page.
-    pub async fn overview(&self) -> Overview {
+    pub async fn read(&self) -> Overview {
         let mut phases = self.index.phases();
         let of_cluster = |cluster: ClusterView| {
             let name = &cluster.spec.name;
             ClusterOverview {
-                capacity: self.capacity_of(name),
+                capacity: capacity_of(&self.fleet, name),
                 phases: phases.remove(name).unwrap_or_default(),
                 // One that was cancelled keeps nothing away.
-                drain: if self.index.is_draining(name) { self.drain(name, false).ok() } else { None },
+                drain: if self.index.is_draining(name) { self.drains.get(name, false).ok() } else { None },
                 cluster,
             }
         };
-        let clusters = self.clusters().into_iter().map(of_cluster).collect();
+        let clusters = self.views.all().into_iter().map(of_cluster).collect();
         let now = Timestamp::now();
         let strays = self.fleet.connected();
         let strays =
             strays.iter().map(|connected| self.index.strays(connected.member.name(), now).len()).sum();
-        Overview { standing: self.standing().await, clusters, strays, left: self.left() }
-    }
-
-    /// How many workspaces are still recorded under the names of clusters that were taken out.
-    pub fn left(&self) -> BTreeMap<ClusterName, usize> {
-        let mut placed = self.index.placed();
-        placed.retain(|name, _| self.fleet.version(name).is_none());
-        placed
-    }
-
-    pub(crate) fn capacity_of(&self, name: &ClusterName) -> Option<CapacityOverview> {
-        let connected = self.fleet.get(name)?;
-        let capacity = connected.member.capacity();
-        let mut rooms: BTreeMap<String, u64> = BTreeMap::new();
-        for ((_, class, kind), room) in capacity.rooms().iter() {
-            if let (Kind::Regular, Room::Counted { left, .. }) = (kind, room) {
-                let most = rooms.entry(class.clone()).or_default();
-                *most = (*most).max(*left);
-            }
+        Overview {
+            standing: self.incarnations.standing().await,
+            clusters,
+            strays,
+            left: left(&self.fleet, &self.index),
         }
-        let totals = capacity.totals();
-        Some(CapacityOverview {
-            known: totals.known,
-            nodes: totals.nodes,
-            usable: totals.usable,
-            allocatable: totals.allocatable,
-            taken: totals.taken,
-            waiting: totals.waiting,
-            rooms,
-        })
     }
 }

@@ -20,6 +20,7 @@ use cluster::MemberOptions;
 use cluster::apply::Writer;
 use cluster::host::Host;
 use cluster::tasks::TaskName;
+use domain::cluster::DefaultNamespaces;
 use domain::health::Health;
 use domain::keyed::Keyed;
 use domain::names::{ClusterName, Namespace, Region};
@@ -94,6 +95,11 @@ impl Fleet {
     /// The manager's configuration for namespaces.
     pub fn defaults(&self) -> Arc<Defaults> {
         self.options.defaults.load_full()
+    }
+
+    /// Namespaces of clusters that name none, by the configuration in force.
+    pub fn default_namespaces(&self) -> DefaultNamespaces {
+        self.defaults().namespaces.clone()
     }
 
     /// A member in use.

@@ -1,6 +1,7 @@
 //! When members are known well enough to be shown and acted on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::connected::Connected;
 use super::members::Fleet;
@@ -36,6 +37,15 @@ impl Fleet {
             if changes.changed().await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Waits until every member was listed once, at most so long: one that does not answer must not hold up the others.
+    pub async fn members_known(&self, within: Duration) {
+        if tokio::time::timeout(within, self.synced()).await.is_err() {
+            tracing::warn!(
+                "some clusters were not listed yet; their workspaces are not shown until they are"
+            );
         }
     }
 }

@@ -7,15 +7,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::Federation;
-use crate::clusters::registry::ClusterView;
+use crate::clusters::drain::Drains;
+use crate::clusters::drain::known::KnownDrains;
+use crate::clusters::view::{ClusterView, Views};
+use crate::fleet::Fleet;
 use cluster::host::Events;
 use domain::drain::Stage;
 use domain::names::ClusterName;
@@ -35,14 +37,34 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 
 type Looks = BTreeMap<ClusterName, Look>;
 
-impl Federation {
+/// Events about clusters, in the host cluster.
+pub(crate) struct ClusterEvents {
+    fleet: Arc<Fleet>,
+    known: Arc<KnownDrains>,
+    drains: Arc<Drains>,
+    views: Arc<Views>,
+    /// Events that were dropped because too many waited.
+    dropped: AtomicU64,
+}
+
+impl ClusterEvents {
+    /// None yet.
+    pub(crate) fn new(
+        fleet: Arc<Fleet>,
+        known: Arc<KnownDrains>,
+        drains: Arc<Drains>,
+        views: Arc<Views>,
+    ) -> Arc<Self> {
+        Arc::new(Self { fleet, known, drains, views, dropped: AtomicU64::new(0) })
+    }
+
     /// News that were not told, because too many came at once.
-    pub(crate) fn news_dropped(&self) -> u64 {
-        self.news_dropped.load(Ordering::Relaxed)
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     /// Tells the host, where there is one, until the term ends.
-    pub(crate) async fn tell_host(&self, term: &Term) {
+    pub(super) async fn run(&self, term: &Term) {
         let Some(host) = self.fleet.host() else { return };
         let queue = Queue::default();
         tokio::select! {
@@ -54,7 +76,7 @@ impl Federation {
 
     async fn look_for_news(&self, queue: &Queue) {
         self.fleet.listed().await;
-        let (mut fleet, mut drains) = (self.fleet.changes(), self.drains.changes());
+        let (mut fleet, mut drains) = (self.fleet.changes(), self.known.changes());
         let mut before: Looks =
             self.looks().into_iter().map(|(name, look)| (name, look.as_if_well())).collect();
         loop {
@@ -62,7 +84,7 @@ impl Federation {
             drains.borrow_and_update();
             let now = self.looks();
             let over = queue.put(differences(&before, &now), Timestamp::now());
-            self.news_dropped.fetch_add(over, Ordering::Relaxed);
+            self.dropped.fetch_add(over, Ordering::Relaxed);
             before = now;
             tokio::select! {
                 changed = fleet.changed() => if changed.is_err() { return },
@@ -74,12 +96,12 @@ impl Federation {
     }
 
     fn looks(&self) -> Looks {
-        self.clusters().into_iter().map(|view| (view.spec.name.clone(), self.look(view))).collect()
+        self.views.all().into_iter().map(|view| (view.spec.name.clone(), self.look(view))).collect()
     }
 
     fn look(&self, view: ClusterView) -> Look {
         let blocked = match view.drain {
-            Some(Stage::Draining) => self.drain(&view.spec.name, false).map(|drain| drain.blocked),
+            Some(Stage::Draining) => self.drains.get(&view.spec.name, false).map(|drain| drain.blocked),
             _ => Ok(String::new()),
         };
         Look {

@@ -1,19 +1,43 @@
-//! Follows etcd on every replica: records into the index, registrations into the fleet.
+//! The watches of etcd that every replica runs: placement records into the index, drains, and registrations into the fleet.
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::Federation;
+use super::progress::WatchProgress;
+use crate::clusters::drain::known::KnownDrains;
+use crate::clusters::notes::Notes;
+use crate::clusters::observed::Observations;
+use crate::fleet::Fleet;
+use crate::view::index::Index;
+use crate::workspaces::settle::queue::Queue;
 use domain::names::{ClusterName, WorkspaceId};
 use domain::record::PlacementRecord;
-use store::{ClusterEntry, MirrorEvent};
+use store::{ClusterEntry, MirrorEvent, Sealer, Store};
 
-impl Federation {
+/// Keeps the records of the index.
+pub struct PlacementWatch {
+    store: Store,
+    index: Arc<Index>,
+    queue: Queue,
+    progress: Arc<WatchProgress>,
+}
+
+impl PlacementWatch {
+    /// Follows nothing yet.
+    pub(crate) fn new(
+        store: Store,
+        index: Arc<Index>,
+        queue: Queue,
+        progress: Arc<WatchProgress>,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, index, queue, progress })
+    }
+
     /// Keeps the index's records until `shutdown`.
-    pub async fn follow_placements(self: Arc<Self>, shutdown: CancellationToken) {
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let mut mirror = self.store.mirror_placements();
-        self.placements.send_replace(Some(mirror.progress()));
+        self.progress.follow_placements(mirror.progress());
         loop {
             let event = tokio::select! {
                 event = mirror.next() => event,
@@ -49,9 +73,22 @@ impl Federation {
             }
         }
     }
+}
+
+/// Keeps the drains.
+pub struct DrainWatch {
+    store: Store,
+    drains: Arc<KnownDrains>,
+}
+
+impl DrainWatch {
+    /// Follows nothing yet.
+    pub(crate) fn new(store: Store, drains: Arc<KnownDrains>) -> Arc<Self> {
+        Arc::new(Self { store, drains })
+    }
 
     /// Keeps the drains until `shutdown`.
-    pub async fn follow_drains(self: Arc<Self>, shutdown: CancellationToken) {
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let mut mirror = self.store.mirror_drains();
         self.drains.progress.send_replace(Some(mirror.progress()));
         loop {
@@ -73,11 +110,35 @@ impl Federation {
             }
         }
     }
+}
+
+/// Keeps the members of the fleet, and what leaders noted of them.
+pub struct RegistrationWatch {
+    store: Store,
+    sealer: Arc<Sealer>,
+    fleet: Arc<Fleet>,
+    observations: Arc<Observations>,
+    notes: Arc<Notes>,
+    progress: Arc<WatchProgress>,
+}
+
+impl RegistrationWatch {
+    /// Follows nothing yet.
+    pub(crate) fn new(
+        store: Store,
+        sealer: Arc<Sealer>,
+        fleet: Arc<Fleet>,
+        observations: Arc<Observations>,
+        notes: Arc<Notes>,
+        progress: Arc<WatchProgress>,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, sealer, fleet, observations, notes, progress })
+    }
 
     /// Keeps the fleet's members until `shutdown`.
-    pub async fn follow_clusters(self: Arc<Self>, shutdown: CancellationToken) {
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let mut mirror = self.store.mirror_clusters();
-        self.registrations.send_replace(Some(mirror.progress()));
+        self.progress.follow_registrations(mirror.progress());
         loop {
             let event = tokio::select! {
                 event = mirror.next() => event,
@@ -88,22 +149,22 @@ impl Federation {
                     let mut named = Vec::with_capacity(items.len());
                     // Before anything of a cluster is listed.
                     for item in &items {
-                        self.observed(&item.value, item.version);
+                        self.observations.observed(&item.value, item.version);
                     }
                     for item in items {
                         named.extend(self.entry(item.value, item.version));
                     }
-                    self.known.forget(revision, |name| !named.contains(name));
+                    self.notes.forget(revision, |name| !named.contains(name));
                     self.fleet.keep_only(&named);
                 }
                 MirrorEvent::Put(item) => {
-                    self.observed(&item.value, item.version);
+                    self.observations.observed(&item.value, item.version);
                     self.entry(item.value, item.version);
                 }
                 MirrorEvent::Delete { key, version } => {
                     let name = key.strip_suffix("/spec").and_then(|name| name.parse::<ClusterName>().ok());
                     if let Some(name) = name {
-                        self.known.forget(version, |known| *known == name);
+                        self.notes.forget(version, |known| *known == name);
                         self.fleet.removed(&name);
                     }
                 }

@@ -1,17 +1,28 @@
-//! Sealing anew what old keys sealed, so that they can leave the configuration.
+//! Re-encrypting stored secrets after a key rotation, so that old keys can leave the configuration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Federation;
-use store::Term;
+use store::{Sealer, Store, Term};
 
 /// Between looks. The first comes with the term, and a new configuration comes with a new process, so this is for what was
 /// in the way the last time, such as a change at the same moment.
 const PERIOD: Duration = Duration::from_mins(10);
 
-impl Federation {
+/// Encrypts stored secrets again after a key rotation.
+pub(crate) struct Reencryption {
+    store: Store,
+    sealer: Arc<Sealer>,
+}
+
+impl Reencryption {
+    /// With what it needs.
+    pub(crate) fn new(store: Store, sealer: Arc<Sealer>) -> Arc<Self> {
+        Arc::new(Self { store, sealer })
+    }
+
     /// Seals anew what another key than the first of the configuration sealed, until the term ends.
-    pub(crate) async fn seal_anew(&self, term: &Term) {
+    pub(super) async fn run(&self, term: &Term) {
         loop {
             match self.store.seal_anew(term, &self.sealer).await {
                 Ok(outcomes) => {

@@ -1,36 +1,102 @@
-//! What follows from leading: the term is given out only when everything that earlier leaders recorded is known.
+//! Leader tasks; writes are enabled once the replica has caught up.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Federation, Lead};
-use store::{Leadership, Progress, Term};
+use super::cluster_events::ClusterEvents;
+use super::progress::WatchProgress;
+use super::reencryption::Reencryption;
+use super::sweeps::Sweeps;
+use crate::clusters::addresses::Addresses;
+use crate::clusters::drain::runner::DrainRunner;
+use crate::clusters::observed::Observations;
+use crate::clusters::restore_detection::RestoreDetection;
+use crate::fleet::Fleet;
+use crate::leadership::{Lead, Leadership};
+use crate::workspaces::decisions::Decisions;
+use crate::workspaces::orphan_secrets::OrphanSecrets;
+use crate::workspaces::settle::Settling;
+use domain::keyed::Keyed;
+use store::{self, Sealer, Store, Term};
 
-/// Between sweeps of expired records.
-const SWEEP_PERIOD: Duration = Duration::from_mins(5);
+/// What only the leader does. Each task ends with the term.
+pub(crate) struct Tasks {
+    pub(crate) settling: Arc<Settling>,
+    pub(crate) sweeps: Arc<Sweeps>,
+    pub(crate) orphan_secrets: Arc<OrphanSecrets>,
+    pub(crate) drains: Arc<DrainRunner>,
+    pub(crate) decisions: Arc<Decisions>,
+    pub(crate) reencryption: Arc<Reencryption>,
+    pub(crate) restores: Arc<RestoreDetection>,
+    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) events: Arc<ClusterEvents>,
+    pub(crate) observations: Arc<Observations>,
+}
 
-impl Federation {
+impl Tasks {
+    async fn run(&self, term: &Term) {
+        tokio::join!(
+            self.settling.run(term),
+            self.sweeps.run(term),
+            self.orphan_secrets.sweep(term),
+            self.drains.run(term),
+            self.decisions.write(term),
+            self.reencryption.run(term),
+            self.restores.run(term),
+            self.addresses.run(term),
+            self.events.run(term),
+            self.observations.note_observed(term),
+            term.ended()
+        );
+    }
+}
+
+/// Leads while this replica is elected.
+pub struct Leader {
+    leadership: Arc<Leadership>,
+    fleet: Arc<Fleet>,
+    store: Store,
+    sealer: Arc<Sealer>,
+    keyed: Arc<ArcSwap<Keyed>>,
+    progress: Arc<WatchProgress>,
+    tasks: Tasks,
+}
+
+impl Leader {
+    /// Stands by.
+    pub(crate) fn new(
+        leadership: Arc<Leadership>,
+        fleet: Arc<Fleet>,
+        store: Store,
+        sealer: Arc<Sealer>,
+        keyed: Arc<ArcSwap<Keyed>>,
+        progress: Arc<WatchProgress>,
+        tasks: Tasks,
+    ) -> Arc<Self> {
+        Arc::new(Self { leadership, fleet, store, sealer, keyed, progress, tasks })
+    }
+
     /// Follows the election until `shutdown`; then the term may be given up.
     pub async fn lead_when_elected(
         self: Arc<Self>,
-        mut leadership: watch::Receiver<Leadership>,
+        mut leadership: watch::Receiver<store::Leadership>,
         shutdown: CancellationToken,
     ) {
         loop {
             let current = leadership.borrow_and_update().clone();
             match current {
-                Leadership::Leading { term } => {
+                store::Leadership::Leading { term } => {
                     tokio::select! {
                         () = self.serve(&term) => {}
-                        () = shutdown.cancelled() => self.last_notes(&term).await,
+                        () = shutdown.cancelled() => self.tasks.observations.last_notes(&term).await,
                     }
                     self.step_down();
                 }
-                Leadership::Standby { leader } => {
+                store::Leadership::Standby { leader } => {
                     let lead = leader.map_or(Lead::Nobody, |leader| {
                         self.leadership.note_epoch(leader.epoch);
                         Lead::Other { replica: leader.replica, address: leader.address }
@@ -46,16 +112,8 @@ impl Federation {
     }
 
     async fn serve(&self, term: &Term) {
-        let caught_up = async {
-            let placements = caught_up(self.placements.subscribe(), term);
-            let drains = caught_up(self.drains.progress.subscribe(), term);
-            // What was cordoned stays so, whoever leads.
-            let registrations = caught_up(self.registrations.subscribe(), term);
-            let (placements, drains, registrations) = tokio::join!(placements, drains, registrations);
-            placements && drains && registrations
-        };
         tokio::select! {
-            caught_up = caught_up => if !caught_up { return },
+            caught_up = self.progress.caught_up(term) => if !caught_up { return },
             () = term.ended() => return,
         }
         tokio::select! {
@@ -69,19 +127,7 @@ impl Federation {
         }
         tracing::info!(epoch = term.epoch(), replica = self.leadership.replica().name, "leading");
         self.leadership.begin(term);
-        tokio::join!(
-            self.settling.run(term),
-            self.sweep(term),
-            self.orphan_secrets.sweep(term),
-            self.carry_out_drains(term),
-            self.decisions.write(term),
-            self.seal_anew(term),
-            self.record_rewinds(term),
-            self.record_addresses(term),
-            self.tell_host(term),
-            self.note_observed(term),
-            term.ended()
-        );
+        self.tasks.run(term).await;
     }
 
     /// Its incarnation and its secrets. Only a leader changes them, so what is read after the election stays true for the term.
@@ -103,28 +149,4 @@ impl Federation {
         tracing::info!(replica = self.leadership.replica().name, "no longer leading");
         self.leadership.end();
     }
-
-    async fn sweep(&self, term: &Term) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(SWEEP_PERIOD) => {}
-                () = term.ended() => return,
-            }
-            if let Err(error) = self.sweep_departures(term).await {
-                tracing::warn!(%error, "cannot sweep what is known of clusters that were taken out");
-            }
-            match self.store.sweep_expired(term, Timestamp::now()).await {
-                Ok(removed) => tracing::debug!(removed, "swept expired records"),
-                Err(error) => tracing::warn!(%error, "cannot sweep expired records now"),
-            }
-            self.sweep_secrets(term).await;
-        }
-    }
-}
-
-/// Waits until a mirror has taken everything up to the term's beginning.
-async fn caught_up(mut mirror: watch::Receiver<Option<Progress>>, term: &Term) -> bool {
-    let progress = mirror.wait_for(Option::is_some).await.map(|progress| progress.clone());
-    let Ok(Some(mut progress)) = progress else { return false };
-    progress.caught_up(term.revision()).await
 }

@@ -6,9 +6,8 @@ use prometheus::GaugeVec;
 use prometheus::core::Collector;
 
 use super::gauge::{Result, count, gauge, one_if};
-use crate::Federation;
-use crate::clusters::drain::DrainView;
-use crate::clusters::registry::Vitals;
+use crate::clusters::cluster_metrics::Vitals;
+use crate::clusters::drain::{DrainView, Drains};
 use domain::drain::{Fate, Stage};
 
 /// Every fate, so that one that nobody has is told as 0.
@@ -53,14 +52,14 @@ impl DrainGauges {
         vec![&self.stage, &self.workspaces, &self.unsaved, &self.blocked]
     }
 
-    pub(super) fn read(&self, federation: &Federation, clusters: &[Vitals]) {
+    pub(super) fn read(&self, drains: &Drains, clusters: &[Vitals]) {
         for gauges in [&self.stage, &self.workspaces, &self.unsaved, &self.blocked] {
             gauges.reset();
         }
         for cluster in clusters {
             let name = &cluster.spec.name;
             if cluster.drain.is_some_and(|stage| stage != Stage::Cancelled)
-                && let Ok(view) = federation.drain(name, false)
+                && let Ok(view) = drains.get(name, false)
             {
                 self.show(name.as_str(), &view);
             }

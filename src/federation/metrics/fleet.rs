@@ -8,16 +8,27 @@ use std::sync::Arc;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-use crate::{Federation, Lead};
+use super::clusters::{ClusterGauges, ClusterSources};
+use super::drains::DrainGauges;
+use super::gauge::Result;
+use super::replica::{ReplicaMetrics, ReplicaSources};
+use crate::clusters::drain::Drains;
+use crate::clusters::view::Views;
+use crate::leadership::{Lead, Leadership};
 
-use crate::metrics::clusters::ClusterGauges;
-use crate::metrics::drains::DrainGauges;
-use crate::metrics::gauge::Result;
-use crate::metrics::replica::ReplicaMetrics;
+/// What is measured.
+#[derive(Clone)]
+pub struct FleetSources {
+    pub(crate) leadership: Arc<Leadership>,
+    pub(crate) views: Arc<Views>,
+    pub(crate) drains: Arc<Drains>,
+    pub(crate) replica: ReplicaSources,
+    pub(crate) clusters: ClusterSources,
+}
 
 /// Metrics of the fleet.
 pub struct FleetMetrics {
-    federation: Arc<Federation>,
+    sources: FleetSources,
     metrics: FleetMetricSet,
 }
 
@@ -29,17 +40,18 @@ pub struct FleetMetricSet {
 }
 
 impl FleetMetrics {
-    /// Metrics of `federation`.
-    pub fn new(federation: Arc<Federation>) -> Result<Self> {
-        Ok(Self { federation, metrics: FleetMetricSet::new()? })
+    /// Metrics of `sources`.
+    pub fn new(sources: FleetSources) -> Result<Self> {
+        Ok(Self { sources, metrics: FleetMetricSet::new()? })
     }
 
     fn read(&self) {
-        let leads = *self.federation.leadership.lead().borrow() == Lead::Us;
-        self.metrics.replica.read(&self.federation, leads);
-        let vitals = self.federation.vitals();
-        self.metrics.clusters.read(&self.federation, &vitals, leads);
-        self.metrics.drains.read(&self.federation, &vitals);
+        let of = &self.sources;
+        let leads = *of.leadership.lead().borrow() == Lead::Us;
+        self.metrics.replica.read(&of.replica, leads);
+        let vitals = of.views.vitals();
+        self.metrics.clusters.read(&of.clusters, &vitals, leads);
+        self.metrics.drains.read(&of.drains, &vitals);
     }
 }
 

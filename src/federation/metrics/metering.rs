@@ -4,8 +4,7 @@
 //! counted once, and a new leader knows what it was before. What happened while no replica ran is not counted, nor what
 //! another manager or another installation looks after: that one counts it, until it is taken over.
 
-mod gauges;
-mod transitions;
+pub(super) mod transitions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,10 +28,8 @@ use domain::workspace::Kind;
 
 use self::transitions::{Event, Known};
 
-pub use gauges::{WorkspaceGauges, WorkspaceMetricSet};
-
 /// What all names begin with.
-const PREFIX: &str = "gitpod_ws_manager_mk2";
+pub(super) const PREFIX: &str = "gitpod_ws_manager_mk2";
 /// Bounds of the histograms of phases, in seconds.
 const SECONDS: [f64; 10] = [2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
@@ -118,7 +115,7 @@ impl Meters {
     }
 
     /// What is alerted on is told as 0 before it happens: a series that begins with 1 is no increase to Prometheus.
-    fn begin(&self, cluster: &ClusterName, kind: WorkspaceType, class: &str) {
+    pub(super) fn begin(&self, cluster: &ClusterName, kind: WorkspaceType, class: &str) {
         for failures in [&self.start_failures, &self.backup_failures, &self.restore_failures] {
             failures.with_label_values(&[cluster.as_str(), type_label(kind), class]);
         }
@@ -241,7 +238,7 @@ impl Meter {
         }
     }
 
-    fn for_each(&self, mut look: impl FnMut(&Namespace, &Known)) {
+    pub(super) fn for_each(&self, mut look: impl FnMut(&Namespace, &Known)) {
         for ((namespace, _), known) in &*self.known.lock() {
             look(namespace, known);
         }
@@ -273,7 +270,7 @@ impl Observer for Meter {
     }
 }
 
-fn type_label(kind: WorkspaceType) -> &'static str {
+pub(super) fn type_label(kind: WorkspaceType) -> &'static str {
     match kind {
         WorkspaceType::Regular => "Regular",
         WorkspaceType::Prebuild => "Prebuild",

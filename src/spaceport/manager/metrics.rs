@@ -10,6 +10,7 @@ use prometheus::proto::{MetricFamily, MetricType};
 
 use cluster::client::CallMeters;
 use cluster::tasks::TaskMeters;
+use federation::fleet::Fleet;
 use federation::{Federation, FleetMetricSet, FleetMetrics, Meters, WorkspaceGauges, WorkspaceMetricSet};
 use runtime::audit::AuditMeters;
 use runtime::connections::ConnectionMeters;
@@ -47,14 +48,14 @@ pub(super) struct Told<'a> {
 pub(super) fn registry(of: &Told<'_>) -> anyhow::Result<Registry> {
     let registry = Registry::new();
     let all: [Box<dyn Collector>; 12] = [
-        Box::new(FleetMetrics::new(Arc::clone(of.federation))?),
-        Box::new(WorkspaceGauges::new(Arc::clone(of.federation))?),
-        Box::new(OfRegistered::new(of.federation, of.federation.meters.clone())),
+        Box::new(FleetMetrics::new(of.federation.measured.clone())?),
+        Box::new(workspace_gauges(of.federation)?),
+        Box::new(OfRegistered::new(&of.federation.fleet, of.federation.meters.clone())),
         Box::new(of.limits.counters().clone()),
         Box::new(of.calls.clone()),
-        Box::new(OfRegistered::new(of.federation, of.members.clone())),
-        Box::new(OfRegistered::new(of.federation, of.tasks.clone())),
-        Box::new(of.federation.store().meter().clone()),
+        Box::new(OfRegistered::new(&of.federation.fleet, of.members.clone())),
+        Box::new(OfRegistered::new(&of.federation.fleet, of.tasks.clone())),
+        Box::new(of.federation.store.meter().clone()),
         Box::new(ProcessMetrics::new(of.readiness.clone())?),
         Box::new(of.connections.clone()),
         Box::new(of.refusals.clone()),
@@ -66,15 +67,19 @@ pub(super) fn registry(of: &Told<'_>) -> anyhow::Result<Registry> {
     Ok(registry)
 }
 
+fn workspace_gauges(of: &Federation) -> prometheus::Result<WorkspaceGauges> {
+    WorkspaceGauges::new(Arc::clone(&of.leadership), Arc::clone(&of.fleet), of.meters.clone())
+}
+
 /// Counters without clusters that left. What was counted goes on should one come back: its name is all that is kept of it.
 struct OfRegistered<C> {
-    federation: Arc<Federation>,
+    fleet: Arc<Fleet>,
     counters: C,
 }
 
 impl<C: Collector> OfRegistered<C> {
-    fn new(federation: &Arc<Federation>, counters: C) -> Self {
-        Self { federation: Arc::clone(federation), counters }
+    fn new(fleet: &Arc<Fleet>, counters: C) -> Self {
+        Self { fleet: Arc::clone(fleet), counters }
     }
 }
 
@@ -84,7 +89,7 @@ impl<C: Collector> Collector for OfRegistered<C> {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let fleet = self.federation.fleet();
+        let fleet = &self.fleet;
         let registered = |name: &str| name.parse().is_ok_and(|name| fleet.version(&name).is_some());
         let mut families = self.counters.collect();
         for family in &mut families {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{read, template_files};
-use federation::Federation;
+use federation::fleet::Fleet;
 use runtime::config::{self, Follower};
 use runtime::files::READ_WITHIN;
 use runtime::readiness::Readiness;
@@ -21,7 +21,7 @@ const UNREAD: &str = "configuration-files";
 /// Takes changes of the configuration file into force while the manager runs; a file that is wrong changes nothing.
 pub(super) struct Reload {
     pub(super) follower: Follower,
-    pub(super) federation: Arc<Federation>,
+    pub(super) fleet: Arc<Fleet>,
     pub(super) limits: Arc<api::Limits>,
     pub(super) readiness: Readiness,
     /// What is read once.
@@ -88,7 +88,7 @@ impl Reload {
             );
         }
         self.limits.replace(limits);
-        let problems = self.federation.fleet().reload(defaults);
+        let problems = self.fleet.reload(defaults);
         for problem in &problems {
             tracing::error!(problem, "a namespace keeps its last good settings");
         }

@@ -12,7 +12,7 @@ use domain::names::ClusterName;
 use store::{Item, Progress};
 
 /// All drains, by cluster.
-pub struct Drains {
+pub struct KnownDrains {
     index: Arc<Index>,
     known: RwLock<Known>,
     changes: watch::Sender<()>,
@@ -27,7 +27,7 @@ struct Known {
     mirrored: i64,
 }
 
-impl Drains {
+impl KnownDrains {
     /// None yet; tells `index` of each.
     pub fn new(index: Arc<Index>) -> Self {
         Self {
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_drain_that_went_with_its_cluster_does_not_come_back_by_a_late_answer() {
         let index = Arc::new(Index::new(1));
-        let drains = Drains::new(Arc::clone(&index));
+        let drains = KnownDrains::new(Arc::clone(&index));
         let eu: ClusterName = "eu-1".parse().unwrap();
         let drain = || Drain::begin(eu.clone(), Options::default(), 0, Timestamp::UNIX_EPOCH);
         drains.put_written(drain(), 5);

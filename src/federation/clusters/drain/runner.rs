@@ -2,6 +2,7 @@
 //! keeps no other's drain waiting. Woken by changes and by the next moment that matters.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -9,14 +10,18 @@ use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 
+use crate::clusters::drain::known::KnownDrains;
 use crate::clusters::drain::survey::Survey;
-use crate::locks::PATIENCE;
-use crate::{Error, Federation, Result};
+use crate::fleet::Fleet;
+use crate::locks::{Locks, PATIENCE};
+use crate::view::index::Index;
+use crate::workspaces::changes::Changes;
+use crate::{Error, Result};
 use domain::drain::Outcome;
 use domain::names::{ClusterName, WorkspaceId};
 use domain::record::RecordState;
 use domain::workspace::StopPolicy;
-use store::{self, Term};
+use store::{self, Store, Term};
 
 /// Changes that come together are looked at together.
 const GATHER: Duration = Duration::from_millis(50);
@@ -25,9 +30,31 @@ const RETRY: Duration = Duration::from_secs(2);
 /// The longest sleep: the wall clock may be set meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
-impl Federation {
+/// The leader's part in drains.
+pub(crate) struct DrainRunner {
+    store: Store,
+    drains: Arc<KnownDrains>,
+    fleet: Arc<Fleet>,
+    index: Arc<Index>,
+    locks: Arc<Locks>,
+    changes: Arc<Changes>,
+}
+
+impl DrainRunner {
+    /// With what it needs.
+    pub(crate) fn new(
+        store: Store,
+        drains: Arc<KnownDrains>,
+        fleet: Arc<Fleet>,
+        index: Arc<Index>,
+        locks: Arc<Locks>,
+        changes: Arc<Changes>,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, drains, fleet, index, locks, changes })
+    }
+
     /// Carries out all drains until the term ends.
-    pub(crate) async fn carry_out_drains(&self, term: &Term) {
+    pub(crate) async fn run(&self, term: &Term) {
         let mut changes = self.drains.changes();
         let (mut at_work, mut loops) = (BTreeSet::new(), FuturesUnordered::new());
         loop {
@@ -79,7 +106,7 @@ impl Federation {
             return Ok(Next::Over);
         };
         let now = Timestamp::now();
-        let survey = Survey::of(self, cluster);
+        let survey = Survey::of(&self.fleet, &self.index, cluster);
         let (ended, seen) = self.ended(&drain, *ends);
         let step = drain.step(&survey.residents(), &ended, |resident| survey.has_room(&resident.id), now);
         if step.drain != drain {

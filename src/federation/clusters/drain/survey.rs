@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::Federation;
-use crate::view::index::Placed;
+use crate::fleet::Fleet;
+use crate::view::index::{Index, Placed};
 use domain::drain::{Drain, Fate, Resident, Row, rooms};
 use domain::names::{ClassId, ClusterName, WorkspaceId};
 use domain::placement::{Candidate, PlacementRequest, place};
@@ -22,9 +22,9 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    pub(super) fn of(federation: &Federation, cluster: &ClusterName) -> Self {
-        let placed = federation.index.residents(cluster);
-        let candidates = federation.fleet.candidates();
+    pub(super) fn of(fleet: &Fleet, index: &Index, cluster: &ClusterName) -> Self {
+        let placed = index.residents(cluster);
+        let candidates = fleet.candidates();
         let mut survey = Self { cluster: cluster.clone(), placed, candidates, no_room: BTreeSet::new() };
         let classes: BTreeMap<&str, &Placed> =
             survey.placed.iter().filter_map(|one| Some((one.1.as_ref()?.class.as_str(), one))).collect();

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::{Error, Federation, Result};
+use crate::fleet::Fleet;
+use crate::leadership::Leadership;
+use crate::{Error, Result};
 use cluster::client::{Credentials, Identity, Limits, connect};
 use cluster::install::{apply, login};
 use domain::install::{Installed, Plan};
 use domain::names::ClusterName;
 use domain::secret::Secret;
 
-use crate::clusters::registry::verify::Unheard;
+use crate::clusters::verify::Unheard;
 
 /// Refuses a login that has ended, before the apiserver answers 401 without saying why.
 fn still_lasts(name: &ClusterName, credentials: &Credentials) -> Result<()> {
@@ -26,7 +28,18 @@ fn still_lasts(name: &ClusterName, credentials: &Credentials) -> Result<()> {
     }
 }
 
-impl Federation {
+/// Prepares clusters to be members.
+pub struct Installer {
+    leadership: Arc<Leadership>,
+    fleet: Arc<Fleet>,
+}
+
+impl Installer {
+    /// With what it needs.
+    pub(crate) fn new(leadership: Arc<Leadership>, fleet: Arc<Fleet>) -> Arc<Self> {
+        Arc::new(Self { leadership, fleet })
+    }
+
     /// Applies the manifests and answers what became of each object, and a kubeconfig of the manager's own login where
     /// the plan asks for one. Idempotent; after an error the call may be repeated.
     pub async fn install(

@@ -1,23 +1,18 @@
-//! A registered cluster as it is shown.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+//! What is right and wrong with a member cluster.
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::clusters::observed::period;
-use crate::clusters::registry::classes::{Shown, classes_agree, settings_of, shown};
-use crate::clusters::registry::learned;
-use crate::fleet::{Broken, Connected, GateState, ago, last_answer};
-use crate::{Error, Federation, Result};
+use super::classes::{Shown, classes_agree};
+use super::learned;
+use super::notes::period;
+use crate::fleet::{Connected, GateState, ago};
 use cluster::probe::HealthReport;
 use cluster::tasks::TaskName;
 use domain::canary::Standing;
-use domain::cluster::{ClusterSpec, FenceMode};
+use domain::cluster::FenceMode;
 use domain::condition::{self, Condition, State};
-use domain::drain::Stage;
 use domain::health::Health;
-use domain::names::{ClassId, ClusterName, Namespace, WorkspaceId};
+use domain::names::Namespace;
 use domain::observed::Observed;
 use domain::rewind::Rewinds;
 
@@ -28,148 +23,7 @@ const ENDS_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 const WRITABLE: &str = "Writable";
 const CANARY_SEEN: &str = "CanarySeen";
 
-/// Strays that a condition names.
-const STRAYS_NAMED: usize = 5;
-
-/// A registered cluster with what is observed of it.
-#[derive(Debug, Clone)]
-pub struct ClusterView {
-    /// What the admin wants.
-    pub spec: Arc<ClusterSpec>,
-    /// Its API address.
-    pub api_server: String,
-    /// Of the registration.
-    pub version: i64,
-    /// Its health.
-    pub health: Health,
-    /// Why the health is what it is; empty where all is well.
-    pub reason: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// When it last answered.
-    pub last_answer: Option<Timestamp>,
-    /// Such as `v1.36.2`; empty until it answered.
-    pub server_version: String,
-    /// Live workspaces placed there.
-    pub workspaces: usize,
-    /// Classes it offers, over all namespaces.
-    pub classes: Vec<ClassId>,
-    /// Namespaces under maintenance now, and until when.
-    pub maintenance: BTreeMap<Namespace, Timestamp>,
-    /// What is right and wrong with it.
-    pub conditions: Vec<Condition>,
-    /// Its drain.
-    pub drain: Option<Stage>,
-}
-
-impl Federation {
-    /// All registered clusters, by name.
-    pub fn clusters(&self) -> Vec<ClusterView> {
-        let (members, offers) = (self.fleet.connected(), self.offers());
-        let shown = shown(&offers);
-        let mut views: Vec<ClusterView> =
-            members.iter().map(|connected| self.view(connected, &shown)).collect();
-        views.extend(self.fleet.broken().iter().map(|broken| self.view_broken(broken)));
-        views.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
-        views
-    }
-
-    /// One registered cluster.
-    pub fn cluster(&self, name: &ClusterName) -> Result<ClusterView> {
-        if let Some(connected) = self.fleet.get(name) {
-            return Ok(self.view(&connected, &shown(&self.offers())));
-        }
-        let broken = self.fleet.broken().into_iter().find(|broken| broken.spec.name == *name);
-        broken.map(|broken| self.view_broken(&broken)).ok_or_else(|| Error::NoCluster(name.clone()))
-    }
-
-    fn view(&self, connected: &Connected, shown: &Shown<'_>) -> ClusterView {
-        let report = connected.member.health().report();
-        let in_use = connected.in_use();
-        let spec = Arc::clone(&in_use.spec);
-        let settings = settings_of(connected);
-        let mut classes: Vec<ClassId> = settings
-            .iter()
-            .flat_map(|settings| settings.class_views())
-            .map(|class| class.id.clone())
-            .collect();
-        classes.sort();
-        classes.dedup();
-        ClusterView {
-            api_server: in_use.api_server.clone(),
-            version: in_use.version,
-            health: report.health,
-            reason: report.reason.clone(),
-            since: ago(report.lasted),
-            last_answer: last_answer(&report),
-            server_version: connected.server_version.load().as_deref().cloned().unwrap_or_default(),
-            workspaces: self.index.count_on(&spec.name),
-            classes,
-            maintenance: under_maintenance(connected),
-            drain: self.drains.get(&spec.name).map(|(drain, _)| drain.stage),
-            conditions: self.conditions_of(connected, &report, shown),
-            spec,
-        }
-    }
-
-    pub(super) fn conditions_of(
-        &self,
-        connected: &Connected,
-        report: &HealthReport,
-        shown: &Shown<'_>,
-    ) -> Vec<Condition> {
-        let spec = connected.spec();
-        let observed = self.known.get(&spec.name).unwrap_or_default();
-        let failing = self.fleet.failing_tasks(connected);
-        let mut others = vec![self.no_strays(connected), tasks_running(&failing, Timestamp::now())];
-        others.extend(self.login_current(&spec));
-        conditions(connected, report, shown, &observed, others)
-    }
-
-    pub(super) fn conditions_of_broken(&self, broken: &Broken) -> Vec<Condition> {
-        let unusable = Condition::fails("Usable", broken.kind, broken.reason.clone(), broken.since);
-        let mut conditions = vec![unusable];
-        conditions.extend(self.login_current(&broken.spec));
-        conditions
-    }
-
-    fn view_broken(&self, broken: &Broken) -> ClusterView {
-        ClusterView {
-            spec: Arc::new(broken.spec.clone()),
-            api_server: broken.api_server.clone(),
-            version: broken.version,
-            health: Health::Lost,
-            reason: broken.reason.clone(),
-            since: broken.since,
-            last_answer: None,
-            server_version: String::new(),
-            workspaces: self.index.count_on(&broken.spec.name),
-            classes: Vec::new(),
-            maintenance: BTreeMap::new(),
-            drain: self.drains.get(&broken.spec.name).map(|(drain, _)| drain.stage),
-            conditions: self.conditions_of_broken(broken),
-        }
-    }
-
-    /// Whether everything of ours there has a record.
-    fn no_strays(&self, connected: &Connected) -> Condition {
-        const KIND: &str = "NoStrays";
-        let (name, now) = (connected.member.name(), Timestamp::now());
-        let strays = self.index.strays(name, now);
-        if strays.is_empty() {
-            return Condition::holds(KIND, now);
-        }
-        let mut named: Vec<&str> = strays.iter().take(STRAYS_NAMED).map(WorkspaceId::as_str).collect();
-        if strays.len() > STRAYS_NAMED {
-            named.push("…");
-        }
-        let (count, named) = (strays.len(), named.join(", "));
-        let message = format!("{count} without a record: {named}; see `spaceport cluster diff {name}`");
-        Condition::fails(KIND, "Strays", message, now)
-    }
-}
-
-/// What is right and wrong with a member now, each since when. Asking records nothing: see [`crate::clusters::registry::ages`].
+/// What is right and wrong with a member now, each since when. Asking records nothing: see [`super::ages`].
 pub(super) fn conditions(
     connected: &Connected,
     report: &HealthReport,
@@ -353,11 +207,4 @@ fn maintenance_read(connected: &Connected, now: Timestamp) -> Condition {
         return Condition::holds(KIND, now);
     }
     Condition::fails(KIND, "Unreadable", problems.join("; "), now)
-}
-
-fn under_maintenance(connected: &Connected) -> BTreeMap<Namespace, Timestamp> {
-    let now = Timestamp::now();
-    let until = |name: &Namespace| connected.member.maintenance(name.as_str())?.until();
-    let on = connected.places().keys().filter_map(|name| Some((name.clone(), until(name)?)));
-    on.filter(|(_, until)| now < *until).collect()
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::Federation;
-use crate::clusters::registry::classes::{Shown, shown};
+use crate::clusters::classes::{Shown, shown};
+use crate::clusters::view::Views;
 use crate::fleet::{Connected, last_answer};
 use domain::canary::Standing;
 use domain::cluster::ClusterSpec;
@@ -37,10 +37,10 @@ pub struct Vitals {
     pub canary: Option<Duration>,
 }
 
-impl Federation {
+impl Views {
     /// What is measured of all registered clusters, by name.
     pub fn vitals(&self) -> Vec<Vitals> {
-        let (members, offers) = (self.fleet.connected(), self.offers());
+        let (members, offers) = (self.fleet.connected(), self.classes.offers());
         let shown = shown(&offers);
         let mut all: Vec<Vitals> =
             members.iter().map(|connected| self.vitals_of(connected, &shown)).collect();

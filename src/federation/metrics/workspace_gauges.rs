@@ -9,10 +9,10 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntGaugeVec, Opts};
 
-use crate::fleet::Connected;
+use crate::fleet::{Connected, Fleet};
+use crate::leadership::{Lead, Leadership};
 use crate::metrics::metering::transitions::Known;
-use crate::metrics::metering::{Meter, PREFIX, type_label};
-use crate::{Federation, Lead};
+use crate::metrics::metering::{Meter, Meters, PREFIX, type_label};
 use cluster::resources::{Phase, WorkspaceType};
 use domain::names::Namespace;
 use domain::pod::NodeFacts;
@@ -22,7 +22,9 @@ const TIMEOUTS_TOLD: usize = 50;
 
 /// Gauges of workspaces.
 pub struct WorkspaceGauges {
-    federation: Arc<Federation>,
+    leadership: Arc<Leadership>,
+    fleet: Arc<Fleet>,
+    meters: Meters,
     gauges: WorkspaceMetricSet,
 }
 
@@ -69,9 +71,13 @@ impl WorkspaceMetricSet {
 }
 
 impl WorkspaceGauges {
-    /// Gauges of `federation`.
-    pub fn new(federation: Arc<Federation>) -> Result<Self, prometheus::Error> {
-        Ok(Self { federation, gauges: WorkspaceMetricSet::new()? })
+    /// Gauges of the workspaces of `fleet`.
+    pub fn new(
+        leadership: Arc<Leadership>,
+        fleet: Arc<Fleet>,
+        meters: Meters,
+    ) -> Result<Self, prometheus::Error> {
+        Ok(Self { leadership, fleet, meters, gauges: WorkspaceMetricSet::new()? })
     }
 
     fn read(&self) {
@@ -80,8 +86,8 @@ impl WorkspaceGauges {
         self.gauges.utilization.reset();
         self.gauges.activity.reset();
         self.gauges.maintenance.reset();
-        let leads = *self.federation.leadership.lead().borrow() == Lead::Us;
-        for connected in self.federation.fleet().connected() {
+        let leads = *self.leadership.lead().borrow() == Lead::Us;
+        for connected in self.fleet.connected() {
             self.read_maintenance(&connected);
             if leads {
                 self.read_workspaces(&connected);
@@ -104,7 +110,7 @@ impl WorkspaceGauges {
             meter.for_each(|namespace, known| counts.take(namespace, known));
         }
         for (phase, kind, class, count) in counts.phases {
-            self.federation.meters.begin(connected.member.name(), kind, &class);
+            self.meters.begin(connected.member.name(), kind, &class);
             let labels = [cluster, &format!("{phase:?}"), type_label(kind), class.as_str()];
             self.gauges.phases.with_label_values(&labels).set(count);
         }

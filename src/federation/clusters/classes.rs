@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::Federation;
-use crate::fleet::Connected;
 use crate::fleet::settings::Settings;
+use crate::fleet::{Connected, Fleet};
+use crate::view::index::Index;
 use domain::condition::Condition;
 use domain::health::Health;
 use domain::names::{ClassId, ClusterName};
@@ -21,10 +21,21 @@ pub(super) type Offers = Vec<(ClusterName, Arc<Settings>)>;
 /// Classes as clients see them, each with the cluster that it is taken from.
 pub(super) type Shown<'a> = BTreeMap<&'a ClassId, (&'a ClusterName, &'a ClassView)>;
 
-impl Federation {
+/// Classes that clusters offer.
+pub struct Classes {
+    fleet: Arc<Fleet>,
+    index: Arc<Index>,
+}
+
+impl Classes {
+    /// With what it needs.
+    pub(crate) fn new(fleet: Arc<Fleet>, index: Arc<Index>) -> Arc<Self> {
+        Arc::new(Self { fleet, index })
+    }
+
     /// Classes as clients see them, by id, and the preferred one: that of the configuration where a cluster offers it, else
     /// that of the first cluster that has one. The condition `ClassesAgree` names clusters that have another class of an id.
-    pub fn classes(&self) -> (Vec<ClassView>, Option<ClassId>) {
+    pub fn shown(&self) -> (Vec<ClassView>, Option<ClassId>) {
         let offers = self.offers();
         let shown = shown(&offers);
         let configured = self.fleet.defaults().preferred_class.clone();

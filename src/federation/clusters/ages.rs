@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::Federation;
-use crate::clusters::registry::classes::shown;
+use crate::clusters::classes::shown;
+use crate::clusters::view::Views;
 use crate::fleet::Connected;
 use domain::condition::Condition;
 
@@ -15,7 +15,7 @@ const GATHER: Duration = Duration::from_millis(250);
 /// Between looks at what changes by time alone, such as the end of a login.
 const LOOK: Duration = Duration::from_secs(2);
 
-impl Federation {
+impl Views {
     /// Records conditions as they change until `shutdown`, on every replica.
     pub async fn follow_conditions(self: Arc<Self>, shutdown: CancellationToken) {
         let mut changes = self.fleet.changes();
@@ -37,7 +37,7 @@ impl Federation {
     }
 
     fn record_conditions(&self) {
-        let offers = self.offers();
+        let offers = self.classes.offers();
         let shown = shown(&offers);
         for connected in self.fleet.connected() {
             let report = connected.member.health().report();
@@ -57,7 +57,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::clusters::registry::view::{conditions, tasks_running};
+    use crate::clusters::conditions::{conditions, tasks_running};
     use crate::fleet::tests::{fleet, registration};
     use domain::observed::Observed;
 

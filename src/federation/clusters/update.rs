@@ -1,7 +1,17 @@
 //! Changing a registered cluster: what is wanted of it, and how it is reached.
 
-use crate::locks::PATIENCE;
-use crate::{Error, Federation, Result};
+use std::sync::Arc;
+
+use super::applied::{AppliedChanges, SEEN_WITHIN, TRIES};
+use super::login::read_secret;
+use super::records::ClusterRecords;
+use super::verify::Verification;
+use super::view::ClusterView;
+use crate::fleet::Fleet;
+use crate::leadership::Leadership;
+use crate::locks::{PATIENCE, RegistryLock};
+use crate::view::index::Index;
+use crate::{Error, Result};
 use cluster::client::Credentials;
 use domain::check::Check;
 use domain::cluster::{Capacity, ClusterSpec, SpecChange};
@@ -10,7 +20,6 @@ use domain::secret::Secret;
 use domain::secret_ref::SecretRef;
 use store::{self, NewCluster};
 
-use crate::clusters::registry::{ClusterView, SEEN_WITHIN, TRIES, kept};
 use crate::fleet::callbacks::Login;
 
 /// A change that is asked for.
@@ -42,7 +51,31 @@ impl NewLogin {
     }
 }
 
-impl Federation {
+/// Changes registered clusters.
+pub struct Updates {
+    leadership: Arc<Leadership>,
+    records: Arc<ClusterRecords>,
+    fleet: Arc<Fleet>,
+    index: Arc<Index>,
+    registry: Arc<RegistryLock>,
+    verification: Arc<Verification>,
+    applied: Arc<AppliedChanges>,
+}
+
+impl Updates {
+    /// With what it needs.
+    pub(crate) fn new(
+        leadership: Arc<Leadership>,
+        records: Arc<ClusterRecords>,
+        fleet: Arc<Fleet>,
+        index: Arc<Index>,
+        registry: Arc<RegistryLock>,
+        verification: Arc<Verification>,
+        applied: Arc<AppliedChanges>,
+    ) -> Arc<Self> {
+        Arc::new(Self { leadership, records, fleet, index, registry, verification, applied })
+    }
+
     /// Changes a cluster at once or not at all. Without a version it is decided anew where others change it meanwhile.
     ///
     /// A new kubeconfig and new namespaces are verified live before anything is stored. Answers the checks, where there
@@ -57,7 +90,7 @@ impl Federation {
             match self.try_update(&before, update).await {
                 // Someone else changed it and this replica will hear of it.
                 Err(Error::Store(store::Error::Conflict { .. })) => {
-                    self.await_change(name, before.version).await;
+                    self.applied.await_change(name, before.version).await;
                 }
                 outcome => return outcome,
             }
@@ -65,15 +98,42 @@ impl Federation {
         Err(Error::Contended { what: format!("cluster {name}") })
     }
 
+    /// Changes what the admin wants of a cluster, decided on anew where others get in the way. A change that changes
+    /// nothing is not written.
+    pub async fn change(&self, name: &ClusterName, change: &SpecChange) -> Result<ClusterView> {
+        for _ in 0..TRIES {
+            let term = self.leadership.term()?;
+            let view = self.applied.cluster(name)?;
+            let spec = change.apply(&view.spec);
+            if spec == *view.spec {
+                return Ok(view);
+            }
+            spec.validate()?;
+            match self.records.update(&term, view.version, &spec).await {
+                Ok(version) => {
+                    // A cordon that is acknowledged is in force, however late the mirror is.
+                    self.fleet.put_written(spec, version, None);
+                    return self.applied.await_version(name, version).await;
+                }
+                // Someone else changed it and this replica will hear of it.
+                Err(store::Error::Conflict { .. }) => {
+                    self.applied.await_change(name, view.version).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::Contended { what: format!("cluster {name}") })
+    }
+
     /// The cluster as it is, at the version that the caller saw where it names one.
     async fn present(&self, name: &ClusterName, version: Option<i64>) -> Result<ClusterView> {
-        let Some(expected) = version else { return self.cluster(name) };
+        let Some(expected) = version else { return self.applied.cluster(name) };
         // The caller may have seen it at a replica that is ahead of this one.
-        let seen = self.await_fleet(|| self.fleet.version(name).is_none_or(|seen| seen >= expected));
+        let seen = self.applied.await_fleet(|| self.fleet.version(name).is_none_or(|seen| seen >= expected));
         if tokio::time::timeout(SEEN_WITHIN, seen).await.is_err() {
             tracing::warn!(cluster = %name, expected, "a version that was never seen");
         }
-        let view = self.cluster(name)?;
+        let view = self.applied.cluster(name)?;
         if view.version != expected {
             return Err(Error::Changed { cluster: name.clone(), expected, found: view.version });
         }
@@ -87,7 +147,7 @@ impl Federation {
             spec.kubeconfig_secret = login.reference().cloned();
         }
         spec.validate()?;
-        self.vet(&spec, Some(&before.spec))?;
+        self.verification.vet(&spec, Some(&before.spec))?;
         let name = &spec.name;
         let moves = spec.kubeconfig_secret != before.spec.kubeconfig_secret;
         let new = self.new_login(name, update.login.as_ref(), moves).await?;
@@ -106,15 +166,15 @@ impl Federation {
         self.are_empty(name, &removed)?;
         let login = new.map(|kubeconfig| new_cluster(&spec, kubeconfig, uid)).transpose()?;
         let version = match &login {
-            None => self.store.update_cluster(&term, before.version, &spec).await?,
-            Some(login) => self.store.replace_cluster(&term, &self.sealer, before.version, login).await?,
+            None => self.records.update(&term, before.version, &spec).await?,
+            Some(login) => self.records.replace(&term, before.version, login).await?,
         };
         tracing::info!(cluster = %name, login = login.is_some(), "updated");
         if !removed.is_empty() {
             // As the mirror will in a moment; until then nothing may be placed.
             self.fleet.put_written(spec.clone(), version, login);
         }
-        Ok((self.await_version(name, version).await?, checks))
+        Ok((self.applied.await_version(name, version).await?, checks))
     }
 
     /// The kubeconfig to verify. The one that is in use already is none, unless it `moves`.
@@ -127,7 +187,7 @@ impl Federation {
         let text = match login {
             None => return Ok(None),
             Some(NewLogin::Given(text)) => text.clone(),
-            Some(NewLogin::Named(reference)) => self.read_secret(name, reference).await?,
+            Some(NewLogin::Named(reference)) => read_secret(&self.fleet, name, reference).await?,
         };
         let in_use = self.fleet.get(name).is_some_and(|connected| {
             connected.in_use().kubeconfig.expose().as_slice() == text.expose().as_bytes()
@@ -144,7 +204,7 @@ impl Federation {
     ) -> Result<(Vec<Check>, String)> {
         let server = Credentials::parse(&spec.name, kubeconfig)?.server().to_owned();
         let known = self.fleet.cluster_uid(&spec.name).await;
-        let examined = self.examine(spec, Login { kubeconfig, uid: known.as_deref() }).await?;
+        let examined = self.verification.examine(spec, Login { kubeconfig, uid: known.as_deref() }).await?;
         let mut checks = examined.checks;
         if known.is_none() && server != before.api_server {
             let detail = "the address is another one, and whether the cluster is the same cannot be told";
@@ -175,11 +235,11 @@ impl Federation {
         let known = connected.in_use();
         let kubeconfig = std::str::from_utf8(known.kubeconfig.expose()).unwrap_or_default();
         let uid = known.cluster_uid.as_str();
-        let examined = self.examine(spec, Login { kubeconfig, uid: Some(uid) }).await?;
+        let examined = self.verification.examine(spec, Login { kubeconfig, uid: Some(uid) }).await?;
         if !examined.is_fit() {
             return Err(Error::Unfit { cluster: spec.name.clone(), checks: examined.checks });
         }
-        self.registered_once(spec, uid)?;
+        self.verification.registered_once(spec, uid)?;
         Ok(examined.checks)
     }
 
@@ -193,6 +253,11 @@ impl Federation {
         workspaces.sort();
         Err(Error::NotEmpty { cluster: cluster.clone(), workspaces })
     }
+}
+
+/// What is kept of a kubeconfig: nothing of one that is in a Secret.
+fn kept(spec: &ClusterSpec, kubeconfig: &str) -> Option<Secret<Vec<u8>>> {
+    spec.kubeconfig_secret.is_none().then(|| Secret::new(kubeconfig.as_bytes().to_vec()))
 }
 
 pub(super) fn new_cluster(spec: &ClusterSpec, kubeconfig: &str, cluster_uid: String) -> Result<NewCluster> {

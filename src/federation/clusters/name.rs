@@ -6,20 +6,33 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::clusters::registry::verify::{Unheard, VERIFY_WITHIN};
+use crate::clusters::verify::{Unheard, VERIFY_WITHIN};
 use crate::locks::turn;
-use crate::{Error, Federation, Result};
+use crate::view::index::Index;
+use crate::{Error, Result};
 use cluster::client::{Credentials, Limits, connect};
 use cluster::convert;
 use cluster::probe::has_workspace;
 use domain::cluster::ClusterSpec;
 use domain::names::Namespace;
 use domain::record::PlacementRecord;
+use store::Store;
 
-impl Federation {
+/// Names of clusters, and the workspaces recorded under them.
+pub(crate) struct Names {
+    index: Arc<Index>,
+    store: Store,
+}
+
+impl Names {
+    /// With what it needs.
+    pub(crate) fn new(index: Arc<Index>, store: Store) -> Arc<Self> {
+        Arc::new(Self { index, store })
+    }
+
     /// Refuses a name under which workspaces are recorded, unless the cluster is the one that was taken out. Where its uid was
     /// not noted then, or may not be read now, one of these workspaces must be there.
-    pub(super) async fn name_is_free(&self, spec: &ClusterSpec, uid: &str, kubeconfig: &str) -> Result<()> {
+    pub(super) async fn check_free(&self, spec: &ClusterSpec, uid: &str, kubeconfig: &str) -> Result<()> {
         let records = self.index.records_of(&spec.name).into_iter();
         let records: Vec<PlacementRecord> = records.filter(PlacementRecord::is_live).collect();
         if records.is_empty() {

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::Federation;
-use crate::clusters::registry::ClusterView;
+use crate::clusters::view::{ClusterView, Views};
+use crate::fleet::Fleet;
 use domain::condition::Condition;
 use domain::names::ClusterName;
 
@@ -43,7 +43,7 @@ pub enum ClusterEvent {
 
 /// A watch of all clusters or one.
 pub struct ClusterWatch {
-    federation: Arc<Federation>,
+    views: Arc<Views>,
     only: Option<ClusterName>,
     changes: watch::Receiver<()>,
     told: BTreeMap<ClusterName, ClusterView>,
@@ -51,14 +51,27 @@ pub struct ClusterWatch {
     _turn: OwnedSemaphorePermit,
 }
 
-impl Federation {
+/// Watches of this replica.
+pub struct ClusterWatches {
+    fleet: Arc<Fleet>,
+    views: Arc<Views>,
+    /// One permit a watch.
+    permits: Arc<Semaphore>,
+}
+
+impl ClusterWatches {
+    /// At most [`MOST_WATCHERS`].
+    pub(crate) fn new(fleet: Arc<Fleet>, views: Arc<Views>) -> Arc<Self> {
+        Arc::new(Self { fleet, views, permits: Arc::new(Semaphore::new(MOST_WATCHERS)) })
+    }
+
     /// Watches all clusters, or one.
-    pub fn watch_clusters(self: &Arc<Self>, only: Option<ClusterName>) -> Result<ClusterWatch, TooMany> {
-        let turn = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| TooMany)?;
+    pub fn open(&self, only: Option<ClusterName>) -> Result<ClusterWatch, TooMany> {
+        let turn = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| TooMany)?;
         // Before the first look, so that nothing falls between.
         let changes = self.fleet.changes();
         let mut watch = ClusterWatch {
-            federation: Arc::clone(self),
+            views: Arc::clone(&self.views),
             only,
             changes,
             told: BTreeMap::new(),
@@ -92,7 +105,7 @@ impl ClusterWatch {
 
     fn look(&self) -> BTreeMap<ClusterName, ClusterView> {
         let asked = |view: &ClusterView| self.only.as_ref().is_none_or(|only| *only == view.spec.name);
-        let views = self.federation.clusters().into_iter().filter(asked);
+        let views = self.views.all().into_iter().filter(asked);
         views.map(|view| (view.spec.name.clone(), view)).collect()
     }
 }
