@@ -15,7 +15,7 @@ use super::{convert, error, parse};
 use federation::Federation;
 use federation::view::events::Ended;
 use federation::view::index;
-use federation::view::index::Seen;
+use federation::view::seen::Seen;
 use proto::encoded::{self, workspace_manager_server::WorkspaceManager};
 use proto::wsman;
 

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::view::index::Seen;
+use crate::view::seen::Seen;
 use domain::names::WorkspaceId;
 use domain::workspace::{Phase, View};
 
@@ -272,7 +272,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::index::tests::{seen, view};
+    use crate::view::samples::{seen, view};
 
     fn event(sequence: u64, id: &str, phase: Phase) -> Event {
         let mut view = view(id);

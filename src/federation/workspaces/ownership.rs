@@ -161,7 +161,7 @@ mod tests {
     fn record() -> PlacementRecord {
         PlacementRecord {
             digest: Digest("f".repeat(64)),
-            ..crate::view::index::tests::sample(RecordState::Confirmed)
+            ..crate::view::samples::sample(RecordState::Confirmed)
         }
     }
 

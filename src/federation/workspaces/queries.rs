@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::view::events::{Event, Filter};
-use crate::view::index::{Expired, From, Index, Seen, Subscription};
+use crate::view::index::{Expired, From, Index, Subscription};
+use crate::view::seen::Seen;
 use crate::{Error, Result};
 use domain::ending::Ended;
 use domain::names::WorkspaceId;

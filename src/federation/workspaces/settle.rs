@@ -217,11 +217,13 @@ impl Settling {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use domain::record::Digest;
 
     fn record(state: RecordState) -> PlacementRecord {
-        crate::view::index::tests::sample(state)
+        crate::view::samples::sample(state)
     }
 
     const AT_ONCE: Duration = Duration::ZERO;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::view::index::{Index, Notice};
+use crate::view::index::Index;
+use crate::view::seen::Notice;
 use domain::drain::Drain;
 use domain::names::ClusterName;
 use store::{Item, Progress};

@@ -1,6 +1,6 @@
 //! Clusters as the index knows them.
 
-use crate::view::index::{ClusterFacts, Index, Inner, Session};
+use super::state::{ClusterFacts, Index, Inner, Session};
 use domain::names::ClusterName;
 
 impl Index {

@@ -5,16 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::view::index::{Index, Inner, Shown, key_of};
+use super::state::{Index, Inner, key_of};
+use crate::view::encoded_status::Shown;
+use crate::view::seen::Notice;
 use domain::names::{ClusterName, WorkspaceId};
 use domain::record::{PlacementRecord, RecordState};
-
-/// A notice to the users of a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Notice {
-    /// When workspaces are stopped even if busy; absent: not for that.
-    pub until: Option<Timestamp>,
-}
 
 /// A workspace of a cluster: its record, and the resource where it was seen.
 pub type Placed = (PlacementRecord, Option<Arc<Shown>>);

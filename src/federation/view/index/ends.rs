@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::state::{Index, Inner, Resource, key_of};
 use crate::view::events::Event;
-use crate::view::index::{Index, Inner, Resource, Seen, key_of};
+use crate::view::seen::Seen;
 use domain::ending::{Ended, Ending};
 use domain::names::WorkspaceId;
 use domain::record::{PlacementRecord, status_version};

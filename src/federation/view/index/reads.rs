@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 
+use super::state::{Index, Inner, LOOK, Versioned, key_of};
 use crate::view::events::Filter;
-use crate::view::index::{Index, Inner, LOOK, Seen, Versioned, key_of};
+use crate::view::seen::Seen;
 use domain::names::{ClusterName, MetaId, Namespace, WorkspaceId};
 use domain::record::PlacementRecord;
 use domain::workspace::Phase;

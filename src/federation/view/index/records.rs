@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use crate::view::index::{Index, Inner, Versioned, key_of};
+use super::state::{Index, Inner, Versioned, key_of};
 use domain::names::{ClusterName, WorkspaceId};
 use domain::record::PlacementRecord;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::view::index::{Index, Inner, Key, Resource, Session};
+use super::state::{Index, Inner, Key, Resource, Session};
 use domain::names::{ClusterName, Namespace};
 use domain::rewind::Rewinds;
 use domain::workspace::View;

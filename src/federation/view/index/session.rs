@@ -9,34 +9,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::view::index::{ClusterFacts, Index, Inner, Key, Resource};
+use super::state::{ClusterFacts, Current, Index, Inner, Key, Resource, Session};
 use domain::names::{ClusterName, Namespace, WorkspaceId};
-
-/// One connection to a cluster, from its opening until another takes its place or there is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
-    cluster: ClusterName,
-    number: u64,
-}
-
-impl Session {
-    /// The cluster.
-    pub fn cluster(&self) -> &ClusterName {
-        &self.cluster
-    }
-
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-}
-
-/// The session in use.
-#[derive(Debug)]
-pub(super) struct Current {
-    number: u64,
-    /// Namespaces that it has not listed yet.
-    unlisted: BTreeSet<Namespace>,
-}
 
 impl Index {
     /// Opens the session of a connection that serves these namespaces. What is known of other namespaces of the cluster

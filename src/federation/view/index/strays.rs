@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::view::index::{Index, Inner, Key, Resource, Session};
+use super::state::{Index, Inner, Key, Resource, Session};
 use domain::names::{ClusterName, Namespace, WorkspaceId};
 use domain::record::PlacementRecord;
 

@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::state::{Index, Inner, LOOK};
 use crate::view::events::{self, Ended, Event, Filter};
-use crate::view::index::{Index, Inner, LOOK};
 
 /// Events read from the index at a time.
 const CHUNK: usize = 64;
