@@ -36,7 +36,7 @@ use super::calls::PassedOn;
 use super::gate::Gate;
 use super::peers::MESSAGE_MAX;
 use super::watched::{Watch, Watched, status};
-use federation::Federation;
+use federation::workspaces::queries::Queries;
 use proto::{FILE_DESCRIPTOR_SET, codes};
 use runtime::audit::AuditSink;
 use runtime::tls::ConnectInfo;
@@ -107,16 +107,18 @@ pub struct Audit(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    federation: Arc<Federation>,
+    /// This replica's name.
+    replica: String,
+    queries: Arc<Queries>,
     sink: AuditSink,
     methods: HashMap<&'static str, Arc<Recorded>>,
 }
 
 impl Audit {
     /// Records into `sink`. Fails where our own descriptors lack a field that is to be recorded.
-    pub fn new(federation: Arc<Federation>, sink: AuditSink) -> Result<Self, String> {
+    pub fn new(replica: String, queries: Arc<Queries>, sink: AuditSink) -> Result<Self, String> {
         let methods = if sink.is_on() { recorded()? } else { HashMap::new() };
-        Ok(Self(Arc::new(Shared { federation, sink, methods })))
+        Ok(Self(Arc::new(Shared { replica, queries, sink, methods })))
     }
 }
 
@@ -190,7 +192,7 @@ impl Watch for Call {
         };
         self.shared.sink.write(line::line(&line::Facts {
             began: self.began,
-            replica: &self.shared.federation.leadership.replica().name,
+            replica: &self.shared.replica,
             who: caller.map_or(&self.connection, |caller| &caller.who),
             via: caller.and_then(|caller| caller.via.as_deref()),
             method: self.method,
@@ -212,9 +214,7 @@ impl Call {
     /// Adds whose a workspace is and where, as its record says.
     fn complete(&self, object: &mut Map<String, Value>) {
         let id = object.get("workspace").and_then(Value::as_str).and_then(|id| id.parse().ok());
-        let Some((owner, cluster)) =
-            id.and_then(|id| self.shared.federation.workspaces.queries.place_of(&id))
-        else {
+        let Some((owner, cluster)) = id.and_then(|id| self.shared.queries.place_of(&id)) else {
             return;
         };
         object.entry("owner").or_insert(owner.into());

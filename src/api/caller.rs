@@ -13,7 +13,8 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::error;
 use domain::names::WorkspaceId;
-use federation::{Error, Federation};
+use federation::Error;
+use federation::workspaces::queries::Queries;
 use runtime::config::Clients;
 use runtime::tls::{ConnectInfo, PeerIdentity, Role, roles_of, roles_of_certificate};
 
@@ -173,11 +174,11 @@ impl Caller {
     }
 
     /// A workspace of an owner that it may not act for does not exist for it.
-    pub fn check(&self, federation: &Federation, id: &WorkspaceId) -> Result<(), Status> {
+    pub fn check(&self, queries: &Queries, id: &WorkspaceId) -> Result<(), Status> {
         if self.is_unscoped() {
             return Ok(());
         }
-        match federation.workspaces.queries.owner_of(id) {
+        match queries.owner_of(id) {
             Some(owner) if self.acts_for(&owner) => return Ok(()),
             Some(_) => self.deny("a workspace of an owner outside the caller's scope"),
             None => {}

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{caller, error, parse};
-use federation::Federation;
+use federation::workspaces::queries::Queries;
 use proto::registryfacade;
 use proto::registryfacade::spec_provider_server::SpecProvider;
 
 /// The service.
 #[derive(Debug, Clone)]
-pub struct Images(pub Arc<Federation>);
+pub struct Images(pub Arc<Queries>);
 
 #[tonic::async_trait]
 impl SpecProvider for Images {
@@ -22,7 +22,7 @@ impl SpecProvider for Images {
         let caller = caller::of(request.extensions());
         let id = parse::id(&request.into_inner().id)?;
         caller.check(&self.0, &id)?;
-        let seen = self.0.workspaces.queries.describe(&id).map_err(|error| error::status(&error))?;
+        let seen = self.0.describe(&id).map_err(|error| error::status(&error))?;
         let view = &seen.view;
         let spec = registryfacade::ImageSpec {
             base_ref: view.image.clone(),

@@ -10,7 +10,8 @@ use crate::caller::Caller;
 use crate::parse::Problems;
 use domain::names::WorkspaceId;
 use domain::placement::PlacementRequest;
-use federation::{Error, Federation};
+use federation::Error;
+use federation::workspaces::queries::Queries;
 use proto::builder::BuildSource;
 
 /// Only this cluster will do.
@@ -26,7 +27,7 @@ const WORKSPACE: &str = "x-spaceport-workspace";
 
 /// Where the call may go.
 pub fn placement(
-    federation: &Federation,
+    queries: &Queries,
     caller: &Caller,
     metadata: &MetadataMap,
     seed: &str,
@@ -50,11 +51,7 @@ pub fn placement(
     {
         // What the caller may not touch does not exist for it.
         let own = |id| {
-            if caller.check(federation, id).is_ok() {
-                Some(federation.workspaces.queries.describe(id))
-            } else {
-                None
-            }
+            if caller.check(queries, id).is_ok() { Some(queries.describe(id)) } else { None }
         };
         match own(&id).unwrap_or_else(|| Err(Error::NoWorkspace(id.clone()))) {
             Ok(seen) => request.cluster = Some(seen.cluster),

@@ -10,6 +10,7 @@ use domain::ending::Ended;
 use domain::names::WorkspaceId;
 
 /// Reads of workspaces. Each is answered from the index, at once.
+#[derive(Debug)]
 pub struct Queries {
     index: Arc<Index>,
 }
