@@ -1,4 +1,5 @@
-//! The member clusters of this replica: each with its own client, watches, controllers and tasks, and nothing shared.
+//! The member clusters of this replica. Each has its own client, watches, controllers and tasks, and shares
+//! none of them.
 
 pub mod callbacks;
 mod canary;

@@ -1,8 +1,12 @@
-//! Use cases over the whole fleet: start, stop, observe, register; the index and its subscribers.
+//! Use cases over all member clusters: start, stop, observe, register; the index and its subscribers.
 //!
-//! Rooms, from the ground up. [`view`] is what is known of workspaces. [`fleet`] holds the member clusters. [`workspaces`]
-//! and [`clusters`] are the use cases, each a struct with what it needs. `leader` runs what only the leader does, and the
-//! watches of etcd. `wiring` builds them all; [`Federation`] holds what is built for the API.
+//! Rooms, from the ground up: [`view`] holds what is known of workspaces; [`fleet`] the member clusters;
+//! [`workspaces`] and [`clusters`] the use cases, each a struct that is given what it needs; [`metrics`]
+//! counts; [`leader`] holds what only the leader runs, and the watches of etcd. `wiring` builds them;
+//! [`Federation`] holds what was built.
+//!
+//! A start: placement by a pure function over a snapshot of the fleet, the record in etcd, then the
+//! cluster. Reads come from the index; writes need the leader's term and go to the owning cluster.
 
 pub mod clusters;
 pub mod error;

@@ -1,5 +1,6 @@
-//! Locks that calls wait for: one a workspace, so that calls about the same one come after each other and others do not
-//! wait, and one of the registry. No wait is without a limit: whoever holds a lock may wait for a cluster.
+//! Locks that calls wait for: one a workspace, so that calls about the same workspace follow each other and
+//! others do not wait; and one of the registry. Every wait has a limit, because a holder may be waiting for
+//! a cluster. Use cases about workspaces and about clusters take them, so they lie below both.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};

@@ -1,4 +1,4 @@
-//! What a leader keeps doing over what it knows: a round now, one after each change, and one when a round asks for it.
+//! Debounced periodic task of the leader: runs now, after each change, and when the last run asks for it.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tokio::time::sleep;
 
 use store::Term;
 
-/// Does a round now, after each change, and when the last one said that it must go on, until the term ends. Changes that come
-/// within `gather` of the first are looked at together.
+/// Runs now, after each change, and after the time that the last run returned, until the term ends. Changes that come
+/// within `gather` of the first are handled by one run.
 pub(crate) async fn rounds<R: Future<Output = Option<Duration>>>(
     term: &Term,
     changes: watch::Receiver<()>,
@@ -21,7 +21,7 @@ pub(crate) async fn rounds<R: Future<Output = Option<Duration>>>(
     }
 }
 
-/// Ends when nobody can tell of changes any more.
+/// Ends when the sender of changes is dropped.
 async fn go_round<R: Future<Output = Option<Duration>>>(
     mut changes: watch::Receiver<()>,
     gather: Duration,

@@ -1,8 +1,8 @@
-//! What this replica knows of workspaces: readable at once, without waiting.
+//! What this replica knows of workspaces. Reads never wait.
 
 pub mod encoded_status;
 pub mod events;
 pub mod index;
-#[cfg(test)]
-pub(crate) mod samples;
 pub mod seen;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,4 +1,4 @@
-//! Builds the use cases and ties them together; nothing runs yet.
+//! Builds the use cases and connects them. Nothing runs yet.
 
 mod base;
 mod callbacks;

@@ -1,4 +1,5 @@
-//! Records the address that a cluster's Secret names by now, so that no other cluster is registered under it.
+//! Records the address that the kubeconfig in a cluster's Secret names now, so that no other cluster is
+//! registered under it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,6 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// With what it needs.
     pub(crate) fn new(fleet: Arc<Fleet>, records: Arc<ClusterRecords>) -> Arc<Self> {
         Arc::new(Self { fleet, records })
     }

@@ -1,4 +1,4 @@
-//! Since when the conditions of clusters are what they are: recorded when they change, whoever asks and when.
+//! Records when each condition of a cluster last changed, independently of reads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use domain::condition::Condition;
 
 /// Changes that come together are recorded together.
 const GATHER: Duration = Duration::from_millis(250);
-/// Between looks at what changes by time alone, such as the end of a login.
+/// Between records without a change: some conditions change by time alone, such as the end of a login.
 const LOOK: Duration = Duration::from_secs(2);
 
 impl Views {

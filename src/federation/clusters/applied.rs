@@ -20,7 +20,6 @@ pub(crate) struct AppliedChanges {
 }
 
 impl AppliedChanges {
-    /// Of this replica.
     pub(crate) fn new(fleet: Arc<Fleet>, views: Arc<Views>) -> Arc<Self> {
         Arc::new(Self { fleet, views })
     }

@@ -23,7 +23,7 @@ pub struct CapacityOverview {
     pub taken: Resources,
     /// Workspaces whose pods have no node yet.
     pub waiting: usize,
-    /// How many more regular workspaces fit, by class; the namespace with most room where they differ.
+    /// How many more regular workspaces fit, by class; of the namespace with most capacity where they differ.
     pub rooms: BTreeMap<String, u64>,
 }
 

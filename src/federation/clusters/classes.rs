@@ -1,7 +1,8 @@
-//! Which classes clusters offer, and as which clients see them.
+//! Which classes clusters offer, and how clients see them.
 //!
-//! Clients see the classes of the clusters that take starts; where these disagree on a class, the first by name. Every cluster
-//! is compared with just that: one that is cordoned or lost decides nothing, and what only it has is no conflict.
+//! Clients see the classes of the clusters that accept starts. Where two of these define a class
+//! differently, the first cluster by name decides. Every cluster is compared with that list: a cordoned or
+//! lost cluster decides nothing, and a class that only one cluster has is no conflict.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +29,6 @@ pub struct Classes {
 }
 
 impl Classes {
-    /// With what it needs.
     pub(crate) fn new(fleet: Arc<Fleet>, index: Arc<Index>) -> Arc<Self> {
         Arc::new(Self { fleet, index })
     }

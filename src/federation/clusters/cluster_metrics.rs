@@ -1,4 +1,4 @@
-//! What metrics tell of registered clusters. Somebody scrapes every few seconds, so no more than that is built.
+//! What metrics show of registered clusters. It is read on every scrape, so it builds no more than that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use domain::health::Health;
 pub struct Vitals {
     /// What the admin wants.
     pub spec: Arc<ClusterSpec>,
-    /// The version of its Kubernetes; empty until it told.
+    /// The version of its Kubernetes; empty until it was read.
     pub server_version: String,
     /// When it last answered.
     pub last_answer: Option<Timestamp>,
@@ -31,7 +31,7 @@ pub struct Vitals {
     pub conditions: Vec<Condition>,
     /// Live workspaces placed there.
     pub placed: usize,
-    /// Workspaces of ours there without a record.
+    /// Orphans there.
     pub strays: usize,
     /// How long the last small write took until it was seen; of the leader, where all is well.
     pub canary: Option<Duration>,

@@ -1,4 +1,4 @@
-//! What is right and wrong with a member cluster.
+//! Conditions of a member cluster.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,7 +19,7 @@ use domain::rewind::Rewinds;
 /// A login that ends sooner is worth a word.
 const ENDS_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-/// Conditions that only the leader can tell.
+/// Conditions that only the leader knows.
 const WRITABLE: &str = "Writable";
 const CANARY_SEEN: &str = "CanarySeen";
 
@@ -81,7 +81,7 @@ fn available(report: &HealthReport) -> Condition {
     }
 }
 
-/// What only the leader can tell, each since when.
+/// Conditions that only the leader knows, each since when.
 pub(crate) fn told_by_the_leader(connected: &Connected, now: Timestamp) -> Vec<Condition> {
     let found = of_the_leader(connected, connected.member.health().health(), now);
     condition::aged(&connected.conditions.lock(), found)

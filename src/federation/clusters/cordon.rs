@@ -16,7 +16,6 @@ pub struct Cordons {
 }
 
 impl Cordons {
-    /// With what it needs.
     pub(crate) fn new(drains: Arc<Drains>, updates: Arc<Updates>) -> Arc<Self> {
         Arc::new(Self { drains, updates })
     }

@@ -22,7 +22,6 @@ pub struct Deregistration {
 }
 
 impl Deregistration {
-    /// With what it needs.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         store: Store,

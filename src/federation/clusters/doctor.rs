@@ -21,7 +21,6 @@ pub struct Doctor {
 }
 
 impl Doctor {
-    /// With what it needs.
     pub(crate) fn new(fleet: Arc<Fleet>, verification: Arc<Verification>, names: Arc<Names>) -> Arc<Self> {
         Arc::new(Self { fleet, verification, names })
     }

@@ -1,4 +1,4 @@
-//! Draining clusters: what an admin asks for, and what is shown of it. The rules are [`domain::drain`]'s.
+//! Draining clusters: what an admin requests, and what is shown. [`domain::drain`] has the rules.
 
 pub(crate) mod known;
 pub(crate) mod runner;
@@ -23,7 +23,7 @@ use store::Store;
 
 /// Tries of a change that others get in the way of.
 const TRIES: usize = 5;
-/// For a change of somebody else to be heard of.
+/// For a concurrent change of the same drain to be seen by this replica.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// A drain with what is seen of its cluster.
@@ -33,11 +33,11 @@ pub struct DrainView {
     pub drain: Drain,
     /// Whether it is only a plan.
     pub planned: bool,
-    /// Why it does not go on by itself; empty where it does.
+    /// Why it does not proceed by itself; empty where it does.
     pub blocked: String,
-    /// When it ends, where that can be told.
+    /// When it ends, where that can be estimated.
     pub estimate: Option<Timestamp>,
-    /// What becomes of each workspace that is still there.
+    /// The fate of each workspace that is still there.
     pub fates: Vec<Fate>,
     /// The same with details and owners; left out where only progress is asked for.
     pub rows: Vec<(Row, String)>,
@@ -67,7 +67,6 @@ pub struct Drains {
 }
 
 impl Drains {
-    /// With what it needs.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         store: Store,
@@ -80,7 +79,7 @@ impl Drains {
     }
 
     /// Begins a drain, or changes the options of the one under way. With `dry_run` nothing is changed: the answer is the
-    /// plan. Refused where the other clusters have no room, unless that is accepted.
+    /// plan. Refused where the other clusters have no capacity, unless that is accepted.
     pub async fn start(&self, name: &ClusterName, options: Options, dry_run: bool) -> Result<DrainView> {
         options.validate().map_err(|(field, rule)| Error::Invalid { field: field.into(), rule })?;
         self.check_registered(name)?;
@@ -202,7 +201,7 @@ fn changed(drain: &Drain, change: &Change, now: Timestamp) -> Result<Drain> {
     }
 }
 
-/// Why a drain does not go on by itself.
+/// Why a drain does not proceed by itself.
 fn blocked(drain: &Drain, fates: &[Fate]) -> String {
     let held = drain.held();
     let mut reasons = Vec::new();

@@ -1,8 +1,9 @@
-//! Incarnations: the lives of Spaceport's etcd.
+//! Incarnations of Spaceport's etcd.
 //!
-//! After a restore from a backup revisions are lower than those that member clusters hold, so they take no writes. Only an
-//! admin can say that this etcd is the one that counts from now on: that opens a new incarnation, which is later than
-//! everything before, and clusters are raised to it.
+//! After etcd was restored from a backup, its revisions are lower than those that member clusters hold in
+//! their fences, so they reject writes. Only an admin can say that the restored etcd counts from now on.
+//! This opens a new incarnation, which is later than everything before; the leader then raises the fences
+//! of all clusters to it.
 
 use std::sync::Arc;
 
@@ -35,7 +36,6 @@ pub struct Incarnations {
 }
 
 impl Incarnations {
-    /// With what it needs.
     pub(crate) fn new(leadership: Arc<Leadership>, store: Store) -> Arc<Self> {
         Arc::new(Self { leadership, store })
     }

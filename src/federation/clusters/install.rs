@@ -1,4 +1,4 @@
-//! Putting into a cluster what a member needs, with an admin's kubeconfig that is used once and kept nowhere.
+//! Prepares a cluster to be a member, with an admin's kubeconfig that is used once and stored nowhere.
 
 use std::sync::Arc;
 
@@ -35,7 +35,6 @@ pub struct Installer {
 }
 
 impl Installer {
-    /// With what it needs.
     pub(crate) fn new(leadership: Arc<Leadership>, fleet: Arc<Fleet>) -> Arc<Self> {
         Arc::new(Self { leadership, fleet })
     }

@@ -1,8 +1,9 @@
-//! The installation's secret, from which owner tokens and digests are derived: new versions, and old ones that go.
+//! Versions of the installation's secret, from which owner tokens and digests are derived.
 //!
-//! *Guarantees.* A record names the version that it was made with, and that is kept while a record names it, an ended one
-//! included: live workspaces keep their token, and a repeated start is known. *Caveat.* A replica of a version before
-//! secrets had versions, once it leads, forgets former ones; rotate when all are upgraded.
+//! *Guarantees.* A record names the version that it was made with. A version is kept while any record names
+//! it, an ended record included: live workspaces keep their token, and a repeated start is recognised.
+//! *Limits.* A leader of a release before secrets had versions forgets former versions; rotate only when
+//! all replicas are upgraded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,7 +45,6 @@ pub struct InstallationSecret {
 }
 
 impl InstallationSecret {
-    /// With what it needs.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         store: Store,

@@ -1,4 +1,5 @@
-//! Conditions of what the leader learned of a cluster's namespaces: whether they exist, and accept workspaces and pods.
+//! Conditions of what the leader learned of a cluster's namespaces: whether they exist, and accept
+//! workspaces and pods.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,5 @@
-//! The kubeconfig of a cluster: given with the call, or read from the Secret that its specification names.
+//! The kubeconfig of a cluster: given with the call, or read from the Secret that the cluster's
+//! specification names.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,5 @@
-//! Maintenance of a cluster's namespaces, as the admin wants it: written to the cluster, where everybody reads it.
+//! Puts namespaces of a cluster under maintenance. The state is written to the cluster itself, where every
+//! replica reads it.
 
 use std::sync::Arc;
 
@@ -19,7 +20,6 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// With what it needs.
     pub(crate) fn new(leadership: Arc<Leadership>, fleet: Arc<Fleet>, views: Arc<Views>) -> Arc<Self> {
         Arc::new(Self { leadership, fleet, views })
     }

@@ -1,5 +1,5 @@
-//! Whether a name is free for a cluster. Workspaces stay recorded under the name of a cluster that was taken out by force;
-//! another cluster of that name would seem to have lost them all.
+//! Whether a name is free for a cluster. After a cluster was deregistered with force, workspaces stay
+//! recorded under its name; another cluster of that name would seem to have lost them all.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,6 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// With what it needs.
     pub(crate) fn new(index: Arc<Index>, store: Store) -> Arc<Self> {
         Arc::new(Self { index, store })
     }

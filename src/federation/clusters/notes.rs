@@ -34,7 +34,7 @@ impl Notes {
         self.get(cluster).and_then(|observed| observed.rewinds).map_or(0, |rewinds| rewinds.count)
     }
 
-    /// Takes a note as the mirror reports it; what was noted before, where it is news.
+    /// Takes a note as the mirror reports it; what was noted before, where the note is new.
     pub(super) fn take(&self, cluster: &ClusterName, observed: Observed, version: i64) -> Option<Observed> {
         let mut notes = self.0.write();
         notes.mirrored = notes.mirrored.max(version);

@@ -1,10 +1,11 @@
-//! What the leader notes of clusters in etcd, beside their registrations: for those who lead after it, and for replicas that
-//! do not lead.
+//! Notes of the leader about clusters, in etcd beside the registrations: for the next leader, and for the
+//! other replicas.
 //!
-//! *Flow.* Each replica follows the notes. The leader writes a cluster's note when what it says of it changes, no more than
-//! once in some seconds, and else once in six renewals of the canary (a minute, as a rule), and when it ends in order.
-//! *Caveat.* The canary's version of a killed leader is so much behind: a cluster that is restored from a backup which is
-//! younger than the last note, while no manager runs, is not found set back.
+//! *Flow.* Each replica follows the notes. The leader writes the note of a cluster when a condition
+//! changes, at most once in some seconds; else once in six renewals of the
+//! canary (a minute by default); and once more when its term ends in order. *Limits.* When a leader is
+//! killed, the noted version of the canary is up to one period old. A cluster that is restored from a
+//! backup younger than the last note, while no manager runs, is not detected as restored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use domain::observed::{Noted, Observed};
 use domain::rewind::Rewinds;
 use store::{self, ClusterEntry, Store, Term};
 
-/// Changes that come together are looked at together.
+/// Debounce: changes within this time are noted together.
 const GATHER: Duration = Duration::from_millis(200);
 /// Before another try.
 const RETRY: SignedDuration = SignedDuration::from_secs(2);
@@ -44,7 +45,6 @@ pub(crate) struct Observations {
 }
 
 impl Observations {
-    /// Notes nothing yet.
     pub(crate) fn new(store: Store, notes: Arc<Notes>, fleet: Arc<Fleet>, index: Arc<Index>) -> Arc<Self> {
         Arc::new(Self { store, notes, fleet, index, noting: tokio::sync::Mutex::default() })
     }
@@ -61,7 +61,7 @@ impl Observations {
         }
     }
 
-    /// `before`: absent where it is no news.
+    /// `before`: absent where the note is not new.
     fn show_observed(&self, cluster: &ClusterName, before: Option<Observed>, observed: &Observed) {
         let Some(before) = before else { return };
         if let Some(rewinds) = observed.rewinds {
@@ -93,7 +93,7 @@ impl Observations {
         let version = found.as_ref().map(|(_, version)| *version);
         let before = match found {
             None => Observed::default(),
-            // Not written over: how often it was set back must not be lost.
+            // Not overwritten: how often it was restored must not be lost.
             Some((status, _)) => serde_json::from_value::<Observed>(status).map_err(|error| {
                 let key = format!("clusters/{cluster}/status");
                 store::Error::Malformed { key, reason: error.to_string() }
@@ -151,7 +151,7 @@ impl Observations {
             return due;
         }
         let change = |before: Observed| Observed {
-            // Found set back meanwhile, versions count from another one on.
+            // A restore that was detected meanwhile: versions count from another one on.
             canary: if before.rewinds == known.rewinds {
                 before.canary.max(seen.canary)
             } else {

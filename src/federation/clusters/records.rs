@@ -1,4 +1,4 @@
-//! Registrations in etcd. A kubeconfig that is kept there is sealed.
+//! Registrations in etcd. Kubeconfigs that are stored there are sealed.
 
 use std::sync::Arc;
 

@@ -45,7 +45,6 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// With what it needs.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         records: Arc<ClusterRecords>,

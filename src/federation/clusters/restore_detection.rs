@@ -1,4 +1,5 @@
-//! Records which clusters were set back, so that all replicas show versions that never fall.
+//! Records which clusters were restored from a backup of their etcd, so that the versions that replicas
+//! show never fall.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,6 @@ pub(crate) struct RestoreDetection {
 }
 
 impl RestoreDetection {
-    /// With what it needs.
     pub(crate) fn new(index: Arc<Index>, observations: Arc<Observations>) -> Arc<Self> {
         Arc::new(Self { index, observations })
     }

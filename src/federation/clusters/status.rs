@@ -53,7 +53,6 @@ pub struct Overviews {
 }
 
 impl Overviews {
-    /// With what it needs.
     pub(crate) fn new(
         views: Arc<Views>,
         fleet: Arc<Fleet>,

@@ -1,4 +1,4 @@
-//! Changing a registered cluster: what is wanted of it, and how it is reached.
+//! Changes a registered cluster: its specification, and its login.
 
 use std::sync::Arc;
 
@@ -63,7 +63,6 @@ pub struct Updates {
 }
 
 impl Updates {
-    /// With what it needs.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         records: Arc<ClusterRecords>,
@@ -76,7 +75,7 @@ impl Updates {
         Arc::new(Self { leadership, records, fleet, index, registry, verification, applied })
     }
 
-    /// Changes a cluster at once or not at all. Without a version it is decided anew where others change it meanwhile.
+    /// Changes a cluster at once or not at all. Without a version it is retried after a concurrent change.
     ///
     /// A new kubeconfig and new namespaces are verified live before anything is stored. Answers the checks, where there
     /// were any.
@@ -88,7 +87,7 @@ impl Updates {
         for _ in 0..TRIES {
             let before = self.present(name, update.version).await?;
             match self.try_update(&before, update).await {
-                // Someone else changed it and this replica will hear of it.
+                // A concurrent change, which this replica will see.
                 Err(Error::Store(store::Error::Conflict { .. })) => {
                     self.applied.await_change(name, before.version).await;
                 }
@@ -98,7 +97,7 @@ impl Updates {
         Err(Error::Contended { what: format!("cluster {name}") })
     }
 
-    /// Changes what the admin wants of a cluster, decided on anew where others get in the way. A change that changes
+    /// Changes what the admin wants of a cluster, retried after concurrent changes. A change that changes
     /// nothing is not written.
     pub async fn change(&self, name: &ClusterName, change: &SpecChange) -> Result<ClusterView> {
         for _ in 0..TRIES {
@@ -115,7 +114,7 @@ impl Updates {
                     self.fleet.put_written(spec, version, None);
                     return self.applied.await_version(name, version).await;
                 }
-                // Someone else changed it and this replica will hear of it.
+                // A concurrent change, which this replica will see.
                 Err(store::Error::Conflict { .. }) => {
                     self.applied.await_change(name, view.version).await;
                 }
@@ -218,7 +217,7 @@ impl Updates {
         Ok((checks, uid.unwrap_or_default()))
     }
 
-    /// New namespaces, a fence that is switched on or off, and a capacity that becomes a limit are looked at as at
+    /// New namespaces, a fence that is switched on or off, and a capacity that becomes a limit are checked as at
     /// registration, with the login that is in use.
     async fn verify_places(&self, before: &ClusterView, spec: &ClusterSpec) -> Result<Vec<Check>> {
         let is_new = spec.namespaces.iter().any(|namespace| {
@@ -243,7 +242,7 @@ impl Updates {
         Ok(examined.checks)
     }
 
-    /// Refuses to let go of a namespace, or of its secrets, while workspaces are placed there.
+    /// Refuses to remove a namespace, or its secrets, while workspaces are placed there.
     fn are_empty(&self, cluster: &ClusterName, namespaces: &[Namespace]) -> Result<()> {
         let of = |namespace: &Namespace| self.index.placed_in(cluster, namespace);
         let mut workspaces: Vec<_> = namespaces.iter().flat_map(of).collect();

@@ -1,4 +1,4 @@
-//! Looking at a cluster live: before it is registered, before it is reached in another way, and when an admin asks.
+//! Checks a cluster live before it is registered or changed, and when an admin requests it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use domain::workspace::Kind;
 /// For all checks of a cluster.
 pub(super) const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 
-/// A client made only to verify tells nobody.
+/// A client made only to verify reports to nobody.
 pub(super) struct Unheard;
 
 impl Signals for Unheard {
@@ -72,7 +72,6 @@ pub(crate) struct Verification {
 }
 
 impl Verification {
-    /// With what it needs.
     pub(crate) fn new(fleet: Arc<Fleet>, installation: Arc<str>) -> Arc<Self> {
         Arc::new(Self { fleet, installation })
     }

@@ -64,7 +64,6 @@ pub struct Views {
 }
 
 impl Views {
-    /// With what it needs.
     pub(crate) fn new(
         fleet: Arc<Fleet>,
         index: Arc<Index>,
@@ -163,7 +162,7 @@ impl Views {
         }
     }
 
-    /// Whether everything of ours there has a record.
+    /// Whether every resource of this installation there has a record.
     fn no_strays(&self, connected: &Connected) -> Condition {
         const KIND: &str = "NoStrays";
         let (name, now) = (connected.member.name(), Timestamp::now());

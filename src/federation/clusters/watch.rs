@@ -1,8 +1,9 @@
-//! Changes of the registry as this replica sees them.
+//! Watches of the registry, as this replica sees it.
 //!
-//! *Flow.* A watcher remembers what it told of each cluster, and compares when something changed or a while has passed.
-//! *Guarantees.* The latest state of each cluster always arrives; states in between may be merged. *Bounds.* One copy of
-//! the registry a watcher, whatever happens and however slowly it reads, and [`MOST_WATCHERS`] of them.
+//! *Flow.* A watch remembers what it reported of each cluster, and compares on every change and every
+//! [`LOOK`]. *Guarantees.* The latest state of each cluster always arrives; states in between may be
+//! merged. *Limits.* Each watch holds one copy of the registry, however slowly its client reads;
+//! [`MOST_WATCHERS`] watches.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,19 +18,19 @@ use domain::names::ClusterName;
 
 /// Watchers of one replica.
 pub const MOST_WATCHERS: usize = 128;
-/// Between looks at what changes by time alone: the end of maintenance, of a login.
+/// Between comparisons without a change: some views change by time alone, such as the end of maintenance or of a login.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// There are as many watchers as there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
-/// Something that a watcher hears of.
+/// What a watch reports.
 #[derive(Debug, Clone)]
 pub enum ClusterEvent {
     /// Was there when the watch began.
     Present(ClusterView),
-    /// All that were there have been told.
+    /// All clusters that were present were reported.
     Synced,
     /// Came.
     Registered(ClusterView),

@@ -1,4 +1,4 @@
-//! A member in use: what placement, the index and the controllers take from it.
+//! A connected member cluster: its registration, caches, gate and tasks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -143,9 +143,9 @@ impl Connected {
         &self.places
     }
 
-    /// Takes a changed registration in place, or says that this takes connecting anew: other namespaces have other
+    /// Takes a changed registration in place; `false` where this needs another connection: other namespaces have other
     /// watches, and so has a capacity that is a limit from now on. Another login or address is used from now on, and watches under way go on as they began. A login that is
-    /// in a Secret is no matter of the registration: the one in use goes on.
+    /// in a Secret is not part of the registration: the one in use stays.
     pub(super) fn take(&self, registration: &Registration, defaults: &Defaults) -> bool {
         let places = |spec: &ClusterSpec| {
             let of = |one: &NamespaceSpec| (one.namespace.clone(), one.secrets_namespace.clone());

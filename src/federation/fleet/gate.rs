@@ -1,4 +1,4 @@
-//! Whether a member cluster may be written to.
+//! The gate of a member cluster: whether this replica may write to it.
 
 use std::time::Duration;
 

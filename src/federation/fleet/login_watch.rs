@@ -1,4 +1,4 @@
-//! Follows the Secret of one cluster.
+//! Follows the Secret that the kubeconfig of one cluster is in.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use domain::secret::Secret;
 use domain::secret_ref::SecretRef;
 use store::Registration;
 
-/// The first pause before a login that was refused is looked at again, and the longest.
+/// The first backoff before a login that was refused is retried, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 /// Checks that a new login must pass. What else may be wrong with a cluster is no reason to let its old login run out.
 const OF_LOGINS: [&str; 6] = ["reachable", "ca", "login", "login-end", "identity", "permissions"];

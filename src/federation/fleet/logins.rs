@@ -1,11 +1,11 @@
-//! Logins that are read from Secrets of the manager's own cluster.
+//! Logins that are read from Secrets of the host cluster.
 //!
-//! *Flow.* One task a cluster follows its Secret, verifies what it holds, and puts it to use on the live connection; a
-//! cluster that is not joined yet is joined with it. *Guarantees.* A login is used only after it led to the cluster that is
-//! registered; the first one of a process also where it names the very address that was verified before, so that a cluster
-//! that does not answer is joined as any other. Whatever is wrong with a Secret changes nothing: the last good login goes
-//! on, in memory, and the reason is told. *Bounds.* One watch and one verification at a time a cluster; pauses between
-//! tries grow.
+//! *Flow.* One task a cluster follows its Secret, verifies the kubeconfig in it, and uses it on the live
+//! connection; a cluster that is not connected yet is connected with it. *Guarantees.* A login is used only
+//! after it led to the registered cluster. The first login of a process is also used, unverified, where it
+//! names the address that was verified before, so that a cluster that does not answer is connected like any
+//! other. An invalid Secret changes nothing: the previous login stays in use, in memory, and the reason is
+//! shown. *Limits.* One watch and one verification at a time for each cluster, with backoff between tries.
 
 use std::collections::BTreeMap;
 use std::mem::discriminant;
@@ -125,7 +125,7 @@ impl Logins {
         self.kept.lock().clear();
     }
 
-    /// Notes a state; whether it is news.
+    /// Notes a state; whether it is another one.
     pub(super) fn note(&self, name: &ClusterName, state: &LoginState) -> bool {
         match self.kept.lock().get_mut(name) {
             Some(kept) if kept.state != *state => {

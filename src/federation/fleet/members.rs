@@ -87,7 +87,7 @@ impl Fleet {
         })
     }
 
-    /// Wakes when a registration was taken, changed or let go.
+    /// Wakes when a registration was added, changed or removed.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }

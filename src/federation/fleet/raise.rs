@@ -81,7 +81,7 @@ impl Connected {
         tokio::select! {
             () = raising => {}
             () = term.ended() => {
-                // Until the end of the term is told here, too.
+                // Until the end of the term is seen here, too.
                 self.tell_gate(State::Standby);
                 std::future::pending::<()>().await;
             }

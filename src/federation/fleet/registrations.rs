@@ -1,4 +1,4 @@
-//! Registrations come, change and go, and each has a place here whether it can be used or not.
+//! Takes registrations as etcd has them: new, changed and removed ones.
 
 use std::sync::Arc;
 
@@ -127,7 +127,7 @@ impl Fleet {
         self.forget(name);
     }
 
-    /// Its tasks have been told to end; nothing of it is shown any more.
+    /// Its tasks were cancelled; nothing of it is shown any more.
     fn forget(&self, name: &ClusterName) {
         self.logins.forget(name);
         self.index.cluster_gone(name);

@@ -1,5 +1,5 @@
-//! The settings of one namespace of one cluster: the manager's configuration, and what the cluster file puts in place
-//! of it. Everything that can be wrong is found here, before a cluster is registered.
+//! The settings of one namespace of one cluster: the manager's configuration, overridden by the cluster
+//! file. All problems are found here, before a cluster is registered.
 
 pub mod vet;
 
@@ -47,7 +47,7 @@ pub struct Defaults {
     pub registry_facade_host: Option<String>,
     /// Which node agent serves.
     pub node_agent: NodeAgent,
-    /// What becomes of starts whose secrets it needs in clear text.
+    /// Whether starts whose secrets it needs in clear text are accepted.
     pub clear_text_secrets: ClearText,
     /// See [`controller::Settings`].
     pub workspacekit: bool,
@@ -82,7 +82,7 @@ pub struct Settings {
     pub ssh_gateway_ca_public_key: Option<String>,
     /// Which node agent serves.
     pub node_agent: NodeAgent,
-    /// What becomes of starts whose secrets it needs in clear text.
+    /// Whether starts whose secrets it needs in clear text are accepted.
     pub clear_text_secrets: ClearText,
     /// Inactivity timeout as clients see it.
     pub default_timeout: String,
@@ -107,7 +107,7 @@ pub struct Problem {
 }
 
 impl Settings {
-    /// Resolves the settings of a namespace, or tells everything that is wrong.
+    /// Resolves the settings of a namespace; fails with all problems.
     pub fn resolve(spec: &NamespaceSpec, defaults: &Defaults) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut report = |field: String, message: String| {

@@ -14,7 +14,7 @@ use super::settings::Defaults;
 use super::*;
 use crate::Result;
 use crate::view::index::Index;
-use crate::view::samples::sample;
+use crate::view::tests::sample;
 use cluster::MemberOptions;
 use cluster::cache::Observer;
 use cluster::probe::Examined;
@@ -202,7 +202,7 @@ async fn what_a_removed_member_still_handles_does_not_reach_the_index() {
     connected.tell();
     assert!(index.get(&id).is_none() && !index.is_rewound(&name("eu-1")));
     let again = index.connect(&name("eu-1"), [namespace].into());
-    index.resource(&again, crate::view::samples::view("ws"));
+    index.resource(&again, crate::view::tests::view("ws"));
     assert_eq!(index.get(&id).unwrap().region, None, "what is known of the cluster stays forgotten");
 }
 

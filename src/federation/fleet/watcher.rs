@@ -1,4 +1,4 @@
-//! Hands what a member's caches tell to whoever needs it.
+//! Passes what the caches of a member cluster see to the index, the controllers and the fleet's caller.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -16,7 +16,7 @@ use cluster::resources::Workspace;
 use controller::Controller;
 use domain::names::{Namespace, WorkspaceId};
 
-/// Hands what a member's caches tell to the index, the controllers and what settles records.
+/// Passes what a member's caches see to the index, the controllers and the fleet's caller.
 pub(super) struct Watcher {
     /// Of the connection whose caches these are.
     pub(super) session: Session,
@@ -66,7 +66,7 @@ impl Watcher {
         self.index.cluster(&self.session, facts);
     }
 
-    /// Takes that the cluster was set back; `found` is for the log.
+    /// Takes that a restore of the cluster was detected; `found` is for the log.
     pub(super) fn set_back(&self, found: &str) {
         let cluster = self.session.cluster();
         tracing::error!(%cluster, found, "the cluster was set back, as by a restore of its etcd");

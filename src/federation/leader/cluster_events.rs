@@ -1,9 +1,10 @@
-//! Tells admins what happens to clusters, by events in the cluster that the manager itself runs in.
+//! Kubernetes events about member clusters, in the host cluster, for admins.
 //!
-//! *Flow.* The leader compares what it sees of the clusters with what it saw before, when something changed and now and
-//! then; what differs goes into a queue, and from there to the host. *Guarantees.* Nothing waits for it. What is wrong when
-//! a term begins is told then; what became well between two terms is not, nor what waits when one ends. *Bounds.* [`MOST`]
-//! news wait: the oldest make room, and the log counts them. One write at a time, and [`PAUSE`] after each.
+//! *Flow.* On every change, and every [`LOOK`], the leader compares the clusters with what it saw before;
+//! differences go into a queue, and from there to the host cluster. *Guarantees.* Nothing waits for an
+//! event to be written. What is wrong when a term begins is reported in that term; what recovered between
+//! two terms is not, nor what is still queued when a term ends. *Limits.* [`MOST`] events wait; when more
+//! come, the oldest are dropped and counted. One write at a time, and [`PAUSE`] after each.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -28,9 +29,9 @@ use store::Term;
 const MOST: usize = 256;
 /// After each write.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Changes that come together are looked at together.
+/// Debounce: changes within this time are compared together.
 const GATHER: Duration = Duration::from_millis(250);
-/// Between looks at what changes by time alone, such as the end of a login.
+/// Between comparisons without a change: some conditions change by time alone, such as the end of a login.
 const LOOK: Duration = Duration::from_secs(10);
 /// The first pause after a write that failed, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -48,7 +49,6 @@ pub(crate) struct ClusterEvents {
 }
 
 impl ClusterEvents {
-    /// None yet.
     pub(crate) fn new(
         fleet: Arc<Fleet>,
         known: Arc<KnownDrains>,
@@ -58,7 +58,7 @@ impl ClusterEvents {
         Arc::new(Self { fleet, known, drains, views, dropped: AtomicU64::new(0) })
     }
 
-    /// News that were not told, because too many came at once.
+    /// Events that were dropped because too many came at once.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -129,7 +129,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// How many had to make room.
+    /// How many were dropped.
     fn put(&self, news: Vec<News>, at: Timestamp) -> u64 {
         let mut waiting = self.waiting.lock();
         for news in news {

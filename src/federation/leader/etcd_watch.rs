@@ -24,7 +24,6 @@ pub struct PlacementWatch {
 }
 
 impl PlacementWatch {
-    /// Follows nothing yet.
     pub(crate) fn new(
         store: Store,
         index: Arc<Index>,
@@ -82,7 +81,6 @@ pub struct DrainWatch {
 }
 
 impl DrainWatch {
-    /// Follows nothing yet.
     pub(crate) fn new(store: Store, drains: Arc<KnownDrains>) -> Arc<Self> {
         Arc::new(Self { store, drains })
     }
@@ -123,7 +121,6 @@ pub struct RegistrationWatch {
 }
 
 impl RegistrationWatch {
-    /// Follows nothing yet.
     pub(crate) fn new(
         store: Store,
         sealer: Arc<Sealer>,

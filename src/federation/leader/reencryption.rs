@@ -16,12 +16,11 @@ pub(crate) struct Reencryption {
 }
 
 impl Reencryption {
-    /// With what it needs.
     pub(crate) fn new(store: Store, sealer: Arc<Sealer>) -> Arc<Self> {
         Arc::new(Self { store, sealer })
     }
 
-    /// Seals anew what another key than the first of the configuration sealed, until the term ends.
+    /// Re-encrypts what another key than the first of the configuration sealed, until the term ends.
     pub(super) async fn run(&self, term: &Term) {
         loop {
             match self.store.seal_anew(term, &self.sealer).await {

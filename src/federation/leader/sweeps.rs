@@ -20,7 +20,6 @@ pub(crate) struct Sweeps {
 }
 
 impl Sweeps {
-    /// With what it needs.
     pub(crate) fn new(
         store: Store,
         deregistration: Arc<Deregistration>,

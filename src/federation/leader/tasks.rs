@@ -67,7 +67,6 @@ pub struct Leader {
 }
 
 impl Leader {
-    /// Stands by.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         fleet: Arc<Fleet>,
@@ -127,7 +126,7 @@ impl Leader {
         }
         tracing::info!(epoch = term.epoch(), replica = self.leadership.replica().name, "leading");
         self.leadership.begin(term);
-        self.tasks.run(term).await;
+        Box::pin(self.tasks.run(term)).await;
     }
 
     /// Its incarnation and its secrets. Only a leader changes them, so what is read after the election stays true for the term.

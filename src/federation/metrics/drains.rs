@@ -10,7 +10,7 @@ use crate::clusters::cluster_metrics::Vitals;
 use crate::clusters::drain::{DrainView, Drains};
 use domain::drain::{Fate, Stage};
 
-/// Every fate, so that one that nobody has is told as 0.
+/// Every fate, so that one without workspaces is exported as 0.
 const FATES: [&str; 5] = ["Finishes", "LeftAlone", "Due", "NoRoom", "Stopping"];
 
 /// Gauges of drains.

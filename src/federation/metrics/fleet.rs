@@ -1,7 +1,7 @@
-//! What the fleet looks like, read from the index when somebody scrapes. Labels are bounded by clusters, classes and what
-//! the code itself names.
+//! Gauges of the fleet, read from the index on every scrape. Labels are bounded by clusters, classes and
+//! constants.
 //!
-//! Every replica tells what it sees; what only the leader can tell, the leader tells alone.
+//! Every replica exports what it sees; what only the leader knows, only the leader exports.
 
 use std::sync::Arc;
 

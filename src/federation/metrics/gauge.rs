@@ -1,4 +1,4 @@
-//! Making gauges, and numbers into what gauges take.
+//! Helpers to make gauges and to convert numbers for them.
 
 use prometheus::{GaugeVec, Opts};
 

@@ -1,8 +1,10 @@
-//! Metrics of workspaces, under the names that existing dashboards read, with a label `cluster` beside their own.
+//! Metrics of workspaces, under the names that existing dashboards read, with the additional label
+//! `cluster`.
 //!
-//! A [`Meter`] watches a member's workspaces on every replica, and counts while this replica leads: what happens is
-//! counted once, and a new leader knows what it was before. What happened while no replica ran is not counted, nor what
-//! another manager or another installation looks after: that one counts it, until it is taken over.
+//! A [`Meter`] watches the workspaces of one member cluster on every replica, and counts while this replica
+//! leads: each event is counted once, and a new leader knows the state before it. Not counted: what
+//! happened while no replica ran, and workspaces of another manager or installation, until they are adopted
+//! here.
 
 pub(super) mod transitions;
 
@@ -114,7 +116,7 @@ impl Meters {
         })
     }
 
-    /// What is alerted on is told as 0 before it happens: a series that begins with 1 is no increase to Prometheus.
+    /// What is alerted on is exported as 0 before it happens: a series that begins with 1 is no increase to Prometheus.
     pub(super) fn begin(&self, cluster: &ClusterName, kind: WorkspaceType, class: &str) {
         for failures in [&self.start_failures, &self.backup_failures, &self.restore_failures] {
             failures.with_label_values(&[cluster.as_str(), type_label(kind), class]);

@@ -1,4 +1,4 @@
-//! This replica: whether it leads, its subscribers, what waits in its queues and what they dropped.
+//! Metrics of this replica: whether it leads, its subscribers, its queues and what they dropped.
 
 use std::sync::Arc;
 

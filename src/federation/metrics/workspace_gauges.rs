@@ -1,4 +1,5 @@
-//! What workspaces are now, read when somebody scrapes. Only the leader shows it, so that sums over replicas are right.
+//! Gauges of workspaces, read on every scrape. Only the leader exports them, so that sums over replicas are
+//! right.
 
 use std::any::Any;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! A workspace's view with the encoding that clients are sent.
+//! A workspace's view with its encoded message.
 
 use std::fmt;
 use std::ops::Deref;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use domain::workspace::View;
 
-/// A view, and room for its encoding: a state is encoded once, however many clients list it or subscribe.
+/// A view with its encoding, made on first use: a state is encoded once, however many clients list it or subscribe.
 pub struct Shown {
     view: View,
     encoded: OnceLock<Bytes>,

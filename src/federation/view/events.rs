@@ -1,10 +1,12 @@
-//! Changes of workspaces on their way to subscribers.
+//! Delivers changes of workspaces to subscribers.
 //!
-//! *Flow.* What is published waits in order until whoever published it delivers it, outside of any lock of the index, so that
-//! many subscribers hold up no other change. Each subscriber has a bounded buffer with one place a workspace: a newer state replaces
-//! an older one that was not fetched yet, as Kubernetes merges them, except that the end of a workspace is never replaced.
-//! Events leave it in the order of their sequence numbers, so that whoever resumes from one has seen all before it. Filters are applied before buffering. A subscriber with more changed workspaces than its buffer has
-//! places is ended with [`Lagged`]: it knows that it missed something.
+//! *Flow.* Published events wait in order until the publisher delivers them, outside of the index's lock,
+//! so that many subscribers delay no other change. Each subscriber has a bounded buffer with one place a
+//! workspace: a newer state replaces an older one that was not fetched yet, as in Kubernetes watches; the
+//! end of a workspace is never replaced. Events leave the buffer in the order of their sequence numbers, so
+//! that a subscriber that resumes from one has seen all before it. Filters apply before buffering.
+//! *Limits.* A subscriber with more changed workspaces than its buffer has places is ended with
+//! [`Ended::Lagged`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -149,7 +151,7 @@ impl Events {
         self.waiting.lock().push_back(Published { event, shown_at });
     }
 
-    /// Delivers what was published, unless another thread is at it: that one then delivers ours too. Call it without any
+    /// Delivers what was published, unless another thread does so: that one then delivers this, too. Call it without any
     /// lock.
     pub fn deliver(&self) {
         loop {
@@ -200,7 +202,7 @@ impl Events {
 }
 
 impl Buffer {
-    /// An error tells that this event ended the subscription.
+    /// Fails where this event ended the subscription.
     fn push(&mut self, event: Event, capacity: usize) -> Result<(), Ended> {
         if self.ended.is_some() {
             return Ok(());
@@ -272,7 +274,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::samples::{seen, view};
+    use crate::view::tests::{seen, view};
 
     fn event(sequence: u64, id: &str, phase: Phase) -> Event {
         let mut view = view(id);

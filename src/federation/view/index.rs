@@ -1,19 +1,20 @@
-//! The fleet's workspaces as this replica sees them: a synchronous index over placement records and watched resources.
+//! Synchronous index of all workspaces, over placement records and watched resources.
 //!
-//! It can be rebuilt from these two at any time. The lock is held for microseconds and never across an await: a read of
-//! many workspaces takes it for a few of them at a time, and subscribers get what is published after it is released. A
-//! resource counts only where its record says that it belongs; what has no record is kept aside until one comes.
+//! It can be rebuilt from these two at any time. Its lock is held for microseconds and never across an
+//! await: a read of many workspaces takes it for a few of them at a time, and events are
+//! delivered after it is released. A resource counts only where its record says that it belongs; one
+//! without a record is kept aside until a record comes.
 
 mod clusters;
 mod drains;
 mod ends;
+mod orphans;
 mod reads;
 mod records;
 mod resources;
-mod rewinds;
+mod restored;
 mod session;
 mod state;
-mod strays;
 mod subscribe;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,4 +1,4 @@
-//! What the fleet is given of the use cases above it.
+//! Implements what the fleet asks of its caller, by the use cases above it.
 
 use std::sync::Arc;
 use std::time::Duration;

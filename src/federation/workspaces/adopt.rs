@@ -1,11 +1,13 @@
-//! What an admin does about workspaces without a record: adopting and discarding.
+//! Adopting and discarding workspaces that have no placement record.
 //!
-//! *Flow.* A plan from [`crate::workspaces::diff`]; each workspace is then looked at again under its lock, by the apiserver's word.
-//! One of ours is claimed: one transaction in etcd. One of another manager's is recorded as placed, then its pods name
-//! us, then its secrets, then its Workspace ([`take_over`]); likewise one of another installation of Spaceport. One whose record names the cluster
-//! as it was called before keeps its record, which moves ([`relocate`]). *Guarantees.* A cut-off at any point leaves a state
-//! that a repeat goes on from. Of others' objects nothing is written before what tells that they are at work was read and is
-//! dead ([`rivals`]).
+//! *Flow.* A plan comes from [`crate::workspaces::diff`]; each workspace is then read again under its lock,
+//! from its apiserver. An orphan of this installation is claimed by one transaction in etcd. A workspace of
+//! another manager, or of another installation of Spaceport, is first recorded as placed; then its pods,
+//! its secrets and last its Workspace are labelled as managed here ([`take_over`]). A workspace whose
+//! record names the cluster by a former name keeps its record, which moves ([`relocate`]). *Guarantees.* A
+//! call that is cut off at any point leaves a state that a repeated call continues from. Objects of others
+//! are written only after the evidence that their manager is at work was read and found expired
+//! ([`rivals`]).
 
 mod adopting;
 pub(crate) mod claims;

@@ -1,4 +1,4 @@
-//! Which cluster's image builder a call goes to.
+//! Selects the image builder for a call.
 
 use std::sync::Arc;
 
@@ -27,7 +27,6 @@ pub struct Builders {
 }
 
 impl Builders {
-    /// With what it needs.
     pub(crate) fn new(fleet: Arc<Fleet>, image_builder: Option<String>) -> Arc<Self> {
         Arc::new(Self { fleet, image_builder })
     }

@@ -1,7 +1,7 @@
 //! Changes of a placed workspace: stop, activity, timeouts, ports, admission, keys.
 //!
-//! Each is a merge patch made by a pure function from the resource as it is, written only if it is still so: what
-//! another writer changed meanwhile is never lost. A change that changes nothing is not written.
+//! A pure function makes a merge patch from the current resource; it is written only if the resource is
+//! unchanged, so that concurrent changes are never lost. A patch that changes nothing is not written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,7 +94,6 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// With what it needs.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         locks: Arc<Locks>,
@@ -120,7 +119,7 @@ impl Changes {
         }
     }
 
-    /// A start that was cut off: ended, so that it cannot be gone on with. Should its resource still come, it is stopped.
+    /// Ends a start that was cut off, so that nothing continues it. Should its resource still come, it is stopped.
     async fn end_what_never_came(&self, term: &Term, record: PlacementRecord, version: i64) -> Result<()> {
         self.records.end(term, record, version).await
     }

@@ -1,7 +1,7 @@
-//! What placement decided lately.
+//! Recent placement decisions.
 //!
-//! Decisions are kept in the leader's memory, and by a background task in etcd, so that a start never waits for that. What
-//! does not fit into the queue is not kept in etcd, and counted.
+//! They are kept in the leader's memory, and written to etcd by a background task, so that a start never
+//! waits for etcd. Decisions that do not fit into the queue are not written, and counted.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl Decisions {
         self.kept.lock().by_id.get(id).cloned()
     }
 
-    /// What an earlier term of ours kept may be outdated.
+    /// What an earlier term of this replica kept may be outdated.
     fn clear(&self) {
         *self.kept.lock() = Kept::default();
     }

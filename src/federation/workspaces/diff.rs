@@ -1,4 +1,4 @@
-//! What a cluster holds against what is recorded of it, as the apiserver itself tells. Changes nothing.
+//! Compares a cluster with the placement records, by the apiserver's own lists. Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const AT_ONCE: usize = 8;
 /// A comparison.
 #[derive(Debug, Clone)]
 pub struct Diff {
-    /// Whether the cluster is registered; where it is not, only what was left there is told.
+    /// Whether the cluster is registered; where it is not, the rows are only what was left there.
     pub registered: bool,
     /// By namespace and id.
     pub rows: Vec<Row>,
@@ -42,7 +42,6 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// With what it needs.
     pub(crate) fn new(
         fleet: Arc<Fleet>,
         index: Arc<Index>,
@@ -52,7 +51,7 @@ impl Comparison {
         Arc::new(Self { fleet, index, store, installation })
     }
 
-    /// Compares a cluster with the records. Of one that is not registered, tells what was left there.
+    /// Compares a cluster with the records; for one that is not registered, returns what was left there.
     pub async fn diff(&self, name: &ClusterName) -> Result<Diff> {
         if let Some(connected) = self.fleet.get(name) {
             let mut rows = self.compared(&connected).await?;
@@ -70,12 +69,12 @@ impl Comparison {
         Ok(Diff { registered: false, rows })
     }
 
-    /// The records are looked at after the list: a resource without one never had one, since the record comes first.
+    /// The records are read after the list: a resource without one never had one, since the record comes first.
     pub(crate) async fn compared(&self, connected: &Connected) -> Result<Vec<Row>> {
         let listing = self.found_in(connected);
         let mut found = turn("listing the cluster's workspaces", WITHIN, listing).await??;
         let cluster = connected.member.name();
-        // Where etcd does not answer, its former names are left out, and their workspaces are told as elsewhere.
+        // Where etcd does not answer, its former names are left out, and their workspaces count as recorded elsewhere.
         let formerly = self.formerly(connected).await.unwrap_or_else(|error| {
             tracing::warn!(%cluster, %error, "cannot read under which names the cluster was registered");
             BTreeSet::new()
@@ -106,7 +105,7 @@ impl Comparison {
     }
 
     /// Pods that finalizers of others hold though their workspaces are gone, as they are watched. They hold nothing else:
-    /// no meta id, and no room that the scheduler counts.
+    /// no meta id, and no capacity that the scheduler counts.
     fn pods_left(&self, connected: &Connected, rows: &[Row]) -> Vec<Row> {
         let is_there = |namespace: &Namespace, workspace: &str| {
             let here = |row: &&Row| row.found.is_some() && row.namespace == *namespace;

@@ -1,4 +1,4 @@
-//! Why a workspace was placed where it is, and where others would be.
+//! Explains why a workspace was placed where it is, and forecasts placements.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,6 @@ pub struct Explanations {
 }
 
 impl Explanations {
-    /// With what it needs.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         store: Store,

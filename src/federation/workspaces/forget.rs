@@ -1,11 +1,12 @@
-//! Giving up the workspaces of a cluster that does not return.
+//! Gives up the workspaces of a cluster that does not return.
 //!
-//! *Flow.* An admin names a cluster that is not registered, and says why. Each live record that names it is replaced, under
-//! its lock, by an ended one that says so: one transaction, on condition that the record is as it was seen and the name is
-//! not registered. Every replica hears of it by its mirror and tells its subscribers. *Guarantees.* Nothing is written to
-//! any cluster. The long-lived id is free at once, the instance id when the ended record goes. What was cut off is gone on
-//! with by a repeat. Should the cluster come back after all, what it holds counts as never recorded: nothing of it is stopped
-//! or deleted, and an adoption shows it above all versions that were told of it.
+//! *Flow.* An admin names a cluster that is not registered, and a reason. Each live record that names the
+//! cluster is replaced, under its lock, by an ended one with the reason: one transaction, on condition that
+//! the record is unchanged and the name is not registered. Every replica sees it in its watch and notifies
+//! its subscribers. *Guarantees.* Nothing is written to any cluster. The long-lived id is free at once, the
+//! instance id when the ended record expires. A repeated call continues one that was cut off. Should the
+//! cluster come back, its workspaces count as never recorded: none is stopped or deleted, and one that is
+//! adopted is shown above all versions that were shown before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ const WITHIN: Duration = Duration::from_secs(15);
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Forgetting {
-    /// Why; told to subscribers. May be empty where nothing is changed.
+    /// Why; shown to subscribers. May be empty where nothing is changed.
     pub reason: String,
     /// Who asks.
     pub by: String,
@@ -61,7 +62,6 @@ pub struct GivingUp {
 }
 
 impl GivingUp {
-    /// With what it needs.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         fleet: Arc<Fleet>,

@@ -1,4 +1,5 @@
-//! What a start asks of the fleet as a whole. Regions that exist. Hosts of URLs: every cluster's templates must be able to name a workspace, and no two live workspaces may have one URL.
+//! Hosts of the URLs of workspaces. The templates of every cluster must be able to name a workspace, and no
+//! two live workspaces may share a URL.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +22,6 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// With what it needs.
     pub(crate) fn new(fleet: Arc<Fleet>, index: Arc<Index>) -> Arc<Self> {
         Arc::new(Self { fleet, index })
     }

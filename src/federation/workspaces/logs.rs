@@ -1,4 +1,4 @@
-//! What the container of a workspace wrote. A read: any replica that sees the cluster serves it, and keeps nothing of it.
+//! Logs of the container of a workspace. Any replica that sees the cluster serves them, and stores none.
 
 use std::sync::Arc;
 
@@ -23,7 +23,6 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// With what it needs.
     pub(crate) fn new(queries: Arc<Queries>, fleet: Arc<Fleet>) -> Arc<Self> {
         Arc::new(Self { queries, fleet })
     }

@@ -1,13 +1,13 @@
-//! Sweeping secrets of ours that no workspace needs any more: a refused start whose secrets could not be deleted leaves
-//! them, and so does a resource whose finalizer somebody took off by hand, and a leader that died between writing that a
-//! workspace runs and deleting its secrets.
+//! Sweeps secrets of this installation that no workspace needs any more. They are left by a refused start
+//! whose secrets could not be deleted, by a resource whose finalizer was removed by hand, and by a leader
+//! that died between recording that a workspace runs and deleting its secrets.
 //!
-//! *Flow.* Each cluster by itself: a list of the installation's secrets without their content, then under the lock of each
-//! id: no record, no resource in any cache, none where the apiserver is asked, or one that was ready once → deleted as it
-//! was listed. *Guarantees.*
-//! A start writes secrets only under that lock and after its record, and one that finds a secret of an earlier placement
-//! makes another version of it; so what is deleted is never what a start made. *Caveats.* The secret of a start that went
-//! on to another cluster stays until its record is forgotten. Secrets that carry no installation are left alone.
+//! *Flow.* For each cluster: list the installation's secrets without their content; then, under the lock of
+//! each workspace id, delete the secret as it was listed if there is no record, no resource in any cache
+//! and none at the apiserver, or if the workspace was ready once. *Guarantees.* A start writes secrets only
+//! under that lock and after its record, and makes another version of a secret that an earlier placement
+//! left, so the sweep never deletes what a start wrote. *Limits.* The secret of a start that went on to
+//! another cluster stays until its record is removed. Secrets without the installation's label stay.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,7 +44,6 @@ pub struct OrphanSecrets {
 }
 
 impl OrphanSecrets {
-    /// With what it needs.
     pub(crate) fn new(
         fleet: Arc<Fleet>,
         index: Arc<Index>,

@@ -1,8 +1,10 @@
-//! Labels of a Workspace that somebody took off, as with `kubectl label workspace ID gitpod.io/managed-by-`.
+//! Whose a resource is, and restoring labels that somebody removed, as with `kubectl label workspace ID
+//! gitpod.io/managed-by-`.
 //!
-//! The controller looks after what names Spaceport. Where the placement record and the resource's annotations agree that it is
-//! of this start and of this installation, its labels are put back: at once where the watch shows it, and before any change
-//! that a client asks for. Where they do not agree nothing is written, and changes are refused with the reason.
+//! The controller manages what is labelled as Spaceport's. Where placement record and annotations agree
+//! that the resource belongs to this start and this installation, missing labels are restored: at once when
+//! the watch shows it, and before any change that a client requests. Where they do not agree nothing is
+//! written, and changes are refused with the reason.
 
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use domain::record::{PlacementRecord, RecordState};
 pub(crate) enum Resource {
     /// It is there; `deleting`: and on its way out.
     There { deleting: bool },
-    /// One of ours has its name, and is of another start. So it is not there itself.
+    /// A resource of this installation has its name, and is of another start. So it is not there itself.
     Different,
     /// Somebody else's has its name; or it was somebody else's, and is not taken over yet.
     Foreign,
@@ -47,7 +49,7 @@ impl Ownership {
         found.map_or(Resource::Absent, |found| judged(record, found, &self.installation))
     }
 
-    /// A resource that may be changed: with its labels, put back where they are missing. Fails where it is not ours.
+    /// A resource that may be changed: with its labels, restored where they are missing. Fails where it is not owned.
     pub(crate) async fn labelled(
         &self,
         writer: &Writer,
@@ -104,9 +106,9 @@ impl Ownership {
 /// What the labels of a recorded workspace say.
 #[derive(Debug, PartialEq, Eq)]
 enum Labels {
-    /// That it is ours.
+    /// That it is owned by this installation.
     There,
-    /// Nothing, or not all; record and annotations say that it is ours.
+    /// Nothing, or not all; record and annotations say that it is owned.
     Missing,
     /// Nothing; and what else is there does not say whose it is.
     Unproven,
@@ -139,7 +141,7 @@ fn judged(record: &PlacementRecord, found: &Workspace, installation: &str) -> Re
         Keeper::Us if takes => Resource::There { deleting: meta.deletion_timestamp.is_some() },
         Keeper::Us => Resource::Different,
         // Its label was taken off by hand; before it is taken over, an adopted one has none either. What has ended is stopped
-        // only where that it is ours is beyond doubt.
+        // only where it is certainly owned.
         Keeper::Nobody
             if takes
                 && (record.is_live() || is_proven(record, found, installation))
@@ -161,7 +163,7 @@ mod tests {
     fn record() -> PlacementRecord {
         PlacementRecord {
             digest: Digest("f".repeat(64)),
-            ..crate::view::samples::sample(RecordState::Confirmed)
+            ..crate::view::tests::sample(RecordState::Confirmed)
         }
     }
 

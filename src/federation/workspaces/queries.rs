@@ -1,4 +1,4 @@
-//! What this replica knows of workspaces, for whoever asks.
+//! Reads of workspaces, answered from the index.
 
 use std::sync::Arc;
 
@@ -16,7 +16,6 @@ pub struct Queries {
 }
 
 impl Queries {
-    /// Of an index.
     pub(crate) fn new(index: Arc<Index>) -> Arc<Self> {
         Arc::new(Self { index })
     }
@@ -57,7 +56,7 @@ impl Queries {
         self.index.subscribe(filter, from)
     }
 
-    /// The token with which a subscriber goes on after an event.
+    /// The token with which a subscriber resumes after an event.
     pub fn resume_token(&self, event: &Event) -> String {
         self.index.token(event)
     }

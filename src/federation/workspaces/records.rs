@@ -1,7 +1,7 @@
-//! Placement records: written to etcd by the leader, and shown by this replica's index at once.
+//! Placement records: written to etcd by the leader, and shown in this replica's index at once.
 //!
-//! What is written here is on condition of the version that was read, so that a concurrent change of the same record is
-//! never lost; store errors say so.
+//! Every write is on condition of the version that was read, so that a concurrent change of the same record
+//! is never lost: such a write fails with a conflict.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! What the leader settles: records whose resource came, went, or never came.
+//! Settles placement records: compares them with their resources, and confirms, ends or removes them.
 //!
-//! Ids are pushed when something about them changed and looked at one by one; what is done is decided by a pure
-//! function. Nothing is forgotten or ended before the apiserver itself said that the resource is not there: its answer to a
-//! question, or for a confirmed record its word that the very resource was deleted.
+//! Ids are queued on every change and handled one by one; a pure function decides. A record is ended or
+//! removed only after the apiserver said that the resource does not exist: in answer to a read, or, for a
+//! confirmed record, by the deletion event of that very resource.
 
 pub mod queue;
 
@@ -28,7 +28,7 @@ use store::Term;
 
 /// Workspaces settled at once.
 const CONCURRENCY: usize = 16;
-/// Before one that could not be settled is looked at again.
+/// Before a retry of one that could not be settled.
 const RETRY: Duration = Duration::from_secs(2);
 /// A recorded start is given up once its cluster said twice, so far apart, that its resource does not exist. The apiserver
 /// gave up the creation before that, since it was sent with a shorter timeout; and its client could repeat the call.
@@ -55,7 +55,7 @@ fn step(
 ) -> Step {
     match (record.state, resource) {
         (RecordState::Placed, Resource::There { .. }) => Step::Confirm,
-        // Its adoption was cut off, and is gone on with.
+        // Its adoption was cut off, and a repeated call continues it.
         (RecordState::Placed, Resource::Foreign) if record.digest.is_adopted() => Step::Nothing,
         (RecordState::Placed, Resource::Absent | Resource::Different | Resource::Foreign) => {
             if absent_for >= ABANDONED { Step::Forget } else { Step::Later }
@@ -86,7 +86,6 @@ pub struct Settling {
 }
 
 impl Settling {
-    /// With what it needs.
     pub(crate) fn new(
         records: Arc<Records>,
         index: Arc<Index>,
@@ -143,7 +142,7 @@ impl Settling {
     }
 
     async fn settle_one(&self, term: &Term, id: &WorkspaceId) -> Result<Step> {
-        // Whoever holds the lock works on this very record; it is looked at again afterwards.
+        // The lock's holder works on this very record; it is handled again afterwards.
         let Some(_turn) = self.locks.try_lock(id) else { return Ok(Step::Later) };
         let Some((record, version)) = self.index.record_of(id) else {
             self.queue.not_absent(id);
@@ -223,7 +222,7 @@ mod tests {
     use domain::record::Digest;
 
     fn record(state: RecordState) -> PlacementRecord {
-        crate::view::samples::sample(state)
+        crate::view::tests::sample(state)
     }
 
     const AT_ONCE: Duration = Duration::ZERO;

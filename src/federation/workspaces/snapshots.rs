@@ -1,4 +1,4 @@
-//! Snapshots of running workspaces: made here, written by node agents.
+//! Snapshots of running workspaces: requested here, written by node agents.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,6 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// With what it needs.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         records: Arc<Records>,

@@ -1,11 +1,11 @@
-//! Starting a workspace exactly once.
+//! Starts a workspace exactly once.
 //!
-//! *Flow.* Place (pure) -> record in etcd -> secrets and resource in the cluster -> answer. *Guarantees.* The record is
-//! the first write and is unique by workspace id and by meta id over the federation. A start moves on to the next
-//! cluster only after a definite refusal of its first call there; whatever is not known stays where it is and a
-//! repeated call goes on there, refused or not.
-//! The same request gets the same answer while the workspace lives, because token and URL are derived from it.
-//! *Caveat.* A start that was cut off after the record and is not repeated is settled by the leader ([`crate::workspaces::settle`]).
+//! *Flow.* Placement (pure) → record in etcd → secrets and resource in the cluster → answer. *Guarantees.*
+//! The record is the first write, and unique by workspace id and by meta id over all clusters. A start goes
+//! on to the next cluster only after a definite refusal of its first call; where the outcome is unknown it
+//! stays, and a repeated call continues there, refused or not. The same request gets the same answer while
+//! the workspace lives, because token and URL are derived from it. *Limits.* A start that was cut off after
+//! its record, and is not repeated, is settled by the leader ([`crate::workspaces::settle`]).
 
 mod attempt;
 pub(crate) mod create;
@@ -48,7 +48,6 @@ pub struct Starts {
 }
 
 impl Starts {
-    /// With what it needs.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         locks: Arc<Locks>,

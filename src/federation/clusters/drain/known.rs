@@ -1,4 +1,5 @@
-//! The drains as this replica knows them: followed from etcd, and put here at once by who changes them.
+//! Drains as this replica knows them: followed from etcd, and updated at once by the replica that writes
+//! one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ struct Known {
 }
 
 impl KnownDrains {
-    /// None yet; tells `index` of each.
+    /// None yet; `index` is given each.
     pub fn new(index: Arc<Index>) -> Self {
         Self {
             index,
@@ -82,7 +83,7 @@ impl KnownDrains {
         }
         let notice = drain.keeps_away().then_some(Notice { until: drain.deadline_at });
         known.drains.insert(cluster.clone(), (drain, version));
-        // Under the lock, so that the index hears of changes in their order.
+        // Under the lock, so that the index gets changes in their order.
         self.index.notice(&cluster, notice);
         self.changes.send_replace(());
     }

@@ -1,5 +1,6 @@
-//! The leader's part in drains: decides and records, then asks for the stops. One loop a cluster, so that one that hangs
-//! keeps no other's drain waiting. Woken by changes and by the next moment that matters.
+//! The leader's part in drains: decides, records the decision, then requests the stops. Each drain has a
+//! loop of its own, so that a cluster that hangs delays no other drain. A loop wakes on changes, and at the
+//! next moment at which the rules decide differently.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use domain::record::RecordState;
 use domain::workspace::StopPolicy;
 use store::{self, Store, Term};
 
-/// Changes that come together are looked at together.
+/// Debounce: changes within this time are handled together.
 const GATHER: Duration = Duration::from_millis(50);
 /// Before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -41,7 +42,6 @@ pub(crate) struct DrainRunner {
 }
 
 impl DrainRunner {
-    /// With what it needs.
     pub(crate) fn new(
         store: Store,
         drains: Arc<KnownDrains>,
@@ -176,7 +176,7 @@ impl DrainRunner {
 enum Next {
     /// The drain is not under way any more.
     Over,
-    /// To be looked at again then, should nothing be heard before.
+    /// To be handled again then, unless something changes before.
     At(Option<Timestamp>),
 }
 

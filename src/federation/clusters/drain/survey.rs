@@ -1,4 +1,4 @@
-//! Who is in a cluster, and whether the others have room for them.
+//! Which workspaces are in a cluster, and whether other clusters have capacity for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl Survey {
         view.is_none_or(|view| !self.no_room.contains(view.class.as_str()))
     }
 
-    /// What becomes of each workspace, with its owner.
+    /// The fate of each workspace, with its owner.
     pub(super) fn rows(&self, drain: &Drain, now: Timestamp) -> Vec<(Row, String)> {
         let requests: Vec<PlacementRequest> = self.placed.iter().map(|one| self.request(one)).collect();
         let rooms = rooms(&requests, &self.candidates, &self.cluster);

@@ -7,7 +7,7 @@ use domain::cluster::{NamespaceSpec, rules};
 pub fn vet(spec: &NamespaceSpec, defaults: &Defaults) -> Vec<Problem> {
     let mut problems = Settings::resolve(spec, defaults)
         .map_or_else(|problems| problems, |settings| of_pods(spec, &settings.controller));
-    // What is no template at all is told above.
+    // What is no template at all is reported above.
     let (url, port_url) = urls(spec, defaults, &mut |_, _| {});
     let host = defaults.host_url.as_str();
     let either = |own: &Option<String>, default: &Option<String>, check: fn(&str) -> Result<(), String>| {

@@ -48,7 +48,7 @@ pub struct Known {
     pub timeout: Option<String>,
     /// Whether a user was ever active.
     pub active: bool,
-    /// When its phase was seen to begin; unknown of the phase it was first seen in, unless nobody had looked at it yet.
+    /// When its phase was seen to begin; unknown for the phase it was first seen in, unless no controller had handled it yet.
     since: Option<Timestamp>,
     has: Facts,
     recreated: i32,
@@ -175,7 +175,7 @@ impl Known {
     }
 }
 
-/// One that nobody has looked at yet is pending.
+/// One that no controller has handled yet is pending.
 fn phase(workspace: &Workspace) -> Phase {
     workspace.status.as_ref().map_or(Phase::Pending, |status| status.phase)
 }

@@ -1,4 +1,4 @@
-//! Clusters as the index knows them.
+//! Facts about clusters.
 
 use super::state::{ClusterFacts, Index, Inner, Session};
 use domain::names::ClusterName;

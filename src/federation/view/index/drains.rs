@@ -1,4 +1,4 @@
-//! What the index knows for drains: which clusters are emptied, who is there, and how those who were there ended.
+//! What drains need: which clusters are drained, which workspaces are there, and how they ended.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use domain::record::{PlacementRecord, RecordState};
 pub type Placed = (PlacementRecord, Option<Arc<Shown>>);
 
 impl Index {
-    /// Takes whether a cluster is being emptied, and tells the subscribers of its workspaces where that changed.
+    /// Takes whether a cluster is drained, and notifies the subscribers of its workspaces where that changed.
     pub fn notice(&self, cluster: &ClusterName, notice: Option<Notice>) {
         let before = self.change(|inner| match notice {
             Some(notice) => inner.drains.insert(cluster.clone(), notice),

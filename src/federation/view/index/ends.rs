@@ -1,4 +1,4 @@
-//! Ends: kept for subscribers that resume, and told of workspaces whose cluster does not return.
+//! Ends of workspaces: kept for subscribers that resume, and published for workspaces that are given up.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ pub(super) fn last_was_the_end(seen: &Seen, version: u64, generation: u32) -> bo
 }
 
 impl Index {
-    /// Tells subscribers that a workspace was given up, above all versions that were told of it. Its cluster is not
+    /// Notifies subscribers that a workspace was given up, above all versions that were shown of it. Its cluster is not
     /// registered any more, so its record is all that is known of it here.
     pub(super) fn announce_given_up(&self, inner: &mut Inner, record: &PlacementRecord) {
         let key = key_of(record);
-        // On a replica that has not heard yet that the cluster was taken out.
+        // On a replica that has not seen yet that the cluster was deregistered.
         let last = inner.resources.get(&key).map(|resource| View::clone(&resource.view));
         let last = last.unwrap_or_else(|| View::of_record(record));
         let message = record.given_up.clone().unwrap_or_default();

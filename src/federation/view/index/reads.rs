@@ -1,7 +1,8 @@
-//! What clients ask for: workspaces where their records say that they are.
+//! Reads of clients: workspaces where their records say that they are.
 //!
-//! What reads many records reads [`LOOK`] of them under the lock at a time: a change waits for no more. So an answer is of one
-//! moment for each workspace, and not for all together, as pages of a list are.
+//! A read of many records holds the lock for [`LOOK`] of them at a time, so that a change waits for no
+//! more. The answer is consistent for each workspace, and not for all together, as the pages of a
+//! Kubernetes list are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};

@@ -45,7 +45,7 @@ impl Index {
             self.end_unseen(inner, &key);
             return;
         }
-        // A resource that waited for its record, or whose generation grew, is news.
+        // A resource that waited for its record, or whose generation grew, is published.
         let is_news = |before: &PlacementRecord| before.generation != generation || moved.is_some();
         let waits = inner.resources.get(&key).map(|resource| resource.sequence == 0);
         if waits.is_some_and(|waits| waits || before.as_ref().is_none_or(is_news)) {

@@ -1,4 +1,4 @@
-//! Resources, as the watches of member clusters show them.
+//! Resources, as the watches of member clusters report them.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use domain::record::status_version;
 use domain::workspace::{Phase, View};
 
 impl Index {
-    /// Takes a resource as a cluster's watch shows it. A version that is known is no news, even if the view differs, as it
+    /// Takes a resource as a cluster's watch shows it. A known version is not published, even if the view differs, as it
     /// does after the configuration changed: clients take equal versions for equal states. Neither is an older one.
     pub fn resource(&self, session: &Session, view: View) {
         self.change(|inner| {

@@ -1,9 +1,10 @@
-//! Connections to clusters: what a cluster reports counts only over the connection that is in use.
+//! Sessions with clusters: a report counts only over the connection that is in use.
 //!
-//! *Flow.* The fleet opens a session with each connection; everything that is reported of the cluster names it. A new
-//! session takes the place of the one before, whose late reports are ignored. What the one before reported is kept until
-//! the new one has listed a namespace: what that list did not name has ended meanwhile, and subscribers get its end. A
-//! cluster without a session is unreachable, and its workspaces stay as they were last seen.
+//! *Flow.* The fleet opens a session with each connection, and every report about the cluster names it. A
+//! new session replaces the one before, whose late reports are ignored. What the old session reported is
+//! kept until the new one has listed the namespace: a workspace that the list does not contain has ended
+//! meanwhile, and subscribers get its end. A cluster without a session is unreachable; its workspaces stay
+//! as they were last seen.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +40,7 @@ impl Index {
     }
 
     /// Takes that everything of a namespace was listed over a session: what an earlier session reported and this one did
-    /// not has ended. From then on the namespace's states are those of after the cluster was last set back.
+    /// not has ended. From then on the namespace's states are those of after the cluster's last restore.
     pub fn listed(&self, session: &Session, namespace: &Namespace) {
         self.change(|inner| {
             let Some(current) = inner.current(session) else { return };

@@ -1,4 +1,4 @@
-//! What the index holds, and whether and how a resource is shown.
+//! The state of the index, and how a resource is shown.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
@@ -76,7 +76,7 @@ pub(super) struct Inner {
     pub(super) resources: BTreeMap<Key, Resource>,
     /// Those that were published, by the sequence number of their last change.
     pub(super) by_sequence: BTreeMap<u64, Key>,
-    /// Resources of ours that no record places where they are, by cluster.
+    /// Orphans, by cluster.
     pub(super) strays: HashMap<ClusterName, BTreeSet<(WorkspaceId, Namespace)>>,
     pub(super) clusters: HashMap<ClusterName, ClusterFacts>,
     /// The connection that is in use to each cluster.
@@ -85,9 +85,9 @@ pub(super) struct Inner {
     pub(super) last_session: u64,
     /// Clusters that are being emptied.
     pub(super) drains: HashMap<ClusterName, Notice>,
-    /// Clusters that were set back, as recorded.
+    /// Clusters that were restored, as recorded.
     pub(super) rewinds: HashMap<ClusterName, Rewinds>,
-    /// Clusters that were found set back and are not recorded so yet.
+    /// Clusters whose restore was detected and is not recorded yet.
     pub(super) rewound: BTreeSet<ClusterName>,
     /// States of those whose versions fell.
     pub(super) parked: HashMap<Key, View>,
@@ -105,7 +105,7 @@ pub(super) struct Resource {
     pub(super) view: Arc<Shown>,
     /// Sequence number of its last published change.
     pub(super) sequence: u64,
-    /// How often its cluster was set back when the state was taken.
+    /// How often its cluster had been restored when the state was taken.
     pub(super) rewinds: u32,
     /// The last phase in which it was not ending; where none was seen, that in which it was first.
     pub(super) reached: Phase,

@@ -1,9 +1,8 @@
-//! Subscriptions: the state at the beginning and what comes after, with nothing between them.
+//! Subscriptions: the current state and then every change, without a gap.
 //!
-//! *Flow.* The state at the beginning is read from the index a few workspaces at a time, as the subscriber takes them, in the
-//! order of their last changes. What changes meanwhile goes to the subscriber's buffer as everything later does, and is
-//! skipped in the reading: its latest state is in the buffer, or about to be delivered there. *Bounds.* A chunk, and the
-//! buffer.
+//! *Flow.* The current state is read from the index in chunks as the subscriber takes them, in the order of
+//! last changes. A workspace that changes meanwhile is skipped there: its latest state is in the
+//! subscriber's buffer, or about to be delivered to it. *Limits.* One chunk, and the buffer.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -46,7 +45,7 @@ struct Replay {
     after: u64,
     /// Sequence number of the last change before the subscription.
     until: u64,
-    /// Ends of before the subscription, which no resource tells of any more.
+    /// Ends of before the subscription, of which no resource is left.
     ends: VecDeque<Event>,
     chunk: VecDeque<Event>,
 }
@@ -58,7 +57,7 @@ impl Subscription {
             match replay.next() {
                 Some(event) => return Ok(event),
                 None if replay.is_read() => self.replay = None,
-                // Much was looked at and nothing was wanted: others have their turns.
+                // Much was read and nothing matched: yields to other tasks.
                 None => tokio::task::yield_now().await,
             }
         }
@@ -145,7 +144,7 @@ impl Index {
         Ok(Subscription { replay: Some(replay), live: self.events.subscribe(filter, sequence) })
     }
 
-    /// The token with which a subscriber that has seen `event` goes on.
+    /// The token with which a subscriber that has seen `event` resumes.
     pub fn token(&self, event: &Event) -> String {
         format!("{}.{}", self.instance, event.sequence)
     }

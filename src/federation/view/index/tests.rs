@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::view::events::Filter;
-use crate::view::samples::{record, view};
+use crate::view::tests::{record, view};
 use domain::ending::Ending;
 use domain::names::{ClusterName, Namespace, WorkspaceId};
 use domain::record::{PlacementRecord, RecordState, status_version};

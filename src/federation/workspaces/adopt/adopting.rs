@@ -50,7 +50,6 @@ pub struct Adopting {
 }
 
 impl Adopting {
-    /// With what it needs.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         fleet: Arc<Fleet>,
@@ -63,7 +62,7 @@ impl Adopting {
         Arc::new(Self { leadership, fleet, comparison, sites, claims, relocation, queue })
     }
 
-    /// Adopts workspaces of a cluster, or tells what would be. Repeatable.
+    /// Adopts workspaces of a cluster, or returns the plan. Repeatable.
     pub async fn adopt(&self, name: &ClusterName, asked: &Adoption) -> Result<Vec<(Row, Outcome)>> {
         let term = self.leadership.term()?;
         if !asked.dry_run && !(1..=MOST).contains(&asked.workspaces.len()) {
@@ -154,7 +153,7 @@ impl Adopting {
     }
 }
 
-/// What another manager ran must be a class here, or it could not be looked after; and what moves must be in a namespace that
+/// The class of a workspace of another manager must exist here; and a record that moves must be in a namespace that
 /// is served.
 fn offered(connected: &Connected, row: &Row, way: Way) -> Result<Way, String> {
     let class = row.found.as_ref().map(|found| found.class.as_str()).unwrap_or_default();
@@ -171,8 +170,8 @@ fn offered(connected: &Connected, row: &Row, way: Way) -> Result<Way, String> {
     Ok(way)
 }
 
-/// A workspace that was given up and is there after all gets a generation above the one that its end was told with. Before its
-/// record, which names it: a cut-off in between leaves a stray that the same adoption goes on with.
+/// A workspace that was given up and is there after all gets a generation above the one that its end was shown with. Before its
+/// record, which names it: a cut-off in between leaves an orphan, and the same adoption continues from there.
 async fn outgrow(writer: &Writer, place: &Place, workspace: Workspace, told: u32) -> Result<Workspace> {
     if convert::generation(&workspace.metadata) > told {
         return Ok(workspace);

@@ -1,4 +1,4 @@
-//! Recording a workspace that is there and has no record.
+//! Records a workspace that exists and has no record.
 
 use std::sync::Arc;
 
@@ -21,7 +21,6 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// With what it needs.
     pub(crate) fn new(
         records: Arc<Records>,
         index: Arc<Index>,

@@ -1,4 +1,4 @@
-//! Discarding resources of ours that no record places where they are.
+//! Deletes orphans.
 
 use std::sync::Arc;
 
@@ -36,7 +36,6 @@ pub struct Discarding {
 }
 
 impl Discarding {
-    /// With what it needs.
     pub(crate) fn new(
         leadership: Arc<Leadership>,
         fleet: Arc<Fleet>,

@@ -1,4 +1,4 @@
-//! Limits and outcomes of what an admin does about workspaces without a record.
+//! Limits and outcomes of adopting and discarding.
 
 use std::time::Duration;
 

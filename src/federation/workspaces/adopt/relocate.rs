@@ -1,7 +1,7 @@
-//! Moving a record to the name that its cluster has now.
+//! Moves a record to the name that its cluster has now.
 //!
-//! One transaction in etcd and nothing else: at no time has a workspace two records, or none. The resource is not touched,
-//! and repeats of its start get the same answer as before.
+//! This is one transaction in etcd: at no time has a workspace two records, or none. The resource is not
+//! written, and repeats of its start get the same answer as before.
 
 use std::sync::Arc;
 
@@ -28,7 +28,6 @@ pub(crate) struct Relocation {
 }
 
 impl Relocation {
-    /// With what it needs.
     pub(crate) fn new(
         records: Arc<Records>,
         comparison: Arc<Comparison>,

@@ -1,4 +1,4 @@
-//! Whether those whose workspaces are to be taken over are still at work.
+//! Checks whether another manager or installation still works on the workspaces that are to be taken over.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! A workspace that is read again, by the apiserver's word and etcd's, before something is done about it.
+//! Reads a workspace again, from its apiserver and from etcd, under its lock.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,7 +32,6 @@ pub(crate) struct Sites {
 }
 
 impl Sites {
-    /// With what it needs.
     pub(crate) fn new(locks: Arc<Locks>, records: Arc<Records>, comparison: Arc<Comparison>) -> Arc<Self> {
         Arc::new(Self { locks, records, comparison })
     }

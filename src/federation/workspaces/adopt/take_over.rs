@@ -1,8 +1,9 @@
-//! Taking a workspace over from another manager, once it is recorded.
+//! Takes over a recorded workspace from another manager.
 //!
-//! The pods come first: the controller that sees the Workspace must see its pods, or it would take them for vanished. The
-//! Workspace comes last: once it names us, nothing is repeated. So secrets, which our sweep finds by the installation that they
-//! name, are between; the workspace's record keeps the sweep from them meanwhile.
+//! The pods come first: a controller that sees the Workspace without its pods would take them for vanished.
+//! The Workspace comes last: once it is labelled as managed here, nothing is repeated. The secrets come
+//! between: the sweep of orphan secrets would see them, and the workspace's record keeps it from deleting
+//! them.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use cluster::resources::names::{env_secret, token_secret};
 
 /// For pods that name us to be seen.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
-/// Between looks for that.
+/// Between checks whether they are seen.
 const LOOK: Duration = Duration::from_millis(20);
 /// Tries of a change that others get in the way of.
 const TRIES: usize = 5;

@@ -1,5 +1,5 @@
-//! What is taken of a workspace that is to be recorded: its id, its meta id, its URLs or its folders. Plans read it from the
-//! index; when a plan is carried out, the transaction of the record says it again, in the same words.
+//! Which ids, URLs and folders of a workspace are taken. A plan reads this from the index; when the plan is
+//! carried out, the transaction that records the workspace decides, and the refusal reads the same.
 
 use std::collections::HashMap;
 
@@ -38,7 +38,7 @@ impl<'a> Taken<'a> {
 
     /// Why a workspace cannot be recorded in this way, in words that follow its name; else it counts as planned.
     pub(super) fn in_the_way(&mut self, row: &Row, way: Way) -> Option<String> {
-        // The record is there, and moves or is gone on with.
+        // The record exists, and moves or is continued.
         if way == Way::Move || row.standing == Standing::Handover {
             return None;
         }

@@ -1,5 +1,5 @@
-//! Workspaces whose records the leader has yet to look at. Open while this replica settles: on a standby nothing is taken
-//! out, so nothing is put in.
+//! Queue of workspaces whose records are to be settled. It is open while this replica settles; a standby
+//! takes nothing out, so nothing is put in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Pending {
     due: BTreeSet<WorkspaceId>,
-    /// To be looked at again after a while.
+    /// To be handled again after a while.
     later: BTreeSet<WorkspaceId>,
     /// Recorded starts whose cluster said that their resource does not exist, and when first.
     absent: BTreeMap<WorkspaceId, Instant>,
@@ -56,7 +56,7 @@ impl Queue {
         }
     }
 
-    /// Workspaces that are to be looked at, now or after a while.
+    /// Workspaces that are to be handled, now or after a while.
     pub(crate) fn waiting(&self) -> usize {
         self.with(|pending| pending.due.len() + pending.later.len()).unwrap_or_default()
     }
@@ -76,7 +76,7 @@ impl Queue {
         self.with(first).map_or(Duration::ZERO, |first| first.elapsed())
     }
 
-    /// Its resource exists, or is about to, or nobody can tell, or it is settled.
+    /// Its resource exists, or is about to, or that is not known, or it is settled.
     pub(crate) fn not_absent(&self, id: &WorkspaceId) {
         self.with(|pending| pending.absent.remove(id));
     }

@@ -1,4 +1,5 @@
-//! The clusters of a decision one after the other, each with its room taken before anything is written.
+//! Tries the ranked clusters of a decision in turn. Each has its capacity reserved before anything is
+//! written.
 
 use std::sync::Arc;
 
@@ -44,7 +45,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// The next cluster that still has room, which is taken now: decisions made at the same time saw it, too.
+    /// The next cluster with available capacity, which is reserved now: concurrent decisions saw it, too.
     pub(super) fn next(&mut self) -> Option<(Arc<Target>, InFlight)> {
         loop {
             let (target, _) = self.ranked.next()?;

@@ -1,4 +1,4 @@
-//! Writing a start where its record says: secrets first, then the resource. Repeatable.
+//! Creates the secrets and the resource of a start where its record says. Repeatable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,6 @@ pub(crate) struct Creation {
 }
 
 impl Creation {
-    /// With what it needs.
     pub(crate) fn new(
         fleet: Arc<Fleet>,
         queue: Queue,
@@ -283,7 +282,7 @@ impl Creation {
     }
 }
 
-/// Everything that is asked before anything is written: whatever comes of it, the start may go on at another cluster.
+/// Checks everything before anything is written: where one fails, the start may go on at another cluster.
 async fn prepare(
     writer: &Writer,
     place: &Place,

@@ -1,4 +1,4 @@
-//! Deciding where a start goes.
+//! Decides where a start goes.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl Placing {
         Arc::new(Self { fleet, index, registry, decisions, meters })
     }
 
-    /// Decides, and takes the room at the best cluster. Where none fits yet, and one may as soon as more is known of it, that
+    /// Decides, and reserves capacity at the best cluster. Where none fits yet, and one may once more is known of it, that
     /// is waited for.
     pub(super) async fn decide<'a>(
         &'a self,
@@ -79,7 +79,7 @@ impl Placing {
     }
 }
 
-/// Where maintenance is all that keeps clusters from taking it, existing clients expect to be told just that.
+/// Where only maintenance keeps clusters from accepting it, existing clients expect exactly that error.
 pub(super) fn unplaceable(start: &Start, verdicts: Vec<(ClusterName, Rejection)>) -> Error {
     let maintained: Vec<&str> = verdicts
         .iter()

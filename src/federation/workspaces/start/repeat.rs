@@ -1,4 +1,4 @@
-//! A start that was asked for before.
+//! Answers repeated starts.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use store::Term;
 const ENDED: &str = "it has ended; a new start needs a new id";
 const STOPPED: &str = "it has stopped; a new start needs a new id";
 
-/// A record of ours and its version in etcd.
+/// A record and its version in etcd.
 pub(super) struct Held {
     pub(super) record: PlacementRecord,
     pub(super) version: i64,
@@ -82,7 +82,7 @@ impl Repeats {
         if record.state == RecordState::Confirmed {
             return self.repeat_of_one_seen(term, held).await;
         }
-        // Recorded, but not known to exist: go on where the first call was cut off.
+        // Recorded, but not known to exist: continue where the first call was cut off.
         let place = connected.place(&record.namespace)?;
         let class = start.placement.class.clone().or_else(|| place.settings.load().preferred_class.clone());
         let Some(class) = class else {
@@ -94,7 +94,7 @@ impl Repeats {
             namespace: record.namespace.clone(),
             class,
         };
-        // Its room may have been given back; where there is none any more, it is there all the same.
+        // Its capacity may have been released. Where none is available any more, it goes there all the same.
         let (id, class) = (start.id.as_str(), target.class.as_str());
         let capacity = connected.member.capacity();
         if let Some(reserved) = capacity.reserve(&target.namespace, id, class, start.kind, false) {

@@ -1,4 +1,5 @@
-//! Resources of ours that no record places where they are, and all records of a cluster.
+//! Orphans: resources of this installation that no placement record puts where they are; and all records of
+//! a cluster.
 
 use std::ops::ControlFlow;
 
@@ -8,11 +9,11 @@ use super::state::{Index, Inner, Key, Resource, Session};
 use domain::names::{ClusterName, Namespace, WorkspaceId};
 use domain::record::PlacementRecord;
 
-/// Younger ones are left out: on a replica that does not lead, a record may be heard of a moment after its resource.
+/// Younger ones are left out: a replica that does not lead may see a record a moment after its resource.
 const SETTLED: SignedDuration = SignedDuration::from_secs(10);
 
 impl Index {
-    /// The strays of a cluster that are no news, by id.
+    /// The orphans of a cluster that are older than [`SETTLED`], by id.
     pub fn strays(&self, cluster: &ClusterName, now: Timestamp) -> Vec<WorkspaceId> {
         let inner = self.inner.read();
         let settled = |(id, namespace): &&(WorkspaceId, Namespace)| {
@@ -24,7 +25,7 @@ impl Index {
         strays.map(|(id, _)| id.clone()).collect()
     }
 
-    /// Takes that a resource is not ours to show any more. No end is announced: it may run on.
+    /// Takes that a resource is not owned any more. No end is published: it may run on.
     pub fn let_go(&self, session: &Session, namespace: &Namespace, id: &WorkspaceId) {
         self.change(|inner| {
             if inner.is_current(session) {

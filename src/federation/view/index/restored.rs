@@ -1,7 +1,8 @@
-//! States of clusters that were set back: what counts from an old backup's versions on gets versions above all before.
+//! Clusters that were restored from a backup of their etcd: resource versions there fall, and the versions
+//! shown must not.
 //!
-//! The number of times is recorded in etcd, so that all replicas count alike. A state whose version fell waits until the
-//! record tells of one time more than it was shown under.
+//! The number of restores is recorded in etcd, so that all replicas count alike. A state whose version fell
+//! waits until the recorded number is above the one that the workspace was last shown under.
 
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use domain::rewind::Rewinds;
 use domain::workspace::View;
 
 impl Index {
-    /// Takes how often a cluster was set back, as etcd has it; whether that is news. Its states are shown under the new
-    /// number as they are listed again: until then, nobody can tell which of those known are of before.
+    /// Takes how often a cluster was restored, as etcd has it; whether that is new. Its states are shown under the new
+    /// number as they are listed again: until then, it is not known which of them are of before the restore.
     pub fn rewinds(&self, cluster: &ClusterName, rewinds: Rewinds) -> bool {
         self.change(|inner| {
             let known = inner.rewinds.get(cluster).map_or(0, |known| known.count);
@@ -27,12 +28,12 @@ impl Index {
         })
     }
 
-    /// How often a cluster was set back.
+    /// How often a cluster was restored.
     pub fn rewinds_of(&self, cluster: &ClusterName) -> Option<Rewinds> {
         self.inner.read().rewinds.get(cluster).copied()
     }
 
-    /// Takes that this replica found a cluster set back. Where the record told of it before, that was expected.
+    /// Takes that this replica detected a restore. Where the restore is recorded already, that was expected.
     pub fn rewound(&self, session: &Session) {
         let cluster = session.cluster();
         let mut inner = self.inner.write();
@@ -47,7 +48,7 @@ impl Index {
         self.rewound_changes.send_replace(());
     }
 
-    /// Clusters that were found set back and whose record does not tell of it yet.
+    /// Clusters whose restore was detected and is not recorded yet.
     pub fn unrecorded_rewinds(&self) -> Vec<ClusterName> {
         self.inner.read().rewound.iter().cloned().collect()
     }
@@ -57,7 +58,7 @@ impl Index {
         self.rewound_changes.subscribe()
     }
 
-    /// Whether a cluster was found set back and its record does not tell of it yet.
+    /// Whether a restore of a cluster was detected and is not recorded yet.
     pub fn is_rewound(&self, cluster: &ClusterName) -> bool {
         self.inner.read().rewound.contains(cluster)
     }
@@ -80,7 +81,7 @@ impl Index {
 }
 
 impl Inner {
-    /// How often a cluster was set back, as recorded.
+    /// How often a cluster was restored, as recorded.
     pub(super) fn rewinds_on(&self, cluster: &ClusterName) -> u32 {
         self.rewinds.get(cluster).map_or(0, |rewinds| rewinds.count)
     }
@@ -92,7 +93,7 @@ impl Inner {
         self.rewinds.remove(cluster);
     }
 
-    /// Keeps a state whose version fell until the record tells why: where the cluster was found set back, and where it is the
+    /// Keeps a state whose version fell until a restore is recorded: where a restore was detected, and where it is the
     /// first that a connection reports, which nothing later can have overtaken.
     pub(super) fn park(&mut self, key: Key, view: View, is_first: bool) {
         if is_first || self.rewound.contains(&key.1) {

@@ -1,4 +1,4 @@
-//! Samples for tests.
+//! Samples of workspaces, for the tests of this room and of others.
 
 use std::sync::Arc;
 
