@@ -35,7 +35,7 @@ use super::caller::{Caller, Who};
 use super::calls::PassedOn;
 use super::gate::Gate;
 use super::peers::MESSAGE_MAX;
-use federation::Federation;
+use federation::workspaces::queries::Queries;
 use proto::{FILE_DESCRIPTOR_SET, codes};
 use runtime::audit::AuditSink;
 use runtime::tls::ConnectInfo;
@@ -106,16 +106,18 @@ pub struct Audit(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    federation: Arc<Federation>,
+    /// This replica's name.
+    replica: String,
+    queries: Arc<Queries>,
     sink: AuditSink,
     methods: HashMap<&'static str, Arc<Recorded>>,
 }
 
 impl Audit {
-    /// Fails if the program's own descriptors lack a field that [`methods`] lists.
-    pub fn new(federation: Arc<Federation>, sink: AuditSink) -> Result<Self, String> {
+    /// Records into `sink`. Fails if the program's own descriptors lack a field that [`methods`] lists.
+    pub fn new(replica: String, queries: Arc<Queries>, sink: AuditSink) -> Result<Self, String> {
         let methods = if sink.is_on() { recorded()? } else { HashMap::new() };
-        Ok(Self(Arc::new(Shared { federation, sink, methods })))
+        Ok(Self(Arc::new(Shared { replica, queries, sink, methods })))
     }
 }
 
@@ -188,7 +190,7 @@ impl EndObserver for Call {
         };
         self.shared.sink.write(line::line(&line::Facts {
             began: self.began,
-            replica: &self.shared.federation.replica().name,
+            replica: &self.shared.replica,
             who: caller.map_or(&self.connection, |caller| &caller.who),
             via: caller.and_then(|caller| caller.via.as_deref()),
             method: self.method,
@@ -210,7 +212,9 @@ impl Call {
     /// Adds owner and cluster of a workspace from its record.
     fn complete(&self, object: &mut Map<String, Value>) {
         let id = object.get("workspace").and_then(Value::as_str).and_then(|id| id.parse().ok());
-        let Some((owner, cluster)) = id.and_then(|id| self.shared.federation.place_of(&id)) else { return };
+        let Some((owner, cluster)) = id.and_then(|id| self.shared.queries.place_of(&id)) else {
+            return;
+        };
         object.entry("owner").or_insert(owner.into());
         object.entry("cluster").or_insert(cluster.into());
     }

@@ -9,8 +9,12 @@ use super::error;
 use super::parse::{self, Problems};
 use domain::cluster::{Constraint, SpecChange};
 use domain::drain::Stage;
-use federation::registry::ClusterView;
-use federation::{Error, Federation};
+use federation::clusters::ClusterView;
+use federation::clusters::cordon::Cordons;
+use federation::clusters::deregister::Deregistration;
+use federation::clusters::update::Updates;
+use federation::clusters::view::Views;
+use federation::{Clusters, Error};
 use proto::workspacemanagerbridge as wire;
 use proto::workspacemanagerbridge::admission_constraint::{
     Constraint as Wire, FeaturePreview, HasPermission,
@@ -23,8 +27,25 @@ const REGISTER_HERE: &str = "clusters are registered by their apiserver here, an
     write a cluster file that names a kubeconfig, and use spaceport cluster register -f FILE";
 
 /// Implements the service.
-#[derive(Debug, Clone)]
-pub struct Bridge(pub Arc<Federation>);
+#[derive(Clone)]
+pub struct Bridge {
+    views: Arc<Views>,
+    updates: Arc<Updates>,
+    cordons: Arc<Cordons>,
+    deregistration: Arc<Deregistration>,
+}
+
+impl Bridge {
+    /// Over the registry of member clusters.
+    pub fn new(of: &Clusters) -> Self {
+        Self {
+            views: Arc::clone(&of.views),
+            updates: Arc::clone(&of.updates),
+            cordons: Arc::clone(&of.cordons),
+            deregistration: Arc::clone(&of.deregistration),
+        }
+    }
+}
 
 #[tonic::async_trait]
 impl ClusterService for Bridge {
@@ -50,8 +71,8 @@ impl ClusterService for Bridge {
         let (name, change) = problems.finish(name.zip(change))?;
         // Uncordoning removes a finished drain and is rejected while one is in progress.
         let changed = match change.cordoned {
-            Some(cordoned) => self.0.set_cordoned(&name, cordoned).await,
-            None => self.0.change_cluster(&name, &change).await,
+            Some(cordoned) => self.cordons.set(&name, cordoned).await,
+            None => self.updates.change(&name, &change).await,
         };
         changed.map_err(|error| error::status(&error))?;
         Ok(Response::new(wire::UpdateResponse {}))
@@ -64,7 +85,7 @@ impl ClusterService for Bridge {
     ) -> Result<Response<wire::DeregisterResponse>, Status> {
         let request = request.into_inner();
         let name = parse::named("name", &request.name)?;
-        match self.0.deregister(&name, request.force).await {
+        match self.deregistration.deregister(&name, request.force).await {
             Ok(()) | Err(Error::NoCluster(_)) => Ok(Response::new(wire::DeregisterResponse {})),
             Err(error) => Err(error::status(&error)),
         }
@@ -74,7 +95,7 @@ impl ClusterService for Bridge {
         &self,
         _request: Request<wire::ListRequest>,
     ) -> Result<Response<wire::ListResponse>, Status> {
-        let status = self.0.clusters().iter().map(view).collect();
+        let status = self.views.all().iter().map(view).collect();
         Ok(Response::new(wire::ListResponse { status }))
     }
 }

@@ -25,8 +25,9 @@ use tonic::{Code, Extensions, Request, Response, Status, Streaming};
 use self::channels::Channels;
 use super::peers::{MESSAGE_MAX, deadline, due, is_connect, remaining};
 use super::{caller, error};
-use federation::Federation;
-use federation::builders::Builder;
+use federation::Workspaces;
+use federation::workspaces::builders::Builder;
+use federation::workspaces::queries::Queries;
 use proto::builder;
 use proto::builder::image_builder_client::ImageBuilderClient;
 use proto::builder::image_builder_server::ImageBuilder;
@@ -42,21 +43,18 @@ const CLUSTER: &str = hints::CLUSTER;
 const MISSING: &str = "x-spaceport-missing-clusters";
 
 /// Implements the service.
-#[derive(Debug)]
 pub struct Builders {
-    federation: Arc<Federation>,
+    queries: Arc<Queries>,
+    builders: Arc<federation::workspaces::builders::Builders>,
     channels: Channels,
     shutdown: CancellationToken,
 }
 
 impl Builders {
-    /// Streams end when `shutdown` is cancelled.
-    pub fn new(
-        federation: Arc<Federation>,
-        transport: Option<Transport>,
-        shutdown: CancellationToken,
-    ) -> Self {
-        Self { federation, channels: Channels::new(transport), shutdown }
+    /// Passes calls on to the builders of all clusters. Streams end when `shutdown` is cancelled.
+    pub fn new(of: &Workspaces, transport: Option<Transport>, shutdown: CancellationToken) -> Self {
+        let (queries, builders) = (Arc::clone(&of.queries), Arc::clone(&of.builders));
+        Self { queries, builders, channels: Channels::new(transport), shutdown }
     }
 
     /// Calls the builder of the best cluster that can be connected to.
@@ -70,8 +68,8 @@ impl Builders {
         F: Future<Output = Result<Response<A>, Status>>,
     {
         let caller = caller::of(request.extensions());
-        let wanted = hints::placement(&self.federation, &caller, request.metadata(), seed)?;
-        let builders = self.federation.builders_for(&wanted).map_err(|error| error::status(&error))?;
+        let wanted = hints::placement(&self.queries, &caller, request.metadata(), seed)?;
+        let builders = self.builders.ranked_for(&wanted).map_err(|error| error::status(&error))?;
         let limit = due(request.metadata().as_ref());
         let mut last = Status::unavailable("there is no image builder");
         for builder in builders {
@@ -124,7 +122,7 @@ impl Builders {
             };
             (builder, answer)
         };
-        join_all(self.federation.builders().into_iter().map(ask)).await
+        join_all(self.builders.all().into_iter().map(ask)).await
     }
 
     /// Finds the builder that has a build.

@@ -14,7 +14,8 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::error;
 use domain::names::WorkspaceId;
-use federation::{Error, Federation};
+use federation::Error;
+use federation::workspaces::queries::Queries;
 use runtime::config::Clients;
 use runtime::tls::{ConnectInfo, PeerIdentity, Role, roles_of, roles_of_certificate};
 
@@ -171,11 +172,11 @@ impl Caller {
     }
 
     /// Rejects an operation on the workspace of an owner outside the scope: to the caller it does not exist.
-    pub fn check(&self, federation: &Federation, id: &WorkspaceId) -> Result<(), Status> {
+    pub fn check(&self, queries: &Queries, id: &WorkspaceId) -> Result<(), Status> {
         if self.is_unscoped() {
             return Ok(());
         }
-        match federation.owner_of(id) {
+        match queries.owner_of(id) {
             Some(owner) if self.acts_for(&owner) => return Ok(()),
             Some(_) => self.deny("a workspace of an owner outside the caller's scope"),
             None => {}

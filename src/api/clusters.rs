@@ -20,7 +20,7 @@ use super::error;
 use super::parse;
 use convert::view;
 use federation::Federation;
-use federation::registry::Registered;
+use federation::clusters::Registered;
 use proto::spaceport::v1;
 use proto::spaceport::v1::cluster_manager_server::ClusterManager;
 
@@ -44,9 +44,9 @@ impl ClusterManager for Clusters {
         &self,
         request: Request<v1::RegisterRequest>,
     ) -> Result<Response<v1::RegisterResponse>, Status> {
-        let defaults = self.federation.default_namespaces();
+        let defaults = self.federation.fleet.default_namespaces();
         let (spec, kubeconfig) = registry::registration(request.into_inner(), &defaults)?;
-        let registered = self.federation.register(spec, kubeconfig).await;
+        let registered = self.federation.clusters.registration.register(spec, kubeconfig).await;
         let (cluster, since) = registered.map_err(|error| error::status(&error))?;
         let outcome = match since {
             Registered::Now => v1::register_response::Outcome::Registered,
@@ -61,12 +61,17 @@ impl ClusterManager for Clusters {
     ) -> Result<Response<v1::DeregisterResponse>, Status> {
         let request = request.into_inner();
         let name = parse::named("name", &request.name)?;
-        self.federation.deregister(&name, request.force).await.map_err(|error| error::status(&error))?;
+        self.federation
+            .clusters
+            .deregistration
+            .deregister(&name, request.force)
+            .await
+            .map_err(|error| error::status(&error))?;
         Ok(Response::new(v1::DeregisterResponse {}))
     }
 
     async fn list(&self, _request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
-        let clusters = self.federation.clusters().iter().map(view).collect();
+        let clusters = self.federation.clusters.views.all().iter().map(view).collect();
         Ok(Response::new(v1::ListResponse { clusters }))
     }
 
@@ -91,7 +96,7 @@ impl ClusterManager for Clusters {
         request: Request<v1::SetMaintenanceRequest>,
     ) -> Result<Response<v1::SetMaintenanceResponse>, Status> {
         let (name, namespace, until) = parse::maintenance(&request.into_inner())?;
-        let cluster = self.federation.set_maintenance(&name, namespace.as_ref(), until).await;
+        let cluster = self.federation.clusters.maintenance.set(&name, namespace.as_ref(), until).await;
         let cluster = cluster.map_err(|error| error::status(&error))?;
         Ok(Response::new(v1::SetMaintenanceResponse { cluster: Some(view(&cluster)) }))
     }
@@ -225,7 +230,7 @@ impl ClusterManager for Clusters {
 impl Clusters {
     async fn set_cordoned(&self, name: &str, cordoned: bool) -> Result<v1::Cluster, Status> {
         let name = parse::named("name", name)?;
-        let cluster = self.federation.set_cordoned(&name, cordoned).await;
+        let cluster = self.federation.clusters.cordons.set(&name, cordoned).await;
         cluster.map(|cluster| view(&cluster)).map_err(|error| error::status(&error))
     }
 }

@@ -8,7 +8,7 @@ use domain::workspace::{
     Access, ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
     Phase, Port, Protocol, View,
 };
-use federation::index::Seen;
+use federation::view::seen::Seen;
 use proto::contentservice;
 use proto::encoded::{Place, Status};
 use proto::spaceport::v1;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{caller, error, parse};
-use federation::Federation;
+use federation::workspaces::queries::Queries;
 use proto::registryfacade;
 use proto::registryfacade::spec_provider_server::SpecProvider;
 
 /// Implements the service.
 #[derive(Debug, Clone)]
-pub struct Images(pub Arc<Federation>);
+pub struct Images(pub Arc<Queries>);
 
 #[tonic::async_trait]
 impl SpecProvider for Images {

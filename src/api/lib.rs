@@ -119,14 +119,16 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let workspaces = workspaces::Workspaces::new(Arc::clone(&federation), shutdown.clone());
-    let logs = logs::Logs::new(Arc::clone(&federation), shutdown.clone());
-    let builders = builders::Builders::new(Arc::clone(&federation), others.builders, shutdown.clone());
+    let workspaces = workspaces::Workspaces::new(&federation, shutdown.clone());
+    let logs = logs::Logs::new(&federation.workspaces, shutdown.clone());
+    let builders = builders::Builders::new(&federation.workspaces, others.builders, shutdown.clone());
     let Guards { limits, calls, streams, refusals, clients, age, audit, large } = guards;
     let bounds = BoundsLayer(Arc::new(Bounds::new(large)?));
     let texts = Arc::new(text::Texts::new()?);
-    let access = Access::new(federation.lead(), Peers::new(others.replicas), clients);
-    let audit = Audit::new(Arc::clone(&federation), audit).map_err(Error::Audit)?;
+    let access = Access::new(federation.leadership.lead(), Peers::new(others.replicas), clients);
+    let queries = &federation.workspaces.queries;
+    let replica = federation.leadership.replica().name.clone();
+    let audit = Audit::new(replica, Arc::clone(queries), audit).map_err(Error::Audit)?;
     let routes = Routes::new(health_service)
         .add_service(reflection)
         .add_service(
@@ -140,8 +142,8 @@ pub async fn serve(
                 .max_decoding_message_size(MESSAGE_MAX)
                 .max_encoding_message_size(MESSAGE_MAX),
         )
-        .add_service(SpecProviderServer::new(images::Images(Arc::clone(&federation))))
-        .add_service(ClusterServiceServer::new(bridge::Bridge(Arc::clone(&federation))))
+        .add_service(SpecProviderServer::new(images::Images(Arc::clone(queries))))
+        .add_service(ClusterServiceServer::new(bridge::Bridge::new(&federation.clusters)))
         .add_service(
             ClusterManagerServer::new(clusters::Clusters::new(federation, shutdown.clone()))
                 .max_decoding_message_size(MESSAGE_MAX),

@@ -8,22 +8,24 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{caller, convert, error, parse};
-use federation::Federation;
-use federation::logs::{Piece, WorkspaceLog};
+use federation::Workspaces;
+use federation::workspaces::logs::{Piece, WorkspaceLog};
+use federation::workspaces::queries::Queries;
 use proto::spaceport::v1;
 use proto::spaceport::v1::workspace_manager_server::WorkspaceManager;
 
 /// Implements the service.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Logs {
-    federation: Arc<Federation>,
+    queries: Arc<Queries>,
+    logs: Arc<federation::workspaces::logs::Logs>,
     shutdown: CancellationToken,
 }
 
 impl Logs {
     /// Streams end when `shutdown` is cancelled.
-    pub fn new(federation: Arc<Federation>, shutdown: CancellationToken) -> Self {
-        Self { federation, shutdown }
+    pub fn new(of: &Workspaces, shutdown: CancellationToken) -> Self {
+        Self { queries: Arc::clone(&of.queries), logs: Arc::clone(&of.logs), shutdown }
     }
 }
 
@@ -36,8 +38,8 @@ impl WorkspaceManager for Logs {
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Pieces>, Status> {
         let caller = caller::of(request.extensions());
         let (id, options) = parse::logs(&request.into_inner())?;
-        caller.check(&self.federation, &id)?;
-        let log = self.federation.logs(&id, &options).await.map_err(|error| error::status(&error))?;
+        caller.check(&self.queries, &id)?;
+        let log = self.logs.open(&id, &options).await.map_err(|error| error::status(&error))?;
         Ok(Response::new(Box::pin(pieces(log, self.shutdown.clone()))))
     }
 
@@ -47,8 +49,8 @@ impl WorkspaceManager for Logs {
     ) -> Result<Response<v1::DescribeEndedResponse>, Status> {
         let caller = caller::of(request.extensions());
         let id = parse::id(&request.into_inner().id)?;
-        caller.check(&self.federation, &id)?;
-        let ended = self.federation.describe_ended(&id).map_err(|error| error::status(&error))?;
+        caller.check(&self.queries, &id)?;
+        let ended = self.queries.describe_ended(&id).map_err(|error| error::status(&error))?;
         Ok(Response::new(v1::DescribeEndedResponse { workspace: Some(convert::ended(ended)) }))
     }
 

@@ -22,8 +22,8 @@ use domain::names::{ClusterName, Namespace, WorkspaceId};
 use domain::page_token::List;
 use domain::pod::LogOptions;
 use domain::workspace::{Access, Port, StopPolicy, TimeoutChange};
-use federation::events::Filter;
-use federation::index::From;
+use federation::view::events::Filter;
+use federation::view::index::From;
 use proto::spaceport::v1;
 use proto::wsman;
 

@@ -16,7 +16,7 @@ use tower::{Service, ServiceExt, service_fn};
 use url::{Host, Url};
 
 use super::error_trim;
-use federation::snapshots;
+use federation::workspaces::snapshots;
 use runtime::files;
 use runtime::tls::{PeerTls, Transport, is_loopback};
 

@@ -8,13 +8,20 @@ use prost::Message;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use super::caller::{self, Caller};
 use super::peers::MESSAGE_MAX;
 use super::{convert, error, parse};
-use federation::events::Ended;
-use federation::index::Seen;
-use federation::{Federation, index};
+use federation::clusters::classes::Classes;
+use federation::view::events::Ended;
+use federation::view::index;
+use federation::view::seen::Seen;
+use federation::workspaces::changes::Changes;
+use federation::workspaces::queries::Queries;
+use federation::workspaces::snapshots::Snapshots;
+use federation::workspaces::start::Starts;
+use federation::{Federation, Meters};
 use proto::encoded::{self, workspace_manager_server::WorkspaceManager};
 use proto::wsman;
 
@@ -24,16 +31,31 @@ const PAGE_MAX: usize = 1000;
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Implements the service.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Workspaces {
-    federation: Arc<Federation>,
+    installation: Uuid,
+    queries: Arc<Queries>,
+    starts: Arc<Starts>,
+    changes: Arc<Changes>,
+    snapshots: Arc<Snapshots>,
+    classes: Arc<Classes>,
+    meters: Meters,
     shutdown: CancellationToken,
 }
 
 impl Workspaces {
     /// Streams end when `shutdown` is cancelled.
-    pub fn new(federation: Arc<Federation>, shutdown: CancellationToken) -> Self {
-        Self { federation, shutdown }
+    pub fn new(of: &Federation, shutdown: CancellationToken) -> Self {
+        Self {
+            installation: of.leadership.installation(),
+            queries: Arc::clone(&of.workspaces.queries),
+            starts: Arc::clone(&of.workspaces.starts),
+            changes: Arc::clone(&of.workspaces.changes),
+            snapshots: Arc::clone(&of.workspaces.snapshots),
+            classes: Arc::clone(&of.clusters.classes),
+            meters: of.meters.clone(),
+            shutdown,
+        }
     }
 }
 
@@ -54,11 +76,11 @@ impl WorkspaceManager for Workspaces {
             Ok(size) => size.min(PAGE_MAX),
             Err(_) => PAGE_MAX,
         };
-        let list = parse::list(self.federation.installation(), request.must_match.as_ref());
+        let list = parse::list(self.installation, request.must_match.as_ref());
         let after = parse::page(&list, &request.page_token)?;
         // One more than a page, to know whether there are more.
         let filter = parse::filter(request.must_match, &caller);
-        let all = self.federation.list(&filter, after, size.saturating_add(1));
+        let all = self.queries.list(&filter, after, size.saturating_add(1));
         let (mut status, mut bytes) = (Vec::with_capacity(all.len().min(size)), 0);
         for seen in all.iter().take(size) {
             let one = convert::encoded(seen, sees_token(&caller, seen));
@@ -92,11 +114,11 @@ impl WorkspaceManager for Workspaces {
         caller.check_owner(&owner)?;
         let left_out = parse::without_effect(&request);
         let start = parse::start(request)?;
-        let unknown = self.federation.unknown_regions(&start.placement.regions).into_iter();
+        let unknown = self.starts.unknown_regions(&start.placement.regions).into_iter();
         let warnings = unknown.map(|region| format!("no cluster is in region {region}")).chain(left_out);
         let began = Instant::now();
-        let started = self.federation.start(start).await;
-        self.federation.meters().start_took(began.elapsed());
+        let started = self.starts.start(start).await;
+        self.meters.start_took(began.elapsed());
         let started = started.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::StartWorkspaceResponse {
             url: started.url,
@@ -115,9 +137,9 @@ impl WorkspaceManager for Workspaces {
         let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let id = parse::id(&request.id)?;
-        caller.check(&self.federation, &id)?;
+        caller.check(&self.queries, &id)?;
         let policy = parse::stop_policy(request.policy)?;
-        self.federation.stop(&id, policy).await.map_err(|error| error::status(&error))?;
+        self.changes.stop(&id, policy).await.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::StopWorkspaceResponse {}))
     }
 
@@ -127,8 +149,8 @@ impl WorkspaceManager for Workspaces {
     ) -> Result<Response<wsman::DescribeWorkspaceResponse>, Status> {
         let caller = caller::of(request.extensions());
         let id = parse::id(&request.into_inner().id)?;
-        caller.check(&self.federation, &id)?;
-        let seen = self.federation.describe(&id).map_err(|error| error::status(&error))?;
+        caller.check(&self.queries, &id)?;
+        let seen = self.queries.describe(&id).map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::DescribeWorkspaceResponse {
             last_activity: seen.view.last_activity.map(|at| at.to_string()).unwrap_or_default(),
             status: Some(convert::status(&seen, sees_token(&caller, &seen))),
@@ -151,15 +173,13 @@ impl WorkspaceManager for Workspaces {
         let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let from = parse::subscription_start(&request);
-        let subscription = self
-            .federation
-            .subscribe(parse::filter(request.must_match, &caller), &from)
+        let subscription = self.queries.subscribe(parse::filter(request.must_match, &caller), &from)
             .map_err(|index::Expired| {
                 Status::out_of_range(
                     "the resume token has expired or was given by another replica; subscribe again with replay",
                 )
             })?;
-        let stream = updates(Arc::clone(&self.federation), subscription, caller, self.shutdown.clone());
+        let stream = updates(Arc::clone(&self.queries), subscription, caller, self.shutdown.clone());
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -170,8 +190,8 @@ impl WorkspaceManager for Workspaces {
         let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let id = parse::id(&request.id)?;
-        caller.check(&self.federation, &id)?;
-        self.federation
+        caller.check(&self.queries, &id)?;
+        self.changes
             .mark_active(&id, request.closed, request.ignore_if_active)
             .await
             .map_err(|error| error::status(&error))?;
@@ -185,8 +205,8 @@ impl WorkspaceManager for Workspaces {
         let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let (id, change) = parse::timeout(&request)?;
-        caller.check(&self.federation, &id)?;
-        self.federation.set_timeout(&id, change).await.map_err(|error| error::status(&error))?;
+        caller.check(&self.queries, &id)?;
+        self.changes.set_timeout(&id, change).await.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::SetTimeoutResponse {}))
     }
 
@@ -197,11 +217,8 @@ impl WorkspaceManager for Workspaces {
         let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let (id, port) = parse::control_port(&request)?;
-        caller.check(&self.federation, &id)?;
-        self.federation
-            .control_port(&id, port, request.expose)
-            .await
-            .map_err(|error| error::status(&error))?;
+        caller.check(&self.queries, &id)?;
+        self.changes.control_port(&id, port, request.expose).await.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::ControlPortResponse {}))
     }
 
@@ -212,9 +229,9 @@ impl WorkspaceManager for Workspaces {
         let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let id = parse::id(&request.id)?;
-        caller.check(&self.federation, &id)?;
+        caller.check(&self.queries, &id)?;
         let url = self
-            .federation
+            .snapshots
             .take_snapshot(&id, request.return_immediately)
             .await
             .map_err(|error| error::status(&error))?;
@@ -228,8 +245,8 @@ impl WorkspaceManager for Workspaces {
         let caller = caller::of(request.extensions());
         let request = request.into_inner();
         let (id, level) = parse::control_admission(&request)?;
-        caller.check(&self.federation, &id)?;
-        self.federation.control_admission(&id, level).await.map_err(|error| error::status(&error))?;
+        caller.check(&self.queries, &id)?;
+        self.changes.control_admission(&id, level).await.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::ControlAdmissionResponse {}))
     }
 
@@ -246,8 +263,8 @@ impl WorkspaceManager for Workspaces {
     ) -> Result<Response<wsman::UpdateSshKeyResponse>, Status> {
         let caller = caller::of(request.extensions());
         let (id, keys) = parse::ssh_keys(request.into_inner())?;
-        caller.check(&self.federation, &id)?;
-        self.federation.update_ssh_keys(&id, keys).await.map_err(|error| error::status(&error))?;
+        caller.check(&self.queries, &id)?;
+        self.changes.update_ssh_keys(&id, keys).await.map_err(|error| error::status(&error))?;
         Ok(Response::new(wsman::UpdateSshKeyResponse {}))
     }
 
@@ -255,7 +272,7 @@ impl WorkspaceManager for Workspaces {
         &self,
         _request: Request<wsman::DescribeClusterRequest>,
     ) -> Result<Response<wsman::DescribeClusterResponse>, Status> {
-        let (classes, preferred) = self.federation.classes();
+        let (classes, preferred) = self.classes.shown();
         Ok(Response::new(wsman::DescribeClusterResponse {
             workspace_classes: classes.iter().map(convert::class).collect(),
             preferred_workspace_class: preferred.map(|class| class.to_string()).unwrap_or_default(),
@@ -269,13 +286,13 @@ fn sees_token(caller: &Caller, seen: &Seen) -> bool {
 
 /// Streams changes until the subscription ends, the client leaves or the server shuts down.
 fn updates(
-    federation: Arc<Federation>,
+    queries: Arc<Queries>,
     subscription: index::Subscription,
     caller: Arc<Caller>,
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<encoded::SubscribeResponse, Status>> + Send {
     futures::stream::unfold(Some(subscription), move |subscription| {
-        let federation = Arc::clone(&federation);
+        let queries = Arc::clone(&queries);
         let (caller, shutdown) = (Arc::clone(&caller), shutdown.clone());
         async move {
             let mut subscription = subscription?;
@@ -287,7 +304,7 @@ fn updates(
                 Ok(event) => {
                     let response = encoded::SubscribeResponse {
                         status: Some(convert::encoded(&event.seen, sees_token(&caller, &event.seen))),
-                        resume_token: federation.resume_token(&event),
+                        resume_token: queries.resume_token(&event),
                     };
                     (Ok(response), Some(subscription))
                 }

@@ -12,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a use case did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A field breaks a rule that only the fleet's state can tell.
+    /// A field breaks a rule that depends on the fleet's state.
     #[error("{field}: {rule}")]
     Invalid {
         /// The field.

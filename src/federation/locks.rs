@@ -1,5 +1,6 @@
-//! Locks that calls wait for: one a workspace, so that calls about the same one come after each other and others do not
-//! wait, and one of the registry. No wait is without a limit: whoever holds a lock may wait for a cluster.
+//! Locks that calls wait for: one a workspace, so that calls about the same workspace follow each other and
+//! others do not wait; and one of the registry. Every wait has a limit, because a holder may be waiting for
+//! a cluster. Use cases about workspaces and about clusters take them, so they lie below both.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::timeout;
 
-use super::{Error, Result};
+use crate::{Error, Result};
 use domain::names::WorkspaceId;
 
 /// How long a call waits for another one, where its own deadline is no shorter. A change of a workspace takes no longer.
@@ -58,9 +59,9 @@ impl Locks {
 /// Held shared while a placement is recorded and alone while a cluster is taken out, so that a cluster that was found empty
 /// stays so until it is gone.
 #[derive(Debug, Default)]
-pub struct Registry(RwLock<()>);
+pub struct RegistryLock(RwLock<()>);
 
-impl Registry {
+impl RegistryLock {
     /// Waits until no cluster is being taken out.
     pub async fn read(&self, within: Duration) -> Result<RwLockReadGuard<'_, ()>> {
         turn("waiting for a change of the registry of clusters", within, self.0.read()).await
@@ -89,7 +90,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_lock_is_waited_for_without_a_limit() {
-        let (locks, registry, id) = (Locks::default(), Registry::default(), "a".parse().unwrap());
+        let (locks, registry, id) = (Locks::default(), RegistryLock::default(), "a".parse().unwrap());
         let _held = locks.lock(&id, PATIENCE).await.unwrap();
         let late = locks.lock(&id, PATIENCE).await.unwrap_err();
         let told = "waiting for another call about the same workspace took longer than 20s";

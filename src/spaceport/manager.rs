@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::options::{defaults, host_source, member_options, open_host, options, sealer, store_options};
 use self::reload::Reload;
-use federation::{Defaults, Federation, FleetOptions, Meters, ReplicaName};
+use federation::{Defaults, Federation, FleetOptions, Meters, Parts, ReplicaName};
 use host::{Host, Source};
 use member::client::CallMeters;
 use member::tasks::TaskMeters;
@@ -162,20 +162,20 @@ async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> 
     let (election, leadership) = election(&config, &store, &us)?;
     let host = host.map(|source| open_host(&config, source)).transpose()?.map(Arc::new);
     let (members, tasks) = (CallMeters::new()?, TaskMeters::new()?);
-    let federation = Federation::new(
+    let federation = Federation::new(Parts {
         store,
         sealer,
         installation,
         us,
-        options(&config),
-        FleetOptions {
+        options: options(&config),
+        fleet: FleetOptions {
             member: member_options(&config, members.clone(), tasks.clone()),
             defaults: Arc::new(ArcSwap::from_pointee(defaults)),
-            meters: Meters::new()?,
             host: host.clone(),
         },
-        config.federation.subscriber_buffer,
-    );
+        meters: Meters::new()?,
+        subscriber_buffer: config.federation.subscriber_buffer,
+    });
     let calls = api::Calls::new()?;
     let (connections, refusals) = (ConnectionMeters::new()?, api::Refusals::new()?);
     let audited = AuditMeters::new()?;
@@ -196,7 +196,7 @@ async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> 
     spawn_followers(&mut supervisor, &federation, &readiness, election, leadership);
     let reload = Reload {
         follower,
-        federation: Arc::clone(&federation),
+        fleet: Arc::clone(&federation.fleet),
         limits: Arc::clone(&limits),
         readiness: readiness.clone(),
         at_start: (config.groups.clone(), config.manager.maintenance_config_map.clone()),
@@ -264,20 +264,16 @@ fn spawn_followers(
         future.await;
         Ok::<(), Infallible>(())
     };
-    let of = || (Arc::clone(federation), shutdown.clone());
-    let (this, token) = of();
-    supervisor.spawn("placements", run(Box::pin(this.follow_placements(token))));
-    let (this, token) = of();
-    supervisor.spawn("drains", run(Box::pin(this.follow_drains(token))));
-    let (this, token) = of();
-    supervisor.spawn("clusters", run(Box::pin(this.follow_clusters(token))));
-    let (this, token) = of();
-    supervisor.spawn("conditions", run(Box::pin(this.follow_conditions(token))));
-    // The last writes of a leader end before another one may lead.
+    let (watches, token) = (&federation.watches, || shutdown.clone());
+    supervisor.spawn("placements", run(Box::pin(Arc::clone(&watches.placements).run(token()))));
+    supervisor.spawn("drains", run(Box::pin(Arc::clone(&watches.drains).run(token()))));
+    supervisor.spawn("clusters", run(Box::pin(Arc::clone(&watches.registrations).run(token()))));
+    let views = Arc::clone(&federation.clusters.views);
+    supervisor.spawn("conditions", run(Box::pin(views.follow_conditions(token()))));
+    // A leader's last notes are written before another one may lead.
     let resign = CancellationToken::new();
-    let (this, token) = of();
     let guard = resign.clone().drop_guard();
-    let leads = Box::pin(this.lead_when_elected(leadership, token));
+    let leads = Box::pin(Arc::clone(&federation.leader).lead_when_elected(leadership, token()));
     let leading = async move {
         leads.await;
         drop(guard);
@@ -285,12 +281,12 @@ fn spawn_followers(
     supervisor.spawn("leadership", run(Box::pin(leading)));
     supervisor.spawn("election", election.run(resign));
     let (records, members) = (readiness.gate("placements"), readiness.gate("members"));
-    let (this, token) = of();
+    let (progress, fleet, token) = (Arc::clone(&watches.progress), Arc::clone(&federation.fleet), token());
     let waiting = async move {
         let known = async {
-            this.placements_known().await;
+            progress.placements_known().await;
             records.release();
-            this.members_known(FIRST_SYNC).await;
+            fleet.members_known(FIRST_SYNC).await;
             members.release();
         };
         tokio::select! {
@@ -306,7 +302,9 @@ fn close_with(shutdown: CancellationToken, readiness: Readiness, federation: Arc
     tokio::spawn(async move {
         shutdown.cancelled().await;
         readiness.close();
-        federation.close();
+        federation.closing.cancel();
+        federation.index.events().close();
+        federation.fleet.close();
     });
 }
 

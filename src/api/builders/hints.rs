@@ -10,7 +10,8 @@ use crate::caller::Caller;
 use crate::parse::Problems;
 use domain::names::WorkspaceId;
 use domain::placement::PlacementRequest;
-use federation::{Error, Federation};
+use federation::Error;
+use federation::workspaces::queries::Queries;
 use proto::builder::BuildSource;
 
 /// Only this cluster.
@@ -26,7 +27,7 @@ const WORKSPACE: &str = "x-spaceport-workspace";
 
 /// The placement request of a call.
 pub fn placement(
-    federation: &Federation,
+    queries: &Queries,
     caller: &Caller,
     metadata: &MetadataMap,
     seed: &str,
@@ -49,8 +50,9 @@ pub fn placement(
         && let Some(id) = problems.parse::<WorkspaceId>(WORKSPACE, text(WORKSPACE))
     {
         // To a caller, a workspace that it may not act for does not exist.
-        let own =
-            |id| if caller.check(federation, id).is_ok() { Some(federation.describe(id)) } else { None };
+        let own = |id| {
+            if caller.check(queries, id).is_ok() { Some(queries.describe(id)) } else { None }
+        };
         match own(&id).unwrap_or_else(|| Err(Error::NoWorkspace(id.clone()))) {
             Ok(seen) => request.cluster = Some(seen.cluster),
             Err(error) => problems.add(WORKSPACE, error),

@@ -11,7 +11,7 @@ use domain::adoption::{From, Way};
 use domain::diff::Row;
 use domain::names::{ClusterName, WorkspaceId};
 use federation::Federation;
-use federation::adopt::{Adoption, Discard, Outcome};
+use federation::workspaces::adopt::{Adoption, Discard, Outcome};
 use proto::spaceport::v1;
 use proto::spaceport::v1::handled_workspace::Outcome as Wire;
 
@@ -30,7 +30,8 @@ pub(super) async fn adopt(
     let name = problems.finish(name)?;
     let from = From { others: request.others, installation };
     let asked = Adoption { workspaces, from, manager_namespaces, dry_run: request.dry_run };
-    let handled = federation.adopt(&name, &asked).await.map_err(|error| error::status(&error))?;
+    let handled =
+        federation.workspaces.adopting.adopt(&name, &asked).await.map_err(|error| error::status(&error))?;
     let left_out = number(handled.len().saturating_sub(MOST));
     Ok(v1::AdoptResponse { workspaces: handled.iter().take(MOST).map(wire).collect(), left_out })
 }
@@ -45,7 +46,12 @@ pub(super) async fn discard(
     let namespace = problems.optional("namespace", &request.namespace);
     let name = problems.finish(name)?;
     let asked = Discard { workspaces, namespace, force: request.force };
-    let handled = federation.discard(&name, &asked).await.map_err(|error| error::status(&error))?;
+    let handled = federation
+        .workspaces
+        .discarding
+        .discard(&name, &asked)
+        .await
+        .map_err(|error| error::status(&error))?;
     Ok(v1::DiscardResponse { workspaces: handled.iter().map(wire).collect() })
 }
 

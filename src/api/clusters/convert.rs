@@ -15,7 +15,7 @@ use domain::condition::{Condition, State};
 use domain::health::Health;
 use domain::names::{Namespace, quoted};
 use domain::secret_ref::SecretRef;
-use federation::registry::ClusterView;
+use federation::clusters::ClusterView;
 use proto::spaceport::v1;
 use proto::spaceport::v1::admission_constraint::Constraint as Wire;
 

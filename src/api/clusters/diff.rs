@@ -20,7 +20,7 @@ pub(super) async fn diff(
     request: &v1::DiffRequest,
 ) -> Result<v1::DiffResponse, Status> {
     let name = parse::named("name", &request.name)?;
-    let diff = federation.diff(&name).await.map_err(|error| error::status(&error))?;
+    let diff = federation.workspaces.comparison.diff(&name).await.map_err(|error| error::status(&error))?;
     let now = Timestamp::now();
     let mut counts = BTreeMap::<i32, u32>::new();
     for row in &diff.rows {

@@ -14,7 +14,7 @@ use crate::parse::{self, Problems};
 use domain::drain::{DEFAULT_CONCURRENT, DEFAULT_RATE, Fate, Options, Row, Stage};
 use domain::names::ClusterName;
 use federation::Federation;
-use federation::drain::{Change, DrainView};
+use federation::clusters::drain::{Change, DrainView};
 use proto::spaceport::v1;
 use proto::spaceport::v1::change_drain_request::Change as WireChange;
 use proto::spaceport::v1::drain::State;
@@ -42,7 +42,7 @@ impl Clusters {
             accept_no_room: request.accept_no_room,
         };
         let name = problems.finish(name)?;
-        let view = self.federation.start_drain(&name, options, request.dry_run).await;
+        let view = self.federation.clusters.drains.start(&name, options, request.dry_run).await;
         let view = view.map_err(|error| error::status(&error))?;
         Ok(Response::new(v1::StartDrainResponse { drain: Some(drain(&view)) }))
     }
@@ -52,7 +52,7 @@ impl Clusters {
         request: &v1::GetDrainRequest,
     ) -> Result<Response<v1::GetDrainResponse>, Status> {
         let name = parse::named("name", &request.name)?;
-        let view = self.federation.drain(&name, true).map_err(|error| error::status(&error))?;
+        let view = self.federation.clusters.drains.get(&name, true).map_err(|error| error::status(&error))?;
         Ok(Response::new(v1::GetDrainResponse { drain: Some(drain(&view)) }))
     }
 
@@ -61,7 +61,7 @@ impl Clusters {
         request: v1::ChangeDrainRequest,
     ) -> Result<Response<v1::ChangeDrainResponse>, Status> {
         let (name, change) = change(&request)?;
-        let view = self.federation.change_drain(&name, &change).await;
+        let view = self.federation.clusters.drains.change(&name, &change).await;
         let view = view.map_err(|error| error::status(&error))?;
         Ok(Response::new(v1::ChangeDrainResponse { drain: Some(drain(&view)) }))
     }
@@ -69,7 +69,7 @@ impl Clusters {
     pub(super) fn watch(&self, request: &v1::WatchDrainRequest) -> Result<Response<Watch>, Status> {
         let name: ClusterName = parse::named("name", &request.name)?;
         // Reject at once rather than on the stream.
-        self.federation.drain(&name, false).map_err(|error| error::status(&error))?;
+        self.federation.clusters.drains.get(&name, false).map_err(|error| error::status(&error))?;
         Ok(Response::new(Box::pin(states(Arc::clone(&self.federation), name))))
     }
 }
@@ -79,8 +79,8 @@ fn states(
     federation: Arc<Federation>,
     name: ClusterName,
 ) -> impl Stream<Item = Result<v1::WatchDrainResponse, Status>> + Send {
-    let (changes, stirred) = federation.drain_changes();
-    let closed = federation.closed();
+    let (changes, stirred) = federation.clusters.drains.changes();
+    let closed = federation.closing.clone();
     let begin = Some((changes, stirred, None::<v1::Drain>));
     futures::stream::unfold(begin, move |state| {
         let (federation, name, closed) = (Arc::clone(&federation), name.clone(), closed.clone());
@@ -89,7 +89,7 @@ fn states(
             loop {
                 changes.borrow_and_update();
                 stirred.borrow_and_update();
-                let now = match federation.drain(&name, false) {
+                let now = match federation.clusters.drains.get(&name, false) {
                     Ok(view) => drain(&view),
                     Err(error) => return Some((Err(error::status(&error)), None)),
                 };

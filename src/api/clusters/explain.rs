@@ -21,7 +21,13 @@ impl Clusters {
         request: v1::ExplainWorkspaceRequest,
     ) -> Result<v1::ExplainWorkspaceResponse, Status> {
         let id = parse::named("id", &request.id)?;
-        let decision = self.federation.explain(&id).await.map_err(|error| error::status(&error))?;
+        let decision = self
+            .federation
+            .workspaces
+            .explanations
+            .explain(&id)
+            .await
+            .map_err(|error| error::status(&error))?;
         Ok(v1::ExplainWorkspaceResponse { decision: Some(decision_to_wire(&decision)) })
     }
 
@@ -52,9 +58,10 @@ impl Clusters {
         let federation = std::sync::Arc::clone(&self.federation);
         let count = request.count;
         // Thousands of decisions over a large fleet take a while: run them off the threads that serve.
-        let forecast =
-            tokio::task::spawn_blocking(move || federation.forecast(&wanted, count, &without, &weights))
-                .await;
+        let forecast = tokio::task::spawn_blocking(move || {
+            federation.workspaces.explanations.forecast(&wanted, count, &without, &weights)
+        })
+        .await;
         let forecast = forecast.map_err(|_| Status::internal("the forecast failed"))?;
         Ok(forecast_to_wire(forecast.map_err(|error| error::status(&error))?))
     }

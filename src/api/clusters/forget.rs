@@ -7,7 +7,7 @@ use crate::caller;
 use crate::convert::number;
 use crate::{error, parse};
 use federation::Federation;
-use federation::forget::Forgetting;
+use federation::workspaces::forget::Forgetting;
 use proto::spaceport::v1;
 
 pub(super) async fn forget(
@@ -18,7 +18,12 @@ pub(super) async fn forget(
     let v1::ForgetRequest { name, reason, dry_run } = request.into_inner();
     let name = parse::named("name", &name)?;
     let asked = Forgetting { reason, by, dry_run };
-    let done = federation.forget_cluster(&name, &asked).await.map_err(|error| error::status(&error))?;
+    let done = federation
+        .workspaces
+        .giving_up
+        .forget_cluster(&name, &asked)
+        .await
+        .map_err(|error| error::status(&error))?;
     Ok(Response::new(v1::ForgetResponse {
         given_up: number(done.given_up),
         left: number(done.left.len()),

@@ -16,7 +16,7 @@ impl Clusters {
         request: Request<v1::OpenIncarnationRequest>,
     ) -> Result<Response<v1::OpenIncarnationResponse>, Status> {
         let by = caller::of(request.extensions()).who.name().to_owned();
-        let opened = self.federation.open_incarnation(&request.into_inner().reason, by).await;
+        let opened = self.federation.clusters.incarnations.open(&request.into_inner().reason, by).await;
         let opened = opened.map_err(|error| error::status(&error))?;
         Ok(Response::new(v1::OpenIncarnationResponse { opened: Some(opening(opened)) }))
     }
@@ -26,16 +26,16 @@ impl Clusters {
         request: Request<v1::RotateSecretRequest>,
     ) -> Result<Response<v1::RotateSecretResponse>, Status> {
         let by = caller::of(request.extensions()).who.name().to_owned();
-        let rotated = self.federation.rotate_secret(&request.into_inner().reason, by).await;
+        let rotated = self.federation.clusters.secret.rotate(&request.into_inner().reason, by).await;
         let versions = rotated.map_err(|error| error::status(&error))?;
         Ok(Response::new(v1::RotateSecretResponse { version: versions.current, former: versions.former }))
     }
 
     pub(super) async fn answer_leader(&self) -> v1::LeaderResponse {
-        let us = self.federation.replica();
+        let us = self.federation.leadership.replica();
         let mut response =
             v1::LeaderResponse { answered_by: us.name.clone(), ..v1::LeaderResponse::default() };
-        let lead = self.federation.lead().borrow().clone();
+        let lead = self.federation.leadership.lead().borrow().clone();
         match lead {
             Lead::Us => {
                 response.replica.clone_from(&us.name);
@@ -47,11 +47,11 @@ impl Clusters {
             }
             Lead::Nobody => {}
         }
-        if let Some((epoch, since)) = self.federation.epoch() {
+        if let Some((epoch, since)) = self.federation.leadership.epoch() {
             response.epoch = epoch;
             response.since = since.map(timestamp);
         }
-        let standing = self.federation.standing().await;
+        let standing = self.federation.clusters.incarnations.standing().await;
         response.installation = standing.installation.to_string();
         response.incarnation = standing.incarnation;
         response.openings = standing.openings.into_iter().map(opening).collect();

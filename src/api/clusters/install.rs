@@ -20,7 +20,7 @@ pub(super) async fn install(
     if kubeconfig.is_none() {
         problems.add("kubeconfig", "is required, as text");
     }
-    let defaults = federation.default_namespaces();
+    let defaults = federation.fleet.default_namespaces();
     let namespaces = namespaces(&mut problems, "namespaces", request.namespaces, &defaults);
     if namespaces.iter().any(|one| one.namespace == one.secrets_namespace) {
         problems.add("namespaces", "must differ from their secrets namespaces");
@@ -32,7 +32,7 @@ pub(super) async fn install(
         with_login: request.with_kubeconfig && !request.dry_run,
     };
     let (plan, kubeconfig) = problems.finish(kubeconfig.map(|kubeconfig| (plan, kubeconfig)))?;
-    let done = federation.install(&plan, &Secret::new(kubeconfig)).await;
+    let done = federation.clusters.installer.install(&plan, &Secret::new(kubeconfig)).await;
     let (objects, login) = done.map_err(|error| error::status(&error))?;
     Ok(v1::InstallResponse {
         objects: objects.into_iter().map(object).collect(),

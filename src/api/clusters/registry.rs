@@ -15,7 +15,7 @@ use domain::kubeconfig::encoding;
 use domain::names::ClusterName;
 use domain::secret::Secret;
 use federation::Federation;
-use federation::registry::{ClusterEvent, ClusterWatch, NewLogin, TooMany, Update};
+use federation::clusters::{ClusterEvent, ClusterWatch, NewLogin, TooMany, Update};
 use proto::spaceport::v1;
 use proto::spaceport::v1::watch_response::Event;
 
@@ -44,7 +44,7 @@ pub(super) fn registration(
 
 pub(super) fn get(federation: &Federation, request: &v1::GetRequest) -> Result<v1::GetResponse, Status> {
     let name = parse::named("name", &request.name)?;
-    let cluster = federation.cluster(&name).map_err(|error| error::status(&error))?;
+    let cluster = federation.clusters.views.get(&name).map_err(|error| error::status(&error))?;
     Ok(v1::GetResponse { cluster: Some(view(&cluster)) })
 }
 
@@ -52,8 +52,9 @@ pub(super) async fn update(
     federation: &Federation,
     request: v1::UpdateRequest,
 ) -> Result<v1::UpdateResponse, Status> {
-    let (name, update) = parse_update(request, &federation.default_namespaces())?;
-    let (cluster, checks) = federation.update(&name, &update).await.map_err(|error| error::status(&error))?;
+    let (name, update) = parse_update(request, &federation.fleet.default_namespaces())?;
+    let (cluster, checks) =
+        federation.clusters.updates.update(&name, &update).await.map_err(|error| error::status(&error))?;
     Ok(v1::UpdateResponse { cluster: Some(view(&cluster)), checks: checks.iter().map(check).collect() })
 }
 
@@ -175,15 +176,15 @@ pub(super) async fn doctor(
     let checks = if request.name.is_empty() {
         let (spec, kubeconfig) = registration(
             v1::RegisterRequest { spec: request.spec, kubeconfig: request.kubeconfig },
-            &federation.default_namespaces(),
+            &federation.fleet.default_namespaces(),
         )?;
-        federation.doctor(&spec, kubeconfig).await
+        federation.clusters.doctor.check(&spec, kubeconfig).await
     } else if request.spec.is_some() || !request.kubeconfig.is_empty() {
         let mut problems = Problems::default();
         problems.add("name", "must not be given together with spec or kubeconfig");
         return problems.finish(None);
     } else {
-        federation.doctor_registered(&parse::named("name", &request.name)?).await
+        federation.clusters.doctor.check_registered(&parse::named("name", &request.name)?).await
     };
     let checks = checks.map_err(|error| error::status(&error))?;
     Ok(v1::DoctorResponse { checks: checks.iter().map(check).collect() })
@@ -199,9 +200,9 @@ pub(super) fn watch(
         name => Some(parse::named::<ClusterName>("name", name)?),
     };
     if let Some(name) = &only {
-        federation.cluster(name).map_err(|error| error::status(&error))?;
+        federation.clusters.views.get(name).map_err(|error| error::status(&error))?;
     }
-    let watch = federation.watch_clusters(only).map_err(|TooMany| {
+    let watch = federation.clusters.watches.open(only).map_err(|TooMany| {
         Status::resource_exhausted(
             "too many watches of clusters at this replica; end some, or use another replica",
         )

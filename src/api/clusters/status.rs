@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use super::{Clusters, convert, drain};
 use crate::convert::{number, phase, timestamp};
 use federation::Lead;
-use federation::status::{CapacityOverview, ClusterOverview, Phases};
+use federation::clusters::capacity::CapacityOverview;
+use federation::clusters::status::{ClusterOverview, Phases};
 use proto::spaceport::v1;
 
 impl Clusters {
     pub(super) async fn overview(&self) -> v1::GetStatusResponse {
         let federation = &self.federation;
-        let overview = Box::pin(federation.overview()).await;
-        let us = federation.replica().name.clone();
-        let leader = match &*federation.lead().borrow() {
+        let overview = Box::pin(federation.clusters.overviews.read()).await;
+        let us = federation.leadership.replica().name.clone();
+        let leader = match &*federation.leadership.lead().borrow() {
             Lead::Us => us.clone(),
             Lead::Other { replica, .. } => replica.clone(),
             Lead::Nobody => String::new(),
@@ -25,7 +26,7 @@ impl Clusters {
         }
         v1::GetStatusResponse {
             answered_by: us,
-            leading_since: federation.epoch().and_then(|(_, since)| since).map(timestamp),
+            leading_since: federation.leadership.epoch().and_then(|(_, since)| since).map(timestamp),
             leader,
             replicas: replicas.map(|(name, address, epoch)| v1::Replica { name, address, epoch }).collect(),
             clusters: overview.clusters.iter().map(cluster).collect(),

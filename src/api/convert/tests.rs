@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use domain::workspace::{IdeImage, Runtime};
-use federation::index::Notice;
+use federation::view::seen::Notice;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()

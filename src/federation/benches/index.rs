@@ -12,8 +12,8 @@ use domain::names::ClusterName;
 use domain::record::{Digest, PlacementRecord, RecordState};
 use domain::workspace::{Phase, View};
 use jiff::Timestamp;
-use spaceport_federation::events::Filter;
-use spaceport_federation::index::{ClusterFacts, From, Index, Session};
+use spaceport_federation::view::events::Filter;
+use spaceport_federation::view::index::{ClusterFacts, From, Index, Session};
 use tokio::time::Instant;
 
 const WORKSPACES: usize = 10_000;

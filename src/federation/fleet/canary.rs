@@ -1,5 +1,5 @@
-//! Renews the canary of a member while it may be written to, and dry-runs a Workspace in each of its namespaces: the kind of
-//! write that starts are.
+//! Renews the canary of a member cluster while its gate is open, and dry-runs the creation of a Workspace
+//! in each of its namespaces.
 
 use std::time::Duration;
 
@@ -9,14 +9,11 @@ use domain::acceptance::NamespaceEnding;
 use domain::canary::CanaryState;
 use domain::workspace::Kind;
 use member::apply::Writer;
-use member::apply::Writer;
 use member::error::{Error, Rule};
-use member::error::{Error, Rule};
-use onboarding::pod_policy::PROBE;
 use onboarding::pod_policy::PROBE;
 
+use super::connected::{Connected, Place};
 use super::gate::Opened;
-use super::{Connected, Place};
 
 /// Between dry runs, however many starts fail.
 const AT_LEAST: Duration = Duration::from_millis(500);
@@ -24,7 +21,7 @@ const AT_LEAST: Duration = Duration::from_millis(500);
 const EAGERNESS: u32 = 5;
 
 impl Connected {
-    /// Renews the canary until the member is let go.
+    /// Renews the canary until the member is disconnected.
     pub(super) async fn keep_canary(&self) {
         tokio::select! {
             () = self.renew_while_open() => {}
@@ -34,7 +31,7 @@ impl Connected {
         }
     }
 
-    /// Tells, on every replica, whenever the canary shows that the cluster was set back. Never ends.
+    /// Detects, on every replica, restores of the cluster by its canary. Never ends.
     async fn compare(&self) {
         let canary = self.member.canary();
         canary.compared().await;

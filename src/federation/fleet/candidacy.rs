@@ -1,44 +1,40 @@
-//! A member as placement sees it: made anew only when something about it changed.
+//! A member cluster as placement sees it: made again only when something about it changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use crate::index::Index;
-use crate::settings::Settings;
-use domain::cluster::{Capacity, ClusterSpec};
+use super::settings::Settings;
+use domain::cluster::ClusterSpec;
 use domain::health::Health;
-use domain::names::{Namespace, WorkspaceId};
+use domain::names::Namespace;
 use domain::placement::capacity::Available;
 use domain::placement::{AvailableByKind, Candidate, CandidateNamespace, Offer, Target};
 use domain::workspace::Kind;
 use member::cache::{Reservation, RoomsByShape};
 
-use super::Connected;
-
-const KINDS: [Kind; 3] = [Kind::Regular, Kind::Prebuild, Kind::ImageBuild];
+pub(super) const KINDS: [Kind; 3] = [Kind::Regular, Kind::Prebuild, Kind::ImageBuild];
 
 /// The candidate made last, and starts that are in flight and not recorded yet.
 #[derive(Default)]
 pub struct Candidacy {
     last: Mutex<Option<(Basis, Arc<Candidate>)>>,
-    in_flight: AtomicUsize,
+    in_flight: Arc<AtomicUsize>,
 }
 
 /// What a candidate is made of. Values that are swapped as a whole are compared by where they are.
-struct Basis {
-    spec: Arc<ClusterSpec>,
-    settings: Vec<Arc<Settings>>,
-    maintenance: Vec<bool>,
-    closed: Vec<Option<String>>,
-    health: Health,
-    draining: bool,
-    barred: Option<String>,
-    rooms: Arc<RoomsByShape>,
-    placed: usize,
+pub(super) struct Basis {
+    pub(super) spec: Arc<ClusterSpec>,
+    pub(super) settings: Vec<Arc<Settings>>,
+    pub(super) maintenance: Vec<bool>,
+    pub(super) closed: Vec<Option<String>>,
+    pub(super) health: Health,
+    pub(super) draining: bool,
+    pub(super) barred: Option<String>,
+    pub(super) rooms: Arc<RoomsByShape>,
+    pub(super) placed: usize,
 }
 
 impl PartialEq for Basis {
@@ -65,40 +61,29 @@ pub struct InFlight {
 }
 
 /// Counts a start that is not recorded yet.
-struct Counted(Arc<Connected>);
-
-impl Counted {
-    fn new(connected: &Arc<Connected>) -> Self {
-        connected.candidacy.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(connected))
-    }
-}
+struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.candidacy.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl InFlight {
-    /// The record is written and in the index: the index counts it from now on, and it holds the capacity.
-    pub fn recorded(self) {
-        self.reservation.keep();
-    }
-}
-
-impl Connected {
-    /// Admits a start for which the cluster has capacity, or whose capacity is no limit.
-    pub fn admit(self: &Arc<Self>, target: &Target, workspace: &WorkspaceId, kind: Kind) -> Option<InFlight> {
-        let must = self.spec().capacity == Capacity::Nodes;
-        let (namespace, class) = (&target.namespace, target.class.as_str());
-        let reservation = self.member.capacity().reserve(namespace, workspace.as_str(), class, kind, must)?;
-        Some(InFlight { reservation, _counted: Counted::new(self) })
+impl Candidacy {
+    /// Counts a start in flight that holds capacity.
+    pub(super) fn count(&self, reservation: Reservation) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight { reservation, _counted: Counted(Arc::clone(&self.in_flight)) }
     }
 
-    pub(super) fn candidate(&self, index: &Index, now: Timestamp) -> Arc<Candidate> {
-        let basis = self.basis(index, now);
-        let mut last = self.candidacy.last.lock();
+    /// Starts in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The candidate made of `basis`: the last one where it was made of the same.
+    pub(super) fn of(&self, basis: Basis) -> Arc<Candidate> {
+        let mut last = self.last.lock();
         if let Some((known, candidate)) = &*last
             && *known == basis
         {
@@ -108,45 +93,12 @@ impl Connected {
         *last = Some((basis, Arc::clone(&candidate)));
         candidate
     }
+}
 
-    /// Tells what pods of the classes of a namespace ask for.
-    pub(super) fn count_shapes(&self, namespace: &Namespace, settings: &Settings) {
-        let shapes = settings.classes.keys().flat_map(|class| {
-            KINDS.into_iter().filter_map(|kind| {
-                Some((class.clone(), kind, controller::shape(&settings.controller, class, kind)?))
-            })
-        });
-        self.member.capacity().set_shapes(namespace, shapes);
-    }
-
-    /// Why a namespace accepts no workspaces now: what its answers say, or a watch that would not show what is made there.
-    fn closed(&self, namespace: &Namespace) -> Option<String> {
-        let learned = self.places.get(namespace).and_then(|place| place.acceptance.closed());
-        learned.or_else(|| {
-            let error = self.member.workspace_watch_error(namespace)?;
-            Some(format!("the watch on workspaces fails: {error}"))
-        })
-    }
-
-    fn basis(&self, index: &Index, now: Timestamp) -> Basis {
-        let spec = self.spec();
-        let places = spec.namespaces.iter().filter_map(|namespace| self.places.get(&namespace.namespace));
-        let settings = places.map(|place| place.settings.load_full()).collect();
-        let maintained = |namespace: &Namespace| {
-            let maintenance = self.member.maintenance(namespace.as_str());
-            maintenance.is_some_and(|maintenance| maintenance.enabled_at(now))
-        };
-        Basis {
-            maintenance: spec.namespaces.iter().map(|spec| maintained(&spec.namespace)).collect(),
-            closed: spec.namespaces.iter().map(|spec| self.closed(&spec.namespace)).collect(),
-            settings,
-            health: self.member.health().health(),
-            draining: index.is_draining(&spec.name),
-            barred: self.gate.barred().or_else(|| self.member.canary().barred()),
-            rooms: self.member.capacity().rooms(),
-            placed: index.count_on(&spec.name) + self.candidacy.in_flight.load(Ordering::Relaxed),
-            spec,
-        }
+impl InFlight {
+    /// The record is written and in the index: the index counts it from now on, and it holds the capacity.
+    pub fn recorded(self) {
+        self.reservation.keep();
     }
 }
 

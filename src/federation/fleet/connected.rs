@@ -1,9 +1,8 @@
-//! A member in use: what placement, the index and the controllers take from it.
+//! A connected member cluster: its registration, caches, gate and tasks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::candidacy::Candidacy;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -11,10 +10,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::callbacks::MemberObserver;
+use super::candidacy::Candidacy;
 use super::gate::{Gate, Opened};
-use crate::index::ClusterFacts;
-use crate::metering::Meter;
-use crate::settings::{Defaults, Settings};
+use super::settings::{Defaults, Settings};
+use super::watcher::Watcher;
+use crate::view::index::ClusterFacts;
 use crate::{Error, Result};
 use controller::{self, Controller};
 use domain::cluster::{Capacity, ClusterSpec, NamespaceSpec};
@@ -29,8 +30,6 @@ use member::cache::NamespaceCache;
 use member::health::HealthReport;
 use member::tasks::Tasks;
 use store::Registration;
-
-use super::watcher::Watcher;
 
 /// The registration of a member, replaced as a whole: whoever loads it once sees nothing of another.
 #[derive(Debug, Clone)]
@@ -69,8 +68,8 @@ pub struct Connected {
     /// Learned once it answered.
     pub server_version: ArcSwapOption<String>,
     pub(super) places: BTreeMap<Namespace, Place>,
-    /// Counts what becomes of its workspaces.
-    pub(crate) meter: Arc<Meter>,
+    /// Observes its workspaces for whoever runs the fleet.
+    pub(crate) observer: Arc<dyn MemberObserver>,
     /// Shows what the caches hold.
     pub(super) watcher: Arc<Watcher>,
     /// Wakes when something was listed.
@@ -144,9 +143,9 @@ impl Connected {
         &self.places
     }
 
-    /// Takes a changed registration in place, or says that this takes connecting anew: other namespaces have other
+    /// Takes a changed registration in place; `false` where this needs another connection: other namespaces have other
     /// watches, and so has a capacity that is a limit from now on. Another login or address is used from now on, and watches under way go on as they began. A login that is
-    /// in a Secret is no matter of the registration: the one in use goes on.
+    /// in a Secret is not part of the registration: the one in use stays.
     pub(super) fn take(&self, registration: &Registration, defaults: &Defaults) -> bool {
         let places = |spec: &ClusterSpec| {
             let of = |one: &NamespaceSpec| (one.namespace.clone(), one.secrets_namespace.clone());

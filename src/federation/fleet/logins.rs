@@ -1,13 +1,11 @@
-//! Logins that are read from Secrets of the manager's own cluster.
+//! Logins that are read from Secrets of the host cluster.
 //!
-//! *Flow.* One task a cluster follows its Secret, verifies what it holds, and puts it to use on the live connection; a
-//! cluster that is not joined yet is joined with it. *Guarantees.* A login is used only after it led to the cluster that is
-//! registered; the first one of a process also where it names the very address that was verified before, so that a cluster
-//! that does not answer is joined as any other. Whatever is wrong with a Secret changes nothing: the last good login goes
-//! on, in memory, and the reason is told. *Bounds.* One watch and one verification at a time a cluster; pauses between
-//! tries grow.
-
-mod follow;
+//! *Flow.* One task a cluster follows its Secret, verifies the kubeconfig in it, and uses it on the live
+//! connection; a cluster that is not connected yet is connected with it. *Guarantees.* A login is used only
+//! after it led to the registered cluster. The first login of a process is also used, unverified, where it
+//! names the address that was verified before, so that a cluster that does not answer is connected like any
+//! other. An invalid Secret changes nothing: the previous login stays in use, in memory, and the reason is
+//! shown. *Limits.* One watch and one verification at a time for each cluster, with backoff between tries.
 
 use std::collections::BTreeMap;
 use std::mem::discriminant;
@@ -17,13 +15,10 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio_util::sync::DropGuard;
 
-use super::{Connected, Fleet};
 use domain::names::ClusterName;
 use domain::secret_ref::SecretRef;
 use host::{Host, Unread, Why};
 use member::tasks::{TaskName, Tasks};
-
-use follow::Following;
 
 /// How a login that is read from a Secret is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +89,32 @@ impl Logins {
         self.kept.lock().values().any(|kept| kept.state == LoginState::Reading)
     }
 
+    /// The host cluster, where there is one.
+    pub(super) fn host(&self) -> Option<&Arc<Host>> {
+        self.host.as_ref()
+    }
+
+    /// Tasks of a cluster's login that failed and have not run steadily since, and how often each failed in a row.
+    pub(super) fn failing(&self, name: &ClusterName) -> Vec<(TaskName, u32)> {
+        self.kept.lock().get(name).map(|kept| kept.tasks.failing()).unwrap_or_default()
+    }
+
+    /// Keeps the login of a Secret that `follow` begins to follow, unless it is followed already.
+    pub(super) fn keep(
+        &self,
+        name: &ClusterName,
+        reference: &SecretRef,
+        follow: impl FnOnce() -> Arc<Tasks>,
+    ) {
+        let mut kept = self.kept.lock();
+        if kept.get(name).is_some_and(|kept| kept.reference == *reference) {
+            return;
+        }
+        let (state, since, tasks) = (LoginState::Reading, Timestamp::now(), follow());
+        let (reference, stop) = (reference.clone(), tasks.stop().clone().drop_guard());
+        kept.insert(name.clone(), Kept { reference, state, since, tasks, _stop: stop });
+    }
+
     /// Ends the task of a cluster.
     pub(super) fn forget(&self, name: &ClusterName) {
         self.kept.lock().remove(name);
@@ -104,8 +125,8 @@ impl Logins {
         self.kept.lock().clear();
     }
 
-    /// Notes a state; whether it is news.
-    fn note(&self, name: &ClusterName, state: &LoginState) -> bool {
+    /// Notes a state; whether it is another one.
+    pub(super) fn note(&self, name: &ClusterName, state: &LoginState) -> bool {
         match self.kept.lock().get_mut(name) {
             Some(kept) if kept.state != *state => {
                 if discriminant(&kept.state) != discriminant(state) {
@@ -116,53 +137,5 @@ impl Logins {
             }
             _ => false,
         }
-    }
-}
-
-impl Fleet {
-    /// How a cluster's login is, where it is read from a Secret.
-    pub fn login(&self, name: &ClusterName) -> Option<LoginState> {
-        Some(self.login_since(name)?.0)
-    }
-
-    /// The same, and since when.
-    pub fn login_since(&self, name: &ClusterName) -> Option<(LoginState, Timestamp)> {
-        self.logins.state(name)
-    }
-
-    /// Tasks of a member that failed and have not run steadily since, and how often each failed in a row.
-    pub fn failing_tasks(&self, connected: &Connected) -> Vec<(TaskName, u32)> {
-        let mut failing = connected.tasks.failing();
-        let kept = self.logins.kept.lock();
-        failing.extend(kept.get(connected.member.name()).into_iter().flat_map(|kept| kept.tasks.failing()));
-        failing
-    }
-
-    /// The cluster that the manager itself runs in.
-    pub fn host(&self) -> Option<&Arc<Host>> {
-        self.logins.host.as_ref()
-    }
-
-    /// Follows the Secret that a cluster's kubeconfig is in from now on, or none.
-    pub(super) fn keep_login(self: &Arc<Self>, name: &ClusterName, reference: Option<&SecretRef>) {
-        let Some(reference) = reference else {
-            self.logins.forget(name);
-            return;
-        };
-        let mut kept = self.logins.kept.lock();
-        if kept.get(name).is_some_and(|kept| kept.reference == *reference) {
-            return;
-        }
-        let tasks = self.tasks_of(name);
-        let (state, since) = (LoginState::Reading, Timestamp::now());
-        let _entered = tracing::info_span!("login", cluster = %name, %reference).entered();
-        let stop = tasks.stop().clone();
-        let following = Arc::new(Following::new(Arc::clone(self), name.clone(), reference.clone(), stop));
-        tasks.spawn(TaskName::one("login"), move || {
-            let following = Arc::clone(&following);
-            async move { following.run().await }
-        });
-        let (reference, stop) = (reference.clone(), tasks.stop().clone().drop_guard());
-        kept.insert(name.clone(), Kept { reference, state, since, tasks, _stop: stop });
     }
 }

@@ -1,12 +1,14 @@
-//! When members are known well enough to be shown and acted on.
+//! Waiting until member clusters are listed and their history is known.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Connected, Fleet};
+use super::connected::Connected;
+use super::members::Fleet;
 use domain::names::ClusterName;
 
 impl Fleet {
-    /// Whether a member's history is known to go on from what was noted of it, or that it does not is recorded.
+    /// Whether a member's canary was compared with its note, and a restore that this showed is recorded.
     pub(crate) fn is_history_known(&self, name: &ClusterName) -> bool {
         self.get(name).is_some_and(|connected| connected.member.canary().is_compared())
             && !self.index.is_rewound(name)
@@ -14,7 +16,7 @@ impl Fleet {
 
     /// Waits until registrations were listed.
     pub async fn listed(&self) {
-        // The sender is ours: the wait cannot fail.
+        // This struct holds the sender: the wait cannot fail.
         let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
     }
 
@@ -35,6 +37,15 @@ impl Fleet {
             if changes.changed().await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Waits until every member was listed once, at most so long: one that does not answer must not hold up the others.
+    pub async fn members_known(&self, within: Duration) {
+        if tokio::time::timeout(within, self.synced()).await.is_err() {
+            tracing::warn!(
+                "some clusters were not listed yet; their workspaces are not shown until they are"
+            );
         }
     }
 }

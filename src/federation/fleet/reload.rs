@@ -1,17 +1,18 @@
-//! A changed configuration comes into force in members that are in use.
+//! Applies a changed configuration to connected member clusters.
 
 use std::sync::Arc;
 
-use crate::settings::{Defaults, Settings};
-
-use super::{Broken, Connected, Fleet, Slot};
+use super::connected::Connected;
+use super::members::Fleet;
+use super::settings::{Defaults, Settings};
+use super::slot::{Broken, Slot};
 
 impl Fleet {
     /// Takes what the configuration says from now on for namespaces, without connecting anew. A namespace whose
     /// settings do not resolve any more keeps those it has; what is wrong with them is answered. What clients see of a
     /// workspace changes with the workspace's next change: docs/decisions/011-one-state-a-version.md.
     ///
-    /// Registrations that could not be used are tried anew.
+    /// Registrations that could not be used are retried.
     pub fn reload(self: &Arc<Self>, defaults: Defaults) -> Vec<String> {
         let _alone = self.changing.lock();
         let defaults = Arc::new(defaults);
@@ -26,7 +27,7 @@ impl Fleet {
 
     /// Connects a registration that could not be used before; why it still cannot be.
     fn mend(self: &Arc<Self>, broken: &Broken) -> Result<(), String> {
-        // What cannot be unsealed, or was not read yet, is no matter of the configuration of namespaces.
+        // What cannot be unsealed, or was not read yet, does not depend on the configuration of namespaces.
         let registration = broken.registration.clone().filter(|_| !broken.is_waiting());
         let Some(registration) = registration else { return Ok(()) };
         let name = broken.spec.name.clone();

@@ -1,17 +1,34 @@
 //! Registrations, and what members write to the index. Nothing answers at the addresses.
 
-use kube::core::ObjectMeta;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
+use kube::core::ObjectMeta;
+use tokio::sync::watch;
+
+use super::callbacks::{Callbacks, Login, MemberObserver};
+use super::settings::Defaults;
 use super::*;
-use crate::index::tests::sample;
+use crate::Result;
+use crate::view::index::Index;
+use crate::view::tests::sample;
 use controller::{Recreation, Timeouts};
-use domain::cluster::{ClearText, DefaultNamespaces, NodeAgent};
+use domain::cluster::{ClearText, ClusterSpec, DefaultNamespaces, NodeAgent};
+use domain::names::{ClusterName, WorkspaceId};
 use domain::placement::Target;
 use domain::pod_annotations::PodAnnotations;
 use domain::record::RecordState;
+use domain::secret::Secret;
+use domain::signing::SigningKeys;
 use domain::workspace::Kind;
 use k8s::resources::{Workspace, names};
 use member::MemberOptions;
+use member::cache::Observer;
+use onboarding::checks::Examined;
+use store::Registration;
 
 const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
      contexts: [{name: a, context: {cluster: c, user: u}}]\n\
@@ -49,25 +66,45 @@ fn defaults() -> Defaults {
     }
 }
 
+/// Runs a fleet and listens to nothing.
+struct Nobody;
+
+impl Observer for Nobody {}
+
+impl MemberObserver for Nobody {}
+
+impl Callbacks for Nobody {
+    fn observer(&self, _cluster: &ClusterName) -> Arc<dyn MemberObserver> {
+        Arc::new(Self)
+    }
+
+    fn recheck(&self, _workspace: &WorkspaceId) {}
+
+    fn noted_canary(&self, _cluster: &ClusterName) -> Option<u64> {
+        None
+    }
+
+    fn examine<'a>(
+        &'a self,
+        _spec: &'a ClusterSpec,
+        _login: Login<'a>,
+        _deadline: Duration,
+    ) -> BoxFuture<'a, Result<Examined>> {
+        Box::pin(std::future::pending())
+    }
+}
+
 /// A fleet without members, and its index.
 pub(crate) fn fleet() -> (Arc<Fleet>, Arc<Index>) {
     let index = Arc::new(Index::new(8));
     let options = FleetOptions {
         member: MemberOptions::default(),
         defaults: Arc::new(ArcSwap::from_pointee(defaults())),
-        meters: Meters::new().unwrap(),
         host: None,
     };
     let keyed = Arc::new(ArcSwap::from_pointee(SigningKeys::new(1, b"secret")));
     let (_, leading) = watch::channel(None);
-    let fleet = Fleet::new(
-        options,
-        Arc::clone(&index),
-        (keyed, "us".into()),
-        leading,
-        settle::Queue::default(),
-        Arc::default(),
-    );
+    let fleet = Fleet::new(options, Arc::clone(&index), (keyed, "us".into()), leading, Arc::new(Nobody));
     (fleet, index)
 }
 
@@ -165,7 +202,7 @@ async fn what_a_removed_member_still_handles_does_not_reach_the_index() {
     connected.tell();
     assert!(index.get(&id).is_none() && !index.is_rewound(&name("eu-1")));
     let again = index.connect(&name("eu-1"), [namespace].into());
-    index.resource(&again, crate::index::tests::view("ws"));
+    index.resource(&again, crate::view::tests::view("ws"));
     assert_eq!(index.get(&id).unwrap().region, None, "what is known of the cluster stays forgotten");
 }
 

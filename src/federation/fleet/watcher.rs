@@ -1,4 +1,4 @@
-//! Hands what a member's caches tell to whoever needs it.
+//! Passes what the caches of a member cluster see to the index, the controllers and the fleet's caller.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -7,21 +7,21 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::index::{ClusterFacts, Index, Session};
-use crate::settings::Settings;
-use crate::settle;
+use super::callbacks::Callbacks;
+use super::settings::Settings;
+use crate::view::index::{ClusterFacts, Index, Session};
 use controller::Controller;
 use domain::names::{Namespace, WorkspaceId};
 use k8s::convert::{ViewSettings, end_message, lacks_labels, view};
 use k8s::resources::Workspace;
 use member::cache::Observer;
 
-/// Hands what a member's caches tell to the index, the controllers and what settles records.
+/// Passes what a member's caches see to the index, the controllers and the fleet's caller.
 pub(super) struct Watcher {
     /// Of the connection whose caches these are.
     pub(super) session: Session,
     pub(super) index: Arc<Index>,
-    pub(super) settle: settle::Queue,
+    pub(super) callbacks: Arc<dyn Callbacks>,
     pub(super) settings: BTreeMap<Namespace, Arc<ArcSwap<Settings>>>,
     /// This installation's id.
     pub(super) installation: Arc<str>,
@@ -51,7 +51,7 @@ impl Watcher {
             let id = view.id.clone();
             self.index.resource(&self.session, view);
             if self.index.has_ended(&id) || lacks_labels(&workspace.metadata) {
-                self.settle.push(&id);
+                self.callbacks.recheck(&id);
             }
         } else if let Some(Ok(id)) = workspace.metadata.name.as_deref().map(str::parse::<WorkspaceId>) {
             // Another installation took it over.
@@ -66,7 +66,7 @@ impl Watcher {
         self.index.cluster(&self.session, facts);
     }
 
-    /// Takes that the cluster was set back; `found` is for the log.
+    /// Takes that a restore of the cluster was detected; `found` is for the log.
     pub(super) fn set_back(&self, found: &str) {
         let cluster = self.session.cluster();
         tracing::error!(%cluster, found, "the cluster was set back, as by a restore of its etcd");
@@ -89,7 +89,7 @@ impl Observer for Watcher {
         }
         if let Ok(id) = name.parse::<WorkspaceId>() {
             self.index.resource_gone(&self.session, namespace, &id, end_message(last));
-            self.settle.push(&id);
+            self.callbacks.recheck(&id);
         }
     }
 
@@ -118,7 +118,7 @@ impl Observer for Watcher {
     fn synced(&self, namespace: &Namespace) {
         self.index.listed(&self.session, namespace);
         for id in self.index.placed_on(self.session.cluster()) {
-            self.settle.push(&id);
+            self.callbacks.recheck(&id);
         }
         self.changes.send_replace(());
     }

@@ -1,15 +1,19 @@
 //! Member clusters: how each is, what it has left, and what is placed there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use prometheus::GaugeVec;
 use prometheus::core::Collector;
 
-use super::{Result, amount, count, gauge, one_if};
-use crate::Federation;
-use crate::fleet::{Connected, Place};
-use crate::registry::Vitals;
+use super::gauge::{Result, amount, count, gauge, one_if};
+use crate::clusters::capacity::{capacity_of, left};
+use crate::clusters::cluster_metrics::Vitals;
+use crate::clusters::notes::Notes;
+use crate::fleet::{Connected, Fleet, Place};
+use crate::metrics::metering::Meters;
+use crate::view::index::Index;
 use domain::condition::State;
 use domain::drain::Stage;
 use domain::health::Health;
@@ -20,6 +24,15 @@ const HEALTHS: [Health; 4] = [Health::Connecting, Health::Available, Health::Sus
 const WORKSPACES: &str = "Workspaces seen: `Unknown`, `Pending`, `Imagebuild`, `Creating`, `Initializing`, `Running`, \
                           `Stopping`, `Stopped`.";
 const INTENTS: [&str; 4] = ["Active", "Cordoned", "Draining", "Drained"];
+
+/// What is measured of clusters.
+#[derive(Clone)]
+pub(crate) struct ClusterSources {
+    pub(crate) index: Arc<Index>,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) meters: Meters,
+    pub(crate) notes: Arc<Notes>,
+}
 
 /// Gauges of clusters.
 pub(super) struct ClusterGauges {
@@ -163,31 +176,33 @@ impl ClusterGauges {
         ]
     }
 
-    pub(super) fn read(&self, federation: &Federation, clusters: &[Vitals], leads: bool) {
+    pub(super) fn read(&self, of: &ClusterSources, clusters: &[Vitals], leads: bool) {
         self.gauges().into_iter().for_each(GaugeVec::reset);
-        for (cluster, phases) in federation.index().phases() {
-            for (phase, of) in phases {
-                self.workspaces.with_label_values(&[cluster.as_str(), &format!("{phase:?}")]).set(count(of));
+        for (cluster, phases) in of.index.phases() {
+            for (phase, many) in phases {
+                self.workspaces
+                    .with_label_values(&[cluster.as_str(), &format!("{phase:?}")])
+                    .set(count(many));
             }
         }
         let now = Timestamp::now();
         for cluster in clusters {
-            self.show(federation, cluster, now);
+            self.show(of, cluster, now);
         }
-        for (name, of) in federation.left() {
-            self.placed.with_label_values(&[name.as_str()]).set(count(of));
+        for (name, many) in left(&of.fleet, &of.index) {
+            self.placed.with_label_values(&[name.as_str()]).set(count(many));
         }
-        for connected in federation.fleet().connected() {
-            self.show_member(federation, &connected, leads);
+        for connected in of.fleet.connected() {
+            self.show_member(of, &connected, leads);
         }
         if leads {
-            for (class, clusters) in placeable(federation) {
+            for (class, clusters) in placeable(of) {
                 self.placeable.with_label_values(&[class.as_str()]).set(count(clusters));
             }
         }
     }
 
-    fn show(&self, federation: &Federation, cluster: &Vitals, now: Timestamp) {
+    fn show(&self, of: &ClusterSources, cluster: &Vitals, now: Timestamp) {
         let name = cluster.spec.name.as_str();
         let labels = [name, cluster.spec.region.as_str(), cluster.server_version.as_str()];
         self.info.with_label_values(&labels).set(1.0);
@@ -211,17 +226,17 @@ impl ClusterGauges {
         }
         self.placed.with_label_values(&[name]).set(count(cluster.placed));
         self.strays.with_label_values(&[name]).set(count(cluster.strays));
-        let rewinds = federation.rewinds_of(&cluster.spec.name);
+        let rewinds = of.notes.rewinds_of(&cluster.spec.name);
         self.rewinds.with_label_values(&[name]).set(f64::from(rewinds));
     }
 
-    fn show_member(&self, federation: &Federation, connected: &Connected, leads: bool) {
+    fn show_member(&self, of: &ClusterSources, connected: &Connected, leads: bool) {
         let member = &connected.member;
         let name = member.name().as_str();
         if let Some(ends) = member.login_ends() {
             self.login_end.with_label_values(&[name]).set(ends.as_duration().as_secs_f64());
         }
-        if let Some(capacity) = federation.capacity_of(member.name()).filter(|capacity| capacity.known) {
+        if let Some(capacity) = capacity_of(&of.fleet, member.name()).filter(|capacity| capacity.known) {
             let unusable = capacity.nodes.saturating_sub(capacity.usable);
             for (usable, nodes) in [("true", capacity.usable), ("false", unusable)] {
                 self.nodes.with_label_values(&[name, usable]).set(count(nodes));
@@ -236,7 +251,7 @@ impl ClusterGauges {
             }
         }
         if leads {
-            federation.meters().begin_cluster(member.name());
+            of.meters.begin_cluster(member.name());
             let at_work = connected.places().values().map(Place::at_work);
             let (failing, queued) = at_work.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
             self.failing.with_label_values(&[name]).set(count(failing));
@@ -255,8 +270,8 @@ fn intended(cluster: &Vitals) -> &'static str {
 }
 
 /// For each class how many clusters would take a workspace of it: placement itself is asked.
-fn placeable(federation: &Federation) -> BTreeMap<ClassId, usize> {
-    let candidates = federation.fleet().candidates();
+fn placeable(of: &ClusterSources) -> BTreeMap<ClassId, usize> {
+    let candidates = of.fleet.candidates();
     let namespaces = candidates.iter().flat_map(|candidate| &candidate.namespaces);
     let classes: BTreeSet<ClassId> =
         namespaces.flat_map(|namespace| namespace.offers.keys().cloned()).collect();

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use prometheus::GaugeVec;
 use prometheus::core::Collector;
 
-use super::{Result, count, gauge, one_if};
-use crate::Federation;
-use crate::drain::DrainView;
-use crate::registry::Vitals;
+use super::gauge::{Result, count, gauge, one_if};
+use crate::clusters::cluster_metrics::Vitals;
+use crate::clusters::drain::{DrainView, Drains};
 use domain::drain::{Fate, Stage};
 
-/// Every fate, so that one that nobody has is told as 0.
+/// Every fate, so that one without workspaces is exported as 0.
 const FATES: [&str; 5] = ["Finishes", "LeftAlone", "Due", "NoRoom", "Stopping"];
 
 /// Gauges of drains.
@@ -53,14 +52,14 @@ impl DrainGauges {
         vec![&self.stage, &self.workspaces, &self.unsaved, &self.blocked]
     }
 
-    pub(super) fn read(&self, federation: &Federation, clusters: &[Vitals]) {
+    pub(super) fn read(&self, drains: &Drains, clusters: &[Vitals]) {
         for gauges in [&self.stage, &self.workspaces, &self.unsaved, &self.blocked] {
             gauges.reset();
         }
         for cluster in clusters {
             let name = &cluster.spec.name;
             if cluster.drain.is_some_and(|stage| stage != Stage::Cancelled)
-                && let Ok(view) = federation.drain(name, false)
+                && let Ok(view) = drains.get(name, false)
             {
                 self.show(name.as_str(), &view);
             }

@@ -1,10 +1,24 @@
-//! This replica: whether it leads, its subscribers, what waits in its queues and what they dropped.
+//! Metrics of this replica: whether it leads, its subscribers, its queues and what they dropped.
+
+use std::sync::Arc;
 
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, IntCounterVec, Opts};
 
-use super::{Result, count, gauge, one_if};
-use crate::Federation;
+use super::gauge::{Result, count, gauge, one_if};
+use crate::leader::cluster_events::ClusterEvents;
+use crate::view::index::Index;
+use crate::workspaces::decisions::Decisions;
+use crate::workspaces::settle::queue::Queue;
+
+/// What is measured of a replica.
+#[derive(Clone)]
+pub(crate) struct ReplicaSources {
+    pub(crate) index: Arc<Index>,
+    pub(crate) queue: Queue,
+    pub(crate) decisions: Arc<Decisions>,
+    pub(crate) events: Arc<ClusterEvents>,
+}
 
 /// Metrics of a replica.
 pub(super) struct ReplicaMetrics {
@@ -49,21 +63,21 @@ impl ReplicaMetrics {
         vec![&self.leading, &self.subscribers, &self.waiting, &self.buffer, &self.settling, &self.dropped]
     }
 
-    pub(super) fn read(&self, federation: &Federation, leads: bool) {
+    pub(super) fn read(&self, of: &ReplicaSources, leads: bool) {
         let set = |gauge: &GaugeVec, value| gauge.with_label_values::<&str>(&[]).set(value);
-        let events = federation.index().events();
+        let events = of.index.events();
         set(&self.leading, one_if(leads));
         set(&self.subscribers, count(events.subscribers()));
         set(&self.waiting, count(events.longest()));
         set(&self.buffer, count(events.capacity()));
         self.settling.reset();
         if leads {
-            set(&self.settling, count(federation.settle.waiting()));
+            set(&self.settling, count(of.queue.waiting()));
         }
         let dropped = [
             ("subscriber", events.lagged()),
-            ("decision", federation.decisions().dropped()),
-            ("news", federation.news_dropped()),
+            ("decision", of.decisions.dropped()),
+            ("news", of.events.dropped()),
         ];
         for (what, total) in dropped {
             let counter = self.dropped.with_label_values(&[what]);

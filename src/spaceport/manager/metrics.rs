@@ -8,6 +8,7 @@ use prometheus::Registry;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{MetricFamily, MetricType};
 
+use federation::fleet::Fleet;
 use federation::{Federation, FleetMetricSet, FleetMetrics, Meters, WorkspaceGauges, WorkspaceMetricSet};
 use member::client::CallMeters;
 use member::tasks::TaskMeters;
@@ -47,14 +48,14 @@ pub(super) struct Sources<'a> {
 pub(super) fn registry(of: &Sources<'_>) -> anyhow::Result<Registry> {
     let registry = Registry::new();
     let all: [Box<dyn Collector>; 12] = [
-        Box::new(FleetMetrics::new(Arc::clone(of.federation))?),
-        Box::new(WorkspaceGauges::new(Arc::clone(of.federation))?),
-        Box::new(RegisteredClusters::new(of.federation, of.federation.meters().clone())),
+        Box::new(FleetMetrics::new(of.federation.measured.clone())?),
+        Box::new(workspace_gauges(of.federation)?),
+        Box::new(RegisteredClusters::new(&of.federation.fleet, of.federation.meters.clone())),
         Box::new(of.limits.counters().clone()),
         Box::new(of.calls.clone()),
-        Box::new(RegisteredClusters::new(of.federation, of.members.clone())),
-        Box::new(RegisteredClusters::new(of.federation, of.tasks.clone())),
-        Box::new(of.federation.store().meter().clone()),
+        Box::new(RegisteredClusters::new(&of.federation.fleet, of.members.clone())),
+        Box::new(RegisteredClusters::new(&of.federation.fleet, of.tasks.clone())),
+        Box::new(of.federation.store.meter().clone()),
         Box::new(ProcessMetrics::new(of.readiness.clone())?),
         Box::new(of.connections.clone()),
         Box::new(of.refusals.clone()),
@@ -66,15 +67,19 @@ pub(super) fn registry(of: &Sources<'_>) -> anyhow::Result<Registry> {
     Ok(registry)
 }
 
+fn workspace_gauges(of: &Federation) -> prometheus::Result<WorkspaceGauges> {
+    WorkspaceGauges::new(Arc::clone(&of.leadership), Arc::clone(&of.fleet), of.meters.clone())
+}
+
 /// Hides the counters of clusters that are not registered. The values stay: a cluster of the same name continues them.
 struct RegisteredClusters<C> {
-    federation: Arc<Federation>,
+    fleet: Arc<Fleet>,
     counters: C,
 }
 
 impl<C: Collector> RegisteredClusters<C> {
-    fn new(federation: &Arc<Federation>, counters: C) -> Self {
-        Self { federation: Arc::clone(federation), counters }
+    fn new(fleet: &Arc<Fleet>, counters: C) -> Self {
+        Self { fleet: Arc::clone(fleet), counters }
     }
 }
 
@@ -84,7 +89,7 @@ impl<C: Collector> Collector for RegisteredClusters<C> {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let fleet = self.federation.fleet();
+        let fleet = &self.fleet;
         let registered = |name: &str| name.parse().is_ok_and(|name| fleet.version(&name).is_some());
         let mut families = self.counters.collect();
         for family in &mut families {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{read, template_files};
-use federation::Federation;
+use federation::fleet::Fleet;
 use runtime::config::{self, Follower};
 use runtime::files::READ_WITHIN;
 use runtime::readiness::Readiness;
@@ -21,7 +21,7 @@ const UNREAD: &str = "configuration-files";
 /// Applies changes of the configuration file while the manager runs; an invalid file changes nothing.
 pub(super) struct Reload {
     pub(super) follower: Follower,
-    pub(super) federation: Arc<Federation>,
+    pub(super) fleet: Arc<Fleet>,
     pub(super) limits: Arc<api::Limits>,
     pub(super) readiness: Readiness,
     /// Settings that are read only at the start.
@@ -86,7 +86,7 @@ impl Reload {
             );
         }
         self.limits.replace(limits);
-        let problems = self.federation.fleet().reload(defaults);
+        let problems = self.fleet.reload(defaults);
         for problem in &problems {
             tracing::error!(problem, "invalid settings; a namespace keeps its previous ones");
         }
