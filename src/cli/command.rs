@@ -6,9 +6,10 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, ValueEnum};
 
+use super::args::Cli;
+use super::failure;
 use super::flags::Flags;
 use super::terminal::{Format, Terminal};
-use super::{Cli, failure};
 
 /// Maximum width of the help, and of all output without a terminal.
 const HELP_WIDTH: usize = 80;
@@ -85,21 +86,23 @@ fn unused(matches: &ArgMatches, flags: &Flags) -> Option<String> {
     Some(format!("{} does not use --{unused}", path.join(" ")))
 }
 
-/// Parses the command line of the process. Exits with code 2 if it is wrong, with 0 after help.
-pub fn read() -> Cli {
-    let words: Vec<OsString> = std::env::args_os().collect();
-    parse(&words).unwrap_or_else(|error| {
-        let (format, width) = (asked_format(&words), Terminal::stderr_width());
-        if error.use_stderr() && (width.is_some() || !format.is_table()) {
-            // Standard error may be closed.
-            let _ = std::io::Write::write_all(
-                &mut std::io::stderr(),
-                failure::of_parser(&error, format, width).as_bytes(),
-            );
-            std::process::exit(error.exit_code());
-        }
-        error.exit()
-    })
+impl Cli {
+    /// Parses the command line of the process. Exits with code 2 if it is wrong, with 0 after help.
+    pub fn read() -> Self {
+        let words: Vec<OsString> = std::env::args_os().collect();
+        parse(&words).unwrap_or_else(|error| {
+            let (format, width) = (asked_format(&words), Terminal::stderr_width());
+            if error.use_stderr() && (width.is_some() || !format.is_table()) {
+                // Standard error may be closed.
+                let _ = std::io::Write::write_all(
+                    &mut std::io::stderr(),
+                    failure::of_parser(&error, format, width).as_bytes(),
+                );
+                std::process::exit(error.exit_code());
+            }
+            error.exit()
+        })
+    }
 }
 
 /// The output format that a command line asks for, even if it cannot be parsed.

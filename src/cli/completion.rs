@@ -1,10 +1,8 @@
 //! `spaceport completion`
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use clap_complete::generate;
 use clap_complete::shells::{Bash, Fish, Zsh};
-
-use super::command::command;
 
 /// `spaceport completion`.
 #[derive(Debug, Args)]
@@ -21,9 +19,8 @@ enum Shell {
     Fish,
 }
 
-/// The completion script of a shell.
-pub fn script(args: &CompletionArgs) -> anyhow::Result<String> {
-    let mut command = command();
+/// The completion script of a shell for a command line.
+pub fn script(args: &CompletionArgs, mut command: Command) -> anyhow::Result<String> {
     let mut script = Vec::new();
     match args.shell {
         Shell::Bash => generate(Bash, &mut command, "spaceport", &mut script),
@@ -36,11 +33,12 @@ pub fn script(args: &CompletionArgs) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::command;
 
     #[test]
     fn the_script_of_every_shell_knows_verbs_and_flags() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            let script = script(&CompletionArgs { shell }).unwrap();
+            let script = script(&CompletionArgs { shell }, command()).unwrap();
             for word in ["set-context", "get-contexts", "server-name", "max-lifetime", "rotate-secret"] {
                 assert!(script.contains(word), "{word} is not in the script for {shell:?}");
             }

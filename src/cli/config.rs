@@ -12,8 +12,9 @@ use super::table::{Page, Table, plain};
 use super::terminal::{Format, Terminal};
 use domain::duration::GoDuration;
 
-pub use self::file::{ConfigFile, Context, ContextName};
+pub use self::context::{ConfigFile, Context, ContextName};
 
+mod context;
 mod edit;
 mod file;
 

@@ -21,8 +21,8 @@ pub use self::files::{Identity, PemFile};
 
 use self::diagnosis::{Failure, Sides, Stage};
 use self::link::Dialer;
+use super::address::Address;
 use super::failure::{Usage, root_cause};
-use super::flags::Address;
 use super::terminal::Format;
 use domain::duration::GoDuration;
 use proto::spaceport::v1::cluster_manager_client::ClusterManagerClient;

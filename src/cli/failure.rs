@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use clap::error::ErrorKind;
 use serde::Serialize;
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::{ErrorDetail, StatusExt};
 
 pub use self::file::{FileProblems, Problem};
@@ -164,6 +164,11 @@ fn parts(error: &anyhow::Error) -> (Vec<String>, Option<&Status>) {
 /// The code's name, the message, and the root cause of a failed connection.
 pub fn describe(status: &Status) -> String {
     format!("{}: {}", codes::name(status.code()), sentence_of(status))
+}
+
+/// Whether it is open what the server did: no response does not mean rejected.
+pub fn leaves_open(status: &Status) -> bool {
+    matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable | Code::Cancelled | Code::Unknown)
 }
 
 fn sentence_of(status: &Status) -> String {

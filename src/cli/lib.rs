@@ -4,15 +4,17 @@
 //! Results go to standard output, progress and failures to standard error. Exit codes: 0 done, 1 rejected or failed, 2
 //! wrong command line, 130 interrupted while waiting.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+
+pub use args::{Cli, ClientCommand, Command, ManagerArgs};
 
 use flags::{Environment, Flags};
 use terminal::{Format, Terminal};
 
+mod address;
+mod args;
 mod cluster;
 mod command;
 mod completion;
@@ -33,76 +35,6 @@ mod version;
 mod view;
 mod workspace;
 
-/// Cloud development workspaces on many Kubernetes clusters
-#[derive(Debug, Parser)]
-#[command(name = "spaceport", version, propagate_version = true)]
-pub struct Cli {
-    /// Connection and output flags.
-    #[command(flatten)]
-    pub flags: Flags,
-    /// The verb.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-impl Cli {
-    /// Parses the command line of the process; exits with code 2 if it is wrong.
-    pub fn read() -> Self {
-        command::read()
-    }
-}
-
-/// Modes of the program.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Run the manager
-    Manager(ManagerArgs),
-    /// Print the CustomResourceDefinitions that member clusters need
-    Crd,
-    /// Print a script that completes verbs and flags in a shell
-    Completion(completion::CompletionArgs),
-    /// A verb of a client.
-    #[command(flatten)]
-    Client(ClientCommand),
-}
-
-/// The verbs that talk to a manager.
-#[derive(Debug, Subcommand)]
-pub enum ClientCommand {
-    /// Register, show and deregister member clusters
-    Cluster(cluster::ClusterArgs),
-    /// Keep addresses and certificates of installations under names
-    Config(config::ConfigArgs),
-    /// Show the whole installation on one page
-    Status,
-    /// Print the version of this program, and of the server
-    Version(version::VersionArgs),
-    /// Start, stop and watch workspaces
-    Workspace(workspace::WorkspaceArgs),
-}
-
-/// How to run the manager.
-#[derive(Debug, Args)]
-pub struct ManagerArgs {
-    /// Configuration file, JSON or YAML
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// Write logs as JSON
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_value_t = true,
-        default_missing_value = "true",
-        action = clap::ArgAction::Set
-    )]
-    pub json_log: bool,
-    /// Log more
-    #[arg(long)]
-    pub verbose: bool,
-}
-
 /// Runs a verb on the standard streams of the process.
 pub fn run(command: ClientCommand, flags: &Flags) -> ExitCode {
     on_terminal(flags.output.unwrap_or_default(), |terminal| {
@@ -122,7 +54,7 @@ pub fn print(text: anyhow::Result<String>) -> ExitCode {
 
 /// The completion script of a shell.
 pub fn completion(args: &completion::CompletionArgs) -> anyhow::Result<String> {
-    completion::script(args)
+    completion::script(args, command::command())
 }
 
 fn on_terminal(format: Format, work: impl FnOnce(&mut Terminal<'_>) -> anyhow::Result<()>) -> ExitCode {

@@ -8,27 +8,16 @@ use unicode_width::UnicodeWidthStr;
 
 use domain::text::is_unsafe;
 
+mod layout;
 mod wrap;
 
+pub use layout::{Layout, WIDTH};
 pub use wrap::{columns, paragraphs, wrapped};
 
-/// Width of a terminal of unknown width, and of a pipe.
-pub const WIDTH: usize = 80;
-/// Spaces between columns.
-const GAP: usize = 2;
-/// Indentation of what is below a row.
-const INDENT: usize = 4;
+use layout::{GAP, INDENT};
+
 /// A column of sentences narrower than this moves below the row.
 const NARROWEST: usize = 24;
-
-/// Layout of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// The main columns, in lines of at most this width.
-    Fit(usize),
-    /// Every column, one row per line.
-    Wide,
-}
 
 /// A column of a table.
 #[derive(Debug, Clone, Copy)]

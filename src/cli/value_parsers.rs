@@ -1,5 +1,5 @@
-//! Parsers of numbers, durations and times on the command line. Their errors name the range; those of the libraries
-//! speak of digits and integers.
+//! Parsers of numbers, durations, times and pairs on the command line. Their errors name the range; those of the
+//! libraries speak of digits and integers.
 
 use std::fmt::Display;
 use std::num::NonZeroU16;
@@ -48,9 +48,29 @@ pub fn zero_or_more(text: &str) -> Result<GoDuration, String> {
     if duration.is_negative() { Err("must not be negative".to_owned()) } else { Ok(duration) }
 }
 
+/// A limit after which a workspace stops. The API takes 0 as "at once".
+pub fn limit(text: &str) -> Result<GoDuration, String> {
+    match zero_or_more(text)? {
+        GoDuration::ZERO => {
+            Err("must be above zero: a workspace with a limit of 0 stops as soon as it runs. Without the flag the manager's \
+                 configured limit holds"
+                .to_owned())
+        }
+        limit => Ok(limit),
+    }
+}
+
 /// A timestamp.
 pub fn time(text: &str) -> Result<Timestamp, &'static str> {
     text.parse().map_err(|_| "must be a time such as 2026-01-02T03:04:05Z")
+}
+
+/// `KEY=VALUE`; the value may be empty and may hold further `=`.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("must be KEY=VALUE".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -2,16 +2,14 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use tonic::{Code, Status};
 
 use super::connect::{Client, ClientArgs};
 use super::terminal::Terminal;
-use super::value_parsers::zero_or_more;
-use domain::duration::GoDuration;
-use domain::names::{MetaId, OwnerId, WorkspaceId};
-use proto::wsman::{DescribeWorkspaceRequest, DescribeWorkspaceResponse, MetadataFilter};
+use domain::names::WorkspaceId;
 
+mod describe;
 mod explain;
+mod filter;
 mod list;
 mod logs;
 mod port;
@@ -60,30 +58,6 @@ enum Verb {
     Port(port::PortVerb),
 }
 
-/// Which workspaces; absent filters match everything.
-#[derive(Debug, Args)]
-struct FilterArgs {
-    /// Only workspaces of this owner
-    #[arg(long)]
-    owner: Option<OwnerId>,
-    /// Only runs of this workspace
-    #[arg(long)]
-    meta_id: Option<MetaId>,
-    /// Only workspaces with this annotation; repeatable
-    #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = pair)]
-    annotations: Vec<(String, String)>,
-}
-
-impl From<FilterArgs> for MetadataFilter {
-    fn from(args: FilterArgs) -> Self {
-        Self {
-            owner: args.owner.map(String::from).unwrap_or_default(),
-            meta_id: args.meta_id.map(String::from).unwrap_or_default(),
-            annotations: args.annotations.into_iter().collect(),
-        }
-    }
-}
-
 /// Runs a `spaceport workspace` verb.
 pub async fn run(args: WorkspaceArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
     let WorkspaceArgs { verb } = args;
@@ -105,37 +79,5 @@ pub async fn run(args: WorkspaceArgs, connection: &ClientArgs, terminal: &mut Te
         Verb::Snapshot(args) => snapshot::run(&client, connection, args, terminal).await,
         Verb::Timeout(args) => timeout::run(&client, connection, args, terminal).await,
         Verb::Port(verb) => port::run(&client, connection, verb, terminal).await,
-    }
-}
-
-/// A limit after which a workspace stops. The API takes 0 as "at once".
-fn limit(text: &str) -> Result<GoDuration, String> {
-    match zero_or_more(text)? {
-        GoDuration::ZERO => {
-            Err("must be above zero: a workspace with a limit of 0 stops as soon as it runs. Without the flag the manager's \
-                 configured limit holds"
-                .to_owned())
-        }
-        limit => Ok(limit),
-    }
-}
-
-/// Calls DescribeWorkspace.
-async fn describe(client: &Client, id: &WorkspaceId) -> Result<DescribeWorkspaceResponse, Status> {
-    let mut api = client.workspaces();
-    let request = DescribeWorkspaceRequest { id: id.to_string() };
-    client.call(request, async |request| api.describe_workspace(request).await).await
-}
-
-/// Whether it is open what the server did: no response does not mean rejected.
-fn leaves_open(status: &Status) -> bool {
-    matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable | Code::Cancelled | Code::Unknown)
-}
-
-/// `KEY=VALUE`; the value may be empty and may hold further `=`.
-pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("must be KEY=VALUE".to_owned()),
     }
 }

@@ -5,9 +5,8 @@ use clap::Args;
 
 use crate::connect::{Client, ClientArgs};
 use crate::terminal::Terminal;
-use crate::value_parsers::whole;
+use crate::value_parsers::{pair, whole};
 use crate::view::ForecastView;
-use crate::workspace::pair;
 use domain::cluster::LARGEST_WEIGHT;
 use domain::names::{ClassId, ClusterName, Namespace, Region};
 use domain::placement::MOST_STARTS;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::fields::{Fields, Problems, documents, kind, unless_wrong};
-use super::kubeconfig::{self, Plugins};
+use super::kubeconfig;
 use super::plugin::Plugin;
 use crate::input;
 use crate::table::clean;
@@ -17,19 +17,18 @@ use domain::class::{Class, RawClass};
 use domain::cluster::{ClearText, DEFAULT_MAX_WEIGHT, LARGEST_WEIGHT, NodeAgent};
 use domain::kubeconfig::encoding;
 use domain::names::{ClusterName, Namespace, Region, SecretName};
-use domain::secret_ref::SecretRef;
 use domain::template::{PortUrl, WorkspaceUrl};
 use proto::spaceport::v1::admission_constraint::Constraint;
 use proto::spaceport::v1::cluster_spec::Capacity;
-use proto::spaceport::v1::{
-    AdmissionConstraint, ClusterSpec, FenceMode, NamespaceSpec, RegisterRequest, SecretReference,
-};
+use proto::spaceport::v1::{AdmissionConstraint, ClusterSpec, FenceMode, NamespaceSpec, RegisterRequest};
 
 mod login;
+mod overrides;
 
 use login::{Kubeconfig, kubeconfig_of};
 
-pub use login::Login;
+pub use login::to_wire;
+pub use overrides::{Login, Overrides};
 
 /// Weight if the file names none.
 const DEFAULT_WEIGHT: u32 = 50;
@@ -43,32 +42,11 @@ pub fn read(path: &Path) -> Result<Vec<Value>> {
     Ok(documents)
 }
 
-/// What flags of the command line override in a document.
-#[derive(Clone, Copy, Default)]
-pub struct Overrides<'a> {
-    /// The cluster's name.
-    pub name: Option<&'a ClusterName>,
-    /// Source of the kubeconfig.
-    pub login: Option<Login<'a>>,
-    /// Context of the kubeconfig.
-    pub context: Option<&'a str>,
-    /// What to do about login plugins.
-    pub plugins: Plugins,
-}
-
 /// A cluster to register, and the login plugin to run first, if its kubeconfig has one.
 pub struct Registration {
     /// Without a kubeconfig if `plugin` creates it.
     pub request: RegisterRequest,
     pub plugin: Option<Box<Plugin>>,
-}
-
-pub fn to_wire(reference: &SecretRef) -> SecretReference {
-    SecretReference {
-        namespace: reference.namespace.to_string(),
-        name: reference.name.to_string(),
-        key: reference.key.to_string(),
-    }
 }
 
 /// Requests for the documents of a file. Identical documents are allowed; a name that repeats with other content is

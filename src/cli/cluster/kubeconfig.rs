@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 
+use self::minimal::minimal;
 use super::plugin::Plugin;
 use crate::input;
 use crate::table::clean;
 use domain::kubeconfig::exec::Exec;
 use domain::kubeconfig::{self, Aliases, Chosen, Section, encoding};
+
+pub(super) mod minimal;
 
 /// What to do about a login plugin (`exec`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,7 +63,7 @@ pub fn standalone(text: &str, base: &Path, choice: Choice<'_>) -> Result<Login> 
         chosen.user.remove("exec");
         chosen.user.remove("auth-provider");
     }
-    let Some(exec) = Exec::of(&chosen.user)? else { return finish(&chosen).map(Login::Ready) };
+    let Some(exec) = Exec::of(&chosen.user)? else { return minimal(&chosen).map(Login::Ready) };
     match choice.plugins {
         Plugins::Explain => bail!("{}", recipe(&exec)),
         Plugins::Run => {
@@ -69,12 +71,6 @@ pub fn standalone(text: &str, base: &Path, choice: Choice<'_>) -> Result<Login> 
             Ok(Login::Plugin(Box::new(Plugin { chosen, exec, base, stdin_taken })))
         }
     }
-}
-
-/// Encodes the kubeconfig and checks it by the manager's rules.
-pub fn finish(chosen: &Chosen) -> Result<Vec<u8>> {
-    chosen.login()?.refuse_expired_authority(Timestamp::now())?;
-    Ok(chosen.minimal()?.into_bytes())
 }
 
 fn choose(text: &str, context: Option<&str>) -> Result<Chosen> {

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::kubeconfig::finish;
+use super::kubeconfig::minimal::minimal;
 use crate::table::clean;
 use crate::terminal::Terminal;
 use domain::kubeconfig::Chosen;
@@ -62,7 +62,7 @@ impl Plugin {
         ensure!(status.success(), "the login plugin {name} failed ({status}); its output is above");
         let credential = self.exec.credential(&output, Timestamp::now());
         let credential = credential.map_err(|rule| anyhow!("the login plugin {name} {rule}"))?;
-        finish(&self.chosen.with(credential)).with_context(|| format!("the login of the plugin {name}"))
+        minimal(&self.chosen.with(credential)).with_context(|| format!("the login of the plugin {name}"))
     }
 
     fn is_interactive(&self) -> Result<bool> {

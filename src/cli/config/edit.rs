@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::file::{ConfigFile, Context, ContextName};
+use super::context::{ConfigFile, Context, ContextName};
 
 /// The key of the current context.
 const CURRENT: &str = "currentContext";

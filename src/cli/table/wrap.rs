@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use super::{GAP, INDENT, Layout};
+use super::layout::{GAP, INDENT, Layout};
 
 /// Wraps the words of a text at `width`.
 pub(super) fn words(text: &str, width: usize) -> Vec<String> {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::FilterArgs;
+use super::filter::FilterArgs;
 use crate::connect::{Client, ClientArgs};
 use crate::terminal::Terminal;
 use crate::view::WorkspaceView;

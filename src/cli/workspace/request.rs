@@ -7,9 +7,8 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use uuid::Uuid;
 
-use super::{limit, pair};
 use crate::failure::Usage;
-use crate::value_parsers::zero_or_more;
+use crate::value_parsers::{limit, pair, zero_or_more};
 use domain::duration::GoDuration;
 use domain::names::{ClassId, ClusterName, MetaId, Namespace, OwnerId, Region, WorkspaceId};
 use domain::path;

@@ -5,7 +5,7 @@ use clap::Args;
 use jiff::Timestamp;
 use tonic::Code;
 
-use super::describe;
+use super::describe::describe;
 use crate::connect::{Client, ClientArgs};
 use crate::terminal::Terminal;
 use crate::view::{EndedView, WorkspaceView};

@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use tonic::Status;
 
-use super::leaves_open;
 use crate::connect::{Client, ClientArgs};
+use crate::failure::leaves_open;
 use crate::interrupt::Interrupt;
 use crate::terminal::Terminal;
 use crate::value_parsers::positive_duration;

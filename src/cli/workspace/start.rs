@@ -7,11 +7,11 @@ use anyhow::Result;
 use clap::Args;
 use tonic::Status;
 
-use super::leaves_open;
 use super::progress::Progress;
 use super::request::RequestArgs;
 use super::wait::{Goal, Wait};
 use crate::connect::{Client, ClientArgs};
+use crate::failure::leaves_open;
 use crate::interrupt::Interrupt;
 use crate::subscription::Subscription;
 use crate::terminal::Terminal;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use tonic::Code;
 
-use super::describe;
+use super::describe::describe;
 use super::progress::Progress;
 use super::start::WaitArgs;
 use super::wait::{Goal, Wait, failure_of};

@@ -3,10 +3,10 @@
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::{limit, show};
+use super::show;
 use crate::connect::{Client, ClientArgs};
 use crate::terminal::Terminal;
-use crate::value_parsers::zero_or_more;
+use crate::value_parsers::{limit, zero_or_more};
 use domain::duration::GoDuration;
 use domain::names::WorkspaceId;
 use proto::wsman::{SetTimeoutRequest, TimeoutType};

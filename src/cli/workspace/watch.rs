@@ -8,7 +8,8 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use tonic::Code;
 
-use super::{FilterArgs, describe};
+use super::describe::describe;
+use super::filter::FilterArgs;
 use crate::connect::{Client, ClientArgs};
 use crate::subscription::{Event, Subscription};
 use crate::terminal::{Format, Terminal};

@@ -5,28 +5,12 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::{Overrides, to_wire};
+use super::overrides::{Login, Overrides};
 use crate::cluster::fields::{Fields, Problems};
 use crate::cluster::kubeconfig::{self, Choice};
 use domain::names::{Namespace, SecretKey, SecretName};
 use domain::secret_ref::SecretRef;
 use proto::spaceport::v1::SecretReference;
-
-/// Source of a kubeconfig from the command line, which overrides the document.
-#[derive(Clone, Copy)]
-pub enum Login<'a> {
-    /// A file.
-    File(&'a Path),
-    /// A Secret of the host cluster.
-    Secret(&'a SecretRef),
-}
-
-impl<'a> Login<'a> {
-    /// From the flags, which exclude each other.
-    pub fn of(file: Option<&'a Path>, secret: Option<&'a SecretRef>) -> Option<Self> {
-        secret.map(Self::Secret).or(file.map(Self::File))
-    }
-}
 
 /// A kubeconfig, or where the manager reads it.
 pub(super) enum Kubeconfig {
@@ -69,6 +53,14 @@ pub(super) fn kubeconfig_of(
         (None, None, Some(secret)) => Ok(Kubeconfig::Secret(secret)),
         _ if problems.len() > before => Ok(Kubeconfig::Wrong),
         _ => bail!("must have one of file, inline and secret"),
+    }
+}
+
+pub fn to_wire(reference: &SecretRef) -> SecretReference {
+    SecretReference {
+        namespace: reference.namespace.to_string(),
+        name: reference.name.to_string(),
+        key: reference.key.to_string(),
     }
 }
 

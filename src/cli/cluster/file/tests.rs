@@ -1,5 +1,7 @@
 use super::*;
 use crate::cluster::fields::parse;
+use domain::secret_ref::SecretRef;
+use proto::spaceport::v1::SecretReference;
 
 /// A complete kubeconfig with this token.
 fn complete(token: &str) -> String {
