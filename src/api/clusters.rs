@@ -9,34 +9,19 @@ mod forget;
 mod incarnation;
 mod install;
 mod registry;
+mod service;
 mod status;
 
-use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::error;
 use super::parse;
 use convert::view;
-use federation::Federation;
 use federation::clusters::Registered;
 use proto::spaceport::v1;
 use proto::spaceport::v1::cluster_manager_server::ClusterManager;
 
-/// Implements the service.
-#[derive(Debug, Clone)]
-pub struct Clusters {
-    federation: Arc<Federation>,
-    shutdown: CancellationToken,
-}
-
-impl Clusters {
-    /// Streams end when `shutdown` is cancelled.
-    pub fn new(federation: Arc<Federation>, shutdown: CancellationToken) -> Self {
-        Self { federation, shutdown }
-    }
-}
+pub use service::Clusters;
 
 #[tonic::async_trait]
 impl ClusterManager for Clusters {

@@ -1,14 +1,13 @@
 //! Wires the manager together: the one file that knows every crate. It reads in the order of the data flow.
 
+mod configuration;
 pub mod metrics;
 mod options;
 mod reload;
 mod templates;
-#[cfg(test)]
-mod tests;
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +18,21 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use self::options::{defaults, host_source, member_options, open_host, options, sealer, store_options};
+use self::configuration::{Loaded, load};
+use self::options::{member_options, open_host, options, sealer, store_options};
 use self::reload::Reload;
+<<<<<<< HEAD
 use federation::{Defaults, Federation, FleetOptions, Meters, Parts, ReplicaName};
 use host::{Host, Source};
+=======
+use federation::{Federation, FleetOptions, Meters, ReplicaName};
+use host::Host;
+>>>>>>> 09ca8f7 (Move reading the configuration out of the wiring)
 use member::client::CallMeters;
 use member::tasks::TaskMeters;
 use runtime::admin::Admin;
 use runtime::audit::{AuditMeters, AuditSink};
-use runtime::config::{self, Config, EXIT_CODE, Follower, Reading};
+use runtime::config::{Config, EXIT_CODE};
 use runtime::connections::ConnectionMeters;
 use runtime::readiness::Readiness;
 use runtime::shutdown::{Supervisor, signals};
@@ -92,43 +97,6 @@ impl Runtimes {
         self.main.shutdown_timeout(LAST);
         output
     }
-}
-
-/// A configuration and what was read with it.
-struct Loaded {
-    config: Config,
-    defaults: Defaults,
-    limits: api::Limits,
-    host: Option<Source>,
-    follower: Follower,
-}
-
-fn load(path: &Path) -> Result<Loaded, config::Error> {
-    let mut follower = Follower::new(path);
-    let (config, (defaults, limits, host)) =
-        read(path, |reading| reading.check(host_source(reading.host_kubeconfig.clone())))?;
-    follower.also(template_files(&config));
-    follower.below(config.manager.template_folder.as_deref());
-    let limits = api::Limits::new(limits).map_err(|problems| config::Error::Invalid { problems })?;
-    Ok(Loaded { config, defaults, limits, host, follower })
-}
-
-/// Reads the configuration, what crates derive from it, and what is needed `besides`; or returns all problems together.
-fn read<T>(
-    path: &Path,
-    besides: impl FnOnce(&mut Reading) -> Option<T>,
-) -> Result<(Config, (Defaults, api::CheckedLimits, T)), config::Error> {
-    let mut reading = Config::read(path, templates::check)?;
-    let made = reading.manager.clone().map(|manager| defaults(&manager, reading.is_flawless()));
-    let defaults = made.and_then(|made| reading.check(made));
-    let limits = reading.check(api::CheckedLimits::new(&reading.rate_limits));
-    let besides = besides(&mut reading);
-    let made = defaults.zip(limits).zip(besides);
-    reading.finish(made.map(|((defaults, limits), besides)| (defaults, limits, besides)))
-}
-
-fn template_files(config: &Config) -> Vec<PathBuf> {
-    config.manager.classes.values().flat_map(|class| class.templates.files().cloned()).collect()
 }
 
 async fn serve(loaded: Loaded, large: Handle, json_log: bool, verbose: bool) -> anyhow::Result<()> {

@@ -203,7 +203,7 @@ impl Election {
                     }
                 }
                 Err(error) => {
-                    warn!(replica = self.replica.replica, %error, "failed to campaign for the leadership")
+                    warn!(replica = self.replica.replica, %error, "failed to campaign for the leadership");
                 }
             }
             if campaign.elapsed() > self.timing.ttl {

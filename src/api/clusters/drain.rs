@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::Stream;
 use tonic::{Response, Status};
 
-use super::Clusters;
+use super::service::Clusters;
 use crate::convert::{number, timestamp};
 use crate::error;
 use crate::parse::{self, Problems};

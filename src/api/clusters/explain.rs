@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tonic::Status;
 
-use super::Clusters;
+use super::service::Clusters;
 use crate::convert::{number, timestamp};
 use crate::error;
 use crate::parse::{self, Problems};

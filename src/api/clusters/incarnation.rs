@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::Clusters;
+use super::service::Clusters;
 use crate::caller;
 use crate::convert::timestamp;
 use crate::error;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Clusters, convert, drain};
+use super::service::Clusters;
+use super::{convert, drain};
 use crate::convert::{number, phase, timestamp};
 use federation::Lead;
 use federation::clusters::capacity::CapacityOverview;

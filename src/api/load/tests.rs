@@ -1,10 +1,12 @@
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
+use http::Response;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 use tonic::Code;
-use tower::ServiceExt as _;
+use tower::{Layer as _, ServiceExt as _};
 
 use super::*;
 use runtime::tls::ConnectInfo;

@@ -95,7 +95,7 @@ async fn off(client: &Client, spec: &ClusterSpec) -> Result<Findings, Error> {
         let trial = Trial { cluster: &spec.name, client, namespace };
         match trial.create(PROBE, NONE, None).await? {
             Verdict::Accepted => {}
-            Verdict::NotAllowed => findings.warn(format!("namespace {namespace}: {}", NO_RIGHTS), ""),
+            Verdict::NotAllowed => findings.warn(format!("namespace {namespace}: {NO_RIGHTS}"), ""),
             Verdict::Fenced(reason) => findings.fail(format!("namespace {namespace}: {reason}"), ""),
             Verdict::Refused(rule) => {
                 findings.fail(format!("a write in namespace {namespace} is refused: {rule}"), "");

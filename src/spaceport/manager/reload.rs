@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+<<<<<<< HEAD
 use super::{read, template_files};
 use federation::fleet::Fleet;
+=======
+use super::configuration::{read, template_files};
+use federation::Federation;
+>>>>>>> 09ca8f7 (Move reading the configuration out of the wiring)
 use runtime::config::{self, Follower};
 use runtime::files::READ_WITHIN;
 use runtime::readiness::Readiness;
