@@ -21,13 +21,8 @@ use tokio_util::sync::CancellationToken;
 use self::configuration::{Loaded, load};
 use self::options::{member_options, open_host, options, sealer, store_options};
 use self::reload::Reload;
-<<<<<<< HEAD
-use federation::{Defaults, Federation, FleetOptions, Meters, Parts, ReplicaName};
-use host::{Host, Source};
-=======
-use federation::{Federation, FleetOptions, Meters, ReplicaName};
+use federation::{Federation, FleetOptions, Meters, Parts, ReplicaName};
 use host::Host;
->>>>>>> 09ca8f7 (Move reading the configuration out of the wiring)
 use member::client::CallMeters;
 use member::tasks::TaskMeters;
 use runtime::admin::Admin;

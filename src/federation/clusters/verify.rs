@@ -11,8 +11,8 @@ use crate::{Error, Result};
 use domain::cluster::ClusterSpec;
 use domain::workspace::Kind;
 use member::client::{Credentials, Limits, Signals, connect};
+use onboarding::checks::{self, Examined, Question};
 use onboarding::pod_policy::{PROBE, Sample};
-use onboarding::{checks, checks::Examined, checks::Question};
 
 /// For all checks of a cluster.
 pub(super) const VERIFY_WITHIN: Duration = Duration::from_secs(10);

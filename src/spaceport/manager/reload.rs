@@ -5,13 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-<<<<<<< HEAD
-use super::{read, template_files};
-use federation::fleet::Fleet;
-=======
 use super::configuration::{read, template_files};
-use federation::Federation;
->>>>>>> 09ca8f7 (Move reading the configuration out of the wiring)
+use federation::fleet::Fleet;
 use runtime::config::{self, Follower};
 use runtime::files::READ_WITHIN;
 use runtime::readiness::Readiness;
