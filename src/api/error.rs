@@ -63,7 +63,8 @@ pub fn status(error: &Error) -> Status {
         | Error::Unusable { .. }
         | Error::DrainStage { .. }
         | Error::SecretsInUse
-        | Error::StillRegistered(_) => Code::FailedPrecondition,
+        | Error::StillRegistered(_)
+        | Error::RegisteredAs { .. } => Code::FailedPrecondition,
         Error::Unread { unread, .. } if unread.is_passing() => {
             details.set_retry_info(Some(RETRY_LEADER));
             Code::Unavailable
@@ -225,6 +226,7 @@ fn reason(error: &Error) -> &'static str {
         Error::NotEmpty { .. } => "CLUSTER_NOT_EMPTY",
         Error::NameInUse { .. } => "NAME_IN_USE",
         Error::StillRegistered(_) => "STILL_REGISTERED",
+        Error::RegisteredAs { .. } => "REGISTERED_AS",
         Error::NotLeader => "NOT_LEADER",
         Error::NoNamespace { .. } => "NO_NAMESPACE",
         Error::Unusable { .. } => "CLUSTER_UNUSABLE",

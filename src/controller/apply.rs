@@ -173,7 +173,9 @@ fn refusal(error: member::Error) -> Result<Refusal, Error> {
         member::Error::Refused { code, rule, .. } => {
             // The cause has at least the status code.
             let message = if *rule == Rule::Unnamed { error.cause() } else { rule.to_string() };
-            Ok(Refusal { message, is_final: matches!(code, 400 | 422) })
+            // A webhook may deny with any code, 400 where it names none, and may judge otherwise later.
+            let is_final = matches!(code, 400 | 422) && !matches!(rule, Rule::Webhook(_));
+            Ok(Refusal { message, is_final })
         }
         member::Error::Ambiguous { .. } => Ok(Refusal { message: error.cause(), is_final: false }),
         member::Error::Disallowed { why, .. } => Ok(Refusal { message: why.clone(), is_final: false }),
@@ -188,6 +190,15 @@ fn refusal(error: member::Error) -> Result<Refusal, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pod_that_is_invalid_is_not_retried_and_one_that_a_webhook_denies_is() {
+        for (rule, is_final) in [(Rule::Unnamed, true), (Rule::Webhook("hook.example".to_owned()), false)] {
+            let (cluster, action) = ("eu-1".parse().unwrap(), "create Pod ws-a".to_owned());
+            let error = member::Error::Refused { cluster, action, code: 400, reason: "BadRequest", rule };
+            assert_eq!(refusal(error).unwrap().is_final, is_final);
+        }
+    }
 
     #[test]
     fn a_pod_that_is_too_large_is_not_retried() {

@@ -32,9 +32,10 @@ const TRIES: u32 = 3;
 /// Shortest deadline of an attempt.
 const LEAST_TRY: Duration = Duration::from_secs(1);
 
-/// Deadline of one attempt to create a Workspace, where `deadline` is that of the whole start.
+/// Deadline of one attempt to create a Workspace, where `deadline` is that of the whole start; in whole milliseconds.
 pub fn one_try(deadline: Duration) -> Duration {
-    (deadline / TRIES).max(LEAST_TRY)
+    let millis = u64::try_from((deadline / TRIES).as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(millis).max(LEAST_TRY)
 }
 
 /// Requirements and preferences of a start.

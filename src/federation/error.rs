@@ -235,6 +235,16 @@ pub enum Error {
         "cluster {0} is registered: its workspaces are given up only after it was deregistered, with --force"
     )]
     StillRegistered(ClusterName),
+    /// The cluster whose workspaces are to be given up is registered under another name.
+    #[error(
+        "cluster {cluster} is registered as {now}: adopt its workspaces there with `spaceport cluster adopt {now}`"
+    )]
+    RegisteredAs {
+        /// The former name.
+        cluster: ClusterName,
+        /// The present one.
+        now: ClusterName,
+    },
     /// A start may or may not have reached its cluster; it is settled there, and a repeated call gets its answer.
     #[error("workspace {id} may have started on cluster {cluster}: {reason}; repeat the call")]
     Undecided {

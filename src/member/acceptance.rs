@@ -120,6 +120,7 @@ impl Acceptance {
 fn is_failing(error: &Error) -> bool {
     match error {
         Error::Ambiguous { .. } => true,
+        Error::Refused { rule: Rule::Webhook(_), .. } => false,
         Error::Refused { code, rule, .. } => *code >= 500 || matches!(rule, Rule::WebhookFailed(_)),
         _ => false,
     }
@@ -129,6 +130,8 @@ fn is_failing(error: &Error) -> bool {
 fn is_rejection(error: &Error) -> bool {
     match error {
         Error::Refused { rule: Rule::NoDryRun(_) | Rule::Terminating, .. } => false,
+        // A webhook chooses the code of its denial.
+        Error::Refused { rule: Rule::Webhook(_), .. } => true,
         Error::Refused { code, .. } => matches!(code, 400 | 403 | 409 | 422),
         Error::TooLarge { .. } => true,
         _ => false,
@@ -153,8 +156,11 @@ mod tests {
     async fn what_the_request_itself_caused_says_nothing_of_the_cluster() {
         let learned = Acceptance::new(watch::Sender::default());
         learned.workspace(Err(&refused(422, Rule::Unnamed)));
-        learned.workspace(Err(&refused(403, Rule::Webhook("policy.example".to_owned()))));
-        assert_eq!(learned.closed(), None);
+        for code in [403, 429, 500, 504] {
+            learned.workspace(Err(&refused(code, Rule::Webhook("policy.example".to_owned()))));
+            learned.canary(Err(&refused(code, Rule::Webhook("policy.example".to_owned()))));
+            assert_eq!(learned.closed(), None, "{code}");
+        }
     }
 
     #[tokio::test]

@@ -117,7 +117,7 @@ impl Error {
     /// Whether what was attempted certainly did not happen, so that a start may go to another cluster.
     ///
     /// An apiserver that answers 500, 502 or 504 may have stored the object before it failed, so those answers are not
-    /// definite; 503 is, where the apiserver itself gave it, and so is a failed admission webhook.
+    /// definite; 503 is, where the apiserver itself gave it, and so is what an admission webhook denied, with any code, or failed to judge.
     pub fn is_definite_refusal(&self) -> bool {
         match self {
             Self::Kubeconfig { .. }
@@ -131,7 +131,7 @@ impl Error {
             Self::Refused { code, reason, rule, .. } => {
                 *code < 500
                     || (*code == 503 && *reason == "ServiceUnavailable")
-                    || matches!(rule, Rule::WebhookFailed(_))
+                    || matches!(rule, Rule::Webhook(_) | Rule::WebhookFailed(_))
             }
         }
     }
@@ -164,6 +164,11 @@ impl Error {
             }
             other => other,
         }
+    }
+
+    /// Whether an admission webhook denied it: its code, which may be 404 or 409, is about nothing that exists.
+    pub fn is_of_webhook(&self) -> bool {
+        matches!(self, Self::Refused { rule: Rule::Webhook(_), .. })
     }
 
     /// HTTP status code, where the apiserver answered.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Connected, Fleet};
 use crate::leadership::Leadership;
 use crate::locks::Locks;
 use crate::locks::PATIENCE;
@@ -82,10 +82,23 @@ impl GivingUp {
         let mut given_up = 0;
         if !asked.dry_run {
             let reason = stated(&asked.reason)?;
+            self.refuse_where_it_is_back(name).await?;
             given_up = self.give_up_all(&term, name, reason).await?;
             tracing::warn!(cluster = %name, given_up, by = asked.by, reason, "an admin gave workspaces up");
         }
         Ok(Forgotten { given_up, left: left(&self.index.records_of(name)) })
+    }
+
+    /// The cluster may be registered under another name: its workspaces are there, and can be adopted.
+    async fn refuse_where_it_is_back(&self, name: &ClusterName) -> Result<()> {
+        let former = self.store.former_clusters().await?.remove(name);
+        let uid = former.map(|former| former.cluster_uid).unwrap_or_default();
+        let connected = self.fleet.connected().into_iter();
+        let is_back = |one: &Arc<Connected>| !uid.is_empty() && one.in_use().cluster_uid == uid;
+        match connected.filter(is_back).map(|one| one.member.name().clone()).next() {
+            Some(now) => Err(Error::RegisteredAs { cluster: name.clone(), now }),
+            None => Ok(()),
+        }
     }
 
     async fn give_up_all(&self, term: &Term, name: &ClusterName, reason: &str) -> Result<usize> {

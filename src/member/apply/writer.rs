@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::{DeleteParams, PostParams, Preconditions};
-use kube::core::{NamespaceResourceScope, Request, request};
+use kube::core::{NamespaceResourceScope, Request, TypeMeta, request};
 use kube::{Api, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -122,7 +122,11 @@ impl Writer {
     {
         let action = format!("dry-run the creation of {} {name}", K::kind(&()));
         let params = PostParams { dry_run: true, ..by_us() };
-        let call = async { self.taken(self.creation(&params, object)?).await };
+        let call = async {
+            // What stands between may answer 200 with anything.
+            let made: TypeMeta = self.answer(self.creation(&params, object)?).await?;
+            if made.kind == K::kind(&()) { Ok(()) } else { Err(other_kind(&made.kind)) }
+        };
         created(self.write(action, call).await).map(drop)
     }
 
@@ -205,10 +209,16 @@ pub(super) fn exactly(uid: &str) -> DeleteParams {
     DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
 }
 
+/// The error of an answer that holds an object of another kind than the one created.
+fn other_kind(kind: &str) -> kube::Error {
+    kube::Error::SerdeError(serde::de::Error::custom(format!("the answer is of kind {kind:?}")))
+}
+
 /// Sorts refusals that a caller acts on out of the errors.
 pub(super) fn created<T>(answer: Result<T>) -> Result<Created<T>> {
     match answer {
         Ok(object) => Ok(Created::New(object)),
+        Err(error) if error.is_of_webhook() => Err(error),
         Err(Error::Refused { code: 409, reason: "AlreadyExists", .. }) => Ok(Created::Exists),
         Err(error) => Err(error),
     }
@@ -217,6 +227,7 @@ pub(super) fn created<T>(answer: Result<T>) -> Result<Created<T>> {
 pub(super) fn patched<T>(answer: Result<T>) -> Result<Patched<T>> {
     match answer {
         Ok(object) => Ok(Patched::Done(object)),
+        Err(error) if error.is_of_webhook() => Err(error),
         Err(Error::Refused { code: 404, .. }) => Ok(Patched::NotFound),
         Err(Error::Refused { code: 409, .. } | Error::Refused { rule: Rule::OtherUid, .. }) => {
             Ok(Patched::Conflict)

@@ -183,9 +183,12 @@ fn failed(meter: Option<&CallMeter>, reason: &'static str) {
     }
 }
 
-/// How long an apiserver that is asked too much wants to be left alone. Its probes go on.
+/// How long an overloaded apiserver wants no requests. Its probes continue. The limits of an apiserver answer in plain text; a
+/// 429 with a Status is about one object, such as the denial of a webhook, which must not stop requests about others.
 fn asked_pause<B>(response: &Response<B>) -> Option<Duration> {
-    if response.status() != StatusCode::TOO_MANY_REQUESTS {
+    let content = response.headers().get(http::header::CONTENT_TYPE);
+    let is_status = content.is_some_and(|kind| !kind.as_bytes().starts_with(b"text/"));
+    if response.status() != StatusCode::TOO_MANY_REQUESTS || is_status {
         return None;
     }
     let seconds = response.headers().get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;

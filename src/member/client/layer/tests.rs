@@ -187,12 +187,19 @@ async fn a_log_that_is_followed_is_waited_for_without_taking_the_turn_of_others(
 async fn an_apiserver_that_asks_to_be_left_alone_is_and_probes_go_on() {
     let throttles = tower::service_fn(|request: Request<Body>| async move {
         let answer = Response::builder().header(http::header::RETRY_AFTER, "3");
-        let code = if request.uri().path() == "/busy" { 429 } else { 200 };
-        Ok::<_, Fault>(answer.status(code).body(Full::new(Bytes::new())).unwrap())
+        let (code, kind) = match request.uri().path() {
+            "/busy" => (429, "text/plain; charset=utf-8"),
+            "/denied" => (429, "application/json"),
+            _ => (200, "application/json"),
+        };
+        let answer = answer.status(code).header(http::header::CONTENT_TYPE, kind);
+        Ok::<_, Fault>(answer.body(Full::new(Bytes::new())).unwrap())
     });
     let service = Guarded::new(throttles, &limits(), Arc::new(Heard::default()));
     let begun = Instant::now();
+    service.clone().oneshot(get("/denied")).await.unwrap();
     service.clone().oneshot(get("/idle")).await.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 0, "one object was denied, by a webhook");
     service.clone().oneshot(get("/busy")).await.unwrap();
     service.clone().oneshot(probe()).await.unwrap();
     assert_eq!(begun.elapsed().as_secs(), 0);
@@ -204,7 +211,9 @@ async fn an_apiserver_that_asks_to_be_left_alone_is_and_probes_go_on() {
 async fn a_writer_whose_call_gets_no_turn_in_time_says_that_it_was_not_sent() {
     let answers = tower::service_fn(|_: Request<Body>| async {
         tokio::time::sleep(Duration::from_secs(4)).await;
-        Ok::<_, Fault>(Response::new(Body::from(b"{}".to_vec())))
+        Ok::<_, Fault>(Response::new(Body::from(
+            br#"{"apiVersion":"workspace.gitpod.io/v1","kind":"Workspace"}"#.to_vec(),
+        )))
     });
     let limits = Limits { in_flight: 1, request_timeout: Duration::from_secs(20), ..limits() };
     let service = Guarded::new(answers, &limits, Arc::new(Heard::default()));
