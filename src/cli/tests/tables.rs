@@ -93,6 +93,18 @@ fn lost() -> Cluster {
     lost
 }
 
+/// Its health says nothing of what its conditions say.
+fn refusing() -> Cluster {
+    let mut refusing = cluster("eu-2", "europe", Health::Available);
+    let message = "webhook \"policy.example.com\" rejects pods: image is not signed";
+    refusing.status.get_or_insert_default().conditions = vec![
+        condition("Available", Holds::True, "Answers", ""),
+        condition("PodsAccepted", Holds::False, "Refused", message),
+        condition("Synced", Holds::False, "Lagging", "is 40 s behind"),
+    ];
+    refusing
+}
+
 fn clusters() -> Vec<Cluster> {
     vec![
         cluster("eu-1", "europe", Health::Available),
@@ -365,7 +377,8 @@ fn leader() -> LeaderView {
 /// Every page by its verb.
 fn pages() -> Vec<(&'static str, Page)> {
     let now = now();
-    let clusters: Vec<ClusterView> = clusters().into_iter().map(ClusterView::from).collect();
+    let clusters: Vec<ClusterView> =
+        clusters().into_iter().chain([refusing()]).map(ClusterView::from).collect();
     let started = StartedView::new(
         &StartWorkspaceRequest { id: UUID.into(), ..StartWorkspaceRequest::default() },
         StartWorkspaceResponse { cluster: "eu-1".into(), url: URL.into(), ..Default::default() },
