@@ -1,4 +1,7 @@
-use tonic::Status;
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::fake::Fake;
 use super::{parse, spaceport};
@@ -132,6 +135,21 @@ async fn a_rejected_start_differs_from_one_without_a_response() {
     server.0.lock().start = Some(Err(Status::unavailable("leader is changing")));
     let ran = spaceport(&endpoint, START.trim_end_matches(" --wait")).await;
     assert!(ran.err.contains("may or may not start; see `spaceport workspace show one`"), "{}", ran.err);
+    // The server says that it wrote nothing: no cluster could take it yet.
+    let reason = |reason: &str| {
+        let mut details = ErrorDetails::with_error_info(reason, "spaceport.dev", HashMap::new());
+        details.add_precondition_failure_violation("CLUSTER", "eu", "is being connected");
+        let message = "no cluster can take workspace one: eu is being connected";
+        Status::with_error_details(Code::Unavailable, message, details)
+    };
+    for (given, expected) in [
+        ("CLUSTERS_NOT_KNOWN", "spaceport: failed to start workspace one: UNAVAILABLE: no cluster can take"),
+        ("CLUSTER", "spaceport: workspace one may or may not start; see"),
+    ] {
+        server.0.lock().start = Some(Err(reason(given)));
+        let ran = spaceport(&endpoint, START.trim_end_matches(" --wait")).await;
+        assert!(ran.code == 1 && ran.err.starts_with(expected), "{}", ran.err);
+    }
 }
 
 #[tokio::test]
