@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use super::connect::CREATE_CONTEXT;
 use super::failure::Usage;
 use super::flags::{Environment, Flags};
 use super::table::{Page, Table, plain};
@@ -115,10 +116,14 @@ pub fn run(
             terminal.progress(&format!("deleted context {name}{now}\n"));
             Ok(())
         }
-        Verb::CurrentContext => match ConfigFile::read(&path)?.current_context {
-            Some(name) => terminal.line(name),
-            None => bail!("no context is current: choose one with `spaceport config use-context`"),
-        },
+        Verb::CurrentContext => {
+            let config = ConfigFile::read(&path)?;
+            match config.current_context {
+                Some(name) => terminal.line(name),
+                None if config.contexts.is_empty() => bail!("no context is current: {CREATE_CONTEXT}"),
+                None => bail!("no context is current: choose one with `spaceport config use-context`"),
+            }
+        }
         Verb::GetContexts => list(&ConfigFile::read(&path)?, flags, terminal),
         Verb::View => {
             let config = ConfigFile::read(&path)?;

@@ -33,6 +33,8 @@ mod diagnosis;
 mod files;
 mod link;
 
+/// What to do where there is no context.
+pub const CREATE_CONTEXT: &str = "create one with `spaceport config set-context NAME --endpoint URL`";
 /// Largest response of a server.
 const LARGEST_ANSWER: usize = 16 << 20;
 /// Timeout of one address, so that a dead one leaves time for the next.
@@ -56,7 +58,7 @@ pub struct ClientArgs {
     pub timeout: Duration,
     /// Output format.
     pub output: Format,
-    /// Configuration file that was read.
+    /// Configuration file that has contexts to choose from.
     pub config: Option<PathBuf>,
 }
 
@@ -186,7 +188,7 @@ impl Client {
 impl ClientArgs {
     fn no_endpoint(&self) -> Usage {
         let file = self.config.as_ref().map_or_else(
-            || "name a context with --context".to_owned(),
+            || format!("use a context: there is none, {CREATE_CONTEXT}"),
             |path| format!("choose a context of {} with `spaceport config use-context`", path.display()),
         );
         Usage(format!("no server is named: give --endpoint, set SPACEPORT_ENDPOINT, or {file}"))
