@@ -419,6 +419,9 @@ async fn a_workspace_that_is_over_shows_how_it_ended_and_one_that_never_was_is_n
     };
     ended.set_last_phase(WorkspacePhase::Creating);
     server.0.lock().ended = Some(ended);
+    let ran = spaceport(&endpoint, "workspace stop one").await;
+    let reported = "spaceport: failed to stop one: NOT_FOUND: workspace one has already ended (1970-01-01T00:00:00Z)\n";
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (1, "", reported));
     let ran = spaceport(&endpoint, "workspace show one -o json").await;
     assert_eq!(ran.code, 0, "{}", ran.err);
     let view: serde_json::Value = serde_json::from_str(&ran.out).unwrap();

@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use tonic::Code;
+use tonic::codegen::Bytes;
+use tonic::{Code, Status};
 
-use super::describe::describe;
+use super::describe::{describe, ended};
 use super::progress::Progress;
 use super::start::WaitArgs;
 use super::wait::{Goal, Wait, failure_of};
@@ -116,10 +117,15 @@ async fn ask(
     let policy = StopWorkspacePolicy::from(args.policy).into();
     let request = StopWorkspaceRequest { id: id.to_string(), policy };
     let mut api = client.workspaces();
-    client.call(request, async |request| api.stop_workspace(request).await).await?;
+    if let Err(status) = client.call(request, async |request| api.stop_workspace(request).await).await {
+        return Err(refusal(client, id, status).await.into());
+    }
     if before.is_none() {
         // The API accepts a stop of an unknown id. Ask again, because the replica may have lagged behind.
-        let status = describe(client, id).await?.status.unwrap_or_default();
+        let status = match describe(client, id).await {
+            Ok(answer) => answer.status.unwrap_or_default(),
+            Err(status) => return Err(refusal(client, id, status).await.into()),
+        };
         if args.waiting.wait {
             subscription = Some(subscribe(client, connection, &status).await?);
         }
@@ -131,6 +137,20 @@ async fn ask(
     let name = if args.ids.len() > 1 { id.as_str() } else { "" };
     let progress = Progress::new(terminal.redraws, name);
     Ok(Some(Wait::new(id.as_str(), Goal::Stopped, args.waiting.wait_timeout, subscription, progress)))
+}
+
+/// Reports a workspace that has ended as such, and not as one that does not exist.
+async fn refusal(client: &Client, id: &WorkspaceId, status: Status) -> Status {
+    if status.code() != Code::NotFound {
+        return status;
+    }
+    match ended(client, id).await {
+        Some(ended) => {
+            let details = Bytes::copy_from_slice(status.details());
+            Status::with_details(status.code(), ended.sentence(), details)
+        }
+        None => status,
+    }
 }
 
 async fn subscribe(
