@@ -173,8 +173,9 @@ async fn stop_waits_for_the_end_and_one_failure_does_not_keep_the_others() {
     let server = Fake::default();
     let metadata = WorkspaceMetadata { meta_id: "meta".to_owned(), ..Default::default() };
     let known = WorkspaceStatus { metadata: Some(metadata), ..status("one", WorkspacePhase::Running, 1) };
-    server.0.lock().described =
-        Some(DescribeWorkspaceResponse { status: Some(known), last_activity: String::new() });
+    let described = |status| Some(DescribeWorkspaceResponse { status: Some(status), ..Default::default() });
+    server.0.lock().described = described(known.clone());
+    server.0.lock().described_after_stops.push_back(None);
     let stream = vec![event("one", WorkspacePhase::Stopping, 2), event("one", WorkspacePhase::Stopped, 3)];
     server.0.lock().streams.push_back(stream);
     let endpoint = server.serve().await;
@@ -190,9 +191,20 @@ async fn stop_waits_for_the_end_and_one_failure_does_not_keep_the_others() {
         metadata: Some(WorkspaceMetadata { meta_id: "meta".to_owned(), ..Default::default() }),
         ..status("one", WorkspacePhase::Stopped, 4)
     };
-    server.0.lock().streams.push_back(vec![Ok(update(left))]);
+    server.0.lock().streams.push_back(vec![Ok(update(left.clone()))]);
+    server.0.lock().described = described(known.clone());
     let ran = spaceport(&endpoint, "workspace stop one --wait").await;
     assert!(ran.err.ends_with(&format!("stopped one\nmeta id meta stays taken: {held}\n")), "{}", ran.err);
+    // The holder is known only after the workspace has stopped.
+    server.0.lock().streams.push_back(vec![event("one", WorkspacePhase::Stopped, 5)]);
+    server.0.lock().described_after_stops.push_back(described(left));
+    let ran = spaceport(&endpoint, "workspace stop one --wait").await;
+    assert!(ran.err.ends_with(&format!("stopped one\nmeta id meta stays taken: {held}\n")), "{}", ran.err);
+    // Nobody is known to hold it: the wait ends all the same.
+    server.0.lock().streams.push_back(vec![event("one", WorkspacePhase::Stopped, 6)]);
+    server.0.lock().described = described(known);
+    let ran = spaceport(&endpoint, "workspace stop one --wait --wait-timeout 600ms").await;
+    assert!(ran.code == 0 && ran.err.ends_with("stopped one\n"), "{}", ran.err);
 
     let ran = spaceport(&endpoint, "workspace stop unknown two").await;
     assert_eq!(ran.code, 1);
@@ -420,7 +432,8 @@ async fn a_workspace_that_is_over_shows_how_it_ended_and_one_that_never_was_is_n
     ended.set_last_phase(WorkspacePhase::Creating);
     server.0.lock().ended = Some(ended);
     let ran = spaceport(&endpoint, "workspace stop one").await;
-    let reported = "spaceport: failed to stop one: NOT_FOUND: workspace one has already ended (1970-01-01T00:00:00Z)\n";
+    let reported =
+        "spaceport: failed to stop one: NOT_FOUND: workspace one has already ended (1970-01-01T00:00:00Z)\n";
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (1, "", reported));
     let ran = spaceport(&endpoint, "workspace show one -o json").await;
     assert_eq!(ran.code, 0, "{}", ran.err);
