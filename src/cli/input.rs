@@ -46,9 +46,6 @@ pub enum Error {
         /// What the file should be.
         kind: Kind,
     },
-    /// Binary, or in another encoding.
-    #[error("{} is not UTF-8 text", .0.display())]
-    NotText(PathBuf),
 }
 
 #[derive(Debug)]
@@ -73,11 +70,6 @@ pub fn read(path: &Path, kind: Kind) -> Result<Content, Error> {
 /// Reads a file; `-` is standard input.
 pub fn read_or_stdin(path: &Path, kind: Kind) -> Result<Vec<u8>, Error> {
     if path == Path::new("-") { limited(io::stdin().lock(), path, kind) } else { Ok(read(path, kind)?.bytes) }
-}
-
-/// Reads a file as text; `-` is standard input.
-pub fn read_text(path: &Path, kind: Kind) -> Result<String, Error> {
-    String::from_utf8(read_or_stdin(path, kind)?).map_err(|_| Error::NotText(path.to_owned()))
 }
 
 /// Base of relative paths in a file: its folder, or the working directory if it is a pipe.
@@ -164,7 +156,5 @@ mod tests {
         }
         let missing = read(&folder.path().join("missing"), SMALL).unwrap_err();
         assert!(missing.to_string().starts_with("failed to read "), "{missing}");
-        std::fs::write(folder.path().join("bytes"), [0xff, 0xfe]).unwrap();
-        assert!(matches!(read_text(&folder.path().join("bytes"), SMALL), Err(Error::NotText(_))));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -20,10 +20,13 @@ use crate::failure::Usage;
 use crate::input;
 use crate::table::clean;
 use domain::duration::GoDuration;
+use domain::kubeconfig::encoding;
 
 /// How long to wait for another process that changes the file.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Symbolic links that are followed, as many as Linux follows.
+const MOST_LINKS: usize = 40;
 
 impl ConfigFile {
     /// Reads the file; a missing file has no contexts. Relative paths in it start at its folder.
@@ -33,10 +36,13 @@ impl ConfigFile {
 
     /// The text of the file, if it exists.
     fn text(path: &Path) -> Result<Option<String>> {
-        match input::read_text(path, input::CONFIG) {
-            Err(input::Error::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            text => Ok(Some(text?)),
-        }
+        let bytes = match input::read_or_stdin(path, input::CONFIG) {
+            Err(input::Error::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            bytes => bytes?,
+        };
+        encoding::decode(&bytes).map(Some).map_err(|rule| anyhow!("{} {rule}", path.display()))
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self> {
@@ -60,8 +66,8 @@ impl ConfigFile {
 
     /// Reads, changes and writes the file under a lock. Only what changes is rewritten.
     pub fn change<T>(path: &Path, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        // Keep a symbolic link; replace what it points to.
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        // Keep a symbolic link; replace or create what it points to.
+        let target = fs::canonicalize(path).or_else(|_| target(path))?;
         let folder =
             target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -97,6 +103,18 @@ impl ConfigFile {
     pub fn to_yaml(&self) -> Result<String> {
         Ok(serde_saphyr::to_string(self)?)
     }
+}
+
+/// The file that a symbolic link leads to, which need not exist; the path itself if it is no link.
+fn target(path: &Path) -> Result<PathBuf> {
+    let mut target = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&target) {
+            Ok(next) => target = target.parent().unwrap_or(Path::new("")).join(next),
+            Err(_) => return Ok(target),
+        }
+    }
+    bail!("{} is a symbolic link that leads to itself", path.display())
 }
 
 /// Replaces a file atomically.
@@ -186,7 +204,6 @@ fn context(value: &Value, path: String, folder: &Path, problems: &mut Problems) 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
-    use std::path::PathBuf;
 
     use super::*;
 
@@ -270,6 +287,51 @@ mod tests {
         assert_eq!(made & 0o777, 0o700);
         assert!(ConfigFile::change(&nested, |_| -> Result<()> { bail!("no") }).is_err());
         assert_eq!(ConfigFile::read(&nested).unwrap(), ConfigFile::default());
+    }
+
+    #[test]
+    fn a_link_to_a_file_that_does_not_exist_stays_and_its_target_is_created() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("middle", path("config.yaml")).unwrap();
+        std::os::unix::fs::symlink("dotfiles/real.yaml", path("middle")).unwrap();
+        let choose = |path: &Path| {
+            ConfigFile::change(path, |config| {
+                config.current_context = Some(name("eu"));
+                Ok(())
+            })
+        };
+        choose(&path("config.yaml")).unwrap();
+        assert!(fs::symlink_metadata(path("config.yaml")).unwrap().is_symlink());
+        assert_eq!(
+            fs::read_to_string(path("dotfiles/real.yaml")).unwrap(),
+            "currentContext: eu\ncontexts: {}\n"
+        );
+        assert_eq!(ConfigFile::read(&path("config.yaml")).unwrap().current_context, Some(name("eu")));
+        std::os::unix::fs::symlink("loop", path("loop")).unwrap();
+        let error = choose(&path("loop")).unwrap_err().to_string();
+        assert!(error.ends_with("loop is a symbolic link that leads to itself"), "{error}");
+    }
+
+    #[test]
+    fn a_file_in_utf_16_is_read_and_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yaml");
+        let text = "currentContext: eu # größer\r\ncontexts: {}\r\n";
+        // The encoding that PowerShell writes.
+        let utf16: Vec<u8> =
+            [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        fs::write(&path, utf16).unwrap();
+        assert_eq!(ConfigFile::read(&path).unwrap().current_context, Some(name("eu")));
+        ConfigFile::change(&path, |config| {
+            config.current_context = Some(name("us"));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), text.replace("eu", "us"));
+        fs::write(&path, b"caf\xe9").unwrap();
+        let error = ConfigFile::read(&path).unwrap_err().to_string();
+        assert!(error.ends_with("config.yaml is neither UTF-8 nor UTF-16 text"), "{error}");
     }
 
     const BY_HAND: &str = "\
