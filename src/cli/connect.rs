@@ -23,6 +23,7 @@ use self::diagnosis::{Failure, Sides, Stage};
 use self::link::Dialer;
 use super::address::Address;
 use super::failure::{Usage, root_cause};
+use super::input::Patience;
 use super::terminal::Format;
 use domain::duration::GoDuration;
 use proto::spaceport::v1::cluster_manager_client::ClusterManagerClient;
@@ -186,6 +187,11 @@ impl Client {
 }
 
 impl ClientArgs {
+    /// How long to wait for the writer of a file that is a pipe.
+    pub fn patience(&self) -> Patience {
+        Patience(self.timeout)
+    }
+
     fn no_endpoint(&self) -> Usage {
         let file = self.config.as_ref().map_or_else(
             || format!("use a context: there is none, {CREATE_CONTEXT}"),
@@ -221,7 +227,7 @@ impl ClientArgs {
             let text = "https needs --ca, SPACEPORT_CA or a context with `ca`: the system's authorities are not consulted";
             return Err(Usage(text.to_owned()).into());
         };
-        Ok(Some(files::configuration(ca, self.identity.as_ref())?))
+        Ok(Some(files::configuration(ca, self.identity.as_ref(), self.patience())?))
     }
 
     fn dialer(&self, address: &Address, tls: Option<&Arc<ClientConfig>>) -> Result<Dialer> {

@@ -13,11 +13,10 @@ use super::address::Address;
 use super::config::{ConfigFile, Context, ContextName};
 use super::connect::{ClientArgs, Identity};
 use super::failure::Usage;
+use super::input::{Patience, TIMEOUT};
 use super::terminal::Format;
 use super::value_parsers::positive_duration;
 
-/// Default timeout of a call.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// Variable that names a context.
 const CONTEXT: &str = "SPACEPORT_CONTEXT";
 /// Variables that are read.
@@ -63,6 +62,11 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// How long to wait for the writer of a file that is a pipe.
+    pub fn patience(&self) -> Patience {
+        Patience(self.timeout.unwrap_or(TIMEOUT))
+    }
+
     /// Names of the flags that were given.
     pub fn given(&self) -> impl Iterator<Item = &'static str> {
         let flags = [
@@ -154,7 +158,7 @@ impl Flags {
                 .into()),
             };
         };
-        let config = ConfigFile::read(&path)?;
+        let config = ConfigFile::read(&path, self.patience())?;
         let context = match named.or_else(|| config.current_context.clone()) {
             Some(name) => config.context(&name, &path)?.clone(),
             None => Context::default(),

@@ -17,7 +17,7 @@ use super::edit;
 use crate::address::Address;
 use crate::cluster::fields::{Fields, Problems, documents, kind, unless_wrong};
 use crate::failure::Usage;
-use crate::input;
+use crate::input::{self, Patience};
 use crate::table::clean;
 use domain::duration::GoDuration;
 use domain::kubeconfig::encoding;
@@ -30,13 +30,13 @@ const MOST_LINKS: usize = 40;
 
 impl ConfigFile {
     /// Reads the file; a missing file has no contexts. Relative paths in it start at its folder.
-    pub fn read(path: &Path) -> Result<Self> {
-        Self::text(path)?.map_or_else(|| Ok(Self::default()), |text| Self::parse(&text, path))
+    pub fn read(path: &Path, patience: Patience) -> Result<Self> {
+        Self::text(path, patience)?.map_or_else(|| Ok(Self::default()), |text| Self::parse(&text, path))
     }
 
     /// The text of the file, if it exists.
-    fn text(path: &Path) -> Result<Option<String>> {
-        let bytes = match input::read_or_stdin(path, input::CONFIG) {
+    fn text(path: &Path, patience: Patience) -> Result<Option<String>> {
+        let bytes = match input::read_or_stdin(path, input::CONFIG, patience) {
             Err(input::Error::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
             }
@@ -65,7 +65,11 @@ impl ConfigFile {
     }
 
     /// Reads, changes and writes the file under a lock. Only what changes is rewritten.
-    pub fn change<T>(path: &Path, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    pub fn change<T>(
+        path: &Path,
+        patience: Patience,
+        change: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
         // Keep a symbolic link; replace or create what it points to.
         let target = fs::canonicalize(path).or_else(|_| target(path))?;
         let folder =
@@ -73,7 +77,7 @@ impl ConfigFile {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.with_context(|| format!("failed to create the folder {}", folder.display()))?;
         let _lock = lock(folder)?;
-        let text = Self::text(path)?;
+        let text = Self::text(path, patience)?;
         let old = text.as_deref().map_or_else(|| Ok(Self::default()), |text| Self::parse(text, path))?;
         let mut new = old.clone();
         let result = change(&mut new)?;
@@ -207,6 +211,14 @@ mod tests {
 
     use super::*;
 
+    fn read(path: &Path) -> Result<ConfigFile> {
+        ConfigFile::read(path, Patience::default())
+    }
+
+    fn change<T>(path: &Path, change: impl FnOnce(&mut ConfigFile) -> Result<T>) -> Result<T> {
+        ConfigFile::change(path, Patience::default(), change)
+    }
+
     fn write(folder: &tempfile::TempDir, text: &str) -> PathBuf {
         let path = folder.path().join("config.yaml");
         fs::write(&path, text).unwrap();
@@ -218,7 +230,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = "currentContext: 'a b'\nextra: 1\ncontexts:\n  eu:\n    endpont: x\n    endpoints: [http://10.0.0.1, 3]\n    \
                     key: \"-----BEGIN\\nhunter2\"\n    timeout: 0s\n    server-name: x\n  us: hunter2\n";
-        let error = format!("{:#}", ConfigFile::read(&write(&folder, text)).unwrap_err());
+        let error = format!("{:#}", read(&write(&folder, text)).unwrap_err());
         for part in [
             "config.yaml has 9 problems:",
             "currentContext: must be 1 to 253",
@@ -238,20 +250,18 @@ mod tests {
             ("contexts: [", "config.yaml is neither YAML nor JSON (line "),
             ("contexts: {a: {}, a: {}}", "config.yaml has a key twice (line 1, column "),
         ] {
-            let error = ConfigFile::read(&write(&folder, broken)).unwrap_err().to_string();
+            let error = read(&write(&folder, broken)).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
         let large = "#".repeat((1 << 20) + 1);
-        assert!(
-            ConfigFile::read(&write(&folder, &large)).unwrap_err().to_string().contains("larger than 1 MiB")
-        );
+        assert!(read(&write(&folder, &large)).unwrap_err().to_string().contains("larger than 1 MiB"));
     }
 
     #[test]
     fn a_missing_or_empty_file_has_no_contexts() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(ConfigFile::read(&folder.path().join("none")).unwrap(), ConfigFile::default());
-        assert_eq!(ConfigFile::read(&write(&folder, "# nothing\n")).unwrap(), ConfigFile::default());
+        assert_eq!(read(&folder.path().join("none")).unwrap(), ConfigFile::default());
+        assert_eq!(read(&write(&folder, "# nothing\n")).unwrap(), ConfigFile::default());
     }
 
     #[test]
@@ -268,7 +278,7 @@ mod tests {
             timeout: Some(GoDuration::from_secs(90)),
             ..Context::default()
         };
-        ConfigFile::change(&link, |config| {
+        change(&link, |config| {
             config.contexts.insert(name.clone(), context.clone());
             config.current_context = Some(name.clone());
             Ok(())
@@ -277,16 +287,16 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path().join("dotfiles")).unwrap().count(), 1);
-        let read = ConfigFile::read(&link).unwrap();
-        assert_eq!((read.current_context.as_ref(), &read.contexts[&name]), (Some(&name), &context));
-        assert!(!read.to_yaml().unwrap().contains("null"));
+        let linked = read(&link).unwrap();
+        assert_eq!((linked.current_context.as_ref(), &linked.contexts[&name]), (Some(&name), &context));
+        assert!(!linked.to_yaml().unwrap().contains("null"));
 
         let nested = folder.path().join("new/folder/config.yaml");
-        ConfigFile::change(&nested, |_| Ok(())).unwrap();
+        change(&nested, |_| Ok(())).unwrap();
         let made = fs::metadata(folder.path().join("new/folder")).unwrap().permissions().mode();
         assert_eq!(made & 0o777, 0o700);
-        assert!(ConfigFile::change(&nested, |_| -> Result<()> { bail!("no") }).is_err());
-        assert_eq!(ConfigFile::read(&nested).unwrap(), ConfigFile::default());
+        assert!(change(&nested, |_| -> Result<()> { bail!("no") }).is_err());
+        assert_eq!(read(&nested).unwrap(), ConfigFile::default());
     }
 
     #[test]
@@ -296,7 +306,7 @@ mod tests {
         std::os::unix::fs::symlink("middle", path("config.yaml")).unwrap();
         std::os::unix::fs::symlink("dotfiles/real.yaml", path("middle")).unwrap();
         let choose = |path: &Path| {
-            ConfigFile::change(path, |config| {
+            change(path, |config| {
                 config.current_context = Some(name("eu"));
                 Ok(())
             })
@@ -307,7 +317,7 @@ mod tests {
             fs::read_to_string(path("dotfiles/real.yaml")).unwrap(),
             "currentContext: eu\ncontexts: {}\n"
         );
-        assert_eq!(ConfigFile::read(&path("config.yaml")).unwrap().current_context, Some(name("eu")));
+        assert_eq!(read(&path("config.yaml")).unwrap().current_context, Some(name("eu")));
         std::os::unix::fs::symlink("loop", path("loop")).unwrap();
         let error = choose(&path("loop")).unwrap_err().to_string();
         assert!(error.ends_with("loop is a symbolic link that leads to itself"), "{error}");
@@ -322,15 +332,15 @@ mod tests {
         let utf16: Vec<u8> =
             [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
         fs::write(&path, utf16).unwrap();
-        assert_eq!(ConfigFile::read(&path).unwrap().current_context, Some(name("eu")));
-        ConfigFile::change(&path, |config| {
+        assert_eq!(read(&path).unwrap().current_context, Some(name("eu")));
+        change(&path, |config| {
             config.current_context = Some(name("us"));
             Ok(())
         })
         .unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), text.replace("eu", "us"));
         fs::write(&path, b"caf\xe9").unwrap();
-        let error = ConfigFile::read(&path).unwrap_err().to_string();
+        let error = read(&path).unwrap_err().to_string();
         assert!(error.ends_with("config.yaml is neither UTF-8 nor UTF-16 text"), "{error}");
     }
 
@@ -356,11 +366,11 @@ contexts:
 ";
 
     /// The file after a change.
-    fn changed(text: &str, change: impl FnOnce(&mut ConfigFile)) -> Result<String> {
+    fn changed(text: &str, work: impl FnOnce(&mut ConfigFile)) -> Result<String> {
         let folder = tempfile::tempdir().unwrap();
         let path = write(&folder, text);
-        ConfigFile::change(&path, |config| {
-            change(config);
+        change(&path, |config| {
+            work(config);
             Ok(())
         })?;
         Ok(fs::read_to_string(&path).unwrap())
@@ -447,13 +457,13 @@ contexts:
         let path = folder.path().join("config.yaml");
         let add = |n: usize| {
             let name: ContextName = format!("c{n}").parse().unwrap();
-            ConfigFile::change(&path, |config| Ok(config.contexts.insert(name, Context::default()))).unwrap();
+            change(&path, |config| Ok(config.contexts.insert(name, Context::default()))).unwrap();
         };
         std::thread::scope(|scope| {
             for n in 0..8 {
                 scope.spawn(move || add(n));
             }
         });
-        assert_eq!(ConfigFile::read(&path).unwrap().contexts.len(), 8);
+        assert_eq!(read(&path).unwrap().contexts.len(), 8);
     }
 }

@@ -306,7 +306,11 @@ impl ClusterManager for Fake {
 
     async fn doctor(&self, request: Request<DoctorRequest>) -> Answer<DoctorResponse> {
         let mut script = self.0.lock();
-        script.doctored.push(request.into_inner());
+        let request = request.into_inner();
+        if request.name == "nope" {
+            return Err(Status::not_found("no such cluster"));
+        }
+        script.doctored.push(request);
         Ok(Response::new(DoctorResponse { checks: script.checks.clone() }))
     }
 
