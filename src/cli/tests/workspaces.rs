@@ -276,6 +276,27 @@ async fn list_follows_pages_and_filters_what_the_server_cannot() {
 }
 
 #[tokio::test]
+async fn an_empty_list_is_a_sentence_on_standard_error_and_empty_json() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    let listed = |id: &str| GetWorkspacesResponse {
+        status: vec![status(id, WorkspacePhase::Running, 1)],
+        ..Default::default()
+    };
+    for (line, out, err) in [
+        ("workspace list", "", "no workspaces found\n"),
+        ("workspace list --cluster nope", "", "no workspaces found\n"),
+        ("workspace list --cluster nope -o wide", "", "no workspaces found\n"),
+        ("workspace list --cluster nope -o json", "[]\n", ""),
+    ] {
+        let page = if line.contains("nope") { listed("a") } else { GetWorkspacesResponse::default() };
+        server.0.lock().pages.push_back(page);
+        let ran = spaceport(&endpoint, line).await;
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, out, err), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn the_owners_token_is_shown_only_when_asked_for() {
     let server = Fake::default();
     let auth = WorkspaceAuthentication { owner_token: "hunter2".to_owned(), ..Default::default() };
