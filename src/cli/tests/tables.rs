@@ -137,6 +137,7 @@ fn installed() -> Vec<InstalledView> {
         object("CustomResourceDefinition", "", "workspaces.workspace.gitpod.io", Unchanged),
         object("ValidatingAdmissionPolicyBinding", "", "spaceport-fence-namespaced", Changed),
         object("Role", "workspace-secrets", "spaceport", Created),
+        object("NetworkPolicy", "workspaces", "workspace-deny-ingress", Created),
         object("RoleBinding", &"n".repeat(63), "spaceport", Created),
     ]
 }
@@ -414,7 +415,7 @@ fn pages() -> Vec<(&'static str, Page)> {
         ("workspace start", started.details().into()),
         ("workspace list", WorkspaceView::table(&workspaces(), now).into()),
         ("workspace show", workspaces().remove(2).details(now).into()),
-        ("workspace explain", decision().table(now).into()),
+        ("workspace explain", decision().page(now)),
         ("workspace snapshot", snapshot.table().into()),
     ]
 }
