@@ -162,6 +162,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_of_a_shell_is_read_although_its_writer_has_ended() {
+        use std::os::fd::AsRawFd as _;
+        let (reader, mut writer) = io::pipe().unwrap();
+        io::Write::write_all(&mut writer, b"<(echo)").unwrap();
+        drop(writer);
+        let content = read_small(Path::new(&format!("/dev/fd/{}", reader.as_raw_fd()))).unwrap();
+        assert_eq!((content.bytes.as_slice(), content.piped), (&b"<(echo)"[..], true));
+    }
+
+    #[test]
     fn a_pipe_without_a_writer_is_an_error_after_the_timeout() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipe");
