@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use super::connect::CREATE_CONTEXT;
 use super::failure::Usage;
 use super::flags::{Environment, Flags};
 use super::table::{Page, Table, plain};
@@ -87,7 +88,7 @@ pub fn run(
     match args.verb {
         Verb::SetContext { name, unset } => set_context(&name, &unset, flags, &path, terminal),
         Verb::UnsetContext => {
-            ConfigFile::change(&path, |config| {
+            ConfigFile::change(&path, flags.patience(), |config| {
                 config.current_context = None;
                 Ok(())
             })?;
@@ -95,7 +96,7 @@ pub fn run(
             Ok(())
         }
         Verb::UseContext { name } => {
-            ConfigFile::change(&path, |config| {
+            ConfigFile::change(&path, flags.patience(), |config| {
                 config.context(&name, &path)?;
                 config.current_context = Some(name.clone());
                 Ok(())
@@ -104,7 +105,7 @@ pub fn run(
             Ok(())
         }
         Verb::DeleteContext { name } => {
-            let was_current = ConfigFile::change(&path, |config| {
+            let was_current = ConfigFile::change(&path, flags.patience(), |config| {
                 config.context(&name, &path)?;
                 config.contexts.remove(&name);
                 let was_current = config.current_context.as_ref() == Some(&name);
@@ -115,13 +116,17 @@ pub fn run(
             terminal.progress(&format!("deleted context {name}{now}\n"));
             Ok(())
         }
-        Verb::CurrentContext => match ConfigFile::read(&path)?.current_context {
-            Some(name) => terminal.line(name),
-            None => bail!("no context is current: choose one with `spaceport config use-context`"),
-        },
-        Verb::GetContexts => list(&ConfigFile::read(&path)?, flags, terminal),
+        Verb::CurrentContext => {
+            let config = ConfigFile::read(&path, flags.patience())?;
+            match config.current_context {
+                Some(name) => terminal.line(name),
+                None if config.contexts.is_empty() => bail!("no context is current: {CREATE_CONTEXT}"),
+                None => bail!("no context is current: choose one with `spaceport config use-context`"),
+            }
+        }
+        Verb::GetContexts => list(&ConfigFile::read(&path, flags.patience())?, flags, terminal),
         Verb::View => {
-            let config = ConfigFile::read(&path)?;
+            let config = ConfigFile::read(&path, flags.patience())?;
             let yaml = config.to_yaml()?;
             match flags.output.unwrap_or_default() {
                 Format::Table | Format::Wide => terminal.line(yaml.trim_end()),
@@ -139,7 +144,7 @@ fn set_context(
     path: &Path,
     terminal: &mut Terminal<'_>,
 ) -> Result<()> {
-    let (created, is_current) = ConfigFile::change(path, |config| {
+    let (created, is_current) = ConfigFile::change(path, flags.patience(), |config| {
         let created = !config.contexts.contains_key(name);
         let context = config.contexts.entry(name.clone()).or_default();
         set(context, unset, flags)?;

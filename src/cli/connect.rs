@@ -23,6 +23,7 @@ use self::diagnosis::{Failure, Sides, Stage};
 use self::link::Dialer;
 use super::address::Address;
 use super::failure::{Usage, root_cause};
+use super::input::Patience;
 use super::terminal::Format;
 use domain::duration::GoDuration;
 use proto::spaceport::v1::cluster_manager_client::ClusterManagerClient;
@@ -33,6 +34,8 @@ mod diagnosis;
 mod files;
 mod link;
 
+/// What to do where there is no context.
+pub const CREATE_CONTEXT: &str = "create one with `spaceport config set-context NAME --endpoint URL`";
 /// Largest response of a server.
 const LARGEST_ANSWER: usize = 16 << 20;
 /// Timeout of one address, so that a dead one leaves time for the next.
@@ -56,7 +59,7 @@ pub struct ClientArgs {
     pub timeout: Duration,
     /// Output format.
     pub output: Format,
-    /// Configuration file that was read.
+    /// Configuration file that has contexts to choose from.
     pub config: Option<PathBuf>,
 }
 
@@ -184,9 +187,14 @@ impl Client {
 }
 
 impl ClientArgs {
+    /// How long to wait for the writer of a file that is a pipe.
+    pub fn patience(&self) -> Patience {
+        Patience(self.timeout)
+    }
+
     fn no_endpoint(&self) -> Usage {
         let file = self.config.as_ref().map_or_else(
-            || "name a context with --context".to_owned(),
+            || format!("use a context: there is none, {CREATE_CONTEXT}"),
             |path| format!("choose a context of {} with `spaceport config use-context`", path.display()),
         );
         Usage(format!("no server is named: give --endpoint, set SPACEPORT_ENDPOINT, or {file}"))
@@ -219,7 +227,7 @@ impl ClientArgs {
             let text = "https needs --ca, SPACEPORT_CA or a context with `ca`: the system's authorities are not consulted";
             return Err(Usage(text.to_owned()).into());
         };
-        Ok(Some(files::configuration(ca, self.identity.as_ref())?))
+        Ok(Some(files::configuration(ca, self.identity.as_ref(), self.patience())?))
     }
 
     fn dialer(&self, address: &Address, tls: Option<&Arc<ClientConfig>>) -> Result<Dialer> {

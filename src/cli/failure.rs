@@ -166,9 +166,15 @@ pub fn describe(status: &Status) -> String {
     format!("{}: {}", codes::name(status.code()), sentence_of(status))
 }
 
+/// Reason of a start that was written nowhere, because the state of some cluster is not known yet. Other failures that pass
+/// have reasons that the server also gives after its first write.
+const NOT_PLACED: &str = "CLUSTERS_NOT_KNOWN";
+
 /// Whether it is open what the server did: no response does not mean rejected.
 pub fn leaves_open(status: &Status) -> bool {
-    matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable | Code::Cancelled | Code::Unknown)
+    let is_open =
+        matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable | Code::Cancelled | Code::Unknown);
+    is_open && reason_of(status).as_deref() != Some(NOT_PLACED)
 }
 
 fn sentence_of(status: &Status) -> String {

@@ -13,11 +13,10 @@ use super::address::Address;
 use super::config::{ConfigFile, Context, ContextName};
 use super::connect::{ClientArgs, Identity};
 use super::failure::Usage;
+use super::input::{Patience, TIMEOUT};
 use super::terminal::Format;
 use super::value_parsers::positive_duration;
 
-/// Default timeout of a call.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// Variable that names a context.
 const CONTEXT: &str = "SPACEPORT_CONTEXT";
 /// Variables that are read.
@@ -63,6 +62,11 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// How long to wait for the writer of a file that is a pipe.
+    pub fn patience(&self) -> Patience {
+        Patience(self.timeout.unwrap_or(TIMEOUT))
+    }
+
     /// Names of the flags that were given.
     pub fn given(&self) -> impl Iterator<Item = &'static str> {
         let flags = [
@@ -102,8 +106,7 @@ impl Flags {
     /// Fills in what no flag sets: from variables, then from the current context. A context named by `--context` or
     /// `SPACEPORT_CONTEXT` is used alone: a variable could otherwise redirect the call to another installation.
     pub fn resolve(&self, environment: &Environment) -> Result<ClientArgs> {
-        let path = environment.config_path();
-        let context = self.chosen(environment, path.as_ref())?;
+        let (context, path) = self.chosen(environment)?;
         let is_named = self.context.is_some() || environment.0.contains_key(CONTEXT);
         if is_named {
             return self.filled(context, path);
@@ -119,7 +122,7 @@ impl Flags {
         self.filled(context, path)
     }
 
-    /// Fills in from a context what no flag sets. `config` is the file of the context.
+    /// Fills in from a context what no flag sets. `config` is the file with contexts, if there is one.
     pub fn filled(&self, context: Context, config: Option<PathBuf>) -> Result<ClientArgs> {
         let (cert, key) = (self.cert.clone().or(context.cert), self.key.clone().or(context.key));
         let identity = match (cert, key) {
@@ -139,27 +142,28 @@ impl Flags {
         })
     }
 
-    /// The selected context; an empty one if there is none.
-    fn chosen(&self, environment: &Environment, path: Option<&PathBuf>) -> Result<Context> {
+    /// The selected context, an empty one if there is none, and the file with contexts.
+    fn chosen(&self, environment: &Environment) -> Result<(Context, Option<PathBuf>)> {
         let named = match (&self.context, environment.text(CONTEXT)?) {
             (Some(name), _) => Some(name.clone()),
             (None, Some(text)) => Some(text.parse().map_err(|rule| wrong(CONTEXT, rule))?),
             (None, None) => None,
         };
-        let Some(path) = path else {
+        let Some(path) = environment.config_path() else {
             return match named {
-                None => Ok(Context::default()),
+                None => Ok((Context::default(), None)),
                 Some(name) => Err(Usage(format!(
                     "context {name} is named, but there is no configuration file: set SPACEPORT_CONFIG or HOME"
                 ))
                 .into()),
             };
         };
-        let config = ConfigFile::read(path)?;
-        let Some(name) = named.or_else(|| config.current_context.clone()) else {
-            return Ok(Context::default());
+        let config = ConfigFile::read(&path, self.patience())?;
+        let context = match named.or_else(|| config.current_context.clone()) {
+            Some(name) => config.context(&name, &path)?.clone(),
+            None => Context::default(),
         };
-        Ok(config.context(&name, path)?.clone())
+        Ok((context, Some(path).filter(|_| !config.contexts.is_empty())))
     }
 }
 

@@ -1,12 +1,16 @@
 //! Reads the files that a command line, a cluster file or a context names. A path may name anything, so every read has
 //! a size limit, and devices and folders are rejected. Pipes are allowed: `-f <(…)` and `/dev/stdin` are common.
-//! Opening a pipe without a writer blocks; Ctrl-C ends that.
+//! A pipe without a writer is waited for as long as one call may take.
 
-use std::fs::{FileType, OpenOptions};
+use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
+use domain::duration::GoDuration;
 use runtime::files;
 
 /// Purpose of a file, and its maximum size.
@@ -27,6 +31,19 @@ pub const PEM: Kind = Kind { what: "a PEM file", most: 1 << 20 };
 /// The contexts.
 pub const CONFIG: Kind = Kind { what: "a configuration file", most: 1 << 20 };
 
+/// Default timeout of a call.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long to wait for the writer of a pipe: as long as one call may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience(pub Duration);
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(TIMEOUT)
+    }
+}
+
 /// Why a file was not read. Messages name the file, never its content.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,6 +56,9 @@ pub enum Error {
     /// A device, which may never end.
     #[error("{} is a device: name a file, a pipe, or - for standard input where that is allowed", .0.display())]
     Device(PathBuf),
+    /// A pipe that nothing opened for writing.
+    #[error("{} is a pipe that nothing wrote to within {}: start its writer, or name a file", path.display(), GoDuration::from(patience.0))]
+    NoWriter { path: PathBuf, patience: Patience },
     /// Larger than the limit.
     #[error("{} is larger than {} MiB, which is the most that {} may have", path.display(), kind.most >> 20, kind.what)]
     TooLarge {
@@ -46,9 +66,6 @@ pub enum Error {
         /// What the file should be.
         kind: Kind,
     },
-    /// Binary, or in another encoding.
-    #[error("{} is not UTF-8 text", .0.display())]
-    NotText(PathBuf),
 }
 
 #[derive(Debug)]
@@ -59,11 +76,12 @@ pub struct Content {
 }
 
 /// Reads a whole file or pipe.
-pub fn read(path: &Path, kind: Kind) -> Result<Content, Error> {
+pub fn read(path: &Path, kind: Kind, patience: Patience) -> Result<Content, Error> {
     let failed = |error| Error::Read { path: path.to_owned(), error };
     // Check before opening too: opening a device may block or have effects.
-    check(path, std::fs::metadata(path).map_err(failed)?.file_type())?;
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open(path).map_err(failed)?;
+    let file_type = std::fs::metadata(path).map_err(failed)?.file_type();
+    check(path, file_type)?;
+    let file = if file_type.is_fifo() { open_pipe(path, patience)? } else { open(path).map_err(failed)? };
     let file_type = file.metadata().map_err(failed)?.file_type();
     check(path, file_type)?;
     let bytes = limited(&file, path, kind)?;
@@ -71,19 +89,34 @@ pub fn read(path: &Path, kind: Kind) -> Result<Content, Error> {
 }
 
 /// Reads a file; `-` is standard input.
-pub fn read_or_stdin(path: &Path, kind: Kind) -> Result<Vec<u8>, Error> {
-    if path == Path::new("-") { limited(io::stdin().lock(), path, kind) } else { Ok(read(path, kind)?.bytes) }
-}
-
-/// Reads a file as text; `-` is standard input.
-pub fn read_text(path: &Path, kind: Kind) -> Result<String, Error> {
-    String::from_utf8(read_or_stdin(path, kind)?).map_err(|_| Error::NotText(path.to_owned()))
+pub fn read_or_stdin(path: &Path, kind: Kind, patience: Patience) -> Result<Vec<u8>, Error> {
+    if path == Path::new("-") {
+        return limited(io::stdin().lock(), path, kind);
+    }
+    Ok(read(path, kind, patience)?.bytes)
 }
 
 /// Base of relative paths in a file: its folder, or the working directory if it is a pipe.
 pub fn folder(path: &Path) -> &Path {
     let piped = path == Path::new("-") || path.starts_with("/dev") || path.starts_with("/proc");
     path.parent().filter(|_| !piped).unwrap_or(Path::new(""))
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open(path)
+}
+
+/// Opens a pipe once it has a writer. A thread opens it, because that blocks and cannot be cancelled.
+fn open_pipe(path: &Path, patience: Patience) -> Result<File, Error> {
+    let failed = |error| Error::Read { path: path.to_owned(), error };
+    let (sender, opened) = mpsc::sync_channel(1);
+    let pipe = path.to_owned();
+    let opening = thread::Builder::new().spawn(move || drop(sender.send(open(&pipe))));
+    opening.map_err(failed)?;
+    match opened.recv_timeout(patience.0) {
+        Ok(file) => file.map_err(failed),
+        Err(_) => Err(Error::NoWriter { path: path.to_owned(), patience }),
+    }
 }
 
 fn check(path: &Path, file_type: FileType) -> Result<(), Error> {
@@ -124,24 +157,48 @@ mod tests {
 
     const SMALL: Kind = Kind { what: "a test file", most: 1 << 20 };
 
+    fn read_small(path: &Path) -> Result<Content, Error> {
+        read(path, SMALL, Patience::default())
+    }
+
+    #[test]
+    fn a_pipe_of_a_shell_is_read_although_its_writer_has_ended() {
+        use std::os::fd::AsRawFd as _;
+        let (reader, mut writer) = io::pipe().unwrap();
+        io::Write::write_all(&mut writer, b"<(echo)").unwrap();
+        drop(writer);
+        let content = read_small(Path::new(&format!("/dev/fd/{}", reader.as_raw_fd()))).unwrap();
+        assert_eq!((content.bytes.as_slice(), content.piped), (&b"<(echo)"[..], true));
+    }
+
+    #[test]
+    fn a_pipe_without_a_writer_is_an_error_after_the_timeout() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let text = read(&path, SMALL, Patience(Duration::from_millis(50))).unwrap_err().to_string();
+        let expected = "pipe is a pipe that nothing wrote to within 50ms: start its writer, or name a file";
+        assert!(text.ends_with(expected), "{text}");
+    }
+
     #[test]
     fn files_links_and_pipes_are_read_up_to_the_limit() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("file"), vec![b'x'; 1 << 20]).unwrap();
         std::os::unix::fs::symlink("file", path("link")).unwrap();
-        let content = read(&path("link"), SMALL).unwrap();
+        let content = read_small(&path("link")).unwrap();
         assert_eq!((content.bytes.len(), content.piped), (1 << 20, false));
         let writer = fifo(&path("pipe"), b"from a pipe".to_vec());
-        let content = read(&path("pipe"), SMALL).unwrap();
+        let content = read_small(&path("pipe")).unwrap();
         assert_eq!((content.bytes.as_slice(), content.piped), (&b"from a pipe"[..], true));
         writer.join().unwrap().unwrap();
 
         std::fs::write(path("large"), vec![b'x'; (1 << 20) + 1]).unwrap();
-        let text = read(&path("large"), SMALL).unwrap_err().to_string();
+        let text = read_small(&path("large")).unwrap_err().to_string();
         assert!(text.ends_with("large is larger than 1 MiB, which is the most that a test file may have"));
         let writer = fifo(&path("endless"), vec![b'x'; 3 << 20]);
-        assert!(matches!(read(&path("endless"), SMALL), Err(Error::TooLarge { .. })));
+        assert!(matches!(read_small(&path("endless")), Err(Error::TooLarge { .. })));
         // The pipe was closed before all of it was written.
         assert_eq!(writer.join().unwrap().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
@@ -157,14 +214,12 @@ mod tests {
     #[test]
     fn folders_and_devices_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(read(folder.path(), SMALL), Err(Error::Folder(_))));
+        assert!(matches!(read_small(folder.path()), Err(Error::Folder(_))));
         for device in ["/dev/zero", "/dev/null", "/dev/urandom"] {
-            let text = read(Path::new(device), SMALL).unwrap_err().to_string();
+            let text = read_small(Path::new(device)).unwrap_err().to_string();
             assert!(text.starts_with(&format!("{device} is a device")), "{text}");
         }
-        let missing = read(&folder.path().join("missing"), SMALL).unwrap_err();
+        let missing = read_small(&folder.path().join("missing")).unwrap_err();
         assert!(missing.to_string().starts_with("failed to read "), "{missing}");
-        std::fs::write(folder.path().join("bytes"), [0xff, 0xfe]).unwrap();
-        assert!(matches!(read_text(&folder.path().join("bytes"), SMALL), Err(Error::NotText(_))));
     }
 }

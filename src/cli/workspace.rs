@@ -10,6 +10,7 @@ use domain::names::WorkspaceId;
 mod describe;
 mod explain;
 mod filter;
+mod holders;
 mod list;
 mod logs;
 mod port;

@@ -8,6 +8,7 @@ use clap::Args;
 use super::file::{self, Overrides};
 use crate::connect::{Client, ClientArgs};
 use crate::failure::Usage;
+use crate::input::Patience;
 use crate::terminal::Terminal;
 use crate::view::CheckView;
 use domain::names::ClusterName;
@@ -36,11 +37,12 @@ pub struct DoctorArgs {
 
 /// Prints the checks; fails if a check failed.
 pub async fn run(args: &DoctorArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
-    let request = request(args)?;
-    let client = Client::connect(connection).await?;
+    let request = request(args, connection.patience())?;
+    let named = request.spec.as_ref().map_or(&request.name, |spec| &spec.name);
+    let (name, client) = (named.clone(), Client::connect(connection).await?);
     let mut api = client.clusters();
     let answer = client.call(request, async |request| api.doctor(request).await).await;
-    let answer = answer.context("failed to check the cluster")?;
+    let answer = answer.with_context(|| format!("failed to check cluster {name}"))?;
     let checks: Vec<CheckView> = answer.checks.into_iter().map(CheckView::from).collect();
     terminal.result(connection.output, &checks, || CheckView::table(&checks))?;
     let failed: Vec<&str> = checks.iter().filter(|check| check.is_failed()).map(CheckView::name).collect();
@@ -50,17 +52,18 @@ pub async fn run(args: &DoctorArgs, connection: &ClientArgs, terminal: &mut Term
     bail!("{} of {} checks failed: {}", failed.len(), checks.len(), failed.join(", "))
 }
 
-fn request(args: &DoctorArgs) -> Result<DoctorRequest> {
+fn request(args: &DoctorArgs, patience: Patience) -> Result<DoctorRequest> {
     let Some(path) = &args.file else {
         let name = args.name.as_ref().map(ToString::to_string).unwrap_or_default();
         return Ok(DoctorRequest { name, ..DoctorRequest::default() });
     };
-    let documents = file::read(path)?;
+    let documents = file::read(path, patience)?;
     if documents.len() > 1 {
         return Err(Usage("doctor checks one cluster, and the file names more".to_owned()).into());
     }
     let login = file::Login::of(args.kubeconfig.as_deref(), args.kubeconfig_secret.as_ref());
-    let instead = Overrides { login, context: args.kube_context.as_deref(), ..Overrides::default() };
+    let instead =
+        Overrides { login, context: args.kube_context.as_deref(), patience, ..Overrides::default() };
     let requests = file::requests(documents, path, &instead)?;
     let request = requests.into_iter().next().map(|registration| registration.request).unwrap_or_default();
     Ok(DoctorRequest { name: String::new(), spec: request.spec, kubeconfig: request.kubeconfig })

@@ -11,6 +11,8 @@ use serde_json::{Map, Value};
 use crate::failure::{FileProblems, Problem};
 use domain::yaml;
 
+mod similar;
+
 /// By the rules of YAML 1.2, `no` and `n` are texts, so both can be names.
 pub fn parse(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
@@ -37,7 +39,12 @@ impl Problems {
         self.0.push(Problem { field: path.to_owned(), rule: rule.to_string() });
     }
 
-    /// In the order of the file.
+    /// Adds a problem before those from `at` on.
+    fn insert(&mut self, at: usize, path: &str, rule: impl Display) {
+        self.0.insert(at, Problem { field: path.to_owned(), rule: rule.to_string() });
+    }
+
+    /// In the order of the file, of each mapping its unknown keys first.
     pub fn into_vec(self) -> Vec<Problem> {
         self.0
     }
@@ -52,6 +59,8 @@ pub struct Fields<'a> {
     path: String,
     map: Option<&'a Map<String, Value>>,
     asked: Vec<&'static str>,
+    /// Number of problems before those of its fields.
+    before: usize,
 }
 
 impl<'a> Fields<'a> {
@@ -60,7 +69,7 @@ impl<'a> Fields<'a> {
         if !value.is_object() {
             problems.add(&path, format_args!("must be a mapping, not {}", kind(value)));
         }
-        Self { path, map: value.as_object(), asked: Vec::new() }
+        Self { path, map: value.as_object(), asked: Vec::new(), before: problems.len() }
     }
 
     /// Path of a field of this mapping.
@@ -183,15 +192,20 @@ impl<'a> Fields<'a> {
         value.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value)).collect()
     }
 
-    /// Reports unknown keys.
+    /// Reports unknown keys, before the other problems of the mapping: a key that is misspelt is missing too.
     pub fn finish(self, problems: &mut Problems) {
-        for key in self.map.into_iter().flat_map(Map::keys) {
-            if !self.asked.contains(&key.as_str()) {
-                let mut known: Vec<&str> = self.asked.clone();
-                known.dedup();
-                let known = known.join(", ");
-                problems.add(&self.path_of(key), format_args!("is no known key; known are {known}"));
-            }
+        let unknown = self.map.into_iter().flat_map(Map::keys);
+        let unknown = unknown.filter(|key| !self.asked.contains(&key.as_str()));
+        let mut known: Vec<&str> = self.asked.clone();
+        known.dedup();
+        let all = known.join(", ");
+        for (nth, key) in unknown.enumerate() {
+            let absent =
+                known.iter().copied().filter(|known| self.map.is_none_or(|map| !map.contains_key(*known)));
+            let meant = similar::closest(key, absent);
+            let tip = meant.map(|meant| format!("did you mean {meant}? ")).unwrap_or_default();
+            let rule = format!("is no known key; {tip}known are {all}");
+            problems.insert(self.before + nth, &self.path_of(key), rule);
         }
     }
 }

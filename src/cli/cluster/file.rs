@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::fields::{Fields, Problems, documents, kind, unless_wrong};
 use super::kubeconfig;
 use super::plugin::Plugin;
-use crate::input;
+use crate::input::{self, Patience};
 use crate::table::clean;
 use domain::class::{Class, RawClass};
 use domain::cluster::{ClearText, DEFAULT_MAX_WEIGHT, LARGEST_WEIGHT, NodeAgent};
@@ -33,8 +33,8 @@ pub use overrides::{Login, Overrides};
 /// Weight if the file names none.
 const DEFAULT_WEIGHT: u32 = 50;
 
-pub fn read(path: &Path) -> Result<Vec<Value>> {
-    let bytes = input::read_or_stdin(path, input::CLUSTER_FILE)?;
+pub fn read(path: &Path, patience: Patience) -> Result<Vec<Value>> {
+    let bytes = input::read_or_stdin(path, input::CLUSTER_FILE, patience)?;
     let text = encoding::decode(&bytes).map_err(|rule| anyhow::anyhow!("{} {rule}", path.display()))?;
     let documents: Vec<_> =
         documents(&text, path)?.into_iter().filter(|document| !document.is_null()).collect();

@@ -54,7 +54,12 @@ pub async fn run(args: &InstallArgs, connection: &ClientArgs, terminal: &mut Ter
         secrets_namespace: secrets.as_ref().map(ToString::to_string).unwrap_or_default(),
         ..NamespaceSpec::default()
     });
-    let choice = Choice { context: args.kube_context.as_deref(), plugins: Plugins::Run, stdin_taken: false };
+    let choice = Choice {
+        context: args.kube_context.as_deref(),
+        plugins: Plugins::Run,
+        stdin_taken: false,
+        patience: connection.patience(),
+    };
     let login = kubeconfig::from_file(&args.kubeconfig, choice)?;
     let client = Client::connect(connection).await?;
     let kubeconfig = match login {

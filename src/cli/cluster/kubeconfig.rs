@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use self::minimal::minimal;
 use super::plugin::Plugin;
-use crate::input;
+use crate::input::{self, Patience};
 use crate::table::clean;
 use domain::kubeconfig::exec::Exec;
 use domain::kubeconfig::{self, Aliases, Chosen, Section, encoding};
@@ -35,6 +35,8 @@ pub struct Choice<'a> {
     pub plugins: Plugins,
     /// Whether standard input is in use as a file.
     pub stdin_taken: bool,
+    /// How long to wait for the writers of pipes.
+    pub patience: Patience,
 }
 
 /// A kubeconfig, or the plugin that creates it.
@@ -46,7 +48,7 @@ pub enum Login {
 
 /// Reads a kubeconfig file; relative paths in it start at its folder.
 pub fn from_file(path: &Path, choice: Choice<'_>) -> Result<Login> {
-    let bytes = read(path)?;
+    let bytes = read(path, choice.patience)?;
     let text = encoding::decode(&bytes).map_err(|rule| anyhow!("{} {rule}", path.display()))?;
     standalone(&text, input::folder(path), choice).with_context(|| format!("kubeconfig {}", path.display()))
 }
@@ -55,9 +57,9 @@ pub fn from_file(path: &Path, choice: Choice<'_>) -> Result<Login> {
 pub fn standalone(text: &str, base: &Path, choice: Choice<'_>) -> Result<Login> {
     let mut chosen = choose(text, choice.context)?;
     for (section, files) in [(&mut chosen.cluster, &CLUSTER_FILES[..]), (&mut chosen.user, &USER_FILES[..])] {
-        lay_in(section, files, base)?;
+        lay_in(section, files, base, choice.patience)?;
     }
-    lay_in_token(&mut chosen.user, base)?;
+    lay_in_token(&mut chosen.user, base, choice.patience)?;
     if chosen.has_static_login() {
         // As in kubectl: static credentials take precedence over a plugin.
         chosen.user.remove("exec");
@@ -102,13 +104,18 @@ const CLUSTER_FILES: [(&str, &str); 1] = [("certificate-authority", "certificate
 const USER_FILES: [(&str, &str); 2] =
     [("client-certificate", "client-certificate-data"), ("client-key", "client-key-data")];
 
-fn lay_in(section: &mut Section, files: &[(&'static str, &str)], base: &Path) -> Result<()> {
+fn lay_in(
+    section: &mut Section,
+    files: &[(&'static str, &str)],
+    base: &Path,
+    patience: Patience,
+) -> Result<()> {
     for (file_key, data_key) in files {
         let Some(file) = section.text(file_key)? else { continue };
         section.remove(file_key);
         // As in kubectl: data takes precedence over a file.
         if !section.has(data_key) {
-            let content = read(&base.join(&file)).context(*file_key)?;
+            let content = read(&base.join(&file), patience).context(*file_key)?;
             // PowerShell writes PEM as UTF-16. The reader reports other bytes.
             let content = encoding::decode(&content).map_or(content, String::into_bytes);
             section.set(data_key, STANDARD.encode(content).into());
@@ -118,10 +125,10 @@ fn lay_in(section: &mut Section, files: &[(&'static str, &str)], base: &Path) ->
 }
 
 /// A token file takes precedence over an inline token, unless it cannot be read.
-fn lay_in_token(user: &mut Section, base: &Path) -> Result<()> {
+fn lay_in_token(user: &mut Section, base: &Path, patience: Patience) -> Result<()> {
     let Some(file) = user.text("tokenFile")? else { return Ok(()) };
     user.remove("tokenFile");
-    match read(&base.join(&file)).context("tokenFile") {
+    match read(&base.join(&file), patience).context("tokenFile") {
         Ok(content) => {
             let token = encoding::decode(&content).map_err(|rule| anyhow!("tokenFile {file} {rule}"))?;
             let token = token.trim();
@@ -136,8 +143,8 @@ fn lay_in_token(user: &mut Section, base: &Path) -> Result<()> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    Ok(input::read(path, input::KUBECONFIG)?.bytes)
+fn read(path: &Path, patience: Patience) -> Result<Vec<u8>> {
+    Ok(input::read(path, input::KUBECONFIG, patience)?.bytes)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::install;
 use super::kubeconfig::Plugins;
 use crate::connect::{Client, ClientArgs};
 use crate::failure::{self, Usage};
+use crate::input::Patience;
 use crate::terminal::Terminal;
 use crate::view::ClusterView;
 use domain::names::ClusterName;
@@ -45,7 +46,7 @@ pub struct RegisterArgs {
 /// Registers the clusters of the file in order; a failure does not stop the rest.
 pub async fn run(args: &RegisterArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
     // Report problems of the file before connecting.
-    let registrations = read(args)?;
+    let registrations = read(args, connection.patience())?;
     let client = Client::connect(connection).await?;
     let total = registrations.len();
     let (mut registered, mut failed) = (Vec::new(), Vec::new());
@@ -74,14 +75,15 @@ pub async fn run(args: &RegisterArgs, connection: &ClientArgs, terminal: &mut Te
     bail!("{} of {total} clusters were not registered: {}", failed.len(), failed.join(", "))
 }
 
-fn read(args: &RegisterArgs) -> Result<Vec<Registration>> {
-    let documents = file::read(&args.file)?;
+fn read(args: &RegisterArgs, patience: Patience) -> Result<Vec<Registration>> {
+    let documents = file::read(&args.file, patience)?;
     let login = file::Login::of(args.kubeconfig.as_deref(), args.kubeconfig_secret.as_ref());
     let instead = Overrides {
         name: args.name.as_ref(),
         login,
         context: args.kube_context.as_deref(),
         plugins: if args.install { Plugins::Run } else { Plugins::Explain },
+        patience,
     };
     if documents.len() > 1 && (args.name.is_some() || login.is_some() || args.kube_context.is_some()) {
         let text =

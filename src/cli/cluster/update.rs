@@ -10,6 +10,7 @@ use super::file;
 use super::kubeconfig::{self, Choice, Login};
 use crate::connect::{Client, ClientArgs};
 use crate::failure::Usage;
+use crate::input::Patience;
 use crate::terminal::Terminal;
 use crate::value_parsers::{at_least, whole};
 use crate::view::{CheckView, ClusterView};
@@ -97,7 +98,7 @@ fn constraint(text: &str) -> Result<AdmissionConstraint, &'static str> {
 
 /// Sends the change.
 pub async fn run(args: &UpdateArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
-    let request = request(args)?;
+    let request = request(args, connection.patience())?;
     let client = Client::connect(connection).await?;
     let mut api = client.clusters();
     let answer = client.call(request, async |request| api.update(request).await).await;
@@ -112,10 +113,10 @@ pub async fn run(args: &UpdateArgs, connection: &ClientArgs, terminal: &mut Term
     terminal.result(connection.output, &changed, || ClusterView::table(&changed, Timestamp::now()))
 }
 
-fn request(args: &UpdateArgs) -> Result<UpdateRequest> {
-    let kubeconfig = kubeconfig(args)?;
+fn request(args: &UpdateArgs, patience: Patience) -> Result<UpdateRequest> {
+    let kubeconfig = kubeconfig(args, patience)?;
     let (mut spec, mut paths) = match &args.file {
-        Some(_) => of_file(args)?,
+        Some(_) => of_file(args, patience)?,
         None => of_flags(args),
     };
     if let Some(reference) = &args.kubeconfig_secret {
@@ -144,9 +145,9 @@ fn request(args: &UpdateArgs) -> Result<UpdateRequest> {
 }
 
 /// The chosen context of the kubeconfig; empty if none is given.
-fn kubeconfig(args: &UpdateArgs) -> Result<Vec<u8>> {
+fn kubeconfig(args: &UpdateArgs, patience: Patience) -> Result<Vec<u8>> {
     let Some(path) = &args.kubeconfig else { return Ok(Vec::new()) };
-    let choice = Choice { context: args.kube_context.as_deref(), ..Choice::default() };
+    let choice = Choice { context: args.kube_context.as_deref(), patience, ..Choice::default() };
     match kubeconfig::from_file(path, choice)? {
         Login::Ready(kubeconfig) => Ok(kubeconfig),
         Login::Plugin(_) => bail!("{} logs in with a plugin", path.display()),
@@ -175,9 +176,9 @@ fn of_flags(args: &UpdateArgs) -> (ClusterSpec, Vec<String>) {
     (spec, paths)
 }
 
-fn of_file(args: &UpdateArgs) -> Result<(ClusterSpec, Vec<String>)> {
+fn of_file(args: &UpdateArgs, patience: Patience) -> Result<(ClusterSpec, Vec<String>)> {
     let path = args.file.clone().unwrap_or_default();
-    let documents = file::read(&path)?;
+    let documents = file::read(&path, patience)?;
     if documents.len() > 1 {
         return Err(Usage("update changes one cluster, and the file names more".to_owned()).into());
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -17,26 +17,32 @@ use super::edit;
 use crate::address::Address;
 use crate::cluster::fields::{Fields, Problems, documents, kind, unless_wrong};
 use crate::failure::Usage;
-use crate::input;
+use crate::input::{self, Patience};
 use crate::table::clean;
 use domain::duration::GoDuration;
+use domain::kubeconfig::encoding;
 
 /// How long to wait for another process that changes the file.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Symbolic links that are followed, as many as Linux follows.
+const MOST_LINKS: usize = 40;
 
 impl ConfigFile {
     /// Reads the file; a missing file has no contexts. Relative paths in it start at its folder.
-    pub fn read(path: &Path) -> Result<Self> {
-        Self::text(path)?.map_or_else(|| Ok(Self::default()), |text| Self::parse(&text, path))
+    pub fn read(path: &Path, patience: Patience) -> Result<Self> {
+        Self::text(path, patience)?.map_or_else(|| Ok(Self::default()), |text| Self::parse(&text, path))
     }
 
     /// The text of the file, if it exists.
-    fn text(path: &Path) -> Result<Option<String>> {
-        match input::read_text(path, input::CONFIG) {
-            Err(input::Error::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            text => Ok(Some(text?)),
-        }
+    fn text(path: &Path, patience: Patience) -> Result<Option<String>> {
+        let bytes = match input::read_or_stdin(path, input::CONFIG, patience) {
+            Err(input::Error::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            bytes => bytes?,
+        };
+        encoding::decode(&bytes).map(Some).map_err(|rule| anyhow!("{} {rule}", path.display()))
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self> {
@@ -59,15 +65,19 @@ impl ConfigFile {
     }
 
     /// Reads, changes and writes the file under a lock. Only what changes is rewritten.
-    pub fn change<T>(path: &Path, change: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        // Keep a symbolic link; replace what it points to.
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    pub fn change<T>(
+        path: &Path,
+        patience: Patience,
+        change: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        // Keep a symbolic link; replace or create what it points to.
+        let target = fs::canonicalize(path).or_else(|_| target(path))?;
         let folder =
             target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.with_context(|| format!("failed to create the folder {}", folder.display()))?;
         let _lock = lock(folder)?;
-        let text = Self::text(path)?;
+        let text = Self::text(path, patience)?;
         let old = text.as_deref().map_or_else(|| Ok(Self::default()), |text| Self::parse(text, path))?;
         let mut new = old.clone();
         let result = change(&mut new)?;
@@ -97,6 +107,18 @@ impl ConfigFile {
     pub fn to_yaml(&self) -> Result<String> {
         Ok(serde_saphyr::to_string(self)?)
     }
+}
+
+/// The file that a symbolic link leads to, which need not exist; the path itself if it is no link.
+fn target(path: &Path) -> Result<PathBuf> {
+    let mut target = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&target) {
+            Ok(next) => target = target.parent().unwrap_or(Path::new("")).join(next),
+            Err(_) => return Ok(target),
+        }
+    }
+    bail!("{} is a symbolic link that leads to itself", path.display())
 }
 
 /// Replaces a file atomically.
@@ -186,9 +208,16 @@ fn context(value: &Value, path: String, folder: &Path, problems: &mut Problems) 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
-    use std::path::PathBuf;
 
     use super::*;
+
+    fn read(path: &Path) -> Result<ConfigFile> {
+        ConfigFile::read(path, Patience::default())
+    }
+
+    fn change<T>(path: &Path, change: impl FnOnce(&mut ConfigFile) -> Result<T>) -> Result<T> {
+        ConfigFile::change(path, Patience::default(), change)
+    }
 
     fn write(folder: &tempfile::TempDir, text: &str) -> PathBuf {
         let path = folder.path().join("config.yaml");
@@ -201,7 +230,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = "currentContext: 'a b'\nextra: 1\ncontexts:\n  eu:\n    endpont: x\n    endpoints: [http://10.0.0.1, 3]\n    \
                     key: \"-----BEGIN\\nhunter2\"\n    timeout: 0s\n    server-name: x\n  us: hunter2\n";
-        let error = format!("{:#}", ConfigFile::read(&write(&folder, text)).unwrap_err());
+        let error = format!("{:#}", read(&write(&folder, text)).unwrap_err());
         for part in [
             "config.yaml has 9 problems:",
             "currentContext: must be 1 to 253",
@@ -221,20 +250,18 @@ mod tests {
             ("contexts: [", "config.yaml is neither YAML nor JSON (line "),
             ("contexts: {a: {}, a: {}}", "config.yaml has a key twice (line 1, column "),
         ] {
-            let error = ConfigFile::read(&write(&folder, broken)).unwrap_err().to_string();
+            let error = read(&write(&folder, broken)).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
         let large = "#".repeat((1 << 20) + 1);
-        assert!(
-            ConfigFile::read(&write(&folder, &large)).unwrap_err().to_string().contains("larger than 1 MiB")
-        );
+        assert!(read(&write(&folder, &large)).unwrap_err().to_string().contains("larger than 1 MiB"));
     }
 
     #[test]
     fn a_missing_or_empty_file_has_no_contexts() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(ConfigFile::read(&folder.path().join("none")).unwrap(), ConfigFile::default());
-        assert_eq!(ConfigFile::read(&write(&folder, "# nothing\n")).unwrap(), ConfigFile::default());
+        assert_eq!(read(&folder.path().join("none")).unwrap(), ConfigFile::default());
+        assert_eq!(read(&write(&folder, "# nothing\n")).unwrap(), ConfigFile::default());
     }
 
     #[test]
@@ -251,7 +278,7 @@ mod tests {
             timeout: Some(GoDuration::from_secs(90)),
             ..Context::default()
         };
-        ConfigFile::change(&link, |config| {
+        change(&link, |config| {
             config.contexts.insert(name.clone(), context.clone());
             config.current_context = Some(name.clone());
             Ok(())
@@ -260,16 +287,61 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path().join("dotfiles")).unwrap().count(), 1);
-        let read = ConfigFile::read(&link).unwrap();
-        assert_eq!((read.current_context.as_ref(), &read.contexts[&name]), (Some(&name), &context));
-        assert!(!read.to_yaml().unwrap().contains("null"));
+        let linked = read(&link).unwrap();
+        assert_eq!((linked.current_context.as_ref(), &linked.contexts[&name]), (Some(&name), &context));
+        assert!(!linked.to_yaml().unwrap().contains("null"));
 
         let nested = folder.path().join("new/folder/config.yaml");
-        ConfigFile::change(&nested, |_| Ok(())).unwrap();
+        change(&nested, |_| Ok(())).unwrap();
         let made = fs::metadata(folder.path().join("new/folder")).unwrap().permissions().mode();
         assert_eq!(made & 0o777, 0o700);
-        assert!(ConfigFile::change(&nested, |_| -> Result<()> { bail!("no") }).is_err());
-        assert_eq!(ConfigFile::read(&nested).unwrap(), ConfigFile::default());
+        assert!(change(&nested, |_| -> Result<()> { bail!("no") }).is_err());
+        assert_eq!(read(&nested).unwrap(), ConfigFile::default());
+    }
+
+    #[test]
+    fn a_link_to_a_file_that_does_not_exist_stays_and_its_target_is_created() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("middle", path("config.yaml")).unwrap();
+        std::os::unix::fs::symlink("dotfiles/real.yaml", path("middle")).unwrap();
+        let choose = |path: &Path| {
+            change(path, |config| {
+                config.current_context = Some(name("eu"));
+                Ok(())
+            })
+        };
+        choose(&path("config.yaml")).unwrap();
+        assert!(fs::symlink_metadata(path("config.yaml")).unwrap().is_symlink());
+        assert_eq!(
+            fs::read_to_string(path("dotfiles/real.yaml")).unwrap(),
+            "currentContext: eu\ncontexts: {}\n"
+        );
+        assert_eq!(read(&path("config.yaml")).unwrap().current_context, Some(name("eu")));
+        std::os::unix::fs::symlink("loop", path("loop")).unwrap();
+        let error = choose(&path("loop")).unwrap_err().to_string();
+        assert!(error.ends_with("loop is a symbolic link that leads to itself"), "{error}");
+    }
+
+    #[test]
+    fn a_file_in_utf_16_is_read_and_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yaml");
+        let text = "currentContext: eu # größer\r\ncontexts: {}\r\n";
+        // The encoding that PowerShell writes.
+        let utf16: Vec<u8> =
+            [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        fs::write(&path, utf16).unwrap();
+        assert_eq!(read(&path).unwrap().current_context, Some(name("eu")));
+        change(&path, |config| {
+            config.current_context = Some(name("us"));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), text.replace("eu", "us"));
+        fs::write(&path, b"caf\xe9").unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.ends_with("config.yaml is neither UTF-8 nor UTF-16 text"), "{error}");
     }
 
     const BY_HAND: &str = "\
@@ -294,11 +366,11 @@ contexts:
 ";
 
     /// The file after a change.
-    fn changed(text: &str, change: impl FnOnce(&mut ConfigFile)) -> Result<String> {
+    fn changed(text: &str, work: impl FnOnce(&mut ConfigFile)) -> Result<String> {
         let folder = tempfile::tempdir().unwrap();
         let path = write(&folder, text);
-        ConfigFile::change(&path, |config| {
-            change(config);
+        change(&path, |config| {
+            work(config);
             Ok(())
         })?;
         Ok(fs::read_to_string(&path).unwrap())
@@ -385,13 +457,13 @@ contexts:
         let path = folder.path().join("config.yaml");
         let add = |n: usize| {
             let name: ContextName = format!("c{n}").parse().unwrap();
-            ConfigFile::change(&path, |config| Ok(config.contexts.insert(name, Context::default()))).unwrap();
+            change(&path, |config| Ok(config.contexts.insert(name, Context::default()))).unwrap();
         };
         std::thread::scope(|scope| {
             for n in 0..8 {
                 scope.spawn(move || add(n));
             }
         });
-        assert_eq!(ConfigFile::read(&path).unwrap().contexts.len(), 8);
+        assert_eq!(read(&path).unwrap().contexts.len(), 8);
     }
 }

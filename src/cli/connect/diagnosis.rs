@@ -90,7 +90,7 @@ impl Sides {
                     | ErrorKind::ConnectionAborted
                     | ErrorKind::BrokenPipe,
                 ) => self.of_close(stage),
-                _ => root_cause(error),
+                _ => without_number(&root_cause(error)),
             },
         };
         Failure(text)
@@ -242,6 +242,38 @@ fn of_other_alert(alert: AlertDescription) -> String {
     text.to_owned()
 }
 
+/// Explains a failed TCP connection. Errors that [`Sides::explain`] explains pass unchanged.
+pub fn of_tcp(error: io::Error, host: &str, port: u16) -> io::Error {
+    let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let text = match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            format!("nothing listens at {address}: check the address, and that a manager runs there")
+        }
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => format!(
+            "no network of this machine leads to {address}: check the address, and that a manager runs there"
+        ),
+        ErrorKind::TimedOut => {
+            format!("{address} does not respond: check the address, and that a manager runs there")
+        }
+        _ => return error,
+    };
+    io::Error::other(Failure(text))
+}
+
+/// Explains a failed lookup of a host name.
+pub fn unknown_host(error: &io::Error, host: &str) -> io::Error {
+    let reason = without_number(&error.to_string());
+    io::Error::other(Failure(format!(
+        "the host name {host} is not known ({reason}): check the address, and the DNS of this machine"
+    )))
+}
+
+/// A text of the operating system without its error number.
+fn without_number(text: &str) -> String {
+    let text = text.split(" (os error ").next().unwrap_or(text);
+    clean(text.trim_start_matches("failed to lookup address information: "))
+}
+
 /// Why the first bytes of a server are not HTTP/2; `None` if they are.
 pub fn of_first_bytes(bytes: &[u8]) -> Option<Failure> {
     let text = match bytes {
@@ -377,5 +409,24 @@ mod tests {
         assert!(said(&[0x15, 3, 3, 0, 2, 2, 50]).unwrap().contains("use https://"));
         assert!(said(b"HTTP/1.1 400 Bad Request").unwrap().contains("HTTP/1"));
         assert!(said(b"SSH-2.0-OpenSSH").unwrap().contains("no HTTP/2"));
+    }
+
+    #[test]
+    fn a_failed_tcp_connection_has_a_sentence_without_an_error_number() {
+        let sides = Sides::default();
+        let said = |error: io::Error| sides.explain(&error, &Stage::Connecting).0;
+        let check = "check the address, and that a manager runs there";
+        let refused = || io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        let nothing = format!("nothing listens at 127.0.0.1:1: {check}");
+        assert_eq!(said(of_tcp(refused(), "127.0.0.1", 1)), nothing);
+        assert_eq!(said(of_tcp(refused(), "::1", 8080)), format!("nothing listens at [::1]:8080: {check}"));
+        for number in [libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ETIMEDOUT, libc::EACCES, libc::EMFILE] {
+            let text = said(of_tcp(io::Error::from_raw_os_error(number), "a", 1));
+            assert!(!text.is_empty() && !text.contains("os error"), "{text}");
+        }
+        let lookup = io::Error::other("failed to lookup address information: Name or service not known");
+        let expected = "the host name a.example is not known (Name or service not known): check the address, and the DNS of \
+                        this machine";
+        assert_eq!(said(unknown_host(&lookup, "a.example")), expected);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::ClientConfig;
 
-use crate::input;
+use crate::input::{self, Patience};
 use runtime::tls::{self, Pem};
 
 /// Why files cannot be used. Messages name files, never their content.
@@ -46,11 +46,11 @@ impl PemFile {
         &self.path
     }
 
-    fn read(&self) -> Result<Vec<u8>, Error> {
+    fn read(&self, patience: Patience) -> Result<Vec<u8>, Error> {
         if let Some(content) = self.piped.get() {
             return Ok(content.clone());
         }
-        let content = input::read(&self.path, input::PEM)?;
+        let content = input::read(&self.path, input::PEM, patience)?;
         if content.piped {
             let _ = self.piped.set(content.bytes.clone());
         }
@@ -67,13 +67,17 @@ pub struct Identity {
 }
 
 /// Reads the files and builds the TLS configuration.
-pub fn configuration(ca: &PemFile, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, Error> {
-    let authorities = ca.read()?;
+pub fn configuration(
+    ca: &PemFile,
+    identity: Option<&Identity>,
+    patience: Patience,
+) -> Result<Arc<ClientConfig>, Error> {
+    let authorities = ca.read(patience)?;
     let authorities = Pem { path: &ca.path, content: &authorities };
     let Some(Identity { cert, key }) = identity else {
         return Ok(Arc::new(tls::client(Some(authorities), None)?));
     };
-    let (chain, private) = (cert.read()?, key.read()?);
+    let (chain, private) = (cert.read(patience)?, key.read(patience)?);
     let identity = (Pem { path: &cert.path, content: &chain }, Pem { path: &key.path, content: &private });
     Ok(Arc::new(tls::client(Some(authorities), Some(identity))?))
 }
@@ -96,7 +100,7 @@ mod tests {
         let folder = Folder(tempfile::tempdir().unwrap());
         let pem = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap().cert.pem();
         let good = folder.file("cert.pem", pem);
-        assert!(configuration(&good, None).is_ok());
+        assert!(configuration(&good, None, Patience::default()).is_ok());
         for (file, expected) in [
             (folder.0.path().join("missing").into(), "missing: there is no such file"),
             (PathBuf::from("/dev/zero").into(), "/dev/zero is a device"),
@@ -104,11 +108,11 @@ mod tests {
             (folder.file("empty", "\n"), "empty is empty"),
             (folder.file("text", "hunter2"), "is not PEM"),
         ] {
-            let text = configuration(&file, None).unwrap_err().to_string();
+            let text = configuration(&file, None, Patience::default()).unwrap_err().to_string();
             assert!(text.contains(expected) && !text.contains("hunter2"), "{text}");
         }
         let identity = Identity { cert: good.clone(), key: good.clone() };
-        let swapped = configuration(&good, Some(&identity)).unwrap_err().to_string();
+        let swapped = configuration(&good, Some(&identity), Patience::default()).unwrap_err().to_string();
         assert!(swapped.contains("were certificate and key swapped?"), "{swapped}");
     }
 
@@ -116,14 +120,14 @@ mod tests {
     fn a_renewed_file_is_read_again_and_a_pipe_is_read_once() {
         let folder = Folder(tempfile::tempdir().unwrap());
         let file = folder.file("file", "first");
-        assert_eq!(file.read().unwrap(), b"first");
+        assert_eq!(file.read(Patience::default()).unwrap(), b"first");
         folder.file("file", "second");
-        assert_eq!(file.read().unwrap(), b"second");
+        assert_eq!(file.read(Patience::default()).unwrap(), b"second");
         let path = folder.0.path().join("pipe");
         let writer = input::fifo(&path, b"once".to_vec());
         let pipe = PemFile::from(path);
-        assert_eq!(pipe.read().unwrap(), b"once");
-        assert_eq!(pipe.clone().read().unwrap(), b"once");
+        assert_eq!(pipe.read(Patience::default()).unwrap(), b"once");
+        assert_eq!(pipe.clone().read(Patience::default()).unwrap(), b"once");
         writer.join().unwrap().unwrap();
     }
 }

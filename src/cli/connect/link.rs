@@ -11,12 +11,12 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::diagnosis::{Failure, Sides, Stage, of_first_bytes};
+use super::diagnosis::{Failure, Sides, Stage, of_first_bytes, of_tcp, unknown_host};
 
 /// Maximum size of a TLS record.
 const RECORD: usize = 16 << 10;
@@ -53,7 +53,10 @@ impl Dialer {
 
     async fn connect(&self) -> io::Result<(Box<dyn Io>, bool)> {
         self.stage.send_replace(Stage::Connecting);
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let (host, port) = (self.host.as_str(), self.port);
+        let addresses: Vec<_> =
+            lookup_host((host, port)).await.map_err(|error| unknown_host(&error, host))?.collect();
+        let stream = TcpStream::connect(&*addresses).await.map_err(|error| of_tcp(error, host, port))?;
         stream.set_nodelay(true)?;
         let Some((config, name)) = &self.tls else { return Ok((Box::new(stream), false)) };
         self.stage.send_replace(Stage::Securing);

@@ -6,7 +6,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 use serde_json::json;
 
 use super::fake::Fake;
-use super::{parse, spaceport};
+use super::{parse, run, spaceport};
+use crate::flags::Environment;
 use proto::spaceport::v1::check::Outcome;
 use proto::spaceport::v1::cluster_status::Health;
 use proto::spaceport::v1::compared_workspace::Standing;
@@ -196,6 +197,29 @@ async fn folders_and_endless_devices_are_rejected_and_a_pipe_is_read() {
     let ran = spaceport(&endpoint, &format!("cluster register -f {}", path("pipe").display())).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
     writer.join().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_pipe_that_nothing_writes_to_ends_at_the_timeout() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pipe = pipe.display();
+    let expected =
+        format!("{pipe} is a pipe that nothing wrote to within 100ms: start its writer, or name a file");
+    let by_variable = Environment::default().with("SPACEPORT_CONFIG", pipe.to_string());
+    for (line, environment) in [
+        (format!("cluster register -f {pipe}"), Environment::default()),
+        (format!("cluster update eu -f {pipe}"), Environment::default()),
+        (format!("cluster doctor -f {pipe}"), Environment::default()),
+        (format!("cluster update eu --kubeconfig {pipe}"), Environment::default()),
+        (format!("cluster install --kubeconfig {pipe}"), Environment::default()),
+        (format!("status --ca {pipe} --endpoint https://a.example"), Environment::default()),
+        ("status".to_owned(), by_variable),
+    ] {
+        let ran = run(&format!("{line} --timeout 100ms"), &environment).await;
+        assert!(ran.code == 1 && ran.err.contains(&expected), "{line}: {}", ran.err);
+    }
 }
 
 #[tokio::test]
@@ -426,6 +450,9 @@ async fn doctor_fails_where_a_check_did() {
         detail: "as seen".to_owned(),
         ..Check::default()
     };
+    let ran = spaceport(&endpoint, "cluster doctor nope").await;
+    let expected = "spaceport: failed to check cluster nope: NOT_FOUND: no such cluster\n";
+    assert_eq!((ran.code, ran.err.as_str()), (1, expected));
     server.0.lock().checks = vec![check("login", Outcome::Ok), check("clock", Outcome::Warning)];
     let ran = spaceport(&endpoint, "cluster doctor eu").await;
     assert!(ran.code == 0 && ran.out.contains("clock  WARNING  as seen"), "{}", ran.out);
@@ -452,9 +479,9 @@ async fn install_makes_a_login_and_registers_with_it() {
     std::fs::write(&admin, KUBECONFIG).unwrap();
     let line = format!("cluster install --kubeconfig {} --namespace a:b", admin.display());
     let ran = spaceport(&endpoint, &line).await;
-    assert!(ran.code == 0 && ran.out.contains("Namespace  ws    CREATED"), "{}", ran.out);
+    assert!(ran.code == 0 && ran.out.contains("Namespace ws  CREATED"), "{}", ran.out);
     let ran = spaceport(&endpoint, &format!("{line} --dry-run")).await;
-    assert!(ran.out.contains("Namespace  ws    WOULD CREATE"), "{}", ran.out);
+    assert!(ran.out.contains("Namespace ws  WOULD CREATE"), "{}", ran.out);
     assert_eq!((ran.code, ran.err.as_str()), (0, "nothing was changed\n"));
     // In JSON the outcomes of a plan keep their names.
     let ran = spaceport(&endpoint, &format!("{line} --dry-run -o json")).await;

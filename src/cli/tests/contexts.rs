@@ -23,11 +23,13 @@ async fn a_context_is_made_chosen_used_and_deleted() {
     said(
         "cluster leader",
         2,
-        "no server is named: give --endpoint, set SPACEPORT_ENDPOINT, or choose a context of",
+        "no server is named: give --endpoint, set SPACEPORT_ENDPOINT, or use a context: there is none, create one with \
+         `spaceport config set-context NAME --endpoint URL`",
     )
     .await;
     said("config get-contexts", 0, "there are no contexts").await;
-    said("config current-context", 1, "no context is current").await;
+    let none = "no context is current: create one with `spaceport config set-context NAME --endpoint URL`";
+    said("config current-context", 1, none).await;
     said("config set-context here", 2, "the new context here needs --endpoint").await;
     said(&format!("config set-context here --endpoint {endpoint} --timeout 3s"), 0, "created context here")
         .await;
@@ -55,8 +57,8 @@ async fn a_context_is_made_chosen_used_and_deleted() {
     said("config delete-context here", 2, "has no context here; it has there").await;
     said("config use-context there", 0, "the current context is there").await;
     said("config unset-context", 0, "no context is current now").await;
-    said("config current-context", 1, "no context is current").await;
-    said("cluster leader", 2, "no server is named").await;
+    said("config current-context", 1, "no context is current: choose one with").await;
+    said("cluster leader", 2, "SPACEPORT_ENDPOINT, or choose a context of").await;
 }
 
 #[tokio::test]

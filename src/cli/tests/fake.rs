@@ -52,6 +52,8 @@ pub struct Script {
     pub logs: VecDeque<Vec<Result<LogsResponse, Status>>>,
     pub logs_asked: Vec<LogsRequest>,
     pub described: Option<DescribeWorkspaceResponse>,
+    /// Each stop makes the first of them what is described, where there is one.
+    pub described_after_stops: VecDeque<Option<DescribeWorkspaceResponse>>,
     pub ended: Option<EndedWorkspace>,
     pub pages: VecDeque<GetWorkspacesResponse>,
     pub page_tokens: Vec<String>,
@@ -304,7 +306,11 @@ impl ClusterManager for Fake {
 
     async fn doctor(&self, request: Request<DoctorRequest>) -> Answer<DoctorResponse> {
         let mut script = self.0.lock();
-        script.doctored.push(request.into_inner());
+        let request = request.into_inner();
+        if request.name == "nope" {
+            return Err(Status::not_found("no such cluster"));
+        }
+        script.doctored.push(request);
         Ok(Response::new(DoctorResponse { checks: script.checks.clone() }))
     }
 
@@ -375,6 +381,9 @@ impl WorkspaceManager for Fake {
         let request = request.into_inner();
         let unknown = request.id == "unknown";
         script.stopped.push(request);
+        if let Some(described) = script.described_after_stops.pop_front() {
+            script.described = described;
+        }
         if unknown {
             Err(Status::not_found("no such workspace"))
         } else {

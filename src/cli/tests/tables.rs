@@ -93,6 +93,18 @@ fn lost() -> Cluster {
     lost
 }
 
+/// Its health says nothing of what its conditions say.
+fn refusing() -> Cluster {
+    let mut refusing = cluster("eu-2", "europe", Health::Available);
+    let message = "webhook \"policy.example.com\" rejects pods: image is not signed";
+    refusing.status.get_or_insert_default().conditions = vec![
+        condition("Available", Holds::True, "Answers", ""),
+        condition("PodsAccepted", Holds::False, "Refused", message),
+        condition("Synced", Holds::False, "Lagging", "is 40 s behind"),
+    ];
+    refusing
+}
+
 fn clusters() -> Vec<Cluster> {
     vec![
         cluster("eu-1", "europe", Health::Available),
@@ -125,6 +137,7 @@ fn installed() -> Vec<InstalledView> {
         object("CustomResourceDefinition", "", "workspaces.workspace.gitpod.io", Unchanged),
         object("ValidatingAdmissionPolicyBinding", "", "spaceport-fence-namespaced", Changed),
         object("Role", "workspace-secrets", "spaceport", Created),
+        object("NetworkPolicy", "workspaces", "workspace-deny-ingress", Created),
         object("RoleBinding", &"n".repeat(63), "spaceport", Created),
     ]
 }
@@ -365,7 +378,8 @@ fn leader() -> LeaderView {
 /// Every page by its verb.
 fn pages() -> Vec<(&'static str, Page)> {
     let now = now();
-    let clusters: Vec<ClusterView> = clusters().into_iter().map(ClusterView::from).collect();
+    let clusters: Vec<ClusterView> =
+        clusters().into_iter().chain([refusing()]).map(ClusterView::from).collect();
     let started = StartedView::new(
         &StartWorkspaceRequest { id: UUID.into(), ..StartWorkspaceRequest::default() },
         StartWorkspaceResponse { cluster: "eu-1".into(), url: URL.into(), ..Default::default() },
@@ -401,7 +415,7 @@ fn pages() -> Vec<(&'static str, Page)> {
         ("workspace start", started.details().into()),
         ("workspace list", WorkspaceView::table(&workspaces(), now).into()),
         ("workspace show", workspaces().remove(2).details(now).into()),
-        ("workspace explain", decision().table(now).into()),
+        ("workspace explain", decision().page(now)),
         ("workspace snapshot", snapshot.table().into()),
     ]
 }

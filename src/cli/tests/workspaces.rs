@@ -1,4 +1,7 @@
-use tonic::Status;
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::fake::Fake;
 use super::{parse, spaceport};
@@ -132,6 +135,21 @@ async fn a_rejected_start_differs_from_one_without_a_response() {
     server.0.lock().start = Some(Err(Status::unavailable("leader is changing")));
     let ran = spaceport(&endpoint, START.trim_end_matches(" --wait")).await;
     assert!(ran.err.contains("may or may not start; see `spaceport workspace show one`"), "{}", ran.err);
+    // The server says that it wrote nothing: no cluster could take it yet.
+    let reason = |reason: &str| {
+        let mut details = ErrorDetails::with_error_info(reason, "spaceport.dev", HashMap::new());
+        details.add_precondition_failure_violation("CLUSTER", "eu", "is being connected");
+        let message = "no cluster can take workspace one: eu is being connected";
+        Status::with_error_details(Code::Unavailable, message, details)
+    };
+    for (given, expected) in [
+        ("CLUSTERS_NOT_KNOWN", "spaceport: failed to start workspace one: UNAVAILABLE: no cluster can take"),
+        ("CLUSTER", "spaceport: workspace one may or may not start; see"),
+    ] {
+        server.0.lock().start = Some(Err(reason(given)));
+        let ran = spaceport(&endpoint, START.trim_end_matches(" --wait")).await;
+        assert!(ran.code == 1 && ran.err.starts_with(expected), "{}", ran.err);
+    }
 }
 
 #[tokio::test]
@@ -155,8 +173,9 @@ async fn stop_waits_for_the_end_and_one_failure_does_not_keep_the_others() {
     let server = Fake::default();
     let metadata = WorkspaceMetadata { meta_id: "meta".to_owned(), ..Default::default() };
     let known = WorkspaceStatus { metadata: Some(metadata), ..status("one", WorkspacePhase::Running, 1) };
-    server.0.lock().described =
-        Some(DescribeWorkspaceResponse { status: Some(known), last_activity: String::new() });
+    let described = |status| Some(DescribeWorkspaceResponse { status: Some(status), ..Default::default() });
+    server.0.lock().described = described(known.clone());
+    server.0.lock().described_after_stops.push_back(None);
     let stream = vec![event("one", WorkspacePhase::Stopping, 2), event("one", WorkspacePhase::Stopped, 3)];
     server.0.lock().streams.push_back(stream);
     let endpoint = server.serve().await;
@@ -172,9 +191,20 @@ async fn stop_waits_for_the_end_and_one_failure_does_not_keep_the_others() {
         metadata: Some(WorkspaceMetadata { meta_id: "meta".to_owned(), ..Default::default() }),
         ..status("one", WorkspacePhase::Stopped, 4)
     };
-    server.0.lock().streams.push_back(vec![Ok(update(left))]);
+    server.0.lock().streams.push_back(vec![Ok(update(left.clone()))]);
+    server.0.lock().described = described(known.clone());
     let ran = spaceport(&endpoint, "workspace stop one --wait").await;
     assert!(ran.err.ends_with(&format!("stopped one\nmeta id meta stays taken: {held}\n")), "{}", ran.err);
+    // The holder is known only after the workspace has stopped.
+    server.0.lock().streams.push_back(vec![event("one", WorkspacePhase::Stopped, 5)]);
+    server.0.lock().described_after_stops.push_back(described(left));
+    let ran = spaceport(&endpoint, "workspace stop one --wait").await;
+    assert!(ran.err.ends_with(&format!("stopped one\nmeta id meta stays taken: {held}\n")), "{}", ran.err);
+    // Nobody is known to hold it: the wait ends all the same.
+    server.0.lock().streams.push_back(vec![event("one", WorkspacePhase::Stopped, 6)]);
+    server.0.lock().described = described(known);
+    let ran = spaceport(&endpoint, "workspace stop one --wait --wait-timeout 600ms").await;
+    assert!(ran.code == 0 && ran.err.ends_with("stopped one\n"), "{}", ran.err);
 
     let ran = spaceport(&endpoint, "workspace stop unknown two").await;
     assert_eq!(ran.code, 1);
@@ -243,6 +273,27 @@ async fn list_follows_pages_and_filters_what_the_server_cannot() {
     assert_eq!(ids, ["ID", "b", "c"]);
     assert!(ran.out.contains("RUNNING (stale)"), "{}", ran.out);
     assert_eq!(server.0.lock().page_tokens, ["", "1", "2"]);
+}
+
+#[tokio::test]
+async fn an_empty_list_is_a_sentence_on_standard_error_and_empty_json() {
+    let server = Fake::default();
+    let endpoint = server.serve().await;
+    let listed = |id: &str| GetWorkspacesResponse {
+        status: vec![status(id, WorkspacePhase::Running, 1)],
+        ..Default::default()
+    };
+    for (line, out, err) in [
+        ("workspace list", "", "no workspaces found\n"),
+        ("workspace list --cluster nope", "", "no workspaces found\n"),
+        ("workspace list --cluster nope -o wide", "", "no workspaces found\n"),
+        ("workspace list --cluster nope -o json", "[]\n", ""),
+    ] {
+        let page = if line.contains("nope") { listed("a") } else { GetWorkspacesResponse::default() };
+        server.0.lock().pages.push_back(page);
+        let ran = spaceport(&endpoint, line).await;
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, out, err), "{line}");
+    }
 }
 
 #[tokio::test]
@@ -401,6 +452,10 @@ async fn a_workspace_that_is_over_shows_how_it_ended_and_one_that_never_was_is_n
     };
     ended.set_last_phase(WorkspacePhase::Creating);
     server.0.lock().ended = Some(ended);
+    let ran = spaceport(&endpoint, "workspace stop one").await;
+    let reported =
+        "spaceport: failed to stop one: NOT_FOUND: workspace one has already ended (1970-01-01T00:00:00Z)\n";
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (1, "", reported));
     let ran = spaceport(&endpoint, "workspace show one -o json").await;
     assert_eq!(ran.code, 0, "{}", ran.err);
     let view: serde_json::Value = serde_json::from_str(&ran.out).unwrap();

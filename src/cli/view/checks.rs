@@ -69,16 +69,17 @@ impl From<InstalledObject> for InstalledView {
 impl InstalledView {
     /// One row per object: what was done, or would be done.
     pub fn table(objects: &[Self], is_plan: bool) -> Table {
-        let mut table = Table::new([plain("KIND"), plain("NAME"), plain("OUTCOME")]);
+        // One column, so that the longest names of this installation fit 80 columns.
+        let mut table = Table::new([plain("OBJECT"), plain("OUTCOME")]);
         for object in objects {
             let namespace = object.namespace.iter().map(|namespace| format!("{namespace}/"));
-            let name = namespace.chain([object.name.clone()]).collect();
+            let name: String = namespace.chain([object.name.clone()]).collect();
             let outcome = match (is_plan, object.outcome.as_str()) {
                 (true, "CREATED") => "WOULD CREATE",
                 (true, "CHANGED") => "WOULD CHANGE",
                 (_, outcome) => outcome,
             };
-            table.row([object.kind.clone(), name, outcome.to_owned()]);
+            table.row([format!("{} {name}", object.kind), outcome.to_owned()]);
         }
         table
     }

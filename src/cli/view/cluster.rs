@@ -233,7 +233,7 @@ impl ClusterView {
     /// One line for an event; a reason may add lines.
     pub fn line(&self, event: &str, layout: Layout) -> String {
         let Self { name, region, status, .. } = self;
-        let texts = [event, name, region, &status.health, &self.intent(), &status.reason];
+        let texts = [event, name, region, &status.health, &self.intent(), &self.reason()];
         columns(&texts.map(clean), layout)
     }
 
@@ -261,7 +261,7 @@ impl ClusterView {
                 status.workspaces.to_string(),
                 status.server_version.clone(),
                 age(status.last_seen, now),
-                status.reason.clone(),
+                cluster.reason(),
             ]);
         }
         table
@@ -303,6 +303,19 @@ impl ClusterView {
         Table::of_fields(
             fields.into_iter().chain(conditions.iter().map(|(name, text)| (name.as_str(), text.clone()))),
         )
+    }
+
+    /// What is wrong: the reason of its health, or else its first false condition.
+    fn reason(&self) -> String {
+        let Self { status, .. } = self;
+        let wrong = status.conditions.iter().find(|one| one.state == "FALSE");
+        match wrong.filter(|_| status.reason.is_empty()) {
+            Some(one) => {
+                let why = if one.message.is_empty() { &one.reason } else { &one.message };
+                format!("{} is false: {why}", one.r#type)
+            }
+            None => status.reason.clone(),
+        }
     }
 
     /// Its false conditions: name, since when, and why.

@@ -50,6 +50,12 @@ impl From<EndedWorkspace> for EndedView {
 }
 
 impl EndedView {
+    /// That it has ended, and when.
+    pub fn sentence(&self) -> String {
+        let at = self.ended_at.map(|at| format!(" ({at:.0})")).unwrap_or_default();
+        format!("workspace {} has already ended{at}", self.id)
+    }
+
     /// All recorded fields.
     pub fn details(&self, now: Timestamp) -> Table {
         let conditions = self.conditions.iter().map(|(key, value)| format!("{key}={value}"));

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{age, timestamp};
-use crate::table::{Table, plain, sentence, wide};
+use crate::table::{Page, Table, plain, sentence, wide};
 use proto::spaceport::v1::{
     ClusterForecast, ClusterVerdict, ForecastPlacementResponse, PlacementDecision, PlacementScore,
 };
@@ -103,8 +103,13 @@ impl From<PlacementScore> for ScoreView {
 }
 
 impl DecisionView {
-    /// One row per cluster.
-    pub fn table(&self, now: Timestamp) -> Table {
+    /// When it was decided, and one row per cluster.
+    pub fn page(&self, now: Timestamp) -> Page {
+        let decided = self.at.map(|at| format!("{} ago", age(Some(at), now))).unwrap_or_default();
+        Page::of([Table::of_fields([("decided", decided)]), self.table()])
+    }
+
+    fn table(&self) -> Table {
         let mut table = Table::new([
             plain("CLUSTER"),
             plain("VERDICT"),
@@ -119,7 +124,7 @@ impl DecisionView {
             let cells = [format!("(all {})", self.clusters.len()), "rejected".to_owned()];
             table.row(cells.into_iter().chain(vec![String::new(); 5]).chain([reason.to_owned()]));
         } else {
-            self.clusters.iter().for_each(|verdict| table.row(self.cells(verdict, now)));
+            self.clusters.iter().for_each(|verdict| table.row(self.cells(verdict)));
         }
         if self.left_out > 0 {
             table.row([format!("and {} more", self.left_out)]);
@@ -134,13 +139,8 @@ impl DecisionView {
         self.clusters.iter().all(same).then_some(first.reason.as_str())
     }
 
-    fn cells(&self, verdict: &VerdictView, now: Timestamp) -> Vec<String> {
+    fn cells(&self, verdict: &VerdictView) -> Vec<String> {
         let placed = verdict.cluster == self.placed;
-        let reason = if placed && verdict.reason.is_empty() {
-            format!("decided {} ago", age(self.at, now))
-        } else {
-            verdict.reason.clone()
-        };
         let mut cells = vec![verdict.cluster.clone()];
         match &verdict.score {
             Some(score) => cells.extend([
@@ -153,7 +153,7 @@ impl DecisionView {
             ]),
             None => cells.extend(["rejected", "", "", "", "", ""].map(str::to_owned)),
         }
-        cells.push(reason);
+        cells.push(verdict.reason.clone());
         cells
     }
 }

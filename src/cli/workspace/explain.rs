@@ -22,5 +22,5 @@ pub async fn run(
     let answer = answer.with_context(|| format!("failed to explain {id}"))?;
     let decision = answer.decision.context("the server sent no decision")?;
     let view = DecisionView::from(decision);
-    terminal.result(connection.output, &view, || view.table(Timestamp::now()))
+    terminal.result(connection.output, &view, || view.page(Timestamp::now()))
 }

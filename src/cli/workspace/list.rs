@@ -81,6 +81,10 @@ pub async fn run(
         }
         page_token = page.next_page_token;
     }
+    if workspaces.is_empty() && connection.output.is_table() {
+        terminal.progress("no workspaces found\n");
+        return Ok(());
+    }
     workspaces.sort_by(|a, b| a.id.cmp(&b.id));
     terminal.result(connection.output, &workspaces, || WorkspaceView::table(&workspaces, Timestamp::now()))
 }

@@ -5,12 +5,11 @@ use clap::Args;
 use jiff::Timestamp;
 use tonic::Code;
 
-use super::describe::describe;
+use super::describe::{describe, ended};
 use crate::connect::{Client, ClientArgs};
 use crate::terminal::Terminal;
-use crate::view::{EndedView, WorkspaceView};
+use crate::view::WorkspaceView;
 use domain::names::WorkspaceId;
-use proto::spaceport::v1::DescribeEndedRequest;
 
 /// `spaceport workspace show`.
 #[derive(Debug, Args)]
@@ -30,14 +29,6 @@ pub async fn run(
     terminal: &mut Terminal<'_>,
 ) -> Result<()> {
     details(client, connection, &args.id, args.owner_token, terminal).await
-}
-
-/// How it ended, if the server still knows; servers of earlier versions do not.
-async fn ended(client: &Client, id: &WorkspaceId) -> Option<EndedView> {
-    let mut api = client.logs();
-    let request = DescribeEndedRequest { id: id.to_string() };
-    let answer = client.call(request, async |request| api.describe_ended(request).await).await;
-    answer.ok()?.workspace.map(EndedView::from)
 }
 
 /// Prints everything about a workspace; for an ended one, how it ended.

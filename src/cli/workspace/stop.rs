@@ -1,10 +1,14 @@
 //! `spaceport workspace stop`
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use clap::{Args, ValueEnum};
-use tonic::Code;
+use futures::future::join_all;
+use tokio::time::Instant;
+use tonic::codegen::Bytes;
+use tonic::{Code, Status};
 
-use super::describe::describe;
+use super::describe::{describe, ended};
+use super::holders::{LONGEST, holders};
 use super::progress::Progress;
 use super::start::WaitArgs;
 use super::wait::{Goal, Wait, failure_of};
@@ -55,34 +59,58 @@ pub async fn run(
     args: StopArgs,
     terminal: &mut Terminal<'_>,
 ) -> Result<()> {
+    let began = Instant::now();
     let mut failures = Vec::new();
     let mut waits = Vec::new();
     for id in &args.ids {
         match ask(client, connection, id, &args, terminal).await {
-            Ok(wait) => waits.extend(wait),
+            Ok(wait) => waits.extend(wait.map(|wait| (id, wait))),
             Err(error) => failures.push(error.context(format!("failed to stop {id}"))),
         }
     }
     let mut interrupt = Interrupt::listen()?;
-    for wait in waits {
-        let goes_on = || {
-            let ids = args.ids.iter().map(WorkspaceId::as_str).collect::<Vec<_>>().join(" ");
-            format!("the workspaces continue to stop: `spaceport workspace stop {ids} --wait` waits again")
-        };
+    let goes_on = || {
+        let ids = args.ids.iter().map(WorkspaceId::as_str).collect::<Vec<_>>().join(" ");
+        format!("the workspaces continue to stop: `spaceport workspace stop {ids} --wait` waits again")
+    };
+    let mut left = Vec::new();
+    for (id, wait) in waits {
         match interrupt.unless(wait.finish(terminal), goes_on).await {
             Err(error) if error.is::<Interrupted>() => return Err(error),
             Ok(status) => {
                 let failure = failure_of(&status).map(|failure| format!(": {failure}")).unwrap_or_default();
                 terminal.progress(&format!("stopped {}{failure}\n", status.id));
-                if !status.held.is_empty() {
-                    let meta = status.metadata.map(|metadata| metadata.meta_id).unwrap_or_default();
-                    let held = format!("meta id {meta} stays taken: {}", status.held);
-                    terminal.progress(&format!("{}\n", clean(&held)));
+                if status.held.is_empty() {
+                    left.push(id);
+                } else {
+                    show_held(status, terminal);
                 }
             }
             Err(error) => failures.push(error),
         }
     }
+    // Who holds a resource is known only after its workspace has stopped.
+    let now = Instant::now();
+    let deadline = (began + args.waiting.wait_timeout).min(now + connection.timeout.min(LONGEST));
+    let held = join_all(left.into_iter().map(|id| holders(client, id, deadline)));
+    let held = interrupt.unless(async { Ok(held.await) }, goes_on).await?;
+    held.into_iter().flatten().for_each(|status| show_held(status, terminal));
+    conclude(failures, &args, connection, terminal)
+}
+
+fn show_held(status: WorkspaceStatus, terminal: &mut Terminal<'_>) {
+    let meta = status.metadata.map(|metadata| metadata.meta_id).unwrap_or_default();
+    let held = format!("meta id {meta} stays taken: {}", status.held);
+    terminal.progress(&format!("{}\n", clean(&held)));
+}
+
+/// The only failure; several are printed and counted.
+fn conclude(
+    mut failures: Vec<Error>,
+    args: &StopArgs,
+    connection: &ClientArgs,
+    terminal: &mut Terminal<'_>,
+) -> Result<()> {
     match (failures.pop(), args.ids.len()) {
         (None, _) => Ok(()),
         (Some(only), 1) => Err(only),
@@ -116,10 +144,15 @@ async fn ask(
     let policy = StopWorkspacePolicy::from(args.policy).into();
     let request = StopWorkspaceRequest { id: id.to_string(), policy };
     let mut api = client.workspaces();
-    client.call(request, async |request| api.stop_workspace(request).await).await?;
+    if let Err(status) = client.call(request, async |request| api.stop_workspace(request).await).await {
+        return Err(refusal(client, id, status).await.into());
+    }
     if before.is_none() {
         // The API accepts a stop of an unknown id. Ask again, because the replica may have lagged behind.
-        let status = describe(client, id).await?.status.unwrap_or_default();
+        let status = match describe(client, id).await {
+            Ok(answer) => answer.status.unwrap_or_default(),
+            Err(status) => return Err(refusal(client, id, status).await.into()),
+        };
         if args.waiting.wait {
             subscription = Some(subscribe(client, connection, &status).await?);
         }
@@ -131,6 +164,20 @@ async fn ask(
     let name = if args.ids.len() > 1 { id.as_str() } else { "" };
     let progress = Progress::new(terminal.redraws, name);
     Ok(Some(Wait::new(id.as_str(), Goal::Stopped, args.waiting.wait_timeout, subscription, progress)))
+}
+
+/// Reports a workspace that has ended as such, and not as one that does not exist.
+async fn refusal(client: &Client, id: &WorkspaceId, status: Status) -> Status {
+    if status.code() != Code::NotFound {
+        return status;
+    }
+    match ended(client, id).await {
+        Some(ended) => {
+            let details = Bytes::copy_from_slice(status.details());
+            Status::with_details(status.code(), ended.sentence(), details)
+        }
+        None => status,
+    }
 }
 
 async fn subscribe(

@@ -28,7 +28,12 @@ pub(super) fn kubeconfig_of(
 ) -> Result<Kubeconfig> {
     let is_stdin = path == Path::new("-");
     let base = if is_stdin { Path::new("") } else { path.parent().unwrap_or(Path::new("")) };
-    let choice = Choice { context: instead.context, plugins: instead.plugins, stdin_taken: is_stdin };
+    let choice = Choice {
+        context: instead.context,
+        plugins: instead.plugins,
+        stdin_taken: is_stdin,
+        patience: instead.patience,
+    };
     let value = match (fields.get("kubeconfig"), instead.login) {
         (_, Some(Login::File(file))) => return kubeconfig::from_file(file, choice).map(Kubeconfig::Here),
         (_, Some(Login::Secret(reference))) => return Ok(Kubeconfig::Secret(to_wire(reference))),

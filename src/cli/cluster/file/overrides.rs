@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::cluster::kubeconfig::Plugins;
+use crate::input::Patience;
 use domain::names::ClusterName;
 use domain::secret_ref::SecretRef;
 
@@ -33,4 +34,6 @@ pub struct Overrides<'a> {
     pub context: Option<&'a str>,
     /// What to do about login plugins.
     pub plugins: Plugins,
+    /// How long to wait for the writers of pipes.
+    pub patience: Patience,
 }

@@ -103,11 +103,13 @@ fn every_problem_is_reported_at_once_with_its_field() {
         "namespaces[0].secretNamespace: is no known key",
         "namespaces[1].namespace: is named twice",
         "namespaces[2]: must be a mapping",
-        "regoin: is no known key; known are name, region",
+        "regoin: is no known key; did you mean region? known are name, region",
     ] {
         assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start}: {problems:#?}");
     }
     assert_eq!(problems.len(), 18, "{problems:#?}");
+    // The keys that are unknown come before those that are missing.
+    assert!(problems[0].starts_with("regoin: "), "{problems:#?}");
 }
 
 #[test]
@@ -149,8 +151,9 @@ fn a_kubeconfig_file_is_found_beside_the_cluster_file_and_name_and_kubeconfig_ca
     let utf16: Vec<u8> =
         [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
     std::fs::write(&file, utf16).unwrap();
-    let requests =
-        |instead: Overrides<'_>| requests(read(&file).unwrap(), &file, &instead).unwrap().remove(0);
+    let requests = |instead: Overrides<'_>| {
+        requests(read(&file, Patience::default()).unwrap(), &file, &instead).unwrap().remove(0)
+    };
     let found = requests(Overrides::default()).request;
     assert_eq!(token_of(&found.kubeconfig), "beside");
     assert!(found.spec.unwrap().namespaces.is_empty());
@@ -228,10 +231,10 @@ fn json_is_read_and_what_is_neither_is_refused_on_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.json");
     std::fs::write(&file, r#"{"name": "a", "region": "b"}"#).unwrap();
-    assert_eq!(read(&file).unwrap()[0]["region"], "b");
+    assert_eq!(read(&file, Patience::default()).unwrap()[0]["region"], "b");
     for text in ["a: [b", "a: 1\na: 2\n", "", "---\n---\n"] {
         std::fs::write(&file, text).unwrap();
-        let error = format!("{:#}", read(&file).unwrap_err());
+        let error = format!("{:#}", read(&file, Patience::default()).unwrap_err());
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
@@ -247,7 +250,7 @@ fn the_example_files_are_right() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
             let instead = Overrides { login: Some(Login::File(&kubeconfig)), ..Overrides::default() };
-            requests(read(&path).unwrap(), &path, &instead).unwrap();
+            requests(read(&path, Patience::default()).unwrap(), &path, &instead).unwrap();
             read_files += 1;
         }
     }
