@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use prost::Message as _;
 
-use domain::ending::Ended;
+use domain::ended::Ended;
 use domain::workspace::{
     Access, ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
     Phase, Port, Protocol, View,

@@ -10,9 +10,10 @@ use member::apply::{Created, Deleted, MadeFor, Patched, Writer};
 use member::cache::NamespaceCache;
 use member::error::Rule;
 
+use super::controller::Parts;
 use super::decide::{Action, Refusal, SecretsToDelete};
+use super::error::Error;
 use super::settings::Settings;
-use super::{Error, Parts};
 
 /// Result of an action.
 #[derive(Debug, PartialEq)]

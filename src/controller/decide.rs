@@ -1,16 +1,23 @@
 //! Pure reconcile decision: (spec, observed state, now) → status update and actions.
 //!
 //! It builds the next status from the observed state ([`draft`]), classifies failures ([`failure`]), looks up the phase
-//! ([`phase`], the table of `docs/phases.md`), checks timeouts ([`timeout`]), and chooses actions ([`actions`]). It is
-//! idempotent: deciding again after the decision was applied changes nothing.
+//! ([`phase`], the table of `docs/phases.md`), checks timeouts ([`timeout`]), and chooses actions ([`actions`]). All of them
+//! use the predicates over spec and status ([`predicates`]) and over the observed state ([`case`]). It is idempotent:
+//! deciding again after the decision was applied changes nothing.
 
+mod action;
 mod actions;
 mod case;
 mod change;
+mod deadline;
+mod decision;
 mod draft;
 mod ending;
 mod failure;
+mod fault;
+mod observed;
 pub mod phase;
+mod predicates;
 mod rejection;
 mod start_problem;
 #[cfg(test)]
@@ -19,178 +26,23 @@ mod timeout;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::pod::{self, PodInput};
 use crate::settings::{OwnerTokens, Settings};
-use domain::pod::{EventQuery, PodEvent, PodFacts};
-use k8s::resources::{Phase, Workspace, conditions, names};
+use domain::pod::PodFacts;
+use k8s::resources::Phase;
+use k8s::resources::conditions::{self, reason};
 
 use case::Case;
-pub use change::StatusChange;
 use draft::Draft;
-use failure::{Failure, Fault};
+use fault::{Failure, Fault};
 use phase::Row;
 
-/// Condition of this controller: True while the pod's state is unknown. Its transition time starts the timeout for that.
-pub const INTERRUPTED: &str = "Interrupted";
-
-/// Observed state of one workspace.
-#[derive(Debug, Clone, Copy)]
-pub struct Observed<'a> {
-    /// The Workspace resource.
-    pub workspace: &'a Workspace,
-    /// Pods whose owner has this name, including those of earlier Workspaces of the same name.
-    pub pods: &'a [Arc<PodFacts>],
-    /// The node of the pod.
-    pub node: NodeObservation,
-    /// Until when the namespace is under maintenance; may be in the past.
-    pub maintenance_until: Option<Timestamp>,
-    /// The cluster's rejection of the pod in this reconcile.
-    pub refusal: Option<&'a Refusal>,
-    /// The pod's event that an earlier decision of this reconcile queried.
-    pub pod_event: Option<&'a PodEvent>,
-    /// Current time.
-    pub now: Timestamp,
-}
-
-/// Observed state of the workspace's node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeObservation {
-    /// The workspace has no node yet, or nodes were not listed yet.
-    Unknown,
-    /// The node exists.
-    Present {
-        /// Whether it has any taint.
-        tainted: bool,
-        /// Whether its kubelet answers.
-        readiness: Readiness,
-    },
-    /// The node was deleted.
-    Gone,
-}
-
-/// Whether a node's kubelet answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
-    /// It answers, and the node is ready.
-    Ready,
-    /// It answers, and reports the node as not ready.
-    NotReady,
-    /// It does not answer: the statuses of the node's pods are outdated.
-    Unreachable,
-}
-
-/// The cluster rejected a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The cluster's reason.
-    pub message: String,
-    /// Whether a retry cannot succeed, as for a pod that is not valid.
-    pub is_final: bool,
-}
-
-/// Result of a decision.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Decision {
-    /// The status update.
-    pub status: StatusChange,
-    /// Whether the status write may be debounced, because nobody acts on it. The next reconcile decides again.
-    pub may_wait: bool,
-    /// Actions before the status is written, in this order.
-    pub actions: Vec<Action>,
-    /// Whether to delete the Secrets because the workspace runs. Best effort, after the status is written: they are
-    /// deleted again at the end.
-    pub drop_secrets: bool,
-    /// Kubernetes events to write.
-    pub events: Vec<Note>,
-    /// Query for the pod's events, which may explain a failure that is new. With the answer, [`decide`] is called again.
-    pub query: Option<EventQuery>,
-    /// When to reconcile again if nothing changes.
-    pub next_check: Option<Timestamp>,
-}
-
-/// A write in the cluster, or a check of it. Each is idempotent.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Create the pod.
-    CreatePod(Box<Pod>),
-    /// Delete a pod.
-    DeletePod {
-        /// Name of the pod.
-        name: String,
-        /// Uid of the pod.
-        uid: String,
-        /// Grace period in seconds; `None` for the pod's own.
-        grace: Option<u32>,
-    },
-    /// Remove the manager's finalizer from a pod.
-    ReleasePod {
-        /// Name of the pod.
-        name: String,
-        /// Uid of the pod.
-        uid: String,
-    },
-    /// Ask the apiserver whether a pod exists: the response to its creation may have been lost, or the watch may lag.
-    CheckForPod {
-        /// Name of the pod.
-        name: String,
-    },
-    /// Delete the workspace's Secrets; at least one flag is true.
-    DeleteSecrets(SecretsToDelete),
-    /// Remove the manager's finalizer from the Workspace.
-    ReleaseWorkspace,
-    /// Delete the Workspace.
-    DeleteWorkspace,
-}
-
-/// Which Secrets a workspace has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SecretsToDelete {
-    /// `<id>-env` in the workspace namespace.
-    pub env: bool,
-    /// `<id>-tokens` in the secrets namespace.
-    pub tokens: bool,
-}
-
-impl SecretsToDelete {
-    /// The Secrets that a workspace's spec may refer to. Their deletion checks that they were created for it.
-    pub fn of(workspace: &Workspace) -> Self {
-        let id = workspace.metadata.name.as_deref().unwrap_or_default();
-        let env_name = names::env_secret(id);
-        let refers = |variable: &k8s::resources::EnvVar| {
-            let source = variable.value_from.as_ref().and_then(|from| from.secret_key_ref.as_ref());
-            source.is_some_and(|secret| secret.name == env_name)
-        };
-        let initializer = workspace.spec.initializer.0.0.as_slice();
-        Self {
-            env: workspace.spec.user_env_vars.iter().chain(&workspace.spec.sys_env_vars).any(refers),
-            tokens: initializer.windows(EXTRACTED.len()).any(|part| part == EXTRACTED),
-        }
-    }
-
-    /// Whether there is none.
-    pub fn is_none(self) -> bool {
-        !self.env && !self.tokens
-    }
-}
-
-/// Replaces a password in an initializer; the password is in the token Secret.
-const EXTRACTED: &[u8] = b"extracted-secret/";
-
-/// A Kubernetes event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// Reason: one that Gitpod's workspace manager also writes.
-    pub reason: &'static str,
-    /// Whether the type is `Warning`, not `Normal`.
-    pub warning: bool,
-    /// Message for people.
-    pub message: String,
-    /// Whether it reports a step that may be over at once; such events are debounced.
-    pub passing: bool,
-}
+pub use action::{Action, SecretsToDelete};
+pub use change::StatusChange;
+pub use decision::{Decision, Note};
+pub use observed::{NodeObservation, Observed, Readiness, Refusal};
 
 /// Decides on a Workspace that exists.
 pub fn decide(observed: &Observed<'_>, settings: &Settings, tokens: &dyn OwnerTokens) -> Decision {
@@ -219,7 +71,8 @@ pub fn decide(observed: &Observed<'_>, settings: &Settings, tokens: &dyn OwnerTo
     next_check.extend(ending::next(&case, &draft));
     ending::note_holders(&case, &mut draft);
     actions::choose(&case, &mut draft);
-    draft.into_decision(&case, next_check)
+    let change = actions::conclude(&case, &mut draft);
+    draft.into_decision(&case, change, next_check)
 }
 
 /// Releases terminating pods whose Workspace is gone.
@@ -240,7 +93,7 @@ fn prepare(case: &Case<'_>, draft: &mut Draft, tokens: &dyn OwnerTokens) -> Opti
         draft.set(
             conditions::WORKSPACE_CONTAINER_RUNNING,
             false,
-            draft::POD_NOT_CREATED,
+            reason::POD_NOT_CREATED,
             &format!("{text}{held}"),
         );
         return None;
@@ -263,7 +116,7 @@ fn note_refusal(draft: &mut Draft, refusal: &Refusal) {
         draft.fail(&failure::pod_rejected(&refusal.message));
     } else {
         let text = &refusal.message;
-        draft.set(conditions::WORKSPACE_CONTAINER_RUNNING, false, draft::POD_NOT_CREATED, text);
+        draft.set(conditions::WORKSPACE_CONTAINER_RUNNING, false, reason::POD_NOT_CREATED, text);
     }
 }
 
@@ -317,18 +170,18 @@ fn judge(case: &Case<'_>, draft: &mut Draft) {
         draft.fail(&failure);
     }
     if let Some(message) = failure::headless_task_message(case) {
-        draft.set(conditions::HEADLESS_TASK_FAILED, true, conditions::reason::UNKNOWN, message);
+        draft.set(conditions::HEADLESS_TASK_FAILED, true, reason::UNKNOWN, message);
     }
 }
 
 /// Looks up the phase, and again if a timeout of that phase has passed, which ends the workspace.
 fn settle(case: &Case<'_>, draft: &mut Draft) -> Row {
-    let row = phase::row(&case.facts(draft));
+    let row = phase::row(&case.facts(&draft.status));
     draft.status.phase = row.phase(case.phase());
     if !timeout::fire(case, draft) {
         return row;
     }
-    let row = phase::row(&case.facts(draft));
+    let row = phase::row(&case.facts(&draft.status));
     draft.status.phase = row.phase(case.phase());
     row
 }
@@ -337,12 +190,12 @@ fn settle(case: &Case<'_>, draft: &mut Draft) -> Row {
 fn enter(case: &Case<'_>, draft: &mut Draft, row: Row) {
     let (before, after) = (case.phase(), draft.status.phase);
     match row {
-        Row::Ready => draft.set(conditions::EVER_READY, true, conditions::reason::UNKNOWN, ""),
+        Row::Ready => draft.set(conditions::EVER_READY, true, reason::UNKNOWN, ""),
         Row::Again => rejection::reset(case, draft),
         _ => {}
     }
     if case.has_succeeded() {
-        draft.set(conditions::EVER_READY, true, conditions::reason::UNKNOWN, "");
+        draft.set(conditions::EVER_READY, true, reason::UNKNOWN, "");
     }
     draft.note_interruption(after == Phase::Unknown);
     if after == Phase::Stopping || after == Phase::Stopped {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use domain::pod::{NodeFacts, PodFacts};
 use k8s::resources::Workspace;
 
-use super::Parts;
+use super::controller::Parts;
 use super::decide::{NodeObservation, Observed, Readiness, Refusal};
 
 /// State of a workspace for one reconcile.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Controller;
+use super::controller::Controller;
 use domain::names::Namespace;
 use k8s::resources::Workspace;
 use member::cache::Observer;

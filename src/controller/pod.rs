@@ -3,6 +3,7 @@
 mod check;
 mod env;
 mod input;
+mod name;
 mod shape;
 mod spec;
 mod template;
@@ -20,21 +21,9 @@ use k8s::resources::{Workspace, WorkspaceType, names};
 
 pub use check::problems;
 pub use input::PodInput;
+pub use name::{CONTAINER, name};
 pub use shape::{sample, sample_workspace, shape};
 pub use template::merge_templates;
-
-/// Name of the container that the user works in.
-pub const CONTAINER: &str = "workspace";
-
-/// Name of the pod of a workspace: derived from its id, so that it cannot have two.
-pub fn name(kind: WorkspaceType, id: &str) -> String {
-    let prefix = match kind {
-        WorkspaceType::Regular => "ws",
-        WorkspaceType::Prebuild => "prebuild",
-        WorkspaceType::ImageBuild => "imagebuild",
-    };
-    format!("{prefix}-{id}")
-}
 
 /// Builds the pod from checked input, completed by the class's template.
 pub fn build(input: &PodInput<'_>) -> Pod {

@@ -8,8 +8,8 @@ use k8s::events::{self, Told};
 use k8s::resources::{Workspace, names};
 use member::apply::{Patched, Writer};
 
-use super::Error;
 use super::decide::{Note, StatusChange};
+use super::error::Error;
 
 /// Patches the status of the observed resource version; a newer version is a conflict.
 pub(super) async fn status(

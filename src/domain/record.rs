@@ -1,6 +1,6 @@
 //! The placement record: says where a workspace is.
 
-use std::fmt;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,38 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::ending::Ending;
 use super::names::{ClusterName, MetaId, Namespace, OwnerId, WorkspaceId};
 use super::signing::Keying;
+use super::workspace::{Access, Conditions, IdeImage, Kind, Phase, View};
 
-/// HMAC of the canonical form of a start request, in lower-case hex. It distinguishes a repeated call from a different one,
-/// and does not reveal secrets of the request.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Digest(pub String);
-
-/// Digest of adopted workspaces. No request has it, because it is not hex.
-const ADOPTED: &str = "adopted";
-
-impl Digest {
-    /// Digest of a workspace that was adopted, not started here.
-    pub fn adopted() -> Self {
-        Self(ADOPTED.to_owned())
-    }
-
-    /// Whether the workspace was adopted, not started here.
-    pub fn is_adopted(&self) -> bool {
-        self.0 == ADOPTED
-    }
-
-    /// Parses the digest in a resource's annotation; `None` if the text is not a digest of a start.
-    pub fn of_start(text: &str) -> Option<Self> {
-        let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        (text.len() == 64 && is_hex).then(|| Self(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use super::digest::Digest;
 
 /// Where a workspace is placed. It is written before the cluster is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -135,6 +106,49 @@ impl PlacementRecord {
     }
 }
 
+impl View {
+    /// The view of a workspace of which only the record is known.
+    pub fn of_record(record: &PlacementRecord) -> Self {
+        Self {
+            id: record.workspace.clone(),
+            namespace: record.namespace.clone(),
+            uid: String::new(),
+            resource_version: 0,
+            generation: record.generation,
+            digest: record.digest.0.clone(),
+            meta: record.meta.to_string(),
+            owner: record.owner.to_string(),
+            team: None,
+            project: None,
+            created_at: Some(record.placed_at),
+            annotations: BTreeMap::new(),
+            kind: Kind::Regular,
+            class: String::new(),
+            image: String::new(),
+            ide: IdeImage::default(),
+            ports: Vec::new(),
+            admission: Access::Owner,
+            owner_token: String::new(),
+            url: String::new(),
+            timeout: String::new(),
+            closed_timeout: String::new(),
+            ssh_public_keys: Vec::new(),
+            phase: Phase::Unknown,
+            conditions: Conditions::default(),
+            message: String::new(),
+            held: String::new(),
+            snapshot: String::new(),
+            git: None,
+            runtime: None,
+            initializer_metrics: None,
+            image_metrics: None,
+            last_activity: None,
+            deleting: false,
+            ours: true,
+        }
+    }
+}
+
 /// Bits of a status version for the resource version. Generations have the 10 bits above, so that the whole is below 2^53
 /// and exact as a double in clients.
 const RESOURCE_VERSION_BITS: u32 = 43;
@@ -175,16 +189,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn the_digest_of_adopted_workspaces_is_never_that_of_a_start() {
-        let digest = crate::signing::SigningKeys::new(1, &[7; 32]).digest(b"a start");
-        assert_eq!(Digest::of_start(&digest.0), Some(digest));
-        for other in [ADOPTED, "", &"A".repeat(64)] {
-            assert_eq!(Digest::of_start(other), None);
-        }
-        assert!(Digest::adopted().is_adopted());
-    }
 
     #[test]
     fn a_record_matches_only_the_resource_of_its_own_start() {

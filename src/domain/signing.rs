@@ -11,8 +11,8 @@ use std::str::FromStr;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
+use super::digest::Digest;
 use super::names::WorkspaceId;
-use super::record::Digest;
 
 /// Alphabet of owner tokens, as existing proxies know it.
 const ALPHABET: &[u8; 65] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-.";

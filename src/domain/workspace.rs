@@ -1,5 +1,6 @@
 //! A workspace: the request of a client ([`Start`]) and the observed state ([`View`]).
 
+mod kind;
 mod view;
 
 use std::collections::BTreeMap;
@@ -12,28 +13,10 @@ use super::cluster::NodeAgent;
 use super::names::{MetaId, OwnerId, WorkspaceId};
 use super::placement::PlacementRequest;
 
+pub use kind::Kind;
 pub use view::{
     ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Runtime, View,
 };
-
-/// Kind of a workspace. Prebuilds and image builds are headless: they end by themselves.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Kind {
-    /// A user works in it.
-    #[default]
-    Regular,
-    /// Prepares content; leaves a snapshot.
-    Prebuild,
-    /// Builds an image; nothing to back up.
-    ImageBuild,
-}
-
-impl Kind {
-    /// Whether it runs a task to its end, without a user.
-    pub fn is_headless(self) -> bool {
-        self != Self::Regular
-    }
-}
 
 /// Phase of a workspace; the values of `status.phase`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use etcd_client::TxnOp;
 use super::{
     Error, Result, Store,
     guard::{Verdict, is_absent, is_at},
-    mirror::Mirrored,
+    mirrored::Mirrored,
     term::Term,
     value::{decode, encode},
 };

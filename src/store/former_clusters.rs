@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::{
     Error, Result, Store,
-    clusters::StoredRegistration,
     guard::{is_absent, is_at},
     list_watch::list_all,
+    registration::StoredRegistration,
     term::Term,
     value::{decode, encode},
 };

@@ -11,8 +11,8 @@ use super::{
     client::{Kind, Link},
     error::Cause,
     failure::Failure,
-    leader::Timing,
     term::Validity,
+    timing::Timing,
 };
 
 /// Delay before a failed renewal is retried.

@@ -8,31 +8,13 @@ use tokio::{
 };
 
 use super::{
-    Error, Result, Store,
-    clusters::ClusterEntry,
+    Error, Store,
     keys::Keys,
     list_watch::{Change, Entry, ListWatch},
-    value::decode,
+    mirrored::{Item, Mirrored},
+    registration::ClusterEntry,
 };
 use domain::{drain::Drain, record::PlacementRecord};
-
-/// A kind of record that can be mirrored. Only the store implements it.
-pub trait Mirrored: Sized + sealed::Sealed {
-    /// Decodes a value; `key` is without the prefix of the kind.
-    #[doc(hidden)]
-    fn decode(key: &str, value: &[u8]) -> Result<Self>;
-}
-
-/// A record with its key and version.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Item<T> {
-    /// Key without the prefix of the kind: the workspace id, the cluster, or `<cluster>/spec` and `<cluster>/status`.
-    pub key: String,
-    /// The record.
-    pub value: T,
-    /// etcd version, which a change must compare.
-    pub version: i64,
-}
 
 /// A change of the records.
 #[derive(Debug)]
@@ -180,23 +162,5 @@ fn read<T: Mirrored>(entry: Entry) -> MirrorEvent<T> {
     match T::decode(&key, &value) {
         Ok(value) => MirrorEvent::Put(Item { key, value, version }),
         Err(error) => MirrorEvent::Unreadable { key, version, error },
-    }
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for domain::record::PlacementRecord {}
-    impl Sealed for crate::clusters::ClusterEntry {}
-    impl Sealed for domain::drain::Drain {}
-}
-
-impl Mirrored for PlacementRecord {
-    fn decode(key: &str, value: &[u8]) -> Result<Self> {
-        let record: Self = decode(key, value)?;
-        if record.workspace.as_str() != key {
-            let reason = format!("it is the record of workspace {}", record.workspace);
-            return Err(Error::Malformed { key: key.to_owned(), reason });
-        }
-        Ok(record)
     }
 }

@@ -14,7 +14,7 @@ use super::{
     Error, Result, Store,
     guard::{Verdict, delete_if, first, is_absent, is_at},
     list_watch::{Entry, Pages, list_all},
-    mirror::{Item, Mirrored},
+    mirrored::{Item, Mirrored},
     term::Term,
     value::encode,
 };

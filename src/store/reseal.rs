@@ -3,12 +3,12 @@
 use etcd_client::{GetOptions, TxnOp};
 
 use super::{
-    Result, Store, clusters,
-    clusters::{ClusterEntry, StoredRegistration},
+    Result, Store,
     guard::{first, is_at},
     installation,
     list_watch::{Entry, list_all},
-    mirror::Mirrored,
+    mirrored::Mirrored,
+    registration::{ClusterEntry, StoredRegistration, seal_some},
     seal::Sealer,
     term::Term,
     value::{decode, encode},
@@ -45,7 +45,7 @@ impl Store {
         let (name, version) = (stored.spec.name.clone(), entry.version);
         let key = self.keys().cluster_spec(&name);
         let plain = stored.open(sealer, version)?.kubeconfig;
-        let kubeconfig = clusters::seal_some(sealer, &key, &name, plain.as_ref())?;
+        let kubeconfig = seal_some(sealer, &key, &name, plain.as_ref())?;
         let value = encode(&key, &StoredRegistration { kubeconfig, ..stored })?;
         self.replace_at(term, key, version, value).await
     }

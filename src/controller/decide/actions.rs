@@ -7,20 +7,13 @@ use domain::pod::PodFacts;
 use k8s::resources::conditions::{self, reason};
 use k8s::resources::{Phase, names};
 
+use super::action::{Action, SecretsToDelete};
 use super::case::Case;
+use super::change::StatusChange;
 use super::draft::Draft;
-use super::{Action, NodeObservation, SecretsToDelete, ending, rejection};
-
-/// The chosen actions.
-#[derive(Debug, Default)]
-pub(super) struct Choice {
-    pub actions: Vec<Action>,
-    pub drop_secrets: bool,
-    /// Whether the next reconcile must follow as soon as this status is written.
-    pub more_to_do: bool,
-    /// Whether the status write may be debounced.
-    pub may_wait: bool,
-}
+use super::ending;
+use super::observed::NodeObservation;
+use super::predicates::{grace, is_finished, is_refused};
 
 /// Creates the pod, and counts it in the status.
 pub(super) fn create(case: &Case<'_>, draft: &mut Draft, pod: Box<Pod>) {
@@ -41,9 +34,9 @@ pub(super) fn choose(case: &Case<'_>, draft: &mut Draft) {
 
 fn with_pod(case: &Case<'_>, draft: &mut Draft, pod: &PodFacts) {
     let stopped = draft.status.phase == Phase::Stopped;
-    let refused = rejection::is_refused(&draft.status);
+    let refused = is_refused(&draft.status);
     let must_go = stopped || refused || draft.is_doomed(case);
-    let finished = ending::is_finished(&draft.status, case.workspace.spec.type_);
+    let finished = is_finished(&draft.status, case.workspace.spec.type_);
     let actions = &mut draft.choice.actions;
     for extra in case.own.iter().filter(|extra| extra.uid != pod.uid) {
         if extra.deleting_since.is_none() {
@@ -56,7 +49,7 @@ fn with_pod(case: &Case<'_>, draft: &mut Draft, pod: &PodFacts) {
     // No kubelet is left on a node that is gone to end the pod and confirm its deletion.
     let forsaken = must_go && case.observed.node == NodeObservation::Gone;
     if must_go && pod.deleting_since.is_none() && !forsaken {
-        actions.push(delete(pod, ending::grace(&draft.status)));
+        actions.push(delete(pod, grace(&draft.status)));
     } else if forsaken || ending::is_overdue(case, &draft.status) {
         actions.push(delete(pod, Some(0)));
     }
@@ -68,8 +61,25 @@ fn with_pod(case: &Case<'_>, draft: &mut Draft, pod: &PodFacts) {
     draft.choice.drop_secrets = first_run && !SecretsToDelete::of(case.workspace).is_none();
 }
 
+/// Takes the next status out of the draft and returns the status update; adds the last actions once the workspace is over.
+pub(super) fn conclude(case: &Case<'_>, draft: &mut Draft) -> StatusChange {
+    let status = std::mem::take(&mut draft.status);
+    let is_over =
+        status.phase == Phase::Stopped && (case.pod.is_none() || ending::is_left_behind(case, &status));
+    let change = StatusChange::between(case.workspace.status.as_ref(), status);
+    let was_ending = matches!(case.phase(), Phase::Stopping | Phase::Stopped);
+    let only_end = was_ending && change.says_only_the_end() && !is_held_by_others(case);
+    if is_over && only_end {
+        finish(case, &mut draft.choice.actions);
+        // The deletion of the resource reports the end; a status update would be redundant.
+        return StatusChange::default();
+    }
+    draft.choice.more_to_do |= is_over;
+    change
+}
+
 /// Whether other finalizers keep the resource after the manager's is removed.
-pub(super) fn is_held_by_others(case: &Case<'_>) -> bool {
+fn is_held_by_others(case: &Case<'_>) -> bool {
     case.phase() != Phase::Stopped && finalizers(case).iter().any(|finalizer| finalizer != names::FINALIZER)
 }
 
@@ -78,7 +88,7 @@ fn finalizers<'a>(case: &Case<'a>) -> &'a [String] {
 }
 
 /// The last actions: the workspace is stopped and its pod is gone.
-pub(super) fn finish(case: &Case<'_>, actions: &mut Vec<Action>) {
+fn finish(case: &Case<'_>, actions: &mut Vec<Action>) {
     let secrets = SecretsToDelete::of(case.workspace);
     let held = finalizers(case).iter().any(|finalizer| finalizer == names::FINALIZER);
     let deleting = case.deleting_since().is_some();

@@ -7,10 +7,11 @@ use crate::settings::Settings;
 use domain::pod::{ContainerFacts, ContainerState, EventQuery, PodFacts, PodPhase};
 use k8s::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, conditions};
 
-use super::draft::Draft;
+use super::deadline::has_passed;
+use super::observed::Observed;
 use super::phase::{Facts, PodState};
-use super::start_problem::StartProblem;
-use super::{Observed, ending, rejection, start_problem};
+use super::predicates::{is_doomed, is_finished, is_refused};
+use super::start_problem::{self, StartProblem};
 
 /// How long the pod watch may lag behind the creation of a pod before the pod counts as vanished.
 pub(super) const POD_LAG: SignedDuration = SignedDuration::from_secs(10);
@@ -72,6 +73,14 @@ impl<'a> Case<'a> {
         self.observed.maintenance_until.is_some_and(|until| self.now < until)
     }
 
+    /// Postpones a time to the end of maintenance.
+    pub fn suspended(&self, at: Timestamp) -> Timestamp {
+        match self.observed.maintenance_until {
+            Some(until) if self.in_maintenance() => until.max(self.now),
+            _ => at,
+        }
+    }
+
     pub fn has_several_pods(&self) -> bool {
         self.own.len() > 1
     }
@@ -84,7 +93,7 @@ impl<'a> Case<'a> {
 
     /// Whether a pod must be created; false if the workspace must end.
     pub fn is_to_start(&self) -> bool {
-        self.pod.is_none() && !self.was_made() && !ending::is_doomed(self.status(), self.workspace)
+        self.pod.is_none() && !self.was_made() && !is_doomed(self.status(), self.workspace)
     }
 
     /// Until when the watch may still show a pod that was created and never seen.
@@ -144,10 +153,9 @@ impl<'a> Case<'a> {
         Some(EventQuery { pod: pod::name(self.workspace.spec.type_, self.id()), uid: None, since, starting })
     }
 
-    /// Input of the phase table.
-    pub fn facts(&self, draft: &Draft) -> Facts {
-        let status = &draft.status;
-        let doomed = draft.is_doomed(self);
+    /// Input of the phase table for the next status.
+    pub fn facts(&self, status: &WorkspaceStatus) -> Facts {
+        let doomed = is_doomed(status, self.workspace);
         Facts {
             pod: self.pod_state(),
             phase: self.phase(),
@@ -155,13 +163,19 @@ impl<'a> Case<'a> {
             made: self.was_made(),
             unseen: self.unseen_until().is_some(),
             doomed,
-            finished: ending::is_finished(status, self.workspace.spec.type_),
-            refused: rejection::is_refused(status) && !doomed,
-            due: rejection::is_due(self, status),
+            finished: is_finished(status, self.workspace.spec.type_),
+            refused: is_refused(status) && !doomed,
+            due: self.is_due(status),
             ever_ready: status.is_true(conditions::EVER_READY),
             content_ready: status.is_true(conditions::CONTENT_READY),
             maintenance: self.in_maintenance(),
         }
+    }
+
+    /// Whether the backoff before the next attempt is over.
+    fn is_due(&self, status: &WorkspaceStatus) -> bool {
+        let gone = status.pod_deletion_time.as_ref();
+        gone.is_some_and(|gone| has_passed(self.now, gone.0, self.settings.recreation.backoff))
     }
 
     pub fn pod_state(&self) -> PodState {

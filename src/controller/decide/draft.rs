@@ -1,7 +1,5 @@
 //! Builder for the next status.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -13,18 +11,31 @@ use k8s::convert;
 use k8s::resources::conditions::{self, reason};
 use k8s::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus, names};
 
-use super::actions::Choice;
+use super::action::Action;
 use super::case::Case;
-use super::failure::{Failure, Fault};
+use super::change::StatusChange;
+use super::decision::{Decision, Note};
+use super::fault::{Failure, Fault};
+use super::observed::{NodeObservation, Readiness};
+use super::predicates;
 use super::start_problem::Class;
-use super::{Decision, INTERRUPTED, NodeObservation, Note, Readiness, StatusChange, actions, ending};
 
-pub(super) use reason::{
-    CONTAINER_NOT_STARTED, IMAGE_PULL_FAILING as IMAGE_PULL, POD_NOT_CREATED, UNSCHEDULABLE,
-};
+/// Condition of this controller: True while the pod's state is unknown. Its transition time starts the timeout for that.
+pub(super) const INTERRUPTED: &str = "Interrupted";
 
 /// Characters of a condition's message; it is for people.
 const LONGEST_MESSAGE: usize = 4096;
+
+/// The chosen actions.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    pub actions: Vec<Action>,
+    pub drop_secrets: bool,
+    /// Whether the next reconcile must follow as soon as this status is written.
+    pub more_to_do: bool,
+    /// Whether the status write may be debounced.
+    pub may_wait: bool,
+}
 
 /// Builder for the next status and the other results of a reconcile.
 pub(super) struct Draft {
@@ -109,11 +120,11 @@ impl Draft {
 
     /// Whether the content needs nothing more.
     pub fn finished(&self, case: &Case<'_>) -> bool {
-        ending::is_finished(&self.status, case.workspace.spec.type_)
+        predicates::is_finished(&self.status, case.workspace.spec.type_)
     }
 
     pub fn is_doomed(&self, case: &Case<'_>) -> bool {
-        ending::is_doomed(&self.status, case.workspace)
+        predicates::is_doomed(&self.status, case.workspace)
     }
 
     pub fn event(&mut self, reason: &'static str, message: String) {
@@ -209,7 +220,7 @@ impl Draft {
                 Some((reason, start_problem.beginning(), start_problem.text()))
             }
             (None, Some(message)) if own.is_none() => {
-                Some((UNSCHEDULABLE, String::new(), message.to_owned()))
+                Some((reason::UNSCHEDULABLE, String::new(), message.to_owned()))
             }
             (None, _) => None,
         };
@@ -277,20 +288,14 @@ impl Draft {
         }
     }
 
-    pub fn into_decision(self, case: &Case<'_>, next_check: Vec<Timestamp>) -> Decision {
-        let Self { status, mut choice, events, just_failed, pod_event, now, .. } = self;
-        let is_over =
-            status.phase == Phase::Stopped && (case.pod.is_none() || ending::is_left_behind(case, &status));
-        let mut status = StatusChange::between(case.workspace.status.as_ref(), status);
-        let was_ending = matches!(case.phase(), Phase::Stopping | Phase::Stopped);
-        let only_end = was_ending && status.says_only_the_end() && !actions::is_held_by_others(case);
-        if is_over && only_end {
-            // The deletion of the resource reports the end; a status update would be redundant.
-            status = StatusChange::default();
-            actions::finish(case, &mut choice.actions);
-        } else {
-            choice.more_to_do |= is_over;
-        }
+    /// The decision with this status update.
+    pub fn into_decision(
+        self,
+        case: &Case<'_>,
+        status: StatusChange,
+        next_check: Vec<Timestamp>,
+    ) -> Decision {
+        let Self { choice, events, just_failed, pod_event, now, .. } = self;
         let next = choice.more_to_do.then_some(now);
         // A time in the past waits for a change that the watch will report.
         let later = next_check.into_iter().filter(|at| *at > now);
@@ -319,9 +324,4 @@ fn shortened(message: &str) -> String {
         return message.to_owned();
     }
     message.chars().take(LONGEST_MESSAGE).chain(['…']).collect()
-}
-
-/// `start + limit`; `None` on overflow.
-pub(super) fn after(start: Timestamp, limit: Duration) -> Option<Timestamp> {
-    start.checked_add(limit).ok()
 }

@@ -1,56 +1,19 @@
-//! How a workspace ends: why it must, when its content needs nothing more, and when the controller gives up waiting for that.
-
-use std::time::Duration;
+//! How a workspace ends: loss of its node, and when the controller gives up waiting for its content and its pod.
 
 use jiff::Timestamp;
 
 use domain::duration::GoDuration;
 use domain::pod::PodFacts;
 use k8s::resources::conditions::{self, reason};
-use k8s::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, names};
+use k8s::resources::{Phase, WorkspaceStatus, names};
 
-use super::NodeObservation;
 use super::case::Case;
-use super::draft::{Draft, after};
-use super::failure::{Failure, Fault};
-use super::{rejection, timeout};
-
-/// Whether the workspace must end: it failed, was stopped or timed out, its node is gone, or it is being deleted.
-pub(super) fn is_doomed(status: &WorkspaceStatus, workspace: &Workspace) -> bool {
-    let refused = rejection::is_refused(status);
-    // A pod that a node refused can run on another node.
-    let node_lost = status.is_true(conditions::NODE_DISAPPEARED) && !refused;
-    workspace.metadata.deletion_timestamp.is_some()
-        || node_lost
-        || [conditions::FAILED, conditions::STOPPED_BY_REQUEST, conditions::TIMEOUT]
-            .iter()
-            .any(|kind| status.is_true(kind))
-}
-
-/// Whether the content needs nothing more: it is backed up, cannot be, or need not be.
-pub(super) fn is_finished(status: &WorkspaceStatus, kind: WorkspaceType) -> bool {
-    if rejection::is_refused(status) {
-        return status.condition(conditions::STATE_WIPED).is_some()
-            || status.is_true(conditions::NODE_DISAPPEARED);
-    }
-    kind == WorkspaceType::ImageBuild
-        || !status.is_true(conditions::CONTENT_READY)
-        || [
-            conditions::BACKUP_COMPLETE,
-            conditions::BACKUP_FAILURE,
-            conditions::ABORTED,
-            conditions::NODE_DISAPPEARED,
-        ]
-        .iter()
-        .any(|kind| status.is_true(kind))
-}
-
-/// Grace period of the stop request in seconds; `None` for the pod's own.
-pub(super) fn grace(status: &WorkspaceStatus) -> Option<u32> {
-    let stop = status.condition(conditions::STOPPED_BY_REQUEST).filter(|stop| stop.status == "True")?;
-    let grace = stop.message.parse::<GoDuration>().ok()?.to_std().ok()?;
-    u32::try_from(grace.as_secs()).ok()
-}
+use super::deadline::after;
+use super::draft::Draft;
+use super::fault::{Failure, Fault};
+use super::observed::NodeObservation;
+use super::predicates::{is_doomed, is_finished, is_refused, is_safe};
+use super::timeout;
 
 /// Notes that the node is gone, and that content without a backup is lost with it.
 pub(super) fn note_node_loss(case: &Case<'_>, draft: &mut Draft) {
@@ -59,7 +22,7 @@ pub(super) fn note_node_loss(case: &Case<'_>, draft: &mut Draft) {
     }
     let node = node_name(case).to_owned();
     let kind = case.workspace.spec.type_;
-    if !is_finished(&draft.status, kind) && !rejection::is_refused(&draft.status) {
+    if !is_finished(&draft.status, kind) && !is_refused(&draft.status) {
         draft.set(
             conditions::BACKUP_FAILURE,
             true,
@@ -67,7 +30,7 @@ pub(super) fn note_node_loss(case: &Case<'_>, draft: &mut Draft) {
             &format!("node disappeared before backup: {node} and the content on it are gone"),
         );
     }
-    let ends_anyway = is_doomed(&draft.status, case.workspace) || rejection::is_refused(&draft.status);
+    let ends_anyway = is_doomed(&draft.status, case.workspace) || is_refused(&draft.status);
     draft.set(conditions::NODE_DISAPPEARED, true, reason::UNKNOWN, "");
     let lost_backup = draft.status.is_true(conditions::BACKUP_FAILURE);
     if !ends_anyway && !lost_backup {
@@ -84,7 +47,7 @@ pub(super) fn give_up_waiting(case: &Case<'_>, draft: &mut Draft) {
     }
     let waited = GoDuration::from(limit).hours_minutes();
     let place = format!("node {} at {}", node_name(case), case.settings.content_path(case.id()));
-    if rejection::is_refused(&draft.status) {
+    if is_refused(&draft.status) {
         let text = format!("gave up waiting after {waited}; what is left is on {place}");
         draft.set(conditions::STATE_WIPED, false, "GaveUp", &text);
     } else {
@@ -106,7 +69,7 @@ pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
         }
         _ => return None,
     };
-    Some(suspended(case, next))
+    Some(case.suspended(next))
 }
 
 /// Whether the pod exists longer than `timeouts.stopping` allows, so that it is deleted by force.
@@ -118,8 +81,7 @@ pub(super) fn is_overdue(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
 
 /// Reports which foreign finalizers hold the pod of a stopped workspace, or a refused pod.
 pub(super) fn note_holders(case: &Case<'_>, draft: &mut Draft) {
-    let is_over = draft.status.phase == Phase::Stopped
-        || (rejection::is_refused(&draft.status) && draft.finished(case));
+    let is_over = draft.status.phase == Phase::Stopped || (is_refused(&draft.status) && draft.finished(case));
     let held = case.pod.filter(|pod| is_over && pod.deleting_since.is_some());
     let text = held.and_then(|pod| Some(format!("its pod {} is {}", pod.name, holders(pod)?)));
     let is_new = text.is_some() && !draft.status.is_true(conditions::POD_HELD);
@@ -144,25 +106,6 @@ pub(super) fn is_left_behind(case: &Case<'_>, status: &WorkspaceStatus) -> bool 
         pod.all_terminated || pod.node_name.is_none() || case.observed.node == NodeObservation::Gone;
     let is_held_by_others = pod.deleting_since.is_some() && !pod.has_finalizer && !pod.held_by.is_empty();
     is_over && is_held_by_others && is_safe(status, case.workspace.spec.type_) && is_overdue(case, status)
-}
-
-/// Whether the content is backed up, or there is none to keep.
-fn is_safe(status: &WorkspaceStatus, kind: WorkspaceType) -> bool {
-    let is = |kinds: &[&str]| kinds.iter().any(|kind| status.is_true(kind));
-    if rejection::is_refused(status) {
-        return is(&[conditions::STATE_WIPED, conditions::NODE_DISAPPEARED]);
-    }
-    kind == WorkspaceType::ImageBuild
-        || !is(&[conditions::CONTENT_READY])
-        || is(&[conditions::BACKUP_COMPLETE, conditions::ABORTED])
-}
-
-/// Postpones a time to the end of maintenance.
-pub(super) fn suspended(case: &Case<'_>, at: Timestamp) -> Timestamp {
-    match case.observed.maintenance_until {
-        Some(until) if case.in_maintenance() => until.max(case.now),
-        _ => at,
-    }
 }
 
 fn force_at(case: &Case<'_>, status: &WorkspaceStatus) -> Option<Timestamp> {
@@ -190,9 +133,4 @@ fn node_name<'a>(case: &'a Case<'_>) -> &'a str {
     let of_pod = case.pod.and_then(|pod| pod.node_name.as_deref());
     let of_status = case.status().runtime.as_ref().and_then(|runtime| runtime.node_name.as_deref());
     of_pod.or(of_status).unwrap_or("(unknown)")
-}
-
-/// Whether `limit` has passed since `start`.
-pub(super) fn has_passed(now: Timestamp, start: Timestamp, limit: Duration) -> bool {
-    after(start, limit).is_some_and(|at| at <= now)
 }

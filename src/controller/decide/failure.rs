@@ -1,4 +1,4 @@
-//! Classifies failures: a message for people, and whose fault it is (user, configuration or platform).
+//! Classifies failures by what the pod, its container and the conditions of the content show.
 
 use serde::Deserialize;
 
@@ -8,43 +8,11 @@ use k8s::resources::conditions::{self, reason};
 use member::texts;
 
 use super::case::Case;
-use super::draft::{CONTAINER_NOT_STARTED, Draft, IMAGE_PULL, POD_NOT_CREATED, UNSCHEDULABLE};
+use super::draft::Draft;
+use super::fault::{Failure, Fault, with_detail};
+use super::observed::NodeObservation;
 use super::phase::PodState;
-use super::{NodeObservation, start_problem};
-
-/// Whose fault a failure is; the reason of the condition `Failed`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// What runs in the workspace, or what it was asked to run.
-    User,
-    /// The configuration of the installation.
-    Configuration,
-    /// Cluster, node, network, storage.
-    Platform,
-}
-
-impl Fault {
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::User => "UserFault",
-            Self::Configuration => "ConfigurationFault",
-            Self::Platform => "PlatformFault",
-        }
-    }
-}
-
-/// A failure.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub fault: Fault,
-    pub text: String,
-}
-
-impl Failure {
-    pub fn new(fault: Fault, text: impl Into<String>) -> Self {
-        Self { fault, text: text.into() }
-    }
-}
+use super::start_problem;
 
 /// Exit code of a container that was killed, or whose end the kubelet missed.
 const KILLED: i32 = 137;
@@ -107,12 +75,12 @@ pub(super) fn of_waiting(status: &WorkspaceStatus) -> Option<Failure> {
     let waiting = status.condition(conditions::WORKSPACE_CONTAINER_RUNNING)?;
     let message = waiting.message.as_str();
     match waiting.reason.as_str() {
-        IMAGE_PULL => Some(image_pull(message)),
-        UNSCHEDULABLE => {
+        reason::IMAGE_PULL_FAILING => Some(image_pull(message)),
+        reason::UNSCHEDULABLE => {
             Some(Failure::new(Fault::Platform, format!("the pod cannot be scheduled: {message}")))
         }
-        POD_NOT_CREATED => Some(pod_rejected(message)),
-        CONTAINER_NOT_STARTED => Some(start_problem::in_vain(message)),
+        reason::POD_NOT_CREATED => Some(pod_rejected(message)),
+        reason::CONTAINER_NOT_STARTED => Some(start_problem::in_vain(message)),
         _ => None,
     }
 }
@@ -239,10 +207,6 @@ fn of_silent_end(case: &Case<'_>) -> Option<Failure> {
 /// Whether the kubelet lost track of the container.
 fn is_unseen_end(end: &Termination) -> bool {
     end.exit_code == KILLED && end.reason == "ContainerStatusUnknown"
-}
-
-pub(super) fn with_detail(what: &str, detail: &str) -> String {
-    if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") }
 }
 
 /// Message of the last JSON line of a log that has one, or the whole log.

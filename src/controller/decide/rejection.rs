@@ -9,9 +9,12 @@ use k8s::resources::conditions::{self, reason};
 use member::texts;
 
 use super::case::Case;
-use super::draft::{Draft, after};
-use super::failure::{Failure, Fault};
-use super::{Row, ending, phase};
+use super::deadline::after;
+use super::draft::Draft;
+use super::ending;
+use super::fault::{Failure, Fault};
+use super::phase::{self, Row};
+use super::predicates::{is_finished, is_refused};
 
 /// Conditions that are kept for the next attempt: what people did.
 const KEPT: [&str; 5] = [
@@ -21,17 +24,6 @@ const KEPT: [&str; 5] = [
     conditions::FIRST_USER_ACTIVITY,
     conditions::ABORTED,
 ];
-
-/// Whether the node refused the pod of this attempt.
-pub(super) fn is_refused(status: &WorkspaceStatus) -> bool {
-    status.is_true(conditions::POD_REJECTED)
-}
-
-/// Whether the backoff before the next attempt is over.
-pub(super) fn is_due(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
-    let gone = status.pod_deletion_time.as_ref();
-    gone.is_some_and(|gone| ending::has_passed(case.now, gone.0, case.settings.recreation.backoff))
-}
 
 /// Whether the node refused the pod before anybody could use it; the content of such a pod is wiped. The content may be
 /// ready: the node agent starts with it when the pod is assigned to the node.
@@ -70,7 +62,7 @@ pub(super) fn give_up(case: &Case<'_>, draft: &mut Draft) {
 /// When the controller stops waiting for the foreign finalizers of a refused pod.
 fn gives_up_at(case: &Case<'_>, status: &WorkspaceStatus) -> Option<Timestamp> {
     let is_held = case.pod.is_some_and(|pod| pod.deleting_since.is_some() && !pod.held_by.is_empty());
-    let waits = is_refused(status) && ending::is_finished(status, case.workspace.spec.type_);
+    let waits = is_refused(status) && is_finished(status, case.workspace.spec.type_);
     let since = status.pod_stopping_time.as_ref().filter(|_| is_held && waits)?;
     after(since.0, case.settings.timeouts.stopping)
 }
@@ -95,11 +87,11 @@ pub(super) fn reset(case: &Case<'_>, draft: &mut Draft) {
 
 /// When the next attempt begins, or the workspace fails because of foreign finalizers.
 pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
-    if phase::row(&case.facts(draft)) != Row::Refused {
+    if phase::row(&case.facts(&draft.status)) != Row::Refused {
         return None;
     }
     if case.pod.is_some() {
-        return gives_up_at(case, &draft.status).map(|at| ending::suspended(case, at));
+        return gives_up_at(case, &draft.status).map(|at| case.suspended(at));
     }
     after(draft.status.pod_deletion_time.as_ref()?.0, case.settings.recreation.backoff)
 }

@@ -4,9 +4,9 @@
 //! after them. A sidecar that is no init container does not block it.
 
 use domain::pod::{ContainerFacts, ContainerState, PodFacts};
+use k8s::resources::conditions::reason::{CONTAINER_NOT_STARTED, IMAGE_PULL_FAILING};
 
-use super::draft::{CONTAINER_NOT_STARTED, IMAGE_PULL};
-use super::failure::{Failure, Fault, with_detail};
+use super::fault::{Failure, Fault, with_detail};
 
 /// Class of a waiting reason of the kubelet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl StartProblem<'_> {
     /// Reason of the condition while the controller waits; `None` if it does not wait.
     pub fn condition_reason(&self) -> Option<&'static str> {
         match (self.class, self.init) {
-            (Class::Pull, None) => Some(IMAGE_PULL),
+            (Class::Pull, None) => Some(IMAGE_PULL_FAILING),
             (Class::Pull | Class::Start, _) => Some(CONTAINER_NOT_STARTED),
             (Class::Final(..), _) => None,
         }

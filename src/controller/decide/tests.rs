@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use prost::Message;
@@ -22,9 +23,11 @@ use crate::settings::{ClassSettings, Recreation, Timeouts};
 use crate::templates::PodTemplates;
 use domain::class::{Class, RawClass};
 use domain::names::WorkspaceId;
-use domain::pod::{ContainerFacts, ContainerState, PodPhase, Termination};
+use domain::pod::{ContainerFacts, ContainerState, PodEvent, PodPhase, Termination};
 use domain::signing::Keying;
-use k8s::resources::{self, Initializer, Runtime, WorkspaceSpec, WorkspaceStatus, WorkspaceType};
+use k8s::resources::{
+    self, Initializer, Runtime, Workspace, WorkspaceSpec, WorkspaceStatus, WorkspaceType, names,
+};
 use proto::contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer::Spec};
 
 use super::*;

@@ -8,10 +8,9 @@ use domain::duration::GoDuration;
 use k8s::resources::conditions::{self, reason};
 use k8s::resources::{Phase, Timeout};
 
-use super::INTERRUPTED;
 use super::case::Case;
-use super::draft::{Draft, after};
-use super::ending::{has_passed, suspended};
+use super::deadline::{after, has_passed};
+use super::draft::{Draft, INTERRUPTED};
 use super::failure;
 
 /// A timeout that applies.
@@ -70,7 +69,7 @@ pub(super) fn next(case: &Case<'_>, draft: &Draft) -> Option<Timestamp> {
     let timed_out = draft.status.is_true(conditions::TIMEOUT);
     let limits = if timed_out { Vec::new() } else { limits(case, draft) };
     let deadline = limits.iter().filter_map(|limit| after(limit.start, limit.length)).min();
-    let deadline = deadline.map(|at| suspended(case, at));
+    let deadline = deadline.map(|at| case.suspended(at));
     deadline.into_iter().chain(case.unseen_until()).min()
 }
 

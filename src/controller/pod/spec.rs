@@ -16,9 +16,9 @@ use domain::class;
 use domain::names::WorkspaceId;
 use k8s::resources::names;
 
-use super::CONTAINER;
 use super::env::environment;
 use super::input::PodInput;
+use super::name::CONTAINER;
 
 const CONTENT_VOLUME: &str = "vol-this-workspace";
 const DAEMON_VOLUME: &str = "daemon-mount";

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use serde_saphyr::Error;
 
-use super::{Read, problem};
+use super::problem::{Read, problem};
 use crate::yaml;
 
 /// Bytes of a kubeconfig.

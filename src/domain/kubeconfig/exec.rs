@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::section::scalar;
-use super::{Read, Section, problem};
+use super::problem::{Read, problem};
+use super::section::{Section, scalar};
 use crate::secret::Secret;
 
 /// Environment variable with the input of a plugin.

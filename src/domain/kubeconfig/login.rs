@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{Chosen, Read, Section, pem, problem};
+use super::context::Chosen;
+use super::pem;
+use super::problem::{Read, problem};
+use super::section::Section;
 use crate::secret::Secret;
 
 /// Address of an apiserver, its certificate authority, and credentials.
@@ -35,6 +38,13 @@ pub struct Identity {
     pub chain: Vec<Vec<u8>>,
     /// The key as PEM.
     pub key: Secret<Vec<u8>>,
+}
+
+impl Chosen {
+    /// The login, if the document is self-contained.
+    pub fn login(&self) -> Read<Login> {
+        Login::of(self)
+    }
 }
 
 impl Login {

@@ -5,7 +5,7 @@ use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
 
-use super::{Read, problem};
+use super::problem::{Read, problem};
 
 /// The certificates of a PEM text, as DER; at least one.
 pub fn certificates(field: &str, pem: &[u8]) -> Read<Vec<Vec<u8>>> {

@@ -1,5 +1,8 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{CertificateParams, KeyPair};
 
+use super::exec::Credential;
 use super::*;
 
 /// As `aws eks update-kubeconfig` writes it.

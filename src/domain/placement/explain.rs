@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterName, Decision, PlacementRequest, Rejection, Score, Target};
-use crate::names::{ClassId, Namespace, Region, WorkspaceId};
+use super::{Decision, PlacementRequest, Rejection, Score, Target};
+use crate::names::{ClassId, ClusterName, Namespace, Region, WorkspaceId};
 use crate::workspace::Kind;
 
 /// Clusters that are stored by name; of others only the number.

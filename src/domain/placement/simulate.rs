@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::capacity::Available;
-use super::{Candidate, ClassId, ClusterName, Kind, PlacementRequest, Rejection, place};
+use super::{Candidate, PlacementRequest, Rejection, place};
+use crate::names::{ClassId, ClusterName};
+use crate::workspace::Kind;
 
 /// Upper bound of the starts of a forecast.
 pub const MOST_STARTS: u32 = 10_000;

@@ -1,7 +1,13 @@
 use proptest::prelude::*;
 
+use std::collections::BTreeMap;
+
+use super::capacity::Available;
 use super::*;
-use crate::cluster::CANARY_PERMISSION;
+use crate::cluster::{CANARY_PERMISSION, Capacity, Constraint};
+use crate::health::Health;
+use crate::names::{ClassId, Namespace};
+use crate::workspace::Kind;
 
 fn cluster(name: &str, region: &str) -> Candidate {
     Candidate {

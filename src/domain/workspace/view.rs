@@ -8,7 +8,6 @@ use jiff::Timestamp;
 
 use super::{Access, IdeImage, Kind, Phase, Port};
 use crate::names::{ClassId, Namespace, WorkspaceId};
-use crate::record::PlacementRecord;
 
 /// Observed state of a workspace, from which `WorkspaceStatus` is encoded. Built once for each change, and shared.
 #[derive(Clone, PartialEq)]
@@ -98,47 +97,6 @@ impl fmt::Debug for View {
 }
 
 impl View {
-    /// The view of a workspace of which only the record is known.
-    pub fn of_record(record: &PlacementRecord) -> Self {
-        Self {
-            id: record.workspace.clone(),
-            namespace: record.namespace.clone(),
-            uid: String::new(),
-            resource_version: 0,
-            generation: record.generation,
-            digest: record.digest.0.clone(),
-            meta: record.meta.to_string(),
-            owner: record.owner.to_string(),
-            team: None,
-            project: None,
-            created_at: Some(record.placed_at),
-            annotations: BTreeMap::new(),
-            kind: Kind::Regular,
-            class: String::new(),
-            image: String::new(),
-            ide: IdeImage::default(),
-            ports: Vec::new(),
-            admission: Access::Owner,
-            owner_token: String::new(),
-            url: String::new(),
-            timeout: String::new(),
-            closed_timeout: String::new(),
-            ssh_public_keys: Vec::new(),
-            phase: Phase::Unknown,
-            conditions: Conditions::default(),
-            message: String::new(),
-            held: String::new(),
-            snapshot: String::new(),
-            git: None,
-            runtime: None,
-            initializer_metrics: None,
-            image_metrics: None,
-            last_activity: None,
-            deleting: false,
-            ours: true,
-        }
-    }
-
     /// Whether `other` differs at most in the last activity, which is not published. It is called for every watch event, so it
     /// copies nothing.
     pub fn same_but_for_activity(&self, other: &Self) -> bool {

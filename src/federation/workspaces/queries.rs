@@ -6,7 +6,7 @@ use crate::view::events::{Event, Filter};
 use crate::view::index::{Expired, From, Index, Subscription};
 use crate::view::seen::Seen;
 use crate::{Error, Result};
-use domain::ending::Ended;
+use domain::ended::Ended;
 use domain::names::WorkspaceId;
 
 /// Reads of workspaces. Each is answered from the index, at once.

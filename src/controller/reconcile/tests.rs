@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 
+use arc_swap::ArcSwap;
 use http::{Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::Pod;
 use kube::client::Body;
@@ -9,12 +10,16 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower_test::mock;
 
-use super::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running, terminated};
 use super::*;
+use crate::Parts;
+use crate::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running, terminated};
+use crate::pod;
 use domain::names::Namespace;
 use domain::pod::PodPhase;
 use k8s::resources::{Phase, names};
-use member::maintenance::DEFAULT_NAME;
+use member::acceptance::Acceptance;
+use member::cache::{NamespaceCache, NodeCache};
+use member::maintenance::{DEFAULT_NAME, Maintenance};
 
 type Server = mock::Handle<Request<Body>, Response<Body>>;
 

@@ -1,0 +1,273 @@
+//! Reconciles workspaces: observe, decide, apply, report.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info_span, warn};
+
+use domain::diff::Keeper;
+use k8s::convert;
+use k8s::resources::Workspace;
+use member::apply::{Patched, Writer};
+
+use super::apply::{self, Outcome};
+use super::backoff::Backoff;
+use super::controller::Controller;
+use super::decide::{Action, Decision, Note, Observed, Refusal, SecretsToDelete, decide, decide_orphans};
+use super::error::Error;
+use super::observe::{self, Seen};
+use super::queue::Queue;
+use super::recent_actions::REPEAT_AFTER;
+use super::report;
+use super::settings::Settings;
+
+/// Retry delay after a write conflict. Usually the watch shows the other writer's change earlier, which queues the workspace.
+const CONFLICT_WAIT: Duration = Duration::from_secs(2);
+
+impl Controller {
+    /// Reconciles until `shutdown`, and returns when running reconciles have ended, so that none continues in another term.
+    /// The caller leads, `writer` may write, and the cache is synced. Must not be called twice at a time.
+    pub async fn run(self: Arc<Self>, writer: Writer, shutdown: CancellationToken) {
+        self.parts.writer.store(Arc::new(writer));
+        let mut maintenance = self.parts.maintenance.subscribe();
+        let mut running = JoinSet::new();
+        self.queue.open();
+        self.enqueue_all();
+        loop {
+            let may_start = running.len() < self.parts.settings.load().concurrency.max(1);
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Ok(()) = maintenance.changed() => self.enqueue_all(),
+                Some(ended) = running.join_next(), if !running.is_empty() => {
+                    if let Err(error) = ended {
+                        error!(%error, "a reconcile panicked and is repeated");
+                    }
+                }
+                (name, due) = self.queue.next(), if may_start => {
+                    let span = info_span!("workspace", id = &*name);
+                    running.spawn(self.clone().run_once(name, due).instrument(span));
+                }
+            }
+        }
+        self.queue.close();
+        while running.join_next().await.is_some() {}
+        self.backoff.clear();
+        self.recent.clear();
+        self.debounce.clear();
+    }
+
+    /// Reconciles one workspace within the deadline, and queues it for its next reconcile.
+    async fn run_once(self: Arc<Self>, name: Arc<str>, due: Instant) {
+        let guard = QueueGuard { queue: &self.queue, backoff: &self.backoff, name: &name };
+        let deadline = self.parts.settings.load().pass_deadline;
+        let ended = tokio::time::timeout(deadline, self.reconcile(&name, due)).await;
+        let passed = match ended.unwrap_or(Err(Error::Deadline(deadline))) {
+            Ok(passed) => {
+                self.backoff.reset(&name);
+                passed
+            }
+            Err(error) => {
+                let wait = self.backoff.failed(&name);
+                warn!(%error, ?wait, "reconcile failed");
+                Passed::after(wait)
+            }
+        };
+        if let Some(wait) = passed.wait {
+            self.queue.add_after(&name, wait);
+        }
+        // The epilogue may overlap with the next reconcile.
+        drop(guard);
+        if let Some(epilogue) = passed.epilogue {
+            self.end(epilogue).await;
+        }
+    }
+
+    /// Observe, decide, apply, report.
+    async fn reconcile(&self, name: &str, due: Instant) -> Result<Passed, Error> {
+        let (settings, now) = (self.parts.settings.load_full(), Timestamp::now());
+        let seen = observe::observe(&self.parts, name);
+        let is_owned = |workspace: &&Arc<Workspace>| {
+            convert::keeper(&workspace.metadata, &self.parts.installation) == Keeper::Us
+        };
+        let Some(workspace) = seen.workspace.as_ref().filter(is_owned) else {
+            self.release_orphans(name, &seen).await?;
+            return Ok(Passed::default());
+        };
+        let mut decision = decide(&seen.observed(workspace, now, None), &settings, &*self.parts.tokens);
+        if let Some(query) = &decision.query
+            && let Some(event) = self.failure_events.find(&self.parts.writer.load_full(), query).await
+        {
+            let observed = Observed { pod_event: Some(&event), ..seen.observed(workspace, now, None) };
+            decision = decide(&observed, &settings, &*self.parts.tokens);
+        }
+        let mut applied = self.apply(&settings, workspace, &decision.actions).await?;
+        if let Some(refusal) = applied.refusal.take() {
+            let observed = seen.observed(workspace, now, Some(&refusal));
+            decision = decide(&observed, &settings, &*self.parts.tokens);
+            self.report(workspace, &decision).await?;
+            if !refusal.is_final {
+                return Err(Error::PodRejected(refusal.message));
+            }
+            let (wait, epilogue) = (Some(Duration::ZERO), Some(Epilogue::of(workspace, &mut decision, now)));
+            return Ok(Passed { wait, epilogue });
+        }
+        if applied.is_stale {
+            return Ok(Passed::after(CONFLICT_WAIT));
+        }
+        let next =
+            decision.next_check.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+        let next = next.into_iter().chain(applied.repeat_after).min();
+        if decision.may_wait
+            && !applied.is_pod_unseen
+            && let Some(held) = self.debounce.status(name)
+        {
+            return Ok(Passed::after(next.map_or(held, |next| next.min(held))));
+        }
+        if !self.report(workspace, &decision).await? {
+            return Ok(Passed::after(CONFLICT_WAIT));
+        }
+        if !decision.status.is_empty() {
+            self.debounce.status_written(due);
+        }
+        let held_event = self.debounce.events(name, &mut decision.events);
+        let wait = next.into_iter().chain(held_event).min();
+        let is_quiet = decision.events.is_empty() && !decision.drop_secrets;
+        let epilogue = (!is_quiet).then(|| Epilogue::of(workspace, &mut decision, now));
+        Ok(Passed { wait, epilogue })
+    }
+
+    async fn apply(
+        &self,
+        settings: &Settings,
+        workspace: &Workspace,
+        actions: &[Action],
+    ) -> Result<Applied, Error> {
+        let mut applied = Applied::default();
+        for action in actions {
+            if self.recent.contains(workspace, action) {
+                applied.repeat_after = Some(REPEAT_AFTER);
+                applied.is_pod_unseen |= matches!(action, Action::CreatePod(_));
+                continue;
+            }
+            match apply::apply(&self.parts, settings, workspace, action).await? {
+                Outcome::Done => self.recent.add(workspace, action),
+                Outcome::Stale => {
+                    applied.is_stale = true;
+                    break;
+                }
+                Outcome::Refused(refusal) => {
+                    applied.refusal = Some(refusal);
+                    break;
+                }
+            }
+        }
+        Ok(applied)
+    }
+
+    /// Writes the status update; `false` on a conflict with another writer.
+    async fn report(&self, workspace: &Workspace, decision: &Decision) -> Result<bool, Error> {
+        if !decision.status.is_empty() {
+            match report::status(&self.parts.writer.load_full(), workspace, &decision.status).await? {
+                Patched::Done(written) => {
+                    self.parts.cache.offer(written);
+                }
+                Patched::NotFound => debug!("the workspace was deleted while its status was written"),
+                Patched::Conflict => return Ok(false),
+            }
+        }
+        self.debounce.status_is_current(workspace.metadata.name.as_deref().unwrap_or_default());
+        Ok(true)
+    }
+
+    /// Writes events, and deletes the Secrets of a workspace that runs and no longer needs them. Failures are only logged.
+    async fn end(&self, epilogue: Epilogue) {
+        let Epilogue { workspace, events, drop_secrets, now } = epilogue;
+        let writer = &*self.parts.writer.load_full();
+        report::events(writer, &workspace, &events, now).await;
+        if drop_secrets {
+            let (settings, secrets) = (self.parts.settings.load(), SecretsToDelete::of(&workspace));
+            if let Err(error) = apply::delete_secrets(writer, &settings, &workspace, secrets).await {
+                warn!(%error, "failed to delete the workspace's Secrets; they are deleted when it ends");
+            }
+        }
+    }
+
+    /// Removes the finalizer from terminating pods of a workspace that is gone.
+    async fn release_orphans(&self, name: &str, seen: &Seen) -> Result<(), Error> {
+        if seen.workspace.is_some() {
+            return Ok(());
+        }
+        self.backoff.reset(name);
+        self.recent.forget(name);
+        self.debounce.forget(name);
+        for action in decide_orphans(&seen.pods) {
+            if let Action::ReleasePod { name, uid } = &action {
+                self.parts.writer.load_full().remove_pod_finalizer(name, uid).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Result of a reconcile that succeeded.
+#[derive(Default)]
+struct Passed {
+    /// Delay of the next reconcile if nothing changes.
+    wait: Option<Duration>,
+    epilogue: Option<Epilogue>,
+}
+
+impl Passed {
+    fn after(wait: Duration) -> Self {
+        Self { wait: Some(wait), epilogue: None }
+    }
+}
+
+/// Work that is left when the next reconcile may begin.
+struct Epilogue {
+    workspace: Arc<Workspace>,
+    events: Vec<Note>,
+    drop_secrets: bool,
+    now: Timestamp,
+}
+
+impl Epilogue {
+    fn of(workspace: &Arc<Workspace>, decision: &mut Decision, now: Timestamp) -> Self {
+        let events = std::mem::take(&mut decision.events);
+        Self { workspace: Arc::clone(workspace), events, drop_secrets: decision.drop_secrets, now }
+    }
+}
+
+/// Result of the actions of a reconcile.
+#[derive(Default)]
+struct Applied {
+    refusal: Option<Refusal>,
+    is_stale: bool,
+    /// Whether the pod was created a moment ago, and the watch has not shown it yet.
+    is_pod_unseen: bool,
+    /// When to check that the watch shows the effect of a recent action.
+    repeat_after: Option<Duration>,
+}
+
+/// Ends the work on a key of the queue when dropped. After a panic the key is queued again, as after a failure.
+struct QueueGuard<'a> {
+    queue: &'a Queue,
+    backoff: &'a Backoff,
+    name: &'a str,
+}
+
+impl Drop for QueueGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.queue.add_after(self.name, self.backoff.failed(self.name));
+        }
+        self.queue.done(self.name);
+    }
+}

@@ -1,0 +1,22 @@
+//! Kinds of workspaces.
+
+use serde::{Deserialize, Serialize};
+
+/// Kind of a workspace. Prebuilds and image builds are headless: they end by themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// A user works in it.
+    #[default]
+    Regular,
+    /// Prepares content; leaves a snapshot.
+    Prebuild,
+    /// Builds an image; nothing to back up.
+    ImageBuild,
+}
+
+impl Kind {
+    /// Whether it runs a task to its end, without a user.
+    pub fn is_headless(self) -> bool {
+        self != Self::Regular
+    }
+}
