@@ -488,10 +488,10 @@ fn a_finalizer_of_somebody_else_on_a_refused_pod_is_named_and_fails_the_workspac
         pods.patch_status("ws-ws", &params, &Patch::Merge(refusal)).await?;
 
         let held = format!("Its pod ws-ws is held by finalizer {HOLD}.");
-        let seen = follow(&mut stream, |status| status.held == held).await?;
-        let status = seen.last().context("nothing was seen")?;
-        ensure!(status.phase() == WorkspacePhase::Pending, "{status:?}");
-        ensure!(status.message.contains(&held), "{}", status.message);
+        let waits = |status: &WorkspaceStatus| {
+            status.phase() == WorkspacePhase::Pending && status.message.contains(&held)
+        };
+        follow(&mut stream, waits).await?;
 
         let seen = follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
         let failed = seen.last().and_then(|status| status.conditions.as_ref()).map(|all| all.failed.clone());

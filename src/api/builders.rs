@@ -45,7 +45,7 @@ const MISSING: &str = "x-spaceport-missing-clusters";
 /// Implements the service.
 pub struct Builders {
     queries: Arc<Queries>,
-    builders: Arc<federation::workspaces::builders::Builders>,
+    registered: Arc<federation::workspaces::builders::Builders>,
     channels: Channels,
     shutdown: CancellationToken,
 }
@@ -53,8 +53,8 @@ pub struct Builders {
 impl Builders {
     /// Passes calls on to the builders of all clusters. Streams end when `shutdown` is cancelled.
     pub fn new(of: &Workspaces, transport: Option<Transport>, shutdown: CancellationToken) -> Self {
-        let (queries, builders) = (Arc::clone(&of.queries), Arc::clone(&of.builders));
-        Self { queries, builders, channels: Channels::new(transport), shutdown }
+        let (queries, registered) = (Arc::clone(&of.queries), Arc::clone(&of.builders));
+        Self { queries, registered, channels: Channels::new(transport), shutdown }
     }
 
     /// Calls the builder of the best cluster that can be connected to.
@@ -69,7 +69,7 @@ impl Builders {
     {
         let caller = caller::of(request.extensions());
         let wanted = hints::placement(&self.queries, &caller, request.metadata(), seed)?;
-        let builders = self.builders.ranked_for(&wanted).map_err(|error| error::status(&error))?;
+        let builders = self.registered.ranked_for(&wanted).map_err(|error| error::status(&error))?;
         let limit = due(request.metadata().as_ref());
         let mut last = Status::unavailable("there is no image builder");
         for builder in builders {
@@ -122,7 +122,7 @@ impl Builders {
             };
             (builder, answer)
         };
-        join_all(self.builders.all().into_iter().map(ask)).await
+        join_all(self.registered.all().into_iter().map(ask)).await
     }
 
     /// Finds the builder that has a build.

@@ -18,14 +18,14 @@ use proto::spaceport::v1::workspace_manager_server::WorkspaceManager;
 #[derive(Clone)]
 pub struct Logs {
     queries: Arc<Queries>,
-    logs: Arc<federation::workspaces::logs::Logs>,
+    containers: Arc<federation::workspaces::logs::Logs>,
     shutdown: CancellationToken,
 }
 
 impl Logs {
     /// Streams end when `shutdown` is cancelled.
     pub fn new(of: &Workspaces, shutdown: CancellationToken) -> Self {
-        Self { queries: Arc::clone(&of.queries), logs: Arc::clone(&of.logs), shutdown }
+        Self { queries: Arc::clone(&of.queries), containers: Arc::clone(&of.logs), shutdown }
     }
 }
 
@@ -39,7 +39,7 @@ impl WorkspaceManager for Logs {
         let caller = caller::of(request.extensions());
         let (id, options) = parse::logs(&request.into_inner())?;
         caller.check(&self.queries, &id)?;
-        let log = self.logs.open(&id, &options).await.map_err(|error| error::status(&error))?;
+        let log = self.containers.open(&id, &options).await.map_err(|error| error::status(&error))?;
         Ok(Response::new(Box::pin(pieces(log, self.shutdown.clone()))))
     }
 

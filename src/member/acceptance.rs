@@ -143,9 +143,8 @@ fn is_rejection(error: &Error) -> bool {
     match error {
         Error::Refused { rule: Rule::NoDryRun(_) | Rule::Terminating, .. } => false,
         // A webhook chooses the code of its denial.
-        Error::Refused { rule: Rule::Webhook(_), .. } => true,
+        Error::Refused { rule: Rule::Webhook(_), .. } | Error::TooLarge { .. } => true,
         Error::Refused { code, .. } => matches!(code, 400 | 403 | 409 | 422),
-        Error::TooLarge { .. } => true,
         _ => false,
     }
 }

@@ -77,7 +77,7 @@ impl Repeats {
             }
             let place = connected.place(&record.namespace)?;
             let answer = self.creation.answer(record, &place, connected.region());
-            return Ok(answer.as_first_answered(&seen.view.url, &seen.view.owner_token));
+            return Ok(answer.into_first_answered(&seen.view.url, &seen.view.owner_token));
         }
         if record.state == RecordState::Confirmed {
             return self.repeat_of_one_seen(term, held).await;
@@ -130,7 +130,7 @@ impl Repeats {
                 let status = found.and_then(|found| found.status).unwrap_or_default();
                 let token = status.owner_token.map(|token| token.0).unwrap_or_default();
                 let answer = self.creation.answer(&record, &place, region);
-                Ok(answer.as_first_answered(status.url.as_deref().unwrap_or_default(), &token))
+                Ok(answer.into_first_answered(status.url.as_deref().unwrap_or_default(), &token))
             }
             Resource::There { deleting: true } => exists(STOPPED),
             Resource::Foreign => exists("another manager took it over"),

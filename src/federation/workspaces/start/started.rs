@@ -25,7 +25,7 @@ impl std::fmt::Debug for Started {
 
 impl Started {
     /// What the workspace itself says is what the first call was answered: the URL's template may have changed since.
-    pub(super) fn as_first_answered(self, url: &str, owner_token: &str) -> Self {
+    pub(super) fn into_first_answered(self, url: &str, owner_token: &str) -> Self {
         let first = |said: &str, now: String| if said.is_empty() { now } else { said.to_owned() };
         Self { url: first(url, self.url), owner_token: first(owner_token, self.owner_token), ..self }
     }
