@@ -5,13 +5,14 @@
 //! succeeds only if every step did.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use e2e::harness::node_agent::Pace;
-use e2e::harness::spaceport::{Installation, Output, Replica, prepare_member};
+use e2e::harness::spaceport::{Installation, Output, Replica, prepare_member, program};
 use e2e::harness::{Fleet, FleetOptions, NodeAgent};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
@@ -63,7 +64,7 @@ async fn demo(once: bool) -> Result<()> {
     stage.cli(&["workspace", "list"]).await?;
     println!("\nEvery step succeeded, in {:.0} s.", began.elapsed().as_secs_f64());
     if !once {
-        stage.invite();
+        stage.invite()?;
         std::future::pending::<()>().await;
     }
     Ok(())
@@ -94,7 +95,7 @@ async fn set_up() -> Result<Stage> {
 async fn register(stage: &Stage) -> Result<()> {
     title("Registering the clusters");
     for cluster in stage.fleet.clusters() {
-        let file = stage.installation.dir().join(format!("cluster-{}.yaml", cluster.name()));
+        let file = stage.file_of(cluster.name());
         stage.cli(&["cluster", "register", "-f", &file.to_string_lossy()]).await?;
     }
     let available = || async {
@@ -248,18 +249,34 @@ impl Stage {
     }
 
     /// Prints commands to try.
-    fn invite(&self) {
+    fn invite(&self) -> Result<()> {
+        let program = program()?;
+        let folder = program.parent().context("the program is in no folder")?;
         let replicas: Vec<&Replica> = self.replicas.iter().collect();
-        println!("\nIt stays up until Ctrl-C. In another terminal:\n");
+        println!("\nIt stays up until Ctrl-C. In another terminal, paste:\n");
+        println!("  export PATH={}:$PATH", folder.display());
         for (name, value) in self.installation.cli_env(&replicas) {
             println!("  export {name}={value}");
         }
-        println!("\n  target/debug/spaceport workspace start --image demo:1 --region europe --wait");
-        println!("  target/debug/spaceport workspace watch");
-        println!("  target/debug/spaceport cluster cordon us-1");
+        println!("\nand try:\n");
+        println!("  spaceport status");
+        println!("  spaceport workspace start --image demo:1 --region europe --wait");
+        println!("  spaceport workspace watch");
+        println!("  spaceport cluster cordon us-1");
+        println!(
+            "\nThe cluster file of {}, and kubectl with the kubeconfig of each cluster:\n",
+            REGIONS[0].0
+        );
+        println!("  cat {}", self.file_of(REGIONS[0].0).display());
         for cluster in self.fleet.clusters() {
             println!("  kubectl --kubeconfig {} get workspaces -A", cluster.kubeconfig().display());
         }
+        Ok(())
+    }
+
+    /// The cluster file of a cluster.
+    fn file_of(&self, cluster: &str) -> PathBuf {
+        self.installation.dir().join(format!("cluster-{cluster}.yaml"))
     }
 }
 

@@ -20,7 +20,7 @@ fn no_files_of_a_crate_import_each_other_in_a_circle() -> Result<()> {
     for room in std::fs::read_dir(root().join("src"))? {
         let folder = format!("src/{}", room?.file_name().to_string_lossy());
         for (file, imports) in circles(&graph_of(&folder)?) {
-            let imports: Vec<String> = imports.iter().map(|name| shown(name)).collect();
+            let imports: Vec<String> = imports.iter().map(shown).collect();
             wrong.push(format!("{folder}: {} imports {}", shown(&file), imports.join(", ")));
         }
     }

@@ -105,7 +105,7 @@ fn pages() -> Result<Vec<(String, String)>> {
             let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
             if entry.file_type()?.is_dir() {
                 folders.push(path);
-            } else if path.ends_with(".md") {
+            } else if entry.path().extension().is_some_and(|extension| extension == "md") {
                 paths.push(path);
             }
         }

@@ -69,7 +69,7 @@ impl Calls {
             methods: methods().map_err(|error| prometheus::Error::Msg(error.to_string()))?,
             started: counter(
                 "grpc_server_started_total",
-                "Calls whose answer began, or that ended; less the handled ones, the streams that are open.",
+                "Calls whose answer began, or that ended. Minus the handled ones: the open streams.",
                 &[],
             )?,
             handled: counter("grpc_server_handled_total", "Calls that ended.", &["grpc_code"])?,

@@ -59,17 +59,17 @@ impl Counters {
         Ok(Self {
             counted: counter(
                 "spaceport_requests_limited_total",
-                "Calls that a rate limit `refused`, and that `waited`.",
+                "Calls that a rate limit rejected (`refused`) or delayed (`waited`).",
                 &["method", "outcome"],
             )?,
             calls: counter(
                 "grpc_server_rate_limiter_calls_total",
-                "Calls of methods with a rate limit, by whether it refused them or made them wait.",
+                "Calls of methods with a rate limit, by whether it rejected or delayed them.",
                 &["grpc_method", "rate_limited"],
             )?,
             hits: counter(
                 "grpc_server_rate_limiter_cache_hit_total",
-                "Calls whose key had a bucket of its own already.",
+                "Calls whose key already had a token bucket.",
                 &["grpc_method"],
             )?,
         })

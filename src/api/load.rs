@@ -75,9 +75,10 @@ impl Refusals {
     pub fn new() -> Result<Self, prometheus::Error> {
         let refused = Opts::new(
             "spaceport_calls_refused_total",
-            "Calls refused for what callers cost at once: `streams` open, `logs` being read, `request_bytes` in flight, `answer_bytes` that \
-             clients have not read; with `caller_` before it, those of one caller; `request_timeout`: the request did not \
-             arrive within 30 s.",
+            "Calls rejected by a limit on concurrent load: open `streams`, `logs` being read, \
+             `request_bytes` in flight, `answer_bytes` that clients have not read; with the prefix \
+             `caller_`, the limit of one caller; `request_timeout`: the request did not arrive \
+             within 30 s.",
         );
         let refused = IntCounterVec::new(refused, &["reason"])?;
         for reason in Self::REASONS {

@@ -34,8 +34,8 @@ impl TaskMeters {
     pub fn new() -> Result<Self, prometheus::Error> {
         let restarts = Opts::new(
             "spaceport_cluster_task_restarts_total",
-            "Restarts of a member cluster's tasks that panicked or ended by themselves: `watch`, `probe`, `maintenance`, \
-             `health`, `fence`, `canary`, `controller`, `login`.",
+            "Restarts of a member cluster's tasks that panicked or ended unexpectedly: `watch`, \
+             `probe`, `maintenance`, `health`, `fence`, `canary`, `controller`, `login`.",
         );
         Ok(Self(IntCounterVec::new(restarts, &["cluster", "task"])?))
     }

@@ -95,7 +95,7 @@ pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
 }
 
 fn late(name: &'static str, within: Duration) -> Check {
-    Check::failed(name, format!("no answer within {within:?}"), "look at the network and at the apiserver")
+    Check::failed(name, format!("no answer within {within:?}"), "check the network and the apiserver")
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ const WITHIN: Duration = Duration::from_secs(5);
 const APPLY: &str = "apply clusters/member/pod-policy.yaml there and label the namespace spaceport.dev/namespace=workspace, \
                      or run `spaceport cluster install`; name a login of your own in the namespace's annotation \
                      spaceport.dev/pod-policy-users";
-const ADMIT: &str = "make room in the quota or limit range, lower the namespace's Pod Security level to privileged, or repair the \
+const ADMIT: &str = "raise the quota or limit range, lower the namespace's Pod Security level to privileged, or repair the \
                      webhook; starts go to other clusters meanwhile";
 const WIDEN: &str = "correct the pod template, or name what it needs in the namespace's annotation \
                      spaceport.dev/pod-policy-allow or spaceport.dev/workspace-host-path";
@@ -65,7 +65,7 @@ impl Verdict {
     fn of(error: &Error) -> Self {
         match error {
             Error::Refused { rule: Rule::Policy { name, says }, .. } if name.starts_with(POLICY) => {
-                let changed = || format!("{name}, which is not as this version ships it");
+                let changed = || format!("{name}, which differs from the one that this version ships");
                 Self::ByPolicy(says.map_or_else(changed, str::to_owned))
             }
             other => Self::ByOther(other.cause()),
@@ -93,9 +93,7 @@ impl Tried {
             _ if self.is_late => late(CHECK),
             (false, _) => Check::failed(CHECK, self.refused.join("; "), WIDEN),
             (true, false) => Check::warning(CHECK, self.open.join("; "), APPLY),
-            (true, true) => {
-                Check::ok(CHECK, "pods are taken as the manager makes them, and others are refused")
-            }
+            (true, true) => Check::ok(CHECK, "the pods of the manager are accepted, others are rejected"),
         }
     }
 
@@ -127,7 +125,7 @@ async fn try_all(client: &Client, spec: &ClusterSpec, samples: &[Sample]) -> Tri
         let trial = match Trial::begin(client, spec, namespace).await {
             Ok(trial) => trial,
             Err(reason) => {
-                open.push(format!("it cannot be tried in namespace {namespace}: {reason}"));
+                open.push(format!("a dry-run write in namespace {namespace} failed: {reason}"));
                 continue;
             }
         };
@@ -135,7 +133,7 @@ async fn try_all(client: &Client, spec: &ClusterSpec, samples: &[Sample]) -> Tri
             Verdict::ByPolicy(_) => {}
             Verdict::Taken => open.push(format!("the login may make any pod in namespace {namespace}")),
             Verdict::ByOther(reason) => {
-                open.push(format!("it cannot be tried in namespace {namespace}: {reason}"));
+                open.push(format!("a dry-run write in namespace {namespace} failed: {reason}"));
             }
         }
         let own = samples.iter().filter(|sample| sample.namespace == *namespace);
@@ -144,7 +142,7 @@ async fn try_all(client: &Client, spec: &ClusterSpec, samples: &[Sample]) -> Tri
             let what = format!("{:?} pods of class {} in namespace {namespace}", sample.kind, sample.class);
             match verdict {
                 Verdict::Taken => {}
-                Verdict::ByPolicy(reason) => refused.push(format!("{what} are refused: {reason}")),
+                Verdict::ByPolicy(reason) => refused.push(format!("{what} are rejected: {reason}")),
                 Verdict::ByOther(reason) => rejected.push(format!("{what} are rejected: {reason}")),
             }
         }
@@ -220,7 +218,7 @@ impl<'a> Trial<'a> {
 fn told(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("the apiserver answers {} {}", status.code, status.reason),
-        _ => "no answer of the apiserver".to_owned(),
+        _ => "no answer from the apiserver".to_owned(),
     }
 }
 

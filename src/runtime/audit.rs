@@ -33,7 +33,7 @@ impl AuditMeters {
     pub fn new() -> Result<Self, prometheus::Error> {
         let lines = Opts::new(
             "spaceport_audit_lines_total",
-            "Audit lines that were `written`, and that were dropped: `queue_full`, `write_failed`.",
+            "Audit lines that were `written`, or dropped: `queue_full`, `write_failed`.",
         );
         let lines = IntCounterVec::new(lines, &["outcome"])?;
         for outcome in Self::OUTCOMES {

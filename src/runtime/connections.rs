@@ -240,13 +240,14 @@ impl ConnectionMeters {
     pub fn new() -> Result<Self, prometheus::Error> {
         let open = Opts::new(
             "spaceport_connections",
-            "Connections of clients that are open, handshakes under way not counted: of `grpc`, and of `admin` HTTP.",
+            "Open connections of clients, without those in their handshake: to `grpc`, and to \
+             `admin` HTTP.",
         );
         let closed = Opts::new(
             "spaceport_connections_closed_total",
-            "Connections that the server closed: `address_full`: as many as one client address may have were open; \
-             `full`: as many as there may be in all; `displaced`: a newcomer took the slot; `handshake_timeout`; \
-             `handshake_failed`.",
+            "Connections that the server closed: `address_full`: the limit of one client address was \
+             reached; `full`: the limit of all connections was reached; `displaced`: a new \
+             connection took its slot; `handshake_timeout`; `handshake_failed`.",
         );
         let meters = Self {
             open: IntGaugeVec::new(open, &["server"])?,

@@ -25,12 +25,11 @@ impl ProcessMetrics {
             readiness,
             ready: IntGauge::with_opts(opts(
                 "ready",
-                "1 where `/readyz` says that calls are welcome, 0 where not.",
+                "1 if `/readyz` reports that the replica is ready, otherwise 0.",
             ))?,
             degraded: IntGauge::with_opts(opts(
                 "degraded",
-                "What does not work as it should without making the replica unready: the entries under `degraded` of \
-                 `/readyz`.",
+                "Problems that do not make the replica unready: the entries under `degraded` of `/readyz`.",
             ))?,
             build,
         })

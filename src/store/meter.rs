@@ -44,13 +44,14 @@ impl EtcdMeter {
     pub fn new() -> Result<Self, prometheus::Error> {
         let seconds = HistogramOpts::new(
             "spaceport_etcd_request_seconds",
-            "How long requests of etcd took, tries at other members included, whether they failed or not: `read`, \
-             `write`, and `renew` of this replica's candidacy.",
+            "Seconds that requests to etcd took, including retries at other etcd members, successful \
+             or not: `read`, `write`, and `renew` of this replica's candidacy.",
         );
         let failed = Opts::new(
             "spaceport_etcd_requests_failed_total",
-            "Requests that etcd did not carry out: `unavailable`: no answer, and nothing changed; `ambiguous`: no \
-             answer to a write that may have been carried out; `refused`: etcd said no.",
+            "Requests to etcd that failed: `unavailable`: no answer, and nothing changed; \
+             `ambiguous`: no answer to a write that may have been applied; `refused`: etcd rejected \
+             it.",
         );
         let failed = IntCounterVec::new(failed, &["kind", "outcome"])?;
         // Initialized to 0: for Prometheus, a series that begins with 1 has no increase.

@@ -34,7 +34,7 @@ impl Doctor {
 
     async fn look_at(&self, spec: &ClusterSpec, kubeconfig: &str) -> Result<Vec<Check>> {
         let settings = match self.verification.vet(spec, None) {
-            Ok(()) => Check::ok("settings", "every namespace's settings are complete"),
+            Ok(()) => Check::ok("settings", "the settings of every namespace are complete"),
             Err(error) => Check::failed("settings", error.to_string(), "correct the cluster file"),
         };
         let in_use = self.fleet.get(&spec.name).map(|connected| connected.in_use());
@@ -78,9 +78,9 @@ impl Doctor {
             .filter_map(|watch| Some(format!("{}: {}", watch.what, watch.error?)))
             .collect();
         checks.push(if failing.is_empty() {
-            Check::ok("watches", "all of this replica's watches are under way")
+            Check::ok("watches", "all watches of this replica are established")
         } else {
-            Check::failed("watches", failing.join("; "), "look at the apiserver and at the login's rights")
+            Check::failed("watches", failing.join("; "), "check the apiserver and the rights of the login")
         });
         Ok(checks)
     }

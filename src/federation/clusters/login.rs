@@ -69,10 +69,10 @@ pub(super) fn login_check(fleet: &Fleet, name: &ClusterName) -> Option<Check> {
     const NAME: &str = "kubeconfig-secret";
     let connected = fleet.get(name)?;
     let condition = login_current(fleet, &connected.spec())?;
-    let remedy = "correct the Secret; until then the last good login goes on";
+    let remedy = "correct the Secret; until then the manager keeps using the previous login";
     Some(match condition.state {
         State::True => Check::ok(NAME, condition.message),
         State::False => Check::failed(NAME, condition.message, remedy),
-        State::Unknown => Check::warning(NAME, condition.message, "ask again in a moment"),
+        State::Unknown => Check::warning(NAME, condition.message, "run doctor again in a moment"),
     })
 }

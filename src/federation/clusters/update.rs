@@ -206,7 +206,7 @@ impl Updates {
         let examined = self.verification.examine(spec, Login { kubeconfig, uid: known.as_deref() }).await?;
         let mut checks = examined.checks;
         if known.is_none() && server != before.api_server {
-            let detail = "the address is another one, and whether the cluster is the same cannot be told";
+            let detail = "the address changed, and it is not known whether it is the same cluster";
             let remedy = "update the kubeconfig once under the old address first, with a login that may get namespaces";
             checks.push(Check::failed("identity", detail, remedy));
         }

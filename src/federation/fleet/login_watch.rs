@@ -163,8 +163,7 @@ impl Following {
             .map(|check| format!("{}: {}", check.name, check.detail))
             .collect();
         if uid.is_none() && server != known.api_server {
-            let told =
-                "identity: the address is another one, and whether the cluster is the same cannot be told";
+            let told = "identity: the address changed, and it is not known whether it is the same cluster";
             failed.push(told.to_owned());
         }
         if failed.is_empty() { Ok(()) } else { Err(refused(failed.join("; "))) }

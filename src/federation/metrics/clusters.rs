@@ -21,8 +21,13 @@ use domain::names::ClassId;
 use domain::placement::{PlacementRequest, place};
 
 const HEALTHS: [Health; 4] = [Health::Connecting, Health::Available, Health::Suspect, Health::Lost];
-const WORKSPACES: &str = "Workspaces seen: `Unknown`, `Pending`, `Imagebuild`, `Creating`, `Initializing`, `Running`, \
-                          `Stopping`, `Stopped`.";
+const WORKSPACES: &str = "Workspaces of a cluster by phase: `Unknown`, `Pending`, `Imagebuild`, `Creating`, \
+             `Initializing`, `Running`, `Stopping`, `Stopped`.";
+const CONDITIONS: &str = "1 for each condition of a cluster that is true, 0 where it is false or unknown: \
+             `Available`, `Writable`, `CanarySeen`, `NamespacesActive`, `WorkspacesAccepted`, \
+             `PodsAccepted`, `Synced`, `HistoryIntact`, `LoginLasts`, `MaintenanceRead`, \
+             `ClassesAgree`, `NoStrays`, `TasksRunning`; `LoginCurrent` only if its kubeconfig is in \
+             a Secret; `Usable` only of a registration that cannot be used.";
 const INTENTS: [&str; 4] = ["Active", "Cordoned", "Draining", "Drained"];
 
 /// What is measured of clusters.
@@ -66,84 +71,88 @@ impl ClusterGauges {
             )?,
             health: gauge(
                 "cluster_health",
-                "1 for the health that a cluster has: `Connecting`, `Available`, `Suspect`, `Lost`.",
+                "1 for the current health of a cluster: `Connecting`, `Available`, `Suspect`, `Lost`.",
                 &["cluster", "health"],
             )?,
-            conditions: gauge(
-                "cluster_condition",
-                "1 for each condition of a cluster that holds, 0 where it does not or is unknown: `Available`, \
-                 `Writable`, `CanarySeen`, `NamespacesActive`, `WorkspacesAccepted`, `PodsAccepted`, `Synced`, \
-                 `HistoryIntact`, `LoginLasts`, `MaintenanceRead`, `ClassesAgree`, \
-                 `NoStrays`, `TasksRunning`, `LoginCurrent` where its kubeconfig is in a Secret; of a registration that cannot be used \
-                 `Usable`.",
-                &["cluster", "condition"],
-            )?,
+            conditions: gauge("cluster_condition", CONDITIONS, &["cluster", "condition"])?,
             intent: gauge(
                 "cluster_intent",
-                "1 for what an admin wants of a cluster: `Active`, `Cordoned`, `Draining`, `Drained`.",
+                "1 for the intent that an admin set for a cluster: `Active`, `Cordoned`, `Draining`, \
+             `Drained`.",
                 &["cluster", "intent"],
             )?,
             last_answer: gauge(
                 "cluster_last_answer_seconds",
-                "How long ago a cluster last answered; absent until it did.",
+                "Seconds since a cluster last answered; absent until its first answer.",
                 &["cluster"],
             )?,
             login_end: gauge(
                 "cluster_login_end_timestamp_seconds",
-                "When the login for a cluster ends, in seconds since 1970; absent where it names no end.",
+                "When the login for a cluster expires, in seconds since 1970; absent if it does not \
+             expire.",
                 &["cluster"],
             )?,
             rewinds: gauge(
                 "cluster_rewinds",
-                "How often a cluster was found set back since it was registered.",
+                "How often a restore of a cluster from a backup was detected since the cluster was \
+             registered.",
                 &["cluster"],
             )?,
             canary: gauge(
                 "cluster_canary_seconds",
-                "From the sending of the last small write until a watch showed it; of the leader.",
+                "Seconds from the last write to the canary Lease until a watch delivered it; of the \
+             leader.",
                 &["cluster"],
             )?,
             workspaces: gauge("workspaces", WORKSPACES, &["cluster", "phase"])?,
             placed: gauge(
                 "placements_live",
-                "Live placement records, also under names of clusters that were taken out.",
+                "Live placement records, including those under names of deregistered clusters.",
                 &["cluster"],
             )?,
-            strays: gauge("strays", "Workspaces of ours without a record, older than 10 s.", &["cluster"])?,
+            strays: gauge(
+                "strays",
+                "Workspaces of this installation without a placement record (orphans), older than 10 s.",
+                &["cluster"],
+            )?,
             nodes: gauge(
                 "cluster_nodes",
-                "Nodes: `true`, ready and not cordoned; `false`, the others.",
+                "Nodes of a cluster: `true` those that are ready and not cordoned, `false` the others.",
                 &["cluster", "usable"],
             )?,
             allocatable: gauge(
                 "cluster_allocatable",
-                "What usable nodes offer: `cpu` in cores, `memory` in bytes, `pods`.",
+                "Allocatable resources of the usable nodes of a cluster: `cpu` in cores, `memory` in \
+             bytes, `pods`.",
                 &["cluster", "resource"],
             )?,
             taken: gauge(
                 "cluster_taken",
-                "What of it is taken: `cpu` in cores, `memory` in bytes, `pods`.",
+                "Requests and reservations on the usable nodes of a cluster: `cpu` in cores, `memory` in \
+             bytes, `pods`.",
                 &["cluster", "resource"],
             )?,
             room: gauge(
                 "cluster_room",
-                "Regular workspaces that nodes have room for, each class by itself; the namespace with most room where \
-                 they differ. Absent until nodes and pods were listed.",
+                "How many more regular workspaces of a class fit on the nodes of a cluster if no other \
+             class is started; if namespaces differ, the largest number. Absent until nodes and pods \
+             were listed.",
                 &["cluster", "class"],
             )?,
             placeable: gauge(
                 "placeable_clusters",
-                "Clusters that would take a regular workspace now from a caller without permissions; of the leader.",
+                "Clusters that would accept a regular workspace now from a caller without permissions; \
+             of the leader.",
                 &["class"],
             )?,
             failing: gauge(
                 "reconcile_failing",
-                "Workspaces that the controllers could not bring on, five times in a row or more; of the leader.",
+                "Workspaces whose reconciliation failed five times in a row or more; of the leader.",
                 &["cluster"],
             )?,
             queued: gauge(
                 "reconcile_waiting",
-                "Workspaces that controllers are due to look at; of the leader.",
+                "Workspaces that wait to be reconciled; of the leader.",
                 &["cluster"],
             )?,
         })

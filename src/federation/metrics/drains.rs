@@ -26,23 +26,23 @@ impl DrainGauges {
         Ok(Self {
             stage: gauge(
                 "drain_stage",
-                "1 for the stage of a drain: `Draining`, `Paused`, or `Drained` and not taken back yet.",
+                "1 for the stage of a drain: `Draining`, `Paused`, `Drained` until it is cancelled.",
                 &["cluster", "stage"],
             )?,
             workspaces: gauge(
                 "drain_workspaces",
-                "Workspaces that are left in a cluster that is drained, by what becomes of them: `Finishes`, \
-                 `LeftAlone`, `Due`, `NoRoom`, `Stopping`.",
+                "Workspaces that are left in a cluster with a drain, by what the drain does with them: \
+             `Finishes`, `LeftAlone`, `Due`, `NoRoom`, `Stopping`.",
                 &["cluster", "fate"],
             )?,
             unsaved: gauge(
                 "drain_unsaved",
-                "Workspaces that ended without a backup during a drain, and that nobody took note of.",
+                "Workspaces that ended without a backup during a drain and that no admin accepted.",
                 &["cluster"],
             )?,
             blocked: gauge(
                 "drain_blocked",
-                "1 where a drain does not go on by itself, 0 where it does.",
+                "1 if a drain is blocked until an admin acts, otherwise 0.",
                 &["cluster"],
             )?,
         })

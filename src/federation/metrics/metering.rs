@@ -70,16 +70,17 @@ impl Meters {
         let calls = HistogramOpts::new("wsman_start_workspace", "Milliseconds that StartWorkspace took.");
         let milliseconds = (0..10_u32).map(|step| f64::from(step * 500)).collect();
         Ok(Self {
-            starts: counter("workspace_starts_total", "Workspaces made.", &[])?,
+            starts: counter("workspace_starts_total", "Workspaces created.", &[])?,
             startup: seconds("workspace_startup_seconds", "Seconds from creation to running.")?,
             pending: seconds(
                 "workspace_pending_seconds",
-                "Seconds in phase Pending. One is pending from when it is first seen, though its status may never say so.",
+                "Seconds in phase Pending, counted from when the workspace is first seen, even if its \
+             status never shows that phase.",
             )?,
             creating: seconds("workspace_creating_seconds", "Seconds in phase Creating.")?,
             start_failures: counter(
                 "workspace_starts_failure_total",
-                "Workspaces that stopped without ever running though nobody stopped them.",
+                "Workspaces that stopped before they ran although nobody stopped them.",
                 &[],
             )?,
             failures: counter("workspace_failure_total", "Workspaces that failed.", &[])?,
@@ -89,27 +90,33 @@ impl Meters {
                  `regular-stop`.",
                 &["reason"],
             )?,
-            recreations: counter("workspace_recreations_total", "Pods made again.", &["attempt"])?,
-            backups: counter("workspace_backups_total", "Backups that ended, well or not.", &[])?,
+            recreations: counter("workspace_recreations_total", "Pods that were recreated.", &["attempt"])?,
+            backups: counter("workspace_backups_total", "Backups that ended, successful or not.", &[])?,
             backup_failures: counter("workspace_backups_failure_total", "Backups that failed.", &[])?,
-            restores: counter("workspace_restores_total", "Contents initialised, well or not.", &[])?,
+            restores: counter(
+                "workspace_restores_total",
+                "Initializations of content that ended, successful or not.",
+                &[],
+            )?,
             restore_failures: counter(
                 "workspace_restores_failure_total",
-                "Contents that could not be initialised.",
+                "Initializations of content that failed.",
                 &[],
             )?,
             start_call: Histogram::with_opts(calls.buckets(milliseconds))?,
             unplaced: IntCounter::new(
                 "spaceport_starts_unplaced_total",
-                "Starts that no cluster took; of the leader.",
+                "Starts that no cluster accepted; of the leader.",
             )?,
             rejections: IntCounterVec::new(
                 Opts::new(
                     "spaceport_start_rejections_total",
-                    "Why clusters did not take starts that no cluster took: `unhealthy`, `barred` (takes no writes), \
-                     `cordoned`, `draining`, `weight`, `pinned` (another cluster was asked for), `region`, `label`, \
-                     `permission`, `namespace`, `class`, `maintenance`, `closed` (accepts no workspaces now), `unknown` (not listed yet), `capacity`; and \
-                     `refused`, also where another cluster took it then. Of the leader.",
+                    "Why each cluster rejected a start that no cluster accepted: `unhealthy`, `barred` \
+             (accepts no writes), `cordoned`, `draining`, `weight`, `pinned` (another cluster was \
+             requested), `region`, `label`, `permission`, `namespace`, `class`, `maintenance`, \
+             `closed` (accepts no workspaces now), `unknown` (not listed yet), `capacity`; and \
+             `refused` (the cluster rejected the write), also if another cluster then accepted the \
+             start. Of the leader.",
                 ),
                 &["cluster", "reason"],
             )?,

@@ -34,8 +34,9 @@ impl ReplicaMetrics {
     pub(super) fn new() -> Result<Self> {
         let dropped = Opts::new(
             "spaceport_dropped_total",
-            "What was dropped because it came faster than it went. `subscriber`: a subscription that was ended; \
-             `decision`: one that is not kept in etcd; `news`: one that was not told to the host.",
+            "What was dropped because a queue was full. `subscriber`: a subscription that was ended; \
+             `decision`: a placement decision that is not stored in etcd; `news`: an event that was \
+             not written to the host cluster.",
         );
         Ok(Self {
             leading: gauge("leading", "1 on the replica that leads, 0 on others.", &[])?,
@@ -52,7 +53,7 @@ impl ReplicaMetrics {
             )?,
             settling: gauge(
                 "settle_waiting",
-                "Workspaces whose records the leader has yet to look at; of the leader.",
+                "Workspaces whose placement records wait to be settled; of the leader.",
                 &[],
             )?,
             dropped: IntCounterVec::new(dropped, &["what"])?,

@@ -45,7 +45,7 @@ impl WorkspaceMetricSet {
         let settings = "wsman_workspace_timeout_settings_total";
         Ok(Self {
             phases: IntGaugeVec::new(
-                ours("workspace_phase_total", "Workspaces now."),
+                ours("workspace_phase_total", "Current workspaces by phase."),
                 &["cluster", "phase", "type", "class"],
             )?,
             timeouts: IntGaugeVec::new(
@@ -55,7 +55,7 @@ impl WorkspaceMetricSet {
             utilization: GaugeVec::new(
                 ours(
                     "workspace_node_utilization",
-                    "What workspaces request of a node: `cpu` in cores, `memory` in bytes.",
+                    "Requests of workspaces on a node: `cpu` in cores, `memory` in bytes.",
                 ),
                 &["cluster", "node", "resource", "type"],
             )?,

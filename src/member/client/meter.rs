@@ -51,15 +51,15 @@ impl CallMeters {
     pub fn new() -> Result<Self, prometheus::Error> {
         let seconds = HistogramOpts::new(
             "spaceport_cluster_call_seconds",
-            "From the sending of a call to a member's apiserver until its answer began: `probe`, `read`, `watch`, \
-             `write`. Logs are not counted.",
+            "Seconds from sending a call to a member cluster's apiserver until its answer began: \
+             `probe`, `read`, `watch`, `write`. Logs are not counted.",
         );
         let failed = Opts::new(
             "spaceport_cluster_calls_failed_total",
-            "Calls without a good answer: `connect`: no connection came about; `throttled`: they waited for their turn \
-             until they were given up; `timeout`; `broken`: the connection broke; `too_long`: more came than \
-             is read; `unauthorized` (401); `busy` (429); \
-             `server_error` (5xx).",
+            "Calls to a member cluster's apiserver that failed: `connect`: no connection could be \
+             established; `throttled`: the call waited in the \
+             manager's own queue until its deadline; `timeout`; `broken`: the connection broke; `too_long`: the answer exceeded \
+             its size limit; `unauthorized` (401); `busy` (429); `server_error` (5xx).",
         );
         Ok(Self {
             seconds: HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["cluster", "kind"])?,

@@ -37,25 +37,25 @@ pub(super) async fn connect(client: &Client, ends: Option<Timestamp>) -> (Vec<Ch
     };
     match answer {
         Err((true, reason)) => {
-            let reached = Check::ok("reachable", "a connection comes about");
+            let reached = Check::ok("reachable", "connected");
             let remedy = "correct certificate-authority-data or tls-server-name in the kubeconfig, or the apiserver's \
                           certificate";
             (vec![reached, Check::failed("ca", reason, remedy)], facts)
         }
         Err((false, reason)) => {
-            let remedy = "look at the address in the kubeconfig, at the network and at the apiserver";
+            let remedy = "check the address in the kubeconfig, the network and the apiserver";
             (vec![Check::failed("reachable", reason, remedy)], facts)
         }
         Ok(answer) if answer.status().is_server_error() => {
             let detail = format!("the apiserver answers {}", answer.status());
-            (vec![Check::failed("reachable", detail, "look at the apiserver")], facts)
+            (vec![Check::failed("reachable", detail, "check the apiserver")], facts)
         }
         Ok(answer) => {
             facts.latency = start.elapsed();
             facts.clock_skew = skew(answer.headers());
             drop(answer);
             let reached = Check::ok("reachable", "the apiserver answers");
-            let proven = Check::ok("ca", "the apiserver proves who it is");
+            let proven = Check::ok("ca", "certificate verified");
             (vec![reached, proven, login(client, ends).await], facts)
         }
     }
@@ -80,40 +80,42 @@ async fn login(client: &Client, ends: Option<Timestamp>) -> Check {
         Ok(review) => {
             let user = review.status.and_then(|status| status.user_info).and_then(|info| info.username);
             match user.as_deref() {
-                Some("system:anonymous") => {
-                    Check::failed(NAME, "the apiserver takes it for nobody", "give a token or a certificate")
-                }
-                Some(user) => Check::ok(NAME, format!("is {user} there")),
-                None => Check::ok(NAME, "is taken"),
+                Some("system:anonymous") => Check::failed(
+                    NAME,
+                    "the apiserver treats the login as anonymous",
+                    "give a token or a certificate",
+                ),
+                Some(user) => Check::ok(NAME, format!("logged in as {user:?}")),
+                None => Check::ok(NAME, "logged in"),
             }
         }
         Err(kube::Error::Api(status)) if status.code == 401 => {
             let ended = ends.filter(|ends| *ends <= Timestamp::now());
-            let why = ended.map(|ends| format!(": it ended at {ends}")).unwrap_or_default();
-            let detail = format!("the apiserver refuses it (401){why}");
-            Check::failed(NAME, detail, "make a new token or certificate")
+            let why = ended.map(|ends| format!(": it expired at {ends}")).unwrap_or_default();
+            let detail = format!("the apiserver rejects the login (401){why}");
+            Check::failed(NAME, detail, "create a new token or certificate")
         }
         Err(kube::Error::Api(status)) if status.code == 403 && Rule::of(&status) == Rule::Impersonation => {
             Check::failed(NAME, "the login may not act as user spaceport", GRANT)
         }
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
-            Check::warning(NAME, "the apiserver does not tell who it is", GRANT)
+            Check::warning(NAME, "the apiserver does not say who the login is", GRANT)
         }
-        Err(error) => Check::failed(NAME, told(error), "look at the apiserver"),
+        Err(error) => Check::failed(NAME, told(error), "check the apiserver"),
     }
 }
 
 pub(super) fn login_end(ends: Option<Timestamp>, now: Timestamp) -> Check {
     const NAME: &str = "login-end";
     const REMEDY: &str = "run `spaceport cluster update NAME --kubeconfig FILE` with a new one";
-    let Some(ends) = ends else { return Check::ok(NAME, "the login names no end") };
+    let Some(ends) = ends else { return Check::ok(NAME, "the login does not expire") };
     let left = ends.duration_since(now);
     if left <= SignedDuration::ZERO {
-        Check::failed(NAME, format!("the login has ended at {ends:.0}"), REMEDY)
+        Check::failed(NAME, format!("the login expired at {ends:.0}"), REMEDY)
     } else if left < SOON {
-        Check::warning(NAME, format!("the login ends at {ends:.0}"), REMEDY)
+        Check::warning(NAME, format!("the login expires at {ends:.0}"), REMEDY)
     } else {
-        Check::ok(NAME, format!("the login ends at {ends:.0}"))
+        Check::ok(NAME, format!("the login expires at {ends:.0}"))
     }
 }
 
@@ -142,17 +144,20 @@ pub(super) async fn permissions(client: &Client, question: &Question<'_>) -> Che
     let (missing, nice) = match (refused(client, unsure).await, refused(client, optional).await) {
         (Ok(missing), Ok(nice)) => (missing, nice),
         (Err(error), _) | (_, Err(error)) => {
-            return Check::failed(NAME, told(error), "look at the apiserver");
+            return Check::failed(NAME, told(error), "check the apiserver");
         }
     };
     if !missing.is_empty() {
         return lacking(client, question, &missing).await;
     }
     if !nice.is_empty() {
-        let detail = format!("all that is needed; for checks alone, the login {}", nice.join("; "));
+        let detail = format!(
+            "the login has every right that the manager needs; for checks only, it {}",
+            nice.join("; ")
+        );
         return Check::warning(NAME, detail, GRANT);
     }
-    Check::ok(NAME, "all that is needed")
+    Check::ok(NAME, "the login has every right that the manager needs")
 }
 
 /// Without the fence the login needs the rights itself; one that is made for the fence only acts as user spaceport.
@@ -175,7 +180,7 @@ async fn lacking(client: &Client, question: &Question<'_>, missing: &[String]) -
         // Not every right that it lacks: it has none.
         return Check::failed(
             NAME,
-            "the login may only act as user spaceport, which fence: off does not do",
+            "the login may only act as user spaceport, which fence: off does not use",
             remedy,
         );
     }

@@ -68,7 +68,7 @@ pub(super) async fn check(client: &Client, spec: &ClusterSpec, installation: &st
     };
     let Findings { failed, outdated, warned, remedies } = match looked {
         Ok(findings) => findings,
-        Err(error) => return Check::failed(CHECK, error.cause(), "look at the apiserver"),
+        Err(error) => return Check::failed(CHECK, error.cause(), "check the apiserver"),
     };
     let remedy = remedies.join("; ");
     let mut problems = Vec::new();
@@ -90,7 +90,7 @@ pub(super) async fn check(client: &Client, spec: &ClusterSpec, installation: &st
 /// Without the fence the login itself must be able to write; the check `permissions` says which rights it lacks.
 async fn off(client: &Client, spec: &ClusterSpec) -> Result<Findings, Error> {
     let mut findings = Findings::default();
-    findings.warn("off: a late write of an earlier leader is not refused", "set fence: enforced");
+    findings.warn("off: a late write of an earlier leader is not rejected", "set fence: enforced");
     for namespace in namespaces(spec) {
         let trial = Trial { cluster: &spec.name, client, namespace };
         match trial.create(PROBE, NONE, None).await? {
@@ -98,7 +98,7 @@ async fn off(client: &Client, spec: &ClusterSpec) -> Result<Findings, Error> {
             Verdict::NotAllowed => findings.warn(format!("namespace {namespace}: {NO_RIGHTS}"), ""),
             Verdict::Fenced(reason) => findings.fail(format!("namespace {namespace}: {reason}"), ""),
             Verdict::Refused(rule) => {
-                findings.fail(format!("a write in namespace {namespace} is refused: {rule}"), "");
+                findings.fail(format!("a write in namespace {namespace} is rejected: {rule}"), "");
             }
         }
     }
@@ -157,7 +157,9 @@ async fn policies(client: &Client, spec: &ClusterSpec) -> Result<Findings, Error
                 findings.outdated.push(what);
                 findings.remedy(INSTALL.to_owned());
             }
-            State::Changed => findings.warn(format!("{what} differs from the one of this version"), INSTALL),
+            State::Changed => {
+                findings.warn(format!("{what} differs from the one that this version ships"), INSTALL);
+            }
         }
     }
     Ok(findings)
@@ -168,8 +170,8 @@ async fn refusals(trial: &Trial<'_>, findings: &mut Findings) -> Result<(), Erro
     let namespace = trial.namespace;
     let tries = [
         (PROBE, None, "a write without an epoch is accepted"),
-        (PROBE, Some(NONE), "a write that shows something else than an epoch is accepted"),
-        (NAME, Some(NONE), "its parameter may hold anything"),
+        (PROBE, Some(NONE), "a write with something else than an epoch is accepted"),
+        (NAME, Some(NONE), "a ConfigMap of the fence without an epoch is accepted"),
     ];
     for (name, epoch, accepted) in tries {
         match trial.create(name, NONE, epoch).await? {
@@ -177,7 +179,7 @@ async fn refusals(trial: &Trial<'_>, findings: &mut Findings) -> Result<(), Erro
             Verdict::Accepted => findings.fail(format!("{accepted} in namespace {namespace}"), INSTALL),
             refused => {
                 let reason = refused.reason();
-                findings.fail(format!("it cannot be tried in namespace {namespace}: {reason}"), INSTALL);
+                findings.fail(format!("a dry-run write in namespace {namespace} failed: {reason}"), INSTALL);
                 break;
             }
         }
@@ -226,7 +228,7 @@ async fn acceptance(
 fn stale(namespace: &Namespace, fault: &Fault) -> String {
     let what = match fault {
         Fault::EarlierAccepted => "an earlier epoch is accepted".to_owned(),
-        Fault::Refused(reason) => format!("the current epoch is refused ({reason})"),
+        Fault::Refused(reason) => format!("the current epoch is rejected ({reason})"),
         Fault::Terminating => return format!("namespace {namespace} is being deleted"),
     };
     format!(

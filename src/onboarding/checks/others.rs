@@ -29,18 +29,18 @@ pub(super) async fn other_manager(client: &Client, question: &Question<'_>, skew
         let (theirs, installations) = match foreign(client, namespace, question.installation).await {
             Ok(found) => found,
             Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => continue,
-            Err(error) => return Check::failed(NAME, told(error), "look at the apiserver"),
+            Err(error) => return Check::failed(NAME, told(error), "check the apiserver"),
         };
         match (here, usual) {
             (Ok(Some(holder)), _) => failed.push(format!(
-                "another manager ({holder}) is at work in namespace {namespace}: its Lease {OTHER_LEADER} is live"
+                "another manager ({holder}) is active in namespace {namespace}: its Lease {OTHER_LEADER} is live"
             )),
             (_, Ok(Some(holder))) if theirs > 0 => failed.push(format!(
-                "another manager ({holder}) is at work in the cluster, and {theirs} workspaces of its kind are in \
+                "another manager ({holder}) is active in the cluster, and {theirs} workspaces of its kind are in \
                  namespace {namespace}"
             )),
             _ if theirs > 0 => warned.push(format!(
-                "{theirs} workspaces in namespace {namespace} belong to another manager and are left alone"
+                "{theirs} workspaces in namespace {namespace} belong to another manager and are not changed"
             )),
             _ => {}
         }
@@ -53,18 +53,18 @@ pub(super) async fn other_manager(client: &Client, question: &Question<'_>, skew
                 let named = installations.into_iter().collect::<Vec<_>>().join(", ");
                 warned.push(format!(
                     "workspaces in namespace {namespace} belong to another installation of Spaceport ({named}), which is \
-                     not at work there, and are left alone"
+                     not active there, and are not changed"
                 ));
             }
-            Err(error) => return Check::failed(NAME, told(error), "look at the apiserver"),
+            Err(error) => return Check::failed(NAME, told(error), "check the apiserver"),
         }
     }
     if !failed.is_empty() {
-        Check::failed(NAME, failed.join("; "), "stop the other manager first, or name another namespace")
+        Check::failed(NAME, failed.join("; "), "stop the other manager first, or use another namespace")
     } else if warned.is_empty() {
-        Check::ok(NAME, "nobody else is at work there")
+        Check::ok(NAME, "no other manager is active")
     } else {
-        let remedy = "`spaceport cluster adopt NAME` takes them over once nobody else is at work there: with --others from \
+        let remedy = "`spaceport cluster adopt NAME` adopts them once no other manager is active: with --others from \
                       another manager, with --installation ID from another installation";
         Check::warning(NAME, warned.join("; "), remedy)
     }

@@ -31,7 +31,7 @@ pub(super) async fn namespaces(client: &Client, question: &Question<'_>) -> Chec
             }
             // A login that may not read namespaces may still work in one; `permissions` checks that.
             Err(kube::Error::Api(status)) if status.code == 403 => unread.push(*name),
-            Err(error) => return Check::failed(NAME, told(error), "look at the apiserver"),
+            Err(error) => return Check::failed(NAME, told(error), "check the apiserver"),
         }
     }
     if !missing.is_empty() {
@@ -40,7 +40,7 @@ pub(super) async fn namespaces(client: &Client, question: &Question<'_>) -> Chec
     } else if unread.is_empty() {
         Check::ok(NAME, names.join(", "))
     } else {
-        let detail = format!("whether {} are there may not be read", unread.join(", "));
+        let detail = format!("the login may not read whether {} exist", unread.join(", "));
         Check::warning(NAME, detail, "let the login get namespaces (clusters/member/rbac.yaml)")
     }
 }
@@ -61,21 +61,21 @@ pub(super) async fn definitions(client: &Client) -> Check {
                 missing.push(format!("the resource definition {name} is not installed"));
             }
             Err(kube::Error::Api(status)) if status.code == 403 => unread.push(name),
-            Err(error) => return Check::failed(NAME, told(error), "look at the apiserver"),
+            Err(error) => return Check::failed(NAME, told(error), "check the apiserver"),
         }
     }
     if !missing.is_empty() {
         let remedy = "run `spaceport cluster install` for the cluster (with `--force-conflicts` where another program \
-                      applied them), or apply crds/ there; stored workspaces stay, and stuck ones go on";
+                      applied them), or apply crds/ there; stored workspaces stay, and stuck ones continue";
         Check::failed(NAME, missing.join("; "), remedy)
     } else if !lax.is_empty() {
         let remedy =
             "run `spaceport cluster install` for the cluster, or apply crds/ there; stored workspaces stay";
         Check::warning(NAME, lax.join("; "), remedy)
     } else if unread.is_empty() {
-        Check::ok(NAME, "both are there and compatible")
+        Check::ok(NAME, "both are installed and compatible")
     } else {
-        let detail = format!("whether {} are compatible may not be read", unread.join(", "));
+        let detail = format!("the login may not read whether {} are compatible", unread.join(", "));
         Check::warning(NAME, detail, "let the login get customresourcedefinitions")
     }
 }

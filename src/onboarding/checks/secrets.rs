@@ -27,7 +27,7 @@ pub(super) async fn references(client: &Client, question: &Question<'_>) -> Chec
             Ok(names) => open.extend(names.into_iter().map(|name| format!("{}/{name}", spec.namespace))),
             // Namespaces, definitions and rights have checks of their own.
             Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {}
-            Err(error) => return Check::warning(NAME, told(error), "look at the apiserver"),
+            Err(error) => return Check::warning(NAME, told(error), "check the apiserver"),
         }
     }
     if open.is_empty() {
@@ -38,7 +38,7 @@ pub(super) async fn references(client: &Client, question: &Question<'_>) -> Chec
         NAME,
         format!("live workspaces reference Secrets that are not allowed: {names}"),
         "run `kubectl label secret NAME spaceport.dev/allow-reference=true` for those that workspaces may read, or name \
-         them under allowedSecrets in the cluster file; starts and pods that reference others are refused",
+         them under allowedSecrets in the cluster file; starts and pods that reference others are rejected",
     )
 }
 

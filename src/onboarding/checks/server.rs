@@ -27,7 +27,7 @@ pub(super) async fn version(client: &Client, fence: FenceMode) -> (Check, String
     const NAME: &str = "version";
     let info = match client.apiserver_version().await {
         Ok(info) => info,
-        Err(error) => return (Check::failed(NAME, told(error), "look at the apiserver"), String::new()),
+        Err(error) => return (Check::failed(NAME, told(error), "check the apiserver"), String::new()),
     };
     let minor: String = info.minor.chars().take_while(char::is_ascii_digit).collect();
     let oldest = match fence {
@@ -46,11 +46,11 @@ pub(super) async fn version(client: &Client, fence: FenceMode) -> (Check, String
 
 pub(super) fn clock(skew: SignedDuration) -> Check {
     const NAME: &str = "clock";
-    const REMEDY: &str = "let both machines keep time by NTP";
+    const REMEDY: &str = "synchronise both clocks by NTP";
     let side = if skew.is_negative() { "behind" } else { "ahead of" };
     let detail = format!("{} s {side} this machine's", skew.abs().as_secs());
     if skew.abs() > MOST_SKEW {
-        Check::failed(NAME, format!("{detail}, and at most {} s are taken", MOST_SKEW.as_secs()), REMEDY)
+        Check::failed(NAME, format!("{detail}; the limit is {} s", MOST_SKEW.as_secs()), REMEDY)
     } else if skew.abs() > SOME_SKEW {
         Check::warning(NAME, detail, REMEDY)
     } else {
@@ -65,15 +65,18 @@ pub(super) async fn latency(client: &Client, deadline: Duration) -> Check {
     for _ in 0..TIMED {
         let start = Instant::now();
         if let Err(error) = client.apiserver_version().await {
-            return Check::failed(NAME, told(error), "look at the apiserver");
+            return Check::failed(NAME, told(error), "check the apiserver");
         }
         took.push(start.elapsed());
     }
     took.sort();
     let middle = took.get(TIMED / 2).copied().unwrap_or_default();
-    let detail =
-        format!("{} ms a call; a health probe waits {} ms", middle.as_millis(), deadline.as_millis());
-    let remedy = "look at the network; or raise federation.health.deadline and probe";
+    let detail = format!(
+        "{} ms a call; the deadline of a health probe is {} ms",
+        middle.as_millis(),
+        deadline.as_millis()
+    );
+    let remedy = "check the network, or raise federation.health.deadline and federation.health.probe";
     if middle >= deadline {
         Check::failed(NAME, detail, remedy)
     } else if middle >= deadline / 2 {
@@ -95,19 +98,21 @@ pub(super) async fn uid(client: &Client) -> Result<String, String> {
 /// Whether it is the cluster that it is taken for.
 pub(super) fn identity(uid: Result<String, String>, question: &Question<'_>) -> (Check, String) {
     const NAME: &str = "identity";
-    let remedy = "give a kubeconfig of the same cluster; another cluster is registered under another name";
+    let remedy = "use a kubeconfig of the same cluster; register another cluster under another name";
     let uid = match uid {
         Ok(uid) => uid,
-        Err(reason) => return (Check::failed(NAME, reason, "look at the apiserver"), String::new()),
+        Err(reason) => return (Check::failed(NAME, reason, "check the apiserver"), String::new()),
     };
     let grant = "let the login get namespaces (clusters/member/rbac.yaml)";
     let check = match (question.uid.filter(|known| !known.is_empty()), uid.as_str()) {
-        (Some(known), found) if known == found => Check::ok(NAME, "it is the same cluster as before"),
-        (Some(_), "") => Check::failed(NAME, "whether it is the same cluster cannot be told", grant),
-        (Some(_), _) => Check::failed(NAME, "it is another cluster than the one that is registered", remedy),
-        (None, "") => {
-            Check::warning(NAME, "which cluster it is cannot be told, only where it answers", grant)
-        }
+        (Some(known), found) if known == found => Check::ok(NAME, "the same cluster as registered"),
+        (Some(_), "") => Check::failed(NAME, "the login may not read which cluster it is", grant),
+        (Some(_), _) => Check::failed(NAME, "it is not the cluster that is registered", remedy),
+        (None, "") => Check::warning(
+            NAME,
+            "the login may not read which cluster it is; only its address is known",
+            grant,
+        ),
         (None, found) => Check::ok(NAME, format!("cluster {found}")),
     };
     (check, uid)
