@@ -122,6 +122,30 @@ fn a_cluster_that_comes_back_after_it_was_given_up_loses_nothing_and_is_adopted(
 }
 
 #[test]
+fn workspaces_that_are_alive_in_their_cluster_under_another_name_are_adopted_and_not_given_up() -> Result<()> {
+    story("forget-alive", 1, &["eu-1"], async |story| {
+        let mut client = story.client().await?;
+        run(&mut client, request("ws", &[])).await?;
+        deregister_by_force(story, "eu-1").await?;
+        let renamed = story.try_to_register("eu-2", "europe", &story.kubeconfigs["eu-1"]).await?;
+        ensure!(renamed.code == 0, "{}", renamed.stderr);
+        until("the workspace to be seen there", async || {
+            let found = standing(story, "eu-2", "ws").await?;
+            ensure!(found == "LEFT", "it is {found}");
+            Ok(())
+        })
+        .await?;
+        let said = not_done(story, &["forget", "eu-1", "--yes", "--reason", REASON]).await?;
+        ensure!(said.contains("cluster eu-1 is registered as eu-2"), "{said}");
+        let done = reported(story, &["adopt", "eu-2", "ws", "--yes"]).await?;
+        ensure!(done[0]["outcome"] == "ADOPTED", "{done}");
+        let status = describe(&mut client, "ws").await?.context("it is gone")?;
+        ensure!(status.cluster == "eu-2", "it is on {}", status.cluster);
+        runs_on(story, "ws").await
+    })
+}
+
+#[test]
 fn a_cluster_whose_uid_was_not_noted_is_known_by_its_workspaces() -> Result<()> {
     story("forget-unknown", 1, &["eu-1"], async |story| {
         let mut client = story.client().await?;

@@ -299,35 +299,6 @@ async fn enforce(story: &Story, level: &str) -> Result<()> {
 }
 
 #[test]
-fn a_namespace_whose_rules_reject_every_workspace_gets_none_until_they_allow_one() -> Result<()> {
-    story("rules", 0, &[], async |story| {
-        begin(story, "1s").await?;
-        let quotas: Api<ResourceQuota> = Api::namespaced(story.cluster("eu-1")?.client(), &story.namespace);
-        let quota = json!({
-            "metadata": { "name": "none" },
-            "spec": { "hard": { "count/workspaces.workspace.gitpod.io": "0" } },
-        });
-        quotas.create(&PostParams::default(), &serde_json::from_value(quota)?).await?;
-        until("the quota to be in force", async || {
-            let status = quotas.get("none").await?.status;
-            ensure!(status.is_some_and(|status| status.used.is_some()), "it counts nothing yet");
-            Ok(())
-        })
-        .await?;
-        let mut client = story.client().await?;
-        let first = run(&mut client, request("first", &["europe"])).await?;
-        ensure!(first.cluster == "us-1", "it is on {}", first.cluster);
-        let closed = condition(story, "WorkspacesAccepted", "False", "Failing").await?;
-        ensure!(closed.to_string().contains("quota"), "{closed}");
-        quotas.delete("none", &DeleteParams::default()).await?;
-        condition(story, "WorkspacesAccepted", "True", "").await?;
-        let there = run(&mut client, request("there", &["europe"])).await?;
-        ensure!(there.cluster == "eu-1", "it is on {}", there.cluster);
-        Ok(())
-    })
-}
-
-#[test]
 fn a_used_up_quota_rejects_starts_before_anything_is_sent() -> Result<()> {
     story("full-quota", 0, &[], async |story| {
         begin(story, "1s").await?;

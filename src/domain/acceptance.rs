@@ -56,8 +56,6 @@ enum Canary {
 pub struct Acceptance {
     ending: Option<NamespaceEnding>,
     workspaces: Option<Failure>,
-    /// A start was rejected by a rule of the cluster, and no dry run was accepted since.
-    is_rejecting: bool,
     canary: Canary,
     pods: Option<Failure>,
 }
@@ -70,33 +68,12 @@ impl Acceptance {
 
     /// A Workspace, or a dry run of one, was accepted.
     pub fn workspace_accepted(&mut self) {
-        (self.workspaces, self.is_rejecting) = (None, false);
-    }
-
-    /// The cluster processed a start and rejected it by a rule of its own: a webhook, a policy, a quota.
-    pub fn workspace_rejected(&mut self, now: Duration, reason: String) {
-        self.is_rejecting = true;
-        if self.canary == Canary::Failing {
-            fail(&mut self.workspaces, now, reason);
-        } else {
-            self.workspaces = None;
-        }
+        self.workspaces = None;
     }
 
     /// The leader's own dry run was accepted.
     pub fn canary_accepted(&mut self) {
-        (self.workspaces, self.is_rejecting, self.canary) = (None, false, Canary::Accepted);
-    }
-
-    /// The leader's own dry run was rejected by a rule of the cluster. The rule may be about that one alone, which has no owner
-    /// and no image of anybody: only together with a rejected start it says that the cluster accepts none. Then a start is
-    /// tried after a backoff, as without dry runs, in case the rules differ.
-    pub fn canary_rejected(&mut self, now: Duration, reason: String) {
-        match (self.is_rejecting, self.canary) {
-            (false, _) => self.canary_accepted(),
-            (true, Canary::Failing) => {}
-            (true, _) => self.canary_failed(now, reason),
-        }
+        (self.workspaces, self.canary) = (None, Canary::Accepted);
     }
 
     /// The leader's own dry run failed.
@@ -112,7 +89,7 @@ impl Acceptance {
 
     /// Whether a start failed and the leader's own dry run has not yet shown whether the cluster or the start is the cause.
     pub fn is_unexplained(&self) -> bool {
-        (self.workspaces.is_some() || self.is_rejecting) && self.canary == Canary::Accepted
+        self.workspaces.is_some() && self.canary == Canary::Accepted
     }
 
     /// Creating a Workspace timed out, or failed for a reason other than the request.
@@ -184,38 +161,6 @@ mod tests {
         assert!(!learned.is_unexplained());
         learned.canary_accepted();
         assert_eq!((learned.closed(at(4)), learned.workspaces_fail()), (None, None));
-    }
-
-    #[test]
-    fn a_rule_that_rejects_a_start_closes_a_namespace_only_if_it_rejects_the_leaders_dry_run_too() {
-        let denied = || "admission webhook x denied it".to_owned();
-        let mut learned = Acceptance::default();
-        learned.canary_rejected(at(1), denied());
-        assert_eq!(
-            (learned.closed(at(1)), learned.is_unexplained()),
-            (None, false),
-            "it may be about the canary"
-        );
-        learned.workspace_rejected(at(1), denied());
-        assert_eq!(
-            (learned.closed(at(1)), learned.is_unexplained()),
-            (None, true),
-            "it may be about the start"
-        );
-        learned.canary_rejected(at(2), denied());
-        assert!(learned.closed(at(3)).unwrap().contains("webhook x"));
-        learned.canary_rejected(at(31), denied());
-        assert!(learned.closed(at(31)).is_some());
-        assert_eq!(learned.closed(at(32)), None, "a start is tried after 30 s");
-        learned.workspace_rejected(at(32), denied());
-        assert!(learned.closed(at(91)).is_some());
-        assert_eq!(learned.closed(at(92)), None, "and after 60 s");
-        learned.workspace_accepted();
-        learned.canary_rejected(at(93), denied());
-        assert_eq!((learned.closed(at(93)), learned.is_unexplained()), (None, false), "a start was accepted");
-        learned.workspace_rejected(at(94), denied());
-        learned.canary_accepted();
-        assert_eq!((learned.closed(at(94)), learned.is_unexplained()), (None, false));
     }
 
     #[test]

@@ -28,9 +28,6 @@ impl Acceptance {
             Err(error) if is_failing(error) => {
                 self.change(|learned, now| learned.workspace_failed(now, error.cause()));
             }
-            Err(error) if is_by_rule(error) => {
-                self.change(|learned, now| learned.workspace_rejected(now, error.cause()));
-            }
             // It was processed, and rejected for what is in it.
             Err(error) if is_rejection(error) => self.change(|learned, _| learned.workspace_accepted()),
             Err(_) => {}
@@ -45,9 +42,6 @@ impl Acceptance {
             }
             Err(error) if is_failing(error) => {
                 self.change(|learned, now| learned.canary_failed(now, error.cause()));
-            }
-            Err(error) if is_by_rule(error) => {
-                self.change(|learned, now| learned.canary_rejected(now, error.cause()));
             }
             Err(error) if !is_rejection(error) => {}
             _ => self.change(|learned, _| learned.canary_accepted()),
@@ -132,12 +126,6 @@ fn is_failing(error: &Error) -> bool {
     }
 }
 
-/// Whether a rule of the cluster, which others made, rejected a write.
-fn is_by_rule(error: &Error) -> bool {
-    let Error::Refused { rule, .. } = error else { return false };
-    matches!(rule, Rule::Webhook(_) | Rule::Policy { .. } | Rule::Quota(_) | Rule::Rights(_))
-}
-
 /// Whether the cluster processed a write and rejected this one: it may accept another.
 fn is_rejection(error: &Error) -> bool {
     match error {
@@ -168,15 +156,8 @@ mod tests {
         let learned = Acceptance::new(watch::Sender::default());
         learned.workspace(Err(&refused(422, Rule::Unnamed)));
         for code in [403, 429, 500, 504] {
-            let denied = refused(code, Rule::Webhook("policy.example".to_owned()));
-            learned.workspace(Err(&denied));
-            assert_eq!(learned.closed(), None, "{code}");
-            learned.canary(Err(&denied));
-            assert!(
-                learned.closed().unwrap().contains("policy.example"),
-                "the leader's own is denied too: {code}"
-            );
-            learned.canary(Ok(()));
+            learned.workspace(Err(&refused(code, Rule::Webhook("policy.example".to_owned()))));
+            learned.canary(Err(&refused(code, Rule::Webhook("policy.example".to_owned()))));
             assert_eq!(learned.closed(), None, "{code}");
         }
     }

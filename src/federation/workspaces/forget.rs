@@ -6,8 +6,10 @@
 //! its subscribers. *Guarantees.* Nothing is written to any cluster. The long-lived id is free at once, the
 //! instance id when the ended record expires. A repeated call continues one that was cut off. Should the
 //! cluster come back, its workspaces count as never recorded: none is stopped or deleted, and one that is
-//! adopted is shown above all versions that were shown before.
+//! adopted is shown above all versions that were shown before. Where the cluster is registered under another name, its
+//! workspaces that are there are not given up.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use crate::{Error, Result};
 use domain::diff::{Row, left};
 use domain::names::{ClusterName, WorkspaceId};
 use domain::observed::Observed;
+use domain::record::PlacementRecord;
 use store::{Store, Term};
 
 /// Worked on at once.
@@ -82,33 +85,55 @@ impl GivingUp {
         let mut given_up = 0;
         if !asked.dry_run {
             let reason = stated(&asked.reason)?;
-            self.refuse_where_it_is_back(name).await?;
-            given_up = self.give_up_all(&term, name, reason).await?;
+            let alive = self.alive_elsewhere(name).await?;
+            let (now, alive) = alive.map_or((None, HashSet::new()), |(now, alive)| (Some(now), alive));
+            given_up = self.give_up_all(&term, name, reason, &alive).await?;
+            if let Some(now) = now.filter(|_| given_up == 0) {
+                return Err(Error::RegisteredAs { cluster: name.clone(), now });
+            }
             tracing::warn!(cluster = %name, given_up, by = asked.by, reason, "an admin gave workspaces up");
         }
         Ok(Forgotten { given_up, left: left(&self.index.records_of(name)) })
     }
 
-    /// The cluster may be registered under another name: its workspaces are there, and can be adopted.
-    async fn refuse_where_it_is_back(&self, name: &ClusterName) -> Result<()> {
+    /// Workspaces of a former cluster that are there, where it is registered under another name: they can be adopted.
+    async fn alive_elsewhere(
+        &self,
+        name: &ClusterName,
+    ) -> Result<Option<(ClusterName, HashSet<WorkspaceId>)>> {
         let former = self.store.former_clusters().await?.remove(name);
-        let uid = former.map(|former| former.cluster_uid).unwrap_or_default();
-        let connected = self.fleet.connected().into_iter();
-        let is_back = |one: &Arc<Connected>| !uid.is_empty() && one.in_use().cluster_uid == uid;
-        match connected.filter(is_back).map(|one| one.member.name().clone()).next() {
-            Some(now) => Err(Error::RegisteredAs { cluster: name.clone(), now }),
-            None => Ok(()),
-        }
+        let uid = former.map(|former| former.cluster_uid).filter(|uid| !uid.is_empty());
+        let records = self.index.records_of(name);
+        let alive_in = |one: Arc<Connected>| {
+            let is_there = |record: &&PlacementRecord| {
+                let place = one.place(&record.namespace);
+                record.is_live()
+                    && place.is_ok_and(|place| place.cache.get(record.workspace.as_str()).is_some())
+            };
+            let alive: HashSet<_> =
+                records.iter().filter(is_there).map(|record| record.workspace.clone()).collect();
+            (one.member.name().clone(), alive)
+        };
+        let same =
+            self.fleet.connected().into_iter().filter(|one| Some(&one.in_use().cluster_uid) == uid.as_ref());
+        Ok(same.map(alive_in).find(|(_, alive)| !alive.is_empty()))
     }
 
-    async fn give_up_all(&self, term: &Term, name: &ClusterName, reason: &str) -> Result<usize> {
+    async fn give_up_all(
+        &self,
+        term: &Term,
+        name: &ClusterName,
+        reason: &str,
+        alive: &HashSet<WorkspaceId>,
+    ) -> Result<usize> {
         let departure = self.store.former_clusters().await?.remove(name);
         let status = departure.map(|departure| departure.status).unwrap_or_default();
         let observed = serde_json::from_value::<Observed>(status).unwrap_or_default();
         let rewinds = observed.rewinds.map_or(0, |rewinds| rewinds.count);
         let told = format!("given up with cluster {name}: {reason}");
         let give_up = |id: WorkspaceId| self.give_up(term, name, id, &told, rewinds);
-        let each = futures::stream::iter(self.index.placed_on(name)).map(give_up).buffer_unordered(AT_ONCE);
+        let gone = self.index.placed_on(name).into_iter().filter(|id| !alive.contains(id));
+        let each = futures::stream::iter(gone).map(give_up).buffer_unordered(AT_ONCE);
         let mut each = std::pin::pin!(each.take_until(tokio::time::sleep(WITHIN)));
         let mut given_up = 0;
         while let Some(done) = each.next().await {
