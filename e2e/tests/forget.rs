@@ -122,7 +122,8 @@ fn a_cluster_that_comes_back_after_it_was_given_up_loses_nothing_and_is_adopted(
 }
 
 #[test]
-fn workspaces_that_are_alive_in_their_cluster_under_another_name_are_adopted_and_not_given_up() -> Result<()> {
+fn workspaces_that_are_alive_in_their_cluster_under_another_name_are_adopted_and_not_given_up() -> Result<()>
+{
     story("forget-alive", 1, &["eu-1"], async |story| {
         let mut client = story.client().await?;
         run(&mut client, request("ws", &[])).await?;

@@ -179,7 +179,10 @@ fn a_followed_log_ends_with_its_cluster_and_with_the_replica_and_says_so() -> Re
         read_until(&mut log, "\n").await?;
         replica.process.stop(SOON).await?;
         let status = end(&mut log).await?;
-        ensure!(status.code() == Code::Unavailable && status.message().contains("is shutting down"), "{status:?}");
+        ensure!(
+            status.code() == Code::Unavailable && status.message().contains("is shutting down"),
+            "{status:?}"
+        );
         Ok(())
     })
 }
