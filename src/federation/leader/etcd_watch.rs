@@ -37,11 +37,7 @@ impl PlacementWatch {
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let mut mirror = self.store.mirror_placements();
         self.progress.follow_placements(mirror.progress());
-        loop {
-            let event = tokio::select! {
-                event = mirror.next() => event,
-                () = shutdown.cancelled() => return,
-            };
+        while let Some(event) = shutdown.run_until_cancelled(mirror.next()).await {
             match event {
                 MirrorEvent::Reset { items, revision } => {
                     let all: Vec<_> = items.into_iter().map(|item| (item.value, item.version)).collect();
@@ -89,11 +85,7 @@ impl DrainWatch {
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let mut mirror = self.store.mirror_drains();
         self.drains.progress.send_replace(Some(mirror.progress()));
-        loop {
-            let event = tokio::select! {
-                event = mirror.next() => event,
-                () = shutdown.cancelled() => return,
-            };
+        while let Some(event) = shutdown.run_until_cancelled(mirror.next()).await {
             match event {
                 MirrorEvent::Reset { items, revision } => self.drains.are(items, revision),
                 MirrorEvent::Put(item) => self.drains.put(item.value, item.version),
@@ -136,11 +128,7 @@ impl RegistrationWatch {
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let mut mirror = self.store.mirror_clusters();
         self.progress.follow_registrations(mirror.progress());
-        loop {
-            let event = tokio::select! {
-                event = mirror.next() => event,
-                () = shutdown.cancelled() => return,
-            };
+        while let Some(event) = shutdown.run_until_cancelled(mirror.next()).await {
             match event {
                 MirrorEvent::Reset { items, revision } => {
                     let mut named = Vec::with_capacity(items.len());

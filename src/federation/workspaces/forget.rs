@@ -85,9 +85,13 @@ impl GivingUp {
         let mut given_up = 0;
         if !asked.dry_run {
             let reason = stated(&asked.reason)?;
-            let alive = self.alive_elsewhere(name).await?;
+            let former = self.store.former_clusters().await?.remove(name);
+            let (uid, status) = former.map(|former| (former.cluster_uid, former.status)).unwrap_or_default();
+            let alive = self.alive_elsewhere(name, &uid);
             let (now, alive) = alive.map_or((None, HashSet::new()), |(now, alive)| (Some(now), alive));
-            given_up = self.give_up_all(&term, name, reason, &alive).await?;
+            let observed = serde_json::from_value::<Observed>(status).unwrap_or_default();
+            let rewinds = observed.rewinds.map_or(0, |rewinds| rewinds.count);
+            given_up = self.give_up_all(&term, name, reason, rewinds, &alive).await?;
             if let Some(now) = now.filter(|_| given_up == 0) {
                 return Err(Error::RegisteredAs { cluster: name.clone(), now });
             }
@@ -97,12 +101,8 @@ impl GivingUp {
     }
 
     /// Workspaces of a former cluster that are there, where it is registered under another name: they can be adopted.
-    async fn alive_elsewhere(
-        &self,
-        name: &ClusterName,
-    ) -> Result<Option<(ClusterName, HashSet<WorkspaceId>)>> {
-        let former = self.store.former_clusters().await?.remove(name);
-        let uid = former.map(|former| former.cluster_uid).filter(|uid| !uid.is_empty());
+    /// `uid`: of the former cluster; empty where it is not known.
+    fn alive_elsewhere(&self, name: &ClusterName, uid: &str) -> Option<(ClusterName, HashSet<WorkspaceId>)> {
         let records = self.index.records_of(name);
         let alive_in = |one: Arc<Connected>| {
             let is_there = |record: &&PlacementRecord| {
@@ -114,9 +114,9 @@ impl GivingUp {
                 records.iter().filter(is_there).map(|record| record.workspace.clone()).collect();
             (one.member.name().clone(), alive)
         };
-        let same =
-            self.fleet.connected().into_iter().filter(|one| Some(&one.in_use().cluster_uid) == uid.as_ref());
-        Ok(same.map(alive_in).find(|(_, alive)| !alive.is_empty()))
+        let connected = self.fleet.connected().into_iter();
+        let same = connected.filter(|one| !uid.is_empty() && one.in_use().cluster_uid == uid);
+        same.map(alive_in).find(|(_, alive)| !alive.is_empty())
     }
 
     async fn give_up_all(
@@ -124,12 +124,9 @@ impl GivingUp {
         term: &Term,
         name: &ClusterName,
         reason: &str,
+        rewinds: u32,
         alive: &HashSet<WorkspaceId>,
     ) -> Result<usize> {
-        let departure = self.store.former_clusters().await?.remove(name);
-        let status = departure.map(|departure| departure.status).unwrap_or_default();
-        let observed = serde_json::from_value::<Observed>(status).unwrap_or_default();
-        let rewinds = observed.rewinds.map_or(0, |rewinds| rewinds.count);
         let told = format!("given up with cluster {name}: {reason}");
         let give_up = |id: WorkspaceId| self.give_up(term, name, id, &told, rewinds);
         let gone = self.index.placed_on(name).into_iter().filter(|id| !alive.contains(id));
