@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::connected::Connected;
 use super::members::Fleet;
 use domain::names::ClusterName;
@@ -11,6 +13,13 @@ impl Fleet {
     /// Whether a member's canary was compared with its note, and a restore that this showed is recorded.
     pub(crate) fn is_history_known(&self, name: &ClusterName) -> bool {
         self.get(name).is_some_and(|connected| connected.member.canary().is_compared())
+            && !self.index.is_rewound(name)
+    }
+
+    /// Whether a member's canary was renewed since then and found as it was left: nothing seen until then came back with a
+    /// restore that is not recorded.
+    pub(crate) fn is_history_proven(&self, name: &ClusterName, since: Instant) -> bool {
+        self.get(name).is_some_and(|connected| connected.member.canary().is_proven_since(since))
             && !self.index.is_rewound(name)
     }
 

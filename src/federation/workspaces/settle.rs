@@ -162,10 +162,13 @@ impl Settling {
             self.queue.not_absent(id);
         }
         let step = step(&record, resource, self.index.rewinds_of(&record.cluster), absent_for);
+        if step != Step::Stop {
+            self.queue.not_back(id);
+        }
         match step {
             Step::Nothing | Step::Later => {}
             // It may have come back with its cluster's backup.
-            Step::Stop if !self.is_history_known(&record) => return Ok(Step::Later),
+            Step::Stop if !self.is_history_proven(&record) => return Ok(Step::Later),
             Step::Confirm => {
                 self.records.confirm(term, record, version).await?;
             }
@@ -180,10 +183,13 @@ impl Settling {
         Ok(step)
     }
 
-    fn is_history_known(&self, record: &PlacementRecord) -> bool {
+    /// Whether the cluster was not restored between the end of a workspace and the moment it was seen there again.
+    fn is_history_proven(&self, record: &PlacementRecord) -> bool {
         let place =
             self.fleet.get(&record.cluster).and_then(|connected| connected.place(&record.namespace).ok());
-        place.is_some_and(|place| !place.cache.is_listing()) && self.fleet.is_history_known(&record.cluster)
+        let since = self.queue.back_since(&record.workspace);
+        place.is_some_and(|place| !place.cache.is_listing())
+            && self.fleet.is_history_proven(&record.cluster, since)
     }
 
     /// From the cache where it is there; only its absence is worth a question to the apiserver.
