@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::names::{ClusterName, WorkspaceId};
 use super::workspace::{Conditions, Kind, Phase};
 
-pub use plan::{Fate, Row, estimate, rooms};
+pub use plan::{Fate, Room, Row, estimate, rooms};
 
 /// Default rate, in stops per minute.
 pub const DEFAULT_RATE: u32 = 30;

@@ -164,7 +164,10 @@ async fn begin(
     }
     result(connection, answer.drain, terminal)?;
     if args.dry_run {
-        terminal.progress("nothing was changed; without --dry-run the drain would begin\n");
+        terminal.progress(
+            "nothing was changed; without --dry-run the drain would begin. It starts nothing: TARGET is where the next start \
+             of a workspace would go\n",
+        );
     }
     Ok(())
 }
