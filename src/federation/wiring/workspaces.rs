@@ -50,8 +50,7 @@ pub(super) fn workspaces(base: &Base, shared: &Shared) -> Workspaces {
     let Base { leadership, store, fleet, index, locks, .. } = base;
     let Shared { records, ownership, comparison, .. } = shared;
     let queries = Queries::new(index.clone());
-    let orphans =
-        Orphans::new(fleet.clone(), index.clone(), ownership.clone(), base.installation.clone());
+    let orphans = Orphans::new(fleet.clone(), index.clone(), ownership.clone(), base.installation.clone());
     let sites = Sites::new(locks.clone(), records.clone(), comparison.clone());
     Workspaces {
         starts: starts(base, shared),
@@ -63,7 +62,13 @@ pub(super) fn workspaces(base: &Base, shared: &Shared) -> Workspaces {
             ownership.clone(),
             orphans.clone(),
         ),
-        snapshots: Snapshots::new(leadership.clone(), records.clone(), queries.clone(), fleet.clone(), orphans),
+        snapshots: Snapshots::new(
+            leadership.clone(),
+            records.clone(),
+            queries.clone(),
+            fleet.clone(),
+            orphans,
+        ),
         logs: Logs::new(queries.clone(), fleet.clone()),
         builders: Builders::new(fleet.clone(), base.options.image_builder.clone()),
         explanations: Explanations::new(

@@ -54,8 +54,7 @@ impl Snapshots {
     /// Has the node agent snapshot a running workspace; the snapshot's URL, once it is named, or once it is complete.
     pub async fn take_snapshot(&self, id: &WorkspaceId, return_immediately: bool) -> Result<String> {
         let term = self.leadership.term()?;
-        let record =
-            self.records.live(id).map_err(|error| self.orphans.refusal(id).unwrap_or(error))?;
+        let record = self.records.live(id).map_err(|error| self.orphans.refusal(id).unwrap_or(error))?;
         self.fleet.refuse_under_maintenance(&record)?;
         let seen = self.queries.describe(id)?;
         let node = seen.view.runtime.as_ref().map(|runtime| runtime.node_name.clone()).unwrap_or_default();

@@ -194,9 +194,8 @@ fn a_container_that_can_never_start_fails_at_once() {
 
 #[test]
 fn a_pod_without_the_workspaces_container_fails_at_once_and_names_those_it_has() {
-    let renamed = |scene: Scene| {
-        scene.with_pod(|pod| pod.only_others = vec!["main".to_owned(), "mesh".to_owned()])
-    };
+    let renamed =
+        |scene: Scene| scene.with_pod(|pod| pod.only_others = vec!["main".to_owned(), "mesh".to_owned()]);
     let mut scene = renamed(made().pod(PodPhase::Pending));
     let decision = scene.step();
     let text = "its pod ws-a has no container workspace, but main, mesh: a mutating webhook or policy of the cluster renamed \

@@ -253,7 +253,8 @@ fn a_pod_whose_deletion_is_refused_is_reported_and_its_backup_is_not_given_up_me
 #[test]
 fn a_workspace_whose_last_writes_are_refused_says_so_and_ends_once_they_are_taken() {
     let is_release = |action: &Action| matches!(action, Action::ReleasePod { .. });
-    let mut scene = running().stop_asked().is(conditions::BACKUP_COMPLETE).deleting_pod().phase(Phase::Stopping);
+    let mut scene =
+        running().stop_asked().is(conditions::BACKUP_COMPLETE).deleting_pod().phase(Phase::Stopping);
     scene.denial = Some(denied(&scene, is_release));
     scene.step();
     assert_eq!(scene.status().phase, Phase::Stopped, "its content is safe");

@@ -89,7 +89,13 @@ struct Play {
 
 impl Play {
     fn new(kind: WorkspaceType) -> Self {
-        Self { scene: fresh().kind(kind), pods_made: 0, stop_asked: false, lowest_activity: None, denies: false }
+        Self {
+            scene: fresh().kind(kind),
+            pods_made: 0,
+            stop_asked: false,
+            lowest_activity: None,
+            denies: false,
+        }
     }
 
     fn alive(&mut self, edit: impl FnOnce(&mut PodFacts)) {

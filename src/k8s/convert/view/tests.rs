@@ -158,7 +158,8 @@ fn a_write_that_the_cluster_refuses_is_said_and_no_step_that_it_prevents_or_that
     let refused = "the cluster refuses to delete its pod ws-a: admission webhook hook.example denied it (403 Forbidden)";
     let sentence = format!("T{}; it is retried.", &refused[1..]);
     let seen = |phase: &str, more: serde_json::Value| {
-        let mut conditions = vec![condition("WriteRefused", "True", refused), condition("ContentReady", "True", "")];
+        let mut conditions =
+            vec![condition("WriteRefused", "True", refused), condition("ContentReady", "True", "")];
         conditions.extend(more.as_array().unwrap().iter().cloned());
         seen_of(&json!({"podStarts": 1, "phase": phase, "conditions": conditions}))
     };
