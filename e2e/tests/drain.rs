@@ -89,6 +89,7 @@ fn a_plan_changes_nothing_and_a_drain_empties_a_cluster_that_can_then_be_taken_o
         ensure!(plan["workspaces"][0]["id"] == "idle" && plan["workspaces"][0]["fate"] == "DUE", "{plan}");
         ensure!(plan["workspaces"][0]["room"] == "us-1", "{plan}");
         ensure!(plan["workspaces"][1]["fate"] == "FINISHES", "{plan}");
+        ensure!(plan["workspaces"][1]["room"] == "", "a task that runs to its end goes nowhere: {plan}");
         ensure!(not_drained(story, &["show", "eu-1"]).await?.contains("has no drain"), "the plan was kept");
 
         let mut idle = watch(&mut client, "idle").await?;

@@ -7,12 +7,16 @@ use anyhow::{Context as _, Result, ensure};
 use k8s::resources::Workspace;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use proto::wsman::{SubscribeResponse, WorkspacePhase, WorkspaceStatus};
+use proto::wsman::{
+    MarkActiveRequest, StopWorkspaceRequest, SubscribeResponse, WorkspacePhase, WorkspaceStatus,
+};
 use serde_json::json;
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 
 use crate::outage::register_private;
-use crate::story::{SOON, Story, describe, follow, is, request, run, start, stop, story, until, watch};
+use crate::story::{
+    SOON, Story, describe, follow, is, refused, request, run, start, stop, story, until, watch,
+};
 use e2e::harness::node_agent::Pace;
 use e2e::harness::spaceport::{prepare_member, prepare_namespaces};
 use e2e::harness::{Answer, Cluster, ClusterOptions, NodeAgent, Proxy, Rule, Versions, Writers};
@@ -299,6 +303,14 @@ async fn back_at_work(story: &Story, cluster: &Cluster, region: &str) -> Result<
     ensure!(back.metadata.deletion_timestamp.is_none(), "it is deleted: {back:?}");
     let stopped = back.status.as_ref().is_some_and(|status| status.is_true("StoppedByRequest"));
     ensure!(!stopped, "it is being stopped: {back:?}");
+    // No client can end it, and each is told who can.
+    let wanted = StopWorkspaceRequest { id: "ended".to_owned(), policy: 0 };
+    let status = refused(client.stop_workspace(wanted).await, Code::FailedPrecondition)?;
+    let discard = format!("`spaceport cluster discard {} ended --force`", cluster.name());
+    ensure!(status.message().contains(&discard), "{}", status.message());
+    let active = MarkActiveRequest { id: "ended".to_owned(), ..Default::default() };
+    let status = refused(client.mark_active(active).await, Code::FailedPrecondition)?;
+    ensure!(status.message().contains(&discard), "{}", status.message());
     Ok(())
 }
 

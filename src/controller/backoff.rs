@@ -34,6 +34,11 @@ impl Backoff {
         whole / 2 + thousandth * u32::try_from(random).unwrap_or_default()
     }
 
+    /// Failures in a row of a workspace.
+    pub fn failures(&self, name: &str) -> u32 {
+        self.failures.lock().get(name).copied().unwrap_or_default()
+    }
+
     /// Number of workspaces that failed at least [`FAILING`] times in a row.
     pub fn failing(&self) -> usize {
         self.failures.lock().values().filter(|failures| **failures >= FAILING).count()

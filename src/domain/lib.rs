@@ -25,6 +25,7 @@ pub mod image;
 pub mod install;
 pub mod kubeconfig;
 pub mod layout;
+pub mod maintenance;
 pub mod names;
 pub mod observed;
 pub mod page_token;

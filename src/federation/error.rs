@@ -143,7 +143,8 @@ pub enum Error {
         /// All of them.
         workspaces: Vec<WorkspaceId>,
     },
-    /// This replica does not lead, or not any more. The call may be repeated: another one does, or will soon.
+    /// This replica does not lead, or not any more, and nothing was written. The call may be repeated: another one does, or
+    /// will soon.
     #[error("this replica does not lead")]
     NotLeader,
     /// The cluster does not serve a namespace that a record names.

@@ -230,6 +230,7 @@ fn drain(state: State) -> DrainView {
         workspaces: vec![
             workspace(UUID, Fate::LeftAlone, "us-1", ""),
             workspace("demo-1", Fate::NoRoom, "", full),
+            DrainWorkspace { due_at: None, ..workspace("demo-2", Fate::Stopping, "us-1", "") },
         ],
         unsaved: if state == State::Planned {
             vec![]

@@ -15,6 +15,7 @@ use super::action::Action;
 use super::case::Case;
 use super::change::StatusChange;
 use super::decision::{Decision, Note};
+use super::ending;
 use super::fault::{Failure, Fault};
 use super::observed::{NodeObservation, Readiness};
 use super::predicates;
@@ -265,7 +266,9 @@ impl Draft {
 
     /// Sets the start times of the timeouts of stopping.
     pub fn note_stopping(&mut self, case: &Case<'_>) {
-        self.status.pod_stopping_time.get_or_insert(Time(self.now));
+        if !ending::is_kept_by_cluster(case, &self.status) {
+            self.status.pod_stopping_time.get_or_insert(Time(self.now));
+        }
         let finished = self.finished(case);
         let going = case.pod.is_none() || case.is_deleting();
         if self.status.phase == Phase::Stopped || (finished && going) {

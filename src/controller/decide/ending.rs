@@ -38,6 +38,30 @@ pub(super) fn note_node_loss(case: &Case<'_>, draft: &mut Draft) {
     }
 }
 
+/// Notes the write that the cluster refused in this reconcile. The next status update clears it ([`clear_denial`]).
+pub(super) fn note_denial(case: &Case<'_>, draft: &mut Draft) {
+    let Some(denial) = case.observed.denial else { return };
+    let is_new = !draft.status.is_true(conditions::WRITE_REFUSED);
+    draft.set(conditions::WRITE_REFUSED, true, denial.reason, &denial.message);
+    if is_new {
+        draft.warning("WriteRefused", denial.message.clone());
+    }
+}
+
+/// Clears the condition of an earlier reconcile: this one asks for the write again, or no longer needs it.
+pub(super) fn clear_denial(case: &Case<'_>, draft: &mut Draft) {
+    if case.observed.denial.is_none() {
+        draft.keep(conditions::WRITE_REFUSED, false, reason::UNKNOWN, "");
+    }
+}
+
+/// Whether the cluster refuses to delete the pod: its containers run, so the wait for the backup has not begun.
+pub(super) fn is_kept_by_cluster(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
+    let refused = status.condition(conditions::WRITE_REFUSED).filter(|refused| refused.status == "True");
+    refused.is_some_and(|refused| refused.reason == reason::POD_NOT_DELETED)
+        && case.pod.is_some_and(|pod| pod.deleting_since.is_none())
+}
+
 /// Stops waiting for a node agent that does not finish in time. The content stays on its node, and the condition says where.
 pub(super) fn give_up_waiting(case: &Case<'_>, draft: &mut Draft) {
     let limit = case.settings.timeouts.content_finalization;
@@ -118,7 +142,7 @@ fn waits_since(case: &Case<'_>, status: &WorkspaceStatus) -> Option<Timestamp> {
 }
 
 fn waits_since_of(status: &WorkspaceStatus, case: &Case<'_>) -> Option<Timestamp> {
-    if is_finished(status, case.workspace.spec.type_) {
+    if is_finished(status, case.workspace.spec.type_) || is_kept_by_cluster(case, status) {
         return None;
     }
     Some(stopping_since(case, status))

@@ -3,7 +3,7 @@
 use k8s::resources::WorkspaceType;
 
 /// Name of the container that the user works in.
-pub const CONTAINER: &str = "workspace";
+pub const CONTAINER: &str = domain::pod::WORKSPACE_CONTAINER;
 
 /// Name of the pod of a workspace: derived from its id, so that it cannot have two.
 pub fn name(kind: WorkspaceType, id: &str) -> String {

@@ -373,6 +373,45 @@ async fn a_stop_deletes_the_pod_once_and_an_event_that_fails_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_refused_deletion_of_the_pod_is_written_to_the_status_at_once_and_retried() {
+    let mut bench = bench(&running().stop_asked());
+    let refused = || Answer::Refuse(403, "Forbidden");
+    let (made, ended) = bench.reconcile(vec![refused(), Answer::Patched, Answer::Echo, Answer::Echo]).await;
+    assert_eq!(calls(&made), ["DELETE pods/ws-a", "PATCH a/status", "POST events", "POST events"]);
+    let conditions = made[1].1["status"]["conditions"].as_array().unwrap();
+    let told = conditions.iter().find(|one| one["type"] == "WriteRefused").unwrap();
+    let text = "the cluster refuses to delete its pod ws-a: the apiserver rejected it (403 Forbidden)";
+    assert_eq!((&told["status"], &told["message"]), (&json!("True"), &json!(text)));
+    assert!(matches!(ended, Err(Error::Denied(denied)) if denied == text));
+    let (made, ended) = bench.reconcile(vec![refused()]).await;
+    assert_eq!(calls(&made), ["DELETE pods/ws-a"], "it is told already");
+    assert!(matches!(ended, Err(Error::Denied(_))));
+    let (made, ended) = bench.reconcile(vec![Answer::Echo]).await;
+    assert_eq!(calls(&made), ["DELETE pods/ws-a"]);
+    tokio::time::sleep(ended.unwrap().unwrap()).await;
+    let (made, ended) = bench.reconcile(vec![Answer::Patched]).await;
+    assert_eq!(calls(&made), ["PATCH a/status"]);
+    let conditions = made[0].1["status"]["conditions"].as_array().unwrap();
+    assert_eq!(conditions.iter().find(|one| one["type"] == "WriteRefused").unwrap()["status"], "False");
+    assert!(ended.is_ok());
+}
+
+#[tokio::test]
+async fn a_refused_status_is_told_by_an_event_once() {
+    let mut bench = bench(&running().stop_asked());
+    let refused = || Answer::Refuse(403, "Forbidden");
+    let (_, ended) = bench.reconcile(vec![Answer::Echo]).await;
+    tokio::time::sleep(ended.unwrap().unwrap()).await;
+    let (made, ended) = bench.reconcile(vec![refused(), Answer::Echo]).await;
+    assert_eq!(calls(&made), ["PATCH a/status", "POST events"]);
+    assert_eq!(made[1].1["reason"], "StatusNotWritten");
+    assert!(ended.is_err());
+    bench.controller.backoff.failed("a");
+    let (made, _) = bench.reconcile(vec![refused()]).await;
+    assert_eq!(calls(&made), ["PATCH a/status"]);
+}
+
+#[tokio::test]
 async fn a_finished_workspace_is_removed_with_two_calls() {
     let mut bench = bench(&made().phase(Phase::Stopped).no_pod());
     let (made, _) = bench.reconcile(vec![Answer::Patched, Answer::Patched]).await;

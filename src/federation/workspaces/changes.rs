@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::fleet::Fleet;
 use crate::leadership::Leadership;
 use crate::locks::Locks;
+use crate::workspaces::orphans::Orphans;
 use crate::workspaces::ownership::Ownership;
 use crate::workspaces::records::Records;
 use crate::{Error, Result};
@@ -91,6 +92,7 @@ pub struct Changes {
     records: Arc<Records>,
     fleet: Arc<Fleet>,
     ownership: Arc<Ownership>,
+    orphans: Arc<Orphans>,
 }
 
 impl Changes {
@@ -100,18 +102,17 @@ impl Changes {
         records: Arc<Records>,
         fleet: Arc<Fleet>,
         ownership: Arc<Ownership>,
+        orphans: Arc<Orphans>,
     ) -> Arc<Self> {
-        Arc::new(Self { leadership, locks, records, fleet, ownership })
+        Arc::new(Self { leadership, locks, records, fleet, ownership, orphans })
     }
 
-    /// Asks a workspace to stop. One that does not exist counts as stopped.
+    /// Asks a workspace to stop. One that does not exist counts as stopped; one that runs without a record does not.
     pub async fn stop(&self, id: &WorkspaceId, policy: StopPolicy) -> Result<()> {
         let term = self.leadership.term()?;
         let _turn = self.locks.lock(id, CHANGE_WITHIN).await?;
-        let Some((record, version)) = self.records.get(id) else { return Ok(()) };
-        if !record.is_live() {
-            return Ok(());
-        }
+        let live = self.records.get(id).filter(|(record, _)| record.is_live());
+        let Some((record, version)) = live else { return self.orphans.refusal(id).map_or(Ok(()), Err) };
         self.fleet.refuse_under_maintenance(&record)?;
         match self.request_stop(&term, &record, policy).await {
             Err(Error::NoWorkspace(_)) => self.end_what_never_came(&term, record, version).await,
@@ -148,7 +149,7 @@ impl Changes {
 
     /// Exposes a port or no longer does.
     pub async fn control_port(&self, id: &WorkspaceId, port: Port, expose: bool) -> Result<()> {
-        let record = self.records.live(id)?;
+        let record = self.live(id)?;
         if expose
             && let Some(place) =
                 self.fleet.get(&record.cluster).and_then(|one| one.place(&record.namespace).ok())
@@ -172,9 +173,14 @@ impl Changes {
         self.change(id, |_| Some(Patch::growing("keys", value.clone()))).await
     }
 
+    /// The record of a workspace that may be changed.
+    fn live(&self, id: &WorkspaceId) -> Result<PlacementRecord> {
+        self.records.live(id).map_err(|error| self.orphans.refusal(id).unwrap_or(error))
+    }
+
     async fn change(&self, id: &WorkspaceId, patch: impl Fn(&Workspace) -> Option<Patch>) -> Result<()> {
         let term = self.leadership.term()?;
-        let record = self.records.live(id)?;
+        let record = self.live(id)?;
         self.change_at(&term, &record, patch).await
     }
 

@@ -15,6 +15,7 @@ use crate::fleet::{Fleet, Place};
 use crate::locks::Locks;
 use crate::view::index::Index;
 use crate::workspaces::changes::Changes;
+use crate::workspaces::orphans::is_left_alone;
 use crate::workspaces::ownership::{Ownership, Resource};
 use crate::workspaces::records::Records;
 use crate::workspaces::settle::queue::Queue;
@@ -61,12 +62,7 @@ fn step(
             if absent_for >= ABANDONED { Step::Forget } else { Step::Later }
         }
         (RecordState::Confirmed, Resource::Absent | Resource::Different) => Step::End,
-        // It came back with its cluster: nobody asked for its end there.
-        (RecordState::Ended { .. }, _) if record.given_up.is_some() => Step::Nothing,
-        // It came back with its cluster's backup: nobody asked for it, and what it holds may be all that there is.
-        (RecordState::Ended { at, .. }, _) if rewinds.is_some_and(|rewinds| rewinds.may_bring_back(at)) => {
-            Step::Nothing
-        }
+        (RecordState::Ended { .. }, _) if is_left_alone(record, rewinds) => Step::Nothing,
         (RecordState::Ended { .. }, Resource::There { deleting: false }) => Step::Stop,
         (RecordState::Placed | RecordState::Confirmed, Resource::NotKnown) => Step::Later,
         (RecordState::Confirmed, Resource::There { .. } | Resource::Foreign)

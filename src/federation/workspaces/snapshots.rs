@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::fleet::Fleet;
 use crate::leadership::Leadership;
+use crate::workspaces::orphans::Orphans;
 use crate::workspaces::queries::Queries;
 use crate::workspaces::records::Records;
 use crate::{Error, Result};
@@ -36,6 +37,7 @@ pub struct Snapshots {
     records: Arc<Records>,
     queries: Arc<Queries>,
     fleet: Arc<Fleet>,
+    orphans: Arc<Orphans>,
 }
 
 impl Snapshots {
@@ -44,14 +46,15 @@ impl Snapshots {
         records: Arc<Records>,
         queries: Arc<Queries>,
         fleet: Arc<Fleet>,
+        orphans: Arc<Orphans>,
     ) -> Arc<Self> {
-        Arc::new(Self { leadership, records, queries, fleet })
+        Arc::new(Self { leadership, records, queries, fleet, orphans })
     }
 
     /// Has the node agent snapshot a running workspace; the snapshot's URL, once it is named, or once it is complete.
     pub async fn take_snapshot(&self, id: &WorkspaceId, return_immediately: bool) -> Result<String> {
         let term = self.leadership.term()?;
-        let record = self.records.live(id)?;
+        let record = self.records.live(id).map_err(|error| self.orphans.refusal(id).unwrap_or(error))?;
         self.fleet.refuse_under_maintenance(&record)?;
         let seen = self.queries.describe(id)?;
         let node = seen.view.runtime.as_ref().map(|runtime| runtime.node_name.clone()).unwrap_or_default();

@@ -112,7 +112,8 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
 pub fn end_message(last: &Workspace) -> String {
     let mut status = last.status.clone().unwrap_or_default();
     status.phase = resources::Phase::Stopped;
-    // It is gone, so nothing holds it any more.
+    // It is gone, so nothing holds it any more, and nothing is refused.
+    status.conditions.retain(|condition| condition.type_ != conditions::WRITE_REFUSED);
     let metadata = ObjectMeta { finalizers: None, ..last.metadata.clone() };
     message::message(&last.spec, &status, &metadata)
 }

@@ -193,6 +193,21 @@ fn a_container_that_can_never_start_fails_at_once() {
 }
 
 #[test]
+fn a_pod_without_the_workspaces_container_fails_at_once_and_names_those_it_has() {
+    let renamed =
+        |scene: Scene| scene.with_pod(|pod| pod.only_others = vec!["main".to_owned(), "mesh".to_owned()]);
+    let mut scene = renamed(made().pod(PodPhase::Pending));
+    let decision = scene.step();
+    let text = "its pod ws-a has no container workspace, but main, mesh: a mutating webhook or policy of the cluster renamed \
+                or removed it";
+    assert_eq!(message(&scene.status(), conditions::FAILED), text);
+    assert!(deletes(&decision).is_some());
+    assert_eq!(failure(renamed(creating())).map(|(fault, _)| fault).as_deref(), Some("Configuration"));
+    assert_eq!(failure(renamed(running())), None, "it was ready under another manager");
+    assert_eq!(failure(renamed(creating().stop_asked())), None, "it ends already");
+}
+
+#[test]
 fn an_unavailable_registry_is_retried_like_any_pull() {
     for reason in ["RegistryUnavailable", "ImageInspectError"] {
         let mut scene = creating().container(waiting(reason, "no route"), false);

@@ -11,7 +11,7 @@ pub(super) fn message(spec: &WorkspaceSpec, status: &WorkspaceStatus, meta: &Obj
     let why = wrong(status)
         .or_else(|| ended(spec, status, meta.deletion_timestamp.is_some()))
         .or_else(|| hindered(status));
-    if let Some(held) = held(status, meta) {
+    if let Some(held) = held(status, meta).or_else(|| refused(status)) {
         return followed_by(&why.unwrap_or_else(|| waits_for(spec, status)), &held);
     }
     let node = lost_sight(status).filter(|_| status.phase != Phase::Stopped);
@@ -37,21 +37,30 @@ fn lost_sight(status: &WorkspaceStatus) -> Option<String> {
     })
 }
 
-/// What is done with and still there, and by whose finalizers, in sentences.
+/// The write that the cluster refuses, in a sentence.
+fn refused(status: &WorkspaceStatus) -> Option<String> {
+    let text = text(status, conditions::WRITE_REFUSED, "True").filter(|text| !text.is_empty())?;
+    Some(format!("{}; it is retried.", capitalized(&text)))
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
+}
+
+/// What is done with and still there, and by whose finalizers or by which refusal, in sentences.
 pub(super) fn held(status: &WorkspaceStatus, meta: &ObjectMeta) -> Option<String> {
     let pod = text(status, conditions::POD_HELD, "True").filter(|text| !text.is_empty());
-    let pod = pod.map(|text| {
-        let mut letters = text.chars();
-        let first = letters.next().map(|first| first.to_ascii_uppercase());
-        format!("{}{}.", first.into_iter().collect::<String>(), letters.as_str())
-    });
+    let pod = pod.map(|text| format!("{}.", capitalized(&text)));
     let finalizers = meta.finalizers.as_deref().unwrap_or_default();
     let is_left = status.phase == Phase::Stopped
         && meta.deletion_timestamp.is_some()
         && !finalizers.iter().any(|one| one == names::FINALIZER);
     let resource = names::listed(finalizers).filter(|_| is_left);
     let resource = resource.map(|held| format!("Its resource is held by {held}."));
-    let held: Vec<String> = pod.into_iter().chain(resource).collect();
+    let refused = refused(status).filter(|_| status.phase == Phase::Stopped);
+    let held: Vec<String> = refused.into_iter().chain(pod).chain(resource).collect();
     (!held.is_empty()).then(|| held.join(" "))
 }
 
@@ -83,7 +92,8 @@ fn wrong(status: &WorkspaceStatus) -> Option<String> {
 }
 
 fn ended(spec: &WorkspaceSpec, status: &WorkspaceStatus, deleting: bool) -> Option<String> {
-    let is_over = status.phase == Phase::Stopped;
+    // While the cluster refuses a write, nothing goes on.
+    let is_over = status.phase == Phase::Stopped || status.is_true(conditions::WRITE_REFUSED);
     let tail = if is_over {
         "."
     } else if backs_up(status) {
@@ -144,6 +154,7 @@ fn waits_for(spec: &WorkspaceSpec, status: &WorkspaceStatus) -> String {
         Phase::Initializing => "Content is being laid in.",
         Phase::Running if spec.type_ == WorkspaceType::Regular => "Ready.",
         Phase::Running => "The task runs.",
+        Phase::Stopping if status.is_true(conditions::WRITE_REFUSED) => "Is to be stopped.",
         Phase::Stopping if backs_up(status) => "Its content is being backed up.",
         Phase::Stopping => "Shutting down.",
         Phase::Stopped => "Ended.",

@@ -154,6 +154,27 @@ fn the_message_says_why_a_workspace_is_where_it_is() {
 }
 
 #[test]
+fn a_write_that_the_cluster_refuses_is_said_and_no_step_that_it_prevents_or_that_is_done() {
+    let refused = "the cluster refuses to delete its pod ws-a: admission webhook hook.example denied it (403 Forbidden)";
+    let sentence = format!("T{}; it is retried.", &refused[1..]);
+    let seen = |phase: &str, more: serde_json::Value| {
+        let mut conditions =
+            vec![condition("WriteRefused", "True", refused), condition("ContentReady", "True", "")];
+        conditions.extend(more.as_array().unwrap().iter().cloned());
+        seen_of(&json!({"podStarts": 1, "phase": phase, "conditions": conditions}))
+    };
+    let stop = || condition("StoppedByRequest", "True", "30s");
+    let stopping = seen("Stopping", json!([stop()]));
+    assert_eq!(stopping.message, format!("Stopped on request. {sentence}"));
+    assert_eq!(stopping.held, "");
+    let stopped = seen("Stopped", json!([stop(), condition("BackupComplete", "True", "")]));
+    assert_eq!(stopped.message, format!("Stopped on request. {sentence}"));
+    assert_eq!(stopped.held, sentence, "so that a stop that waits names it");
+    let failed = seen("Stopping", json!([condition("Failed", "True", "no such image")]));
+    assert_eq!(failed.message, format!("Failed: no such image. {sentence}"));
+}
+
+#[test]
 fn a_workspace_whose_refused_pod_is_made_again_is_pending_and_one_that_is_stopped_is_not() {
     let phase_with = |conditions: serde_json::Value| {
         let status = json!({ "podStarts": 1, "phase": "Stopping", "conditions": conditions });

@@ -67,6 +67,7 @@ fn pod(name: &str, workspace: &str) -> PodFacts {
         held_by: Vec::new(),
         unschedulable: None,
         disruption: None,
+        only_others: Vec::new(),
         containers: Vec::new(),
         init_containers: Vec::new(),
         all_terminated: false,
