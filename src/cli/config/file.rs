@@ -36,11 +36,11 @@ impl ConfigFile {
 
     /// The text of the file, if it exists.
     fn text(path: &Path, patience: Patience) -> Result<Option<String>> {
-        let bytes = match input::read_or_stdin(path, input::CONFIG, patience) {
+        let bytes = match input::read(path, input::CONFIG, patience) {
             Err(input::Error::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
             }
-            bytes => bytes?,
+            content => content?.bytes,
         };
         encoding::decode(&bytes).map(Some).map_err(|rule| anyhow!("{} {rule}", path.display()))
     }
@@ -422,16 +422,18 @@ contexts:
 
     #[test]
     fn other_forms_are_changed_without_loss_or_not_at_all() {
-        let json =
-            r#"{"contexts": {"eu": {"ca": "ca.crt", "endpoints": ["https://a"]}}, "currentContext": "eu"}"#;
+        let json = r#"{"currentContext": "eu", "contexts": {"us": {}, "eu": {"timeout": "3s", "endpoints": ["https://a"]}}}"#;
         let set = |config: &mut ConfigFile| {
             config.contexts.get_mut(&name("eu")).unwrap().server_name = Some("n".to_owned());
         };
-        let read: Value = serde_json::from_str(&changed(json, set).unwrap()).unwrap();
-        assert_eq!(
-            (&read["contexts"]["eu"]["ca"], &read["contexts"]["eu"]["serverName"]),
-            (&"ca.crt".into(), &"n".into())
-        );
+        let expected = json.replace(r#"["https://a"]"#, r#"["https://a"], "serverName": "n""#);
+        assert_eq!(changed(json, set).unwrap(), expected);
+        let added = changed(json, |config| {
+            config.contexts.remove(&name("eu"));
+            config.contexts.insert(name("a"), Context { server_name: Some("n".to_owned()), ..Context::default() });
+            config.current_context = None;
+        });
+        assert_eq!(added.unwrap(), r#"{"contexts": {"us": {}, "a": {"serverName": "n"}}}"#);
         for text in [
             "contexts:\n  eu: {endpoints: [https://a], ca: ca.crt} # mine\n",
             "contexts: {eu: {endpoints: [https://a]}}\n",
