@@ -59,6 +59,9 @@ fn in_json(text: &str, old: &ConfigFile, new: &ConfigFile) -> Option<String> {
     }
     for (name, context) in &new.contexts {
         let path = name.to_string();
+        if !old.contexts.contains_key(name) {
+            document.set(&[CONTEXTS], &path, &Value::Object(Map::new()))?;
+        }
         for (key, value) in changes(old.contexts.get(name), context) {
             match value {
                 Some(value) => document.set(&[CONTEXTS, &path], key, &value)?,

@@ -509,7 +509,7 @@ async fn a_drain_is_planned_begun_waited_for_and_changed() {
     let ran = spaceport(&endpoint, "cluster drain eu").await;
     assert_eq!(
         (ran.code, ran.err.as_str()),
-        (1, "spaceport: failed to drain eu: FAILED_PRECONDITION: no room\n")
+        (1, "spaceport: failed to drain eu: FAILED_PRECONDITION: no capacity\n")
     );
     let workspace =
         DrainWorkspace { id: "ws".to_owned(), no_room: "us is full".to_owned(), ..Default::default() };

@@ -107,7 +107,10 @@ impl Document {
 
 /// The object that begins at an index of a valid JSON text; `None` if something else begins there.
 fn object_at(text: &str, open: usize) -> Option<Object> {
-    let mut at = open + text.get(open..)?.find('{').filter(|first| *first == 0)? + 1;
+    if !text.get(open..)?.starts_with('{') {
+        return None;
+    }
+    let mut at = open + 1;
     let mut entries = Vec::new();
     loop {
         at += text.get(at..)?.find(|c: char| !c.is_whitespace() && c != ',')?;
