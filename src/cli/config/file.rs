@@ -430,7 +430,9 @@ contexts:
         assert_eq!(changed(json, set).unwrap(), expected);
         let added = changed(json, |config| {
             config.contexts.remove(&name("eu"));
-            config.contexts.insert(name("a"), Context { server_name: Some("n".to_owned()), ..Context::default() });
+            config
+                .contexts
+                .insert(name("a"), Context { server_name: Some("n".to_owned()), ..Context::default() });
             config.current_context = None;
         });
         assert_eq!(added.unwrap(), r#"{"contexts": {"us": {}, "a": {"serverName": "n"}}}"#);

@@ -66,7 +66,8 @@ impl Dialer {
             // A server that was reached says more than an address where nothing listens.
             Err(failures) => failures.into_iter().max_by_key(|(reached, _)| *reached),
         };
-        Err(failed.map_or_else(|| unknown_host(&io::Error::other("it has no address"), host), |(_, error)| error))
+        Err(failed
+            .map_or_else(|| unknown_host(&io::Error::other("it has no address"), host), |(_, error)| error))
     }
 
     /// Adds TLS to a connection, unless it is plaintext.

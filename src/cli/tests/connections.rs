@@ -125,7 +125,8 @@ async fn a_silent_address_delays_the_next_one_briefly() {
         assert!(took < Duration::from_secs(3), "{took:?}");
     }
     let (ran, took) = timed(&format!("--endpoint {DEAD},http://{silent},{DEAD} --timeout 1s")).await;
-    let nothing = format!("{DEAD} (nothing listens at 127.0.0.1:1: check the address, and that a manager runs there)");
+    let nothing =
+        format!("{DEAD} (nothing listens at 127.0.0.1:1: check the address, and that a manager runs there)");
     let expected = format!(
         "spaceport: UNAVAILABLE: no server can be reached: {nothing}, http://{silent} (a connection, but no HTTP/2 within "
     );

@@ -171,7 +171,8 @@ mod tests {
         Some(document.into_text())
     }
 
-    const LINES: &str = "{\n  \"z\": {\n    \"b\": [1, \"]\\\"}\"],\n    \"a\": null\n  },\n  \"c\": \"x\"\n}\n";
+    const LINES: &str =
+        "{\n  \"z\": {\n    \"b\": [1, \"]\\\"}\"],\n    \"a\": null\n  },\n  \"c\": \"x\"\n}\n";
 
     #[test]
     fn a_value_is_replaced_where_it_stands() {
@@ -201,8 +202,9 @@ mod tests {
 
     #[test]
     fn an_entry_is_removed_with_its_comma() {
-        let remove =
-            |text: &str, path: &[&str], key: &str| edited(text, |document| document.remove(path, key)).unwrap();
+        let remove = |text: &str, path: &[&str], key: &str| {
+            edited(text, |document| document.remove(path, key)).unwrap()
+        };
         assert_eq!(remove(LINES, &[], "c"), LINES.replace(",\n  \"c\": \"x\"", ""));
         assert_eq!(remove(LINES, &["z"], "b"), LINES.replace("\"b\": [1, \"]\\\"}\"],\n    ", ""));
         assert_eq!(remove(r#"{"a": {"b": 1}}"#, &["a"], "b"), r#"{"a": {}}"#);
