@@ -435,7 +435,7 @@ contexts:
                 .insert(name("a"), Context { server_name: Some("n".to_owned()), ..Context::default() });
             config.current_context = None;
         });
-        assert_eq!(added.unwrap(), r#"{"contexts": {"us": {}, "a": {"serverName": "n"}}}"#);
+        assert_eq!(added.unwrap(), r#"{"contexts": {"us": {}, "a": {"endpoints": [], "serverName": "n"}}}"#);
         for text in [
             "contexts:\n  eu: {endpoints: [https://a], ca: ca.crt} # mine\n",
             "contexts: {eu: {endpoints: [https://a]}}\n",

@@ -45,8 +45,8 @@ impl Document {
             self.set(above, last, &Value::Object(serde_json::Map::new()))?;
         }
         let object = self.object(path)??;
-        if let Some(entry) = object.entries.into_iter().find(|entry| entry.key == key) {
-            self.text.replace_range(entry.value, &value.to_string());
+        if let Some(entry) = object.entries.iter().find(|entry| entry.key == key) {
+            self.text.replace_range(entry.value.clone(), &value.to_string());
             return Some(());
         }
         let entry = format!("{}: {value}", Value::from(key));
