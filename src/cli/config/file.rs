@@ -22,8 +22,7 @@ use crate::table::clean;
 use domain::duration::GoDuration;
 use domain::kubeconfig::encoding;
 
-/// How long to wait for another process that changes the file.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Between tries to get the lock that another process holds.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Symbolic links that are followed, as many as Linux follows.
 const MOST_LINKS: usize = 40;
@@ -76,7 +75,7 @@ impl ConfigFile {
             target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.with_context(|| format!("failed to create the folder {}", folder.display()))?;
-        let _lock = lock(folder)?;
+        let _lock = lock(folder, patience)?;
         let text = Self::text(path, patience)?;
         let old = text.as_deref().map_or_else(|| Ok(Self::default()), |text| Self::parse(text, path))?;
         let mut new = old.clone();
@@ -139,10 +138,10 @@ fn write(text: &str, path: &Path, folder: &Path) -> io::Result<()> {
 }
 
 /// Locks a folder against other processes that change the file, until dropped.
-fn lock(folder: &Path) -> Result<File> {
+fn lock(folder: &Path, patience: Patience) -> Result<File> {
     let failed = || format!("failed to lock {}", folder.display());
     let file = File::open(folder).with_context(failed)?;
-    let deadline = Instant::now() + LOCK_WAIT;
+    let deadline = Instant::now() + patience.0;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),

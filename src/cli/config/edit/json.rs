@@ -26,6 +26,9 @@ struct Object {
     entries: Vec<Entry>,
 }
 
+/// Something else is where an object must be.
+struct NoObject;
+
 impl Document {
     /// `None` if the text is not JSON.
     pub fn of(text: &str) -> Option<Self> {
@@ -40,11 +43,11 @@ impl Document {
     /// Sets an entry of the object at `path`; objects on the way that are missing or null are created.
     pub fn set(&mut self, path: &[&str], key: &str, value: &Value) -> Option<()> {
         if let Some((last, above)) = path.split_last()
-            && self.object(path)?.is_none()
+            && self.object(path).ok()?.is_none()
         {
             self.set(above, last, &Value::Object(serde_json::Map::new()))?;
         }
-        let object = self.object(path)??;
+        let object = self.object(path).ok()??;
         if let Some(entry) = object.entries.iter().find(|entry| entry.key == key) {
             self.text.replace_range(entry.value.clone(), &value.to_string());
             return Some(());
@@ -69,7 +72,7 @@ impl Document {
 
     /// Removes an entry of the object at `path`, if it is there.
     pub fn remove(&mut self, path: &[&str], key: &str) -> Option<()> {
-        let Some(object) = self.object(path)? else { return Some(()) };
+        let Some(object) = self.object(path).ok()? else { return Some(()) };
         let Some(at) = object.entries.iter().position(|entry| entry.key == key) else { return Some(()) };
         let entry = &object.entries[at];
         let range = match (object.entries.get(at + 1), at.checked_sub(1)) {
@@ -81,18 +84,18 @@ impl Document {
         Some(())
     }
 
-    /// The object at a path: `Some(None)` if there is none or null, `None` if something else is there.
-    fn object(&self, path: &[&str]) -> Option<Option<Object>> {
-        let mut at = self.text.find('{')?;
+    /// The object at a path; `None` if there is none, or null.
+    fn object(&self, path: &[&str]) -> Result<Option<Object>, NoObject> {
+        let mut at = self.text.find('{').ok_or(NoObject)?;
         for name in path {
-            let entries = object_at(&self.text, at)?.entries;
-            let Some(entry) = entries.into_iter().find(|entry| entry.key == *name) else { return Some(None) };
-            if self.text.get(entry.value.clone())? == "null" {
-                return Some(None);
+            let entries = object_at(&self.text, at).ok_or(NoObject)?.entries;
+            let Some(entry) = entries.into_iter().find(|entry| entry.key == *name) else { return Ok(None) };
+            if self.text.get(entry.value.clone()) == Some("null") {
+                return Ok(None);
             }
             at = entry.value.start;
         }
-        object_at(&self.text, at).map(Some)
+        object_at(&self.text, at).map(Some).ok_or(NoObject)
     }
 
     /// Space before and after the first entry of the object that opens at `open`: lines of their own if the file has such.
