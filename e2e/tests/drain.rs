@@ -187,7 +187,7 @@ fn a_cancelled_drain_lets_workspaces_in_and_an_uncordon_does_not_end_one_under_w
 }
 
 #[test]
-fn a_drain_without_room_elsewhere_is_refused_with_the_reasons() -> Result<()> {
+fn a_drain_without_capacity_elsewhere_is_rejected_with_the_reasons() -> Result<()> {
     story("drain-room", 1, &["eu-1", "us-1"], async |story| {
         let mut client = story.client().await?;
         run(&mut client, request("ws", &["europe"])).await?;
@@ -218,7 +218,7 @@ fn lost_capacity_blocks_a_drain_until_it_is_back() -> Result<()> {
         let mut stream = watch_drain(story).await?;
         let seen = progress(&mut stream, in_state(State::Blocked)).await?;
         let blocked = seen.last().context("nothing was seen")?;
-        ensure!(blocked.reason.contains("no other cluster has room"), "{}", blocked.reason);
+        ensure!(blocked.reason.contains("no other cluster has capacity"), "{}", blocked.reason);
         api.uncordon(UncordonRequest { name: "us-1".into() }).await?;
         progress(&mut stream, in_state(State::Drained)).await?;
         Ok(())

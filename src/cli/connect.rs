@@ -21,6 +21,7 @@ pub use self::files::{Identity, PemFile};
 
 use self::diagnosis::{Failure, Sides, Stage};
 use self::link::Dialer;
+use self::race::{DELAY, first_success};
 use super::address::Address;
 use super::failure::{Usage, root_cause};
 use super::input::Patience;
@@ -33,12 +34,13 @@ use proto::wsman::workspace_manager_client::WorkspaceManagerClient;
 mod diagnosis;
 mod files;
 mod link;
+mod race;
 
 /// What to do where there is no context.
 pub const CREATE_CONTEXT: &str = "create one with `spaceport config set-context NAME --endpoint URL`";
 /// Largest response of a server.
 const LARGEST_ANSWER: usize = 16 << 20;
-/// Timeout of one address, so that a dead one leaves time for the next.
+/// Timeout of one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// First backoff of resuming a stream; it doubles with each try.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -78,31 +80,29 @@ pub struct Client {
 type Linked = (Channel, watch::Receiver<Stage>);
 
 impl Client {
-    /// Connects to the first address that responds, within `args.timeout` in total.
+    /// Connects to the first address that responds, within `args.timeout` in total. Attempts overlap.
     pub async fn connect(args: &ClientArgs) -> Result<Self> {
         if args.endpoint.is_empty() {
             return Err(args.no_endpoint().into());
         }
         let deadline = Instant::now() + args.timeout;
         let tls = args.tls()?;
-        let (mut refusals, mut all_late) = (Vec::new(), true);
-        for (at, address) in args.endpoint.iter().enumerate() {
-            let untried = u32::try_from(args.endpoint.len() - at).unwrap_or(u32::MAX);
-            let share = deadline.saturating_duration_since(Instant::now()) / untried;
-            let dialer = args.dialer(address, tls.as_ref())?;
-            match link(address, dialer, share.min(CONNECT_TIMEOUT)).await {
-                Ok((channel, stage)) => {
-                    let (address, first) = (address.clone(), Arc::new(Mutex::new(Some(deadline))));
-                    return Ok(Self { channel, address, timeout: args.timeout, first, stage });
-                }
-                Err((failure, late)) => {
-                    all_late &= late;
-                    refusals.push(format!("{address} ({failure})"));
-                }
+        let dialers = args.endpoint.iter().map(|address| Ok((address, args.dialer(address, tls.as_ref())?)));
+        let dialers = dialers.collect::<Result<Vec<_>>>()?;
+        // All addresses are tried even within a short timeout.
+        let delay = DELAY.min(args.timeout / u32::try_from(dialers.len()).unwrap_or(u32::MAX));
+        let attempts = dialers.into_iter().map(|(address, dialer)| async move {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let linked = link(address, dialer, left.min(CONNECT_TIMEOUT)).await;
+            linked.map(|linked| (address, linked)).map_err(|(failure, late)| (address, failure, late))
+        });
+        match first_success(attempts, delay).await {
+            Ok((address, (channel, stage))) => {
+                let (address, first) = (address.clone(), Arc::new(Mutex::new(Some(deadline))));
+                Ok(Self { channel, address, timeout: args.timeout, first, stage })
             }
+            Err(failures) => Err(unreachable_servers(&failures).into()),
         }
-        let text = format!("no server can be reached: {}", refusals.join(", "));
-        Err(if all_late { Status::deadline_exceeded(text) } else { Status::unavailable(text) }.into())
     }
 
     /// The same connection with another timeout.
@@ -187,7 +187,7 @@ impl Client {
 }
 
 impl ClientArgs {
-    /// How long to wait for the writer of a file that is a pipe.
+    /// How long reading one input may take.
     pub fn patience(&self) -> Patience {
         Patience(self.timeout)
     }
@@ -265,6 +265,14 @@ impl ClientArgs {
             limit: CONNECT_TIMEOUT,
         })
     }
+}
+
+/// Names why each address failed. Late are those that timed out.
+fn unreachable_servers(failures: &[(&Address, Failure, bool)]) -> Status {
+    let reasons = failures.iter().map(|(address, failure, _)| format!("{address} ({failure})"));
+    let text = format!("no server can be reached: {}", reasons.collect::<Vec<_>>().join(", "));
+    let all_late = failures.iter().all(|(_, _, late)| *late);
+    if all_late { Status::deadline_exceeded(text) } else { Status::unavailable(text) }
 }
 
 /// Connects to one address and waits for the first bytes of the server. A failure says whether it timed out.

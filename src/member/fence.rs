@@ -226,7 +226,7 @@ impl Raise<'_> {
         let text = parameter.data.as_ref().and_then(|data| data.get(KEY)).map_or("", String::as_str);
         let Ok(held) = text.parse::<Epoch>() else {
             let reason = format!(
-                "ConfigMap {NAME} of namespace {namespace} holds no epoch; annotate it with spaceport.dev/release and delete it, and it is made anew"
+                "ConfigMap {NAME} of namespace {namespace} holds no epoch; annotate it with spaceport.dev/release and delete it, and it is created again"
             );
             return Err(self.barred(reason));
         };

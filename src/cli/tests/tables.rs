@@ -201,7 +201,7 @@ fn drain(state: State) -> DrainView {
         room: room.into(),
         no_room: no_room.into(),
     };
-    let full = "us-1 has no room for class g1-large: no node has 16 Gi of memory left; ap-1 is cordoned";
+    let full = "us-1 has no capacity for class g1-large: no node has 16 Gi of memory left; ap-1 is cordoned";
     let unsaved = |id: &str, accepted| UnsavedWorkspace {
         id: id.into(),
         reason: "the node agent answered 507 Insufficient Storage three times".into(),
@@ -407,7 +407,7 @@ fn pages() -> Vec<(&'static str, Page)> {
         ("cluster drain show", drain(State::Draining).page(now)),
         (
             "cluster explain",
-            forecast("has no room for class g1-large: 16 Gi of memory are missing", 12).table().into(),
+            forecast("has no capacity for class g1-large: 16 Gi of memory are missing", 12).table().into(),
         ),
         ("cluster explain --cluster nope", forecast("is not the requested cluster nope", 0).table().into()),
         ("cluster forget", forgotten().table(now).into()),

@@ -233,7 +233,7 @@ impl DrainView {
             (counts.left_alone, "left alone"),
             (counts.finishing, "finishing"),
             (counts.due, "due"),
-            (counts.no_room, "without room"),
+            (counts.no_room, "without capacity"),
             (counts.stopping, "stopping"),
         ];
         let parts: Vec<String> = parts

@@ -70,8 +70,10 @@ impl fmt::Display for Rejection {
             Self::Maintenance => f.write_str("is under maintenance"),
             Self::Closed(reason) => write!(f, "accepts no workspaces now: {reason}"),
             Self::CapacityUnknown => f.write_str("has not listed its nodes and pods yet"),
-            Self::Capacity(class, shortage) => write!(f, "has no room for class {class}: {shortage}"),
-            Self::Overtaken(class) => write!(f, "has no room for class {class}: another start took the last"),
+            Self::Capacity(class, shortage) => write!(f, "has no capacity for class {class}: {shortage}"),
+            Self::Overtaken(class) => {
+                write!(f, "has no capacity for class {class}: another start took the last")
+            }
             Self::Refused(reason) => write!(f, "refused: {reason}"),
         }
     }

@@ -213,7 +213,7 @@ fn blocked(drain: &Drain, fates: &[Fate]) -> String {
     }
     let stuck = fates.iter().filter(|fate| **fate == Fate::NoRoom).count();
     if stuck > 0 && drain.stage == Stage::Draining {
-        reasons.push(format!("{stuck} workspaces are due and no other cluster has room for them"));
+        reasons.push(format!("{stuck} workspaces are due and no other cluster has capacity for them"));
     }
     reasons.join("; ")
 }

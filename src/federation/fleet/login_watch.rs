@@ -107,14 +107,14 @@ impl Following {
         }
         if let LoginState::Failing(Failure { reason, message }) = state {
             tracing::warn!(reason, message, "the kubeconfig of a Secret is not in use");
-            if let Some(Slot::Broken(broken)) = self.fleet.slot(&self.name)
+            if let Some(Slot::Broken(broken)) = self.fleet.slots.get(&self.name)
                 && broken.is_waiting()
             {
                 let told = Broken { kind: reason, reason: message.clone(), ..Broken::clone(&broken) };
                 self.fleet.replace(&self.name, Slot::Broken(Arc::new(told)));
             }
         }
-        self.fleet.changes.send_replace(());
+        self.fleet.slots.notify();
     }
 
     /// Verifies a login where that is needed and puts it to use; the address that it names.
@@ -122,7 +122,7 @@ impl Following {
         let credentials =
             Credentials::parse(&self.name, text.expose()).map_err(|error| self.invalid(&error))?;
         let server = credentials.server().to_owned();
-        let Some(known) = self.fleet.registration(&self.name) else { return Ok(server) };
+        let Some(known) = self.fleet.slots.registration(&self.name) else { return Ok(server) };
         let in_use = known.kubeconfig.as_ref().map(|kept| kept.expose().as_slice());
         if in_use == Some(text.expose().as_bytes()) {
             return Ok(server);
@@ -154,7 +154,7 @@ impl Following {
         let uid = self.fleet.cluster_uid(&self.name).await;
         let login = Login { kubeconfig: text.expose(), uid: uid.as_deref() };
         let deadline = self.fleet.probe_deadline();
-        let examined = self.fleet.callbacks.examine(&known.spec, login, deadline).await;
+        let examined = self.fleet.connector.callbacks.examine(&known.spec, login, deadline).await;
         let examined = examined.map_err(|error| refused(error.to_string()))?;
         let mut failed: Vec<String> = examined
             .checks
@@ -175,7 +175,7 @@ impl Following {
         if self.stop.is_cancelled() {
             return Ok(());
         }
-        match self.fleet.slot(&self.name) {
+        match self.fleet.slots.get(&self.name) {
             Some(Slot::Connected(connected)) => {
                 connected.use_login(text)?;
                 tracing::info!("another kubeconfig is in use");
@@ -200,7 +200,7 @@ impl Fleet {
             return;
         };
         self.logins.keep(name, reference, || {
-            let tasks = self.tasks_of(name);
+            let tasks = self.connector.tasks_of(name);
             let _entered = tracing::info_span!("login", cluster = %name, %reference).entered();
             let stop = tasks.stop().clone();
             let following = Arc::new(Following::new(Arc::clone(self), name.clone(), reference.clone(), stop));

@@ -66,7 +66,7 @@ impl Connected {
                         let opened = Opened { term: term.clone(), epoch, pass };
                         self.tell_gate(State::Open(opened));
                         let error = self.until_taken_back(&epoch).await;
-                        tracing::warn!(%epoch, %error, "the fence must be raised anew");
+                        tracing::warn!(%epoch, %error, "the fence must be raised again");
                         self.tell_gate(State::Barred(epoch, error.cause()));
                     }
                     Err(error) => {
@@ -104,7 +104,7 @@ impl Connected {
             tokio::time::sleep(LOOK).await;
             match self.member.is_raised(epoch).await {
                 Err(error @ member::Error::Fenced { .. }) => return error,
-                Err(error) => tracing::debug!(%error, "cannot look whether the fence is raised"),
+                Err(error) => tracing::debug!(%error, "failed to check whether the fence is raised"),
                 Ok(()) => {}
             }
         }

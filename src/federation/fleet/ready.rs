@@ -25,8 +25,7 @@ impl Fleet {
 
     /// Waits until registrations were listed.
     pub async fn listed(&self) {
-        // This struct holds the sender: the wait cannot fail.
-        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
+        self.slots.listed().await;
     }
 
     /// Waits until registrations were listed and every member's workspaces, too, each with the versions that it is to be shown
@@ -39,7 +38,7 @@ impl Fleet {
                 connected.places.values().all(|place| place.cache.is_synced())
                     && self.is_history_known(connected.member.name())
             };
-            let listed = *self.listed.borrow() && !self.logins.are_reading();
+            let listed = self.slots.is_listed() && !self.logins.are_reading();
             if listed && self.connected().iter().all(all) {
                 return;
             }

@@ -245,7 +245,7 @@ async fn a_start_in_flight_counts_once_and_only_until_its_record_does() {
         class: "small".parse().unwrap(),
     };
     let admit = || connected.admit(&target, &"ws".parse().unwrap(), Kind::Regular);
-    assert!(admit().is_none(), "no node has room");
+    assert!(admit().is_none(), "no node has capacity");
     assert_eq!(placed(), 0);
     let mut unlimited = registration("eu-1", 2);
     unlimited.spec.capacity = domain::cluster::Capacity::Unlimited;

@@ -69,7 +69,7 @@ impl Watcher {
     /// Takes that a restore of the cluster was detected; `found` is for the log.
     pub(super) fn set_back(&self, found: &str) {
         let cluster = self.session.cluster();
-        tracing::error!(%cluster, found, "the cluster was set back, as by a restore of its etcd");
+        tracing::error!(%cluster, found, "restore of the cluster's etcd detected");
         self.index.rewound(&self.session);
     }
 }

@@ -132,7 +132,7 @@ impl Queue {
     fn put(&self, news: Vec<ClusterNotice>, at: Timestamp) -> u64 {
         let mut waiting = self.waiting.lock();
         for news in news {
-            tracing::info!(cluster = %news.cluster, reason = news.reason, message = news.message, "news");
+            tracing::info!(cluster = %news.cluster, reason = news.reason, message = news.message, "cluster event");
             waiting.push_back((news, at));
         }
         let over = waiting.len().saturating_sub(MOST);
@@ -140,7 +140,7 @@ impl Queue {
             waiting.drain(..over);
             tracing::warn!(
                 count = over,
-                "the oldest news of clusters are not told: the host takes them too slowly"
+                "cluster event queue full; dropped the oldest events: the host cluster accepts them too slowly"
             );
         }
         drop(waiting);
@@ -168,10 +168,10 @@ async fn write(queue: &Queue, mut events: Events, term: &Term) {
             let is_refused = error.code().is_some_and(|code| code < 500 && code != 429);
             let reason = news.reason;
             if is_refused {
-                tracing::warn!(%error, reason, "news of a cluster are not told: the host refuses the event");
+                tracing::warn!(%error, reason, "dropped a cluster event: the host cluster rejected it");
                 break;
             }
-            tracing::debug!(%error, reason, again_in = ?pause, "the host takes no event now");
+            tracing::debug!(%error, reason, again_in = ?pause, "failed to write a cluster event to the host cluster");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }

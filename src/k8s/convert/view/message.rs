@@ -146,12 +146,12 @@ fn hindered(status: &WorkspaceStatus) -> Option<String> {
 fn waits_for(spec: &WorkspaceSpec, status: &WorkspaceStatus) -> String {
     let text = match status.phase {
         Phase::Unknown | Phase::Pending if status.pod_starts == 0 => "Waits for its pod to be made.",
-        Phase::Unknown => "The state of its pod cannot be told.",
-        Phase::Pending => "Waits for a node with room.",
+        Phase::Unknown => "The state of its pod is not known.",
+        Phase::Pending => "Waits for a node with available capacity.",
         Phase::Imagebuild => "Waits for its image.",
         Phase::Creating => "Its node pulls the images and starts the container.",
         Phase::Initializing if status.is_true(conditions::CONTENT_READY) => "Waits for the IDE to answer.",
-        Phase::Initializing => "Content is being laid in.",
+        Phase::Initializing => "Content is being initialized.",
         Phase::Running if spec.type_ == WorkspaceType::Regular => "Ready.",
         Phase::Running => "The task runs.",
         Phase::Stopping if status.is_true(conditions::WRITE_REFUSED) => "Is to be stopped.",

@@ -103,7 +103,7 @@ fn a_condition_that_is_true_without_a_text_reads_as_true_all_the_same() {
 fn the_message_says_why_a_workspace_is_where_it_is() {
     let cases = [
         (json!({"podStarts": 0, "phase": "Pending"}), "Waits for its pod to be made."),
-        (json!({"podStarts": 1, "phase": "Pending"}), "Waits for a node with room."),
+        (json!({"podStarts": 1, "phase": "Pending"}), "Waits for a node with available capacity."),
         (json!({"podStarts": 1, "phase": "Creating"}), "Its node pulls the images and starts the container."),
         (
             json!({"podStarts": 1, "phase": "Stopping", "conditions":
