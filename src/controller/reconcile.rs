@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info_span, warn};
 
+use domain::acceptance::Change;
 use domain::diff::Keeper;
 use k8s::convert;
 use k8s::resources::Workspace;
@@ -61,6 +62,7 @@ impl Controller {
         self.backoff.clear();
         self.recent.clear();
         self.debounce.clear();
+        self.obstacles.clear(&*self.parts.obstacles);
     }
 
     /// Reconciles one workspace within the deadline, and queues it for its next reconcile.
@@ -74,6 +76,7 @@ impl Controller {
                 passed
             }
             Err(error) => {
+                self.obstacles.failed(&name, &error, &*self.parts.obstacles);
                 let wait = self.backoff.failed(&name);
                 warn!(%error, ?wait, "reconcile failed");
                 Passed::after(wait)
@@ -173,8 +176,11 @@ impl Controller {
 
     /// Writes the status update; `false` on a conflict with another writer.
     async fn report(&self, workspace: &Workspace, decision: &Decision) -> Result<bool, Error> {
+        let name = workspace.metadata.name.as_deref().unwrap_or_default();
         if !decision.status.is_empty() {
-            match report::status(&self.parts.writer.load_full(), workspace, &decision.status).await? {
+            let written = report::status(&self.parts.writer.load_full(), workspace, &decision.status).await;
+            self.parts.acceptance.changed(Change::Status, name, written.as_ref());
+            match written? {
                 Patched::Done(written) => {
                     self.parts.cache.offer(written);
                 }
@@ -182,7 +188,8 @@ impl Controller {
                 Patched::Conflict => return Ok(false),
             }
         }
-        self.debounce.status_is_current(workspace.metadata.name.as_deref().unwrap_or_default());
+        self.debounce.status_is_current(name);
+        self.obstacles.over(name, &*self.parts.obstacles);
         Ok(true)
     }
 
@@ -207,6 +214,7 @@ impl Controller {
         self.backoff.reset(name);
         self.recent.forget(name);
         self.debounce.forget(name);
+        self.obstacles.over(name, &*self.parts.obstacles);
         for action in decide_orphans(&seen.pods) {
             if let Action::ReleasePod { name, uid } = &action {
                 self.parts.writer.load_full().remove_pod_finalizer(name, uid).await?;

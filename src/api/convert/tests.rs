@@ -99,6 +99,7 @@ fn seen(view: View) -> Seen {
         reachable: true,
         observed_at: None,
         draining: None,
+        obstacle: None,
     }
 }
 

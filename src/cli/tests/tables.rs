@@ -328,6 +328,7 @@ fn forecast(reason: &str, placed: u32) -> ForecastView {
         placed,
         refuses_from: if placed > 0 { placed + 1 } else { 1 },
         reason: reason.into(),
+        ..ClusterForecast::default()
     };
     let clusters = vec![forecast("eu-1", placed), forecast("us-1", 0)];
     ForecastView::from(ForecastPlacementResponse { clusters, left_over: 3 })

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tower_test::mock;
 
 use super::*;
-use crate::Parts;
 use crate::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running, terminated};
 use crate::pod;
+use crate::{ObstacleObserver, Parts};
 use domain::names::Namespace;
 use domain::pod::PodPhase;
 use k8s::resources::{Phase, names};
@@ -27,6 +27,13 @@ struct Bench {
     controller: Arc<Controller>,
     cache: Arc<NamespaceCache>,
     server: Server,
+}
+
+/// Shows nothing.
+struct Nobody;
+
+impl ObstacleObserver for Nobody {
+    fn obstacle(&self, _workspace: &str, _why: Option<&str>) {}
 }
 
 /// A controller whose caches hold what a scene shows.
@@ -65,6 +72,7 @@ fn bench(scene: &Scene) -> Bench {
         writer: ArcSwap::from_pointee(writer),
         settings: Arc::new(ArcSwap::from_pointee(scene.settings.clone())),
         tokens: Arc::new(FixedTokens),
+        obstacles: Arc::new(Nobody),
         installation: "here".into(),
     };
     Bench { controller: Arc::new(Controller::new(parts)), cache, server }

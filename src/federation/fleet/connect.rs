@@ -14,7 +14,7 @@ use super::connected::{Connected, InUse, Place};
 use super::gate::Gate;
 use super::members::Fleet;
 use super::settings::Settings;
-use super::watcher::Watcher;
+use super::watcher::{Obstacles, Watcher};
 use controller::{Controller, OwnerTokens, Parts};
 use domain::cluster::ClusterSpec;
 use domain::names::{ClusterName, Namespace};
@@ -60,7 +60,7 @@ impl Fleet {
         let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers, mark)
             .map_err(|error| error.to_string())?;
         let member = Arc::new(member);
-        let places = self.places(&spec, &member, &settings)?;
+        let places = self.places(&spec, &member, &settings, &watcher)?;
         *watcher.controllers.write() =
             places.iter().map(|(name, place)| (name.clone(), Arc::downgrade(&place.controller))).collect();
         let tasks = self.tasks_of(&name);
@@ -95,6 +95,7 @@ impl Fleet {
         spec: &ClusterSpec,
         member: &Arc<Member>,
         settings: &BTreeMap<Namespace, Arc<ArcSwap<Settings>>>,
+        watcher: &Arc<Watcher>,
     ) -> Result<BTreeMap<Namespace, Place>, String> {
         let mut places = BTreeMap::new();
         for namespace in &spec.namespaces {
@@ -117,6 +118,7 @@ impl Fleet {
                 writer: ArcSwap::from_pointee(member.idle_writer(name)),
                 settings: Arc::clone(&controlled),
                 tokens: Arc::clone(&self.keyed) as Arc<dyn OwnerTokens>,
+                obstacles: Arc::new(Obstacles { watcher: Arc::clone(watcher), namespace: name.clone() }),
                 installation: Arc::clone(&self.installation),
             });
             let place = Place {
