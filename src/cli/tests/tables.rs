@@ -334,6 +334,23 @@ fn forecast(reason: &str, placed: u32) -> ForecastView {
     ForecastView::from(ForecastPlacementResponse { clusters, left_over: 3 })
 }
 
+#[test]
+fn a_cluster_that_is_the_last_choice_is_named_with_the_reason() {
+    let one = |name: &str, placed, last_choice: &str| ClusterForecast {
+        cluster: name.into(),
+        placed,
+        last_choice: last_choice.into(),
+        ..ClusterForecast::default()
+    };
+    let clusters = vec![one("eu-1", 0, "its rules rejected the last starts"), one("us-1", 1, "")];
+    let view = ForecastView::from(ForecastPlacementResponse { clusters, left_over: 0 });
+    let json = serde_json::to_value(&view).unwrap();
+    assert_eq!(json["clusters"]["eu-1"]["lastChoice"], "its rules rejected the last starts");
+    assert!(json["clusters"]["us-1"].get("lastChoice").is_none());
+    let table = format!("{:?}", view.table());
+    assert!(table.contains("last choice: its rules rejected the last starts"), "{table}");
+}
+
 fn decision() -> DecisionView {
     let score = PlacementScore { load: 123_456, headroom: 420, spread: 1234, ..PlacementScore::default() };
     let verdict = |name: &str, score, reason: &str| ClusterVerdict {
