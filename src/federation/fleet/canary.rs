@@ -8,7 +8,9 @@ use tokio::time::{Instant, sleep_until};
 
 use domain::acceptance::Change;
 use domain::canary::CanaryState;
+use domain::diff::Keeper;
 use domain::workspace::Kind;
+use k8s::convert;
 use k8s::resources::Workspace;
 use member::apply::Writer;
 use onboarding::pod_policy::PROBE;
@@ -84,7 +86,10 @@ impl Connected {
             let mut was_closed = false;
             loop {
                 let mut pause = self.try_workspace(place, &writer).await;
-                let more = [try_pod(place, &writer).await, try_changes(place, &writer).await];
+                let more = [
+                    try_pod(place, &writer).await,
+                    try_changes(place, &writer, &self.watcher.installation).await,
+                ];
                 if more.contains(&true) {
                     pause = pause.min(self.member.canary_period() / EAGERNESS);
                 }
@@ -178,7 +183,7 @@ async fn try_pod(place: &Place, writer: &Writer) -> bool {
 
 /// Where changes of Workspaces fail, dry-runs one that changes nothing, of a Workspace for which none failed and of one for
 /// which one did; whether changes still fail.
-async fn try_changes(place: &Place, writer: &Writer) -> bool {
+async fn try_changes(place: &Place, writer: &Writer, installation: &str) -> bool {
     let learned = &place.acceptance;
     let mut do_fail = false;
     for change in Change::ALL {
@@ -186,7 +191,8 @@ async fn try_changes(place: &Place, writer: &Writer) -> bool {
             continue;
         }
         let name = |workspace: &Workspace| workspace.metadata.name.clone().unwrap_or_default();
-        let there = place.cache.workspaces();
+        let mut there = place.cache.workspaces();
+        there.retain(|workspace| convert::keeper(&workspace.metadata, installation) == Keeper::Us);
         let fails = |workspace: &&Arc<Workspace>| learned.change_fails_for(change, &name(workspace));
         let tries = [there.iter().find(|one| !fails(one)), there.iter().find(fails)];
         for workspace in tries.into_iter().flatten() {
