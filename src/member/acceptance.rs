@@ -155,11 +155,6 @@ impl Acceptance {
         }
     }
 
-    /// A dry run of a pod took too long.
-    pub fn pod_timed_out(&self, reason: String) {
-        self.change(|learned, now| learned.pod_unanswered(now, reason));
-    }
-
     /// The leader has no pod of its own to dry-run.
     pub fn no_own_pod(&self) {
         self.change(|learned, _| learned.own_pod_blind());
