@@ -291,8 +291,8 @@ fn a_status_that_a_policy_denies_is_shown_with_the_reason_and_starts_go_elsewher
         run(&mut story.client().await?, request("runs", &["europe"])).await?;
         deny(story, ("workspaces/status", "UPDATE"), "false").await?;
         is_in_force(async || write_status(story, "runs", 1).await).await?;
-        shows_that_its_status_is_not_written(story, "ValidatingAdmissionPolicy denied-status denied it")
-            .await?;
+        let denied = "ValidatingAdmissionPolicy denied-status denied it";
+        shows_that_its_status_is_not_written(story, denied, denied).await?;
         allow(story).await?;
         writes_its_status_again(story).await
     })

@@ -91,7 +91,7 @@ mod tests {
         }
         obstacles.failed("a", &Error::PodRejected("the status says it".to_owned()), &reports);
         obstacles.over("a", &reports);
-        obstacles.failed("b", &Error::Deadline(std::time::Duration::from_secs(60)), &reports);
+        obstacles.failed("b", &Error::Deadline(std::time::Duration::from_mins(1)), &reports);
         obstacles.clear(&reports);
         let reports = reports.0.into_inner();
         let reasons: Vec<&str> = reports.iter().map(|(_, why)| why.as_deref().unwrap_or("over")).collect();
