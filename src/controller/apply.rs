@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
+use domain::acceptance::Change;
 use domain::pod::PodFacts;
 use k8s::convert::{self, pod_facts};
 use k8s::references::{self, Referrer};
@@ -74,7 +75,11 @@ async fn execute(
             delete_secrets(writer, settings, workspace, *secrets).await?;
             Ok(Outcome::Done)
         }
-        Action::ReleaseWorkspace => Ok(stale_or_done(&writer.remove_finalizer(workspace).await?)),
+        Action::ReleaseWorkspace => {
+            let released = writer.remove_finalizer(workspace).await;
+            parts.acceptance.changed(Change::Object, name, released.as_ref());
+            Ok(stale_or_done(&released?))
+        }
         Action::DeleteWorkspace => {
             let uid = workspace.metadata.uid.as_deref().unwrap_or_default();
             match writer.delete_workspace(name, uid).await? {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info_span, warn};
 
+use domain::acceptance::Change;
 use domain::diff::Keeper;
 use domain::pod::PodEvent;
 use k8s::convert;
@@ -64,6 +65,7 @@ impl Controller {
         self.backoff.clear();
         self.recent.clear();
         self.debounce.clear();
+        self.obstacles.clear(&*self.parts.obstacles);
     }
 
     /// Reconciles one workspace within the deadline, and queues it for its next reconcile.
@@ -77,6 +79,7 @@ impl Controller {
                 passed
             }
             Err(error) => {
+                self.obstacles.failed(&name, &error, &*self.parts.obstacles);
                 let wait = self.backoff.failed(&name);
                 warn!(%error, ?wait, "reconcile failed");
                 Passed::after(wait)
@@ -207,8 +210,10 @@ impl Controller {
 
     /// Writes the status update; `false` on a conflict with another writer.
     async fn report(&self, workspace: &Workspace, decision: &Decision) -> Result<bool, Error> {
+        let name = workspace.metadata.name.as_deref().unwrap_or_default();
         if !decision.status.is_empty() {
             let written = report::status(&self.parts.writer.load_full(), workspace, &decision.status).await;
+            self.parts.acceptance.changed(Change::Status, name, written.as_ref());
             if let Err(error) = &written {
                 self.note_unwritten(workspace, error).await;
             }
@@ -220,7 +225,8 @@ impl Controller {
                 Patched::Conflict => return Ok(false),
             }
         }
-        self.debounce.status_is_current(workspace.metadata.name.as_deref().unwrap_or_default());
+        self.debounce.status_is_current(name);
+        self.obstacles.over(name, &*self.parts.obstacles);
         Ok(true)
     }
 
@@ -256,6 +262,7 @@ impl Controller {
         self.backoff.reset(name);
         self.recent.forget(name);
         self.debounce.forget(name);
+        self.obstacles.over(name, &*self.parts.obstacles);
         for action in decide_orphans(&seen.pods) {
             if let Action::ReleasePod { name, uid } = &action {
                 self.parts.writer.load_full().remove_pod_finalizer(name, uid).await?;

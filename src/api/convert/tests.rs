@@ -99,6 +99,7 @@ fn seen(view: View) -> Seen {
         reachable: true,
         observed_at: None,
         draining: None,
+        obstacle: None,
     }
 }
 
@@ -257,4 +258,15 @@ fn the_encoded_status_is_the_status_wherever_the_workspace_is() {
             assert_eq!(read.auth.is_some_and(|auth| auth.owner_token.is_empty()), !with_token);
         }
     }
+}
+
+#[test]
+fn what_cannot_be_written_is_said_after_the_message_in_both_forms() {
+    let stuck =
+        Seen { obstacle: Some("Cannot write.".into()), ..seen(View { message: "Pending".into(), ..view() }) };
+    assert_eq!(status(&stuck, true).message, "Pending. Cannot write.");
+    let read = wsman::WorkspaceStatus::decode(&*encoded(&stuck, true).encode_to_vec()).unwrap();
+    assert_eq!(read, status(&stuck, true));
+    let lost = Seen { reachable: false, ..stuck };
+    assert_eq!(status(&lost, true).message, "cluster eu is unreachable");
 }

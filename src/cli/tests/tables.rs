@@ -329,9 +329,27 @@ fn forecast(reason: &str, placed: u32) -> ForecastView {
         placed,
         refuses_from: if placed > 0 { placed + 1 } else { 1 },
         reason: reason.into(),
+        ..ClusterForecast::default()
     };
     let clusters = vec![forecast("eu-1", placed), forecast("us-1", 0)];
     ForecastView::from(ForecastPlacementResponse { clusters, left_over: 3 })
+}
+
+#[test]
+fn a_cluster_that_is_the_last_choice_is_named_with_the_reason() {
+    let one = |name: &str, placed, last_choice: &str| ClusterForecast {
+        cluster: name.into(),
+        placed,
+        last_choice: last_choice.into(),
+        ..ClusterForecast::default()
+    };
+    let clusters = vec![one("eu-1", 0, "its rules rejected the last starts"), one("us-1", 1, "")];
+    let view = ForecastView::from(ForecastPlacementResponse { clusters, left_over: 0 });
+    let json = serde_json::to_value(&view).unwrap();
+    assert_eq!(json["clusters"]["eu-1"]["lastChoice"], "its rules rejected the last starts");
+    assert!(json["clusters"]["us-1"].get("lastChoice").is_none());
+    let table = format!("{:?}", view.table());
+    assert!(table.contains("last choice: its rules rejected the last starts"), "{table}");
 }
 
 fn decision() -> DecisionView {

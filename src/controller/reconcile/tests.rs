@@ -6,14 +6,15 @@ use arc_swap::ArcSwap;
 use http::{Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::Pod;
 use kube::client::Body;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower_test::mock;
 
 use super::*;
-use crate::Parts;
 use crate::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running, terminated};
 use crate::pod;
+use crate::{ObstacleObserver, Parts};
 use domain::names::Namespace;
 use domain::pod::PodPhase;
 use k8s::resources::{Phase, names};
@@ -27,6 +28,17 @@ struct Bench {
     controller: Arc<Controller>,
     cache: Arc<NamespaceCache>,
     server: Server,
+    shown: Arc<Shown>,
+}
+
+/// What was shown of obstacles.
+#[derive(Default)]
+struct Shown(Mutex<Vec<Option<String>>>);
+
+impl ObstacleObserver for Shown {
+    fn obstacle(&self, _workspace: &str, why: Option<&str>) {
+        self.0.lock().push(why.map(str::to_owned));
+    }
 }
 
 /// A controller whose caches hold what a scene shows.
@@ -56,6 +68,7 @@ fn bench(scene: &Scene) -> Bench {
         cache.put_pod(pod.as_ref().clone());
     }
     cache.end_pods();
+    let shown = Arc::<Shown>::default();
     let parts = Parts {
         acceptance: Arc::new(Acceptance::new(watch::Sender::default())),
         capacity: Arc::default(),
@@ -65,9 +78,10 @@ fn bench(scene: &Scene) -> Bench {
         writer: ArcSwap::from_pointee(writer),
         settings: Arc::new(ArcSwap::from_pointee(scene.settings.clone())),
         tokens: Arc::new(FixedTokens),
+        obstacles: Arc::<Shown>::clone(&shown),
         installation: "here".into(),
     };
-    Bench { controller: Arc::new(Controller::new(parts)), cache, server }
+    Bench { controller: Arc::new(Controller::new(parts)), cache, server, shown }
 }
 
 /// What the mock answers to one call.
@@ -258,6 +272,21 @@ async fn a_status_conflict_is_retried_and_creates_no_second_pod() {
     let (made, _) = bench.reconcile(vec![Answer::Patched]).await;
     assert_eq!(calls(&made), ["PATCH a/status"]);
     assert_eq!(made[0].1["status"]["podStarts"], 1);
+}
+
+#[tokio::test]
+async fn a_status_that_is_denied_is_shown_and_learned_until_it_is_written() {
+    let mut bench = bench(&fresh());
+    bench.reconcile(vec![Answer::Echo]).await.1.unwrap();
+    let acceptance = Arc::clone(&bench.controller.parts.acceptance);
+    for (answer, is_denied) in [(Answer::Refuse(403, "Forbidden"), true), (Answer::Patched, false)] {
+        let once = Arc::clone(&bench.controller).run_once("a".into(), Instant::now());
+        tokio::join!(answer_one(&mut bench.server, &bench.cache, answer), once);
+        assert_eq!(acceptance.changes_fail(Change::Status).is_some(), is_denied);
+    }
+    let shown = bench.shown.0.lock();
+    assert_eq!((shown.len(), shown[1].is_none()), (2, true));
+    assert!(shown[0].as_ref().unwrap().contains("patch the status of Workspace a"), "{shown:?}");
 }
 
 #[tokio::test]

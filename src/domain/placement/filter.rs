@@ -166,7 +166,7 @@ pub(super) fn admit<'a>(
     others.into_iter().find(|offer| has_room(request, candidate, offer).is_ok()).ok_or(refused)
 }
 
-/// The offers of all namespaces that fit, in the order of the registration.
+/// The offers of all namespaces that fit, in the order of the registration, those that are the last choice after the others.
 fn offers<'a>(
     request: &PlacementRequest,
     candidate: &'a Candidate,
@@ -179,7 +179,11 @@ fn offers<'a>(
         namespace.offers.get(class).map(|offer| (offer, namespace))
     });
     let is_open = |namespace: &CandidateNamespace| !namespace.maintenance && namespace.closed.is_none();
-    let mut fits = open.by_ref().filter(|(_, namespace)| is_open(namespace)).map(|(offer, _)| offer);
+    let (fits, last): (Vec<_>, Vec<_>) = open
+        .by_ref()
+        .filter(|(_, namespace)| is_open(namespace))
+        .partition(|(_, namespace)| namespace.last_choice.is_none());
+    let mut fits = fits.into_iter().chain(last).map(|(offer, _)| offer);
     if let Some(first) = fits.next() {
         return Ok((first, fits.collect()));
     }

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use serde::{Deserialize, Serialize};
 
 use super::capacity::Available;
-use super::{Candidate, PlacementRequest};
+use super::{Candidate, Offer, PlacementRequest};
 use crate::cluster::CANARY_PERMISSION;
 use crate::names::ClusterName;
 
@@ -18,6 +18,9 @@ const FULL: u64 = 1000;
 /// A score, which also explains the ranking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Score {
+    /// 1 if the namespace is the last choice, because its rules rejected the last starts; 0 for others.
+    #[serde(default)]
+    pub last_choice: u8,
     /// Place of the cluster's region in the preferences; regions not named come after all that are.
     pub region: usize,
     /// 0 for a canary cluster (one that demands the canary permission, which the request then holds), 1 for others.
@@ -34,15 +37,16 @@ pub struct Score {
 }
 
 impl Score {
-    pub(super) fn of(request: &PlacementRequest, candidate: &Candidate, room: &Available) -> Self {
+    pub(super) fn of(request: &PlacementRequest, candidate: &Candidate, offer: &Offer) -> Self {
         let canary = candidate.constraints.iter().any(|c| c.permission() == Some(CANARY_PERMISSION));
         let region = request.regions.iter().position(|region| *region == candidate.region);
         let placed = u64::try_from(candidate.placed).unwrap_or(u64::MAX);
         Self {
+            last_choice: u8::from(candidate.last_choice(&offer.target.namespace).is_some()),
             region: region.unwrap_or(request.regions.len()),
             canary: u8::from(!canary),
             load: placed.saturating_add(1).saturating_mul(LOAD_SCALE) / u64::from(candidate.weight.max(1)),
-            headroom: fullness(room),
+            headroom: fullness(offer.rooms.of(request.kind)),
             spread: placed,
             tie: tie(&request.seed, &candidate.name),
         }

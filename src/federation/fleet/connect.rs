@@ -14,7 +14,7 @@ use super::candidacy::Candidacy;
 use super::connected::{Connected, InUse, Place};
 use super::gate::Gate;
 use super::settings::{Defaults, Settings};
-use super::watcher::Watcher;
+use super::watcher::{Obstacles, Watcher};
 use crate::leadership::Leading;
 use crate::view::index::Index;
 use controller::{Controller, OwnerTokens, Parts};
@@ -88,7 +88,7 @@ impl Connector {
         let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers, mark)
             .map_err(|error| error.to_string())?;
         let member = Arc::new(member);
-        let places = self.places(&spec, &member, &settings)?;
+        let places = self.places(&spec, &member, &settings, &watcher)?;
         *watcher.controllers.write() =
             places.iter().map(|(name, place)| (name.clone(), Arc::downgrade(&place.controller))).collect();
         let tasks = self.tasks_of(&name);
@@ -123,6 +123,7 @@ impl Connector {
         spec: &ClusterSpec,
         member: &Arc<Member>,
         settings: &BTreeMap<Namespace, Arc<ArcSwap<Settings>>>,
+        watcher: &Arc<Watcher>,
     ) -> Result<BTreeMap<Namespace, Place>, String> {
         let mut places = BTreeMap::new();
         for namespace in &spec.namespaces {
@@ -145,6 +146,7 @@ impl Connector {
                 writer: ArcSwap::from_pointee(member.idle_writer(name)),
                 settings: Arc::clone(&controlled),
                 tokens: Arc::clone(&self.keyed) as Arc<dyn OwnerTokens>,
+                obstacles: Arc::new(Obstacles { watcher: Arc::clone(watcher), namespace: name.clone() }),
                 installation: Arc::clone(&self.installation),
             });
             let place = Place {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::callbacks::Callbacks;
 use super::settings::Settings;
 use crate::view::index::{ClusterFacts, Index, Session};
-use controller::Controller;
+use controller::{Controller, ObstacleObserver};
 use domain::names::{Namespace, WorkspaceId};
 use k8s::convert::{ViewSettings, end_message, lacks_labels, view};
 use k8s::resources::Workspace;
@@ -71,6 +71,20 @@ impl Watcher {
         let cluster = self.session.cluster();
         tracing::error!(%cluster, found, "restore of the cluster's etcd detected");
         self.index.rewound(&self.session);
+    }
+}
+
+/// Passes why workspaces of a namespace cannot be written to the index.
+pub(super) struct Obstacles {
+    pub(super) watcher: Arc<Watcher>,
+    pub(super) namespace: Namespace,
+}
+
+impl ObstacleObserver for Obstacles {
+    fn obstacle(&self, workspace: &str, why: Option<&str>) {
+        if let Ok(id) = workspace.parse::<WorkspaceId>() {
+            self.watcher.index.obstacle(&self.watcher.session, &self.namespace, &id, why);
+        }
     }
 }
 

@@ -98,7 +98,7 @@ fn starts(base: &Base, shared: &Shared) -> Arc<Starts> {
     let placing =
         Placing::new(fleet.clone(), index.clone(), registry.clone(), decisions.clone(), meters.clone());
     let creation = Creation::new(
-        fleet.clone(),
+        (fleet.clone(), index.clone()),
         base.queue.clone(),
         meters.clone(),
         keyed.clone(),

@@ -11,13 +11,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Place};
 use crate::leadership::Leadership;
 use crate::locks::Locks;
 use crate::workspaces::orphans::Orphans;
 use crate::workspaces::ownership::Ownership;
 use crate::workspaces::records::Records;
 use crate::{Error, Result};
+use domain::acceptance::Change;
 use domain::duration::GoDuration;
 use domain::names::WorkspaceId;
 use domain::record::PlacementRecord;
@@ -59,15 +60,21 @@ impl Patch {
     async fn write(
         self,
         writer: &Writer,
+        place: &Place,
         id: &WorkspaceId,
         workspace: &Workspace,
     ) -> Result<Patched<Workspace>> {
+        let learn = |change, outcome: &member::Result<Patched<Workspace>>| {
+            place.acceptance.changed_on_request(change, id.as_str(), outcome.as_ref());
+        };
         let version = workspace.metadata.resource_version.as_deref();
         match self {
             Self::Spec { field, value, limit } => {
                 let invalid = |rule: String| Error::Invalid { field: field.into(), rule };
                 budget::of_change(workspace, &value, limit).map_err(|large| invalid(large.to_string()))?;
-                match writer.patch_spec(id.as_str(), version, value).await {
+                let outcome = writer.patch_spec(id.as_str(), version, value).await;
+                learn(Change::Object, &outcome);
+                match outcome {
                     Err(error @ member::Error::TooLarge { .. }) => Err(invalid(error.to_string())),
                     outcome => Ok(outcome?),
                 }
@@ -79,7 +86,9 @@ impl Patch {
                 }
                 // Only lists can lose what others wrote; a heartbeat need not fail because a phase changed.
                 let version = version.filter(|_| value["status"].get("conditions").is_some());
-                Ok(writer.patch_status(id.as_str(), version, value).await?)
+                let outcome = writer.patch_status(id.as_str(), version, value).await;
+                learn(Change::Status, &outcome);
+                Ok(outcome?)
             }
         }
     }
@@ -204,7 +213,7 @@ impl Changes {
             };
             let patched = match self.ownership.labelled(&writer, &place, record, workspace).await? {
                 Patched::Done(workspace) => match patch(&workspace) {
-                    Some(change) => change.write(&writer, id, &workspace).await?,
+                    Some(change) => change.write(&writer, &place, id, &workspace).await?,
                     None => return Ok(()),
                 },
                 Patched::NotFound => Patched::NotFound,

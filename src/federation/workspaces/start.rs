@@ -10,6 +10,7 @@
 mod attempt;
 pub(crate) mod create;
 pub(crate) mod placing;
+mod prepare;
 pub(crate) mod repeat;
 mod started;
 
