@@ -3,6 +3,7 @@
 pub mod acceptance;
 pub mod adoption;
 pub mod annotation;
+pub mod backoff;
 pub mod canary;
 pub mod causes;
 pub mod certificate;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ use crate::locks::Locks;
 use crate::workspaces::ownership::Ownership;
 use crate::workspaces::records::Records;
 use crate::{Error, Result};
+use domain::backoff::doubling;
 use domain::duration::GoDuration;
 use domain::names::WorkspaceId;
 use domain::record::PlacementRecord;
@@ -29,10 +31,9 @@ use store::Term;
 
 /// For one change, conflicts included.
 const CHANGE_WITHIN: Duration = crate::locks::PATIENCE;
-/// First pause after a conflict; it doubles with each.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
-/// The longest: another writer that never rests lets one through now and then, and each try is a chance.
-const CONFLICT_PAUSE_MOST: Duration = Duration::from_millis(160);
+/// Backoff after conflicts. It stays short: another writer that never rests lets one through now and then, and each try is
+/// a chance.
+const BACKOFF: ExponentialBuilder = doubling(Duration::from_millis(10), Duration::from_millis(160));
 
 /// A change of a resource.
 enum Patch {
@@ -190,7 +191,7 @@ impl Changes {
         let gone = || Error::NoWorkspace(id.clone());
         let deadline = Instant::now() + CHANGE_WITHIN;
         let mut known = place.cache.get(id.as_str());
-        let mut pause = CONFLICT_PAUSE;
+        let mut delays = BACKOFF.build();
         loop {
             let workspace = match known.take() {
                 Some(workspace) => workspace,
@@ -211,10 +212,10 @@ impl Changes {
                 }
                 Patched::NotFound => return Err(gone()),
                 Patched::Conflict => {
-                    if timeout_at(deadline, tokio::time::sleep(pause)).await.is_err() {
+                    let pause = tokio::time::sleep(delays.next().unwrap_or_default());
+                    if timeout_at(deadline, pause).await.is_err() {
                         return Err(Error::Contended { what: format!("workspace {id}") });
                     }
-                    pause = CONFLICT_PAUSE_MOST.min(pause * 2);
                 }
             }
         }
