@@ -16,7 +16,8 @@ use crate::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running, te
 use crate::pod;
 use domain::names::Namespace;
 use domain::pod::PodPhase;
-use k8s::resources::{Phase, names};
+use domain::workspace::Phase;
+use k8s::resources::names;
 use member::acceptance::Acceptance;
 use member::cache::{NamespaceCache, NodeCache};
 use member::maintenance::{DEFAULT_NAME, Maintenance};

@@ -14,6 +14,7 @@ use controller::{ClassSettings, PodTemplates, TemplateFolder};
 use domain::class::{Class, RawClass};
 use domain::cluster::{ClearText, DefaultNamespaces, NamespaceSpec, NodeAgent};
 use domain::duration::GoDuration;
+use domain::limits::{Recreation, Timeouts};
 use domain::names::{ClassId, MetaId};
 use domain::pod_annotations::PodAnnotations;
 use domain::template::{HostError, PortUrl, Values, WorkspaceUrl};
@@ -60,9 +61,9 @@ pub struct Defaults {
     /// Of the SSH gateway's authority.
     pub ssh_gateway_ca_public_key: Option<String>,
     /// See [`controller::Settings`].
-    pub timeouts: controller::Timeouts,
+    pub timeouts: Timeouts,
     /// See [`controller::Settings`].
-    pub recreation: controller::Recreation,
+    pub recreation: Recreation,
     /// See [`controller::Settings`].
     pub concurrency: usize,
     /// The pod templates that cluster files may name.

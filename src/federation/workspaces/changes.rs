@@ -22,10 +22,10 @@ use domain::backoff::doubling;
 use domain::duration::GoDuration;
 use domain::names::WorkspaceId;
 use domain::record::PlacementRecord;
-use domain::workspace::{Access, Port, Protocol, StopPolicy, TimeoutChange};
-use k8s::convert::budget;
+use domain::workspace::{Access, Port, StopPolicy, TimeoutChange};
+use k8s::convert::{self, budget};
+use k8s::resources::Workspace;
 use k8s::resources::conditions::{self, reason};
-use k8s::resources::{self, Workspace};
 use member::apply::{Patched, Writer};
 use store::Term;
 
@@ -309,17 +309,7 @@ fn ports(workspace: &Workspace, port: Port, expose: bool) -> Option<Value> {
     let mut ports = workspace.spec.ports.clone();
     ports.retain(|other| other.port != number);
     if expose {
-        ports.push(resources::Port {
-            port: number,
-            protocol: match port.protocol {
-                Protocol::Http => resources::PortProtocol::Http,
-                Protocol::Https => resources::PortProtocol::Https,
-            },
-            visibility: match port.visibility {
-                Access::Owner => resources::AdmissionLevel::Owner,
-                Access::Everyone => resources::AdmissionLevel::Everyone,
-            },
-        });
+        ports.push(convert::port(&port));
     }
     (ports != workspace.spec.ports).then(|| json!({ "spec": { "ports": ports } }))
 }
@@ -327,6 +317,7 @@ fn ports(workspace: &Workspace, port: Port, expose: bool) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::workspace::Protocol;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

@@ -12,6 +12,7 @@ use crate::files;
 use domain::class::Class;
 use domain::cluster::{ClearText, NodeAgent, rules};
 use domain::install::WORKSPACE_HOST_PATH;
+use domain::limits::{Recreation, Timeouts};
 use domain::names::{ClassId, Namespace, is_dns_subdomain};
 use domain::pod_annotations::PodAnnotations;
 use domain::template::{PortUrl, WorkspaceUrl};
@@ -66,34 +67,9 @@ pub struct Manager {
     /// Annotations of clients that are copied to pods.
     pub pod_annotations: PodAnnotations,
     /// Recreation of pods that a node refused.
-    pub pod_recreation: PodRecreation,
+    pub pod_recreation: Recreation,
     /// Name of the ConfigMap that puts a namespace under maintenance.
     pub maintenance_config_map: String,
-}
-
-/// Timeouts of workspaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of the configuration, described there")]
-pub struct Timeouts {
-    pub startup: Duration,
-    pub initialization: Duration,
-    pub container_start: Duration,
-    pub regular_workspace: Duration,
-    pub max_lifetime: Duration,
-    pub headless_workspace: Duration,
-    pub after_close: Duration,
-    pub content_finalization: Duration,
-    pub stopping: Duration,
-    pub interrupted: Duration,
-}
-
-/// Recreation of pods that a node refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PodRecreation {
-    /// Pods after the first.
-    pub max_retries: u32,
-    /// Delay before each.
-    pub backoff: Duration,
 }
 
 /// Keys of existing files that have no effect, as in Gitpod.
@@ -213,18 +189,18 @@ fn check(group: &Group<'_>, key: &str, outcome: Result<(), String>) {
 }
 
 fn timeouts(mut group: Group<'_>) -> Timeouts {
-    let (minute, hour) = (Duration::from_mins(1), Duration::from_hours(1));
+    let default = Timeouts::default();
     let timeouts = Timeouts {
-        startup: group.duration("startup", hour),
-        initialization: group.duration("initialization", 30 * minute),
-        container_start: group.duration_or_zero("containerStart").unwrap_or(5 * minute),
-        regular_workspace: group.duration("regularWorkspace", 30 * minute),
-        max_lifetime: group.duration("maxLifetime", 36 * hour),
-        headless_workspace: group.duration("headlessWorkspace", hour),
-        after_close: group.duration_or_zero("afterClose").unwrap_or(2 * minute),
-        content_finalization: group.duration("contentFinalization", hour),
-        stopping: group.duration("stopping", hour),
-        interrupted: group.duration_or_zero("interrupted").unwrap_or(5 * minute),
+        startup: group.duration("startup", default.startup),
+        initialization: group.duration("initialization", default.initialization),
+        container_start: group.duration_or_zero("containerStart").unwrap_or(default.container_start),
+        regular_workspace: group.duration("regularWorkspace", default.regular_workspace),
+        max_lifetime: group.duration("maxLifetime", default.max_lifetime),
+        headless_workspace: group.duration("headlessWorkspace", default.headless_workspace),
+        after_close: group.duration_or_zero("afterClose").unwrap_or(default.after_close),
+        content_finalization: group.duration("contentFinalization", default.content_finalization),
+        stopping: group.duration("stopping", default.stopping),
+        interrupted: group.duration_or_zero("interrupted").unwrap_or(default.interrupted),
     };
     let is_compared = group.unread().has_neither("stopping", "contentFinalization");
     if is_compared && timeouts.stopping < timeouts.content_finalization {
@@ -254,11 +230,12 @@ fn pod_annotations(group: &mut Group<'_>) -> PodAnnotations {
     })
 }
 
-fn pod_recreation(group: &mut Group<'_>) -> PodRecreation {
-    let max_retries = group.count("podRecreationMaxRetries", 0..=100).unwrap_or(3);
+fn pod_recreation(group: &mut Group<'_>) -> Recreation {
+    let default = Recreation::default();
+    let max_retries = group.count("podRecreationMaxRetries", 0..=100).unwrap_or(default.max_retries);
     // Generated files write zero for "unset".
     let backoff = group.duration_or_zero("podRecreationBackoff").filter(|backoff| !backoff.is_zero());
-    PodRecreation { max_retries, backoff: backoff.unwrap_or(Duration::from_secs(15)) }
+    Recreation { max_retries, backoff: backoff.unwrap_or(default.backoff) }
 }
 
 fn ssh_gateway_ca(group: &mut Group<'_>) -> Option<String> {

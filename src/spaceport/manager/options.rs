@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 
 use super::templates;
-use controller::{ClassSettings, PodTemplates, Recreation, TemplateFolder, Timeouts};
+use controller::{ClassSettings, PodTemplates, TemplateFolder};
 use domain::cluster::{DefaultNamespaces, NamespaceSpec};
 use domain::health::Limits as HealthLimits;
 use domain::names::Namespace;
@@ -151,7 +151,6 @@ fn unvetted(
     classes: BTreeMap<String, ClassSettings>,
     templates: TemplateFolder,
 ) -> Defaults {
-    let timeouts = manager.timeouts;
     Defaults {
         namespaces: DefaultNamespaces {
             workspaces: manager.namespace.clone(),
@@ -174,22 +173,8 @@ fn unvetted(
         custom_ca: manager.custom_ssl_certificate,
         pod_annotations: manager.pod_annotations.clone(),
         ssh_gateway_ca_public_key: manager.ssh_gateway_ca_public_key.clone(),
-        timeouts: Timeouts {
-            startup: timeouts.startup,
-            initialization: timeouts.initialization,
-            container_start: timeouts.container_start,
-            regular_workspace: timeouts.regular_workspace,
-            max_lifetime: timeouts.max_lifetime,
-            headless_workspace: timeouts.headless_workspace,
-            after_close: timeouts.after_close,
-            content_finalization: timeouts.content_finalization,
-            stopping: timeouts.stopping,
-            interrupted: timeouts.interrupted,
-        },
-        recreation: Recreation {
-            max_retries: manager.pod_recreation.max_retries,
-            backoff: manager.pod_recreation.backoff,
-        },
+        timeouts: manager.timeouts,
+        recreation: manager.pod_recreation,
         concurrency: manager.workspace_reconcilers,
         templates: Arc::new(templates),
     }
