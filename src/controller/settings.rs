@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::Pod;
 
 use domain::class::Class;
-use domain::limits::{Recreation, Timeouts};
+use domain::manager::{Recreation, Timeouts};
 use domain::names::{Namespace, WorkspaceId};
 use domain::pod_annotations::PodAnnotations;
 use domain::signing::{Keying, SigningKeys};

@@ -26,7 +26,7 @@ pub mod image;
 pub mod install;
 pub mod kubeconfig;
 pub mod layout;
-pub mod limits;
+pub mod manager;
 pub mod names;
 pub mod observed;
 pub mod page_token;

@@ -139,7 +139,7 @@ pub struct Features {
     pub ssh_ca: bool,
 }
 
-/// Timeouts of one workspace that override [`Timeouts`](crate::limits::Timeouts).
+/// Timeouts of one workspace that override [`Timeouts`](crate::manager::Timeouts).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct OwnTimeouts {
     /// Since the last activity.

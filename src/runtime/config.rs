@@ -18,7 +18,7 @@ pub use etcd::Etcd;
 pub use federation::{Federation, HealthTimes, LeaderTimes, Sealing, SealingKey};
 pub use folder::read as files_below;
 pub use follow::{Follower, Groups, RATE_LIMITS};
-pub use manager::Manager;
+pub use domain::manager::Manager;
 pub use reader::{Problem, TemplateCheck};
 pub use servers::{ImageBuilderProxy, KeyedLimit, RateLimit, RpcServer, StreamCaps};
 

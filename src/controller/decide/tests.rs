@@ -22,7 +22,7 @@ use prost::Message;
 use crate::settings::ClassSettings;
 use crate::templates::PodTemplates;
 use domain::class::{Class, RawClass};
-use domain::limits::{Recreation, Timeouts};
+use domain::manager::{Recreation, Timeouts};
 use domain::names::WorkspaceId;
 use domain::pod::{ContainerFacts, ContainerState, PodEvent, PodPhase, Termination};
 use domain::signing::Keying;

@@ -1,7 +1,6 @@
 //! `manager`: how workspaces run, unless the cluster overrides it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use url::Url;
@@ -9,68 +8,12 @@ use url::Url;
 use super::classes;
 use super::reader::Group;
 use crate::files;
-use domain::class::Class;
-use domain::cluster::{ClearText, NodeAgent, rules};
+use domain::cluster::rules;
 use domain::install::WORKSPACE_HOST_PATH;
-use domain::limits::{Recreation, Timeouts};
+use domain::manager::{Manager, Recreation, Timeouts};
 use domain::names::{ClassId, Namespace, is_dns_subdomain};
 use domain::pod_annotations::PodAnnotations;
 use domain::template::{PortUrl, WorkspaceUrl};
-
-/// `manager`.
-#[derive(Debug, Clone)]
-pub struct Manager {
-    /// Default namespace of workspaces.
-    pub namespace: Namespace,
-    /// Default namespace of their token Secrets.
-    pub secrets_namespace: Namespace,
-    /// Scheduler; `None` means the cluster's default.
-    pub scheduler_name: Option<String>,
-    /// A localhost profile.
-    pub seccomp_profile: Option<String>,
-    /// Timeouts of workspaces.
-    pub timeouts: Timeouts,
-    /// URL template of workspaces.
-    pub workspace_url: WorkspaceUrl,
-    /// URL template of ports.
-    pub port_url: PortUrl,
-    /// Folder on the node for workspaces' content.
-    pub workspace_host_path: String,
-    /// Interval at which a workspace reports activity.
-    pub heartbeat_interval: Duration,
-    /// URL of the installation.
-    pub host_url: Url,
-    /// Default node agent.
-    pub node_agent: NodeAgent,
-    /// Default handling of starts whose secrets an existing node agent needs in clear text.
-    pub clear_text_secrets: ClearText,
-    /// Registry facade from which images are pulled.
-    pub registry_facade_host: Option<String>,
-    /// Whether workspaces start through workspacekit; otherwise by the image's own entry point.
-    pub workspacekit: bool,
-    /// An environment variable of workspaces.
-    pub workspace_cluster_host: Option<String>,
-    /// Classes of namespaces that define none.
-    pub classes: BTreeMap<ClassId, Class>,
-    /// Folder with the pod templates that cluster files may name.
-    pub template_folder: Option<PathBuf>,
-    /// Class of requests that name none.
-    pub preferred_class: Option<ClassId>,
-    /// Concurrent reconciles in one namespace.
-    pub workspace_reconcilers: usize,
-    /// Concurrent checks of timeouts in one namespace.
-    pub timeout_reconcilers: usize,
-    /// Whether workspaces trust the installation's own certificate authority.
-    pub custom_ssl_certificate: bool,
-    /// An environment variable of workspaces.
-    pub ssh_gateway_ca_public_key: Option<String>,
-    /// Annotations of clients that are copied to pods.
-    pub pod_annotations: PodAnnotations,
-    /// Recreation of pods that a node refused.
-    pub pod_recreation: Recreation,
-    /// Name of the ConfigMap that puts a namespace under maintenance.
-    pub maintenance_config_map: String,
-}
 
 /// Keys of existing files that have no effect, as in Gitpod.
 const IGNORED: [&str; 7] = [
@@ -114,6 +57,8 @@ pub(super) fn read(mut group: Group<'_>) -> Option<Manager> {
     let classes = classes::read(written);
     let preferred_class = preferred_class(&mut group, &names);
     let pod_recreation = pod_recreation(&mut group);
+    // Checked and without effect: a reconcile checks the timeouts, too.
+    group.count("timeoutMaxConcurrentReconciles", 0..=1_000);
     for key in IGNORED {
         group.ignore(key);
     }
@@ -135,7 +80,6 @@ pub(super) fn read(mut group: Group<'_>) -> Option<Manager> {
             .count("workspaceMaxConcurrentReconciles", 0..=1_000)
             .unwrap_or(25)
             .max(1),
-        timeout_reconcilers: group.count("timeoutMaxConcurrentReconciles", 0..=1_000).unwrap_or(15).max(1),
         custom_ssl_certificate: group.flag("enableCustomSSLCertificate").unwrap_or(false),
         ssh_gateway_ca_public_key: ssh_gateway_ca(&mut group),
         pod_annotations: pod_annotations(&mut group),
