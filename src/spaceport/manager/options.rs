@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 
 use super::templates;
 use controller::{ClassSettings, PodTemplates, TemplateFolder};
-use domain::cluster::{DefaultNamespaces, NamespaceSpec};
+use domain::cluster::NamespaceSpec;
 use domain::health::Limits as HealthLimits;
 use domain::manager::Manager;
 use domain::names::Namespace;
