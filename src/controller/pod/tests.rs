@@ -36,7 +36,8 @@ fn set_initializer(workspace: &mut Workspace, spec: Spec) {
 fn full() -> Scene {
     let mut scene = fresh();
     let spec = &mut scene.workspace.spec;
-    spec.git = Some(Box::new(GitIdentity { email: "jane@example.com".to_owned(), username: "Jane".to_owned() }));
+    spec.git =
+        Some(Box::new(GitIdentity { email: "jane@example.com".to_owned(), username: "Jane".to_owned() }));
     spec.image.workspace.reference = Some("docker.io/library/debian:13".to_owned());
     spec.workspace_location = "project/src".to_owned();
     spec.ssh_gateway_ca_public_key = Some("ssh-ed25519 AAAA".to_owned());

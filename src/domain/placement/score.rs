@@ -71,8 +71,6 @@ fn tie(seed: &str, name: &ClusterName) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn ties_are_broken_alike_by_every_release() {
         let tie = |seed: &str, name: &str| super::tie(seed, &name.parse().unwrap());

@@ -191,7 +191,8 @@ fn urls(
     report: &mut impl FnMut(String, String),
 ) -> (Option<WorkspaceUrl>, Option<PortUrl>) {
     let url = parsed(spec.url_template.as_deref(), &defaults.manager.workspace_url, "urlTemplate", report);
-    let port_url = parsed(spec.port_url_template.as_deref(), &defaults.manager.port_url, "portUrlTemplate", report);
+    let port_url =
+        parsed(spec.port_url_template.as_deref(), &defaults.manager.port_url, "portUrlTemplate", report);
     (url, port_url)
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 
 use super::templates;
-use controller::{ClassSettings, PodTemplates, TemplateFolder};
+use controller::{ClassSettings, PodTemplates};
 use domain::cluster::NamespaceSpec;
 use domain::health::Limits as HealthLimits;
 use domain::manager::Manager;
@@ -111,10 +111,7 @@ pub(super) fn member_options(config: &Config, calls: CallMeters, tasks: TaskMete
 
 /// Defaults of namespaces whose cluster file sets nothing else; reads and checks templates. Templates of classes with
 /// problems in the configuration are reported there already.
-pub(super) fn defaults(
-    manager: &Manager,
-    is_flawless: bool,
-) -> Result<Defaults, Vec<config::Problem>> {
+pub(super) fn defaults(manager: &Manager, is_flawless: bool) -> Result<Defaults, Vec<config::Problem>> {
     let mut problems = Vec::new();
     let mut classes = BTreeMap::new();
     for (id, class) in &manager.classes {
