@@ -4,11 +4,11 @@
 //! caller in headers; these headers count only on a connection with a replica's certificate. While there is no leader,
 //! a bounded number of writes waits for one, for at most 12 s.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 use tonic::body::Body;
@@ -26,6 +26,8 @@ use runtime::tls::{ConnectInfo, Role, roles_of};
 const CALLER_ROLES: &str = "x-spaceport-caller-roles";
 /// Header with the caller's name, percent-encoded beyond ASCII. For replicas of earlier versions and for people.
 const CALLER_NAME: &str = "x-spaceport-caller-name";
+/// What is encoded in that name besides characters that are not ASCII.
+const NOT_SHOWN: &AsciiSet = &CONTROLS.add(b'%');
 /// Header with the whole identity of the caller ([`Who`]). All three headers count only if a replica sent them.
 const CALLER: &str = "x-spaceport-caller";
 /// How long a write waits for a leader, unless the caller's deadline is shorter.
@@ -219,16 +221,7 @@ fn name_caller(request: &mut Request<Body>, caller: &Caller) {
     if let Some(who) = caller.who.header() {
         headers.insert(CALLER, who);
     }
-    let mut name = String::new();
-    for byte in caller.who.name().bytes() {
-        match byte {
-            b'%' => name.push_str("%25"),
-            0x20..=0x7e => name.push(char::from(byte)),
-            other => {
-                let _ = write!(name, "%{other:02X}");
-            }
-        }
-    }
+    let name = utf8_percent_encode(caller.who.name(), NOT_SHOWN).to_string();
     let name = HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("unknown"));
     headers.insert(CALLER_NAME, name);
 }

@@ -247,14 +247,14 @@ pub fn ended(ended: Ended) -> v1::EndedWorkspace {
 
 fn repo(git: &GitStatus) -> contentservice::GitStatus {
     contentservice::GitStatus {
-        branch: git.branch.clone(),
-        latest_commit: git.latest_commit.clone(),
+        branch: git.branch.clone().unwrap_or_default(),
+        latest_commit: git.latest_commit.clone().unwrap_or_default(),
         uncommited_files: git.uncommited_files.clone(),
-        total_uncommited_files: git.total_uncommited_files,
+        total_uncommited_files: git.total_uncommited_files.unwrap_or_default(),
         untracked_files: git.untracked_files.clone(),
-        total_untracked_files: git.total_untracked_files,
+        total_untracked_files: git.total_untracked_files.unwrap_or_default(),
         unpushed_commits: git.unpushed_commits.clone(),
-        total_unpushed_commits: git.total_unpushed_commits,
+        total_unpushed_commits: git.total_unpushed_commits.unwrap_or_default(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use http::Uri;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
@@ -26,6 +27,7 @@ use super::address::Address;
 use super::failure::{Usage, root_cause};
 use super::input::Patience;
 use super::terminal::Format;
+use domain::backoff::doubling;
 use domain::duration::GoDuration;
 use proto::spaceport::v1::cluster_manager_client::ClusterManagerClient;
 use proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient as UsersClient;
@@ -42,9 +44,9 @@ pub const CREATE_CONTEXT: &str = "create one with `spaceport config set-context 
 const LARGEST_ANSWER: usize = 16 << 20;
 /// Timeout of one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// First backoff of resuming a stream; it doubles with each try.
+/// First backoff of resuming a stream.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const BACKOFF: ExponentialBuilder = doubling(FIRST_PAUSE, Duration::from_secs(5));
 
 /// Connection and output settings, combined from flags, variables and a context.
 #[derive(Debug, Clone)]
@@ -321,8 +323,9 @@ pub async fn again<T>(
     mut ask: impl AsyncFnMut(&Client) -> Result<T, Status>,
 ) -> Result<T> {
     let deadline = Instant::now() + args.timeout;
-    let mut pause = FIRST_PAUSE;
+    let mut delays = BACKOFF.build();
     loop {
+        let pause = delays.next().unwrap_or_default();
         tokio::time::sleep(pause).await;
         let left = deadline.saturating_duration_since(Instant::now()).max(FIRST_PAUSE);
         let failure = match Client::connect(&ClientArgs { timeout: left, ..args.clone() }).await {
@@ -336,6 +339,5 @@ pub async fn again<T>(
         if Instant::now() + pause >= deadline {
             return Err(failure);
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

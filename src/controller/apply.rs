@@ -112,7 +112,7 @@ async fn create_pod(
         Ok(Created::New(made)) => {
             parts.acceptance.pod(Ok(()));
             if let Some(spec) = &made.spec {
-                let (class, kind) = (&workspace.spec.class, convert::kind(workspace.spec.type_));
+                let (class, kind) = (&workspace.spec.class, workspace.spec.type_);
                 parts.capacity.admitted(cache.namespace(), class, kind, convert::pod_requests(spec));
             }
             // The next reconcile need not wait for the watch, and a stop before that finds the pod.

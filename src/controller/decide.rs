@@ -31,7 +31,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::pod::{self, PodInput};
 use crate::settings::{OwnerTokens, Settings};
 use domain::pod::PodFacts;
-use k8s::resources::Phase;
+use domain::workspace::Phase;
 use k8s::resources::conditions::{self, reason};
 
 use case::Case;

@@ -30,5 +30,5 @@ pub use controller::{Controller, Parts};
 pub use error::Error;
 pub use obstacles::ObstacleObserver;
 pub use pod::{CONTAINER, planned as planned_pod, problems as pod_problems, sample, sample_workspace, shape};
-pub use settings::{ClassSettings, OwnerTokens, Recreation, Settings, Timeouts};
+pub use settings::{ClassSettings, OwnerTokens, Settings};
 pub use templates::{PodTemplates, TemplateError, TemplateFolder, parse_template};

@@ -1,7 +1,10 @@
 //! Extracts the secrets of an initializer other than passwords. Spaceport's node agent resolves the references; for an
 //! existing agent, which resolves references in passwords alone, the fields are reported as clear text.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+
+use percent_encoding::percent_decode_str;
 
 use domain::hash;
 use proto::contentservice::workspace_initializer::Spec;
@@ -68,19 +71,7 @@ pub(super) fn has_broken_login(url: &str) -> bool {
 
 /// Percent-decodes, as git does; invalid encoding stays as it is.
 fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let digit = |at: usize| after.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-        if let (b'%', Some(high), Some(low)) = (*first, digit(0), digit(1)) {
-            bytes.extend(u8::try_from(high * 16 + low));
-            rest = after.get(2..).unwrap_or_default();
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+    percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Cow::into_owned)
 }
 
 /// Turns user and password of the URL into basic authentication, unless the repository has authentication already.

@@ -4,8 +4,9 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::pod;
 use domain::pod::PodFacts;
+use domain::workspace::Phase;
 use k8s::resources::conditions::{self, reason};
-use k8s::resources::{Phase, names};
+use k8s::resources::names;
 
 use super::action::{Action, SecretsToDelete};
 use super::case::Case;

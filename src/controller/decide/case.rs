@@ -5,7 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::pod::{self, CONTAINER};
 use crate::settings::Settings;
 use domain::pod::{ContainerFacts, ContainerState, EventQuery, PodFacts, PodPhase};
-use k8s::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, conditions};
+use domain::workspace::{Kind, Phase};
+use k8s::resources::{Workspace, WorkspaceStatus, conditions};
 
 use super::deadline::has_passed;
 use super::observed::Observed;
@@ -66,7 +67,7 @@ impl<'a> Case<'a> {
     }
 
     pub fn is_headless(&self) -> bool {
-        self.workspace.spec.type_ != WorkspaceType::Regular
+        self.workspace.spec.type_ != Kind::Regular
     }
 
     pub fn in_maintenance(&self) -> bool {

@@ -7,9 +7,10 @@ use crate::settings::OwnerTokens;
 use domain::names::WorkspaceId;
 use domain::pod::{ContainerState, PodEvent, PodFacts};
 use domain::template::Values;
+use domain::workspace::Phase;
 use k8s::convert;
 use k8s::resources::conditions::{self, reason};
-use k8s::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus, names};
+use k8s::resources::{OwnerToken, Runtime, WorkspaceStatus, names};
 
 use super::action::Action;
 use super::case::Case;

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 
 use domain::duration::GoDuration;
 use domain::pod::PodFacts;
+use domain::workspace::Phase;
 use k8s::resources::conditions::{self, reason};
-use k8s::resources::{Phase, WorkspaceStatus, names};
+use k8s::resources::{WorkspaceStatus, names};
 
 use super::case::Case;
 use super::deadline::after;

@@ -122,7 +122,7 @@ fn image_pull(message: &str) -> Failure {
 /// The platform removed the pod: preemption, eviction, taints. No failure if the workspace was ending anyway.
 fn of_disruption(case: &Case<'_>, draft: &Draft, pod: &PodFacts) -> Option<Failure> {
     let (reason, message) = pod.disruption.as_ref()?;
-    let is_ending = draft.is_doomed(case) || case.phase() == k8s::resources::Phase::Stopping;
+    let is_ending = draft.is_doomed(case) || case.phase() == domain::workspace::Phase::Stopping;
     if is_ending || pod.deleting_since.is_none() {
         return None;
     }

@@ -19,15 +19,15 @@ use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use prost::Message;
 
-use crate::settings::{ClassSettings, Recreation, Timeouts};
+use crate::settings::ClassSettings;
 use crate::templates::PodTemplates;
 use domain::class::{Class, RawClass};
+use domain::manager::{Recreation, Timeouts};
 use domain::names::WorkspaceId;
 use domain::pod::{ContainerFacts, ContainerState, PodEvent, PodPhase, Termination};
 use domain::signing::Keying;
-use k8s::resources::{
-    self, Initializer, Runtime, Workspace, WorkspaceSpec, WorkspaceStatus, WorkspaceType, names,
-};
+use domain::workspace::Kind;
+use k8s::resources::{self, Initializer, Runtime, Workspace, WorkspaceSpec, WorkspaceStatus, names};
 use proto::contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer::Spec};
 
 use super::*;
@@ -175,7 +175,7 @@ pub(crate) fn running() -> Scene {
 }
 
 /// A headless workspace that runs.
-pub(crate) fn headless(kind: WorkspaceType) -> Scene {
+pub(crate) fn headless(kind: Kind) -> Scene {
     let mut scene = running();
     scene.workspace.spec.type_ = kind;
     scene.edit_pod(|pod| pod.name = pod::name(kind, "a"));
@@ -203,7 +203,7 @@ impl Scene {
         self.workspace.status.get_or_insert_default()
     }
 
-    pub fn kind(mut self, kind: WorkspaceType) -> Self {
+    pub fn kind(mut self, kind: Kind) -> Self {
         self.workspace.spec.type_ = kind;
         self
     }

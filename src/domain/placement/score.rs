@@ -2,6 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 
+use fnv::FnvHasher;
 use serde::{Deserialize, Serialize};
 
 use super::capacity::Available;
@@ -66,19 +67,19 @@ fn fullness(room: &Available) -> u64 {
 
 /// FNV-1a over seed and name: the hasher of the standard library may change between versions.
 fn tie(seed: &str, name: &ClusterName) -> u64 {
-    struct Fnv(u64);
-    impl Hasher for Fnv {
-        fn finish(&self) -> u64 {
-            self.0
-        }
-        fn write(&mut self, bytes: &[u8]) {
-            for byte in bytes {
-                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        }
-    }
-    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    let mut hasher = FnvHasher::default();
     seed.hash(&mut hasher);
     name.as_str().hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ties_are_broken_alike_by_every_release() {
+        let tie = |seed: &str, name: &str| super::tie(seed, &name.parse().unwrap());
+        assert_eq!(tie("", "eu-1"), 0x7c4c_442c_bd07_b5db);
+        assert_eq!(tie("ws-1", "eu-1"), 0xb6e4_a1a8_c3db_589b);
+        assert_eq!(tie("ws-1", "us-1"), 0xc98e_5d76_1cda_411d);
+    }
 }

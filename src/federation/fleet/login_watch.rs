@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -10,6 +11,7 @@ use super::callbacks::Login;
 use super::logins::{Failure, LoginState};
 use super::members::Fleet;
 use super::slot::{Broken, Slot};
+use domain::backoff::doubling;
 use domain::names::ClusterName;
 use domain::secret::Secret;
 use domain::secret_ref::SecretRef;
@@ -18,8 +20,8 @@ use member::client::Credentials;
 use member::tasks::TaskName;
 use store::Registration;
 
-/// The first backoff before a login that was refused is retried, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+/// Backoff before a rejected login is verified again.
+const BACKOFF: ExponentialBuilder = doubling(Duration::from_secs(2), Duration::from_secs(30));
 /// Checks that a new login must pass. What else may be wrong with a cluster is no reason to let its old login run out.
 const OF_LOGINS: [&str; 6] = ["reachable", "ca", "login", "login-end", "identity", "permissions"];
 
@@ -62,19 +64,20 @@ impl Following {
     }
 
     async fn use_readings(&self, mut readings: watch::Receiver<Option<Reading>>) {
-        let mut pause = PAUSES.0;
+        let mut delays = BACKOFF.build();
         loop {
             let reading = readings.borrow_and_update().clone();
             let again = match reading {
                 None => false,
                 Some(reading) => self.use_reading(reading).await,
             };
+            let pause = again.then(|| delays.next()).flatten();
             tokio::select! {
                 changed = readings.changed() => match changed {
-                    Ok(()) => pause = PAUSES.0,
+                    Ok(()) => delays = BACKOFF.build(),
                     Err(_) => return,
                 },
-                () = tokio::time::sleep(pause), if again => pause = (pause * 2).min(PAUSES.1),
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
         }
     }

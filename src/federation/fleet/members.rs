@@ -79,7 +79,11 @@ impl Fleet {
 
     /// Namespaces of clusters that name none, by the configuration in force.
     pub fn default_namespaces(&self) -> DefaultNamespaces {
-        self.defaults().namespaces.clone()
+        let manager = &self.defaults().manager;
+        DefaultNamespaces {
+            workspaces: manager.namespace.clone(),
+            secrets: manager.secrets_namespace.clone(),
+        }
     }
 
     /// A member in use.

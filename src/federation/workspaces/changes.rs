@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
@@ -19,22 +20,22 @@ use crate::workspaces::ownership::Ownership;
 use crate::workspaces::records::Records;
 use crate::{Error, Result};
 use domain::acceptance::Change;
+use domain::backoff::doubling;
 use domain::duration::GoDuration;
 use domain::names::WorkspaceId;
 use domain::record::PlacementRecord;
-use domain::workspace::{Access, Port, Protocol, StopPolicy, TimeoutChange};
-use k8s::convert::budget;
+use domain::workspace::{Access, Port, StopPolicy, TimeoutChange};
+use k8s::convert::{self, budget};
+use k8s::resources::Workspace;
 use k8s::resources::conditions::{self, reason};
-use k8s::resources::{self, Workspace};
 use member::apply::{Patched, Writer};
 use store::Term;
 
 /// For one change, conflicts included.
 const CHANGE_WITHIN: Duration = crate::locks::PATIENCE;
-/// First pause after a conflict; it doubles with each.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
-/// The longest: another writer that never rests lets one through now and then, and each try is a chance.
-const CONFLICT_PAUSE_MOST: Duration = Duration::from_millis(160);
+/// Backoff after conflicts. It stays short: another writer that never rests lets one through now and then, and each try is
+/// a chance.
+const BACKOFF: ExponentialBuilder = doubling(Duration::from_millis(10), Duration::from_millis(160));
 
 /// A change of a resource.
 enum Patch {
@@ -205,7 +206,7 @@ impl Changes {
         let gone = || Error::NoWorkspace(id.clone());
         let deadline = Instant::now() + CHANGE_WITHIN;
         let mut known = place.cache.get(id.as_str());
-        let mut pause = CONFLICT_PAUSE;
+        let mut delays = BACKOFF.build();
         loop {
             let workspace = match known.take() {
                 Some(workspace) => workspace,
@@ -226,10 +227,10 @@ impl Changes {
                 }
                 Patched::NotFound => return Err(gone()),
                 Patched::Conflict => {
-                    if timeout_at(deadline, tokio::time::sleep(pause)).await.is_err() {
+                    let pause = tokio::time::sleep(delays.next().unwrap_or_default());
+                    if timeout_at(deadline, pause).await.is_err() {
                         return Err(Error::Contended { what: format!("workspace {id}") });
                     }
-                    pause = CONFLICT_PAUSE_MOST.min(pause * 2);
                 }
             }
         }
@@ -323,17 +324,7 @@ fn ports(workspace: &Workspace, port: Port, expose: bool) -> Option<Value> {
     let mut ports = workspace.spec.ports.clone();
     ports.retain(|other| other.port != number);
     if expose {
-        ports.push(resources::Port {
-            port: number,
-            protocol: match port.protocol {
-                Protocol::Http => resources::PortProtocol::Http,
-                Protocol::Https => resources::PortProtocol::Https,
-            },
-            visibility: match port.visibility {
-                Access::Owner => resources::AdmissionLevel::Owner,
-                Access::Everyone => resources::AdmissionLevel::Everyone,
-            },
-        });
+        ports.push(convert::port(&port));
     }
     (ports != workspace.spec.ports).then(|| json!({ "spec": { "ports": ports } }))
 }
@@ -341,6 +332,7 @@ fn ports(workspace: &Workspace, port: Port, expose: bool) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::workspace::Protocol;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

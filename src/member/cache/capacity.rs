@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use domain::names::Namespace;
 use domain::placement::capacity::{Available, Ledger, Node, QuotaLeft, Resources, Shape, ShapeId};
-use domain::workspace::Kind;
+use domain::workspace::{Kind, Phase};
 use k8s::convert;
-use k8s::resources::{Phase, SeenPod, Workspace};
+use k8s::resources::{SeenPod, Workspace};
 
 /// A class in a namespace, for workspaces of a kind.
 pub type ShapeKey = (Namespace, String, Kind);
@@ -247,7 +247,7 @@ impl Capacity {
         let phase = workspace.status.as_ref().map(|status| status.phase).unwrap_or_default();
         let over = meta.deletion_timestamp.is_some()
             || matches!(phase, Phase::Running | Phase::Stopping | Phase::Stopped);
-        let kind = convert::kind(workspace.spec.type_);
+        let kind = workspace.spec.type_;
         let namespace = meta.namespace.as_deref().and_then(|name| name.parse::<Namespace>().ok());
         self.change(|inner| {
             inner.listing(source, &name);

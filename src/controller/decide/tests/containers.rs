@@ -57,7 +57,7 @@ fn a_sidecar_that_ends_does_not_stop_the_workspace() {
 
 #[test]
 fn a_task_ends_with_its_container_though_a_sidecar_runs_on() {
-    let task = || headless(WorkspaceType::Prebuild).container(done(), false);
+    let task = || headless(Kind::Prebuild).container(done(), false);
     let mut scene = task().sidecar(ContainerState::Running, true);
     scene.step();
     assert_eq!(scene.status().phase, Phase::Stopping);
@@ -84,7 +84,7 @@ fn a_workspace_ends_with_its_container_though_a_sidecar_runs_on() {
 
 #[test]
 fn an_init_container_that_fails_is_named_whatever_kind_the_workspace_is() {
-    for kind in [WorkspaceType::Regular, WorkspaceType::Prebuild] {
+    for kind in [Kind::Regular, Kind::Prebuild] {
         let scene = creating()
             .kind(kind)
             .with_pod(|pod| pod.name = pod::name(kind, "a"))
@@ -378,7 +378,7 @@ proptest! {
         sidecars in prop::collection::vec(sidecar(), 1..4),
         first in prop::bool::ANY,
     ) {
-        let kind = if is_headless { WorkspaceType::Prebuild } else { WorkspaceType::Regular };
+        let kind = if is_headless { Kind::Prebuild } else { Kind::Regular };
         let mut scene = creating().kind(kind).with_pod(|pod| pod.name = pod::name(kind, "a")).pod(phase);
         if has_content {
             scene = scene.ready_content();

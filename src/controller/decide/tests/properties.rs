@@ -88,7 +88,7 @@ struct Play {
 }
 
 impl Play {
-    fn new(kind: WorkspaceType) -> Self {
+    fn new(kind: Kind) -> Self {
         Self {
             scene: fresh().kind(kind),
             pods_made: 0,
@@ -332,7 +332,7 @@ impl Play {
         let is_safe = if status.is_true(conditions::POD_REJECTED) {
             is(&[conditions::STATE_WIPED, conditions::NODE_DISAPPEARED])
         } else {
-            self.scene.workspace.spec.type_ == WorkspaceType::ImageBuild
+            self.scene.workspace.spec.type_ == Kind::ImageBuild
                 || is(&[conditions::BACKUP_COMPLETE, conditions::ABORTED])
                 || !is(&[conditions::CONTENT_READY])
         };
@@ -400,11 +400,11 @@ fn end(pod: &mut PodFacts) {
     pod.all_terminated = true;
 }
 
-fn kind() -> impl Strategy<Value = WorkspaceType> {
+fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![
-        3 => Just(WorkspaceType::Regular),
-        1 => Just(WorkspaceType::Prebuild),
-        1 => Just(WorkspaceType::ImageBuild),
+        3 => Just(Kind::Regular),
+        1 => Just(Kind::Prebuild),
+        1 => Just(Kind::ImageBuild),
     ]
 }
 

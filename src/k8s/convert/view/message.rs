@@ -3,7 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::resources::conditions::{self, reason};
-use crate::resources::{Phase, WorkspaceSpec, WorkspaceStatus, WorkspaceType, names};
+use crate::resources::{WorkspaceSpec, WorkspaceStatus, names};
+use domain::workspace::{Kind, Phase};
 
 /// What went wrong comes first, then what ended it, then what it waits for. A node that does not answer is said instead of
 /// that, and of an end, who holds what is left.
@@ -112,8 +113,7 @@ fn ended(spec: &WorkspaceSpec, status: &WorkspaceStatus, deleting: bool) -> Opti
         "Its node disappeared"
     } else if deleting {
         "Its resource was deleted"
-    } else if spec.type_ == WorkspaceType::Regular && matches!(status.phase, Phase::Stopping | Phase::Stopped)
-    {
+    } else if spec.type_ == Kind::Regular && matches!(status.phase, Phase::Stopping | Phase::Stopped) {
         // Nothing else ends a workspace without a condition that says so; a task ends by itself.
         "Its pod was deleted by somebody else"
     } else {
@@ -152,7 +152,7 @@ fn waits_for(spec: &WorkspaceSpec, status: &WorkspaceStatus) -> String {
         Phase::Creating => "Its node pulls the images and starts the container.",
         Phase::Initializing if status.is_true(conditions::CONTENT_READY) => "Waits for the IDE to answer.",
         Phase::Initializing => "Content is being initialized.",
-        Phase::Running if spec.type_ == WorkspaceType::Regular => "Ready.",
+        Phase::Running if spec.type_ == Kind::Regular => "Ready.",
         Phase::Running => "The task runs.",
         Phase::Stopping if status.is_true(conditions::WRITE_REFUSED) => "Is to be stopped.",
         Phase::Stopping if backs_up(status) => "Its content is being backed up.",

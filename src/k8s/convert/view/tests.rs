@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use domain::workspace::Kind;
 
 fn seen_of(status: &Value) -> View {
     let workspace: Workspace = serde_json::from_value(json!({
@@ -49,7 +50,7 @@ fn a_resource_that_others_hold_says_whose_finalizer_does() {
         let deleted = deleting.then_some("2026-01-01T00:00:00Z");
         let meta = json!({"name": "a", "finalizers": finalizers, "deletionTimestamp": deleted});
         let status = json!({"podStarts": 1, "phase": "Stopped"});
-        let spec = WorkspaceSpec { type_: resources::WorkspaceType::Prebuild, ..WorkspaceSpec::default() };
+        let spec = WorkspaceSpec { type_: Kind::Prebuild, ..WorkspaceSpec::default() };
         let meta = serde_json::from_value(meta).unwrap();
         message::message(&spec, &serde_json::from_value(status).unwrap(), &meta)
     };
