@@ -29,7 +29,7 @@ impl Backoff {
 
     /// Failures in a row of a workspace.
     pub fn failures(&self, name: &str) -> u32 {
-        self.failures.lock().get(name).copied().unwrap_or_default()
+        self.failures.lock().get(name).map_or(0, |(failures, _)| *failures)
     }
 
     /// Number of workspaces that failed at least [`FAILING`] times in a row.

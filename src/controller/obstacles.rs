@@ -53,7 +53,7 @@ fn sentence(error: &Error) -> Option<String> {
             _ => return None,
         },
         Error::Deadline(_) => error.to_string(),
-        Error::NameTaken { .. } | Error::PodRejected(_) => return None,
+        Error::NameTaken { .. } | Error::PodRejected(_) | Error::Denied(_) => return None,
     };
     Some(format!("Spaceport cannot write what it decided to its cluster: {why}."))
 }

@@ -231,9 +231,8 @@ impl Controller {
     }
 
     /// Writes an event for a status that the cluster refuses, once: the status itself cannot say so.
-    async fn note_unwritten(&self, workspace: &Workspace, error: &Error) {
+    async fn note_unwritten(&self, workspace: &Workspace, error: &member::Error) {
         let name = workspace.metadata.name.as_deref().unwrap_or_default();
-        let Error::Cluster(error) = error else { return };
         if self.backoff.failures(name) == 0 && apply::is_denial(error, 0) {
             let message = format!("the cluster refuses to write its status: {}", error.cause());
             let note = Note { reason: "StatusNotWritten", warning: true, message, passing: false };

@@ -11,8 +11,9 @@ use domain::diff::Keeper;
 use domain::names::{ClusterName, WorkspaceId};
 use domain::record::{PlacementRecord, RecordState};
 use domain::restore::Restores;
+use domain::workspace::Phase;
 use k8s::convert;
-use k8s::resources::{Phase, Workspace, conditions};
+use k8s::resources::{Workspace, conditions};
 
 /// Whether the resource of a record that has ended is left alone if it exists after all: it was given up with its cluster,
 /// or came back with the cluster's backup. Nobody asked for its end there, and what it holds may be all that is left.
