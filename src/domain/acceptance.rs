@@ -3,6 +3,7 @@
 //! Times are readings of one monotonic clock, given by the caller.
 
 mod changes;
+mod failure;
 mod pods;
 mod rejections;
 #[cfg(test)]
@@ -12,14 +13,10 @@ use std::time::Duration;
 
 pub use changes::Change;
 use changes::Failures;
+use failure::{Failure, fail};
 use pods::Pods;
 pub use rejections::RejectedStart;
 use rejections::Rejections;
-
-/// Without a working canary, one start is tried so long after the last failure; doubled with each further failure.
-const RETRY_AFTER: Duration = Duration::from_secs(30);
-/// Upper bound of that backoff.
-const RETRY_AFTER_MOST: Duration = Duration::from_mins(5);
 
 /// Why nothing can be created in a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,24 +34,6 @@ impl NamespaceEnding {
             Self::Terminating => "it is being deleted",
             Self::Missing => "it does not exist",
         }
-    }
-}
-
-/// A failure and when it was last seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Failure {
-    at: Duration,
-    reason: String,
-    /// Failures in a row.
-    count: u32,
-}
-
-impl Failure {
-    /// Whether a start is tried again without evidence of the leader's own.
-    fn is_due(&self, now: Duration) -> bool {
-        let doublings = self.count.saturating_sub(1).min(10);
-        let pause = RETRY_AFTER.saturating_mul(1 << doublings).min(RETRY_AFTER_MOST);
-        now.saturating_sub(self.at) >= pause
     }
 }
 
@@ -269,9 +248,4 @@ impl Acceptance {
             Change::Object => &mut self.objects,
         }
     }
-}
-
-fn fail(failure: &mut Option<Failure>, at: Duration, reason: String) {
-    let count = failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1);
-    *failure = Some(Failure { at, reason, count });
 }

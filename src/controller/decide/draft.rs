@@ -16,7 +16,6 @@ use super::action::Action;
 use super::case::Case;
 use super::change::StatusChange;
 use super::decision::{Decision, Note};
-use super::ending;
 use super::fault::{Failure, Fault};
 use super::observed::{NodeObservation, Readiness};
 use super::predicates;
@@ -267,7 +266,7 @@ impl Draft {
 
     /// Sets the start times of the timeouts of stopping.
     pub fn note_stopping(&mut self, case: &Case<'_>) {
-        if !ending::is_kept_by_cluster(case, &self.status) {
+        if self.status.phase == Phase::Stopped || !case.is_kept_by_cluster() {
             self.status.pod_stopping_time.get_or_insert(Time(self.now));
         }
         let finished = self.finished(case);

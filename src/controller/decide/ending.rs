@@ -56,13 +56,6 @@ pub(super) fn clear_denial(case: &Case<'_>, draft: &mut Draft) {
     }
 }
 
-/// Whether the cluster refuses to delete the pod: its containers run, so the wait for the backup has not begun.
-pub(super) fn is_kept_by_cluster(case: &Case<'_>, status: &WorkspaceStatus) -> bool {
-    let refused = status.condition(conditions::WRITE_REFUSED).filter(|refused| refused.status == "True");
-    refused.is_some_and(|refused| refused.reason == reason::POD_NOT_DELETED)
-        && case.pod.is_some_and(|pod| pod.deleting_since.is_none())
-}
-
 /// Stops waiting for a node agent that does not finish in time. The content stays on its node, and the condition says where.
 pub(super) fn give_up_waiting(case: &Case<'_>, draft: &mut Draft) {
     let limit = case.settings.timeouts.content_finalization;
@@ -143,7 +136,7 @@ fn waits_since(case: &Case<'_>, status: &WorkspaceStatus) -> Option<Timestamp> {
 }
 
 fn waits_since_of(status: &WorkspaceStatus, case: &Case<'_>) -> Option<Timestamp> {
-    if is_finished(status, case.workspace.spec.type_) || is_kept_by_cluster(case, status) {
+    if is_finished(status, case.workspace.spec.type_) || case.is_kept_by_cluster() {
         return None;
     }
     Some(stopping_since(case, status))

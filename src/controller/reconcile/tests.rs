@@ -280,9 +280,16 @@ async fn a_status_that_is_denied_is_shown_and_learned_until_it_is_written() {
     let mut bench = bench(&fresh());
     bench.reconcile(vec![Answer::Echo]).await.1.unwrap();
     let acceptance = Arc::clone(&bench.controller.parts.acceptance);
-    for (answer, is_denied) in [(Answer::Refuse(403, "Forbidden"), true), (Answer::Patched, false)] {
+    // The first denial is also reported by an event.
+    let denied = vec![Answer::Refuse(403, "Forbidden"), Answer::Echo];
+    for (answers, is_denied) in [(denied, true), (vec![Answer::Patched], false)] {
         let once = Arc::clone(&bench.controller).run_once("a".into(), Instant::now());
-        tokio::join!(answer_one(&mut bench.server, &bench.cache, answer), once);
+        let answering = async {
+            for answer in answers {
+                answer_one(&mut bench.server, &bench.cache, answer).await;
+            }
+        };
+        tokio::join!(answering, once);
         assert_eq!(acceptance.changes_fail(Change::Status).is_some(), is_denied);
     }
     let shown = bench.shown.0.lock();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Failure;
+use super::failure::{Failure, fail};
 
 /// How long after a rejected pod each start dry-runs its own pod.
 const REMEMBERED: Duration = Duration::from_mins(10);
@@ -39,14 +39,14 @@ impl Pods {
 
     /// An answer shows that webhooks answer, unless the leader's own pod got none: the rule may come before the webhook.
     pub fn rejected(&mut self, now: Duration, reason: String) {
-        super::fail(&mut self.failure, now, reason);
+        fail(&mut self.failure, now, reason);
         if self.own != Own::Unanswered {
             (self.is_silent, self.own) = (false, Own::Answered);
         }
     }
 
     pub fn unanswered(&mut self, now: Duration, reason: String) {
-        super::fail(&mut self.failure, now, reason);
+        fail(&mut self.failure, now, reason);
         self.is_silent = true;
         if matches!(self.own, Own::Answered | Own::Wanted(_)) {
             self.own = Own::Wanted(now);
@@ -67,7 +67,7 @@ impl Pods {
     }
 
     pub fn own_unanswered(&mut self, now: Duration, reason: String) {
-        super::fail(&mut self.failure, now, reason);
+        fail(&mut self.failure, now, reason);
         (self.is_silent, self.own) = (true, Own::Unanswered);
     }
 
