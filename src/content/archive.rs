@@ -1,0 +1,1 @@
+//! The archive of a workspace: one `.tar.zst` object with an index at its end.

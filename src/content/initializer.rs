@@ -1,0 +1,1 @@
+//! The seven initializers as a plan: steps, with their secrets taken out.
