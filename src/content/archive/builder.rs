@@ -48,10 +48,6 @@ impl Builder {
         })
     }
 
-    pub(super) fn entries(&self) -> u64 {
-        self.entries
-    }
-
     pub(super) fn add(&mut self, entry: &Indexed) -> Result<(), Error> {
         let record = index::put_entry(&mut self.records, &mut self.payload, entry);
         self.content.update(record);

@@ -122,7 +122,12 @@ fn decode(payload: &[u8]) -> Option<Indexed> {
         0 => {
             let size = cursor.number()?;
             digest = Some(cursor.array()?);
-            Body::File { size, segments: segments(&mut cursor, size)? }
+            let count = cursor.number()?.checked_sub(1);
+            let segments = match count {
+                Some(count) => Some(segments(&mut cursor, count, size)?),
+                None => None,
+            };
+            Body::File { size, segments }
         }
         1 => Body::Directory,
         2 => Body::Symlink(cursor.bytes()?.to_vec()),
@@ -136,9 +141,8 @@ fn decode(payload: &[u8]) -> Option<Indexed> {
     Some(Indexed { member: Member { path, meta, body }, frame, offset, group, digest })
 }
 
-/// Segments in rising order within the size, or nothing if there are no holes.
-fn segments(cursor: &mut Cursor<'_>, size: u64) -> Option<Option<Vec<Segment>>> {
-    let Some(count) = cursor.number()?.checked_sub(1) else { return Some(None) };
+/// Segments in rising order within the size.
+fn segments(cursor: &mut Cursor<'_>, count: u64, size: u64) -> Option<Vec<Segment>> {
     let (mut found, mut end) = (Vec::new(), 0_u64);
     for _ in 0..count {
         let segment = Segment { offset: cursor.number()?, length: cursor.number()? };
@@ -148,7 +152,7 @@ fn segments(cursor: &mut Cursor<'_>, size: u64) -> Option<Option<Vec<Segment>>> 
         end = segment.offset.checked_add(segment.length)?;
         found.push(segment);
     }
-    (end <= size).then_some(Some(found))
+    (end <= size).then_some(found)
 }
 
 /// Calls `take` for each known record of a part, which is a whole skippable frame.
@@ -170,29 +174,28 @@ pub(super) fn each_record(
         let kind = cursor.byte().ok_or(WRONG)?;
         let payload = cursor.bytes().ok_or(WRONG)?;
         let whole = before.get(..before.len() - cursor.rest().len()).unwrap_or_default();
-        if let Some(record) = known(kind, payload).ok_or(WRONG)? {
-            take(record, whole)?;
+        if (ENTRY..=FRAME).contains(&kind) {
+            take(known(kind, payload).ok_or(WRONG)?, whole)?;
         }
     }
     Ok(())
 }
 
-/// `Some(None)` for a type that this version does not know, `None` for a malformed record.
-fn known(kind: u8, payload: &[u8]) -> Option<Option<IndexRecord>> {
-    Some(Some(match kind {
+fn known(kind: u8, payload: &[u8]) -> Option<IndexRecord> {
+    Some(match kind {
         ENTRY => IndexRecord::Entry(Box::new(decode(payload)?)),
         EXCLUDE => IndexRecord::Exclude(String::from_utf8(payload.to_vec()).ok()?),
-        FRAME => {
+        _ => {
             let mut cursor = Cursor::new(payload);
             IndexRecord::Frame { stored: cursor.number()?, size: cursor.number()? }
         }
-        _ => return Some(None),
-    }))
+    })
 }
 
 /// Wraps a compressed part into its skippable frame.
 pub(super) fn wrap(compressed: &[u8]) -> Result<Vec<u8>, Error> {
-    let length = u32::try_from(compressed.len()).map_err(|_| Error::Damaged("a part of its index is too long"))?;
+    let length =
+        u32::try_from(compressed.len()).map_err(|_| Error::Damaged("a part of its index is too long"))?;
     let mut part = INDEX_MAGIC.to_le_bytes().to_vec();
     part.extend_from_slice(&length.to_le_bytes());
     part.extend_from_slice(compressed);

@@ -41,7 +41,9 @@ impl Body {
     pub fn stored(&self) -> u64 {
         match self {
             Body::File { size, segments: None } => *size,
-            Body::File { segments: Some(segments), .. } => segments.iter().map(|segment| segment.length).sum(),
+            Body::File { segments: Some(segments), .. } => {
+                segments.iter().map(|segment| segment.length).sum()
+            }
             _ => 0,
         }
     }

@@ -1,5 +1,7 @@
 //! Reading tar headers: one entry after the other, with every rule of the format and every limit.
 
+use std::borrow::Cow;
+
 use tar::Header;
 
 use super::error::{Error, Rule};
@@ -122,7 +124,7 @@ impl<'s> Parser<'s> {
         let path = pax.path.or(before.name).unwrap_or_else(|| header.path_bytes().into_owned());
         let path = pax.sparse.name.clone().unwrap_or(path);
         let refused = |rule| Error::refused(&path, rule);
-        let link = pax.link.or(before.link).or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
+        let link = pax.link.or(before.link).or_else(|| header.link_name_bytes().map(Cow::into_owned));
         let link = link.unwrap_or_default();
         if path.len().max(link.len()) > self.limits.path {
             return Err(refused(Rule::LongPath(self.limits.path)));

@@ -48,7 +48,9 @@ impl<'s> Stream<'s> {
                     self.current = piece.into();
                 }
                 Pieces::Decoders(decoders) => {
-                    let Some(decoder) = decoders.get(self.turn % decoders.len().max(1)) else { return Ok(false) };
+                    let Some(decoder) = decoders.get(self.turn % decoders.len().max(1)) else {
+                        return Ok(false);
+                    };
                     let Ok(piece) = decoder.recv() else { return Ok(false) };
                     self.current = piece?;
                     self.turn += 1;

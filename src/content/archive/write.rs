@@ -17,7 +17,8 @@ use super::links::{Known, Links};
 use super::member::{Body, Member};
 use super::sink::{self, Sink};
 use crate::tree::{
-    self, Entry, Excludes, Kind, Meta, Note, Notes, Record, Segment, Stat, StateWriter, Walk, Xattr, holes, xattr,
+    self, Entry, Excludes, Kind, Meta, Note, Notes, Record, Segment, Stat, StateWriter, Walk, Xattr, holes,
+    xattr,
 };
 
 /// What to do about a file that cannot be read.

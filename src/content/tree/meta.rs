@@ -2,8 +2,9 @@
 
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, chownat, fchmod, fchown, futimens, utimensat};
+use rustix::fs::{AtFlags, Mode, Timespec, Timestamps, chownat, fchmod, fchown, futimens, utimensat};
 use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
 
 use super::error::Error;
 use super::notes::{Note, Notes};
@@ -40,10 +41,7 @@ pub(crate) struct Owner {
 
 impl Owner {
     pub(crate) fn of_this_process() -> Self {
-        Owner {
-            uid: rustix::process::geteuid().as_raw(),
-            gid: rustix::process::getegid().as_raw(),
-        }
+        Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
     }
 
     /// Whether a new file has the wanted owner already. In a directory with setgid its group is another one.
@@ -67,7 +65,7 @@ impl Target<'_> {
     pub(crate) fn apply(&self, meta: &Meta, notes: &mut Notes) -> Result<(), Error> {
         let mut mode = meta.mode & 0o7777;
         if !self.owner.is(meta, self.setgid_parent)
-            && !owned(fchown(self.file, uid(meta), gid(meta)), self.path, meta, notes)?
+            && !owned(ids(meta).and_then(|(uid, gid)| fchown(self.file, uid, gid)), self.path, meta, notes)?
         {
             mode &= 0o1777;
         }
@@ -94,7 +92,8 @@ pub(crate) fn apply_to_symlink(
     notes: &mut Notes,
 ) -> Result<(), Error> {
     if !target.owner.is(meta, target.setgid_parent) {
-        let set = chownat(directory, name, uid(meta), gid(meta), AtFlags::SYMLINK_NOFOLLOW);
+        let set =
+            ids(meta).and_then(|(uid, gid)| chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW));
         owned(set, target.path, meta, notes)?;
     }
     utimensat(directory, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW)
@@ -113,12 +112,12 @@ fn owned(set: Result<(), Errno>, path: &[u8], meta: &Meta, notes: &mut Notes) ->
     }
 }
 
-fn uid(meta: &Meta) -> Option<Uid> {
-    Some(Uid::from_raw(meta.uid))
-}
-
-fn gid(meta: &Meta) -> Option<Gid> {
-    Some(Gid::from_raw(meta.gid))
+/// The largest number means "leave it" to the kernel, so no file can have it.
+fn ids(meta: &Meta) -> Result<(Option<Uid>, Option<Gid>), Errno> {
+    if meta.uid == u32::MAX || meta.gid == u32::MAX {
+        return Err(Errno::INVAL);
+    }
+    Ok((Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid))))
 }
 
 pub(crate) fn times(mtime: Time) -> Timestamps {

@@ -260,8 +260,7 @@ fn early(error: std::io::Error) -> Error {
     error.into()
 }
 
-const KINDS: [Kind; 6] =
-    [Kind::File, Kind::Directory, Kind::Symlink, Kind::Fifo, Kind::Socket, Kind::Device];
+const KINDS: [Kind; 6] = [Kind::File, Kind::Directory, Kind::Symlink, Kind::Fifo, Kind::Socket, Kind::Device];
 
 fn kind_code(kind: Kind) -> u32 {
     KINDS.iter().zip(0..).find(|(one, _)| **one == kind).map_or(7, |(_, code)| code)

@@ -121,8 +121,7 @@ impl<'r, 'e> Walk<'r, 'e> {
 
     fn first(&mut self) -> Result<Entry<'_>, Error> {
         let failed = |action| Error::io(action, b".");
-        let directory =
-            openat(self.root, c".", directory_flags(), Mode::empty()).map_err(failed("open"))?;
+        let directory = openat(self.root, c".", directory_flags(), Mode::empty()).map_err(failed("open"))?;
         let stat = statat(&directory, c"", AtFlags::EMPTY_PATH).map_err(failed("stat"))?;
         let names = Names::read(directory.as_fd(), &mut self.buffer).map_err(failed("list"))?;
         self.levels.push(Level { directory, names, next: 0, prefix: 0 });

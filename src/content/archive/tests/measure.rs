@@ -14,8 +14,9 @@ use crate::archive::{RestoreOptions, WriteOptions, restore, write};
 use crate::tree::{Comparison, Excludes, compare, record};
 
 fn text(random: &mut fastrand::Rng, size: usize) -> Vec<u8> {
-    const WORDS: [&str; 12] =
-        ["let ", "fn ", "self.", "match ", "return ", "    ", "\n", "(", ") {\n", "value", "index", "Result<"];
+    const WORDS: [&str; 12] = [
+        "let ", "fn ", "self.", "match ", "return ", "    ", "\n", "(", ") {\n", "value", "index", "Result<",
+    ];
     let mut text = Vec::with_capacity(size + 16);
     while text.len() < size {
         match random.u8(..8) {
@@ -78,11 +79,16 @@ fn measure() {
     let shown = base.display();
     println!("idle: {} MiB", peak());
     for _ in 0..number("MEASURE_ROUNDS", 3) {
-        timed("state", || record(open(&tree).as_fd(), &excludes, BufWriter::new(File::create(&state).unwrap())).unwrap());
+        timed("state", || {
+            record(open(&tree).as_fd(), &excludes, BufWriter::new(File::create(&state).unwrap())).unwrap()
+        });
         let same = timed("unchanged", || compare(open(&tree).as_fd(), &excludes, open(&state)).unwrap());
         assert!(matches!(same, Comparison::Unchanged { .. }), "{same:?}");
         if peers {
-            shell("tar | zstd -3 -T2", &format!("tar -C {shown}/tree -cf - . | zstd -q -3 -T2 -f -o {shown}/peer.tar.zst"));
+            shell(
+                "tar | zstd -3 -T2",
+                &format!("tar -C {shown}/tree -cf - . | zstd -q -3 -T2 -f -o {shown}/peer.tar.zst"),
+            );
         }
         let spill = Some(tempfile::tempfile_in(&base).unwrap());
         let options = WriteOptions { spill, ..WriteOptions::default() };
@@ -96,7 +102,10 @@ fn measure() {
         }
         Command::new("sync").status().unwrap();
         if peers {
-            shell("zstd -d | tar x", &format!("zstd -q -d -c {shown}/peer.tar.zst | tar -C {shown}/peer -xf -"));
+            shell(
+                "zstd -d | tar x",
+                &format!("zstd -q -d -c {shown}/peer.tar.zst | tar -C {shown}/peer -xf -"),
+            );
             Command::new("sync").status().unwrap();
         }
         let limits = crate::archive::Limits::of_bytes(100 << 30);

@@ -39,7 +39,10 @@ struct Plan {
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
-    let any_bytes = prop::collection::vec(any::<u8>().prop_map(|byte| if byte == b'/' || byte == 0 { b'_' } else { byte }), 1..12);
+    let any_bytes = prop::collection::vec(
+        any::<u8>().prop_map(|byte| if byte == b'/' || byte == 0 { b'_' } else { byte }),
+        1..12,
+    );
     prop_oneof![
         4 => "[a-c]{1,2}".prop_map(String::into_bytes),
         2 => any_bytes,
@@ -67,10 +70,19 @@ fn plan() -> impl Strategy<Value = Plan> {
     let owner = prop_oneof![Just((0, 0)), (0..70_000u32, 0..70_000u32), Just((3_000_000, 4_000_000_000))];
     let mtime = (prop_oneof![-5..5i64, 0..2_000_000_000i64, Just(10_000_000_000)], 0..1_000_000_000i64);
     // ext4 keeps all attributes of a file in one block.
-    let xattrs = prop::collection::vec(("user\\.[a-z=%]{1,9}", prop::collection::vec(any::<u8>(), 0..60)), 0..3)
-        .prop_map(|all| all.into_iter().map(|(name, value)| (name.into_bytes(), value)).collect());
+    let xattrs =
+        prop::collection::vec(("user\\.[a-z=%]{1,9}", prop::collection::vec(any::<u8>(), 0..60)), 0..3)
+            .prop_map(|all| all.into_iter().map(|(name, value)| (name.into_bytes(), value)).collect());
     (any::<Index>(), name(), kind(), mode, owner, mtime, xattrs).prop_map(
-        |(parent, name, kind, mode, owner, mtime, xattrs)| Plan { parent, name, kind, mode, owner, mtime, xattrs },
+        |(parent, name, kind, mode, owner, mtime, xattrs)| Plan {
+            parent,
+            name,
+            kind,
+            mode,
+            owner,
+            mtime,
+            xattrs,
+        },
     )
 }
 

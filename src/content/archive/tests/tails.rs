@@ -6,9 +6,7 @@ use zstd::bulk::Decompressor;
 
 use super::support::{archive, archive_with};
 use crate::archive::frames::{self, Frame};
-use crate::archive::{
-    Body, FOOTER_LENGTH, IndexRecord, Tail, WriteOptions, read_footer, read_index, verify,
-};
+use crate::archive::{Body, FOOTER_LENGTH, IndexRecord, Tail, WriteOptions, read_footer, read_index, verify};
 use crate::tree::Excludes;
 
 #[test]
@@ -85,6 +83,11 @@ fn the_index_is_the_same_in_memory_and_in_a_file() {
     let options = WriteOptions { spill, ..WriteOptions::default() };
     let (other, _) = archive_with(folder.path(), &Excludes::none(), options).unwrap();
     assert!(bytes == other);
-    let (again, _) = archive_with(folder.path(), &Excludes::none(), WriteOptions { threads: 5, ..WriteOptions::default() }).unwrap();
+    let (again, _) = archive_with(
+        folder.path(),
+        &Excludes::none(),
+        WriteOptions { threads: 5, ..WriteOptions::default() },
+    )
+    .unwrap();
     assert!(bytes == again);
 }

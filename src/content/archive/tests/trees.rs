@@ -24,8 +24,7 @@ fn set(path: &Path, name: &str, value: &[u8]) {
 }
 
 /// `cap_net_bind_service+ep` as the kernel stores it.
-const CAPABILITY: [u8; 20] =
-    [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn tree_x(root: &Path) {
     let at = |name: &str| root.join(name);
@@ -52,7 +51,9 @@ fn tree_x(root: &Path) {
     fs::set_permissions(at("setuid"), Permissions::from_mode(0o6755)).unwrap();
     set(&at("setuid"), "user.long", &[b'v'; 3000]);
     set(&at("setuid"), "user.=%", b"a\n=%\0b");
-    for name in [&b"\xff\xfe not utf-8"[..], b"new\nline", b"-rf", b"back\\slash", b" ", b"\x01", b"caf\xc3\xa9"] {
+    for name in
+        [&b"\xff\xfe not utf-8"[..], b"new\nline", b"-rf", b"back\\slash", b" ", b"\x01", b"caf\xc3\xa9"]
+    {
         fs::write(root.join(OsString::from_vec(name.to_vec())), name).unwrap();
     }
     fs::write(at(&"n".repeat(255)), "long").unwrap();
@@ -143,8 +144,7 @@ fn a_file_that_changes_while_it_is_read_is_noted_and_keeps_the_size_of_its_heade
         fs::write(folder.path().join("next"), "next").unwrap();
         let mut out = Cutting { bytes: Vec::new(), path: &path, size };
         let options = WriteOptions::default();
-        let summary =
-            write(open(folder.path()).as_fd(), &Excludes::none(), options, &mut out, None).unwrap();
+        let summary = write(open(folder.path()).as_fd(), &Excludes::none(), options, &mut out, None).unwrap();
         assert_eq!(summary.notes.listed(), [(b"file".to_vec(), Note::Changed)]);
         let (copy, _) = restored(&out.bytes).unwrap();
         assert_eq!(fs::metadata(copy.path().join("file")).unwrap().len(), SIZE as u64);
@@ -157,7 +157,8 @@ fn a_writer_that_fails_ends_the_archive_with_its_error() {
     struct Full(usize);
     impl Write for Full {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 = self.0.checked_sub(bytes.len()).ok_or_else(|| std::io::Error::other("the pipe is closed"))?;
+            self.0 =
+                self.0.checked_sub(bytes.len()).ok_or_else(|| std::io::Error::other("the pipe is closed"))?;
             Ok(bytes.len())
         }
         fn flush(&mut self) -> std::io::Result<()> {
@@ -224,7 +225,11 @@ fn an_owner_that_cannot_be_set_costs_setuid_and_is_noted() {
     let (root, options) = (open(copy.path()), crate::archive::RestoreOptions::new(super::support::limits()));
     // One thread: the identity of a thread is inherited by those that it starts.
     let done = as_nobody(|| crate::archive::restore(&bytes[..], root.as_fd(), &options)).unwrap();
-    assert!(done.notes.listed().contains(&(b"program".to_vec(), Note::Owner(0, 0))), "{:?}", done.notes.lines());
+    assert!(
+        done.notes.listed().contains(&(b"program".to_vec(), Note::Owner(0, 0))),
+        "{:?}",
+        done.notes.lines()
+    );
     assert_eq!(seen(copy.path())[Path::new("program")].mode, 0o755);
 }
 

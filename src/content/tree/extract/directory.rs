@@ -64,7 +64,13 @@ impl Directory {
     }
 
     /// Opens a directory in this one. `new` says that it was just made; `None` means that there is nothing.
-    pub(super) fn open(&self, name: &[u8], path: &[u8], lane: usize, new: bool) -> Result<Option<Self>, Error> {
+    pub(super) fn open(
+        &self,
+        name: &[u8],
+        path: &[u8],
+        lane: usize,
+        new: bool,
+    ) -> Result<Option<Self>, Error> {
         let file = match openat2(&self.file, name, directory_flags(), Mode::empty(), BENEATH) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(None),

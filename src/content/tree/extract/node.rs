@@ -73,7 +73,13 @@ impl Place<'_> {
         self.target(file.as_fd(), &self.path()).apply(meta, notes)
     }
 
-    fn fill(&self, file: &OwnedFd, size: u64, segments: Option<&[Segment]>, data: &[u8]) -> Result<(), Error> {
+    fn fill(
+        &self,
+        file: &OwnedFd,
+        size: u64,
+        segments: Option<&[Segment]>,
+        data: &[u8],
+    ) -> Result<(), Error> {
         let Some(segments) = segments else { return self.write(file, data, 0) };
         let mut rest = data;
         for segment in segments {
