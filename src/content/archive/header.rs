@@ -118,7 +118,10 @@ fn sparse(member: &Member, size: u64, segments: &[Segment], records: &mut Vec<u8
     let last = (end < size).then_some(Segment { offset: size, length: 0 });
     let mut map = format!("{}\n", segments.len() + usize::from(last.is_some()));
     for Segment { offset, length } in segments.iter().chain(&last) {
-        map.push_str(&format!("{offset}\n{length}\n"));
+        for number in [offset, length] {
+            map.push_str(&number.to_string());
+            map.push('\n');
+        }
     }
     let mut map = map.into_bytes();
     map.resize(map.len() + padding(map.len() as u64), 0);

@@ -166,12 +166,11 @@ impl<'s> Parser<'s> {
     ) -> Result<Meta, Error> {
         let field = |field: std::io::Result<u64>| number(field, path);
         let small = |value: u64| u32::try_from(value).map_err(|_| Error::refused(path, Rule::Number));
-        let mtime = match mtime {
-            Some(mtime) => mtime,
-            None => {
-                let seconds = i64::try_from(field(header.mtime())?);
-                Time { seconds: seconds.map_err(|_| Error::refused(path, Rule::Number))?, nanos: 0 }
-            }
+        let mtime = if let Some(mtime) = mtime {
+            mtime
+        } else {
+            let seconds = i64::try_from(field(header.mtime())?);
+            Time { seconds: seconds.map_err(|_| Error::refused(path, Rule::Number))?, nanos: 0 }
         };
         let meta = Meta {
             mode: small(field(header.mode().map(u64::from))? & 0o7777)?,

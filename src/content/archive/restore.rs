@@ -117,10 +117,11 @@ fn indexed<'s>(
     let Decoding { pieces, trailing, scanner } = decode::start(scope, source, options.decoders)?;
     let stream = Stream::new(Pieces::Decoders(pieces));
     let mut restore = Restore::new(scope, stream, root, options, true)?;
-    let done = restore.all().and_then(|()| match restore.parser.stream.is_at_end()? {
-        true => Ok(()),
-        false => Err(Error::Damaged("it has data after the end of its tar")),
-    });
+    let mut done = restore.all().and_then(|()| restore.parser.stream.is_at_end());
+    if let Ok(false) = done {
+        done = Err(Error::Damaged("it has data after the end of its tar"));
+    }
+    let done = done.map(|_| ());
     let proven = restore.end(done, Format::Indexed).and_then(|(mut restored, hashes)| {
         let mut proof = Proof::new(&hashes)?;
         for (magic, bytes) in &trailing {

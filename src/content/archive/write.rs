@@ -155,8 +155,11 @@ impl Packer<'_> {
 
     fn entry(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
         let body = match entry.stat.kind {
-            Kind::Socket => return self.note(entry, Note::Socket),
-            Kind::Device => return self.note(entry, Note::Device),
+            Kind::Socket | Kind::Device => {
+                let note = if entry.stat.kind == Kind::Socket { Note::Socket } else { Note::Device };
+                self.notes.add(entry.path, note);
+                return Ok(());
+            }
             Kind::File => return self.file(entry),
             Kind::Directory => Body::Directory,
             Kind::Fifo => Body::Fifo,
@@ -295,11 +298,6 @@ impl Packer<'_> {
             self.notes.add(entry.path, Note::XattrsTooLarge);
         }
         xattrs
-    }
-
-    fn note(&mut self, entry: &Entry<'_>, note: Note) -> Result<(), Error> {
-        self.notes.add(entry.path, note);
-        Ok(())
     }
 
     fn failed(&mut self, path: &[u8], error: Errno) -> Result<(), Error> {

@@ -56,7 +56,8 @@ impl Tar {
         let mut text = Vec::new();
         for (key, value) in records {
             let rest = key.len() + value.len() + 3;
-            let length = (1..).find(|length: &usize| length.to_string().len() + rest == *length).unwrap();
+            let length =
+                (1..10_000).find(|length: &usize| length.to_string().len() + rest == *length).unwrap();
             write!(text, "{length} ").unwrap();
             text.extend_from_slice(key);
             text.push(b'=');

@@ -40,7 +40,7 @@ fn make(root: &Path, files: usize, mean: usize) {
         if file < 10_000 {
             fs::create_dir_all(&folder).unwrap();
         }
-        let size = random.usize(..2 * mean + 1);
+        let size = random.usize(..=2 * mean);
         let start = random.usize(..sample.len() - size);
         fs::write(folder.join(format!("source_{file}.rs")), &sample[start..start + size]).unwrap();
     }

@@ -198,9 +198,9 @@ fn a_file_that_cannot_be_read_is_named() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     fs::write(folder.path().join("closed"), "x").unwrap();
-    fs::set_permissions(folder.path().join("closed"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(folder.path().join("closed"), Permissions::from_mode(0o0)).unwrap();
     fs::create_dir(folder.path().join("folder")).unwrap();
-    fs::set_permissions(folder.path().join("folder"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(folder.path().join("folder"), Permissions::from_mode(0o0)).unwrap();
     fs::write(folder.path().join("open"), "x").unwrap();
     let path = folder.path();
     let error = as_nobody(|| archive_with(path, &Excludes::none(), WriteOptions::default()).map(|_| ()));

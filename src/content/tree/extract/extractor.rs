@@ -15,7 +15,7 @@ use super::super::walk::{DEEP, raise_file_limit};
 use super::directory::{BENEATH, Directory, Finish};
 use super::node::{Node, Place};
 use super::path::components;
-use super::pool::{Job, Lanes, Outcome, Ticket};
+use super::pool::{Job, Lanes, New, Outcome, Ticket};
 
 /// Largest file that a thread of the pool makes; larger ones are written while they are read.
 pub(crate) const SMALL: u64 = 128 << 10;
@@ -84,7 +84,8 @@ impl<'s> Extractor<'s> {
         let (name, parents) = named(path, &names)?;
         let directory = self.parent(parents)?;
         let lane = directory.lane;
-        self.lanes.send(lane, Job::Make { directory, name: name.to_vec(), node, meta, ticket })
+        let new = New { directory, name: name.to_vec(), node, meta, ticket };
+        self.lanes.send(lane, Job::Make(Box::new(new)))
     }
 
     /// Creates a file that the caller fills. Blocks until all small files are made, which bounds their memory.
@@ -171,14 +172,12 @@ impl<'s> Extractor<'s> {
         self.lanes.wait()?;
         let parent = Arc::clone(self.open.last().map_or(&self.root, |(_, directory)| directory));
         let lane = self.lane();
-        let directory = match parent.open(name, path, lane, false)? {
-            Some(directory) => directory,
-            None => {
-                parent.make(name, path, IMPLICIT)?;
-                let opened = parent.open(name, path, lane, true)?;
-                opened.ok_or_else(|| Error::io("open", path)(Errno::NOENT))?
-            }
-        };
+        let mut directory = parent.open(name, path, lane, false)?;
+        if directory.is_none() {
+            parent.make(name, path, IMPLICIT)?;
+            directory = parent.open(name, path, lane, true)?;
+        }
+        let directory = directory.ok_or_else(|| Error::io("open", path)(Errno::NOENT))?;
         self.push(name, directory);
         self.release(parent)
     }

@@ -30,8 +30,17 @@ impl Ticket {
 }
 
 pub(super) enum Job {
-    Make { directory: Arc<Directory>, name: Vec<u8>, node: Node, meta: Meta, ticket: Option<Ticket> },
+    Make(Box<New>),
     Wait(SyncSender<()>),
+}
+
+/// An entry to make.
+pub(super) struct New {
+    pub(super) directory: Arc<Directory>,
+    pub(super) name: Vec<u8>,
+    pub(super) node: Node,
+    pub(super) meta: Meta,
+    pub(super) ticket: Option<Ticket>,
 }
 
 /// What the threads report.
@@ -103,17 +112,20 @@ fn work(jobs: &Receiver<Job>, owner: Owner) -> Result<Outcome, Error> {
                 // Who waits may have given up.
                 let _ = done.send(());
             }
-            Job::Make { directory, name, node, meta, ticket } => {
-                let place = Place { directory: &directory, name: &name, owner };
-                place.make(&node, &meta, &mut outcome.notes)?;
-                if let (Some(ticket), Node::File { data, .. }) = (ticket, &node) {
-                    outcome.sealed.push(ticket.seal(&blake3::hash(data)));
-                }
-                if let Some(directory) = Arc::into_inner(directory) {
-                    directory.finish(&mut outcome.notes)?;
-                }
-            }
+            Job::Make(new) => make(*new, owner, &mut outcome)?,
         }
     }
     Ok(outcome)
+}
+
+fn make(new: New, owner: Owner, outcome: &mut Outcome) -> Result<(), Error> {
+    let New { directory, name, node, meta, ticket } = new;
+    Place { directory: &directory, name: &name, owner }.make(&node, &meta, &mut outcome.notes)?;
+    if let (Some(ticket), Node::File { data, .. }) = (ticket, &node) {
+        outcome.sealed.push(ticket.seal(&blake3::hash(data)));
+    }
+    match Arc::into_inner(directory) {
+        Some(directory) => directory.finish(&mut outcome.notes),
+        None => Ok(()),
+    }
 }
