@@ -172,7 +172,7 @@ fn uploads_in_parts_are_proven_by_checksums_and_elected_once() -> Result<()> {
         let Some(Choice::Head(newest)) = store.newest_backup(&keys).await? else { bail!("no head is the newest") };
         ensure!(newest.id() == head.id() && newest.archive().proof() == Proof::Before, "{newest:?}");
         ensure!(newest.head().agent == "node-1" && newest.head().version == Head::VERSION, "{newest:?}");
-        ensure!(store.list_backups(&keys).await?.len() == 2, "a backup is not listed");
+        ensure!(store.list_backups(&keys).await?.backups.len() == 2, "a backup is not listed");
         Ok(())
     })
 }
@@ -475,10 +475,10 @@ fn deletion_and_pruning_remove_what_they_say_and_nothing_of_others() -> Result<(
         ensure!(deleted.objects == 1206, "{deleted:?}");
         ensure!(read(&store, &one.snapshot(7, content::store::Format::Zst)).await? == b"snapshot", "it is gone");
         ensure!(store.delete_workspace(&one, true).await?.objects == 1, "the snapshot was not deleted");
-        ensure!(store.list_backups(&ten).await?.len() == 3, "a workspace with a similar name lost backups");
+        ensure!(store.list_backups(&ten).await?.backups.len() == 3, "a workspace with a similar name lost backups");
         ensure!(store.delete_owner(one.owner()).await?.objects == 7, "not everything was deleted");
         ensure!(!stage.server.object(BUCKET, "jane").exists(), "something of the owner is left");
-        let backups = store.list_backups(&other).await?;
+        let backups = store.list_backups(&other).await?.backups;
         ensure!(backups.len() == 1 && read(&store, &backups[0].key).await?.len() == 2003, "{backups:?}");
         Ok(())
     })

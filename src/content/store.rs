@@ -10,7 +10,7 @@ pub use delete::Deleted;
 pub use digest::Digest;
 pub use download::{Download, DownloadOptions};
 pub use error::{At, Error, Fault};
-pub use heads::{Backup, Choice, Head, HeadMeta, ProvenHead};
+pub use heads::{Backup, Backups, Choice, Head, HeadMeta, ProvenHead};
 pub use names::{BackupId, BlobName, Format, Key, ObjectName, Prefix, WorkspaceKeys};
 pub use open::Store;
 pub use presign::Presigned;
@@ -18,7 +18,7 @@ pub use prove::{Expectation, NotProven, Proof, Proven, Tail, Written};
 pub use prune::{ListedArchive, ListedHead, PruneInput, PrunePlan, PrunePolicy, Pruned};
 pub use retry::RetryPolicy;
 pub use settings::{Settings, UploadLimits};
-pub use upload::{Journal, NoJournal, PartDone, UploadOptions, UploadState, Uploaded};
+pub use upload::{Journal, NoJournal, PartDone, Sums, UploadOptions, UploadState, Uploaded, Whole};
 
 mod blobs;
 mod buckets;

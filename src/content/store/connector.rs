@@ -32,7 +32,6 @@ impl Refusal {
             || code == "RequestTimeout";
         match code.as_str() {
             "NoSuchBucket" => Error::NoBucket(At { key: String::new(), ..at }),
-            "NoSuchUpload" => Error::NotFound(at),
             _ if overloaded => Error::Unavailable { at, why: self.to_string() },
             _ => Error::Rejected { at, status: status.as_u16(), code: code.clone() },
         }

@@ -152,7 +152,7 @@ impl AwsFiles {
         let shown = file.display().to_string();
         Self(Watched::new(vec![file], move |texts| {
             let text = texts.first().map(|text| String::from_utf8_lossy(text)).unwrap_or_default();
-            profile(&text).ok_or_else(|| {
+            profile(&text).filter(is_sendable).ok_or_else(|| {
                 let rule = "must have aws_access_key_id and aws_secret_access_key in the profile default";
                 CredentialProblem(format!("{shown} {rule}"))
             })
@@ -177,9 +177,18 @@ impl AwsFiles {
                         .ok_or_else(|| CredentialProblem(format!("{} is empty", path.display())))
                 }
             };
-            Ok(AwsCredential { key_id: value(&access)?, secret_key: value(&secret)?, token: None })
+            let credential = AwsCredential { key_id: value(&access)?, secret_key: value(&secret)?, token: None };
+            let rule = "the access key or the secret key has characters that are not visible ASCII";
+            Some(credential).filter(is_sendable).ok_or_else(|| CredentialProblem(rule.to_owned()))
         }))
     }
+}
+
+/// Whether credentials can be sent in a header: with other characters the client library would panic.
+fn is_sendable(credential: &AwsCredential) -> bool {
+    let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    let AwsCredential { key_id, secret_key, token } = credential;
+    visible(key_id) && visible(secret_key) && token.as_deref().is_none_or(visible)
 }
 
 /// The profile `default` of a shared credentials file.
@@ -287,6 +296,8 @@ mod tests {
         write("[default]\naws_access_key_id=A\naws_secret_access_key=hunter3\naws_session_token=t\n");
         let second = provider.get_credential().await.unwrap();
         assert_eq!((second.secret_key.as_str(), second.token.as_deref()), ("hunter3", Some("t")));
+        write("[default]\naws_access_key_id=A B\naws_secret_access_key=hunter4\n");
+        assert_eq!(provider.get_credential().await.unwrap().secret_key, "hunter3");
         write("[default]\n");
         assert_eq!(provider.get_credential().await.unwrap().secret_key, "hunter3");
         assert!(!format!("{provider:?}").contains("hunter"));

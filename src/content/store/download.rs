@@ -127,7 +127,7 @@ impl Store {
 }
 
 fn ranges(from: u64, size: u64) -> impl Iterator<Item = Range<u64>> + Send {
-    let begin = |from: u64| Some(from).filter(|from| *from < size);
+    let begin = move |from: u64| Some(from).filter(|from| *from < size);
     let next = move |from: &u64| from.checked_add(CHUNK).and_then(begin);
     std::iter::successors(begin(from), next).map(move |from| from..size.min(from.saturating_add(CHUNK)))
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use object_store::path::Path;
-use object_store::{ObjectStore as _, ObjectStoreExt as _};
+use object_store::ObjectStoreExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::conditional::Created;
 use super::digest::Digest;
+use super::download::DownloadOptions;
 use super::error::Error;
 use super::names::{BackupId, Format, Key, ObjectName, Prefix, WorkspaceKeys};
 use super::open::{Place, Store};
@@ -110,6 +111,15 @@ pub struct Backup {
     pub agent: String,
 }
 
+/// The backups of a workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Backups {
+    /// The newest first.
+    pub backups: Vec<Backup>,
+    /// Heads that cannot be read, for example because a newer version wrote them.
+    pub unreadable: Vec<BackupId>,
+}
+
 /// The newest backup of a workspace.
 #[derive(Debug)]
 pub enum Choice {
@@ -176,7 +186,7 @@ impl Store {
     pub async fn read_head(&self, keys: &WorkspaceKeys, id: BackupId) -> Result<Head, Error> {
         let key = keys.head(id);
         let at = self.place(&key)?.at;
-        let text = self.download(&key, Default::default()).await?.bytes(HEAD_MAX).await?;
+        let text = self.download(&key, DownloadOptions::default()).await?.bytes(HEAD_MAX).await?;
         parse(&text).map_err(|problem| Error::BadHead { at, problem })
     }
 
@@ -212,24 +222,26 @@ impl Store {
         }
     }
 
-    /// The backups of a workspace, the newest first; of very many heads the newest thousand.
-    pub async fn list_backups(&self, keys: &WorkspaceKeys) -> Result<Vec<Backup>, Error> {
+    /// The backups of a workspace; of very many heads the newest thousand.
+    pub async fn list_backups(&self, keys: &WorkspaceKeys) -> Result<Backups, Error> {
         let ids = self.list_heads(keys).await?;
+        let mut unreadable = Vec::new();
         let mut backups: Vec<Backup> = self.full_tar(keys).await?.into_iter().collect();
         for id in ids.into_iter().rev().take(LISTED) {
-            match self.read_head(keys, id).await {
-                Ok(head) => {
-                    let key = Key::parse(keys.owner(), &head.archive)?;
+            let read = self.read_head(keys, id).await;
+            match read.and_then(|head| Ok((Key::parse(keys.owner(), &head.archive)?, head))) {
+                Ok((key, head)) => {
                     let Head { size, made_at, format, agent, .. } = head;
                     backups.push(Backup { id: Some(id), key, size, made_at, format, agent });
                 }
                 // Pruned since it was listed.
                 Err(Error::NotFound(_)) => {}
+                Err(Error::BadHead { .. } | Error::Name(_)) => unreadable.push(id),
                 Err(error) => return Err(error),
             }
         }
         backups.sort_by_key(|backup| std::cmp::Reverse((backup.made_at, backup.id)));
-        Ok(backups)
+        Ok(Backups { backups, unreadable })
     }
 
     /// `full.tar` if it is there. It has no digest; an empty one cannot be a tar.

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStoreExt as _};
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
@@ -166,7 +166,7 @@ pub enum NotProven {
     #[error("{0}: what was uploaded is not what was written: the stream between them lost or changed bytes")]
     Stream(At),
     /// The content or the index differs.
-    #[error("{at}: {0} is corrupted: its digest is not the one that was sent", Part(*index))]
+    #[error("{at}: {} is corrupted: its digest is not the one that was sent", Part(*index))]
     Content {
         /// Where.
         at: At,

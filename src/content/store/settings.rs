@@ -124,7 +124,7 @@ impl Settings {
     /// Reads the group `content.storage`. An error never quotes a value: it may be a key.
     pub fn read(storage: &Secret<Value>) -> Result<Self, Error> {
         let malformed = |_| Error::Settings("does not have the documented form".to_owned());
-        let raw = Raw::deserialize(storage.expose()).map_err(malformed)?;
+        let raw = Raw::deserialize(without_nulls(storage.expose())).map_err(malformed)?;
         let kind = match raw.kind.as_str() {
             "gcloud" => gcloud(raw.gcloud.unwrap_or_default(), raw.stage)?,
             "minio" => minio(raw.minio.unwrap_or_default())?,
@@ -142,30 +142,42 @@ impl Settings {
     }
 }
 
+/// Without keys that have no value: in YAML they count as absent.
+fn without_nulls(value: &Value) -> Value {
+    let Value::Object(keys) = value else { return value.clone() };
+    let kept = keys.iter().filter(|(_, value)| !value.is_null());
+    Value::Object(kept.map(|(key, value)| (key.clone(), without_nulls(value))).collect())
+}
+
 fn gcloud(raw: RawKind, stage: String) -> Result<Kind, Error> {
     Ok(Kind::Gcloud {
-        stage: required("stage", stage)?,
+        stage: plain("stage", stage)?,
         credentials_file: path(raw.credentials_file),
-        region: required("gcloud.region", raw.region)?,
-        project: required("gcloud.projectId", raw.project_id)?,
+        region: plain("gcloud.region", raw.region)?,
+        project: plain("gcloud.projectId", raw.project_id)?,
     })
 }
 
 fn minio(raw: RawKind) -> Result<Kind, Error> {
+    let endpoint = required("minio.endpoint", raw.endpoint)?;
+    if endpoint.contains('@') || endpoint.parse::<http::uri::Authority>().is_err() {
+        return Err(Error::Settings("minio.endpoint: must be HOST or HOST:PORT, without a scheme".to_owned()));
+    }
+    let region = text(raw.region).unwrap_or_else(|| "us-east-1".to_owned());
     Ok(Kind::Minio(Minio {
-        endpoint: required("minio.endpoint", raw.endpoint)?,
+        endpoint,
         access_key: key("minio.accessKey", raw.access_key, raw.access_key_file)?,
         secret_key: key("minio.secretKey", raw.secret_key, raw.secret_key_file)?,
         secure: raw.secure,
-        region: text(raw.region).unwrap_or_else(|| "us-east-1".to_owned()),
-        bucket: text(raw.bucket),
+        region: plain("minio.region", region)?,
+        bucket: text(raw.bucket).map(|bucket| plain("minio.bucket", bucket)).transpose()?,
     }))
 }
 
 fn s3(raw: RawKind) -> Result<Kind, Error> {
     Ok(Kind::S3 {
-        bucket: required("s3.bucket", raw.bucket)?,
-        region: required("s3.region", raw.region)?,
+        bucket: plain("s3.bucket", raw.bucket)?,
+        region: plain("s3.region", raw.region)?,
         credentials_file: path(raw.credentials_file),
     })
 }
@@ -180,6 +192,16 @@ fn key(name: &str, inline: String, file: String) -> Result<KeySource, Error> {
 
 fn required(name: &str, value: String) -> Result<String, Error> {
     text(value).ok_or_else(|| Error::Settings(format!("{name}: is required")))
+}
+
+/// A name that is a part of URLs and headers: with other characters the client library would panic.
+fn plain(name: &str, value: String) -> Result<String, Error> {
+    let value = required(name, value)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    if value.len() <= 255 && value.bytes().all(plain) && !value.contains("..") {
+        return Ok(value);
+    }
+    Err(Error::Settings(format!("{name}: must be letters, digits, dots, dashes and underscores")))
 }
 
 fn text(value: String) -> Option<String> {

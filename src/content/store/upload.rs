@@ -12,7 +12,6 @@ use futures::{Stream, TryStreamExt as _};
 use object_store::multipart::PartId;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutPayload};
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -26,74 +25,14 @@ use super::open::{Bucket, Place, Store};
 use super::retry::RetryPolicy;
 use hash::Hashes;
 
-mod hash;
+pub(super) mod hash;
+mod state;
 
 pub use hash::Sums;
+pub use state::{PartDone, UploadState, Whole};
 
 /// The stores' maximum of parts.
 const PARTS_MAX: u64 = 10_000;
-
-/// What is known of an upload that has not ended. An agent keeps it in its state file, and resumes the upload or aborts it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct UploadState {
-    /// Version of this form.
-    pub version: u32,
-    /// Path of the object below its owner.
-    pub key: String,
-    /// The store's id of the upload.
-    pub upload_id: String,
-    /// Bytes of every part but the last.
-    pub part_size: u64,
-    /// Parts that the store has, by index; not necessarily without gaps.
-    pub parts: Vec<PartDone>,
-    /// Set once everything was sent, before the store is asked to make the object.
-    pub whole: Option<Whole>,
-}
-
-/// A part that the store has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PartDone {
-    /// Index, from 0.
-    pub index: u64,
-    /// Its bytes.
-    pub size: u64,
-    /// Its BLAKE3 digest.
-    pub digest: Digest,
-    /// Its MD5 digest in hexadecimal, which most stores answer as ETag.
-    pub md5: String,
-    /// The store's name of this part; its ETag in S3 and GCS.
-    pub id: String,
-}
-
-/// Size and digest of the whole object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Whole {
-    /// Its bytes.
-    pub size: u64,
-    /// Its BLAKE3 digest.
-    pub digest: Digest,
-}
-
-impl UploadState {
-    const VERSION: u32 = 1;
-
-    /// Bytes that the store has.
-    pub fn bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.size).sum()
-    }
-
-    fn part(&self, index: u64) -> Option<&PartDone> {
-        self.parts.iter().find(|part| part.index == index)
-    }
-
-    fn record(&mut self, part: PartDone) {
-        self.parts.retain(|known| known.index != part.index);
-        let at = self.parts.partition_point(|known| known.index < part.index);
-        self.parts.insert(at, part);
-    }
-}
 
 /// Keeps the state of an upload. It is called before the state can be needed: when the store has given an id and before the
 /// first part is sent, after each part, and before the object is made.

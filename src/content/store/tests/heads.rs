@@ -15,7 +15,7 @@ async fn the_newest_backup_is_the_greatest_head() {
     assert_eq!(head.id(), BackupId { generation: 2, sequence: 1 });
     assert_eq!(head.archive().proof(), Proof::Before);
     assert_eq!((head.head().store.as_str(), head.head().version), ("memory", 1));
-    let listed = store.list_backups(&keys).await.unwrap();
+    let listed = store.list_backups(&keys).await.unwrap().backups;
     assert_eq!(listed.len(), 3);
     assert_eq!(listed[0].key, keys.archive(head.id()));
     assert_eq!(store.list_heads(&keys).await.unwrap()[2], head.id());
@@ -74,6 +74,7 @@ async fn a_head_names_only_archives_of_its_workspace() {
         store.upload(&mine.head(FIRST), text.as_bytes(), UploadOptions::default()).await.unwrap();
         let error = store.read_head(&mine, FIRST).await.unwrap_err();
         assert!(matches!(error, Error::BadHead { .. }), "{error}");
+        assert_eq!(store.list_backups(&mine).await.unwrap().unreadable, [FIRST]);
     }
 }
 
@@ -100,7 +101,7 @@ async fn of_a_head_and_full_tar_the_newer_proven_one_wins() {
     pause().await;
     full().await;
     assert!(matches!(store.newest_backup(&keys).await.unwrap(), Some(Choice::FullTar { unproven: None, .. })));
-    assert_eq!(store.list_backups(&keys).await.unwrap().len(), 2);
+    assert_eq!(store.list_backups(&keys).await.unwrap().backups.len(), 2);
     // Without full.tar a damaged newest head is an error, not an older head.
     back_up(&store, &keys, FIRST.next().unwrap(), &content(1001)).await;
     store.delete(&keys.archive(FIRST.next().unwrap())).await.unwrap();

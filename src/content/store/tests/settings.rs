@@ -11,6 +11,14 @@ fn problems_of_settings_name_the_key_and_quote_no_value() {
     assert_eq!(read(both), "content.storage: minio.accessKey: is required, or minio.accessKeyFile, and not both");
     let wrong = json!({"kind": "minio", "minio": {"endpoint": "m", "accessKey": "k", "secretKey": ["hunter2"]}});
     assert_eq!(read(wrong), "content.storage: does not have the documented form");
+    for endpoint in ["http://m:9000", "key@m:9000", "m/path", "m m", "ä"] {
+        let settings = json!({"kind": "minio", "minio": {"endpoint": endpoint, "accessKey": "k", "secretKey": "s"}});
+        assert_eq!(read(settings), "content.storage: minio.endpoint: must be HOST or HOST:PORT, without a scheme");
+    }
+    let name = json!({"kind": "s3", "s3": {"bucket": "a/b", "region": "r"}});
+    assert_eq!(read(name), "content.storage: s3.bucket: must be letters, digits, dots, dashes and underscores");
+    let nulls = json!({"kind": "s3", "stage": null, "gcloud": null, "s3": {"bucket": "b", "region": "r", "credentialsFile": null}});
+    Settings::read(&Secret::new(nulls)).unwrap();
 }
 
 #[test]

@@ -202,7 +202,7 @@ async fn downloads_resume_and_notice_what_changed() {
     store.upload(&key(), content.as_slice(), UploadOptions::default()).await.unwrap();
     double.fail("get", Fail::Before, 3);
     let digest = Some(Digest::of(&content));
-    let whole = store.download(&key(), DownloadOptions { digest, ..Default::default() }).await.unwrap();
+    let whole = store.download(&key(), DownloadOptions { digest, ..DownloadOptions::default() }).await.unwrap();
     let (size, e_tag) = (whole.size(), whole.e_tag().map(str::to_owned));
     assert_eq!(size, 20 << 20);
     assert_eq!(whole.bytes(size).await.unwrap(), content);
@@ -210,12 +210,12 @@ async fn downloads_resume_and_notice_what_changed() {
     let rest = store.download(&key(), options.clone()).await.unwrap().bytes(size).await;
     // The bound is on the size of the object.
     assert_eq!(rest.unwrap(), content[19 << 20..]);
-    let wrong = DownloadOptions { digest: Some(Digest::of(b"x")), ..Default::default() };
+    let wrong = DownloadOptions { digest: Some(Digest::of(b"x")), ..DownloadOptions::default() };
     let error = store.download(&key(), wrong).await.unwrap().drain().await.unwrap_err();
     assert!(matches!(error, Error::Corrupted { .. }), "{error}");
     store.upload(&key(), b"other".as_slice(), UploadOptions::default()).await.unwrap();
     let error = store.download(&key(), options).await.err().unwrap();
     assert!(matches!(error, Error::Replaced(_)), "{error}");
-    let missing = store.download(&keys("jane", "none").full_tar(), Default::default()).await.err().unwrap();
+    let missing = store.download(&keys("jane", "none").full_tar(), DownloadOptions::default()).await.err().unwrap();
     assert!(matches!(missing, Error::NotFound(_)), "{missing}");
 }
