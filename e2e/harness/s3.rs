@@ -125,7 +125,11 @@ impl S3Server {
     pub fn open_uploads(&self, bucket: &str) -> usize {
         let objects = std::fs::read_dir(self.object(bucket, ".sgwtmp/multipart"));
         let uploads = objects.into_iter().flatten().flatten().map(|object| std::fs::read_dir(object.path()));
-        uploads.map(|uploads| uploads.into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()).count()).sum()
+        uploads
+            .map(|uploads| {
+                uploads.into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()).count()
+            })
+            .sum()
     }
 
     /// Creates a user who may do everything.
@@ -178,7 +182,12 @@ impl S3Server {
         args.extend(["--quiet", "--keep-alive", "--iam-cache-disable", "--iam-dir"].map(str::to_owned));
         args.push(file("users"));
         if self.options.tls {
-            args.extend(["--cert".to_owned(), file("pki/server.pem"), "--key".to_owned(), file("pki/server-key.pem")]);
+            args.extend([
+                "--cert".to_owned(),
+                file("pki/server.pem"),
+                "--key".to_owned(),
+                file("pki/server-key.pem"),
+            ]);
         }
         args.push("posix".to_owned());
         if self.options.other_etags {

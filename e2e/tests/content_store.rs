@@ -12,9 +12,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use async_trait::async_trait;
 use bytes::Bytes;
 use content::store::{
-    BackupId, Choice, Digest, Download, DownloadOptions, Error, Expectation, Fault, Head, HeadMeta, Journal, Key,
-    NotProven, Proof, PrunePolicy, RetryPolicy, Settings, Store, Tail, UploadLimits, UploadOptions, UploadState,
-    Uploaded, WorkspaceKeys, Written,
+    BackupId, Choice, Digest, Download, DownloadOptions, Error, Expectation, Fault, Head, HeadMeta, Journal,
+    Key, NotProven, Proof, PrunePolicy, RetryPolicy, Settings, Store, Tail, UploadLimits, UploadOptions,
+    UploadState, Uploaded, WorkspaceKeys, Written,
 };
 use domain::secret::Secret;
 use futures::{StreamExt as _, stream};
@@ -153,7 +153,10 @@ fn uploads_in_parts_are_proven_by_checksums_and_elected_once() -> Result<()> {
         let (store, keys) = (stage.store().await?, keys("jane", "ws-1")?);
         let (content, key) = (random(4 * PART + 777), keys.archive(ID));
         let uploaded = upload(&store, &key, &content).await?;
-        ensure!(uploaded.e_tag.as_ref().is_some_and(|tag| tag.trim_matches('"').ends_with("-5")), "{uploaded:?}");
+        ensure!(
+            uploaded.e_tag.as_ref().is_some_and(|tag| tag.trim_matches('"').ends_with("-5")),
+            "{uploaded:?}"
+        );
         let proven = store.prove(&key, &Expectation::sent(&written(&content), &uploaded)).await?;
         ensure!(proven.proof() == Proof::Checksums, "{proven:?}");
         ensure!(read(&store, &key).await? == content, "the content differs");
@@ -169,7 +172,9 @@ fn uploads_in_parts_are_proven_by_checksums_and_elected_once() -> Result<()> {
                 other => bail!("a second create of a head: {other:?}"),
             }
         }
-        let Some(Choice::Head(newest)) = store.newest_backup(&keys).await? else { bail!("no head is the newest") };
+        let Some(Choice::Head(newest)) = store.newest_backup(&keys).await? else {
+            bail!("no head is the newest")
+        };
         ensure!(newest.id() == head.id() && newest.archive().proof() == Proof::Before, "{newest:?}");
         ensure!(newest.head().agent == "node-1" && newest.head().version == Head::VERSION, "{newest:?}");
         ensure!(store.list_backups(&keys).await?.backups.len() == 2, "a backup is not listed");
@@ -246,7 +251,10 @@ fn presigned_urls_upload_and_download_by_plain_http() -> Result<()> {
         ensure!(matches!(missing, Err(Error::NotFound(_))), "{missing:?}");
         // 8 of 10 bytes are used; then 16.
         let put = store.presign_put(&owner, &"second".parse()?, None).await?;
-        ensure!(send("PUT", put.url.expose(), "", b"12345678").await?.0 == 200, "the second blob is rejected");
+        ensure!(
+            send("PUT", put.url.expose(), "", b"12345678").await?.0 == 200,
+            "the second blob is rejected"
+        );
         let over = store.presign_put(&owner, &"third".parse()?, None).await;
         ensure!(matches!(&over, Err(Error::Quota { used: 16, .. })), "{over:?}");
         Ok(())
@@ -271,7 +279,8 @@ fn credentials_are_rotated_in_the_middle_of_an_upload() -> Result<()> {
         let old = stage.server.create_user("old").await?;
         let (access, secret) = (stage.dir.path().join("access"), stage.dir.path().join("secret"));
         let write = |login: &S3Login| {
-            std::fs::write(&access, &login.access_key).and_then(|()| std::fs::write(&secret, &login.secret_key))
+            std::fs::write(&access, &login.access_key)
+                .and_then(|()| std::fs::write(&secret, &login.secret_key))
         };
         write(&old)?;
         let store = open(json!({
@@ -302,7 +311,8 @@ fn credentials_are_rotated_in_the_middle_of_an_upload() -> Result<()> {
         ensure!(proof == Proof::Checksums, "{proof:?}");
         // Without a new login the error says whose fault it is, and holds no key.
         write(&old)?;
-        let denied = store.prove(&key, &Expectation::uploaded(&uploaded)).await.err().context("it is accepted")?;
+        let denied =
+            store.prove(&key, &Expectation::uploaded(&uploaded)).await.err().context("it is accepted")?;
         let NotProven::Store(denied) = denied else { bail!("{denied}") };
         ensure!(denied.fault() == Fault::Configuration, "{denied:?}");
         ensure!(!format!("{denied} {denied:?}").contains("secret-of"), "{denied:?}");
@@ -379,8 +389,11 @@ fn a_store_that_throttles_cuts_and_lies_is_noticed() -> Result<()> {
 
         // Every request fails first: throttled, failed, its response lost or cut.
         let faults = [
-            S3Answer::Error(503, "SlowDown"), S3Answer::Error(429, "TooManyRequests"),
-            S3Answer::Error(500, "InternalError"), S3Answer::Lose, S3Answer::Cut(5),
+            S3Answer::Error(503, "SlowDown"),
+            S3Answer::Error(429, "TooManyRequests"),
+            S3Answer::Error(500, "InternalError"),
+            S3Answer::Lose,
+            S3Answer::Cut(5),
         ];
         let seen = Mutex::new(BTreeSet::new());
         let turn = AtomicUsize::new(0);
@@ -456,14 +469,19 @@ fn deletion_and_pruning_remove_what_they_say_and_nothing_of_others() -> Result<(
             upload(&store, &keys.snapshot(7, content::store::Format::Zst), b"snapshot").await?;
         }
         // More than one page of a listing.
-        stream::iter(0..1200).map(|n| {
-            let (store, instance) = (store.clone(), one.clone());
-            async move {
-                let key = instance.instance_object(&"i-1".parse()?, &format!("logs/task-{n}"))?;
-                upload(&store, &key, b"log").await.map(drop)
-            }
-        })
-        .buffer_unordered(16).collect::<Vec<Result<()>>>().await.into_iter().collect::<Result<Vec<()>>>()?;
+        stream::iter(0..1200)
+            .map(|n| {
+                let (store, instance) = (store.clone(), one.clone());
+                async move {
+                    let key = instance.instance_object(&"i-1".parse()?, &format!("logs/task-{n}"))?;
+                    upload(&store, &key, b"log").await.map(drop)
+                }
+            })
+            .buffer_unordered(16)
+            .collect::<Vec<Result<()>>>()
+            .await
+            .into_iter()
+            .collect::<Result<Vec<()>>>()?;
 
         let newest = newest.context("no head")?;
         let policy = PrunePolicy { keep: 1, age: Duration::ZERO };
@@ -473,9 +491,15 @@ fn deletion_and_pruning_remove_what_they_say_and_nothing_of_others() -> Result<(
 
         let deleted = store.delete_workspace(&one, false).await?;
         ensure!(deleted.objects == 1206, "{deleted:?}");
-        ensure!(read(&store, &one.snapshot(7, content::store::Format::Zst)).await? == b"snapshot", "it is gone");
+        ensure!(
+            read(&store, &one.snapshot(7, content::store::Format::Zst)).await? == b"snapshot",
+            "it is gone"
+        );
         ensure!(store.delete_workspace(&one, true).await?.objects == 1, "the snapshot was not deleted");
-        ensure!(store.list_backups(&ten).await?.backups.len() == 3, "a workspace with a similar name lost backups");
+        ensure!(
+            store.list_backups(&ten).await?.backups.len() == 3,
+            "a workspace with a similar name lost backups"
+        );
         ensure!(store.delete_owner(one.owner()).await?.objects == 7, "not everything was deleted");
         ensure!(!stage.server.object(BUCKET, "jane").exists(), "something of the owner is left");
         let backups = store.list_backups(&other).await?.backups;
@@ -492,7 +516,8 @@ fn buckets_of_owners_are_created_and_tls_trusts_the_ca_file() -> Result<()> {
         settings["minio"]["secure"] = json!(true);
         settings["minio"]["bucket"] = json!("");
         let key = keys("jane", "ws-1")?.full_tar();
-        let untrusted = upload(&open(settings.clone()).await?, &key, b"x").await.err().context("it is trusted")?;
+        let untrusted =
+            upload(&open(settings.clone()).await?, &key, b"x").await.err().context("it is trusted")?;
         ensure!(untrusted.to_string().contains("cannot connect"), "{untrusted}");
         settings["caFile"] = json!(stage.server.ca());
         let store = open(settings).await?;

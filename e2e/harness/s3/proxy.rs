@@ -115,19 +115,24 @@ impl Shared {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(S3Answer::Error(status, code)) = answer {
-            let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>injected</Message></Error>");
+            let text = format!(
+                "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>injected</Message></Error>"
+            );
             return Ok(whole(StatusCode::from_u16(status).unwrap_or_default(), text.into()));
         }
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         // The Host header stays the client's, which is signed.
-        parts.uri = format!("http://{}{path}", self.upstream).parse::<Uri>().map_err(std::io::Error::other)?;
+        parts.uri =
+            format!("http://{}{path}", self.upstream).parse::<Uri>().map_err(std::io::Error::other)?;
         let response = self.client.request(Request::from_parts(parts, Full::new(body))).await;
         let (parts, body) = response.map_err(std::io::Error::other)?.into_parts();
         if answer == Some(S3Answer::Lose) {
             return Err(std::io::ErrorKind::ConnectionReset.into());
         }
         let body = match answer {
-            Some(S3Answer::Cut(at)) => cut(body.collect().await.map_err(std::io::Error::other)?.to_bytes(), at),
+            Some(S3Answer::Cut(at)) => {
+                cut(body.collect().await.map_err(std::io::Error::other)?.to_bytes(), at)
+            }
             Some(S3Answer::Shorten(by)) => {
                 let bytes = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
                 return Ok(shortened(parts, &bytes, by));

@@ -77,7 +77,9 @@ impl<'s> Create<'s> {
     async fn send(&self, client: &HttpClient) -> object_store::Result<StatusCode> {
         let request = match self {
             Self::Minio { minio, bucket } => for_minio(minio, bucket).await?,
-            Self::Google { file, project, region, bucket } => for_google(*file, project, region, bucket).await?,
+            Self::Google { file, project, region, bucket } => {
+                for_google(*file, project, region, bucket).await?
+            }
         };
         Ok(client.execute(request).await.map_err(failed)?.status())
     }

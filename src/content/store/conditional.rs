@@ -78,6 +78,9 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::Unavailable { at: at.clone(), why: "the object neither exists nor can be created".to_owned() })
+        Err(Error::Unavailable {
+            at: at.clone(),
+            why: "the object neither exists nor can be created".to_owned(),
+        })
     }
 }

@@ -6,8 +6,8 @@ use futures::StreamExt as _;
 use http::StatusCode;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
-    ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
+    HttpService, ReqwestConnector,
 };
 
 use super::error::{At, Error};
@@ -96,7 +96,8 @@ async fn beginning(body: HttpResponseBody) -> Vec<u8> {
 /// The text of the element `Code` of an error document.
 fn code_of(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+    let code =
+        text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
     let plain = |code: &&str| code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
     code.filter(plain).unwrap_or("no error code").to_owned()
 }

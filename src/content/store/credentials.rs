@@ -95,7 +95,10 @@ impl<T: Send + Sync + 'static> Watched<T> {
 }
 
 /// Stamps and content of files; `None` if they have not changed.
-fn read(files: &[PathBuf], known: Option<&[Stamp]>) -> Result<Option<(Vec<Stamp>, Vec<Vec<u8>>)>, CredentialProblem> {
+fn read(
+    files: &[PathBuf],
+    known: Option<&[Stamp]>,
+) -> Result<Option<(Vec<Stamp>, Vec<Vec<u8>>)>, CredentialProblem> {
     let mut before = stamps(files)?;
     if known == Some(before.as_slice()) {
         return Ok(None);
@@ -113,7 +116,9 @@ fn read(files: &[PathBuf], known: Option<&[Stamp]>) -> Result<Option<(Vec<Stamp>
 }
 
 fn stamps(files: &[PathBuf]) -> Result<Vec<Stamp>, CredentialProblem> {
-    let stamp = |file: &PathBuf| std::fs::metadata(file).map(|meta| stamp(&meta)).map_err(|error| unreadable(file, &error));
+    let stamp = |file: &PathBuf| {
+        std::fs::metadata(file).map(|meta| stamp(&meta)).map_err(|error| unreadable(file, &error))
+    };
     files.iter().map(stamp).collect()
 }
 
@@ -177,7 +182,8 @@ impl AwsFiles {
                         .ok_or_else(|| CredentialProblem(format!("{} is empty", path.display())))
                 }
             };
-            let credential = AwsCredential { key_id: value(&access)?, secret_key: value(&secret)?, token: None };
+            let credential =
+                AwsCredential { key_id: value(&access)?, secret_key: value(&secret)?, token: None };
             let rule = "the access key or the secret key has characters that are not visible ASCII";
             Some(credential).filter(is_sendable).ok_or_else(|| CredentialProblem(rule.to_owned()))
         }))
@@ -230,9 +236,11 @@ impl GcpFile {
         let path = file.clone();
         Self(Watched::new(vec![file], move |texts| {
             let text = texts.first().map(|text| String::from_utf8_lossy(text)).unwrap_or_default();
-            let malformed = || CredentialProblem(format!("{} is no credentials file of Google", path.display()));
+            let malformed =
+                || CredentialProblem(format!("{} is no credentials file of Google", path.display()));
             let head: GcpFileHead = serde_json::from_str(&text).map_err(|_| malformed())?;
-            let builder = GoogleCloudStorageBuilder::new().with_bucket_name("none").with_http_connector(Connector);
+            let builder =
+                GoogleCloudStorageBuilder::new().with_bucket_name("none").with_http_connector(Connector);
             let builder = match head.kind.as_str() {
                 "service_account" | "" => builder.with_service_account_key(text.into_owned()),
                 _ => builder.with_application_credentials(path.display().to_string()),
@@ -289,7 +297,9 @@ mod tests {
         let provider = AwsFiles::shared(file.clone());
         let error = provider.get_credential().await.unwrap_err();
         assert!(error.to_string().contains("cannot read"), "{error}");
-        write("[other]\naws_access_key_id=x\n[default]\naws_access_key_id = A\naws_secret_access_key=hunter2\n");
+        write(
+            "[other]\naws_access_key_id=x\n[default]\naws_access_key_id = A\naws_secret_access_key=hunter2\n",
+        );
         let first = provider.get_credential().await.unwrap();
         assert_eq!((first.key_id.as_str(), first.secret_key.as_str()), ("A", "hunter2"));
         assert!(Arc::ptr_eq(&first, &provider.get_credential().await.unwrap()), "it is not read again");

@@ -168,7 +168,9 @@ pub enum Error {
         problem: String,
     },
     /// The store replaces objects that it was asked only to create.
-    #[error("{0}: the store ignores conditional creates (If-None-Match), so it cannot elect the newest backup")]
+    #[error(
+        "{0}: the store ignores conditional creates (If-None-Match), so it cannot elect the newest backup"
+    )]
     Unconditional(At),
     /// An object is not what was written.
     #[error(transparent)]
@@ -200,7 +202,9 @@ pub enum Error {
         limit: usize,
     },
     /// Objects are still there after they were deleted.
-    #[error("{at}: {left} objects are still there after they were deleted: are they locked, or still being written?")]
+    #[error(
+        "{at}: {left} objects are still there after they were deleted: are they locked, or still being written?"
+    )]
     NotDeleted {
         /// The prefix.
         at: At,
@@ -236,7 +240,10 @@ impl Error {
     /// Whether the same call may succeed later without a change of configuration or content.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Folder { .. } | Self::Credentials { .. } | Self::Denied { .. } => true,
+            Self::Unavailable { .. }
+            | Self::Folder { .. }
+            | Self::Credentials { .. }
+            | Self::Denied { .. } => true,
             Self::NotProven(not) => not.is_retryable(),
             _ => false,
         }
@@ -283,7 +290,10 @@ impl Error {
             }
         }
         let text: String = cause.to_string().chars().take(QUOTED).collect();
-        Self::Unavailable { at, why: kind.map_or_else(|| text.clone(), |kind| format!("{}: {text}", what(kind))) }
+        Self::Unavailable {
+            at,
+            why: kind.map_or_else(|| text.clone(), |kind| format!("{}: {text}", what(kind))),
+        }
     }
 }
 

@@ -39,7 +39,9 @@ impl Folder {
         Ok((self.root.join(UPLOADS).join(id), part_size))
     }
 
-    async fn blocking<T: Send + 'static>(run: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    async fn blocking<T: Send + 'static>(
+        run: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         tokio::task::spawn_blocking(run).await.map_err(io::Error::other)?
     }
 }
@@ -109,7 +111,12 @@ impl MultipartStore for Folder {
         Ok(PartId { content_id: length.to_string() })
     }
 
-    async fn complete_multipart(&self, path: &Path, id: &MultipartId, parts: Vec<PartId>) -> Result<PutResult> {
+    async fn complete_multipart(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Result<PutResult> {
         let (file, _) = self.file(id)?;
         let (root, to) = (Arc::clone(&self.root), self.below(path));
         let size: u64 = parts.iter().filter_map(|part| part.content_id.parse::<u64>().ok()).sum();

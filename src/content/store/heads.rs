@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
-use object_store::path::Path;
 use object_store::ObjectStoreExt as _;
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::conditional::Created;
@@ -165,11 +165,13 @@ impl Store {
             previous: meta.previous,
             store: self.name().to_owned(),
         };
-        let text = serde_json::to_vec(&head).map_err(|error| Error::BadHead { at: at.clone(), problem: error.to_string() })?;
+        let text = serde_json::to_vec(&head)
+            .map_err(|error| Error::BadHead { at: at.clone(), problem: error.to_string() })?;
         match self.create_bytes(&bucket, &path, &at, text).await? {
             Created::Ours => Ok(ProvenHead { id, head, archive }),
             Created::Theirs(found) => {
-                let agent = serde_json::from_slice::<Head>(&found).map_or_else(|_| "unknown".to_owned(), |head| head.agent);
+                let agent = serde_json::from_slice::<Head>(&found)
+                    .map_or_else(|_| "unknown".to_owned(), |head| head.agent);
                 Err(Error::HeadTaken { at, id, agent })
             }
         }

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes of a blob's name, or of an instance object's.
 const NAME_MAX: usize = 512;
-const BLOB_RULE: &str =
-    "must be 1 to 512 letters, digits, dots, dashes, underscores and single slashes, without `.` and `..` as segments";
+const BLOB_RULE: &str = "must be 1 to 512 letters, digits, dots, dashes, underscores and single slashes, without `.` and `..` as segments";
 const BACKUP_RULE: &str = "must be GENERATION-SEQUENCE, each of 20 digits";
 
 /// A name is not valid.
@@ -170,9 +169,9 @@ impl Key {
     /// The key of a path below an owner; it must be an object of a workspace or a blob.
     pub fn parse(owner: &OwnerId, path: &str) -> Result<Self, InvalidName> {
         let known = match path.split_once('/') {
-            Some(("workspaces", rest)) => {
-                rest.split_once('/').is_some_and(|(id, rest)| id.parse::<MetaId>().is_ok() && is_relative(rest))
-            }
+            Some(("workspaces", rest)) => rest
+                .split_once('/')
+                .is_some_and(|(id, rest)| id.parse::<MetaId>().is_ok() && is_relative(rest)),
             Some(("blobs", rest)) => is_relative(rest),
             _ => false,
         };
@@ -223,7 +222,8 @@ impl ObjectName {
 /// `snapshot-<nanoseconds>` with `.tar`, `.tar.gz` or `.tar.zst`: node agents write all three.
 fn snapshot_nanos(name: &str) -> Option<u64> {
     let (nanos, extension) = name.strip_prefix("snapshot-")?.split_once('.')?;
-    let known = matches!(extension, "tar" | "tar.gz" | "tar.zst") && nanos.bytes().all(|b| b.is_ascii_digit());
+    let known =
+        matches!(extension, "tar" | "tar.gz" | "tar.zst") && nanos.bytes().all(|b| b.is_ascii_digit());
     known.then(|| nanos.parse().ok()).flatten()
 }
 

@@ -106,7 +106,8 @@ impl Store {
             Kind::S3 { bucket, .. } => (format!("s3:{bucket}"), Layout::Shared(bucket.clone())),
             Kind::Local { path } => {
                 let created = tokio::fs::create_dir_all(path).await;
-                created.map_err(|error| Error::Settings(format!("local.path: {}: {error}", path.display())))?;
+                created
+                    .map_err(|error| Error::Settings(format!("local.path: {}: {error}", path.display())))?;
                 (format!("local:{}", path.display()), Layout::Shared("local".to_owned()))
             }
         };
@@ -168,7 +169,11 @@ impl Store {
             Layout::Shared(bucket) => return Ok(bucket.clone()),
             Layout::PerOwner(prefix) => format!("{prefix}{owner}"),
         };
-        if is_bucket(&bucket) { Ok(bucket) } else { Err(Error::Bucket { store: self.name().to_owned(), bucket }) }
+        if is_bucket(&bucket) {
+            Ok(bucket)
+        } else {
+            Err(Error::Bucket { store: self.name().to_owned(), bucket })
+        }
     }
 
     /// The name of a snapshot, `OBJECT@BUCKET`.
@@ -257,7 +262,8 @@ impl Store {
         match &settings.kind {
             Kind::Local { path } => self.build_folder(name, path.clone()).map_err(invalid),
             Kind::Gcloud { credentials_file, .. } => {
-                let builder = GoogleCloudStorageBuilder::new().with_bucket_name(name).with_client_options(options);
+                let builder =
+                    GoogleCloudStorageBuilder::new().with_bucket_name(name).with_client_options(options);
                 let builder = builder.with_retry(no_retries()).with_http_connector(Connector);
                 let builder = match credentials_file {
                     Some(file) => with_google_file(builder, file.clone())?,
@@ -276,7 +282,9 @@ impl Store {
             }
             Kind::S3 { region, credentials_file, .. } => {
                 let builder = match credentials_file {
-                    Some(file) => AmazonS3Builder::new().with_credentials(Arc::new(AwsFiles::shared(file.clone()))),
+                    Some(file) => {
+                        AmazonS3Builder::new().with_credentials(Arc::new(AwsFiles::shared(file.clone())))
+                    }
                     None => AmazonS3Builder::from_env(),
                 };
                 let builder = s3(builder.with_region(region).with_client_options(options), name);
@@ -310,7 +318,10 @@ fn s3(builder: AmazonS3Builder, bucket: &str) -> AmazonS3Builder {
 }
 
 /// With a file of credentials that is read again when it changes.
-fn with_google_file(builder: GoogleCloudStorageBuilder, file: PathBuf) -> Result<GoogleCloudStorageBuilder, Error> {
+fn with_google_file(
+    builder: GoogleCloudStorageBuilder,
+    file: PathBuf,
+) -> Result<GoogleCloudStorageBuilder, Error> {
     let base = GcpFile::base_url(&file).map_err(|problem| Error::Settings(problem.0))?;
     let credentials = Arc::new(GcpFile::new(file));
     let builder = match base {
@@ -327,7 +338,8 @@ fn no_retries() -> RetryConfig {
 
 /// Whether the stores accept a bucket's name.
 fn is_bucket(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
     let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     (3..=63).contains(&name.len())
         && name.bytes().all(plain)

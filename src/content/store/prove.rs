@@ -16,8 +16,8 @@ use super::error::{At, Error};
 use super::heads::Head;
 use super::names::Key;
 use super::open::{Place, Store};
-use super::upload::hash::{Sums, unquoted};
 use super::upload::Uploaded;
+use super::upload::hash::{Sums, unquoted};
 
 /// Maximum bytes of an end that is read back at once: the index of a million files.
 const TAIL_MAX: u64 = 1024 * 1024 * 1024;
@@ -218,15 +218,26 @@ impl Store {
         self.prove_tail(&place, expected, &meta).await?;
         let e_tag = meta.e_tag.as_deref();
         let proof = match &expected.evidence {
-            Evidence::Before { e_tag: before } if e_tag.is_some() && before.as_deref() == e_tag => Proof::Before,
-            Evidence::Sent { e_tag: answered, sums, .. } if is_confirmed(e_tag, answered.as_deref(), sums) => Proof::Checksums,
+            Evidence::Before { e_tag: before } if e_tag.is_some() && before.as_deref() == e_tag => {
+                Proof::Before
+            }
+            Evidence::Sent { e_tag: answered, sums, .. }
+                if is_confirmed(e_tag, answered.as_deref(), sums) =>
+            {
+                Proof::Checksums
+            }
             _ => self.prove_all(key, expected, &meta).await?,
         };
         let Expectation { size, digest, tail, .. } = *expected;
         Ok(Proven { key: key.clone(), size, digest, tail, e_tag: meta.e_tag, proof })
     }
 
-    async fn prove_tail(&self, place: &Place, expected: &Expectation, meta: &ObjectMeta) -> Result<(), NotProven> {
+    async fn prove_tail(
+        &self,
+        place: &Place,
+        expected: &Expectation,
+        meta: &ObjectMeta,
+    ) -> Result<(), NotProven> {
         let Tail { size, behind, digest } = expected.tail;
         let corrupted = || NotProven::Content { at: place.at.clone(), index: true };
         let end = expected.size.checked_sub(behind).filter(|_| size <= TAIL_MAX);
@@ -242,7 +253,12 @@ impl Store {
         if Digest::from(hasher.finalize()) == digest { Ok(()) } else { Err(corrupted()) }
     }
 
-    async fn prove_all(&self, key: &Key, expected: &Expectation, meta: &ObjectMeta) -> Result<Proof, NotProven> {
+    async fn prove_all(
+        &self,
+        key: &Key,
+        expected: &Expectation,
+        meta: &ObjectMeta,
+    ) -> Result<Proof, NotProven> {
         let (e_tag, digest) = (meta.e_tag.clone(), Some(expected.digest));
         let options = DownloadOptions { from: 0, e_tag, digest };
         match self.download(key, options).await?.drain().await {
@@ -271,7 +287,10 @@ impl Store {
         if chunk.len() as u64 == size {
             return Ok(chunk);
         }
-        Err(Error::Corrupted { at: at.clone(), problem: format!("{} bytes were read instead of {size}", chunk.len()) })
+        Err(Error::Corrupted {
+            at: at.clone(),
+            problem: format!("{} bytes were read instead of {size}", chunk.len()),
+        })
     }
 }
 

@@ -79,7 +79,8 @@ impl PrunePlan {
         if !known {
             return Self::default();
         }
-        let old = |written: Timestamp| now.duration_since(written).unsigned_abs() >= policy.age && now >= written;
+        let old =
+            |written: Timestamp| now.duration_since(written).unsigned_abs() >= policy.age && now >= written;
         let mut newest: Vec<BackupId> = heads.iter().map(|head| head.id).collect();
         newest.sort_unstable_by(|left, right| right.cmp(left));
         newest.truncate(usize::try_from(policy.keep.max(1)).unwrap_or(usize::MAX));
@@ -128,12 +129,7 @@ impl Store {
             };
             heads.push(ListedHead { id, written_at, archive });
         }
-        let archives = self.listed(&keys.archives(), |key| match key.object() {
-            Some((_, ObjectName::Archive(id))) => Some(id),
-            _ => None,
-        });
-        let archives: Vec<_> =
-            archives.await?.into_iter().map(|(id, written_at)| ListedArchive { id, written_at }).collect();
+        let archives = self.archives(keys).await?;
         let (heads, archives, proven) = (heads.as_slice(), archives.as_slice(), proven.id());
         let input = PruneInput { heads, archives, proven, kept_heads, kept_archives, policy, now };
         let plan = PrunePlan::of(&input);
@@ -144,6 +140,15 @@ impl Store {
             self.delete(&keys.archive(*id)).await?;
         }
         Ok(plan)
+    }
+
+    async fn archives(&self, keys: &WorkspaceKeys) -> Result<Vec<ListedArchive>, Error> {
+        let of = |key: Key| match key.object() {
+            Some((_, ObjectName::Archive(id))) => Some(id),
+            _ => None,
+        };
+        let listed = self.listed(&keys.archives(), of).await?;
+        Ok(listed.into_iter().map(|(id, written_at)| ListedArchive { id, written_at }).collect())
     }
 }
 

@@ -39,7 +39,12 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// Runs a request that carries `bytes` of content until it succeeds, cannot succeed, or was tried often enough.
-    pub(super) async fn run<T, F>(&self, at: &At, bytes: u64, mut request: impl FnMut() -> F) -> Result<T, Error>
+    pub(super) async fn run<T, F>(
+        &self,
+        at: &At,
+        bytes: u64,
+        mut request: impl FnMut() -> F,
+    ) -> Result<T, Error>
     where
         F: Future<Output = object_store::Result<T>>,
     {
@@ -49,7 +54,9 @@ impl RetryPolicy {
             let error = match timeout(deadline, request()).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => Error::of(at, &error),
-                Err(_) => Error::Unavailable { at: at.clone(), why: format!("no answer within {deadline:?}") },
+                Err(_) => {
+                    Error::Unavailable { at: at.clone(), why: format!("no answer within {deadline:?}") }
+                }
             };
             let most = match error {
                 Error::Denied { .. } => self.denied,

@@ -129,7 +129,9 @@ impl Settings {
             "gcloud" => gcloud(raw.gcloud.unwrap_or_default(), raw.stage)?,
             "minio" => minio(raw.minio.unwrap_or_default())?,
             "s3" => s3(raw.s3.unwrap_or_default())?,
-            "local" => Kind::Local { path: required("local.path", raw.local.unwrap_or_default().path)?.into() },
+            "local" => {
+                Kind::Local { path: required("local.path", raw.local.unwrap_or_default().path)?.into() }
+            }
             _ => return Err(Error::Settings("kind: is not one of gcloud, minio, s3, local".to_owned())),
         };
         let blob_quota = (raw.blob_quota > 0).then_some(raw.blob_quota);
@@ -161,7 +163,9 @@ fn gcloud(raw: RawKind, stage: String) -> Result<Kind, Error> {
 fn minio(raw: RawKind) -> Result<Kind, Error> {
     let endpoint = required("minio.endpoint", raw.endpoint)?;
     if endpoint.contains('@') || endpoint.parse::<http::uri::Authority>().is_err() {
-        return Err(Error::Settings("minio.endpoint: must be HOST or HOST:PORT, without a scheme".to_owned()));
+        return Err(Error::Settings(
+            "minio.endpoint: must be HOST or HOST:PORT, without a scheme".to_owned(),
+        ));
     }
     let region = text(raw.region).unwrap_or_else(|| "us-east-1".to_owned());
     Ok(Kind::Minio(Minio {

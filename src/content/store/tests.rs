@@ -71,7 +71,11 @@ pub(super) async fn back_up(store: &Store, keys: &WorkspaceKeys, id: BackupId, c
 }
 
 pub(super) fn meta(agent: &str) -> HeadMeta {
-    HeadMeta { made_at: Timestamp::from_second(1_700_000_000).unwrap(), agent: agent.to_owned(), previous: None }
+    HeadMeta {
+        made_at: Timestamp::from_second(1_700_000_000).unwrap(),
+        agent: agent.to_owned(),
+        previous: None,
+    }
 }
 
 pub(super) async fn read(store: &Store, key: &Key) -> Vec<u8> {

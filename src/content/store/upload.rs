@@ -211,7 +211,8 @@ impl Upload<'_> {
         let mut hashes = Hashes::default();
         let part = hashes.add(&content);
         let bytes = content.len() as u64;
-        let put = self.store.retry.run(at, bytes, || bucket.objects.put(path, PutPayload::from(content.clone())));
+        let put =
+            self.store.retry.run(at, bytes, || bucket.objects.put(path, PutPayload::from(content.clone())));
         let put = tokio::select! {
             put = put => put?,
             () = self.options.cancel.cancelled() => return Err(Error::Cancelled { at: at.clone(), aborted: true }),
@@ -284,7 +285,8 @@ impl Upload<'_> {
             }
             let part = hashes.add_apart(&content, index).await;
             let part = part.map_err(|error| Error::Source { at: self.place.at.clone(), error })?;
-            let known = state.part(index).filter(|known| known.size == part.size && known.digest == part.digest);
+            let known =
+                state.part(index).filter(|known| known.size == part.size && known.digest == part.digest);
             if known.is_none() {
                 sending.spawn(self.part(state, place).send(part, std::mem::take(&mut content)));
             }
@@ -336,7 +338,10 @@ impl Upload<'_> {
     }
 
     /// The next part that was sent; `None` if none is on its way.
-    async fn next_sent(&self, sending: &mut JoinSet<Result<PartDone, Error>>) -> Option<Result<PartDone, Error>> {
+    async fn next_sent(
+        &self,
+        sending: &mut JoinSet<Result<PartDone, Error>>,
+    ) -> Option<Result<PartDone, Error>> {
         let at = &self.place.at;
         tokio::select! {
             sent = sending.join_next() => Some(sent?.unwrap_or_else(|_| Err(self.ended()))),
@@ -373,7 +378,8 @@ async fn complete(
 ) -> Result<Uploaded, Error> {
     let Place { bucket, path, at } = place;
     let parts = || state.parts.iter().map(|part| PartId { content_id: part.id.clone() }).collect();
-    let made = store.retry.run(at, 0, || bucket.parts.complete_multipart(path, &state.upload_id, parts())).await;
+    let made =
+        store.retry.run(at, 0, || bucket.parts.complete_multipart(path, &state.upload_id, parts())).await;
     let e_tag = match made {
         Ok(put) => put.e_tag,
         Err(Error::NotFound(_)) => match store.retry.run(at, 0, || bucket.objects.head(path)).await {

@@ -599,7 +599,10 @@ fn uploads_stay_within_64_mib_of_memory() {
     assert_eq!(parallel(json!({"storage": minio(1024)})), 4);
     assert_eq!(parallel(json!({"storage": minio(2), "upload": {"parallel": 3}})), 3);
     check_problems(
-        &[("/content", json!({"format": "zip", "upload": {"partSize": 33_554_432, "parallel": 3}, "pruning": {"keep": 0}, "storage": {"kind": "local", "local": {"path": "content"}}}))],
+        &[(
+            "/content",
+            json!({"format": "zip", "upload": {"partSize": 33_554_432, "parallel": 3}, "pruning": {"keep": 0}, "storage": {"kind": "local", "local": {"path": "content"}}}),
+        )],
         &[
             r#"content.format: "zip" is not one of tar, zst"#,
             "content.pruning.keep: must be a whole number from 1 to 1000",

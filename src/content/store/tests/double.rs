@@ -11,8 +11,8 @@ use object_store::memory::InMemory;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
 
@@ -80,7 +80,9 @@ impl Double {
         };
         match fault {
             Some(Fail::Before) => Err(broken()),
-            Some(Fail::Denied) => Err(Error::PermissionDenied { path: String::new(), source: "injected".into() }),
+            Some(Fail::Denied) => {
+                Err(Error::PermissionDenied { path: String::new(), source: "injected".into() })
+            }
             Some(Fail::Hang) => std::future::pending().await,
             other => Ok(other),
         }
@@ -93,7 +95,12 @@ impl Double {
 
 #[async_trait]
 impl ObjectStore for Double {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        mut options: PutOptions,
+    ) -> Result<PutResult> {
         let name = if options.mode == PutMode::Create { "create" } else { "put" };
         let fault = self.begin(name).await?;
         if fault == Some(Fail::Unconditional) {
@@ -103,7 +110,11 @@ impl ObjectStore for Double {
         Self::end(fault, self.inner.put_opts(location, payload, options).await)
     }
 
-    async fn put_multipart_opts(&self, at: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         self.inner.put_multipart_opts(at, options).await
     }
 
@@ -154,7 +165,12 @@ impl MultipartStore for Double {
         Self::end(fault, self.inner.put_part(path, id, part, data).await)
     }
 
-    async fn complete_multipart(&self, path: &Path, id: &MultipartId, parts: Vec<PartId>) -> Result<PutResult> {
+    async fn complete_multipart(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Result<PutResult> {
         let fault = self.begin("complete").await?;
         let done = self.inner.complete_multipart(path, id, parts).await;
         // As the real stores answer for an upload that they do not know.

@@ -34,7 +34,9 @@ async fn a_folder_is_a_store_with_backups_resumed_uploads_and_deletion() {
     let head = back_up(&store, &keys, BackupId::first(1), &large).await;
     assert_eq!(head.archive().proof(), Proof::ReadBack);
     assert_eq!(read(&store, head.archive().key()).await, large);
-    let Some(Choice::Head(again)) = open(folder.path()).await.newest_backup(&keys).await.unwrap() else { panic!() };
+    let Some(Choice::Head(again)) = open(folder.path()).await.newest_backup(&keys).await.unwrap() else {
+        panic!()
+    };
     assert_eq!(again.archive().proof(), Proof::Before);
     let archive = "content/jane/workspaces/ws-1/archives/00000000000000000001-00000000000000000001.tar.zst";
     let expected = [archive, "content/jane/workspaces/ws-1/heads/00000000000000000001-00000000000000000001"];
@@ -46,7 +48,8 @@ async fn a_folder_is_a_store_with_backups_resumed_uploads_and_deletion() {
     file.set_len(large.len() as u64 - 1).unwrap();
     let not = store.prove_head(&keys, head.id()).await.unwrap_err();
     assert!(matches!(not, NotProven::Size { .. }), "{not}");
-    std::os::unix::fs::FileExt::write_all_at(&file, &[large[large.len() - 1]], large.len() as u64 - 1).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[large[large.len() - 1]], large.len() as u64 - 1)
+        .unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &[!large[7]], 7).unwrap();
     let not = store.prove_head(&keys, head.id()).await.unwrap_err();
     assert!(matches!(not, NotProven::Content { index: false, .. }), "{not}");

@@ -37,7 +37,9 @@ async fn a_head_is_created_once_and_a_lost_answer_is_recognized() {
     let next = FIRST.next().unwrap();
     let unchanged = store.write_head(&keys, next, head.archive().clone(), meta("node-1")).await.unwrap();
     assert_eq!(unchanged.head().archive, head.head().archive);
-    assert!(matches!(store.newest_backup(&keys).await.unwrap(), Some(Choice::Head(head)) if head.id() == next));
+    assert!(
+        matches!(store.newest_backup(&keys).await.unwrap(), Some(Choice::Head(head)) if head.id() == next)
+    );
 }
 
 #[tokio::test]
@@ -45,7 +47,8 @@ async fn a_store_that_ignores_the_condition_is_refused() {
     let (store, double) = faulty();
     let keys = keys("jane", "ws-1");
     double.fail("create", Fail::Unconditional, 2);
-    let uploaded = store.upload(&keys.archive(FIRST), b"x".as_slice(), UploadOptions::default()).await.unwrap();
+    let uploaded =
+        store.upload(&keys.archive(FIRST), b"x".as_slice(), UploadOptions::default()).await.unwrap();
     let proven = store.prove(&keys.archive(FIRST), &Expectation::uploaded(&uploaded)).await.unwrap();
     let error = store.write_head(&keys, FIRST, proven.clone(), meta("node-1")).await.unwrap_err();
     assert!(matches!(error, Error::Unconditional(_)) && error.fault() == Fault::Configuration, "{error}");
@@ -82,16 +85,23 @@ async fn a_head_names_only_archives_of_its_workspace() {
 async fn of_a_head_and_full_tar_the_newer_proven_one_wins() {
     let (store, _) = faulty();
     let keys = keys("jane", "ws-1");
-    let full = async || store.upload(&keys.full_tar(), b"tar".as_slice(), UploadOptions::default()).await.unwrap();
+    let full =
+        async || store.upload(&keys.full_tar(), b"tar".as_slice(), UploadOptions::default()).await.unwrap();
     let pause = async || tokio::time::sleep(Duration::from_millis(5)).await;
     full().await;
-    assert!(matches!(store.newest_backup(&keys).await.unwrap(), Some(Choice::FullTar { unproven: None, .. })));
+    assert!(matches!(
+        store.newest_backup(&keys).await.unwrap(),
+        Some(Choice::FullTar { unproven: None, .. })
+    ));
     pause().await;
     let head = back_up(&store, &keys, FIRST, &content(1000)).await;
     assert!(matches!(store.newest_backup(&keys).await.unwrap(), Some(Choice::Head(_))));
     // The archive of the newer head is damaged.
     store.upload(&keys.archive(FIRST), content(999).as_slice(), UploadOptions::default()).await.unwrap();
-    let Some(Choice::FullTar { unproven: Some(not), backup }) = store.newest_backup(&keys).await.unwrap() else { panic!() };
+    let Some(Choice::FullTar { unproven: Some(not), backup }) = store.newest_backup(&keys).await.unwrap()
+    else {
+        panic!()
+    };
     assert!(matches!(not, NotProven::Size { .. }), "{not}");
     assert_eq!((backup.key, backup.format), (keys.full_tar(), Format::Tar));
     // Replaced by the same content: the ETag differs, so it is read back.
@@ -100,7 +110,10 @@ async fn of_a_head_and_full_tar_the_newer_proven_one_wins() {
     assert_eq!((again.id(), again.archive().proof()), (head.id(), Proof::ReadBack));
     pause().await;
     full().await;
-    assert!(matches!(store.newest_backup(&keys).await.unwrap(), Some(Choice::FullTar { unproven: None, .. })));
+    assert!(matches!(
+        store.newest_backup(&keys).await.unwrap(),
+        Some(Choice::FullTar { unproven: None, .. })
+    ));
     assert_eq!(store.list_backups(&keys).await.unwrap().backups.len(), 2);
     // Without full.tar a damaged newest head is an error, not an older head.
     back_up(&store, &keys, FIRST.next().unwrap(), &content(1001)).await;

@@ -10,7 +10,10 @@ fn objects_have_the_names_that_existing_node_agents_use() {
         (keys.full_tar(), "workspaces/ws-1/full.tar"),
         (keys.head(id), "workspaces/ws-1/heads/00000000000000000002-00000000000000000041"),
         (keys.archive(id), "workspaces/ws-1/archives/00000000000000000002-00000000000000000041.tar.zst"),
-        (keys.snapshot(1_732_873_453_123_456_789, Format::Tar), "workspaces/ws-1/snapshot-1732873453123456789.tar"),
+        (
+            keys.snapshot(1_732_873_453_123_456_789, Format::Tar),
+            "workspaces/ws-1/snapshot-1732873453123456789.tar",
+        ),
         (keys.snapshot(7, Format::Zst), "workspaces/ws-1/snapshot-7.tar.zst"),
         (
             keys.instance_object(&"i-1".parse().unwrap(), "logs/task-0").unwrap(),
@@ -34,7 +37,9 @@ fn hostile_names_are_refused() {
         assert!(keys("o", "w").instance_object(&"i".parse().unwrap(), name).is_err(), "{name:?}");
         assert!(Key::parse(&owner("o"), &format!("workspaces/w/{name}")).is_err(), "{name:?}");
     }
-    for path in ["", "workspaces", "workspaces/w", "workspaces/../o2/full.tar", "other/x", "blobs", "workspaces/W/x"] {
+    for path in
+        ["", "workspaces", "workspaces/w", "workspaces/../o2/full.tar", "other/x", "blobs", "workspaces/W/x"]
+    {
         assert!(Key::parse(&owner("o"), path).is_err(), "{path:?}");
     }
     assert!("a".repeat(513).parse::<BlobName>().is_err());
@@ -59,9 +64,18 @@ async fn snapshots_are_named_by_object_and_bucket() {
     let login = |bucket: &str| serde_json::json!({"endpoint": "m:9000", "accessKey": "k", "secretKey": "s", "bucket": bucket});
     let key = keys("jane", "ws-1").snapshot(7, Format::Tar);
     for (settings, name) in [
-        (serde_json::json!({"kind": "s3", "s3": {"bucket": "content", "region": "eu"}}), "jane/workspaces/ws-1/snapshot-7.tar@content"),
-        (serde_json::json!({"kind": "minio", "minio": login("")}), "workspaces/ws-1/snapshot-7.tar@gitpod-user-jane"),
-        (serde_json::json!({"kind": "minio", "minio": login("all")}), "jane/workspaces/ws-1/snapshot-7.tar@all"),
+        (
+            serde_json::json!({"kind": "s3", "s3": {"bucket": "content", "region": "eu"}}),
+            "jane/workspaces/ws-1/snapshot-7.tar@content",
+        ),
+        (
+            serde_json::json!({"kind": "minio", "minio": login("")}),
+            "workspaces/ws-1/snapshot-7.tar@gitpod-user-jane",
+        ),
+        (
+            serde_json::json!({"kind": "minio", "minio": login("all")}),
+            "jane/workspaces/ws-1/snapshot-7.tar@all",
+        ),
         (
             serde_json::json!({"kind": "gcloud", "stage": "prod", "gcloud": {"region": "eu", "projectId": "p"}}),
             "workspaces/ws-1/snapshot-7.tar@gitpod-prod-user-jane",
@@ -70,7 +84,12 @@ async fn snapshots_are_named_by_object_and_bucket() {
         let store = open(settings).await;
         assert_eq!(store.snapshot_name(&key).unwrap(), name);
         assert_eq!(store.parse_snapshot(name).unwrap(), key);
-        for other in ["workspaces/ws-1/snapshot-7.tar@elsewhere", "x@content", "../snapshot-7.tar@all", "jane/other/x@all"] {
+        for other in [
+            "workspaces/ws-1/snapshot-7.tar@elsewhere",
+            "x@content",
+            "../snapshot-7.tar@all",
+            "jane/other/x@all",
+        ] {
             assert!(store.parse_snapshot(other).is_err(), "{other}");
         }
     }

@@ -18,7 +18,8 @@ fn id(sequence: u64) -> BackupId {
 fn superseded_backups_go_by_count_and_age() {
     let heads: Vec<ListedHead> =
         (1..=6).map(|n| ListedHead { id: id(n), written_at: at(n), archive: Some(id(n.min(5))) }).collect();
-    let archives: Vec<ListedArchive> = (1..=7).map(|n| ListedArchive { id: id(n), written_at: at(n) }).collect();
+    let archives: Vec<ListedArchive> =
+        (1..=7).map(|n| ListedArchive { id: id(n), written_at: at(n) }).collect();
     let none = BTreeSet::new();
     let input = PruneInput {
         heads: &heads,
@@ -32,7 +33,8 @@ fn superseded_backups_go_by_count_and_age() {
     let plan = PrunePlan::of(&input);
     assert_eq!((plan.heads, plan.archives), (vec![id(1), id(2), id(3)], vec![id(1), id(2), id(3)]));
     let kept = (BTreeSet::from([id(2)]), BTreeSet::from([id(1)]));
-    let plan = PrunePlan::of(&PruneInput { kept_heads: &kept.0, kept_archives: &kept.1, now: at(100), ..input });
+    let plan =
+        PrunePlan::of(&PruneInput { kept_heads: &kept.0, kept_archives: &kept.1, now: at(100), ..input });
     assert_eq!((plan.heads, plan.archives), (vec![id(1), id(3), id(4)], vec![id(3), id(4)]));
     let older = PrunePlan::of(&PruneInput { proven: id(3), now: at(100), ..input });
     assert_eq!(older.heads, [id(1), id(2)], "what is newer than the proven head is not touched");
@@ -45,12 +47,20 @@ fn a_head_that_cannot_be_read_stays_with_all_archives() {
     let mut heads: Vec<ListedHead> =
         (1..=6).map(|n| ListedHead { id: id(n), written_at: at(n), archive: Some(id(n)) }).collect();
     heads[1].archive = None;
-    let archives: Vec<ListedArchive> = (1..=6).map(|n| ListedArchive { id: id(n), written_at: at(n) }).collect();
+    let archives: Vec<ListedArchive> =
+        (1..=6).map(|n| ListedArchive { id: id(n), written_at: at(n) }).collect();
     let none = BTreeSet::new();
     let policy = PrunePolicy { keep: 1, age: Duration::ZERO };
     let (kept_heads, kept_archives, now, proven) = (&none, &none, at(100), id(6));
-    let plan =
-        PrunePlan::of(&PruneInput { heads: &heads, archives: &archives, proven, kept_heads, kept_archives, policy, now });
+    let plan = PrunePlan::of(&PruneInput {
+        heads: &heads,
+        archives: &archives,
+        proven,
+        kept_heads,
+        kept_archives,
+        policy,
+        now,
+    });
     assert_eq!((plan.heads, plan.archives), (vec![id(1), id(3), id(4), id(5)], vec![]));
 }
 
@@ -71,7 +81,8 @@ async fn pruning_deletes_what_is_superseded_once_the_newest_head_is_proven() {
     let now = Timestamp::now().checked_add(Duration::from_secs(5)).unwrap();
     let stale = store.prune(&keys, &proven[3], &none, &none, (policy, now)).await.unwrap();
     assert_eq!(stale, Pruned::default(), "a newer head is there and not proven");
-    let pruned = store.prune(&keys, &proven[4], &none, &BTreeSet::from([id(1)]), (policy, now)).await.unwrap();
+    let pruned =
+        store.prune(&keys, &proven[4], &none, &BTreeSet::from([id(1)]), (policy, now)).await.unwrap();
     assert_eq!(pruned.heads, [id(1), id(2), id(3)]);
     assert_eq!(pruned.archives, [BackupId::first(0), id(2), id(3)]);
     assert_eq!(store.list_heads(&keys).await.unwrap(), [id(4), id(5)]);

@@ -8,15 +8,26 @@ fn problems_of_settings_name_the_key_and_quote_no_value() {
     let read = |settings| Settings::read(&Secret::new(settings)).unwrap_err().to_string();
     assert_eq!(read(json!({"kind": "s3", "s3": {"bucket": "b"}})), "content.storage: s3.region: is required");
     let both = json!({"kind": "minio", "minio": {"endpoint": "m", "accessKey": "hunter2", "accessKeyFile": "f", "secretKey": "s"}});
-    assert_eq!(read(both), "content.storage: minio.accessKey: is required, or minio.accessKeyFile, and not both");
-    let wrong = json!({"kind": "minio", "minio": {"endpoint": "m", "accessKey": "k", "secretKey": ["hunter2"]}});
+    assert_eq!(
+        read(both),
+        "content.storage: minio.accessKey: is required, or minio.accessKeyFile, and not both"
+    );
+    let wrong =
+        json!({"kind": "minio", "minio": {"endpoint": "m", "accessKey": "k", "secretKey": ["hunter2"]}});
     assert_eq!(read(wrong), "content.storage: does not have the documented form");
     for endpoint in ["http://m:9000", "key@m:9000", "m/path", "m m", "ä"] {
-        let settings = json!({"kind": "minio", "minio": {"endpoint": endpoint, "accessKey": "k", "secretKey": "s"}});
-        assert_eq!(read(settings), "content.storage: minio.endpoint: must be HOST or HOST:PORT, without a scheme");
+        let settings =
+            json!({"kind": "minio", "minio": {"endpoint": endpoint, "accessKey": "k", "secretKey": "s"}});
+        assert_eq!(
+            read(settings),
+            "content.storage: minio.endpoint: must be HOST or HOST:PORT, without a scheme"
+        );
     }
     let name = json!({"kind": "s3", "s3": {"bucket": "a/b", "region": "r"}});
-    assert_eq!(read(name), "content.storage: s3.bucket: must be letters, digits, dots, dashes and underscores");
+    assert_eq!(
+        read(name),
+        "content.storage: s3.bucket: must be letters, digits, dots, dashes and underscores"
+    );
     let nulls = json!({"kind": "s3", "stage": null, "gcloud": null, "s3": {"bucket": "b", "region": "r", "credentialsFile": null}});
     Settings::read(&Secret::new(nulls)).unwrap();
 }
@@ -53,7 +64,8 @@ async fn secrets_are_in_no_debug_text_and_no_error() {
             assert!(error.is_retryable() && error.fault() == Fault::Platform);
         }
     }
-    let missing = json!({"kind": "s3", "caFile": folder.path().join("ca"), "s3": {"bucket": "b", "region": "r"}});
+    let missing =
+        json!({"kind": "s3", "caFile": folder.path().join("ca"), "s3": {"bucket": "b", "region": "r"}});
     let error = Store::open(&Settings::read(&Secret::new(missing)).unwrap()).await.unwrap_err();
     assert!(error.to_string().contains("caFile") && error.fault() == Fault::Configuration, "{error}");
 }

@@ -92,10 +92,8 @@ async fn a_killed_upload_is_resumed_and_sends_only_what_is_missing() {
     // The stream breaks off, as it does when the agent is killed.
     let half = usize::try_from(PART).unwrap() * 2 + 77;
     let options = UploadOptions { journal: &kept, ..UploadOptions::default() };
-    let broken: Vec<io::Result<bytes::Bytes>> = vec![
-        Ok(bytes::Bytes::copy_from_slice(&content[..half])),
-        Err(io::ErrorKind::BrokenPipe.into()),
-    ];
+    let broken: Vec<io::Result<bytes::Bytes>> =
+        vec![Ok(bytes::Bytes::copy_from_slice(&content[..half])), Err(io::ErrorKind::BrokenPipe.into())];
     let error = store.upload_stream(&key(), futures::stream::iter(broken), options).await.unwrap_err();
     assert!(matches!(error, Error::Source { .. }), "{error}");
     let state = kept.last();
@@ -188,7 +186,8 @@ async fn corrupted_truncated_and_missing_objects_are_not_proven() {
     assert!(matches!(prove(&uploaded).await.unwrap_err(), NotProven::Missing(_)));
 
     // The stream between writer and upload lost a byte.
-    let uploaded = store.upload(&key(), &content[..content.len() - 1], UploadOptions::default()).await.unwrap();
+    let uploaded =
+        store.upload(&key(), &content[..content.len() - 1], UploadOptions::default()).await.unwrap();
     assert!(matches!(prove(&uploaded).await.unwrap_err(), NotProven::Stream(_)));
     double.fail("head", Fail::Before, 100);
     let uploaded = Uploaded { size: content.len() as u64, digest: Digest::of(&content), ..uploaded };
@@ -202,7 +201,8 @@ async fn downloads_resume_and_notice_what_changed() {
     store.upload(&key(), content.as_slice(), UploadOptions::default()).await.unwrap();
     double.fail("get", Fail::Before, 3);
     let digest = Some(Digest::of(&content));
-    let whole = store.download(&key(), DownloadOptions { digest, ..DownloadOptions::default() }).await.unwrap();
+    let whole =
+        store.download(&key(), DownloadOptions { digest, ..DownloadOptions::default() }).await.unwrap();
     let (size, e_tag) = (whole.size(), whole.e_tag().map(str::to_owned));
     assert_eq!(size, 20 << 20);
     assert_eq!(whole.bytes(size).await.unwrap(), content);
@@ -216,6 +216,7 @@ async fn downloads_resume_and_notice_what_changed() {
     store.upload(&key(), b"other".as_slice(), UploadOptions::default()).await.unwrap();
     let error = store.download(&key(), options).await.err().unwrap();
     assert!(matches!(error, Error::Replaced(_)), "{error}");
-    let missing = store.download(&keys("jane", "none").full_tar(), DownloadOptions::default()).await.err().unwrap();
+    let missing =
+        store.download(&keys("jane", "none").full_tar(), DownloadOptions::default()).await.err().unwrap();
     assert!(matches!(missing, Error::NotFound(_)), "{missing}");
 }
