@@ -314,6 +314,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_of_google_that_is_none_is_named_and_not_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("google.json");
+        let account = json!({"type": "service_account", "gcs_base_url": "http://m:1", "private_key": "hunter2"});
+        for (text, base) in [(account.to_string(), Some("http://m:1")), ("hunter2".to_owned(), None)] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(GcpFile::base_url(&file).ok().flatten().as_deref(), base);
+            let error = GcpFile::new(file.clone()).get_credential().await.unwrap_err().to_string();
+            assert!(error.contains("google.json is no credentials file of Google"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[tokio::test]
     async fn keys_of_minio_come_from_the_configuration_or_from_files() {
         let folder = tempfile::tempdir().unwrap();
         let secret = folder.path().join("secret");

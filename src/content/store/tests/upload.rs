@@ -145,7 +145,8 @@ async fn a_cancelled_upload_is_aborted_and_an_upload_can_be_aborted_by_its_state
     double.fail("part", Fail::Hang, 100);
     let options = UploadOptions { journal: &kept, cancel: cancel.clone(), resume: None };
     let content = large();
-    let (outcome, ()) = tokio::join!(store.upload(&key(), content.as_slice(), options), async {
+    let target = key();
+    let (outcome, ()) = tokio::join!(store.upload(&target, content.as_slice(), options), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         cancel.cancel();
     });
