@@ -43,10 +43,15 @@ fn stamp(meta: &Metadata) -> Stamp {
     (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())
 }
 
+/// Makes a value of the content of its files.
+type Parse<T> = dyn Fn(&[Vec<u8>]) -> Result<T, CredentialProblem> + Send + Sync;
+/// Stamps and content of files.
+type Files = (Vec<Stamp>, Vec<Vec<u8>>);
+
 /// Reads a value from files again whenever they change.
 pub(super) struct Watched<T> {
     files: Arc<[PathBuf]>,
-    parse: Box<dyn Fn(&[Vec<u8>]) -> Result<T, CredentialProblem> + Send + Sync>,
+    parse: Box<Parse<T>>,
     known: Mutex<Option<(Vec<Stamp>, Arc<T>)>>,
 }
 
@@ -95,10 +100,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
 }
 
 /// Stamps and content of files; `None` if they have not changed.
-fn read(
-    files: &[PathBuf],
-    known: Option<&[Stamp]>,
-) -> Result<Option<(Vec<Stamp>, Vec<Vec<u8>>)>, CredentialProblem> {
+fn read(files: &[PathBuf], known: Option<&[Stamp]>) -> Result<Option<Files>, CredentialProblem> {
     let mut before = stamps(files)?;
     if known == Some(before.as_slice()) {
         return Ok(None);
@@ -317,7 +319,8 @@ mod tests {
     async fn a_file_of_google_that_is_none_is_named_and_not_quoted() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("google.json");
-        let account = json!({"type": "service_account", "gcs_base_url": "http://m:1", "private_key": "hunter2"});
+        let account =
+            json!({"type": "service_account", "gcs_base_url": "http://m:1", "private_key": "hunter2"});
         for (text, base) in [(account.to_string(), Some("http://m:1")), ("hunter2".to_owned(), None)] {
             std::fs::write(&file, text).unwrap();
             assert_eq!(GcpFile::base_url(&file).ok().flatten().as_deref(), base);
