@@ -19,7 +19,9 @@ const CORE_MIN: usize = 8;
 /// The secrets of a plan in all forms that are searched.
 #[derive(Clone, Default)]
 pub struct Scrubber {
-    /// The longest first, so that a secret within another one does not hide it.
+    /// As they are. The longest first, so that a secret within another one does not hide it.
+    secrets: Vec<String>,
+    /// In base64.
     forms: Vec<String>,
     withholds: bool,
 }
@@ -31,8 +33,10 @@ impl Scrubber {
         for secret in secrets {
             scrubber.add(secret);
         }
-        scrubber.forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-        scrubber.forms.dedup();
+        for list in [&mut scrubber.secrets, &mut scrubber.forms] {
+            list.sort_by(|a, b| (b.len(), a).cmp(&(a.len(), b)));
+            list.dedup();
+        }
         scrubber
     }
 
@@ -50,18 +54,10 @@ impl Scrubber {
             self.withholds = true;
             return;
         }
-        self.forms.push(secret.to_owned());
+        self.secrets.push(secret.to_owned());
         // Output is read line by line where it is cut.
         let lines = secret.lines().filter(|line| line.len() >= SHORTEST_VALUE && *line != secret);
-        self.forms.extend(lines.map(str::to_owned));
-        for kept in ["", "-._~", "-._~!$&'()*+,;=", "-._~/"] {
-            let upper = encoded(secret, kept, true);
-            if upper != secret {
-                self.forms.push(upper.replace("%20", "+"));
-                self.forms.push(upper);
-                self.forms.push(encoded(secret, kept, false));
-            }
-        }
+        self.secrets.extend(lines.map(str::to_owned));
         self.base64(secret.as_bytes());
     }
 
@@ -90,6 +86,9 @@ impl Scrubber {
             return WITHHELD.to_owned();
         }
         let mut text = text.to_owned();
+        for secret in &self.secrets {
+            text = without(&text, secret.as_bytes());
+        }
         for form in &self.forms {
             if text.contains(form.as_str()) {
                 text = text.replace(form.as_str(), REDACTED);
@@ -100,24 +99,45 @@ impl Scrubber {
 
     /// Bytes of the longest form: text cut at a point may hold a part of a secret that is shorter than this.
     pub fn longest(&self) -> usize {
-        self.forms.first().map_or(0, String::len)
+        let percent_encoded = self.secrets.first().map_or(0, |secret| 3 * secret.len());
+        percent_encoded.max(self.forms.first().map_or(0, String::len))
     }
 }
 
-/// Percent-encoded, apart from letters, digits and `kept`.
-fn encoded(text: &str, kept: &str, is_upper: bool) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        let letter = char::from(byte);
-        if byte.is_ascii_alphanumeric() || kept.contains(letter) {
-            encoded.push(letter);
-        } else if is_upper {
-            encoded.push_str(&format!("%{byte:02X}"));
+/// Replaces a secret, any byte of which may be percent-encoded.
+fn without(text: &str, secret: &[u8]) -> String {
+    let bytes = text.as_bytes();
+    let (mut kept, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(byte) = bytes.get(at) {
+        if let Some(length) = bytes.get(at..).and_then(|rest| match_length(rest, secret)) {
+            kept.extend_from_slice(REDACTED.as_bytes());
+            at += length;
         } else {
-            encoded.push_str(&format!("%{byte:02x}"));
+            kept.push(*byte);
+            at += 1;
         }
     }
-    encoded
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// Bytes of the text that the secret takes at its beginning.
+fn match_length(text: &[u8], secret: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    for wanted in secret {
+        let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+        let encoded = match (text.get(at), digit(at + 1), digit(at + 2)) {
+            (Some(b'%'), Some(high), Some(low)) => Some(high * 16 + low),
+            _ => None,
+        };
+        if encoded == Some(u32::from(*wanted)) {
+            at += 3;
+        } else if text.get(at) == Some(wanted) || (*wanted == b' ' && text.get(at) == Some(&b'+')) {
+            at += 1;
+        } else {
+            return None;
+        }
+    }
+    Some(at)
 }
 
 /// All secrets of a plan as they are. Also the pairs that are sent.
@@ -137,21 +157,22 @@ pub fn secrets(plan: &Plan) -> Vec<String> {
 /// The secrets of a repository.
 pub fn of_git(git: &Git) -> Vec<String> {
     let mut found = Vec::new();
+    let of_parts = |login: &Login| of_login(login.user.expose(), login.password.expose());
     match &git.auth {
-        Auth::Basic(login) => found.extend(of_login(login)),
+        Auth::Basic(login) => found.extend(of_parts(login)),
         Auth::OneTime(url) => found.extend(of_url(url.expose())),
         Auth::None => {}
     }
-    [&git.remote_login, &git.upstream_login].into_iter().flatten().for_each(|l| found.extend(of_login(l)));
-    for (_, value) in &git.config {
-        let value = value.expose();
-        // The token of a header, and the whole of it.
-        let token = value.rsplit(' ').next().unwrap_or_default();
-        found.extend(
-            [value.as_str(), token].iter().filter(|v| v.len() >= SHORTEST_VALUE).map(|v| (*v).to_owned()),
-        );
-    }
+    let in_urls = [&git.remote_login, &git.upstream_login].into_iter().flatten();
+    found.extend(in_urls.flat_map(of_parts));
+    found.extend(git.config.iter().flat_map(|(_, value)| of_setting(value.expose())));
     found
+}
+
+/// The value of a setting, and its last word: the token of a header.
+pub fn of_setting(value: &str) -> Vec<String> {
+    let token = value.rsplit(' ').next().unwrap_or_default();
+    [value, token].into_iter().filter(|text| text.len() >= SHORTEST_VALUE).map(str::to_owned).collect()
 }
 
 /// The secrets of a login.

@@ -226,7 +226,7 @@ proptest! {
         if let Ok(plan) = plan(Spec::Git(git)) {
             let remote = &first_git(&plan).remote;
             prop_assert!(!remote.starts_with('-') && !remote.starts_with('/') && !remote.starts_with('.'));
-            prop_assert!(!remote.starts_with("ext::") && !remote.starts_with("file:") && !remote.starts_with("fd::"));
+            prop_assert!(!remote.starts_with("ext::") && !remote.starts_with("file://") && !remote.starts_with("fd::"));
             prop_assert!(remote.contains(':'));
         }
     }

@@ -109,10 +109,7 @@ fn restrict(operation: &Operation, limits: &Limits) -> io::Result<()> {
     // Without git, and on files of any user of the workspace.
     let is_trusted = matches!(operation, Operation::Archive { .. } | Operation::Ready { .. });
     let kept = if is_trusted { OF_FILES } else { CapabilitySet::empty() };
-    for capability in CapabilitySet::all().difference(kept).iter() {
-        rustix::thread::remove_capability_from_bounding_set(capability)
-            .or_else(|error| if error == rustix::io::Errno::INVAL { Ok(()) } else { Err(error) })?;
-    }
+    drop_from_bounding_set(kept)?;
     rustix::thread::clear_ambient_capability_set()?;
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets)?;
@@ -121,6 +118,23 @@ fn restrict(operation: &Operation, limits: &Limits) -> io::Result<()> {
     limit(Resource::RLIMIT_NOFILE, limits.files)?;
     limit(Resource::RLIMIT_AS, limits.memory)?;
     limit(Resource::RLIMIT_FSIZE, limits.file_size)
+}
+
+/// Leaves only `kept` in the bounding set, whatever capabilities the kernel has.
+fn drop_from_bounding_set(kept: CapabilitySet) -> io::Result<()> {
+    for number in 0..64 {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        if kept.contains(capability) {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            // The kernel has no more.
+            Err(rustix::io::Errno::INVAL) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Lowers a limit; one that is lower already stays.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
@@ -30,6 +30,7 @@ pub(super) fn enter(settings: &Settings, workspace: &Path) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::open(workspace, flags, Mode::empty())
         .map_err(|error| context(error.into(), "open the folder of the workspace", workspace))?;
+    let own = program()?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
     // From here on what is below the scratch folder is hidden, so programs and workspace are named by their descriptors.
     let root = &settings.scratch;
@@ -45,16 +46,34 @@ pub(super) fn enter(settings: &Settings, workspace: &Path) -> io::Result<()> {
         bind(Path::new(device), &target, MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC)?;
     }
     let program = file_at(root, Path::new(PROGRAM))?;
-    bind(Path::new("/proc/self/exe"), &program, QUIET | MsFlags::MS_RDONLY)?;
+    bind(&behind(&own), &program, QUIET | MsFlags::MS_RDONLY)?;
     let target = folder_at(root, Path::new(WORKSPACE))?;
-    let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
-    bind(Path::new(&source), &target, QUIET | MsFlags::MS_NOEXEC)?;
+    bind(&behind(&opened), &target, QUIET | MsFlags::MS_NOEXEC)?;
     temporary(root, settings.limits.temporary)?;
     fs::write(file_at(root, Path::new("/etc/passwd"))?, PASSWD)?;
     let proc = folder_at(root, Path::new("/proc"))?;
     mount(Some("proc"), &proc, Some("proc"), QUIET | MsFlags::MS_NOEXEC, NONE)?;
-    drop(opened);
+    drop((opened, own));
     pivot(root)
+}
+
+/// The running program, opened in this mount namespace: what `/proc/self/exe` is in cannot be bound here.
+fn program() -> io::Result<OwnedFd> {
+    let path = fs::read_link("/proc/self/exe")?;
+    let replaced = || io::Error::other(format!("{} was replaced; restart the agent", path.display()));
+    let opened =
+        rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|_| replaced())?;
+    let (found, running) = (rustix::fs::fstat(&opened)?, rustix::fs::stat("/proc/self/exe")?);
+    if (found.st_dev, found.st_ino) == (running.st_dev, running.st_ino) {
+        Ok(opened)
+    } else {
+        Err(replaced())
+    }
+}
+
+/// A path for what is opened.
+fn behind(opened: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()))
 }
 
 fn temporary(root: &Path, size: u64) -> io::Result<()> {

@@ -51,6 +51,7 @@ impl Default for Settings {
             "/etc/pki/tls/certs",
             "/etc/pki/ca-trust/extracted",
             "/etc/ssh/ssh_known_hosts",
+            "/etc/alternatives",
             "/etc/ld.so.cache",
             "/etc/nsswitch.conf",
             "/etc/resolv.conf",
