@@ -71,6 +71,9 @@ fn check(field: &str, result: Result<(), &'static str>) -> Result<(), Error> {
     result.map_err(|why| refused(field, why))
 }
 
+/// Settings of a repository by their keys.
+type Settings = Vec<(String, Secret<String>)>;
+
 struct Parse<'a> {
     secrets: &'a BTreeMap<String, Secret<String>>,
     /// With the field of each.
@@ -179,13 +182,12 @@ impl Parse<'_> {
         })
     }
 
-    fn config(&self, field: &str, config: GitConfig) -> Result<(Auth, Vec<(String, Secret<String>)>), Error> {
-        let at = |name: &str| format!("{field}.{name}");
+    fn config(&self, field: &str, config: GitConfig) -> Result<(Auth, Settings), Error> {
         let mut settings = Vec::new();
+        let setting = format!("{field}.custom_config");
         for (key, value) in config.custom_config {
             // Existing agents trim both.
             let key = key.trim();
-            let setting = at("custom_config");
             check(&setting, rules::check_setting(key))?;
             let value = self.resolve(&setting, value)?.map(|value| value.trim().to_owned());
             if value.expose().len() > rules::SETTING_MAX {
@@ -196,29 +198,40 @@ impl Parse<'_> {
             }
             settings.push((key.to_owned(), value));
         }
-        let auth = match GitAuthMethod::try_from(config.authentication) {
-            Ok(GitAuthMethod::NoAuth) => Auth::None,
-            Ok(GitAuthMethod::BasicAuth) => {
-                let user = self.resolve(&at("auth_user"), config.auth_user)?;
-                let password = self.resolve(&at("auth_password"), config.auth_password)?;
+        let method = GitAuthMethod::try_from(config.authentication);
+        let method =
+            method.map_err(|_| refused(&format!("{field}.authentication"), "is not a known method"))?;
+        let login = (config.auth_user, config.auth_password);
+        Ok((self.auth(field, method, login, config.auth_ots)?, settings))
+    }
+
+    fn auth(
+        &self,
+        field: &str,
+        method: GitAuthMethod,
+        (user, password): (String, String),
+        url: String,
+    ) -> Result<Auth, Error> {
+        let at = |name: &str| format!("{field}.{name}");
+        match method {
+            GitAuthMethod::NoAuth => Ok(Auth::None),
+            GitAuthMethod::BasicAuth => {
+                let user = self.resolve(&at("auth_user"), user)?;
+                let password = self.resolve(&at("auth_password"), password)?;
                 check(&at("auth_user"), rules::check_login(user.expose()))?;
                 check(&at("auth_password"), rules::check_login(password.expose()))?;
                 if user.expose().contains(':') {
-                    return Err(refused(
-                        &at("auth_user"),
-                        "must not contain a colon, which ends the user in HTTP",
-                    ));
+                    let why = "must not contain a colon, which ends the user in HTTP";
+                    return Err(refused(&at("auth_user"), why));
                 }
-                Auth::Basic(Login { user, password })
+                Ok(Auth::Basic(Login { user, password }))
             }
-            Ok(GitAuthMethod::BasicAuthOts) => {
-                let url = self.resolve(&at("auth_ots"), config.auth_ots)?;
+            GitAuthMethod::BasicAuthOts => {
+                let url = self.resolve(&at("auth_ots"), url)?;
                 check(&at("auth_ots"), rules::check_web(url.expose()))?;
-                Auth::OneTime(url)
+                Ok(Auth::OneTime(url))
             }
-            Err(_) => return Err(refused(&at("authentication"), "is not a known method")),
-        };
-        Ok((auth, settings))
+        }
     }
 
     fn download(&mut self, field: &str, download: FileDownloadInitializer) -> Result<Download, Error> {

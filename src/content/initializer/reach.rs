@@ -14,7 +14,7 @@ const REDIRECTS: usize = 10;
 /// Until a connection stands.
 const CONNECT: Duration = Duration::from_secs(20);
 /// Without a byte.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// A client for URLs of users: no address of [`is_closed`], at most 10 redirects, and none from https to http.
 pub fn client() -> ClientBuilder {

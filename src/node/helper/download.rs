@@ -104,11 +104,13 @@ impl Download {
                 return Err(Broken::Final(Failure::user(why)));
             }
             target.write_all(&piece).map_err(written)?;
-            hash.iter_mut().for_each(|hash| hash.update(&piece));
+            if let Some(hash) = &mut hash {
+                hash.update(&piece);
+            }
             self.paced.report("downloading", self.total + bytes);
         }
         if let (Some(hash), Some((algorithm, hex))) = (hash, &file.digest) {
-            let found: String = hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            let found = hex_of(hash.finish().as_ref());
             if found != *hex {
                 let why =
                     format!("{field}.digest is {algorithm}:{hex}, and the file has {algorithm}:{found}");
@@ -139,6 +141,10 @@ fn broken(error: &reqwest::Error) -> Broken {
     }
     let is_outer = std::ptr::addr_eq(cause, error);
     Broken::Connection(if is_outer { "the request failed".to_owned() } else { cause.to_string() })
+}
+
+fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// The plan has no other algorithms.

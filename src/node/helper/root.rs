@@ -29,17 +29,17 @@ const QUIET: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 pub(super) fn enter(settings: &Settings, workspace: &Path) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::open(workspace, flags, Mode::empty())
-        .map_err(|error| context(error.into(), "open the folder of the workspace", workspace))?;
+        .map_err(|error| context(&error.into(), "open the folder of the workspace", workspace))?;
     let own = program()?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
     // From here on what is below the scratch folder is hidden, so programs and workspace are named by their descriptors.
     let root = &settings.scratch;
     let options = "mode=0755,size=16m,nr_inodes=64k";
     mount(Some("tmpfs"), root, Some("tmpfs"), QUIET | MsFlags::MS_NOEXEC, Some(options))
-        .map_err(|error| context(error.into(), "mount the helper's root at", root))?;
+        .map_err(|error| context(&error.into(), "mount the helper's root at", root))?;
     for folder in &settings.folders {
         add(root, folder, &settings.folders)
-            .map_err(|error| context(error, "bind a folder of the helper", folder))?;
+            .map_err(|error| context(&error, "bind a folder of the helper", folder))?;
     }
     for device in DEVICES {
         let target = file_at(root, Path::new(device))?;
@@ -143,6 +143,6 @@ fn inside(root: &Path, path: &Path) -> io::Result<PathBuf> {
     Ok(target)
 }
 
-fn context(error: io::Error, what: &str, path: &Path) -> io::Error {
+fn context(error: &io::Error, what: &str, path: &Path) -> io::Error {
     io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
 }

@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 
 use content::initializer::scrub::Scrubber;
 use nix::sched::{CloneFlags, unshare};
@@ -49,66 +49,60 @@ pub(super) struct Reports {
 /// Runs a helper to its end.
 pub(super) fn run(request: &Request, scrubber: &Scrubber, reports: Reports) {
     let Reports { started, entered, progress, ended } = reports;
-    let mut child = match spawn(request) {
-        Ok((child, handle)) => {
+    let (mut child, events) = match spawn(request) {
+        Ok((child, events, handle)) => {
             // Without a receiver nobody could kill it.
             if started.send(Ok(handle)).is_err() {
                 kill(child);
                 return;
             }
-            child
+            (child, events)
         }
         Err(error) => {
             let _ = started.send(Err(error));
             return;
         }
     };
-    let mut events = child.stderr.take().map(|stream| Events::new(stream));
-    let mut end = None;
-    if let Some(events) = &mut events {
-        end = handshake(&mut child, request, events).map_or_else(
-            |error| Some(End::Lost(one_line(&error.to_string()))),
-            |early| match early {
-                Ok(pipes) => {
-                    let _ = entered.send(pipes);
-                    None
-                }
-                Err(end) => Some(end),
-            },
-        );
-        while let Ok(Some(event)) = events.next() {
-            match event {
-                Event::Progress { progress: now } => {
-                    progress.send_replace(Progress {
-                        step: one_line(&scrubber.scrub(&now.step)),
-                        bytes: now.bytes,
-                    });
-                }
-                other => end = end_of(other).or(end),
+    let mut events = Events::new(events);
+    let mut end = match handshake(&mut child, request, &mut events) {
+        Ok(Ok(pipes)) => {
+            let _ = entered.send(pipes);
+            None
+        }
+        Ok(Err(early)) => Some(early),
+        Err(error) => Some(End::Lost(error.to_string())),
+    };
+    while let Ok(Some(event)) = events.next() {
+        match event {
+            Event::Progress { progress: Progress { step, bytes } } => {
+                let step = one_line(&scrubber.scrub(&step));
+                progress.send_replace(Progress { step, bytes });
             }
+            other => end = end_of(other).or(end),
         }
     }
     let status = child.wait();
-    let noise = events.map(|events| events.noise).unwrap_or_default();
-    let lost = || {
-        let how = status.as_ref().map_or_else(ToString::to_string, |status| match status.signal() {
-            Some(signal) => format!("signal {signal}"),
-            None => status.to_string(),
-        });
-        End::Lost(one_line(&scrubber.scrub(&format!("{how}\n{noise}"))))
-    };
+    let shown = |text: &str| one_line(&scrubber.scrub(text));
     let end = match end {
         Some(End::Failed(Failure { fault, message })) => {
-            End::Failed(Failure { fault, message: one_line(&scrubber.scrub(&message)) })
+            End::Failed(Failure { fault, message: shown(&message) })
         }
-        Some(End::Lost(why)) => End::Lost(one_line(&scrubber.scrub(&format!("{why}\n{noise}")))),
+        Some(End::Lost(why)) => End::Lost(shown(&format!("{why}\n{}", events.noise))),
         Some(end) => end,
-        None => lost(),
+        None => End::Lost(shown(&format!("{}\n{}", how(status), events.noise))),
     };
     let _ = ended.send(end);
 }
 
-fn spawn(request: &Request) -> io::Result<(Child, OwnedFd)> {
+/// How a process ended.
+fn how(status: io::Result<ExitStatus>) -> String {
+    match status {
+        Ok(status) => status.signal().map_or_else(|| status.to_string(), |signal| format!("signal {signal}")),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn spawn(request: &Request) -> io::Result<(Child, ChildStderr, OwnedFd)> {
     // For the children of this thread only. The first of them is process 1 there, and all end with it.
     unshare(CloneFlags::CLONE_NEWPID)?;
     let program = request.settings.program.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
@@ -116,11 +110,14 @@ fn spawn(request: &Request) -> io::Result<(Child, OwnedFd)> {
     command.args([SUBCOMMAND, &std::process::id().to_string()]);
     command.env_clear().current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn()?;
+    let mut child = command.spawn()?;
+    let events = child.stderr.take();
     let handle = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let handle = handle.ok_or_else(|| io::Error::other("the helper has no process id"));
-    match handle.and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?)) {
-        Ok(handle) => Ok((child, handle)),
+    let handle = handle.and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
+    let events = events.ok_or_else(|| io::Error::other("the helper has no pipes"));
+    match handle.and_then(|handle| Ok((events?, handle))) {
+        Ok((events, handle)) => Ok((child, events, handle)),
         Err(error) => {
             kill(child);
             Err(error)
@@ -177,8 +174,9 @@ fn end_of(event: Event) -> Option<End> {
 
 /// The same map for users and groups. The helper may still leave all groups, as the agent is privileged.
 fn map_ids(process: u32, map: &[(u32, u32, u32)]) -> io::Result<()> {
-    let text: String =
+    let lines: Vec<String> =
         map.iter().map(|(inside, outside, count)| format!("{inside} {outside} {count}\n")).collect();
+    let text = lines.concat();
     for file in ["uid_map", "gid_map"] {
         std::fs::write(format!("/proc/{process}/{file}"), &text)?;
     }

@@ -35,9 +35,8 @@ pub(in crate::helper) fn update(
             continue;
         }
         let mut quiet = Quiet::default();
-        let result = quiet
-            .enter(&program, repository)
-            .and_then(|()| update_one(&program, repository, &mut quiet, &mut warnings));
+        let result =
+            quiet.enter(&program, repository).and_then(|()| update_one(&program, repository, &mut warnings));
         let left = quiet.leave().map_err(|error| {
             Failure::platform(format!("{}: the settings cannot be put back: {error}", repository.field))
         });
@@ -51,14 +50,13 @@ pub(in crate::helper) fn update(
 fn update_one(
     program: &Program<'_>,
     repository: &Repository,
-    quiet: &mut Quiet,
     warnings: &mut Vec<String>,
 ) -> Result<bool, Failure> {
     let commit = || program.line(&["rev-parse", "--quiet", "--verify", "HEAD^{commit}"]);
     let latest_stash = || program.line(&["rev-parse", "--quiet", "--verify", "refs/stash"]);
     let before = commit()?;
     // git looks into submodules from here on.
-    if let Err(why) = quiet.modules(program) {
+    if let Err(why) = check_modules(program) {
         warnings.push(format!("{}: the prebuild is not updated: the submodule {why}", repository.field));
         return Ok(false);
     }
@@ -71,7 +69,7 @@ fn update_one(
     let is_shallow = program.line(&["rev-parse", "--is-shallow-repository"])?.as_deref() == Some("true");
     realize(program, repository, is_shallow)?;
     // The target may have other submodules.
-    if let Err(why) = quiet.modules(program) {
+    if let Err(why) = check_modules(program) {
         let field = &repository.field;
         warnings.push(format!(
             "{field}: submodules are not updated, and changes stay in the stash: the submodule {why}"
@@ -133,26 +131,6 @@ impl Quiet {
         Ok(())
     }
 
-    /// Whether git finds the settings of all submodules where [`Quiet::enter`] made them inert.
-    fn modules(&self, program: &Program<'_>) -> Result<(), String> {
-        let top = fs::canonicalize(program.folder()).map_err(|error| error.to_string())?;
-        let mut left = VecDeque::from([(PathBuf::new(), 0)]);
-        let mut seen = 0;
-        while let Some((folder, depth)) = left.pop_front() {
-            for path in gitlinks(program, &folder)? {
-                seen += 1;
-                if seen > MODULES_MAX || depth >= DEPTH_MAX {
-                    return Err("is one of too many".to_owned());
-                }
-                let path = folder.join(path);
-                if has_repository(&top, &path)? {
-                    left.push_back((path, depth + 1));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Puts the settings back that were taken out.
     fn leave(&mut self) -> io::Result<()> {
         for (path, taken) in self.taken.drain(..) {
@@ -163,6 +141,26 @@ impl Quiet {
         }
         Ok(())
     }
+}
+
+/// Whether git finds the settings of all submodules where [`Quiet::enter`] made them inert.
+fn check_modules(program: &Program<'_>) -> Result<(), String> {
+    let top = fs::canonicalize(program.folder()).map_err(|error| error.to_string())?;
+    let mut left = VecDeque::from([(PathBuf::new(), 0)]);
+    let mut seen = 0;
+    while let Some((folder, depth)) = left.pop_front() {
+        for path in gitlinks(program, &folder)? {
+            seen += 1;
+            if seen > MODULES_MAX || depth >= DEPTH_MAX {
+                return Err("is one of too many".to_owned());
+            }
+            let path = folder.join(path);
+            if has_repository(&top, &path)? {
+                left.push_back((path, depth + 1));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A failure of git, or of a file.

@@ -95,9 +95,9 @@ impl Setting {
             Some(subsection) if subsection.contains(['\n', '\0']) => return,
             Some(subsection) => {
                 let escaped = subsection.replace('\\', "\\\\").replace('"', "\\\"");
-                text.push_str(&format!("[{section} \"{escaped}\"]\n"));
+                text.extend(["[", section, " \"", &escaped, "\"]\n"]);
             }
-            None => text.push_str(&format!("[{section}]\n")),
+            None => text.extend(["[", section, "]\n"]),
         }
         match &self.value {
             Some(value) => {
@@ -106,9 +106,9 @@ impl Setting {
                     .replace('"', "\\\"")
                     .replace('\n', "\\n")
                     .replace('\t', "\\t");
-                text.push_str(&format!("\t{name} = \"{escaped}\"\n"));
+                text.extend(["\t", name, " = \"", &escaped, "\"\n"]);
             }
-            None => text.push_str(&format!("\t{name}\n")),
+            None => text.extend(["\t", name, "\n"]),
         }
     }
 }

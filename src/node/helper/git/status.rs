@@ -28,8 +28,27 @@ pub(in crate::helper) fn status(folder: &str, _settings: &Settings) -> Result<Ou
         replace(&mut command, &filters);
         command
     };
-    let (mut found, mut lists) = (GitStatus::default(), [List::default(), List::default(), List::default()]);
-    let [uncommitted, untracked, unpushed] = &mut lists;
+    let (branch, uncommitted, untracked) = files(&program, &command)?;
+    let latest_commit =
+        program.line(&["rev-parse", "--quiet", "--verify", "HEAD^{commit}"])?.unwrap_or_default();
+    // Not `git log`, whose settings start programs.
+    let arguments = ["rev-list", "--no-commit-header", "--format=%h: %s", "--branches", "--not", "--remotes"];
+    let mut unpushed = List::default();
+    program.each(command(&arguments), &arguments, b'\n', |record| {
+        unpushed.add(&String::from_utf8_lossy(record));
+    })?;
+    let mut found = GitStatus { branch, latest_commit, ..GitStatus::default() };
+    (found.uncommitted_files, found.total_uncommitted_files) = uncommitted.done();
+    (found.untracked_files, found.total_untracked_files) = untracked.done();
+    (found.unpushed_commits, found.total_unpushed_commits) = unpushed.done();
+    Ok(Outcome::Status { status: Some(found) })
+}
+
+/// The branch, and the uncommitted and untracked files.
+fn files(
+    program: &Program<'_>,
+    command: impl Fn(&[&str]) -> Command,
+) -> Result<(String, List, List), Failure> {
     let arguments = [
         "--no-optional-locks",
         "status",
@@ -39,6 +58,7 @@ pub(in crate::helper) fn status(folder: &str, _settings: &Settings) -> Result<Ou
         "--ignore-submodules=dirty",
         "-z",
     ];
+    let (mut branch, mut uncommitted, mut untracked) = (String::new(), List::default(), List::default());
     let mut is_old_name = false;
     program.each(command(&arguments), &arguments, 0, |record| {
         let text = String::from_utf8_lossy(record);
@@ -47,8 +67,8 @@ pub(in crate::helper) fn status(folder: &str, _settings: &Settings) -> Result<Ou
             return;
         }
         is_old_name = text.starts_with("2 ");
-        if let Some(branch) = text.strip_prefix("# branch.head ") {
-            found.branch = shown(branch);
+        if let Some(name) = text.strip_prefix("# branch.head ") {
+            branch = shown(name);
         }
         match path(&text) {
             Some((true, path)) => untracked.add(path),
@@ -56,19 +76,7 @@ pub(in crate::helper) fn status(folder: &str, _settings: &Settings) -> Result<Ou
             None => {}
         }
     })?;
-    if let Some(commit) = program.line(&["rev-parse", "--quiet", "--verify", "HEAD^{commit}"])? {
-        found.latest_commit = commit;
-    }
-    // Not `git log`, whose settings start programs.
-    let arguments = ["rev-list", "--no-commit-header", "--format=%h: %s", "--branches", "--not", "--remotes"];
-    program.each(command(&arguments), &arguments, b'\n', |record| {
-        unpushed.add(&String::from_utf8_lossy(record))
-    })?;
-    let [uncommitted, untracked, unpushed] = lists;
-    (found.uncommitted_files, found.total_uncommitted_files) = uncommitted.done();
-    (found.untracked_files, found.total_untracked_files) = untracked.done();
-    (found.unpushed_commits, found.total_unpushed_commits) = unpushed.done();
-    Ok(Outcome::Status { status: Some(found) })
+    Ok((branch, uncommitted, untracked))
 }
 
 /// Names of the filters that the settings define.

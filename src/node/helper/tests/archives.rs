@@ -1,7 +1,6 @@
 //! Work inside of the helper that looks at where it is.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -31,7 +30,7 @@ impl Archives for Probes {
             "exit" => std::process::exit(3),
             "panic" => panic!("planted panic"),
             "hang" => {
-                let _ = Command::new("/usr/bin/sleep").arg0("planted-sleep").arg("1000").spawn();
+                let _ = Command::new("/usr/bin/sleep").arg0(text("name")).arg("1000").spawn();
                 (io.progress)("hanging", 7);
                 loop {
                     std::thread::sleep(Duration::from_secs(1));
@@ -92,6 +91,7 @@ fn attempt() -> Value {
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it owns the streams")]
 fn echo(io: Io<'_>) -> Result<Value, String> {
     let (mut total, mut buffer) = (0, vec![0; 64 * 1024]);
     loop {
@@ -109,7 +109,7 @@ pub async fn bytes_go_in_and_out_while_progress_is_reported() {
     const BYTES: usize = 8 * 1024 * 1024;
     let stage = Stage::new();
     let operation = Operation::Archive { request: json!({ "do": "echo" }) };
-    let mut running = stage.start(operation, Duration::from_secs(60)).await.unwrap();
+    let mut running = stage.start(operation, Duration::from_mins(1)).await.unwrap();
     let (mut input, mut output) = (running.input.take().unwrap(), running.output.take().unwrap());
     let sent: Vec<u8> = (0..BYTES).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect();
     let copy = sent.clone();

@@ -12,13 +12,13 @@ use proto::contentservice::workspace_initializer::Spec;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::stage::{Stage, left_over, plan};
+use super::stage::{Stage, left_over, plan, sleeper};
 
 /// Argument that makes this program an agent.
 pub const AGENT: &str = "agent-that-is-killed";
 
 fn hang() -> Operation {
-    Operation::Archive { request: json!({ "do": "hang" }) }
+    Operation::Archive { request: json!({ "do": "hang", "name": sleeper() }) }
 }
 
 /// Waits until nothing of a helper is left.
@@ -62,7 +62,7 @@ pub async fn a_helper_whose_clone_gets_no_answer_ends_at_its_deadline() {
 
 pub async fn dropping_a_helper_kills_it() {
     let stage = Stage::new();
-    let running = stage.start(hang(), Duration::from_secs(600)).await.unwrap();
+    let running = stage.start(hang(), Duration::from_mins(10)).await.unwrap();
     assert!(!left_over().is_empty());
     drop(running);
     expect_nothing_left().await;
@@ -75,7 +75,7 @@ pub fn agent(folder: &str) -> ExitCode {
         let job = Job {
             workspace: folder.into(),
             operation: hang(),
-            deadline: Duration::from_secs(600),
+            deadline: Duration::from_mins(10),
             scrubber: Scrubber::default(),
         };
         let mut running = Helper::new(Settings::default()).start(job).await.unwrap();

@@ -3,6 +3,13 @@
 //!
 //! The program of these tests is the helper's program as well, so this is a `main` and no list of `#[test]`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::format_collect,
+    reason = "tests, though not by `#[test]`"
+)]
+
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 

@@ -47,7 +47,7 @@ impl Stage {
 
     fn job(&self, operation: Operation) -> Job {
         let workspace = self.folder.path().to_path_buf();
-        Job { workspace, operation, deadline: Duration::from_secs(120), scrubber: Scrubber::default() }
+        Job { workspace, operation, deadline: Duration::from_mins(2), scrubber: Scrubber::default() }
     }
 
     pub async fn start(&self, operation: Operation, deadline: Duration) -> Result<Running, Error> {
@@ -131,6 +131,11 @@ pub fn plan(spec: Spec) -> Plan {
     parse(&WorkspaceInitializer { spec: Some(spec) }.encode_to_vec(), &secrets).unwrap()
 }
 
+/// Name of a process that a helper of this process leaves running.
+pub fn sleeper() -> String {
+    format!("planted-sleep-of-{}-", std::process::id())
+}
+
 /// Command lines of the helpers of this process, and of all that they started, zombies included.
 pub fn left_over() -> Vec<String> {
     let marker = format!("content-helper\0{}", std::process::id());
@@ -142,7 +147,7 @@ pub fn left_over() -> Vec<String> {
         let parent =
             stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)).map(str::to_owned);
         let is_ours = parent == Some(std::process::id().to_string());
-        if line.contains(&marker) || (is_ours && !stat.is_empty()) || line.contains("planted-sleep") {
+        if line.contains(&marker) || (is_ours && !stat.is_empty()) || line.contains(&sleeper()) {
             found.push(format!("{line} {stat}"));
         }
     }
