@@ -1,7 +1,7 @@
 //! Logins for git, over a socket in the helper's own `/tmp`: in no argument, variable or file.
 //!
-//! git runs this program as its credential helper, which asks the socket for the URL that git wants to log in to. Only the URLs' own
-//! hosts get a login: neither a redirect nor a submodule elsewhere.
+//! git runs this program as its credential helper, which asks the socket for the URL that git wants to log in to. Only the
+//! URLs' own hosts get a login: neither a redirect nor a submodule elsewhere.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,7 +1,7 @@
 //! What agent and helper say to each other: one framed request, then lines of JSON.
 //!
-//! The helper's standard input carries the request, two bytes of the handshake, and the bytes of an archive; its standard output the
-//! bytes of an archive; its standard error the events.
+//! The helper's standard input carries the request, two bytes of the handshake, and the bytes of an archive; its standard output
+//! the bytes of an archive; its standard error the events.
 
 use std::fmt;
 use std::io::{self, Read, Write};

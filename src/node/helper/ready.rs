@@ -36,7 +36,8 @@ fn place(root: &Path, source: Source, metrics: &[Metric]) -> io::Result<()> {
     fs::rename(&temporary, &ready)
 }
 
-/// `.gitpod` as a folder. A file of this name, which repositories have, moves to `.gitpod.yaml`, or goes if that exists; a link goes.
+/// `.gitpod` as a folder. A file of this name, which repositories have, moves to `.gitpod.yaml`, or goes if that exists. A link
+/// goes.
 fn make_folder(root: &Path, folder: &Path) -> io::Result<()> {
     match fs::symlink_metadata(folder) {
         Ok(found) if found.is_dir() => return Ok(()),

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// The program that answers [`super::main`]; the agent's own one if not set.
     pub program: Option<PathBuf>,
-    /// Files and folders of the agent's root that a helper sees, read-only, at the same place: git, its libraries, certificates. Those
-    /// that do not exist are left out.
+    /// Files and folders of the agent's root that a helper sees, read-only, at the same place: git, its libraries, certificates.
+    /// Those that do not exist are left out.
     pub folders: Vec<PathBuf>,
     /// Where the helper builds its root, an existing folder of the agent's root. Nothing is written there.
     pub scratch: PathBuf,

@@ -1,7 +1,7 @@
 //! Brings the working copies of a restored prebuild to their targets.
 //!
-//! The settings in them are those of whoever ran the prebuild. While git runs here, with the network and a login, they hold only what
-//! is inert; the others are put back at the end.
+//! The settings in them are those of whoever ran the prebuild. While git runs here, with the network and a login, they hold only
+//! what is inert; the others are put back at the end.
 
 use std::collections::VecDeque;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The git status of a working copy, for the backup of a workspace.
 //!
-//! The settings are those of the user. Besides those that every run replaces, filters start programs here, so they are replaced too;
-//! there is no network and no login. Submodules are compared by their commit only, because git would run in them.
+//! The settings are those of the user. Besides those that every run replaces, filters start programs here, so they are replaced
+//! too; there is no network and no login. Submodules are compared by their commit only, because git would run in them.
 
 use std::process::Command;
 
