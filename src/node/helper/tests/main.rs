@@ -10,6 +10,9 @@
     reason = "tests, though not by `#[test]`"
 )]
 
+// Under the name that the rooms say.
+extern crate spaceport_node as node;
+
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
