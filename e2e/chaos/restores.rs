@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use domain::workspace::Phase;
 use futures::future::try_join_all;
-use k8s::resources::{Phase, Workspace};
+use k8s::resources::Workspace;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::ListParams;

@@ -1,7 +1,10 @@
 //! Seeded random choices: the same seed and stream name repeat the same choices.
 
+use std::hash::Hasher as _;
 use std::ops::Range;
 use std::time::Duration;
+
+use fnv::FnvHasher;
 
 /// One stream of choices.
 #[derive(Clone, Debug)]
@@ -10,11 +13,9 @@ pub struct Rng(fastrand::Rng);
 impl Rng {
     /// The stream `name` of a seed; streams of other names are independent.
     pub fn new(seed: u64, name: &str) -> Self {
-        // FNV-1a.
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        Self(fastrand::Rng::with_seed(seed ^ hash))
+        let mut hasher = FnvHasher::default();
+        hasher.write(name.as_bytes());
+        Self(fastrand::Rng::with_seed(seed ^ hasher.finish()))
     }
 
     /// A number below `bound`; 0 if that is 0.

@@ -263,6 +263,10 @@ fn an_orphan_is_discarded_by_name_only_and_resources_of_others_never() -> Result
             Ok(())
         })
         .await?;
+        let wanted = StopWorkspaceRequest { id: "junk".to_owned(), policy: 0 };
+        let status = refused(client.stop_workspace(wanted).await, Code::FailedPrecondition)?;
+        let told = "runs on cluster eu-1 without a placement record";
+        ensure!(status.message().contains(told), "{}", status.message());
         let said = not_done(story, &["discard", "eu-1", "junk"]).await?;
         ensure!(said.contains("has the pod ws-junk"), "{said}");
         let said = not_done(story, &["discard", "eu-1", "ws", "theirs", "nobody", "--force"]).await?;

@@ -89,6 +89,7 @@ fn a_plan_changes_nothing_and_a_drain_empties_a_cluster_that_can_then_be_taken_o
         ensure!(plan["workspaces"][0]["id"] == "idle" && plan["workspaces"][0]["fate"] == "DUE", "{plan}");
         ensure!(plan["workspaces"][0]["room"] == "us-1", "{plan}");
         ensure!(plan["workspaces"][1]["fate"] == "FINISHES", "{plan}");
+        ensure!(plan["workspaces"][1]["room"] == "", "a task that runs to its end goes nowhere: {plan}");
         ensure!(not_drained(story, &["show", "eu-1"]).await?.contains("has no drain"), "the plan was kept");
 
         let mut idle = watch(&mut client, "idle").await?;
@@ -186,7 +187,7 @@ fn a_cancelled_drain_lets_workspaces_in_and_an_uncordon_does_not_end_one_under_w
 }
 
 #[test]
-fn a_drain_without_room_elsewhere_is_refused_with_the_reasons() -> Result<()> {
+fn a_drain_without_capacity_elsewhere_is_rejected_with_the_reasons() -> Result<()> {
     story("drain-room", 1, &["eu-1", "us-1"], async |story| {
         let mut client = story.client().await?;
         run(&mut client, request("ws", &["europe"])).await?;
@@ -217,7 +218,7 @@ fn lost_capacity_blocks_a_drain_until_it_is_back() -> Result<()> {
         let mut stream = watch_drain(story).await?;
         let seen = progress(&mut stream, in_state(State::Blocked)).await?;
         let blocked = seen.last().context("nothing was seen")?;
-        ensure!(blocked.reason.contains("no other cluster has room"), "{}", blocked.reason);
+        ensure!(blocked.reason.contains("no other cluster has capacity"), "{}", blocked.reason);
         api.uncordon(UncordonRequest { name: "us-1".into() }).await?;
         progress(&mut stream, in_state(State::Drained)).await?;
         Ok(())

@@ -3,8 +3,10 @@
 use anyhow::{Context as _, Result, ensure};
 use proto::wsman::WorkspacePhase;
 use serde_json::json;
+use tonic::Code;
+use tonic_types::StatusExt as _;
 
-use crate::story::{SOON, describe, follow, is, request, run, start, stop, story, until, watch};
+use crate::story::{SOON, describe, follow, is, refused, request, run, start, stop, story, until, watch};
 use e2e::harness::Signal;
 
 #[test]
@@ -62,6 +64,30 @@ fn a_leader_that_ends_cleanly_hands_over_without_its_lease_running_out() -> Resu
         start(&mut client, request("ws", &[])).await?;
         let code = old.process.exited(SOON).await?;
         ensure!(code == 0, "the old leader ended with {code}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_start_without_a_leader_says_that_nothing_was_changed() -> Result<()> {
+    story("no-leader", 0, &[], async |story| {
+        // The lease outlives the 12 s that a write waits for a leader.
+        story.installation.overrides =
+            json!({ "federation": { "leader": { "lease": "60s", "renew": "2s", "stopAfter": "4s" } } });
+        for name in ["manager-0", "manager-1"] {
+            story.replicas.push(story.installation.start(name).await?);
+        }
+        story.register("eu-1").await?;
+        let leader = story.leader().await?;
+        let at = story.replicas.iter().position(|replica| replica.name == leader).context("no leader")?;
+        let dead = story.replicas.remove(at);
+        let mut client = story.client().await?;
+        dead.process.kill().await?;
+        let status = refused(client.start_workspace(request("ws", &[])).await, Code::Unavailable)?;
+        ensure!(status.message().ends_with("; nothing was changed"), "{}", status.message());
+        let reason = status.get_details_error_info().map(|info| info.reason);
+        ensure!(reason.as_deref() == Some("NOT_SERVED"), "{reason:?}");
+        ensure!(describe(&mut client, "ws").await?.is_none(), "it was started");
         Ok(())
     })
 }

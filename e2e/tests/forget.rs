@@ -22,7 +22,7 @@ async fn runs_on(story: &Story, id: &str) -> Result<()> {
     let there = story.resources("eu-1")?.get(id).await?;
     ensure!(there.metadata.deletion_timestamp.is_none(), "it is being deleted");
     let phase = there.status.map(|status| status.phase).unwrap_or_default();
-    ensure!(phase == k8s::resources::Phase::Running, "it is {phase:?}");
+    ensure!(phase == domain::workspace::Phase::Running, "it is {phase:?}");
     ensure!(pods(story, id).await?.1.len() == 1, "its pod is gone");
     Ok(())
 }

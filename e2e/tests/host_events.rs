@@ -108,7 +108,7 @@ fn a_stuck_drain_and_a_later_leader_are_reported() -> Result<()> {
         cli(story, &["cluster", "drain", "eu-1", "--idle", "1ms"]).await?;
         let event = reported(story, "eu-1", "DrainStuck", 1).await?;
         ensure!(
-            event.message.is_some_and(|reported| reported.contains("no other cluster has room")),
+            event.message.is_some_and(|reported| reported.contains("no other cluster has capacity")),
             "another reason"
         );
 

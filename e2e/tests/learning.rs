@@ -1,16 +1,19 @@
 //! Clusters that answer every probe and accept no workspace: placement learns from rejected starts, avoids them,
 //! reports why, and uses them again once they recover.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::{LimitRange, Namespace, Pod, ResourceQuota};
+use k8s::resources::names;
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, Pod, ResourceQuota};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use proto::wsman::{SubscribeResponse, WorkspacePhase, WorkspaceStatus};
+use proto::wsman::{StartWorkspaceRequest, SubscribeResponse, WorkspacePhase, WorkspaceStatus};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tonic::{Code, Streaming};
@@ -21,6 +24,7 @@ use crate::namespaces::{register_both, within};
 use crate::outage::register_private;
 use crate::story::{
     Story, describe, follow, is, refused, request, run, start, starts_go_to, stop, story, until, watch,
+    with_secrets,
 };
 use e2e::harness::spaceport::get;
 use e2e::harness::{Answer, Cluster, ClusterOptions, Part, Rule, Signal};
@@ -60,6 +64,15 @@ fn webhooks(story: &Story) -> Result<Api<ValidatingWebhookConfiguration>> {
 
 /// Sends creations in the story's namespace of eu-1 to a webhook with the longest default timeout.
 async fn install(story: &Story, url: &str, group: &str, resource: &str) -> Result<()> {
+    install_for(story, url, (group, resource, "CREATE")).await
+}
+
+/// The same for any operation.
+async fn install_for(
+    story: &Story,
+    url: &str,
+    (group, resource, operation): (&str, &str, &str),
+) -> Result<()> {
     let webhook = json!({
         "metadata": { "name": story.namespace },
         "webhooks": [{
@@ -67,7 +80,7 @@ async fn install(story: &Story, url: &str, group: &str, resource: &str) -> Resul
             "admissionReviewVersions": ["v1"], "timeoutSeconds": 10, "clientConfig": { "url": url },
             "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": story.namespace } },
             "rules": [{
-                "apiGroups": [group], "apiVersions": ["*"], "operations": ["CREATE"], "resources": [resource],
+                "apiGroups": [group], "apiVersions": ["*"], "operations": [operation], "resources": [resource],
             }],
         }],
     });
@@ -78,6 +91,64 @@ async fn install(story: &Story, url: &str, group: &str, resource: &str) -> Resul
 async fn uninstall(story: &Story) -> Result<()> {
     webhooks(story)?.delete(&story.namespace, &DeleteParams::default()).await?;
     Ok(())
+}
+
+/// A policy that denies an operation on a resource in the story's namespace of eu-1 unless an expression is true.
+async fn deny(story: &Story, (resource, operation): (&str, &str), unless: &str) -> Result<()> {
+    let kube = story.cluster("eu-1")?.client();
+    let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
+        "metadata": { "name": story.namespace },
+        "spec": {
+            "matchConstraints": {
+                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": story.namespace } },
+                "resourceRules": [{
+                    "apiGroups": [names::GROUP], "apiVersions": ["*"], "operations": [operation],
+                    "resources": [resource],
+                }],
+            },
+            "validations": [{ "expression": unless }],
+        },
+    }))?;
+    let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
+        "metadata": { "name": story.namespace },
+        "spec": { "policyName": story.namespace, "validationActions": ["Deny"] },
+    }))?;
+    Api::all(kube.clone()).create(&PostParams::default(), &policy).await?;
+    Api::all(kube).create(&PostParams::default(), &binding).await?;
+    Ok(())
+}
+
+async fn allow(story: &Story) -> Result<()> {
+    let (kube, params) = (story.cluster("eu-1")?.client(), DeleteParams::default());
+    Api::<ValidatingAdmissionPolicyBinding>::all(kube.clone()).delete(&story.namespace, &params).await?;
+    Api::<ValidatingAdmissionPolicy>::all(kube).delete(&story.namespace, &params).await?;
+    Ok(())
+}
+
+/// Waits until the policy denies a dry-run write of the test's own.
+async fn is_in_force(write: impl AsyncFn() -> kube::Result<()>) -> Result<()> {
+    until("the policy to be in force", async || {
+        let refusal = write().await.err().context("writes are accepted")?.to_string();
+        ensure!(refusal.contains("ValidatingAdmissionPolicy"), "{refusal}");
+        Ok(())
+    })
+    .await
+}
+
+/// A dry-run write of the status of a workspace on eu-1.
+async fn write_status(story: &Story, id: &str, starts: u32) -> kube::Result<()> {
+    let workspaces = story.resources("eu-1").map_err(|error| kube::Error::Service(error.into()))?;
+    let params = PatchParams { dry_run: true, ..PatchParams::default() };
+    let patch = json!({ "status": { "podStarts": starts } });
+    workspaces.patch_status(id, &params, &Patch::Merge(patch)).await.map(drop)
+}
+
+/// A start that is pinned to eu-1.
+fn pinned(id: &str) -> Result<StartWorkspaceRequest> {
+    let mut request = request(id, &["europe"]);
+    let placement = request.spec.as_mut().and_then(|spec| spec.placement.as_mut()).context("no placement")?;
+    placement.cluster = "eu-1".to_owned();
+    Ok(request)
 }
 
 /// Waits until a condition of eu-1 has this state and reason.
@@ -137,11 +208,7 @@ fn a_silent_webhook_on_workspaces_sends_starts_elsewhere_until_the_canary_is_acc
         let elsewhere = run(&mut client, request("elsewhere", &["europe"])).await?;
         ensure!(elsewhere.cluster == "us-1", "it is on {}", elsewhere.cluster);
         // A start that is pinned there gets the reason.
-        let mut pinned = request("pinned", &["europe"]);
-        let placement =
-            pinned.spec.as_mut().and_then(|spec| spec.placement.as_mut()).context("no placement")?;
-        placement.cluster = "eu-1".to_owned();
-        let status = refused(client.start_workspace(pinned).await, Code::Unavailable)?;
+        let status = refused(client.start_workspace(pinned("pinned")?).await, Code::Unavailable)?;
         ensure!(status.message().contains("creating workspaces fails"), "{status:?}");
         ensure!(copies(story, "pinned").await? == 0, "it was created");
 
@@ -174,6 +241,195 @@ fn a_start_that_meets_a_silent_webhook_stays_where_it_is_and_the_next_one_goes_e
         let mut stream = watch(&mut client, "first").await?;
         follow(&mut stream, is(WorkspacePhase::Running)).await?;
         ensure!(copies(story, "first").await? == 1, "it exists twice");
+        Ok(())
+    })
+}
+
+/// The status of workspaces cannot be written: the workspace says so with `of_workspace`, the cluster with `cause`, and the next
+/// starts go elsewhere.
+async fn shows_that_its_status_is_not_written(story: &Story, of_workspace: &str, cause: &str) -> Result<()> {
+    let mut client = story.client().await?;
+    let mut first = watch(&mut client, "first").await?;
+    start(&mut client, request("first", &["europe"])).await?;
+    follow(&mut first, |status: &WorkspaceStatus| {
+        status.message.contains("cannot write") && status.message.contains(of_workspace)
+    })
+    .await?;
+    let shown = condition(story, "WorkspacesAccepted", "False", "StatusWritesFail").await?;
+    ensure!(shown["message"].as_str().is_some_and(|message| message.contains(cause)), "{shown}");
+    story.available("eu-1").await?;
+    // The leader's own dry run, of the other workspace, fails too.
+    until("starts to avoid the cluster", async || {
+        let forecast = reported(story, &["explain", "--region", "europe"]).await?;
+        ensure!(forecast.to_string().contains("writing the status of workspaces fails"), "{forecast}");
+        Ok(())
+    })
+    .await?;
+    let elsewhere = run(&mut client, request("elsewhere", &["europe"])).await?;
+    ensure!(elsewhere.cluster == "us-1", "it is on {}", elsewhere.cluster);
+    Ok(())
+}
+
+/// The cause is gone: the first workspace runs and says nothing of it any more, and the next start goes there.
+async fn writes_its_status_again(story: &Story) -> Result<()> {
+    let mut client = story.client().await?;
+    let mut first = watch(&mut client, "first").await?;
+    condition(story, "WorkspacesAccepted", "True", "").await?;
+    follow(&mut first, |status: &WorkspaceStatus| {
+        status.phase() == WorkspacePhase::Running && !status.message.contains("cannot write")
+    })
+    .await?;
+    let there = run(&mut client, request("there", &["europe"])).await?;
+    ensure!(there.cluster == "eu-1", "it is on {}", there.cluster);
+    Ok(())
+}
+
+#[test]
+fn a_status_that_a_policy_denies_is_shown_with_the_reason_and_starts_go_elsewhere() -> Result<()> {
+    story("denied-status", 0, &[], async |story| {
+        begin(story, "1s").await?;
+        run(&mut story.client().await?, request("runs", &["europe"])).await?;
+        deny(story, ("workspaces/status", "UPDATE"), "false").await?;
+        is_in_force(async || write_status(story, "runs", 1).await).await?;
+        let denied = "ValidatingAdmissionPolicy denied-status denied it";
+        shows_that_its_status_is_not_written(story, denied, denied).await?;
+        allow(story).await?;
+        writes_its_status_again(story).await
+    })
+}
+
+#[test]
+fn a_silent_webhook_on_the_status_is_shown_with_the_reason_and_starts_go_elsewhere() -> Result<()> {
+    story("silent-status", 0, &[], async |story| {
+        begin(story, "1s").await?;
+        run(&mut story.client().await?, request("runs", &["europe"])).await?;
+        let silence = Silence::listen().await?;
+        install_for(story, &silence.url, (names::GROUP, "workspaces/status", "UPDATE")).await?;
+        shows_that_its_status_is_not_written(story, "status of Workspace first", "writing the status")
+            .await?;
+        uninstall(story).await?;
+        writes_its_status_again(story).await
+    })
+}
+
+#[test]
+fn one_workspace_whose_status_is_denied_says_why_and_keeps_nobody_from_its_cluster() -> Result<()> {
+    story("odd-status", 0, &[], async |story| {
+        begin(story, "1s").await?;
+        let mut client = story.client().await?;
+        run(&mut client, request("even", &["europe"])).await?;
+        let unless = "object.metadata.name != 'odd' && object.status.podStarts < 99";
+        deny(story, ("workspaces/status", "UPDATE"), unless).await?;
+        is_in_force(async || write_status(story, "even", 99).await).await?;
+        let mut odd = watch(&mut client, "odd").await?;
+        start(&mut client, request("odd", &["europe"])).await?;
+        follow(&mut odd, |status: &WorkspaceStatus| status.message.contains("cannot write")).await?;
+        for id in ["even-1", "even-2"] {
+            let even = run(&mut client, request(id, &["europe"])).await?;
+            ensure!(even.cluster == "eu-1", "it is on {}", even.cluster);
+        }
+        condition(story, "WorkspacesAccepted", "True", "").await?;
+        allow(story).await?;
+        follow(&mut odd, is(WorkspacePhase::Running)).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_cluster_whose_rules_reject_every_workspace_is_the_last_choice_until_it_accepts_one() -> Result<()> {
+    story("no-workspaces", 0, &[], async |story| {
+        begin(story, "1s").await?;
+        deny(story, ("workspaces", "CREATE"), "false").await?;
+        let denied = "ValidatingAdmissionPolicy no-workspaces denied it";
+        let (mut client, mut tries) = (story.client().await?, 0);
+        until("the policy to be in force", async || {
+            tries += 1;
+            let refusal = client.start_workspace(pinned(&format!("p-{tries}"))?).await;
+            let refusal = refusal.err().context("it was started")?;
+            ensure!(refusal.message().contains(denied), "{refusal:?}");
+            Ok(())
+        })
+        .await?;
+        for id in ["a", "b", "c"] {
+            let elsewhere = run(&mut client, request(id, &["europe"])).await?;
+            ensure!(elsewhere.cluster == "us-1", "it is on {}", elsewhere.cluster);
+        }
+        let shown = condition(story, "WorkspacesAccepted", "False", "RejectedByRules").await?;
+        ensure!(shown["message"].as_str().is_some_and(|message| message.contains(denied)), "{shown}");
+        let forecast = reported(story, &["explain", "--region", "europe"]).await?;
+        let last = forecast["clusters"]["eu-1"]["lastChoice"].as_str().context("it is no last choice")?;
+        ensure!(last.contains(denied), "{forecast}");
+        run(&mut client, request("d", &["europe"])).await?;
+        let output = story.cli(&["workspace", "explain", "d", "-o", "json"]).await?;
+        ensure!(output.code == 0, "{}", output.stderr);
+        ensure!(!output.stdout.contains(denied), "eu-1 was asked: {}", output.stdout);
+        // A start that is pinned there still goes there.
+        let status = refused(client.start_workspace(pinned("e")?).await, Code::FailedPrecondition)?;
+        ensure!(status.message().contains(denied), "{status:?}");
+
+        allow(story).await?;
+        until("it to accept one", async || start(&mut client, pinned("f")?).await.map(drop)).await?;
+        condition(story, "WorkspacesAccepted", "True", "").await?;
+        let there = run(&mut client, request("g", &["europe"])).await?;
+        ensure!(there.cluster == "eu-1", "it is on {}", there.cluster);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_silent_webhook_on_pods_costs_the_next_starts_nothing() -> Result<()> {
+    story("silent-pods", 0, &[], async |story| {
+        begin(story, "1s").await?;
+        let silence = Silence::listen().await?;
+        install(story, &silence.url, "", "pods").await?;
+        let mut client = story.client().await?;
+        let mut first = watch(&mut client, "first").await?;
+        start(&mut client, request("first", &["europe"])).await?;
+        condition(story, "PodsAccepted", "False", "Rejected").await?;
+        for id in ["second", "third"] {
+            let begun = Instant::now();
+            let placed = start(&mut client, request(id, &["europe"])).await?;
+            ensure!(placed.cluster == "us-1", "it is on {}", placed.cluster);
+            ensure!(begun.elapsed() < Duration::from_secs(3), "it took {:?}", begun.elapsed());
+        }
+        uninstall(story).await?;
+        condition(story, "PodsAccepted", "True", "").await?;
+        follow(&mut first, is(WorkspacePhase::Running)).await?;
+        let there = run(&mut client, request("there", &["europe"])).await?;
+        ensure!(there.cluster == "eu-1", "it is on {}", there.cluster);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_secrets_namespace_that_is_deleted_is_known_after_the_first_start_that_it_refuses() -> Result<()> {
+    story("going-secrets", 0, &[], async |story| {
+        // Only starts detect it.
+        story.installation.overrides = json!({ "federation": { "health": { "canary": "1h" } } });
+        story.replicas.push(story.installation.start("manager-0").await?);
+        let second = register_both(story).await?;
+        let secrets = format!("{second}-secrets");
+        let kube = story.cluster("eu-1")?.client();
+        let kept = Api::<ConfigMap>::namespaced(kube.clone(), &secrets);
+        let foreign = json!({ "metadata": { "name": "keeps", "finalizers": ["example.com/keeps"] } });
+        kept.create(&PostParams::default(), &serde_json::from_value(foreign)?).await?;
+        let namespaces = Api::<Namespace>::all(kube);
+        namespaces.delete(&secrets, &DeleteParams::default()).await?;
+        let mut client = story.client().await?;
+        // Its rights end with it, maybe before its admission says that it ends.
+        let mut tries = 0;
+        until("a start to be refused", async || {
+            tries += 1;
+            let started = client.start_workspace(with_secrets(within(&second, &format!("a-{tries}"))?)).await;
+            started.err().context("it was started").map(drop)
+        })
+        .await?;
+        let shown = condition(story, "NamespacesActive", "False", "Terminating");
+        tokio::time::timeout(Duration::from_secs(5), shown).await.context("it was found late")??;
+        let here = run(&mut client, request("here", &["europe"])).await?;
+        ensure!(here.namespace == story.namespace, "it is in {}", here.namespace);
+        let release = json!({ "metadata": { "finalizers": null } });
+        kept.patch("keeps", &PatchParams::default(), &Patch::Merge(release)).await?;
         Ok(())
     })
 }

@@ -47,6 +47,12 @@ fn maintenance_needs_an_end_to_come_and_a_namespace_that_is_there() -> Result<()
         let past = ["cluster", "maintenance", "on", "eu-1", "--until", "2020-01-01T00:00:00Z"];
         let output = story.cli(&past).await?;
         ensure!(output.code == 1 && output.stderr.contains("until: must be in the future"), "{output:?}");
+        let output = story.cli(&["cluster", "maintenance", "on", "eu-1", "--for", "200000h"]).await?;
+        ensure!(output.code == 2 && output.stderr.contains("must be at most 30 days (720h)"), "{output:?}");
+        let far = (Timestamp::now() + SignedDuration::from_hours(800)).to_string();
+        let output = story.cli(&["cluster", "maintenance", "on", "eu-1", "--until", &far]).await?;
+        let rule = "until: must be at most 30 days (720h) from now";
+        ensure!(output.code == 1 && output.stderr.contains(rule), "{output:?}");
         let elsewhere = ["cluster", "maintenance", "off", "eu-1", "--namespace", "nowhere"];
         let output = story.cli(&elsewhere).await?;
         ensure!(output.code == 1 && output.stderr.contains("nowhere is none of cluster eu-1"), "{output:?}");

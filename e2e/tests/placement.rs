@@ -126,20 +126,20 @@ fn of_a_large_class(installation: &mut e2e::harness::spaceport::Installation) {
 }
 
 /// How many workspaces of that class the nodes of the story can hold.
-async fn room(story: &Story, cluster: &str) -> Result<usize> {
+async fn capacity(story: &Story, cluster: &str) -> Result<usize> {
     let label = format!("gitpod.io/ws-daemon_ready_ns_{}", story.namespace);
     let nodes: Api<Node> = Api::all(story.cluster(cluster)?.client());
     Ok(2 * nodes.list(&ListParams::default().labels(&label)).await?.items.len())
 }
 
 #[test]
-fn a_burst_gets_the_room_that_there_is_and_not_one_start_more() -> Result<()> {
+fn a_burst_gets_the_available_capacity_and_not_one_start_more() -> Result<()> {
     story("capacity", 0, &[], async |story| {
         of_a_large_class(&mut story.installation);
         story.replicas.push(story.installation.start("manager-0").await?);
         story.register("eu-1").await?;
         story.register("us-1").await?;
-        let (eu, us) = (room(story, "eu-1").await?, room(story, "us-1").await?);
+        let (eu, us) = (capacity(story, "eu-1").await?, capacity(story, "us-1").await?);
         ensure!(eu > 0 && us > 0, "there are no nodes");
         let client = story.client().await?;
         let starts = (0..eu + us + 6).map(|n| {
@@ -161,7 +161,7 @@ fn a_burst_gets_the_room_that_there_is_and_not_one_start_more() -> Result<()> {
             let details = status.get_details_precondition_failure().context("no details")?;
             let reported: Vec<&str> = details.violations.iter().map(|one| one.subject.as_str()).collect();
             ensure!(reported == ["eu-1", "us-1"], "{reported:?}");
-            let every = details.violations.iter().all(|one| one.description.contains("has no room"));
+            let every = details.violations.iter().all(|one| one.description.contains("has no capacity"));
             ensure!(every, "{details:?}");
         }
         // None waits for a node: the scheduler has the capacity that was reserved.
@@ -173,7 +173,7 @@ fn a_burst_gets_the_room_that_there_is_and_not_one_start_more() -> Result<()> {
         let output = story.cli(&["workspace", "start", "--image", "image:1", "--id", "one-more"]).await?;
         ensure!(output.code == 1 && output.stderr.lines().count() == 1, "{output:?}");
         for cluster in ["eu-1", "us-1"] {
-            let why = format!("{cluster} has no room for class huge: ");
+            let why = format!("{cluster} has no capacity for class huge: ");
             ensure!(output.stderr.matches(&why).count() == 1 && output.stderr.contains("cpu"), "{output:?}");
         }
         crate::story::stop(&mut client, &format!("ws-{}", at["us-1"][0])).await?;

@@ -7,14 +7,19 @@ use anyhow::{Context as _, Result, ensure};
 use k8s::resources::Workspace;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use proto::wsman::{SubscribeResponse, WorkspacePhase, WorkspaceStatus};
+use proto::wsman::{
+    MarkActiveRequest, StopWorkspaceRequest, SubscribeResponse, WorkspacePhase, WorkspaceStatus,
+};
 use serde_json::json;
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 
 use crate::outage::register_private;
-use crate::story::{SOON, Story, describe, follow, is, request, run, start, stop, story, until, watch};
+use crate::story::{
+    SOON, Story, describe, follow, is, refused, request, run, start, stop, story, until, watch,
+};
 use e2e::harness::node_agent::Pace;
-use e2e::harness::{Cluster, ClusterOptions, NodeAgent, Versions, Writers};
+use e2e::harness::spaceport::{prepare_member, prepare_namespaces};
+use e2e::harness::{Answer, Cluster, ClusterOptions, NodeAgent, Proxy, Rule, Versions, Writers};
 
 #[test]
 fn a_cluster_restored_from_an_old_backup_is_noticed_and_nothing_of_it_is_deleted() -> Result<()> {
@@ -148,6 +153,34 @@ fn a_restore_that_bumps_revisions_while_no_manager_ran_is_noticed_beside_heavy_w
     })
 }
 
+#[test]
+fn nothing_that_a_restore_brings_back_is_stopped_before_the_canary_has_detected_it() -> Result<()> {
+    story("restore-early", 0, &[], async |story| {
+        story.installation.overrides =
+            json!({ "federation": { "health": { "recoverAfter": "1s", "canary": "1s" } } });
+        story.replicas.push(story.installation.start("manager-0").await?);
+        let (Aside { cluster, agent, backup }, proxy) = Aside::make_behind_proxy(story, "old-5").await?;
+        // What stays is not changed: a list would show its version fall, and detect the restore at once.
+        end(story).await?;
+        drop(agent);
+        // Workspaces are seen again while the canary cannot be read or written.
+        proxy.rules(vec![Rule::new(|call| call.uri.path().contains("/leases"), Answer::Hold)]);
+        cluster.restore(&backup, Versions::Rise).await?;
+        let _agent = NodeAgent::start(&cluster.client(), Pace::default());
+        until("a renewal to get no response", async || {
+            reported(story, "old-5", |one| {
+                one["reason"] == "NotWritten"
+                    && one["message"].as_str().is_some_and(|why| why.contains("no answer"))
+            })
+            .await
+        })
+        .await?;
+        proxy.rules(Vec::new());
+        restore_reported(story, "old-5").await?;
+        back_at_work(story, &cluster, "old").await
+    })
+}
+
 /// A cluster with two workspaces, `stays` and `ended`, and a snapshot of its etcd at that time.
 struct Aside {
     cluster: Cluster,
@@ -157,13 +190,33 @@ struct Aside {
 
 impl Aside {
     async fn make(story: &Story, name: &str) -> Result<Self> {
-        let folder = story.installation.dir().join(name);
-        let cluster = Cluster::boot(story.fleet.assets(), &folder, ClusterOptions::named(name)).await?;
+        let cluster = Self::boot(story, name).await?;
         let agent = register_private(story, &cluster, "old").await?;
+        Self::back_up(story, cluster, agent).await
+    }
+
+    /// Managers reach it through the proxy.
+    async fn make_behind_proxy(story: &Story, name: &str) -> Result<(Self, Proxy)> {
+        let cluster = Self::boot(story, name).await?;
+        let proxy = Proxy::of_cluster(&cluster).await?;
+        let direct = prepare_member(&cluster).await?;
+        prepare_namespaces(&cluster, &story.namespace, &story.secrets_namespace).await?;
+        let agent = NodeAgent::start(&cluster.client(), Pace::default());
+        let through = proxy.kubeconfig(&direct, &direct.with_extension("proxied"))?;
+        story.register_as(cluster.name(), "old", &through).await?;
+        Ok((Self::back_up(story, cluster, agent).await?, proxy))
+    }
+
+    async fn boot(story: &Story, name: &str) -> Result<Cluster> {
+        let folder = story.installation.dir().join(name);
+        Cluster::boot(story.fleet.assets(), &folder, ClusterOptions::named(name)).await
+    }
+
+    async fn back_up(story: &Story, cluster: Cluster, agent: NodeAgent) -> Result<Self> {
         let mut client = story.client().await?;
         run(&mut client, request("stays", &["old"])).await?;
         run(&mut client, request("ended", &["old"])).await?;
-        let backup = folder.join("backup");
+        let backup = cluster.dir().join("backup");
         cluster.back_up(&backup).await?;
         // While managers run, the canary detects a restore; it must be renewed after the backup.
         let at_backup = canary_of(story, &cluster).await?;
@@ -179,16 +232,22 @@ impl Aside {
 
 /// `ended` ends, and `stays` gets another timeout; returns its stream and its last status.
 async fn go_on(story: &Story) -> Result<(Streaming<SubscribeResponse>, WorkspaceStatus)> {
+    end(story).await?;
     let mut client = story.client().await?;
-    let mut stream = watch(&mut client, "ended").await?;
-    stop(&mut client, "ended").await?;
-    follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
     let output = story.cli(&["workspace", "timeout", "stays", "--after", "2h"]).await?;
     ensure!(output.code == 0, "{}", output.stderr);
     let mut of_stays = watch(&mut client, "stays").await?;
     let seen = follow(&mut of_stays, |status| timeout_of(status).starts_with("2h")).await?;
     let last = seen.last().context("nothing was seen")?.clone();
     Ok((of_stays, last))
+}
+
+/// `ended` ends.
+async fn end(story: &Story) -> Result<()> {
+    let mut client = story.client().await?;
+    let mut stream = watch(&mut client, "ended").await?;
+    stop(&mut client, "ended").await?;
+    follow(&mut stream, is(WorkspacePhase::Stopped)).await.map(drop)
 }
 
 /// The canary's version that a backup taken now would hold.
@@ -213,16 +272,19 @@ async fn noted(story: &Story, cluster: &str) -> Result<serde_json::Value> {
 /// Waits until a restore of a cluster is reported.
 async fn restore_reported(story: &Story, cluster: &str) -> Result<()> {
     until("the condition to report it", async || {
-        let output = story.cli(&["cluster", "show", cluster, "-o", "json"]).await?;
-        ensure!(output.code == 0, "{}", output.stderr);
-        let shown: serde_json::Value = serde_json::from_str(&output.stdout)?;
-        let conditions = shown["status"]["conditions"].as_array().context("no conditions")?;
-        let reported =
-            |one: &&serde_json::Value| one["type"] == "HistoryIntact" && one["reason"] == "Restored";
-        ensure!(conditions.iter().any(|one| reported(&one)), "{conditions:?}");
-        Ok(())
+        reported(story, cluster, |one| one["type"] == "HistoryIntact" && one["reason"] == "Restored").await
     })
     .await
+}
+
+/// Fails unless one of a cluster's conditions is as wanted.
+async fn reported(story: &Story, cluster: &str, wanted: impl Fn(&serde_json::Value) -> bool) -> Result<()> {
+    let output = story.cli(&["cluster", "show", cluster, "-o", "json"]).await?;
+    ensure!(output.code == 0, "{}", output.stderr);
+    let shown: serde_json::Value = serde_json::from_str(&output.stdout)?;
+    let conditions = shown["status"]["conditions"].as_array().context("no conditions")?;
+    ensure!(conditions.iter().any(wanted), "{conditions:?}");
+    Ok(())
 }
 
 /// The cluster runs new workspaces, so settling continued; and the ended workspace that the restore brought back is not
@@ -241,6 +303,14 @@ async fn back_at_work(story: &Story, cluster: &Cluster, region: &str) -> Result<
     ensure!(back.metadata.deletion_timestamp.is_none(), "it is deleted: {back:?}");
     let stopped = back.status.as_ref().is_some_and(|status| status.is_true("StoppedByRequest"));
     ensure!(!stopped, "it is being stopped: {back:?}");
+    // No client can end it, and each is told who can.
+    let wanted = StopWorkspaceRequest { id: "ended".to_owned(), policy: 0 };
+    let status = refused(client.stop_workspace(wanted).await, Code::FailedPrecondition)?;
+    let discard = format!("`spaceport cluster discard {} ended --force`", cluster.name());
+    ensure!(status.message().contains(&discard), "{}", status.message());
+    let active = MarkActiveRequest { id: "ended".to_owned(), ..Default::default() };
+    let status = refused(client.mark_active(active).await, Code::FailedPrecondition)?;
+    ensure!(status.message().contains(&discard), "{}", status.message());
     Ok(())
 }
 

@@ -375,7 +375,7 @@ fn a_host_that_is_away_takes_no_cluster_with_it() -> Result<()> {
         let manager = story.replicas.first().context("no manager")?;
         until("the host's login to be replaced", async || {
             let log = fs::read_to_string(manager.process.log())?;
-            ensure!(log.contains("login of the manager's own cluster was replaced"), "{}", login.display());
+            ensure!(log.contains("login of the host cluster was replaced"), "{}", login.display());
             Ok(())
         })
         .await?;

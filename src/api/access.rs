@@ -4,11 +4,11 @@
 //! caller in headers; these headers count only on a connection with a replica's certificate. While there is no leader,
 //! a bounded number of writes waits for one, for at most 12 s.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::sync::{Semaphore, watch};
 use tonic::Status;
 use tonic::body::Body;
@@ -26,6 +26,8 @@ use runtime::tls::{ConnectInfo, Role, roles_of};
 const CALLER_ROLES: &str = "x-spaceport-caller-roles";
 /// Header with the caller's name, percent-encoded beyond ASCII. For replicas of earlier versions and for people.
 const CALLER_NAME: &str = "x-spaceport-caller-name";
+/// What is encoded in that name besides characters that are not ASCII.
+const NOT_SHOWN: &AsciiSet = &CONTROLS.add(b'%');
 /// Header with the whole identity of the caller ([`Who`]). All three headers count only if a replica sent them.
 const CALLER: &str = "x-spaceport-caller";
 /// How long a write waits for a leader, unless the caller's deadline is shorter.
@@ -143,7 +145,7 @@ impl Access {
             return self.await_own_lead(request).await;
         }
         let Ok(_turn) = self.waiting.try_acquire() else {
-            return Err(unavailable("too many calls wait for a leader"));
+            return Err(not_served("too many calls wait for a leader"));
         };
         let patience = peers::deadline(request.headers()).map_or(LEADER_WAIT, |d| d.min(LEADER_WAIT));
         let give_up = tokio::time::Instant::now() + patience;
@@ -169,11 +171,12 @@ impl Access {
                         unsent = Some(format!("cannot connect to the leader at {address}: {reason}"));
                     }
                     Err(peers::Failed::Ambiguous(reason)) => {
-                        return Err(unavailable(&format!("the leader did not answer: {reason}")));
+                        let open = "what was asked for may or may not have happened";
+                        return Err(unavailable(&format!("the leader did not answer: {reason}; {open}")));
                     }
                     Err(peers::Failed::Unusable(reason)) => {
                         tracing::warn!(reason, "cannot forward calls to the leader");
-                        return Err(unavailable(&format!("cannot forward the call to the leader: {reason}")));
+                        return Err(not_served(&format!("cannot forward the call to the leader: {reason}")));
                     }
                 },
                 Lead::Nobody => {}
@@ -182,14 +185,14 @@ impl Access {
             let pause = tokio::time::sleep(Duration::from_millis(250));
             tokio::select! {
                 changed = lead.changed() => if changed.is_err() {
-                    return Err(unavailable("this replica is shutting down"));
+                    return Err(not_served("this replica is shutting down"));
                 },
                 () = pause => {}
             }
             if tokio::time::Instant::now() >= give_up {
                 let unsent =
                     unsent.inspect(|reason| tracing::warn!(reason, "failed to forward a call to the leader"));
-                return Err(unavailable(unsent.as_deref().unwrap_or("there is no leader at the moment")));
+                return Err(not_served(unsent.as_deref().unwrap_or("there is no leader at the moment")));
             }
         }
     }
@@ -200,7 +203,7 @@ impl Access {
             tokio::time::timeout(Duration::from_secs(2), lead.wait_for(|lead| matches!(lead, Lead::Us)));
         match waited.await {
             Ok(Ok(_)) => Ok(request),
-            _ => Err(unavailable("this replica is not the leader")),
+            _ => Err(not_served("this replica is not the leader")),
         }
     }
 }
@@ -218,22 +221,19 @@ fn name_caller(request: &mut Request<Body>, caller: &Caller) {
     if let Some(who) = caller.who.header() {
         headers.insert(CALLER, who);
     }
-    let mut name = String::new();
-    for byte in caller.who.name().bytes() {
-        match byte {
-            b'%' => name.push_str("%25"),
-            0x20..=0x7e => name.push(char::from(byte)),
-            other => {
-                let _ = write!(name, "%{other:02X}");
-            }
-        }
-    }
+    let name = utf8_percent_encode(caller.who.name(), NOT_SHOWN).to_string();
     let name = HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("unknown"));
     headers.insert(CALLER_NAME, name);
 }
 
+/// The call may have been served.
 fn unavailable(message: &str) -> Response<Body> {
     super::error::unavailable(message).into_http()
+}
+
+/// The call was certainly not served.
+fn not_served(message: &str) -> Response<Body> {
+    super::error::not_served(message).into_http()
 }
 
 impl Gate for Access {
@@ -293,6 +293,43 @@ mod tests {
         };
         let who = Who { certificate: Some(identity), ..Who::default() };
         vec![(CALLER_ROLES, HeaderValue::from_static("client,admin")), (CALLER, who.header().unwrap())]
+    }
+
+    /// Code, reason and message of what a standby answers to a write within the caller's deadline.
+    async fn answered(lead: Lead) -> (tonic::Code, Option<String>, String) {
+        let (_sender, lead) = watch::channel(lead);
+        let access = Access::new(lead, Peers::new(Some(Transport::Plaintext)), Clients::default());
+        let mut write = request(true, &[], &[]);
+        write.headers_mut().insert("grpc-timeout", HeaderValue::from_static("300m"));
+        let caller = access.identify(&write).unwrap();
+        let refused = access.lead_or_pass_on(write, &caller).await.unwrap_err();
+        let status = Status::from_header_map(refused.headers()).unwrap();
+        let details = tonic_types::StatusExt::get_details_error_info(&status);
+        (status.code(), details.map(|info| info.reason), status.message().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_write_that_reached_no_leader_says_that_nothing_was_changed() {
+        let (code, reason, message) = answered(Lead::Nobody).await;
+        assert_eq!((code, reason.as_deref()), (tonic::Code::Unavailable, Some("NOT_SERVED")));
+        assert_eq!(message, "there is no leader at the moment; nothing was changed");
+        let at = |address: &str| Lead::Other { replica: "r".to_owned(), address: address.to_owned() };
+        // Nobody listens at this port.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (_, reason, message) = answered(at(&format!("http://{free}"))).await;
+        assert_eq!(reason.as_deref(), Some("NOT_SERVED"), "{message}");
+        let (_, reason, _) = answered(at("https://elsewhere")).await;
+        assert_eq!(reason.as_deref(), Some("NOT_SERVED"));
+    }
+
+    #[tokio::test]
+    async fn a_write_that_a_leader_may_have_got_says_that_it_may_have_happened() {
+        // A leader that accepts the connection and never answers.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", silent.local_addr().unwrap());
+        let (code, reason, message) = answered(Lead::Other { replica: "r".to_owned(), address }).await;
+        assert_eq!((code, reason), (tonic::Code::Unavailable, None));
+        assert!(message.contains("may or may not have happened"), "{message}");
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Caller {
     /// For a call that a replica of an earlier version forwards; it names only roles and common name.
     pub fn of_earlier_version(name: &str, roles: &str, rules: &Clients) -> Result<Self, Status> {
         if !rules.scopes.is_empty() {
-            return Err(error::unavailable(
+            return Err(error::not_served(
                 "the call was forwarded by a manager of an earlier version, which does not send the caller's identity",
             ));
         }

@@ -55,7 +55,7 @@ where
                 note.deny("the client certificate is not valid any more");
             }
             // Nothing was done, so the client may repeat the call on a new connection.
-            let refused = error::unavailable(end.reason()).into_http();
+            let refused = error::not_served(end.reason()).into_http();
             return Box::pin(async move { Ok(refused) });
         }
         let answering = self.inner.call(request);

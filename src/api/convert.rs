@@ -90,10 +90,10 @@ fn placed(seen: &Seen, status: wsman::WorkspaceStatus) -> wsman::WorkspaceStatus
 }
 
 /// Fields that come from the cluster. Sets no field that [`of_view`] sets, except the message of an unreachable
-/// workspace.
+/// workspace, and of one that the manager cannot write.
 fn place(seen: &Seen) -> Place {
     Place {
-        message: unreachable(seen).unwrap_or_default(),
+        message: unreachable(seen).or_else(|| hindered(seen)).unwrap_or_default(),
         status_version: seen.version,
         cluster: seen.cluster.to_string(),
         region: seen.region.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -116,6 +116,13 @@ fn unreachable(seen: &Seen) -> Option<String> {
         (false, Some(at)) => Some(format!("cluster {} is unreachable, last seen {at:.0}", seen.cluster)),
         (false, None) => Some(format!("cluster {} is unreachable", seen.cluster)),
     }
+}
+
+/// The message of a workspace about which nothing can be written, with the reason.
+fn hindered(seen: &Seen) -> Option<String> {
+    let (message, obstacle) = (&seen.view.message, seen.obstacle.as_deref()?);
+    let stop = if message.is_empty() || message.ends_with(['.', '!', '?', ')']) { "" } else { "." };
+    Some(format!("{message}{stop} {obstacle}").trim_start().to_owned())
 }
 
 fn metadata(view: &View) -> wsman::WorkspaceMetadata {
@@ -240,14 +247,14 @@ pub fn ended(ended: Ended) -> v1::EndedWorkspace {
 
 fn repo(git: &GitStatus) -> contentservice::GitStatus {
     contentservice::GitStatus {
-        branch: git.branch.clone(),
-        latest_commit: git.latest_commit.clone(),
+        branch: git.branch.clone().unwrap_or_default(),
+        latest_commit: git.latest_commit.clone().unwrap_or_default(),
         uncommited_files: git.uncommited_files.clone(),
-        total_uncommited_files: git.total_uncommited_files,
+        total_uncommited_files: git.total_uncommited_files.unwrap_or_default(),
         untracked_files: git.untracked_files.clone(),
-        total_untracked_files: git.total_untracked_files,
+        total_untracked_files: git.total_untracked_files.unwrap_or_default(),
         unpushed_commits: git.unpushed_commits.clone(),
-        total_unpushed_commits: git.total_unpushed_commits,
+        total_unpushed_commits: git.total_unpushed_commits.unwrap_or_default(),
     }
 }
 

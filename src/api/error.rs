@@ -14,6 +14,8 @@ use federation::{ClusterError as Cluster, StoreError as Store};
 
 /// Domain of the reasons in error details.
 const DOMAIN: &str = "spaceport.dev";
+/// Reason of a call that no service got.
+const NOT_SERVED: &str = "NOT_SERVED";
 /// Retry delay that a client gets when there is no leader.
 const RETRY_LEADER: Duration = Duration::from_millis(500);
 
@@ -147,6 +149,14 @@ pub(super) fn unavailable(message: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(RETRY_LEADER));
     Status::with_error_details(Code::Unavailable, message, details)
+}
+
+/// For a call that no service got, so that certainly nothing was changed. It succeeds later, or at another replica.
+pub(super) fn not_served(message: &str) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_retry_info(Some(RETRY_LEADER));
+    details.set_error_info(NOT_SERVED, DOMAIN, std::collections::HashMap::new());
+    Status::with_error_details(Code::Unavailable, format!("{message}; nothing was changed"), details)
 }
 
 /// Whether the state of some cluster is not known yet: the same call may succeed in a moment.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use http::Uri;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
@@ -21,10 +22,12 @@ pub use self::files::{Identity, PemFile};
 
 use self::diagnosis::{Failure, Sides, Stage};
 use self::link::Dialer;
+use self::race::{DELAY, first_success};
 use super::address::Address;
 use super::failure::{Usage, root_cause};
 use super::input::Patience;
 use super::terminal::Format;
+use domain::backoff::doubling;
 use domain::duration::GoDuration;
 use proto::spaceport::v1::cluster_manager_client::ClusterManagerClient;
 use proto::spaceport::v1::workspace_manager_client::WorkspaceManagerClient as UsersClient;
@@ -33,16 +36,17 @@ use proto::wsman::workspace_manager_client::WorkspaceManagerClient;
 mod diagnosis;
 mod files;
 mod link;
+mod race;
 
 /// What to do where there is no context.
 pub const CREATE_CONTEXT: &str = "create one with `spaceport config set-context NAME --endpoint URL`";
 /// Largest response of a server.
 const LARGEST_ANSWER: usize = 16 << 20;
-/// Timeout of one address, so that a dead one leaves time for the next.
+/// Timeout of one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// First backoff of resuming a stream; it doubles with each try.
+/// First backoff of resuming a stream.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const BACKOFF: ExponentialBuilder = doubling(FIRST_PAUSE, Duration::from_secs(5));
 
 /// Connection and output settings, combined from flags, variables and a context.
 #[derive(Debug, Clone)]
@@ -78,31 +82,29 @@ pub struct Client {
 type Linked = (Channel, watch::Receiver<Stage>);
 
 impl Client {
-    /// Connects to the first address that responds, within `args.timeout` in total.
+    /// Connects to the first address that responds, within `args.timeout` in total. Attempts overlap.
     pub async fn connect(args: &ClientArgs) -> Result<Self> {
         if args.endpoint.is_empty() {
             return Err(args.no_endpoint().into());
         }
         let deadline = Instant::now() + args.timeout;
         let tls = args.tls()?;
-        let (mut refusals, mut all_late) = (Vec::new(), true);
-        for (at, address) in args.endpoint.iter().enumerate() {
-            let untried = u32::try_from(args.endpoint.len() - at).unwrap_or(u32::MAX);
-            let share = deadline.saturating_duration_since(Instant::now()) / untried;
-            let dialer = args.dialer(address, tls.as_ref())?;
-            match link(address, dialer, share.min(CONNECT_TIMEOUT)).await {
-                Ok((channel, stage)) => {
-                    let (address, first) = (address.clone(), Arc::new(Mutex::new(Some(deadline))));
-                    return Ok(Self { channel, address, timeout: args.timeout, first, stage });
-                }
-                Err((failure, late)) => {
-                    all_late &= late;
-                    refusals.push(format!("{address} ({failure})"));
-                }
+        let dialers = args.endpoint.iter().map(|address| Ok((address, args.dialer(address, tls.as_ref())?)));
+        let dialers = dialers.collect::<Result<Vec<_>>>()?;
+        // All addresses are tried even within a short timeout.
+        let delay = DELAY.min(args.timeout / u32::try_from(dialers.len()).unwrap_or(u32::MAX));
+        let attempts = dialers.into_iter().map(|(address, dialer)| async move {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let linked = link(address, dialer, left.min(CONNECT_TIMEOUT)).await;
+            linked.map(|linked| (address, linked)).map_err(|(failure, late)| (address, failure, late))
+        });
+        match first_success(attempts, delay).await {
+            Ok((address, (channel, stage))) => {
+                let (address, first) = (address.clone(), Arc::new(Mutex::new(Some(deadline))));
+                Ok(Self { channel, address, timeout: args.timeout, first, stage })
             }
+            Err(failures) => Err(unreachable_servers(&failures).into()),
         }
-        let text = format!("no server can be reached: {}", refusals.join(", "));
-        Err(if all_late { Status::deadline_exceeded(text) } else { Status::unavailable(text) }.into())
     }
 
     /// The same connection with another timeout.
@@ -187,7 +189,7 @@ impl Client {
 }
 
 impl ClientArgs {
-    /// How long to wait for the writer of a file that is a pipe.
+    /// How long reading one input may take.
     pub fn patience(&self) -> Patience {
         Patience(self.timeout)
     }
@@ -267,6 +269,14 @@ impl ClientArgs {
     }
 }
 
+/// Names why each address failed. Late are those that timed out.
+fn unreachable_servers(failures: &[(&Address, Failure, bool)]) -> Status {
+    let reasons = failures.iter().map(|(address, failure, _)| format!("{address} ({failure})"));
+    let text = format!("no server can be reached: {}", reasons.collect::<Vec<_>>().join(", "));
+    let all_late = failures.iter().all(|(_, _, late)| *late);
+    if all_late { Status::deadline_exceeded(text) } else { Status::unavailable(text) }
+}
+
 /// Connects to one address and waits for the first bytes of the server. A failure says whether it timed out.
 async fn link(address: &Address, dialer: Dialer, limit: Duration) -> Result<Linked, (Failure, bool)> {
     let endpoint = endpoint(address).map_err(|error| (Failure(root_cause(&error)), false))?;
@@ -313,8 +323,9 @@ pub async fn again<T>(
     mut ask: impl AsyncFnMut(&Client) -> Result<T, Status>,
 ) -> Result<T> {
     let deadline = Instant::now() + args.timeout;
-    let mut pause = FIRST_PAUSE;
+    let mut delays = BACKOFF.build();
     loop {
+        let pause = delays.next().unwrap_or_default();
         tokio::time::sleep(pause).await;
         let left = deadline.saturating_duration_since(Instant::now()).max(FIRST_PAUSE);
         let failure = match Client::connect(&ClientArgs { timeout: left, ..args.clone() }).await {
@@ -328,6 +339,5 @@ pub async fn again<T>(
         if Instant::now() + pause >= deadline {
             return Err(failure);
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

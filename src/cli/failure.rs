@@ -166,15 +166,19 @@ pub fn describe(status: &Status) -> String {
     format!("{}: {}", codes::name(status.code()), sentence_of(status))
 }
 
-/// Reason of a start that was written nowhere, because the state of some cluster is not known yet. Other failures that pass
-/// have reasons that the server also gives after its first write.
-const NOT_PLACED: &str = "CLUSTERS_NOT_KNOWN";
+/// Reasons of a call that changed nothing, although it failed with a code that leaves that open: the state of some cluster
+/// is not known yet, no service got the call, or the replica that got it does not lead. Other failures that pass have
+/// reasons that the server also gives after its first write.
+const UNCHANGED: [&str; 3] = ["CLUSTERS_NOT_KNOWN", "NOT_SERVED", "NOT_LEADER"];
+
+/// Whether a failure passes: a later call may succeed.
+pub fn passes(status: &Status) -> bool {
+    matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable | Code::Cancelled | Code::Unknown)
+}
 
 /// Whether it is open what the server did: no response does not mean rejected.
 pub fn leaves_open(status: &Status) -> bool {
-    let is_open =
-        matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable | Code::Cancelled | Code::Unknown);
-    is_open && reason_of(status).as_deref() != Some(NOT_PLACED)
+    passes(status) && !reason_of(status).is_some_and(|reason| UNCHANGED.contains(&reason.as_str()))
 }
 
 fn sentence_of(status: &Status) -> String {

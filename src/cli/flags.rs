@@ -62,7 +62,7 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// How long to wait for the writer of a file that is a pipe.
+    /// How long reading one input may take.
     pub fn patience(&self) -> Patience {
         Patience(self.timeout.unwrap_or(TIMEOUT))
     }

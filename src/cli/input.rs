@@ -1,12 +1,14 @@
 //! Reads the files that a command line, a cluster file or a context names. A path may name anything, so every read has
-//! a size limit, and devices and folders are rejected. Pipes are allowed: `-f <(…)` and `/dev/stdin` are common.
-//! A pipe without a writer is waited for as long as one call may take.
+//! a size limit and a deadline, and devices and folders are rejected. Pipes are allowed: `-f <(…)` and `/dev/stdin` are
+//! common.
 
+use std::fmt;
 use std::fs::{File, FileType, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, IsTerminal as _, Read};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -34,7 +36,7 @@ pub const CONFIG: Kind = Kind { what: "a configuration file", most: 1 << 20 };
 /// Default timeout of a call.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long to wait for the writer of a pipe: as long as one call may take.
+/// How long reading one input may take: as long as one call.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience(pub Duration);
 
@@ -48,7 +50,7 @@ impl Default for Patience {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The system reports an error.
-    #[error("failed to read {}: {}", path.display(), files::why(error))]
+    #[error("failed to read {}: {}", Name(path), files::why(error))]
     Read { path: PathBuf, error: io::Error },
     /// A folder.
     #[error("{} is a folder, not a file", .0.display())]
@@ -56,16 +58,28 @@ pub enum Error {
     /// A device, which may never end.
     #[error("{} is a device: name a file, a pipe, or - for standard input where that is allowed", .0.display())]
     Device(PathBuf),
-    /// A pipe that nothing opened for writing.
-    #[error("{} is a pipe that nothing wrote to within {}: start its writer, or name a file", path.display(), GoDuration::from(patience.0))]
-    NoWriter { path: PathBuf, patience: Patience },
+    /// An input, usually a pipe, that sent nothing.
+    #[error("nothing came from {} within {}: start what writes to it, name a file, or give a longer --timeout", Name(path), GoDuration::from(limit.0))]
+    Silent { path: PathBuf, limit: Patience },
+    /// An input whose writer keeps it open.
+    #[error("{} did not end within {}: {bytes} bytes came, and its writer keeps it open; close it, or give a longer --timeout", Name(path), GoDuration::from(limit.0))]
+    Endless { path: PathBuf, limit: Patience, bytes: u64 },
     /// Larger than the limit.
-    #[error("{} is larger than {} MiB, which is the most that {} may have", path.display(), kind.most >> 20, kind.what)]
+    #[error("{} is larger than {} MiB, which is the most that {} may have", Name(path), kind.most >> 20, kind.what)]
     TooLarge {
         path: PathBuf,
         /// What the file should be.
         kind: Kind,
     },
+}
+
+/// An input as a message names it.
+pub struct Name<'a>(pub &'a Path);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_stdin(self.0) { f.write_str("standard input") } else { self.0.display().fmt(f) }
+    }
 }
 
 #[derive(Debug)]
@@ -77,46 +91,67 @@ pub struct Content {
 
 /// Reads a whole file or pipe.
 pub fn read(path: &Path, kind: Kind, patience: Patience) -> Result<Content, Error> {
-    let failed = |error| Error::Read { path: path.to_owned(), error };
-    // Check before opening too: opening a device may block or have effects.
-    let file_type = std::fs::metadata(path).map_err(failed)?.file_type();
-    check(path, file_type)?;
-    let file = if file_type.is_fifo() { open_pipe(path, patience)? } else { open(path).map_err(failed)? };
-    let file_type = file.metadata().map_err(failed)?.file_type();
-    check(path, file_type)?;
-    let bytes = limited(&file, path, kind)?;
-    Ok(Content { bytes, piped: file_type.is_fifo() || file_type.is_socket() })
+    let owned = path.to_owned();
+    within(path, patience, move |received| read_file(&owned, kind, received))
 }
 
-/// Reads a file; `-` is standard input.
+/// Reads a file; `-` is standard input. A person who types has as much time as they need.
 pub fn read_or_stdin(path: &Path, kind: Kind, patience: Patience) -> Result<Vec<u8>, Error> {
-    if path == Path::new("-") {
-        return limited(io::stdin().lock(), path, kind);
+    if !is_stdin(path) {
+        return Ok(read(path, kind, patience)?.bytes);
     }
-    Ok(read(path, kind, patience)?.bytes)
+    let owned = path.to_owned();
+    let work = move |received: &AtomicU64| limited(io::stdin().lock(), &owned, kind, received);
+    if is_typed(path) { work(&AtomicU64::new(0)) } else { within(path, patience, work) }
+}
+
+/// Whether a path is `-`, which is standard input.
+pub fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// Whether a person types the input on a terminal.
+pub fn is_typed(path: &Path) -> bool {
+    is_stdin(path) && io::stdin().is_terminal()
+}
+
+/// Runs `work`, which counts the bytes that it reads, for `patience` at most. A thread runs it: opening or reading a pipe
+/// blocks and cannot be cancelled. It ends with the process.
+fn within<T: Send + 'static>(
+    path: &Path,
+    patience: Patience,
+    work: impl FnOnce(&AtomicU64) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let received = Arc::new(AtomicU64::new(0));
+    let (sender, ended) = mpsc::sync_channel(1);
+    let counter = Arc::clone(&received);
+    let reading = thread::Builder::new().spawn(move || drop(sender.send(work(&counter))));
+    reading.map_err(|error| Error::Read { path: path.to_owned(), error })?;
+    ended.recv_timeout(patience.0).unwrap_or_else(|_| {
+        let path = path.to_owned();
+        Err(match received.load(Ordering::Relaxed) {
+            0 => Error::Silent { path, limit: patience },
+            bytes => Error::Endless { path, limit: patience, bytes },
+        })
+    })
+}
+
+fn read_file(path: &Path, kind: Kind, received: &AtomicU64) -> Result<Content, Error> {
+    let failed = |error| Error::Read { path: path.to_owned(), error };
+    // Check before opening too: opening a device may block or have effects.
+    check(path, std::fs::metadata(path).map_err(failed)?.file_type())?;
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open(path);
+    let file: File = opened.map_err(failed)?;
+    let file_type = file.metadata().map_err(failed)?.file_type();
+    check(path, file_type)?;
+    let bytes = limited(&file, path, kind, received)?;
+    Ok(Content { bytes, piped: file_type.is_fifo() || file_type.is_socket() })
 }
 
 /// Base of relative paths in a file: its folder, or the working directory if it is a pipe.
 pub fn folder(path: &Path) -> &Path {
-    let piped = path == Path::new("-") || path.starts_with("/dev") || path.starts_with("/proc");
+    let piped = is_stdin(path) || path.starts_with("/dev") || path.starts_with("/proc");
     path.parent().filter(|_| !piped).unwrap_or(Path::new(""))
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open(path)
-}
-
-/// Opens a pipe once it has a writer. A thread opens it, because that blocks and cannot be cancelled.
-fn open_pipe(path: &Path, patience: Patience) -> Result<File, Error> {
-    let failed = |error| Error::Read { path: path.to_owned(), error };
-    let (sender, opened) = mpsc::sync_channel(1);
-    let pipe = path.to_owned();
-    let opening = thread::Builder::new().spawn(move || drop(sender.send(open(&pipe))));
-    opening.map_err(failed)?;
-    match opened.recv_timeout(patience.0) {
-        Ok(file) => file.map_err(failed),
-        Err(_) => Err(Error::NoWriter { path: path.to_owned(), patience }),
-    }
 }
 
 fn check(path: &Path, file_type: FileType) -> Result<(), Error> {
@@ -129,14 +164,28 @@ fn check(path: &Path, file_type: FileType) -> Result<(), Error> {
     Ok(())
 }
 
-fn limited(reader: impl Read, path: &Path, kind: Kind) -> Result<Vec<u8>, Error> {
+fn limited(reader: impl Read, path: &Path, kind: Kind, received: &AtomicU64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    let read = reader.take(kind.most + 1).read_to_end(&mut bytes);
+    let read = Counted { reader, received }.take(kind.most + 1).read_to_end(&mut bytes);
     read.map_err(|error| Error::Read { path: path.to_owned(), error })?;
     if bytes.len() as u64 > kind.most {
         return Err(Error::TooLarge { path: path.to_owned(), kind });
     }
     Ok(bytes)
+}
+
+/// A reader that counts the bytes it has read.
+struct Counted<'a, R> {
+    reader: R,
+    received: &'a AtomicU64,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.received.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
 }
 
 /// For tests that write to a pipe which another thread reads.
@@ -172,13 +221,40 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_without_a_writer_is_an_error_after_the_timeout() {
+    fn a_pipe_that_nothing_writes_to_or_closes_is_an_error_after_the_timeout() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pipe");
-        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        let text = read(&path, SMALL, Patience(Duration::from_millis(50))).unwrap_err().to_string();
-        let expected = "pipe is a pipe that nothing wrote to within 50ms: start its writer, or name a file";
-        assert!(text.ends_with(expected), "{text}");
+        // One pipe a case: the thread of an earlier case still reads its own.
+        let pipe = |name: &str| {
+            let path = folder.path().join(name);
+            assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+            path
+        };
+        let failure = |path: &Path| {
+            let error = read(path, SMALL, Patience(Duration::from_millis(50))).unwrap_err().to_string();
+            error.replace(&path.display().to_string(), "PIPE")
+        };
+        // Opened for reading too, so that it does not wait for a reader.
+        let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let silent = "nothing came from PIPE within 50ms: start what writes to it, name a file, or give a longer --timeout";
+        assert_eq!(failure(&pipe("unopened")), silent);
+        let path = pipe("silent");
+        let _writer = open(&path);
+        assert_eq!(failure(&path), silent);
+        let path = pipe("endless");
+        let mut writer = open(&path);
+        io::Write::write_all(&mut writer, b"name: eu").unwrap();
+        let endless = "PIPE did not end within 50ms: 8 bytes came, and its writer keeps it open; close it, or give a longer \
+                       --timeout";
+        assert_eq!(failure(&path), endless);
+    }
+
+    #[test]
+    fn a_message_names_standard_input_in_words() {
+        let path = PathBuf::from("-");
+        let silent = Error::Silent { path: path.clone(), limit: Patience(Duration::from_secs(3)) };
+        assert!(silent.to_string().starts_with("nothing came from standard input within 3s"), "{silent}");
+        let large = Error::TooLarge { path, kind: SMALL };
+        assert!(large.to_string().starts_with("standard input is larger than 1 MiB"), "{large}");
     }
 
     #[test]

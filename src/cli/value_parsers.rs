@@ -42,6 +42,17 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err("must be above zero".to_owned()) } else { Ok(duration) }
 }
 
+/// A Go duration above zero and at most `most`, which `words` names.
+pub fn duration_up_to(
+    most: Duration,
+    words: &'static str,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    move |text| {
+        let duration = positive_duration(text)?;
+        if duration > most { Err(format!("must be at most {words}")) } else { Ok(duration) }
+    }
+}
+
 /// A Go duration of zero or more.
 pub fn zero_or_more(text: &str) -> Result<GoDuration, String> {
     let duration: GoDuration = text.parse().map_err(|error: domain::duration::Error| error.to_string())?;
@@ -83,6 +94,14 @@ mod tests {
         for bad in ["0s", "-1s", "30", "", "-"] {
             assert!(positive_duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_duration_with_a_bound_names_it() {
+        let bounded = duration_up_to(Duration::from_hours(720), "30 days (720h)");
+        assert_eq!(bounded("720h"), Ok(Duration::from_hours(720)));
+        assert_eq!(bounded("720h1ns"), Err("must be at most 30 days (720h)".to_owned()));
+        assert!(bounded("0").is_err());
     }
 
     #[test]

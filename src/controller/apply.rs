@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
+use domain::acceptance::Change;
 use domain::pod::PodFacts;
 use k8s::convert::{self, pod_facts};
 use k8s::references::{self, Referrer};
@@ -11,9 +12,12 @@ use member::cache::NamespaceCache;
 use member::error::Rule;
 
 use super::controller::Parts;
-use super::decide::{Action, Refusal, SecretsToDelete};
+use super::decide::{Action, Denial, Refusal, SecretsToDelete};
 use super::error::Error;
 use super::settings::Settings;
+
+/// Failures in a row from which on one that may pass by itself is reported as a denial.
+const FAILURES_OF_A_DENIAL: u32 = 3;
 
 /// Result of an action.
 #[derive(Debug, PartialEq)]
@@ -24,10 +28,27 @@ pub(super) enum Outcome {
     Stale,
     /// The cluster rejected the pod.
     Refused(Refusal),
+    /// The cluster refuses this action.
+    Denied(Denial),
 }
 
-/// Executes one action.
+/// Executes one action; `failures` of the workspace's reconciles in a row.
 pub(super) async fn apply(
+    parts: &Parts,
+    settings: &Settings,
+    workspace: &Workspace,
+    action: &Action,
+    failures: u32,
+) -> Result<Outcome, Error> {
+    match execute(parts, settings, workspace, action).await {
+        Err(Error::Cluster(error)) if is_denial(&error, failures) => {
+            action.denied(&error.cause()).map(Outcome::Denied).ok_or(Error::Cluster(error))
+        }
+        outcome => outcome,
+    }
+}
+
+async fn execute(
     parts: &Parts,
     settings: &Settings,
     workspace: &Workspace,
@@ -54,7 +75,11 @@ pub(super) async fn apply(
             delete_secrets(writer, settings, workspace, *secrets).await?;
             Ok(Outcome::Done)
         }
-        Action::ReleaseWorkspace => Ok(stale_or_done(&writer.remove_finalizer(workspace).await?)),
+        Action::ReleaseWorkspace => {
+            let released = writer.remove_finalizer(workspace).await;
+            parts.acceptance.changed(Change::Object, name, released.as_ref());
+            Ok(stale_or_done(&released?))
+        }
         Action::DeleteWorkspace => {
             let uid = workspace.metadata.uid.as_deref().unwrap_or_default();
             match writer.delete_workspace(name, uid).await? {
@@ -87,7 +112,7 @@ async fn create_pod(
         Ok(Created::New(made)) => {
             parts.acceptance.pod(Ok(()));
             if let Some(spec) = &made.spec {
-                let (class, kind) = (&workspace.spec.class, convert::kind(workspace.spec.type_));
+                let (class, kind) = (&workspace.spec.class, workspace.spec.type_);
                 parts.capacity.admitted(cache.namespace(), class, kind, convert::pod_requests(spec));
             }
             // The next reconcile need not wait for the watch, and a stop before that finds the pod.
@@ -159,6 +184,26 @@ pub(super) async fn delete_secrets(
     Ok(())
 }
 
+/// Whether an error shows that the cluster refuses an action, so that the status reports it: at once where a rule of the
+/// cluster denies it, and after [`FAILURES_OF_A_DENIAL`] failures in a row for what mostly passes by itself, such as a busy
+/// apiserver or a webhook that does not answer.
+pub(super) fn is_denial(error: &member::Error, failures: u32) -> bool {
+    match error {
+        member::Error::Refused { code, rule, .. } => {
+            let is_of_webhook = matches!(rule, Rule::Webhook(_) | Rule::WebhookFailed(_));
+            let is_rule = (400..500).contains(code) && !matches!(code, 408 | 429);
+            is_of_webhook || is_rule || failures >= FAILURES_OF_A_DENIAL
+        }
+        member::Error::TooLarge { .. } | member::Error::Disallowed { .. } => true,
+        member::Error::Ambiguous { .. } => failures >= FAILURES_OF_A_DENIAL,
+        member::Error::Unsent { .. }
+        | member::Error::Queued { .. }
+        | member::Error::NotLeader { .. }
+        | member::Error::Fenced { .. }
+        | member::Error::Kubeconfig { .. } => false,
+    }
+}
+
 fn stale_or_done<T>(patched: &Patched<T>) -> Outcome {
     match patched {
         Patched::Done(_) | Patched::NotFound => Outcome::Done,
@@ -199,6 +244,33 @@ mod tests {
             let error = member::Error::Refused { cluster, action, code: 400, reason: "BadRequest", rule };
             assert_eq!(refusal(error).unwrap().is_final, is_final);
         }
+    }
+
+    #[test]
+    fn a_rule_of_the_cluster_is_a_denial_at_once_and_what_may_pass_is_one_when_it_lasts() {
+        let refused = |code, rule| {
+            let (cluster, action) = ("eu-1".parse().unwrap(), "delete Pod ws-a".to_owned());
+            member::Error::Refused { cluster, action, code, reason: "", rule }
+        };
+        let hook = || "hook.example".to_owned();
+        let policy = Rule::Policy { name: "p".to_owned(), says: None };
+        for (code, rule) in [
+            (403, Rule::Unnamed),
+            (422, policy),
+            (403, Rule::Rights("delete pods".to_owned())),
+            (429, Rule::Webhook(hook())),
+            (500, Rule::WebhookFailed(hook())),
+        ] {
+            assert!(is_denial(&refused(code, rule.clone()), 0), "{code} {rule:?}");
+        }
+        let (cluster, action) = ("eu-1".parse().unwrap(), "delete Pod ws-a".to_owned());
+        let late = member::Error::Ambiguous { cluster, action, reason: "no answer".to_owned() };
+        for passing in [refused(429, Rule::Unnamed), refused(503, Rule::Unnamed), late] {
+            assert!(!is_denial(&passing, FAILURES_OF_A_DENIAL - 1), "{passing}");
+            assert!(is_denial(&passing, FAILURES_OF_A_DENIAL), "{passing}");
+        }
+        let (cluster, action) = ("eu-1".parse().unwrap(), String::new());
+        assert!(!is_denial(&member::Error::NotLeader { cluster, action }, 9), "another replica leads");
     }
 
     #[test]

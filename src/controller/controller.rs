@@ -11,6 +11,7 @@ use member::maintenance::Maintenance;
 
 use super::backoff::Backoff;
 use super::debounce::Debounce;
+use super::obstacles::{ObstacleObserver, Obstacles};
 use super::pod_failure::FailureEvents;
 use super::queue::Queue;
 use super::recent_actions::RecentActions;
@@ -34,6 +35,8 @@ pub struct Parts {
     pub settings: Arc<ArcSwap<Settings>>,
     /// Derives owner tokens.
     pub tokens: Arc<dyn OwnerTokens>,
+    /// Shows why workspaces cannot be written.
+    pub obstacles: Arc<dyn ObstacleObserver>,
     /// Id of this installation: workspaces of other installations are ignored.
     pub installation: Arc<str>,
 }
@@ -46,6 +49,7 @@ pub struct Controller {
     pub(super) recent: RecentActions,
     pub(super) debounce: Debounce,
     pub(super) failure_events: FailureEvents,
+    pub(super) obstacles: Obstacles,
 }
 
 impl Controller {
@@ -58,6 +62,7 @@ impl Controller {
             recent: RecentActions::default(),
             debounce: Debounce::default(),
             failure_events: FailureEvents::default(),
+            obstacles: Obstacles::default(),
         }
     }
 

@@ -31,7 +31,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::pod::{self, PodInput};
 use crate::settings::{OwnerTokens, Settings};
 use domain::pod::PodFacts;
-use k8s::resources::Phase;
+use domain::workspace::Phase;
 use k8s::resources::conditions::{self, reason};
 
 use case::Case;
@@ -42,13 +42,14 @@ use phase::Row;
 pub use action::{Action, SecretsToDelete};
 pub use change::StatusChange;
 pub use decision::{Decision, Note};
-pub use observed::{NodeObservation, Observed, Readiness, Refusal};
+pub use observed::{Denial, NodeObservation, Observed, Readiness, Refusal};
 
 /// Decides on a Workspace that exists.
 pub fn decide(observed: &Observed<'_>, settings: &Settings, tokens: &dyn OwnerTokens) -> Decision {
     let case = Case::of(observed, settings);
     let mut draft = Draft::new(&case);
     let mut next_check = Vec::new();
+    ending::note_denial(&case, &mut draft);
     if case.phase() != Phase::Stopped {
         let pod_to_make = prepare(&case, &mut draft, tokens);
         draft.see_pod(&case);

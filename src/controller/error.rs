@@ -17,6 +17,9 @@ pub enum Error {
     /// The cluster rejected the pod for a reason that may pass.
     #[error("pod creation rejected: {0}")]
     PodRejected(String),
+    /// The cluster refused a write; the status says so.
+    #[error("{0}")]
+    Denied(String),
     /// The reconcile exceeded its deadline.
     #[error("the reconcile exceeded its deadline of {0:?}")]
     Deadline(Duration),

@@ -16,6 +16,7 @@ mod decide;
 mod error;
 mod observe;
 mod observer;
+mod obstacles;
 mod pod;
 mod pod_failure;
 mod queue;
@@ -27,6 +28,7 @@ mod templates;
 
 pub use controller::{Controller, Parts};
 pub use error::Error;
+pub use obstacles::ObstacleObserver;
 pub use pod::{CONTAINER, planned as planned_pod, problems as pod_problems, sample, sample_workspace, shape};
-pub use settings::{ClassSettings, OwnerTokens, Recreation, Settings, Timeouts};
+pub use settings::{ClassSettings, OwnerTokens, Settings};
 pub use templates::{PodTemplates, TemplateError, TemplateFolder, parse_template};

@@ -8,7 +8,7 @@ use domain::pod::{NodeFacts, PodFacts};
 use k8s::resources::Workspace;
 
 use super::controller::Parts;
-use super::decide::{NodeObservation, Observed, Readiness, Refusal};
+use super::decide::{NodeObservation, Observed, Readiness};
 
 /// State of a workspace for one reconcile.
 pub(super) struct Seen {
@@ -20,18 +20,14 @@ pub(super) struct Seen {
 
 impl Seen {
     /// The input of the decision.
-    pub fn observed<'a>(
-        &'a self,
-        workspace: &'a Workspace,
-        now: Timestamp,
-        refusal: Option<&'a Refusal>,
-    ) -> Observed<'a> {
+    pub fn observed<'a>(&'a self, workspace: &'a Workspace, now: Timestamp) -> Observed<'a> {
         Observed {
             workspace,
             pods: &self.pods,
             node: self.node,
             maintenance_until: self.maintenance_until,
-            refusal,
+            refusal: None,
+            denial: None,
             pod_event: None,
             now,
         }

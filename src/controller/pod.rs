@@ -17,7 +17,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use super::settings::Settings;
 use domain::class::Quantity;
-use k8s::resources::{Workspace, WorkspaceType, names};
+use domain::workspace::Kind;
+use k8s::resources::{Workspace, names};
 
 pub use check::problems;
 pub use input::PodInput;
@@ -107,11 +108,11 @@ fn labels(input: &PodInput<'_>) -> BTreeMap<String, String> {
     ])
 }
 
-fn type_label(kind: WorkspaceType) -> &'static str {
+fn type_label(kind: Kind) -> &'static str {
     match kind {
-        WorkspaceType::Regular => "regular",
-        WorkspaceType::Prebuild => "prebuild",
-        WorkspaceType::ImageBuild => "imagebuild",
+        Kind::Regular => "regular",
+        Kind::Prebuild => "prebuild",
+        Kind::ImageBuild => "imagebuild",
     }
 }
 

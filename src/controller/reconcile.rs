@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info_span, warn};
 
+use domain::acceptance::Change;
 use domain::diff::Keeper;
+use domain::pod::PodEvent;
 use k8s::convert;
 use k8s::resources::Workspace;
 use member::apply::{Patched, Writer};
@@ -20,7 +22,9 @@ use member::apply::{Patched, Writer};
 use super::apply::{self, Outcome};
 use super::backoff::Backoff;
 use super::controller::Controller;
-use super::decide::{Action, Decision, Note, Observed, Refusal, SecretsToDelete, decide, decide_orphans};
+use super::decide::{
+    Action, Decision, Denial, Note, Observed, Refusal, SecretsToDelete, decide, decide_orphans,
+};
 use super::error::Error;
 use super::observe::{self, Seen};
 use super::queue::Queue;
@@ -61,6 +65,7 @@ impl Controller {
         self.backoff.clear();
         self.recent.clear();
         self.debounce.clear();
+        self.obstacles.clear(&*self.parts.obstacles);
     }
 
     /// Reconciles one workspace within the deadline, and queues it for its next reconcile.
@@ -74,6 +79,7 @@ impl Controller {
                 passed
             }
             Err(error) => {
+                self.obstacles.failed(&name, &error, &*self.parts.obstacles);
                 let wait = self.backoff.failed(&name);
                 warn!(%error, ?wait, "reconcile failed");
                 Passed::after(wait)
@@ -100,23 +106,14 @@ impl Controller {
             self.release_orphans(name, &seen).await?;
             return Ok(Passed::default());
         };
-        let mut decision = decide(&seen.observed(workspace, now, None), &settings, &*self.parts.tokens);
-        if let Some(query) = &decision.query
-            && let Some(event) = self.failure_events.find(&self.parts.writer.load_full(), query).await
-        {
-            let observed = Observed { pod_event: Some(&event), ..seen.observed(workspace, now, None) };
-            decision = decide(&observed, &settings, &*self.parts.tokens);
+        let mut input = Input { seen: &seen, workspace, settings: &settings, now, pod_event: None };
+        let mut decision = self.decide(&mut input).await;
+        let applied = self.apply(&settings, workspace, &decision.actions).await?;
+        if let Some(refusal) = applied.refusal {
+            return self.report_refusal(&input, refusal).await;
         }
-        let mut applied = self.apply(&settings, workspace, &decision.actions).await?;
-        if let Some(refusal) = applied.refusal.take() {
-            let observed = seen.observed(workspace, now, Some(&refusal));
-            decision = decide(&observed, &settings, &*self.parts.tokens);
-            self.report(workspace, &decision).await?;
-            if !refusal.is_final {
-                return Err(Error::PodRejected(refusal.message));
-            }
-            let (wait, epilogue) = (Some(Duration::ZERO), Some(Epilogue::of(workspace, &mut decision, now)));
-            return Ok(Passed { wait, epilogue });
+        if let Some(denial) = applied.denial {
+            return self.report_denial(&input, denial).await;
         }
         if applied.is_stale {
             return Ok(Passed::after(CONFLICT_WAIT));
@@ -143,6 +140,41 @@ impl Controller {
         Ok(Passed { wait, epilogue })
     }
 
+    /// Decides; with the last event of the pod, if a first decision asks for it.
+    async fn decide(&self, input: &mut Input<'_>) -> Decision {
+        let decision = self.decide_on(&input.observed(), input.settings);
+        let Some(query) = &decision.query else { return decision };
+        input.pod_event = self.failure_events.find(&self.parts.writer.load_full(), query).await;
+        if input.pod_event.is_some() { self.decide_on(&input.observed(), input.settings) } else { decision }
+    }
+
+    fn decide_on(&self, observed: &Observed<'_>, settings: &Settings) -> Decision {
+        decide(observed, settings, &*self.parts.tokens)
+    }
+
+    /// Reports that the cluster rejects the pod, which is retried or fails the workspace.
+    async fn report_refusal(&self, input: &Input<'_>, refusal: Refusal) -> Result<Passed, Error> {
+        let observed = Observed { refusal: Some(&refusal), ..input.observed() };
+        let mut decision = self.decide_on(&observed, input.settings);
+        self.report(input.workspace, &decision).await?;
+        if !refusal.is_final {
+            return Err(Error::PodRejected(refusal.message));
+        }
+        let epilogue = Epilogue::of(input.workspace, &mut decision, input.now);
+        Ok(Passed { wait: Some(Duration::ZERO), epilogue: Some(epilogue) })
+    }
+
+    /// Reports that the cluster refuses a write, with what else is new; the write is retried.
+    async fn report_denial(&self, input: &Input<'_>, denial: Denial) -> Result<Passed, Error> {
+        let observed = Observed { denial: Some(&denial), ..input.observed() };
+        let mut decision = self.decide_on(&observed, input.settings);
+        if !self.report(input.workspace, &decision).await? {
+            return Ok(Passed::after(CONFLICT_WAIT));
+        }
+        self.end(Epilogue::of(input.workspace, &mut decision, input.now)).await;
+        Err(Error::Denied(denial.message))
+    }
+
     async fn apply(
         &self,
         settings: &Settings,
@@ -156,7 +188,8 @@ impl Controller {
                 applied.is_pod_unseen |= matches!(action, Action::CreatePod(_));
                 continue;
             }
-            match apply::apply(&self.parts, settings, workspace, action).await? {
+            let failures = self.backoff.failures(workspace.metadata.name.as_deref().unwrap_or_default());
+            match apply::apply(&self.parts, settings, workspace, action, failures).await? {
                 Outcome::Done => self.recent.add(workspace, action),
                 Outcome::Stale => {
                     applied.is_stale = true;
@@ -166,6 +199,10 @@ impl Controller {
                     applied.refusal = Some(refusal);
                     break;
                 }
+                Outcome::Denied(denial) => {
+                    applied.denial = Some(denial);
+                    break;
+                }
             }
         }
         Ok(applied)
@@ -173,8 +210,14 @@ impl Controller {
 
     /// Writes the status update; `false` on a conflict with another writer.
     async fn report(&self, workspace: &Workspace, decision: &Decision) -> Result<bool, Error> {
+        let name = workspace.metadata.name.as_deref().unwrap_or_default();
         if !decision.status.is_empty() {
-            match report::status(&self.parts.writer.load_full(), workspace, &decision.status).await? {
+            let written = report::status(&self.parts.writer.load_full(), workspace, &decision.status).await;
+            self.parts.acceptance.changed(Change::Status, name, written.as_ref());
+            if let Err(error) = &written {
+                self.note_unwritten(workspace, error).await;
+            }
+            match written? {
                 Patched::Done(written) => {
                     self.parts.cache.offer(written);
                 }
@@ -182,8 +225,19 @@ impl Controller {
                 Patched::Conflict => return Ok(false),
             }
         }
-        self.debounce.status_is_current(workspace.metadata.name.as_deref().unwrap_or_default());
+        self.debounce.status_is_current(name);
+        self.obstacles.over(name, &*self.parts.obstacles);
         Ok(true)
+    }
+
+    /// Writes an event for a status that the cluster refuses, once: the status itself cannot say so.
+    async fn note_unwritten(&self, workspace: &Workspace, error: &member::Error) {
+        let name = workspace.metadata.name.as_deref().unwrap_or_default();
+        if self.backoff.failures(name) == 0 && apply::is_denial(error, 0) {
+            let message = format!("the cluster refuses to write its status: {}", error.cause());
+            let note = Note { reason: "StatusNotWritten", warning: true, message, passing: false };
+            report::events(&self.parts.writer.load_full(), workspace, &[note], Timestamp::now()).await;
+        }
     }
 
     /// Writes events, and deletes the Secrets of a workspace that runs and no longer needs them. Failures are only logged.
@@ -207,12 +261,30 @@ impl Controller {
         self.backoff.reset(name);
         self.recent.forget(name);
         self.debounce.forget(name);
+        self.obstacles.over(name, &*self.parts.obstacles);
         for action in decide_orphans(&seen.pods) {
             if let Action::ReleasePod { name, uid } = &action {
                 self.parts.writer.load_full().remove_pod_finalizer(name, uid).await?;
             }
         }
         Ok(())
+    }
+}
+
+/// What one reconcile decides on.
+struct Input<'a> {
+    seen: &'a Seen,
+    workspace: &'a Arc<Workspace>,
+    settings: &'a Settings,
+    now: Timestamp,
+    /// The last event of the pod, once it was read.
+    pod_event: Option<PodEvent>,
+}
+
+impl Input<'_> {
+    fn observed(&self) -> Observed<'_> {
+        let pod_event = self.pod_event.as_ref();
+        Observed { pod_event, ..self.seen.observed(self.workspace, self.now) }
     }
 }
 
@@ -249,6 +321,7 @@ impl Epilogue {
 #[derive(Default)]
 struct Applied {
     refusal: Option<Refusal>,
+    denial: Option<Denial>,
     is_stale: bool,
     /// Whether the pod was created a moment ago, and the watch has not shown it yet.
     is_pod_unseen: bool,

@@ -9,17 +9,16 @@ use k8s::resources::{Workspace, names};
 use member::apply::{Patched, Writer};
 
 use super::decide::{Note, StatusChange};
-use super::error::Error;
 
 /// Patches the status of the observed resource version; a newer version is a conflict.
 pub(super) async fn status(
     writer: &Writer,
     workspace: &Workspace,
     change: &StatusChange,
-) -> Result<Patched<Workspace>, Error> {
+) -> member::Result<Patched<Workspace>> {
     let name = workspace.metadata.name.as_deref().unwrap_or_default();
     let version = workspace.metadata.resource_version.as_deref();
-    Ok(writer.patch_status(name, version, change.to_patch()).await?)
+    writer.patch_status(name, version, change.to_patch()).await
 }
 
 /// Writes events. A failure is only logged: nothing depends on events.

@@ -8,11 +8,12 @@ use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::Pod;
 
 use domain::class::Class;
+use domain::manager::{Recreation, Timeouts};
 use domain::names::{Namespace, WorkspaceId};
 use domain::pod_annotations::PodAnnotations;
 use domain::signing::{Keying, SigningKeys};
 use domain::template::WorkspaceUrl;
-use k8s::resources::WorkspaceType;
+use domain::workspace::Kind;
 
 use super::pod::merge_templates;
 use super::templates::PodTemplates;
@@ -67,65 +68,6 @@ impl Settings {
     }
 }
 
-/// Timeouts of a workspace, each with its start. Zero means at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Creating and initializing, since the creation; also for a workspace that nobody ever opened.
-    pub startup: Duration,
-    /// Pending, since the creation.
-    pub initialization: Duration,
-    /// A container that the kubelet cannot create or start, since its first failure.
-    pub container_start: Duration,
-    /// Since the last activity.
-    pub regular_workspace: Duration,
-    /// Since the creation, whatever happens.
-    pub max_lifetime: Duration,
-    /// A headless workspace, since the creation.
-    pub headless_workspace: Duration,
-    /// Since the last activity, once the user closed the workspace.
-    pub after_close: Duration,
-    /// The backup, since the stop.
-    pub content_finalization: Duration,
-    /// Termination of the pod, since the stop.
-    pub stopping: Duration,
-    /// Since the state of the pod is unknown.
-    pub interrupted: Duration,
-}
-
-impl Default for Timeouts {
-    /// Defaults of the configuration.
-    fn default() -> Self {
-        let minutes = |count: u64| Duration::from_secs(count * 60);
-        Self {
-            startup: minutes(60),
-            initialization: minutes(30),
-            container_start: minutes(5),
-            regular_workspace: minutes(30),
-            max_lifetime: minutes(36 * 60),
-            headless_workspace: minutes(60),
-            after_close: minutes(2),
-            content_finalization: minutes(60),
-            stopping: minutes(60),
-            interrupted: minutes(5),
-        }
-    }
-}
-
-/// Recreation of a pod that its node refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recreation {
-    /// Maximum number of recreations.
-    pub max_retries: u32,
-    /// Delay before each.
-    pub backoff: Duration,
-}
-
-impl Default for Recreation {
-    fn default() -> Self {
-        Self { max_retries: 3, backoff: Duration::from_secs(15) }
-    }
-}
-
 /// A class with its templates.
 #[derive(Debug, Clone)]
 pub struct ClassSettings {
@@ -158,11 +100,11 @@ impl ClassSettings {
     }
 
     /// The merged template for a workspace type.
-    pub fn template(&self, kind: WorkspaceType) -> Option<&Pod> {
+    pub fn template(&self, kind: Kind) -> Option<&Pod> {
         match kind {
-            WorkspaceType::Regular => self.templates.regular.as_ref(),
-            WorkspaceType::Prebuild => self.templates.prebuild.as_ref(),
-            WorkspaceType::ImageBuild => self.templates.imagebuild.as_ref(),
+            Kind::Regular => self.templates.regular.as_ref(),
+            Kind::Prebuild => self.templates.prebuild.as_ref(),
+            Kind::ImageBuild => self.templates.imagebuild.as_ref(),
         }
     }
 }

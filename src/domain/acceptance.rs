@@ -1,15 +1,22 @@
-//! Whether a namespace of a cluster accepts new workspaces and their pods, learned from its responses. Pure.
+//! Whether a namespace of a cluster accepts new workspaces, their changes and their pods, learned from its responses. Pure.
 //!
 //! Times are readings of one monotonic clock, given by the caller.
 
+mod changes;
+mod failure;
+mod pods;
+mod rejections;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
-/// Without a working canary, one start is tried so long after the last failure; doubled with each further failure.
-const RETRY_AFTER: Duration = Duration::from_secs(30);
-/// Upper bound of that backoff.
-const RETRY_AFTER_MOST: Duration = Duration::from_mins(5);
-/// How long after a rejected pod each start dry-runs its own pod.
-const REMEMBERED: Duration = Duration::from_mins(10);
+pub use changes::Change;
+use changes::Failures;
+use failure::{Failure, fail};
+use pods::Pods;
+pub use rejections::RejectedStart;
+use rejections::Rejections;
 
 /// Why nothing can be created in a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +37,6 @@ impl NamespaceEnding {
     }
 }
 
-/// A failure and when it was last seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Failure {
-    at: Duration,
-    reason: String,
-    /// Failures in a row.
-    count: u32,
-}
-
 /// Result of dry runs of the leader's own Workspace, which no caller's request can influence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Canary {
@@ -55,25 +53,49 @@ enum Canary {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Acceptance {
     ending: Option<NamespaceEnding>,
+    /// Whether an answer suggests that the namespace does not exist, and it was not read since.
+    is_doubted: bool,
     workspaces: Option<Failure>,
+    /// Whether it was the Secrets of a start that failed.
+    do_secrets_fail: bool,
     canary: Canary,
-    pods: Option<Failure>,
+    rejections: Rejections,
+    status: Failures,
+    objects: Failures,
+    pods: Pods,
 }
 
 impl Acceptance {
     /// The namespace is terminating or missing; `None` if it exists again.
     pub fn ends(&mut self, ending: Option<NamespaceEnding>) {
-        self.ending = ending;
+        (self.ending, self.is_doubted) = (ending, false);
     }
 
-    /// A Workspace, or a dry run of one, was accepted.
+    /// An answer suggests that the namespace does not exist: it is to be read.
+    pub fn doubt(&mut self) {
+        self.is_doubted = true;
+    }
+
+    /// A Workspace with its Secrets, or a dry run of them, was accepted.
     pub fn workspace_accepted(&mut self) {
-        self.workspaces = None;
+        (self.workspaces, self.do_secrets_fail) = (None, false);
+    }
+
+    /// A start was accepted.
+    pub fn start_accepted(&mut self) {
+        self.workspace_accepted();
+        self.rejections = Rejections::default();
+    }
+
+    /// A start was rejected by a rule of the namespace.
+    pub fn start_rejected(&mut self, now: Duration, start: RejectedStart<'_>, reason: String) {
+        self.rejections.add(now, start, reason);
     }
 
     /// The leader's own dry run was accepted.
     pub fn canary_accepted(&mut self) {
-        (self.workspaces, self.canary) = (None, Canary::Accepted);
+        self.workspace_accepted();
+        self.canary = Canary::Accepted;
     }
 
     /// The leader's own dry run failed.
@@ -87,9 +109,12 @@ impl Acceptance {
         self.canary = Canary::Blind;
     }
 
-    /// Whether a start failed and the leader's own dry run has not yet shown whether the cluster or the start is the cause.
+    /// Whether something failed and the leader has not yet tried or read itself what shows whether the cluster is the cause.
     pub fn is_unexplained(&self) -> bool {
-        self.workspaces.is_some() && self.canary == Canary::Accepted
+        self.is_doubted
+            || self.workspaces.is_some() && self.canary == Canary::Accepted
+            || self.pods.is_own_wanted()
+            || Change::ALL.into_iter().any(|change| self.changes(change).is_untried())
     }
 
     /// Creating a Workspace timed out, or failed for a reason other than the request.
@@ -97,14 +122,80 @@ impl Acceptance {
         fail(&mut self.workspaces, now, reason);
     }
 
-    /// A pod, or a dry run of one, was accepted.
-    pub fn pod_accepted(&mut self) {
-        self.pods = None;
+    /// As [`Acceptance::workspace_failed`], of the Secrets that are created before it.
+    pub fn secrets_failed(&mut self, now: Duration, reason: String) {
+        self.do_secrets_fail = true;
+        fail(&mut self.workspaces, now, reason);
     }
 
-    /// A pod was rejected, or a webhook could not be called for it.
+    /// Whether creating the Secrets of starts fails, so that a dry run includes them.
+    pub fn do_secrets_fail(&self) -> bool {
+        self.do_secrets_fail
+    }
+
+    /// A change of a Workspace, or a dry run of one, was accepted.
+    pub fn changed(&mut self, change: Change) {
+        self.changes_mut(change).succeeded();
+    }
+
+    /// A change of a Workspace was denied, or got no answer.
+    pub fn change_failed(&mut self, change: Change, now: Duration, workspace: &str, reason: String) {
+        self.changes_mut(change).failed(now, workspace, reason);
+    }
+
+    /// The leader tried a change of this kind itself.
+    pub fn change_tried(&mut self, change: Change) {
+        self.changes_mut(change).tried();
+    }
+
+    /// Why changes of a kind fail; `None` if they do not, or none was tried for two minutes.
+    pub fn changes_fail(&self, change: Change, now: Duration) -> Option<&str> {
+        self.changes(change).reason(now)
+    }
+
+    /// Whether changes of a kind failed for this Workspace.
+    pub fn change_fails_for(&self, change: Change, workspace: &str) -> bool {
+        self.changes(change).is_of(workspace)
+    }
+
+    /// A pod, or a dry run of one, was accepted.
+    pub fn pod_accepted(&mut self) {
+        self.pods.accepted();
+    }
+
+    /// A pod was rejected.
     pub fn pod_rejected(&mut self, now: Duration, reason: String) {
-        fail(&mut self.pods, now, reason);
+        self.pods.rejected(now, reason);
+    }
+
+    /// A pod, or a dry run of one, got no answer, or a webhook for it could not be called.
+    pub fn pod_unanswered(&mut self, now: Duration, reason: String) {
+        self.pods.unanswered(now, reason);
+    }
+
+    /// The leader's own dry run of a pod was accepted.
+    pub fn own_pod_accepted(&mut self) {
+        self.pods.own_accepted();
+    }
+
+    /// The leader's own dry run of a pod was rejected.
+    pub fn own_pod_rejected(&mut self, now: Duration, reason: String) {
+        self.pods.own_rejected(now, reason);
+    }
+
+    /// The leader's own dry run of a pod got no answer.
+    pub fn own_pod_unanswered(&mut self, now: Duration, reason: String) {
+        self.pods.own_unanswered(now, reason);
+    }
+
+    /// A webhook for pods does not support dry runs, so the leader's own is no evidence.
+    pub fn own_pod_blind(&mut self) {
+        self.pods.own_blind();
+    }
+
+    /// Whether the last pod got no answer, so that the leader dry-runs its own.
+    pub fn are_pods_silent(&self) -> bool {
+        self.pods.is_silent()
     }
 
     /// Whether the namespace is terminating or missing.
@@ -117,86 +208,44 @@ impl Acceptance {
         self.workspaces.as_ref().map(|failure| failure.reason.as_str())
     }
 
-    /// Why a pod was rejected in the last 10 minutes; `None` if one was accepted since.
+    /// Why starts go elsewhere if they can.
+    pub fn last_choice(&self, now: Duration) -> Option<String> {
+        self.rejections.last_choice(now)
+    }
+
+    /// Why the last pod was rejected or got no answer, in the last 10 minutes; `None` if one was accepted since.
     pub fn pods_rejected(&self, now: Duration) -> Option<&str> {
-        let recent = self.pods.as_ref().filter(|failure| now.saturating_sub(failure.at) < REMEMBERED);
-        recent.map(|failure| failure.reason.as_str())
+        self.pods.reason(now)
     }
 
     /// Why no start is placed there now. A failed start alone is not enough, because its own content may be the cause: the leader's
-    /// dry run must fail, too, or not be supported.
+    /// dry run must fail, too, or not be supported. Of changes, several Workspaces must fail.
     pub fn closed(&self, now: Duration) -> Option<String> {
         if let Some(ending) = self.ending {
             return Some(ending.describe().to_owned());
         }
-        let failure = self.workspaces.as_ref().filter(|_| self.canary != Canary::Accepted)?;
-        let doublings = failure.count.saturating_sub(1).min(10);
-        let pause = RETRY_AFTER.saturating_mul(1 << doublings).min(RETRY_AFTER_MOST);
-        let is_due = now.saturating_sub(failure.at) >= pause;
-        (!is_due).then(|| format!("creating workspaces fails: {}", failure.reason))
-    }
-}
-
-fn fail(failure: &mut Option<Failure>, at: Duration, reason: String) {
-    let count = failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1);
-    *failure = Some(Failure { at, reason, count });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn a_failed_start_closes_a_namespace_only_if_the_leaders_dry_run_fails_too() {
-        let mut learned = Acceptance::default();
-        learned.workspace_failed(at(1), "no answer within 3s".to_owned());
-        assert_eq!((learned.closed(at(2)), learned.is_unexplained()), (None, true));
-        assert_eq!(learned.workspaces_fail(), Some("no answer within 3s"));
-        learned.canary_failed(at(3), "no answer within 3s".to_owned());
-        assert!(learned.closed(at(4)).unwrap().contains("no answer within 3s"));
-        assert!(!learned.is_unexplained());
-        learned.canary_accepted();
-        assert_eq!((learned.closed(at(4)), learned.workspaces_fail()), (None, None));
-    }
-
-    #[test]
-    fn without_dry_runs_a_start_is_tried_after_a_backoff_that_doubles_up_to_five_minutes() {
-        let mut learned = Acceptance::default();
-        learned.canary_blind();
-        let mut now = 0;
-        for pause in [30, 60, 120, 240, 300, 300] {
-            learned.workspace_failed(at(now), "webhook".to_owned());
-            assert!(learned.closed(at(now + pause - 1)).is_some(), "{pause}");
-            assert_eq!(learned.closed(at(now + pause)), None, "{pause}");
-            now += pause;
+        let failing = self.workspaces.as_ref().filter(|_| self.canary != Canary::Accepted);
+        if let Some(failure) = failing.filter(|failure| !failure.is_due(now)) {
+            return Some(format!("creating workspaces fails: {}", failure.reason));
         }
-        learned.workspace_accepted();
-        assert_eq!(learned.closed(at(now)), None);
+        let of_several = |change: &Change| self.changes(*change).is_of_several(now);
+        let changes = Change::ALL.into_iter().find(of_several);
+        changes
+            .and_then(|change| Some(format!("{}: {}", change.describe(), self.changes_fail(change, now)?)))
+            .or_else(|| self.pods.closed(now))
     }
 
-    #[test]
-    fn rejected_pods_do_not_close_the_namespace_and_are_forgotten_after_ten_minutes() {
-        let mut learned = Acceptance::default();
-        learned.pod_rejected(at(0), "exceeded quota: q".to_owned());
-        assert_eq!(learned.closed(at(1)), None);
-        assert_eq!(learned.pods_rejected(at(599)), Some("exceeded quota: q"));
-        assert_eq!(learned.pods_rejected(at(600)), None);
-        learned.pod_rejected(at(700), "exceeded quota: q".to_owned());
-        learned.pod_accepted();
-        assert_eq!(learned.pods_rejected(at(701)), None);
+    fn changes(&self, change: Change) -> &Failures {
+        match change {
+            Change::Status => &self.status,
+            Change::Object => &self.objects,
+        }
     }
 
-    #[test]
-    fn a_terminating_namespace_is_closed() {
-        let mut learned = Acceptance::default();
-        learned.ends(Some(NamespaceEnding::Terminating));
-        learned.workspace_accepted();
-        assert!(learned.closed(at(9999)).unwrap().contains("being deleted"));
-        learned.ends(None);
-        assert_eq!(learned.closed(at(9999)), None);
+    fn changes_mut(&mut self, change: Change) -> &mut Failures {
+        match change {
+            Change::Status => &mut self.status,
+            Change::Object => &mut self.objects,
+        }
     }
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::names::{ClusterName, WorkspaceId};
 use super::workspace::{Conditions, Kind, Phase};
 
-pub use plan::{Fate, Row, estimate, rooms};
+pub use plan::{Fate, Room, Row, estimate, rooms};
 
 /// Default rate, in stops per minute.
 pub const DEFAULT_RATE: u32 = 30;
@@ -28,6 +28,10 @@ pub const MAX_RATE: u32 = 600;
 pub const DEFAULT_CONCURRENT: u32 = 10;
 /// Upper bound of concurrent stops; each is an entry of the drain's value in etcd.
 pub const MAX_CONCURRENT: u32 = 200;
+/// The longest deadline and idle time.
+pub const LONGEST: Duration = Duration::from_hours(365 * 24);
+/// [`LONGEST`] in words.
+pub const LONGEST_TEXT: &str = "a year (8760h)";
 /// Number of workspaces without a backup that pauses further stops: so many failures point to object storage.
 pub const UNSAVED_MOST: usize = 10;
 /// A workspace whose editor was closed counts as idle at the latest after this: a page may be reloaded.
@@ -73,10 +77,8 @@ impl Options {
             return Err(("max_concurrent", format!("must be from 1 to {MAX_CONCURRENT}")));
         }
         for (field, duration) in [("deadline", self.deadline), ("idle", self.idle)] {
-            if duration
-                .is_some_and(|duration| duration.is_zero() || duration > Duration::from_hours(24 * 365))
-            {
-                return Err((field, "must be above zero and at most a year".to_owned()));
+            if duration.is_some_and(|duration| duration.is_zero() || duration > LONGEST) {
+                return Err((field, format!("must be above zero and at most {LONGEST_TEXT}")));
             }
         }
         Ok(())

@@ -1,6 +1,10 @@
 //! What may be given to git: addresses, branches, commits, settings and logins of an initializer. Nothing here is taken by git
 //! for an option or a program, and a login is one that HTTP can carry.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
 /// Bytes of an address, a branch, the key of a setting, or a user or password.
 pub const TEXT_MAX: usize = 8192;
 /// Bytes of a setting's value: with its key it is one argument of git, and Linux allows 128 KiB.
@@ -163,19 +167,7 @@ pub fn has_broken_login(url: &str) -> bool {
 
 /// Percent-decodes, as git does; invalid encoding stays as it is.
 fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let digit = |at: usize| after.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-        if let (b'%', Some(high), Some(low)) = (*first, digit(0), digit(1)) {
-            bytes.extend(u8::try_from(high * 16 + low));
-            rest = after.get(2..).unwrap_or_default();
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+    percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Cow::into_owned)
 }
 
 #[cfg(test)]

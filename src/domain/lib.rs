@@ -3,6 +3,7 @@
 pub mod acceptance;
 pub mod adoption;
 pub mod annotation;
+pub mod backoff;
 pub mod canary;
 pub mod causes;
 pub mod certificate;
@@ -26,6 +27,8 @@ pub mod image;
 pub mod install;
 pub mod kubeconfig;
 pub mod layout;
+pub mod maintenance;
+pub mod manager;
 pub mod names;
 pub mod observed;
 pub mod page_token;

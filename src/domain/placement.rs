@@ -52,7 +52,7 @@ pub fn place<C: Borrow<Candidate>>(request: &PlacementRequest, candidates: &[C])
         let candidate = candidate.borrow();
         match filter::admit(request, candidate) {
             Ok(offer) => {
-                let score = Score::of(request, candidate, offer.rooms.of(request.kind));
+                let score = Score::of(request, candidate, offer);
                 decision.ranked.push((Arc::clone(&offer.target), score));
             }
             Err(rejection) => decision.rejected.push((candidate.name.clone(), rejection)),

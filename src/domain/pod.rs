@@ -11,6 +11,9 @@ pub use event::{EventQuery, PodEvent, last_relevant};
 pub use log::{LogOptions, pod_with_log};
 pub use position::{BadPosition, Position, Untimed};
 
+/// Name of the container that the user works in; the others of a pod are a template's or a webhook's.
+pub const WORKSPACE_CONTAINER: &str = "workspace";
+
 /// The fields of a pod that decide about its workspace.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PodFacts {
@@ -47,6 +50,8 @@ pub struct PodFacts {
     /// Why the platform terminates it: reason and message of `DisruptionTarget` True (preemption, eviction, taints, node
     /// shutdown).
     pub disruption: Option<(String, String)>,
+    /// Names of its containers, if its specification has none of the name [`WORKSPACE_CONTAINER`]; empty otherwise.
+    pub only_others: Vec<String>,
     /// Statuses of containers, without init and ephemeral containers.
     pub containers: Vec<ContainerFacts>,
     /// Statuses of init containers, in their order.

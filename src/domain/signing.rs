@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::HEXLOWER;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
@@ -88,14 +89,7 @@ impl Keys {
     }
 
     fn digest(&self, canonical: &[u8]) -> Digest {
-        let tag = hmac::sign(&self.digests, canonical);
-        let mut hex = String::with_capacity(64);
-        for byte in tag.as_ref() {
-            for half in [byte >> 4, byte & 15] {
-                hex.push(char::from(b"0123456789abcdef"[usize::from(half)]));
-            }
-        }
-        Digest(hex)
+        Digest(HEXLOWER.encode(hmac::sign(&self.digests, canonical).as_ref()))
     }
 
     fn token(&self, of: &str) -> String {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cluster::NodeAgent;
@@ -19,7 +20,9 @@ pub use view::{
 };
 
 /// Phase of a workspace; the values of `status.phase`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum Phase {
     /// The state of the pod is not known.
     #[default]
@@ -41,7 +44,7 @@ pub enum Phase {
 }
 
 /// Who may open a workspace or a port.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Access {
     /// Only the owner.
     #[default]
@@ -51,7 +54,7 @@ pub enum Access {
 }
 
 /// Protocol of a port.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Protocol {
     /// Plain HTTP.
     #[default]
@@ -72,23 +75,24 @@ pub struct Port {
 }
 
 /// Images of the IDE, which are layered on the workspace image.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct IdeImage {
-    /// Image of the web IDE.
-    pub web: String,
     /// Further layers.
+    #[serde(rename = "refs", default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<String>,
-    /// Image of the supervisor.
+    /// The supervisor.
     pub supervisor: String,
+    /// The IDE in the browser.
+    pub web: String,
 }
 
 /// Author of commits in the workspace.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct GitIdentity {
-    /// `user.name`.
-    pub username: String,
-    /// `user.email`.
+    /// Address in commits.
     pub email: String,
+    /// Name in commits.
+    pub username: String,
 }
 
 /// A reference to a key of a Secret in the workspace namespace.
@@ -135,9 +139,9 @@ pub struct Features {
     pub ssh_ca: bool,
 }
 
-/// Timeouts that override the configuration.
+/// Timeouts of one workspace that override [`Timeouts`](crate::manager::Timeouts).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Timeouts {
+pub struct OwnTimeouts {
     /// Since the last activity.
     pub inactivity: Option<Duration>,
     /// Since the last editor was closed; zero disables it.
@@ -201,7 +205,7 @@ pub struct Start {
     /// Who may open it.
     pub admission: Access,
     /// Overrides of timeouts.
-    pub timeouts: Timeouts,
+    pub timeouts: OwnTimeouts,
     /// SSH keys that may log in.
     pub ssh_public_keys: Vec<String>,
     /// Feature flags.

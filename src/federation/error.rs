@@ -111,7 +111,7 @@ pub enum Error {
         reason: String,
     },
     /// The other clusters cannot take the workspaces of a cluster that is to be drained.
-    #[error("cluster {cluster} is not drained: no other cluster has room for {} of its workspaces", without.len())]
+    #[error("cluster {cluster} is not drained: no other cluster has capacity for {} of its workspaces", without.len())]
     NoRoom {
         /// The cluster.
         cluster: ClusterName,
@@ -143,7 +143,8 @@ pub enum Error {
         /// All of them.
         workspaces: Vec<WorkspaceId>,
     },
-    /// This replica does not lead, or not any more. The call may be repeated: another one does, or will soon.
+    /// This replica does not lead, or not any more, and nothing was written. The call may be repeated: another one does, or
+    /// will soon.
     #[error("this replica does not lead")]
     NotLeader,
     /// The cluster does not serve a namespace that a record names.
@@ -288,9 +289,9 @@ impl From<k8s::convert::budget::Exceeded> for Error {
 
 fn told_apart(known: bool) -> &'static str {
     if known {
-        "is not the one that was taken out under its name"
+        "is not the one that was deregistered under its name"
     } else {
-        "cannot be told from the one that was taken out under its name, and holds none of its workspaces"
+        "may not be the one that was deregistered under its name: it holds none of its workspaces"
     }
 }
 

@@ -17,14 +17,16 @@ mod registrations;
 mod reload;
 pub mod settings;
 mod slot;
+mod slots;
 #[cfg(test)]
 pub(crate) mod tests;
 mod watcher;
 
 pub use candidacy::InFlight;
+pub use connect::FleetOptions;
 pub use connected::{Connected, InUse, Place};
 pub(crate) use connected::{ago, last_answer};
 pub use gate::{Gate, State as GateState};
 pub use logins::{Failure, LoginState};
-pub use members::{Fleet, FleetOptions};
+pub use members::Fleet;
 pub use slot::Broken;

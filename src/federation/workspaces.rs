@@ -10,6 +10,7 @@ pub mod forget;
 pub(crate) mod hosts;
 pub mod logs;
 pub(crate) mod orphan_secrets;
+pub(crate) mod orphans;
 pub(crate) mod ownership;
 pub mod queries;
 pub(crate) mod records;

@@ -150,7 +150,7 @@ impl Host {
             let replaced = match read {
                 Ok(login) if login.expose() == known.expose() => Ok(()),
                 Ok(login) => self.replace(&login).inspect(|()| {
-                    tracing::info!("the login of the manager's own cluster was replaced");
+                    tracing::info!("the login of the host cluster was replaced");
                     known = login;
                 }),
                 Err(error) => Err(error),
@@ -158,7 +158,7 @@ impl Host {
             if let Err(error) = &replaced
                 && !told
             {
-                tracing::warn!(%error, "the login of the manager's own cluster cannot be read; the last one goes on");
+                tracing::warn!(%error, "failed to read the login of the host cluster; keeping the previous one");
             }
             told = replaced.is_err();
         }

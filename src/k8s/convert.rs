@@ -10,5 +10,5 @@ mod workspace;
 pub use capacity::{node, pod_requests, quota_left, shape};
 pub use facts::{node_facts, pod_facts};
 pub use found::{digest, found, generation, is_made_by, keeper, keying, lacks_labels, resource_version};
-pub use view::{PULLING_IMAGES, UrlRenderer, ViewSettings, end_message, kind, view};
-pub use workspace::{Build, SecretsOf, level, port, secrets, timeout_text, workspace};
+pub use view::{PULLING_IMAGES, UrlRenderer, ViewSettings, end_message, view};
+pub use workspace::{Build, SecretsOf, port, secrets, timeout_text, workspace};

@@ -23,10 +23,8 @@ pub use schema::{BASE64, rule_messages};
 pub use seen_pod::{SeenCondition, SeenContainer, SeenContainerStatus, SeenPod, SeenPodSpec, SeenPodStatus};
 pub use snapshot::{Snapshot, SnapshotSpec, SnapshotStatus};
 pub use workspace::{
-    Admission, AdmissionLevel, Git, IdeImage, Image, Initializer, Ownership, Port, PortProtocol, Timeout,
-    Workspace, WorkspaceImage, WorkspaceSpec, WorkspaceType,
+    Admission, Image, Initializer, Ownership, Port, Timeout, Workspace, WorkspaceImage, WorkspaceSpec,
 };
 pub use workspace_status::{
-    GitStatus, ImageInfo, InitializerMetric, InitializerMetrics, OwnerToken, Phase, Runtime, Storage,
-    WorkspaceStatus,
+    ImageInfo, InitializerMetric, InitializerMetrics, OwnerToken, Runtime, Storage, WorkspaceStatus,
 };

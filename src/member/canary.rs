@@ -37,6 +37,8 @@ pub struct Canary {
     /// Whether the cluster's history was compared with the mark.
     compared: watch::Sender<bool>,
     rewound: watch::Sender<bool>,
+    /// When the last renewal was sent that found the Lease at the version written before.
+    proven: Mutex<Option<Instant>>,
 }
 
 impl Canary {
@@ -50,6 +52,7 @@ impl Canary {
             mark,
             compared: watch::Sender::new(mark.is_none()),
             rewound: watch::Sender::new(false),
+            proven: Mutex::default(),
         }
     }
 
@@ -93,10 +96,11 @@ impl Canary {
     /// others wrote since; that is reported before anything is written.
     async fn write(&self, writer: &Writer, epoch: &Epoch, period: Duration) -> Result<u64> {
         for _ in 0..TRIES {
-            let expected = self.written();
+            let (expected, sent) = (self.written(), Instant::now());
             match writer.renew_canary(epoch, period, Timestamp::now(), expected).await? {
                 Renewed::Written(version) => {
                     self.take(version);
+                    *self.proven.lock() = Some(sent);
                     return Ok(version);
                 }
                 // Another leader wrote it later, or there is nothing to compare with any more.
@@ -119,6 +123,7 @@ impl Canary {
     fn restored_at(&self, version: u64) {
         self.written.store(version, Ordering::Relaxed);
         self.shown.send_replace(version);
+        *self.proven.lock() = None;
         self.rewound.send_replace(true);
     }
 
@@ -139,6 +144,12 @@ impl Canary {
     /// Whether it was compared, and a detected restore was reported.
     pub fn is_compared(&self) -> bool {
         *self.compared.borrow() && !*self.rewound.borrow()
+    }
+
+    /// Whether this process renewed it after `since` and found it as it was written before: what was seen of the cluster until
+    /// then was not brought back by a restore.
+    pub fn is_proven_since(&self, since: Instant) -> bool {
+        self.is_compared() && self.proven.lock().is_some_and(|proven| proven >= since)
     }
 
     /// Waits until a restore of the cluster is detected. Returns at once until [`Canary::told`] is called.
@@ -175,5 +186,34 @@ impl Canary {
     /// Why the cluster takes no new workspaces.
     pub fn barred(&self) -> Option<String> {
         self.renewals.lock().barred()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canary() -> Canary {
+        Canary::new("workspaces".parse().unwrap(), None)
+    }
+
+    #[test]
+    fn only_a_renewal_that_was_sent_later_proves_what_was_seen() {
+        let (canary, seen) = (canary(), Instant::now());
+        assert!(!canary.is_proven_since(seen), "nothing was renewed yet");
+        *canary.proven.lock() = Some(seen);
+        assert!(canary.is_proven_since(seen));
+        assert!(!canary.is_proven_since(seen + Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_detected_restore_takes_the_proof_back() {
+        let (canary, seen) = (canary(), Instant::now());
+        canary.take(7);
+        *canary.proven.lock() = Some(seen);
+        canary.take(5);
+        assert!(!canary.is_proven_since(seen));
+        canary.told();
+        assert!(!canary.is_proven_since(seen), "a later renewal has to prove it again");
     }
 }

@@ -141,19 +141,20 @@ async fn each<'a>(
             return Err(error);
         }
         match ending(reader, namespace).await {
-            Some(ending) => Ok(Some((namespace.clone(), ending))),
-            None => Err(error),
+            Ok(Some(ending)) => Ok(Some((namespace.clone(), ending))),
+            Ok(None) | Err(_) => Err(error),
         }
     });
     Ok(futures::future::try_join_all(each).await?.into_iter().flatten().collect())
 }
 
-/// Whether a namespace is being deleted, or does not exist; `None` where that cannot be read.
-async fn ending(reader: &Client, namespace: &Namespace) -> Option<NamespaceEnding> {
-    match Api::<Object>::all(reader.clone()).get_metadata_opt(namespace.as_str()).await.ok()? {
+/// Whether a namespace is being deleted, or does not exist.
+pub(super) async fn ending(reader: &Client, namespace: &Namespace) -> kube::Result<Option<NamespaceEnding>> {
+    let found = Api::<Object>::all(reader.clone()).get_metadata_opt(namespace.as_str()).await?;
+    Ok(match found {
         None => Some(NamespaceEnding::Missing),
         Some(found) => found.metadata.deletion_timestamp.map(|_| NamespaceEnding::Terminating),
-    }
+    })
 }
 
 struct Raise<'a> {
@@ -226,7 +227,7 @@ impl Raise<'_> {
         let text = parameter.data.as_ref().and_then(|data| data.get(KEY)).map_or("", String::as_str);
         let Ok(held) = text.parse::<Epoch>() else {
             let reason = format!(
-                "ConfigMap {NAME} of namespace {namespace} holds no epoch; annotate it with spaceport.dev/release and delete it, and it is made anew"
+                "ConfigMap {NAME} of namespace {namespace} holds no epoch; annotate it with spaceport.dev/release and delete it, and it is created again"
             );
             return Err(self.barred(reason));
         };

@@ -121,7 +121,7 @@ impl Signals for HealthCell {
 }
 
 fn reason(health: Health, fault: &str, last_answer: Option<Duration>) -> String {
-    let fault = if fault.is_empty() { "no fault was told" } else { fault };
+    let fault = if fault.is_empty() { "no fault was reported" } else { fault };
     match (health, last_answer) {
         (Health::Available, _) => String::new(),
         (Health::Connecting, _) => format!("no answer yet: {fault}"),

@@ -8,6 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures::FutureExt as _;
 use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
@@ -18,10 +19,11 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use domain::backoff::doubling;
 use domain::names::ClusterName;
 
-/// The backoff after the first failure, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// Backoff of restarts.
+const BACKOFF: ExponentialBuilder = doubling(Duration::from_secs(1), Duration::from_mins(1));
 /// A restarted task that has run for so long does not count as failing any more.
 const STEADY: Duration = Duration::from_secs(30);
 
@@ -128,34 +130,38 @@ impl Tasks {
     where
         F: Future<Output = ()>,
     {
-        let mut backoff = BACKOFF.0;
+        let mut delays = BACKOFF.build();
         loop {
             let once = AssertUnwindSafe(async { run().await }).catch_unwind();
-            let ended = self.watched(name, &mut backoff, once).await;
+            let ended = self.watched(name, &mut delays, once).await;
             if self.stop.is_cancelled() {
                 break;
             }
             let how = if ended.is_err() { "panicked" } else { "ended by itself" };
-            let cluster = &self.cluster;
+            let (cluster, backoff) = (&self.cluster, delays.next().unwrap_or_default());
             tracing::error!(%cluster, task = %name, restart_in = ?backoff, "a task of the cluster {how}");
             self.failed(name);
             tokio::select! {
                 () = sleep(backoff) => {}
                 () = self.stop.cancelled() => break,
             }
-            backoff = (backoff * 2).min(BACKOFF.1);
         }
         self.failing.lock().remove(name);
     }
 
     /// Forgets earlier failures once the task has run steadily.
-    async fn watched<T>(&self, name: &TaskName, backoff: &mut Duration, once: impl Future<Output = T>) -> T {
+    async fn watched<T>(
+        &self,
+        name: &TaskName,
+        delays: &mut ExponentialBackoff,
+        once: impl Future<Output = T>,
+    ) -> T {
         let mut once = std::pin::pin!(once);
         tokio::select! {
             ended = &mut once => return ended,
             () = sleep(STEADY) => {}
         }
-        *backoff = BACKOFF.0;
+        *delays = BACKOFF.build();
         if self.failing.lock().remove(name).is_some() {
             self.changes.send_replace(());
         }
@@ -236,7 +242,7 @@ mod tests {
         let TaskName { kind, .. } = &tasks.failing()[0].0;
         assert_eq!((*kind, restarts(&meters, "canary")), ("canary", 2));
         tasks.stop().cancel();
-        sleep(BACKOFF.1 * 2).await;
+        sleep(Duration::from_mins(2)).await;
         assert_eq!((runs.load(Ordering::Relaxed), tasks.failing().len()), (2, 0));
     }
 

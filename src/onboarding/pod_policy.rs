@@ -97,7 +97,7 @@ impl Tried {
         }
     }
 
-    /// Warns where something else than the policy rejects pods: a quota may have room again, so that is no failure.
+    /// Warns where something else than the policy rejects pods: a quota may have capacity again, so that is no failure.
     pub fn pods(self) -> Check {
         match self.rejected.is_empty() {
             _ if self.is_late => late(PODS),

@@ -18,7 +18,6 @@ pub use etcd::Etcd;
 pub use federation::{Federation, HealthTimes, LeaderTimes, Sealing, SealingKey};
 pub use folder::read as files_below;
 pub use follow::{Follower, Groups, RATE_LIMITS};
-pub use manager::{Manager, PodRecreation, Timeouts};
 pub use reader::{Problem, TemplateCheck};
 pub use servers::{ImageBuilderProxy, KeyedLimit, RateLimit, RpcServer, StreamCaps};
 
@@ -36,6 +35,8 @@ mod servers;
 #[cfg(test)]
 mod tests;
 mod tls;
+
+use domain::manager::Manager;
 
 use reader::{Group, Report};
 

@@ -5,13 +5,14 @@
 //! main runtime hangs must not lead forever: the main runtime sends a heartbeat ([`Pulse`]). If none arrives for
 //! `stalled_after`, the thread ends the term and revokes the lease, and campaigns again only after the next heartbeat.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, thread};
 
+use backon::Retryable as _;
 use tokio::{runtime::Builder, sync::oneshot, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, warn};
 
-use super::{Election, backoff::Backoff, heartbeat::Pulse};
+use super::{Election, heartbeat::Pulse, leader::CAMPAIGN_BACKOFF};
 
 /// Heartbeats within one `stalled_after`, so that a single late one is no stall.
 const BEATS: u32 = 8;
@@ -62,15 +63,12 @@ impl Election {
     }
 
     async fn campaign_apart(self, shutdown: &CancellationToken, pulse: &Pulse) {
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
-        loop {
-            match self.with_own_connection().await {
-                Ok(apart) => return apart.campaigns(shutdown, pulse).await,
-                Err(error) => warn!(%error, "failed to connect to etcd for the election, retrying"),
-            }
-            if shutdown.run_until_cancelled(sleep(backoff.pause())).await.is_none() {
-                return;
-            }
+        let connect = || self.with_own_connection();
+        let connected = connect
+            .retry(CAMPAIGN_BACKOFF)
+            .notify(|error, _| warn!(%error, "failed to connect to etcd for the election, retrying"));
+        if let Some(Ok(apart)) = shutdown.run_until_cancelled(connected).await {
+            apart.campaigns(shutdown, pulse).await;
         }
     }
 }

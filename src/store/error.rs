@@ -30,7 +30,7 @@ pub enum Error {
         cause: Cause,
     },
     /// The write may or may not have been applied: it was sent, and the response is missing.
-    #[error("cannot tell whether etcd did this: {doing}: {cause}")]
+    #[error("it is not known whether etcd did this: {doing}: {cause}")]
     Ambiguous {
         /// What was tried.
         doing: String,

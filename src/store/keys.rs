@@ -1,8 +1,11 @@
 //! Builds the etcd keys that the head comment of the crate documents.
 
-use std::fmt::Write as _;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use domain::names::{ClusterName, MetaId, WorkspaceId};
+
+/// All but the unreserved characters of RFC 3986, so that an encoded address is one segment of a key.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Keys below a prefix.
 #[derive(Debug, Clone)]
@@ -55,7 +58,7 @@ impl Keys {
     }
 
     pub(super) fn address(&self, address: &str) -> String {
-        format!("{}addresses/{}", self.prefix, percent_encode(address))
+        format!("{}addresses/{}", self.prefix, utf8_percent_encode(address, &RESERVED))
     }
 
     pub(super) fn placements(&self) -> String {
@@ -109,20 +112,6 @@ pub(super) fn range_end(prefix: &str) -> Vec<u8> {
     vec![0]
 }
 
-/// Encodes all but the unreserved characters of RFC 3986 as `%XX`, so that an address is one segment of a key.
-fn percent_encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +130,7 @@ mod tests {
     fn an_address_is_one_segment_of_a_key() {
         let key = Keys::new("/s/").address("https://eu.example:6443/k8s");
         assert_eq!(key, "/s/addresses/https%3A%2F%2Feu.example%3A6443%2Fk8s");
+        assert_eq!(Keys::new("/s/").address("a-b_c~%ü"), "/s/addresses/a-b_c~%25%C3%BC");
     }
 
     #[test]

@@ -9,6 +9,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use domain::backoff::jittered;
 use etcd_client::{PutOptions, Txn, TxnOp};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -20,7 +22,6 @@ use tracing::{error, info, warn};
 
 use super::{
     Error, Result, Store,
-    backoff::Backoff,
     guard::is_absent,
     heartbeat::Pulse,
     lease::{Lease, Lost},
@@ -29,6 +30,10 @@ use super::{
     timing::Timing,
     value::{decode, encode},
 };
+
+/// Backoff of a candidacy that failed.
+pub(super) const CAMPAIGN_BACKOFF: ExponentialBuilder =
+    jittered(Duration::from_millis(200), Duration::from_secs(3));
 
 /// Identity of this replica for others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,7 +138,7 @@ impl Election {
     }
 
     pub(super) async fn campaigns(mut self, shutdown: &CancellationToken, pulse: &Pulse) {
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
+        let mut backoff = CAMPAIGN_BACKOFF.build();
         while !shutdown.is_cancelled() {
             let campaign = Instant::now();
             match Box::pin(self.campaign(shutdown, pulse)).await {
@@ -161,9 +166,9 @@ impl Election {
                 }
             }
             if campaign.elapsed() > self.timing.ttl {
-                backoff.reset();
+                backoff = CAMPAIGN_BACKOFF.build();
             }
-            let until = Instant::now() + backoff.pause();
+            let until = Instant::now() + backoff.next().unwrap_or_default();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.watch_others(until) => {}

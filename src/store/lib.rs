@@ -38,7 +38,6 @@
 //!   `stop_after`; etcd still rejects its writes, and so do the fences of member clusters.
 //! * Losing the sealing key loses the kubeconfigs and the installation's secret, nothing else.
 
-mod backoff;
 mod client;
 mod clusters;
 mod decisions;

@@ -7,6 +7,8 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use domain::backoff::jittered;
 use etcd_client::{
     EventType, GetOptions, KeyValue, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
 };
@@ -18,7 +20,6 @@ use tracing::{debug, warn};
 
 use super::{
     Result, Store,
-    backoff::Backoff,
     client::{Link, watch_client},
     error::Cause,
     failure::{Failure, wants_token},
@@ -29,6 +30,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(3);
 /// Keys in one page of a list: a few hundred KB.
 const PAGE: i64 = 500;
+/// Backoff of a broken watch.
+const BACKOFF: ExponentialBuilder = jittered(Duration::from_millis(100), Duration::from_secs(2));
 
 /// A key and its value.
 #[derive(Debug, Clone)]
@@ -70,7 +73,7 @@ pub(super) struct ListWatch {
     /// Cluster id of the listed etcd; another one has other revisions.
     etcd: u64,
     not_before: Instant,
-    backoff: Backoff,
+    backoff: ExponentialBackoff,
     hurry: Arc<Notify>,
 }
 
@@ -109,7 +112,7 @@ impl ListWatch {
             seen: 0,
             etcd: 0,
             not_before: Instant::now(),
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
+            backoff: BACKOFF.build(),
             hurry: Arc::new(Notify::new()),
         }
     }
@@ -146,7 +149,7 @@ impl ListWatch {
     }
 
     async fn mend(&mut self, broken: Broken) {
-        self.not_before = Instant::now() + self.backoff.pause();
+        self.not_before = Instant::now() + self.backoff.next().unwrap_or_default();
         match broken {
             Broken::Relist(why) => {
                 warn!(prefix = self.prefix, why, "listing etcd again");
@@ -220,7 +223,7 @@ impl ListWatch {
         if header.cluster_id() != self.etcd {
             return Err(Broken::Relist("this is another etcd".to_owned()));
         }
-        self.backoff.reset();
+        self.backoff = BACKOFF.build();
         if answer.created() {
             return Ok(());
         }

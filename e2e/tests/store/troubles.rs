@@ -160,7 +160,7 @@ async fn expired_tokens_are_renewed_under_calls_leases_and_watches() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_etcd_refuses_writes_answers_reads_keeps_its_leader_and_takes_writes_once_there_is_room()
+async fn a_full_etcd_refuses_writes_answers_reads_keeps_its_leader_and_takes_writes_once_there_is_space()
 -> Result<()> {
     let options = EtcdOptions { quota: Some(2 * 1024 * 1024), ..EtcdOptions::default() };
     let room = Room::open_with(options).await?;

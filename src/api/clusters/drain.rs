@@ -210,7 +210,8 @@ fn workspace((row, owner): &(Row, String)) -> v1::DrainWorkspace {
         Fate::NoRoom => (WireFate::NoRoom, None),
         Fate::Stopping => (WireFate::Stopping, None),
     };
-    let reasons = row.room.as_ref().err().map(|verdicts| {
+    let room = row.room.as_ref();
+    let reasons = room.and_then(|room| room.as_ref().err()).map(|verdicts| {
         let reasons: Vec<String> = verdicts.iter().map(|(name, why)| format!("{name} {why}")).collect();
         if reasons.is_empty() { "no other cluster is registered".to_owned() } else { reasons.join("; ") }
     });
@@ -219,7 +220,7 @@ fn workspace((row, owner): &(Row, String)) -> v1::DrainWorkspace {
         owner: owner.clone(),
         fate: fate.into(),
         due_at: due_at.map(timestamp),
-        room: row.room.as_ref().map(ToString::to_string).unwrap_or_default(),
+        room: room.and_then(|room| room.as_ref().ok()).map(ToString::to_string).unwrap_or_default(),
         no_room: reasons.unwrap_or_default(),
     }
 }

@@ -71,7 +71,13 @@ fn forecast_to_wire(forecast: Forecast) -> v1::ForecastPlacementResponse {
     let one = |(cluster, outcome): (ClusterName, domain::placement::Outcome)| {
         let (refuses_from, reason) =
             outcome.refuses_from.map_or((0, String::new()), |(nth, why)| (nth, why.to_string()));
-        v1::ClusterForecast { cluster: cluster.to_string(), placed: outcome.placed, refuses_from, reason }
+        v1::ClusterForecast {
+            cluster: cluster.to_string(),
+            placed: outcome.placed,
+            refuses_from,
+            reason,
+            last_choice: outcome.last_choice.unwrap_or_default(),
+        }
     };
     v1::ForecastPlacementResponse {
         clusters: forecast.clusters.into_iter().map(one).collect(),
@@ -116,11 +122,19 @@ fn wish_to_wire(wish: &Wish) -> wsman::Placement {
 }
 
 fn fit_to_wire(fit: &Fit) -> v1::ClusterVerdict {
-    let Score { region, canary, load, headroom, spread, tie } = fit.score;
+    let Score { last_choice, region, canary, load, headroom, spread, tie } = fit.score;
     let region = number(region);
     v1::ClusterVerdict {
         cluster: fit.cluster.to_string(),
-        score: Some(v1::PlacementScore { region, canary: canary.into(), load, headroom, spread, tie }),
+        score: Some(v1::PlacementScore {
+            region,
+            canary: canary.into(),
+            load,
+            headroom,
+            spread,
+            tie,
+            last_choice: last_choice.into(),
+        }),
         reason: String::new(),
         region: fit.region.to_string(),
         namespace: fit.namespace.to_string(),

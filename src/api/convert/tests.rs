@@ -61,14 +61,14 @@ fn view() -> View {
         held: "Its pod is held by finalizer a/b.".to_owned(),
         snapshot: "snapshot@bucket".to_owned(),
         git: Some(Box::new(GitStatus {
-            branch: "main".to_owned(),
-            latest_commit: "c0ffee".to_owned(),
+            branch: Some("main".to_owned()),
+            latest_commit: Some("c0ffee".to_owned()),
             uncommited_files: vec!["u".to_owned()],
-            total_uncommited_files: 1,
+            total_uncommited_files: Some(1),
             untracked_files: vec!["t".to_owned()],
-            total_untracked_files: 2,
+            total_untracked_files: Some(2),
             unpushed_commits: vec!["p".to_owned()],
-            total_unpushed_commits: 3,
+            total_unpushed_commits: Some(3),
         })),
         runtime: Some(Box::new(Runtime {
             node_name: "node".to_owned(),
@@ -99,6 +99,7 @@ fn seen(view: View) -> Seen {
         reachable: true,
         observed_at: None,
         draining: None,
+        obstacle: None,
     }
 }
 
@@ -257,4 +258,15 @@ fn the_encoded_status_is_the_status_wherever_the_workspace_is() {
             assert_eq!(read.auth.is_some_and(|auth| auth.owner_token.is_empty()), !with_token);
         }
     }
+}
+
+#[test]
+fn what_cannot_be_written_is_said_after_the_message_in_both_forms() {
+    let stuck =
+        Seen { obstacle: Some("Cannot write.".into()), ..seen(View { message: "Pending".into(), ..view() }) };
+    assert_eq!(status(&stuck, true).message, "Pending. Cannot write.");
+    let read = wsman::WorkspaceStatus::decode(&*encoded(&stuck, true).encode_to_vec()).unwrap();
+    assert_eq!(read, status(&stuck, true));
+    let lost = Seen { reachable: false, ..stuck };
+    assert_eq!(status(&lost, true).message, "cluster eu is unreachable");
 }

@@ -11,8 +11,8 @@ use domain::names::{WorkspaceId, quoted};
 use domain::placement::PlacementRequest;
 use domain::pod_annotations::is_reserved;
 use domain::workspace::{
-    Access, EnvSecretRef, EnvValue, EnvVar, Features, GitIdentity, IdeImage, Kind, Port, Protocol, Start,
-    Timeouts,
+    Access, EnvSecretRef, EnvValue, EnvVar, Features, GitIdentity, IdeImage, Kind, OwnTimeouts, Port,
+    Protocol, Start,
 };
 use domain::{annotation, path};
 use proto::wsman;
@@ -79,7 +79,7 @@ fn parse(problems: &mut Problems, request: wsman::StartWorkspaceRequest) -> Opti
         ..placement(problems, "spec.placement", wish)
     };
     let ports = ports(problems, &spec.ports);
-    let timeouts = Timeouts {
+    let timeouts = OwnTimeouts {
         inactivity: problems.duration("spec.timeout", &spec.timeout),
         closed: problems.duration("spec.closed_timeout", &spec.closed_timeout),
         maximum_lifetime: problems.duration("spec.maximum_lifetime", &spec.maximum_lifetime),

@@ -37,6 +37,9 @@ pub struct DoctorArgs {
 
 /// Prints the checks; fails if a check failed.
 pub async fn run(args: &DoctorArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
+    if let Some(path) = &args.file {
+        file::announce(path, terminal);
+    }
     let request = request(args, connection.patience())?;
     let named = request.spec.as_ref().map_or(&request.name, |spec| &spec.name);
     let (name, client) = (named.clone(), Client::connect(connection).await?);

@@ -12,8 +12,9 @@ use crate::connect::{Client, ClientArgs};
 use crate::interrupt::Interrupt;
 use crate::table::{clean, wrapped};
 use crate::terminal::Terminal;
-use crate::value_parsers::{positive_duration, whole};
+use crate::value_parsers::{duration_up_to, whole};
 use crate::view::DrainView;
+use domain::drain::{LONGEST, LONGEST_TEXT};
 use domain::names::{ClusterName, WorkspaceId};
 use proto::spaceport::v1::change_drain_request::Change;
 use proto::spaceport::v1::drain::State;
@@ -80,11 +81,11 @@ enum Verb {
 struct StartArgs {
     /// The cluster's name
     name: ClusterName,
-    /// Stop workspaces after this time even if they are in use, such as 2h; never when absent
-    #[arg(long, value_parser = positive_duration, value_name = "DURATION")]
+    /// Stop workspaces after this time even if they are in use, such as 2h, at most a year; never when absent
+    #[arg(long, value_parser = duration_up_to(LONGEST, LONGEST_TEXT), value_name = "DURATION")]
     deadline: Option<Duration>,
-    /// Inactivity after which a workspace is stopped; its own timeouts when absent
-    #[arg(long, value_parser = positive_duration, value_name = "DURATION")]
+    /// Inactivity after which a workspace is stopped, at most a year; its own timeouts when absent
+    #[arg(long, value_parser = duration_up_to(LONGEST, LONGEST_TEXT), value_name = "DURATION")]
     idle: Option<Duration>,
     /// Stops per minute, such as 30/min
     #[arg(long, value_parser = rate, value_name = "N/min", default_value = "30/min")]
@@ -163,7 +164,10 @@ async fn begin(
     }
     result(connection, answer.drain, terminal)?;
     if args.dry_run {
-        terminal.progress("nothing was changed; without --dry-run the drain would begin\n");
+        terminal.progress(
+            "nothing was changed; without --dry-run the drain would begin. It starts nothing: TARGET is where the next start \
+             of a workspace would go\n",
+        );
     }
     Ok(())
 }

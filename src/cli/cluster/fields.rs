@@ -9,6 +9,7 @@ use anyhow::anyhow;
 use serde_json::{Map, Value};
 
 use crate::failure::{FileProblems, Problem};
+use crate::input;
 use domain::yaml;
 
 mod similar;
@@ -21,7 +22,7 @@ pub fn parse(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
 
 /// The documents of a file.
 pub fn documents(text: &str, path: &Path) -> anyhow::Result<Vec<Value>> {
-    parse(text).map_err(|error| anyhow!("{} {}", path.display(), yaml::fault(&error, text)))
+    parse(text).map_err(|error| anyhow!("{} {}", input::Name(path), yaml::fault(&error, text)))
 }
 
 /// The value, or an error with all problems of the file.

@@ -13,6 +13,7 @@ use super::kubeconfig;
 use super::plugin::Plugin;
 use crate::input::{self, Patience};
 use crate::table::clean;
+use crate::terminal::Terminal;
 use domain::class::{Class, RawClass};
 use domain::cluster::{ClearText, DEFAULT_MAX_WEIGHT, LARGEST_WEIGHT, NodeAgent};
 use domain::kubeconfig::encoding;
@@ -33,12 +34,19 @@ pub use overrides::{Login, Overrides};
 /// Weight if the file names none.
 const DEFAULT_WEIGHT: u32 = 50;
 
+/// Says that a verb waits for a person who types.
+pub fn announce(path: &Path, terminal: &mut Terminal<'_>) {
+    if input::is_typed(path) {
+        terminal.progress("reading the cluster file from this terminal; Ctrl-D ends it\n");
+    }
+}
+
 pub fn read(path: &Path, patience: Patience) -> Result<Vec<Value>> {
     let bytes = input::read_or_stdin(path, input::CLUSTER_FILE, patience)?;
-    let text = encoding::decode(&bytes).map_err(|rule| anyhow::anyhow!("{} {rule}", path.display()))?;
+    let text = encoding::decode(&bytes).map_err(|rule| anyhow::anyhow!("{} {rule}", input::Name(path)))?;
     let documents: Vec<_> =
         documents(&text, path)?.into_iter().filter(|document| !document.is_null()).collect();
-    ensure!(!documents.is_empty(), "{} holds no cluster", path.display());
+    ensure!(!documents.is_empty(), "{} holds no cluster", input::Name(path));
     Ok(documents)
 }
 

@@ -35,7 +35,7 @@ pub struct Choice<'a> {
     pub plugins: Plugins,
     /// Whether standard input is in use as a file.
     pub stdin_taken: bool,
-    /// How long to wait for the writers of pipes.
+    /// How long reading one file may take.
     pub patience: Patience,
 }
 

@@ -9,8 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::connect::{Client, ClientArgs};
 use crate::failure::Usage;
 use crate::terminal::Terminal;
-use crate::value_parsers::{positive_duration, time};
+use crate::value_parsers::{duration_up_to, time};
 use crate::view::ClusterView;
+use domain::maintenance::{LONGEST, LONGEST_TEXT};
 use domain::names::{ClusterName, Namespace};
 use proto::spaceport::v1::SetMaintenanceRequest;
 
@@ -46,11 +47,11 @@ pub struct OnArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct End {
-    /// When it ends, such as 2026-01-02T03:04:05Z
+    /// When it ends, such as 2026-01-02T03:04:05Z; at most 30 days from now
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Timestamp>,
-    /// How long it takes, such as 2h30m
-    #[arg(long = "for", value_parser = positive_duration, value_name = "DURATION")]
+    /// How long it takes, such as 2h30m; at most 30 days (720h)
+    #[arg(long = "for", value_parser = duration_up_to(LONGEST, LONGEST_TEXT), value_name = "DURATION")]
     lasting: Option<Duration>,
 }
 

@@ -46,6 +46,7 @@ pub struct RegisterArgs {
 /// Registers the clusters of the file in order; a failure does not stop the rest.
 pub async fn run(args: &RegisterArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
     // Report problems of the file before connecting.
+    file::announce(&args.file, terminal);
     let registrations = read(args, connection.patience())?;
     let client = Client::connect(connection).await?;
     let total = registrations.len();

@@ -10,7 +10,7 @@ use super::file;
 use super::kubeconfig::{self, Choice, Login};
 use crate::connect::{Client, ClientArgs};
 use crate::failure::Usage;
-use crate::input::Patience;
+use crate::input::{self, Patience};
 use crate::terminal::Terminal;
 use crate::value_parsers::{at_least, whole};
 use crate::view::{CheckView, ClusterView};
@@ -98,6 +98,9 @@ fn constraint(text: &str) -> Result<AdmissionConstraint, &'static str> {
 
 /// Sends the change.
 pub async fn run(args: &UpdateArgs, connection: &ClientArgs, terminal: &mut Terminal<'_>) -> Result<()> {
+    if let Some(path) = &args.file {
+        file::announce(path, terminal);
+    }
     let request = request(args, connection.patience())?;
     let client = Client::connect(connection).await?;
     let mut api = client.clusters();
@@ -185,7 +188,7 @@ fn of_file(args: &UpdateArgs, patience: Patience) -> Result<(ClusterSpec, Vec<St
     let names_cordoned = documents.iter().any(|document| document.get("cordoned").is_some());
     let spec = file::spec(documents, &path)?;
     if spec.name != args.name.as_str() {
-        let text = format!("{} is about cluster {}, not {}", path.display(), spec.name, args.name);
+        let text = format!("{} is about cluster {}, not {}", input::Name(&path), spec.name, args.name);
         return Err(Usage(text).into());
     }
     let all = [

@@ -2,9 +2,12 @@
 //! Understands YAML block mappings and JSON. The caller parses the result again and compares: what this does not
 //! understand is rejected, never guessed.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use self::json::Document;
 use super::context::{ConfigFile, Context, ContextName};
+
+mod json;
 
 /// The key of the current context.
 const CURRENT: &str = "currentContext";
@@ -49,29 +52,29 @@ fn changes(before: Option<&Context>, after: &Context) -> Vec<(&'static str, Opti
         .collect()
 }
 
-/// JSON has no comments; values that do not change keep their text.
 fn in_json(text: &str, old: &ConfigFile, new: &ConfigFile) -> Option<String> {
-    let mut document: Map<String, Value> = serde_json::from_str(text).ok()?;
-    match &new.current_context {
-        Some(name) => document.insert(CURRENT.to_owned(), name.to_string().into()),
-        None => document.remove(CURRENT),
-    };
-    let contexts = document.entry(CONTEXTS).or_insert(Value::Null);
-    if contexts.is_null() {
-        *contexts = json!({});
+    let mut document = Document::of(text)?;
+    for name in old.contexts.keys().filter(|name| !new.contexts.contains_key(name)) {
+        document.remove(&[CONTEXTS], &name.to_string())?;
     }
-    let contexts = contexts.as_object_mut()?;
-    contexts.retain(|name, _| new.contexts.keys().any(|kept| kept.to_string() == *name));
     for (name, context) in &new.contexts {
-        let written = contexts.entry(name.to_string()).or_insert_with(|| json!({})).as_object_mut()?;
+        let path = name.to_string();
+        if !old.contexts.contains_key(name) {
+            document.set(&[CONTEXTS], &path, &Value::Object(Map::new()))?;
+        }
         for (key, value) in changes(old.contexts.get(name), context) {
             match value {
-                Some(value) => written.insert(key.to_owned(), value),
-                None => written.remove(key),
-            };
+                Some(value) => document.set(&[CONTEXTS, &path], key, &value)?,
+                None => document.remove(&[CONTEXTS, &path], key)?,
+            }
         }
     }
-    Some(serde_json::to_string_pretty(&document).ok()? + "\n")
+    match &new.current_context {
+        unchanged if *unchanged == old.current_context => {}
+        Some(name) => document.set(&[], CURRENT, &name.to_string().into())?,
+        None => document.remove(&[], CURRENT)?,
+    }
+    Some(document.into_text())
 }
 
 /// The lines of a file, without line ends.

@@ -22,8 +22,7 @@ use crate::table::clean;
 use domain::duration::GoDuration;
 use domain::kubeconfig::encoding;
 
-/// How long to wait for another process that changes the file.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Between tries to get the lock that another process holds.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Symbolic links that are followed, as many as Linux follows.
 const MOST_LINKS: usize = 40;
@@ -36,11 +35,11 @@ impl ConfigFile {
 
     /// The text of the file, if it exists.
     fn text(path: &Path, patience: Patience) -> Result<Option<String>> {
-        let bytes = match input::read_or_stdin(path, input::CONFIG, patience) {
+        let bytes = match input::read(path, input::CONFIG, patience) {
             Err(input::Error::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
             }
-            bytes => bytes?,
+            content => content?.bytes,
         };
         encoding::decode(&bytes).map(Some).map_err(|rule| anyhow!("{} {rule}", path.display()))
     }
@@ -76,7 +75,7 @@ impl ConfigFile {
             target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.with_context(|| format!("failed to create the folder {}", folder.display()))?;
-        let _lock = lock(folder)?;
+        let _lock = lock(folder, patience)?;
         let text = Self::text(path, patience)?;
         let old = text.as_deref().map_or_else(|| Ok(Self::default()), |text| Self::parse(text, path))?;
         let mut new = old.clone();
@@ -139,10 +138,10 @@ fn write(text: &str, path: &Path, folder: &Path) -> io::Result<()> {
 }
 
 /// Locks a folder against other processes that change the file, until dropped.
-fn lock(folder: &Path) -> Result<File> {
+fn lock(folder: &Path, patience: Patience) -> Result<File> {
     let failed = || format!("failed to lock {}", folder.display());
     let file = File::open(folder).with_context(failed)?;
-    let deadline = Instant::now() + LOCK_WAIT;
+    let deadline = Instant::now() + patience.0;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -422,16 +421,20 @@ contexts:
 
     #[test]
     fn other_forms_are_changed_without_loss_or_not_at_all() {
-        let json =
-            r#"{"contexts": {"eu": {"ca": "ca.crt", "endpoints": ["https://a"]}}, "currentContext": "eu"}"#;
+        let json = r#"{"currentContext": "eu", "contexts": {"us": {}, "eu": {"timeout": "3s", "endpoints": ["https://a"]}}}"#;
         let set = |config: &mut ConfigFile| {
             config.contexts.get_mut(&name("eu")).unwrap().server_name = Some("n".to_owned());
         };
-        let read: Value = serde_json::from_str(&changed(json, set).unwrap()).unwrap();
-        assert_eq!(
-            (&read["contexts"]["eu"]["ca"], &read["contexts"]["eu"]["serverName"]),
-            (&"ca.crt".into(), &"n".into())
-        );
+        let expected = json.replace(r#"["https://a"]"#, r#"["https://a"], "serverName": "n""#);
+        assert_eq!(changed(json, set).unwrap(), expected);
+        let added = changed(json, |config| {
+            config.contexts.remove(&name("eu"));
+            config
+                .contexts
+                .insert(name("a"), Context { server_name: Some("n".to_owned()), ..Context::default() });
+            config.current_context = None;
+        });
+        assert_eq!(added.unwrap(), r#"{"contexts": {"us": {}, "a": {"endpoints": [], "serverName": "n"}}}"#);
         for text in [
             "contexts:\n  eu: {endpoints: [https://a], ca: ca.crt} # mine\n",
             "contexts: {eu: {endpoints: [https://a]}}\n",

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::diagnosis::{Failure, Sides, Stage, of_first_bytes, of_tcp, unknown_host};
+use super::race::{DELAY, first_success};
 
 /// Maximum size of a TLS record.
 const RECORD: usize = 16 << 10;
@@ -54,9 +55,23 @@ impl Dialer {
     async fn connect(&self) -> io::Result<(Box<dyn Io>, bool)> {
         self.stage.send_replace(Stage::Connecting);
         let (host, port) = (self.host.as_str(), self.port);
-        let addresses: Vec<_> =
-            lookup_host((host, port)).await.map_err(|error| unknown_host(&error, host))?.collect();
-        let stream = TcpStream::connect(&*addresses).await.map_err(|error| of_tcp(error, host, port))?;
+        let addresses = lookup_host((host, port)).await.map_err(|error| unknown_host(&error, host))?;
+        let attempts = addresses.map(|address| async move {
+            let stream = TcpStream::connect(address).await;
+            let stream = stream.map_err(|error| (Reached::Nothing, of_tcp(error, host, port)))?;
+            self.secure(stream).await.map_err(|error| (Reached::Server, error))
+        });
+        let failed = match first_success(attempts, DELAY).await {
+            Ok(connected) => return Ok(connected),
+            // A server that was reached says more than an address where nothing listens.
+            Err(failures) => failures.into_iter().max_by_key(|(reached, _)| *reached),
+        };
+        Err(failed
+            .map_or_else(|| unknown_host(&io::Error::other("it has no address"), host), |(_, error)| error))
+    }
+
+    /// Adds TLS to a connection, unless it is plaintext.
+    async fn secure(&self, stream: TcpStream) -> io::Result<(Box<dyn Io>, bool)> {
         stream.set_nodelay(true)?;
         let Some((config, name)) = &self.tls else { return Ok((Box::new(stream), false)) };
         self.stage.send_replace(Stage::Securing);
@@ -68,6 +83,13 @@ impl Dialer {
         }
         Ok((Box::new(stream), true))
     }
+}
+
+/// How far a connection got that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reached {
+    Nothing,
+    Server,
 }
 
 /// A byte stream, plaintext or TLS.

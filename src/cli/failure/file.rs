@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::input::Name;
+
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -40,8 +42,8 @@ impl FileProblems {
     /// Heading above the list of problems.
     pub fn summary(&self) -> String {
         match self.problems.as_slice() {
-            [only] => format!("{}: {only}", self.path.display()),
-            all => format!("{} has {} problems", self.path.display(), all.len()),
+            [only] => format!("{}: {only}", Name(&self.path)),
+            all => format!("{} has {} problems", Name(&self.path), all.len()),
         }
     }
 }

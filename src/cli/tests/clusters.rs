@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::fs::OpenOptions;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -200,13 +201,12 @@ async fn folders_and_endless_devices_are_rejected_and_a_pipe_is_read() {
 }
 
 #[tokio::test]
-async fn a_pipe_that_nothing_writes_to_ends_at_the_timeout() {
+async fn a_pipe_with_a_silent_writer_or_none_ends_at_the_timeout() {
     let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let pipe = pipe.display();
-    let expected =
-        format!("{pipe} is a pipe that nothing wrote to within 100ms: start its writer, or name a file");
+    let path = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let pipe = path.display();
+    let expected = format!("nothing came from {pipe} within 100ms: start what writes to it, name a file");
     let by_variable = Environment::default().with("SPACEPORT_CONFIG", pipe.to_string());
     for (line, environment) in [
         (format!("cluster register -f {pipe}"), Environment::default()),
@@ -219,6 +219,11 @@ async fn a_pipe_that_nothing_writes_to_ends_at_the_timeout() {
     ] {
         let ran = run(&format!("{line} --timeout 100ms"), &environment).await;
         assert!(ran.code == 1 && ran.err.contains(&expected), "{line}: {}", ran.err);
+        // Opened for reading too, so that it does not wait for a reader.
+        let silent_writer = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let ran = run(&format!("{line} --timeout 100ms"), &environment).await;
+        assert!(ran.code == 1 && ran.err.contains(&expected), "{line}: {}", ran.err);
+        drop(silent_writer);
     }
 }
 
@@ -504,7 +509,7 @@ async fn a_drain_is_planned_begun_waited_for_and_changed() {
     let ran = spaceport(&endpoint, "cluster drain eu").await;
     assert_eq!(
         (ran.code, ran.err.as_str()),
-        (1, "spaceport: failed to drain eu: FAILED_PRECONDITION: no room\n")
+        (1, "spaceport: failed to drain eu: FAILED_PRECONDITION: no capacity\n")
     );
     let workspace =
         DrainWorkspace { id: "ws".to_owned(), no_room: "us is full".to_owned(), ..Default::default() };

@@ -113,12 +113,35 @@ async fn a_server_that_says_nothing_costs_no_more_than_the_timeout() {
     );
     assert!(ran.code == 1 && ran.err.starts_with(&expected), "{}", ran.err);
     assert!(took < Duration::from_secs(2), "{took:?}");
+}
 
-    let alive = Fake::default().serve().await;
+#[tokio::test]
+async fn a_silent_address_delays_the_next_one_briefly() {
+    let (silent, alive) = (silent().await, Fake::default().serve().await);
     let several = format!("http://{silent},http://{silent},{alive}");
-    let (ran, took) = timed(&format!("--endpoint {several} --timeout 2s")).await;
+    for timeout in ["30s", "1s"] {
+        let (ran, took) = timed(&format!("--endpoint {several} --timeout {timeout}")).await;
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(took < Duration::from_secs(3), "{took:?}");
+    }
+    let (ran, took) = timed(&format!("--endpoint {DEAD},http://{silent},{DEAD} --timeout 1s")).await;
+    let nothing =
+        format!("{DEAD} (nothing listens at 127.0.0.1:1: check the address, and that a manager runs there)");
+    let expected = format!(
+        "spaceport: UNAVAILABLE: no server can be reached: {nothing}, http://{silent} (a connection, but no HTTP/2 within "
+    );
+    assert!(ran.err.starts_with(&expected) && ran.err.trim_end().ends_with(&nothing), "{}", ran.err);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_no_tls_does_not_delay_one_that_does() {
+    let (pki, silent) = (Pki::new(), silent().await);
+    let alive = pki.serve(|_| {}, None).await;
+    let flags = format!("--ca {} --server-name spaceport.test --timeout 30s", pki.ca());
+    let (ran, took) = timed(&format!("--endpoint https://{silent},{alive} {flags}")).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
 #[tokio::test]

@@ -221,7 +221,8 @@ impl ClusterManager for Fake {
 
     async fn start_drain(&self, request: Request<StartDrainRequest>) -> Answer<StartDrainResponse> {
         let request = request.into_inner();
-        let mut drain = self.0.lock().drain.clone().ok_or_else(|| Status::failed_precondition("no room"))?;
+        let mut drain =
+            self.0.lock().drain.clone().ok_or_else(|| Status::failed_precondition("no capacity"))?;
         if request.dry_run {
             drain.set_state(drain::State::Planned);
         }

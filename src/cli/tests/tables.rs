@@ -201,7 +201,7 @@ fn drain(state: State) -> DrainView {
         room: room.into(),
         no_room: no_room.into(),
     };
-    let full = "us-1 has no room for class g1-large: no node has 16 Gi of memory left; ap-1 is cordoned";
+    let full = "us-1 has no capacity for class g1-large: no node has 16 Gi of memory left; ap-1 is cordoned";
     let unsaved = |id: &str, accepted| UnsavedWorkspace {
         id: id.into(),
         reason: "the node agent answered 507 Insufficient Storage three times".into(),
@@ -230,6 +230,7 @@ fn drain(state: State) -> DrainView {
         workspaces: vec![
             workspace(UUID, Fate::LeftAlone, "us-1", ""),
             workspace("demo-1", Fate::NoRoom, "", full),
+            DrainWorkspace { due_at: None, ..workspace("demo-2", Fate::Stopping, "us-1", "") },
         ],
         unsaved: if state == State::Planned {
             vec![]
@@ -328,9 +329,27 @@ fn forecast(reason: &str, placed: u32) -> ForecastView {
         placed,
         refuses_from: if placed > 0 { placed + 1 } else { 1 },
         reason: reason.into(),
+        ..ClusterForecast::default()
     };
     let clusters = vec![forecast("eu-1", placed), forecast("us-1", 0)];
     ForecastView::from(ForecastPlacementResponse { clusters, left_over: 3 })
+}
+
+#[test]
+fn a_cluster_that_is_the_last_choice_is_named_with_the_reason() {
+    let one = |name: &str, placed, last_choice: &str| ClusterForecast {
+        cluster: name.into(),
+        placed,
+        last_choice: last_choice.into(),
+        ..ClusterForecast::default()
+    };
+    let clusters = vec![one("eu-1", 0, "its rules rejected the last starts"), one("us-1", 1, "")];
+    let view = ForecastView::from(ForecastPlacementResponse { clusters, left_over: 0 });
+    let json = serde_json::to_value(&view).unwrap();
+    assert_eq!(json["clusters"]["eu-1"]["lastChoice"], "its rules rejected the last starts");
+    assert!(json["clusters"]["us-1"].get("lastChoice").is_none());
+    let table = format!("{:?}", view.table());
+    assert!(table.contains("last choice: its rules rejected the last starts"), "{table}");
 }
 
 fn decision() -> DecisionView {
@@ -406,7 +425,7 @@ fn pages() -> Vec<(&'static str, Page)> {
         ("cluster drain show", drain(State::Draining).page(now)),
         (
             "cluster explain",
-            forecast("has no room for class g1-large: 16 Gi of memory are missing", 12).table().into(),
+            forecast("has no capacity for class g1-large: 16 Gi of memory are missing", 12).table().into(),
         ),
         ("cluster explain --cluster nope", forecast("is not the requested cluster nope", 0).table().into()),
         ("cluster forget", forgotten().table(now).into()),

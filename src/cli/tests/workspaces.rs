@@ -143,7 +143,12 @@ async fn a_rejected_start_differs_from_one_without_a_response() {
         Status::with_error_details(Code::Unavailable, message, details)
     };
     for (given, expected) in [
-        ("CLUSTERS_NOT_KNOWN", "spaceport: failed to start workspace one: UNAVAILABLE: no cluster can take"),
+        (
+            "CLUSTERS_NOT_KNOWN",
+            "spaceport: workspace one was not started; repeat the command: UNAVAILABLE: no",
+        ),
+        ("NOT_SERVED", "spaceport: workspace one was not started; repeat the command: UNAVAILABLE: no"),
+        ("NOT_LEADER", "spaceport: workspace one was not started; repeat the command: UNAVAILABLE: no"),
         ("CLUSTER", "spaceport: workspace one may or may not start; see"),
     ] {
         server.0.lock().start = Some(Err(reason(given)));

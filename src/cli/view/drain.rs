@@ -114,6 +114,17 @@ impl From<DrainWorkspace> for WorkspaceView {
     }
 }
 
+impl WorkspaceView {
+    /// Where its next start would go. Empty if the drain does not end it; servers of earlier versions name a cluster then.
+    fn target(&self) -> String {
+        match self.fate.as_str() {
+            "FINISHES" | "STOPPING" => String::new(),
+            _ if self.no_room.is_empty() => self.room.clone(),
+            _ => format!("none: {}", self.no_room),
+        }
+    }
+}
+
 impl From<UnsavedWorkspace> for UnsavedView {
     fn from(one: UnsavedWorkspace) -> Self {
         Self { at: timestamp(one.at.as_ref()), id: one.id, reason: one.reason, accepted: one.accepted }
@@ -161,9 +172,7 @@ impl DrainView {
         for one in &self.workspaces {
             let stops_in = one.due_at.map(|due| age(Some(now), due)).unwrap_or_default();
             let stops_at = one.due_at.map(|due| format!("{due:.0}")).unwrap_or_default();
-            let room =
-                if one.no_room.is_empty() { one.room.clone() } else { format!("none: {}", one.no_room) };
-            table.row([one.id.clone(), one.owner.clone(), self.fate(one), stops_in, stops_at, room]);
+            table.row([one.id.clone(), one.owner.clone(), self.fate(one), stops_in, stops_at, one.target()]);
         }
         table
     }
@@ -177,6 +186,8 @@ impl DrainView {
             "FINISHES" if self.is_plan() => "WOULD FINISH",
             "LEFT_ALONE" if self.is_plan() => "WOULD RUN ON",
             "DUE" if self.is_plan() => "WOULD STOP",
+            "NO_ROOM" if self.is_plan() => "WOULD STAY",
+            "STOPPING" if self.is_plan() => "STOPS ALREADY",
             fate => fate,
         };
         fate.to_owned()
@@ -222,7 +233,7 @@ impl DrainView {
             (counts.left_alone, "left alone"),
             (counts.finishing, "finishing"),
             (counts.due, "due"),
-            (counts.no_room, "without room"),
+            (counts.no_room, "without capacity"),
             (counts.stopping, "stopping"),
         ];
         let parts: Vec<String> = parts

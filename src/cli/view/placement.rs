@@ -49,6 +49,7 @@ struct VerdictView {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ScoreView {
+    last_choice: bool,
     region: u32,
     canary: bool,
     load: f64,
@@ -92,6 +93,7 @@ impl From<PlacementScore> for ScoreView {
     #[allow(clippy::cast_precision_loss, reason = "shown with three digits")]
     fn from(score: PlacementScore) -> Self {
         Self {
+            last_choice: score.last_choice > 0,
             region: score.region,
             canary: score.canary == 0,
             load: score.load as f64 / 1e6,
@@ -144,7 +146,12 @@ impl DecisionView {
         let mut cells = vec![verdict.cluster.clone()];
         match &verdict.score {
             Some(score) => cells.extend([
-                if placed { "placed" } else { "fits" }.to_owned(),
+                match (placed, score.last_choice) {
+                    (true, _) => "placed",
+                    (false, true) => "last choice",
+                    (false, false) => "fits",
+                }
+                .to_owned(),
                 (score.region + 1).to_string(),
                 if score.canary { "yes" } else { "no" }.to_owned(),
                 format!("{:.3}", score.load),
@@ -173,13 +180,16 @@ struct OutcomeView {
     #[serde(skip_serializing_if = "Option::is_none")]
     refuses_from: Option<u32>,
     reason: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    last_choice: String,
 }
 
 impl From<ForecastPlacementResponse> for ForecastView {
     fn from(answer: ForecastPlacementResponse) -> Self {
         let outcome = |one: ClusterForecast| {
             let refuses_from = Some(one.refuses_from).filter(|nth| *nth > 0);
-            (one.cluster, OutcomeView { placed: one.placed, refuses_from, reason: one.reason })
+            let (placed, reason, last_choice) = (one.placed, one.reason, one.last_choice);
+            (one.cluster, OutcomeView { placed, refuses_from, reason, last_choice })
         };
         Self { clusters: answer.clusters.into_iter().map(outcome).collect(), left_over: answer.left_over }
     }
@@ -188,7 +198,10 @@ impl From<ForecastPlacementResponse> for ForecastView {
 impl OutcomeView {
     fn cells(&self, cluster: String) -> [String; 4] {
         let from = self.refuses_from.map(|nth| format!("start {nth}")).unwrap_or_default();
-        [cluster, self.placed.to_string(), from, self.reason.clone()]
+        let last = (!self.last_choice.is_empty()).then(|| format!("last choice: {}", self.last_choice));
+        let reasons = [Some(self.reason.clone()).filter(|reason| !reason.is_empty()), last];
+        let reason = reasons.into_iter().flatten().collect::<Vec<_>>().join("; ");
+        [cluster, self.placed.to_string(), from, reason]
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::describe::describe;
 use crate::connect::Client;
-use crate::failure::leaves_open;
+use crate::failure::passes;
 use domain::names::WorkspaceId;
 use proto::wsman::WorkspaceStatus;
 
@@ -27,7 +27,7 @@ pub async fn holders(client: &Client, id: &WorkspaceId, deadline: Instant) -> Op
                         return held;
                     }
                 }
-                Err(status) if leaves_open(&status) => {}
+                Err(status) if passes(&status) => {}
                 // It is gone, or cannot be read: the stop itself is over.
                 Err(_) => return None,
             }

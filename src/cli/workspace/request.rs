@@ -1,10 +1,12 @@
 //! Builds the request from the flags of `workspace start`.
 
 use std::fmt;
+use std::hash::Hasher as _;
 use std::str::FromStr;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use fnv::FnvHasher;
 use uuid::Uuid;
 
 use crate::failure::Usage;
@@ -298,10 +300,10 @@ fn readable_id(args: &RequestArgs, id: &str) -> String {
         .collect();
     let words = words.trim_matches('-');
     // FNV-1a: a short suffix, not a secret.
-    let hash = id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    format!("{}-{:010x}", if words.is_empty() { "workspace" } else { words }, hash >> 24)
+    let mut hasher = FnvHasher::default();
+    hasher.write(id.as_bytes());
+    let hash = hasher.finish() >> 24;
+    format!("{}-{hash:010x}", if words.is_empty() { "workspace" } else { words })
 }
 
 fn image_name(image: &str) -> String {

@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::request::RequestArgs;
 use super::wait::{Goal, Wait};
 use crate::connect::{Client, ClientArgs};
-use crate::failure::leaves_open;
+use crate::failure::{leaves_open, passes};
 use crate::interrupt::Interrupt;
 use crate::subscription::Subscription;
 use crate::terminal::Terminal;
@@ -86,8 +86,13 @@ pub async fn run(
 
 /// Adds what is known after a failure: no response does not mean rejected.
 fn explain(status: Status, id: &str) -> anyhow::Error {
-    let context =
-        if leaves_open(&status) { may_start(id) } else { format!("failed to start workspace {id}") };
+    let context = if leaves_open(&status) {
+        may_start(id)
+    } else if passes(&status) {
+        format!("workspace {id} was not started; repeat the command")
+    } else {
+        format!("failed to start workspace {id}")
+    };
     anyhow::Error::from(status).context(context)
 }
 

@@ -2,7 +2,10 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
+use k8s::resources::conditions::reason;
 use k8s::resources::{Workspace, names};
+
+use super::observed::Denial;
 
 /// A write in the cluster, or a check of it. Each is idempotent.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +39,28 @@ pub enum Action {
     ReleaseWorkspace,
     /// Delete the Workspace.
     DeleteWorkspace,
+}
+
+impl Action {
+    /// What the status reports if the cluster refuses this action for a cause. `None` for the pod's creation, which is
+    /// reported as a [`Refusal`](super::Refusal), and for what only reads: the decision rests on its answer.
+    pub fn denied(&self, cause: &str) -> Option<Denial> {
+        let (reason, what) = match self {
+            Self::DeletePod { name, .. } => (reason::POD_NOT_DELETED, format!("delete its pod {name}")),
+            Self::ReleasePod { name, .. } => (
+                reason::POD_NOT_RELEASED,
+                format!("remove the finalizer {} from its pod {name}", names::FINALIZER),
+            ),
+            Self::DeleteSecrets(_) => (reason::SECRETS_NOT_DELETED, "delete its Secrets".to_owned()),
+            Self::ReleaseWorkspace => (
+                reason::WORKSPACE_NOT_RELEASED,
+                format!("remove the finalizer {} from its resource", names::FINALIZER),
+            ),
+            Self::DeleteWorkspace => (reason::WORKSPACE_NOT_DELETED, "delete its resource".to_owned()),
+            Self::CreatePod(_) | Self::CheckForPod { .. } => return None,
+        };
+        Some(Denial { reason, message: format!("the cluster refuses to {what}: {cause}") })
+    }
 }
 
 /// Which Secrets a workspace has.

@@ -4,8 +4,9 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::pod;
 use domain::pod::PodFacts;
+use domain::workspace::Phase;
 use k8s::resources::conditions::{self, reason};
-use k8s::resources::{Phase, names};
+use k8s::resources::names;
 
 use super::action::{Action, SecretsToDelete};
 use super::case::Case;
@@ -63,19 +64,20 @@ fn with_pod(case: &Case<'_>, draft: &mut Draft, pod: &PodFacts) {
 
 /// Takes the next status out of the draft and returns the status update; adds the last actions once the workspace is over.
 pub(super) fn conclude(case: &Case<'_>, draft: &mut Draft) -> StatusChange {
-    let status = std::mem::take(&mut draft.status);
+    let (old, status) = (case.workspace.status.as_ref(), &draft.status);
     let is_over =
-        status.phase == Phase::Stopped && (case.pod.is_none() || ending::is_left_behind(case, &status));
-    let change = StatusChange::between(case.workspace.status.as_ref(), status);
+        status.phase == Phase::Stopped && (case.pod.is_none() || ending::is_left_behind(case, status));
     let was_ending = matches!(case.phase(), Phase::Stopping | Phase::Stopped);
-    let only_end = was_ending && change.says_only_the_end() && !is_held_by_others(case);
-    if is_over && only_end {
+    // With an earlier refusal as it stands: it is cleared by no status update of its own, and so delays no end.
+    let only_end = || StatusChange::between(old, status.clone()).says_only_the_end();
+    if is_over && was_ending && !is_held_by_others(case) && only_end() {
         finish(case, &mut draft.choice.actions);
         // The deletion of the resource reports the end; a status update would be redundant.
         return StatusChange::default();
     }
     draft.choice.more_to_do |= is_over;
-    change
+    ending::clear_denial(case, draft);
+    StatusChange::between(old, std::mem::take(&mut draft.status))
 }
 
 /// Whether other finalizers keep the resource after the manager's is removed.

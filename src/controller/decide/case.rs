@@ -5,7 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::pod::{self, CONTAINER};
 use crate::settings::Settings;
 use domain::pod::{ContainerFacts, ContainerState, EventQuery, PodFacts, PodPhase};
-use k8s::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType, conditions};
+use domain::workspace::{Kind, Phase};
+use k8s::resources::conditions::{self, reason};
+use k8s::resources::{Workspace, WorkspaceStatus};
 
 use super::deadline::has_passed;
 use super::observed::Observed;
@@ -66,7 +68,7 @@ impl<'a> Case<'a> {
     }
 
     pub fn is_headless(&self) -> bool {
-        self.workspace.spec.type_ != WorkspaceType::Regular
+        self.workspace.spec.type_ != Kind::Regular
     }
 
     pub fn in_maintenance(&self) -> bool {
@@ -116,6 +118,13 @@ impl<'a> Case<'a> {
 
     pub fn is_deleting(&self) -> bool {
         self.pod.is_some_and(|pod| pod.deleting_since.is_some())
+    }
+
+    /// Whether the cluster refuses to delete the pod: its containers run, so the wait for the backup has not begun.
+    pub fn is_kept_by_cluster(&self) -> bool {
+        self.observed.denial.is_some_and(|denial| denial.reason == reason::POD_NOT_DELETED)
+            && self.pod.is_some()
+            && !self.is_deleting()
     }
 
     /// Whether a headless task succeeded. The pod's phase alone says so only once sidecars ended, too.

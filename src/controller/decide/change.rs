@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Map, Value, json};
 
-use k8s::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus};
+use domain::workspace::Phase;
+use k8s::resources::{OwnerToken, Runtime, WorkspaceStatus};
 
 /// The fields of a status that change. It has only fields that the controller owns, so that no other writer's field is
 /// touched. A merge patch replaces the whole list of conditions, so it is written only for the observed resource version.

@@ -7,9 +7,10 @@ use crate::settings::OwnerTokens;
 use domain::names::WorkspaceId;
 use domain::pod::{ContainerState, PodEvent, PodFacts};
 use domain::template::Values;
+use domain::workspace::Phase;
 use k8s::convert;
 use k8s::resources::conditions::{self, reason};
-use k8s::resources::{OwnerToken, Phase, Runtime, WorkspaceStatus, names};
+use k8s::resources::{OwnerToken, Runtime, WorkspaceStatus, names};
 
 use super::action::Action;
 use super::case::Case;
@@ -265,7 +266,9 @@ impl Draft {
 
     /// Sets the start times of the timeouts of stopping.
     pub fn note_stopping(&mut self, case: &Case<'_>) {
-        self.status.pod_stopping_time.get_or_insert(Time(self.now));
+        if self.status.phase == Phase::Stopped || !case.is_kept_by_cluster() {
+            self.status.pod_stopping_time.get_or_insert(Time(self.now));
+        }
         let finished = self.finished(case);
         let going = case.pod.is_none() || case.is_deleting();
         if self.status.phase == Phase::Stopped || (finished && going) {

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 
 use domain::duration::GoDuration;
 use domain::pod::PodFacts;
+use domain::workspace::Phase;
 use k8s::resources::conditions::{self, reason};
-use k8s::resources::{Phase, WorkspaceStatus, names};
+use k8s::resources::{WorkspaceStatus, names};
 
 use super::case::Case;
 use super::deadline::after;
@@ -35,6 +36,23 @@ pub(super) fn note_node_loss(case: &Case<'_>, draft: &mut Draft) {
     let lost_backup = draft.status.is_true(conditions::BACKUP_FAILURE);
     if !ends_anyway && !lost_backup {
         draft.fail(&Failure::new(Fault::Platform, format!("node {node} of the workspace disappeared")));
+    }
+}
+
+/// Notes the write that the cluster refused in this reconcile. The next status update clears it ([`clear_denial`]).
+pub(super) fn note_denial(case: &Case<'_>, draft: &mut Draft) {
+    let Some(denial) = case.observed.denial else { return };
+    let is_new = !draft.status.is_true(conditions::WRITE_REFUSED);
+    draft.set(conditions::WRITE_REFUSED, true, denial.reason, &denial.message);
+    if is_new {
+        draft.warning("WriteRefused", denial.message.clone());
+    }
+}
+
+/// Clears the condition of an earlier reconcile: this one asks for the write again, or no longer needs it.
+pub(super) fn clear_denial(case: &Case<'_>, draft: &mut Draft) {
+    if case.observed.denial.is_none() {
+        draft.keep(conditions::WRITE_REFUSED, false, reason::UNKNOWN, "");
     }
 }
 
@@ -118,7 +136,7 @@ fn waits_since(case: &Case<'_>, status: &WorkspaceStatus) -> Option<Timestamp> {
 }
 
 fn waits_since_of(status: &WorkspaceStatus, case: &Case<'_>) -> Option<Timestamp> {
-    if is_finished(status, case.workspace.spec.type_) {
+    if is_finished(status, case.workspace.spec.type_) || case.is_kept_by_cluster() {
         return None;
     }
     Some(stopping_since(case, status))

@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
+use crate::pod::CONTAINER;
 use domain::pod::{ContainerFacts, ContainerState, PodFacts, PodPhase, Termination};
+use domain::text::first_of;
 use k8s::resources::WorkspaceStatus;
 use k8s::resources::conditions::{self, reason};
 use member::texts;
@@ -16,6 +18,8 @@ use super::start_problem;
 
 /// Exit code of a container that was killed, or whose end the kubelet missed.
 const KILLED: i32 = 137;
+/// Containers that a failure names; the others are counted.
+const NAMED: usize = 5;
 const SILENT_TASK_FAILURE: &str = "headless task failed: ";
 
 /// A failure that the node agent reports in the conditions of the content.
@@ -47,11 +51,26 @@ pub(super) fn of_pod(case: &Case<'_>, draft: &Draft) -> Option<Failure> {
     if pod.phase == PodPhase::Failed && !(pod.reason.is_empty() && pod.message.is_empty()) {
         return Some(of_pod_reason(pod));
     }
-    case.start_problem()
-        .and_then(|start_problem| start_problem.failure())
+    of_containers(case, draft, pod)
+        .or_else(|| case.start_problem().and_then(|start_problem| start_problem.failure()))
         .or_else(|| of_container(case, case.container()?))
         .or_else(|| of_early_end(case, pod))
         .or_else(|| of_silent_end(case))
+}
+
+/// A pod without the container `workspace` can never be ready, and a pod's containers do not change. One that was ready was
+/// made by a manager that watches other names.
+fn of_containers(case: &Case<'_>, draft: &Draft, pod: &PodFacts) -> Option<Failure> {
+    let is_ending = draft.is_doomed(case) || pod.deleting_since.is_some();
+    if pod.only_others.is_empty() || is_ending || draft.status.is_true(conditions::EVER_READY) {
+        return None;
+    }
+    let text = format!(
+        "its pod {} has no container {CONTAINER}, but {}: a mutating webhook or policy of the cluster renamed or removed it",
+        pod.name,
+        first_of(&pod.only_others, NAMED)
+    );
+    Some(Failure::new(Fault::Configuration, text))
 }
 
 /// The pod is gone, and neither the workspace nor its pod was ending.
@@ -103,7 +122,7 @@ fn image_pull(message: &str) -> Failure {
 /// The platform removed the pod: preemption, eviction, taints. No failure if the workspace was ending anyway.
 fn of_disruption(case: &Case<'_>, draft: &Draft, pod: &PodFacts) -> Option<Failure> {
     let (reason, message) = pod.disruption.as_ref()?;
-    let is_ending = draft.is_doomed(case) || case.phase() == k8s::resources::Phase::Stopping;
+    let is_ending = draft.is_doomed(case) || case.phase() == domain::workspace::Phase::Stopping;
     if is_ending || pod.deleting_since.is_none() {
         return None;
     }

@@ -20,6 +20,8 @@ pub struct Observed<'a> {
     pub maintenance_until: Option<Timestamp>,
     /// The cluster's rejection of the pod in this reconcile.
     pub refusal: Option<&'a Refusal>,
+    /// The write that the cluster refused in this reconcile.
+    pub denial: Option<&'a Denial>,
     /// The pod's event that an earlier decision of this reconcile queried.
     pub pod_event: Option<&'a PodEvent>,
     /// Current time.
@@ -60,4 +62,13 @@ pub struct Refusal {
     pub message: String,
     /// Whether a retry cannot succeed, as for a pod that is not valid.
     pub is_final: bool,
+}
+
+/// The cluster refused a write of this reconcile. It is retried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// Which write: the reason of the condition `WriteRefused`.
+    pub reason: &'static str,
+    /// What was refused and why, as a clause.
+    pub message: String,
 }

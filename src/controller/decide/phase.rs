@@ -1,6 +1,6 @@
 //! The phase table: `docs/phases.md`, row by row and in its order.
 
-use k8s::resources::Phase;
+use domain::workspace::Phase;
 
 /// Input of the table: one field for each column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

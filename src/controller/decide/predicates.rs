@@ -1,8 +1,9 @@
 //! Predicates over the status and the spec of a workspace: whether it must end, and whether its content needs more.
 
 use domain::duration::GoDuration;
+use domain::workspace::Kind;
 use k8s::resources::conditions;
-use k8s::resources::{Workspace, WorkspaceStatus, WorkspaceType};
+use k8s::resources::{Workspace, WorkspaceStatus};
 
 /// Whether the node refused the pod of this attempt.
 pub(super) fn is_refused(status: &WorkspaceStatus) -> bool {
@@ -22,12 +23,12 @@ pub(super) fn is_doomed(status: &WorkspaceStatus, workspace: &Workspace) -> bool
 }
 
 /// Whether the content needs nothing more: it is backed up, cannot be, or need not be.
-pub(super) fn is_finished(status: &WorkspaceStatus, kind: WorkspaceType) -> bool {
+pub(super) fn is_finished(status: &WorkspaceStatus, kind: Kind) -> bool {
     if is_refused(status) {
         return status.condition(conditions::STATE_WIPED).is_some()
             || status.is_true(conditions::NODE_DISAPPEARED);
     }
-    kind == WorkspaceType::ImageBuild
+    kind == Kind::ImageBuild
         || !status.is_true(conditions::CONTENT_READY)
         || [
             conditions::BACKUP_COMPLETE,
@@ -47,12 +48,12 @@ pub(super) fn grace(status: &WorkspaceStatus) -> Option<u32> {
 }
 
 /// Whether the content is backed up, or there is none to keep.
-pub(super) fn is_safe(status: &WorkspaceStatus, kind: WorkspaceType) -> bool {
+pub(super) fn is_safe(status: &WorkspaceStatus, kind: Kind) -> bool {
     let is = |kinds: &[&str]| kinds.iter().any(|kind| status.is_true(kind));
     if is_refused(status) {
         return is(&[conditions::STATE_WIPED, conditions::NODE_DISAPPEARED]);
     }
-    kind == WorkspaceType::ImageBuild
+    kind == Kind::ImageBuild
         || !is(&[conditions::CONTENT_READY])
         || is(&[conditions::BACKUP_COMPLETE, conditions::ABORTED])
 }

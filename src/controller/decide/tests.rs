@@ -19,15 +19,15 @@ use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use prost::Message;
 
-use crate::settings::{ClassSettings, Recreation, Timeouts};
+use crate::settings::ClassSettings;
 use crate::templates::PodTemplates;
 use domain::class::{Class, RawClass};
+use domain::manager::{Recreation, Timeouts};
 use domain::names::WorkspaceId;
 use domain::pod::{ContainerFacts, ContainerState, PodEvent, PodPhase, Termination};
 use domain::signing::Keying;
-use k8s::resources::{
-    self, Initializer, Runtime, Workspace, WorkspaceSpec, WorkspaceStatus, WorkspaceType, names,
-};
+use domain::workspace::Kind;
+use k8s::resources::{self, Initializer, Runtime, Workspace, WorkspaceSpec, WorkspaceStatus, names};
 use proto::contentservice::{EmptyInitializer, WorkspaceInitializer, workspace_initializer::Spec};
 
 use super::*;
@@ -103,6 +103,7 @@ pub(crate) struct Scene {
     pub node: NodeObservation,
     pub maintenance_until: Option<Timestamp>,
     pub refusal: Option<Refusal>,
+    pub denial: Option<Denial>,
     pub pod_event: Option<PodEvent>,
     pub now: Timestamp,
     pub settings: Settings,
@@ -136,6 +137,7 @@ pub(crate) fn fresh() -> Scene {
         node,
         maintenance_until: None,
         refusal: None,
+        denial: None,
         pod_event: None,
         now: at(60),
         settings,
@@ -173,7 +175,7 @@ pub(crate) fn running() -> Scene {
 }
 
 /// A headless workspace that runs.
-pub(crate) fn headless(kind: WorkspaceType) -> Scene {
+pub(crate) fn headless(kind: Kind) -> Scene {
     let mut scene = running();
     scene.workspace.spec.type_ = kind;
     scene.edit_pod(|pod| pod.name = pod::name(kind, "a"));
@@ -201,7 +203,7 @@ impl Scene {
         self.workspace.status.get_or_insert_default()
     }
 
-    pub fn kind(mut self, kind: WorkspaceType) -> Self {
+    pub fn kind(mut self, kind: Kind) -> Self {
         self.workspace.spec.type_ = kind;
         self
     }
@@ -331,6 +333,7 @@ impl Scene {
             node: self.node,
             maintenance_until: self.maintenance_until,
             refusal: self.refusal.as_ref(),
+            denial: self.denial.as_ref(),
             pod_event: self.pod_event.as_ref(),
             now: self.now,
         }
@@ -374,6 +377,7 @@ pub(crate) fn new_pod(name: &str, uid: &str, workspace_uid: &str) -> PodFacts {
         held_by: Vec::new(),
         unschedulable: None,
         disruption: None,
+        only_others: Vec::new(),
         containers: Vec::new(),
         init_containers: Vec::new(),
         all_terminated: false,

@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use domain::duration::GoDuration;
+use domain::workspace::Phase;
+use k8s::resources::Timeout;
 use k8s::resources::conditions::{self, reason};
-use k8s::resources::{Phase, Timeout};
 
 use super::case::Case;
 use super::deadline::{after, has_passed};

@@ -6,7 +6,8 @@ use prost::Message;
 use crate::settings::Settings;
 use domain::class::Class;
 use domain::template::Values;
-use k8s::resources::{Workspace, WorkspaceType};
+use domain::workspace::Kind;
+use k8s::resources::Workspace;
 use proto::contentservice::{WorkspaceInitializer, workspace_initializer::Spec};
 
 /// Why no pod can be built from a Workspace. A retry does not help; somebody must change the Workspace or the configuration.
@@ -39,7 +40,7 @@ pub struct PodInput<'a> {
     pub(super) workspace: &'a Workspace,
     pub(super) settings: &'a Settings,
     pub(super) id: &'a str,
-    pub(super) kind: WorkspaceType,
+    pub(super) kind: Kind,
     pub(super) class: &'a Class,
     pub(super) template: Option<&'a Pod>,
     pub(super) image: String,
@@ -77,7 +78,7 @@ impl<'a> PodInput<'a> {
     }
 
     pub(super) fn headless(&self) -> bool {
-        self.kind != WorkspaceType::Regular
+        self.kind != Kind::Regular
     }
 }
 

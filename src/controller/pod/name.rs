@@ -1,16 +1,16 @@
 //! Names of the pod of a workspace and of its container.
 
-use k8s::resources::WorkspaceType;
+use domain::workspace::Kind;
 
 /// Name of the container that the user works in.
-pub const CONTAINER: &str = "workspace";
+pub const CONTAINER: &str = domain::pod::WORKSPACE_CONTAINER;
 
 /// Name of the pod of a workspace: derived from its id, so that it cannot have two.
-pub fn name(kind: WorkspaceType, id: &str) -> String {
+pub fn name(kind: Kind, id: &str) -> String {
     let prefix = match kind {
-        WorkspaceType::Regular => "ws",
-        WorkspaceType::Prebuild => "prebuild",
-        WorkspaceType::ImageBuild => "imagebuild",
+        Kind::Regular => "ws",
+        Kind::Prebuild => "prebuild",
+        Kind::ImageBuild => "imagebuild",
     };
     format!("{prefix}-{id}")
 }

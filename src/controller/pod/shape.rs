@@ -9,7 +9,7 @@ use crate::settings::Settings;
 use domain::placement::capacity::Shape;
 use domain::workspace::Kind;
 use k8s::convert;
-use k8s::resources::{Workspace, WorkspaceSpec, WorkspaceType, names};
+use k8s::resources::{Workspace, WorkspaceSpec, names};
 
 use super::planned;
 
@@ -25,8 +25,7 @@ pub fn sample(settings: &Settings, class: &str, kind: Kind, id: &str) -> Option<
 
 /// A workspace of a class without content.
 pub fn sample_workspace(class: &str, kind: Kind, id: &str) -> Workspace {
-    let mut spec =
-        WorkspaceSpec { class: class.to_owned(), type_: type_of(kind), ..WorkspaceSpec::default() };
+    let mut spec = WorkspaceSpec { class: class.to_owned(), type_: kind, ..WorkspaceSpec::default() };
     spec.image.workspace.reference = Some("any".to_owned());
     (spec.ownership.owner, spec.ownership.workspace_id) = (id.to_owned(), id.to_owned());
     let labels = [(names::WORKSPACE_ID, id), (names::OWNER, id), (names::MANAGED_BY, names::MANAGER)];
@@ -36,12 +35,4 @@ pub fn sample_workspace(class: &str, kind: Kind, id: &str) -> Workspace {
         ..ObjectMeta::default()
     };
     Workspace { metadata, spec, status: None }
-}
-
-fn type_of(kind: Kind) -> WorkspaceType {
-    match kind {
-        Kind::Regular => WorkspaceType::Regular,
-        Kind::Prebuild => WorkspaceType::Prebuild,
-        Kind::ImageBuild => WorkspaceType::ImageBuild,
-    }
 }

@@ -11,7 +11,8 @@ use crate::decide::tests::{Scene, fresh};
 use crate::settings::ClassSettings;
 use crate::templates::PodTemplates;
 use domain::pod_annotations::PodAnnotations;
-use k8s::resources::{Git, Workspace, WorkspaceType};
+use domain::workspace::{GitIdentity, Kind};
+use k8s::resources::Workspace;
 use proto::contentservice::{
     CompositeInitializer, FromBackupInitializer, GitInitializer, PrebuildInitializer, WorkspaceInitializer,
     workspace_initializer::Spec,
@@ -35,7 +36,8 @@ fn set_initializer(workspace: &mut Workspace, spec: Spec) {
 fn full() -> Scene {
     let mut scene = fresh();
     let spec = &mut scene.workspace.spec;
-    spec.git = Some(Box::new(Git { email: "jane@example.com".to_owned(), username: "Jane".to_owned() }));
+    spec.git =
+        Some(Box::new(GitIdentity { email: "jane@example.com".to_owned(), username: "Jane".to_owned() }));
     spec.image.workspace.reference = Some("docker.io/library/debian:13".to_owned());
     spec.workspace_location = "project/src".to_owned();
     spec.ssh_gateway_ca_public_key = Some("ssh-ed25519 AAAA".to_owned());
@@ -103,7 +105,7 @@ fn the_whole_pod_without_a_facade_and_a_kit() {
 
 #[test]
 fn a_headless_pod_says_so_and_runs_on_other_nodes() {
-    let pod = value(&full().kind(WorkspaceType::Prebuild));
+    let pod = value(&full().kind(Kind::Prebuild));
     assert_eq!(pod["metadata"]["name"], "prebuild-a");
     assert_eq!(pod["metadata"]["labels"]["gitpod.io/headless"], "true");
     assert_eq!(pod["metadata"]["labels"]["workspaceType"], "prebuild");
@@ -113,14 +115,14 @@ fn a_headless_pod_says_so_and_runs_on_other_nodes() {
 
 #[test]
 fn a_pod_requires_nodes_for_its_workspace_type() {
-    let check = |kind: WorkspaceType, label: &str| {
+    let check = |kind: Kind, label: &str| {
         let labels = node_labels(&value(&full().kind(kind)));
         let of_work: Vec<&String> = labels.iter().filter(|label| label.contains("workload")).collect();
         assert_eq!(of_work, [&format!("gitpod.io/workload_workspace_{label}")], "{kind:?}");
     };
-    check(WorkspaceType::Regular, "regular");
-    check(WorkspaceType::Prebuild, "headless");
-    check(WorkspaceType::ImageBuild, "headless");
+    check(Kind::Regular, "regular");
+    check(Kind::Prebuild, "headless");
+    check(Kind::ImageBuild, "headless");
 }
 
 fn node_labels(pod: &Value) -> Vec<String> {
@@ -309,7 +311,7 @@ fn a_template_of_a_type_is_merged_into_the_default_one_or_used_alone() {
     assert_eq!(pod["spec"]["containers"][0]["imagePullPolicy"], "Always");
     let alone = PodTemplates { regular: named("regular", "Always"), ..PodTemplates::default() };
     assert_eq!(value(&with_templates(full(), &alone))["spec"]["priorityClassName"], "regular");
-    let prebuild = with_templates(full().kind(WorkspaceType::Prebuild), &alone);
+    let prebuild = with_templates(full().kind(Kind::Prebuild), &alone);
     assert!(value(&prebuild)["spec"].get("priorityClassName").is_none());
 }
 
@@ -457,7 +459,7 @@ fn the_network_policy_selects_the_pods_of_every_kind_of_workspace() {
     let wanted = policy["spec"]["podSelector"]["matchLabels"].as_object().unwrap();
     assert!(!wanted.is_empty() && policy["spec"]["podSelector"].as_object().unwrap().len() == 1);
     for scene in [full(), plain()] {
-        for kind in [WorkspaceType::Regular, WorkspaceType::Prebuild, WorkspaceType::ImageBuild] {
+        for kind in [Kind::Regular, Kind::Prebuild, Kind::ImageBuild] {
             let labels = value(&scene.clone().kind(kind))["metadata"]["labels"].clone();
             assert!(wanted.iter().all(|(key, value)| labels[key] == *value), "{kind:?}: {labels}");
         }

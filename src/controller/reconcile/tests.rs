@@ -6,17 +6,19 @@ use arc_swap::ArcSwap;
 use http::{Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::Pod;
 use kube::client::Body;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower_test::mock;
 
 use super::*;
-use crate::Parts;
 use crate::decide::tests::{FixedTokens, Scene, fresh, made, new_pod, running, terminated};
 use crate::pod;
+use crate::{ObstacleObserver, Parts};
 use domain::names::Namespace;
 use domain::pod::PodPhase;
-use k8s::resources::{Phase, names};
+use domain::workspace::Phase;
+use k8s::resources::names;
 use member::acceptance::Acceptance;
 use member::cache::{NamespaceCache, NodeCache};
 use member::maintenance::{DEFAULT_NAME, Maintenance};
@@ -27,6 +29,17 @@ struct Bench {
     controller: Arc<Controller>,
     cache: Arc<NamespaceCache>,
     server: Server,
+    shown: Arc<Shown>,
+}
+
+/// What was shown of obstacles.
+#[derive(Default)]
+struct Shown(Mutex<Vec<Option<String>>>);
+
+impl ObstacleObserver for Shown {
+    fn obstacle(&self, _workspace: &str, why: Option<&str>) {
+        self.0.lock().push(why.map(str::to_owned));
+    }
 }
 
 /// A controller whose caches hold what a scene shows.
@@ -56,6 +69,7 @@ fn bench(scene: &Scene) -> Bench {
         cache.put_pod(pod.as_ref().clone());
     }
     cache.end_pods();
+    let shown = Arc::<Shown>::default();
     let parts = Parts {
         acceptance: Arc::new(Acceptance::new(watch::Sender::default())),
         capacity: Arc::default(),
@@ -65,9 +79,10 @@ fn bench(scene: &Scene) -> Bench {
         writer: ArcSwap::from_pointee(writer),
         settings: Arc::new(ArcSwap::from_pointee(scene.settings.clone())),
         tokens: Arc::new(FixedTokens),
+        obstacles: Arc::<Shown>::clone(&shown),
         installation: "here".into(),
     };
-    Bench { controller: Arc::new(Controller::new(parts)), cache, server }
+    Bench { controller: Arc::new(Controller::new(parts)), cache, server, shown }
 }
 
 /// What the mock answers to one call.
@@ -261,6 +276,28 @@ async fn a_status_conflict_is_retried_and_creates_no_second_pod() {
 }
 
 #[tokio::test]
+async fn a_status_that_is_denied_is_shown_and_learned_until_it_is_written() {
+    let mut bench = bench(&fresh());
+    bench.reconcile(vec![Answer::Echo]).await.1.unwrap();
+    let acceptance = Arc::clone(&bench.controller.parts.acceptance);
+    // The first denial is also reported by an event.
+    let denied = vec![Answer::Refuse(403, "Forbidden"), Answer::Echo];
+    for (answers, is_denied) in [(denied, true), (vec![Answer::Patched], false)] {
+        let once = Arc::clone(&bench.controller).run_once("a".into(), Instant::now());
+        let answering = async {
+            for answer in answers {
+                answer_one(&mut bench.server, &bench.cache, answer).await;
+            }
+        };
+        tokio::join!(answering, once);
+        assert_eq!(acceptance.changes_fail(Change::Status).is_some(), is_denied);
+    }
+    let shown = bench.shown.0.lock();
+    assert_eq!((shown.len(), shown[1].is_none()), (2, true));
+    assert!(shown[0].as_ref().unwrap().contains("patch the status of Workspace a"), "{shown:?}");
+}
+
+#[tokio::test]
 async fn a_taken_pod_name_is_reported_and_retried_unless_the_pod_is_owned() {
     let exists = || Answer::Refuse(409, "AlreadyExists");
     let pod = |uid: &str| {
@@ -370,6 +407,45 @@ async fn a_stop_deletes_the_pod_once_and_an_event_that_fails_changes_nothing() {
     let (made, ended) = bench.reconcile(Vec::new()).await;
     assert!(made.is_empty());
     assert_eq!(ended.unwrap(), Some(REPEAT_AFTER), "a deletion that is not seen by then is asked for again");
+}
+
+#[tokio::test]
+async fn a_refused_deletion_of_the_pod_is_written_to_the_status_at_once_and_retried() {
+    let mut bench = bench(&running().stop_asked());
+    let refused = || Answer::Refuse(403, "Forbidden");
+    let (made, ended) = bench.reconcile(vec![refused(), Answer::Patched, Answer::Echo, Answer::Echo]).await;
+    assert_eq!(calls(&made), ["DELETE pods/ws-a", "PATCH a/status", "POST events", "POST events"]);
+    let conditions = made[1].1["status"]["conditions"].as_array().unwrap();
+    let told = conditions.iter().find(|one| one["type"] == "WriteRefused").unwrap();
+    let text = "the cluster refuses to delete its pod ws-a: the apiserver rejected it (403 Forbidden)";
+    assert_eq!((&told["status"], &told["message"]), (&json!("True"), &json!(text)));
+    assert!(matches!(ended, Err(Error::Denied(denied)) if denied == text));
+    let (made, ended) = bench.reconcile(vec![refused()]).await;
+    assert_eq!(calls(&made), ["DELETE pods/ws-a"], "it is told already");
+    assert!(matches!(ended, Err(Error::Denied(_))));
+    let (made, ended) = bench.reconcile(vec![Answer::Echo]).await;
+    assert_eq!(calls(&made), ["DELETE pods/ws-a"]);
+    tokio::time::sleep(ended.unwrap().unwrap()).await;
+    let (made, ended) = bench.reconcile(vec![Answer::Patched]).await;
+    assert_eq!(calls(&made), ["PATCH a/status"]);
+    let conditions = made[0].1["status"]["conditions"].as_array().unwrap();
+    assert_eq!(conditions.iter().find(|one| one["type"] == "WriteRefused").unwrap()["status"], "False");
+    assert!(ended.is_ok());
+}
+
+#[tokio::test]
+async fn a_refused_status_is_told_by_an_event_once() {
+    let mut bench = bench(&running().stop_asked());
+    let refused = || Answer::Refuse(403, "Forbidden");
+    let (_, ended) = bench.reconcile(vec![Answer::Echo]).await;
+    tokio::time::sleep(ended.unwrap().unwrap()).await;
+    let (made, ended) = bench.reconcile(vec![refused(), Answer::Echo]).await;
+    assert_eq!(calls(&made), ["PATCH a/status", "POST events"]);
+    assert_eq!(made[1].1["reason"], "StatusNotWritten");
+    assert!(ended.is_err());
+    bench.controller.backoff.failed("a");
+    let (made, _) = bench.reconcile(vec![refused()]).await;
+    assert_eq!(calls(&made), ["PATCH a/status"]);
 }
 
 #[tokio::test]

@@ -52,6 +52,7 @@ fn candidate(number: usize, clusters: usize) -> Arc<Candidate> {
             preferred_class: Some("standard".parse().unwrap()),
             maintenance: false,
             closed: None,
+            last_choice: None,
         }],
         placed,
     })

@@ -56,7 +56,7 @@ pub fn check_port_url(template: &PortUrl, host: &str) -> Result<(), String> {
 }
 
 fn with_room(error: &dyn std::fmt::Display) -> String {
-    format!("must have room for an id of {ID_ROOM} letters and a port of 5 digits: {error}")
+    format!("must leave space for an id of {ID_ROOM} letters and a port of 5 digits: {error}")
 }
 
 /// Checks the host of a registry facade.

@@ -24,6 +24,20 @@ pub enum Fate {
     Stopping,
 }
 
+impl Fate {
+    /// Whether the workspace needs a place elsewhere when its user starts it again: it ends because of the drain. One that
+    /// runs to its end, or is being stopped already, does not.
+    pub fn is_displaced(self) -> bool {
+        match self {
+            Self::LeftAlone(_) | Self::Due | Self::NoRoom => true,
+            Self::Finishes | Self::Stopping => false,
+        }
+    }
+}
+
+/// The cluster that could take a workspace, or the rejections of all clusters.
+pub type Room = Result<ClusterName, Vec<(ClusterName, Rejection)>>;
+
 /// A workspace of a plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
@@ -31,8 +45,9 @@ pub struct Row {
     pub resident: Resident,
     /// What the drain does to it.
     pub fate: Fate,
-    /// The cluster that could take it, or the rejections of all clusters.
-    pub room: Result<ClusterName, Vec<(ClusterName, Rejection)>>,
+    /// The cluster that could take its next start, or the rejections of all clusters; `None` if the drain does not displace
+    /// it.
+    pub room: Option<Room>,
 }
 
 impl Drain {
@@ -61,7 +76,7 @@ pub fn rooms<C: Borrow<Candidate>>(
     requests: &[PlacementRequest],
     candidates: &[C],
     without: &ClusterName,
-) -> Vec<Result<ClusterName, Vec<(ClusterName, Rejection)>>> {
+) -> Vec<Room> {
     let others = candidates.iter().map(C::borrow).filter(|one| one.name != *without);
     let mut left: Vec<Candidate> = others.cloned().collect();
     let one = |request: &PlacementRequest| {

@@ -249,3 +249,12 @@ proptest! {
         prop_assert_eq!(drain.stopped, asked.len());
     }
 }
+
+#[test]
+fn only_a_workspace_that_the_drain_ends_needs_a_place_elsewhere() {
+    let soon = Fate::LeftAlone(Some(Timestamp::UNIX_EPOCH));
+    for displaced in [Fate::Due, Fate::NoRoom, Fate::LeftAlone(None), soon] {
+        assert!(displaced.is_displaced(), "{displaced:?}");
+    }
+    assert!(!Fate::Finishes.is_displaced() && !Fate::Stopping.is_displaced());
+}

@@ -51,6 +51,8 @@ pub struct CandidateNamespace {
     pub maintenance: bool,
     /// Why it accepts no workspaces now, if known.
     pub closed: Option<String>,
+    /// Why it is used only where nothing else fits, if it is.
+    pub last_choice: Option<String>,
 }
 
 /// A class that a namespace offers.
@@ -75,6 +77,14 @@ impl AvailableByKind {
             Kind::Prebuild => prebuild,
             Kind::ImageBuild => image_build,
         }
+    }
+}
+
+impl Candidate {
+    /// Why a namespace is used only where nothing else fits.
+    pub(super) fn last_choice(&self, namespace: &Namespace) -> Option<&str> {
+        let found = self.namespaces.iter().find(|one| one.name == *namespace)?;
+        found.last_choice.as_deref()
     }
 }
 

@@ -165,4 +165,10 @@ mod tests {
         assert_eq!((kept.wish.regions.len(), kept.wish.permissions.len()), (WISHES_KEPT, WISHES_KEPT));
         assert!(serde_json::to_vec(&kept).unwrap().len() < 16 * 1024);
     }
+
+    #[test]
+    fn a_decision_of_an_earlier_version_can_be_read() {
+        let earlier = r#"{"region":0,"canary":1,"load":2,"headroom":3,"spread":4,"tie":5}"#;
+        assert_eq!(serde_json::from_str::<Score>(earlier).unwrap().last_choice, 0);
+    }
 }

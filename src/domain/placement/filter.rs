@@ -70,8 +70,10 @@ impl fmt::Display for Rejection {
             Self::Maintenance => f.write_str("is under maintenance"),
             Self::Closed(reason) => write!(f, "accepts no workspaces now: {reason}"),
             Self::CapacityUnknown => f.write_str("has not listed its nodes and pods yet"),
-            Self::Capacity(class, shortage) => write!(f, "has no room for class {class}: {shortage}"),
-            Self::Overtaken(class) => write!(f, "has no room for class {class}: another start took the last"),
+            Self::Capacity(class, shortage) => write!(f, "has no capacity for class {class}: {shortage}"),
+            Self::Overtaken(class) => {
+                write!(f, "has no capacity for class {class}: another start took the last")
+            }
             Self::Refused(reason) => write!(f, "refused: {reason}"),
         }
     }
@@ -164,7 +166,7 @@ pub(super) fn admit<'a>(
     others.into_iter().find(|offer| has_room(request, candidate, offer).is_ok()).ok_or(refused)
 }
 
-/// The offers of all namespaces that fit, in the order of the registration.
+/// The offers of all namespaces that fit, in the order of the registration, those that are the last choice after the others.
 fn offers<'a>(
     request: &PlacementRequest,
     candidate: &'a Candidate,
@@ -177,7 +179,11 @@ fn offers<'a>(
         namespace.offers.get(class).map(|offer| (offer, namespace))
     });
     let is_open = |namespace: &CandidateNamespace| !namespace.maintenance && namespace.closed.is_none();
-    let mut fits = open.by_ref().filter(|(_, namespace)| is_open(namespace)).map(|(offer, _)| offer);
+    let (fits, last): (Vec<_>, Vec<_>) = open
+        .by_ref()
+        .filter(|(_, namespace)| is_open(namespace))
+        .partition(|(_, namespace)| namespace.last_choice.is_none());
+    let mut fits = fits.into_iter().chain(last).map(|(offer, _)| offer);
     if let Some(first) = fits.next() {
         return Ok((first, fits.collect()));
     }

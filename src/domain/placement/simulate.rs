@@ -27,6 +27,8 @@ pub struct Outcome {
     pub placed: u32,
     /// The first start that it rejects (from 1), and why.
     pub refuses_from: Option<(u32, Rejection)>,
+    /// Why it comes after all clusters for which this is `None`.
+    pub last_choice: Option<String>,
 }
 
 /// Places `count` starts one after the other. Each reduces the available capacity of every namespace of its cluster, because
@@ -43,6 +45,12 @@ pub fn simulate(request: &PlacementRequest, candidates: &[Arc<Candidate>], count
         for (cluster, rejection) in decision.rejected {
             let outcome = forecast.clusters.entry(cluster).or_default();
             outcome.refuses_from.get_or_insert((nth, rejection));
+        }
+        for (target, _) in decision.ranked.iter().filter(|(_, score)| score.last_choice > 0) {
+            let outcome = forecast.clusters.entry(target.cluster.clone()).or_default();
+            let candidate = fleet.iter().find(|candidate| candidate.name == target.cluster);
+            let why = candidate.and_then(|candidate| candidate.last_choice(&target.namespace));
+            outcome.last_choice = outcome.last_choice.take().or_else(|| why.map(str::to_owned));
         }
         let Some((target, _)) = decision.ranked.first() else {
             forecast.left_over = count - nth + 1;

@@ -27,6 +27,7 @@ fn cluster(name: &str, region: &str) -> Candidate {
             preferred_class: Some("small".parse().unwrap()),
             maintenance: false,
             closed: None,
+            last_choice: None,
         }],
         placed: 0,
     }
@@ -264,4 +265,38 @@ proptest! {
 fn the_deadline_of_an_attempt_is_a_third_of_the_start_and_at_least_a_second() {
     let seconds = |of: u64| one_try(Duration::from_secs(of)).as_secs_f64();
     assert_eq!((seconds(1), seconds(9), seconds(60)), (1.0, 3.0, 20.0));
+}
+
+#[test]
+fn a_namespace_that_is_the_last_choice_comes_after_all_others_and_is_used_where_nothing_else_fits() {
+    let mut fleet = fleet();
+    fleet[0].namespaces[0].last_choice = Some("its rules rejected the last starts".to_owned());
+    let decision = place(&regions(&["europe"]), &fleet);
+    let ranked: Vec<&str> = decision.ranked.iter().map(|(target, _)| target.cluster.as_str()).collect();
+    assert_eq!((ranked.len(), ranked[2]), (3, "eu-1"), "{ranked:?}");
+    assert_eq!(decision.ranked[2].1.last_choice, 1);
+    let pinned = PlacementRequest { cluster: Some("eu-1".parse().unwrap()), ..regions(&["europe"]) };
+    assert_eq!(chosen(&pinned, &fleet).unwrap(), "eu-1");
+    let candidates: Vec<Arc<Candidate>> = fleet.iter().cloned().map(Arc::new).collect();
+    let forecast = simulate(&regions(&["europe"]), &candidates, 3);
+    let outcome = &forecast.clusters[&fleet[0].name];
+    assert_eq!((outcome.placed, outcome.refuses_from.is_none()), (0, true));
+    assert_eq!(outcome.last_choice.as_deref(), Some("its rules rejected the last starts"));
+    fleet.retain(|cluster| cluster.name.as_str() == "eu-1");
+    assert_eq!(chosen(&regions(&["europe"]), &fleet).unwrap(), "eu-1");
+}
+
+#[test]
+fn of_the_namespaces_of_a_cluster_one_that_is_the_last_choice_comes_last() {
+    let mut cluster = cluster("eu-1", "europe");
+    let mut second = cluster.namespaces[0].clone();
+    second.name = "second".parse().unwrap();
+    for offer in second.offers.values_mut() {
+        let target = Target { namespace: second.name.clone(), ..Target::clone(&offer.target) };
+        offer.target = Arc::new(target);
+    }
+    cluster.namespaces[0].last_choice = Some("rules".to_owned());
+    cluster.namespaces.push(second);
+    let ranked = place(&PlacementRequest::default(), &[cluster]).ranked;
+    assert_eq!((ranked[0].0.namespace.as_str(), ranked[0].1.last_choice), ("second", 0));
 }

@@ -80,6 +80,7 @@ mod tests {
             held_by: Vec::new(),
             unschedulable: None,
             disruption: None,
+            only_others: Vec::new(),
             containers: state.map(container).into_iter().collect(),
             init_containers: Vec::new(),
             all_terminated: false,

@@ -5,6 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{Access, IdeImage, Kind, Phase, Port};
 use crate::names::{ClassId, Namespace, WorkspaceId};
@@ -215,25 +217,27 @@ pub struct Runtime {
     pub node_ip: String,
 }
 
-/// A repository's state.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// State of the working copy, as the resource has it. The lists may be cut short; the totals are not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)] // the names say it
 pub struct GitStatus {
-    /// Branch.
-    pub branch: String,
-    /// Commit.
-    pub latest_commit: String,
-    /// Some of the uncommitted files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_commit: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_uncommited_files: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_unpushed_commits: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_untracked_files: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uncommited_files: Vec<String>,
-    /// How many there are.
-    pub total_uncommited_files: i64,
-    /// Some of the untracked files.
-    pub untracked_files: Vec<String>,
-    /// How many there are.
-    pub total_untracked_files: i64,
-    /// Some of the commits not pushed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unpushed_commits: Vec<String>,
-    /// How many there are.
-    pub total_unpushed_commits: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untracked_files: Vec<String>,
 }
 
 /// Metrics of one step of the initialization.

@@ -38,7 +38,7 @@ impl Classes {
     pub fn shown(&self) -> (Vec<ClassView>, Option<ClassId>) {
         let offers = self.offers();
         let shown = shown(&offers);
-        let configured = self.fleet.defaults().preferred_class.clone();
+        let configured = self.fleet.defaults().manager.preferred_class.clone();
         let first = || offers.iter().find_map(|(_, settings)| settings.preferred_class.clone());
         let preferred = configured.filter(|preferred| shown.contains_key(preferred));
         let preferred = preferred.or_else(first).filter(|preferred| shown.contains_key(preferred));

@@ -179,8 +179,8 @@ fn history(rewinds: Option<Restores>, now: Timestamp) -> Condition {
         None => Condition::holds(KIND, now),
         Some(Restores { last, .. }) => {
             let message = format!(
-                "it was found set back at {last:.0}, as by a restore of an old backup of its etcd: workspaces made since \
-                 the backup are gone, and those that had ended and came back are left alone"
+                "a restore of its etcd from an older backup was detected at {last:.0}: workspaces created since the backup are \
+                 gone, and those that had ended and came back are left alone"
             );
             Condition::fails(KIND, "Restored", message, last)
         }

@@ -213,15 +213,14 @@ fn blocked(drain: &Drain, fates: &[Fate]) -> String {
     }
     let stuck = fates.iter().filter(|fate| **fate == Fate::NoRoom).count();
     if stuck > 0 && drain.stage == Stage::Draining {
-        reasons.push(format!("{stuck} workspaces are due and no other cluster has room for them"));
+        reasons.push(format!("{stuck} workspaces are due and no other cluster has capacity for them"));
     }
     reasons.join("; ")
 }
 
 fn refuse_without_room(cluster: &ClusterName, rows: &[(Row, String)]) -> Result<()> {
-    let stays = |row: &Row| !row.resident.kind.is_headless() && row.fate != Fate::Stopping;
-    let without = rows.iter().filter(|(row, _)| stays(row)).filter_map(|(row, _)| {
-        let verdicts = row.room.as_ref().err()?;
+    let without = rows.iter().filter_map(|(row, _)| {
+        let verdicts = row.room.as_ref()?.as_ref().err()?;
         let reasons: Vec<String> = verdicts.iter().map(|(name, why)| format!("{name} {why}")).collect();
         let reasons =
             if reasons.is_empty() { "no other cluster is registered".to_owned() } else { reasons.join("; ") };

@@ -52,7 +52,7 @@ impl Installer {
         let credentials = Credentials::parse(&name, kubeconfig.expose())?;
         still_lasts(&name, &credentials)?;
         let client = connect(&name, &credentials, &Limits::default(), Identity::Login, Arc::new(Unheard))?;
-        let host_path = &self.fleet.defaults().workspace_host_path;
+        let host_path = &self.fleet.defaults().manager.workspace_host_path;
         let installed = apply(&name, &client, plan, host_path, &|| term.is_valid()).await?;
         tracing::info!(server = credentials.server(), objects = installed.len(), plan.dry_run, "installed");
         let login = if plan.with_login { Some(login(&name, &client, &credentials).await?) } else { None };

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use crate::fleet::Connected;
-use domain::acceptance::NamespaceEnding;
+use domain::acceptance::{Change, NamespaceEnding};
 use domain::condition::Condition;
 use domain::names::Namespace;
 
@@ -14,10 +14,14 @@ const PODS_ACCEPTED: &str = "PodsAccepted";
 
 /// Each condition of [`conditions`], and the reasons it gives.
 pub(super) const KINDS: [&str; 3] = [NAMESPACES_ACTIVE, WORKSPACES_ACCEPTED, PODS_ACCEPTED];
-pub(super) const REASONS: [&str; 4] = [TERMINATING, MISSING, FAILING, REJECTED];
+pub(super) const REASONS: [&str; 7] =
+    [TERMINATING, MISSING, FAILING, STATUS_WRITES_FAIL, CHANGES_FAIL, REJECTED_BY_RULES, REJECTED];
 const TERMINATING: &str = "Terminating";
 const MISSING: &str = "Missing";
 const FAILING: &str = "Failing";
+const STATUS_WRITES_FAIL: &str = "StatusWritesFail";
+const CHANGES_FAIL: &str = "ChangesFail";
+const REJECTED_BY_RULES: &str = "RejectedByRules";
 const REJECTED: &str = "Rejected";
 
 /// What the leader learned, one condition of each kind.
@@ -46,10 +50,21 @@ fn active(connected: &Connected, now: Timestamp) -> Condition {
 }
 
 fn workspaces(connected: &Connected, now: Timestamp) -> Condition {
-    let failing = connected.member.acceptances().filter_map(|(name, learned)| {
-        Some(format!("namespace {name}: creating workspaces fails: {}", learned.workspaces_fail()?))
-    });
-    unless_empty(WORKSPACES_ACCEPTED, FAILING, &failing.collect::<Vec<_>>(), now)
+    let mut problems = Vec::new();
+    for (name, learned) in connected.member.acceptances() {
+        let of_namespace = |reason, what: &str, why: Option<String>| {
+            why.map(|why| (reason, format!("namespace {name}: {what}: {why}")))
+        };
+        let (status, object) = (learned.changes_fail(Change::Status), learned.changes_fail(Change::Object));
+        problems.extend(of_namespace(FAILING, "creating workspaces fails", learned.workspaces_fail()));
+        problems.extend(of_namespace(STATUS_WRITES_FAIL, "writing the status of workspaces fails", status));
+        problems.extend(of_namespace(CHANGES_FAIL, "changing workspaces fails", object));
+        problems.extend(of_namespace(REJECTED_BY_RULES, "it is the last choice", learned.last_choice()));
+    }
+    // The worst gives the reason.
+    let worst = REASONS.into_iter().find(|reason| problems.iter().any(|(of, _)| of == reason));
+    let texts: Vec<String> = problems.into_iter().map(|(_, text)| text).collect();
+    unless_empty(WORKSPACES_ACCEPTED, worst.unwrap_or(FAILING), &texts, now)
 }
 
 fn pods(connected: &Connected, now: Timestamp) -> Condition {

@@ -2,6 +2,7 @@
 //! replica reads it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -10,6 +11,7 @@ use crate::clusters::view::{ClusterView, Views};
 use crate::fleet::Fleet;
 use crate::leadership::Leadership;
 use crate::{Error, Result};
+use domain::maintenance;
 use domain::names::{ClusterName, Namespace};
 
 /// Puts namespaces under maintenance.
@@ -32,9 +34,7 @@ impl Maintenance {
         namespace: Option<&Namespace>,
         until: Option<Timestamp>,
     ) -> Result<ClusterView> {
-        if until.is_some_and(|until| until <= Timestamp::now()) {
-            return Err(Error::Invalid { field: "until".into(), rule: "must be in the future".to_owned() });
-        }
+        check(until, Timestamp::now())?;
         let term = self.leadership.term()?;
         let connected = self.fleet.usable(name)?;
         let namespaces: Vec<&Namespace> = match namespace {
@@ -62,5 +62,37 @@ impl Maintenance {
             tracing::warn!(cluster = %name, "maintenance was written, and is not seen yet");
         }
         self.views.get(name)
+    }
+}
+
+/// The end must be in the future, and not so far that it is a mistake.
+fn check(until: Option<Timestamp>, now: Timestamp) -> Result<()> {
+    let invalid = |rule: String| Err(Error::Invalid { field: "until".into(), rule });
+    match until.map(|until| Duration::try_from(until.duration_since(now))) {
+        Some(Err(_) | Ok(Duration::ZERO)) => invalid("must be in the future".to_owned()),
+        Some(Ok(left)) if !maintenance::may_last(left) => {
+            invalid(format!("must be at most {} from now", maintenance::LONGEST_TEXT))
+        }
+        Some(Ok(_)) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_maintenance_is_in_the_future_and_at_most_a_month_away() {
+        let now = Timestamp::constant(1_800_000_000, 0);
+        let hours = |hours: i64| Some(now + jiff::SignedDuration::from_hours(hours));
+        let rule = |until| check(until, now).err().map(|error| error.to_string());
+        assert_eq!(rule(None), None);
+        assert_eq!(rule(hours(720)), None);
+        for past in [0, -1] {
+            assert_eq!(rule(hours(past)).as_deref(), Some("until: must be in the future"));
+        }
+        for far in [722, 200_000] {
+            assert_eq!(rule(hours(far)).as_deref(), Some("until: must be at most 30 days (720h) from now"));
+        }
     }
 }

@@ -35,7 +35,7 @@ impl RestoreDetection {
             let mut failed = false;
             for cluster in self.index.unrecorded_rewinds() {
                 if let Err(error) = self.record_rewind(term, &cluster).await {
-                    tracing::warn!(%cluster, %error, "cannot record that the cluster was set back");
+                    tracing::warn!(%cluster, %error, "failed to record the restore of the cluster");
                     failed = true;
                 }
             }
@@ -49,7 +49,7 @@ impl RestoreDetection {
         // The canary's version counts from another one on.
         let change = |before: Observed| {
             let rewinds = Restores::after(before.rewinds, now);
-            tracing::warn!(%cluster, count = rewinds.count, "recording that the cluster was set back");
+            tracing::warn!(%cluster, count = rewinds.count, "recording a restore of the cluster");
             Observed { rewinds: Some(rewinds), canary: None, ..before }
         };
         match self.observations.note(term, cluster, change).await {

@@ -1,15 +1,18 @@
 //! Renews the canary of a member cluster while its gate is open, and dry-runs the creation of a Workspace
-//! in each of its namespaces.
+//! in each of its namespaces; where they fail, also pods, Secrets and changes of Workspaces.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use domain::acceptance::NamespaceEnding;
+use domain::acceptance::Change;
 use domain::canary::CanaryState;
+use domain::diff::Keeper;
 use domain::workspace::Kind;
+use k8s::convert;
+use k8s::resources::Workspace;
 use member::apply::Writer;
-use member::error::{Error, Rule};
 use onboarding::pod_policy::PROBE;
 
 use super::connected::{Connected, Place};
@@ -82,14 +85,24 @@ impl Connected {
             let writer = self.member.writer(place.cache.namespace(), pass).within(self.member.try_within());
             let mut was_closed = false;
             loop {
-                let pause = self.try_workspace(place, &writer).await;
+                let mut pause = self.try_workspace(place, &writer).await;
+                let more = [
+                    try_pod(place, &writer).await,
+                    try_changes(place, &writer, &self.watcher.installation).await,
+                ];
+                if more.contains(&true) {
+                    pause = pause.min(self.member.canary_period() / EAGERNESS);
+                }
                 // It may open because time passes.
                 let is_closed = place.acceptance.closed().is_some();
                 if std::mem::replace(&mut was_closed, is_closed) != is_closed {
                     self.changes.send_replace(());
                 }
                 let tried = Instant::now();
-                if self.member.read_quotas(place.cache.namespace()).await {
+                let namespace = place.cache.namespace();
+                let (is_news, ()) =
+                    tokio::join!(self.member.read_quotas(namespace), self.member.read_ending(namespace));
+                if is_news {
                     self.changes.send_replace(());
                 }
                 tokio::select! {
@@ -113,11 +126,11 @@ impl Connected {
         let (learned, settings) = (&place.acceptance, place.settings.load_full());
         let Some(class) = settings.classes.keys().next() else { return period };
         let workspace = controller::sample_workspace(class, Kind::Regular, PROBE);
-        let tried = writer.try_workspace(&workspace).await;
-        let before = learned.workspaces_fail();
-        if matches!(&tried, Err(Error::Refused { rule: Rule::Terminating, .. })) {
-            learned.ends(Some(NamespaceEnding::Terminating));
+        let mut tried = writer.try_workspace(&workspace).await;
+        if tried.is_ok() && learned.do_secrets_fail() {
+            tried = writer.try_secrets(&place.secrets_namespace).await;
         }
+        let before = learned.workspaces_fail();
         learned.canary(tried.as_ref().copied());
         let now = learned.workspaces_fail();
         let namespace = writer.namespace();
@@ -147,4 +160,50 @@ impl Connected {
             tokio::time::sleep(pause).await;
         }
     }
+}
+
+/// Where the last pod got no answer, dry-runs one of the leader's; whether pods still get none.
+async fn try_pod(place: &Place, writer: &Writer) -> bool {
+    let learned = &place.acceptance;
+    if !learned.are_pods_silent() {
+        return false;
+    }
+    let settings = place.settings.load_full();
+    let pod = settings.classes.keys().find_map(|class| {
+        let workspace = controller::sample_workspace(class, Kind::Regular, PROBE);
+        place.planned_pod(workspace)
+    });
+    let Some(pod) = pod else {
+        learned.no_own_pod();
+        return false;
+    };
+    learned.own_pod(writer.try_pod(&pod).await.as_ref().copied());
+    learned.are_pods_silent()
+}
+
+/// Where changes of Workspaces fail, dry-runs one that changes nothing, of a Workspace for which none failed and of one for
+/// which one did; whether changes still fail.
+async fn try_changes(place: &Place, writer: &Writer, installation: &str) -> bool {
+    let learned = &place.acceptance;
+    let mut do_fail = false;
+    for change in Change::ALL {
+        if learned.changes_fail(change).is_none() {
+            continue;
+        }
+        let name = |workspace: &Workspace| workspace.metadata.name.clone().unwrap_or_default();
+        let mut there = place.cache.workspaces();
+        there.retain(|workspace| convert::keeper(&workspace.metadata, installation) == Keeper::Us);
+        let fails = |workspace: &&Arc<Workspace>| learned.change_fails_for(change, &name(workspace));
+        let tries = [there.iter().find(|one| !fails(one)), there.iter().find(fails)];
+        for workspace in tries.into_iter().flatten() {
+            let tried = writer.try_change(change, workspace).await;
+            learned.changed(change, &name(workspace), tried.as_ref());
+            if learned.changes_fail(change).is_none() {
+                break;
+            }
+        }
+        learned.change_tried(change);
+        do_fail |= learned.changes_fail(change).is_some();
+    }
+    do_fail
 }

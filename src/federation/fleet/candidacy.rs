@@ -30,6 +30,7 @@ pub(super) struct Basis {
     pub(super) settings: Vec<Arc<Settings>>,
     pub(super) maintenance: Vec<bool>,
     pub(super) closed: Vec<Option<String>>,
+    pub(super) last_choice: Vec<Option<String>>,
     pub(super) health: Health,
     pub(super) draining: bool,
     pub(super) barred: Option<String>,
@@ -47,6 +48,7 @@ impl PartialEq for Basis {
             && Arc::ptr_eq(&self.rooms, &other.rooms)
             && self.maintenance == other.maintenance
             && self.closed == other.closed
+            && self.last_choice == other.last_choice
             && self.settings.len() == other.settings.len()
             && self.settings.iter().zip(&other.settings).all(|(one, other)| Arc::ptr_eq(one, other))
     }
@@ -105,8 +107,8 @@ impl InFlight {
 impl Basis {
     fn candidate(&self) -> Candidate {
         let spec = &self.spec;
-        let of_namespaces =
-            spec.namespaces.iter().zip(&self.settings).zip(&self.maintenance).zip(&self.closed);
+        let learned = self.closed.iter().zip(&self.last_choice);
+        let of_namespaces = spec.namespaces.iter().zip(&self.settings).zip(&self.maintenance).zip(learned);
         Candidate {
             name: spec.name.clone(),
             region: spec.region.clone(),
@@ -119,12 +121,13 @@ impl Basis {
             health: self.health,
             constraints: spec.admission_constraints.clone(),
             namespaces: of_namespaces
-                .map(|(((namespace, settings), maintenance), closed)| CandidateNamespace {
+                .map(|(((namespace, settings), maintenance), (closed, last_choice))| CandidateNamespace {
                     name: namespace.namespace.clone(),
                     offers: offers(spec, &namespace.namespace, settings, &self.rooms),
                     preferred_class: settings.preferred_class.clone(),
                     maintenance: *maintenance,
                     closed: closed.clone(),
+                    last_choice: last_choice.clone(),
                 })
                 .collect(),
             placed: self.placed,

@@ -54,6 +54,10 @@ impl Connected {
         })
     }
 
+    fn last_choice(&self, namespace: &Namespace) -> Option<String> {
+        self.places.get(namespace)?.acceptance.last_choice()
+    }
+
     fn basis(&self, index: &Index, now: Timestamp) -> Basis {
         let spec = self.spec();
         let places = spec.namespaces.iter().filter_map(|namespace| self.places.get(&namespace.namespace));
@@ -65,6 +69,7 @@ impl Connected {
         Basis {
             maintenance: spec.namespaces.iter().map(|spec| maintained(&spec.namespace)).collect(),
             closed: spec.namespaces.iter().map(|spec| self.closed(&spec.namespace)).collect(),
+            last_choice: spec.namespaces.iter().map(|spec| self.last_choice(&spec.namespace)).collect(),
             settings,
             health: self.member.health().health(),
             draining: index.is_draining(&spec.name),

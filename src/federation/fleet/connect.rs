@@ -6,31 +6,59 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::callbacks::MemberObserver;
+use super::callbacks::{Callbacks, MemberObserver};
 use super::candidacy::Candidacy;
 use super::connected::{Connected, InUse, Place};
 use super::gate::Gate;
-use super::members::Fleet;
-use super::settings::Settings;
-use super::watcher::Watcher;
+use super::settings::{Defaults, Settings};
+use super::watcher::{Obstacles, Watcher};
+use crate::leadership::Leading;
+use crate::view::index::Index;
 use controller::{Controller, OwnerTokens, Parts};
 use domain::cluster::ClusterSpec;
 use domain::names::{ClusterName, Namespace};
 use domain::secret::Secret;
-use member::Member;
+use domain::signing::SigningKeys;
+use host::Host;
 use member::cache::Observer;
 use member::tasks::{TaskName, Tasks};
+use member::{Member, MemberOptions};
 use store::Registration;
 
-impl Fleet {
+/// What is the same for every member.
+#[derive(Debug, Clone)]
+pub struct FleetOptions {
+    /// Client, probes and health.
+    pub member: MemberOptions,
+    /// The manager's configuration for namespaces.
+    pub defaults: Arc<ArcSwap<Defaults>>,
+    /// The cluster that the manager itself runs in, where it knows one.
+    pub host: Option<Arc<Host>>,
+}
+
+/// Connects member clusters.
+pub(super) struct Connector {
+    pub(super) options: FleetOptions,
+    pub(super) index: Arc<Index>,
+    pub(super) keyed: Arc<ArcSwap<SigningKeys>>,
+    /// This installation's id.
+    pub(super) installation: Arc<str>,
+    pub(super) leading: watch::Receiver<Option<Leading>>,
+    pub(super) callbacks: Arc<dyn Callbacks>,
+    /// Wakes who waits for changes of the fleet.
+    pub(super) changes: watch::Sender<()>,
+}
+
+impl Connector {
     pub(super) fn tasks_of(&self, name: &ClusterName) -> Arc<Tasks> {
         let (meters, changes) = (self.options.member.tasks.clone(), self.changes.clone());
         Tasks::new(name.clone(), meters, changes, CancellationToken::new())
     }
 
-    pub(super) fn connect(self: &Arc<Self>, registration: Registration) -> Result<Arc<Connected>, String> {
+    pub(super) fn connect(&self, registration: Registration) -> Result<Arc<Connected>, String> {
         let defaults = self.options.defaults.load();
         let spec = registration.spec;
         let name = spec.name.clone();
@@ -60,7 +88,7 @@ impl Fleet {
         let member = Member::connect(spec.clone(), text, self.options.member.clone(), &observers, mark)
             .map_err(|error| error.to_string())?;
         let member = Arc::new(member);
-        let places = self.places(&spec, &member, &settings)?;
+        let places = self.places(&spec, &member, &settings, &watcher)?;
         *watcher.controllers.write() =
             places.iter().map(|(name, place)| (name.clone(), Arc::downgrade(&place.controller))).collect();
         let tasks = self.tasks_of(&name);
@@ -95,6 +123,7 @@ impl Fleet {
         spec: &ClusterSpec,
         member: &Arc<Member>,
         settings: &BTreeMap<Namespace, Arc<ArcSwap<Settings>>>,
+        watcher: &Arc<Watcher>,
     ) -> Result<BTreeMap<Namespace, Place>, String> {
         let mut places = BTreeMap::new();
         for namespace in &spec.namespaces {
@@ -117,6 +146,7 @@ impl Fleet {
                 writer: ArcSwap::from_pointee(member.idle_writer(name)),
                 settings: Arc::clone(&controlled),
                 tokens: Arc::clone(&self.keyed) as Arc<dyn OwnerTokens>,
+                obstacles: Arc::new(Obstacles { watcher: Arc::clone(watcher), namespace: name.clone() }),
                 installation: Arc::clone(&self.installation),
             });
             let place = Place {

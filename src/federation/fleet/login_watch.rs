@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -10,6 +11,7 @@ use super::callbacks::Login;
 use super::logins::{Failure, LoginState};
 use super::members::Fleet;
 use super::slot::{Broken, Slot};
+use domain::backoff::doubling;
 use domain::names::ClusterName;
 use domain::secret::Secret;
 use domain::secret_ref::SecretRef;
@@ -18,8 +20,8 @@ use member::client::Credentials;
 use member::tasks::TaskName;
 use store::Registration;
 
-/// The first backoff before a login that was refused is retried, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+/// Backoff before a rejected login is verified again.
+const BACKOFF: ExponentialBuilder = doubling(Duration::from_secs(2), Duration::from_secs(30));
 /// Checks that a new login must pass. What else may be wrong with a cluster is no reason to let its old login run out.
 const OF_LOGINS: [&str; 6] = ["reachable", "ca", "login", "login-end", "identity", "permissions"];
 
@@ -62,19 +64,20 @@ impl Following {
     }
 
     async fn use_readings(&self, mut readings: watch::Receiver<Option<Reading>>) {
-        let mut pause = PAUSES.0;
+        let mut delays = BACKOFF.build();
         loop {
             let reading = readings.borrow_and_update().clone();
             let again = match reading {
                 None => false,
                 Some(reading) => self.use_reading(reading).await,
             };
+            let pause = again.then(|| delays.next()).flatten();
             tokio::select! {
                 changed = readings.changed() => match changed {
-                    Ok(()) => pause = PAUSES.0,
+                    Ok(()) => delays = BACKOFF.build(),
                     Err(_) => return,
                 },
-                () = tokio::time::sleep(pause), if again => pause = (pause * 2).min(PAUSES.1),
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
         }
     }
@@ -107,14 +110,14 @@ impl Following {
         }
         if let LoginState::Failing(Failure { reason, message }) = state {
             tracing::warn!(reason, message, "the kubeconfig of a Secret is not in use");
-            if let Some(Slot::Broken(broken)) = self.fleet.slot(&self.name)
+            if let Some(Slot::Broken(broken)) = self.fleet.slots.get(&self.name)
                 && broken.is_waiting()
             {
                 let told = Broken { kind: reason, reason: message.clone(), ..Broken::clone(&broken) };
                 self.fleet.replace(&self.name, Slot::Broken(Arc::new(told)));
             }
         }
-        self.fleet.changes.send_replace(());
+        self.fleet.slots.notify();
     }
 
     /// Verifies a login where that is needed and puts it to use; the address that it names.
@@ -122,7 +125,7 @@ impl Following {
         let credentials =
             Credentials::parse(&self.name, text.expose()).map_err(|error| self.invalid(&error))?;
         let server = credentials.server().to_owned();
-        let Some(known) = self.fleet.registration(&self.name) else { return Ok(server) };
+        let Some(known) = self.fleet.slots.registration(&self.name) else { return Ok(server) };
         let in_use = known.kubeconfig.as_ref().map(|kept| kept.expose().as_slice());
         if in_use == Some(text.expose().as_bytes()) {
             return Ok(server);
@@ -154,7 +157,7 @@ impl Following {
         let uid = self.fleet.cluster_uid(&self.name).await;
         let login = Login { kubeconfig: text.expose(), uid: uid.as_deref() };
         let deadline = self.fleet.probe_deadline();
-        let examined = self.fleet.callbacks.examine(&known.spec, login, deadline).await;
+        let examined = self.fleet.connector.callbacks.examine(&known.spec, login, deadline).await;
         let examined = examined.map_err(|error| refused(error.to_string()))?;
         let mut failed: Vec<String> = examined
             .checks
@@ -175,7 +178,7 @@ impl Following {
         if self.stop.is_cancelled() {
             return Ok(());
         }
-        match self.fleet.slot(&self.name) {
+        match self.fleet.slots.get(&self.name) {
             Some(Slot::Connected(connected)) => {
                 connected.use_login(text)?;
                 tracing::info!("another kubeconfig is in use");
@@ -200,7 +203,7 @@ impl Fleet {
             return;
         };
         self.logins.keep(name, reference, || {
-            let tasks = self.tasks_of(name);
+            let tasks = self.connector.tasks_of(name);
             let _entered = tracing::info_span!("login", cluster = %name, %reference).entered();
             let stop = tasks.stop().clone();
             let following = Arc::new(Following::new(Arc::clone(self), name.clone(), reference.clone(), stop));

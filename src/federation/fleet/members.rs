@@ -1,18 +1,19 @@
 //! All member clusters of this replica, by name.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::callbacks::Callbacks;
+use super::connect::{Connector, FleetOptions};
 use super::connected::{Connected, Place};
 use super::logins::{LoginState, Logins};
 use super::settings::Defaults;
 use super::slot::{Broken, Slot};
+use super::slots::Slots;
 use crate::leadership::Leading;
 use crate::view::index::Index;
 use crate::{Error, Result};
@@ -22,44 +23,24 @@ use domain::names::{ClusterName, Namespace, Region};
 use domain::record::PlacementRecord;
 use domain::signing::SigningKeys;
 use host::Host;
-use member::MemberOptions;
 use member::apply::Writer;
 use member::tasks::TaskName;
 use store::Term;
 
-/// What is the same for every member.
-#[derive(Debug, Clone)]
-pub struct FleetOptions {
-    /// Client, probes and health.
-    pub member: MemberOptions,
-    /// The manager's configuration for namespaces.
-    pub defaults: Arc<ArcSwap<Defaults>>,
-    /// The cluster that the manager itself runs in, where it knows one.
-    pub host: Option<Arc<Host>>,
-}
-
 /// All members, by name.
 pub struct Fleet {
-    pub(super) slots: RwLock<BTreeMap<ClusterName, Slot>>,
-    pub(super) index: Arc<Index>,
-    pub(super) options: FleetOptions,
-    pub(super) keyed: Arc<ArcSwap<SigningKeys>>,
-    /// This installation's id.
-    pub(super) installation: Arc<str>,
-    pub(super) leading: watch::Receiver<Option<Leading>>,
-    pub(super) callbacks: Arc<dyn Callbacks>,
+    pub(super) slots: Slots,
+    pub(super) connector: Connector,
     pub(super) logins: Logins,
+    pub(super) index: Arc<Index>,
     /// Held while members are connected, go or get another login, or settings change, so that none is connected with
     /// settings of before.
     pub(super) changing: Mutex<()>,
-    pub(super) changes: watch::Sender<()>,
-    /// Whether registrations were listed once.
-    pub(super) listed: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Fleet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fleet").field("members", &self.slots.read().len()).finish_non_exhaustive()
+        f.debug_struct("Fleet").field("members", &self.slots.len()).finish_non_exhaustive()
     }
 }
 
@@ -72,92 +53,75 @@ impl Fleet {
         leading: watch::Receiver<Option<Leading>>,
         callbacks: Arc<dyn Callbacks>,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            slots: RwLock::default(),
-            logins: Logins::new(options.host.clone()),
-            index,
+        let slots = Slots::new();
+        let logins = Logins::new(options.host.clone());
+        let connector = Connector {
             options,
+            index: Arc::clone(&index),
             keyed,
             installation,
             leading,
             callbacks,
-            changing: Mutex::default(),
-            changes: watch::channel(()).0,
-            listed: watch::channel(false).0,
-        })
+            changes: slots.changes().clone(),
+        };
+        Arc::new(Self { slots, connector, logins, index, changing: Mutex::default() })
     }
 
     /// Wakes when a registration was added, changed or removed.
     pub fn changes(&self) -> watch::Receiver<()> {
-        self.changes.subscribe()
+        self.slots.changes().subscribe()
     }
 
     /// The manager's configuration for namespaces.
     pub fn defaults(&self) -> Arc<Defaults> {
-        self.options.defaults.load_full()
+        self.connector.options.defaults.load_full()
     }
 
     /// Namespaces of clusters that name none, by the configuration in force.
     pub fn default_namespaces(&self) -> DefaultNamespaces {
-        self.defaults().namespaces.clone()
+        let manager = &self.defaults().manager;
+        DefaultNamespaces {
+            workspaces: manager.namespace.clone(),
+            secrets: manager.secrets_namespace.clone(),
+        }
     }
 
     /// A member in use.
     pub fn get(&self, name: &ClusterName) -> Option<Arc<Connected>> {
-        match self.slots.read().get(name) {
-            Some(Slot::Connected(connected)) => Some(Arc::clone(connected)),
+        match self.slots.get(name) {
+            Some(Slot::Connected(connected)) => Some(connected),
             _ => None,
         }
     }
 
     /// A member in use; why there is none.
     pub(crate) fn usable(&self, name: &ClusterName) -> Result<Arc<Connected>> {
-        match self.slots.read().get(name) {
-            Some(Slot::Connected(connected)) => Ok(Arc::clone(connected)),
-            Some(Slot::Broken(broken)) => {
-                Err(Error::Unusable { cluster: name.clone(), reason: broken.reason.clone() })
-            }
-            Some(Slot::Removed(_)) | None => Err(Error::NoCluster(name.clone())),
-        }
+        self.slots.usable(name)
     }
 
     /// All members in use, by name.
     pub fn connected(&self) -> Vec<Arc<Connected>> {
-        let slots = self.slots.read();
-        slots
-            .values()
-            .filter_map(|slot| match slot {
-                Slot::Connected(connected) => Some(Arc::clone(connected)),
-                Slot::Broken(_) | Slot::Removed(_) => None,
-            })
-            .collect()
+        self.slots.connected()
     }
 
     /// All registrations that cannot be used, by name.
     pub fn broken(&self) -> Vec<Arc<Broken>> {
-        let slots = self.slots.read();
-        slots
-            .values()
-            .filter_map(|slot| match slot {
-                Slot::Broken(broken) => Some(Arc::clone(broken)),
-                Slot::Connected(_) | Slot::Removed(_) => None,
-            })
-            .collect()
+        self.slots.broken()
     }
 
     /// Version of a registration, used or not.
     pub fn version(&self, name: &ClusterName) -> Option<i64> {
-        self.slots.read().get(name).filter(|slot| !matches!(slot, Slot::Removed(_))).map(Slot::version)
+        self.slots.version(name)
     }
 
     /// Wakes whoever waits for changes.
     pub(crate) fn stir(&self) {
-        self.changes.send_replace(());
+        self.slots.notify();
     }
 
     /// How long a health probe waits.
     pub fn probe_deadline(&self) -> std::time::Duration {
-        self.options.member.probe_deadline
+        self.connector.options.member.probe_deadline
     }
 
     /// Whether a member is in use and well, and its nodes are known.

@@ -6,18 +6,20 @@
 
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable as _};
 use tokio::sync::watch;
 
 use super::connected::Connected;
 use super::gate::{Opened, State};
 use crate::leadership::Leading;
+use domain::backoff::doubling;
 use domain::epoch::Epoch;
 use member::fence::Pass;
 
 /// For one try to raise a member.
 const RAISE_WITHIN: Duration = Duration::from_secs(10);
-/// The first backoff after a failed try, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// Backoff of failed tries.
+const BACKOFF: ExponentialBuilder = doubling(Duration::from_millis(200), Duration::from_secs(10));
 /// Between reads of a raised fence.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -57,25 +59,17 @@ impl Connected {
         let Some(leading) = leading else { return std::future::pending().await };
         let (epoch, term) = (leading.epoch(), &leading.term);
         self.gate.set(State::Raising(epoch));
-        let mut pause = PAUSES.0;
+        let raised = || self.raise(leading);
+        let failed = |error: &member::Error, again_in| {
+            tracing::warn!(%epoch, %error, ?again_in, "the fence is not raised");
+            self.tell_gate(State::Barred(epoch, error.cause()));
+        };
         let raising = async {
-            loop {
-                match self.raise(leading).await {
-                    Ok(pass) => {
-                        pause = PAUSES.0;
-                        let opened = Opened { term: term.clone(), epoch, pass };
-                        self.tell_gate(State::Open(opened));
-                        let error = self.until_taken_back(&epoch).await;
-                        tracing::warn!(%epoch, %error, "the fence must be raised anew");
-                        self.tell_gate(State::Barred(epoch, error.cause()));
-                    }
-                    Err(error) => {
-                        tracing::warn!(%epoch, %error, again_in = ?pause, "the fence is not raised");
-                        self.tell_gate(State::Barred(epoch, error.cause()));
-                        tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(PAUSES.1);
-                    }
-                }
+            while let Ok(pass) = raised.retry(BACKOFF).notify(failed).await {
+                self.tell_gate(State::Open(Opened { term: term.clone(), epoch, pass }));
+                let error = self.until_taken_back(&epoch).await;
+                tracing::warn!(%epoch, %error, "the fence must be raised again");
+                self.tell_gate(State::Barred(epoch, error.cause()));
             }
         };
         tokio::select! {
@@ -104,7 +98,7 @@ impl Connected {
             tokio::time::sleep(LOOK).await;
             match self.member.is_raised(epoch).await {
                 Err(error @ member::Error::Fenced { .. }) => return error,
-                Err(error) => tracing::debug!(%error, "cannot look whether the fence is raised"),
+                Err(error) => tracing::debug!(%error, "failed to check whether the fence is raised"),
                 Ok(()) => {}
             }
         }

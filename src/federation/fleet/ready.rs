@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::connected::Connected;
 use super::members::Fleet;
 use domain::names::ClusterName;
@@ -14,10 +16,16 @@ impl Fleet {
             && !self.index.is_rewound(name)
     }
 
+    /// Whether a member's canary was renewed since then and found as it was left: nothing seen until then came back with a
+    /// restore that is not recorded.
+    pub(crate) fn is_history_proven(&self, name: &ClusterName, since: Instant) -> bool {
+        self.get(name).is_some_and(|connected| connected.member.canary().is_proven_since(since))
+            && !self.index.is_rewound(name)
+    }
+
     /// Waits until registrations were listed.
     pub async fn listed(&self) {
-        // This struct holds the sender: the wait cannot fail.
-        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
+        self.slots.listed().await;
     }
 
     /// Waits until registrations were listed and every member's workspaces, too, each with the versions that it is to be shown
@@ -30,7 +38,7 @@ impl Fleet {
                 connected.places.values().all(|place| place.cache.is_synced())
                     && self.is_history_known(connected.member.name())
             };
-            let listed = *self.listed.borrow() && !self.logins.are_reading();
+            let listed = self.slots.is_listed() && !self.logins.are_reading();
             if listed && self.connected().iter().all(all) {
                 return;
             }

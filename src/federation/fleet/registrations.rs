@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::connected::last_answer;
 use super::logins::LoginState;
 use super::members::Fleet;
 use super::slot::{Broken, Slot};
@@ -26,7 +25,7 @@ impl Fleet {
     /// kubeconfig. One that is gone by now stays so.
     pub fn put_written(self: &Arc<Self>, spec: ClusterSpec, version: i64, login: Option<NewCluster>) {
         let _alone = self.changing.lock();
-        let Some(Slot::Connected(connected)) = self.slot(&spec.name) else { return };
+        let Some(Slot::Connected(connected)) = self.slots.get(&spec.name) else { return };
         let known = Registration::from(&*connected.in_use());
         self.take(if let Some(NewCluster { api_server, kubeconfig, cluster_uid, .. }) = login {
             Registration { spec, api_server, kubeconfig, cluster_uid, version }
@@ -39,11 +38,11 @@ impl Fleet {
     /// To be called while `changing` is held.
     fn take(self: &Arc<Self>, mut registration: Registration) {
         let name = registration.spec.name.clone();
-        let present = self.slot(&name);
+        let present = self.slots.get(&name);
         if present.as_ref().is_some_and(|slot| slot.is_ahead_of(registration.version)) {
             return;
         }
-        let known = self.registration(&name).filter(|known| known.is_of_same_cluster(&registration));
+        let known = self.slots.registration(&name).filter(|known| known.is_of_same_cluster(&registration));
         if known.is_none() {
             // What was read before was for another cluster.
             self.logins.forget(&name);
@@ -51,10 +50,10 @@ impl Fleet {
         self.keep_login(&name, registration.spec.kubeconfig_secret.as_ref());
         if let Some(Slot::Connected(connected)) = &present
             && (known.is_some() || registration.kubeconfig.is_some())
-            && connected.take(&registration, &self.options.defaults.load())
+            && connected.take(&registration, &self.connector.options.defaults.load())
         {
             connected.tell();
-            self.changes.send_replace(());
+            self.slots.notify();
             return;
         }
         if registration.kubeconfig.is_none() {
@@ -68,7 +67,7 @@ impl Fleet {
         let name = registration.spec.name.clone();
         let (kind, reason) = match registration.kubeconfig {
             None => self.missing_login(&name),
-            Some(_) => match self.connect(registration.clone()) {
+            Some(_) => match self.connector.connect(registration.clone()) {
                 Ok(connected) => return self.replace(&name, Slot::Connected(connected)),
                 Err(reason) => ("Registration", reason),
             },
@@ -88,7 +87,7 @@ impl Fleet {
     /// Takes a registration that cannot be used, so that it is shown.
     pub fn put_broken(&self, spec: ClusterSpec, api_server: String, version: i64, reason: String) {
         let _alone = self.changing.lock();
-        if self.slot(&spec.name).is_some_and(|slot| slot.is_ahead_of(version)) {
+        if self.slots.get(&spec.name).is_some_and(|slot| slot.is_ahead_of(version)) {
             return;
         }
         self.logins.forget(&spec.name);
@@ -104,7 +103,7 @@ impl Fleet {
             tracing::error!(cluster = %name, reason, "a registration cannot be used");
         }
         // However often it is tried again.
-        let since = match self.slot(&name) {
+        let since = match self.slots.get(&name) {
             Some(Slot::Broken(before)) => before.since,
             _ => broken.since,
         };
@@ -114,8 +113,8 @@ impl Fleet {
     /// Removes a registration that this replica deleted in etcd, ahead of the mirror. One that was made since stays.
     pub fn remove(&self, name: &ClusterName, version: i64) {
         let _alone = self.changing.lock();
-        if self.slot(name).is_some_and(|slot| slot.version() <= version) {
-            self.put_slot(name, Some(Slot::Removed(version)));
+        if self.slots.get(name).is_some_and(|slot| slot.version() <= version) {
+            self.slots.put(name, Some(Slot::Removed(version)));
             self.forget(name);
         }
     }
@@ -123,7 +122,7 @@ impl Fleet {
     /// Removes a registration that the mirror reports as deleted.
     pub fn removed(&self, name: &ClusterName) {
         let _alone = self.changing.lock();
-        self.put_slot(name, None);
+        self.slots.put(name, None);
         self.forget(name);
     }
 
@@ -131,41 +130,26 @@ impl Fleet {
     fn forget(&self, name: &ClusterName) {
         self.logins.forget(name);
         self.index.cluster_gone(name);
-        self.changes.send_replace(());
+        self.slots.notify();
     }
 
     /// Removes every registration but those named: the mirror lists them all.
     pub fn keep_only(&self, names: &[ClusterName]) {
-        let gone: Vec<ClusterName> =
-            self.slots.read().keys().filter(|name| !names.contains(name)).cloned().collect();
-        for name in gone {
+        for name in self.slots.others_than(names) {
             self.removed(&name);
         }
-        self.listed.send_replace(true);
-        self.changes.send_replace(());
-    }
-
-    pub(super) fn slot(&self, name: &ClusterName) -> Option<Slot> {
-        self.slots.read().get(name).cloned()
-    }
-
-    /// A registration as it is used here, with the login in use.
-    pub(super) fn registration(&self, name: &ClusterName) -> Option<Registration> {
-        match self.slot(name)? {
-            Slot::Connected(connected) => Some((&*connected.in_use()).into()),
-            Slot::Broken(broken) => broken.registration.clone(),
-            Slot::Removed(_) => None,
-        }
+        self.slots.mark_listed();
+        self.slots.notify();
     }
 
     /// The kubeconfig that a registration has; none where it cannot be unsealed or was not read yet.
     pub(crate) fn kubeconfig(&self, name: &ClusterName) -> Option<Secret<Vec<u8>>> {
-        self.registration(name)?.kubeconfig
+        self.slots.registration(name)?.kubeconfig
     }
 
     /// Which cluster it must be: what is kept, or else what the cluster in use says now.
     pub(crate) async fn cluster_uid(&self, name: &ClusterName) -> Option<String> {
-        let kept = self.registration(name)?.cluster_uid;
+        let kept = self.slots.registration(name)?.cluster_uid;
         if !kept.is_empty() {
             return Some(kept);
         }
@@ -174,23 +158,10 @@ impl Fleet {
 
     pub(super) fn replace(&self, name: &ClusterName, slot: Slot) {
         let is_broken = matches!(slot, Slot::Broken(_));
-        let answered = self.put_slot(name, Some(slot));
+        let answered = self.slots.put(name, Some(slot));
         if is_broken {
             self.index.disconnected(name, answered);
         }
-        self.changes.send_replace(());
-    }
-
-    /// Ends the tasks of a member that was there before; when its cluster last answered.
-    fn put_slot(&self, name: &ClusterName, slot: Option<Slot>) -> Option<Timestamp> {
-        let mut slots = self.slots.write();
-        let before = match slot {
-            Some(slot) => slots.insert(name.clone(), slot),
-            None => slots.remove(name),
-        };
-        drop(slots);
-        let Some(Slot::Connected(before)) = before else { return None };
-        before.tasks.stop().cancel();
-        last_answer(&before.member.health().report())
+        self.slots.notify();
     }
 }

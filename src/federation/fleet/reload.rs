@@ -16,12 +16,12 @@ impl Fleet {
     pub fn reload(self: &Arc<Self>, defaults: Defaults) -> Vec<String> {
         let _alone = self.changing.lock();
         let defaults = Arc::new(defaults);
-        self.options.defaults.store(Arc::clone(&defaults));
+        self.connector.options.defaults.store(Arc::clone(&defaults));
         let connected = self.connected();
         let mut problems: Vec<String> =
             connected.iter().flat_map(|connected| connected.reload(&defaults)).collect();
         problems.extend(self.broken().iter().filter_map(|broken| self.mend(broken).err()));
-        self.changes.send_replace(());
+        self.slots.notify();
         problems
     }
 
@@ -31,7 +31,7 @@ impl Fleet {
         let registration = broken.registration.clone().filter(|_| !broken.is_waiting());
         let Some(registration) = registration else { return Ok(()) };
         let name = broken.spec.name.clone();
-        let connected = self.connect(registration).map_err(|reason| {
+        let connected = self.connector.connect(registration).map_err(|reason| {
             self.index.disconnected(&name, None);
             format!("cluster {name}: {reason}")
         })?;

@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 use crate::Error;
 use controller::{ClassSettings, PodTemplates, TemplateFolder};
 use domain::class::{Class, RawClass};
-use domain::cluster::{ClearText, DefaultNamespaces, NamespaceSpec, NodeAgent};
+use domain::cluster::{ClearText, NamespaceSpec, NodeAgent};
 use domain::duration::GoDuration;
+use domain::manager::Manager;
 use domain::names::{ClassId, MetaId};
-use domain::pod_annotations::PodAnnotations;
 use domain::template::{HostError, PortUrl, Values, WorkspaceUrl};
 use domain::workspace::ClassView;
 use k8s::convert::UrlRenderer;
@@ -23,48 +23,10 @@ use k8s::convert::UrlRenderer;
 /// What the manager's configuration says for namespaces whose cluster file says nothing else.
 #[derive(Debug, Clone)]
 pub struct Defaults {
-    /// Where workspaces and their secrets live, in clusters that name no namespace.
-    pub namespaces: DefaultNamespaces,
-    /// Classes by id.
+    /// The configuration.
+    pub manager: Manager,
+    /// Its classes by id, with their templates.
     pub classes: BTreeMap<String, ClassSettings>,
-    /// The class used where a request names none.
-    pub preferred_class: Option<ClassId>,
-    /// URL of a workspace.
-    pub url: WorkspaceUrl,
-    /// URL of a port.
-    pub port_url: PortUrl,
-    /// URL of the installation.
-    pub host_url: String,
-    /// See [`controller::Settings`].
-    pub workspace_cluster_host: String,
-    /// See [`controller::Settings`].
-    pub workspace_host_path: String,
-    /// See [`controller::Settings`].
-    pub scheduler_name: String,
-    /// See [`controller::Settings`].
-    pub seccomp_profile: Option<String>,
-    /// See [`controller::Settings`].
-    pub registry_facade_host: Option<String>,
-    /// Which node agent serves.
-    pub node_agent: NodeAgent,
-    /// Whether starts whose secrets it needs in clear text are accepted.
-    pub clear_text_secrets: ClearText,
-    /// See [`controller::Settings`].
-    pub workspacekit: bool,
-    /// See [`controller::Settings`].
-    pub heartbeat_interval: Duration,
-    /// See [`controller::Settings`].
-    pub custom_ca: bool,
-    /// See [`controller::Settings`].
-    pub pod_annotations: PodAnnotations,
-    /// Of the SSH gateway's authority.
-    pub ssh_gateway_ca_public_key: Option<String>,
-    /// See [`controller::Settings`].
-    pub timeouts: controller::Timeouts,
-    /// See [`controller::Settings`].
-    pub recreation: controller::Recreation,
-    /// See [`controller::Settings`].
-    pub concurrency: usize,
     /// The pod templates that cluster files may name.
     pub templates: Arc<TemplateFolder>,
 }
@@ -120,7 +82,7 @@ impl Settings {
             own_classes(spec, defaults, &mut report)
         };
         let preferred_class = match &spec.preferred_class {
-            None => defaults.preferred_class.clone(),
+            None => defaults.manager.preferred_class.clone(),
             Some(text) => {
                 text.parse().map_err(|error| report("preferredClass".into(), format!("{error}"))).ok()
             }
@@ -147,12 +109,12 @@ impl Settings {
         Ok(Self {
             classes: classes.iter().map(|(id, settings)| (id.clone(), settings.class.clone())).collect(),
             preferred_class: preferred_class.filter(|preferred| classes.contains_key(preferred.as_str())),
-            ssh_gateway_ca_public_key: defaults.ssh_gateway_ca_public_key.clone(),
-            node_agent: spec.node_agent.unwrap_or(defaults.node_agent),
-            clear_text_secrets: spec.clear_text_secrets.unwrap_or(defaults.clear_text_secrets),
-            default_timeout: GoDuration::from(defaults.timeouts.regular_workspace).to_string(),
-            closed_timeout: GoDuration::from(defaults.timeouts.after_close).to_string(),
-            room: room(&url, &port_url, &defaults.host_url),
+            ssh_gateway_ca_public_key: defaults.manager.ssh_gateway_ca_public_key.clone(),
+            node_agent: spec.node_agent.unwrap_or(defaults.manager.node_agent),
+            clear_text_secrets: spec.clear_text_secrets.unwrap_or(defaults.manager.clear_text_secrets),
+            default_timeout: GoDuration::from(defaults.manager.timeouts.regular_workspace).to_string(),
+            closed_timeout: GoDuration::from(defaults.manager.timeouts.after_close).to_string(),
+            room: room(&url, &port_url, defaults.manager.host_url.as_str()),
             port_url,
             class_views: classes.values().map(|settings| class_view(&settings.class)).collect(),
             controller: controller_settings(spec, defaults, classes, url),
@@ -228,8 +190,9 @@ fn urls(
     defaults: &Defaults,
     report: &mut impl FnMut(String, String),
 ) -> (Option<WorkspaceUrl>, Option<PortUrl>) {
-    let url = parsed(spec.url_template.as_deref(), &defaults.url, "urlTemplate", report);
-    let port_url = parsed(spec.port_url_template.as_deref(), &defaults.port_url, "portUrlTemplate", report);
+    let url = parsed(spec.url_template.as_deref(), &defaults.manager.workspace_url, "urlTemplate", report);
+    let port_url =
+        parsed(spec.port_url_template.as_deref(), &defaults.manager.port_url, "portUrlTemplate", report);
     (url, port_url)
 }
 
@@ -290,28 +253,29 @@ fn controller_settings(
     classes: BTreeMap<String, ClassSettings>,
     url: WorkspaceUrl,
 ) -> controller::Settings {
-    let or = |own: &Option<String>, default: &str| own.clone().unwrap_or_else(|| default.to_owned());
-    let registry_facade_host = spec.registry_facade_host.clone().or(defaults.registry_facade_host.clone());
+    let manager = &defaults.manager;
+    let or = |own: &Option<String>, default: &Option<String>| own.clone().or_else(|| default.clone());
     controller::Settings {
         namespace: spec.namespace.clone(),
         secrets_namespace: spec.secrets_namespace.clone(),
         allowed_secrets: spec.allowed_secrets.iter().map(ToString::to_string).collect(),
         classes,
-        timeouts: defaults.timeouts,
+        timeouts: manager.timeouts,
         url,
-        host_url: defaults.host_url.clone(),
-        workspace_cluster_host: or(&spec.workspace_cluster_host, &defaults.workspace_cluster_host),
-        workspace_host_path: defaults.workspace_host_path.clone(),
-        scheduler_name: or(&spec.scheduler_name, &defaults.scheduler_name),
-        seccomp_profile: spec.seccomp_profile.clone().or(defaults.seccomp_profile.clone()),
+        host_url: manager.host_url.to_string(),
+        workspace_cluster_host: or(&spec.workspace_cluster_host, &manager.workspace_cluster_host)
+            .unwrap_or_default(),
+        workspace_host_path: manager.workspace_host_path.clone(),
+        scheduler_name: or(&spec.scheduler_name, &manager.scheduler_name).unwrap_or_default(),
+        seccomp_profile: or(&spec.seccomp_profile, &manager.seccomp_profile),
         // Images that a facade composes hold workspacekit.
-        workspacekit: defaults.workspacekit || spec.registry_facade_host.is_some(),
-        registry_facade_host,
-        heartbeat_interval: defaults.heartbeat_interval,
-        custom_ca: defaults.custom_ca,
-        pod_annotations: defaults.pod_annotations.clone(),
-        recreation: defaults.recreation,
-        concurrency: defaults.concurrency,
+        workspacekit: manager.workspacekit || spec.registry_facade_host.is_some(),
+        registry_facade_host: or(&spec.registry_facade_host, &manager.registry_facade_host),
+        heartbeat_interval: manager.heartbeat_interval,
+        custom_ca: manager.custom_ssl_certificate,
+        pod_annotations: manager.pod_annotations.clone(),
+        recreation: manager.pod_recreation,
+        concurrency: manager.workspace_reconcilers,
         pass_deadline: Duration::from_mins(1),
     }
 }

@@ -15,8 +15,8 @@ use super::*;
 use crate::Result;
 use crate::view::index::Index;
 use crate::view::tests::sample;
-use controller::{Recreation, Timeouts};
-use domain::cluster::{ClearText, ClusterSpec, DefaultNamespaces, NodeAgent};
+use domain::cluster::{ClearText, ClusterSpec, NodeAgent};
+use domain::manager::{Manager, Recreation, Timeouts};
 use domain::names::{ClusterName, WorkspaceId};
 use domain::placement::Target;
 use domain::pod_annotations::PodAnnotations;
@@ -37,33 +37,33 @@ const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
 
 /// What a manager is configured with that has no class.
 fn defaults() -> Defaults {
-    Defaults {
-        namespaces: DefaultNamespaces {
-            workspaces: "workspaces".parse().unwrap(),
-            secrets: "secrets".parse().unwrap(),
-        },
-        classes: BTreeMap::new(),
-        preferred_class: None,
-        url: "https://{{ .ID }}.ws.{{ .Host }}".parse().unwrap(),
-        port_url: "https://{{ .WorkspacePort }}-{{ .ID }}.ws.{{ .Host }}".parse().unwrap(),
-        host_url: "example.org".to_owned(),
-        workspace_cluster_host: String::new(),
-        workspace_host_path: "/var".to_owned(),
-        scheduler_name: String::new(),
+    let manager = Manager {
+        namespace: "workspaces".parse().unwrap(),
+        secrets_namespace: "secrets".parse().unwrap(),
+        scheduler_name: None,
         seccomp_profile: None,
-        registry_facade_host: None,
+        timeouts: Timeouts::default(),
+        workspace_url: "https://{{ .ID }}.ws.example.org".parse().unwrap(),
+        port_url: "https://{{ .WorkspacePort }}-{{ .ID }}.ws.example.org".parse().unwrap(),
+        workspace_host_path: "/var".to_owned(),
+        heartbeat_interval: Duration::from_secs(30),
+        host_url: "https://example.org".parse().unwrap(),
         node_agent: NodeAgent::default(),
         clear_text_secrets: ClearText::default(),
+        registry_facade_host: None,
         workspacekit: false,
-        heartbeat_interval: std::time::Duration::from_secs(30),
-        custom_ca: false,
-        pod_annotations: PodAnnotations::default(),
+        workspace_cluster_host: None,
+        classes: BTreeMap::new(),
+        template_folder: None,
+        preferred_class: None,
+        workspace_reconcilers: 1,
+        custom_ssl_certificate: false,
         ssh_gateway_ca_public_key: None,
-        timeouts: Timeouts::default(),
-        recreation: Recreation::default(),
-        concurrency: 1,
-        templates: Arc::default(),
-    }
+        pod_annotations: PodAnnotations::default(),
+        pod_recreation: Recreation::default(),
+        maintenance_config_map: "maintenance".to_owned(),
+    };
+    Defaults { manager, classes: BTreeMap::new(), templates: Arc::default() }
 }
 
 /// Runs a fleet and listens to nothing.
@@ -245,7 +245,7 @@ async fn a_start_in_flight_counts_once_and_only_until_its_record_does() {
         class: "small".parse().unwrap(),
     };
     let admit = || connected.admit(&target, &"ws".parse().unwrap(), Kind::Regular);
-    assert!(admit().is_none(), "no node has room");
+    assert!(admit().is_none(), "no node has capacity");
     assert_eq!(placed(), 0);
     let mut unlimited = registration("eu-1", 2);
     unlimited.spec.capacity = domain::cluster::Capacity::Unlimited;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::callbacks::Callbacks;
 use super::settings::Settings;
 use crate::view::index::{ClusterFacts, Index, Session};
-use controller::Controller;
+use controller::{Controller, ObstacleObserver};
 use domain::names::{Namespace, WorkspaceId};
 use k8s::convert::{ViewSettings, end_message, lacks_labels, view};
 use k8s::resources::Workspace;
@@ -69,8 +69,22 @@ impl Watcher {
     /// Takes that a restore of the cluster was detected; `found` is for the log.
     pub(super) fn set_back(&self, found: &str) {
         let cluster = self.session.cluster();
-        tracing::error!(%cluster, found, "the cluster was set back, as by a restore of its etcd");
+        tracing::error!(%cluster, found, "restore of the cluster's etcd detected");
         self.index.rewound(&self.session);
+    }
+}
+
+/// Passes why workspaces of a namespace cannot be written to the index.
+pub(super) struct Obstacles {
+    pub(super) watcher: Arc<Watcher>,
+    pub(super) namespace: Namespace,
+}
+
+impl ObstacleObserver for Obstacles {
+    fn obstacle(&self, workspace: &str, why: Option<&str>) {
+        if let Ok(id) = workspace.parse::<WorkspaceId>() {
+            self.watcher.index.obstacle(&self.watcher.session, &self.namespace, &id, why);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -19,6 +20,7 @@ use crate::clusters::drain::Drains;
 use crate::clusters::drain::known::KnownDrains;
 use crate::clusters::view::{ClusterView, Views};
 use crate::fleet::Fleet;
+use domain::backoff::doubling;
 use domain::cluster_events::{ClusterNotice, ClusterSnapshot, events, login};
 use domain::drain::Stage;
 use domain::names::ClusterName;
@@ -33,8 +35,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const GATHER: Duration = Duration::from_millis(250);
 /// Between comparisons without a change: some conditions change by time alone, such as the end of a login.
 const LOOK: Duration = Duration::from_secs(10);
-/// The first pause after a write that failed, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Backoff of a write that failed.
+const BACKOFF: ExponentialBuilder = doubling(Duration::from_secs(1), Duration::from_secs(30));
 
 type Looks = BTreeMap<ClusterName, ClusterSnapshot>;
 
@@ -132,7 +134,7 @@ impl Queue {
     fn put(&self, news: Vec<ClusterNotice>, at: Timestamp) -> u64 {
         let mut waiting = self.waiting.lock();
         for news in news {
-            tracing::info!(cluster = %news.cluster, reason = news.reason, message = news.message, "news");
+            tracing::info!(cluster = %news.cluster, reason = news.reason, message = news.message, "cluster event");
             waiting.push_back((news, at));
         }
         let over = waiting.len().saturating_sub(MOST);
@@ -140,7 +142,7 @@ impl Queue {
             waiting.drain(..over);
             tracing::warn!(
                 count = over,
-                "the oldest news of clusters are not told: the host takes them too slowly"
+                "cluster event queue full; dropped the oldest events: the host cluster accepts them too slowly"
             );
         }
         drop(waiting);
@@ -162,18 +164,16 @@ impl Queue {
 async fn write(queue: &Queue, mut events: Events, term: &Term) {
     loop {
         let (news, at) = queue.next().await;
-        let mut pause = PAUSES.0;
-        while term.is_valid() {
+        for pause in BACKOFF.build().take_while(|_| term.is_valid()) {
             let Err(error) = events.write(&news, at).await else { break };
             let is_refused = error.code().is_some_and(|code| code < 500 && code != 429);
             let reason = news.reason;
             if is_refused {
-                tracing::warn!(%error, reason, "news of a cluster are not told: the host refuses the event");
+                tracing::warn!(%error, reason, "dropped a cluster event: the host cluster rejected it");
                 break;
             }
-            tracing::debug!(%error, reason, again_in = ?pause, "the host takes no event now");
+            tracing::debug!(%error, reason, again_in = ?pause, "failed to write a cluster event to the host cluster");
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
         }
         tokio::time::sleep(PAUSE).await;
     }

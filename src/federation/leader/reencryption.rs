@@ -20,19 +20,19 @@ impl Reencryption {
         Arc::new(Self { store, sealer })
     }
 
-    /// Re-encrypts what another key than the first of the configuration sealed, until the term ends.
+    /// Re-encrypts what another key than the first of the configuration encrypted, until the term ends.
     pub(super) async fn run(&self, term: &Term) {
         loop {
             match self.store.reseal(term, &self.sealer).await {
                 Ok(outcomes) => {
                     for outcome in outcomes {
                         match outcome {
-                            Ok(key) => tracing::info!(key, "sealed anew with the first sealing key"),
+                            Ok(key) => tracing::info!(key, "re-encrypted with the first sealing key"),
                             Err(error) => tracing::warn!(%error, "its old sealing key must stay configured"),
                         }
                     }
                 }
-                Err(error) => tracing::warn!(%error, "cannot look for what old keys sealed now"),
+                Err(error) => tracing::warn!(%error, "failed to list what old sealing keys encrypted"),
             }
             tokio::select! {
                 () = tokio::time::sleep(PERIOD) => {}

@@ -25,7 +25,7 @@ use domain::names::{ClusterName, Namespace};
 use domain::placement::Rejection;
 use domain::workspace::Kind;
 use k8s::convert::keeper;
-use k8s::resources::{Workspace, WorkspaceType};
+use k8s::resources::Workspace;
 use member::cache::Observer;
 
 use self::transitions::{Event, Known};
@@ -124,7 +124,7 @@ impl Meters {
     }
 
     /// What is alerted on is exported as 0 before it happens: a series that begins with 1 is no increase to Prometheus.
-    pub(super) fn begin(&self, cluster: &ClusterName, kind: WorkspaceType, class: &str) {
+    pub(super) fn begin(&self, cluster: &ClusterName, kind: Kind, class: &str) {
         for failures in [&self.start_failures, &self.backup_failures, &self.restore_failures] {
             failures.with_label_values(&[cluster.as_str(), type_label(kind), class]);
         }
@@ -170,11 +170,6 @@ impl Meters {
 
     /// A workspace was made.
     pub(crate) fn started(&self, cluster: &ClusterName, kind: Kind, class: &str) {
-        let kind = match kind {
-            Kind::Regular => WorkspaceType::Regular,
-            Kind::Prebuild => WorkspaceType::Prebuild,
-            Kind::ImageBuild => WorkspaceType::ImageBuild,
-        };
         self.starts.with_label_values(&[cluster.as_str(), type_label(kind), class]).inc();
     }
 
@@ -279,11 +274,11 @@ impl Observer for Meter {
     }
 }
 
-pub(super) fn type_label(kind: WorkspaceType) -> &'static str {
+pub(super) fn type_label(kind: Kind) -> &'static str {
     match kind {
-        WorkspaceType::Regular => "Regular",
-        WorkspaceType::Prebuild => "Prebuild",
-        WorkspaceType::ImageBuild => "ImageBuild",
+        Kind::Regular => "Regular",
+        Kind::Prebuild => "Prebuild",
+        Kind::ImageBuild => "ImageBuild",
     }
 }
 

@@ -16,7 +16,7 @@ use crate::metrics::metering::transitions::Known;
 use crate::metrics::metering::{Meter, Meters, PREFIX, type_label};
 use domain::names::Namespace;
 use domain::pod::NodeFacts;
-use k8s::resources::{Phase, WorkspaceType};
+use domain::workspace::{Kind, Phase};
 
 /// Timeouts of their own that have a label value; users choose them freely, so that rarer ones are counted together.
 const TIMEOUTS_TOLD: usize = 50;
@@ -135,7 +135,7 @@ impl WorkspaceGauges {
 struct Counts<'a> {
     connected: &'a Connected,
     /// By phase, type and class: a handful, found sooner by looking than by hashing.
-    phases: Vec<(Phase, WorkspaceType, String, i64)>,
+    phases: Vec<(Phase, Kind, String, i64)>,
     active: i64,
     inactive: i64,
     timeouts: HashMap<String, i64>,
@@ -167,7 +167,7 @@ impl<'a> Counts<'a> {
         if let Some(timeout) = &known.timeout {
             *self.timeouts.entry(timeout.clone()).or_default() += 1;
         }
-        if known.kind == WorkspaceType::Regular {
+        if known.kind == Kind::Regular {
             *(if known.active { &mut self.active } else { &mut self.inactive }) += 1;
         }
         let Some(name) = &known.node else { return };

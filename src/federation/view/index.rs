@@ -8,6 +8,7 @@
 mod clusters;
 mod drains;
 mod ends;
+mod obstacles;
 mod orphans;
 mod reads;
 mod records;

@@ -31,4 +31,7 @@ pub struct Seen {
     pub observed_at: Option<Timestamp>,
     /// Present while the cluster is being emptied.
     pub draining: Option<Notice>,
+    /// Why this replica, where it leads, cannot write what it decided about the workspace, in a sentence. The resource does not
+    /// have it, and other replicas do not know it.
+    pub obstacle: Option<Arc<str>>,
 }

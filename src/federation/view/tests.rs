@@ -51,6 +51,7 @@ pub fn seen(view: View) -> Seen {
         reachable: true,
         observed_at: None,
         draining: None,
+        obstacle: None,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::workspaces::explain::Explanations;
 use crate::workspaces::forget::GivingUp;
 use crate::workspaces::hosts::Hosts;
 use crate::workspaces::logs::Logs;
+use crate::workspaces::orphans::Orphans;
 use crate::workspaces::ownership::Ownership;
 use crate::workspaces::queries::Queries;
 use crate::workspaces::records::Records;
@@ -49,6 +50,7 @@ pub(super) fn workspaces(base: &Base, shared: &Shared) -> Workspaces {
     let Base { leadership, store, fleet, index, locks, .. } = base;
     let Shared { records, ownership, comparison, .. } = shared;
     let queries = Queries::new(index.clone());
+    let orphans = Orphans::new(fleet.clone(), index.clone(), ownership.clone(), base.installation.clone());
     let sites = Sites::new(locks.clone(), records.clone(), comparison.clone());
     Workspaces {
         starts: starts(base, shared),
@@ -58,8 +60,15 @@ pub(super) fn workspaces(base: &Base, shared: &Shared) -> Workspaces {
             records.clone(),
             fleet.clone(),
             ownership.clone(),
+            orphans.clone(),
         ),
-        snapshots: Snapshots::new(leadership.clone(), records.clone(), queries.clone(), fleet.clone()),
+        snapshots: Snapshots::new(
+            leadership.clone(),
+            records.clone(),
+            queries.clone(),
+            fleet.clone(),
+            orphans,
+        ),
         logs: Logs::new(queries.clone(), fleet.clone()),
         builders: Builders::new(fleet.clone(), base.options.image_builder.clone()),
         explanations: Explanations::new(
@@ -89,7 +98,7 @@ fn starts(base: &Base, shared: &Shared) -> Arc<Starts> {
     let placing =
         Placing::new(fleet.clone(), index.clone(), registry.clone(), decisions.clone(), meters.clone());
     let creation = Creation::new(
-        fleet.clone(),
+        (fleet.clone(), index.clone()),
         base.queue.clone(),
         meters.clone(),
         keyed.clone(),

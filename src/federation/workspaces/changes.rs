@@ -6,33 +6,36 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Place};
 use crate::leadership::Leadership;
 use crate::locks::Locks;
+use crate::workspaces::orphans::Orphans;
 use crate::workspaces::ownership::Ownership;
 use crate::workspaces::records::Records;
 use crate::{Error, Result};
+use domain::acceptance::Change;
+use domain::backoff::doubling;
 use domain::duration::GoDuration;
 use domain::names::WorkspaceId;
 use domain::record::PlacementRecord;
-use domain::workspace::{Access, Port, Protocol, StopPolicy, TimeoutChange};
-use k8s::convert::budget;
+use domain::workspace::{Access, Port, StopPolicy, TimeoutChange};
+use k8s::convert::{self, budget};
+use k8s::resources::Workspace;
 use k8s::resources::conditions::{self, reason};
-use k8s::resources::{self, Workspace};
 use member::apply::{Patched, Writer};
 use store::Term;
 
 /// For one change, conflicts included.
 const CHANGE_WITHIN: Duration = crate::locks::PATIENCE;
-/// First pause after a conflict; it doubles with each.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
-/// The longest: another writer that never rests lets one through now and then, and each try is a chance.
-const CONFLICT_PAUSE_MOST: Duration = Duration::from_millis(160);
+/// Backoff after conflicts. It stays short: another writer that never rests lets one through now and then, and each try is
+/// a chance.
+const BACKOFF: ExponentialBuilder = doubling(Duration::from_millis(10), Duration::from_millis(160));
 
 /// A change of a resource.
 enum Patch {
@@ -58,15 +61,21 @@ impl Patch {
     async fn write(
         self,
         writer: &Writer,
+        place: &Place,
         id: &WorkspaceId,
         workspace: &Workspace,
     ) -> Result<Patched<Workspace>> {
+        let learn = |change, outcome: &member::Result<Patched<Workspace>>| {
+            place.acceptance.changed_on_request(change, id.as_str(), outcome.as_ref());
+        };
         let version = workspace.metadata.resource_version.as_deref();
         match self {
             Self::Spec { field, value, limit } => {
                 let invalid = |rule: String| Error::Invalid { field: field.into(), rule };
                 budget::of_change(workspace, &value, limit).map_err(|large| invalid(large.to_string()))?;
-                match writer.patch_spec(id.as_str(), version, value).await {
+                let outcome = writer.patch_spec(id.as_str(), version, value).await;
+                learn(Change::Object, &outcome);
+                match outcome {
                     Err(error @ member::Error::TooLarge { .. }) => Err(invalid(error.to_string())),
                     outcome => Ok(outcome?),
                 }
@@ -78,7 +87,9 @@ impl Patch {
                 }
                 // Only lists can lose what others wrote; a heartbeat need not fail because a phase changed.
                 let version = version.filter(|_| value["status"].get("conditions").is_some());
-                Ok(writer.patch_status(id.as_str(), version, value).await?)
+                let outcome = writer.patch_status(id.as_str(), version, value).await;
+                learn(Change::Status, &outcome);
+                Ok(outcome?)
             }
         }
     }
@@ -91,6 +102,7 @@ pub struct Changes {
     records: Arc<Records>,
     fleet: Arc<Fleet>,
     ownership: Arc<Ownership>,
+    orphans: Arc<Orphans>,
 }
 
 impl Changes {
@@ -100,18 +112,17 @@ impl Changes {
         records: Arc<Records>,
         fleet: Arc<Fleet>,
         ownership: Arc<Ownership>,
+        orphans: Arc<Orphans>,
     ) -> Arc<Self> {
-        Arc::new(Self { leadership, locks, records, fleet, ownership })
+        Arc::new(Self { leadership, locks, records, fleet, ownership, orphans })
     }
 
-    /// Asks a workspace to stop. One that does not exist counts as stopped.
+    /// Asks a workspace to stop. One that does not exist counts as stopped; one that runs without a record does not.
     pub async fn stop(&self, id: &WorkspaceId, policy: StopPolicy) -> Result<()> {
         let term = self.leadership.term()?;
         let _turn = self.locks.lock(id, CHANGE_WITHIN).await?;
-        let Some((record, version)) = self.records.get(id) else { return Ok(()) };
-        if !record.is_live() {
-            return Ok(());
-        }
+        let live = self.records.get(id).filter(|(record, _)| record.is_live());
+        let Some((record, version)) = live else { return self.orphans.refusal(id).map_or(Ok(()), Err) };
         self.fleet.refuse_under_maintenance(&record)?;
         match self.request_stop(&term, &record, policy).await {
             Err(Error::NoWorkspace(_)) => self.end_what_never_came(&term, record, version).await,
@@ -148,7 +159,7 @@ impl Changes {
 
     /// Exposes a port or no longer does.
     pub async fn control_port(&self, id: &WorkspaceId, port: Port, expose: bool) -> Result<()> {
-        let record = self.records.live(id)?;
+        let record = self.live(id)?;
         if expose
             && let Some(place) =
                 self.fleet.get(&record.cluster).and_then(|one| one.place(&record.namespace).ok())
@@ -172,9 +183,14 @@ impl Changes {
         self.change(id, |_| Some(Patch::growing("keys", value.clone()))).await
     }
 
+    /// The record of a workspace that may be changed.
+    fn live(&self, id: &WorkspaceId) -> Result<PlacementRecord> {
+        self.records.live(id).map_err(|error| self.orphans.refusal(id).unwrap_or(error))
+    }
+
     async fn change(&self, id: &WorkspaceId, patch: impl Fn(&Workspace) -> Option<Patch>) -> Result<()> {
         let term = self.leadership.term()?;
-        let record = self.records.live(id)?;
+        let record = self.live(id)?;
         self.change_at(&term, &record, patch).await
     }
 
@@ -190,7 +206,7 @@ impl Changes {
         let gone = || Error::NoWorkspace(id.clone());
         let deadline = Instant::now() + CHANGE_WITHIN;
         let mut known = place.cache.get(id.as_str());
-        let mut pause = CONFLICT_PAUSE;
+        let mut delays = BACKOFF.build();
         loop {
             let workspace = match known.take() {
                 Some(workspace) => workspace,
@@ -198,7 +214,7 @@ impl Changes {
             };
             let patched = match self.ownership.labelled(&writer, &place, record, workspace).await? {
                 Patched::Done(workspace) => match patch(&workspace) {
-                    Some(change) => change.write(&writer, id, &workspace).await?,
+                    Some(change) => change.write(&writer, &place, id, &workspace).await?,
                     None => return Ok(()),
                 },
                 Patched::NotFound => Patched::NotFound,
@@ -211,10 +227,10 @@ impl Changes {
                 }
                 Patched::NotFound => return Err(gone()),
                 Patched::Conflict => {
-                    if timeout_at(deadline, tokio::time::sleep(pause)).await.is_err() {
+                    let pause = tokio::time::sleep(delays.next().unwrap_or_default());
+                    if timeout_at(deadline, pause).await.is_err() {
                         return Err(Error::Contended { what: format!("workspace {id}") });
                     }
-                    pause = CONFLICT_PAUSE_MOST.min(pause * 2);
                 }
             }
         }
@@ -308,17 +324,7 @@ fn ports(workspace: &Workspace, port: Port, expose: bool) -> Option<Value> {
     let mut ports = workspace.spec.ports.clone();
     ports.retain(|other| other.port != number);
     if expose {
-        ports.push(resources::Port {
-            port: number,
-            protocol: match port.protocol {
-                Protocol::Http => resources::PortProtocol::Http,
-                Protocol::Https => resources::PortProtocol::Https,
-            },
-            visibility: match port.visibility {
-                Access::Owner => resources::AdmissionLevel::Owner,
-                Access::Everyone => resources::AdmissionLevel::Everyone,
-            },
-        });
+        ports.push(convert::port(&port));
     }
     (ports != workspace.spec.ports).then(|| json!({ "spec": { "ports": ports } }))
 }
@@ -326,6 +332,7 @@ fn ports(workspace: &Workspace, port: Port, expose: bool) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::workspace::Protocol;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

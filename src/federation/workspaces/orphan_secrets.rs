@@ -81,12 +81,12 @@ impl OrphanSecrets {
                 let owners: Vec<Writer> =
                     owners.iter().map(|owner| connected.member.writer(owner, &pass)).collect();
                 if let Err(error) = self.sweep_namespace(connected, &namespace, &owners).await {
-                    tracing::warn!(%cluster, %namespace, %error, "cannot sweep leftover secrets now");
+                    tracing::warn!(%cluster, %namespace, %error, "failed to delete orphan secrets");
                 }
             }
         };
         if timeout(WITHIN, sweep).await.is_err() {
-            tracing::warn!(%cluster, "sweeping leftover secrets takes too long and goes on later");
+            tracing::warn!(%cluster, "deleting orphan secrets takes too long; it continues later");
         }
     }
 

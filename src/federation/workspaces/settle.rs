@@ -15,6 +15,7 @@ use crate::fleet::{Fleet, Place};
 use crate::locks::Locks;
 use crate::view::index::Index;
 use crate::workspaces::changes::Changes;
+use crate::workspaces::orphans::is_left_alone;
 use crate::workspaces::ownership::{Ownership, Resource};
 use crate::workspaces::records::Records;
 use crate::workspaces::settle::queue::Queue;
@@ -61,12 +62,7 @@ fn step(
             if absent_for >= ABANDONED { Step::Forget } else { Step::Later }
         }
         (RecordState::Confirmed, Resource::Absent | Resource::Different) => Step::End,
-        // It came back with its cluster: nobody asked for its end there.
-        (RecordState::Ended { .. }, _) if record.given_up.is_some() => Step::Nothing,
-        // It came back with its cluster's backup: nobody asked for it, and what it holds may be all that there is.
-        (RecordState::Ended { at, .. }, _) if rewinds.is_some_and(|rewinds| rewinds.may_bring_back(at)) => {
-            Step::Nothing
-        }
+        (RecordState::Ended { .. }, _) if is_left_alone(record, rewinds) => Step::Nothing,
         (RecordState::Ended { .. }, Resource::There { deleting: false }) => Step::Stop,
         (RecordState::Placed | RecordState::Confirmed, Resource::NotKnown) => Step::Later,
         (RecordState::Confirmed, Resource::There { .. } | Resource::Foreign)
@@ -162,10 +158,13 @@ impl Settling {
             self.queue.not_absent(id);
         }
         let step = step(&record, resource, self.index.rewinds_of(&record.cluster), absent_for);
+        if step != Step::Stop {
+            self.queue.not_back(id);
+        }
         match step {
             Step::Nothing | Step::Later => {}
             // It may have come back with its cluster's backup.
-            Step::Stop if !self.is_history_known(&record) => return Ok(Step::Later),
+            Step::Stop if !self.is_history_proven(&record) => return Ok(Step::Later),
             Step::Confirm => {
                 self.records.confirm(term, record, version).await?;
             }
@@ -180,10 +179,13 @@ impl Settling {
         Ok(step)
     }
 
-    fn is_history_known(&self, record: &PlacementRecord) -> bool {
+    /// Whether the cluster was not restored between the end of a workspace and the moment it was seen there again.
+    fn is_history_proven(&self, record: &PlacementRecord) -> bool {
         let place =
             self.fleet.get(&record.cluster).and_then(|connected| connected.place(&record.namespace).ok());
-        place.is_some_and(|place| !place.cache.is_listing()) && self.fleet.is_history_known(&record.cluster)
+        let since = self.queue.back_since(&record.workspace);
+        place.is_some_and(|place| !place.cache.is_listing())
+            && self.fleet.is_history_proven(&record.cluster, since)
     }
 
     /// From the cache where it is there; only its absence is worth a question to the apiserver.

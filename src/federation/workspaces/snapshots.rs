@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::time::{Instant, timeout_at};
 
 use crate::fleet::Fleet;
 use crate::leadership::Leadership;
+use crate::workspaces::orphans::Orphans;
 use crate::workspaces::queries::Queries;
 use crate::workspaces::records::Records;
 use crate::{Error, Result};
+use domain::backoff::doubling;
 use domain::names::WorkspaceId;
 use domain::workspace::Phase;
 use k8s::resources::{Snapshot, SnapshotSpec, SnapshotStatus};
@@ -19,10 +22,8 @@ use member::apply::{Awaited, Created, Writer};
 
 /// For a snapshot to be created, lost answers included.
 const CREATE_WITHIN: Duration = crate::locks::PATIENCE;
-/// First pause after a lost answer; it doubles with each.
-const PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause after a lost answer.
-const PAUSE_MOST: Duration = Duration::from_secs(1);
+/// Backoff after lost answers.
+const BACKOFF: ExponentialBuilder = doubling(Duration::from_millis(50), Duration::from_secs(1));
 /// For the node agent to name a snapshot's URL.
 const URL_WITHIN: Duration = Duration::from_secs(10);
 /// For a snapshot's upload.
@@ -36,6 +37,7 @@ pub struct Snapshots {
     records: Arc<Records>,
     queries: Arc<Queries>,
     fleet: Arc<Fleet>,
+    orphans: Arc<Orphans>,
 }
 
 impl Snapshots {
@@ -44,14 +46,15 @@ impl Snapshots {
         records: Arc<Records>,
         queries: Arc<Queries>,
         fleet: Arc<Fleet>,
+        orphans: Arc<Orphans>,
     ) -> Arc<Self> {
-        Arc::new(Self { leadership, records, queries, fleet })
+        Arc::new(Self { leadership, records, queries, fleet, orphans })
     }
 
     /// Has the node agent snapshot a running workspace; the snapshot's URL, once it is named, or once it is complete.
     pub async fn take_snapshot(&self, id: &WorkspaceId, return_immediately: bool) -> Result<String> {
         let term = self.leadership.term()?;
-        let record = self.records.live(id)?;
+        let record = self.records.live(id).map_err(|error| self.orphans.refusal(id).unwrap_or(error))?;
         self.fleet.refuse_under_maintenance(&record)?;
         let seen = self.queries.describe(id)?;
         let node = seen.view.runtime.as_ref().map(|runtime| runtime.node_name.clone()).unwrap_or_default();
@@ -83,7 +86,7 @@ impl Snapshots {
 /// says that it made it or has it: a caller who tried again would pay for a second one.
 async fn create(writer: &Writer, id: &WorkspaceId, snapshot: &Snapshot) -> Result<()> {
     let deadline = Instant::now() + CREATE_WITHIN;
-    let mut pause = PAUSE;
+    let mut delays = BACKOFF.build();
     let mut lost = false;
     loop {
         let failed = match writer.create_snapshot(snapshot).await {
@@ -97,10 +100,10 @@ async fn create(writer: &Writer, id: &WorkspaceId, snapshot: &Snapshot) -> Resul
         let unsent = matches!(failed, member::Error::Unsent { .. } | member::Error::Queued { .. });
         lost |= !failed.is_definite_refusal();
         let open = lost && (unsent || !failed.is_definite_refusal());
+        let pause = delays.next().unwrap_or_default();
         if !open || timeout_at(deadline, tokio::time::sleep(pause)).await.is_err() {
             return Err(failed.into());
         }
-        pause = PAUSE_MOST.min(pause * 2);
     }
 }
 

@@ -10,6 +10,7 @@
 mod attempt;
 pub(crate) mod create;
 pub(crate) mod placing;
+mod prepare;
 pub(crate) mod repeat;
 mod started;
 
@@ -27,7 +28,7 @@ use crate::locks::Locks;
 use crate::workspaces::hosts::Hosts;
 use crate::workspaces::records::Records;
 use crate::{Error, Result};
-use domain::names::Region;
+use domain::names::{ClusterName, Region, WorkspaceId};
 use domain::placement::{Rejection, Target};
 use domain::record::PlacementRecord;
 use domain::workspace::Start;
@@ -71,7 +72,7 @@ impl Starts {
         let deadline = Instant::now() + self.creation.deadline;
         let _turn = self.locks.lock(&start.id, self.creation.deadline).await?;
         if let Some((record, version)) = self.records.get(&start.id) {
-            return self.repeats.repeat(&term, &start, Held { record, version }, deadline).await;
+            return self.repeat(&term, &start, Held { record, version }, deadline).await;
         }
         budget::of_variables(&start)?;
         self.hosts.check_urls(&start)?;
@@ -100,12 +101,18 @@ impl Starts {
             }
             Claim::IdTaken(record, version) => {
                 self.records.show((*record).clone(), version);
-                self.repeats.repeat(&term, &start, Held { record: *record, version }, deadline).await
+                self.repeat(&term, &start, Held { record: *record, version }, deadline).await
             }
             Claim::MetaTaken { workspace } => Err(Error::MetaTaken { meta: start.meta, workspace }),
             Claim::HostTaken { workspace } => Err(Error::HostTaken { meta: start.meta, workspace }),
             Claim::FolderTaken { workspace } => Err(Error::FolderTaken { id: start.id, workspace }),
         }
+    }
+
+    async fn repeat(&self, term: &Term, start: &Start, held: Held, deadline: Instant) -> Result<Started> {
+        let cluster = held.record.cluster.clone();
+        let answer = self.repeats.repeat(term, start, held, deadline).await;
+        answer.map_err(|error| after_record(error, &start.id, &cluster))
     }
 
     /// Tries the ranked clusters in turn, the record going before each.
@@ -141,7 +148,7 @@ impl Starts {
                 Err(error) => {
                     // Not known yet, and settled there.
                     attempt.over(Some(&target.cluster));
-                    return Err(error);
+                    return Err(after_record(error, &start.id, &target.cluster));
                 }
             }
             if Instant::now() >= deadline {
@@ -164,5 +171,28 @@ impl Starts {
         self.placing.meters.unplaced(&attempt.rejected);
         self.records.forget(term, &held.record, held.version).await?;
         Err(too_large.unwrap_or_else(|| unplaceable(start, attempt.rejected)))
+    }
+}
+
+/// Once a start is recorded, the next leader may continue it: [`Error::NotLeader`] says that nothing was started.
+fn after_record(error: Error, id: &WorkspaceId, cluster: &ClusterName) -> Error {
+    match error {
+        Error::NotLeader => {
+            let reason = "this replica does not lead any more".to_owned();
+            Error::Undecided { id: id.clone(), cluster: cluster.clone(), reason }
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_term_after_the_record_leaves_open_what_became_of_the_start() {
+        let (id, cluster) = ("ws".parse().unwrap(), "eu-1".parse().unwrap());
+        assert!(matches!(after_record(Error::NotLeader, &id, &cluster), Error::Undecided { .. }));
+        assert!(matches!(after_record(Error::NoWorkspace(id.clone()), &id, &cluster), Error::NoWorkspace(_)));
     }
 }

@@ -232,7 +232,7 @@ impl Parts {
             ("spec.ports", json(&spec.ports) + spec.ports.len() * MANAGED_PORT),
             ("spec.ssh_public_keys", json(&spec.ssh_public_keys)),
             ("spec.workspace_image", json(&spec.image.workspace)),
-            ("spec.ide_image_layers", json(&spec.image.ide.refs)),
+            ("spec.ide_image_layers", json(&spec.image.ide.layers)),
             ("spec.ide_image", json(&spec.image.ide.web) + json(&spec.image.ide.supervisor)),
             ("spec.workspace_location", json(&spec.workspace_location)),
             ("spec.git", json(&spec.git)),

@@ -5,7 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use crate::resources::names::{FINALIZER, GROUP};
 use crate::resources::{SeenCondition, SeenContainerStatus, SeenPod, SeenPodSpec, SeenPodStatus};
-use domain::pod::{ContainerFacts, ContainerState, NodeFacts, PodFacts, PodPhase, Termination};
+use domain::pod::{
+    ContainerFacts, ContainerState, NodeFacts, PodFacts, PodPhase, Termination, WORKSPACE_CONTAINER,
+};
 
 /// Taint of nodes whose kubelet does not answer.
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -38,10 +40,21 @@ pub fn pod_facts(pod: &SeenPod) -> Option<PodFacts> {
             .map(|condition| text(condition.message.as_ref().or(condition.reason.as_ref()))),
         disruption: condition(conditions, "DisruptionTarget", "True")
             .map(|condition| (text(condition.reason.as_ref()), text(condition.message.as_ref()))),
+        only_others: spec.map(only_others).unwrap_or_default(),
         containers: facts(status.and_then(|status| status.container_statuses.as_deref())),
         init_containers: facts(status.and_then(|status| status.init_container_statuses.as_deref())),
         all_terminated: status.is_some_and(|status| was_refused(status) || has_ended(spec, status)),
     })
+}
+
+/// Names of the containers where none is the workspace's.
+fn only_others(spec: &SeenPodSpec) -> Vec<String> {
+    let names = || spec.containers.iter().map(|container| &container.name);
+    // Without any name nothing is known of them.
+    if names().any(|name| name.is_empty() || name == WORKSPACE_CONTAINER) {
+        return Vec::new();
+    }
+    names().cloned().collect()
 }
 
 fn facts(statuses: Option<&[SeenContainerStatus]>) -> Vec<ContainerFacts> {

@@ -9,8 +9,7 @@ use crate::resources::{self, Workspace, WorkspaceSpec, WorkspaceStatus, conditio
 use domain::diff::Keeper;
 use domain::duration::GoDuration;
 use domain::workspace::{
-    Access, Conditions, GitStatus, IdeImage, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
-    Phase, Port, Protocol, Runtime, View,
+    Conditions, ImageMetrics, InitializerMetric, InitializerMetrics, Phase, Port, Runtime, View,
 };
 
 use super::found::{digest, generation, keeper, resource_version};
@@ -77,12 +76,12 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
         project: annotation(PROJECT).cloned(),
         created_at: meta.creation_timestamp.as_ref().map(|time| time.0),
         annotations: shown(meta.annotations.as_ref()),
-        kind: kind(spec.type_),
+        kind: spec.type_,
         class: spec.class.clone(),
         image: spec.image.workspace.reference.clone().unwrap_or_default(),
-        ide: ide(&spec.image.ide),
+        ide: spec.image.ide.clone(),
         ports: ports(meta.name.as_deref()?, spec, settings.urls),
-        admission: access(spec.admission.level),
+        admission: spec.admission.level,
         owner_token: status.owner_token.as_ref().map(|token| token.0.clone()).unwrap_or_default(),
         url: status.url.clone().unwrap_or_default(),
         timeout: timeout(|timeout| timeout.time.as_ref(), settings.default_timeout),
@@ -91,11 +90,9 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
         phase: phase(workspace.status.as_ref()),
         conditions: seen(status),
         message: message::message(spec, status, meta),
-        held: message::held(status, meta)
-            .filter(|_| status.phase == resources::Phase::Stopped)
-            .unwrap_or_default(),
+        held: message::held(status, meta).filter(|_| status.phase == Phase::Stopped).unwrap_or_default(),
         snapshot: status.snapshot.clone().unwrap_or_default(),
-        git: status.git.as_deref().map(|git| Box::new(self::git(git))),
+        git: status.git.clone(),
         runtime: status.runtime.as_deref().map(|runtime| Box::new(self::runtime(runtime))),
         initializer_metrics: status.initializer_metrics.as_deref().map(|all| Box::new(metrics(all))),
         image_metrics: status.image_info.as_deref().map(|info| ImageMetrics {
@@ -111,8 +108,9 @@ pub fn view(workspace: &Workspace, settings: &ViewSettings<'_>) -> Option<View> 
 /// What the view of a workspace says whose resource is gone.
 pub fn end_message(last: &Workspace) -> String {
     let mut status = last.status.clone().unwrap_or_default();
-    status.phase = resources::Phase::Stopped;
-    // It is gone, so nothing holds it any more.
+    status.phase = Phase::Stopped;
+    // It is gone, so nothing holds it any more, and nothing is refused.
+    status.conditions.retain(|condition| condition.type_ != conditions::WRITE_REFUSED);
     let metadata = ObjectMeta { finalizers: None, ..last.metadata.clone() };
     message::message(&last.spec, &status, &metadata)
 }
@@ -129,22 +127,6 @@ fn go_text(text: &str) -> String {
     text.parse().map_or_else(|_| text.to_owned(), |duration: GoDuration| duration.to_string())
 }
 
-/// What a workspace is for.
-pub fn kind(kind: resources::WorkspaceType) -> Kind {
-    match kind {
-        resources::WorkspaceType::Regular => Kind::Regular,
-        resources::WorkspaceType::Prebuild => Kind::Prebuild,
-        resources::WorkspaceType::ImageBuild => Kind::ImageBuild,
-    }
-}
-
-fn access(level: resources::AdmissionLevel) -> Access {
-    match level {
-        resources::AdmissionLevel::Owner => Access::Owner,
-        resources::AdmissionLevel::Everyone => Access::Everyone,
-    }
-}
-
 /// As the resource says, but for two states that are Pending to a client: one that nobody has looked at yet, and one
 /// whose refused pod is being cleared away to be made again (the resource says Stopping, for the node agent).
 fn phase(status: Option<&WorkspaceStatus>) -> Phase {
@@ -153,31 +135,14 @@ fn phase(status: Option<&WorkspaceStatus>) -> Phase {
     if status.is_true(conditions::POD_REJECTED) && !stays_refused.iter().any(|kind| status.is_true(kind)) {
         return Phase::Pending;
     }
-    match status.phase {
-        resources::Phase::Unknown => Phase::Unknown,
-        resources::Phase::Pending => Phase::Pending,
-        resources::Phase::Imagebuild => Phase::Imagebuild,
-        resources::Phase::Creating => Phase::Creating,
-        resources::Phase::Initializing => Phase::Initializing,
-        resources::Phase::Running => Phase::Running,
-        resources::Phase::Stopping => Phase::Stopping,
-        resources::Phase::Stopped => Phase::Stopped,
-    }
-}
-
-fn ide(ide: &resources::IdeImage) -> IdeImage {
-    IdeImage { web: ide.web.clone(), layers: ide.refs.clone(), supervisor: ide.supervisor.clone() }
+    status.phase
 }
 
 fn ports(id: &str, spec: &WorkspaceSpec, urls: &dyn UrlRenderer) -> Vec<(Port, Option<String>)> {
     let meta = &spec.ownership.workspace_id;
     let shown = spec.ports.iter().filter_map(|port| {
         let number = u16::try_from(port.port).ok().filter(|number| *number > 0)?;
-        let protocol = match port.protocol {
-            resources::PortProtocol::Http => Protocol::Http,
-            resources::PortProtocol::Https => Protocol::Https,
-        };
-        let shown = Port { port: number, visibility: access(port.visibility), protocol };
+        let shown = Port { port: number, visibility: port.visibility, protocol: port.protocol };
         Some((shown, urls.port_url(id, meta, number)))
     });
     shown.collect()
@@ -206,19 +171,6 @@ fn seen(status: &WorkspaceStatus) -> Conditions {
         first_user_activity: status
             .condition(conditions::FIRST_USER_ACTIVITY)
             .map(|condition| condition.last_transition_time.0),
-    }
-}
-
-fn git(git: &resources::GitStatus) -> GitStatus {
-    GitStatus {
-        branch: git.branch.clone().unwrap_or_default(),
-        latest_commit: git.latest_commit.clone().unwrap_or_default(),
-        uncommited_files: git.uncommited_files.clone(),
-        total_uncommited_files: git.total_uncommited_files.unwrap_or_default(),
-        untracked_files: git.untracked_files.clone(),
-        total_untracked_files: git.total_untracked_files.unwrap_or_default(),
-        unpushed_commits: git.unpushed_commits.clone(),
-        total_unpushed_commits: git.total_unpushed_commits.unwrap_or_default(),
     }
 }
 

@@ -17,7 +17,7 @@ use domain::pod_annotations::is_reserved;
 use domain::record::Digest;
 use domain::secret::Secret;
 use domain::signing::Keying;
-use domain::workspace::{Access, EnvValue, EnvVar, Features, Kind, Port, Protocol, Start, Timeouts};
+use domain::workspace::{EnvValue, EnvVar, Features, OwnTimeouts, Port, Start};
 
 use super::view::PROJECT;
 
@@ -123,18 +123,11 @@ fn spec(start: &Start, build: &Build<'_>) -> WorkspaceSpec {
     let user = start.user_env.iter().filter_map(|user| variable(&start.id, user, user_key));
     let system = start.sys_env.iter().filter_map(|system| variable(&start.id, system, system_key));
     WorkspaceSpec {
-        admission: resources::Admission { level: level(start.admission) },
+        admission: resources::Admission { level: start.admission },
         class: build.class.to_owned(),
-        git: start
-            .git
-            .as_ref()
-            .map(|git| Box::new(resources::Git { email: git.email.clone(), username: git.username.clone() })),
+        git: start.git.clone().map(Box::new),
         image: resources::Image {
-            ide: resources::IdeImage {
-                refs: start.ide.layers.clone(),
-                supervisor: start.ide.supervisor.clone(),
-                web: start.ide.web.clone(),
-            },
+            ide: start.ide.clone(),
             workspace: resources::WorkspaceImage { reference: Some(start.image.clone()) },
         },
         initializer: resources::Initializer(ByteString(
@@ -156,34 +149,15 @@ fn spec(start: &Start, build: &Build<'_>) -> WorkspaceSpec {
         storage_quota: build.storage_quota,
         sys_env_vars: system.collect(),
         timeout: timeout(start.timeouts).map(Box::new),
-        type_: match start.kind {
-            Kind::Regular => resources::WorkspaceType::Regular,
-            Kind::Prebuild => resources::WorkspaceType::Prebuild,
-            Kind::ImageBuild => resources::WorkspaceType::ImageBuild,
-        },
+        type_: start.kind,
         user_env_vars: user.collect(),
         workspace_location: start.workspace_location.clone(),
     }
 }
 
-/// How the resource says who may enter.
-pub fn level(access: Access) -> resources::AdmissionLevel {
-    match access {
-        Access::Owner => resources::AdmissionLevel::Owner,
-        Access::Everyone => resources::AdmissionLevel::Everyone,
-    }
-}
-
 /// How the resource says what a port is.
 pub fn port(port: &Port) -> resources::Port {
-    resources::Port {
-        port: i32::from(port.port),
-        protocol: match port.protocol {
-            Protocol::Http => resources::PortProtocol::Http,
-            Protocol::Https => resources::PortProtocol::Https,
-        },
-        visibility: level(port.visibility),
-    }
+    resources::Port { port: i32::from(port.port), protocol: port.protocol, visibility: port.visibility }
 }
 
 /// How the resource's timeouts are written: Go durations of whole milliseconds, rounded up, as its schema asks.
@@ -193,8 +167,8 @@ pub fn timeout_text(duration: Duration) -> String {
     GoDuration::from(rounded).to_string()
 }
 
-fn timeout(timeouts: Timeouts) -> Option<resources::Timeout> {
-    let Timeouts { inactivity, closed, maximum_lifetime } = timeouts;
+fn timeout(timeouts: OwnTimeouts) -> Option<resources::Timeout> {
+    let OwnTimeouts { inactivity, closed, maximum_lifetime } = timeouts;
     let given = inactivity.is_some() || closed.is_some() || maximum_lifetime.is_some();
     given.then(|| resources::Timeout {
         time: inactivity.map(timeout_text),

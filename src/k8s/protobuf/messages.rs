@@ -168,6 +168,8 @@ struct PodSpec {
 #[derive(Clone, PartialEq, Message, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Container {
+    #[prost(string, tag = "1")]
+    name: String,
     #[prost(string, tag = "24")]
     #[serde(skip_serializing_if = "String::is_empty")]
     restart_policy: String,

@@ -26,6 +26,8 @@ pub const CONTAINER_START_FAILING: &str = "ContainerStartFailing";
 pub const NODE_NOT_READY: &str = "NodeNotReady";
 /// True while finalizers of others hold the pod of a workspace that is over.
 pub const POD_HELD: &str = "PodHeld";
+/// True while the cluster refuses a write that the workspace waits for, with what it refuses and why.
+pub const WRITE_REFUSED: &str = "WriteRefused";
 
 // Written for a call.
 
@@ -86,6 +88,16 @@ pub mod reason {
     pub const UNREACHABLE: &str = "Unreachable";
     /// Of [`POD_HELD`](super::POD_HELD).
     pub const FOREIGN_FINALIZER: &str = "ForeignFinalizer";
+    /// Of [`WRITE_REFUSED`](super::WRITE_REFUSED): the deletion of the pod.
+    pub const POD_NOT_DELETED: &str = "PodNotDeleted";
+    /// Of [`WRITE_REFUSED`](super::WRITE_REFUSED): the removal of the manager's finalizer from the pod.
+    pub const POD_NOT_RELEASED: &str = "PodNotReleased";
+    /// Of [`WRITE_REFUSED`](super::WRITE_REFUSED): the deletion of the Secrets.
+    pub const SECRETS_NOT_DELETED: &str = "SecretsNotDeleted";
+    /// Of [`WRITE_REFUSED`](super::WRITE_REFUSED): the removal of the manager's finalizer from the Workspace.
+    pub const WORKSPACE_NOT_RELEASED: &str = "WorkspaceNotReleased";
+    /// Of [`WRITE_REFUSED`](super::WRITE_REFUSED): the deletion of the Workspace.
+    pub const WORKSPACE_NOT_DELETED: &str = "WorkspaceNotDeleted";
 }
 
 /// The condition of a type.

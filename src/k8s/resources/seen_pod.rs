@@ -43,6 +43,9 @@ pub struct SeenPodSpec {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SeenContainer {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
     /// `Always` for an init container that runs beside the others.
     pub restart_policy: Option<String>,
     /// Requests and limits.
@@ -117,7 +120,11 @@ impl From<&PodSpec> for SeenPodSpec {
 
 impl From<&Container> for SeenContainer {
     fn from(container: &Container) -> Self {
-        Self { restart_policy: container.restart_policy.clone(), resources: container.resources.clone() }
+        Self {
+            name: container.name.clone(),
+            restart_policy: container.restart_policy.clone(),
+            resources: container.resources.clone(),
+        }
     }
 }
 

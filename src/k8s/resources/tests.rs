@@ -2,11 +2,12 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::*;
+use domain::workspace::Kind;
 
 #[test]
 fn a_minimal_workspace_parses() -> Result<()> {
     let workspace: Workspace = serde_json::from_value(minimal())?;
-    assert_eq!(workspace.spec.type_, WorkspaceType::Regular);
+    assert_eq!(workspace.spec.type_, Kind::Regular);
     assert_eq!(workspace.status, None);
     let status: WorkspaceStatus = serde_json::from_value(json!({ "podStarts": 0 }))?;
     assert_eq!(status, WorkspaceStatus::default());

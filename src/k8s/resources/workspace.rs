@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::env::EnvVar;
 use super::schema;
 use super::workspace_status::WorkspaceStatus;
+use domain::workspace::{Access, GitIdentity, IdeImage, Kind, Protocol};
 
 /// What a workspace shall be.
 #[allow(clippy::duplicated_attributes)] // one printcolumn a column, and columns share a type
@@ -66,7 +67,7 @@ pub struct WorkspaceSpec {
     pub class: String,
     /// Who commits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub git: Option<Box<Git>>,
+    pub git: Option<Box<GitIdentity>>,
     /// What the workspace runs.
     pub image: Image,
     /// How the content comes to be: a serialised contentservice.WorkspaceInitializer.
@@ -98,7 +99,7 @@ pub struct WorkspaceSpec {
     pub timeout: Option<Box<Timeout>>,
     /// What kind of run it is.
     #[serde(rename = "type")]
-    pub type_: WorkspaceType,
+    pub type_: Kind,
     /// Environment variables of the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub user_env_vars: Vec<EnvVar>,
@@ -125,18 +126,6 @@ pub struct Ownership {
     pub workspace_id: String,
 }
 
-/// What kind of run it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum WorkspaceType {
-    /// A user works in it.
-    #[default]
-    Regular,
-    /// Prepares content for later workspaces.
-    Prebuild,
-    /// Builds an image.
-    ImageBuild,
-}
-
 /// What the workspace runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Image {
@@ -144,18 +133,6 @@ pub struct Image {
     pub ide: IdeImage,
     /// The user's image.
     pub workspace: WorkspaceImage,
-}
-
-/// The IDE's images.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct IdeImage {
-    /// Further layers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub refs: Vec<String>,
-    /// The supervisor.
-    pub supervisor: String,
-    /// The IDE in the browser.
-    pub web: String,
 }
 
 /// The user's image.
@@ -175,15 +152,6 @@ impl fmt::Debug for Initializer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Initializer({} bytes)", self.0.0.len())
     }
-}
-
-/// Who commits.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Git {
-    /// Address in commits.
-    pub email: String,
-    /// Name in commits.
-    pub username: String,
 }
 
 /// Limits as Go durations.
@@ -209,17 +177,7 @@ pub struct Timeout {
 pub struct Admission {
     /// The level.
     #[schemars(extend("default" = "Owner"))]
-    pub level: AdmissionLevel,
-}
-
-/// Who may enter a workspace or reach a port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum AdmissionLevel {
-    /// The owner.
-    #[default]
-    Owner,
-    /// Everyone.
-    Everyone,
+    pub level: Access,
 }
 
 /// A port that is open to others than the workspace itself.
@@ -230,18 +188,8 @@ pub struct Port {
     pub port: i32,
     /// What is spoken there.
     #[schemars(extend("default" = "Http"))]
-    pub protocol: PortProtocol,
+    pub protocol: Protocol,
     /// Who may reach it.
     #[schemars(extend("default" = "Owner"))]
-    pub visibility: AdmissionLevel,
-}
-
-/// What is spoken on a port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum PortProtocol {
-    /// HTTP.
-    #[default]
-    Http,
-    /// HTTPS.
-    Https,
+    pub visibility: Access,
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{conditions, schema};
+use domain::workspace::{GitStatus, Phase};
 
 /// What a workspace is.
 // Rarely filled parts are boxed: thousands of these are kept in memory.
@@ -77,28 +78,6 @@ impl WorkspaceStatus {
     }
 }
 
-/// Where in its life a workspace is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Phase {
-    /// Not looked at yet.
-    #[default]
-    Unknown,
-    /// Waits for its pod.
-    Pending,
-    /// Waits for its image.
-    Imagebuild,
-    /// Pulls images and starts the container.
-    Creating,
-    /// Content is on its way.
-    Initializing,
-    /// Ready for the user.
-    Running,
-    /// Ends, and is backed up.
-    Stopping,
-    /// Ended; nothing is left to do.
-    Stopped,
-}
-
 /// Lets its holder into the workspace; `Debug` does not show it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -108,29 +87,6 @@ impl fmt::Debug for OwnerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
     }
-}
-
-/// State of the working copy. The lists may be cut short; the totals are not.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[allow(missing_docs)] // the names say it
-pub struct GitStatus {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub branch: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latest_commit: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub total_uncommited_files: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub total_unpushed_commits: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub total_untracked_files: Option<i64>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub uncommited_files: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unpushed_commits: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub untracked_files: Vec<String>,
 }
 
 /// Sizes of the image, in bytes.

@@ -1,6 +1,6 @@
 //! Writes and reads of the Secrets of workspaces. No log, no error and no client library prints their content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::HeaderValue;
 use http::header::ACCEPT;
@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as K8sSecret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{PartialObjectMeta, Request};
 use kube::{Api, Resource as _};
 use serde_json::json;
 
 use crate::error::{Error, Result, Rule};
+use crate::fence::PROBE;
 use crate::pages;
 use domain::names::Namespace;
 use domain::secret::Secret;
@@ -125,6 +126,24 @@ impl Writer {
             }
         }
         Err(self.conflict(action, "others keep writing it"))
+    }
+
+    /// Whether the cluster would accept a Secret of a start in the workspace namespace, and in the one for tokens; nothing is
+    /// stored.
+    pub async fn try_secrets(&self, secrets_namespace: &Namespace) -> Result<()> {
+        for namespace in BTreeSet::from([&self.namespace, secrets_namespace]) {
+            let action = format!("dry-run the creation of Secret {namespace}/{PROBE}");
+            let purpose = Purpose { workspace: PROBE, installation: PROBE, placed_at: Timestamp::UNIX_EPOCH };
+            let body = serde_json::to_vec(&secret(namespace, PROBE, purpose, &BTreeMap::new()));
+            let params = PostParams { dry_run: true, ..by_us() };
+            let call = async {
+                let body = body.map_err(kube::Error::SerdeError)?;
+                let requests = Request::new(K8sSecret::url_path(&(), Some(namespace.as_str())));
+                self.taken(requests.create(&params, body)).await
+            };
+            created(self.write(action, call).await)?;
+        }
+        Ok(())
     }
 
     /// Makes a workspace the owner of the secret with this uid in its namespace, so that the cluster itself collects what

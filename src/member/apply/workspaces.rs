@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::pages;
+use domain::acceptance::Change;
 use domain::names::{MetaId, OwnerId};
 use k8s::convert;
 use k8s::resources::Workspace;
@@ -61,6 +62,23 @@ impl Writer {
     /// Whether the cluster would accept a workspace; nothing is stored.
     pub async fn try_workspace(&self, workspace: &Workspace) -> Result<()> {
         self.try_create(name_of(workspace), workspace).await
+    }
+
+    /// Dry run of a change that changes nothing, or in a Workspace without a status as little as its schema allows: it shows
+    /// whether the cluster would accept one.
+    pub async fn try_change(&self, change: Change, workspace: &Workspace) -> Result<Patched<()>> {
+        let (name, params) = (name_of(workspace), PatchParams { dry_run: true, ..PatchParams::default() });
+        let mut patch = json!({ "metadata": { "uid": workspace.metadata.uid } });
+        let requests = self.requests::<Workspace>();
+        let request = match change {
+            Change::Status => {
+                let starts = workspace.status.as_ref().map_or(0, |status| status.pod_starts);
+                patch["status"] = json!({ "podStarts": starts });
+                requests.patch_subresource("status", name, &params, &Patch::Merge(patch))
+            }
+            Change::Object => requests.patch(name, &params, &Patch::Merge(patch)),
+        };
+        patched(self.write(format!("dry-run a change of Workspace {name}"), self.taken(request)).await)
     }
 
     /// JSON merge patch of the status (`{"status": {...}}`); `resource_version` makes it conditional.

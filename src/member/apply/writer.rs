@@ -84,6 +84,11 @@ impl Writer {
         &self.cluster
     }
 
+    /// The deadline of each call.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// The workspace namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use domain::names::Namespace;
 use domain::placement::capacity::{Available, Ledger, Node, QuotaLeft, Resources, Shape, ShapeId};
-use domain::workspace::Kind;
+use domain::workspace::{Kind, Phase};
 use k8s::convert;
-use k8s::resources::{Phase, SeenPod, Workspace};
+use k8s::resources::{SeenPod, Workspace};
 
 /// A class in a namespace, for workspaces of a kind.
 pub type ShapeKey = (Namespace, String, Kind);
@@ -20,7 +20,7 @@ pub type ShapeKey = (Namespace, String, Kind);
 /// What is left on a cluster's nodes. Cheap to ask.
 pub struct Capacity {
     inner: Mutex<Inner>,
-    /// Whether all was listed that takes or gives room.
+    /// Whether everything that uses or provides capacity was listed.
     known: watch::Sender<bool>,
 }
 
@@ -59,10 +59,10 @@ pub enum Source {
     Pods(String),
 }
 
-/// Room by shape; what was never asked for is not in it.
+/// Available capacity by shape; what was never asked for is not in it.
 pub type RoomsByShape = HashMap<ShapeKey, Available>;
 
-/// Why a workspace may need room that no pod on a node takes yet.
+/// Why a workspace may need capacity that no pod on a node takes yet.
 #[derive(Default)]
 struct Waits {
     /// A start was sent here and is not seen yet.
@@ -83,7 +83,7 @@ struct Listing {
 /// What a cluster has in all, for people.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Whether all was listed that takes or gives room.
+    /// Whether everything that uses or provides capacity was listed.
     pub known: bool,
     /// Nodes.
     pub nodes: usize,
@@ -111,7 +111,7 @@ impl Capacity {
     }
 
     /// Takes what the pod of a class requests as the cluster admitted it: limit ranges, overhead and webhooks may have made it
-    /// larger. Room is counted with that from now on, until the settings change.
+    /// larger. Capacity is counted with that from now on, until the settings change.
     pub fn admitted(&self, namespace: &Namespace, class: &str, kind: Kind, requests: Resources) {
         let mut inner = self.inner.lock();
         let key = (namespace.clone(), class.to_owned(), kind);
@@ -160,12 +160,12 @@ impl Capacity {
         rooms
     }
 
-    /// Whether all was listed that takes or gives room.
+    /// Whether everything that uses or provides capacity was listed.
     pub fn is_known(&self) -> bool {
         *self.known.borrow()
     }
 
-    /// Waits until all was listed that takes or gives room.
+    /// Waits until everything that uses or provides capacity was listed.
     pub async fn known(&self) {
         // The sender lives as long as `self`, so this ends only when all is known.
         let _ = self.known.subscribe().wait_for(|known| *known).await;
@@ -247,7 +247,7 @@ impl Capacity {
         let phase = workspace.status.as_ref().map(|status| status.phase).unwrap_or_default();
         let over = meta.deletion_timestamp.is_some()
             || matches!(phase, Phase::Running | Phase::Stopping | Phase::Stopped);
-        let kind = convert::kind(workspace.spec.type_);
+        let kind = workspace.spec.type_;
         let namespace = meta.namespace.as_deref().and_then(|name| name.parse::<Namespace>().ok());
         self.change(|inner| {
             inner.listing(source, &name);
@@ -357,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_known_when_all_that_takes_or_gives_it_was_listed() {
+    fn capacity_is_known_when_everything_that_uses_or_provides_it_was_listed() {
         let (capacity, others) = (Capacity::default(), Source::Pods("others".to_owned()));
         let shape = ("ws".parse().unwrap(), "c".to_owned(), Kind::Regular);
         capacity.set_shapes(&shape.0, [(shape.1.clone(), shape.2, Shape::default())]);
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_changed_hands_takes_its_room_whichever_watch_tells_first() {
+    fn a_pod_that_changed_hands_is_counted_whichever_watch_reports_it_first() {
         let capacity = Capacity::default();
         let node: K8sNode = serde_json::from_value(json!({
             "metadata": { "name": "n" },

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::Member;
 use crate::acceptance::Acceptance;
 use crate::error;
-use crate::fence::Endings;
+use crate::fence::{self, Endings};
 use crate::watch::workspaces_in;
 use domain::names::Namespace;
 use k8s::convert;
@@ -61,6 +61,28 @@ impl Member {
             }
             Err(_) => false,
         }
+    }
+
+    /// Reads whether a namespace, or the one with its secrets, is being deleted or missing. A failed read changes nothing.
+    pub async fn read_ending(&self, name: &Namespace) {
+        let Some(namespace) = self.namespaces.get(name) else { return };
+        let reading = async {
+            let found = fence::ending(&self.client, name).await?;
+            match found {
+                None if namespace.secrets_namespace != *name => {
+                    fence::ending(&self.client, &namespace.secrets_namespace).await
+                }
+                found => Ok(found),
+            }
+        };
+        let answer = tokio::time::timeout(self.options.limits.request_timeout, reading).await;
+        if let Ok(Ok(ending)) = answer {
+            return namespace.acceptance.ends(ending);
+        }
+        if let Ok(Err(error)) = answer {
+            tracing::debug!(namespace = %name, error = %error::chain(&error), "cannot read whether it ends");
+        }
+        namespace.acceptance.keep_ending();
     }
 
     /// A namespace takes nothing new, too, when the one with its secrets ends.

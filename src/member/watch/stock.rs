@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complete_list_makes_room_for_what_it_does_not_name() {
+    fn a_complete_list_releases_what_it_does_not_name() {
         let (stock, mut shelf) = shelf(8);
         for name in ["a", "b", "c"] {
             assert_eq!(shelf.change("ns", name, 2 * KIB), Ok(Verdict::Take));

@@ -138,7 +138,7 @@ async fn one_object_that_cannot_be_read_is_left_out_and_those_of_others_are_too(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_watch_goes_on_where_it_was_and_after_410_lists_anew() {
+async fn a_broken_watch_goes_on_where_it_was_and_after_410_lists_again() {
     let Setting { cache, pulse, mut server, shutdown, .. } = setting();
     call(&mut server, answer(&list(5, &[object("a", 1, "spaceport"), object("b", 2, "spaceport")]))).await;
     let (events, watch) = open().await;
@@ -202,7 +202,7 @@ async fn a_watch_that_always_ends_at_once_is_begun_at_most_once_a_second() {
 }
 
 #[tokio::test]
-async fn everything_is_listed_anew_when_that_is_asked_for() {
+async fn everything_is_listed_again_on_request() {
     let mut setting = setting();
     call(&mut setting.server, answer(&list(90, &[object("a", 90, "spaceport")]))).await;
     let (_events, response) = open().await;

@@ -10,8 +10,9 @@ use super::question::{Question, told};
 use domain::check::Check;
 use domain::cluster::NamespaceSpec;
 use domain::text::first_of;
+use domain::workspace::Phase;
 use k8s::references::{Referrer, judge, of_workspace};
-use k8s::resources::{Phase, Workspace};
+use k8s::resources::Workspace;
 
 const NAME: &str = "secret-references";
 /// Secrets that are looked at in a namespace, and those that are named.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use data_encoding::HEXLOWER_PERMISSIVE;
 use url::Url;
 
 use super::reader::Group;
@@ -241,16 +242,11 @@ fn decode_key(content: &[u8]) -> Option<[u8; 32]> {
     }
     let text = content.trim_ascii();
     let decoded = if text.len() == 64 {
-        decode_hex(text)
+        HEXLOWER_PERMISSIVE.decode(text).ok()
     } else {
         STANDARD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).ok()
     };
     decoded?.try_into().ok()
-}
-
-fn decode_hex(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    text.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
 fn leader(mut group: Group<'_>) -> LeaderTimes {

@@ -1,7 +1,6 @@
 //! `manager`: how workspaces run, unless the cluster overrides it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use url::Url;
@@ -9,92 +8,12 @@ use url::Url;
 use super::classes;
 use super::reader::Group;
 use crate::files;
-use domain::class::Class;
-use domain::cluster::{ClearText, NodeAgent, rules};
+use domain::cluster::rules;
 use domain::install::WORKSPACE_HOST_PATH;
+use domain::manager::{Manager, Recreation, Timeouts};
 use domain::names::{ClassId, Namespace, is_dns_subdomain};
 use domain::pod_annotations::PodAnnotations;
 use domain::template::{PortUrl, WorkspaceUrl};
-
-/// `manager`.
-#[derive(Debug, Clone)]
-pub struct Manager {
-    /// Default namespace of workspaces.
-    pub namespace: Namespace,
-    /// Default namespace of their token Secrets.
-    pub secrets_namespace: Namespace,
-    /// Scheduler; `None` means the cluster's default.
-    pub scheduler_name: Option<String>,
-    /// A localhost profile.
-    pub seccomp_profile: Option<String>,
-    /// Timeouts of workspaces.
-    pub timeouts: Timeouts,
-    /// URL template of workspaces.
-    pub workspace_url: WorkspaceUrl,
-    /// URL template of ports.
-    pub port_url: PortUrl,
-    /// Folder on the node for workspaces' content.
-    pub workspace_host_path: String,
-    /// Interval at which a workspace reports activity.
-    pub heartbeat_interval: Duration,
-    /// URL of the installation.
-    pub host_url: Url,
-    /// Default node agent.
-    pub node_agent: NodeAgent,
-    /// Default handling of starts whose secrets an existing node agent needs in clear text.
-    pub clear_text_secrets: ClearText,
-    /// Registry facade from which images are pulled.
-    pub registry_facade_host: Option<String>,
-    /// Whether workspaces start through workspacekit; otherwise by the image's own entry point.
-    pub workspacekit: bool,
-    /// An environment variable of workspaces.
-    pub workspace_cluster_host: Option<String>,
-    /// Classes of namespaces that define none.
-    pub classes: BTreeMap<ClassId, Class>,
-    /// Folder with the pod templates that cluster files may name.
-    pub template_folder: Option<PathBuf>,
-    /// Class of requests that name none.
-    pub preferred_class: Option<ClassId>,
-    /// Concurrent reconciles in one namespace.
-    pub workspace_reconcilers: usize,
-    /// Concurrent checks of timeouts in one namespace.
-    pub timeout_reconcilers: usize,
-    /// Whether workspaces trust the installation's own certificate authority.
-    pub custom_ssl_certificate: bool,
-    /// An environment variable of workspaces.
-    pub ssh_gateway_ca_public_key: Option<String>,
-    /// Annotations of clients that are copied to pods.
-    pub pod_annotations: PodAnnotations,
-    /// Recreation of pods that a node refused.
-    pub pod_recreation: PodRecreation,
-    /// Name of the ConfigMap that puts a namespace under maintenance.
-    pub maintenance_config_map: String,
-}
-
-/// Timeouts of workspaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of the configuration, described there")]
-pub struct Timeouts {
-    pub startup: Duration,
-    pub initialization: Duration,
-    pub container_start: Duration,
-    pub regular_workspace: Duration,
-    pub max_lifetime: Duration,
-    pub headless_workspace: Duration,
-    pub after_close: Duration,
-    pub content_finalization: Duration,
-    pub stopping: Duration,
-    pub interrupted: Duration,
-}
-
-/// Recreation of pods that a node refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PodRecreation {
-    /// Pods after the first.
-    pub max_retries: u32,
-    /// Delay before each.
-    pub backoff: Duration,
-}
 
 /// Keys of existing files that have no effect, as in Gitpod.
 const IGNORED: [&str; 7] = [
@@ -138,6 +57,8 @@ pub(super) fn read(mut group: Group<'_>) -> Option<Manager> {
     let classes = classes::read(written);
     let preferred_class = preferred_class(&mut group, &names);
     let pod_recreation = pod_recreation(&mut group);
+    // Checked and without effect: a reconcile checks the timeouts, too.
+    group.count("timeoutMaxConcurrentReconciles", 0..=1_000);
     for key in IGNORED {
         group.ignore(key);
     }
@@ -159,7 +80,6 @@ pub(super) fn read(mut group: Group<'_>) -> Option<Manager> {
             .count("workspaceMaxConcurrentReconciles", 0..=1_000)
             .unwrap_or(25)
             .max(1),
-        timeout_reconcilers: group.count("timeoutMaxConcurrentReconciles", 0..=1_000).unwrap_or(15).max(1),
         custom_ssl_certificate: group.flag("enableCustomSSLCertificate").unwrap_or(false),
         ssh_gateway_ca_public_key: ssh_gateway_ca(&mut group),
         pod_annotations: pod_annotations(&mut group),
@@ -213,18 +133,18 @@ fn check(group: &Group<'_>, key: &str, outcome: Result<(), String>) {
 }
 
 fn timeouts(mut group: Group<'_>) -> Timeouts {
-    let (minute, hour) = (Duration::from_mins(1), Duration::from_hours(1));
+    let default = Timeouts::default();
     let timeouts = Timeouts {
-        startup: group.duration("startup", hour),
-        initialization: group.duration("initialization", 30 * minute),
-        container_start: group.duration_or_zero("containerStart").unwrap_or(5 * minute),
-        regular_workspace: group.duration("regularWorkspace", 30 * minute),
-        max_lifetime: group.duration("maxLifetime", 36 * hour),
-        headless_workspace: group.duration("headlessWorkspace", hour),
-        after_close: group.duration_or_zero("afterClose").unwrap_or(2 * minute),
-        content_finalization: group.duration("contentFinalization", hour),
-        stopping: group.duration("stopping", hour),
-        interrupted: group.duration_or_zero("interrupted").unwrap_or(5 * minute),
+        startup: group.duration("startup", default.startup),
+        initialization: group.duration("initialization", default.initialization),
+        container_start: group.duration_or_zero("containerStart").unwrap_or(default.container_start),
+        regular_workspace: group.duration("regularWorkspace", default.regular_workspace),
+        max_lifetime: group.duration("maxLifetime", default.max_lifetime),
+        headless_workspace: group.duration("headlessWorkspace", default.headless_workspace),
+        after_close: group.duration_or_zero("afterClose").unwrap_or(default.after_close),
+        content_finalization: group.duration("contentFinalization", default.content_finalization),
+        stopping: group.duration("stopping", default.stopping),
+        interrupted: group.duration_or_zero("interrupted").unwrap_or(default.interrupted),
     };
     let is_compared = group.unread().has_neither("stopping", "contentFinalization");
     if is_compared && timeouts.stopping < timeouts.content_finalization {
@@ -254,11 +174,12 @@ fn pod_annotations(group: &mut Group<'_>) -> PodAnnotations {
     })
 }
 
-fn pod_recreation(group: &mut Group<'_>) -> PodRecreation {
-    let max_retries = group.count("podRecreationMaxRetries", 0..=100).unwrap_or(3);
+fn pod_recreation(group: &mut Group<'_>) -> Recreation {
+    let default = Recreation::default();
+    let max_retries = group.count("podRecreationMaxRetries", 0..=100).unwrap_or(default.max_retries);
     // Generated files write zero for "unset".
     let backoff = group.duration_or_zero("podRecreationBackoff").filter(|backoff| !backoff.is_zero());
-    PodRecreation { max_retries, backoff: backoff.unwrap_or(Duration::from_secs(15)) }
+    Recreation { max_retries, backoff: backoff.unwrap_or(default.backoff) }
 }
 
 fn ssh_gateway_ca(group: &mut Group<'_>) -> Option<String> {

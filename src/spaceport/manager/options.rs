@@ -7,9 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 
 use super::templates;
-use controller::{ClassSettings, PodTemplates, Recreation, TemplateFolder, Timeouts};
-use domain::cluster::{DefaultNamespaces, NamespaceSpec};
+use controller::{ClassSettings, PodTemplates};
+use domain::cluster::NamespaceSpec;
 use domain::health::Limits as HealthLimits;
+use domain::manager::Manager;
 use domain::names::Namespace;
 use domain::placement::one_try;
 use domain::secret::Secret;
@@ -110,10 +111,7 @@ pub(super) fn member_options(config: &Config, calls: CallMeters, tasks: TaskMete
 
 /// Defaults of namespaces whose cluster file sets nothing else; reads and checks templates. Templates of classes with
 /// problems in the configuration are reported there already.
-pub(super) fn defaults(
-    manager: &config::Manager,
-    is_flawless: bool,
-) -> Result<Defaults, Vec<config::Problem>> {
+pub(super) fn defaults(manager: &Manager, is_flawless: bool) -> Result<Defaults, Vec<config::Problem>> {
     let mut problems = Vec::new();
     let mut classes = BTreeMap::new();
     for (id, class) in &manager.classes {
@@ -130,13 +128,13 @@ pub(super) fn defaults(
     }
     let templates = templates::read_folder(manager.template_folder.as_deref());
     let templates = templates.map_err(|problem| problems.push(problem)).unwrap_or_default();
-    let defaults = unvetted(manager, classes, templates);
+    let defaults = Defaults { manager: manager.clone(), classes, templates: Arc::new(templates) };
     problems.extend(unfit_templates(manager, &defaults));
     if problems.is_empty() { Ok(defaults) } else { Err(problems) }
 }
 
 /// Classes whose templates make pods that every apiserver rejects.
-fn unfit_templates(manager: &config::Manager, defaults: &Defaults) -> Vec<config::Problem> {
+fn unfit_templates(manager: &Manager, defaults: &Defaults) -> Vec<config::Problem> {
     let (namespace, secrets) = (manager.namespace.clone(), manager.secrets_namespace.clone());
     let problems = vet(&NamespaceSpec::of_defaults(namespace, secrets), defaults).into_iter();
     let of_class = |problem: federation::Problem| {
@@ -144,53 +142,4 @@ fn unfit_templates(manager: &config::Manager, defaults: &Defaults) -> Vec<config
         Some(config::Problem { path: format!("manager.workspaceClass.{class}"), message: problem.message })
     };
     problems.filter_map(of_class).collect()
-}
-
-fn unvetted(
-    manager: &config::Manager,
-    classes: BTreeMap<String, ClassSettings>,
-    templates: TemplateFolder,
-) -> Defaults {
-    let timeouts = manager.timeouts;
-    Defaults {
-        namespaces: DefaultNamespaces {
-            workspaces: manager.namespace.clone(),
-            secrets: manager.secrets_namespace.clone(),
-        },
-        classes,
-        preferred_class: manager.preferred_class.clone(),
-        url: manager.workspace_url.clone(),
-        port_url: manager.port_url.clone(),
-        host_url: manager.host_url.to_string(),
-        workspace_cluster_host: manager.workspace_cluster_host.clone().unwrap_or_default(),
-        workspace_host_path: manager.workspace_host_path.clone(),
-        scheduler_name: manager.scheduler_name.clone().unwrap_or_default(),
-        seccomp_profile: manager.seccomp_profile.clone(),
-        node_agent: manager.node_agent,
-        clear_text_secrets: manager.clear_text_secrets,
-        registry_facade_host: manager.registry_facade_host.clone(),
-        workspacekit: manager.workspacekit,
-        heartbeat_interval: manager.heartbeat_interval,
-        custom_ca: manager.custom_ssl_certificate,
-        pod_annotations: manager.pod_annotations.clone(),
-        ssh_gateway_ca_public_key: manager.ssh_gateway_ca_public_key.clone(),
-        timeouts: Timeouts {
-            startup: timeouts.startup,
-            initialization: timeouts.initialization,
-            container_start: timeouts.container_start,
-            regular_workspace: timeouts.regular_workspace,
-            max_lifetime: timeouts.max_lifetime,
-            headless_workspace: timeouts.headless_workspace,
-            after_close: timeouts.after_close,
-            content_finalization: timeouts.content_finalization,
-            stopping: timeouts.stopping,
-            interrupted: timeouts.interrupted,
-        },
-        recreation: Recreation {
-            max_retries: manager.pod_recreation.max_retries,
-            backoff: manager.pod_recreation.backoff,
-        },
-        concurrency: manager.workspace_reconcilers,
-        templates: Arc::new(templates),
-    }
 }

@@ -1,39 +1,24 @@
 //! Which known key a misspelt one means.
 
+use strsim::osa_distance;
+
 /// The known key that differs least from `key`; `None` if none is similar.
 pub(super) fn closest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let key = letters(key);
     let similar = known.filter_map(|known| {
         let letters = letters(known);
         let most = (letters.len() / 3).clamp(1, 3);
-        // A key that is far longer needs no table.
-        let differs = key.len().abs_diff(letters.len());
-        let distance = if differs > most { differs } else { distance(&key, &letters) };
+        // A key that is far longer needs no table; known keys are ASCII.
+        let differs = key.chars().count().abs_diff(letters.len());
+        let distance = if differs > most { differs } else { osa_distance(&key, &letters) };
         (distance <= most).then_some((distance, known))
     });
     similar.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
 /// Letters and digits of a key, so that `server-name` equals `serverName`.
-fn letters(key: &str) -> Vec<char> {
+fn letters(key: &str) -> String {
     key.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-}
-
-/// Number of characters to insert, delete, replace, or swap with their neighbour.
-fn distance(one: &[char], other: &[char]) -> usize {
-    let mut rows = vec![(0..=other.len()).collect::<Vec<_>>()];
-    for (i, a) in one.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in other.iter().enumerate() {
-            let mut least = (rows[i][j] + usize::from(a != b)).min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == other[j - 1] && one[i - 1] == *b {
-                least = least.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[one.len()][other.len()]
 }
 
 #[cfg(test)]

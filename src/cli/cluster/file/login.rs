@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::overrides::{Login, Overrides};
 use crate::cluster::fields::{Fields, Problems};
 use crate::cluster::kubeconfig::{self, Choice};
+use crate::input;
 use domain::names::{Namespace, SecretKey, SecretName};
 use domain::secret_ref::SecretRef;
 use proto::spaceport::v1::SecretReference;
@@ -26,12 +27,11 @@ pub(super) fn kubeconfig_of(
     instead: &Overrides<'_>,
     problems: &mut Problems,
 ) -> Result<Kubeconfig> {
-    let is_stdin = path == Path::new("-");
-    let base = if is_stdin { Path::new("") } else { path.parent().unwrap_or(Path::new("")) };
+    let base = input::folder(path);
     let choice = Choice {
         context: instead.context,
         plugins: instead.plugins,
-        stdin_taken: is_stdin,
+        stdin_taken: input::is_stdin(path),
         patience: instead.patience,
     };
     let value = match (fields.get("kubeconfig"), instead.login) {

@@ -34,6 +34,6 @@ pub struct Overrides<'a> {
     pub context: Option<&'a str>,
     /// What to do about login plugins.
     pub plugins: Plugins,
-    /// How long to wait for the writers of pipes.
+    /// How long reading one file may take.
     pub patience: Patience,
 }

@@ -240,6 +240,16 @@ fn json_is_read_and_what_is_neither_is_refused_on_one_line() {
 }
 
 #[test]
+fn paths_in_a_file_from_a_pipe_start_at_the_working_directory() {
+    for pipe in ["-", "/dev/stdin", "/dev/fd/63"] {
+        let documents =
+            parse("name: eu\nregion: europe\nkubeconfig: {file: clusters/missing.kubeconfig}\n").unwrap();
+        let error = requests(documents, Path::new(pipe), &Overrides::default()).err().unwrap();
+        assert!(format!("{error:#}").contains("failed to read clusters/missing.kubeconfig"), "{error:#}");
+    }
+}
+
+#[test]
 fn the_example_files_are_right() {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("config");

@@ -38,6 +38,12 @@ fn the_same_instance_id_makes_the_same_request() {
 }
 
 #[test]
+fn the_suffix_of_a_made_name_is_the_same_in_every_release() {
+    let request = parse("--id 0f2c4f0e-6f3c-4b5e-9d5e-3b1c7f6a2d10").unwrap();
+    assert_eq!(request.service_prefix, "full-image-a080e55bc9");
+}
+
+#[test]
 fn the_place_is_asked_for_in_order() {
     let placement = spec_of(
         "--region asia --region europe --require-region --cluster eu --label a=b=c --permission p --namespace n",

@@ -57,7 +57,7 @@ fn a_sidecar_that_ends_does_not_stop_the_workspace() {
 
 #[test]
 fn a_task_ends_with_its_container_though_a_sidecar_runs_on() {
-    let task = || headless(WorkspaceType::Prebuild).container(done(), false);
+    let task = || headless(Kind::Prebuild).container(done(), false);
     let mut scene = task().sidecar(ContainerState::Running, true);
     scene.step();
     assert_eq!(scene.status().phase, Phase::Stopping);
@@ -84,7 +84,7 @@ fn a_workspace_ends_with_its_container_though_a_sidecar_runs_on() {
 
 #[test]
 fn an_init_container_that_fails_is_named_whatever_kind_the_workspace_is() {
-    for kind in [WorkspaceType::Regular, WorkspaceType::Prebuild] {
+    for kind in [Kind::Regular, Kind::Prebuild] {
         let scene = creating()
             .kind(kind)
             .with_pod(|pod| pod.name = pod::name(kind, "a"))
@@ -190,6 +190,21 @@ fn a_container_that_can_never_start_fails_at_once() {
         let scene = creating().container(waiting(reason, "x"), false);
         assert_eq!(failure(scene), Some((fault.to_owned(), text.to_owned())), "{reason}");
     }
+}
+
+#[test]
+fn a_pod_without_the_workspaces_container_fails_at_once_and_names_those_it_has() {
+    let renamed =
+        |scene: Scene| scene.with_pod(|pod| pod.only_others = vec!["main".to_owned(), "mesh".to_owned()]);
+    let mut scene = renamed(made().pod(PodPhase::Pending));
+    let decision = scene.step();
+    let text = "its pod ws-a has no container workspace, but main, mesh: a mutating webhook or policy of the cluster renamed \
+                or removed it";
+    assert_eq!(message(&scene.status(), conditions::FAILED), text);
+    assert!(deletes(&decision).is_some());
+    assert_eq!(failure(renamed(creating())).map(|(fault, _)| fault).as_deref(), Some("Configuration"));
+    assert_eq!(failure(renamed(running())), None, "it was ready under another manager");
+    assert_eq!(failure(renamed(creating().stop_asked())), None, "it ends already");
 }
 
 #[test]
@@ -363,7 +378,7 @@ proptest! {
         sidecars in prop::collection::vec(sidecar(), 1..4),
         first in prop::bool::ANY,
     ) {
-        let kind = if is_headless { WorkspaceType::Prebuild } else { WorkspaceType::Regular };
+        let kind = if is_headless { Kind::Prebuild } else { Kind::Regular };
         let mut scene = creating().kind(kind).with_pod(|pod| pod.name = pod::name(kind, "a")).pod(phase);
         if has_content {
             scene = scene.ready_content();

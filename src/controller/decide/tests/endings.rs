@@ -216,3 +216,58 @@ fn orphaned_pods_are_released_once_they_are_terminating() {
     pod.deleting_since = Some(at(0));
     assert_eq!(decide_orphans(&[Arc::new(pod)]).len(), 1);
 }
+
+fn denied(scene: &Scene, action: impl Fn(&Action) -> bool) -> Denial {
+    let actions = scene.decide().actions;
+    let action = actions.iter().find(|one| action(one)).expect("the action that is denied");
+    action.denied("admission webhook hook.example denied it (403 Forbidden)").unwrap()
+}
+
+#[test]
+fn a_pod_whose_deletion_is_refused_is_reported_and_its_backup_is_not_given_up_meanwhile() {
+    let mut scene = running().stop_asked();
+    scene.denial = Some(denied(&scene, |action| matches!(action, Action::DeletePod { .. })));
+    let decision = scene.step();
+    assert_eq!(events(&decision), ["WriteRefused", "Stopping"]);
+    let told = scene.status().condition(conditions::WRITE_REFUSED).cloned().unwrap();
+    assert_eq!((told.status.as_str(), told.reason.as_str()), ("True", "PodNotDeleted"));
+    let text = "the cluster refuses to delete its pod ws-a: admission webhook hook.example denied it (403 Forbidden)";
+    assert_eq!(told.message, text);
+    assert_eq!(scene.status().phase, Phase::Stopping);
+    assert_eq!(scene.status().pod_stopping_time, None, "its containers run: no backup is waited for");
+    let decision = scene.step();
+    assert!(decision.status.is_empty() && decision.events.is_empty(), "told once");
+    // Long after every limit.
+    scene = scene.at(48 * 60 * 60);
+    scene.step();
+    assert!(!scene.status().is_true(conditions::BACKUP_FAILURE), "nobody could save it yet");
+    scene.denial = None;
+    let decision = scene.step();
+    assert_eq!(deletes(&decision), Some(Some(30)), "it is asked for again");
+    assert!(!scene.status().is_true(conditions::WRITE_REFUSED));
+    scene = scene.deleting_pod();
+    scene.step();
+    assert_eq!(scene.status().pod_stopping_time, Some(Time(scene.now)), "the wait for the backup begins");
+}
+
+#[test]
+fn a_workspace_whose_last_writes_are_refused_says_so_and_ends_once_they_are_taken() {
+    let is_release = |action: &Action| matches!(action, Action::ReleasePod { .. });
+    let mut scene =
+        running().stop_asked().is(conditions::BACKUP_COMPLETE).deleting_pod().phase(Phase::Stopping);
+    scene.denial = Some(denied(&scene, is_release));
+    scene.step();
+    assert_eq!(scene.status().phase, Phase::Stopped, "its content is safe");
+    assert!(message(&scene.status(), conditions::WRITE_REFUSED).contains("remove the finalizer"));
+    scene.denial = None;
+    scene = scene.no_pod();
+    scene.denial = Some(denied(&scene, |action| *action == Action::ReleaseWorkspace));
+    scene.step();
+    let told = scene.status().condition(conditions::WRITE_REFUSED).cloned().unwrap();
+    assert_eq!(told.reason, "WorkspaceNotReleased");
+    assert!(scene.decide().status.is_empty());
+    scene.denial = None;
+    let decision = scene.decide();
+    assert!(decision.status.is_empty(), "no status is written on the way out");
+    assert!(decision.actions.contains(&Action::DeleteWorkspace));
+}

@@ -122,7 +122,7 @@ fn the_termination_message_is_the_failure() {
 
 #[test]
 fn a_headless_task_may_fail_without_failing_the_workspace() {
-    let scene = headless(WorkspaceType::Prebuild)
+    let scene = headless(Kind::Prebuild)
         .pod(PodPhase::Failed)
         .container(terminated(1, "Error", "headless task failed: exit 1"), false);
     let status = scene.then();
@@ -139,7 +139,7 @@ fn exit_codes_without_a_message() {
     check(ended(0, "Completed", ""), "User", text);
     let text = "container workspace terminated for an unknown reason: (StartError) ";
     check(ended(255, "StartError", ""), "Platform", text);
-    let done = headless(WorkspaceType::Prebuild).container(terminated(0, "Completed", ""), false);
+    let done = headless(Kind::Prebuild).container(terminated(0, "Completed", ""), false);
     assert_eq!(failure(done), None);
 }
 

@@ -244,9 +244,8 @@ fn the_reconcile_that_sees_the_backup_stops_the_workspace_and_releases_the_pod()
 
 #[test]
 fn a_finished_headless_pod_is_deleted_after_its_backup() {
-    let mut scene = headless(WorkspaceType::Prebuild)
-        .pod(PodPhase::Succeeded)
-        .container(terminated(0, "Completed", ""), false);
+    let mut scene =
+        headless(Kind::Prebuild).pod(PodPhase::Succeeded).container(terminated(0, "Completed", ""), false);
     let decision = scene.step();
     assert_eq!(scene.status().phase, Phase::Stopping);
     assert_eq!(deletes(&decision), None);
@@ -260,16 +259,14 @@ fn a_finished_headless_pod_is_deleted_after_its_backup() {
 
 #[test]
 fn an_image_build_needs_no_backup() {
-    let scene = headless(WorkspaceType::ImageBuild)
-        .pod(PodPhase::Succeeded)
-        .container(terminated(0, "Completed", ""), false);
+    let scene =
+        headless(Kind::ImageBuild).pod(PodPhase::Succeeded).container(terminated(0, "Completed", ""), false);
     assert_eq!(scene.then().phase, Phase::Stopped);
 }
 
 #[test]
 fn a_headless_pod_that_succeeds_at_once_counts_as_ever_ready() {
-    let scene =
-        in_phase(Phase::Creating).kind(WorkspaceType::Prebuild).ready_content().pod(PodPhase::Succeeded);
+    let scene = in_phase(Phase::Creating).kind(Kind::Prebuild).ready_content().pod(PodPhase::Succeeded);
     assert!(scene.then().is_true(conditions::EVER_READY));
 }
 

@@ -36,6 +36,7 @@ enum Happening {
     Active,
     Closed,
     MaintenanceBegins,
+    ClusterDenies { denies: bool },
     TimePasses { seconds: i64 },
 }
 
@@ -71,6 +72,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => Just(Active),
         1 => Just(Closed),
         1 => Just(MaintenanceBegins),
+        2 => prop::bool::ANY.prop_map(|denies| ClusterDenies { denies }),
         4 => prop_oneof![Just(1_i64), Just(60), Just(3600)].prop_map(|seconds| TimePasses { seconds }),
     ]
 }
@@ -81,11 +83,19 @@ struct Play {
     pods_made: i32,
     stop_asked: bool,
     lowest_activity: Option<Time>,
+    /// Whether the cluster refuses the deletion of pods, and other writes of an end.
+    denies: bool,
 }
 
 impl Play {
-    fn new(kind: WorkspaceType) -> Self {
-        Self { scene: fresh().kind(kind), pods_made: 0, stop_asked: false, lowest_activity: None }
+    fn new(kind: Kind) -> Self {
+        Self {
+            scene: fresh().kind(kind),
+            pods_made: 0,
+            stop_asked: false,
+            lowest_activity: None,
+            denies: false,
+        }
     }
 
     fn alive(&mut self, edit: impl FnOnce(&mut PodFacts)) {
@@ -187,6 +197,7 @@ impl Play {
             Happening::MaintenanceBegins => {
                 self.scene.maintenance_until = Some(now + jiff::SignedDuration::from_secs(600));
             }
+            Happening::ClusterDenies { denies } => self.denies = denies,
             Happening::TimePasses { seconds } => {
                 self.scene.now = now + jiff::SignedDuration::from_secs(seconds);
             }
@@ -244,8 +255,15 @@ impl Play {
     /// One reconcile, whose invariants are checked and whose actions are executed.
     fn reconcile(&mut self) -> Decision {
         let before = self.scene.status();
+        let denied = self.deny();
         let decision = self.scene.step();
         let after = self.scene.status();
+        if self.scene.denial.is_some() {
+            let (then, now) = (&before.pod_stopping_time, &after.pod_stopping_time);
+            let is_kept = self.scene.pods.iter().any(|pod| pod.deleting_since.is_none());
+            assert!(!is_kept || after.phase == Phase::Stopped || then == now || then.is_some());
+            assert!(after.is_true(conditions::WRITE_REFUSED), "nobody learns of it");
+        }
         assert!(before.phase != Phase::Stopped || after.phase == Phase::Stopped, "Stopped is the end");
         assert_eq!(after.last_activity, self.lowest_activity, "a user's activity was lost");
         for kind in
@@ -260,8 +278,17 @@ impl Play {
             assert!(self.pods_made == after.pod_recreated.unwrap_or_default(), "more pods than attempts");
         }
         self.is_settled(&decision);
-        self.carry_out(&decision);
+        self.carry_out(&denied.unwrap_or_else(|| decision.actions.clone()));
         decision
+    }
+
+    /// Denies the first action that can be denied, if the cluster does so; the actions before it.
+    fn deny(&mut self) -> Option<Vec<Action>> {
+        self.scene.denial = None;
+        let actions = self.scene.decide().actions;
+        let at = actions.iter().position(|action| self.denies && action.denied("no").is_some())?;
+        self.scene.denial = actions[at].denied("no");
+        Some(actions[..at].to_vec())
     }
 
     /// Deciding again changes nothing, but for the pod of a new attempt.
@@ -273,9 +300,9 @@ impl Play {
         assert!(!creates(&again) || new_attempt, "a pod made twice");
     }
 
-    fn carry_out(&mut self, decision: &Decision) {
+    fn carry_out(&mut self, actions: &[Action]) {
         let now = self.scene.now;
-        for action in &decision.actions {
+        for action in actions {
             match action {
                 Action::CreatePod(pod) => {
                     self.pods_made += 1;
@@ -305,7 +332,7 @@ impl Play {
         let is_safe = if status.is_true(conditions::POD_REJECTED) {
             is(&[conditions::STATE_WIPED, conditions::NODE_DISAPPEARED])
         } else {
-            self.scene.workspace.spec.type_ == WorkspaceType::ImageBuild
+            self.scene.workspace.spec.type_ == Kind::ImageBuild
                 || is(&[conditions::BACKUP_COMPLETE, conditions::ABORTED])
                 || !is(&[conditions::CONTENT_READY])
         };
@@ -333,6 +360,7 @@ impl Play {
 
     /// From here on only time passes, and pods are gone once released.
     fn run_out(&mut self) {
+        self.denies = false;
         for _ in 0..40 {
             let pods = self.scene.pods.len();
             let decision = self.reconcile();
@@ -372,11 +400,11 @@ fn end(pod: &mut PodFacts) {
     pod.all_terminated = true;
 }
 
-fn kind() -> impl Strategy<Value = WorkspaceType> {
+fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![
-        3 => Just(WorkspaceType::Regular),
-        1 => Just(WorkspaceType::Prebuild),
-        1 => Just(WorkspaceType::ImageBuild),
+        3 => Just(Kind::Regular),
+        1 => Just(Kind::Prebuild),
+        1 => Just(Kind::ImageBuild),
     ]
 }
 

@@ -67,7 +67,7 @@ fn the_maximum_lifetime_comes_first_and_can_be_set() {
 
 #[test]
 fn headless() {
-    let scene = with_timeout(super::headless(WorkspaceType::Prebuild), "time", "1m");
+    let scene = with_timeout(super::headless(Kind::Prebuild), "time", "1m");
     let text = "workspace timed out after running the headless workspace (01h30m) took longer than 01h30m";
     check(&scene, 90 * 60, text);
 }

@@ -87,7 +87,7 @@ impl DrainRunner {
                 Ok(Next::Over) => return cluster,
                 Ok(Next::At(wake)) => wake.map_or(LOOK_AGAIN, from_now),
                 Err(error) => {
-                    tracing::warn!(%cluster, %error, "a drain cannot go on yet");
+                    tracing::warn!(%cluster, %error, "the drain cannot continue yet");
                     RETRY
                 }
             };

@@ -50,14 +50,15 @@ impl Survey {
 
     /// The fate of each workspace, with its owner.
     pub(super) fn rows(&self, drain: &Drain, now: Timestamp) -> Vec<(Row, String)> {
-        let requests: Vec<PlacementRequest> = self.placed.iter().map(|one| self.request(one)).collect();
-        let rooms = rooms(&requests, &self.candidates, &self.cluster);
-        let row = |(one, room): (&Placed, _)| {
-            let resident = resident(one);
-            let fate = drain.fate(&resident, self.has_room(&resident.id), now);
-            (Row { resident, fate, room }, one.0.owner.to_string())
+        let fates = self.fates(drain, now);
+        let displaced = self.placed.iter().zip(&fates).filter(|(_, fate)| fate.is_displaced());
+        let requests: Vec<PlacementRequest> = displaced.map(|(one, _)| self.request(one)).collect();
+        let mut rooms = rooms(&requests, &self.candidates, &self.cluster).into_iter();
+        let row = |(one, fate): (&Placed, Fate)| {
+            let room = if fate.is_displaced() { rooms.next() } else { None };
+            (Row { resident: resident(one), fate, room }, one.0.owner.to_string())
         };
-        self.placed.iter().zip(rooms).map(row).collect()
+        self.placed.iter().zip(fates).map(row).collect()
     }
 
     pub(super) fn fates(&self, drain: &Drain, now: Timestamp) -> Vec<Fate> {

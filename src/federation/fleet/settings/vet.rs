@@ -9,21 +9,22 @@ pub fn vet(spec: &NamespaceSpec, defaults: &Defaults) -> Vec<Problem> {
         .map_or_else(|problems| problems, |settings| of_pods(spec, &settings.controller));
     // What is no template at all is reported above.
     let (url, port_url) = urls(spec, defaults, &mut |_, _| {});
-    let host = defaults.host_url.as_str();
+    let manager = &defaults.manager;
+    let host = manager.host_url.as_str();
     let either = |own: &Option<String>, default: &Option<String>, check: fn(&str) -> Result<(), String>| {
         own.as_deref().or(default.as_deref()).map_or(Ok(()), check)
     };
-    let cluster_host = spec.workspace_cluster_host.as_ref().unwrap_or(&defaults.workspace_cluster_host);
+    let cluster_host = spec.workspace_cluster_host.as_ref().or(manager.workspace_cluster_host.as_ref());
     let checks = [
         ("namespace", rules::check_workspace_namespace(spec.namespace.as_str())),
         ("urlTemplate", url.map_or(Ok(()), |url| rules::check_url(&url, host))),
         ("portUrlTemplate", port_url.map_or(Ok(()), |url| rules::check_port_url(&url, host))),
         (
             "registryFacadeHost",
-            either(&spec.registry_facade_host, &defaults.registry_facade_host, rules::check_registry),
+            either(&spec.registry_facade_host, &manager.registry_facade_host, rules::check_registry),
         ),
-        ("workspaceClusterHost", rules::check_cluster_host(cluster_host)),
-        ("seccompProfile", either(&spec.seccomp_profile, &defaults.seccomp_profile, rules::check_seccomp)),
+        ("workspaceClusterHost", cluster_host.map_or(Ok(()), |host| rules::check_cluster_host(host))),
+        ("seccompProfile", either(&spec.seccomp_profile, &manager.seccomp_profile, rules::check_seccomp)),
         ("schedulerName", either(&spec.scheduler_name, &None, rules::check_scheduler)),
         (
             "imageBuilder.targetAddr",

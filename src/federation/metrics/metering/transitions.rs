@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
+use domain::workspace::{Kind, Phase};
 use k8s::resources::conditions::{self, reason};
-use k8s::resources::{Phase, Workspace, WorkspaceStatus, WorkspaceType};
+use k8s::resources::{Workspace, WorkspaceStatus};
 use member::texts;
 
 /// Attempts that have a label value of their own; more are counted with the last.
@@ -40,7 +41,7 @@ pub enum Event {
 #[derive(Debug, Clone)]
 pub struct Known {
     uid: Option<String>,
-    pub kind: WorkspaceType,
+    pub kind: Kind,
     pub class: String,
     pub phase: Phase,
     pub node: Option<String>,

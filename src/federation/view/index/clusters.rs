@@ -28,6 +28,7 @@ impl Index {
             inner.clusters.remove(name);
             inner.strays.remove(name);
             inner.resources.retain(|(_, cluster, _), _| cluster != name);
+            inner.obstacles.retain(|(_, cluster, _), _| cluster != name);
             inner.by_sequence.retain(|_, (_, cluster, _)| cluster != name);
             inner.forget_rewinds(name);
         });

@@ -10,7 +10,7 @@ use std::ops::{Bound, ControlFlow};
 use super::state::{Index, Inner, LOOK, Versioned, key_of};
 use crate::view::events::Filter;
 use crate::view::seen::Seen;
-use domain::names::{ClusterName, MetaId, Namespace, WorkspaceId};
+use domain::names::{ClusterName, MetaId, Namespace, OwnerId, WorkspaceId};
 use domain::record::PlacementRecord;
 use domain::workspace::Phase;
 
@@ -86,6 +86,16 @@ impl Index {
             ControlFlow::Continue(())
         });
         live
+    }
+
+    /// Whether somebody else than this owner has live records.
+    pub fn has_other_owner(&self, owner: &OwnerId) -> bool {
+        let mut found = false;
+        self.each_record("", |_, (record, _)| {
+            found = record.is_live() && record.owner != *owner;
+            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        found
     }
 
     /// Live records that do not say whose ports' URLs theirs are, with their meta ids.

@@ -65,6 +65,7 @@ impl Index {
 
     pub(super) fn end(&self, inner: &mut Inner, key: &Key, message: String) {
         let Some(last) = inner.take_resource(key) else { return };
+        inner.obstacles.remove(key);
         inner.note_stray(key);
         inner.parked.remove(key);
         self.stir(inner, &key.1);

@@ -23,6 +23,8 @@ impl Index {
             for key in inner.keys_of(cluster, |namespace, _| !namespaces.contains(namespace)) {
                 inner.forget(&key);
             }
+            // The controllers that reported them are gone with their connection.
+            inner.obstacles.retain(|(_, at, _), _| at != cluster);
             inner.sessions.insert(cluster.clone(), Current { number, unlisted: namespaces });
             Session { cluster: cluster.clone(), number }
         })
@@ -112,6 +114,7 @@ impl Inner {
     /// Removes a resource without a word: it may run on.
     pub(super) fn forget(&mut self, key: &Key) {
         self.take_resource(key);
+        self.obstacles.remove(key);
         self.parked.remove(key);
         self.note_stray(key);
     }

@@ -91,6 +91,8 @@ pub(super) struct Inner {
     pub(super) rewound: BTreeSet<ClusterName>,
     /// States of those whose versions fell.
     pub(super) parked: HashMap<Key, View>,
+    /// Why what was decided about workspaces cannot be written.
+    pub(super) obstacles: HashMap<Key, Arc<str>>,
     /// How workspaces ended whose records are yet to end.
     pub(super) endings: HashMap<WorkspaceId, Ending>,
     /// Last ends, for subscribers that resume.
@@ -183,6 +185,7 @@ impl Inner {
 
     pub(super) fn seen(&self, cluster: &ClusterName, view: Arc<Shown>, version: u64) -> Seen {
         let facts = self.clusters.get(cluster);
+        let obstacle = self.obstacle(cluster, &view);
         let reachable = facts.is_some_and(|facts| facts.reachable);
         Seen {
             view,
@@ -192,6 +195,7 @@ impl Inner {
             reachable,
             observed_at: facts.filter(|_| !reachable).and_then(|facts| facts.last_answer),
             draining: self.drains.get(cluster).copied(),
+            obstacle,
         }
     }
 }

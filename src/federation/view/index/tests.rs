@@ -385,3 +385,29 @@ fn a_list_of_one_namespace_says_nothing_of_the_states_in_another_one_of_a_restor
     index.listed(&on(&index, "eu-1"), &other);
     assert_eq!(index.get(&id("b")).unwrap().version, status_version(2, 40));
 }
+
+#[tokio::test]
+async fn an_obstacle_is_shown_under_the_same_version_until_it_is_over_and_with_no_other_connection() {
+    let index = shared(8);
+    index.record(record("a", "eu-1"), 1);
+    let session = on(&index, "eu-1");
+    index.resource(&session, at(5, Phase::Creating));
+    let mut subscription = index.subscribe(Filter::default(), &From::Now).unwrap();
+    let shown = || index.get(&id("a")).unwrap().obstacle;
+    index.obstacle(&session, &usual(), &id("a"), Some("denied"));
+    let event = subscription.next().await.unwrap();
+    assert_eq!(event.seen.obstacle.as_deref(), Some("denied"));
+    assert_eq!(event.seen.version, status_version(1, 5));
+    index.obstacle(&session, &usual(), &id("a"), None);
+    assert_eq!((subscription.next().await.unwrap().seen.obstacle, shown()), (None, None));
+    index.obstacle(&session, &usual(), &id("a"), Some("denied"));
+    assert!(shown().is_some());
+    let other = index.connect(&name("eu-1"), [usual()].into());
+    assert_eq!(shown(), None, "its controller is gone");
+    index.obstacle(&session, &usual(), &id("a"), Some("late"));
+    assert_eq!(shown(), None);
+    index.obstacle(&other, &usual(), &id("a"), Some("denied"));
+    index.resource_gone(&other, &usual(), &id("a"), "over".to_owned());
+    index.resource(&other, at(9, Phase::Creating));
+    assert_eq!(shown(), None, "another resource of the name");
+}

@@ -29,6 +29,8 @@ struct Pending {
     later: BTreeSet<WorkspaceId>,
     /// Recorded starts whose cluster said that their resource does not exist, and when first.
     absent: BTreeMap<WorkspaceId, Instant>,
+    /// Workspaces that are there although their end is recorded, and when that was seen first.
+    back: BTreeMap<WorkspaceId, Instant>,
 }
 
 /// Closes the queue when it is dropped, and forgets what is in it.
@@ -79,6 +81,17 @@ impl Queue {
     /// Its resource exists, or is about to, or that is not known, or it is settled.
     pub(crate) fn not_absent(&self, id: &WorkspaceId) {
         self.with(|pending| pending.absent.remove(id));
+    }
+
+    /// Since when it is known that a workspace is there although its end is recorded.
+    pub(super) fn back_since(&self, id: &WorkspaceId) -> Instant {
+        let now = Instant::now();
+        self.with(|pending| *pending.back.entry(id.clone()).or_insert(now)).unwrap_or(now)
+    }
+
+    /// It is not there, or was stopped, or has no end.
+    pub(super) fn not_back(&self, id: &WorkspaceId) {
+        self.with(|pending| pending.back.remove(id));
     }
 
     pub(super) fn later(&self, id: WorkspaceId) {

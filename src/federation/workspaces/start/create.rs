@@ -1,38 +1,38 @@
 //! Creates the secrets and the resource of a start where its record says. Repeatable.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::prepare::prepare;
 use super::started::Started;
 use crate::fleet::{Fleet, Place};
 use crate::metrics::metering::Meters;
+use crate::view::index::Index;
 use crate::workspaces::settle::queue::Queue;
 use crate::{Error, Result};
+use domain::acceptance::RejectedStart;
 use domain::class::Quantity;
-use domain::cluster::{ClearText, NodeAgent};
 use domain::names::Region;
 use domain::placement::{Target, one_try};
 use domain::record::{PlacementRecord, RecordState};
 use domain::signing::SigningKeys;
 use domain::workspace::Start;
 use k8s::convert::{self, Build, budget};
-use k8s::references::{self, Referrer};
 use k8s::resources::names;
 use member::apply::{Created, MadeFor, Owner, Purpose, Writer};
 use member::client;
 use store::Term;
 
-/// Fields that a refusal names.
-const CLEAR_TEXT_SHOWN: usize = 8;
-
 /// Creates the secrets and the resource of starts.
 pub(crate) struct Creation {
     fleet: Arc<Fleet>,
+    index: Arc<Index>,
     queue: Queue,
     meters: Meters,
     keyed: Arc<ArcSwap<SigningKeys>>,
@@ -44,14 +44,14 @@ pub(crate) struct Creation {
 
 impl Creation {
     pub(crate) fn new(
-        fleet: Arc<Fleet>,
+        (fleet, index): (Arc<Fleet>, Arc<Index>),
         queue: Queue,
         meters: Meters,
         keyed: Arc<ArcSwap<SigningKeys>>,
         installation: Arc<str>,
         deadline: Duration,
     ) -> Arc<Self> {
-        Arc::new(Self { fleet, queue, meters, keyed, installation, deadline })
+        Arc::new(Self { fleet, index, queue, meters, keyed, installation, deadline })
     }
 
     /// The record of a start that goes to `target`.
@@ -95,14 +95,19 @@ impl Creation {
         self.queue.not_absent(&start.id);
         let workspace = self.resource(&place, start, record, target);
         prepare(&writer, &place, start, &workspace, deadline.min(Instant::now() + within)).await?;
-        let create = self.write(&writer, &place, start, record, &workspace);
+        let in_secrets = AtomicBool::new(true);
+        let create = self.write(&writer, &place, (start, record), &workspace, &in_secrets);
         let until = Instant::now() + within;
         match client::until(deadline.min(until), create).await {
             Err(waited) => {
                 let reason = format!("no answer within {within:?}");
                 // One that came late and had less time says nothing of the cluster, nor one that waited for our own limiter.
                 if until <= deadline && waited == client::Waited::ForAnswer {
-                    place.acceptance.workspace_timed_out(reason.clone());
+                    if in_secrets.load(Ordering::Relaxed) {
+                        place.acceptance.secrets_timed_out(reason.clone());
+                    } else {
+                        place.acceptance.workspace_timed_out(reason.clone());
+                    }
                 }
                 return Err(undecided(reason));
             }
@@ -115,16 +120,20 @@ impl Creation {
         Ok(self.answer(record, &place, region))
     }
 
+    /// `in_secrets`: whether the Secrets are being written.
     async fn write(
         &self,
         writer: &Writer,
         place: &Place,
-        start: &Start,
-        record: &PlacementRecord,
+        (start, record): (&Start, &PlacementRecord),
         workspace: &k8s::resources::Workspace,
+        in_secrets: &AtomicBool,
     ) -> Result<()> {
         let id = start.id.as_str();
-        let env_uid = self.put_secrets(writer, place, start, record).await?;
+        let env_uid = self.put_secrets(writer, place, start, record).await.inspect_err(|error| {
+            place.acceptance.secrets_failed(self.of_start(start), error);
+        })?;
+        in_secrets.store(false, Ordering::Relaxed);
         // Its answer may be lost.
         place.cache.await_creation(id);
         let made = match writer.create_workspace(workspace).await {
@@ -144,7 +153,10 @@ impl Creation {
             },
             Err(error) => Err(error),
         };
-        place.acceptance.workspace(made.as_ref().map(|_| ()));
+        match &made {
+            Ok(_) => place.acceptance.started(),
+            Err(error) => place.acceptance.start_failed(self.of_start(start), error),
+        }
         let made = made?;
         let owner = made.metadata.uid.clone().map(|uid| Owner { name: id.to_owned(), uid });
         place.cache.offer(made);
@@ -154,6 +166,15 @@ impl Creation {
         Ok(())
     }
 
+    /// Whose start it is, and whether nobody else has workspaces.
+    fn of_start<'a>(&self, start: &'a Start) -> RejectedStart<'a> {
+        RejectedStart {
+            workspace: start.id.as_str(),
+            owner: start.owner.as_str(),
+            is_only_owner: !self.index.has_other_owner(&start.owner),
+        }
+    }
+
     /// Puts the secrets of a start; answers the uid of that with its variables.
     async fn put_secrets(
         &self,
@@ -161,7 +182,7 @@ impl Creation {
         place: &Place,
         start: &Start,
         record: &PlacementRecord,
-    ) -> Result<Option<String>> {
+    ) -> member::Result<Option<String>> {
         let id = start.id.as_str();
         let secrets = convert::secrets(start, place.settings.load().node_agent);
         let installation = &*self.installation;
@@ -280,72 +301,6 @@ impl Creation {
             },
         )
     }
-}
-
-/// Checks everything before anything is written: where one fails, the start may go on at another cluster.
-async fn prepare(
-    writer: &Writer,
-    place: &Place,
-    start: &Start,
-    workspace: &k8s::resources::Workspace,
-    until: Instant,
-) -> member::Result<()> {
-    let asking = async {
-        check(writer, place, start).await?;
-        dry_run(writer, place, workspace).await
-    };
-    match timeout_at(until, asking).await {
-        Ok(outcome) => outcome.map_err(member::Error::of_dry_run),
-        Err(_) => Err(member::Error::Unsent {
-            cluster: writer.cluster().clone(),
-            action: format!("start workspace {}", start.id),
-            reason: "no answer in time to what is asked before".to_owned(),
-        }),
-    }
-}
-
-/// Where the namespace lately failed to create workspaces, or rejected pods, asks it before anything is written: then the
-/// start can go on to another cluster.
-async fn dry_run(
-    writer: &Writer,
-    place: &Place,
-    workspace: &k8s::resources::Workspace,
-) -> member::Result<()> {
-    let learned = &place.acceptance;
-    if learned.workspaces_fail().is_some() {
-        let tried = writer.try_workspace(workspace).await;
-        learned.workspace(tried.as_ref().copied());
-        unless_unsupported(tried)?;
-    }
-    if learned.pods_rejected().is_none() {
-        return Ok(());
-    }
-    let Some(pod) = place.planned_pod(workspace.clone()) else { return Ok(()) };
-    let tried = writer.try_pod(&pod).await;
-    learned.pod(tried.as_ref().copied());
-    unless_unsupported(tried)
-}
-
-/// A webhook that does not support dry runs says nothing.
-fn unless_unsupported(tried: member::Result<()>) -> member::Result<()> {
-    match tried {
-        Err(member::Error::Refused { rule: member::error::Rule::NoDryRun(_), .. }) => Ok(()),
-        outcome => outcome,
-    }
-}
-
-/// Whether the namespace takes the secrets that a start references, and those that its node agent needs in clear text.
-async fn check(writer: &Writer, place: &Place, start: &Start) -> member::Result<()> {
-    let (settings, action) = (place.settings.load(), format!("start workspace {}", start.id));
-    let needs_clear_text = settings.node_agent == NodeAgent::Existing && !start.clear_text.is_empty();
-    if needs_clear_text && settings.clear_text_secrets == ClearText::Refuse {
-        let fields =
-            start.clear_text.iter().take(CLEAR_TEXT_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let why = format!("the node agent there would need secrets in clear text: {fields}");
-        return Err(member::Error::Disallowed { cluster: writer.cluster().clone(), action, why });
-    }
-    let referrer = Referrer { own: None, allowed: &settings.controller.allowed_secrets };
-    writer.check_references(&action, &references::of_start(start), referrer).await
 }
 
 /// The workspace is there, so where this fails it starts all the same: its finalizer deletes the secret, or a sweep.

@@ -109,3 +109,16 @@ fn a_nodes_facts_are_its_taints_and_readiness() {
         NodeFacts { name: "n1".into(), tainted: true, ready: false, unreachable: true, workload: None }
     );
 }
+
+#[test]
+fn a_pod_names_its_containers_where_none_is_the_workspaces() {
+    let others = |containers: serde_json::Value| {
+        let owner = json!({"apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace", "name": "a", "uid": "w",
+            "controller": true});
+        let pod = json!({"metadata": {"name": "ws-a", "ownerReferences": [owner]}, "spec": {"containers": containers}});
+        pod_facts(&serde_json::from_value(pod).unwrap()).unwrap().only_others
+    };
+    assert_eq!(others(json!([{"name": "main"}, {"name": "mesh"}])), ["main", "mesh"]);
+    assert!(others(json!([{"name": "mesh"}, {"name": "workspace"}])).is_empty());
+    assert!(others(json!([])).is_empty());
+}

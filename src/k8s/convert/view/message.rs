@@ -3,7 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::resources::conditions::{self, reason};
-use crate::resources::{Phase, WorkspaceSpec, WorkspaceStatus, WorkspaceType, names};
+use crate::resources::{WorkspaceSpec, WorkspaceStatus, names};
+use domain::workspace::{Kind, Phase};
 
 /// What went wrong comes first, then what ended it, then what it waits for. A node that does not answer is said instead of
 /// that, and of an end, who holds what is left.
@@ -11,7 +12,7 @@ pub(super) fn message(spec: &WorkspaceSpec, status: &WorkspaceStatus, meta: &Obj
     let why = wrong(status)
         .or_else(|| ended(spec, status, meta.deletion_timestamp.is_some()))
         .or_else(|| hindered(status));
-    if let Some(held) = held(status, meta) {
+    if let Some(held) = held(status, meta).or_else(|| refused(status)) {
         return followed_by(&why.unwrap_or_else(|| waits_for(spec, status)), &held);
     }
     let node = lost_sight(status).filter(|_| status.phase != Phase::Stopped);
@@ -37,21 +38,30 @@ fn lost_sight(status: &WorkspaceStatus) -> Option<String> {
     })
 }
 
-/// What is done with and still there, and by whose finalizers, in sentences.
+/// The write that the cluster refuses, in a sentence.
+fn refused(status: &WorkspaceStatus) -> Option<String> {
+    let text = text(status, conditions::WRITE_REFUSED, "True").filter(|text| !text.is_empty())?;
+    Some(format!("{}; it is retried.", capitalized(&text)))
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
+}
+
+/// What is done with and still there, and by whose finalizers or by which refusal, in sentences.
 pub(super) fn held(status: &WorkspaceStatus, meta: &ObjectMeta) -> Option<String> {
     let pod = text(status, conditions::POD_HELD, "True").filter(|text| !text.is_empty());
-    let pod = pod.map(|text| {
-        let mut letters = text.chars();
-        let first = letters.next().map(|first| first.to_ascii_uppercase());
-        format!("{}{}.", first.into_iter().collect::<String>(), letters.as_str())
-    });
+    let pod = pod.map(|text| format!("{}.", capitalized(&text)));
     let finalizers = meta.finalizers.as_deref().unwrap_or_default();
     let is_left = status.phase == Phase::Stopped
         && meta.deletion_timestamp.is_some()
         && !finalizers.iter().any(|one| one == names::FINALIZER);
     let resource = names::listed(finalizers).filter(|_| is_left);
     let resource = resource.map(|held| format!("Its resource is held by {held}."));
-    let held: Vec<String> = pod.into_iter().chain(resource).collect();
+    let refused = refused(status).filter(|_| status.phase == Phase::Stopped);
+    let held: Vec<String> = refused.into_iter().chain(pod).chain(resource).collect();
     (!held.is_empty()).then(|| held.join(" "))
 }
 
@@ -83,7 +93,8 @@ fn wrong(status: &WorkspaceStatus) -> Option<String> {
 }
 
 fn ended(spec: &WorkspaceSpec, status: &WorkspaceStatus, deleting: bool) -> Option<String> {
-    let is_over = status.phase == Phase::Stopped;
+    // While the cluster refuses a write, nothing goes on.
+    let is_over = status.phase == Phase::Stopped || status.is_true(conditions::WRITE_REFUSED);
     let tail = if is_over {
         "."
     } else if backs_up(status) {
@@ -102,8 +113,7 @@ fn ended(spec: &WorkspaceSpec, status: &WorkspaceStatus, deleting: bool) -> Opti
         "Its node disappeared"
     } else if deleting {
         "Its resource was deleted"
-    } else if spec.type_ == WorkspaceType::Regular && matches!(status.phase, Phase::Stopping | Phase::Stopped)
-    {
+    } else if spec.type_ == Kind::Regular && matches!(status.phase, Phase::Stopping | Phase::Stopped) {
         // Nothing else ends a workspace without a condition that says so; a task ends by itself.
         "Its pod was deleted by somebody else"
     } else {
@@ -136,14 +146,15 @@ fn hindered(status: &WorkspaceStatus) -> Option<String> {
 fn waits_for(spec: &WorkspaceSpec, status: &WorkspaceStatus) -> String {
     let text = match status.phase {
         Phase::Unknown | Phase::Pending if status.pod_starts == 0 => "Waits for its pod to be made.",
-        Phase::Unknown => "The state of its pod cannot be told.",
-        Phase::Pending => "Waits for a node with room.",
+        Phase::Unknown => "The state of its pod is not known.",
+        Phase::Pending => "Waits for a node with available capacity.",
         Phase::Imagebuild => "Waits for its image.",
         Phase::Creating => "Its node pulls the images and starts the container.",
         Phase::Initializing if status.is_true(conditions::CONTENT_READY) => "Waits for the IDE to answer.",
-        Phase::Initializing => "Content is being laid in.",
-        Phase::Running if spec.type_ == WorkspaceType::Regular => "Ready.",
+        Phase::Initializing => "Content is being initialized.",
+        Phase::Running if spec.type_ == Kind::Regular => "Ready.",
         Phase::Running => "The task runs.",
+        Phase::Stopping if status.is_true(conditions::WRITE_REFUSED) => "Is to be stopped.",
         Phase::Stopping if backs_up(status) => "Its content is being backed up.",
         Phase::Stopping => "Shutting down.",
         Phase::Stopped => "Ended.",

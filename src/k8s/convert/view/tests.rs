@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use domain::workspace::Kind;
 
 fn seen_of(status: &Value) -> View {
     let workspace: Workspace = serde_json::from_value(json!({
@@ -49,7 +50,7 @@ fn a_resource_that_others_hold_says_whose_finalizer_does() {
         let deleted = deleting.then_some("2026-01-01T00:00:00Z");
         let meta = json!({"name": "a", "finalizers": finalizers, "deletionTimestamp": deleted});
         let status = json!({"podStarts": 1, "phase": "Stopped"});
-        let spec = WorkspaceSpec { type_: resources::WorkspaceType::Prebuild, ..WorkspaceSpec::default() };
+        let spec = WorkspaceSpec { type_: Kind::Prebuild, ..WorkspaceSpec::default() };
         let meta = serde_json::from_value(meta).unwrap();
         message::message(&spec, &serde_json::from_value(status).unwrap(), &meta)
     };
@@ -103,7 +104,7 @@ fn a_condition_that_is_true_without_a_text_reads_as_true_all_the_same() {
 fn the_message_says_why_a_workspace_is_where_it_is() {
     let cases = [
         (json!({"podStarts": 0, "phase": "Pending"}), "Waits for its pod to be made."),
-        (json!({"podStarts": 1, "phase": "Pending"}), "Waits for a node with room."),
+        (json!({"podStarts": 1, "phase": "Pending"}), "Waits for a node with available capacity."),
         (json!({"podStarts": 1, "phase": "Creating"}), "Its node pulls the images and starts the container."),
         (
             json!({"podStarts": 1, "phase": "Stopping", "conditions":
@@ -151,6 +152,27 @@ fn the_message_says_why_a_workspace_is_where_it_is() {
     for (status, message) in cases {
         assert_eq!(seen_of(&status).message, message);
     }
+}
+
+#[test]
+fn a_write_that_the_cluster_refuses_is_said_and_no_step_that_it_prevents_or_that_is_done() {
+    let refused = "the cluster refuses to delete its pod ws-a: admission webhook hook.example denied it (403 Forbidden)";
+    let sentence = format!("T{}; it is retried.", &refused[1..]);
+    let seen = |phase: &str, more: serde_json::Value| {
+        let mut conditions =
+            vec![condition("WriteRefused", "True", refused), condition("ContentReady", "True", "")];
+        conditions.extend(more.as_array().unwrap().iter().cloned());
+        seen_of(&json!({"podStarts": 1, "phase": phase, "conditions": conditions}))
+    };
+    let stop = || condition("StoppedByRequest", "True", "30s");
+    let stopping = seen("Stopping", json!([stop()]));
+    assert_eq!(stopping.message, format!("Stopped on request. {sentence}"));
+    assert_eq!(stopping.held, "");
+    let stopped = seen("Stopped", json!([stop(), condition("BackupComplete", "True", "")]));
+    assert_eq!(stopped.message, format!("Stopped on request. {sentence}"));
+    assert_eq!(stopped.held, sentence, "so that a stop that waits names it");
+    let failed = seen("Stopping", json!([condition("Failed", "True", "no such image")]));
+    assert_eq!(failed.message, format!("Failed: no such image. {sentence}"));
 }
 
 #[test]

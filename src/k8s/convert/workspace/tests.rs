@@ -1,6 +1,6 @@
 use super::*;
 use domain::placement::PlacementRequest;
-use domain::workspace::{EnvSecretRef, IdeImage, SealedInitializer};
+use domain::workspace::{Access, EnvSecretRef, IdeImage, Kind, SealedInitializer};
 
 fn variable(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: EnvValue::Plain(value.to_owned()) }
@@ -27,7 +27,7 @@ pub(in crate::convert) fn start() -> Start {
         user_env: Vec::new(),
         sys_env: Vec::new(),
         admission: Access::Owner,
-        timeouts: Timeouts::default(),
+        timeouts: OwnTimeouts::default(),
         ssh_public_keys: Vec::new(),
         features: Features { psi: true, ..Features::default() },
         placement: PlacementRequest::default(),

@@ -44,7 +44,7 @@ impl Capacity {
         held((!is_held).then(|| (namespace.clone(), workspace.to_owned())))
     }
 
-    /// Gives back what a start had claimed that came to nothing.
+    /// Releases the capacity that a failed start had reserved.
     pub fn release(&self, namespace: &Namespace, workspace: &str) {
         let key = key(namespace.as_str(), workspace);
         self.change(|inner| inner.workspace(&key, |waits| waits.claimed = None));
@@ -87,7 +87,7 @@ mod tests {
     use domain::placement::capacity::{Available, Resources, Shape};
     use k8s::convert;
 
-    /// A cluster with room for one workspace of class `c`.
+    /// A cluster with capacity for one workspace of class `c`.
     fn capacity() -> (Arc<Capacity>, Namespace) {
         let node: Node = serde_json::from_value(json!({
             "metadata": { "name": "n" },

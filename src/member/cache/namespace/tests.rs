@@ -26,7 +26,7 @@ impl Observer for Log {
     }
 
     fn rewound(&self, _: &Namespace) {
-        self.0.lock().push("set back".to_owned());
+        self.0.lock().push("restored".to_owned());
     }
 
     fn synced(&self, _: &Namespace) {
@@ -67,6 +67,7 @@ fn pod(name: &str, workspace: &str) -> PodFacts {
         held_by: Vec::new(),
         unschedulable: None,
         disruption: None,
+        only_others: Vec::new(),
         containers: Vec::new(),
         init_containers: Vec::new(),
         all_terminated: false,
@@ -145,7 +146,7 @@ fn a_list_of_a_cluster_restored_from_a_backup_is_believed() {
     let (log, cache) = cache();
     list(&cache, &[("a", 100), ("b", 101)]);
     list(&cache, &[("a", 50)]);
-    assert_eq!(told(&log), ["a@100", "b@101", "set back", "a@50", "-b"]);
+    assert_eq!(told(&log), ["a@100", "b@101", "restored", "a@50", "-b"]);
     assert!(cache.offer(workspace("c", 60)), "versions count from the backup's on");
 }
 
@@ -161,7 +162,7 @@ fn a_restore_that_raised_versions_is_seen_by_a_generation_that_fell() {
     cache.begin_workspaces();
     cache.put_workspace(of(1_000_010, 2));
     cache.end_workspaces();
-    assert_eq!(told(&log), ["a@10", "set back", "a@1000010"]);
+    assert_eq!(told(&log), ["a@10", "restored", "a@1000010"]);
 }
 
 #[test]
