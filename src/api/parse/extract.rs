@@ -1,7 +1,6 @@
 //! Extracts the secrets of an initializer other than passwords. Spaceport's node agent resolves the references; for an
 //! existing agent, which resolves references in passwords alone, the fields are reported as clear text.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use domain::git::{Login, has_login, login};
