@@ -154,7 +154,7 @@ fn whole(status: StatusCode, text: Bytes) -> Response<Body> {
 fn cut(bytes: Bytes, at: usize) -> Body {
     let begin = bytes.slice(..at.min(bytes.len()));
     let frames = [Ok(Frame::data(begin)), Err(std::io::ErrorKind::ConnectionReset.into())];
-    BodyExt::boxed(StreamBody::new(futures::stream::iter(frames)))
+    StreamBody::new(futures::stream::iter(frames)).boxed()
 }
 
 fn shortened(mut parts: http::response::Parts, bytes: &Bytes, by: usize) -> Response<Body> {
