@@ -28,7 +28,7 @@ pub(in crate::helper) fn status(folder: &str, _settings: &Settings) -> Result<Ou
         replace(&mut command, &filters);
         command
     };
-    let (branch, uncommitted, untracked) = files(&program, &command)?;
+    let (branch, uncommitted, untracked) = files(&program, command)?;
     let latest_commit =
         program.line(&["rev-parse", "--quiet", "--verify", "HEAD^{commit}"])?.unwrap_or_default();
     // Not `git log`, whose settings start programs.
