@@ -145,7 +145,7 @@ async fn rename_container(story: &Story) -> Result<()> {
 
 #[test]
 fn a_pod_whose_container_was_renamed_fails_at_once_with_the_names_that_it_has() -> Result<()> {
-    story("renamed", 1, &["eu-1"], async |story| {
+    story("renamed-container", 1, &["eu-1"], async |story| {
         rename_container(story).await?;
         let mut client = story.client().await?;
         let mut stream = watch(&mut client, "ws").await?;

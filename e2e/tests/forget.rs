@@ -40,12 +40,12 @@ fn the_name_of_a_lost_cluster_goes_to_no_other_until_its_workspaces_are_given_up
 
         let other = register_another(story).await?;
         ensure!(other.code == 1 && other.stderr.contains("FAILED_PRECONDITION"), "{other:?}");
-        for part in ["is not the one that was taken out", "1 workspaces", "ws", "cluster forget eu-1"] {
+        for part in ["is not the one that was deregistered", "1 workspaces", "ws", "cluster forget eu-1"] {
             ensure!(other.stderr.contains(part), "{part}: {}", other.stderr);
         }
         let file = story.installation.cluster_file("eu-1", "europe", &story.kubeconfigs["ap-1"])?;
         let looked = story.cli(&["cluster", "doctor", "-o", "wide", "-f", &file.to_string_lossy()]).await?;
-        ensure!(looked.stdout.contains("is not the one that was taken out"), "{}", looked.stdout);
+        ensure!(looked.stdout.contains("is not the one that was deregistered"), "{}", looked.stdout);
         let page = story.cli(&["status"]).await?.stdout;
         ensure!(page.contains("1 of eu-1, which is not registered"), "{page}");
         let plan = reported(story, &["forget", "eu-1"]).await?;

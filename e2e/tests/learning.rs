@@ -1,7 +1,7 @@
 //! Clusters that answer every probe and accept no workspace: placement learns from rejected starts, avoids them,
 //! reports why, and uses them again once they recover.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
@@ -16,6 +16,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use proto::wsman::{StartWorkspaceRequest, SubscribeResponse, WorkspacePhase, WorkspaceStatus};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tonic::{Code, Streaming};
 
 use crate::adopt::{deregister_by_force, reported};
@@ -147,7 +148,7 @@ async fn write_status(story: &Story, id: &str, starts: u32) -> kube::Result<()> 
 fn pinned(id: &str) -> Result<StartWorkspaceRequest> {
     let mut request = request(id, &["europe"]);
     let placement = request.spec.as_mut().and_then(|spec| spec.placement.as_mut()).context("no placement")?;
-    placement.cluster = "eu-1".to_owned();
+    "eu-1".clone_into(&mut placement.cluster);
     Ok(request)
 }
 

@@ -1,6 +1,6 @@
 //! Shared by the stories: the fleet, and an installation of Spaceport for each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use k8s::resources::Workspace;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
+use parking_lot::Mutex;
 use proto::contentservice::{
     EmptyInitializer, GitConfig, GitInitializer, WorkspaceInitializer, workspace_initializer,
 };
@@ -114,6 +115,9 @@ pub fn story(
 
 impl Story {
     async fn open(name: &str) -> Result<Self> {
+        static NAMES: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        // It names a namespace and a prefix in etcd.
+        ensure!(NAMES.lock().insert(name.to_owned()), "another story is named {name}, too");
         let shared = shared().await?;
         let (namespace, secrets_namespace) = (name.to_owned(), format!("{name}-secrets"));
         for cluster in shared.fleet.clusters() {
