@@ -485,7 +485,7 @@ fn deletion_and_pruning_remove_what_they_say_and_nothing_of_others() -> Result<(
 
         let newest = newest.context("no head")?;
         let policy = PrunePolicy { keep: 1, age: Duration::ZERO };
-        let (none, now) = (BTreeSet::new(), Timestamp::now() + Duration::from_secs(60));
+        let (none, now) = (BTreeSet::new(), Timestamp::now() + Duration::from_mins(1));
         let pruned = store.prune(&other, &newest, &none, &none, (policy, now)).await?;
         ensure!((pruned.heads.len(), pruned.archives.len()) == (2, 2), "{pruned:?}");
 

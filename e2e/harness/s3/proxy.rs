@@ -131,7 +131,7 @@ impl Shared {
         }
         let body = match answer {
             Some(S3Answer::Cut(at)) => {
-                cut(body.collect().await.map_err(std::io::Error::other)?.to_bytes(), at)
+                cut(&body.collect().await.map_err(std::io::Error::other)?.to_bytes(), at)
             }
             Some(S3Answer::Shorten(by)) => {
                 let bytes = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
@@ -151,7 +151,7 @@ fn whole(status: StatusCode, text: Bytes) -> Response<Body> {
 }
 
 /// A body that breaks off.
-fn cut(bytes: Bytes, at: usize) -> Body {
+fn cut(bytes: &Bytes, at: usize) -> Body {
     let begin = bytes.slice(..at.min(bytes.len()));
     let frames = [Ok(Frame::data(begin)), Err(std::io::ErrorKind::ConnectionReset.into())];
     StreamBody::new(futures::stream::iter(frames)).boxed()
