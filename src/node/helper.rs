@@ -9,6 +9,7 @@ mod download;
 mod enter;
 mod files;
 mod git;
+mod ground;
 mod inside;
 pub mod protocol;
 mod ready;

@@ -9,9 +9,10 @@ use object_store::{CredentialProvider as _, ObjectStoreExt as _};
 use serde_json::json;
 
 use super::connector::Connector;
-use super::credentials::{AwsFiles, CredentialProblem, GcpFile};
+use super::credentials::{AwsFiles, GcpFile};
 use super::error::{At, Error};
 use super::open::Store;
+use super::problem::CredentialProblem;
 use super::settings::{Kind, Minio, Settings};
 
 /// Where Google's buckets are created, unless the credentials file names another address.

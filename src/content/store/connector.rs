@@ -1,5 +1,5 @@
 //! HTTP between the client library and the network. The library hides the status of a failed response behind private types;
-//! here those that it does not name itself become a [`Refusal`], which [`super::Error`] finds in the chain of causes.
+//! here those that it does not name itself become a [`Refusal`], which [`Error`](super::Error) finds in the chain of causes.
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -10,33 +10,10 @@ use object_store::client::{
     HttpService, ReqwestConnector,
 };
 
-use super::error::{At, Error};
+use super::problem::Refusal;
 
 /// Bytes of an error response that are read.
 const BODY_MAX: usize = 64 * 1024;
-
-/// A response that is an error.
-#[derive(Debug, thiserror::Error)]
-#[error("the store answered {status} ({code})")]
-pub(super) struct Refusal {
-    status: StatusCode,
-    /// Error code of S3 or GCS, such as `SlowDown`.
-    code: String,
-}
-
-impl Refusal {
-    pub(super) fn at(&self, at: At) -> Error {
-        let Self { status, code } = self;
-        let overloaded = status.is_server_error()
-            || matches!(*status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
-            || code == "RequestTimeout";
-        match code.as_str() {
-            "NoSuchBucket" => Error::NoBucket(At { key: String::new(), ..at }),
-            _ if overloaded => Error::Unavailable { at, why: self.to_string() },
-            _ => Error::Rejected { at, status: status.as_u16(), code: code.clone() },
-        }
-    }
-}
 
 /// Connects with `reqwest`, and reads error responses.
 #[derive(Debug, Default)]

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::connector::Connector;
+use super::problem::CredentialProblem;
 use super::settings::{KeySource, Minio};
 
 /// Maximum bytes of a credentials file.
@@ -24,17 +25,6 @@ const LARGEST: u64 = 1024 * 1024;
 const WITHIN: Duration = Duration::from_secs(10);
 /// How often files that change while they are read are read again.
 const TRIES: u32 = 5;
-
-/// Why credentials cannot be used. Never quotes their files.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct CredentialProblem(pub(super) String);
-
-impl From<CredentialProblem> for object_store::Error {
-    fn from(problem: CredentialProblem) -> Self {
-        Self::Generic { store: "credentials", source: Box::new(problem) }
-    }
-}
 
 /// Identity and state of a file. A Secret of Kubernetes is rotated by a new link target, so the inode changes.
 type Stamp = (u64, u64, u64, i64, i64);

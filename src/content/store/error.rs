@@ -4,12 +4,11 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use http::StatusCode;
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::connector::Refusal;
-use super::credentials::CredentialProblem;
 use super::names::{BackupId, InvalidName};
-use super::prove::NotProven;
+use super::problem::{CredentialProblem, Refusal};
 
 /// Characters of a cause that is quoted.
 const QUOTED: usize = 200;
@@ -312,5 +311,76 @@ fn same(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
         None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+impl Refusal {
+    pub(super) fn at(&self, at: At) -> Error {
+        let Self { status, code } = self;
+        let overloaded = status.is_server_error()
+            || matches!(*status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+            || code == "RequestTimeout";
+        match code.as_str() {
+            "NoSuchBucket" => Error::NoBucket(At { key: String::new(), ..at }),
+            _ if overloaded => Error::Unavailable { at, why: self.to_string() },
+            _ => Error::Rejected { at, status: status.as_u16(), code: code.clone() },
+        }
+    }
+}
+
+/// Why an object is not proven.
+#[derive(Debug, thiserror::Error)]
+pub enum NotProven {
+    /// There is no object.
+    #[error("{0}: the object is not there")]
+    Missing(At),
+    /// The object is shorter or longer.
+    #[error("{at}: the object has {found} bytes instead of {expected}")]
+    Size {
+        /// Where.
+        at: At,
+        /// Bytes that were sent.
+        expected: u64,
+        /// Bytes that the store has.
+        found: u64,
+    },
+    /// What was uploaded is not what the writer of the archive wrote.
+    #[error("{0}: what was uploaded is not what was written: the stream between them lost or changed bytes")]
+    Stream(At),
+    /// The content or the index differs.
+    #[error("{at}: {} is corrupted: its digest is not the one that was sent", Part(*index))]
+    Content {
+        /// Where.
+        at: At,
+        /// Whether it is the index at the end, rather than the rest.
+        index: bool,
+    },
+    /// The store failed, so nothing is known.
+    #[error("not proven: {0}")]
+    Store(Box<Error>),
+}
+
+struct Part(bool);
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0 { "the index at the end of the object" } else { "the object" })
+    }
+}
+
+impl NotProven {
+    /// Whether proving the same object again may succeed.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_retryable())
+    }
+}
+
+impl From<Error> for NotProven {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotFound(at) => Self::Missing(at),
+            Error::NotProven(not) => not,
+            error => Self::Store(Box::new(error)),
+        }
     }
 }

@@ -6,15 +6,16 @@ use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::conditional::Created;
-use super::digest::Digest;
+
 use super::download::DownloadOptions;
-use super::error::Error;
+use super::error::{Error, NotProven};
+use super::head::Head;
 use super::names::{BackupId, Format, Key, ObjectName, Prefix, WorkspaceKeys};
 use super::open::{Place, Store};
-use super::prove::{Expectation, NotProven, Proven, Tail};
+use super::prove::{Expectation, Proven};
 
 /// Maximum bytes of a head.
 const HEAD_MAX: u64 = 64 * 1024;
@@ -22,41 +23,6 @@ const HEAD_MAX: u64 = 64 * 1024;
 pub(super) const HEADS_MAX: usize = 100_000;
 /// Heads that a listing of backups reads.
 const LISTED: usize = 1_000;
-
-/// The content of a head.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Head {
-    /// Version of this form.
-    pub version: u32,
-    /// Path of the archive below the owner. Where nothing changed, it is the archive of an earlier backup.
-    pub archive: String,
-    /// Bytes of the archive.
-    pub size: u64,
-    /// Digest of the archive.
-    pub digest: Digest,
-    /// Its index.
-    pub index: Tail,
-    /// Its ETag when it was proven.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub e_tag: Option<String>,
-    /// Format of the archive.
-    pub format: Format,
-    /// When the backup was made, by the clock of the agent.
-    pub made_at: Timestamp,
-    /// Who made it, such as the node's name.
-    pub agent: String,
-    /// The head before, if there was one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous: Option<BackupId>,
-    /// Name of the store that has the archive.
-    pub store: String,
-}
-
-impl Head {
-    /// The version that is written.
-    pub const VERSION: u32 = 1;
-}
 
 /// What a head says in addition to what was proven.
 #[derive(Debug, Clone, PartialEq, Eq)]

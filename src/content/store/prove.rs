@@ -5,15 +5,12 @@
 //! 3. The rest by checksums of the store: the ETag that S3 computes of the parts, or the ETags that it answered for each part. A
 //!    store without them (SSE-KMS, a folder) has the whole object read back and hashed.
 
-use std::fmt;
-
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStoreExt as _};
-use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::download::DownloadOptions;
-use super::error::{At, Error};
-use super::heads::Head;
+use super::error::{Error, NotProven};
+use super::head::{Head, Tail};
 use super::names::Key;
 use super::open::{Place, Store};
 use super::upload::Uploaded;
@@ -21,25 +18,6 @@ use super::upload::hash::{Sums, unquoted};
 
 /// Maximum bytes of an end that is read back at once: the index of a million files.
 const TAIL_MAX: u64 = 1024 * 1024 * 1024;
-
-/// The index near the end of an archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Tail {
-    /// Bytes of the index; zero for none.
-    pub size: u64,
-    /// Bytes behind it, such as those of a footer.
-    pub behind: u64,
-    /// Digest of the index.
-    pub digest: Digest,
-}
-
-impl Tail {
-    /// No index: plain tar has none.
-    pub fn none() -> Self {
-        Self { size: 0, behind: 0, digest: Digest::of(b"") }
-    }
-}
 
 /// What the writer of an archive reports. It is compared with what was uploaded, so bytes that were lost between the writer and
 /// the upload are found, too.
@@ -143,63 +121,6 @@ impl Proven {
     /// How it was proven.
     pub fn proof(&self) -> Proof {
         self.proof
-    }
-}
-
-/// Why an object is not proven.
-#[derive(Debug, thiserror::Error)]
-pub enum NotProven {
-    /// There is no object.
-    #[error("{0}: the object is not there")]
-    Missing(At),
-    /// The object is shorter or longer.
-    #[error("{at}: the object has {found} bytes instead of {expected}")]
-    Size {
-        /// Where.
-        at: At,
-        /// Bytes that were sent.
-        expected: u64,
-        /// Bytes that the store has.
-        found: u64,
-    },
-    /// What was uploaded is not what the writer of the archive wrote.
-    #[error("{0}: what was uploaded is not what was written: the stream between them lost or changed bytes")]
-    Stream(At),
-    /// The content or the index differs.
-    #[error("{at}: {} is corrupted: its digest is not the one that was sent", Part(*index))]
-    Content {
-        /// Where.
-        at: At,
-        /// Whether it is the index at the end, rather than the rest.
-        index: bool,
-    },
-    /// The store failed, so nothing is known.
-    #[error("not proven: {0}")]
-    Store(Box<Error>),
-}
-
-struct Part(bool);
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0 { "the index at the end of the object" } else { "the object" })
-    }
-}
-
-impl NotProven {
-    /// Whether proving the same object again may succeed.
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_retryable())
-    }
-}
-
-impl From<Error> for NotProven {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::NotFound(at) => Self::Missing(at),
-            Error::NotProven(not) => not,
-            error => Self::Store(Box::new(error)),
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::inside;
+use super::ground;
 use super::protocol::RemoteLogin;
 use super::root::PROGRAM;
 
@@ -39,7 +39,7 @@ pub(super) fn serve(logins: Vec<RemoteLogin>) -> io::Result<()> {
 
 /// The value of git's `credential.helper`.
 pub(super) fn setting() -> String {
-    format!("{PROGRAM} {} {SUBCOMMAND}", inside::SUBCOMMAND)
+    format!("{PROGRAM} {} {SUBCOMMAND}", ground::SUBCOMMAND)
 }
 
 fn answer(mut stream: UnixStream, logins: &[RemoteLogin]) -> io::Result<()> {

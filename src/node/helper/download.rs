@@ -9,7 +9,7 @@ use reqwest::{Client, Proxy, Url};
 use ring::digest;
 
 use super::files;
-use super::inside::{Paced, workspace};
+use super::ground::{Paced, workspace};
 use super::protocol::{Failure, File, Outcome};
 use super::settings::Settings;
 

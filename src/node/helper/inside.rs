@@ -2,22 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
-use tokio::time::Instant;
 
-use super::protocol::{Event, Failure, Operation, Outcome, Progress, emit, one_line, read_request};
-use super::root::WORKSPACE;
+use super::ground::{Paced, SUBCOMMAND, workspace};
+use super::protocol::{Event, Failure, Operation, Outcome, emit, one_line, read_request};
 use super::{credentials, download, enter, git, ready};
-
-/// Hidden subcommand of the program.
-pub(super) const SUBCOMMAND: &str = "content-helper";
-/// Between two events of progress.
-const PACE: Duration = Duration::from_millis(500);
 
 /// Work on archives, given by whoever builds the program, so that the helper knows no format.
 pub trait Archives {
@@ -125,31 +118,5 @@ fn archive(request: &Value, input: &mut dyn Read, archives: &dyn Archives) -> Re
     match archives.run(request, io) {
         Ok(result) => Ok(Outcome::Archive { result }),
         Err(message) => Err(Failure::platform(one_line(&message))),
-    }
-}
-
-/// The folder of the workspace.
-pub(super) fn workspace() -> io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-    Ok(rustix::fs::open(WORKSPACE, flags, Mode::empty())?)
-}
-
-/// Reports progress, at most twice a second for one step.
-#[derive(Default)]
-pub(super) struct Paced {
-    step: String,
-    last: Option<Instant>,
-}
-
-impl Paced {
-    pub(super) fn report(&mut self, step: &str, bytes: u64) {
-        let is_early = self.last.is_some_and(|last| last.elapsed() < PACE);
-        if is_early && self.step == step {
-            return;
-        }
-        step.clone_into(&mut self.step);
-        self.last = Some(Instant::now());
-        // Without the agent the process is about to end.
-        let _ = emit(&Event::Progress { progress: Progress { step: one_line(step), bytes } });
     }
 }

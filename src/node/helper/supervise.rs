@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::{oneshot, watch};
 
-use super::inside::SUBCOMMAND;
+use super::ground::SUBCOMMAND;
 use super::protocol::{EVENT_MAX, Event, Failure, GO, Outcome, Progress, Request, encode, one_line};
 
 /// Bytes of what a helper says besides events, such as a panic.

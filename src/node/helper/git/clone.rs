@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::super::files;
-use super::super::inside::Paced;
+use super::super::ground::Paced;
 use super::super::protocol::{Checkout, Failure, Outcome, Repository};
 use super::super::settings::Settings;
 use super::program::{Program, set_global};
