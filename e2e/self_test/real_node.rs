@@ -1,0 +1,204 @@
+//! Real nodes: containers run, programs of the node can be killed, and nothing is left behind.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::{Value, json};
+
+use super::until;
+use e2e::harness::real_node::{REGISTRY, available};
+use e2e::harness::{Cluster, Fault, Fleet, FleetOptions, Launch, NodePart, NodeSize, Process, Traces};
+
+const LATER: Duration = Duration::from_secs(90);
+
+/// A pod like those of workspaces on a real node: image of a facade, volume with propagation, user, limits.
+fn pod(node: &str, name: &str) -> Result<Pod> {
+    Ok(serde_json::from_value(json!({
+        "metadata": { "name": name },
+        "spec": {
+            "restartPolicy": "Never", "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 30,
+            "nodeSelector": { "kubernetes.io/hostname": node },
+            "securityContext": { "seccompProfile": { "type": "RuntimeDefault" } },
+            "volumes": [{
+                "name": "content",
+                "hostPath": { "path": format!("/var/gitpod/{name}"), "type": "DirectoryOrCreate" },
+            }],
+            "containers": [{
+                "name": "workspace", "image": format!("{REGISTRY}/remote/{name}"), "imagePullPolicy": "IfNotPresent",
+                "resources": { "limits": { "cpu": "1", "memory": "64Mi" } },
+                "securityContext": { "runAsUser": 33333, "runAsGroup": 33333 },
+                "volumeMounts": [{
+                    "name": "content", "mountPath": "/workspace", "mountPropagation": "HostToContainer",
+                }],
+            }],
+        },
+    }))?)
+}
+
+/// Two clusters with a real node each and no others.
+async fn boot(count: usize) -> Result<Fleet> {
+    Fleet::boot(FleetOptions::of(count).with_nodes(0, &NodeSize::default()).with_real_nodes()).await
+}
+
+fn traces(fleet: &Fleet) -> Result<Vec<Traces>> {
+    fleet.clusters().iter().map(|cluster| Ok(cluster.real_node()?.traces())).collect()
+}
+
+/// Starts a pod and waits until it runs. Its content is a folder of the node, made before.
+async fn runs(cluster: &Cluster, name: &str) -> Result<Api<Pod>> {
+    let node = cluster.real_node()?;
+    let content = node.path(&format!("/var/gitpod/{name}"));
+    fs::create_dir_all(&content)?;
+    fs::set_permissions(&content, fs::Permissions::from_mode(0o777))?;
+    fs::write(content.join("hello"), "from the node\n")?;
+    let pods = Api::<Pod>::namespaced(cluster.client(), "default");
+    pods.create(&PostParams::default(), &pod(node.name(), name)?).await?;
+    until(&pods, name, "running", |pod| pod["status"]["phase"] == "Running").await?;
+    ensure!(node.registry().pulled().contains(&format!("remote/{name}")), "its image came from elsewhere");
+    Ok(pods)
+}
+
+/// Output of a command in a pod's container.
+async fn exec(cluster: &Cluster, pod: &str, command: &str) -> Result<String> {
+    let output = cluster.kubectl(&["exec", pod, "--", "sh", "-c", command]).await?;
+    ensure!(output.code == 0, "exec of {command:?}: {}{}", output.stdout, output.stderr);
+    Ok(output.stdout.trim().to_owned())
+}
+
+/// A mount that the agent makes later appears in the container; what the container writes is on the node.
+async fn content_is_shared(cluster: &Cluster, pod: &str) -> Result<()> {
+    let node = cluster.real_node()?;
+    ensure!(exec(cluster, pod, "id -u; cat /workspace/hello").await? == "33333\nfrom the node", "no content");
+    exec(cluster, pod, "echo work > /workspace/written").await?;
+    let content = node.path(&format!("/var/gitpod/{pod}"));
+    ensure!(fs::read_to_string(content.join("written"))? == "work\n", "another content");
+    fs::create_dir(content.join("late"))?;
+    let mount = format!("mount -t tmpfs late /var/gitpod/{pod}/late && echo there > /var/gitpod/{pod}/late/file");
+    let launch = Launch::new("a mount", "/bin/sh".as_ref(), ["-c", &mount], &node.dir().join("mount.log"));
+    let done = Process::start(cluster.assets(), &node.inside(launch)).await?;
+    ensure!(done.exited(LATER).await? == 0, "{}", done.log_tail());
+    ensure!(exec(cluster, pod, "cat /workspace/late/file").await? == "there", "the mount is not seen");
+    ensure!(!content.join("late/file").exists(), "the mount is seen outside of the node");
+    Ok(())
+}
+
+/// The kubelet takes no request without a certificate of the cluster.
+async fn strangers_are_refused(cluster: &Cluster) -> Result<()> {
+    let node = Api::<Node>::all(cluster.client()).get(cluster.real_node()?.name()).await?;
+    let addresses = node.status.and_then(|status| status.addresses).unwrap_or_default();
+    let address = addresses.iter().find(|a| a.type_ == "InternalIP").context("no address")?;
+    let server = format!("--server=https://{}:10250", address.address);
+    let args = ["--kubeconfig=/dev/null", "--insecure-skip-tls-verify", &server, "get", "--raw", "/pods"];
+    let output = cluster.kubectl(&args).await?;
+    ensure!(output.code != 0 && output.stderr.contains("Unauthorized"), "{}{}", output.stdout, output.stderr);
+    Ok(())
+}
+
+fn state(pod: &Value) -> &Value {
+    &pod["status"]["containerStatuses"][0]["state"]
+}
+
+/// Resident memory of what runs in the node, in MiB, by name.
+fn memory(traces: &Traces) -> (u64, String) {
+    let resident = |pid: u32| -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+    };
+    let parts: Vec<(String, u64)> =
+        traces.processes().filter_map(|(pid, name)| Some((name, resident(pid)? / 1024))).collect();
+    let text: Vec<String> = parts.iter().map(|(name, mib)| format!("{name} {mib}")).collect();
+    (parts.iter().map(|(_, mib)| mib).sum(), text.join(", "))
+}
+
+fn report(what: &str) {
+    use std::io::Write as _;
+    // Not captured when the test passes.
+    let _ = writeln!(std::io::stderr(), "real node: {what}");
+}
+
+async fn a_pod_lives(cluster: &Cluster, name: &str) -> Result<()> {
+    let began = Instant::now();
+    let pods = runs(cluster, name).await?;
+    report(&format!("{name} runs after {:.1} s", began.elapsed().as_secs_f64()));
+    content_is_shared(cluster, name).await?;
+    let logs = cluster.kubectl(&["logs", name]).await?;
+    ensure!(logs.code == 0, "no logs: {}", logs.stderr);
+    // The end is seen: the container leaves by itself, with a code.
+    exec(cluster, name, "kill -TERM 1").await?;
+    let ended = until(&pods, name, "over", |pod| pod["status"]["phase"] == "Succeeded").await?;
+    ensure!(state(&ended)["terminated"]["exitCode"] == 0, "{}", state(&ended));
+    pods.delete(name, &DeleteParams::default()).await?;
+    until(&pods, name, "gone", Value::is_null).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_run_on_real_nodes_of_two_clusters_and_nothing_is_left() -> Result<()> {
+    if !available("pods on real nodes")? {
+        return Ok(());
+    }
+    let began = Instant::now();
+    let fleet = boot(2).await?;
+    report(&format!("two clusters are up after {:.1} s", began.elapsed().as_secs_f64()));
+    let [first, second] = fleet.clusters() else { anyhow::bail!("two clusters were asked for") };
+    tokio::try_join!(a_pod_lives(first, "one"), a_pod_lives(second, "two"))?;
+    strangers_are_refused(first).await?;
+    // One that still runs when the machine goes.
+    runs(first, "until-the-end").await?;
+    let traces = traces(&fleet)?;
+    for trace in &traces {
+        let (sum, parts) = memory(trace);
+        report(&format!("resident {sum} MiB ({parts})"));
+    }
+    ensure!(traces[0].processes().any(|(_, name)| name.starts_with("containerd-shim")), "no container runs");
+    let ending = Instant::now();
+    drop(fleet);
+    for trace in &traces {
+        trace.gone().await?;
+    }
+    report(&format!("nothing is left {:.1} s after the end", ending.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_survive_the_death_of_the_nodes_programs_and_a_cut() -> Result<()> {
+    if !available("death of a node's programs")? {
+        return Ok(());
+    }
+    let fleet = boot(1).await?;
+    let cluster = &fleet.clusters()[0];
+    let node = cluster.real_node()?;
+    runs(cluster, "steady").await?;
+    exec(cluster, "steady", "echo before > /tmp/mark").await?;
+    for part in [NodePart::Kubelet, NodePart::Containerd] {
+        node.kill_part(part).await?;
+        node.start_part(part).await?;
+    }
+    e2e::harness::until(LATER, "exec after the restart", async || {
+        ensure!(exec(cluster, "steady", "cat /tmp/mark").await? == "before", "another container");
+        Ok(())
+    })
+    .await?;
+    // A node that is cut off becomes unknown, and comes back.
+    let nodes = Api::<Node>::all(cluster.client());
+    let ready = |status: &'static str| {
+        move |node: &Value| {
+            let list = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            list.iter().any(|c| c["type"] == "Ready" && c["status"] == status)
+        }
+    };
+    node.api().set(Fault::Refuse).await?;
+    super::until_within(LATER, &nodes, node.name(), "unknown", ready("Unknown")).await?;
+    node.api().heal().await?;
+    super::until_within(LATER, &nodes, node.name(), "ready", ready("True")).await?;
+    let traces = traces(&fleet)?;
+    drop(fleet);
+    traces[0].gone().await
+}
