@@ -135,8 +135,7 @@ impl Cluster {
         let (client, apiserver) = booted.context("the apiserver vanished")?;
         let running = Mutex::new(vec![(Part::ApiServer, apiserver)]);
         let assets = Arc::clone(assets);
-        let mut cluster =
-            Self { options, assets, layout, authority, client, real_node: None, running, etcd };
+        let mut cluster = Self { options, assets, layout, authority, client, real_node: None, running, etcd };
         for part in AROUND {
             cluster.start(part).await?;
         }

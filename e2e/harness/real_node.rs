@@ -250,12 +250,15 @@ fn machine(assets: &Assets, dir: &Path, name: &str, cgroup: &str, subnet: &Subne
         args.extend([flag.to_owned(), value]);
     }
     // The programs and the files of this run, and what KUBEBUILDER_ASSETS names.
-    for folder in [Some(target), assets.program("kubelet").parent().map(Path::to_path_buf)].into_iter().flatten() {
+    for folder in
+        [Some(target), assets.program("kubelet").parent().map(Path::to_path_buf)].into_iter().flatten()
+    {
         if ["/var", "/run", "/tmp"].iter().any(|own| folder.starts_with(own)) {
             args.extend(["-keep".to_owned(), folder.display().to_string()]);
         }
     }
-    let launch = Launch::new(&format!("machine of node {name}"), &assets.nodebox(), args, &dir.join("nodebox.log"));
+    let launch =
+        Launch::new(&format!("machine of node {name}"), &assets.nodebox(), args, &dir.join("nodebox.log"));
     Ok(Launch { ends_by: Signal::Term, ..launch })
 }
 

@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
-use super::until;
+use super::until_within;
 use e2e::harness::real_node::{REGISTRY, available};
 use e2e::harness::{Cluster, Fault, Fleet, FleetOptions, Launch, NodePart, NodeSize, Process, Traces};
 
@@ -59,7 +59,7 @@ async fn runs(cluster: &Cluster, name: &str) -> Result<Api<Pod>> {
     fs::write(content.join("hello"), "from the node\n")?;
     let pods = Api::<Pod>::namespaced(cluster.client(), "default");
     pods.create(&PostParams::default(), &pod(node.name(), name)?).await?;
-    until(&pods, name, "running", |pod| pod["status"]["phase"] == "Running").await?;
+    until_within(LATER, &pods, name, "running", |pod| pod["status"]["phase"] == "Running").await?;
     ensure!(node.registry().pulled().contains(&format!("remote/{name}")), "its image came from elsewhere");
     Ok(pods)
 }
@@ -79,7 +79,8 @@ async fn content_is_shared(cluster: &Cluster, pod: &str) -> Result<()> {
     let content = node.path(&format!("/var/gitpod/{pod}"));
     ensure!(fs::read_to_string(content.join("written"))? == "work\n", "another content");
     fs::create_dir(content.join("late"))?;
-    let mount = format!("mount -t tmpfs late /var/gitpod/{pod}/late && echo there > /var/gitpod/{pod}/late/file");
+    let mount =
+        format!("mount -t tmpfs late /var/gitpod/{pod}/late && echo there > /var/gitpod/{pod}/late/file");
     let launch = Launch::new("a mount", "/bin/sh".as_ref(), ["-c", &mount], &node.dir().join("mount.log"));
     let done = Process::start(cluster.assets(), &node.inside(launch)).await?;
     ensure!(done.exited(LATER).await? == 0, "{}", done.log_tail());
@@ -132,10 +133,10 @@ async fn a_pod_lives(cluster: &Cluster, name: &str) -> Result<()> {
     ensure!(logs.code == 0, "no logs: {}", logs.stderr);
     // The end is seen: the container leaves by itself, with a code.
     exec(cluster, name, "kill -TERM 1").await?;
-    let ended = until(&pods, name, "over", |pod| pod["status"]["phase"] == "Succeeded").await?;
+    let ended = until_within(LATER, &pods, name, "over", |pod| pod["status"]["phase"] == "Succeeded").await?;
     ensure!(state(&ended)["terminated"]["exitCode"] == 0, "{}", state(&ended));
     pods.delete(name, &DeleteParams::default()).await?;
-    until(&pods, name, "gone", Value::is_null).await?;
+    until_within(LATER, &pods, name, "gone", Value::is_null).await?;
     Ok(())
 }
 
@@ -195,9 +196,9 @@ async fn containers_survive_the_death_of_the_nodes_programs_and_a_cut() -> Resul
         }
     };
     node.api().set(Fault::Refuse).await?;
-    super::until_within(LATER, &nodes, node.name(), "unknown", ready("Unknown")).await?;
+    until_within(LATER, &nodes, node.name(), "unknown", ready("Unknown")).await?;
     node.api().heal().await?;
-    super::until_within(LATER, &nodes, node.name(), "ready", ready("True")).await?;
+    until_within(LATER, &nodes, node.name(), "ready", ready("True")).await?;
     let traces = traces(&fleet)?;
     drop(fleet);
     traces[0].gone().await

@@ -44,7 +44,8 @@ fn a_workspace_runs_in_a_container_of_a_real_node_with_its_content_mounted() -> 
         follow(&mut stream, is(WorkspacePhase::Stopped)).await?;
         let traces = node.traces();
         until("the container to be gone", async || {
-            let containers = traces.processes().filter(|(_, name)| name.starts_with("containerd-shim")).count();
+            let containers =
+                traces.processes().filter(|(_, name)| name.starts_with("containerd-shim")).count();
             ensure!(containers == 0, "{containers} pods are left");
             Ok(())
         })
@@ -59,7 +60,8 @@ fn a_workspace_runs_in_a_container_of_a_real_node_with_its_content_mounted() -> 
 async fn content_is_mounted(story: &Story, cluster: &Cluster) -> Result<()> {
     let content = cluster.real_node()?.path("/var/gitpod/workspaces-mk2/ws");
     fs::write(content.join("hello"), "from the agent\n").context("no content folder")?;
-    let script = "id -u; cat /workspace/hello; grep -c -e ' /workspace ' -e ' /.workspace ' /proc/self/mounts";
+    let script =
+        "id -u; cat /workspace/hello; grep -c -e ' /workspace ' -e ' /.workspace ' /proc/self/mounts";
     let namespace = format!("--namespace={}", story.namespace);
     let args = [&namespace, "exec", "ws-ws", "--container=workspace", "--", "sh", "-c", script];
     let output = cluster.kubectl(&args).await?;

@@ -23,7 +23,8 @@ impl HttpFiles {
         let served = Arc::clone(&files);
         let server = Server::start(ip, credentials, move |request: Request| {
             let found = served.lock().get(request.uri().path()).cloned();
-            let answer = found.map_or_else(|| status(StatusCode::NOT_FOUND), |file| Response::new(Body::from(file)));
+            let answer =
+                found.map_or_else(|| status(StatusCode::NOT_FOUND), |file| Response::new(Body::from(file)));
             std::future::ready(answer)
         })
         .await?;

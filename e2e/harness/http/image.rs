@@ -71,7 +71,12 @@ fn layer(more: &[(&str, u32, &[u8])]) -> Result<Vec<u8>> {
     let busybox = fs::read(BUSYBOX).with_context(|| format!("cannot read {BUSYBOX}"))?;
     let mut layer = tar::Builder::new(Vec::new());
     for (dir, mode) in [
-        ("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777), ("workspace", 0o755), (".supervisor", 0o755), ("www", 0o755),
+        ("bin", 0o755),
+        ("etc", 0o755),
+        ("tmp", 0o1777),
+        ("workspace", 0o755),
+        (".supervisor", 0o755),
+        ("www", 0o755),
     ] {
         append(&mut layer, &format!("{dir}/"), mode, tar::EntryType::Directory, &[])?;
     }
@@ -79,7 +84,7 @@ fn layer(more: &[(&str, u32, &[u8])]) -> Result<Vec<u8>> {
         ("bin/busybox", 0o755, busybox.as_slice()),
         ("bin/main", 0o755, MAIN.as_bytes()),
         (".supervisor/workspacekit", 0o755, KIT.as_bytes()),
-        ("www/_supervisor/v1/status/ide/wait/true", 0o644, b"{\"ok\":true}"),
+        ("www/_supervisor/v1/status/ide/wait/true", 0o644, b"{\"ok\":true}".as_slice()),
         ("etc/passwd", 0o644, PASSWD.as_bytes()),
     ]
     .into_iter()

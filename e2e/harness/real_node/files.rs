@@ -40,8 +40,11 @@ impl Files<'_> {
         let config = self.kubelet()?;
         self.put("kubelet.json", &config.to_string())?;
         let user = self.authority.client(&format!("system:node:{}", self.name), &["system:nodes"])?;
-        let user =
-            format!("client-certificate: \"{}\", client-key: \"{}\"", user.cert.display(), user.key.display());
+        let user = format!(
+            "client-certificate: \"{}\", client-key: \"{}\"",
+            user.cert.display(),
+            user.key.display()
+        );
         self.put("kubelet.kubeconfig", &kubeconfig(self.name, &self.api, self.authority.ca_pem(), &user))
     }
 
@@ -97,6 +100,8 @@ impl Files<'_> {
             "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
             "cgroupDriver": "cgroupfs", "cgroupsPerQOS": false, "enforceNodeAllocatable": [],
             "failCgroupV1": false, "failSwapOn": false,
+            // Nothing answers there: names are not found at once, and without an address the kubelet warns of each pod.
+            "clusterDNS": [self.subnet.host()], "clusterDomain": "cluster.local",
             "resolvConf": self.path("resolv.conf"),
             // The defaults lie outside of /var, and this machine's disk is not the node's.
             "volumePluginDir": "/var/lib/kubelet/volume-plugins",

@@ -23,22 +23,26 @@ pub struct Traces {
 impl Traces {
     /// Of a node with this first process.
     pub(super) fn of(pid: u32, link: String, cgroup: String, dir: &Path) -> Result<Self> {
-        let namespace = |kind| {
-            let id = namespace(pid, kind).with_context(|| format!("process {pid} has no {kind} namespace"))?;
+        let own_namespace = |kind| {
+            let id =
+                namespace(pid, kind).with_context(|| format!("process {pid} has no {kind} namespace"))?;
             let own = namespace(std::process::id(), kind);
             ensure!(own.as_ref() != Some(&id), "process {pid} has no {kind} namespace of its own");
             Ok((kind, id))
         };
-        let namespaces = NAMESPACES.into_iter().map(namespace).collect::<Result<_>>()?;
+        let namespaces = NAMESPACES.into_iter().map(own_namespace).collect::<Result<_>>()?;
         Ok(Self { namespaces, link, cgroup, dir: dir.to_path_buf() })
     }
 
     /// Processes in its namespaces, mounts of its files, its control groups, and its network interface.
     pub fn left(&self) -> Vec<String> {
-        let mut left = self.processes().map(|(pid, name)| format!("process {pid} ({name})")).collect::<Vec<_>>();
+        let mut left =
+            self.processes().map(|(pid, name)| format!("process {pid} ({name})")).collect::<Vec<_>>();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let dir = self.dir.to_string_lossy();
-        left.extend(mounts.lines().filter(|mount| mount.contains(&*dir)).map(|mount| format!("mount {mount}")));
+        left.extend(
+            mounts.lines().filter(|mount| mount.contains(&*dir)).map(|mount| format!("mount {mount}")),
+        );
         let groups = mounts.lines().filter(|line| line.contains(" - cgroup")).filter_map(|line| {
             let folder = Path::new(line.split(' ').nth(4)?).join(&self.cgroup);
             folder.exists().then(|| format!("control group {}", folder.display()))
