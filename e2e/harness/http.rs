@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use axum::body::Body;
@@ -33,7 +34,7 @@ pub enum Trouble {
     Status(u16),
     /// No answer, until the client gives up or the server is dropped.
     Hang,
-    /// The connection breaks after so many bytes of the response's body.
+    /// The connection breaks after so many bytes of a successful response's body.
     Cut(usize),
 }
 
@@ -144,7 +145,10 @@ impl Shared {
             let ask = HeaderValue::from_static("Basic realm=\"e2e\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
         }
-        if let Trouble::Cut(after) = trouble { response.map(|body| cut(body, after)) } else { response }
+        match trouble {
+            Trouble::Cut(after) if response.status().is_success() => response.map(|body| cut(body, after)),
+            _ => response,
+        }
     }
 }
 
@@ -165,10 +169,14 @@ fn credentials(request: &Request) -> Option<(String, String)> {
 /// The first bytes of a body, then an error, which closes the connection.
 fn cut(body: Body, after: usize) -> Body {
     let chunks = stream::unfold((body.into_data_stream(), Some(after)), async |(mut body, left)| {
-        let broken = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let broken = async || {
+            // What was written before the error reaches the client first.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            std::io::Error::from(std::io::ErrorKind::ConnectionReset)
+        };
         match left {
             None => None,
-            Some(0) => Some((Err(broken()), (body, None))),
+            Some(0) => Some((Err(broken().await), (body, None))),
             Some(left) => match body.next().await {
                 Some(Ok(mut chunk)) => {
                     chunk.truncate(left);
@@ -176,7 +184,7 @@ fn cut(body: Body, after: usize) -> Body {
                     Some((Ok(chunk), (body, Some(left))))
                 }
                 // Whatever its length, it does not arrive whole.
-                Some(Err(_)) | None => Some((Err(broken()), (body, None))),
+                Some(Err(_)) | None => Some((Err(broken().await), (body, None))),
             },
         }
     });

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use e2e::harness::{Cluster, Fleet, FleetOptions, NodeAgent, Part, annotations, node_agent::Pace};
 
 mod faults;
-mod http;
 mod real_node;
+mod servers;
 
 const SOON: Duration = Duration::from_secs(20);
 const FINALIZER: &str = "gitpod.io/finalizer";

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,12 +10,16 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
 
 use super::until_within;
 use e2e::harness::real_node::{REGISTRY, available};
 use e2e::harness::{Cluster, Fault, Fleet, FleetOptions, Launch, NodePart, NodeSize, Process, Traces};
 
 const LATER: Duration = Duration::from_secs(90);
+/// Until a cluster with a node is up, beside others.
+const SUITE: Duration = Duration::from_mins(5);
 
 /// A pod like those of workspaces on a real node: image of a facade, volume with propagation, user, limits.
 fn pod(node: &str, name: &str) -> Result<Pod> {
@@ -95,7 +100,9 @@ async fn strangers_are_refused(cluster: &Cluster) -> Result<()> {
     let addresses = node.status.and_then(|status| status.addresses).unwrap_or_default();
     let address = addresses.iter().find(|a| a.type_ == "InternalIP").context("no address")?;
     let server = format!("--server=https://{}:10250", address.address);
-    let args = ["--kubeconfig=/dev/null", "--insecure-skip-tls-verify", &server, "get", "--raw", "/pods"];
+    // A kubelet ignores passwords.
+    let login = ["--kubeconfig=/dev/null", "--username=stranger", "--password=none"];
+    let args = [&login[..], &["--insecure-skip-tls-verify", &server, "get", "--raw", "/pods"]].concat();
     let output = cluster.kubectl(&args).await?;
     ensure!(output.code != 0 && output.stderr.contains("Unauthorized"), "{}{}", output.stdout, output.stderr);
     Ok(())
@@ -132,7 +139,7 @@ async fn a_pod_lives(cluster: &Cluster, name: &str) -> Result<()> {
     let logs = cluster.kubectl(&["logs", name]).await?;
     ensure!(logs.code == 0, "no logs: {}", logs.stderr);
     // The end is seen: the container leaves by itself, with a code.
-    exec(cluster, name, "kill -TERM 1").await?;
+    exec(cluster, name, "(sleep 1; kill -TERM 1) >/dev/null 2>&1 &").await?;
     let ended = until_within(LATER, &pods, name, "over", |pod| pod["status"]["phase"] == "Succeeded").await?;
     ensure!(state(&ended)["terminated"]["exitCode"] == 0, "{}", state(&ended));
     pods.delete(name, &DeleteParams::default()).await?;
@@ -166,6 +173,43 @@ async fn pods_run_on_real_nodes_of_two_clusters_and_nothing_is_left() -> Result<
     }
     report(&format!("nothing is left {:.1} s after the end", ending.elapsed().as_secs_f64()));
     Ok(())
+}
+
+/// Names the file for the traces of [`hold_a_node`].
+const TRACES: &str = "E2E_TRACES";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs as the process that the next test kills"]
+async fn hold_a_node() -> Result<()> {
+    let Some(file) = std::env::var_os(TRACES) else { return Ok(()) };
+    let fleet = boot(1).await?;
+    runs(&fleet.clusters()[0], "orphan").await?;
+    let (file, draft) = (PathBuf::from(&file), PathBuf::from(file).with_extension("draft"));
+    fs::write(&draft, serde_json::to_string(&traces(&fleet)?)?)?;
+    fs::rename(draft, file)?;
+    std::future::pending().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suite_that_is_killed_leaves_nothing() -> Result<()> {
+    if !available("death of a suite with a real node")? {
+        return Ok(());
+    }
+    let dir = TempDir::new()?;
+    let file = dir.path().join("traces.json");
+    let mut suite = Command::new(std::env::current_exe()?);
+    suite.args(["--exact", "real_node::hold_a_node", "--ignored"]).env(TRACES, &file);
+    let mut suite = suite.kill_on_drop(true).spawn()?;
+    e2e::harness::until(SUITE, "a suite with a pod on its node", async || {
+        ensure!(suite.try_wait()?.is_none(), "it ended");
+        ensure!(file.exists(), "it is not there");
+        Ok(())
+    })
+    .await?;
+    let traces: Vec<Traces> = serde_json::from_str(&fs::read_to_string(&file)?)?;
+    ensure!(traces[0].processes().any(|(_, name)| name.starts_with("containerd-shim")), "no container runs");
+    suite.kill().await?;
+    traces[0].gone().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

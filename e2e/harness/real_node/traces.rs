@@ -11,10 +11,10 @@ const GONE: Duration = Duration::from_secs(20);
 const NAMESPACES: [&str; 5] = ["pid", "mnt", "net", "uts", "ipc"];
 
 /// How to recognize the traces of one node, also after it has ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Traces {
     /// As in `/proc/<pid>/ns/<kind>`.
-    namespaces: Vec<(&'static str, PathBuf)>,
+    namespaces: Vec<(String, PathBuf)>,
     link: String,
     cgroup: String,
     dir: PathBuf,
@@ -28,7 +28,7 @@ impl Traces {
                 namespace(pid, kind).with_context(|| format!("process {pid} has no {kind} namespace"))?;
             let own = namespace(std::process::id(), kind);
             ensure!(own.as_ref() != Some(&id), "process {pid} has no {kind} namespace of its own");
-            Ok((kind, id))
+            Ok((kind.to_owned(), id))
         };
         let namespaces = NAMESPACES.into_iter().map(own_namespace).collect::<Result<_>>()?;
         Ok(Self { namespaces, link, cgroup, dir: dir.to_path_buf() })
