@@ -12,11 +12,14 @@ use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::sync::Mutex;
 
 use super::until_within;
 use e2e::harness::real_node::{REGISTRY, available};
 use e2e::harness::{Cluster, Fault, Fleet, FleetOptions, Launch, NodePart, NodeSize, Process, Traces};
 
+/// These tests run one after the other: each boots clusters, beside those of the other tests.
+static ALONE: Mutex<()> = Mutex::const_new(());
 const LATER: Duration = Duration::from_secs(90);
 /// Until a cluster with a node is up, beside others.
 const SUITE: Duration = Duration::from_mins(5);
@@ -104,7 +107,12 @@ async fn strangers_are_refused(cluster: &Cluster) -> Result<()> {
     let login = ["--kubeconfig=/dev/null", "--username=stranger", "--password=none"];
     let args = [&login[..], &["--insecure-skip-tls-verify", &server, "get", "--raw", "/pods"]].concat();
     let output = cluster.kubectl(&args).await?;
-    ensure!(output.code != 0 && output.stderr.contains("Unauthorized"), "{}{}", output.stdout, output.stderr);
+    ensure!(
+        output.code != 0 && output.stderr.contains("provide credentials"),
+        "{}{}",
+        output.stdout,
+        output.stderr
+    );
     Ok(())
 }
 
@@ -152,6 +160,7 @@ async fn pods_run_on_real_nodes_of_two_clusters_and_nothing_is_left() -> Result<
     if !available("pods on real nodes")? {
         return Ok(());
     }
+    let _alone = ALONE.lock().await;
     let began = Instant::now();
     let fleet = boot(2).await?;
     report(&format!("two clusters are up after {:.1} s", began.elapsed().as_secs_f64()));
@@ -175,6 +184,18 @@ async fn pods_run_on_real_nodes_of_two_clusters_and_nothing_is_left() -> Result<
     Ok(())
 }
 
+/// The apiserver checks the certificates of simulated kubelets, too.
+async fn simulated_nodes_serve_logs(cluster: &Cluster) -> Result<()> {
+    let pods = Api::<Pod>::namespaced(cluster.client(), "default");
+    let node = format!("{}-node-0", cluster.name());
+    pods.create(&PostParams::default(), &pod(&node, "simulated")?).await?;
+    until_within(LATER, &pods, "simulated", "running", |pod| pod["status"]["phase"] == "Running").await?;
+    fs::write(cluster.container_log(), "2026-01-01T00:00:00.000000000Z stdout F simulated\n")?;
+    let logs = cluster.kubectl(&["logs", "simulated"]).await?;
+    ensure!(logs.code == 0 && logs.stdout.contains("simulated"), "{logs:?}");
+    Ok(())
+}
+
 /// Names the file for the traces of [`hold_a_node`].
 const TRACES: &str = "E2E_TRACES";
 
@@ -195,6 +216,7 @@ async fn a_suite_that_is_killed_leaves_nothing() -> Result<()> {
     if !available("death of a suite with a real node")? {
         return Ok(());
     }
+    let _alone = ALONE.lock().await;
     let dir = TempDir::new()?;
     let file = dir.path().join("traces.json");
     let mut suite = Command::new(std::env::current_exe()?);
@@ -217,9 +239,12 @@ async fn containers_survive_the_death_of_the_nodes_programs_and_a_cut() -> Resul
     if !available("death of a node's programs")? {
         return Ok(());
     }
-    let fleet = boot(1).await?;
+    let _alone = ALONE.lock().await;
+    let options = FleetOptions::of(1).with_nodes(1, &NodeSize::default()).with_real_nodes();
+    let fleet = Fleet::boot(options).await?;
     let cluster = &fleet.clusters()[0];
     let node = cluster.real_node()?;
+    simulated_nodes_serve_logs(cluster).await?;
     runs(cluster, "steady").await?;
     exec(cluster, "steady", "echo before > /tmp/mark").await?;
     for part in [NodePart::Kubelet, NodePart::Containerd] {

@@ -86,7 +86,11 @@ func (n *node) run() error {
 	if err != nil {
 		return err
 	}
-	first := exec.Command("/proc/self/exe", append([]string{"init"}, os.Args[1:]...)...)
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	first := exec.Command(self, append([]string{"init"}, os.Args[1:]...)...)
 	first.Stdout, first.Stderr, first.ExtraFiles = os.Stderr, os.Stderr, []*os.File{done}
 	first.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
