@@ -11,6 +11,10 @@ if [ ${#missing[@]} -eq 0 ]; then
     echo "node-assets: all packages are there"
     exit
 fi
+if [ "$(id -u)" != 0 ]; then
+    echo "node-assets: run as root to install ${missing[*]}" >&2
+    exit 1
+fi
 # The nodes start their own containerd. Without this, the package would start one for the machine.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
