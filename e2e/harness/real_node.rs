@@ -177,7 +177,11 @@ impl RealNode {
         let process = Process::start(&self.assets, &self.inside(launch)).await?;
         if part == NodePart::Containerd {
             let socket = PathBuf::from(format!("/proc/{}/root{SOCKET}", self.pid));
-            process.ready(READY, async || Ok(drop(UnixStream::connect(&socket).await?))).await?;
+            let connects = async || {
+                UnixStream::connect(&socket).await?;
+                Ok(())
+            };
+            process.ready(READY, connects).await?;
         }
         let mut running = self.running.lock();
         running.retain(|(p, _)| *p != part);

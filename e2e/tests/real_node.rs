@@ -2,10 +2,10 @@
 //! node agent.
 
 use std::fs;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use proto::wsman::WorkspacePhase;
+use tokio::time::Instant;
 
 use crate::adopt::deregister_by_force;
 use crate::outage::register_private;

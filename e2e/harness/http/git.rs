@@ -1,5 +1,6 @@
 //! A git server over HTTP: `git http-backend` as a CGI program.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -66,10 +67,10 @@ impl GitServer {
         let parent = git(&[&git_dir, "rev-parse", "--verify", "--quiet", &branch], None).await.ok();
         let mut import = format!("commit {branch}\ncommitter Jane <jane@example.org> now\ndata 6\ncommit\n");
         if let Some(parent) = parent {
-            import += &format!("from {parent}\n");
+            writeln!(import, "from {parent}")?;
         }
         for (path, content) in files {
-            import += &format!("M 100644 inline {path}\ndata {}\n{content}\n", content.len());
+            writeln!(import, "M 100644 inline {path}\ndata {}\n{content}", content.len())?;
         }
         git(&[&git_dir, "fast-import", "--quiet", "--date-format=now"], Some(&import)).await?;
         git(&[&git_dir, "rev-parse", &branch], None).await

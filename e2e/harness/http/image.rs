@@ -1,5 +1,6 @@
 //! A container image in memory: one layer with Debian's static busybox.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use anyhow::{Context as _, Result};
@@ -58,8 +59,12 @@ impl Image {
 impl Blob {
     fn of(bytes: Vec<u8>) -> Self {
         let hash = ring::digest::digest(&ring::digest::SHA256, &bytes);
-        let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { bytes: bytes.into(), digest: format!("sha256:{hex}") }
+        let hex = |mut text: String, byte: &u8| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        };
+        Self { digest: hash.as_ref().iter().fold("sha256:".to_owned(), hex), bytes: bytes.into() }
     }
 
     fn of_json(value: &Value) -> Result<Self> {
