@@ -1,6 +1,6 @@
 use super::*;
 use domain::placement::PlacementRequest;
-use domain::workspace::{Access, EnvSecretRef, IdeImage, Kind, Protocol, SealedInitializer};
+use domain::workspace::{Access, EnvSecretRef, IdeImage, Kind, SealedInitializer};
 
 fn variable(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: EnvValue::Plain(value.to_owned()) }
