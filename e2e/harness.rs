@@ -28,6 +28,7 @@ pub mod node_agent;
 pub mod nodes;
 pub mod pki;
 pub mod process;
+pub mod s3;
 pub mod spaceport;
 
 pub use assets::Assets;
@@ -40,6 +41,7 @@ pub use interrupt::{Interrupt, unless_interrupted};
 pub use node_agent::NodeAgent;
 pub use nodes::NodeSize;
 pub use process::{Launch, Process, Signal};
+pub use s3::{S3Answer, S3Options, S3Proxy, S3Server};
 
 /// Runs a test on one runtime that all tests of this process share. A client or a fleet made in a `#[tokio::test]`
 /// stops working when that test ends, because its tasks end with its runtime; made here, it serves all tests.

@@ -15,6 +15,8 @@ use anyhow::{Context as _, Result, bail};
 use tokio::time::Instant;
 
 const KUBERNETES: &str = "v1.36.3";
+/// An S3 server for the stores of content. Built apart from the control planes, whose modules it would pin to other versions.
+const S3_SERVER: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
 const KWOK: &str = "sigs.k8s.io/kwok/cmd/kwok@v0.8.0";
 const PROGRAMS: [&str; 5] =
     ["etcd", "etcdutl", "kube-apiserver", "kube-scheduler", "kube-controller-manager"];
@@ -55,6 +57,7 @@ impl Assets {
             go_build(&source, &self.bin.join("babysit"), "./babysit", "-s -w")
         })?;
         self.cached("kwok", KWOK, || go_install(&source, &self.bin, KWOK))?;
+        self.cached("versitygw", S3_SERVER, || go_install(&source, &self.bin, S3_SERVER))?;
         if PROGRAMS.iter().all(|name| self.program(name).parent() != Some(&self.bin)) {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 pub use audit::{Audit, AuditTarget};
 pub use clients::{Clients, Scope};
-pub use content::{Content, Storage, StorageKind};
+pub use content::{Content, ContentFormat, ContentPruning, ContentUpload, Storage, StorageKind};
 pub use etcd::Etcd;
 pub use federation::{Federation, HealthTimes, LeaderTimes, Sealing, SealingKey};
 pub use folder::read as files_below;

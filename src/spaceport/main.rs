@@ -4,12 +4,17 @@ use std::process::ExitCode;
 
 use cli::{self, Cli, Command};
 use k8s::resources::{crds, to_yaml};
+use node::helper::{self, NoArchives};
 
 /// Every change of a workspace allocates thousands of small objects.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // First of all: a helper must have no thread yet.
+    if let Some(code) = helper::main(&NoArchives) {
+        return code;
+    }
     let Cli { flags, command } = Cli::read();
     match command {
         Command::Manager(args) => spaceport::manager::run(&args.config, args.json_log, args.verbose),

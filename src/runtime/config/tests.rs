@@ -98,6 +98,9 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(config.manager.timeouts.after_close, Duration::from_mins(2));
     assert!(!config.manager.workspacekit);
     assert!(config.content.storage.is_none());
+    assert_eq!(config.content.format, ContentFormat::Zst);
+    assert_eq!((config.content.upload.part_size, config.content.upload.parallel), (16 << 20, 4));
+    assert_eq!((config.content.pruning.keep, config.content.pruning.age), (3, Duration::from_hours(24)));
     assert_eq!(config.rpc_server.address.to_string(), "127.0.0.1:8080");
     assert_eq!(config.prometheus.unwrap().to_string(), "127.0.0.1:9500");
     assert_eq!(config.health.to_string(), "127.0.0.1:9090");
@@ -584,6 +587,33 @@ fn keys_and_passwords_are_read_and_never_printed() {
     let settings = config.content.storage.as_ref().unwrap().settings.expose();
     assert_eq!(settings["minio"]["secretKey"], "hunter2");
     assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn uploads_stay_within_64_mib_of_memory() {
+    let parallel = |content: Value| valid(&[("/content", content)]).content.upload.parallel;
+    let minio = |parallel: u32| json!({"kind": "minio", "minio": {"endpoint": "m", "accessKey": "k", "secretKey": "s", "parallelUpload": parallel}});
+    assert_eq!(parallel(json!({"upload": {"partSize": 67_108_864}})), 1);
+    assert_eq!(parallel(json!({"upload": {"partSize": 5_242_880, "parallel": 12}})), 12);
+    assert_eq!(parallel(json!({"storage": minio(0)})), 1);
+    assert_eq!(parallel(json!({"storage": minio(1024)})), 4);
+    assert_eq!(parallel(json!({"storage": minio(2), "upload": {"parallel": 3}})), 3);
+    check_problems(
+        &[(
+            "/content",
+            json!({"format": "zip", "upload": {"partSize": 33_554_432, "parallel": 3}, "pruning": {"keep": 0}, "storage": {"kind": "local", "local": {"path": "content"}}}),
+        )],
+        &[
+            r#"content.format: "zip" is not one of tar, zst"#,
+            "content.pruning.keep: must be a whole number from 1 to 1000",
+            "content.storage.local.path: must be absolute",
+            "content.upload.parallel: times partSize must be at most 67108864 bytes (64 MiB)",
+        ],
+    );
+    check_problems(
+        &[("/content/storage", json!({"kind": "local"}))],
+        &["content.storage.local.path: is required"],
+    );
 }
 
 #[test]

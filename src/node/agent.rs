@@ -1,0 +1,1 @@
+//! Watches, work queue, conditions, housekeeping and disk guard.

@@ -1,0 +1,1 @@
+//! Initialise, back up, snapshot, wipe: lists of steps that can be killed after any of them.
