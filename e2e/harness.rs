@@ -23,11 +23,13 @@ pub mod etcd;
 pub mod faults;
 pub mod fence;
 pub mod fleet;
+pub mod http;
 pub mod interrupt;
 pub mod node_agent;
 pub mod nodes;
 pub mod pki;
 pub mod process;
+pub mod real_node;
 pub mod s3;
 pub mod spaceport;
 
@@ -37,10 +39,12 @@ pub use control_plane::Audit;
 pub use etcd::{Etcd, EtcdOptions, EtcdSecurity};
 pub use faults::{Answer, Carried, Fault, Flood, Proxy, Rule, Way};
 pub use fleet::{Fleet, FleetOptions};
+pub use http::{GitServer, HttpFiles, Registry, Trouble};
 pub use interrupt::{Interrupt, unless_interrupted};
 pub use node_agent::NodeAgent;
 pub use nodes::NodeSize;
 pub use process::{Launch, Process, Signal};
+pub use real_node::{NodePart, RealNode, RealNodeOptions, Traces};
 pub use s3::{S3Answer, S3Options, S3Proxy, S3Server};
 
 /// Runs a test on one runtime that all tests of this process share. A client or a fleet made in a `#[tokio::test]`

@@ -57,6 +57,7 @@ mod pod_events;
 mod pod_policy;
 mod pods;
 mod protobuf;
+mod real_node;
 mod reconnect;
 mod registry;
 mod restore;
