@@ -136,7 +136,9 @@ fn waits_since(case: &Case<'_>, status: &WorkspaceStatus) -> Option<Timestamp> {
 }
 
 fn waits_since_of(status: &WorkspaceStatus, case: &Case<'_>) -> Option<Timestamp> {
-    if is_finished(status, case.workspace.spec.type_) || case.is_kept_by_cluster() {
+    // A task's container ends by itself, so its wait may have begun before the cluster refused anything.
+    let has_begun = status.pod_stopping_time.is_some() || !case.is_kept_by_cluster();
+    if is_finished(status, case.workspace.spec.type_) || !has_begun {
         return None;
     }
     Some(stopping_since(case, status))

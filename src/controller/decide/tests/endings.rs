@@ -271,3 +271,28 @@ fn a_workspace_whose_last_writes_are_refused_says_so_and_ends_once_they_are_take
     assert!(decision.status.is_empty(), "no status is written on the way out");
     assert!(decision.actions.contains(&Action::DeleteWorkspace));
 }
+
+#[test]
+fn a_finished_task_whose_pod_cannot_be_deleted_has_its_limit_once_it_can() {
+    let task = headless(Kind::ImageBuild).container(terminated(0, "Completed", ""), false);
+    let mut scene = task.phase(Phase::Running);
+    scene.denial = Some(denied(&scene, |action| matches!(action, Action::DeletePod { .. })));
+    scene.step();
+    assert_eq!(scene.status().phase, Phase::Stopped);
+    assert_eq!(scene.status().pod_stopping_time, Some(Time(scene.now)), "nothing sets it later");
+}
+
+#[test]
+fn a_task_whose_backup_is_given_up_stays_given_up_though_its_pod_cannot_be_deleted() {
+    let mut scene = headless(Kind::Prebuild).container(terminated(0, "Completed", ""), false);
+    scene.step();
+    assert_eq!(scene.status().phase, Phase::Stopping, "the pod stays for the backup");
+    scene = scene.at(2 * 60 * 60);
+    scene.denial = Some(denied(&scene, |action| matches!(action, Action::DeletePod { .. })));
+    scene.step();
+    assert_eq!(scene.status().phase, Phase::Stopped);
+    assert!(scene.status().is_true(conditions::BACKUP_FAILURE));
+    assert!(scene.decide().status.is_empty());
+    scene.denial = None;
+    assert_eq!(deletes(&scene.decide()), Some(None), "it is asked for again");
+}
