@@ -29,6 +29,7 @@ pub mod node_agent;
 pub mod nodes;
 pub mod pki;
 pub mod process;
+pub mod real_agent;
 pub mod real_node;
 pub mod s3;
 pub mod spaceport;
@@ -44,8 +45,9 @@ pub use interrupt::{Interrupt, unless_interrupted};
 pub use node_agent::NodeAgent;
 pub use nodes::NodeSize;
 pub use process::{Launch, Process, Signal};
+pub use real_agent::{AgentOptions, RealAgent};
 pub use real_node::{NodePart, RealNode, RealNodeOptions, Traces};
-pub use s3::{S3Answer, S3Options, S3Proxy, S3Server};
+pub use s3::{S3Answer, S3Options, S3Proxy, S3Request, S3Server};
 
 /// Runs a test on one runtime that all tests of this process share. A client or a fleet made in a `#[tokio::test]`
 /// stops working when that test ends, because its tasks end with its runtime; made here, it serves all tests.

@@ -58,7 +58,7 @@ impl Assets {
 
     fn build(&self) -> Result<()> {
         let source = source_dir().join("controlplane");
-        for name in ["babysit", "nodebox"] {
+        for name in ["babysit", "nodebox", "filetree"] {
             self.cached(name, &stamp(&[&source.join(name).join("main.go")])?, || {
                 go_build(&source, &self.bin.join(name), &format!("./{name}"), "-s -w")
             })?;

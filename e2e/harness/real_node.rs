@@ -40,6 +40,8 @@ pub use traces::Traces;
 use files::{Files, SOCKET};
 
 const READY: Duration = Duration::from_mins(1);
+/// Makes and lists trees of files; in the image, too (`controlplane/filetree`).
+pub const FILETREE: &str = "filetree";
 const GRACE: Duration = Duration::from_secs(10);
 const LABELS: &str = "gitpod.io/workload_workspace_regular=true,gitpod.io/workload_workspace_headless=true";
 /// Nobody's proxy is to be asked for the node's network.
@@ -102,7 +104,10 @@ impl RealNode {
         let traces = Traces::of(pid, subnet.link(), cgroup.clone(), &dir)?;
         let host = IpAddr::from(subnet.host());
         let api = Proxy::at(host, api).await?;
-        let registry = Registry::start(host, Image::of_busybox(&[])?).await?;
+        let filetree = assets.program(FILETREE);
+        let filetree = fs::read(&filetree).with_context(|| format!("cannot read {}", filetree.display()))?;
+        let image = Image::of_busybox(&[("bin/filetree", 0o755, &filetree)])?;
+        let registry = Registry::start(host, image).await?;
         let files = Files {
             dir: &dir,
             name: &name,
@@ -128,6 +133,11 @@ impl RealNode {
     /// Address of this machine for servers that the node and its pods shall reach.
     pub fn host_address(&self) -> IpAddr {
         self.subnet.host().into()
+    }
+
+    /// Its own address, which this machine reaches.
+    pub fn address(&self) -> IpAddr {
+        self.subnet.node().into()
     }
 
     /// Where a folder or file below the node's /var is on this machine.

@@ -13,7 +13,7 @@ use super::process::{Launch, Process, free_port, fresh_dir, with_free_ports};
 
 mod proxy;
 
-pub use proxy::{S3Answer, S3Proxy};
+pub use proxy::{S3Answer, S3Proxy, S3Request};
 
 const READY: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(5);

@@ -11,8 +11,19 @@ use serde_json::{Value, json};
 pub const BUSYBOX: &str = "/bin/busybox";
 /// Its entry point: runs until it is asked to end. Process 1 of a container ignores signals that it does not handle.
 const MAIN: &str = "#!/bin/sh\ntrap 'exit 0' TERM INT\nwhile :; do sleep 3600 & wait $!; done\n";
-/// The same as workspacekit, with an IDE that is ready: images of a registry facade start with it.
-const KIT: &str = "#!/bin/sh\ntrap 'exit 0' TERM INT\nhttpd -f -p 22999 -h /www &\nwhile :; do sleep 3600 & wait $!; done\n";
+/// The same as workspacekit, with an IDE that is ready: images of a registry facade start with it. A headless workspace runs
+/// its tasks, a script, once its content is there, keeps their output where a supervisor keeps it, and ends with them.
+const KIT: &str = "#!/bin/sh
+trap 'exit 0' TERM INT
+httpd -f -p 22999 -h /www &
+if [ \"$GITPOD_HEADLESS\" = true ]; then
+    until [ -e /workspace/.gitpod/ready ]; do sleep 0.1; done
+    cd /workspace
+    sh -c \"$GITPOD_TASKS\" >/workspace/.gitpod/prebuild-log-0 2>&1
+    exit
+fi
+while :; do sleep 3600 & wait $!; done
+";
 const PASSWD: &str = "root:x:0:0::/:/bin/sh\ngitpod:x:33333:33333::/workspace:/bin/sh\n";
 
 /// Bytes and their digest.
