@@ -246,7 +246,7 @@ fn the_state_of_a_backup_is_the_state_of_the_tree() {
         write(root.as_fd(), &excludes, WriteOptions::default(), std::io::sink(), Some(writer)).unwrap();
     assert_eq!(record(root.as_fd(), &excludes, &mut again).unwrap(), summary.entries);
     assert_eq!(state.len(), again.len());
-    let compared = || compare(root.as_fd(), &excludes, &state[..]).unwrap();
+    let compared = || compare(root.as_fd(), &excludes, &state[..], &[]).unwrap();
     assert_eq!(compared(), Comparison::Unchanged { entries: 3 });
     fs::write(folder.path().join("d/file"), "y").unwrap();
     let changed = Comparison::Changed { path: b"d/file".to_vec(), reason: Reason::Metadata };
