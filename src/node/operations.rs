@@ -59,7 +59,7 @@ impl Operations {
         let opened = tokio::task::spawn_blocking(move || Disk::open(layout));
         let disk = opened.await.map_err(Error::stopped)??;
         let logins = OneTimeLogins::new().map_err(|error| Error::Logins(error.to_string()))?;
-        let context = Context { settings, helper, store, secrets, logins, disk };
+        let context = Context { settings, helper, store, secrets, logins, disk, sweeping: Arc::default() };
         Ok(Self { context: Arc::new(context) })
     }
 

@@ -8,9 +8,9 @@ mod error;
 mod layout;
 mod record;
 
-pub use disk::{Disk, Known};
+pub use disk::{Disk, Known, STATE_MAX, read_file, write_file};
 pub use error::Error;
 pub use layout::Layout;
 pub use record::{
-    Base, Content, Done, KeptFolder, Origin, PendingBackup, SnapshotRecord, Stage, State, WrittenArchive,
+    Base, Content, Done, KeptFolder, Origin, PendingBackup, SnapshotRecord, Stage, State,
 };

@@ -30,6 +30,9 @@ pub enum Error {
     /// No client for one-time logins.
     #[error("one-time logins: {0}")]
     Logins(String),
+    /// The state file cannot be used, so nothing is deleted.
+    #[error("{0}")]
+    Broken(String),
     /// The agent ends.
     #[error("file work ended early: {0}")]
     Stopped(String),
@@ -105,7 +108,7 @@ impl From<store::Error> for Failure {
 impl From<store::NotProven> for Failure {
     fn from(error: store::NotProven) -> Self {
         match error {
-            store::NotProven::Store(error) => error.into(),
+            store::NotProven::Store(error) => (*error).into(),
             other => Self::platform(other.to_string()),
         }
     }

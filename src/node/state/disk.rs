@@ -18,7 +18,7 @@ use super::layout::Layout;
 use super::record::State;
 
 /// Bytes of a state file.
-const STATE_MAX: u64 = 1024 * 1024;
+pub const STATE_MAX: u64 = 1024 * 1024;
 /// Bytes of the journal of an upload: 10,000 parts.
 const JOURNAL_MAX: u64 = 16 * 1024 * 1024;
 /// Locks, each for the instances whose ids fall on it.
@@ -68,15 +68,15 @@ impl Disk {
         &self.layout
     }
 
-    /// Runs file work of an instance on a thread that may block, after all earlier work of that instance, even if its futures were
-    /// dropped.
+    /// Runs file work on a thread that may block, after all earlier work of the same name (an instance, or a kept folder), even if the
+    /// futures of that were dropped.
     pub async fn blocking<T: Send + 'static>(
         &self,
-        instance: &WorkspaceId,
-        work: impl FnOnce(&Layout) -> T + Send + 'static,
+        name: &str,
+        work: impl FnOnce(&Layout) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let mut hasher = DefaultHasher::new();
-        instance.as_str().hash(&mut hasher);
+        name.hash(&mut hasher);
         let at = usize::try_from(hasher.finish() % LOCKS as u64).unwrap_or(0);
         let lock = self.locks.get(at).cloned().unwrap_or_default();
         let guard = lock.lock_owned().await;
@@ -86,27 +86,19 @@ impl Disk {
             drop(guard);
             done
         };
-        tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+        tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
     }
 
     /// What is known of an instance.
     pub async fn read(&self, instance: &WorkspaceId) -> Known {
-        let id = instance.clone();
-        let read = self.blocking(instance, move |layout| {
-            let path = layout.state(&id);
-            let state: Option<State> = load(&path, STATE_MAX)?;
-            match state {
-                Some(state) if state.origin.instance != id => {
-                    let problem = format!("it is of instance {}", state.origin.instance);
-                    Err(Error::Broken { path, problem })
-                }
-                other => Ok(other),
+        let path = self.layout.state(instance);
+        match self.load_at_most::<State>(instance, path.clone(), STATE_MAX).await {
+            Ok(Some(state)) if state.origin.instance != *instance => {
+                let problem = format!("it is of instance {}", state.origin.instance);
+                Known::Broken(Error::Broken { path, problem }.to_string())
             }
-        });
-        match read.await {
-            Ok(Ok(Some(state))) => Known::State(Box::new(state)),
-            Ok(Ok(None)) => Known::Nothing,
-            Ok(Err(error)) => Known::Broken(error.to_string()),
+            Ok(Some(state)) => Known::State(Box::new(state)),
+            Ok(None) => Known::Nothing,
             Err(error) => Known::Broken(error.to_string()),
         }
     }
@@ -119,12 +111,10 @@ impl Disk {
 
     /// Moves a broken state file away, so that a new one can be written. It stays on the disk.
     pub async fn set_aside(&self, instance: &WorkspaceId) -> Result<(), Error> {
-        let id = instance.clone();
-        let moved = self.blocking(instance, move |layout| {
-            let (from, to) = (layout.state(&id), layout.states().join(format!("{id}.broken")));
-            fs::rename(&from, to).map_err(Error::io("move", from))
-        });
-        moved.await.map_err(Error::io("move", self.layout.state(instance)))?
+        let (from, to) = (self.layout.state(instance), self.layout.states().join(format!("{instance}.broken")));
+        let path = from.clone();
+        let moved = self.blocking(instance.as_str(), move |_| fs::rename(from, to)).await;
+        moved.map_err(Error::io("move", path))
     }
 
     /// Keeps a file of an instance.
@@ -134,11 +124,12 @@ impl Disk {
         path: PathBuf,
         content: &impl Serialize,
     ) -> Result<(), Error> {
-        let encoded = serde_json::to_vec(content)
-            .map_err(|error| Error::Broken { path: path.clone(), problem: error.to_string() })?;
-        let to = path.clone();
-        let written = self.blocking(instance, move |_| replace(&to, &encoded));
-        written.await.and_then(|written| written).map_err(Error::io("write", path))
+        let failed = Error::io("write", path.clone());
+        let encoded = match serde_json::to_vec(content) {
+            Ok(encoded) => encoded,
+            Err(error) => return Err(failed(error.into())),
+        };
+        self.blocking(instance.as_str(), move |_| replace(&path, &encoded)).await.map_err(failed)
     }
 
     /// Reads a file of an instance; `None` if there is none.
@@ -147,21 +138,38 @@ impl Disk {
         instance: &WorkspaceId,
         path: PathBuf,
     ) -> Result<Option<T>, Error> {
+        self.load_at_most(instance, path, JOURNAL_MAX).await
+    }
+
+    async fn load_at_most<T: DeserializeOwned + Send + 'static>(
+        &self,
+        instance: &WorkspaceId,
+        path: PathBuf,
+        most: u64,
+    ) -> Result<Option<T>, Error> {
         let from = path.clone();
-        let read = self.blocking(instance, move |_| load(&from, JOURNAL_MAX));
-        read.await.map_err(Error::io("read", path))?
+        let read = self.blocking(instance.as_str(), move |_| Ok(read_file(&from, most))).await;
+        read.map_err(Error::io("read", path))?
     }
 
     /// Removes a file of an instance; one that is not there is removed.
     pub async fn remove(&self, instance: &WorkspaceId, path: PathBuf) -> Result<(), Error> {
         let from = path.clone();
-        let removed = self.blocking(instance, move |_| remove(&from));
-        removed.await.and_then(|removed| removed).map_err(Error::io("remove", path))
+        let removed = self.blocking(instance.as_str(), move |_| match fs::remove_file(from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        });
+        removed.await.map_err(Error::io("remove", path))
     }
 }
 
+/// Writes a small file of the agent, for work inside of [`Disk::blocking`].
+pub fn write_file(path: &Path, content: &impl Serialize) -> io::Result<()> {
+    replace(path, &serde_json::to_vec(content)?)
+}
+
 /// Replaces a file: a temporary one beside it, written to the disk, renamed, and the folder written to the disk.
-pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::other("it has no folder"))?;
     fs::create_dir_all(folder)?;
     let mut temporary = path.as_os_str().to_owned();
@@ -174,15 +182,8 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-/// Reads a file of a known version.
-fn load<T: DeserializeOwned>(path: &Path, most: u64) -> Result<Option<T>, Error> {
+/// Reads a file of at most so many bytes and of the known version, for work inside of [`Disk::blocking`].
+pub fn read_file<T: DeserializeOwned>(path: &Path, most: u64) -> Result<Option<T>, Error> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(Error::io("open", path))?,

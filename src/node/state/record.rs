@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use content::initializer::Fault;
-use content::store::{BackupId, Digest, Tail, Written};
+use content::store::{BackupId, Digest};
 use domain::names::{MetaId, OwnerId, WorkspaceId};
 use domain::workspace::{GitStatus, Kind};
 use jiff::Timestamp;
@@ -138,6 +138,9 @@ pub struct PendingBackup {
     pub id: BackupId,
     /// When the first try began.
     pub began: Timestamp,
+    /// The container was killed and may have run on during a try: the folder may differ from what was archived.
+    #[serde(default)]
+    pub restless: bool,
     /// Tries that began.
     pub tries: u32,
     /// When the next try may begin, after one that failed.
@@ -149,27 +152,6 @@ pub struct PendingBackup {
     /// State of the working copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<GitStatus>,
-    /// The archive, once all of it was written and sent. It is still to be proven.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub written: Option<WrittenArchive>,
-}
-
-/// What the writer of an archive reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WrittenArchive {
-    /// Its bytes.
-    pub size: u64,
-    /// Its digest.
-    pub digest: Digest,
-    /// Its index.
-    pub tail: Tail,
-}
-
-impl From<WrittenArchive> for Written {
-    fn from(WrittenArchive { size, digest, tail }: WrittenArchive) -> Self {
-        Self { size, digest, tail }
-    }
 }
 
 /// A backup that is proven.
@@ -196,6 +178,8 @@ pub struct Done {
     pub git: Option<GitStatus>,
     /// When it was proven.
     pub at: Timestamp,
+    /// Whether the folder is equal to it.
+    pub at_rest: bool,
     /// Whether the folder is where it stays.
     pub settled: bool,
 }

@@ -37,7 +37,8 @@ impl Archives for Probes {
                     std::thread::sleep(Duration::from_secs(1));
                 }
             }
-            other => Err(Unable { fault: Fault::Platform, message: format!("no such work: {other}") }),
+            // The product's own work.
+            _ => node::archives::ArchiveWork.run(request, io),
         }
     }
 }
