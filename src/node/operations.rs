@@ -27,6 +27,7 @@ use content::store::Store;
 use domain::names::WorkspaceId;
 use domain::workspace::Kind;
 use jiff::Timestamp;
+use k8s::resources::conditions::POD_REJECTED;
 use k8s::resources::{Snapshot, Workspace};
 use tokio::sync::watch;
 
@@ -75,8 +76,8 @@ impl Operations {
         decide(&Facts { workspace, is_deleted, node, known: &known, snapshot: snapshot.as_deref(), now })
     }
 
-    /// Runs an operation. `None`: there is nothing to write to the status, decide again. An error is the node's: the state on disk is
-    /// not what it should be.
+    /// Runs an operation. `None`: it is to be tried again. A report may be empty. An error is the node's: the state on disk is not
+    /// what it should be.
     pub async fn run(
         &self,
         operation: Operation,
@@ -89,7 +90,12 @@ impl Operations {
             Operation::BackUp => back_up::run(&self.context, &subject, progress).await?,
             Operation::Wipe => wipe::run(&self.context, &subject).await?,
         };
-        Ok(report(&state))
+        let is_told = workspace.status.as_ref().is_some_and(|status| status.is_true(POD_REJECTED));
+        Ok(match report(&state) {
+            // Nobody waits for the end of content that was not wanted.
+            Some(report) if operation == Operation::Wipe && !is_told => Some(Report { conditions: Vec::new(), ..report }),
+            other => other,
+        })
     }
 
     /// The name of the snapshot that [`Operations::snapshot`] will make: the same whenever it is asked for.

@@ -267,3 +267,18 @@ proptest! {
         prop_assert!(StateReader::open(&bytes[..]).is_err());
     }
 }
+
+#[test]
+fn the_times_of_the_callers_own_folders_do_not_count_and_their_entries_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("own");
+    fs::create_dir(&own).unwrap();
+    let excludes = Excludes::new(&[], "!/own/ready", &["/own/ready"]).unwrap();
+    let mut state = Vec::new();
+    record(open(folder.path()).as_fd(), &excludes, &mut state).unwrap();
+    let compared = || compare(open(folder.path()).as_fd(), &excludes, &state[..], &[b"own"]).unwrap();
+    fs::write(own.join("ready"), "x").unwrap();
+    assert_eq!(compared(), Comparison::Unchanged { entries: 2 });
+    fs::write(own.join("other"), "x").unwrap();
+    assert_eq!(compared(), Comparison::Changed { path: b"own/other".to_vec(), reason: Reason::Added });
+}

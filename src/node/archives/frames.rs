@@ -50,7 +50,7 @@ impl<'a> Frames<'a> {
     }
 
     /// A writer of frames of one kind.
-    pub(super) fn of(&'a self, kind: Kind) -> Framed<'a> {
+    pub(super) fn of<'f>(&'f self, kind: Kind) -> Framed<'f, 'a> {
         Framed { frames: self, kind, written: 0, progress: None }
     }
 
@@ -64,22 +64,22 @@ impl<'a> Frames<'a> {
 }
 
 /// Writes frames of one kind.
-pub(super) struct Framed<'a> {
-    frames: &'a Frames<'a>,
+pub(super) struct Framed<'f, 'a> {
+    frames: &'f Frames<'a>,
     kind: Kind,
     written: u64,
-    progress: Option<&'a mut (dyn FnMut(u64) + Send)>,
+    progress: Option<&'f mut (dyn FnMut(u64) + Send)>,
 }
 
-impl<'a> Framed<'a> {
+impl<'f> Framed<'f, '_> {
     /// Reports the bytes so far.
-    pub(super) fn with(mut self, progress: &'a mut (dyn FnMut(u64) + Send)) -> Self {
+    pub(super) fn with(mut self, progress: &'f mut (dyn FnMut(u64) + Send)) -> Self {
         self.progress = Some(progress);
         self
     }
 }
 
-impl Write for Framed<'_> {
+impl Write for Framed<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let bytes = bytes.get(..bytes.len().min(FRAME_MAX)).unwrap_or_default();
         if bytes.is_empty() {

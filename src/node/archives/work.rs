@@ -71,7 +71,6 @@ impl Archives for ArchiveWork {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "an argument of map_err")]
 fn text(error: impl ToString) -> Unable {
     Unable { fault: Fault::Platform, message: error.to_string() }
 }
@@ -107,8 +106,10 @@ fn write(
     count: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Answer, Unable> {
     let mut of_tree = frames.of(Kind::Tree);
-    let state = tree.then(|| StateWriter::begin(&mut of_tree as &mut dyn Write, excludes));
-    let state = state.transpose().map_err(text)?;
+    let state = match tree {
+        true => Some(StateWriter::begin(&mut of_tree as &mut dyn Write, excludes).map_err(text)?),
+        false => None,
+    };
     let out = frames.of(Kind::Data).with(count);
     let options = WriteOptions { level: LEVEL, ..WriteOptions::default() };
     if !plain {

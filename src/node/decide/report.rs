@@ -39,6 +39,11 @@ pub struct Update {
 }
 
 impl Report {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self { attempt: self.attempt, ..Self::default() }
+    }
+
     fn of(attempt: i32, kind: &'static str, is_true: bool, reason: &'static str, message: &str) -> Self {
         let update = Update { kind, is_true, reason, message: message.to_owned() };
         Self { attempt, conditions: vec![update], ..Self::default() }

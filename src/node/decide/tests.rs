@@ -37,6 +37,7 @@ fn condition(kind: &str, is_true: bool) -> Condition {
 }
 
 /// A workspace on this node.
+#[derive(Debug)]
 struct Scene {
     workspace: Workspace,
     known: Known,

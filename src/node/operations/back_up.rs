@@ -14,7 +14,7 @@ mod make;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use content::store::{BackupId, Choice, Format, Key};
+use content::store::{BackupId, Choice, Format};
 use domain::workspace::Kind;
 use jiff::Timestamp;
 use k8s::resources::Workspace;
@@ -23,23 +23,18 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use super::error::{Error, Failure};
-use super::subject::{Subject, backup_id, number};
-use super::{keep, subject};
+use super::keep;
+use super::subject::{Subject, backup_id, prebuild_key};
 use crate::helper::Progress;
 use crate::state::{Base, Done, Known, Origin, PendingBackup, Stage, State};
 
 /// For pruning, which the report waits for.
 const PRUNE: Duration = Duration::from_secs(30);
 
-/// The object that a prebuild leaves.
-fn prebuild_key(context: &Context, origin: &Origin) -> Key {
-    subject::keys(origin).snapshot(number(origin), context.settings.format)
-}
-
 /// The name of the snapshot that a prebuild leaves.
 pub(super) fn prebuild_name(context: &Context, workspace: &Workspace) -> Result<String, Error> {
     let subject = Subject::of(workspace)?;
-    Ok(context.store.snapshot_name(&prebuild_key(context, &subject.origin))?)
+    Ok(context.store.snapshot_name(&prebuild_key(&subject.origin, context.settings.format))?)
 }
 
 /// Backs up, and returns the state after that.
@@ -79,7 +74,8 @@ pub(super) async fn run(
 async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
     let instance = &subject.origin.instance;
     let known = match context.disk.read(instance).await {
-        Known::State(state) => Some(*state),
+        // Of an earlier attempt: another agent made the content of this one.
+        Known::State(state) => Some(*state).filter(|state| state.origin.attempt == subject.origin.attempt),
         Known::Nothing => None,
         Known::Broken(problem) => {
             tracing::warn!(%instance, %problem, "the content is backed up without its state file");

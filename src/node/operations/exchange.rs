@@ -80,10 +80,10 @@ impl Worker<'_> {
     pub(super) async fn run(&self, operation: Operation) -> Result<Outcome, helper::Error> {
         let mut running = self.helper.start(self.job(operation)).await?;
         drop((running.input.take(), running.output.take()));
-        let relay = relay(&mut running.progress.clone(), self.progress);
+        let mut of_helper = running.progress.clone();
         tokio::select! {
             ended = running.end() => ended,
-            never = relay => match never {},
+            never = relay(&mut of_helper, self.progress) => match never {},
         }
     }
 

@@ -93,7 +93,7 @@ pub(super) fn empty(path: &Path, parent: &Path, name: &str) -> io::Result<()> {
 
 fn move_all(from: BorrowedFd<'_>, to: BorrowedFd<'_>, names: &[CString]) -> io::Result<()> {
     for name in names {
-        renameat(from, name, to, name)?;
+        renameat(from, name.as_c_str(), to, name.as_c_str())?;
     }
     fsync(to)?;
     fsync(from)?;

@@ -119,8 +119,13 @@ async fn instance_is_gone(
         }
     };
     let why = match &state.stage {
-        Stage::Initialising | Stage::NotInitialised { .. } => None,
-        Stage::BackedUp(_) | Stage::Wiping | Stage::Wiped | Stage::NotWiped { .. } => None,
+        // Nobody's, proven, or unwanted.
+        Stage::Initialising
+        | Stage::NotInitialised { .. }
+        | Stage::BackedUp(_)
+        | Stage::Wiping
+        | Stage::Wiped
+        | Stage::NotWiped { .. } => None,
         Stage::Filled | Stage::Ready => Some("the workspace ended without a backup".to_owned()),
         Stage::BackingUp(pending) => {
             let problem = pending.problem.clone().unwrap_or_else(|| "it was interrupted".to_owned());
@@ -183,7 +188,7 @@ async fn folder(
     let path = context.disk.layout().content(&id);
     let removed = context.disk.blocking(id.as_str(), move |layout| match fs::remove_dir(layout.content(&id)) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Err(id)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Ok(())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Ok(())),
         other => other.map(Ok),
     });
     if let Err(instance) = removed.await.map_err(Error::stopped)? {

@@ -1,6 +1,6 @@
 //! Whose content an operation works on, as the resource has it.
 
-use content::store::{BackupId, Digest, WorkspaceKeys};
+use content::store::{BackupId, Digest, Format, Key, WorkspaceKeys};
 use domain::names::{MetaId, OwnerId};
 use jiff::Timestamp;
 use k8s::resources::conditions::{FORCE_KILLED_TASK, WORKSPACE_CONTAINER_RUNNING};
@@ -63,6 +63,11 @@ pub(super) fn keys(origin: &Origin) -> WorkspaceKeys {
     WorkspaceKeys::new(origin.owner.clone(), origin.workspace.clone())
 }
 
+/// The object that a prebuild leaves.
+pub(super) fn prebuild_key(origin: &Origin, format: Format) -> Key {
+    keys(origin).snapshot(number(origin), format)
+}
+
 /// The id of an instance's backup. It follows from when the instance was created, so a late backup of an older instance never
 /// becomes newer than one of a younger instance, and a repeated one replaces itself. Whatever the clocks of two clusters say, it is
 /// newer than the head that was the newest when the content was made.
@@ -74,7 +79,7 @@ pub(super) fn backup_id(origin: &Origin, newest: Option<BackupId>) -> BackupId {
 }
 
 /// Nanoseconds of the instance's creation, which Kubernetes knows in seconds; the rest tells instances of one second apart.
-pub(super) fn number(origin: &Origin) -> u64 {
+fn number(origin: &Origin) -> u64 {
     const SECOND: u64 = 1_000_000_000;
     let seconds = u64::try_from(origin.created.as_second()).unwrap_or(0);
     let [a, b, c, d, ..] = *Digest::of(origin.instance.as_str().as_bytes()).as_bytes();

@@ -10,14 +10,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
-use super::{logs, prebuild_key};
+use super::logs;
 use crate::archives::{Answer, Request};
 use crate::helper::{self, Operation, Outcome, Progress};
 use crate::operations::context::Context;
 use crate::operations::error::Failure;
 use crate::operations::exchange::{NoFrames, Worker};
 use crate::operations::folders;
-use crate::operations::subject::Subject;
+use crate::operations::subject::{Subject, prebuild_key};
 use crate::operations::upload::Sending;
 use crate::state::{Base, Done, PendingBackup, Stage, State};
 
@@ -142,7 +142,7 @@ impl Try<'_> {
     /// The snapshot that a prebuild leaves, and the logs of its tasks.
     async fn prebuild(&self) -> Result<Done, Failure> {
         logs::store(self.context, self.subject, &self.worker).await;
-        let key = prebuild_key(self.context, &self.subject.origin);
+        let key = prebuild_key(&self.subject.origin, self.context.settings.format);
         let proven = self.send(&key, self.context.settings.format == Format::Tar).await?;
         let name = self.context.store.snapshot_name(&key)?;
         let done = done(key.path(), proven.size(), Some(proven.digest()), false);
