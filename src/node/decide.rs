@@ -207,7 +207,9 @@ impl Case<'_> {
         Some(match self.seen {
             Seen::Broken(problem) if is_rejected => self.write(Report::not_wiped(self.attempt, problem)),
             Seen::Broken(_) => Next::Nothing,
-            Seen::State(State { stage: Stage::Wiped | Stage::NotWiped { .. }, .. }) if is_rejected => self.tell(),
+            Seen::State(State { stage: Stage::Wiped | Stage::NotWiped { .. }, .. }) if is_rejected => {
+                self.tell()
+            }
             Seen::State(State { stage: Stage::Wiped | Stage::NotWiped { .. }, .. }) => Next::Nothing,
             // Whoever aborted a workspace after its backup was proven has the backup.
             Seen::State(State { stage: Stage::BackedUp(_), .. }) if !is_rejected => Next::Nothing,

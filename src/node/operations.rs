@@ -70,7 +70,8 @@ impl Operations {
             Ok(subject) => self.context.disk.read(&subject.origin.instance).await,
             Err(error) => Known::Broken(error.to_string()),
         };
-        let snapshot = (workspace.spec.type_ == Kind::Prebuild).then(|| back_up::prebuild_name(&self.context, workspace));
+        let snapshot = (workspace.spec.type_ == Kind::Prebuild)
+            .then(|| back_up::prebuild_name(&self.context, workspace));
         let snapshot = snapshot.and_then(Result::ok);
         let node = self.context.settings.node.as_str();
         decide(&Facts { workspace, is_deleted, node, known: &known, snapshot: snapshot.as_deref(), now })
@@ -93,7 +94,9 @@ impl Operations {
         let is_told = workspace.status.as_ref().is_some_and(|status| status.is_true(POD_REJECTED));
         Ok(match report(&state) {
             // Nobody waits for the end of content that was not wanted.
-            Some(report) if operation == Operation::Wipe && !is_told => Some(Report { conditions: Vec::new(), ..report }),
+            Some(report) if operation == Operation::Wipe && !is_told => {
+                Some(Report { conditions: Vec::new(), ..report })
+            }
             other => other,
         })
     }

@@ -126,11 +126,7 @@ fn write(
     })
 }
 
-fn restore(
-    workspace: BorrowedFd<'_>,
-    bytes: u64,
-    input: &mut (impl Read + Send),
-) -> Result<Answer, Unable> {
+fn restore(workspace: BorrowedFd<'_>, bytes: u64, input: &mut (impl Read + Send)) -> Result<Answer, Unable> {
     let options = RestoreOptions { skip: &[READY], ..RestoreOptions::new(Limits::of_bytes(bytes)) };
     let restored = archive::restore(input, workspace, &options).map_err(|error| blame(&error))?;
     let archive::Restored { entries, bytes, notes, .. } = restored;
@@ -236,7 +232,9 @@ mod tests {
     fn the_names_of_logs_are_those_that_existing_programs_give() {
         assert_eq!(task(b"prebuild-log-0"), Some("0"));
         assert_eq!(task(b".prebuild-log-build"), Some("build"));
-        for other in [&b"prebuild-log-"[..], b"log", b"prebuild-log-a/b", b"prebuild-log-..", b"prebuild-log-\xff"] {
+        for other in
+            [&b"prebuild-log-"[..], b"log", b"prebuild-log-a/b", b"prebuild-log-..", b"prebuild-log-\xff"]
+        {
             assert_eq!(task(other), None, "{other:?}");
         }
     }

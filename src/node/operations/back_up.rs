@@ -51,7 +51,10 @@ pub(super) async fn run(
         let made = make::make(context, subject, &mut state, &mut pending, until, progress);
         let made = tokio::time::timeout_at(until, made).await.unwrap_or_else(|_| {
             let step = progress.borrow().step.clone();
-            Err(Failure::platform(format!("it took longer than {} s; its last step was: {step}", deadline.as_secs())))
+            Err(Failure::platform(format!(
+                "it took longer than {} s; its last step was: {step}",
+                deadline.as_secs()
+            )))
         });
         state.stage = match made {
             Ok(done) => Stage::BackedUp(Box::new(done)),

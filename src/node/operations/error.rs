@@ -84,7 +84,8 @@ impl Failure {
 impl From<helper::Error> for Failure {
     fn from(error: helper::Error) -> Self {
         // A helper that refuses would do so again; one that was killed or late may not.
-        let is_passing = !matches!(error, helper::Error::Failed { fault: Fault::User | Fault::Configuration, .. });
+        let is_passing =
+            !matches!(error, helper::Error::Failed { fault: Fault::User | Fault::Configuration, .. });
         Self { fault: error.fault(), message: error.to_string(), is_passing }
     }
 }

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, Timestamps, Uid, fchmod, fchown, fstat, fsync, futimens,
-    openat, renameat, renameat_with, statat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, SeekFrom, Timestamps, Uid, fchmod, fchown,
+    fstat, fsync, futimens, openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -41,6 +41,8 @@ pub(super) fn prepare(path: &Path) -> io::Result<()> {
 
 /// The names at the top of a folder.
 fn names(folder: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+    // An open directory goes on where it was read last.
+    rustix::fs::seek(folder, SeekFrom::Start(0))?;
     let mut found = Vec::new();
     let mut buffer = Vec::with_capacity(64 << 10);
     let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());

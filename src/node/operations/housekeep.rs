@@ -12,9 +12,7 @@ use jiff::Timestamp;
 use super::context::Context;
 use super::error::Error;
 use super::{folders, keep, upload};
-use crate::state::{
-    KeptFolder, Known, Layout, Origin, STATE_MAX, SnapshotRecord, Stage, State, read_file,
-};
+use crate::state::{KeptFolder, Known, Layout, Origin, STATE_MAX, SnapshotRecord, Stage, State, read_file};
 
 /// Age below which a file may belong to something that is just beginning.
 const YOUNG: Duration = Duration::from_mins(10);
@@ -69,7 +67,9 @@ pub(super) async fn run(
     let mut done = Housekept::default();
     let layout = context.disk.layout().clone();
     for (name, path) in list(layout.states()).await? {
-        let Some(instance) = name.strip_suffix(".json").and_then(|name| Layout::instance(name).ok()) else { continue };
+        let Some(instance) = name.strip_suffix(".json").and_then(|name| Layout::instance(name).ok()) else {
+            continue;
+        };
         if !known.contains(&instance) && is_older(&path, YOUNG, now) {
             instance_is_gone(context, &instance, now, &mut done).await?;
         }
@@ -141,7 +141,13 @@ async fn instance_is_gone(
         Some(why) => {
             let Origin { instance, owner, workspace, .. } = state.origin;
             let folder = context.disk.layout().content(&instance);
-            done.unproven.push(Unproven { instance, owner: Some(owner), workspace: Some(workspace), folder, why });
+            done.unproven.push(Unproven {
+                instance,
+                owner: Some(owner),
+                workspace: Some(workspace),
+                folder,
+                why,
+            });
         }
         None => {
             remove(context, instance).await?;
@@ -186,9 +192,11 @@ async fn folder(
         return Ok(());
     }
     let path = context.disk.layout().content(&id);
-    let removed = context.disk.blocking(id.as_str(), move |layout| match fs::remove_dir(layout.content(&id)) {
+    let removed = context.disk.blocking(name, move |layout| match fs::remove_dir(layout.content(&id)) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Err(id)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Ok(())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Ok(()))
+        }
         other => other.map(Ok),
     });
     if let Err(instance) = removed.await.map_err(Error::stopped)? {

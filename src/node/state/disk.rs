@@ -111,7 +111,8 @@ impl Disk {
 
     /// Moves a broken state file away, so that a new one can be written. It stays on the disk.
     pub async fn set_aside(&self, instance: &WorkspaceId) -> Result<(), Error> {
-        let (from, to) = (self.layout.state(instance), self.layout.states().join(format!("{instance}.broken")));
+        let (from, to) =
+            (self.layout.state(instance), self.layout.states().join(format!("{instance}.broken")));
         let path = from.clone();
         let moved = self.blocking(instance.as_str(), move |_| fs::rename(from, to)).await;
         moved.map_err(Error::io("move", path))
@@ -194,7 +195,8 @@ pub fn read_file<T: DeserializeOwned>(path: &Path, most: u64) -> Result<Option<T
     if text.len() as u64 > most {
         return Err(broken(format!("it has more than {most} bytes")));
     }
-    let value: Value = serde_json::from_slice(&text).map_err(|error| broken(format!("it is no JSON: {error}")))?;
+    let value: Value =
+        serde_json::from_slice(&text).map_err(|error| broken(format!("it is no JSON: {error}")))?;
     match value.get("version").and_then(Value::as_u64) {
         Some(1) => {}
         Some(other) => return Err(broken(format!("it has version {other}, and version 1 is known"))),

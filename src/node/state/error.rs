@@ -25,7 +25,9 @@ pub enum Error {
         problem: String,
     },
     /// An id has no folder of its own.
-    #[error("instance {0:?} must be a DNS label that does not end in -daemon: the folder of that name belongs to another instance")]
+    #[error(
+        "instance {0:?} must be a DNS label that does not end in -daemon: the folder of that name belongs to another instance"
+    )]
     Instance(String),
 }
 
