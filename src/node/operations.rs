@@ -60,7 +60,16 @@ impl Operations {
         let opened = tokio::task::spawn_blocking(move || Disk::open(layout));
         let disk = opened.await.map_err(Error::stopped)??;
         let logins = OneTimeLogins::new().map_err(|error| Error::Logins(error.to_string()))?;
-        let context = Context { settings, helper, store, secrets, logins, disk, sweeping: Arc::default() };
+        let context = Context {
+            settings,
+            helper,
+            store,
+            secrets,
+            logins,
+            disk,
+            sweeping: Arc::default(),
+            is_ending: Arc::default(),
+        };
         Ok(Self { context: Arc::new(context) })
     }
 
@@ -87,8 +96,8 @@ impl Operations {
     ) -> Result<Option<Report>, Error> {
         let subject = Subject::of(workspace)?;
         let state = match operation {
-            Operation::Initialise => initialise::run(&self.context, &subject, progress).await?,
-            Operation::BackUp => back_up::run(&self.context, &subject, progress).await?,
+            Operation::Initialise => Box::pin(initialise::run(&self.context, &subject, progress)).await?,
+            Operation::BackUp => Box::pin(back_up::run(&self.context, &subject, progress)).await?,
             Operation::Wipe => wipe::run(&self.context, &subject).await?,
         };
         let is_told = workspace.status.as_ref().is_some_and(|status| status.is_true(POD_REJECTED));
@@ -113,7 +122,7 @@ impl Operations {
         snapshot: &Snapshot,
         progress: &watch::Sender<Progress>,
     ) -> Result<(), Error> {
-        snapshot::run(&self.context, workspace, snapshot, progress).await
+        Box::pin(snapshot::run(&self.context, workspace, snapshot, progress)).await
     }
 
     /// Removes what nobody needs any more, and reports content that is not proven. `known` are all instances of this node.

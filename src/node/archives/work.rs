@@ -71,6 +71,7 @@ impl Archives for ArchiveWork {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "an argument of map_err")]
 fn text(error: impl ToString) -> Unable {
     Unable { fault: Fault::Platform, message: error.to_string() }
 }
@@ -106,9 +107,10 @@ fn write(
     count: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Answer, Unable> {
     let mut of_tree = frames.of(Kind::Tree);
-    let state = match tree {
-        true => Some(StateWriter::begin(&mut of_tree as &mut dyn Write, excludes).map_err(text)?),
-        false => None,
+    let state = if tree {
+        Some(StateWriter::begin(&mut of_tree as &mut dyn Write, excludes).map_err(text)?)
+    } else {
+        None
     };
     let out = frames.of(Kind::Data).with(count);
     let options = WriteOptions { level: LEVEL, ..WriteOptions::default() };

@@ -95,13 +95,12 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
         problem: None,
         git: None,
     };
-    let mut state = match known {
-        Some(state) => state,
-        None => {
-            let newest = context.store.list_heads(&subject.keys()).await.ok();
-            let pending = fresh(newest.and_then(|heads| heads.last().copied()));
-            State::new(subject.origin.clone(), Stage::BackingUp(Box::new(pending)))
-        }
+    let mut state = if let Some(state) = known {
+        state
+    } else {
+        let heads = context.store.list_heads(&subject.keys()).await.ok();
+        let pending = fresh(heads.and_then(|heads| heads.last().copied()));
+        State::new(subject.origin.clone(), Stage::BackingUp(Box::new(pending)))
     };
     match &mut state.stage {
         Stage::Filled | Stage::Ready => {

@@ -39,6 +39,7 @@ pub enum Error {
 }
 
 impl Error {
+    #[allow(clippy::needless_pass_by_value, reason = "an argument of map_err")]
     pub(super) fn stopped(error: impl ToString) -> Self {
         Self::Stopped(error.to_string())
     }

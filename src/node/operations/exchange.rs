@@ -114,6 +114,11 @@ impl Worker<'_> {
         fed?;
         let is_complete =
             received.map_err(|error| Failure::platform(format!("the helper's output: {error}")))?;
+        // Only restores and archives have the store on their other end.
+        let ended = ended.map_err(|error| match error {
+            helper::Error::Late { .. } => Failure::platform(error.to_string()),
+            other => other.into(),
+        });
         match ended? {
             Outcome::Archive { result } if is_complete => serde_json::from_value(result)
                 .map_err(|error| Failure::platform(format!("the helper's answer cannot be read: {error}"))),

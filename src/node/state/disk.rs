@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use domain::names::WorkspaceId;
+use rustix::fs::FlockOperation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -39,6 +40,8 @@ pub enum Known {
 #[derive(Debug, Clone)]
 pub struct Disk {
     layout: Layout,
+    /// Held as long as the agent runs, by the kernel.
+    _only: Arc<File>,
     /// A call whose future is dropped still ends; the next call of that instance waits for it.
     locks: Arc<Vec<Arc<Mutex<()>>>>,
 }
@@ -59,8 +62,15 @@ impl Disk {
             fs::create_dir_all(&folder).map_err(Error::io("make folder", &folder))?;
         }
         let own = layout.own();
-        fs::set_permissions(&own, Permissions::from_mode(0o700)).map_err(Error::io("protect", own))?;
-        Ok(Self { layout, locks: Arc::new((0..LOCKS).map(|_| Arc::default()).collect()) })
+        fs::set_permissions(&own, Permissions::from_mode(0o700)).map_err(Error::io("protect", &own))?;
+        let path = layout.own().join("lock");
+        let only = File::create(&path).map_err(Error::io("open", &path))?;
+        rustix::fs::flock(&only, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::InUse(own))?;
+        Ok(Self {
+            layout,
+            _only: Arc::new(only),
+            locks: Arc::new((0..LOCKS).map(|_| Arc::default()).collect()),
+        })
     }
 
     /// Where everything is.

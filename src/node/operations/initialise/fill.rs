@@ -79,7 +79,7 @@ impl Filling<'_> {
         }
         self.content.newest = match self.content.base {
             Some(Base::Head(id)) => Some(id),
-            _ => self.newest().await,
+            Some(Base::FullTar { .. }) | None => self.newest().await,
         };
         Ok(self.content)
     }
@@ -171,10 +171,10 @@ impl Filling<'_> {
     async fn backup(&mut self, is_only: bool) -> Result<u64, Failure> {
         self.worker.step("looking for the last backup");
         if is_only && let Some(reused) = keep::reuse(self.context, self.subject).await? {
-            if !reused.has_tree {
+            if reused.tree == keep::Tree::Moved {
                 self.record().await?;
             }
-            self.content.base = Some(reused.base);
+            self.content.base = Some(reused.base).filter(|_| reused.tree != keep::Tree::Other);
             return Ok(reused.size);
         }
         // A kept folder that could not be taken may have left something.
