@@ -33,9 +33,9 @@ impl fmt::Display for Problem {
 /// Checks a file that is a pod template.
 pub type TemplateCheck = fn(&Path) -> Result<(), String>;
 
-/// State that all groups of one document share.
+/// State that all groups of one document share: the base of relative paths, and the problems and known keys so far.
 #[derive(Debug)]
-pub(super) struct Report {
+pub struct Report {
     base: PathBuf,
     template: TemplateCheck,
     problems: RefCell<Vec<Problem>>,
@@ -43,7 +43,8 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(base: &Path, template: TemplateCheck) -> Self {
+    /// For a document whose paths are relative to `base`.
+    pub fn new(base: &Path, template: TemplateCheck) -> Self {
         let (problems, known) = (RefCell::default(), RefCell::default());
         Self { base: base.to_owned(), template, problems, known }
     }
@@ -52,16 +53,15 @@ impl Report {
         self.problems.take()
     }
 
-    /// All keys that the readers know; names that the user chooses are `<name>`, list elements `[]`.
-    #[cfg(test)]
-    pub(super) fn known(&self) -> BTreeSet<String> {
+    /// All keys that the readers know; names that the user chooses are `<name>`, list elements `[]`. For comparing with a reference.
+    pub fn known(&self) -> BTreeSet<String> {
         self.known.borrow().clone()
     }
 }
 
 /// The keys of one object. Dropping it reports unknown keys.
 #[derive(Debug)]
-pub(super) struct Group<'r> {
+pub struct Group<'r> {
     report: &'r Report,
     path: String,
     /// As `path`, with `<name>` for names that the user chooses.
@@ -104,7 +104,7 @@ impl<'r> Group<'r> {
     }
 
     /// Records a problem with a key of this group, or with the group itself if the key is empty.
-    pub(super) fn problem(&self, key: &str, message: impl fmt::Display) {
+    pub fn problem(&self, key: &str, message: impl fmt::Display) {
         let mut path = join(&self.path, key);
         if path.is_empty() {
             "the document".clone_into(&mut path);
@@ -119,7 +119,7 @@ impl<'r> Group<'r> {
     }
 
     /// Number of problems of the whole document so far.
-    pub(super) fn problems_so_far(&self) -> usize {
+    pub fn problems_so_far(&self) -> usize {
         self.report.problems.borrow().len()
     }
 
@@ -161,12 +161,12 @@ impl<'r> Group<'r> {
     }
 
     /// Accepts a key with any value.
-    pub(super) fn ignore(&mut self, key: &str) {
+    pub fn ignore(&mut self, key: &str) {
         self.take(key);
     }
 
     /// A text. An empty one counts as absent, because generated files write every key.
-    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+    pub fn text(&mut self, key: &str) -> Option<String> {
         self.convert(key, |value| match value {
             Value::String(text) => Ok(text),
             other => Err(format!("must be a text, not {}", kind(&other))),
@@ -174,8 +174,13 @@ impl<'r> Group<'r> {
         .filter(|text| !text.is_empty())
     }
 
+    /// Whether the document has a key, with whatever value.
+    pub fn has(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|value| !value.is_null())
+    }
+
     /// A text or a number, as a text: quantities are written either way.
-    pub(super) fn text_or_number(&mut self, key: &str) -> String {
+    pub fn text_or_number(&mut self, key: &str) -> String {
         self.convert(key, |value| match value {
             Value::String(text) => Ok(text),
             Value::Number(number) => Ok(number.to_string()),
@@ -185,13 +190,13 @@ impl<'r> Group<'r> {
     }
 
     /// A text that parses.
-    pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Option<T> {
+    pub fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Option<T> {
         let text = self.text(key)?;
         text.parse().map_err(|error| self.problem(key, error)).ok()
     }
 
     /// As the other readers, but absence is also a problem.
-    pub(super) fn required<T>(
+    pub fn required<T>(
         &mut self,
         key: &str,
         read: impl FnOnce(&mut Self, &str) -> Option<T>,
@@ -204,14 +209,15 @@ impl<'r> Group<'r> {
         value
     }
 
-    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
+    /// True or false.
+    pub fn flag(&mut self, key: &str) -> Option<bool> {
         self.convert(key, |value| {
             value.as_bool().ok_or_else(|| format!("must be true or false, not {}", kind(&value)))
         })
     }
 
     /// A whole number within a range.
-    pub(super) fn count<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
+    pub fn count<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
     where
         T: TryFrom<u64> + PartialOrd + fmt::Display,
     {
@@ -230,7 +236,7 @@ impl<'r> Group<'r> {
     }
 
     /// A duration of zero or more.
-    pub(super) fn duration_or_zero(&mut self, key: &str) -> Option<Duration> {
+    pub fn duration_or_zero(&mut self, key: &str) -> Option<Duration> {
         self.convert(key, |value| {
             serde_json::from_value::<GoDuration>(value)
                 .map_err(|error| error.to_string())
@@ -239,7 +245,7 @@ impl<'r> Group<'r> {
     }
 
     /// A duration above zero.
-    pub(super) fn duration(&mut self, key: &str, default: Duration) -> Duration {
+    pub fn duration(&mut self, key: &str, default: Duration) -> Duration {
         let duration = self.duration_or_zero(key);
         if duration == Some(Duration::ZERO) {
             self.problem(key, "must be more than zero");
@@ -248,7 +254,7 @@ impl<'r> Group<'r> {
     }
 
     /// An address to listen on. A key with an empty value means none.
-    pub(super) fn address(&mut self, key: &str, default: Option<&str>) -> Option<SocketAddr> {
+    pub fn address(&mut self, key: &str, default: Option<&str>) -> Option<SocketAddr> {
         let default = if self.keys.contains_key(key) { None } else { default };
         let text = self.text(key).or_else(|| default.map(str::to_owned))?;
         // Go's short form: no host means all interfaces.
@@ -263,13 +269,13 @@ impl<'r> Group<'r> {
     }
 
     /// A group below this one; empty if it is absent.
-    pub(super) fn group(&mut self, key: &str) -> Group<'r> {
+    pub fn group(&mut self, key: &str) -> Group<'r> {
         let value = self.take(key).unwrap_or_default();
         Group::new(self.report, join(&self.path, key), join(&self.pattern, key), value)
     }
 
     /// Groups below a key, by names that the user chooses.
-    pub(super) fn named_groups(&mut self, key: &str) -> Vec<(String, Group<'r>)> {
+    pub fn named_groups(&mut self, key: &str) -> Vec<(String, Group<'r>)> {
         let mut outer = self.group(key);
         let pattern = join(&outer.pattern, "<name>");
         std::mem::take(&mut outer.keys)
@@ -291,7 +297,7 @@ impl<'r> Group<'r> {
     }
 
     /// A list of groups.
-    pub(super) fn groups(&mut self, key: &str) -> Vec<Group<'r>> {
+    pub fn groups(&mut self, key: &str) -> Vec<Group<'r>> {
         let (path, pattern) = (join(&self.path, key), format!("{}[]", join(&self.pattern, key)));
         let elements = self.list(key).into_iter().enumerate();
         elements
@@ -300,7 +306,7 @@ impl<'r> Group<'r> {
     }
 
     /// A list of texts.
-    pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
+    pub fn texts(&mut self, key: &str) -> Vec<String> {
         let mut texts = Vec::new();
         for (index, value) in self.list(key).into_iter().enumerate() {
             match value {
@@ -314,8 +320,23 @@ impl<'r> Group<'r> {
         texts
     }
 
+    /// Texts below a key, by names that the user chooses.
+    pub fn named_texts(&mut self, key: &str) -> Vec<(String, String)> {
+        let mut group = self.group(key);
+        let pattern = join(&group.pattern, "<name>");
+        self.report.known.borrow_mut().insert(pattern);
+        let mut texts = Vec::new();
+        for (name, value) in std::mem::take(&mut group.keys) {
+            match value {
+                Value::String(text) => texts.push((name, text)),
+                other => group.problem(&name, format_args!("must be a text, not {}", kind(&other))),
+            }
+        }
+        texts
+    }
+
     /// A file that can be read, as a path.
-    pub(super) fn file(&mut self, key: &str) -> Option<PathBuf> {
+    pub fn file(&mut self, key: &str) -> Option<PathBuf> {
         let path = self.base().join(self.text(key)?);
         if let Err(error) = files::open(&path) {
             self.unreadable(key, &path, &error);
@@ -340,7 +361,7 @@ impl<'r> Group<'r> {
     }
 
     /// A folder, as a path.
-    pub(super) fn folder(&mut self, key: &str) -> Option<PathBuf> {
+    pub fn folder(&mut self, key: &str) -> Option<PathBuf> {
         let path = self.base().join(self.text(key)?);
         match std::fs::metadata(&path) {
             Ok(found) if found.is_dir() => {}
