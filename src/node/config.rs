@@ -4,6 +4,7 @@
 //! The file is read as the manager's is: every problem is reported at once, and an unknown key is one. `content` has the keys of
 //! the manager's configuration.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,6 +44,10 @@ pub struct Config {
     pub operations: OperationLimits,
     /// `node.deadlines`.
     pub deadlines: Deadlines,
+    /// `node.backupRetry`.
+    pub backup_retry: BackupRetry,
+    /// `node.excludes`.
+    pub excludes: Excludes,
     /// `node.helper`.
     pub helper: helper::Settings,
     /// `node.diskGuard.minFree`: free space below which the node takes no new workspaces; `None`: it always does.
@@ -96,6 +101,26 @@ pub struct Deadlines {
     pub shutdown: Duration,
 }
 
+/// How a failed backup is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackupRetry {
+    /// Before the second attempt; the delays double.
+    pub first: Duration,
+    /// The longest delay.
+    pub most: Duration,
+    /// How long after the first failure it is given up, and the content kept on the node.
+    pub give_up: Duration,
+}
+
+/// What backups leave out, as lines of a `.gitignore`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Excludes {
+    /// Of all workspaces.
+    pub all: Vec<String>,
+    /// Of workspaces of a class, in addition.
+    pub classes: BTreeMap<String, Vec<String>>,
+}
+
 impl Config {
     /// Reads a file: JSON if its name ends in `.json`, otherwise YAML. Relative paths are relative to its folder.
     pub fn load(path: &Path) -> Result<Self, Error> {
@@ -114,6 +139,8 @@ fn read(root: &mut Group<'_>, node_name: Option<String>) -> Option<Config> {
     let kubeconfig = group.file("kubeconfig");
     let operations = read_operations(group.group("operations"));
     let deadlines = read_deadlines(group.group("deadlines"));
+    let backup_retry = read_backup_retry(group.group("backupRetry"));
+    let excludes = read_excludes(group.group("excludes"));
     let helper = read_helper(group.group("helper"));
     let min_free = read_min_free(group.group("diskGuard"));
     let housekeeping = group.group("housekeeping").duration("interval", Duration::from_mins(5));
@@ -140,6 +167,8 @@ fn read(root: &mut Group<'_>, node_name: Option<String>) -> Option<Config> {
         kubeconfig,
         operations,
         deadlines,
+        backup_retry,
+        excludes,
         helper,
         min_free,
         housekeeping,
@@ -208,6 +237,23 @@ fn read_deadlines(mut group: Group<'_>) -> Deadlines {
         wipe: group.duration("wipe", Duration::from_mins(10)),
         shutdown: group.duration("shutdown", Duration::from_mins(1)),
     }
+}
+
+fn read_backup_retry(mut group: Group<'_>) -> BackupRetry {
+    let retry = BackupRetry {
+        first: group.duration("first", Duration::from_secs(5)),
+        most: group.duration("most", Duration::from_mins(2)),
+        give_up: group.duration("giveUp", Duration::from_mins(30)),
+    };
+    if retry.first > retry.most {
+        group.problem("first", "must be at most `most`");
+    }
+    retry
+}
+
+fn read_excludes(mut group: Group<'_>) -> Excludes {
+    let all = group.texts("all");
+    Excludes { all, classes: group.named_lists("classes").into_iter().collect() }
 }
 
 fn read_helper(mut group: Group<'_>) -> helper::Settings {

@@ -1,6 +1,7 @@
 //! Walks a document key by key, and continues after problems.
 
-use std::cell::RefCell;
+mod report;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,49 +16,8 @@ use crate::files;
 use domain::duration::GoDuration;
 use domain::secret::Secret;
 
-/// A problem of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Path of the key, such as `manager.timeouts.startup`.
-    pub path: String,
-    /// Description. Never quotes a secret.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
-    }
-}
-
-/// Checks a file that is a pod template.
-pub type TemplateCheck = fn(&Path) -> Result<(), String>;
-
-/// State that all groups of one document share: the base of relative paths, and the problems and known keys so far.
-#[derive(Debug)]
-pub struct Report {
-    base: PathBuf,
-    template: TemplateCheck,
-    problems: RefCell<Vec<Problem>>,
-    known: RefCell<BTreeSet<String>>,
-}
-
-impl Report {
-    /// For a document whose paths are relative to `base`.
-    pub fn new(base: &Path, template: TemplateCheck) -> Self {
-        let (problems, known) = (RefCell::default(), RefCell::default());
-        Self { base: base.to_owned(), template, problems, known }
-    }
-
-    pub(super) fn take_problems(&self) -> Vec<Problem> {
-        self.problems.take()
-    }
-
-    /// All keys that the readers know; names that the user chooses are `<name>`, list elements `[]`. For comparing with a reference.
-    pub fn known(&self) -> BTreeSet<String> {
-        self.known.borrow().clone()
-    }
-}
+pub use report::{Problem, Report, TemplateCheck};
+use report::{join, kind};
 
 /// The keys of one object. Dropping it reports unknown keys.
 #[derive(Debug)]
@@ -307,8 +267,13 @@ impl<'r> Group<'r> {
 
     /// A list of texts.
     pub fn texts(&mut self, key: &str) -> Vec<String> {
+        let elements = self.list(key);
+        self.texts_among(key, elements)
+    }
+
+    fn texts_among(&self, key: &str, elements: Vec<Value>) -> Vec<String> {
         let mut texts = Vec::new();
-        for (index, value) in self.list(key).into_iter().enumerate() {
+        for (index, value) in elements.into_iter().enumerate() {
             match value {
                 Value::String(text) => texts.push(text),
                 other => self.problem(
@@ -323,8 +288,7 @@ impl<'r> Group<'r> {
     /// Texts below a key, by names that the user chooses.
     pub fn named_texts(&mut self, key: &str) -> Vec<(String, String)> {
         let mut group = self.group(key);
-        let pattern = join(&group.pattern, "<name>");
-        self.report.known.borrow_mut().insert(pattern);
+        self.report.known.borrow_mut().insert(join(&group.pattern, "<name>"));
         let mut texts = Vec::new();
         for (name, value) in std::mem::take(&mut group.keys) {
             match value {
@@ -333,6 +297,26 @@ impl<'r> Group<'r> {
             }
         }
         texts
+    }
+
+    /// Lists of texts below a key, by names that the user chooses.
+    pub fn named_lists(&mut self, key: &str) -> Vec<(String, Vec<String>)> {
+        let mut group = self.group(key);
+        self.report.known.borrow_mut().insert(join(&group.pattern, "<name>"));
+        let lists = std::mem::take(&mut group.keys).into_iter();
+        lists
+            .map(|(name, value)| {
+                let elements = match value {
+                    Value::Array(elements) => elements,
+                    other => {
+                        group.problem(&name, format_args!("must be a list, not {}", kind(&other)));
+                        Vec::new()
+                    }
+                };
+                let texts = group.texts_among(&name, elements);
+                (name, texts)
+            })
+            .collect()
     }
 
     /// A file that can be read, as a path.
@@ -388,29 +372,5 @@ impl<'r> Group<'r> {
                 None
             }
         }
-    }
-}
-
-fn join(path: &str, key: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_<>[]".contains(c);
-    if key.is_empty() {
-        path.to_owned()
-    } else if !key.chars().all(plain) {
-        format!("{path}[{key:?}]")
-    } else if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a group of keys",
     }
 }
