@@ -51,6 +51,7 @@ mod manifests;
 mod members;
 mod metrics;
 mod namespaces;
+mod node_policy;
 mod outage;
 mod placement;
 mod pod_events;

@@ -49,6 +49,9 @@ impl Lock {
 
 fn open(folder: &Path, path: &Path) -> io::Result<File> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+    if let Some(host_path) = folder.parent() {
+        std::fs::create_dir_all(host_path)?;
+    }
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
