@@ -11,6 +11,7 @@ mod lock;
 mod metrics;
 mod secrets;
 mod slots;
+mod snapshot;
 mod status;
 mod watch;
 mod work;

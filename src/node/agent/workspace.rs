@@ -10,7 +10,7 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use domain::backoff::jittered;
 use domain::workspace::Phase;
 use jiff::Timestamp;
-use k8s::resources::{Snapshot, Workspace, conditions};
+use k8s::resources::{Workspace, conditions};
 use kube::ResourceExt as _;
 use serde_json::json;
 use tokio::sync::watch;
@@ -20,9 +20,12 @@ use tracing::{debug, error, info, warn};
 use super::api::{Kind, node_of};
 use super::error::Error;
 use super::images;
+use super::metrics::Running;
+use super::snapshot;
 use super::work::{Known, Work};
 use crate::decide::{Next, Operation, Report, Update};
 use crate::helper::Progress;
+use crate::operations;
 
 /// Delays after what failed.
 const BACKOFF: ExponentialBuilder = jittered(Duration::from_secs(1), Duration::from_mins(1));
@@ -56,6 +59,7 @@ pub async fn serve(work: Arc<Work>, known: watch::Receiver<Known>) {
         name,
         is_deleted: false,
         snapshots_done: BTreeSet::new(),
+        has_operated: false,
         images_tried: 0,
         backoff: BACKOFF.build(),
     };
@@ -73,6 +77,8 @@ struct Task {
     is_deleted: bool,
     /// Snapshots that are completed, as far as the watch still reports them.
     snapshots_done: BTreeSet<String>,
+    /// An operation ended since the last step.
+    has_operated: bool,
     images_tried: u32,
     backoff: ExponentialBackoff,
 }
@@ -80,6 +86,7 @@ struct Task {
 impl Task {
     async fn run(&mut self) {
         while !self.work.stop.is_cancelled() {
+            self.has_operated = false;
             let turn = self.turn().await;
             if !matches!(turn, Turn::Failed) {
                 self.backoff = BACKOFF.build();
@@ -92,8 +99,20 @@ impl Task {
                 Turn::Failed => Some(Instant::now() + self.backoff.next().unwrap_or_default()),
             };
             if !self.wait(until).await {
-                return;
+                break;
             }
+        }
+        self.last_report().await;
+    }
+
+    /// What was done before the agent stops is reported by it, if the apiserver answers; otherwise by the next agent.
+    async fn last_report(&mut self) {
+        if !self.has_operated || self.is_deleted {
+            return;
+        }
+        let next = self.work.operations.next(&self.current.workspace, false, Timestamp::now()).await;
+        if let Next::Write(report) = next {
+            self.write(&report).await;
         }
     }
 
@@ -198,38 +217,42 @@ impl Task {
         let (progress, _) = watch::channel(Progress::default());
         let outcome = self.work.operations.run(operation, &workspace, &progress).await;
         drop(slot);
-        let took = began.elapsed();
-        self.observe(operation, &workspace, took);
-        match outcome {
-            Ok(report) => {
-                let failure = report.as_ref().and_then(failure);
-                match failure {
-                    Some(reason) => warn!(instance = self.name, kind, seconds = took.as_secs_f64(), reason, "an operation failed"),
-                    None if report.is_none() => debug!(instance = self.name, kind, "an operation is to be repeated"),
-                    None => {
-                        running.done();
-                        info!(instance = self.name, kind, seconds = took.as_secs_f64(), "an operation is done");
-                    }
-                }
-                match report {
-                    Some(report) if !self.is_deleted => self.write(&report).await,
-                    _ => Turn::Again,
-                }
-            }
-            Err(error) => {
-                error!(instance = self.name, kind, %error, "the node cannot carry out an operation; trying again");
-                Turn::Failed
-            }
-        }
+        self.has_operated = true;
+        self.ended(operation, &workspace, began.elapsed(), outcome, running)
     }
 
-    fn observe(&self, operation: Operation, workspace: &Workspace, took: Duration) {
+    /// Logs and counts the end of an operation. What is to be written comes as the next step.
+    fn ended(
+        &self,
+        operation: Operation,
+        workspace: &Workspace,
+        took: Duration,
+        outcome: Result<Option<Report>, operations::Error>,
+        running: Running,
+    ) -> Turn {
+        let (instance, kind, seconds) = (&self.name, kind_of(operation), took.as_secs_f64());
         let (type_, class) = (format!("{:?}", workspace.spec.type_), &workspace.spec.class);
         match operation {
             Operation::Initialise => self.work.meters.initialized(&type_, class, took),
             Operation::BackUp => self.work.meters.finalized(&type_, class, took),
             Operation::Wipe => {}
         }
+        let report = match outcome {
+            Ok(report) => report,
+            Err(error) => {
+                error!(instance, kind, %error, "the node cannot carry out an operation; trying again");
+                return Turn::Failed;
+            }
+        };
+        match report.as_ref().map(failure) {
+            None => warn!(instance, kind, seconds, "an operation is to be repeated"),
+            Some(Some(reason)) => warn!(instance, kind, seconds, reason, "an operation failed"),
+            Some(None) => {
+                running.done();
+                info!(instance, kind, seconds, "an operation is done");
+            }
+        }
+        Turn::Again
     }
 
     async fn write(&mut self, report: &Report) -> Turn {
@@ -298,46 +321,13 @@ impl Task {
         }
         let due = self.current.snapshots.iter().find(|(name, _)| !self.snapshots_done.contains(*name));
         let (name, snapshot) = due.map(|(name, snapshot)| (name.clone(), Arc::clone(snapshot)))?;
-        match self.snapshot(&snapshot).await {
+        match snapshot::take(&self.work, &self.current.workspace, &snapshot).await {
             Ok(()) | Err(Error::Gone { .. }) => {
                 self.snapshots_done.insert(name);
                 Some(Turn::Again)
             }
             Err(error) => Some(self.failed(&error)),
         }
-    }
-
-    /// Takes a snapshot: its URL is written first, because callers wait for that only.
-    async fn snapshot(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
-        let workspace = Arc::clone(&self.current.workspace);
-        let url = match self.work.operations.snapshot_url(&workspace, snapshot) {
-            Ok(url) => url,
-            Err(error) => return self.work.refuse_snapshot(snapshot, &error.to_string()).await,
-        };
-        let begins = json!({ "url": url, "completed": false });
-        if !self.work.change_snapshot(snapshot, &begins).await? {
-            return Ok(());
-        }
-        let Some(slot) = self.work.slots.take(true, &self.work.stop).await else { return Ok(()) };
-        self.work.meters.waited(slot.waited);
-        let (running, began) = (self.work.meters.begin("snapshot"), Instant::now());
-        let (progress, _) = watch::channel(Progress::default());
-        let outcome = self.work.operations.snapshot(&workspace, snapshot, &progress).await;
-        drop(slot);
-        let seconds = began.elapsed().as_secs_f64();
-        let mut ends = json!({ "url": url, "completed": true });
-        match outcome {
-            Ok(()) => {
-                running.done();
-                info!(instance = self.name, snapshot = snapshot.name_any(), seconds, "a snapshot is complete");
-            }
-            Err(error) => {
-                let reason = error.to_string();
-                warn!(instance = self.name, snapshot = snapshot.name_any(), seconds, reason, "a snapshot failed");
-                ends["error"] = json!(reason);
-            }
-        }
-        self.work.change_snapshot(snapshot, &ends).await.map(|_| ())
     }
 
     fn failed(&self, error: &Error) -> Turn {
