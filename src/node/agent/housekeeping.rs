@@ -68,8 +68,11 @@ impl Housekeeping {
         }
         for one in &found.unproven {
             warn!(
-                instance = %one.instance, owner = %one.owner, workspace = %one.workspace,
-                folder = %one.folder.display(), reason = one.why,
+                instance = %one.instance,
+                owner = one.owner.as_ref().map(domain::names::OwnerId::as_str),
+                workspace = one.workspace.as_ref().map(domain::names::MetaId::as_str),
+                folder = %one.folder.display(),
+                reason = one.why,
                 "content without a proven backup is kept on this node"
             );
         }
