@@ -148,15 +148,15 @@ fn read(root: &mut Group<'_>, node_name: Option<String>) -> Option<Config> {
     let content = read_content(root);
     let storage = match &content.storage {
         None => {
-            root.problem("content.storage.kind", "is required: without a store nothing can be backed up");
+            root.problem_below("content.storage.kind", "is required: without a store nothing can be backed up");
             None
         }
         Some(storage) => store::Settings::read(&storage.settings)
-            .map_err(|error| root.problem("content.storage", error))
+            .map_err(|error| root.problem_below("content.storage", error))
             .ok(),
     };
     let upload = store::UploadLimits::new(content.upload.part_size, content.upload.parallel)
-        .map_err(|error| root.problem("content.upload", error));
+        .map_err(|error| root.problem_below("content.upload", error));
     let health =
         root.group("health").required("addr", |group, key| group.address(key, Some("127.0.0.1:9090")));
     let prometheus = root.group("prometheus").address("addr", Some("127.0.0.1:9500"));

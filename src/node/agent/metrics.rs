@@ -182,7 +182,7 @@ mod tests {
             labels.iter().all(|label| metric.get_label().iter().any(|pair| pair.value() == *label))
         });
         let metric = metric.unwrap();
-        metric.get_counter().value() + metric.get_gauge().value()
+        metric.get_counter().get_value() + metric.get_gauge().get_value()
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl<'r> Group<'r> {
     }
 
     /// Records a problem with a path of keys below this group, joined by dots.
-    pub(super) fn problem_below(&self, path: &str, message: impl fmt::Display) {
+    pub fn problem_below(&self, path: &str, message: impl fmt::Display) {
         let path = path.split('.').fold(self.path.clone(), |path, key| join(&path, key));
         self.report.problems.borrow_mut().push(Problem { path, message: message.to_string() });
     }
