@@ -176,7 +176,10 @@ fn the_deployed_configuration_of_the_node_agent_is_understood() -> Result<()> {
     let config = node::config::Config::load(&path).context("the ConfigMap of deploy/node")?;
     let daemon_set = of("DaemonSet")?;
     let served: Vec<&str> = config.namespaces.iter().map(|one| one.namespace.as_str()).collect();
-    ensure!(daemon_set["metadata"]["annotations"][resources::names::SERVES] == served.join(","), "{served:?}");
+    ensure!(
+        daemon_set["metadata"]["annotations"][resources::names::SERVES] == served.join(","),
+        "{served:?}"
+    );
     ensure!(daemon_set["metadata"]["labels"][resources::names::NODE_AGENT] == "true", "no label for doctor");
     let pod = &daemon_set["spec"]["template"]["spec"];
     let grace = pod["terminationGracePeriodSeconds"].as_u64().context("no grace period")?;

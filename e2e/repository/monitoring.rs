@@ -53,7 +53,8 @@ fn every_metric_is_documented_as_it_is() -> Result<()> {
         ("Calls", &["grpc_"]),
     ] {
         write!(text, "\n## {title}\n\n| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n")?;
-        let begins = |metric: &Metric, with: &[&str]| with.iter().any(|prefix| metric.name.starts_with(prefix));
+        let begins =
+            |metric: &Metric, with: &[&str]| with.iter().any(|prefix| metric.name.starts_with(prefix));
         let is_here = |metric: &&Metric| {
             begins(metric, prefixes) && (prefixes == NODE_AGENTS || !begins(metric, &NODE_AGENTS))
         };

@@ -45,9 +45,13 @@ fn an_agent_writes_to_objects_of_its_own_node_only() -> Result<()> {
                 let path = format!("{path}/{of}/status");
                 let body = json!({ "status": { "completed": true, "snapshot": "x" } });
                 let refusal = send(&agent, "PATCH", &path, &body).await?;
-                ensure!(refusal.is_some_and(|text| text.contains("ValidatingAdmissionPolicy")), "{path} is open");
+                ensure!(
+                    refusal.is_some_and(|text| text.contains("ValidatingAdmissionPolicy")),
+                    "{path} is open"
+                );
             }
-            let refusal = send(&agent, "PATCH", &format!("/api/v1/nodes/{other}"), &label(&ready(), "true")).await?;
+            let refusal =
+                send(&agent, "PATCH", &format!("/api/v1/nodes/{other}"), &label(&ready(), "true")).await?;
             ensure!(refusal.is_some_and(|text| text.contains("ValidatingAdmissionPolicy")), "nodes are open");
             let refusal = send(&agent, "DELETE", &format!("{PODS}/ws-other"), &Value::Null).await?;
             ensure!(refusal.is_some_and(|text| text.contains("ValidatingAdmissionPolicy")), "pods are open");
@@ -79,7 +83,12 @@ fn cases(own: &str, other: &str) -> Vec<Case> {
     let ready_now = conditions(&[deployed(), condition("ContentReady")]);
     vec![
         ("PATCH", workspace("own"), status(ready_now.clone()), None),
-        ("PATCH", workspace("own"), status(json!({ "imageInfo": { "totalSize": 1 }, "snapshot": "x" })), None),
+        (
+            "PATCH",
+            workspace("own"),
+            status(json!({ "imageInfo": { "totalSize": 1 }, "snapshot": "x" })),
+            None,
+        ),
         ("PATCH", workspace("own"), status(json!({ "git": { "branch": "main" } })), None),
         ("PATCH", workspace("other"), status(ready_now), ITS_NODE),
         ("PATCH", workspace("other"), status(json!({ "runtime": { "nodeName": own } })), ITS_NODE),
@@ -89,13 +98,28 @@ fn cases(own: &str, other: &str) -> Vec<Case> {
         ("PATCH", workspace("own"), status(conditions(&[deployed(), condition("Failed")])), ITS_CONDITIONS),
         ("PATCH", workspace("own"), status(conditions(&[condition("ContentReady")])), ITS_CONDITIONS),
         ("PATCH", snapshot("own"), status(json!({ "completed": true, "url": "x" })), None),
-        ("PATCH", snapshot("other"), status(json!({ "completed": true })), Some("the Snapshot is not for the node")),
+        (
+            "PATCH",
+            snapshot("other"),
+            status(json!({ "completed": true })),
+            Some("the Snapshot is not for the node"),
+        ),
         ("PATCH", node(own), label(&ready(), "true"), None),
         ("PATCH", node(own), json!({ "metadata": { "labels": { ready(): null } } }), None),
         ("PATCH", node(other), label(&ready(), "true"), Some("a node agent changes its own node only")),
-        ("PATCH", node(own), label("gitpod.io/workload_workspace_regular", "false"), Some("changes the labels")),
+        (
+            "PATCH",
+            node(own),
+            label("gitpod.io/workload_workspace_regular", "false"),
+            Some("changes the labels"),
+        ),
         ("PATCH", node(own), label("example.com/new", "x"), Some("changes the labels")),
-        ("PATCH", node(own), json!({ "spec": { "unschedulable": true } }), Some("changes labels of its node only")),
+        (
+            "PATCH",
+            node(own),
+            json!({ "spec": { "unschedulable": true } }),
+            Some("changes labels of its node only"),
+        ),
         (
             "PATCH",
             node(own),
@@ -210,7 +234,8 @@ async fn agent_on(cluster: &Cluster, node: &str) -> Result<Client> {
             "containers": [{ "name": "c", "image": "none" }] },
     }))?;
     let pod = pods.create(&PostParams::default(), &pod).await.context("a pod of the agent")?;
-    let bound = json!({ "boundObjectRef": { "apiVersion": "v1", "kind": "Pod", "name": "agent", "uid": pod.uid() } });
+    let bound =
+        json!({ "boundObjectRef": { "apiVersion": "v1", "kind": "Pod", "name": "agent", "uid": pod.uid() } });
     client_with(cluster, "agent", &token(cluster, bound).await?).await
 }
 

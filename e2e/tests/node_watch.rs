@@ -65,7 +65,11 @@ async fn define(cluster: &Cluster, selects: bool) -> Result<()> {
         let mut crd = serde_json::to_value(&crd)?;
         if !selects {
             for version in crd["spec"]["versions"].as_array_mut().into_iter().flatten() {
-                version.as_object_mut().context("a version")?.remove("selectableFields").context("no fields")?;
+                version
+                    .as_object_mut()
+                    .context("a version")?
+                    .remove("selectableFields")
+                    .context("no fields")?;
             }
         }
         cluster.apply_yaml(&crd.to_string()).await?;
@@ -103,7 +107,8 @@ async fn create(client: &Client, name: &str, node: &str) -> Result<()> {
             "containers": [{ "name": "workspace", "image": "none" }] },
     });
     send(client, Request::post("/api/v1/namespaces/workspaces/pods"), "application/json", &pod).await?;
-    let status = json!({ "status": { "podStarts": 1, "phase": "Creating", "runtime": { "nodeName": node } } });
+    let status =
+        json!({ "status": { "podStarts": 1, "phase": "Creating", "runtime": { "nodeName": node } } });
     let request = Request::patch(format!("{WORKSPACES}/{name}/status"));
     send(client, request, "application/merge-patch+json", &status).await?;
     Ok(())

@@ -89,7 +89,9 @@ impl Agent {
                 changes: changes.clone(),
                 readiness: readiness.clone(),
             };
-            for (name, kind) in [("watch of workspaces", Kind::Workspace), ("watch of snapshots", Kind::Snapshot)] {
+            for (name, kind) in
+                [("watch of workspaces", Kind::Workspace), ("watch of snapshots", Kind::Snapshot)]
+            {
                 let (source, token) = (source.clone(), shutdown.clone());
                 supervisor.spawn(name, async move {
                     watch::run(source, kind, token).await;

@@ -148,7 +148,10 @@ fn read(root: &mut Group<'_>, node_name: Option<String>) -> Option<Config> {
     let content = read_content(root);
     let storage = match &content.storage {
         None => {
-            root.problem_below("content.storage.kind", "is required: without a store nothing can be backed up");
+            root.problem_below(
+                "content.storage.kind",
+                "is required: without a store nothing can be backed up",
+            );
             None
         }
         Some(storage) => store::Settings::read(&storage.settings)

@@ -36,13 +36,14 @@ pub fn run(path: &Path, json_log: bool, verbose: bool) -> ExitCode {
             return ExitCode::from(EXIT_CODE);
         }
     };
-    let outcome = Builder::new_multi_thread().enable_all().build().context("cannot start the runtime").and_then(
-        |runtime| {
-            let outcome = runtime.block_on(serve(config, json_log, verbose));
-            runtime.shutdown_timeout(LAST);
-            outcome
-        },
-    );
+    let outcome =
+        Builder::new_multi_thread().enable_all().build().context("cannot start the runtime").and_then(
+            |runtime| {
+                let outcome = runtime.block_on(serve(config, json_log, verbose));
+                runtime.shutdown_timeout(LAST);
+                outcome
+            },
+        );
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

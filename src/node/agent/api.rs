@@ -102,7 +102,10 @@ impl Cluster {
     /// Reads the login and prepares connections; none is opened yet.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         let (login, settings) = match &config.kubeconfig {
-            None => ("the service account of the pod".to_owned(), kube::Config::incluster().map_err(|e| e.to_string())),
+            None => (
+                "the service account of the pod".to_owned(),
+                kube::Config::incluster().map_err(|e| e.to_string()),
+            ),
             Some(path) => (path.display().to_string(), from_file(path).await),
         };
         let fails = |reason: String| Error::Login { login: login.clone(), reason };
@@ -155,7 +158,8 @@ impl Cluster {
         change: impl Fn(&DynamicObject) -> Result<Option<Value>, Error>,
     ) -> Result<(DynamicObject, bool), Error> {
         let gone = |why| Error::Gone { what: seen.to_string(), why };
-        let object = self.get(seen.kind, seen.namespace, seen.name).await?.ok_or_else(|| gone("it was deleted"))?;
+        let object =
+            self.get(seen.kind, seen.namespace, seen.name).await?.ok_or_else(|| gone("it was deleted"))?;
         if object.uid().as_deref() != Some(seen.uid) {
             return Err(gone("another one has its name"));
         }
@@ -200,7 +204,10 @@ impl Cluster {
             return Ok(());
         };
         if pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) != Some(self.node.as_str()) {
-            return Err(Error::Gone { what: format!("pod {namespace}/{name}"), why: "it is on another node" });
+            return Err(Error::Gone {
+                what: format!("pod {namespace}/{name}"),
+                why: "it is on another node",
+            });
         }
         let same = Preconditions { uid: pod.uid(), ..Preconditions::default() };
         let params = DeleteParams::default().grace_period(1).preconditions(same);

@@ -107,12 +107,13 @@ impl Coordinator {
     fn apply(&mut self, change: Change) {
         match change {
             Change::Is(Kind::Workspace, object) => self.workspace_is(*object),
-            Change::Gone(Kind::Workspace, object) => self.workspace_gone(&object.name_any(), object.uid().as_deref()),
+            Change::Gone(Kind::Workspace, object) => {
+                self.workspace_gone(&object.name_any(), object.uid().as_deref())
+            }
             Change::All(Kind::Workspace, namespace, names) => self.workspaces_are(&namespace, &names),
             Change::Is(Kind::Snapshot, object) => self.snapshot_is(*object),
-            Change::Gone(Kind::Snapshot, object) => self.keep_snapshots(|name, of| {
-                name != object.name_any() || of.namespace() != object.namespace()
-            }),
+            Change::Gone(Kind::Snapshot, object) => self
+                .keep_snapshots(|name, of| name != object.name_any() || of.namespace() != object.namespace()),
             Change::All(Kind::Snapshot, namespace, names) => self.keep_snapshots(|name, of| {
                 names.contains(name) || of.namespace().as_deref() != Some(namespace.as_str())
             }),
@@ -129,7 +130,10 @@ impl Coordinator {
         let workspace = Arc::new(workspace);
         if let Some(known) = self.known.get(&id) {
             if known.borrow().workspace.namespace() != workspace.namespace() {
-                warn!(instance = name, "two namespaces have a Workspace of one name; the later one is ignored");
+                warn!(
+                    instance = name,
+                    "two namespaces have a Workspace of one name; the later one is ignored"
+                );
                 return;
             }
             known.send_modify(|known| {
@@ -205,7 +209,10 @@ impl Coordinator {
             known.snapshots.insert(name, Arc::clone(&snapshot)).is_none()
         });
         if is_refused {
-            self.refuse(snapshot, format!("more than {SNAPSHOTS_MAX} snapshots of the workspace wait; take one later"));
+            self.refuse(
+                snapshot,
+                format!("more than {SNAPSHOTS_MAX} snapshots of the workspace wait; take one later"),
+            );
         }
     }
 

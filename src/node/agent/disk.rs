@@ -59,7 +59,10 @@ impl DiskGuard {
             Ok(space) => space,
             Err(error) => {
                 error!(%error, path = %self.path.display(), "failed to read the free space");
-                self.readiness.degrade(PART, format!("the free space of {} cannot be read: {error}", self.path.display()));
+                self.readiness.degrade(
+                    PART,
+                    format!("the free space of {} cannot be read: {error}", self.path.display()),
+                );
                 return;
             }
         };
@@ -70,7 +73,8 @@ impl DiskGuard {
         let is_full = space.free < wanted;
         self.meters.free.set(i64::try_from(space.free).unwrap_or(i64::MAX));
         self.meters.full.set(i64::from(is_full));
-        let has_changed = self.is_full.send_if_modified(|before| std::mem::replace(before, is_full) != is_full);
+        let has_changed =
+            self.is_full.send_if_modified(|before| std::mem::replace(before, is_full) != is_full);
         if is_full {
             let free = space.free;
             self.readiness.degrade(PART, format!("{free} bytes are free, and {wanted} are needed"));
@@ -90,7 +94,11 @@ impl DiskGuard {
         match self.operations.free(wanted).await {
             Ok(freed) => {
                 if freed.folders > 0 {
-                    info!(folders = freed.folders, free = freed.available, "kept folders were deleted for space");
+                    info!(
+                        folders = freed.folders,
+                        free = freed.available,
+                        "kept folders were deleted for space"
+                    );
                     self.meters.removed.with_label_values(&["space"]).inc_by(freed.folders);
                 }
                 freed.available

@@ -4,7 +4,9 @@
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The login cannot be used.
-    #[error("cannot log in to the apiserver by {login}: {reason}; correct node.kubeconfig, or give the pod a service account")]
+    #[error(
+        "cannot log in to the apiserver by {login}: {reason}; correct node.kubeconfig, or give the pod a service account"
+    )]
     Login {
         /// The file, or the service account.
         login: String,

@@ -84,7 +84,10 @@ impl Meters {
                 &["kind"],
             )?,
             ended,
-            workspaces: IntGauge::new("spaceport_node_workspaces", "Workspaces whose content is on this node.")?,
+            workspaces: IntGauge::new(
+                "spaceport_node_workspaces",
+                "Workspaces whose content is on this node.",
+            )?,
             free: IntGauge::new(
                 "spaceport_node_free_bytes",
                 "Free bytes of the file system with the content of workspaces.",

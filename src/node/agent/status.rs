@@ -52,7 +52,8 @@ fn updated(status: &Value, updates: &[Update], now: Timestamp) -> Option<Value> 
         let mut condition: Map<String, Value> =
             wanted.into_iter().map(|(field, value)| (field.to_owned(), json!(value))).collect();
         // Kubernetes timestamps have whole seconds.
-        condition.insert("lastTransitionTime".to_owned(), json!(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
+        condition
+            .insert("lastTransitionTime".to_owned(), json!(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
         match at.and_then(|at| list.get_mut(at)) {
             Some(place) => *place = condition.into(),
             None => list.push(condition.into()),
@@ -104,7 +105,11 @@ mod tests {
 
     #[test]
     fn fields_are_patched_only_where_they_differ() {
-        let snapshot = |url: &str| Report { snapshot: Some(url.to_owned()), conditions: Vec::new(), ..report("x", true, "") };
+        let snapshot = |url: &str| Report {
+            snapshot: Some(url.to_owned()),
+            conditions: Vec::new(),
+            ..report("x", true, "")
+        };
         let status = json!({"snapshot": "a"});
         assert_eq!(patch(&status, &snapshot("a"), now()), None);
         assert_eq!(patch(&status, &snapshot("b"), now()), Some(json!({"snapshot": "b"})));

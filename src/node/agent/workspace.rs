@@ -138,7 +138,9 @@ impl Task {
     fn refresh(&mut self) {
         let known = self.known.borrow_and_update().clone();
         let workspace = match (version(&known.workspace), version(&self.current.workspace)) {
-            (Some(seen), Some(current)) if seen < current && is_same(&known.workspace, &self.current.workspace) => {
+            (Some(seen), Some(current))
+                if seen < current && is_same(&known.workspace, &self.current.workspace) =>
+            {
                 Arc::clone(&self.current.workspace)
             }
             _ => Arc::clone(&known.workspace),
@@ -202,7 +204,8 @@ impl Task {
         if self.known.has_changed().unwrap_or(false) {
             let is_gone = self.current.is_gone;
             self.refresh();
-            let next = self.work.operations.next(&self.current.workspace, self.is_deleted, Timestamp::now()).await;
+            let next =
+                self.work.operations.next(&self.current.workspace, self.is_deleted, Timestamp::now()).await;
             if is_gone != self.current.is_gone || !matches!(next, Next::Run(other) if other == operation) {
                 return Turn::Again;
             }
@@ -282,8 +285,13 @@ impl Task {
             reason: conditions::reason::UNKNOWN,
             message: "the container still ran 5 min after the stop and was killed".to_owned(),
         };
-        let report =
-            Report { attempt, conditions: vec![killed], git: None, snapshot: None, initializer_metrics: None };
+        let report = Report {
+            attempt,
+            conditions: vec![killed],
+            git: None,
+            snapshot: None,
+            initializer_metrics: None,
+        };
         self.write(&report).await
     }
 
@@ -293,7 +301,8 @@ impl Task {
             return Some(turn);
         }
         let status = self.current.workspace.status.as_ref()?;
-        if status.phase != Phase::Running || status.image_info.is_some() || self.images_tried >= IMAGES_TRIES {
+        if status.phase != Phase::Running || status.image_info.is_some() || self.images_tried >= IMAGES_TRIES
+        {
             return None;
         }
         self.images_tried += 1;

@@ -28,7 +28,9 @@ impl MinFree {
     /// In bytes, for a file system of this size.
     pub fn bytes(self, size: u64) -> u64 {
         match self {
-            Self::Percent(percent) => u64::try_from(u128::from(size) * u128::from(percent) / 100).unwrap_or(size),
+            Self::Percent(percent) => {
+                u64::try_from(u128::from(size) * u128::from(percent) / 100).unwrap_or(size)
+            }
             Self::Bytes(bytes) => bytes,
         }
     }
@@ -38,7 +40,8 @@ impl FromStr for MinFree {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let rule = || format!("{text:?} is neither a percentage below 100 such as 10% nor bytes such as 20Gi");
+        let rule =
+            || format!("{text:?} is neither a percentage below 100 such as 10% nor bytes such as 20Gi");
         if let Some(percent) = text.strip_suffix('%') {
             let percent = percent.parse::<u8>().ok().filter(|percent| *percent < 100);
             return percent.map(Self::Percent).ok_or_else(rule);

@@ -75,10 +75,22 @@ fn problems_name_their_keys() {
         ("/nodes", json!({}), "nodes: unknown key"),
         ("/content/colour", json!("blue"), "content.colour: unknown key"),
         ("/node/namespaces", json!([]), "node.namespaces: must name 1 to 32 namespaces"),
-        ("/node/namespaces/0/secretsNamespace", json!("workspaces"), "must differ from the workspace namespace"),
+        (
+            "/node/namespaces/0/secretsNamespace",
+            json!("workspaces"),
+            "must differ from the workspace namespace",
+        ),
         ("/node/namespaces/0/namespace", json!("A"), "node.namespaces[0].namespace: "),
-        ("/node/workspaceHostPath", json!("x"), "node.workspaceHostPath: must be an absolute path on the node"),
-        ("/node/operations", json!({"maxConcurrent": 2, "maxUploads": 3}), "node.operations.maxUploads: must be at most"),
+        (
+            "/node/workspaceHostPath",
+            json!("x"),
+            "node.workspaceHostPath: must be an absolute path on the node",
+        ),
+        (
+            "/node/operations",
+            json!({"maxConcurrent": 2, "maxUploads": 3}),
+            "node.operations.maxUploads: must be at most",
+        ),
         ("/node/deadlines", json!({"backup": 0}), "node.deadlines.backup: must be more than zero"),
         ("/node/helper", json!({"folders": ["usr"]}), "node.helper.folders[0]: must be absolute"),
         ("/node/helper", json!({"environment": {"A B": "x"}}), "is not the name of a variable"),
@@ -111,9 +123,9 @@ fn the_reference_names_every_key_and_no_other() {
     read_groups_of(minimal(), &report, |root| read(root, None)).unwrap();
     let known = report.known();
     let is_group = |key: &str| {
-        known.iter().any(|other| {
-            other.starts_with(&format!("{key}.")) || other.starts_with(&format!("{key}[]"))
-        })
+        known
+            .iter()
+            .any(|other| other.starts_with(&format!("{key}.")) || other.starts_with(&format!("{key}[]")))
     };
     let leaves: BTreeSet<&str> = known.iter().map(String::as_str).filter(|key| !is_group(key)).collect();
     let rows = |docs: &'static str| docs.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));

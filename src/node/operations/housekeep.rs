@@ -186,7 +186,8 @@ async fn folder(
         return Ok(());
     }
     let path = context.disk.layout().content(&id);
-    let removed = context.disk.blocking(id.as_str(), move |layout| match fs::remove_dir(layout.content(&id)) {
+    let key = id.clone();
+    let removed = context.disk.blocking(key.as_str(), move |layout| match fs::remove_dir(layout.content(&id)) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Err(id)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Ok(())),
         other => other.map(Ok),

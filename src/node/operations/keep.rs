@@ -23,7 +23,8 @@ pub(super) fn lock(owner: &OwnerId, workspace: &MetaId) -> String {
 pub(super) async fn keep(context: &Context, subject: &Subject, base: Base, size: u64) -> Result<(), Error> {
     let origin = subject.origin.clone();
     let record = KeptFolder { version: 1, base, size, since: Timestamp::now() };
-    let kept = context.disk.blocking(&lock(&subject.origin.owner, &subject.origin.workspace), move |layout| {
+    let key = lock(&subject.origin.owner, &subject.origin.workspace);
+    let kept = context.disk.blocking(&key, move |layout| {
         let (content, tree) = (layout.content(&origin.instance), layout.tree(&origin.instance));
         if fs::symlink_metadata(&content).is_err() || fs::symlink_metadata(&tree).is_err() {
             // Moved by a call before this one.
@@ -74,7 +75,8 @@ pub(super) async fn reuse(context: &Context, subject: &Subject) -> Result<Option
         return Ok(None);
     }
     let KeptFolder { base, size, .. } = record.clone();
-    let adopted = context.disk.blocking(&lock(&subject.origin.owner, &subject.origin.workspace), move |layout| {
+    let key = lock(&subject.origin.owner, &subject.origin.workspace);
+    let adopted = context.disk.blocking(&key, move |layout| {
         let path = layout.kept_record(&origin.owner, &origin.workspace);
         let is_same = read_file::<KeptFolder>(&path, STATE_MAX).is_ok_and(|found| found == Some(record));
         if !is_same {

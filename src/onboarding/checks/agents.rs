@@ -30,9 +30,8 @@ pub(super) async fn node_agent(client: &Client, question: &Question<'_>) -> Chec
 
 /// DaemonSets of Spaceport's agent and of existing ones.
 async fn both(client: &Client) -> Result<(Vec<DaemonSet>, Vec<DaemonSet>), kube::Error> {
-    let ours = list(client, &format!("{NODE_AGENT}=true"));
-    let theirs = list(client, &format!("component={EXISTING_AGENT}"));
-    futures::future::try_join(ours, theirs).await
+    let (ours, theirs) = (format!("{NODE_AGENT}=true"), format!("component={EXISTING_AGENT}"));
+    futures::future::try_join(list(client, &ours), list(client, &theirs)).await
 }
 
 async fn list(client: &Client, selector: &str) -> Result<Vec<DaemonSet>, kube::Error> {
@@ -112,7 +111,11 @@ mod tests {
         let namespaces = [("workspaces", None)];
         let check = judge(&namespaces, &ours, &theirs);
         assert_eq!(check.outcome, Outcome::Failed);
-        assert!(check.detail.contains("spaceport-system/agent (Spaceport's) and workspaces/agent"), "{}", check.detail);
+        assert!(
+            check.detail.contains("spaceport-system/agent (Spaceport's) and workspaces/agent"),
+            "{}",
+            check.detail
+        );
         assert_eq!(judge(&namespaces, &ours, &[]).outcome, Outcome::Ok);
         assert_eq!(judge(&namespaces, &[], &theirs).outcome, Outcome::Ok);
         assert_eq!(judge(&namespaces, &[], &[]).outcome, Outcome::Ok);

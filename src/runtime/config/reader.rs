@@ -156,11 +156,7 @@ impl<'r> Group<'r> {
     }
 
     /// As the other readers, but absence is also a problem.
-    pub fn required<T>(
-        &mut self,
-        key: &str,
-        read: impl FnOnce(&mut Self, &str) -> Option<T>,
-    ) -> Option<T> {
+    pub fn required<T>(&mut self, key: &str, read: impl FnOnce(&mut Self, &str) -> Option<T>) -> Option<T> {
         let before = self.problems_so_far();
         let value = read(self, key);
         if value.is_none() && self.problems_so_far() == before {

@@ -79,7 +79,8 @@ async fn pages(source: &Source) -> Result<Vec<DynamicObject>, kube::Error> {
 /// The Workspace that a pod belongs to.
 fn workspace_of(pod: &Pod) -> Option<String> {
     let owners = pod.metadata.owner_references.as_deref()?;
-    let owner = owners.iter().find(|owner| owner.kind == "Workspace" && owner.api_version.starts_with(GROUP))?;
+    let owner =
+        owners.iter().find(|owner| owner.kind == "Workspace" && owner.api_version.starts_with(GROUP))?;
     Some(owner.name.clone())
 }
 
@@ -99,7 +100,10 @@ impl Watched {
         self.names.insert(task.id(), name);
     }
 
-    fn remove(&mut self, ended: Result<(Id, Result<(), Closed>), tokio::task::JoinError>) -> Result<(), Closed> {
+    fn remove(
+        &mut self,
+        ended: Result<(Id, Result<(), Closed>), tokio::task::JoinError>,
+    ) -> Result<(), Closed> {
         let id = match &ended {
             Ok((id, _)) => *id,
             Err(error) => error.id(),
@@ -112,7 +116,8 @@ impl Watched {
 /// One Workspace, until it is deleted.
 async fn one(source: Source, name: String) -> Result<(), Closed> {
     let api = source.cluster.objects(Kind::Workspace, source.namespace.as_str());
-    let mut events = watcher(api, settings().fields(&format!("metadata.name={name}"))).default_backoff().boxed();
+    let mut events =
+        watcher(api, settings().fields(&format!("metadata.name={name}"))).default_backoff().boxed();
     let (mut last, mut is_listed) = (None, false);
     while let Some(event) = events.next().await {
         match event {

@@ -67,7 +67,9 @@ pub async fn content_that_did_not_change_is_not_stored_again() {
     second.write("ws-4/src/a", "another\n");
     second.stop(&mut workspace).await;
     assert_eq!(heads_and_archives(&Scene::objects(store.path())), (4, 2));
-    let Some(Choice::Head(head)) = second.store.newest_backup(&second.keys()).await.unwrap() else { panic!() };
+    let Some(Choice::Head(head)) = second.store.newest_backup(&second.keys()).await.unwrap() else {
+        panic!()
+    };
     assert!(head.archive().key().path().contains(&head.id().to_string()));
 }
 
@@ -124,7 +126,8 @@ pub async fn a_snapshot_of_a_running_workspace_starts_another_one() {
 pub async fn full_tar_is_written_and_restored_where_existing_agents_run() {
     let store = tempfile::tempdir().unwrap();
     let local = Store::open(&content::store::Settings::local(store.path())).await.unwrap();
-    let (scene, other) = (Scene::over(local.clone(), Format::Tar).await, Scene::over(local, Format::Tar).await);
+    let (scene, other) =
+        (Scene::over(local.clone(), Format::Tar).await, Scene::over(local, Format::Tar).await);
     let mut workspace = scene.start("ws-1", empty()).await;
     fill(&scene.path("ws-1"));
     let mut before = entries(&scene.path("ws-1"));

@@ -25,7 +25,8 @@ fn web(text: &'static str) -> String {
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let _ = stream.read(&mut [0; 2048]);
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
             let _ = stream.write_all((head + text).as_bytes());
         }
     });
@@ -48,7 +49,10 @@ pub async fn a_repository_and_files_come_from_their_servers_and_the_status_at_th
     let children = [Spec::Git(git(&server)), download(&url)];
     let initializer = children.map(|spec| WorkspaceInitializer { spec: Some(spec) }).to_vec();
     let mut workspace = scene.start("ws-1", Spec::Composite(CompositeInitializer { initializer })).await;
-    assert_eq!((scene.read("ws-1/repo/tracked"), scene.read("ws-1/below/file")), ("1\n".into(), "downloaded\n".into()));
+    assert_eq!(
+        (scene.read("ws-1/repo/tracked"), scene.read("ws-1/below/file")),
+        ("1\n".into(), "downloaded\n".into())
+    );
     let metrics = workspace.status.clone().unwrap().initializer_metrics.unwrap();
     assert!(metrics.git.is_some() && metrics.file_download.is_some() && metrics.composite.is_some());
     scene.write("ws-1/repo/tracked", "2\n");
@@ -97,8 +101,11 @@ pub async fn a_failure_is_one_sentence_with_its_owner_and_leaves_an_empty_folder
     let store = tempfile::tempdir().unwrap();
     let (scene, server) = (Scene::new(store.path()).await, GitServer::start());
     commit(&server.repository("a"), &[("tracked", "1\n")], "main");
-    let missing =
-        GitInitializer { clone_taget: "none".into(), target_mode: CloneTargetMode::RemoteBranch.into(), ..git(&server) };
+    let missing = GitInitializer {
+        clone_taget: "none".into(),
+        target_mode: CloneTargetMode::RemoteBranch.into(),
+        ..git(&server)
+    };
     let foreign = SnapshotInitializer {
         snapshot: "joe/workspaces/ws/full.tar@local".into(),
         from_volume_snapshot: false,

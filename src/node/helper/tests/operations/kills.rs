@@ -68,7 +68,9 @@ pub async fn a_backup_that_is_killed_anywhere_ends_with_one_proven_head_and_noth
         let has_ended = killed(&mut scene, &mut running, times).await;
         scene.drive(&mut running).await;
         assert_eq!(condition(&running, BACKUP_COMPLETE).unwrap().status, "True", "after {times} polls");
-        let Some(Choice::Head(head)) = scene.store.newest_backup(&scene.keys()).await.unwrap() else { panic!() };
+        let Some(Choice::Head(head)) = scene.store.newest_backup(&scene.keys()).await.unwrap() else {
+            panic!()
+        };
         assert_eq!(scene.store.list_heads(&scene.keys()).await.unwrap(), [head.id()], "after {times} polls");
         let other = Scene::new(store.path()).await;
         other.start("ws-2", backup()).await;
@@ -108,7 +110,11 @@ pub async fn an_initialisation_that_is_killed_anywhere_ends_with_the_whole_conte
             scene.drive(&mut workspace).await;
             assert_eq!(condition(&workspace, CONTENT_READY).unwrap().status, "True", "after {times} polls");
             let mut found = entries(&scene.path("ws-3"));
-            assert_eq!(found.remove(std::path::Path::new("src/mine")).is_some(), was_visible, "after {times} polls");
+            assert_eq!(
+                found.remove(std::path::Path::new("src/mine")).is_some(),
+                was_visible,
+                "after {times} polls"
+            );
             if was_visible {
                 // Its folder has a new time.
                 found.remove(std::path::Path::new("src"));

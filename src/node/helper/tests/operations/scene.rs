@@ -160,7 +160,9 @@ impl Scene {
 
 async fn open(settings: &Settings, store: &Store) -> Operations {
     let secrets = Arc::new(Tokens(BTreeMap::from([("initializer.git".to_owned(), "s3cr3t".to_owned())])));
-    Operations::open(settings.clone(), Helper::new(HelperSettings::default()), store.clone(), secrets).await.unwrap()
+    Operations::open(settings.clone(), Helper::new(HelperSettings::default()), store.clone(), secrets)
+        .await
+        .unwrap()
 }
 
 /// A workspace that is being created on the node. Each instance is a second younger than the one before.
