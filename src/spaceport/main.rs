@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     let Cli { flags, command } = Cli::read();
     match command {
         Command::Manager(args) => spaceport::manager::run(&args.config, args.json_log, args.verbose),
+        Command::Node(args) => spaceport::node::run(&args.config, args.json_log, args.verbose),
         Command::Crd => {
             let documents = crds().iter().map(|crd| Ok(format!("---\n{}", to_yaml(crd)?))).collect();
             cli::print(documents)

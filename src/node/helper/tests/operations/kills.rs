@@ -76,10 +76,17 @@ pub async fn a_backup_that_is_killed_anywhere_ends_with_one_proven_head_and_noth
         resumed += usize::from(scene.path(".spaceport/state/ws-1.upload").exists());
         scene.drive(&mut running).await;
         assert_eq!(condition(&running, BACKUP_COMPLETE).unwrap().status, "True", "after {times} polls");
+<<<<<<< HEAD
         let Some(Choice::Head(head)) = scene.store.newest_backup(&Scene::keys()).await.unwrap() else {
             panic!()
         };
         assert_eq!(scene.store.list_heads(&Scene::keys()).await.unwrap(), [head.id()], "after {times} polls");
+=======
+        let Some(Choice::Head(head)) = scene.store.newest_backup(&scene.keys()).await.unwrap() else {
+            panic!()
+        };
+        assert_eq!(scene.store.list_heads(&scene.keys()).await.unwrap(), [head.id()], "after {times} polls");
+>>>>>>> agent
         let other = Scene::new(store.path()).await;
         other.start("ws-2", backup()).await;
         assert_eq!(entries(&other.path("ws-2")), before, "after {times} polls");
