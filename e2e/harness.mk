@@ -14,7 +14,7 @@ SEED ?=
 MINUTES ?= 2
 RESTORES ?=
 
-.PHONY: fleet fleet-down fleet-test bench chaos
+.PHONY: fleet fleet-down fleet-test node-assets bench chaos
 
 fleet: ## boot etcd and clusters in the background; CLUSTERS=3 NODES=3
 	cargo run --locked --quiet --bin fleet -- up --detach --clusters $(CLUSTERS) --nodes $(NODES)
@@ -24,6 +24,10 @@ fleet-down: ## end what `make fleet` booted
 
 fleet-test: ## test the harness itself: simulated pods, node agent, outages
 	cargo test --locked --quiet --workspace --test harness -- --test-threads=1
+
+node-assets: $(PROTOC_DIR)/bin/protoc ## what real nodes in tests need: Debian packages (as root), programs in Go
+	e2e/node-assets.sh
+	cargo run --locked --quiet --bin fleet -- assets
 
 bench: $(PROTOC_DIR)/bin/protoc ## Spaceport compared with bare pods; SCALE= SCENARIO= CONDITIONS= PROFILE=
 ifneq ($(filter placement,$(subst $(comma), ,$(SCENARIO)) $(if $(SCENARIO),,$(if $(filter small,$(SCALE)),,placement))),)

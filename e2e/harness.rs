@@ -23,11 +23,15 @@ pub mod etcd;
 pub mod faults;
 pub mod fence;
 pub mod fleet;
+pub mod http;
 pub mod interrupt;
 pub mod node_agent;
 pub mod nodes;
 pub mod pki;
 pub mod process;
+pub mod real_agent;
+pub mod real_node;
+pub mod s3;
 pub mod spaceport;
 
 pub use assets::Assets;
@@ -36,10 +40,14 @@ pub use control_plane::Audit;
 pub use etcd::{Etcd, EtcdOptions, EtcdSecurity};
 pub use faults::{Answer, Carried, Fault, Flood, Proxy, Rule, Way};
 pub use fleet::{Fleet, FleetOptions};
+pub use http::{GitServer, HttpFiles, Registry, Trouble};
 pub use interrupt::{Interrupt, unless_interrupted};
 pub use node_agent::NodeAgent;
 pub use nodes::NodeSize;
 pub use process::{Launch, Process, Signal};
+pub use real_agent::{AgentOptions, RealAgent};
+pub use real_node::{NodePart, RealNode, RealNodeOptions, Traces};
+pub use s3::{S3Answer, S3Options, S3Proxy, S3Request, S3Server};
 
 /// Runs a test on one runtime that all tests of this process share. A client or a fleet made in a `#[tokio::test]`
 /// stops working when that test ends, because its tasks end with its runtime; made here, it serves all tests.

@@ -1,8 +1,9 @@
-// Command controlplane is etcd, etcdutl and the three programs of a Kubernetes control plane in one binary. It runs the one whose
-// name it was called by (a symbolic link), or the one its first argument names.
+// Command controlplane is etcd, etcdutl, the three programs of a Kubernetes control plane, kubelet and kubectl in one binary. It runs
+// the one whose name it was called by (a symbolic link), or the one its first argument names.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,9 +15,12 @@ import (
 	_ "k8s.io/component-base/logs/json/register"          // --logging-format=json
 	_ "k8s.io/component-base/metrics/prometheus/clientgo" // client-go's metrics
 	_ "k8s.io/component-base/metrics/prometheus/version"  // build information as a metric
+	kubectl "k8s.io/kubectl/pkg/cmd"
+	"k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
 var programs = map[string]func(args []string){
@@ -25,6 +29,8 @@ var programs = map[string]func(args []string){
 	"kube-apiserver":          command(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": command(controllers.NewControllerManagerCommand),
 	"kube-scheduler":          command(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
+	"kubectl":                 runKubectl,
+	"kubelet":                 command(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
 }
 
 func command(build func() *cobra.Command) func([]string) {
@@ -42,6 +48,12 @@ func restores() *cobra.Command {
 	return cmd
 }
 
+// runKubectl reads os.Args itself, also for plugins.
+func runKubectl(args []string) {
+	os.Args = args
+	util.CheckErr(cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()))
+}
+
 func main() {
 	args := os.Args
 	run, known := programs[filepath.Base(args[0])]
@@ -50,7 +62,7 @@ func main() {
 		run, known = programs[args[0]]
 	}
 	if !known {
-		fmt.Fprintln(os.Stderr, "usage: etcd|etcdutl|kube-apiserver|kube-controller-manager|kube-scheduler ARGS...")
+		fmt.Fprintln(os.Stderr, "usage: etcd|etcdutl|kube-apiserver|kube-controller-manager|kube-scheduler|kubectl|kubelet ARGS...")
 		os.Exit(64)
 	}
 	run(args)

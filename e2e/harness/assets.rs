@@ -15,9 +15,11 @@ use anyhow::{Context as _, Result, bail};
 use tokio::time::Instant;
 
 const KUBERNETES: &str = "v1.36.3";
+/// An S3 server for the stores of content. Built apart from the control planes, whose modules it would pin to other versions.
+const S3_SERVER: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
 const KWOK: &str = "sigs.k8s.io/kwok/cmd/kwok@v0.8.0";
-const PROGRAMS: [&str; 5] =
-    ["etcd", "etcdutl", "kube-apiserver", "kube-scheduler", "kube-controller-manager"];
+const PROGRAMS: [&str; 7] =
+    ["etcd", "etcdutl", "kube-apiserver", "kube-scheduler", "kube-controller-manager", "kubelet", "kubectl"];
 
 /// Folders of the programs.
 #[derive(Clone, Debug)]
@@ -49,12 +51,20 @@ impl Assets {
         self.bin.join("babysit")
     }
 
+    /// The machine of a real node.
+    pub fn nodebox(&self) -> PathBuf {
+        self.bin.join("nodebox")
+    }
+
     fn build(&self) -> Result<()> {
         let source = source_dir().join("controlplane");
-        self.cached("babysit", &stamp(&[&source.join("babysit/main.go")])?, || {
-            go_build(&source, &self.bin.join("babysit"), "./babysit", "-s -w")
-        })?;
+        for name in ["babysit", "nodebox", "filetree"] {
+            self.cached(name, &stamp(&[&source.join(name).join("main.go")])?, || {
+                go_build(&source, &self.bin.join(name), &format!("./{name}"), "-s -w")
+            })?;
+        }
         self.cached("kwok", KWOK, || go_install(&source, &self.bin, KWOK))?;
+        self.cached("versitygw", S3_SERVER, || go_install(&source, &self.bin, S3_SERVER))?;
         if PROGRAMS.iter().all(|name| self.program(name).parent() != Some(&self.bin)) {
             return Ok(());
         }

@@ -5,6 +5,7 @@ mod parts;
 
 use std::{
     fs,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -30,6 +31,8 @@ use super::{
     nodes::{self, NodeSize},
     pki::{self, Authority},
     process::{Launch, Process, Signal, free_port, fresh_dir, with_free_ports},
+    real_node::{Member, NodePart, RealNode, RealNodeOptions, Subnet},
+    spaceport::{self, Output},
 };
 
 pub use backup::{Versions, Writers};
@@ -54,6 +57,8 @@ pub struct ClusterOptions {
     pub audit: Audit,
     /// How long the apiserver keeps serving, not ready, after it is asked to end.
     pub shutdown_delay: Duration,
+    /// A real node `<name>-real` beside the simulated ones. Needs root ([`real_node::available`]).
+    pub real_node: Option<RealNodeOptions>,
 }
 
 impl ClusterOptions {
@@ -67,6 +72,7 @@ impl ClusterOptions {
             node_size: NodeSize::default(),
             audit: Audit::Off,
             shutdown_delay: Duration::ZERO,
+            real_node: None,
         }
     }
 }
@@ -78,6 +84,7 @@ pub struct Cluster {
     layout: Layout,
     authority: Authority,
     client: Client,
+    real_node: Option<RealNode>,
     running: Mutex<Vec<(Part, Arc<Process>)>>,
     etcd: Etcd,
 }
@@ -106,9 +113,11 @@ impl Cluster {
             etcd: etcd_endpoint,
             audit: options.audit,
             shutdown_delay: options.shutdown_delay,
+            real_node: options.real_node.is_some(),
         };
+        let subnet = options.real_node.is_some().then(Subnet::claim).transpose()?;
         layout.write_logs().context("cannot write logs")?;
-        let (authority, token) = prepare_files(&layout)?;
+        let (authority, token) = prepare_files(&layout, subnet.as_ref())?;
         let mut booted = None;
         with_free_ports(async || {
             layout.port = free_port()?;
@@ -126,11 +135,14 @@ impl Cluster {
         let (client, apiserver) = booted.context("the apiserver vanished")?;
         let running = Mutex::new(vec![(Part::ApiServer, apiserver)]);
         let assets = Arc::clone(assets);
-        let cluster = Self { options, assets, layout, authority, client, running, etcd };
+        let mut cluster = Self { options, assets, layout, authority, client, real_node: None, running, etcd };
         for part in AROUND {
             cluster.start(part).await?;
         }
         cluster.add_nodes(0..cluster.options.nodes).await?;
+        if let Some(subnet) = subnet {
+            cluster.add_real_node(subnet).await?;
+        }
         Box::pin(cluster.prove()).await?;
         Ok(cluster)
     }
@@ -141,6 +153,11 @@ impl Cluster {
 
     pub fn region(&self) -> &str {
         &self.options.region
+    }
+
+    /// The programs, to start more processes with.
+    pub fn assets(&self) -> &Assets {
+        &self.assets
     }
 
     /// A client with all rights.
@@ -220,11 +237,42 @@ impl Cluster {
         let prefix = format!("{}-node", self.name());
         nodes::create(&self.client, &prefix, numbers.clone(), &self.options.node_size).await?;
         for i in numbers {
-            let node = format!("{prefix}-{i}");
-            let ready = |node: Option<&Node>| node.is_some_and(nodes::is_ready);
-            self.eventually(&node, await_condition(Api::<Node>::all(self.client()), &node, ready)).await?;
+            self.node_ready(&format!("{prefix}-{i}")).await?;
         }
         Ok(())
+    }
+
+    async fn node_ready(&self, node: &str) -> Result<()> {
+        let ready = |node: Option<&Node>| node.is_some_and(nodes::is_ready);
+        self.eventually(node, await_condition(Api::<Node>::all(self.client()), node, ready)).await?;
+        Ok(())
+    }
+
+    async fn add_real_node(&mut self, subnet: Subnet) -> Result<()> {
+        let options = self.options.real_node.clone().unwrap_or_default();
+        let name = format!("{}-real", self.name());
+        let dir = self.layout.dir.join(&name);
+        let api = SocketAddr::from((Ipv4Addr::LOCALHOST, self.layout.port));
+        let member = Member { name, dir, api, authority: &self.authority };
+        let node = RealNode::start(&self.assets, member, subnet, &options).await?;
+        let node = self.real_node.insert(node);
+        let (name, kubelet) = (node.name().to_owned(), node.process(NodePart::Kubelet));
+        let ready = self.node_ready(&name).await;
+        ready.with_context(|| kubelet.map_or_else(String::new, |kubelet| kubelet.log_tail()))
+    }
+
+    /// Its real node, if [`ClusterOptions::real_node`] asks for one.
+    pub fn real_node(&self) -> Result<&RealNode> {
+        self.real_node.as_ref().with_context(|| format!("{} has no real node", self.name()))
+    }
+
+    /// Runs kubectl with all rights.
+    pub async fn kubectl(&self, args: &[&str]) -> Result<Output> {
+        let mut command = tokio::process::Command::new(self.assets.program("kubectl"));
+        command.arg(format!("--kubeconfig={}", self.kubeconfig().display())).args(args).kill_on_drop(true);
+        // Otherwise it keeps what it learnt in ~/.kube.
+        command.env("KUBECACHEDIR", self.layout.dir.join("kubectl")).env("NO_PROXY", "*");
+        spaceport::run(command).await
     }
 
     /// Runs a pod: the controller-manager creates its service account, the scheduler binds it, KWOK runs it.
@@ -274,9 +322,14 @@ pub async fn client_of(kubeconfig: &Path) -> Result<Client> {
 }
 
 /// Certificates, keys and the administrator's token.
-fn prepare_files(layout: &Layout) -> Result<(Authority, String)> {
+fn prepare_files(layout: &Layout, subnet: Option<&Subnet>) -> Result<(Authority, String)> {
     let authority = Authority::create(&layout.pki(), &format!("{} authority", layout.name))?;
-    authority.server("apiserver")?;
+    let addresses: Vec<String> = subnet.iter().map(|subnet| subnet.host().to_string()).collect();
+    authority.server_at("apiserver", &addresses)?;
+    if layout.real_node {
+        authority.client("apiserver-kubelet-client", &["system:masters"])?;
+        authority.server("kwok")?;
+    }
     pki::key_pair(&layout.pki(), "service-accounts")?;
     let token = uuid::Uuid::new_v4().to_string();
     layout.write_audit_policy().context("cannot write the audit policy")?;

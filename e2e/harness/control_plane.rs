@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{
     assets::{Assets, source_dir},
     process::Launch,
+    real_node::NO_PROXY,
 };
 
 /// Files and ports of one cluster.
@@ -25,6 +26,8 @@ pub struct Layout {
     pub audit: Audit,
     /// How long the apiserver keeps serving, not ready, after it is asked to end.
     pub shutdown_delay: Duration,
+    /// Whether a real kubelet joins: the apiserver then proves itself to kubelets, and they to it.
+    pub real_node: bool,
 }
 
 /// Content of an apiserver's audit log. Each entry costs a write to a file.
@@ -132,7 +135,7 @@ impl Layout {
             format!("--tls-private-key-file={}", pki("apiserver-key.pem")),
             format!("--client-ca-file={}", pki("ca.pem")),
             format!("--token-auth-file={}", self.tokens().display()),
-            "--authorization-mode=RBAC".to_owned(),
+            format!("--authorization-mode={}RBAC", if self.real_node { "Node," } else { "" }),
             // As in real clusters: policies reject privileged pods.
             "--allow-privileged=true".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
@@ -146,6 +149,15 @@ impl Layout {
             "--profiling=false".to_owned(),
             format!("--shutdown-delay-duration={}ms", self.shutdown_delay.as_millis()),
         ];
+        if self.real_node {
+            args.extend([
+                "--enable-admission-plugins=NodeRestriction".to_owned(),
+                "--kubelet-preferred-address-types=InternalIP".to_owned(),
+                format!("--kubelet-certificate-authority={}", pki("ca.pem")),
+                format!("--kubelet-client-certificate={}", pki("apiserver-kubelet-client.pem")),
+                format!("--kubelet-client-key={}", pki("apiserver-kubelet-client-key.pem")),
+            ]);
+        }
         if self.audit != Audit::Off {
             args.extend([
                 format!("--audit-policy-file={}", self.audit_policy().display()),
@@ -191,6 +203,13 @@ impl Layout {
             format!("--server-address=127.0.0.1:{}", self.kubelet_port),
             format!("--config={}", self.logs_config().display()),
         ];
+        if self.real_node {
+            let pki = |file: &str| self.pki().join(file).display().to_string();
+            args.extend([
+                format!("--tls-cert-file={}", pki("kwok.pem")),
+                format!("--tls-private-key-file={}", pki("kwok-key.pem")),
+            ]);
+        }
         args.extend(stages.iter().map(|stage| format!("--config={}", stage.display())));
         self.launch(assets, "kwok", args)
     }
@@ -208,16 +227,17 @@ impl Layout {
     }
 
     fn launch(&self, assets: &Assets, program: &str, args: Vec<String>) -> Launch {
-        Launch {
-            name: format!("{program} of cluster {}", self.name),
-            program: assets.program(program),
-            args,
-            env: vec![
-                // Otherwise kwok reads and writes ~/.kwok.
-                ("KWOK_WORKDIR".to_owned(), self.dir.join("kwok").display().to_string()),
-            ],
-            log: self.dir.join(format!("{program}.log")),
+        let name = format!("{program} of cluster {}", self.name);
+        let log = self.dir.join(format!("{program}.log"));
+        let mut launch = Launch::new(&name, &assets.program(program), args, &log);
+        launch.env = vec![
+            // Otherwise kwok reads and writes ~/.kwok.
+            ("KWOK_WORKDIR".to_owned(), self.dir.join("kwok").display().to_string()),
+        ];
+        if self.real_node {
+            launch.env.push((NO_PROXY.0.to_owned(), NO_PROXY.1.to_owned()));
         }
+        launch
     }
 }
 

@@ -217,13 +217,7 @@ impl Etcd {
                 args.push(format!("--trusted-ca-file={}", ca.ca().display()));
             }
         }
-        Launch {
-            name: self.name.clone(),
-            program: self.assets.program("etcd"),
-            args,
-            env: Vec::new(),
-            log: self.dir.join("etcd.log"),
-        }
+        Launch::new(&self.name, &self.assets.program("etcd"), args, &self.dir.join("etcd.log"))
     }
 
     async fn connect_as(&self, user: Option<(&str, &str)>) -> Result<Client> {

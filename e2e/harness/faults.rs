@@ -6,7 +6,7 @@
 //! lose or reorder packets. A black hole buffers what it receives, like a frozen peer.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -135,8 +135,17 @@ impl Proxy {
         Self::start(upstream, None).await
     }
 
+    /// The same, at another address of this machine, for clients in another network.
+    pub async fn at(ip: IpAddr, upstream: SocketAddr) -> Result<Self> {
+        Self::listen(ip, upstream, None).await
+    }
+
     async fn start(upstream: SocketAddr, calls: Option<calls::Calls>) -> Result<Self> {
-        let port = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        Self::listen(Ipv4Addr::LOCALHOST.into(), upstream, calls).await
+    }
+
+    async fn listen(ip: IpAddr, upstream: SocketAddr, calls: Option<calls::Calls>) -> Result<Self> {
+        let port = bind(SocketAddr::from((ip, 0)))?;
         let here = port.local_addr().context("a socket without an address")?;
         let shared = Arc::new(Shared {
             upstream,

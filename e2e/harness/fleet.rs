@@ -20,6 +20,7 @@ use super::{
     etcd::{Etcd, EtcdOptions, EtcdSecurity},
     nodes::NodeSize,
     process::fresh_dir,
+    real_node::RealNodeOptions,
 };
 
 /// Clusters that boot at once: each keeps a core busy meanwhile.
@@ -56,6 +57,15 @@ impl FleetOptions {
         for cluster in &mut self.clusters {
             cluster.nodes = nodes;
             cluster.node_size = size.clone();
+        }
+        self
+    }
+
+    /// The same with a real node in each cluster ([`real_node::available`](super::real_node::available)).
+    #[must_use]
+    pub fn with_real_nodes(mut self) -> Self {
+        for cluster in &mut self.clusters {
+            cluster.real_node = Some(RealNodeOptions::default());
         }
         self
     }

@@ -53,11 +53,17 @@ impl Authority {
 
     /// A certificate for a server (and client) at 127.0.0.1 and localhost.
     pub fn server(&self, name: &str) -> Result<Identity> {
-        self.issue(Self::server_params(name)?, name, &[])
+        self.server_at(name, &[])
     }
 
-    fn server_params(name: &str) -> Result<CertificateParams> {
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), name.to_owned()];
+    /// The same, at these names and addresses too.
+    pub fn server_at(&self, name: &str, also: &[String]) -> Result<Identity> {
+        self.issue(Self::server_params(name, also)?, name, &[])
+    }
+
+    fn server_params(name: &str, also: &[String]) -> Result<CertificateParams> {
+        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), name.to_owned()];
+        names.extend_from_slice(also);
         let mut params = CertificateParams::new(names).context("bad server name")?;
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -66,7 +72,7 @@ impl Authority {
 
     /// A certificate with the organization of managers.
     pub fn manager(&self, name: &str) -> Result<Identity> {
-        self.issue(Self::server_params(name)?, name, &["spaceport:replica"])
+        self.issue(Self::server_params(name, &[])?, name, &["spaceport:replica"])
     }
 
     /// A client certificate: `name` is its common name (the user), `groups` are its organizations.

@@ -39,6 +39,10 @@ pub struct Launch {
     pub env: Vec<(String, String)>,
     /// File to which its output is appended.
     pub log: PathBuf,
+    /// Process whose namespaces it runs in ([`super::RealNode::inside`]).
+    pub inside: Option<u32>,
+    /// What dropping it sends first. Other signals than KILL give it 5 s.
+    pub ends_by: Signal,
 }
 
 impl Launch {
@@ -56,6 +60,8 @@ impl Launch {
             args,
             env: Vec::new(),
             log: log.to_path_buf(),
+            inside: None,
+            ends_by: Signal::Kill,
         }
     }
 }
@@ -82,13 +88,14 @@ struct Seen {
     exit: Option<i32>,
 }
 
-/// A running program. Dropping it kills its process group and waits for it.
+/// A running program. Dropping it ends its process group ([`Launch::ends_by`]) and waits for it.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     log: PathBuf,
     log_start: u64,
     pid: u32,
+    ends_by: Signal,
     child: Mutex<Child>,
     control: Mutex<Option<ChildStdin>>,
     seen: watch::Receiver<Seen>,
@@ -120,7 +127,11 @@ impl Process {
             .open(&launch.log)
             .with_context(|| format!("cannot open log file {}", launch.log.display()))?;
         let log_start = log.metadata().map_or(0, |meta| meta.len());
-        let mut child = Command::new(assets.babysit())
+        let mut command = Command::new(assets.babysit());
+        if let Some(pid) = launch.inside {
+            command.args(["-in", &pid.to_string()]);
+        }
+        let mut child = command
             .arg("--")
             .arg(&launch.program)
             .args(&launch.args)
@@ -143,7 +154,8 @@ impl Process {
             bail!("{} did not start: {}", launch.name, tail(&launch.log, log_start));
         };
         let (name, log) = (launch.name.clone(), launch.log.clone());
-        Ok(Self { name, log, log_start, pid, child: Mutex::new(child), control: Mutex::new(control), seen })
+        let (child, control) = (Mutex::new(child), Mutex::new(control));
+        Ok(Self { name, log, log_start, pid, ends_by: launch.ends_by, child, control, seen })
     }
 
     /// Process id, also of its process group.
@@ -267,7 +279,7 @@ fn is_stopped(pid: u32) -> Result<bool> {
 impl Drop for Process {
     fn drop(&mut self) {
         // An error means that it has ended already.
-        let _ = self.say(Signal::Kill);
+        let _ = self.say(self.ends_by);
         drop(self.control.lock().take());
         let _ = self.child.lock().wait();
     }

@@ -269,16 +269,21 @@ pub async fn prepare_namespaces(cluster: &Cluster, namespace: &str, secrets: &st
     let root = source_dir().join("../clusters/member");
     for file in ["namespaces.yaml", "rbac.yaml"] {
         let path = root.join(file);
-        let mut text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        for (ours, wanted) in [(NAMESPACE, namespace), (SECRETS_NAMESPACE, secrets)] {
-            for key in ["name", "namespace"] {
-                text = text.replace(&format!(" {key}: {ours}\n"), &format!(" {key}: {wanted}\n"));
-            }
-        }
-        cluster.apply_yaml(&text).await?;
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        cluster.apply_yaml(&renamed(&text, (namespace, secrets))).await?;
     }
     cluster.prepare_namespace(namespace).await
+}
+
+/// Manifests with other names of the workspace namespace and its secrets namespace.
+pub(super) fn renamed(text: &str, (namespace, secrets): (&str, &str)) -> String {
+    let mut text = text.to_owned();
+    for (ours, wanted) in [(NAMESPACE, namespace), (SECRETS_NAMESPACE, secrets)] {
+        for key in ["name", "namespace"] {
+            text = text.replace(&format!(" {key}: {ours}\n"), &format!(" {key}: {wanted}\n"));
+        }
+    }
+    text
 }
 
 /// A kubeconfig with one context.
@@ -357,7 +362,7 @@ fn class() -> serde_json::Value {
 }
 
 /// Merges `over` into `base`, object by object.
-fn overlay(base: &mut serde_json::Value, over: &serde_json::Value) {
+pub(super) fn overlay(base: &mut serde_json::Value, over: &serde_json::Value) {
     match (base, over) {
         (serde_json::Value::Object(base), serde_json::Value::Object(over)) => {
             for (key, value) in over {

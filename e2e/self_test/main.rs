@@ -15,6 +15,8 @@ use tokio::time::timeout;
 use e2e::harness::{Cluster, Fleet, FleetOptions, NodeAgent, Part, annotations, node_agent::Pace};
 
 mod faults;
+mod real_node;
+mod servers;
 
 const SOON: Duration = Duration::from_secs(20);
 const FINALIZER: &str = "gitpod.io/finalizer";
@@ -72,22 +74,46 @@ fn pod(name: &str, asked: &[(&str, &str)]) -> Result<Pod> {
 
 async fn until<K>(api: &Api<K>, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value>
 where
+    K: Watched,
+{
+    until_within(SOON, api, name, what, holds).await
+}
+
+async fn until_within<K>(
+    within: Duration,
+    api: &Api<K>,
+    name: &str,
+    what: &str,
+    holds: impl Fn(&Value) -> bool,
+) -> Result<Value>
+where
+    K: Watched,
+{
+    let json = |object: Option<&K>| serde_json::to_value(object).unwrap_or_default();
+    let waited =
+        timeout(within, await_condition(api.clone(), name, |object: Option<&K>| holds(&json(object)))).await;
+    let Ok(found) = waited else {
+        let now = serde_json::to_string(&api.get_opt(name).await?)?;
+        anyhow::bail!("{name}: not {what} after {within:?}: {now}");
+    };
+    Ok(json(found?.as_ref()))
+}
+
+/// An object that can be watched.
+trait Watched:
+    kube::Resource + Clone + std::fmt::Debug + Send + serde::Serialize + serde::de::DeserializeOwned + 'static
+{
+}
+
+impl<K> Watched for K where
     K: kube::Resource
         + Clone
         + std::fmt::Debug
         + Send
         + serde::Serialize
         + serde::de::DeserializeOwned
-        + 'static,
+        + 'static
 {
-    let json = |object: Option<&K>| serde_json::to_value(object).unwrap_or_default();
-    let waited =
-        timeout(SOON, await_condition(api.clone(), name, |object: Option<&K>| holds(&json(object)))).await;
-    let Ok(found) = waited else {
-        let now = serde_json::to_string(&api.get_opt(name).await?)?;
-        anyhow::bail!("{name}: not {what} after {SOON:?}: {now}");
-    };
-    Ok(json(found?.as_ref()))
 }
 
 fn state(pod: &Value) -> &Value {

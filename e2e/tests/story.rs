@@ -37,10 +37,20 @@ pub const CLUSTERS: [(&str, &str); 3] = [("eu-1", "europe"), ("us-1", "north-ame
 /// A client of the workspace API.
 pub type Client = WorkspaceManagerClient<Channel>;
 
-struct Shared {
-    fleet: Fleet,
-    kubeconfigs: BTreeMap<String, PathBuf>,
+/// Clusters that stories share.
+pub struct Shared {
+    /// The clusters.
+    pub fleet: Fleet,
+    /// Kubeconfigs of user `spaceport`, by cluster.
+    pub kubeconfigs: BTreeMap<String, PathBuf>,
     _agents: Vec<NodeAgent>,
+}
+
+impl Shared {
+    /// The node agents, if they are simulated, run as long as the clusters.
+    pub fn new(fleet: Fleet, kubeconfigs: BTreeMap<String, PathBuf>, agents: Vec<NodeAgent>) -> Self {
+        Self { fleet, kubeconfigs, _agents: agents }
+    }
 }
 
 async fn shared() -> Result<&'static Shared> {
@@ -65,7 +75,7 @@ async fn boot() -> Result<Shared> {
         kubeconfigs.insert(cluster.name().to_owned(), prepare_member(cluster).await?);
         agents.push(NodeAgent::start(&cluster.client(), Pace::default()));
     }
-    Ok(Shared { fleet, kubeconfigs, _agents: agents })
+    Ok(Shared::new(fleet, kubeconfigs, agents))
 }
 
 /// An installation of Spaceport on the shared fleet.
@@ -92,7 +102,7 @@ pub fn story(
     tell: impl AsyncFnOnce(&mut Story) -> Result<()>,
 ) -> Result<()> {
     e2e::harness::block_on(async {
-        let mut story = Story::open(name).await?;
+        let mut story = Story::open(shared().await?, name).await?;
         let outcome = async {
             for n in 0..managers {
                 let replica = story.installation.start(&format!("manager-{n}")).await?;
@@ -104,21 +114,16 @@ pub fn story(
             tell(&mut story).await
         };
         let outcome = outcome.await;
-        outcome.map_err(|error| match story.replicas.last() {
-            Some(replica) => {
-                error.context(format!("{} logged: {}", replica.name, replica.process.log_tail()))
-            }
-            None => error,
-        })
+        outcome.map_err(|error| story.with_log(error))
     })
 }
 
 impl Story {
-    async fn open(name: &str) -> Result<Self> {
+    /// On the given clusters, without managers.
+    pub async fn open(shared: &'static Shared, name: &str) -> Result<Self> {
         static NAMES: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
         // It names a namespace and a prefix in etcd.
         ensure!(NAMES.lock().insert(name.to_owned()), "another story is named {name}, too");
-        let shared = shared().await?;
         let (namespace, secrets_namespace) = (name.to_owned(), format!("{name}-secrets"));
         for cluster in shared.fleet.clusters() {
             prepare_namespaces(cluster, &namespace, &secrets_namespace).await?;
@@ -138,6 +143,16 @@ impl Story {
             namespace,
             secrets_namespace,
         })
+    }
+
+    /// With the end of the last manager's log.
+    pub fn with_log(&self, error: anyhow::Error) -> anyhow::Error {
+        match self.replicas.last() {
+            Some(replica) => {
+                error.context(format!("{} logged: {}", replica.name, replica.process.log_tail()))
+            }
+            None => error,
+        }
     }
 
     /// Registers a shared cluster through the CLI and waits until it accepts workspaces.

@@ -20,6 +20,7 @@ pub mod ended;
 pub mod ending;
 pub mod env;
 pub mod epoch;
+pub mod git;
 pub mod hash;
 pub mod health;
 pub mod image;

@@ -107,20 +107,16 @@ async fn expired_tokens_are_renewed_under_calls_leases_and_watches() -> Result<(
     let dir = TempDir::new()?;
     let endpoint = format!("http://127.0.0.1:{}", free_port()?);
     let assets = assets().await?;
-    let launch = Launch {
-        name: "etcd with short tokens".to_owned(),
-        program: assets.program("etcd"),
-        args: vec![
-            format!("--data-dir={}", dir.path().join("data").display()),
-            format!("--listen-client-urls={endpoint}"),
-            format!("--advertise-client-urls={endpoint}"),
-            "--listen-peer-urls=http://127.0.0.1:0".to_owned(),
-            "--auth-token-ttl=1".to_owned(),
-            "--log-level=warn".to_owned(),
-        ],
-        env: Vec::new(),
-        log: dir.path().join("etcd.log"),
-    };
+    let args = [
+        format!("--data-dir={}", dir.path().join("data").display()),
+        format!("--listen-client-urls={endpoint}"),
+        format!("--advertise-client-urls={endpoint}"),
+        "--listen-peer-urls=http://127.0.0.1:0".to_owned(),
+        "--auth-token-ttl=1".to_owned(),
+        "--log-level=warn".to_owned(),
+    ];
+    let log = dir.path().join("etcd.log");
+    let launch = Launch::new("etcd with short tokens", &assets.program("etcd"), args, &log);
     let process = Process::start(&assets, &launch).await?;
     let connect = async || Ok(Store::connect(plain(&endpoint)).await.map(|_| ())?);
     process.ready(SOON, connect).await?;

@@ -2,6 +2,7 @@
 //! that fetch them read as intended.
 
 use super::{Problems, git};
+use domain::git::check_web;
 use domain::layout::Layout;
 use domain::{image, path, snapshot_name};
 use proto::contentservice::workspace_initializer::Spec;
@@ -92,7 +93,7 @@ impl Check<'_> {
         self.problems.check(format!("{field}.target_location"), checked);
         for (at, file) in download.files.iter().enumerate() {
             let field = format!("{field}.files[{at}]");
-            self.problems.check(format!("{field}.url"), git::check_web(&file.url));
+            self.problems.check(format!("{field}.url"), check_web(&file.url));
             let path = path::check_file_in(folder, &file.file_path);
             self.problems.check(format!("{field}.file_path"), path);
             if checked.and(path).is_ok() {

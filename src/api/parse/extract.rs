@@ -1,11 +1,9 @@
 //! Extracts the secrets of an initializer other than passwords. Spaceport's node agent resolves the references; for an
 //! existing agent, which resolves references in passwords alone, the fields are reported as clear text.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use percent_encoding::percent_decode_str;
-
+use domain::git::{Login, has_login, login};
 use domain::hash;
 use proto::contentservice::workspace_initializer::Spec;
 use proto::contentservice::{GitConfig, GitInitializer, WorkspaceInitializer};
@@ -28,50 +26,6 @@ pub(super) fn take(secrets: &mut Secrets, text: &mut String, path: &str) {
 /// Key for a path in the initializer. A path below many composites is hashed.
 fn key(path: &str) -> String {
     if path.len() <= LONGEST_KEY { path.to_owned() } else { format!("initializer.{}", hash::hex(path)) }
-}
-
-/// User and password of an HTTP URL, and the URL without them.
-struct Login {
-    user: String,
-    password: String,
-    url: String,
-}
-
-/// Splits off the user and password of a URL; `None` if it has none.
-fn user_info(url: &str) -> Option<(&str, &str, &str)> {
-    let (scheme, rest) = url.split_once("://")?;
-    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-    let (info, _) = rest.get(..end)?.rsplit_once('@')?;
-    Some((scheme, info, rest.get(info.len() + 1..)?))
-}
-
-pub(super) fn is_http(scheme: &str) -> bool {
-    scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
-}
-
-/// Whether a URL holds a secret: in HTTP the user alone may be one, elsewhere only a password.
-fn has_login(url: &str) -> bool {
-    user_info(url)
-        .is_some_and(|(scheme, info, _)| !info.is_empty() && (is_http(scheme) || info.contains(':')))
-}
-
-fn login(url: &str) -> Option<Login> {
-    let (scheme, info, rest) = user_info(url).filter(|(scheme, _, _)| is_http(scheme))?;
-    let (user, password) = info.split_once(':').unwrap_or((info, ""));
-    Some(Login { user: decoded(user), password: decoded(password), url: format!("{scheme}://{rest}") })
-}
-
-/// Whether an HTTP URL holds a login that HTTP cannot carry: control characters, or a colon in the user.
-pub(super) fn has_broken_login(url: &str) -> bool {
-    let has_control = |text: &str| text.contains(char::is_control);
-    login(url).is_some_and(|Login { user, password, .. }| {
-        has_control(&user) || has_control(&password) || user.contains(':')
-    })
-}
-
-/// Percent-decodes, as git does; invalid encoding stays as it is.
-fn decoded(text: &str) -> String {
-    percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Cow::into_owned)
 }
 
 /// Turns user and password of the URL into basic authentication, unless the repository has authentication already.

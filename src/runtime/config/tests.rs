@@ -67,7 +67,7 @@ fn with(changes: &[(&str, Value)]) -> Value {
 }
 
 fn read_in(folder: &TempDir, document: &Value) -> Result<Config, Error> {
-    let reading = read(&document.to_string(), Format::Json, &report(folder)).unwrap();
+    let reading = read(document.clone(), &report(folder));
     reading.finish(Some(())).map(|(config, ())| config)
 }
 
@@ -98,6 +98,9 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(config.manager.timeouts.after_close, Duration::from_mins(2));
     assert!(!config.manager.workspacekit);
     assert!(config.content.storage.is_none());
+    assert_eq!(config.content.format, ContentFormat::Zst);
+    assert_eq!((config.content.upload.part_size, config.content.upload.parallel), (16 << 20, 4));
+    assert_eq!((config.content.pruning.keep, config.content.pruning.age), (3, Duration::from_hours(24)));
     assert_eq!(config.rpc_server.address.to_string(), "127.0.0.1:8080");
     assert_eq!(config.prometheus.unwrap().to_string(), "127.0.0.1:9500");
     assert_eq!(config.health.to_string(), "127.0.0.1:9090");
@@ -148,7 +151,7 @@ fn the_reference_names_every_key_and_no_other() {
             }),
         ),
     ]);
-    read(&document.to_string(), Format::Json, &report).unwrap().finish(Some(())).unwrap();
+    read(document.clone(), &report).finish(Some(())).unwrap();
     let known = report.known();
     // Readers also know groups; the reference has only keys without keys below them.
     let is_group = |key: &str| {
@@ -207,7 +210,7 @@ fn the_error_lists_one_problem_a_line() {
         error.to_string(),
         "the configuration has 2 problems to solve:\n  manager.namespace: \"A\" is not the name of a namespace\n  extra: unknown key"
     );
-    let list = read("[]", Format::Json, &report(&folder())).unwrap();
+    let list = read(json!([]), &report(&folder()));
     let error = list.finish(Some(())).unwrap_err().to_string();
     assert!(error.contains("the document: must be a group of keys, not a list"), "{error}");
 }
@@ -250,7 +253,7 @@ fn a_class_with_problems_may_be_preferred_and_its_template_is_checked_all_the_sa
     ]);
     let report =
         Report::new(folder.path(), |path| Err(format!("{} has a typo", path.file_name().unwrap().display())));
-    let mut reading = read(&document.to_string(), Format::Json, &report).unwrap();
+    let mut reading = read(document.clone(), &report);
     assert!(reading.manager.is_some(), "rooms check their parts of it");
     let more = |path: &str, message: &str| Problem { path: path.to_owned(), message: message.to_owned() };
     let found =
@@ -587,6 +590,33 @@ fn keys_and_passwords_are_read_and_never_printed() {
 }
 
 #[test]
+fn uploads_stay_within_64_mib_of_memory() {
+    let parallel = |content: Value| valid(&[("/content", content)]).content.upload.parallel;
+    let minio = |parallel: u32| json!({"kind": "minio", "minio": {"endpoint": "m", "accessKey": "k", "secretKey": "s", "parallelUpload": parallel}});
+    assert_eq!(parallel(json!({"upload": {"partSize": 67_108_864}})), 1);
+    assert_eq!(parallel(json!({"upload": {"partSize": 5_242_880, "parallel": 12}})), 12);
+    assert_eq!(parallel(json!({"storage": minio(0)})), 1);
+    assert_eq!(parallel(json!({"storage": minio(1024)})), 4);
+    assert_eq!(parallel(json!({"storage": minio(2), "upload": {"parallel": 3}})), 3);
+    check_problems(
+        &[(
+            "/content",
+            json!({"format": "zip", "upload": {"partSize": 33_554_432, "parallel": 3}, "pruning": {"keep": 0}, "storage": {"kind": "local", "local": {"path": "content"}}}),
+        )],
+        &[
+            r#"content.format: "zip" is not one of tar, zst"#,
+            "content.pruning.keep: must be a whole number from 1 to 1000",
+            "content.storage.local.path: must be absolute",
+            "content.upload.parallel: times partSize must be at most 67108864 bytes (64 MiB)",
+        ],
+    );
+    check_problems(
+        &[("/content/storage", json!({"kind": "local"}))],
+        &["content.storage.local.path: is required"],
+    );
+}
+
+#[test]
 fn sealing_keys_have_the_right_length_and_unique_ids() {
     check_problems(
         &[(
@@ -658,7 +688,8 @@ fn any_text_is_a_configuration_or_a_list_of_problems() {
     let minimal = minimal().to_string();
     fuzz::text_target("configuration", &[&minimal], |text| {
         for format in [Format::Json, Format::Yaml] {
-            let Ok(reading) = read(text, format, &report(&folder)) else { continue };
+            let Ok(document) = parse(text, format) else { continue };
+            let reading = read(document, &report(&folder));
             if let Err(Error::Invalid { problems }) = reading.finish(Some(())) {
                 assert!(!problems.is_empty(), "{text:?}");
             }

@@ -1,0 +1,92 @@
+//! HTTP between the client library and the network. The library hides the status of a failed response behind private types;
+//! here those that it does not name itself become a [`Refusal`], which [`Error`](super::Error) finds in the chain of causes.
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use http::StatusCode;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
+    HttpService, ReqwestConnector,
+};
+
+use super::problem::Refusal;
+
+/// Bytes of an error response that are read.
+const BODY_MAX: usize = 64 * 1024;
+
+/// Connects with `reqwest`, and reads error responses.
+#[derive(Debug, Default)]
+pub(super) struct Connector;
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let inner = ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(Service { inner }))
+    }
+}
+
+#[derive(Debug)]
+struct Service {
+    inner: HttpClient,
+}
+
+#[async_trait]
+impl HttpService for Service {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let response = self.inner.execute(request).await?;
+        let status = response.status();
+        // The library maps these to errors of their own; of a missing object only the code says whether the bucket is there.
+        let named = [
+            StatusCode::NOT_MODIFIED,
+            StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
+            StatusCode::CONFLICT,
+            StatusCode::PRECONDITION_FAILED,
+        ];
+        if !(status.is_client_error() || status.is_server_error()) || named.contains(&status) {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let body = beginning(body).await;
+        let code = code_of(&body);
+        if status == StatusCode::NOT_FOUND && code != "NoSuchBucket" {
+            return Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(body)));
+        }
+        Err(HttpError::new(HttpErrorKind::Unknown, Refusal { status, code }))
+    }
+}
+
+async fn beginning(body: HttpResponseBody) -> Vec<u8> {
+    let mut stream = body.bytes_stream();
+    let mut text = Vec::new();
+    while let Some(Ok(chunk)) = stream.next().await {
+        text.extend_from_slice(&chunk);
+        if text.len() > BODY_MAX {
+            break;
+        }
+    }
+    text.truncate(BODY_MAX);
+    text
+}
+
+/// The text of the element `Code` of an error document.
+fn code_of(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let code =
+        text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+    let plain = |code: &&str| code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    code.filter(plain).unwrap_or("no error code").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_an_error_document_is_read_and_nothing_else() {
+        assert_eq!(code_of(b"<Error><Code>SlowDown</Code><Message>secret</Message></Error>"), "SlowDown");
+        assert_eq!(code_of(b"<Code>a b</Code>"), "no error code");
+        assert_eq!(code_of(b"<html>"), "no error code");
+    }
+}
