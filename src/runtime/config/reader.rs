@@ -225,6 +225,7 @@ impl<'r> Group<'r> {
     }
 
     /// A group below this one; empty if it is absent.
+    #[must_use = "keys of a group are known only once they were read"]
     pub fn group(&mut self, key: &str) -> Group<'r> {
         let value = self.take(key).unwrap_or_default();
         Group::new(self.report, join(&self.path, key), join(&self.pattern, key), value)
