@@ -1,7 +1,9 @@
-//! Operations that are dropped after any of their awaits, and run again.
+//! Operations that are dropped between their steps, and run again.
 
 use std::fs;
 use std::future::Future;
+use std::os::unix::fs::chown;
+use std::path::Path;
 use std::pin::pin;
 use std::task::Poll;
 
@@ -18,48 +20,84 @@ use super::super::stage::USER;
 use super::backups::empty;
 use super::scene::{Scene, apply, backup, condition, entries, fill, stopping, workspace};
 
-/// Runs a future until it was polled so often. `None` if it was dropped then.
-async fn polled<F: Future>(times: usize, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut left = times;
-    std::future::poll_fn(|context| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        match future.as_mut().poll(context) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if left == 0 => {
-                // The next poll ends it; nothing else may wake this task.
-                context.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
+/// When an operation is dropped.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// After so many polls.
+    Polls(usize),
+    /// Once this text is in the state file, before it is polled again.
+    State(&'static str),
+    /// Once this exists on the node.
+    Node(&'static str),
+    /// Once an object is in this folder of the workspace's.
+    Store(&'static str),
+    Never,
 }
 
-/// Runs what is next, and drops it after so many polls. True if it came to its end.
-async fn killed(scene: &mut Scene, workspace: &mut Workspace, times: usize) -> bool {
+impl Moment {
+    fn has_come(self, polls: usize, node: &Path, store: &Path) -> bool {
+        let exists = |path: &Path| fs::symlink_metadata(path).is_ok();
+        match self {
+            Self::Polls(most) => polls >= most,
+            Self::State(text) => fs::read_dir(node.join(".spaceport/state"))
+                .unwrap()
+                .flatten()
+                .any(|entry| fs::read_to_string(entry.path()).is_ok_and(|state| state.contains(text))),
+            Self::Node(path) => exists(&node.join(path)),
+            Self::Store(folder) => exists(&store.join("jane/workspaces/ws").join(folder)),
+            Self::Never => false,
+        }
+    }
+}
+
+/// Runs what is next, and drops it at a moment. True if it came to its end before.
+async fn killed(scene: &mut Scene, store: &Path, workspace: &mut Workspace, moment: Moment) -> bool {
     let Next::Run(operation) = scene.operations().next(workspace, false, Timestamp::now()).await else {
         panic!("nothing to run")
     };
     let (progress, _) = watch::channel(Progress::default());
-    let ended = polled(times, scene.operations().run(operation, workspace, &progress)).await;
+    let has_ended = {
+        let mut running = pin!(scene.operations().run(operation, workspace, &progress));
+        let mut polls = 0;
+        std::future::poll_fn(|context| {
+            if moment.has_come(polls, scene.root.path(), store) {
+                return Poll::Ready(false);
+            }
+            polls += 1;
+            let polled = running.as_mut().poll(context);
+            if matches!(moment, Moment::Polls(most) if polls >= most) {
+                context.waker().wake_by_ref();
+            }
+            polled.map(|ended| {
+                ended.unwrap();
+                true
+            })
+        })
+        .await
+    };
     // The agent that was killed wrote nothing; the one that comes next does.
     scene.restart().await;
-    ended.is_some()
+    has_ended
 }
 
 /// Numbers of polls that lie closer together at the beginning.
-fn moments() -> impl Iterator<Item = usize> {
-    std::iter::successors(Some(1), |times: &usize| Some(times + 1 + times / 4))
+fn polls() -> impl Iterator<Item = Moment> {
+    std::iter::successors(Some(1), |polls: &usize| Some(polls + 1 + polls / 2)).take(9).map(Moment::Polls)
 }
 
 pub async fn a_backup_that_is_killed_anywhere_ends_with_one_proven_head_and_nothing_lost() {
-    let (mut kills, mut resumed) = (0, 0);
-    for times in moments() {
+    let steps = [
+        Moment::State("backingUp"),
+        Moment::State("uploadId"),
+        Moment::State("\"whole\":{"),
+        Moment::Store("archives"),
+        Moment::Store("heads"),
+        Moment::State("backedUp"),
+        Moment::Node(".spaceport/kept/jane/ws"),
+        Moment::State("\"settled\":true"),
+    ];
+    let mut kills = 0;
+    for moment in steps.into_iter().chain(polls()) {
         let store = tempfile::tempdir().unwrap();
         let mut scene = Scene::new(store.path()).await;
         let mut running = scene.start("ws-1", empty()).await;
@@ -68,36 +106,24 @@ pub async fn a_backup_that_is_killed_anywhere_ends_with_one_proven_head_and_noth
         let mut large = vec![0; 11 << 20];
         fastrand::Rng::with_seed(7).fill(&mut large);
         fs::write(scene.path("ws-1/large"), large).unwrap();
-        std::os::unix::fs::chown(scene.path("ws-1/large"), Some(USER), Some(USER)).unwrap();
+        chown(scene.path("ws-1/large"), Some(USER), Some(USER)).unwrap();
         let mut before = entries(&scene.path("ws-1"));
-        before.retain(|path, _| path.to_str() != Some("leave.excluded"));
+        before.retain(|path, _| path != Path::new("leave.excluded"));
         stopping(&mut running);
-        let has_ended = killed(&mut scene, &mut running, times).await;
-        resumed += usize::from(scene.path(".spaceport/state/ws-1.upload").exists());
+        kills += usize::from(!killed(&mut scene, store.path(), &mut running, moment).await);
         scene.drive(&mut running).await;
-        assert_eq!(condition(&running, BACKUP_COMPLETE).unwrap().status, "True", "after {times} polls");
-<<<<<<< HEAD
+        let complete = condition(&running, BACKUP_COMPLETE);
+        assert!(complete.is_some_and(|complete| complete.status == "True"), "{moment:?}: {running:?}");
         let Some(Choice::Head(head)) = scene.store.newest_backup(&Scene::keys()).await.unwrap() else {
             panic!()
         };
-        assert_eq!(scene.store.list_heads(&Scene::keys()).await.unwrap(), [head.id()], "after {times} polls");
-=======
-        let Some(Choice::Head(head)) = scene.store.newest_backup(&scene.keys()).await.unwrap() else {
-            panic!()
-        };
-        assert_eq!(scene.store.list_heads(&scene.keys()).await.unwrap(), [head.id()], "after {times} polls");
->>>>>>> agent
+        assert_eq!(scene.store.list_heads(&Scene::keys()).await.unwrap(), [head.id()], "{moment:?}");
+        assert_eq!(fs::read_dir(store.path().join(".uploads")).unwrap().count(), 0, "{moment:?}");
         let other = Scene::new(store.path()).await;
         other.start("ws-2", backup()).await;
-        assert_eq!(entries(&other.path("ws-2")), before, "after {times} polls");
-        if has_ended {
-            println!("{kills} kills, {resumed} of them in an upload that was resumed");
-            assert!(kills > 10 && resumed > 1, "only {kills} kills, {resumed} in an upload");
-            assert!(fs::read_dir(store.path().join(".uploads")).unwrap().next().is_none());
-            return;
-        }
-        kills += 1;
+        assert_eq!(entries(&other.path("ws-2")), before, "{moment:?}");
     }
+    assert!(kills >= steps.len(), "only {kills} kills");
 }
 
 pub async fn an_initialisation_that_is_killed_anywhere_ends_with_the_whole_content() {
@@ -106,45 +132,41 @@ pub async fn an_initialisation_that_is_killed_anywhere_ends_with_the_whole_conte
     let mut first = origin.start("ws-1", empty()).await;
     fill(&origin.path("ws-1"));
     let mut before = entries(&origin.path("ws-1"));
-    before.retain(|path, _| path.to_str() != Some("leave.excluded"));
+    before.retain(|path, _| path != Path::new("leave.excluded"));
     origin.stop(&mut first).await;
+    let steps = [
+        Moment::State("initialising"),
+        Moment::Node("ws-3"),
+        Moment::Node("ws-3/src"),
+        Moment::Node(".spaceport/state/ws-3.tree"),
+        Moment::State("filled"),
+        Moment::Node("ws-3/.gitpod/ready"),
+        Moment::State("\"stage\":\"ready\""),
+    ];
     // Once by a download, once from the folder that is kept.
     for is_kept in [false, true] {
-        for (kills, times) in moments().enumerate() {
+        let mut kills = 0;
+        for moment in steps.into_iter().chain(polls()) {
             let mut scene = Scene::new(store.path()).await;
             if is_kept {
                 let mut kept = scene.start("ws-2", backup()).await;
                 scene.stop(&mut kept).await;
+                fs::remove_file(scene.path(".spaceport/state/ws-2.json")).unwrap();
             }
             let mut workspace = workspace("ws-3", backup());
-            let has_ended = killed(&mut scene, &mut workspace, times).await;
+            kills += usize::from(!killed(&mut scene, store.path(), &mut workspace, moment).await);
             // What programs of the workspace may have written once they saw the ready file stays.
             let was_visible = scene.path("ws-3/.gitpod/ready").exists();
             if was_visible {
-                scene.write("ws-3/src/mine", "x");
+                fs::write(scene.path("ws-3/mine"), "x").unwrap();
             }
             scene.drive(&mut workspace).await;
-            assert_eq!(condition(&workspace, CONTENT_READY).unwrap().status, "True", "after {times} polls");
+            assert_eq!(condition(&workspace, CONTENT_READY).unwrap().status, "True", "{moment:?}");
             let mut found = entries(&scene.path("ws-3"));
-            assert_eq!(
-                found.remove(std::path::Path::new("src/mine")).is_some(),
-                was_visible,
-                "after {times} polls"
-            );
-            if was_visible {
-                // Its folder has a new time.
-                found.remove(std::path::Path::new("src"));
-                let mut expected = before.clone();
-                expected.remove(std::path::Path::new("src"));
-                assert_eq!(found, expected, "after {times} polls");
-            } else {
-                assert_eq!(found, before, "after {times} polls");
-            }
-            if has_ended {
-                assert!(kills > 5, "only {kills} kills");
-                break;
-            }
+            assert_eq!(found.remove(Path::new("mine")).is_some(), was_visible, "{moment:?}, {is_kept}");
+            assert_eq!(found, before, "{moment:?}, {is_kept}");
         }
+        assert!(kills >= steps.len(), "only {kills} kills");
     }
 }
 
@@ -152,13 +174,13 @@ pub async fn what_was_done_and_not_written_is_written_by_the_next_agent_without_
     let store = tempfile::tempdir().unwrap();
     let mut scene = Scene::new(store.path()).await;
     let mut workspace = workspace("ws-1", empty());
-    assert!(killed(&mut scene, &mut workspace, usize::MAX).await);
+    assert!(killed(&mut scene, store.path(), &mut workspace, Moment::Never).await);
     assert_eq!(scene.drive(&mut workspace).await, []);
     assert_eq!(condition(&workspace, CONTENT_READY).unwrap().status, "True");
     workspace.status.as_mut().unwrap().phase = Phase::Running;
     scene.write("ws-1/file", "x");
     stopping(&mut workspace);
-    assert!(killed(&mut scene, &mut workspace, usize::MAX).await);
+    assert!(killed(&mut scene, store.path(), &mut workspace, Moment::Never).await);
     let written = match scene.operations().next(&workspace, false, Timestamp::now()).await {
         Next::Write(report) => *report,
         other => panic!("{other:?}"),
