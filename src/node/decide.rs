@@ -126,6 +126,10 @@ impl<'a> Seen<'a> {
     }
 }
 
+fn written(report: Report) -> Next {
+    Next::Write(Box::new(report))
+}
+
 struct Case<'a> {
     facts: &'a Facts<'a>,
     status: &'a WorkspaceStatus,
@@ -142,14 +146,10 @@ impl Case<'_> {
         self.status.is_true(condition)
     }
 
-    fn write(&self, report: Report) -> Next {
-        Next::Write(Box::new(report))
-    }
-
     /// What the state on disk says, if it says anything.
     fn tell(&self) -> Next {
         match self.seen {
-            Seen::State(state) => report(state).map_or(Next::Nothing, |report| self.write(report)),
+            Seen::State(state) => report(state).map_or(Next::Nothing, written),
             Seen::Nothing | Seen::Broken(_) => Next::Nothing,
         }
     }
@@ -161,7 +161,7 @@ impl Case<'_> {
         }
         match self.seen {
             Seen::Nothing => Next::Run(Operation::Initialise),
-            Seen::Broken(problem) => self.write(Report::not_initialised(self.attempt, problem)),
+            Seen::Broken(problem) => written(Report::not_initialised(self.attempt, problem)),
             Seen::State(state) => match state.stage {
                 Stage::Initialising | Stage::Filled => Next::Run(Operation::Initialise),
                 Stage::Ready | Stage::NotInitialised { .. } => self.tell(),
@@ -205,12 +205,15 @@ impl Case<'_> {
             return Some(Next::Nothing);
         }
         Some(match self.seen {
-            Seen::Broken(problem) if is_rejected => self.write(Report::not_wiped(self.attempt, problem)),
-            Seen::Broken(_) => Next::Nothing,
-            Seen::State(State { stage: Stage::Wiped | Stage::NotWiped { .. }, .. }) if is_rejected => self.tell(),
-            Seen::State(State { stage: Stage::Wiped | Stage::NotWiped { .. }, .. }) => Next::Nothing,
+            Seen::Broken(problem) if is_rejected => written(Report::not_wiped(self.attempt, problem)),
+            Seen::State(State { stage: Stage::Wiped | Stage::NotWiped { .. }, .. }) if is_rejected => {
+                self.tell()
+            }
             // Whoever aborted a workspace after its backup was proven has the backup.
             Seen::State(State { stage: Stage::BackedUp(_), .. }) if !is_rejected => Next::Nothing,
+            Seen::Broken(_) | Seen::State(State { stage: Stage::Wiped | Stage::NotWiped { .. }, .. }) => {
+                Next::Nothing
+            }
             Seen::Nothing | Seen::State(_) => self.when_gone(|| Next::Run(Operation::Wipe)),
         })
     }
@@ -244,14 +247,14 @@ impl Case<'_> {
 
     /// A backup that cannot be made.
     fn lost(&self, why: &str) -> Next {
-        self.write(Report::not_backed_up(self.attempt, why))
+        written(Report::not_backed_up(self.attempt, why))
     }
 
     /// The name of a prebuild's result is in the status before it is in the store.
     fn run_backup(&self) -> Next {
         let named = self.status.snapshot.as_deref();
         match self.facts.snapshot.filter(|_| self.facts.workspace.spec.type_ == Kind::Prebuild) {
-            Some(name) if named != Some(name) => self.write(Report::snapshot(self.attempt, name)),
+            Some(name) if named != Some(name) => written(Report::snapshot(self.attempt, name)),
             _ => Next::Run(Operation::BackUp),
         }
     }

@@ -60,7 +60,16 @@ impl Operations {
         let opened = tokio::task::spawn_blocking(move || Disk::open(layout));
         let disk = opened.await.map_err(Error::stopped)??;
         let logins = OneTimeLogins::new().map_err(|error| Error::Logins(error.to_string()))?;
-        let context = Context { settings, helper, store, secrets, logins, disk, sweeping: Arc::default() };
+        let context = Context {
+            settings,
+            helper,
+            store,
+            secrets,
+            logins,
+            disk,
+            sweeping: Arc::default(),
+            is_ending: Arc::default(),
+        };
         Ok(Self { context: Arc::new(context) })
     }
 
@@ -70,7 +79,8 @@ impl Operations {
             Ok(subject) => self.context.disk.read(&subject.origin.instance).await,
             Err(error) => Known::Broken(error.to_string()),
         };
-        let snapshot = (workspace.spec.type_ == Kind::Prebuild).then(|| back_up::prebuild_name(&self.context, workspace));
+        let snapshot = (workspace.spec.type_ == Kind::Prebuild)
+            .then(|| back_up::prebuild_name(&self.context, workspace));
         let snapshot = snapshot.and_then(Result::ok);
         let node = self.context.settings.node.as_str();
         decide(&Facts { workspace, is_deleted, node, known: &known, snapshot: snapshot.as_deref(), now })
@@ -86,14 +96,16 @@ impl Operations {
     ) -> Result<Option<Report>, Error> {
         let subject = Subject::of(workspace)?;
         let state = match operation {
-            Operation::Initialise => initialise::run(&self.context, &subject, progress).await?,
-            Operation::BackUp => back_up::run(&self.context, &subject, progress).await?,
+            Operation::Initialise => Box::pin(initialise::run(&self.context, &subject, progress)).await?,
+            Operation::BackUp => Box::pin(back_up::run(&self.context, &subject, progress)).await?,
             Operation::Wipe => wipe::run(&self.context, &subject).await?,
         };
         let is_told = workspace.status.as_ref().is_some_and(|status| status.is_true(POD_REJECTED));
         Ok(match report(&state) {
             // Nobody waits for the end of content that was not wanted.
-            Some(report) if operation == Operation::Wipe && !is_told => Some(Report { conditions: Vec::new(), ..report }),
+            Some(report) if operation == Operation::Wipe && !is_told => {
+                Some(Report { conditions: Vec::new(), ..report })
+            }
             other => other,
         })
     }
@@ -110,7 +122,7 @@ impl Operations {
         snapshot: &Snapshot,
         progress: &watch::Sender<Progress>,
     ) -> Result<(), Error> {
-        snapshot::run(&self.context, workspace, snapshot, progress).await
+        Box::pin(snapshot::run(&self.context, workspace, snapshot, progress)).await
     }
 
     /// Removes what nobody needs any more, and reports content that is not proven. `known` are all instances of this node.

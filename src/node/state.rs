@@ -11,6 +11,4 @@ mod record;
 pub use disk::{Disk, Known, STATE_MAX, read_file, write_file};
 pub use error::Error;
 pub use layout::Layout;
-pub use record::{
-    Base, Content, Done, KeptFolder, Origin, PendingBackup, SnapshotRecord, Stage, State,
-};
+pub use record::{Base, Content, Done, KeptFolder, Origin, PendingBackup, SnapshotRecord, Stage, State};

@@ -21,7 +21,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [(Self, u8); 4] = [(Self::Data, b'd'), (Self::Tree, b't'), (Self::Name, b'n'), (Self::End, b'e')];
+    const ALL: [(Self, u8); 4] =
+        [(Self::Data, b'd'), (Self::Tree, b't'), (Self::Name, b'n'), (Self::End, b'e')];
 
     fn byte(self) -> u8 {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or(0, |(_, byte)| *byte)

@@ -71,6 +71,7 @@ impl Archives for ArchiveWork {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "an argument of map_err")]
 fn text(error: impl ToString) -> Unable {
     Unable { fault: Fault::Platform, message: error.to_string() }
 }
@@ -106,9 +107,10 @@ fn write(
     count: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Answer, Unable> {
     let mut of_tree = frames.of(Kind::Tree);
-    let state = match tree {
-        true => Some(StateWriter::begin(&mut of_tree as &mut dyn Write, excludes).map_err(text)?),
-        false => None,
+    let state = if tree {
+        Some(StateWriter::begin(&mut of_tree as &mut dyn Write, excludes).map_err(text)?)
+    } else {
+        None
     };
     let out = frames.of(Kind::Data).with(count);
     let options = WriteOptions { level: LEVEL, ..WriteOptions::default() };
@@ -126,11 +128,7 @@ fn write(
     })
 }
 
-fn restore(
-    workspace: BorrowedFd<'_>,
-    bytes: u64,
-    input: &mut (impl Read + Send),
-) -> Result<Answer, Unable> {
+fn restore(workspace: BorrowedFd<'_>, bytes: u64, input: &mut (impl Read + Send)) -> Result<Answer, Unable> {
     let options = RestoreOptions { skip: &[READY], ..RestoreOptions::new(Limits::of_bytes(bytes)) };
     let restored = archive::restore(input, workspace, &options).map_err(|error| blame(&error))?;
     let archive::Restored { entries, bytes, notes, .. } = restored;
@@ -236,7 +234,9 @@ mod tests {
     fn the_names_of_logs_are_those_that_existing_programs_give() {
         assert_eq!(task(b"prebuild-log-0"), Some("0"));
         assert_eq!(task(b".prebuild-log-build"), Some("build"));
-        for other in [&b"prebuild-log-"[..], b"log", b"prebuild-log-a/b", b"prebuild-log-..", b"prebuild-log-\xff"] {
+        for other in
+            [&b"prebuild-log-"[..], b"log", b"prebuild-log-a/b", b"prebuild-log-..", b"prebuild-log-\xff"]
+        {
             assert_eq!(task(other), None, "{other:?}");
         }
     }

@@ -2,9 +2,7 @@
 
 use domain::duration::GoDuration;
 use domain::workspace::{GitStatus, Kind};
-use k8s::resources::conditions::{
-    BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY, STATE_WIPED, reason,
-};
+use k8s::resources::conditions::{BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY, STATE_WIPED, reason};
 use k8s::resources::{InitializerMetric, InitializerMetrics};
 
 use crate::helper::Metric;

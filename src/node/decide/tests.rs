@@ -3,8 +3,8 @@
 use domain::workspace::{Kind, Phase};
 use jiff::{SignedDuration, Timestamp};
 use k8s::resources::conditions::{
-    ABORTED, BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY, EVER_READY, FORCE_KILLED_TASK, POD_REJECTED, STATE_WIPED,
-    WORKSPACE_CONTAINER_RUNNING,
+    ABORTED, BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY, EVER_READY, FORCE_KILLED_TASK, POD_REJECTED,
+    STATE_WIPED, WORKSPACE_CONTAINER_RUNNING,
 };
 use k8s::resources::{Runtime, Workspace, WorkspaceSpec, WorkspaceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -241,7 +241,8 @@ fn an_aborted_workspace_is_wiped_and_one_that_is_gone_without_a_backup_stays() {
     assert_eq!(aborted().at(Stage::Ready).next(), Next::Run(Operation::Wipe));
     assert_eq!(aborted().at(Stage::Wiped).next(), Next::Nothing);
     assert_eq!(aborted().at(backed_up(true)).next(), Next::Nothing);
-    let mut gone = Scene::new(Phase::Running).with(CONTENT_READY, true).with(EVER_READY, true).at(Stage::Ready);
+    let mut gone =
+        Scene::new(Phase::Running).with(CONTENT_READY, true).with(EVER_READY, true).at(Stage::Ready);
     gone.is_deleted = true;
     assert_eq!(gone.next(), Next::Nothing);
     let mut gone = Scene::new(Phase::Running).with(CONTENT_READY, true).with(ABORTED, true).at(Stage::Ready);
@@ -326,10 +327,11 @@ proptest! {
                 prop_assert!(is_unwanted || is_nobodys);
             }
             Next::Run(Operation::BackUp) => {
-                prop_assert!(!matches!(
+                let is_over = matches!(
                     of_this_attempt,
                     Some(Stage::Initialising | Stage::NotInitialised { .. } | Stage::Wiping | Stage::Wiped)
-                ));
+                );
+                prop_assert!(!is_over);
                 let is_settling = matches!(of_this_attempt, Some(Stage::BackedUp(_)));
                 prop_assert!(is_settling || status.is_true(CONTENT_READY));
             }

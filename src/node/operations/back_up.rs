@@ -51,7 +51,10 @@ pub(super) async fn run(
         let made = make::make(context, subject, &mut state, &mut pending, until, progress);
         let made = tokio::time::timeout_at(until, made).await.unwrap_or_else(|_| {
             let step = progress.borrow().step.clone();
-            Err(Failure::platform(format!("it took longer than {} s; its last step was: {step}", deadline.as_secs())))
+            Err(Failure::platform(format!(
+                "it took longer than {} s; its last step was: {step}",
+                deadline.as_secs()
+            )))
         });
         state.stage = match made {
             Ok(done) => Stage::BackedUp(Box::new(done)),
@@ -92,13 +95,12 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
         problem: None,
         git: None,
     };
-    let mut state = match known {
-        Some(state) => state,
-        None => {
-            let newest = context.store.list_heads(&subject.keys()).await.ok();
-            let pending = fresh(newest.and_then(|heads| heads.last().copied()));
-            State::new(subject.origin.clone(), Stage::BackingUp(Box::new(pending)))
-        }
+    let mut state = if let Some(state) = known {
+        state
+    } else {
+        let heads = context.store.list_heads(&subject.keys()).await.ok();
+        let pending = fresh(heads.and_then(|heads| heads.last().copied()));
+        State::new(subject.origin.clone(), Stage::BackingUp(Box::new(pending)))
     };
     match &mut state.stage {
         Stage::Filled | Stage::Ready => {

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use content::initializer::one_time::OneTimeLogins;
 use content::store::Store;
 use domain::names::WorkspaceId;
 use domain::secret::Secret;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::task::JoinHandle;
 
 use super::folders;
 use super::settings::Settings;
@@ -36,22 +38,40 @@ pub(super) struct Context {
     pub(super) disk: Disk,
     /// Held by whoever empties the trash.
     pub(super) sweeping: Arc<Mutex<()>>,
+    /// Ends the emptying of the trash with the agent.
+    pub(super) is_ending: Arc<AtomicBool>,
 }
 
 impl Context {
-    /// Empties the trash, unless somebody does so already. What cannot be deleted stays there, and is tried again by housekeeping.
-    pub(super) async fn sweep(&self) {
-        let Ok(guard) = Arc::clone(&self.sweeping).try_lock_owned() else { return };
-        let layout = self.disk.layout().clone();
-        let sweep = move || {
-            let swept = folders::empty_trash(&layout);
-            drop(guard);
-            swept
-        };
-        match tokio::task::spawn_blocking(sweep).await {
-            Ok(Ok(0)) | Err(_) => {}
-            Ok(Ok(entries)) => tracing::debug!(entries, "deleted discarded content"),
-            Ok(Err(error)) => tracing::warn!(%error, "discarded content cannot be deleted"),
+    /// Begins to empty the trash, unless that is going on. What cannot be deleted is tried again by housekeeping.
+    pub(super) fn sweep(&self) {
+        if let Ok(guard) = Arc::clone(&self.sweeping).try_lock_owned() {
+            drop(self.begin(guard));
         }
+    }
+
+    /// Empties the trash.
+    pub(super) async fn swept(&self) {
+        let guard = Arc::clone(&self.sweeping).lock_owned().await;
+        // A panic was printed.
+        let _ = self.begin(guard).await;
+    }
+
+    fn begin(&self, guard: OwnedMutexGuard<()>) -> JoinHandle<()> {
+        let (layout, is_ending) = (self.disk.layout().clone(), Arc::clone(&self.is_ending));
+        tokio::task::spawn_blocking(move || {
+            match folders::empty_trash(&layout, &is_ending) {
+                Ok(0) => {}
+                Ok(entries) => tracing::debug!(entries, "deleted discarded content"),
+                Err(error) => tracing::warn!(%error, "discarded content cannot be deleted"),
+            }
+            drop(guard);
+        })
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.is_ending.store(true, Ordering::Relaxed);
     }
 }

@@ -39,6 +39,7 @@ pub enum Error {
 }
 
 impl Error {
+    #[allow(clippy::needless_pass_by_value, reason = "an argument of map_err")]
     pub(super) fn stopped(error: impl ToString) -> Self {
         Self::Stopped(error.to_string())
     }
@@ -84,7 +85,8 @@ impl Failure {
 impl From<helper::Error> for Failure {
     fn from(error: helper::Error) -> Self {
         // A helper that refuses would do so again; one that was killed or late may not.
-        let is_passing = !matches!(error, helper::Error::Failed { fault: Fault::User | Fault::Configuration, .. });
+        let is_passing =
+            !matches!(error, helper::Error::Failed { fault: Fault::User | Fault::Configuration, .. });
         Self { fault: error.fault(), message: error.to_string(), is_passing }
     }
 }

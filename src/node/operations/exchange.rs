@@ -112,7 +112,13 @@ impl Worker<'_> {
         let ended = running.end().await;
         // What failed first ended the others.
         fed?;
-        let is_complete = received.map_err(|error| Failure::platform(format!("the helper's output: {error}")))?;
+        let is_complete =
+            received.map_err(|error| Failure::platform(format!("the helper's output: {error}")))?;
+        // Only restores and archives have the store on their other end.
+        let ended = ended.map_err(|error| match error {
+            helper::Error::Late { .. } => Failure::platform(error.to_string()),
+            other => other.into(),
+        });
         match ended? {
             Outcome::Archive { result } if is_complete => serde_json::from_value(result)
                 .map_err(|error| Failure::platform(format!("the helper's answer cannot be read: {error}"))),
@@ -157,11 +163,7 @@ async fn feed(
 }
 
 /// Reads frames to the end; false if the helper ended before that.
-async fn receive(
-    running: &Running,
-    mut from: pipe::Receiver,
-    frames: &mut dyn Frames,
-) -> io::Result<bool> {
+async fn receive(running: &Running, mut from: pipe::Receiver, frames: &mut dyn Frames) -> io::Result<bool> {
     let read = async {
         loop {
             let mut first = [0; 5];

@@ -12,9 +12,7 @@ use jiff::Timestamp;
 use super::context::Context;
 use super::error::Error;
 use super::{folders, keep, upload};
-use crate::state::{
-    KeptFolder, Known, Layout, Origin, STATE_MAX, SnapshotRecord, Stage, State, read_file,
-};
+use crate::state::{KeptFolder, Known, Layout, Origin, STATE_MAX, SnapshotRecord, Stage, State, read_file};
 
 /// Age below which a file may belong to something that is just beginning.
 const YOUNG: Duration = Duration::from_mins(10);
@@ -69,7 +67,9 @@ pub(super) async fn run(
     let mut done = Housekept::default();
     let layout = context.disk.layout().clone();
     for (name, path) in list(layout.states()).await? {
-        let Some(instance) = name.strip_suffix(".json").and_then(|name| Layout::instance(name).ok()) else { continue };
+        let Some(instance) = name.strip_suffix(".json").and_then(|name| Layout::instance(name).ok()) else {
+            continue;
+        };
         if !known.contains(&instance) && is_older(&path, YOUNG, now) {
             instance_is_gone(context, &instance, now, &mut done).await?;
         }
@@ -81,7 +81,7 @@ pub(super) async fn run(
     }
     snapshots(context, known, now, &mut done).await?;
     kept(context).await?;
-    context.sweep().await;
+    context.swept().await;
     Ok(done)
 }
 
@@ -137,16 +137,19 @@ async fn instance_is_gone(
     if why.is_none() || is_older(&journal, STALE_UPLOAD, now) {
         abort(context, &state, journal, done).await;
     }
-    match why {
-        Some(why) => {
-            let Origin { instance, owner, workspace, .. } = state.origin;
-            let folder = context.disk.layout().content(&instance);
-            done.unproven.push(Unproven { instance, owner: Some(owner), workspace: Some(workspace), folder, why });
-        }
-        None => {
-            remove(context, instance).await?;
-            done.removed += 1;
-        }
+    if let Some(why) = why {
+        let Origin { instance, owner, workspace, .. } = state.origin;
+        let folder = context.disk.layout().content(&instance);
+        done.unproven.push(Unproven {
+            instance,
+            owner: Some(owner),
+            workspace: Some(workspace),
+            folder,
+            why,
+        });
+    } else {
+        remove(context, instance).await?;
+        done.removed += 1;
     }
     Ok(())
 }
@@ -186,10 +189,11 @@ async fn folder(
         return Ok(());
     }
     let path = context.disk.layout().content(&id);
-    let key = id.clone();
-    let removed = context.disk.blocking(key.as_str(), move |layout| match fs::remove_dir(layout.content(&id)) {
+    let removed = context.disk.blocking(name, move |layout| match fs::remove_dir(layout.content(&id)) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Err(id)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Ok(())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Ok(()))
+        }
         other => other.map(Ok),
     });
     if let Err(instance) = removed.await.map_err(Error::stopped)? {
@@ -207,7 +211,7 @@ async fn snapshots(
     done: &mut Housekept,
 ) -> Result<(), Error> {
     for (name, path) in list(context.disk.layout().snapshots()).await? {
-        if !name.ends_with(".json") || !is_older(&path, STALE_UPLOAD, now) {
+        if name.strip_suffix(".json").is_none() || !is_older(&path, STALE_UPLOAD, now) {
             continue;
         }
         let from = path.clone();
@@ -271,7 +275,7 @@ pub(super) async fn free(context: &Context, wanted: u64) -> Result<Freed, Error>
         let since = read.await.map_err(Error::stopped)?.ok().flatten().map(|record| record.since);
         all.push((since, owner, workspace));
     }
-    all.sort_by(|left, right| left.0.cmp(&right.0));
+    all.sort_by_key(|(since, ..)| *since);
     let mut freed = Freed { folders: 0, available: available(context).await? };
     for (_, owner, workspace) in all {
         if freed.available >= wanted {
@@ -285,7 +289,7 @@ pub(super) async fn free(context: &Context, wanted: u64) -> Result<Freed, Error>
             folders::discard(&layout.kept(&owner, &workspace), &layout.trash(), &name)
         });
         discarded.await.map_err(Error::stopped)?;
-        context.sweep().await;
+        context.swept().await;
         freed = Freed { folders: freed.folders + 1, available: available(context).await? };
     }
     Ok(freed)

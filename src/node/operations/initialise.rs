@@ -35,7 +35,9 @@ pub(super) async fn run(
         let filled = filled.unwrap_or_else(|_| {
             let step = progress.borrow().step.clone();
             let message = format!("it took longer than {} s; its last step was: {step}", deadline.as_secs());
-            Err(Failure::lasting(Fault::User, message))
+            // Otherwise a repository is too large, or its server too slow.
+            let fault = if step.starts_with("restoring") { Fault::Platform } else { Fault::User };
+            Err(Failure::lasting(fault, message))
         });
         match filled {
             Ok(content) => {
@@ -88,7 +90,7 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
     }
     let state = State::new(subject.origin.clone(), Stage::Initialising);
     context.disk.write(&state).await?;
-    context.sweep().await;
+    context.sweep();
     Ok(state)
 }
 
@@ -100,7 +102,7 @@ async fn discard(context: &Context, subject: &Subject) -> Result<(), Error> {
         folders::remove_file(&layout.tree(&id))
     });
     emptied.await.map_err(Error::stopped)?;
-    context.sweep().await;
+    context.sweep();
     Ok(())
 }
 

@@ -22,9 +22,10 @@ pub(super) fn lock(owner: &OwnerId, workspace: &MetaId) -> String {
 /// last, and goes first: without it nobody takes a kept folder for complete.
 pub(super) async fn keep(context: &Context, subject: &Subject, base: Base, size: u64) -> Result<(), Error> {
     let origin = subject.origin.clone();
-    let record = KeptFolder { version: 1, base, size, since: Timestamp::now() };
-    let key = lock(&subject.origin.owner, &subject.origin.workspace);
-    let kept = context.disk.blocking(&key, move |layout| {
+    let excludes = context.settings.excludes.of(&subject.class);
+    let record = KeptFolder { version: 1, base, size, excludes, since: Timestamp::now() };
+    let name = lock(&subject.origin.owner, &subject.origin.workspace);
+    let kept = context.disk.blocking(&name, move |layout| {
         let (content, tree) = (layout.content(&origin.instance), layout.tree(&origin.instance));
         if fs::symlink_metadata(&content).is_err() || fs::symlink_metadata(&tree).is_err() {
             // Moved by a call before this one.
@@ -38,7 +39,7 @@ pub(super) async fn keep(context: &Context, subject: &Subject, base: Base, size:
         write_file(&layout.kept_record(&origin.owner, &origin.workspace), &record)
     });
     kept.await.map_err(Error::stopped)?;
-    context.sweep().await;
+    context.sweep();
     Ok(())
 }
 
@@ -50,7 +51,7 @@ pub(super) async fn discard(context: &Context, subject: &Subject) -> Result<(), 
         folders::remove_file(&layout.tree(&id))
     });
     discarded.await.map_err(Error::stopped)?;
-    context.sweep().await;
+    context.sweep();
     Ok(())
 }
 
@@ -59,8 +60,19 @@ pub(super) struct Reused {
     pub(super) base: Base,
     /// Bytes of the stored object.
     pub(super) size: u64,
-    /// Whether its tree state still holds.
-    pub(super) has_tree: bool,
+    /// Its tree state.
+    pub(super) tree: Tree,
+}
+
+/// The tree state of a kept folder that was adopted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tree {
+    /// It still holds.
+    Same,
+    /// The times of entries moved, and nothing else.
+    Moved,
+    /// The folder has more than its backup would have with the excludes of today, so the next backup is a whole one.
+    Other,
 }
 
 /// Makes the kept folder of a workspace the content of an instance, if it is the newest backup. The state on disk says already that
@@ -74,9 +86,10 @@ pub(super) async fn reuse(context: &Context, subject: &Subject) -> Result<Option
     if !restore::is_newest(context, subject, &record.base).await? {
         return Ok(None);
     }
-    let KeptFolder { base, size, .. } = record.clone();
-    let key = lock(&subject.origin.owner, &subject.origin.workspace);
-    let adopted = context.disk.blocking(&key, move |layout| {
+    let KeptFolder { base, size, excludes, .. } = record.clone();
+    let is_like = excludes == context.settings.excludes.of(&subject.class);
+    let name = lock(&subject.origin.owner, &subject.origin.workspace);
+    let adopted = context.disk.blocking(&name, move |layout| {
         let path = layout.kept_record(&origin.owner, &origin.workspace);
         let is_same = read_file::<KeptFolder>(&path, STATE_MAX).is_ok_and(|found| found == Some(record));
         if !is_same {
@@ -95,7 +108,14 @@ pub(super) async fn reuse(context: &Context, subject: &Subject) -> Result<Option
         Ok::<_, io::Error>(Some(adopted))
     });
     match adopted.await {
-        Ok(Some(adopted)) => Ok(Some(Reused { base, size, has_tree: adopted == Adopted::Whole })),
+        Ok(Some(adopted)) => {
+            let tree = match adopted {
+                Adopted::Whole => Tree::Same,
+                Adopted::EachEntry if is_like => Tree::Moved,
+                Adopted::EachEntry => Tree::Other,
+            };
+            Ok(Some(Reused { base, size, tree }))
+        }
         Ok(None) => Ok(None),
         Err(error) => {
             tracing::warn!(instance = %subject.origin.instance, %error, "the kept folder cannot be used; the backup is restored");

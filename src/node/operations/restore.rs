@@ -81,7 +81,9 @@ pub(super) async fn backup(
     tree: bool,
 ) -> Result<Restored, Failure> {
     let Source { key, options, .. } = source;
-    restore(context, subject, worker, &key, options, tree).await.map_err(|f| f.while_doing("restoring the backup"))
+    restore(context, subject, worker, &key, options, tree)
+        .await
+        .map_err(|f| f.while_doing("restoring the backup"))
 }
 
 /// Restores a snapshot; `None` if there is no such object.
@@ -104,7 +106,8 @@ pub(super) async fn snapshot(
 
 /// A snapshot may be another owner's, who shared its name. Backups are nobody else's.
 fn check_access(key: &Key, owner: &OwnerId) -> Result<(), Failure> {
-    let is_own = key.owner() == owner && matches!(key.object(), Some((_, ObjectName::FullTar | ObjectName::Archive(_))));
+    let is_own = key.owner() == owner
+        && matches!(key.object(), Some((_, ObjectName::FullTar | ObjectName::Archive(_))));
     if is_own || matches!(key.object(), Some((_, ObjectName::Snapshot(_)))) {
         return Ok(());
     }
@@ -147,4 +150,3 @@ async fn restore(
 fn chunks(download: store::Download) -> impl Stream<Item = Result<Bytes, Failure>> + Send + Unpin {
     download.map(|chunk| chunk.map_err(Failure::from))
 }
-

@@ -50,14 +50,12 @@ pub struct Deadlines {
     pub backup: Duration,
     /// Of a snapshot.
     pub snapshot: Duration,
-    /// Of a deletion.
-    pub wipe: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
         let hour = Duration::from_hours(1);
-        Self { initialize: hour, backup: hour, snapshot: hour, wipe: Duration::from_mins(10) }
+        Self { initialize: hour, backup: hour, snapshot: hour }
     }
 }
 

@@ -29,7 +29,8 @@ impl Subject {
         let invalid = |error| Error::Name { instance: domain::names::quoted(&name), error };
         let spec = &workspace.spec;
         let status = workspace.status.as_ref();
-        let generation = workspace.metadata.annotations.as_ref().and_then(|all| all.get(GENERATION)?.parse().ok());
+        let generation =
+            workspace.metadata.annotations.as_ref().and_then(|all| all.get(GENERATION)?.parse().ok());
         let owner: OwnerId = spec.ownership.owner.parse().map_err(invalid)?;
         let meta: MetaId = spec.ownership.workspace_id.parse().map_err(invalid)?;
         let origin = Origin {
@@ -39,7 +40,11 @@ impl Subject {
             workspace: meta,
             kind: spec.type_,
             generation: generation.unwrap_or(1),
-            created: workspace.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            created: workspace
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         };
         let is_restless = status.is_some_and(|status| {
             status.is_true(WORKSPACE_CONTAINER_RUNNING) && status.is_true(FORCE_KILLED_TASK)

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use bytes::Bytes;
 use content::initializer::Fault;
-use content::store::{self, Expectation, Journal, Key, Proven, UploadOptions, UploadState, Uploaded, Written};
+use content::store::{
+    self, Expectation, Journal, Key, Proven, UploadOptions, UploadState, Uploaded, Written,
+};
 use domain::names::WorkspaceId;
 use futures::stream;
 use tokio::sync::mpsc;
@@ -53,7 +55,9 @@ impl Sending<'_> {
                     tries += 1;
                     context.disk.remove(self.instance, self.journal.clone()).await?;
                 }
-                Err(Sent::Gone) => return Err(Failure::platform("the store forgets uploads that have not ended")),
+                Err(Sent::Gone) => {
+                    return Err(Failure::platform("the store forgets uploads that have not ended"));
+                }
                 Err(Sent::Failed(failure)) => return Err(failure),
                 Ok(done) => return Ok(done),
             }
@@ -80,12 +84,9 @@ impl Sending<'_> {
         }
     }
 
-    async fn write(
-        &self,
-        worker: &Worker<'_>,
-        sender: mpsc::Sender<Piece>,
-    ) -> Result<Written, Failure> {
-        let failed = |error: io::Error| Failure::platform(format!("the tree state cannot be written: {error}"));
+    async fn write(&self, worker: &Worker<'_>, sender: mpsc::Sender<Piece>) -> Result<Written, Failure> {
+        let failed =
+            |error: io::Error| Failure::platform(format!("the tree state cannot be written: {error}"));
         let tree = match &self.tree {
             Some(path) => Some(TreeFile::create(path.clone()).await.map_err(failed)?),
             None => None,

@@ -25,9 +25,7 @@ pub(super) async fn run(context: &Context, subject: &Subject) -> Result<State, E
         [layout.tree(&id), layout.new_tree(&id)].iter().try_for_each(|file| folders::remove_file(file))
     });
     let problem = emptied.await.err();
-    if tokio::time::timeout(context.settings.deadlines.wipe, context.sweep()).await.is_err() {
-        tracing::warn!(%instance, "deleting discarded content takes long; it goes on");
-    }
+    context.sweep();
     state.stage = match problem {
         None => Stage::Wiped,
         Some(problem) => {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use domain::names::WorkspaceId;
+use rustix::fs::FlockOperation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -39,6 +40,8 @@ pub enum Known {
 #[derive(Debug, Clone)]
 pub struct Disk {
     layout: Layout,
+    /// Held as long as the agent runs, by the kernel.
+    _only: Arc<File>,
     /// A call whose future is dropped still ends; the next call of that instance waits for it.
     locks: Arc<Vec<Arc<Mutex<()>>>>,
 }
@@ -59,8 +62,15 @@ impl Disk {
             fs::create_dir_all(&folder).map_err(Error::io("make folder", &folder))?;
         }
         let own = layout.own();
-        fs::set_permissions(&own, Permissions::from_mode(0o700)).map_err(Error::io("protect", own))?;
-        Ok(Self { layout, locks: Arc::new((0..LOCKS).map(|_| Arc::default()).collect()) })
+        fs::set_permissions(&own, Permissions::from_mode(0o700)).map_err(Error::io("protect", &own))?;
+        let path = layout.own().join("lock");
+        let only = File::create(&path).map_err(Error::io("open", &path))?;
+        rustix::fs::flock(&only, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::InUse(own))?;
+        Ok(Self {
+            layout,
+            _only: Arc::new(only),
+            locks: Arc::new((0..LOCKS).map(|_| Arc::default()).collect()),
+        })
     }
 
     /// Where everything is.
@@ -111,7 +121,8 @@ impl Disk {
 
     /// Moves a broken state file away, so that a new one can be written. It stays on the disk.
     pub async fn set_aside(&self, instance: &WorkspaceId) -> Result<(), Error> {
-        let (from, to) = (self.layout.state(instance), self.layout.states().join(format!("{instance}.broken")));
+        let (from, to) =
+            (self.layout.state(instance), self.layout.states().join(format!("{instance}.broken")));
         let path = from.clone();
         let moved = self.blocking(instance.as_str(), move |_| fs::rename(from, to)).await;
         moved.map_err(Error::io("move", path))
@@ -194,7 +205,8 @@ pub fn read_file<T: DeserializeOwned>(path: &Path, most: u64) -> Result<Option<T
     if text.len() as u64 > most {
         return Err(broken(format!("it has more than {most} bytes")));
     }
-    let value: Value = serde_json::from_slice(&text).map_err(|error| broken(format!("it is no JSON: {error}")))?;
+    let value: Value =
+        serde_json::from_slice(&text).map_err(|error| broken(format!("it is no JSON: {error}")))?;
     match value.get("version").and_then(Value::as_u64) {
         Some(1) => {}
         Some(other) => return Err(broken(format!("it has version {other}, and version 1 is known"))),

@@ -24,8 +24,13 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Another agent works here.
+    #[error("another agent works in {}: only one can, so this one ends", .0.display())]
+    InUse(PathBuf),
     /// An id has no folder of its own.
-    #[error("instance {0:?} must be a DNS label that does not end in -daemon: the folder of that name belongs to another instance")]
+    #[error(
+        "instance {0:?} must be a DNS label that does not end in -daemon: the folder of that name belongs to another instance"
+    )]
     Instance(String),
 }
 

@@ -26,7 +26,11 @@ impl Layout {
     /// An instance whose folder is its own: `<id>-daemon` belongs to the instance `<id>`.
     pub fn instance(name: &str) -> Result<WorkspaceId, Error> {
         let id: WorkspaceId = name.parse().map_err(|_| Error::Instance(name.to_owned()))?;
-        if name.ends_with(WorkspaceId::DAEMON_SUFFIX) { Err(Error::Instance(name.to_owned())) } else { Ok(id) }
+        if name.ends_with(WorkspaceId::DAEMON_SUFFIX) {
+            Err(Error::Instance(name.to_owned()))
+        } else {
+            Ok(id)
+        }
     }
 
     /// The content of an instance.

@@ -194,6 +194,8 @@ pub struct KeptFolder {
     pub base: Base,
     /// Bytes of the stored object.
     pub size: u64,
+    /// Patterns of the class with which the backup was made.
+    pub excludes: Vec<String>,
     /// Since when it is kept.
     pub since: Timestamp,
 }

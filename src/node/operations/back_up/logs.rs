@@ -72,7 +72,10 @@ async fn send_all(context: &Context, subject: &Subject, mut receiver: mpsc::Rece
 }
 
 /// The next name.
-async fn skip(receiver: &mut mpsc::Receiver<(Kind, Bytes)>, next: Option<(Kind, Bytes)>) -> Option<(Kind, Bytes)> {
+async fn skip(
+    receiver: &mut mpsc::Receiver<(Kind, Bytes)>,
+    next: Option<(Kind, Bytes)>,
+) -> Option<(Kind, Bytes)> {
     match next {
         Some(next) => Some(next),
         None => receiver.recv().await,

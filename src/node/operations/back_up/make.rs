@@ -83,7 +83,8 @@ impl Try<'_> {
         base: Option<Base>,
     ) -> Result<Done, Failure> {
         let (store, keys) = (&self.context.store, self.subject.keys());
-        let meta = || HeadMeta { made_at: Timestamp::now(), agent: self.context.settings.node.clone(), previous };
+        let meta =
+            || HeadMeta { made_at: Timestamp::now(), agent: self.context.settings.node.clone(), previous };
         self.worker.step("checking earlier backups");
         if let Some(head) = self.written(id).await? {
             return Ok(of_head(&head, false));
@@ -169,7 +170,9 @@ impl Try<'_> {
     /// Whether the content is the backup that it came from. If that cannot be found out, it counts as changed.
     async fn is_unchanged(&self) -> bool {
         let instance = &self.subject.origin.instance;
-        let Ok(tree) = tokio::fs::File::open(self.context.disk.layout().tree(instance)).await else { return false };
+        let Ok(tree) = tokio::fs::File::open(self.context.disk.layout().tree(instance)).await else {
+            return false;
+        };
         if self.is_restless {
             return false;
         }
@@ -252,4 +255,3 @@ fn git_status(of: helper::GitStatus) -> GitStatus {
         untracked_files: of.untracked_files,
     }
 }
-

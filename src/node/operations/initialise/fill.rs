@@ -41,7 +41,9 @@ pub(super) async fn fill(
                 scrubber: Scrubber::of_plan(&resolved),
                 progress,
             };
-            Filling { context, subject, worker, content: Content::default(), is_empty: true }.all(&resolved).await
+            Filling { context, subject, worker, content: Content::default(), is_empty: true }
+                .all(&resolved)
+                .await
         }
         Err(error) => Err(error.into()),
     };
@@ -77,7 +79,7 @@ impl Filling<'_> {
         }
         self.content.newest = match self.content.base {
             Some(Base::Head(id)) => Some(id),
-            _ => self.newest().await,
+            Some(Base::FullTar { .. }) | None => self.newest().await,
         };
         Ok(self.content)
     }
@@ -90,9 +92,11 @@ impl Filling<'_> {
             Step::Snapshot(object) => {
                 self.worker.step("restoring a snapshot");
                 self.clear().await?;
-                let restored =
-                    restore::snapshot(self.context, self.subject, &self.worker, object).await?.ok_or_else(|| {
-                        let message = format!("snapshot {} is not in store {}", object.name, self.context.store.name());
+                let restored = restore::snapshot(self.context, self.subject, &self.worker, object)
+                    .await?
+                    .ok_or_else(|| {
+                        let message =
+                            format!("snapshot {} is not in store {}", object.name, self.context.store.name());
                         Failure::lasting(Fault::User, message)
                     })?;
                 self.measure("snapshot", begun, restored.bytes);
@@ -167,10 +171,10 @@ impl Filling<'_> {
     async fn backup(&mut self, is_only: bool) -> Result<u64, Failure> {
         self.worker.step("looking for the last backup");
         if is_only && let Some(reused) = keep::reuse(self.context, self.subject).await? {
-            if !reused.has_tree {
+            if reused.tree == keep::Tree::Moved {
                 self.record().await?;
             }
-            self.content.base = Some(reused.base);
+            self.content.base = Some(reused.base).filter(|_| reused.tree != keep::Tree::Other);
             return Ok(reused.size);
         }
         // A kept folder that could not be taken may have left something.
@@ -180,8 +184,7 @@ impl Filling<'_> {
         let source = restore::newest(self.context, self.subject).await?;
         let base = source.base.clone();
         self.worker.step("restoring the last backup");
-        let restored =
-            restore::backup(self.context, self.subject, &self.worker, source, is_only).await?;
+        let restored = restore::backup(self.context, self.subject, &self.worker, source, is_only).await?;
         self.content.base = Some(base).filter(|_| is_only);
         Ok(restored.bytes)
     }
@@ -200,10 +203,9 @@ impl Filling<'_> {
     /// Makes the folder for the workspace's user.
     async fn prepare(&self) -> Result<(), Failure> {
         let id = self.subject.origin.instance.clone();
-        let prepared = self
-            .context
-            .disk
-            .blocking(self.subject.origin.instance.as_str(), move |layout| folders::prepare(&layout.content(&id)));
+        let prepared = self.context.disk.blocking(self.subject.origin.instance.as_str(), move |layout| {
+            folders::prepare(&layout.content(&id))
+        });
         prepared.await.map_err(|error| Failure::platform(format!("the folder of the workspace: {error}")))
     }
 

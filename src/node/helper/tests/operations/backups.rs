@@ -67,7 +67,7 @@ pub async fn content_that_did_not_change_is_not_stored_again() {
     second.write("ws-4/src/a", "another\n");
     second.stop(&mut workspace).await;
     assert_eq!(heads_and_archives(&Scene::objects(store.path())), (4, 2));
-    let Some(Choice::Head(head)) = second.store.newest_backup(&second.keys()).await.unwrap() else {
+    let Some(Choice::Head(head)) = second.store.newest_backup(&Scene::keys()).await.unwrap() else {
         panic!()
     };
     assert!(head.archive().key().path().contains(&head.id().to_string()));
@@ -107,11 +107,11 @@ pub async fn a_snapshot_of_a_running_workspace_starts_another_one() {
     running.status.as_mut().unwrap().phase = Phase::Running;
     fill(&scene.path("ws-1"));
     let snapshot = Snapshot::new("ws-1-1732873453123456789", SnapshotSpec::default());
-    let name = scene.operations.snapshot_url(&running, &snapshot).unwrap();
+    let name = scene.operations().snapshot_url(&running, &snapshot).unwrap();
     assert_eq!(name, "jane/workspaces/ws/snapshot-1732873453123456789.tar.zst@local");
     let (progress, _) = watch::channel(Progress::default());
     for _ in 0..2 {
-        scene.operations.snapshot(&running, &snapshot, &progress).await.unwrap();
+        scene.operations().snapshot(&running, &snapshot, &progress).await.unwrap();
     }
     // The workspace sees that it is ready all the time, and its backup is made all the same.
     assert!(scene.path("ws-1/.gitpod/ready").exists());

@@ -121,7 +121,7 @@ pub async fn a_store_that_denies_truncates_or_is_full_costs_no_content() {
             assert!(failure.contains(text), "{failure}");
         }
         assert_eq!(scene.read(&format!("{id}/src/deep/b")), "two\n");
-        assert_eq!(scene.store.list_heads(&scene.keys()).await.unwrap(), []);
+        assert_eq!(scene.store.list_heads(&Scene::keys()).await.unwrap(), []);
     }
     // A fault that passes costs nothing.
     *faulty.fault.lock() = Fault::Full;

@@ -16,7 +16,7 @@ pub async fn only_what_is_proven_or_nobodys_is_removed() {
     scene.write("ws-1/file", "x");
     scene.stop(&mut done).await;
     let mut failed = workspace("ws-2", backup());
-    failed.spec.ownership.workspace_id = "other".to_owned();
+    "other".clone_into(&mut failed.spec.ownership.workspace_id);
     scene.drive(&mut failed).await;
     assert_eq!(condition(&failed, CONTENT_READY).unwrap().status, "False");
     scene.start("ws-3", empty()).await;
@@ -27,10 +27,10 @@ pub async fn only_what_is_proven_or_nobodys_is_removed() {
     fs::create_dir(scene.path("ws-4-daemon")).unwrap();
     fs::write(scene.path(".spaceport/state/ws-7.json"), "broken").unwrap();
     let known = BTreeSet::from(["ws-4".parse().unwrap()]);
-    let soon = scene.operations.housekeep(&known, Timestamp::now()).await.unwrap();
+    let soon = scene.operations().housekeep(&known, Timestamp::now()).await.unwrap();
     assert_eq!((soon.removed, soon.unproven.len()), (0, 0), "{soon:?}");
     let later = Timestamp::now() + SignedDuration::from_hours(2);
-    let kept = scene.operations.housekeep(&known, later).await.unwrap();
+    let kept = scene.operations().housekeep(&known, later).await.unwrap();
     assert_eq!((kept.removed, kept.broken.len()), (2, 1), "{kept:?}");
     let mut unproven: Vec<String> = kept.unproven.iter().map(|one| one.instance.to_string()).collect();
     unproven.sort();
@@ -49,7 +49,7 @@ pub async fn only_what_is_proven_or_nobodys_is_removed() {
     ] {
         assert_eq!(scene.path(path).exists(), exists, "{path}");
     }
-    let freed = scene.operations.free(u64::MAX).await.unwrap();
+    let freed = scene.operations().free(u64::MAX).await.unwrap();
     assert_eq!(freed.folders, 1);
     assert!(!scene.path(".spaceport/kept/jane/ws").exists());
     scene.start("ws-8", backup()).await;

@@ -1,5 +1,6 @@
 //! Operations that are dropped after any of their awaits, and run again.
 
+use std::fs;
 use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
@@ -13,6 +14,7 @@ use node::decide::Next;
 use node::helper::Progress;
 use tokio::sync::watch;
 
+use super::super::stage::USER;
 use super::backups::empty;
 use super::scene::{Scene, apply, backup, condition, entries, fill, stopping, workspace};
 
@@ -40,11 +42,11 @@ async fn polled<F: Future>(times: usize, future: F) -> Option<F::Output> {
 
 /// Runs what is next, and drops it after so many polls. True if it came to its end.
 async fn killed(scene: &mut Scene, workspace: &mut Workspace, times: usize) -> bool {
-    let Next::Run(operation) = scene.operations.next(workspace, false, Timestamp::now()).await else {
+    let Next::Run(operation) = scene.operations().next(workspace, false, Timestamp::now()).await else {
         panic!("nothing to run")
     };
     let (progress, _) = watch::channel(Progress::default());
-    let ended = polled(times, scene.operations.run(operation, workspace, &progress)).await;
+    let ended = polled(times, scene.operations().run(operation, workspace, &progress)).await;
     // The agent that was killed wrote nothing; the one that comes next does.
     scene.restart().await;
     ended.is_some()
@@ -52,31 +54,39 @@ async fn killed(scene: &mut Scene, workspace: &mut Workspace, times: usize) -> b
 
 /// Numbers of polls that lie closer together at the beginning.
 fn moments() -> impl Iterator<Item = usize> {
-    std::iter::successors(Some(1), |times: &usize| Some(times + 1 + times / 6))
+    std::iter::successors(Some(1), |times: &usize| Some(times + 1 + times / 4))
 }
 
 pub async fn a_backup_that_is_killed_anywhere_ends_with_one_proven_head_and_nothing_lost() {
-    let mut kills = 0;
+    let (mut kills, mut resumed) = (0, 0);
     for times in moments() {
         let store = tempfile::tempdir().unwrap();
         let mut scene = Scene::new(store.path()).await;
         let mut running = scene.start("ws-1", empty()).await;
         fill(&scene.path("ws-1"));
+        // An upload of three parts.
+        let mut large = vec![0; 11 << 20];
+        fastrand::Rng::with_seed(7).fill(&mut large);
+        fs::write(scene.path("ws-1/large"), large).unwrap();
+        std::os::unix::fs::chown(scene.path("ws-1/large"), Some(USER), Some(USER)).unwrap();
         let mut before = entries(&scene.path("ws-1"));
         before.retain(|path, _| path.to_str() != Some("leave.excluded"));
         stopping(&mut running);
         let has_ended = killed(&mut scene, &mut running, times).await;
+        resumed += usize::from(scene.path(".spaceport/state/ws-1.upload").exists());
         scene.drive(&mut running).await;
         assert_eq!(condition(&running, BACKUP_COMPLETE).unwrap().status, "True", "after {times} polls");
-        let Some(Choice::Head(head)) = scene.store.newest_backup(&scene.keys()).await.unwrap() else {
+        let Some(Choice::Head(head)) = scene.store.newest_backup(&Scene::keys()).await.unwrap() else {
             panic!()
         };
-        assert_eq!(scene.store.list_heads(&scene.keys()).await.unwrap(), [head.id()], "after {times} polls");
+        assert_eq!(scene.store.list_heads(&Scene::keys()).await.unwrap(), [head.id()], "after {times} polls");
         let other = Scene::new(store.path()).await;
         other.start("ws-2", backup()).await;
         assert_eq!(entries(&other.path("ws-2")), before, "after {times} polls");
         if has_ended {
-            assert!(kills > 10, "only {kills} kills");
+            println!("{kills} kills, {resumed} of them in an upload that was resumed");
+            assert!(kills > 10 && resumed > 1, "only {kills} kills, {resumed} in an upload");
+            assert!(fs::read_dir(store.path().join(".uploads")).unwrap().next().is_none());
             return;
         }
         kills += 1;
@@ -93,8 +103,7 @@ pub async fn an_initialisation_that_is_killed_anywhere_ends_with_the_whole_conte
     origin.stop(&mut first).await;
     // Once by a download, once from the folder that is kept.
     for is_kept in [false, true] {
-        let mut kills = 0;
-        for times in moments() {
+        for (kills, times) in moments().enumerate() {
             let mut scene = Scene::new(store.path()).await;
             if is_kept {
                 let mut kept = scene.start("ws-2", backup()).await;
@@ -128,7 +137,6 @@ pub async fn an_initialisation_that_is_killed_anywhere_ends_with_the_whole_conte
                 assert!(kills > 5, "only {kills} kills");
                 break;
             }
-            kills += 1;
         }
     }
 }
@@ -144,7 +152,7 @@ pub async fn what_was_done_and_not_written_is_written_by_the_next_agent_without_
     scene.write("ws-1/file", "x");
     stopping(&mut workspace);
     assert!(killed(&mut scene, &mut workspace, usize::MAX).await);
-    let written = match scene.operations.next(&workspace, false, Timestamp::now()).await {
+    let written = match scene.operations().next(&workspace, false, Timestamp::now()).await {
         Next::Write(report) => *report,
         other => panic!("{other:?}"),
     };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use content::store::{Format, PrunePolicy, Store, WorkspaceKeys};
+use content::store::{Format, PrunePolicy, Store, UploadLimits, WorkspaceKeys};
 use domain::names::WorkspaceId;
 use domain::secret::Secret;
 use domain::workspace::{Kind, Phase};
@@ -44,14 +44,16 @@ pub struct Scene {
     pub root: tempfile::TempDir,
     pub settings: Settings,
     pub store: Store,
-    pub operations: Operations,
+    /// None while the agent is being started again.
+    running: Option<Operations>,
 }
 
 impl Scene {
     /// A node with a store in a folder, which it may share with others.
     pub async fn new(store: &Path) -> Self {
         let store = Store::open(&content::store::Settings::local(store)).await.unwrap();
-        Self::over(store, Format::Zst).await
+        // The smallest parts.
+        Self::over(store.with_limits(UploadLimits::new(5 << 20, 2).unwrap()), Format::Zst).await
     }
 
     pub async fn over(store: Store, format: Format) -> Self {
@@ -70,12 +72,18 @@ impl Scene {
             pruning: PrunePolicy { keep: 10, age: Duration::from_hours(1) },
         };
         let operations = open(&settings, &store).await;
-        Self { root, settings, store, operations }
+        Self { root, settings, store, running: Some(operations) }
     }
 
     /// As after a restart of the agent.
     pub async fn restart(&mut self) {
-        self.operations = open(&self.settings, &self.store).await;
+        // Its lock ends with it.
+        drop(self.running.take());
+        self.running = Some(open(&self.settings, &self.store).await);
+    }
+
+    pub fn operations(&self) -> &Operations {
+        self.running.as_ref().unwrap()
     }
 
     pub fn path(&self, inner: &str) -> PathBuf {
@@ -98,7 +106,7 @@ impl Scene {
     pub async fn drive(&self, workspace: &mut Workspace) -> Vec<Operation> {
         let mut ran = Vec::new();
         for _ in 0..100 {
-            match self.operations.next(workspace, false, Timestamp::now()).await {
+            match self.operations().next(workspace, false, Timestamp::now()).await {
                 Next::Nothing => return ran,
                 Next::WaitUntil(at) => {
                     let wait = at.duration_since(Timestamp::now());
@@ -109,7 +117,7 @@ impl Scene {
                 Next::Run(operation) => {
                     ran.push(operation);
                     let (progress, _) = watch::channel(Progress::default());
-                    let report = self.operations.run(operation, workspace, &progress).await.unwrap();
+                    let report = self.operations().run(operation, workspace, &progress).await.unwrap();
                     if let Some(report) = report {
                         apply(workspace, report);
                     }
@@ -135,7 +143,7 @@ impl Scene {
         self.drive(workspace).await
     }
 
-    pub fn keys(&self) -> WorkspaceKeys {
+    pub fn keys() -> WorkspaceKeys {
         WorkspaceKeys::new(OWNER.parse().unwrap(), META.parse().unwrap())
     }
 
@@ -177,8 +185,8 @@ pub fn workspace(id: &str, spec: Spec) -> Workspace {
             ..WorkspaceSpec::default()
         },
     );
-    workspace.spec.ownership.owner = OWNER.to_owned();
-    workspace.spec.ownership.workspace_id = META.to_owned();
+    OWNER.clone_into(&mut workspace.spec.ownership.owner);
+    META.clone_into(&mut workspace.spec.ownership.workspace_id);
     workspace.metadata.namespace = Some("workspaces".to_owned());
     let age = id.rsplit('-').next().and_then(|number| number.parse::<i64>().ok()).unwrap_or(0);
     let created = Timestamp::from_second(1_700_000_000).unwrap() + SignedDuration::from_secs(age);
@@ -252,7 +260,7 @@ pub fn entries(folder: &Path) -> BTreeMap<PathBuf, String> {
             left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
             String::new()
         } else if stat.is_symlink() {
-            format!("{:?}", fs::read_link(&path).unwrap())
+            fs::read_link(&path).unwrap().display().to_string()
         } else {
             format!("{:?}", content::store::Digest::of(&fs::read(&path).unwrap()))
         };
