@@ -54,7 +54,7 @@ pub fn run(path: &Path, json_log: bool, verbose: bool) -> ExitCode {
 }
 
 async fn serve(config: Config, json_log: bool, verbose: bool) -> anyhow::Result<()> {
-    let filter = if verbose { "info,spaceport=debug,node=debug,content=debug" } else { "info" };
+    let filter = if verbose { "info,spaceport=debug" } else { "info" };
     let log_filter = telemetry::init(if json_log { Format::Json } else { Format::Text }, filter)?;
     install_tls();
     let (readiness, meters, connections) = (Readiness::default(), Meters::new()?, ConnectionMeters::new()?);
