@@ -7,7 +7,6 @@ mod error;
 mod housekeeping;
 mod images;
 mod label;
-mod lock;
 mod metrics;
 mod secrets;
 mod slots;
@@ -27,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 
 pub use api::Cluster;
 pub use error::Error;
-pub use lock::{Lock, Unlockable};
 pub use metrics::Meters;
 pub use secrets::TokenSecrets;
 

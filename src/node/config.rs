@@ -95,8 +95,6 @@ pub struct Deadlines {
     pub backup: Duration,
     /// A snapshot.
     pub snapshot: Duration,
-    /// Wiping the content of a rejected workspace.
-    pub wipe: Duration,
     /// How long operations may go on after a signal.
     pub shutdown: Duration,
 }
@@ -237,7 +235,6 @@ fn read_deadlines(mut group: Group<'_>) -> Deadlines {
         initialize: group.duration("initialize", HOUR),
         backup: group.duration("backup", HOUR),
         snapshot: group.duration("snapshot", HOUR),
-        wipe: group.duration("wipe", Duration::from_mins(10)),
         shutdown: group.duration("shutdown", Duration::from_mins(1)),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use content::store::{Format as ArchiveFormat, PrunePolicy, Store};
-use node::agent::{Agent, Cluster, Lock, Meters, TokenSecrets, install_tls};
+use node::agent::{Agent, Cluster, Meters, TokenSecrets, install_tls};
 use node::config::Config;
 use node::helper::Helper;
 use node::operations::{Deadlines, Excludes, Operations, Retry, Settings};
@@ -54,7 +54,7 @@ pub fn run(path: &Path, json_log: bool, verbose: bool) -> ExitCode {
 }
 
 async fn serve(config: Config, json_log: bool, verbose: bool) -> anyhow::Result<()> {
-    let filter = if verbose { "info,spaceport=debug,node=debug,content=debug" } else { "info" };
+    let filter = if verbose { "info,spaceport=debug" } else { "info" };
     let log_filter = telemetry::init(if json_log { Format::Json } else { Format::Text }, filter)?;
     install_tls();
     let (readiness, meters, connections) = (Readiness::default(), Meters::new()?, ConnectionMeters::new()?);
@@ -63,8 +63,6 @@ async fn serve(config: Config, json_log: bool, verbose: bool) -> anyhow::Result<
     let admin = admin.bind(config.health, config.prometheus).await?;
     let admin_token = CancellationToken::new();
     let admin = tokio::spawn(admin.serve(admin_token.clone()));
-    // Until here and while it waits for the lock, a signal ends the process.
-    let lock = Lock::take(&config.host_path).await?;
     let cluster = Cluster::connect(&config).await?;
     let operations = operations(&config, &cluster).await?;
     let shutdown = CancellationToken::new();
@@ -80,7 +78,6 @@ async fn serve(config: Config, json_log: bool, verbose: bool) -> anyhow::Result<
         closing.close();
     });
     let outcome = supervisor.run(grace, signals).await;
-    drop(lock);
     admin_token.cancel();
     if admin.await.is_err() {
         tracing::error!("the admin server panicked");
@@ -104,7 +101,6 @@ async fn operations(config: &Config, cluster: &Cluster) -> anyhow::Result<Operat
             initialize: deadlines.initialize,
             backup: deadlines.backup,
             snapshot: deadlines.snapshot,
-            wipe: deadlines.wipe,
         },
         retry: Retry { first: retry.first, most: retry.most, give_up: retry.give_up },
         pruning: PrunePolicy { keep: config.pruning.keep, age: config.pruning.age },

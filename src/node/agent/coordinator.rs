@@ -83,7 +83,7 @@ impl Coordinator {
                     Some(change) => self.apply(change),
                     None => break,
                 },
-                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(&ended),
                 Some(_) = self.refusals.join_next() => {}
             }
         }
@@ -108,7 +108,7 @@ impl Coordinator {
         match change {
             Change::Is(Kind::Workspace, object) => self.workspace_is(*object),
             Change::Gone(Kind::Workspace, object) => {
-                self.workspace_gone(&object.name_any(), object.uid().as_deref())
+                self.workspace_gone(&object.name_any(), object.uid().as_deref());
             }
             Change::All(Kind::Workspace, namespace, names) => self.workspaces_are(&namespace, &names),
             Change::Is(Kind::Snapshot, object) => self.snapshot_is(*object),
@@ -175,7 +175,9 @@ impl Coordinator {
             info!(workspaces = self.known.len(), "all workspaces of this node are known");
             self.show();
             let early: Vec<_> = self.early.values().cloned().collect();
-            early.into_iter().for_each(|snapshot| self.refuse_unless_here(snapshot));
+            for snapshot in early {
+                self.refuse_unless_here(snapshot);
+            }
         }
     }
 
@@ -239,8 +241,8 @@ impl Coordinator {
         self.serving.insert(task.id(), id);
     }
 
-    fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
-        let (task, has_panicked) = match &ended {
+    fn ended(&mut self, ended: &Result<(Id, ()), JoinError>) {
+        let (task, has_panicked) = match ended {
             Ok((task, ())) => (*task, false),
             Err(error) => (error.id(), error.is_panic()),
         };

@@ -60,7 +60,7 @@ mod tests {
     }
 
     fn workspace(reference: &str) -> Workspace {
-        let mut workspace = Workspace::new("abc", Default::default());
+        let mut workspace = Workspace::new("abc", k8s::resources::WorkspaceSpec::default());
         workspace.spec.image.workspace.reference = Some(reference.to_owned());
         workspace
     }

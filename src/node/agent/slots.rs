@@ -39,10 +39,7 @@ impl Slots {
     pub async fn take(&self, uploads: bool, stop: &CancellationToken) -> Option<Slot> {
         let since = Instant::now();
         // First that of uploads: an upload that waits takes no turn from initializations.
-        let upload = match uploads {
-            true => Some(turn(&self.uploads, stop).await?),
-            false => None,
-        };
+        let upload = if uploads { Some(turn(&self.uploads, stop).await?) } else { None };
         let any = turn(&self.all, stop).await?;
         Some(Slot { _any: any, _upload: upload, waited: since.elapsed() })
     }

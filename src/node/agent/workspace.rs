@@ -163,8 +163,7 @@ impl Task {
         let next = self.work.operations.next(&self.current.workspace, self.is_deleted, now).await;
         match next {
             Next::Run(operation) => self.operate(operation).await,
-            Next::Nothing if self.is_deleted => Turn::End,
-            Next::Write(_) | Next::ForceKill if self.is_deleted => Turn::End,
+            Next::Nothing | Next::Write(_) | Next::ForceKill if self.is_deleted => Turn::End,
             Next::Write(report) => self.write(&report).await,
             Next::ForceKill => self.force_kill().await,
             Next::Nothing => self.beside().await.unwrap_or(Turn::Idle),

@@ -50,7 +50,6 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(config.host_path, Path::new("/var/gitpod/workspaces-mk2"));
     assert_eq!(config.operations, OperationLimits { concurrent: 8, uploads: 5 });
     assert_eq!(config.deadlines.backup, Duration::from_hours(1));
-    assert_eq!(config.deadlines.wipe, Duration::from_mins(10));
     assert_eq!(config.min_free, Some(MinFree::Percent(10)));
     assert_eq!(config.housekeeping, Duration::from_mins(5));
     assert_eq!(config.format, ContentFormat::Zst);
