@@ -67,15 +67,7 @@ pub async fn content_that_did_not_change_is_not_stored_again() {
     second.write("ws-4/src/a", "another\n");
     second.stop(&mut workspace).await;
     assert_eq!(heads_and_archives(&Scene::objects(store.path())), (4, 2));
-<<<<<<< HEAD
-<<<<<<< HEAD
     let Some(Choice::Head(head)) = second.store.newest_backup(&Scene::keys()).await.unwrap() else {
-=======
-    let Some(Choice::Head(head)) = second.store.newest_backup(&second.keys()).await.unwrap() else {
->>>>>>> agent
-=======
-    let Some(Choice::Head(head)) = second.store.newest_backup(&Scene::keys()).await.unwrap() else {
->>>>>>> agent
         panic!()
     };
     assert!(head.archive().key().path().contains(&head.id().to_string()));
