@@ -179,6 +179,9 @@ impl<'a> Program<'a> {
         command.envs([
             ("PATH", PATH),
             ("HOME", HOME),
+            // Without an address, git makes one of the host's name for its reflogs, and waits for name servers: where none
+            // answers, 10 s for each fetch. The user's own address comes before this one.
+            ("EMAIL", "workspace@localhost"),
             ("LC_ALL", "C.UTF-8"),
             ("GIT_ALLOW_PROTOCOL", self.protocols),
             ("GIT_ASKPASS", "/bin/false"),
