@@ -247,7 +247,7 @@ async fn token(cluster: &Cluster, spec: Value) -> Result<String> {
     }
     let request: TokenRequest = serde_json::from_value(request)?;
     let made = accounts.create_token_request(AGENT, &PostParams::default(), &request).await?;
-    Ok(made.status.context("no token")?.token)
+    made.status.and_then(|status| status.token).context("no token")
 }
 
 async fn client_with(cluster: &Cluster, name: &str, token: &str) -> Result<Client> {
