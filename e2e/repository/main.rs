@@ -161,6 +161,35 @@ fn the_deployed_configuration_is_understood() -> Result<()> {
     Ok(())
 }
 
+/// The node agent accepts the configuration that `deploy/node` installs, and the folder and namespaces that it names are those of
+/// the DaemonSet.
+#[test]
+fn the_deployed_configuration_of_the_node_agent_is_understood() -> Result<()> {
+    let text = fs::read_to_string(root().join("deploy/node/daemonset.yaml"))?;
+    let manifests: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text)?;
+    let of = |kind: &str| manifests.iter().find(|manifest| manifest["kind"] == kind).context("not found");
+    let config = of("ConfigMap")?["data"]["node.yaml"].as_str().context("no node.yaml")?;
+    let file = tempfile::tempdir()?;
+    let path = file.path().join("node.yaml");
+    // The DaemonSet sets the name of the node in the environment.
+    fs::write(&path, config.replacen("node:\n", "node:\n  name: node-1\n", 1))?;
+    let config = node::config::Config::load(&path).context("the ConfigMap of deploy/node")?;
+    let daemon_set = of("DaemonSet")?;
+    let served: Vec<&str> = config.namespaces.iter().map(|one| one.namespace.as_str()).collect();
+    ensure!(
+        daemon_set["metadata"]["annotations"][resources::names::SERVES] == served.join(","),
+        "{served:?}"
+    );
+    ensure!(daemon_set["metadata"]["labels"][resources::names::NODE_AGENT] == "true", "no label for doctor");
+    let pod = &daemon_set["spec"]["template"]["spec"];
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().context("no grace period")?;
+    ensure!(grace > config.deadlines.shutdown.as_secs() + 20, "the grace period is too short");
+    let content = pod["volumes"].as_array().into_iter().flatten().find(|one| one["name"] == "content");
+    let folder = config.host_path.to_string_lossy();
+    ensure!(content.is_some_and(|one| one["hostPath"]["path"] == *folder), "another folder than {folder}");
+    Ok(())
+}
+
 /// Compares a generated text with the committed file; with `UPDATE_EXPECT` rewrites the file.
 fn matches_file(path: &str, generated: &str) -> Result<()> {
     let file = root().join(path);

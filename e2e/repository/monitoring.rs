@@ -8,6 +8,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use spaceport::manager::metrics::{Metric, catalogue};
+use spaceport::node::metrics::catalogue as node_catalogue;
 
 use super::documentation::anchor;
 use super::promql::{Named, Selector, read};
@@ -18,6 +19,8 @@ const ALERTS: &str = "deploy/monitoring/alerts.yaml";
 const DASHBOARDS: [&str; 2] =
     ["deploy/monitoring/dashboards/fleet.json", "deploy/monitoring/dashboards/cluster.json"];
 const DOCS: &str = "docs/metrics.md";
+/// How metrics of the node agent begin.
+const NODE_AGENTS: [&str; 3] = ["spaceport_node_", "gitpod_ws_daemon_", "concurrent_backup_"];
 const RUNBOOK: &str = "docs/operations/alerts.md";
 /// Labels that Prometheus adds.
 const OF_TARGETS: [&str; 2] = ["job", "instance"];
@@ -42,14 +45,19 @@ fn every_metric_is_documented_as_it_is() -> Result<()> {
     let committed = fs::read_to_string(&file).with_context(|| format!("read {DOCS}"))?;
     let by_hand = committed.split(GENERATED).next().unwrap_or_default();
     let mut text = format!("{by_hand}{GENERATED}");
-    let metrics = catalogue()?;
+    let metrics = [catalogue()?, node_catalogue()?].concat();
     for (title, prefixes) in [
         ("Managers and clusters", &["spaceport_"][..]),
-        ("Workspaces", &["gitpod_", "wsman_"]),
+        ("Node agents", &NODE_AGENTS),
+        ("Workspaces", &["gitpod_ws_manager_", "wsman_"]),
         ("Calls", &["grpc_"]),
     ] {
         write!(text, "\n## {title}\n\n| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n")?;
-        let is_here = |metric: &&Metric| prefixes.iter().any(|prefix| metric.name.starts_with(prefix));
+        let begins =
+            |metric: &Metric, with: &[&str]| with.iter().any(|prefix| metric.name.starts_with(prefix));
+        let is_here = |metric: &&Metric| {
+            begins(metric, prefixes) && (prefixes == NODE_AGENTS || !begins(metric, &NODE_AGENTS))
+        };
         for Metric { name, kind, labels, help } in metrics.iter().filter(is_here) {
             let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
             writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels.join(", "))?;

@@ -52,6 +52,8 @@ mod manifests;
 mod members;
 mod metrics;
 mod namespaces;
+mod node_policy;
+mod node_watch;
 mod outage;
 mod placement;
 mod pod_events;

@@ -23,7 +23,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the manager
-    Manager(ManagerArgs),
+    Manager(ServerArgs),
+    /// Run the node agent
+    Node(ServerArgs),
     /// Print the CustomResourceDefinitions that member clusters need
     Crd,
     /// Print a script that completes verbs and flags in a shell
@@ -48,9 +50,9 @@ pub enum ClientCommand {
     Workspace(workspace::WorkspaceArgs),
 }
 
-/// How to run the manager.
+/// How to run the manager or the node agent.
 #[derive(Debug, Args)]
-pub struct ManagerArgs {
+pub struct ServerArgs {
     /// Configuration file, JSON or YAML
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,

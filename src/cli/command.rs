@@ -28,7 +28,7 @@ fn used_by(path: &[&str]) -> &'static [&'static str] {
         ["config"] => OF_CONFIG,
         ["config", "set-context"] => OF_CONTEXT,
         ["config", "get-contexts" | "view"] => &["output"],
-        ["config" | "manager" | "crd" | "completion", ..] => &[],
+        ["config" | "manager" | "node" | "crd" | "completion", ..] => &[],
         _ => ALL,
     }
 }

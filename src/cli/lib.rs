@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-pub use args::{Cli, ClientCommand, Command, ManagerArgs};
+pub use args::{Cli, ClientCommand, Command, ServerArgs};
 
 use flags::{Environment, Flags};
 use terminal::{Format, Terminal};

@@ -103,6 +103,7 @@ fn flags_that_a_verb_does_not_use_are_refused_and_not_offered() {
         ("crd", [false; 3]),
         ("completion", [false; 3]),
         ("manager", [false; 3]),
+        ("node", [false; 3]),
         ("config", [false; 3]),
         ("config use-context", [false; 3]),
         ("config set-context", [true, false, false]),

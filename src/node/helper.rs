@@ -18,7 +18,7 @@ pub mod settings;
 mod start;
 mod supervise;
 
-pub use inside::{Archives, Io, NoArchives, main};
+pub use inside::{Archives, Io, NoArchives, Unable, main};
 pub use protocol::{GitStatus, Metric, Operation, Outcome, Progress, Source};
 pub use settings::{Limits, Settings};
 pub use start::{Error, Helper, Job, Running};

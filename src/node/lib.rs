@@ -2,6 +2,7 @@
 //! content, and writes the conditions of the contract under its own identity.
 
 pub mod agent;
+pub mod archives;
 pub mod config;
 pub mod decide;
 pub mod helper;

@@ -4,6 +4,7 @@
 //! independently. A new check is one function here or in a file below, and one line in [`examine`].
 
 mod access;
+mod agents;
 mod fence;
 mod others;
 mod question;
@@ -33,7 +34,7 @@ type Looking<'a> = BoxFuture<'a, Check>;
 
 /// Runs all checks. Changes nothing in the cluster.
 pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
-    const REST: [&str; 13] = [
+    const REST: [&str; 14] = [
         "version",
         "clock",
         "latency",
@@ -45,6 +46,7 @@ pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
         "pod-policy",
         "pods",
         "other-manager",
+        "node-agent",
         "secret-references",
         "login-end",
     ];
@@ -83,6 +85,7 @@ pub async fn examine(client: &Client, question: &Question<'_>) -> Examined {
         ("pod-policy", tried.clone().map(Tried::policy).boxed()),
         ("pods", tried.map(Tried::pods).boxed()),
         ("other-manager", others::other_manager(client, question, skew).boxed()),
+        ("node-agent", agents::node_agent(client, question).boxed()),
         ("secret-references", secrets::references(client, question).boxed()),
         ("login-end", std::future::ready(access::login_end(question.login_ends, Timestamp::now())).boxed()),
     ];

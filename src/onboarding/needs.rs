@@ -38,6 +38,8 @@ pub const TO_CHECK: Needs = &[
     ("admissionregistration.k8s.io", "validatingadmissionpolicies", &["get"]),
     ("admissionregistration.k8s.io", "validatingadmissionpolicybindings", &["get"]),
     ("coordination.k8s.io", "leases", &["get"]),
+    // Which node agents run.
+    ("apps", "daemonsets", &["list"]),
     // What quotas of workspace namespaces have left.
     ("", "resourcequotas", &["list"]),
 ];

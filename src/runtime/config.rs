@@ -18,7 +18,7 @@ pub use etcd::Etcd;
 pub use federation::{Federation, HealthTimes, LeaderTimes, Sealing, SealingKey};
 pub use folder::read as files_below;
 pub use follow::{Follower, Groups, RATE_LIMITS};
-pub use reader::{Problem, TemplateCheck};
+pub use reader::{Group, Problem, Report, TemplateCheck};
 pub use servers::{ImageBuilderProxy, KeyedLimit, RateLimit, RpcServer, StreamCaps};
 
 mod audit;
@@ -37,8 +37,6 @@ mod tests;
 mod tls;
 
 use domain::manager::Manager;
-
-use reader::{Group, Report};
 
 use crate::files;
 use domain::yaml;
@@ -133,13 +131,45 @@ impl Config {
 
     /// Reads a file: JSON if its name ends in `.json`, otherwise YAML. Paths in it are relative to its folder.
     pub fn read(path: &Path, template: TemplateCheck) -> Result<Reading, Error> {
-        let text = files::read_text(path, files::LARGEST)
-            .map_err(|error| Error::Read { path: path.to_owned(), error })?;
-        let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-        let base = path.parent().unwrap_or_else(|| Path::new(""));
-        read(&text, if is_json { Format::Json } else { Format::Yaml }, &Report::new(base, template))
-            .map_err(|fault| Error::Syntax { path: path.to_owned(), fault })
+        let document = read_document(path)?;
+        Ok(read(document, &Report::new(base(path), template)))
     }
+}
+
+/// Reads the file of another program by the same rules: `read` walks the groups, and all problems are reported together.
+pub fn read_file<T>(path: &Path, read: impl FnOnce(&mut Group<'_>) -> Option<T>) -> Result<T, Error> {
+    let document = read_document(path)?;
+    read_groups_of(document, &Report::new(base(path), |_| Ok(())), read)
+}
+
+/// As [`read_file`], from a document.
+pub fn read_groups_of<T>(
+    document: Value,
+    report: &Report,
+    read: impl FnOnce(&mut Group<'_>) -> Option<T>,
+) -> Result<T, Error> {
+    // Dropping the root reports unknown keys.
+    let made = read(&mut Group::root(report, document));
+    let problems = report.take_problems();
+    made.filter(|_| problems.is_empty()).ok_or(Error::Invalid { problems })
+}
+
+/// `content` of any program's configuration.
+pub fn read_content(root: &mut Group<'_>) -> Content {
+    content::read(root.group("content"))
+}
+
+fn base(path: &Path) -> &Path {
+    path.parent().unwrap_or_else(|| Path::new(""))
+}
+
+/// JSON if the name ends in `.json`, otherwise YAML.
+fn read_document(path: &Path) -> Result<Value, Error> {
+    let text = files::read_text(path, files::LARGEST)
+        .map_err(|error| Error::Read { path: path.to_owned(), error })?;
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let format = if is_json { Format::Json } else { Format::Yaml };
+    parse(&text, format).map_err(|fault| Error::Syntax { path: path.to_owned(), fault })
 }
 
 /// A configuration that is being read, with the problems so far. Other crates check their parts before [`Reading::finish`], so
@@ -185,14 +215,13 @@ impl Reading {
     }
 }
 
-/// Parses a text. The error is the rest of a sentence about it.
-fn read(text: &str, format: Format, report: &Report) -> Result<Reading, String> {
-    let document = parse(text, format)?;
+fn read(document: Value, report: &Report) -> Reading {
     let groups = Groups::of(&document);
     let reading = read_groups(Group::root(report, document), groups);
-    Ok(Reading { problems: report.take_problems(), ..reading })
+    Reading { problems: report.take_problems(), ..reading }
 }
 
+/// Parses a text. The error is the rest of a sentence about it.
 fn parse(text: &str, format: Format) -> Result<Value, String> {
     match format {
         Format::Json => serde_json::from_str(text).map_err(|error| yaml::json_fault(&error)),

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use super::error::Error;
 use super::excludes::Excludes;
+use super::stat::Kind;
 use super::state::{Record, StateReader};
 use super::walk::Walk;
 
@@ -41,8 +42,14 @@ pub enum Reason {
     Excludes,
 }
 
-/// Compares a tree with its state file. If this fails, the content counts as changed.
-pub fn compare(root: BorrowedFd<'_>, excludes: &Excludes, state: impl Read) -> Result<Comparison, Error> {
+/// Compares a tree with its state file. If this fails, the content counts as changed. `own` are directories in which the
+/// caller itself makes and removes excluded files: their times do not count.
+pub fn compare(
+    root: BorrowedFd<'_>,
+    excludes: &Excludes,
+    state: impl Read,
+    own: &[&[u8]],
+) -> Result<Comparison, Error> {
     let mut state = StateReader::open(BufReader::with_capacity(256 << 10, state))?;
     if state.excludes() != excludes.digest() {
         return Ok(changed(b".", Reason::Excludes));
@@ -60,11 +67,15 @@ pub fn compare(root: BorrowedFd<'_>, excludes: &Excludes, state: impl Read) -> R
             Ordering::Greater => return Ok(changed(path, Reason::Removed)),
             Ordering::Equal => {}
         }
-        let is_root = entry.path == b".";
-        if !same(&now, &then, is_root) {
+        let times = match entry.path {
+            b"." => Times::Modified,
+            path if own.contains(&path) && then.kind == Kind::Directory => Times::Neither,
+            _ => Times::Both,
+        };
+        if !same(&now, &then, times) {
             return Ok(changed(entry.path, Reason::Metadata));
         }
-        if !is_root && state.is_racy(then.ctime) {
+        if times == Times::Both && state.is_racy(then.ctime) {
             return Ok(changed(entry.path, Reason::Racy));
         }
         entries += 1;
@@ -75,14 +86,25 @@ pub fn compare(root: BorrowedFd<'_>, excludes: &Excludes, state: impl Read) -> R
     })
 }
 
-/// The root may be renamed, which moves its ctime and nothing of its content. The size of a directory says nothing
-/// that its names do not.
-fn same(now: &Record, then: &Record, is_root: bool) -> bool {
+/// The times of an entry that count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Times {
+    Both,
+    /// Of the root, which may be renamed: that moves its ctime and nothing of its content.
+    Modified,
+    Neither,
+}
+
+/// The size of a directory says nothing that its names do not.
+fn same(now: &Record, then: &Record, times: Times) -> bool {
     let mut now = *now;
-    if is_root {
+    if times != Times::Both {
         now.ctime = then.ctime;
     }
-    if now.kind == super::stat::Kind::Directory {
+    if times == Times::Neither {
+        now.mtime = then.mtime;
+    }
+    if now.kind == Kind::Directory {
         now.size = then.size;
     }
     now == *then

@@ -33,9 +33,10 @@ impl Excludes {
         Self::default()
     }
 
-    /// Patterns of a class, then lines of a workspace. An invalid pattern of the class is an error, one of the
-    /// workspace is left away and listed in [`Excludes::invalid`]: a typing error must not cost a backup.
-    pub fn new(class: &[String], workspace: &str) -> Result<Self, Error> {
+    /// Patterns of a class, then lines of a workspace, then those that nobody can undo. An invalid pattern of the class is
+    /// an error, one of the workspace is left away and listed in [`Excludes::invalid`]: a typing error must not cost a
+    /// backup.
+    pub fn new(class: &[String], workspace: &str, always: &[&str]) -> Result<Self, Error> {
         let mut builder = GitignoreBuilder::new("");
         let mut excludes = Excludes::default();
         for pattern in class {
@@ -49,6 +50,10 @@ impl Excludes {
                 Err(_) => excludes.invalid.push(line.to_owned()),
             }
         }
+        for pattern in always {
+            builder.add_line(None, pattern).map_err(|error| pattern_error(pattern, &error))?;
+            excludes.patterns.push((*pattern).to_owned());
+        }
         if !excludes.patterns.is_empty() {
             let all = excludes.patterns.join(", ");
             excludes.matcher = Some(builder.build().map_err(|error| pattern_error(&all, &error))?);
@@ -56,9 +61,9 @@ impl Excludes {
         Ok(excludes)
     }
 
-    /// Patterns of a class, and those in [`IGNORE_FILE`] of a workspace if it has one.
-    pub fn load(class: &[String], root: BorrowedFd<'_>) -> Result<Self, Error> {
-        Self::new(class, &String::from_utf8_lossy(&read(root)?))
+    /// As [`Excludes::new`], with the lines in [`IGNORE_FILE`] of a workspace if it has one.
+    pub fn load(class: &[String], root: BorrowedFd<'_>, always: &[&str]) -> Result<Self, Error> {
+        Self::new(class, &String::from_utf8_lossy(&read(root)?), always)
     }
 
     /// Whether a path below the root is left out. What is below it must not be asked for.

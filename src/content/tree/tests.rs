@@ -49,18 +49,18 @@ fn a_walk_is_in_order_and_follows_no_link() {
 fn patterns_of_the_class_and_of_the_workspace_leave_out() {
     let folder = some_tree();
     let class = ["*.b".to_owned(), "/a/y/".to_owned()];
-    let excludes = Excludes::load(&class, open(folder.path()).as_fd()).unwrap();
+    let excludes = Excludes::load(&class, open(folder.path()).as_fd(), &[]).unwrap();
     assert_eq!(paths(folder.path(), &excludes), [".", "a", "a/root", "a/x", "b"]);
     fs::write(folder.path().join(IGNORE_FILE), "# comment\n\nx\n!a.b\n[z-a]\n").unwrap();
-    let excludes = Excludes::load(&class, open(folder.path()).as_fd()).unwrap();
+    let excludes = Excludes::load(&class, open(folder.path()).as_fd(), &[]).unwrap();
     assert_eq!(paths(folder.path(), &excludes), [".", IGNORE_FILE, "a", "a/root", "a.b", "b"]);
     assert_eq!(excludes.patterns(), ["*.b", "/a/y/", "x", "!a.b"]);
     assert_eq!(excludes.invalid(), ["[z-a]"]);
-    assert!(matches!(Excludes::new(&["[z-a]".to_owned()], ""), Err(Error::Pattern { .. })));
+    assert!(matches!(Excludes::new(&["[z-a]".to_owned()], "", &[]), Err(Error::Pattern { .. })));
     // A link is not followed to a list of patterns.
     fs::rename(folder.path().join(IGNORE_FILE), folder.path().join("list")).unwrap();
     symlink("list", folder.path().join(IGNORE_FILE)).unwrap();
-    assert_eq!(Excludes::load(&[], open(folder.path()).as_fd()).unwrap().patterns().len(), 0);
+    assert_eq!(Excludes::load(&[], open(folder.path()).as_fd(), &[]).unwrap().patterns().len(), 0);
 }
 
 fn state_of(root: &Path) -> Vec<u8> {
@@ -70,7 +70,7 @@ fn state_of(root: &Path) -> Vec<u8> {
 }
 
 fn compared(root: &Path, state: &[u8]) -> Comparison {
-    compare(open(root).as_fd(), &Excludes::none(), state).unwrap()
+    compare(open(root).as_fd(), &Excludes::none(), state, &[]).unwrap()
 }
 
 fn reason(root: &Path, state: &[u8]) -> (String, Reason) {
@@ -195,8 +195,8 @@ fn what_was_written_close_to_the_state_file_counts_as_changed() {
 fn other_excludes_count_as_changed() {
     let folder = some_tree();
     let state = state_of(folder.path());
-    let excludes = Excludes::new(&["*.tmp".to_owned()], "").unwrap();
-    let found = compare(open(folder.path()).as_fd(), &excludes, &state[..]).unwrap();
+    let excludes = Excludes::new(&["*.tmp".to_owned()], "", &[]).unwrap();
+    let found = compare(open(folder.path()).as_fd(), &excludes, &state[..], &[]).unwrap();
     assert_eq!(found, Comparison::Changed { path: b".".to_vec(), reason: Reason::Excludes });
 }
 
@@ -205,7 +205,7 @@ fn a_state_file_that_was_cut_or_changed_is_never_unchanged() {
     let folder = some_tree();
     let state = state_of(folder.path());
     let is_unchanged = |state: &[u8]| {
-        let found = compare(open(folder.path()).as_fd(), &Excludes::none(), state);
+        let found = compare(open(folder.path()).as_fd(), &Excludes::none(), state, &[]);
         matches!(found, Ok(Comparison::Unchanged { .. }))
     };
     assert!(is_unchanged(&state));
@@ -266,4 +266,19 @@ proptest! {
     fn any_bytes_are_no_state_file(bytes: Vec<u8>) {
         prop_assert!(StateReader::open(&bytes[..]).is_err());
     }
+}
+
+#[test]
+fn the_times_of_the_callers_own_folders_do_not_count_and_their_entries_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("own");
+    fs::create_dir(&own).unwrap();
+    let excludes = Excludes::new(&[], "!/own/ready", &["/own/ready"]).unwrap();
+    let mut state = Vec::new();
+    record(open(folder.path()).as_fd(), &excludes, &mut state).unwrap();
+    let compared = || compare(open(folder.path()).as_fd(), &excludes, &state[..], &[b"own"]).unwrap();
+    fs::write(own.join("ready"), "x").unwrap();
+    assert_eq!(compared(), Comparison::Unchanged { entries: 2 });
+    fs::write(own.join("other"), "x").unwrap();
+    assert_eq!(compared(), Comparison::Changed { path: b"own/other".to_vec(), reason: Reason::Added });
 }

@@ -68,6 +68,13 @@ pub const KEYING: &str = "spaceport.dev/keying";
 pub const INSTALLATION: &str = "spaceport.dev/installation";
 /// Annotation of workspaces and secrets: when the placement that the object was written for was recorded.
 pub const PLACED_AT: &str = "spaceport.dev/placed-at";
+/// Label of the DaemonSet of Spaceport's node agent, with the value `true`.
+pub const NODE_AGENT: &str = "spaceport.dev/node-agent";
+/// Annotation of a node agent's DaemonSet: the workspace namespaces that it serves, comma-separated.
+pub const SERVES: &str = "spaceport.dev/serves";
+/// Value of label `component` of the DaemonSet of existing node agents, which serve their own namespace unless [`SERVES`] says
+/// otherwise.
+pub const EXISTING_AGENT: &str = "ws-daemon";
 /// Annotation of workspace namespaces: the folder on nodes right below which host paths of pods may be.
 pub const HOST_PATH: &str = "spaceport.dev/workspace-host-path";
 /// Label of a Secret, with the value `true`: an admin lets workspaces of its namespace reference it.

@@ -20,6 +20,7 @@ use super::schema;
     status = "SnapshotStatus",
     derive = "PartialEq",
     doc = "A snapshot of a running workspace's content, taken by the node agent of its node.",
+    selectable = ".spec.nodeName",
     printcolumn(name = "Workspace", type_ = "string", json_path = ".spec.workspaceID"),
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url", priority = 10),
     printcolumn(name = "Completed", type_ = "boolean", json_path = ".status.completed")

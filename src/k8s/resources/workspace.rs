@@ -26,6 +26,7 @@ use domain::workspace::{Access, GitIdentity, IdeImage, Kind, Protocol};
     status = "WorkspaceStatus",
     derive = "PartialEq",
     doc = "One run of a workspace.",
+    selectable = ".status.runtime.nodeName",
     printcolumn(
         name = "Workspace",
         type_ = "string",

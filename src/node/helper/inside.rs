@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use content::initializer::Fault;
 use serde_json::Value;
 
 use super::ground::{Paced, SUBCOMMAND, workspace};
@@ -14,8 +15,17 @@ use super::{credentials, download, enter, git, ready};
 
 /// Work on archives, given by whoever builds the program, so that the helper knows no format.
 pub trait Archives {
-    /// Does what `request` says with the workspace and the streams. An error is one sentence for people.
-    fn run(&self, request: &Value, io: Io<'_>) -> Result<Value, String>;
+    /// Does what `request` says with the workspace and the streams.
+    fn run(&self, request: &Value, io: Io<'_>) -> Result<Value, Unable>;
+}
+
+/// Why archive work failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unable {
+    /// Who can mend it.
+    pub fault: Fault,
+    /// One sentence for people.
+    pub message: String,
 }
 
 /// What archive work has.
@@ -23,11 +33,11 @@ pub struct Io<'a> {
     /// The folder of the workspace.
     pub workspace: BorrowedFd<'a>,
     /// Bytes from the agent.
-    pub input: &'a mut dyn Read,
+    pub input: &'a mut (dyn Read + Send),
     /// Bytes to the agent.
-    pub output: &'a mut dyn Write,
+    pub output: &'a mut (dyn Write + Send),
     /// Reports the step and the bytes so far; cheap enough for each buffer.
-    pub progress: &'a mut dyn FnMut(&str, u64),
+    pub progress: &'a mut (dyn FnMut(&str, u64) + Send),
 }
 
 /// Of a program without archive work.
@@ -35,8 +45,9 @@ pub struct Io<'a> {
 pub struct NoArchives;
 
 impl Archives for NoArchives {
-    fn run(&self, _request: &Value, _io: Io<'_>) -> Result<Value, String> {
-        Err("this program has no work on archives".to_owned())
+    fn run(&self, _request: &Value, _io: Io<'_>) -> Result<Value, Unable> {
+        let message = "this program has no work on archives".to_owned();
+        Err(Unable { fault: Fault::Platform, message })
     }
 }
 
@@ -69,7 +80,8 @@ pub fn main(archives: &dyn Archives) -> Option<ExitCode> {
 
 fn run(agent: u32, archives: &dyn Archives) -> io::Result<()> {
     enter::detach(agent)?;
-    let mut input = io::stdin().lock();
+    // A File, because the standard library's own is bound to one thread, and reads ahead.
+    let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let request = read_request(&mut input)?;
     enter::enter(&request, &mut input)?;
     end_at(Duration::from_millis(request.deadline_millis))?;
@@ -94,7 +106,7 @@ fn end_at(deadline: Duration) -> io::Result<()> {
 fn work(
     operation: &Operation,
     settings: &super::Settings,
-    input: &mut dyn Read,
+    input: &mut (dyn Read + Send),
     archives: &dyn Archives,
 ) -> Result<Outcome, Failure> {
     match operation {
@@ -107,7 +119,11 @@ fn work(
     }
 }
 
-fn archive(request: &Value, input: &mut dyn Read, archives: &dyn Archives) -> Result<Outcome, Failure> {
+fn archive(
+    request: &Value,
+    input: &mut (dyn Read + Send),
+    archives: &dyn Archives,
+) -> Result<Outcome, Failure> {
     let platform = |error: io::Error| Failure::platform(format!("archive work did not start: {error}"));
     let workspace = workspace().map_err(platform)?;
     // A File, because the standard library buffers lines.
@@ -117,6 +133,6 @@ fn archive(request: &Value, input: &mut dyn Read, archives: &dyn Archives) -> Re
     let io = Io { workspace: workspace.as_fd(), input, output: &mut output, progress: &mut progress };
     match archives.run(request, io) {
         Ok(result) => Ok(Outcome::Archive { result }),
-        Err(message) => Err(Failure::platform(one_line(&message))),
+        Err(Unable { fault, message }) => Err(Failure { fault, message: one_line(&message) }),
     }
 }

@@ -1,6 +1,7 @@
 //! Walks a document key by key, and continues after problems.
 
-use std::cell::RefCell;
+mod report;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,53 +16,12 @@ use crate::files;
 use domain::duration::GoDuration;
 use domain::secret::Secret;
 
-/// A problem of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Path of the key, such as `manager.timeouts.startup`.
-    pub path: String,
-    /// Description. Never quotes a secret.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
-    }
-}
-
-/// Checks a file that is a pod template.
-pub type TemplateCheck = fn(&Path) -> Result<(), String>;
-
-/// State that all groups of one document share.
-#[derive(Debug)]
-pub(super) struct Report {
-    base: PathBuf,
-    template: TemplateCheck,
-    problems: RefCell<Vec<Problem>>,
-    known: RefCell<BTreeSet<String>>,
-}
-
-impl Report {
-    pub(super) fn new(base: &Path, template: TemplateCheck) -> Self {
-        let (problems, known) = (RefCell::default(), RefCell::default());
-        Self { base: base.to_owned(), template, problems, known }
-    }
-
-    pub(super) fn take_problems(&self) -> Vec<Problem> {
-        self.problems.take()
-    }
-
-    /// All keys that the readers know; names that the user chooses are `<name>`, list elements `[]`.
-    #[cfg(test)]
-    pub(super) fn known(&self) -> BTreeSet<String> {
-        self.known.borrow().clone()
-    }
-}
+pub use report::{Problem, Report, TemplateCheck};
+use report::{join, kind};
 
 /// The keys of one object. Dropping it reports unknown keys.
 #[derive(Debug)]
-pub(super) struct Group<'r> {
+pub struct Group<'r> {
     report: &'r Report,
     path: String,
     /// As `path`, with `<name>` for names that the user chooses.
@@ -104,7 +64,7 @@ impl<'r> Group<'r> {
     }
 
     /// Records a problem with a key of this group, or with the group itself if the key is empty.
-    pub(super) fn problem(&self, key: &str, message: impl fmt::Display) {
+    pub fn problem(&self, key: &str, message: impl fmt::Display) {
         let mut path = join(&self.path, key);
         if path.is_empty() {
             "the document".clone_into(&mut path);
@@ -113,13 +73,13 @@ impl<'r> Group<'r> {
     }
 
     /// Records a problem with a path of keys below this group, joined by dots.
-    pub(super) fn problem_below(&self, path: &str, message: impl fmt::Display) {
+    pub fn problem_below(&self, path: &str, message: impl fmt::Display) {
         let path = path.split('.').fold(self.path.clone(), |path, key| join(&path, key));
         self.report.problems.borrow_mut().push(Problem { path, message: message.to_string() });
     }
 
     /// Number of problems of the whole document so far.
-    pub(super) fn problems_so_far(&self) -> usize {
+    pub fn problems_so_far(&self) -> usize {
         self.report.problems.borrow().len()
     }
 
@@ -161,12 +121,12 @@ impl<'r> Group<'r> {
     }
 
     /// Accepts a key with any value.
-    pub(super) fn ignore(&mut self, key: &str) {
+    pub fn ignore(&mut self, key: &str) {
         self.take(key);
     }
 
     /// A text. An empty one counts as absent, because generated files write every key.
-    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+    pub fn text(&mut self, key: &str) -> Option<String> {
         self.convert(key, |value| match value {
             Value::String(text) => Ok(text),
             other => Err(format!("must be a text, not {}", kind(&other))),
@@ -174,8 +134,13 @@ impl<'r> Group<'r> {
         .filter(|text| !text.is_empty())
     }
 
+    /// Whether the document has a key, with whatever value.
+    pub fn has(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|value| !value.is_null())
+    }
+
     /// A text or a number, as a text: quantities are written either way.
-    pub(super) fn text_or_number(&mut self, key: &str) -> String {
+    pub fn text_or_number(&mut self, key: &str) -> String {
         self.convert(key, |value| match value {
             Value::String(text) => Ok(text),
             Value::Number(number) => Ok(number.to_string()),
@@ -185,17 +150,13 @@ impl<'r> Group<'r> {
     }
 
     /// A text that parses.
-    pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Option<T> {
+    pub fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Option<T> {
         let text = self.text(key)?;
         text.parse().map_err(|error| self.problem(key, error)).ok()
     }
 
     /// As the other readers, but absence is also a problem.
-    pub(super) fn required<T>(
-        &mut self,
-        key: &str,
-        read: impl FnOnce(&mut Self, &str) -> Option<T>,
-    ) -> Option<T> {
+    pub fn required<T>(&mut self, key: &str, read: impl FnOnce(&mut Self, &str) -> Option<T>) -> Option<T> {
         let before = self.problems_so_far();
         let value = read(self, key);
         if value.is_none() && self.problems_so_far() == before {
@@ -204,14 +165,15 @@ impl<'r> Group<'r> {
         value
     }
 
-    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
+    /// True or false.
+    pub fn flag(&mut self, key: &str) -> Option<bool> {
         self.convert(key, |value| {
             value.as_bool().ok_or_else(|| format!("must be true or false, not {}", kind(&value)))
         })
     }
 
     /// A whole number within a range.
-    pub(super) fn count<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
+    pub fn count<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
     where
         T: TryFrom<u64> + PartialOrd + fmt::Display,
     {
@@ -230,7 +192,7 @@ impl<'r> Group<'r> {
     }
 
     /// A duration of zero or more.
-    pub(super) fn duration_or_zero(&mut self, key: &str) -> Option<Duration> {
+    pub fn duration_or_zero(&mut self, key: &str) -> Option<Duration> {
         self.convert(key, |value| {
             serde_json::from_value::<GoDuration>(value)
                 .map_err(|error| error.to_string())
@@ -239,7 +201,7 @@ impl<'r> Group<'r> {
     }
 
     /// A duration above zero.
-    pub(super) fn duration(&mut self, key: &str, default: Duration) -> Duration {
+    pub fn duration(&mut self, key: &str, default: Duration) -> Duration {
         let duration = self.duration_or_zero(key);
         if duration == Some(Duration::ZERO) {
             self.problem(key, "must be more than zero");
@@ -248,7 +210,7 @@ impl<'r> Group<'r> {
     }
 
     /// An address to listen on. A key with an empty value means none.
-    pub(super) fn address(&mut self, key: &str, default: Option<&str>) -> Option<SocketAddr> {
+    pub fn address(&mut self, key: &str, default: Option<&str>) -> Option<SocketAddr> {
         let default = if self.keys.contains_key(key) { None } else { default };
         let text = self.text(key).or_else(|| default.map(str::to_owned))?;
         // Go's short form: no host means all interfaces.
@@ -263,13 +225,13 @@ impl<'r> Group<'r> {
     }
 
     /// A group below this one; empty if it is absent.
-    pub(super) fn group(&mut self, key: &str) -> Group<'r> {
+    pub fn group(&mut self, key: &str) -> Group<'r> {
         let value = self.take(key).unwrap_or_default();
         Group::new(self.report, join(&self.path, key), join(&self.pattern, key), value)
     }
 
     /// Groups below a key, by names that the user chooses.
-    pub(super) fn named_groups(&mut self, key: &str) -> Vec<(String, Group<'r>)> {
+    pub fn named_groups(&mut self, key: &str) -> Vec<(String, Group<'r>)> {
         let mut outer = self.group(key);
         let pattern = join(&outer.pattern, "<name>");
         std::mem::take(&mut outer.keys)
@@ -291,7 +253,7 @@ impl<'r> Group<'r> {
     }
 
     /// A list of groups.
-    pub(super) fn groups(&mut self, key: &str) -> Vec<Group<'r>> {
+    pub fn groups(&mut self, key: &str) -> Vec<Group<'r>> {
         let (path, pattern) = (join(&self.path, key), format!("{}[]", join(&self.pattern, key)));
         let elements = self.list(key).into_iter().enumerate();
         elements
@@ -300,9 +262,14 @@ impl<'r> Group<'r> {
     }
 
     /// A list of texts.
-    pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
+    pub fn texts(&mut self, key: &str) -> Vec<String> {
+        let elements = self.list(key);
+        self.texts_among(key, elements)
+    }
+
+    fn texts_among(&self, key: &str, elements: Vec<Value>) -> Vec<String> {
         let mut texts = Vec::new();
-        for (index, value) in self.list(key).into_iter().enumerate() {
+        for (index, value) in elements.into_iter().enumerate() {
             match value {
                 Value::String(text) => texts.push(text),
                 other => self.problem(
@@ -314,8 +281,42 @@ impl<'r> Group<'r> {
         texts
     }
 
+    /// Texts below a key, by names that the user chooses.
+    pub fn named_texts(&mut self, key: &str) -> Vec<(String, String)> {
+        let mut group = self.group(key);
+        self.report.known.borrow_mut().insert(join(&group.pattern, "<name>"));
+        let mut texts = Vec::new();
+        for (name, value) in std::mem::take(&mut group.keys) {
+            match value {
+                Value::String(text) => texts.push((name, text)),
+                other => group.problem(&name, format_args!("must be a text, not {}", kind(&other))),
+            }
+        }
+        texts
+    }
+
+    /// Lists of texts below a key, by names that the user chooses.
+    pub fn named_lists(&mut self, key: &str) -> Vec<(String, Vec<String>)> {
+        let mut group = self.group(key);
+        self.report.known.borrow_mut().insert(join(&group.pattern, "<name>"));
+        let lists = std::mem::take(&mut group.keys).into_iter();
+        lists
+            .map(|(name, value)| {
+                let elements = match value {
+                    Value::Array(elements) => elements,
+                    other => {
+                        group.problem(&name, format_args!("must be a list, not {}", kind(&other)));
+                        Vec::new()
+                    }
+                };
+                let texts = group.texts_among(&name, elements);
+                (name, texts)
+            })
+            .collect()
+    }
+
     /// A file that can be read, as a path.
-    pub(super) fn file(&mut self, key: &str) -> Option<PathBuf> {
+    pub fn file(&mut self, key: &str) -> Option<PathBuf> {
         let path = self.base().join(self.text(key)?);
         if let Err(error) = files::open(&path) {
             self.unreadable(key, &path, &error);
@@ -340,7 +341,7 @@ impl<'r> Group<'r> {
     }
 
     /// A folder, as a path.
-    pub(super) fn folder(&mut self, key: &str) -> Option<PathBuf> {
+    pub fn folder(&mut self, key: &str) -> Option<PathBuf> {
         let path = self.base().join(self.text(key)?);
         match std::fs::metadata(&path) {
             Ok(found) if found.is_dir() => {}
@@ -367,29 +368,5 @@ impl<'r> Group<'r> {
                 None
             }
         }
-    }
-}
-
-fn join(path: &str, key: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_<>[]".contains(c);
-    if key.is_empty() {
-        path.to_owned()
-    } else if !key.chars().all(plain) {
-        format!("{path}[{key:?}]")
-    } else if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a group of keys",
     }
 }

@@ -119,8 +119,13 @@ pub fn catalogue() -> anyhow::Result<Vec<Metric>> {
         Box::new(api::Refusals::new()?),
         Box::new(AuditMeters::new()?),
     ];
+    described(&all)
+}
+
+/// The metrics of collectors, by name.
+pub fn described(all: &[Box<dyn Collector>]) -> anyhow::Result<Vec<Metric>> {
     let mut metrics = Vec::new();
-    for collector in &all {
+    for collector in all {
         let families = collector.collect();
         for description in collector.desc() {
             let family = families.iter().find(|family| family.name() == description.fq_name);

@@ -82,7 +82,7 @@ fn measure() {
         timed("state", || {
             record(open(&tree).as_fd(), &excludes, BufWriter::new(File::create(&state).unwrap())).unwrap()
         });
-        let same = timed("unchanged", || compare(open(&tree).as_fd(), &excludes, open(&state)).unwrap());
+        let same = timed("unchanged", || compare(open(&tree).as_fd(), &excludes, open(&state), &[]).unwrap());
         assert!(matches!(same, Comparison::Unchanged { .. }), "{same:?}");
         if peers {
             shell(

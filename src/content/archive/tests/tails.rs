@@ -39,7 +39,7 @@ fn the_index_lists_every_entry_and_where_its_headers_are() {
     let large: Vec<u8> = (0..9_000_000).map(|_| random.u8(..)).collect();
     fs::write(folder.path().join("large"), large).unwrap();
     fs::write(folder.path().join("skipped.tmp"), "x").unwrap();
-    let excludes = Excludes::new(&["*.tmp".to_owned()], "").unwrap();
+    let excludes = Excludes::new(&["*.tmp".to_owned()], "", &[]).unwrap();
     let (bytes, summary) = archive_with(folder.path(), &excludes, WriteOptions::default()).unwrap();
     let Tail::Ready(index) = read_index(&bytes, bytes.len() as u64).unwrap() else { panic!() };
     let records = index.records().unwrap();

@@ -246,9 +246,49 @@ fn the_state_of_a_backup_is_the_state_of_the_tree() {
         write(root.as_fd(), &excludes, WriteOptions::default(), std::io::sink(), Some(writer)).unwrap();
     assert_eq!(record(root.as_fd(), &excludes, &mut again).unwrap(), summary.entries);
     assert_eq!(state.len(), again.len());
-    let compared = || compare(root.as_fd(), &excludes, &state[..]).unwrap();
+    let compared = || compare(root.as_fd(), &excludes, &state[..], &[]).unwrap();
     assert_eq!(compared(), Comparison::Unchanged { entries: 3 });
     fs::write(folder.path().join("d/file"), "y").unwrap();
     let changed = Comparison::Changed { path: b"d/file".to_vec(), reason: Reason::Metadata };
     assert_eq!(compared(), changed);
+}
+
+#[test]
+fn skipped_paths_are_not_made_and_are_proven_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, size) in [("small", 10), ("large", 1 << 20), ("other", 10)] {
+        fs::write(folder.path().join(name), vec![7; size]).unwrap();
+    }
+    let (bytes, _) = archive(folder.path());
+    let copy = tempfile::tempdir().unwrap();
+    let options = crate::archive::RestoreOptions {
+        skip: &[b"small", b"large"],
+        ..crate::archive::RestoreOptions::new(super::support::limits())
+    };
+    let done = crate::archive::restore(&bytes[..], open(copy.path()).as_fd(), &options).unwrap();
+    assert!(done.footer.is_some());
+    assert_eq!(fs::read_dir(copy.path()).unwrap().count(), 1);
+    assert!(copy.path().join("other").exists());
+}
+
+#[test]
+fn a_plain_tar_has_the_same_tree_for_us_and_for_tar() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("d")).unwrap();
+    fs::write(folder.path().join("d/file"), vec![7; 5 << 20]).unwrap();
+    fs::hard_link(folder.path().join("d/file"), folder.path().join("link")).unwrap();
+    let mut bytes = Vec::new();
+    let root = open(folder.path());
+    let options = WriteOptions::default();
+    let written =
+        crate::archive::write_plain(root.as_fd(), &Excludes::none(), options, &mut bytes, None).unwrap();
+    assert_eq!((written.bytes, written.digest), (bytes.len() as u64, *blake3::hash(&bytes).as_bytes()));
+    let (copy, done) = super::support::restored(&bytes).unwrap();
+    assert_eq!(done.format, crate::archive::Format::Tar);
+    assert_eq!(seen(copy.path()), seen(folder.path()));
+    let status =
+        std::process::Command::new("tar").args(["-tf", "-"]).stdin(std::process::Stdio::piped()).spawn();
+    let mut tar = status.unwrap();
+    tar.stdin.take().unwrap().write_all(&bytes).unwrap();
+    assert!(tar.wait().unwrap().success());
 }

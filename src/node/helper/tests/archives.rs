@@ -6,7 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-use node::helper::{Archives, Io, Operation, Outcome};
+use content::initializer::Fault;
+use node::helper::{Archives, Io, Operation, Outcome, Unable};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -15,7 +16,7 @@ use super::stage::Stage;
 pub struct Probes;
 
 impl Archives for Probes {
-    fn run(&self, request: &Value, io: Io<'_>) -> Result<Value, String> {
+    fn run(&self, request: &Value, io: Io<'_>) -> Result<Value, Unable> {
         let text = |name: &str| request[name].as_str().unwrap_or_default().to_owned();
         match &*text("do") {
             "look" => Ok(look(&text("file"))),
@@ -26,7 +27,7 @@ impl Archives for Probes {
                 let devices = fs::read_to_string("/proc/net/dev").unwrap();
                 Ok(json!({ "connected": result.is_ok(), "devices": devices.lines().count() - 2 }))
             }
-            "echo" => echo(io),
+            "echo" => echo(io).map_err(|message| Unable { fault: Fault::Platform, message }),
             "exit" => std::process::exit(3),
             "panic" => panic!("planted panic"),
             "hang" => {
@@ -36,7 +37,8 @@ impl Archives for Probes {
                     std::thread::sleep(Duration::from_secs(1));
                 }
             }
-            other => Err(format!("no such work: {other}")),
+            // The product's own work.
+            _ => node::archives::ArchiveWork.run(request, io),
         }
     }
 }

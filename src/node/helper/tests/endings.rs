@@ -120,7 +120,7 @@ pub async fn a_helper_that_exits_or_panics_is_lost_with_its_last_words() {
         assert!(error.to_string().contains(words), "{error}");
     }
     let error = stage.run(Operation::Archive { request: json!({ "do": "other" }) }).await.unwrap_err();
-    assert_eq!(error.to_string(), "no such work: other");
+    assert!(error.to_string().contains("unknown variant `other`"), "{error}");
     assert!(left_over().is_empty(), "{:?}", left_over());
 }
 

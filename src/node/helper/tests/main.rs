@@ -25,10 +25,13 @@ mod endings;
 mod git_server;
 mod hostile;
 mod isolation;
+mod operations;
 mod prebuilds;
 mod repositories;
 mod stage;
 mod status;
+
+use operations::{backups, faults, housekeeping, initializers, kills};
 
 type Test = (&'static str, fn() -> LocalBoxFuture<'static, ()>);
 
@@ -64,6 +67,21 @@ fn main() -> ExitCode {
         isolation::the_helper_sees_nothing_but_its_root_and_the_workspace,
         isolation::the_helper_has_no_capabilities_outside_and_few_inside,
         isolation::archive_work_has_no_network,
+        backups::what_was_backed_up_comes_back_on_another_node_entry_by_entry,
+        backups::content_that_did_not_change_is_not_stored_again,
+        backups::a_restart_on_the_same_node_takes_the_folder_that_was_kept,
+        backups::a_snapshot_of_a_running_workspace_starts_another_one,
+        backups::full_tar_is_written_and_restored_where_existing_agents_run,
+        backups::a_refused_pod_is_wiped_and_begins_anew_and_an_aborted_workspace_leaves_nothing,
+        faults::a_store_that_denies_truncates_or_is_full_costs_no_content,
+        housekeeping::only_what_is_proven_or_nobodys_is_removed,
+        initializers::a_repository_and_files_come_from_their_servers_and_the_status_at_the_end_is_reported,
+        initializers::a_prebuild_leaves_a_snapshot_and_logs_and_starts_a_workspace_that_falls_back_to_git,
+        initializers::a_failure_is_one_sentence_with_its_owner_and_leaves_an_empty_folder,
+        initializers::content_without_a_state_file_is_set_aside_and_a_broken_one_changes_nothing,
+        kills::a_backup_that_is_killed_anywhere_ends_with_one_proven_head_and_nothing_lost,
+        kills::an_initialisation_that_is_killed_anywhere_ends_with_the_whole_content,
+        kills::what_was_done_and_not_written_is_written_by_the_next_agent_without_doing_it_again,
         prebuilds::repositories_move_to_their_target_and_keep_the_changes,
         prebuilds::changes_that_conflict_stay_in_the_stash,
         prebuilds::hostile_settings_of_a_prebuild_run_nothing_and_are_kept,

@@ -1,0 +1,383 @@
+//! The task of one workspace: asks what is next and does it, one thing after the other, until the workspace is gone.
+//!
+//! Nothing is remembered but on disk and in the apiserver, so the task can be dropped at any await and begun again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use domain::backoff::jittered;
+use domain::workspace::Phase;
+use jiff::Timestamp;
+use k8s::resources::{Workspace, conditions};
+use kube::ResourceExt as _;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use super::api::{Kind, node_of};
+use super::error::Error;
+use super::images;
+use super::metrics::Running;
+use super::snapshot;
+use super::work::{Known, Work};
+use crate::decide::{Next, Operation, Report, Update};
+use crate::helper::Progress;
+use crate::operations;
+
+/// Delays after what failed.
+const BACKOFF: ExponentialBuilder = jittered(Duration::from_secs(1), Duration::from_mins(1));
+/// Until the node is asked again for the sizes of an image: the kubelet reports its images about every 10 s.
+const IMAGES_AGAIN: Duration = Duration::from_secs(15);
+/// How often it is asked.
+const IMAGES_TRIES: u32 = 8;
+
+/// What comes after one step.
+enum Turn {
+    /// Another step.
+    Again,
+    /// Nothing until something changes.
+    Idle,
+    /// Another step then, or when something changes.
+    At(Instant),
+    /// The same again after a backoff.
+    Failed,
+    /// The workspace is over here.
+    End,
+}
+
+/// Serves one workspace until it is gone or the agent stops.
+pub async fn serve(work: Arc<Work>, known: watch::Receiver<Known>) {
+    let current = known.borrow().clone();
+    let name = current.workspace.name_any();
+    let mut task = Task {
+        work,
+        known,
+        current,
+        name,
+        is_deleted: false,
+        snapshots_done: BTreeSet::new(),
+        has_operated: false,
+        images_tried: 0,
+        backoff: BACKOFF.build(),
+    };
+    task.run().await;
+}
+
+struct Task {
+    work: Arc<Work>,
+    known: watch::Receiver<Known>,
+    /// As known, or newer: as the apiserver returned it last.
+    current: Known,
+    /// Of the instance.
+    name: String,
+    /// The resource does not exist any more.
+    is_deleted: bool,
+    /// Snapshots that are completed, as far as the watch still reports them.
+    snapshots_done: BTreeSet<String>,
+    /// An operation ended since the last step.
+    has_operated: bool,
+    images_tried: u32,
+    backoff: ExponentialBackoff,
+}
+
+impl Task {
+    async fn run(&mut self) {
+        while !self.work.stop.is_cancelled() {
+            self.has_operated = false;
+            let turn = self.turn().await;
+            if !matches!(turn, Turn::Failed) {
+                self.backoff = BACKOFF.build();
+            }
+            let until = match turn {
+                Turn::End => return,
+                Turn::Again => Some(Instant::now()),
+                Turn::Idle => None,
+                Turn::At(at) => Some(at),
+                Turn::Failed => Some(Instant::now() + self.backoff.next().unwrap_or_default()),
+            };
+            if !self.wait(until).await {
+                break;
+            }
+        }
+        self.last_report().await;
+    }
+
+    /// What was done before the agent stops is reported by it, if the apiserver answers; otherwise by the next agent.
+    async fn last_report(&mut self) {
+        if !self.has_operated || self.is_deleted {
+            return;
+        }
+        let next = self.work.operations.next(&self.current.workspace, false, Timestamp::now()).await;
+        if let Next::Write(report) = next {
+            self.write(&report).await;
+        }
+    }
+
+    /// Waits for a change or a time. `false`: the agent stops.
+    async fn wait(&mut self, until: Option<Instant>) -> bool {
+        let timer = async {
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        let stop = self.work.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            changed = self.known.changed() => if changed.is_err() { return false },
+            () = timer => {}
+        }
+        self.refresh();
+        true
+    }
+
+    /// Takes over what is known, unless the apiserver returned something newer.
+    fn refresh(&mut self) {
+        let known = self.known.borrow_and_update().clone();
+        let workspace = match (version(&known.workspace), version(&self.current.workspace)) {
+            (Some(seen), Some(current))
+                if seen < current && is_same(&known.workspace, &self.current.workspace) =>
+            {
+                Arc::clone(&self.current.workspace)
+            }
+            _ => Arc::clone(&known.workspace),
+        };
+        self.snapshots_done.retain(|name| known.snapshots.contains_key(name));
+        self.current = Known { workspace, ..known };
+    }
+
+    async fn turn(&mut self) -> Turn {
+        if self.current.is_gone && !self.is_deleted {
+            match self.find_out().await {
+                Ok(Some(turn)) => return turn,
+                Ok(None) => {}
+                Err(error) => return self.failed(&error),
+            }
+        }
+        // It may be created again under its name.
+        self.is_deleted &= self.current.is_gone;
+        let now = Timestamp::now();
+        let next = self.work.operations.next(&self.current.workspace, self.is_deleted, now).await;
+        match next {
+            Next::Run(operation) => self.operate(operation).await,
+            Next::Nothing if self.is_deleted => Turn::End,
+            Next::Write(_) | Next::ForceKill if self.is_deleted => Turn::End,
+            Next::Write(report) => self.write(&report).await,
+            Next::ForceKill => self.force_kill().await,
+            Next::Nothing => self.beside().await.unwrap_or(Turn::Idle),
+            Next::WaitUntil(at) => match self.snapshot_due().await {
+                Some(turn) => turn,
+                None => Turn::At(instant(at)),
+            },
+        }
+    }
+
+    /// Why the watch does not report the workspace any more. `None`: it is deleted.
+    async fn find_out(&mut self) -> Result<Option<Turn>, Error> {
+        let namespace = self.current.workspace.namespace().unwrap_or_default();
+        let found = self.work.cluster.get(Kind::Workspace, &namespace, &self.name).await?;
+        let is_there = found.as_ref().filter(|found| found.uid() == self.current.workspace.uid());
+        match is_there {
+            None => {
+                self.is_deleted = true;
+                Ok(None)
+            }
+            Some(found) if node_of(Kind::Workspace, found) == Some(self.work.cluster.node.as_str()) => {
+                // The watch reports it again.
+                Ok(Some(Turn::Idle))
+            }
+            Some(_) => {
+                info!(instance = self.name, "a workspace is not of this node any more");
+                Ok(Some(Turn::End))
+            }
+        }
+    }
+
+    async fn operate(&mut self, operation: Operation) -> Turn {
+        let Some(slot) = self.work.slots.take(operation.uploads(), &self.work.stop).await else {
+            return Turn::Idle;
+        };
+        // It may have been stopped or deleted meanwhile.
+        if self.known.has_changed().unwrap_or(false) {
+            let is_gone = self.current.is_gone;
+            self.refresh();
+            let next =
+                self.work.operations.next(&self.current.workspace, self.is_deleted, Timestamp::now()).await;
+            if is_gone != self.current.is_gone || !matches!(next, Next::Run(other) if other == operation) {
+                return Turn::Again;
+            }
+        }
+        if operation.uploads() {
+            self.work.meters.waited(slot.waited);
+        }
+        let workspace = Arc::clone(&self.current.workspace);
+        let (kind, began) = (kind_of(operation), Instant::now());
+        let running = self.work.meters.begin(kind);
+        debug!(instance = self.name, kind, "an operation begins");
+        let (progress, _) = watch::channel(Progress::default());
+        let outcome = self.work.operations.run(operation, &workspace, &progress).await;
+        drop(slot);
+        self.has_operated = true;
+        self.ended(operation, &workspace, began.elapsed(), outcome, running)
+    }
+
+    /// Logs and counts the end of an operation. What is to be written comes as the next step.
+    fn ended(
+        &self,
+        operation: Operation,
+        workspace: &Workspace,
+        took: Duration,
+        outcome: Result<Option<Report>, operations::Error>,
+        running: Running,
+    ) -> Turn {
+        let (instance, kind, seconds) = (&self.name, kind_of(operation), took.as_secs_f64());
+        let (type_, class) = (format!("{:?}", workspace.spec.type_), &workspace.spec.class);
+        match operation {
+            Operation::Initialise => self.work.meters.initialized(&type_, class, took),
+            Operation::BackUp => self.work.meters.finalized(&type_, class, took),
+            Operation::Wipe => {}
+        }
+        let report = match outcome {
+            Ok(report) => report,
+            Err(error) => {
+                error!(instance, kind, %error, "the node cannot carry out an operation; trying again");
+                return Turn::Failed;
+            }
+        };
+        match report.as_ref().map(failure) {
+            None => warn!(instance, kind, seconds, "an operation is to be repeated"),
+            Some(Some(reason)) => warn!(instance, kind, seconds, reason, "an operation failed"),
+            Some(None) => {
+                running.done();
+                info!(instance, kind, seconds, "an operation is done");
+            }
+        }
+        Turn::Again
+    }
+
+    async fn write(&mut self, report: &Report) -> Turn {
+        match self.work.report(&self.current.workspace, report).await {
+            Ok((workspace, is_changed)) => {
+                self.current.workspace = Arc::new(workspace);
+                // What is there already needs no haste: the watch is behind, or the report is for another attempt.
+                if is_changed { Turn::Again } else { Turn::At(Instant::now() + Duration::from_secs(1)) }
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    async fn force_kill(&mut self) -> Turn {
+        let workspace = Arc::clone(&self.current.workspace);
+        let runtime = workspace.status.as_ref().and_then(|status| status.runtime.as_deref());
+        let Some(pod) = runtime.and_then(|runtime| runtime.pod_name.as_deref()) else { return Turn::Idle };
+        let namespace = workspace.namespace().unwrap_or_default();
+        warn!(instance = self.name, pod, "the container of a stopped workspace still runs and is killed");
+        if let Err(error) = self.work.cluster.kill_pod(&namespace, pod).await {
+            return self.failed(&error);
+        }
+        let attempt = workspace.status.as_ref().and_then(|status| status.pod_recreated).unwrap_or_default();
+        let killed = Update {
+            kind: conditions::FORCE_KILLED_TASK,
+            is_true: true,
+            reason: conditions::reason::UNKNOWN,
+            message: "the container still ran 5 min after the stop and was killed".to_owned(),
+        };
+        let report = Report {
+            attempt,
+            conditions: vec![killed],
+            git: None,
+            snapshot: None,
+            initializer_metrics: None,
+        };
+        self.write(&report).await
+    }
+
+    /// What is done beside the life of the content.
+    async fn beside(&mut self) -> Option<Turn> {
+        if let Some(turn) = self.snapshot_due().await {
+            return Some(turn);
+        }
+        let status = self.current.workspace.status.as_ref()?;
+        if status.phase != Phase::Running || status.image_info.is_some() || self.images_tried >= IMAGES_TRIES
+        {
+            return None;
+        }
+        self.images_tried += 1;
+        Some(match self.images().await {
+            Ok(true) => Turn::Again,
+            Ok(false) => Turn::At(Instant::now() + IMAGES_AGAIN),
+            Err(error) => self.failed(&error),
+        })
+    }
+
+    /// Writes the sizes of the image. `false`: the node does not list it yet.
+    async fn images(&mut self) -> Result<bool, Error> {
+        let node = self.work.cluster.node().await?;
+        let Some(info) = images::info(&node, &self.current.workspace, &self.name) else { return Ok(false) };
+        let info = json!({ "imageInfo": info });
+        let patch = |status: &serde_json::Value| status.get("imageInfo").is_none().then(|| info.clone());
+        let (workspace, _) = self.work.change(&self.current.workspace, patch).await?;
+        self.current.workspace = Arc::new(workspace);
+        Ok(true)
+    }
+
+    async fn snapshot_due(&mut self) -> Option<Turn> {
+        if self.is_deleted {
+            return None;
+        }
+        let due = self.current.snapshots.iter().find(|(name, _)| !self.snapshots_done.contains(*name));
+        let (name, snapshot) = due.map(|(name, snapshot)| (name.clone(), Arc::clone(snapshot)))?;
+        match snapshot::take(&self.work, &self.current.workspace, &snapshot).await {
+            Ok(()) | Err(Error::Gone { .. }) => {
+                self.snapshots_done.insert(name);
+                Some(Turn::Again)
+            }
+            Err(error) => Some(self.failed(&error)),
+        }
+    }
+
+    fn failed(&self, error: &Error) -> Turn {
+        if let Error::Gone { .. } = error {
+            debug!(instance = self.name, %error, "a report has no addressee");
+            return Turn::Idle;
+        }
+        warn!(instance = self.name, %error, "the apiserver did not take part; trying again");
+        Turn::Failed
+    }
+}
+
+/// The value of label `kind`.
+const fn kind_of(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Initialise => "initialize",
+        Operation::BackUp => "backup",
+        Operation::Wipe => "wipe",
+    }
+}
+
+/// Why the operation failed that a report is about.
+fn failure(report: &Report) -> Option<&str> {
+    let is_failure = |update: &&Update| match update.kind {
+        conditions::BACKUP_FAILURE => update.is_true,
+        conditions::CONTENT_READY | conditions::STATE_WIPED => !update.is_true,
+        _ => false,
+    };
+    report.conditions.iter().find(is_failure).map(|update| update.message.as_str())
+}
+
+/// Versions of one cluster grow.
+fn version(workspace: &Workspace) -> Option<u64> {
+    workspace.resource_version()?.parse().ok()
+}
+
+fn is_same(one: &Workspace, other: &Workspace) -> bool {
+    one.uid() == other.uid()
+}
+
+fn instant(at: Timestamp) -> Instant {
+    let wait = at.duration_since(Timestamp::now());
+    Instant::now() + Duration::try_from(wait).unwrap_or_default()
+}

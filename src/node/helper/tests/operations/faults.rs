@@ -1,0 +1,138 @@
+//! Stores that fail: content stays, and the condition says why and where.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use content::store::{Format, RetryPolicy, Store};
+use futures::stream::BoxStream;
+use k8s::resources::conditions::{BACKUP_COMPLETE, BACKUP_FAILURE};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use parking_lot::Mutex;
+
+use super::backups::empty;
+use super::scene::{Scene, backup, condition, fill};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    Denied,
+    Full,
+    /// The object is shorter than what was sent, and the answer says that all is well.
+    Truncated,
+}
+
+/// A store in memory whose writes of archives fail.
+#[derive(Debug)]
+struct Faulty {
+    inner: InMemory,
+    fault: Mutex<Fault>,
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("faulty")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Faulty {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let fault = *self.fault.lock();
+        let payload = match fault {
+            _ if !path.as_ref().contains("/archives/") => payload,
+            Fault::None => payload,
+            Fault::Denied => {
+                return Err(Error::PermissionDenied { path: path.to_string(), source: "403".into() });
+            }
+            Fault::Full => return Err(Error::Generic { store: "faulty", source: "no space left".into() }),
+            Fault::Truncated => {
+                let bytes = Bytes::from(payload);
+                bytes.slice(..bytes.len() / 2).into()
+            }
+        };
+        self.inner.put_opts(path, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(at, options).await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(path, options).await
+    }
+
+    async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.inner.get_ranges(path, ranges).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+pub async fn a_store_that_denies_truncates_or_is_full_costs_no_content() {
+    let faulty = Arc::new(Faulty { inner: InMemory::new(), fault: Mutex::new(Fault::None) });
+    let hasty = RetryPolicy {
+        attempts: 2,
+        denied: 2,
+        first: Duration::from_millis(1),
+        most: Duration::from_millis(2),
+        ..RetryPolicy::default()
+    };
+    let store = Store::over(faulty.clone(), Arc::new(InMemory::new())).with_retry(hasty);
+    let scene = Scene::over(store, Format::Zst).await;
+    for (id, fault, texts) in [
+        ("ws-1", Fault::Denied, ["denies access", "fault of the configuration"]),
+        ("ws-2", Fault::Truncated, ["bytes instead of", "fault of the platform"]),
+        ("ws-3", Fault::Full, ["no space left", "fault of the platform"]),
+    ] {
+        let mut workspace = scene.start(id, empty()).await;
+        fill(&scene.path(id));
+        *faulty.fault.lock() = fault;
+        scene.stop(&mut workspace).await;
+        assert!(condition(&workspace, BACKUP_COMPLETE).is_none());
+        let failure = condition(&workspace, BACKUP_FAILURE).unwrap().message;
+        for text in texts.into_iter().chain([&*format!("node metal-1 in {}", scene.path(id).display())]) {
+            assert!(failure.contains(text), "{failure}");
+        }
+        assert_eq!(scene.read(&format!("{id}/src/deep/b")), "two\n");
+        assert_eq!(scene.store.list_heads(&Scene::keys()).await.unwrap(), []);
+    }
+    // A fault that passes costs nothing.
+    *faulty.fault.lock() = Fault::Full;
+    let mut workspace = scene.start("ws-4", empty()).await;
+    fill(&scene.path("ws-4"));
+    let mend = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        *faulty.fault.lock() = Fault::None;
+    };
+    tokio::join!(scene.stop(&mut workspace), mend);
+    assert_eq!(condition(&workspace, BACKUP_COMPLETE).unwrap().status, "True");
+    scene.start("ws-5", backup()).await;
+    assert_eq!(scene.read("ws-5/src/deep/b"), "two\n");
+}

@@ -1,0 +1,148 @@
+//! Each initializer through the operations, and what its failure says.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use domain::workspace::Kind;
+use k8s::resources::conditions::{BACKUP_COMPLETE, CONTENT_READY};
+use node::decide::Operation;
+use proto::contentservice::file_download_initializer::FileInfo;
+use proto::contentservice::workspace_initializer::Spec;
+use proto::contentservice::{
+    CloneTargetMode, CompositeInitializer, FileDownloadInitializer, GitInitializer, PrebuildInitializer,
+    SnapshotInitializer, WorkspaceInitializer,
+};
+
+use super::super::git_server::{GitServer, commit};
+use super::backups::empty;
+use super::scene::{Scene, backup, condition, workspace};
+
+/// Answers every request with `text`.
+fn web(text: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 2048]);
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
+            let _ = stream.write_all((head + text).as_bytes());
+        }
+    });
+    url
+}
+
+fn git(server: &GitServer) -> GitInitializer {
+    GitInitializer { remote_uri: server.address("a"), checkout_location: "repo".into(), ..Default::default() }
+}
+
+fn download(url: &str) -> Spec {
+    let file = FileInfo { url: format!("{url}/a"), file_path: "file".into(), digest: String::new() };
+    Spec::Download(FileDownloadInitializer { files: vec![file], target_location: "below".into() })
+}
+
+pub async fn a_repository_and_files_come_from_their_servers_and_the_status_at_the_end_is_reported() {
+    let store = tempfile::tempdir().unwrap();
+    let (scene, server, url) = (Scene::new(store.path()).await, GitServer::start(), web("downloaded\n"));
+    commit(&server.repository("a"), &[("tracked", "1\n")], "main");
+    let children = [Spec::Git(git(&server)), download(&url)];
+    let initializer = children.map(|spec| WorkspaceInitializer { spec: Some(spec) }).to_vec();
+    let mut workspace = scene.start("ws-1", Spec::Composite(CompositeInitializer { initializer })).await;
+    assert_eq!(
+        (scene.read("ws-1/repo/tracked"), scene.read("ws-1/below/file")),
+        ("1\n".into(), "downloaded\n".into())
+    );
+    let metrics = workspace.status.clone().unwrap().initializer_metrics.unwrap();
+    assert!(metrics.git.is_some() && metrics.file_download.is_some() && metrics.composite.is_some());
+    scene.write("ws-1/repo/tracked", "2\n");
+    scene.write("ws-1/repo/new", "x");
+    scene.stop(&mut workspace).await;
+    let status = workspace.status.as_ref().unwrap().git.as_ref().unwrap();
+    assert_eq!((status.branch.as_deref(), status.total_untracked_files), (Some("main"), Some(1)));
+    assert_eq!(status.uncommited_files, ["tracked"]);
+    assert_eq!(condition(&workspace, BACKUP_COMPLETE).unwrap().status, "True");
+    scene.start("ws-2", backup()).await;
+    assert_eq!(scene.read("ws-2/repo/tracked"), "2\n");
+}
+
+pub async fn a_prebuild_leaves_a_snapshot_and_logs_and_starts_a_workspace_that_falls_back_to_git() {
+    let store = tempfile::tempdir().unwrap();
+    let (scene, server) = (Scene::new(store.path()).await, GitServer::start());
+    let working = server.repository("a");
+    commit(&working, &[("tracked", "1\n")], "main");
+    let mut prebuild = workspace("pre-1", Spec::Git(git(&server)));
+    prebuild.spec.type_ = Kind::Prebuild;
+    scene.drive(&mut prebuild).await;
+    scene.write("pre-1/repo/built/output", "new");
+    scene.write("pre-1/.gitpod/prebuild-log-0", "compiling\n");
+    scene.stop(&mut prebuild).await;
+    let name = prebuild.status.as_ref().unwrap().snapshot.clone().unwrap();
+    assert_eq!(condition(&prebuild, BACKUP_COMPLETE).unwrap().status, "True");
+    let log = store.path().join("jane/workspaces/ws/instances/pre-1/logs/0");
+    assert_eq!(fs::read_to_string(log).unwrap(), "compiling\n");
+    assert!(!scene.path("pre-1").exists());
+    let from = |snapshot: String| {
+        let prebuild = Some(SnapshotInitializer { snapshot, from_volume_snapshot: false });
+        Spec::Prebuild(PrebuildInitializer { prebuild, git: vec![git(&server)] })
+    };
+    let started = scene.start("ws-2", from(name.clone())).await;
+    assert_eq!(scene.read("ws-2/repo/built/output"), "new");
+    assert!(scene.read("ws-2/.gitpod/ready").contains("from-prebuild"));
+    assert!(started.status.unwrap().initializer_metrics.unwrap().prebuild.is_some());
+    commit(&working, &[("tracked", "2\n")], "main");
+    let gone = name.replace("/snapshot-", "/snapshot-1");
+    let fallback = scene.start("ws-3", from(gone)).await;
+    assert!(scene.read("ws-3/repo/tracked") == "2\n" && !scene.path("ws-3/repo/built").exists());
+    assert!(fallback.status.unwrap().initializer_metrics.unwrap().git.is_some());
+}
+
+pub async fn a_failure_is_one_sentence_with_its_owner_and_leaves_an_empty_folder() {
+    let store = tempfile::tempdir().unwrap();
+    let (scene, server) = (Scene::new(store.path()).await, GitServer::start());
+    commit(&server.repository("a"), &[("tracked", "1\n")], "main");
+    let missing = GitInitializer {
+        clone_taget: "none".into(),
+        target_mode: CloneTargetMode::RemoteBranch.into(),
+        ..git(&server)
+    };
+    let foreign = SnapshotInitializer {
+        snapshot: "joe/workspaces/ws/full.tar@local".into(),
+        from_volume_snapshot: false,
+    };
+    let reference = GitInitializer { remote_uri: "extracted-secret/none".into(), ..git(&server) };
+    for (id, spec, texts) in [
+        ("ws-1", Spec::Git(missing), ["none", "fault of the user"]),
+        ("ws-2", backup(), ["workspace ws of owner jane has no backup", "fault of the platform"]),
+        ("ws-3", Spec::Snapshot(foreign), ["is no snapshot", "fault of the user"]),
+        ("ws-4", Spec::Git(reference), ["refers to the key none", "fault of the platform"]),
+    ] {
+        let mut workspace = workspace(id, spec);
+        assert_eq!(scene.drive(&mut workspace).await, [Operation::Initialise]);
+        let ready = condition(&workspace, CONTENT_READY).unwrap();
+        assert_eq!(ready.status, "False");
+        for text in texts {
+            assert!(ready.message.contains(text), "{}", ready.message);
+        }
+        let left = fs::read_dir(scene.path(id)).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "{id}");
+    }
+}
+
+pub async fn content_without_a_state_file_is_set_aside_and_a_broken_one_changes_nothing() {
+    let store = tempfile::tempdir().unwrap();
+    let scene = Scene::new(store.path()).await;
+    scene.write("ws-1/found", "x");
+    scene.start("ws-1", empty()).await;
+    assert!(!scene.path("ws-1/found").exists());
+    assert_eq!(scene.read(".spaceport/aside/ws-1.0/found"), "x");
+    scene.write("ws-2/found", "x");
+    fs::write(scene.path(".spaceport/state/ws-2.json"), "{\"version\":1,").unwrap();
+    let mut broken = workspace("ws-2", empty());
+    assert_eq!(scene.drive(&mut broken).await, []);
+    assert!(condition(&broken, CONTENT_READY).unwrap().message.contains("ws-2.json"));
+    assert_eq!(scene.read("ws-2/found"), "x");
+    let mut daemon = workspace("ws-3-daemon", empty());
+    assert_eq!(scene.drive(&mut daemon).await, []);
+    assert!(condition(&daemon, CONTENT_READY).unwrap().message.contains("-daemon"));
+}

@@ -1,0 +1,302 @@
+//! Folders of workspaces as a whole. The agent reads the names at their top and renames; it opens nothing below, except directories
+//! in the trash, which nothing else uses any more.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, SeekFrom, Timestamps, Uid, fchmod, fchown,
+    fstat, fsync, futimens, openat, renameat, renameat_with, statat, unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::state::Layout;
+
+/// The workspace's user on the node: user 0 of the container.
+pub(super) const USER: u32 = 33_333;
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, directory(), Mode::empty())?)
+}
+
+fn directory() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
+}
+
+/// Makes the folder of a workspace, for the workspace's user. The kubelet may have made it before, as root.
+pub(super) fn prepare(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let folder = open(path)?;
+    let (user, group) = (Uid::from_raw(USER), Gid::from_raw(USER));
+    fchown(&folder, Some(user), Some(group))?;
+    fchmod(&folder, Mode::from_raw_mode(0o755))?;
+    Ok(())
+}
+
+/// The names at the top of a folder.
+fn names(folder: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+    // An open directory goes on where it was read last.
+    rustix::fs::seek(folder, SeekFrom::Start(0))?;
+    let mut found = Vec::new();
+    let mut buffer = Vec::with_capacity(64 << 10);
+    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let name = entry?.file_name().to_owned();
+        if name.as_c_str() != c"." && name.as_c_str() != c".." {
+            found.push(name);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether there is nothing in a folder; one that is not there is empty.
+pub(super) fn is_empty(path: &Path) -> io::Result<bool> {
+    match open(path) {
+        Ok(folder) => Ok(names(folder.as_fd())?.is_empty()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// A path below `parent` that is free.
+fn free_name(parent: &Path, name: &str) -> io::Result<PathBuf> {
+    for number in 0..1_000_000_u32 {
+        let path = parent.join(format!("{name}.{number}"));
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path),
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+    }
+    Err(io::Error::other(format!("{} is full", parent.display())))
+}
+
+/// Empties a folder: what is in it moves below `parent`. The folder itself stays, because a container may have mounted it.
+pub(super) fn empty(path: &Path, parent: &Path, name: &str) -> io::Result<()> {
+    let folder = match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let names = names(folder.as_fd())?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let target = free_name(parent, name)?;
+    fs::create_dir(&target)?;
+    let target = open(&target)?;
+    move_all(folder.as_fd(), target.as_fd(), &names)
+}
+
+fn move_all(from: BorrowedFd<'_>, to: BorrowedFd<'_>, names: &[CString]) -> io::Result<()> {
+    for name in names {
+        renameat(from, name.as_c_str(), to, name.as_c_str())?;
+    }
+    fsync(to)?;
+    fsync(from)?;
+    Ok(())
+}
+
+/// Moves a folder below `parent` under a free name; one that is not there is moved.
+pub(super) fn discard(path: &Path, parent: &Path, name: &str) -> io::Result<()> {
+    match fs::rename(path, free_name(parent, name)?) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Moves a folder where none is, and writes that to the disk.
+pub(super) fn relocate(from: &Path, to: &Path) -> io::Result<()> {
+    let parent = to.parent().ok_or_else(|| io::Error::other("it has no folder"))?;
+    fs::create_dir_all(parent)?;
+    fs::rename(from, to)?;
+    fsync(open(parent)?)?;
+    if let Some(before) = from.parent() {
+        fsync(open(before)?)?;
+    }
+    Ok(())
+}
+
+/// How a kept folder became the folder of a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Adopted {
+    /// By one rename: its tree state still holds.
+    Whole,
+    /// Entry by entry, because the kubelet had made the folder, and may have mounted it. That moves the times of the entries.
+    EachEntry,
+}
+
+/// Makes a kept folder the folder of a workspace.
+pub(super) fn adopt(kept: &Path, to: &Path) -> io::Result<Adopted> {
+    match renameat_with(rustix::fs::CWD, kept, rustix::fs::CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => return Ok(Adopted::Whole),
+        Err(Errno::EXIST | Errno::NOTEMPTY) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let (from, to) = (open(kept)?, open(to)?);
+    let before = fstat(&from)?;
+    move_all(from.as_fd(), to.as_fd(), &names(from.as_fd())?)?;
+    fchown(&to, Some(Uid::from_raw(before.st_uid)), Some(Gid::from_raw(before.st_gid)))?;
+    fchmod(&to, Mode::from_raw_mode(before.st_mode & 0o7777))?;
+    let time = |seconds: i64, nanos: u64| rustix::fs::Timespec {
+        tv_sec: seconds,
+        tv_nsec: i64::try_from(nanos).unwrap_or(0),
+    };
+    let modified = time(before.st_mtime, before.st_mtime_nsec);
+    futimens(&to, &Timestamps { last_access: modified, last_modification: modified })?;
+    fs::remove_dir(kept)?;
+    Ok(Adopted::EachEntry)
+}
+
+/// Deletes everything in the trash, however deep it is: directories move up to the trash itself, so that no more than two are open
+/// and no path is long. Returns how many entries were deleted. Ends early if it has to.
+pub(super) fn empty_trash(layout: &Layout, is_ending: &AtomicBool) -> io::Result<u64> {
+    let trash = open(&layout.trash())?;
+    let (mut deleted, mut number) = (0, 0_u64);
+    loop {
+        let (mut problem, mut has_deleted) = (None, false);
+        for name in names(trash.as_fd())? {
+            if is_ending.load(Ordering::Relaxed) {
+                return Ok(deleted);
+            }
+            match delete(trash.as_fd(), &name, &mut number) {
+                Ok(count) => {
+                    deleted += count;
+                    has_deleted = true;
+                }
+                // The others are deleted all the same.
+                Err(error) => problem = problem.or(Some(error)),
+            }
+        }
+        match (has_deleted, problem) {
+            (true, _) => {}
+            (false, Some(problem)) => return Err(problem),
+            (false, None) => return Ok(deleted),
+        }
+    }
+}
+
+/// Deletes a file, or the files of a directory whose own directories move to the trash.
+fn delete(trash: BorrowedFd<'_>, name: &CStr, number: &mut u64) -> io::Result<u64> {
+    if !is_directory(trash, name)? {
+        unlinkat(trash, name, AtFlags::empty())?;
+        return Ok(1);
+    }
+    let folder = openat(trash, name, directory(), Mode::empty())?;
+    let mut deleted = 1;
+    for inner in names(folder.as_fd())? {
+        if is_directory(folder.as_fd(), &inner)? {
+            move_up(folder.as_fd(), &inner, trash, number)?;
+        } else {
+            unlinkat(&folder, &inner, AtFlags::empty())?;
+            deleted += 1;
+        }
+    }
+    unlinkat(trash, name, AtFlags::REMOVEDIR)?;
+    Ok(deleted)
+}
+
+fn move_up(from: BorrowedFd<'_>, name: &CStr, trash: BorrowedFd<'_>, number: &mut u64) -> io::Result<()> {
+    loop {
+        *number += 1;
+        let to = format!("deep.{number}");
+        match renameat_with(from, name, trash, to, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+fn is_directory(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
+    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// Removes a file; one that is not there is removed.
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Bytes that are free on the file system of the workspaces.
+pub(super) fn available(layout: &Layout) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(layout.root())?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn layout(root: &Path) -> Layout {
+        let layout = Layout::new(root);
+        fs::create_dir_all(layout.trash()).unwrap();
+        layout
+    }
+
+    #[test]
+    fn the_trash_is_emptied_whatever_its_depth_and_nothing_behind_a_link_is_touched() {
+        let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(other.path().join("file"), "x").unwrap();
+        let layout = layout(root.path());
+        let here = layout.trash().join("a.0");
+        fs::create_dir(&here).unwrap();
+        symlink(other.path(), here.join("link")).unwrap();
+        fs::write(here.join("file"), "x").unwrap();
+        // Deeper than a path can be long, and than a process may have files open.
+        let deep = CString::new("d".repeat(200)).unwrap();
+        let mut folder = open(&here).unwrap();
+        for _ in 0..1100 {
+            rustix::fs::mkdirat(&folder, &deep, Mode::from_raw_mode(0o755)).unwrap();
+            folder = openat(&folder, &deep, directory(), Mode::empty()).unwrap();
+        }
+        assert_eq!(empty_trash(&layout, &AtomicBool::new(false)).unwrap(), 1103);
+        assert_eq!(fs::read_dir(layout.trash()).unwrap().count(), 0);
+        assert!(other.path().join("file").exists());
+    }
+
+    #[test]
+    fn a_kept_folder_is_adopted_by_one_rename_or_into_the_folder_that_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        for (is_there, expected) in [(false, Adopted::Whole), (true, Adopted::EachEntry)] {
+            let (kept, to) = (root.path().join("kept"), root.path().join(format!("to-{is_there}")));
+            fs::create_dir_all(kept.join("a/b")).unwrap();
+            fs::write(kept.join("a/b/file"), "x").unwrap();
+            let inode = is_there.then(|| {
+                fs::create_dir(&to).unwrap();
+                open(&to).unwrap()
+            });
+            assert_eq!(adopt(&kept, &to).unwrap(), expected);
+            assert_eq!(fs::read_to_string(to.join("a/b/file")).unwrap(), "x");
+            assert!(!kept.exists());
+            if let Some(folder) = inode {
+                assert_eq!(fstat(folder).unwrap().st_ino, fstat(open(&to).unwrap()).unwrap().st_ino);
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_is_emptied_and_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = layout(root.path());
+        let folder = root.path().join("ws");
+        fs::create_dir_all(folder.join("a/b")).unwrap();
+        for _ in 0..2 {
+            fs::write(folder.join("file"), "x").unwrap();
+            empty(&folder, &layout.trash(), "ws").unwrap();
+            assert!(is_empty(&folder).unwrap());
+        }
+        assert_eq!(fs::read_dir(layout.trash()).unwrap().count(), 2);
+        assert!(is_empty(&root.path().join("none")).unwrap());
+    }
+}

@@ -1,0 +1,135 @@
+//! Makes the content of a workspace, once.
+//!
+//! 1. The state says Initialising. What an interrupted call left in the folder is discarded.
+//! 2. The steps of the plan fill the folder.
+//! 3. The state says Filled, and only then the ready file tells the programs of the workspace, so that no later call discards what
+//!    they may have used.
+//! 4. The state says Ready.
+
+mod fill;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::context::Context;
+use super::error::{Error, Failure};
+use super::exchange::Worker;
+use super::folders;
+use super::subject::Subject;
+use crate::helper::{Operation, Progress, Source};
+use crate::state::{Known, Stage, State};
+use content::initializer::Fault;
+use content::initializer::scrub::Scrubber;
+
+/// Initialises, and returns the state after that.
+pub(super) async fn run(
+    context: &Context,
+    subject: &Subject,
+    progress: &watch::Sender<Progress>,
+) -> Result<State, Error> {
+    let mut state = begin(context, subject).await?;
+    let deadline = context.settings.deadlines.initialize;
+    let until = Instant::now() + deadline;
+    if state.stage == Stage::Initialising {
+        let filled = tokio::time::timeout_at(until, fill::fill(context, subject, until, progress)).await;
+        let filled = filled.unwrap_or_else(|_| {
+            let step = progress.borrow().step.clone();
+            let message = format!("it took longer than {} s; its last step was: {step}", deadline.as_secs());
+            // Otherwise a repository is too large, or its server too slow.
+            let fault = if step.starts_with("restoring") { Fault::Platform } else { Fault::User };
+            Err(Failure::lasting(fault, message))
+        });
+        match filled {
+            Ok(content) => {
+                state.content = Some(content);
+                state.stage = Stage::Filled;
+            }
+            Err(failure) => {
+                discard(context, subject).await?;
+                state.stage = Stage::NotInitialised { fault: failure.fault, message: failure.sentence() };
+            }
+        }
+        context.disk.write(&state).await?;
+    }
+    if state.stage == Stage::Filled {
+        state.stage = match ready(context, subject, &state, progress).await {
+            Ok(()) => Stage::Ready,
+            Err(failure) => Stage::NotInitialised { fault: failure.fault, message: failure.sentence() },
+        };
+        context.disk.write(&state).await?;
+    }
+    Ok(state)
+}
+
+/// The state from which to go on. The folder is empty if that is Initialising.
+async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
+    let instance = &subject.origin.instance;
+    let attempt = subject.origin.attempt;
+    let is_known = match context.disk.read(instance).await {
+        Known::Broken(problem) => return Err(Error::Broken(problem)),
+        Known::State(state) if state.origin.attempt > attempt => return Ok(*state),
+        Known::State(state) if state.origin.attempt == attempt && state.stage != Stage::Initialising => {
+            return Ok(*state);
+        }
+        // A pod that was refused, or an interrupted call: nobody used that.
+        Known::State(state) => !matches!(state.stage, Stage::BackingUp(_) | Stage::BackupFailed { .. }),
+        Known::Nothing => false,
+    };
+    let id = instance.clone();
+    let emptied = context.disk.blocking(instance.as_str(), move |layout| {
+        let target = if is_known { layout.trash() } else { layout.aside() };
+        let content = layout.content(&id);
+        let had_content = !folders::is_empty(&content)?;
+        folders::empty(&content, &target, id.as_str())?;
+        folders::remove_file(&layout.tree(&id))?;
+        Ok(had_content && !is_known)
+    });
+    if emptied.await.map_err(Error::stopped)? {
+        let aside = context.disk.layout().aside();
+        tracing::warn!(%instance, folder = %aside.display(), "content without a state file was set aside; look at it and remove it");
+    }
+    let state = State::new(subject.origin.clone(), Stage::Initialising);
+    context.disk.write(&state).await?;
+    context.sweep();
+    Ok(state)
+}
+
+/// Empties the folder again.
+async fn discard(context: &Context, subject: &Subject) -> Result<(), Error> {
+    let id = subject.origin.instance.clone();
+    let emptied = context.disk.blocking(subject.origin.instance.as_str(), move |layout| {
+        folders::empty(&layout.content(&id), &layout.trash(), id.as_str())?;
+        folders::remove_file(&layout.tree(&id))
+    });
+    emptied.await.map_err(Error::stopped)?;
+    context.sweep();
+    Ok(())
+}
+
+/// Tells the programs of the workspace. Repeating it changes nothing.
+async fn ready(
+    context: &Context,
+    subject: &Subject,
+    state: &State,
+    progress: &watch::Sender<Progress>,
+) -> Result<(), Failure> {
+    const TRIES: usize = 3;
+    let content = state.content.clone().unwrap_or_default();
+    let source = content.source.unwrap_or(Source::FromOther);
+    let worker = Worker {
+        helper: &context.helper,
+        folder: context.disk.layout().content(&subject.origin.instance),
+        until: Instant::now() + context.settings.deadlines.initialize,
+        scrubber: Scrubber::default(),
+        progress,
+    };
+    worker.step("writing the ready file");
+    let mut last = Failure::platform("the ready file was not written");
+    for _ in 0..TRIES {
+        match worker.run(Operation::Ready { source, metrics: content.metrics.clone() }).await {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,127 @@
+//! Whose content an operation works on, as the resource has it.
+
+use content::store::{BackupId, Digest, Format, Key, WorkspaceKeys};
+use domain::names::{MetaId, OwnerId};
+use jiff::Timestamp;
+use k8s::resources::conditions::{FORCE_KILLED_TASK, WORKSPACE_CONTAINER_RUNNING};
+use k8s::resources::{Workspace, names::GENERATION};
+
+use super::error::Error;
+use crate::state::{Layout, Origin};
+
+/// Whose content it is.
+#[derive(Debug, Clone)]
+pub(super) struct Subject {
+    pub(super) origin: Origin,
+    pub(super) namespace: String,
+    pub(super) class: String,
+    /// Bytes that the content may have.
+    pub(super) quota: Option<u64>,
+    /// The encoded initializer, without secrets.
+    pub(super) initializer: Vec<u8>,
+    /// Its container was killed and may still run: the folder is not at rest.
+    pub(super) is_restless: bool,
+}
+
+impl Subject {
+    pub(super) fn of(workspace: &Workspace) -> Result<Self, Error> {
+        let name = workspace.metadata.name.clone().unwrap_or_default();
+        let invalid = |error| Error::Name { instance: domain::names::quoted(&name), error };
+        let spec = &workspace.spec;
+        let status = workspace.status.as_ref();
+        let generation =
+            workspace.metadata.annotations.as_ref().and_then(|all| all.get(GENERATION)?.parse().ok());
+        let owner: OwnerId = spec.ownership.owner.parse().map_err(invalid)?;
+        let meta: MetaId = spec.ownership.workspace_id.parse().map_err(invalid)?;
+        let origin = Origin {
+            instance: Layout::instance(&name)?,
+            attempt: status.and_then(|status| status.pod_recreated).unwrap_or(0),
+            owner,
+            workspace: meta,
+            kind: spec.type_,
+            generation: generation.unwrap_or(1),
+            created: workspace
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        };
+        let is_restless = status.is_some_and(|status| {
+            status.is_true(WORKSPACE_CONTAINER_RUNNING) && status.is_true(FORCE_KILLED_TASK)
+        });
+        Ok(Self {
+            origin,
+            namespace: workspace.metadata.namespace.clone().unwrap_or_default(),
+            class: spec.class.clone(),
+            quota: spec.storage_quota.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0),
+            initializer: spec.initializer.0.0.clone(),
+            is_restless,
+        })
+    }
+
+    pub(super) fn keys(&self) -> WorkspaceKeys {
+        keys(&self.origin)
+    }
+}
+
+pub(super) fn keys(origin: &Origin) -> WorkspaceKeys {
+    WorkspaceKeys::new(origin.owner.clone(), origin.workspace.clone())
+}
+
+/// The object that a prebuild leaves.
+pub(super) fn prebuild_key(origin: &Origin, format: Format) -> Key {
+    keys(origin).snapshot(number(origin), format)
+}
+
+/// The id of an instance's backup. It follows from when the instance was created, so a late backup of an older instance never
+/// becomes newer than one of a younger instance, and a repeated one replaces itself. Whatever the clocks of two clusters say, it is
+/// newer than the head that was the newest when the content was made.
+pub(super) fn backup_id(origin: &Origin, newest: Option<BackupId>) -> BackupId {
+    let generation = origin.generation;
+    let after = newest.filter(|newest| newest.generation == generation);
+    let after = after.map_or(0, |newest| newest.sequence.saturating_add(1));
+    BackupId { generation, sequence: number(origin).max(after) }
+}
+
+/// Nanoseconds of the instance's creation, which Kubernetes knows in seconds; the rest tells instances of one second apart.
+fn number(origin: &Origin) -> u64 {
+    const SECOND: u64 = 1_000_000_000;
+    let seconds = u64::try_from(origin.created.as_second()).unwrap_or(0);
+    let [a, b, c, d, ..] = *Digest::of(origin.instance.as_str().as_bytes()).as_bytes();
+    seconds.saturating_mul(SECOND).saturating_add(u64::from(u32::from_be_bytes([a, b, c, d])) % SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::workspace::Kind;
+
+    use super::*;
+
+    fn origin(instance: &str, created: i64) -> Origin {
+        Origin {
+            instance: instance.parse().unwrap(),
+            attempt: 0,
+            owner: "jane".parse().unwrap(),
+            workspace: "ws".parse().unwrap(),
+            kind: Kind::Regular,
+            generation: 1,
+            created: Timestamp::from_second(created).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_late_backup_of_an_older_instance_never_wins() {
+        let (old, young) = (origin("a", 1_700_000_000), origin("b", 1_700_000_001));
+        assert!(backup_id(&old, None) < backup_id(&young, None));
+        assert_eq!(backup_id(&old, None), backup_id(&old, None));
+        assert_ne!(backup_id(&old, None), backup_id(&origin("b", 1_700_000_000), None));
+    }
+
+    #[test]
+    fn a_backup_is_newer_than_the_head_it_started_from_whatever_the_clocks_say() {
+        let ahead = BackupId { generation: 1, sequence: 1_900_000_000_000_000_000 };
+        assert_eq!(Some(backup_id(&origin("a", 1_700_000_000), Some(ahead))), ahead.next());
+        let moved = BackupId { generation: 2, ..ahead };
+        assert!(backup_id(&origin("a", 1_700_000_000), Some(moved)) < moved);
+    }
+}

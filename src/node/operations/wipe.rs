@@ -1,0 +1,43 @@
+//! Deletes content that nobody wants: of a refused pod, of an aborted workspace, of an image build.
+
+use super::context::Context;
+use super::error::Error;
+use super::folders;
+use super::subject::Subject;
+use crate::state::{Known, Stage, State};
+
+/// Wipes, and returns the state after that.
+pub(super) async fn run(context: &Context, subject: &Subject) -> Result<State, Error> {
+    let instance = &subject.origin.instance;
+    let mut state = match context.disk.read(instance).await {
+        Known::State(state) => *state,
+        Known::Nothing => State::new(subject.origin.clone(), Stage::Wiping),
+        Known::Broken(problem) => return Err(Error::Broken(problem)),
+    };
+    // What an earlier attempt left goes, too.
+    state.origin = subject.origin.clone();
+    state.stage = Stage::Wiping;
+    context.disk.write(&state).await?;
+    let id = instance.clone();
+    let emptied = context.disk.blocking(instance.as_str(), move |layout| {
+        // Out of the folder by a rename, so nothing of it is left halfway.
+        folders::empty(&layout.content(&id), &layout.trash(), id.as_str())?;
+        [layout.tree(&id), layout.new_tree(&id)].iter().try_for_each(|file| folders::remove_file(file))
+    });
+    let problem = emptied.await.err();
+    context.sweep();
+    state.stage = match problem {
+        None => Stage::Wiped,
+        Some(problem) => {
+            let folder = context.disk.layout().content(instance);
+            let node = &context.settings.node;
+            let message = format!(
+                "the content in {} on node {node} could not be deleted: {problem} (fault of the platform)",
+                folder.display()
+            );
+            Stage::NotWiped { message }
+        }
+    };
+    context.disk.write(&state).await?;
+    Ok(state)
+}

@@ -1,0 +1,216 @@
+//! Reading and writing the files: complete or not at all, on the disk before the call returns.
+
+use std::fs::{self, File, Permissions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use domain::names::WorkspaceId;
+use rustix::fs::FlockOperation;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use super::error::Error;
+use super::layout::Layout;
+use super::record::State;
+
+/// Bytes of a state file.
+pub const STATE_MAX: u64 = 1024 * 1024;
+/// Bytes of the journal of an upload: 10,000 parts.
+const JOURNAL_MAX: u64 = 16 * 1024 * 1024;
+/// Locks, each for the instances whose ids fall on it.
+const LOCKS: usize = 64;
+
+/// What is known of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Known {
+    /// It has no state file.
+    Nothing,
+    /// Its state.
+    State(Box<State>),
+    /// Its state file cannot be used; the sentence says why. Nothing of it is deleted.
+    Broken(String),
+}
+
+/// The files of a node.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    layout: Layout,
+    /// Held as long as the agent runs, by the kernel.
+    _only: Arc<File>,
+    /// A call whose future is dropped still ends; the next call of that instance waits for it.
+    locks: Arc<Vec<Arc<Mutex<()>>>>,
+}
+
+impl Disk {
+    /// Makes the folders of the agent, which only root may enter.
+    pub fn open(layout: Layout) -> Result<Self, Error> {
+        let folders = [
+            layout.own(),
+            layout.states(),
+            layout.snapshots(),
+            layout.kept_records(),
+            layout.all_kept(),
+            layout.trash(),
+            layout.aside(),
+        ];
+        for folder in folders {
+            fs::create_dir_all(&folder).map_err(Error::io("make folder", &folder))?;
+        }
+        let own = layout.own();
+        fs::set_permissions(&own, Permissions::from_mode(0o700)).map_err(Error::io("protect", &own))?;
+        let path = layout.own().join("lock");
+        let only = File::create(&path).map_err(Error::io("open", &path))?;
+        rustix::fs::flock(&only, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::InUse(own))?;
+        Ok(Self {
+            layout,
+            _only: Arc::new(only),
+            locks: Arc::new((0..LOCKS).map(|_| Arc::default()).collect()),
+        })
+    }
+
+    /// Where everything is.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Runs file work on a thread that may block, after all earlier work of the same name (an instance, or a kept folder), even if the
+    /// futures of that were dropped.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&Layout) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let at = usize::try_from(hasher.finish() % LOCKS as u64).unwrap_or(0);
+        let lock = self.locks.get(at).cloned().unwrap_or_default();
+        let guard = lock.lock_owned().await;
+        let layout = self.layout.clone();
+        let work = move || {
+            let done = work(&layout);
+            drop(guard);
+            done
+        };
+        tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    }
+
+    /// What is known of an instance.
+    pub async fn read(&self, instance: &WorkspaceId) -> Known {
+        let path = self.layout.state(instance);
+        match self.load_at_most::<State>(instance, path.clone(), STATE_MAX).await {
+            Ok(Some(state)) if state.origin.instance != *instance => {
+                let problem = format!("it is of instance {}", state.origin.instance);
+                Known::Broken(Error::Broken { path, problem }.to_string())
+            }
+            Ok(Some(state)) => Known::State(Box::new(state)),
+            Ok(None) => Known::Nothing,
+            Err(error) => Known::Broken(error.to_string()),
+        }
+    }
+
+    /// Keeps the state of an instance.
+    pub async fn write(&self, state: &State) -> Result<(), Error> {
+        let path = self.layout.state(&state.origin.instance);
+        self.save(&state.origin.instance, path, state).await
+    }
+
+    /// Moves a broken state file away, so that a new one can be written. It stays on the disk.
+    pub async fn set_aside(&self, instance: &WorkspaceId) -> Result<(), Error> {
+        let (from, to) =
+            (self.layout.state(instance), self.layout.states().join(format!("{instance}.broken")));
+        let path = from.clone();
+        let moved = self.blocking(instance.as_str(), move |_| fs::rename(from, to)).await;
+        moved.map_err(Error::io("move", path))
+    }
+
+    /// Keeps a file of an instance.
+    pub async fn save(
+        &self,
+        instance: &WorkspaceId,
+        path: PathBuf,
+        content: &impl Serialize,
+    ) -> Result<(), Error> {
+        let failed = Error::io("write", path.clone());
+        let encoded = match serde_json::to_vec(content) {
+            Ok(encoded) => encoded,
+            Err(error) => return Err(failed(error.into())),
+        };
+        self.blocking(instance.as_str(), move |_| replace(&path, &encoded)).await.map_err(failed)
+    }
+
+    /// Reads a file of an instance; `None` if there is none.
+    pub async fn load<T: DeserializeOwned + Send + 'static>(
+        &self,
+        instance: &WorkspaceId,
+        path: PathBuf,
+    ) -> Result<Option<T>, Error> {
+        self.load_at_most(instance, path, JOURNAL_MAX).await
+    }
+
+    async fn load_at_most<T: DeserializeOwned + Send + 'static>(
+        &self,
+        instance: &WorkspaceId,
+        path: PathBuf,
+        most: u64,
+    ) -> Result<Option<T>, Error> {
+        let from = path.clone();
+        let read = self.blocking(instance.as_str(), move |_| Ok(read_file(&from, most))).await;
+        read.map_err(Error::io("read", path))?
+    }
+
+    /// Removes a file of an instance; one that is not there is removed.
+    pub async fn remove(&self, instance: &WorkspaceId, path: PathBuf) -> Result<(), Error> {
+        let from = path.clone();
+        let removed = self.blocking(instance.as_str(), move |_| match fs::remove_file(from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        });
+        removed.await.map_err(Error::io("remove", path))
+    }
+}
+
+/// Writes a small file of the agent, for work inside of [`Disk::blocking`].
+pub fn write_file(path: &Path, content: &impl Serialize) -> io::Result<()> {
+    replace(path, &serde_json::to_vec(content)?)
+}
+
+/// Replaces a file: a temporary one beside it, written to the disk, renamed, and the folder written to the disk.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().ok_or_else(|| io::Error::other("it has no folder"))?;
+    fs::create_dir_all(folder)?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let mut file = File::create(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Reads a file of at most so many bytes and of the known version, for work inside of [`Disk::blocking`].
+pub fn read_file<T: DeserializeOwned>(path: &Path, most: u64) -> Result<Option<T>, Error> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(Error::io("open", path))?,
+    };
+    let mut text = Vec::new();
+    file.take(most + 1).read_to_end(&mut text).map_err(Error::io("read", path))?;
+    let broken = |problem: String| Error::Broken { path: path.to_path_buf(), problem };
+    if text.len() as u64 > most {
+        return Err(broken(format!("it has more than {most} bytes")));
+    }
+    let value: Value =
+        serde_json::from_slice(&text).map_err(|error| broken(format!("it is no JSON: {error}")))?;
+    match value.get("version").and_then(Value::as_u64) {
+        Some(1) => {}
+        Some(other) => return Err(broken(format!("it has version {other}, and version 1 is known"))),
+        None => return Err(broken("it has no version".to_owned())),
+    }
+    serde_json::from_value(value).map(Some).map_err(|error| broken(error.to_string()))
+}
