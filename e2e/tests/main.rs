@@ -21,6 +21,7 @@ mod changes;
 mod chaos_run;
 mod command_line;
 mod configuration;
+mod content;
 mod content_store;
 mod denials;
 mod doctor;

@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -57,6 +57,8 @@ pub struct S3Request {
     pub status: Option<StatusCode>,
     /// Bytes of the request's body.
     pub sent: usize,
+    /// Bytes of the response's body, as its headers say.
+    pub received: u64,
 }
 
 /// A proxy. Dropping it ends it.
@@ -173,7 +175,7 @@ impl Shared {
             }
             _ => self.forward(parts, body).await?,
         };
-        self.answered(number, response.status());
+        self.answered(number, &response);
         spoil(response, answer).await
     }
 
@@ -188,13 +190,18 @@ impl Shared {
             query: parts.uri.query().unwrap_or_default().to_owned(),
             status: None,
             sent,
+            received: 0,
         });
         seen.len() - 1
     }
 
-    fn answered(&self, number: usize, status: StatusCode) {
+    fn answered(&self, number: usize, response: &Response<Body>) {
         let request = self.seen.lock().get_mut(number).map(|request| {
-            request.status = Some(status);
+            request.status = Some(response.status());
+            // A HEAD has the length of what it does not send.
+            if request.method == Method::GET {
+                request.received = response.body().size_hint().lower();
+            }
             request.clone()
         });
         let after = Arc::clone(&self.after.lock());

@@ -36,14 +36,9 @@ impl HttpService for Service {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let response = self.inner.execute(request).await?;
         let status = response.status();
-        // The library maps these to errors of their own; of a missing object only the code says whether the bucket is there.
-        let named = [
-            StatusCode::NOT_MODIFIED,
-            StatusCode::UNAUTHORIZED,
-            StatusCode::FORBIDDEN,
-            StatusCode::CONFLICT,
-            StatusCode::PRECONDITION_FAILED,
-        ];
+        // The library maps these to errors of their own; of a missing object only the code says whether the bucket is there. A
+        // denial it maps only where it asks for one object, not where it lists.
+        let named = [StatusCode::NOT_MODIFIED, StatusCode::CONFLICT, StatusCode::PRECONDITION_FAILED];
         if !(status.is_client_error() || status.is_server_error()) || named.contains(&status) {
             return Ok(response);
         }

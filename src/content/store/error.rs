@@ -322,6 +322,8 @@ impl Refusal {
             || code == "RequestTimeout";
         match code.as_str() {
             "NoSuchBucket" => Error::NoBucket(At { key: String::new(), ..at }),
+            _ if *status == StatusCode::FORBIDDEN => Error::Denied { at, known: true },
+            _ if *status == StatusCode::UNAUTHORIZED => Error::Denied { at, known: false },
             _ if overloaded => Error::Unavailable { at, why: self.to_string() },
             _ => Error::Rejected { at, status: status.as_u16(), code: code.clone() },
         }

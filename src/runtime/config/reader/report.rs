@@ -41,7 +41,7 @@ impl Report {
         Self { base: base.to_owned(), template, problems, known }
     }
 
-    pub(in crate::config) fn take_problems(&self) -> Vec<Problem> {
+    pub(crate) fn take_problems(&self) -> Vec<Problem> {
         self.problems.take()
     }
 
