@@ -182,7 +182,9 @@ async fn prune(context: &Context, subject: &Subject) {
     let (keys, kept, instance) = (subject.keys(), BTreeSet::new(), &subject.origin.instance);
     let pruned = async {
         let heads = context.store.list_heads(&keys).await?;
-        let Some(newest) = heads.last() else { return Ok(None) };
+        // Nothing can be superseded; the report does not wait for more requests.
+        let keep = usize::try_from(context.settings.pruning.keep).unwrap_or(usize::MAX);
+        let Some(newest) = heads.last().filter(|_| heads.len() > keep) else { return Ok(None) };
         let proven = context.store.prove_head(&keys, *newest).await?;
         let by = (context.settings.pruning, Timestamp::now());
         // Snapshots and prebuilds are objects of their own: none names an archive of a backup.

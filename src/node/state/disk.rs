@@ -214,3 +214,89 @@ pub fn read_file<T: DeserializeOwned>(path: &Path, most: u64) -> Result<Option<T
     }
     serde_json::from_value(value).map(Some).map_err(|error| broken(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::workspace::Kind;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::state::{Origin, Stage};
+
+    fn state(instance: &str, stage: Stage) -> State {
+        let origin = Origin {
+            instance: instance.parse().unwrap(),
+            attempt: 0,
+            owner: "jane".parse().unwrap(),
+            workspace: "ws".parse().unwrap(),
+            kind: Kind::Regular,
+            generation: 1,
+            created: Timestamp::UNIX_EPOCH,
+        };
+        State::new(origin, stage)
+    }
+
+    #[tokio::test]
+    async fn a_file_is_the_last_whole_state_and_what_is_none_is_reported_and_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let disk = Disk::open(Layout::new(root.path())).unwrap();
+        let id: WorkspaceId = "ws-1".parse().unwrap();
+        assert_eq!(disk.read(&id).await, Known::Nothing);
+        let ready = state("ws-1", Stage::Ready);
+        disk.write(&state("ws-1", Stage::Initialising)).await.unwrap();
+        disk.write(&ready).await.unwrap();
+        assert_eq!(disk.read(&id).await, Known::State(Box::new(ready.clone())));
+        let path = disk.layout().state(&id);
+        let whole = fs::read_to_string(&path).unwrap();
+        // Killed while a new file was written.
+        fs::write(path.with_extension("json.tmp"), &whole[..9]).unwrap();
+        assert_eq!(disk.read(&id).await, Known::State(Box::new(ready)));
+        let other = serde_json::to_string(&state("ws-2", Stage::Ready)).unwrap();
+        let newer = whole.replace("\"version\":1", "\"version\":2");
+        for (text, problem) in [
+            (&whole[..whole.len() / 2], "it is no JSON"),
+            (&newer, "it has version 2, and version 1 is known"),
+            (&other, "it is of instance ws-2"),
+            ("{}", "it has no version"),
+            (&" ".repeat(2 << 20), "it has more than"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let Known::Broken(why) = disk.read(&id).await else { panic!("{problem}") };
+            assert!(why.contains(problem) && why.contains("ws-1.json"), "{why}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        disk.set_aside(&id).await.unwrap();
+        assert_eq!(disk.read(&id).await, Known::Nothing);
+        assert!(disk.layout().states().join("ws-1.broken").exists());
+    }
+
+    #[tokio::test]
+    async fn work_whose_future_was_dropped_ends_before_the_next_work_of_that_instance_begins() {
+        let root = tempfile::tempdir().unwrap();
+        let disk = Disk::open(Layout::new(root.path())).unwrap();
+        let id: WorkspaceId = "ws-1".parse().unwrap();
+        let (begun, on_begin) = std::sync::mpsc::channel();
+        let (go, on_go) = std::sync::mpsc::channel();
+        let late = disk.blocking("ws-1", move |layout| {
+            begun.send(()).unwrap();
+            on_go.recv().unwrap();
+            write_file(&layout.state(&"ws-1".parse().unwrap()), &state("ws-1", Stage::Initialising))
+        });
+        // Polled once, and dropped.
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, late).await.is_err());
+        on_begin.recv().unwrap();
+        let ready = state("ws-1", Stage::Ready);
+        let (wrote, ()) = tokio::join!(disk.write(&ready), async { go.send(()).unwrap() });
+        wrote.unwrap();
+        assert_eq!(disk.read(&id).await, Known::State(Box::new(ready)));
+    }
+
+    #[test]
+    fn one_agent_works_in_a_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let first = Disk::open(Layout::new(root.path())).unwrap();
+        assert!(matches!(Disk::open(Layout::new(root.path())), Err(Error::InUse(_))));
+        drop(first);
+        Disk::open(Layout::new(root.path())).unwrap();
+    }
+}

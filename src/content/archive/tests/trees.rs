@@ -286,9 +286,9 @@ fn a_plain_tar_has_the_same_tree_for_us_and_for_tar() {
     let (copy, done) = super::support::restored(&bytes).unwrap();
     assert_eq!(done.format, crate::archive::Format::Tar);
     assert_eq!(seen(copy.path()), seen(folder.path()));
-    let status =
-        std::process::Command::new("tar").args(["-tf", "-"]).stdin(std::process::Stdio::piped()).spawn();
-    let mut tar = status.unwrap();
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["-tf", "-"]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+    let mut tar = tar.spawn().unwrap();
     tar.stdin.take().unwrap().write_all(&bytes).unwrap();
     assert!(tar.wait().unwrap().success());
 }

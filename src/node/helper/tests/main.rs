@@ -73,6 +73,8 @@ fn main() -> ExitCode {
         backups::a_snapshot_of_a_running_workspace_starts_another_one,
         backups::full_tar_is_written_and_restored_where_existing_agents_run,
         backups::a_refused_pod_is_wiped_and_begins_anew_and_an_aborted_workspace_leaves_nothing,
+        backups::superseded_backups_are_pruned_and_the_newest_one_stays,
+        backups::the_folder_of_a_container_that_was_killed_is_backed_up_and_never_taken_for_its_backup,
         faults::a_store_that_denies_truncates_or_is_full_costs_no_content,
         housekeeping::only_what_is_proven_or_nobodys_is_removed,
         initializers::a_repository_and_files_come_from_their_servers_and_the_status_at_the_end_is_reported,

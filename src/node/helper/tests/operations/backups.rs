@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
-use content::store::{Choice, Format, Store};
+use content::store::{Choice, Format, PrunePolicy, Store};
 use domain::workspace::{Kind, Phase};
-use k8s::resources::conditions::{ABORTED, BACKUP_COMPLETE, POD_REJECTED, STATE_WIPED};
+use k8s::resources::conditions::{
+    ABORTED, BACKUP_COMPLETE, FORCE_KILLED_TASK, POD_REJECTED, STATE_WIPED, WORKSPACE_CONTAINER_RUNNING,
+};
 use k8s::resources::{Snapshot, SnapshotSpec};
 use node::decide::Operation;
 use node::helper::Progress;
@@ -165,4 +168,38 @@ pub async fn a_refused_pod_is_wiped_and_begins_anew_and_an_aborted_workspace_lea
     build.spec.type_ = Kind::ImageBuild;
     scene.drive(&mut build).await;
     assert_eq!(scene.stop(&mut build).await, [Operation::Wipe]);
+}
+
+pub async fn superseded_backups_are_pruned_and_the_newest_one_stays() {
+    let store = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(store.path()).await;
+    scene.settings.pruning = PrunePolicy { keep: 1, age: Duration::ZERO };
+    scene.restart().await;
+    for number in 1..4 {
+        let from = if number == 1 { empty() } else { backup() };
+        let mut workspace = scene.start(&format!("ws-{number}"), from).await;
+        scene.write(&format!("ws-{number}/file"), &format!("{number}"));
+        scene.stop(&mut workspace).await;
+        assert_eq!(heads_and_archives(&Scene::objects(store.path())), (1, 1));
+    }
+    let other = Scene::new(store.path()).await;
+    other.start("ws-4", backup()).await;
+    assert_eq!(other.read("ws-4/file"), "3");
+}
+
+pub async fn the_folder_of_a_container_that_was_killed_is_backed_up_and_never_taken_for_its_backup() {
+    let store = tempfile::tempdir().unwrap();
+    let scene = Scene::new(store.path()).await;
+    let mut workspace = scene.start("ws-1", empty()).await;
+    scene.write("ws-1/file", "x");
+    stopping(&mut workspace);
+    set(&mut workspace, WORKSPACE_CONTAINER_RUNNING, true, "");
+    // The agent waits for two seconds, in which it ends or not.
+    set(&mut workspace, FORCE_KILLED_TASK, true, "");
+    assert_eq!(scene.drive(&mut workspace).await, [Operation::BackUp]);
+    assert_eq!(condition(&workspace, BACKUP_COMPLETE).unwrap().status, "True");
+    assert_eq!(scene.read("ws-1/file"), "x");
+    assert!(!scene.path(".spaceport/kept/jane/ws").exists());
+    scene.start("ws-2", backup()).await;
+    assert_eq!(scene.read("ws-2/file"), "x");
 }
