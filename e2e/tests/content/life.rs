@@ -8,7 +8,9 @@ use proto::contentservice::{
     FromBackupInitializer, GitConfig, GitInitializer, PrebuildInitializer, SnapshotInitializer,
     WorkspaceInitializer, workspace_initializer::Spec,
 };
-use proto::wsman::{StopWorkspaceRequest, TakeSnapshotRequest, WorkspaceConditionBool, WorkspaceStatus};
+use proto::wsman::{
+    StopWorkspaceRequest, TakeSnapshotRequest, WorkspaceConditionBool, WorkspaceConditions, WorkspaceStatus,
+};
 
 use super::stage::{Life, OWNER, PASSWORD, Stage, USER, stage};
 use crate::story::until;
@@ -54,7 +56,7 @@ pub fn repository(stage: &Stage, name: &str) -> GitInitializer {
 
 /// Whether the last backup is complete.
 pub fn is_backed_up(status: &WorkspaceStatus) -> bool {
-    let complete = status.conditions.as_ref().map(|conditions| conditions.final_backup_complete());
+    let complete = status.conditions.as_ref().map(WorkspaceConditions::final_backup_complete);
     complete == Some(WorkspaceConditionBool::True)
 }
 

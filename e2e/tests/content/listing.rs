@@ -33,11 +33,6 @@ impl Listing {
         self.0.len()
     }
 
-    /// Entry of a name.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(&format!("{name:?}")).map(String::as_str)
-    }
-
     /// Fails with the first differences.
     pub fn is(&self, wanted: &Self) -> Result<()> {
         let names = self.0.keys().chain(wanted.0.keys()).collect::<std::collections::BTreeSet<_>>();
