@@ -95,15 +95,15 @@ impl Operations {
         progress: &watch::Sender<Progress>,
     ) -> Result<Option<Report>, Error> {
         let subject = Subject::of(workspace)?;
+        let is_rejected = workspace.status.as_ref().is_some_and(|status| status.is_true(POD_REJECTED));
         let state = match operation {
             Operation::Initialise => Box::pin(initialise::run(&self.context, &subject, progress)).await?,
             Operation::BackUp => Box::pin(back_up::run(&self.context, &subject, progress)).await?,
-            Operation::Wipe => wipe::run(&self.context, &subject).await?,
+            Operation::Wipe => wipe::run(&self.context, &subject, is_rejected).await?,
         };
-        let is_told = workspace.status.as_ref().is_some_and(|status| status.is_true(POD_REJECTED));
         Ok(match report(&state) {
             // Nobody waits for the end of content that was not wanted.
-            Some(report) if operation == Operation::Wipe && !is_told => {
+            Some(report) if operation == Operation::Wipe && !is_rejected => {
                 Some(Report { conditions: Vec::new(), ..report })
             }
             other => other,

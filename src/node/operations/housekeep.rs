@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use super::context::Context;
 use super::error::Error;
 use super::{folders, keep, upload};
-use crate::state::{KeptFolder, Known, Layout, Origin, STATE_MAX, SnapshotRecord, Stage, State, read_file};
+use crate::state::{
+    KeptFolder, Known, Layout, Origin, STATE_MAX, SnapshotRecord, Stage, State, keep_reserve, read_file,
+};
 
 /// Age below which a file may belong to something that is just beginning.
 const YOUNG: Duration = Duration::from_mins(10);
@@ -82,6 +84,8 @@ pub(super) async fn run(
     snapshots(context, known, now, &mut done).await?;
     kept(context).await?;
     context.swept().await;
+    let again = tokio::task::spawn_blocking(move || keep_reserve(&layout));
+    again.await.map_err(Error::stopped)?;
     Ok(done)
 }
 

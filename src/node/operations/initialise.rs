@@ -82,19 +82,23 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
         let had_content = !folders::is_empty(&content)?;
         folders::empty(&content, &target, id.as_str())?;
         folders::remove_file(&layout.tree(&id))?;
-        Ok(had_content && !is_known)
+        Ok(had_content)
     });
-    if emptied.await.map_err(Error::stopped)? {
+    let had_content = emptied.await.map_err(Error::stopped)?;
+    if had_content && is_known {
+        // A full disk has space for the state only after that.
+        context.swept().await;
+    }
+    if had_content && !is_known {
         let aside = context.disk.layout().aside();
         tracing::warn!(%instance, folder = %aside.display(), "content without a state file was set aside; look at it and remove it");
     }
     let state = State::new(subject.origin.clone(), Stage::Initialising);
     context.disk.write(&state).await?;
-    context.sweep();
     Ok(state)
 }
 
-/// Empties the folder again.
+/// Empties the folder again. Waits for the deletion: a full disk has space for the state only after that.
 async fn discard(context: &Context, subject: &Subject) -> Result<(), Error> {
     let id = subject.origin.instance.clone();
     let emptied = context.disk.blocking(subject.origin.instance.as_str(), move |layout| {
@@ -102,7 +106,7 @@ async fn discard(context: &Context, subject: &Subject) -> Result<(), Error> {
         folders::remove_file(&layout.tree(&id))
     });
     emptied.await.map_err(Error::stopped)?;
-    context.sweep();
+    context.swept().await;
     Ok(())
 }
 

@@ -93,7 +93,7 @@ impl Sending<'_> {
         };
         let request =
             Request::Write { excludes: self.excludes.clone(), plain: self.plain, tree: self.tree.is_some() };
-        let mut archive = Archive { sender, tree };
+        let mut archive = Archive { instance: self.instance, sender, tree };
         let answer = worker.exchange(&request, stream::empty(), &mut archive).await?;
         let Answer::Written { size, digest, tail, notes, .. } = answer else {
             return Err(Failure::platform("the helper's answer is not about an archive"));
@@ -101,9 +101,12 @@ impl Sending<'_> {
         for note in &notes {
             tracing::info!(instance = %self.instance, %note, "content is archived with a note");
         }
-        let Archive { sender, tree } = archive;
-        if let Some(tree) = tree {
-            tree.finish().await.map_err(failed)?;
+        let Archive { sender, tree, .. } = archive;
+        match (tree, &self.tree) {
+            (Some(tree), _) => tree.finish().await.map_err(failed)?,
+            // Without it the next backup is a whole one. Its space is needed for the state file.
+            (None, Some(path)) => tokio::fs::remove_file(path).await.map_err(failed)?,
+            (None, None) => {}
         }
         // Only now the upload may take the stream for complete.
         let _ = sender.send(Piece::End).await;
@@ -150,20 +153,30 @@ fn pieces(receiver: mpsc::Receiver<Piece>) -> impl futures::Stream<Item = io::Re
     })
 }
 
-struct Archive {
+struct Archive<'a> {
+    instance: &'a WorkspaceId,
     sender: mpsc::Sender<Piece>,
     tree: Option<TreeFile>,
 }
 
 #[async_trait]
-impl Frames for Archive {
+impl Frames for Archive<'_> {
     async fn take(&mut self, kind: Kind, bytes: Bytes) -> io::Result<()> {
         match (kind, &mut self.tree) {
             (Kind::Data, _) => {
                 let sent = self.sender.send(Piece::Bytes(bytes)).await;
                 sent.map_err(|_| io::Error::other("the upload ended"))
             }
-            (Kind::Tree, Some(tree)) => tree.take(kind, bytes).await,
+            (Kind::Tree, Some(tree)) => {
+                if let Err(error) = tree.take(kind, bytes).await {
+                    // A full disk must not cost the backup.
+                    tracing::warn!(instance = %self.instance, %error, "the tree state cannot be written");
+                    self.tree = None;
+                }
+                Ok(())
+            }
+            // The rest of one that could not be written.
+            (Kind::Tree, None) => Ok(()),
             _ => Err(io::Error::other(format!("the helper wrote {kind:?}, which was not asked for"))),
         }
     }

@@ -6,8 +6,12 @@ use super::folders;
 use super::subject::Subject;
 use crate::state::{Known, Stage, State};
 
-/// Wipes, and returns the state after that.
-pub(super) async fn run(context: &Context, subject: &Subject) -> Result<State, Error> {
+/// Wipes, and returns the state after that. The folder itself stays for another attempt, whose pod may have mounted it.
+pub(super) async fn run(
+    context: &Context,
+    subject: &Subject,
+    is_attempted_again: bool,
+) -> Result<State, Error> {
     let instance = &subject.origin.instance;
     let mut state = match context.disk.read(instance).await {
         Known::State(state) => *state,
@@ -21,7 +25,11 @@ pub(super) async fn run(context: &Context, subject: &Subject) -> Result<State, E
     let id = instance.clone();
     let emptied = context.disk.blocking(instance.as_str(), move |layout| {
         // Out of the folder by a rename, so nothing of it is left halfway.
-        folders::empty(&layout.content(&id), &layout.trash(), id.as_str())?;
+        if is_attempted_again {
+            folders::empty(&layout.content(&id), &layout.trash(), id.as_str())?;
+        } else {
+            folders::discard(&layout.content(&id), &layout.trash(), id.as_str())?;
+        }
         [layout.tree(&id), layout.new_tree(&id)].iter().try_for_each(|file| folders::remove_file(file))
     });
     let problem = emptied.await.err();

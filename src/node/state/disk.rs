@@ -22,6 +22,8 @@ use super::record::State;
 pub const STATE_MAX: u64 = 1024 * 1024;
 /// Bytes of the journal of an upload: 10,000 parts.
 const JOURNAL_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of the reserve: some state files.
+const RESERVE: usize = 256 * 1024;
 /// Locks, each for the instances whose ids fall on it.
 const LOCKS: usize = 64;
 
@@ -63,6 +65,7 @@ impl Disk {
         }
         let own = layout.own();
         fs::set_permissions(&own, Permissions::from_mode(0o700)).map_err(Error::io("protect", &own))?;
+        keep_reserve(&layout);
         let path = layout.own().join("lock");
         let only = File::create(&path).map_err(Error::io("open", &path))?;
         rustix::fs::flock(&only, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::InUse(own))?;
@@ -140,7 +143,14 @@ impl Disk {
             Ok(encoded) => encoded,
             Err(error) => return Err(failed(error.into())),
         };
-        self.blocking(instance.as_str(), move |_| replace(&path, &encoded)).await.map_err(failed)
+        let write = move |layout: &Layout| match replace(&path, &encoded) {
+            Err(error) if is_full(&error) => {
+                // For this it is there.
+                fs::remove_file(reserve(layout)).and_then(|()| replace(&path, &encoded)).map_err(|_| error)
+            }
+            other => other,
+        };
+        self.blocking(instance.as_str(), write).await.map_err(failed)
     }
 
     /// Reads a file of an instance; `None` if there is none.
@@ -171,6 +181,23 @@ impl Disk {
             other => other,
         });
         removed.await.map_err(Error::io("remove", path))
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Space that is given back when the disk is full of content, so that a failure or a deletion can still be recorded.
+fn reserve(layout: &Layout) -> PathBuf {
+    layout.own().join("reserve")
+}
+
+/// Makes the reserve if it is not there. On a full disk there is none.
+pub fn keep_reserve(layout: &Layout) {
+    let path = reserve(layout);
+    if !path.exists() && fs::write(&path, vec![b'.'; RESERVE]).is_err() {
+        let _ = fs::remove_file(path);
     }
 }
 

@@ -162,7 +162,7 @@ pub async fn a_refused_pod_is_wiped_and_begins_anew_and_an_aborted_workspace_lea
     set(&mut again, ABORTED, true, "");
     stopping(&mut again);
     assert_eq!(scene.drive(&mut again).await, [Operation::Wipe]);
-    assert!(!scene.path("ws-1/file").exists() && condition(&again, BACKUP_COMPLETE).is_none());
+    assert!(!scene.path("ws-1").exists() && condition(&again, BACKUP_COMPLETE).is_none());
     assert_eq!(Scene::objects(store.path()), [""; 0]);
     let mut build = workspace("build-1", empty());
     build.spec.type_ = Kind::ImageBuild;

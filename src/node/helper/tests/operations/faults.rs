@@ -1,7 +1,9 @@
 //! Stores that fail: content stays, and the condition says why and where.
 
 use std::fmt;
+use std::io::Write;
 use std::ops::Range;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use content::store::{Format, RetryPolicy, Store};
 use futures::stream::BoxStream;
-use k8s::resources::conditions::{BACKUP_COMPLETE, BACKUP_FAILURE};
+use k8s::resources::conditions::{BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -135,4 +137,50 @@ pub async fn a_store_that_denies_truncates_or_is_full_costs_no_content() {
     assert_eq!(condition(&workspace, BACKUP_COMPLETE).unwrap().status, "True");
     scene.start("ws-5", backup()).await;
     assert_eq!(scene.read("ws-5/src/deep/b"), "two\n");
+}
+
+/// A file system of its own, as small as this.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(path: &std::path::Path) -> Self {
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(path).status();
+        assert!(status.unwrap().success());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+pub async fn a_full_disk_is_reported_and_costs_neither_a_backup_nor_other_workspaces() {
+    let store = tempfile::tempdir().unwrap();
+    let large = Scene::new(store.path()).await;
+    let mut workspace = large.start("ws-1", empty()).await;
+    let mut random = vec![0; 12 << 20];
+    fastrand::Rng::with_seed(7).fill(&mut random);
+    std::fs::write(large.path("ws-1/large"), &random).unwrap();
+    large.stop(&mut workspace).await;
+    let root = tempfile::tempdir().unwrap();
+    let _small = Small::mount(root.path());
+    let scene = Scene::on(root, large.store.clone(), Format::Zst).await;
+    let mut too_large = super::scene::workspace("ws-2", backup());
+    scene.drive(&mut too_large).await;
+    let ready = condition(&too_large, CONTENT_READY).unwrap();
+    assert!(ready.message.contains("the disk of the node is full"), "{ready:?}");
+    assert!(ready.message.contains("fault of the platform"), "{ready:?}");
+    // Filled to the last byte by its user.
+    let mut other = scene.start("ws-3", empty()).await;
+    let mut file = std::fs::File::create(scene.path("ws-3/file")).unwrap();
+    while file.write_all(&random[..4096]).is_ok() {}
+    let size = file.metadata().unwrap().len();
+    assert!(size > 1 << 20);
+    scene.stop(&mut other).await;
+    let complete = condition(&other, BACKUP_COMPLETE);
+    assert!(complete.is_some(), "{:?}", condition(&other, BACKUP_FAILURE));
+    large.start("ws-4", backup()).await;
+    assert_eq!(std::fs::metadata(large.path("ws-4/file")).unwrap().len(), size);
 }

@@ -57,7 +57,10 @@ impl Scene {
     }
 
     pub async fn over(store: Store, format: Format) -> Self {
-        let root = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap(), store, format).await
+    }
+
+    pub async fn on(root: tempfile::TempDir, store: Store, format: Format) -> Self {
         let settings = Settings {
             host_path: root.path().to_owned(),
             node: NODE.to_owned(),
