@@ -179,7 +179,7 @@ fn an_agent_that_is_killed_while_it_initialises_or_takes_a_snapshot_does_it_once
         // In the middle of a restore.
         stage.store.choose(|parts| BACKUP[3].1(parts));
         let second = Life::new("early-2", "early").with(backup()).on(1);
-        start(&mut stage.client, second.request()).await?;
+        stage.begin(&second).await?;
         kill_there(stage, 1, "the archive is read").await?;
         fs::write(stage.agent(1)?.path("early-2/half")?, "half")?;
         stage.store.heal();
