@@ -122,3 +122,36 @@ async fn of_a_head_and_full_tar_the_newer_proven_one_wins() {
     let error = store.newest_backup(&keys).await.unwrap_err();
     assert!(matches!(error, Error::NotProven(NotProven::Missing(_))), "{error}");
 }
+
+#[tokio::test]
+async fn only_an_archive_that_is_proven_damaged_makes_an_older_full_tar_the_newest() {
+    let (store, double) = faulty();
+    let keys = keys("jane", "ws-1");
+    store.upload(&keys.full_tar(), b"tar".as_slice(), UploadOptions::default()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    back_up(&store, &keys, FIRST, &content(1000)).await;
+    // Nothing is known: the store refuses, or the object is replaced while it is read.
+    for fail in [Fail::Denied, Fail::Replaced] {
+        double.fail("get", fail, 2);
+        let error = store.newest_backup(&keys).await.unwrap_err();
+        assert!(!matches!(error, Error::NotProven(_)), "{error}");
+    }
+    double.forget();
+    let damaged = async |content: &[u8]| {
+        store.upload(&keys.archive(FIRST), content, UploadOptions::default()).await.unwrap();
+        matches!(
+            store.newest_backup(&keys).await.unwrap(),
+            Some(Choice::FullTar { unproven: Some(_), .. })
+        )
+    };
+    assert!(damaged(&content(999)).await);
+    let mut other = content(1000);
+    other[9] ^= 1;
+    assert!(damaged(&other).await);
+    store.delete(&keys.archive(FIRST)).await.unwrap();
+    assert!(matches!(store.newest_backup(&keys).await.unwrap(), Some(Choice::FullTar { .. })));
+    // A head that a newer version wrote says nothing of its archive.
+    store.upload(&keys.head(FIRST), br#"{"version": 2}"#.as_slice(), UploadOptions::default()).await.unwrap();
+    let error = store.newest_backup(&keys).await.unwrap_err();
+    assert!(matches!(error, Error::BadHead { .. }), "{error}");
+}
