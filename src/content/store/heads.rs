@@ -31,6 +31,8 @@ pub struct HeadMeta {
     pub made_at: Timestamp,
     /// Who made it.
     pub agent: String,
+    /// The instance whose content it is.
+    pub instance: String,
     /// The head before.
     pub previous: Option<BackupId>,
 }
@@ -128,6 +130,7 @@ impl Store {
             format: Format::Zst,
             made_at: meta.made_at,
             agent: meta.agent,
+            instance: Some(meta.instance),
             previous: meta.previous,
             store: self.name().to_owned(),
         };
@@ -156,6 +159,27 @@ impl Store {
         let at = self.place(&key)?.at;
         let text = self.download(&key, DownloadOptions::default()).await?.bytes(HEAD_MAX).await?;
         parse(&text).map_err(|problem| Error::BadHead { at, problem })
+    }
+
+    /// The head that this agent wrote for this instance, with its archive proven; `None` if nobody wrote it.
+    pub async fn own_head(
+        &self,
+        keys: &WorkspaceKeys,
+        id: BackupId,
+        instance: &str,
+        agent: &str,
+    ) -> Result<Option<ProvenHead>, NotProven> {
+        let head = match self.read_head(keys, id).await {
+            Err(Error::NotFound(_)) => return Ok(None),
+            other => other?,
+        };
+        // Heads of earlier versions name no instance.
+        let is_own = head.instance.as_deref().map_or(head.agent == agent, |of| of == instance);
+        if !is_own {
+            let at = self.place(&keys.head(id))?.at;
+            return Err(Error::HeadTaken { at, id, agent: head.agent }.into());
+        }
+        self.prove_archive(keys, id, head).await.map(Some)
     }
 
     /// Reads a head and proves its archive.

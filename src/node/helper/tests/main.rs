@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         isolation::archive_work_has_no_network,
         backups::what_was_backed_up_comes_back_on_another_node_entry_by_entry,
         backups::content_that_did_not_change_is_not_stored_again,
+        backups::a_head_of_another_instance_is_never_taken_for_the_own_backup,
         backups::a_restart_on_the_same_node_takes_the_folder_that_was_kept,
         backups::a_snapshot_of_a_running_workspace_starts_another_one,
         backups::full_tar_is_written_and_restored_where_existing_agents_run,
