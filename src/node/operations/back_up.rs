@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::context::Context;
 use super::error::{Error, Failure};
 use super::keep;
-use super::subject::{Subject, backup_id, prebuild_key};
+use super::subject::{Subject, backup_id, newest_before, prebuild_key};
 use crate::helper::Progress;
 use crate::state::{Base, Done, Known, Origin, PendingBackup, Stage, State};
 
@@ -99,7 +99,7 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
         state
     } else {
         let heads = context.store.list_heads(&subject.keys()).await.ok();
-        let pending = fresh(heads.and_then(|heads| heads.last().copied()));
+        let pending = fresh(heads.and_then(|heads| newest_before(&subject.origin, &heads)));
         State::new(subject.origin.clone(), Stage::BackingUp(Box::new(pending)))
     };
     match &mut state.stage {
