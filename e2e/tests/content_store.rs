@@ -108,7 +108,8 @@ fn written(content: &[u8]) -> Written {
 }
 
 fn meta(agent: &str) -> HeadMeta {
-    HeadMeta { made_at: Timestamp::now(), agent: agent.to_owned(), previous: None }
+    let (made_at, instance) = (Timestamp::now(), "instance-1".to_owned());
+    HeadMeta { made_at, agent: agent.to_owned(), instance, previous: None }
 }
 
 async fn upload(store: &Store, key: &Key, content: &[u8]) -> Result<Uploaded> {

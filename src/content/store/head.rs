@@ -48,6 +48,9 @@ pub struct Head {
     pub made_at: Timestamp,
     /// Who made it, such as the node's name.
     pub agent: String,
+    /// The instance whose content it is; none in heads of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// The head before, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<BackupId>,

@@ -31,6 +31,8 @@ pub struct HeadMeta {
     pub made_at: Timestamp,
     /// Who made it.
     pub agent: String,
+    /// The instance whose content it is.
+    pub instance: String,
     /// The head before.
     pub previous: Option<BackupId>,
 }
@@ -89,13 +91,13 @@ pub struct Backups {
 /// The newest backup of a workspace.
 #[derive(Debug)]
 pub enum Choice {
-    /// A head, which is newer than `full.tar` or the only one that is proven.
+    /// A head, which is newer than `full.tar`.
     Head(Box<ProvenHead>),
     /// `full.tar` of an existing node agent.
     FullTar {
         /// The backup.
         backup: Backup,
-        /// Why the newest head was passed over, if it is newer than `full.tar`.
+        /// How the archive of the newest head is damaged, if that is newer than `full.tar`.
         unproven: Option<NotProven>,
     },
 }
@@ -128,6 +130,7 @@ impl Store {
             format: Format::Zst,
             made_at: meta.made_at,
             agent: meta.agent,
+            instance: Some(meta.instance),
             previous: meta.previous,
             store: self.name().to_owned(),
         };
@@ -158,9 +161,39 @@ impl Store {
         parse(&text).map_err(|problem| Error::BadHead { at, problem })
     }
 
+    /// The head that this agent wrote for this instance, with its archive proven; `None` if nobody wrote it.
+    pub async fn own_head(
+        &self,
+        keys: &WorkspaceKeys,
+        id: BackupId,
+        instance: &str,
+        agent: &str,
+    ) -> Result<Option<ProvenHead>, NotProven> {
+        let head = match self.read_head(keys, id).await {
+            Err(Error::NotFound(_)) => return Ok(None),
+            other => other?,
+        };
+        // Heads of earlier versions name no instance.
+        let is_own = head.instance.as_deref().map_or(head.agent == agent, |of| of == instance);
+        if !is_own {
+            let at = self.place(&keys.head(id))?.at;
+            return Err(Error::HeadTaken { at, id, agent: head.agent }.into());
+        }
+        self.prove_archive(keys, id, head).await.map(Some)
+    }
+
     /// Reads a head and proves its archive.
     pub async fn prove_head(&self, keys: &WorkspaceKeys, id: BackupId) -> Result<ProvenHead, NotProven> {
         let head = self.read_head(keys, id).await?;
+        self.prove_archive(keys, id, head).await
+    }
+
+    async fn prove_archive(
+        &self,
+        keys: &WorkspaceKeys,
+        id: BackupId,
+        head: Head,
+    ) -> Result<ProvenHead, NotProven> {
         let archive = Key::parse(keys.owner(), &head.archive).map_err(Error::from)?;
         if !keys.all().contains(&archive) {
             let problem = "it names an object outside of its workspace".to_owned();
@@ -171,7 +204,8 @@ impl Store {
     }
 
     /// The newest backup of a workspace; `None` if there is none. Of a head and `full.tar` the newer one wins by the clock of the
-    /// store, if it is proven, and otherwise the other one. Of two heads the older one never replaces a newer one that is damaged.
+    /// store. An older `full.tar` wins only if the archive of the head is proven to be damaged: a head that cannot be read, or a
+    /// store that fails, is an error. Of two heads the older one never replaces a newer one that is damaged.
     pub async fn newest_backup(&self, keys: &WorkspaceKeys) -> Result<Option<Choice>, Error> {
         let newest = self.heads(keys).await?.into_iter().max_by_key(|(id, _)| *id);
         let full = self.full_tar(keys).await?;
@@ -180,13 +214,17 @@ impl Store {
         };
         match full {
             Some(backup) if backup.made_at > written => Ok(Some(Choice::FullTar { backup, unproven: None })),
-            full => match (self.prove_head(keys, id).await, full) {
-                (Ok(head), _) => Ok(Some(Choice::Head(Box::new(head)))),
-                (Err(not), Some(backup)) if !not.is_retryable() => {
-                    Ok(Some(Choice::FullTar { backup, unproven: Some(not) }))
+            full => {
+                let head = self.read_head(keys, id).await?;
+                match (self.prove_archive(keys, id, head).await, full) {
+                    (Ok(head), _) => Ok(Some(Choice::Head(Box::new(head)))),
+                    (Err(NotProven::Store(error)), _) => Err(*error),
+                    (Err(damaged), Some(backup)) => {
+                        Ok(Some(Choice::FullTar { backup, unproven: Some(damaged) }))
+                    }
+                    (Err(damaged), None) => Err(damaged.into()),
                 }
-                (Err(not), _) => Err(not.into()),
-            },
+            }
         }
     }
 

@@ -74,6 +74,7 @@ fn meta(agent: &str) -> HeadMeta {
     HeadMeta {
         made_at: Timestamp::from_second(1_700_000_000).unwrap(),
         agent: agent.to_owned(),
+        instance: "instance-1".to_owned(),
         previous: None,
     }
 }

@@ -78,7 +78,7 @@ pub struct Uploaded {
     pub size: u64,
     /// Its BLAKE3 digest.
     pub digest: Digest,
-    /// The ETag that the store answered.
+    /// The ETag that the store answered when it made the object of what was sent.
     pub e_tag: Option<String>,
     /// Checksums of the parts.
     pub sums: Sums,
@@ -383,8 +383,8 @@ async fn complete(
     let e_tag = match made {
         Ok(put) => put.e_tag,
         Err(Error::NotFound(_)) => match store.retry.run(at, 0, || bucket.objects.head(path)).await {
-            // Whether it is ours is for the proof to say.
-            Ok(meta) if meta.size == whole.size => meta.e_tag,
+            // Whether it is ours is for the proof to say: the ETag is no answer to what was sent.
+            Ok(meta) if meta.size == whole.size => None,
             Ok(_) | Err(Error::NotFound(_)) => return Err(Error::UploadGone(at.clone())),
             Err(error) => return Err(error),
         },

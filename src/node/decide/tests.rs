@@ -112,6 +112,7 @@ fn pending(next_try: Option<Timestamp>) -> Stage {
         began: now(),
         restless: false,
         tries: 1,
+        first_failed: None,
         next_try,
         problem: None,
         git: None,

@@ -24,7 +24,8 @@ use tokio::time::Instant;
 use super::context::Context;
 use super::error::{Error, Failure};
 use super::keep;
-use super::subject::{Subject, backup_id, prebuild_key};
+use super::subject::{Subject, backup_id, newest_before, prebuild_key};
+use super::upload;
 use crate::helper::Progress;
 use crate::state::{Base, Done, Known, Origin, PendingBackup, Stage, State};
 
@@ -46,6 +47,11 @@ pub(super) async fn run(
     let mut state = begin(context, subject).await?;
     if let Stage::BackingUp(pending) = &state.stage {
         let mut pending = (**pending).clone();
+        let sent = async || {
+            let instance = &subject.origin.instance;
+            upload::sent(context, instance, context.disk.layout().journal(instance)).await
+        };
+        let before = sent().await;
         let deadline = context.settings.deadlines.backup;
         let until = Instant::now() + deadline;
         let made = make::make(context, subject, &mut state, &mut pending, until, progress);
@@ -58,7 +64,10 @@ pub(super) async fn run(
         });
         state.stage = match made {
             Ok(done) => Stage::BackedUp(Box::new(done)),
-            Err(failure) => failed(context, &state.origin, pending, &failure),
+            Err(failure) => {
+                let failing = failing_for(&mut pending, sent().await > before, Timestamp::now());
+                failed(context, &state.origin, pending, &failure, failing)
+            }
         };
         context.disk.write(&state).await?;
     }
@@ -91,6 +100,7 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
         began: Timestamp::now(),
         restless: false,
         tries: 1,
+        first_failed: None,
         next_try: None,
         problem: None,
         git: None,
@@ -99,7 +109,7 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
         state
     } else {
         let heads = context.store.list_heads(&subject.keys()).await.ok();
-        let pending = fresh(heads.and_then(|heads| heads.last().copied()));
+        let pending = fresh(heads.and_then(|heads| newest_before(&subject.origin, &heads)));
         State::new(subject.origin.clone(), Stage::BackingUp(Box::new(pending)))
     };
     match &mut state.stage {
@@ -122,14 +132,27 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
     Ok(state)
 }
 
-/// What follows a failed try.
-fn failed(context: &Context, origin: &Origin, pending: PendingBackup, failure: &Failure) -> Stage {
+/// How long tries have failed now, since the last one that sent more of the archive.
+fn failing_for(pending: &mut PendingBackup, has_grown: bool, now: Timestamp) -> Duration {
+    if has_grown {
+        pending.first_failed = None;
+    }
+    now.duration_since(*pending.first_failed.get_or_insert(now)).unsigned_abs()
+}
+
+/// What follows a try that failed, after tries have failed for so long.
+fn failed(
+    context: &Context,
+    origin: &Origin,
+    pending: PendingBackup,
+    failure: &Failure,
+    failing: Duration,
+) -> Stage {
     let instance = &origin.instance;
-    let now = Timestamp::now();
     let retry = &context.settings.retry;
-    let elapsed = now.duration_since(pending.began).unsigned_abs();
     let problem = failure.sentence();
-    if failure.is_passing && elapsed < retry.give_up {
+    if failure.is_passing && failing < retry.give_up {
+        let now = Timestamp::now();
         let next_try = now.checked_add(retry.after(pending.tries)).unwrap_or(now);
         tracing::warn!(%instance, tries = pending.tries, reason = %problem, "the backup failed and is tried again");
         return Stage::BackingUp(Box::new(PendingBackup {
@@ -198,5 +221,31 @@ async fn prune(context: &Context, subject: &Subject) {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!(%instance, %error, "superseded backups cannot be pruned"),
         Err(_) => tracing::warn!(%instance, "pruning superseded backups takes too long"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_count_as_failing_from_the_first_failure_on_and_anew_after_progress() {
+        let at = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();
+        let mut pending = PendingBackup {
+            id: BackupId::first(1),
+            began: at(0),
+            restless: false,
+            tries: 1,
+            first_failed: None,
+            next_try: None,
+            problem: None,
+            git: None,
+        };
+        let mut failing = |has_grown, second| failing_for(&mut pending, has_grown, at(second)).as_secs();
+        // The first try took an hour.
+        assert_eq!(failing(false, 3_600), 0);
+        assert_eq!(failing(false, 3_700), 100);
+        assert_eq!(failing(true, 5_400), 0);
+        assert_eq!(failing(false, 5_500), 100);
     }
 }

@@ -66,7 +66,7 @@ pub struct Retry {
     pub first: Duration,
     /// Maximum backoff.
     pub most: Duration,
-    /// From the first try until the backup failed for good.
+    /// From the first try that failed until the backup failed for good; anew once more of the archive reached the store.
     pub give_up: Duration,
 }
 

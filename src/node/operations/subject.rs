@@ -9,6 +9,9 @@ use k8s::resources::{Workspace, names::GENERATION};
 use super::error::Error;
 use crate::state::{Layout, Origin};
 
+/// Nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
 /// Whose content it is.
 #[derive(Debug, Clone)]
 pub(super) struct Subject {
@@ -74,21 +77,38 @@ pub(super) fn prebuild_key(origin: &Origin, format: Format) -> Key {
 }
 
 /// The id of an instance's backup. It follows from when the instance was created, so a late backup of an older instance never
-/// becomes newer than one of a younger instance, and a repeated one replaces itself. Whatever the clocks of two clusters say, it is
-/// newer than the head that was the newest when the content was made.
+/// becomes newer than one of a younger instance, and a repeated one replaces itself. Whatever the clocks of two clusters say, and
+/// whatever generation the workspace had meanwhile, it is newer than the head that was the newest when the content was made; of two
+/// instances that started from one head, each has its own.
 pub(super) fn backup_id(origin: &Origin, newest: Option<BackupId>) -> BackupId {
-    let generation = origin.generation;
-    let after = newest.filter(|newest| newest.generation == generation);
-    let after = after.map_or(0, |newest| newest.sequence.saturating_add(1));
-    BackupId { generation, sequence: number(origin).max(after) }
+    let own = BackupId { generation: origin.generation, sequence: number(origin) };
+    match newest {
+        Some(BackupId { generation, sequence }) if generation >= own.generation => {
+            let after = sequence.saturating_add(1).saturating_add(share(origin));
+            let sequence = if own.sequence > sequence { own.sequence } else { after };
+            BackupId { generation, sequence }
+        }
+        _ => own,
+    }
+}
+
+/// The head that content without a state counts as made from. What an agent left that was frozen while its workspace moved was not
+/// made from a head of a later generation: such a head counts only for an instance that is younger than the head's.
+pub(super) fn newest_before(origin: &Origin, heads: &[BackupId]) -> Option<BackupId> {
+    let counts = |head: &BackupId| head.generation <= origin.generation || head.sequence < number(origin);
+    heads.iter().copied().filter(counts).max()
 }
 
 /// Nanoseconds of the instance's creation, which Kubernetes knows in seconds; the rest tells instances of one second apart.
 fn number(origin: &Origin) -> u64 {
-    const SECOND: u64 = 1_000_000_000;
     let seconds = u64::try_from(origin.created.as_second()).unwrap_or(0);
+    seconds.saturating_mul(SECOND).saturating_add(share(origin))
+}
+
+/// Nanoseconds below a second that tell instances apart.
+fn share(origin: &Origin) -> u64 {
     let [a, b, c, d, ..] = *Digest::of(origin.instance.as_str().as_bytes()).as_bytes();
-    seconds.saturating_mul(SECOND).saturating_add(u64::from(u32::from_be_bytes([a, b, c, d])) % SECOND)
+    u64::from(u32::from_be_bytes([a, b, c, d])) % SECOND
 }
 
 #[cfg(test)]
@@ -120,8 +140,34 @@ mod tests {
     #[test]
     fn a_backup_is_newer_than_the_head_it_started_from_whatever_the_clocks_say() {
         let ahead = BackupId { generation: 1, sequence: 1_900_000_000_000_000_000 };
-        assert_eq!(Some(backup_id(&origin("a", 1_700_000_000), Some(ahead))), ahead.next());
-        let moved = BackupId { generation: 2, ..ahead };
-        assert!(backup_id(&origin("a", 1_700_000_000), Some(moved)) < moved);
+        let (one, other) = (origin("a", 1_700_000_000), origin("b", 1_700_000_000));
+        let id = backup_id(&one, Some(ahead));
+        assert!(id > ahead && id.generation == 1, "{id:?}");
+        assert_eq!(id, backup_id(&one, Some(ahead)));
+        assert_ne!(id, backup_id(&other, Some(ahead)), "both started from one head");
+    }
+
+    #[test]
+    fn a_workspace_that_moved_keeps_its_generation_and_whoever_started_before_that_loses() {
+        let before = BackupId { generation: 1, sequence: 1_700_000_000_000_000_000 };
+        let moved = Origin { generation: 2, ..origin("moved", 1_700_000_010) };
+        let moved = backup_id(&moved, Some(before));
+        assert_eq!(moved.generation, 2);
+        // Its next sessions have no annotation that says so.
+        let next = backup_id(&origin("next", 1_700_000_020), Some(moved));
+        let late = backup_id(&origin("late", 1_699_999_999), Some(moved));
+        assert!(next > moved && late > moved, "{next:?} {late:?}");
+        // Frozen since before it moved.
+        assert!(backup_id(&origin("frozen", 1_700_000_030), Some(before)) < moved);
+    }
+
+    #[test]
+    fn without_a_state_a_head_of_a_later_generation_counts_only_if_its_instance_is_older() {
+        let first = backup_id(&origin("a", 1_700_000_000), None);
+        let moved = backup_id(&Origin { generation: 2, ..origin("b", 1_700_000_010) }, Some(first));
+        let heads = [first, moved];
+        assert_eq!(newest_before(&origin("frozen", 1_700_000_005), &heads), Some(first));
+        assert_eq!(newest_before(&origin("next", 1_700_000_020), &heads), Some(moved));
+        assert_eq!(newest_before(&origin("next", 1_700_000_020), &[]), None);
     }
 }

@@ -195,6 +195,12 @@ impl Journal for Kept<'_> {
     }
 }
 
+/// Bytes that the store has of an upload that has not ended.
+pub(super) async fn sent(context: &Context, instance: &WorkspaceId, journal: PathBuf) -> u64 {
+    let state = context.disk.load::<UploadState>(instance, journal).await.ok().flatten();
+    state.map_or(0, |state| state.bytes())
+}
+
 /// Ends an upload that nobody will resume. Returns whether there was one.
 pub(super) async fn abort(
     context: &Context,

@@ -143,6 +143,9 @@ pub struct PendingBackup {
     pub restless: bool,
     /// Tries that began.
     pub tries: u32,
+    /// When the first try failed after which no more of the archive reached the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_failed: Option<Timestamp>,
     /// When the next try may begin, after one that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try: Option<Timestamp>,

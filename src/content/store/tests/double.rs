@@ -25,6 +25,8 @@ pub(super) enum Fail {
     After,
     /// The store denies it.
     Denied,
+    /// The object is not the one that was asked for any more.
+    Replaced,
     /// It never answers.
     Hang,
     /// Its content is changed on the way, without an error.
@@ -66,6 +68,11 @@ impl Double {
         self.faults.lock().extend(std::iter::repeat_n((call, fail), times));
     }
 
+    /// No more calls fail.
+    pub(super) fn forget(&self) {
+        self.faults.lock().clear();
+    }
+
     /// Number of calls of a name.
     pub(super) fn calls(&self, call: &str) -> usize {
         self.calls.lock().iter().filter(|known| *known == call).count()
@@ -82,6 +89,9 @@ impl Double {
             Some(Fail::Before) => Err(broken()),
             Some(Fail::Denied) => {
                 Err(Error::PermissionDenied { path: String::new(), source: "injected".into() })
+            }
+            Some(Fail::Replaced) => {
+                Err(Error::Precondition { path: String::new(), source: "injected".into() })
             }
             Some(Fail::Hang) => std::future::pending().await,
             other => Ok(other),

@@ -43,6 +43,28 @@ async fn a_head_is_created_once_and_a_lost_answer_is_recognized() {
 }
 
 #[tokio::test]
+async fn a_head_belongs_to_the_instance_that_it_names_and_without_a_name_to_its_agent() {
+    let (store, _) = faulty();
+    let keys = keys("jane", "ws-1");
+    let own = async |instance, agent| store.own_head(&keys, FIRST, instance, agent).await;
+    assert!(own("instance-1", "node-1").await.unwrap().is_none());
+    let head = back_up(&store, &keys, FIRST, &content(1000)).await;
+    assert_eq!(own("instance-1", "node-1").await.unwrap().unwrap().head(), head.head());
+    let taken = own("instance-2", "node-1").await.unwrap_err();
+    assert!(
+        matches!(&taken, NotProven::Store(error) if matches!(**error, Error::HeadTaken { .. })),
+        "{taken}"
+    );
+    // As an earlier version wrote it.
+    let mut text = serde_json::to_value(head.head()).unwrap();
+    assert_eq!(text.as_object_mut().unwrap().remove("instance").unwrap(), "instance-1");
+    let text = text.to_string();
+    store.upload(&keys.head(FIRST), text.as_bytes(), UploadOptions::default()).await.unwrap();
+    assert!(own("instance-1", "node-1").await.unwrap().is_some());
+    own("instance-1", "node-2").await.unwrap_err();
+}
+
+#[tokio::test]
 async fn a_store_that_ignores_the_condition_is_refused() {
     let (store, double) = faulty();
     let keys = keys("jane", "ws-1");
@@ -121,4 +143,34 @@ async fn of_a_head_and_full_tar_the_newer_proven_one_wins() {
     store.delete(&keys.full_tar()).await.unwrap();
     let error = store.newest_backup(&keys).await.unwrap_err();
     assert!(matches!(error, Error::NotProven(NotProven::Missing(_))), "{error}");
+}
+
+#[tokio::test]
+async fn only_an_archive_that_is_proven_damaged_makes_an_older_full_tar_the_newest() {
+    let (store, double) = faulty();
+    let keys = keys("jane", "ws-1");
+    store.upload(&keys.full_tar(), b"tar".as_slice(), UploadOptions::default()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    back_up(&store, &keys, FIRST, &content(1000)).await;
+    // Nothing is known: the store refuses, or the object is replaced while it is read.
+    for fail in [Fail::Denied, Fail::Replaced] {
+        double.fail("get", fail, 2);
+        let error = store.newest_backup(&keys).await.unwrap_err();
+        assert!(!matches!(error, Error::NotProven(_)), "{error}");
+    }
+    double.forget();
+    let damaged = async |content: &[u8]| {
+        store.upload(&keys.archive(FIRST), content, UploadOptions::default()).await.unwrap();
+        matches!(store.newest_backup(&keys).await.unwrap(), Some(Choice::FullTar { unproven: Some(_), .. }))
+    };
+    assert!(damaged(&content(999)).await);
+    let mut other = content(1000);
+    other[9] ^= 1;
+    assert!(damaged(&other).await);
+    store.delete(&keys.archive(FIRST)).await.unwrap();
+    assert!(matches!(store.newest_backup(&keys).await.unwrap(), Some(Choice::FullTar { .. })));
+    // A head that a newer version wrote says nothing of its archive.
+    store.upload(&keys.head(FIRST), br#"{"version": 2}"#.as_slice(), UploadOptions::default()).await.unwrap();
+    let error = store.newest_backup(&keys).await.unwrap_err();
+    assert!(matches!(error, Error::BadHead { .. }), "{error}");
 }

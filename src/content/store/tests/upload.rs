@@ -139,6 +139,25 @@ async fn an_upload_whose_last_answer_was_lost_is_finished_from_its_state() {
 }
 
 #[tokio::test]
+async fn an_object_that_another_call_made_is_not_proven_by_its_own_etag() {
+    let (store, double) = faulty();
+    let (content, kept) = (large(), Kept::default());
+    double.fail("complete", Fail::After, 1);
+    double.fail("head", Fail::Before, 4);
+    let options = UploadOptions { journal: &kept, ..UploadOptions::default() };
+    store.upload(&key(), content.as_slice(), options).await.unwrap_err();
+    // As if the store had answered the MD5 digests of the parts.
+    let mut state = kept.last();
+    state.parts.iter_mut().for_each(|part| part.id.clone_from(&part.md5));
+    let mut other = content.clone();
+    other[9] ^= 1;
+    store.upload(&key(), other.as_slice(), UploadOptions::default()).await.unwrap();
+    let uploaded = store.finish_upload(&key(), state).await.unwrap();
+    let not = store.prove(&key(), &Expectation::sent(&written(&content), &uploaded)).await.unwrap_err();
+    assert!(matches!(not, NotProven::Content { index: false, .. }), "{not}");
+}
+
+#[tokio::test]
 async fn a_cancelled_upload_is_aborted_and_an_upload_can_be_aborted_by_its_state() {
     let (store, double) = faulty();
     let (cancel, kept) = (CancellationToken::new(), Kept::default());

@@ -83,8 +83,12 @@ impl Try<'_> {
         base: Option<Base>,
     ) -> Result<Done, Failure> {
         let (store, keys) = (&self.context.store, self.subject.keys());
-        let meta =
-            || HeadMeta { made_at: Timestamp::now(), agent: self.context.settings.node.clone(), previous };
+        let meta = || HeadMeta {
+            made_at: Timestamp::now(),
+            agent: self.context.settings.node.clone(),
+            instance: self.subject.origin.instance.to_string(),
+            previous,
+        };
         self.worker.step("checking earlier backups");
         if let Some(head) = self.written(id).await? {
             return Ok(of_head(&head, false));
@@ -113,16 +117,12 @@ impl Try<'_> {
 
     /// The head of this backup, if an earlier call wrote it and was killed before it could note that.
     async fn written(&self, id: BackupId) -> Result<Option<ProvenHead>, Failure> {
-        let keys = self.subject.keys();
-        match self.context.store.read_head(&keys, id).await {
-            Err(store::Error::NotFound(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-            Ok(_) => {
-                let head = self.context.store.prove_head(&keys, id).await?;
-                self.take_tree().await?;
-                Ok(Some(head))
-            }
+        let (keys, instance) = (self.subject.keys(), self.subject.origin.instance.as_str());
+        let head = self.context.store.own_head(&keys, id, instance, &self.context.settings.node).await?;
+        if head.is_some() {
+            self.take_tree().await?;
         }
+        Ok(head)
     }
 
     /// `full.tar`, as existing agents write it.

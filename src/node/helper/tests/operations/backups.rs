@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use content::store::{Choice, Format, PrunePolicy, Store};
+use content::store::{Choice, Expectation, Format, HeadMeta, PrunePolicy, Store, UploadOptions};
 use domain::workspace::{Kind, Phase};
+use jiff::Timestamp;
 use k8s::resources::conditions::{
-    ABORTED, BACKUP_COMPLETE, FORCE_KILLED_TASK, POD_REJECTED, STATE_WIPED, WORKSPACE_CONTAINER_RUNNING,
+    ABORTED, BACKUP_COMPLETE, BACKUP_FAILURE, FORCE_KILLED_TASK, POD_REJECTED, STATE_WIPED,
+    WORKSPACE_CONTAINER_RUNNING,
 };
 use k8s::resources::{Snapshot, SnapshotSpec};
 use node::decide::Operation;
@@ -16,7 +18,7 @@ use proto::contentservice::workspace_initializer::Spec;
 use proto::contentservice::{EmptyInitializer, SnapshotInitializer};
 use tokio::sync::watch;
 
-use super::scene::{Scene, backup, condition, entries, fill, set, stopping, workspace};
+use super::scene::{NODE, Scene, backup, condition, entries, fill, set, stopping, workspace};
 
 pub fn empty() -> Spec {
     Spec::Empty(EmptyInitializer::default())
@@ -74,6 +76,32 @@ pub async fn content_that_did_not_change_is_not_stored_again() {
         panic!()
     };
     assert!(head.archive().key().path().contains(&head.id().to_string()));
+}
+
+pub async fn a_head_of_another_instance_is_never_taken_for_the_own_backup() {
+    let id = {
+        let store = tempfile::tempdir().unwrap();
+        let scene = Scene::new(store.path()).await;
+        let mut workspace = scene.start("ws-1", empty()).await;
+        scene.stop(&mut workspace).await;
+        scene.store.list_heads(&Scene::keys()).await.unwrap()[0]
+    };
+    let store = tempfile::tempdir().unwrap();
+    let scene = Scene::new(store.path()).await;
+    let mut workspace = scene.start("ws-1", empty()).await;
+    scene.write("ws-1/file", "x");
+    // Another instance of this node wrote a head with the same id.
+    let key = Scene::keys().archive(id);
+    let uploaded = scene.store.upload(&key, b"other".as_slice(), UploadOptions::default()).await.unwrap();
+    let proven = scene.store.prove(&key, &Expectation::uploaded(&uploaded)).await.unwrap();
+    let (made_at, instance) = (Timestamp::now(), "other".to_owned());
+    let meta = HeadMeta { made_at, agent: NODE.to_owned(), instance, previous: None };
+    scene.store.write_head(&Scene::keys(), id, proven, meta).await.unwrap();
+    scene.stop(&mut workspace).await;
+    let failure = condition(&workspace, BACKUP_FAILURE).unwrap();
+    assert!(failure.message.contains("was written by agent metal-1 for another backup"), "{failure:?}");
+    assert!(condition(&workspace, BACKUP_COMPLETE).is_none());
+    assert_eq!(scene.read("ws-1/file"), "x");
 }
 
 pub async fn a_restart_on_the_same_node_takes_the_folder_that_was_kept() {

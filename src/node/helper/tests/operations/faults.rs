@@ -28,6 +28,8 @@ enum Fault {
     None,
     Denied,
     Full,
+    /// So many writes fail, each after 200 ms.
+    Late(usize),
     /// The object is shorter than what was sent, and the answer says that all is well.
     Truncated,
 }
@@ -56,6 +58,11 @@ impl ObjectStore for Faulty {
                 return Err(Error::PermissionDenied { path: path.to_string(), source: "403".into() });
             }
             Fault::Full => return Err(Error::Generic { store: "faulty", source: "no space left".into() }),
+            Fault::Late(left) => {
+                *self.fault.lock() = if left > 1 { Fault::Late(left - 1) } else { Fault::None };
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                return Err(Error::Generic { store: "faulty", source: "no answer".into() });
+            }
             Fault::Truncated => {
                 let bytes = Bytes::from(payload);
                 bytes.slice(..bytes.len() / 2).into()
@@ -97,7 +104,8 @@ impl ObjectStore for Faulty {
     }
 }
 
-pub async fn a_store_that_denies_truncates_or_is_full_costs_no_content() {
+/// A node over a store that is told how to fail. It sends each object twice.
+async fn faulty() -> (Scene, Arc<Faulty>) {
     let faulty = Arc::new(Faulty { inner: InMemory::new(), fault: Mutex::new(Fault::None) });
     let hasty = RetryPolicy {
         attempts: 2,
@@ -107,7 +115,23 @@ pub async fn a_store_that_denies_truncates_or_is_full_costs_no_content() {
         ..RetryPolicy::default()
     };
     let store = Store::over(faulty.clone(), Arc::new(InMemory::new())).with_retry(hasty);
-    let scene = Scene::over(store, Format::Zst).await;
+    (Scene::over(store, Format::Zst).await, faulty)
+}
+
+pub async fn the_time_until_giving_up_counts_from_the_first_failure_on() {
+    let (scene, faulty) = faulty().await;
+    let mut workspace = scene.start("ws-1", empty()).await;
+    // The first try alone takes longer than that time.
+    *faulty.fault.lock() = Fault::Late(2);
+    assert!(scene.settings.retry.give_up < Duration::from_millis(2 * 200));
+    scene.stop(&mut workspace).await;
+    assert_eq!(*faulty.fault.lock(), Fault::None);
+    let failure = condition(&workspace, BACKUP_FAILURE);
+    assert_eq!(condition(&workspace, BACKUP_COMPLETE).unwrap().status, "True", "{failure:?}");
+}
+
+pub async fn a_store_that_denies_truncates_or_is_full_costs_no_content() {
+    let (scene, faulty) = faulty().await;
     for (id, fault, texts) in [
         ("ws-1", Fault::Denied, ["denies access", "fault of the configuration"]),
         ("ws-2", Fault::Truncated, ["bytes instead of", "fault of the platform"]),
