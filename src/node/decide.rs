@@ -8,6 +8,8 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use domain::workspace::{Kind, Phase};
 use jiff::Timestamp;
 use k8s::resources::conditions::{
@@ -30,6 +32,8 @@ pub struct Facts<'a> {
     pub node: &'a str,
     /// The state on disk.
     pub known: &'a Known,
+    /// Where the content is, or would be.
+    pub folder: &'a Path,
     /// Name of the snapshot that a prebuild will leave.
     pub snapshot: Option<&'a str>,
     /// The time.
@@ -190,8 +194,9 @@ impl Case<'_> {
         }
         match self.seen {
             Seen::State(state) => self.back_up(state),
-            // Another agent made the content, or the file is broken: the folder is what there is.
-            Seen::Nothing | Seen::Broken(_) => self.when_gone(|| self.run_backup()),
+            // That a folder exists proves nothing: the kubelet makes empty ones, and an earlier content may be in it.
+            Seen::Nothing => self.when_gone(|| self.unknown("it has no state file")),
+            Seen::Broken(problem) => self.when_gone(|| self.unknown(problem)),
         }
     }
 
@@ -248,6 +253,15 @@ impl Case<'_> {
     /// A backup that cannot be made.
     fn lost(&self, why: &str) -> Next {
         written(Report::not_backed_up(self.attempt, why))
+    }
+
+    /// Content of which nobody knows whose it is and whether it is complete: as a backup it could replace the last good one.
+    fn unknown(&self, why: &str) -> Next {
+        let (folder, node) = (self.facts.folder.display(), self.facts.node);
+        self.lost(&format!(
+            "nobody knows whose content is in {folder} on node {node}, so none is backed up: {why} (fault of the platform); \
+             look into the folder, and save what is of use before you remove it"
+        ))
     }
 
     /// The name of a prebuild's result is in the status before it is in the store.

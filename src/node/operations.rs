@@ -33,7 +33,7 @@ use tokio::sync::watch;
 
 use crate::decide::{Facts, Next, Operation, Report, decide, report};
 use crate::helper::{Helper, Progress};
-use crate::state::{Disk, Known, Layout};
+use crate::state::{Disk, Known, Layout, Origin};
 use context::Context;
 use subject::Subject;
 
@@ -75,15 +75,19 @@ impl Operations {
 
     /// What a workspace needs next. `is_deleted`: the resource is gone, and `workspace` is its last state.
     pub async fn next(&self, workspace: &Workspace, is_deleted: bool, now: Timestamp) -> Next {
-        let known = match Subject::of(workspace) {
-            Ok(subject) => self.context.disk.read(&subject.origin.instance).await,
-            Err(error) => Known::Broken(error.to_string()),
+        let layout = self.context.disk.layout();
+        let (known, folder) = match Subject::of(workspace) {
+            Ok(Subject { origin: Origin { instance, .. }, .. }) => {
+                (self.context.disk.read(&instance).await, layout.content(&instance))
+            }
+            Err(error) => (Known::Broken(error.to_string()), layout.root().to_path_buf()),
         };
         let snapshot = (workspace.spec.type_ == Kind::Prebuild)
             .then(|| back_up::prebuild_name(&self.context, workspace));
         let snapshot = snapshot.and_then(Result::ok);
         let node = self.context.settings.node.as_str();
-        decide(&Facts { workspace, is_deleted, node, known: &known, snapshot: snapshot.as_deref(), now })
+        let (known, folder, snapshot) = (&known, folder.as_path(), snapshot.as_deref());
+        decide(&Facts { workspace, is_deleted, node, known, folder, snapshot, now })
     }
 
     /// Runs an operation. `None`: it is to be tried again. A report may be empty. An error is the node's: the state on disk is not

@@ -79,6 +79,7 @@ impl Scene {
             is_deleted: self.is_deleted,
             node: NODE,
             known: &self.known,
+            folder: Path::new("/w/ws-1"),
             snapshot: Some("o@bucket"),
             now: self.now,
         })
@@ -215,9 +216,24 @@ fn content_that_was_complete_before_a_stop_is_reported_and_backed_up() {
     assert_eq!(Scene::new(Phase::Stopping).at(Stage::Ready).written().conditions[0].kind, CONTENT_READY);
     assert_eq!(Scene::new(Phase::Stopping).at(Stage::Initialising).next(), Next::Run(Operation::Wipe));
     assert_eq!(Scene::new(Phase::Stopping).next(), Next::Nothing);
-    // Content of another agent.
-    let foreign = Scene::new(Phase::Stopping).with(CONTENT_READY, true);
-    assert_eq!(foreign.next(), Next::Run(Operation::BackUp));
+}
+
+#[test]
+fn a_folder_without_a_usable_state_file_is_never_taken_for_content() {
+    let mut stopping = Scene::new(Phase::Stopping).with(CONTENT_READY, true);
+    let broken = Known::Broken("state/ws-1.json: it is no JSON".to_owned());
+    let earlier = Known::State(Box::new(state(Stage::Ready, 0)));
+    for (known, attempt, why) in
+        [(Known::Nothing, 0, "no state file"), (broken, 0, "it is no JSON"), (earlier, 1, "no state file")]
+    {
+        stopping.known = known;
+        stopping.status().pod_recreated = Some(attempt);
+        let failure = stopping.written().conditions.remove(0);
+        assert_eq!((failure.kind, failure.is_true), (BACKUP_FAILURE, true));
+        for part in ["/w/ws-1", NODE, why, "look into the folder"] {
+            assert!(failure.message.contains(part), "{}", failure.message);
+        }
+    }
 }
 
 #[test]
@@ -329,7 +345,7 @@ proptest! {
             Next::Run(Operation::BackUp) => {
                 let is_over = matches!(
                     of_this_attempt,
-                    Some(Stage::Initialising | Stage::NotInitialised { .. } | Stage::Wiping | Stage::Wiped)
+                    None | Some(Stage::Initialising | Stage::NotInitialised { .. } | Stage::Wiping | Stage::Wiped)
                 );
                 prop_assert!(!is_over);
                 let is_settling = matches!(of_this_attempt, Some(Stage::BackedUp(_)));
