@@ -214,8 +214,12 @@ impl Case<'_> {
             Seen::State(State { stage: Stage::Wiped | Stage::NotWiped { .. }, .. }) if is_rejected => {
                 self.tell()
             }
-            // Whoever aborted a workspace after its backup was proven has the backup.
-            Seen::State(State { stage: Stage::BackedUp(_), .. }) if !is_rejected => Next::Nothing,
+            // Its backup is proven, or it failed, and the folder that was reported is the only copy.
+            Seen::State(State { stage: Stage::BackedUp(_) | Stage::BackupFailed { .. }, .. })
+                if !is_rejected =>
+            {
+                Next::Nothing
+            }
             Seen::Broken(_) | Seen::State(State { stage: Stage::Wiped | Stage::NotWiped { .. }, .. }) => {
                 Next::Nothing
             }

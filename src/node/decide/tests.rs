@@ -257,6 +257,11 @@ fn an_aborted_workspace_is_wiped_and_one_that_is_gone_without_a_backup_stays() {
     assert_eq!(aborted().at(Stage::Ready).next(), Next::Run(Operation::Wipe));
     assert_eq!(aborted().at(Stage::Wiped).next(), Next::Nothing);
     assert_eq!(aborted().at(backed_up(true)).next(), Next::Nothing);
+    // The message of the failure names the folder, which is the only copy.
+    let failed = Stage::BackupFailed { message: "the content stays".to_owned() };
+    assert_eq!(aborted().at(failed.clone()).with(BACKUP_FAILURE, true).next(), Next::Nothing);
+    let refused = aborted().with(POD_REJECTED, true).at(failed);
+    assert_eq!(refused.next(), Next::Run(Operation::Wipe));
     let mut gone =
         Scene::new(Phase::Running).with(CONTENT_READY, true).with(EVER_READY, true).at(Stage::Ready);
     gone.is_deleted = true;
