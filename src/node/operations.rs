@@ -4,6 +4,7 @@
 //! may be dropped at any time. How the parts of a backup come to be in a store is in `docs/protocols/content-heads.md` and
 //! `docs/protocols/content-uploads.md`.
 
+mod aside;
 mod back_up;
 mod context;
 mod error;
@@ -33,7 +34,7 @@ use tokio::sync::watch;
 
 use crate::decide::{Facts, Next, Operation, Report, decide, report};
 use crate::helper::{Helper, Progress};
-use crate::state::{Disk, Known, Layout, Origin};
+use crate::state::{Disk, Known, Layout};
 use context::Context;
 use subject::Subject;
 
@@ -77,8 +78,18 @@ impl Operations {
     pub async fn next(&self, workspace: &Workspace, is_deleted: bool, now: Timestamp) -> Next {
         let layout = self.context.disk.layout();
         let (known, folder) = match Subject::of(workspace) {
-            Ok(Subject { origin: Origin { instance, .. }, .. }) => {
-                (self.context.disk.read(&instance).await, layout.content(&instance))
+            Ok(Subject { origin, .. }) => {
+                let folder = layout.content(&origin.instance);
+                match self.context.disk.read(&origin.instance).await {
+                    Known::State(state) if !state.origin.is_same_resource(&origin) => {
+                        // The instance id is used again, and this is the older resource.
+                        if state.origin.created > origin.created {
+                            return Next::Nothing;
+                        }
+                        (Known::Nothing, folder)
+                    }
+                    known => (known, folder),
+                }
             }
             Err(error) => (Known::Broken(error.to_string()), layout.root().to_path_buf()),
         };

@@ -96,6 +96,7 @@ impl Scene {
 fn state(stage: Stage, attempt: i32) -> State {
     let origin = Origin {
         instance: "ws-1".parse().unwrap(),
+        uid: None,
         attempt,
         owner: "jane".parse().unwrap(),
         workspace: "ws".parse().unwrap(),

@@ -82,6 +82,7 @@ fn main() -> ExitCode {
         initializers::a_repository_and_files_come_from_their_servers_and_the_status_at_the_end_is_reported,
         initializers::a_prebuild_leaves_a_snapshot_and_logs_and_starts_a_workspace_that_falls_back_to_git,
         initializers::a_failure_is_one_sentence_with_its_owner_and_leaves_an_empty_folder,
+        initializers::content_of_another_resource_with_the_same_instance_id_is_set_aside,
         initializers::content_without_a_state_file_is_set_aside_and_a_broken_one_changes_nothing,
         kills::a_backup_that_is_killed_anywhere_ends_with_one_proven_head_and_nothing_lost,
         kills::an_initialisation_that_is_killed_anywhere_ends_with_the_whole_content,
