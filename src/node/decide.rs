@@ -8,10 +8,13 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use domain::workspace::{Kind, Phase};
 use jiff::Timestamp;
 use k8s::resources::conditions::{
-    ABORTED, BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY, EVER_READY, POD_REJECTED, STATE_WIPED,
+    ABORTED, BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY, EVER_READY, FORCE_KILLED_TASK, POD_REJECTED,
+    STATE_WIPED, WORKSPACE_CONTAINER_RUNNING,
 };
 use k8s::resources::{Workspace, WorkspaceStatus};
 
@@ -30,6 +33,8 @@ pub struct Facts<'a> {
     pub node: &'a str,
     /// The state on disk.
     pub known: &'a Known,
+    /// Where the content is, or would be.
+    pub folder: &'a Path,
     /// Name of the snapshot that a prebuild will leave.
     pub snapshot: Option<&'a str>,
     /// The time.
@@ -104,7 +109,7 @@ pub fn decide(facts: &Facts<'_>) -> Next {
         Phase::Creating | Phase::Initializing => case.starting(),
         Phase::Running => case.running(),
         Phase::Stopping => case.stopping(),
-        Phase::Stopped => case.unwanted().unwrap_or(Next::Nothing),
+        Phase::Stopped => case.unwanted().unwrap_or_else(|| case.go_on()),
         Phase::Unknown | Phase::Pending | Phase::Imagebuild => Next::Nothing,
     }
 }
@@ -183,15 +188,16 @@ impl Case<'_> {
             return next;
         }
         if self.is(BACKUP_COMPLETE) || self.is(BACKUP_FAILURE) {
-            return self.settle();
+            return self.go_on();
         }
         if !self.is(CONTENT_READY) {
             return self.never_ready();
         }
         match self.seen {
             Seen::State(state) => self.back_up(state),
-            // Another agent made the content, or the file is broken: the folder is what there is.
-            Seen::Nothing | Seen::Broken(_) => self.when_gone(|| self.run_backup()),
+            // That a folder exists proves nothing: the kubelet makes empty ones, and an earlier content may be in it.
+            Seen::Nothing => self.when_gone(|| self.unknown("it has no state file")),
+            Seen::Broken(problem) => self.when_gone(|| self.unknown(problem)),
         }
     }
 
@@ -209,8 +215,12 @@ impl Case<'_> {
             Seen::State(State { stage: Stage::Wiped | Stage::NotWiped { .. }, .. }) if is_rejected => {
                 self.tell()
             }
-            // Whoever aborted a workspace after its backup was proven has the backup.
-            Seen::State(State { stage: Stage::BackedUp(_), .. }) if !is_rejected => Next::Nothing,
+            // Its backup is proven, or it failed, and the folder that was reported is the only copy.
+            Seen::State(State { stage: Stage::BackedUp(_) | Stage::BackupFailed { .. }, .. })
+                if !is_rejected =>
+            {
+                Next::Nothing
+            }
             Seen::Broken(_) | Seen::State(State { stage: Stage::Wiped | Stage::NotWiped { .. }, .. }) => {
                 Next::Nothing
             }
@@ -250,34 +260,56 @@ impl Case<'_> {
         written(Report::not_backed_up(self.attempt, why))
     }
 
+    /// Content of which nobody knows whose it is and whether it is complete: as a backup it could replace the last good one.
+    fn unknown(&self, why: &str) -> Next {
+        let (folder, node) = (self.facts.folder.display(), self.facts.node);
+        self.lost(&format!(
+            "nobody knows whose content is in {folder} on node {node}, so none is backed up: {why} (fault of the platform); \
+             look into the folder, and save what is of use before you remove it"
+        ))
+    }
+
     /// The name of a prebuild's result is in the status before it is in the store.
     fn run_backup(&self) -> Next {
         let named = self.status.snapshot.as_deref();
-        match self.facts.snapshot.filter(|_| self.facts.workspace.spec.type_ == Kind::Prebuild) {
+        let is_told = self.facts.workspace.spec.type_ == Kind::Prebuild && !self.facts.is_deleted;
+        match self.facts.snapshot.filter(|_| is_told) {
             Some(name) if named != Some(name) => written(Report::snapshot(self.attempt, name)),
             _ => Next::Run(Operation::BackUp),
         }
     }
 
-    /// After the backup was reported: the folder still has to go where it stays.
-    fn settle(&self) -> Next {
-        match self.seen.stage() {
-            Some(Stage::BackedUp(done)) if !done.settled => Next::Run(Operation::BackUp),
-            _ => Next::Nothing,
+    /// After a report, or when nobody waits for one: the controller may have given up, and the resource may be gone. What a user made
+    /// is backed up all the same, and the folder goes where it stays. What the status says then remains.
+    fn go_on(&self) -> Next {
+        match self.seen {
+            Seen::State(state) => match &state.stage {
+                Stage::Filled | Stage::Ready | Stage::BackingUp(_)
+                    if self.is(CONTENT_READY) && !self.is(BACKUP_COMPLETE) =>
+                {
+                    self.back_up(state)
+                }
+                Stage::BackedUp(done) if !done.settled => Next::Run(Operation::BackUp),
+                _ => Next::Nothing,
+            },
+            Seen::Nothing | Seen::Broken(_) => Next::Nothing,
         }
     }
 
-    /// The resource is gone. What a user made and nobody backed up stays; housekeeping reports it.
+    /// The resource is gone; its last state is known.
     fn deleted(&self) -> Next {
         let was_used = self.has(CONTENT_READY) || self.is(EVER_READY);
+        // Its finalizer was removed: the content stays, and housekeeping reports it.
+        let may_change = self.is(WORKSPACE_CONTAINER_RUNNING) && !self.is(FORCE_KILLED_TASK);
         match self.seen.stage() {
             Some(Stage::Initialising | Stage::Wiping) => Next::Run(Operation::Wipe),
             Some(Stage::Filled | Stage::Ready) if !was_used => Next::Run(Operation::Wipe),
             Some(Stage::Filled | Stage::Ready | Stage::BackingUp(_)) => match self.unwanted() {
                 Some(Next::Run(operation)) => Next::Run(operation),
+                None if !may_change => self.go_on(),
                 _ => Next::Nothing,
             },
-            _ => self.settle(),
+            _ => self.go_on(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! may be dropped at any time. How the parts of a backup come to be in a store is in `docs/protocols/content-heads.md` and
 //! `docs/protocols/content-uploads.md`.
 
+mod aside;
 mod back_up;
 mod context;
 mod error;
@@ -75,15 +76,29 @@ impl Operations {
 
     /// What a workspace needs next. `is_deleted`: the resource is gone, and `workspace` is its last state.
     pub async fn next(&self, workspace: &Workspace, is_deleted: bool, now: Timestamp) -> Next {
-        let known = match Subject::of(workspace) {
-            Ok(subject) => self.context.disk.read(&subject.origin.instance).await,
-            Err(error) => Known::Broken(error.to_string()),
+        let layout = self.context.disk.layout();
+        let (known, folder) = match Subject::of(workspace) {
+            Ok(Subject { origin, .. }) => {
+                let folder = layout.content(&origin.instance);
+                match self.context.disk.read(&origin.instance).await {
+                    Known::State(state) if !state.origin.is_same_resource(&origin) => {
+                        // The instance id is used again, and this is the older resource.
+                        if state.origin.created > origin.created {
+                            return Next::Nothing;
+                        }
+                        (Known::Nothing, folder)
+                    }
+                    known => (known, folder),
+                }
+            }
+            Err(error) => (Known::Broken(error.to_string()), layout.root().to_path_buf()),
         };
         let snapshot = (workspace.spec.type_ == Kind::Prebuild)
             .then(|| back_up::prebuild_name(&self.context, workspace));
         let snapshot = snapshot.and_then(Result::ok);
         let node = self.context.settings.node.as_str();
-        decide(&Facts { workspace, is_deleted, node, known: &known, snapshot: snapshot.as_deref(), now })
+        let (known, folder, snapshot) = (&known, folder.as_path(), snapshot.as_deref());
+        decide(&Facts { workspace, is_deleted, node, known, folder, snapshot, now })
     }
 
     /// Runs an operation. `None`: it is to be tried again. A report may be empty. An error is the node's: the state on disk is not

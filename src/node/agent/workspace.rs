@@ -329,7 +329,8 @@ impl Task {
         }
         let due = self.current.snapshots.iter().find(|(name, _)| !self.snapshots_done.contains(*name));
         let (name, snapshot) = due.map(|(name, snapshot)| (name.clone(), Arc::clone(snapshot)))?;
-        match snapshot::take(&self.work, &self.current.workspace, &snapshot).await {
+        let known = self.known.clone();
+        match snapshot::serve(&self.work, known, &self.current.workspace, &snapshot).await? {
             Ok(()) | Err(Error::Gone { .. }) => {
                 self.snapshots_done.insert(name);
                 Some(Turn::Again)

@@ -79,6 +79,7 @@ impl Scene {
             is_deleted: self.is_deleted,
             node: NODE,
             known: &self.known,
+            folder: Path::new("/w/ws-1"),
             snapshot: Some("o@bucket"),
             now: self.now,
         })
@@ -95,6 +96,7 @@ impl Scene {
 fn state(stage: Stage, attempt: i32) -> State {
     let origin = Origin {
         instance: "ws-1".parse().unwrap(),
+        uid: None,
         attempt,
         owner: "jane".parse().unwrap(),
         workspace: "ws".parse().unwrap(),
@@ -194,9 +196,33 @@ fn a_failed_try_waits_for_its_backoff_and_the_end_is_reported() {
     assert_eq!(stopping(backed_up(true)).written().conditions[0].kind, BACKUP_COMPLETE);
     let failed = Stage::BackupFailed { message: "the content stays".to_owned() };
     assert_eq!(stopping(failed).written().conditions[0].kind, BACKUP_FAILURE);
-    for over in [BACKUP_COMPLETE, BACKUP_FAILURE] {
-        assert_eq!(stopping(Stage::Ready).with(over, true).next(), Next::Nothing);
+    assert_eq!(stopping(Stage::Ready).with(BACKUP_COMPLETE, true).next(), Next::Nothing);
+}
+
+#[test]
+fn a_backup_goes_on_after_the_controller_gave_up_and_after_the_resource_is_gone() {
+    let ended = |phase: Phase, is_deleted: bool, stage: Stage| {
+        let scene = Scene::new(phase).with(CONTENT_READY, true).with(BACKUP_FAILURE, true).at(stage);
+        Scene { is_deleted, ..scene }
+    };
+    for (phase, is_deleted) in
+        [(Phase::Stopping, false), (Phase::Stopped, false), (Phase::Stopped, true), (Phase::Stopping, true)]
+    {
+        let next = |stage| ended(phase, is_deleted, stage).next();
+        assert_eq!(next(Stage::Ready), Next::Run(Operation::BackUp));
+        assert_eq!(next(pending(None)), Next::Run(Operation::BackUp));
+        assert_eq!(next(pending(Some(seconds(9)))), Next::WaitUntil(seconds(9)));
+        assert_eq!(next(backed_up(false)), Next::Run(Operation::BackUp));
+        // The status says something else already.
+        assert_eq!(next(backed_up(true)), Next::Nothing);
+        assert_eq!(next(Stage::BackupFailed { message: String::new() }), Next::Nothing);
+        // Nobody is left who takes the name of a prebuild's result.
+        let prebuild = ended(phase, is_deleted, Stage::Ready).of(Kind::Prebuild).next();
+        assert_eq!(matches!(prebuild, Next::Run(Operation::BackUp)), is_deleted, "{prebuild:?}");
     }
+    // Its finalizer was removed: the container may still write, so the content stays and is reported.
+    let running = ended(Phase::Running, true, Stage::Ready).with(WORKSPACE_CONTAINER_RUNNING, true);
+    assert_eq!(running.next(), Next::Nothing);
 }
 
 #[test]
@@ -216,9 +242,24 @@ fn content_that_was_complete_before_a_stop_is_reported_and_backed_up() {
     assert_eq!(Scene::new(Phase::Stopping).at(Stage::Ready).written().conditions[0].kind, CONTENT_READY);
     assert_eq!(Scene::new(Phase::Stopping).at(Stage::Initialising).next(), Next::Run(Operation::Wipe));
     assert_eq!(Scene::new(Phase::Stopping).next(), Next::Nothing);
-    // Content of another agent.
-    let foreign = Scene::new(Phase::Stopping).with(CONTENT_READY, true);
-    assert_eq!(foreign.next(), Next::Run(Operation::BackUp));
+}
+
+#[test]
+fn a_folder_without_a_usable_state_file_is_never_taken_for_content() {
+    let mut stopping = Scene::new(Phase::Stopping).with(CONTENT_READY, true);
+    let broken = Known::Broken("state/ws-1.json: it is no JSON".to_owned());
+    let earlier = Known::State(Box::new(state(Stage::Ready, 0)));
+    for (known, attempt, why) in
+        [(Known::Nothing, 0, "no state file"), (broken, 0, "it is no JSON"), (earlier, 1, "no state file")]
+    {
+        stopping.known = known;
+        stopping.status().pod_recreated = Some(attempt);
+        let failure = stopping.written().conditions.remove(0);
+        assert_eq!((failure.kind, failure.is_true), (BACKUP_FAILURE, true));
+        for part in ["/w/ws-1", NODE, why, "look into the folder"] {
+            assert!(failure.message.contains(part), "{}", failure.message);
+        }
+    }
 }
 
 #[test]
@@ -237,15 +278,16 @@ fn a_refused_pod_is_wiped_and_its_next_attempt_begins_anew() {
 }
 
 #[test]
-fn an_aborted_workspace_is_wiped_and_one_that_is_gone_without_a_backup_stays() {
+fn an_aborted_workspace_is_wiped_unless_its_backup_ended_before() {
     let aborted = || Scene::new(Phase::Stopping).with(CONTENT_READY, true).with(ABORTED, true);
     assert_eq!(aborted().at(Stage::Ready).next(), Next::Run(Operation::Wipe));
     assert_eq!(aborted().at(Stage::Wiped).next(), Next::Nothing);
     assert_eq!(aborted().at(backed_up(true)).next(), Next::Nothing);
-    let mut gone =
-        Scene::new(Phase::Running).with(CONTENT_READY, true).with(EVER_READY, true).at(Stage::Ready);
-    gone.is_deleted = true;
-    assert_eq!(gone.next(), Next::Nothing);
+    // The message of the failure names the folder, which is the only copy.
+    let failed = Stage::BackupFailed { message: "the content stays".to_owned() };
+    assert_eq!(aborted().at(failed.clone()).with(BACKUP_FAILURE, true).next(), Next::Nothing);
+    let refused = aborted().with(POD_REJECTED, true).at(failed);
+    assert_eq!(refused.next(), Next::Run(Operation::Wipe));
     let mut gone = Scene::new(Phase::Running).with(CONTENT_READY, true).with(ABORTED, true).at(Stage::Ready);
     gone.is_deleted = true;
     assert_eq!(gone.next(), Next::Run(Operation::Wipe));
@@ -330,7 +372,7 @@ proptest! {
             Next::Run(Operation::BackUp) => {
                 let is_over = matches!(
                     of_this_attempt,
-                    Some(Stage::Initialising | Stage::NotInitialised { .. } | Stage::Wiping | Stage::Wiped)
+                    None | Some(Stage::Initialising | Stage::NotInitialised { .. } | Stage::Wiping | Stage::Wiped)
                 );
                 prop_assert!(!is_over);
                 let is_settling = matches!(of_this_attempt, Some(Stage::BackedUp(_)));
@@ -354,10 +396,35 @@ proptest! {
     fn nothing_is_run_while_the_container_may_change_the_content(facts in facts()) {
         let status = facts.workspace.status.as_ref().unwrap();
         let is_running = status.is_true(WORKSPACE_CONTAINER_RUNNING) && !status.is_true(FORCE_KILLED_TASK);
-        if is_running && !facts.is_deleted {
+        if is_running {
             let is_settling = matches!(&facts.known, Known::State(state) if matches!(state.stage, Stage::BackedUp(_)));
             let next = facts.next();
-            prop_assert!(is_settling || !matches!(next, Next::Run(Operation::BackUp | Operation::Wipe)), "{:?}", next);
+            prop_assert!(is_settling || next != Next::Run(Operation::BackUp), "{:?}", next);
+            prop_assert!(facts.is_deleted || next != Next::Run(Operation::Wipe), "{:?}", next);
         }
+    }
+
+    #[test]
+    fn what_a_user_made_is_backed_up_whatever_else_is_said(
+        mut facts in facts(),
+        stage in prop::sample::select(vec![Stage::Ready, pending(None), pending(Some(seconds(5)))]),
+        phase in prop::sample::select(vec![Phase::Stopping, Phase::Stopped]),
+    ) {
+        if facts.workspace.spec.type_ == Kind::ImageBuild {
+            facts.workspace.spec.type_ = Kind::Regular;
+        }
+        let attempt = facts.status().pod_recreated.unwrap_or(0);
+        facts.known = Known::State(Box::new(state(stage, attempt)));
+        facts.status().phase = phase;
+        let others = [CONTENT_READY, POD_REJECTED, ABORTED, BACKUP_COMPLETE, WORKSPACE_CONTAINER_RUNNING];
+        facts.status().conditions.retain(|condition| !others.contains(&&*condition.type_));
+        let facts = facts.with(CONTENT_READY, true);
+        let next = facts.next();
+        let goes_on = match &next {
+            Next::Run(Operation::BackUp) | Next::WaitUntil(_) => true,
+            Next::Write(report) => report.snapshot.is_some() && !facts.is_deleted,
+            _ => false,
+        };
+        prop_assert!(goes_on, "{:?}", next);
     }
 }

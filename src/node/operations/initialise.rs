@@ -11,6 +11,7 @@ mod fill;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::aside;
 use super::context::Context;
 use super::error::{Error, Failure};
 use super::exchange::Worker;
@@ -65,7 +66,7 @@ pub(super) async fn run(
 async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
     let instance = &subject.origin.instance;
     let attempt = subject.origin.attempt;
-    let is_known = match context.disk.read(instance).await {
+    let is_known = match aside::own(context, &subject.origin).await? {
         Known::Broken(problem) => return Err(Error::Broken(problem)),
         Known::State(state) if state.origin.attempt > attempt => return Ok(*state),
         Known::State(state) if state.origin.attempt == attempt && state.stage != Stage::Initialising => {

@@ -125,14 +125,14 @@ async fn try_once(
     worker: &Worker<'_>,
     sending: &Sending<'_>,
 ) -> Result<(), Failure> {
-    // Content of another agent has no state here.
     let is_there = match context.disk.read(&subject.origin.instance).await {
-        Known::State(state) => state.stage == Stage::Ready,
-        Known::Nothing => true,
+        Known::State(state) => state.origin.is_same_resource(&subject.origin) && state.stage == Stage::Ready,
+        // That a folder exists proves nothing.
+        Known::Nothing => false,
         Known::Broken(problem) => return Err(Failure::lasting(Fault::Platform, problem)),
     };
     if !is_there {
-        let message = "the content of the workspace is not complete yet, or its backup has begun";
+        let message = "the node has no complete content of the workspace yet, or its backup has begun";
         return Err(Failure::lasting(Fault::User, message));
     }
     worker.step("writing the archive");

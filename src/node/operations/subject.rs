@@ -38,6 +38,7 @@ impl Subject {
         let meta: MetaId = spec.ownership.workspace_id.parse().map_err(invalid)?;
         let origin = Origin {
             instance: Layout::instance(&name)?,
+            uid: workspace.metadata.uid.clone(),
             attempt: status.and_then(|status| status.pod_recreated).unwrap_or(0),
             owner,
             workspace: meta,
@@ -120,6 +121,7 @@ mod tests {
     fn origin(instance: &str, created: i64) -> Origin {
         Origin {
             instance: instance.parse().unwrap(),
+            uid: None,
             attempt: 0,
             owner: "jane".parse().unwrap(),
             workspace: "ws".parse().unwrap(),

@@ -1,5 +1,6 @@
 //! Deletes content that nobody wants: of a refused pod, of an aborted workspace, of an image build.
 
+use super::aside;
 use super::context::Context;
 use super::error::Error;
 use super::folders;
@@ -13,7 +14,7 @@ pub(super) async fn run(
     is_attempted_again: bool,
 ) -> Result<State, Error> {
     let instance = &subject.origin.instance;
-    let mut state = match context.disk.read(instance).await {
+    let mut state = match aside::own(context, &subject.origin).await? {
         Known::State(state) => *state,
         Known::Nothing => State::new(subject.origin.clone(), Stage::Wiping),
         Known::Broken(problem) => return Err(Error::Broken(problem)),

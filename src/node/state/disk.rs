@@ -253,6 +253,7 @@ mod tests {
     fn state(instance: &str, stage: Stage) -> State {
         let origin = Origin {
             instance: instance.parse().unwrap(),
+            uid: None,
             attempt: 0,
             owner: "jane".parse().unwrap(),
             workspace: "ws".parse().unwrap(),

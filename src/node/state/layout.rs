@@ -103,7 +103,7 @@ impl Layout {
         self.own().join("trash")
     }
 
-    /// Content that was found without a state file. It is never deleted by the agent.
+    /// Content that was found without a state file, or with that of another resource. It is never deleted by the agent.
     pub fn aside(&self) -> PathBuf {
         self.own().join("aside")
     }

@@ -42,6 +42,9 @@ impl State {
 pub struct Origin {
     /// The instance.
     pub instance: WorkspaceId,
+    /// The uid of the resource: an instance id may be used again. Files of older agents have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
     /// How often its pod was made again before (`status.podRecreated`): each time its content begins anew.
     pub attempt: i32,
     /// The owner.
@@ -54,6 +57,19 @@ pub struct Origin {
     pub generation: u64,
     /// When the resource was created.
     pub created: Timestamp,
+}
+
+impl Origin {
+    /// Whether both are of one resource, whatever its attempt.
+    pub fn is_same_resource(&self, other: &Self) -> bool {
+        match (&self.uid, &other.uid) {
+            (Some(one), Some(other)) => one == other,
+            _ => {
+                (self.created, &self.owner, &self.workspace)
+                    == (other.created, &other.owner, &other.workspace)
+            }
+        }
+    }
 }
 
 /// Complete content.
@@ -219,4 +235,35 @@ pub struct SnapshotRecord {
     pub proven: bool,
     /// The folder it is made of.
     pub folder: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(uid: Option<&str>, owner: &str) -> Origin {
+        Origin {
+            instance: "ws-1".parse().unwrap(),
+            uid: uid.map(str::to_owned),
+            attempt: 0,
+            owner: owner.parse().unwrap(),
+            workspace: "ws".parse().unwrap(),
+            kind: Kind::Regular,
+            generation: 1,
+            created: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_resource_is_known_by_its_uid_and_without_one_by_when_and_whose_it_is() {
+        let of = |uid, owner: &str| origin(Some("u1"), "jane").is_same_resource(&origin(uid, owner));
+        assert!(of(Some("u1"), "jane") && !of(Some("u2"), "jane"));
+        assert!(of(None, "jane") && !of(None, "joe"));
+        let later = Origin { created: Timestamp::MAX, ..origin(None, "jane") };
+        assert!(!later.is_same_resource(&origin(Some("u1"), "jane")));
+        let next = Origin { attempt: 1, ..origin(Some("u1"), "jane") };
+        assert!(next.is_same_resource(&origin(Some("u1"), "jane")));
+        let old = serde_json::to_string(&origin(None, "jane")).unwrap();
+        assert!(!old.contains("uid") && serde_json::from_str::<Origin>(&old).unwrap().uid.is_none());
+    }
 }

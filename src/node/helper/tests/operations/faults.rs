@@ -163,6 +163,39 @@ pub async fn a_store_that_denies_truncates_or_is_full_costs_no_content() {
     assert_eq!(scene.read("ws-5/src/deep/b"), "two\n");
 }
 
+pub async fn a_folder_without_a_usable_state_file_replaces_no_backup_and_stays() {
+    let store = tempfile::tempdir().unwrap();
+    let scene = Scene::new(store.path()).await;
+    let mut first = scene.start("ws-1", empty()).await;
+    fill(&scene.path("ws-1"));
+    scene.stop(&mut first).await;
+    let before = Scene::objects(store.path());
+    // Lost with a folder of another's files, lost with the empty folder that the kubelet made, and broken.
+    for (id, file, broken) in
+        [("ws-2", Some("file"), None), ("ws-3", None, None), ("ws-4", Some("file"), Some("{"))]
+    {
+        let mut workspace = scene.start(id, backup()).await;
+        std::fs::remove_dir_all(scene.path(id)).unwrap();
+        std::fs::create_dir(scene.path(id)).unwrap();
+        if let Some(file) = file {
+            std::fs::write(scene.path(id).join(file), "x").unwrap();
+        }
+        let state = scene.path(&format!(".spaceport/state/{id}.json"));
+        match broken {
+            Some(text) => std::fs::write(&state, text).unwrap(),
+            None => std::fs::remove_file(&state).unwrap(),
+        }
+        assert_eq!(scene.stop(&mut workspace).await, []);
+        let failure = condition(&workspace, BACKUP_FAILURE).unwrap();
+        let folder = scene.path(id).display().to_string();
+        assert!(failure.status == "True" && failure.message.contains(&folder), "{failure:?}");
+        assert_eq!(scene.path(id).join("file").exists(), file.is_some());
+        assert_eq!(Scene::objects(store.path()), before);
+    }
+    scene.start("ws-5", backup()).await;
+    assert_eq!(scene.read("ws-5/src/deep/b"), "two\n");
+}
+
 /// A file system of its own, as small as this.
 struct Small(std::path::PathBuf);
 

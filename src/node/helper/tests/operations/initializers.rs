@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use domain::workspace::Kind;
-use k8s::resources::conditions::{BACKUP_COMPLETE, CONTENT_READY};
+use jiff::SignedDuration;
+use k8s::resources::conditions::{BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY, POD_REJECTED, STATE_WIPED};
 use node::decide::Operation;
 use proto::contentservice::file_download_initializer::FileInfo;
 use proto::contentservice::workspace_initializer::Spec;
@@ -16,7 +17,7 @@ use proto::contentservice::{
 
 use super::super::git_server::{GitServer, commit};
 use super::backups::empty;
-use super::scene::{Scene, backup, condition, workspace};
+use super::scene::{Scene, backup, condition, set, workspace};
 
 /// Answers every request with `text`.
 fn web(text: &'static str) -> String {
@@ -145,4 +146,41 @@ pub async fn content_without_a_state_file_is_set_aside_and_a_broken_one_changes_
     let mut daemon = workspace("ws-3-daemon", empty());
     assert_eq!(scene.drive(&mut daemon).await, []);
     assert!(condition(&daemon, CONTENT_READY).unwrap().message.contains("-daemon"));
+}
+
+pub async fn content_of_another_resource_with_the_same_instance_id_is_set_aside() {
+    let store = tempfile::tempdir().unwrap();
+    let scene = Scene::new(store.path()).await;
+    let of = |owner: &str, uid: &str| {
+        let mut workspace = workspace("ws-1", empty());
+        owner.clone_into(&mut workspace.spec.ownership.owner);
+        workspace.metadata.uid = Some(uid.to_owned());
+        workspace
+    };
+    let mut first = of("jane", "u1");
+    scene.drive(&mut first).await;
+    scene.write("ws-1/file", "of jane");
+    // It begins anew, and a snapshot or a backup of it has nothing of the other one.
+    let mut second = of("joe", "u2");
+    assert_eq!(scene.drive(&mut second).await, [Operation::Initialise]);
+    assert_eq!(condition(&second, CONTENT_READY).unwrap().status, "True");
+    assert!(!scene.path("ws-1/file").exists());
+    assert_eq!(scene.read(".spaceport/aside/ws-1.0/file"), "of jane");
+    assert!(scene.read(".spaceport/aside/ws-1.json.0").contains("u1"));
+    // The older resource is not served any more, even if it is heard of late.
+    first.metadata.creation_timestamp.as_mut().unwrap().0 -= SignedDuration::from_secs(1);
+    assert_eq!(scene.stop(&mut first).await, []);
+    // A wipe takes only what is its own.
+    scene.write("ws-1/file", "of joe");
+    let mut third = of("jane", "u3");
+    set(&mut third, POD_REJECTED, true, "NodeAffinity");
+    assert_eq!(scene.stop(&mut third).await, [Operation::Wipe]);
+    assert_eq!(condition(&third, STATE_WIPED).unwrap().status, "True");
+    assert_eq!(scene.read(".spaceport/aside/ws-1.1/file"), "of joe");
+    // Not taken over from a workspace that runs.
+    let mut fourth = of("joe", "u4");
+    set(&mut fourth, CONTENT_READY, true, "");
+    assert_eq!(scene.stop(&mut fourth).await, []);
+    assert_eq!(condition(&fourth, BACKUP_FAILURE).unwrap().status, "True");
+    assert_eq!(Scene::objects(store.path()), [""; 0]);
 }
