@@ -56,7 +56,7 @@ async fn unless_stopped<T>(known: &mut watch::Receiver<Known>, future: impl Futu
             }
         }
         // The agent stops, which waits for snapshots as it does for operations.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         biased;

@@ -77,6 +77,7 @@ fn main() -> ExitCode {
         backups::superseded_backups_are_pruned_and_the_newest_one_stays,
         backups::the_folder_of_a_container_that_was_killed_is_backed_up_and_never_taken_for_its_backup,
         faults::a_folder_without_a_usable_state_file_replaces_no_backup_and_stays,
+        faults::content_is_backed_up_after_the_controller_gave_up_and_after_the_resource_is_gone,
         faults::a_full_disk_is_reported_and_costs_neither_a_backup_nor_other_workspaces,
         faults::the_time_until_giving_up_counts_from_the_first_failure_on,
         faults::a_store_that_denies_truncates_or_is_full_costs_no_content,

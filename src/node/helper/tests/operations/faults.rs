@@ -10,8 +10,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use content::store::{Format, RetryPolicy, Store};
+use domain::workspace::Phase;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use k8s::resources::conditions::{BACKUP_COMPLETE, BACKUP_FAILURE, CONTENT_READY};
+use node::decide::{Next, Operation};
+use node::helper::Progress;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -21,7 +25,7 @@ use object_store::{
 use parking_lot::Mutex;
 
 use super::backups::empty;
-use super::scene::{Scene, backup, condition, fill};
+use super::scene::{Scene, backup, condition, fill, set, stopping};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -194,6 +198,27 @@ pub async fn a_folder_without_a_usable_state_file_replaces_no_backup_and_stays()
     }
     scene.start("ws-5", backup()).await;
     assert_eq!(scene.read("ws-5/src/deep/b"), "two\n");
+}
+
+pub async fn content_is_backed_up_after_the_controller_gave_up_and_after_the_resource_is_gone() {
+    let store = tempfile::tempdir().unwrap();
+    let scene = Scene::new(store.path()).await;
+    for (id, from, is_deleted) in [("ws-1", empty(), false), ("ws-2", backup(), true)] {
+        let mut workspace = scene.start(id, from).await;
+        scene.write(&format!("{id}/file"), id);
+        stopping(&mut workspace);
+        workspace.status.as_mut().unwrap().phase = Phase::Stopped;
+        set(&mut workspace, BACKUP_FAILURE, true, "gave up waiting");
+        let next = async || scene.operations().next(&workspace, is_deleted, Timestamp::now()).await;
+        assert_eq!(next().await, Next::Run(Operation::BackUp));
+        let (progress, _) = tokio::sync::watch::channel(Progress::default());
+        scene.operations().run(Operation::BackUp, &workspace, &progress).await.unwrap();
+        // Nothing more is written.
+        assert_eq!(next().await, Next::Nothing);
+    }
+    let other = Scene::new(store.path()).await;
+    other.start("ws-3", backup()).await;
+    assert_eq!(other.read("ws-3/file"), "ws-2");
 }
 
 /// A file system of its own, as small as this.
