@@ -20,7 +20,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use node::decide::{Next, Operation, Report};
 use node::helper::{Helper, Progress, Settings as HelperSettings};
-use node::operations::{Deadlines, Excludes, Operations, Retry, Secrets, Settings};
+use node::operations::{Deadlines, Error, Excludes, Operations, Retry, Secrets, Settings};
+use node::state;
 use prost::Message;
 use proto::contentservice::workspace_initializer::Spec;
 use proto::contentservice::{FromBackupInitializer, WorkspaceInitializer};
@@ -171,9 +172,23 @@ impl Scene {
 
 async fn open(settings: &Settings, store: &Store) -> Operations {
     let secrets = Arc::new(Tokens(BTreeMap::from([("initializer.git".to_owned(), "s3cr3t".to_owned())])));
-    Operations::open(settings.clone(), Helper::new(HelperSettings::default()), store.clone(), secrets)
-        .await
-        .unwrap()
+    let open = || {
+        let helper = Helper::new(HelperSettings::default());
+        Operations::open(settings.clone(), helper, store.clone(), secrets.clone())
+    };
+    // Dropped work goes on for a moment and holds the lock, here or in a process that it has just begun. A process that is
+    // killed takes its work with it.
+    let opened = tokio::time::timeout(Duration::from_secs(30), async {
+        loop {
+            match open().await {
+                Err(Error::State(state::Error::InUse(_))) => {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                opened => return opened,
+            }
+        }
+    });
+    opened.await.unwrap().unwrap()
 }
 
 /// A workspace that is being created on the node. Each instance is a second younger than the one before.
