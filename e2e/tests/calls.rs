@@ -30,7 +30,9 @@ async fn behind_spy(story: &Story, cluster: &str) -> Result<(Proxy, Arc<Mutex<Ve
         let path = call.uri.path();
         // The leader's own dry runs are periodic and independent of workspaces.
         let is_dry = call.uri.query().is_some_and(|query| query.contains("dryRun"));
-        if !is_watch && !is_dry && path != "/readyz" {
+        // So are reads of a namespace itself, the first right after the registration.
+        let is_namespace = path.split_once("/namespaces/").is_some_and(|(_, name)| !name.contains('/'));
+        if !is_watch && !is_dry && !is_namespace && path != "/readyz" {
             let object = path.split_once(&place).map_or(path, |(_, object)| object);
             noted.lock().push(format!("{} {object}", call.method));
         }
