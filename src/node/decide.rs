@@ -1,6 +1,6 @@
 //! Pure: what a workspace needs next, from its resource, the state on disk and the time.
 //!
-//! The state on disk decides what is done; the conditions are only told. So after a restart nothing is done twice, and what was done
+//! The state on disk decides what is done; the conditions only report it. So after a restart nothing is done twice, and what was done
 //! and not written is written. `docs/content.md` has the table of phases.
 
 mod container;
@@ -68,11 +68,11 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// For metrics and logs.
+    /// The value of label `kind`, also for logs.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Initialise => "initialise",
-            Self::BackUp => "back_up",
+            Self::Initialise => "initialize",
+            Self::BackUp => "backup",
             Self::Wipe => "wipe",
         }
     }

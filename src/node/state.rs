@@ -8,7 +8,7 @@ mod error;
 mod layout;
 mod record;
 
-pub use disk::{Disk, Known, STATE_MAX, keep_reserve, read_file, write_file};
+pub use disk::{Disk, Known, STATE_MAX, keep_reserve, read_file, remove_file, unless_missing, write_file};
 pub use error::Error;
 pub use layout::Layout;
 pub use record::{Base, Content, Done, KeptFolder, Origin, PendingBackup, SnapshotRecord, Stage, State};

@@ -213,7 +213,7 @@ impl Task {
             self.work.meters.waited(slot.waited);
         }
         let workspace = Arc::clone(&self.current.workspace);
-        let (kind, began) = (kind_of(operation), Instant::now());
+        let (kind, began) = (operation.name(), Instant::now());
         let running = self.work.meters.begin(kind);
         debug!(instance = self.name, kind, "an operation begins");
         let (progress, _) = watch::channel(Progress::default());
@@ -232,7 +232,7 @@ impl Task {
         outcome: Result<Option<Report>, operations::Error>,
         running: Running,
     ) -> Turn {
-        let (instance, kind, seconds) = (&self.name, kind_of(operation), took.as_secs_f64());
+        let (instance, kind, seconds) = (&self.name, operation.name(), took.as_secs_f64());
         let (type_, class) = (format!("{:?}", workspace.spec.type_), &workspace.spec.class);
         match operation {
             Operation::Initialise => self.work.meters.initialized(&type_, class, took),
@@ -346,15 +346,6 @@ impl Task {
         }
         warn!(instance = self.name, %error, "the apiserver did not take part; trying again");
         Turn::Failed
-    }
-}
-
-/// The value of label `kind`.
-const fn kind_of(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Initialise => "initialize",
-        Operation::BackUp => "backup",
-        Operation::Wipe => "wipe",
     }
 }
 

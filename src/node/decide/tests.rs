@@ -94,16 +94,7 @@ impl Scene {
 }
 
 fn state(stage: Stage, attempt: i32) -> State {
-    let origin = Origin {
-        instance: "ws-1".parse().unwrap(),
-        uid: None,
-        attempt,
-        owner: "jane".parse().unwrap(),
-        workspace: "ws".parse().unwrap(),
-        kind: Kind::Regular,
-        generation: 1,
-        created: now(),
-    };
+    let origin = Origin { attempt, created: now(), ..Origin::sample("ws-1") };
     State { content: Some(Content::default()), ..State::new(origin, stage) }
 }
 

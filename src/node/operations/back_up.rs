@@ -14,7 +14,7 @@ mod make;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use content::store::{BackupId, Choice, Format};
+use content::store::{Choice, Format};
 use domain::workspace::Kind;
 use jiff::Timestamp;
 use k8s::resources::Workspace;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::context::Context;
 use super::error::{Error, Failure};
 use super::keep;
-use super::subject::{Subject, backup_id, newest_before, prebuild_key};
+use super::subject::{Subject, backup_id, prebuild_key};
 use super::upload;
 use crate::helper::Progress;
 use crate::state::{Base, Done, Known, Origin, PendingBackup, Stage, State};
@@ -85,43 +85,31 @@ pub(super) async fn run(
 /// The state from which to go on.
 async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
     let instance = &subject.origin.instance;
-    let known = match context.disk.read(instance).await {
-        // Of an earlier attempt: another agent made the content of this one.
-        Known::State(state) => Some(*state).filter(|state| state.origin.attempt == subject.origin.attempt),
-        Known::Nothing => None,
-        Known::Broken(problem) => {
-            tracing::warn!(%instance, %problem, "the content is backed up without its state file");
-            context.disk.set_aside(instance).await?;
-            None
-        }
-    };
-    let fresh = |newest: Option<BackupId>| PendingBackup {
-        id: backup_id(&subject.origin, newest),
-        began: Timestamp::now(),
-        restless: false,
-        tries: 1,
-        first_failed: None,
-        next_try: None,
-        problem: None,
-        git: None,
-    };
-    let mut state = if let Some(state) = known {
-        state
-    } else {
-        let heads = context.store.list_heads(&subject.keys()).await.ok();
-        let pending = fresh(heads.and_then(|heads| newest_before(&subject.origin, &heads)));
-        State::new(subject.origin.clone(), Stage::BackingUp(Box::new(pending)))
+    let mut state = match context.disk.read(instance).await {
+        Known::State(state) if state.origin.attempt == subject.origin.attempt => *state,
+        Known::Broken(problem) => return Err(Error::Broken(problem)),
+        // That a folder is there proves nothing.
+        Known::State(_) | Known::Nothing => return Err(Error::NoState(instance.clone())),
     };
     match &mut state.stage {
         Stage::Filled | Stage::Ready => {
             let newest = state.content.as_ref().and_then(|content| content.newest);
-            state.stage = Stage::BackingUp(Box::new(fresh(newest)));
+            state.stage = Stage::BackingUp(Box::new(PendingBackup {
+                id: backup_id(&subject.origin, newest),
+                began: Timestamp::now(),
+                restless: false,
+                tries: 1,
+                first_failed: None,
+                next_try: None,
+                problem: None,
+                git: None,
+            }));
         }
         Stage::BackingUp(pending) if pending.next_try.is_some() => {
             pending.tries += 1;
             pending.next_try = None;
         }
-        // A fresh one, one that was interrupted, or nothing to do.
+        // One that was interrupted.
         Stage::BackingUp(_) => {}
         _ => return Ok(state),
     }
@@ -226,6 +214,8 @@ async fn prune(context: &Context, subject: &Subject) {
 
 #[cfg(test)]
 mod tests {
+    use content::store::BackupId;
+
     use super::*;
 
     #[test]

@@ -33,6 +33,9 @@ pub enum Error {
     /// The state file cannot be used, so nothing is deleted.
     #[error("{0}")]
     Broken(String),
+    /// Nothing says whose content the folder has, so it is not backed up.
+    #[error("workspace {0} has no state file on this node, so its folder is not backed up")]
+    NoState(names::WorkspaceId),
     /// The agent ends.
     #[error("file work ended early: {0}")]
     Stopped(String),

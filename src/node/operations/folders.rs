@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::state::Layout;
+use crate::state::{Layout, unless_missing};
 
 /// The workspace's user on the node: user 0 of the container.
 pub(super) const USER: u32 = 33_333;
@@ -105,10 +105,7 @@ fn move_all(from: BorrowedFd<'_>, to: BorrowedFd<'_>, names: &[CString]) -> io::
 
 /// Moves a folder below `parent` under a free name; one that is not there is moved.
 pub(super) fn discard(path: &Path, parent: &Path, name: &str) -> io::Result<()> {
-    match fs::rename(path, free_name(parent, name)?) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    unless_missing(fs::rename(path, free_name(parent, name)?))
 }
 
 /// Moves a folder where none is, and writes that to the disk.
@@ -216,14 +213,6 @@ fn move_up(from: BorrowedFd<'_>, name: &CStr, trash: BorrowedFd<'_>, number: &mu
 fn is_directory(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
     let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
-}
-
-/// Removes a file; one that is not there is removed.
-pub(super) fn remove_file(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// Bytes that are free on the file system of the workspaces.

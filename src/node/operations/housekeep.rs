@@ -14,6 +14,7 @@ use super::error::Error;
 use super::{folders, keep, upload};
 use crate::state::{
     KeptFolder, Known, Layout, Origin, STATE_MAX, SnapshotRecord, Stage, State, keep_reserve, read_file,
+    remove_file,
 };
 
 /// Age below which a file may belong to something that is just beginning.
@@ -172,7 +173,7 @@ async fn remove(context: &Context, instance: &WorkspaceId) -> Result<(), Error> 
     let removed = context.disk.blocking(instance.as_str(), move |layout| {
         folders::discard(&layout.content(&id), &layout.trash(), id.as_str())?;
         let files = [layout.tree(&id), layout.new_tree(&id), layout.journal(&id), layout.state(&id)];
-        files.iter().try_for_each(|file| folders::remove_file(file))
+        files.iter().try_for_each(|file| remove_file(file))
     });
     removed.await.map_err(Error::stopped)
 }
@@ -261,7 +262,7 @@ async fn kept(context: &Context) -> Result<(), Error> {
             if layout.kept_record(&owner, &workspace).exists() {
                 return Ok(());
             }
-            folders::remove_file(&layout.kept_tree(&owner, &workspace))?;
+            remove_file(&layout.kept_tree(&owner, &workspace))?;
             let name = format!("{owner}.{workspace}");
             folders::discard(&layout.kept(&owner, &workspace), &layout.trash(), &name)
         });
@@ -287,8 +288,8 @@ pub(super) async fn free(context: &Context, wanted: u64) -> Result<Freed, Error>
         }
         let name = keep::lock(&owner, &workspace);
         let discarded = context.disk.blocking(&name, move |layout| {
-            folders::remove_file(&layout.kept_record(&owner, &workspace))?;
-            folders::remove_file(&layout.kept_tree(&owner, &workspace))?;
+            remove_file(&layout.kept_record(&owner, &workspace))?;
+            remove_file(&layout.kept_tree(&owner, &workspace))?;
             let name = format!("{owner}.{workspace}");
             folders::discard(&layout.kept(&owner, &workspace), &layout.trash(), &name)
         });

@@ -18,7 +18,7 @@ use super::exchange::Worker;
 use super::folders;
 use super::subject::Subject;
 use crate::helper::{Operation, Progress, Source};
-use crate::state::{Known, Stage, State};
+use crate::state::{Known, Stage, State, remove_file};
 use content::initializer::Fault;
 use content::initializer::scrub::Scrubber;
 
@@ -82,7 +82,7 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
         let content = layout.content(&id);
         let had_content = !folders::is_empty(&content)?;
         folders::empty(&content, &target, id.as_str())?;
-        folders::remove_file(&layout.tree(&id))?;
+        remove_file(&layout.tree(&id))?;
         Ok(had_content)
     });
     let had_content = emptied.await.map_err(Error::stopped)?;
@@ -104,7 +104,7 @@ async fn discard(context: &Context, subject: &Subject) -> Result<(), Error> {
     let id = subject.origin.instance.clone();
     let emptied = context.disk.blocking(subject.origin.instance.as_str(), move |layout| {
         folders::empty(&layout.content(&id), &layout.trash(), id.as_str())?;
-        folders::remove_file(&layout.tree(&id))
+        remove_file(&layout.tree(&id))
     });
     emptied.await.map_err(Error::stopped)?;
     context.swept().await;

@@ -11,7 +11,7 @@ use super::error::{Error, Failure};
 use super::folders::{self, Adopted};
 use super::restore;
 use super::subject::Subject;
-use crate::state::{Base, KeptFolder, STATE_MAX, read_file, write_file};
+use crate::state::{Base, KeptFolder, STATE_MAX, read_file, remove_file, write_file};
 
 /// Under which file work on the kept folder of a workspace is done one after the other.
 pub(super) fn lock(owner: &OwnerId, workspace: &MetaId) -> String {
@@ -32,7 +32,7 @@ pub(super) async fn keep(context: &Context, subject: &Subject, base: Base, size:
             return Ok(());
         }
         let kept = layout.kept(&origin.owner, &origin.workspace);
-        folders::remove_file(&layout.kept_record(&origin.owner, &origin.workspace))?;
+        remove_file(&layout.kept_record(&origin.owner, &origin.workspace))?;
         folders::discard(&kept, &layout.trash(), &format!("{}.{}", origin.owner, origin.workspace))?;
         folders::relocate(&content, &kept)?;
         folders::relocate(&tree, &layout.kept_tree(&origin.owner, &origin.workspace))?;
@@ -48,7 +48,7 @@ pub(super) async fn discard(context: &Context, subject: &Subject) -> Result<(), 
     let id = subject.origin.instance.clone();
     let discarded = context.disk.blocking(subject.origin.instance.as_str(), move |layout| {
         folders::discard(&layout.content(&id), &layout.trash(), id.as_str())?;
-        folders::remove_file(&layout.tree(&id))
+        remove_file(&layout.tree(&id))
     });
     discarded.await.map_err(Error::stopped)?;
     context.sweep();
@@ -95,7 +95,7 @@ pub(super) async fn reuse(context: &Context, subject: &Subject) -> Result<Option
         if !is_same {
             return Ok(None);
         }
-        folders::remove_file(&path)?;
+        remove_file(&path)?;
         let adopted = folders::adopt(
             &layout.kept(&origin.owner, &origin.workspace),
             &layout.content(&origin.instance),
@@ -103,7 +103,7 @@ pub(super) async fn reuse(context: &Context, subject: &Subject) -> Result<Option
         let tree = layout.kept_tree(&origin.owner, &origin.workspace);
         match adopted {
             Adopted::Whole => folders::relocate(&tree, &layout.tree(&origin.instance))?,
-            Adopted::EachEntry => folders::remove_file(&tree)?,
+            Adopted::EachEntry => remove_file(&tree)?,
         }
         Ok::<_, io::Error>(Some(adopted))
     });

@@ -93,13 +93,6 @@ pub(super) fn backup_id(origin: &Origin, newest: Option<BackupId>) -> BackupId {
     }
 }
 
-/// The head that content without a state counts as made from. What an agent left that was frozen while its workspace moved was not
-/// made from a head of a later generation: such a head counts only for an instance that is younger than the head's.
-pub(super) fn newest_before(origin: &Origin, heads: &[BackupId]) -> Option<BackupId> {
-    let counts = |head: &BackupId| head.generation <= origin.generation || head.sequence < number(origin);
-    heads.iter().copied().filter(counts).max()
-}
-
 /// Nanoseconds of the instance's creation, which Kubernetes knows in seconds; the rest tells instances of one second apart.
 fn number(origin: &Origin) -> u64 {
     let seconds = u64::try_from(origin.created.as_second()).unwrap_or(0);
@@ -114,21 +107,10 @@ fn share(origin: &Origin) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use domain::workspace::Kind;
-
     use super::*;
 
     fn origin(instance: &str, created: i64) -> Origin {
-        Origin {
-            instance: instance.parse().unwrap(),
-            uid: None,
-            attempt: 0,
-            owner: "jane".parse().unwrap(),
-            workspace: "ws".parse().unwrap(),
-            kind: Kind::Regular,
-            generation: 1,
-            created: Timestamp::from_second(created).unwrap(),
-        }
+        Origin { created: Timestamp::from_second(created).unwrap(), ..Origin::sample(instance) }
     }
 
     #[test]
@@ -161,15 +143,5 @@ mod tests {
         assert!(next > moved && late > moved, "{next:?} {late:?}");
         // Frozen since before it moved.
         assert!(backup_id(&origin("frozen", 1_700_000_030), Some(before)) < moved);
-    }
-
-    #[test]
-    fn without_a_state_a_head_of_a_later_generation_counts_only_if_its_instance_is_older() {
-        let first = backup_id(&origin("a", 1_700_000_000), None);
-        let moved = backup_id(&Origin { generation: 2, ..origin("b", 1_700_000_010) }, Some(first));
-        let heads = [first, moved];
-        assert_eq!(newest_before(&origin("frozen", 1_700_000_005), &heads), Some(first));
-        assert_eq!(newest_before(&origin("next", 1_700_000_020), &heads), Some(moved));
-        assert_eq!(newest_before(&origin("next", 1_700_000_020), &[]), None);
     }
 }

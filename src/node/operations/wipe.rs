@@ -5,7 +5,7 @@ use super::context::Context;
 use super::error::Error;
 use super::folders;
 use super::subject::Subject;
-use crate::state::{Known, Stage, State};
+use crate::state::{Known, Stage, State, remove_file};
 
 /// Wipes, and returns the state after that. The folder itself stays for another attempt, whose pod may have mounted it.
 pub(super) async fn run(
@@ -31,7 +31,7 @@ pub(super) async fn run(
         } else {
             folders::discard(&layout.content(&id), &layout.trash(), id.as_str())?;
         }
-        [layout.tree(&id), layout.new_tree(&id)].iter().try_for_each(|file| folders::remove_file(file))
+        [layout.tree(&id), layout.new_tree(&id)].iter().try_for_each(|file| remove_file(file))
     });
     let problem = emptied.await.err();
     context.sweep();

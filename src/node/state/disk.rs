@@ -122,15 +122,6 @@ impl Disk {
         self.save(&state.origin.instance, path, state).await
     }
 
-    /// Moves a broken state file away, so that a new one can be written. It stays on the disk.
-    pub async fn set_aside(&self, instance: &WorkspaceId) -> Result<(), Error> {
-        let (from, to) =
-            (self.layout.state(instance), self.layout.states().join(format!("{instance}.broken")));
-        let path = from.clone();
-        let moved = self.blocking(instance.as_str(), move |_| fs::rename(from, to)).await;
-        moved.map_err(Error::io("move", path))
-    }
-
     /// Keeps a file of an instance.
     pub async fn save(
         &self,
@@ -176,10 +167,7 @@ impl Disk {
     /// Removes a file of an instance; one that is not there is removed.
     pub async fn remove(&self, instance: &WorkspaceId, path: PathBuf) -> Result<(), Error> {
         let from = path.clone();
-        let removed = self.blocking(instance.as_str(), move |_| match fs::remove_file(from) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        });
+        let removed = self.blocking(instance.as_str(), move |_| remove_file(&from));
         removed.await.map_err(Error::io("remove", path))
     }
 }
@@ -199,6 +187,16 @@ pub fn keep_reserve(layout: &Layout) {
     if !path.exists() && fs::write(&path, vec![b'.'; RESERVE]).is_err() {
         let _ = fs::remove_file(path);
     }
+}
+
+/// Removes a file; one that is not there is removed.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    unless_missing(fs::remove_file(path))
+}
+
+/// Of work that has nothing to do where its file or folder is not there.
+pub fn unless_missing(done: io::Result<()>) -> io::Result<()> {
+    done.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Writes a small file of the agent, for work inside of [`Disk::blocking`].
@@ -244,24 +242,11 @@ pub fn read_file<T: DeserializeOwned>(path: &Path, most: u64) -> Result<Option<T
 
 #[cfg(test)]
 mod tests {
-    use domain::workspace::Kind;
-    use jiff::Timestamp;
-
     use super::*;
     use crate::state::{Origin, Stage};
 
     fn state(instance: &str, stage: Stage) -> State {
-        let origin = Origin {
-            instance: instance.parse().unwrap(),
-            uid: None,
-            attempt: 0,
-            owner: "jane".parse().unwrap(),
-            workspace: "ws".parse().unwrap(),
-            kind: Kind::Regular,
-            generation: 1,
-            created: Timestamp::UNIX_EPOCH,
-        };
-        State::new(origin, stage)
+        State::new(Origin::sample(instance), stage)
     }
 
     #[tokio::test]
@@ -293,9 +278,6 @@ mod tests {
             assert!(why.contains(problem) && why.contains("ws-1.json"), "{why}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
-        disk.set_aside(&id).await.unwrap();
-        assert_eq!(disk.read(&id).await, Known::Nothing);
-        assert!(disk.layout().states().join("ws-1.broken").exists());
     }
 
     #[tokio::test]

@@ -238,20 +238,29 @@ pub struct SnapshotRecord {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn origin(uid: Option<&str>, owner: &str) -> Origin {
-        Origin {
-            instance: "ws-1".parse().unwrap(),
-            uid: uid.map(str::to_owned),
+impl Origin {
+    /// An instance of workspace `ws` of Jane.
+    pub(crate) fn sample(instance: &str) -> Self {
+        Self {
+            instance: instance.parse().unwrap(),
+            uid: None,
             attempt: 0,
-            owner: owner.parse().unwrap(),
+            owner: "jane".parse().unwrap(),
             workspace: "ws".parse().unwrap(),
             kind: Kind::Regular,
             generation: 1,
             created: Timestamp::UNIX_EPOCH,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(uid: Option<&str>, owner: &str) -> Origin {
+        let (uid, owner) = (uid.map(str::to_owned), owner.parse().unwrap());
+        Origin { uid, owner, ..Origin::sample("ws-1") }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A store in memory that fails as it is told.
+//! A store in memory that fails on request.
 
 use std::fmt;
 use std::ops::Range;

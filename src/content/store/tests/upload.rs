@@ -123,14 +123,19 @@ async fn a_resumed_upload_of_changed_content_is_the_changed_content() {
     assert_eq!(read(&store, &key()).await, content);
 }
 
+/// Sends an object, and does not hear that the upload was completed.
+async fn lose_last_answer(store: &Store, double: &Double, content: &[u8], kept: &Kept) {
+    double.fail("complete", Fail::After, 1);
+    double.fail("head", Fail::Before, 4);
+    let options = UploadOptions { journal: kept, ..UploadOptions::default() };
+    store.upload(&key(), content, options).await.unwrap_err();
+}
+
 #[tokio::test]
 async fn an_upload_whose_last_answer_was_lost_is_finished_from_its_state() {
     let (store, double) = faulty();
     let (content, kept) = (large(), Kept::default());
-    double.fail("complete", Fail::After, 1);
-    double.fail("head", Fail::Before, 4);
-    let options = UploadOptions { journal: &kept, ..UploadOptions::default() };
-    store.upload(&key(), content.as_slice(), options).await.unwrap_err();
+    lose_last_answer(&store, &double, &content, &kept).await;
     let uploaded = store.finish_upload(&key(), kept.last()).await.unwrap();
     store.prove(&key(), &Expectation::sent(&written(&content), &uploaded)).await.unwrap();
     let (other, _) = faulty();
@@ -142,10 +147,7 @@ async fn an_upload_whose_last_answer_was_lost_is_finished_from_its_state() {
 async fn an_object_that_another_call_made_is_not_proven_by_its_own_etag() {
     let (store, double) = faulty();
     let (content, kept) = (large(), Kept::default());
-    double.fail("complete", Fail::After, 1);
-    double.fail("head", Fail::Before, 4);
-    let options = UploadOptions { journal: &kept, ..UploadOptions::default() };
-    store.upload(&key(), content.as_slice(), options).await.unwrap_err();
+    lose_last_answer(&store, &double, &content, &kept).await;
     // As if the store had answered the MD5 digests of the parts.
     let mut state = kept.last();
     state.parts.iter_mut().for_each(|part| part.id.clone_from(&part.md5));

@@ -19,7 +19,7 @@ use crate::operations::exchange::{NoFrames, Worker};
 use crate::operations::folders;
 use crate::operations::subject::{Subject, prebuild_key};
 use crate::operations::upload::Sending;
-use crate::state::{Base, Done, PendingBackup, Stage, State};
+use crate::state::{Base, Done, PendingBackup, Stage, State, unless_missing};
 
 /// Makes the backup and proves it.
 pub(super) async fn make(
@@ -198,10 +198,7 @@ impl Try<'_> {
     async fn take_tree(&self) -> Result<(), Failure> {
         let id = self.subject.origin.instance.clone();
         let taken = self.context.disk.blocking(self.subject.origin.instance.as_str(), move |layout| {
-            match folders::relocate(&layout.new_tree(&id), &layout.tree(&id)) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                other => other,
-            }
+            unless_missing(folders::relocate(&layout.new_tree(&id), &layout.tree(&id)))
         });
         taken.await.map_err(|error| Failure::platform(format!("the tree state: {error}")))
     }
