@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use crate::story::story;
+use crate::story::{smallest_spec, story};
 use e2e::harness::assets::source_dir;
 
 #[test]
@@ -40,11 +40,7 @@ fn an_apiserver_refuses_workspaces_that_the_definition_forbids() -> Result<()> {
                 json!({ "ownership": { "owner": "joe", "workspaceID": "A.b" } }),
             ),
         ] {
-            let mut spec = json!({
-                "ownership": { "owner": "joe", "workspaceID": "meta" }, "type": "Regular", "class": "c",
-                "image": { "workspace": { "ref": "image" }, "ide": { "web": "", "supervisor": "" } },
-                "initializer": "CgA=", "workspaceLocation": "", "admission": { "level": "Owner" }, "ports": [],
-            });
+            let mut spec = smallest_spec("meta");
             for (key, value) in change.as_object().into_iter().flatten() {
                 spec[key] = value.clone();
             }
@@ -66,11 +62,7 @@ fn an_apiserver_refuses_workspaces_that_the_definition_forbids() -> Result<()> {
 #[test]
 fn an_apiserver_refuses_changes_that_no_call_can_make() -> Result<()> {
     story("unchangeable", 0, &[], async |story| {
-        let spec = json!({
-            "ownership": { "owner": "joe", "workspaceID": "meta" }, "type": "Regular", "class": "c",
-            "image": { "workspace": { "ref": "image" }, "ide": { "web": "", "supervisor": "" } },
-            "initializer": "CgA=", "workspaceLocation": "", "admission": { "level": "Owner" }, "ports": [],
-        });
+        let spec = smallest_spec("meta");
         let object = json!({ "apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace",
             "metadata": { "name": "ws" }, "spec": spec });
         let workspaces = story.resources("ap-1")?;

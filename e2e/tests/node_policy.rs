@@ -9,6 +9,7 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
+use crate::story::smallest_spec;
 use e2e::harness::assets::source_dir;
 use e2e::harness::cluster::client_of;
 use e2e::harness::spaceport::{NAMESPACE, kubeconfig, prepare_without_pod_policy};
@@ -186,11 +187,7 @@ async fn objects(cluster: &Cluster, node: &str, name: &str) -> Result<()> {
     let client = cluster.client();
     let workspace = json!({
         "apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace", "metadata": { "name": name },
-        "spec": {
-            "ownership": { "owner": "joe", "workspaceID": name }, "type": "Regular", "class": "c",
-            "image": { "workspace": { "ref": "image" }, "ide": { "web": "", "supervisor": "" } },
-            "initializer": "CgA=", "workspaceLocation": "", "admission": { "level": "Owner" }, "ports": [],
-        },
+        "spec": smallest_spec(name),
     });
     let snapshot = json!({
         "apiVersion": "workspace.gitpod.io/v1", "kind": "Snapshot", "metadata": { "name": name },

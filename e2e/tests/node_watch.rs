@@ -13,6 +13,7 @@ use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
+use crate::story::smallest_spec;
 use e2e::harness::real_node::available;
 use e2e::harness::spaceport::{NAMESPACE, SECRETS_NAMESPACE, prepare_namespaces, program};
 use e2e::harness::{Cluster, Fleet, FleetOptions, Launch, Process, block_on, until};
@@ -91,11 +92,7 @@ fn node_resource() -> kube::api::ApiResource {
 async fn create(client: &Client, name: &str, node: &str) -> Result<()> {
     let workspace = json!({
         "apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace", "metadata": { "name": name },
-        "spec": {
-            "ownership": { "owner": "joe", "workspaceID": name }, "type": "Regular", "class": "c",
-            "image": { "workspace": { "ref": "image" }, "ide": { "web": "", "supervisor": "" } },
-            "initializer": "CgA=", "workspaceLocation": "", "admission": { "level": "Owner" }, "ports": [],
-        },
+        "spec": smallest_spec(name),
     });
     let made = send(client, Request::post(WORKSPACES), "application/json", &workspace).await?;
     let owner = json!({ "apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace", "name": name,

@@ -25,7 +25,8 @@ use tonic_types::StatusExt as _;
 
 use crate::bulkheads::behind_proxy;
 use crate::story::{
-    Client, Story, follow, is, nothing_is_left, refused, request, run, start, stop, story, until, watch,
+    Client, Story, follow, is, nothing_is_left, refused, request, run, smallest_spec, start, stop, story,
+    until, watch,
 };
 use e2e::harness::{Answer, Rule};
 
@@ -229,15 +230,12 @@ fn every_too_large_of_an_apiserver_and_its_etcd_is_a_definite_refusal() -> Resul
     story("forms", 0, &[], async |story| {
         let writer = writer(story)?;
         let of = |keys: usize, annotations: usize| -> Result<Workspace> {
+            let mut spec = smallest_spec("meta");
+            spec["sshPublicKeys"] = json!([text(keys)]);
             Ok(serde_json::from_value(json!({
                 "apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace",
                 "metadata": { "name": "ws", "annotations": { "a": text(annotations) } },
-                "spec": {
-                    "ownership": { "owner": "joe", "workspaceID": "meta" }, "type": "Regular", "class": "c",
-                    "image": { "workspace": { "ref": "image" }, "ide": { "web": "", "supervisor": "" } },
-                    "initializer": "CgA=", "workspaceLocation": "", "admission": { "level": "Owner" }, "ports": [],
-                    "sshPublicKeys": [text(keys)],
-                },
+                "spec": spec,
             }))?)
         };
         let too_large = |what: &str, error: Option<member::Error>| {

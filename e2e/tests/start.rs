@@ -8,7 +8,7 @@ use proto::wsman::{
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::story::{follow, is, refused, request, run, start, stop, story, watch};
+use crate::story::{follow, is, refused, request, run, smallest_spec, start, stop, story, watch};
 
 #[test]
 fn a_repeated_start_gets_the_first_answer_and_a_different_one_is_refused() -> Result<()> {
@@ -149,10 +149,6 @@ fn foreign() -> Result<k8s::resources::Workspace> {
     Ok(serde_json::from_value(serde_json::json!({
         "apiVersion": "workspace.gitpod.io/v1", "kind": "Workspace",
         "metadata": { "name": "ws", "labels": { "gitpod.io/managed-by": "ws-manager-mk2" } },
-        "spec": {
-            "ownership": { "owner": "joe", "workspaceID": "meta" }, "type": "Regular", "class": "c",
-            "image": { "workspace": { "ref": "image" }, "ide": { "web": "", "supervisor": "" } },
-            "initializer": "CgA=", "workspaceLocation": "", "admission": { "level": "Owner" }, "ports": [],
-        },
+        "spec": smallest_spec("meta"),
     }))?)
 }

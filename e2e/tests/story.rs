@@ -19,7 +19,7 @@ use proto::wsman::{
     StartWorkspaceResponse, StartWorkspaceSpec, StopWorkspaceRequest, SubscribeRequest, SubscribeResponse,
     WorkspaceMetadata, WorkspacePhase, WorkspaceStatus, workspace_manager_client::WorkspaceManagerClient,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -241,6 +241,15 @@ impl Story {
 fn region_of(cluster: &str) -> Result<&'static str> {
     let found = CLUSTERS.iter().find(|(name, _)| *name == cluster);
     found.map(|(_, region)| *region).context("no such cluster")
+}
+
+/// The least that the definition of a Workspace takes as its spec.
+pub fn smallest_spec(meta: &str) -> Value {
+    json!({
+        "ownership": { "owner": "joe", "workspaceID": meta }, "type": "Regular", "class": "c",
+        "image": { "workspace": { "ref": "image" }, "ide": { "web": "", "supervisor": "" } },
+        "initializer": "CgA=", "workspaceLocation": "", "admission": { "level": "Owner" }, "ports": [],
+    })
 }
 
 /// A request for a regular workspace; its long-lived id is `meta-<id>`.
