@@ -29,18 +29,18 @@ use tokio_util::sync::CancellationToken;
 use e2e::harness::s3::S3Login;
 use e2e::harness::{Assets, Fault as Broken, Proxy, S3Answer, S3Options, S3Proxy, S3Server, block_on};
 
-const BUCKET: &str = "content";
+pub const BUCKET: &str = "content";
 const PART: u64 = 5 * 1024 * 1024;
 const ID: BackupId = BackupId::first(1);
 
 /// A server with a bucket, in a folder that goes with it.
-struct Stage {
-    server: S3Server,
+pub struct Stage {
+    pub server: S3Server,
     dir: tempfile::TempDir,
 }
 
 impl Stage {
-    async fn new(options: S3Options) -> Result<Self> {
+    pub async fn new(options: S3Options) -> Result<Self> {
         // Another test may have installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let assets = Arc::new(tokio::task::spawn_blocking(Assets::ensure).await??);
@@ -51,7 +51,7 @@ impl Stage {
     }
 
     /// Settings of a store that reaches the server at `endpoint`.
-    fn settings(&self, endpoint: &str, login: &S3Login) -> Value {
+    pub fn settings(&self, endpoint: &str, login: &S3Login) -> Value {
         json!({
             "kind": "minio",
             "minio": {
@@ -61,7 +61,7 @@ impl Stage {
         })
     }
 
-    async fn store(&self) -> Result<Store> {
+    pub async fn store(&self) -> Result<Store> {
         self.store_at(&self.server.address()).await
     }
 
@@ -74,7 +74,7 @@ impl Stage {
     }
 }
 
-async fn open(settings: Value) -> Result<Store> {
+pub async fn open(settings: Value) -> Result<Store> {
     let store = Store::open(&Settings::read(&Secret::new(settings))?).await?;
     Ok(store.with_limits(UploadLimits::new(PART, 3)?).with_retry(hasty()))
 }
@@ -90,29 +90,29 @@ fn hasty() -> RetryPolicy {
     }
 }
 
-fn keys(owner: &str, id: &str) -> Result<WorkspaceKeys> {
+pub fn keys(owner: &str, id: &str) -> Result<WorkspaceKeys> {
     Ok(WorkspaceKeys::new(owner.parse()?, id.parse()?))
 }
 
-fn random(bytes: u64) -> Vec<u8> {
+pub fn random(bytes: u64) -> Vec<u8> {
     let mut content = vec![0; usize::try_from(bytes).unwrap_or(0)];
     fastrand::Rng::with_seed(bytes).fill(&mut content);
     content
 }
 
 /// What the writer of an archive would report: an index of 1000 bytes before a footer of 136.
-fn written(content: &[u8]) -> Written {
+pub fn written(content: &[u8]) -> Written {
     let index = content.len().saturating_sub(1136)..content.len().saturating_sub(136);
     let tail = Tail { size: index.len() as u64, behind: 136, digest: Digest::of(&content[index]) };
     Written { size: content.len() as u64, digest: Digest::of(content), tail }
 }
 
-fn meta(agent: &str) -> HeadMeta {
+pub fn meta(agent: &str) -> HeadMeta {
     let (made_at, instance) = (Timestamp::now(), "instance-1".to_owned());
     HeadMeta { made_at, agent: agent.to_owned(), instance, previous: None }
 }
 
-async fn upload(store: &Store, key: &Key, content: &[u8]) -> Result<Uploaded> {
+pub async fn upload(store: &Store, key: &Key, content: &[u8]) -> Result<Uploaded> {
     Ok(store.upload(key, content, UploadOptions::default()).await?)
 }
 
@@ -120,7 +120,7 @@ async fn prove(store: &Store, key: &Key, content: &[u8], uploaded: &Uploaded) ->
     Ok(store.prove(key, &Expectation::sent(&written(content), uploaded)).await?.proof())
 }
 
-async fn read(store: &Store, key: &Key) -> Result<Vec<u8>> {
+pub async fn read(store: &Store, key: &Key) -> Result<Vec<u8>> {
     let download: Download = store.download(key, DownloadOptions::default()).await?;
     Ok(download.bytes(u64::MAX).await?)
 }
@@ -262,7 +262,7 @@ fn presigned_urls_upload_and_download_by_plain_http() -> Result<()> {
     })
 }
 
-async fn send(method: &str, url: &str, kind: &str, body: &'static [u8]) -> Result<(u16, Bytes)> {
+pub async fn send(method: &str, url: &str, kind: &str, body: &'static [u8]) -> Result<(u16, Bytes)> {
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let mut request = http::Request::builder().method(method).uri(url);
     if !kind.is_empty() {

@@ -22,6 +22,7 @@ mod chaos_run;
 mod command_line;
 mod configuration;
 mod content;
+mod content_api;
 mod content_store;
 mod denials;
 mod doctor;

@@ -66,6 +66,8 @@ pub(super) struct Bucket {
     pub(super) folder: Option<Folder>,
     /// Set once the bucket has proven that it rejects a second create.
     pub(super) conditional: Arc<OnceCell<()>>,
+    /// Set once the bucket is known to exist.
+    pub(super) present: Arc<OnceCell<()>>,
 }
 
 /// Where an owner's objects are.
@@ -136,8 +138,15 @@ impl Store {
     /// A store over any client, for tests that inject faults.
     pub fn over(objects: Arc<dyn ObjectStore>, parts: Arc<dyn MultipartStore>) -> Self {
         let name = "memory".to_owned();
-        let conditional = Arc::new(OnceCell::new());
-        let bucket = Bucket { name: name.clone(), objects, parts, signer: None, folder: None, conditional };
+        let bucket = Bucket {
+            name: name.clone(),
+            objects,
+            parts,
+            signer: None,
+            folder: None,
+            conditional: Arc::default(),
+            present: Arc::default(),
+        };
         let layout = Layout::Shared(name.clone());
         let buckets = Mutex::new(HashMap::from([(name.clone(), bucket)]));
         let shared = Shared { name, settings: None, options: ClientOptions::new(), layout, buckets };
@@ -173,6 +182,19 @@ impl Store {
             Ok(bucket)
         } else {
             Err(Error::Bucket { store: self.name().to_owned(), bucket })
+        }
+    }
+
+    /// Whether each owner has a bucket, which is created at the first write.
+    pub(super) fn is_per_owner(&self) -> bool {
+        matches!(self.shared.layout, Layout::PerOwner(_))
+    }
+
+    /// Whether a bucket holds, or may hold, objects of an owner.
+    pub(super) fn is_of_owners(&self, bucket: &str) -> bool {
+        match &self.shared.layout {
+            Layout::Shared(shared) => shared == bucket,
+            Layout::PerOwner(prefix) => bucket.starts_with(prefix.as_str()),
         }
     }
 
@@ -297,8 +319,8 @@ impl Store {
         let objects = Arc::new(LocalFileSystem::new_with_prefix(&path)?.with_fsync(true));
         let folder = Folder::new(path, self.limits.part_size());
         let (parts, folder) = (Arc::new(folder.clone()), Some(folder));
-        let conditional = Arc::new(OnceCell::new());
-        Ok(Bucket { name: name.to_owned(), objects, parts, signer: None, folder, conditional })
+        let (conditional, present) = (Arc::default(), Arc::default());
+        Ok(Bucket { name: name.to_owned(), objects, parts, signer: None, folder, conditional, present })
     }
 }
 
@@ -309,7 +331,8 @@ fn bucket<S: ObjectStore + MultipartStore + Signer>(name: &str, client: Arc<S>) 
         parts: Arc::clone(&client) as Arc<dyn MultipartStore>,
         signer: Some(client),
         folder: None,
-        conditional: Arc::new(OnceCell::new()),
+        conditional: Arc::default(),
+        present: Arc::default(),
     }
 }
 
