@@ -19,6 +19,7 @@ mod calls;
 mod canary;
 mod changes;
 mod chaos_run;
+mod chart;
 mod command_line;
 mod configuration;
 mod content;
