@@ -20,8 +20,16 @@ const S3_SERVER: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
 /// Asked for by the tests of the chart alone.
 const HELM: &str = "helm.sh/helm/v4/cmd/helm@v4.3.2";
 const KWOK: &str = "sigs.k8s.io/kwok/cmd/kwok@v0.8.0";
-const PROGRAMS: [&str; 7] =
-    ["etcd", "etcdutl", "kube-apiserver", "kube-scheduler", "kube-controller-manager", "kubelet", "kubectl"];
+const PROGRAMS: [&str; 8] = [
+    "etcd",
+    "etcdctl",
+    "etcdutl",
+    "kube-apiserver",
+    "kube-scheduler",
+    "kube-controller-manager",
+    "kubelet",
+    "kubectl",
+];
 
 /// Folders of the programs.
 #[derive(Clone, Debug)]

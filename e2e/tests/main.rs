@@ -56,6 +56,7 @@ mod namespaces;
 mod node_policy;
 mod node_watch;
 mod outage;
+mod own_state;
 mod placement;
 mod pod_events;
 mod pod_policy;
