@@ -23,6 +23,7 @@ mod chart;
 mod command_line;
 mod configuration;
 mod content;
+mod content_api;
 mod content_store;
 mod denials;
 mod doctor;

@@ -1,5 +1,7 @@
 //! Domain types -> wire messages. Pure.
 
+use std::cmp::Reverse;
+
 use jiff::Timestamp;
 use prost::Message as _;
 
@@ -8,6 +10,8 @@ use domain::workspace::{
     Access, ClassView, Conditions, GitStatus, ImageMetrics, InitializerMetric, InitializerMetrics, Kind,
     Phase, Port, Protocol, View,
 };
+use federation::stored::Entry;
+use federation::stored::backups::Backup;
 use federation::view::seen::Seen;
 use proto::contentservice;
 use proto::encoded::{Place, Status};
@@ -242,6 +246,30 @@ pub fn ended(ended: Ended) -> v1::EndedWorkspace {
         conditions: Some(conditions(&ended.conditions, "")),
         backup_failed: ended.conditions.backup_failed.unwrap_or_default(),
         message: ended.message,
+    }
+}
+
+/// A backup in a list.
+pub fn backup(backup: Backup) -> v1::WorkspaceBackup {
+    use v1::WorkspaceBackupKind as Kind;
+    let Backup { listed, snapshot } = backup;
+    let (kind, generation, sequence) = match listed.entry {
+        Entry::Head(Reverse(id)) => (Kind::Head, id.generation, id.sequence),
+        Entry::FullTar => (Kind::FullTar, 0, 0),
+        Entry::Snapshot(..) => (Kind::Snapshot, 0, 0),
+    };
+    v1::WorkspaceBackup {
+        kind: kind.into(),
+        generation,
+        sequence,
+        made_at: listed.made_at.map(timestamp),
+        size: listed.size,
+        format: listed.format.to_owned(),
+        snapshot: snapshot.unwrap_or_default(),
+        newest: listed.newest,
+        instance_id: listed.instance.unwrap_or_default(),
+        agent: listed.agent.unwrap_or_default(),
+        problem: listed.problem.unwrap_or_default(),
     }
 }
 

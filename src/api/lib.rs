@@ -10,6 +10,7 @@ mod caller;
 mod calls;
 mod clusters;
 mod connection_end;
+mod contents;
 mod convert;
 mod error;
 mod error_text;
@@ -44,9 +45,15 @@ use self::peers::{MESSAGE_MAX, Peers};
 use federation::Federation;
 use proto::FILE_DESCRIPTOR_SET;
 use proto::builder::image_builder_server::ImageBuilderServer;
+use proto::contentservice::blob_service_server::BlobServiceServer;
+use proto::contentservice::content_service_server::ContentServiceServer;
+use proto::contentservice::headless_log_service_server::HeadlessLogServiceServer;
+use proto::contentservice::workspace_service_server::WorkspaceServiceServer;
 use proto::encoded::workspace_manager_server::WorkspaceManagerServer;
+use proto::ideplugin::ide_plugin_service_server::IdePluginServiceServer;
 use proto::registryfacade::spec_provider_server::SpecProviderServer;
 use proto::spaceport::v1::cluster_manager_server::ClusterManagerServer;
+use proto::spaceport::v1::workspace_content_server::WorkspaceContentServer;
 use proto::spaceport::v1::workspace_manager_server::WorkspaceManagerServer as LogsServer;
 use proto::workspacemanagerbridge::cluster_service_server::ClusterServiceServer;
 use runtime::audit::AuditSink;
@@ -115,12 +122,19 @@ pub async fn serve(
     health.set_serving::<LogsServer<logs::Logs>>().await;
     health.set_serving::<ClusterManagerServer<clusters::Clusters>>().await;
     health.set_serving::<ImageBuilderServer<builders::Builders>>().await;
+    health.set_serving::<ContentServiceServer<contents::Contents>>().await;
+    health.set_serving::<WorkspaceServiceServer<contents::Contents>>().await;
+    health.set_serving::<HeadlessLogServiceServer<contents::Contents>>().await;
+    health.set_serving::<BlobServiceServer<contents::Contents>>().await;
+    health.set_serving::<IdePluginServiceServer<contents::Contents>>().await;
+    health.set_serving::<WorkspaceContentServer<contents::Contents>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let workspaces = workspaces::Workspaces::new(&federation, shutdown.clone());
     let logs = logs::Logs::new(&federation.workspaces, shutdown.clone());
+    let contents = contents::Contents::new(&federation);
     let builders = builders::Builders::new(&federation.workspaces, others.builders, shutdown.clone());
     let Guards { limits, calls, streams, refusals, clients, age, audit, large } = guards;
     let bounds = BoundsLayer(Arc::new(Bounds::new(large)?));
@@ -142,6 +156,12 @@ pub async fn serve(
                 .max_decoding_message_size(MESSAGE_MAX)
                 .max_encoding_message_size(MESSAGE_MAX),
         )
+        .add_service(ContentServiceServer::new(contents.clone()))
+        .add_service(WorkspaceServiceServer::new(contents.clone()))
+        .add_service(HeadlessLogServiceServer::new(contents.clone()))
+        .add_service(BlobServiceServer::new(contents.clone()))
+        .add_service(IdePluginServiceServer::new(contents.clone()))
+        .add_service(WorkspaceContentServer::new(contents))
         .add_service(SpecProviderServer::new(images::Images(Arc::clone(queries))))
         .add_service(ClusterServiceServer::new(bridge::Bridge::new(&federation.clusters)))
         .add_service(

@@ -6,6 +6,7 @@ mod git;
 mod initializer;
 mod problems;
 mod start;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -30,6 +31,7 @@ use proto::wsman;
 pub use problems::Problems;
 pub(super) use start::{kind, placement};
 pub use start::{start, without_effect};
+pub use stored::{BackupsOf, delete_blobs, list_backups, stored_instance, stored_workspace};
 
 /// A workspace id given as `id`.
 pub fn id(text: &str) -> Result<WorkspaceId, Status> {

@@ -25,6 +25,10 @@ use crate::leader::tasks::Leader;
 use crate::leadership::Leadership;
 use crate::metrics::fleet::FleetSources;
 use crate::metrics::metering::Meters;
+use crate::stored::backups::Backups;
+use crate::stored::blobs::Blobs;
+use crate::stored::deletion::Deletion;
+use crate::stored::reads::StoredReads;
 use crate::view::index::Index;
 use crate::workspaces::adopt::Adopting;
 use crate::workspaces::adopt::Discarding;
@@ -97,6 +101,18 @@ pub struct Clusters {
     pub overviews: Arc<Overviews>,
 }
 
+/// Use cases about stored content.
+pub struct Stored {
+    /// Lists of backups.
+    pub backups: Arc<Backups>,
+    /// Downloads.
+    pub reads: Arc<StoredReads>,
+    /// Blobs and IDE plug-ins.
+    pub blobs: Arc<Blobs>,
+    /// Deletions.
+    pub deletion: Arc<Deletion>,
+}
+
 /// Watches of etcd, to be run on every replica.
 pub struct Watches {
     /// Placement records.
@@ -125,6 +141,8 @@ pub struct Federation {
     pub workspaces: Workspaces,
     /// About clusters.
     pub clusters: Clusters,
+    /// About stored content.
+    pub stored: Stored,
     /// To be run on every replica.
     pub watches: Watches,
     /// To be run on every replica; it leads while it is elected.

@@ -6,10 +6,16 @@ use std::{env, fs};
 
 /// Messages whose derived `Debug` would show a secret; `lib.rs` writes theirs. Without a leading dot, so that
 /// nested messages keep the derived one.
-const SECRET_MESSAGES: [&str; 13] = [
+const SECRET_MESSAGES: [&str; 19] = [
     "builder.BuildRegistryAuth",
     "builder.LogInfo",
+    "contentservice.DownloadUrlResponse",
     "contentservice.GitConfig",
+    "contentservice.LogDownloadURLResponse",
+    "contentservice.UploadUrlResponse",
+    "contentservice.WorkspaceDownloadURLResponse",
+    "ideplugin.PluginDownloadURLResponse",
+    "ideplugin.PluginUploadURLResponse",
     "spaceport.v1.DoctorRequest",
     "spaceport.v1.InstallRequest",
     "spaceport.v1.InstallResponse",

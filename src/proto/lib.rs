@@ -100,6 +100,13 @@ redact!(
     shows [custom_config, authentication, auth_user],
     hides [auth_password, auth_ots]
 );
+// Whoever has a signed URL has the object.
+redact!(contentservice::DownloadUrlResponse, shows[], hides[url]);
+redact!(contentservice::LogDownloadUrlResponse, shows[], hides[url]);
+redact!(contentservice::UploadUrlResponse, shows[], hides[url]);
+redact!(contentservice::WorkspaceDownloadUrlResponse, shows[], hides[url]);
+redact!(ideplugin::PluginDownloadUrlResponse, shows[], hides[url]);
+redact!(ideplugin::PluginUploadUrlResponse, shows[], hides[url]);
 redact!(
     spaceport::v1::DoctorRequest,
     shows [name, spec],
