@@ -3,7 +3,6 @@
 mod input;
 mod kills;
 mod life;
-mod listing;
 mod secrets;
 mod stage;
 mod store;
