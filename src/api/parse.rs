@@ -5,6 +5,7 @@ mod extract;
 mod git;
 mod initializer;
 mod problems;
+mod session;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use proto::spaceport::v1;
 use proto::wsman;
 
 pub use problems::Problems;
+pub use session::{PIECE_MAX, exec, forward, size};
 pub(super) use start::{kind, placement};
 pub use start::{start, without_effect};
 
