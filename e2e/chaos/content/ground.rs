@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use parking_lot::Mutex;
 use proto::wsman::workspace_manager_client::WorkspaceManagerClient;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use super::ledger::Ledger;
@@ -35,8 +36,8 @@ pub struct Site {
     pub cluster: Arc<Cluster>,
     pub agent: RealAgent,
     pub store: S3Proxy,
-    /// Starts and faults of the agent take turns.
-    pub turn: tokio::sync::Mutex<()>,
+    /// Until when its store served less than it has; in the future while it does.
+    pub lied: Mutex<Option<Instant>>,
 }
 
 /// What a user does with a workspace at the moment.
@@ -93,12 +94,7 @@ impl Ground {
                 .cli(&[&manager], &["cluster", "register", "-f", &file.to_string_lossy()])
                 .await?;
             ensure!(done.code == 0, "cannot register {}: {}", cluster.name(), done.stderr);
-            sites.push(Site {
-                cluster: Arc::clone(cluster),
-                agent,
-                store,
-                turn: tokio::sync::Mutex::default(),
-            });
+            sites.push(Site { cluster: Arc::clone(cluster), agent, store, lied: Mutex::default() });
         }
         available(&manager).await?;
         let client = installation.workspaces(&manager).await?;

@@ -24,6 +24,8 @@ use crate::harness::{Fault, NodePart, S3Answer, S3Proxy};
 const HELPER: &str = "content-helper";
 /// How long a helper is waited for.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// The kind of fault of the store that serves less than it has: starts may fail by it, and say that content is damaged.
+const LIES: u64 = 2;
 /// Timeout of one fault with its end. An agent that is not ready then does not start again.
 const ONE: Duration = Duration::from_mins(1);
 
@@ -131,7 +133,6 @@ impl Nemesis {
     }
 
     async fn one(&mut self, at: usize, site: &Site) -> Result<()> {
-        let _turn = site.turn.lock().await;
         match self.rng.below(100) {
             0..58 => self.kill_agent(at, site).await,
             58..70 => self.kill_helper(at, site).await,
@@ -206,10 +207,16 @@ impl Nemesis {
 
     async fn break_store(&mut self, at: usize, site: &Site) -> Result<()> {
         let kind = self.rng.below(5);
+        if kind == LIES {
+            *site.lied.lock() = Some(Instant::now() + ONE);
+        }
         spoil(&site.store, kind, self.rng.within(2..5));
         self.tally.note(&self.ground, Some(at), Victim::WayToStore);
         sleep(self.rng.millis(500..3000)).await;
         site.store.heal();
+        if kind == LIES {
+            *site.lied.lock() = Some(Instant::now());
+        }
         Ok(())
     }
 
@@ -243,7 +250,7 @@ fn spoil(store: &S3Proxy, kind: u64, every: u64) {
         (number % every == 0).then_some(match kind {
             0 => S3Answer::Error(503, "SlowDown"),
             1 if reads => S3Answer::Cut(1000),
-            2 if reads => S3Answer::Shorten(100),
+            LIES if reads => S3Answer::Shorten(100),
             3 => S3Answer::Delay(Duration::from_millis(700)),
             _ => S3Answer::Lose,
         })

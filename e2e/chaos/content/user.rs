@@ -18,7 +18,7 @@ use proto::wsman::{
     SubscribeRequest, SubscribeResponse, TakeSnapshotRequest, WorkspaceConditionBool, WorkspaceMetadata,
     WorkspacePhase, WorkspaceStatus,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
@@ -29,8 +29,8 @@ use super::script::{changes, list, mark, once};
 use crate::harness::spaceport::NAMESPACE;
 use crate::harness::{Listing, until};
 
-/// Words of a failed start that no fault of this run explains.
-const DAMAGE: [&str; 5] = ["damaged", "corrupt", "digest", "truncated", "no such"];
+/// Words of a failed start that only a store explains that serves less than it has.
+const DAMAGE: [&str; 6] = ["damaged", "corrupt", "digest", "truncated", "no such", "not found"];
 
 /// What all users did.
 #[derive(Debug, Default)]
@@ -157,6 +157,7 @@ impl User {
     /// `None`: the start failed, as it may while its helper is killed or its store is away.
     async fn start(&mut self, workspace: &str, from: &From, site: usize) -> Result<Option<Life>> {
         self.lives += 1;
+        let began = Instant::now();
         let mut life = Life { id: format!("{}-{}", self.name, self.lives), site };
         let request = self.request(&life, workspace, from);
         self.ground.note(&life.id, Some((site, Doing::Starting)));
@@ -181,7 +182,9 @@ impl User {
         let why = up.conditions.map(|conditions| conditions.failed).unwrap_or_default();
         let low = why.to_lowercase();
         ensure!(!why.is_empty(), "{} stopped before it ran", life.id);
-        ensure!(!DAMAGE.iter().any(|word| low.contains(word)), "{} did not start: {why}", life.id);
+        let has_lied = (*self.ground.site(life.site)?.lied.lock()).is_some_and(|until| until > began);
+        let is_explained = has_lied || !DAMAGE.iter().any(|word| low.contains(word));
+        ensure!(is_explained, "{} did not start: {why}", life.id);
         eprintln!("chaos: {} failed to start: {why}", life.id);
         self.counts.failed_starts.fetch_add(1, Ordering::Relaxed);
         Ok(None)
