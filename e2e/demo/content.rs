@@ -17,6 +17,7 @@ pub const CLUSTERS: [(&str, &str); 2] = [("metal-1", "metal"), ("forge-1", "forg
 /// The workspace across its runs.
 pub const WORKSPACE: &str = "notes";
 const REPOSITORY: &str = "project";
+const FILE: &str = "/workspace/project/README.md";
 const HOST_PATH: &str = "/var/gitpod/workspaces-mk2";
 /// What the shell adds to a file.
 const LINE: &str = "changed in a shell";
@@ -92,9 +93,9 @@ pub async fn show(stage: &Stage, content: &Content) -> Result<()> {
     println!("runs {:.1} s after its start", began.elapsed().as_secs_f64());
 
     title("A shell changes a file");
-    let seen = stage.cli(&["workspace", "shell", "notes-1", "--", "cat", "project/README.md"]).await;
+    let seen = stage.cli(&["workspace", "shell", "notes-1", "--", "cat", FILE]).await;
     ensure!(seen? == "from the repository\n", "the clone has another file");
-    let change = format!("echo {LINE} >>project/README.md");
+    let change = format!("echo {LINE} >>{FILE}");
     stage.cli(&["workspace", "shell", "notes-1", "--", "sh", "-c", &change]).await?;
 
     title("It stops, and starts on the other cluster: the file is there");
@@ -103,7 +104,7 @@ pub async fn show(stage: &Stage, content: &Content) -> Result<()> {
     stage.cli(&[&start[..], &["--from-backup", "--region", CLUSTERS[1].1, "--wait"]].concat()).await?;
     let cluster = text(&stage.workspaces().await?.get("notes-2").context("it is gone")?["cluster"]);
     ensure!(cluster == CLUSTERS[1].0, "notes-2 is on {cluster}");
-    let seen = stage.cli(&["workspace", "shell", "notes-2", "--", "cat", "project/README.md"]).await?;
+    let seen = stage.cli(&["workspace", "shell", "notes-2", "--", "cat", FILE]).await?;
     ensure!(seen == format!("from the repository\n{LINE}\n"), "the file came back as {seen:?}");
     Ok(())
 }
@@ -132,7 +133,7 @@ pub fn invite(content: &Content) {
         "  spaceport workspace start --id notes-3 --meta-id {WORKSPACE} --image demo:1 --from-backup \\\n    --region {} --wait",
         CLUSTERS[0].1
     );
-    println!("  spaceport workspace shell notes-3 -- cat project/README.md");
+    println!("  spaceport workspace shell notes-3 -- cat {FILE}");
     println!("\nOr begin with the repository again (`git clone` works here, too):\n");
     println!(
         "  spaceport workspace start --id more-1 --image demo:1 --git-url {} \\\n    --region {} --wait",
