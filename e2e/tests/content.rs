@@ -1,9 +1,9 @@
 //! The content of workspaces on real nodes: kubelets with containers, Spaceport's node agent, an S3 server and a git server.
 
+mod hostile;
 mod input;
 mod kills;
 mod life;
-mod listing;
 mod secrets;
 mod stage;
 mod store;

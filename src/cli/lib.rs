@@ -24,6 +24,7 @@ mod failure;
 mod flags;
 mod input;
 mod interrupt;
+mod raw_mode;
 mod status;
 mod subscription;
 mod table;
