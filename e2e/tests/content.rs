@@ -7,3 +7,4 @@ mod listing;
 mod secrets;
 mod stage;
 mod store;
+mod verbs;
