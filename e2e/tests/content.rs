@@ -7,3 +7,4 @@ mod life;
 mod secrets;
 mod stage;
 mod store;
+mod verbs;

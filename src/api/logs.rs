@@ -58,6 +58,17 @@ impl WorkspaceManager for Logs {
         Ok(Response::new(v1::DescribeEndedResponse { workspace: Some(convert::ended(ended)) }))
     }
 
+    async fn describe_content(
+        &self,
+        request: Request<v1::DescribeContentRequest>,
+    ) -> Result<Response<v1::DescribeContentResponse>, Status> {
+        let caller = caller::of(request.extensions());
+        let id = parse::id(&request.into_inner().id)?;
+        caller.check(&self.queries, &id)?;
+        let seen = self.queries.describe(&id).map_err(|error| error::status(&error))?;
+        Ok(Response::new(convert::content(&seen.view)))
+    }
+
     async fn version(&self, _: Request<v1::VersionRequest>) -> Result<Response<v1::VersionResponse>, Status> {
         Ok(Response::new(v1::VersionResponse { version: env!("CARGO_PKG_VERSION").to_owned() }))
     }

@@ -7,6 +7,7 @@ use super::connect::{Client, ClientArgs};
 use super::terminal::Terminal;
 use domain::names::WorkspaceId;
 
+mod backups;
 mod describe;
 mod explain;
 mod filter;
@@ -43,6 +44,8 @@ enum Verb {
     List(list::ListArgs),
     /// Show one workspace
     Show(show::ShowArgs),
+    /// List the backups and snapshots of a workspace
+    Backups(backups::BackupsArgs),
     /// Show why a workspace was placed where it is; for admins
     Explain {
         /// The workspace's instance id
@@ -68,7 +71,7 @@ pub async fn run(args: WorkspaceArgs, connection: &ClientArgs, terminal: &mut Te
     let WorkspaceArgs { verb } = args;
     if let Verb::Start(args) = verb {
         // Report problems of the request before connecting.
-        let request = request::build(&args.request)?;
+        let request = request::build(&args.request, connection.patience())?;
         let client = Client::connect(connection).await?;
         return start::run(&client, connection, request, &args.waiting, terminal).await;
     }
@@ -78,6 +81,7 @@ pub async fn run(args: WorkspaceArgs, connection: &ClientArgs, terminal: &mut Te
         Verb::Stop(args) => stop::run(&client, connection, args, terminal).await,
         Verb::List(args) => list::run(&client, connection, args, terminal).await,
         Verb::Show(args) => show::run(&client, connection, args, terminal).await,
+        Verb::Backups(args) => backups::run(&client, connection, args, terminal).await,
         Verb::Explain { id } => explain::run(&client, connection, id, terminal).await,
         Verb::Watch(args) => watch::run(&client, connection, args, terminal).await,
         Verb::Logs(args) => logs::run(&client, connection, args, terminal).await,

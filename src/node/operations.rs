@@ -34,7 +34,7 @@ use tokio::sync::watch;
 
 use crate::decide::{Facts, Next, Operation, Report, decide, report};
 use crate::helper::{Helper, Progress};
-use crate::state::{Disk, Known, Layout};
+use crate::state::{Disk, Known, Layout, Stage};
 use context::Context;
 use subject::Subject;
 
@@ -99,6 +99,18 @@ impl Operations {
         let node = self.context.settings.node.as_str();
         let (known, folder, snapshot) = (&known, folder.as_path(), snapshot.as_deref());
         decide(&Facts { workspace, is_deleted, node, known, folder, snapshot, now })
+    }
+
+    /// Why the backup of a workspace failed that will be tried again.
+    pub async fn backup_problem(&self, workspace: &Workspace) -> Option<String> {
+        let subject = Subject::of(workspace).ok()?;
+        match self.context.disk.read(&subject.origin.instance).await {
+            Known::State(state) => match state.stage {
+                Stage::BackingUp(pending) => pending.problem,
+                _ => None,
+            },
+            Known::Nothing | Known::Broken(_) => None,
+        }
     }
 
     /// Runs an operation. `None`: it is to be tried again. A report may be empty. An error is the node's: the state on disk is not

@@ -82,8 +82,6 @@ impl Stage {
         let host_path = format!("/var/gitpod/{name}");
         let mut settings = manager_settings();
         settings["manager"]["workspaceHostPath"] = json!(host_path);
-        story.installation.overrides = settings;
-        story.replicas.push(story.installation.start("manager-0").await?);
         let dir = story.installation.dir().to_owned();
         let server = S3Server::start(story.fleet.assets(), &dir.join("s3"), S3Options::default()).await?;
         server.create_bucket(BUCKET)?;
@@ -91,6 +89,9 @@ impl Stage {
         let store = S3Proxy::at(here, &server.address()).await?;
         let git = GitServer::start(here, Some((USER, PASSWORD))).await?;
         let content = server.content_settings(&dir, &store, BUCKET)?;
+        settings["content"] = json!({ "storage": content["storage"] });
+        story.installation.overrides = settings;
+        story.replicas.push(story.installation.start("manager-0").await?);
         let mut agents = Vec::new();
         for ((cluster, region), found) in CLUSTERS.into_iter().zip(shared.fleet.clusters()) {
             // Two agents do not share a folder, and the policy for pods has to know it.

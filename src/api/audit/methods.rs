@@ -70,6 +70,7 @@ pub const METHODS: &[(&str, Entry)] = &[
     ("/wsman.WorkspaceManager/UpdateSSHKey", to_workspace(&[])),
     ("/wsman.WorkspaceManager/DescribeCluster", Entry::Reads),
     ("/spaceport.v1.WorkspaceManager/Logs", Entry::Reads),
+    ("/spaceport.v1.WorkspaceManager/DescribeContent", Entry::Reads),
     ("/spaceport.v1.WorkspaceManager/DescribeEnded", Entry::Reads),
     ("/spaceport.v1.WorkspaceManager/Version", Entry::Reads),
     ("/spaceport.v1.WorkspaceContent/ListBackups", Entry::Reads),

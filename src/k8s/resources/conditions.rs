@@ -52,6 +52,8 @@ pub const BACKUP_FAILURE: &str = "BackupFailure";
 pub const STATE_WIPED: &str = "StateWiped";
 /// True where the workspace had to be killed before its backup.
 pub const FORCE_KILLED_TASK: &str = "ForceKilledTask";
+/// True while an initialisation or a backup takes long, with what it does at the moment; False once it ended.
+pub const CONTENT_PROGRESS: &str = "ContentProgress";
 /// Probe of existing node agents for a stale cache; means nothing to us.
 pub const REFRESH: &str = "Refresh";
 

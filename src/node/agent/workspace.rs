@@ -21,6 +21,7 @@ use super::api::{Kind, node_of};
 use super::error::Error;
 use super::images;
 use super::metrics::Running;
+use super::progress;
 use super::snapshot;
 use super::work::{Known, Work};
 use crate::decide::{Next, Operation, Report, Update};
@@ -216,11 +217,42 @@ impl Task {
         let (kind, began) = (operation.name(), Instant::now());
         let running = self.work.meters.begin(kind);
         debug!(instance = self.name, kind, "an operation begins");
-        let (progress, _) = watch::channel(Progress::default());
-        let outcome = self.work.operations.run(operation, &workspace, &progress).await;
+        let outcome = self.run_operation(operation, &workspace).await;
         drop(slot);
         self.has_operated = true;
+        if let (Operation::BackUp, Ok(None)) = (operation, &outcome) {
+            self.say_problem(&workspace).await;
+        }
         self.ended(operation, &workspace, began.elapsed(), outcome, running)
+    }
+
+    /// Runs it to its end, and says in the status what it does if that takes long.
+    async fn run_operation(
+        &self,
+        operation: Operation,
+        workspace: &Workspace,
+    ) -> Result<Option<Report>, operations::Error> {
+        let (sender, receiver) = watch::channel(Progress::default());
+        let run = self.work.operations.run(operation, workspace, &sender);
+        if self.is_deleted || operation == Operation::Wipe {
+            return run.await;
+        }
+        tokio::select! {
+            biased;
+            outcome = run => outcome,
+            never = progress::follow(&self.work, workspace, receiver) => match never {},
+        }
+    }
+
+    /// Says why a backup is tried again: until it succeeds or failed for good, no other condition does.
+    async fn say_problem(&self, workspace: &Workspace) {
+        if self.is_deleted {
+            return;
+        }
+        if let Some(problem) = self.work.operations.backup_problem(workspace).await {
+            let text = format!("the backup failed and is tried again: {problem}");
+            progress::say(&self.work, workspace, &text).await;
+        }
     }
 
     /// Logs and counts the end of an operation. What is to be written comes as the next step.
