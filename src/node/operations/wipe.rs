@@ -3,8 +3,8 @@
 use super::aside;
 use super::context::Context;
 use super::error::Error;
-use super::folders;
 use super::subject::Subject;
+use super::volumes;
 use crate::state::{Known, Stage, State, remove_file};
 
 /// Wipes, and returns the state after that. The folder itself stays for another attempt, whose pod may have mounted it.
@@ -27,9 +27,9 @@ pub(super) async fn run(
     let emptied = context.disk.blocking(instance.as_str(), move |layout| {
         // Out of the folder by a rename, so nothing of it is left halfway.
         if is_attempted_again {
-            folders::empty(&layout.content(&id), &layout.trash(), id.as_str())?;
+            volumes::empty(layout, &id, &layout.trash())?;
         } else {
-            folders::discard(&layout.content(&id), &layout.trash(), id.as_str())?;
+            volumes::discard(layout, &id)?;
         }
         [layout.tree(&id), layout.new_tree(&id)].iter().try_for_each(|file| remove_file(file))
     });

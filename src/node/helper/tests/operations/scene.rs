@@ -21,6 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use node::decide::{Next, Operation, Report};
 use node::helper::{Helper, Progress, Settings as HelperSettings};
 use node::operations::{Deadlines, Error, Excludes, Operations, Retry, Secrets, Settings};
+use node::quota::Backend;
 use node::state;
 use prost::Message;
 use proto::contentservice::workspace_initializer::Spec;
@@ -65,6 +66,7 @@ impl Scene {
         let settings = Settings {
             host_path: root.path().to_owned(),
             node: NODE.to_owned(),
+            quota: Backend::None,
             format,
             excludes: Excludes { all: vec!["*.excluded".to_owned()], ..Excludes::default() },
             deadlines: Deadlines::default(),
