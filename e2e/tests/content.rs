@@ -4,6 +4,7 @@ mod input;
 mod kills;
 mod life;
 mod listing;
+mod quota;
 mod secrets;
 mod stage;
 mod store;

@@ -1,17 +1,26 @@
-//! The check `node-agent`: two agents of one namespace would initialize and back up the same content.
+//! The check `node-agent`: two agents of one namespace would initialize and back up the same content. It also says how each node
+//! limits the storage of workspaces.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt as _};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{ListParams, PartialObjectMeta};
+use kube::{Api, Client, ResourceExt};
 
 use super::question::{Question, told};
 use domain::check::Check;
 use domain::cluster::NodeAgent;
-use k8s::resources::names::{EXISTING_AGENT, NODE_AGENT, SERVES};
+use domain::text::first_of;
+use k8s::resources::names::{EXISTING_AGENT, NODE_AGENT, SERVES, STORAGE_QUOTA};
 use member::pages;
 
 const NAME: &str = "node-agent";
-/// DaemonSets of one page.
+/// Nodes that are named for each backend.
+const NAMED: usize = 10;
+/// Pages of nodes that are read.
+const PAGES: usize = 20;
+/// Objects of one page.
 const PAGE: u32 = 500;
 
 pub(super) async fn node_agent(client: &Client, question: &Question<'_>) -> Check {
@@ -25,13 +34,46 @@ pub(super) async fn node_agent(client: &Client, question: &Question<'_>) -> Chec
     };
     let namespaces: Vec<_> =
         question.spec.namespaces.iter().map(|one| (one.namespace.as_str(), one.node_agent)).collect();
-    judge(&namespaces, &ours, &theirs)
+    let check = judge(&namespaces, &ours, &theirs);
+    // Without the right to list nodes the check says less.
+    let nodes = limiting(client).await.unwrap_or_default();
+    match quotas(&nodes) {
+        Some(quotas) => Check { detail: format!("{}; {quotas}", check.detail), ..check },
+        None => check,
+    }
+}
+
+/// How nodes limit storage, by backend.
+fn quotas<N: ResourceExt>(nodes: &[N]) -> Option<String> {
+    let mut by_backend: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for node in nodes {
+        let backend = node.labels().get(STORAGE_QUOTA).map(String::as_str);
+        by_backend.entry(backend?).or_default().push(node.name_any());
+    }
+    let of = |(backend, nodes): (&str, &Vec<String>)| format!("{backend} on {}", first_of(nodes, NAMED));
+    let all: Vec<String> = by_backend.iter().map(|(backend, nodes)| of((backend, nodes))).collect();
+    (!all.is_empty()).then(|| format!("storage quota: {}", all.join(", ")))
 }
 
 /// DaemonSets of Spaceport's agent and of existing ones.
 async fn both(client: &Client) -> Result<(Vec<DaemonSet>, Vec<DaemonSet>), kube::Error> {
     let (ours, theirs) = (format!("{NODE_AGENT}=true"), format!("component={EXISTING_AGENT}"));
     futures::future::try_join(list(client, &ours), list(client, &theirs)).await
+}
+
+/// Nodes that say how they limit storage, by their metadata alone.
+async fn limiting(client: &Client) -> Result<Vec<PartialObjectMeta<Node>>, kube::Error> {
+    let (api, mut all) = (Api::<Node>::all(client.clone()), Vec::new());
+    let mut page = ListParams::default().labels(STORAGE_QUOTA).limit(PAGE);
+    for _ in 0..PAGES {
+        let answer = api.list_metadata(&page).await?;
+        all.extend(answer.items);
+        match answer.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page.continue_token = Some(token),
+            None => break,
+        }
+    }
+    Ok(all)
 }
 
 async fn list(client: &Client, selector: &str) -> Result<Vec<DaemonSet>, kube::Error> {
@@ -120,6 +162,16 @@ mod tests {
         assert_eq!(judge(&namespaces, &[], &theirs).outcome, Outcome::Ok);
         assert_eq!(judge(&namespaces, &[], &[]).outcome, Outcome::Ok);
         assert_eq!(judge(&[("b", None)], &ours, &theirs).outcome, Outcome::Ok, "neither serves it");
+    }
+
+    #[test]
+    fn the_backend_of_each_node_is_named() {
+        let node = |name: &str, backend: &str| -> Node {
+            serde_json::from_value(json!({ "metadata": { "name": name, "labels": { STORAGE_QUOTA: backend } } })).unwrap()
+        };
+        let nodes = [node("a", "none"), node("b", "btrfs-qgroup"), node("c", "btrfs-qgroup")];
+        assert_eq!(quotas(&nodes).unwrap(), "storage quota: btrfs-qgroup on b, c, none on a");
+        assert_eq!(quotas::<Node>(&[]), None);
     }
 
     #[test]

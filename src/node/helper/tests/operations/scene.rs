@@ -63,10 +63,15 @@ impl Scene {
     }
 
     pub async fn on(root: tempfile::TempDir, store: Store, format: Format) -> Self {
+        Self::limited(root, store, format, Backend::None).await
+    }
+
+    /// Where the storage of workspaces is limited.
+    pub async fn limited(root: tempfile::TempDir, store: Store, format: Format, quota: Backend) -> Self {
         let settings = Settings {
             host_path: root.path().to_owned(),
             node: NODE.to_owned(),
-            quota: Backend::None,
+            quota,
             format,
             excludes: Excludes { all: vec!["*.excluded".to_owned()], ..Excludes::default() },
             deadlines: Deadlines::default(),
