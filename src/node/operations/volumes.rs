@@ -14,6 +14,7 @@ use domain::names::WorkspaceId;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::context::Context;
+use super::error::Failure;
 use super::folders::{self, Adopted};
 use crate::quota::{Backend, is_subvolume};
 use crate::state::{Layout, unless_missing};
@@ -56,6 +57,13 @@ fn show(layout: &Layout, instance: &WorkspaceId) -> io::Result<()> {
     let none: Option<&str> = None;
     mount(Some(&volume), &folder, none, MsFlags::MS_BIND, none)
         .map_err(|error| io::Error::other(format!("mount {} over {}: {error}", volume.display(), folder.display())))
+}
+
+/// Makes sure that the folder of an instance shows its content: the empty folder below a mount that is gone is none.
+pub(super) async fn shown(context: &Context, instance: &WorkspaceId) -> Result<(), Failure> {
+    let id = instance.clone();
+    let shown = context.disk.blocking(instance.as_str(), move |layout| show(layout, &id));
+    shown.await.map_err(|error| Failure::platform(format!("the content of the workspace: {error}")))
 }
 
 /// Mounts all subvolumes again: a restart of the node ended the mounts.
@@ -121,8 +129,9 @@ pub(super) fn relocate(layout: &Layout, instance: &WorkspaceId, to: &Path) -> io
         return folders::relocate(&layout.content(instance), to);
     }
     hide(layout, instance)?;
-    folders::relocate(&layout.volume(instance), to)?;
-    folders::discard(&layout.content(instance), &layout.trash(), instance.as_str())
+    // First: a call that is interrupted after that must not take the empty folder for the content.
+    folders::discard(&layout.content(instance), &layout.trash(), instance.as_str())?;
+    folders::relocate(&layout.volume(instance), to)
 }
 
 /// Makes a kept folder the folder of an instance. One that could not be limited is refused.

@@ -57,6 +57,12 @@ impl Btrfs {
                 "node.quota.backend is btrfs-qgroup, but {shown} is not on btrfs: mount a btrfs file system there, {other}"
             ));
         }
+        if !is_shared(root) {
+            return Err(format!(
+                "node.quota.backend is btrfs-qgroup, but mounts below {shown} do not reach containers: give the agent's volume \
+                 `mountPropagation: Bidirectional`, {other}"
+            ));
+        }
         match self.groups(root).await {
             Ok(_) => Ok(()),
             Err(why) if why.contains("not enabled") => Err(format!(
@@ -173,6 +179,18 @@ fn groups(text: &str) -> Vec<Group> {
 /// Whether a folder is on btrfs.
 fn is_btrfs(folder: impl AsFd) -> io::Result<bool> {
     Ok(i128::from(rustix::fs::fstatfs(folder)?.f_type) == MAGIC)
+}
+
+/// Whether the mount that a folder is in passes mounts on.
+fn is_shared(folder: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // A later mount hides an earlier one.
+    let of_folder = mounts.lines().filter_map(|line| {
+        let place = Path::new(line.split(' ').nth(4)?);
+        folder.starts_with(place).then_some((place.as_os_str().len(), line))
+    });
+    let longest = of_folder.max_by_key(|(length, _)| *length);
+    longest.is_some_and(|(_, line)| line.split(" - ").next().unwrap_or_default().contains(" shared:"))
 }
 
 /// Whether an open folder is the root of a subvolume.

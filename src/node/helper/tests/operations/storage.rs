@@ -35,7 +35,7 @@ impl Disk {
         let (image, root) = (folder.path().join("image"), folder.path().join("root"));
         fs::File::create(&image).unwrap().set_len(1 << 30).unwrap();
         fs::create_dir(&root).unwrap();
-        let script = "mkfs.btrfs -q \"$0\" && mount -o loop \"$0\" \"$1\" && \
+        let script = "mkfs.btrfs -q \"$0\" && mount -o loop \"$0\" \"$1\" && mount --make-shared \"$1\" && \
             { btrfs quota enable --simple \"$1\" 2>/dev/null || btrfs quota enable \"$1\"; }";
         let made = Command::new("sh").args(["-c", script]).args([&image, &root]).output().unwrap();
         if made.status.success() {
