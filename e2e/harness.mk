@@ -1,8 +1,9 @@
 # Real control planes for tests and for trying things by hand. Included by the Makefile.
 CLUSTERS ?= 3
 NODES ?= 3
-# Variables of `make bench`: SCALE is small, medium or full; SCENARIO empty is all of them, or a list as in one,burst; CONDITIONS is a list
-# of floor and defaults; RESUME=1 skips what is measured already; PROFILE=dev is the debug build of the manager under test.
+# Variables of `make bench`: SCALE is small, medium or full; SCENARIO is a list as in one,burst, and empty is all of them but content, which
+# installs programs to compare with; CONDITIONS is a list of floor and defaults; RESUME=1 skips what is measured already; PROFILE=dev is the
+# debug build of the manager under test.
 SCALE ?= small
 SCENARIO ?=
 PROFILE ?= release

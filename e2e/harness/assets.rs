@@ -19,6 +19,11 @@ const KUBERNETES: &str = "v1.36.3";
 const S3_SERVER: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
 /// Asked for by the tests of the chart alone.
 const HELM: &str = "helm.sh/helm/v4/cmd/helm@v4.3.2";
+/// What backups are compared with, for the benchmark alone.
+const PEERS: [Peer; 2] = [
+    Peer { name: "restic", module: "github.com/restic/restic", version: "v0.18.1", package: "/cmd/restic" },
+    Peer { name: "kopia", module: "github.com/kopia/kopia", version: "v0.22.3", package: "" },
+];
 const KWOK: &str = "sigs.k8s.io/kwok/cmd/kwok@v0.8.0";
 const PROGRAMS: [&str; 8] = [
     "etcd",
@@ -30,6 +35,28 @@ const PROGRAMS: [&str; 8] = [
     "kubelet",
     "kubectl",
 ];
+
+/// A program in Go that is built from a module of its own.
+struct Peer {
+    name: &'static str,
+    module: &'static str,
+    version: &'static str,
+    /// Below the module.
+    package: &'static str,
+}
+
+impl Peer {
+    /// `go install` would ask the proxy for the list of all versions, which it does not have for each module.
+    fn build(&self, bin: &Path) -> Result<()> {
+        let Self { name, module, version, package } = self;
+        let source = bin.join("..").join(format!("{name}-module"));
+        fs::create_dir_all(&source).with_context(|| format!("cannot create {}", source.display()))?;
+        fs::write(source.join("go.mod"), format!("module benchmark\n\ngo 1.26\n\nrequire {module} {version}\n"))?;
+        let (output, package) = (bin.join(name).display().to_string(), format!("{module}{package}"));
+        let args = ["build", "-mod=mod", "-trimpath", "-ldflags", "-s -w", "-o", &output, &package];
+        run_go(&source, None, &args, name)
+    }
+}
 
 /// Folders of the programs.
 #[derive(Clone, Debug)]
@@ -48,6 +75,13 @@ impl Assets {
         let assets = Self { bin, envtest: env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) };
         assets.build()?;
         Ok(assets)
+    }
+
+    /// Builds the programs that backups are compared with.
+    pub fn ensure_peers(&self) -> Result<()> {
+        let lock = File::create(self.bin.join(".lock")).context("cannot create the build lock")?;
+        lock.lock().context("cannot take the build lock")?;
+        PEERS.iter().try_for_each(|peer| self.cached(peer.name, peer.version, || peer.build(&self.bin)))
     }
 
     /// Path of a program.

@@ -4,6 +4,7 @@ mod hostile;
 mod input;
 mod kills;
 mod life;
+mod quota;
 mod secrets;
 mod stage;
 mod store;

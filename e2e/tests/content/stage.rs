@@ -28,6 +28,8 @@ use e2e::harness::{
 pub const CLUSTERS: [(&str, &str); 2] = [("metal-1", "metal"), ("forge-1", "forge")];
 pub const BUCKET: &str = "content";
 pub const OWNER: &str = "jane";
+/// Class whose workspaces have a storage of 24 MiB, where the agent limits it.
+pub const LIMITED: &str = "g1-limited";
 /// Login of the git server.
 pub const USER: &str = "jane";
 pub const PASSWORD: &str = "planted-p4ssw0rd/+=";
@@ -82,6 +84,10 @@ impl Stage {
         let host_path = format!("/var/gitpod/{name}");
         let mut settings = manager_settings();
         settings["manager"]["workspaceHostPath"] = json!(host_path);
+        settings["manager"]["workspaceClass"] = json!({ LIMITED: { "container": {
+            "requests": { "cpu": "1m", "memory": "16Mi" },
+            "limits": { "cpu": { "min": "1", "burst": "2" }, "memory": "1Gi", "storage": "24Mi" },
+        } } });
         let dir = story.installation.dir().to_owned();
         let server = S3Server::start(story.fleet.assets(), &dir.join("s3"), S3Options::default()).await?;
         server.create_bucket(BUCKET)?;
@@ -271,6 +277,7 @@ pub struct Life {
     initializer: Option<proto::contentservice::WorkspaceInitializer>,
     kind: WorkspaceType,
     tasks: Option<String>,
+    is_limited: bool,
 }
 
 impl Life {
@@ -283,6 +290,7 @@ impl Life {
             initializer: None,
             kind: WorkspaceType::Regular,
             tasks: None,
+            is_limited: false,
         }
     }
 
@@ -295,6 +303,13 @@ impl Life {
     #[must_use]
     pub fn with(mut self, initializer: proto::contentservice::WorkspaceInitializer) -> Self {
         self.initializer = Some(initializer);
+        self
+    }
+
+    /// Of class [`LIMITED`].
+    #[must_use]
+    pub fn limited(mut self) -> Self {
+        self.is_limited = true;
         self
     }
 
@@ -312,6 +327,9 @@ impl Life {
             metadata.meta_id.clone_from(&self.meta);
         }
         if let Some(spec) = &mut request.spec {
+            if self.is_limited {
+                LIMITED.clone_into(&mut spec.class);
+            }
             if self.initializer.is_some() {
                 spec.initializer.clone_from(&self.initializer);
             }
