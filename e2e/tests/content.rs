@@ -5,5 +5,6 @@ mod kills;
 mod life;
 mod listing;
 mod secrets;
+mod sessions;
 mod stage;
 mod store;
