@@ -125,7 +125,10 @@ async fn in_a_terminal(stage: &Stage) -> Result<()> {
     let replica = stage.story.replicas.first().context("no replica")?;
     let mut command = Command::new("setsid");
     command.args(["--ctty", "--wait"]).arg(program()?).args(["workspace", "shell", "enter"]);
-    command.envs(stage.story.installation.cli_env(&[replica])).env("TERM", "xterm-256color").kill_on_drop(true);
+    command
+        .envs(stage.story.installation.cli_env(&[replica]))
+        .env("TERM", "xterm-256color")
+        .kill_on_drop(true);
     let mut child = pty.spawn(command)?;
     pty.write(b"echo type:$TERM; stty size\n")?;
     pty.reads(&["type:xterm-256color", "30 100"]).await?;
@@ -158,7 +161,9 @@ async fn nothing_is_recorded_of_it(stage: &Stage) -> Result<()> {
         let text = std::fs::read_to_string(&log)?;
         let lines: Vec<&str> = text.lines().filter(|line| line.contains("WorkspaceManager/Exec")).collect();
         let last = lines.last().context("no line")?;
-        for part in [r#""workspace":"enter""#, r#""owner":"jane""#, r#""kind":"command""#, r#""outcome":"OK""#] {
+        for part in
+            [r#""workspace":"enter""#, r#""owner":"jane""#, r#""kind":"command""#, r#""outcome":"OK""#]
+        {
             ensure!(last.contains(part), "{part} is not in {last}");
         }
         ensure!(!text.contains("planted"), "what was run, sent or received is in the log");
@@ -183,7 +188,7 @@ fn a_session_ends_for_a_stated_reason_and_leaves_no_command_behind() -> Result<(
             command(stage, 1, &["workspace", "shell", "ends", "--", "sleep", "1234"])?.spawn()?;
         until("the command to run", async || {
             // By kubectl: not by a session.
-            let found = stage.exec(&life, "pgrep -f '[s]leep 1234' || true").await?;
+            let found = stage.exec(&life, &running("1234")).await?;
             ensure!(!found.is_empty(), "it does not");
             Ok(())
         })
@@ -237,10 +242,17 @@ async fn sleeper(stage: &Stage, replica: usize) -> Result<(Child, Lines)> {
     Ok((child, lines))
 }
 
+/// A script that prints the commands that sleep so long, its own excepted.
+fn running(seconds: &str) -> String {
+    let each = "for one in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$one; echo; done 2>/dev/null";
+    format!("{each} | grep '[s]leep {seconds}' || true")
+}
+
 /// Waits until neither the command nor its child runs any more.
 async fn gone(stage: &Stage, life: &Life, pid: &str) -> Result<()> {
     until("the command to be hung up", async || {
-        let there = format!("if kill -0 {pid} 2>/dev/null; then echo there; fi; pgrep -f '[s]leep 1000' || true");
+        let there =
+            format!("if kill -0 {pid} 2>/dev/null; then echo there; fi; {}", running("1000"));
         let found = stage.exec(life, &there).await?;
         ensure!(found.trim().is_empty(), "{found}");
         Ok(())
@@ -265,22 +277,32 @@ fn sessions_are_bounded_and_for_callers_who_may_act_for_the_owner() -> Result<()
         let silent = silent.spawn()?;
         until("the second session to be refused", async || {
             let done = shell(stage, 1, "bounds", &["--", "true"], "").await?;
-            ensure!(done.code == 1 && done.stderr.contains("RESOURCE_EXHAUSTED: this caller has 1 shells"), "{done:?}");
+            ensure!(
+                done.code == 1 && done.stderr.contains("RESOURCE_EXHAUSTED: this caller has 1 shells"),
+                "{done:?}"
+            );
             Ok(())
         })
         .await?;
         let done = told(&timeout(SOON, silent.wait_with_output()).await.context("it does not end")??);
-        let said = "DEADLINE_EXCEEDED: workspace bounds: the session ended: nothing was sent or received for 4s";
+        let said =
+            "DEADLINE_EXCEEDED: workspace bounds: the session ended: nothing was sent or received for 4s";
         ensure!(done.code == 1 && done.stderr.contains(said), "{done:?}");
         let done = shell(stage, 1, "bounds", &["--", "true"], "").await?;
         ensure!(done.code == 0, "the place is free again: {done:?}");
 
         let eve = stage.story.installation.authority().client("eve", &[])?;
-        for args in [["workspace", "shell", "bounds", "--", "true"].as_slice(), &["workspace", "cp", "bounds:/etc/passwd", "x"]] {
+        for args in [
+            ["workspace", "shell", "bounds", "--", "true"].as_slice(),
+            &["workspace", "cp", "bounds:/etc/passwd", "x"],
+        ] {
             let mut entering = command(stage, 1, args)?;
             entering.env("SPACEPORT_CERT", &eve.cert).env("SPACEPORT_KEY", &eve.key);
             let done = told(&with_input(entering, Vec::new()).await?);
-            ensure!(done.code == 1 && done.stderr.contains("NOT_FOUND: workspace bounds does not exist"), "{done:?}");
+            ensure!(
+                done.code == 1 && done.stderr.contains("NOT_FOUND: workspace bounds does not exist"),
+                "{done:?}"
+            );
         }
         Ok(())
     })
@@ -292,9 +314,11 @@ fn ports_of_the_workspace_are_reached_through_any_replica() -> Result<()> {
         with_standby(stage).await?;
         stage.run(&Life::new("ports", "meta-ports")).await?;
         let large = bytes(6_000_000);
-        let put = command(stage, 0, &["workspace", "shell", "ports", "--", "sh", "-c", "cat >/workspace/large"])?;
+        let put =
+            command(stage, 0, &["workspace", "shell", "ports", "--", "sh", "-c", "cat >/workspace/large"])?;
         ensure!(with_input(put, large.clone()).await?.status.success(), "the file was not written");
-        script(stage, "ports", "httpd -p 8088 -h /workspace").await?;
+        let size = script(stage, "ports", "stat -c %s /workspace/large; httpd -p 8088 -h /workspace").await?;
+        ensure!(size == "6000000\n", "{size}");
         let args = ["workspace", "forward", "ports", "8088:0", "8099:0", "-o", "json"];
         let mut forward = command(stage, 1, &args)?.spawn()?;
         let mut lines = BufReader::new(forward.stdout.take().context("no output")?).lines();
@@ -312,7 +336,10 @@ fn ports_of_the_workspace_are_reached_through_any_replica() -> Result<()> {
             let mut answer = Vec::new();
             timeout(SOON, socket.read_to_end(&mut answer)).await.context("the connection hangs")??;
             let end = answer.windows(4).position(|four| four == b"\r\n\r\n").context("no answer")?;
-            Ok(answer.split_off(end + 4))
+            let content = answer.split_off(end + 4);
+            let head = String::from_utf8_lossy(&answer).into_owned();
+            ensure!(content.len() == large.len(), "{} bytes came after {head}", content.len());
+            Ok(content)
         };
         let (open, closed) = (addresses[0].as_str(), addresses[1].as_str());
         let three = tokio::try_join!(get(open), get(open), get(open))?;
@@ -349,20 +376,31 @@ fn files_and_folders_are_copied_in_both_directions_as_they_are() -> Result<()> {
         copy(1, &text(&from), "copies:/workspace/tree").await?;
         let inside = "cd /workspace/tree && find . -type f | wc -l && stat -c '%a %U' program && readlink deep/up && stat -c %h linked";
         let found = script(stage, "copies", inside).await?;
-        ensure!(found == "7\n755 gitpod\n../program\n2\n", "{found}");
+        ensure!(found == "8\n755 gitpod\n../program\n2\n", "{found}");
         copy(0, "copies:tree", &text(&dir.join("back"))).await?;
         ensure!(listed(&from)? == listed(&dir.join("back"))?, "the copy differs");
         // Into folders that are there, and single files.
         copy(1, &text(&from.join("program")), "copies:").await?;
         copy(1, "copies:/workspace/program", &text(&dir)).await?;
-        ensure!(std::fs::read(dir.join("program"))? == std::fs::read(from.join("program"))?, "the file differs");
+        ensure!(
+            std::fs::read(dir.join("program"))? == std::fs::read(from.join("program"))?,
+            "the file differs"
+        );
         copy(1, &format!("{}/.", text(&from)), "copies:tree").await?;
         let found = script(stage, "copies", "find /workspace/tree -type f | wc -l").await?;
-        ensure!(found == "7\n", "{found}");
+        ensure!(found == "8\n", "{found}");
         // A hostile workspace: its tar sends what it likes.
-        script(stage, "copies", "mkdir -p evil && ln -s /etc evil/out && ln -s .. evil/up && echo x >evil/file").await?;
+        script(
+            stage,
+            "copies",
+            "mkdir -p evil && ln -s /etc evil/out && ln -s .. evil/up && echo x >evil/file",
+        )
+        .await?;
         let done = cli(stage, 0, &["workspace", "cp", "copies:evil", &text(&dir)]).await?;
-        ensure!(done.code == 1 && done.stderr.contains("2 were not") && done.stderr.contains("evil/out"), "{done:?}");
+        ensure!(
+            done.code == 1 && done.stderr.contains("2 were not") && done.stderr.contains("evil/out"),
+            "{done:?}"
+        );
         ensure!(std::fs::read_dir(dir.join("evil"))?.count() == 1, "links are there");
         let done = cli(stage, 0, &["workspace", "cp", "copies:none", &text(&dir)]).await?;
         ensure!(done.code == 1 && done.stderr.contains("none does not exist"), "{done:?}");
@@ -405,7 +443,10 @@ fn listed(root: &Path) -> Result<Vec<(PathBuf, u32, i64, u64, Vec<u8>)>> {
             } else {
                 std::fs::read(&path)?
             };
-            let (time, links) = (if meta.is_symlink() { 0 } else { meta.mtime() }, if meta.is_dir() { 0 } else { meta.nlink() });
+            let (time, links) = (
+                if meta.is_symlink() { 0 } else { meta.mtime() },
+                if meta.is_dir() { 0 } else { meta.nlink() },
+            );
             found.push((path.strip_prefix(root)?.to_owned(), meta.mode(), time, links, content));
         }
     }

@@ -2,6 +2,7 @@
 
 mod pack;
 mod pipe;
+mod skipped;
 mod unpack;
 
 use std::fs::{self, File};
@@ -13,6 +14,7 @@ use tokio::task::spawn_blocking;
 
 use self::pack::pack;
 use self::pipe::{Pieces, Reader, Sender, Writer, pipe};
+use self::skipped::Skipped;
 use self::unpack::unpack;
 use super::session::{self, Input, Output, Piece};
 use crate::connect::Client;
@@ -26,8 +28,6 @@ use proto::spaceport::v1::{ExecFiles, ExecStart};
 
 /// Characters of what the workspace says of a failure.
 const SAID: usize = 4096;
-/// Entries that are named; of more there is the number.
-const NAMED: usize = 20;
 
 /// `spaceport workspace cp`.
 #[derive(Debug, Args)]
@@ -69,39 +69,6 @@ impl std::str::FromStr for Place {
     }
 }
 
-/// What a copy leaves out.
-#[derive(Debug, Default)]
-pub struct Skipped {
-    named: Vec<String>,
-    count: usize,
-}
-
-impl Skipped {
-    /// Something is left out, and why.
-    fn add(&mut self, path: &Path, why: &str) {
-        self.count += 1;
-        if self.named.len() < NAMED {
-            self.named.push(format!("{} is not copied: {why}", clean(&path.to_string_lossy())));
-        }
-    }
-
-    #[cfg(test)]
-    fn texts(self) -> Vec<String> {
-        self.named
-    }
-
-    /// Prints what is left out, and fails if anything is.
-    fn report(self, terminal: &mut Terminal<'_>) -> Result<()> {
-        for text in &self.named {
-            terminal.progress(&format!("{text}\n"));
-        }
-        if self.count == 0 {
-            return Ok(());
-        }
-        Err(anyhow!("the rest was copied, but {} were not", self.count))
-    }
-}
-
 /// What there is at a path in a workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Found {
@@ -119,9 +86,9 @@ pub async fn run(client: &Client, args: CopyArgs, terminal: &mut Terminal<'_>) -
         (Place::There(id, from), Place::Here(to)) => {
             (Remote { client, id: &id }.download(&from, &to).await, format!("failed to copy from {id}"))
         }
-        (Place::Here(_), Place::Here(_)) => bail!(crate::failure::Usage(
-            "one of SRC and DST must be in a workspace: ID:PATH".to_owned()
-        )),
+        (Place::Here(_), Place::Here(_)) => {
+            bail!(crate::failure::Usage("one of SRC and DST must be in a workspace: ID:PATH".to_owned()))
+        }
         (Place::There(..), Place::There(..)) => {
             bail!(crate::failure::Usage("one of SRC and DST must be a path here".to_owned()))
         }
@@ -170,7 +137,8 @@ impl Remote<'_> {
         if !is_file {
             bail!("the image has no tar, which all but single files need");
         }
-        let path = format!("{}/{}", folder.trim_end_matches('/'), name.to_str().context("the name is not UTF-8")?);
+        let path =
+            format!("{}/{}", folder.trim_end_matches('/'), name.to_str().context("the name is not UTF-8")?);
         let mut file = File::open(from).with_context(|| format!("failed to read {}", from.display()))?;
         let (sender, pieces) = pipe();
         let reading = spawn_blocking(move || {

@@ -54,7 +54,9 @@ struct View {
 
 fn ports(text: &str) -> Result<Ports, String> {
     let (remote, local) = text.split_once(':').unwrap_or((text, text));
-    let parse = |text: &str| text.parse::<u16>().map_err(|_| "must be PORT or PORT:LOCAL, such as 8080:3000".to_owned());
+    let parse = |text: &str| {
+        text.parse::<u16>().map_err(|_| "must be PORT or PORT:LOCAL, such as 8080:3000".to_owned())
+    };
     match (parse(remote)?, parse(local)?) {
         (0, _) => Err("the port in the workspace must not be 0".to_owned()),
         (remote, local) => Ok(Ports { remote, local }),
@@ -62,7 +64,12 @@ fn ports(text: &str) -> Result<Ports, String> {
 }
 
 /// Forwards ports until Ctrl-C.
-pub async fn run(client: &Client, connection: &ClientArgs, args: ForwardArgs, terminal: &mut Terminal<'_>) -> Result<()> {
+pub async fn run(
+    client: &Client,
+    connection: &ClientArgs,
+    args: ForwardArgs,
+    terminal: &mut Terminal<'_>,
+) -> Result<()> {
     let ForwardArgs { id, ports } = args;
     check(client, &id).await.with_context(|| format!("failed to forward ports of {id}"))?;
     let mut listeners = Vec::new();
@@ -180,7 +187,8 @@ async fn open(client: &Client, id: &WorkspaceId, port: u16) -> Result<Opened, St
     // There is place for it.
     let _ = sender.send(ForwardRequest { request: Some(Message::Start(start)) }).await;
     let mut api = client.logs();
-    let responses = client.open(ReceiverStream::new(receiver), async |requests| api.forward(requests).await).await?;
+    let responses =
+        client.open(ReceiverStream::new(receiver), async |requests| api.forward(requests).await).await?;
     Ok((sender, responses))
 }
 

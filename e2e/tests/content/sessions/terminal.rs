@@ -32,7 +32,8 @@ impl Pty {
         let slave = ioctl_tiocgptpeer(&master, flags)?;
         let pty = Self { master: master.into(), slave, seen: Arc::default(), more: Arc::default() };
         pty.resize(columns, rows)?;
-        let (mut reader, seen, more) = (pty.master.try_clone()?, Arc::clone(&pty.seen), Arc::clone(&pty.more));
+        let (mut reader, seen, more) =
+            (pty.master.try_clone()?, Arc::clone(&pty.seen), Arc::clone(&pty.more));
         // Ends with the terminal.
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];

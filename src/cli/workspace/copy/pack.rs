@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use tar::{Builder, EntryType, Header};
 
-use super::Skipped;
+use super::skipped::Skipped;
 
 /// Writes `from` as an archive whose names begin with `name`; `.` for the content of a folder. Returns what an archive
 /// cannot have.
 pub fn pack(from: &Path, name: &Path, to: impl Write) -> Result<Skipped> {
-    let mut packing = Packing { archive: Builder::new(to), links: HashMap::new(), skipped: Skipped::default() };
+    let mut packing =
+        Packing { archive: Builder::new(to), links: HashMap::new(), skipped: Skipped::default() };
     // A link that is named is followed.
     let metadata = fs::metadata(from).with_context(|| format!("failed to read {}", from.display()))?;
     if name == Path::new(".") {
@@ -49,7 +50,13 @@ impl<W: Write> Packing<W> {
         } else if kind.is_file() {
             self.file(path, name, metadata, header)?;
         } else {
-            let what = if kind.is_socket() { "a socket" } else if kind.is_fifo() { "a pipe" } else { "a device" };
+            let what = if kind.is_socket() {
+                "a socket"
+            } else if kind.is_fifo() {
+                "a pipe"
+            } else {
+                "a device"
+            };
             self.skipped.add(path, &format!("it is {what}"));
         }
         Ok(())
@@ -62,7 +69,8 @@ impl<W: Write> Packing<W> {
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let path = entry.path();
-            let metadata = fs::symlink_metadata(&path).with_context(|| format!("failed to read {}", path.display()))?;
+            let metadata =
+                fs::symlink_metadata(&path).with_context(|| format!("failed to read {}", path.display()))?;
             self.entry(&path, &name.join(entry.file_name()), &metadata)?;
         }
         Ok(())

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, anyhow};
 use tar::{Archive, Entry, EntryType};
 
-use super::Skipped;
+use super::skipped::Skipped;
 
 /// Bytes between the contents of two files: headers, and long names.
 const HEADERS: u64 = 1024 * 1024;
@@ -70,7 +70,8 @@ impl Unpacking<'_> {
             self.skipped.add(&name, "its name is not below what is copied");
             return Ok(());
         };
-        let path = if inner.as_os_str().is_empty() { self.target.to_owned() } else { self.target.join(&inner) };
+        let path =
+            if inner.as_os_str().is_empty() { self.target.to_owned() } else { self.target.join(&inner) };
         let kind = entry.header().entry_type();
         if let Some(why) = self.obstacle(&inner, &path, kind) {
             self.skipped.add(&name, why);
@@ -91,7 +92,8 @@ impl Unpacking<'_> {
                 return Some("what is above it is no folder");
             }
         }
-        let existing = if inner.as_os_str().is_empty() { fs::metadata(path) } else { fs::symlink_metadata(path) };
+        let existing =
+            if inner.as_os_str().is_empty() { fs::metadata(path) } else { fs::symlink_metadata(path) };
         match existing {
             Ok(found) if kind.is_dir() && !found.is_dir() => Some("there is a file of this name"),
             Ok(found) if !kind.is_dir() && found.is_dir() => Some("there is a folder of this name"),
@@ -109,7 +111,9 @@ impl Unpacking<'_> {
     ) -> Result<()> {
         let mode = entry.header().mode().unwrap_or(0o644) & 0o777;
         let seconds = entry.header().mtime().unwrap_or(0);
-        let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(SystemTime::UNIX_EPOCH);
+        let time = SystemTime::UNIX_EPOCH
+            .checked_add(Duration::from_secs(seconds))
+            .unwrap_or(SystemTime::UNIX_EPOCH);
         match kind {
             EntryType::Directory => {
                 if !path.is_dir() {
@@ -128,7 +132,8 @@ impl Unpacking<'_> {
             EntryType::Symlink => {
                 let link = entry.link_name()?.ok_or_else(|| anyhow!("a link leads nowhere"))?;
                 if !stays_below(inner, &link) {
-                    self.skipped.add(name, &format!("it is a link out of the copied folder, to {}", link.display()));
+                    self.skipped
+                        .add(name, &format!("it is a link out of the copied folder, to {}", link.display()));
                     return Ok(());
                 }
                 remove(path)?;

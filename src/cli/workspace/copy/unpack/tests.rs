@@ -31,7 +31,8 @@ fn unpacked(entries: &[(EntryType, &str, &str)]) -> (TempDir, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("outside")).unwrap();
     fs::write(dir.path().join("outside/secret"), "secret").unwrap();
-    let all: Vec<_> = std::iter::once((EntryType::Directory, "./top", "")).chain(entries.iter().copied()).collect();
+    let all: Vec<_> =
+        std::iter::once((EntryType::Directory, "./top", "")).chain(entries.iter().copied()).collect();
     let bytes = archive(&all);
     let skipped = unpack(bytes.as_slice(), &dir.path().join("target"), Some("top")).unwrap();
     assert_eq!(fs::read_to_string(dir.path().join("outside/secret")).unwrap(), "secret");
@@ -43,10 +44,17 @@ fn unpacked(entries: &[(EntryType, &str, &str)]) -> (TempDir, Vec<String>) {
 #[test]
 fn names_that_lead_elsewhere_are_not_copied() {
     let evil = [
-        "../outside/new", "./top/../../outside/new", "/tmp/spaceport-never", "./other/new", "./top/../new", "..", "/",
+        "../outside/new",
+        "./top/../../outside/new",
+        "/tmp/spaceport-never",
+        "./other/new",
+        "./top/../new",
+        "..",
+        "/",
     ];
     for name in evil {
-        let (dir, skipped) = unpacked(&[(EntryType::Regular, name, "evil"), (EntryType::Regular, "./top/ok", "ok")]);
+        let (dir, skipped) =
+            unpacked(&[(EntryType::Regular, name, "evil"), (EntryType::Regular, "./top/ok", "ok")]);
         assert_eq!(skipped.len(), 1, "{name}: {skipped:?}");
         assert_eq!(fs::read_to_string(dir.path().join("target/ok")).unwrap(), "ok");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "{name}");
@@ -56,7 +64,8 @@ fn names_that_lead_elsewhere_are_not_copied() {
 #[test]
 fn nothing_is_written_through_a_link_of_the_archive_or_of_the_user() {
     for link in ["../outside", "/tmp", "..", "a/../../outside"] {
-        let entries = [(EntryType::Symlink, "./top/link", link), (EntryType::Regular, "./top/link/new", "evil")];
+        let entries =
+            [(EntryType::Symlink, "./top/link", link), (EntryType::Regular, "./top/link/new", "evil")];
         let (dir, skipped) = unpacked(&entries);
         assert_eq!(skipped.len(), 2, "{link}: {skipped:?}");
         assert!(fs::symlink_metadata(dir.path().join("target/link")).is_err());
@@ -88,9 +97,15 @@ fn links_stay_below_the_target_and_so_does_every_chain_of_them() {
     let below = |inner: &str, link: &str| stays_below(Path::new(inner), Path::new(link));
     assert!(below("link", "file") && below("a/link", "../file") && below("a/b/link", "../../x/y"));
     assert!(below("a/link", "./file"));
-    for (inner, link) in
-        [("link", "../x"), ("a/link", "../../x"), ("link", "/x"), ("a/link", "b/../x"), ("link", ".."), ("link", ""), ("", "x")]
-    {
+    for (inner, link) in [
+        ("link", "../x"),
+        ("a/link", "../../x"),
+        ("link", "/x"),
+        ("a/link", "b/../x"),
+        ("link", ".."),
+        ("link", ""),
+        ("", "x"),
+    ] {
         assert!(!below(inner, link), "{inner} -> {link}");
     }
 }
