@@ -6,6 +6,7 @@ mod kills;
 mod life;
 mod quota;
 mod secrets;
+mod sessions;
 mod stage;
 mod store;
 mod verbs;
