@@ -127,7 +127,7 @@ impl Client {
         WorkspaceManagerClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    /// The user API beyond workspaces: logs and the server's version.
+    /// The user API beyond workspaces: logs, sessions and the server's version.
     pub fn logs(&self) -> UsersClient<Channel> {
         UsersClient::new(self.channel.clone())
     }

@@ -25,6 +25,7 @@ mod flags;
 mod input;
 mod interrupt;
 mod password;
+mod raw_mode;
 mod status;
 mod subscription;
 mod table;

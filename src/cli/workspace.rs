@@ -17,6 +17,8 @@ mod logs;
 mod port;
 mod progress;
 mod request;
+mod session;
+mod shell;
 mod show;
 mod snapshot;
 mod start;
@@ -53,6 +55,8 @@ enum Verb {
     Watch(watch::WatchArgs),
     /// Print the log of a workspace's container
     Logs(logs::LogsArgs),
+    /// Run a shell or a command in a workspace
+    Shell(shell::ShellArgs),
     /// Take a snapshot of a running workspace
     Snapshot(snapshot::SnapshotArgs),
     /// Set the timeouts of a workspace
@@ -81,6 +85,7 @@ pub async fn run(args: WorkspaceArgs, connection: &ClientArgs, terminal: &mut Te
         Verb::Explain { id } => explain::run(&client, connection, id, terminal).await,
         Verb::Watch(args) => watch::run(&client, connection, args, terminal).await,
         Verb::Logs(args) => logs::run(&client, connection, args, terminal).await,
+        Verb::Shell(args) => shell::run(&client, args).await,
         Verb::Snapshot(args) => snapshot::run(&client, connection, args, terminal).await,
         Verb::Timeout(args) => timeout::run(&client, connection, args, terminal).await,
         Verb::Port(verb) => port::run(&client, connection, verb, terminal).await,

@@ -86,3 +86,50 @@ pub fn delete_blobs(request: contentservice::DeleteRequest) -> Result<(OwnerId, 
     };
     problems.finish(owner.zip(selection))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(id: &str, owner: &str, meta_id: &str, page_size: u32) -> v1::ListBackupsRequest {
+        let [id, owner, meta_id] = [id, owner, meta_id].map(str::to_owned);
+        v1::ListBackupsRequest { id, owner, meta_id, page_size, page_token: String::new() }
+    }
+
+    #[test]
+    fn backups_are_of_an_instance_or_of_a_workspace_of_an_owner() {
+        let of = |id, owner, meta| list_backups(&list(id, owner, meta, 0)).map(|(of, _)| of);
+        let id = "i-1".parse::<WorkspaceId>().unwrap();
+        let jane: OwnerId = "jane".parse().unwrap();
+        assert_eq!(of("i-1", "", "").unwrap(), BackupsOf::Instance(id.clone(), None));
+        assert_eq!(of("i-1", "jane", "").unwrap(), BackupsOf::Instance(id, Some(jane.clone())));
+        assert_eq!(of("", "jane", "ws").unwrap(), BackupsOf::Workspace(jane, "ws".parse().unwrap()));
+        for (id, owner, meta, field) in [
+            ("", "", "", "id"),
+            ("", "jane", "", "meta_id"),
+            ("", "", "ws", "owner"),
+            ("i-1", "", "ws", "meta_id"),
+            ("i-1", "../jane", "", "owner"),
+            ("", "jane", "..", "meta_id"),
+        ] {
+            let rejected = of(id, owner, meta).unwrap_err();
+            assert!(rejected.message().contains(field), "{rejected}");
+        }
+    }
+
+    #[test]
+    fn a_page_has_a_hundred_entries_unless_the_request_says_up_to_a_thousand() {
+        let size = |size| list_backups(&list("i-1", "", "", size)).map(|(_, size)| size);
+        assert_eq!((size(0).unwrap(), size(1).unwrap(), size(1000).unwrap()), (100, 1, 1000));
+        assert!(size(1001).unwrap_err().message().contains("page_size"));
+    }
+
+    #[test]
+    fn blobs_to_delete_are_named() {
+        use contentservice::delete_request::Name;
+        let request = |name| contentservice::DeleteRequest { owner_id: "jane".to_owned(), name };
+        let below = delete_blobs(request(Some(Name::Prefix("a".to_owned())))).unwrap().1;
+        assert_eq!(below, BlobSelection::Below("a".to_owned()));
+        assert!(delete_blobs(request(None)).unwrap_err().message().contains("exact or prefix"));
+    }
+}

@@ -148,6 +148,16 @@ impl Store {
         Ok(ids)
     }
 
+    /// The newest head that the store had at a time, by its own clock.
+    pub async fn newest_head_at(
+        &self,
+        keys: &WorkspaceKeys,
+        at: Timestamp,
+    ) -> Result<Option<BackupId>, Error> {
+        let heads = self.heads(keys).await?.into_iter();
+        Ok(heads.filter(|(_, written)| *written <= at).map(|(id, _)| id).max())
+    }
+
     /// Reads a head.
     pub async fn read_head(&self, keys: &WorkspaceKeys, id: BackupId) -> Result<Head, Error> {
         let key = keys.head(id);

@@ -284,12 +284,11 @@ impl Store {
         match &settings.kind {
             Kind::Local { path } => self.build_folder(name, path.clone()).map_err(invalid),
             Kind::Gcloud { credentials_file, .. } => {
-                let builder =
-                    GoogleCloudStorageBuilder::new().with_bucket_name(name).with_client_options(options);
+                let builder = GoogleCloudStorageBuilder::new().with_bucket_name(name);
                 let builder = builder.with_retry(no_retries()).with_http_connector(Connector);
                 let builder = match credentials_file {
-                    Some(file) => with_google_file(builder, file.clone())?,
-                    None => builder,
+                    Some(file) => with_google_file(builder, file.clone(), options)?,
+                    None => builder.with_client_options(options),
                 };
                 Ok(bucket(name, Arc::new(builder.build().map_err(invalid)?)))
             }
@@ -340,16 +339,20 @@ fn s3(builder: AmazonS3Builder, bucket: &str) -> AmazonS3Builder {
     builder.with_bucket_name(bucket).with_retry(no_retries()).with_http_connector(Connector)
 }
 
-/// With a file of credentials that is read again when it changes.
+/// With a file of credentials that is read again when it changes. Where the file names another address than Google's, that may be
+/// without TLS.
 fn with_google_file(
     builder: GoogleCloudStorageBuilder,
     file: PathBuf,
+    options: ClientOptions,
 ) -> Result<GoogleCloudStorageBuilder, Error> {
     let base = GcpFile::base_url(&file).map_err(|problem| Error::Settings(problem.0))?;
     let credentials = Arc::new(GcpFile::new(file));
     let builder = match base {
-        Some(url) => builder.with_base_url(&url),
-        None => builder,
+        Some(url) => builder
+            .with_client_options(options.with_allow_http(url.starts_with("http://")))
+            .with_base_url(&url),
+        None => builder.with_client_options(options),
     };
     let signing = Arc::new(GcpSigning(Arc::clone(&credentials)));
     Ok(builder.with_credentials(credentials).with_signing_credentials(signing))

@@ -97,3 +97,47 @@ async fn check_folder(folder: &Path) -> Result<(), store::Error> {
     let problem = format!("local.path: {} is no folder on the manager's machine", folder.display());
     Err(store::Error::Settings(problem))
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::secret::Secret;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_store_each_call_names_the_key_to_set() {
+        let error = Objects::new(None).store().await.unwrap_err();
+        assert!(
+            matches!(error, Error::NoStorage) && error.to_string().contains("content.storage"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_store_that_cannot_be_opened_is_opened_once_its_problem_is_solved() {
+        let parent = std::env::temp_dir().join(format!("objects-{}", std::process::id()));
+        let folder = parent.join("content");
+        let settings = json!({"kind": "local", "local": {"path": folder}});
+        let objects = Objects::new(Some(Settings::read(&Secret::new(settings)).unwrap()));
+        let error = objects.store().await.unwrap_err();
+        assert!(error.to_string().contains("content.storage: local.path"), "{error}");
+        assert!(!parent.exists(), "it was created");
+        std::fs::create_dir_all(&folder).unwrap();
+        objects.store().await.unwrap();
+        std::fs::remove_dir_all(parent).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_bounded_in_number_and_time() {
+        let objects = Objects::new(None);
+        let hang = || objects.delete("a test", std::future::pending::<Result<()>>());
+        let all = futures::future::join_all((0..DELETIONS + 1).map(|_| hang())).await;
+        let busy = all.iter().filter(|done| matches!(done, Err(Error::StorageBusy { limit: DELETIONS })));
+        assert_eq!(busy.count(), 1);
+        let late = all.iter().filter(|done| matches!(done, Err(Error::Deadline { what: "a test", .. })));
+        assert_eq!(late.count(), DELETIONS);
+        // The places are free again.
+        objects.delete("a test", async { Ok(()) }).await.unwrap();
+    }
+}

@@ -11,18 +11,18 @@ use domain::backoff::jittered;
 use domain::workspace::Phase;
 use jiff::Timestamp;
 use k8s::resources::{Workspace, conditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::api::{Kind, node_of};
+use super::api::{Kind, PodSeen, node_of};
 use super::error::Error;
 use super::images;
 use super::metrics::Running;
-use super::progress;
-use super::snapshot;
+use super::{progress, snapshot, storage};
 use super::work::{Known, Work};
 use crate::decide::{Next, Operation, Report, Update};
 use crate::helper::Progress;
@@ -34,6 +34,9 @@ const BACKOFF: ExponentialBuilder = jittered(Duration::from_secs(1), Duration::f
 const IMAGES_AGAIN: Duration = Duration::from_secs(15);
 /// How often it is asked.
 const IMAGES_TRIES: u32 = 8;
+
+/// Until the pod of a deleted workspace is asked for again.
+const POD_AGAIN: Duration = Duration::from_secs(10);
 
 /// What comes after one step.
 enum Turn {
@@ -59,9 +62,11 @@ pub async fn serve(work: Arc<Work>, known: watch::Receiver<Known>) {
         current,
         name,
         is_deleted: false,
+        pod: None,
         snapshots_done: BTreeSet::new(),
         has_operated: false,
         images_tried: 0,
+        measure_at: Instant::now(),
         backoff: BACKOFF.build(),
     };
     task.run().await;
@@ -76,11 +81,15 @@ struct Task {
     name: String,
     /// The resource does not exist any more.
     is_deleted: bool,
+    /// What is known of the pod of a resource that is deleted.
+    pod: Option<PodSeen>,
     /// Snapshots that are completed, as far as the watch still reports them.
     snapshots_done: BTreeSet<String>,
     /// An operation ended since the last step.
     has_operated: bool,
     images_tried: u32,
+    /// When the storage is looked at next.
+    measure_at: Instant,
     backoff: ExponentialBackoff,
 }
 
@@ -148,6 +157,53 @@ impl Task {
         };
         self.snapshots_done.retain(|name| known.snapshots.contains_key(name));
         self.current = Known { workspace, ..known };
+        self.apply_pod();
+    }
+
+    /// Changes the last conditions of a deleted resource as its controller would have done.
+    fn apply_pod(&mut self) {
+        let Some(seen) = self.pod.filter(|_| self.is_deleted) else { return };
+        let Some(status) = &mut Arc::make_mut(&mut self.current.workspace).status else { return };
+        let running = conditions::WORKSPACE_CONTAINER_RUNNING;
+        let Some(running) = status.conditions.iter_mut().find(|condition| condition.type_ == running) else {
+            return;
+        };
+        match seen {
+            PodSeen::Runs => {}
+            PodSeen::Ended => "False".clone_into(&mut running.status),
+            // Nobody saw its container end, so the folder is not taken for what is archived of it.
+            PodSeen::Gone => {
+                let type_ = conditions::FORCE_KILLED_TASK.to_owned();
+                let killed = Condition { type_, ..running.clone() };
+                status.conditions.retain(|condition| condition.type_ != killed.type_);
+                status.conditions.push(killed);
+            }
+        }
+    }
+
+    /// Asks for the pod of a deleted resource, whose controller writes nothing any more.
+    async fn ask_pod(&mut self) -> Turn {
+        let workspace = Arc::clone(&self.current.workspace);
+        let namespace = workspace.namespace().unwrap_or_default();
+        let runtime = workspace.status.as_ref().and_then(|status| status.runtime.as_deref());
+        let seen = match runtime.and_then(|runtime| runtime.pod_name.as_deref()) {
+            Some(pod) => match self.work.cluster.pod(&namespace, pod, workspace.uid().as_deref()).await {
+                Ok(seen) => seen,
+                Err(error) => return self.failed(&error),
+            },
+            // A pod whose name nobody wrote was never seen.
+            None => PodSeen::Gone,
+        };
+        if seen == PodSeen::Runs && self.pod.is_none() {
+            warn!(
+                instance = self.name,
+                node = self.work.cluster.node,
+                "the pod of a deleted workspace still runs; its content stays on this node until the pod is gone, and is backed up then"
+            );
+        }
+        self.pod = Some(seen);
+        self.apply_pod();
+        if seen == PodSeen::Runs { Turn::At(Instant::now() + POD_AGAIN) } else { Turn::Again }
     }
 
     async fn turn(&mut self) -> Turn {
@@ -160,11 +216,13 @@ impl Task {
         }
         // It may be created again under its name.
         self.is_deleted &= self.current.is_gone;
+        self.pod = self.pod.filter(|_| self.is_deleted);
         let now = Timestamp::now();
         let next = self.work.operations.next(&self.current.workspace, self.is_deleted, now).await;
         match next {
             Next::Run(operation) => self.operate(operation).await,
             Next::Nothing | Next::Write(_) | Next::ForceKill if self.is_deleted => Turn::End,
+            Next::AskPod => self.ask_pod().await,
             Next::Write(report) => self.write(&report).await,
             Next::ForceKill => self.force_kill().await,
             Next::Nothing => self.beside().await.unwrap_or(Turn::Idle),
@@ -234,13 +292,12 @@ impl Task {
     ) -> Result<Option<Report>, operations::Error> {
         let (sender, receiver) = watch::channel(Progress::default());
         let run = self.work.operations.run(operation, workspace, &sender);
-        if self.is_deleted || operation == Operation::Wipe {
-            return run.await;
-        }
+        let says = !self.is_deleted && operation != Operation::Wipe;
         tokio::select! {
             biased;
             outcome = run => outcome,
-            never = progress::follow(&self.work, workspace, receiver) => match never {},
+            never = progress::follow(&self.work, workspace, receiver), if says => match never {},
+            never = snapshot::refuse_all(&self.work, self.known.clone()), if operation != Operation::Initialise => match never {},
         }
     }
 
@@ -331,10 +388,15 @@ impl Task {
         if let Some(turn) = self.snapshot_due().await {
             return Some(turn);
         }
-        let status = self.current.workspace.status.as_ref()?;
-        if status.phase != Phase::Running || status.image_info.is_some() || self.images_tried >= IMAGES_TRIES
-        {
+        if self.current.workspace.status.as_ref()?.phase != Phase::Running {
             return None;
+        }
+        if let Some(turn) = self.storage_due().await {
+            return Some(turn);
+        }
+        let status = self.current.workspace.status.as_ref()?;
+        if status.image_info.is_some() || self.images_tried >= IMAGES_TRIES {
+            return self.work.measures.map(|_| Turn::At(self.measure_at));
         }
         self.images_tried += 1;
         Some(match self.images().await {
@@ -342,6 +404,23 @@ impl Task {
             Ok(false) => Turn::At(Instant::now() + IMAGES_AGAIN),
             Err(error) => self.failed(&error),
         })
+    }
+
+    /// Looks at the storage that the workspace uses, unless it changes meanwhile.
+    async fn storage_due(&mut self) -> Option<Turn> {
+        let interval = self.work.measures?;
+        if Instant::now() < self.measure_at {
+            return None;
+        }
+        let _slot = self.work.slots.take(false, &self.work.stop).await?;
+        let mut known = self.known.clone();
+        let report = tokio::select! {
+            biased;
+            _ = known.changed() => return Some(Turn::Again),
+            report = storage::look(&self.work, &self.current.workspace) => report,
+        };
+        self.measure_at = Instant::now() + interval;
+        Some(self.write(&report?).await)
     }
 
     /// Writes the sizes of the image. `false`: the node does not list it yet.

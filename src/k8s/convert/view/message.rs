@@ -21,7 +21,8 @@ pub(super) fn message(spec: &WorkspaceSpec, status: &WorkspaceStatus, meta: &Obj
 fn without_progress(spec: &WorkspaceSpec, status: &WorkspaceStatus, meta: &ObjectMeta) -> String {
     let why = wrong(status)
         .or_else(|| ended(spec, status, meta.deletion_timestamp.is_some()))
-        .or_else(|| hindered(status));
+        .or_else(|| hindered(status))
+        .or_else(|| full(status));
     if let Some(held) = held(status, meta).or_else(|| refused(status)) {
         return followed_by(&why.unwrap_or_else(|| waits_for(spec, status)), &held);
     }
@@ -46,6 +47,12 @@ fn lost_sight(status: &WorkspaceStatus) -> Option<String> {
         reason::UNREACHABLE => format!("Its {text}: nobody knows how its pod is."),
         _ => format!("Its {text}."),
     })
+}
+
+/// What a user can do about a full storage.
+fn full(status: &WorkspaceStatus) -> Option<String> {
+    let text = text(status, conditions::STORAGE_FULL, "True").filter(|_| status.phase == Phase::Running)?;
+    Some(format!("The storage is full: {}.", or(text, "delete files")))
 }
 
 /// The write that the cluster refuses, in a sentence.

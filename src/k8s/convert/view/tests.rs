@@ -132,6 +132,11 @@ fn the_message_says_why_a_workspace_is_where_it_is() {
             with_node("Running", "Unreachable", &[]),
             "Its node n1 does not answer: nobody knows how its pod is.",
         ),
+        (
+            json!({"podStarts": 1, "phase": "Running", "conditions":
+                [condition("StorageFull", "True", "9.9 GiB of 10.0 GiB are used: writes fail")]}),
+            "The storage is full: 9.9 GiB of 10.0 GiB are used: writes fail.",
+        ),
         (with_node("Running", "NotReady", &[]), "Its node n1 does not answer."),
         (
             with_node("Stopping", "Unreachable", &[condition("StoppedByRequest", "True", "30s")]),

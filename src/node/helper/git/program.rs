@@ -32,7 +32,9 @@ const SERVERS: &str = "http:https:ssh:git:ftp:ftps";
 /// No protocol at all; a list must not be empty.
 const NOTHING: &str = "none";
 /// Settings that a repository cannot replace, because arguments come after its own.
-const ALWAYS: [&str; 22] = [
+const ALWAYS: [&str; 25] = [
+    "core.bigFileThreshold=64m",
+    "core.deltaBaseCacheLimit=32m",
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.gitProxy=",
@@ -51,6 +53,7 @@ const ALWAYS: [&str; 22] = [
     "http.lowSpeedTime=60",
     "log.showSignature=false",
     "maintenance.auto=false",
+    "pack.threads=2",
     "protocol.allow=user",
     "protocol.ext.allow=never",
     "protocol.file.allow=never",
