@@ -105,7 +105,9 @@ fn serve(stream: TcpStream, root: &std::path::Path, seen: &Mutex<Vec<String>>) -
     }
     if path.starts_with("/broken") {
         output
-            .write_all(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .write_all(
+                b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            )
             .ok()?;
         return Some(());
     }
