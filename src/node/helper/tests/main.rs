@@ -105,6 +105,7 @@ fn main() -> ExitCode {
         prebuilds::hostile_settings_of_a_prebuild_run_nothing_and_are_kept,
         repositories::the_default_branch_is_cloned_for_the_user_of_the_workspace,
         repositories::every_target_is_checked_out,
+        repositories::a_failed_clone_says_whose_fault_it_is,
         repositories::an_upstream_settings_and_submodules_are_part_of_a_clone,
         repositories::a_working_copy_is_left_alone_and_an_empty_repository_is_cloned,
         repositories::secrets_are_in_no_output_no_process_and_no_file,

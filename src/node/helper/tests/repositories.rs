@@ -255,3 +255,25 @@ pub async fn the_ready_file_is_written_for_the_user() {
         assert_eq!(user, USER, "{}", path.display());
     }
 }
+
+pub async fn a_failed_clone_says_whose_fault_it_is() {
+    let server = GitServer::start();
+    commit(&server.repository("private"), &[("file", "1")], "main");
+    let mut commit = from(server.address("private"));
+    (commit.target_mode, commit.clone_taget) =
+        (CloneTargetMode::RemoteCommit.into(), "0123456789012345678901234567890123456789".to_owned());
+    for (request, fault, words) in [
+        (from(server.address("broken")), Fault::Platform, "the git server failed; try again later: "),
+        (from(server.address("private")), Fault::User, "does not accept the login"),
+        (with_login(from(server.address("private")), "wr0ng"), Fault::User, "does not accept the login"),
+        (with_login(commit, PASSWORD), Fault::User, "no such branch or commit"),
+        (from(server.address("nothing")), Fault::User, "no such repository"),
+        (from("http://127.0.0.1:9/a.git".to_owned()), Fault::User, "check the address"),
+    ] {
+        let address = request.remote_uri.clone();
+        let error = Stage::new().clone(request).await.unwrap_err();
+        assert!(error.to_string().contains(words), "{address}: {error}");
+        assert!(!error.to_string().contains("wr0ng"), "{error}");
+        assert_eq!(error.fault(), fault, "{address}: {error}");
+    }
+}
