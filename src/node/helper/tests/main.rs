@@ -108,6 +108,7 @@ fn main() -> ExitCode {
         repositories::an_upstream_settings_and_submodules_are_part_of_a_clone,
         repositories::a_working_copy_is_left_alone_and_an_empty_repository_is_cloned,
         repositories::secrets_are_in_no_output_no_process_and_no_file,
+        repositories::a_failure_with_an_address_of_ssh_says_that_there_are_no_keys,
         repositories::a_login_goes_to_its_own_host_only,
         repositories::the_ready_file_is_written_for_the_user,
         status::the_lists_and_totals_are_those_of_the_working_copy,
