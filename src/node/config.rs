@@ -19,11 +19,13 @@ use runtime::config::{ContentFormat, ContentPruning, Error, Group, read_content,
 use crate::helper;
 
 mod free_space;
+mod quota;
 
 #[cfg(test)]
 mod tests;
 
 pub use free_space::MinFree;
+pub use quota::StorageQuota;
 
 /// Environment variable with the name of the node, which the DaemonSet sets.
 pub const NODE_NAME: &str = "NODE_NAME";
@@ -53,6 +55,8 @@ pub struct Config {
     pub excludes: Excludes,
     /// `node.helper`.
     pub helper: helper::Settings,
+    /// `node.quota`.
+    pub quota: StorageQuota,
     /// `node.diskGuard.minFree`: free space below which the node takes no new workspaces; `None`: it always does.
     pub min_free: Option<MinFree>,
     /// `node.housekeeping.interval`.
@@ -143,6 +147,7 @@ fn read(root: &mut Group<'_>, node_name: Option<String>) -> Option<Config> {
     let backup_retry = read_backup_retry(group.group("backupRetry"));
     let excludes = read_excludes(group.group("excludes"));
     let helper = read_helper(group.group("helper"));
+    let quota = quota::read(group.group("quota"));
     let min_free = read_min_free(group.group("diskGuard"));
     let housekeeping = group.group("housekeeping").duration("interval", Duration::from_mins(5));
     drop(group);
@@ -174,6 +179,7 @@ fn read(root: &mut Group<'_>, node_name: Option<String>) -> Option<Config> {
         backup_retry,
         excludes,
         helper,
+        quota,
         min_free,
         housekeeping,
         storage: storage?,

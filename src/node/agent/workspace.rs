@@ -22,7 +22,7 @@ use super::api::{Kind, PodSeen, node_of};
 use super::error::Error;
 use super::images;
 use super::metrics::Running;
-use super::snapshot;
+use super::{progress, snapshot, storage};
 use super::work::{Known, Work};
 use crate::decide::{Next, Operation, Report, Update};
 use crate::helper::Progress;
@@ -66,6 +66,7 @@ pub async fn serve(work: Arc<Work>, known: watch::Receiver<Known>) {
         snapshots_done: BTreeSet::new(),
         has_operated: false,
         images_tried: 0,
+        measure_at: Instant::now(),
         backoff: BACKOFF.build(),
     };
     task.run().await;
@@ -87,6 +88,8 @@ struct Task {
     /// An operation ended since the last step.
     has_operated: bool,
     images_tried: u32,
+    /// When the storage is looked at next.
+    measure_at: Instant,
     backoff: ExponentialBackoff,
 }
 
@@ -272,14 +275,41 @@ impl Task {
         let (kind, began) = (operation.name(), Instant::now());
         let running = self.work.meters.begin(kind);
         debug!(instance = self.name, kind, "an operation begins");
-        let (progress, _) = watch::channel(Progress::default());
-        let outcome = tokio::select! {
-            outcome = self.work.operations.run(operation, &workspace, &progress) => outcome,
-            never = snapshot::refuse_all(&self.work, self.known.clone()), if operation != Operation::Initialise => match never {},
-        };
+        let outcome = self.run_operation(operation, &workspace).await;
         drop(slot);
         self.has_operated = true;
+        if let (Operation::BackUp, Ok(None)) = (operation, &outcome) {
+            self.say_problem(&workspace).await;
+        }
         self.ended(operation, &workspace, began.elapsed(), outcome, running)
+    }
+
+    /// Runs it to its end, and says in the status what it does if that takes long.
+    async fn run_operation(
+        &self,
+        operation: Operation,
+        workspace: &Workspace,
+    ) -> Result<Option<Report>, operations::Error> {
+        let (sender, receiver) = watch::channel(Progress::default());
+        let run = self.work.operations.run(operation, workspace, &sender);
+        let says = !self.is_deleted && operation != Operation::Wipe;
+        tokio::select! {
+            biased;
+            outcome = run => outcome,
+            never = progress::follow(&self.work, workspace, receiver), if says => match never {},
+            never = snapshot::refuse_all(&self.work, self.known.clone()), if operation != Operation::Initialise => match never {},
+        }
+    }
+
+    /// Says why a backup is tried again: until it succeeds or failed for good, no other condition does.
+    async fn say_problem(&self, workspace: &Workspace) {
+        if self.is_deleted {
+            return;
+        }
+        if let Some(problem) = self.work.operations.backup_problem(workspace).await {
+            let text = format!("the backup failed and is tried again: {problem}");
+            progress::say(&self.work, workspace, &text).await;
+        }
     }
 
     /// Logs and counts the end of an operation. What is to be written comes as the next step.
@@ -358,10 +388,15 @@ impl Task {
         if let Some(turn) = self.snapshot_due().await {
             return Some(turn);
         }
-        let status = self.current.workspace.status.as_ref()?;
-        if status.phase != Phase::Running || status.image_info.is_some() || self.images_tried >= IMAGES_TRIES
-        {
+        if self.current.workspace.status.as_ref()?.phase != Phase::Running {
             return None;
+        }
+        if let Some(turn) = self.storage_due().await {
+            return Some(turn);
+        }
+        let status = self.current.workspace.status.as_ref()?;
+        if status.image_info.is_some() || self.images_tried >= IMAGES_TRIES {
+            return self.work.measures.map(|_| Turn::At(self.measure_at));
         }
         self.images_tried += 1;
         Some(match self.images().await {
@@ -369,6 +404,23 @@ impl Task {
             Ok(false) => Turn::At(Instant::now() + IMAGES_AGAIN),
             Err(error) => self.failed(&error),
         })
+    }
+
+    /// Looks at the storage that the workspace uses, unless it changes meanwhile.
+    async fn storage_due(&mut self) -> Option<Turn> {
+        let interval = self.work.measures?;
+        if Instant::now() < self.measure_at {
+            return None;
+        }
+        let _slot = self.work.slots.take(false, &self.work.stop).await?;
+        let mut known = self.known.clone();
+        let report = tokio::select! {
+            biased;
+            _ = known.changed() => return Some(Turn::Again),
+            report = storage::look(&self.work, &self.current.workspace) => report,
+        };
+        self.measure_at = Instant::now() + interval;
+        Some(self.write(&report?).await)
     }
 
     /// Writes the sizes of the image. `false`: the node does not list it yet.

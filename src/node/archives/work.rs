@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use super::frames::{Frames, Kind};
+use super::measure::measure;
 use super::{Answer, READY, READY_FOLDER, Request};
 use crate::helper::{Archives, Io, Unable};
 
@@ -64,6 +65,10 @@ impl Archives for ArchiveWork {
             Request::Logs => {
                 logs(workspace, &frames)?;
                 Answer::Done
+            }
+            Request::Measure => {
+                progress("measuring the storage", 0);
+                measure(workspace).map_err(text)?
             }
         };
         frames.put(Kind::End, b"").map_err(text)?;

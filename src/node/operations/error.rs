@@ -142,7 +142,7 @@ impl From<state::Error> for Failure {
 impl From<one_time::Error> for Failure {
     fn from(error: one_time::Error) -> Self {
         let fault = match error {
-            one_time::Error::Client(_) => Fault::Platform,
+            one_time::Error::Client(_) | one_time::Error::ServerFails { .. } => Fault::Platform,
             _ => Fault::User,
         };
         Self::lasting(fault, error.to_string())

@@ -1,10 +1,11 @@
 //! Folders of workspaces as a whole. The agent reads the names at their top and renames; it opens nothing below, except directories
 //! in the trash, which nothing else uses any more.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,6 +15,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::quota::is_subvolume_root;
 use crate::state::{Layout, unless_missing};
 
 /// The workspace's user on the node: user 0 of the container.
@@ -167,9 +169,15 @@ pub(super) fn adopt(kept: &Path, to: &Path) -> io::Result<Adopted> {
 }
 
 /// Deletes everything in the trash, however deep it is: directories move up to the trash itself, so that no more than two are open
-/// and no path is long. Returns how many entries were deleted. Ends early if it has to.
-pub(super) fn empty_trash(layout: &Layout, is_ending: &AtomicBool) -> io::Result<u64> {
-    let trash = open(&layout.trash())?;
+/// and no path is long. Returns how many entries were deleted. Ends early if it has to. `remove` deletes a subvolume as a whole, and
+/// says whether it did.
+pub(super) fn empty_trash(
+    layout: &Layout,
+    is_ending: &AtomicBool,
+    remove: &dyn Fn(&Path) -> bool,
+) -> io::Result<u64> {
+    let path = layout.trash();
+    let trash = open(&path)?;
     let (mut deleted, mut number) = (0, 0_u64);
     loop {
         let (mut problem, mut has_deleted) = (None, false);
@@ -177,7 +185,8 @@ pub(super) fn empty_trash(layout: &Layout, is_ending: &AtomicBool) -> io::Result
             if is_ending.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            match delete(trash.as_fd(), name, &mut number, is_ending) {
+            let whole = || remove(&path.join(OsStr::from_bytes(name.to_bytes())));
+            match delete(trash.as_fd(), name, &mut number, is_ending, &whole) {
                 Ok(count) => {
                     deleted += count;
                     has_deleted = true;
@@ -199,26 +208,81 @@ pub(super) fn empty_trash(layout: &Layout, is_ending: &AtomicBool) -> io::Result
 }
 
 /// Deletes a file, or the files of a directory whose own directories move to the trash.
-fn delete(trash: BorrowedFd<'_>, name: &CStr, number: &mut u64, is_ending: &AtomicBool) -> io::Result<u64> {
+fn delete(
+    trash: BorrowedFd<'_>,
+    name: &CStr,
+    number: &mut u64,
+    is_ending: &AtomicBool,
+    whole: &dyn Fn() -> bool,
+) -> io::Result<u64> {
     if !is_directory(trash, name)? {
         unlinkat(trash, name, AtFlags::empty())?;
         return Ok(1);
     }
     let folder = openat(trash, name, directory(), Mode::empty())?;
-    let mut deleted = 1;
+    let deleted = if !is_subvolume_root(&folder)? {
+        flatten(folder.as_fd(), trash, trash, number, is_ending)?
+    } else if whole() {
+        return Ok(1);
+    } else {
+        hollow(folder.as_fd(), trash, number, is_ending)?
+    };
+    unlinkat(trash, name, AtFlags::REMOVEDIR)?;
+    Ok(deleted + 1)
+}
+
+/// Deletes the files of a directory. Its own directories move up, subvolumes to the trash: nothing else leaves its subvolume.
+fn flatten(
+    folder: BorrowedFd<'_>,
+    up: BorrowedFd<'_>,
+    trash: BorrowedFd<'_>,
+    number: &mut u64,
+    is_ending: &AtomicBool,
+) -> io::Result<u64> {
+    let mut deleted = 0;
     let mut inner = |name: &CStr| {
-        if is_ending.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the agent ends"));
-        }
-        if is_directory(folder.as_fd(), name)? {
-            return move_up(folder.as_fd(), name, trash, number);
+        go_on(is_ending)?;
+        if is_directory(folder, name)? {
+            let is_subvolume = is_subvolume_root(openat(folder, name, directory(), Mode::empty())?)?;
+            return move_up(folder, name, if is_subvolume { trash } else { up }, number);
         }
         deleted += 1;
-        Ok(unlinkat(&folder, name, AtFlags::empty())?)
+        Ok(unlinkat(folder, name, AtFlags::empty())?)
     };
-    while each_name(folder.as_fd(), &mut inner)? > 0 {}
-    unlinkat(trash, name, AtFlags::REMOVEDIR)?;
+    while each_name(folder, &mut inner)? > 0 {}
     Ok(deleted)
+}
+
+/// Deletes what is in a subvolume that holds other ones, as it is done in the trash.
+fn hollow(
+    root: BorrowedFd<'_>,
+    trash: BorrowedFd<'_>,
+    number: &mut u64,
+    is_ending: &AtomicBool,
+) -> io::Result<u64> {
+    let mut deleted = 0;
+    let mut inner = |name: &CStr| {
+        go_on(is_ending)?;
+        if !is_directory(root, name)? {
+            deleted += 1;
+            return Ok(unlinkat(root, name, AtFlags::empty())?);
+        }
+        let folder = openat(root, name, directory(), Mode::empty())?;
+        if is_subvolume_root(&folder)? {
+            return move_up(root, name, trash, number);
+        }
+        deleted += 1 + flatten(folder.as_fd(), root, trash, number, is_ending)?;
+        Ok(unlinkat(root, name, AtFlags::REMOVEDIR)?)
+    };
+    while each_name(root, &mut inner)? > 0 {}
+    Ok(deleted)
+}
+
+fn go_on(is_ending: &AtomicBool) -> io::Result<()> {
+    if is_ending.load(Ordering::Relaxed) {
+        return Err(io::Error::other("the agent ends"));
+    }
+    Ok(())
 }
 
 fn move_up(from: BorrowedFd<'_>, name: &CStr, trash: BorrowedFd<'_>, number: &mut u64) -> io::Result<()> {
@@ -272,7 +336,7 @@ mod tests {
             rustix::fs::mkdirat(&folder, &deep, Mode::from_raw_mode(0o755)).unwrap();
             folder = openat(&folder, &deep, directory(), Mode::empty()).unwrap();
         }
-        assert_eq!(empty_trash(&layout, &AtomicBool::new(false)).unwrap(), 1103);
+        assert_eq!(empty_trash(&layout, &AtomicBool::new(false), &|_| false).unwrap(), 1103);
         assert_eq!(fs::read_dir(layout.trash()).unwrap().count(), 0);
         assert!(other.path().join("file").exists());
     }

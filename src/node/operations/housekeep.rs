@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::error::Error;
-use super::{folders, keep, upload};
+use super::{folders, keep, upload, volumes};
 use crate::state::{
     KeptFolder, Known, Layout, Origin, STATE_MAX, SnapshotRecord, Stage, State, keep_reserve, read_file,
     remove_file,
@@ -85,6 +85,9 @@ pub(super) async fn run(
     snapshots(context, known, now, &mut done).await?;
     kept(context).await?;
     context.swept().await;
+    if let Err(error) = context.quota.sweep(&layout).await {
+        tracing::warn!(error, "quota groups of deleted content cannot be removed");
+    }
     let again = tokio::task::spawn_blocking(move || keep_reserve(&layout));
     again.await.map_err(Error::stopped)?;
     Ok(done)
@@ -175,7 +178,7 @@ async fn remove(context: &Context, state: State) -> Result<bool, Error> {
         if !found.is_ok_and(|found| found == Some(state)) {
             return Ok(false);
         }
-        folders::discard(&layout.content(&id), &layout.trash(), id.as_str())?;
+        volumes::discard(layout, &id)?;
         if let Some(daemon) = id.daemon() {
             folders::discard(&layout.root().join(daemon.as_str()), &layout.trash(), daemon.as_str())?;
         }
@@ -204,14 +207,9 @@ async fn folder(
         return Ok(());
     }
     let path = context.disk.layout().content(&id);
-    let removed = context.disk.blocking(name, move |layout| match fs::remove_dir(layout.content(&id)) {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Err(id)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Ok(Ok(()))
-        }
-        other => other.map(Ok),
-    });
-    if let Err(instance) = removed.await.map_err(Error::stopped)? {
+    let instance = id.clone();
+    let removed = context.disk.blocking(name, move |layout| volumes::remove_empty(layout, &id));
+    if !removed.await.map_err(Error::stopped)? {
         let why = "it has no state file, so nobody knows whether it is in the store".to_owned();
         done.unproven.push(Unproven { instance, owner: None, workspace: None, folder: path, why });
     }

@@ -17,6 +17,7 @@ use super::error::{Error, Failure};
 use super::exchange::Worker;
 use super::folders;
 use super::subject::Subject;
+use super::volumes;
 use crate::helper::{self, Operation, Progress, Source};
 use crate::state::{Begun, Known, Stage, State, remove_file};
 use content::initializer::Fault;
@@ -63,7 +64,11 @@ pub(super) async fn run(
         context.disk.write(&state).await?;
     }
     if state.stage == Stage::Filled {
-        match ready(context, subject, &state, progress).await {
+        // The ready file has space, too, where a restore has filled all of it.
+        limit(context, subject, None).await;
+        let readied = ready(context, subject, &state, progress).await;
+        limit(context, subject, subject.quota).await;
+        match readied {
             Ok(()) => state.stage = Stage::Ready,
             Err(NotReady { failure, is_written: false }) if is_unseen => {
                 // So that content that is deleted only in part is never taken for complete.
@@ -101,9 +106,8 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
     let id = instance.clone();
     let emptied = context.disk.blocking(instance.as_str(), move |layout| {
         let target = if is_known { layout.trash() } else { layout.aside() };
-        let content = layout.content(&id);
-        let had_content = !folders::is_empty(&content)?;
-        folders::empty(&content, &target, id.as_str())?;
+        let had_content = !folders::is_empty(&layout.content(&id))?;
+        volumes::empty(layout, &id, &target)?;
         remove_file(&layout.tree(&id))?;
         Ok(had_content)
     });
@@ -126,12 +130,20 @@ async fn begin(context: &Context, subject: &Subject) -> Result<State, Error> {
 async fn discard(context: &Context, subject: &Subject) -> Result<(), Error> {
     let id = subject.origin.instance.clone();
     let emptied = context.disk.blocking(subject.origin.instance.as_str(), move |layout| {
-        folders::empty(&layout.content(&id), &layout.trash(), id.as_str())?;
+        volumes::empty(layout, &id, &layout.trash())?;
         remove_file(&layout.tree(&id))
     });
     emptied.await.map_err(Error::stopped)?;
     context.swept().await;
     Ok(())
+}
+
+/// Sets the limit of the storage. Where that fails, the next look at what is used sets it.
+async fn limit(context: &Context, subject: &Subject, bytes: Option<u64>) {
+    let instance = &subject.origin.instance;
+    if let Err(why) = context.quota.limit(context.disk.layout(), instance, bytes).await {
+        tracing::warn!(%instance, why, "the limit of the storage cannot be set");
+    }
 }
 
 /// The ready file was not written, as far as is known.

@@ -14,6 +14,7 @@ use super::error::{Error, Failure};
 use super::exchange::Worker;
 use super::subject::Subject;
 use super::upload::{self, Sending};
+use super::volumes;
 use crate::helper::Progress;
 use crate::state::{Begun, Known, SnapshotRecord, Stage};
 
@@ -115,6 +116,7 @@ async fn make(
     sending: &Sending<'_>,
 ) -> Result<(), Failure> {
     let mut tries = 0;
+    volumes::shown(context, &subject.origin.instance).await?;
     loop {
         tries += 1;
         let sent = try_once(context, subject, worker, sending).await;

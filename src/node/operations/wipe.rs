@@ -5,6 +5,7 @@ use super::context::Context;
 use super::error::Error;
 use super::folders;
 use super::subject::Subject;
+use super::volumes;
 use crate::state::{Known, Stage, State, remove_file};
 
 /// Wipes, and returns the state after that. The folder itself stays for another attempt, whose pod may have mounted it.
@@ -32,12 +33,11 @@ pub(super) async fn run(
     context.disk.write(&state).await?;
     let id = instance.clone();
     let emptied = context.disk.blocking(instance.as_str(), move |layout| {
-        let content = layout.content(&id);
         // Out of the folder by a rename, so nothing of it is left halfway.
         if is_attempted_again {
-            folders::empty(&content, &layout.trash(), id.as_str())?;
+            volumes::empty(layout, &id, &layout.trash())?;
         } else {
-            folders::discard(&content, &layout.trash(), id.as_str())?;
+            volumes::discard(layout, &id)?;
         }
         [layout.tree(&id), layout.new_tree(&id)].iter().try_for_each(|file| remove_file(file))
     });
@@ -64,7 +64,7 @@ async fn set_aside(context: &Context, subject: &Subject) -> Result<(), Error> {
     let moved = context.disk.blocking(subject.origin.instance.as_str(), move |layout| {
         let (content, aside) = (layout.content(&id), layout.aside());
         if !folders::is_empty(&content)? {
-            folders::empty(&content, &aside, id.as_str())?;
+            volumes::empty(layout, &id, &aside)?;
             tracing::warn!(instance = %id, folder = %aside.display(), "content without a state file was set aside; look at it and remove it");
         }
         Ok(())

@@ -75,6 +75,7 @@ impl Disk {
             layout.snapshots(),
             layout.kept_records(),
             layout.all_kept(),
+            layout.volumes(),
             layout.trash(),
             layout.aside(),
         ];

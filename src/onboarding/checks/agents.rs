@@ -1,22 +1,25 @@
 //! The check `node-agent`: two agents of one namespace would initialize and back up the same content; and workspaces that are placed
-//! on a node whose agent was killed wait until it is back.
+//! on a node whose agent was killed wait until it is back. It also says how each node limits the storage of workspaces.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt as _};
+use kube::api::{ListParams, PartialObjectMeta};
+use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::question::{Question, told};
 use domain::check::{Check, Outcome};
 use domain::cluster::NodeAgent;
-use k8s::resources::names::{EXISTING_AGENT, NODE_AGENT, SERVES, node_agent_ready};
+use domain::text::first_of;
+use k8s::resources::names::{EXISTING_AGENT, NODE_AGENT, SERVES, STORAGE_QUOTA, node_agent_ready};
 use member::pages;
 
 const NAME: &str = "node-agent";
+/// Pages of nodes that are read.
+const PAGES: usize = 20;
 /// Objects of one page.
 const PAGE: u32 = 500;
 /// Objects of one kind; nodes beyond are not checked.
@@ -56,7 +59,7 @@ pub(super) async fn node_agent(client: &Client, question: &Question<'_>) -> Chec
         }
     }
     if absent.is_empty() {
-        return check;
+        return with_quotas(client, check).await;
     }
     let remedy = "see why the agents of these nodes do not run (kubectl describe pod); until they do, remove the label from the nodes: \
                   docs/operations/node-agent.md";
@@ -101,11 +104,48 @@ fn sentence(agent: &DaemonSet, namespace: &str, nodes: &BTreeSet<String>) -> Str
     )
 }
 
+/// Adds how each node limits storage.
+async fn with_quotas(client: &Client, check: Check) -> Check {
+    // Without the right to list nodes the check says less.
+    let nodes = limiting(client).await.unwrap_or_default();
+    match quotas(&nodes) {
+        Some(quotas) => Check { detail: format!("{}; {quotas}", check.detail), ..check },
+        None => check,
+    }
+}
+
+/// How nodes limit storage, by backend.
+fn quotas<N: ResourceExt>(nodes: &[N]) -> Option<String> {
+    let mut by_backend: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for node in nodes {
+        let backend = node.labels().get(STORAGE_QUOTA).map(String::as_str);
+        by_backend.entry(backend?).or_default().push(node.name_any());
+    }
+    let of = |(backend, nodes): (&str, &Vec<String>)| format!("{backend} on {}", first_of(nodes, NAMED));
+    let all: Vec<String> = by_backend.iter().map(|(backend, nodes)| of((backend, nodes))).collect();
+    (!all.is_empty()).then(|| format!("storage quota: {}", all.join(", ")))
+}
+
 /// DaemonSets of Spaceport's agent and of existing ones.
 async fn both(client: &Client) -> Result<(Vec<DaemonSet>, Vec<DaemonSet>), kube::Error> {
     let (ours, theirs) = (format!("{NODE_AGENT}=true"), format!("component={EXISTING_AGENT}"));
     let api = Api::<DaemonSet>::all(client.clone());
     futures::future::try_join(list(api.clone(), &ours), list(api, &theirs)).await
+}
+
+/// Nodes that say how they limit storage, by their metadata alone.
+async fn limiting(client: &Client) -> Result<Vec<PartialObjectMeta<Node>>, kube::Error> {
+    let (api, mut all) = (Api::<Node>::all(client.clone()), Vec::new());
+    let mut page = ListParams::default().labels(STORAGE_QUOTA).limit(PAGE);
+    for _ in 0..PAGES {
+        let answer = api.list_metadata(&page).await?;
+        all.extend(answer.items);
+        match answer.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page.continue_token = Some(token),
+            None => break,
+        }
+    }
+    Ok(all)
 }
 
 /// All objects with these labels, up to [`MOST`].
@@ -203,6 +243,16 @@ mod tests {
         assert_eq!(judge(&namespaces, &[], &theirs).outcome, Outcome::Ok);
         assert_eq!(judge(&namespaces, &[], &[]).outcome, Outcome::Ok);
         assert_eq!(judge(&[("b", None)], &ours, &theirs).outcome, Outcome::Ok, "neither serves it");
+    }
+
+    #[test]
+    fn the_backend_of_each_node_is_named() {
+        let node = |name: &str, backend: &str| -> Node {
+            serde_json::from_value(json!({ "metadata": { "name": name, "labels": { STORAGE_QUOTA: backend } } })).unwrap()
+        };
+        let nodes = [node("a", "none"), node("b", "btrfs-qgroup"), node("c", "btrfs-qgroup")];
+        assert_eq!(quotas(&nodes).unwrap(), "storage quota: btrfs-qgroup on b, c, none on a");
+        assert_eq!(quotas::<Node>(&[]), None);
     }
 
     #[test]

@@ -32,7 +32,7 @@ mod repositories;
 mod stage;
 mod status;
 
-use operations::{backups, deadly, faults, housekeeping, initializers, kills};
+use operations::{backups, deadly, faults, housekeeping, initializers, kills, storage};
 
 type Test = (&'static str, fn() -> LocalBoxFuture<'static, ()>);
 
@@ -111,6 +111,11 @@ fn main() -> ExitCode {
         repositories::a_failure_with_an_address_of_ssh_says_that_there_are_no_keys,
         repositories::a_login_goes_to_its_own_host_only,
         repositories::the_ready_file_is_written_for_the_user,
+        storage::a_full_workspace_is_backed_up_and_comes_back_at_its_quota_here_and_elsewhere,
+        storage::a_backup_that_is_larger_than_the_quota_of_its_class_comes_back_and_takes_no_more,
+        storage::subvolumes_go_with_their_workspaces_also_those_that_a_user_made,
+        storage::a_folder_that_is_not_on_btrfs_is_refused_and_never_used_without_a_limit,
+        storage::what_is_measured_is_reported_and_stops_no_write,
         status::the_lists_and_totals_are_those_of_the_working_copy,
         status::settings_and_filters_of_the_user_run_nothing,
     ];

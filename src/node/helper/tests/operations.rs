@@ -7,3 +7,4 @@ pub mod housekeeping;
 pub mod initializers;
 pub mod kills;
 pub mod scene;
+pub mod storage;

@@ -19,6 +19,7 @@ use crate::operations::exchange::{NoFrames, Worker};
 use crate::operations::folders;
 use crate::operations::subject::{Subject, backup_id, prebuild_key};
 use crate::operations::upload::Sending;
+use crate::operations::volumes;
 use crate::state::{Base, Done, PendingBackup, Stage, State, unless_missing};
 
 /// Makes the backup and proves it.
@@ -31,6 +32,7 @@ pub(super) async fn make(
     progress: &watch::Sender<Progress>,
 ) -> Result<Done, Failure> {
     let folder = context.disk.layout().content(&subject.origin.instance);
+    volumes::shown(context, &subject.origin.instance).await?;
     check(context, &folder).await?;
     let scrubber = Scrubber::default();
     let worker = Worker { helper: &context.helper, folder, until, scrubber, progress };

@@ -14,7 +14,7 @@ use crate::operations::context::Context;
 use crate::operations::error::Failure;
 use crate::operations::exchange::{TreeFile, Worker};
 use crate::operations::subject::Subject;
-use crate::operations::{folders, keep, restore};
+use crate::operations::{keep, restore, volumes};
 use crate::state::{Base, Content};
 
 /// Fills the empty folder of a workspace by its initializer.
@@ -92,7 +92,7 @@ impl Filling<'_> {
             Step::Git(git) => self.clone_repository(git).await?,
             Step::Snapshot(object) => {
                 self.worker.step("restoring a snapshot");
-                self.clear().await?;
+                self.clear_without_limit().await?;
                 let restored = restore::snapshot(self.context, self.subject, &self.worker, object)
                     .await?
                     .ok_or_else(|| {
@@ -134,7 +134,7 @@ impl Filling<'_> {
         let mut problem = None;
         if let Some(object) = &prebuild.snapshot {
             self.worker.step("restoring a prebuild");
-            self.clear().await?;
+            self.clear_without_limit().await?;
             match restore::snapshot(self.context, self.subject, &self.worker, object).await {
                 Ok(Some(restored)) => {
                     self.worker.step("updating the repositories of a prebuild");
@@ -180,8 +180,7 @@ impl Filling<'_> {
         }
         // A kept folder that could not be taken may have left something.
         self.is_empty = false;
-        self.clear().await?;
-        self.prepare().await?;
+        self.clear_without_limit().await?;
         let source = restore::newest(self.context, self.subject).await?;
         let base = source.base.clone();
         self.worker.step("restoring the last backup");
@@ -201,13 +200,19 @@ impl Filling<'_> {
         file.finish().await.map_err(failed)
     }
 
-    /// Makes the folder for the workspace's user.
+    /// Makes the folder for the workspace's user, with the limit of its class.
     async fn prepare(&self) -> Result<(), Failure> {
-        let id = self.subject.origin.instance.clone();
-        let prepared = self.context.disk.blocking(self.subject.origin.instance.as_str(), move |layout| {
-            folders::prepare(&layout.content(&id))
-        });
+        let prepared = volumes::prepare(self.context, &self.subject.origin.instance, self.subject.quota);
         prepared.await.map_err(|error| Failure::platform(format!("the folder of the workspace: {error}")))
+    }
+
+    /// Empties the folder for a restore, which may exceed the limit until the content is ready: what was backed up near it must come
+    /// back.
+    async fn clear_without_limit(&mut self) -> Result<(), Failure> {
+        self.clear().await?;
+        let layout = self.context.disk.layout();
+        let lifted = self.context.quota.limit(layout, &self.subject.origin.instance, None);
+        lifted.await.map_err(|error| Failure::platform(format!("the limit of the storage: {error}")))
     }
 
     /// A restore replaces all that earlier steps made.
@@ -217,9 +222,10 @@ impl Filling<'_> {
         }
         let id = self.subject.origin.instance.clone();
         let emptied = self.context.disk.blocking(self.subject.origin.instance.as_str(), move |layout| {
-            folders::empty(&layout.content(&id), &layout.trash(), id.as_str())
+            volumes::empty(layout, &id, &layout.trash())
         });
         emptied.await.map_err(|error| Failure::platform(format!("the folder of the workspace: {error}")))?;
+        self.prepare().await?;
         self.is_empty = true;
         Ok(())
     }

@@ -21,6 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use node::decide::{Next, Operation, Report};
 use node::helper::{Helper, Progress, Settings as HelperSettings};
 use node::operations::{Deadlines, Error, Excludes, Operations, Retry, Secrets, Settings};
+use node::quota::Backend;
 use node::state;
 use prost::Message;
 use proto::contentservice::workspace_initializer::Spec;
@@ -62,7 +63,12 @@ impl Scene {
     }
 
     pub async fn on(root: tempfile::TempDir, store: Store, format: Format) -> Self {
-        let settings = settings(root.path(), format);
+        Self::limited(root, store, format, Backend::None).await
+    }
+
+    /// Where the storage of workspaces is limited.
+    pub async fn limited(root: tempfile::TempDir, store: Store, format: Format, quota: Backend) -> Self {
+        let settings = Settings { quota, ..settings(root.path(), format) };
         let operations = open(&settings, &store).await;
         Self { root, settings, store, running: Some(operations) }
     }
@@ -166,6 +172,7 @@ pub fn settings(root: &Path, format: Format) -> Settings {
     Settings {
         host_path: root.to_owned(),
         node: NODE.to_owned(),
+        quota: Backend::None,
         format,
         excludes: Excludes { all: vec!["*.excluded".to_owned()], ..Excludes::default() },
         deadlines: Deadlines::default(),
