@@ -93,6 +93,7 @@ fn main() -> ExitCode {
         faults::a_store_that_denies_truncates_or_is_full_costs_no_content,
         housekeeping::only_what_is_proven_or_nobodys_is_removed,
         initializers::a_repository_and_files_come_from_their_servers_and_the_status_at_the_end_is_reported,
+        initializers::a_login_that_is_answered_once_serves_all_repositories_of_a_workspace_and_is_in_no_file,
         initializers::a_prebuild_leaves_a_snapshot_and_logs_and_starts_a_workspace_that_falls_back_to_git,
         initializers::a_failure_is_one_sentence_with_its_owner_and_leaves_an_empty_folder,
         initializers::content_of_another_resource_with_the_same_instance_id_is_set_aside,
