@@ -1,5 +1,6 @@
 //! The content of workspaces on real nodes: kubelets with containers, Spaceport's node agent, an S3 server and a git server.
 
+mod guard;
 mod hostile;
 mod input;
 mod kills;

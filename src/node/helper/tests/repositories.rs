@@ -212,6 +212,14 @@ pub async fn secrets_are_in_no_output_no_process_and_no_file() {
     assert!(error.to_string().contains("Authentication failed"), "{error}");
 }
 
+pub async fn a_failure_with_an_address_of_ssh_says_that_there_are_no_keys() {
+    for (address, is_ssh) in [("ssh://git@127.0.0.1:9/a", true), ("http://127.0.0.1:9/a", false)] {
+        let git = GitInitializer { remote_uri: address.into(), ..GitInitializer::default() };
+        let error = Stage::new().clone(git).await.unwrap_err().to_string();
+        assert_eq!(error.contains("there are no ssh keys here: use an https address"), is_ssh, "{error}");
+    }
+}
+
 pub async fn a_login_goes_to_its_own_host_only() {
     let (server, other) = (GitServer::start(), GitServer::start());
     let stolen = other.repository("private/stolen");
