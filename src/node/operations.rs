@@ -159,7 +159,9 @@ impl Operations {
         let known = self.context.disk.read(&subject.origin.instance).await;
         match known {
             // Before that a restore may exceed the limit.
-            Known::State(state) if state.stage == Stage::Ready => storage::usage(&self.context, &subject).await,
+            Known::State(state) if state.stage == Stage::Ready => {
+                storage::usage(&self.context, &subject).await
+            }
             _ => Ok(None),
         }
     }

@@ -39,7 +39,8 @@ impl Watch {
         let thread = thread::spawn(move || {
             let mut peak = 0;
             while !seen.load(Ordering::Relaxed) {
-                peak = peak.max(descendants(pid).into_iter().filter_map(|pid| kibibytes(pid, "VmHWM:")).sum());
+                peak =
+                    peak.max(descendants(pid).into_iter().filter_map(|pid| kibibytes(pid, "VmHWM:")).sum());
                 thread::sleep(PACE);
             }
             peak

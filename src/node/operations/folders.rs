@@ -189,12 +189,7 @@ pub(super) fn empty_trash(
 }
 
 /// Deletes a file, or the files of a directory whose own directories move to the trash.
-fn delete(
-    trash: BorrowedFd<'_>,
-    name: &CStr,
-    number: &mut u64,
-    whole: &dyn Fn() -> bool,
-) -> io::Result<u64> {
+fn delete(trash: BorrowedFd<'_>, name: &CStr, number: &mut u64, whole: &dyn Fn() -> bool) -> io::Result<u64> {
     if !is_directory(trash, name)? {
         unlinkat(trash, name, AtFlags::empty())?;
         return Ok(1);
@@ -212,7 +207,12 @@ fn delete(
 }
 
 /// Deletes the files of a directory. Its own directories move up, subvolumes to the trash: nothing else leaves its subvolume.
-fn flatten(folder: BorrowedFd<'_>, up: BorrowedFd<'_>, trash: BorrowedFd<'_>, number: &mut u64) -> io::Result<u64> {
+fn flatten(
+    folder: BorrowedFd<'_>,
+    up: BorrowedFd<'_>,
+    trash: BorrowedFd<'_>,
+    number: &mut u64,
+) -> io::Result<u64> {
     let mut deleted = 0;
     for inner in names(folder)? {
         if is_directory(folder, &inner)? {
