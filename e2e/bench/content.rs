@@ -85,8 +85,7 @@ impl Round<'_> {
     async fn product(&mut self, product: &Product) -> Result<()> {
         let meta = format!("{}-{}", self.tree.name.to_lowercase(), self.round);
         let instance = |number: u32| format!("{meta}-{number}");
-        let first = product.begin(0, &instance(1), &meta, false).await?;
-        drop(first);
+        product.begin(0, &instance(1), &meta, false).await?;
         copy(self.source, &product.folder(0, &instance(1)))?;
         sync(self.work)?;
         let took = product.end(0, &instance(1)).await?;

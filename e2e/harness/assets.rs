@@ -51,7 +51,10 @@ impl Peer {
         let Self { name, module, version, package } = self;
         let source = bin.join("..").join(format!("{name}-module"));
         fs::create_dir_all(&source).with_context(|| format!("cannot create {}", source.display()))?;
-        fs::write(source.join("go.mod"), format!("module benchmark\n\ngo 1.26\n\nrequire {module} {version}\n"))?;
+        fs::write(
+            source.join("go.mod"),
+            format!("module benchmark\n\ngo 1.26\n\nrequire {module} {version}\n"),
+        )?;
         let (output, package) = (bin.join(name).display().to_string(), format!("{module}{package}"));
         let args = ["build", "-mod=mod", "-trimpath", "-ldflags", "-s -w", "-o", &output, &package];
         run_go(&source, None, &args, name)

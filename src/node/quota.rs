@@ -91,11 +91,7 @@ impl Quota {
     }
 
     /// What the file system counts for an instance. `None`: it counts nothing, so somebody has to measure.
-    pub async fn counted(
-        &self,
-        layout: &Layout,
-        instance: &WorkspaceId,
-    ) -> Result<Option<Counted>, String> {
+    pub async fn counted(&self, layout: &Layout, instance: &WorkspaceId) -> Result<Option<Counted>, String> {
         let volume = layout.volume(instance);
         if self.backend != Backend::BtrfsQgroup || !is_there(&volume).await {
             return Ok(None);

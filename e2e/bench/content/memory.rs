@@ -18,7 +18,7 @@ pub struct Used {
     pub mebibytes: f64,
 }
 
-/// Watches the descendants of a process.
+/// Watches processes.
 pub struct Watch {
     ends: Arc<AtomicBool>,
     thread: JoinHandle<u64>,
@@ -34,12 +34,17 @@ struct Own {
 impl Watch {
     /// Of a process that runs one step.
     pub fn of(pid: u32) -> Self {
+        Self::of_all(move || descendants(pid).into_iter().chain([pid]).collect())
+    }
+
+    fn of_all(pids: impl Fn() -> Vec<u32> + Send + 'static) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ends);
         let thread = thread::spawn(move || {
             let mut peak = 0;
             while !seen.load(Ordering::Relaxed) {
-                peak = peak.max(descendants(pid).into_iter().filter_map(|pid| kibibytes(pid, "VmHWM:")).sum());
+                peak =
+                    peak.max(pids().into_iter().filter_map(|pid| kibibytes(pid, "VmHWM:")).sum());
                 thread::sleep(PACE);
             }
             peak
@@ -52,7 +57,7 @@ impl Watch {
         // Peak memory begins again from here.
         fs::write(format!("/proc/{pid}/clear_refs"), "5").context("cannot reset the peak of memory")?;
         let idle = kibibytes(pid, "VmRSS:").context("no memory of the agent")?;
-        Ok(Self { own: Some(Own { pid, idle }), ..Self::of(pid) })
+        Ok(Self { own: Some(Own { pid, idle }), ..Self::of_all(move || descendants(pid)) })
     }
 
     /// The peak.

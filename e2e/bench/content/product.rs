@@ -96,8 +96,7 @@ impl Product {
         });
         self.send(Request::post(WORKSPACES), "application/json", &workspace).await?;
         let watch = Watch::over_idle(agent.process.pid())?;
-        let status =
-            json!({ "podStarts": 1, "phase": "Creating", "runtime": { "nodeName": agent.node } });
+        let status = json!({ "podStarts": 1, "phase": "Creating", "runtime": { "nodeName": agent.node } });
         self.status(instance, &status).await?;
         self.wait(instance, "ContentReady").await?;
         let synced = sh("sync -f \"$0\"", &[&agent.root], &[])?;
@@ -224,7 +223,10 @@ impl Agent {
         let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         for line in lines {
             let fields = if line["fields"].is_object() { &line["fields"] } else { &line };
-            if fields["message"] == "an operation is done" && fields["instance"] == instance && fields["kind"] == kind {
+            if fields["message"] == "an operation is done"
+                && fields["instance"] == instance
+                && fields["kind"] == kind
+            {
                 return fields["seconds"].as_f64().context("no seconds");
             }
         }

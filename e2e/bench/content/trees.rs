@@ -38,8 +38,10 @@ pub struct Tree {
 
 /// The trees of a scale, and how often each is measured.
 pub fn trees(scale: Scale) -> Vec<(Tree, usize)> {
-    let files = |name, count, average| Tree { name, kind: Kind::Files { count, average }, is_memory_only: false };
-    let large = |count, mebibytes| Tree { name: "L", kind: Kind::Large { count, mebibytes }, is_memory_only: false };
+    let files =
+        |name, count, average| Tree { name, kind: Kind::Files { count, average }, is_memory_only: false };
+    let large =
+        |count, mebibytes| Tree { name: "L", kind: Kind::Large { count, mebibytes }, is_memory_only: false };
     let odd = Tree { name: "X", kind: Kind::Odd, is_memory_only: false };
     match scale {
         Scale::Small => vec![(files("S", 10_000, TEXT), 1), (large(2, 64), 1), (odd, 1)],
@@ -91,7 +93,8 @@ fn files(folder: &Path, count: u32, average: u64, rng: &mut Rng) -> Result<()> {
 fn large(folder: &Path, count: u32, mebibytes: u64, rng: &mut Rng) -> Result<()> {
     let lines = Lines::new(rng);
     for number in 0..count {
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(folder.join(format!("large-{number}")))?);
+        let mut file =
+            BufWriter::with_capacity(1 << 20, File::create(folder.join(format!("large-{number}")))?);
         let mut buffer = Vec::new();
         for _ in 0..mebibytes {
             buffer.clear();
@@ -116,7 +119,10 @@ fn odd(folder: &Path, rng: &mut Rng) -> Result<()> {
     }
     let linked = folder.join("text/module-000/part-00");
     for number in 0..100 {
-        fs::hard_link(linked.join(format!("file-{:07}.rs", number % 50)), folder.join(format!("link-{number}")))?;
+        fs::hard_link(
+            linked.join(format!("file-{:07}.rs", number % 50)),
+            folder.join(format!("link-{number}")),
+        )?;
     }
     symlink("../nowhere", folder.join("symlink"))?;
     fs::write(folder.join("setuid"), "#!/bin/sh\n")?;
@@ -135,13 +141,16 @@ struct Lines {
 
 impl Lines {
     fn new(rng: &mut Rng) -> Self {
-        let words: Vec<String> = (0..3000)
-            .map(|_| (0..rng.usize(2..11)).map(|_| rng.lowercase()).collect())
-            .collect();
+        let words: Vec<String> =
+            (0..3000).map(|_| (0..rng.usize(2..11)).map(|_| rng.lowercase()).collect()).collect();
         let word = |rng: &mut Rng| words.get(rng.usize(..words.len())).cloned().unwrap_or_default();
         let line = |rng: &mut Rng| {
             let all: Vec<String> = (0..rng.usize(1..9)).map(|_| word(rng)).collect();
-            format!("{}{};\n", "    ".repeat(rng.usize(0..4)), all.join(["_", " ", ".", "::"][rng.usize(..4)]))
+            format!(
+                "{}{};\n",
+                "    ".repeat(rng.usize(0..4)),
+                all.join(["_", " ", ".", "::"][rng.usize(..4)])
+            )
         };
         Self { text: (0..40_000).map(|_| line(rng)).collect() }
     }
@@ -149,7 +158,9 @@ impl Lines {
     fn write(&self, out: &mut Vec<u8>, bytes: u64, rng: &mut Rng) {
         let most = usize::try_from(bytes).unwrap_or(usize::MAX);
         while out.len() < most {
-            out.extend_from_slice(self.text.get(rng.usize(..self.text.len())).map_or(b"\n", |line| line.as_bytes()));
+            out.extend_from_slice(
+                self.text.get(rng.usize(..self.text.len())).map_or(b"\n", |line| line.as_bytes()),
+            );
         }
         out.truncate(most);
     }
@@ -175,7 +186,8 @@ impl Change {
         let (mut rng, mut buffer) = (Rng::with_seed(SEED + 1), Vec::new());
         let lines = Lines::new(&mut rng);
         for number in (37..count).step_by(100) {
-            let inner = format!("module-{:03}/part-{:02}/file-{number:07}.rs", number / 1000, number / 50 % 20);
+            let inner =
+                format!("module-{:03}/part-{:02}/file-{number:07}.rs", number / 1000, number / 50 % 20);
             let file = File::options().write(true).open(folder.join(inner))?;
             buffer.clear();
             lines.write(&mut buffer, file.metadata()?.size(), &mut rng);

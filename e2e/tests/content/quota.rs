@@ -31,7 +31,8 @@ fn a_workspace_is_refused_more_than_its_quota_and_comes_back_full_on_another_clu
         }
         let first = Life::new("quota-1", "quota").limited();
         stage.run(&first).await?;
-        let said = stage.exec(&first, "dd if=/dev/urandom of=/workspace/big bs=64k count=2000 2>&1; sync").await?;
+        let said =
+            stage.exec(&first, "dd if=/dev/urandom of=/workspace/big bs=64k count=2000 2>&1; sync").await?;
         ensure!(said.contains("quota exceeded"), "{said}");
         let status = stage.reach(&first.id, is_full).await?;
         ensure!(status.message.contains("writes fail"), "{}", status.message);
@@ -44,7 +45,8 @@ fn a_workspace_is_refused_more_than_its_quota_and_comes_back_full_on_another_clu
         let second = Life::new("quota-2", "quota").limited().on(1).with(backup());
         stage.run(&second).await?;
         ensure!(stage.list(&second).await? == written, "the files differ");
-        let said = stage.exec(&second, "dd if=/dev/urandom of=/workspace/more bs=64k count=99 2>&1; sync").await?;
+        let said =
+            stage.exec(&second, "dd if=/dev/urandom of=/workspace/more bs=64k count=99 2>&1; sync").await?;
         ensure!(said.contains("quota exceeded"), "{said}");
         stage.reach(&second.id, is_full).await?;
         let script = "rm -f /workspace/big /workspace/more && sync && dd if=/dev/urandom of=/workspace/more bs=64k count=9";
@@ -66,7 +68,8 @@ fn a_measured_workspace_says_that_it_is_full_and_a_node_whose_quota_cannot_work_
         configure(stage, 0, "measured").await?;
         let life = Life::new("measured-1", "measured").limited();
         stage.run(&life).await?;
-        let script = "dd if=/dev/urandom of=/workspace/big bs=1M count=40 && ln /workspace/big /workspace/again";
+        let script =
+            "dd if=/dev/urandom of=/workspace/big bs=1M count=40 && ln /workspace/big /workspace/again";
         stage.exec(&life, script).await?;
         let status = stage.reach(&life.id, is_full).await?;
         ensure!(status.message.contains("writes are not stopped"), "{}", status.message);

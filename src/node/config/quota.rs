@@ -7,7 +7,8 @@ use runtime::config::Group;
 use crate::quota::Backend;
 
 /// Why the quota of XFS is refused.
-const XFS: &str = "xfs-project is not available yet: it waits until a machine can test it; use btrfs-qgroup or measured";
+const XFS: &str =
+    "xfs-project is not available yet: it waits until a machine can test it; use btrfs-qgroup or measured";
 
 /// How storage is limited, and how often its use is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(super) fn read(mut group: Group<'_>) -> StorageQuota {
         Some("xfs-project") => group.problem(KEY, XFS),
         Some(text) if found.is_none() => {
             let all = Backend::NAMED.map(Backend::name).join(" or ");
-            group.problem(KEY, format_args!("{} is no backend: use {all}", domain::names::quoted(text)));
+            group.problem(KEY, format_args!("{text:?} is no backend: use {all}"));
         }
         _ => {}
     }

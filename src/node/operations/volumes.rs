@@ -23,7 +23,11 @@ use crate::state::{Layout, unless_missing};
 const STACKED: usize = 8;
 
 /// Makes the folder of an instance for the workspace's user, limited where the backend can do that.
-pub(super) async fn prepare(context: &Context, instance: &WorkspaceId, quota: Option<u64>) -> Result<(), String> {
+pub(super) async fn prepare(
+    context: &Context,
+    instance: &WorkspaceId,
+    quota: Option<u64>,
+) -> Result<(), String> {
     let layout = context.disk.layout();
     if context.quota.backend() == Backend::BtrfsQgroup {
         let volume = layout.volume(instance);
@@ -52,11 +56,14 @@ fn show(layout: &Layout, instance: &WorkspaceId) -> io::Result<()> {
     }
     if !folders::is_empty(&folder)? {
         let folder = folder.display();
-        return Err(io::Error::other(format!("{folder} is not empty, and its subvolume cannot be mounted there")));
+        return Err(io::Error::other(format!(
+            "{folder} is not empty, and its subvolume cannot be mounted there"
+        )));
     }
     let none: Option<&str> = None;
-    mount(Some(&volume), &folder, none, MsFlags::MS_BIND, none)
-        .map_err(|error| io::Error::other(format!("mount {} over {}: {error}", volume.display(), folder.display())))
+    mount(Some(&volume), &folder, none, MsFlags::MS_BIND, none).map_err(|error| {
+        io::Error::other(format!("mount {} over {}: {error}", volume.display(), folder.display()))
+    })
 }
 
 /// Makes sure that the folder of an instance shows its content: the empty folder below a mount that is gone is none.
@@ -135,7 +142,12 @@ pub(super) fn relocate(layout: &Layout, instance: &WorkspaceId, to: &Path) -> io
 }
 
 /// Makes a kept folder the folder of an instance. One that could not be limited is refused.
-pub(super) fn adopt(layout: &Layout, kept: &Path, instance: &WorkspaceId, backend: Backend) -> io::Result<Adopted> {
+pub(super) fn adopt(
+    layout: &Layout,
+    kept: &Path,
+    instance: &WorkspaceId,
+    backend: Backend,
+) -> io::Result<Adopted> {
     if !is_subvolume(kept) {
         if backend == Backend::BtrfsQgroup {
             return Err(io::Error::other("it is no subvolume, and its storage could not be limited"));

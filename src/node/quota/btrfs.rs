@@ -51,7 +51,8 @@ impl Btrfs {
         let shown = root.display();
         let other = "or set node.quota.backend to measured";
         let opened = root.to_owned();
-        let is_btrfs = tokio::task::spawn_blocking(move || open(&opened).and_then(is_btrfs)).await.map_err(text)?;
+        let is_btrfs =
+            tokio::task::spawn_blocking(move || open(&opened).and_then(is_btrfs)).await.map_err(text)?;
         if !is_btrfs.map_err(|error| format!("the file system of {shown} cannot be read: {error}"))? {
             return Err(format!(
                 "node.quota.backend is btrfs-qgroup, but {shown} is not on btrfs: mount a btrfs file system there, {other}"
@@ -69,7 +70,9 @@ impl Btrfs {
                 "node.quota.backend is btrfs-qgroup, but quotas of {shown} are off: run `btrfs quota enable --simple {shown}` on \
                  the node, {other}"
             )),
-            Err(why) => Err(format!("node.quota.backend is btrfs-qgroup, but the quota groups of {shown} cannot be read: {why}")),
+            Err(why) => Err(format!(
+                "node.quota.backend is btrfs-qgroup, but the quota groups of {shown} cannot be read: {why}"
+            )),
         }
     }
 
@@ -106,7 +109,8 @@ impl Btrfs {
     /// Removes the groups of subvolumes that are gone. Some can be removed only once the kernel has deleted them completely.
     pub async fn sweep(&self, root: &Path) -> Result<(), String> {
         let list = self.run(["subvolume", "list"], [root]).await?;
-        let known: Vec<u64> = list.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse().ok()).collect();
+        let known: Vec<u64> =
+            list.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse().ok()).collect();
         let is_stale = |one: &&Group| one.level == LEVEL && !known.contains(&one.id);
         for stale in self.groups(root).await?.iter().filter(is_stale) {
             for group in [format!("0/{}", stale.id), format!("{LEVEL}/{}", stale.id)] {
@@ -136,9 +140,13 @@ impl Btrfs {
         let mut command = Command::new(&self.program);
         command.args(args).args(paths.into_iter().map(AsRef::<OsStr>::as_ref));
         command.env("LC_ALL", "C").stdin(std::process::Stdio::null()).kill_on_drop(true);
-        let output = timeout(CALL, command.output()).await.map_err(|_| format!("btrfs took longer than {} s", CALL.as_secs()))?;
+        let output = timeout(CALL, command.output())
+            .await
+            .map_err(|_| format!("btrfs took longer than {} s", CALL.as_secs()))?;
         let output = output.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => "the agent's image has no program `btrfs` (package btrfs-progs)".to_owned(),
+            io::ErrorKind::NotFound => {
+                "the agent's image has no program `btrfs` (package btrfs-progs)".to_owned()
+            }
             _ => format!("btrfs: {error}"),
         })?;
         if output.status.success() {
@@ -171,7 +179,11 @@ fn groups(text: &str) -> Vec<Group> {
         let (level, id) = words.next()?.split_once('/')?;
         let used = words.next()?.parse().ok()?;
         let limit = words.nth(1)?;
-        Some(Group { level: level.parse().ok()?, id: id.parse().ok()?, counted: Counted { used, limit: limit.parse().ok() } })
+        Some(Group {
+            level: level.parse().ok()?,
+            id: id.parse().ok()?,
+            counted: Counted { used, limit: limit.parse().ok() },
+        })
     };
     text.lines().filter_map(row).collect()
 }
@@ -224,10 +236,8 @@ mod tests {
         let new = "Qgroupid    Referenced    Exclusive  Max referenced  Path \n--------    ----------    ---------  --------------  ---- \n\
                    0/5              16384        16384            none  <toplevel>\n\
                    100/256       20955136     20955136        20971520  <0 member qgroups>\n";
-        let (none, full) = (
-            Counted { used: 16_384, limit: None },
-            Counted { used: 20_955_136, limit: Some(20_971_520) },
-        );
+        let (none, full) =
+            (Counted { used: 16_384, limit: None }, Counted { used: 20_955_136, limit: Some(20_971_520) });
         let expected =
             [Group { level: 0, id: 5, counted: none }, Group { level: 100, id: 256, counted: full }];
         assert_eq!(groups(old), expected);

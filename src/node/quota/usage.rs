@@ -40,7 +40,7 @@ impl Usage {
 
 /// Bytes for people, by powers of 1024.
 fn shown(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut size = bytes / 1024 * 10 + bytes % 1024 * 10 / 1024;
     let mut last = "KiB";
     for unit in UNITS {
@@ -79,7 +79,10 @@ mod tests {
             of(Backend::BtrfsQgroup, 100 * MIB),
             "100.0 MiB of 100.0 MiB are used: writes fail; delete files below /workspace"
         );
-        assert!(of(Backend::Measured, 3 << 30).starts_with("3.0 GiB of 100.0 MiB are used: writes are not stopped"));
+        assert!(
+            of(Backend::Measured, 3 << 30)
+                .starts_with("3.0 GiB of 100.0 MiB are used: writes are not stopped")
+        );
         assert!(of(Backend::Measured, MIB).ends_with("1.0 MiB of 100.0 MiB are used: there is space again"));
     }
 
@@ -88,6 +91,6 @@ mod tests {
         for (bytes, text) in [(0, "0.0 KiB"), (1536, "1.5 KiB"), (1 << 20, "1.0 MiB"), (1 << 40, "1.0 TiB")] {
             assert_eq!(shown(bytes), text);
         }
-        assert_eq!(shown(u64::MAX), "16383.9 PiB");
+        assert_eq!(shown(u64::MAX), "15.9 EiB");
     }
 }

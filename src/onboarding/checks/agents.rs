@@ -248,7 +248,10 @@ mod tests {
     #[test]
     fn the_backend_of_each_node_is_named() {
         let node = |name: &str, backend: &str| -> Node {
-            serde_json::from_value(json!({ "metadata": { "name": name, "labels": { STORAGE_QUOTA: backend } } })).unwrap()
+            serde_json::from_value(
+                json!({ "metadata": { "name": name, "labels": { STORAGE_QUOTA: backend } } }),
+            )
+            .unwrap()
         };
         let nodes = [node("a", "none"), node("b", "btrfs-qgroup"), node("c", "btrfs-qgroup")];
         assert_eq!(quotas(&nodes).unwrap(), "storage quota: btrfs-qgroup on b, c, none on a");

@@ -111,7 +111,8 @@ async fn is_full(scene: &Scene, workspace: &Workspace) -> bool {
 }
 
 pub async fn a_full_workspace_is_backed_up_and_comes_back_at_its_quota_here_and_elsewhere() {
-    let (Some(disk), Some(other), store) = (Disk::mount(), Disk::mount(), tempfile::tempdir().unwrap()) else {
+    let (Some(disk), Some(other), store) = (Disk::mount(), Disk::mount(), tempfile::tempdir().unwrap())
+    else {
         return;
     };
     let mut scene = disk.scene(store.path()).await;
@@ -147,7 +148,10 @@ pub async fn a_full_workspace_is_backed_up_and_comes_back_at_its_quota_here_and_
     assert_eq!(entries(&elsewhere.path("ws-3")), written);
     let refused = as_user(&elsewhere.path("ws-3"), "dd if=/dev/urandom of=more bs=64k count=99 && sync -f .");
     assert!(!refused.status.success(), "the limit is hard again");
-    let freed = as_user(&elsewhere.path("ws-3"), "rm -f big more && sync -f . && dd if=/dev/urandom of=more bs=64k count=9");
+    let freed = as_user(
+        &elsewhere.path("ws-3"),
+        "rm -f big more && sync -f . && dd if=/dev/urandom of=more bs=64k count=9",
+    );
     assert!(freed.status.success(), "{}", String::from_utf8_lossy(&freed.stderr));
     assert!(!is_full(&elsewhere, &third).await);
 }
